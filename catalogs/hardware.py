@@ -1,0 +1,81 @@
+"""What is rented and what it is made of: frozen values, a unit in every field name."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Literal
+
+import msgspec
+
+Support = Literal["yes", "no", "partial", "build-dependent"]
+Confidence = Literal["high", "medium", "low"]
+Purchase = Literal["on_demand", "spot"]
+
+
+class Gpu(msgspec.Struct, frozen=True, kw_only=True):
+    """One GPU model. None means that no source states the figure; it never means zero."""
+
+    name: str
+    aliases: tuple[str, ...] = ()
+    vendor: Literal["nvidia", "amd", "intel"]
+    architecture: str
+    compute_capability: tuple[int, int] | None = None
+    memory_gib: float  # as sold
+    driver_memory_mib: int | None = None  # as the driver reports it; decides what fits
+    memory_bandwidth_gb_per_s: float
+    bf16_tflops: float | None = None  # dense datasheet peak with fp32 accumulation
+    fp16_tflops: float | None = None
+    fp32_tflops: float | None = None
+    achievable_tflops: float  # best 16-bit matmul: measured, or assumed as a share of the peak (see `achievable_basis`)
+    achievable_basis: Literal["measured", "assumed"]
+    pcie_generation: int | None = None
+    pcie_lanes: int = 16
+    nvlink_gb_per_s: float = 0.0  # both directions together; 0 = has none
+    tdp_w: float
+    bf16: bool
+    flash_attention: Support
+    bitsandbytes: Support
+    confidence: Confidence
+    source: str
+    as_of: dt.date
+
+
+class Offer(msgspec.Struct, frozen=True, kw_only=True):
+    """One thing that can be rented, at one price. On-demand and spot are two offers."""
+
+    provider: str
+    region: str  # "*" = one price everywhere
+    instance_type: str
+    purchase: Purchase
+    gpu: str | None  # a name in the GPU table; None = a CPU box
+    num_gpus: Decimal  # 0.125 of a card is sold, too; 0 for a CPU box
+    interconnect: Literal["nvlink", "pcie", "unknown"] = "unknown"
+    vcpus: float | None = None
+    ram_gib: float | None = None
+    local_disk_gib: float | None = None
+    usd_per_hour: Decimal  # the whole box
+    observed_on: dt.date | None = None  # None = undated, which counts as stale
+    source: str
+    confidence: Confidence = "medium"
+
+    @property
+    def key(self) -> str:
+        """Stable and readable: provider/region/instance_type/purchase."""
+        return f"{self.provider}/{self.region}/{self.instance_type}/{self.purchase}"
+
+
+class Billing(msgspec.Struct, frozen=True, kw_only=True):
+    """How a provider turns hours into dollars."""
+
+    provider: str
+    increment_s: int
+    minimum_s: int
+    stopped_compute_bills: bool | None  # None = not established
+    stopped_disk_bills: bool | None
+    minimum_disk_gib: int
+    disk_usd_per_gib_month: Decimal | None
+    egress_usd_per_gb: Decimal | None
+    egress_free_gb: int
+    source: str
+    as_of: dt.date | None

@@ -1,0 +1,127 @@
+"""The values between a question and a run: estimates, a `Plan`, a `Rejection`. Each is whole when it exists."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Any, Literal
+
+import msgspec
+
+from catalogs.hardware import Billing, Gpu, Offer
+from planner.request import Request
+from remote.contract import Strategy
+
+PLAN_VERSION = 1
+
+
+class Range(msgspec.Struct, frozen=True, kw_only=True):
+    """A figure that nobody knows exactly: one time in ten below p10, one in ten above p90."""
+
+    p10: float
+    p50: float
+    p90: float
+
+
+Verdict = Literal["fits", "tight", "does_not_fit"]
+Instant = Literal["load", "prepare", "forward", "loss", "backward", "optimizer_step", "evaluation", "save", "merge"]
+Bound = Literal["compute", "memory", "host", "link"]
+
+
+class VramEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """GPU memory of the fullest GPU; `components` are alive at the peak and sum to `allocated_peak_bytes`."""
+
+    allocated_peak_bytes: int
+    reserved_peak_bytes: int
+    process_peak_bytes: int
+    required_bytes: int  # what the GPU must have for the job to run
+    evaluation_peak_bytes: int
+    peak_instant: Instant
+    components: dict[str, int]
+    by_instant: dict[str, int]
+
+
+class HostEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """RAM of one node and disk of the box."""
+
+    ram_peak_bytes: int
+    ram_components: dict[str, int]
+    disk_peak_bytes: int
+    disk_components: dict[str, int]
+
+
+class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """Seconds by phase (keys: values of remote.contract.Phase), and the speed behind them."""
+
+    tokens_per_s: Range  # of the whole job, padding included
+    step_s: Range  # one optimizer step
+    bound: Bound
+    num_steps: int
+    num_tokens: int  # that the GPUs compute on, over all epochs
+    phase_s: dict[str, Range]
+    wall_s: Range
+    energy_kwh: Range
+
+
+class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
+    """Dollars by line. `total` sums them; every line is there, also at zero."""
+
+    compute_usd: Range
+    disk_usd: Range
+    egress_usd: Range
+    total_usd: Range
+    billed_s: Range
+    usd_per_million_tokens: float
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """One way to do the job that was asked for: this strategy on this offer, and what it will take."""
+
+    request: Request
+    strategy: Strategy
+    offer: Offer
+    gpu: Gpu | None  # None on a CPU box
+    billing: Billing
+    vram: VramEstimate
+    host: HostEstimate
+    duration: DurationEstimate
+    cost: CostEstimate
+    verdict: Verdict
+    margin_bytes: int
+    runnable: str | None  # None = this version can run it; else why not, in one sentence
+    provider_status: str  # e.g. "double only", "price only", "run for real on 2026-12-01"
+    assumptions: tuple[str, ...]
+    catalog_as_of: dt.date | None  # the price's date
+    planned_on: dt.date
+    versions: dict[str, str]
+    schema_version: int = PLAN_VERSION
+
+
+class Rejection(msgspec.Struct, frozen=True, kw_only=True):
+    """A strategy or an offer that was looked at and refused, and what would change that."""
+
+    what: str  # "lora r16 bf16, micro-batch 1" or "aws/us-east-1/g6.xlarge/spot"
+    reason: str  # one sentence with the figures
+    remedy: str | None  # the nearest change that would fit
+    needed: dict[str, Any] = {}  # figures behind the reason, with units in the keys
+    num_offers: int = 1  # how many offers share this reason
+
+
+class Provider(msgspec.Struct, frozen=True, kw_only=True):
+    """What the caller knows about renting from a provider; handed to the search as a value."""
+
+    name: str
+    runnable: bool
+    status: str
+    max_usd_per_hour: Decimal | None = None
+
+
+class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything a person needs to decide: the ranked plans, the refused, what was not known."""
+
+    request: Request
+    plans: tuple[Plan, ...]  # cheapest job first; runnable and not, each marked
+    rejections: tuple[Rejection, ...]
+    warnings: tuple[str, ...]
+    num_offers: int
+    num_strategies: int

@@ -1,0 +1,56 @@
+"""Every failure this package raises. A message says what happened; `hint` says what to type.
+
+RentuneError                 exit code (docs/exit-codes.md)
+├── BadInput                 2   what was asked can't be understood
+├── Refused                  2   understood, and declined: too dear, not runnable, no consent
+├── MissingPart              2   a tool, an extra or a credential is not there
+├── ProvisionError           1   the provider did not give us a box
+├── ConnectionFailed         1   no answer within the deadline
+│   └── WrongHostKey         1   somebody else answered; nothing was sent
+├── TransferFailed           1   bytes differ, disk full, cut off
+└── TrainingFailed           1   the trainer ended without a result
+"""
+
+from __future__ import annotations
+
+
+class RentuneError(Exception):
+    """Root of the tree. `str(error)` is one sentence; `hint` is the next step, or None."""
+
+    exit_code = 1
+
+    def __init__(self, message: str, *, hint: str | None = None) -> None:
+        super().__init__(message)
+        self.hint = hint
+
+
+class BadInput(RentuneError):
+    exit_code = 2
+
+
+class Refused(RentuneError):
+    exit_code = 2
+
+
+class MissingPart(RentuneError):
+    exit_code = 2
+
+
+class ProvisionError(RentuneError):
+    pass
+
+
+class ConnectionFailed(RentuneError):
+    pass
+
+
+class WrongHostKey(ConnectionFailed):
+    pass
+
+
+class TransferFailed(RentuneError):
+    pass
+
+
+class TrainingFailed(RentuneError):
+    pass

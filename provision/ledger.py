@@ -1,0 +1,168 @@
+"""The account book of runs: append-only JSON lines, fsynced, the first one written before the first dollar.
+
+The file is the truth; everything shown (`ls`, `report`, `down`) is folded from it. A line that this version does not
+know is kept and skipped. Writers take a file lock for the moment of the append, so several runs may share one ledger.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from catalogs.hardware import Billing
+from provision.provisioner import Box, Teardown
+
+LEDGER_VERSION = 1
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What every line carries."""
+
+    run_id: str
+    at_s: float  # wall clock, Unix
+    ledger_version: int = LEDGER_VERSION
+
+
+class Opened(Line, frozen=True, kw_only=True, tag="opened"):
+    """Intent: written and fsynced before the provider is called. Price and billing rule are frozen here."""
+
+    owner: str
+    provider: str
+    region: str
+    instance_type: str
+    model: str
+    usd_per_hour: Decimal
+    billing: Billing
+    max_usd: Decimal | None
+    deadline_at_s: float
+    tags: dict[str, str]
+    versions: dict[str, str]  # rentune, provider SDKs: an old stack needs its own plugin
+    folder: str  # the run directory
+    keep_box_on_failure: bool = False
+
+
+class Controlled(Line, frozen=True, kw_only=True, tag="controlled"):
+    """A process took charge of the run: pid, and the boot and start time that make the pid mean something."""
+
+    pid: int
+    process_started_s: float
+    boot_id: str
+    detached: bool = False
+
+
+class Created(Line, frozen=True, kw_only=True, tag="created"):
+    """The provisioner returned a box; its resource ids are in it."""
+
+    box: Box
+
+
+class PhaseEnded(Line, frozen=True, kw_only=True, tag="phase_ended"):
+    phase: str
+    duration_s: float
+    ok: bool
+
+
+class DeadlineMoved(Line, frozen=True, kw_only=True, tag="deadline_moved"):
+    """An explicit act of the user; written before the box is told."""
+
+    deadline_at_s: float
+
+
+class Ended(Line, frozen=True, kw_only=True, tag="ended"):
+    teardown: Teardown
+
+
+class Billed(Line, frozen=True, kw_only=True, tag="billed"):
+    """The receipt's figures that `report --since` adds up."""
+
+    exit_code: int
+    trained: bool
+    planned_usd: Decimal
+    metered_usd: Decimal
+    wall_s: float
+
+
+AnyLine = Opened | Controlled | Created | PhaseEnded | DeadlineMoved | Ended | Billed
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, folded from its lines in their order."""
+
+    run_id: str
+    opened: Opened
+    controlled: Controlled | None = None
+    box: Box | None = None
+    phase_s: dict[str, float] = {}
+    deadline_at_s: float
+    teardown: Teardown | None = None
+    billed: Billed | None = None
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it can bill any more, as far as anyone has seen."""
+        return self.teardown is not None and self.teardown.clean
+
+
+class Ledger:
+    """Append and fold. Opening does nothing; the folder is made at the first append."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._decoder = msgspec.json.Decoder(AnyLine)
+
+    def append(self, line: AnyLine) -> None:
+        """Write one line and return when the disk has it. A torn last line (power cut) is closed off first."""
+        self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+        descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            size = os.fstat(descriptor).st_size
+            torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            os.write(descriptor, b"\n" * torn + msgspec.json.encode(line) + b"\n")
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+    def lines(self) -> Iterator[AnyLine]:
+        """Every line that can be read, oldest first. Torn and unknown lines are passed over."""
+        if not self.path.exists():
+            return
+        for raw in self.path.read_bytes().splitlines():
+            try:
+                yield self._decoder.decode(raw)
+            except msgspec.DecodeError:
+                continue
+
+    def runs(self) -> dict[str, RunState]:
+        """All runs by id, in the order in which they were opened."""
+        states: dict[str, RunState] = {}
+        for line in self.lines():
+            if isinstance(line, Opened):
+                states.setdefault(line.run_id, RunState(run_id=line.run_id, opened=line, deadline_at_s=line.deadline_at_s))
+            elif state := states.get(line.run_id):
+                states[line.run_id] = msgspec.structs.replace(state, **_changes(state, line))
+        return states
+
+
+def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
+    match line:
+        case Controlled():
+            return {"controlled": line}
+        case Created():
+            return {"box": line.box}
+        case PhaseEnded():
+            return {"phase_s": state.phase_s | {line.phase: state.phase_s.get(line.phase, 0.0) + line.duration_s}}
+        case DeadlineMoved():
+            return {"deadline_at_s": line.deadline_at_s}
+        case Ended():
+            return {"teardown": line.teardown}
+        case Billed():
+            return {"billed": line}
+        case _:
+            return {}

@@ -1,0 +1,89 @@
+"""Where things lie at home: the state folder, a run's directory, the caches. Names only; nothing is created here."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Places:
+    """Roots on this machine. `RENTUNE_HOME` and `RENTUNE_CACHE` override the XDG folders."""
+
+    home: Path
+    cache: Path
+
+    @property
+    def ledger(self) -> Path:
+        return self.home / "ledger.jsonl"
+
+    def run(self, run_id: str) -> RunFolder:
+        return RunFolder(self.home / "runs" / run_id)
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's directory: everything a person may want after the box is gone."""
+
+    root: Path
+
+    @property
+    def plan(self) -> Path:
+        return self.root / "plan.json"
+
+    @property
+    def job(self) -> Path:
+        return self.root / "job.json"
+
+    @property
+    def events(self) -> Path:
+        return self.root / "events.jsonl"  # byte for byte as on the box, so its size is the offset to go on from
+
+    @property
+    def log(self) -> Path:
+        return self.root / "log"
+
+    @property
+    def controller_log(self) -> Path:
+        return self.root / "controller.log"
+
+    @property
+    def outcome(self) -> Path:
+        return self.root / "outcome.json"
+
+    @property
+    def adapter(self) -> Path:
+        return self.root / "adapter"
+
+    @property
+    def receipt(self) -> Path:
+        return self.root / "receipt.json"
+
+    @property
+    def report(self) -> Path:
+        return self.root / "report.html"
+
+    @property
+    def keys(self) -> Path:
+        return self.root / "keys"  # 0700; client key and known_hosts; removed after a clean teardown
+
+    @property
+    def engine(self) -> Path:
+        return self.root / "engine"  # Pulumi's home, state and passphrase of this run
+
+    @property
+    def lock(self) -> Path:
+        return self.root / "lock"  # held by the process that controls the run
+
+
+def read_places(environment: Mapping[str, str] = os.environ) -> Places:
+    """`RENTUNE_HOME`, else `$XDG_STATE_HOME/rentune`; `RENTUNE_CACHE`, else `$XDG_CACHE_HOME/rentune`."""
+    user = Path(environment.get("HOME", "~")).expanduser()
+    state = environment.get("XDG_STATE_HOME") or user / ".local" / "state"
+    cache = environment.get("XDG_CACHE_HOME") or user / ".cache"
+    return Places(
+        home=Path(environment.get("RENTUNE_HOME") or Path(state) / "rentune"),
+        cache=Path(environment.get("RENTUNE_CACHE") or Path(cache) / "rentune"),
+    )

@@ -1,0 +1,114 @@
+"""The one seam between the walk and whatever rents: a cloud through Pulumi, the local box, a host that exists.
+
+Everything above this file does not know which kind it drives. Each probe answers yes, no or *unknown*, and unknown
+never destroys, restarts or bills.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Literal, Protocol
+
+import msgspec
+
+from catalogs.hardware import Offer
+
+
+class Answer(StrEnum):
+    """What a probe can say."""
+
+    YES = "yes"
+    NO = "no"
+    UNKNOWN = "unknown"  # asked, and could not see
+
+
+class Resource(msgspec.Struct, frozen=True, kw_only=True):
+    """A thing at a provider that carries our tag."""
+
+    kind: str  # instance, key_pair, security_group, process, folder, …
+    id: str
+    region: str = ""
+    run_id: str | None = None  # from its tags
+    owner: str | None = None
+    bills: bool = True
+
+
+class Box(msgspec.Struct, frozen=True, kw_only=True):
+    """A machine that can be reached over SSH, and the only host key that is accepted from it."""
+
+    run_id: str
+    provider: str
+    host: str
+    port: int
+    user: str
+    host_key: str  # "ssh-ed25519 AAAA…", known before the first connection
+    folder: str  # absolute path on the box; everything of ours lies below it
+    python: str | None = None  # an interpreter whose installed stack has the lock's hash; None = build one
+    replace_host_key: bool = False  # the key travelled in user data: swap it over the first pinned connection
+    ours: bool = True  # False = a machine that is cleaned, never destroyed or powered off
+    resources: tuple[Resource, ...] = ()
+
+
+class Launch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provisioner is told about the run it acts for."""
+
+    run_id: str
+    owner: str
+    folder: Path  # the run directory at home; keys and engine state live below it
+    public_key: str  # of the per-run client key
+    deadline_at_s: float  # wall clock: nothing of this run lives past it
+    tags: dict[str, str] = {}
+    allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
+    disk_gib: int = 0
+    user_at_host: str | None = None  # for a host that exists
+
+
+class ResourceEnd(msgspec.Struct, frozen=True, kw_only=True):
+    resource: Resource
+    gone: Answer
+    at_s: float
+
+
+class Teardown(msgspec.Struct, frozen=True, kw_only=True):
+    """The verdict on an end. `orphaned` and `unknown` reach the exit code."""
+
+    run_id: str
+    verdict: Literal["destroyed", "cleaned", "orphaned", "unknown"]
+    resources: tuple[ResourceEnd, ...]
+    message: str
+    command: str | None = None  # what to type to finish it; set when the verdict is orphaned or unknown
+
+    @property
+    def clean(self) -> bool:
+        return self.verdict in ("destroyed", "cleaned")
+
+
+class Owned(msgspec.Struct, frozen=True, kw_only=True):
+    """What carries our tag at a provider. `complete` says whether everything could be seen."""
+
+    resources: tuple[Resource, ...]
+    complete: Answer
+    message: str = ""
+
+
+class Provisioner(Protocol):
+    """What every kind does. `destroy` reports failure as a value; it raises only for faults of the program."""
+
+    name: str
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        """Create the machine; returns when it runs (not when it answers). Raises ProvisionError, with what it left."""
+        ...
+
+    def destroy(self, launch: Launch) -> Teardown:
+        """End everything of this run, asked by tag as well as by state. Safe to call twice, and when `up` never ran."""
+        ...
+
+    def owned(self, tag: str | None = None) -> Owned:
+        """All resources with our tag, or those of one run id."""
+        ...
+
+    def console(self, launch: Launch) -> str:
+        """The machine's boot log, as far as the provider shows one; empty when it shows none."""
+        ...

@@ -1,0 +1,339 @@
+"""What the two sides say to each other: the one file of this package that the controller imports.
+
+A `JobSpec` goes to the box, `Event`s come back line by line, an `Outcome` ends the run. Each is a frozen value with
+a `schema_version`; the reader ignores fields and keeps kinds that it does not know, so an old controller can follow
+a newer box. All times are seconds, all sizes bytes, unless a name says otherwise.
+"""
+
+from __future__ import annotations
+
+from enum import StrEnum
+from typing import Any, Final, Literal, TypeVar
+
+import msgspec
+
+SCHEMA_VERSION: Final = 1
+
+# ── phases and ends: one enumeration everywhere ────────────────────────────────────────────────────────────────────
+
+
+class Phase(StrEnum):
+    """The stations of a run, in order. Ledger, events, estimates and report use these names and no others."""
+
+    PREPARE = "prepare"  # keys, job file, checks before anything is rented
+    QUEUE = "queue"  # waiting for an offer that has room
+    CREATE = "create"  # the provisioner's up
+    BOOT = "boot"  # from "running" to the first command over SSH
+    ENVIRONMENT = "environment"  # package shipped, pins installed
+    DOWNLOAD = "download"  # base model and data on the box's disk
+    LOAD = "load"  # weights into memory, adapter attached
+    PROBE = "probe"  # the longest batch, stepped twice, thrown away
+    TRAIN = "train"
+    EVALUATE = "evaluate"
+    SAVE = "save"
+    FETCH = "fetch"  # adapter and logs home, checksums compared
+    TEARDOWN = "teardown"
+    CONFIRM = "confirm"  # the provider lists nothing of ours any more
+
+
+class EndReason(StrEnum):
+    """Why the trainer stopped."""
+
+    COMPLETED = "completed"
+    STOPPED_EARLY = "stopped_early"  # held-out loss no longer fell
+    DEADLINE = "deadline"  # saved and left before the box's deadline
+    INTERRUPTED = "interrupted"  # asked to stop by signal; a checkpoint was saved
+    BAD_JOB = "bad_job"  # the job file or the data can't be used
+    PREFLIGHT = "preflight"  # the machine is not what the plan assumed
+    OUT_OF_MEMORY = "out_of_memory"
+    DISK_FULL = "disk_full"
+    DIVERGED = "diverged"  # loss or weights not finite
+    VERIFY_FAILED = "verify_failed"  # the saved adapter did not reload to the same logits
+    CRASHED = "crashed"  # anything else; the message says what
+
+
+# ── what is trained, and how ───────────────────────────────────────────────────────────────────────────────────────
+
+Task = Literal["causal_lm", "seq2seq", "classification", "token_classification", "embedding", "image_text"]
+Quant = Literal[
+    "none", "int8", "nf4", "fp4", "gptq_int4", "gptq_int8", "awq_int4", "hqq_int4", "hqq_int3", "hqq_int2", "mxfp4", "fp8"
+]
+KbitUpcast = Literal["none", "norms", "full"]
+Dtype = Literal["float32", "bfloat16", "float16"]
+StorageDtype = Literal["uint8", "bfloat16", "float16", "float32"]
+Autocast = Literal["none", "bfloat16", "float16"]
+Optimizer = Literal[
+    "adamw_torch", "adamw_torch_fused", "adamw_8bit", "adamw_4bit", "paged_adamw_32bit", "paged_adamw_8bit", "adafactor",
+    "sgd", "sgd_momentum", "lion_32bit", "lion_8bit", "muon", "lora_fa", "galore_adamw",
+]  # fmt: skip
+Checkpointing = Literal["off", "reentrant", "non_reentrant", "offloaded"]
+Attention = Literal["sdpa", "eager", "flash_attention_2"]
+Loss = Literal["hf", "hf_shifted", "chunked", "chunked_logits", "liger", "fused_inplace"]
+Kernels = Literal["eager", "fused", "compiled"]
+Sharding = Literal["none", "ddp", "zero1", "zero2", "zero3", "fsdp", "device_map"]
+Offload = Literal["none", "optimizer", "params", "stream"]
+
+
+class Value(msgspec.Struct, frozen=True, kw_only=True):
+    """Base of every value that crosses a border: immutable, named fields, unknown fields ignored on reading."""
+
+
+class Streaming(Value, frozen=True, kw_only=True):
+    """How frozen blocks pass through the GPU when `offload` is "stream"."""
+
+    num_slots: int
+    num_resident_blocks: int
+    num_visits: int  # micro-batches served by one visit of a block
+    num_blocks_without_recompute: int  # the last K blocks keep their activations
+
+
+class Strategy(Value, frozen=True, kw_only=True):
+    """One way to train, complete: chosen by the planner, carried out by the trainer to the letter.
+
+    Field names and values are those of the estimate contract. Nothing here is "auto"; what the trainer must change
+    after an out-of-memory it reports as an Event of kind "strategy_changed".
+    """
+
+    method: str  # as the estimate contract names it; qlora is resolved to lora + nf4 + double_quant before it gets here
+    rank: int | None = None  # None where the method has no rank
+    alpha: float | None = None
+    dropout: float = 0.0
+    target_modules: tuple[str, ...] | Literal["all-linear", "default"] = "all-linear"
+    modules_to_save: tuple[str, ...] = ()
+    num_virtual_tokens: int | None = None
+    trainable_layers: int | None = None
+    method_options: dict[str, Any] = {}
+    quant: Quant = "none"
+    double_quant: bool = False
+    quant_storage: StorageDtype = "uint8"
+    kbit_upcast: KbitUpcast = "none"
+    param_dtype: Dtype = "bfloat16"
+    autocast: Autocast = "bfloat16"
+    adapter_dtype: Dtype = "float32"
+    optimizer: Optimizer = "adamw_torch_fused"
+    optimizer_in_backward: bool = False
+    micro_batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    seq_len: int = 2048
+    padded: bool = False  # batches hold padding, so a mask reaches the kernels
+    gradient_checkpointing: Checkpointing = "non_reentrant"
+    activation_offload: bool = False
+    attention: Attention = "sdpa"
+    loss: Loss = "hf"
+    kernels: Kernels = "eager"
+    num_gpus: int = 1
+    num_nodes: int = 1
+    sharding: Sharding = "none"
+    offload: Offload = "none"
+    streaming: Streaming | None = None  # set exactly when offload is "stream"
+
+
+class Loop(Value, frozen=True, kw_only=True):
+    """What an estimate of memory does not need: how long, how fast, how often."""
+
+    epochs: float = 3.0
+    max_steps: int | None = None  # an upper bound in optimizer steps, when wanted
+    learning_rate: float = 2e-4
+    schedule: Literal["constant", "linear", "cosine"] = "cosine"
+    warmup_ratio: float = 0.03
+    weight_decay: float = 0.0
+    max_grad_norm: float = 1.0
+    seed: int = 42
+    evaluations: int = 4  # evenly spaced over the run, beside the one before and the one after
+    early_stopping_evaluations: int | None = None  # stop after this many without a better held-out loss
+    checkpoint_every_s: float = 120.0
+    init_adapter: str | None = None  # folder of an earlier adapter on the box
+    layers: tuple[int, ...] | None = None  # only these blocks are adapted
+    num_samples: int = 3  # held-out prompts answered before and after
+    sample_tokens: int = 64
+
+
+class ModelSource(Value, frozen=True, kw_only=True):
+    """Where the box finds the base model."""
+
+    kind: Literal["folder", "gguf", "hub", "config"]  # config = random weights from a config.json: tests and rehearsals
+    location: str  # a path on the box, or a hub id
+    revision: str | None = None
+
+
+class DataSource(Value, frozen=True, kw_only=True):
+    """Where the box finds the rows, and how they read."""
+
+    train: str  # a path on the box
+    held_out: str | None = None  # None = a fixed share is split off, see held_out_rows
+    held_out_rows: int = 200
+    format: Literal["auto", "text", "instruction", "chat"] = "auto"
+    max_rows: int | None = None
+
+
+class JobSpec(Value, frozen=True, kw_only=True):
+    """Everything the box is told. It re-derives nothing."""
+
+    run_id: str
+    model: ModelSource
+    data: DataSource
+    strategy: Strategy
+    loop: Loop
+    task: Task = "causal_lm"
+    output: str = "output"  # folder on the box, relative to the job file
+    device: Literal["cuda", "cpu"] = "cuda"
+    deadline_at_s: float | None = None  # wall clock (Unix): be saved and gone by then
+    planned_peak_bytes: int | None = None  # VRAM (RAM on a CPU) that the plan promised
+    planned_step_s: float | None = None
+    schema_version: int = SCHEMA_VERSION
+
+
+# ── what comes back ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Event(Value, frozen=True, kw_only=True):
+    """One JSON line of the box's `events.jsonl`.
+
+    Kinds so far: phase_started, phase_ended, step, evaluation, checkpoint, probe, sample, warning, strategy_changed,
+    progress, ended. A reader keeps what it does not know.
+    """
+
+    seq: int  # 0, 1, 2, … across restarts of the trainer
+    kind: str
+    phase: Phase | str
+    at_s: float  # wall clock, Unix
+    monotonic_s: float
+    data: dict[str, Any] = {}
+    schema_version: int = SCHEMA_VERSION
+
+
+class Sample(Value, frozen=True, kw_only=True):
+    """One held-out prompt, answered by the base and by the tuned model."""
+
+    prompt: str
+    reference: str
+    before: str
+    after: str
+
+
+class Evaluation(Value, frozen=True, kw_only=True):
+    """Held-out loss per row, in the rows' order: pairs before and after can be compared."""
+
+    step: int
+    mean_loss: float
+    row_losses: tuple[float, ...]
+
+
+class Measured(Value, frozen=True, kw_only=True):
+    """What the meters showed. Absent meters are None: a CPU box has no VRAM."""
+
+    peak_vram_allocated_bytes: int | None = None
+    peak_vram_reserved_bytes: int | None = None
+    peak_vram_process_bytes: int | None = None
+    peak_ram_bytes: int | None = None
+    tokens_per_s: float | None = None  # over the train phase, padding included
+    step_s: float | None = None  # median optimizer step
+    energy_kwh: float | None = None
+    steps: int = 0
+    tokens: int = 0
+
+
+class AdapterFile(Value, frozen=True, kw_only=True):
+    path: str  # relative to the adapter folder
+    size_bytes: int
+    sha256: str
+
+
+class Outcome(Value, frozen=True, kw_only=True):
+    """How the trainer ended. Written whole (temporary name, then moved), so it is either there or not."""
+
+    run_id: str
+    reason: EndReason
+    message: str  # one sentence for a person
+    phase_s: dict[str, float]  # seconds by Phase value, as the box metered them
+    measured: Measured
+    trainable_params: int | None = None
+    before: Evaluation | None = None
+    after: Evaluation | None = None
+    samples: tuple[Sample, ...] = ()
+    adapter: tuple[AdapterFile, ...] = ()  # empty = nothing to fetch
+    versions: dict[str, str] = {}
+    schema_version: int = SCHEMA_VERSION
+
+    @property
+    def trained(self) -> bool:
+        """Whether a verified adapter exists that the user may call a result."""
+        return bool(self.adapter) and self.reason in (EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.DEADLINE)
+
+
+# ── what this trainer can do ───────────────────────────────────────────────────────────────────────────────────────
+
+
+class Capabilities(Value, frozen=True, kw_only=True):
+    """The values of Strategy and Task that the shipped trainer carries out. A plan outside them is "not yet runnable"."""
+
+    tasks: tuple[str, ...]
+    methods: tuple[str, ...]
+    quants: tuple[str, ...]
+    optimizers: tuple[str, ...]
+    checkpointing: tuple[str, ...]
+    attention: tuple[str, ...]
+    losses: tuple[str, ...]
+    kernels: tuple[str, ...]
+    sharding: tuple[str, ...]
+    offload: tuple[str, ...]
+    max_gpus: int
+
+    def missing(self, strategy: Strategy, task: str = "causal_lm") -> tuple[str, ...]:
+        """What of `strategy` the trainer cannot do, as "key=value" words; empty when it can do all of it."""
+        asked: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+            ("task", task, self.tasks),
+            ("method", strategy.method, self.methods),
+            ("quant", strategy.quant, self.quants),
+            ("optimizer", strategy.optimizer, self.optimizers),
+            ("gradient_checkpointing", strategy.gradient_checkpointing, self.checkpointing),
+            ("attention", strategy.attention, self.attention),
+            ("loss", strategy.loss, self.losses),
+            ("kernels", strategy.kernels, self.kernels),
+            ("sharding", strategy.sharding, self.sharding),
+            ("offload", strategy.offload, self.offload),
+        )
+        missing = [f"{key}={value}" for key, value, known in asked if value not in known]
+        missing += ["optimizer_in_backward"] * strategy.optimizer_in_backward
+        missing += ["activation_offload"] * strategy.activation_offload
+        missing += [f"num_gpus={strategy.num_gpus}"] * (strategy.num_gpus > self.max_gpus)
+        return tuple(missing)
+
+
+CAPABILITIES: Final = Capabilities(
+    tasks=("causal_lm",),
+    methods=("lora", "full"),
+    quants=("none", "nf4", "int8"),
+    optimizers=("adamw_torch", "adamw_torch_fused", "adamw_8bit", "sgd"),
+    checkpointing=("off", "reentrant", "non_reentrant"),
+    attention=("sdpa", "eager"),
+    losses=("hf",),
+    kernels=("eager",),
+    sharding=("none",),
+    offload=("none",),
+    max_gpus=1,
+)
+
+
+# ── names of files on the box, beside job.json ─────────────────────────────────────────────────────────────────────
+
+JOB_FILE: Final = "job.json"
+EVENTS_FILE: Final = "events.jsonl"
+OUTCOME_FILE: Final = "outcome.json"
+LOG_FILE: Final = "log"
+PID_FILE: Final = "pid"
+RC_FILE: Final = "rc"  # the exit code, moved into place when it is whole
+
+T = TypeVar("T", bound=Value)
+
+_encoder = msgspec.json.Encoder()
+
+
+def encode(value: Value) -> bytes:
+    """One line of JSON, without the newline."""
+    return _encoder.encode(value)
+
+
+def decode(data: bytes | str, kind: type[T]) -> T:
+    """Read a value. Raises `msgspec.ValidationError` with the path of what is wrong (`$.strategy.rank`)."""
+    return msgspec.json.decode(data, type=kind)
