@@ -1,0 +1,33 @@
+#!/usr/bin/env bash
+# Make sure that programs exist which no Python package brings. Installs them through apt where we may; otherwise
+# says in one sentence what to install. Usage: .ci/system.sh demo | test
+set -euo pipefail
+
+python=${PYTHON:-python3}
+
+has_program() { PATH=$PATH:/usr/sbin:/sbin command -v "$1" >/dev/null; }
+has_chromium() { has_program chromium || has_program chromium-browser || has_program google-chrome; }
+has_venv() { "$python" -c 'import ensurepip, venv' 2>/dev/null; }
+
+missing=()
+has_venv || missing+=("$("$python" -c 'import sys; print("python%d.%d-venv" % sys.version_info[:2])')")
+has_program sshd || missing+=(openssh-server)
+has_program bwrap || missing+=(bubblewrap)
+if [ "${1:-test}" = test ]; then
+    has_program ip || missing+=(iproute2)
+    has_chromium || missing+=(chromium)
+fi
+[ ${#missing[@]} -eq 0 ] && exit 0
+
+if [ "$(id -u)" -ne 0 ] || ! command -v apt-get >/dev/null; then
+    echo "Please install ${missing[*]} (on Debian and Ubuntu: sudo apt-get install ${missing[*]}), then repeat." >&2
+    exit 1
+fi
+echo "Installing system packages: ${missing[*]}"
+export DEBIAN_FRONTEND=noninteractive
+apt-get update -qq
+apt-get install -y -qq --no-install-recommends "${missing[@]}" >/dev/null
+# The local box starts an sshd of its own on loopback. Nobody asked for one that listens to the world.
+if [[ " ${missing[*]} " == *" openssh-server "* ]] && [ -d /run/systemd/system ]; then
+    systemctl disable --now ssh.service ssh.socket >/dev/null 2>&1 || true
+fi

@@ -1,0 +1,133 @@
+# The developer's vocabulary: `make` lists it. CI runs `setup`, `check` and `test`, and nothing else.
+
+MAKEFLAGS += --no-print-directory
+SHELL := bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+
+PYTHON ?= $(shell for p in python3 python3.14 python3.13 python3.12 python3.11; do \
+	"$$p" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && command -v "$$p" && break; done)
+ifeq ($(PYTHON),)
+$(error Python 3.11 or newer is needed: install it, or say which one with PYTHON=/path/to/python)
+endif
+
+VENV := .venv
+BIN := $(VENV)/bin
+UV := .uv/bin/uv
+INSTALL := $(UV) pip install --python $(BIN)/python --compile-bytecode
+COMPILE := $(UV) pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --python-version 3.11
+QUICK := not engine and not root and not base
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -q
+
+# torch on a machine without an NVIDIA GPU needs no triton. TORCH_BACKEND=cpu takes PyTorch's own CPU build instead,
+# where its index can be reached; nothing of CUDA is installed then.
+TORCH_BACKEND ?=
+ifeq ($(TORCH_BACKEND),cpu)
+STACK_OPTIONS := --torch-backend cpu --override build/without_cuda.txt
+else
+STACK_OPTIONS := $(shell command -v nvidia-smi >/dev/null || echo --override .ci/locks/without_gpu.txt)
+endif
+
+export PYTHON
+export UV_PYTHON_DOWNLOADS := never
+
+.PHONY: help demo demo-qlora setup setup-light setup-box setup-dev system-demo system-test test test-quick test-wheel \
+	check pulumi base lock acceptance bench clean
+
+help: ## this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
+
+# ── the two commands to start with ─────────────────────────────────────────────────────────────────────────────────
+
+demo: ## plan, rent the local box, train SmolLM2-135M with LoRA, bring the adapter home, tear down, report
+	@.ci/demo.sh examples/demo/job.yaml
+
+demo-qlora: ## the same with the base in 4 bits (QLoRA, nf4)
+	@.ci/demo.sh examples/demo/qlora.yaml
+
+test: setup pulumi base test-wheel ## set up, then every test: first the quick ones against the built wheel, then all
+	@$(PYTEST)
+
+test-quick: setup-light setup-box setup-dev ## the tests that need neither root, nor the Pulumi engine, nor the real base
+	@$(PYTEST) -m "$(QUICK)"
+
+test-wheel: setup ## the quick tests against the built wheel, in an environment and a folder of its own
+	@QUICK="$(QUICK)" .ci/wheel.sh
+
+check: setup-light setup-box setup-dev ## ruff, format, strict types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+# ── set-up: each step leaves a stamp, so that a second run reuses it ───────────────────────────────────────────────
+
+setup: system-test setup-light setup-box setup-dev ## everything but the engine and the base model
+
+system-demo:
+	@.ci/system.sh demo
+
+system-test:
+	@.ci/system.sh test
+
+setup-light: $(VENV)/.light ## rentune itself: planner, SSH, Pulumi's SDK (80 MB, no torch)
+setup-box: $(VENV)/rentune-stack.sha256 ## torch, transformers, peft, bitsandbytes: what the local box trains with (4.4 GB)
+setup-dev: $(VENV)/.dev ## pytest, ruff, mypy, moto, pulumi-aws
+
+$(UV): .ci/locks/uv.txt
+	@.ci/system.sh demo
+	@echo "Installing uv into .uv/"
+	@$(PYTHON) -m venv .uv
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/locks/uv.txt
+	@touch $@
+
+$(BIN)/python: | $(UV)
+	@$(UV) venv --quiet --python $(PYTHON) $(VENV)
+
+$(VENV)/.light: .ci/locks/light.txt .ci/locks/build.txt pyproject.toml | $(BIN)/python
+	@echo "Installing rentune into $(VENV)/"
+	@$(INSTALL) --quiet -r .ci/locks/light.txt
+	@$(INSTALL) --quiet --no-deps --build-constraint .ci/locks/build.txt --editable .
+	@touch $@
+
+# The stamp is the lock's hash: the local box trusts an environment that carries the hash of the lock it was told to use.
+$(VENV)/rentune-stack.sha256: remote/requirements.txt $(if $(filter cpu,$(TORCH_BACKEND)),build/without_cuda.txt) | $(VENV)/.light
+	@echo "Installing the training stack into $(VENV)/ (once; several gigabytes)"
+	@$(INSTALL) $(STACK_OPTIONS) -r remote/requirements.txt
+	@sha256sum remote/requirements.txt | cut -d ' ' -f 1 > $@
+
+build/without_cuda.txt: remote/requirements.txt
+	@mkdir -p $(@D)
+	@grep -oE '^(nvidia|cuda|triton)[a-z0-9-]*' $< | grep -v nvidia-ml-py | sed "s/$$/; sys_platform == 'never'/" > $@
+
+$(VENV)/.dev: .ci/locks/dev.txt | $(VENV)/.light
+	@echo "Installing test and check tools into $(VENV)/"
+	@$(INSTALL) --quiet -r .ci/locks/dev.txt
+	@touch $@
+
+pulumi: setup-light ## build the Pulumi engine from its published Go modules (cached by version)
+	@$(BIN)/python -m provision.engine.build
+
+base: setup-light ## fetch the demo's base model (93 MB) into the cache
+	@$(BIN)/python examples/demo/fetch_base.py
+
+# ── upkeep ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+lock: | $(UV) ## compile the requirement files anew
+	$(COMPILE) .ci/locks/build.in -o .ci/locks/build.txt
+	$(COMPILE) pyproject.toml --extra provision -o .ci/locks/light.txt
+	$(COMPILE) remote/requirements.in -o remote/requirements.txt
+	$(COMPILE) pyproject.toml --extra aws --group dev -c remote/requirements.txt -o .ci/locks/dev.txt
+
+acceptance: setup-light setup-box setup-dev ## run the cheap commands of docs/acceptance.md
+	@$(BIN)/python .ci/acceptance.py
+
+bench: setup base ## measure again what benchmarks/results/ holds
+	$(BIN)/python benchmarks/startup.py --write
+	$(BIN)/python benchmarks/transfer.py --write
+	$(BIN)/python benchmarks/whole_run.py --write
+
+clean: ## remove what was built here; the caches under ~/.cache/rentune stay
+	rm -rf .venv .uv build dist examples/demo/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
