@@ -154,6 +154,7 @@ class ModelSource(Value, frozen=True, kw_only=True):
     kind: Literal["folder", "gguf", "hub", "config"]  # config = random weights from a config.json: tests and rehearsals
     location: str  # a path on the box, or a hub id
     revision: str | None = None
+    name: str | None = None  # what the user calls it; stands in the model card instead of a path on the box
 
 
 class DataSource(Value, frozen=True, kw_only=True):
@@ -189,8 +190,9 @@ class JobSpec(Value, frozen=True, kw_only=True):
 class Event(Value, frozen=True, kw_only=True):
     """One JSON line of the box's `events.jsonl`.
 
-    Kinds so far: phase_started, phase_ended, step, evaluation, checkpoint, probe, sample, warning, strategy_changed,
-    progress, ended. A reader keeps what it does not know.
+    Kinds so far: machine, phase_started, phase_ended, progress, probe, step, evaluation, checkpoint, resumed, sample,
+    verified, warning, strategy_changed, ended. docs/trainer.md lists what `data` holds for each. A reader keeps what it
+    does not know.
     """
 
     seq: int  # 0, 1, 2, … across restarts of the trainer
@@ -261,6 +263,26 @@ class Outcome(Value, frozen=True, kw_only=True):
         return bool(self.adapter) and self.reason in (EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.DEADLINE)
 
 
+EXIT_CODES: Final[dict[EndReason, int]] = {  # of a trainer that ends without a result; with one it is 0
+    EndReason.COMPLETED: 0,
+    EndReason.STOPPED_EARLY: 0,
+    EndReason.DEADLINE: 3,
+    EndReason.INTERRUPTED: 4,
+    EndReason.BAD_JOB: 5,
+    EndReason.PREFLIGHT: 6,
+    EndReason.OUT_OF_MEMORY: 7,
+    EndReason.DISK_FULL: 8,
+    EndReason.DIVERGED: 9,
+    EndReason.VERIFY_FAILED: 10,
+    EndReason.CRASHED: 11,
+}
+
+
+def exit_code(outcome: Outcome) -> int:
+    """What `python -m remote` returns for this outcome: 0 exactly when there is a result to bring home."""
+    return 0 if outcome.trained else EXIT_CODES[outcome.reason]
+
+
 # ── what this trainer can do ───────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -323,6 +345,8 @@ OUTCOME_FILE: Final = "outcome.json"
 LOG_FILE: Final = "log"
 PID_FILE: Final = "pid"
 RC_FILE: Final = "rc"  # the exit code, moved into place when it is whole
+CHECKPOINT_DIR: Final = "checkpoints"
+MODEL_CACHE_VARIABLE: Final = "RENTUNE_MODEL_CACHE"  # folder for converted base models; without it `cache` beside job.json
 
 T = TypeVar("T", bound=Value)
 
@@ -337,3 +361,11 @@ def encode(value: Value) -> bytes:
 def decode(data: bytes | str, kind: type[T]) -> T:
     """Read a value. Raises `msgspec.ValidationError` with the path of what is wrong (`$.strategy.rank`)."""
     return msgspec.json.decode(data, type=kind)
+
+
+def parse_event(line: bytes) -> Event | None:
+    """Read one line of `events.jsonl`; None for a line that a kill cut short (the next start goes on in a new line)."""
+    try:
+        return decode(line, Event)
+    except msgspec.DecodeError:
+        return None
