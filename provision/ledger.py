@@ -62,7 +62,15 @@ class Created(Line, frozen=True, kw_only=True, tag="created"):
     box: Box
 
 
+class PhaseStarted(Line, frozen=True, kw_only=True, tag="phase_started"):
+    """The controller entered a phase; the start of "create" is where the bill is taken to begin."""
+
+    phase: str
+
+
 class PhaseEnded(Line, frozen=True, kw_only=True, tag="phase_ended"):
+    """The controller left a phase. What the trainer did between "start" and "fetch" is metered by its own events."""
+
     phase: str
     duration_s: float
     ok: bool
@@ -88,7 +96,15 @@ class Billed(Line, frozen=True, kw_only=True, tag="billed"):
     wall_s: float
 
 
-AnyLine = Opened | Controlled | Created | PhaseEnded | DeadlineMoved | Ended | Billed
+AnyLine = Opened | Controlled | PhaseStarted | Created | PhaseEnded | DeadlineMoved | Ended | Billed
+
+
+class Rental(msgspec.Struct, frozen=True, kw_only=True):
+    """One stretch of time for which a box of this run may have been billed: from calling `up` to a clean teardown."""
+
+    started_at_s: float
+    created: bool = False  # whether the provider said that the box runs
+    ended_at_s: float | None = None  # None = not known to have ended
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
@@ -98,7 +114,9 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     opened: Opened
     controlled: Controlled | None = None
     box: Box | None = None
-    phase_s: dict[str, float] = {}
+    phase: str | None = None  # the one that the controller entered last
+    phase_s: dict[str, float] = {}  # by the controller's clock, restarts added up
+    rentals: tuple[Rental, ...] = ()
     deadline_at_s: float
     teardown: Teardown | None = None
     billed: Billed | None = None
@@ -154,15 +172,38 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
     match line:
         case Controlled():
             return {"controlled": line}
+        case PhaseStarted():
+            return {"phase": line.phase, "rentals": _rentals_after(state.rentals, line)}
         case Created():
-            return {"box": line.box}
+            return {"box": line.box, "rentals": _rentals_after(state.rentals, line)}
         case PhaseEnded():
             return {"phase_s": state.phase_s | {line.phase: state.phase_s.get(line.phase, 0.0) + line.duration_s}}
         case DeadlineMoved():
             return {"deadline_at_s": line.deadline_at_s}
         case Ended():
-            return {"teardown": line.teardown}
+            return {"teardown": line.teardown, "rentals": _rentals_after(state.rentals, line)}
         case Billed():
             return {"billed": line}
         case _:
             return {}
+
+
+def _rentals_after(rentals: tuple[Rental, ...], line: PhaseStarted | Created | Ended) -> tuple[Rental, ...]:
+    match line:
+        case PhaseStarted(phase="create"):
+            return (*rentals, Rental(started_at_s=line.at_s))
+        case Created() if rentals:
+            return (*rentals[:-1], msgspec.structs.replace(rentals[-1], created=True))
+        case Created():
+            return (Rental(started_at_s=line.at_s, created=True),)
+        case Ended() if line.teardown.clean:
+            return tuple(
+                msgspec.structs.replace(rental, ended_at_s=line.at_s) if rental.ended_at_s is None else rental
+                for rental in rentals
+            )
+        case _:
+            return rentals
+
+
+def _closed(rental: Rental, at_s: float) -> Rental:
+    return rental if rental.ended_at_s is not None else msgspec.structs.replace(rental, ended_at_s=at_s)

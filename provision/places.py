@@ -19,6 +19,10 @@ class Places:
     def ledger(self) -> Path:
         return self.home / "ledger.jsonl"
 
+    @property
+    def calibration(self) -> Path:
+        return self.home / "calibration.jsonl"  # predicted and measured, one row a figure, of every finished run
+
     def run(self, run_id: str) -> RunFolder:
         return RunFolder(self.home / "runs" / run_id)
 
@@ -32,6 +36,10 @@ class RunFolder:
     @property
     def plan(self) -> Path:
         return self.root / "plan.json"
+
+    @property
+    def launch(self) -> Path:
+        return self.root / "launch.json"  # what the provisioner was told: enough to destroy without the plan
 
     @property
     def job(self) -> Path:

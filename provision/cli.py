@@ -1,0 +1,110 @@
+"""`rentune`, `plan` and `provision-and-run`: the way in.
+
+Nothing but click is imported here: a command's code is loaded when that command is asked for, so `--help` is quick and
+planning loads neither Pulumi nor SSH.
+"""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from typing import NamedTuple
+
+import click
+
+
+class Entry(NamedTuple):
+    """One command: where its help stands, where its code lies, and its line in `rentune --help`."""
+
+    group: str
+    module: str
+    help: str
+
+
+COMMANDS: dict[str, Entry] = {
+    "plan": Entry("Plan", "provision.commands.plan", "Rank the ways to do a job by what the whole job costs."),
+    "estimate": Entry("Plan", "provision.commands.estimate", "Memory and time of one training configuration."),
+    "check": Entry("Plan", "provision.commands.check", "Look through a data file or a job file before paying."),
+    "catalog": Entry("Plan", "provision.commands.catalog", "What can be rented, at which price, seen when."),
+    "run": Entry("Run", "provision.commands.run", "Rent, train, bring the adapter home, tear down, account."),
+    "ls": Entry("Run", "provision.commands.ls", "Runs, and what may still bill."),
+    "logs": Entry("Run", "provision.commands.logs", "What a run's trainer said, live or from any offset."),
+    "resume": Entry("Run", "provision.commands.resume", "Take control of a run again, wherever it stands."),
+    "down": Entry("Run", "provision.commands.down", "End a run, or everything that nobody controls."),
+    "doctor": Entry("Run", "provision.commands.doctor", "What is there, what is missing, how to get it."),
+    "report": Entry("Account", "provision.commands.report", "Planned against metered: one run, or many added up."),
+}
+
+
+class Umbrella(click.Group):
+    """A group whose commands are imported when they are called."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
+        return list(COMMANDS)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        entry = COMMANDS.get(cmd_name)
+        if entry is None:
+            return None
+        command: click.Command = importlib.import_module(entry.module).command
+        return command
+
+    def resolve_command(self, ctx: click.Context, args: list[str]) -> tuple[str | None, click.Command | None, list[str]]:
+        if args and args[0] not in COMMANDS and not args[0].startswith("-"):
+            raise click.UsageError(f"there is no command {args[0]!r}{_nearest(args[0])}", ctx)
+        return super().resolve_command(ctx, args)
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:  # noqa: ARG002
+        for group in dict.fromkeys(entry.group for entry in COMMANDS.values()):
+            with formatter.section(group):
+                formatter.write_dl([(name, entry.help) for name, entry in COMMANDS.items() if entry.group == group])
+
+
+def _nearest(word: str) -> str:
+    import difflib
+
+    found = difflib.get_close_matches(word, COMMANDS, n=1)
+    return f"; did you mean {found[0]!r}?" if found else f"; the commands are {', '.join(COMMANDS)}"
+
+
+def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
+    if wanted:
+        from importlib.metadata import version
+
+        click.echo(f"rentune {version('rentune')}")
+        ctx.exit()
+
+
+@click.command(cls=Umbrella, context_settings={"help_option_names": ["-h", "--help"]})
+@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version.")
+def rentune() -> None:
+    """Rent a GPU, tune a model, pay only for what you planned."""
+
+
+def call(arguments: list[str]) -> int:
+    """Run the command line `arguments` and return its exit code. What goes wrong is said in one sentence on stderr."""
+    try:
+        code = rentune.main(arguments, prog_name="rentune", standalone_mode=False)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through
+        from provision.commands.failure import tell
+
+        return tell(error, arguments)
+    except KeyboardInterrupt:
+        click.echo("Interrupted.", err=True)
+        return 130
+    return code if isinstance(code, int) else 0
+
+
+def main() -> int:
+    """`rentune ...`"""
+    return call(sys.argv[1:])
+
+
+def plan_main() -> int:
+    """`plan ...` = `rentune plan ...`"""
+    return call(["plan", *sys.argv[1:]])
+
+
+def run_main() -> int:
+    """`provision-and-run ...` = `rentune run ...`"""
+    return call(["run", *sys.argv[1:]])

@@ -1,0 +1,63 @@
+"""How a failure is told: one sentence and the next step on stderr, or an error envelope on stdout with `--json`."""
+
+from __future__ import annotations
+
+import click
+
+from provision.envelope import Exit, Problem, enclose_error, render_json
+
+# Failures of the lower floors, by class. Named, not imported: an error that was raised has its module loaded already.
+EXIT_CODES: dict[str, int] = {
+    "catalogs.catalog.CatalogError": Exit.REFUSED,
+    "catalogs.read.CatalogError": Exit.REFUSED,
+    "catalogs.models.ModelUnknown": Exit.REFUSED,
+    "catalogs.gguf.GgufError": Exit.REFUSED,
+    "planner.case.CaseError": Exit.REFUSED,
+    "planner.request.RequestError": Exit.REFUSED,
+    "planner.jobfile.JobFileError": Exit.REFUSED,
+    "planner.data_size.DataError": Exit.REFUSED,
+    "click.exceptions.Abort": Exit.INTERRUPTED,
+}
+
+
+def tell(error: Exception, arguments: list[str]) -> int:
+    """Say what went wrong and return the exit code. An error that nobody foresaw is raised again, traceback and all."""
+    code = _exit_code(error)
+    if code is None:
+        raise error
+    if isinstance(error, click.exceptions.NoArgsIsHelpError):
+        click.echo(error.ctx.get_help())
+        return Exit.REFUSED
+    problem = Problem(message=_sentence(error), hint=_hint(error))
+    if "--json" in arguments:
+        click.echo(render_json(enclose_error(arguments[0] if arguments else "", problem, exit_code=code)))
+    else:
+        click.echo(f"Error: {problem.message}", err=True)
+        if problem.hint:
+            click.echo(f"Hint: {problem.hint}", err=True)
+    return code
+
+
+def _exit_code(error: Exception) -> int | None:
+    if isinstance(error, click.ClickException):
+        return Exit.REFUSED
+    for kind in type(error).__mro__:
+        name = f"{kind.__module__}.{kind.__qualname__}"
+        if name.startswith("provision.errors."):
+            return int(kind.exit_code)  # type: ignore[attr-defined]  # every class of that file has one
+        if name in EXIT_CODES:
+            return EXIT_CODES[name]
+    return None
+
+
+def _sentence(error: Exception) -> str:
+    if isinstance(error, click.ClickException):
+        return error.format_message()
+    return str(error) or "stopped before anything was done"
+
+
+def _hint(error: Exception) -> str | None:
+    if isinstance(error, click.UsageError) and error.ctx is not None:
+        return f"{error.ctx.command_path} --help"
+    hint = getattr(error, "hint", None)
+    return hint if isinstance(hint, str) else None

@@ -1,0 +1,56 @@
+"""What `--json` prints: one envelope around every command's data, and the words for its exit code."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any, Literal
+
+import msgspec
+
+ENVELOPE_VERSION = 1
+
+
+class Exit(IntEnum):
+    """Every exit code of ours (docs/exit-codes.md). `estimate --from` keeps those of the estimate contract."""
+
+    OK = 0  # the command did its work; a run: trained and gone
+    FAILED = 1  # a run: failed and gone
+    REFUSED = 2  # bad input, or understood and declined
+    STILL_BILLS = 3  # something of a run is still there, or nobody could see that it is gone
+    INTERRUPTED = 130  # Ctrl-C or SIGTERM; a run: stopped and gone
+
+
+class Problem(msgspec.Struct, frozen=True, kw_only=True):
+    """What went wrong, and what to type instead."""
+
+    message: str
+    hint: str | None = None
+
+
+class Envelope(msgspec.Struct, frozen=True, kw_only=True):
+    """One command's result. `partial` = data is there and so are errors."""
+
+    command: str
+    status: Literal["success", "partial", "error"]
+    data: Any = None
+    errors: tuple[Problem, ...] = ()
+    exit_code: int = 0
+    version: int = ENVELOPE_VERSION
+
+
+def enclose(command: str, data: object, *, errors: tuple[Problem, ...] = (), exit_code: int = Exit.OK) -> Envelope:
+    """The envelope of a command that got as far as having data."""
+    failed = exit_code != Exit.OK or bool(errors)
+    return Envelope(
+        command=command, status="partial" if failed else "success", data=data, errors=errors, exit_code=int(exit_code)
+    )
+
+
+def enclose_error(command: str, problem: Problem, *, exit_code: int) -> Envelope:
+    """The envelope of a command that has nothing but its reason."""
+    return Envelope(command=command, status="error", errors=(problem,), exit_code=int(exit_code))
+
+
+def render_json(envelope: Envelope) -> str:
+    """Indented JSON; Decimals as strings, so that no cent is lost in a float."""
+    return msgspec.json.format(msgspec.json.encode(envelope), indent=2).decode()

@@ -1,0 +1,327 @@
+"""The account of a finished run: what was planned beside what was metered, line by line. Pure.
+
+Dollars are Decimals, rounded to a hundredth of a cent on each line; the total is the sum of the lines as shown.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Mapping
+from decimal import ROUND_HALF_UP, Decimal
+from typing import Literal
+
+import msgspec
+
+from catalogs.hardware import Billing
+from planner.plan import Plan, Range
+from provision.envelope import Exit
+from provision.ledger import Rental, RunState
+from provision.provisioner import Teardown
+from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sample
+
+RECEIPT_VERSION = 1
+USD_STEP = Decimal("0.0001")
+SECONDS_PER_HOUR = 3600
+HOURS_PER_MONTH = 730  # as clouds bill a month of disk: 365 × 24 / 12
+BYTES_PER_GB = 10**9  # egress is billed decimal
+
+# Phases before the box exists or after it is gone: their seconds are never on the bill.
+UNBILLED = frozenset({Phase.PREPARE, Phase.QUEUE, Phase.CONFIRM})
+
+Unit = Literal["bytes", "s", "tokens/s", "steps", "tokens", "parameters", "kWh"]
+
+
+class Figure(msgspec.Struct, frozen=True, kw_only=True):
+    """One quantity, planned and metered. None = the plan or the meter has no such figure."""
+
+    name: str
+    unit: Unit
+    planned: Range | None
+    metered: float | None
+
+    @property
+    def error(self) -> float | None:
+        """(metered − planned) / planned, or None where one of them is missing or the plan said zero."""
+        if self.planned is None or self.metered is None or self.planned.p50 == 0:
+            return None
+        return (self.metered - self.planned.p50) / self.planned.p50
+
+
+class BillLine(msgspec.Struct, frozen=True, kw_only=True):
+    name: Literal["compute", "idle", "disk", "egress", "failed attempts"]
+    planned_usd: Decimal
+    metered_usd: Decimal
+
+
+class LossChange(msgspec.Struct, frozen=True, kw_only=True):
+    """Held-out loss before and after, row by row on the same rows."""
+
+    before: float
+    after: float
+    num_rows: int
+    mean_drop: float  # mean over rows of (before − after); positive = better
+    standard_error: float  # of `mean_drop`: s / √n over the paired differences
+
+    @property
+    def significant(self) -> bool:
+        """Whether the loss fell by more than three standard errors."""
+        return self.mean_drop > 3 * self.standard_error
+
+
+class Receipt(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything the report shows, and all that is left of a run but its adapter and its log."""
+
+    run_id: str
+    model: str
+    offer: str
+    strategy: str
+    usd_per_hour: Decimal
+    trained: bool
+    exit_code: int
+    reason: EndReason | None  # None = the trainer left no outcome
+    message: str
+    figures: tuple[Figure, ...]
+    phases: tuple[Figure, ...]  # named by Phase, in order
+    bill: tuple[BillLine, ...]
+    billed_s: float
+    wall_s: float
+    started_at_s: float
+    ended_at_s: float
+    loss: LossChange | None
+    samples: tuple[Sample, ...]
+    adapter_bytes: int
+    adapter_folder: str | None
+    teardown: Teardown | None  # None = not torn down
+    tags: dict[str, str]
+    versions: dict[str, str]
+    schema_version: int = RECEIPT_VERSION
+
+    @property
+    def planned_usd(self) -> Decimal:
+        return sum((line.planned_usd for line in self.bill), Decimal(0))
+
+    @property
+    def metered_usd(self) -> Decimal:
+        return sum((line.metered_usd for line in self.bill), Decimal(0))
+
+
+class Calibration(msgspec.Struct, frozen=True, kw_only=True):
+    """One row of `calibration.jsonl`: what was predicted for this kind of job, and what came."""
+
+    run_id: str
+    at_s: float
+    key: dict[str, str]  # model, method, quant, micro_batch_size, seq_len, gpu, provider, …
+    quantity: str
+    unit: Unit
+    predicted: float
+    measured: float
+    versions: dict[str, str]
+    schema_version: int = 1
+
+
+def reckon(
+    plan: Plan,
+    state: RunState,
+    outcome: Outcome | None,
+    *,
+    box_phase_s: Mapping[str, float],
+    disk_gib: int,
+    adapter_folder: str | None,
+    interrupted: bool,
+    message: str,
+    ended_at_s: float,
+) -> Receipt:
+    """The receipt of a run as its ledger, its outcome and the box's own phase clock show it at `ended_at_s`.
+
+    `box_phase_s` are the trainer's seconds by phase; the controller's own come from the ledger. `message` is told when
+    there is no outcome to speak for itself.
+    """
+    phase_s = _added(state.phase_s, box_phase_s)
+    started_at_s = state.opened.at_s
+    adapter_bytes = sum(file.size_bytes for file in outcome.adapter) if outcome and adapter_folder else 0
+    trained = outcome is not None and outcome.trained and adapter_folder is not None
+    return Receipt(
+        run_id=state.run_id,
+        model=plan.request.model,
+        offer=plan.offer.key,
+        strategy=describe_strategy(plan),
+        usd_per_hour=state.opened.usd_per_hour,
+        trained=trained,
+        exit_code=exit_code(trained=trained, gone=state.ended, interrupted=interrupted),
+        reason=outcome.reason if outcome else None,
+        message=outcome.message if outcome else message,
+        figures=_figures(plan, outcome.measured if outcome else Measured()),
+        phases=_phases(plan, phase_s),
+        bill=_bill(plan, state, phase_s, adapter_bytes=adapter_bytes, disk_gib=disk_gib, now_s=ended_at_s),
+        billed_s=sum(billed_s(_length_s(rental, ended_at_s), state.opened.billing) for rental in state.rentals),
+        wall_s=ended_at_s - started_at_s,
+        started_at_s=started_at_s,
+        ended_at_s=ended_at_s,
+        loss=compare(outcome.before, outcome.after) if outcome and outcome.before and outcome.after else None,
+        samples=outcome.samples if outcome else (),
+        adapter_bytes=adapter_bytes,
+        adapter_folder=adapter_folder,
+        teardown=state.teardown,
+        tags=state.opened.tags,
+        versions=state.opened.versions | (outcome.versions if outcome else {}),
+    )
+
+
+def exit_code(*, trained: bool, gone: bool, interrupted: bool) -> Exit:
+    """What still bills outweighs everything else that happened."""
+    if not gone:
+        return Exit.STILL_BILLS
+    if interrupted:
+        return Exit.INTERRUPTED
+    return Exit.OK if trained else Exit.FAILED
+
+
+def describe_strategy(plan: Plan) -> str:
+    """The strategy in a few words: "lora r8, nf4, micro-batch 4 × 2, 512 tokens"."""
+    chosen = plan.strategy
+    words = [chosen.method + (f" r{chosen.rank}" if chosen.rank is not None else "")]
+    words += [chosen.quant] * (chosen.quant != "none")
+    words += [f"micro-batch {chosen.micro_batch_size} × {chosen.gradient_accumulation_steps}", f"{chosen.seq_len} tokens"]
+    words += [f"checkpointing {chosen.gradient_checkpointing}"] * (chosen.gradient_checkpointing != "off")
+    words += [f"{chosen.sharding} on {chosen.num_gpus} GPUs"] * (chosen.num_gpus > 1)
+    return ", ".join(words)
+
+
+def compare(before: Evaluation, after: Evaluation) -> LossChange | None:
+    """Paired comparison of two evaluations of the same rows; None when their rows can't be paired."""
+    if len(before.row_losses) != len(after.row_losses) or len(before.row_losses) < 2:
+        return None
+    drops = [old - new for old, new in zip(before.row_losses, after.row_losses, strict=True)]
+    return LossChange(
+        before=before.mean_loss,
+        after=after.mean_loss,
+        num_rows=len(drops),
+        mean_drop=statistics.fmean(drops),
+        standard_error=statistics.stdev(drops) / math.sqrt(len(drops)),
+    )
+
+
+def billed_s(length_s: float, billing: Billing) -> float:
+    """Seconds on the bill: whole increments, at least the minimum."""
+    increments = math.ceil(length_s / billing.increment_s) * billing.increment_s if billing.increment_s else length_s
+    return max(float(billing.minimum_s), float(increments))
+
+
+def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
+    """A row for every figure and phase that was both planned and metered."""
+    chosen = plan.strategy
+    key = {
+        "model": plan.request.model,
+        "method": chosen.method,
+        "rank": str(chosen.rank),
+        "quant": chosen.quant,
+        "optimizer": chosen.optimizer,
+        "micro_batch_size": str(chosen.micro_batch_size),
+        "seq_len": str(chosen.seq_len),
+        "gradient_checkpointing": chosen.gradient_checkpointing,
+        "gpu": plan.gpu.name if plan.gpu else "cpu",
+        "provider": plan.offer.provider,
+        "instance_type": plan.offer.instance_type,
+    }
+    return tuple(
+        Calibration(
+            run_id=receipt.run_id,
+            at_s=receipt.ended_at_s,
+            key=key,
+            quantity=figure.name,
+            unit=figure.unit,
+            predicted=figure.planned.p50,
+            measured=figure.metered,
+            versions=receipt.versions,
+        )
+        for figure in (*receipt.figures, *receipt.phases)
+        if figure.planned is not None and figure.metered is not None
+    )
+
+
+# ── the parts ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _figures(plan: Plan, measured: Measured) -> tuple[Figure, ...]:
+    vram: tuple[tuple[str, int, int | None], ...] = (
+        ("VRAM allocated", plan.vram.allocated_peak_bytes, measured.peak_vram_allocated_bytes),
+        ("VRAM reserved", plan.vram.reserved_peak_bytes, measured.peak_vram_reserved_bytes),
+        ("VRAM of the process", plan.vram.process_peak_bytes, measured.peak_vram_process_bytes),
+    )
+    memory = (*(vram if plan.gpu else ()), ("RAM", plan.host.ram_peak_bytes, measured.peak_ram_bytes))
+    duration = plan.duration
+    rows: tuple[tuple[str, Unit, Range, float | None], ...] = (
+        *((name, "bytes", _exactly(planned), metered) for name, planned, metered in memory),
+        ("tokens per second", "tokens/s", duration.tokens_per_s, measured.tokens_per_s),
+        ("optimizer step", "s", duration.step_s, measured.step_s),
+        ("optimizer steps", "steps", _exactly(duration.num_steps), measured.steps or None),
+        ("tokens computed", "tokens", _exactly(duration.num_tokens), measured.tokens or None),
+        ("energy", "kWh", duration.energy_kwh, measured.energy_kwh),
+    )
+    return tuple(Figure(name=name, unit=unit, planned=planned, metered=metered) for name, unit, planned, metered in rows)
+
+
+def _exactly(value: float) -> Range:
+    return Range(p10=value, p50=value, p90=value)
+
+
+def _added(first: Mapping[str, float], second: Mapping[str, float]) -> dict[str, float]:
+    return {name: first.get(name, 0.0) + second.get(name, 0.0) for name in (*first, *second)}
+
+
+def _phases(plan: Plan, phase_s: Mapping[str, float]) -> tuple[Figure, ...]:
+    planned = plan.duration.phase_s
+    known = [phase.value for phase in Phase]
+    named = [name for name in known if name in planned or name in phase_s] + [name for name in phase_s if name not in known]
+    return tuple(Figure(name=name, unit="s", planned=planned.get(name), metered=phase_s.get(name)) for name in named)
+
+
+def _bill(
+    plan: Plan, state: RunState, phase_s: Mapping[str, float], *, adapter_bytes: int, disk_gib: int, now_s: float
+) -> tuple[BillLine, ...]:
+    opened = state.opened
+    *failed, last = [(billed_s(_length_s(rental, now_s), opened.billing)) for rental in state.rentals] or [0.0]
+    busy_s = min(last, sum(seconds for name, seconds in phase_s.items() if name not in UNBILLED))
+    metered: dict[str, Decimal] = {
+        "compute": _usd(busy_s, opened.usd_per_hour),
+        "idle": _usd(last, opened.usd_per_hour) - _usd(busy_s, opened.usd_per_hour),
+        "disk": _usd(last + sum(failed), _disk_usd_per_hour(opened.billing, disk_gib)),
+        "egress": _egress_usd(opened.billing, adapter_bytes),
+        "failed attempts": _usd(sum(failed), opened.usd_per_hour),
+    }
+    cost = plan.cost
+    planned: dict[str, float] = {
+        "compute": cost.compute_usd.p50,
+        "idle": 0.0,
+        "disk": cost.disk_usd.p50,
+        "egress": cost.egress_usd.p50,
+        "failed attempts": 0.0,
+    }
+    return tuple(
+        BillLine(name=name, planned_usd=_rounded(Decimal(str(planned[name]))), metered_usd=metered[name])
+        for name in ("compute", "idle", "disk", "egress", "failed attempts")
+    )
+
+
+def _length_s(rental: Rental, now_s: float) -> float:
+    return max(0.0, (now_s if rental.ended_at_s is None else rental.ended_at_s) - rental.started_at_s)
+
+
+def _usd(seconds: float, usd_per_hour: Decimal) -> Decimal:
+    return _rounded(Decimal(str(seconds)) * usd_per_hour / SECONDS_PER_HOUR)
+
+
+def _disk_usd_per_hour(billing: Billing, disk_gib: int) -> Decimal:
+    price = billing.disk_usd_per_gib_month or Decimal(0)
+    return price * max(disk_gib, billing.minimum_disk_gib) / HOURS_PER_MONTH
+
+
+def _egress_usd(billing: Billing, sent_bytes: int) -> Decimal:
+    price = billing.egress_usd_per_gb or Decimal(0)
+    billable_gb = max(Decimal(0), Decimal(sent_bytes) / BYTES_PER_GB - billing.egress_free_gb)
+    return _rounded(billable_gb * price)
+
+
+def _rounded(usd: Decimal) -> Decimal:
+    return usd.quantize(USD_STEP, rounding=ROUND_HALF_UP)
