@@ -45,6 +45,8 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     host_key: str  # "ssh-ed25519 AAAA…", known before the first connection
     folder: str  # absolute path on the box; everything of ours lies below it
     python: str | None = None  # an interpreter whose installed stack has the lock's hash; None = build one
+    cache: str | None = None  # folder on the box that outlives the run (stacks, converted bases); None = below `folder`
+    shares_files: bool = False  # True = the controller's files are there under their own paths: link, never copy
     replace_host_key: bool = False  # the key travelled in user data: swap it over the first pinned connection
     ours: bool = True  # False = a machine that is cleaned, never destroyed or powered off
     resources: tuple[Resource, ...] = ()

@@ -1,0 +1,1 @@
+"""Boxes that need no Pulumi: this machine, and a host that the user already has."""
