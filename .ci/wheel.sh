@@ -1,0 +1,26 @@
+#!/usr/bin/env bash
+# Build the wheel and run the quick tests against it: a fresh environment, and a folder that holds the tests but none of
+# the packages, so that what a user installs is what is tested. QUICK is pytest's marker expression.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+root=$PWD
+work=$root/build/wheel
+
+rm -rf "$work"
+mkdir -p "$work/suite"
+.uv/bin/uv build --quiet --wheel --build-constraint .ci/locks/build.txt --out-dir "$work"
+
+echo "Testing the built wheel $(basename "$work"/*.whl) in an environment of its own"
+.uv/bin/uv venv --quiet --python "$PYTHON" "$work/venv"
+install=(.uv/bin/uv pip install --quiet --python "$work/venv/bin/python")
+"${install[@]}" -r .ci/locks/dev.txt
+"${install[@]}" --override .ci/locks/without_gpu.txt -r remote/requirements.txt
+"${install[@]}" --no-deps "$work"/*.whl
+sha256sum remote/requirements.txt | cut -d ' ' -f 1 >"$work/venv/rentune-stack.sha256"
+
+git ls-files --cached --others --exclude-standard -z |
+    grep -zvE '^(catalogs|planner|provision|remote)/' |
+    xargs -0 cp --parents --target-directory "$work/suite"
+
+cd "$work/suite"
+OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -n 2 --dist loadgroup -q -m "$QUICK"

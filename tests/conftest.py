@@ -1,0 +1,85 @@
+"""What every test stands on: a state folder of its own, no network but loopback, and no test that quietly does not run."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import re
+import sys
+from collections.abc import Generator
+from pathlib import Path
+from typing import Any
+
+import hypothesis
+import pytest
+
+from provision.places import Places, read_places
+
+# The same examples on every machine, and no verdict on speed: a busy machine is not a failure.
+hypothesis.settings.register_profile("steady", derandomize=True, deadline=None, print_blob=True)
+hypothesis.settings.load_profile("steady")
+
+# For us and for every process that a test starts.
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["HF_HUB_DISABLE_TELEMETRY"] = "1"
+os.environ["TOKENIZERS_PARALLELISM"] = "false"
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+BASE_NAME = "SmolLM2-135M-Instruct.Q4_1.gguf"
+
+
+class NetworkUsed(BaseException):
+    """A test reached for an address that is not this machine. No `except Exception` may hide it."""
+
+
+def _is_here(address: object) -> bool:
+    host = address[0] if isinstance(address, tuple) else None
+    if not isinstance(host, str):
+        return True  # a Unix socket's path, a netlink address
+    if host in ("localhost", ""):
+        return True
+    try:
+        return ipaddress.ip_address(host.partition("%")[0]).is_loopback
+    except ValueError:
+        return False
+
+
+def _refuse_network(event: str, arguments: tuple[Any, ...]) -> None:
+    if event in ("socket.connect", "socket.sendto") and not _is_here(arguments[1]):
+        raise NetworkUsed(f"{event} to {arguments[1]}: tests may use loopback only")
+
+
+sys.addaudithook(_refuse_network)
+
+
+@pytest.fixture(autouse=True)
+def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    """A state folder of the test's own, also for the processes that it starts. The caches stay the user's."""
+    monkeypatch.setenv("RENTUNE_HOME", str(tmp_path / "rentune-home"))
+    return read_places(os.environ)
+
+
+@pytest.fixture(scope="session")
+def smollm2_gguf() -> Path:
+    """The real pretrained base, SmolLM2-135M-Instruct as GGUF."""
+    path = read_places(os.environ).cache / "bases" / BASE_NAME
+    if not path.exists():
+        pytest.fail(f"{path} is not there; fetch it with: make base")
+    return path
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport() -> Generator[None, pytest.TestReport, pytest.TestReport]:
+    """A skipped test proves nothing and looks green: here it fails. What cannot run is left out by name (`make test-quick`)."""
+    report = yield
+    if report.skipped:
+        report.outcome = "failed"
+        report.longrepr = f"skipped, which counts as failed here: {report.longrepr}"
+    return report
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say in the last lines what this run left out, and what each of those tests needs."""
+    needs = dict(line.split(": ", 1) for line in config.getini("markers") if ": " in line)
+    for marker in re.findall(r"not (\w+)", config.getoption("markexpr")):
+        terminalreporter.write_line(f"Left out: tests marked {marker} ({needs[marker]}). `make test` runs them.")
