@@ -1,0 +1,41 @@
+"""`Stack`: whose training loop and model code runs, as far as it moves memory or time beyond the Strategy."""
+
+from __future__ import annotations
+
+from typing import Literal
+
+import msgspec
+
+StackName = Literal[
+    "transformers", "trl", "unsloth", "axolotl", "llamafactory", "ms-swift", "torchtune", "litgpt", "nemo", "megatron"
+]
+KeptOutputs = Literal["nothing", "logits", "logits_and_cache"]
+MatmulDtype = Literal["as_compute", "fp8", "mxfp8", "nvfp4"]
+EvaluationLogits = Literal["dropped", "kept_gpu", "kept_cpu"]
+
+
+class EvaluationAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How evaluation runs; what is not said is as in training."""
+
+    micro_batch_size: int | None = None
+    seq_len: int | None = None
+    logits: EvaluationLogits = "dropped"
+    generate_tokens: int = 0
+
+
+class Stack(msgspec.Struct, frozen=True, kw_only=True):
+    """The loop around the step. The defaults are our own trainer on the pinned releases."""
+
+    name: StackName = "transformers"
+    versions: dict[str, str] = {}  # library -> release; what is missing is the pinned release
+    keep_outputs: KeptOutputs = "nothing"
+    matmul_dtype: MatmulDtype = "as_compute"
+    quantized_experts: bool = False
+    evaluation: EvaluationAsked | None = None
+
+    def release(self, library: str) -> tuple[int, ...] | None:
+        """(4, 45, 2) of "4.45.2"; None where the case names no release, which means the pinned one."""
+        text = self.versions.get(library)
+        if text is None:
+            return None
+        return tuple(int(part) for part in text.split(".") if part.isdigit())
