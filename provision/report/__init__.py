@@ -1,0 +1,1 @@
+"""A receipt made readable: in the terminal, and as one HTML file that needs nothing else."""

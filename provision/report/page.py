@@ -1,0 +1,104 @@
+"""The report as one HTML file: no script, no network, light and dark."""
+
+from __future__ import annotations
+
+from html import escape
+from pathlib import Path
+
+from planner.plan import Plan
+from provision.receipt import Receipt
+from provision.report.plot import Level, Series, render_plot
+from provision.report.tables import Table, headline, tables
+from provision.report.words import GIB
+from provision.view import View
+from remote.contract import Sample
+
+STYLE_FILE = Path(__file__).with_name("page.css")
+
+
+def render_page(receipt: Receipt, plan: Plan, view: View) -> str:
+    """A whole document. `view` holds the curves; a run that never trained has none and shows no plot."""
+    title = f"rentune run {receipt.run_id}"
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8">'
+        '<meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(title)}</title><style>{STYLE_FILE.read_text()}</style></head><body><main>"
+        f"{_head(receipt)}{''.join(_table(table) for table in tables(receipt))}{_plots(plan, view)}{_samples(receipt.samples)}"
+        f"{_foot(receipt)}</main></body></html>\n"
+    )
+
+
+def _head(receipt: Receipt) -> str:
+    tone = "good" if receipt.exit_code == 0 else "bad"
+    return (
+        f"<h1>{escape(receipt.model)} on {escape(receipt.offer)}</h1>"
+        f'<p class="soft">Run {escape(receipt.run_id)}. {escape(receipt.strategy)}.</p>'
+        f'<p class="verdict {tone}">{escape(headline(receipt))}</p><p>{escape(receipt.message)}</p>'
+    )
+
+
+def _table(table: Table) -> str:
+    head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
+    body = "".join(_row(row) for row in table.rows)
+    foot = f"<tfoot>{_row(table.total)}</tfoot>" if table.total else ""
+    note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
+    return (
+        f'<h2>{escape(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f"<tbody>{body}</tbody>{foot}</table></div>{note}"
+    )
+
+
+def _row(cells: tuple[str, ...]) -> str:
+    return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
+
+
+def _plots(plan: Plan, view: View) -> str:
+    loss = render_plot(
+        (
+            Series(
+                name="training loss", colour="var(--one)", points=tuple((float(step), value) for step, value in view.losses)
+            ),
+            Series(
+                name="held-out loss",
+                colour="var(--two)",
+                points=tuple((float(step), value) for step, value in view.held_out),
+                marks=True,
+            ),
+        ),
+        x_label="optimizer step",
+        y_label="loss",
+    )
+    meter, planned_bytes = ("RAM", plan.host.ram_peak_bytes) if plan.gpu is None else ("VRAM", plan.vram.process_peak_bytes)
+    start_s = view.first_at_s or 0.0
+    memory = render_plot(
+        (
+            Series(
+                name=f"{meter} in use",
+                colour="var(--one)",
+                points=tuple((at_s - start_s, value / GIB) for at_s, value in view.memory),
+            ),
+        ),
+        x_label="seconds since the trainer started",
+        y_label=f"{meter} in GiB",
+        levels=(Level(name="planned peak", y=planned_bytes / GIB),),
+    )
+    return (f"<h2>Loss</h2>{loss}" if loss else "") + (f"<h2>Memory</h2>{memory}" if memory else "")
+
+
+def _samples(samples: tuple[Sample, ...]) -> str:
+    if not samples:
+        return ""
+    return "<h2>Answers before and after</h2>" + "".join(_sample(sample) for sample in samples)
+
+
+def _sample(sample: Sample) -> str:
+    columns = (("reference", sample.reference), ("before", sample.before), ("after", sample.after))
+    cells = "".join(f"<div><small>{name}</small>{escape(text)}</div>" for name, text in columns)
+    return f'<div class="sample"><b>{escape(sample.prompt.strip())}</b><div class="three">{cells}</div></div>'
+
+
+def _foot(receipt: Receipt) -> str:
+    adapter = f"<p>Adapter: <code>{escape(receipt.adapter_folder)}</code></p>" if receipt.adapter_folder else ""
+    tags = "".join(f" {escape(key)}={escape(value)}" for key, value in receipt.tags.items())
+    versions = ", ".join(f"{escape(name)} {escape(version)}" for name, version in sorted(receipt.versions.items()))
+    return f'{adapter}<p class="soft">{f"Tags:{tags}. " if tags else ""}{versions}</p>'

@@ -1,0 +1,133 @@
+"""The tables of a report, as rows of words. Terminal and page draw the same ones."""
+
+from __future__ import annotations
+
+import msgspec
+
+from provision.provisioner import Teardown
+from provision.receipt import Figure, Receipt
+from provision.report.words import (
+    NOTHING,
+    bytes_words,
+    error_words,
+    metered_words,
+    percent_words,
+    planned_words,
+    seconds_words,
+    usd_words,
+)
+
+VERDICTS = {
+    "destroyed": "destroyed",
+    "cleaned": "cleaned (the machine is not ours and stays)",
+    "orphaned": "STILL THERE",
+    "unknown": "UNKNOWN",
+}
+
+
+class Table(msgspec.Struct, frozen=True, kw_only=True):
+    title: str
+    columns: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    total: tuple[str, ...] | None = None  # a last row that sums the others
+    note: str | None = None
+
+
+def headline(receipt: Receipt) -> str:
+    """One line that says how it ended and what it cost."""
+    ending = {0: "trained and gone", 1: "failed and gone", 3: "SOMETHING MAY STILL BILL", 130: "interrupted and gone"}
+    words = ending.get(receipt.exit_code, "ended")
+    spent = f"{usd_words(receipt.metered_usd)} in {seconds_words(receipt.wall_s)}"
+    return f"{words}: {spent} (planned {usd_words(receipt.planned_usd)})"
+
+
+def tables(receipt: Receipt) -> tuple[Table, ...]:
+    """Every table that has something to say, in the order of reading."""
+    made = (bill_table(receipt), figures_table(receipt), phases_table(receipt), loss_table(receipt), teardown_table(receipt))
+    return tuple(table for table in made if table is not None)
+
+
+def bill_table(receipt: Receipt) -> Table:
+    billed = f"{seconds_words(receipt.billed_s)} billed at ${receipt.usd_per_hour} per hour, the price at launch."
+    return Table(
+        title="Bill",
+        columns=("line", "planned", "metered"),
+        rows=tuple((line.name, usd_words(line.planned_usd), usd_words(line.metered_usd)) for line in receipt.bill),
+        total=("total", usd_words(receipt.planned_usd), usd_words(receipt.metered_usd)),
+        note=f"{billed} {_error_note(receipt)}",
+    )
+
+
+def _error_note(receipt: Receipt) -> str:
+    if not receipt.planned_usd:
+        return "Planned at no cost."
+    share = (receipt.metered_usd - receipt.planned_usd) / receipt.planned_usd
+    return f"{percent_words(float(share))} against the plan."
+
+
+def figures_table(receipt: Receipt) -> Table:
+    return Table(
+        title="Planned and metered",
+        columns=("figure", "planned", "metered", "difference"),
+        rows=(
+            *map(_figure_row, receipt.figures),
+            ("adapter", NOTHING, bytes_words(receipt.adapter_bytes) if receipt.adapter_bytes else NOTHING, NOTHING),
+        ),
+    )
+
+
+def phases_table(receipt: Receipt) -> Table:
+    planned_s = sum(figure.planned.p50 for figure in receipt.phases if figure.planned)
+    metered_s = sum(figure.metered for figure in receipt.phases if figure.metered)
+    return Table(
+        title="Phases",
+        columns=("phase", "planned", "metered", "difference"),
+        rows=tuple(
+            (figure.name, planned_words(figure), metered_words(figure), error_words(figure)) for figure in receipt.phases
+        ),
+        total=("in phases", seconds_words(planned_s), seconds_words(metered_s), ""),
+        note=f"{seconds_words(receipt.wall_s)} from the first line in the ledger to the last.",
+    )
+
+
+def _figure_row(figure: Figure) -> tuple[str, ...]:
+    return figure.name, planned_words(figure), metered_words(figure), error_words(figure)
+
+
+def loss_table(receipt: Receipt) -> Table | None:
+    loss = receipt.loss
+    if loss is None:
+        return None
+    verdict = "more than" if loss.significant else "NOT more than"
+    return Table(
+        title="Held-out loss",
+        columns=("rows", "before", "after", "fell by", "standard error"),
+        rows=(
+            (
+                str(loss.num_rows),
+                f"{loss.before:.4f}",
+                f"{loss.after:.4f}",
+                f"{loss.mean_drop:.4f}",
+                f"{loss.standard_error:.4f}",
+            ),
+        ),
+        note=f"Paired by row. The loss fell by {verdict} three standard errors.",
+    )
+
+
+def teardown_table(receipt: Receipt) -> Table | None:
+    teardown = receipt.teardown
+    if teardown is None:
+        return None
+    return Table(
+        title="Teardown",
+        columns=("what", "id", "gone"),
+        rows=tuple((end.resource.kind, end.resource.id, end.gone.value) for end in teardown.resources),
+        note=teardown_words(teardown),
+    )
+
+
+def teardown_words(teardown: Teardown) -> str:
+    """The verdict, and what to type when it is not the end."""
+    words = f"{VERDICTS[teardown.verdict]}. {teardown.message}".strip()
+    return f"{words} Finish it with: {teardown.command}" if teardown.command else words

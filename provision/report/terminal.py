@@ -1,0 +1,54 @@
+"""The report on a terminal. rich is imported here, so this file is imported late."""
+
+from __future__ import annotations
+
+from rich.console import Console, Group, RenderableType
+from rich.panel import Panel
+from rich.table import Table as RichTable
+from rich.text import Text
+
+from provision.receipt import Receipt
+from provision.report.tables import Table, headline, tables
+from remote.contract import Sample
+
+NUMBER_COLUMNS_FROM = 1  # the first column is a name, the others are figures
+
+
+def print_report(receipt: Receipt, console: Console, *, report_file: str | None) -> None:
+    """The whole account of one run."""
+    console.print(Text(f"Run {receipt.run_id}: {receipt.model} on {receipt.offer}", style="bold"))
+    console.print(Text(receipt.strategy, style="dim"))
+    console.print(Text(headline(receipt), style="bold green" if receipt.exit_code == 0 else "bold red"))
+    if receipt.message:
+        console.print(Text(receipt.message))
+    for table in tables(receipt):
+        console.print()
+        console.print(draw(table))
+    for sample in receipt.samples:
+        console.print()
+        console.print(_sample(sample))
+    console.print()
+    if receipt.adapter_folder:
+        console.print(Text(f"Adapter: {receipt.adapter_folder}", overflow="fold"))
+    if report_file:
+        console.print(Text(f"Report:  {report_file}", overflow="fold"))
+
+
+def draw(table: Table) -> RenderableType:
+    """One table, its total below a line, its note below that."""
+    drawn = RichTable(title=table.title, title_justify="left", title_style="bold", show_footer=table.total is not None)
+    for position, column in enumerate(table.columns):
+        footer = table.total[position] if table.total else ""
+        drawn.add_column(column, footer=footer, justify="right" if position >= NUMBER_COLUMNS_FROM else "left", overflow="fold")
+    for row in table.rows:
+        drawn.add_row(*(Text(cell) for cell in row))
+    return Group(drawn, Text(table.note, style="dim")) if table.note else drawn
+
+
+def _sample(sample: Sample) -> RenderableType:
+    side_by_side = RichTable.grid(padding=(0, 2), expand=True)
+    for _ in range(3):
+        side_by_side.add_column(ratio=1)
+    side_by_side.add_row(Text("reference", style="dim"), Text("before", style="dim"), Text("after", style="dim"))
+    side_by_side.add_row(Text(sample.reference), Text(sample.before), Text(sample.after))
+    return Panel(side_by_side, title=Text(sample.prompt.strip()), title_align="left")

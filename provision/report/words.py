@@ -1,0 +1,78 @@
+"""Quantities as a person reads them."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+from planner.plan import Range
+from provision.receipt import Figure, Unit
+
+GIB = 2**30
+MIB = 2**20
+NOTHING = "–"
+
+
+def bytes_words(value: float) -> str:
+    """As in 13.21 GiB, 92.4 MiB, 22.0 KiB."""
+    if value >= GIB:
+        return f"{value / GIB:,.2f} GiB"
+    return f"{value / MIB:,.1f} MiB" if value >= MIB else f"{value / 1024:,.1f} KiB"
+
+
+def seconds_words(seconds: float) -> str:
+    """As in 0.03 s, 41.2 s, 3 min 05 s, 2 h 10 min."""
+    if seconds < 60:
+        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
+    minutes, rest = divmod(round(seconds), 60)
+    if minutes < 60:
+        return f"{minutes} min {rest:02d} s"
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours} h {minutes:02d} min"
+
+
+def usd_words(usd: Decimal) -> str:
+    """As in $0.0812: four decimals, since a rehearsal may cost less than a cent."""
+    return f"${usd:,.4f}"
+
+
+def percent_words(share: float) -> str:
+    """As in +12 %, −3.4 %."""
+    sign = "+" if share >= 0 else "−"
+    size = abs(share) * 100
+    return f"{sign}{size:.0f} %" if size >= 10 else f"{sign}{size:.1f} %"
+
+
+def quantity_words(value: float, unit: Unit) -> str:
+    """One figure with its unit."""
+    if unit == "bytes":
+        return bytes_words(value)
+    if unit == "s":
+        return seconds_words(value)
+    if unit == "kWh":
+        return f"{value:.4f} kWh"
+    return f"{value:,.0f} {unit}" if unit != "tokens/s" or value >= 100 else f"{value:.1f} {unit}"
+
+
+def planned_words(figure: Figure) -> str:
+    """The planned figure, with its range where it has one: "41.2 s (30.0 s to 55.0 s)"."""
+    planned = figure.planned
+    if planned is None:
+        return NOTHING
+    middle = quantity_words(planned.p50, figure.unit)
+    return middle if _is_exact(planned) else f"{middle} ({_bounds(planned, figure.unit)})"
+
+
+def metered_words(figure: Figure) -> str:
+    return NOTHING if figure.metered is None else quantity_words(figure.metered, figure.unit)
+
+
+def error_words(figure: Figure) -> str:
+    return NOTHING if figure.error is None else percent_words(figure.error)
+
+
+def _is_exact(planned: Range) -> bool:
+    return planned.p10 == planned.p50 == planned.p90
+
+
+def _bounds(planned: Range, unit: Unit) -> str:
+    return f"{quantity_words(planned.p10, unit)} to {quantity_words(planned.p90, unit)}"

@@ -1,0 +1,127 @@
+"""What can be seen of a run at one moment: events and ledger folded into one frozen value. Pure.
+
+Event kinds and the keys of their `data` are listed in docs/trainer.md; what is not known here is passed over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from remote.contract import Event, Phase, parse_event
+
+
+class View(msgspec.Struct, frozen=True, kw_only=True):
+    """The state of the trainer as its events tell it so far."""
+
+    phase: str | None = None
+    phase_s: dict[str, float] = {}  # of phases that ended, restarts added up
+    step: int = 0
+    num_steps: int | None = None
+    loss: float | None = None
+    tokens_per_s: float | None = None
+    train_started_at_s: float | None = None
+    last_at_s: float | None = None
+    losses: tuple[tuple[int, float], ...] = ()  # step, training loss
+    held_out: tuple[tuple[int, float], ...] = ()  # step, mean held-out loss
+    memory: tuple[tuple[float, int], ...] = ()  # wall clock, bytes in use
+    first_at_s: float | None = None
+    last_checkpoint_at_s: float | None = None
+    last_word: str | None = None  # newest warning or progress sentence
+
+    @property
+    def eta_s(self) -> float | None:
+        """Seconds of training still to come at the pace so far; None before the first step."""
+        if self.num_steps is None or not self.step or self.train_started_at_s is None or self.last_at_s is None:
+            return None
+        return (self.last_at_s - self.train_started_at_s) / self.step * max(0, self.num_steps - self.step)
+
+
+def after(view: View, event: Event) -> View:
+    """The view once `event` is known as well."""
+    change = _CHANGES.get(event.kind, _nothing)(view, event)
+    first = event.at_s if view.first_at_s is None else view.first_at_s
+    return msgspec.structs.replace(view, first_at_s=first, last_at_s=event.at_s, **change)
+
+
+def fold(events: Iterable[Event]) -> View:
+    """All events, oldest first."""
+    view = View()
+    for event in events:
+        view = after(view, event)
+    return view
+
+
+def read_events(path: Path) -> list[Event]:
+    """The events that are at home already; lines cut short are passed over."""
+    lines = path.read_bytes().splitlines() if path.exists() else []
+    return [event for line in lines if (event := parse_event(line)) is not None]
+
+
+# ── one function per kind of event ─────────────────────────────────────────────────────────────────────────────────
+
+
+def _nothing(_view: View, _event: Event) -> dict[str, Any]:
+    return {}
+
+
+def _phase_started(view: View, event: Event) -> dict[str, Any]:
+    starts_training = event.phase == Phase.TRAIN and view.train_started_at_s is None
+    return {"phase": str(event.phase)} | ({"train_started_at_s": event.at_s} if starts_training else {})
+
+
+def _phase_ended(view: View, event: Event) -> dict[str, Any]:
+    name = str(event.phase)
+    return {"phase_s": view.phase_s | {name: view.phase_s.get(name, 0.0) + float(event.data.get("duration_s", 0.0))}}
+
+
+def _step(view: View, event: Event) -> dict[str, Any]:
+    data = event.data
+    step = int(data.get("step", view.step))
+    loss = data.get("loss")
+    memory = _memory_bytes(data)
+    return {
+        "step": step,
+        "num_steps": data.get("num_steps", view.num_steps),
+        "loss": loss if loss is not None else view.loss,
+        "tokens_per_s": data.get("tokens_per_s", view.tokens_per_s),
+        "losses": (*view.losses, (step, float(loss))) if loss is not None else view.losses,
+        "memory": (*view.memory, (event.at_s, memory)) if memory is not None else view.memory,
+    }
+
+
+def _memory_bytes(data: dict[str, Any]) -> int | None:
+    for key in ("vram_bytes", "ram_bytes"):
+        if data.get(key) is not None:
+            return int(data[key])
+    return None
+
+
+def _evaluation(view: View, event: Event) -> dict[str, Any]:
+    loss = event.data.get("mean_loss")
+    point = (int(event.data.get("step", view.step)), float(loss)) if loss is not None else None
+    return {"held_out": (*view.held_out, point)} if point else {}
+
+
+def _checkpoint(_view: View, event: Event) -> dict[str, Any]:
+    return {"last_checkpoint_at_s": event.at_s}
+
+
+def _words(_view: View, event: Event) -> dict[str, Any]:
+    message = event.data.get("message")
+    return {"last_word": str(message)} if message else {}
+
+
+_CHANGES = {
+    "phase_started": _phase_started,
+    "phase_ended": _phase_ended,
+    "step": _step,
+    "evaluation": _evaluation,
+    "checkpoint": _checkpoint,
+    "progress": _words,
+    "warning": _words,
+    "strategy_changed": _words,
+}
