@@ -34,7 +34,7 @@ export PYTHON
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help demo demo-qlora setup setup-light setup-box setup-dev system-demo system-test test test-quick test-wheel \
-	check pulumi base lock acceptance bench clean
+	check pulumi base schemas lock acceptance bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -115,6 +115,9 @@ base: setup-light ## fetch the demo's base model (93 MB) into the cache
 
 # ── upkeep ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+schemas: setup-light ## write docs/schemas anew
+	@$(BIN)/python -m tests.contracts
+
 lock: | $(UV) ## compile the requirement files anew
 	$(COMPILE) .ci/locks/build.in -o .ci/locks/build.txt
 	$(COMPILE) pyproject.toml --extra provision -o .ci/locks/light.txt
@@ -125,9 +128,9 @@ acceptance: setup-light setup-box setup-dev ## run the cheap commands of docs/ac
 	@$(BIN)/python .ci/acceptance.py
 
 bench: setup base ## measure again what benchmarks/results/ holds
-	$(BIN)/python benchmarks/startup.py --write
-	$(BIN)/python benchmarks/transfer.py --write
-	$(BIN)/python benchmarks/whole_run.py --write
+	$(BIN)/python -m benchmarks.startup --write
+	$(BIN)/python -m benchmarks.transfer --write
+	$(BIN)/python -m benchmarks.whole_run --write
 
 clean: ## remove what was built here; the caches under ~/.cache/rentune stay
 	rm -rf .venv .uv build dist examples/demo/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -1,6 +1,6 @@
 """How long a person waits for `rentune --help` and for the default plan: whole processes, cold, median of ten.
 
-    python benchmarks/startup.py [--write]
+    python -m benchmarks.startup [--write]
 
 Cold means a new process each time with warm disk and byte code, as on the second use of a day. Goals: 0.10 s and 0.25 s.
 """
@@ -14,7 +14,7 @@ import sys
 import time
 from pathlib import Path
 
-from machine import describe_machine
+from benchmarks.machine import describe_machine
 
 RENTUNE = Path(sys.executable).parent / "rentune"
 RESULT = Path(__file__).parent / "results" / "startup.md"
@@ -61,7 +61,7 @@ def main() -> int:
         lines.append(
             f"| `rentune {' '.join(arguments)}` | {median_s:.3f} | {min(times):.3f} | {max(times):.3f} | {goal_s:.2f} |"
         )
-    text = "\n".join([*lines, "", f"Whole processes, {RUNS} each, by `python benchmarks/startup.py --write`.", ""])
+    text = "\n".join([*lines, "", f"Whole processes, {RUNS} each, by `python -m benchmarks.startup --write`.", ""])
     print(text)
     if write:
         RESULT.write_text(text)

@@ -1,0 +1,51 @@
+"""The values that cross a border, by the name of their schema file, and the schemas written out: `make schemas`.
+
+JobSpec, Event and Outcome have theirs beside the trainer's tests, the job file beside the planner's.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from planner.plan import Plan
+from provision.envelope import Envelope
+from provision.ledger import AnyLine
+from provision.provisioner import Box, Owned, Teardown
+from provision.receipt import Calibration, Receipt
+from remote.contract import Strategy
+
+SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
+CONTRACTS: dict[str, Any] = {
+    "strategy": Strategy,
+    "plan": Plan,
+    "box": Box,
+    "teardown": Teardown,
+    "owned": Owned,
+    "ledger-line": AnyLine,
+    "receipt": Receipt,
+    "calibration-row": Calibration,
+    "envelope": Envelope,
+}
+
+
+def render_schema(name: str) -> str:
+    """The JSON schema of one contract, without what only concerns Python."""
+    schema = msgspec.json.schema(CONTRACTS[name])
+    schema = {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": f"rentune {name}", **schema}
+    # A class without a docstring lends msgspec its base's; such a description says nothing about the value.
+    return re.sub(r'\n +"description": "Base of every value[^\n]*', "", json.dumps(schema, indent=1, sort_keys=True)) + "\n"
+
+
+def main() -> None:
+    """Write every schema."""
+    for name in CONTRACTS:
+        (SCHEMAS / f"{name}.schema.json").write_text(render_schema(name))
+
+
+if __name__ == "__main__":
+    main()
