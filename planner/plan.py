@@ -4,15 +4,15 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Any, Literal
+from typing import Any, Final, Literal
 
 import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer
-from planner.request import Request
+from planner.request import Request, RequestError
 from remote.contract import Strategy
 
-PLAN_VERSION = 1
+PLAN_VERSION: Final = 1
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +116,14 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     max_usd_per_hour: Decimal | None = None
 
 
+class WayOut(msgspec.Struct, frozen=True, kw_only=True):
+    """The cheapest plan that this version can run once one wish of the request is given up."""
+
+    change: str  # one sentence: which wish, from what to what
+    options: dict[str, str | None]  # the same as options of `plan`; None = leave it out
+    plan: Plan
+
+
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a person needs to decide: the ranked plans, the refused, what was not known."""
 
@@ -125,3 +133,36 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     warnings: tuple[str, ...]
     num_offers: int
     num_strategies: int
+    ways_out: tuple[WayOut, ...] = ()  # only where no plan can be run as asked
+    attributions: tuple[str, ...] = ()  # sources whose licence asks to be named
+
+    @property
+    def recommended(self) -> Plan | None:
+        """The cheapest plan that this version can run as asked; the only one that a command is printed for."""
+        return next((plan for plan in self.plans if plan.runnable is None), None)
+
+
+def write_plan(plan: Plan) -> str:
+    """A plan as indented JSON, for `--save plan.json`; `read_plan` gives back an equal one."""
+    return msgspec.json.format(msgspec.json.encode(plan), indent=1).decode() + "\n"
+
+
+def read_plan(text: str, *, name: str) -> Plan:
+    """The plan in a file: of `plan --save`, or the recommended one of `plan --json`. Raises RequestError naming the file."""
+    try:
+        content = msgspec.json.decode(text)
+        data = content.get("data", content) if isinstance(content, dict) else content
+        if isinstance(data, dict) and "plans" in data:
+            plan = msgspec.convert(data, SearchResult).recommended
+        else:
+            plan = msgspec.convert(data, Plan)
+    except (msgspec.DecodeError, msgspec.ValidationError) as error:
+        raise RequestError(f"{name} is not a plan: {error}", hint="make one with `plan … --save plan.json`") from None
+    if plan is None:
+        raise RequestError(f"{name} holds no plan that this version can run", hint="plan again with other limits")
+    if plan.schema_version > PLAN_VERSION:
+        raise RequestError(
+            f"{name} has plan version {plan.schema_version}; this version reads up to {PLAN_VERSION}",
+            hint="use the version that wrote it, or plan again",
+        )
+    return plan

@@ -1,0 +1,93 @@
+"""Dollars of one job on one offer: billed time, disk, egress. Decimal inside, so that lines sum to their total.
+
+cost = usd_per_hour · billed_s / 3600 + disk_gib · usd_per_gib_month · billed_s / month + (egress_gb - free) · usd_per_gb
+
+`billed_s` is the wall time from the machine's boot to its teardown, at least the provider's minimum, rounded up to
+its increment (AWS: 1 s, at least 60 s; others a minute or an hour).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
+from typing import Final
+
+from catalogs.hardware import Billing, Offer
+from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Range
+from remote.contract import Phase
+
+SECONDS_PER_HOUR: Final = 3600
+SECONDS_PER_MONTH: Final = 730 * SECONDS_PER_HOUR  # derived: 8,760 hours a year by 12, the clouds' own month
+BYTES_PER_GB: Final = 10**9  # providers bill traffic in decimal gigabytes
+BYTES_PER_GIB: Final = 2**30
+MICRODOLLAR: Final = Decimal("0.000001")
+DISK_HEADROOM: Final = 1.1  # assumed: a tenth more than planned, for logs and the file system
+
+UNBILLED_PHASES: Final = (Phase.PREPARE, Phase.QUEUE, Phase.CREATE, Phase.CONFIRM)  # the machine does not run yet, or any more
+SETUP_PHASES: Final = (Phase.BOOT, Phase.ENVIRONMENT, Phase.DOWNLOAD, Phase.LOAD)  # paid again after a spot interruption
+
+
+def disk_gib(host: HostEstimate, billing: Billing) -> int:
+    """Whole GiB to order: the planned peak with a tenth of headroom, never below the provider's minimum."""
+    return max(billing.minimum_disk_gib, -int(-host.disk_peak_bytes * DISK_HEADROOM // BYTES_PER_GIB))
+
+
+def billed_range(duration: DurationEstimate, billing: Billing, *, spot: bool) -> Range:
+    """Seconds on the bill. A spot machine's p90 pays for one interruption: it sets up a second time (assumed)."""
+    unbilled_s = sum(duration.phase_s[phase].p50 for phase in UNBILLED_PHASES if phase in duration.phase_s)
+    again_s = sum(duration.phase_s[phase].p50 for phase in SETUP_PHASES if phase in duration.phase_s) if spot else 0.0
+    return Range(
+        p10=_billed_s(duration.wall_s.p10 - unbilled_s, billing),
+        p50=_billed_s(duration.wall_s.p50 - unbilled_s, billing),
+        p90=_billed_s(duration.wall_s.p90 - unbilled_s + again_s, billing),
+    )
+
+
+def estimate_cost(
+    duration: DurationEstimate, host: HostEstimate, *, offer: Offer, billing: Billing, adapter_bytes: int
+) -> CostEstimate:
+    """Dollars by line at p10, p50 and p90. A price that no source states counts as zero; `unpriced_lines` names it."""
+    billed_s = billed_range(duration, billing, spot=offer.purchase == "spot")
+    disk_usd_per_s = Decimal(disk_gib(host, billing)) * (billing.disk_usd_per_gib_month or 0) / SECONDS_PER_MONTH
+    billed_gb = max(Decimal(0), Decimal(adapter_bytes) / BYTES_PER_GB - billing.egress_free_gb)
+    egress_usd = _micro(billed_gb * (billing.egress_usd_per_gb or 0))
+    compute = _over(billed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
+    disk = _over(billed_s, lambda seconds: _micro(disk_usd_per_s * seconds))
+    totals = tuple(a + b + egress_usd for a, b in zip(compute, disk, strict=True))
+    return CostEstimate(
+        compute_usd=_range(compute),
+        disk_usd=_range(disk),
+        egress_usd=_range((egress_usd,) * 3),
+        total_usd=_range(totals),
+        billed_s=billed_s,
+        usd_per_million_tokens=float(totals[1]) * 1e6 / max(duration.num_tokens, 1),
+    )
+
+
+def unpriced_lines(billing: Billing) -> tuple[str, ...]:
+    """Sentences on what the total leaves out because no source states a price."""
+    lines = {
+        "disk": billing.disk_usd_per_gib_month,
+        "egress": billing.egress_usd_per_gb,
+    }
+    return tuple(
+        f"{billing.provider}: no price known for {line}; counted as $0" for line, price in lines.items() if price is None
+    )
+
+
+def _billed_s(running_s: float, billing: Billing) -> float:
+    increment = max(1, billing.increment_s)
+    running = Decimal(str(max(running_s, float(billing.minimum_s), 0.0)))
+    return float((running / increment).to_integral_value(ROUND_CEILING) * increment)
+
+
+def _over(seconds: Range, usd: Callable[[Decimal], Decimal]) -> tuple[Decimal, ...]:
+    return tuple(usd(Decimal(str(value))) for value in (seconds.p10, seconds.p50, seconds.p90))
+
+
+def _range(values: tuple[Decimal, ...]) -> Range:
+    return Range(p10=float(values[0]), p50=float(values[1]), p90=float(values[2]))
+
+
+def _micro(usd: Decimal) -> Decimal:
+    return usd.quantize(MICRODOLLAR, ROUND_HALF_EVEN)

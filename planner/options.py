@@ -1,0 +1,191 @@
+"""The options of `plan` and `run`, said once: one table makes the click options and the `Request`.
+
+Names are the keys of the estimate contract with dashes. Nothing but click is imported until an answer is wanted, so
+that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import click
+
+from planner.quantities import parse_count, parse_gib, parse_hours, parse_usd
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from planner.request import DataAsked, Measure, Request
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound="msgspec.Struct")
+
+
+class Amount(click.ParamType[Any]):
+    """A click type around a reader that raises ValueError with a whole sentence."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The amount in its unit; text that can't be read is a usage error."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+def parse_words(text: str) -> str | list[str]:
+    """Several names between commas are a list; a single word such as "all-linear" stays a word."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    return words if len(words) > 1 else text.strip()
+
+
+def parse_tag(text: str) -> tuple[str, str]:
+    """The two sides of "team=search". Raises ValueError."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ValueError(f'"{text}" is not a tag; write key=value')
+    return key, value
+
+
+SIZE: Final = Amount("size", parse_gib)
+COUNT: Final = Amount("count", parse_count)
+USD: Final = Amount("usd", parse_usd)
+HOURS: Final = Amount("hours", parse_hours)
+WORDS: Final = Amount("names", parse_words)
+TAG: Final = Amount("key=value", parse_tag)
+
+
+class Option(NamedTuple):
+    """One option, and the field of the Request that it fills ("training.rank", "where.gpus")."""
+
+    flags: tuple[str, ...]
+    field: str
+    kind: click.ParamType[Any] | type
+    help: str
+    multiple: bool = False
+
+    @property
+    def parameter(self) -> str:
+        """The name under which click hands the value over."""
+        return self.flags[0].lstrip("-").partition("/")[0].replace("-", "_")
+
+
+OPTIONS: Final[tuple[Option, ...]] = (
+    Option(("--model",), "model", str, 'Size ("32b"), registry name, hub id, config.json, model folder or GGUF file.'),
+    Option(("--data",), "data", str, "JSONL, JSON, CSV or text file; its tokens are counted."),
+    Option(("--examples",), "examples", COUNT, "Number of examples, when there is no file yet."),
+    Option(("--tokens",), "tokens", COUNT, "Tokens in one pass over the examples (500k, 2M)."),
+    Option(("--epochs",), "loop.epochs", float, "Passes over the data (default 3)."),
+    Option(("--method",), "training.method", str, "auto (default), lora, qlora, full, or another method."),
+    Option(("--rank",), "training.rank", int, "Rank of the adapters (default 16)."),
+    Option(("--alpha",), "training.alpha", float, "Scale of the adapters (default twice the rank)."),
+    Option(("--dropout",), "training.dropout", float, "Dropout of the adapters (default 0)."),
+    Option(("--target-modules",), "training.target_modules", WORDS, "all-linear (default), default, or q_proj,v_proj,…"),
+    Option(("--quant",), "training.quant", str, "none, nf4, int8, …: how the frozen weights are held."),
+    Option(("--seq-len",), "training.seq_len", int, "Longest sequence in tokens; longer ones are cut."),
+    Option(("--micro-batch-size",), "training.micro_batch_size", int, "Sequences per GPU and forward pass."),
+    Option(("--global-batch-size",), "global_batch_size", int, "Sequences per optimizer step (default 16)."),
+    Option(("--gradient-accumulation-steps",), "training.gradient_accumulation_steps", int, "Passes per optimizer step."),
+    Option(("--gradient-checkpointing",), "training.gradient_checkpointing", str, "off, reentrant or non_reentrant."),
+    Option(("--optimizer",), "training.optimizer", str, "adamw_torch_fused (default), adamw_8bit, …"),
+    Option(("--gpu",), "where.gpus", str, "Only this GPU; may be repeated.", multiple=True),
+    Option(("--num-gpus",), "where.num_gpus", int, "Only machines with this many GPUs."),
+    Option(("--gpu-budget", "--max-vram"), "where.gpu_memory_gib", SIZE, 'Memory per GPU at most, as sold ("16GB" = 16 GiB).'),
+    Option(("--provider",), "where.providers", str, "Only this provider; may be repeated.", multiple=True),
+    Option(("--region",), "where.regions", str, "Only this region; may be repeated.", multiple=True),
+    Option(("--spot/--on-demand",), "where.spot", bool, "Only spot, or only on-demand machines (default both)."),
+    Option(("--host",), "where.host", str, "user@address of a machine that you have."),
+    Option(("--allow-from",), "where.allow_from", str, "CIDR that may reach SSH on the box; may be repeated.", multiple=True),
+    Option(("--max-cost",), "budget.max_usd", USD, "Dollars that the whole job may cost (held at p90)."),
+    Option(("--max-hours",), "budget.max_hours", HOURS, "Hours that the whole job may take (held at p90)."),
+    Option(("--tag",), "tags", TAG, "key=value on everything that is rented; may be repeated.", multiple=True),
+    Option(("--top",), "top", int, "How many plans to show (default 5)."),
+)
+
+_DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
+
+VIEW_OPTIONS: Final[tuple[tuple[str, str, bool], ...]] = (
+    ("--explain", "Show where memory, time, dollars and every choice come from.", True),
+    ("--json", "Print the answer as JSON.", True),
+    ("--save", "Write the recommended plan: FILE.json for `run`, FILE.yaml as a commented job file.", False),
+)
+
+
+def request_options(command: F) -> F:
+    """Decorator: the optional JOB argument and every option of the table, on a click command."""
+    for option in reversed(OPTIONS):
+        default = None if not option.multiple else ()
+        command = click.option(
+            *option.flags, option.parameter, type=option.kind, multiple=option.multiple, default=default, help=option.help
+        )(command)
+    return click.argument("job", required=False, metavar="[JOB.yaml|plan.json]")(command)
+
+
+def view_options(command: F) -> F:
+    """Decorator: how `plan` shows its answer."""
+    for flag, text, is_flag in reversed(VIEW_OPTIONS):
+        command = click.option(flag, is_flag=is_flag, metavar=None if is_flag else "FILE", help=text)(command)
+    return command
+
+
+def said(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were really given, by the field that they fill."""
+    return {o.field: options[o.parameter] for o in OPTIONS if options.get(o.parameter) not in (None, ())}
+
+
+def request_of(options: Mapping[str, Any], *, start: Request | None = None, measure: Measure | None = None) -> Request:
+    """The Request that the options ask for, laid over `start` (a job file's). Raises RequestError.
+
+    `measure` reads the lengths of the file named by --data; without it such a file is refused.
+    """
+    from planner.advise import loop_for
+    from planner.request import Request, RequestError, checked, default_data
+
+    given = {field: value for field, value in said(options).items() if field not in _DATA_FIELDS}
+    if start is None:
+        if "model" not in given:
+            raise RequestError("no model was named", hint="--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file")
+        start = Request(model=given["model"], data=default_data(), loop=loop_for(given.get("training.method")))
+    request = _overlay(start, given)
+    data = _data(start, options, seq_len=request.training.get("seq_len"), measure=measure)
+    return checked(_replace(request, data=data))
+
+
+def _overlay(request: Request, given: dict[str, Any]) -> Request:
+    """`request` with every given field in its section."""
+    sections: dict[str, dict[str, Any]] = {}
+    for field, value in given.items():
+        section, _, key = field.rpartition(".")
+        sections.setdefault(section, {})[key] = value
+    top = sections.pop("", {})
+    if "tags" in top:
+        top["tags"] = request.tags | dict(top["tags"])
+    if "training" in sections:
+        top["training"] = request.training | sections.pop("training")
+    return _replace(request, **top, **{name: _replace(getattr(request, name), **new) for name, new in sections.items()})
+
+
+def _data(start: Request, options: Mapping[str, Any], *, seq_len: int | None, measure: Measure | None) -> DataAsked:
+    """The data asked for by --data, --examples and --tokens; where they are silent, what `start` has."""
+    from planner.request import DEFAULT_TOKENS_PER_EXAMPLE, RequestError, measured_data, stated_data
+
+    path, examples, tokens = options.get("data"), options.get("examples"), options.get("tokens")
+    if path is not None:
+        if tokens is not None:
+            raise RequestError("--tokens is for a job without a file: the tokens of --data are counted", hint="leave it out")
+        return measured_data(path, measure=measure, max_rows=examples)
+    if examples is None and tokens is None and start.data.basis != "default":
+        return start.data
+    return stated_data(num_examples=examples, num_tokens=tokens, tokens_per_example=seq_len or DEFAULT_TOKENS_PER_EXAMPLE)
+
+
+def _replace(value: S, **changes: Any) -> S:
+    from msgspec.structs import replace
+
+    return replace(value, **changes)

@@ -1,0 +1,59 @@
+"""Amounts as people type them: "16GB", "1.5M", "$5", "90m". Each reader returns one unit and says what it expected."""
+
+from __future__ import annotations
+
+import re
+from decimal import Decimal
+
+_NUMBER = re.compile(r"^\s*\$?\s*([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z$/]*)\s*$")
+
+# GB is read as GiB: cards are sold by names such as "16 GB", and hold that many GiB.
+GIB_BY_UNIT = {unit + tail: gib for unit, gib in (("m", 1 / 1024), ("g", 1.0), ("t", 1024.0)) for tail in ("", "b", "ib")} | {
+    "": 1.0
+}
+COUNT_BY_UNIT = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000, "g": 1_000_000_000}
+HOURS_BY_UNIT = {
+    "": 1.0,
+    "h": 1.0,
+    "hours": 1.0,
+    "hour": 1.0,
+    "m": 1 / 60,
+    "min": 1 / 60,
+    "s": 1 / 3600,
+    "d": 24.0,
+    "days": 24.0,
+}
+
+
+def parse_gib(text: str) -> float:
+    """GiB of memory. "16GB", "16GiB", "16" are the same 16; "512MB" is 0.5. Raises ValueError."""
+    number, unit = _split(text, GIB_BY_UNIT, 'a memory size such as "16GB", "80GiB" or "24"')
+    return float(number) * GIB_BY_UNIT[unit]
+
+
+def parse_count(text: str) -> int:
+    """A number of things. "1500", "1_500", "1.5k" and "2M" are understood. Raises ValueError."""
+    number, unit = _split(text, COUNT_BY_UNIT, 'a count such as "1000", "50k" or "1.5M"')
+    count = number * COUNT_BY_UNIT[unit]
+    if count != int(count):
+        raise ValueError(f'"{text}" is not a whole number')
+    return int(count)
+
+
+def parse_hours(text: str) -> float:
+    """Hours. "2", "2h", "90m", "1d" are understood. Raises ValueError."""
+    number, unit = _split(text, HOURS_BY_UNIT, 'a time such as "2h", "90m" or "1.5"')
+    return float(number) * HOURS_BY_UNIT[unit]
+
+
+def parse_usd(text: str) -> Decimal:
+    """Dollars, exactly. "5", "$5", "5.50" are understood. Raises ValueError."""
+    return _split(text, {"": 1, "usd": 1, "$": 1}, 'dollars such as "5" or "$2.50"')[0]
+
+
+def _split(text: str, units: dict[str, int] | dict[str, float], expected: str) -> tuple[Decimal, str]:
+    match = _NUMBER.match(text)
+    unit = match.group(2).lower() if match else ""
+    if match is None or unit not in units:
+        raise ValueError(f'"{text}" is not {expected}')
+    return Decimal(match.group(1).replace(",", "").replace("_", "")), unit
