@@ -1,0 +1,17 @@
+"""The SSH client, and the only room that imports paramiko: one connection per box, every wait bounded.
+
+connect.py   address × pinned key × identity -> an authenticated transport; known keys of hosts
+channel.py   one command on one transport
+shell.py     Shell: the connection that reconnects; run, put, get, put_tree, get_tree, follow
+transfer.py  files in pieces over several channels, sha256 on both sides
+trees.py     folders as tar streams
+follow.py    a growing file, line by line, across cuts
+hostkey.py   the key that travelled in user data is replaced over the first pinned connection
+"""
+
+from provision.ssh.connect import Identity, fetch_host_key, fingerprint, read_known_keys
+from provision.ssh.hostkey import replace_host_key
+from provision.ssh.shell import Completed, Shell
+from provision.ssh.transfer import Progress
+
+__all__ = ["Completed", "Identity", "Progress", "Shell", "fetch_host_key", "fingerprint", "read_known_keys", "replace_host_key"]

@@ -1,0 +1,97 @@
+"""One command on one channel: begin it, feed it, collect what it says; every wait has an end."""
+
+from __future__ import annotations
+
+import contextlib
+import select
+import threading
+import time
+from collections.abc import Iterator
+
+import msgspec
+import paramiko
+
+from provision.errors import ConnectionFailed
+
+CHUNK_BYTES = 256 * 1024
+OPEN_S = 15.0  # assumed: a box that opens no channel for so long is frozen or gone
+
+
+class Completed(msgspec.Struct, frozen=True, kw_only=True):
+    """A command that ended. One killed by a signal has rc 128 + signal where a shell survived to say so, else -1."""
+
+    rc: int
+    out: str
+    err: str
+
+
+def open_channel(transport: paramiko.Transport) -> paramiko.Channel:
+    """A session channel. Raises ConnectionFailed."""
+    with lost_connection("no channel could be opened"):
+        return transport.open_session(timeout=OPEN_S)
+
+
+def begin(channel: paramiko.Channel, command: str, *, timeout_s: float = OPEN_S) -> None:
+    """Start `command`. Paramiko waits for the answer without a limit, so a timer ends the connection of a mute box."""
+    timer = threading.Timer(timeout_s, channel.get_transport().close)
+    timer.daemon = True
+    timer.start()
+    try:
+        with lost_connection("the box did not accept the command"):
+            channel.settimeout(timeout_s)
+            channel.exec_command(command)
+    finally:
+        timer.cancel()
+
+
+def collect(channel: paramiko.Channel, *, timeout_s: float) -> tuple[bytes, bytes]:
+    """Everything the command says on both streams until it closes them. Raises TimeoutError."""
+    ends_at_s = time.monotonic() + timeout_s
+    poll = select.poll()
+    poll.register(channel.fileno(), select.POLLIN)
+    out, err = bytearray(), bytearray()
+    while True:
+        if channel.recv_ready():
+            out += channel.recv(CHUNK_BYTES)
+        elif channel.recv_stderr_ready():
+            err += channel.recv_stderr(CHUNK_BYTES)
+        elif channel.eof_received or channel.closed:
+            # What arrived between the first question and the last is still there.
+            if not (channel.recv_ready() or channel.recv_stderr_ready()):
+                return bytes(out), bytes(err)
+        elif time.monotonic() >= ends_at_s:
+            raise TimeoutError
+        else:
+            poll.poll(max(0.0, ends_at_s - time.monotonic()) * 1000)
+
+
+def wait_rc(channel: paramiko.Channel, *, timeout_s: float) -> int:
+    """The exit status. Raises ConnectionFailed when the connection ended before the command did."""
+    if not channel.status_event.wait(timeout_s):
+        raise TimeoutError
+    if channel.exit_status == -1 and not channel.eof_received:
+        raise ConnectionFailed("the connection was lost before the command ended.")
+    return int(channel.exit_status)
+
+
+def execute(channel: paramiko.Channel, command: str, *, timeout_s: float, stdin: bytes | None) -> Completed:
+    """Begin, feed, collect."""
+    begin(channel, command)
+    with lost_connection("the connection was lost in mid-command"):
+        channel.settimeout(timeout_s)
+        channel.sendall(stdin or b"")
+        channel.shutdown_write()
+        out, err = collect(channel, timeout_s=timeout_s)
+        rc = wait_rc(channel, timeout_s=timeout_s)
+    return Completed(rc=rc, out=out.decode(errors="replace"), err=err.decode(errors="replace"))
+
+
+@contextlib.contextmanager
+def lost_connection(what: str) -> Iterator[None]:
+    """Every way in which paramiko says that a connection is gone, as ConnectionFailed. TimeoutError passes."""
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except (paramiko.SSHException, OSError, EOFError) as error:
+        raise ConnectionFailed(f"{what}: {str(error).rstrip('.') or type(error).__name__}.") from error

@@ -1,0 +1,164 @@
+"""Shell: the connection to one box that outlives cuts."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+
+import paramiko
+
+from provision.errors import ConnectionFailed, WrongHostKey
+from provision.provisioner import Box
+from provision.ssh import follow, transfer, trees
+from provision.ssh.channel import Completed, execute, open_channel
+from provision.ssh.connect import Identity, KeyRefused, login
+
+__all__ = ["Completed", "Shell"]
+
+RETRY_S = 1.0  # between two attempts
+
+
+class Shell:
+    """One connection to one box. It reconnects by itself, for at most `patience_s`, always against the same pinned key.
+
+    Channels may be opened from several threads; the state guarded here is the transport that is current.
+    """
+
+    def __init__(
+        self,
+        box: Box,
+        identity: Identity,
+        transport: paramiko.Transport,
+        *,
+        patience_s: float,
+        clock: Callable[[], float],
+        sleep: Callable[[float], None],
+    ) -> None:
+        self.box = box
+        self.patience_s = patience_s
+        self._identity = identity
+        self._transport = transport
+        self._clock = clock
+        self._sleep = sleep
+        self._lock = threading.Lock()
+        self._closed = False
+
+    @classmethod
+    def connect(
+        cls,
+        box: Box,
+        *,
+        key: Path | Identity,
+        deadline_s: float,
+        patience_s: float = 120.0,
+        clock: Callable[[], float] = time.monotonic,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> Shell:
+        """Try for `deadline_s` seconds until the box answers, then log in. Nothing of ours is sent before the host key matched.
+
+        Raises WrongHostKey at once when another key answers, ConnectionFailed when nothing does.
+        """
+        identity = key if isinstance(key, Identity) else Identity(keys=(key,))
+        ends_at_s = clock() + deadline_s
+        while True:
+            try:
+                transport = login(box, identity)
+                return cls(box, identity, transport, patience_s=patience_s, clock=clock, sleep=sleep)
+            except WrongHostKey:
+                raise
+            except ConnectionFailed as error:
+                final = isinstance(error, KeyRefused) and not box.ours  # nobody is about to write a key there
+                if final or clock() + RETRY_S >= ends_at_s:
+                    raise
+                sleep(RETRY_S)
+
+    def run(self, command: str, *, timeout_s: float = 60.0, stdin: bytes | None = None) -> Completed:
+        """Run one line of POSIX shell. Raises ConnectionFailed when it can't be sent or does not end in time.
+
+        The command is sent at most once: an answer that was lost is the caller's to ask for again.
+        """
+        with self.session() as channel:
+            try:
+                return execute(channel, command, timeout_s=timeout_s, stdin=stdin)
+            except TimeoutError as error:
+                raise ConnectionFailed(
+                    f"{self.box.host} did not finish a command within {timeout_s:.0f} s: {command[:60]!r}."
+                ) from error
+
+    def put(self, local: Path, remote: str, *, progress: transfer.Progress | None = None) -> str:
+        """Send a file and return its sha256, which the box has confirmed. Raises TransferFailed."""
+        return transfer.put(self, local, remote, progress)
+
+    def get(self, remote: str, local: Path, *, sha256: str | None = None, progress: transfer.Progress | None = None) -> str:
+        """Bring a file home; return its sha256, compared with the box's own (and with `sha256`). Partial files go on."""
+        return transfer.get(self, remote, local, sha256, progress)
+
+    def put_tree(self, local: Path, remote: str, *, exclude: Sequence[str] = ()) -> None:
+        """Send a folder as one tar stream; `exclude` are fnmatch patterns of names."""
+        trees.put_tree(self, local, remote, exclude)
+
+    def get_tree(self, remote: str, local: Path) -> None:
+        """Bring a folder home as one tar stream."""
+        trees.get_tree(self, remote, local)
+
+    def follow(self, remote: str, local: Path, *, alive: Callable[[], bool]) -> Iterator[bytes]:
+        """Complete lines of a growing file, appended to `local` byte for byte; starts at `local`'s size, survives cuts.
+
+        Ends when `alive()` says no and everything is read. Lines that `local` already holds are not repeated.
+        """
+        return follow.follow(self, remote, local, alive)
+
+    def repin(self, box: Box) -> None:
+        """The box has another host key from now on: hang up, and accept only that one."""
+        with self._lock:
+            self.box = box
+            self._transport.close()
+
+    def close(self) -> None:
+        """Hang up for good. What runs on the box goes on."""
+        with self._lock:
+            self._closed = True
+            self._transport.close()
+
+    def __enter__(self) -> Shell:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    @contextlib.contextmanager
+    def session(self) -> Iterator[paramiko.Channel]:
+        """A fresh channel, reconnecting for at most `patience_s`. Raises ConnectionFailed."""
+        channel = self._open_channel()
+        try:
+            yield channel
+        finally:
+            channel.close()
+
+    def _open_channel(self) -> paramiko.Channel:
+        ends_at_s = self._clock() + self.patience_s
+        while True:
+            transport = None
+            try:
+                transport = self._live_transport()
+                return open_channel(transport)
+            except WrongHostKey:
+                raise
+            except ConnectionFailed:
+                if transport is not None:  # it says it is active, and opens nothing: a box that hangs
+                    transport.close()
+                if self._closed or self._clock() + RETRY_S >= ends_at_s:
+                    raise
+                self._sleep(RETRY_S)
+
+    def _live_transport(self) -> paramiko.Transport:
+        with self._lock:
+            if self._closed:
+                raise ConnectionFailed(f"The connection to {self.box.host} was closed on purpose.")
+            if not self._transport.is_active():
+                self._transport.close()
+                self._transport = login(self.box, self._identity)
+            return self._transport
