@@ -34,7 +34,7 @@ export PYTHON
 export UV_PYTHON_DOWNLOADS := never
 
 .PHONY: help demo demo-qlora setup setup-light setup-box setup-dev system-demo system-test test test-quick test-wheel \
-	check pulumi base schemas lock acceptance bench clean
+	check pulumi base docs lock acceptance bench clean
 
 help: ## this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## /\1\t/' | expand -t 14
@@ -115,8 +115,9 @@ base: setup-light ## fetch the demo's base model (93 MB) into the cache
 
 # ── upkeep ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-schemas: setup-light ## write docs/schemas anew
+docs: setup-light ## write docs/schemas, docs/commands.md and the tree in the README anew
 	@$(BIN)/python -m tests.contracts
+	@$(BIN)/python -m tests.rendered
 
 lock: | $(UV) ## compile the requirement files anew
 	$(COMPILE) .ci/locks/build.in -o .ci/locks/build.txt

@@ -1,4 +1,4 @@
-"""The values that cross a border, by the name of their schema file, and the schemas written out: `make schemas`.
+"""The values that cross a border, by the name of their schema file, and the schemas written out: `make docs`.
 
 JobSpec, Event and Outcome have theirs beside the trainer's tests, the job file beside the planner's.
 """

@@ -17,7 +17,7 @@ LINES = [(path.stem, line) for path in sorted(GOLDEN.glob("*.json")) for line in
 
 @pytest.mark.parametrize("name", CONTRACTS)
 def test_the_committed_schema_is_the_types_own(name: str) -> None:
-    """A change of a contract shows as a change of its schema; `make schemas` writes it."""
+    """A change of a contract shows as a change of its schema; `make docs` writes it."""
     assert (SCHEMAS / f"{name}.schema.json").read_text() == render_schema(name)
 
 

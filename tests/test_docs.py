@@ -1,0 +1,70 @@
+"""The documents tell the truth: what they name exists, and what exists is named."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from provision.cli import COMMANDS
+from tests.rendered import COMMANDS_PAGE, README, ROOT, render_commands, with_tree
+
+PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.md"))]
+TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+by_path = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+
+
+@by_path
+def test_links_lead_somewhere(page: Path) -> None:
+    """Every link to a file of this project finds one."""
+    links = re.findall(r"\]\((?!https?://|#|mailto:)([^)#]+)[^)]*\)", page.read_text())
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+@by_path
+def test_make_targets_exist(page: Path) -> None:
+    """Every `make …` that a page tells to type is a target."""
+    said = re.findall(r"`make ([a-z -]+)[`A-Z]|^(?:\$ )?make ([a-z -]+)$", page.read_text(), re.MULTILINE)
+    assert {word for groups in said for word in " ".join(groups).split()} <= TARGETS
+
+
+@by_path
+def test_commands_exist(page: Path) -> None:
+    """Every `rentune …` that a page tells to type is a command."""
+    said = set(re.findall(r"(?:`|^\$ |^)rentune ([a-z]+)\b", page.read_text(), re.MULTILINE))
+    assert said <= set(COMMANDS)
+
+
+def test_pages_in_front_know_every_command_and_target() -> None:
+    """The README names all commands, and the contributor's page all targets."""
+    readme, contributing = README.read_text(), (ROOT / "CONTRIBUTING.md").read_text()
+    assert [name for name in COMMANDS if f"rentune {name}" not in readme] == []
+    unnamed = {target for target in TARGETS if f"make {target}" not in contributing}
+    assert unnamed <= {"help", "setup-light", "setup-box", "setup-dev", "system-demo", "system-test", "test-wheel"}
+
+
+def test_the_tree_in_the_readme_is_the_tree() -> None:
+    """One line per file, as the files themselves say; `make docs` writes it."""
+    assert README.read_text() == with_tree(README.read_text())
+
+
+def test_the_page_of_commands_is_their_help() -> None:
+    """docs/commands.md is what `--help` prints; `make docs` writes it."""
+    assert COMMANDS_PAGE.read_text() == render_commands()
+
+
+def test_every_promise_says_how_it_is_shown() -> None:
+    """Each row of docs/acceptance.md has a command, a result and a date."""
+    rows = [line for line in (ROOT / "docs" / "acceptance.md").read_text().splitlines() if line.startswith("| ")]
+    promises = [row for row in rows if not row.startswith(("| promise", "| ---"))]
+    assert len(promises) > 50
+    incomplete = [row for row in promises if not re.fullmatch(r"\|[^|]+\|[^|]*`[^|]+`[^|]*\|[^|]+\| 20\d\d-\d\d-\d\d \|", row)]
+    assert incomplete == []
+
+
+def test_every_target_explains_itself() -> None:
+    """`make` alone lists what can be typed."""
+    listed = subprocess.run(["make", "-C", str(ROOT), "help"], capture_output=True, text=True, check=True).stdout
+    assert {"demo", "test", "test-quick", "check", "setup", "clean"} <= set(re.findall(r"^([a-z-]+)", listed, re.MULTILINE))
