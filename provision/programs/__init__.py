@@ -1,0 +1,64 @@
+"""One module per cloud, imported when it is asked for: each cloud's SDK is an extra.
+
+To add a cloud: one module with the names of `Cloud`, a row in `PROGRAMS` and one in `STATUS`, a double and an
+emulator in tests/doubles. docs/clouds.md tells the rest.
+"""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Final, Protocol, cast
+
+from provision.errors import BadInput, MissingPart
+from provision.programs.order import Image, Order
+from provision.provisioner import Owned, Resource
+
+PROGRAMS: Final[dict[str, str]] = {"aws": "provision.programs.aws"}
+STATUS: Final[dict[str, str]] = {"aws": "real engine + emulator (moto)"}  # what it has met so far; shown to the user
+
+
+class Cloud(Protocol):
+    """What a module of this folder offers. Everything but `program` asks the cloud itself, never Pulumi's state."""
+
+    PLUGIN: str  # the provider plugin's name
+    KINDS: dict[str, str]  # Pulumi's resource type -> Resource.kind, for everything that `program` creates
+    IMAGE: Image
+
+    def plugin_version(self) -> str:
+        """The plugin that belongs to the installed SDK; a stack needs exactly the one it was made with."""
+        ...
+
+    def program(self, order: Order) -> Callable[[], None]:
+        """The closure that Pulumi runs. Exports host, user and one id per resource."""
+        ...
+
+    def regions(self, environment: Mapping[str, str]) -> tuple[str, ...]:
+        """Every region that this account may use. Raises ProvisionError when the cloud can't be asked."""
+        ...
+
+    def owned(self, region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
+        """What carries our tag there (or that of one run id) and is not gone yet; never raises."""
+        ...
+
+    def destroy_stray(self, resource: Resource, environment: Mapping[str, str]) -> None:
+        """Ask the cloud to end one resource; one that is gone is fine. Raises ProvisionError when it declines."""
+        ...
+
+    def console(self, instance: Resource, environment: Mapping[str, str]) -> str:
+        """The boot log, or the empty string."""
+        ...
+
+    def caller_address(self) -> str:
+        """The public address of the machine we run on, as a CIDR of one address. Raises ProvisionError."""
+        ...
+
+
+def load_cloud(name: str) -> Cloud:
+    """The module of one cloud. Raises BadInput for an unknown name, MissingPart when its SDK is not installed."""
+    if name not in PROGRAMS:
+        raise BadInput(f"There is no cloud {name!r}.", hint=f"Known: {', '.join(sorted(PROGRAMS))}.")
+    try:
+        return cast("Cloud", importlib.import_module(PROGRAMS[name]))
+    except ModuleNotFoundError as error:
+        raise MissingPart(f"{name} needs the package {error.name}.", hint=f"pip install 'rentune[{name}]'") from None

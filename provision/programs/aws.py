@@ -1,0 +1,271 @@
+"""AWS EC2: a key pair, a security group and one instance; and what of ours is still there, asked of EC2 by tag.
+
+Layers of the deadline here: the instance is told to terminate when it shuts itself down, so the timer of the user data
+ends the bill; a spot instance is a one-time request that terminates on interruption, so nothing comes back by itself.
+The account needs a default VPC in the region.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import json
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from importlib import resources
+from typing import Any, Final
+
+import boto3
+import botocore.config
+import botocore.exceptions
+import pulumi
+import pulumi_aws as aws
+import pulumi_aws.ec2  # before any program runs: its first import in the engine's threads can find it half made
+
+from provision.errors import ProvisionError
+from provision.programs.order import RUN_TAG, Image, Order
+from provision.provisioner import Answer, Owned, Resource
+
+PLUGIN: Final = "aws"
+KINDS: Final = {
+    "aws:ec2/instance:Instance": "instance",
+    "aws:ec2/securityGroup:SecurityGroup": "security_group",
+    "aws:ec2/keyPair:KeyPair": "key_pair",
+}
+IMAGE: Final = Image(
+    owner="amazon",
+    name="Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) ????????",
+    user="ubuntu",
+    source="AWS Deep Learning AMIs Developer Guide, release notes of the base AMI (Ubuntu 22.04)",
+    as_of=dt.date(2026, 11, 25),
+)
+CALLER_ADDRESS_URL: Final = "https://checkip.amazonaws.com"  # AWS's own; answers with the caller's address and a newline
+HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
+TIMEOUT_S: Final = 10.0  # assumed
+RETRIES: Final = 4  # assumed: botocore's standard mode, with backoff
+LIVE_STATES: Final = ["pending", "running", "stopping", "stopped", "shutting-down"]
+
+
+# ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plugin_version() -> str:
+    """The plugin that the installed `pulumi_aws` was made for."""
+    manifest = json.loads(resources.files(aws).joinpath("pulumi-plugin.json").read_text())
+    return str(manifest["version"])
+
+
+def program(order: Order) -> Callable[[], None]:
+    """The resources of one run as a closure for the Automation API."""
+
+    def run() -> None:
+        there = pulumi.ResourceOptions(provider=aws.Provider("region", region=order.region))
+        key = aws.ec2.KeyPair("key", key_name=order.name, public_key=order.public_key, tags=order.tags, opts=there)
+        group = _security_group(order, there)
+        instance = _instance(order, key, group, there)
+        pulumi.export("host", instance.public_ip)
+        pulumi.export("user", order.image.user)
+        pulumi.export("host_key", order.host_key)
+        pulumi.export("instance", instance.id)
+        pulumi.export("security_group", group.id)
+        pulumi.export("key_pair", key.id)
+
+    return run
+
+
+def _security_group(order: Order, there: pulumi.ResourceOptions) -> aws.ec2.SecurityGroup:
+    v4, v6 = _by_family(order.allow_from)
+    ssh: aws.ec2.SecurityGroupIngressArgsDict = {"protocol": "tcp", "from_port": 22, "to_port": 22, "description": "SSH"}
+    if v4:
+        ssh["cidr_blocks"] = v4
+    if v6:
+        ssh["ipv6_cidr_blocks"] = v6
+    return aws.ec2.SecurityGroup(
+        "ssh",
+        name=order.name,
+        description="SSH from the run's owner only",
+        ingress=[ssh],
+        # The provider removes EC2's own rule; the box must reach package and model registries.
+        egress=[{"protocol": "-1", "from_port": 0, "to_port": 0, "cidr_blocks": ["0.0.0.0/0"], "ipv6_cidr_blocks": ["::/0"]}],
+        tags=order.tags,
+        opts=there,
+    )
+
+
+def _by_family(cidrs: Iterable[str]) -> tuple[list[str], list[str]]:
+    networks = [ipaddress.ip_network(cidr) for cidr in cidrs]
+    return [str(n) for n in networks if n.version == 4], [str(n) for n in networks if n.version == 6]
+
+
+def _instance(
+    order: Order, key: aws.ec2.KeyPair, group: aws.ec2.SecurityGroup, there: pulumi.ResourceOptions
+) -> aws.ec2.Instance:
+    image = aws.ec2.get_ami_output(
+        most_recent=True,
+        owners=[order.image.owner],
+        filters=[{"name": "name", "values": [order.image.name]}, {"name": "architecture", "values": ["x86_64"]}],
+        opts=pulumi.InvokeOptions(provider=there.provider),
+    )
+    spot: aws.ec2.InstanceInstanceMarketOptionsArgsDict = {
+        "market_type": "spot",
+        "spot_options": {
+            "spot_instance_type": "one-time",
+            "instance_interruption_behavior": "terminate",
+            "max_price": str(order.max_usd_per_hour),
+        },
+    }
+    return aws.ec2.Instance(
+        "box",
+        ami=image.id,
+        instance_type=order.instance_type,
+        instance_market_options=spot if order.max_usd_per_hour is not None else None,
+        key_name=key.key_name,
+        vpc_security_group_ids=[group.id],
+        associate_public_ip_address=True,
+        instance_initiated_shutdown_behavior="terminate",
+        user_data=pulumi.Output.secret(order.user_data),
+        metadata_options={"http_endpoint": "enabled", "http_tokens": "required", "http_put_response_hop_limit": 1},
+        root_block_device={
+            "encrypted": True,
+            "volume_type": "gp3",
+            "volume_size": image.block_device_mappings.apply(lambda mappings: _disk_gib(order, mappings)),
+            "delete_on_termination": True,
+        },
+        tags=order.tags,
+        volume_tags=order.tags,
+        # A newer image or a fresh key must never replace a box that runs.
+        opts=pulumi.ResourceOptions.merge(there, pulumi.ResourceOptions(ignore_changes=["ami", "userData"])),
+    )
+
+
+def _disk_gib(order: Order, mappings: Iterable[Any]) -> int:
+    sizes = [int(mapping.ebs["volume_size"]) for mapping in mappings if mapping.ebs and "volume_size" in mapping.ebs]
+    return max(order.disk_gib, *sizes, 8)
+
+
+# ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def connect(region: str, environment: Mapping[str, str]) -> Any:
+    """An EC2 client; credentials and endpoint as in `environment`, else wherever AWS's own chain finds them."""
+    session = boto3.session.Session(
+        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID"),
+        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY"),
+        aws_session_token=environment.get("AWS_SESSION_TOKEN"),
+        profile_name=environment.get("AWS_PROFILE"),
+        region_name=region,
+    )
+    config = botocore.config.Config(
+        connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"mode": "standard", "total_max_attempts": RETRIES}
+    )
+    return session.client("ec2", endpoint_url=environment.get("AWS_ENDPOINT_URL"), config=config)
+
+
+def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """Every region that is enabled for this account."""
+    with _asked("the list of regions"):
+        answer = connect(environment.get("AWS_REGION", HOME_REGION), environment).describe_regions()
+    return tuple(sorted(region["RegionName"] for region in answer["Regions"]))
+
+
+def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
+    """Instances, spot requests, volumes, security groups and key pairs with our tag that are not gone yet."""
+    has_tag = {"Name": "tag-key", "Values": [RUN_TAG]} if tag is None else {"Name": f"tag:{RUN_TAG}", "Values": [tag]}
+    try:
+        ec2 = connect(region, environment)
+        found = tuple(resource for look in _LOOKS for resource in look(ec2, region, has_tag))
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        return Owned(resources=(), complete=Answer.UNKNOWN, message=f"{region}: {_reason(error)}")
+    return Owned(resources=found, complete=Answer.YES)
+
+
+def _instances(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
+    live = {"Name": "instance-state-name", "Values": LIVE_STATES}
+    pages = ec2.get_paginator("describe_instances").paginate(Filters=[has_tag, live])
+    rows = [row for page in pages for reservation in page["Reservations"] for row in reservation["Instances"]]
+    return [_resource("instance", row["InstanceId"], region, row) for row in rows]
+
+
+def _spot_requests(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
+    waiting = {"Name": "state", "Values": ["open", "active"]}
+    rows = ec2.describe_spot_instance_requests(Filters=[has_tag, waiting])["SpotInstanceRequests"]
+    return [_resource("spot_request", row["SpotInstanceRequestId"], region, row) for row in rows]
+
+
+def _volumes(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
+    rows = [row for page in ec2.get_paginator("describe_volumes").paginate(Filters=[has_tag]) for row in page["Volumes"]]
+    return [_resource("volume", row["VolumeId"], region, row) for row in rows if row["State"] != "deleting"]
+
+
+def _security_groups(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
+    rows = ec2.describe_security_groups(Filters=[has_tag])["SecurityGroups"]
+    return [_resource("security_group", row["GroupId"], region, row, bills=False) for row in rows]
+
+
+def _key_pairs(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
+    rows = ec2.describe_key_pairs(Filters=[has_tag])["KeyPairs"]
+    return [_resource("key_pair", row["KeyName"], region, row, bills=False) for row in rows]
+
+
+_LOOKS: Final = (_instances, _spot_requests, _volumes, _security_groups, _key_pairs)
+
+
+def _resource(kind: str, id: str, region: str, row: dict[str, Any], *, bills: bool = True) -> Resource:
+    tags = {tag["Key"]: tag["Value"] for tag in row.get("Tags", [])}
+    return Resource(kind=kind, id=id, region=region, run_id=tags.get(RUN_TAG), owner=tags.get("rentune-owner"), bills=bills)
+
+
+_ENDS: Final[dict[str, Callable[[Any, str], Any]]] = {
+    "instance": lambda ec2, id: ec2.terminate_instances(InstanceIds=[id]),
+    "spot_request": lambda ec2, id: ec2.cancel_spot_instance_requests(SpotInstanceRequestIds=[id]),
+    "volume": lambda ec2, id: ec2.delete_volume(VolumeId=id),
+    "security_group": lambda ec2, id: ec2.delete_security_group(GroupId=id),
+    "key_pair": lambda ec2, id: ec2.delete_key_pair(KeyName=id),
+}
+
+
+def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
+    """Terminate, cancel or delete one resource."""
+    with _asked(f"the end of {resource.kind} {resource.id}"):
+        try:
+            _ENDS[resource.kind](connect(resource.region, environment), resource.id)
+        except botocore.exceptions.ClientError as error:
+            if "NotFound" not in error.response["Error"].get("Code", ""):
+                raise
+
+
+def console(instance: Resource, environment: Mapping[str, str]) -> str:
+    """EC2's console output; the empty string until the machine has written some."""
+    with _asked(f"the console of {instance.id}"):
+        answer = connect(instance.region, environment).get_console_output(InstanceId=instance.id)
+    return str(answer.get("Output", ""))
+
+
+def caller_address() -> str:
+    """The address that AWS sees this machine under, as one CIDR."""
+    try:
+        with urllib.request.urlopen(CALLER_ADDRESS_URL, timeout=TIMEOUT_S) as answer:
+            address = ipaddress.ip_address(answer.read(64).decode("ascii", "replace").strip())
+    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+        raise ProvisionError(
+            f"This machine's public address could not be found out ({error}).", hint="Give it with --allow-from ADDRESS/32."
+        ) from None
+    return str(ipaddress.ip_network(address))
+
+
+@contextmanager
+def _asked(what: str) -> Iterator[None]:
+    """Turns what boto3 raises into one sentence."""
+    try:
+        yield
+    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
+        raise ProvisionError(f"AWS did not grant {what}: {_reason(error)}") from None
+
+
+def _reason(error: Exception) -> str:
+    """The code and message of a ClientError; the class's name for the rest, whose text may hold an endpoint or a path."""
+    if isinstance(error, botocore.exceptions.ClientError):
+        return f"{error.response['Error'].get('Code', '')} {error.response['Error'].get('Message', '')}".strip()
+    return type(error).__name__

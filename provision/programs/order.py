@@ -1,0 +1,84 @@
+"""What a cloud's program is told: one frozen value, the same for every cloud."""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import math
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from catalogs.hardware import Offer
+from provision.errors import Refused
+from provision.provisioner import Launch
+
+RUN_TAG: Final = "rentune-run"  # lower case and hyphens: a tag on AWS and a label on GCP
+OURS: Final = "rentune-"
+WIDEST_PREFIX: Final = {4: 8, 6: 32}  # assumed: no network that one person calls theirs is wider
+
+
+class Image(msgspec.Struct, frozen=True, kw_only=True):
+    """How to find the machine image: the newest one of this owner whose name matches."""
+
+    owner: str
+    name: str  # with * and ?
+    user: str  # whom it lets in
+    source: str = ""
+    as_of: dt.date | None = None
+
+
+class Order(msgspec.Struct, frozen=True, kw_only=True):
+    """One machine to create."""
+
+    name: str  # of every resource; unique per run, so a second `up` can't buy a second box unseen
+    region: str
+    instance_type: str
+    max_usd_per_hour: Decimal | None  # a spot bid; None = on demand
+    disk_gib: int  # 0 = as large as the image asks for
+    image: Image
+    public_key: str
+    host_key: str  # the public half; exported, so that a resumed controller still knows it
+    user_data: str  # a secret: it holds the one-time host key
+    allow_from: tuple[str, ...]
+    tags: dict[str, str]
+
+
+def resource_name(run_id: str) -> str:
+    """What this run's things are called at the cloud."""
+    return f"{OURS}{run_id}"
+
+
+def run_tags(offer: Offer, launch: Launch) -> dict[str, str]:
+    """Tags that let any computer find, price and end the run without our ledger, beside the user's own.
+
+    Raises Refused when a tag of the user's begins with our prefix.
+    """
+    if taken := sorted(key for key in launch.tags if key.startswith(OURS)):
+        raise Refused(f"The tag {taken[0]!r} is ours.", hint=f"Choose a name that does not begin with {OURS!r}.")
+    deadline = dt.datetime.fromtimestamp(math.floor(launch.deadline_at_s), dt.UTC)
+    return launch.tags | {
+        RUN_TAG: launch.run_id,
+        f"{OURS}owner": launch.owner,
+        f"{OURS}deadline": deadline.strftime("%Y-%m-%dT%H:%M:%SZ"),
+        f"{OURS}usd-per-hour": str(offer.usd_per_hour),
+    }
+
+
+def checked_cidrs(cidrs: tuple[str, ...]) -> tuple[str, ...]:
+    """The same networks, normalized. Raises Refused for what is no network or would let the whole world in."""
+    return tuple(_checked_cidr(cidr) for cidr in cidrs)
+
+
+def _checked_cidr(cidr: str) -> str:
+    try:
+        network = ipaddress.ip_network(cidr.strip(), strict=False)
+    except ValueError:
+        raise Refused(f"--allow-from {cidr} is not a network.", hint="Write it as 203.0.113.7/32.") from None
+    if network.prefixlen < WIDEST_PREFIX[network.version]:
+        raise Refused(
+            f"--allow-from {cidr} would open SSH to {network.num_addresses:,} addresses.",
+            hint=f"At most a /{WIDEST_PREFIX[network.version]}; without the option only your own address is let in.",
+        )
+    return str(network)

@@ -1,0 +1,259 @@
+"""The process that runs the Pulumi engine: a `PulumiCommand` that survives its parent, its output and its user.
+
+The SDK's own `run` gives the engine pipes and leaves it in our process group. Then a killed controller breaks the
+engine's pipe in the middle of a create (a box that nobody recorded), Ctrl-C does the same, an exception in a callback
+or one byte that is not UTF-8 loses the output or hangs for ever, and no call has a deadline (pulumi 3.272, `_cmd.py`;
+each reproduced on the engine 3.274.1). Here operations write to files and run in a session of their own: whatever
+happens to us, the engine finishes the step in flight, records it, frees its lock and ends.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import logging
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterable, Mapping
+from pathlib import Path
+from typing import IO, Any, Final
+
+import psutil
+from pulumi.automation import CommandResult, PulumiCommand
+from pulumi.automation.errors import create_command_error
+from semver import VersionInfo
+
+from provision.errors import MissingPart, ProvisionError
+
+OPERATIONS: Final = frozenset({"up", "preview", "refresh", "destroy"})  # the rest may print secrets: never to a file
+POLL_S: Final = 0.05
+PATIENCE_S: Final = (60.0, 15.0, 5.0)  # assumed: after the first SIGINT (finish the step), the second (drop it), the kill
+SHORT_COMMAND_S: Final = 60.0  # assumed: everything that is no operation; measured 0.1 to 0.5 s
+SIGNALS: Final = (signal.SIGINT, signal.SIGINT, signal.SIGKILL)
+
+OnOutput = Callable[[str], Any]
+log = logging.getLogger(__name__)
+
+
+class EngineCommand(PulumiCommand):  # type: ignore[misc] # pulumi's types are not followed
+    """Runs `binary` with exactly the environment it is given, below `folder` (0700).
+
+    `deadline_s` bounds each operation. A call that was interrupted, by the deadline or by Ctrl-C, always raises,
+    whatever its exit code: a cancelled `destroy` exits 0 with resources left.
+    """
+
+    def __init__(
+        self,
+        binary: Path,
+        *,
+        environment: Mapping[str, str],
+        folder: Path,
+        deadline_s: float,
+        patience_s: tuple[float, float, float] = PATIENCE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.command = str(binary)
+        self.environment = dict(environment)
+        self.folder = folder
+        self.deadline_s = deadline_s
+        self.patience_s = patience_s
+        self.clock = clock
+        self.version = self._read_version()
+
+    def _read_version(self) -> VersionInfo:
+        said = self.run(["version"], str(self.folder), {}).stdout.strip()
+        try:
+            return VersionInfo.parse(said.removeprefix("v"))
+        except ValueError:
+            raise MissingPart(f"{self.command} is no Pulumi engine of ours: its version reads {said!r}.") from None
+
+    def run(
+        self,
+        args: list[str],
+        cwd: str,
+        additional_env: Mapping[str, str],
+        on_output: OnOutput | None = None,
+        on_error: OnOutput | None = None,
+    ) -> CommandResult:
+        """One command of the CLI. Raises what the SDK's own `run` raises on a code other than 0, or ProvisionError."""
+        command = [self.command, "--non-interactive", *args]
+        environment = self._environment(additional_env)
+        try:
+            if args[0] in OPERATIONS:
+                result = self._operation(args[0], command, cwd, environment, on_output, on_error)
+            else:
+                result = self._short(command, cwd, environment)
+        except FileNotFoundError:
+            raise MissingPart(f"There is no engine at {self.command}.", hint="rentune doctor --install") from None
+        if result.code != 0:
+            raise create_command_error(result)
+        return result
+
+    def _environment(self, additional: Mapping[str, str]) -> dict[str, str]:
+        own = {"PULUMI_AUTOMATION_API": "true", "PULUMI_SKIP_UPDATE_CHECK": "true"}
+        path = os.pathsep.join(filter(None, [str(Path(self.command).parent), self.environment.get("PATH", "")]))
+        return {**self.environment, **additional, **own, "PATH": path}
+
+    def _short(self, command: list[str], cwd: str, environment: dict[str, str]) -> CommandResult:
+        process = subprocess.Popen(
+            command,
+            cwd=cwd,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            encoding="utf-8",
+            errors="replace",
+            start_new_session=True,
+        )
+        with process:
+            try:
+                out, err = process.communicate(timeout=SHORT_COMMAND_S)
+            except BaseException as error:
+                _kill(process)
+                if isinstance(error, subprocess.TimeoutExpired):
+                    raise ProvisionError(f"`pulumi {command[2]}` did not answer within {SHORT_COMMAND_S:.0f} s.") from None
+                raise
+        return CommandResult(stdout=out.rstrip(), stderr=err.rstrip(), code=process.returncode)
+
+    def _operation(
+        self,
+        verb: str,
+        command: list[str],
+        cwd: str,
+        environment: dict[str, str],
+        on_output: OnOutput | None,
+        on_error: OnOutput | None,
+    ) -> CommandResult:
+        out, err = _fresh_files(self.folder, verb)
+        with _create(out) as out_file, _create(err) as err_file:
+            process = subprocess.Popen(
+                command,
+                cwd=cwd,
+                env=environment,
+                stdin=subprocess.DEVNULL,
+                stdout=out_file,
+                stderr=err_file,
+                start_new_session=True,
+            )
+        with out.open("rb") as out_lines, err.open("rb") as err_lines:
+            followers = (_Follower(out_lines, on_output), _Follower(err_lines, on_error))
+            _write_pid(self.folder, process.pid)
+            self._wait(verb, process, followers)
+        return CommandResult(stdout=_text(out), stderr=_text(err), code=process.returncode)
+
+    def _wait(self, verb: str, process: subprocess.Popen[bytes], followers: Iterable[_Follower]) -> None:
+        ends_at_s = self.clock() + self.deadline_s
+        try:
+            while not _ended(process, POLL_S):
+                for follower in followers:
+                    follower.follow()
+                if self.clock() >= ends_at_s:
+                    raise ProvisionError(f"The engine did not finish `{verb}` within {self.deadline_s:.0f} s and was stopped.")
+            for follower in followers:
+                follower.follow()
+        except BaseException:
+            self._stop(process)
+            raise
+
+    def _stop(self, process: subprocess.Popen[bytes]) -> None:
+        """One SIGINT and patience, a second one, then the kill. A further Ctrl-C skips to the next step."""
+        for number, patience_s in zip(SIGNALS, self.patience_s, strict=True):
+            if process.poll() is not None:
+                return
+            process.send_signal(number)
+            try:
+                _ended(process, patience_s)
+            except KeyboardInterrupt:
+                continue
+
+
+class _Follower:
+    """Hands each complete new line of a file to a callback, whose own errors end only the following."""
+
+    def __init__(self, lines: IO[bytes], callback: OnOutput | None) -> None:
+        self.lines = lines
+        self.callback = callback
+        self.rest = b""
+
+    def follow(self) -> None:
+        if self.callback is None:
+            return
+        *complete, self.rest = (self.rest + self.lines.read()).split(b"\n")
+        for line in complete:
+            try:
+                self.callback(line.decode("utf-8", "replace").rstrip())
+            except Exception:
+                log.warning("a progress callback failed; the engine goes on", exc_info=True)
+                self.callback = None
+                return
+
+
+def _ended(process: subprocess.Popen[bytes], wait_s: float) -> bool:
+    try:
+        process.wait(wait_s)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _kill(process: subprocess.Popen[str]) -> None:
+    process.kill()
+    process.wait()
+
+
+def _fresh_files(folder: Path, verb: str) -> tuple[Path, Path]:
+    for number in itertools.count(1):
+        out, err = folder / f"{number:03d}-{verb}.out", folder / f"{number:03d}-{verb}.err"
+        if not out.exists():
+            return out, err
+    raise AssertionError
+
+
+def _create(path: Path) -> IO[bytes]:
+    return os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "wb")
+
+
+def _text(path: Path) -> str:
+    return "\n".join(line.rstrip() for line in path.read_bytes().decode("utf-8", "replace").splitlines())
+
+
+# ── an engine that outlived its controller ─────────────────────────────────────────────────────────────────────────
+
+
+def _write_pid(folder: Path, pid: int) -> None:
+    try:
+        started_s = psutil.Process(pid).create_time()
+    except psutil.NoSuchProcess:
+        return  # it has already ended
+    (folder / "pid").write_text(json.dumps({"pid": pid, "started_s": started_s}))
+
+
+def living_engine(folder: Path) -> psutil.Process | None:
+    """The engine that an earlier controller of this run started and that still runs; a reused pid is told apart."""
+    try:
+        noted = json.loads((folder / "pid").read_text())
+        process = psutil.Process(noted["pid"])
+        same = abs(process.create_time() - noted["started_s"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
+    except (FileNotFoundError, json.JSONDecodeError, psutil.NoSuchProcess):
+        return None
+    return process if same else None
+
+
+def outwait_engine(folder: Path, *, patience_s: tuple[float, float, float] = PATIENCE_S) -> None:
+    """Let such an engine end by itself, then ask it to, then make it."""
+    process = living_engine(folder)
+    if process is None:
+        return
+    for number, wait_s in zip((None, *SIGNALS), (patience_s[0], *patience_s), strict=True):
+        try:
+            if number is not None:
+                process.send_signal(number)
+            process.wait(wait_s)
+        except psutil.NoSuchProcess:
+            return
+        except psutil.TimeoutExpired:
+            continue
+        return

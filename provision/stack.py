@@ -1,0 +1,262 @@
+"""One run's stack in the Pulumi engine: the only caller of pulumi.automation.
+
+State is a note, never the truth. The engine writes "creating" before it calls the provider and the id afterwards, so a
+kill in between leaves a box without an id; `destroy` of such a stack exits 0, and so does one that was cancelled half
+way. Therefore every operation is followed by an export, and the caller asks the cloud by tag as well.
+
+**One process per stack**: Python's Pulumi runtime is global to the process, and inline programs that run side by side
+mix. The run's lock sees to it that one process controls a run; a second run is a second process.
+
+All of a run's engine files lie in one folder (0700): `home` (PULUMI_HOME), `state` (the backend), `work` (project and
+stack settings), `log` (what the engine printed), `passphrase`. Nothing of them is shared but the provider plugins.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import secrets
+import shutil
+import socket
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import psutil
+from pulumi import automation as auto
+from pulumi.automation import errors as automation_errors
+
+from provision.errors import ProvisionError, RentuneError
+from provision.runner import EngineCommand, outwait_engine
+
+PROJECT: Final = "rentune"
+OPERATION_S: Final = 900.0  # assumed: an instance takes minutes, a bare-metal one up to 15
+COLOUR: Final = re.compile(r"<\{%.*?%\}>")
+HIDDEN: Final = "[hidden]"
+
+# What the engine prints on stderr or in a diagnostic -> what we say. The first that matches wins.
+KNOWN: Final[tuple[tuple[str, str, str | None], ...]] = (
+    ("currently locked by", "another process is working on this run", "rentune ls"),
+    ("Another update is currently in progress", "another process is working on this run", "rentune ls"),
+    ("passphrase", "the passphrase of this run's state is lost", "rentune down RUN finds the box by its tag"),
+    ("no resource plugin", "the cloud's plugin of the right version is not installed", "rentune doctor --install"),
+)
+
+
+class Recorded(msgspec.Struct, frozen=True, kw_only=True):
+    """One resource as the state has it; a pending create has no id yet."""
+
+    type: str
+    urn: str
+    id: str = ""
+
+
+class State(msgspec.Struct, frozen=True, kw_only=True):
+    """What an export shows, but for the stack and the providers themselves."""
+
+    resources: tuple[Recorded, ...] = ()
+    pending: tuple[Recorded, ...] = ()
+
+    @property
+    def empty(self) -> bool:
+        return not self.resources and not self.pending
+
+
+class Stack:
+    """Guards the engine's folder of one run. Every method raises ProvisionError, and no foreign exception."""
+
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        *,
+        binary: Path,
+        plugins: Path,
+        environment: Mapping[str, str],
+        hidden: tuple[str, ...] = (),
+        operation_s: float = OPERATION_S,
+    ) -> None:
+        self.folder = folder
+        self.name = name
+        self._prepare_folder(plugins)
+        self._hidden = (*hidden, self._passphrase.read_text())
+        self._settings = engine_environment(folder)
+        self._command = EngineCommand(binary, environment=environment, folder=folder / "log", deadline_s=operation_s)
+
+    @property
+    def _passphrase(self) -> Path:
+        return self.folder / "passphrase"
+
+    def _prepare_folder(self, plugins: Path) -> None:
+        for part in ("home", "state", "work", "log"):
+            (self.folder / part).mkdir(parents=True, exist_ok=True, mode=0o700)
+        if not self._passphrase.exists():
+            self._passphrase.touch(mode=0o600)
+            self._passphrase.write_text(secrets.token_urlsafe(32))
+        if not (link := self.folder / "home" / "plugins").is_symlink():
+            plugins.mkdir(parents=True, exist_ok=True)
+            link.symlink_to(plugins)
+
+    def up(self, program: Callable[[], None]) -> dict[str, str]:
+        """Run the program; returns its exports as text."""
+        with self._mapped("creating the box") as reasons:
+            stack = self._open(program)
+            done = stack.up(on_event=reasons.hear, color="never", show_secrets=False, suppress_outputs=True)
+            return {key: str(output.value) for key, output in done.outputs.items()}
+
+    def outputs(self) -> dict[str, str]:
+        """The exports of the last `up`, from state."""
+        with self._mapped("reading the stack's outputs"):
+            return {key: str(output.value) for key, output in self._open(None).outputs().items()}
+
+    def refresh(self) -> None:
+        """Read every resource of the state back from the cloud."""
+        with self._mapped("reading back from the cloud") as reasons:
+            self._open(None).refresh(on_event=reasons.hear, color="never", show_secrets=False)
+
+    def destroy(self) -> None:
+        """End what the state knows; needs the cloud's plugin but not the program. Success says little: see `state`."""
+        with self._mapped("destroying the box") as reasons:
+            self._open(None).destroy(on_event=reasons.hear, color="never", show_secrets=False)
+
+    def state(self) -> State:
+        """An export without the values of secrets."""
+        return _read_state(self._export())
+
+    def adopt(self, ids: Mapping[str, str]) -> None:
+        """Turn pending creates into resources, given the id that the cloud has for each type; forget none.
+
+        `refresh` with its clearing of pending creates would forget a box that may exist; so would the CLI's import of
+        them. Moving the entry over by hand, then refresh, then destroy, ends the box (tried on the engine 3.274.1).
+        """
+        exported = self._export()
+        deployment = exported["deployment"]
+        pending = deployment.get("pending_operations") or []
+        known = [entry for entry in pending if entry["type"] == "creating" and entry["resource"]["type"] in ids]
+        if not known:
+            return
+        for entry in known:
+            resource = entry["resource"]
+            inputs = resource.get("inputs", {})
+            deployment["resources"].append(resource | {"id": ids[resource["type"]], "outputs": dict(inputs)})
+        deployment["pending_operations"] = [entry for entry in pending if entry not in known]
+        self._import(exported)
+
+    def recover(self) -> None:
+        """After a controller died: let its engine end, and drop the lock of one that is proven dead."""
+        outwait_engine(self.folder / "log")
+        for lock in (self.folder / "state" / ".pulumi" / "locks").rglob("*.json"):
+            if _owner_is_dead(lock):
+                lock.unlink(missing_ok=True)
+
+    def _open(self, program: Callable[[], None] | None) -> Any:
+        workspace = auto.LocalWorkspace(
+            work_dir=str(self.folder / "work"),
+            pulumi_home=str(self.folder / "home"),
+            program=program,
+            env_vars=self._settings,
+            project_settings=auto.ProjectSettings(name=PROJECT, runtime="python"),
+            pulumi_command=self._command,
+        )
+        return auto.Stack.create_or_select(self.name, workspace)
+
+    def _export(self) -> dict[str, Any]:
+        with self._mapped("reading the stack's state"):
+            self._open(None)
+            exported: dict[str, Any] = json.loads(self._run("stack", "export", "--stack", self.name))
+        return exported
+
+    def _import(self, exported: dict[str, Any]) -> None:
+        file = self.folder / "import.json"
+        with os.fdopen(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600), "w") as opened:
+            json.dump(exported, opened)
+        try:
+            with self._mapped("repairing the stack's state"):
+                self._run("stack", "import", "--file", str(file), "--stack", self.name)
+        finally:
+            file.unlink()
+
+    def _run(self, *args: str) -> str:
+        return str(self._command.run(list(args), str(self.folder / "work"), self._settings).stdout)
+
+    @contextmanager
+    def _mapped(self, action: str) -> Iterator[_Reasons]:
+        reasons = _Reasons()
+        try:
+            yield reasons
+        except RentuneError:
+            raise
+        except Exception as error:  # noqa: BLE001 - whatever it is, it means "unknown", never "nothing happened"
+            raise _as_ours(action, error, reasons.said, self._hidden) from None
+
+
+def engine_environment(folder: Path) -> dict[str, str]:
+    """The variables of every call, beside the caller's own. PULUMI_SKIP_CHECKPOINTS and …_DEBUG_GRPC stay unset."""
+    return {
+        "PULUMI_HOME": str(folder / "home"),
+        "PULUMI_BACKEND_URL": (folder / "state").absolute().as_uri(),
+        "PULUMI_CONFIG_PASSPHRASE_FILE": str(folder / "passphrase"),
+        "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",  # a missing plugin is an error, not a silent download
+    }
+
+
+def remove_engine_files(folder: Path) -> None:
+    """What may go once nothing of the run is left: state, passphrase and logs. What else lies in the folder stays."""
+    for part in ("home", "state", "work", "log"):
+        shutil.rmtree(folder / part, ignore_errors=True)
+    (folder / "passphrase").unlink(missing_ok=True)
+
+
+class _Reasons:
+    """The error texts among the engine's events. The whole output may hold secrets, so nothing else is ever shown."""
+
+    def __init__(self) -> None:
+        self.said: list[str] = []
+
+    def hear(self, event: Any) -> None:
+        """Called in a thread of the SDK's."""
+        diagnostic = event.diagnostic_event
+        if diagnostic is not None and diagnostic.severity == "error":
+            self.said.append(" ".join(COLOUR.sub("", diagnostic.message).split()))
+
+
+def _as_ours(action: str, error: Exception, said: list[str], hidden: tuple[str, ...]) -> ProvisionError:
+    whole = " ".join([str(error), *said])
+    for needle, sentence, hint in KNOWN:
+        if needle in whole:
+            return ProvisionError(f"{action.capitalize()} failed: {sentence}.", hint=hint)
+    kind = "" if isinstance(error, automation_errors.CommandError) else f" ({type(error).__name__})"
+    reason = "; ".join(dict.fromkeys(said)) or f"the engine gave no reason{kind}"
+    return ProvisionError(f"{action.capitalize()} failed: {redact(reason, hidden)}")
+
+
+def redact(text: str, hidden: tuple[str, ...]) -> str:
+    """The text without any of the given secrets."""
+    for secret in filter(None, hidden):
+        text = text.replace(secret, HIDDEN)
+    return text
+
+
+def _read_state(exported: dict[str, Any]) -> State:
+    deployment = exported["deployment"]
+    pending = [entry["resource"] for entry in deployment.get("pending_operations") or []]
+    return State(
+        resources=tuple(map(_recorded, filter(_is_ours, deployment.get("resources") or []))),
+        pending=tuple(map(_recorded, pending)),
+    )
+
+
+def _is_ours(resource: dict[str, Any]) -> bool:
+    return not resource["type"].startswith("pulumi:")
+
+
+def _recorded(resource: dict[str, Any]) -> Recorded:
+    return Recorded(type=resource["type"], urn=resource["urn"], id=resource.get("id", ""))
+
+
+def _owner_is_dead(lock: Path) -> bool:
+    owner = json.loads(lock.read_text())
+    return owner["hostname"] == socket.gethostname() and not psutil.pid_exists(owner["pid"])
