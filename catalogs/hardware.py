@@ -54,6 +54,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     vcpus: float | None = None
     ram_gib: float | None = None
     local_disk_gib: float | None = None
+    cpu_architecture: Literal["x86_64", "arm64"] = "x86_64"  # of the host; decides which wheels the box needs
     usd_per_hour: Decimal  # the whole box
     observed_on: dt.date | None = None  # None = undated, which counts as stale
     source: str
@@ -79,3 +80,30 @@ class Billing(msgspec.Struct, frozen=True, kw_only=True):
     egress_free_gb: int
     source: str
     as_of: dt.date | None
+
+
+class StoragePrice(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provider asks for keeping or moving bytes. Egress comes in tiers, one row each."""
+
+    provider: str
+    region: str  # "*" = one price everywhere, or the region is not stated
+    kind: Literal["block", "object", "file", "snapshot", "egress", "transfer", "address", "iops"]
+    name: str  # the provider's word: gp3, pd-balanced, …
+    unit: Literal["GB-month", "GiB-month", "GB", "GB-hour", "IOPS-month", "hour"]
+    usd: Decimal
+    above_gb: int = 0  # a tier starts here, per month
+    as_of: dt.date | None  # None = undated
+    source: str
+
+
+class Source(msgspec.Struct, frozen=True, kw_only=True):
+    """Where rows come from. `data` was taken under its licence; a `fact` is single figures; an `assumption` is ours."""
+
+    code: str
+    kind: Literal["data", "fact", "assumption"]
+    title: str
+    url: str | None = None
+    commit: str | None = None
+    licence: str | None = None
+    as_of: dt.date
+    attribution: str | None = None  # what has to be shown beside figures from here

@@ -1,0 +1,202 @@
+"""The catalog: what can be rented, what it is made of, how it is billed, and where each figure comes from."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from dataclasses import dataclass
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import Path
+
+from catalogs.hardware import Billing, Gpu, Offer, Source, StoragePrice
+from catalogs.names import GpuMatch, GpuNames, GpuWord, index_names, key_of
+from catalogs.read import CatalogError, Row, read_rows, words
+from catalogs.rows import (
+    BILLING_FIELDS,
+    GPU_FIELDS,
+    GPU_WORD_FIELDS,
+    INSTANCE_FIELDS,
+    PRICE_FIELDS,
+    SOURCE_FIELDS,
+    STORAGE_FIELDS,
+    billing_of,
+    gpu_of,
+    instance_of,
+    offers_of,
+    source_of,
+    storage_price_of,
+)
+
+__all__ = ["DATA", "Catalog", "CatalogError", "GpuMatch", "age_days", "attributions", "is_stale", "read_catalog", "select"]
+
+DATA = Path(__file__).parent / "data"
+
+# assumed: lists of smaller clouds moved 15 to 30 % within one quarter of 2026 (RunPod's H100 SXM: 3.29 $/h on 2026-08-22,
+# 3.99 on 2026-11-09)
+STALE_AFTER_DAYS = 90
+
+
+@dataclass(frozen=True, kw_only=True)
+class Catalog:
+    """All tables, each by its key. Every name in one table that points into another is there."""
+
+    gpus: dict[str, Gpu]
+    offers: tuple[Offer, ...]
+    billing: dict[str, Billing]  # by provider
+    storage: tuple[StoragePrice, ...]
+    sources: dict[str, Source]  # by code
+    gpu_words: dict[str, GpuWord]  # by key
+
+    def gpu(self, name: str) -> GpuMatch:
+        """The GPU that a name, an alias or a common word means, whatever its case and punctuation. Raises CatalogError."""
+        return self._names.match(name, self.gpus)
+
+    def gpu_memory_gib(self, offer: Offer) -> float | None:
+        """GiB as sold of each GPU that the box shows: a slice of a card has a slice of its memory. None on a CPU box."""
+        if offer.gpu is None:
+            return None
+        return self.gpus[offer.gpu].memory_gib * float(min(offer.num_gpus, Decimal(1)))
+
+    @property
+    def providers(self) -> tuple[str, ...]:
+        """Who has an offer here, in alphabetical order."""
+        return tuple(sorted({offer.provider for offer in self.offers}))
+
+    @cached_property
+    def _names(self) -> GpuNames:
+        return index_names(self.gpus, self.gpu_words)
+
+
+def read_catalog(folder: Path = DATA) -> Catalog:
+    """The tables of a folder, checked against each other. Raises CatalogError with file, line and field."""
+    sources = {source.code: source for source in map(source_of, read_rows(folder / "sources.csv", SOURCE_FIELDS))}
+    gpus = _read_gpus(folder, sources)
+    billing: dict[str, Billing] = {}
+    for row in read_rows(folder / "billing.csv", BILLING_FIELDS):
+        rule = billing_of(_cited(row, sources))
+        billing[rule.provider] = rule
+    return Catalog(
+        gpus=gpus,
+        gpu_words=_read_gpu_words(folder, gpus),
+        offers=_read_offers(folder, gpus, billing, sources),
+        billing=billing,
+        storage=tuple(storage_price_of(_cited(row, sources)) for row in read_rows(folder / "storage.csv", STORAGE_FIELDS)),
+        sources=sources,
+    )
+
+
+def _cited(row: Row, sources: dict[str, Source]) -> Row:
+    for code in row.get("source", words):
+        if code not in sources:
+            raise row.error("source", f'"{code}" is not a code in sources.csv')
+    return row
+
+
+def _read_gpus(folder: Path, sources: dict[str, Source]) -> dict[str, Gpu]:
+    gpus: dict[str, Gpu] = {}
+    for row in read_rows(folder / "gpus.csv", GPU_FIELDS):
+        gpu = gpu_of(_cited(row, sources))
+        if gpu.name in gpus:
+            raise row.error("name", f'"{gpu.name}" is there twice')
+        gpus[gpu.name] = gpu
+    return gpus
+
+
+def _read_gpu_words(folder: Path, gpus: dict[str, Gpu]) -> dict[str, GpuWord]:
+    ambiguous: dict[str, GpuWord] = {}
+    for row in read_rows(folder / "gpu_words.csv", GPU_WORD_FIELDS):
+        word = GpuWord(word=row.get("word", str), taken=row.get("taken", str), also=row.get("also", words))
+        for field, name in (("taken", word.taken), *(("also", name) for name in word.also)):
+            if name not in gpus:
+                raise row.error(field, f'"{name}" is not a name in gpus.csv')
+        ambiguous[key_of(word.word)] = word
+    return ambiguous
+
+
+def _read_offers(
+    folder: Path, gpus: dict[str, Gpu], billing: dict[str, Billing], sources: dict[str, Source]
+) -> tuple[Offer, ...]:
+    instances = _read_instances(folder, gpus, billing, sources)
+    offers: dict[tuple[str, str, str, str], Offer] = {}
+    for row in read_rows(folder / "prices.csv", PRICE_FIELDS):
+        key = row.cells["provider"], row.cells["instance_type"]
+        if key not in instances:
+            raise row.error("instance_type", f'"{key[1]}" of {key[0]} is not in instances.csv')
+        for offer in offers_of(_cited(row, sources), instances[key]):
+            if offers.setdefault((*key, offer.region, offer.purchase), offer) is not offer:
+                raise row.error("instance_type", f"{offer.key} is there twice")
+    return tuple(offers.values())
+
+
+def _read_instances(
+    folder: Path, gpus: dict[str, Gpu], billing: dict[str, Billing], sources: dict[str, Source]
+) -> dict[tuple[str, str], dict[str, object]]:
+    instances = {}
+    for row in read_rows(folder / "instances.csv", INSTANCE_FIELDS):
+        instance = instance_of(_cited(row, sources))
+        if instance["provider"] not in billing:
+            raise row.error("provider", f'"{instance["provider"]}" has no row in billing.csv')
+        if instance["gpu"] not in gpus and instance["gpu"] is not None:
+            raise row.error("gpu", f'"{instance["gpu"]}" is not a name in gpus.csv')
+        if (instance["gpu"] is None) != (instance["num_gpus"] == 0):
+            raise row.error("num_gpus", "must be 0 on a CPU box, and above 0 with a GPU")
+        instances[row.cells["provider"], row.cells["instance_type"]] = instance
+    return instances
+
+
+def select(
+    catalog: Catalog,
+    *,
+    gpus: Iterable[str] = (),
+    providers: Iterable[str] = (),
+    regions: Iterable[str] = (),
+    spot: bool | None = None,
+    min_gpu_memory_gib: float | None = None,
+    max_usd_per_hour: Decimal | None = None,
+) -> tuple[Offer, ...]:
+    """The offers that pass every condition given, cheapest hour first. No condition: all, CPU boxes included.
+
+    Regions may be patterns ("us-*"). An offer with one price everywhere has the region "*", and only the pattern "*"
+    finds it: what it calls its regions is not known. Raises CatalogError for an unknown GPU or provider.
+    """
+    names = {catalog.gpu(name).gpu.name for name in gpus}
+    wanted = {_provider(catalog, name) for name in providers}
+    patterns = tuple(regions)
+
+    def passes(offer: Offer) -> bool:
+        memory_gib = catalog.gpu_memory_gib(offer)
+        return (
+            (not names or offer.gpu in names)
+            and (not wanted or offer.provider in wanted)
+            and (not patterns or any(fnmatchcase(offer.region, pattern) for pattern in patterns))
+            and (spot is None or (offer.purchase == "spot") == spot)
+            and (min_gpu_memory_gib is None or (memory_gib is not None and memory_gib >= min_gpu_memory_gib))
+            and (max_usd_per_hour is None or offer.usd_per_hour <= max_usd_per_hour)
+        )
+
+    return tuple(sorted(filter(passes, catalog.offers), key=lambda offer: (offer.usd_per_hour, offer.key)))
+
+
+def _provider(catalog: Catalog, name: str) -> str:
+    if name.lower() in catalog.billing:
+        return name.lower()
+    raise CatalogError(f'no provider "{name}" in the catalog; there are {", ".join(sorted(catalog.billing))}')
+
+
+def age_days(offer: Offer, today: dt.date) -> int | None:
+    """Days since the price was read; None if nobody wrote down when."""
+    return None if offer.observed_on is None else (today - offer.observed_on).days
+
+
+def is_stale(offer: Offer, today: dt.date) -> bool:
+    """Whether the price may well have moved: older than STALE_AFTER_DAYS, or undated."""
+    age = age_days(offer, today)
+    return age is None or age > STALE_AFTER_DAYS
+
+
+def attributions(catalog: Catalog, offers: Iterable[Offer]) -> tuple[str, ...]:
+    """The credits that have to stand beside these prices, one line for each source that asks for it."""
+    codes = dict.fromkeys(offer.source for offer in offers)
+    return tuple(text for code in codes if code in catalog.sources and (text := catalog.sources[code].attribution))

@@ -1,0 +1,72 @@
+"""A GPU as people write it -> the row of the table that is meant, with a warning where the word names several cards."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+import msgspec
+
+from catalogs.hardware import Gpu
+from catalogs.read import CatalogError
+
+_NOISE = re.compile(r"[^a-z0-9]|nvidia|geforce|tesla|amd|instinct|intel|habana")
+
+
+class GpuWord(msgspec.Struct, frozen=True, kw_only=True):
+    """A word that names several cards: the one that is taken (the least memory, then the most common), and the others."""
+
+    word: str
+    taken: str
+    also: tuple[str, ...]
+
+
+class GpuMatch(msgspec.Struct, frozen=True, kw_only=True):
+    """What a name means. `warning` says in one sentence what was assumed; None if nothing was."""
+
+    gpu: Gpu
+    warning: str | None = None
+
+
+class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
+    """Every way to write every GPU, by its key."""
+
+    exact: Mapping[str, Gpu]
+    ambiguous: Mapping[str, GpuWord]
+
+    def match(self, name: str, gpus: Mapping[str, Gpu]) -> GpuMatch:
+        """The GPU that `name` means. Raises CatalogError with the nearest names when it means none."""
+        key = key_of(name)
+        if gpu := self.exact.get(key):
+            return GpuMatch(gpu=gpu)
+        if word := self.ambiguous.get(key):
+            warning = f'"{name}" names several cards; {word.taken} is taken (also sold: {", ".join(word.also)})'
+            return GpuMatch(gpu=gpus[word.taken], warning=warning)
+        raise CatalogError(f'no GPU "{name}" in the catalog; {self._hint(key)}')
+
+    def _hint(self, key: str) -> str:
+        from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
+
+        near = dict.fromkeys(self.exact[close].name for close in get_close_matches(key, self.exact, n=5, cutoff=0.6))
+        return f"nearest: {', '.join(near)}" if near else "`rentune catalog list --json` shows every name"
+
+
+def key_of(name: str) -> str:
+    """What makes a name that name: letters and digits without the maker's brands. "NVIDIA A100-SXM4-80GB": a100sxm480gb."""
+    return _NOISE.sub("", name.lower())
+
+
+def index_names(gpus: Mapping[str, Gpu], ambiguous: Mapping[str, GpuWord]) -> GpuNames:
+    """Names, aliases, and both followed by the card's memory ("RTX 4090 24GB"). Raises CatalogError for a name of two cards."""
+    exact: dict[str, Gpu] = {}
+    for gpu in gpus.values():
+        for name in (gpu.name, *gpu.aliases):
+            if exact.setdefault(key_of(name), gpu) is not gpu:
+                raise CatalogError(
+                    f'"{name}" names both {exact[key_of(name)].name} and {gpu.name}', file="gpus.csv", field="aliases"
+                )
+    for key, gpu in list(exact.items()):
+        with_memory = f"{key}{gpu.memory_gib:g}gb"
+        if with_memory not in ambiguous:
+            exact.setdefault(with_memory, gpu)
+    return GpuNames(exact=exact, ambiguous=ambiguous)

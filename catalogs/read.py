@@ -1,0 +1,155 @@
+"""A table on disk -> rows that can tell where they are wrong: file, line and field."""
+
+from __future__ import annotations
+
+import csv
+import datetime as dt
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from decimal import Decimal, InvalidOperation
+from functools import cache
+from pathlib import Path
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+
+class CatalogError(Exception):
+    """A table is wrong, or a name is not in it. `str(error)` is one sentence that begins with the place, if there is one."""
+
+    def __init__(self, message: str, *, file: str | None = None, line: int | None = None, field: str | None = None) -> None:
+        place = ":".join(str(part) for part in (file, line, field) if part is not None)
+        super().__init__(f"{place}: {message}" if place else message)
+        self.message = message
+        self.file = file
+        self.line = line
+        self.field = field
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table. An empty cell means that nothing is known; it is never zero."""
+
+    file: str
+    line: int
+    cells: dict[str, str]
+
+    def get(self, field: str, parse: Callable[[str], T]) -> T:
+        """The cell's value. Raises CatalogError if it is empty or `parse` (a ValueError with a sentence) refuses it."""
+        cell = self.cells[field]
+        if not cell:
+            raise self.error(field, "is empty and must not be")
+        try:
+            return parse(cell)
+        except ValueError as refusal:
+            raise self.error(field, str(refusal)) from None
+
+    def maybe(self, field: str, parse: Callable[[str], T]) -> T | None:
+        """As `get`, but an empty cell is None."""
+        return self.get(field, parse) if self.cells[field] else None
+
+    def error(self, field: str, message: str) -> CatalogError:
+        """A CatalogError that points at this row."""
+        return CatalogError(message, file=self.file, line=self.line, field=field)
+
+
+def read_rows(path: Path, fields: tuple[str, ...]) -> Iterator[Row]:
+    """The lines of a CSV file (UTF-8, comma, header) that has exactly these columns, in any order."""
+    if not path.is_file():
+        raise CatalogError("is not there; a catalog folder holds all its tables", file=path.name)
+    with path.open(encoding="utf-8", newline="") as stream:
+        reader = csv.reader(stream)
+        header = next(reader, [])
+        _check_header(path.name, header, fields)
+        for cells in reader:
+            if len(cells) != len(header):
+                wrong = f"has {len(cells)} cells where the header has {len(header)}; quote a cell that holds a comma"
+                raise CatalogError(wrong, file=path.name, line=reader.line_num)
+            yield Row(path.name, reader.line_num, dict(zip(header, cells, strict=True)))
+
+
+def _check_header(file: str, header: list[str], fields: tuple[str, ...]) -> None:
+    for field in fields:
+        if field not in header:
+            raise CatalogError("column is missing from the header", file=file, line=1, field=field)
+    for field in header:
+        if field not in fields or header.count(field) > 1:
+            raise CatalogError(
+                f"column is not known or twice there; columns are {', '.join(fields)}", file=file, line=1, field=field
+            )
+
+
+# Parsers: a cell's text -> a value, or ValueError with a sentence that says what to write instead.
+
+
+def positive(text: str) -> float:
+    """A number above zero."""
+    value = not_negative(text)
+    if value == 0:
+        raise ValueError("must be above 0; leave it empty if it is not known")
+    return value
+
+
+def not_negative(text: str) -> float:
+    """A finite number, zero or more."""
+    return float(_decimal(text))
+
+
+def count(text: str) -> int:
+    """A whole number, zero or more."""
+    if not text.isascii() or not text.isdigit():
+        raise ValueError(f'"{text}" is not a whole number such as 80')
+    return int(text)
+
+
+def price(text: str) -> Decimal:
+    """Dollars above zero. A price of nothing is a fault of its source."""
+    value = _decimal(text)
+    if value == 0:
+        raise ValueError("a price of 0 is not an offer; leave it empty if there is none")
+    return value
+
+
+def rate(text: str) -> Decimal:
+    """Dollars, zero or more."""
+    return _decimal(text)
+
+
+def _decimal(text: str) -> Decimal:
+    try:
+        value = Decimal(text)
+    except InvalidOperation:
+        value = Decimal(-1)
+    if not value.is_finite() or value < 0:
+        raise ValueError(f'"{text}" is not a number such as 1.25')
+    return value
+
+
+@cache
+def day(text: str) -> dt.date:
+    """An ISO date."""
+    try:
+        return dt.date.fromisoformat(text)
+    except ValueError:
+        raise ValueError(f'"{text}" is not a date such as 2026-10-01') from None
+
+
+def words(text: str) -> tuple[str, ...]:
+    """Words separated by semicolons."""
+    return tuple(word.strip() for word in text.split(";"))
+
+
+def one_of(choices: tuple[Any, ...]) -> Callable[[str], Any]:
+    """A parser that takes these words only."""
+
+    def parse(text: str) -> Any:
+        if text not in choices:
+            raise ValueError(f'"{text}" is not one of {", ".join(choices)}')
+        return text
+
+    return parse
+
+
+def yes_no(text: str) -> bool:
+    """The word yes or the word no."""
+    return bool(one_of(("yes", "no"))(text) == "yes")

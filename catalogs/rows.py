@@ -1,0 +1,155 @@
+"""One row -> one value: what the columns of each table mean. They are listed, so that a type can grow and a format stay."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import get_args
+
+from catalogs.hardware import Billing, Confidence, Gpu, Offer, Source, StoragePrice, Support
+from catalogs.read import Row, count, day, not_negative, one_of, positive, price, rate, words, yes_no
+
+
+def _fields(columns: str) -> tuple[str, ...]:
+    return tuple(columns.split())
+
+
+GPU_FIELDS = _fields(
+    "name aliases vendor architecture compute_capability memory_gib driver_memory_mib memory_bandwidth_gb_per_s"
+    " bf16_tflops fp16_tflops fp32_tflops achievable_tflops achievable_basis pcie_generation pcie_lanes nvlink_gb_per_s"
+    " tdp_w bf16 flash_attention bitsandbytes confidence source as_of"
+)
+GPU_WORD_FIELDS = _fields("word taken also")
+INSTANCE_FIELDS = _fields(
+    "provider instance_type gpu num_gpus interconnect vcpus ram_gib local_disk_gib cpu_architecture source"
+)
+PRICE_FIELDS = _fields("provider region instance_type on_demand_usd_per_hour spot_usd_per_hour observed_on source confidence")
+BILLING_FIELDS = _fields(
+    "provider increment_s minimum_s stopped_compute_bills stopped_disk_bills minimum_disk_gib disk_usd_per_gib_month"
+    " egress_usd_per_gb egress_free_gb source as_of"
+)
+STORAGE_FIELDS = _fields("provider region kind name unit usd above_gb as_of source")
+SOURCE_FIELDS = _fields("code kind title url commit licence as_of attribution")
+
+_support = one_of(get_args(Support))
+_confidence = one_of(get_args(Confidence))
+_vendor = one_of(("nvidia", "amd", "intel"))
+_basis = one_of(("measured", "assumed"))
+_interconnect = one_of(("nvlink", "pcie", "unknown"))
+_cpu_architecture = one_of(("x86_64", "arm64"))
+_storage_kind = one_of(("block", "object", "file", "snapshot", "egress", "transfer", "address", "iops"))
+_storage_unit = one_of(("GB-month", "GiB-month", "GB", "GB-hour", "IOPS-month", "hour"))
+_source_kind = one_of(("data", "fact", "assumption"))
+
+
+def _capability(text: str) -> tuple[int, int]:
+    major, _, minor = text.partition(".")
+    if not (major.isdigit() and minor.isdigit()):
+        raise ValueError(f'"{text}" is not a compute capability such as 8.6')
+    return int(major), int(minor)
+
+
+def gpu_of(row: Row) -> Gpu:
+    """A row of gpus.csv."""
+    return Gpu(
+        name=row.get("name", str),
+        aliases=row.maybe("aliases", words) or (),
+        vendor=row.get("vendor", _vendor),
+        architecture=row.get("architecture", str),
+        compute_capability=row.maybe("compute_capability", _capability),
+        memory_gib=row.get("memory_gib", positive),
+        driver_memory_mib=row.maybe("driver_memory_mib", count),
+        memory_bandwidth_gb_per_s=row.get("memory_bandwidth_gb_per_s", positive),
+        bf16_tflops=row.maybe("bf16_tflops", positive),
+        fp16_tflops=row.maybe("fp16_tflops", positive),
+        fp32_tflops=row.maybe("fp32_tflops", positive),
+        achievable_tflops=row.get("achievable_tflops", positive),
+        achievable_basis=row.get("achievable_basis", _basis),
+        pcie_generation=row.maybe("pcie_generation", count),
+        pcie_lanes=row.get("pcie_lanes", count),
+        nvlink_gb_per_s=row.get("nvlink_gb_per_s", not_negative),
+        tdp_w=row.get("tdp_w", positive),
+        bf16=row.get("bf16", yes_no),
+        flash_attention=row.get("flash_attention", _support),
+        bitsandbytes=row.get("bitsandbytes", _support),
+        confidence=row.get("confidence", _confidence),
+        source=row.get("source", str),
+        as_of=row.get("as_of", day),
+    )
+
+
+def instance_of(row: Row) -> dict[str, object]:
+    """The fields of an Offer that a row of instances.csv states: all but place and price."""
+    return {
+        "provider": row.get("provider", str),
+        "instance_type": row.get("instance_type", str),
+        "gpu": row.maybe("gpu", str),
+        "num_gpus": row.get("num_gpus", rate),
+        "interconnect": row.get("interconnect", _interconnect),
+        "vcpus": row.maybe("vcpus", positive),
+        "ram_gib": row.maybe("ram_gib", positive),
+        "local_disk_gib": row.maybe("local_disk_gib", positive),
+        "cpu_architecture": row.get("cpu_architecture", _cpu_architecture),
+    }
+
+
+def offers_of(row: Row, instance: dict[str, object]) -> Iterator[Offer]:
+    """A row of prices.csv with its row of instances.csv: the on-demand offer, the spot offer, or both."""
+    on_demand, spot = row.maybe("on_demand_usd_per_hour", price), row.maybe("spot_usd_per_hour", price)
+    if on_demand is None and spot is None:
+        raise row.error("on_demand_usd_per_hour", "is empty, and so is spot_usd_per_hour; a row states one of them at least")
+    shared = instance | {
+        "region": row.get("region", str),
+        "observed_on": row.maybe("observed_on", day),
+        "source": row.get("source", str),
+        "confidence": row.get("confidence", _confidence),
+    }
+    if on_demand is not None:
+        yield Offer(purchase="on_demand", usd_per_hour=on_demand, **shared)  # type: ignore[arg-type]  # instance_of parsed them
+    if spot is not None:
+        yield Offer(purchase="spot", usd_per_hour=spot, **shared)  # type: ignore[arg-type]
+
+
+def billing_of(row: Row) -> Billing:
+    """A row of billing.csv."""
+    return Billing(
+        provider=row.get("provider", str),
+        increment_s=row.get("increment_s", count),
+        minimum_s=row.get("minimum_s", count),
+        stopped_compute_bills=row.maybe("stopped_compute_bills", yes_no),
+        stopped_disk_bills=row.maybe("stopped_disk_bills", yes_no),
+        minimum_disk_gib=row.get("minimum_disk_gib", count),
+        disk_usd_per_gib_month=row.maybe("disk_usd_per_gib_month", rate),
+        egress_usd_per_gb=row.maybe("egress_usd_per_gb", rate),
+        egress_free_gb=row.get("egress_free_gb", count),
+        source=row.get("source", str),
+        as_of=row.maybe("as_of", day),
+    )
+
+
+def storage_price_of(row: Row) -> StoragePrice:
+    """A row of storage.csv."""
+    return StoragePrice(
+        provider=row.get("provider", str),
+        region=row.get("region", str),
+        kind=row.get("kind", _storage_kind),
+        name=row.get("name", str),
+        unit=row.get("unit", _storage_unit),
+        usd=row.get("usd", rate),
+        above_gb=row.get("above_gb", count),
+        as_of=row.maybe("as_of", day),
+        source=row.get("source", str),
+    )
+
+
+def source_of(row: Row) -> Source:
+    """A row of sources.csv."""
+    return Source(
+        code=row.get("code", str),
+        kind=row.get("kind", _source_kind),
+        title=row.get("title", str),
+        url=row.maybe("url", str),
+        commit=row.maybe("commit", str),
+        licence=row.maybe("licence", str),
+        as_of=row.get("as_of", day),
+        attribution=row.maybe("attribution", str),
+    )
