@@ -37,9 +37,9 @@ def billed_range(duration: DurationEstimate, billing: Billing, *, spot: bool) ->
     unbilled_s = sum(duration.phase_s[phase].p50 for phase in UNBILLED_PHASES if phase in duration.phase_s)
     again_s = sum(duration.phase_s[phase].p50 for phase in SETUP_PHASES if phase in duration.phase_s) if spot else 0.0
     return Range(
-        p10=_billed_s(duration.wall_s.p10 - unbilled_s, billing),
-        p50=_billed_s(duration.wall_s.p50 - unbilled_s, billing),
-        p90=_billed_s(duration.wall_s.p90 - unbilled_s + again_s, billing),
+        p10=round_to_bill(duration.wall_s.p10 - unbilled_s, billing),
+        p50=round_to_bill(duration.wall_s.p50 - unbilled_s, billing),
+        p90=round_to_bill(duration.wall_s.p90 - unbilled_s + again_s, billing),
     )
 
 
@@ -75,7 +75,8 @@ def unpriced_lines(billing: Billing) -> tuple[str, ...]:
     )
 
 
-def _billed_s(running_s: float, billing: Billing) -> float:
+def round_to_bill(running_s: float, billing: Billing) -> float:
+    """Seconds on the bill for a machine that ran so long: at least the minimum, in whole increments."""
     increment = max(1, billing.increment_s)
     running = Decimal(str(max(running_s, float(billing.minimum_s), 0.0)))
     return float((running / increment).to_integral_value(ROUND_CEILING) * increment)

@@ -100,9 +100,9 @@ AnyLine = Opened | Controlled | PhaseStarted | Created | PhaseEnded | DeadlineMo
 
 
 class Rental(msgspec.Struct, frozen=True, kw_only=True):
-    """One stretch of time for which a box of this run may have been billed: from calling `up` to a clean teardown."""
+    """One stretch of time for which a box of this run may have been billed, to a clean teardown."""
 
-    started_at_s: float
+    started_at_s: float  # when the provider said that the box runs; until it does, when it was asked
     created: bool = False  # whether the provider said that the box runs
     ended_at_s: float | None = None  # None = not known to have ended
 
@@ -192,10 +192,10 @@ def _rentals_after(rentals: tuple[Rental, ...], line: PhaseStarted | Created | E
     match line:
         case PhaseStarted(phase="create"):
             return (*rentals, Rental(started_at_s=line.at_s))
-        case Created() if rentals:
-            return (*rentals[:-1], msgspec.structs.replace(rentals[-1], created=True))
+        case Created() if rentals and rentals[-1].created:
+            return rentals  # the same box with another host key
         case Created():
-            return (Rental(started_at_s=line.at_s, created=True),)
+            return (*rentals[:-1], Rental(started_at_s=line.at_s, created=True))
         case Ended() if line.teardown.clean:
             return tuple(
                 msgspec.structs.replace(rental, ended_at_s=line.at_s) if rental.ended_at_s is None else rental

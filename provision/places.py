@@ -42,6 +42,10 @@ class RunFolder:
         return self.root / "launch.json"  # what the provisioner was told: enough to destroy without the plan
 
     @property
+    def base(self) -> Path:
+        return self.root / "base.json"  # where the base model comes from
+
+    @property
     def job(self) -> Path:
         return self.root / "job.json"
 

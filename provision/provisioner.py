@@ -64,6 +64,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
     disk_gib: int = 0
     user_at_host: str | None = None  # for a host that exists
+    host_key: str | None = None  # of that host, as the user pinned it ("ssh-ed25519 AAAA…" or "SHA256:…")
 
 
 class ResourceEnd(msgspec.Struct, frozen=True, kw_only=True):

@@ -14,6 +14,7 @@ from typing import Literal
 import msgspec
 
 from catalogs.hardware import Billing
+from planner.cost import BYTES_PER_GB, SECONDS_PER_HOUR, SECONDS_PER_MONTH, UNBILLED_PHASES, round_to_bill
 from planner.plan import Plan, Range
 from provision.envelope import Exit
 from provision.ledger import Rental, RunState
@@ -22,13 +23,6 @@ from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sam
 
 RECEIPT_VERSION = 1
 USD_STEP = Decimal("0.0001")
-SECONDS_PER_HOUR = 3600
-HOURS_PER_MONTH = 730  # as clouds bill a month of disk: 365 × 24 / 12
-BYTES_PER_GB = 10**9  # egress is billed decimal
-
-# Phases before the box exists or after it is gone: their seconds are never on the bill.
-UNBILLED = frozenset({Phase.PREPARE, Phase.QUEUE, Phase.CONFIRM})
-
 Unit = Literal["bytes", "s", "tokens/s", "steps", "tokens", "parameters", "kWh"]
 
 
@@ -154,7 +148,7 @@ def reckon(
         figures=_figures(plan, outcome.measured if outcome else Measured()),
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, phase_s, adapter_bytes=adapter_bytes, disk_gib=disk_gib, now_s=ended_at_s),
-        billed_s=sum(billed_s(_length_s(rental, ended_at_s), state.opened.billing) for rental in state.rentals),
+        billed_s=sum(round_to_bill(_length_s(rental, ended_at_s), state.opened.billing) for rental in state.rentals),
         wall_s=ended_at_s - started_at_s,
         started_at_s=started_at_s,
         ended_at_s=ended_at_s,
@@ -200,12 +194,6 @@ def compare(before: Evaluation, after: Evaluation) -> LossChange | None:
         mean_drop=statistics.fmean(drops),
         standard_error=statistics.stdev(drops) / math.sqrt(len(drops)),
     )
-
-
-def billed_s(length_s: float, billing: Billing) -> float:
-    """Seconds on the bill: whole increments, at least the minimum."""
-    increments = math.ceil(length_s / billing.increment_s) * billing.increment_s if billing.increment_s else length_s
-    return max(float(billing.minimum_s), float(increments))
 
 
 def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
@@ -281,8 +269,8 @@ def _bill(
     plan: Plan, state: RunState, phase_s: Mapping[str, float], *, adapter_bytes: int, disk_gib: int, now_s: float
 ) -> tuple[BillLine, ...]:
     opened = state.opened
-    *failed, last = [(billed_s(_length_s(rental, now_s), opened.billing)) for rental in state.rentals] or [0.0]
-    busy_s = min(last, sum(seconds for name, seconds in phase_s.items() if name not in UNBILLED))
+    *failed, last = [(round_to_bill(_length_s(rental, now_s), opened.billing)) for rental in state.rentals] or [0.0]
+    busy_s = min(last, sum(seconds for name, seconds in phase_s.items() if name not in UNBILLED_PHASES))
     metered: dict[str, Decimal] = {
         "compute": _usd(busy_s, opened.usd_per_hour),
         "idle": _usd(last, opened.usd_per_hour) - _usd(busy_s, opened.usd_per_hour),
@@ -314,7 +302,7 @@ def _usd(seconds: float, usd_per_hour: Decimal) -> Decimal:
 
 def _disk_usd_per_hour(billing: Billing, disk_gib: int) -> Decimal:
     price = billing.disk_usd_per_gib_month or Decimal(0)
-    return price * max(disk_gib, billing.minimum_disk_gib) / HOURS_PER_MONTH
+    return price * max(disk_gib, billing.minimum_disk_gib) * SECONDS_PER_HOUR / SECONDS_PER_MONTH
 
 
 def _egress_usd(billing: Billing, sent_bytes: int) -> Decimal:

@@ -1,0 +1,94 @@
+"""The end of a run on paper: receipt, report, calibration rows, and the last line in the ledger."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+
+import msgspec
+
+from planner.plan import Plan, read_plan
+from provision.held import Run
+from provision.ledger import Billed
+from provision.places import RunFolder
+from provision.receipt import Receipt, calibrations, reckon
+from provision.report.page import render_page
+from provision.view import View, fold, read_events
+from remote.contract import AdapterFile, Outcome, decode
+
+
+def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
+    """Reckon what is known, write it down, and say so in the ledger. Safe to call again."""
+    state = run.state
+    events = fold(read_events(run.folder.events))
+    outcome = read_outcome(run.folder)
+    is_home = outcome is not None and has_adapter(outcome, run.adapter_folder)
+    receipt = reckon(
+        run.plan,
+        state,
+        outcome,
+        box_phase_s=outcome.phase_s if outcome else events.phase_s,
+        disk_gib=run.launch.disk_gib,
+        adapter_folder=str(run.adapter_folder) if is_home else None,
+        interrupted=interrupted,
+        message=message,
+        ended_at_s=run.clock(),
+    )
+    run.folder.receipt.write_bytes(msgspec.json.format(msgspec.json.encode(receipt), indent=1))
+    run.folder.report.write_text(render_page(receipt, run.plan, events))
+    if state.billed is None:
+        append_calibrations(run.places.calibration, run.plan, receipt)
+    run.ledger.append(
+        Billed(
+            run_id=run.run_id,
+            at_s=receipt.ended_at_s,
+            exit_code=receipt.exit_code,
+            trained=receipt.trained,
+            planned_usd=receipt.planned_usd,
+            metered_usd=receipt.metered_usd,
+            wall_s=receipt.wall_s,
+        )
+    )
+    if state.ended:
+        shutil.rmtree(run.folder.keys, ignore_errors=True)
+    return receipt
+
+
+def has_adapter(outcome: Outcome, folder: Path) -> bool:
+    """Whether every file of the adapter is at home and has its sha256."""
+    return bool(outcome.adapter) and all(_is_whole(folder / file.path, file) for file in outcome.adapter)
+
+
+def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:
+    """One JSON line a figure that was both planned and metered; only of runs that trained."""
+    if not receipt.trained:
+        return
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with path.open("ab") as rows:
+        rows.write(b"".join(msgspec.json.encode(row) + b"\n" for row in calibrations(plan, receipt)))
+
+
+def read_outcome(folder: RunFolder) -> Outcome | None:
+    return decode(folder.outcome.read_bytes(), Outcome) if folder.outcome.exists() else None
+
+
+def read_receipt(folder: RunFolder) -> Receipt | None:
+    """The receipt of a run whose books were closed."""
+    return msgspec.json.decode(folder.receipt.read_bytes(), type=Receipt) if folder.receipt.exists() else None
+
+
+def write_page(folder: RunFolder, target: Path) -> None:
+    """The HTML report of a closed run, made again at another place."""
+    receipt = read_receipt(folder)
+    if receipt is None:
+        raise FileNotFoundError(folder.receipt)
+    view: View = fold(read_events(folder.events))
+    target.write_text(render_page(receipt, read_plan(folder.plan.read_text(), name=str(folder.plan)), view))
+
+
+def _is_whole(path: Path, file: AdapterFile) -> bool:
+    if not path.is_file():
+        return False
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256

@@ -1,0 +1,87 @@
+"""Who controls a run: a lock that only one process can hold, and a pid that means something after a crash."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+
+from provision.errors import Refused
+from provision.ledger import Controlled, Ledger, RunState
+from provision.places import RunFolder
+
+SAME_START_S = 1.5  # derived: psutil reads a start time to a clock tick plus the rounding of boot time
+
+
+@contextmanager
+def in_control(
+    run_id: str, folder: RunFolder, ledger: Ledger, *, clock: Callable[[], float], detached: bool = False
+) -> Iterator[None]:
+    """Hold the run's lock and say so in the ledger. Raises Refused while another process holds it."""
+    folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise Refused(
+                f"Another process controls run {run_id}{_holder(ledger, run_id)}.",
+                hint=f"Watch it: rentune logs -f {run_id}. End it: rentune down {run_id}.",
+            ) from None
+        ledger.append(this_process(run_id, at_s=clock(), detached=detached))
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def this_process(run_id: str, *, at_s: float, detached: bool) -> Controlled:
+    """A ledger line that names this very process, on this boot."""
+    started_s = psutil.Process().create_time()
+    return Controlled(
+        run_id=run_id, at_s=at_s, pid=os.getpid(), process_started_s=started_s, boot_id=boot_id(), detached=detached
+    )
+
+
+def is_locked(folder: RunFolder) -> bool:
+    """Whether a process holds the run's lock right now."""
+    if not folder.lock.exists():
+        return False
+    descriptor = os.open(folder.lock, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def is_alive(controlled: Controlled | None) -> bool:
+    """Whether the process that took charge still runs: same boot, same pid, same start time."""
+    if controlled is None or controlled.boot_id != boot_id():
+        return False
+    try:
+        started_s = float(psutil.Process(controlled.pid).create_time())
+    except psutil.NoSuchProcess:
+        return False
+    return abs(started_s - controlled.process_started_s) < SAME_START_S
+
+
+def is_orphan(state: RunState) -> bool:
+    """Opened, not ended, and nobody is in control."""
+    return not state.ended and not is_alive(state.controlled)
+
+
+def boot_id() -> str:
+    """What tells one boot of this machine from the next."""
+    path = Path("/proc/sys/kernel/random/boot_id")
+    return path.read_text().strip() if path.exists() else str(int(psutil.boot_time()))
+
+
+def _holder(ledger: Ledger, run_id: str) -> str:
+    state = ledger.runs().get(run_id)
+    return f" (process {state.controlled.pid})" if state and state.controlled else ""

@@ -1,0 +1,86 @@
+"""Plan → JobSpec: what the box is told, and where each file from home will lie there. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path, PurePosixPath
+
+import msgspec
+
+from planner.plan import Plan
+from provision.inputs import BaseModel
+from remote.contract import DataSource, JobSpec, Loop, ModelSource, Phase
+
+Place = Callable[[str, str], str]  # home path and a name → path on the box
+
+INPUTS = "inputs"  # folder beside job.json
+# assumed: fetching an adapter and tearing down take this long where the plan knows no better
+LEAST_RESERVE_S = 30.0
+RESERVE_SHARE = 0.1  # assumed: of the time to the deadline, never more than this is kept back
+
+
+class Handoff(msgspec.Struct, frozen=True, kw_only=True):
+    """The job, and the files that must be on the box before it starts (home path → path on the box)."""
+
+    spec: JobSpec
+    files: dict[str, str]
+
+
+def hand_off(
+    plan: Plan, base: BaseModel, *, run_id: str, job_folder: str, started_at_s: float, deadline_at_s: float
+) -> Handoff:
+    """Everything that the trainer needs to know, with the paths of a box whose job folder is `job_folder`.
+
+    The trainer's deadline lies before the box's: what is left is for fetching the adapter and for the teardown.
+    """
+    files: dict[str, str] = {}
+
+    def place(path: str, name: str) -> str:
+        there = str(PurePosixPath(job_folder, INPUTS, name))
+        files[path] = there
+        return there
+
+    data = plan.request.data
+    if data.path is None:
+        raise ValueError("a plan without a data file can't be run")
+    on_cpu = plan.gpu is None
+    spec = JobSpec(
+        run_id=run_id,
+        model=_model_source(plan, base, place),
+        data=DataSource(
+            train=place(data.path, f"train{Path(data.path).suffix}"),
+            held_out=place(data.held_out_path, f"held_out{Path(data.held_out_path).suffix}") if data.held_out_path else None,
+            held_out_rows=data.held_out_rows or DataSource(train="").held_out_rows,
+            format=data.format,
+            max_rows=data.max_rows,
+        ),
+        strategy=plan.strategy,
+        loop=_loop(plan.request.loop, place),
+        task=plan.request.task,
+        device="cpu" if on_cpu else "cuda",
+        deadline_at_s=trainer_deadline_s(plan, started_at_s=started_at_s, deadline_at_s=deadline_at_s),
+        planned_peak_bytes=plan.host.ram_peak_bytes if on_cpu else plan.vram.process_peak_bytes,
+        planned_step_s=plan.duration.step_s.p50,
+    )
+    return Handoff(spec=spec, files=files)
+
+
+def trainer_deadline_s(plan: Plan, *, started_at_s: float, deadline_at_s: float) -> float:
+    """When the trainer must be saved and gone: the box's deadline less what bringing home and tearing down may take."""
+    after = (Phase.SAVE, Phase.FETCH, Phase.TEARDOWN)
+    planned_s = sum(plan.duration.phase_s[phase].p90 for phase in after if phase in plan.duration.phase_s)
+    reserve_s = min(max(planned_s, LEAST_RESERVE_S), RESERVE_SHARE * (deadline_at_s - started_at_s))
+    return deadline_at_s - reserve_s
+
+
+def _model_source(plan: Plan, base: BaseModel, place: Place) -> ModelSource:
+    if base.path is None:
+        return ModelSource(kind=base.kind, location=base.hub_id or "", name=base.hub_id)
+    name = Path(base.path).name
+    return ModelSource(kind=base.kind, location=place(base.path, f"base/{name}"), name=plan.request.model)
+
+
+def _loop(loop: Loop, place: Place) -> Loop:
+    if loop.init_adapter is None:
+        return loop
+    return msgspec.structs.replace(loop, init_adapter=place(loop.init_adapter, "init_adapter"))

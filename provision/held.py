@@ -1,0 +1,78 @@
+"""A run in its controller's hands: what lies on disk about it, and the edges of its walk."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from planner.plan import Plan, read_plan
+from provision.inputs import BaseModel
+from provision.ledger import Ledger, RunState
+from provision.opening import read_base, read_launch
+from provision.phases import Display
+from provision.places import Places, RunFolder
+from provision.provisioner import Launch, Provisioner
+
+
+@dataclass(frozen=True)
+class Run:
+    """One run as it lies on disk, and the edges of its walk."""
+
+    run_id: str
+    folder: RunFolder
+    plan: Plan
+    base: BaseModel
+    launch: Launch
+    places: Places
+    ledger: Ledger
+    provisioner: Provisioner
+    display: Display
+    crash_point: str | None = None
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+    @property
+    def adapter_folder(self) -> Path:
+        """Where the adapter comes home to: where the job file said, else into the run's directory."""
+        return Path(self.plan.request.keep.adapter) if self.plan.request.keep.adapter else self.folder.adapter
+
+    @property
+    def state(self) -> RunState:
+        """The run as the ledger has it now."""
+        return self.ledger.runs()[self.run_id]
+
+    @property
+    def left_s(self) -> float:
+        """Seconds to the deadline."""
+        return self.state.deadline_at_s - self.clock()
+
+
+def read_run(
+    run_id: str,
+    *,
+    places: Places,
+    ledger: Ledger,
+    provisioner: Provisioner,
+    display: Display,
+    crash_point: str | None = None,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Run:
+    """Read back what `open_run` wrote."""
+    folder = places.run(run_id)
+    return Run(
+        run_id=run_id,
+        folder=folder,
+        plan=read_plan(folder.plan.read_text(), name=str(folder.plan)),
+        base=read_base(folder),
+        launch=read_launch(folder, ledger.runs()[run_id].opened),
+        places=places,
+        ledger=ledger,
+        provisioner=provisioner,
+        display=display,
+        crash_point=crash_point,
+        clock=clock,
+        sleep=sleep,
+    )

@@ -1,0 +1,76 @@
+"""What a run needs from home: the base model and the data, found on disk before anything is rented."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal
+
+import msgspec
+
+from planner.plan import Plan
+from planner.request import Request
+from provision.errors import BadInput
+
+WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
+
+
+class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
+    """Where the base comes from. `path` is set for what lies at home, `hub_id` for what the box fetches itself."""
+
+    kind: Literal["folder", "gguf", "hub", "config"]
+    path: str | None = None
+    hub_id: str | None = None
+
+
+def find_base(reference: str, *, hub_id: str | None = None) -> BaseModel:
+    """Read from disk what `reference` is: a folder with weights, a GGUF file, a bare config.json, or a hub id.
+
+    `hub_id` is the one that the registry knows for this name. Raises BadInput for what has a shape but no weights.
+    """
+    path = Path(reference).expanduser()
+    if path.is_dir():
+        has_weights = any(file.suffix in WEIGHT_SUFFIXES for file in path.iterdir())
+        return BaseModel(kind="folder" if has_weights else "config", path=str(path.resolve()))
+    if path.is_file():
+        return BaseModel(kind="gguf" if path.suffix == ".gguf" else "config", path=str(path.resolve()))
+    if hub_id is None and "/" in reference:
+        hub_id = reference
+    if hub_id is None:
+        raise BadInput(
+            f"{reference} is a shape without weights: it can be planned, not trained.",
+            hint="Name a hub id (owner/name), a model folder or a GGUF file.",
+        )
+    return BaseModel(kind="hub", hub_id=hub_id)
+
+
+def with_absolute_paths(request: Request) -> Request:
+    """The same request, its files named so that a process in another folder finds them. Raises BadInput without data."""
+    if request.data.path is None:
+        raise BadInput("There is no data to train on.", hint="Name a file: --data FILE, or `data:` in the job file.")
+    data = msgspec.structs.replace(
+        request.data,
+        path=_existing(request.data.path),
+        held_out_path=_existing(request.data.held_out_path) if request.data.held_out_path else None,
+    )
+    model = Path(request.model).expanduser()
+    adapter = request.keep.adapter
+    return msgspec.structs.replace(
+        request,
+        data=data,
+        model=str(model.resolve()) if model.exists() else request.model,
+        keep=msgspec.structs.replace(request.keep, adapter=str(Path(adapter).expanduser().resolve()) if adapter else None),
+    )
+
+
+def input_files(plan: Plan, base: BaseModel) -> tuple[Path, ...]:
+    """Everything at home that the box will need."""
+    data = plan.request.data
+    named = (base.path, data.path, data.held_out_path, plan.request.loop.init_adapter)
+    return tuple(Path(name) for name in named if name is not None)
+
+
+def _existing(name: str) -> str:
+    path = Path(name).expanduser()
+    if not path.is_file():
+        raise BadInput(f"The data file {name} is not there.", hint="Give the path of a JSONL, JSON, CSV or text file.")
+    return str(path.resolve())

@@ -1,0 +1,134 @@
+"""Before the first dollar: the run's directory, its key, its deadline, and the line in the ledger."""
+
+from __future__ import annotations
+
+import datetime as dt
+import getpass
+import secrets
+from collections.abc import Callable
+from importlib.metadata import PackageNotFoundError, version
+
+import msgspec
+
+from planner.cost import disk_gib
+from planner.plan import Plan, write_plan
+from provision.errors import Refused
+from provision.inputs import BaseModel
+from provision.keys import client_key
+from provision.ledger import Ledger, Opened
+from provision.places import Places, RunFolder
+from provision.provisioner import Launch
+
+# assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
+DEADLINE_FACTOR = 1.5
+DEADLINE_SLACK_S = 600.0
+SPEND_SHARE = 0.95  # assumed: of the money, leaving the rest for egress and a teardown that is slow to take
+DISTRIBUTIONS = ("rentune", "paramiko", "pulumi", "pulumi-aws")  # an old stack needs the SDK that made it
+
+
+def open_run(
+    plan: Plan,
+    base: BaseModel,
+    *,
+    places: Places,
+    ledger: Ledger,
+    clock: Callable[[], float],
+    host_key: str | None = None,
+    deadline_at_s: float | None = None,
+) -> str:
+    """Write down the intent and return the run's id. When this returns the ledger's line is on the disk.
+
+    `deadline_at_s` overrules the one that follows from plan and budget.
+    """
+    now_s = clock()
+    run_id = new_run_id(now_s)
+    folder = places.run(run_id)
+    folder.root.mkdir(parents=True, mode=0o700)
+    deadline_s = deadline_at_s if deadline_at_s is not None else now_s + allowed_s(plan)
+    owner = getpass.getuser()
+    launch = Launch(
+        run_id=run_id,
+        owner=owner,
+        folder=folder.root,
+        public_key=client_key(folder.keys, run_id=run_id).public,
+        deadline_at_s=deadline_s,
+        tags=plan.request.tags,
+        allow_from=plan.request.where.allow_from,
+        disk_gib=disk_gib(plan.host, plan.billing),
+        user_at_host=plan.request.where.host,
+        host_key=host_key,
+    )
+    folder.plan.write_text(write_plan(plan))
+    folder.base.write_bytes(msgspec.json.encode(base))
+    folder.launch.write_bytes(msgspec.json.encode(launch))
+    ledger.append(
+        Opened(
+            run_id=run_id,
+            at_s=now_s,
+            owner=owner,
+            provider=plan.offer.provider,
+            region=plan.offer.region,
+            instance_type=plan.offer.instance_type,
+            model=plan.request.model,
+            usd_per_hour=plan.offer.usd_per_hour,
+            billing=plan.billing,
+            max_usd=plan.request.budget.max_usd,
+            deadline_at_s=deadline_s,
+            tags=plan.request.tags,
+            versions=installed_versions(),
+            folder=str(folder.root),
+            keep_box_on_failure=plan.request.keep.box_on_failure,
+        )
+    )
+    return run_id
+
+
+def new_run_id(now_s: float) -> str:
+    """Sorts by time, reads in a console, fits every cloud's names: 20261125-201530-a1b2."""
+    return f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def allowed_s(plan: Plan) -> float:
+    """Seconds from now that the run may live: the plan's p90 with slack, and never past the budget's money or hours."""
+    budget = plan.request.budget
+    limits = [plan.duration.wall_s.p90 * DEADLINE_FACTOR + DEADLINE_SLACK_S]
+    if budget.max_hours is not None:
+        limits.append(budget.max_hours * 3600)
+    if budget.max_usd is not None and plan.offer.usd_per_hour > 0:
+        limits.append(float(budget.max_usd / plan.offer.usd_per_hour) * 3600 * SPEND_SHARE)
+    return min(limits)
+
+
+def read_launch(folder: RunFolder, opened: Opened) -> Launch:
+    """What the provisioner was told; without the file (a lost directory) what the ledger alone knows of it."""
+    if folder.launch.exists():
+        return msgspec.json.decode(folder.launch.read_bytes(), type=Launch)
+    return Launch(
+        run_id=opened.run_id,
+        owner=opened.owner,
+        folder=folder.root,
+        public_key="",
+        deadline_at_s=opened.deadline_at_s,
+        tags=opened.tags,
+    )
+
+
+def read_base(folder: RunFolder) -> BaseModel:
+    return msgspec.json.decode(folder.base.read_bytes(), type=BaseModel)
+
+
+def refuse_unrunnable(plan: Plan) -> None:
+    """Raise Refused for a plan that this version can't carry out."""
+    if plan.runnable is not None:
+        raise Refused(f"This plan can't be run: {plan.runnable}", hint="Let `rentune plan` name one that can.")
+
+
+def installed_versions(names: tuple[str, ...] = DISTRIBUTIONS) -> dict[str, str]:
+    """Versions of what is installed of ours and of what rents."""
+    found: dict[str, str] = {}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            continue
+    return found
