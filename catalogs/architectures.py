@@ -6,14 +6,35 @@ from typing import Any, Literal
 
 import msgspec
 
+Role = Literal["query", "key", "value", "qkv", "output", "gate", "up", "gate_up", "down", "outer"]
+Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_new", "relu"]
+Norm = Literal["rms", "rms_shifted", "layer"]
+Layout = Literal["pre", "post", "sandwich", "after_sublayer", "parallel"]
+QkNorm = Literal["none", "head", "full"]
+
 
 class Linear(msgspec.Struct, frozen=True, kw_only=True):
-    """One `nn.Linear` (or GPT-2's Conv1D) of a block, under the module name that PEFT targets."""
+    """One `nn.Linear` (or GPT-2's Conv1D) of a block, under its module path within the block."""
 
-    name: str
+    name: str  # "self_attn.q_proj"; PEFT's targets are suffixes of it
     in_features: int
     out_features: int
     bias: bool = False
+    role: Role = "outer"
+
+    @property
+    def num_weights(self) -> int:
+        """Entries of the matrix, bias left out."""
+        return self.in_features * self.out_features
+
+    @property
+    def num_params(self) -> int:
+        """Entries of matrix and bias."""
+        return self.num_weights + self.bias * self.out_features
+
+    def matches(self, suffix: str) -> bool:
+        """Whether a PEFT target names this module: the whole path, or its end after a dot."""
+        return self.name == suffix or self.name.endswith("." + suffix)
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
@@ -37,18 +58,57 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     gated_mlp: bool
     num_experts: int = 0  # 0 = dense
     experts_per_token: int = 0
+    expert_params_per_block: int = 0  # routers and experts: fused parameters, no nn.Linear
+    outer_linears: tuple[Linear, ...] = ()  # outside the blocks, counted in other_params: a pooler
+    activation: Activation = "silu"
+    norm: Norm = "rms"  # rms_shifted = Gemma's: scaled by 1 + weight in fp32
+    layout: Layout = "pre"  # where the norms stand; parallel = attention and MLP side by side
+    qk_norm: QkNorm = "none"
+    rotary: bool = True
+    hidden_dropout: float = 0.0
+    attention_dropout: float = 0.0
+    attention_softcap: bool = False
+    logits_softcap: bool = False
+    scaled_embeddings: bool = False
+    scaled_logits: bool = False
+    scaled_residual: bool = False
     config: dict[str, Any]  # keys of a transformers config
     source: str
 
     @property
+    def query_size(self) -> int:
+        """Width of all query heads together; not always the hidden size."""
+        return self.num_heads * self.head_dim
+
+    @property
+    def kv_size(self) -> int:
+        """Width of all key heads together (values alike)."""
+        return self.num_kv_heads * self.head_dim
+
+    @property
+    def linear_weights_per_block(self) -> int:
+        """Weights of one block's linears: what 4-bit and 8-bit quantization replace."""
+        return sum(linear.num_weights for linear in self.linears)
+
+    @property
     def block_params(self) -> int:
-        """Parameters of one block: its linears with biases, and its norms."""
-        return self.norm_params_per_block + sum(
-            linear.in_features * linear.out_features + linear.bias * linear.out_features for linear in self.linears
-        )
+        """Parameters of one block: its linears with biases, its norms, its experts."""
+        return self.norm_params_per_block + self.expert_params_per_block + sum(linear.num_params for linear in self.linears)
+
+    @property
+    def vocabulary_params(self) -> int:
+        """Embedding and output head: one matrix if tied."""
+        return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
 
     @property
     def num_params(self) -> int:
-        """All parameters: embedding (once if tied), blocks, the rest."""
-        vocabulary = self.vocab_size * self.hidden_size
-        return vocabulary * (1 if self.tied_embeddings else 2) + self.num_layers * self.block_params + self.other_params
+        """All parameters: vocabulary, blocks, the rest. Encoders are counted without a language-model head."""
+        return self.vocabulary_params + self.num_layers * self.block_params + self.other_params
+
+    @property
+    def active_params(self) -> int:
+        """Parameters that one token meets: of a mixture, only the routed experts."""
+        if not self.num_experts:
+            return self.num_params
+        idle = self.expert_params_per_block * (1 - self.experts_per_token / self.num_experts)
+        return round(self.num_params - self.num_layers * idle)

@@ -2,20 +2,55 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
+
+import msgspec
 
 from catalogs.architectures import Architecture
+from catalogs.families import ConfigUnusable, architecture_of
+from catalogs.gguf import GgufUnreadable, read_gguf_config
+
+REGISTRY: Final = Path(__file__).parent / "data" / "architectures.json"
+SIZE_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)([bm])")
 
 
 class ModelUnknown(Exception):
     """No architecture is known under that name. `hint` says what to type instead."""
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
+        super().__init__(f"{message}; {hint}")
         self.message = message
         self.hint = hint
+
+
+class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
+    """One base model of the registry."""
+
+    name: str
+    hub: tuple[str, ...]  # ids that share this shape: base, instruct, re-uploads
+    sizes: tuple[str, ...] = ()  # size words that mean this model
+    num_params: int | None  # as the hub counts them; None where no count was at hand
+    source: str
+    as_of: str
+    config: dict[str, Any]
+
+
+@cache
+def registry() -> tuple[ModelRow, ...]:
+    """All rows, in the table's order."""
+    return msgspec.json.decode(REGISTRY.read_bytes(), type=tuple[ModelRow, ...])
+
+
+@cache
+def _names() -> dict[str, ModelRow]:
+    """Every registry name, hub id and size word, in lower case."""
+    names = {word.lower(): row for row in registry() for word in row.sizes}
+    names |= {hub_id.lower(): row for row in registry() for hub_id in row.hub}
+    return names | {row.name.lower(): row for row in registry()}
 
 
 def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = None) -> Architecture:
@@ -23,4 +58,75 @@ def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = Non
 
     `base`: the folder that relative paths start from; None = paths are not looked up. Raises `ModelUnknown`.
     """
-    raise NotImplementedError
+    if isinstance(reference, Mapping):
+        name = str(reference.get("_name_or_path") or reference.get("model_type", "config"))
+        return _built(reference, name=name, source="the config that was given")
+    if row := _names().get(reference.strip().lower()):
+        return _of_row(row, reference)
+    if base is not None and (path := base / Path(reference).expanduser()).exists():
+        return _of_path(path, reference)
+    raise _unknown(reference, looked_up=base is not None)
+
+
+def _of_row(row: ModelRow, reference: str) -> Architecture:
+    typical = f"typical shape of {reference}: {row.name}; " if SIZE_WORD.fullmatch(reference.strip().lower()) else ""
+    return architecture_of(row.config, name=row.name, source=f"{typical}{row.source} ({row.as_of})")
+
+
+def _of_path(path: Path, reference: str) -> Architecture:
+    if path.is_dir():
+        path = _config_in(path)
+    if path.suffix == ".gguf":
+        try:
+            return _built(read_gguf_config(path), name=path.stem, source=f"GGUF header of {reference}")
+        except GgufUnreadable as error:
+            raise ModelUnknown(f"{reference}: {error}", "give a GGUF file of a known architecture") from error
+    try:
+        config = msgspec.json.decode(path.read_bytes())
+    except (msgspec.DecodeError, OSError) as error:
+        raise ModelUnknown(f"{reference} is not a readable config.json", str(error)) from error
+    if not isinstance(config, dict):
+        raise ModelUnknown(f"{reference} does not hold one JSON object", "give the config.json of a transformers model")
+    return _built(config, name=path.parent.name or path.stem, source=f"{reference}")
+
+
+def _config_in(folder: Path) -> Path:
+    """The folder's config.json, else its only GGUF file."""
+    if (config := folder / "config.json").exists():
+        return config
+    ggufs = sorted(folder.glob("*.gguf"))
+    if len(ggufs) == 1:
+        return ggufs[0]
+    found = f"{len(ggufs)} GGUF files" if ggufs else "no config.json and no GGUF file"
+    raise ModelUnknown(f"the folder {folder} holds {found}", "name the file")
+
+
+def _built(config: Mapping[str, Any], *, name: str, source: str) -> Architecture:
+    try:
+        return architecture_of(config, name=name, source=source)
+    except ConfigUnusable as error:
+        raise ModelUnknown(error.message, error.hint) from error
+
+
+def _unknown(reference: str, *, looked_up: bool) -> ModelUnknown:
+    word = reference.strip().lower()
+    if size := SIZE_WORD.fullmatch(word):
+        return ModelUnknown(f"no typical model of {reference} is known", f"nearest sizes: {', '.join(_nearest_sizes(size))}")
+    from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
+
+    near = list(dict.fromkeys(_names()[close].name for close in get_close_matches(word, _names(), n=4, cutoff=0.5)))
+    hint = f"nearest: {', '.join(near)}" if near else "give a config.json, a model folder, a GGUF file or a size such as 7b"
+    no_file = " and no such file exists" if looked_up else ""
+    return ModelUnknown(f"no model {reference} in the registry{no_file}", f"{hint}; any other base by its config.json")
+
+
+def _nearest_sizes(size: re.Match[str]) -> list[str]:
+    """The two size words below and the two above, as far as there are any."""
+    wanted = _params(size)
+    known = sorted((_params(match), word) for word in _names() if (match := SIZE_WORD.fullmatch(word)))
+    below = [word for params, word in known if params <= wanted][-2:]
+    return below + [word for params, word in known if params > wanted][:2]
+
+
+def _params(size: re.Match[str]) -> float:
+    return float(size[1]) * {"b": 1e9, "m": 1e6}[size[2]]
