@@ -1,0 +1,129 @@
+"""A run as it goes: line by line for logs, or a live table on a terminal."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from types import TracebackType
+from typing import TYPE_CHECKING, Self, TextIO
+
+from planner.cost import SECONDS_PER_HOUR
+from planner.plan import Plan
+from provision.report.words import bytes_words, seconds_words, usd_words
+from provision.view import View, after
+from remote.contract import Event
+
+if TYPE_CHECKING:
+    from rich.console import Console, RenderableType
+    from rich.live import Live
+
+STEP_LINE_S = 10.0  # a line a step would drown the log
+
+
+class LineDisplay:
+    """Plain lines, each with the time of day: for pipes, CI and the supervisor's log."""
+
+    def __init__(self, out: TextIO, *, clock: Callable[[], float] = time.time) -> None:
+        self._out = out
+        self._clock = clock
+        self._view = View()
+        self._next_step_s = 0.0
+
+    def phase(self, name: str) -> None:
+        self._say(name)
+
+    def note(self, sentence: str) -> None:
+        self._say(f"  {sentence}")
+
+    def event(self, event: Event) -> None:
+        self._view = after(self._view, event)
+        if event.kind == "phase_started":
+            self._say(str(event.phase))
+        elif event.kind in ("warning", "strategy_changed", "progress") and self._view.last_word:
+            self._say(f"  {self._view.last_word}")
+        elif event.kind == "evaluation" and self._view.held_out:
+            self._say(f"  held-out loss {self._view.held_out[-1][1]:.4f} at step {self._view.held_out[-1][0]}")
+        elif event.kind == "step" and self._clock() >= self._next_step_s:
+            self._next_step_s = self._clock() + STEP_LINE_S
+            self._say(f"  {step_words(self._view)}")
+
+    def _say(self, words: str) -> None:
+        self._out.write(f"{time.strftime('%H:%M:%S', time.localtime(self._clock()))} {words}\n")
+        self._out.flush()
+
+
+class LiveDisplay:
+    """A table that is drawn anew as things happen. Use it as a context manager."""
+
+    def __init__(
+        self, console: Console, plan: Plan, *, opened_at_s: float, deadline_at_s: float, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._console = console
+        self._plan = plan
+        self._opened_at_s = opened_at_s
+        self._deadline_at_s = deadline_at_s
+        self._clock = clock
+        self._phase = "prepare"
+        self._view = View()
+        self._live: Live | None = None
+
+    def __enter__(self) -> Self:
+        from rich.live import Live
+
+        self._live = Live(console=self._console, get_renderable=self._draw, refresh_per_second=2, transient=True)
+        self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def phase(self, name: str) -> None:
+        self._phase = name
+
+    def note(self, sentence: str) -> None:
+        self._console.print(f"  {sentence}", markup=False, highlight=False, style="dim")
+
+    def event(self, event: Event) -> None:
+        self._view = after(self._view, event)
+        if event.kind == "phase_started":
+            self._phase = str(event.phase)
+        if event.kind in ("warning", "strategy_changed") and self._view.last_word:
+            self.note(self._view.last_word)
+
+    def _draw(self) -> RenderableType:
+        from rich.table import Table
+
+        table = Table.grid(padding=(0, 2))
+        for name, words in live_rows(self._plan, self._view, self._phase, elapsed_s=self._clock() - self._opened_at_s):
+            table.add_row(f"[dim]{name}[/dim]", words)
+        table.add_row("[dim]deadline[/dim]", f"in {seconds_words(max(0.0, self._deadline_at_s - self._clock()))}")
+        return table
+
+
+def live_rows(plan: Plan, view: View, phase: str, *, elapsed_s: float) -> list[tuple[str, str]]:
+    """What a person wants to know while it runs, name and words."""
+    spent = Decimal(str(elapsed_s)) * plan.offer.usd_per_hour / SECONDS_PER_HOUR
+    planned_bytes = plan.host.ram_peak_bytes if plan.gpu is None else plan.vram.process_peak_bytes
+    rows = [
+        ("phase", f"{phase}, {seconds_words(elapsed_s)} since the start (planned {seconds_words(plan.duration.wall_s.p50)})")
+    ]
+    if view.step:
+        rows.append(("step", step_words(view)))
+    if view.held_out:
+        rows.append(("held-out loss", " → ".join(f"{loss:.4f}" for _, loss in view.held_out)))
+    if view.memory:
+        rows.append(("memory", f"{bytes_words(view.memory[-1][1])} of {bytes_words(planned_bytes)} planned"))
+    rows.append(("spent", f"{usd_words(spent)} of {usd_words(Decimal(str(plan.cost.total_usd.p50)))} planned"))
+    return rows
+
+
+def step_words(view: View) -> str:
+    """One line about training: step, loss, speed, time to go."""
+    of = f"/{view.num_steps}" if view.num_steps else ""
+    words = [f"step {view.step}{of}"]
+    words += [f"loss {view.loss:.4f}"] if view.loss is not None else []
+    words += [f"{view.tokens_per_s:,.0f} tokens/s"] if view.tokens_per_s is not None else []
+    words += [f"{seconds_words(view.eta_s)} to go"] if view.eta_s is not None else []
+    return ", ".join(words)

@@ -1,0 +1,64 @@
+"""Who can be rented from: a row per provider, and the provisioner behind it, imported when it is wanted."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Final
+
+from planner.plan import Provider
+from provision.errors import BadInput
+from provision.places import Places
+from provision.programs import PROGRAMS, STATUS
+from provision.provisioner import Provisioner
+
+LOCAL: Final = "local"
+HOST: Final = "host"
+# What each has met so far; shown beside every plan. A word changes when the thing has happened, not before.
+OWN_STATUS: Final[dict[str, str]] = {LOCAL: "runs on this machine", HOST: "loopback SSH server only"}
+
+Confirm = Callable[[str], bool]  # a host key's fingerprint → whether it is the right one
+
+
+def known_providers() -> dict[str, Provider]:
+    """Every provider that this version can rent from, as the search wants to know it."""
+    status = OWN_STATUS | {name: STATUS[name] for name in PROGRAMS}
+    return {name: Provider(name=name, runnable=True, status=words) for name, words in status.items()}
+
+
+def boxes_folder(places: Places) -> Path:
+    """Where the local box keeps a folder per box."""
+    return places.home / "boxes"
+
+
+def make_provisioner(
+    provider: str,
+    *,
+    places: Places,
+    environment: Mapping[str, str] = os.environ,
+    user_at_host: str | None = None,
+    host_key: str | None = None,
+    confirm: Confirm | None = None,
+) -> Provisioner:
+    """The provisioner of one provider. Raises BadInput for an unknown one, MissingPart when its SDK is not installed."""
+    if provider == LOCAL:
+        from provision.direct.local import LocalBox
+
+        return LocalBox(boxes_folder(places), places.cache, environment=environment)
+    if provider == HOST:
+        from provision.direct.host import ExistingHost
+
+        if user_at_host is None:
+            raise BadInput("The provider host needs an address.", hint="--host user@address")
+        return ExistingHost(user_at_host, host_key=host_key, confirm=confirm)
+    if provider not in PROGRAMS:
+        known = ", ".join(known_providers())
+        raise BadInput(f"Nothing can be rented from {provider!r} yet.", hint=f"This version rents from: {known}")
+    from provision.cloud import PulumiProvisioner
+    from provision.engine.build import find_engine
+    from provision.programs import load_cloud
+
+    return PulumiProvisioner(
+        provider, load_cloud(provider), places=places, engine=find_engine(places, environment), environment=environment
+    )
