@@ -147,7 +147,6 @@ def test_every_trained_method_has_a_formula_and_a_builder() -> None:
     """What CAPABILITIES promises stands in the planner's METHODS and in the trainer's ADAPTERS."""
     from planner.methods import METHODS
     from remote.adapters import ADAPTERS
-
     from remote.contract import CAPABILITIES
 
     assert set(CAPABILITIES.methods) == set(ADAPTERS)

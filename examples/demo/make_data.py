@@ -97,7 +97,7 @@ def from_module(module: ModuleType) -> Iterator[Pair]:
 
 
 def all_pairs() -> list[Pair]:
-    """Every pair of the standard library, one for each answer: what two names share is asked once."""
+    """Every pair of the standard library, one for each question and for each answer: what two names share is asked once."""
     stdlib = Path(sysconfig.get_paths()["stdlib"])
     found = itertools.chain(
         (
@@ -108,7 +108,8 @@ def all_pairs() -> list[Pair]:
         ),
         (pair for module in C_MODULES for pair in from_module(module)),
     )
-    by_response = {pair.response.lower(): pair for pair in reversed(list(found))}
+    by_prompt = {pair.prompt: pair for pair in reversed(list(found))}
+    by_response = {pair.response.lower(): pair for pair in by_prompt.values()}
     return sorted(by_response.values(), key=lambda pair: hashlib.sha256(pair.prompt.encode()).hexdigest())
 
 
@@ -117,20 +118,28 @@ def is_held_out(module: str) -> bool:
     return hashlib.sha256(module.split(".", maxsplit=1)[0].encode()).digest()[0] % 5 == 0
 
 
+def split(pairs: list[Pair]) -> tuple[list[Pair], list[Pair]]:
+    """Training rows and held-out rows, each cut to what five minutes on two cores can use."""
+    train = [pair for pair in pairs if not is_held_out(pair.module)]
+    held_out = [pair for pair in pairs if is_held_out(pair.module)]
+    return train[:TRAIN_ROWS], held_out[:HELD_OUT_ROWS]
+
+
+def render_jsonl(pairs: list[Pair]) -> str:
+    """One JSON object a line, as the trainer reads it."""
+    rows = ({"prompt": pair.prompt, "response": pair.response} for pair in pairs)
+    return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows)
+
+
 def main() -> int:
     """Write train.jsonl and held_out.jsonl and say what they hold."""
-    pairs = all_pairs()
-    train = [pair for pair in pairs if not is_held_out(pair.module)][:TRAIN_ROWS]
-    held_out = [pair for pair in pairs if is_held_out(pair.module)][:HELD_OUT_ROWS]
+    train, held_out = split(all_pairs())
     if len(held_out) < HELD_OUT_ROWS:
-        print(
-            f"This Python's library has docstrings for only {len(held_out)} held-out rows of {HELD_OUT_ROWS}.", file=sys.stderr
-        )
+        print(f"This Python's library gives {len(held_out)} held-out rows; {HELD_OUT_ROWS} are needed.", file=sys.stderr)
         return 1
     FOLDER.mkdir(exist_ok=True)
-    for name, rows in (("train", train), ("held_out", held_out)):
-        lines = (json.dumps({"prompt": row.prompt, "response": row.response}, ensure_ascii=False) + "\n" for row in rows)
-        (FOLDER / f"{name}.jsonl").write_text("".join(lines), encoding="utf-8")
+    (FOLDER / "train.jsonl").write_text(render_jsonl(train), encoding="utf-8")
+    (FOLDER / "held_out.jsonl").write_text(render_jsonl(held_out), encoding="utf-8")
     version = ".".join(map(str, sys.version_info[:3]))
     print(f"Data: {len(train)} training and {len(held_out)} held-out rows from the docstrings of Python {version}")
     return 0
