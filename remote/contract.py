@@ -96,7 +96,7 @@ class Strategy(Value, frozen=True, kw_only=True):
 
     method: str  # as the estimate contract names it; qlora is resolved to lora + nf4 + double_quant before it gets here
     rank: int | None = None  # None where the method has no rank
-    alpha: float | None = None
+    alpha: float | None = None  # None = twice the rank
     dropout: float = 0.0
     target_modules: tuple[str, ...] | Literal["all-linear", "default"] = "all-linear"
     modules_to_save: tuple[str, ...] = ()

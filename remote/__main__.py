@@ -1,0 +1,172 @@
+"""python -m remote job.json — carry out a job; python -m remote check FILE [--model FOLDER] — look at a data file."""
+
+from __future__ import annotations
+
+import argparse
+import contextlib
+import json
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from remote.checkpoint import write_whole
+from remote.contract import (
+    EVENTS_FILE,
+    JOB_FILE,
+    MODEL_CACHE_VARIABLE,
+    OUTCOME_FILE,
+    EndReason,
+    JobSpec,
+    Measured,
+    Outcome,
+    Phase,
+    decode,
+    encode,
+    exit_code,
+)
+from remote.ends import Ended, ended
+from remote.telemetry import Events, complain, say
+from remote.watch import RESERVE_S, Watch
+
+# Room for the last words on a full disk: written at the start, given back before the outcome is written.
+BALLAST_FILE: Final = ".ballast"
+BALLAST_BYTES: Final = 1 << 20
+
+# Set before the libraries are imported, unless the box says otherwise.
+ENVIRONMENT: Final = {
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "TOKENIZERS_PARALLELISM": "true",
+    "TRANSFORMERS_VERBOSITY": "error",
+}
+
+
+def main(arguments: list[str] | None = None) -> int:
+    arguments = sys.argv[1:] if arguments is None else arguments
+    if arguments[:1] == ["check"]:
+        return check(arguments[1:])
+    parser = argparse.ArgumentParser(prog="python -m remote", description=__doc__)
+    parser.add_argument("job", type=Path, nargs="?", default=Path(JOB_FILE), help="job.json; everything else lies beside it")
+    job: Path = parser.parse_args(arguments).job
+    folder = (job if job.is_dir() else job.parent).resolve()
+    return carry_out(folder / JOB_FILE if job.is_dir() else folder / job.name)
+
+
+def carry_out(job: Path, *, watch: Watch | None = None) -> int:
+    """Run the job, or go on with it, and leave `outcome.json` beside it; returns the exit code.
+
+    A run that has ended stays ended: the same outcome, nothing done. Only an interrupted one goes on.
+    """
+    started_s = time.monotonic()
+    folder = job.parent
+    past = _past_outcome(folder / OUTCOME_FILE)
+    if past is not None and past.reason != EndReason.INTERRUPTED:
+        return exit_code(past)
+    (folder / OUTCOME_FILE).unlink(missing_ok=True)
+    with Events(folder / EVENTS_FILE) as events:
+        events.enter(Phase.ENVIRONMENT, since_s=started_s)
+        with contextlib.suppress(OSError):  # a disk that is full now will say so at its first real write
+            (folder / BALLAST_FILE).write_bytes(bytes(BALLAST_BYTES))
+        outcome = _run(job, events, watch)
+        (folder / BALLAST_FILE).unlink(missing_ok=True)
+        write_whole(folder / OUTCOME_FILE, encode(outcome))
+        with contextlib.suppress(OSError):  # the outcome says the same
+            events.emit("ended", reason=outcome.reason, message=outcome.message, exit_code=exit_code(outcome))
+    complain(f"{outcome.reason}: {outcome.message}")
+    return exit_code(outcome)
+
+
+def _past_outcome(path: Path) -> Outcome | None:
+    return decode(path.read_bytes(), Outcome) if path.is_file() else None
+
+
+def _run(job: Path, events: Events, watch: Watch | None) -> Outcome:
+    run_id = "unknown"
+    try:
+        spec = _read(job)
+        run_id = spec.run_id
+        if watch is None:
+            watch = Watch(deadline_at_s=spec.deadline_at_s, reserve_s=RESERVE_S)
+            watch.listen()
+        return _train(spec, job.parent, events, watch)
+    except (Exception, MemoryError) as error:  # noqa: BLE001 - every end is an outcome; the log keeps the traceback
+        end = ended(error, events.phase)
+        if end.reason in (EndReason.CRASHED, EndReason.OUT_OF_MEMORY):
+            complain("".join(traceback.format_exception(error)))
+        return _without_result(run_id, end, events)
+
+
+def _read(job: Path) -> JobSpec:
+    try:
+        return decode(job.read_bytes(), JobSpec)
+    except OSError as error:
+        raise Ended(EndReason.BAD_JOB, f"{job} can't be read: {error.strerror}") from error
+    except msgspec.DecodeError as error:
+        raise Ended(EndReason.BAD_JOB, f"{job.name}: {error}") from error
+
+
+def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome:
+    watch.check()
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
+    if spec.model.kind != "hub":
+        os.environ.setdefault("HF_HUB_OFFLINE", "1")
+    import torch
+
+    from remote.loop import Desk
+    from remote.meters import Meters
+    from remote.trainer import quiet, run
+
+    torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
+    quiet()
+    cache = Path(os.environ.get(MODEL_CACHE_VARIABLE) or folder / "cache")
+    return run(spec, folder, cache=cache, desk=Desk(events=events, watch=watch, meters=Meters(spec.device)))
+
+
+def _without_result(run_id: str, end: Ended, events: Events) -> Outcome:
+    from remote.meters import peak_ram_bytes
+
+    with contextlib.suppress(OSError):  # on a full disk the outcome matters more than the phase's last line
+        events.leave()
+    return Outcome(
+        run_id=run_id,
+        reason=end.reason,
+        message=str(end),
+        phase_s=dict(events.phase_s),
+        measured=Measured(peak_ram_bytes=peak_ram_bytes()),
+    )
+
+
+def check(arguments: list[str]) -> int:
+    """Say what a data file holds, as one JSON object; 0 when every row can be read."""
+    parser = argparse.ArgumentParser(prog="python -m remote check", description="Say what a data file holds, as JSON.")
+    parser.add_argument("file", type=Path)
+    parser.add_argument("--model", metavar="FOLDER", help="count tokens with this model's tokenizer")
+    asked = parser.parse_args(arguments)
+    from remote.data.check import check_data
+    from remote.data.rows import UnreadableData
+
+    try:
+        report = check_data(asked.file, _tokenizer(asked.model))
+    except (UnreadableData, Ended) as error:
+        say(json.dumps({"error": str(error)}))
+        return 2
+    say(encode(report).decode())
+    return 0 if not report.num_broken else 2
+
+
+def _tokenizer(folder: str | None) -> Any:
+    if folder is None:
+        return None
+    from remote.base import load_tokenizer
+
+    return load_tokenizer(folder)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,80 @@
+"""From a frozen base to something trainable: one row per method. The table imports neither torch nor peft."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from remote.contract import Loop, Strategy
+from remote.ends import bad_job
+
+ALPHA_PER_RANK: Final = 2.0  # what "alpha: None" means in the contract
+
+
+def _lora(strategy: Strategy, loop: Loop) -> Any:
+    """LoRA (Hu et al., arXiv:2106.09685); `method_options` are further fields of peft's LoraConfig."""
+    from peft import LoraConfig
+
+    if strategy.rank is None:
+        raise bad_job('method "lora" needs a rank; set training.rank')
+    unknown = sorted(set(strategy.method_options) - set(inspect.signature(LoraConfig).parameters))
+    if unknown:
+        raise bad_job(f'method_options has "{unknown[0]}", which peft\'s LoraConfig does not know')
+    targets = strategy.target_modules
+    named: dict[str, Any] = {
+        "r": strategy.rank,
+        "lora_alpha": strategy.alpha if strategy.alpha is not None else ALPHA_PER_RANK * strategy.rank,
+        "lora_dropout": strategy.dropout,
+        "target_modules": None if targets == "default" else targets if isinstance(targets, str) else list(targets),
+        "modules_to_save": list(strategy.modules_to_save) or None,
+        "layers_to_transform": None if loop.layers is None else list(loop.layers),
+        "task_type": "CAUSAL_LM",
+    }
+    return LoraConfig(**{**strategy.method_options, **named})
+
+
+# Method → its peft configuration; None where the model itself is trained.
+ADAPTERS: Final[Mapping[str, Callable[[Strategy, Loop], Any] | None]] = {
+    "lora": _lora,
+    "full": None,
+}
+
+
+def adapt(model: Any, strategy: Strategy, loop: Loop) -> Any:
+    """`model` with everything frozen but what `strategy` trains. A peft method wraps it; "full" returns it as it is."""
+    configure = ADAPTERS[strategy.method]
+    if configure is None:
+        model.requires_grad_(requires_grad=True)
+        return model
+    model.requires_grad_(requires_grad=False)
+    return _with_adapter(model, configure(strategy, loop), strategy, loop.init_adapter)
+
+
+def _with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str | None) -> Any:
+    from peft import PeftModel, get_peft_model
+
+    upcast = strategy.adapter_dtype == "float32"  # peft's word for it: only 16-bit adapters are raised
+    try:
+        if init_adapter is not None:
+            adapted = PeftModel.from_pretrained(model, init_adapter, is_trainable=True, autocast_adapter_dtype=upcast)
+        else:
+            adapted = get_peft_model(model, config, autocast_adapter_dtype=upcast)
+    except ValueError as error:  # targets that this model does not have, a folder that holds no adapter
+        raise bad_job(f"the adapter does not fit this model: {error}") from error
+    cast_trainable(adapted, strategy.adapter_dtype)
+    return adapted
+
+
+def cast_trainable(model: Any, dtype: str) -> None:
+    """Hold every trainable parameter in `dtype`."""
+    import torch
+
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.data = parameter.data.to(getattr(torch, dtype))
+
+
+def is_adapter(strategy: Strategy) -> bool:
+    """Whether the result is an adapter beside an untouched base, rather than a whole model."""
+    return ADAPTERS[strategy.method] is not None

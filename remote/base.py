@@ -1,0 +1,211 @@
+"""The base model: brought onto the disk in a form that loads fast, then into memory exactly as the Strategy says."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from remote.contract import Dtype, ModelSource, Strategy
+from remote.data.byte_tokenizer import NUM_TOKENS, byte_tokenizer
+from remote.ends import bad_job, first_line
+
+FINGERPRINT_BYTES: Final = 4 * 2**20  # of each end of a GGUF file; its middle is covered by the size. assumed sufficient
+NORM_WORDS: Final = ("norm", "ln_", "layernorm")  # how transformers' models name their normalisation modules
+
+
+# ── on the disk ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def prepare_base(source: ModelSource, *, cache: Path, dtype: Dtype, seed: int) -> str:
+    """What `from_pretrained` can open: the folder itself, a hub id, or the folder that a GGUF or config was turned into."""
+    return _PREPARE[source.kind](source, cache, dtype, seed)
+
+
+def _hub(source: ModelSource, _cache: Path, _dtype: Dtype, _seed: int) -> str:
+    from huggingface_hub import snapshot_download
+
+    try:
+        wanted = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
+        return str(snapshot_download(source.location, revision=source.revision, allow_patterns=wanted))
+    except Exception as error:  # the hub client raises a tree of its own, and network errors below it
+        raise bad_job(f"the base model {source.location!r} can't be fetched: {first_line(error)}") from error
+
+
+def _folder(source: ModelSource, _cache: Path, _dtype: Dtype, _seed: int) -> str:
+    if not (Path(source.location) / "config.json").is_file():
+        raise bad_job(f"the model folder {source.location} holds no config.json")
+    return source.location
+
+
+def _gguf(source: ModelSource, cache: Path, dtype: Dtype, _seed: int) -> str:
+    file = Path(source.location)
+    if not file.is_file():
+        raise bad_job(f"there is no GGUF file at {file}")
+    return _converted(cache / f"{file.stem}-{_file_fingerprint(file)}-{dtype}", lambda into: _write_gguf(file, dtype, into))
+
+
+def _config(source: ModelSource, cache: Path, dtype: Dtype, seed: int) -> str:
+    file = Path(source.location)
+    file = file / "config.json" if file.is_dir() else file
+    if not file.is_file():
+        raise bad_job(f"there is no model configuration at {file}")
+    key = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
+    return _converted(cache / f"random-{key}-{seed}-{dtype}", lambda into: _write_random(file, dtype, seed, into))
+
+
+_PREPARE: Final[Mapping[str, Callable[[ModelSource, Path, Dtype, int], str]]] = {
+    "folder": _folder,
+    "gguf": _gguf,
+    "hub": _hub,
+    "config": _config,
+}
+
+
+def _converted(folder: Path, write: Callable[[Path], None]) -> str:
+    """`folder`, made by `write` unless an earlier run made it. Moved into place whole: a kill leaves nothing half done."""
+    if not folder.is_dir():
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-", ignore_cleanup_errors=True) as making:
+            write(Path(making) / "model")
+            try:
+                (Path(making) / "model").rename(folder)
+            except OSError:
+                if not folder.is_dir():  # another run that was faster is fine
+                    raise
+    return str(folder)
+
+
+def _file_fingerprint(path: Path) -> str:
+    size = path.stat().st_size
+    digest = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        digest.update(file.read(FINGERPRINT_BYTES))
+        file.seek(max(0, size - FINGERPRINT_BYTES))
+        digest.update(file.read(FINGERPRINT_BYTES))
+    return digest.hexdigest()[:16]
+
+
+def _write_gguf(file: Path, dtype: Dtype, into: Path) -> None:
+    import torch
+    from transformers import AutoModelForCausalLM, AutoTokenizer
+
+    try:
+        model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=getattr(torch, dtype))
+        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+    except (ValueError, KeyError) as error:
+        raise bad_job(f"{file.name} can't be read as a GGUF model: {first_line(error)}") from error
+    model.hf_quantizer = None  # the weights are plain tensors by now; with the mark transformers refuses to write them
+    del model.config.quantization_config
+    model.save_pretrained(into)
+    tokenizer.save_pretrained(into)
+
+
+def _write_random(file: Path, dtype: Dtype, seed: int, into: Path) -> None:
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    config = AutoConfig.from_pretrained(file)
+    if config.vocab_size < NUM_TOKENS:
+        raise bad_job(f"{file.name} has a vocabulary of {config.vocab_size}; random weights need at least {NUM_TOKENS}")
+    tokenizer = byte_tokenizer()
+    for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
+        setattr(config, name, getattr(tokenizer, name))
+    torch.manual_seed(seed)
+    AutoModelForCausalLM.from_config(config, dtype=getattr(torch, dtype)).save_pretrained(into)
+    tokenizer.save_pretrained(into)
+
+
+# ── in memory ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def load_tokenizer(folder: str) -> Any:
+    from transformers import AutoTokenizer
+
+    tokenizer = AutoTokenizer.from_pretrained(folder)
+    if not tokenizer.is_fast or tokenizer.eos_token is None:
+        raise bad_job(f"the tokenizer in {folder} needs a tokenizer.json and an end-of-sequence token")
+    return tokenizer
+
+
+def load_base(folder: str, strategy: Strategy, device: str) -> Any:
+    """The base model on `device`: quantized, cast and frozen as `strategy` says, in evaluation mode."""
+    import torch
+    from transformers import AutoModelForCausalLM
+
+    model = AutoModelForCausalLM.from_pretrained(
+        folder,
+        dtype=getattr(torch, strategy.param_dtype),
+        attn_implementation=strategy.attention,
+        quantization_config=quantization_config(strategy),
+        device_map={"": device},
+        local_files_only=True,
+    )
+    upcast(model, strategy)
+    return model
+
+
+def quantization_config(strategy: Strategy) -> Any:
+    """What bitsandbytes is told; None for a base that stays as it is."""
+    if strategy.quant == "none":
+        return None
+    import torch
+    from transformers import BitsAndBytesConfig
+
+    if strategy.quant == "int8":
+        return BitsAndBytesConfig(load_in_8bit=True)
+    compute_dtype = strategy.param_dtype if strategy.autocast == "none" else strategy.autocast
+    return BitsAndBytesConfig(
+        load_in_4bit=True,
+        bnb_4bit_quant_type=strategy.quant,
+        bnb_4bit_use_double_quant=strategy.double_quant,
+        bnb_4bit_compute_dtype=getattr(torch, compute_dtype),
+        bnb_4bit_quant_storage=getattr(torch, strategy.quant_storage),
+    )
+
+
+def _is_packed(parameter: Any) -> bool:
+    return type(parameter).__name__ in ("Params4bit", "Int8Params")
+
+
+def _every(_module: Any) -> bool:
+    return True
+
+
+def _is_norm(module: Any) -> bool:
+    return any(word in type(module).__name__.lower() for word in NORM_WORDS)
+
+
+_UPCAST: Final[Mapping[str, Callable[[Any], bool] | None]] = {"none": None, "norms": _is_norm, "full": _every}
+
+
+def upcast(model: Any, strategy: Strategy) -> None:
+    """Raise 16-bit tensors to fp32: nothing, the norms, or all that is not packed (as peft's k-bit preparation does)."""
+    import torch
+
+    wanted = _UPCAST[strategy.kbit_upcast]
+    if wanted is None:
+        return
+    for module in model.modules():
+        for parameter in module.parameters(recurse=False) if wanted(module) else ():
+            if parameter.dtype in (torch.float16, torch.bfloat16) and not _is_packed(parameter):
+                parameter.data = parameter.data.to(torch.float32)
+
+
+CHECKPOINTING: Final[Mapping[str, dict[str, bool] | None]] = {
+    "off": None,
+    "non_reentrant": {"use_reentrant": False},
+    "reentrant": {"use_reentrant": True},
+}
+
+
+def checkpoint_activations(model: Any, strategy: Strategy) -> None:
+    """Recompute activations in the backward pass. Re-entrant recomputation needs an input that wants a gradient."""
+    options = CHECKPOINTING[strategy.gradient_checkpointing]
+    if options is None:
+        return
+    model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    if options["use_reentrant"]:
+        model.enable_input_require_grads()

@@ -1,0 +1,1 @@
+"""From a file of rows to batches of token ids, labels on the answers only."""

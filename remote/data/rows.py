@@ -1,0 +1,256 @@
+"""Rows as people write them: JSON lines, JSON, CSV or plain text; a document, an instruction pair or a conversation."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final, Literal
+
+Role = Literal["system", "user", "assistant"]
+
+# The names that instruction and chat data carry in the wild: Alpaca, Dolly, TRL, OpenAI, ShareGPT.
+PROMPT_KEYS: Final = ("instruction", "prompt", "question")
+CONTEXT_KEYS: Final = ("input", "context")
+ANSWER_KEYS: Final = ("output", "response", "completion", "answer")
+CHAT_KEYS: Final = ("messages", "conversations")
+ROLES: Final[Mapping[str, Role]] = {
+    "system": "system",
+    "user": "user",
+    "human": "user",
+    "assistant": "assistant",
+    "gpt": "assistant",
+    "model": "assistant",
+}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Document:
+    """Raw text: every token is learned."""
+
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Message:
+    role: Role
+    content: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Conversation:
+    """Messages in order, at least one of them the assistant's: only those are learned."""
+
+    messages: tuple[Message, ...]
+
+
+Row = Document | Conversation
+
+
+@dataclass(frozen=True, kw_only=True)
+class Broken:
+    """A row that can't be read: its line in the file (from 1) and why."""
+
+    line: int
+    why: str
+
+    def __str__(self) -> str:
+        return f"line {self.line}: {self.why}"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    format: Literal["text", "instruction", "chat"]
+    rows: tuple[Row, ...]
+    broken: tuple[Broken, ...]
+
+
+class UnreadableData(Exception):
+    """The file as a whole can't be read; the message says why and what to do."""
+
+
+class _BadRow(Exception):
+    """One row can't be read."""
+
+
+def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) -> Rows:
+    """Read a data file. `kind` "auto" is settled by the first readable row; every later row must be of the same kind.
+
+    Raises `UnreadableData` where nothing can be read at all; single bad rows are returned in `broken`.
+    """
+    chosen: str | None = None if kind == "auto" else kind
+    rows: list[Row] = []
+    broken: list[Broken] = []
+    for line, raw in _records(path):
+        try:
+            record = raw if isinstance(raw, Mapping) else _parsed(raw)
+            chosen = chosen or kind_of(record)
+            rows.append(_READERS[chosen](record))
+        except _BadRow as error:
+            broken.append(Broken(line=line, why=str(error)))
+        if max_rows is not None and len(rows) >= max_rows:
+            break
+    if not rows and not broken:
+        raise UnreadableData(f"{path.name} holds no rows")
+    return Rows(format=_as_format(chosen or "text"), rows=tuple(rows), broken=tuple(broken))
+
+
+def _as_format(kind: str) -> Literal["text", "instruction", "chat"]:
+    return "chat" if kind == "chat" else "instruction" if kind == "instruction" else "text"
+
+
+def kind_of(record: Mapping[str, Any]) -> str:
+    """Which kind of row these keys make."""
+    if any(key in record for key in CHAT_KEYS):
+        return "chat"
+    if any(key in record for key in PROMPT_KEYS) and any(key in record for key in ANSWER_KEYS):
+        return "instruction"
+    if "text" in record:
+        return "text"
+    found = ", ".join(sorted(map(str, record))) or "none"
+    raise _BadRow(f'no known keys (found: {found}); use "messages", "prompt" with "completion", or "text"')
+
+
+# ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _records(path: Path) -> Iterator[tuple[int, Any]]:
+    """(line number, raw record) pairs; JSON lines stay text until the row is read, so that one bad line is one bad row."""
+    reader = _FILES.get(path.suffix.lower())
+    if reader is None:
+        raise UnreadableData(f"{path.name}: unknown kind of file; write it as {', '.join(_FILES)}")
+    try:
+        yield from reader(path)
+    except UnicodeDecodeError as error:
+        raise UnreadableData(f"{path.name} is not UTF-8 text (byte {error.start})") from error
+    except OSError as error:
+        raise UnreadableData(f"{path.name} can't be read: {error.strerror}") from error
+    except csv.Error as error:
+        raise UnreadableData(f"{path.name} is not a CSV file: {error}") from error
+
+
+def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, line
+
+
+def _json_list(path: Path) -> Iterator[tuple[int, Any]]:
+    text = path.read_text(encoding="utf-8-sig")
+    try:
+        whole = json.loads(text)
+    except json.JSONDecodeError as error:
+        raise UnreadableData(f"{path.name} is not JSON (line {error.lineno}: {error.msg})") from error
+    if isinstance(whole, dict) and isinstance(whole.get("data"), list):
+        whole = whole["data"]
+    if not isinstance(whole, list):
+        raise UnreadableData(f'{path.name} must hold a list of rows, or an object with a list under "data"')
+    yield from enumerate(whole, start=1)
+
+
+def _table(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Any]]]:
+    def read(path: Path) -> Iterator[tuple[int, Any]]:
+        with path.open(encoding="utf-8-sig", newline="") as file:
+            rows = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True)
+            for record in rows:
+                yield rows.line_num, record
+
+    return read
+
+
+def _text_lines(path: Path) -> Iterator[tuple[int, Any]]:
+    with path.open(encoding="utf-8-sig") as file:
+        for number, line in enumerate(file, start=1):
+            if line.strip():
+                yield number, {"text": line.rstrip("\n")}
+
+
+_FILES: Final[Mapping[str, Callable[[Path], Iterator[tuple[int, Any]]]]] = {
+    ".jsonl": _json_lines,
+    ".ndjson": _json_lines,
+    ".json": _json_list,
+    ".csv": _table(","),
+    ".tsv": _table("\t"),
+    ".txt": _text_lines,
+}
+
+
+def _parsed(raw: Any) -> Mapping[str, Any]:
+    if isinstance(raw, str):
+        try:
+            raw = json.loads(raw)
+        except json.JSONDecodeError as error:
+            raise _BadRow(f"not JSON ({error.msg} at column {error.colno})") from error
+    if not isinstance(raw, Mapping):
+        raise _BadRow(f"a row must be an object, not {_name(raw)}")
+    return raw
+
+
+def _name(value: object) -> str:
+    if value is None:
+        return "null"
+    return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), "a number")
+
+
+# ── kinds of rows ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _text_of(record: Mapping[str, Any], keys: tuple[str, ...]) -> str:
+    key = next((key for key in keys if key in record), None)
+    if key is None:
+        raise _BadRow(f"none of the keys {', '.join(keys)}")
+    value = record[key]
+    if not isinstance(value, str):
+        raise _BadRow(f'"{key}" must be text, not {_name(value)}')
+    if not value.strip():
+        raise _BadRow(f'"{key}" is empty')
+    return value
+
+
+def _document(record: Mapping[str, Any]) -> Document:
+    return Document(text=_text_of(record, ("text",)))
+
+
+def _instruction(record: Mapping[str, Any]) -> Conversation:
+    prompt = _text_of(record, PROMPT_KEYS)
+    context = next((record[key] for key in CONTEXT_KEYS if isinstance(record.get(key), str) and record[key].strip()), None)
+    messages = [Message(role="user", content=f"{prompt}\n\n{context}" if context else prompt)]
+    system = record.get("system")
+    if isinstance(system, str) and system.strip():
+        messages.insert(0, Message(role="system", content=system))
+    return Conversation(messages=(*messages, Message(role="assistant", content=_text_of(record, ANSWER_KEYS))))
+
+
+def _chat(record: Mapping[str, Any]) -> Conversation:
+    key = next((key for key in CHAT_KEYS if key in record), None)
+    if key is None:
+        raise _BadRow(f"none of the keys {', '.join(CHAT_KEYS)}")
+    turns = record[key]
+    if not isinstance(turns, list) or not turns:
+        raise _BadRow(f'"{key}" must be a list of messages')
+    messages = tuple(_message(turn, number) for number, turn in enumerate(turns, start=1))
+    if not any(message.role == "assistant" for message in messages):
+        raise _BadRow("no message of the assistant, so there is nothing to learn")
+    return Conversation(messages=messages)
+
+
+def _message(turn: Any, number: int) -> Message:
+    if not isinstance(turn, Mapping):
+        raise _BadRow(f"message {number} must be an object, not {_name(turn)}")
+    role = turn.get("role", turn.get("from"))
+    if role not in ROLES:
+        raise _BadRow(f"message {number} has the role {role!r}; use system, user or assistant")
+    content = turn.get("content", turn.get("value"))
+    if not isinstance(content, str):
+        raise _BadRow(f"message {number} must have text as its content, not {_name(content)}")
+    return Message(role=ROLES[role], content=content)
+
+
+_READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Row]]] = {
+    "text": _document,
+    "instruction": _instruction,
+    "chat": _chat,
+}

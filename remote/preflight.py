@@ -1,0 +1,109 @@
+"""Refuse before the meter has run long: is this the machine, the disk and the job that the plan meant?"""
+
+from __future__ import annotations
+
+import importlib.metadata
+import os
+import platform
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from remote.contract import CAPABILITIES, EndReason, JobSpec
+from remote.ends import Ended, bad_job
+
+STACK: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "safetensors", "gguf")
+# Disk per trained parameter: up to four checkpoints (two last, the best, one being written) of weights and Adam's moments
+# in fp32, and the result. derived
+DISK_BYTES_PER_TRAINED_PARAMETER: Final = 4 * (4 + 8) + 4
+GIB: Final = 2**30
+
+
+def check_job(spec: JobSpec, folder: Path) -> None:
+    """Refuse what this trainer can't do, files that aren't there, and settings that contradict each other."""
+    missing = CAPABILITIES.missing(spec.strategy, spec.task)
+    if missing:
+        raise bad_job(f"this trainer can't do {', '.join(missing)}")
+    for name in (spec.data.train, spec.data.held_out):
+        if name is not None and not (folder / name).is_file():
+            raise bad_job(f"there is no data file at {folder / name}")
+    strategy = spec.strategy
+    if strategy.method == "full" and strategy.quant != "none":
+        raise bad_job(f'method "full" can\'t train a base quantized to {strategy.quant}; use quant "none" or method "lora"')
+    if strategy.kbit_upcast == "norms" and strategy.autocast == "none" and strategy.param_dtype != "float32":
+        raise bad_job('kbit_upcast "norms" makes fp32 and 16-bit tensors meet; it needs an autocast')
+    if strategy.autocast == "float16" and strategy.method == "full" and strategy.param_dtype == "float16":
+        raise bad_job('method "full" under a float16 autocast needs param_dtype "float32": its gradients are unscaled in fp32')
+
+
+def check_machine(spec: JobSpec) -> None:
+    """Refuse a machine without the device or the free memory that the plan counts on."""
+    if spec.device == "cuda":
+        _check_gpu(spec.planned_peak_bytes)
+    else:
+        _check_ram(spec.planned_peak_bytes)
+
+
+def _check_gpu(planned_bytes: int | None) -> None:
+    import torch
+
+    if not torch.cuda.is_available():
+        raise Ended(EndReason.PREFLIGHT, "the job wants a GPU, but torch sees none on this machine; is the driver installed?")
+    free_bytes, total_bytes = torch.cuda.mem_get_info()
+    if planned_bytes is not None and free_bytes < planned_bytes:
+        raise Ended(
+            EndReason.PREFLIGHT,
+            f"{free_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB of VRAM are free, the plan needs {planned_bytes / GIB:.1f}",
+        )
+
+
+def _check_ram(planned_bytes: int | None) -> None:
+    import psutil
+
+    available_bytes = psutil.virtual_memory().available
+    if planned_bytes is not None and available_bytes < planned_bytes:
+        raise Ended(
+            EndReason.PREFLIGHT,
+            f"{available_bytes / GIB:.1f} GiB of RAM are available, the plan needs {planned_bytes / GIB:.1f}",
+        )
+
+
+def check_disk(folder: Path, trainable_params: int) -> None:
+    """Refuse a disk that can't hold the checkpoints."""
+    needed_bytes = trainable_params * DISK_BYTES_PER_TRAINED_PARAMETER
+    free_bytes = shutil.disk_usage(folder).free
+    if free_bytes < needed_bytes:
+        raise Ended(
+            EndReason.DISK_FULL,
+            f"{free_bytes / GIB:.1f} GiB of disk are free, checkpoints and result need up to {needed_bytes / GIB:.1f}",
+        )
+
+
+def versions() -> dict[str, str]:
+    """Releases of the stack that trained, as they are installed."""
+    found = {"python": platform.python_version()}
+    for name in STACK:
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def machine(device: str) -> Mapping[str, Any]:
+    """What the first event says of the machine."""
+    import psutil
+    import torch
+
+    found: dict[str, Any] = {
+        "device": device,
+        "cpus": len(os.sched_getaffinity(0)),
+        "threads": torch.get_num_threads(),
+        "ram_bytes": psutil.virtual_memory().total,
+        "pid": os.getpid(),
+    }
+    if device == "cuda":
+        properties = torch.cuda.get_device_properties(0)
+        found |= {"gpu": properties.name, "vram_bytes": properties.total_memory, "cuda": torch.version.cuda}
+    return found

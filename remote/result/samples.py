@@ -1,0 +1,75 @@
+"""Held-out prompts, answered greedily: what the numbers mean in words."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Final
+
+import torch
+
+from remote.data.rows import Conversation, Row
+from remote.data.tokens import first_token, rendered_messages
+from remote.step import StepSettings, autocast
+
+OPENING_SHARE: Final = 0.5  # of a document is shown, the rest is to be written
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prompt:
+    """What the model reads (`text`), what a person reads (`shown`), and what stands in the data."""
+
+    text: str
+    shown: str
+    reference: str
+
+
+def prompts_of(rows: Sequence[Row], tokenizer: Any, num_samples: int) -> tuple[Prompt, ...]:
+    """The first `num_samples` held-out rows as prompts: a conversation up to its last answer, a document's first half."""
+    return tuple(_prompt(row, tokenizer) for row in rows[:num_samples])
+
+
+def _prompt(row: Row, tokenizer: Any) -> Prompt:
+    if not isinstance(row, Conversation):
+        cut = round(len(row.text) * OPENING_SHARE)
+        return Prompt(text=first_token(tokenizer) + row.text[:cut], shown=row.text[:cut], reference=row.text[cut:])
+    last = max(index for index, message in enumerate(row.messages) if message.role == "assistant")
+    return Prompt(
+        text=rendered_messages(row.messages[:last], tokenizer, answer_next=True) if last else first_token(tokenizer),
+        shown=row.messages[last - 1].content if last else "",
+        reference=row.messages[last].content,
+    )
+
+
+def answers(
+    model: Any, tokenizer: Any, prompts: Sequence[Prompt], settings: StepSettings, *, max_tokens: int, max_prompt_tokens: int
+) -> tuple[str, ...]:
+    """One greedy answer of at most `max_tokens` tokens for each prompt, all in one batch; a prompt keeps its end."""
+    if not prompts:
+        return ()
+    ids = [tokenizer(prompt.text, add_special_tokens=False).input_ids[-max_prompt_tokens:] for prompt in prompts]
+    ids = [row or [tokenizer.eos_token_id] for row in ids]
+    padded = tokenizer.pad({"input_ids": ids}, padding_side="left", return_tensors="pt").to(model.device)
+    was_training = model.training
+    model.eval()
+    try:
+        with torch.no_grad(), autocast(settings):
+            written = model.generate(**padded, generation_config=_greedy(model, tokenizer, max_tokens))
+    finally:
+        model.train(was_training)
+    new = written[:, padded["input_ids"].shape[1] :]
+    return tuple(text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True))
+
+
+def _greedy(model: Any, tokenizer: Any, max_tokens: int) -> Any:
+    from transformers import GenerationConfig
+
+    known = model.generation_config.eos_token_id
+    ends = {tokenizer.eos_token_id, *(known if isinstance(known, list) else [known])} - {None}
+    return GenerationConfig(
+        do_sample=False,
+        max_new_tokens=max_tokens,
+        eos_token_id=sorted(ends),
+        pad_token_id=tokenizer.pad_token_id,
+        use_cache=True,
+    )

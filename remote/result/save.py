@@ -1,0 +1,76 @@
+"""The result on disk: weights, tokenizer, model card, a script that answers one prompt, and a hash of every file."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+from pathlib import Path
+from typing import Any, Final
+
+from remote.adapters import is_adapter
+from remote.contract import AdapterFile, JobSpec, Value, encode
+
+CHUNK_BYTES: Final = 1 << 20
+MANIFEST_FILE: Final = "sha256sums.txt"  # `sha256sum -c sha256sums.txt` checks it
+HOW_FILE: Final = "rentune.json"  # what try.py has to know
+TRY_FILE: Final = "try.py"
+
+
+class How(Value, frozen=True, kw_only=True):
+    """How the result wants to be loaded. `base` is what the user calls the base model; None when the result is whole."""
+
+    base: str | None
+    quant: str
+    double_quant: bool
+    dtype: str
+
+
+def base_name(spec: JobSpec) -> str:
+    """What the user calls the base model."""
+    return spec.model.name or spec.model.location
+
+
+def save_weights(folder: Path, model: Any, tokenizer: Any, spec: JobSpec) -> None:
+    """Write the trained weights and the tokenizer (with the chat template that was trained on) into an empty `folder`."""
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    if is_adapter(spec.strategy):
+        model.peft_config["default"].base_model_name_or_path = base_name(spec)
+        model.save_pretrained(folder, save_embedding_layers=False)
+    else:
+        model.save_pretrained(folder)
+    tokenizer.save_pretrained(folder)
+
+
+def save_companions(folder: Path, spec: JobSpec, card: str) -> None:
+    """Write the model card and try.py."""
+    (folder / "README.md").write_text(card, encoding="utf-8")
+    strategy = spec.strategy
+    how = How(
+        base=base_name(spec) if is_adapter(strategy) else None,
+        quant=strategy.quant,
+        double_quant=strategy.double_quant,
+        dtype=strategy.param_dtype,
+    )
+    (folder / HOW_FILE).write_bytes(encode(how))
+    shutil.copyfile(Path(__file__).with_name("try_adapter.py"), folder / TRY_FILE)
+
+
+def save_manifest(folder: Path) -> tuple[AdapterFile, ...]:
+    """Hash every file of the result and write the list beside them; the list itself is named last."""
+    files = [described(folder, path) for path in sorted(folder.rglob("*")) if path.is_file() and path.name != MANIFEST_FILE]
+    manifest = folder / MANIFEST_FILE
+    manifest.write_text("".join(f"{file.sha256}  {file.path}\n" for file in files), encoding="utf-8")
+    return (*files, described(folder, manifest))
+
+
+def described(folder: Path, path: Path) -> AdapterFile:
+    return AdapterFile(path=path.relative_to(folder).as_posix(), size_bytes=path.stat().st_size, sha256=sha256_of(path))
+
+
+def sha256_of(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while chunk := file.read(CHUNK_BYTES):
+            digest.update(chunk)
+    return digest.hexdigest()

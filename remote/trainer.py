@@ -1,0 +1,262 @@
+"""A run in the order it happens: load, adapt, train, evaluate, save."""
+
+from __future__ import annotations
+
+import statistics
+import warnings
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import msgspec
+
+from remote import preflight
+from remote.adapters import adapt, is_adapter
+from remote.base import checkpoint_activations, load_base, load_tokenizer, prepare_base
+from remote.checkpoint import Progress, read_progress, trainable
+from remote.contract import CHECKPOINT_DIR, AdapterFile, EndReason, JobSpec, Measured, Outcome, Phase, Sample
+from remote.data.batches import Shape, collated
+from remote.data.split import Data, load_data
+from remote.data.tokens import ready
+from remote.loop import Desk, TrainingLoop, merged_peaks
+from remote.result.card import model_card
+from remote.result.samples import Prompt, answers, prompts_of
+from remote.result.save import save_companions, save_manifest, save_weights
+from remote.result.verify import sums_of, verify
+from remote.step import StepSettings, settings_of
+
+VERIFY_ROWS, VERIFY_TOKENS = 2, 64  # enough to tell two models apart, cheap on any device
+
+
+@dataclass(frozen=True, kw_only=True)
+class Loaded:
+    """Everything in memory, ready to train."""
+
+    model: Any
+    tokenizer: Any
+    data: Data
+    prompts: tuple[Prompt, ...]
+    shape: Shape
+    settings: StepSettings
+    trainable_params: int
+
+
+def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
+    """Carry out `spec` in `folder` and return how it went. Going on from a checkpoint in `folder` is the same call.
+
+    Raises `remote.ends.Ended` for every end without a result that has a known reason.
+    """
+    spec = located(spec, folder)
+    preflight.check_job(spec, folder)
+    preflight.check_machine(spec)
+    desk.events.emit("machine", versions=preflight.versions(), **preflight.machine(spec.device))
+    loaded = _load(spec, folder, cache, desk)
+    loop = _loop(spec, folder, loaded, desk)
+    reason = loop.run()
+    samples = () if reason == EndReason.DEADLINE else _samples(spec, loaded, loop.progress, desk)
+    files = _save(spec, folder / spec.output, loaded, loop.progress, samples, desk)
+    desk.events.leave()
+    return _outcome(spec, reason, loop, loaded, samples, files, desk)
+
+
+def located(spec: JobSpec, folder: Path) -> JobSpec:
+    """`spec` with every relative path read from the job's folder."""
+    model, data, loop = spec.model, spec.data, spec.loop
+    if model.kind != "hub":
+        name = model.name or model.location
+        model = msgspec.structs.replace(model, location=str(folder / model.location), name=name)
+    held_out = None if data.held_out is None else str(folder / data.held_out)
+    adapter = None if loop.init_adapter is None else str(folder / loop.init_adapter)
+    return msgspec.structs.replace(
+        spec,
+        model=model,
+        data=msgspec.structs.replace(data, train=str(folder / data.train), held_out=held_out),
+        loop=msgspec.structs.replace(loop, init_adapter=adapter),
+    )
+
+
+# ── load ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
+    import torch
+
+    strategy = spec.strategy
+    desk.events.enter(Phase.DOWNLOAD)
+    base_folder = prepare_base(spec.model, cache=cache, dtype=strategy.param_dtype, seed=spec.loop.seed)
+    desk.watch.check()
+    tokenizer = load_tokenizer(base_folder)
+    if not ready(tokenizer):
+        desk.events.emit(
+            "warning", message="the base model has no chat template; a plain one is used and saved with the result"
+        )
+    data = load_data(
+        spec.data,
+        tokenizer,
+        seq_len=strategy.seq_len,
+        seed=spec.loop.seed,
+        warn=lambda **data: desk.events.emit("warning", **data),
+    )
+    desk.watch.check()
+    desk.events.enter(Phase.LOAD)
+    model = load_base(base_folder, strategy, spec.device)
+    torch.manual_seed(spec.loop.seed)
+    model = adapt(model, strategy, spec.loop)
+    checkpoint_activations(model.get_base_model() if is_adapter(strategy) else model, strategy)
+    model.train()
+    trainable_params = sum(parameter.numel() for _, parameter in trainable(model))
+    preflight.check_disk(folder, trainable_params)
+    desk.watch.check()
+    return Loaded(
+        model=model,
+        tokenizer=tokenizer,
+        data=data,
+        prompts=prompts_of(data.held_out_rows, tokenizer, spec.loop.num_samples),
+        shape=Shape(
+            micro_batch_size=strategy.micro_batch_size,
+            gradient_accumulation_steps=strategy.gradient_accumulation_steps,
+            padded=strategy.padded,
+            pad_token_id=tokenizer.pad_token_id,
+            device=spec.device,
+        ),
+        settings=settings_of(strategy, spec.device, spec.loop.max_grad_norm),
+        trainable_params=trainable_params,
+    )
+
+
+# ── train ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _loop(spec: JobSpec, folder: Path, loaded: Loaded, desk: Desk) -> TrainingLoop:
+    """The loop where it stands: at its last checkpoint, or at step 0, probed and with the base's answers taken."""
+    checkpoints = folder / CHECKPOINT_DIR
+    saved = read_progress(checkpoints)
+    loop = TrainingLoop(
+        spec,
+        loaded.model,
+        loaded.data.train,
+        loaded.data.held_out,
+        shape=loaded.shape,
+        settings=loaded.settings,
+        checkpoints=checkpoints,
+        progress=saved or Progress(initial_sums=sums_of(loaded.model)),
+        desk=desk,
+    )
+    if saved is not None:
+        for phase, seconds in saved.phase_s.items():
+            desk.events.phase_s[phase] = desk.events.phase_s.get(phase, 0.0) + seconds
+        loop.resume()
+        return loop
+    desk.events.enter(Phase.PROBE)
+    loop.probe()
+    desk.watch.check()
+    desk.events.enter(Phase.EVALUATE)
+    before = _base_answers(spec, loaded)
+    loop.progress = msgspec.structs.replace(loop.progress, answers_before=before)
+    loop.checkpoint()
+    return loop
+
+
+def _base_answers(spec: JobSpec, loaded: Loaded) -> tuple[str, ...]:
+    if not is_adapter(spec.strategy):
+        return _answers(spec, loaded)
+    with loaded.model.disable_adapter():
+        return _answers(spec, loaded)
+
+
+def _answers(spec: JobSpec, loaded: Loaded) -> tuple[str, ...]:
+    return answers(
+        loaded.model,
+        loaded.tokenizer,
+        loaded.prompts,
+        loaded.settings,
+        max_tokens=spec.loop.sample_tokens,
+        max_prompt_tokens=spec.strategy.seq_len,
+    )
+
+
+# ── evaluate, save ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _samples(spec: JobSpec, loaded: Loaded, progress: Progress, desk: Desk) -> tuple[Sample, ...]:
+    desk.events.enter(Phase.EVALUATE)
+    samples = tuple(
+        Sample(prompt=prompt.shown, reference=prompt.reference, before=before, after=after)
+        for prompt, before, after in zip(loaded.prompts, progress.answers_before, _answers(spec, loaded), strict=True)
+    )
+    for sample in samples:
+        desk.events.emit("sample", **msgspec.structs.asdict(sample))
+    return samples
+
+
+def _save(
+    spec: JobSpec, output: Path, loaded: Loaded, progress: Progress, samples: tuple[Sample, ...], desk: Desk
+) -> tuple[AdapterFile, ...]:
+    desk.events.enter(Phase.SAVE)
+    save_weights(output, loaded.model, loaded.tokenizer, spec)
+    longest = sorted(loaded.data.train, key=lambda example: example.num_tokens)[-VERIFY_ROWS:]
+    micro = collated([example.shortened(VERIFY_TOKENS) for example in longest], loaded.shape)
+    found = verify(output, loaded.model, micro, loaded.settings, spec.strategy, progress.initial_sums)
+    desk.events.emit("verified", **msgspec.structs.asdict(found))
+    save_companions(output, spec, model_card(spec, progress, samples, loaded.trainable_params, preflight.versions()))
+    return save_manifest(output)
+
+
+_MESSAGES = {
+    EndReason.COMPLETED: "trained to the end",
+    EndReason.STOPPED_EARLY: "stopped early: the held-out loss no longer fell",
+    EndReason.DEADLINE: "saved and left before the deadline",
+}
+
+
+def _outcome(
+    spec: JobSpec,
+    reason: EndReason,
+    loop: TrainingLoop,
+    loaded: Loaded,
+    samples: tuple[Sample, ...],
+    files: tuple[AdapterFile, ...],
+    desk: Desk,
+) -> Outcome:
+    progress = loop.progress
+    return Outcome(
+        run_id=spec.run_id,
+        reason=reason,
+        message=f"{_MESSAGES[reason]} ({progress.step} of {loop.total_steps} steps)",
+        phase_s=dict(desk.events.phase_s),
+        measured=measured(loop.step_s, loop.tokens, progress.peaks, desk),
+        trainable_params=loaded.trainable_params,
+        before=progress.evaluation_at(0),
+        after=progress.evaluation_at(progress.best_step),
+        samples=samples,
+        adapter=files,
+        versions=preflight.versions(),
+    )
+
+
+def measured(step_s: Sequence[float], tokens: int, peaks: dict[str, int], desk: Desk) -> Measured:
+    """What the meters say at the end, peaks of earlier starts included."""
+    return Measured(
+        tokens_per_s=tokens / sum(step_s) if step_s else None,
+        step_s=statistics.median(step_s) if step_s else None,
+        energy_kwh=desk.meters.energy_kwh(),
+        steps=len(step_s),
+        tokens=tokens,
+        **merged_peaks(peaks, desk.meters.peaks()),
+    )
+
+
+def quiet() -> None:
+    """Silence what libraries say to nobody in particular; errors still speak."""
+    import logging
+
+    import peft  # noqa: F401 - imported here so that its seconds count as environment, like those of its neighbours
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")  # true, meant, and said at every step
+    # peft 0.21 asks transformers 5.24 by the old name when it wraps a model
+    warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
