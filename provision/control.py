@@ -143,3 +143,17 @@ def interruptible() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def end_stray(
+    run_id: str,
+    provider: str,
+    *,
+    places: Places,
+    environment: Mapping[str, str] = os.environ,
+    make: MakeProvisioner | None = None,
+) -> Teardown:
+    """End what carries the tag of a run that this ledger does not know, or knows as ended."""
+    launch = Launch(run_id=run_id, owner="", folder=places.run(run_id).root, public_key="", deadline_at_s=time.time())
+    make = make or provisioners(places, environment, provider=provider)
+    return make(launch).destroy(launch)

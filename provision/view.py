@@ -75,7 +75,7 @@ def _phase_started(view: View, event: Event) -> dict[str, Any]:
 
 def _phase_ended(view: View, event: Event) -> dict[str, Any]:
     name = str(event.phase)
-    return {"phase_s": view.phase_s | {name: view.phase_s.get(name, 0.0) + float(event.data.get("duration_s", 0.0))}}
+    return {"phase_s": view.phase_s | {name: view.phase_s.get(name, 0.0) + float(event.data.get("seconds", 0.0))}}
 
 
 def _step(view: View, event: Event) -> dict[str, Any]:

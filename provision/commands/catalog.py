@@ -1,0 +1,96 @@
+"""`rentune catalog`"""
+
+from __future__ import annotations
+
+import datetime as dt
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planner.options import SIZE, USD
+
+if TYPE_CHECKING:
+    from catalogs.catalog import Catalog
+    from catalogs.hardware import Offer
+    from provision.report.tables import Table
+
+SHOWN = 40  # rows on a screen, unless more are asked for
+
+
+@click.group("catalog")
+def command() -> None:
+    """What can be rented, at which price, seen when."""
+
+
+@command.command("list")
+@click.option("--gpu", multiple=True, help="Only this GPU; may be repeated.")
+@click.option("--provider", multiple=True, help="Only this provider; may be repeated.")
+@click.option("--region", multiple=True, help='Only these regions ("us-*"); may be repeated.')
+@click.option("--spot/--on-demand", default=None, help="Only spot, or only on-demand machines (default both).")
+@click.option("--min-vram", type=SIZE, help="Memory per GPU at least.")
+@click.option("--max-price", type=USD, help="Dollars per hour at most.")
+@click.option("--top", type=int, default=SHOWN, show_default=True, help="Rows to show; 0 shows all.")
+@click.option("--json", "as_json", is_flag=True, help="Print the offers as JSON.")
+def list_offers(
+    gpu: tuple[str, ...],
+    provider: tuple[str, ...],
+    region: tuple[str, ...],
+    spot: bool | None,  # noqa: FBT001 - click hands it over by name
+    min_vram: float | None,
+    max_price: Any,
+    top: int,
+    as_json: bool,  # noqa: FBT001
+) -> int:
+    """Offers, the cheapest hour first."""
+    from catalogs.catalog import read_catalog, select
+    from provision.commands.show import console, show
+
+    catalog = read_catalog()
+    offers = select(
+        catalog,
+        gpus=gpu,
+        providers=provider,
+        regions=region,
+        spot=spot,
+        min_gpu_memory_gib=min_vram,
+        max_usd_per_hour=max_price,
+    )
+    shown = offers[:top] if top else offers
+
+    def draw_offers() -> None:
+        from provision.report.terminal import draw
+
+        console().print(draw(_table(catalog, shown, num_offers=len(offers))))
+
+    return show("catalog list", shown, draw_offers, as_json=as_json)
+
+
+def _table(catalog: Catalog, offers: tuple[Offer, ...], *, num_offers: int) -> Table:
+    from catalogs.catalog import attributions
+    from provision.report.tables import Table
+
+    today = dt.datetime.now(tz=dt.UTC).date()
+    credits = " ".join(attributions(catalog, offers))
+    return Table(
+        title=f"{len(offers)} of {num_offers} offers",
+        columns=("offer", "GPUs", "memory each", "vCPUs", "RAM", "$/h", "seen"),
+        rows=tuple(_row(catalog, offer, today) for offer in offers),
+        note=f"Prices are of the whole machine. {credits}".strip(),
+    )
+
+
+def _row(catalog: Catalog, offer: Offer, today: dt.date) -> tuple[str, ...]:
+    from catalogs.catalog import age_days, is_stale
+
+    memory_gib = catalog.gpu_memory_gib(offer)
+    age = age_days(offer, today)
+    seen = "undated" if age is None else f"{age} days ago"
+    return (
+        offer.key,
+        f"{offer.num_gpus.normalize():f} × {offer.gpu}" if offer.gpu else "none",
+        f"{memory_gib:g} GiB" if memory_gib is not None else "–",
+        f"{offer.vcpus:g}" if offer.vcpus is not None else "?",
+        f"{offer.ram_gib:g} GiB" if offer.ram_gib is not None else "?",
+        f"{offer.usd_per_hour:.4f}",
+        f"{seen}, stale" if is_stale(offer, today) else seen,
+    )

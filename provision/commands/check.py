@@ -1,0 +1,70 @@
+"""`rentune check`"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+from provision.envelope import Exit, Problem
+
+JOB_SUFFIXES = (".yaml", ".yml")
+
+
+@click.command("check")
+@click.argument("file", type=click.Path())
+@click.option("--model", type=click.Path(), help="Model folder whose tokenizer counts the tokens.")
+@click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+    """Look through a data file or a job file before paying."""
+    from provision.commands.show import show
+    from provision.errors import BadInput
+
+    path = Path(file)
+    if not path.is_file():
+        raise BadInput(f"{file} is not there.", hint="rentune check FILE, a data file or a job file")
+    data = _job(path) if path.suffix in JOB_SUFFIXES else _data(path, model)
+    broken = data.get("num_broken", 0)
+    errors = (Problem(message=f"{broken} rows can't be used: {data['broken'][0]}"),) if broken else ()
+    code = Exit.REFUSED if broken else Exit.OK
+    return show("check", data, lambda: _draw(data), as_json=as_json, errors=errors, exit_code=code)
+
+
+def _job(path: Path) -> dict[str, Any]:
+    import msgspec
+
+    from planner.jobfile import read_job
+
+    request = read_job(path.read_text(encoding="utf-8"), name=str(path))
+    return {"file": str(path), "job": msgspec.to_builtins(request)}
+
+
+def _data(path: Path, model: str | None) -> dict[str, Any]:
+    """Ask the trainer itself: what it says here is what it will say on the box."""
+    import msgspec
+
+    from provision.errors import BadInput
+
+    arguments = [sys.executable, "-m", "remote", "check", str(path.resolve()), *(["--model", model] if model else [])]
+    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    try:
+        report: dict[str, Any] = msgspec.json.decode(done.stdout)
+    except msgspec.DecodeError:
+        words = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise BadInput(f"{path} can't be used: {words[-1]}", hint="JSONL, JSON, CSV or text; see docs/trainer.md") from None
+    return report
+
+
+def _draw(data: dict[str, Any]) -> None:
+    for name, value in data.items():
+        if isinstance(value, dict) and name != "job":
+            click.echo(f"{name}:")
+            for key, amount in value.items():
+                click.echo(f"  {key:>10}  {amount}")
+        elif name == "job":
+            click.echo("The job file can be used.")
+        elif value not in ((), []):
+            click.echo(f"{name}: {value}")

@@ -1,0 +1,67 @@
+"""`rentune down`"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+if TYPE_CHECKING:
+    from provision.places import Places
+    from provision.provisioner import Teardown
+
+
+@click.command("down")
+@click.argument("run", required=False)
+@click.option("--orphans", is_flag=True, help="End every run that nobody controls, and every resource of ours in no ledger.")
+@click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
+def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+    """End a run, or everything that nobody controls.
+
+    Exit 0: nothing of it is left; 3: something still is, or nobody could see.
+    """
+    from provision.commands.show import show
+    from provision.envelope import Exit, Problem
+    from provision.errors import BadInput
+    from provision.places import read_places
+    from provision.report.tables import teardown_words
+
+    if (run is None) == (not orphans):
+        raise BadInput("Say which run, or --orphans.", hint="rentune down RUN, or rentune down --orphans")
+    places = read_places()
+    teardowns, unseen = _end_orphans(places) if run is None else ((_end_run(run, places),), {})
+    clean = all(teardown.clean for teardown in teardowns) and not unseen
+
+    def draw() -> None:
+        for teardown in teardowns:
+            click.echo(f"{teardown.run_id}: {teardown_words(teardown)}")
+        if not teardowns:
+            click.echo("Nothing of ours is left anywhere that could be seen.")
+
+    errors = tuple(Problem(message=f"{provider}: {reason}", hint="rentune doctor") for provider, reason in unseen.items())
+    code = Exit.OK if clean else Exit.STILL_BILLS
+    return show("down", teardowns, draw, as_json=as_json, errors=errors, exit_code=code)
+
+
+def _end_run(run: str, places: Places) -> Teardown:
+    import sys
+
+    from provision.control import end, find_run
+    from provision.ledger import Ledger
+    from provision.progress import LineDisplay
+
+    return end(find_run(Ledger(places.ledger), run).run_id, places=places, display=LineDisplay(sys.stderr))
+
+
+def _end_orphans(places: Places) -> tuple[tuple[Teardown, ...], dict[str, str]]:
+    from provision.commands.looking import look_for_orphans
+    from provision.control import end_stray
+    from provision.orphans import stray_run_ids
+
+    found = look_for_orphans(places)
+    ended = [_end_run(state.run_id, places) for state in found.runs]
+    known = {state.run_id for state in found.runs}
+    ended += [
+        end_stray(run_id, provider, places=places) for run_id, provider in stray_run_ids(found).items() if run_id not in known
+    ]
+    return tuple(ended), found.unseen

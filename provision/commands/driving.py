@@ -1,0 +1,57 @@
+"""A run driven in the foreground: `run` and `resume`."""
+
+from __future__ import annotations
+
+import io
+import sys
+from typing import TYPE_CHECKING
+
+from provision.control import drive, find_run
+from provision.envelope import Exit, Problem
+from provision.ledger import Ledger
+from provision.progress import LineDisplay, LiveDisplay
+from provision.providers import Confirm
+
+if TYPE_CHECKING:
+    from provision.places import Places
+    from provision.receipt import Receipt
+
+
+def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool, confirm: Confirm | None = None) -> int:
+    """Drive a run to its end, show its report, and return its exit code."""
+    from provision.commands.show import console, show
+    from provision.report.terminal import print_report
+
+    receipt = _watched(run_id, places, quiet=as_json, confirm=confirm)
+    report_file = str(places.run(run_id).report)
+    return show(
+        command,
+        receipt,
+        lambda: print_report(receipt, console(), report_file=report_file),
+        as_json=as_json,
+        errors=_problems(receipt),
+        exit_code=receipt.exit_code,
+    )
+
+
+def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | None) -> Receipt:
+    from planner.plan import read_plan
+    from provision.commands.show import console
+
+    if quiet or not sys.stdout.isatty():
+        out = io.StringIO() if quiet else sys.stdout
+        return drive(run_id, places=places, display=LineDisplay(out), confirm=confirm)
+    state = find_run(Ledger(places.ledger), run_id)
+    folder = places.run(run_id)
+    plan = read_plan(folder.plan.read_text(), name=str(folder.plan))
+    with LiveDisplay(console(), plan, opened_at_s=state.opened.at_s, deadline_at_s=state.deadline_at_s) as display:
+        return drive(run_id, places=places, display=display, confirm=confirm)
+
+
+def _problems(receipt: Receipt) -> tuple[Problem, ...]:
+    if receipt.exit_code == Exit.OK:
+        return ()
+    hint = None
+    if receipt.exit_code == Exit.STILL_BILLS:
+        hint = receipt.teardown.command if receipt.teardown and receipt.teardown.command else f"rentune down {receipt.run_id}"
+    return (Problem(message=receipt.message or "The run ended without a result.", hint=hint),)

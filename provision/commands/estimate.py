@@ -1,0 +1,129 @@
+"""`rentune estimate`"""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planner.options import WORDS
+from provision.envelope import Exit
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+# Contract keys that can be said on the command line; a case with others goes into a file (--from).
+CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type], ...] = (
+    ("model", str),
+    ("task", str),
+    ("method", str),
+    ("rank", int),
+    ("alpha", float),
+    ("dropout", float),
+    ("target_modules", WORDS),
+    ("quant", str),
+    ("double_quant", bool),
+    ("kbit_upcast", str),
+    ("param_dtype", str),
+    ("autocast", str),
+    ("adapter_dtype", str),
+    ("optimizer", str),
+    ("micro_batch_size", int),
+    ("gradient_accumulation_steps", int),
+    ("seq_len", int),
+    ("gradient_checkpointing", str),
+    ("attention", str),
+    ("loss", str),
+    ("gpu", str),
+    ("num_gpus", int),
+    ("sharding", str),
+)
+
+
+def _case_options(function: Any) -> Any:
+    for key, kind in reversed(CASE_OPTIONS):
+        flag = f"--{key.replace('_', '-')}"
+        function = click.option(f"{flag}/--no-{flag[2:]}" if kind is bool else flag, key, type=kind, default=None)(function)
+    return function
+
+
+@click.command("estimate")
+@_case_options
+@click.option("--from", "cases", type=click.Path(), help="File of cases, one JSON object a line; - reads standard input.")
+@click.option("--json", "as_json", is_flag=True, help="Print the answer as the estimate contract has it.")
+def command(cases: str | None, as_json: bool, **case: Any) -> int:  # noqa: FBT001 - click hands it over by name
+    """Memory and time of one training configuration.
+
+    With --from: one JSON answer a line. Exit 0 when all were answered, 1 when a line is an error, 2 when it could not run.
+    """
+    from catalogs.catalog import read_catalog
+    from planner.estimate import answer, answers
+    from provision.errors import BadInput
+
+    catalog = read_catalog()
+    if cases is not None:
+        return _print_lines(answers(_lines(cases), catalog, _base(cases)))
+    said = {key: value for key, value in case.items() if value is not None}
+    if "model" not in said:
+        raise BadInput("No model was named.", hint="--model 7b, or --from cases.jsonl")
+    made = answer(said, catalog, Path.cwd())
+    if as_json:
+        click.echo(json.dumps(made))
+    elif "error" in made:
+        error = made["error"]
+        raise BadInput(error["message"], hint=error.get("hint"))
+    else:
+        _draw(made)
+    return Exit.FAILED if "error" in made else Exit.OK
+
+
+def _base(cases: str) -> Path:
+    return Path.cwd() if cases == "-" else Path(cases).resolve().parent
+
+
+def _lines(cases: str) -> list[str]:
+    from provision.errors import BadInput
+
+    if cases == "-":
+        return sys.stdin.read().splitlines()
+    try:
+        return Path(cases).read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise BadInput(f"{cases} can't be read: {error}", hint="--from takes a file with one JSON object a line") from None
+
+
+def _print_lines(made: Iterable[dict[str, Any]]) -> int:
+    failed = False
+    for one in made:
+        failed = failed or "error" in one
+        click.echo(json.dumps(one))
+    return 1 if failed else 0
+
+
+def _draw(made: dict[str, Any]) -> None:
+    from provision.commands.show import console
+    from provision.report.tables import Table
+    from provision.report.terminal import draw
+    from provision.report.words import bytes_words
+
+    vram = made["vram"]
+    rows = tuple((name, bytes_words(size)) for name, size in vram["components"].items())
+    note = ", ".join(f"{name.removesuffix('_bytes').replace('_', ' ')} {bytes_words(vram[name])}" for name in _totals(vram))
+    table = Table(
+        title=f"GPU memory at the peak ({vram.get('peak_instant', 'step')})",
+        columns=("component", "size"),
+        rows=rows,
+        total=("allocated", bytes_words(vram["allocated_peak_bytes"])),
+        note=note,
+    )
+    out = console()
+    out.print(draw(table))
+    for warning in made.get("warnings", ()):
+        out.print(f"Note: {warning}", markup=False)
+
+
+def _totals(vram: dict[str, Any]) -> list[str]:
+    return [name for name in vram if name.endswith("_peak_bytes") and name != "allocated_peak_bytes"]

@@ -1,0 +1,154 @@
+"""`rentune ls`"""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from provision.ledger import RunState
+    from provision.orphans import Orphans
+    from provision.places import Places
+    from provision.report.tables import Table
+
+SHOWN = 20
+
+
+@click.command("ls")
+@click.option("--orphans", is_flag=True, help="Only what nobody controls: from the ledger, and by tag at each provider.")
+@click.option("--all", "everything", is_flag=True, help=f"Every run, not only the newest {SHOWN}.")
+@click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
+def command(orphans: bool, everything: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+    """Runs, and what may still bill.
+
+    With --orphans: exit 3 when something is found, or a provider could not be asked.
+    """
+    from provision.places import read_places
+
+    places = read_places()
+    return _show_orphans(places, as_json=as_json) if orphans else _show_runs(places, everything, as_json=as_json)
+
+
+def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
+    from provision.commands.show import show
+    from provision.ledger import Ledger
+
+    runs = list(Ledger(places.ledger).runs().values())
+    rows = [describe(state, places, now_s=time.time()) for state in (runs if everything else runs[-SHOWN:])]
+    return show("ls", rows, lambda: _draw(rows, title=f"{len(rows)} of {len(runs)} runs"), as_json=as_json)
+
+
+def _show_orphans(places: Places, *, as_json: bool) -> int:
+    from provision.commands.looking import look_for_orphans
+    from provision.commands.show import show
+    from provision.envelope import Exit, Problem
+
+    found = look_for_orphans(places)
+    rows = [describe(state, places, now_s=time.time()) for state in found.runs]
+    data = {"runs": rows, "strays": [{"provider": provider, "resource": resource} for provider, resource in found.strays]}
+    errors = tuple(
+        Problem(message=f"{provider} could not be asked: {reason}", hint="rentune doctor")
+        for provider, reason in found.unseen.items()
+    )
+    code = Exit.OK if found.nothing else Exit.STILL_BILLS
+    return show("ls", data, lambda: _draw_orphans(found, rows), as_json=as_json, errors=errors, exit_code=code)
+
+
+def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]:
+    """One run as a row: what it is, where it stands, what it has cost at most."""
+    billed = state.billed
+    return {
+        "run_id": state.run_id,
+        "model": state.opened.model,
+        "provider": state.opened.provider,
+        "status": status(state),
+        "phase": _phase(state, places),
+        "age_s": now_s - state.opened.at_s,
+        "usd": str(billed.metered_usd if billed and state.ended else _usd_so_far(state, now_s)),
+        "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
+        "tags": state.opened.tags,
+    }
+
+
+def status(state: RunState) -> str:
+    """One word or two for where a run stands."""
+    from provision.controller import is_alive
+
+    if state.ended:
+        if state.billed is None:
+            return "ended, books open"
+        return {0: "trained", 1: "failed", 130: "interrupted"}.get(state.billed.exit_code, "ended")
+    if is_alive(state.controlled):
+        return "running"
+    if state.opened.keep_box_on_failure and state.billed is not None:
+        return "kept"
+    return "orphan"
+
+
+def _phase(state: RunState, places: Places) -> str | None:
+    """The trainer's phase where it is further than the controller's."""
+    from provision.view import fold, read_events
+
+    seen = fold(read_events(places.run(state.run_id).events)).phase
+    in_trainer = state.phase in ("download", "environment", "boot") and seen is not None
+    return seen if in_trainer else state.phase
+
+
+def _usd_so_far(state: RunState, now_s: float) -> Decimal:
+    seconds = sum((rental.ended_at_s or now_s) - rental.started_at_s for rental in state.rentals)
+    return (Decimal(str(seconds)) * state.opened.usd_per_hour / 3600).quantize(Decimal("0.0001"))
+
+
+def _draw(rows: list[dict[str, Any]], *, title: str) -> None:
+    from provision.commands.show import console
+    from provision.report.terminal import draw
+
+    console().print(draw(_table(rows, title)))
+
+
+def _table(rows: list[dict[str, Any]], title: str) -> Table:
+    from provision.report.tables import Table
+    from provision.report.words import NOTHING, seconds_words
+
+    def deadline(row: dict[str, Any]) -> str:
+        left_s = row["deadline_in_s"]
+        if left_s is None:
+            return NOTHING
+        return f"in {seconds_words(left_s)}" if left_s > 0 else f"{seconds_words(-left_s)} ago"
+
+    return Table(
+        title=title,
+        columns=("run", "model", "provider", "status", "phase", "age", "$ so far", "deadline"),
+        rows=tuple(
+            (
+                row["run_id"],
+                _last_part(row["model"]),
+                row["provider"],
+                row["status"],
+                row["phase"] or NOTHING,
+                seconds_words(row["age_s"]),
+                row["usd"],
+                deadline(row),
+            )
+            for row in rows
+        ),
+    )
+
+
+def _last_part(model: str) -> str:
+    return model.rstrip("/").rpartition("/")[2]
+
+
+def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
+    if found.nothing:
+        click.echo("No orphans.")
+        return
+    if rows:
+        _draw(rows, title="Runs that nobody controls")
+    for provider, resource in found.strays:
+        click.echo(f"{provider}: {resource.kind} {resource.id} of run {resource.run_id or 'unknown'}, in no ledger")
+    if rows or found.strays:
+        click.echo("End them: rentune down --orphans. Go on with one: rentune resume RUN.")

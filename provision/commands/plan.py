@@ -1,0 +1,45 @@
+"""`rentune plan`"""
+
+from __future__ import annotations
+
+import shutil
+import sys
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from planner.options import request_options, view_options
+
+if TYPE_CHECKING:
+    from planner.plan import SearchResult
+
+
+@click.command("plan")
+@request_options
+@view_options
+def command(**options: Any) -> int:
+    """Rank the ways to do a job by what the whole job costs.
+
+    JOB is a job file or a saved plan; options overrule what it says. Nothing is rented.
+    """
+    from planner.cli import run_plan
+    from provision.commands.asking import own_offers, search_edges
+    from provision.providers import HOST, LOCAL
+
+    providers = options["provider"]
+    host = options["host"] if not providers or HOST in providers else None
+    return run_plan(
+        options,
+        offers=own_offers(local=LOCAL in providers or options["job"] is not None, user_at_host=host),
+        write=click.echo,
+        width=shutil.get_terminal_size((120, 24)).columns,
+        colour=sys.stdout.isatty(),
+        enclose=_enclose,
+        **search_edges(),
+    )
+
+
+def _enclose(result: SearchResult) -> str:
+    from provision.envelope import Exit, enclose, render_json
+
+    return render_json(enclose("plan", result, exit_code=Exit.OK if result.plans else Exit.REFUSED))

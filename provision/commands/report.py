@@ -1,0 +1,115 @@
+"""`rentune report`"""
+
+from __future__ import annotations
+
+import re
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from provision.ledger import RunState
+    from provision.places import Places
+
+PERIOD = re.compile(r"(\d+)([hdw])")
+SECONDS_BY_UNIT = {"h": 3600, "d": 86_400, "w": 604_800}
+GROUPS = ("tag", "provider", "model")
+
+
+@click.command("report")
+@click.argument("run", required=False)
+@click.option("--html", type=click.Path(), help="Write the report as one HTML file.")
+@click.option("--since", help="Add up the runs of this period: 12h, 30d, 4w.")
+@click.option("--by", type=click.Choice(GROUPS), default="provider", show_default=True, help="What to add up by.")
+@click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
+def command(run: str | None, html: str | None, since: str | None, by: str, as_json: bool) -> int:  # noqa: FBT001
+    """Planned against metered: one run, or many added up."""
+    from provision.errors import BadInput
+    from provision.places import read_places
+
+    if (run is None) == (since is None):
+        raise BadInput("Say which run, or a period.", hint="rentune report RUN, or rentune report --since 30d --by tag")
+    places = read_places()
+    if run is not None:
+        return _report_run(run, places, html, as_json=as_json)
+    return _report_period(read_period(str(since)), by, places, as_json=as_json)
+
+
+def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) -> int:
+    from provision.books import read_receipt, write_page
+    from provision.commands.show import console, show
+    from provision.control import find_run
+    from provision.errors import Refused
+    from provision.ledger import Ledger
+    from provision.report.terminal import print_report
+
+    run_id = find_run(Ledger(places.ledger), run).run_id
+    folder = places.run(run_id)
+    receipt = read_receipt(folder)
+    if receipt is None:
+        raise Refused(f"Run {run_id} has no receipt yet.", hint=f"rentune resume {run_id}, or rentune down {run_id}")
+    if html is not None:
+        write_page(folder, Path(html))
+    page = html or str(folder.report)
+    return show("report", receipt, lambda: print_report(receipt, console(), report_file=page), as_json=as_json)
+
+
+def _report_period(seconds: int, by: str, places: Places, *, as_json: bool) -> int:
+    from provision.commands.show import console, show
+    from provision.ledger import Ledger
+    from provision.report.tables import Table
+    from provision.report.terminal import draw
+    from provision.report.words import usd_words
+
+    since_s = time.time() - seconds
+    states = [state for state in Ledger(places.ledger).runs().values() if state.opened.at_s >= since_s and state.billed]
+    sums = add_up(states, by)
+
+    def show_sums() -> None:
+        rows = tuple(
+            (row["name"], str(row["runs"]), str(row["trained"]), usd_words(row["planned_usd"]), usd_words(row["metered_usd"]))
+            for row in sums
+        )
+        total = sum((row["metered_usd"] for row in sums), Decimal(0))
+        columns = (by, "runs", "trained", "planned", "metered")
+        planned = sum((row["planned_usd"] for row in sums), Decimal(0))
+        totals = ("total", str(len(states)), "", usd_words(planned), usd_words(total))
+        console().print(draw(Table(title="Spent", columns=columns, rows=rows, total=None if by == "tag" else totals)))
+
+    return show("report", sums, show_sums, as_json=as_json)
+
+
+def read_period(text: str) -> int:
+    """Seconds in 12h, 30d, 4w. Raises BadInput."""
+    from provision.errors import BadInput
+
+    found = PERIOD.fullmatch(text.strip())
+    if found is None:
+        raise BadInput(f"{text!r} is not a period.", hint="--since 12h, --since 30d, --since 4w")
+    return int(found[1]) * SECONDS_BY_UNIT[found[2]]
+
+
+def add_up(states: list[RunState], by: str) -> list[dict[str, Any]]:
+    """Dollars and counts by name, the dearest first. A run with two tags counts under each of them."""
+    names: dict[str, Callable[[RunState], list[str]]] = {
+        "provider": lambda state: [state.opened.provider],
+        "model": lambda state: [state.opened.model],
+        "tag": lambda state: [f"{key}={value}" for key, value in state.opened.tags.items()] or ["no tag"],
+    }
+    sums: dict[str, dict[str, Any]] = {}
+    for state in states:
+        if state.billed is None:
+            continue
+        for name in names[by](state):
+            row = sums.setdefault(
+                name, {"name": name, "runs": 0, "trained": 0, "planned_usd": Decimal(0), "metered_usd": Decimal(0)}
+            )
+            row["runs"] += 1
+            row["trained"] += int(state.billed.trained)
+            row["planned_usd"] += state.billed.planned_usd
+            row["metered_usd"] += state.billed.metered_usd
+    return sorted(sums.values(), key=lambda row: row["metered_usd"], reverse=True)

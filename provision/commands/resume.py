@@ -1,0 +1,27 @@
+"""`rentune resume`"""
+
+from __future__ import annotations
+
+import click
+
+
+@click.command("resume")
+@click.argument("run")
+@click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
+def command(run: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+    """Take control of a run again, wherever it stands.
+
+    A trainer that runs is followed, one that ended is brought home, one that was killed goes on from its checkpoint. When
+    the box is gone the books are closed with what is here.
+    """
+    from provision.commands.driving import drive_and_report
+    from provision.control import find_run
+    from provision.errors import Refused
+    from provision.ledger import Ledger
+    from provision.places import read_places
+
+    places = read_places()
+    state = find_run(Ledger(places.ledger), run)
+    if state.ended and state.billed:
+        raise Refused(f"Run {state.run_id} is over.", hint=f"rentune report {state.run_id}")
+    return drive_and_report(state.run_id, places, command="resume", as_json=as_json)

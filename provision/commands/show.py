@@ -1,0 +1,44 @@
+"""Printing: rich on a terminal, the envelope with --json. Imported late by every command."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from provision.envelope import Exit, Problem, enclose, render_json
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
+
+
+def console() -> Console:
+    """The terminal, or plain text 120 columns wide where there is none."""
+    from rich.console import Console
+
+    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
+
+
+def show(
+    command: str,
+    data: object,
+    draw: Callable[[], Any],
+    *,
+    as_json: bool,
+    errors: tuple[Problem, ...] = (),
+    exit_code: int = Exit.OK,
+) -> int:
+    """Print `data` in the envelope, or have it drawn; problems go to stderr when it is drawn. Returns the exit code."""
+    if as_json:
+        click.echo(render_json(enclose(command, data, errors=errors, exit_code=exit_code)))
+        return int(exit_code)
+    draw()
+    for problem in errors:
+        click.echo(f"Error: {problem.message}", err=True)
+        if problem.hint:
+            click.echo(f"Hint: {problem.hint}", err=True)
+    return int(exit_code)
