@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
-from dataclasses import dataclass
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
 from pathlib import Path
+
+import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer, Source, StoragePrice
 from catalogs.names import GpuMatch, GpuNames, GpuWord, index_names, key_of
@@ -38,8 +39,7 @@ DATA = Path(__file__).parent / "data"
 STALE_AFTER_DAYS = 90
 
 
-@dataclass(frozen=True, kw_only=True)
-class Catalog:
+class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     """All tables, each by its key. Every name in one table that points into another is there."""
 
     gpus: dict[str, Gpu]

@@ -97,16 +97,19 @@ def offers_of(row: Row, instance: dict[str, object]) -> Iterator[Offer]:
     on_demand, spot = row.maybe("on_demand_usd_per_hour", price), row.maybe("spot_usd_per_hour", price)
     if on_demand is None and spot is None:
         raise row.error("on_demand_usd_per_hour", "is empty, and so is spot_usd_per_hour; a row states one of them at least")
-    shared = instance | {
-        "region": row.get("region", str),
-        "observed_on": row.maybe("observed_on", day),
-        "source": row.get("source", str),
-        "confidence": row.get("confidence", _confidence),
-    }
-    if on_demand is not None:
-        yield Offer(purchase="on_demand", usd_per_hour=on_demand, **shared)  # type: ignore[arg-type]  # instance_of parsed them
-    if spot is not None:
-        yield Offer(purchase="spot", usd_per_hour=spot, **shared)  # type: ignore[arg-type]
+    region, observed_on = row.get("region", str), row.maybe("observed_on", day)
+    source, confidence = row.get("source", str), row.get("confidence", _confidence)
+    for purchase, usd_per_hour in (("on_demand", on_demand), ("spot", spot)):
+        if usd_per_hour is not None:
+            yield Offer(
+                region=region,
+                purchase=purchase,  # type: ignore[arg-type]  # one of two words
+                usd_per_hour=usd_per_hour,
+                observed_on=observed_on,
+                source=source,
+                confidence=confidence,
+                **instance,  # type: ignore[arg-type]  # parsed by instance_of
+            )
 
 
 def billing_of(row: Row) -> Billing:

@@ -1,0 +1,256 @@
+"""What must hold for every row that is shipped. A new snapshot that breaks one of these is not a snapshot to ship."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections import Counter
+from decimal import Decimal
+
+import pytest
+
+from catalogs.catalog import DATA, Catalog, read_catalog
+from catalogs.hardware import Gpu, Offer
+from catalogs.names import key_of
+
+MAY_BE_PASSED_ON = {"Apache-2.0", "MIT", "CC-BY-4.0"}
+SNAPSHOT = dt.date(2026, 11, 25)
+
+
+@pytest.fixture(scope="module")
+def catalog() -> Catalog:
+    return read_catalog()
+
+
+def spread(offer: Offer) -> tuple[str, str, str]:
+    return offer.provider, offer.region, offer.instance_type
+
+
+def test_there_is_enough_to_choose_from(catalog: Catalog) -> None:
+    """Offers of many providers, GPUs of three vendors, storage prices beside them."""
+    with_gpu = [offer for offer in catalog.offers if offer.gpu]
+    assert len(with_gpu) >= 1_500
+    assert len({offer.provider for offer in with_gpu}) >= 20
+    assert len(catalog.gpus) >= 45
+    assert {gpu.vendor for gpu in catalog.gpus.values()} == {"nvidia", "amd", "intel"}
+    assert len(catalog.storage) >= 30
+
+
+def test_every_price_is_dollars_per_hour_above_zero_and_below_absurdity(catalog: Catalog) -> None:
+    """A source's zero means "not for sale"; the dearest GPU of 2026 (a GB200 at Azure in São Paulo) is 54 dollars an hour."""
+    for offer in catalog.offers:
+        assert offer.usd_per_hour > 0, offer.key
+        assert offer.usd_per_hour / max(offer.num_gpus, Decimal(1)) < 60, offer.key
+
+
+def test_no_offer_is_listed_twice(catalog: Catalog) -> None:
+    assert [key for key, times in Counter(offer.key for offer in catalog.offers).items() if times > 1] == []
+
+
+def test_a_box_has_a_gpu_and_a_count_or_neither(catalog: Catalog) -> None:
+    for offer in catalog.offers:
+        assert (offer.gpu is None) == (offer.num_gpus == 0), offer.key
+        assert offer.gpu is None or offer.gpu in catalog.gpus, offer.key
+
+
+def test_sizes_of_boxes_are_possible(catalog: Catalog) -> None:
+    """More memory than nothing, fewer vCPUs than a rack; unknown is None, not zero."""
+    for offer in catalog.offers:
+        assert offer.vcpus is None or 1 <= offer.vcpus <= 512, offer.key
+        assert offer.ram_gib is None or 1 <= offer.ram_gib <= 8192, offer.key
+        assert offer.local_disk_gib is None or offer.local_disk_gib > 0, offer.key
+        assert offer.num_gpus <= 16, offer.key
+
+
+def test_the_clouds_that_can_be_rented_from_say_how_large_their_boxes_are(catalog: Catalog) -> None:
+    for offer in catalog.offers:
+        if offer.provider in ("aws", "azure", "gcp"):
+            assert offer.vcpus is not None, offer.key
+            assert offer.ram_gib is not None, offer.key
+
+
+def test_spot_is_not_dearer_than_on_demand(catalog: Catalog) -> None:
+    """Five percent is granted to markets where both float."""
+    on_demand = {spread(offer): offer for offer in catalog.offers if offer.purchase == "on_demand"}
+    for offer in catalog.offers:
+        if offer.purchase == "spot" and (listed := on_demand.get(spread(offer))):
+            assert offer.usd_per_hour <= listed.usd_per_hour * Decimal("1.05"), offer.key
+
+
+def test_the_price_of_one_machine_differs_little_between_regions(catalog: Catalog) -> None:
+    """A misplaced decimal point shows as a factor of ten."""
+    cheapest: dict[tuple[str, str], Decimal] = {}
+    dearest: dict[tuple[str, str], Decimal] = {}
+    for offer in catalog.offers:
+        if offer.purchase == "on_demand":
+            key = offer.provider, offer.instance_type
+            cheapest[key] = min(offer.usd_per_hour, cheapest.get(key, offer.usd_per_hour))
+            dearest[key] = max(offer.usd_per_hour, dearest.get(key, offer.usd_per_hour))
+    for key, low in cheapest.items():
+        assert dearest[key] <= 3 * low, key
+
+
+def test_no_date_lies_in_the_future(catalog: Catalog) -> None:
+    """Measured against the day of the snapshot, so that the test never rots."""
+    dates = [gpu.as_of for gpu in catalog.gpus.values()]
+    dates += [offer.observed_on for offer in catalog.offers if offer.observed_on]
+    dates += [price.as_of for price in catalog.storage if price.as_of]
+    dates += [rule.as_of for rule in catalog.billing.values() if rule.as_of]
+    dates += [source.as_of for source in catalog.sources.values()]
+    assert max(dates) <= SNAPSHOT
+
+
+def test_every_offer_is_dated_and_comes_from_a_source_that_lets_it_be_passed_on(catalog: Catalog) -> None:
+    for offer in catalog.offers:
+        source = catalog.sources[offer.source]
+        assert offer.observed_on is not None, offer.key
+        assert source.kind == "data", offer.key
+        assert source.licence in MAY_BE_PASSED_ON, offer.key
+
+
+def test_every_source_names_its_licence_or_is_cited_for_single_facts(catalog: Catalog) -> None:
+    for source in catalog.sources.values():
+        if source.kind == "data":
+            assert source.licence in MAY_BE_PASSED_ON, source.code
+        assert source.url or source.kind == "assumption", source.code
+
+
+def test_cc_by_sources_carry_the_credit_that_is_to_be_shown(catalog: Catalog) -> None:
+    for source in catalog.sources.values():
+        if source.licence == "CC-BY-4.0":
+            assert source.attribution is not None
+            assert "CC BY 4.0" in source.attribution
+
+
+def test_every_data_source_is_credited_in_the_attribution_file(catalog: Catalog) -> None:
+    credits = (DATA / "ATTRIBUTION.md").read_text(encoding="utf-8")
+    for source in catalog.sources.values():
+        assert source.kind != "data" or str(source.url) in credits, source.code
+        assert source.attribution is None or source.attribution in credits, source.code
+
+
+def test_no_source_is_listed_that_nothing_cites(catalog: Catalog) -> None:
+    cited = {code for gpu in catalog.gpus.values() for code in gpu.source.split(";")}
+    cited |= {code for rule in catalog.billing.values() for code in rule.source.split(";")}
+    cited |= {offer.source for offer in catalog.offers} | {price.source for price in catalog.storage}
+    instances = (DATA / "instances.csv").read_text(encoding="utf-8").splitlines()[1:]
+    cited |= {line.rsplit(",", 1)[1] for line in instances}
+    assert cited == set(catalog.sources)
+
+
+def test_every_provider_has_a_billing_rule_and_so_have_machines_that_cost_nothing(catalog: Catalog) -> None:
+    assert {offer.provider for offer in catalog.offers} <= set(catalog.billing)
+    for name in ("local", "host"):
+        free = catalog.billing[name]
+        assert (free.disk_usd_per_gib_month, free.egress_usd_per_gb) == (Decimal(0), Decimal(0))
+
+
+def test_billing_rules_are_at_most_a_started_hour(catalog: Catalog) -> None:
+    for rule in catalog.billing.values():
+        assert 1 <= rule.increment_s <= 3600, rule.provider
+        assert 0 <= rule.minimum_s <= 3600, rule.provider
+
+
+def test_egress_tiers_grow_cheaper_with_volume(catalog: Catalog) -> None:
+    """After what is free, and each place by itself."""
+    tiers: dict[tuple[str, str], list[tuple[int, Decimal]]] = {}
+    for price in catalog.storage:
+        if price.kind == "egress" and price.usd:
+            tiers.setdefault((price.provider, price.region), []).append((price.above_gb, price.usd))
+    for place, steps in tiers.items():
+        prices = [usd for _, usd in sorted(steps)]
+        assert prices == sorted(prices, reverse=True), place
+
+
+def gpus(catalog: Catalog) -> list[Gpu]:
+    return list(catalog.gpus.values())
+
+
+def test_the_driver_never_reports_more_than_was_sold(catalog: Catalog) -> None:
+    for gpu in gpus(catalog):
+        assert gpu.driver_memory_mib is None or 0.85 <= gpu.driver_memory_mib / 1024 / gpu.memory_gib <= 1.01, gpu.name
+
+
+def test_no_matmul_beats_the_datasheet(catalog: Catalog) -> None:
+    """The achievable rate is below the dense 16-bit peak, or below fp32 on cards without one."""
+    for gpu in gpus(catalog):
+        peak = gpu.bf16_tflops or gpu.fp16_tflops or gpu.fp32_tflops
+        assert peak is not None, gpu.name
+        assert 0.3 * peak <= gpu.achievable_tflops <= peak, gpu.name
+
+
+def test_bf16_starts_with_compute_capability_8(catalog: Catalog) -> None:
+    for gpu in gpus(catalog):
+        if gpu.vendor == "nvidia":
+            assert gpu.compute_capability is not None, gpu.name
+            assert gpu.bf16 == (gpu.compute_capability >= (8, 0)) == (gpu.bf16_tflops is not None), gpu.name
+            assert gpu.flash_attention != "yes" or gpu.bf16, gpu.name
+
+
+def test_measured_rates_name_the_measurement(catalog: Catalog) -> None:
+    for gpu in gpus(catalog):
+        measured = {"mamf", "t4-microbenchmarks"} & set(gpu.source.split(";"))
+        assert (gpu.achievable_basis == "measured") == bool(measured), gpu.name
+
+
+def test_no_name_or_alias_means_two_cards(catalog: Catalog) -> None:
+    """Nor is it one of the words that are known to be ambiguous."""
+    keys = Counter(key for gpu in gpus(catalog) for key in {key_of(name) for name in (gpu.name, *gpu.aliases)})
+    assert [key for key, times in keys.items() if times > 1] == []
+    assert keys.keys() & catalog.gpu_words.keys() == set()
+
+
+def test_an_ambiguous_word_takes_the_card_with_the_least_memory(catalog: Catalog) -> None:
+    """So that a plan for "A100" also runs on the other A100."""
+    for word in catalog.gpu_words.values():
+        taken = catalog.gpus[word.taken]
+        assert word.also, word.word
+        assert all(taken.memory_gib <= catalog.gpus[other].memory_gib for other in word.also), word.word
+
+
+# Total memory as nvidia-smi prints it on these cards.
+@pytest.mark.parametrize(
+    ("name", "driver_memory_mib"),
+    [
+        ("T4", 15_360),
+        ("A10G", 23_028),
+        ("L4", 23_034),
+        ("RTX 3090", 24_576),
+        ("RTX 4090", 24_564),
+        ("L40S", 46_068),
+        ("RTX A6000", 49_140),
+        ("A100-SXM4-80GB", 81_920),
+        ("H100 SXM5", 81_559),
+        ("H200 SXM", 143_771),
+    ],
+)
+def test_well_known_cards_report_what_they_report(catalog: Catalog, name: str, driver_memory_mib: int) -> None:
+    assert catalog.gpus[name].driver_memory_mib == driver_memory_mib
+
+
+# As the AWS Price List has them.
+@pytest.mark.parametrize(
+    ("key", "usd_per_hour"),
+    [
+        ("aws/us-east-1/g5.xlarge/on_demand", "1.006"),
+        ("aws/us-east-1/p5.48xlarge/on_demand", "55.04"),
+        ("aws/us-east-1/p4d.24xlarge/on_demand", "21.957642"),
+    ],
+)
+def test_list_prices_that_aggregators_get_wrong(catalog: Catalog, key: str, usd_per_hour: str) -> None:
+    """Third-party tables still show p5 at 98.32 and p4d at 32.77."""
+    assert {offer.key: offer.usd_per_hour for offer in catalog.offers}[key] == Decimal(usd_per_hour)
+
+
+def test_google_boxes_cost_more_than_their_gpus_alone(catalog: Catalog) -> None:
+    """An A2, A3 or G2 row without the accelerator would cost a tenth."""
+    floor_usd_per_hour = {"L4": Decimal("0.4"), "A100-SXM4-40GB": Decimal("2.5"), "A100-SXM4-80GB": Decimal("3.5")}
+    for offer in catalog.offers:
+        if offer.provider == "gcp" and offer.purchase == "on_demand" and offer.gpu in floor_usd_per_hour:
+            assert offer.usd_per_hour >= floor_usd_per_hour[offer.gpu] * offer.num_gpus, offer.key
+
+
+def test_arm_hosts_are_marked(catalog: Catalog) -> None:
+    """Grace and Graviton boxes need other wheels than the rest."""
+    for offer in catalog.offers:
+        grace = offer.gpu in ("GH200", "GB200", "GB300", "T4G")
+        assert (offer.cpu_architecture == "arm64") == grace, offer.key
