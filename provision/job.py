@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import shlex
+import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
+from provision import detached
+from provision.detached import TaskState as JobState
+from provision.errors import TransferFailed
 from provision.provisioner import Box
-from remote.contract import Event, JobSpec, Outcome
+from provision.ship import cache_folder, job_folder, package_folder
+from remote.contract import EVENTS_FILE, JOB_FILE, OUTCOME_FILE, Event, JobSpec, Outcome, decode, encode
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
+__all__ = ["JobState", "events", "job_folder", "outcome", "start", "state", "stop"]
 
-class JobState(msgspec.Struct, frozen=True, kw_only=True):
-    """Where the job stands. `rc` is set exactly when it ended; killed = gone without leaving an rc (reboot, OOM killer)."""
-
-    state: Literal["never_started", "running", "ended", "killed", "unknown"]
-    rc: int | None = None
-
-
-def job_folder(box: Box) -> str:
-    """The folder on the box that holds job.json and everything beside it."""
-    return f"{box.folder}/job"
+LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
+LOOK_S = 0.1
 
 
 def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
@@ -32,24 +31,60 @@ def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
 
     A job that was killed is started again; the trainer goes on from its last checkpoint.
     """
-    raise NotImplementedError
+    folder = job_folder(box)
+    place = shlex.quote(f"{folder}/{JOB_FILE}")
+    written = shell.run(f"mkdir -p {shlex.quote(folder)} && cat > {place}.new && mv {place}.new {place}", stdin=encode(spec))
+    if written.rc != 0:
+        raise TransferFailed(f"The job file can't be written on {box.host}: {written.err.strip()}")
+    environment = {
+        "PYTHONPATH": package_folder(box),
+        "PYTHONUNBUFFERED": "1",
+        "RENTUNE_BOX": box.run_id,
+        "RENTUNE_MODEL_CACHE": f"{cache_folder(box)}/models",
+    }
+    detached.start(shell, folder, f"exec {shlex.quote(python)} -m remote {JOB_FILE}", environment)
 
 
 def state(shell: Shell, box: Box) -> JobState:
     """Ask the box. An unreachable box is `unknown`, never an exception."""
-    raise NotImplementedError
+    return detached.state(shell, job_folder(box))
 
 
-def events(shell: Shell, box: Box, local: Path) -> Iterator[Event]:
-    """The job's events from `local`'s size on, live; ends when the job no longer runs and all are read."""
-    raise NotImplementedError
+def events(shell: Shell, box: Box, local: Path, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[Event]:
+    """The job's events from `local`'s size on, live; ends when the job no longer runs and all are read.
+
+    A line that can't be read (cut off by a kill) is passed over; it stays in the file. Raises ConnectionFailed when the
+    box stays away for longer than the shell's patience.
+    """
+
+    def alive() -> bool:
+        return state(shell, box).state in ("running", "unknown")
+
+    for line in shell.follow(f"{job_folder(box)}/{EVENTS_FILE}", local, alive=alive):
+        try:
+            event = decode(line, Event)
+        except msgspec.DecodeError:
+            continue
+        yield event
+        if event.kind == "ended":
+            _await_exit(alive, sleep)
+            return
 
 
 def outcome(shell: Shell, box: Box) -> Outcome | None:
     """The trainer's outcome.json; None while there is none."""
-    raise NotImplementedError
+    place = shlex.quote(f"{job_folder(box)}/{OUTCOME_FILE}")
+    done = shell.run(f"[ ! -e {place} ] || cat {place}")
+    return decode(done.out, Outcome) if done.out else None
 
 
 def stop(shell: Shell, box: Box, *, patience_s: float = 20.0) -> None:
     """SIGTERM to the job, SIGKILL to what is left after `patience_s`. Safe when nothing runs."""
-    raise NotImplementedError
+    detached.stop(shell, job_folder(box), patience_s=patience_s)
+
+
+def _await_exit(alive: Callable[[], bool], sleep: Callable[[float], None]) -> None:
+    for _ in range(round(LEAVING_S / LOOK_S)):
+        if not alive():
+            return
+        sleep(LOOK_S)

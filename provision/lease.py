@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import signal
+import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from types import FrameType
 
 from catalogs.hardware import Offer
-from provision.ledger import Ledger
-from provision.provisioner import Box, Launch, Provisioner
+from provision.ledger import Created, Ended, Ledger
+from provision.provisioner import Box, Launch, Provisioner, Teardown
+
+SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
@@ -28,5 +33,53 @@ def leased(
     Ctrl-C during the destroy is answered after it. With `keep_on_failure` a box whose block raised an Exception is
     left to its deadline, and no Ended is written.
     """
-    raise NotImplementedError
-    yield
+    kept = False
+    try:
+        if box is None:
+            box = provisioner.up(offer, launch)
+            ledger.append(Created(run_id=launch.run_id, at_s=clock(), box=box))
+        try:
+            yield box
+        except Exception:
+            kept = keep_on_failure
+            raise
+    finally:
+        if not kept:
+            with _shielded():
+                teardown = _destroy(provisioner, launch)
+                ledger.append(Ended(run_id=launch.run_id, at_s=clock(), teardown=teardown))
+
+
+def _destroy(provisioner: Provisioner, launch: Launch) -> Teardown:
+    """The provisioner's verdict; a fault of the program is a verdict, too: unknown."""
+    try:
+        return provisioner.destroy(launch)
+    except Exception as error:  # noqa: BLE001 (whatever it was, somebody has to be told that a box may live)
+        return Teardown(
+            run_id=launch.run_id,
+            verdict="unknown",
+            resources=(),
+            message=f"The destroy itself failed ({type(error).__name__}: {error}).",
+            command=f"rentune down {launch.run_id}",
+        )
+
+
+@contextmanager
+def _shielded() -> Iterator[None]:
+    """Signals that arrive inside are answered at the end, the way they would have been."""
+    if threading.current_thread() is not threading.main_thread():  # signals arrive in the main thread only
+        yield
+        return
+    arrived: list[int] = []
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        arrived.append(number)
+
+    previous = {number: signal.signal(number, note) for number in SHIELDED}
+    try:
+        yield
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)
+    for number in dict.fromkeys(arrived):
+        signal.raise_signal(number)

@@ -2,27 +2,80 @@
 
 from __future__ import annotations
 
+import hashlib
+import shlex
+import tempfile
 from collections.abc import Callable, Mapping
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
+from provision import detached
+from provision.errors import ProvisionError, TransferFailed
 from provision.provisioner import Box
-from remote.contract import Outcome
+from remote import contract
+from remote.contract import LOG_FILE, Outcome
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
+PACKAGE = Path(contract.__file__).parent
+REQUIREMENTS = PACKAGE / "requirements.txt"
 STACK_MARK = "rentune-stack.sha256"  # in an interpreter's prefix: hex sha256 of the requirements it was built from
+LARGE_BYTES = 32 * 1024 * 1024  # from here on a file of a folder travels by itself: in pieces, hashed
+
+# Into "$stack" from "$requirements"; one at a time per cache, and the mark is the last thing written.
+BUILD = """\
+set -e
+mkdir -p "$(dirname "$stack")"
+exec 9> "$stack.lock"
+flock 9
+[ "$(cat "$stack/$mark" 2>/dev/null)" != "$hash" ] || exit 0
+rm -rf "$stack"
+PATH="$HOME/.local/bin:$PATH"
+if command -v uv > /dev/null; then
+  uv venv --quiet --python '>=3.11' "$stack"
+  uv pip install --python "$stack/bin/python" --compile-bytecode -r "$requirements"
+else
+  python3 -m venv "$stack"
+  "$stack/bin/python" -m pip install --disable-pip-version-check --no-input -r "$requirements"
+fi
+printf %s "$hash" > "$stack/$mark"
+"""
+
+
+def job_folder(box: Box) -> str:
+    """The folder on the box that holds job.json and everything beside it."""
+    return f"{box.folder}/job"
+
+
+def package_folder(box: Box) -> str:
+    """The folder on the box from which `python -m remote` is imported."""
+    return f"{box.folder}/package"
+
+
+def cache_folder(box: Box) -> str:
+    """The folder on the box for what is dear to make again."""
+    return box.cache or f"{box.folder}/cache"
 
 
 def stack_hash() -> str:
     """Hex sha256 of remote/requirements.txt: the name of the environment that the box must have."""
-    raise NotImplementedError
+    return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
 
 
 def ship_package(shell: Shell, box: Box) -> str:
     """Send `remote/` as one archive, unpack it below the box's folder, and return its sha256. Raises TransferFailed."""
-    raise NotImplementedError
+    from provision.ssh.trees import write_tar
+
+    folder = shlex.quote(package_folder(box))
+    with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
+        write_tar(archive, PACKAGE, ("__pycache__", "*.pyc"), prefix=PACKAGE.name)
+        archive.flush()
+        sha256 = shell.put(Path(archive.name), f"{package_folder(box)}.tar")
+    done = shell.run(f"rm -rf {folder} && mkdir {folder} && tar -xf {folder}.tar -C {folder} && rm {folder}.tar")
+    if done.rc != 0:
+        raise TransferFailed(f"{box.host} could not unpack the trainer: {done.err.strip()}")
+    return sha256
 
 
 def ensure_environment(
@@ -31,18 +84,87 @@ def ensure_environment(
     """Path of an interpreter on the box whose stack has the lock's hash: `python`, box.python, a cached one, or built now.
 
     `progress` gets the build's lines. A build survives a lost connection and is never done twice at once.
+    Raises ProvisionError with the build's last words.
     """
-    raise NotImplementedError
+    stack = f"{cache_folder(box)}/stacks/{stack_hash()[:16]}"
+    candidates = [each for each in (python, box.python, f"{stack}/bin/python") if each]
+    for candidate in candidates:
+        if _has_stack(shell, candidate):
+            return candidate
+    _build_stack(shell, box, stack, progress or (lambda _: None))
+    return f"{stack}/bin/python"
 
 
 def ship_inputs(shell: Shell, box: Box, files: Mapping[Path, str]) -> None:
     """Bring files and folders to their place on the box (relative: below the job folder); linked where files are shared."""
-    raise NotImplementedError
+    for local, place in files.items():
+        remote = str(PurePosixPath(job_folder(box)) / place)
+        if box.shares_files:
+            _link(shell, local, remote)
+        elif local.is_dir():
+            _ship_folder(shell, local, remote)
+        else:
+            shell.put(local, remote)
 
 
-def fetch_adapter(shell: Shell, box: Box, outcome: Outcome, folder: Path) -> None:
+def fetch_adapter(shell: Shell, box: Box, outcome: Outcome, folder: Path, *, output: str = "output") -> None:
     """Bring the adapter home into `folder`; each file must have its sha256. Files that are there and right are not sent again.
 
     The adapter's files lie in `<job folder>/<output>/adapter` on the box. Raises TransferFailed.
     """
-    raise NotImplementedError
+    remote = PurePosixPath(job_folder(box)) / output / "adapter"
+    for file in outcome.adapter:
+        local = folder / file.path
+        if not local.resolve().is_relative_to(folder.resolve()):
+            raise TransferFailed(f"The box names an adapter file outside its folder: {file.path!r}.")
+        if not (local.exists() and _sha256(local) == file.sha256):
+            shell.get(str(remote / file.path), local, sha256=file.sha256)
+
+
+def _has_stack(shell: Shell, python: str) -> bool:
+    quoted = shlex.quote(python)
+    prefix = f'"$({quoted} -c "import sys; print(sys.prefix)")"'
+    return shell.run(f"[ -x {quoted} ] && cat {prefix}/{STACK_MARK}").out.strip() == stack_hash()
+
+
+def _build_stack(shell: Shell, box: Box, stack: str, progress: Callable[[str], None]) -> None:
+    folder = f"{box.folder}/environment"
+    shell.put(REQUIREMENTS, f"{folder}/requirements.txt")
+    settings = {
+        "stack": stack,
+        "hash": stack_hash(),
+        "mark": STACK_MARK,
+        "requirements": f"{folder}/requirements.txt",
+        "RENTUNE_BOX": box.run_id,
+    }
+    detached.start(shell, folder, BUILD, settings)
+    last = ""
+    with tempfile.TemporaryDirectory() as mirror:
+        for line in shell.follow(
+            f"{folder}/{LOG_FILE}",
+            Path(mirror) / LOG_FILE,
+            alive=lambda: detached.state(shell, folder).state in ("running", "unknown"),
+        ):
+            last = line.decode(errors="replace")
+            progress(last)
+    if (ended := detached.state(shell, folder)).rc != 0:
+        raise ProvisionError(f"The environment could not be built on {box.host} ({ended.state}): {last}")
+
+
+def _link(shell: Shell, local: Path, remote: str) -> None:
+    target, place = shlex.quote(str(local.resolve())), shlex.quote(remote)
+    done = shell.run(f"mkdir -p {shlex.quote(str(PurePosixPath(remote).parent))} && ln -sfn {target} {place}")
+    if done.rc != 0:
+        raise TransferFailed(f"{local} could not be linked into the box: {done.err.strip()}")
+
+
+def _ship_folder(shell: Shell, local: Path, remote: str) -> None:
+    large = [path for path in local.rglob("*") if path.is_file() and path.stat().st_size >= LARGE_BYTES]
+    shell.put_tree(local, remote, exclude=tuple(path.name for path in large))
+    for path in large:
+        shell.put(path, f"{remote}/{path.relative_to(local).as_posix()}")
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()

@@ -1,17 +1,76 @@
-"""The local box: an SSH server of our own on loopback, ended by a reaper that outlives the controller."""
+"""The local box: an SSH server of our own on loopback, ended by a keeper (`reaper.py`) that outlives the controller."""
 
 from __future__ import annotations
 
+import datetime as dt
+import getpass
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
+import psutil
+
 from catalogs.hardware import Offer
-from provision.provisioner import Box, Launch, Owned, Teardown
+from provision.direct.processes import SERVER_FOLDER, find_marked, marks
+from provision.direct.reaper import Keeping
+from provision.errors import MissingPart, ProvisionError
+from provision.keys import make_key
+from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
+from provision.ship import STACK_MARK, stack_hash
+
+START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
+END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves
+LOOK_S = 0.02
+# What a process of this machine would see, too. No secret is among them.
+PASSED_ON = ("PATH", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "LANG")
+NAMESPACE = ("bwrap", "--die-with-parent", "--unshare-pid", "--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc")
+
+SSHD_CONFIG = """\
+ListenAddress 127.0.0.1
+HostKey "{server}/host_key"
+AuthorizedKeysFile "{authorized}"
+AllowUsers {user}
+PermitRootLogin prohibit-password
+AuthenticationMethods publickey
+PasswordAuthentication no
+KbdInteractiveAuthentication no
+UsePAM no
+StrictModes no
+PidFile none
+PermitTTY no
+X11Forwarding no
+AllowTcpForwarding no
+AllowAgentForwarding no
+ClientAliveInterval 15
+MaxSessions 64
+MaxStartups 64
+{penalties}SetEnv {environment}
+"""
 
 
 def local_offer(*, usd_per_hour: Decimal = Decimal(0)) -> Offer:
-    """This machine as an offer: its cores and RAM, no GPU; a made-up price rehearses the bill."""
-    raise NotImplementedError
+    """The machine we run on as an offer: its cores and RAM, no GPU; a made-up price rehearses the bill."""
+    return Offer(
+        provider="local",
+        region="here",
+        instance_type="this-machine",
+        purchase="on_demand",
+        gpu=None,
+        num_gpus=Decimal(0),
+        vcpus=len(os.sched_getaffinity(0)),
+        ram_gib=round(psutil.virtual_memory().total / 2**30, 1),
+        usd_per_hour=usd_per_hour,
+        observed_on=dt.datetime.now(tz=dt.UTC).date(),
+        source="read from this machine",
+        confidence="high",
+    )
 
 
 class LocalBox:
@@ -19,17 +78,209 @@ class LocalBox:
 
     name = "local"
 
-    def __init__(self, root: Path, cache: Path, *, namespace: bool | None = None) -> None:
-        """`namespace`: run inside a bubblewrap PID namespace; None = where bwrap works."""
+    def __init__(
+        self,
+        root: Path,
+        cache: Path,
+        *,
+        namespace: bool | None = None,
+        environment: Mapping[str, str] = os.environ,
+        processes: Callable[[], Iterable[psutil.Process]] = psutil.process_iter,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        """`namespace`: run inside a bubblewrap PID namespace; None = where bubblewrap works."""
+        self._root = root.resolve()
+        self._cache = cache.resolve()
+        self._namespace = namespace
+        self._environment = environment
+        self._processes = processes
+        self._clock = clock
 
-    def up(self, offer: Offer, launch: Launch) -> Box:
-        raise NotImplementedError
+    def up(self, offer: Offer, launch: Launch) -> Box:  # noqa: ARG002 (there is one machine)
+        """Start a server and its keeper. Raises ProvisionError; nothing is left then."""
+        folder = self._root / launch.run_id
+        server = folder / SERVER_FOLDER
+        try:
+            server.mkdir(parents=True, mode=0o700)
+        except FileExistsError as error:
+            raise ProvisionError(
+                f"A box of run {launch.run_id} exists already.", hint=f"rentune down {launch.run_id}"
+            ) from error
+        try:
+            host_key = self._write_server(server, launch)
+            port = self._start_keeper(server, launch)
+        except BaseException:
+            self.destroy(launch)
+            raise
+        return Box(
+            run_id=launch.run_id,
+            provider=self.name,
+            host="127.0.0.1",
+            port=port,
+            user=getpass.getuser(),
+            host_key=host_key,
+            folder=str(folder),
+            python=sys.executable if _stack_installed() else None,
+            cache=str(self._cache),
+            shares_files=True,
+            resources=self.owned(launch.run_id).resources,
+        )
 
     def destroy(self, launch: Launch) -> Teardown:
-        raise NotImplementedError
+        """Ask the keeper, wait, and do what it could not. Found by mark: needs neither ledger nor pid file."""
+        before = self.owned(launch.run_id)
+        self._end(launch.run_id)
+        shutil.rmtree(self._root / launch.run_id, ignore_errors=True)
+        return _verdict(launch.run_id, before, self.owned(launch.run_id), self._clock())
 
     def owned(self, tag: str | None = None) -> Owned:
-        raise NotImplementedError
+        """Processes by their mark and folders by their place; `complete` is unknown where we may not look."""
+        try:
+            found = find_marked(self._root, self._processes())
+            folders = sorted(self._root.iterdir()) if self._root.exists() else []
+        except (psutil.Error, OSError) as error:
+            return Owned(resources=(), complete=Answer.UNKNOWN, message=f"This machine's processes can't be seen: {error}.")
+        resources = [
+            Resource(kind="process", id=f"{process.pid} {_name(process)}", region="here", run_id=run_id)
+            for process, run_id in sorted(found.items(), key=lambda each: each[0].pid)
+        ] + [Resource(kind="folder", id=str(folder), region="here", run_id=folder.name, bills=False) for folder in folders]
+        return Owned(resources=tuple(resource for resource in resources if tag in (None, resource.run_id)), complete=Answer.YES)
 
     def console(self, launch: Launch) -> str:
-        raise NotImplementedError
+        """The server's log; empty once the box is gone."""
+        log = self._root / launch.run_id / SERVER_FOLDER / "log"
+        return log.read_text(errors="replace") if log.exists() else ""
+
+    def _of(self, run_id: str) -> list[psutil.Process]:
+        try:
+            return [process for process, owner in find_marked(self._root, self._processes()).items() if owner == run_id]
+        except (psutil.Error, OSError):
+            return []
+
+    def _end(self, run_id: str) -> None:
+        """SIGTERM to the keeper, which ends the rest; SIGKILL to whatever outlives its patience."""
+        for keeper in self._of(run_id):
+            if "provision.direct.reaper" in _command(keeper):
+                keeper.send_signal(signal.SIGTERM)
+        ask_until_s, kill_until_s = time.monotonic() + END_S, time.monotonic() + 2 * END_S
+        while (left := self._of(run_id)) and time.monotonic() < kill_until_s:
+            keeper_lives = any("provision.direct.reaper" in _command(process) for process in left)
+            if not keeper_lives or time.monotonic() > ask_until_s:
+                for process in left:
+                    _kill(process)
+            time.sleep(LOOK_S)
+
+    def _write_server(self, server: Path, launch: Launch) -> str:
+        """Keys and configuration; returns the public host key."""
+        (server / "authorized_keys").write_text(f"{launch.public_key}\n")
+        passed = {name: self._environment[name] for name in PASSED_ON if name in self._environment}
+        # bash below an sshd reads the user's start-up files for every command, unless it is told that it is not the first.
+        environment = marks(self._root, launch.run_id) | passed | {"SHLVL": "1"}
+        config = SSHD_CONFIG.format(
+            server=server,
+            authorized=str(server / "authorized_keys").replace("%", "%%"),
+            user=getpass.getuser(),
+            penalties=_penalties(),
+            environment=" ".join(f'{name}="{value}"' for name, value in environment.items()),
+        )
+        (server / "sshd_config").write_text(config)
+        return " ".join(make_key(server / "host_key", comment="").public.split()[:2])
+
+    def _start_keeper(self, server: Path, launch: Launch) -> int:
+        sshd = find_sshd()
+        if os.geteuid() == 0:
+            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd as root separates its privileges in there
+        inside = bubblewrap_works() if self._namespace is None else self._namespace
+        command = (*(_namespace() if inside else ()), sshd, "-D", "-e", "-f", str(server / "sshd_config"))
+        keeping = Keeping(run_id=launch.run_id, root=str(self._root), deadline_at_s=launch.deadline_at_s, server=command)
+        (server / "keeping.json").write_bytes(msgspec.json.encode(keeping))
+        try:
+            started = subprocess.run(
+                [sys.executable, "-m", "provision.direct.reaper", str(server / "keeping.json")],
+                env=dict(os.environ) | marks(self._root, launch.run_id) | {"PYTHONPATH": str(Path(__file__).parents[2])},
+                stdin=subprocess.DEVNULL,
+                capture_output=True,
+                timeout=START_S,
+                check=False,
+            )
+        except subprocess.TimeoutExpired as error:
+            raise ProvisionError(f"The local SSH server did not start within {START_S:.0f} s.") from error
+        if started.returncode != 0:
+            said = started.stderr.decode(errors="replace").strip() or self.console(launch).strip()
+            raise ProvisionError(f"The local SSH server did not start: {said or 'no reason given'}")
+        return int((server / "port").read_text())
+
+
+def find_sshd() -> str:
+    """Absolute path of the SSH server: it starts itself again for each connection. Raises MissingPart."""
+    path = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    if path is None:
+        raise MissingPart("The local box needs an SSH server, and there is none.", hint="apt-get install openssh-server")
+    return path
+
+
+def bubblewrap_works() -> bool:
+    """Whether a process can be started in a PID namespace of its own here."""
+    if shutil.which("bwrap") is None:
+        return False
+    return subprocess.run([*_namespace(), "true"], capture_output=True, check=False, timeout=START_S).returncode == 0
+
+
+def _namespace() -> tuple[str, ...]:
+    keep_root = ("--cap-add", "ALL") if os.geteuid() == 0 else ()
+    return (*NAMESPACE, *keep_root, "--")
+
+
+def _penalties() -> str:
+    """OpenSSH from 9.8 on shuts out an address after failed logins, and ours is everybody's; older ones refuse the word."""
+    version = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
+    numbers = version.partition("OpenSSH_")[2].partition("p")[0].split(".")
+    return "PerSourcePenalties no\n" if [int(number) for number in numbers] >= [9, 8] else ""
+
+
+def _stack_installed() -> bool:
+    mark = Path(sys.prefix) / STACK_MARK
+    return mark.exists() and mark.read_text().strip() == stack_hash()
+
+
+def _verdict(run_id: str, before: Owned, after: Owned, at_s: float) -> Teardown:
+    if after.complete is not Answer.YES:
+        ends = tuple(ResourceEnd(resource=each, gone=Answer.UNKNOWN, at_s=at_s) for each in before.resources)
+        return Teardown(
+            run_id=run_id, verdict="unknown", resources=ends, message=after.message, command=f"rentune down {run_id}"
+        )
+    every = dict.fromkeys(before.resources + after.resources)
+    ends = tuple(
+        ResourceEnd(resource=each, gone=Answer.NO if each in after.resources else Answer.YES, at_s=at_s) for each in every
+    )
+    if after.resources:
+        left = ", ".join(f"{each.kind} {each.id}" for each in after.resources)
+        return Teardown(
+            run_id=run_id,
+            verdict="orphaned",
+            resources=ends,
+            message=f"Still there: {left}.",
+            command=f"rentune down {run_id}",
+        )
+    return Teardown(run_id=run_id, verdict="destroyed", resources=ends, message="The local box is gone, its folder too.")
+
+
+def _name(process: psutil.Process) -> str:
+    try:
+        return str(process.name())
+    except psutil.Error:
+        return "ended"
+
+
+def _kill(process: psutil.Process) -> None:
+    try:
+        process.kill()
+    except psutil.Error:
+        return
+
+
+def _command(process: psutil.Process) -> list[str]:
+    try:
+        return list(process.cmdline())
+    except psutil.Error:
+        return []

@@ -26,7 +26,6 @@ HOST_KEY_FILE = "/etc/ssh/ssh_host_ed25519_key"  # where cloud images keep it
 # The listener is the uppermost sshd above this shell; SIGHUP makes it read its keys again, with or without systemd.
 REPLACE = """set -e
 as_root() { if [ "$(id -u)" = 0 ]; then "$@"; else sudo -n "$@"; fi; }
-key=%s
 as_root rm -f "$key.new" "$key.new.pub"
 as_root ssh-keygen -q -t ed25519 -N '' -C '' -f "$key.new"
 as_root cat "$key.new.pub"
@@ -50,7 +49,7 @@ def replace_host_key(
     """
     if not box.replace_host_key:
         return box
-    done = shell.run(REPLACE % shlex.quote(key_file))
+    done = shell.run(f"key={shlex.quote(key_file)}\n{REPLACE}")
     if done.rc != 0:
         raise ConnectionFailed(f"{box.host} could not make a new host key: {done.err.strip()}")
     renewed = msgspec.structs.replace(box, host_key=" ".join(done.out.split()[:2]), replace_host_key=False)

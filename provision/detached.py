@@ -1,0 +1,147 @@
+"""A script on the box that outlives the connection, and how to see it again.
+
+In its folder on the box: `pid` (and `pid.identity`: boot id and start time, without which a pid means nothing) written
+first, `log`, and at the end `rc`, moved into place when it is whole. Its processes carry `RENTUNE_TASK=<folder>` in
+their environment, so they are found even when the shell that leads them was killed.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from provision.errors import ConnectionFailed, ProvisionError
+from remote.contract import LOG_FILE, PID_FILE, RC_FILE
+
+if TYPE_CHECKING:
+    from provision.ssh import Completed, Shell
+
+KILLED_RC = 128  # a shell reports 128 + the signal
+ANSWER_S = 30.0  # assumed: such a script needs 0.1 s
+
+# Shell functions; the working directory is the task's folder.
+FUNCTIONS = f"""\
+identity() {{
+  set -- $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null)
+  [ "$1" = Z ] || echo "$(cat /proc/sys/kernel/random/boot_id) ${{20}}"
+}}
+marked() {{
+  for each in $(grep -sFlxz "RENTUNE_TASK=$PWD" /proc/[0-9]*/environ); do
+    each=${{each#/proc/}}; each=${{each%/environ}}
+    [ -z "$(identity "$each")" ] || echo "$each"
+  done
+}}
+state() {{
+  if [ -f {RC_FILE} ]; then echo "ended $(cat {RC_FILE})"; return; fi
+  if [ ! -f {PID_FILE} ]; then echo never_started; return; fi
+  if [ "$(identity "$(cat {PID_FILE})")" = "$(cat {PID_FILE}.identity)" ]; then echo running; return; fi
+  if [ -n "$(marked)" ]; then echo running; return; fi
+  if [ -f {RC_FILE} ]; then echo "ended $(cat {RC_FILE})"; else echo killed; fi
+}}
+"""
+
+# The leader survives SIGTERM, so that it can write the rc of the task below it.
+RUN = f"""\
+identity() {{
+  set -- $(sed 's/.*) //' "/proc/$1/stat")
+  echo "$(cat /proc/sys/kernel/random/boot_id) ${{20}}"
+}}
+identity $$ > {PID_FILE}.identity
+echo $$ > {PID_FILE}.new && mv {PID_FILE}.new {PID_FILE}
+trap : TERM INT
+sh ./task.sh
+echo $? > {RC_FILE}.new && mv {RC_FILE}.new {RC_FILE}
+"""
+
+# Under a lock: two controllers that start the same task start it once. A script that runs is never written over.
+START = f"""\
+mkdir -p "$RENTUNE_TASK" && cd "$RENTUNE_TASK" || exit 1
+{FUNCTIONS}
+exec 9> starting.lock
+flock 9 || exit 1
+now=$(state)
+case "$now" in
+  running) exit 0 ;;
+  ended*) [ "${{now#ended }}" -ge {KILLED_RC} ] || exit 0 ;;
+esac
+rm -f {PID_FILE} {PID_FILE}.identity {RC_FILE}
+cat > leader.sh <<'RENTUNE_END'
+{RUN}
+RENTUNE_END
+printf '%s\\n' "$RENTUNE_COMMANDS" > task.sh
+unset RENTUNE_COMMANDS
+setsid nohup sh ./leader.sh >> {LOG_FILE} 2>&1 < /dev/null 9>&- &
+left=200
+while [ ! -f {PID_FILE} ] && [ "$left" -gt 0 ]; do sleep 0.02; left=$((left - 1)); done
+[ -f {PID_FILE} ]
+"""
+
+STATE = f"""\
+cd "$RENTUNE_FOLDER" 2>/dev/null || {{ echo never_started; exit; }}
+{FUNCTIONS}
+state
+"""
+
+STOP = f"""\
+cd "$RENTUNE_FOLDER" 2>/dev/null || exit 0
+{FUNCTIONS}
+leader=$(cat {PID_FILE} 2>/dev/null)
+for each in $(marked); do
+  if grep -sqx "PPid:[[:space:]]*$leader" "/proc/$each/status"; then kill -TERM "$each" 2>/dev/null; fi
+done
+while [ "$RENTUNE_TENTHS" -gt 0 ] && [ -n "$(marked)" ]; do sleep 0.1; RENTUNE_TENTHS=$((RENTUNE_TENTHS - 1)); done
+for each in $(marked); do kill -KILL "$each" 2>/dev/null; done
+while [ -n "$(marked)" ]; do sleep 0.02; done
+"""
+
+
+class TaskState(msgspec.Struct, frozen=True, kw_only=True):
+    """Where a task stands. killed = ended by a signal (rc is 128 + its number), or gone without an rc (reboot, OOM killer)."""
+
+    state: Literal["never_started", "running", "ended", "killed", "unknown"]
+    rc: int | None = None
+
+
+def start(shell: Shell, folder: str, commands: str, environment: Mapping[str, str]) -> None:
+    """Run `commands` (POSIX shell) in `folder`, detached. Does nothing while they run, or once they ended by themselves.
+
+    What was killed is started again; `log` goes on where it stopped. Raises ProvisionError.
+    """
+    done = _script(shell, START, {**environment, "RENTUNE_TASK": folder, "RENTUNE_COMMANDS": commands})
+    if done.rc != 0:
+        raise ProvisionError(f"{shell.box.host} could not start a task in {folder}: {done.err.strip() or 'no reason given'}")
+
+
+def state(shell: Shell, folder: str) -> TaskState:
+    """Ask the box. A box that can't be reached is `unknown`, never an exception."""
+    try:
+        done = _script(shell, STATE, {"RENTUNE_FOLDER": folder})
+    except ConnectionFailed:
+        return TaskState(state="unknown")
+    return read_state(done.out)
+
+
+def read_state(said: str) -> TaskState:
+    """What the shell function `state` says, as a value; anything else is `unknown`."""
+    match said.split():
+        case ["ended", rc] if rc.isdigit():
+            return TaskState(state="killed" if int(rc) >= KILLED_RC else "ended", rc=int(rc))
+        case ["never_started" | "running" | "killed" as word]:
+            return TaskState(state=word)
+        case _:
+            return TaskState(state="unknown")
+
+
+def stop(shell: Shell, folder: str, *, patience_s: float) -> None:
+    """SIGTERM to the task, SIGKILL to whatever is left after `patience_s`. Safe when nothing runs."""
+    settings = {"RENTUNE_FOLDER": folder, "RENTUNE_TENTHS": str(round(patience_s * 10))}
+    _script(shell, STOP, settings, timeout_s=patience_s + ANSWER_S)
+
+
+def _script(shell: Shell, script: str, variables: Mapping[str, str], *, timeout_s: float = ANSWER_S) -> Completed:
+    """Run a script by stdin, its variables exported first: nothing of it shows in any process's arguments."""
+    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+    return shell.run("exec sh -s", stdin=f"{exports}{script}".encode(), timeout_s=timeout_s)

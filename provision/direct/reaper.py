@@ -1,0 +1,183 @@
+"""The local box's keeper: starts its SSH server, outlives whoever asked for it, and ends everything in time.
+
+`python -m provision.direct.reaper KEEPING.json` returns once the box answers, and leaves a process in a session of its
+own. That process needs no controller, no network and no ledger. It ends the box at the deadline (by wall clock or by
+uptime, whichever comes first, so that a clock that is set back extends nothing), when asked by SIGTERM, or when the
+server is gone; and the box's folder with it. Inside a bubblewrap PID namespace the kernel ends the box should the
+keeper be killed; without one, orphaned processes of the box become the keeper's children, and die with the rest.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+
+from provision.direct.processes import SERVER_FOLDER, find_marked
+
+ANSWER_S = 10.0  # assumed: a local sshd answers within 0.3 s, many times that on a busy machine
+PORT_ATTEMPTS = 5  # a free port may be taken between asking and listening
+TICK_S = 1.0  # how late a clock that was set forward may be noticed
+END_S = 10.0
+PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
+WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
+ASKED = {signal.SIGTERM, signal.SIGINT}
+
+
+class Keeping(msgspec.Struct, frozen=True, kw_only=True):
+    """What the keeper is told."""
+
+    run_id: str
+    root: str
+    deadline_at_s: float  # wall clock
+    server: tuple[str, ...]  # the command, without its port
+
+    @property
+    def folder(self) -> Path:
+        return Path(self.root) / self.run_id
+
+    @property
+    def log(self) -> Path:
+        return self.folder / SERVER_FOLDER / "log"
+
+    @property
+    def port_file(self) -> Path:
+        return self.folder / SERVER_FOLDER / "port"
+
+
+def main(argv: list[str]) -> int:
+    """Fork the keeper and wait until its box answers: 0 = it does."""
+    keeping = msgspec.json.decode(Path(argv[0]).read_bytes(), type=Keeping)
+    reading, writing = os.pipe()
+    if os.fork():
+        os.close(writing)
+        return 0 if os.read(reading, 1) else 1
+    os.close(reading)
+    os.setsid()
+    try:
+        keep(keeping, ready=writing)
+    finally:
+        end(keeping)
+    return 0
+
+
+def keep(keeping: Keeping, *, ready: int) -> None:
+    """Start the server, say so on the descriptor `ready`, and return when the box has to end."""
+    signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
+    ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    ends_at_uptime_s = _uptime_s() + keeping.deadline_at_s - time.time()
+    server, port = _start_server(keeping)
+    keeping.port_file.write_text(str(port))
+    os.write(ready, b"+")
+    os.close(ready)
+    _detach_output()
+    while (left_s := min(keeping.deadline_at_s - time.time(), ends_at_uptime_s - _uptime_s())) > 0:
+        caught = signal.sigtimedwait(WATCHED, min(left_s, TICK_S))
+        if caught and caught.si_signo in ASKED:
+            return
+        if server.pid in _reap():
+            return
+
+
+def end(keeping: Keeping) -> None:
+    """Kill everything of the box, over and over until nothing is left; then remove its folder."""
+    ends_at_s = time.monotonic() + END_S
+    while time.monotonic() < ends_at_s:
+        _reap()
+        victims = _victims(keeping)
+        if not victims:
+            break
+        for victim in victims:
+            _kill(victim)
+        time.sleep(0.02)
+    shutil.rmtree(keeping.folder, ignore_errors=True)
+
+
+def _start_server(keeping: Keeping) -> tuple[subprocess.Popen[bytes], int]:
+    log = os.open(keeping.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    for _ in range(PORT_ATTEMPTS):
+        port = _free_port()
+        server = subprocess.Popen(
+            [*keeping.server, "-p", str(port)],
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
+            preexec_fn=_unblock_signals,  # noqa: PLW1509 (this process has one thread)
+        )
+        if _answers(server, port):
+            return server, port
+        server.kill()
+        server.wait()
+    raise SystemExit(f"{keeping.server[0]} did not answer on {PORT_ATTEMPTS} ports, one after the other")
+
+
+def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
+    ends_at_s = time.monotonic() + ANSWER_S
+    while server.poll() is None and time.monotonic() < ends_at_s:
+        try:
+            with socket.create_connection(("127.0.0.1", port), timeout=1.0) as connection:
+                # A server that lost the race for its port has ended by the time a stranger has answered.
+                return connection.recv(4) == b"SSH-" and server.poll() is None
+        except OSError:
+            time.sleep(0.01)
+    return False
+
+
+def _free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _unblock_signals() -> None:
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+
+
+def _detach_output() -> None:
+    """Whoever started us may be waiting for the end of our output."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for descriptor in (0, 1, 2):
+        os.dup2(null, descriptor)
+    os.close(null)
+
+
+def _reap() -> set[int]:
+    """Pids of children that ended, adopted ones too."""
+    ended = set()
+    try:
+        while (pid := os.waitpid(-1, os.WNOHANG)[0]) > 0:
+            ended.add(pid)
+    except ChildProcessError:
+        pass
+    return ended
+
+
+def _victims(keeping: Keeping) -> set[psutil.Process]:
+    myself = psutil.Process()
+    marked = find_marked(Path(keeping.root), psutil.process_iter())
+    ours = {process for process, run_id in marked.items() if run_id == keeping.run_id}
+    return (ours | set(myself.children(recursive=True))) - {myself}
+
+
+def _kill(victim: psutil.Process) -> None:
+    try:
+        victim.kill()
+    except psutil.Error:
+        return
+
+
+def _uptime_s() -> float:
+    return time.clock_gettime(time.CLOCK_BOOTTIME)  # goes on while the machine sleeps
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))
