@@ -7,11 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
 from remote.contract import Event, Phase, parse_event
+
+# What a step says of memory, the best meter first: a GPU's process, its allocator, the process's RAM.
+MEMORY_KEYS: Final = ("peak_vram_process_bytes", "peak_vram_reserved_bytes", "peak_vram_allocated_bytes", "peak_ram_bytes")
 
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,7 +30,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     last_at_s: float | None = None
     losses: tuple[tuple[int, float], ...] = ()  # step, training loss
     held_out: tuple[tuple[int, float], ...] = ()  # step, mean held-out loss
-    memory: tuple[tuple[float, int], ...] = ()  # wall clock, bytes in use
+    memory: tuple[tuple[float, int], ...] = ()  # wall clock, peak bytes so far
     first_at_s: float | None = None
     last_checkpoint_at_s: float | None = None
     last_word: str | None = None  # newest warning or progress sentence
@@ -85,7 +88,7 @@ def _step(view: View, event: Event) -> dict[str, Any]:
     memory = _memory_bytes(data)
     return {
         "step": step,
-        "num_steps": data.get("num_steps", view.num_steps),
+        "num_steps": data.get("total_steps", view.num_steps),
         "loss": loss if loss is not None else view.loss,
         "tokens_per_s": data.get("tokens_per_s", view.tokens_per_s),
         "losses": (*view.losses, (step, float(loss))) if loss is not None else view.losses,
@@ -94,10 +97,7 @@ def _step(view: View, event: Event) -> dict[str, Any]:
 
 
 def _memory_bytes(data: dict[str, Any]) -> int | None:
-    for key in ("vram_bytes", "ram_bytes"):
-        if data.get(key) is not None:
-            return int(data[key])
-    return None
+    return next((int(data[key]) for key in MEMORY_KEYS if data.get(key) is not None), None)
 
 
 def _evaluation(view: View, event: Event) -> dict[str, Any]:
@@ -115,13 +115,18 @@ def _words(_view: View, event: Event) -> dict[str, Any]:
     return {"last_word": str(message)} if message else {}
 
 
+def _progress(_view: View, event: Event) -> dict[str, Any]:
+    data = event.data
+    return {"last_word": f"{data.get('what', 'progress')}: {data.get('done', '?')} of {data.get('total', '?')}"}
+
+
 _CHANGES = {
     "phase_started": _phase_started,
     "phase_ended": _phase_ended,
     "step": _step,
     "evaluation": _evaluation,
     "checkpoint": _checkpoint,
-    "progress": _words,
+    "progress": _progress,
     "warning": _words,
     "strategy_changed": _words,
 }

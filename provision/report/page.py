@@ -73,7 +73,7 @@ def _plots(plan: Plan, view: View) -> str:
     memory = render_plot(
         (
             Series(
-                name=f"{meter} in use",
+                name=f"peak {meter} so far",
                 colour="var(--one)",
                 points=tuple((at_s - start_s, value / GIB) for at_s, value in view.memory),
             ),

@@ -1,0 +1,141 @@
+"""A small plan by hand: a two-layer Llama with random weights, trained on this machine's CPU."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+
+from catalogs.hardware import Billing, Offer
+from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Plan, Range, VramEstimate
+from planner.request import DataAsked, Request
+from remote.contract import Loop, Phase, Strategy
+
+TINY_CONFIG = {
+    "architectures": ["LlamaForCausalLM"],
+    "model_type": "llama",
+    "hidden_size": 64,
+    "intermediate_size": 128,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "vocab_size": 259,
+    "max_position_embeddings": 256,
+    "tie_word_embeddings": True,
+}
+FREE = Billing(
+    provider="local",
+    increment_s=1,
+    minimum_s=0,
+    stopped_compute_bills=False,
+    stopped_disk_bills=False,
+    minimum_disk_gib=0,
+    disk_usd_per_gib_month=Decimal(0),
+    egress_usd_per_gb=Decimal(0),
+    egress_free_gb=0,
+    source="test",
+    as_of=None,
+)
+
+
+def exactly(value: float) -> Range:
+    return Range(p10=value, p50=value, p90=value)
+
+
+def about(value: float) -> Range:
+    return Range(p10=0.8 * value, p50=value, p90=1.3 * value)
+
+
+def tiny_files(folder: Path, *, rows: int = 24) -> tuple[Path, Path]:
+    """A config.json and a data file: (model folder, data file)."""
+    model = folder / "tiny"
+    model.mkdir(parents=True)
+    (model / "config.json").write_text(json.dumps(TINY_CONFIG))
+    data = folder / "rows.jsonl"
+    lines = [
+        json.dumps({"prompt": f"What is {number} plus one?", "completion": f"It is {number + 1}."}) for number in range(rows)
+    ]
+    data.write_text("\n".join(lines) + "\n")
+    return model, data
+
+
+def tiny_plan(model: Path, data: Path, *, steps: int = 8, usd_per_hour: Decimal = Decimal("3.60"), **request: object) -> Plan:
+    """A plan that runs as it stands; `request` overrides fields of its Request."""
+    asked = Request(
+        model=str(model),
+        training={"method": "lora"},
+        loop=Loop(epochs=float(steps), max_steps=steps, evaluations=1, num_samples=1, sample_tokens=4, checkpoint_every_s=1.0),
+        data=DataAsked(
+            path=str(data), num_examples=24, mean_tokens=40, max_tokens=64, basis="estimated from characters", held_out_rows=8
+        ),
+    )
+    phases = (Phase.CREATE, Phase.BOOT, Phase.ENVIRONMENT, Phase.LOAD, Phase.PROBE, Phase.TRAIN, Phase.EVALUATE, Phase.SAVE)
+    return Plan(
+        request=msgspec.structs.replace(asked, **request),
+        strategy=Strategy(
+            method="lora",
+            rank=4,
+            alpha=8.0,
+            target_modules=("q_proj", "v_proj"),
+            param_dtype="float32",
+            autocast="none",
+            optimizer="adamw_torch",
+            micro_batch_size=4,
+            seq_len=64,
+            gradient_checkpointing="off",
+        ),
+        offer=Offer(
+            provider="local",
+            region="here",
+            instance_type="this-machine",
+            purchase="on_demand",
+            gpu=None,
+            num_gpus=Decimal(0),
+            vcpus=2,
+            ram_gib=8,
+            usd_per_hour=usd_per_hour,
+            source="test",
+        ),
+        gpu=None,
+        billing=FREE,
+        vram=VramEstimate(
+            allocated_peak_bytes=0,
+            reserved_peak_bytes=0,
+            process_peak_bytes=0,
+            required_bytes=0,
+            evaluation_peak_bytes=0,
+            peak_instant="backward",
+            components={},
+            by_instant={},
+        ),
+        host=HostEstimate(ram_peak_bytes=600 * 2**20, ram_components={}, disk_peak_bytes=10 * 2**20, disk_components={}),
+        duration=DurationEstimate(
+            tokens_per_s=about(4000),
+            step_s=about(0.06),
+            bound="host",
+            num_steps=steps,
+            num_tokens=steps * 256,
+            phase_s={phase.value: about(2.0) for phase in phases},
+            wall_s=about(16.0),
+            energy_kwh=exactly(0.0),
+        ),
+        cost=CostEstimate(
+            compute_usd=about(0.016),
+            disk_usd=exactly(0.0),
+            egress_usd=exactly(0.0),
+            total_usd=about(0.016),
+            billed_s=about(16.0),
+            usd_per_million_tokens=1.0,
+        ),
+        verdict="fits",
+        margin_bytes=2**30,
+        runnable=None,
+        provider_status="runs on this machine",
+        assumptions=(),
+        catalog_as_of=None,
+        planned_on=dt.date(2026, 11, 25),
+        versions={"rentune": "0.1.0"},
+    )

@@ -1,0 +1,97 @@
+"""Plan → JobSpec: the box is told everything, and nothing else."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from planner.plan import Plan
+from provision.errors import BadInput
+from provision.handoff import hand_off, trainer_deadline_s
+from provision.inputs import BaseModel, find_base, input_files, with_absolute_paths
+from remote.contract import Loop
+from tests.provision.plans import about, tiny_files, tiny_plan
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return tiny_plan(*tiny_files(tmp_path))
+
+
+def test_the_strategy_is_passed_verbatim(plan: Plan) -> None:
+    """What the planner chose is what the trainer reads."""
+    base = find_base(plan.request.model)
+    spec = hand_off(plan, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9).spec
+    assert spec.strategy == plan.strategy
+    assert spec.loop == plan.request.loop
+    assert (spec.device, spec.planned_peak_bytes) == ("cpu", plan.host.ram_peak_bytes)
+
+
+def test_every_path_in_the_job_is_a_path_on_the_box_and_travels(plan: Plan) -> None:
+    """No file is named that is not shipped, none is shipped that is not named."""
+    base = find_base(plan.request.model)
+    made = hand_off(plan, base, run_id="r1", job_folder="/box/job", started_at_s=0, deadline_at_s=9e9)
+    named = {made.spec.model.location, made.spec.data.train}
+    assert set(made.files.values()) == named
+    assert all(path.startswith("/box/job/inputs/") for path in named)
+    assert {Path(home) for home in made.files} == set(input_files(plan, base))
+
+
+def test_held_out_rows_and_an_earlier_adapter_travel_too(plan: Plan, tmp_path: Path) -> None:
+    """Everything from home has a place there."""
+    data = msgspec.structs.replace(plan.request.data, held_out_path=str(tmp_path / "other.jsonl"))
+    request = msgspec.structs.replace(plan.request, data=data, loop=Loop(init_adapter=str(tmp_path / "adapter")))
+    plan = msgspec.structs.replace(plan, request=request)
+    made = hand_off(plan, find_base(request.model), run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+    assert made.spec.data.held_out == made.files[str(tmp_path / "other.jsonl")]
+    assert made.spec.loop.init_adapter == made.files[str(tmp_path / "adapter")]
+
+
+def test_a_hub_id_is_fetched_by_the_box(plan: Plan) -> None:
+    """Only the data travels then."""
+    base = BaseModel(kind="hub", hub_id="owner/name")
+    made = hand_off(plan, base, run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+    assert (made.spec.model.kind, made.spec.model.location) == ("hub", "owner/name")
+    assert list(made.files) == [plan.request.data.path]
+
+
+def test_the_trainer_leaves_before_the_box_does(plan: Plan) -> None:
+    """Time to save, fetch and tear down is kept back: what the plan says at p90, at least half a minute."""
+    assert trainer_deadline_s(plan, started_at_s=0.0, deadline_at_s=1000.0) == 970.0
+    slow = msgspec.structs.replace(plan.duration, phase_s={"save": about(50.0), "teardown": about(20.0)})
+    assert trainer_deadline_s(msgspec.structs.replace(plan, duration=slow), started_at_s=0.0, deadline_at_s=1000.0) == 909.0
+
+
+def test_a_short_run_keeps_most_of_its_time_for_training(plan: Plan) -> None:
+    """The reserve is never more than a tenth."""
+    assert trainer_deadline_s(plan, started_at_s=0.0, deadline_at_s=60.0) == 54.0
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"), [("model.gguf", "gguf"), ("config.json", "config"), ("weights", "folder"), ("shape", "config")]
+)
+def test_a_base_at_home_is_known_by_what_lies_there(tmp_path: Path, name: str, kind: str) -> None:
+    """Folders with weights train from them; a bare config trains random weights."""
+    (tmp_path / "weights").mkdir()
+    (tmp_path / "weights" / "model.safetensors").touch()
+    (tmp_path / "shape").mkdir()
+    for file in ("model.gguf", "config.json", "shape/config.json"):
+        (tmp_path / file).touch()
+    assert find_base(str(tmp_path / name)) == BaseModel(kind=kind, path=str(tmp_path / name))  # type: ignore[arg-type]
+
+
+def test_a_size_word_has_no_weights() -> None:
+    """It can be planned; to train it, name weights."""
+    with pytest.raises(BadInput, match="32b is a shape without weights"):
+        find_base("32b")
+    assert find_base("owner/name").hub_id == "owner/name"
+    assert find_base("llama-3.1-8b", hub_id="meta-llama/Llama-3.1-8B").hub_id == "meta-llama/Llama-3.1-8B"
+
+
+def test_data_that_is_not_there_is_named(plan: Plan) -> None:
+    """Before anything is rented."""
+    missing = msgspec.structs.replace(plan.request.data, path="/nowhere/rows.jsonl")
+    with pytest.raises(BadInput, match=r"/nowhere/rows\.jsonl is not there"):
+        with_absolute_paths(msgspec.structs.replace(plan.request, data=missing))

@@ -1,0 +1,155 @@
+"""The account book: what was written is there after a crash, and folds into what a run is."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from provision.ledger import (
+    AnyLine,
+    Billed,
+    Controlled,
+    Created,
+    DeadlineMoved,
+    Ended,
+    Ledger,
+    Opened,
+    PhaseEnded,
+    PhaseStarted,
+)
+from provision.provisioner import Box, Teardown
+from tests.provision.plans import FREE
+
+OPENED = Opened(
+    run_id="r1",
+    at_s=100.0,
+    owner="me",
+    provider="local",
+    region="here",
+    instance_type="this-machine",
+    model="tiny",
+    usd_per_hour=Decimal("1.25"),
+    billing=FREE,
+    max_usd=Decimal(5),
+    deadline_at_s=1000.0,
+    tags={"team": "search"},
+    versions={"rentune": "0.1.0"},
+    folder="/runs/r1",
+)
+BOX = Box(run_id="r1", provider="local", host="127.0.0.1", port=2222, user="me", host_key="ssh-ed25519 AAAA", folder="/box")
+GONE = Teardown(run_id="r1", verdict="destroyed", resources=(), message="")
+STUCK = Teardown(run_id="r1", verdict="orphaned", resources=(), message="", command="rentune down r1")
+
+BILLED = Billed(
+    run_id="r1",
+    at_s=201.0,
+    exit_code=0,
+    trained=True,
+    planned_usd=Decimal("0.1"),
+    metered_usd=Decimal("0.12"),
+    wall_s=101.0,
+)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    return Ledger(tmp_path / "home" / "ledger.jsonl")
+
+
+def write(ledger: Ledger, *lines: AnyLine) -> None:
+    for line in lines:
+        ledger.append(line)
+
+
+def test_every_line_reads_back_equal(ledger: Ledger) -> None:
+    """Prices stay exact, and the file belongs to its owner alone."""
+    lines: tuple[AnyLine, ...] = (
+        OPENED,
+        Controlled(run_id="r1", at_s=101.0, pid=7, process_started_s=99.0, boot_id="b"),
+        PhaseStarted(run_id="r1", at_s=102.0, phase="create"),
+        Created(run_id="r1", at_s=103.0, box=BOX),
+        PhaseEnded(run_id="r1", at_s=103.0, phase="create", duration_s=1.0, ok=True),
+        DeadlineMoved(run_id="r1", at_s=104.0, deadline_at_s=2000.0),
+        Ended(run_id="r1", at_s=200.0, teardown=GONE),
+        Billed(
+            run_id="r1",
+            at_s=201.0,
+            exit_code=0,
+            trained=True,
+            planned_usd=Decimal("0.1"),
+            metered_usd=Decimal("0.12"),
+            wall_s=101.0,
+        ),
+    )
+    write(ledger, *lines)
+    assert tuple(ledger.lines()) == lines
+    assert ledger.path.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_run_is_folded_from_its_lines(ledger: Ledger) -> None:
+    """Phase, box, deadline and rental are where the lines left them."""
+    write(
+        ledger,
+        OPENED,
+        PhaseStarted(run_id="r1", at_s=110.0, phase="create"),
+        Created(run_id="r1", at_s=120.0, box=BOX),
+        PhaseEnded(run_id="r1", at_s=120.0, phase="create", duration_s=10.0, ok=True),
+        PhaseStarted(run_id="r1", at_s=121.0, phase="boot"),
+        DeadlineMoved(run_id="r1", at_s=122.0, deadline_at_s=3000.0),
+    )
+    state = ledger.runs()["r1"]
+    assert (state.phase, state.box, state.deadline_at_s, state.ended) == ("boot", BOX, 3000.0, False)
+    assert state.phase_s == {"create": 10.0}
+    assert [(rental.started_at_s, rental.created, rental.ended_at_s) for rental in state.rentals] == [(120.0, True, None)]
+
+
+def test_seconds_of_a_phase_that_was_entered_twice_add_up(ledger: Ledger) -> None:
+    """A resumed run boots again; both count."""
+    twice = [PhaseEnded(run_id="r1", at_s=1.0, phase="boot", duration_s=seconds, ok=True) for seconds in (2.0, 3.0)]
+    write(ledger, OPENED, *twice)
+    assert ledger.runs()["r1"].phase_s == {"boot": 5.0}
+
+
+def test_only_a_clean_teardown_ends_a_run(ledger: Ledger) -> None:
+    """An orphaned box goes on billing until a later `down` is clean."""
+    write(ledger, OPENED, PhaseStarted(run_id="r1", at_s=110.0, phase="create"), Created(run_id="r1", at_s=120.0, box=BOX))
+    write(ledger, Ended(run_id="r1", at_s=200.0, teardown=STUCK))
+    assert not ledger.runs()["r1"].ended
+    assert ledger.runs()["r1"].rentals[-1].ended_at_s is None
+    write(ledger, Ended(run_id="r1", at_s=300.0, teardown=GONE))
+    assert ledger.runs()["r1"].ended
+    assert ledger.runs()["r1"].rentals[-1].ended_at_s == 300.0
+
+
+def test_a_second_host_key_is_not_a_second_box(ledger: Ledger) -> None:
+    """The replaced key writes another Created line for the same rental."""
+    write(ledger, OPENED, PhaseStarted(run_id="r1", at_s=110.0, phase="create"))
+    write(ledger, Created(run_id="r1", at_s=120.0, box=BOX), Created(run_id="r1", at_s=130.0, box=BOX))
+    assert len(ledger.runs()["r1"].rentals) == 1
+
+
+def test_a_line_torn_by_a_power_cut_costs_only_itself(ledger: Ledger) -> None:
+    """What comes after it is read, and what came before."""
+    write(ledger, OPENED)
+    with ledger.path.open("ab") as file:
+        file.write(b'{"kind":"created","run_id":"r1","at_')
+    write(ledger, Ended(run_id="r1", at_s=200.0, teardown=GONE))
+    assert [type(line) for line in ledger.lines()] == [Opened, Ended]
+
+
+def test_lines_of_a_newer_version_are_passed_over_and_kept(ledger: Ledger) -> None:
+    """An older program must not stumble over what it does not know."""
+    write(ledger, OPENED)
+    with ledger.path.open("ab") as file:
+        file.write(b'{"kind":"preempted","run_id":"r1","at_s":5}\n')
+    write(ledger, Ended(run_id="r1", at_s=200.0, teardown=GONE))
+    assert ledger.runs()["r1"].ended
+    assert b"preempted" in ledger.path.read_bytes()
+
+
+def test_no_file_is_no_runs(ledger: Ledger) -> None:
+    """Looking creates nothing."""
+    assert ledger.runs() == {}
+    assert not ledger.path.parent.exists()

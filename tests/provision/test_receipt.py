@@ -1,0 +1,215 @@
+"""What was planned beside what was metered, and every dollar on a line."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.plan import Plan
+from provision.envelope import Exit
+from provision.ledger import Ended, Opened, Rental, RunState
+from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
+from provision.receipt import Receipt, calibrations, compare, exit_code, reckon
+from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
+from tests.provision.plans import FREE, tiny_files, tiny_plan
+
+OPENED_AT_S = 1_000_000.0
+GONE = Teardown(
+    run_id="r",
+    verdict="destroyed",
+    resources=(ResourceEnd(resource=Resource(kind="process", id="7"), gone=Answer.YES, at_s=OPENED_AT_S + 100),),
+    message="",
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return tiny_plan(*tiny_files(tmp_path))
+
+
+def run_state(plan: Plan, **changes: Any) -> RunState:
+    opened = Opened(
+        run_id="r",
+        at_s=OPENED_AT_S,
+        owner="me",
+        provider="local",
+        region="here",
+        instance_type="this-machine",
+        model=plan.request.model,
+        usd_per_hour=plan.offer.usd_per_hour,
+        billing=plan.billing,
+        max_usd=None,
+        deadline_at_s=OPENED_AT_S + 900,
+        tags={"team": "search"},
+        versions={"rentune": "0.1.0"},
+        folder="/nowhere",
+    )
+    state = RunState(run_id="r", opened=opened, deadline_at_s=opened.deadline_at_s, teardown=GONE)
+    return msgspec.structs.replace(state, **changes)
+
+
+def outcome_of(**changes: Any) -> Outcome:
+    outcome = Outcome(
+        run_id="r",
+        reason=EndReason.COMPLETED,
+        message="Trained.",
+        phase_s={"train": 60.0, "load": 10.0},
+        measured=Measured(peak_ram_bytes=700 * 2**20, tokens_per_s=5000.0, step_s=0.05, steps=8, tokens=2048),
+        before=Evaluation(step=0, mean_loss=5.0, row_losses=(5.0, 5.1, 4.9)),
+        after=Evaluation(step=8, mean_loss=4.0, row_losses=(4.0, 4.2, 3.8)),
+        adapter=(AdapterFile(path="adapter_model.safetensors", size_bytes=1000, sha256="00"),),
+    )
+    return msgspec.structs.replace(outcome, **changes)
+
+
+def receipt_of(plan: Plan, state: RunState, outcome: Outcome | None = None, **changes: Any) -> Receipt:
+    arguments: dict[str, Any] = {
+        "box_phase_s": outcome.phase_s if outcome else {},
+        "disk_gib": 1,
+        "adapter_folder": "/home/me/adapter" if outcome else None,
+        "interrupted": False,
+        "message": "",
+        "ended_at_s": OPENED_AT_S + 110,
+    }
+    return reckon(plan, state, outcome, **(arguments | changes))
+
+
+def test_a_worked_example(plan: Plan) -> None:
+    """100 s on the bill at 3.60 $/h, 80 s of them in phases: 8 cents of work, 2 of idling."""
+    state = run_state(
+        plan,
+        rentals=(Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 100),),
+        phase_s={"prepare": 5.0, "boot": 4.0, "teardown": 6.0},
+    )
+    receipt = receipt_of(plan, state, outcome_of())
+    metered = {line.name: line.metered_usd for line in receipt.bill}
+    assert metered == {
+        "compute": Decimal("0.0800"),
+        "idle": Decimal("0.0200"),
+        "disk": Decimal("0.0000"),
+        "egress": Decimal("0.0000"),
+        "failed attempts": Decimal("0.0000"),
+    }
+    assert (receipt.metered_usd, receipt.planned_usd) == (Decimal("0.1000"), Decimal("0.0160"))
+    assert (receipt.exit_code, receipt.trained, receipt.billed_s) == (0, True, 100.0)
+
+
+def test_an_attempt_that_never_became_a_box_is_on_its_own_line(plan: Plan) -> None:
+    """The first `up` took 50 s and failed, the second box lived for 100 s."""
+    rentals = (
+        Rental(started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 50),
+        Rental(started_at_s=OPENED_AT_S + 50, created=True, ended_at_s=OPENED_AT_S + 150),
+    )
+    receipt = receipt_of(plan, run_state(plan, rentals=rentals), outcome_of())
+    metered = {line.name: line.metered_usd for line in receipt.bill}
+    assert metered["failed attempts"] == Decimal("0.0500")
+    assert receipt.metered_usd == Decimal("0.1500")
+
+
+def test_the_billing_rule_at_launch_decides(plan: Plan) -> None:
+    """Whole minutes and at least ten of them: 100 s cost 600 s."""
+    billing = msgspec.structs.replace(FREE, increment_s=60, minimum_s=600)
+    opened = msgspec.structs.replace(run_state(plan).opened, billing=billing)
+    rentals = (Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 100),)
+    assert receipt_of(plan, run_state(plan, opened=opened, rentals=rentals), outcome_of()).metered_usd == Decimal("0.6000")
+
+
+@given(
+    price=st.decimals(min_value=0, max_value=100, places=4),
+    lengths_s=st.lists(st.floats(min_value=0, max_value=1e6), min_size=0, max_size=4),
+    busy_s=st.floats(min_value=0, max_value=1e6),
+)
+def test_the_lines_sum_to_the_total(price: Decimal, lengths_s: list[float], busy_s: float) -> None:
+    """Whatever happened: total = billed seconds × price, to the rounding of the lines."""
+    plan = tiny_plan(Path("/model"), Path("/data"), usd_per_hour=price)
+    rentals = tuple(Rental(started_at_s=0.0, created=True, ended_at_s=length_s) for length_s in lengths_s)
+    receipt = receipt_of(plan, run_state(plan, rentals=rentals, phase_s={"train": busy_s}))
+    assert receipt.metered_usd == sum(line.metered_usd for line in receipt.bill)
+    exact = Decimal(str(receipt.billed_s)) * price / 3600
+    assert abs(receipt.metered_usd - exact) <= Decimal("0.0002")
+    assert all(line.metered_usd >= 0 for line in receipt.bill)
+
+
+@pytest.mark.parametrize(
+    ("trained", "gone", "interrupted", "code"),
+    [
+        (True, True, False, Exit.OK),
+        (False, True, False, Exit.FAILED),
+        (True, True, True, Exit.INTERRUPTED),
+        (True, False, False, Exit.STILL_BILLS),
+        (False, False, True, Exit.STILL_BILLS),
+    ],
+)
+def test_what_still_bills_outweighs_all_else(trained: bool, gone: bool, interrupted: bool, code: Exit) -> None:
+    """Zero means trained and gone, and nothing less."""
+    assert exit_code(trained=trained, gone=gone, interrupted=interrupted) == code
+
+
+def test_a_result_that_did_not_come_home_is_none(plan: Plan) -> None:
+    """The trainer finished, the adapter was lost with the box: that is no success."""
+    receipt = receipt_of(plan, run_state(plan), outcome_of(), adapter_folder=None)
+    assert (receipt.trained, receipt.exit_code, receipt.adapter_bytes) == (False, Exit.FAILED, 0)
+
+
+def test_an_orphan_reaches_the_exit_code(plan: Plan) -> None:
+    """Trained, but the box is still there."""
+    left = msgspec.structs.replace(GONE, verdict="orphaned", command="rentune down r")
+    assert receipt_of(plan, run_state(plan, teardown=left), outcome_of()).exit_code == Exit.STILL_BILLS
+
+
+def test_losses_are_compared_row_by_row() -> None:
+    """Differences 1.0, 0.9, 1.1: mean 1, standard error 0.1/√3."""
+    before = Evaluation(step=0, mean_loss=5.0, row_losses=(5.0, 5.1, 4.9))
+    after = Evaluation(step=8, mean_loss=4.0, row_losses=(4.0, 4.2, 3.8))
+    change = compare(before, after)
+    assert change is not None
+    assert change.mean_drop == pytest.approx(1.0)
+    assert change.standard_error == pytest.approx(0.1 / 3**0.5)
+    assert change.significant
+
+
+def test_noise_is_not_called_an_improvement() -> None:
+    """The mean fell, but the rows disagree."""
+    before = Evaluation(step=0, mean_loss=2.0, row_losses=(1.0, 3.0, 2.0))
+    after = Evaluation(step=1, mean_loss=1.9, row_losses=(2.0, 2.0, 1.7))
+    change = compare(before, after)
+    assert change is not None
+    assert not change.significant
+
+
+def test_evaluations_of_different_rows_are_not_compared() -> None:
+    """No pairs, no verdict."""
+    assert (
+        compare(Evaluation(step=0, mean_loss=1, row_losses=(1.0,)), Evaluation(step=1, mean_loss=1, row_losses=(1.0, 2.0)))
+        is None
+    )
+
+
+def test_a_calibration_row_for_each_figure_known_twice(plan: Plan) -> None:
+    """Planned and metered stand side by side with the kind of job they belong to."""
+    receipt = receipt_of(plan, run_state(plan, phase_s={"boot": 1.5}), outcome_of())
+    rows = {row.quantity: row for row in calibrations(plan, receipt)}
+    assert (rows["RAM"].predicted, rows["RAM"].measured) == (600 * 2**20, 700 * 2**20)
+    assert (rows["boot"].predicted, rows["boot"].measured) == (2.0, 1.5)
+    assert rows["train"].key["method"] == "lora"
+    assert "evaluate" not in rows
+
+
+def test_a_receipt_reads_back_equal(plan: Plan) -> None:
+    """It is a file; nothing may be lost in it."""
+    receipt = receipt_of(plan, run_state(plan), outcome_of())
+    assert msgspec.json.decode(msgspec.json.encode(receipt), type=Receipt) == receipt
+
+
+def test_the_ended_line_closes_every_rental(plan: Plan) -> None:
+    """Only a clean teardown ends a bill."""
+    assert Ended(run_id="r", at_s=1.0, teardown=GONE).teardown.clean
+    open_rental = (Rental(started_at_s=OPENED_AT_S, created=True),)
+    receipt = receipt_of(plan, run_state(plan, rentals=open_rental, teardown=None), ended_at_s=OPENED_AT_S + 200)
+    assert receipt.billed_s == 200.0

@@ -1,0 +1,158 @@
+"""The report, on a terminal and as one HTML file."""
+
+from __future__ import annotations
+
+import io
+import re
+from html.parser import HTMLParser
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from planner.plan import Plan
+from provision.receipt import Receipt
+from provision.report.page import render_page
+from provision.report.plot import Series, render_plot, ticks
+from provision.report.tables import headline, tables
+from provision.report.terminal import print_report
+from provision.report.words import bytes_words, percent_words, seconds_words
+from provision.view import View
+from remote.contract import Sample
+from tests.provision.plans import tiny_files, tiny_plan
+from tests.provision.test_receipt import outcome_of, receipt_of, run_state
+
+VIEW = View(losses=((1, 5.0), (2, 4.0), (3, 3.5)), held_out=((0, 5.2), (3, 4.0)), memory=((10.0, 2**30), (11.0, 2**30 + 5)))
+SAMPLE = Sample(
+    prompt="What does <b>os</b> do?", reference="It talks & listens.", before="<script>alert(1)</script>", after="ok"
+)
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return tiny_plan(*tiny_files(tmp_path))
+
+
+@pytest.fixture
+def receipt(plan: Plan) -> Receipt:
+    return receipt_of(plan, run_state(plan), outcome_of(samples=(SAMPLE,)))
+
+
+def printed(receipt: Receipt) -> str:
+    out = io.StringIO()
+    print_report(receipt, Console(file=out, width=120), report_file="/home/me/report.html")
+    return out.getvalue()
+
+
+def test_the_first_line_says_how_it_ended_and_what_it_cost(receipt: Receipt) -> None:
+    """Planned and metered in one breath."""
+    assert headline(receipt) == "trained and gone: $0.0000 in 1 min 50 s (planned $0.0160)"
+
+
+def test_the_terminal_shows_every_promised_line(receipt: Receipt) -> None:
+    """Bill, figures, phases, loss, teardown, samples, and where things lie."""
+    text = printed(receipt)
+    for words in (
+        "compute", "idle", "disk", "egress", "failed attempts", "RAM", "tokens per second", "train", "Held-out loss",
+        "more than three standard errors", "Teardown", "reference", "Adapter: /home/me/adapter",
+        "Report:  /home/me/report.html",
+    ):  # fmt: skip
+        assert words in text, words
+
+
+def test_what_may_still_bill_is_said_first_and_with_its_cure(receipt: Receipt) -> None:
+    """An orphan is never hidden in a table."""
+    assert receipt.teardown is not None
+    left = msgspec.structs.replace(receipt.teardown, verdict="orphaned", command="rentune down r")
+    text = printed(msgspec.structs.replace(receipt, exit_code=3, teardown=left))
+    assert "SOMETHING MAY STILL BILL" in text
+    assert "rentune down r" in text
+
+
+class Parsed(HTMLParser):
+    """Tags in their nesting, and what they point to."""
+
+    VOID = frozenset({"meta", "line", "polyline", "circle", "br"})
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.tags: list[str] = []
+        self.links: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+        self.links += [value or "" for name, value in attrs if name in ("src", "href", "xlink:href")]
+        if tag not in self.VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_the_page_needs_nothing_but_itself(receipt: Receipt, plan: Plan) -> None:
+    """No script, no link, no font; every tag closed; two plots."""
+    page = render_page(receipt, plan, VIEW)
+    parsed = Parsed()
+    parsed.feed(page)
+    assert parsed.open == []
+    assert parsed.links == []
+    assert "script" not in parsed.tags
+    assert parsed.tags.count("svg") == 2
+    assert not re.search(r"https?://|url\(|@import", page)
+
+
+def test_what_a_model_says_is_text_and_nothing_else(receipt: Receipt, plan: Plan) -> None:
+    """Answers come from a model: they may hold anything."""
+    page = render_page(receipt, plan, VIEW)
+    assert "<script>alert" not in page
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
+
+
+def test_page_and_terminal_draw_the_same_tables(receipt: Receipt, plan: Plan) -> None:
+    """One set of rows, two ways to show it."""
+    page = render_page(receipt, plan, VIEW)
+    for table in tables(receipt):
+        assert f"<h2>{table.title}</h2>" in page
+
+
+def test_a_run_that_never_trained_has_a_page_without_plots(plan: Plan) -> None:
+    """It failed before the first step; its bill is shown all the same."""
+    page = render_page(receipt_of(plan, run_state(plan), message="The box never answered."), plan, View())
+    assert "<svg" not in page
+    assert "The box never answered." in page
+
+
+points = st.lists(st.tuples(st.floats(-1e6, 1e6), st.floats(-1e6, 1e6)), min_size=1, max_size=20)
+
+
+@given(points=points)
+def test_every_point_is_drawn_inside_the_frame(points: list[tuple[float, float]]) -> None:
+    """Whatever the values, one or many, equal or far apart."""
+    drawn = render_plot((Series(name="x", colour="red", points=tuple(points), marks=True),), x_label="x", y_label="y")
+    for x, y in re.findall(r'<circle cx="([-\d.]+)" cy="([-\d.]+)"', drawn):
+        assert 0 <= float(x) <= 720
+        assert 0 <= float(y) <= 260
+
+
+@given(low=st.floats(-1e6, 1e6), span=st.floats(1e-3, 1e6))
+def test_ticks_are_few_and_inside(low: float, span: float) -> None:
+    """Between one and a dozen, in order."""
+    found = ticks(low, low + span)
+    assert 1 <= len(found) <= 12
+    assert list(found) == sorted(found)
+
+
+def test_words_for_quantities() -> None:
+    """Units change where a person would change them."""
+    assert [bytes_words(2048), bytes_words(3 * 2**20), bytes_words(13.21 * 2**30)] == ["2.0 KiB", "3.0 MiB", "13.21 GiB"]
+    assert [seconds_words(0.034), seconds_words(41.24), seconds_words(185), seconds_words(7800)] == [
+        "0.03 s", "41.2 s", "3 min 05 s", "2 h 10 min",
+    ]  # fmt: skip
+    assert [percent_words(0.123), percent_words(-0.034)] == ["+12 %", "−3.4 %"]

@@ -1,0 +1,54 @@
+"""What the events say of a run at any moment."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from provision.view import View, fold, read_events
+from remote.contract import Event, Phase, encode
+
+
+def event(seq: int, kind: str, phase: Phase = Phase.TRAIN, **data: Any) -> Event:
+    return Event(seq=seq, kind=kind, phase=phase, at_s=1000.0 + seq, monotonic_s=float(seq), data=data)
+
+
+EVENTS = [
+    event(0, "phase_started", Phase.LOAD),
+    event(1, "phase_ended", Phase.LOAD, seconds=2.5),
+    event(2, "phase_started"),
+    event(3, "step", step=1, total_steps=4, loss=5.0, tokens_per_s=100.0, peak_ram_bytes=10),
+    event(4, "step", step=2, total_steps=4, loss=4.0, tokens_per_s=110.0, peak_ram_bytes=12),
+    event(5, "evaluation", step=2, mean_loss=4.5, rows=3),
+    event(6, "warning", message="two rows were cut"),
+]
+
+
+def test_the_newest_figures_stand_in_front_and_the_curves_behind() -> None:
+    """Step, loss, speed, memory, held-out loss."""
+    view = fold(EVENTS)
+    assert (view.phase, view.step, view.num_steps, view.loss, view.tokens_per_s) == ("train", 2, 4, 4.0, 110.0)
+    assert view.losses == ((1, 5.0), (2, 4.0))
+    assert view.held_out == ((2, 4.5),)
+    assert view.memory == ((1003.0, 10), (1004.0, 12))
+    assert view.phase_s == {"load": 2.5}
+    assert view.last_word == "two rows were cut"
+
+
+def test_the_time_to_go_follows_the_pace_so_far() -> None:
+    """Two steps in two seconds leave two seconds for the other two."""
+    assert fold(EVENTS[:5]).eta_s == 2.0
+    assert View().eta_s is None
+
+
+def test_kinds_from_a_newer_trainer_change_nothing() -> None:
+    """An old controller follows a newer box."""
+    assert fold([*EVENTS, event(7, "teleported", step=99)]).step == 2
+
+
+def test_a_line_cut_short_is_passed_over(tmp_path: Path) -> None:
+    """The mirror at home may end in the middle of a line."""
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"\n".join(encode(one) for one in EVENTS)[:-10])
+    assert len(read_events(path)) == len(EVENTS) - 1
+    assert read_events(tmp_path / "nowhere") == []
