@@ -197,7 +197,7 @@ class Event(Value, frozen=True, kw_only=True):
 
     seq: int  # 0, 1, 2, … across restarts of the trainer
     kind: str
-    phase: Phase | str
+    phase: str  # a Phase value; of a newer box perhaps one that is not known here
     at_s: float  # wall clock, Unix
     monotonic_s: float
     data: dict[str, Any] = {}

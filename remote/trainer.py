@@ -251,6 +251,7 @@ def quiet() -> None:
     """Silence what libraries say to nobody in particular; errors still speak."""
     import logging
 
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # misses triton, which a CPU has no use for
     import peft  # noqa: F401 - imported here so that its seconds count as environment, like those of its neighbours
     import transformers
 

@@ -1,6 +1,6 @@
 """The values that cross a border, by the name of their schema file, and the schemas written out: `make docs`.
 
-JobSpec, Event and Outcome have theirs beside the trainer's tests, the job file beside the planner's.
+The job file has its own beside the planner's tests.
 """
 
 from __future__ import annotations
@@ -17,11 +17,14 @@ from provision.envelope import Envelope
 from provision.ledger import AnyLine
 from provision.provisioner import Box, Owned, Teardown
 from provision.receipt import Calibration, Receipt
-from remote.contract import Strategy
+from remote.contract import Event, JobSpec, Outcome, Strategy
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
 CONTRACTS: dict[str, Any] = {
     "strategy": Strategy,
+    "job-spec": JobSpec,
+    "event": Event,
+    "outcome": Outcome,
     "plan": Plan,
     "box": Box,
     "teardown": Teardown,
