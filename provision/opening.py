@@ -7,6 +7,7 @@ import getpass
 import secrets
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
 
 import msgspec
 
@@ -60,7 +61,7 @@ def open_run(
     )
     folder.plan.write_text(write_plan(plan))
     folder.base.write_bytes(msgspec.json.encode(base))
-    folder.launch.write_bytes(msgspec.json.encode(launch))
+    folder.launch.write_bytes(msgspec.json.encode(launch, enc_hook=str))
     ledger.append(
         Opened(
             run_id=run_id,
@@ -102,7 +103,7 @@ def allowed_s(plan: Plan) -> float:
 def read_launch(folder: RunFolder, opened: Opened) -> Launch:
     """What the provisioner was told; without the file (a lost directory) what the ledger alone knows of it."""
     if folder.launch.exists():
-        return msgspec.json.decode(folder.launch.read_bytes(), type=Launch)
+        return msgspec.json.decode(folder.launch.read_bytes(), type=Launch, dec_hook=_path)
     return Launch(
         run_id=opened.run_id,
         owner=opened.owner,
@@ -111,6 +112,13 @@ def read_launch(folder: RunFolder, opened: Opened) -> Launch:
         deadline_at_s=opened.deadline_at_s,
         tags=opened.tags,
     )
+
+
+def _path(kind: type, text: str) -> Path:
+    """The one field of a Launch that JSON has no type for."""
+    if kind is not Path:
+        raise NotImplementedError(kind)
+    return Path(text)
 
 
 def read_base(folder: RunFolder) -> BaseModel:

@@ -247,7 +247,8 @@ def _figures(plan: Plan, measured: Measured) -> tuple[Figure, ...]:
         ("tokens computed", "tokens", _exactly(duration.num_tokens), measured.tokens or None),
         ("energy", "kWh", duration.energy_kwh, measured.energy_kwh),
     )
-    return tuple(Figure(name=name, unit=unit, planned=planned, metered=metered) for name, unit, planned, metered in rows)
+    figures = (Figure(name=name, unit=unit, planned=planned, metered=metered) for name, unit, planned, metered in rows)
+    return tuple(figure for figure in figures if figure.metered is not None or figure.planned != _exactly(0.0))
 
 
 def _exactly(value: float) -> Range:

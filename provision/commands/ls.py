@@ -111,7 +111,7 @@ def _draw(rows: list[dict[str, Any]], *, title: str) -> None:
 
 def _table(rows: list[dict[str, Any]], title: str) -> Table:
     from provision.report.tables import Table
-    from provision.report.words import NOTHING, seconds_words
+    from provision.report.words import NOTHING, model_words, seconds_words
 
     def deadline(row: dict[str, Any]) -> str:
         left_s = row["deadline_in_s"]
@@ -125,7 +125,7 @@ def _table(rows: list[dict[str, Any]], title: str) -> Table:
         rows=tuple(
             (
                 row["run_id"],
-                _last_part(row["model"]),
+                model_words(row["model"]),
                 row["provider"],
                 row["status"],
                 row["phase"] or NOTHING,
@@ -136,10 +136,6 @@ def _table(rows: list[dict[str, Any]], title: str) -> Table:
             for row in rows
         ),
     )
-
-
-def _last_part(model: str) -> str:
-    return model.rstrip("/").rpartition("/")[2]
 
 
 def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:

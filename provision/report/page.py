@@ -9,7 +9,7 @@ from planner.plan import Plan
 from provision.receipt import Receipt
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables
-from provision.report.words import GIB
+from provision.report.words import GIB, model_words
 from provision.view import View
 from remote.contract import Sample
 
@@ -31,8 +31,8 @@ def render_page(receipt: Receipt, plan: Plan, view: View) -> str:
 def _head(receipt: Receipt) -> str:
     tone = "good" if receipt.exit_code == 0 else "bad"
     return (
-        f"<h1>{escape(receipt.model)} on {escape(receipt.offer)}</h1>"
-        f'<p class="soft">Run {escape(receipt.run_id)}. {escape(receipt.strategy)}.</p>'
+        f"<h1>{escape(model_words(receipt.model))} on {escape(receipt.offer)}</h1>"
+        f'<p class="soft">Run {escape(receipt.run_id)} of {escape(receipt.model)}. {escape(receipt.strategy)}.</p>'
         f'<p class="verdict {tone}">{escape(headline(receipt))}</p><p>{escape(receipt.message)}</p>'
     )
 
@@ -81,6 +81,7 @@ def _plots(plan: Plan, view: View) -> str:
         x_label="seconds since the trainer started",
         y_label=f"{meter} in GiB",
         levels=(Level(name="planned peak", y=planned_bytes / GIB),),
+        from_zero=True,
     )
     return (f"<h2>Loss</h2>{loss}" if loss else "") + (f"<h2>Memory</h2>{memory}" if memory else "")
 

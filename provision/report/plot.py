@@ -28,14 +28,17 @@ class Level(msgspec.Struct, frozen=True, kw_only=True):
     y: float
 
 
-def render_plot(series: tuple[Series, ...], *, x_label: str, y_label: str, levels: tuple[Level, ...] = ()) -> str:
-    """An `<svg>` of the series, or an empty string when there is no point to draw."""
+def render_plot(
+    series: tuple[Series, ...], *, x_label: str, y_label: str, levels: tuple[Level, ...] = (), from_zero: bool = False
+) -> str:
+    """An `<svg>` of the series, or an empty string when there is no point to draw. `from_zero`: the y axis starts there."""
     drawn = [line for line in series if line.points]
     if not drawn:
         return ""
     xs = [x for line in drawn for x, _ in line.points]
     ys = [y for line in drawn for _, y in line.points] + [level.y for level in levels]
-    frame = _Frame(*_padded(min(xs), max(xs), share=0.0), *_padded(min(ys), max(ys), share=0.06))
+    y_low, y_high = _padded(min(ys), max(ys), share=0.06)
+    frame = _Frame(*_padded(min(xs), max(xs), share=0.0), 0.0 if from_zero else y_low, y_high)
     parts = [*_grid(frame, x_label, y_label), *(_level(level, frame) for level in levels)]
     parts += [part for line in drawn for part in _line(line, frame)]
     label = escape(f"{y_label} over {x_label}", quote=True)

@@ -9,6 +9,7 @@ from rich.text import Text
 
 from provision.receipt import Receipt
 from provision.report.tables import Table, headline, tables
+from provision.report.words import model_words
 from remote.contract import Sample
 
 NUMBER_COLUMNS_FROM = 1  # the first column is a name, the others are figures
@@ -16,7 +17,7 @@ NUMBER_COLUMNS_FROM = 1  # the first column is a name, the others are figures
 
 def print_report(receipt: Receipt, console: Console, *, report_file: str | None) -> None:
     """The whole account of one run."""
-    console.print(Text(f"Run {receipt.run_id}: {receipt.model} on {receipt.offer}", style="bold"))
+    console.print(Text(f"Run {receipt.run_id}: {model_words(receipt.model)} on {receipt.offer}", style="bold"))
     console.print(Text(receipt.strategy, style="dim"))
     console.print(Text(headline(receipt), style="bold green" if receipt.exit_code == 0 else "bold red"))
     if receipt.message:

@@ -42,6 +42,11 @@ def percent_words(share: float) -> str:
     return f"{sign}{size:.0f} %" if size >= 10 else f"{sign}{size:.1f} %"
 
 
+def model_words(model: str) -> str:
+    """A base by the last part of its name or path."""
+    return model.rstrip("/").rpartition("/")[2]
+
+
 def quantity_words(value: float, unit: Unit) -> str:
     """One figure with its unit."""
     if unit == "bytes":
