@@ -58,7 +58,7 @@ echo $? > {RC_FILE}.new && mv {RC_FILE}.new {RC_FILE}
 
 # Under a lock: two controllers that start the same task start it once. A script that runs is never written over.
 START = f"""\
-mkdir -p "$RENTUNE_TASK" && cd "$RENTUNE_TASK" || exit 1
+mkdir -p "$RENTUNE_FOLDER" && cd "$RENTUNE_FOLDER" || exit 1
 {FUNCTIONS}
 exec 9> starting.lock
 flock 9 || exit 1
@@ -73,6 +73,7 @@ cat > leader.sh <<'RENTUNE_END'
 RENTUNE_END
 printf '%s\\n' "$RENTUNE_COMMANDS" > task.sh
 unset RENTUNE_COMMANDS
+export RENTUNE_TASK="$PWD"  # not before: what carries it counts as the task's
 setsid nohup sh ./leader.sh >> {LOG_FILE} 2>&1 < /dev/null 9>&- &
 left=200
 while [ ! -f {PID_FILE} ] && [ "$left" -gt 0 ]; do sleep 0.02; left=$((left - 1)); done
@@ -110,7 +111,7 @@ def start(shell: Shell, folder: str, commands: str, environment: Mapping[str, st
 
     What was killed is started again; `log` goes on where it stopped. Raises ProvisionError.
     """
-    done = _script(shell, START, {**environment, "RENTUNE_TASK": folder, "RENTUNE_COMMANDS": commands})
+    done = _script(shell, START, {**environment, "RENTUNE_FOLDER": folder, "RENTUNE_COMMANDS": commands})
     if done.rc != 0:
         raise ProvisionError(f"{shell.box.host} could not start a task in {folder}: {done.err.strip() or 'no reason given'}")
 

@@ -45,9 +45,15 @@ def leased(
             raise
     finally:
         if not kept:
-            with _shielded():
-                teardown = _destroy(provisioner, launch)
-                ledger.append(Ended(run_id=launch.run_id, at_s=clock(), teardown=teardown))
+            end(launch, provisioner=provisioner, ledger=ledger, clock=clock)
+
+
+def end(launch: Launch, *, provisioner: Provisioner, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:
+    """Destroy what there is of a run, write the verdict, and only then answer to signals that came meanwhile."""
+    with _shielded():
+        teardown = _destroy(provisioner, launch)
+        ledger.append(Ended(run_id=launch.run_id, at_s=clock(), teardown=teardown))
+    return teardown
 
 
 def _destroy(provisioner: Provisioner, launch: Launch) -> Teardown:
@@ -81,5 +87,5 @@ def _shielded() -> Iterator[None]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
-    for number in dict.fromkeys(arrived):
-        signal.raise_signal(number)
+    for each in dict.fromkeys(arrived):
+        signal.raise_signal(each)

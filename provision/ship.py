@@ -110,9 +110,9 @@ def ship_inputs(shell: Shell, box: Box, files: Mapping[Path, str]) -> None:
 def fetch_adapter(shell: Shell, box: Box, outcome: Outcome, folder: Path, *, output: str = "output") -> None:
     """Bring the adapter home into `folder`; each file must have its sha256. Files that are there and right are not sent again.
 
-    The adapter's files lie in `<job folder>/<output>/adapter` on the box. Raises TransferFailed.
+    `output` is the job's: the folder on the box, below the job folder, that holds them. Raises TransferFailed.
     """
-    remote = PurePosixPath(job_folder(box)) / output / "adapter"
+    remote = PurePosixPath(job_folder(box)) / output
     for file in outcome.adapter:
         local = folder / file.path
         if not local.resolve().is_relative_to(folder.resolve()):

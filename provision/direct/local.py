@@ -44,6 +44,7 @@ KbdInteractiveAuthentication no
 UsePAM no
 StrictModes no
 PidFile none
+Subsystem sftp internal-sftp
 PermitTTY no
 X11Forwarding no
 AllowTcpForwarding no

@@ -1,0 +1,103 @@
+"""Small real doubles: a TCP proxy that delays and cuts."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+CHUNK_BYTES = 256 * 1024
+
+
+@dataclass
+class Proxy:
+    """A line to `target_port` on loopback that can be long (`delay_s` each way) and can be cut. Use it in a `with`."""
+
+    target_port: int
+    delay_s: float = 0.0
+    port: int = 0
+    passed_bytes: int = 0  # towards the target
+    _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
+    _writers: set[asyncio.StreamWriter] = field(default_factory=set)
+    _is_cut: bool = False
+    _is_silent: threading.Event = field(default_factory=threading.Event)
+
+    def __enter__(self) -> Proxy:
+        ready = threading.Event()
+        self._thread = threading.Thread(target=self._serve, args=(ready,), daemon=True)
+        self._thread.start()
+        ready.wait()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._loop.call_soon_threadsafe(self._finish.set)
+        self._thread.join()
+        self._loop.close()
+
+    def cut(self) -> None:
+        """Break every connection, and each new one at once, until `heal`."""
+        self._is_cut = True
+        self._loop.call_soon_threadsafe(self._break)
+
+    def heal(self) -> None:
+        self._is_cut = False
+
+    def _break(self) -> None:
+        for writer in list(self._writers):
+            writer.transport.abort()
+
+    def _serve(self, ready: threading.Event) -> None:
+        asyncio.set_event_loop(self._loop)
+        self._loop.run_until_complete(self._main(ready))
+
+    async def _main(self, ready: threading.Event) -> None:
+        self._finish = asyncio.Event()
+        server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=CHUNK_BYTES)
+        self.port = server.sockets[0].getsockname()[1]
+        ready.set()
+        await self._finish.wait()
+        server.close()
+        self._break()
+        others = asyncio.all_tasks() - {asyncio.current_task()}
+        for task in others:
+            task.cancel()
+        await asyncio.gather(*others, return_exceptions=True)
+
+    async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if self._is_cut:
+            writer.transport.abort()
+            return
+        there_reader, there_writer = await asyncio.open_connection("127.0.0.1", self.target_port, limit=CHUNK_BYTES)
+        self._writers |= {writer, there_writer}
+        await asyncio.gather(self._pump(reader, there_writer, outward=True), self._pump(there_reader, writer, outward=False))
+        self._writers -= {writer, there_writer}
+
+    async def _pump(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, *, outward: bool) -> None:
+        queue: asyncio.Queue[tuple[float, bytes]] = asyncio.Queue()
+        sender = asyncio.create_task(self._send(queue, writer))
+        with contextlib.suppress(ConnectionError):
+            while chunk := await reader.read(CHUNK_BYTES):
+                self.passed_bytes += len(chunk) * outward
+                queue.put_nowait((self._loop.time() + self.delay_s, chunk))
+        queue.put_nowait((self._loop.time() + self.delay_s, b""))
+        await sender
+
+    async def _send(self, queue: asyncio.Queue[tuple[float, bytes]], writer: asyncio.StreamWriter) -> None:
+        with contextlib.suppress(ConnectionError):
+            while True:
+                due_s, chunk = await queue.get()
+                await asyncio.sleep(max(0.0, due_s - self._loop.time()))
+                if not chunk:
+                    break
+                writer.write(chunk)
+                await writer.drain()
+        writer.close()
+
+
+@contextlib.contextmanager
+def proxied(target_port: int, *, delay_s: float = 0.0) -> Iterator[Proxy]:
+    """A proxy in front of a port of loopback."""
+    with Proxy(target_port, delay_s=delay_s) as proxy:
+        yield proxy
