@@ -14,7 +14,7 @@ from provision import detached
 from provision.detached import TaskState as JobState
 from provision.errors import TransferFailed
 from provision.provisioner import Box
-from provision.ship import cache_folder, job_folder, package_folder
+from provision.ship import box_marks, cache_folder, job_folder, package_folder
 from remote.contract import EVENTS_FILE, JOB_FILE, OUTCOME_FILE, Event, JobSpec, Outcome, decode, encode
 
 if TYPE_CHECKING:
@@ -39,10 +39,9 @@ def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
     environment = {
         "PYTHONPATH": package_folder(box),
         "PYTHONUNBUFFERED": "1",
-        "RENTUNE_BOX": box.run_id,
         "RENTUNE_MODEL_CACHE": f"{cache_folder(box)}/models",
     }
-    detached.start(shell, folder, f"exec {shlex.quote(python)} -m remote {JOB_FILE}", environment)
+    detached.start(shell, folder, f"exec {shlex.quote(python)} -m remote {JOB_FILE}", environment | box_marks(box))
 
 
 def state(shell: Shell, box: Box) -> JobState:

@@ -10,6 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from provision import detached
+from provision.direct.processes import marks
 from provision.errors import ProvisionError, TransferFailed
 from provision.provisioner import Box
 from remote import contract
@@ -56,6 +57,11 @@ def package_folder(box: Box) -> str:
 def cache_folder(box: Box) -> str:
     """The folder on the box for what is dear to make again."""
     return box.cache or f"{box.folder}/cache"
+
+
+def box_marks(box: Box) -> dict[str, str]:
+    """The environment by which whatever we start there is found again, even without a ledger."""
+    return marks(Path(box.folder).parent, box.run_id)
 
 
 def stack_hash() -> str:
@@ -135,9 +141,8 @@ def _build_stack(shell: Shell, box: Box, stack: str, progress: Callable[[str], N
         "hash": stack_hash(),
         "mark": STACK_MARK,
         "requirements": f"{folder}/requirements.txt",
-        "RENTUNE_BOX": box.run_id,
     }
-    detached.start(shell, folder, BUILD, settings)
+    detached.start(shell, folder, BUILD, settings | box_marks(box))
     last = ""
     with tempfile.TemporaryDirectory() as mirror:
         for line in shell.follow(

@@ -2,12 +2,31 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import datetime as dt
+import getpass
+import re
+import shlex
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
+from typing import TYPE_CHECKING
 
+from catalogs.catalog import CatalogError, read_catalog
 from catalogs.hardware import Offer
-from provision.provisioner import Box, Launch, Owned, Teardown
+from provision import detached
+from provision.direct import host_scripts as scripts
+from provision.direct.processes import marks
+from provision.errors import BadInput, ProvisionError, Refused, RentuneError, WrongHostKey
+from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
+
+if TYPE_CHECKING:
+    from provision.ssh import Completed, Shell
+
+ADDRESS = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^:\s\[\]]+))(?::(?P<port>\d{1,5}))?")
+IDENTITY_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")  # as OpenSSH looks for them, hardware keys apart
+CLEAN_S = 120.0  # assumed: removing gigabytes from a slow disk
 
 
 class ExistingHost:
@@ -15,7 +34,8 @@ class ExistingHost:
 
     The host key must be known: from `known_hosts`, or pinned by `host_key` ("ssh-ed25519 AAAA…" or "SHA256:…"), or
     confirmed by `confirm(fingerprint)`. `up` logs in once as the user (their identities, their agent) to admit the run's
-    own key until the deadline; everything after uses that key.
+    own key until the deadline; the run uses that key. Ending and listing log in as the user again, so neither depends on
+    what the run has kept.
     """
 
     name = "host"
@@ -30,21 +50,184 @@ class ExistingHost:
         host_key: str | None = None,
         confirm: Callable[[str], bool] | None = None,
         patience_s: float = 30.0,
+        clock: Callable[[], float] = time.time,
     ) -> None:
-        """Empty `known_hosts` and `identities` mean the usual files in ~/.ssh."""
+        """Empty `known_hosts` and `identities` mean the usual files in ~/.ssh. Raises BadInput for a malformed address."""
+        self._user, self._host, self._port = parse_address(user_at_host)
+        ssh_folder = Path.home() / ".ssh"
+        self._known_hosts = known_hosts or (ssh_folder / "known_hosts", Path("/etc/ssh/ssh_known_hosts"))
+        self._identities = identities or tuple(ssh_folder / name for name in IDENTITY_FILES)
+        self._agent = agent
+        self._pinned = host_key
+        self._confirm = confirm
+        self._patience_s = patience_s
+        self._clock = clock
 
     def fetch_offer(self, *, usd_per_hour: Decimal = Decimal(0)) -> Offer:
-        """The host as an offer: cores, RAM and GPUs as it reports them."""
-        raise NotImplementedError
+        """The host as an offer: cores, RAM and GPUs as it reports them. Raises Refused for a GPU that no table knows."""
+        with self._login() as shell:
+            facts = dict(line.split("=", 1) for line in _said(shell, scripts.FACTS).splitlines() if "=" in line)
+        gpus = [each for each in facts["gpus"].split(";") if each]
+        return Offer(
+            provider=self.name,
+            region=self._host,
+            instance_type=f"{self._user}@{self._host}",
+            purchase="on_demand",
+            gpu=self._known_gpu(gpus[0]) if gpus else None,
+            num_gpus=Decimal(len(gpus)),
+            vcpus=float(facts["vcpus"]),
+            ram_gib=round(int(facts["ram_kib"]) / 2**20, 1),
+            local_disk_gib=round(int(facts["disk_kib"]) / 2**20, 1),
+            usd_per_hour=usd_per_hour,
+            observed_on=dt.datetime.fromtimestamp(self._clock(), tz=dt.UTC).date(),
+            source="read from the host",
+            confidence="high",
+        )
 
-    def up(self, offer: Offer, launch: Launch) -> Box:
-        raise NotImplementedError
+    def up(self, offer: Offer, launch: Launch) -> Box:  # noqa: ARG002 (the host is what it is)
+        """Make our folder, admit the run's key, arm the deadline. Raises ProvisionError; nothing is left then."""
+        with self._login() as shell:
+            try:
+                folder = _said(
+                    shell,
+                    scripts.ADMIT,
+                    run=launch.run_id,
+                    key=" ".join(launch.public_key.split()[:2]),
+                    ends_at=str(round(launch.deadline_at_s)),
+                )
+                self._arm(shell, folder, launch)
+            except BaseException:
+                _script(shell, scripts.CLEAN, run=launch.run_id)
+                raise
+            return Box(
+                run_id=launch.run_id,
+                provider=self.name,
+                host=self._host,
+                port=self._port,
+                user=self._user,
+                host_key=shell.box.host_key,
+                folder=folder,
+                ours=False,
+                resources=(Resource(kind="folder", id=folder, region=self._host, run_id=launch.run_id, bills=False),),
+            )
 
     def destroy(self, launch: Launch) -> Teardown:
-        raise NotImplementedError
+        """Clean the host of this run: processes, folder with caches and checkpoints, admitted key."""
+        command = f"rentune down {launch.run_id}"
+        try:
+            with self._login() as shell:
+                before = _resources(_said(shell, scripts.LIST), self._host, launch.run_id)
+                _script(shell, scripts.CLEAN, run=launch.run_id)
+                left = _resources(_said(shell, scripts.LIST), self._host, launch.run_id)
+        except RentuneError as error:
+            return Teardown(run_id=launch.run_id, verdict="unknown", resources=(), message=str(error), command=command)
+        ends = tuple(
+            ResourceEnd(resource=each, gone=Answer.NO if each in left else Answer.YES, at_s=self._clock())
+            for each in dict.fromkeys(before + left)
+        )
+        if left:
+            named = ", ".join(f"{each.kind} {each.id}" for each in left)
+            message = f"Still on {self._host}: {named}."
+            return Teardown(run_id=launch.run_id, verdict="orphaned", resources=ends, message=message, command=command)
+        message = f"Nothing of the run is left on {self._host}; the host itself was not touched."
+        return Teardown(run_id=launch.run_id, verdict="cleaned", resources=ends, message=message)
 
     def owned(self, tag: str | None = None) -> Owned:
-        raise NotImplementedError
+        """Folders, processes and admitted keys of ours on the host; unknown when it can't be reached."""
+        try:
+            with self._login() as shell:
+                return Owned(resources=_resources(_said(shell, scripts.LIST), self._host, tag), complete=Answer.YES)
+        except RentuneError as error:
+            return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
 
-    def console(self, launch: Launch) -> str:
-        raise NotImplementedError
+    def console(self, launch: Launch) -> str:  # noqa: ARG002 (a host that exists has booted long ago)
+        """Always empty: there is no boot of ours to show."""
+        return ""
+
+    def _arm(self, shell: Shell, folder: str, launch: Launch) -> None:
+        """A watchdog on the host that ends our processes, and nothing else, when the time is up."""
+        left_s = max(0, round(launch.deadline_at_s - self._clock()))  # their clock may be wrong, the span is not
+        detached.start(
+            shell, f"{folder}/deadline", scripts.WATCH, marks(Path(folder).parent, launch.run_id) | {"left": str(left_s)}
+        )
+
+    @contextmanager
+    def _login(self) -> Iterator[Shell]:
+        """As the user, with their own keys, against a host key that they know."""
+        from provision.ssh import Identity, Shell
+
+        box = Box(
+            run_id="",
+            provider=self.name,
+            host=self._host,
+            port=self._port,
+            user=self._user,
+            host_key=self._known_key(),
+            folder="",
+            ours=False,
+        )
+        identity = Identity(keys=self._identities, agent=self._agent)
+        with Shell.connect(box, key=identity, deadline_s=self._patience_s, patience_s=self._patience_s) as shell:
+            yield shell
+
+    def _known_key(self) -> str:
+        """The host key to expect. Raises Refused when nobody vouches for the one that is shown."""
+        from provision.ssh import fetch_host_key, fingerprint, read_known_keys
+
+        if self._pinned and not self._pinned.startswith("SHA256:"):
+            return self._pinned
+        known = [key for file in self._known_hosts for key in read_known_keys(file, self._host, self._port)]
+        if self._pinned is None and known:
+            return known[0]
+        shown = fetch_host_key(self._host, self._port, timeout_s=self._patience_s)
+        found = fingerprint(shown)
+        if self._pinned and found != self._pinned:
+            raise WrongHostKey(f"{self._host} shows the host key {found}, not {self._pinned}; nothing was sent.")
+        if self._pinned or (self._confirm and self._confirm(found)):
+            self._pinned = shown
+            return shown
+        raise Refused(
+            f"Nobody vouches for the host key of {self._host}: it shows {found}.",
+            hint=f"If that is right: --host-key {found}",
+        )
+
+    def _known_gpu(self, reported: str) -> str:
+        name, _, memory_mib = reported.partition(",")
+        catalog = read_catalog()
+        for candidate in (f"{name} {round(float(memory_mib) / 1024)}GB", name):
+            try:
+                return catalog.gpu(candidate).gpu.name
+            except CatalogError:
+                continue
+        raise Refused(f"{self._host} has a GPU that no table knows: {name}.", hint="rentune catalog list --json")
+
+
+def parse_address(user_at_host: str) -> tuple[str, str, int]:
+    """User, host and port of `[user@]host[:port]`; an IPv6 address with a port stands in brackets. Raises BadInput."""
+    found = ADDRESS.fullmatch(user_at_host.strip())
+    port = int(found["port"] or 22) if found else 0
+    if not found or not 0 < port < 65536:
+        raise BadInput(f"{user_at_host!r} is not an address.", hint="user@address, or user@address:port")
+    return found["user"] or getpass.getuser(), found["ipv6"] or found["host"], port
+
+
+def _script(shell: Shell, script: str, **variables: str) -> Completed:
+    assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
+    return shell.run("exec sh -s", stdin=f"{assignments}{script}".encode(), timeout_s=CLEAN_S)
+
+
+def _said(shell: Shell, script: str, **variables: str) -> str:
+    done = _script(shell, script, **variables)
+    if done.rc != 0:
+        raise ProvisionError(f"{shell.box.host} refused: {done.err.strip() or f'a script ended with {done.rc}'}")
+    return done.out.strip()
+
+
+def _resources(listed: str, region: str, tag: str | None) -> tuple[Resource, ...]:
+    """Lines "kind run_id id" as the script LIST prints them."""
+    rows = [line.split(" ", 2) for line in listed.splitlines()]
+    return tuple(
+        Resource(kind=kind, id=each, region=region, run_id=run_id, bills=False)
+        for kind, run_id, each in rows
+        if tag in (None, run_id)
+    )

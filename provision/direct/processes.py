@@ -1,4 +1,4 @@
-"""The marks by which a local box's processes are known, ledger or not, from inside its PID namespace or outside."""
+"""The marks by which processes of a box are known, ledger or not, from inside its PID namespace or outside."""
 
 from __future__ import annotations
 
