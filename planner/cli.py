@@ -10,20 +10,75 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
-from catalogs.catalog import Catalog
+import msgspec
+
+from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Offer
-from planner.plan import Plan, Provider, SearchResult
-from planner.request import Request
+from catalogs.models import registry, resolve_model
+from planner.options import request_of, run_command, said
+from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
+from planner.request import Lengths, Request, RequestError
+from planner.search import search
 from remote.contract import Capabilities
+
+PLAN_SUFFIX: Final = ".json"
+JOB_SUFFIXES: Final = (".yaml", ".yml")
 
 
 def read_asked(options: Mapping[str, Any], *, folder: Path) -> Request | Plan:
     """What the options ask for. Job file and data are read here; relative paths start from `folder`, those in a job file
     from where it lies. A saved plan is returned as it is when no option changes it, else its request is asked anew.
     """
-    raise NotImplementedError
+
+    def measure(path: str, max_rows: int | None) -> Lengths:
+        from planner.data_size import read_lengths
+
+        return read_lengths(folder / Path(path).expanduser(), max_rows=max_rows)
+
+    if options.get("job") is None:
+        return request_of(options, measure=measure)
+    start = _read_start(folder / Path(options["job"]).expanduser(), name=str(options["job"]))
+    if isinstance(start, Plan) and not said(options):
+        return start
+    return request_of(options, start=start.request if isinstance(start, Plan) else start, measure=measure)
+
+
+def _read_start(path: Path, *, name: str) -> Request | Plan:
+    try:
+        text = path.read_text(encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"{name} can't be read: {error.strerror}", hint="a job file or a saved plan, or --model") from None
+    except UnicodeDecodeError:
+        raise RequestError(f"{name} is not text", hint="a job file (YAML) or a saved plan (JSON)") from None
+    if path.suffix == PLAN_SUFFIX:
+        return read_plan(text, name=name)
+    from planner.data_size import read_lengths
+    from planner.jobfile import read_job
+
+    home = path.parent
+    request = read_job(text, name=name, measure=lambda data, rows: read_lengths(_at(home, data), max_rows=rows))
+    return _located(request, home)
+
+
+def _located(request: Request, home: Path) -> Request:
+    """The request with every path of the job file made independent of where the command was called."""
+    data = request.data
+    model = _at(home, request.model)
+    return msgspec.structs.replace(
+        request,
+        model=str(model) if model.exists() else request.model,
+        data=msgspec.structs.replace(
+            data,
+            path=str(_at(home, data.path)) if data.path is not None else None,
+            held_out_path=str(_at(home, data.held_out_path)) if data.held_out_path is not None else None,
+        ),
+    )
+
+
+def _at(home: Path, path: str) -> Path:
+    return (home / Path(path).expanduser()).absolute()
 
 
 def answer(
@@ -38,7 +93,16 @@ def answer(
     folder: Path | None = None,
 ) -> SearchResult:
     """Search the catalog's offers, and `offers` beside them (this machine, a host that exists)."""
-    raise NotImplementedError
+    return search(
+        request,
+        catalog=catalog,
+        architecture=resolve_model(request.model, base=folder),
+        providers=providers,
+        capabilities=capabilities,
+        today=today,
+        offers=(*catalog.offers, *offers),
+        versions=versions,
+    )
 
 
 def run_plan(
@@ -60,4 +124,71 @@ def run_plan(
     Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
     typed refusals for what can't be understood.
     """
-    raise NotImplementedError
+    asked = read_asked(options, folder=folder or Path())
+    if isinstance(asked, Plan):
+        result = SearchResult(request=asked.request, plans=(asked,), rejections=(), warnings=(), num_offers=1, num_strategies=1)
+    else:
+        result = answer(
+            asked,
+            catalog=read_catalog(),
+            providers=providers,
+            capabilities=capabilities,
+            today=today,
+            offers=offers,
+            versions=versions,
+            folder=folder,
+        )
+    saved = _save(options["save"], result, folder or Path()) if options.get("save") else None
+    if options.get("json"):
+        write(enclose(result))
+    else:
+        from planner.report import render_result
+
+        command = _command(options, result)
+        write(render_result(result, command=command, explain=bool(options.get("explain")), width=width, colour=colour))
+        if saved is not None:
+            write(saved)
+    return 0 if result.plans else 2
+
+
+def _command(options: Mapping[str, Any], result: SearchResult) -> str | None:
+    """The command under the answer; None where this version can run neither the wish nor a way out."""
+    way = next(iter(result.ways_out), None)
+    if result.recommended is None and way is None:
+        return None
+    request = result.request
+    has_data = request.data.path is not None
+    changes = way.options if result.recommended is None and way is not None else {}
+    if str(options.get("job") or "").endswith(PLAN_SUFFIX) and not said(options):
+        return f"rentune run {options['job']}"
+    return run_command(options, changes=changes, has_data=has_data, model=_with_weights(request.model))
+
+
+def _with_weights(model: str) -> str | None:
+    """A hub id that has the weights of a size word's or a registry name's shape; None where `model` needs no other name."""
+    word = model.lower()
+    for row in registry():
+        if row.hub and (word in row.sizes or word == row.name.lower()):
+            return row.hub[0]
+    return None
+
+
+def _save(name: str, result: SearchResult, folder: Path) -> str:
+    """Write the recommended plan, else the cheapest; returns what to tell."""
+    plan = result.recommended or next(iter(result.plans), None)
+    if plan is None:
+        raise RequestError("there is no plan to save", hint="plan without --save to see why")
+    suffix = Path(name).suffix
+    if suffix not in (PLAN_SUFFIX, *JOB_SUFFIXES):
+        raise RequestError(f"{name} ends neither in .json nor in .yaml", hint="--save plan.json or --save job.yaml")
+    if suffix == PLAN_SUFFIX:
+        text = write_plan(plan)
+    else:
+        from planner.jobfile.writer import write_job
+
+        text = write_job(plan)
+    try:
+        (folder / name).write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"{name} can't be written: {error.strerror}", hint="another place for --save") from None
+    return f"Saved to {name}." + (f" This version cannot run it: {plan.runnable}." if plan.runnable else "")

@@ -6,6 +6,7 @@ that `--help` stays quick.
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
@@ -189,3 +190,51 @@ def _replace(value: S, **changes: Any) -> S:
     from msgspec.structs import replace
 
     return replace(value, **changes)
+
+
+# ── back to a command line ─────────────────────────────────────────────────────────────────────────────────────────
+
+YOUR_DATA: Final = "YOUR_DATA.jsonl"  # stands in the command until there is a file
+
+
+def run_command(options: Mapping[str, Any], *, changes: Mapping[str, str | None], has_data: bool, model: str | None) -> str:
+    """The command that runs what was planned: the same options, `changes` laid over them (None = left out).
+
+    A size word is a shape without weights, so `model` names one that has them; data that was only stated becomes a
+    placeholder.
+    """
+    words: dict[str, list[str]] = {}
+    for option in OPTIONS:
+        value = options.get(option.parameter)
+        if value in (None, ()) or option.flags[0] == "--top" or (not has_data and option.field in _DATA_FIELDS):
+            continue
+        words |= _flag_words(option, value)
+    if not has_data:
+        words["--data"] = ["--data", YOUR_DATA]
+    if model is not None:
+        words["--model"] = ["--model", model]
+    for flag, text in changes.items():
+        words.pop(flag, None)
+        if text is not None:
+            words[flag] = [flag, text]
+    job = [str(options["job"])] if options.get("job") else []
+    return shlex.join(["rentune", "run", *job, *(word for group in words.values() for word in group)])
+
+
+def _flag_words(option: Option, value: Any) -> dict[str, list[str]]:
+    flag = option.flags[0]
+    if option.kind is bool:
+        flag = flag.split("/")[0 if value else 1]
+        return {flag: [flag]}
+    values = value if option.multiple else (value,)
+    return {flag: [word for each in values for word in (flag, _word(option, each))]}
+
+
+def _word(option: Option, value: Any) -> str:
+    if option.kind is SIZE:
+        return f"{value:g}GB"
+    if option.kind is HOURS or option.kind is float:
+        return f"{value:g}"
+    if option.kind is TAG:
+        return "=".join(value)
+    return ",".join(value) if isinstance(value, list) else str(value)

@@ -14,6 +14,7 @@ DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv
 DEFAULT_TOKENS_PER_EXAMPLE: Final = 512  # assumed: an instruction and its answer with room (QLoRA, arXiv:2305.14314: 384 + 128)
 
 HELD_OUT_ROWS: Final = 200  # enough for a paired comparison of losses before and after
+MAX_HELD_OUT_SHARE: Final = 0.2  # the trainer's rule (remote/data/split.py): a small file is not spent on judging
 
 DataFormat = Literal["auto", "text", "instruction", "chat"]
 Basis = Literal["default", "stated", "counted by the model's tokenizer", "estimated from characters"]
@@ -106,26 +107,19 @@ def measured_data(
     held_out_rows: int | None = None,
     format: DataFormat = "auto",
 ) -> DataAsked:
-    """Data in a file. Without a file of held-out rows a share is kept back: as said, else a tenth, 200 at most."""
+    """Data in a file. Without a file of held-out rows some are kept back: as said, else 200, never more than a fifth."""
     if measure is None:
         raise RequestError(f"{path} cannot be read here", hint="say --examples and --tokens instead")
     lengths = measure(path, max_rows)
-    if held_out_path is not None:
-        held_out_rows = 0
-    elif held_out_rows is None:
-        held_out_rows = min(HELD_OUT_ROWS, -(-lengths.num_rows // 10))
-    if lengths.num_rows <= held_out_rows:
-        raise RequestError(
-            f"{path} has {lengths.num_rows} rows and {held_out_rows} are held out: nothing is left to train on",
-            hint="more rows, or a smaller held_out_rows in the job file",
-        )
+    wanted_rows = HELD_OUT_ROWS if held_out_rows is None else held_out_rows
+    kept_back = 0 if held_out_path is not None else min(wanted_rows, int(lengths.num_rows * MAX_HELD_OUT_SHARE))
     return DataAsked(
         path=path,
-        num_examples=lengths.num_rows - held_out_rows,
+        num_examples=lengths.num_rows - kept_back,
         mean_tokens=lengths.mean_tokens,
         max_tokens=lengths.max_tokens,
         basis=lengths.basis,
-        held_out_rows=held_out_rows,
+        held_out_rows=kept_back,
         held_out_path=held_out_path,
         format=format,
         max_rows=max_rows,

@@ -1,0 +1,102 @@
+"""What a job file may hold: its sections as types, and the keys that `training:` takes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from decimal import Decimal
+from typing import Any, Final, Literal
+
+import msgspec
+
+from planner.case import Case
+from planner.request import Basis, DataFormat, Keep
+from planner.search.strategies import SAID_ELSEWHERE
+from remote.contract import Loop, Task
+
+JOB_FILE_VERSION: Final = 1
+
+
+class DataSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`data:` a file, or the size of one. With `file` alone its rows are counted."""
+
+    file: str | None = None
+    held_out: str | None = None
+    held_out_rows: int | None = None
+    format: DataFormat = "auto"
+    max_rows: int | None = None
+    examples: int | None = None
+    mean_tokens: float | None = None
+    max_tokens: int | None = None
+    basis: Basis = "stated"
+
+
+class BudgetSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`budget:` dollars and hours that the plan keeps at its p90."""
+
+    max_cost: Decimal | None = None
+    max_hours: float | None = None
+
+
+class WhereSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """`where:` what may be rented. Empty lists mean: any."""
+
+    gpu_budget: str | float | None = None
+    gpus: tuple[str, ...] = ()
+    num_gpus: int | None = None
+    providers: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    instance_types: tuple[str, ...] = ()
+    spot: bool | None = None
+    host: str | None = None
+    allow_from: tuple[str, ...] = ()
+
+
+class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """The whole file. Only `model` is needed."""
+
+    version: Literal[1] = JOB_FILE_VERSION
+    model: str
+    task: Task = "causal_lm"
+    training: dict[str, Any] = {}
+    loop: Loop = msgspec.field(default_factory=Loop)
+    data: DataSection = DataSection()
+    budget: BudgetSection = BudgetSection()
+    where: WhereSection = WhereSection()
+    keep: Keep = Keep()
+    tags: dict[str, str] = {}
+
+
+SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
+    "loop": Loop,
+    "data": DataSection,
+    "budget": BudgetSection,
+    "where": WhereSection,
+    "keep": Keep,
+}
+# What `training:` takes: the keys of the estimate contract, but for those that a job file says elsewhere, and one of
+# the planner's own.
+TRAINING_KEYS: Final = tuple(key for key in Case.__struct_fields__ if key not in SAID_ELSEWHERE)
+GLOBAL_BATCH_SIZE: Final = "global_batch_size"
+HOMES: Final = {
+    "model": "`model:` at the top",
+    "task": "`task:` at the top",
+    "gpu": "`gpus:` under `where:`",
+    "num_gpus": "`num_gpus:` under `where:`",
+    "gpu_memory_gib": "`gpu_budget:` under `where:`",
+    "mean_seq_len": "`mean_tokens:` under `data:`",
+}
+
+
+def job_schema(contract: Mapping[str, Any]) -> dict[str, Any]:
+    """The job file as a JSON schema; `contract` is the estimate contract, whose keys `training:` takes."""
+    schema = msgspec.json.schema(JobFile)
+    keys = contract["$defs"]["case"]["properties"]
+    definitions = schema["$defs"]
+    definitions["Loop"]["additionalProperties"] = definitions["Keep"]["additionalProperties"] = False
+    training = {key: keys[key] for key in TRAINING_KEYS} | {GLOBAL_BATCH_SIZE: {"type": "integer", "minimum": 1}}
+    definitions["JobFile"]["properties"]["training"] = {
+        "type": "object",
+        "additionalProperties": False,
+        "properties": training,
+    }
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", "title": "rentune job file", **schema}

@@ -1,0 +1,155 @@
+"""A Request, or a Plan with everything it decided, as a commented job file. `read_job` gives back an equal Request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from planner.case import Case
+from planner.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
+from planner.plan import Plan
+from planner.request import Request, Where
+from planner.search.strategies import describe
+from remote.contract import Loop
+
+COMMENTS: Final[Mapping[str, str]] = {
+    "model": "size word, registry name, hub id, config.json, folder or GGUF file",
+    "training": "the keys of `rentune estimate`; what is left out, the planner chooses",
+    "training.method": "lora, full, …; qlora = lora with quant nf4 and double_quant",
+    "training.rank": "of the adapters",
+    "training.alpha": "scale of the adapters is alpha / rank",
+    "training.target_modules": "all-linear, default, or a list of module names",
+    "training.quant": "how frozen weights are held: none 2, int8 1, nf4 0.52 bytes per parameter",
+    "training.kbit_upcast": "what is cast to fp32 when a quantized base is prepared",
+    "training.micro_batch_size": "sequences per GPU and forward pass",
+    "training.gradient_accumulation_steps": "forward passes per optimizer step",
+    "training.global_batch_size": "sequences per optimizer step",
+    "training.seq_len": "tokens of the longest sequence; longer ones are cut",
+    "training.gradient_checkpointing": "recompute activations: less memory, a third more time",
+    "training.optimizer": "fused AdamW unless memory is short",
+    "loop": "what memory does not depend on",
+    "loop.epochs": "passes over the data",
+    "loop.max_steps": "at most this many optimizer steps",
+    "loop.evaluations": "held-out losses during the run, beside the first and the last",
+    "loop.checkpoint_every_s": "seconds between checkpoints: what an interruption can cost",
+    "data": "a file is counted; without one the size is stated",
+    "data.file": "JSONL, JSON, CSV or text",
+    "data.held_out_rows": "kept back to measure the loss before and after",
+    "data.examples": "to train on; remove this and the next lines to have the file counted again",
+    "data.mean_tokens": "tokens per example",
+    "data.max_tokens": "tokens of the longest example",
+    "budget": "kept at the plan's p90, not at its middle",
+    "budget.max_cost": "dollars for the whole job",
+    "where": "what may be rented; what is left out may be anything",
+    "where.gpu_budget": "memory per GPU at most, as sold",
+    "keep": "what stays after the run",
+    "keep.adapter": "folder that gets the adapter",
+    "keep.box_on_failure": "leave the box to its deadline when training fails",
+    "tags": "on everything that is rented",
+}
+
+
+def write_job(asked: Request | Plan) -> str:
+    """A commented job file. From a Plan it states every choice, so that `run` of it shows the same plan again."""
+    request = asked if isinstance(asked, Request) else pinned(asked)
+    heading = ["# A job for rentune: `rentune plan FILE` shows what it will cost, `rentune run FILE` does it."]
+    if isinstance(asked, Plan):
+        heading.append(f"# Planned {asked.planned_on}: {describe(asked.strategy)} on {asked.offer.key}, ")
+        heading[-1] += f"about ${asked.cost.total_usd.p50:.2f}."
+    top: dict[str, Any] = {"version": JOB_FILE_VERSION, "model": request.model, "task": request.task}
+    lines = [*heading, *_lines(top, "")]
+    for section, values in _sections(request).items():
+        if values:
+            comment = f"  # {COMMENTS[section]}"
+            lines += ["", f"{section}:{comment}", *_lines(values, f"{section}.", indent="  ")]
+    return "\n".join(lines) + "\n"
+
+
+def pinned(plan: Plan) -> Request:
+    """The plan's request with nothing left to choose: its strategy to the letter, its machine by name."""
+    defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Case)}
+    strategy = msgspec.to_builtins(plan.strategy)
+    spoken = {"method", "quant", "micro_batch_size", "gradient_accumulation_steps", "seq_len", "gradient_checkpointing"}
+    training = {
+        key: value
+        for key, value in strategy.items()
+        if key in defaults and key != "num_gpus" and (key in spoken or value != defaults[key])
+    }
+    where = Where(
+        gpus=(plan.offer.gpu,) if plan.offer.gpu is not None else (),
+        num_gpus=plan.strategy.num_gpus if plan.offer.gpu is not None else None,
+        providers=(plan.offer.provider,),
+        regions=(plan.offer.region,),
+        instance_types=(plan.offer.instance_type,),
+        spot=plan.offer.purchase == "spot",
+        host=plan.request.where.host,
+        allow_from=plan.request.where.allow_from,
+    )
+    return msgspec.structs.replace(plan.request, training=training, global_batch_size=None, where=where)
+
+
+def _sections(request: Request) -> dict[str, dict[str, Any]]:
+    data, where, budget = request.data, request.where, request.budget
+    loop = msgspec.to_builtins(request.loop)
+    usual = msgspec.to_builtins(Loop())
+    return {
+        "training": {**request.training, **_stated({GLOBAL_BATCH_SIZE: request.global_batch_size})},
+        "loop": {key: value for key, value in loop.items() if value != usual[key] or key in ("epochs", "learning_rate")},
+        "data": _stated({"file": data.path, "held_out": data.held_out_path, "max_rows": data.max_rows})
+        | ({"format": data.format} if data.format != "auto" else {})
+        | ({"held_out_rows": data.held_out_rows} if data.held_out_rows else {})
+        | {"examples": data.num_examples, "mean_tokens": data.mean_tokens, "max_tokens": data.max_tokens}
+        | {"basis": data.basis},
+        "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours}),
+        "where": _stated({"gpu_budget": where.gpu_memory_gib})
+        | _stated({key: getattr(where, key) or None for key in ("gpus", "num_gpus", "providers", "regions")})
+        | _stated({"instance_types": where.instance_types or None, "spot": where.spot, "host": where.host})
+        | _stated({"allow_from": where.allow_from or None}),
+        "keep": _stated({"adapter": request.keep.adapter, "box_on_failure": request.keep.box_on_failure or None}),
+        "tags": dict(request.tags),
+    }
+
+
+def _stated(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _lines(values: dict[str, Any], prefix: str, *, indent: str = "") -> Iterable[str]:
+    for key, value in values.items():
+        comment = COMMENTS.get(f"{prefix}{key}")
+        yield f"{indent}{_text(key)}: {_flow(value)}" + (f"  # {comment}" if comment else "")
+
+
+# ── values ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_PLAIN = re.compile(r"^[A-Za-z/~][A-Za-z0-9_./~@-]*$")
+_WORDS_WITH_A_MEANING: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
+
+
+def _flow(value: Any) -> str:
+    """A value in YAML's flow style, on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_text(str(key))}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if isinstance(value, (int, float, Decimal)) else _text(str(value))
+
+
+def _text(text: str) -> str:
+    """Plain where nothing can be mistaken, else in double quotes with everything unusual escaped."""
+    if _PLAIN.match(text) and text.lower() not in _WORDS_WITH_A_MEANING | {"~"}:
+        return text
+    return '"' + "".join(_ESCAPES.get(character) or _escaped(character) for character in text) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() and ord(character) < 0xFFFF and character != "\ufeff":
+        return character
+    return f"\\U{ord(character):08x}"

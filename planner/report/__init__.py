@@ -1,0 +1,128 @@
+"""SearchResult -> the text that a person decides by. Pure: width and colour are arguments, nothing is printed."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator
+
+from rich.console import Console, RenderableType
+from rich.text import Text
+
+from planner.plan import Plan, SearchResult
+from planner.report import tables, words
+
+MAX_REJECTIONS = 8  # more are counted; --json has all
+
+
+def render_result(result: SearchResult, *, command: str | None, explain: bool, width: int, colour: bool) -> str:
+    """The whole answer: the job in the first line, plans by price, the refused, and the command that runs it."""
+    return _rendered(_answer(result, command, explain=explain, width=width), width=width, colour=colour)
+
+
+def render_plan(plan: Plan, *, width: int, colour: bool) -> str:
+    """One plan, as `run` shows it before it asks."""
+    return _rendered(_one(plan), width=width, colour=colour)
+
+
+def _rendered(parts: Iterator[RenderableType], *, width: int, colour: bool) -> str:
+    page = io.StringIO()
+    console = Console(
+        file=page, width=width, force_terminal=colour, color_system="auto" if colour else None, highlight=False, emoji=False
+    )
+    for part in parts:
+        console.print(part, markup=False, soft_wrap=isinstance(part, Text))  # a command is copied, so it is never broken
+    return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
+
+
+def _answer(result: SearchResult, command: str | None, *, explain: bool, width: int) -> Iterator[RenderableType]:
+    yield _job_line(result)
+    for warning in result.warnings:
+        yield f"Note: {warning}."
+    yield ""
+    if result.plans:
+        yield _plans_heading(result)
+        yield tables.plan_table(result.plans, width=width)
+    else:
+        yield "Nothing on offer does this job as asked."
+    for way in result.ways_out:
+        yield f"\nCan be run {way.change}:"
+        yield tables.plan_table([way.plan], width=width)
+    shown = result.rejections if explain else result.rejections[:MAX_REJECTIONS]
+    if shown:
+        yield ""
+        yield tables.rejection_table(shown)
+    if len(shown) < len(result.rejections):
+        yield f"{len(result.rejections) - len(shown)} more reasons: --explain."
+    if explain and (plan := _central(result)) is not None:
+        yield from _explained(plan)
+    yield ""
+    yield from result.attributions
+    yield from _closing(result, command)
+
+
+def _job_line(result: SearchResult) -> str:
+    """What is planned. Without a word about data that is a default, and is called so."""
+    request, data = result.request, result.request.data
+    num_tokens = data.num_examples * data.mean_tokens * request.loop.epochs
+    name = "Default job" if data.basis == "default" else "Job"
+    line = (
+        f"{name}: {request.model}, {data.num_examples:,} examples × {data.mean_tokens:,.0f} tokens"
+        f" × {request.loop.epochs:g} epochs = {words.count(num_tokens)} tokens"
+    )
+    if data.basis not in ("default", "stated"):
+        line += f" ({data.basis})"
+    if (plan := _central(result)) is not None:
+        line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens"
+    return line
+
+
+def _central(result: SearchResult) -> Plan | None:
+    """The plan that the answer is about: the recommended one, else the nearest that can be run, else the cheapest."""
+    ways = [way.plan for way in result.ways_out]
+    return result.recommended or next(iter([*ways, *result.plans]), None)
+
+
+def _plans_heading(result: SearchResult) -> str:
+    runnable = sum(plan.runnable is None for plan in result.plans)
+    kinds = f"{result.num_strategies} strategies on {result.num_offers:,} offers"
+    if runnable:
+        return f"Cheapest jobs of {kinds}; bold ones can be run by this version. p50 (p10–p90)."
+    return f"Cheapest jobs of {kinds}; none of them can be run by this version. p50 (p10–p90)."
+
+
+def _one(plan: Plan) -> Iterator[RenderableType]:
+    yield f"{words.strategy(plan)}\non {words.offer(plan)} ({words.machine(plan)}), {plan.provider_status}"
+    yield (
+        f"memory  {words.fit(plan)} (GiB)\n"
+        f"time    {words.span_range(plan.duration.wall_s)}, "
+        f"{words.count(plan.duration.tokens_per_s.p50)} tokens/s\n"
+        f"cost    {words.usd_range(plan.cost.total_usd)} at ${plan.offer.usd_per_hour}/h, price {words.age(plan)}"
+    )
+    if plan.runnable is not None:
+        yield f"This version cannot run it: {plan.runnable}."
+
+
+def _explained(plan: Plan) -> Iterator[RenderableType]:
+    yield ""
+    yield Text(f"{words.strategy(plan)} on {words.offer(plan)}", style="bold")
+    yield tables.memory_table(plan)
+    yield tables.host_table(plan)
+    yield tables.time_table(plan)
+    yield (
+        f"{words.count_range(plan.duration.tokens_per_s)} tokens/s, {words.span_range(plan.duration.step_s)}"
+        f" a step, {plan.duration.num_steps:,} steps, bound by {plan.duration.bound};"
+        f" {plan.duration.energy_kwh.p50:.2f} kWh"
+    )
+    yield tables.cost_table(plan)
+    yield "This rests on:"
+    for sentence in plan.assumptions:
+        yield f"  · {sentence}"
+
+
+def _closing(result: SearchResult, command: str | None) -> Iterator[RenderableType]:
+    if command is None:
+        yield "This version can run none of these: nothing to type yet."
+        return
+    plan = _central(result)
+    yield f"Run it ({words.offer(plan)}, {words.usd(plan.cost.total_usd.p50)}):" if plan is not None else "Run it:"
+    yield Text(f"  {command}", style="bold")

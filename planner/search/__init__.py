@@ -1,0 +1,99 @@
+"""Strategies × offers -> ranked Plans and Rejections: what the whole job costs, cheapest first."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Mapping
+
+from catalogs.architectures import Architecture
+from catalogs.catalog import Catalog, attributions
+from catalogs.hardware import Offer
+from planner.advise import advise
+from planner.plan import Plan, Provider, SearchResult, WayOut
+from planner.request import Request
+from planner.search.assumptions import assumptions
+from planner.search.figures import Figures
+from planner.search.notebook import Notebook
+from planner.search.offers import admit
+from planner.search.ranking import Found, Question, rank
+from planner.search.remedies import memory_rejections, ways_out
+from planner.search.strategies import check_training, seq_len_of
+from remote.contract import Capabilities
+
+
+def search(
+    request: Request,
+    *,
+    catalog: Catalog,
+    architecture: Architecture,
+    providers: Mapping[str, Provider],
+    capabilities: Capabilities,
+    today: dt.date,
+    offers: tuple[Offer, ...] | None = None,
+    versions: Mapping[str, str] | None = None,
+) -> SearchResult:
+    """Every way to do the job, ranked by its total dollars (p50); what was refused says why.
+
+    `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. Raises
+    RequestError, Refused or CatalogError where the request names what does not exist.
+    """
+    check_training(request.training)
+    seq_len = seq_len_of(request, architecture)
+    advice = advise(request)
+    question = Question(
+        request=request,
+        advice=advice,
+        seq_len=seq_len,
+        catalog=catalog,
+        providers=providers,
+        capabilities=capabilities,
+    )
+    figures = Figures(architecture, request, advice, seq_len=seq_len)
+    market = catalog.offers if offers is None else offers
+    asked = admit(request, catalog, market)
+    notebook = Notebook()
+    ranked = rank(question, asked.kinds, figures, notebook)
+
+    def plan(found: Found) -> Plan:
+        return _plan(found, question, today=today, versions=dict(versions or {}))
+
+    stuck = all(found.runnable is not None for found in ranked)
+    out = ways_out(question, market, figures) if stuck else ()
+    plans = tuple(plan(found) for found in ranked)
+    ways = tuple(WayOut(change=change, options=options, plan=plan(found)) for change, options, found in out)
+    return SearchResult(
+        request=request,
+        plans=plans,
+        rejections=(
+            *memory_rejections(question, asked.kinds, market, figures),
+            *notebook.rejections(request.budget),
+            *asked.rejections,
+        ),
+        warnings=asked.warnings,
+        num_offers=asked.num_offers,
+        num_strategies=figures.num_strategies,
+        ways_out=ways,
+        attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
+    )
+
+
+def _plan(found: Found, question: Question, *, today: dt.date, versions: dict[str, str]) -> Plan:
+    return Plan(
+        request=question.request,
+        strategy=found.fit.strategy,
+        offer=found.offer,
+        gpu=found.kind.gpu,
+        billing=found.billing,
+        vram=found.fit.vram,
+        host=found.host,
+        duration=found.duration,
+        cost=found.cost,
+        verdict=found.fit.verdict,
+        margin_bytes=found.fit.margin_bytes,
+        runnable=found.runnable,
+        provider_status=question.provider(found.offer.provider).status,
+        assumptions=assumptions(found, question, today=today),
+        catalog_as_of=found.offer.observed_on,
+        planned_on=today,
+        versions=versions,
+    )

@@ -1,0 +1,51 @@
+"""What a plan takes for granted, in sentences: the reader sees on what its figures rest."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterator
+
+from catalogs.catalog import age_days, is_stale
+from planner.cost import unpriced_lines
+from planner.search.ranking import Found, Question
+
+
+def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[str, ...]:
+    """Everything assumed for this plan, the data first, the price last."""
+    return (*_job(question), *_machine(found), *_price(found, today))
+
+
+def _job(question: Question) -> Iterator[str]:
+    data = question.request.data
+    yield f"data: {data.num_examples:,} examples of {data.mean_tokens:,.0f} tokens, {data.basis}"
+    if question.seq_len < data.max_tokens:
+        yield f"examples longer than {question.seq_len:,} tokens are cut (the longest has {data.max_tokens:,})"
+    for choice in question.advice.choices:
+        yield f"{choice.key} = {choice.value}: {choice.reason} ({choice.source})"
+
+
+def _machine(found: Found) -> Iterator[str]:
+    gpu, offer = found.kind.gpu, found.offer
+    if gpu is not None:
+        yield f"{gpu.name}: {gpu.achievable_tflops:g} TFLOP/s at best in 16-bit products, {gpu.achievable_basis}"
+        if gpu.driver_memory_mib is None:
+            yield f"{gpu.name}: no driver figure known; {gpu.memory_gib:g} GiB as sold less a reserve"
+        if gpu.bitsandbytes in ("partial", "build-dependent") and found.fit.strategy.quant != "none":
+            yield f"{gpu.name}: bitsandbytes support is {gpu.bitsandbytes}"
+    if offer.ram_gib is None:
+        ram_gib = found.host.ram_peak_bytes / 2**30
+        yield f"{offer.instance_type}: its RAM is not known; the job needs {ram_gib:.0f} GiB"
+    if found.fit.verdict == "tight":
+        yield f"memory is tight: {found.fit.margin_bytes / 2**30:.1f} GiB to spare"
+
+
+def _price(found: Found, today: dt.date) -> Iterator[str]:
+    offer = found.offer
+    yield from unpriced_lines(found.billing)
+    if offer.purchase == "spot":
+        yield "spot: the p90 pays for one interruption; its price and its stock move by the hour"
+    age = age_days(offer, today)
+    if age is None:
+        yield "price: undated, may have moved"
+    elif is_stale(offer, today):
+        yield f"price: {age} days old, may have moved"

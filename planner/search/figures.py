@@ -1,0 +1,111 @@
+"""The estimates of one search, each computed once however often it is asked for."""
+
+from __future__ import annotations
+
+from typing import Any, Final
+
+from catalogs.architectures import Architecture
+from catalogs.hardware import Gpu, Offer
+from planner.advise import Advice
+from planner.duration import estimate_duration
+from planner.host import estimate_host
+from planner.memory import estimate_vram
+from planner.methods import adapter_file_bytes
+from planner.plan import DurationEstimate, HostEstimate, VramEstimate
+from planner.refusals import Refused
+from planner.request import Request
+from planner.search.strategies import data_within, strategies
+from remote.contract import Strategy
+
+# In these the strategies of one search differ; the rest of a Strategy is the same for all of them.
+VARYING: Final = (
+    "quant",
+    "double_quant",
+    "quant_storage",
+    "optimizer",
+    "param_dtype",
+    "micro_batch_size",
+    "gradient_accumulation_steps",
+    "gradient_checkpointing",
+    "sharding",
+    "num_gpus",
+)
+LOCAL_PROVIDERS: Final = ("local",)  # its environment stands already, and so does the model
+
+
+def key_of(strategy: Strategy) -> tuple[Any, ...]:
+    """What tells the strategies of one search apart."""
+    return tuple(getattr(strategy, name) for name in VARYING)
+
+
+class Figures:
+    """Memoized estimates of one job. Refusals of the estimators are remembered, too, as the error they raised."""
+
+    def __init__(self, architecture: Architecture, request: Request, advice: Advice, *, seq_len: int) -> None:
+        self.architecture = architecture
+        self._task = request.task
+        self._data = data_within(request.data, seq_len)
+        self._loop = request.loop
+        self._advice = advice
+        self._seq_len = seq_len
+        self._ladders: dict[tuple[int, bool], tuple[tuple[Strategy, ...], ...]] = {}
+        self._vram: dict[tuple[Any, ...], VramEstimate | Refused] = {}
+        self._host: dict[tuple[Any, ...], HostEstimate] = {}
+        self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
+
+    @property
+    def num_strategies(self) -> int:
+        """How many different strategies were looked at."""
+        return len({key[1:] for key in self._vram})
+
+    def ladders(self, num_gpus: int, *, bf16: bool) -> tuple[tuple[Strategy, ...], ...]:
+        """What is tried on so many GPUs; `bf16`: whether the card computes in it."""
+        key = (num_gpus, bf16)
+        if key not in self._ladders:
+            self._ladders[key] = tuple(strategies(self._advice, seq_len=self._seq_len, num_gpus=num_gpus, bf16=bf16))
+        return self._ladders[key]
+
+    def vram(self, strategy: Strategy, gpu: Gpu | None) -> VramEstimate:
+        """GPU memory; `gpu` None = without what depends on the card. Raises Refused for what has no closed form."""
+        key = (gpu.name if gpu is not None else None, *key_of(strategy))
+        if key not in self._vram:
+            try:
+                self._vram[key] = estimate_vram(self.architecture, strategy, task=self._task, gpu=gpu)
+            except Refused as error:
+                self._vram[key] = error
+        found = self._vram[key]
+        if isinstance(found, Refused):
+            raise found
+        return found
+
+    def host(self, strategy: Strategy, *, on_cpu: bool) -> HostEstimate:
+        """RAM and disk of the box."""
+        key = (on_cpu, *key_of(strategy))
+        if key not in self._host:
+            self._host[key] = estimate_host(
+                self.architecture, strategy, num_gpus=strategy.num_gpus, on_cpu=on_cpu, task=self._task
+            )
+        return self._host[key]
+
+    def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
+        """Seconds by phase: the same for all offers of one provider with the same GPUs, links and cores."""
+        name = gpu.name if gpu is not None else None
+        key = (name, offer.provider, offer.num_gpus, offer.interconnect, offer.vcpus, *key_of(strategy))
+        if key not in self._duration:
+            local = offer.provider in LOCAL_PROVIDERS
+            self._duration[key] = estimate_duration(
+                self.architecture,
+                strategy,
+                gpu=gpu,
+                offer=offer,
+                data=self._data,
+                loop=self._loop,
+                task=self._task,
+                reused_environment=local,
+                model_on_box=local,
+            )
+        return self._duration[key]
+
+    def adapter_bytes(self, strategy: Strategy) -> int:
+        """Bytes that come home."""
+        return adapter_file_bytes(self.architecture, strategy, task=self._task)

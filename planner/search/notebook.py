@@ -1,0 +1,131 @@
+"""What a search turned down, gathered while it runs and told in groups: each with its figures and the nearest remedy."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from decimal import ROUND_CEILING, Decimal
+from typing import Final
+
+import msgspec
+
+from catalogs.hardware import Offer
+from planner.plan import Rejection
+from planner.refusals import Refused
+from planner.request import Budget
+from planner.search.offers import Kind
+
+BYTES_PER_GIB: Final = 2**30
+SECONDS_PER_HOUR: Final = 3600
+NAMES_SHOWN: Final = 6
+
+
+class TooSmall(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of machine on which no strategy fits, and the one that came nearest."""
+
+    kind: Kind
+    needed_bytes: int
+    available_bytes: int
+    strategy: str
+
+
+class Short(msgspec.Struct, frozen=True, kw_only=True):
+    """An offer that holds the job on its GPU and not beside it, or holds it and breaks a limit."""
+
+    offer: Offer
+    needed: float
+    limit: float
+
+
+class Notebook:
+    """Written by the search, read once at its end."""
+
+    def __init__(self) -> None:
+        self.too_small: list[TooSmall] = []
+        self.without_kernels: list[Kind] = []
+        self.unsupported: dict[str, tuple[str, Refused]] = {}  # by message: the first strategy that met it
+        self.short_of_ram: list[Short] = []  # bytes
+        self.short_of_disk: list[Short] = []
+        self.too_dear: list[Short] = []  # dollars at p90
+        self.too_slow: list[Short] = []  # seconds at p90
+
+    def rejections(self, budget: Budget) -> Iterator[Rejection]:
+        """Everything that was written down: memory, RAM, disk, money, time."""
+        yield from _small(self.too_small)
+        yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib)
+        yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib)
+        yield from _dear(self.too_dear, budget)
+        yield from _slow(self.too_slow)
+        for message, (strategy, refusal) in self.unsupported.items():
+            yield Rejection(what=strategy, reason=message, remedy=refusal.hint)
+        if self.without_kernels:
+            kinds = {kind.name: kind for kind in self.without_kernels}
+            yield Rejection(
+                what="int8 and nf4 on " + names(kinds),
+                reason="bitsandbytes has no kernels for these cards",
+                remedy="--quant none",
+                num_offers=sum(len(kind.offers) for kind in kinds.values()),
+            )
+
+
+def _small(entries: list[TooSmall]) -> Iterator[Rejection]:
+    for num_gpus in sorted({entry.kind.num_gpus for entry in entries}):
+        group = [entry for entry in entries if entry.kind.num_gpus == num_gpus]
+        nearest = min(group, key=lambda entry: entry.needed_bytes - entry.available_bytes)
+        place = "on each GPU" if num_gpus > 1 else "of RAM" if num_gpus == 0 else "on one GPU"
+        needed, has = nearest.needed_bytes / BYTES_PER_GIB, nearest.available_bytes / BYTES_PER_GIB
+        yield Rejection(
+            what=names(entry.kind.name for entry in sorted(group, key=lambda entry: -entry.available_bytes)),
+            reason=f"needs at least {needed:.1f} GiB {place} ({nearest.strategy}); {nearest.kind.name} has {has:.1f} usable",
+            remedy=None,
+            needed={"required_bytes": nearest.needed_bytes, "available_bytes": nearest.available_bytes},
+            num_offers=sum(len(entry.kind.offers) for entry in group),
+        )
+
+
+def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | None]) -> Iterator[Rejection]:
+    if not entries:
+        return
+    largest = max(entries, key=lambda entry: has(entry.offer) or 0.0)
+    yield Rejection(
+        what=names(sorted({entry.offer.instance_type for entry in entries})),
+        reason=f"needs {largest.needed / BYTES_PER_GIB:.0f} GiB of {thing}; "
+        f"{largest.offer.instance_type} has {has(largest.offer) or 0:.0f} GiB",
+        remedy=None,
+        needed={f"{thing.lower()}_bytes": round(largest.needed)},
+        num_offers=len(entries),
+    )
+
+
+def _dear(entries: list[Short], budget: Budget) -> Iterator[Rejection]:
+    if not entries:
+        return
+    cheapest = min(entries, key=lambda entry: entry.needed)
+    enough = Decimal(str(cheapest.needed)).quantize(Decimal("0.01"), ROUND_CEILING)
+    yield Rejection(
+        what=f"{len(entries)} machines that could do it",
+        reason=f"over ${budget.max_usd} at p90; the cheapest, {cheapest.offer.key}, needs ${enough}",
+        remedy=f"--max-cost {enough}",
+        needed={"p90_usd": cheapest.needed},
+        num_offers=len(entries),
+    )
+
+
+def _slow(entries: list[Short]) -> Iterator[Rejection]:
+    for limit_s in sorted({entry.limit for entry in entries}):
+        group = [entry for entry in entries if entry.limit == limit_s]
+        fastest = min(group, key=lambda entry: entry.needed)
+        hours = fastest.needed / SECONDS_PER_HOUR
+        yield Rejection(
+            what=f"{len(group)} machines that could do it" if len(group) > 1 else fastest.offer.key,
+            reason=f"over {limit_s / SECONDS_PER_HOUR:g} h at p90; the fastest, {fastest.offer.key}, needs {hours:,.1f} h",
+            remedy=f"--max-hours {-int(-hours // 1)}",
+            needed={"p90_s": fastest.needed},
+            num_offers=len(group),
+        )
+
+
+def names(words: Iterator[str] | list[str] | dict[str, Kind]) -> str:
+    """The first few, and how many more."""
+    words = list(words)
+    more = f" and {len(words) - NAMES_SHOWN} more" if len(words) > NAMES_SHOWN else ""
+    return ", ".join(words[:NAMES_SHOWN]) + more

@@ -1,0 +1,179 @@
+"""Which offers a request admits: one pass over all of them, each refusal counted under the wish that it breaks."""
+
+from __future__ import annotations
+
+import difflib
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Final
+
+import msgspec
+
+from catalogs.catalog import Catalog
+from catalogs.hardware import Gpu, Offer
+from planner.plan import Rejection
+from planner.request import Request, RequestError, Where
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """Machines on which a job takes the same memory and the same steps; they differ in price, place and seller."""
+
+    gpu: Gpu | None  # None = the box's own cores train
+    num_gpus: int  # 0 on a CPU box
+    offers: tuple[Offer, ...]  # the cheapest hour first
+
+    @property
+    def name(self) -> str:
+        """As a person says it: "2 x L4"."""
+        return f"{self.num_gpus} x {self.gpu.name}" if self.gpu is not None else "CPU box"
+
+
+class Asked(msgspec.Struct, frozen=True, kw_only=True):
+    """What is left of the market, and what was left out."""
+
+    kinds: tuple[Kind, ...]
+    rejections: tuple[Rejection, ...]
+    warnings: tuple[str, ...]
+    num_offers: int
+
+
+Wish = tuple[Callable[[Offer], bool], str, str | None]  # breaks it?, the reason, what to change
+
+OWN_MACHINES: Final = ("local", "host")  # not rented, so no market rule applies to them
+FREE: Final = Decimal(0)
+
+
+def admit(request: Request, catalog: Catalog, offers: Iterable[Offer]) -> Asked:
+    """Sort the offers into kinds; what breaks a wish is counted. Raises CatalogError or RequestError for unknown names."""
+    offers = tuple(offers)
+    matches = [catalog.gpu(name) for name in request.where.gpus]
+    _check_names(request.where, catalog, offers)
+    wishes = (*_wishes(request.where, catalog, {match.gpu.name for match in matches}), *_limits(request.where))
+    broken: Counter[int] = Counter()
+    kept: list[Offer] = []
+    for offer in offers:
+        for index, (breaks, _, _) in enumerate(wishes):
+            if breaks(offer):
+                broken[index] += 1
+                break
+        else:
+            kept.append(offer)
+    return Asked(
+        kinds=_kinds(kept, catalog),
+        rejections=tuple(
+            Rejection(
+                what=f"{broken[index]:,} offer{'s' * (broken[index] > 1)}",
+                reason=reason,
+                remedy=remedy,
+                num_offers=broken[index],
+            )
+            for index, (_, reason, remedy) in enumerate(wishes)
+            if broken[index]
+        ),
+        warnings=tuple(match.warning for match in matches if match.warning),
+        num_offers=len(offers),
+    )
+
+
+def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
+    """What was asked for by name or by number."""
+    if where.host is not None:
+        yield lambda offer: offer.provider != "host", f"the job is for {where.host} (--host)", None
+    if where.providers:
+        yield lambda offer: offer.provider not in where.providers, f"not from {_or(where.providers)} (--provider)", None
+    if where.regions:
+        yield lambda offer: not _matches(offer.region, where.regions), f"not in {_or(where.regions)} (--region)", None
+    if where.instance_types:
+        yield lambda offer: offer.instance_type not in where.instance_types, f"not a {_or(where.instance_types)}", None
+    if gpus:
+        yield lambda offer: offer.gpu not in gpus, f"no {_or(sorted(gpus))} in it (--gpu)", None
+    if where.num_gpus is not None:
+        yield lambda offer: offer.num_gpus != where.num_gpus, f"not {where.num_gpus} GPUs (--num-gpus)", None
+    if where.spot is not None:
+        unwanted = "on_demand" if where.spot else "spot"
+        option = "--spot" if where.spot else "--on-demand"
+        yield lambda offer: offer.purchase == unwanted and not _own(offer), f"sold {unwanted} ({option})", None
+    if (limit_gib := where.gpu_memory_gib) is not None:
+        yield (
+            lambda offer: (catalog.gpu_memory_gib(offer) or 0) > limit_gib,
+            f"more than {limit_gib:g} GB on each GPU (--gpu-budget)",
+            "a larger --gpu-budget",
+        )
+
+
+def _limits(where: Where) -> Iterable[Wish]:
+    """What the planner itself leaves out."""
+    yield (
+        lambda offer: offer.num_gpus != int(offer.num_gpus),
+        "a share of a GPU: no measurement says how fast a share trains",
+        None,
+    )
+    yield (
+        lambda offer: offer.gpu is None and not _own(offer) and offer.provider not in where.providers,
+        "a rented machine without a GPU",
+        "name its --provider to have it planned all the same",
+    )
+
+
+def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
+    """Group by what moves memory and time. Of equal machines in several regions only the cheapest is kept."""
+    cheapest: dict[tuple[str, str, str], Offer] = {}
+    for offer in offers:
+        key = (offer.provider, offer.instance_type, offer.purchase)
+        if key not in cheapest or (offer.usd_per_hour, offer.region) < (cheapest[key].usd_per_hour, cheapest[key].region):
+            cheapest[key] = offer
+    grouped: dict[tuple[str | None, int, str, str], list[Offer]] = defaultdict(list)
+    for offer in cheapest.values():
+        own = offer.key if offer.gpu is None else ""  # CPU boxes are each their own kind: cores and RAM decide
+        grouped[offer.gpu, int(offer.num_gpus), offer.interconnect, own].append(offer)
+    return tuple(
+        Kind(
+            gpu=catalog.gpus[gpu] if gpu is not None else None,
+            num_gpus=num_gpus,
+            offers=tuple(sorted(members, key=lambda offer: (offer.usd_per_hour, offer.key))),
+        )
+        for (gpu, num_gpus, _, _), members in grouped.items()
+    )
+
+
+def _check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
+    """A name that no offer has is a slip of the pen, not a wish that nothing fulfils."""
+    sold = {
+        "provider": (where.providers, {offer.provider for offer in offers} | set(catalog.billing)),
+        "region": (where.regions, {offer.region for offer in offers}),
+    }
+    for option, (names, known) in sold.items():
+        for name in names:
+            if not any(fnmatchcase(each, name) for each in known):
+                close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+                hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:30])}"
+                raise RequestError(f"no offer has the {option} {name}", hint=hint)
+
+
+def host_offer(address: str, gpu: str | None, *, num_gpus: int = 1) -> Offer:
+    """The machine that the user already has, at no price. What GPU it has must be said; unsaid means none."""
+    return Offer(
+        provider="host",
+        region="here",
+        instance_type=address,
+        purchase="on_demand",
+        gpu=gpu,
+        num_gpus=Decimal(num_gpus if gpu is not None else 0),
+        usd_per_hour=FREE,
+        source="stated",
+        confidence="high",
+    )
+
+
+def _own(offer: Offer) -> bool:
+    return offer.provider in OWN_MACHINES
+
+
+def _matches(region: str, patterns: tuple[str, ...]) -> bool:
+    return any(fnmatchcase(region, pattern) for pattern in patterns)
+
+
+def _or(names: Iterable[str]) -> str:
+    return " or ".join(names)

@@ -1,0 +1,154 @@
+"""What would help: the machine that a refused strategy needs, and the cheapest runnable plan with one wish given up."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final
+
+import msgspec
+
+from catalogs.hardware import Offer
+from planner.plan import Rejection
+from planner.refusals import Refused
+from planner.request import Budget, Request, Where
+from planner.search.figures import Figures
+from planner.search.fit import BYTES_PER_GIB, capacity_bytes, required_bytes
+from planner.search.notebook import Notebook
+from planner.search.offers import Kind, admit
+from planner.search.ranking import Found, Question, rank
+from planner.search.strategies import describe
+from remote.contract import Strategy
+
+STREAMED: Final = "stream"
+
+
+class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
+    """A request with one wish less, and what that is called on the command line."""
+
+    request: Request
+    change: Callable[[Found], str]
+    options: Callable[[Found], dict[str, str | None]]
+
+
+def ways_out(
+    question: Question, market: Iterable[Offer], figures: Figures
+) -> Iterator[tuple[str, dict[str, str | None], Found]]:
+    """For each wish: the cheapest plan that this version can run without it. Nothing for a wish that is not the cause."""
+    market = tuple(market)
+    for relaxed in _relaxations(question.request):
+        eased = msgspec.structs.replace(question, request=msgspec.structs.replace(relaxed.request, top=1))
+        asked = admit(eased.request, eased.catalog, market)
+        for found in rank(eased, asked.kinds, figures, Notebook(), only_runnable=True):
+            yield relaxed.change(found), relaxed.options(found), found
+
+
+def _relaxations(request: Request) -> Iterator[Relaxed]:
+    where, budget = request.where, request.budget
+    if (budget_gib := where.gpu_memory_gib) is not None:
+        yield Relaxed(
+            request=_with(request, where=msgspec.structs.replace(where, gpu_memory_gib=None)),
+            change=lambda found: f"with {_memory_gib(found):g} GB on the GPU instead of {budget_gib:g}",
+            options=lambda found: {"--gpu-budget": f"{_memory_gib(found):g}GB"},
+        )
+    if where.gpus or where.num_gpus is not None:
+        yield Relaxed(
+            request=_with(request, where=msgspec.structs.replace(where, gpus=(), num_gpus=None)),
+            change=lambda found: f"on {found.kind.name}",
+            options=lambda _: {"--gpu": None, "--num-gpus": None},
+        )
+    if where.providers or where.regions or where.spot is not None:
+        yield Relaxed(
+            request=_with(request, where=msgspec.structs.replace(where, providers=(), regions=(), spot=None)),
+            change=lambda found: f"from {found.offer.provider} in {found.offer.region}, {found.offer.purchase}",
+            options=lambda _: {"--provider": None, "--region": None, "--spot": None, "--on-demand": None},
+        )
+    if budget.max_usd is not None:
+        yield Relaxed(
+            request=_with(request, budget=Budget(max_hours=budget.max_hours)),
+            change=lambda found: f"for up to ${found.cost.total_usd.p90:.2f}",
+            options=lambda found: {"--max-cost": f"{found.cost.total_usd.p90 + 0.005:.2f}"},
+        )
+    if budget.max_hours is not None:
+        yield Relaxed(
+            request=_with(request, budget=Budget(max_usd=budget.max_usd)),
+            change=lambda found: f"in up to {found.duration.wall_s.p90 / 3600:.1f} hours",
+            options=lambda found: {"--max-hours": f"{found.duration.wall_s.p90 / 3600 + 0.05:.1f}"},
+        )
+
+
+def _memory_gib(found: Found) -> float:
+    return found.kind.gpu.memory_gib if found.kind.gpu is not None else 0.0
+
+
+def _with(request: Request, *, where: Where | None = None, budget: Budget | None = None) -> Request:
+    return msgspec.structs.replace(request, where=where or request.where, budget=budget or request.budget)
+
+
+# ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def memory_rejections(
+    question: Question, kinds: tuple[Kind, ...], market: Iterable[Offer], figures: Figures
+) -> Iterator[Rejection]:
+    """Each family of strategies whose least demanding member fits none of the admitted GPUs, with what it needs."""
+    unlimited = msgspec.structs.replace(question.request, where=Where())
+    everywhere = admit(unlimited, question.catalog, market).kinds
+    single_fits = False
+    for num_gpus in sorted({kind.num_gpus for kind in kinds if kind.num_gpus} | {1}):
+        of_size = [kind for kind in kinds if kind.gpu is not None and kind.num_gpus >= num_gpus]
+        if not of_size:
+            continue
+        for strategy in _least_demanding(question, num_gpus, figures):
+            rejection = _rejection(strategy, of_size, everywhere, figures)
+            single_fits |= rejection is None and num_gpus == 1
+            if rejection is not None and not single_fits:
+                yield rejection
+    if not single_fits and STREAMED not in question.capabilities.offload and kinds:
+        yield Rejection(
+            what="frozen blocks streamed from RAM through one GPU",
+            reason="would need less GPU memory; this version neither estimates nor runs it",
+            remedy=None,
+        )
+
+
+def _least_demanding(question: Question, num_gpus: int, figures: Figures) -> Iterator[Strategy]:
+    """The last step of every ladder that recomputes activations; copies (ddp) need what one GPU needs."""
+    ladders = figures.ladders(num_gpus, bf16=True)
+    said = "gradient_checkpointing" in question.advice.training or "sharding" in question.advice.training
+    for *_, last in ladders:
+        if said or (last.gradient_checkpointing != "off" and last.sharding != "ddp"):
+            yield last
+
+
+def _rejection(strategy: Strategy, admitted: list[Kind], everywhere: tuple[Kind, ...], figures: Figures) -> Rejection | None:
+    try:
+        if any(required_bytes(strategy, kind, figures) <= capacity_bytes(kind) for kind in admitted):
+            return None
+        largest = max(admitted, key=capacity_bytes)
+        needed_bytes = required_bytes(strategy, largest, figures)
+    except Refused:
+        return None  # told by the search, with the estimator's own words
+    has_bytes = capacity_bytes(largest)
+    enough = [
+        kind
+        for kind in everywhere
+        if kind.gpu is not None and kind.num_gpus == strategy.num_gpus and capacity_bytes(kind) >= needed_bytes
+    ]
+    place = "on each GPU" if strategy.num_gpus > 1 else "on one GPU"
+    return Rejection(
+        what=describe(strategy),
+        reason=f"needs {needed_bytes / BYTES_PER_GIB:.1f} GiB {place}; the largest allowed has {has_bytes / BYTES_PER_GIB:.1f}",
+        remedy=_cheapest_of(enough),
+        needed={"required_bytes": needed_bytes, "available_bytes": has_bytes},
+        num_offers=sum(len(kind.offers) for kind in admitted),
+    )
+
+
+def _cheapest_of(kinds: list[Kind]) -> str | None:
+    """The cheapest machine with enough memory, in words."""
+    kind = min(kinds, key=lambda kind: kind.offers[0].usd_per_hour, default=None)
+    if kind is None or kind.gpu is None:
+        return None
+    return (
+        f"{kind.name} with {kind.gpu.memory_gib:g} GB, from ${kind.offers[0].usd_per_hour:.2f}/h at {kind.offers[0].provider}"
+    )

@@ -1,0 +1,140 @@
+"""The ways to do one job: every Strategy that the search tries on a machine with a given number of GPUs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from catalogs.architectures import Architecture
+from planner.advise import Advice
+from planner.case import Case, read_case, strategy_of
+from planner.request import DataAsked, Request, RequestError
+from remote.contract import Strategy
+
+MICRO_BATCHES: Final = (16, 8, 4, 2, 1)
+MAX_TOKENS_PER_PASS: Final = 16_384  # assumed: above it a larger micro-batch no longer raises tokens/s, only memory
+CHECKPOINTING: Final = ("off", "non_reentrant")  # recomputing costs about a third of the time and most of the activations
+SEQ_LEN_MULTIPLE: Final = 8  # collators pad to it; matrix units want it
+ESTIMATE_MARGIN: Final = 1.3  # assumed: characters understate the tokens of dense text by up to this factor
+COUNTED: Final = ("counted by the model's tokenizer", "stated", "default")
+
+# How the GPUs of one machine can share a job. int8 weights can't be sharded; 4-bit ones can, when stored as bfloat16.
+SHARDING_BY_QUANT: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
+    "none": ({"sharding": "ddp"}, {"sharding": "fsdp"}),
+    "nf4": ({"sharding": "ddp"}, {"sharding": "fsdp", "quant_storage": "bfloat16"}),
+    "fp4": ({"sharding": "ddp"}, {"sharding": "fsdp", "quant_storage": "bfloat16"}),
+}
+ONLY_COPIES: Final = ({"sharding": "ddp"},)
+
+# Keys of the estimate contract that a plan carries elsewhere than in its Strategy, and the option that says them.
+SAID_ELSEWHERE: Final = {
+    "model": "--model",
+    "task": "the job file's `task`",
+    "gpu": "--gpu",
+    "num_gpus": "--num-gpus",
+    "gpu_memory_gib": "--gpu-budget",
+    "mean_seq_len": "--examples and --tokens",
+}
+
+
+class NotInPlan(RequestError):
+    """A key of the estimate contract that the trainer does not know, at another value than its default."""
+
+    def __init__(self, key: str, message: str, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.key = key
+
+
+def check_training(training: Mapping[str, Any]) -> None:
+    """Refuse what no Strategy carries: silently planning something else would be worse."""
+    defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Case)}
+    for key, value in training.items():
+        if key in SAID_ELSEWHERE:
+            raise NotInPlan(key, f"{key} is no key of `training` in a plan", hint=f"say it by {SAID_ELSEWHERE[key]}")
+        if key not in Strategy.__struct_fields__ and value != defaults.get(key):
+            raise NotInPlan(
+                key,
+                f"a plan has no place for {key}={value}: the trainer does not know it",
+                hint=f"leave {key} out, or ask `rentune estimate` for its memory",
+            )
+
+
+def seq_len_of(request: Request, architecture: Architecture) -> int:
+    """Tokens of the longest sequence: as said, else what the data needs, never more than the model reads."""
+    said = request.training.get("seq_len")
+    longest = request.data.max_tokens if request.data.basis in COUNTED else request.data.max_tokens * ESTIMATE_MARGIN
+    needed = -int(-longest // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
+    if said is None:
+        return min(needed, architecture.max_positions)
+    if said > architecture.max_positions:
+        raise RequestError(
+            f"{architecture.name} reads at most {architecture.max_positions:,} tokens, not {said:,}",
+            hint=f"--seq-len {architecture.max_positions}",
+        )
+    return min(int(said), needed)
+
+
+def data_within(data: DataAsked, seq_len: int) -> DataAsked:
+    """The data as the GPUs will see it: nothing longer than `seq_len`."""
+    return msgspec.structs.replace(
+        data, mean_tokens=min(data.mean_tokens, float(seq_len)), max_tokens=min(data.max_tokens, seq_len)
+    )
+
+
+def strategies(advice: Advice, *, seq_len: int, num_gpus: int, bf16: bool) -> Iterator[tuple[Strategy, ...]]:
+    """Ladders of strategies that differ only in their micro-batch, the largest first.
+
+    Within a ladder memory falls from step to step, so the first that fits is the fastest that fits.
+    """
+    half = "bfloat16" if bf16 else "float16"
+    common = {"param_dtype": half, "autocast": half, "seq_len": seq_len} | advice.training | {"seq_len": seq_len}
+    for variant in advice.variants:
+        quant = variant.get("quant", common.get("quant", "none"))
+        for sharding in _shardings(common, quant, num_gpus):
+            for checkpointing in _said_or(common, "gradient_checkpointing", CHECKPOINTING):
+                said = common | variant | sharding | {"gradient_checkpointing": checkpointing, "num_gpus": num_gpus}
+                yield _ladder(said, advice.global_batch_size)
+
+
+def _ladder(said: dict[str, Any], global_batch_size: int) -> tuple[Strategy, ...]:
+    num_gpus: int = said["num_gpus"]
+    per_gpu = max(1, global_batch_size // num_gpus)
+    sizes = _said_or(said, "micro_batch_size", _micro_batches(per_gpu, said["seq_len"]))
+    first = strategy_of(read_case({"model": "7b"} | said))
+    return tuple(
+        msgspec.structs.replace(
+            first,
+            micro_batch_size=size,
+            gradient_accumulation_steps=said.get("gradient_accumulation_steps", max(1, per_gpu // size)),
+        )
+        for size in sizes
+    )
+
+
+def _micro_batches(per_gpu: int, seq_len: int) -> tuple[int, ...]:
+    """Divisors of the share of one GPU, as far as they still raise the speed."""
+    largest = max(1, MAX_TOKENS_PER_PASS // seq_len)
+    return tuple(size for size in MICRO_BATCHES if size <= largest and per_gpu % size == 0)
+
+
+def _shardings(said: dict[str, Any], quant: str, num_gpus: int) -> tuple[dict[str, Any], ...]:
+    if "sharding" in said:
+        return ({"sharding": said["sharding"]},)
+    return SHARDING_BY_QUANT.get(quant, ONLY_COPIES) if num_gpus > 1 else ({"sharding": "none"},)
+
+
+def _said_or(said: dict[str, Any], key: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:
+    return (said[key],) if key in said else choices
+
+
+def describe(strategy: Strategy) -> str:
+    """A strategy in a few words: "lora r16 nf4, batch 4 x 4, checkpointing"."""
+    rank = f" r{strategy.rank}" if strategy.rank is not None else ""
+    quant = f" {strategy.quant}" if strategy.quant != "none" else f" {strategy.param_dtype.replace('float', 'f')}"
+    gpus = f", {strategy.num_gpus} GPUs {strategy.sharding}" if strategy.num_gpus > 1 else ""
+    recompute = ", checkpointing" if strategy.gradient_checkpointing != "off" else ""
+    optimizer = "" if strategy.optimizer.startswith("adamw_torch") else f", {strategy.optimizer}"
+    batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
+    return f"{strategy.method}{rank}{quant}, batch {batch}{gpus}{recompute}{optimizer}"

@@ -1,0 +1,107 @@
+"""Dollars of a job: worked by hand, and properties that hold for every job."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.cost import billed_range, disk_gib, estimate_cost, unpriced_lines
+from planner.plan import Range
+from tests.planner.builders import exactly, make_billing, make_duration, make_host, make_offer
+
+
+def test_an_hour_at_a_dollar_with_a_disk_and_an_adapter() -> None:
+    """By hand: 1 h x $1.00; 44 GiB x $0.10 / 730 h; 1.5 GB - 1 free at $0.09."""
+    cost = estimate_cost(
+        make_duration(exactly(3_600.0)),
+        make_host(disk_gib=40.0),
+        offer=make_offer(),
+        billing=make_billing(
+            disk_usd_per_gib_month=Decimal("0.10"), egress_usd_per_gb=Decimal("0.09"), egress_free_gb=1, minimum_disk_gib=0
+        ),
+        adapter_bytes=1_500_000_000,
+    )
+    assert cost.compute_usd == exactly(1.0)
+    assert cost.disk_usd == exactly(0.006027)
+    assert cost.egress_usd == exactly(0.045)
+    assert cost.total_usd == exactly(1.051027)
+    assert cost.usd_per_million_tokens == pytest.approx(1.051027)
+
+
+@pytest.mark.parametrize(
+    ("running_s", "increment_s", "minimum_s", "billed_s"),
+    [
+        (10.0, 1, 60, 60.0),
+        (61.2, 1, 60, 62.0),
+        (61.2, 60, 0, 120.0),
+        (3_601.0, 3_600, 0, 7_200.0),
+        (7_200.0, 3_600, 0, 7_200.0),
+    ],
+)
+def test_time_is_billed_in_increments_above_a_minimum(
+    running_s: float, increment_s: int, minimum_s: int, billed_s: float
+) -> None:
+    """A started minute or hour is paid whole."""
+    billing = make_billing(increment_s=increment_s, minimum_s=minimum_s)
+    assert billed_range(make_duration(exactly(running_s)), billing, spot=False) == exactly(billed_s)
+
+
+def test_what_comes_before_and_after_the_machine_is_not_billed() -> None:
+    """Keys are made before it runs, and its end is confirmed after it stopped."""
+    duration = make_duration(exactly(1_000.0), prepare=10.0, queue=200.0, create=40.0, train=700.0, confirm=50.0)
+    assert billed_range(duration, make_billing(), spot=False) == exactly(700.0)
+
+
+def test_only_the_pessimistic_end_of_a_spot_machine_pays_for_an_interruption() -> None:
+    """One setting-up more at p90; the middle stays."""
+    duration = make_duration(exactly(1_000.0), boot=60.0, environment=120.0, download=30.0, load=20.0, train=770.0)
+    assert billed_range(duration, make_billing(), spot=True) == Range(p10=1_000.0, p50=1_000.0, p90=1_230.0)
+
+
+def test_the_disk_is_never_smaller_than_the_provider_sells() -> None:
+    """A tenth of headroom, whole GiB, and the minimum."""
+    assert disk_gib(make_host(disk_gib=40.0), make_billing(minimum_disk_gib=0)) == 44
+    assert disk_gib(make_host(disk_gib=40.1), make_billing(minimum_disk_gib=0)) == 45
+    assert disk_gib(make_host(disk_gib=40.0), make_billing(minimum_disk_gib=100)) == 100
+
+
+def test_a_price_that_nobody_states_is_named_and_not_guessed() -> None:
+    """It counts as zero, and the plan says so."""
+    billing = make_billing(disk_usd_per_gib_month=None)
+    assert unpriced_lines(billing) == ("cloud: no price known for disk; counted as $0",)
+    assert unpriced_lines(make_billing()) == ()
+
+
+SECONDS = st.floats(min_value=1.0, max_value=1e6)
+PRICES = st.decimals(min_value="0.0001", max_value="200", places=4)
+
+
+@given(SECONDS, SECONDS, PRICES, PRICES, PRICES, st.integers(0, 10**12))
+def test_lines_sum_to_the_total_to_the_microdollar(
+    wall_s: float, more_s: float, hour: Decimal, disk: Decimal, egress: Decimal, adapter_bytes: int
+) -> None:
+    """At p10, p50 and p90, whatever is billed; and nothing is cheaper in a worse case."""
+    cost = estimate_cost(
+        make_duration(Range(p10=wall_s, p50=wall_s, p90=wall_s + more_s)),
+        make_host(),
+        offer=make_offer(usd_per_hour=hour),
+        billing=make_billing(disk_usd_per_gib_month=disk, egress_usd_per_gb=egress),
+        adapter_bytes=adapter_bytes,
+    )
+    for end in ("p10", "p50", "p90"):
+        lines = [Decimal(str(getattr(line, end))) for line in (cost.compute_usd, cost.disk_usd, cost.egress_usd)]
+        assert sum(lines) == Decimal(str(getattr(cost.total_usd, end)))
+    assert cost.total_usd.p10 <= cost.total_usd.p50 <= cost.total_usd.p90
+
+
+@given(SECONDS, st.integers(1, 7_200), st.integers(0, 7_200))
+def test_a_bill_covers_the_time_and_is_less_than_one_increment_over(seconds: float, increment_s: int, minimum_s: int) -> None:
+    """Rounding is upwards, and never by a whole increment."""
+    billed_s = billed_range(
+        make_duration(exactly(seconds)), make_billing(increment_s=increment_s, minimum_s=minimum_s), spot=False
+    ).p50
+    assert max(seconds, minimum_s) <= billed_s < max(seconds, minimum_s) + increment_s
+    assert billed_s % increment_s == 0

@@ -1,0 +1,52 @@
+"""Plans on disk: written by `--save`, read by `run`."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from planner.plan import PLAN_VERSION, Plan, SearchResult, read_plan, write_plan
+from planner.request import RequestError
+from tests.planner.builders import make_plan, make_request
+
+
+def result(*plans: Plan) -> SearchResult:
+    """An answer with these plans."""
+    return SearchResult(request=make_request(), plans=plans, rejections=(), warnings=(), num_offers=1, num_strategies=1)
+
+
+def test_a_plan_reads_back_equal() -> None:
+    """Nothing is lost, not a cent."""
+    assert read_plan(write_plan(make_plan()), name="plan.json") == make_plan()
+
+
+def test_the_answer_of_plan_json_holds_the_recommended_plan() -> None:
+    """`plan --json > plan.json` can be run, bare or in the envelope."""
+    answer = result(make_plan(runnable="price only: no"), make_plan())
+    bare = msgspec.json.encode(answer).decode()
+    enveloped = msgspec.json.encode({"command": "plan", "status": "success", "data": answer}).decode()
+    assert read_plan(bare, name="x") == read_plan(enveloped, name="x") == make_plan()
+
+
+def test_only_what_can_be_run_is_recommended() -> None:
+    """The cheapest of those; none is none."""
+    dear = make_plan(assumptions=("dearer",))
+    assert result(make_plan(runnable="not yet runnable: no"), make_plan(), dear).recommended == make_plan()
+    assert result(make_plan(runnable="price only: no")).recommended is None
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("not json", "p.json is not a plan"),
+        ("[]", "p.json is not a plan"),
+        ("{}", "p.json is not a plan"),
+        (msgspec.json.encode(result()).decode(), "holds no plan that this version can run"),
+        (write_plan(make_plan(schema_version=PLAN_VERSION + 1)), "this version reads up to"),
+    ],
+)
+def test_what_is_no_plan_is_told_by_its_file_name(text: str, words: str) -> None:
+    """With what to do instead."""
+    with pytest.raises(RequestError, match=words) as refused:
+        read_plan(text, name="p.json")
+    assert refused.value.hint

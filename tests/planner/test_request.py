@@ -1,0 +1,126 @@
+"""A question, understood once: amounts, data, and what makes no sense together."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from planner.quantities import parse_count, parse_gib, parse_hours, parse_usd
+from planner.request import (
+    Budget,
+    DataAsked,
+    Lengths,
+    Request,
+    RequestError,
+    Where,
+    checked,
+    default_data,
+    measured_data,
+    stated_data,
+)
+from remote.contract import Loop
+from tests.planner.builders import make_request
+
+
+@pytest.mark.parametrize(
+    ("text", "gib"),
+    [("16GB", 16.0), ("16", 16.0), ("16 GiB", 16.0), ("16g", 16.0), ("512MB", 0.5), ("1TB", 1024.0), ("22.5gb", 22.5)],
+)
+def test_memory_is_meant_as_cards_are_sold(text: str, gib: float) -> None:
+    """GB is GiB: a card sold as 16 GB holds 16 GiB."""
+    assert parse_gib(text) == gib
+
+
+def test_counts_hours_and_dollars_as_people_type_them() -> None:
+    """Each in one unit."""
+    assert [parse_count(text) for text in ("1000", "1_000", "1,000", "1k", "1.5M")] == [1000, 1000, 1000, 1000, 1_500_000]
+    assert [parse_hours(text) for text in ("2", "2h", "90m", "1d")] == [2.0, 2.0, 1.5, 24.0]
+    assert [parse_usd(text) for text in ("5", "$5", "5.50")] == [Decimal(5), Decimal(5), Decimal("5.50")]
+
+
+@pytest.mark.parametrize(
+    ("read", "text"), [(parse_gib, "16XB"), (parse_gib, "-3GB"), (parse_count, "1.5"), (parse_hours, "soon"), (parse_usd, "")]
+)
+def test_what_is_no_amount_is_told_with_an_example(read: object, text: str) -> None:
+    """The sentence quotes what was typed."""
+    assert callable(read)
+    with pytest.raises(ValueError, match=f'"{text}" is not'):
+        read(text)
+
+
+def test_without_a_word_the_job_is_a_thousand_examples() -> None:
+    """And says that it is a default."""
+    data = default_data()
+    assert (data.num_examples, data.mean_tokens, data.max_tokens, data.basis) == (1000, 512.0, 512, "default")
+
+
+def test_examples_tokens_or_both_state_a_job() -> None:
+    """What is missing follows from the other."""
+    only_examples = stated_data(num_examples=50, num_tokens=None, tokens_per_example=256)
+    only_tokens = stated_data(num_examples=None, num_tokens=1_000, tokens_per_example=256)
+    both = stated_data(num_examples=10, num_tokens=9_000, tokens_per_example=512)
+    assert (only_examples.num_examples, only_examples.mean_tokens, only_examples.max_tokens) == (50, 256.0, 256)
+    assert (only_tokens.num_examples, only_tokens.mean_tokens) == (4, 250.0)
+    assert (both.mean_tokens, both.max_tokens) == (900.0, 900)
+    with pytest.raises(RequestError, match="cannot fill 10 examples"):
+        stated_data(num_examples=10, num_tokens=9, tokens_per_example=512)
+
+
+@given(st.integers(1, 10**7), st.integers(1, 10**10))
+def test_stated_data_makes_sense(num_examples: int, num_tokens: int) -> None:
+    """The longest example is never shorter than the mean, and the tokens are all there."""
+    if num_tokens < num_examples:
+        return
+    data = stated_data(num_examples=num_examples, num_tokens=num_tokens, tokens_per_example=512)
+    assert data.max_tokens >= data.mean_tokens
+    assert data.num_examples * data.mean_tokens == pytest.approx(num_tokens)
+
+
+def rows(number: int) -> Lengths:
+    """A file of `number` rows."""
+    return Lengths(num_rows=number, mean_tokens=100.0, max_tokens=300, basis="estimated from characters")
+
+
+def test_some_rows_are_held_out_but_never_more_than_a_fifth() -> None:
+    """200 by default; the training examples are the rest."""
+    large = measured_data("a.jsonl", measure=lambda _path, _rows: rows(5_000))
+    small = measured_data("a.jsonl", measure=lambda _path, _rows: rows(100))
+    asked = measured_data("a.jsonl", measure=lambda _path, _rows: rows(5_000), held_out_rows=500)
+    apart = measured_data("a.jsonl", measure=lambda _path, _rows: rows(100), held_out_path="b.jsonl")
+    assert [(data.num_examples, data.held_out_rows) for data in (large, small, asked, apart)] == [
+        (4_800, 200),
+        (80, 20),
+        (4_500, 500),
+        (100, 0),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"data": DataAsked(num_examples=0, mean_tokens=5, max_tokens=5, basis="stated")}, "0 examples"),
+        ({"data": DataAsked(num_examples=5, mean_tokens=50, max_tokens=5, basis="stated")}, "shorter than the mean"),
+        ({"loop": Loop(epochs=0)}, "0 epochs train nothing"),
+        ({"where": Where(gpu_memory_gib=0.0)}, "holds nothing"),
+        ({"where": Where(num_gpus=0)}, "num_gpus is 0"),
+        ({"budget": Budget(max_usd=Decimal(-1))}, "below zero"),
+        ({"budget": Budget(max_hours=0.0)}, "max_hours is 0"),
+        ({"global_batch_size": 0}, "global_batch_size is 0"),
+        ({"top": 0}, "top is 0"),
+    ],
+)
+def test_figures_that_make_no_sense_are_refused_with_an_example(changes: dict[str, object], words: str) -> None:
+    """One sentence, and what to type instead."""
+    with pytest.raises(RequestError, match=words) as refused:
+        checked(msgspec.structs.replace(make_request(), **changes))
+    assert refused.value.hint
+
+
+def test_a_request_that_makes_sense_passes_unchanged() -> None:
+    """Checking changes nothing."""
+    request: Request = make_request()
+    assert checked(request) is request
