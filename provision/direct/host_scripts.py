@@ -56,7 +56,7 @@ while [ "$left" -gt 0 ] && [ -n "$(marked "$run")" ]; do
   sleep 0.05
   left=$((left - 1))
 done
-rm -rf "${boxes:?}/$run"
+rm -rf "${{boxes:?}}/$run"
 rmdir "$boxes" "$HOME/.rentune" 2> /dev/null
 if grep -sq " rentune:$run\\$" "$keys"; then
   grep -v " rentune:$run\\$" "$keys" > "$keys.rentune"

@@ -14,7 +14,6 @@ import paramiko
 from provision.errors import ConnectionFailed
 
 CHUNK_BYTES = 256 * 1024
-OPEN_S = 15.0  # assumed: a box that opens no channel for so long is frozen or gone
 
 
 class Completed(msgspec.Struct, frozen=True, kw_only=True):
@@ -25,13 +24,13 @@ class Completed(msgspec.Struct, frozen=True, kw_only=True):
     err: str
 
 
-def open_channel(transport: paramiko.Transport) -> paramiko.Channel:
+def open_channel(transport: paramiko.Transport, *, timeout_s: float) -> paramiko.Channel:
     """A session channel. Raises ConnectionFailed."""
     with lost_connection("no channel could be opened"):
-        return transport.open_session(timeout=OPEN_S)
+        return transport.open_session(timeout=timeout_s)
 
 
-def begin(channel: paramiko.Channel, command: str, *, timeout_s: float = OPEN_S) -> None:
+def begin(channel: paramiko.Channel, command: str, *, timeout_s: float) -> None:
     """Start `command`. Paramiko waits for the answer without a limit, so a timer ends the connection of a mute box."""
     timer = threading.Timer(timeout_s, channel.get_transport().close)
     timer.daemon = True
@@ -74,9 +73,8 @@ def wait_rc(channel: paramiko.Channel, *, timeout_s: float) -> int:
     return int(channel.exit_status)
 
 
-def execute(channel: paramiko.Channel, command: str, *, timeout_s: float, stdin: bytes | None) -> Completed:
-    """Begin, feed, collect."""
-    begin(channel, command)
+def execute(channel: paramiko.Channel, *, timeout_s: float, stdin: bytes | None) -> Completed:
+    """Feed a command that has begun, and collect. Raises TimeoutError or ConnectionFailed."""
     with lost_connection("the connection was lost in mid-command"):
         channel.settimeout(timeout_s)
         channel.sendall(stdin or b"")

@@ -53,7 +53,7 @@ def _tail(shell: Shell, remote: str, offset: int) -> Iterator[bytes]:
     """What arrives, and an empty chunk for each silence; ends when the connection does."""
     silences = 0
     with shell.session() as channel, contextlib.suppress(ConnectionFailed), lost_connection("the line was cut"):
-        begin(channel, f"exec tail -c +{offset + 1} -F {shlex.quote(remote)} 2>/dev/null")
+        begin(channel, f"exec tail -c +{offset + 1} -F {shlex.quote(remote)} 2>/dev/null", timeout_s=shell.answer_s)
         while True:
             channel.settimeout(QUIET_S[min(silences, len(QUIET_S) - 1)])
             try:
@@ -73,7 +73,11 @@ def _rest(shell: Shell, remote: str, offset: int) -> bytes:
     with shell.session() as channel:
         try:
             with lost_connection("the line was cut"):
-                begin(channel, f"[ ! -e {shlex.quote(remote)} ] || exec tail -c +{offset + 1} {shlex.quote(remote)}")
+                begin(
+                    channel,
+                    f"[ ! -e {shlex.quote(remote)} ] || exec tail -c +{offset + 1} {shlex.quote(remote)}",
+                    timeout_s=shell.answer_s,
+                )
                 rest, _ = collect(channel, timeout_s=REST_S)
                 wait_rc(channel, timeout_s=REST_S)
                 return rest

@@ -13,8 +13,8 @@ import paramiko
 from provision.errors import ConnectionFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import follow, transfer, trees
-from provision.ssh.channel import Completed, execute, open_channel
-from provision.ssh.connect import Identity, KeyRefused, login
+from provision.ssh.channel import Completed, begin, execute, open_channel
+from provision.ssh.connect import ANSWER_S, Identity, KeyRefused, login
 
 __all__ = ["Completed", "Shell"]
 
@@ -34,11 +34,13 @@ class Shell:
         transport: paramiko.Transport,
         *,
         patience_s: float,
+        answer_s: float,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
         self.box = box
         self.patience_s = patience_s
+        self.answer_s = answer_s
         self._identity = identity
         self._transport = transport
         self._clock = clock
@@ -54,19 +56,21 @@ class Shell:
         key: Path | Identity,
         deadline_s: float,
         patience_s: float = 120.0,
+        answer_s: float = ANSWER_S,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Shell:
         """Try for `deadline_s` seconds until the box answers, then log in. Nothing of ours is sent before the host key matched.
 
+        A box that leaves one question unanswered for `answer_s` counts as gone until it has been reached anew.
         Raises WrongHostKey at once when another key answers, ConnectionFailed when nothing does.
         """
         identity = key if isinstance(key, Identity) else Identity(keys=(key,))
         ends_at_s = clock() + deadline_s
         while True:
             try:
-                transport = login(box, identity)
-                return cls(box, identity, transport, patience_s=patience_s, clock=clock, sleep=sleep)
+                transport = login(box, identity, timeout_s=min(answer_s, max(RETRY_S, ends_at_s - clock())))
+                return cls(box, identity, transport, patience_s=patience_s, answer_s=answer_s, clock=clock, sleep=sleep)
             except WrongHostKey:
                 raise
             except ConnectionFailed as error:
@@ -82,7 +86,8 @@ class Shell:
         """
         with self.session() as channel:
             try:
-                return execute(channel, command, timeout_s=timeout_s, stdin=stdin)
+                begin(channel, command, timeout_s=self.answer_s)
+                return execute(channel, timeout_s=timeout_s, stdin=stdin)
             except TimeoutError as error:
                 raise ConnectionFailed(
                     f"{self.box.host} did not finish a command within {timeout_s:.0f} s: {command[:60]!r}."
@@ -144,7 +149,7 @@ class Shell:
             transport = None
             try:
                 transport = self._live_transport()
-                return open_channel(transport)
+                return open_channel(transport, timeout_s=self.answer_s)
             except WrongHostKey:
                 raise
             except ConnectionFailed:
@@ -160,5 +165,5 @@ class Shell:
                 raise ConnectionFailed(f"The connection to {self.box.host} was closed on purpose.")
             if not self._transport.is_active():
                 self._transport.close()
-                self._transport = login(self.box, self._identity)
+                self._transport = login(self.box, self._identity, timeout_s=self.answer_s)
             return self._transport

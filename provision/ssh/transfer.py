@@ -181,7 +181,7 @@ def _send_piece(shell: Shell, local: Path, part: str, piece: Piece, meter: _Mete
     seek = piece[0] // BLOCK_BYTES
     command = f"dd of={shlex.quote(part)} bs={BLOCK_BYTES} seek={seek} conv=notrunc iflag=fullblock 2>&1"
     with shell.session() as channel, local.open("rb") as file, _stalls():
-        begin(channel, command)
+        begin(channel, command, timeout_s=shell.answer_s)
         channel.settimeout(STALL_S)
         for chunk in _read_piece(file, piece):
             if stop.is_set():
@@ -197,7 +197,7 @@ def _send_piece(shell: Shell, local: Path, part: str, piece: Piece, meter: _Mete
 def _fetch_piece(shell: Shell, remote: str, part: _Part, piece: Piece, meter: _Meter, stop: threading.Event) -> None:
     offset, length = piece
     with shell.session() as channel, part.path.open("r+b") as file, _stalls():
-        begin(channel, f"tail -c +{offset + 1} {shlex.quote(remote)} | head -c {length}")
+        begin(channel, f"tail -c +{offset + 1} {shlex.quote(remote)} | head -c {length}", timeout_s=shell.answer_s)
         channel.settimeout(STALL_S)
         file.seek(offset)
         got = 0

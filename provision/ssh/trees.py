@@ -52,7 +52,7 @@ def put_tree(shell: Shell, local: Path, remote: str, exclude: Sequence[str]) -> 
     with shell.session() as channel:
         try:
             with lost_connection("the connection was lost in mid-transfer"):
-                begin(channel, f"mkdir -p {target} && tar -xf - -C {target} 2>&1")
+                begin(channel, f"mkdir -p {target} && tar -xf - -C {target} 2>&1", timeout_s=shell.answer_s)
                 channel.settimeout(STALL_S)
                 write_tar(_Writer(channel), local, exclude)
                 channel.shutdown_write()
@@ -70,7 +70,7 @@ def get_tree(shell: Shell, remote: str, local: Path) -> None:
     with shell.session() as channel:
         try:
             with lost_connection("the connection was lost in mid-transfer"):
-                begin(channel, f"tar -cf - -C {shlex.quote(remote)} .")
+                begin(channel, f"tar -cf - -C {shlex.quote(remote)} .", timeout_s=shell.answer_s)
                 channel.settimeout(STALL_S)
                 with tarfile.open(mode="r|", fileobj=_Reader(channel), bufsize=BUFFER_BYTES) as archive:  # type: ignore[call-overload]
                     archive.extractall(local, filter="data")  # refuses what would leave the folder
