@@ -9,12 +9,13 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from types import FrameType
 
+from provision import lease
 from provision.books import close_books
 from provision.controller import in_control, is_alive, is_locked
 from provision.crash import read_crash_point
 from provision.errors import BadInput, Refused
 from provision.held import read_run
-from provision.ledger import Ended, Ledger, RunState
+from provision.ledger import Ledger, RunState
 from provision.opening import read_launch
 from provision.phases import Display
 from provision.places import Places
@@ -92,8 +93,7 @@ def end(
         launch = read_launch(folder, state.opened)
         provisioner = make(launch)
         display.phase("teardown")
-        teardown = provisioner.destroy(launch)
-        ledger.append(Ended(run_id=run_id, at_s=time.time(), teardown=teardown))
+        teardown = lease.end(launch, provisioner=provisioner, ledger=ledger)
         if folder.plan.exists():
             run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display)
             close_books(run, message="Ended by `down`.", interrupted=True)

@@ -172,8 +172,10 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
     match line:
         case Controlled():
             return {"controlled": line}
+        case PhaseStarted(phase="create"):
+            return {"phase": line.phase, "rentals": _rentals_after(state.rentals, line), "box": None, "teardown": None}
         case PhaseStarted():
-            return {"phase": line.phase, "rentals": _rentals_after(state.rentals, line)}
+            return {"phase": line.phase}
         case Created():
             return {"box": line.box, "rentals": _rentals_after(state.rentals, line)}
         case PhaseEnded():

@@ -29,7 +29,7 @@ from provision.handoff import Handoff, hand_off
 from provision.held import Run
 from provision.inputs import input_files
 from provision.keys import client_key
-from provision.lease import leased
+from provision.lease import end, leased
 from provision.ledger import Created, Ended
 from provision.phases import Phases
 from provision.provisioner import Answer, Box, ResourceEnd, Teardown
@@ -62,6 +62,7 @@ def walk(run: Run) -> Receipt:
     except Exception as error:  # noqa: BLE001 - money is involved: whatever it was, the books are closed
         run.folder.controller_log.open("a").write(traceback.format_exc())
         message = f"The controller failed: {error!r}. Details: {run.folder.controller_log}"
+    _end_what_is_left(run, kept=bool(message) and not interrupted and run.state.opened.keep_box_on_failure)
     try:
         with phases.timed(Phase.CONFIRM):
             _confirm(run)
@@ -126,9 +127,17 @@ def _standing_box(run: Run) -> Box | None:
 
 
 def _end(run: Run) -> Teardown:
-    teardown = run.provisioner.destroy(run.launch)
-    run.ledger.append(Ended(run_id=run.run_id, at_s=run.clock(), teardown=teardown))
-    return teardown
+    return end(run.launch, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
+
+
+def _end_what_is_left(run: Run, *, kept: bool) -> None:
+    """For an end that came before the lease began: nothing was rented yet, or the asking was cut off."""
+    state = run.state
+    if not state.rentals:
+        nothing = Teardown(run_id=run.run_id, verdict="destroyed", resources=(), message="Nothing was rented.")
+        run.ledger.append(Ended(run_id=run.run_id, at_s=run.clock(), teardown=nothing))
+    elif state.teardown is None and not (kept and state.box):
+        _end(run)
 
 
 def _boot_s(plan: Plan) -> float:

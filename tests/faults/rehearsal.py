@@ -1,0 +1,126 @@
+"""A run on the real local box with the real trainer and a model of two layers, and ways to make its controller die."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from planner.plan import Plan
+from provision.control import drive
+from provision.direct.local import LocalBox
+from provision.inputs import find_base
+from provision.ledger import Ledger, RunState
+from provision.opening import open_run, read_launch
+from provision.places import Places
+from provision.providers import boxes_folder
+from provision.receipt import Receipt
+from provision.view import read_events
+from remote.contract import EVENTS_FILE, Event
+from tests.provision.plans import tiny_files, tiny_plan
+
+PATIENCE_S = 240.0  # an import of torch on a busy machine takes most of a minute
+
+
+class Quiet:
+    """A display that remembers phases and sentences."""
+
+    def __init__(self) -> None:
+        self.phases: list[str] = []
+        self.notes: list[str] = []
+
+    def phase(self, name: str) -> None:
+        self.phases.append(name)
+
+    def note(self, sentence: str) -> None:
+        self.notes.append(sentence)
+
+    def event(self, event: Event) -> None:
+        if event.kind == "phase_started":
+            self.phase(str(event.phase))
+
+
+class CtrlC(Quiet):
+    """Presses Ctrl-C when a phase begins."""
+
+    def __init__(self, at: str) -> None:
+        super().__init__()
+        self.at = at
+
+    def phase(self, name: str) -> None:
+        super().phase(name)
+        if name == self.at and self.phases.count(name) == 1:
+            raise KeyboardInterrupt
+
+
+class Rehearsal:
+    """One test's state folder, with the runs in it."""
+
+    def __init__(self, places: Places, folder: Path) -> None:
+        self.places = places
+        self.folder = folder
+        self.ledger = Ledger(places.ledger)
+        self.box = LocalBox(boxes_folder(places), places.cache)
+
+    def open(self, *, steps: int = 8, deadline_s: float = 900.0, change: Callable[[Plan], Plan] = lambda plan: plan) -> str:
+        """Open a run and return its id; nothing is rented yet."""
+        plan = change(tiny_plan(*tiny_files(self.folder), steps=steps))
+        base = find_base(plan.request.model)
+        now_s = time.time()
+        return open_run(
+            plan, base, places=self.places, ledger=self.ledger, clock=lambda: now_s, deadline_at_s=now_s + deadline_s
+        )
+
+    def drive(self, run_id: str, display: Quiet | None = None, **edges: Any) -> Receipt:
+        """Control the run from this process."""
+        return drive(run_id, places=self.places, display=display or Quiet(), **edges)
+
+    def start_controller(self, run_id: str, *, crash_at: str = "") -> subprocess.Popen[bytes]:
+        """Control the run from a process of its own, which dies where it is told to."""
+        with (self.folder / "controller.out").open("ab") as out:
+            return subprocess.Popen(
+                [sys.executable, "-m", "provision.supervise", run_id],
+                env={**os.environ, "RENTUNE_CRASH_AT": crash_at},
+                stdin=subprocess.DEVNULL,
+                stdout=out,
+                stderr=out,
+                start_new_session=True,
+            )
+
+    def kill_controller_at(self, run_id: str, crash_at: str) -> None:
+        """Run a controller until it kills itself at that point."""
+        process = self.start_controller(run_id, crash_at=crash_at)
+        assert process.wait(PATIENCE_S) == -signal.SIGKILL, (self.folder / "controller.out").read_text()
+
+    def state(self, run_id: str) -> RunState:
+        return self.ledger.runs()[run_id]
+
+    def events_on_box(self, run_id: str) -> list[Event]:
+        """What the trainer has said so far, read on the box itself."""
+        return read_events(boxes_folder(self.places) / run_id / "job" / EVENTS_FILE)
+
+    def num_steps(self, run_id: str) -> int:
+        """Optimizer steps taken on the box, those of the probe not counted."""
+        return sum(event.kind == "step" for event in self.events_on_box(run_id))
+
+    def is_gone(self, run_id: str) -> bool:
+        """Whether nothing of the run can be seen on this machine."""
+        return not self.box.owned(run_id).resources
+
+    def end_all(self) -> None:
+        """Leave nothing behind, whatever the test did."""
+        for run_id, state in self.ledger.runs().items():
+            self.box.destroy(read_launch(self.places.run(run_id), state.opened))
+
+
+def wait_until(true: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:
+    """Look often; give up late."""
+    ends_at_s = time.monotonic() + patience_s
+    while not true():
+        assert time.monotonic() < ends_at_s, "waited for too long"
+        time.sleep(0.05)

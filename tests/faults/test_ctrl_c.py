@@ -1,0 +1,39 @@
+"""Ctrl-C in each phase: the trainer is stopped, the box is gone, the books are closed, the exit code says interrupted."""
+
+from __future__ import annotations
+
+import signal
+
+import pytest
+
+from provision.envelope import Exit
+from tests.faults.rehearsal import CtrlC, Rehearsal, wait_until
+
+pytestmark = [pytest.mark.box, pytest.mark.torch]
+
+CONTROLLER_PHASES = ("prepare", "create", "boot", "environment", "download", "fetch", "teardown", "confirm")
+TRAINER_PHASES = ("load", "probe", "evaluate", "train", "save")
+
+
+@pytest.mark.parametrize("phase", [*CONTROLLER_PHASES, *TRAINER_PHASES])
+def test_ctrl_c_ends_the_run_and_its_box(rehearsal: Rehearsal, phase: str) -> None:
+    """Whatever was going on, nothing is left to bill."""
+    run_id = rehearsal.open()
+    receipt = rehearsal.drive(run_id, CtrlC(at=phase))
+    assert receipt.exit_code == Exit.INTERRUPTED
+    assert rehearsal.is_gone(run_id)
+    state = rehearsal.state(run_id)
+    assert state.ended
+    assert state.billed is not None
+    assert not rehearsal.places.run(run_id).keys.exists()
+
+
+def test_a_real_signal_does_the_same(rehearsal: Rehearsal) -> None:
+    """SIGINT to a controller in a process of its own, in the middle of training."""
+    run_id = rehearsal.open(steps=100_000)
+    controller = rehearsal.start_controller(run_id)
+    wait_until(lambda: rehearsal.num_steps(run_id) > 3)
+    controller.send_signal(signal.SIGINT)
+    assert controller.wait(60) == Exit.INTERRUPTED
+    assert rehearsal.is_gone(run_id)
+    assert rehearsal.places.run(run_id).outcome.exists()
