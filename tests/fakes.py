@@ -22,7 +22,6 @@ class Proxy:
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
     _writers: set[asyncio.StreamWriter] = field(default_factory=set)
     _is_cut: bool = False
-    _is_silent: threading.Event = field(default_factory=threading.Event)
 
     def __enter__(self) -> Proxy:
         ready = threading.Event()
@@ -60,10 +59,9 @@ class Proxy:
         await self._finish.wait()
         server.close()
         self._break()
-        others = asyncio.all_tasks() - {asyncio.current_task()}
-        for task in others:
-            task.cancel()
-        await asyncio.gather(*others, return_exceptions=True)
+        pumps = asyncio.all_tasks() - {asyncio.current_task()}
+        if pumps:
+            await asyncio.wait(pumps, timeout=5.0)  # broken connections end them
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_cut:

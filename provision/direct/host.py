@@ -87,14 +87,9 @@ class ExistingHost:
     def up(self, offer: Offer, launch: Launch) -> Box:  # noqa: ARG002 (the host is what it is)
         """Make our folder, admit the run's key, arm the deadline. Raises ProvisionError; nothing is left then."""
         with self._login() as shell:
+            folder = _said(shell, scripts.MAKE_FOLDER, run=launch.run_id)
             try:
-                folder = _said(
-                    shell,
-                    scripts.ADMIT,
-                    run=launch.run_id,
-                    key=" ".join(launch.public_key.split()[:2]),
-                    ends_at=str(round(launch.deadline_at_s)),
-                )
+                self._admit(shell, launch)
                 self._arm(shell, folder, launch)
             except BaseException:
                 _script(shell, scripts.CLEAN, run=launch.run_id)
@@ -143,6 +138,10 @@ class ExistingHost:
     def console(self, launch: Launch) -> str:  # noqa: ARG002 (a host that exists has booted long ago)
         """Always empty: there is no boot of ours to show."""
         return ""
+
+    def _admit(self, shell: Shell, launch: Launch) -> None:
+        key = " ".join(launch.public_key.split()[:2])
+        _said(shell, scripts.ADMIT, run=launch.run_id, key=key, ends_at=str(round(launch.deadline_at_s)))
 
     def _arm(self, shell: Shell, folder: str, launch: Launch) -> None:
         """A watchdog on the host that ends our processes, and nothing else, when the time is up."""

@@ -17,19 +17,23 @@ marked() {
 }
 """
 
-# Variables: run, key ("type base64"), ends_at (Unix time). Prints the folder. The key ends by itself: what nobody removes
-# lets nobody in after the deadline.
+# Variable: run. Prints the folder; fails when it is there already.
+MAKE_FOLDER = f"""\
+{MARKED}
+umask 077
+mkdir -p "$boxes" && mkdir "$boxes/$run" && echo "$boxes/$run"
+"""
+
+# Variables: run, key ("type base64"), ends_at (Unix time). The key ends by itself: what nobody removes lets nobody in
+# after the deadline.
 ADMIT = f"""\
 set -e
 {MARKED}
 umask 077
-folder="$boxes/$run"
-mkdir -p "$boxes" "$HOME/.ssh"
-mkdir "$folder"
+mkdir -p "$HOME/.ssh"
 [ ! -s "$keys" ] || [ -z "$(tail -c 1 "$keys")" ] || echo >> "$keys"
 until=$(date -d "@$ends_at" +%Y%m%d%H%M%S)
 echo "restrict,expiry-time=\\"$until\\" $key rentune:$run" >> "$keys"
-echo "$folder"
 """
 
 # Variables: left (seconds), RENTUNE_BOX and RENTUNE_TASK from the environment. By uptime: a clock that is set back

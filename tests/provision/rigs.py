@@ -1,0 +1,153 @@
+"""Real boxes for tests, one recipe per kind of provisioner. Also a program: a controller that can be killed.
+
+`python -m tests.provision.rigs KIND FOLDER RUN_ID DEADLINE_AT_S` brings a box up, starts a task that would outlive it,
+says so, and waits for its end.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from provision import detached
+from provision.direct.host import ExistingHost
+from provision.direct.local import LocalBox, find_sshd, local_offer
+from provision.keys import KeyPair, client_key, make_key
+from provision.provisioner import Box, Launch, Provisioner
+from provision.ship import box_marks, job_folder
+from provision.ssh import Shell
+
+HOST_PORT_FILE = "host/port"
+
+
+def local_in_namespace(folder: Path) -> Provisioner:
+    return LocalBox(folder / "boxes", folder / "cache", namespace=True)
+
+
+def local_without(folder: Path) -> Provisioner:
+    return LocalBox(folder / "boxes", folder / "cache", namespace=False)
+
+
+def existing_host(folder: Path) -> Provisioner:
+    """The user's host: an SSH server that is not ours, with a home of its own below `folder`."""
+    port = (folder / HOST_PORT_FILE).read_text()
+    return ExistingHost(
+        f"127.0.0.1:{port}",
+        known_hosts=(folder / "host/known_hosts",),
+        identities=(folder / "host/user_key",),
+        agent=False,
+        patience_s=5.0,
+    )
+
+
+# Every kind that the contract holds for. A new provider adds a row.
+KINDS: dict[str, Callable[[Path], Provisioner]] = {
+    "local box in a PID namespace": local_in_namespace,
+    "local box without namespace": local_without,
+    "existing host": existing_host,
+}
+
+
+@dataclass(frozen=True)
+class Rig:
+    """A provisioner, and what a run needs beside it."""
+
+    kind: str
+    folder: Path
+
+    @property
+    def provisioner(self) -> Provisioner:
+        return KINDS[self.kind](self.folder)
+
+    def key(self, run_id: str = "run-1") -> KeyPair:
+        return client_key(self.folder / "keys", run_id=run_id)
+
+    def launch(self, *, run_id: str = "run-1", deadline_at_s: float | None = None) -> Launch:
+        return Launch(
+            run_id=run_id,
+            owner="tester",
+            folder=self.folder,
+            public_key=self.key(run_id).public,
+            deadline_at_s=time.time() + 120 if deadline_at_s is None else deadline_at_s,
+        )
+
+    def connect(self, box: Box, **options: float) -> Shell:
+        return Shell.connect(box, key=self.key().private, deadline_s=10.0, **options)  # type: ignore[arg-type]
+
+
+@contextlib.contextmanager
+def rig_of(kind: str, folder: Path) -> Iterator[Rig]:
+    """The rig, and its end: whatever a test has left is ended."""
+    with contextlib.ExitStack() as held:
+        if KINDS[kind] is existing_host:
+            held.enter_context(users_sshd(folder / "host"))
+        rig = Rig(kind, folder)
+        held.callback(lambda: rig.provisioner.destroy(rig.launch()))
+        yield rig
+
+
+@contextlib.contextmanager
+def users_sshd(folder: Path) -> Iterator[None]:
+    """A plain SSH server with `folder` as everybody's home; admits `folder/user_key`, known in `folder/known_hosts`."""
+    (folder / ".ssh").mkdir(parents=True)
+    admitted = make_key(folder / "user_key", comment="user")
+    (folder / ".ssh/authorized_keys").write_text(f"{admitted.public}")  # without a last newline: people do that
+    host_key = make_key(folder / "host_key", comment="host")
+    config = folder / "sshd_config"
+    config.write_text(
+        f"ListenAddress 127.0.0.1\nHostKey {folder}/host_key\nAuthorizedKeysFile {folder}/.ssh/authorized_keys\n"
+        "AuthenticationMethods publickey\nUsePAM no\nStrictModes no\nPidFile none\nMaxSessions 64\n"
+        f"SetEnv HOME={folder} SHLVL=1\n"
+    )
+    if os.geteuid() == 0:
+        Path("/run/sshd").mkdir(exist_ok=True)
+    port = free_port()
+    server = subprocess.Popen([find_sshd(), "-D", "-e", "-f", str(config), "-p", str(port)], stderr=subprocess.DEVNULL)
+    try:
+        (folder / "port").write_text(str(port))
+        (folder / "known_hosts").write_text(f"[127.0.0.1]:{port} {host_key.public}\n")
+        await_true(lambda: _listens(port))
+        yield
+    finally:
+        server.terminate()
+        server.wait()
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def await_true(question: Callable[[], object], *, patience_s: float = 30.0) -> None:
+    """Ask until the answer is yes."""
+    ends_at_s = time.monotonic() + patience_s
+    while not question():
+        assert time.monotonic() < ends_at_s, "it never became true"
+        time.sleep(0.05)
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0
+
+
+def main(kind: str, folder: str, run_id: str, deadline_at_s: str) -> None:
+    rig = Rig(kind, Path(folder))
+    launch = rig.launch(run_id=run_id, deadline_at_s=float(deadline_at_s))
+    box = rig.provisioner.up(local_offer(), launch)
+    with Shell.connect(box, key=rig.key(run_id).private, deadline_s=10.0) as shell:
+        detached.start(shell, job_folder(box), "exec sleep 1000", box_marks(box))
+        print("up", flush=True)  # noqa: T201 (the test reads it)
+        time.sleep(1000)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])

@@ -1,0 +1,107 @@
+"""The contract that every provisioner keeps, whatever it rents."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from provision.direct.local import local_offer
+from provision.errors import ProvisionError
+from provision.provisioner import Answer
+from tests.provision.rigs import KINDS, Rig, await_true, rig_of
+
+pytestmark = pytest.mark.box
+
+
+@pytest.fixture(params=KINDS)
+def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    with rig_of(request.param, tmp_path) as rig:
+        yield rig
+
+
+def test_a_box_that_is_up_answers_over_ssh_with_the_key_of_the_run(kind: Rig) -> None:
+    box = kind.provisioner.up(local_offer(), kind.launch())
+    with kind.connect(box) as shell:
+        assert shell.run("echo it is me").out == "it is me\n"
+        assert shell.run(f"cd {box.folder} && touch mine").rc == 0
+
+
+def test_what_is_up_is_found_by_its_tag_and_not_by_another(kind: Rig) -> None:
+    kind.provisioner.up(local_offer(), kind.launch())
+    mine = kind.provisioner.owned("run-1")
+    assert mine.complete is Answer.YES
+    assert mine.resources
+    assert {resource.run_id for resource in mine.resources} == {"run-1"}
+    assert kind.provisioner.owned("run-2").resources == ()
+    assert kind.provisioner.owned().resources == mine.resources
+
+
+def test_destroy_leaves_nothing_and_names_what_it_ended(kind: Rig) -> None:
+    box = kind.provisioner.up(local_offer(), kind.launch())
+    teardown = kind.provisioner.destroy(kind.launch())
+    assert teardown.verdict == ("destroyed" if box.ours else "cleaned")
+    assert {end.gone for end in teardown.resources} == {Answer.YES}
+    assert kind.provisioner.owned().resources == ()
+    assert not Path(box.folder).exists()
+
+
+def test_destroying_twice_or_without_a_box_is_clean(kind: Rig) -> None:
+    assert kind.provisioner.destroy(kind.launch()).clean
+    kind.provisioner.up(local_offer(), kind.launch())
+    assert kind.provisioner.destroy(kind.launch()).clean
+    again = kind.provisioner.destroy(kind.launch())
+    assert again.clean
+    assert again.resources == ()
+
+
+def test_a_second_box_for_the_same_run_is_refused_and_the_first_lives_on(kind: Rig) -> None:
+    box = kind.provisioner.up(local_offer(), kind.launch())
+    with pytest.raises(ProvisionError):
+        kind.provisioner.up(local_offer(), kind.launch())
+    with kind.connect(box) as shell:
+        assert shell.run("true").rc == 0
+
+
+def test_two_runs_do_not_touch_each_other(kind: Rig) -> None:
+    other = kind.launch(run_id="run-2")
+    box = kind.provisioner.up(local_offer(), kind.launch())
+    kind.provisioner.up(local_offer(), other)
+    assert kind.provisioner.destroy(other).clean
+    with kind.connect(box) as shell:
+        assert shell.run("true").rc == 0
+
+
+def test_a_box_comes_up_again_after_its_end(kind: Rig) -> None:
+    kind.provisioner.up(local_offer(), kind.launch())
+    kind.provisioner.destroy(kind.launch())
+    box = kind.provisioner.up(local_offer(), kind.launch())
+    with kind.connect(box) as shell:
+        assert shell.run("true").rc == 0
+
+
+def test_the_deadline_ends_it_alone_after_the_controller_was_killed(kind: Rig) -> None:
+    deadline_at_s = time.time() + 4
+    controller = subprocess.Popen(
+        [sys.executable, "-m", "tests.provision.rigs", kind.kind, str(kind.folder), "run-1", str(deadline_at_s)],
+        stdout=subprocess.PIPE,
+    )
+    assert controller.stdout
+    with controller.stdout:
+        assert controller.stdout.readline() == b"up\n"
+        controller.kill()
+        controller.wait()
+    assert _processes(kind), "the task died with its controller, long before the deadline"
+    await_true(lambda: not _processes(kind))
+    assert time.time() >= deadline_at_s
+    assert kind.provisioner.destroy(kind.launch()).clean
+
+
+def _processes(rig: Rig) -> list[str]:
+    owned = rig.provisioner.owned("run-1")
+    assert owned.complete is Answer.YES
+    return [resource.id for resource in owned.resources if resource.kind == "process"]
