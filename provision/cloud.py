@@ -24,7 +24,7 @@ from provision.places import Places, RunFolder
 from provision.programs import Cloud, load_cloud
 from provision.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
-from provision.stack import Stack, State, remove_engine_files
+from provision.stack import Recorded, Stack, State, remove_engine_files
 
 GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
 TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five minutes
@@ -41,10 +41,13 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
 
     region: str
     plugin_version: str  # a stack needs exactly the plugin that it was made with
+    host_key: str  # public
 
 
 class PulumiProvisioner:
     """A `Provisioner` for one cloud. Edges come as arguments; `engine` is None where none is built yet.
+
+    `regions` is where to look for what no folder tells the region of; without it, everywhere the account may go.
 
     One process drives one run at a time (see provision.stack).
     """
@@ -58,6 +61,7 @@ class PulumiProvisioner:
         engine: Path | None,
         environment: Mapping[str, str],
         image: Image | None = None,
+        regions: tuple[str, ...] = (),
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         grace_s: float = GRACE_S,
@@ -69,6 +73,7 @@ class PulumiProvisioner:
         self.engine = engine
         self.environment = environment
         self.image = image or cloud.IMAGE
+        self.regions = regions
         self.clock = clock
         self.sleep = sleep
         self.grace_s = grace_s
@@ -85,15 +90,15 @@ class PulumiProvisioner:
         if box := self._standing_box(stack, offer, launch):
             return box
         self._refuse_leftovers(offer.region, launch.run_id)
-        order, host_key = self._order(offer, launch)
-        self._note_where(launch, offer.region)
+        order = self._order(offer, launch)
+        self._note_where(launch, order)
         try:
-            exports = stack.up(self.cloud.program(order))
-            self._require_whole(stack.state())
+            stack.up(self.cloud.program(order))
+            state = self._require_whole(stack.state())
         except ProvisionError as error:
             left = self._left(offer.region, launch.run_id)
             raise ProvisionError(f"{error} {left}", hint=f"rentune down {launch.run_id}") from None
-        return self._box(offer.region, launch, exports, host_key)
+        return self._box(launch, state)
 
     def _stack(self, launch: Launch) -> Stack:
         version = self.cloud.plugin_version()
@@ -115,10 +120,8 @@ class PulumiProvisioner:
         if self._missing(state := stack.state()) or state.pending:
             return None
         listed = self.cloud.owned(offer.region, launch.run_id, self.environment)
-        if not any(resource.kind == "instance" for resource in listed.resources):
-            return None
-        exports = stack.outputs()
-        return self._box(offer.region, launch, exports, exports["host_key"])
+        stands = any(resource.kind == "instance" for resource in listed.resources)
+        return self._box(launch, state) if stands else None
 
     def _refuse_leftovers(self, region: str, run_id: str) -> None:
         listed = self.cloud.owned(region, run_id, self.environment)
@@ -130,7 +133,7 @@ class PulumiProvisioner:
                 hint=f"rentune down {run_id}",
             )
 
-    def _order(self, offer: Offer, launch: Launch) -> tuple[Order, str]:
+    def _order(self, offer: Offer, launch: Launch) -> Order:
         tags = run_tags(offer, launch)
         allowed = checked_cidrs(launch.allow_from or (self.cloud.caller_address(),))
         host_private, host_public = _one_time_host_key(RunFolder(launch.folder).engine, launch.run_id)
@@ -143,7 +146,7 @@ class PulumiProvisioner:
             deadline_at_s=launch.deadline_at_s,
             now_s=self.clock(),
         )
-        order = Order(
+        return Order(
             name=resource_name(launch.run_id),
             region=offer.region,
             instance_type=offer.instance_type,
@@ -156,17 +159,17 @@ class PulumiProvisioner:
             allow_from=allowed,
             tags=tags,
         )
-        return order, host_public
 
-    def _note_where(self, launch: Launch, region: str) -> None:
-        where = Where(region=region, plugin_version=self.cloud.plugin_version())
+    def _note_where(self, launch: Launch, order: Order) -> None:
+        where = Where(region=order.region, plugin_version=self.cloud.plugin_version(), host_key=order.host_key)
         _where_file(launch).write_bytes(msgspec.json.encode(where))
 
-    def _require_whole(self, state: State) -> None:
+    def _require_whole(self, state: State) -> State:
         if state.pending:
             raise ProvisionError(f"The engine left {len(state.pending)} operations unfinished.")
         if missing := self._missing(state):
             raise ProvisionError(f"The engine recorded no {', '.join(missing)}.")
+        return state
 
     def _missing(self, state: State) -> list[str]:
         recorded = {resource.type for resource in state.resources if resource.id}
@@ -178,21 +181,23 @@ class PulumiProvisioner:
             return f"Whether something was left behind could not be seen: {listed.message}."
         return f"Left at {self.name}: {_names(listed.resources)}." if listed.resources else "Nothing was left behind."
 
-    def _box(self, region: str, launch: Launch, exports: Mapping[str, str], host_key: str) -> Box:
-        if not exports.get("host"):
-            raise ProvisionError(f"The box has no public address in {region}.", hint=f"rentune down {launch.run_id}")
+    def _box(self, launch: Launch, state: State) -> Box:
+        """From the state, not from the program's exports: those are written last, and are lost with the controller."""
+        where = _read_where(launch)
+        type, output = self.cloud.ADDRESS
+        [host] = [resource.outputs.get(output) for resource in state.resources if resource.type == type]
+        if not host:
+            raise ProvisionError(f"The box has no public address in {where.region}.", hint=f"rentune down {launch.run_id}")
         return Box(
             run_id=launch.run_id,
             provider=self.name,
-            host=exports["host"],
+            host=host,
             port=SSH_PORT,
-            user=exports["user"],
-            host_key=host_key,
+            user=self.image.user,
+            host_key=where.host_key,
             folder=self._box_folder(launch.run_id),
             replace_host_key=True,
-            resources=tuple(
-                self._resource(region, launch, type=type, id=exports[kind]) for type, kind in self.cloud.KINDS.items()
-            ),
+            resources=tuple(self._resource(where.region, launch, resource) for resource in state.resources),
         )
 
     def _box_folder(self, run_id: str) -> str:
@@ -218,9 +223,12 @@ class PulumiProvisioner:
     def _regions_of(self, launch: Launch) -> tuple[str, ...]:
         """The run's region; all of them when its folder is lost."""
         try:
-            return (msgspec.json.decode(_where_file(launch).read_bytes(), type=Where).region,)
+            return (_read_where(launch).region,)
         except (FileNotFoundError, msgspec.DecodeError):
-            return self.cloud.regions(self.environment)
+            return self._all_regions()
+
+    def _all_regions(self) -> tuple[str, ...]:
+        return self.regions or self.cloud.regions(self.environment)
 
     def _destroy_by_state(self, launch: Launch, regions: tuple[str, ...], found: Found, troubles: list[str]) -> None:
         if not (RunFolder(launch.folder).engine / "state").exists():
@@ -229,7 +237,7 @@ class PulumiProvisioner:
             stack = self._stack(launch)
             stack.recover()
             state = stack.state()
-            self._remember(found, (self._resource(regions[0], launch, type=r.type, id=r.id) for r in state.resources if r.id))
+            self._remember(found, (self._resource(regions[0], launch, recorded) for recorded in state.resources))
             if state.pending:
                 stack.adopt(self._ids_by_type(regions, launch.run_id))
                 stack.refresh()
@@ -239,10 +247,10 @@ class PulumiProvisioner:
         except (ProvisionError, MissingPart) as error:
             troubles.append(str(error))  # the tag decides; this only explains
 
-    def _resource(self, region: str, launch: Launch, *, type: str, id: str) -> Resource:
-        kind = self.cloud.KINDS[type]
+    def _resource(self, region: str, launch: Launch, recorded: Recorded) -> Resource:
+        kind = self.cloud.KINDS[recorded.type]
         bills = kind == "instance"
-        return Resource(kind=kind, id=id, region=region, run_id=launch.run_id, owner=launch.owner, bills=bills)
+        return Resource(kind=kind, id=recorded.id, region=region, run_id=launch.run_id, owner=launch.owner, bills=bills)
 
     def _ids_by_type(self, regions: tuple[str, ...], run_id: str) -> dict[str, str]:
         ids = {resource.kind: resource.id for resource in self._listed(regions, run_id).resources}
@@ -295,7 +303,7 @@ class PulumiProvisioner:
     def owned(self, tag: str | None = None) -> Owned:
         """Asked of every region that the account may use, at once."""
         try:
-            regions = self.cloud.regions(self.environment)
+            regions = self._all_regions()
         except ProvisionError as error:
             return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
         return self._listed(regions, tag)
@@ -325,6 +333,10 @@ def open_cloud(name: str, *, places: Places, environment: Mapping[str, str] = os
 
 def _where_file(launch: Launch) -> Path:
     return RunFolder(launch.folder).engine / "where.json"
+
+
+def _read_where(launch: Launch) -> Where:
+    return msgspec.json.decode(_where_file(launch).read_bytes(), type=Where)
 
 
 def _one_time_host_key(folder: Path, run_id: str) -> tuple[str, str]:

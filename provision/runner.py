@@ -140,7 +140,7 @@ class EngineCommand(PulumiCommand):  # type: ignore[misc] # pulumi's types are n
             )
         with out.open("rb") as out_lines, err.open("rb") as err_lines:
             followers = (_Follower(out_lines, on_output), _Follower(err_lines, on_error))
-            _write_pid(self.folder, process.pid)
+            _write_pid(out.with_suffix(".pid"), process.pid)
             self._wait(verb, process, followers)
         return CommandResult(stdout=_text(out), stderr=_text(err), code=process.returncode)
 
@@ -217,41 +217,43 @@ def _create(path: Path) -> IO[bytes]:
 
 
 def _text(path: Path) -> str:
-    return "\n".join(line.rstrip() for line in path.read_bytes().decode("utf-8", "replace").splitlines())
+    return "\n".join(line.rstrip() for line in path.read_bytes().decode("utf-8", "replace").split("\n")).rstrip()
 
 
 # ── an engine that outlived its controller ─────────────────────────────────────────────────────────────────────────
 
 
-def _write_pid(folder: Path, pid: int) -> None:
+def _write_pid(path: Path, pid: int) -> None:
     try:
         started_s = psutil.Process(pid).create_time()
     except psutil.NoSuchProcess:
         return  # it has already ended
-    (folder / "pid").write_text(json.dumps({"pid": pid, "started_s": started_s}))
+    path.write_text(json.dumps({"pid": pid, "started_s": started_s}))
 
 
-def living_engine(folder: Path) -> psutil.Process | None:
-    """The engine that an earlier controller of this run started and that still runs; a reused pid is told apart."""
+def living_engines(folder: Path) -> list[psutil.Process]:
+    """The engines that controllers of this run started and that still run; a reused pid is told apart by its start."""
+    noted = [_living(path) for path in sorted(folder.glob("*.pid"))]
+    return [process for process in noted if process is not None]
+
+
+def _living(path: Path) -> psutil.Process | None:
     try:
-        noted = json.loads((folder / "pid").read_text())
+        noted = json.loads(path.read_text())
         process = psutil.Process(noted["pid"])
         same = abs(process.create_time() - noted["started_s"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except (FileNotFoundError, json.JSONDecodeError, psutil.NoSuchProcess):
+    except (json.JSONDecodeError, psutil.NoSuchProcess):
         return None
     return process if same else None
 
 
-def outwait_engine(folder: Path, *, patience_s: tuple[float, float, float] = PATIENCE_S) -> None:
-    """Let such an engine end by itself, then ask it to, then make it."""
-    process = living_engine(folder)
-    if process is None:
-        return
+def outwait(engine: psutil.Process, *, patience_s: tuple[float, float, float] = PATIENCE_S) -> None:
+    """Let an engine that outlived its controller end by itself, then ask it to, then make it."""
     for number, wait_s in zip((None, *SIGNALS), (patience_s[0], *patience_s), strict=True):
         try:
             if number is not None:
-                process.send_signal(number)
-            process.wait(wait_s)
+                engine.send_signal(number)
+            engine.wait(wait_s)
         except psutil.NoSuchProcess:
             return
         except psutil.TimeoutExpired:

@@ -21,6 +21,7 @@ import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,7 +31,7 @@ from pulumi import automation as auto
 from pulumi.automation import errors as automation_errors
 
 from provision.errors import ProvisionError, RentuneError
-from provision.runner import EngineCommand, outwait_engine
+from provision.runner import EngineCommand, living_engines, outwait
 
 PROJECT: Final = "rentune"
 OPERATION_S: Final = 900.0  # assumed: an instance takes minutes, a bare-metal one up to 15
@@ -52,6 +53,7 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     type: str
     urn: str
     id: str = ""
+    outputs: dict[str, Any] = {}
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -100,27 +102,20 @@ class Stack:
             plugins.mkdir(parents=True, exist_ok=True)
             link.symlink_to(plugins)
 
-    def up(self, program: Callable[[], None]) -> dict[str, str]:
-        """Run the program; returns its exports as text."""
+    def up(self, program: Callable[[], None]) -> None:
+        """Run the program; what it made is in `state`."""
         with self._mapped("creating the box") as reasons:
-            stack = self._open(program)
-            done = stack.up(on_event=reasons.hear, color="never", show_secrets=False, suppress_outputs=True)
-            return {key: str(output.value) for key, output in done.outputs.items()}
-
-    def outputs(self) -> dict[str, str]:
-        """The exports of the last `up`, from state."""
-        with self._mapped("reading the stack's outputs"):
-            return {key: str(output.value) for key, output in self._open(None).outputs().items()}
+            self._opened.up(program=program, on_event=reasons.hear, color="never", show_secrets=False, suppress_outputs=True)
 
     def refresh(self) -> None:
         """Read every resource of the state back from the cloud."""
         with self._mapped("reading back from the cloud") as reasons:
-            self._open(None).refresh(on_event=reasons.hear, color="never", show_secrets=False)
+            self._opened.refresh(on_event=reasons.hear, color="never", show_secrets=False)
 
     def destroy(self) -> None:
         """End what the state knows; needs the cloud's plugin but not the program. Success says little: see `state`."""
         with self._mapped("destroying the box") as reasons:
-            self._open(None).destroy(on_event=reasons.hear, color="never", show_secrets=False)
+            self._opened.destroy(on_event=reasons.hear, color="never", show_secrets=False)
 
     def state(self) -> State:
         """An export without the values of secrets."""
@@ -147,16 +142,17 @@ class Stack:
 
     def recover(self) -> None:
         """After a controller died: let its engine end, and drop the lock of one that is proven dead."""
-        outwait_engine(self.folder / "log")
+        for engine in living_engines(self.folder / "log"):
+            outwait(engine)
         for lock in (self.folder / "state" / ".pulumi" / "locks").rglob("*.json"):
             if _owner_is_dead(lock):
                 lock.unlink(missing_ok=True)
 
-    def _open(self, program: Callable[[], None] | None) -> Any:
+    @cached_property
+    def _opened(self) -> Any:
         workspace = auto.LocalWorkspace(
             work_dir=str(self.folder / "work"),
             pulumi_home=str(self.folder / "home"),
-            program=program,
             env_vars=self._settings,
             project_settings=auto.ProjectSettings(name=PROJECT, runtime="python"),
             pulumi_command=self._command,
@@ -165,7 +161,7 @@ class Stack:
 
     def _export(self) -> dict[str, Any]:
         with self._mapped("reading the stack's state"):
-            self._open(None)
+            self._opened  # noqa: B018 - an export needs a stack
             exported: dict[str, Any] = json.loads(self._run("stack", "export", "--stack", self.name))
         return exported
 
@@ -220,7 +216,15 @@ class _Reasons:
         """Called in a thread of the SDK's."""
         diagnostic = event.diagnostic_event
         if diagnostic is not None and diagnostic.severity == "error":
-            self.said.append(" ".join(COLOUR.sub("", diagnostic.message).split()))
+            self.said.append(_sentence(diagnostic.message))
+
+
+def _sentence(message: str) -> str:
+    """A diagnostic on one line, without colours, the SDK's preambles and the traceback of a program."""
+    text = COLOUR.sub("", message).partition("Traceback (most recent call last)")[0]
+    for preamble in ("an unhandled error occurred:", "python inline source runtime error:"):
+        text = text.replace(preamble, "")
+    return " ".join(text.split())
 
 
 def _as_ours(action: str, error: Exception, said: list[str], hidden: tuple[str, ...]) -> ProvisionError:
@@ -254,7 +258,8 @@ def _is_ours(resource: dict[str, Any]) -> bool:
 
 
 def _recorded(resource: dict[str, Any]) -> Recorded:
-    return Recorded(type=resource["type"], urn=resource["urn"], id=resource.get("id", ""))
+    id, outputs = resource.get("id", ""), resource.get("outputs", {})
+    return Recorded(type=resource["type"], urn=resource["urn"], id=id, outputs=outputs)
 
 
 def _owner_is_dead(lock: Path) -> bool:

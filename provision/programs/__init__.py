@@ -23,6 +23,7 @@ class Cloud(Protocol):
 
     PLUGIN: str  # the provider plugin's name
     KINDS: dict[str, str]  # Pulumi's resource type -> Resource.kind, for everything that `program` creates
+    ADDRESS: tuple[str, str]  # the type and the output that hold the public address
     IMAGE: Image
 
     def plugin_version(self) -> str:
@@ -30,7 +31,7 @@ class Cloud(Protocol):
         ...
 
     def program(self, order: Order) -> Callable[[], None]:
-        """The closure that Pulumi runs. Exports host, user and one id per resource."""
+        """The closure that Pulumi runs. Exports host, user and ids, for whoever looks with Pulumi's tools."""
         ...
 
     def regions(self, environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,10 +8,13 @@ The account needs a default VPC in the region.
 from __future__ import annotations
 
 import datetime as dt
+import functools
 import ipaddress
 import json
+import threading
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import resources
@@ -22,11 +25,14 @@ import botocore.config
 import botocore.exceptions
 import pulumi
 import pulumi_aws as aws
-import pulumi_aws.ec2  # before any program runs: its first import in the engine's threads can find it half made
 
 from provision.errors import ProvisionError
 from provision.programs.order import RUN_TAG, Image, Order
 from provision.provisioner import Answer, Owned, Resource
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of one of its modules
+    aws.ec2.Instance  # noqa: B018 - loads the lazy module now: first loaded in the engine's threads it can be half made
 
 PLUGIN: Final = "aws"
 KINDS: Final = {
@@ -34,6 +40,7 @@ KINDS: Final = {
     "aws:ec2/securityGroup:SecurityGroup": "security_group",
     "aws:ec2/keyPair:KeyPair": "key_pair",
 }
+ADDRESS: Final = ("aws:ec2/instance:Instance", "publicIp")
 IMAGE: Final = Image(
     owner="amazon",
     name="Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) ????????",
@@ -58,7 +65,7 @@ def plugin_version() -> str:
 
 
 def program(order: Order) -> Callable[[], None]:
-    """The resources of one run as a closure for the Automation API."""
+    """The resources of one run as a closure for the Automation API; its exports are for people, we read the state."""
 
     def run() -> None:
         there = pulumi.ResourceOptions(provider=aws.Provider("region", region=order.region))
@@ -150,17 +157,21 @@ def _disk_gib(order: Order, mappings: Iterable[Any]) -> int:
 
 def connect(region: str, environment: Mapping[str, str]) -> Any:
     """An EC2 client; credentials and endpoint as in `environment`, else wherever AWS's own chain finds them."""
-    session = boto3.session.Session(
-        aws_access_key_id=environment.get("AWS_ACCESS_KEY_ID"),
-        aws_secret_access_key=environment.get("AWS_SECRET_ACCESS_KEY"),
-        aws_session_token=environment.get("AWS_SESSION_TOKEN"),
-        profile_name=environment.get("AWS_PROFILE"),
-        region_name=region,
-    )
     config = botocore.config.Config(
         connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"mode": "standard", "total_max_attempts": RETRIES}
     )
-    return session.client("ec2", endpoint_url=environment.get("AWS_ENDPOINT_URL"), config=config)
+    with _ONE_AT_A_TIME:
+        session = _session(*(environment.get(f"AWS_{name}") for name in _CREDENTIALS))
+        return session.client("ec2", region_name=region, endpoint_url=environment.get("AWS_ENDPOINT_URL"), config=config)
+
+
+_ONE_AT_A_TIME: Final = threading.Lock()  # boto3 makes clients safely in one thread only; using them is safe in any
+_CREDENTIALS: Final = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE")
+
+
+@functools.cache  # a session parses EC2's model once, 0.4 s; a client of every region is then quick
+def _session(key_id: str | None, secret: str | None, token: str | None, profile: str | None) -> Any:
+    return boto3.session.Session(key_id, secret, token, profile_name=profile)
 
 
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -1,0 +1,221 @@
+"""AWS through the real engine, a plugin double and an emulated EC2: create, find by tag, destroy, nothing left."""
+
+from __future__ import annotations
+
+import base64
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from provision.engine.build import OLDEST_FITTING, read_version
+from provision.errors import MissingPart, ProvisionError
+from provision.places import RunFolder
+from provision.programs import aws
+from provision.provisioner import Answer
+from provision.stack import State
+from tests.doubles.bench import OFFER, PUBLIC_KEY, REGION, Bench
+
+pytestmark = pytest.mark.engine
+
+
+def ec2(bench: Bench) -> Any:
+    return aws.connect(REGION, bench.environment)
+
+
+def the_instance(bench: Bench) -> dict[str, Any]:
+    [reservation] = ec2(bench).describe_instances()["Reservations"]
+    [instance] = reservation["Instances"]
+    return dict(instance)
+
+
+def kinds(resources: Any) -> list[str]:
+    return sorted(resource.kind for resource in resources)
+
+
+def test_the_engine_is_the_published_one(engine: Path) -> None:
+    """`pulumi version` answers with a version that this project accepts."""
+    version = tuple(int(part) for part in read_version(engine).split(".")[:3])
+    assert OLDEST_FITTING <= version < (4,)
+
+
+def test_up_then_found_by_tag_then_destroyed_then_nothing_left(bench: Bench) -> None:
+    """The whole life of a box, and what the engine asked of the plugin for it."""
+    provisioner = bench.provisioner()
+
+    box = provisioner.up(OFFER, bench.launch)
+
+    assert box.host == the_instance(bench)["PublicIpAddress"]
+    assert (box.user, box.port, box.replace_host_key) == ("ubuntu", 22, True)
+    assert kinds(box.resources) == ["instance", "key_pair", "security_group"]
+    owned = provisioner.owned(bench.run_id)
+    assert owned.complete is Answer.YES
+    assert kinds(owned.resources) == ["instance", "key_pair", "security_group", "volume"]
+    assert {resource.id for resource in box.resources} <= {resource.id for resource in owned.resources}
+    assert {resource.owner for resource in owned.resources} == {"ada"}
+
+    teardown = provisioner.destroy(bench.launch)
+
+    assert teardown.verdict == "destroyed", teardown.message
+    assert {end.gone for end in teardown.resources} == {Answer.YES}
+    assert kinds(end.resource for end in teardown.resources) == ["instance", "key_pair", "security_group"]
+    assert provisioner.owned().resources == ()
+    calls = [call.split()[:3] for call in bench.faults.calls()]
+    for verb in ("create", "delete"):
+        assert sorted(kind for moment, what, kind in calls if (moment, what) == ("after", verb)) == [
+            "Instance",
+            "KeyPair",
+            "SecurityGroup",
+        ]
+
+
+def test_what_ec2_was_asked_for(bench: Bench) -> None:
+    """Terminates when it shuts itself down; encrypted disk of the planned size; metadata v2 only; SSH from one address."""
+    bench.provisioner().up(OFFER, bench.launch)
+
+    instance = the_instance(bench)
+    attribute = ec2(bench).describe_instance_attribute(
+        InstanceId=instance["InstanceId"], Attribute="instanceInitiatedShutdownBehavior"
+    )
+    assert attribute["InstanceInitiatedShutdownBehavior"]["Value"] == "terminate"
+    assert instance["InstanceType"] == OFFER.instance_type
+    assert instance["MetadataOptions"]["HttpTokens"] == "required"
+    assert instance["MetadataOptions"]["HttpPutResponseHopLimit"] == 1
+    [volume] = ec2(bench).describe_volumes(Filters=[{"Name": "tag:rentune-run", "Values": [bench.run_id]}])["Volumes"]
+    assert (volume["Size"], volume["VolumeType"], volume["Encrypted"]) == (60, "gp3", True)
+    [group] = ec2(bench).describe_security_groups(GroupIds=[instance["SecurityGroups"][0]["GroupId"]])["SecurityGroups"]
+    [rule] = group["IpPermissions"]
+    assert (rule["FromPort"], rule["ToPort"]) == (22, 22)
+    assert [entry["CidrIp"] for entry in rule["IpRanges"]] == ["203.0.113.7/32"]
+    tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
+    assert tags.keys() == {"team", "rentune-run", "rentune-owner", "rentune-deadline", "rentune-usd-per-hour"}
+
+
+def test_a_spot_box_is_a_one_time_request_at_the_planned_price(bench: Bench) -> None:
+    """EC2 marks the instance as spot."""
+    bench.provisioner().up(msgspec.structs.replace(OFFER, purchase="spot"), bench.launch)
+
+    assert the_instance(bench)["InstanceLifecycle"] == "spot"
+
+
+def test_no_secret_lies_in_the_state_or_the_logs(bench: Bench) -> None:
+    """The one-time host key reaches the machine, and no file of the engine holds it, the passphrase or an account key."""
+    bench.provisioner().up(OFFER, bench.launch)
+
+    sent = ec2(bench).describe_instance_attribute(InstanceId=the_instance(bench)["InstanceId"], Attribute="userData")
+    user_data = base64.b64decode(sent["UserData"]["Value"]).decode()
+    private = user_data.partition("BEGIN OPENSSH PRIVATE KEY-----\\n")[2][:60]
+    assert len(private) == 60
+    folder = RunFolder(bench.launch.folder).engine
+    secrets = [private, (folder / "passphrase").read_text(), bench.environment["AWS_SECRET_ACCESS_KEY"]]
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "passphrase"]
+    assert PUBLIC_KEY in "".join(file.read_text("utf-8", "replace") for file in files)
+    assert [file for file in files for secret in secrets if secret in file.read_text("utf-8", "replace")] == []
+    assert {file.stat().st_mode & 0o077 for file in (folder / "log").iterdir() if file.suffix in (".out", ".err")} == {0}
+
+
+def test_what_the_cloud_declines_is_one_sentence_and_leaves_nothing(bench: Bench) -> None:
+    """A wrong instance type: the cloud's own reason, no traceback, and what was made before it is ended."""
+    provisioner = bench.provisioner()
+
+    with pytest.raises(ProvisionError, match=r"InvalidInstanceType.*Left at aws: .*security_group") as caught:
+        provisioner.up(msgspec.structs.replace(OFFER, instance_type="p9.huge"), bench.launch)
+
+    assert "Traceback" not in str(caught.value)
+    assert caught.value.hint == "rentune down r1"
+    assert provisioner.destroy(bench.launch).verdict == "destroyed"
+    assert bench.listed().resources == ()
+
+
+def test_a_box_that_was_created_though_the_provider_reported_an_error(bench: Bench) -> None:
+    """The state knows nothing of it; the tag finds it, the error names it, `up` buys no second one, `destroy` ends it."""
+    bench.faults.plant("create", "after", "Instance", "error the service is not available", once=True)
+    provisioner = bench.provisioner()
+
+    with pytest.raises(ProvisionError, match=r"service is not available.*Left at aws: instance i-"):
+        provisioner.up(OFFER, bench.launch)
+    with pytest.raises(ProvisionError, match="nothing more is bought"):
+        provisioner.up(OFFER, bench.launch)
+
+    assert provisioner.destroy(bench.launch).verdict == "destroyed"
+    assert bench.listed().resources == ()
+
+
+def test_a_box_that_was_created_but_is_not_well(bench: Bench) -> None:
+    """The engine keeps its id; `up` fails all the same, and `destroy` ends the box."""
+    bench.faults.plant("create", "after", "Instance", "init it never came up", once=True)
+    provisioner = bench.provisioner()
+
+    with pytest.raises(ProvisionError, match=r"it never came up.*Left at aws: instance"):
+        provisioner.up(OFFER, bench.launch)
+
+    assert provisioner.destroy(bench.launch).verdict == "destroyed"
+    assert bench.listed().resources == ()
+
+
+def test_a_delete_that_the_plugin_refuses_is_done_by_tag(bench: Bench) -> None:
+    """The state's destroy fails, the second look by tag ends what it left."""
+    provisioner = bench.provisioner()
+    provisioner.up(OFFER, bench.launch)
+    bench.faults.plant("delete", "before", "SecurityGroup", "error DependencyViolation")
+
+    assert provisioner.destroy(bench.launch).verdict == "destroyed"
+    assert bench.listed().resources == ()
+
+
+def test_a_lost_run_folder_is_no_lost_box(bench: Bench) -> None:
+    """Neither state nor ledger: the tag alone is enough, from any computer."""
+    bench.provisioner().up(OFFER, bench.launch)
+    elsewhere = msgspec.structs.replace(bench.launch, folder=bench.launch.folder.parent / "elsewhere")
+
+    assert bench.provisioner().destroy(elsewhere).verdict == "destroyed"
+    assert bench.listed().resources == ()
+
+
+def test_destroy_twice_and_destroy_without_up(bench: Bench) -> None:
+    """Both are fine and say so."""
+    provisioner = bench.provisioner()
+    assert provisioner.destroy(bench.launch).verdict == "destroyed"
+    provisioner.up(OFFER, bench.launch)
+    assert provisioner.destroy(bench.launch).verdict == "destroyed"
+    assert provisioner.destroy(bench.launch).verdict == "destroyed"
+    assert not (RunFolder(bench.launch.folder).engine / "state").exists()
+
+
+def test_a_cloud_that_cannot_be_asked_is_unknown_not_empty(bench: Bench) -> None:
+    """No answer: the teardown says unknown and what to type, the listing says unknown, and `up` buys nothing."""
+    bench.provisioner().up(OFFER, bench.launch)
+    blind = bench.provisioner(AWS_ENDPOINT_URL="http://127.0.0.1:9")
+    blind.teardown_s = 0.0
+
+    assert blind.owned().complete is Answer.UNKNOWN
+    teardown = blind.destroy(bench.launch)
+
+    assert (teardown.verdict, teardown.command) == ("unknown", "rentune down r1")
+    assert {end.gone for end in teardown.resources} == {Answer.UNKNOWN}
+    assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
+
+
+def test_without_the_plugin_nothing_is_begun(bench: Bench) -> None:
+    """A missing plugin is found before the cloud is called."""
+    provisioner = bench.provisioner()
+    for plugin in (bench.places.cache / "pulumi" / "plugins").rglob("pulumi-resource-aws"):
+        plugin.unlink()
+
+    with pytest.raises(MissingPart, match=r"plugin for aws, version 7\.51\.1"):
+        provisioner.up(OFFER, bench.launch)
+    assert bench.faults.calls() == []
+
+
+def test_the_state_names_everything_the_program_makes(bench: Bench) -> None:
+    """A second `up` of a standing box returns it and calls no create."""
+    provisioner = bench.provisioner()
+    box = provisioner.up(OFFER, bench.launch)
+    before = len([call for call in bench.faults.calls() if " create " in call])
+
+    assert provisioner.up(OFFER, bench.launch) == box
+    assert len([call for call in bench.faults.calls() if " create " in call]) == before
+    state: State = provisioner._stack(bench.launch).state()
+    assert {resource.type for resource in state.resources} == set(aws.KINDS)
+    assert state.pending == ()

@@ -1,0 +1,195 @@
+"""The controller, the engine or both die at the worst moment: what stands is found by its tag and ended."""
+
+from __future__ import annotations
+
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from provision.errors import ProvisionError
+from provision.places import RunFolder
+from provision.runner import living_engines
+from provision.stack import Stack
+from tests.doubles.bench import OFFER, ROOT, Bench
+
+pytestmark = pytest.mark.engine
+PATIENCE_S = 120.0
+
+
+def wait_until(there: Callable[[], object]) -> None:
+    ends_at_s = time.monotonic() + PATIENCE_S
+    while not there():
+        assert time.monotonic() < ends_at_s, "it never came"
+        time.sleep(0.05)
+
+
+def called(bench: Bench, call: str) -> bool:
+    return any(line.startswith(call) for line in bench.faults.calls())
+
+
+@pytest.fixture
+def controller(bench: Bench) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
+    """Starts a controller in a process and a session of its own; whatever is left of it is killed after the test."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(deed: str) -> subprocess.Popen[bytes]:
+        command = [sys.executable, "-W", "ignore", "-m", "tests.doubles.bench", msgspec.json.encode(bench).decode(), deed]
+        started.append(subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=subprocess.DEVNULL))
+        return started[-1]
+
+    yield start
+    for process in started:
+        process.kill()
+        process.wait()
+    for left in living_engines(log_folder(bench)):
+        left.kill()
+
+
+def log_folder(bench: Bench) -> Path:
+    return RunFolder(bench.launch.folder).engine / "log"
+
+
+def the_engine(bench: Bench) -> psutil.Process:
+    [found] = living_engines(log_folder(bench))
+    return found
+
+
+def the_stack(bench: Bench) -> Stack:
+    return bench.provisioner()._stack(bench.launch)
+
+
+Start = Callable[[str], subprocess.Popen[bytes]]
+
+
+def test_everything_killed_after_the_create_and_before_the_checkpoint(bench: Bench, controller: Start) -> None:
+    """The state has a create without an id, a lock of a dead owner stays, the box runs: `destroy` ends it for good."""
+    bench.faults.plant("create", "after", "Instance", "hang", once=True)
+    process = controller("up")
+    wait_until(lambda: called(bench, "after create Instance"))
+    engine = the_engine(bench)
+    process.kill()
+    engine.kill()
+    process.wait()
+    wait_until(lambda: not engine.is_running())
+
+    [pending] = the_stack(bench).state().pending
+    assert (pending.type, pending.id) == ("aws:ec2/instance:Instance", "")
+    assert "instance" in {resource.kind for resource in bench.listed().resources}
+    assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
+
+    assert bench.listed().resources == ()
+    assert called(bench, "after delete Instance"), "the engine itself ended the box that the tag gave back to its state"
+
+
+def test_a_killed_controller_does_not_kill_the_engine(bench: Bench, controller: Start) -> None:
+    """The engine finishes the create and records it; the next controller gets that very box and buys no second one."""
+    bench.faults.plant("create", "after", "Instance", "sleep 3", once=True)
+    process = controller("up")
+    wait_until(lambda: called(bench, "after create Instance"))
+    process.kill()
+
+    box = bench.provisioner().up(OFFER, bench.launch)
+
+    assert sum(call.startswith("before create Instance") for call in bench.faults.calls()) == 1
+    assert {resource.id for resource in box.resources if resource.kind == "instance"} == {
+        resource.id for resource in bench.listed().resources if resource.kind == "instance"
+    }
+    assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+def test_a_controller_that_is_told_to_end_in_mid_create(bench: Bench, controller: Start, number: signal.Signals) -> None:
+    """As with the kill: the box is recorded, and another process ends it."""
+    bench.faults.plant("create", "before", "Instance", "sleep 3", once=True)
+    process = controller("up")
+    wait_until(lambda: called(bench, "before create Instance"))
+    process.send_signal(number)
+
+    assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
+    assert bench.listed().resources == ()
+    assert called(bench, "after delete Instance")
+
+
+def test_ctrl_c_in_mid_create_is_orderly(bench: Bench, controller: Start) -> None:
+    """The create in flight ends and is recorded, the lock is freed, and the controller ends with KeyboardInterrupt."""
+    bench.faults.plant("create", "after", "Instance", "sleep 2", once=True)
+    process = controller("up")
+    wait_until(lambda: called(bench, "after create Instance"))
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(PATIENCE_S) == -signal.SIGINT
+    state = the_stack(bench).state()
+    assert "aws:ec2/instance:Instance" in {resource.type for resource in state.resources}
+    assert state.pending == ()
+    assert list((RunFolder(bench.launch.folder).engine / "state").rglob("locks/**/*.json")) == []
+    assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
+
+
+def test_an_engine_that_is_killed_under_its_controller(bench: Bench) -> None:
+    """The controller says that the box may stand and what to type; the next destroy ends it."""
+    bench.faults.plant("create", "after", "Instance", "hang", once=True)
+
+    def kill_it() -> None:
+        wait_until(lambda: called(bench, "after create Instance"))
+        the_engine(bench).kill()
+
+    killer = threading.Thread(target=kill_it)
+    killer.start()
+    with pytest.raises(ProvisionError, match="Left at aws: instance i-") as caught:
+        bench.provisioner().up(OFFER, bench.launch)
+    killer.join()
+
+    assert caught.value.hint == "rentune down r1"
+    assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
+    assert bench.listed().resources == ()
+
+
+def test_everything_killed_in_mid_destroy(bench: Bench, controller: Start) -> None:
+    """The cloud has ended the box and the state does not know: the next destroy finds nothing to do and says destroyed."""
+    bench.provisioner().up(OFFER, bench.launch)
+    bench.faults.plant("delete", "after", "Instance", "hang", once=True)
+    process = controller("destroy")
+    wait_until(lambda: called(bench, "after delete Instance"))
+    engine = the_engine(bench)
+    process.kill()
+    engine.kill()
+    process.wait()
+    wait_until(lambda: not engine.is_running())
+
+    assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
+    assert bench.listed().resources == ()
+
+
+def test_a_destroy_that_was_cut_short_is_finished_by_the_next(bench: Bench, controller: Start) -> None:
+    """A cancelled destroy exits 0 with resources left; we never call that destroyed."""
+    bench.provisioner().up(OFFER, bench.launch)
+    bench.faults.plant("delete", "before", "Instance", "sleep 2", once=True)
+    process = controller("destroy")
+    wait_until(lambda: called(bench, "before delete Instance"))
+    process.send_signal(signal.SIGINT)
+
+    assert process.wait(PATIENCE_S) == -signal.SIGINT
+    assert not the_stack(bench).state().empty
+    assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
+    assert bench.listed().resources == ()
+
+
+def test_a_lock_whose_owner_lives_is_respected(bench: Bench, controller: Start) -> None:
+    """While another process works on the run's stack, an `up` is refused with a sentence."""
+    bench.faults.plant("create", "before", "Instance", "hang", once=True)
+    controller("up")
+    wait_until(lambda: called(bench, "before create Instance"))
+
+    with pytest.raises(ProvisionError, match="another process is working on this run"):
+        the_stack(bench).up(lambda: None)
+
+    the_engine(bench).kill()
+    assert bench.provisioner().destroy(bench.launch).verdict == "destroyed"
