@@ -2,15 +2,257 @@
 
 from __future__ import annotations
 
-from catalogs.architectures import Architecture
+from collections.abc import Callable, Iterator
+from typing import Final, NamedTuple
+
+from catalogs.architectures import Architecture, Linear
+from planner.precision import DTYPE_BYTES
+from planner.refusals import CaseError, Unsupported
 from remote.contract import Strategy, Task
+
+NUM_LABELS: Final = 2  # assumed: transformers' default num_labels; another count moves memory by a few kilobytes
+
+# derived: peft's TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING (peft 0.21, utils/constants.py)
+DEFAULT_TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(
+        ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "opt"), ("q_proj", "v_proj")
+    ),
+    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta"), ("query", "value")),
+    "gpt_neox": ("query_key_value",),
+}
+# derived: peft's TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING (same file)
+IA3_TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("llama", "mistral"), ("k_proj", "v_proj", "down_proj")),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "qwen2", "qwen3"), ("q_proj", "v_proj", "down_proj")),
+    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn", "mlp.c_proj")),
+    **dict.fromkeys(("bert", "roberta"), ("key", "value", "output.dense")),
+    "opt": ("q_proj", "k_proj", "fc2"),
+    "gpt_neox": ("query_key_value", "dense_4h_to_h"),
+}
+
+
+Formula = Callable[[Architecture, Strategy], int]
+
+
+class Method(NamedTuple):
+    """A way to tune. `trainable` None: known, but its activations have no closed form yet."""
+
+    paper: str
+    has_rank: bool
+    trainable: Formula | None
+
+
+def _targets(architecture: Architecture, strategy: Strategy) -> tuple[str, ...]:
+    """The suffixes that are meant, or () for every linear."""
+    said = strategy.target_modules
+    if said == "all-linear":
+        return ()
+    if said != "default":
+        return said
+    table = IA3_TARGETS if strategy.method == "ia3" else DEFAULT_TARGETS
+    if architecture.model_type not in table:
+        raise CaseError("target_modules", f"peft has no default targets for {architecture.model_type}", 'say "all-linear"')
+    return table[architecture.model_type]
+
+
+def adapted_linears(architecture: Architecture, strategy: Strategy) -> tuple[tuple[Linear, int], ...]:
+    """Every linear that carries an adapter, with how often it occurs. Raises CaseError for a target that matches nothing."""
+    targets = _targets(architecture, strategy)
+    places = [(linear, architecture.num_layers) for linear in architecture.linears]
+    places += [(linear, 1) for linear in architecture.outer_linears]
+    chosen = tuple(
+        (linear, times) for linear, times in places if not targets or any(linear.matches(target) for target in targets)
+    )
+    unmatched = [target for target in targets if not _matches_any(target, places) and target not in VOCABULARY_MODULES]
+    if unmatched:
+        names = ", ".join(linear.name.rpartition(".")[2] for linear in architecture.linears)
+        raise CaseError("target_modules", f"{architecture.model_type} has no module {unmatched[0]}", f"its linears: {names}")
+    return chosen
+
+
+def _matches_any(target: str, places: list[tuple[Linear, int]]) -> bool:
+    return any(linear.matches(target) for linear, _ in places)
+
+
+VOCABULARY_MODULES: Final = frozenset(
+    {"embed_tokens", "lm_head", "wte", "embeddings", "word_embeddings", "embed_in", "embed_out"}
+)
+
+
+def vocabulary_modules(names: tuple[str, ...] | str) -> int:
+    """How many of the two V × h matrices are named."""
+    return 0 if isinstance(names, str) else sum(name in VOCABULARY_MODULES for name in names)
+
+
+def adapted_names(architecture: Architecture, strategy: Strategy) -> frozenset[str]:
+    """Module paths within a block that carry an adapter."""
+    if METHODS[strategy.method].trainable in (_lora, _ia3):
+        return frozenset(linear.name for linear, _ in adapted_linears(architecture, strategy))
+    return frozenset()
+
+
+# ── what each method trains ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _lora(architecture: Architecture, strategy: Strategy) -> int:
+    """r·(in + out) per adapted linear; a targeted vocabulary matrix counts as one of V × h."""
+    if strategy.rank is None:
+        raise CaseError("rank", f"method {strategy.method} needs a rank", "say rank 16, for example")
+    width = sum(times * (linear.in_features + linear.out_features) for linear, times in adapted_linears(architecture, strategy))
+    width += vocabulary_modules(strategy.target_modules) * (architecture.vocab_size + architecture.hidden_size)
+    return strategy.rank * width
+
+
+def _ia3(architecture: Architecture, strategy: Strategy) -> int:
+    """One factor per output of an attention module, per input of a feed-forward module."""
+    chosen = adapted_linears(architecture, strategy)
+    return sum(times * (linear.in_features if linear.role == "down" else linear.out_features) for linear, times in chosen)
+
+
+def _full(architecture: Architecture, _strategy: Strategy) -> int:
+    return architecture.num_params
+
+
+def _bitfit(architecture: Architecture, _strategy: Strategy) -> int:
+    """Every bias of a linear."""
+    biases = architecture.num_layers * sum(linear.out_features for linear in architecture.linears if linear.bias)
+    if not biases:
+        raise CaseError("method", f"bitfit trains biases, and {architecture.name} has none", "choose lora")
+    return biases
+
+
+def _ln_tuning(architecture: Architecture, _strategy: Strategy) -> int:
+    """Every norm of the blocks, and the last one."""
+    last = architecture.hidden_size * (2 if architecture.norm == "layer" else 1)
+    return architecture.num_layers * architecture.norm_params_per_block + (last if architecture.layout != "post" else 0)
+
+
+def _freeze(architecture: Architecture, strategy: Strategy) -> int:
+    """The top blocks whole."""
+    return trained_blocks(architecture, strategy) * architecture.block_params
+
+
+def _prompt_tuning(architecture: Architecture, strategy: Strategy) -> int:
+    if strategy.num_virtual_tokens is None:
+        raise CaseError("num_virtual_tokens", "prompt_tuning needs num_virtual_tokens", "say 20, for example")
+    return strategy.num_virtual_tokens * architecture.hidden_size
+
+
+METHODS: Final[dict[str, Method]] = {
+    "full": Method(paper="none: every weight moves", has_rank=False, trainable=_full),
+    "lora": Method(paper="Hu et al., arXiv:2106.09685", has_rank=True, trainable=_lora),
+    "rslora": Method(paper="Kalajdzievski, arXiv:2312.03732: LoRA with another scale", has_rank=True, trainable=_lora),
+    "pissa": Method(paper="Meng et al., arXiv:2404.02948: LoRA with another start", has_rank=True, trainable=_lora),
+    "lora_plus": Method(paper="Hayou et al., arXiv:2402.12354: LoRA with two learning rates", has_rank=True, trainable=_lora),
+    "ia3": Method(paper="Liu et al., arXiv:2205.05638", has_rank=False, trainable=_ia3),
+    "bitfit": Method(paper="Ben Zaken et al., arXiv:2106.10199", has_rank=False, trainable=_bitfit),
+    "ln_tuning": Method(paper="Zhao et al., arXiv:2312.11420", has_rank=False, trainable=_ln_tuning),
+    "freeze": Method(paper="none: the top blocks move", has_rank=False, trainable=_freeze),
+    "prompt_tuning": Method(paper="Lester et al., arXiv:2104.08691", has_rank=False, trainable=_prompt_tuning),
+    "dora": Method(paper="Liu et al., arXiv:2402.09353", has_rank=True, trainable=None),
+    "adalora": Method(paper="Zhang et al., arXiv:2303.10512", has_rank=True, trainable=None),
+    "loha": Method(paper="Hyeon-Woo et al., arXiv:2108.06098", has_rank=True, trainable=None),
+    "lokr": Method(paper="Yeh et al., arXiv:2309.14859", has_rank=True, trainable=None),
+    "oft": Method(paper="Qiu et al., arXiv:2306.07280", has_rank=True, trainable=None),
+    "boft": Method(paper="Liu et al., arXiv:2311.06243", has_rank=True, trainable=None),
+    "vera": Method(paper="Kopiczko et al., arXiv:2310.11454", has_rank=True, trainable=None),
+    "fourierft": Method(paper="Gao et al., arXiv:2405.03003", has_rank=False, trainable=None),
+    "prefix_tuning": Method(paper="Li and Liang, arXiv:2101.00190", has_rank=False, trainable=None),
+    "p_tuning": Method(paper="Liu et al., arXiv:2103.10385", has_rank=False, trainable=None),
+    "lora_prompt": Method(paper="LoRA beside a trained prompt", has_rank=True, trainable=None),
+    "bottleneck": Method(paper="Houlsby et al., arXiv:1902.00751", has_rank=True, trainable=None),
+}
+
+
+def supported_methods() -> Iterator[str]:
+    """Methods with a closed form."""
+    return (name for name, method in METHODS.items() if method.trainable is not None)
+
+
+def require_method(name: str) -> Formula:
+    """What a method trains. Raises CaseError for "auto", Unsupported for a method without a closed form."""
+    if name == "auto":
+        hint = "name one: lora, qlora, full"
+        raise CaseError("method", "an estimate is of one method; auto is resolved by `rentune plan`", hint)
+    formula = METHODS[name].trainable if name in METHODS else None
+    if formula is None:
+        hint = f"methods that have one: {', '.join(supported_methods())}"
+        raise Unsupported("method", f"method {name} has no closed form yet", hint)
+    return formula
+
+
+# ── counts and sizes ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
+    """How many blocks, from the top, take part in backward."""
+    if strategy.method != "freeze":
+        return architecture.num_layers
+    if strategy.trainable_layers is None:
+        raise CaseError("trainable_layers", "method freeze needs trainable_layers", "say how many top blocks are trained")
+    return min(strategy.trainable_layers, architecture.num_layers)
+
+
+def saved_module_params(architecture: Architecture, strategy: Strategy) -> int:
+    """Parameters of whole modules that are trained beside the adapter, each as a copy (peft's modules_to_save)."""
+    known = vocabulary_modules(strategy.modules_to_save)
+    if known < len(strategy.modules_to_save):
+        raise Unsupported(
+            "modules_to_save",
+            "only embeddings and output heads have a closed form as saved modules",
+            f"choose from {', '.join(sorted(VOCABULARY_MODULES))}",
+        )
+    return known * architecture.vocab_size * architecture.hidden_size
+
+
+def head_params(architecture: Architecture, task: Task) -> int:
+    """Parameters of the head that a task puts on the base; 0 where the language-model head is part of the base."""
+    h = architecture.hidden_size
+    match task, architecture.kind:
+        case "causal_lm", "encoder":
+            return h * h + h + 2 * h + architecture.vocab_size  # transform, norm, output bias; the matrix is tied
+        case "classification", "encoder" if architecture.model_type in ("roberta", "xlm-roberta", "distilbert"):
+            return h * h + h + NUM_LABELS * (h + 1)
+        case "classification", "decoder":
+            return NUM_LABELS * h
+        case "classification" | "token_classification", _:
+            return NUM_LABELS * (h + 1)
+        case _:
+            return 0
+
+
+def base_params(architecture: Architecture, task: Task) -> int:
+    """Parameters that are loaded: an untied output head is left out where the task has none."""
+    drops_head = task in ("classification", "token_classification", "embedding") and not architecture.tied_embeddings
+    return architecture.num_params - drops_head * architecture.vocab_size * architecture.hidden_size
+
+
+def total_params(architecture: Architecture, task: Task) -> int:
+    """Base and task head."""
+    return base_params(architecture, task) + head_params(architecture, task)
+
+
+def adapter_params(architecture: Architecture, strategy: Strategy) -> int:
+    """What the method adds to the base or trains of it, whole saved modules left out."""
+    return require_method(strategy.method)(architecture, strategy)
 
 
 def trainable_params(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
     """How many parameters get a gradient, over all GPUs."""
-    raise NotImplementedError
+    if strategy.method == "full":
+        return total_params(architecture, task)
+    own = adapter_params(architecture, strategy) + saved_module_params(architecture, strategy)
+    return own + (head_params(architecture, task) if task in ("classification", "token_classification") else 0)
+
+
+SAFETENSORS_HEADER_BYTES: Final = 120  # measured: bytes of header per tensor in adapters written by peft 0.21
 
 
 def adapter_file_bytes(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
-    """Bytes of the file that comes home: the trained parameters in the adapter's dtype."""
-    raise NotImplementedError
+    """Bytes of the file that comes home: the trained parameters in the dtype they are trained in, and its header."""
+    held = strategy.param_dtype if strategy.method in ("full", "freeze", "bitfit", "ln_tuning") else strategy.adapter_dtype
+    tensors = (
+        2 * sum(times for _, times in adapted_linears(architecture, strategy)) if strategy.rank else architecture.num_layers
+    )
+    return trainable_params(architecture, strategy, task=task) * DTYPE_BYTES[held] + tensors * SAFETENSORS_HEADER_BYTES

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -32,6 +32,10 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     matmul_dtype: MatmulDtype = "as_compute"
     quantized_experts: bool = False
     evaluation: EvaluationAsked | None = None
+    tensor_parallel_size: int = 1
+    context_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    expert_parallel_size: int = 1
 
     def release(self, library: str) -> tuple[int, ...] | None:
         """(4, 45, 2) of "4.45.2"; None where the case names no release, which means the pinned one."""
@@ -39,3 +43,6 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         if text is None:
             return None
         return tuple(int(part) for part in text.split(".") if part.isdigit())
+
+
+PINNED_STACK: Final = Stack()

@@ -1,0 +1,302 @@
+"""`Case`: one configuration of the frozen estimate contract, read, checked, and turned into a Strategy."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+from planner.methods import METHODS, require_method
+from planner.refusals import CaseError
+from planner.stack import EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
+from remote.contract import (
+    Attention,
+    Autocast,
+    Checkpointing,
+    Dtype,
+    KbitUpcast,
+    Kernels,
+    Loss,
+    Offload,
+    Optimizer,
+    Quant,
+    Sharding,
+    StorageDtype,
+    Strategy,
+    Task,
+)
+
+Objective = Literal["sft", "dpo", "orpo", "kto", "reward", "grpo"]
+Interconnect = Literal["nvlink", "pcie", "unknown"]
+EngineAsked = Literal["auto", "closed_form", "trace"]
+
+
+class Vision(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Vision-language models: how many image tokens there are, and whether the tower is trained."""
+
+    images_per_sequence: int = 1
+    image_tokens: int | None = None
+    image_pixels: int | None = None
+    tower: Literal["frozen", "trained"] = "frozen"
+
+
+class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Every key of the contract with its default. None: the default depends on other keys, see `effective`."""
+
+    id: str | None = None
+    model: str | dict[str, Any]
+    task: Task = "causal_lm"
+    objective: Objective = "sft"
+    method: str = "lora"
+    rank: int | None = None
+    alpha: float | None = None
+    dropout: float = 0.0
+    target_modules: str | tuple[str, ...] = "all-linear"
+    modules_to_save: tuple[str, ...] = ()
+    num_virtual_tokens: int | None = None
+    trainable_layers: int | None = None
+    method_options: dict[str, Any] = {}
+    vision: Vision | None = None
+    quant: Quant = "none"
+    double_quant: bool = False
+    quantized_experts: bool = False
+    quant_storage: StorageDtype = "uint8"
+    kbit_upcast: KbitUpcast | None = None
+    param_dtype: Dtype = "bfloat16"
+    autocast: Autocast = "bfloat16"
+    matmul_dtype: MatmulDtype = "as_compute"
+    adapter_dtype: Dtype = "float32"
+    optimizer: Optimizer = "adamw_torch_fused"
+    optimizer_in_backward: bool = False
+    micro_batch_size: int = 1
+    gradient_accumulation_steps: int = 1
+    seq_len: int = 2048
+    mean_seq_len: float | None = None
+    padded: bool = False
+    gradient_checkpointing: Checkpointing = "non_reentrant"
+    activation_offload: bool = False
+    attention: Attention = "sdpa"
+    loss: Loss = "hf"
+    kernels: Kernels = "eager"
+    keep_outputs: KeptOutputs = "nothing"
+    evaluation: EvaluationAsked | None = None
+    num_gpus: int = 1
+    num_nodes: int = 1
+    interconnect: Interconnect = "unknown"
+    sharding: Sharding = "none"
+    tensor_parallel_size: int = 1
+    context_parallel_size: int = 1
+    pipeline_parallel_size: int = 1
+    expert_parallel_size: int = 1
+    offload: Offload = "none"
+    gpu: str | None = None
+    gpu_memory_gib: float | None = None
+    host_ram_gib: float | None = None
+    stack: StackName = "transformers"
+    versions: dict[str, str] = {}
+    engine: EngineAsked = "auto"
+
+
+KEYS: Final = Case.__struct_fields__
+DEFAULT_RANK: Final = 16  # assumed: the rank most published recipes use
+AT_LEAST_ONE: Final = (
+    "rank",
+    "num_virtual_tokens",
+    "trainable_layers",
+    "micro_batch_size",
+    "gradient_accumulation_steps",
+    "seq_len",
+    "num_gpus",
+    "num_nodes",
+    "tensor_parallel_size",
+    "context_parallel_size",
+    "pipeline_parallel_size",
+    "expert_parallel_size",
+)
+ABOVE_ZERO: Final = ("alpha", "mean_seq_len", "gpu_memory_gib", "host_ram_gib")
+
+
+def read_case(said: Mapping[str, Any]) -> Case:
+    """Check a case. Raises CaseError with the key, what is wrong with it, and the nearest word that would be right."""
+    for key in said:
+        if key not in KEYS:
+            raise CaseError(key, f'unknown key "{key}"', _nearest(key, KEYS))
+    if "model" not in said:
+        raise CaseError("model", "the case names no model", 'add "model": a size such as "7b", a hub id, a config.json')
+    try:
+        case = msgspec.convert(said, Case)
+    except msgspec.ValidationError as error:
+        raise _explained(said, str(error)) from error
+    _check_numbers(case)
+    _check_together(case)
+    return case
+
+
+def _check_numbers(case: Case) -> None:
+    for key in AT_LEAST_ONE:
+        if (value := getattr(case, key)) is not None and value < 1:
+            raise CaseError(key, f"{key} is {value} and must be at least 1")
+    for key in ABOVE_ZERO:
+        if (value := getattr(case, key)) is not None and value <= 0:
+            raise CaseError(key, f"{key} is {value} and must be above 0")
+    if not 0 <= case.dropout < 1:
+        raise CaseError("dropout", f"dropout is {case.dropout} and must lie in [0, 1)")
+
+
+def _check_together(case: Case) -> None:
+    """Values that exclude each other."""
+    parallel = case.tensor_parallel_size * case.context_parallel_size * case.pipeline_parallel_size
+    if case.num_gpus % parallel:
+        raise CaseError(
+            "num_gpus", f"{case.num_gpus} GPUs can't be cut into groups of {parallel} (tensor × context × pipeline)"
+        )
+    if case.num_gpus % case.num_nodes:
+        raise CaseError("num_nodes", f"{case.num_gpus} GPUs can't be spread evenly over {case.num_nodes} nodes")
+    if case.sharding == "none" and case.num_gpus > parallel:
+        raise CaseError("sharding", f"{case.num_gpus} GPUs need a sharding", "say ddp (replicas) or fsdp (parts)")
+    if case.method == "qlora" and case.quant not in ("none", "nf4"):
+        raise CaseError("quant", f"qlora means nf4, the case says {case.quant}", f"say method lora with quant {case.quant}")
+
+
+def _explained(said: Mapping[str, Any], text: str) -> CaseError:
+    """The message of msgspec told in the contract's words. It ends in the path of what is wrong: `$.quant`."""
+    path = text.rpartition("`$.")[2].rstrip("`") if "`$." in text else ""
+    key = path.split(".")[0].split("[")[0] or "case"
+    plain = text.partition(" - at")[0]
+    value = said.get(key)
+    choices = _choices(key)
+    if isinstance(value, str) and choices:
+        return CaseError(key, f'{key} "{value}" is no choice', _nearest(value, choices))
+    if choices:
+        return CaseError(key, f"{key} is {value!r} and must be one of {', '.join(choices)}")
+    return CaseError(key, f"{path or 'the case'}: {plain[:1].lower()}{plain[1:]}")
+
+
+def _choices(key: str) -> tuple[str, ...]:
+    """The words that a key takes, or ()."""
+    hint = Case.__annotations__.get(key, "")
+    alias = CHOICES.get(hint.partition(" |")[0])
+    return tuple(get_args(alias)) if alias else ()
+
+
+CHOICES: Final[dict[str, Any]] = {
+    "Task": Task,
+    "Objective": Objective,
+    "Quant": Quant,
+    "StorageDtype": StorageDtype,
+    "KbitUpcast": KbitUpcast,
+    "Dtype": Dtype,
+    "Autocast": Autocast,
+    "MatmulDtype": MatmulDtype,
+    "Optimizer": Optimizer,
+    "Checkpointing": Checkpointing,
+    "Attention": Attention,
+    "Loss": Loss,
+    "Kernels": Kernels,
+    "KeptOutputs": KeptOutputs,
+    "Interconnect": Interconnect,
+    "Sharding": Sharding,
+    "Offload": Offload,
+    "StackName": StackName,
+    "EngineAsked": EngineAsked,
+}
+
+
+def _nearest(word: str, words: tuple[str, ...]) -> str:
+    """What was probably meant, or all there is."""
+    from difflib import get_close_matches  # only when something is wrong: it costs start-up time
+
+    near = get_close_matches(word, words, n=1, cutoff=0.6)
+    return f'did you mean "{near[0]}"?' if near else f"one of {', '.join(words)}"
+
+
+# ── a case understood ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def strategy_of(case: Case) -> Strategy:
+    """The case's way to train, with nothing left open: qlora resolved, ranks and upcasts filled in."""
+    qlora = case.method == "qlora"
+    method = "lora" if qlora else case.method
+    require_method(method)
+    quant: Quant = "nf4" if qlora else case.quant
+    rank = case.rank or DEFAULT_RANK if METHODS[method].has_rank else None
+    return Strategy(
+        method=method,
+        rank=rank,
+        alpha=case.alpha if case.alpha is not None or rank is None else 2.0 * rank,
+        dropout=case.dropout,
+        target_modules=_targets(case.target_modules),
+        modules_to_save=case.modules_to_save,
+        num_virtual_tokens=case.num_virtual_tokens if method in PROMPT_METHODS else None,
+        trainable_layers=case.trainable_layers if method == "freeze" else None,
+        method_options=case.method_options,
+        quant=quant,
+        double_quant=case.double_quant or qlora,
+        quant_storage=case.quant_storage,
+        kbit_upcast=case.kbit_upcast or ("full" if quant in ("nf4", "fp4", "int8") else "none"),
+        param_dtype=case.param_dtype,
+        autocast=case.autocast,
+        adapter_dtype=case.adapter_dtype,
+        optimizer=case.optimizer,
+        optimizer_in_backward=case.optimizer_in_backward,
+        micro_batch_size=case.micro_batch_size,
+        gradient_accumulation_steps=case.gradient_accumulation_steps,
+        seq_len=case.seq_len,
+        padded=case.padded,
+        gradient_checkpointing=case.gradient_checkpointing,
+        activation_offload=case.activation_offload,
+        attention=case.attention,
+        loss=case.loss,
+        kernels=case.kernels,
+        num_gpus=case.num_gpus,
+        num_nodes=case.num_nodes,
+        sharding=case.sharding,
+        offload=case.offload,
+    )
+
+
+def _targets(said: str | tuple[str, ...]) -> tuple[str, ...] | Literal["all-linear", "default"]:
+    """A single suffix is a list of one."""
+    match said:
+        case "all-linear":
+            return "all-linear"
+        case "default":
+            return "default"
+        case str():
+            return (said,)
+    return said
+
+
+PROMPT_METHODS: Final = frozenset({"prompt_tuning"})
+
+
+def stack_of(case: Case) -> Stack:
+    """What the case says beside the Strategy."""
+    return Stack(
+        name=case.stack,
+        versions=case.versions,
+        keep_outputs=case.keep_outputs,
+        matmul_dtype=case.matmul_dtype,
+        quantized_experts=case.quantized_experts,
+        evaluation=case.evaluation,
+        tensor_parallel_size=case.tensor_parallel_size,
+        context_parallel_size=case.context_parallel_size,
+        pipeline_parallel_size=case.pipeline_parallel_size,
+        expert_parallel_size=case.expert_parallel_size,
+    )
+
+
+def case_of(strategy: Strategy, *, model: str | dict[str, Any], task: Task = "causal_lm", **more: Any) -> Case:
+    """The case that a strategy answers, for a model. `more`: keys that a Strategy does not hold (gpu, versions, …)."""
+    shared = {key: getattr(strategy, key) for key in Strategy.__struct_fields__ if key in KEYS}
+    return Case(model=model, task=task, **{**shared, **more})
+
+
+def effective(case: Case) -> dict[str, Any]:
+    """The case as it was understood: every default filled in, in the contract's keys. Absent: what has no value here."""
+    strategy = strategy_of(case)
+    said = msgspec.to_builtins(case)
+    said |= {key: value for key, value in msgspec.to_builtins(strategy).items() if key in KEYS}
+    said["mean_seq_len"] = case.mean_seq_len or float(case.seq_len)
+    return {key: value for key, value in said.items() if value is not None}

@@ -1,0 +1,277 @@
+"""The instants of a step and what is alive in each: the peak is the largest of them, never their sum."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from catalogs.architectures import Architecture
+from catalogs.hardware import Gpu
+from planner.memory.block import BlockTape, record_block
+from planner.memory.head import HeadTape, record_head
+from planner.memory.numerics import Numerics, numerics_of
+from planner.memory.sharding import Share, share_of
+from planner.memory.tape import Profile, replay
+from planner.memory.weights import (
+    Trained,
+    Weights,
+    optimizer_scratch_bytes,
+    optimizer_state_bytes,
+    trained_of,
+    trains_vocabulary,
+    weights_of,
+)
+from planner.methods import trained_blocks
+from planner.plan import Instant
+from planner.stack import Stack
+from planner.units import KIB, MIB
+from remote.contract import Strategy, Task
+
+BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
+
+NUM_WORKSPACES: Final = 2  # derived: one per thread that calls cuBLAS, forward's and backward's
+HOPPER: Final = (9, 0)
+
+Parts = dict[str, int]  # component -> bytes alive
+
+
+def workspace_bytes(gpu: Gpu | None) -> int:
+    """derived: cuBLAS's default workspace in torch, :4096:2:16:8 kibibytes, and 32 MiB from Hopper on (CUDABlas.cpp)."""
+    newer = gpu is not None and gpu.compute_capability is not None and gpu.compute_capability >= HOPPER
+    return 32 * MIB if newer else (2 * 4096 + 8 * 16) * KIB
+
+
+class Scene(NamedTuple):
+    """Everything that the instants are made of, for one GPU."""
+
+    architecture: Architecture
+    strategy: Strategy
+    stack: Stack
+    numerics: Numerics
+    weights: Weights
+    trained: Trained
+    share: Share
+    block: BlockTape
+    head: HeadTape
+    block_profile: Profile
+    head_profile: Profile
+    num_blocks: int  # blocks here that keep activations
+    workspaces: int  # of cuBLAS
+
+    @property
+    def hidden_bytes(self) -> int:
+        """One residual stream: what a checkpoint keeps."""
+        return self.numerics.tokens * self.architecture.hidden_size * self.numerics.residual
+
+    @property
+    def checkpointed(self) -> bool:
+        """Whether blocks are computed again in backward."""
+        return self.strategy.gradient_checkpointing != "off"
+
+
+def scene_of(
+    architecture: Architecture, strategy: Strategy, *, task: Task, gpu: Gpu | None, stack: Stack, on_cpu: bool = False
+) -> Scene:
+    """Record and replay one block and the head, and count what lies on the GPU beside them."""
+    numerics = numerics_of(architecture, strategy, gpu=gpu, stack=stack, on_cpu=on_cpu)
+    weights = weights_of(architecture, strategy, task=task, stack=stack)
+    trained = trained_of(architecture, strategy, task=task)
+    states = optimizer_state_bytes(trained, strategy.optimizer)
+    share = share_of(architecture, strategy, stack, weights=weights, trained=trained, states=states)
+    block = record_block(architecture, numerics)
+    head = record_head(architecture, numerics, strategy=strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
+    reentrant = strategy.gradient_checkpointing == "reentrant"
+    return Scene(
+        architecture=architecture,
+        strategy=strategy,
+        stack=stack,
+        numerics=numerics,
+        weights=weights,
+        trained=trained,
+        share=share,
+        block=block,
+        head=head,
+        block_profile=replay(block.tape, block.source, output_lives=reentrant),
+        head_profile=replay(head.tape, head.source, output_lives=False, output_gradient=False),
+        num_blocks=min(share.num_layers, trained_blocks(architecture, strategy)),
+        workspaces=0 if on_cpu else NUM_WORKSPACES * workspace_bytes(gpu),
+    )
+
+
+def instants_of(scene: Scene) -> dict[Instant, Parts]:
+    """What is alive in each instant, by component."""
+    return {
+        "load": _load(scene),
+        "prepare": _prepare(scene),
+        "forward": _forward(scene),
+        "loss": _loss(scene),
+        "backward": _backward(scene),
+        "optimizer_step": _optimizer_step(scene),
+    }
+
+
+# ── before the step ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _load(scene: Scene) -> Parts:
+    """Weights as loaded, and one 16-bit tensor while it is being quantized."""
+    share_of_all = scene.share.weights / max(1, scene.share.num_layers * scene.weights.block + scene.weights.outer)
+    before = round(scene.weights.before_upcast * min(1.0, share_of_all))
+    return {"weights": before, "temporaries": scene.weights.largest_loaded}
+
+
+def _prepare(scene: Scene) -> Parts:
+    """Weights after the upcast, the old copy of the largest tensor, and the adapter."""
+    return {
+        "weights": scene.share.weights,
+        "adapter": scene.share.added,
+        "temporaries": scene.weights.largest_upcast,
+    }
+
+
+# ── the step ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def resident(scene: Scene) -> Parts:
+    """Alive through the whole step."""
+    kept = scene.strategy.gradient_accumulation_steps > 1 and not scene.strategy.optimizer_in_backward
+    return {
+        "weights": scene.share.weights,
+        "gathered_weights": scene.share.gathered,
+        "adapter": scene.share.added,
+        "gradients": scene.share.gradients if kept else 0,
+        "optimizer": scene.share.states + scene.share.masters,
+        "buckets": scene.share.buckets,
+        "workspaces": scene.workspaces,
+    }
+
+
+def _with(parts: Parts, **more: int) -> Parts:
+    """The parts, with bytes added to some."""
+    return {name: parts.get(name, 0) + more.get(name, 0) for name in {**parts, **more}}
+
+
+def _kept_per_block(scene: Scene) -> int:
+    """Bytes that a block keeps until its backward, outside of it."""
+    if not scene.checkpointed:
+        return scene.block_profile.saved + scene.block_profile.saves_input * scene.hidden_bytes
+    attributes = scene.block.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
+    return attributes + (0 if scene.strategy.gradient_checkpointing == "offloaded" else scene.hidden_bytes)
+
+
+def _activations(scene: Scene, num_blocks: int) -> int:
+    """What `num_blocks` blocks keep, the batch itself, and an embedding that autograd holds as a leaf."""
+    kept = num_blocks * _kept_per_block(scene)
+    if scene.strategy.gradient_checkpointing == "offloaded":
+        kept += 2 * scene.hidden_bytes  # one on its way out, one computing
+    leaf = scene.architecture.scaled_embeddings and scene.trained.added > 0
+    return kept + _batch_bytes(scene) + leaf * scene.hidden_bytes
+
+
+def _batch_bytes(scene: Scene) -> int:
+    """Token ids, labels, positions, and the mask of every pair where eager attention adds one."""
+    n = scene.numerics
+    mask = n.tokens * n.seq_len * n.residual if n.attention == "eager" else 0
+    return n.tokens * BATCH_BYTES_PER_TOKEN + mask
+
+
+def _autocast_copies(scene: Scene) -> int:
+    """16-bit copies of fp32 parameters that train, which autocast keeps while it is on."""
+    n = scene.numerics
+    wanted = n.autocast and scene.trained.item > n.autocast and scene.strategy.sharding not in ("fsdp", "zero3")
+    wanted = wanted and "lora" not in n.fused  # fused products cast for themselves and keep nothing
+    return scene.trained.params * n.autocast if wanted else 0
+
+
+def _forward(scene: Scene) -> Parts:
+    """The last block, with everything that the blocks before it keep."""
+    profile = scene.block_profile
+    if scene.checkpointed:
+        kept, hump = _activations(scene, scene.num_blocks), profile.plain_peak
+    else:
+        kept, hump = _activations(scene, scene.num_blocks - 1), profile.forward_peak
+    return _with(resident(scene), activations=kept, temporaries=hump, autocast_copies=_autocast_copies(scene))
+
+
+def _loss(scene: Scene) -> Parts:
+    """The head's forward or its backward, whichever is larger: the logits hump."""
+    profile = scene.head_profile
+    source = scene.hidden_bytes if profile.saves_input else 0
+    parts = _with(
+        resident(scene),
+        activations=_activations(scene, scene.num_blocks) + source,
+        autocast_copies=_autocast_copies(scene),
+    )
+    forward = _with(parts, logits=profile.forward_peak)
+    backward = _with(
+        parts,
+        logits=profile.backward_peak + _kept_outputs(scene) - profile.weight_gradients,
+        gradients=_share_of_gradient(scene, profile.weight_gradients),
+    )
+    return max((forward, backward), key=lambda parts: sum(parts.values()))
+
+
+def _kept_outputs(scene: Scene) -> int:
+    """What the loop's own variables keep alive through backward."""
+    if scene.stack.keep_outputs == "nothing":
+        return 0
+    cache = 0
+    if scene.stack.keep_outputs == "logits_and_cache" and not scene.checkpointed and scene.numerics.repeats_kv:
+        # without repeated heads the cache is the very keys and values that attention keeps
+        item = scene.numerics.autocast or scene.numerics.weight
+        cache = 2 * scene.architecture.kv_size * item * scene.numerics.tokens * scene.share.num_layers
+    return scene.head.returned_bytes + cache
+
+
+def _share_of_gradient(scene: Scene, num_bytes: int) -> int:
+    """A gradient that has just been made: 0 where an accumulated one stands in `resident` already."""
+    accumulated = scene.strategy.gradient_accumulation_steps > 1 or scene.strategy.optimizer_in_backward
+    return 0 if accumulated else num_bytes // scene.share.gradient_share
+
+
+def _backward(scene: Scene) -> Parts:
+    """The last block, with everything still kept; or the first, with every gradient made."""
+    return max((_last_block(scene), _first_block(scene)), key=lambda parts: sum(parts.values()))
+
+
+def _hump(scene: Scene) -> int:
+    """A block in backward, above what it keeps outside; its recomputation included where it is checkpointed."""
+    profile = scene.block_profile
+    peak = max(profile.backward_peak, profile.forward_peak) if scene.checkpointed else profile.backward_peak
+    kept_inside = scene.block.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
+    return peak - (kept_inside if scene.checkpointed else profile.saved)
+
+
+def _last_block(scene: Scene) -> Parts:
+    made = _share_of_gradient(scene, scene.head_profile.weight_gradients)
+    return _with(
+        resident(scene),
+        activations=_activations(scene, scene.num_blocks),
+        temporaries=_hump(scene),
+        logits=_kept_outputs(scene),
+        gradients=made,
+        autocast_copies=_autocast_copies(scene) if not scene.checkpointed else 0,
+    )
+
+
+def _first_block(scene: Scene) -> Parts:
+    """The embedding's gradient is made last, in full, beside the output head's where the two are tied."""
+    block_gradients = scene.block_profile.weight_gradients
+    hump = _hump(scene) - block_gradients
+    vocabulary = scene.architecture.vocab_size * scene.architecture.hidden_size * scene.numerics.weight
+    tail = vocabulary if trains_vocabulary(scene.strategy) and scene.architecture.tied_embeddings else 0
+    return _with(
+        resident(scene),
+        activations=_activations(scene, 1),
+        temporaries=max(hump, tail),
+        logits=_kept_outputs(scene),
+        gradients=_share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share),
+    )
+
+
+def _optimizer_step(scene: Scene) -> Parts:
+    """Gradients, states and the optimizer's own temporaries; no activations."""
+    scratch = optimizer_scratch_bytes(scene.trained, scene.strategy.optimizer)
+    scratch = scratch * scene.share.gradients // max(1, scene.trained.gradients)
+    gradients = scene.share.gradients // max(1, scene.num_blocks) if scene.strategy.optimizer_in_backward else 0
+    parts = _with(resident(scene), temporaries=scratch)
+    return parts | {"gathered_weights": 0, "gradients": gradients or scene.share.gradients}

@@ -1,0 +1,129 @@
+"""`Numerics`: dtypes, kernels and sizes under which a block's operations run; what a Strategy means for one GPU."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+from catalogs.architectures import Architecture
+from catalogs.hardware import Gpu
+from planner.methods import adapted_names
+from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT
+from planner.stack import Stack
+from remote.contract import Strategy
+
+# Which fused kernels a stack's "fused" means. measured: the runs of fms-acceleration (trl) show fused norms, rotary
+# positions and cross-entropy, fused LoRA products only over quantized weights, and a plain MLP (docs/derivations.md);
+# derived: Unsloth's kernels (unsloth/kernels) cover the MLP as well.
+FUSED_BY_STACK: Final[dict[str, frozenset[str]]] = {
+    "trl": frozenset({"norm", "rope", "quantized_lora"}),
+    "transformers": frozenset({"norm", "rope", "quantized_lora"}),
+    "unsloth": frozenset({"norm", "rope", "mlp", "lora", "quantized_lora"}),
+}
+FUSED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: other stacks fuse what Liger's kernels fuse
+COMPILED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: torch.compile recomputes elementwise work in backward
+
+
+class Numerics(NamedTuple):
+    """All that the tape of a block needs to know beside the architecture. Item sizes in bytes."""
+
+    tokens: int
+    seq_len: int
+    residual: int  # item size of the residual stream
+    norm_weight: int  # of norm weights: an fp32 weight lifts a 16-bit norm's output
+    weight: int  # of unquantized linears
+    autocast: int  # 0 = none, else the item size of matrix products
+    float16: bool  # whether the 16-bit type is fp16
+    adapter: int
+    quant: str  # "none" = plain linears
+    four_bit: bool
+    adapted: frozenset[str]  # module paths that carry a LoRA
+    rank: int
+    dropout: float  # of the adapter
+    trains_linears: bool  # full fine-tuning: weights get gradients
+    trains_norms: bool
+    trains_biases: bool
+    scales: frozenset[str]  # modules whose output (or input) IA3 scales
+    attention: str  # "flash", "efficient", "eager"
+    repeats_kv: bool
+    padded: bool
+    fused: frozenset[str]
+
+    def product(self, operand: int) -> int:
+        """Item size of a linear's output, given that of its input. bitsandbytes hands back the input's dtype."""
+        if self.quant in BITSANDBYTES:
+            return operand
+        return self.autocast or self.weight
+
+
+def fused_kernels(strategy: Strategy, stack: Stack) -> frozenset[str]:
+    """The kernels that are not plain modules."""
+    if strategy.kernels == "compiled":
+        return COMPILED
+    if strategy.kernels == "fused":
+        fused = FUSED_BY_STACK.get(stack.name, FUSED)
+        return fused | {"lora"} if "quantized_lora" in fused and strategy.quant != "none" else fused
+    return frozenset()
+
+
+def numerics_of(
+    architecture: Architecture, strategy: Strategy, *, gpu: Gpu | None, stack: Stack, on_cpu: bool = False
+) -> Numerics:
+    """What the strategy means on this card under this stack."""
+    weight = DTYPE_BYTES[strategy.param_dtype]
+    upcast = strategy.kbit_upcast
+    norm_weight = 4 if upcast in ("norms", "full") else weight
+    autocast = 0 if strategy.autocast == "none" else DTYPE_BYTES[strategy.autocast]
+    method = strategy.method
+    seq_len = strategy.seq_len + (strategy.num_virtual_tokens or 0)  # a prompt method's tokens stand in front
+    return Numerics(
+        tokens=math.ceil(strategy.micro_batch_size * seq_len / (stack.context_parallel_size * stack.tensor_parallel_size)),
+        seq_len=seq_len,
+        residual=4 if norm_weight == 4 or (autocast and architecture.layout == "post") else weight,
+        norm_weight=norm_weight,
+        weight=4 if upcast == "full" and strategy.quant == "none" else weight,
+        autocast=autocast,
+        float16="float16" in (strategy.autocast, strategy.param_dtype),
+        adapter=DTYPE_BYTES[strategy.adapter_dtype],
+        quant=strategy.quant,
+        four_bit=strategy.quant in FOUR_BIT,
+        adapted=adapted_names(architecture, strategy) if method not in ("full", "ia3") else frozenset(),
+        rank=strategy.rank or 0,
+        dropout=strategy.dropout,
+        trains_linears=method == "full",
+        trains_norms=method in ("full", "ln_tuning"),
+        trains_biases=method in ("full", "bitfit"),
+        scales=adapted_names(architecture, strategy) if method == "ia3" else frozenset(),
+        attention=_attention_kernel(architecture, strategy, gpu, on_cpu=on_cpu),
+        repeats_kv=_repeats_kv(architecture, strategy, gpu, stack, on_cpu=on_cpu),
+        padded=strategy.padded,
+        fused=fused_kernels(strategy, stack),
+    )
+
+
+def _has_flash(gpu: Gpu | None) -> bool:
+    """The flash kernel of torch needs compute capability 8.0; None = no card was named, a present one is assumed."""
+    return gpu is None or gpu.compute_capability is None or gpu.compute_capability >= (8, 0)
+
+
+def _attention_kernel(architecture: Architecture, strategy: Strategy, gpu: Gpu | None, *, on_cpu: bool) -> str:
+    """Which kernel runs. A soft-cap has only the eager path in transformers; a mask or an old card excludes flash."""
+    if strategy.attention == "eager" or (architecture.attention_softcap and strategy.attention == "sdpa"):
+        return "eager"
+    if strategy.attention == "flash_attention_2" or on_cpu:
+        return "flash"
+    return "flash" if _has_flash(gpu) and not strategy.padded and architecture.head_dim <= 256 else "efficient"
+
+
+def _repeats_kv(architecture: Architecture, strategy: Strategy, gpu: Gpu | None, stack: Stack, *, on_cpu: bool) -> bool:
+    """Whether keys and values are copied to all query heads before the kernel.
+
+    derived: transformers' sdpa_attention_forward groups heads inside the kernel only without a mask, and since 4.54;
+    mistral's own FlashAttention-2 path repeated them before 4.48.
+    """
+    if architecture.num_kv_heads == architecture.num_heads:
+        return False
+    release = stack.release("transformers") or (5,)
+    if strategy.attention == "flash_attention_2":
+        return architecture.model_type in ("mistral", "mixtral") and release < (4, 48)
+    return strategy.attention == "eager" or strategy.padded or release < (4, 54) or (not on_cpu and not _has_flash(gpu))

@@ -1,0 +1,67 @@
+"""From live tensors to what nvidia-smi shows, and to what the card must have."""
+
+from __future__ import annotations
+
+from catalogs.hardware import Gpu
+from planner.calibration import (
+    CACHED_BYTES_PER_LOGIT,
+    CACHED_SHARE_OF_BLOCK,
+    CONTEXT_BYTES,
+    CONTEXT_BYTES_ELSE,
+    MARGIN_SHARE,
+    MARGIN_SHARE_FULL,
+    NCCL_BYTES,
+)
+from planner.memory.instants import Scene
+from planner.plan import Verdict, VramEstimate
+from planner.units import GIB, MIB
+
+
+def outside_bytes(gpu: Gpu | None, num_gpus: int) -> int:
+    """GPU memory that torch's counters never see: the CUDA context, and NCCL's buffers when there are several GPUs."""
+    context = CONTEXT_BYTES.get(gpu.name, CONTEXT_BYTES_ELSE) if gpu is not None else CONTEXT_BYTES_ELSE
+    return context + (NCCL_BYTES if num_gpus > 1 else 0)
+
+
+def reserved_bytes(scene: Scene, allocated: int, available: int | None) -> int:
+    """What the caching allocator holds at most. Near the card's limit it gives cache back instead of failing."""
+    whole_logits = scene.strategy.loss not in ("liger", "chunked") and scene.head.returned_bytes > 0
+    logits = scene.numerics.tokens * scene.head.width if whole_logits else 0
+    cached = round(CACHED_BYTES_PER_LOGIT * logits + CACHED_SHARE_OF_BLOCK * scene.block_profile.backward_peak)
+    if available is None:
+        return allocated + cached
+    return max(allocated, min(allocated + cached, available))
+
+
+def required_bytes(allocated: int, outside: int, *, full: bool) -> int:
+    """What the card must have, the cache left out: allocated, a margin, and what lies outside of torch."""
+    return round(allocated * (1 + (MARGIN_SHARE_FULL if full else MARGIN_SHARE))) + outside
+
+
+def available_bytes(gpu: Gpu | None, gpu_memory_gib: float | None) -> int:
+    """What the job may use on one GPU: the stated figure, else what the card's driver reports, else what it is sold with.
+
+    Raises ValueError when neither a GPU nor a figure is given.
+    """
+    if gpu_memory_gib is not None:
+        return round(gpu_memory_gib * GIB)
+    if gpu is None:
+        raise ValueError("neither a GPU nor a memory figure is given")
+    if gpu.driver_memory_mib is not None:
+        return gpu.driver_memory_mib * MIB
+    return round(gpu.memory_gib * GIB * DRIVER_SHARE)
+
+
+DRIVER_SHARE = 0.98  # assumed: the median of driver figure and memory as sold over the cards whose driver figure is known
+
+
+def verdict(vram: VramEstimate, available_bytes: int) -> tuple[Verdict, int]:
+    """Whether the job fits, and the bytes to spare beyond what is required (negative: missing).
+
+    "tight": the tensors and the context fit, the margin does not.
+    """
+    margin = available_bytes - vram.required_bytes
+    if margin >= 0:
+        return "fits", margin
+    bare = vram.allocated_peak_bytes + (vram.process_peak_bytes - vram.reserved_peak_bytes)
+    return ("tight" if bare <= available_bytes else "does_not_fit"), margin

@@ -1,0 +1,55 @@
+"""What has a closed form. Everything else is refused by name, never guessed."""
+
+from __future__ import annotations
+
+from catalogs.architectures import Architecture
+from planner.memory.weights import require_optimizer
+from planner.methods import require_method
+from planner.precision import BITSANDBYTES, QUANTIZATIONS
+from planner.refusals import CaseError, Unsupported
+from planner.stack import Stack
+from remote.contract import Strategy, Task
+
+TASKS = ("causal_lm", "classification", "token_classification", "embedding")
+
+
+def require_closed_form(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
+    """Raise Unsupported, or CaseError for what excludes itself, with the key at fault and the nearest choice."""
+    require_method(strategy.method)
+    require_optimizer(strategy.optimizer)
+    for refuse in (_task, _quant, _offload, _sharding):
+        refuse(architecture, strategy, task, stack)
+
+
+def _task(_architecture: Architecture, _strategy: Strategy, task: Task, _stack: Stack) -> None:
+    if task not in TASKS:
+        raise Unsupported("task", f"task {task} has no closed form yet", f"tasks that have one: {', '.join(TASKS)}")
+
+
+def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
+    quant = strategy.quant
+    if quant == "none":
+        return
+    if quant not in {name for name, _ in QUANTIZATIONS}:
+        known = sorted({name for name, _ in QUANTIZATIONS})
+        raise Unsupported("quant", f"quant {quant} has no closed form yet", f"quants that have one: none, {', '.join(known)}")
+    if strategy.method in ("full", "freeze", "bitfit"):
+        raise CaseError("quant", f"method {strategy.method} trains weights, and {quant} weights can't be trained", "quant none")
+    if architecture.kind == "encoder" and quant in BITSANDBYTES and strategy.kbit_upcast == "norms":
+        raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")
+
+
+def _offload(_architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
+    if strategy.offload in ("params", "stream"):
+        raise Unsupported("offload", f"offload {strategy.offload} has no closed form yet", "offload none or optimizer")
+    if strategy.activation_offload:
+        raise Unsupported(
+            "activation_offload", "activation_offload has no closed form yet", "gradient_checkpointing offloaded has one"
+        )
+
+
+def _sharding(_architecture: Architecture, strategy: Strategy, _task: Task, stack: Stack) -> None:
+    if strategy.quant == "int8" and strategy.sharding in ("fsdp", "zero3") and strategy.num_gpus > 1:
+        raise Unsupported("sharding", "int8 weights can't be cut into shards", "sharding ddp, or quant nf4")
+    if stack.expert_parallel_size > 1:
+        raise Unsupported("expert_parallel_size", "experts spread over GPUs have no closed form yet", "expert_parallel_size 1")

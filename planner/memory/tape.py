@@ -1,0 +1,207 @@
+"""A tape of operations as autograd sees them, and the memory that replaying it takes.
+
+Whoever writes a block onto the tape says, for each operation, what it makes, what it keeps for backward, which inputs
+get a gradient and what scratch it needs. Replaying forward and backward over these lifetimes gives the bytes that are
+saved and both peaks; no constant is fitted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+Tensor = int  # an index into Tape.sizes
+
+
+class Op(NamedTuple):
+    """One node of the graph. Sizes in bytes."""
+
+    inputs: tuple[Tensor, ...]
+    output: Tensor
+    saves: tuple[Tensor, ...]  # tensors kept for backward
+    keeps: int  # bytes of its own kept for backward: a mask, a statistic, a log-sum-exp
+    grads: tuple[Tensor, ...]  # inputs that get a gradient
+    passes: bool  # the gradient is handed on as it is (add, view)
+    scratch: int  # beside the output, during forward
+    backward_scratch: int  # beside the gradients, during backward
+    weight_gradient: int  # made in backward and alive until the optimizer step
+
+
+def _view(base: Tensor, view: Tensor, *, joins: bool) -> Op:
+    """A view costs nothing forward; the one that `joins` makes the base's gradient of all its siblings'."""
+    return Op((base,), view, (), 0, (base,) if joins else (), passes=False, scratch=0, backward_scratch=0, weight_gradient=0)
+
+
+class Profile(NamedTuple):
+    """What a tape takes. The input is not counted, wherever it is kept."""
+
+    saved: int  # after forward, for backward
+    saves_input: bool  # whether the input itself is among what is saved
+    plain_peak: int  # of forward when nothing is saved: the first pass of a checkpointed block, or evaluation
+    forward_peak: int  # of forward with everything saved so far
+    backward_peak: int  # above the state before forward: saved tensors, gradients, scratch
+    weight_gradients: int  # left behind by backward
+
+
+@dataclass
+class Tape:
+    """Operations in the order of the forward pass."""
+
+    sizes: list[int] = field(default_factory=list)  # of a tensor's gradient, and of its storage if it has its own
+    roots: list[Tensor] = field(default_factory=list)  # whose storage a tensor lies in: its own, or that of a view's base
+    ops: list[Op] = field(default_factory=list)
+
+    def tensor(self, num_bytes: float, *, base: Tensor | None = None) -> Tensor:
+        """A tensor that comes from outside, or a view of `base`."""
+        self.sizes.append(int(num_bytes))
+        self.roots.append(len(self.roots) if base is None else self.roots[base])
+        return len(self.sizes) - 1
+
+    def split(self, base: Tensor, parts: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Views that together are `base`. Their gradients are joined into one when backward gets here."""
+        views = []
+        for index, num_bytes in enumerate(parts):
+            view = self.tensor(num_bytes, base=base)
+            joins = index == len(parts) - 1  # the last part is the first that backward meets
+            self.ops.append(_view(base, view, joins=joins))
+            views.append(view)
+        return tuple(views)
+
+    def op(
+        self,
+        inputs: tuple[Tensor, ...],
+        num_bytes: float,
+        *,
+        saves: tuple[Tensor, ...] = (),
+        keeps: float = 0,
+        grads: tuple[Tensor, ...] | None = None,
+        passes: bool = False,
+        saves_output: bool = False,
+        scratch: float = 0,
+        backward_scratch: float = 0,
+        weight_gradient: float = 0,
+    ) -> Tensor:
+        """Record one operation and return its output, a new tensor of `num_bytes`. `grads` None: every input gets one."""
+        output = self.tensor(num_bytes)
+        saves = (*saves, output) if saves_output else saves
+        grads = inputs if grads is None else grads
+        self.ops.append(
+            Op(inputs, output, saves, int(keeps), grads, passes, int(scratch), int(backward_scratch), int(weight_gradient))
+        )
+        return output
+
+
+def replay(tape: Tape, source: Tensor, *, output_lives: bool, output_gradient: bool = True) -> Profile:
+    """Run the tape forward and backward.
+
+    `source` is the tape's input, owned by the caller. `output_lives`: the output stays alive through backward (as under
+    re-entrant checkpointing). `output_gradient`: backward starts with a gradient of the output's size (False for a loss).
+    """
+    first_saver = _first_savers(tape)
+    saves_input = first_saver.pop(source, None) is not None
+    saved_bytes, plain_peak, forward_peak = _forward(tape, source, first_saver)
+    result = tape.ops[-1].output
+    held = tape.sizes[result] if output_lives and result not in first_saver else 0
+    backward_peak, weight_gradients = _backward(tape, saved_bytes + held, first_saver, with_gradient=output_gradient)
+    return Profile(saved_bytes, saves_input, plain_peak, forward_peak, backward_peak, weight_gradients)
+
+
+def _first_savers(tape: Tape) -> dict[Tensor, int]:
+    """Saved tensor (its root) -> the first operation that saves it, whose backward is the last to need it."""
+    roots = tape.roots
+    first: dict[Tensor, int] = {}
+    for index, op in enumerate(tape.ops):
+        for tensor in op.saves:
+            first.setdefault(roots[tensor], index)
+    return first
+
+
+def _forward(tape: Tape, source: Tensor, saved: dict[Tensor, int]) -> tuple[int, int, int]:
+    """Bytes saved at the end, and two peaks: when nothing is saved, and when everything is.
+
+    A tensor dies after its last reader.
+    """
+    sizes, roots = tape.sizes, tape.roots
+    last_use = {roots[tensor]: index for index, op in enumerate(tape.ops) for tensor in op.inputs}
+    dying: dict[int, list[Tensor]] = {}
+    for tensor, index in last_use.items():
+        if tensor != source:
+            dying.setdefault(index, []).append(tensor)
+    plain = plain_peak = live = peak = 0
+    for index, op in enumerate(tape.ops):
+        size = sizes[op.output] if roots[op.output] == op.output else 0
+        plain += size
+        live += size + op.keeps
+        plain_peak = max(plain_peak, plain + op.scratch)
+        peak = max(peak, live + op.scratch)
+        for tensor in dying.get(index, ()):
+            plain -= sizes[tensor]
+            if tensor not in saved:
+                live -= sizes[tensor]
+    result = tape.ops[-1].output
+    return live - (0 if result in saved else sizes[result]), plain_peak, peak
+
+
+class _Gradients:
+    """Gradients on their way down. Several tensors may share one storage, which dies with its last user."""
+
+    def __init__(self) -> None:
+        self.storage_of: dict[Tensor, int] = {}
+        self.sizes: list[int] = []
+        self.users: list[int] = []
+        self.live = 0
+
+    def add(self, tensor: Tensor, num_bytes: int) -> int:
+        """A gradient of its own for `tensor`. Returns what is alive only until the operation ends.
+
+        A second gradient is added in place to the first if that has one user; else the sum is a tensor of its own
+        (InputBuffer::accumulate in torch's autograd engine).
+        """
+        second = tensor in self.storage_of
+        if second and self.users[self.storage_of[tensor]] == 1:
+            return num_bytes
+        if second:
+            self.drop(tensor)
+        self.storage_of[tensor] = len(self.sizes)
+        self.sizes.append(num_bytes)
+        self.users.append(1)
+        self.live += num_bytes
+        return num_bytes if second else 0
+
+    def share(self, source: Tensor, target: Tensor) -> int:
+        """`target` gets the very gradient of `source`. Returns what is alive only until the operation ends."""
+        storage = self.storage_of[source]
+        if target not in self.storage_of:
+            self.users[storage] += 1
+            self.storage_of[target] = storage
+        elif self.users[self.storage_of[target]] > 1:
+            self.add(target, self.sizes[storage])
+        return 0
+
+    def drop(self, tensor: Tensor) -> None:
+        storage = self.storage_of.pop(tensor)
+        self.users[storage] -= 1
+        if not self.users[storage]:
+            self.live -= self.sizes[storage]
+
+
+def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, with_gradient: bool) -> tuple[int, int]:
+    """The peak, and the bytes of weight gradients left behind. Every operation leads to the result, so each has a gradient."""
+    sizes = tape.sizes
+    freed_by: dict[int, int] = {}
+    for tensor, index in first_saver.items():
+        freed_by[index] = freed_by.get(index, 0) + sizes[tensor]
+    gradients = _Gradients()
+    result = tape.ops[-1].output
+    gradients.add(result, sizes[result] if with_gradient else 0)
+    weight_gradients, peak = 0, kept_bytes + gradients.live
+    for index in range(len(tape.ops) - 1, -1, -1):
+        op = tape.ops[index]
+        weight_gradients += op.weight_gradient
+        transient = op.backward_scratch
+        for tensor in op.grads:
+            transient += gradients.share(op.output, tensor) if op.passes else gradients.add(tensor, sizes[tensor])
+        peak = max(peak, kept_bytes + gradients.live + weight_gradients + transient)
+        gradients.drop(op.output)
+        kept_bytes -= op.keeps + freed_by.get(index, 0)
+    return peak, weight_gradients

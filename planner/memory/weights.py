@@ -1,0 +1,170 @@
+"""What lies on the GPU before a step begins: weights at rest, adapter, gradients, optimizer states."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from catalogs.architectures import Architecture, Linear
+from planner.methods import (
+    adapted_linears,
+    adapter_params,
+    base_params,
+    head_params,
+    saved_module_params,
+    vocabulary_modules,
+)
+from planner.precision import DTYPE_BYTES, quantized_bytes
+from planner.refusals import Unsupported
+from planner.stack import Stack
+from planner.units import ALLOCATION_BYTES, rounded
+from remote.contract import Strategy, Task
+
+FP32: Final = 4
+PAGED_FROM_ELEMENTS: Final = 100_000  # derived: bitsandbytes pages states of tensors this large and larger
+EIGHT_BIT_FROM_ELEMENTS: Final = 4_096  # derived: smaller tensors keep fp32 states (bitsandbytes, Optimizer8bit)
+
+
+class Weights(NamedTuple):
+    """Bytes of the base at rest, after any k-bit preparation."""
+
+    block: int  # one block
+    outer: int  # embeddings, output head, final norm, task head
+    before_upcast: int  # of everything, as loaded
+    largest_loaded: int  # the largest tensor in 16 bits, beside its quantized copy while loading
+    largest_upcast: int  # the largest tensor that preparation casts, in its old dtype
+    lm_head_item: int
+
+
+def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> Weights:
+    """Bytes of weights. Only linears of blocks are quantized; vocabulary, norms and biases keep a dtype."""
+    item = DTYPE_BYTES[strategy.param_dtype]
+    rest_item = FP32 if strategy.kbit_upcast == "full" else item
+    norm_item = FP32 if strategy.kbit_upcast in ("norms", "full") else item
+    linears = sum(_linear_bytes(linear, strategy, rest_item) for linear in architecture.linears)
+    experts = _expert_bytes(architecture, strategy, rest_item, stack)
+    block = linears + experts + rounded(architecture.norm_params_per_block * norm_item)
+    outer_params = outer_parameters(architecture, task)
+    loaded = sum(_linear_bytes(linear, strategy, item) for linear in architecture.linears)
+    loaded += _expert_bytes(architecture, strategy, item, stack) + rounded(architecture.norm_params_per_block * item)
+    vocabulary = architecture.vocab_size * architecture.hidden_size
+    largest = max((linear.num_weights for linear in architecture.linears), default=0)
+    return Weights(
+        block=block,
+        outer=rounded(outer_params * rest_item),
+        before_upcast=architecture.num_layers * loaded + rounded(outer_params * item),
+        largest_loaded=largest * 2 if strategy.quant != "none" else 0,
+        largest_upcast=vocabulary * item if rest_item != item else 0,
+        lm_head_item=rest_item,
+    )
+
+
+def outer_parameters(architecture: Architecture, task: Task) -> int:
+    """Parameters outside the blocks, with the task's head."""
+    return (
+        base_params(architecture, task) - architecture.num_layers * architecture.block_params + head_params(architecture, task)
+    )
+
+
+def _linear_bytes(linear: Linear, strategy: Strategy, item: int) -> int:
+    bias = rounded(linear.out_features * item) if linear.bias else 0
+    if strategy.quant == "none":
+        return rounded(linear.num_weights * item) + bias
+    fan_in, fan_out = linear.in_features, linear.out_features
+    return quantized_bytes(strategy.quant, double_quant=strategy.double_quant, in_features=fan_in, out_features=fan_out) + bias
+
+
+def _expert_bytes(architecture: Architecture, strategy: Strategy, item: int, stack: Stack) -> int:
+    """Experts: bitsandbytes leaves fused experts in 16 bits (its issue 1780); a GPTQ checkpoint holds them packed."""
+    params = architecture.expert_params_per_block
+    if strategy.quant == "none" or not params:
+        return params * item
+    if not stack.quantized_experts and not strategy.quant.startswith("gptq"):
+        return params * item
+    width = architecture.hidden_size
+    return quantized_bytes(strategy.quant, double_quant=strategy.double_quant, in_features=width, out_features=params // width)
+
+
+# ── what is trained ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Trained(NamedTuple):
+    """Bytes of what gets a gradient, over the whole model."""
+
+    params: int  # how many
+    item: int  # bytes of one at rest
+    added: int  # bytes that the method puts beside the base (0 where the base itself is trained)
+
+    @property
+    def gradients(self) -> int:
+        """One number of the parameter's own dtype each."""
+        return self.params * self.item
+
+
+def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) -> Trained:
+    """The trained parameters: of the base itself, or added to it. Small tensors are rounded as the allocator does."""
+    params = adapter_params(architecture, strategy)
+    if strategy.method in IN_BASE:
+        head = head_params(architecture, task) + base_params(architecture, task) - architecture.num_params
+        return Trained(params + (head if strategy.method == "full" else 0), DTYPE_BYTES[strategy.param_dtype], 0)
+    item = DTYPE_BYTES[strategy.adapter_dtype]
+    saved = saved_module_params(architecture, strategy)
+    return Trained(params + saved, item, params * item + saved * item + _rounding(architecture, strategy, item))
+
+
+IN_BASE: Final = frozenset({"full", "freeze", "bitfit", "ln_tuning"})
+
+
+def _rounding(architecture: Architecture, strategy: Strategy, item: int) -> int:
+    """Bytes lost to the allocator's grain over all low-rank matrices."""
+    if not strategy.rank or strategy.method == "ia3":
+        return 0
+    lost = 0
+    for linear, times in adapted_linears(architecture, strategy):
+        for features in (linear.in_features, linear.out_features):
+            lost += times * (-(strategy.rank * features * item) % ALLOCATION_BYTES)
+    return lost
+
+
+# ── optimizer ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+StateBytes = Callable[[float], float]  # bytes of one parameter -> bytes of its state
+
+STATE_BYTES: Final[dict[str, StateBytes]] = {
+    "adamw_torch": lambda item: (
+        2 * item
+    ),  # derived: two moments in the parameter's dtype (Loshchilov & Hutter, arXiv:1711.05101)
+    "adamw_torch_fused": lambda item: 2 * item,
+    "adamw_8bit": lambda _: 2 + 2 * 4 / 256,  # derived: two bytes and two fp32 scales per 256 (arXiv:2110.02861)
+    "adamw_4bit": lambda _: 1 + 2 * 4 / 128,  # derived: torchao's AdamW4bit, blocks of 128
+    "paged_adamw_32bit": lambda _: 8,
+    "paged_adamw_8bit": lambda _: 2 + 2 * 4 / 256,
+    "adafactor": lambda _: 0.01,  # assumed: rows and columns instead of a matrix (Shazeer & Stern, arXiv:1804.04235)
+    "sgd": lambda _: 0,
+    "sgd_momentum": lambda item: item,
+    "lion_32bit": lambda _: 4,  # derived: one fp32 moment in bitsandbytes (Chen et al., arXiv:2302.06675)
+    "lion_8bit": lambda _: 1 + 4 / 256,
+}
+FOREACH: Final = frozenset({"adamw_torch", "sgd_momentum"})  # derived: they hold one more copy of all parameters in the step
+PAGED: Final = frozenset({"paged_adamw_32bit", "paged_adamw_8bit"})
+
+
+def require_optimizer(name: str) -> None:
+    """Refuse the optimizers whose states depend on more than the count of parameters."""
+    if name not in STATE_BYTES:
+        raise Unsupported("optimizer", f"optimizer {name} has no closed form yet", f"it has one for {', '.join(STATE_BYTES)}")
+
+
+def optimizer_state_bytes(trained: Trained, optimizer: str) -> int:
+    """States on the GPU. Frozen base weights have none, which is why PEFT fits. Paged states count as host memory."""
+    return 0 if optimizer in PAGED else round(trained.params * STATE_BYTES[optimizer](trained.item))
+
+
+def optimizer_scratch_bytes(trained: Trained, optimizer: str) -> int:
+    """Temporaries of the step: a foreach optimizer's copy of all parameters."""
+    return trained.gradients if optimizer in FOREACH else 0
+
+
+def trains_vocabulary(strategy: Strategy) -> bool:
+    """Whether an embedding or output matrix gets a gradient of its own size."""
+    return strategy.method == "full" or vocabulary_modules(strategy.modules_to_save) > 0
