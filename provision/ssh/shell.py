@@ -141,7 +141,8 @@ class Shell:
         try:
             yield channel
         finally:
-            channel.close()
+            with contextlib.suppress(paramiko.SSHException, OSError, EOFError):  # a dead line can't be told
+                channel.close()
 
     def _open_channel(self) -> paramiko.Channel:
         ends_at_s = self._clock() + self.patience_s

@@ -19,6 +19,8 @@ from provision.errors import ConnectionFailed, TransferFailed
 from provision.ssh.channel import CHUNK_BYTES, begin, lost_connection, wait_rc
 
 if TYPE_CHECKING:
+    import paramiko
+
     from provision.ssh.shell import Shell
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
@@ -179,19 +181,32 @@ def _persist(move: Callable[[Piece, threading.Event], None], piece: Piece, stop:
 
 def _send_piece(shell: Shell, local: Path, part: str, piece: Piece, meter: _Meter, stop: threading.Event) -> None:
     seek = piece[0] // BLOCK_BYTES
-    command = f"dd of={shlex.quote(part)} bs={BLOCK_BYTES} seek={seek} conv=notrunc iflag=fullblock 2>&1"
+    command = f"dd of={shlex.quote(part)} bs={BLOCK_BYTES} seek={seek} conv=notrunc iflag=fullblock status=none 2>&1"
     with shell.session() as channel, local.open("rb") as file, _stalls():
         begin(channel, command, timeout_s=shell.answer_s)
         channel.settimeout(STALL_S)
-        for chunk in _read_piece(file, piece):
-            if stop.is_set():
-                return
-            channel.sendall(chunk)
-        channel.shutdown_write()
+        _feed(channel, _read_piece(file, piece), stop)
+        if stop.is_set():
+            return
         said = channel.recv(CHUNK_BYTES)
         if wait_rc(channel, timeout_s=STALL_S) != 0:
             raise TransferFailed(f"{shell.box.host} could not store {part}: {_last_line(said)}.")
     meter.add(piece[1])
+
+
+def _feed(channel: paramiko.Channel, chunks: Iterator[memoryview], stop: threading.Event) -> None:
+    """Send all. A reader that stops reading because it has ended is no lost connection: its rc says why."""
+    try:
+        for chunk in chunks:
+            if stop.is_set():
+                return
+            channel.sendall(chunk)
+        channel.shutdown_write()
+    except TimeoutError:
+        raise
+    except OSError:
+        if channel.exit_status <= 0:
+            raise
 
 
 def _fetch_piece(shell: Shell, remote: str, part: _Part, piece: Piece, meter: _Meter, stop: threading.Event) -> None:

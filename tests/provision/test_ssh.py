@@ -1,0 +1,305 @@
+"""The shell: commands, host keys, cuts. Against a real SSH server on loopback."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import paramiko
+import pytest
+
+from provision.direct.local import local_offer
+from provision.errors import BadInput, ConnectionFailed, WrongHostKey
+from provision.keys import client_key, make_key
+from provision.provisioner import Box
+from provision.ssh import Shell, fetch_host_key, fingerprint, read_known_keys, replace_host_key
+from tests.fakes import Proxy, proxied
+from tests.provision.rigs import Rig, await_true, free_port, rig_of
+
+pytestmark = pytest.mark.box
+
+
+# ── commands ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_command_comes_back_with_both_streams_and_its_exit_code(shell: Shell) -> None:
+    done = shell.run("echo said; echo complained >&2; exit 7")
+    assert (done.rc, done.out, done.err) == (7, "said\n", "complained\n")
+
+
+def test_both_streams_may_be_longer_than_any_window(shell: Shell) -> None:
+    done = shell.run("head -c 5000000 /dev/zero | tr '\\0' a & head -c 5000000 /dev/zero | tr '\\0' b >&2; wait")
+    assert (len(done.out), len(done.err)) == (5_000_000, 5_000_000)
+
+
+def test_what_is_given_by_stdin_arrives_and_shows_in_no_argument(shell: Shell) -> None:
+    done = shell.run("cat; echo; cat /proc/[0-9]*/cmdline | tr '\\0' ' '", stdin=b"a-secret")
+    secret, arguments = done.out.split("\n", 1)
+    assert secret == "a-secret"
+    assert "sshd" in arguments
+    assert "a-secret" not in arguments
+
+
+def test_a_command_that_does_not_end_in_time_is_given_up(shell: Shell) -> None:
+    with pytest.raises(ConnectionFailed, match="did not finish"):
+        shell.run("sleep 60", timeout_s=0.3)
+    assert shell.run("true").rc == 0
+
+
+def test_a_command_killed_by_a_signal_has_no_exit_code(shell: Shell) -> None:
+    assert shell.run("exec sh -c 'kill -9 $$'").rc == -1
+
+
+def test_what_is_not_utf8_is_still_read(shell: Shell) -> None:
+    assert shell.run("printf '\\377ok'").out == "�ok"
+
+
+def test_a_closed_shell_stays_closed(rig: Rig, box: Box) -> None:
+    shell = rig.connect(box)
+    shell.close()
+    with pytest.raises(ConnectionFailed, match="closed on purpose"):
+        shell.run("true")
+
+
+# ── who answers ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Stranger(paramiko.ServerInterface):  # type: ignore[misc]  # paramiko has no types
+    """A server with a key of its own, which notes everybody who tells their name."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def get_allowed_auths(self, username: str) -> str:
+        self.told.append(username)
+        return "publickey"
+
+    def check_auth_none(self, username: str) -> int:
+        self.told.append(username)
+        return int(paramiko.AUTH_FAILED)
+
+    def check_auth_publickey(self, username: str, key: paramiko.PKey) -> int:
+        self.told.append(username)
+        return int(paramiko.AUTH_SUCCESSFUL)
+
+
+@pytest.fixture
+def stranger(tmp_path: Path) -> Iterator[tuple[int, Stranger]]:
+    key = paramiko.PKey.from_path(make_key(tmp_path / "strangers_key", comment="stranger").private)
+    seen = Stranger()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        connection, _ = listener.accept()
+        transport = paramiko.Transport(connection)
+        transport.add_server_key(key)
+        try:
+            transport.start_server(server=seen)
+            transport.join(5.0)
+        except (paramiko.SSHException, EOFError):  # the client hangs up in the middle: that is the point
+            pass
+        finally:
+            transport.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    yield listener.getsockname()[1], seen
+    thread.join()
+    listener.close()
+
+
+def test_another_host_key_is_refused_at_once_and_not_even_the_user_name_is_sent(
+    rig: Rig, box: Box, stranger: tuple[int, Stranger]
+) -> None:
+    port, seen = stranger
+    with pytest.raises(WrongHostKey, match="nothing was sent"):
+        rig.connect(msgspec.structs.replace(box, port=port))
+    assert seen.told == []
+
+
+def test_a_host_without_a_key_of_the_pinned_type_is_refused(rig: Rig, box: Box) -> None:
+    other = msgspec.structs.replace(box, host_key="ecdsa-sha2-nistp256 AAAA")
+    with pytest.raises(WrongHostKey, match="pinned type"):
+        rig.connect(other)
+
+
+def test_a_box_that_admits_nobody_is_asked_until_the_deadline(rig: Rig, box: Box, tmp_path: Path) -> None:
+    now = [0.0]
+    unknown = client_key(tmp_path / "keys", run_id="other")
+    with pytest.raises(ConnectionFailed, match="admits none of the keys"):
+        Shell.connect(box, key=unknown.private, deadline_s=3.0, clock=lambda: now[0], sleep=_advance(now))
+    assert now[0] == pytest.approx(2.0)
+
+
+def test_a_box_that_is_not_there_yet_is_asked_until_the_deadline(rig: Rig, box: Box) -> None:
+    now = [0.0]
+    away = msgspec.structs.replace(box, port=free_port())
+    with pytest.raises(ConnectionFailed, match="can't be reached"):
+        Shell.connect(away, key=rig.key().private, deadline_s=600.0, clock=lambda: now[0], sleep=_advance(now))
+    assert now[0] == pytest.approx(599.0)
+
+
+def test_a_box_that_never_speaks_ends_at_the_deadline(rig: Rig, box: Box) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as mute:
+        silent = msgspec.structs.replace(box, port=mute.getsockname()[1])
+        with pytest.raises(ConnectionFailed):
+            Shell.connect(silent, key=rig.key().private, deadline_s=0.5)
+
+
+def test_the_key_that_travelled_is_replaced_by_one_that_the_box_made(tmp_path: Path) -> None:
+    with rig_of("local box in a PID namespace", tmp_path) as rig:
+        first = msgspec.structs.replace(rig.provisioner.up(local_offer(), rig.launch()), replace_host_key=True)
+        with rig.connect(first) as shell:
+            second = replace_host_key(shell, first, key_file=f"{first.folder}/server/host_key")
+            assert shell.run("echo still there").out == "still there\n"
+        assert second.host_key != first.host_key
+        assert not second.replace_host_key
+        assert fetch_host_key(second.host, second.port) == second.host_key
+        with pytest.raises(WrongHostKey):
+            rig.connect(first)
+        with rig.connect(second) as shell:
+            assert shell.run("true").rc == 0
+
+
+def test_a_box_whose_key_never_travelled_keeps_it(shell: Shell, box: Box) -> None:
+    assert replace_host_key(shell, box) is box
+
+
+def test_known_hosts_are_read_plain_and_hashed(box: Box, tmp_path: Path) -> None:
+    known = tmp_path / "known_hosts"
+    hashed = paramiko.HostKeys.hash_host("[127.0.0.1]:2222")
+    known.write_text(f"example.org {box.host_key}\n{hashed} {box.host_key}\n")
+    assert read_known_keys(known, "example.org", 22) == (box.host_key,)
+    assert read_known_keys(known, "127.0.0.1", 2222) == (box.host_key,)
+    assert read_known_keys(known, "127.0.0.1", 22) == ()
+    assert read_known_keys(tmp_path / "absent", "example.org", 22) == ()
+
+
+def test_a_fingerprint_reads_as_ssh_keygen_prints_it() -> None:
+    # The key and fingerprint that GitHub publishes for its own SSH servers.
+    line = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIOMqqnkVzrm0SdG6UOoqKLsabgH5C9okWi0dh2l9GKJl"
+    assert fingerprint(line) == "SHA256:+DiY3wvvV6TuJJhbpZisF/zLDA0zPMSvHdkr4UvCOqU"
+    with pytest.raises(BadInput, match="public key line"):
+        fingerprint("nonsense")
+
+
+def test_a_client_key_is_made_once_and_for_its_owner_only(tmp_path: Path) -> None:
+    first = client_key(tmp_path / "keys", run_id="run-1")
+    assert client_key(tmp_path / "keys", run_id="run-1") == first
+    assert first.private.stat().st_mode & 0o777 == 0o600
+    assert first.private.parent.stat().st_mode & 0o777 == 0o700
+    with pytest.raises(FileExistsError):
+        make_key(first.private, comment="another")
+
+
+# ── cuts ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def line(box: Box) -> Iterator[Proxy]:
+    with proxied(box.port) as proxy:
+        yield proxy
+
+
+@pytest.fixture
+def far(rig: Rig, box: Box, line: Proxy) -> Iterator[Shell]:
+    """The box at the end of a line that can be cut."""
+    with rig.connect(msgspec.structs.replace(box, port=line.port), patience_s=20.0) as shell:
+        yield shell
+
+
+def test_after_a_cut_the_next_command_finds_its_way(far: Shell, line: Proxy) -> None:
+    line.cut()
+    threading.Timer(0.5, line.heal).start()
+    assert far.run("echo back").out == "back\n"
+
+
+def test_a_cut_in_mid_command_is_told_and_never_sent_again(far: Shell, line: Proxy, place: str) -> None:
+    threading.Timer(0.5, line.cut).start()
+    with pytest.raises(ConnectionFailed):
+        far.run(f"echo once >> {place}/count; sleep 3")
+    line.heal()
+    assert far.run(f"cat {place}/count").out == "once\n"
+
+
+def test_patience_ends(rig: Rig, box: Box, line: Proxy) -> None:
+    with rig.connect(msgspec.structs.replace(box, port=line.port), patience_s=1.5) as shell:
+        line.cut()
+        with pytest.raises(ConnectionFailed):
+            shell.run("true")
+
+
+def test_a_followed_file_is_whole_although_the_line_was_cut_twice(far: Shell, line: Proxy, place: str, tmp_path: Path) -> None:
+    for at_s, act in ((0.5, line.cut), (1.5, line.heal), (2.0, line.cut), (2.5, line.heal)):
+        threading.Timer(at_s, act).start()
+    writing = f"i=0; while [ $i -lt 150 ]; do echo line $i; i=$((i+1)); sleep 0.02; done > {place}/log; touch {place}/done"
+    far.run(f"setsid nohup sh -c {writing!r} > /dev/null 2>&1 < /dev/null &")
+    alive = lambda: far.run(f"test ! -e {place}/done").rc == 0  # noqa: E731
+    lines = list(far.follow(f"{place}/log", tmp_path / "log", alive=alive))
+    assert lines == [f"line {number}".encode() for number in range(150)]
+    assert (tmp_path / "log").read_bytes() == Path(place, "log").read_bytes()
+
+
+def test_following_goes_on_where_the_mirror_ends_and_completes_its_torn_line(shell: Shell, place: str, tmp_path: Path) -> None:
+    Path(place, "log").write_bytes(b"one\ntwo\nthree\n")
+    mirror = tmp_path / "log"
+    mirror.write_bytes(b"one\ntw")
+    assert list(shell.follow(f"{place}/log", mirror, alive=lambda: False)) == [b"two", b"three"]
+    assert mirror.read_bytes() == b"one\ntwo\nthree\n"
+
+
+def test_a_line_without_an_end_stays_in_the_mirror_and_is_not_handed_on(shell: Shell, place: str, tmp_path: Path) -> None:
+    Path(place, "log").write_bytes(b"whole\nhal")
+    assert list(shell.follow(f"{place}/log", tmp_path / "log", alive=lambda: False)) == [b"whole"]
+    assert (tmp_path / "log").read_bytes() == b"whole\nhal"
+
+
+def test_a_file_that_never_came_has_no_lines(shell: Shell, place: str, tmp_path: Path) -> None:
+    assert list(shell.follow(f"{place}/never", tmp_path / "log", alive=lambda: False)) == []
+
+
+def test_a_frozen_box_is_noticed_and_comes_back(tmp_path: Path) -> None:
+    with rig_of("local box without namespace", tmp_path) as rig:
+        box = rig.provisioner.up(local_offer(), rig.launch())
+        with rig.connect(box, patience_s=1.5, answer_s=0.5) as shell:
+            servers = _servers(rig)
+            _signal_all(servers, signal.SIGSTOP)
+            with pytest.raises(ConnectionFailed):
+                shell.run("true")
+            _signal_all(servers, signal.SIGCONT)
+            assert shell.run("echo thawed").out == "thawed\n"
+
+
+def test_a_killed_server_ends_the_box(tmp_path: Path) -> None:
+    with rig_of("local box without namespace", tmp_path) as rig:
+        box = rig.provisioner.up(local_offer(), rig.launch())
+        with rig.connect(box, patience_s=1.5, answer_s=0.5) as shell:
+            _signal_all(_servers(rig), signal.SIGKILL)
+            with pytest.raises(ConnectionFailed):
+                shell.run("true")
+        await_true(lambda: not rig.provisioner.owned().resources)
+
+
+def _servers(rig: Rig) -> list[int]:
+    owned = rig.provisioner.owned().resources
+    return [int(resource.id.split()[0]) for resource in owned if resource.id.endswith(" sshd")]
+
+
+def _signal_all(pids: list[int], number: int) -> None:
+    assert pids
+    for pid in pids:
+        os.kill(pid, number)
+
+
+def _advance(now: list[float]) -> Callable[[float], None]:
+    """A sleep that takes no time."""
+
+    def sleep(seconds: float) -> None:
+        now[0] += seconds
+
+    return sleep

@@ -1,0 +1,171 @@
+"""Files and folders there and back: whole, hashed on both sides, resumed where they stopped."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from pathlib import Path
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provision.errors import TransferFailed
+from provision.provisioner import Box
+from provision.ssh import Shell
+from provision.ssh.transfer import BLOCK_BYTES, PIECE_BYTES, pieces
+from tests.fakes import proxied
+from tests.provision.rigs import Rig
+
+pytestmark = pytest.mark.box
+
+
+@pytest.fixture
+def source(tmp_path: Path) -> Path:
+    return tmp_path / "source"
+
+
+@given(st.integers(min_value=0, max_value=10 * PIECE_BYTES))
+def test_pieces_cover_a_file_without_gap_or_overlap(size_bytes: int) -> None:
+    cut = pieces(size_bytes)
+    assert sum(length for _, length in cut) == size_bytes
+    assert all(0 < length <= PIECE_BYTES for _, length in cut)
+    assert [offset for offset, _ in cut] == [index * PIECE_BYTES for index in range(len(cut))]
+    assert all(offset % BLOCK_BYTES == 0 for offset, _ in cut)
+
+
+@pytest.mark.parametrize("size_bytes", [0, 1, BLOCK_BYTES, PIECE_BYTES, PIECE_BYTES + 1, 3 * PIECE_BYTES + 17])
+def test_a_file_of_any_size_travels_both_ways_unchanged(shell: Shell, place: str, source: Path, size_bytes: int) -> None:
+    source.write_bytes(os.urandom(size_bytes))
+    sha256 = hashlib.sha256(source.read_bytes()).hexdigest()
+    assert shell.put(source, f"{place}/deep/er/file") == sha256
+    assert Path(place, "deep/er/file").read_bytes() == source.read_bytes()
+    home = source.with_name("home")
+    assert shell.get(f"{place}/deep/er/file", home, sha256=sha256) == sha256
+    assert home.read_bytes() == source.read_bytes()
+    assert sorted(path.name for path in source.parent.iterdir()) == ["home", "source"]
+    assert [path.name for path in Path(place, "deep/er").iterdir()] == ["file"]
+
+
+def test_a_name_with_blanks_and_quotes_is_a_name(shell: Shell, place: str, source: Path) -> None:
+    source.write_bytes(b"x")
+    shell.put(source, f"{place}/it's a $(name)")
+    assert Path(place, "it's a $(name)").read_bytes() == b"x"
+    shell.get(f"{place}/it's a $(name)", source.with_name("home"))
+
+
+def test_progress_runs_to_the_end(shell: Shell, place: str, source: Path) -> None:
+    source.write_bytes(bytes(2 * PIECE_BYTES + 5))
+    seen: list[tuple[int, int]] = []
+    shell.put(source, f"{place}/file", progress=lambda done, total: seen.append((done, total)))
+    assert [done for done, _ in seen] == sorted(done for done, _ in seen)
+    assert seen[-1] == (2 * PIECE_BYTES + 5, 2 * PIECE_BYTES + 5)
+
+
+def test_an_upload_that_arrived_damaged_is_refused_and_leaves_nothing(shell: Shell, place: str, source: Path) -> None:
+    source.write_bytes(b"precious")
+
+    def damage(done: int, total: int) -> None:
+        Path(place, "file.part").write_bytes(b"worthless")
+
+    with pytest.raises(TransferFailed, match="arrived damaged"):
+        shell.put(source, f"{place}/file", progress=damage)
+    assert list(Path(place).iterdir()) == []
+
+
+def test_an_upload_whose_source_shrinks_is_refused(shell: Shell, place: str, source: Path) -> None:
+    source.write_bytes(bytes(8 * PIECE_BYTES))
+    with pytest.raises(TransferFailed):
+        shell.put(source, f"{place}/file", progress=lambda *_: os.truncate(source, 100))
+    assert not Path(place, "file").exists()
+
+
+def test_a_download_with_another_hash_than_promised_is_refused_and_leaves_nothing(
+    shell: Shell, place: str, tmp_path: Path
+) -> None:
+    Path(place, "file").write_bytes(b"not what was promised")
+    with pytest.raises(TransferFailed, match="came home damaged"):
+        shell.get(f"{place}/file", tmp_path / "home", sha256=hashlib.sha256(b"promised").hexdigest())
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_download_that_was_stopped_goes_on_with_the_missing_pieces(shell: Shell, place: str, tmp_path: Path) -> None:
+    Path(place, "file").write_bytes(os.urandom(5 * PIECE_BYTES))
+    home = tmp_path / "home"
+
+    def stop_early(done: int, total: int) -> None:
+        if done >= PIECE_BYTES:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        shell.get(f"{place}/file", home, progress=stop_early)
+    assert not home.exists()
+    seen: list[int] = []
+    shell.get(f"{place}/file", home, progress=lambda done, _: seen.append(done))
+    assert seen[0] >= PIECE_BYTES
+    assert home.read_bytes() == Path(place, "file").read_bytes()
+
+
+def test_what_is_not_there_is_told_in_one_sentence(shell: Shell, place: str, tmp_path: Path) -> None:
+    with pytest.raises(TransferFailed, match="No such file"):
+        shell.get(f"{place}/nothing", tmp_path / "home")
+
+
+def test_a_place_that_cannot_be_written_is_told_in_one_sentence(shell: Shell, place: str, source: Path) -> None:
+    source.write_bytes(b"x")
+    Path(place, "file").write_bytes(b"in the way")
+    with pytest.raises(TransferFailed, match="can't be written"):
+        shell.put(source, f"{place}/file/below")
+
+
+def test_a_full_disk_is_told_in_one_sentence(shell: Shell, place: str, source: Path) -> None:
+    source.write_bytes(bytes(PIECE_BYTES))
+    Path(place, "file.part").symlink_to("/dev/full")
+    with pytest.raises(TransferFailed, match="No space left on device"):
+        shell.put(source, f"{place}/file")
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_transfer_outlives_a_cut(rig: Rig, box: Box, place: str, source: Path, direction: str) -> None:
+    source.write_bytes(os.urandom(5 * PIECE_BYTES))
+    Path(place, "there").write_bytes(source.read_bytes())
+    with proxied(box.port) as line, rig.connect(msgspec.structs.replace(box, port=line.port), patience_s=20.0) as far:
+        cuts: list[int] = []
+
+        def cut_once(done: int, total: int) -> None:
+            if not cuts:
+                cuts.append(done)
+                line.cut()
+                threading.Timer(0.5, line.heal).start()
+
+        if direction == "up":
+            far.put(source, f"{place}/file", progress=cut_once)
+            assert Path(place, "file").read_bytes() == source.read_bytes()
+        else:
+            far.get(f"{place}/there", source.with_name("home"), progress=cut_once)
+            assert source.with_name("home").read_bytes() == source.read_bytes()
+    assert cuts
+
+
+def test_a_folder_travels_as_it_is_but_for_what_is_left_out(shell: Shell, place: str, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    (tree / "sub/empty").mkdir(parents=True)
+    (tree / "sub/run.sh").write_text("#!/bin/sh\n")
+    (tree / "sub/run.sh").chmod(0o755)
+    (tree / "sub/link").symlink_to("run.sh")
+    (tree / "junk.pyc").write_text("")
+    (tree / "__pycache__").mkdir()
+    shell.put_tree(tree, f"{place}/tree", exclude=("*.pyc", "__pycache__"))
+    shell.get_tree(f"{place}/tree", tmp_path / "home")
+    home = tmp_path / "home"
+    names = sorted(path.relative_to(home).as_posix() for path in home.rglob("*"))
+    assert names == ["sub", "sub/empty", "sub/link", "sub/run.sh"]
+    assert (home / "sub/run.sh").stat().st_mode & 0o111
+    assert (home / "sub/link").readlink() == Path("run.sh")
+
+
+def test_a_folder_that_is_not_there_is_told(shell: Shell, place: str, tmp_path: Path) -> None:
+    with pytest.raises(TransferFailed):
+        shell.get_tree(f"{place}/nothing", tmp_path / "home")
