@@ -33,7 +33,7 @@ def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
     """
     folder = job_folder(box)
     place = shlex.quote(f"{folder}/{JOB_FILE}")
-    written = shell.run(f"mkdir -p {shlex.quote(folder)} && cat > {place}.new && mv {place}.new {place}", stdin=encode(spec))
+    written = shell.run(f"mkdir -p {shlex.quote(folder)} && cat > {place}.$$ && mv {place}.$$ {place}", stdin=encode(spec))
     if written.rc != 0:
         raise TransferFailed(f"The job file can't be written on {box.host}: {written.err.strip()}")
     environment = {

@@ -1,0 +1,202 @@
+"""The job on the box: started once, seen from anywhere, stopped with patience. A small script stands in for the trainer."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from provision import job
+from provision.detached import TaskState, read_state
+from provision.direct.local import local_offer
+from provision.provisioner import Box
+from provision.ssh import Shell
+from remote.contract import DataSource, JobSpec, Loop, ModelSource, Strategy, decode
+from tests.fakes import proxied
+from tests.provision.rigs import Rig, await_true, rig_of
+
+pytestmark = pytest.mark.box
+
+SPEC = JobSpec(
+    run_id="run-1",
+    model=ModelSource(kind="config", location="config.json"),
+    data=DataSource(train="train.jsonl"),
+    strategy=Strategy(method="lora", rank=8, alpha=16.0),
+    loop=Loop(),
+)
+
+# $1 = -m, $2 = remote, $3 = job.json, as a Python would be called.
+EVENT = (
+    """event() { printf '{"seq":%s,"kind":"%s","phase":"train","at_s":1.0,"monotonic_s":1.0}\\n' "$1" "$2" >> events.jsonl; }"""
+)
+
+Trainer = Callable[[str], str]
+
+
+@pytest.fixture(scope="module")
+def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
+    with rig_of("local box without namespace", tmp_path_factory.mktemp("rig")) as rig:
+        yield rig
+
+
+@pytest.fixture
+def fresh(box: Box, tmp_path: Path) -> Box:
+    """The same machine with an empty folder: one job each."""
+    return msgspec.structs.replace(box, folder=f"{box.folder}/{tmp_path.name}")
+
+
+@pytest.fixture
+def trainer(tmp_path: Path) -> Trainer:
+    """A stand-in for the interpreter that runs the trainer: a script of these lines."""
+
+    def write(lines: str) -> str:
+        script = tmp_path / "python"
+        script.write_text(f"#!/bin/sh\n{EVENT}\n{lines}\n")
+        script.chmod(0o755)
+        return str(script)
+
+    return write
+
+
+def _await(shell: Shell, box: Box, wanted: str) -> TaskState:
+    await_true(lambda: job.state(shell, box).state == wanted)
+    return job.state(shell, box)
+
+
+def test_a_job_is_never_started_then_runs_then_has_ended_with_its_code(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    assert job.state(shell, fresh) == TaskState(state="never_started")
+    job.start(shell, fresh, SPEC, python=trainer('[ "$*" = "-m remote job.json" ] || exit 99; sleep 0.5; exit 7'))
+    assert job.state(shell, fresh) == TaskState(state="running")
+    assert _await(shell, fresh, "ended") == TaskState(state="ended", rc=7)
+
+
+def test_the_box_gets_the_job_as_it_is(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    job.start(shell, fresh, SPEC, python=trainer("exit 0"))
+    assert decode(Path(job.job_folder(fresh), "job.json").read_bytes(), JobSpec) == SPEC
+
+
+def test_starting_it_again_starts_nothing_while_it_runs_or_once_it_ended(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    python = trainer("echo started >> starts; sleep 0.5")
+    starters = [threading.Thread(target=job.start, args=(shell, fresh, SPEC), kwargs={"python": python}) for _ in range(4)]
+    for starter in starters:
+        starter.start()
+    for starter in starters:
+        starter.join()
+    _await(shell, fresh, "ended")
+    job.start(shell, fresh, SPEC, python=python)
+    assert Path(job.job_folder(fresh), "starts").read_text() == "started\n"
+
+
+def test_a_trainer_that_was_killed_is_started_again(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    python = trainer("[ -e checkpoint ] && exit 0; touch checkpoint; kill -9 $$")
+    job.start(shell, fresh, SPEC, python=python)
+    assert _await(shell, fresh, "killed") == TaskState(state="killed", rc=137)
+    job.start(shell, fresh, SPEC, python=python)
+    assert _await(shell, fresh, "ended") == TaskState(state="ended", rc=0)
+
+
+def test_a_trainer_that_lives_on_without_its_shell_still_runs(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    job.start(shell, fresh, SPEC, python=trainer("while [ ! -e go ]; do sleep 0.05; done"))
+    folder = Path(job.job_folder(fresh))
+    os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
+    assert job.state(shell, fresh).state == "running"
+    (folder / "go").touch()
+    assert _await(shell, fresh, "killed") == TaskState(state="killed")
+
+
+def test_a_pid_of_an_earlier_boot_or_of_another_process_means_nothing(shell: Shell, fresh: Box) -> None:
+    folder = Path(job.job_folder(fresh))
+    folder.mkdir(parents=True)
+    (folder / "pid").write_text(str(os.getpid()))
+    (folder / "pid.identity").write_text("0f3c5bd0-an-earlier-boot 12345\n")
+    assert job.state(shell, fresh) == TaskState(state="killed")
+
+
+def test_stopping_lets_the_trainer_save_and_keeps_its_code(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    lines = "trap 'sleep 0.3; touch saved; exit 5' TERM; touch ready; while :; do sleep 0.05; done"
+    job.start(shell, fresh, SPEC, python=trainer(lines))
+    await_true(Path(job.job_folder(fresh), "ready").exists)
+    job.stop(shell, fresh)
+    assert job.state(shell, fresh) == TaskState(state="ended", rc=5)
+    assert Path(job.job_folder(fresh), "saved").exists()
+
+
+def test_stopping_kills_what_does_not_listen_with_all_its_children(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    lines = "trap '' TERM; setsid sleep 1000 & touch ready; while :; do sleep 0.05; done"
+    job.start(shell, fresh, SPEC, python=trainer(lines))
+    await_true(Path(job.job_folder(fresh), "ready").exists)
+    job.stop(shell, fresh, patience_s=0.3)
+    assert job.state(shell, fresh) == TaskState(state="killed")
+    assert shell.run(f"grep -slxzF 'RENTUNE_TASK={job.job_folder(fresh)}' /proc/[0-9]*/environ").out == ""
+
+
+def test_stopping_a_job_that_never_ran_does_nothing(shell: Shell, fresh: Box) -> None:
+    job.stop(shell, fresh)
+    assert job.state(shell, fresh) == TaskState(state="never_started")
+
+
+def test_events_come_as_they_are_written_and_end_with_the_job(
+    shell: Shell, fresh: Box, trainer: Trainer, tmp_path: Path
+) -> None:
+    lines = (
+        "event 0 phase_started; sleep 0.3; event 1 step; echo torn-by-a-kill >> events.jsonl; event 2 new_kind; event 3 ended"
+    )
+    job.start(shell, fresh, SPEC, python=trainer(f"{lines}; sleep 0.5; exit 3"))
+    kinds = [event.kind for event in job.events(shell, fresh, tmp_path / "events.jsonl")]
+    assert kinds == ["phase_started", "step", "new_kind", "ended"]
+    assert job.state(shell, fresh) == TaskState(state="ended", rc=3)
+    assert (tmp_path / "events.jsonl").read_bytes() == Path(job.job_folder(fresh), "events.jsonl").read_bytes()
+
+
+def test_events_go_on_where_the_mirror_ends(shell: Shell, fresh: Box, trainer: Trainer, tmp_path: Path) -> None:
+    job.start(shell, fresh, SPEC, python=trainer("event 0 step; event 1 step; event 2 step; exit 0"))
+    _await(shell, fresh, "ended")
+    there = Path(job.job_folder(fresh), "events.jsonl").read_bytes()
+    mirror = tmp_path / "events.jsonl"
+    mirror.write_bytes(there[: there.index(b"\n") + 1])
+    assert [event.seq for event in job.events(shell, fresh, mirror)] == [1, 2]
+
+
+def test_a_cut_of_ten_seconds_costs_no_event_and_no_step(
+    rig: Rig, box: Box, fresh: Box, trainer: Trainer, tmp_path: Path
+) -> None:
+    with proxied(box.port) as line, rig.connect(msgspec.structs.replace(box, port=line.port), patience_s=60.0) as far:
+        steps = "i=0; while [ $i -lt 120 ]; do event $i step; i=$((i+1)); sleep 0.1; done; event $i ended"
+        job.start(far, fresh, SPEC, python=trainer(steps))
+        seqs: list[int] = []
+        for event in job.events(far, fresh, tmp_path / "events.jsonl"):
+            seqs.append(event.seq)
+            if event.seq == 5:
+                line.cut()
+                threading.Timer(10.0, line.heal).start()
+        assert seqs == list(range(121))
+        assert job.state(far, fresh) == TaskState(state="ended", rc=0)
+
+
+def test_a_box_that_cannot_be_reached_is_unknown_not_gone(tmp_path: Path) -> None:
+    with rig_of("local box without namespace", tmp_path) as rig:
+        box = rig.provisioner.up(local_offer(), rig.launch())
+        with proxied(box.port) as line, rig.connect(msgspec.structs.replace(box, port=line.port), patience_s=1.5) as far:
+            line.cut()
+            assert job.state(far, box) == TaskState(state="unknown")
+
+
+def test_what_a_box_says_beside_the_known_words_is_unknown() -> None:
+    assert read_state("") == TaskState(state="unknown")
+    assert read_state("ended x") == TaskState(state="unknown")
+    assert read_state("bash: /proc: gone") == TaskState(state="unknown")
+
+
+def test_there_is_no_outcome_before_there_is_one(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    assert job.outcome(shell, fresh) is None
+    outcome = '{"run_id":"run-1","reason":"completed","message":"Done.","phase_s":{},"measured":{}}'
+    job.start(shell, fresh, SPEC, python=trainer(f"echo '{outcome}' > outcome.json"))
+    _await(shell, fresh, "ended")
+    written = job.outcome(shell, fresh)
+    assert written is not None
+    assert written.message == "Done."

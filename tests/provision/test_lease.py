@@ -1,0 +1,181 @@
+"""Every way out of a lease ends the box, and the ledger says how."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import signal
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from catalogs.hardware import Billing
+from provision.direct.local import local_offer
+from provision.errors import ProvisionError
+from provision.lease import leased
+from provision.ledger import Ledger, Opened, RunState
+from provision.provisioner import Box, Launch, Owned, Teardown
+
+
+class Rented:
+    """A provisioner that notes what it is asked, and misbehaves where it is told to."""
+
+    name = "noted"
+
+    def __init__(self, *, up_fails: bool = False, destroy_fails: bool = False, interrupt_destroy: bool = False) -> None:
+        self.asked: list[str] = []
+        self.up_fails = up_fails
+        self.destroy_fails = destroy_fails
+        self.interrupt_destroy = interrupt_destroy
+
+    def up(self, offer: object, launch: Launch) -> Box:
+        self.asked.append("up")
+        if self.up_fails:
+            raise ProvisionError("No room.")
+        return Box(
+            run_id=launch.run_id,
+            provider=self.name,
+            host="192.0.2.1",
+            port=22,
+            user="u",
+            host_key="ssh-ed25519 AAAA",
+            folder="/f",
+        )
+
+    def destroy(self, launch: Launch) -> Teardown:
+        if self.interrupt_destroy:
+            os.kill(os.getpid(), signal.SIGINT)
+            time.sleep(0.01)
+        self.asked.append("destroy")
+        if self.destroy_fails:
+            raise RuntimeError("a fault of the program")
+        return Teardown(run_id=launch.run_id, verdict="destroyed", resources=(), message="Gone.")
+
+    def owned(self, tag: str | None = None) -> Owned:
+        raise NotImplementedError
+
+    def console(self, launch: Launch) -> str:
+        raise NotImplementedError
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    return Launch(run_id="run-1", owner="me", folder=tmp_path, public_key="ssh-ed25519 AAAA", deadline_at_s=1e10)
+
+
+@pytest.fixture
+def ledger(tmp_path: Path) -> Ledger:
+    """A ledger in which the run is opened, as the walk leaves it to the lease."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    billing = Billing(
+        provider="noted",
+        increment_s=1,
+        minimum_s=0,
+        stopped_compute_bills=None,
+        stopped_disk_bills=None,
+        minimum_disk_gib=0,
+        disk_usd_per_gib_month=None,
+        egress_usd_per_gb=None,
+        egress_free_gb=0,
+        source="a test",
+        as_of=dt.date(2026, 11, 25),
+    )
+    ledger.append(
+        Opened(
+            run_id="run-1",
+            at_s=1.0,
+            owner="me",
+            provider="noted",
+            region="here",
+            instance_type="one",
+            model="tiny",
+            usd_per_hour=Decimal(0),
+            billing=billing,
+            max_usd=None,
+            deadline_at_s=1e10,
+            tags={},
+            versions={},
+            folder="/runs/run-1",
+        )
+    )
+    return ledger
+
+
+def _state(ledger: Ledger) -> RunState:
+    return ledger.runs()["run-1"]
+
+
+def test_a_block_that_ends_well_ends_the_box(launch: Launch, ledger: Ledger) -> None:
+    rented = Rented()
+    with leased(local_offer(), launch, provisioner=rented, ledger=ledger, clock=lambda: 5.0) as box:
+        assert _state(ledger).box == box
+        assert rented.asked == ["up"]
+    assert rented.asked == ["up", "destroy"]
+    assert _state(ledger).ended
+
+
+@pytest.mark.parametrize("way_out", [ValueError("a bug"), KeyboardInterrupt(), SystemExit(3)])
+def test_whatever_is_raised_ends_the_box_and_goes_on(launch: Launch, ledger: Ledger, way_out: BaseException) -> None:
+    rented = Rented()
+    with pytest.raises(type(way_out)), leased(local_offer(), launch, provisioner=rented, ledger=ledger):
+        raise way_out
+    assert rented.asked == ["up", "destroy"]
+    assert _state(ledger).ended
+
+
+def test_an_up_that_failed_halfway_is_destroyed_all_the_same(launch: Launch, ledger: Ledger) -> None:
+    rented = Rented(up_fails=True)
+    with pytest.raises(ProvisionError), leased(local_offer(), launch, provisioner=rented, ledger=ledger):
+        pytest.fail("there is no box to work in")
+    assert rented.asked == ["up", "destroy"]
+    assert _state(ledger).ended
+
+
+def test_a_destroy_that_breaks_is_a_verdict_with_the_command_to_type(launch: Launch, ledger: Ledger) -> None:
+    with leased(local_offer(), launch, provisioner=Rented(destroy_fails=True), ledger=ledger):
+        pass
+    teardown = _state(ledger).teardown
+    assert teardown is not None
+    assert teardown.verdict == "unknown"
+    assert teardown.command == "rentune down run-1"
+    assert not _state(ledger).ended
+
+
+def test_ctrl_c_during_the_destroy_is_answered_after_it(launch: Launch, ledger: Ledger) -> None:
+    rented = Rented(interrupt_destroy=True)
+    with pytest.raises(KeyboardInterrupt), leased(local_offer(), launch, provisioner=rented, ledger=ledger):
+        pass
+    assert rented.asked == ["up", "destroy"]
+    assert _state(ledger).ended
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+def test_a_box_that_an_earlier_controller_left_is_taken_over_and_ended(launch: Launch, ledger: Ledger) -> None:
+    rented = Rented()
+    earlier = Rented().up(local_offer(), launch)
+    with leased(local_offer(), launch, provisioner=rented, ledger=ledger, box=earlier) as box:
+        assert box is earlier
+    assert rented.asked == ["destroy"]
+
+
+def test_on_request_a_failed_block_keeps_its_box_until_the_deadline(launch: Launch, ledger: Ledger) -> None:
+    rented = Rented()
+    with (
+        pytest.raises(ValueError, match="a bug"),
+        leased(local_offer(), launch, provisioner=rented, ledger=ledger, keep_on_failure=True),
+    ):
+        raise ValueError("a bug")
+    assert rented.asked == ["up"]
+    assert _state(ledger).teardown is None
+
+
+def test_a_user_who_stops_the_run_keeps_no_box(launch: Launch, ledger: Ledger) -> None:
+    rented = Rented()
+    with (
+        pytest.raises(KeyboardInterrupt),
+        leased(local_offer(), launch, provisioner=rented, ledger=ledger, keep_on_failure=True),
+    ):
+        raise KeyboardInterrupt
+    assert rented.asked == ["up", "destroy"]
