@@ -102,7 +102,7 @@ def _nearest(word: str, known: Iterable[str]) -> str:
 
 
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_STEP = re.compile(r"\.([A-Za-z_][A-Za-z_0-9]*)|\[(\d+)\]|\[\.\.\.\]")
+_STEP = re.compile(r"\.([A-Za-z_][A-Za-z_0-9]*)|\[(\d+)\]")
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`")
 _TYPE_WORDS: Final = {
     "int": "a whole number", "float": "a number", "decimal": "an amount", "str": "text", "bool": "true or false",
@@ -115,7 +115,7 @@ def _converted(document: Document) -> JobFile:
         return msgspec.convert(_exact_amounts(document.values), JobFile)
     except msgspec.ValidationError as error:
         match = _AT.match(str(error))
-        path = _path(match["path"] or "") if match else ()
+        path = _path(match["path"] or "", document.values) if match else ()
         raise document.error(path, *_sentence(match["what"] if match else str(error), path, document)) from None
 
 
@@ -127,8 +127,13 @@ def _exact_amounts(values: dict[str, Any]) -> dict[str, Any]:
     return values
 
 
-def _path(text: str) -> tuple[str | int, ...]:
-    return tuple(int(index) if index else key for key, index in _STEP.findall(text))
+def _path(text: str, values: dict[str, Any]) -> tuple[str | int, ...]:
+    """The steps of msgspec's `$.loop.layers[1]`. It names no key of free ones (`$.tags[...]`): those hold only texts."""
+    steps: list[str | int] = [int(index) if index else key for key, index in _STEP.findall(text.partition("[...]")[0])]
+    if text.endswith("[...]"):
+        free = values[str(steps[0])]
+        steps.append(next(key for key, value in free.items() if not isinstance(value, str)))
+    return tuple(steps)
 
 
 def _sentence(what: str, path: tuple[str | int, ...], document: Document) -> tuple[str]:

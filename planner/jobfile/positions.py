@@ -55,7 +55,8 @@ def read_document(text: str, *, name: str) -> Document:
 def _value(yaml: YAML, node: Node, path: Path, positions: dict[Path, tuple[int, int]], name: str) -> Any:
     positions.setdefault(path, _position(node))
     if len(path) > MAX_DEPTH:
-        raise JobFileError(f"{name}:{positions[path][0]}: nested more than {MAX_DEPTH} levels deep")
+        line, column = positions[path]
+        raise JobFileError(f"{name}:{line}:{column}: nested more than {MAX_DEPTH} levels deep")
     if isinstance(node, MappingNode):
         return dict(_pairs(yaml, node, path, positions, name))
     if isinstance(node, SequenceNode):

@@ -16,21 +16,25 @@ MAX_REJECTIONS = 8  # more are counted; --json has all
 
 def render_result(result: SearchResult, *, command: str | None, explain: bool, width: int, colour: bool) -> str:
     """The whole answer: the job in the first line, plans by price, the refused, and the command that runs it."""
-    return _rendered(_answer(result, command, explain=explain, width=width), width=width, colour=colour)
+    parts = _answer(result, command, explain=explain, width=width)
+    return _rendered(parts, last_line=f"  {command}" if command is not None else None, width=width, colour=colour)
 
 
 def render_plan(plan: Plan, *, width: int, colour: bool) -> str:
     """One plan, as `run` shows it before it asks."""
-    return _rendered(_one(plan), width=width, colour=colour)
+    return _rendered(_one(plan), last_line=None, width=width, colour=colour)
 
 
-def _rendered(parts: Iterator[RenderableType], *, width: int, colour: bool) -> str:
+def _rendered(parts: Iterator[RenderableType], *, last_line: str | None, width: int, colour: bool) -> str:
+    """The parts, wrapped; the last line is a command to be copied, so it is never broken."""
     page = io.StringIO()
     console = Console(
         file=page, width=width, force_terminal=colour, color_system="auto" if colour else None, highlight=False, emoji=False
     )
     for part in parts:
-        console.print(part, markup=False, soft_wrap=isinstance(part, Text))  # a command is copied, so it is never broken
+        console.print(part, markup=False)
+    if last_line is not None:
+        console.print(Text(last_line, style="bold"), soft_wrap=True)
     return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
 
 
@@ -125,4 +129,3 @@ def _closing(result: SearchResult, command: str | None) -> Iterator[RenderableTy
         return
     plan = _central(result)
     yield f"Run it ({words.offer(plan)}, {words.usd(plan.cost.total_usd.p50)}):" if plan is not None else "Run it:"
-    yield Text(f"  {command}", style="bold")

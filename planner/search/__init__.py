@@ -55,7 +55,7 @@ def search(
     ranked = rank(question, asked.kinds, figures, notebook)
 
     def plan(found: Found) -> Plan:
-        return _plan(found, question, today=today, versions=dict(versions or {}))
+        return _plan(found, question, figures, today=today, versions=dict(versions or {}))
 
     stuck = all(found.runnable is not None for found in ranked)
     out = ways_out(question, market, figures) if stuck else ()
@@ -77,14 +77,14 @@ def search(
     )
 
 
-def _plan(found: Found, question: Question, *, today: dt.date, versions: dict[str, str]) -> Plan:
+def _plan(found: Found, question: Question, figures: Figures, *, today: dt.date, versions: dict[str, str]) -> Plan:
     return Plan(
         request=question.request,
         strategy=found.fit.strategy,
         offer=found.offer,
         gpu=found.kind.gpu,
         billing=found.billing,
-        vram=found.fit.vram,
+        vram=figures.vram(found.fit.strategy, found.kind.gpu),
         host=found.host,
         duration=found.duration,
         cost=found.cost,

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 from typing import Any, Final
 
+import msgspec
+
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu, Offer
 from planner.advise import Advice
 from planner.duration import estimate_duration
 from planner.host import estimate_host
 from planner.memory import estimate_vram
+from planner.memory.process import outside_bytes
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import Refused
@@ -30,12 +33,23 @@ VARYING: Final = (
     "sharding",
     "num_gpus",
 )
+AMPERE: Final = (8, 0)
+HOPPER: Final = (9, 0)
 LOCAL_PROVIDERS: Final = ("local",)  # its environment stands already, and so does the model
 
 
 def key_of(strategy: Strategy) -> tuple[Any, ...]:
     """What tells the strategies of one search apart."""
     return tuple(getattr(strategy, name) for name in VARYING)
+
+
+def memory_class(gpu: Gpu | None) -> tuple[bool, bool]:
+    """Cards of one class hold the same tensors: with or without flash attention, with Hopper's larger workspaces or not.
+
+    planner.memory decides by these two; a test compares every card of the catalog with its class.
+    """
+    capability = gpu.compute_capability if gpu is not None else None
+    return capability is None or capability >= AMPERE, capability is not None and capability >= HOPPER
 
 
 class Figures:
@@ -49,14 +63,14 @@ class Figures:
         self._advice = advice
         self._seq_len = seq_len
         self._ladders: dict[tuple[int, bool], tuple[tuple[Strategy, ...], ...]] = {}
-        self._vram: dict[tuple[Any, ...], VramEstimate | Refused] = {}
+        self._vram: dict[tuple[Any, ...], tuple[VramEstimate, int] | Refused] = {}
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
 
     @property
     def num_strategies(self) -> int:
         """How many different strategies were looked at."""
-        return len({key[1:] for key in self._vram})
+        return len({key[2:] for key in self._vram})
 
     def ladders(self, num_gpus: int, *, bf16: bool) -> tuple[tuple[Strategy, ...], ...]:
         """What is tried on so many GPUs; `bf16`: whether the card computes in it."""
@@ -66,17 +80,27 @@ class Figures:
         return self._ladders[key]
 
     def vram(self, strategy: Strategy, gpu: Gpu | None) -> VramEstimate:
-        """GPU memory; `gpu` None = without what depends on the card. Raises Refused for what has no closed form."""
-        key = (gpu.name if gpu is not None else None, *key_of(strategy))
+        """GPU memory on this very card. Raises Refused for what has no closed form."""
+        return estimate_vram(self.architecture, strategy, task=self._task, gpu=gpu)
+
+    def vram_like(self, strategy: Strategy, gpu: Gpu | None) -> VramEstimate:
+        """The same but for `reserved` and `process`, from one estimate per class of cards: what only the card's name decides
+        is exchanged. This keeps a search over a hundred cards under a tenth of a second.
+        """
+        key = (*memory_class(gpu), *key_of(strategy))
         if key not in self._vram:
             try:
-                self._vram[key] = estimate_vram(self.architecture, strategy, task=self._task, gpu=gpu)
+                self._vram[key] = (self.vram(strategy, gpu), outside_bytes(gpu, strategy.num_gpus))
             except Refused as error:
                 self._vram[key] = error
         found = self._vram[key]
         if isinstance(found, Refused):
             raise found
-        return found
+        vram, outside = found
+        more = outside_bytes(gpu, strategy.num_gpus) - outside
+        return msgspec.structs.replace(
+            vram, process_peak_bytes=vram.process_peak_bytes + more, required_bytes=vram.required_bytes + more
+        )
 
     def host(self, strategy: Strategy, *, on_cpu: bool) -> HostEstimate:
         """RAM and disk of the box."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+import bisect
 from typing import Final
 
 import msgspec
 
 from planner.memory import available_bytes, verdict
-from planner.plan import Verdict, VramEstimate
+from planner.plan import Verdict
 from planner.refusals import Refused
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook, TooSmall
@@ -28,7 +28,6 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     """A strategy that a machine can hold. On a CPU box the verdict is on RAM."""
 
     strategy: Strategy
-    vram: VramEstimate
     verdict: Verdict
     margin_bytes: int
 
@@ -38,53 +37,76 @@ def needs_bitsandbytes(strategy: Strategy) -> bool:
     return strategy.quant in BITSANDBYTES_QUANTS or strategy.optimizer in BITSANDBYTES_OPTIMIZERS
 
 
-def fitting(kind: Kind, ladders: Iterable[tuple[Strategy, ...]], figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
-    """The best step of every ladder; a kind on which none fits is refused with the least that was needed."""
-    fits: list[Fit] = []
-    least: tuple[int, Strategy] | None = None
+def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
+    """The best step of every ladder; a kind on which none fits is refused with the least that was needed.
+
+    The first step of the first ladder is the fastest of all: where it fits nothing else is looked at. A ladder that
+    keeps its activations is not looked at where recomputing them was not enough.
+    """
     has_bytes = capacity_bytes(kind)
-    for ladder in ladders:
-        if kind.gpu is not None and kind.gpu.bitsandbytes == "no" and needs_bitsandbytes(ladder[0]):
+    if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
+        return (fastest,)
+    fits: list[Fit] = []
+    least: list[tuple[int, Strategy]] = []
+    hopeless: set[tuple[object, ...]] = set()
+    for ladder in reversed(ladders):
+        if _has_no_kernels(ladder[0], kind):
             notebook.without_kernels.append(kind)
-            continue
-        try:
-            fit = _best(ladder, kind, has_bytes, figures)
-            need = (required_bytes(ladder[-1], kind, figures), ladder[-1])
-        except Refused as error:
-            notebook.unsupported.setdefault(error.message, (describe(ladder[-1]), error))
-            continue
-        least = min(least, need, key=lambda pair: pair[0]) if least is not None else need
-        if fit is not None:
-            fits.append(fit)
-    if not fits and least is not None:
+        elif _family(ladder[0]) not in hopeless:
+            try:
+                fit = _best(ladder, kind, has_bytes, figures)
+            except Refused as error:
+                notebook.unsupported.setdefault(error.message, (describe(ladder[-1]), error))
+                continue
+            if fit is not None:
+                fits.append(fit)
+            else:
+                hopeless.add(_family(ladder[0]))
+                least.append((required_bytes(ladder[-1], kind, figures), ladder[-1]))
+    if not fits and least:
+        needed_bytes, strategy = min(least, key=lambda pair: pair[0])
         notebook.too_small.append(
-            TooSmall(kind=kind, needed_bytes=least[0], available_bytes=has_bytes, strategy=describe(least[1]))
+            TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=describe(strategy))
         )
     return tuple(fits)
 
 
-def _best(ladder: tuple[Strategy, ...], kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
-    """The first step that fits, else the first that is tight. Memory falls along a ladder."""
-    tight: Fit | None = None
-    for strategy in ladder:
-        if _least_bytes(strategy, kind, figures) > has_bytes:
-            continue
+def _has_no_kernels(strategy: Strategy, kind: Kind) -> bool:
+    return kind.gpu is not None and kind.gpu.bitsandbytes == "no" and needs_bitsandbytes(strategy)
+
+
+def _if_it_fits(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
+    if _has_no_kernels(strategy, kind):
+        return None
+    try:
         fit = _fit(strategy, kind, has_bytes, figures)
-        if fit.verdict == "fits":
-            return fit
-        if fit.verdict == "tight" and tight is None:
-            tight = fit
-    return tight
+    except Refused:
+        return None  # told where its ladder is looked at
+    return fit if fit.verdict == "fits" else None
+
+
+def _family(strategy: Strategy) -> tuple[object, ...]:
+    """What the ladders with and without recomputation have in common."""
+    return strategy.quant, strategy.optimizer, strategy.sharding, strategy.num_gpus
+
+
+def _best(ladder: tuple[Strategy, ...], kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
+    """The largest micro-batch that fits, by halving; where only the smallest may, that one, tight or not."""
+    smallest = _fit(ladder[-1], kind, has_bytes, figures)
+    if smallest.verdict != "fits":
+        return None if smallest.verdict == "does_not_fit" else smallest
+    index = bisect.bisect_left(
+        ladder, 1, hi=len(ladder) - 1, key=lambda step: _fit(step, kind, has_bytes, figures).verdict == "fits"
+    )
+    return _fit(ladder[index], kind, has_bytes, figures)
 
 
 def _fit(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> Fit:
-    vram = figures.vram(strategy, kind.gpu)
     if kind.gpu is None:
-        return Fit(
-            strategy=strategy, vram=vram, verdict="fits", margin_bytes=has_bytes - required_bytes(strategy, kind, figures)
-        )
-    word, margin_bytes = verdict(vram, has_bytes)
-    return Fit(strategy=strategy, vram=vram, verdict=word, margin_bytes=margin_bytes)
+        margin_bytes = has_bytes - required_bytes(strategy, kind, figures)
+        return Fit(strategy=strategy, verdict="fits" if margin_bytes >= 0 else "does_not_fit", margin_bytes=margin_bytes)
+    word, margin_bytes = verdict(figures.vram_like(strategy, kind.gpu), has_bytes)
+    return Fit(strategy=strategy, verdict=word, margin_bytes=margin_bytes)
 
 
 def capacity_bytes(kind: Kind) -> int:
@@ -98,11 +120,4 @@ def required_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
     """What the job needs of the memory that decides: VRAM of one GPU, or RAM where the cores train."""
     if kind.gpu is None:
         return figures.host(strategy, on_cpu=True).ram_peak_bytes
-    return figures.vram(strategy, kind.gpu).required_bytes
-
-
-def _least_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
-    """A bound that costs one estimate per strategy, not one per card: what every card must hold."""
-    if kind.gpu is None:
-        return figures.host(strategy, on_cpu=True).ram_peak_bytes
-    return figures.vram(strategy, None).allocated_peak_bytes
+    return figures.vram_like(strategy, kind.gpu).required_bytes

@@ -1,7 +1,7 @@
 """The cheapest jobs on a set of machines: branch and bound over kinds, cheapest conceivable job first.
 
-A machine cannot beat its floor: its price × the fewest floating point operations of the job ÷ the best matrix rate of
-its cards. Kinds are visited in the order of their floors, and passed over once the floor is above everything wanted.
+A machine cannot beat its floor: its price × the time that the job would take there if memory were no object. Kinds are
+visited in the order of their floors, and passed over once the floor is above everything wanted.
 """
 
 from __future__ import annotations
@@ -15,8 +15,9 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
-from planner.cost import disk_gib, estimate_cost
+from planner.cost import billed_range, disk_gib, estimate_cost
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Provider
+from planner.refusals import Refused
 from planner.request import Request
 from planner.search.figures import Figures
 from planner.search.fit import Fit, fitting
@@ -30,8 +31,6 @@ BOX_CPU: Final = "x86_64"  # and for this machine language
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
 SECONDS_PER_HOUR: Final = 3600
 BYTES_PER_GIB: Final = 2**30
-FLOPS_PER_PARAM: Final = {"full": 6}  # derived: 2 forward, 2 for inputs' gradients, 2 for weights' gradients
-ADAPTER_FLOPS_PER_PARAM: Final = 4  # derived: frozen weights get no gradient
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,13 +77,13 @@ def rank(
     """The `top` cheapest plans and the `top` cheapest that can be run, together in one order; or the latter alone."""
     top = question.request.top
     every, runnable = _Cheapest(0 if only_runnable else top), _Cheapest(top)
-    floor_flops = _floor_flops(question, figures)
-    for kind in sorted(kinds, key=lambda kind: _floor_usd(kind, kind.offers[0], floor_flops)):
+    floors = [(_floor_hours(kind, question, figures), kind) for kind in kinds]
+    for hours, kind in sorted(floors, key=lambda pair: pair[0] * float(pair[1].offers[0].usd_per_hour)):
         wanted = [
             offer
             for offer in kind.offers
-            if every.may_take(floor := _floor_usd(kind, offer, floor_flops))
-            or (question.provider(offer.provider).runnable and runnable.may_take(floor))
+            if every.may_take(floor_usd := hours * float(offer.usd_per_hour))
+            or (question.provider(offer.provider).runnable and runnable.may_take(floor_usd))
         ]
         for found in _on(kind, wanted, question, figures, notebook):
             every.take(found)
@@ -115,22 +114,15 @@ class _Cheapest:
         del self.found[self._size :]
 
 
-def _floor_flops(question: Question, figures: Figures) -> float:
-    """The fewest floating point operations of the job: block weights × tokens, attention and head left out."""
-    request, architecture = question.request, figures.architecture
-    sequences = request.data.num_examples * request.loop.epochs
-    if request.loop.max_steps is not None:
-        sequences = min(sequences, request.loop.max_steps * question.advice.global_batch_size)
-    active = architecture.experts_per_token / architecture.num_experts if architecture.num_experts else 1.0
-    per_param = FLOPS_PER_PARAM.get(question.advice.training["method"], ADAPTER_FLOPS_PER_PARAM)
-    mean_tokens = min(request.data.mean_tokens, question.seq_len)
-    return per_param * architecture.num_layers * architecture.block_params * active * sequences * mean_tokens
-
-
-def _floor_usd(kind: Kind, offer: Offer, floor_flops: float) -> float:
-    if kind.gpu is None:
-        return 0.0
-    return float(offer.usd_per_hour) * floor_flops / (kind.gpu.achievable_tflops * 1e12 * kind.num_gpus * SECONDS_PER_HOUR)
+def _floor_hours(kind: Kind, question: Question, figures: Figures) -> float:
+    """Billed hours of the fastest strategy, whether it fits or not: no quantization, nothing recomputed, large batches."""
+    fastest = figures.ladders(max(1, kind.num_gpus), bf16=kind.gpu is None or kind.gpu.bf16)[0][0]
+    offer = kind.offers[0]
+    try:
+        duration = figures.duration(fastest, kind.gpu, offer)
+    except Refused:
+        return 0.0  # the search will say why
+    return billed_range(duration, question.catalog.billing[offer.provider], spot=False).p50 / SECONDS_PER_HOUR
 
 
 def _on(kind: Kind, offers: list[Offer], question: Question, figures: Figures, notebook: Notebook) -> Iterator[Found]:
@@ -138,22 +130,26 @@ def _on(kind: Kind, offers: list[Offer], question: Question, figures: Figures, n
     if not offers:
         return
     best = _fastest(kind, offers[0], question, figures, notebook)
+    placed: set[tuple[str, str, int]] = set()  # a seller's cheapest box with these GPUs is enough, once it holds the job
     for offer in offers:
         can_rent = question.provider(offer.provider).runnable
-        for fit in best if can_rent else best[:1]:
+        for number, fit in enumerate(best if can_rent else best[:1]):
+            if (offer.provider, offer.purchase, number) in placed:
+                continue
             found = _found(fit, kind, offer, question, figures)
             if _admitted(found, question, notebook):
+                placed.add((offer.provider, offer.purchase, number))
                 yield found
 
 
 def _fastest(kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
     """The fastest fit, and the fastest that the trainer can do if that is another one. Tight ones only in need."""
-    ladders = [
-        ladder
-        for num_gpus in sorted({1, max(1, kind.num_gpus)} if question.request.where.num_gpus is None else {kind.num_gpus or 1})
-        for ladder in figures.ladders(num_gpus, bf16=kind.gpu is None or kind.gpu.bf16)
-    ]
-    fits = fitting(kind, ladders, figures, notebook)
+    bf16 = kind.gpu is None or kind.gpu.bf16
+    fits = tuple(
+        fit
+        for num_gpus in _counts(kind, question.request)
+        for fit in fitting(kind, figures.ladders(num_gpus, bf16=bf16), figures, notebook)
+    )
 
     def fastest(among: list[Fit]) -> list[Fit]:
         calm = [fit for fit in among if fit.verdict == "fits"] or among
@@ -162,6 +158,12 @@ def _fastest(kind: Kind, offer: Offer, question: Question, figures: Figures, not
     doable = [fit for fit in fits if not question.capabilities.missing(fit.strategy, question.request.task)]
     chosen = fastest(list(fits)) + fastest(doable)
     return tuple({id(fit): fit for fit in chosen}.values())
+
+
+def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
+    """How many of the machine's GPUs may be used: all, or one, unless the number was said."""
+    every = max(1, kind.num_gpus)
+    return (every,) if every == 1 or request.where.num_gpus is not None else (every, 1)
 
 
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:

@@ -62,18 +62,19 @@ def check_training(training: Mapping[str, Any]) -> None:
 
 
 def seq_len_of(request: Request, architecture: Architecture) -> int:
-    """Tokens of the longest sequence: as said, else what the data needs, never more than the model reads."""
-    said = request.training.get("seq_len")
-    longest = request.data.max_tokens if request.data.basis in COUNTED else request.data.max_tokens * ESTIMATE_MARGIN
-    needed = -int(-longest // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
-    if said is None:
-        return min(needed, architecture.max_positions)
-    if said > architecture.max_positions:
+    """Tokens of the longest sequence: what the data needs, at most what was said, never more than the model reads."""
+    said: int | None = request.training.get("seq_len")
+    if said is not None and said > architecture.max_positions:
         raise RequestError(
             f"{architecture.name} reads at most {architecture.max_positions:,} tokens, not {said:,}",
             hint=f"--seq-len {architecture.max_positions}",
         )
-    return min(int(said), needed)
+    counted = request.data.basis in COUNTED
+    if said is not None and not counted:
+        return said
+    longest = request.data.max_tokens * (1.0 if counted else ESTIMATE_MARGIN)
+    needed = -int(-longest // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
+    return min(needed, architecture.max_positions if said is None else said)
 
 
 def data_within(data: DataAsked, seq_len: int) -> DataAsked:

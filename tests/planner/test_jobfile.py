@@ -1,0 +1,308 @@
+"""Job files: read with line and column in every complaint, written with comments, and equal after both."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import jsonschema
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from planner.jobfile import read_job
+from planner.jobfile.positions import JobFileError, read_document
+from planner.jobfile.sections import HOMES, TRAINING_KEYS, job_schema
+from planner.jobfile.writer import COMMENTS, pinned, write_job
+from planner.request import Budget, DataAsked, Keep, Lengths, Request, Where
+from planner.search.strategies import SAID_ELSEWHERE
+from remote.contract import Loop
+from tests.planner.builders import make_plan
+
+ROOT = Path(__file__).parents[2]
+CONTRACT = json.loads((ROOT / "planner/estimate.schema.json").read_text())
+SCHEMA = ROOT / "docs/schemas/job-file.schema.json"
+EXAMPLES = sorted(ROOT.glob("examples/**/*.yaml"))
+
+WHOLE = """\
+version: 1
+model: Qwen/Qwen2.5-7B-Instruct
+training:
+  method: lora
+  rank: 8
+  target_modules: [q_proj, v_proj]
+  global_batch_size: 32
+loop:
+  epochs: 2
+  learning_rate: 1e-4
+data:
+  examples: 5_000
+  mean_tokens: 300
+  max_tokens: 900
+budget: {max_cost: 4.10, max_hours: 2.5}
+where:
+  gpu_budget: 24GB
+  providers: [aws]
+  spot: false
+keep:
+  adapter: ./adapter
+tags: {team: search}
+"""
+
+
+def counted(_path: str, _max_rows: int | None) -> Lengths:
+    """A file of a thousand rows."""
+    return Lengths(num_rows=1_000, mean_tokens=80.0, max_tokens=400, basis="estimated from characters")
+
+
+def read(text: str) -> Request:
+    """A job file under the name that the complaints show."""
+    return read_job(text, name="job.yaml", measure=counted)
+
+
+# ── reading ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_every_section_reaches_the_request() -> None:
+    """One example of everything."""
+    assert read(WHOLE) == Request(
+        model="Qwen/Qwen2.5-7B-Instruct",
+        training={"method": "lora", "rank": 8, "target_modules": ["q_proj", "v_proj"]},
+        global_batch_size=32,
+        loop=Loop(epochs=2.0, learning_rate=1e-4),
+        data=DataAsked(num_examples=5_000, mean_tokens=300.0, max_tokens=900, basis="stated"),
+        where=Where(gpu_memory_gib=24.0, providers=("aws",), spot=False),
+        budget=Budget(max_usd=Decimal("4.10"), max_hours=2.5),
+        keep=Keep(adapter="./adapter"),
+        tags={"team": "search"},
+    )
+
+
+def test_a_model_is_enough() -> None:
+    """The rest is the default job."""
+    request = read("model: 7b")
+    assert (request.data.num_examples, request.data.basis, request.loop) == (1_000, "default", Loop())
+
+
+def test_a_file_is_counted_unless_its_size_is_stated() -> None:
+    """Three figures replace the counting; they are what `--save` writes."""
+    assert read("model: 7b\ndata: {file: a.jsonl}").data.basis == "estimated from characters"
+    stated = read("model: 7b\ndata: {file: a.jsonl, examples: 7, mean_tokens: 10, max_tokens: 20}").data
+    assert (stated.path, stated.num_examples, stated.basis) == ("a.jsonl", 7, "stated")
+
+
+def test_full_tuning_learns_slower_unless_a_rate_is_said() -> None:
+    """The default follows the method."""
+    assert read("model: 7b\ntraining: {method: full}").loop.learning_rate == pytest.approx(2e-5)
+    assert read("model: 7b\ntraining: {method: full}\nloop: {learning_rate: 1e-3}").loop.learning_rate == pytest.approx(1e-3)
+
+
+def test_auto_may_be_written_out() -> None:
+    """It is resolved later, before a Strategy exists."""
+    assert read("model: 7b\ntraining: {method: auto}").training == {"method": "auto"}
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint", "hint"),
+    [
+        ("model: 7b\ntraining:\n  rnk: 8", "job.yaml:3:3: there is no key rnk under training", "did you mean rank?"),
+        ("modle: 7b", "job.yaml:1:1: there is no key modle", "did you mean model?"),
+        ("model: 7b\nloop: {epoch: 1}", "job.yaml:2:8: there is no key epoch under loop", "did you mean epochs?"),
+        ("model: 7b\nkeep: {adaptor: x}", "job.yaml:2:8: there is no key adaptor under keep", "did you mean adapter?"),
+        ("model: 7b\nloop:\n  epochs: many", "job.yaml:3:3: loop.epochs must be a number, not text", None),
+        ("model: 7b\nloop:\n  layers: [1, x]", "job.yaml:3:15: loop.layers.1 must be a whole number, not text", None),
+        ("model: 7b\nloop: {schedule: cosinus}", "loop.schedule can't be 'cosinus'; did you mean cosine?", None),
+        ("model: 7b\ntask: causal", "job.yaml:2:1: task can't be 'causal'; did you mean causal_lm?", None),
+        ("model: 7b\nwhere: {gpus: L4}", "job.yaml:2:9: where.gpus must be a list, not text", None),
+        ("model: 7b\nwhere: {gpu_budget: lots}", 'job.yaml:2:9: "lots" is not a memory size', None),
+        ("model: 7b\nwhere: 3", "job.yaml:2:1: where must be `key: value` lines, not a whole number", None),
+        ("model: 7b\ntags: {a: 1}", "job.yaml:2:8: tags.a must be text, not a whole number", None),
+        ("model: 7b\nversion: 2", "job.yaml:2:1: version can't be 2", None),
+        ("training: {rank: 4}", "job.yaml:1:1: the file names no model", None),
+        ("model: 7b\ntraining: {quant: nf5}", 'job.yaml:2:12: quant "nf5" is no choice', 'did you mean "nf4"?'),
+        ("model: 7b\ntraining: {rank: 0}", "job.yaml:2:12: rank is 0", None),
+        (
+            "model: 7b\ntraining: {objective: dpo}",
+            "job.yaml:2:12: a plan has no place for objective=dpo",
+            "leave objective out",
+        ),
+        ("model: 7b\ntraining: {num_gpus: 2}", "job.yaml:2:12: num_gpus does not stand under training", "under `where:`"),
+        ("model: 7b\ntraining: {global_batch_size: x}", "job.yaml:2:12: global_batch_size must be a whole number", None),
+        ("model: 7b\ndata: {examples: 0, mean_tokens: 5, max_tokens: 5}", "job.yaml: 0 examples", None),
+        ("- 7b", "job.yaml:1:1: a job file is a list of `key: value` lines", None),
+        ("", "job.yaml:1:1: a job file is a list of `key: value` lines", None),
+    ],
+)
+def test_a_mistake_is_told_with_line_column_and_the_nearest_word(text: str, complaint: str, hint: str | None) -> None:
+    """One sentence for each kind of mistake."""
+    with pytest.raises(JobFileError) as refused:
+        read(text)
+    assert complaint in str(refused.value)
+    assert hint is None or hint in (refused.value.hint or "")
+
+
+@pytest.mark.parametrize(
+    ("text", "complaint"),
+    [
+        ("a: [", "job.yaml:1:5: not valid YAML"),
+        ("a: 1\na: 2", "job.yaml:2:1: a stands twice in the same section"),
+        ("? [1]\n: 2", "job.yaml:1:3: a key must be a word"),
+        ("a: &a [*a]", "job.yaml:1:4: nested more than 20 levels deep"),
+        ("a: !!python/object:os.system x", "job.yaml:1:4: not valid YAML"),
+        ("a: \x07", "job.yaml: not valid YAML"),
+    ],
+)
+def test_what_is_no_plain_yaml_is_refused(text: str, complaint: str) -> None:
+    """Nothing is executed, nothing is endless."""
+    with pytest.raises(JobFileError) as refused:
+        read_document(text, name="job.yaml")
+    assert complaint in str(refused.value)
+
+
+# ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TEXT = st.text(min_size=1, max_size=12)
+COUNT = st.integers(1, 10**6)
+MAYBE_NAMES = st.lists(TEXT, max_size=2).map(tuple)
+TRAINING = st.fixed_dictionaries(
+    {},
+    optional={
+        "method": st.sampled_from(["auto", "lora", "full", "qlora"]),
+        "rank": st.integers(1, 512),
+        "alpha": st.floats(0.1, 512),
+        "dropout": st.floats(0, 0.9),
+        "target_modules": st.one_of(st.just("all-linear"), st.lists(TEXT, min_size=1, max_size=3)),
+        "quant": st.sampled_from(["none", "nf4"]),
+        "seq_len": COUNT,
+        "double_quant": st.booleans(),
+        "method_options": st.dictionaries(TEXT, st.one_of(st.integers(), st.booleans(), TEXT, st.none()), max_size=2),
+    },
+)
+
+
+@st.composite
+def requests(draw: st.DrawFn) -> Request:
+    """Requests that make sense, with the strangest texts."""
+    mean = draw(st.floats(1, 10**5))
+    training: dict[str, Any] = draw(TRAINING)
+    if training.get("quant") == "none" and training.get("method") == "qlora":
+        del training["quant"]
+    return Request(
+        model=draw(TEXT),
+        training=training,
+        global_batch_size=draw(st.none() | COUNT),
+        loop=Loop(
+            epochs=draw(st.floats(0.01, 100)),
+            max_steps=draw(st.none() | COUNT),
+            learning_rate=draw(st.floats(1e-7, 1.0)),
+            schedule=draw(st.sampled_from(["constant", "linear", "cosine"])),
+            init_adapter=draw(st.none() | TEXT),
+            layers=draw(st.none() | st.lists(st.integers(0, 80), max_size=3).map(tuple)),
+        ),
+        data=DataAsked(
+            path=draw(st.none() | TEXT),
+            num_examples=draw(COUNT),
+            mean_tokens=mean,
+            max_tokens=int(mean) + draw(COUNT),
+            basis=draw(st.sampled_from(["stated", "estimated from characters", "counted by the model's tokenizer"])),
+            held_out_rows=draw(st.integers(0, 500)),
+            held_out_path=draw(st.none() | TEXT),
+            format=draw(st.sampled_from(["auto", "text", "chat"])),
+            max_rows=draw(st.none() | COUNT),
+        ),
+        where=Where(
+            gpu_memory_gib=draw(st.none() | st.floats(0.5, 500)),
+            gpus=draw(MAYBE_NAMES),
+            num_gpus=draw(st.none() | st.integers(1, 16)),
+            providers=draw(MAYBE_NAMES),
+            regions=draw(MAYBE_NAMES),
+            instance_types=draw(MAYBE_NAMES),
+            spot=draw(st.none() | st.booleans()),
+            host=draw(st.none() | TEXT),
+            allow_from=draw(MAYBE_NAMES),
+        ),
+        budget=Budget(
+            max_usd=draw(st.none() | st.decimals("0.01", "9999", places=2)), max_hours=draw(st.none() | st.floats(0.1, 1000))
+        ),
+        keep=Keep(adapter=draw(st.none() | TEXT), box_on_failure=draw(st.booleans())),
+        tags=draw(st.dictionaries(TEXT, TEXT, max_size=2)),
+    )
+
+
+@settings(max_examples=40)
+@given(requests())
+def test_what_is_written_reads_back_equal(request: Request) -> None:
+    """Whatever names, texts and figures it holds."""
+    assert read_job(write_job(request), name="job.yaml") == request
+
+
+def test_a_saved_plan_leaves_nothing_to_choose() -> None:
+    """Its strategy to the letter, its machine by name; read back it is the pinned request."""
+    plan = make_plan()
+    text = write_job(plan)
+    request = read_job(text, name="job.yaml")
+    assert request == pinned(plan)
+    assert request.where == Where(
+        gpus=("Card 24GB",), num_gpus=1, providers=("cloud",), regions=("north",), instance_types=("one",), spot=False
+    )
+    assert request.training["micro_batch_size"] == 4
+    assert "# Planned 2026-11-25: lora r16 bf16, batch 4x4, checkpointing on cloud/north/one/on_demand, about $1.00." in text
+
+
+def test_a_written_file_explains_itself() -> None:
+    """Every section and most keys carry a comment; no comment is for a key that does not exist."""
+    text = write_job(make_plan())
+    assert text.count("  # ") >= 12
+    schema = job_schema(CONTRACT)["$defs"]
+    for key in COMMENTS:
+        section, _, name = key.rpartition(".")
+        properties = schema["JobFile"]["properties"] if not section or section == "training" else _section(schema, section)
+        assert name in (properties["training"]["properties"] if section == "training" else properties), key
+
+
+def _section(schema: dict[str, Any], section: str) -> dict[str, Any]:
+    names = {"loop": "Loop", "data": "DataSection", "budget": "BudgetSection", "where": "WhereSection", "keep": "Keep"}
+    properties: dict[str, Any] = schema[names[section]]["properties"]
+    return properties
+
+
+# ── the contract ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_training_takes_the_keys_of_the_estimate_contract() -> None:
+    """All but those that a job file says elsewhere, and each of these has a home."""
+    keys = set(CONTRACT["$defs"]["case"]["properties"])
+    assert set(TRAINING_KEYS) | set(SAID_ELSEWHERE) == keys
+    assert set(HOMES) == set(SAID_ELSEWHERE)
+
+
+def test_the_committed_schema_is_the_types_own() -> None:
+    """A change of the job file shows as a change of its schema: `python -m tests.planner.test_jobfile` writes it."""
+    assert SCHEMA.read_text() == rendered_schema()
+
+
+@pytest.mark.parametrize("path", EXAMPLES, ids=lambda path: path.name)
+def test_the_examples_are_valid(path: Path) -> None:
+    """For our reader and for anybody's JSON schema validator."""
+    values = read_document(path.read_text(), name=path.name).values
+    jsonschema.validate(values, json.loads(SCHEMA.read_text()))
+    assert read_job(path.read_text(), name=path.name, measure=counted).model
+
+
+def test_the_schema_refuses_what_the_reader_refuses() -> None:
+    """Editors that know the schema show the same mistakes."""
+    schema = json.loads(SCHEMA.read_text())
+    for wrong in ({"model": "7b", "training": {"rnk": 8}}, {"model": "7b", "loop": {"epoch": 1}}, {"rank": 8}):
+        with pytest.raises(jsonschema.ValidationError):
+            jsonschema.validate(wrong, schema)
+
+
+def rendered_schema() -> str:
+    """The schema as it is committed."""
+    return json.dumps(job_schema(CONTRACT), indent=1, sort_keys=True) + "\n"
+
+
+if __name__ == "__main__":
+    SCHEMA.write_text(rendered_schema())

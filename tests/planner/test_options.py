@@ -1,0 +1,155 @@
+"""One table makes the options, the Request and the command under the answer."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from planner.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said, view_options
+from planner.request import Lengths, RequestError
+from tests.planner.builders import make_request
+
+
+def parsed(*words: str) -> dict[str, Any]:
+    """What click makes of a command line."""
+    seen: dict[str, Any] = {}
+
+    @click.command()
+    @request_options
+    @view_options
+    def command(**options: Any) -> None:
+        seen.update(options)
+
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 0, done.output
+    return seen
+
+
+def counted(_path: str, _max_rows: int | None) -> Lengths:
+    """A file of a thousand rows."""
+    return Lengths(num_rows=1_000, mean_tokens=80.0, max_tokens=400, basis="estimated from characters")
+
+
+def test_options_fill_the_request() -> None:
+    """Each its field, in its unit."""
+    request = request_of(
+        parsed(
+            *("--model", "32b", "--gpu-budget", "16GB", "--gpu", "L4", "--gpu", "T4", "--spot", "--max-cost", "$5"),
+            *("--max-hours", "90m", "--rank", "8", "--target-modules", "q_proj,v_proj", "--tag", "team=a=b", "--epochs", "1"),
+        )
+    )
+    assert (request.model, request.training) == ("32b", {"rank": 8, "target_modules": ["q_proj", "v_proj"]})
+    assert (request.where.gpu_memory_gib, request.where.gpus, request.where.spot) == (16.0, ("L4", "T4"), True)
+    assert (request.budget.max_usd, request.budget.max_hours) == (Decimal(5), 1.5)
+    assert (request.loop.epochs, request.tags) == (1.0, {"team": "a=b"})
+
+
+def test_max_vram_is_another_word_for_the_gpu_budget() -> None:
+    """Both spellings are in use."""
+    assert request_of(parsed("--model", "7b", "--max-vram", "24")).where.gpu_memory_gib == 24.0
+
+
+def test_nothing_said_is_nothing_asked() -> None:
+    """Defaults are the planner's, not click's."""
+    assert said(parsed()) == {}
+    with pytest.raises(RequestError, match="no model was named"):
+        request_of(parsed())
+
+
+def test_a_data_file_is_measured_and_its_examples_may_be_fewer() -> None:
+    """Tokens are counted, so they can't be stated as well."""
+    request = request_of(parsed("--model", "7b", "--data", "a.jsonl", "--examples", "900"), measure=counted)
+    assert (request.data.path, request.data.max_rows, request.data.num_examples) == ("a.jsonl", 900, 800)
+    with pytest.raises(RequestError, match="--tokens is for a job without a file"):
+        request_of(parsed("--model", "7b", "--data", "a.jsonl", "--tokens", "5k"), measure=counted)
+
+
+def test_stated_examples_have_the_length_that_was_said() -> None:
+    """--seq-len says how long they are."""
+    assert request_of(parsed("--model", "7b", "--examples", "10", "--seq-len", "2048")).data.mean_tokens == 2048.0
+
+
+def test_options_overrule_a_job_file() -> None:
+    """Only what they say."""
+    start = make_request(training={"rank": 32, "quant": "nf4"}, tags={"a": "1"})
+    request = request_of(parsed("job.yaml", "--rank", "4", "--tag", "b=2"), start=start)
+    assert (request.model, request.training) == ("SmolLM2-135M", {"rank": 4, "quant": "nf4"})
+    assert request.tags == {"a": "1", "b": "2"}
+
+
+def test_full_tuning_learns_slower() -> None:
+    """Its learning rate is a tenth of LoRA's."""
+    assert request_of(parsed("--model", "7b", "--method", "full")).loop.learning_rate == pytest.approx(2e-5)
+
+
+def test_the_command_is_what_was_typed() -> None:
+    """Quoted for a shell, without what only shapes the answer."""
+    words = (
+        "--model",
+        "my model",
+        "--gpu-budget",
+        "16GB",
+        "--data",
+        "a.jsonl",
+        "--on-demand",
+        "--tag",
+        "a=b",
+        "--top",
+        "3",
+        "--explain",
+    )
+    command = run_command(parsed(*words), changes={}, has_data=True, model=None)
+    assert command == "rentune run --model 'my model' --data a.jsonl --gpu-budget 16GB --on-demand --tag a=b"
+
+
+def test_the_command_of_a_way_out_carries_the_change() -> None:
+    """A wish is replaced or left out; a shape gets the name of a model with weights; data must still be named."""
+    options = parsed("--model", "32b", "--gpu-budget", "16GB", "--num-gpus", "4", "--tokens", "1M")
+    command = run_command(options, changes={"--gpu-budget": "24GB", "--num-gpus": None}, has_data=False, model="owner/name")
+    assert command == f"rentune run --model owner/name --data {YOUR_DATA} --gpu-budget 24GB"
+
+
+def test_the_command_reads_back_to_the_same_request() -> None:
+    """What is printed asks for what was planned."""
+    words = (
+        *("--model", "7b", "--data", "a.jsonl", "--rank", "8", "--alpha", "16", "--dropout", "0.05", "--quant", "nf4"),
+        *("--target-modules", "q_proj,v_proj", "--gpu-budget", "22.5GB", "--gpu", "L4", "--spot", "--max-cost", "5.50"),
+        *("--max-hours", "1.5", "--tag", "team=x", "--epochs", "0.5", "--global-batch-size", "8"),
+    )
+    command = run_command(parsed(*words), changes={}, has_data=True, model=None)
+    again = parsed(*command.removeprefix("rentune run ").split())
+    assert request_of(again, measure=counted) == request_of(parsed(*words), measure=counted)
+
+
+def test_names_are_the_contracts_keys_with_dashes() -> None:
+    """Whoever knows the job file knows the options."""
+    for option in OPTIONS:
+        section, _, key = option.field.rpartition(".")
+        if section == "training":
+            assert option.flags[0] == "--" + key.replace("_", "-")
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("--gpu-budget", "lots"), 'is not a memory size such as "16GB"'),
+        (("--tag", "x"), "write key=value"),
+        (("--rank", "many"), "is not a valid integer"),
+        (("--gpu-budgett", "16GB"), "--gpu-budget"),
+    ],
+)
+def test_a_wrong_word_is_told_before_anything_is_planned(words: tuple[str, ...], sentence: str) -> None:
+    """With the form that was expected, or the nearest option."""
+
+    @click.command()
+    @request_options
+    def command(**_options: Any) -> None:
+        raise AssertionError
+
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 2
+    assert sentence in done.output

@@ -1,0 +1,382 @@
+"""The search: cheapest job first, every refusal with its figures, and nothing recommended that can't be run."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalogs.catalog import Catalog, CatalogError, read_catalog
+from catalogs.hardware import Gpu, Offer
+from planner.jobfile import read_job
+from planner.jobfile.writer import write_job
+from planner.plan import Plan, Provider, Rejection, SearchResult
+from planner.request import Budget, Request, RequestError, Where, stated_data
+from planner.search.offers import host_offer
+from planner.units import GIB
+from remote.contract import CAPABILITIES
+from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
+
+FAST = make_gpu(
+    "Card 80GB", memory_gib=80.0, driver_memory_mib=81559, achievable_tflops=776.0, memory_bandwidth_gb_per_s=3350.0
+)
+SMALL = make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=15360)
+CARDS = (make_gpu(), FAST, SMALL)
+LONG = stated_data(num_examples=100_000, num_tokens=None, tokens_per_example=512)
+ELSEWHERE = make_offer(provider="elsewhere", instance_type="cheap", usd_per_hour=Decimal("0.10"))
+
+
+def market(*offers: Offer) -> Catalog:
+    """These offers, on three sizes of card."""
+    return make_catalog(*offers, gpus=CARDS)
+
+
+def of(result: SearchResult) -> list[str]:
+    """Machine types in the order of the plans."""
+    return [plan.offer.instance_type for plan in result.plans]
+
+
+def about(result: SearchResult, words: str) -> Rejection:
+    """The one rejection that says so."""
+    (found,) = [rejection for rejection in result.rejections if words in rejection.reason]
+    return found
+
+
+# ── order ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_of_equal_machines_the_cheaper_hour_comes_first() -> None:
+    """Same card, two sellers."""
+    dear, cheap = make_offer(instance_type="dear", usd_per_hour=Decimal(2)), make_offer(provider="b", instance_type="cheap")
+    assert of(ask(make_request(), market(dear, cheap))) == ["cheap", "dear"]
+
+
+def test_the_whole_job_counts_not_the_hour() -> None:
+    """A card of twice the price and eight times the speed is the cheaper one, once the job is long."""
+    fast = make_offer(instance_type="fast", gpu=FAST.name, usd_per_hour=Decimal(2))
+    assert of(ask(make_request(model="7b", data=LONG), market(make_offer(), fast))) == ["fast", "one"]
+
+
+def test_of_one_machine_in_many_regions_the_cheapest_is_shown() -> None:
+    """And of the same card in larger boxes of the same seller, too."""
+    offers = [
+        make_offer(region=region, usd_per_hour=Decimal(price)) for region, price in (("a", "1.2"), ("b", "1.1"), ("c", "1.3"))
+    ]
+    larger = make_offer(instance_type="larger", region="b", usd_per_hour=Decimal("1.15"))
+    result = ask(make_request(), market(*offers, larger))
+    assert [plan.offer.region for plan in result.plans] == ["b"]
+
+
+@settings(max_examples=15)
+@given(
+    st.lists(
+        st.tuples(st.sampled_from(CARDS), st.integers(1, 2), st.integers(10, 900), st.sampled_from(["cloud", "elsewhere"])),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_no_machine_that_was_passed_over_is_cheaper(machines: list[tuple[Gpu, int, int, str]]) -> None:
+    """Branch and bound gives what asking each machine alone gives, for all plans and for those that can be run."""
+    offers = [
+        make_offer(
+            provider=provider,
+            instance_type=f"machine-{number}",
+            gpu=gpu.name,
+            num_gpus=Decimal(num_gpus),
+            usd_per_hour=Decimal(cents) / 100,
+        )
+        for number, (gpu, num_gpus, cents, provider) in enumerate(machines)
+    ]
+    request = make_request(model="3b", top=1)
+    together = ask(request, market(*offers)).plans
+    alone = [plan for offer in offers for plan in ask(request, market(offer)).plans]
+    for runnable in (True, False):
+        wanted = [plan.cost.total_usd.p50 for plan in alone if plan.runnable is None or not runnable]
+        got = [plan.cost.total_usd.p50 for plan in together if plan.runnable is None or not runnable]
+        assert min(got, default=None) == min(wanted, default=None)
+
+
+def test_the_answer_does_not_depend_on_the_order_of_the_catalog() -> None:
+    """Or on how often it is asked."""
+    offers = [make_offer(provider=name, usd_per_hour=Decimal(1)) for name in "abcd"]
+    assert ask(make_request(), market(*offers)).plans == ask(make_request(), market(*reversed(offers))).plans
+
+
+# ── what can be run ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_where_nobody_can_rent_only_the_price_is_known() -> None:
+    """It is shown, marked, and never recommended, however cheap."""
+    result = ask(make_request(), market(ELSEWHERE, make_offer()))
+    assert [plan.runnable is None for plan in result.plans] == [False, True]
+    assert result.plans[0].provider_status == "price only"
+    assert result.recommended is not None
+    assert result.recommended.offer.provider == "cloud"
+
+
+def test_what_can_be_run_is_shown_however_many_are_cheaper() -> None:
+    """The top of both lists, in one order."""
+    offers = [msgspec.structs.replace(ELSEWHERE, provider=f"p{number}") for number in range(9)]
+    result = ask(make_request(top=2), market(*offers, make_offer()))
+    assert len(result.plans) == 3
+    assert result.recommended == result.plans[2]
+
+
+def test_what_the_trainer_cannot_do_is_named() -> None:
+    """A job that must be sharded is shown with what is missing."""
+    four = make_offer(num_gpus=Decimal(4))
+    result = ask(make_request(model="32b", where=Where(num_gpus=4)), market(four))
+    assert result.recommended is None
+    assert result.plans[0].strategy.sharding == "fsdp"
+    assert result.plans[0].strategy.quant_storage == "bfloat16"
+    assert (result.plans[0].runnable or "").startswith("not yet runnable: the trainer cannot do sharding=fsdp")
+
+
+def test_a_box_of_several_gpus_may_be_used_for_one() -> None:
+    """Where the trainer knows no sharding, one GPU of the box is still a plan."""
+    result = ask(make_request(model="7b"), market(make_offer(num_gpus=Decimal(2))))
+    assert result.recommended is not None
+    assert result.recommended.strategy.num_gpus == 1
+
+
+@pytest.mark.parametrize(
+    ("offer", "gpu", "words"),
+    [
+        (make_offer(cpu_architecture="arm64"), make_gpu(), "x86_64"),
+        (make_offer(), make_gpu(vendor="amd"), "NVIDIA"),
+    ],
+)
+def test_machines_that_the_stack_is_not_built_for_are_shown_and_marked(offer: Offer, gpu: Gpu, words: str) -> None:
+    """The box's pins decide."""
+    result = ask(make_request(), make_catalog(offer, gpus=(gpu,)))
+    assert words in (result.plans[0].runnable or "")
+
+
+def test_a_price_cap_of_a_provider_holds() -> None:
+    """What the caller set for a provider is not overrun by a plan."""
+    capped = Provider(name="cloud", runnable=True, status="tested", max_usd_per_hour=Decimal("0.50"))
+    result = ask(make_request(), market(make_offer()), providers=(capped,))
+    assert "over the $0.50 an hour" in (result.plans[0].runnable or "")
+
+
+# ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_budget_per_gpu_admits_cards_of_that_size_and_smaller() -> None:
+    """24 GB cards are no answer to a question for 16 GB."""
+    small = make_offer(instance_type="small", gpu=SMALL.name)
+    result = ask(make_request(where=Where(gpu_memory_gib=16.0)), market(make_offer(), small))
+    assert of(result) == ["small"]
+    assert about(result, "more than 16 GB on each GPU").num_offers == 1
+
+
+def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
+    """32 billion parameters on 16 GB: each precision with its figures, and the cheapest way out that can be run."""
+    small, large = make_offer(gpu=SMALL.name), make_offer(instance_type="large", gpu=FAST.name, usd_per_hour=Decimal(3))
+    result = ask(make_request(model="32b", where=Where(gpu_memory_gib=16.0)), market(small, large))
+    assert result.plans == ()
+    refused = [each for each in result.rejections if each.what.startswith("lora r16")]
+    assert [each.what.split(",")[0] for each in refused] == ["lora r16 bf16", "lora r16 int8", "lora r16 nf4"]
+    needs = [each.needed["required_bytes"] for each in refused]
+    assert needs == sorted(needs, reverse=True)
+    assert all(each.needed["available_bytes"] < 16 * GIB < each.needed["required_bytes"] for each in refused)
+    assert refused[-1].remedy == "1 x Card 80GB with 80 GB, from $3.00/h at cloud"
+    (way,) = result.ways_out
+    assert way.options == {"--gpu-budget": "80GB"}
+    assert (way.plan.offer.instance_type, way.plan.runnable) == ("large", None)
+
+
+def test_streaming_is_named_as_what_this_version_does_not_do() -> None:
+    """Honest about the nearest thing that would help, once it is the only one."""
+    result = ask(make_request(model="32b", where=Where(gpu_memory_gib=16.0)), market(make_offer(gpu=SMALL.name)))
+    assert result.ways_out == ()
+    assert about(result, "neither estimates nor runs it").what.startswith("frozen blocks streamed")
+
+
+def test_a_plan_fits_what_it_is_put_on() -> None:
+    """Required and spare memory make up what the card has."""
+    for plan in ask(make_request(model="7b"), market(make_offer(), make_offer(instance_type="f", gpu=FAST.name))).plans:
+        assert plan.margin_bytes >= 0
+        assert plan.verdict in ("fits", "tight")
+        assert sum(plan.vram.components.values()) == plan.vram.allocated_peak_bytes
+
+
+def test_more_memory_is_used_for_larger_micro_batches() -> None:
+    """The same 16 sequences a step, in fewer passes."""
+    plans = {
+        gpu.name: ask(make_request(model="7b"), market(make_offer(gpu=gpu.name))).plans[0].strategy
+        for gpu in (make_gpu(), FAST)
+    }
+    assert plans["Card 80GB"].micro_batch_size >= plans["Card 24GB"].micro_batch_size
+    for strategy in plans.values():
+        assert strategy.micro_batch_size * strategy.gradient_accumulation_steps == 16
+
+
+def test_a_card_without_kernels_gets_no_quantized_plan() -> None:
+    """The rejection says why."""
+    bare = make_gpu(bitsandbytes="no")
+    assert {plan.strategy.quant for plan in ask(make_request(), make_catalog(make_offer(), gpus=(bare,))).plans} == {"none"}
+    result = ask(make_request(model="32b"), make_catalog(make_offer(), gpus=(bare,)))
+    assert result.plans == ()
+    assert about(result, "no kernels").remedy == "--quant none"
+
+
+def test_a_card_without_bfloat16_computes_in_float16() -> None:
+    """Volta and Turing have no bfloat16 units."""
+    old = make_gpu(bf16=False, compute_capability=(7, 5))
+    (plan, *_) = ask(make_request(), make_catalog(make_offer(), gpus=(old,))).plans
+    assert (plan.strategy.param_dtype, plan.strategy.autocast) == ("float16", "float16")
+
+
+# ── limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("budget", "option", "field"),
+    [(Budget(max_usd=Decimal("0.01")), "--max-cost", "max_usd"), (Budget(max_hours=0.01), "--max-hours", "max_hours")],
+)
+def test_a_limit_refuses_with_the_figure_and_the_way_out_keeps_it(budget: Budget, option: str, field: str) -> None:
+    """Held at p90, not at the middle; and the limit that is named is enough."""
+    request = make_request(model="7b", budget=budget)
+    result = ask(request, market(make_offer()))
+    assert result.plans == ()
+    refused = about(result, "at p90")
+    assert (refused.remedy or "").startswith(option)
+    (way,) = result.ways_out
+    enough = Decimal(str(way.options[option]))
+    kind = Decimal if field == "max_usd" else float
+    eased = msgspec.structs.replace(request, budget=Budget(**{field: kind(enough)}))
+    assert ask(eased, market(make_offer())).recommended is not None
+
+
+def test_too_little_ram_is_refused_with_both_figures() -> None:
+    """The job fits the GPU and not the box."""
+    result = ask(make_request(model="7b"), market(make_offer(ram_gib=1.0)))
+    assert result.plans == ()
+    assert "of RAM; one has 1 GiB" in about(result, "RAM").reason
+
+
+def test_a_share_of_a_gpu_is_left_out() -> None:
+    """Nobody has measured how fast it trains."""
+    assert about(ask(make_request(), market(make_offer(num_gpus=Decimal("0.5")))), "a share of a GPU").num_offers == 1
+
+
+def own(**changes: object) -> Offer:
+    """The machine at hand: two cores."""
+    offer = make_offer(provider="local", gpu=None, num_gpus=Decimal(0), vcpus=2.0, ram_gib=16.0, usd_per_hour=Decimal(0))
+    return msgspec.structs.replace(offer, **changes)
+
+
+LOCAL = Provider(name="local", runnable=True, status="this machine")
+
+
+def test_nobody_waits_days_for_a_processor_unless_asked_to() -> None:
+    """Free is not cheap when it takes a month; naming the provider is asking."""
+    request = make_request(model="3b", data=LONG)
+    silent = ask(request, market(own()), providers=(LOCAL,))
+    named = ask(msgspec.structs.replace(request, where=Where(providers=("local",))), market(own()), providers=(LOCAL,))
+    assert silent.plans == ()
+    assert "over 24 h at p90" in about(silent, "h at p90").reason
+    assert named.recommended is not None
+    assert named.recommended.cost.total_usd.p90 == 0.0
+
+
+def test_a_small_job_runs_on_this_machine_for_nothing() -> None:
+    """RAM is what decides there."""
+    tiny = stated_data(num_examples=100, num_tokens=None, tokens_per_example=64)
+    plan = ask(make_request(data=tiny), market(own()), providers=(LOCAL,)).recommended
+    assert plan is not None
+    assert (plan.gpu, plan.cost.total_usd.p50, plan.strategy.num_gpus) == (None, 0.0, 1)
+    assert plan.host.ram_peak_bytes + plan.margin_bytes == pytest.approx(16 * GIB * 0.9, rel=1e-6)
+
+
+def test_a_host_is_asked_for_alone() -> None:
+    """--host leaves every other offer out."""
+    host = host_offer("me@there", "Card 24GB")
+    request = make_request(where=Where(host="me@there"))
+    there = Provider(name="host", runnable=True, status="yours")
+    result = ask(request, market(make_offer(), host), providers=(there,))
+    assert of(result) == ["me@there"]
+    assert result.recommended is not None
+
+
+# ── words that mean nothing ────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("where", "words", "hint"),
+    [
+        (Where(providers=("clod",)), "no offer has the provider clod", "did you mean cloud?"),
+        (Where(regions=("nrth",)), "no offer has the region nrth", "did you mean north?"),
+    ],
+)
+def test_a_name_that_nobody_sells_is_a_slip_of_the_pen(where: Where, words: str, hint: str) -> None:
+    """Not a wish that nothing fulfils."""
+    with pytest.raises(RequestError, match=words) as refused:
+        ask(make_request(where=where), market(make_offer()))
+    assert refused.value.hint == hint
+
+
+def test_a_card_that_does_not_exist_is_refused_with_the_nearest() -> None:
+    """The catalog knows the names."""
+    with pytest.raises(CatalogError, match="Card 24GB"):
+        ask(make_request(where=Where(gpus=("Card 24",))), market(make_offer()))
+
+
+def test_more_tokens_than_the_model_reads_are_refused() -> None:
+    """Not silently cut."""
+    with pytest.raises(RequestError, match="reads at most 8,192 tokens, not 9,000"):
+        ask(make_request(training={"seq_len": 9_000}), market(make_offer()))
+
+
+def test_a_key_that_the_trainer_does_not_know_is_not_planned_around() -> None:
+    """Its default is harmless, any other value is refused."""
+    assert ask(make_request(training={"objective": "sft"}), market(make_offer())).plans
+    with pytest.raises(RequestError, match="no place for objective=dpo"):
+        ask(make_request(training={"objective": "dpo"}), market(make_offer()))
+
+
+# ── the shipped catalog ────────────────────────────────────────────────────────────────────────────────────────────
+
+AWS = Provider(name="aws", runnable=True, status="emulator")
+
+
+def planned(request: Request) -> Plan:
+    """The recommended plan on the shipped catalog."""
+    plan = ask(request, read_catalog(), providers=(AWS,)).recommended
+    assert plan is not None
+    return plan
+
+
+@pytest.mark.parametrize("training", [{}, {"method": "qlora"}, {"method": "full"}, {"method": "lora", "rank": 4}])
+def test_a_saved_plan_is_planned_again_as_it_was(training: dict[str, object]) -> None:
+    """`plan --save job.yaml`, then `plan job.yaml`: the same strategy on the same machine for the same dollars."""
+    first = planned(make_request(model="3b", training=training))
+    again = planned(read_job(write_job(first), name="job.yaml"))
+    assert (again.strategy, again.offer) == (first.strategy, first.offer)
+    assert again.cost == first.cost
+
+
+def test_the_trainer_can_do_what_is_recommended() -> None:
+    """Whatever is asked, nothing outside the capabilities gets a command."""
+    for model in ("135m", "7b", "32b", "70b"):
+        result = ask(make_request(model=model), read_catalog(), providers=(AWS,))
+        assert result.recommended is None or CAPABILITIES.missing(result.recommended.strategy) == ()
+
+
+def test_sources_that_ask_for_it_are_credited() -> None:
+    """CC BY 4.0 wants its line beside the prices."""
+    result = ask(make_request(where=Where(providers=("runpod",))), read_catalog())
+    assert any("CC BY 4.0" in line for line in result.attributions)
+
+
+def test_the_bill_follows_the_sellers_rule() -> None:
+    """The same hour, by the second and by the hour."""
+    by_hour = make_billing("hourly", increment_s=3_600)
+    offers = make_offer(instance_type="s"), make_offer(provider="hourly", instance_type="h")
+    result = ask(make_request(), make_catalog(*offers, billing=(by_hour,)))
+    assert of(result) == ["s", "h"]
+    assert result.plans[1].cost.billed_s.p50 % 3_600 == 0
