@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -28,6 +29,7 @@ from provision.ship import STACK_MARK, stack_hash
 START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
 END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves
 LOOK_S = 0.02
+PLAIN = re.compile(r'[^"\\\n]+')  # what can stand between the quotes of an sshd_config
 # What a process of this machine would see, too. No secret is among them.
 PASSED_ON = ("PATH", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "LANG")
 NAMESPACE = ("bwrap", "--die-with-parent", "--unshare-pid", "--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc")
@@ -174,7 +176,7 @@ class LocalBox:
     def _write_server(self, server: Path, launch: Launch) -> str:
         """Keys and configuration; returns the public host key."""
         (server / "authorized_keys").write_text(f"{launch.public_key}\n")
-        passed = {name: self._environment[name] for name in PASSED_ON if name in self._environment}
+        passed = {name: self._environment[name] for name in PASSED_ON if PLAIN.fullmatch(self._environment.get(name, ""))}
         # bash below an sshd reads the user's start-up files for every command, unless it is told that it is not the first.
         environment = marks(self._root, launch.run_id) | passed | {"SHLVL": "1"}
         config = SSHD_CONFIG.format(

@@ -117,7 +117,8 @@ def _start_server(keeping: Keeping) -> tuple[subprocess.Popen[bytes], int]:
             return server, port
         server.kill()
         server.wait()
-    raise SystemExit(f"{keeping.server[0]} did not answer on {PORT_ATTEMPTS} ports, one after the other")
+    said = keeping.log.read_text(errors="replace").strip().splitlines()
+    raise SystemExit(said[-1] if said else f"{keeping.server[0]} answered on none of {PORT_ATTEMPTS} ports")
 
 
 def _answers(server: subprocess.Popen[bytes], port: int) -> bool:

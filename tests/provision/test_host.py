@@ -1,0 +1,178 @@
+"""A host that the user has: its key must be vouched for, it is used below one folder, and left as it was found."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from provision import detached
+from provision.direct.host import ExistingHost, parse_address
+from provision.direct.local import local_offer
+from provision.errors import BadInput, ConnectionFailed, Refused, WrongHostKey
+from provision.keys import make_key
+from provision.provisioner import Answer, Resource
+from provision.ship import box_marks, job_folder
+from provision.ssh import fetch_host_key, fingerprint
+from tests.provision.rigs import HOST_PORT_FILE, Rig, await_true, free_port, rig_of
+
+pytestmark = pytest.mark.box
+
+
+@pytest.fixture
+def host(tmp_path: Path) -> Iterator[Rig]:
+    with rig_of("existing host", tmp_path) as rig:
+        yield rig
+
+
+def _port(host: Rig) -> int:
+    return int((host.folder / HOST_PORT_FILE).read_text())
+
+
+def _unvouched(host: Rig, **options: object) -> ExistingHost:
+    """The host as seen by a user who has never met it."""
+    return ExistingHost(
+        f"127.0.0.1:{_port(host)}",
+        known_hosts=(host.folder / "none",),
+        identities=(host.folder / "host/user_key",),
+        agent=False,
+        patience_s=5.0,
+        **options,  # type: ignore[arg-type]
+    )
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("ada@example.org", ("ada", "example.org", 22)),
+        ("ada@192.0.2.1:2222", ("ada", "192.0.2.1", 2222)),
+        ("ada@[2001:db8::1]:2222", ("ada", "2001:db8::1", 2222)),
+        (" ada@[2001:db8::1] ", ("ada", "2001:db8::1", 22)),
+    ],
+)
+def test_addresses_are_read_as_people_write_them(written: str, read: tuple[str, str, int]) -> None:
+    assert parse_address(written) == read
+
+
+@pytest.mark.parametrize("written", ["", "ada@", "ada@host:0", "ada@host:99999", "a b@host", "ada@2001:db8::1"])
+def test_what_is_no_address_is_refused_with_what_to_type(written: str) -> None:
+    with pytest.raises(BadInput, match="not an address") as refused:
+        parse_address(written)
+    assert refused.value.hint == "user@address, or user@address:port"
+
+
+def test_a_host_key_that_nobody_vouches_for_is_never_accepted(host: Rig) -> None:
+    shown = fingerprint(fetch_host_key("127.0.0.1", _port(host)))
+    with pytest.raises(Refused, match=r"SHA256:") as refused:
+        _unvouched(host).up(local_offer(), host.launch())
+    assert refused.value.hint == f"If that is right: --host-key {shown}"
+    with pytest.raises(Refused):
+        _unvouched(host, confirm=lambda _: False).up(local_offer(), host.launch())
+
+
+def test_a_host_key_may_be_vouched_for_by_fingerprint_by_line_or_by_a_person(host: Rig) -> None:
+    line = fetch_host_key("127.0.0.1", _port(host))
+    asked: list[str] = []
+
+    def confirm(found: str) -> bool:
+        asked.append(found)
+        return True
+
+    for vouched in (
+        {"host_key": fingerprint(line)},
+        {"host_key": line},
+        {"confirm": confirm},
+    ):
+        assert _unvouched(host, **vouched).owned().complete is Answer.YES
+    assert asked == [fingerprint(line)]
+
+
+def test_another_key_than_the_pinned_one_is_refused(host: Rig, tmp_path: Path) -> None:
+    other = make_key(tmp_path / "other", comment="").public
+    for pinned in (fingerprint(other), " ".join(other.split()[:2])):
+        with pytest.raises(WrongHostKey, match="nothing was sent"):
+            _unvouched(host, host_key=pinned).up(local_offer(), host.launch())
+
+
+def test_a_user_without_a_key_there_is_told_at_once(host: Rig) -> None:
+    stranger = ExistingHost(
+        f"127.0.0.1:{_port(host)}",
+        known_hosts=(host.folder / "host/known_hosts",),
+        identities=(host.folder / "none",),
+        agent=False,
+        patience_s=600.0,
+    )
+    with pytest.raises(ConnectionFailed, match="admits none of the keys"):
+        stranger.up(local_offer(), host.launch())
+
+
+def test_a_host_that_cannot_be_reached_is_unknown_not_empty(host: Rig) -> None:
+    away = ExistingHost(f"127.0.0.1:{free_port()}", known_hosts=(host.folder / "host/known_hosts",), patience_s=0.5)
+    assert away.owned().complete is Answer.UNKNOWN
+    teardown = away.destroy(host.launch())
+    assert (teardown.verdict, teardown.command) == ("unknown", "rentune down run-1")
+
+
+def test_the_host_is_offered_as_it_reports_itself(host: Rig) -> None:
+    provisioner = host.provisioner
+    assert isinstance(provisioner, ExistingHost)
+    offer, here = provisioner.fetch_offer(), local_offer()
+    assert (offer.provider, offer.gpu, offer.num_gpus) == ("host", None, Decimal(0))
+    assert offer.ram_gib == pytest.approx(here.ram_gib, abs=0.1)
+    assert offer.vcpus == here.vcpus
+    assert offer.local_disk_gib
+    assert offer.local_disk_gib > 0
+
+
+def test_the_host_is_left_as_it_was_found(host: Rig) -> None:
+    home = host.folder / "host"
+    before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    box = host.provisioner.up(local_offer(), host.launch())
+    assert not box.ours
+    with host.connect(box) as shell:
+        detached.start(shell, job_folder(box), "touch checkpoint; exec sleep 1000", box_marks(box))
+        shell.run(f"mkdir -p {box.folder}/cache/models && touch {box.folder}/cache/models/base")
+        assert shell.run("true").rc == 0
+    teardown = host.provisioner.destroy(host.launch())
+    assert teardown.verdict == "cleaned"
+    assert {"process", "folder", "key_line"} <= {end.resource.kind for end in teardown.resources}
+    after = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
+    admitted = home / ".ssh/authorized_keys"
+    assert after.pop(admitted).splitlines() == before.pop(admitted).splitlines()
+    assert after == before
+    assert not (home / ".rentune").exists()
+
+
+def test_the_key_of_a_run_is_good_until_the_deadline_and_only_for_commands(host: Rig) -> None:
+    box = host.provisioner.up(local_offer(), host.launch(deadline_at_s=time.time() + 3600))
+    line = (host.folder / "host/.ssh/authorized_keys").read_text().splitlines()[-1]
+    assert line.startswith("restrict,expiry-time=")
+    assert line.endswith(" rentune:run-1")
+    with host.connect(box) as shell:
+        assert shell.run("true").rc == 0
+
+
+def test_a_key_past_the_deadline_lets_nobody_in(host: Rig) -> None:
+    box = host.provisioner.up(local_offer(), host.launch(deadline_at_s=time.time() - 60))
+    with pytest.raises(ConnectionFailed, match="admits none"):
+        host.connect(box)
+
+
+def test_the_deadline_ends_our_job_and_nothing_else(host: Rig) -> None:
+    box = host.provisioner.up(local_offer(), host.launch(deadline_at_s=time.time() + 3))
+    theirs = msgspec.structs.replace(box, run_id="somebody-else")
+    with host.connect(box) as shell:
+        detached.start(shell, job_folder(box), "touch result; exec sleep 1000", box_marks(box))
+        detached.start(shell, f"{box.folder}/theirs", "exec sleep 1000", box_marks(theirs))
+    await_true(lambda: not _processes(host, "run-1"))
+    assert _processes(host, "somebody-else")
+    assert Path(job_folder(box), "result").exists()
+    host.provisioner.destroy(host.launch(run_id="somebody-else"))
+
+
+def _processes(host: Rig, run_id: str) -> list[Resource]:
+    return [each for each in host.provisioner.owned(run_id).resources if each.kind == "process"]

@@ -1,0 +1,171 @@
+"""The local box: what it shares, what it leaves, and who ends it when nobody is left to ask."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import subprocess
+import time
+from collections.abc import Iterable
+from decimal import Decimal
+from pathlib import Path
+
+import psutil
+import pytest
+
+from provision.direct.local import LocalBox, bubblewrap_works, local_offer
+from provision.errors import ProvisionError
+from provision.provisioner import Answer, Box
+from tests.provision.rigs import KINDS, Rig, await_true, rig_of
+
+pytestmark = pytest.mark.box
+
+LOCAL_KINDS = [kind for kind in KINDS if kind.startswith("local")]
+
+
+def _pids(rig: Rig, name: str) -> list[int]:
+    return [int(each.id.split()[0]) for each in rig.provisioner.owned().resources if each.id.endswith(f" {name}")]
+
+
+# Nobody else on this machine sleeps for exactly so long.
+LONG = str(10_000_000 + os.getpid())
+
+
+def _leave_behind(rig: Rig, box: Box) -> None:
+    """Processes that do all they can to be forgotten: own sessions, no parents, no environment."""
+    with rig.connect(box) as shell:
+        shell.run(f"setsid nohup sleep {LONG} > /dev/null 2>&1 < /dev/null &")
+        shell.run(f"setsid nohup env -i sh -c 'sleep {LONG} & sleep {LONG} & wait' > /dev/null 2>&1 < /dev/null &")
+
+
+def _num_left_behind() -> int:
+    return sum(process.info["cmdline"] == ["sleep", LONG] for process in psutil.process_iter(["cmdline"]))
+
+
+def test_the_offer_is_this_machine() -> None:
+    offer = local_offer(usd_per_hour=Decimal("0.50"))
+    assert (offer.provider, offer.gpu, offer.num_gpus) == ("local", None, Decimal(0))
+    assert offer.usd_per_hour == Decimal("0.50")
+    assert offer.vcpus == len(os.sched_getaffinity(0))
+    assert offer.ram_gib
+    assert offer.ram_gib > 0
+
+
+def test_the_box_shares_files_and_says_so(tmp_path: Path) -> None:
+    with rig_of(LOCAL_KINDS[0], tmp_path) as rig:
+        box = rig.provisioner.up(local_offer(), rig.launch())
+        assert box.shares_files
+        assert box.cache == str(tmp_path / "cache")
+        (tmp_path / "mine").write_text("seen")
+        with rig.connect(box) as shell:
+            assert shell.run(f"cat {tmp_path}/mine").out == "seen"
+
+
+def test_a_namespace_hides_this_machine_and_its_absence_does_not(tmp_path: Path) -> None:
+    assert bubblewrap_works()
+    for kind, sees in zip(LOCAL_KINDS, ("no", "yes"), strict=True):
+        with rig_of(kind, tmp_path / kind.replace(" ", "-")) as rig:
+            box = rig.provisioner.up(local_offer(), rig.launch())
+            with rig.connect(box) as shell:
+                command = f"grep -q pytest /proc/{os.getpid()}/cmdline 2> /dev/null && echo yes || echo no"
+                assert shell.run(command).out.strip() == sees
+
+
+@pytest.mark.parametrize("kind", LOCAL_KINDS)
+def test_destroy_finds_processes_that_did_all_to_be_forgotten(kind: str, tmp_path: Path) -> None:
+    with rig_of(kind, tmp_path) as rig:
+        _leave_behind(rig, rig.provisioner.up(local_offer(), rig.launch()))
+        await_true(lambda: _num_left_behind() == 3)
+        assert rig.provisioner.destroy(rig.launch()).verdict == "destroyed"
+        assert _num_left_behind() == 0
+
+
+@pytest.mark.parametrize("kind", LOCAL_KINDS)
+def test_the_keeper_ends_the_box_and_its_folder_at_the_deadline(kind: str, tmp_path: Path) -> None:
+    with rig_of(kind, tmp_path) as rig:
+        deadline_at_s = time.time() + 2
+        box = rig.provisioner.up(local_offer(), rig.launch(deadline_at_s=deadline_at_s))
+        _leave_behind(rig, box)
+        await_true(lambda: not rig.provisioner.owned().resources)
+        assert time.time() >= deadline_at_s
+        assert not Path(box.folder).exists()
+        assert rig.provisioner.destroy(rig.launch()).verdict == "destroyed"
+
+
+@pytest.mark.parametrize("kind", LOCAL_KINDS)
+def test_a_killed_keeper_takes_the_box_along_or_leaves_it_to_be_found(kind: str, tmp_path: Path) -> None:
+    with rig_of(kind, tmp_path) as rig:
+        rig.provisioner.up(local_offer(), rig.launch())
+        keeper = next(pid for pid in _pids(rig, "python"))
+        os.kill(keeper, signal.SIGKILL)
+        if kind == LOCAL_KINDS[0]:
+            await_true(lambda: not [each for each in rig.provisioner.owned().resources if each.kind == "process"])
+        else:
+            assert _pids(rig, "sshd")
+        assert rig.provisioner.destroy(rig.launch()).verdict == "destroyed"
+        assert rig.provisioner.owned().resources == ()
+
+
+def test_a_box_is_found_by_its_marks_when_its_folder_and_every_book_are_lost(tmp_path: Path) -> None:
+    with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
+        rig.provisioner.up(local_offer(), rig.launch())
+        shutil.rmtree(tmp_path / "boxes")
+        assert {each.run_id for each in rig.provisioner.owned().resources} == {"run-1"}
+        assert rig.provisioner.destroy(rig.launch()).verdict == "destroyed"
+        assert rig.provisioner.owned().resources == ()
+
+
+def test_the_boxes_of_another_home_are_not_ours(tmp_path: Path) -> None:
+    with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
+        rig.provisioner.up(local_offer(), rig.launch())
+        other = LocalBox(tmp_path / "other" / "boxes", tmp_path / "cache")
+        assert other.owned().resources == ()
+        assert other.destroy(rig.launch()).resources == ()
+        assert rig.provisioner.owned().resources != ()
+
+
+def test_processes_that_cannot_be_seen_are_unknown_and_nothing_is_called_gone(tmp_path: Path) -> None:
+    def blind() -> Iterable[psutil.Process]:
+        raise PermissionError("/proc is closed")
+
+    with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
+        rig.provisioner.up(local_offer(), rig.launch())
+        blinded = LocalBox(tmp_path / "boxes", tmp_path / "cache", processes=blind)
+        assert blinded.owned().complete is Answer.UNKNOWN
+        teardown = blinded.destroy(rig.launch())
+        assert teardown.verdict == "unknown"
+        assert teardown.command == "rentune down run-1"
+
+
+def test_a_server_that_does_not_start_is_told_with_its_reason_and_leaves_nothing(tmp_path: Path) -> None:
+    with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
+        broken = LocalBox(tmp_path / 'a "quoted" name', tmp_path / "cache", namespace=False)
+        with pytest.raises(ProvisionError, match="no hostkeys available"):
+            broken.up(local_offer(), rig.launch())
+        assert broken.owned().resources == ()
+
+
+def test_the_console_shows_the_servers_log_while_there_is_a_box(tmp_path: Path) -> None:
+    with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
+        rig.provisioner.up(local_offer(), rig.launch())
+        assert "Server listening on 127.0.0.1" in rig.provisioner.console(rig.launch())
+        rig.provisioner.destroy(rig.launch())
+        assert rig.provisioner.console(rig.launch()) == ""
+
+
+def test_the_box_listens_on_loopback_only_and_admits_no_password(tmp_path: Path) -> None:
+    with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
+        box = rig.provisioner.up(local_offer(), rig.launch())
+        servers = [psutil.Process(pid) for pid in _pids(rig, "sshd")]
+        listening = [each.laddr.ip for server in servers for each in server.net_connections() if each.status == "LISTEN"]
+        assert listening == ["127.0.0.1"]
+        settings = ("BatchMode=yes", "StrictHostKeyChecking=no", "IdentityFile=none", f"UserKnownHostsFile={tmp_path}/known")
+        options = [word for setting in settings for word in ("-o", setting)]
+        refused = subprocess.run(
+            ["ssh", "-F", "none", "-p", str(box.port), *options, f"{box.user}@{box.host}", "true"],
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert "Permission denied (publickey)" in refused.stderr

@@ -1,0 +1,171 @@
+"""What travels: the trainer, its environment, the inputs, and the adapter on its way home."""
+
+from __future__ import annotations
+
+import hashlib
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from provision import ship
+from provision.direct.local import LocalBox, local_offer
+from provision.errors import ProvisionError, TransferFailed
+from provision.provisioner import Box
+from provision.ship import STACK_MARK, job_folder, package_folder, stack_hash
+from provision.ssh import Shell
+from remote.contract import AdapterFile, EndReason, Measured, Outcome
+from tests.provision.rigs import Rig, rig_of
+
+pytestmark = pytest.mark.box
+
+# A builder that makes an environment in no time, in place of the real one on the box's PATH.
+UV = """#!/bin/sh
+echo "uv $1"
+[ "$1" != pip ] || [ ! -e "{broken}" ] || { echo "no space left for torch"; exit 1; }
+[ "$1" != venv ] || for folder; do :; done
+[ "$1" != venv ] || exec {python} -m venv --without-pip "$folder"
+"""
+
+
+@pytest.fixture
+def bare(box: Box, tmp_path: Path) -> Box:
+    """The box as a rented one: an empty folder, no stack, nothing shared."""
+    return msgspec.structs.replace(box, folder=f"{box.folder}/{tmp_path.name}", python=None, cache=None, shares_files=False)
+
+
+def test_the_trainer_arrives_whole_and_nothing_else(shell: Shell, bare: Box) -> None:
+    ship.ship_package(shell, bare)
+    there = Path(package_folder(bare), "remote")
+    here = ship.PACKAGE
+    names = {path.relative_to(here) for path in here.rglob("*") if path.is_file() and "__pycache__" not in path.parts}
+    assert {path.relative_to(there) for path in there.rglob("*") if path.is_file()} == names
+    assert all((there / name).read_bytes() == (here / name).read_bytes() for name in names)
+    done = shell.run(f"cd / && PYTHONPATH={package_folder(bare)} {sys.executable} -c 'import remote; print(remote.__file__)'")
+    assert done.out.strip() == str(there / "__init__.py")
+
+
+def test_the_same_trainer_has_the_same_hash_and_replaces_itself(shell: Shell, bare: Box) -> None:
+    first = ship.ship_package(shell, bare)
+    Path(package_folder(bare), "remote/left_over.py").touch()
+    assert ship.ship_package(shell, bare) == first
+    assert not Path(package_folder(bare), "remote/left_over.py").exists()
+
+
+def _interpreter(folder: Path, mark: str) -> str:
+    """An environment of this Python that claims to be built from `mark`."""
+    (folder / "bin").mkdir(parents=True)
+    (folder / "bin/python").symlink_to(sys.executable)
+    (folder / "pyvenv.cfg").write_text(f"home = {Path(sys.executable).parent}\n")
+    (folder / STACK_MARK).write_text(mark)
+    return str(folder / "bin/python")
+
+
+def test_an_environment_with_the_right_mark_is_used_as_it_is(shell: Shell, bare: Box, tmp_path: Path) -> None:
+    right = _interpreter(tmp_path / "right", stack_hash())
+    wrong = _interpreter(tmp_path / "wrong", "0" * 64)
+    assert ship.ensure_environment(shell, bare, python=right) == right
+    assert ship.ensure_environment(shell, msgspec.structs.replace(bare, python=right), python=wrong) == right
+
+
+@pytest.fixture
+def builder(tmp_path: Path) -> Iterator[tuple[Rig, Box, Path]]:
+    """A box whose PATH begins with the quick builder; the file makes it fail."""
+    broken = tmp_path / "broken"
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    (tools / "uv").write_text(UV.replace("{broken}", str(broken)).replace("{python}", sys.executable))
+    (tools / "uv").chmod(0o755)
+    with rig_of("local box without namespace", tmp_path) as rig:
+        provisioner = LocalBox(
+            tmp_path / "boxes", tmp_path / "cache", namespace=False, environment={"PATH": f"{tools}:/usr/bin:/bin", "HOME": "/"}
+        )
+        box = provisioner.up(local_offer(), rig.launch())
+        yield rig, msgspec.structs.replace(box, python=None), broken
+
+
+def test_a_missing_environment_is_built_once_and_kept_for_the_next_run(builder: tuple[Rig, Box, Path]) -> None:
+    rig, box, _ = builder
+    said: list[str] = []
+    with rig.connect(box) as shell:
+        python = ship.ensure_environment(shell, box, progress=said.append)
+        assert python.startswith(str(box.cache))
+        assert said == ["uv venv", "uv pip"]
+        assert ship.ensure_environment(shell, box, progress=said.append) == python
+        assert said == ["uv venv", "uv pip"]
+
+
+def test_a_build_that_fails_says_its_last_words_and_is_not_mistaken_for_an_environment(
+    builder: tuple[Rig, Box, Path],
+) -> None:
+    rig, box, broken = builder
+    broken.touch()
+    with rig.connect(box) as shell:
+        with pytest.raises(ProvisionError, match="no space left for torch"):
+            ship.ensure_environment(shell, box)
+        assert list(Path(str(box.cache)).rglob(STACK_MARK)) == []
+
+
+def test_inputs_are_copied_to_a_box_and_linked_where_files_are_shared(shell: Shell, bare: Box, tmp_path: Path) -> None:
+    data = tmp_path / "train.jsonl"
+    data.write_text("{}\n")
+    model = tmp_path / "model"
+    (model / "sub").mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    (model / "sub/weights").write_bytes(b"\1" * ship.LARGE_BYTES)
+    there = Path(job_folder(bare))
+
+    ship.ship_inputs(shell, bare, {data: "inputs/train.jsonl", model: "inputs/model"})
+    assert not (there / "inputs/train.jsonl").is_symlink()
+    assert (there / "inputs/train.jsonl").read_text() == "{}\n"
+    assert (there / "inputs/model/sub/weights").read_bytes() == (model / "sub/weights").read_bytes()
+    assert (there / "inputs/model/config.json").exists()
+
+    shared = msgspec.structs.replace(bare, shares_files=True)
+    ship.ship_inputs(shell, shared, {data: "linked/train.jsonl", model: "linked/model"})
+    assert (there / "linked/train.jsonl").readlink() == data
+    assert (there / "linked/model").readlink() == model
+
+
+def _outcome(*files: AdapterFile) -> Outcome:
+    return Outcome(run_id="run-1", reason=EndReason.COMPLETED, message="Done.", phase_s={}, measured=Measured(), adapter=files)
+
+
+def _saved(box: Box, name: str, content: bytes) -> AdapterFile:
+    path = Path(job_folder(box), "output", name)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_bytes(content)
+    return AdapterFile(path=name, size_bytes=len(content), sha256=hashlib.sha256(content).hexdigest())
+
+
+def test_the_adapter_comes_home_file_by_file(shell: Shell, bare: Box, tmp_path: Path) -> None:
+    files = [_saved(bare, "adapter_model.safetensors", b"weights" * 1000), _saved(bare, "deep/README.md", b"# card")]
+    ship.fetch_adapter(shell, bare, _outcome(*files), tmp_path / "adapter")
+    assert (tmp_path / "adapter/adapter_model.safetensors").read_bytes() == b"weights" * 1000
+    assert (tmp_path / "adapter/deep/README.md").read_bytes() == b"# card"
+
+
+def test_an_adapter_that_is_not_what_the_trainer_saved_is_refused(shell: Shell, bare: Box, tmp_path: Path) -> None:
+    file = _saved(bare, "adapter_model.safetensors", b"weights")
+    Path(job_folder(bare), "output", file.path).write_bytes(b"damaged")
+    with pytest.raises(TransferFailed, match="damaged"):
+        ship.fetch_adapter(shell, bare, _outcome(file), tmp_path / "adapter")
+    assert not (tmp_path / "adapter/adapter_model.safetensors").exists()
+
+
+def test_files_that_are_home_and_right_are_not_fetched_again(shell: Shell, bare: Box, tmp_path: Path) -> None:
+    file = _saved(bare, "adapter_model.safetensors", b"weights")
+    ship.fetch_adapter(shell, bare, _outcome(file), tmp_path / "adapter")
+    Path(job_folder(bare), "output", file.path).unlink()
+    ship.fetch_adapter(shell, bare, _outcome(file), tmp_path / "adapter")
+    (tmp_path / "adapter" / file.path).write_bytes(b"changed")
+    with pytest.raises(TransferFailed):
+        ship.fetch_adapter(shell, bare, _outcome(file), tmp_path / "adapter")
+
+
+def test_a_box_cannot_write_outside_the_adapters_folder(shell: Shell, bare: Box, tmp_path: Path) -> None:
+    file = AdapterFile(path="../../.bashrc", size_bytes=1, sha256="0" * 64)
+    with pytest.raises(TransferFailed, match="outside"):
+        ship.fetch_adapter(shell, bare, _outcome(file), tmp_path / "adapter")
