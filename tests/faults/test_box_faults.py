@@ -1,0 +1,164 @@
+"""What boxes, lines and trainers do wrong, on the real local box."""
+
+from __future__ import annotations
+
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+
+import msgspec
+import psutil
+import pytest
+
+from catalogs.hardware import Offer
+from planner.plan import Plan
+from provision.direct.local import LocalBox
+from provision.envelope import Exit
+from provision.keys import make_key
+from provision.providers import boxes_folder
+from provision.provisioner import Box, Launch
+from remote.contract import EndReason
+from tests.fakes import Proxy
+from tests.faults.rehearsal import Quiet, Rehearsal, wait_until
+
+pytestmark = [pytest.mark.box, pytest.mark.torch]
+
+
+class Elsewhere(LocalBox):
+    """A local box that is said to listen at another port, or to have another host key."""
+
+    def __init__(self, rehearsal: Rehearsal) -> None:
+        super().__init__(boxes_folder(rehearsal.places), rehearsal.places.cache)
+        self.changes: dict[str, object] = {}
+        self.real_port = 0
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        box = super().up(offer, launch)
+        self.real_port = box.port
+        return msgspec.structs.replace(box, **self.changes)
+
+
+@contextmanager
+def silent_port() -> Iterator[int]:
+    """Accepts, and never says a word."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        yield server.getsockname()[1]
+
+
+def test_another_host_key_is_refused(rehearsal: Rehearsal) -> None:
+    """Somebody else answers: no login, no job, and our box is ended."""
+    elsewhere = Elsewhere(rehearsal)
+    elsewhere.changes = {"host_key": make_key(rehearsal.folder / "other", comment="other").public}
+    run_id = rehearsal.open()
+    receipt = rehearsal.drive(run_id, make=lambda _launch: elsewhere)
+    assert receipt.exit_code == Exit.FAILED
+    assert "key" in receipt.message
+    assert rehearsal.is_gone(run_id)
+    assert not rehearsal.places.run(run_id).job.exists()
+
+
+def test_a_box_that_never_answers_is_given_up_at_the_deadline(rehearsal: Rehearsal) -> None:
+    """The line is open and silent; the run ends by its own deadline, and the box with it."""
+    elsewhere = Elsewhere(rehearsal)
+    with silent_port() as port:
+        elsewhere.changes = {"port": port}
+        run_id = rehearsal.open(deadline_s=8.0)
+        receipt = rehearsal.drive(run_id, make=lambda _launch: elsewhere)
+    assert receipt.exit_code == Exit.FAILED
+    assert receipt.reason is None
+    assert receipt.message
+    assert rehearsal.is_gone(run_id)
+
+
+def test_a_cut_of_ten_seconds_costs_nothing_but_the_view(rehearsal: Rehearsal) -> None:
+    """Training goes on while the line is down; the events at home are those of the box, byte for byte."""
+    elsewhere = Elsewhere(rehearsal)
+
+    class Cutting(Quiet):
+        def phase(self, name: str) -> None:
+            super().phase(name)
+            if name == "train" and self.phases.count("train") == 1:
+                proxy.cut()
+                threading.Timer(10.0, proxy.heal).start()
+
+    with Proxy(target_port=0) as proxy:
+
+        class Proxied(Elsewhere):
+            def up(self, offer: Offer, launch: Launch) -> Box:
+                box = super().up(offer, launch)
+                proxy.target_port = box.port
+                return msgspec.structs.replace(box, port=proxy.port)
+
+        elsewhere = Proxied(rehearsal)
+        run_id = rehearsal.open(steps=300)
+        receipt = rehearsal.drive(run_id, Cutting(), make=lambda _launch: elsewhere)
+    assert receipt.exit_code == Exit.OK
+    lines = rehearsal.places.run(run_id).events.read_bytes().splitlines()
+    numbers = [msgspec.json.decode(line)["seq"] for line in lines]
+    assert numbers == list(range(len(numbers)))
+
+
+def kill_trainer(rehearsal: Rehearsal, run_id: str) -> None:
+    """SIGKILL to everything of the job, once it has trained a little and written a checkpoint."""
+    wait_until(lambda: any(event.kind == "checkpoint" for event in rehearsal.events_on_box(run_id)))
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if process.environ().get("RENTUNE_TASK", "").endswith(f"{run_id}/job"):
+                process.kill()
+
+
+def test_a_killed_trainer_goes_on_from_its_checkpoint(rehearsal: Rehearsal) -> None:
+    """As the kernel kills what takes too much memory: started again, and trained to the end."""
+    run_id = rehearsal.open(steps=400)
+    killer = threading.Thread(target=kill_trainer, args=(rehearsal, run_id))
+    killer.start()
+    receipt = rehearsal.drive(run_id, watcher := Quiet())
+    killer.join()
+    assert any("starting it again" in note for note in watcher.notes)
+    assert receipt.exit_code == Exit.OK
+
+
+def crashing(plan: Plan) -> Plan:
+    loop = msgspec.structs.replace(plan.request.loop, learning_rate=1e38, warmup_ratio=0.0, schedule="constant")
+    return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, loop=loop))
+
+
+def test_a_trainer_that_crashes_is_told_apart_from_one_that_stops(rehearsal: Rehearsal) -> None:
+    """A learning rate that no float can carry: a typed reason with its words, box gone, exit code 1, bill shown."""
+    run_id = rehearsal.open(steps=40, change=crashing)
+    receipt = rehearsal.drive(run_id)
+    assert receipt.reason == EndReason.CRASHED
+    assert "overflow" in receipt.message
+    assert receipt.exit_code == Exit.FAILED
+    assert rehearsal.is_gone(run_id)
+    assert receipt.metered_usd > 0
+
+
+def break_data(rehearsal: Rehearsal) -> None:
+    (rehearsal.folder / "rows.jsonl").write_text('{"neither": "prompt", "nor": "answer"}\n')
+
+
+def keep_box(plan: Plan) -> Plan:
+    keep = msgspec.structs.replace(plan.request.keep, box_on_failure=True)
+    return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, keep=keep))
+
+
+def test_data_that_cannot_be_used_is_named(rehearsal: Rehearsal) -> None:
+    """The trainer's own sentence reaches the receipt."""
+    run_id = rehearsal.open()
+    break_data(rehearsal)
+    receipt = rehearsal.drive(run_id)
+    assert (receipt.reason, receipt.exit_code) == (EndReason.BAD_JOB, Exit.FAILED)
+    assert rehearsal.is_gone(run_id)
+
+
+def test_a_kept_box_says_that_it_still_bills(rehearsal: Rehearsal) -> None:
+    """--keep-box-on-failure: exit code 3 and the command that ends it; the deadline stands."""
+    run_id = rehearsal.open(change=keep_box)
+    break_data(rehearsal)
+    receipt = rehearsal.drive(run_id)
+    assert receipt.exit_code == Exit.STILL_BILLS
+    assert not rehearsal.is_gone(run_id)
+    assert rehearsal.state(run_id).deadline_at_s > time.time()
