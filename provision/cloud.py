@@ -6,7 +6,6 @@ the tag finds, and calls it destroyed when the cloud has listed nothing twice, a
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -17,11 +16,11 @@ import msgspec
 
 from catalogs.hardware import Offer
 from provision.bootstrap import FirstBoot, render_user_data
-from provision.engine.build import find_engine, plugin_binary, plugins_folder
+from provision.engine.build import plugin_binary, plugins_folder
 from provision.errors import MissingPart, ProvisionError, Refused
 from provision.keys import make_key
 from provision.places import Places, RunFolder
-from provision.programs import Cloud, load_cloud
+from provision.programs import Cloud
 from provision.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
 from provision.stack import Recorded, Stack, State, remove_engine_files
@@ -322,13 +321,6 @@ class PulumiProvisioner:
         """The boot log of the run's instance."""
         instances = (r for r in self._listed(self._regions_of(launch), launch.run_id).resources if r.kind == "instance")
         return "\n".join(self.cloud.console(instance, self.environment) for instance in instances)
-
-
-def open_cloud(name: str, *, places: Places, environment: Mapping[str, str] = os.environ) -> PulumiProvisioner:
-    """The provisioner of one cloud as a person has it: its SDK, the engine that is there. Raises BadInput, MissingPart."""
-    return PulumiProvisioner(
-        name, load_cloud(name), places=places, engine=find_engine(places, environment), environment=environment
-    )
 
 
 def _where_file(launch: Launch) -> Path:

@@ -22,7 +22,7 @@ from typing import IO, Any, Final
 
 import psutil
 from pulumi.automation import CommandResult, PulumiCommand
-from pulumi.automation.errors import create_command_error
+from pulumi.automation.errors import CommandError, create_command_error
 from semver import VersionInfo
 
 from provision.errors import MissingPart, ProvisionError
@@ -63,11 +63,12 @@ class EngineCommand(PulumiCommand):  # type: ignore[misc] # pulumi's types are n
         self.version = self._read_version()
 
     def _read_version(self) -> VersionInfo:
-        said = self.run(["version"], str(self.folder), {}).stdout.strip()
+        said = ""
         try:
+            said = self.run(["version"], str(self.folder), {}).stdout.strip()
             return VersionInfo.parse(said.removeprefix("v"))
-        except ValueError:
-            raise MissingPart(f"{self.command} is no Pulumi engine of ours: its version reads {said!r}.") from None
+        except (ValueError, CommandError):
+            raise MissingPart(f"{self.command} is no Pulumi engine: its version reads {said!r}.") from None
 
     def run(
         self,

@@ -92,7 +92,7 @@ def _security_group(order: Order, there: pulumi.ResourceOptions) -> aws.ec2.Secu
     return aws.ec2.SecurityGroup(
         "ssh",
         name=order.name,
-        description="SSH from the run's owner only",
+        description="SSH from the owner of the run only",
         ingress=[ssh],
         # The provider removes EC2's own rule; the box must reach package and model registries.
         egress=[{"protocol": "-1", "from_port": 0, "to_port": 0, "cidr_blocks": ["0.0.0.0/0"], "ipv6_cidr_blocks": ["::/0"]}],

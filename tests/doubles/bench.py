@@ -54,6 +54,10 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
         return Faults(Path(self.folder) / "faults")
 
     @property
+    def errors(self) -> Path:
+        return Path(self.folder) / "controller.err"
+
+    @property
     def places(self) -> Places:
         return Places(home=Path(self.folder) / "home", cache=Path(self.folder) / "cache")
 

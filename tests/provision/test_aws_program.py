@@ -1,0 +1,231 @@
+"""The EC2 program under Pulumi's own mocks, with the real `pulumi_aws`; and the orders that it is given."""
+
+from __future__ import annotations
+
+import datetime as dt
+import inspect
+import re
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pulumi
+import pulumi.runtime
+import pytest
+from pulumi.runtime import mocks
+from pulumi_aws import ec2
+
+from provision.errors import BadInput, Refused
+from provision.programs import PROGRAMS, STATUS, aws, load_cloud
+from provision.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
+from provision.provisioner import Launch
+from tests.doubles.aws import AWS, VERSION
+from tests.doubles.bench import OFFER
+from tests.doubles.wire import SIGNATURE
+
+ORDER = Order(
+    name=resource_name("r1"),
+    region="eu-central-1",
+    instance_type="g5.xlarge",
+    max_usd_per_hour=None,
+    disk_gib=100,
+    image=Image(owner="amazon", name="base *", user="ubuntu"),
+    public_key="ssh-ed25519 AAAA test",
+    host_key="ssh-ed25519 BBBB host",
+    user_data="#cloud-config\nsecret: yes\n",
+    allow_from=("203.0.113.7/32", "2001:db8::7/128"),
+    tags={"rentune-run": "r1", "team": "nlp"},
+)
+LAUNCH = Launch(
+    run_id="r1",
+    owner="ada",
+    folder=Path("/nowhere"),
+    public_key="ssh-ed25519 AAAA test",
+    deadline_at_s=dt.datetime(2026, 11, 25, 14, 0, tzinfo=dt.UTC).timestamp(),
+    tags={"team": "nlp"},
+)
+SDK_CLASSES = {
+    "aws:ec2/keyPair:KeyPair": (ec2.KeyPair, ec2.KeyPairArgs),
+    "aws:ec2/securityGroup:SecurityGroup": (ec2.SecurityGroup, ec2.SecurityGroupArgs),
+    "aws:ec2/instance:Instance": (ec2.Instance, ec2.InstanceArgs),
+}
+
+
+class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are not followed
+    """Takes down what the program asks for; its image is larger than the order's disk."""
+
+    def __init__(self, image_gib: int) -> None:
+        self.image_gib = image_gib
+        self.inputs: dict[str, dict[str, Any]] = {}
+        self.lookups: list[dict[str, Any]] = []
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.inputs[args.typ] = args.inputs
+        return f"{args.name}-id", {**args.inputs, "publicIp": "198.51.100.4"}
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        self.lookups.append(args.args)
+        disk = {"deviceName": "/dev/sda1", "noDevice": "", "virtualName": "", "ebs": {"volume_size": str(self.image_gib)}}
+        return {"id": "ami-1", "blockDeviceMappings": [disk]}
+
+
+def run(order: Order, *, image_gib: int = 50) -> Recorder:
+    recorder = Recorder(image_gib)
+    pulumi.runtime.set_mocks(recorder, preview=False)
+    pulumi.runtime.test(aws.program(order))()
+    return recorder
+
+
+def test_the_instance_is_private_encrypted_and_ends_itself() -> None:
+    """What bounds cost and exposure is in the inputs that reach the provider."""
+    instance = run(ORDER).inputs["aws:ec2/instance:Instance"]
+    assert instance["instanceInitiatedShutdownBehavior"] == "terminate"
+    assert instance["metadataOptions"] == {"httpEndpoint": "enabled", "httpTokens": "required", "httpPutResponseHopLimit": 1}
+    assert instance["rootBlockDevice"] == {
+        "encrypted": True,
+        "volumeType": "gp3",
+        "volumeSize": 100,
+        "deleteOnTermination": True,
+    }
+    assert instance["tags"] == instance["volumeTags"] == ORDER.tags
+    assert instance["keyName"] == ORDER.name
+    assert instance["vpcSecurityGroupIds"] == ["ssh-id"]
+    assert "instanceMarketOptions" not in instance
+
+
+def test_user_data_is_a_secret() -> None:
+    """The engine encrypts in its state what the program marks."""
+    assert run(ORDER).inputs["aws:ec2/instance:Instance"]["userData"] == {
+        SIGNATURE: "1b47061264138c4ac30d75fd1eb44270",
+        "value": ORDER.user_data,
+    }
+
+
+def test_a_disk_is_never_smaller_than_its_image() -> None:
+    """EC2 would refuse it after everything else was made."""
+    device = run(ORDER, image_gib=120).inputs["aws:ec2/instance:Instance"]["rootBlockDevice"]
+    assert device["volumeSize"] == 120
+
+
+def test_spot_is_one_time_terminates_and_bids_the_planned_price() -> None:
+    """A persistent request would start a new box after the old one is gone."""
+    order = msgspec.structs.replace(ORDER, max_usd_per_hour=Decimal("0.4567"))
+    assert run(order).inputs["aws:ec2/instance:Instance"]["instanceMarketOptions"] == {
+        "marketType": "spot",
+        "spotOptions": {
+            "spotInstanceType": "one-time",
+            "instanceInterruptionBehavior": "terminate",
+            "maxPrice": "0.4567",
+        },
+    }
+
+
+def test_only_ssh_and_only_from_the_given_networks() -> None:
+    """One rule in; everything out."""
+    group = run(ORDER).inputs["aws:ec2/securityGroup:SecurityGroup"]
+    [rule] = group["ingress"]
+    assert (rule["protocol"], rule["fromPort"], rule["toPort"]) == ("tcp", 22, 22)
+    assert (rule["cidrBlocks"], rule["ipv6CidrBlocks"]) == (["203.0.113.7/32"], ["2001:db8::7/128"])
+    assert group["egress"][0]["protocol"] == "-1"
+
+
+def test_descriptions_have_only_characters_that_ec2_takes() -> None:
+    """EC2 refuses an apostrophe; no emulator tells."""
+    group = run(ORDER).inputs["aws:ec2/securityGroup:SecurityGroup"]
+    for text in (group["description"], group["name"], group["ingress"][0]["description"]):
+        assert re.fullmatch(r"[a-zA-Z0-9 ._\-:/()#,@\[\]+=&;{}!$*]{1,255}", text)
+
+
+def test_the_image_is_the_newest_of_its_owner_for_this_processor() -> None:
+    [lookup] = run(ORDER).lookups
+    assert lookup["owners"] == ["amazon"]
+    assert lookup["mostRecent"] is True
+    assert {"name": "name", "values": ["base *"]} in lookup["filters"]
+    assert {"name": "architecture", "values": ["x86_64"]} in lookup["filters"]
+
+
+def test_a_misspelt_or_missing_argument_is_a_type_error() -> None:
+    """The real SDK stands behind the mocks, so a typo can't pass as it would with a made-up module."""
+    pulumi.runtime.set_mocks(Recorder(8), preview=False)
+    with pytest.raises(TypeError, match="instance_typ"):
+        ec2.Instance("box", instance_typ="g5.xlarge")
+    with pytest.raises(TypeError, match="public_key"):
+        ec2.KeyPair("key", key_name="r1")
+
+
+def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
+    """Else a pending create of it could not be found again."""
+    made = set(run(ORDER).inputs) - {"pulumi:providers:aws"}
+    assert made == set(aws.KINDS) == set(AWS.kinds)
+    assert aws.ADDRESS[0] in made
+
+
+# ── the double against the SDK ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def camel(name: str) -> str:
+    first, *rest = name.split("_")
+    return first + "".join(part.capitalize() for part in rest)
+
+
+@pytest.mark.parametrize("type", SDK_CLASSES)
+def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
+    """What it accepts exists, what the SDK requires it requires, and what the program sends it acts on."""
+    resource, arguments = SDK_CLASSES[type]
+    known = {camel(name) for name in inspect.signature(resource._internal_init).parameters}
+    signature = inspect.signature(arguments.__init__).parameters.values()
+    required = {camel(p.name) for p in signature if p.default is p.empty and p.name not in ("__self__", "self")}
+    kind = AWS.kinds[type]
+    assert kind.accepts <= known
+    assert kind.replaces <= kind.accepts
+    assert kind.required == required
+    assert set(run(msgspec.structs.replace(ORDER, max_usd_per_hour=Decimal(1))).inputs[type]) <= kind.accepts
+
+
+def test_the_double_has_the_version_of_the_installed_sdk() -> None:
+    """The engine binds a plugin to exactly that version."""
+    assert aws.plugin_version() == VERSION
+
+
+# ── orders ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("cidr", ["0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1", "2000::/3"])
+def test_the_whole_world_is_not_let_in(cidr: str) -> None:
+    with pytest.raises(Refused, match="would open SSH"):
+        checked_cidrs((cidr,))
+
+
+@pytest.mark.parametrize("text", ["home", "203.0.113.7/99", ""])
+def test_what_is_no_network_is_refused(text: str) -> None:
+    with pytest.raises(Refused, match="is not a network"):
+        checked_cidrs((text,))
+
+
+def test_an_address_is_a_network_of_one() -> None:
+    assert checked_cidrs(("203.0.113.7", "10.1.2.3/8", " 2001:db8::7 ")) == ("203.0.113.7/32", "10.0.0.0/8", "2001:db8::7/128")
+
+
+def test_tags_alone_tell_run_owner_deadline_and_price() -> None:
+    assert run_tags(OFFER, LAUNCH) == {
+        "team": "nlp",
+        "rentune-run": "r1",
+        "rentune-owner": "ada",
+        "rentune-deadline": "2026-11-25T14:00:00Z",
+        "rentune-usd-per-hour": "1.006",
+    }
+
+
+def test_a_tag_of_ours_is_refused_from_the_user() -> None:
+    with pytest.raises(Refused, match="'rentune-run' is ours"):
+        run_tags(OFFER, msgspec.structs.replace(LAUNCH, tags={"rentune-run": "other"}))
+
+
+def test_every_cloud_has_a_module_and_a_status() -> None:
+    """And an unknown one is named, with those that exist."""
+    assert STATUS.keys() == PROGRAMS.keys()
+    for name in PROGRAMS:
+        assert load_cloud(name).KINDS
+    with pytest.raises(BadInput, match="no cloud 'azure'"):
+        load_cloud("azure")

@@ -1,0 +1,130 @@
+"""User data: the deadline comes before everything that can fail, and the text is what cloud-init and sh can read."""
+
+from __future__ import annotations
+
+import datetime as dt
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from ruamel.yaml import YAML
+
+from provision.bootstrap import SERVICE, TIMER, FirstBoot, render_deadline, render_quiet_apt, render_user_data
+from provision.errors import Refused
+
+NOW_S = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC).timestamp()
+BOOT = FirstBoot(
+    user="ubuntu",
+    folder="/home/ubuntu/rentune-r1",
+    public_key="ssh-ed25519 AAAAclient run",
+    host_key_private="-----BEGIN OPENSSH PRIVATE KEY-----\nabc\ndef\n-----END OPENSSH PRIVATE KEY-----\n",
+    host_key_public="ssh-ed25519 AAAAhost run",
+    deadline_at_s=NOW_S + 7200.5,
+    now_s=NOW_S,
+)
+
+
+def parsed(text: str) -> dict[str, Any]:
+    assert text.startswith("#cloud-config\n")
+    return dict(YAML(typ="safe").load(text))
+
+
+def test_the_first_act_of_the_first_stage_is_the_deadline() -> None:
+    """cloud-init runs `bootcmd` before it touches keys, packages or the network, and in its order."""
+    first, second = parsed(render_user_data(BOOT))["bootcmd"]
+    assert first == ["sh", "-c", render_deadline(BOOT)]
+    assert second == ["sh", "-c", render_quiet_apt()]
+
+
+def test_the_timer_is_absolute_persistent_and_bounded_by_uptime() -> None:
+    """A reboot, a missed moment and a wrong clock: none of them disarms it."""
+    script = render_deadline(BOOT)
+    assert "OnCalendar=2026-11-25 14:00:00 UTC\n" in script
+    assert "Persistent=true\n" in script
+    assert "OnBootSec=7501\n" in script  # two hours, five minutes of margin, rounded up
+    assert f"systemctl enable {TIMER}" in script
+
+
+def test_arming_needs_neither_network_nor_credentials() -> None:
+    """Only files, the clock and systemd."""
+    assert not re.search(r"curl|wget|http|aws |apt|pip|ssh", render_deadline(BOOT))
+
+
+def test_keys_survive_the_quoting() -> None:
+    """What cloud-init reads is byte for byte what we made."""
+    document = parsed(render_user_data(BOOT))
+    assert document["ssh_keys"] == {"ed25519_private": BOOT.host_key_private, "ed25519_public": BOOT.host_key_public}
+    assert document["ssh_authorized_keys"] == [BOOT.public_key]
+    assert document["ssh_pwauth"] is False
+    assert document["runcmd"] == [["install", "-d", "-m", "0700", "-o", "ubuntu", "-g", "ubuntu", BOOT.folder]]
+
+
+def test_a_deadline_that_is_over_is_refused() -> None:
+    """A box that would power off at once is not rented."""
+    with pytest.raises(Refused, match="already over"):
+        render_user_data(msgspec.structs.replace(BOOT, deadline_at_s=NOW_S))
+
+
+@pytest.mark.parametrize("script", [render_deadline(BOOT), render_quiet_apt()])
+def test_the_scripts_are_shell(script: str) -> None:
+    subprocess.run(["sh", "-n"], input=script, text=True, check=True)
+
+
+@given(st.floats(min_value=1, max_value=30 * 86400), st.integers(min_value=0, max_value=86399))
+def test_the_timer_never_strikes_after_the_deadline(duration_s: float, offset_s: int) -> None:
+    """To the second, at any time of day."""
+    boot = msgspec.structs.replace(BOOT, now_s=NOW_S + offset_s, deadline_at_s=NOW_S + offset_s + duration_s)
+    written = re.search(r"OnCalendar=(.+) UTC", render_deadline(boot))
+    assert written
+    strikes_at_s = dt.datetime.strptime(written[1], "%Y-%m-%d %H:%M:%S").replace(tzinfo=dt.UTC).timestamp()
+    assert boot.deadline_at_s - 1 < strikes_at_s <= boot.deadline_at_s
+
+
+SYSTEMCTL = """#!/bin/sh
+echo "$@" >> "$CALLS"
+case "$*" in *"$FAILING"*) exit 1;; esac
+"""
+
+
+def run_script(tmp_path: Path, boot: FirstBoot, *, failing: str = "nothing") -> tuple[list[str], Path]:
+    """Run the deadline script with a systemctl that notes its calls, and unit files below a folder of the test's."""
+    (tmp_path / "bin").mkdir()
+    (tmp_path / "units").mkdir()
+    systemctl = tmp_path / "bin" / "systemctl"
+    systemctl.write_text(SYSTEMCTL)
+    systemctl.chmod(0o755)
+    (tmp_path / "bin" / "poweroff").symlink_to("/bin/false")
+    script = render_deadline(boot).replace("units=/etc/systemd/system\n", f"units={tmp_path / 'units'}\n")
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "FAILING": failing}
+    subprocess.run(["sh", "-c", script], env=environment, check=False)
+    return (tmp_path / "calls").read_text().splitlines(), tmp_path / "units"
+
+
+def in_an_hour() -> FirstBoot:
+    now_s = dt.datetime.now(dt.UTC).timestamp()
+    return msgspec.structs.replace(BOOT, now_s=now_s, deadline_at_s=now_s + 3600)
+
+
+def test_the_script_arms_the_timer_and_powers_nothing_off(tmp_path: Path) -> None:
+    calls, units = run_script(tmp_path, in_an_hour())
+    assert calls == ["daemon-reload", f"enable {TIMER}", f"start {TIMER}", f"is-active {TIMER}"]
+    assert {file.name for file in units.iterdir()} == {SERVICE, TIMER}
+
+
+@pytest.mark.parametrize("failing", ["daemon-reload", "enable", "start", "is-active"])
+def test_a_box_whose_timer_cannot_be_armed_ends_at_once(tmp_path: Path, failing: str) -> None:
+    """Better no box than one without a deadline."""
+    calls, _ = run_script(tmp_path, in_an_hour(), failing=failing)
+    assert calls[-1] == "--no-block poweroff"
+
+
+def test_a_reboot_after_the_deadline_is_a_power_off(tmp_path: Path) -> None:
+    """`bootcmd` runs at every boot, so even a timer that systemd forgot strikes."""
+    calls, _ = run_script(tmp_path, msgspec.structs.replace(in_an_hour(), deadline_at_s=1.0))
+    assert calls == ["--no-block poweroff"]

@@ -1,0 +1,170 @@
+"""The provisioner of the clouds without an engine: when a teardown may call itself destroyed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from catalogs.hardware import Offer
+from provision.cloud import PulumiProvisioner
+from provision.errors import MissingPart, ProvisionError, Refused
+from provision.places import Places
+from provision.programs.order import Image, Order
+from provision.provisioner import Answer, Launch, Owned, Resource
+
+OFFER = Offer(
+    provider="cloudy",
+    region="here",
+    instance_type="big",
+    purchase="on_demand",
+    gpu=None,
+    num_gpus=Decimal(0),
+    usd_per_hour=Decimal(1),
+    source="made up for the test",
+)
+BOX = Resource(kind="instance", id="i-1", region="here", run_id="r1")
+GROUP = Resource(kind="security_group", id="sg-1", region="there", run_id="r1", bills=False)
+
+
+class Sky:
+    """A cloud in memory that can lag, refuse and fall silent. Time passes only when somebody sleeps."""
+
+    PLUGIN = "cloudy"
+    KINDS = {"cloudy:instance": "instance"}
+    ADDRESS = ("cloudy:instance", "address")
+    IMAGE = Image(owner="us", name="*", user="ubuntu")
+
+    def __init__(self, *resources: Resource) -> None:
+        self.now_s = 1000.0
+        self.resources = set(resources)
+        self.hidden_until_s = 0.0  # lists lag: nothing is shown before
+        self.refused: set[str] = set()
+        self.silent: set[str] = set()  # regions that do not answer
+        self.guard = threading.Lock()
+
+    def sleep(self, duration_s: float) -> None:
+        self.now_s += max(duration_s, 1.0)
+
+    def plugin_version(self) -> str:
+        return "1.0.0"
+
+    def program(self, order: Order) -> Callable[[], None]:
+        raise NotImplementedError
+
+    def regions(self, environment: Mapping[str, str]) -> tuple[str, ...]:
+        if "everything" in self.silent:
+            raise ProvisionError("no answer")
+        return ("here", "there")
+
+    def owned(self, region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
+        if region in self.silent:
+            return Owned(resources=(), complete=Answer.UNKNOWN, message=f"{region}: no answer")
+        shown = [] if self.now_s < self.hidden_until_s else sorted(self.resources, key=lambda resource: resource.kind)
+        mine = (resource for resource in shown if resource.region == region and tag in (None, resource.run_id))
+        return Owned(resources=tuple(mine), complete=Answer.YES)
+
+    def destroy_stray(self, resource: Resource, environment: Mapping[str, str]) -> None:
+        if resource.id in self.refused:
+            raise ProvisionError(f"the cloud declines to end {resource.id}")
+        with self.guard:
+            self.resources.discard(resource)
+
+    def console(self, instance: Resource, environment: Mapping[str, str]) -> str:
+        return f"{instance.id} has booted"
+
+    def caller_address(self) -> str:
+        return "203.0.113.7/32"
+
+
+def provisioner(sky: Sky, tmp_path: Path, *, engine: Path | None = None) -> PulumiProvisioner:
+    return PulumiProvisioner(
+        "cloudy",
+        sky,
+        places=Places(home=tmp_path / "home", cache=tmp_path / "cache"),
+        engine=engine,
+        environment={},
+        clock=lambda: sky.now_s,
+        sleep=sky.sleep,
+        grace_s=60.0,
+        teardown_s=300.0,
+    )
+
+
+@pytest.fixture
+def launch(tmp_path: Path) -> Launch:
+    return Launch(run_id="r1", owner="ada", folder=tmp_path / "run", public_key="ssh-ed25519 A", deadline_at_s=9000.0)
+
+
+def test_strays_of_the_run_are_ended_in_every_region_and_no_others(tmp_path: Path, launch: Launch) -> None:
+    """Without a folder that tells where: everywhere, by the run's tag alone."""
+    other = msgspec.structs.replace(BOX, id="i-2", run_id="r2")
+    sky = Sky(BOX, GROUP, other)
+
+    teardown = provisioner(sky, tmp_path).destroy(launch)
+
+    assert teardown.verdict == "destroyed"
+    assert {end.resource.id: end.gone for end in teardown.resources} == {"i-1": Answer.YES, "sg-1": Answer.YES}
+    assert sky.resources == {other}
+
+
+def test_destroyed_means_listed_empty_twice_the_grace_apart(tmp_path: Path, launch: Launch) -> None:
+    """A box that the list does not show yet is still found before anything is called destroyed."""
+    sky = Sky(BOX)
+    sky.hidden_until_s = sky.now_s + 50.0
+
+    assert provisioner(sky, tmp_path).destroy(launch).verdict == "destroyed"
+    assert sky.resources == set()
+
+
+def test_what_the_cloud_does_not_end_is_orphaned_and_named(tmp_path: Path, launch: Launch) -> None:
+    """With the reason, and the command that finishes it."""
+    sky = Sky(BOX, GROUP)
+    sky.refused = {"i-1"}
+
+    teardown = provisioner(sky, tmp_path).destroy(launch)
+
+    assert (teardown.verdict, teardown.command) == ("orphaned", "rentune down r1")
+    assert {end.resource.id: end.gone for end in teardown.resources} == {"i-1": Answer.NO, "sg-1": Answer.YES}
+    assert "still lists instance i-1 (the cloud declines to end i-1)" in teardown.message
+
+
+@pytest.mark.parametrize("silent", ["there", "everything"])
+def test_what_could_not_be_asked_is_unknown(tmp_path: Path, launch: Launch, silent: str) -> None:
+    """One region that does not answer is enough."""
+    sky = Sky()
+    sky.silent = {silent}
+
+    teardown = provisioner(sky, tmp_path).destroy(launch)
+
+    assert (teardown.verdict, teardown.command) == ("unknown", "rentune down r1")
+    assert "no answer" in teardown.message
+    assert provisioner(sky, tmp_path).owned().complete is Answer.UNKNOWN
+
+
+def test_owned_is_everybody_s_or_one_run_s(tmp_path: Path) -> None:
+    other = msgspec.structs.replace(BOX, id="i-2", run_id="r2")
+    asked = provisioner(Sky(BOX, GROUP, other), tmp_path)
+
+    assert {resource.id for resource in asked.owned().resources} == {"i-1", "i-2", "sg-1"}
+    assert {resource.id for resource in asked.owned("r1").resources} == {"i-1", "sg-1"}
+    assert asked.owned("r1").complete is Answer.YES
+
+
+def test_the_console_is_that_of_the_run_s_instance(tmp_path: Path, launch: Launch) -> None:
+    assert provisioner(Sky(BOX, GROUP), tmp_path).console(launch) == "i-1 has booted"
+
+
+def test_up_needs_an_engine_a_plugin_and_a_region(tmp_path: Path, launch: Launch) -> None:
+    """Each is missing before anything is bought, and the hint says how to get it."""
+    with pytest.raises(MissingPart, match="engine is not built") as caught:
+        provisioner(Sky(), tmp_path).up(OFFER, launch)
+    assert caught.value.hint == "rentune doctor --install"
+    with pytest.raises(MissingPart, match=r"plugin for cloudy, version 1\.0\.0, is missing"):
+        provisioner(Sky(), tmp_path, engine=tmp_path / "pulumi").up(OFFER, launch)
+    with pytest.raises(Refused, match="names no region"):
+        provisioner(Sky(), tmp_path).up(msgspec.structs.replace(OFFER, region="*"), launch)
