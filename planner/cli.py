@@ -111,7 +111,7 @@ def run_plan(
     providers: Mapping[str, Provider],
     capabilities: Capabilities,
     today: dt.date,
-    offers: tuple[Offer, ...] = (),
+    offers_for: Callable[[Request], tuple[Offer, ...]] = lambda _request: (),
     versions: Mapping[str, str] | None = None,
     folder: Path | None = None,
     write: Callable[[str], None],
@@ -120,6 +120,8 @@ def run_plan(
     enclose: Callable[[SearchResult], str],
 ) -> int:
     """Answer the options on `write`: as tables `width` columns wide, or with --json as `enclose` renders the result.
+
+    `offers_for` names what is on offer beside the catalog for what was asked: this machine, a host that exists.
 
     Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
     typed refusals for what can't be understood.
@@ -134,7 +136,7 @@ def run_plan(
             providers=providers,
             capabilities=capabilities,
             today=today,
-            offers=offers,
+            offers=offers_for(asked),
             versions=versions,
             folder=folder,
         )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -28,34 +27,23 @@ def search_edges() -> dict[str, Any]:
     }
 
 
-def own_offers(
+def offers_of_request(
+    request: Request,
     *,
-    local: bool,
-    user_at_host: str | None,
     usd_per_hour: Decimal = Decimal(0),
     host_key: str | None = None,
     confirm: Confirm | None = None,
 ) -> tuple[Offer, ...]:
-    """The local machine where it is asked for, and the user's host, which is looked at over SSH."""
+    """What is on offer beside the catalog: the local machine where it is asked for, and the user's host, looked at over SSH."""
+    wanted = request.where.providers
     offers: list[Offer] = []
-    if local:
+    if LOCAL in wanted:
         from provision.direct.local import local_offer
 
         offers.append(local_offer(usd_per_hour=usd_per_hour))
-    if user_at_host is not None:
+    if request.where.host is not None and (not wanted or HOST in wanted):
         from provision.direct.host import ExistingHost
 
-        host = ExistingHost(user_at_host, host_key=host_key, confirm=confirm)
+        host = ExistingHost(request.where.host, host_key=host_key, confirm=confirm)
         offers.append(host.fetch_offer(usd_per_hour=usd_per_hour))
     return tuple(offers)
-
-
-def offers_of_request(request: Request, **edges: Any) -> tuple[Offer, ...]:
-    """The offers of ours that the request could use."""
-    wanted = request.where.providers
-    return own_offers(local=LOCAL in wanted, user_at_host=request.where.host if not wanted or HOST in wanted else None, **edges)
-
-
-def options_of(options: Mapping[str, Any], names: tuple[str, ...]) -> dict[str, Any]:
-    """Some of the options, by name."""
-    return {name: options[name] for name in names}

@@ -23,14 +23,11 @@ def command(**options: Any) -> int:
     JOB is a job file or a saved plan; options overrule what it says. Nothing is rented.
     """
     from planner.cli import run_plan
-    from provision.commands.asking import own_offers, search_edges
-    from provision.providers import HOST, LOCAL
+    from provision.commands.asking import offers_of_request, search_edges
 
-    providers = options["provider"]
-    host = options["host"] if not providers or HOST in providers else None
     return run_plan(
         options,
-        offers=own_offers(local=LOCAL in providers or options["job"] is not None, user_at_host=host),
+        offers_for=offers_of_request,
         write=click.echo,
         width=shutil.get_terminal_size((120, 24)).columns,
         colour=sys.stdout.isatty(),
