@@ -28,7 +28,7 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     """The keys that hold for every strategy, and the variants among which the search chooses, lightest change first."""
 
     training: dict[str, Any]  # said by the user, or chosen here
-    variants: tuple[dict[str, Any], ...]  # each is laid over `training`
+    variants: tuple[dict[str, Any], ...]  # `training` is laid over each: what was said stands
     global_batch_size: int
     choices: tuple[Choice, ...]  # only what the planner chose
 
@@ -53,8 +53,12 @@ METHOD_CHOICE: Final = Choice(
 # Methods whose adapters have a rank, and so share LoRA's defaults.
 RANKED_METHODS: Final = frozenset({"lora", "qlora", "rslora", "dora", "pissa", "lora_plus"})
 
-NF4: Final = {"quant": "nf4", "double_quant": True}
-QUANT_VARIANTS: Final = ({"quant": "none"}, {"quant": "int8"}, NF4)  # 2, 1 and 0.52 bytes per frozen parameter
+# The authors' own training code holds norms in fp32 and leaves embedding and head in 16 bits (github.com/artidoro/qlora);
+# peft's prepare_model_for_kbit_training would hold those two in fp32 as well, gigabytes of it with a large vocabulary.
+BITSANDBYTES_QUANTS: Final = frozenset({"int8", "nf4", "fp4"})
+UPCAST: Final = {"kbit_upcast": "norms"}
+NF4: Final = {"quant": "nf4", "double_quant": True} | UPCAST
+QUANT_VARIANTS: Final = ({"quant": "none"}, {"quant": "int8"} | UPCAST, NF4)  # 2, 1 and 0.52 bytes per frozen parameter
 OPTIMIZER_VARIANTS: Final = ({"optimizer": "adamw_torch_fused"}, {"optimizer": "adamw_8bit"})  # 8 and 2 bytes of state
 
 GLOBAL_BATCH_SIZE: Final = 16  # QLoRA, arXiv:2305.14314, appendix B: 16 for 7B and 13B
@@ -83,11 +87,11 @@ def advise(request: Request) -> Advice:
             raise RequestError(
                 f"method qlora means quant nf4, not {said['quant']}", hint=f"--method lora --quant {said['quant']}"
             )
-        method, variants = "lora", (NF4 | _only(said, ("double_quant",)),)
+        method, variants = "lora", (NF4,)
     elif method == "full" and "optimizer" not in said:
         variants = OPTIMIZER_VARIANTS
     else:
-        variants = ({},)
+        variants = (UPCAST,) if said.get("quant") in BITSANDBYTES_QUANTS else ({},)
     if method in RANKED_METHODS:
         choices += _lora_choices(said)
     global_batch_size, batch_choice = _global_batch(request)
@@ -104,7 +108,8 @@ def advise(request: Request) -> Advice:
 def _quant_variants(said: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     if "quant" not in said:
         return QUANT_VARIANTS
-    return (NF4 | _only(said, ("double_quant",)),) if said["quant"] == "nf4" else ({},)
+    known = tuple(variant for variant in QUANT_VARIANTS if variant["quant"] == said["quant"])
+    return known or (UPCAST if said["quant"] in BITSANDBYTES_QUANTS else {},)
 
 
 def _lora_choices(said: dict[str, Any]) -> list[Choice]:
@@ -124,7 +129,3 @@ def _global_batch(request: Request) -> tuple[int, list[Choice]]:
         size //= 2
     reason = "as for 7B and 13B in the source" if size == GLOBAL_BATCH_SIZE else f"smaller, for at least {MINIMUM_STEPS} steps"
     return size, [Choice(key="global_batch_size", value=size, reason=reason, source=QLORA_SOURCE)]
-
-
-def _only(values: dict[str, Any], keys: tuple[str, ...]) -> dict[str, Any]:
-    return {key: values[key] for key in keys if key in values}

@@ -93,6 +93,7 @@ def job_schema(contract: Mapping[str, Any]) -> dict[str, Any]:
     keys = contract["$defs"]["case"]["properties"]
     definitions = schema["$defs"]
     definitions["Loop"]["additionalProperties"] = definitions["Keep"]["additionalProperties"] = False
+    definitions["BudgetSection"]["properties"]["max_cost"]["anyOf"].insert(0, {"type": "number", "minimum": 0})
     training = {key: keys[key] for key in TRAINING_KEYS} | {GLOBAL_BATCH_SIZE: {"type": "integer", "minimum": 1}}
     definitions["JobFile"]["properties"]["training"] = {
         "type": "object",

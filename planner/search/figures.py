@@ -25,6 +25,8 @@ VARYING: Final = (
     "quant",
     "double_quant",
     "quant_storage",
+    "kbit_upcast",
+    "adapter_dtype",
     "optimizer",
     "param_dtype",
     "micro_batch_size",

@@ -7,6 +7,7 @@ from typing import Final
 
 import msgspec
 
+from planner.advise import BITSANDBYTES_QUANTS
 from planner.memory import available_bytes, verdict
 from planner.plan import Verdict
 from planner.refusals import Refused
@@ -20,7 +21,6 @@ BYTES_PER_GIB: Final = 2**30
 RAM_SHARE: Final = 0.9  # assumed: the system, its page cache and our SSH server need a tenth of the RAM
 
 # What bitsandbytes carries out; a card without its kernels can do none of it.
-BITSANDBYTES_QUANTS: Final = frozenset({"int8", "nf4", "fp4"})
 BITSANDBYTES_OPTIMIZERS: Final = frozenset({"adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_8bit"})
 
 
@@ -63,7 +63,7 @@ def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figu
             else:
                 hopeless.add(_family(ladder[0]))
                 least.append((required_bytes(ladder[-1], kind, figures), ladder[-1]))
-    if not fits and least:
+    if not fits and least and ladders[0][0].num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
         needed_bytes, strategy = min(least, key=lambda pair: pair[0])
         notebook.too_small.append(
             TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=describe(strategy))

@@ -126,6 +126,6 @@ def _slow(entries: list[Short]) -> Iterator[Rejection]:
 
 def names(words: Iterator[str] | list[str] | dict[str, Kind]) -> str:
     """The first few, and how many more."""
-    words = list(words)
+    words = list(dict.fromkeys(words))
     more = f" and {len(words) - NAMES_SHOWN} more" if len(words) > NAMES_SHOWN else ""
     return ", ".join(words[:NAMES_SHOWN]) + more

@@ -93,17 +93,20 @@ def memory_rejections(
     """Each family of strategies whose least demanding member fits none of the admitted GPUs, with what it needs."""
     unlimited = msgspec.structs.replace(question.request, where=Where())
     everywhere = admit(unlimited, question.catalog, market).kinds
-    single_fits = False
+    one_is_enough = True
     for num_gpus in sorted({kind.num_gpus for kind in kinds if kind.num_gpus} | {1}):
         of_size = [kind for kind in kinds if kind.gpu is not None and kind.num_gpus >= num_gpus]
-        if not of_size:
-            continue
-        for strategy in _least_demanding(question, num_gpus, figures):
-            rejection = _rejection(strategy, of_size, everywhere, figures)
-            single_fits |= rejection is None and num_gpus == 1
-            if rejection is not None and not single_fits:
-                yield rejection
-    if not single_fits and STREAMED not in question.capabilities.offload and kinds:
+        looked_at = list(_least_demanding(question, num_gpus, figures)) if of_size else []
+        refused = [each for each in (_rejection(step, of_size, everywhere, figures) for step in looked_at) if each is not None]
+        fits = len(refused) < len(looked_at)
+        if num_gpus == 1:
+            yield from refused
+            one_is_enough = fits or not looked_at
+        if fits:
+            break  # what fits so many GPUs needs no more of them
+        if num_gpus > 1:
+            yield from refused[-1:]  # of several GPUs the least demanding is enough
+    if not one_is_enough and STREAMED not in question.capabilities.offload:
         yield Rejection(
             what="frozen blocks streamed from RAM through one GPU",
             reason="would need less GPU memory; this version neither estimates nor runs it",

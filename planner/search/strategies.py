@@ -20,13 +20,17 @@ SEQ_LEN_MULTIPLE: Final = 8  # collators pad to it; matrix units want it
 ESTIMATE_MARGIN: Final = 1.3  # assumed: characters understate the tokens of dense text by up to this factor
 COUNTED: Final = ("counted by the model's tokenizer", "stated", "default")
 
-# How the GPUs of one machine can share a job. int8 weights can't be sharded; 4-bit ones can, when stored as bfloat16.
+# How the GPUs of one machine can share a job. int8 weights can't be sharded; 4-bit ones can, when stored as bfloat16. What
+# is sharded together has one dtype, so norms and adapters stay in 16 bits there (peft's guide to FSDP and QLoRA).
+COPIES: Final = {"sharding": "ddp"}
+SHARDED: Final = {"sharding": "fsdp", "adapter_dtype": "bfloat16", "kbit_upcast": "none"}
+SHARDED_4BIT: Final = SHARDED | {"quant_storage": "bfloat16"}
 SHARDING_BY_QUANT: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
-    "none": ({"sharding": "ddp"}, {"sharding": "fsdp"}),
-    "nf4": ({"sharding": "ddp"}, {"sharding": "fsdp", "quant_storage": "bfloat16"}),
-    "fp4": ({"sharding": "ddp"}, {"sharding": "fsdp", "quant_storage": "bfloat16"}),
+    "none": (COPIES, SHARDED),
+    "nf4": (COPIES, SHARDED_4BIT),
+    "fp4": (COPIES, SHARDED_4BIT),
 }
-ONLY_COPIES: Final = ({"sharding": "ddp"},)
+ONLY_COPIES: Final = (COPIES,)
 
 # Keys of the estimate contract that a plan carries elsewhere than in its Strategy, and the option that says them.
 SAID_ELSEWHERE: Final = {
@@ -90,13 +94,13 @@ def strategies(advice: Advice, *, seq_len: int, num_gpus: int, bf16: bool) -> It
     Within a ladder memory falls from step to step, so the first that fits is the fastest that fits.
     """
     half = "bfloat16" if bf16 else "float16"
-    common = {"param_dtype": half, "autocast": half, "seq_len": seq_len} | advice.training | {"seq_len": seq_len}
+    said = advice.training | {"seq_len": seq_len, "num_gpus": num_gpus}
     for variant in advice.variants:
-        quant = variant.get("quant", common.get("quant", "none"))
-        for sharding in _shardings(common, quant, num_gpus):
-            for checkpointing in _said_or(common, "gradient_checkpointing", CHECKPOINTING):
-                said = common | variant | sharding | {"gradient_checkpointing": checkpointing, "num_gpus": num_gpus}
-                yield _ladder(said, advice.global_batch_size)
+        quant = said.get("quant", variant.get("quant", "none"))
+        for sharding in _shardings(said, quant, num_gpus):
+            for checkpointing in _said_or(said, "gradient_checkpointing", CHECKPOINTING):
+                chosen = {"param_dtype": half, "autocast": half} | variant | sharding
+                yield _ladder(chosen | {"gradient_checkpointing": checkpointing} | said, advice.global_batch_size)
 
 
 def _ladder(said: dict[str, Any], global_batch_size: int) -> tuple[Strategy, ...]:

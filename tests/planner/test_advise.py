@@ -49,13 +49,14 @@ def test_alpha_follows_the_rank_that_was_said() -> None:
 def test_lora_by_name_leaves_the_weights_as_they_are() -> None:
     """As in the estimate contract: a quantized base is said, or left to auto."""
     assert advised(method="lora").variants == ({},)
+    assert advised(method="lora", quant="int8").variants == ({"kbit_upcast": "norms"},)
 
 
 def test_qlora_is_lora_on_doubly_quantized_nf4() -> None:
     """Resolved before a Strategy exists; contradictions are refused."""
     advice = advised(method="qlora")
     assert advice.training["method"] == "lora"
-    assert advice.variants == ({"quant": "nf4", "double_quant": True},)
+    assert advice.variants == ({"quant": "nf4", "double_quant": True, "kbit_upcast": "norms"},)
     with pytest.raises(RequestError, match="method qlora means quant nf4, not int8"):
         advised(method="qlora", quant="int8")
 

@@ -1,0 +1,151 @@
+"""The body of `plan`: files read, the answer written, the command right."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from planner.cli import read_asked, run_plan
+from planner.options import request_options, view_options
+from planner.plan import Plan, Provider, SearchResult, read_plan
+from planner.request import Request, RequestError
+from remote.contract import CAPABILITIES
+from tests.planner.builders import TODAY
+
+AWS = {"aws": Provider(name="aws", runnable=True, status="emulator")}
+ROWS = "\n".join(json.dumps({"prompt": "p" * 360, "completion": "c" * 360}) for _ in range(500))
+
+
+def options(*words: str) -> dict[str, Any]:
+    """What click makes of a command line."""
+    seen: dict[str, Any] = {}
+
+    @click.command()
+    @request_options
+    @view_options
+    def command(**given: Any) -> None:
+        seen.update(given)
+
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 0, done.output
+    return seen
+
+
+def plan(*words: str, folder: Path, width: int = 240) -> tuple[int, str]:
+    """Exit code and text of `plan` on the shipped catalog, with one provider that can be rented from."""
+    written: list[str] = []
+    code = run_plan(
+        options(*words),
+        providers=AWS,
+        capabilities=CAPABILITIES,
+        today=TODAY,
+        versions={"rentune": "test"},
+        folder=folder,
+        write=written.append,
+        width=width,
+        colour=False,
+        enclose=lambda result: msgspec.json.encode(result).decode(),
+    )
+    return code, "\n".join(written)
+
+
+def test_32b_on_16_gb_is_answered_as_it_is(tmp_path: Path) -> None:
+    """No single card of 16 GB holds it; several do, which cannot be run yet; the way out can, and gets the command."""
+    code, text = plan("--model", "32b", "--gpu-budget", "16GB", folder=tmp_path)
+    assert code == 0
+    assert text.startswith("Default job: 32b, 1,000 examples × 512 tokens × 3 epochs")
+    assert "none of them can be run by this version" in text
+    assert "lora r16 nf4, batch 1x16, checkpointing  " in text
+    assert "neither estimates nor runs it" in text
+    last = text.splitlines()[-1]
+    assert last.startswith("  rentune run --model Qwen/Qwen2.5-32B --data YOUR_DATA.jsonl --gpu-budget ")
+    assert "--gpu-budget 16GB" not in last
+
+
+def test_the_command_under_the_answer_plans_the_same_machine(tmp_path: Path) -> None:
+    """What is printed leads to what was shown, way out or not."""
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    for words in (("--model", "7b"), ("--model", "32b", "--gpu-budget", "16GB"), ("--model", "7b", "--max-cost", "0.01")):
+        result = msgspec.json.decode(plan(*words, "--data", "rows.jsonl", "--json", folder=tmp_path)[1], type=SearchResult)
+        central = result.recommended or result.ways_out[0].plan
+        command = plan(*words, "--data", "rows.jsonl", folder=tmp_path)[1].splitlines()[-1]
+        again = plan(*shlex.split(command)[2:], "--json", folder=tmp_path)[1]
+        recommended = msgspec.json.decode(again, type=SearchResult).recommended
+        assert recommended is not None
+        assert (recommended.offer, recommended.strategy) == (central.offer, central.strategy)
+
+
+def test_a_job_file_is_found_and_its_paths_start_from_where_it_lies(tmp_path: Path) -> None:
+    """Wherever the command is called from."""
+    (tmp_path / "jobs").mkdir()
+    (tmp_path / "jobs/rows.jsonl").write_text(ROWS)
+    (tmp_path / "jobs/job.yaml").write_text("model: 7b\ndata: {file: rows.jsonl}")
+    request = read_asked(options("jobs/job.yaml"), folder=tmp_path)
+    assert isinstance(request, Request)
+    assert request.data.path == str(tmp_path / "jobs/rows.jsonl")
+    assert (request.data.num_examples, request.data.held_out_rows) == (400, 100)
+
+
+def test_a_saved_plan_comes_back_as_it_was_unless_options_change_it(tmp_path: Path) -> None:
+    """It is not planned anew behind the user's back."""
+    assert plan("--model", "7b", "--save", "plan.json", folder=tmp_path)[0] == 0
+    saved = read_asked(options("plan.json"), folder=tmp_path)
+    changed = read_asked(options("plan.json", "--rank", "8"), folder=tmp_path)
+    assert isinstance(saved, Plan)
+    assert saved == read_plan((tmp_path / "plan.json").read_text(), name="plan.json")
+    assert isinstance(changed, Request)
+    assert changed.training == {"rank": 8}
+    assert plan("plan.json", folder=tmp_path)[1].splitlines()[-1] == "  rentune run plan.json"
+
+
+def test_a_plan_can_be_saved_as_a_job_file(tmp_path: Path) -> None:
+    """The next plan of it is the same one."""
+    code, text = plan("--model", "7b", "--save", "job.yaml", folder=tmp_path)
+    assert (code, text.splitlines()[-1]) == (0, "Saved to job.yaml.")
+    answers = [plan(*words, "--json", folder=tmp_path)[1] for words in (("--model", "7b"), ("job.yaml",))]
+    first, again = (msgspec.json.decode(answer, type=SearchResult).recommended for answer in answers)
+    assert first is not None
+    assert again is not None
+    assert (again.offer, again.strategy, again.cost) == (first.offer, first.strategy, first.cost)
+
+
+def test_json_is_the_whole_answer(tmp_path: Path) -> None:
+    """Equal to what was shown, for other programs."""
+    code, text = plan("--model", "7b", "--json", folder=tmp_path)
+    result = msgspec.json.decode(text, type=SearchResult)
+    assert code == 0
+    assert result.num_offers >= 300
+    assert result.recommended is not None
+
+
+def test_no_plan_at_all_is_exit_code_two(tmp_path: Path) -> None:
+    """With every reason on the page."""
+    code, text = plan("--model", "70b", "--gpu", "T4", "--num-gpus", "1", folder=tmp_path)
+    assert code == 2
+    assert "Nothing on offer does this job as asked." in text
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (("none.yaml",), "none.yaml can't be read: No such file"),
+        (("--model", "7b", "--data", "none.jsonl"), "none.jsonl can't be read"),
+        (("--model", "7b", "--save", "plan.txt"), "plan.txt ends neither in .json nor in .yaml"),
+        (("--model", "7b", "--save", "nowhere/plan.json"), "nowhere/plan.json can't be written"),
+        (("broken.json",), "broken.json is not a plan"),
+        (("binary.yaml",), "binary.yaml is not text"),
+    ],
+)
+def test_files_that_are_not_what_they_should_be(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:
+    """One sentence, naming the file as it was typed."""
+    (tmp_path / "broken.json").write_text("{")
+    (tmp_path / "binary.yaml").write_bytes(b"\xff\x00")
+    with pytest.raises(RequestError, match=sentence):
+        plan(*words, folder=tmp_path)
