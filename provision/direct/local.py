@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import os
+import pwd
 import re
 import shutil
 import signal
@@ -120,7 +120,7 @@ class LocalBox:
             provider=self.name,
             host="127.0.0.1",
             port=port,
-            user=getpass.getuser(),
+            user=_user(),
             host_key=host_key,
             folder=str(folder),
             python=sys.executable if _stack_installed() else None,
@@ -182,7 +182,7 @@ class LocalBox:
         config = SSHD_CONFIG.format(
             server=server,
             authorized=str(server / "authorized_keys").replace("%", "%%"),
-            user=getpass.getuser(),
+            user=_user(),
             penalties=_penalties(),
             environment=" ".join(f'{name}="{value}"' for name, value in environment.items()),
         )
@@ -200,7 +200,7 @@ class LocalBox:
         try:
             started = subprocess.run(
                 [sys.executable, "-m", "provision.direct.reaper", str(server / "keeping.json")],
-                env=dict(os.environ) | marks(self._root, launch.run_id) | {"PYTHONPATH": str(Path(__file__).parents[2])},
+                env=self._keepers_environment(launch.run_id),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=START_S,
@@ -212,6 +212,16 @@ class LocalBox:
             said = started.stderr.decode(errors="replace").strip() or self.console(launch).strip()
             raise ProvisionError(f"The local SSH server did not start: {said or 'no reason given'}")
         return int((server / "port").read_text())
+
+    def _keepers_environment(self, run_id: str) -> dict[str, str]:
+        """Enough to find this package again, and no secret that the controller was started with."""
+        ours = {name: self._environment[name] for name in ("PATH", "HOME") if name in self._environment}
+        where = [str(Path(__file__).parents[2]), *filter(None, [self._environment.get("PYTHONPATH")])]
+        return ours | {"PYTHONPATH": os.pathsep.join(where)} | marks(self._root, run_id)
+
+
+def _user() -> str:
+    return pwd.getpwuid(os.geteuid()).pw_name
 
 
 def find_sshd() -> str:

@@ -16,6 +16,10 @@ from provision.errors import ConnectionFailed
 CHUNK_BYTES = 256 * 1024
 
 
+class Unreachable(ConnectionFailed):
+    """The box stayed away for longer than the shell's patience: asking again is the caller's decision."""
+
+
 class Completed(msgspec.Struct, frozen=True, kw_only=True):
     """A command that ended. One killed by a signal has rc 128 + signal where a shell survived to say so, else -1."""
 

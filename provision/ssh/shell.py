@@ -13,7 +13,7 @@ import paramiko
 from provision.errors import ConnectionFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import follow, transfer, trees
-from provision.ssh.channel import Completed, begin, execute, open_channel
+from provision.ssh.channel import Completed, Unreachable, begin, execute, open_channel
 from provision.ssh.connect import ANSWER_S, Identity, KeyRefused, login
 
 __all__ = ["Completed", "Shell"]
@@ -94,7 +94,7 @@ class Shell:
                 ) from error
 
     def put(self, local: Path, remote: str, *, progress: transfer.Progress | None = None) -> str:
-        """Send a file and return its sha256, which the box has confirmed. Raises TransferFailed."""
+        """Send a file and return its sha256, which the box has confirmed. Raises TransferFailed, or ConnectionFailed."""
         return transfer.put(self, local, remote, progress)
 
     def get(self, remote: str, local: Path, *, sha256: str | None = None, progress: transfer.Progress | None = None) -> str:
@@ -120,6 +120,11 @@ class Shell:
         """The box has another host key from now on: hang up, and accept only that one."""
         with self._lock:
             self.box = box
+            self._transport.close()
+
+    def hang_up(self) -> None:
+        """Break this connection, and with it whatever waits on it; the next use makes another."""
+        with self._lock:
             self._transport.close()
 
     def close(self) -> None:
@@ -153,11 +158,11 @@ class Shell:
                 return open_channel(transport, timeout_s=self.answer_s)
             except WrongHostKey:
                 raise
-            except ConnectionFailed:
+            except ConnectionFailed as error:
                 if transport is not None:  # it says it is active, and opens nothing: a box that hangs
                     transport.close()
                 if self._closed or self._clock() + RETRY_S >= ends_at_s:
-                    raise
+                    raise Unreachable(str(error)) from error
                 self._sleep(RETRY_S)
 
     def _live_transport(self) -> paramiko.Transport:

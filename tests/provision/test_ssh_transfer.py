@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provision.errors import TransferFailed
+from provision.errors import ConnectionFailed, TransferFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.transfer import BLOCK_BYTES, PIECE_BYTES, pieces
@@ -147,6 +147,17 @@ def test_a_transfer_outlives_a_cut(rig: Rig, box: Box, place: str, source: Path,
             far.get(f"{place}/there", source.with_name("home"), progress=cut_once)
             assert source.with_name("home").read_bytes() == source.read_bytes()
     assert cuts
+
+
+def test_a_box_that_stays_away_ends_the_transfer_after_one_patience(rig: Rig, box: Box, place: str, source: Path) -> None:
+    source.write_bytes(os.urandom(4 * PIECE_BYTES))
+    with (
+        proxied(box.port) as line,
+        rig.connect(msgspec.structs.replace(box, port=line.port), patience_s=2.0) as far,
+        pytest.raises(ConnectionFailed),
+    ):
+        far.put(source, f"{place}/file", progress=lambda *_: line.cut())
+    assert not Path(place, "file").exists()
 
 
 def test_a_folder_travels_as_it_is_but_for_what_is_left_out(shell: Shell, place: str, tmp_path: Path) -> None:
