@@ -14,12 +14,11 @@ from typing import Final
 
 from catalogs.hardware import Billing, Offer
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Range
+from planner.units import GB, GIB
 from remote.contract import Phase
 
 SECONDS_PER_HOUR: Final = 3600
 SECONDS_PER_MONTH: Final = 730 * SECONDS_PER_HOUR  # derived: 8,760 hours a year by 12, the clouds' own month
-BYTES_PER_GB: Final = 10**9  # providers bill traffic in decimal gigabytes
-BYTES_PER_GIB: Final = 2**30
 MICRODOLLAR: Final = Decimal("0.000001")
 DISK_HEADROOM: Final = 1.1  # assumed: a tenth more than planned, for logs and the file system
 
@@ -29,7 +28,7 @@ SETUP_PHASES: Final = (Phase.BOOT, Phase.ENVIRONMENT, Phase.DOWNLOAD, Phase.LOAD
 
 def disk_gib(host: HostEstimate, billing: Billing) -> int:
     """Whole GiB to order: the planned peak with a tenth of headroom, never below the provider's minimum."""
-    return max(billing.minimum_disk_gib, -int(-host.disk_peak_bytes * DISK_HEADROOM // BYTES_PER_GIB))
+    return max(billing.minimum_disk_gib, -int(-host.disk_peak_bytes * DISK_HEADROOM // GIB))
 
 
 def billed_range(duration: DurationEstimate, billing: Billing, *, spot: bool) -> Range:
@@ -49,7 +48,7 @@ def estimate_cost(
     """Dollars by line at p10, p50 and p90. A price that no source states counts as zero; `unpriced_lines` names it."""
     billed_s = billed_range(duration, billing, spot=offer.purchase == "spot")
     disk_usd_per_s = Decimal(disk_gib(host, billing)) * (billing.disk_usd_per_gib_month or 0) / SECONDS_PER_MONTH
-    billed_gb = max(Decimal(0), Decimal(adapter_bytes) / BYTES_PER_GB - billing.egress_free_gb)
+    billed_gb = max(Decimal(0), Decimal(adapter_bytes) / GB - billing.egress_free_gb)
     egress_usd = _micro(billed_gb * (billing.egress_usd_per_gb or 0))
     compute = _over(billed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
     disk = _over(billed_s, lambda seconds: _micro(disk_usd_per_s * seconds))

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from catalogs.catalog import age_days, is_stale
 from planner.cost import unpriced_lines
 from planner.search.ranking import Found, Question
+from planner.units import GIB
 
 
 def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[str, ...]:
@@ -33,10 +34,10 @@ def _machine(found: Found) -> Iterator[str]:
         if gpu.bitsandbytes in ("partial", "build-dependent") and found.fit.strategy.quant != "none":
             yield f"{gpu.name}: bitsandbytes support is {gpu.bitsandbytes}"
     if offer.ram_gib is None:
-        ram_gib = found.host.ram_peak_bytes / 2**30
+        ram_gib = found.host.ram_peak_bytes / GIB
         yield f"{offer.instance_type}: its RAM is not known; the job needs {ram_gib:.0f} GiB"
     if found.fit.verdict == "tight":
-        yield f"memory is tight: {found.fit.margin_bytes / 2**30:.1f} GiB to spare"
+        yield f"memory is tight: {found.fit.margin_bytes / GIB:.1f} GiB to spare"
 
 
 def _price(found: Found, today: dt.date) -> Iterator[str]:

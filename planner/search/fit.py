@@ -15,9 +15,9 @@ from planner.search.figures import Figures
 from planner.search.notebook import Notebook, TooSmall
 from planner.search.offers import Kind
 from planner.search.strategies import describe
+from planner.units import GIB
 from remote.contract import Strategy
 
-BYTES_PER_GIB: Final = 2**30
 RAM_SHARE: Final = 0.9  # assumed: the system, its page cache and our SSH server need a tenth of the RAM
 
 # What bitsandbytes carries out; a card without its kernels can do none of it.
@@ -113,7 +113,7 @@ def capacity_bytes(kind: Kind) -> int:
     """Bytes that the job may use: of one GPU as its driver reports them, or of a CPU box's RAM."""
     if kind.gpu is not None:
         return available_bytes(kind.gpu, None)
-    return int((kind.offers[0].ram_gib or 0) * BYTES_PER_GIB * RAM_SHARE)
+    return int((kind.offers[0].ram_gib or 0) * GIB * RAM_SHARE)
 
 
 def required_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:

@@ -13,8 +13,8 @@ from planner.plan import Rejection
 from planner.refusals import Refused
 from planner.request import Budget
 from planner.search.offers import Kind
+from planner.units import GIB
 
-BYTES_PER_GIB: Final = 2**30
 SECONDS_PER_HOUR: Final = 3600
 NAMES_SHOWN: Final = 6
 
@@ -72,7 +72,7 @@ def _small(entries: list[TooSmall]) -> Iterator[Rejection]:
         group = [entry for entry in entries if entry.kind.num_gpus == num_gpus]
         nearest = min(group, key=lambda entry: entry.needed_bytes - entry.available_bytes)
         place = "on each GPU" if num_gpus > 1 else "of RAM" if num_gpus == 0 else "on one GPU"
-        needed, has = nearest.needed_bytes / BYTES_PER_GIB, nearest.available_bytes / BYTES_PER_GIB
+        needed, has = nearest.needed_bytes / GIB, nearest.available_bytes / GIB
         yield Rejection(
             what=names(entry.kind.name for entry in sorted(group, key=lambda entry: -entry.available_bytes)),
             reason=f"needs at least {needed:.1f} GiB {place} ({nearest.strategy}); {nearest.kind.name} has {has:.1f} usable",
@@ -88,7 +88,7 @@ def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | Non
     largest = max(entries, key=lambda entry: has(entry.offer) or 0.0)
     yield Rejection(
         what=names(sorted({entry.offer.instance_type for entry in entries})),
-        reason=f"needs {largest.needed / BYTES_PER_GIB:.0f} GiB of {thing}; "
+        reason=f"needs {largest.needed / GIB:.0f} GiB of {thing}; "
         f"{largest.offer.instance_type} has {has(largest.offer) or 0:.0f} GiB",
         remedy=None,
         needed={f"{thing.lower()}_bytes": round(largest.needed)},

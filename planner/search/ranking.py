@@ -23,6 +23,7 @@ from planner.search.figures import Figures
 from planner.search.fit import Fit, fitting
 from planner.search.notebook import Notebook, Short
 from planner.search.offers import Kind
+from planner.units import GIB
 from remote.contract import Capabilities
 
 PRICE_ONLY: Final = "price only"
@@ -30,7 +31,6 @@ BOX_VENDOR: Final = "nvidia"  # the box's pinned stack is built for CUDA
 BOX_CPU: Final = "x86_64"  # and for this machine language
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
 SECONDS_PER_HOUR: Final = 3600
-BYTES_PER_GIB: Final = 2**30
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,35 +129,35 @@ def _on(kind: Kind, offers: list[Offer], question: Question, figures: Figures, n
     """Plans on one kind of machine: with its fastest strategy, and with the fastest that the trainer can do."""
     if not offers:
         return
-    best = _fastest(kind, offers[0], question, figures, notebook)
-    placed: set[tuple[str, str, int]] = set()  # a seller's cheapest box with these GPUs is enough, once it holds the job
+    fits = _fastest_first(kind, offers[0], question, figures, notebook)
+    doable = tuple(fit for fit in fits if not question.capabilities.missing(fit.strategy, question.request.task))
+    placed: set[tuple[str, str, bool]] = set()  # a seller's cheapest box with these GPUs is enough, once it holds the job
     for offer in offers:
         can_rent = question.provider(offer.provider).runnable
-        for number, fit in enumerate(best if can_rent else best[:1]):
-            if (offer.provider, offer.purchase, number) in placed:
+        for only_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
+            if (offer.provider, offer.purchase, only_doable) in placed or not choice:
                 continue
-            found = _found(fit, kind, offer, question, figures)
-            if _admitted(found, question, notebook):
-                placed.add((offer.provider, offer.purchase, number))
+            fit = _held(choice, kind, offer, question, figures, notebook)
+            found = _found(fit, kind, offer, question, figures) if fit is not None else None
+            if found is not None and _within_budget(found, question, notebook):
+                placed.add((offer.provider, offer.purchase, only_doable))
                 yield found
 
 
-def _fastest(kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
-    """The fastest fit, and the fastest that the trainer can do if that is another one. Tight ones only in need."""
+def _fastest_first(kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
+    """Everything that fits this kind, the fastest first; what is tight comes after all that fits."""
     bf16 = kind.gpu is None or kind.gpu.bf16
-    fits = tuple(
+    fits = [
         fit
         for num_gpus in _counts(kind, question.request)
         for fit in fitting(kind, figures.ladders(num_gpus, bf16=bf16), figures, notebook)
+    ]
+    return tuple(
+        sorted(
+            fits,
+            key=lambda fit: (fit.verdict == "tight", figures.duration(fit.strategy, kind.gpu, offer).wall_s.p50),
+        )
     )
-
-    def fastest(among: list[Fit]) -> list[Fit]:
-        calm = [fit for fit in among if fit.verdict == "fits"] or among
-        return [min(calm, key=lambda fit: figures.duration(fit.strategy, kind.gpu, offer).wall_s.p50)] if calm else []
-
-    doable = [fit for fit in fits if not question.capabilities.missing(fit.strategy, question.request.task)]
-    chosen = fastest(list(fits)) + fastest(doable)
-    return tuple({id(fit): fit for fit in chosen}.values())
 
 
 def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
@@ -202,23 +202,40 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
     return next((sentence for wrong, sentence in reasons if wrong), None)
 
 
-def _admitted(found: Found, question: Question, notebook: Notebook) -> bool:
-    """Whether RAM, disk, time and money hold; the first that does not is written down."""
-    offer, limit_s = found.offer, _limit_s(found, question)
-    has_ram_bytes = None if offer.ram_gib is None else offer.ram_gib * BYTES_PER_GIB
-    fixed_disk = found.billing.disk_usd_per_gib_month is None and offer.local_disk_gib is not None
-    has_disk_bytes = (offer.local_disk_gib or 0) * BYTES_PER_GIB if fixed_disk else None
-    disk_bytes = disk_gib(found.host, found.billing) * BYTES_PER_GIB
+def _held(
+    fits: tuple[Fit, ...], kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook
+) -> Fit | None:
+    """The first fit for which the box has RAM and disk enough; what the last one lacked is written down."""
+    billing = question.catalog.billing[offer.provider]
+    fixed_disk = billing.disk_usd_per_gib_month is None and offer.local_disk_gib is not None
+    has_ram_bytes = None if offer.ram_gib is None else offer.ram_gib * GIB
+    has_disk_bytes = (offer.local_disk_gib or 0) * GIB if fixed_disk else None
+    shortage: tuple[list[Short], Short] | None = None
+    for fit in fits:
+        host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
+        for page, needed, has in (
+            (notebook.short_of_ram, host.ram_peak_bytes, has_ram_bytes),
+            (notebook.short_of_disk, disk_gib(host, billing) * GIB, has_disk_bytes),
+        ):
+            if has is not None and needed > has:
+                shortage = page, Short(offer=offer, needed=needed, limit=has)
+                break
+        else:
+            return fit
+    if shortage is not None:
+        shortage[0].append(shortage[1])
+    return None
+
+
+def _within_budget(found: Found, question: Question, notebook: Notebook) -> bool:
+    """Whether time and money hold at p90; the first that does not is written down."""
     max_usd = question.request.budget.max_usd
-    checks: tuple[tuple[list[Short], float, float | None], ...] = (
-        (notebook.short_of_ram, found.host.ram_peak_bytes, has_ram_bytes),
-        (notebook.short_of_disk, disk_bytes, has_disk_bytes),
-        (notebook.too_slow, found.duration.wall_s.p90, limit_s),
+    for page, needed, limit in (
+        (notebook.too_slow, found.duration.wall_s.p90, _limit_s(found, question)),
         (notebook.too_dear, found.cost.total_usd.p90, None if max_usd is None else float(max_usd)),
-    )
-    for page, needed, limit in checks:
+    ):
         if limit is not None and needed > limit:
-            page.append(Short(offer=offer, needed=needed, limit=limit))
+            page.append(Short(offer=found.offer, needed=needed, limit=limit))
             return False
     return True
 

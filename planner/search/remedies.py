@@ -12,11 +12,12 @@ from planner.plan import Rejection
 from planner.refusals import Refused
 from planner.request import Budget, Request, Where
 from planner.search.figures import Figures
-from planner.search.fit import BYTES_PER_GIB, capacity_bytes, required_bytes
+from planner.search.fit import capacity_bytes, required_bytes
 from planner.search.notebook import Notebook
 from planner.search.offers import Kind, admit
 from planner.search.ranking import Found, Question, rank
 from planner.search.strategies import describe
+from planner.units import GIB
 from remote.contract import Strategy
 
 STREAMED: Final = "stream"
@@ -140,7 +141,7 @@ def _rejection(strategy: Strategy, admitted: list[Kind], everywhere: tuple[Kind,
     place = "on each GPU" if strategy.num_gpus > 1 else "on one GPU"
     return Rejection(
         what=describe(strategy),
-        reason=f"needs {needed_bytes / BYTES_PER_GIB:.1f} GiB {place}; the largest allowed has {has_bytes / BYTES_PER_GIB:.1f}",
+        reason=f"needs {needed_bytes / GIB:.1f} GiB {place}; the largest allowed has {has_bytes / GIB:.1f}",
         remedy=_cheapest_of(enough),
         needed={"required_bytes": needed_bytes, "available_bytes": has_bytes},
         num_offers=sum(len(kind.offers) for kind in admitted),

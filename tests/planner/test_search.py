@@ -127,7 +127,7 @@ def test_what_can_be_run_is_shown_however_many_are_cheaper() -> None:
 
 def test_what_the_trainer_cannot_do_is_named() -> None:
     """A job that must be sharded is shown with what is missing."""
-    four = make_offer(num_gpus=Decimal(4))
+    four = make_offer(num_gpus=Decimal(4), ram_gib=256.0)
     result = ask(make_request(model="32b", where=Where(num_gpus=4)), market(four))
     assert result.recommended is None
     assert result.plans[0].strategy.sharding == "fsdp"
