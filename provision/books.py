@@ -35,10 +35,11 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         message=message,
         ended_at_s=run.clock(),
     )
+    earlier = read_receipt(run.folder)
+    if receipt.trained and not (earlier and earlier.trained):
+        append_calibrations(run.places.calibration, run.plan, receipt)
     run.folder.receipt.write_bytes(msgspec.json.format(msgspec.json.encode(receipt), indent=1))
     run.folder.report.write_text(render_page(receipt, run.plan, events))
-    if state.billed is None:
-        append_calibrations(run.places.calibration, run.plan, receipt)
     run.ledger.append(
         Billed(
             run_id=run.run_id,
@@ -61,9 +62,7 @@ def has_adapter(outcome: Outcome, folder: Path) -> bool:
 
 
 def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:
-    """One JSON line a figure that was both planned and metered; only of runs that trained."""
-    if not receipt.trained:
-        return
+    """One JSON line a figure that was both planned and metered."""
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("ab") as rows:
         rows.write(b"".join(msgspec.json.encode(row) + b"\n" for row in calibrations(plan, receipt)))

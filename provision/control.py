@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from provision import lease
-from provision.books import close_books
+from provision.books import close_books, read_outcome
 from provision.controller import in_control, is_alive, is_locked
 from provision.crash import read_crash_point
 from provision.errors import BadInput, Refused
@@ -96,7 +96,8 @@ def end(
         teardown = lease.end(launch, provisioner=provisioner, ledger=ledger)
         if folder.plan.exists():
             run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display)
-            close_books(run, message="Ended by `down`.", interrupted=True)
+            outcome = read_outcome(folder)
+            close_books(run, message="Ended by `down`.", interrupted=outcome is None or not outcome.trained)
     return teardown
 
 

@@ -72,8 +72,8 @@ def is_alive(controlled: Controlled | None) -> bool:
 
 
 def is_orphan(state: RunState) -> bool:
-    """Opened, not ended, and nobody is in control."""
-    return not state.ended and not is_alive(state.controlled)
+    """Opened, not ended, and nobody is in control: its process is gone, or has closed the books on what it could not end."""
+    return not state.ended and (state.billed is not None or not is_alive(state.controlled))
 
 
 def boot_id() -> str:

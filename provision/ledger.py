@@ -171,7 +171,7 @@ class Ledger:
 def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
     match line:
         case Controlled():
-            return {"controlled": line}
+            return {"controlled": line, "billed": None}  # its books are open again
         case PhaseStarted(phase="create"):
             return {"phase": line.phase, "rentals": _rentals_after(state.rentals, line), "box": None, "teardown": None}
         case PhaseStarted():

@@ -14,8 +14,9 @@ from typing import Literal
 import msgspec
 
 from catalogs.hardware import Billing
-from planner.cost import BYTES_PER_GB, SECONDS_PER_HOUR, SECONDS_PER_MONTH, UNBILLED_PHASES, round_to_bill
+from planner.cost import SECONDS_PER_HOUR, SECONDS_PER_MONTH, UNBILLED_PHASES, round_to_bill
 from planner.plan import Plan, Range
+from planner.units import GB
 from provision.envelope import Exit
 from provision.ledger import Rental, RunState
 from provision.provisioner import Teardown
@@ -308,7 +309,7 @@ def _disk_usd_per_hour(billing: Billing, disk_gib: int) -> Decimal:
 
 def _egress_usd(billing: Billing, sent_bytes: int) -> Decimal:
     price = billing.egress_usd_per_gb or Decimal(0)
-    billable_gb = max(Decimal(0), Decimal(sent_bytes) / BYTES_PER_GB - billing.egress_free_gb)
+    billable_gb = max(Decimal(0), Decimal(sent_bytes) / GB - billing.egress_free_gb)
     return _rounded(billable_gb * price)
 
 

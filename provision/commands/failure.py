@@ -8,14 +8,10 @@ from provision.envelope import Exit, Problem, enclose_error, render_json
 
 # Failures of the lower floors, by class. Named, not imported: an error that was raised has its module loaded already.
 EXIT_CODES: dict[str, int] = {
-    "catalogs.catalog.CatalogError": Exit.REFUSED,
     "catalogs.read.CatalogError": Exit.REFUSED,
     "catalogs.models.ModelUnknown": Exit.REFUSED,
-    "catalogs.gguf.GgufError": Exit.REFUSED,
-    "planner.case.CaseError": Exit.REFUSED,
-    "planner.request.RequestError": Exit.REFUSED,
-    "planner.jobfile.JobFileError": Exit.REFUSED,
-    "planner.data_size.DataError": Exit.REFUSED,
+    "planner.request.RequestError": Exit.REFUSED,  # a job file's errors and those of data are of this kind
+    "planner.refusals.Refused": Exit.REFUSED,
     "click.exceptions.Abort": Exit.INTERRUPTED,
 }
 
@@ -53,7 +49,8 @@ def _exit_code(error: Exception) -> int | None:
 def _sentence(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
-    return str(error) or "stopped before anything was done"
+    message = getattr(error, "message", None)  # where str() adds the hint, this is the sentence alone
+    return message if isinstance(message, str) else str(error) or "stopped before anything was done"
 
 
 def _hint(error: Exception) -> str | None:

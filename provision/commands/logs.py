@@ -18,7 +18,7 @@ POLL_S = 0.3
 @click.option("--offset", type=int, default=0, show_default=True, help="Byte to start from.")
 @click.option("--events", is_flag=True, help="The trainer's events, one JSON line each, instead of the controller's log.")
 def command(run: str, follow: bool, offset: int, events: bool) -> int:  # noqa: FBT001 - click hands it over by name
-    """What was said in a run, live or from any offset.
+    """What a run's trainer said, live or from any offset.
 
     The controller's lines while it runs detached, the trainer's own log once it is home; --events for what it measured.
     """

@@ -81,7 +81,7 @@ def status(state: RunState) -> str:
         if state.billed is None:
             return "ended, books open"
         return {0: "trained", 1: "failed", 130: "interrupted"}.get(state.billed.exit_code, "ended")
-    if is_alive(state.controlled):
+    if state.billed is None and is_alive(state.controlled):
         return "running"
     if state.opened.keep_box_on_failure and state.billed is not None:
         return "kept"
@@ -122,6 +122,7 @@ def _table(rows: list[dict[str, Any]], title: str) -> Table:
     return Table(
         title=title,
         columns=("run", "model", "provider", "status", "phase", "age", "$ so far", "deadline"),
+        of_words=True,
         rows=tuple(
             (
                 row["run_id"],

@@ -6,10 +6,11 @@ from html import escape
 from pathlib import Path
 
 from planner.plan import Plan
+from planner.units import GIB
 from provision.receipt import Receipt
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables
-from provision.report.words import GIB, model_words
+from provision.report.words import model_words
 from provision.view import View
 from remote.contract import Sample
 
@@ -41,9 +42,10 @@ def _table(table: Table) -> str:
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
     body = "".join(_row(row) for row in table.rows)
     foot = f"<tfoot>{_row(table.total)}</tfoot>" if table.total else ""
+    words = ' class="words"' if table.of_words else ""
     note = f'<p class="note">{escape(table.note)}</p>' if table.note else ""
     return (
-        f'<h2>{escape(table.title)}</h2><div class="wide"><table><thead><tr>{head}</tr></thead>'
+        f'<h2>{escape(table.title)}</h2><div class="wide"><table{words}><thead><tr>{head}</tr></thead>'
         f"<tbody>{body}</tbody>{foot}</table></div>{note}"
     )
 

@@ -31,6 +31,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     rows: tuple[tuple[str, ...], ...]
     total: tuple[str, ...] | None = None  # a last row that sums the others
     note: str | None = None
+    of_words: bool = False  # what follows the first column reads from the left
 
 
 def headline(receipt: Receipt) -> str:
@@ -122,6 +123,7 @@ def teardown_table(receipt: Receipt) -> Table | None:
     return Table(
         title="Teardown",
         columns=("what", "id", "gone"),
+        of_words=True,
         rows=tuple((end.resource.kind, end.resource.id, end.gone.value) for end in teardown.resources),
         note=teardown_words(teardown),
     )

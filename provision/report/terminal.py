@@ -40,7 +40,8 @@ def draw(table: Table) -> RenderableType:
     drawn = RichTable(title=table.title, title_justify="left", title_style="bold", show_footer=table.total is not None)
     for position, column in enumerate(table.columns):
         footer = table.total[position] if table.total else ""
-        drawn.add_column(column, footer=footer, justify="right" if position >= NUMBER_COLUMNS_FROM else "left", overflow="fold")
+        to_the_left = table.of_words or position < NUMBER_COLUMNS_FROM
+        drawn.add_column(column, footer=footer, justify="left" if to_the_left else "right", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
     return Group(drawn, Text(table.note, style="dim")) if table.note else drawn

@@ -5,10 +5,9 @@ from __future__ import annotations
 from decimal import Decimal
 
 from planner.plan import Range
+from planner.units import GIB, MIB
 from provision.receipt import Figure, Unit
 
-GIB = 2**30
-MIB = 2**20
 NOTHING = "–"
 
 

@@ -1,0 +1,175 @@
+"""The command line: its surface, its codes, its words."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from provision.cli import COMMANDS, call, rentune
+from provision.commands.failure import EXIT_CODES
+from provision.envelope import Exit, Problem, enclose, enclose_error, render_json
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+PLAN_OPTIONS = """
+    --allow-from --alpha --data --dropout --epochs --examples --global-batch-size --gpu --gpu-budget
+    --gradient-accumulation-steps --gradient-checkpointing --host --max-cost --max-hours --max-vram --method
+    --micro-batch-size --model --num-gpus --on-demand --optimizer --provider --quant --rank --region --seq-len --spot --tag
+    --target-modules --tokens --top
+"""
+# The surface. A change here is a change of what people have in their scripts: say so in the changelog.
+SURFACE: dict[str, str] = {
+    "plan": f"{PLAN_OPTIONS} --explain --json --save",
+    "run": f"{PLAN_OPTIONS} --assume-price --detach --host-key --json --keep-box-on-failure --yes",
+    "estimate": """
+        --adapter-dtype --alpha --attention --autocast --double-quant --dropout --from --gpu --gradient-accumulation-steps
+        --gradient-checkpointing --json --kbit-upcast --loss --method --micro-batch-size --model --no-double-quant --num-gpus
+        --optimizer --param-dtype --quant --rank --seq-len --sharding --target-modules --task
+    """,
+    "check": "--json --model",
+    "catalog list": "--gpu --json --max-price --min-vram --on-demand --provider --region --spot --top",
+    "ls": "--all --json --orphans",
+    "logs": "--events --follow --offset -f",
+    "resume": "--json",
+    "down": "--json --orphans",
+    "doctor": "--install --json",
+    "report": "--by --html --json --since",
+}
+
+
+def commands() -> dict[str, click.Command]:
+    """Every command that does something, under the words that call it."""
+    context = click.Context(rentune)
+    found: dict[str, click.Command] = {}
+    for name in COMMANDS:
+        command = rentune.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            found |= {f"{name} {below}": command.commands[below] for below in command.commands}
+        else:
+            found[name] = command
+    return found
+
+
+def options_of(command: click.Command) -> set[str]:
+    options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
+    return {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
+
+
+def test_the_surface_is_pinned() -> None:
+    """Commands and options, by name."""
+    assert {name: options_of(command) for name, command in commands().items()} == {
+        name: set(words.split()) for name, words in SURFACE.items()
+    }
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_the_short_help_is_the_commands_own(name: str) -> None:
+    """What stands in the list is the first sentence of the command's help."""
+    command = rentune.get_command(click.Context(rentune), name)
+    assert command is not None
+    assert (command.help or "").splitlines()[0] == COMMANDS[name].help
+
+
+def test_help_stands_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
+    """Plan, Run, Account."""
+    assert call(["--help"]) == Exit.OK
+    assert re.findall(r"^(Plan|Run|Account):$", capsys.readouterr().out, re.MULTILINE) == ["Plan", "Run", "Account"]
+
+
+@pytest.mark.parametrize("name", [*COMMANDS, "catalog list"])
+def test_help_loads_nothing_heavy(name: str) -> None:
+    """No torch, no Pulumi, no paramiko, no rich: help is for reading at once."""
+    script = (
+        "import sys; from provision.cli import call; call(sys.argv[1:]); "
+        "print(*sorted({name.partition('.')[0] for name in sys.modules}), file=sys.stderr)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", script, *name.split(), "--help"], capture_output=True, text=True, check=True, env={**os.environ}
+    )
+    assert not {"torch", "transformers", "pulumi", "paramiko", "rich"} & set(done.stderr.split())
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["paln"], "did you mean 'plan'?"),
+        (["down"], "Say which run, or --orphans."),
+        (["resume", "nothing"], "There is no run 'nothing'."),
+        (["report", "--since", "soon"], "'soon' is not a period."),
+        (["report"], "Say which run, or a period."),
+        (["check", "/nowhere.jsonl"], "/nowhere.jsonl is not there."),
+        (["ls", "--colour"], "No such option"),
+        (["catalog", "list", "--gpu", "H1000"], "H1000"),
+        (["estimate"], "No model was named."),
+    ],
+)
+def test_bad_input_is_one_sentence_and_code_2(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """What is wrong, and below it what to type instead."""
+    assert call(words) == Exit.REFUSED
+    error = capsys.readouterr().err
+    assert sentence in error
+    assert error.startswith("Error: ")
+    assert "Traceback" not in error
+
+
+def test_an_error_with_json_is_an_envelope(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts read one form, whatever happened."""
+    assert call(["resume", "nothing", "--json"]) == Exit.REFUSED
+    assert json.loads(capsys.readouterr().out) == {
+        "command": "resume",
+        "status": "error",
+        "data": None,
+        "errors": [{"message": "There is no run 'nothing'.", "hint": "rentune ls"}],
+        "exit_code": 2,
+        "version": 1,
+    }
+
+
+@pytest.mark.parametrize(
+    "words", [["ls"], ["ls", "--orphans"], ["catalog", "list", "--top", "2"], ["report", "--since", "30d"]]
+)
+def test_every_table_has_json(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """The envelope's data is what the table shows."""
+    assert call([*words, "--json"]) == Exit.OK
+    envelope = json.loads(capsys.readouterr().out)
+    assert envelope["status"] == "success"
+    assert envelope["command"] == " ".join(word for word in words if not word.startswith("--") and not word[0].isdigit())
+    assert call(words) == Exit.OK
+
+
+def test_an_empty_ledger_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    """A first look at a new machine."""
+    assert call(["ls", "--orphans"]) == Exit.OK
+    assert capsys.readouterr().out == "No orphans.\n"
+
+
+def test_the_envelope_tells_success_from_half_of_it() -> None:
+    """Data with an error is partial; without data it is an error."""
+    problem = Problem(message="aws could not be asked")
+    assert enclose("ls", []).status == "success"
+    assert enclose("ls", [], errors=(problem,), exit_code=3).status == "partial"
+    assert enclose_error("ls", problem, exit_code=2).status == "error"
+    assert json.loads(render_json(enclose("ls", {"usd": 1})))["data"] == {"usd": 1}
+
+
+def test_every_exit_code_is_in_the_docs() -> None:
+    """One table, and nothing beside it."""
+    table = (DOCS / "exit-codes.md").read_text()
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {int(code) for code in Exit}
+
+
+def test_known_failures_of_the_lower_floors_exist() -> None:
+    """A renamed error class would come out as a traceback."""
+    import importlib
+
+    for name in EXIT_CODES:
+        module, _, kind = name.rpartition(".")
+        assert issubclass(getattr(importlib.import_module(module), kind), Exception)

@@ -1,0 +1,245 @@
+"""Who is in charge, and what has no owner."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from catalogs.hardware import Offer
+from planner.plan import Plan
+from planner.request import Budget
+from provision.control import end, find_run
+from provision.controller import boot_id, in_control, is_alive, is_locked, is_orphan, this_process
+from provision.crash import POINTS, read_crash_point
+from provision.errors import BadInput, Refused
+from provision.inputs import find_base
+from provision.ledger import Controlled, Ended, Ledger
+from provision.opening import allowed_s, new_run_id, open_run, read_launch
+from provision.orphans import find_orphans, stray_run_ids
+from provision.phases import Display
+from provision.places import Places
+from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
+from remote.contract import Event
+from tests.provision.plans import tiny_files, tiny_plan
+
+
+class Silent:
+    def phase(self, name: str) -> None: ...
+
+    def note(self, sentence: str) -> None: ...
+
+    def event(self, event: Event) -> None: ...
+
+
+class Paper:
+    """A provisioner whose machines are names on a list."""
+
+    name = "local"
+
+    def __init__(self) -> None:
+        self.boxes: dict[str, Resource] = {}
+        self.stubborn = False
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        raise NotImplementedError
+
+    def destroy(self, launch: Launch) -> Teardown:
+        held = self.boxes.get(launch.run_id)
+        if held is not None and self.stubborn:
+            end_of = ResourceEnd(resource=held, gone=Answer.NO, at_s=0.0)
+            command = f"rentune down {launch.run_id}"
+            return Teardown(run_id=launch.run_id, verdict="orphaned", resources=(end_of,), message="No.", command=command)
+        self.boxes.pop(launch.run_id, None)
+        return Teardown(run_id=launch.run_id, verdict="destroyed", resources=(), message="")
+
+    def owned(self, tag: str | None = None) -> Owned:
+        found = tuple(box for run_id, box in self.boxes.items() if tag in (None, run_id))
+        return Owned(resources=found, complete=Answer.YES)
+
+    def console(self, launch: Launch) -> str:
+        return ""
+
+
+DISPLAY: Display = Silent()
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return tiny_plan(*tiny_files(tmp_path))
+
+
+@pytest.fixture
+def ledger(places: Places) -> Ledger:
+    return Ledger(places.ledger)
+
+
+@pytest.fixture
+def run_id(plan: Plan, places: Places, ledger: Ledger) -> str:
+    return open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+
+
+@pytest.fixture
+def other_process() -> Iterator[psutil.Process]:
+    """A process of somebody else that goes on until it is ended."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    yield psutil.Process(process.pid)
+    process.kill()
+    process.wait()
+
+
+# ── opening ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_intent_is_on_disk_before_anything_is_rented(run_id: str, places: Places, ledger: Ledger, plan: Plan) -> None:
+    """Price, billing rule, deadline and the key are there; the folder is nobody else's."""
+    opened = ledger.runs()[run_id].opened
+    assert (opened.usd_per_hour, opened.billing, opened.provider) == (plan.offer.usd_per_hour, plan.billing, "local")
+    folder = places.run(run_id)
+    assert folder.root.stat().st_mode & 0o777 == 0o700
+    launch = read_launch(folder, opened)
+    assert launch.public_key.startswith("ssh-ed25519 ")
+    assert (launch.folder, launch.deadline_at_s) == (folder.root, opened.deadline_at_s)
+
+
+def test_a_lost_directory_leaves_enough_to_destroy(run_id: str, places: Places, ledger: Ledger) -> None:
+    """The ledger alone names run, owner, tags and deadline."""
+    opened = ledger.runs()[run_id].opened
+    places.run(run_id).launch.unlink()
+    launch = read_launch(places.run(run_id), opened)
+    assert (launch.run_id, launch.owner, launch.deadline_at_s) == (run_id, opened.owner, opened.deadline_at_s)
+
+
+def test_the_deadline_follows_from_plan_and_budget(plan: Plan) -> None:
+    """p90 with slack; never past the hours, never past the money."""
+    assert allowed_s(plan) == pytest.approx(16.0 * 1.3 * 1.5 + 600)
+
+    def with_budget(budget: Budget) -> Plan:
+        return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+
+    assert allowed_s(with_budget(Budget(max_hours=0.1))) == 360.0
+    assert allowed_s(with_budget(Budget(max_usd=Decimal("0.36")))) == pytest.approx(0.95 * 360.0)
+    assert allowed_s(with_budget(Budget(max_usd=Decimal(1000), max_hours=1000))) == allowed_s(plan)
+
+
+def test_run_ids_sort_by_time_and_never_meet() -> None:
+    """They stand in file names, tags and consoles."""
+    ids = [new_run_id(float(at_s)) for at_s in range(0, 100_000, 1000)]
+    assert ids == sorted(ids)
+    assert len({new_run_id(0.0) for _ in range(50)}) > 40
+
+
+def test_a_run_is_found_by_a_part_of_its_id(run_id: str, ledger: Ledger) -> None:
+    """The end of it is enough to type."""
+    assert find_run(ledger, run_id[-4:]).run_id == run_id
+    with pytest.raises(BadInput, match="There is no run"):
+        find_run(ledger, "zzzz")
+
+
+# ── in charge ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_one_process_is_in_charge_and_the_next_is_refused(run_id: str, places: Places, ledger: Ledger) -> None:
+    """The refusal names the process that holds the run."""
+    folder = places.run(run_id)
+    with in_control(run_id, folder, ledger, clock=time.time):
+        assert is_locked(folder)
+        with pytest.raises(Refused, match="Another process controls run"), in_control(run_id, folder, ledger, clock=time.time):
+            pass
+    assert not is_locked(folder)
+
+
+def test_a_pid_alone_means_nothing(other_process: psutil.Process) -> None:
+    """The same pid with another start, or of another boot, is somebody else."""
+    line = msgspec.structs.replace(
+        this_process("r", at_s=0.0, detached=False),
+        pid=other_process.pid,
+        process_started_s=other_process.create_time(),
+    )
+    assert is_alive(line)
+    assert not is_alive(msgspec.structs.replace(line, process_started_s=line.process_started_s - 60))
+    assert not is_alive(msgspec.structs.replace(line, boot_id="another boot"))
+    other_process.kill()
+    other_process.wait()
+    assert not is_alive(line)
+
+
+def test_down_ends_what_nobody_controls_and_closes_its_books(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Ended, billed, and no orphan any more."""
+    paper = Paper()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    teardown = end(run_id, places=places, display=DISPLAY, make=lambda _launch: paper)
+    assert teardown.clean
+    state = ledger.runs()[run_id]
+    assert state.billed is not None
+    assert not is_orphan(state)
+    assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: paper) == teardown
+
+
+def test_what_down_could_not_end_stays_an_orphan(run_id: str, places: Places, ledger: Ledger) -> None:
+    """The verdict is kept with the command that finishes it, and the next try may succeed."""
+    paper = Paper()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    paper.stubborn = True
+    assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: paper).command == f"rentune down {run_id}"
+    assert is_orphan(ledger.runs()[run_id])
+    paper.stubborn = False
+    assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: paper).clean
+    assert ledger.runs()[run_id].ended
+
+
+# ── orphans ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def resource(run_id: str | None) -> Resource:
+    return Resource(kind="instance", id=f"i-{run_id}", run_id=run_id)
+
+
+def seen(*resources: Resource) -> dict[str, Owned]:
+    return {"aws": Owned(resources=resources, complete=Answer.YES)}
+
+
+def test_an_opened_run_without_a_controller_is_an_orphan(run_id: str, ledger: Ledger) -> None:
+    """Opened and not ended, and its process is gone."""
+    assert [state.run_id for state in find_orphans(ledger.runs(), {}).runs] == [run_id]
+    ledger.append(this_process(run_id, at_s=1.0, detached=False))
+    assert find_orphans(ledger.runs(), {}).nothing
+    ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id=boot_id()))
+    assert len(find_orphans(ledger.runs(), {}).runs) == 1
+
+
+def test_resources_of_unknown_and_of_ended_runs_are_strays(run_id: str, ledger: Ledger) -> None:
+    """A ledger that was lost hides nothing; a teardown that was believed is not the last word."""
+    gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="")
+    assert not find_orphans(ledger.runs(), seen(resource(run_id))).strays
+    ledger.append(Ended(run_id=run_id, at_s=1.0, teardown=gone))
+    found = find_orphans(ledger.runs(), seen(resource(run_id), resource("of-another-computer"), resource(None)))
+    assert len(found.strays) == 3
+    assert stray_run_ids(found) == {run_id: "aws", "of-another-computer": "aws"}
+
+
+def test_a_provider_that_cannot_be_asked_is_named(ledger: Ledger) -> None:
+    """Not seeing anything is not the same as there being nothing."""
+    found = find_orphans({}, {"aws": Owned(resources=(), complete=Answer.UNKNOWN, message="no credentials")})
+    assert found.unseen == {"aws": "no credentials"}
+    assert not found.nothing
+
+
+# ── crash points ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_crash_points_are_the_phases() -> None:
+    """Before and after each; a misspelt one is refused rather than passed over."""
+    assert read_crash_point({}) is None
+    assert read_crash_point({"RENTUNE_CRASH_AT": "train"}) == "train:before"
+    assert read_crash_point({"RENTUNE_CRASH_AT": "fetch:after"}) == "fetch:after"
+    assert len(POINTS) == 28
+    with pytest.raises(BadInput, match="names no crash point"):
+        read_crash_point({"RENTUNE_CRASH_AT": "lunch"})
