@@ -45,15 +45,15 @@ def collate(examples: list[Example], pad: int) -> tuple[torch.Tensor, torch.Tens
     return ids, labels
 
 
-@torch.no_grad()
 def held_out_loss(model: Any, examples: list[Example], pad: int) -> float:
     """Mean over rows of the row's mean loss."""
     model.eval()
-    losses = []
+    losses: list[float] = []
     ordered = sorted(examples, key=lambda example: len(example[0]))
     for at in range(0, len(ordered), BATCH_ROWS):
         ids, labels = collate(ordered[at : at + BATCH_ROWS], pad)
-        logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
+        with torch.no_grad():
+            logits = model(input_ids=ids, use_cache=False).logits[:, :-1]
         for row, targets in zip(logits, labels[:, 1:], strict=True):
             learned = targets != IGNORED
             losses.append(torch.nn.functional.cross_entropy(row[learned].float(), targets[learned]).item())
@@ -61,13 +61,13 @@ def held_out_loss(model: Any, examples: list[Example], pad: int) -> float:
     return sum(losses) / len(losses)
 
 
-@torch.no_grad()
 def answers(model: Any, tokenizer: Any, rows: list[dict[str, str]]) -> list[str]:
     chats = [[{"role": "user", "content": row["prompt"]}] for row in rows]
     texts = [tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False) for chat in chats]
     tokens = tokenizer(texts, add_special_tokens=False, padding=True, padding_side="left", return_tensors="pt")
     model.eval()
-    written = model.generate(**tokens, do_sample=False, max_new_tokens=SAMPLE_TOKENS, pad_token_id=tokenizer.pad_token_id)
+    with torch.no_grad():
+        written = model.generate(**tokens, do_sample=False, max_new_tokens=SAMPLE_TOKENS, pad_token_id=tokenizer.pad_token_id)
     model.train()
     found: list[str] = tokenizer.batch_decode(written[:, tokens["input_ids"].shape[1] :], skip_special_tokens=True)
     return found

@@ -53,8 +53,8 @@ def report(ours: list[float], bare: list[float], steps: int) -> str:
     ]
     head = ["| whole process | median s | min s | max s |", "| --- | --- | --- | --- |"]
     what = (
-        f"SmolLM2-135M, LoRA rank 8 on all linears, fp32, {steps} steps of 8 rows, three evaluations of 200 rows, three samples "
-        f"from base and tuned model, reload check. {len(ours)} runs of each, taking turns. Stack installed, base as safetensors."
+        f"SmolLM2-135M, LoRA rank 8 on all linears, fp32, {steps} steps of 8 rows, three evaluations of 200 rows, three "
+        f"samples from base and tuned model, reload check. {len(ours)} runs of each, taking turns. Stack and safetensors in place."
     )
     verdict = f"**Ratio of medians: {ratio:.2f}** (goal: at most {GOAL})."
     return (
@@ -72,7 +72,8 @@ def main() -> int:
     asked = parser.parse_args()
     subprocess.run([sys.executable, str(DEMO / "make_data.py")], check=True)
     source = ModelSource(kind="gguf", location=str(read_places().cache / "bases" / BASE))
-    ours, bare = [], []
+    ours: list[float] = []
+    bare: list[float] = []
     with tempfile.TemporaryDirectory(prefix="rentune-bench-") as name:
         folder = Path(name)
         model = prepare_base(source, cache=folder / "models", dtype="float32", seed=0)
