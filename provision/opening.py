@@ -13,7 +13,6 @@ import msgspec
 
 from planner.cost import disk_gib
 from planner.plan import Plan, write_plan
-from provision.errors import Refused
 from provision.inputs import BaseModel
 from provision.keys import client_key
 from provision.ledger import Ledger, Opened
@@ -123,12 +122,6 @@ def _path(kind: type, text: str) -> Path:
 
 def read_base(folder: RunFolder) -> BaseModel:
     return msgspec.json.decode(folder.base.read_bytes(), type=BaseModel)
-
-
-def refuse_unrunnable(plan: Plan) -> None:
-    """Raise Refused for a plan that this version can't carry out."""
-    if plan.runnable is not None:
-        raise Refused(f"This plan can't be run: {plan.runnable}", hint="Let `rentune plan` name one that can.")
 
 
 def installed_versions(names: tuple[str, ...] = DISTRIBUTIONS) -> dict[str, str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import click
@@ -14,13 +14,15 @@ POLL_S = 0.3
 
 @click.command("logs")
 @click.argument("run")
-@click.option("-f", "--follow", is_flag=True, help="Go on until the run has ended.")
+@click.option("-f", "--follow", is_flag=True, help="Go on until nobody follows the run any more.")
 @click.option("--offset", type=int, default=0, show_default=True, help="Byte to start from.")
-@click.option("--events", is_flag=True, help="The trainer's events, one JSON line each, instead of the controller's log.")
-def command(run: str, follow: bool, offset: int, events: bool) -> int:  # noqa: FBT001 - click hands it over by name
+@click.option("--events", is_flag=True, help="The trainer's events as they are, one JSON line each.")
+@click.option("--controller", is_flag=True, help="What a detached controller said.")
+def command(run: str, follow: bool, offset: int, events: bool, controller: bool) -> int:  # noqa: FBT001 - click's names
     """What a run's trainer said, live or from any offset.
 
-    The controller's lines while it runs detached, the trainer's own log once it is home; --events for what it measured.
+    Its events in words, then its own output once that is home. The offset counts bytes of the file that is shown: the
+    events' in the run's directory, or with --controller the controller's log.
     """
     from provision.control import find_run
     from provision.controller import is_alive
@@ -31,29 +33,52 @@ def command(run: str, follow: bool, offset: int, events: bool) -> int:  # noqa: 
     ledger = Ledger(places.ledger)
     run_id = find_run(ledger, run).run_id
     folder = places.run(run_id)
-    choices = (folder.events,) if events else (folder.controller_log, folder.log)
 
     def over() -> bool:
         state = ledger.runs()[run_id]
-        return state.billed is not None or not is_alive(state.controlled)
+        return not follow or state.billed is not None or not is_alive(state.controlled)
 
-    for path in choices:
-        _copy(path, offset, until=over if follow and path == choices[0] else None)
-        offset = 0
+    if controller or events:
+        _copy(folder.controller_log if controller else folder.events, offset, over)
+        return 0
+    _tell(folder.events, offset, over)
+    _copy(folder.log, 0, lambda: True)
+    if follow and not ledger.runs()[run_id].ended:
+        click.echo(f"Nobody follows this run now. Go on with it: rentune resume {run_id}", err=True)
     return 0
 
 
-def _copy(path: Path, offset: int, *, until: Callable[[], bool] | None) -> None:
-    """Write the file from `offset` on to stdout, and what is added to it until `until` says so."""
+def _copy(path: Path, offset: int, over: Callable[[], bool]) -> None:
+    for chunk in growing(path, offset, over):
+        sys.stdout.buffer.write(chunk)
+        sys.stdout.buffer.flush()
+
+
+def _tell(path: Path, offset: int, over: Callable[[], bool]) -> None:
+    """The events in words, each with its own time of day."""
+    from provision.progress import LineDisplay
+    from remote.contract import parse_event
+
+    at_s = 0.0
+    display = LineDisplay(sys.stdout, clock=lambda: at_s)
+    torn = b""
+    for chunk in growing(path, offset, over):
+        *lines, torn = (torn + chunk).split(b"\n")
+        for event in filter(None, map(parse_event, lines)):
+            at_s = event.at_s
+            display.event(event)
+
+
+def growing(path: Path, offset: int, over: Callable[[], bool]) -> Iterator[bytes]:
+    """What a file holds from `offset` on, and what is added to it until `over()` says that nothing will be."""
     while True:
-        last_look = until is None or until()  # asked before reading, so that nothing written before the end is missed
+        last_look = over()  # asked before reading, so that nothing written before the end is missed
         if path.exists():
             with path.open("rb") as stream:
                 stream.seek(offset)
                 chunk = stream.read()
             offset += len(chunk)
-            sys.stdout.buffer.write(chunk)
-            sys.stdout.buffer.flush()
+            yield chunk
         if last_look:
             return
         time.sleep(POLL_S)

@@ -36,7 +36,7 @@ SURFACE: dict[str, str] = {
     "check": "--json --model",
     "catalog list": "--gpu --json --max-price --min-vram --on-demand --provider --region --spot --top",
     "ls": "--all --json --orphans",
-    "logs": "--events --follow --offset -f",
+    "logs": "--controller --events --follow --offset -f",
     "resume": "--json",
     "down": "--json --orphans",
     "doctor": "--install --json",
