@@ -54,7 +54,7 @@ def report(ours: list[float], bare: list[float], steps: int) -> str:
     head = ["| whole process | median s | min s | max s |", "| --- | --- | --- | --- |"]
     what = (
         f"SmolLM2-135M, LoRA rank 8 on all linears, fp32, {steps} steps of 8 rows, three evaluations of 200 rows, three "
-        f"samples from base and tuned model, reload check. {len(ours)} runs of each, taking turns. Stack and safetensors in place."
+        f"samples from base and tuned model, reload check. {len(ours)} runs of each, taking turns."
     )
     verdict = f"**Ratio of medians: {ratio:.2f}** (goal: at most {GOAL})."
     return (

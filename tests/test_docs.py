@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from provision.cli import COMMANDS
-from tests.rendered import COMMANDS_PAGE, README, ROOT, render_commands, with_tree
+from tests.rendered import COMMANDS_PAGE, README, ROOMS, ROOT, render_commands, room_folder, with_tree
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.md"))]
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -62,6 +62,14 @@ def test_every_promise_says_how_it_is_shown() -> None:
     assert len(promises) > 50
     incomplete = [row for row in promises if not re.fullmatch(r"\|[^|]+\|[^|]*`[^|]+`[^|]*\|[^|]+\| 20\d\d-\d\d-\d\d \|", row)]
     assert incomplete == []
+
+
+def test_every_variable_is_in_the_table() -> None:
+    """`RENTUNE_…` names that the code reads or sets are explained in docs/run-directory.md."""
+    pattern = re.compile(r"\bRENTUNE_[A-Z_]+\b")
+    said = set(pattern.findall((ROOT / "docs" / "run-directory.md").read_text()))
+    used = {name for room in ROOMS for path in room_folder(room).rglob("*.py") for name in pattern.findall(path.read_text())}
+    assert used == said
 
 
 def test_every_target_explains_itself() -> None:
