@@ -38,3 +38,61 @@ CACHED_SHARE_OF_BLOCK: Final = 0.26
 # 94 % of a card has run (fms-acceleration); the closed form itself is within 2 % there.
 MARGIN_SHARE: Final = 0.03
 MARGIN_SHARE_FULL: Final = 0.06  # assumed: full fine-tuning fragments more
+
+# Fitted on 601 runs (fms-acceleration, MosaicML MPT, Qwen, torchtune, MLPerf 4.0 and 4.1) by benchmarks/fit_constants.py,
+# whose output in benchmarks/results shows what each group is left with.
+
+# ── speed ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+COMPUTE_EFFICIENCY: Final = 1.0  # fitted: of the best matmul
+ATTENTION_PENALTY: Final = 1.6  # assumed: flash attention runs at 1/1.6 of a matmul's speed
+BANDWIDTH_SHARE: Final = 0.85  # assumed: of the datasheet's memory bandwidth
+ALPHA_EAGER: Final = 110.0  # fitted: hidden-sized reads and writes per block and pass
+ALPHA_FUSED: Final = 80.0  # fitted
+BETA_EAGER: Final = 7.5  # fitted: the same per wrapped linear's input and output
+BETA_FUSED: Final = 3.0  # fitted
+KAPPA_BITSANDBYTES: Final = 7.0  # fitted: 0.5 read, 2 written, 2 read again per weight and pass would be 4.5
+KAPPA_GPTQ: Final = 22.0  # fitted: kernels of 2023
+OPTIMIZER_BYTES_16: Final = 28.0  # fitted: bytes moved per 16-bit parameter and step
+OPTIMIZER_BYTES_32: Final = 100.0  # fitted: per fp32 parameter and step
+HOST_S_EAGER: Final = 0.47e-3  # fitted: seconds of Python per block and pass
+HOST_S_FUSED: Final = 0.2e-3  # fitted
+HOST_PER_EXPERT: Final = 0.47  # fitted: an expert's Python, as a share of a block's
+EXPERT_HALF_WIDTH: Final = 4400.0  # fitted: width of an expert at which its matmuls run at half the best speed
+LOW_PRECISION_SPEEDUP: Final = 1.28  # fitted: fp8 against 16 bits, casts and amax included
+FUSED_STACKS: Final = frozenset({"unsloth", "nemo", "megatron"})
+IMPERFECT_OVERLAP: Final = 0.15  # assumed
+NVLINK_SHARE: Final = 0.47  # fitted: of the datasheet's rate in one direction
+PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  # assumed: x16, effective
+NODE_LINK_GB_PER_S: Final = 40.0  # fitted: per GPU, between nodes; InfiniBand of HGX clusters, a cheap cloud has far less
+STORED_BYTES_4BIT: Final = 0.55  # derived: bytes per parameter gathered of a 4-bit base
+
+# How far p10 and p90 lie from p50, as a factor: the 80th percentile of |error| of each class of runs, widened by a third
+# where a class was fitted and by more where none was measured.
+SPREAD_MEASURED: Final = 1.15  # PEFT of dense models on one GPU: 1.11
+SPREAD_SEVERAL_GPUS: Final = 1.30  # 1.23
+SPREAD_EXPERTS: Final = 1.35  # 1.20
+SPREAD_HOST_BOUND: Final = 1.25  # 1.21; moves with the day and the host
+SPREAD_FULL: Final = 1.45  # 1.47 on one GPU, 1.30 on several
+SPREAD_LINK_BOUND: Final = 1.8  # 2.2; nobody knows a rented box's topology before it is measured
+SPREAD_OTHER_CARD: Final = 1.5  # 1.9 over seven runs; the matmul rate of other cards is often an assumption itself
+MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200
+
+# ── training on a CPU ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+# measured: SmolLM2-135M, LoRA r 8 all-linear without checkpointing, 512 tokens a step on two x86-64 cores: 2.5 s in fp32,
+# 1.65 s under bf16 autocast; with the FLOPs of planner.speed that is 57 and 86 GFLOP/s a core
+CPU_GFLOPS_PER_CORE_FP32: Final = 57.0
+CPU_GFLOPS_PER_CORE_BF16: Final = 86.0
+CPU_CORES_ELSE: Final = 2.0  # assumed: where an offer does not say
+SPREAD_CPU_FAST: Final = 1.6  # assumed: a newer core, wider vectors
+SPREAD_CPU_SLOW: Final = 2.5  # assumed: other load on the same cores slows torch far more than in proportion
+
+# ── energy ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+IDLE_SHARE_OF_BUSY: Final = 1 / 3  # measured: 2,325 of 7,157 W, 8×H100 node in MLPerf Training 4.0
+BUSY_SHARE_OF_TDP_HGX: Final = 1.25  # measured: the same node, host included, against the GPUs' TDP
+BUSY_SHARE_OF_TDP: Final = 0.88  # assumed: PCIe and consumer cards
+HOST_W: Final = 130.0  # assumed: the machine around them
+CPU_W_PER_CORE: Final = 15.0  # assumed
+SUPPLY_LOSS: Final = 1.03  # measured: AC against DC side, the same node

@@ -2,12 +2,68 @@
 
 from __future__ import annotations
 
+import math
+from typing import Final, NamedTuple
+
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu, Offer
-from planner.plan import DurationEstimate
+from planner import calibration as known
+from planner import phases
+from planner.host import download_bytes
+from planner.memory.weights import STATE_BYTES, trained_of
+from planner.methods import adapter_file_bytes
+from planner.phases import moving, scaled, span, total
+from planner.plan import Bound, DurationEstimate, Range
 from planner.request import DataAsked
-from planner.stack import Stack
-from remote.contract import Loop, Strategy, Task
+from planner.speed import StepTime, cpu_step_time, spread_of, step_time, tokens_per_step
+from planner.stack import PINNED_STACK, Stack
+from planner.units import KWH
+from remote.contract import Loop, Phase, Strategy, Task
+
+OWN_MACHINES: Final = frozenset({"local", "host"})
+FORWARD_SHARE: Final = 1 / 3  # derived: evaluation runs the forward of a forward and a backward of twice its cost
+ALONE: Final = 1.0
+
+
+class Pace(NamedTuple):
+    """How fast this job goes on this machine."""
+
+    step: StepTime
+    step_s: Range  # one optimizer step
+    tokens_per_s: Range  # of the whole job
+    bound: Bound
+
+
+def pace_of(
+    architecture: Architecture,
+    strategy: Strategy,
+    *,
+    gpu: Gpu | None,
+    task: Task,
+    stack: Stack,
+    mean_seq_len: float,
+    interconnect: str,
+    cores: float | None,
+) -> Pace:
+    """Seconds of a step and tokens per second, with the spread of runs like this one. `gpu` None: `cores` train."""
+    if gpu is None:
+        step = cpu_step_time(
+            architecture, strategy, task=task, stack=stack, mean_seq_len=mean_seq_len, cores=cores or known.CPU_CORES_ELSE
+        )
+        fast, slow = known.SPREAD_CPU_FAST, known.SPREAD_CPU_SLOW
+    else:
+        step = step_time(
+            architecture, strategy, task=task, gpu=gpu, stack=stack, mean_seq_len=mean_seq_len, interconnect=interconnect
+        )
+        fast = slow = spread_of(architecture, strategy, gpu, step)
+    seconds = step.step_s(strategy.gradient_accumulation_steps)
+    tokens = tokens_per_step(strategy, stack, mean_seq_len)
+    return Pace(
+        step=step,
+        step_s=span(seconds / fast, seconds, seconds * slow),
+        tokens_per_s=span(tokens / (seconds * slow), tokens / seconds, tokens / seconds * fast),
+        bound=step.bound,
+    )
 
 
 def estimate_duration(
@@ -19,7 +75,7 @@ def estimate_duration(
     data: DataAsked,
     loop: Loop,
     task: Task = "causal_lm",
-    stack: Stack = Stack(),
+    stack: Stack = PINNED_STACK,
     reused_environment: bool = False,
     model_on_box: bool = False,
 ) -> DurationEstimate:
@@ -27,4 +83,104 @@ def estimate_duration(
 
     `reused_environment`: the box stack is already installed (the local box). `model_on_box`: nothing is downloaded.
     """
-    raise NotImplementedError
+    mean = min(data.mean_tokens, float(strategy.seq_len))
+    pace = pace_of(
+        architecture,
+        strategy,
+        gpu=gpu,
+        task=task,
+        stack=stack,
+        mean_seq_len=mean,
+        interconnect=offer.interconnect,
+        cores=offer.vcpus,
+    )
+    num_steps = steps_of(strategy, stack, data, loop)
+    train = scaled(pace.step_s, num_steps)
+    fixed = phases.OWN if offer.provider in OWN_MACHINES else phases.RENTED
+    seconds = fixed | {
+        Phase.DOWNLOAD: phases.ZERO
+        if model_on_box
+        else moving(download_bytes(architecture, strategy, task), phases.HUB_BYTES_PER_S),
+        Phase.LOAD: _load(architecture, strategy, task),
+        Phase.PROBE: total(scaled(pace.step_s, 2), phases.PROBE_OVERHEAD_S),
+        Phase.TRAIN: train,
+        Phase.EVALUATE: _evaluate(pace, strategy, data, loop, mean, on_cpu=gpu is None),
+        Phase.SAVE: _save(architecture, strategy, task, train, loop),
+        Phase.FETCH: _fetch(architecture, strategy, task, own=offer.provider in OWN_MACHINES),
+    }
+    if reused_environment:
+        seconds[Phase.ENVIRONMENT] = phases.REUSED_ENVIRONMENT
+    phase_s = {str(phase): seconds[phase] for phase in Phase}
+    return DurationEstimate(
+        tokens_per_s=pace.tokens_per_s,
+        step_s=pace.step_s,
+        bound=pace.bound,
+        num_steps=num_steps,
+        num_tokens=round(num_steps * tokens_per_step(strategy, stack, mean)),
+        phase_s=phase_s,
+        wall_s=total(*phase_s.values()),
+        energy_kwh=_energy(pace, gpu, strategy, seconds, cores=offer.vcpus),
+    )
+
+
+def steps_of(strategy: Strategy, stack: Stack, data: DataAsked, loop: Loop) -> int:
+    """Optimizer steps over all epochs; a last, smaller batch is a step as well."""
+    sequences = tokens_per_step(strategy, stack, 1.0)
+    steps = math.ceil(math.ceil(data.num_examples / sequences) * loop.epochs)
+    return max(1, steps if loop.max_steps is None else min(steps, loop.max_steps))
+
+
+# ── phases that depend on the job ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _load(architecture: Architecture, strategy: Strategy, task: Task) -> Range:
+    """Imports, and the base from disk to memory, quantized on the way."""
+    slower = phases.QUANTIZE_SLOWDOWN if strategy.quant not in ("none", "gptq_int4", "gptq_int8") else ALONE
+    return total(phases.IMPORT_S, scaled(moving(download_bytes(architecture, strategy, task), phases.LOAD_BYTES_PER_S), slower))
+
+
+def _evaluate(pace: Pace, strategy: Strategy, data: DataAsked, loop: Loop, mean: float, *, on_cpu: bool) -> Range:
+    """Held-out rows before, after and in between; the samples before and after."""
+    tokens = (loop.evaluations + 2) * data.held_out_rows * mean
+    speed = pace.tokens_per_s
+    rows = scaled(span(tokens / speed.p90, tokens / speed.p50, tokens / speed.p10), FORWARD_SHARE)
+    generated = 2 * loop.num_samples * loop.sample_tokens
+    if not on_cpu:
+        return total(rows, scaled(phases.TOKEN_LATENCY_S, generated))
+    per_token = scaled(pace.step_s, phases.MAX_TOKEN_LATENCY_SHARE / max(1.0, strategy.micro_batch_size * mean))
+    latency = span(*(max(a, b) for a, b in zip(_ends(per_token), _ends(phases.TOKEN_LATENCY_S), strict=True)))
+    return total(rows, scaled(latency, generated))
+
+
+def _ends(one: Range) -> tuple[float, float, float]:
+    return one.p10, one.p50, one.p90
+
+
+def _save(architecture: Architecture, strategy: Strategy, task: Task, train: Range, loop: Loop) -> Range:
+    """Checkpoints on the way, the result at the end, and the check that it loads again."""
+    trained = trained_of(architecture, strategy, task=task)
+    states = trained.params * STATE_BYTES[strategy.optimizer](trained.item)
+    num_checkpoints = 1 + train.p50 / loop.checkpoint_every_s
+    return total(scaled(moving(trained.gradients + states, phases.DISK_BYTES_PER_S), num_checkpoints), phases.VERIFY_S)
+
+
+def _fetch(architecture: Architecture, strategy: Strategy, task: Task, *, own: bool) -> Range:
+    num_bytes = adapter_file_bytes(architecture, strategy, task=task)
+    return total(span(0.2, 1, 3), moving(num_bytes, phases.DISK_BYTES_PER_S if own else phases.FETCH_BYTES_PER_S))
+
+
+# ── energy ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _energy(pace: Pace, gpu: Gpu | None, strategy: Strategy, seconds: dict[Phase, Range], *, cores: float | None) -> Range:
+    """Kilowatt-hours at the wall socket, from load to save: idle power, and the rest in proportion to how busy the GPUs are."""
+    training = total(*(seconds[phase] for phase in (Phase.LOAD, Phase.PROBE, Phase.TRAIN, Phase.EVALUATE, Phase.SAVE)))
+    if gpu is None:
+        return scaled(training, (cores or known.CPU_CORES_ELSE) * known.CPU_W_PER_CORE / KWH)
+    hgx = gpu.nvlink_gb_per_s > 0 and strategy.num_gpus > 1
+    busy_w = gpu.tdp_w * (known.BUSY_SHARE_OF_TDP_HGX if hgx else known.BUSY_SHARE_OF_TDP)
+    busy_w = busy_w * strategy.num_gpus + (0 if hgx else known.HOST_W * strategy.num_nodes)
+    idle_w = busy_w * known.IDLE_SHARE_OF_BUSY
+    step = pace.step
+    used = min(1.0, (step.compute_s + step.memory_s) / step.micro_step_s)
+    return scaled(training, (idle_w + used * (busy_w - idle_w)) * known.SUPPLY_LOSS / KWH)

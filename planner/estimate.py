@@ -2,18 +2,199 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
-from catalogs.catalog import Catalog
+import msgspec
+
+from catalogs.architectures import Architecture
+from catalogs.catalog import Catalog, CatalogError
+from catalogs.hardware import Gpu
+from catalogs.models import ModelUnknown, resolve_model
+from planner.case import Case, effective, read_case, stack_of, strategy_of
+from planner.duration import pace_of
+from planner.host import estimate_host
+from planner.memory import available_bytes, estimate_vram, verdict
+from planner.memory.remedy import nearest_change
+from planner.methods import adapter_file_bytes, total_params, trainable_params
+from planner.notices import Understood, notices_of
+from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
+from planner.refusals import Refused, Unsupported
+from planner.stack import PINNED_VERSIONS, Stack
+from planner.units import GIB, gib
+from remote.contract import Strategy
+
+Engine = Literal["closed_form", "trace"]
+
+
+class Fits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Whether the job runs on the GPU that the case names."""
+
+    verdict: Verdict
+    margin_bytes: int
+    reason: str | None = None
+
+
+class Speed(msgspec.Struct, frozen=True, kw_only=True):
+    """Tokens per second of the whole job, seconds of one optimizer step, and what binds."""
+
+    tokens_per_s: Range
+    step_s: Range
+    bound: Bound
+
+
+class Estimate(msgspec.Struct, frozen=True, kw_only=True):
+    """One case, answered."""
+
+    vram: VramEstimate
+    host: HostEstimate
+    ram_verdict: Verdict | None  # None: the case states no RAM
+    fits: Fits | None  # None: the case names no GPU and no memory
+    time: Speed | None  # None: the case names no GPU
+    trainable_params: int
+    total_params: int
+    adapter_file_bytes: int
+    engine: Engine
+    versions: dict[str, str]
+    warnings: tuple[str, ...]
+    effective: dict[str, Any]
+
+
+def estimate(case: Case, catalog: Catalog, *, base: Path | None = None, said: Iterable[str] = ()) -> Estimate:
+    """Answer one case by the closed form. `said`: keys that the caller wrote, for warnings about those without effect.
+
+    Raises Refused for a case that is wrong or has no closed form, ModelUnknown, CatalogError for the GPU.
+    """
+    strategy, stack = strategy_of(case), stack_of(case)
+    _require_answerable(case)
+    architecture = resolve_model(case.model, base=base)
+    match = catalog.gpu(case.gpu) if case.gpu is not None else None
+    gpu = match.gpu if match is not None else None
+    vram = estimate_vram(architecture, strategy, task=case.task, gpu=gpu, stack=stack)
+    host = estimate_host(architecture, strategy, num_gpus=case.num_gpus, on_cpu=False, task=case.task, stack=stack)
+    warnings = [match.warning] if match is not None and match.warning else []
+    warnings += notices_of(Understood(case, strategy, architecture, gpu), said)
+    return Estimate(
+        vram=vram,
+        host=host,
+        ram_verdict=_ram_verdict(host, case.host_ram_gib),
+        fits=_fits(case, architecture, strategy, stack, gpu, vram),
+        time=_speed(case, architecture, strategy, stack, gpu) if gpu is not None else None,
+        trainable_params=trainable_params(architecture, strategy, task=case.task),
+        total_params=total_params(architecture, case.task),
+        adapter_file_bytes=adapter_file_bytes(architecture, strategy, task=case.task),
+        engine="closed_form",
+        versions=PINNED_VERSIONS | case.versions,
+        warnings=(f"model: {architecture.name} ({architecture.source})", *warnings),
+        effective=effective(case),
+    )
+
+
+def _require_answerable(case: Case) -> None:
+    if case.engine == "trace":
+        raise Unsupported("engine", "the trace engine is not part of this command yet", "engine closed_form or auto")
+    if case.objective != "sft":
+        raise Unsupported("objective", f"objective {case.objective} has no closed form yet", "objective sft")
+
+
+def _fits(
+    case: Case, architecture: Architecture, strategy: Strategy, stack: Stack, gpu: Gpu | None, vram: VramEstimate
+) -> Fits | None:
+    if gpu is None and case.gpu_memory_gib is None:
+        return None
+    available = available_bytes(gpu, case.gpu_memory_gib)
+    word, margin = verdict(vram, available)
+    if word == "fits":
+        return Fits(verdict=word, margin_bytes=margin)
+    change = nearest_change(architecture, strategy, task=case.task, gpu=gpu, stack=stack, available_bytes=available)
+    missing = f"{vram.peak_instant} needs {gib(vram.required_bytes)} with its margin, {gib(available)} are there"
+    remedy = f"{change} would fit" if change else f"no single change fits; a GPU with {gib(vram.required_bytes)} would"
+    return Fits(verdict=word, margin_bytes=margin, reason=f"{missing}; {remedy}")
+
+
+def _speed(case: Case, architecture: Architecture, strategy: Strategy, stack: Stack, gpu: Gpu) -> Speed:
+    pace = pace_of(
+        architecture,
+        strategy,
+        gpu=gpu,
+        task=case.task,
+        stack=stack,
+        mean_seq_len=case.mean_seq_len or float(case.seq_len),
+        interconnect=case.interconnect,
+        cores=None,
+    )
+    return Speed(tokens_per_s=pace.tokens_per_s, step_s=pace.step_s, bound=pace.bound)
+
+
+RAM_MARGIN_SHARE = 0.1  # assumed: what the system and the page cache want beside the job
+
+
+def _ram_verdict(host: HostEstimate, host_ram_gib: float | None) -> Verdict | None:
+    if host_ram_gib is None:
+        return None
+    available = host_ram_gib * GIB
+    if host.ram_peak_bytes * (1 + RAM_MARGIN_SHARE) <= available:
+        return "fits"
+    return "tight" if host.ram_peak_bytes <= available else "does_not_fit"
+
+
+# ── the contract's form ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def answer(line: Mapping[str, Any], catalog: Catalog, base: Path | None) -> dict[str, Any]:
     """The contract's answer to one case: figures, or {"id", "error": {"message", "key", "hint"}}."""
-    raise NotImplementedError
+    identity = {"id": line["id"]} if isinstance(line.get("id"), str) else {}
+    try:
+        return identity | _told(estimate(read_case(line), catalog, base=base, said=line))
+    except Refused as error:
+        return identity | _error(error.message, error.key, error.hint)
+    except ModelUnknown as error:
+        return identity | _error(error.message, "model", error.hint)
+    except CatalogError as error:
+        return identity | _error(str(error), "gpu", None)
 
 
 def answers(lines: Iterable[str], catalog: Catalog, base: Path | None) -> Iterator[dict[str, Any]]:
     """One answer per JSON line; blank lines are skipped. `base`: where relative paths of models start."""
-    raise NotImplementedError
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            case = json.loads(line)
+        except ValueError as error:
+            yield _error(f"line {number} is not JSON: {error}", None, "one JSON object a line")
+            continue
+        if isinstance(case, dict):
+            yield answer(case, catalog, base)
+        else:
+            yield _error(f"line {number} is no JSON object", None, 'a case is an object such as {"model": "7b"}')
+
+
+def _error(message: str, key: str | None, hint: str | None) -> dict[str, Any]:
+    parts = {"message": message, "key": key, "hint": hint}
+    return {"error": {name: text for name, text in parts.items() if text is not None}}
+
+
+def _told(estimate: Estimate) -> dict[str, Any]:
+    """An Estimate in the contract's keys. What has no value is left out."""
+    host = estimate.host
+    ram = {"peak_bytes": host.ram_peak_bytes, "components": host.ram_components}
+    if estimate.ram_verdict is not None:
+        ram["verdict"] = estimate.ram_verdict
+    told = {
+        "vram": msgspec.to_builtins(estimate.vram),
+        "fits": msgspec.to_builtins(estimate.fits),
+        "ram": ram,
+        "disk": {"peak_bytes": host.disk_peak_bytes, "components": host.disk_components},
+        "trainable_params": estimate.trainable_params,
+        "total_params": estimate.total_params,
+        "adapter_file_bytes": estimate.adapter_file_bytes,
+        "time": msgspec.to_builtins(estimate.time),
+        "engine": estimate.engine,
+        "versions": estimate.versions,
+        "warnings": list(estimate.warnings),
+        "effective": estimate.effective,
+    }
+    return {key: value for key, value in told.items() if value is not None}

@@ -46,3 +46,10 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
 
 PINNED_STACK: Final = Stack()
+PINNED_VERSIONS: Final[dict[str, str]] = {  # of the box stack that estimates are made for; a test compares them with its lock
+    "torch": "2.15.0",
+    "transformers": "5.24.0",
+    "peft": "0.21.2",
+    "accelerate": "1.15.0",
+    "bitsandbytes": "0.50.2",
+}

@@ -7,8 +7,11 @@ from typing import Final
 KIB: Final = 2**10
 MIB: Final = 2**20
 GIB: Final = 2**30
+MB: Final = 10**6
 GB: Final = 10**9
 TERA: Final = 1e12
+GFLOPS: Final = 1e9
+KWH: Final = 3.6e6  # joules
 MS: Final = 1e-3
 
 ALLOCATION_BYTES: Final = 512  # derived: kMinBlockSize of torch's CUDACachingAllocator; every tensor is rounded up to it

@@ -1,0 +1,140 @@
+"""What a case says in vain, and what an answer had to assume: the sentences of `warnings`."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from typing import Final, NamedTuple
+
+from catalogs.architectures import Architecture
+from catalogs.hardware import Gpu
+from planner.case import Case
+from planner.methods import METHODS, NUM_LABELS
+from planner.precision import BITSANDBYTES, FOUR_BIT
+from remote.contract import Strategy
+
+
+class Understood(NamedTuple):
+    """A case beside what became of it."""
+
+    case: Case
+    strategy: Strategy
+    architecture: Architecture
+    gpu: Gpu | None
+
+
+def _has_no_rank(this: Understood) -> bool:
+    return not METHODS[this.strategy.method].has_rank
+
+
+def _always(_this: Understood) -> bool:
+    return True
+
+
+def _is_four_bit(this: Understood) -> bool:
+    return this.strategy.quant in FOUR_BIT
+
+
+# key -> when it has no effect, and why
+WITHOUT_EFFECT: Final[dict[str, tuple[Callable[[Understood], bool], str]]] = {
+    "rank": (_has_no_rank, "the method has no rank"),
+    "alpha": (_always, "it scales the update and moves neither memory nor time"),
+    "dropout": (_has_no_rank, "it is the adapter's dropout, and the method has no adapter that drops"),
+    "target_modules": (
+        lambda this: _has_no_rank(this) and this.strategy.method != "ia3",
+        "the method targets no modules",
+    ),
+    "num_virtual_tokens": (lambda this: this.strategy.num_virtual_tokens is None, "the method has no virtual tokens"),
+    "trainable_layers": (lambda this: this.strategy.method != "freeze", "only method freeze reads it"),
+    "method_options": (lambda this: bool(this.case.method_options), "the closed form reads none of them"),
+    "vision": (_always, "no vision-language model has a closed form"),
+    "double_quant": (lambda this: not _is_four_bit(this), "only nf4 and fp4 have scales to quantize again"),
+    "quant_storage": (lambda this: not _is_four_bit(this), "only nf4 and fp4 pack their weights"),
+    "quantized_experts": (
+        lambda this: not this.architecture.num_experts or this.strategy.quant == "none",
+        "there are no experts to quantize",
+    ),
+    "kbit_upcast": (
+        lambda this: this.strategy.param_dtype == "float32",
+        "the weights are fp32 already",
+    ),
+    "adapter_dtype": (
+        lambda this: this.strategy.method in ("full", "freeze", "bitfit", "ln_tuning"),
+        "the method trains the base's own weights, in param_dtype",
+    ),
+    "mean_seq_len": (lambda this: this.gpu is None, "it is used for time, and time needs a gpu"),
+    "interconnect": (lambda this: this.strategy.num_gpus == 1 or this.gpu is None, "there is one GPU, or no time to estimate"),
+    "loss": (lambda this: this.case.task != "causal_lm", "the task has no vocabulary of logits"),
+    "matmul_dtype": (
+        lambda this: this.case.matmul_dtype != "as_compute" and this.gpu is None,
+        "it moves time, and time needs a gpu",
+    ),
+}
+
+
+def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
+    """Keys said in vain, then assumptions."""
+    for key in said:
+        applies, reason = WITHOUT_EFFECT.get(key, (None, ""))
+        if applies is not None and applies(this):
+            yield f"{key} has no effect here: {reason}"
+    for applies, sentence in ASSUMPTIONS:
+        if applies(this):
+            yield sentence.format(this=this, labels=NUM_LABELS)
+
+
+def _shards_packed_bytes(this: Understood) -> bool:
+    sharded = this.strategy.sharding in ("fsdp", "zero3") and this.strategy.num_gpus > 1
+    return sharded and _is_four_bit(this) and this.strategy.quant_storage == "uint8"
+
+
+ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
+    (
+        lambda this: this.strategy.seq_len > this.architecture.max_positions,
+        "seq_len is longer than the {this.architecture.max_positions} positions of {this.architecture.name}",
+    ),
+    (
+        lambda this: this.architecture.attention_softcap and this.strategy.attention == "sdpa",
+        "{this.architecture.model_type} caps its attention scores, which sdpa can't: eager attention is estimated",
+    ),
+    (_shards_packed_bytes, "4-bit weights stored as uint8 can't be cut into shards; quant_storage bfloat16 is estimated"),
+    (
+        lambda this: (
+            this.gpu is not None and not this.gpu.bf16 and "bfloat16" in (this.strategy.param_dtype, this.strategy.autocast)
+        ),
+        "{this.gpu.name} does not compute in bfloat16; float16 needs the same memory and is what to run",
+    ),
+    (
+        lambda this: this.gpu is not None and this.strategy.quant in BITSANDBYTES and this.gpu.bitsandbytes == "no",
+        "bitsandbytes does not run on {this.gpu.name}",
+    ),
+    (
+        lambda this: (
+            this.gpu is not None and this.strategy.attention == "flash_attention_2" and this.gpu.flash_attention == "no"
+        ),
+        "FlashAttention-2 does not run on {this.gpu.name}",
+    ),
+    (
+        lambda this: this.case.task in ("classification", "token_classification"),
+        "{labels} labels are assumed; more move memory by kilobytes",
+    ),
+    (
+        lambda this: this.strategy.kernels == "compiled",
+        "compiled kernels: what torch.compile fuses is assumed, not measured",
+    ),
+    (
+        lambda this: this.architecture.num_experts > 0,
+        "experts: grouped products over evenly routed tokens are assumed; not checked against a measured peak",
+    ),
+    (
+        lambda this: this.case.tensor_parallel_size * this.case.context_parallel_size * this.case.pipeline_parallel_size > 1,
+        "parallel sizes cut weights and activations evenly here; not checked against a measured peak",
+    ),
+    (
+        lambda this: this.strategy.sharding in ("fsdp", "zero1", "zero2", "zero3", "device_map") and this.strategy.num_gpus > 1,
+        "sharded memory follows from the code of FSDP and DeepSpeed; not checked against a measured peak",
+    ),
+    (
+        lambda this: this.case.evaluation is not None and this.case.evaluation.logits == "kept_gpu",
+        "logits kept on the GPU are counted for one evaluation batch; they grow with every further batch",
+    ),
+)

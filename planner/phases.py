@@ -1,0 +1,72 @@
+"""Seconds around the training steps, phase by phase: rates and habits of the world, each marked with its basis.
+
+Keys are `remote.contract.Phase`. A range is what one time in ten is below and above; where nothing is measured it is wide.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from planner.plan import Range
+from planner.units import GB, MB
+from remote.contract import Phase
+
+
+def span(p10: float, p50: float, p90: float) -> Range:
+    """Three figures as a Range."""
+    return Range(p10=p10, p50=p50, p90=p90)
+
+
+ZERO: Final = span(0.0, 0.0, 0.0)
+
+# Fixed costs of a rented machine, in seconds.
+RENTED: Final[dict[Phase, Range]] = {
+    Phase.PREPARE: span(1, 2, 5),  # assumed: keys, files, checks on this side
+    Phase.QUEUE: span(0, 0, 60),  # assumed: an offer with room takes us at once
+    Phase.CREATE: span(40, 90, 300),  # assumed: 1 to 10 minutes, no measured distribution was found
+    Phase.BOOT: span(20, 45, 150),  # assumed
+    Phase.ENVIRONMENT: span(35, 70, 240),  # measured: the box stack installs in 32 s on a fast network; 175 s with pip
+    Phase.TEARDOWN: span(10, 40, 180),  # assumed
+    Phase.CONFIRM: span(2, 10, 60),  # assumed
+}
+# A box on this machine, or a host that exists: nothing is created.
+OWN: Final[dict[Phase, Range]] = {
+    Phase.PREPARE: span(0.2, 0.5, 2),
+    Phase.QUEUE: ZERO,
+    Phase.CREATE: span(0.1, 0.2, 0.5),  # measured: 0.13 s as a user, 0.24 s as root to the first command over SSH
+    Phase.BOOT: span(0.1, 0.2, 0.5),
+    Phase.ENVIRONMENT: span(35, 70, 240),
+    Phase.TEARDOWN: span(0.05, 0.2, 1),  # measured: 26 ms with namespaces
+    Phase.CONFIRM: span(0.05, 0.1, 0.5),
+}
+REUSED_ENVIRONMENT: Final = span(0.3, 1, 3)  # assumed: a hash is compared, the package is shipped
+
+# Rates, p10 to p90 of the time they give, in bytes per second.
+HUB_BYTES_PER_S: Final = span(
+    1.5 * GB, 0.4 * GB, 0.06 * GB
+)  # measured: 1.5 GB/s with hf_transfer on a fast host, 0.1 Gb/s at worst
+LOAD_BYTES_PER_S: Final = span(2.5 * GB, 1.1 * GB, 0.3 * GB)  # measured: 1.1 GB/s from disk to one H200 (vLLM's documentation)
+FETCH_BYTES_PER_S: Final = span(80 * MB, 20 * MB, 3 * MB)  # assumed: a laptop's downlink
+DISK_BYTES_PER_S: Final = span(1.5 * GB, 0.5 * GB, 0.15 * GB)  # assumed: a cloud's block volume, or this machine's disk
+
+IMPORT_S: Final = span(6, 10, 25)  # measured: 5.5 to 16 s to import torch, transformers and peft, cold
+QUANTIZE_SLOWDOWN: Final = 1.5  # measured: 38 s against 26 s for 13B in 4 bits (Hugging Face's blog)
+PROBE_OVERHEAD_S: Final = span(1, 3, 8)  # assumed
+VERIFY_S: Final = span(2, 5, 15)  # assumed: reload the adapter and compare logits
+TOKEN_LATENCY_S: Final = span(0.015, 0.03, 0.08)  # assumed: one generated token, eager, whatever the GPU
+MAX_TOKEN_LATENCY_SHARE: Final = 1.5  # assumed: on a CPU a token costs its share of a step, and half again
+
+
+def moving(num_bytes: float, rate: Range) -> Range:
+    """Seconds to move bytes at a rate whose p10 is the fast one."""
+    return span(num_bytes / rate.p10, num_bytes / rate.p50, num_bytes / rate.p90)
+
+
+def total(*ranges: Range) -> Range:
+    """Ranges added end by end: phases of one box are slow together, so this is wide on purpose."""
+    return span(sum(part.p10 for part in ranges), sum(part.p50 for part in ranges), sum(part.p90 for part in ranges))
+
+
+def scaled(one: Range, factor: float) -> Range:
+    """So many times a range."""
+    return span(one.p10 * factor, one.p50 * factor, one.p90 * factor)
