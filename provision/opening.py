@@ -6,7 +6,6 @@ import datetime as dt
 import getpass
 import secrets
 from collections.abc import Callable
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 import msgspec
@@ -18,12 +17,12 @@ from provision.keys import client_key
 from provision.ledger import Ledger, Opened
 from provision.places import Places, RunFolder
 from provision.provisioner import Launch
+from provision.versions import installed_versions
 
 # assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
 DEADLINE_FACTOR = 1.5
 DEADLINE_SLACK_S = 600.0
 SPEND_SHARE = 0.95  # assumed: of the money, leaving the rest for egress and a teardown that is slow to take
-DISTRIBUTIONS = ("rentune", "paramiko", "pulumi", "pulumi-aws")  # an old stack needs the SDK that made it
 
 
 def open_run(
@@ -122,14 +121,3 @@ def _path(kind: type, text: str) -> Path:
 
 def read_base(folder: RunFolder) -> BaseModel:
     return msgspec.json.decode(folder.base.read_bytes(), type=BaseModel)
-
-
-def installed_versions(names: tuple[str, ...] = DISTRIBUTIONS) -> dict[str, str]:
-    """Versions of what is installed of ours and of what rents."""
-    found: dict[str, str] = {}
-    for name in names:
-        try:
-            found[name] = version(name)
-        except PackageNotFoundError:
-            continue
-    return found
