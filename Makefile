@@ -77,7 +77,7 @@ setup-box: $(VENV)/rentune-stack.sha256 ## torch, transformers, peft, bitsandbyt
 setup-dev: $(VENV)/.dev ## pytest, ruff, mypy, moto, pulumi-aws
 
 $(UV): .ci/locks/uv.txt
-	@.ci/system.sh demo
+	@.ci/system.sh venv
 	@echo "Installing uv into .uv/"
 	@$(PYTHON) -m venv .uv
 	@.uv/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/locks/uv.txt
