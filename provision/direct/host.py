@@ -18,8 +18,9 @@ from catalogs.hardware import Offer
 from provision import detached
 from provision.direct import host_scripts as scripts
 from provision.direct.processes import marks
+from provision.direct.verdict import unseen, verdict
 from provision.errors import BadInput, ProvisionError, Refused, RentuneError, WrongHostKey
-from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
 
 if TYPE_CHECKING:
     from provision.ssh import Completed, Shell
@@ -108,24 +109,15 @@ class ExistingHost:
 
     def destroy(self, launch: Launch) -> Teardown:
         """Clean the host of this run: processes, folder with caches and checkpoints, admitted key."""
-        command = f"rentune down {launch.run_id}"
         try:
             with self._login() as shell:
                 before = _resources(_said(shell, scripts.LIST), self._host, launch.run_id)
                 _script(shell, scripts.CLEAN, run=launch.run_id)
                 left = _resources(_said(shell, scripts.LIST), self._host, launch.run_id)
         except RentuneError as error:
-            return Teardown(run_id=launch.run_id, verdict="unknown", resources=(), message=str(error), command=command)
-        ends = tuple(
-            ResourceEnd(resource=each, gone=Answer.NO if each in left else Answer.YES, at_s=self._clock())
-            for each in dict.fromkeys(before + left)
-        )
-        if left:
-            named = ", ".join(f"{each.kind} {each.id}" for each in left)
-            message = f"Still on {self._host}: {named}."
-            return Teardown(run_id=launch.run_id, verdict="orphaned", resources=ends, message=message, command=command)
+            return unseen(launch.run_id, str(error), at_s=self._clock())
         message = f"Nothing of the run is left on {self._host}; the host itself was not touched."
-        return Teardown(run_id=launch.run_id, verdict="cleaned", resources=ends, message=message)
+        return verdict(launch.run_id, before, left, clean="cleaned", message=message, at_s=self._clock())
 
     def owned(self, tag: str | None = None) -> Owned:
         """Folders, processes and admitted keys of ours on the host; unknown when it can't be reached."""

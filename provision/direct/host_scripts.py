@@ -37,12 +37,12 @@ echo "restrict,expiry-time=\\"$until\\" $key rentune:$run" >> "$keys"
 """
 
 # Variables: left (seconds), RENTUNE_BOX and RENTUNE_TASK from the environment. By uptime: a clock that is set back
-# extends nothing. Spares its own task.
+# extends nothing; in naps, since a sleep does not count the hours of a suspended machine. Spares its own task.
 WATCH = f"""\
 {MARKED}
 uptime_s() {{ sed 's/[.].*//' /proc/uptime; }}
 ends_at=$(($(uptime_s) + left))
-while [ "$(uptime_s)" -lt "$ends_at" ]; do sleep 1; done
+while left=$((ends_at - $(uptime_s))) && [ "$left" -gt 0 ]; do sleep "$((left > 60 ? 60 : left))"; done
 for signal in TERM KILL; do
   for each in $(marked "$RENTUNE_BOX"); do
     grep -sqxzF "RENTUNE_TASK=$RENTUNE_TASK" "/proc/$each/environ" || kill -"$signal" "$each" 2> /dev/null

@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-import pwd
-import re
 import shutil
 import signal
 import subprocess
@@ -21,41 +19,16 @@ import psutil
 from catalogs.hardware import Offer
 from provision.direct.processes import SERVER_FOLDER, find_marked, marks
 from provision.direct.reaper import Keeping
-from provision.errors import MissingPart, ProvisionError
-from provision.keys import make_key
-from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
+from provision.direct.server import bubblewrap_works, current_user, server_command, write_server
+from provision.direct.verdict import unseen, verdict
+from provision.errors import ProvisionError
+from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
 from provision.ship import STACK_MARK, stack_hash
 
 START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
 END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves
 LOOK_S = 0.02
-PLAIN = re.compile(r'[^"\\\n]+')  # what can stand between the quotes of an sshd_config
-# What a process of this machine would see, too. No secret is among them.
-PASSED_ON = ("PATH", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "LANG")
-NAMESPACE = ("bwrap", "--die-with-parent", "--unshare-pid", "--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc")
-
-SSHD_CONFIG = """\
-ListenAddress 127.0.0.1
-HostKey "{server}/host_key"
-AuthorizedKeysFile "{authorized}"
-AllowUsers {user}
-PermitRootLogin prohibit-password
-AuthenticationMethods publickey
-PasswordAuthentication no
-KbdInteractiveAuthentication no
-UsePAM no
-StrictModes no
-PidFile none
-Subsystem sftp internal-sftp
-PermitTTY no
-X11Forwarding no
-AllowTcpForwarding no
-AllowAgentForwarding no
-ClientAliveInterval 15
-MaxSessions 64
-MaxStartups 64
-{penalties}SetEnv {environment}
-"""
+KEEPER = "provision.direct.reaper"  # as it stands in its command line
 
 
 def local_offer(*, usd_per_hour: Decimal = Decimal(0)) -> Offer:
@@ -110,7 +83,8 @@ class LocalBox:
                 f"A box of run {launch.run_id} exists already.", hint=f"rentune down {launch.run_id}"
             ) from error
         try:
-            host_key = self._write_server(server, launch)
+            tags = marks(self._root, launch.run_id)
+            host_key = write_server(server, public_key=launch.public_key, marks=tags, environment=self._environment)
             port = self._start_keeper(server, launch)
         except BaseException:
             self.destroy(launch)
@@ -120,7 +94,7 @@ class LocalBox:
             provider=self.name,
             host="127.0.0.1",
             port=port,
-            user=_user(),
+            user=current_user(),
             host_key=host_key,
             folder=str(folder),
             python=sys.executable if _stack_installed() else None,
@@ -134,7 +108,11 @@ class LocalBox:
         before = self.owned(launch.run_id)
         self._end(launch.run_id)
         shutil.rmtree(self._root / launch.run_id, ignore_errors=True)
-        return _verdict(launch.run_id, before, self.owned(launch.run_id), self._clock())
+        after = self.owned(launch.run_id)
+        if after.complete is not Answer.YES:
+            return unseen(launch.run_id, after.message, before.resources, at_s=self._clock())
+        gone = "The local box is gone, its folder too."
+        return verdict(launch.run_id, before.resources, after.resources, clean="destroyed", message=gone, at_s=self._clock())
 
     def owned(self, tag: str | None = None) -> Owned:
         """Processes by their mark and folders by their place; `complete` is unknown where we may not look."""
@@ -163,43 +141,24 @@ class LocalBox:
     def _end(self, run_id: str) -> None:
         """SIGTERM to the keeper, which ends the rest; SIGKILL to whatever outlives its patience."""
         for keeper in self._of(run_id):
-            if "provision.direct.reaper" in _command(keeper):
-                keeper.send_signal(signal.SIGTERM)
+            if KEEPER in _command(keeper):
+                _signal(keeper, signal.SIGTERM)
         ask_until_s, kill_until_s = time.monotonic() + END_S, time.monotonic() + 2 * END_S
         while (left := self._of(run_id)) and time.monotonic() < kill_until_s:
-            keeper_lives = any("provision.direct.reaper" in _command(process) for process in left)
+            keeper_lives = any(KEEPER in _command(process) for process in left)
             if not keeper_lives or time.monotonic() > ask_until_s:
                 for process in left:
-                    _kill(process)
+                    _signal(process, signal.SIGKILL)
             time.sleep(LOOK_S)
 
-    def _write_server(self, server: Path, launch: Launch) -> str:
-        """Keys and configuration; returns the public host key."""
-        (server / "authorized_keys").write_text(f"{launch.public_key}\n")
-        passed = {name: self._environment[name] for name in PASSED_ON if PLAIN.fullmatch(self._environment.get(name, ""))}
-        # bash below an sshd reads the user's start-up files for every command, unless it is told that it is not the first.
-        environment = marks(self._root, launch.run_id) | passed | {"SHLVL": "1"}
-        config = SSHD_CONFIG.format(
-            server=server,
-            authorized=str(server / "authorized_keys").replace("%", "%%"),
-            user=_user(),
-            penalties=_penalties(),
-            environment=" ".join(f'{name}="{value}"' for name, value in environment.items()),
-        )
-        (server / "sshd_config").write_text(config)
-        return " ".join(make_key(server / "host_key", comment="").public.split()[:2])
-
     def _start_keeper(self, server: Path, launch: Launch) -> int:
-        sshd = find_sshd()
-        if os.geteuid() == 0:
-            Path("/run/sshd").mkdir(mode=0o755, exist_ok=True)  # sshd as root separates its privileges in there
         inside = bubblewrap_works() if self._namespace is None else self._namespace
-        command = (*(_namespace() if inside else ()), sshd, "-D", "-e", "-f", str(server / "sshd_config"))
+        command = server_command(server, namespace=inside)
         keeping = Keeping(run_id=launch.run_id, root=str(self._root), deadline_at_s=launch.deadline_at_s, server=command)
         (server / "keeping.json").write_bytes(msgspec.json.encode(keeping))
         try:
             started = subprocess.run(
-                [sys.executable, "-m", "provision.direct.reaper", str(server / "keeping.json")],
+                [sys.executable, "-m", KEEPER, str(server / "keeping.json")],
                 env=self._keepers_environment(launch.run_id),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
@@ -220,62 +179,9 @@ class LocalBox:
         return ours | {"PYTHONPATH": os.pathsep.join(where)} | marks(self._root, run_id)
 
 
-def _user() -> str:
-    return pwd.getpwuid(os.geteuid()).pw_name
-
-
-def find_sshd() -> str:
-    """Absolute path of the SSH server: it starts itself again for each connection. Raises MissingPart."""
-    path = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
-    if path is None:
-        raise MissingPart("The local box needs an SSH server, and there is none.", hint="apt-get install openssh-server")
-    return path
-
-
-def bubblewrap_works() -> bool:
-    """Whether a process can be started in a PID namespace of its own here."""
-    if shutil.which("bwrap") is None:
-        return False
-    return subprocess.run([*_namespace(), "true"], capture_output=True, check=False, timeout=START_S).returncode == 0
-
-
-def _namespace() -> tuple[str, ...]:
-    keep_root = ("--cap-add", "ALL") if os.geteuid() == 0 else ()
-    return (*NAMESPACE, *keep_root, "--")
-
-
-def _penalties() -> str:
-    """OpenSSH from 9.8 on shuts out an address after failed logins, and ours is everybody's; older ones refuse the word."""
-    version = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False).stderr
-    numbers = version.partition("OpenSSH_")[2].partition("p")[0].split(".")
-    return "PerSourcePenalties no\n" if [int(number) for number in numbers] >= [9, 8] else ""
-
-
 def _stack_installed() -> bool:
     mark = Path(sys.prefix) / STACK_MARK
     return mark.exists() and mark.read_text().strip() == stack_hash()
-
-
-def _verdict(run_id: str, before: Owned, after: Owned, at_s: float) -> Teardown:
-    if after.complete is not Answer.YES:
-        ends = tuple(ResourceEnd(resource=each, gone=Answer.UNKNOWN, at_s=at_s) for each in before.resources)
-        return Teardown(
-            run_id=run_id, verdict="unknown", resources=ends, message=after.message, command=f"rentune down {run_id}"
-        )
-    every = dict.fromkeys(before.resources + after.resources)
-    ends = tuple(
-        ResourceEnd(resource=each, gone=Answer.NO if each in after.resources else Answer.YES, at_s=at_s) for each in every
-    )
-    if after.resources:
-        left = ", ".join(f"{each.kind} {each.id}" for each in after.resources)
-        return Teardown(
-            run_id=run_id,
-            verdict="orphaned",
-            resources=ends,
-            message=f"Still there: {left}.",
-            command=f"rentune down {run_id}",
-        )
-    return Teardown(run_id=run_id, verdict="destroyed", resources=ends, message="The local box is gone, its folder too.")
 
 
 def _name(process: psutil.Process) -> str:
@@ -285,9 +191,9 @@ def _name(process: psutil.Process) -> str:
         return "ended"
 
 
-def _kill(process: psutil.Process) -> None:
+def _signal(process: psutil.Process, number: int) -> None:
     try:
-        process.kill()
+        process.send_signal(number)
     except psutil.Error:
         return
 

@@ -18,7 +18,8 @@ from pathlib import Path
 
 from provision import detached
 from provision.direct.host import ExistingHost
-from provision.direct.local import LocalBox, find_sshd, local_offer
+from provision.direct.local import LocalBox, local_offer
+from provision.direct.server import find_sshd
 from provision.keys import KeyPair, client_key, make_key
 from provision.provisioner import Box, Launch, Provisioner
 from provision.ship import box_marks, job_folder

@@ -14,7 +14,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provision.direct.local import LocalBox, bubblewrap_works, local_offer
+from provision.direct.local import LocalBox, local_offer
+from provision.direct.server import bubblewrap_works
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Box
 from tests.provision.rigs import KINDS, Rig, await_true, rig_of
