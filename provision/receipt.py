@@ -264,7 +264,8 @@ def _phases(plan: Plan, phase_s: Mapping[str, float]) -> tuple[Figure, ...]:
     planned = plan.duration.phase_s
     known = [phase.value for phase in Phase]
     named = [name for name in known if name in planned or name in phase_s] + [name for name in phase_s if name not in known]
-    return tuple(Figure(name=name, unit="s", planned=planned.get(name), metered=phase_s.get(name)) for name in named)
+    figures = (Figure(name=name, unit="s", planned=planned.get(name), metered=phase_s.get(name)) for name in named)
+    return tuple(figure for figure in figures if figure.metered is not None or figure.planned != _exactly(0.0))
 
 
 def _bill(

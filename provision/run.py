@@ -60,7 +60,8 @@ def walk(run: Run) -> Receipt:
     except RentuneError as error:
         message = " ".join(filter(None, (str(error), error.hint)))
     except Exception as error:  # noqa: BLE001 - money is involved: whatever it was, the books are closed
-        run.folder.controller_log.open("a").write(traceback.format_exc())
+        with run.folder.controller_log.open("a") as log:
+            log.write(traceback.format_exc())
         message = f"The controller failed: {error!r}. Details: {run.folder.controller_log}"
     _end_what_is_left(run, kept=bool(message) and not interrupted and run.state.opened.keep_box_on_failure)
     try:

@@ -35,7 +35,9 @@ def usd_words(usd: Decimal) -> str:
 
 
 def percent_words(share: float) -> str:
-    """As in +12 %, −3.4 %."""
+    """As in +12 %, −3.4 %; from eleven times on, "24 ×" reads better."""
+    if share >= 10:
+        return f"{share + 1:,.0f} ×"
     sign = "+" if share >= 0 else "−"
     size = abs(share) * 100
     return f"{sign}{size:.0f} %" if size >= 10 else f"{sign}{size:.1f} %"

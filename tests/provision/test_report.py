@@ -155,4 +155,4 @@ def test_words_for_quantities() -> None:
     assert [seconds_words(0.034), seconds_words(41.24), seconds_words(185), seconds_words(7800)] == [
         "0.03 s", "41.2 s", "3 min 05 s", "2 h 10 min",
     ]  # fmt: skip
-    assert [percent_words(0.123), percent_words(-0.034)] == ["+12 %", "−3.4 %"]
+    assert [percent_words(0.123), percent_words(-0.034), percent_words(23.0)] == ["+12 %", "−3.4 %", "24 ×"]

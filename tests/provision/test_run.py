@@ -1,0 +1,134 @@
+"""The walk where no box comes up: whatever goes wrong is told in the receipt, and nothing is left to bill."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from catalogs.hardware import Offer
+from planner.plan import Plan
+from provision.control import drive
+from provision.envelope import Exit
+from provision.errors import ProvisionError
+from provision.inputs import find_base
+from provision.ledger import Ledger, Opened, PhaseEnded
+from provision.opening import open_run
+from provision.places import Places
+from provision.provisioner import Answer, Box, Launch, Owned, Resource
+from provision.receipt import Receipt
+from tests.provision.plans import tiny_files, tiny_plan
+from tests.provision.test_control import Paper, Silent
+
+
+class Failing(Paper):
+    """`up` does what it is told, then fails; what it bought stays on the list."""
+
+    def __init__(self, error: BaseException, *, buys: bool = False) -> None:
+        super().__init__()
+        self.error = error
+        self.buys = buys
+        self.calls: list[str] = []
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        self.calls.append("up")
+        if self.buys:
+            self.boxes[launch.run_id] = Resource(kind="instance", id="i-1", run_id=launch.run_id)
+        raise self.error
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return tiny_plan(*tiny_files(tmp_path))
+
+
+@pytest.fixture
+def run(plan: Plan, places: Places) -> Callable[[Paper], Receipt]:
+    """Open one run and drive it with a provisioner; again drives the same run."""
+    ledger = Ledger(places.ledger)
+    run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    return lambda provisioner: drive(run_id, places=places, display=Silent(), make=lambda _launch: provisioner)
+
+
+def test_a_provider_without_room_is_a_failure_that_costs_nothing(run: Callable[[Paper], Receipt]) -> None:
+    """Exit 1, the provider's own words, gone."""
+    receipt = run(Failing(ProvisionError("There is no such machine left.", hint="Try another region.")))
+    assert receipt.exit_code == Exit.FAILED
+    assert receipt.message == "There is no such machine left. Try another region."
+    assert receipt.teardown is not None
+    assert receipt.teardown.clean
+
+
+def test_what_a_failed_up_left_is_ended(run: Callable[[Paper], Receipt]) -> None:
+    """An error is not "nothing happened"."""
+    provider = Failing(ProvisionError("Unknown outcome."), buys=True)
+    assert run(provider).exit_code == Exit.FAILED
+    assert provider.boxes == {}
+
+
+def test_what_could_not_be_ended_is_code_3_and_ended_by_the_next_try(run: Callable[[Paper], Receipt]) -> None:
+    """Resume takes the leftover away before it asks for anything new."""
+    provider = Failing(ProvisionError("Unknown outcome."), buys=True)
+    provider.stubborn = True
+    receipt = run(provider)
+    assert receipt.exit_code == Exit.STILL_BILLS
+    assert receipt.teardown is not None
+    assert receipt.teardown.command
+    provider.buys = False
+    assert run(provider).exit_code == Exit.STILL_BILLS
+    assert provider.calls == ["up"]
+    provider.stubborn = False
+    assert run(provider).exit_code == Exit.FAILED
+    assert provider.calls == ["up", "up"]
+
+
+def test_a_fault_of_ours_closes_the_books_all_the_same(run: Callable[[Paper], Receipt], places: Places) -> None:
+    """The traceback is kept where the message says."""
+    receipt = run(Failing(ZeroDivisionError("division by zero"), buys=True))
+    assert receipt.exit_code == Exit.FAILED
+    log = places.run(receipt.run_id).controller_log
+    assert str(log) in receipt.message
+    assert "ZeroDivisionError" in log.read_text()
+
+
+def test_ctrl_c_while_the_provider_works(run: Callable[[Paper], Receipt]) -> None:
+    """Interrupted and gone."""
+    provider = Failing(KeyboardInterrupt(), buys=True)
+    assert run(provider).exit_code == Exit.INTERRUPTED
+    assert provider.boxes == {}
+
+
+def test_nobody_to_ask_afterwards_takes_a_clean_verdict_back(run: Callable[[Paper], Receipt]) -> None:
+    """Unknown is not no."""
+
+    class Unseen(Failing):
+        def owned(self, tag: str | None = None) -> Owned:
+            return Owned(resources=(), complete=Answer.UNKNOWN, message="The list can't be read.")
+
+    receipt = run(Unseen(ProvisionError("No room.")))
+    assert receipt.exit_code == Exit.STILL_BILLS
+    assert receipt.teardown is not None
+    assert receipt.teardown.verdict == "unknown"
+
+
+def test_inputs_that_went_away_are_found_before_anything_is_rented(
+    run: Callable[[Paper], Receipt], tmp_path: Path, places: Places
+) -> None:
+    """The data file was there when the run was opened."""
+    (tmp_path / "rows.jsonl").unlink()
+    provider = Failing(ProvisionError("never asked"))
+    receipt = run(provider)
+    assert provider.calls == []
+    assert "is no longer there" in receipt.message
+    assert receipt.exit_code == Exit.FAILED
+
+
+def test_the_ledger_times_every_phase_that_began(run: Callable[[Paper], Receipt], places: Places) -> None:
+    """The opened line comes first; failed phases are marked."""
+    run(Failing(ProvisionError("No room.")))
+    lines = list(Ledger(places.ledger).lines())
+    assert isinstance(lines[0], Opened)
+    ended = {line.phase: line.ok for line in lines if isinstance(line, PhaseEnded)}
+    assert ended == {"prepare": True, "create": False, "confirm": True}
