@@ -17,6 +17,7 @@ import msgspec
 import psutil
 
 from catalogs.hardware import Offer
+from provision.direct.limits import limit_name, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked, marks
 from provision.direct.reaper import Keeping
 from provision.direct.server import bubblewrap_works, current_user, server_command, write_server
@@ -72,7 +73,7 @@ class LocalBox:
         self._processes = processes
         self._clock = clock
 
-    def up(self, offer: Offer, launch: Launch) -> Box:  # noqa: ARG002 (there is one machine)
+    def up(self, offer: Offer, launch: Launch) -> Box:
         """Start a server and its keeper. Raises ProvisionError; nothing is left then."""
         folder = self._root / launch.run_id
         server = folder / SERVER_FOLDER
@@ -85,7 +86,7 @@ class LocalBox:
         try:
             tags = marks(self._root, launch.run_id)
             host_key = write_server(server, public_key=launch.public_key, marks=tags, environment=self._environment)
-            port = self._start_keeper(server, launch)
+            port = self._start_keeper(server, launch, offer.ram_gib)
         except BaseException:
             self.destroy(launch)
             raise
@@ -106,8 +107,10 @@ class LocalBox:
     def destroy(self, launch: Launch) -> Teardown:
         """Ask the keeper, wait, and do what it could not. Found by mark: needs neither ledger nor pid file."""
         before = self.owned(launch.run_id)
+        folder = self._root / launch.run_id
         self._end(launch.run_id)
-        shutil.rmtree(self._root / launch.run_id, ignore_errors=True)
+        remove_limit(limit_name(folder))
+        shutil.rmtree(folder, ignore_errors=True)
         after = self.owned(launch.run_id)
         if after.complete is not Answer.YES:
             return unseen(launch.run_id, after.message, before.resources, at_s=self._clock())
@@ -151,10 +154,16 @@ class LocalBox:
                     _signal(process, signal.SIGKILL)
             time.sleep(LOOK_S)
 
-    def _start_keeper(self, server: Path, launch: Launch) -> int:
+    def _start_keeper(self, server: Path, launch: Launch, ram_gib: float | None) -> int:
         inside = bubblewrap_works() if self._namespace is None else self._namespace
         command = server_command(server, namespace=inside)
-        keeping = Keeping(run_id=launch.run_id, root=str(self._root), deadline_at_s=launch.deadline_at_s, server=command)
+        keeping = Keeping(
+            run_id=launch.run_id,
+            root=str(self._root),
+            deadline_at_s=launch.deadline_at_s,
+            server=command,
+            ram_gib=ram_gib,
+        )
         (server / "keeping.json").write_bytes(msgspec.json.encode(keeping))
         try:
             started = subprocess.run(

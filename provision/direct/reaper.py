@@ -22,6 +22,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from provision.direct.limits import join, limit_name, limit_ram, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
 
 ANSWER_S = 10.0  # assumed: a local sshd answers within 0.3 s, many times that on a busy machine
@@ -40,6 +41,7 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     deadline_at_s: float  # wall clock
     server: tuple[str, ...]  # the command, without its port
+    ram_gib: float | None = None  # of the offer; None = no limit is wanted
 
     @property
     def folder(self) -> Path:
@@ -99,10 +101,18 @@ def end(keeping: Keeping) -> None:
         for victim in victims:
             _kill(victim)
         time.sleep(0.02)
+    remove_limit(limit_name(keeping.folder))
     shutil.rmtree(keeping.folder, ignore_errors=True)
 
 
 def _start_server(keeping: Keeping) -> tuple[subprocess.Popen[bytes], int]:
+    group = limit_ram(limit_name(keeping.folder), keeping.ram_gib) if keeping.ram_gib else None
+
+    def enter() -> None:
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        if group:
+            join(group)
+
     log = os.open(keeping.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for _ in range(PORT_ATTEMPTS):
         port = _free_port()
@@ -111,7 +121,7 @@ def _start_server(keeping: Keeping) -> tuple[subprocess.Popen[bytes], int]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
-            preexec_fn=_unblock_signals,  # noqa: PLW1509 (this process has one thread)
+            preexec_fn=enter,  # noqa: PLW1509 (this process has one thread)
         )
         if _answers(server, port):
             return server, port
@@ -137,10 +147,6 @@ def _free_port() -> int:
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         return int(probe.getsockname()[1])
-
-
-def _unblock_signals() -> None:
-    signal.pthread_sigmask(signal.SIG_SETMASK, ())
 
 
 def _detach_output() -> None:

@@ -6,14 +6,18 @@ import os
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Iterable
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import psutil
 import pytest
 
+from provision.direct.limits import candidates as limit_candidates
+from provision.direct.limits import limit_name
 from provision.direct.local import LocalBox, local_offer
 from provision.direct.server import bubblewrap_works
 from provision.errors import ProvisionError
@@ -145,6 +149,20 @@ def test_a_server_that_does_not_start_is_told_with_its_reason_and_leaves_nothing
         with pytest.raises(ProvisionError, match="no hostkeys available"):
             broken.up(local_offer(), rig.launch())
         assert broken.owned().resources == ()
+
+
+@pytest.mark.parametrize("kind", LOCAL_KINDS)
+def test_a_command_that_takes_more_ram_than_the_offer_is_ended_where_cgroups_allow(kind: str, tmp_path: Path) -> None:
+    with rig_of(kind, tmp_path) as rig:
+        small = msgspec.structs.replace(local_offer(), ram_gib=0.3)
+        box = rig.provisioner.up(small, rig.launch())
+        name = limit_name(Path(box.folder))
+        limited = any(group.exists() for group, _ in limit_candidates(name))
+        with rig.connect(box) as shell:
+            taken = shell.run(f"{sys.executable} -c 'print(len(b\"x\" * 2**29))'")
+        assert taken.out.strip() == ("" if limited else str(2**29))
+        rig.provisioner.destroy(rig.launch())
+        assert not any(group.exists() for group, _ in limit_candidates(name))
 
 
 def test_the_console_shows_the_servers_log_while_there_is_a_box(tmp_path: Path) -> None:
