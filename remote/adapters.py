@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import re
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -10,6 +11,8 @@ from remote.contract import Loop, Strategy
 from remote.ends import bad_job
 
 ALPHA_PER_RANK: Final = 2.0  # what "alpha: None" means in the contract
+ALL_LINEAR: Final = "all-linear"
+BLOCK_NUMBER: Final = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")  # how transformers' models name their blocks
 
 
 def _lora(strategy: Strategy, loop: Loop) -> Any:
@@ -28,7 +31,7 @@ def _lora(strategy: Strategy, loop: Loop) -> Any:
         "lora_dropout": strategy.dropout,
         "target_modules": None if targets == "default" else targets if isinstance(targets, str) else list(targets),
         "modules_to_save": list(strategy.modules_to_save) or None,
-        "layers_to_transform": None if loop.layers is None else list(loop.layers),
+        "layers_to_transform": None if loop.layers is None or targets == ALL_LINEAR else list(loop.layers),
         "task_type": "CAUSAL_LM",
     }
     return LoraConfig(**{**strategy.method_options, **named})
@@ -48,7 +51,22 @@ def adapt(model: Any, strategy: Strategy, loop: Loop) -> Any:
         model.requires_grad_(requires_grad=True)
         return model
     model.requires_grad_(requires_grad=False)
-    return _with_adapter(model, configure(strategy, loop), strategy, loop.init_adapter)
+    config = configure(strategy, loop)
+    if loop.layers is not None and strategy.target_modules == ALL_LINEAR:  # peft takes the one or the other
+        config.target_modules = linears_in(model, loop.layers)
+    return _with_adapter(model, config, strategy, loop.init_adapter)
+
+
+def linears_in(model: Any, layers: tuple[int, ...]) -> set[str]:
+    """Full names of the linear modules of these blocks."""
+    import torch
+
+    linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
+    numbered = ((name, BLOCK_NUMBER.search(name)) for name in linears)
+    found = {name for name, number in numbered if number is not None and int(number[1]) in layers}
+    if not found:
+        raise bad_job(f"the model has no linear modules in layers {', '.join(map(str, layers))}")
+    return found
 
 
 def _with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str | None) -> Any:

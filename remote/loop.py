@@ -28,7 +28,7 @@ from remote.ends import Ended
 from remote.meters import Meters
 from remote.optimizers import build_optimizer, learning_rate, set_learning_rate
 from remote.result.evaluate import evaluate
-from remote.step import StepSettings, step
+from remote.step import StepSettings, scaler_of, step
 from remote.telemetry import Events
 from remote.watch import Watch
 
@@ -230,10 +230,8 @@ class TrainingLoop:
 
 
 def _with_optimizer(spec: JobSpec, model: Any, settings: StepSettings) -> Trained:
-    import torch
-
-    scaler = torch.amp.GradScaler(settings.device_type) if settings.autocast == "float16" else None
-    return Trained(model=model, optimizer=build_optimizer(spec.strategy.optimizer, model, spec.loop), scaler=scaler)
+    optimizer = build_optimizer(spec.strategy.optimizer, model, spec.loop)
+    return Trained(model=model, optimizer=optimizer, scaler=scaler_of(settings))
 
 
 def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:

@@ -69,6 +69,20 @@ def _check_ram(planned_bytes: int | None) -> None:
         )
 
 
+def slow_here(spec: JobSpec) -> str | None:
+    """A sentence when this processor makes the planned precision many times slower than it need be; it trains all the same.
+
+    Measured in November 2026 on an AVX2 EPYC without bf16 instructions: a step of SmolLM2-135M on 32 tokens takes over 12
+    CPU seconds under a bfloat16 autocast, and under one without.
+    """
+    import torch
+
+    halves = [name for name in (spec.strategy.autocast, spec.strategy.param_dtype) if name in ("bfloat16", "float16")]
+    if spec.device != "cpu" or not halves or torch.ops.mkldnn._is_mkldnn_bf16_supported():  # noqa: SLF001 - no public name
+        return None
+    return f'this processor has no 16-bit arithmetic, so {halves[0]} is many times slower than autocast "none" in float32'
+
+
 def check_disk(folder: Path, trainable_params: int) -> None:
     """Refuse a disk that can't hold the checkpoints."""
     needed_bytes = trainable_params * DISK_BYTES_PER_TRAINED_PARAMETER

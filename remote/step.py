@@ -34,6 +34,11 @@ def settings_of(strategy: Strategy, device: str, max_grad_norm: float) -> StepSe
     return StepSettings(device_type=device, autocast=strategy.autocast, max_grad_norm=max_grad_norm)
 
 
+def scaler_of(settings: StepSettings) -> torch.amp.GradScaler | None:
+    """What a step under a float16 autocast needs against underflow; bfloat16 needs nothing."""
+    return torch.amp.GradScaler(settings.device_type) if settings.autocast == "float16" else None
+
+
 def step(
     model: torch.nn.Module,
     batch: Sequence[MicroBatch],

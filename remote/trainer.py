@@ -51,6 +51,9 @@ def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
     preflight.check_job(spec, folder)
     preflight.check_machine(spec)
     desk.events.emit("machine", versions=preflight.versions(), **preflight.machine(spec.device))
+    slow = preflight.slow_here(spec)
+    if slow is not None:
+        desk.events.emit("warning", message=slow)
     loaded = _load(spec, folder, cache, desk)
     loop = _loop(spec, folder, loaded, desk)
     reason = loop.run()

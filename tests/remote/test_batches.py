@@ -1,0 +1,68 @@
+"""Which rows make which step, and how they lie in a tensor."""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remote.data.batches import Shape, batch_of_step, collated, longest_batch, rows_of_step, total_steps
+from remote.data.tokens import IGNORED, Example
+
+SHAPE = Shape(micro_batch_size=2, gradient_accumulation_steps=2, padded=False, pad_token_id=9, device="cpu")
+
+
+def example(num_tokens: int) -> Example:
+    ids = np.arange(num_tokens, dtype=np.int32)
+    return Example(ids=ids, labels=ids, num_targets=num_tokens - 1)
+
+
+@given(st.integers(1, 60), st.integers(1, 9), st.integers(0, 99))
+def test_an_epoch_shows_every_row_once(num_examples: int, sequences_per_step: int, seed: int) -> None:
+    steps = math.lcm(num_examples, sequences_per_step) // sequences_per_step
+    seen = Counter(row for step in range(steps) for row in rows_of_step(step, num_examples, sequences_per_step, seed))
+    assert set(seen) == set(range(num_examples))
+    assert len(set(seen.values())) == 1
+
+
+def test_another_seed_and_another_epoch_are_other_orders() -> None:
+    orders = {tuple(rows_of_step(step, 20, 20, seed)) for step in (0, 1) for seed in (1, 2)}
+    assert len(orders) == 4
+
+
+@pytest.mark.parametrize(
+    ("num_examples", "epochs", "max_steps", "steps"),
+    [(100, 3.0, None, 75), (100, 0.5, None, 13), (3, 1.0, None, 1), (100, 3.0, 10, 10), (1, 0.01, None, 1)],
+)
+def test_steps_cover_the_epochs_asked_for(num_examples: int, epochs: float, max_steps: int | None, steps: int) -> None:
+    assert total_steps(num_examples, epochs, max_steps, 4) == steps
+
+
+@pytest.mark.torch
+def test_rows_of_like_length_share_a_micro_batch() -> None:
+    batch = batch_of_step(0, [example(n) for n in (3, 9, 4, 8)], SHAPE, 1)
+    assert [tuple(micro.input_ids.shape) for micro in batch] == [(2, 9), (2, 4)]
+    assert [micro.num_targets for micro in batch] == [8 + 7, 3 + 2]
+
+
+@pytest.mark.torch
+def test_the_longest_batch_is_as_heavy_as_any_step_can_be() -> None:
+    batch = longest_batch([example(n) for n in (3, 9, 4, 8, 5)], SHAPE)
+    assert [tuple(micro.input_ids.shape) for micro in batch] == [(2, 9), (2, 5)]
+    assert len(longest_batch([example(3)], SHAPE)) == 2
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("padded", [True, False])
+def test_padding_lies_on_the_right_and_is_not_learned(padded: bool) -> None:
+    shape = Shape(micro_batch_size=2, gradient_accumulation_steps=1, padded=padded, pad_token_id=9, device="cpu")
+    micro = collated([example(2), example(3)], shape)
+    assert micro.input_ids.tolist() == [[0, 1, 9], [0, 1, 2]]
+    assert micro.labels.tolist() == [[0, 1, IGNORED], [0, 1, 2]]
+    assert (None if micro.attention_mask is None else micro.attention_mask.tolist()) == (
+        [[1, 1, 0], [1, 1, 1]] if padded else None
+    )

@@ -1,0 +1,125 @@
+"""Rows as people write them."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from remote.data.rows import Conversation, Document, Message, UnreadableData, read_rows
+
+QUESTION = Conversation(messages=(Message(role="user", content="2+2?"), Message(role="assistant", content="4")))
+
+
+def written(folder: Path, name: str, content: str) -> Path:
+    path = folder / name
+    path.write_text(content, encoding="utf-8")
+    return path
+
+
+@pytest.mark.parametrize(
+    ("name", "content"),
+    [
+        ("trl.jsonl", '{"prompt": "2+2?", "completion": "4"}'),
+        ("alpaca.jsonl", '{"instruction": "2+2?", "input": "", "output": "4"}'),
+        ("dolly.ndjson", '{"instruction": "2+2?", "context": null, "response": "4"}'),
+        ("openai.jsonl", '{"messages": [{"role": "user", "content": "2+2?"}, {"role": "assistant", "content": "4"}]}'),
+        ("sharegpt.json", '[{"conversations": [{"from": "human", "value": "2+2?"}, {"from": "gpt", "value": "4"}]}]'),
+        ("wrapped.json", '{"data": [{"question": "2+2?", "answer": "4"}]}'),
+        ("table.csv", "prompt,response\n2+2?,4\n"),
+        ("table.tsv", "prompt\tresponse\n2+2?\t4\n"),
+    ],
+)
+def test_each_common_way_to_write_a_question_and_its_answer_reads_the_same(tmp_path: Path, name: str, content: str) -> None:
+    assert read_rows(written(tmp_path, name, content)).rows == (QUESTION,)
+
+
+def test_an_input_stands_below_its_instruction_and_a_system_message_above(tmp_path: Path) -> None:
+    row = {"system": "Be brief.", "instruction": "Add.", "input": "2, 2", "output": "4"}
+    (read,) = read_rows(written(tmp_path, "a.jsonl", json.dumps(row))).rows
+    assert isinstance(read, Conversation)
+    assert [(m.role, m.content) for m in read.messages] == [
+        ("system", "Be brief."),
+        ("user", "Add.\n\n2, 2"),
+        ("assistant", "4"),
+    ]
+
+
+def test_a_text_file_is_one_document_a_line(tmp_path: Path) -> None:
+    rows = read_rows(written(tmp_path, "a.txt", "one\n\ntwo\n"))
+    assert (rows.format, rows.rows) == ("text", (Document(text="one"), Document(text="two")))
+
+
+@pytest.mark.parametrize(
+    ("row", "why"),
+    [
+        ("{not json}", "not JSON"),
+        ("[1, 2]", "a row must be an object, not a list"),
+        ('{"prompt": "x"}', "none of the keys output, response, completion, answer"),
+        ('{"prompt": "x", "completion": 7}', '"completion" must be text, not a number'),
+        ('{"prompt": "x", "completion": "  "}', '"completion" is empty'),
+        ('{"text": "of another kind"}', "none of the keys instruction, prompt, question"),
+    ],
+)
+def test_a_broken_row_is_told_with_its_line_and_the_others_are_kept(tmp_path: Path, row: str, why: str) -> None:
+    rows = read_rows(written(tmp_path, "a.jsonl", f'{{"prompt": "2+2?", "completion": "4"}}\n\n{row}\n'))
+    assert rows.rows == (QUESTION,)
+    (broken,) = rows.broken
+    assert str(broken).startswith(f"line 3: {why}")
+
+
+@pytest.mark.parametrize(
+    ("turns", "why"),
+    [
+        ([], "must be a list of messages"),
+        ([{"role": "user", "content": "x"}], "no message of the assistant"),
+        ([{"role": "wizard", "content": "x"}], "message 1 has the role 'wizard'"),
+        ([{"role": "user", "content": "x"}, {"role": "assistant", "content": None}], "message 2 must have text"),
+        (["hello"], "message 1 must be an object, not text"),
+    ],
+)
+def test_a_broken_conversation_says_which_message_is_wrong(tmp_path: Path, turns: object, why: str) -> None:
+    rows = read_rows(written(tmp_path, "a.jsonl", json.dumps({"messages": turns})))
+    assert why in str(rows.broken[0])
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "why"),
+    [
+        ("a.parquet", "", "unknown kind of file; write it as .jsonl, .ndjson, .json, .csv, .tsv, .txt"),
+        ("a.jsonl", "\n", "holds no rows"),
+        ("a.json", '{"rows": []}', "must hold a list of rows"),
+        ("a.json", "[1,", "is not JSON (line 1"),
+    ],
+)
+def test_a_file_that_holds_nothing_readable_says_what_to_do(tmp_path: Path, name: str, content: str, why: str) -> None:
+    with pytest.raises(UnreadableData) as caught:
+        read_rows(written(tmp_path, name, content))
+    assert why in str(caught.value)
+
+
+def test_text_in_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
+    (tmp_path / "latin.jsonl").write_bytes('{"text": "né"}'.encode("latin-1"))
+    with pytest.raises(UnreadableData, match="not UTF-8"):
+        read_rows(tmp_path / "latin.jsonl")
+
+
+def test_no_more_rows_are_read_than_asked_for(tmp_path: Path) -> None:
+    assert len(read_rows(written(tmp_path, "a.txt", "one\ntwo\nthree\n"), max_rows=2).rows) == 2
+
+
+words = st.text(st.characters(exclude_categories=["Cs"]), min_size=1).filter(str.strip)
+
+
+@given(st.lists(st.tuples(words, words), min_size=1, max_size=5))
+def test_whatever_people_write_comes_back_as_written(
+    tmp_path_factory: pytest.TempPathFactory, pairs: list[tuple[str, str]]
+) -> None:
+    path = tmp_path_factory.mktemp("rows") / "rows.jsonl"
+    path.write_text("".join(json.dumps({"prompt": p, "completion": c}) + "\n" for p, c in pairs), encoding="utf-8")
+    rows = read_rows(path)
+    assert [tuple(m.content for m in row.messages) for row in rows.rows if isinstance(row, Conversation)] == pairs
+    assert not rows.broken

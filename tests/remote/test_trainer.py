@@ -1,0 +1,253 @@
+"""Whole runs of the smallest real job, and every way that one ends."""
+
+from __future__ import annotations
+
+import hashlib
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+from safetensors.torch import load_file
+
+from remote.__main__ import carry_out
+from remote.contract import (
+    OUTCOME_FILE,
+    DataSource,
+    EndReason,
+    Event,
+    Outcome,
+    Phase,
+    Strategy,
+    decode,
+    exit_code,
+)
+from remote.watch import Watch
+from tests.remote.conftest import LOOP, STRATEGY, MakeJob, questions
+
+pytestmark = pytest.mark.torch
+
+EventsOf = Callable[[Path], list[Event]]
+change = msgspec.structs.replace
+
+STRATEGIES: dict[str, Strategy] = {
+    "lora on fp32": STRATEGY,
+    "lora on bf16": change(STRATEGY, param_dtype="bfloat16", target_modules=("q_proj", "v_proj"), dropout=0.1, padded=True),
+    "qlora": change(
+        STRATEGY,
+        quant="nf4",
+        double_quant=True,
+        kbit_upcast="full",
+        param_dtype="bfloat16",
+        optimizer="adamw_8bit",
+        gradient_checkpointing="reentrant",
+    ),
+    "lora on int8": change(STRATEGY, quant="int8", gradient_checkpointing="non_reentrant", adapter_dtype="bfloat16"),
+    "full": change(STRATEGY, method="full", rank=None, optimizer="adamw_torch_fused", gradient_accumulation_steps=2),
+}
+
+
+def run(job: Path, *, watch: Watch | None = None) -> Outcome:
+    code = carry_out(job, watch=watch or Watch())
+    outcome = decode(job.with_name(OUTCOME_FILE).read_bytes(), Outcome)
+    assert exit_code(outcome) == code, outcome.message
+    return outcome
+
+
+@pytest.mark.parametrize("name", STRATEGIES)
+def test_a_run_learns_and_brings_a_verified_result(make_job: MakeJob, events_of: EventsOf, name: str) -> None:
+    """From a job file to files that are hashed, reloaded and better than the base on rows they never saw."""
+    job = make_job(strategy=STRATEGIES[name])
+    outcome = run(job)
+    assert (outcome.reason, outcome.trained) == (EndReason.COMPLETED, True)
+    assert outcome.before is not None
+    assert outcome.after is not None
+    assert outcome.after.mean_loss < outcome.before.mean_loss
+    assert len(outcome.after.row_losses) == len(outcome.before.row_losses) == 20
+    assert [bool(sample.prompt and sample.reference) for sample in outcome.samples] == [True, True]
+    assert outcome.measured.steps == 12
+    for file in outcome.adapter:
+        content = (job.parent / "output" / file.path).read_bytes()
+        assert (len(content), hashlib.sha256(content).hexdigest()) == (file.size_bytes, file.sha256)
+    assert {"README.md", "try.py", "sha256sums.txt", "tokenizer.json"} <= {file.path for file in outcome.adapter}
+    (verified,) = [event.data for event in events_of(job) if event.kind == "verified"]
+    assert verified["moved_tensors"] == verified["trainable_tensors"]
+
+
+def test_every_phase_of_the_box_is_told_and_metered(make_job: MakeJob, events_of: EventsOf) -> None:
+    job = make_job()
+    outcome = run(job)
+    phases = [Phase.ENVIRONMENT, Phase.DOWNLOAD, Phase.LOAD, Phase.PROBE, Phase.EVALUATE, Phase.TRAIN, Phase.SAVE]
+    assert sorted(outcome.phase_s) == sorted(phases)
+    events = events_of(job)
+    assert [event.seq for event in events] == list(range(len(events)))
+    assert [event.data["step"] for event in events if event.kind == "step"] == list(range(1, 13))
+    assert [event.data["step"] for event in events if event.kind == "evaluation"] == [0, 4, 8, 12]
+    (probe,) = [event.data for event in events if event.kind == "probe"]
+    assert probe["step_s"] > 0
+    assert probe["peak_ram_bytes"] > 0
+    assert (events[-1].kind, events[-1].data["exit_code"]) == ("ended", 0)
+
+
+def test_a_run_that_has_ended_is_not_run_again(make_job: MakeJob) -> None:
+    job = make_job()
+    first = run(job)
+    before = {path: path.stat().st_mtime_ns for path in job.parent.rglob("*")}
+    assert run(job) == first
+    assert {path: path.stat().st_mtime_ns for path in job.parent.rglob("*")} == before
+
+
+def test_training_stops_when_the_held_out_loss_no_longer_falls_and_the_best_weights_come_home(make_job: MakeJob) -> None:
+    loop = change(LOOP, learning_rate=0.4, schedule="constant", max_steps=60, evaluations=29, early_stopping_evaluations=3)
+    job = make_job(loop=loop)
+    outcome = run(job)
+    assert (outcome.reason, outcome.trained) == (EndReason.STOPPED_EARLY, True)
+    assert outcome.after is not None
+    assert outcome.after.step < outcome.measured.steps < 60
+    best = load_file(job.parent / "checkpoints" / f"step-{outcome.after.step:08d}" / "trainable.safetensors")
+    saved = load_file(job.parent / "output" / "adapter_model.safetensors")
+    assert {name: saved[name.replace(".default", "")].tolist() for name in best} == {n: t.tolist() for n, t in best.items()}
+
+
+class Deadline(Watch):
+    """A watch whose clock is the number of times that it was asked."""
+
+    def __init__(self, looks: int) -> None:
+        self.looks = 0
+        super().__init__(deadline_at_s=float(looks), reserve_s=0.0, clock=self._look)
+
+    def _look(self) -> float:
+        self.looks += 1
+        return float(self.looks)
+
+    def saved_in(self, seconds: float) -> None:
+        """Time does not pass while saving."""
+
+
+def test_before_the_deadline_the_best_so_far_is_saved(make_job: MakeJob, events_of: EventsOf) -> None:
+    job = make_job()
+    outcome = run(job, watch=Deadline(24))
+    assert (outcome.reason, outcome.trained, outcome.samples) == (EndReason.DEADLINE, True, ())
+    assert 0 < outcome.measured.steps < 12
+    evaluated = [event.data["step"] for event in events_of(job) if event.kind == "evaluation"]
+    assert (outcome.after is None) == (evaluated == [0])
+
+
+def test_a_deadline_before_the_first_step_leaves_nothing_to_bring_home(make_job: MakeJob) -> None:
+    outcome = run(make_job(), watch=Deadline(3))
+    assert (outcome.reason, outcome.trained, exit_code(outcome)) == (EndReason.DEADLINE, False, 3)
+
+
+class Asked(Watch):
+    """Somebody asks to stop after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def check(self, *, needed_s: float = 0.0) -> None:
+        self.looks -= 1
+        if self.looks == 0:
+            self.ask()
+        super().check(needed_s=needed_s)
+
+
+@pytest.mark.parametrize("looks", [2, 7, 15, 24, 33])
+def test_a_stopped_run_goes_on_to_the_same_result(make_job: MakeJob, events_of: EventsOf, looks: int) -> None:
+    """Stopped in load, evaluation or training and started again, it ends with the same bytes as one that never stopped."""
+    strategy = change(STRATEGY, dropout=0.1)  # so that random numbers matter
+    whole = run(make_job("whole", strategy=strategy))
+    job = make_job("stopped", strategy=strategy)
+    stopped = run(job, watch=Asked(looks))
+    assert (stopped.reason, exit_code(stopped)) == (EndReason.INTERRUPTED, 4)
+    resumed = run(job)
+    assert weights(resumed) == weights(whole)
+    assert (resumed.before, resumed.after) == (whole.before, whole.after)
+    assert resumed.measured.steps == whole.measured.steps
+    numbers = [event.seq for event in events_of(job)]
+    assert numbers == list(range(len(numbers)))
+
+
+def weights(outcome: Outcome) -> str:
+    return next(file.sha256 for file in outcome.adapter if file.path == "adapter_model.safetensors")
+
+
+def test_an_8_bit_optimizer_also_goes_on_where_it_stopped(make_job: MakeJob) -> None:
+    """Its moments live in bytes and block scales; they must come back as they were. (Small tensors stay in fp32.)"""
+    strategy = change(STRATEGY, method="full", rank=None, optimizer="adamw_8bit")
+    whole = run(make_job("whole", strategy=strategy))
+    job = make_job("stopped", strategy=strategy)
+    run(job, watch=Asked(24))
+    assert run(job).after == whole.after
+
+
+def test_a_first_adapter_is_trained_on(make_job: MakeJob) -> None:
+    first = make_job("first")
+    learned = run(first).after
+    assert learned is not None
+    again = run(make_job("again", loop=change(LOOP, init_adapter=str(first.parent / "output"))))
+    assert again.before is not None
+    assert again.before.mean_loss == pytest.approx(learned.mean_loss, abs=0.05)
+
+
+def test_only_the_layers_asked_for_are_adapted(make_job: MakeJob) -> None:
+    one, both = run(make_job("one", loop=change(LOOP, layers=(1,)))), run(make_job("both"))
+    assert one.trainable_params is not None
+    assert both.trainable_params == 2 * one.trainable_params
+
+
+def test_without_held_out_rows_the_last_weights_are_the_result(make_job: MakeJob) -> None:
+    outcome = run(make_job(data=DataSource(train="data.jsonl", held_out_rows=0)))
+    assert (outcome.trained, outcome.before, outcome.after, outcome.samples) == (True, None, None, ())
+
+
+def test_the_result_answers_a_prompt_by_itself(make_job: MakeJob, model_cache: Path) -> None:
+    job = make_job(loop=change(LOOP, max_steps=40))
+    run(job)
+    (base,) = [path for path in model_cache.iterdir() if path.name.startswith("random")][:1]
+    command = [sys.executable, "try.py", "What is 1 plus 2?", "--base", str(base), "--max-tokens", "8"]
+    ran = subprocess.run(command, cwd=job.parent / "output", capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stderr
+    assert ran.stdout.strip()
+
+
+# ── ends without a result ──────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason", "words"),
+    [
+        ({"strategy": change(STRATEGY, quant="gptq_int4")}, EndReason.BAD_JOB, "can't do quant=gptq_int4"),
+        ({"strategy": change(STRATEGY, method="full", quant="nf4")}, EndReason.BAD_JOB, 'method "full" can\'t train'),
+        ({"strategy": change(STRATEGY, target_modules=("nowhere",))}, EndReason.BAD_JOB, "nowhere"),
+        ({"strategy": change(STRATEGY, seq_len=8)}, EndReason.BAD_JOB, "anything to learn within 8 tokens"),
+        ({"data": DataSource(train="elsewhere.jsonl")}, EndReason.BAD_JOB, "no data file at"),
+        ({"rows": [*questions(3), {"prompt": "only"}, {}]}, EndReason.BAD_JOB, "line 4: none of the keys output"),
+        ({"loop": change(LOOP, learning_rate=0.0)}, EndReason.VERIFY_FAILED, "is the learning rate 0"),
+        ({"loop": change(LOOP, learning_rate=1e30, warmup_ratio=0.0)}, EndReason.DIVERGED, "a lower learning rate"),
+        ({"planned_peak_bytes": 10**15}, EndReason.PREFLIGHT, "GiB of RAM are available"),
+        ({"deadline_at_s": 1.0}, EndReason.DEADLINE, "deadline"),
+    ],
+)
+def test_what_can_not_work_ends_typed_with_one_sentence(
+    make_job: MakeJob, changes: dict[str, Any], reason: EndReason, words: str
+) -> None:
+    job = make_job(**changes)
+    outcome = run(job, watch=Watch(deadline_at_s=changes.get("deadline_at_s")))
+    assert (outcome.reason, outcome.trained) == (reason, False)
+    assert words in outcome.message
+    assert "\n" not in outcome.message
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [("{", "truncated"), ('{"run_id": "r"}', "missing required field"), ('{"run_id": 7}', "$.run_id")],
+)
+def test_a_job_file_that_can_not_be_read_says_where(tmp_path: Path, content: str, words: str) -> None:
+    (tmp_path / "job.json").write_text(content)
+    outcome = run(tmp_path / "job.json")
+    assert outcome.reason == EndReason.BAD_JOB
+    assert words in outcome.message
