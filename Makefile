@@ -108,7 +108,7 @@ $(VENV)/.dev: .ci/locks/dev.txt | $(VENV)/.light
 	@touch $@
 
 pulumi: setup-light ## build the Pulumi engine from its published Go modules (cached by version)
-	@$(BIN)/python -m provision.engine.build
+	@PATH="$(CURDIR)/$(dir $(UV)):$$PATH" $(BIN)/python -m provision.engine.build
 
 base: setup-light ## fetch the demo's base model (93 MB) into the cache
 	@$(BIN)/python examples/demo/fetch_base.py

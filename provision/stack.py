@@ -263,5 +263,8 @@ def _recorded(resource: dict[str, Any]) -> Recorded:
 
 
 def _owner_is_dead(lock: Path) -> bool:
-    owner = json.loads(lock.read_text())
+    try:
+        owner = json.loads(lock.read_text())
+    except (FileNotFoundError, json.JSONDecodeError):
+        return False  # freed or written this moment
     return owner["hostname"] == socket.gethostname() and not psutil.pid_exists(owner["pid"])

@@ -78,7 +78,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     def environment(self) -> dict[str, str]:
         return {**self.emulator, **_plain_environment(), FAULTS_VARIABLE: str(self.faults.folder)}
 
-    def provisioner(self, **variables: str) -> PulumiProvisioner:
+    def provisioner(self, *, teardown_s: float = 30.0, **variables: str) -> PulumiProvisioner:
         """As a person has it, but for the image, the grace and the places."""
         return PulumiProvisioner(
             "aws",
@@ -90,7 +90,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             regions=(REGION, "us-east-1"),
             sleep=lambda duration_s: time.sleep(min(duration_s, 0.1)),
             grace_s=0.0,
-            teardown_s=30.0,
+            teardown_s=teardown_s,
         )
 
     def listed(self) -> Owned:

@@ -81,7 +81,7 @@ class Sky:
         return "203.0.113.7/32"
 
 
-def provisioner(sky: Sky, tmp_path: Path, *, engine: Path | None = None) -> PulumiProvisioner:
+def provisioner(sky: Sky, tmp_path: Path, *, engine: Path | None = None, teardown_s: float = 300.0) -> PulumiProvisioner:
     return PulumiProvisioner(
         "cloudy",
         sky,
@@ -91,7 +91,7 @@ def provisioner(sky: Sky, tmp_path: Path, *, engine: Path | None = None) -> Pulu
         clock=lambda: sky.now_s,
         sleep=sky.sleep,
         grace_s=60.0,
-        teardown_s=300.0,
+        teardown_s=teardown_s,
     )
 
 
@@ -113,10 +113,11 @@ def test_strays_of_the_run_are_ended_in_every_region_and_no_others(tmp_path: Pat
 
 
 def test_destroyed_means_listed_empty_twice_the_grace_apart(tmp_path: Path, launch: Launch) -> None:
-    """A box that the list does not show yet is still found before anything is called destroyed."""
+    """A box that the list does not show yet is still found before anything is called destroyed, patience over or not."""
     sky = Sky(BOX)
     sky.hidden_until_s = sky.now_s + 50.0
 
+    assert provisioner(sky, tmp_path, teardown_s=0.0).destroy(launch).verdict == "orphaned"
     assert provisioner(sky, tmp_path).destroy(launch).verdict == "destroyed"
     assert sky.resources == set()
 

@@ -195,8 +195,8 @@ def test_files_are_for_the_owner_and_go_at_the_end(stack: Stack) -> None:
     passphrase = stack.folder / "passphrase"
     assert passphrase.stat().st_mode & 0o777 == 0o600
     assert len(passphrase.read_text()) >= 32
-    (stack.folder / "where.json").touch()
+    (stack.folder / "region").touch()
 
     remove_engine_files(stack.folder)
 
-    assert [file.name for file in stack.folder.iterdir()] == ["where.json"]
+    assert [file.name for file in stack.folder.iterdir()] == ["region"]

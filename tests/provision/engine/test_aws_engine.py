@@ -135,7 +135,7 @@ def test_a_box_that_was_created_though_the_provider_reported_an_error(bench: Ben
 
     with pytest.raises(ProvisionError, match=r"service is not available.*Left at aws: instance i-"):
         provisioner.up(OFFER, bench.launch)
-    with pytest.raises(ProvisionError, match="nothing more is bought"):
+    with pytest.raises(ProvisionError, match="already has instance"):
         provisioner.up(OFFER, bench.launch)
 
     assert provisioner.destroy(bench.launch).verdict == "destroyed"
@@ -186,8 +186,7 @@ def test_destroy_twice_and_destroy_without_up(bench: Bench) -> None:
 def test_a_cloud_that_cannot_be_asked_is_unknown_not_empty(bench: Bench) -> None:
     """No answer: the teardown says unknown and what to type, the listing says unknown, and `up` buys nothing."""
     bench.provisioner().up(OFFER, bench.launch)
-    blind = bench.provisioner(AWS_ENDPOINT_URL="http://127.0.0.1:9")
-    blind.teardown_s = 0.0
+    blind = bench.provisioner(teardown_s=0.0, AWS_ENDPOINT_URL="http://127.0.0.1:9")
 
     assert blind.owned().complete is Answer.UNKNOWN
     teardown = blind.destroy(bench.launch)
@@ -208,14 +207,25 @@ def test_without_the_plugin_nothing_is_begun(bench: Bench) -> None:
     assert bench.faults.calls() == []
 
 
-def test_the_state_names_everything_the_program_makes(bench: Bench) -> None:
-    """A second `up` of a standing box returns it and calls no create."""
+def test_a_second_box_for_the_same_run_is_refused_and_the_first_lives_on(bench: Bench) -> None:
+    """Nothing is created, not even when the cloud's list lags and only the state knows."""
     provisioner = bench.provisioner()
-    box = provisioner.up(OFFER, bench.launch)
-    before = len([call for call in bench.faults.calls() if " create " in call])
+    provisioner.up(OFFER, bench.launch)
+    before = bench.listed().resources
 
-    assert provisioner.up(OFFER, bench.launch) == box
-    assert len([call for call in bench.faults.calls() if " create " in call]) == before
+    with pytest.raises(ProvisionError, match="already has instance i-"):
+        provisioner.up(OFFER, bench.launch)
+    with pytest.raises(ProvisionError, match="something that the state has and the cloud does not list"):
+        provisioner.up(msgspec.structs.replace(OFFER, region="us-east-1"), bench.launch)
+    assert bench.listed().resources == before
+
+
+def test_the_state_names_everything_the_program_makes(bench: Bench) -> None:
+    """Nothing else, and nothing unfinished."""
+    provisioner = bench.provisioner()
+    provisioner.up(OFFER, bench.launch)
+
     state: State = provisioner._stack(bench.launch).state()
+
     assert {resource.type for resource in state.resources} == set(aws.KINDS)
     assert state.pending == ()

@@ -1,0 +1,96 @@
+"""What a cloud itself lists of ours, and the end of it: asked by tag, region by region, never of Pulumi's state."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Final
+
+from provision.errors import ProvisionError
+from provision.programs import Cloud
+from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
+
+PAUSE_S: Final = 5.0  # between two looks at what does not go away
+AT_ONCE: Final = 8  # regions asked side by side
+
+
+@dataclass(frozen=True)
+class Notes:
+    """What one teardown has seen on its way: every resource, and every reason why something did not work."""
+
+    found: dict[tuple[str, str], Resource] = field(default_factory=dict)
+    troubles: list[str] = field(default_factory=list)
+
+    def see(self, resources: Iterable[Resource]) -> None:
+        self.found.update({(resource.kind, resource.id): resource for resource in resources})
+
+
+@dataclass(frozen=True)
+class Inventory:
+    """One cloud's lists, and how patient to be with them. Lists lag, so empty means: empty twice, `grace_s` apart."""
+
+    cloud: Cloud
+    environment: Mapping[str, str]
+    clock: Callable[[], float]
+    sleep: Callable[[float], None]
+    grace_s: float
+    teardown_s: float
+
+    def listed(self, regions: tuple[str, ...], tag: str | None) -> Owned:
+        """What carries our tag, or that of one run; complete only when every region has answered."""
+        with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
+            answers = list(pool.map(lambda region: self.cloud.owned(region, tag, self.environment), regions))
+        unseen = [answer.message for answer in answers if answer.complete is not Answer.YES]
+        return Owned(
+            resources=tuple(resource for answer in answers for resource in answer.resources),
+            complete=Answer.UNKNOWN if unseen else Answer.YES,
+            message="; ".join(unseen),
+        )
+
+    def end(self, regions: tuple[str, ...], run_id: str, notes: Notes) -> Owned:
+        """End what is listed until two listings, the grace apart, are empty; the last one when patience is over."""
+        ends_at_s = self.clock() + self.teardown_s
+        was_empty = False
+        while True:
+            listed = self.listed(regions, run_id)
+            notes.see(listed.resources)
+            empty = listed.complete is Answer.YES and not listed.resources
+            if (empty and was_empty) or (not empty and self.clock() >= ends_at_s):
+                return listed
+            was_empty = empty
+            self._end_each(listed.resources, notes)
+            self.sleep(self.grace_s if empty else PAUSE_S)
+
+    def _end_each(self, resources: Iterable[Resource], notes: Notes) -> None:
+        for resource in resources:
+            try:
+                self.cloud.destroy_stray(resource, self.environment)
+            except ProvisionError as error:
+                notes.troubles.append(str(error))
+
+
+def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s: float) -> Teardown:
+    """The teardown that a last listing amounts to: destroyed only if it was complete and empty."""
+    still = {(resource.kind, resource.id) for resource in listed.resources}
+    unless_listed = Answer.YES if listed.complete is Answer.YES else Answer.UNKNOWN
+    ends = tuple(
+        ResourceEnd(resource=resource, gone=Answer.NO if key in still else unless_listed, at_s=at_s)
+        for key, resource in notes.found.items()
+    )
+    why = f" ({'; '.join(dict.fromkeys(notes.troubles))})" if notes.troubles else ""
+    command = f"rentune down {run_id}"
+    if still:
+        text = f"{provider} still lists {names_of(listed.resources)}{why}."
+        return Teardown(run_id=run_id, verdict="orphaned", resources=ends, message=text, command=command)
+    if listed.complete is not Answer.YES:
+        text = f"{provider} could not be asked what is left: {listed.message}{why}."
+        return Teardown(run_id=run_id, verdict="unknown", resources=ends, message=text, command=command)
+    return Teardown(
+        run_id=run_id, verdict="destroyed", resources=ends, message=f"{provider} lists nothing of this run any more."
+    )
+
+
+def names_of(resources: Iterable[Resource]) -> str:
+    """Kind and id of each."""
+    return ", ".join(f"{resource.kind} {resource.id}" for resource in resources)
