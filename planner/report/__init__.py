@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from rich.console import Console, RenderableType
 from rich.text import Text
@@ -66,13 +67,15 @@ def _answer(result: SearchResult, command: str | None, *, explain: bool, width: 
 
 def _job_line(result: SearchResult) -> str:
     """What is planned. Without a word about data that is a default, and is called so."""
-    request, data = result.request, result.request.data
-    num_tokens = data.num_examples * data.mean_tokens * request.loop.epochs
-    name = "Default job" if data.basis == "default" else "Job"
+    request, data, loop = result.request, result.request.data, result.request.loop
+    num_tokens = data.num_examples * data.mean_tokens * loop.epochs
     line = (
-        f"{name}: {request.model}, {data.num_examples:,} examples × {data.mean_tokens:,.0f} tokens"
-        f" × {request.loop.epochs:g} epochs = {words.count(num_tokens)} tokens"
+        f"{'Default job' if data.basis == 'default' else 'Job'}: {PurePath(request.model).name}, "
+        f"{data.num_examples:,} examples × {data.mean_tokens:,.0f} tokens × {loop.epochs:g} epoch{'s' * (loop.epochs != 1)} "
+        f"= {words.count(num_tokens)} tokens"
     )
+    if loop.max_steps is not None:
+        line += f", at most {loop.max_steps:,} steps of them"
     if data.basis not in ("default", "stated"):
         line += f" ({data.basis})"
     if (plan := _central(result)) is not None:

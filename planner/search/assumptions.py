@@ -37,7 +37,7 @@ def _machine(found: Found) -> Iterator[str]:
         ram_gib = found.host.ram_peak_bytes / GIB
         yield f"{offer.instance_type}: its RAM is not known; the job needs {ram_gib:.0f} GiB"
     if found.fit.verdict == "tight":
-        yield f"memory is tight: {found.fit.margin_bytes / GIB:.1f} GiB to spare"
+        yield f"memory is tight: {-found.fit.margin_bytes / GIB:.1f} GiB of the safety margin are missing"
 
 
 def _price(found: Found, today: dt.date) -> Iterator[str]:

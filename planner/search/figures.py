@@ -17,6 +17,7 @@ from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import Refused
 from planner.request import Request
+from planner.search.offers import OWN_MACHINES
 from planner.search.strategies import data_within, strategies
 from remote.contract import Strategy
 
@@ -72,7 +73,7 @@ class Figures:
     @property
     def num_strategies(self) -> int:
         """How many different strategies were looked at."""
-        return len({key[2:] for key in self._vram})
+        return len({key[2:] for key in self._vram} | {key[1:] for key in self._host})
 
     def ladders(self, num_gpus: int, *, bf16: bool) -> tuple[tuple[Strategy, ...], ...]:
         """What is tried on so many GPUs; `bf16`: whether the card computes in it."""
@@ -114,11 +115,11 @@ class Figures:
         return self._host[key]
 
     def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
-        """Seconds by phase: the same for all offers of one provider with the same GPUs, links and cores."""
-        name = gpu.name if gpu is not None else None
-        key = (name, offer.provider, offer.num_gpus, offer.interconnect, offer.vcpus, *key_of(strategy))
+        """Seconds by phase: the same for all rented machines with the same GPUs and links. Own cores count, and own disks."""
+        local = offer.provider in LOCAL_PROVIDERS
+        kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
+        key = (*kind, local, offer.num_gpus, offer.interconnect, *key_of(strategy))
         if key not in self._duration:
-            local = offer.provider in LOCAL_PROVIDERS
             self._duration[key] = estimate_duration(
                 self.architecture,
                 strategy,

@@ -49,8 +49,7 @@ class Notebook:
         self.too_slow: list[Short] = []  # seconds at p90
 
     def rejections(self, budget: Budget) -> Iterator[Rejection]:
-        """Everything that was written down: memory, RAM, disk, money, time."""
-        yield from _small(self.too_small)
+        """Everything that was written down: RAM, disk, money, time, what can't be computed, cards that are too small."""
         yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib)
         yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib)
         yield from _dear(self.too_dear, budget)
@@ -65,6 +64,7 @@ class Notebook:
                 remedy="--quant none",
                 num_offers=sum(len(kind.offers) for kind in kinds.values()),
             )
+        yield from _small(self.too_small)
 
 
 def _small(entries: list[TooSmall]) -> Iterator[Rejection]:

@@ -7,7 +7,7 @@ visited in the order of their floors, and passed over once the floor is above ev
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -67,22 +67,22 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def choice(self) -> tuple[str, str, str | None, int]:
-        """What a person chooses between: who rents it out, how, and what trains."""
-        return self.offer.provider, self.offer.purchase, self.offer.gpu, int(self.offer.num_gpus)
+        """What a person chooses between: who rents it out, how, and what trains; more GPUs that stand idle are no choice."""
+        return self.offer.provider, self.offer.purchase, self.offer.gpu, self.fit.strategy.num_gpus
 
 
 def rank(
-    question: Question, kinds: Iterable[Kind], figures: Figures, notebook: Notebook, *, only_runnable: bool = False
+    question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook, *, only_runnable: bool = False
 ) -> tuple[Found, ...]:
     """The `top` cheapest plans and the `top` cheapest that can be run, together in one order; or the latter alone."""
     top = question.request.top
     every, runnable = _Cheapest(0 if only_runnable else top), _Cheapest(top)
-    floors = [(_floor_hours(kind, question, figures), kind) for kind in kinds]
-    for hours, kind in sorted(floors, key=lambda pair: pair[0] * float(pair[1].offers[0].usd_per_hour)):
+    floors = {id(kind): _Floor(kind, question, figures) for kind in kinds}
+    for kind in sorted(kinds, key=lambda kind: min(map(floors[id(kind)].usd, kind.offers))):
         wanted = [
             offer
             for offer in kind.offers
-            if every.may_take(floor_usd := hours * float(offer.usd_per_hour))
+            if every.may_take(floor_usd := floors[id(kind)].usd(offer))
             or (question.provider(offer.provider).runnable and runnable.may_take(floor_usd))
         ]
         for found in _on(kind, wanted, question, figures, notebook):
@@ -114,15 +114,24 @@ class _Cheapest:
         del self.found[self._size :]
 
 
-def _floor_hours(kind: Kind, question: Question, figures: Figures) -> float:
-    """Billed hours of the fastest strategy, whether it fits or not: no quantization, nothing recomputed, large batches."""
-    fastest = figures.ladders(max(1, kind.num_gpus), bf16=kind.gpu is None or kind.gpu.bf16)[0][0]
-    offer = kind.offers[0]
-    try:
-        duration = figures.duration(fastest, kind.gpu, offer)
-    except Refused:
-        return 0.0  # the search will say why
-    return billed_range(duration, question.catalog.billing[offer.provider], spot=False).p50 / SECONDS_PER_HOUR
+class _Floor:
+    """What a job costs at least on one kind of machine: the fastest strategy, whether it fits or not, without disk."""
+
+    def __init__(self, kind: Kind, question: Question, figures: Figures) -> None:
+        fastest = figures.ladders(max(1, kind.num_gpus), bf16=kind.gpu is None or kind.gpu.bf16)[0][0]
+        self._billing = question.catalog.billing
+        self._hours: dict[str, float] = {}  # by provider: each bills in its own way
+        try:
+            self._duration = figures.duration(fastest, kind.gpu, kind.offers[0])
+        except Refused:
+            self._hours = dict.fromkeys(self._billing, 0.0)  # nothing is known; the search will say why
+
+    def usd(self, offer: Offer) -> float:
+        """Billed time of the fastest strategy × the price."""
+        if offer.provider not in self._hours:
+            billed_s = billed_range(self._duration, self._billing[offer.provider], spot=False)
+            self._hours[offer.provider] = billed_s.p50 / SECONDS_PER_HOUR
+        return self._hours[offer.provider] * float(offer.usd_per_hour)
 
 
 def _on(kind: Kind, offers: list[Offer], question: Question, figures: Figures, notebook: Notebook) -> Iterator[Found]:

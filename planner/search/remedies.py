@@ -23,6 +23,9 @@ from remote.contract import Strategy
 STREAMED: Final = "stream"
 
 
+WayFound = tuple[str, dict[str, str | None], Found]  # what is given up, the same as options, the plan
+
+
 class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
     """A request with one wish less, and what that is called on the command line."""
 
@@ -31,26 +34,35 @@ class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
     options: Callable[[Found], dict[str, str | None]]
 
 
-def ways_out(
-    question: Question, market: Iterable[Offer], figures: Figures
-) -> Iterator[tuple[str, dict[str, str | None], Found]]:
-    """For each wish: the cheapest plan that this version can run without it. Nothing for a wish that is not the cause."""
-    market = tuple(market)
+def ways_out(question: Question, market: Iterable[Offer], figures: Figures) -> Iterator[WayFound]:
+    """For each wish: the cheapest plan that this version can run without it. Nothing for a wish that is not the cause.
+
+    Where the wish is memory the cheapest may be on far more than is needed, so the smallest card that does is named, too.
+    """
+    market = tuple(offer for offer in market if question.provider(offer.provider).runnable)
+    told: set[str] = set()
     for relaxed in _relaxations(question.request):
-        eased = msgspec.structs.replace(question, request=msgspec.structs.replace(relaxed.request, top=1))
-        asked = admit(eased.request, eased.catalog, market)
-        for found in rank(eased, asked.kinds, figures, Notebook(), only_runnable=True):
-            yield relaxed.change(found), relaxed.options(found), found
+        if (way := _way(relaxed, question, market, figures)) is not None:
+            told.add(way[0])
+            yield way
+    larger = (_way(relaxed, question, market, figures) for relaxed in _larger_cards(question, market))
+    nearest = next((way for way in larger if way is not None), None)
+    if nearest is not None and nearest[0] not in told:
+        yield nearest
+
+
+def _way(relaxed: Relaxed, question: Question, market: tuple[Offer, ...], figures: Figures) -> WayFound | None:
+    """The cheapest plan of the relaxed request that this version can run."""
+    eased = msgspec.structs.replace(question, request=msgspec.structs.replace(relaxed.request, top=1))
+    asked = admit(eased.request, eased.catalog, market)
+    found = next(iter(rank(eased, asked.kinds, figures, Notebook(), only_runnable=True)), None)
+    return None if found is None else (relaxed.change(found), relaxed.options(found), found)
 
 
 def _relaxations(request: Request) -> Iterator[Relaxed]:
     where, budget = request.where, request.budget
-    if (budget_gib := where.gpu_memory_gib) is not None:
-        yield Relaxed(
-            request=_with(request, where=msgspec.structs.replace(where, gpu_memory_gib=None)),
-            change=lambda found: f"with {_memory_gib(found):g} GB on the GPU instead of {budget_gib:g}",
-            options=lambda found: {"--gpu-budget": f"{_memory_gib(found):g}GB"},
-        )
+    if where.gpu_memory_gib is not None:
+        yield _with_memory(request, None)
     if where.gpus or where.num_gpus is not None:
         yield Relaxed(
             request=_with(request, where=msgspec.structs.replace(where, gpus=(), num_gpus=None)),
@@ -75,6 +87,27 @@ def _relaxations(request: Request) -> Iterator[Relaxed]:
             change=lambda found: f"in up to {found.duration.wall_s.p90 / 3600:.1f} hours",
             options=lambda found: {"--max-hours": f"{found.duration.wall_s.p90 / 3600 + 0.05:.1f}"},
         )
+
+
+def _larger_cards(question: Question, market: tuple[Offer, ...]) -> Iterator[Relaxed]:
+    """The request with each size of card above its budget that can be rented, the smallest first."""
+    budget_gib = question.request.where.gpu_memory_gib
+    if budget_gib is None:
+        return
+    unlimited = _with(question.request, where=msgspec.structs.replace(question.request.where, gpu_memory_gib=None))
+    kinds = admit(unlimited, question.catalog, market).kinds
+    for size_gib in sorted({kind.gpu.memory_gib for kind in kinds if kind.gpu is not None}):
+        if size_gib > budget_gib:
+            yield _with_memory(question.request, size_gib)
+
+
+def _with_memory(request: Request, memory_gib: float | None) -> Relaxed:
+    asked_gib = request.where.gpu_memory_gib
+    return Relaxed(
+        request=_with(request, where=msgspec.structs.replace(request.where, gpu_memory_gib=memory_gib)),
+        change=lambda found: f"with {_memory_gib(found):g} GB on the GPU instead of {asked_gib:g}",
+        options=lambda found: {"--gpu-budget": f"{_memory_gib(found):g}GB"},
+    )
 
 
 def _memory_gib(found: Found) -> float:

@@ -20,17 +20,8 @@ SEQ_LEN_MULTIPLE: Final = 8  # collators pad to it; matrix units want it
 ESTIMATE_MARGIN: Final = 1.3  # assumed: characters understate the tokens of dense text by up to this factor
 COUNTED: Final = ("counted by the model's tokenizer", "stated", "default")
 
-# How the GPUs of one machine can share a job. int8 weights can't be sharded; 4-bit ones can, when stored as bfloat16. What
-# is sharded together has one dtype, so norms and adapters stay in 16 bits there (peft's guide to FSDP and QLoRA).
 COPIES: Final = {"sharding": "ddp"}
-SHARDED: Final = {"sharding": "fsdp", "adapter_dtype": "bfloat16", "kbit_upcast": "none"}
-SHARDED_4BIT: Final = SHARDED | {"quant_storage": "bfloat16"}
-SHARDING_BY_QUANT: Final[Mapping[str, tuple[dict[str, Any], ...]]] = {
-    "none": (COPIES, SHARDED),
-    "nf4": (COPIES, SHARDED_4BIT),
-    "fp4": (COPIES, SHARDED_4BIT),
-}
-ONLY_COPIES: Final = (COPIES,)
+UNSHARDABLE: Final = ("int8",)  # bitsandbytes' int8 weights can't be cut; 4-bit ones can, when stored in a 16-bit dtype
 
 # Keys of the estimate contract that a plan carries elsewhere than in its Strategy, and the option that says them.
 SAID_ELSEWHERE: Final = {
@@ -93,13 +84,15 @@ def strategies(advice: Advice, *, seq_len: int, num_gpus: int, bf16: bool) -> It
 
     Within a ladder memory falls from step to step, so the first that fits is the fastest that fits.
     """
-    half = "bfloat16" if bf16 else "float16"
     said = advice.training | {"seq_len": seq_len, "num_gpus": num_gpus}
+    half = "bfloat16" if bf16 else "float16"
+    # a float16 autocast scales gradients, and unscales those of fp32 weights only
+    weights = "float32" if said["method"] == "full" and not bf16 else half
     for variant in advice.variants:
         quant = said.get("quant", variant.get("quant", "none"))
-        for sharding in _shardings(said, quant, num_gpus):
+        for sharding in _shardings(said, quant, num_gpus, half):
             for checkpointing in _said_or(said, "gradient_checkpointing", CHECKPOINTING):
-                chosen = {"param_dtype": half, "autocast": half} | variant | sharding
+                chosen = {"param_dtype": weights, "autocast": half} | variant | sharding
                 yield _ladder(chosen | {"gradient_checkpointing": checkpointing} | said, advice.global_batch_size)
 
 
@@ -124,10 +117,19 @@ def _micro_batches(per_gpu: int, seq_len: int) -> tuple[int, ...]:
     return tuple(size for size in MICRO_BATCHES if size <= largest and per_gpu % size == 0)
 
 
-def _shardings(said: dict[str, Any], quant: str, num_gpus: int) -> tuple[dict[str, Any], ...]:
+def _shardings(said: dict[str, Any], quant: str, num_gpus: int, half: str) -> tuple[dict[str, Any], ...]:
+    """How the GPUs of one machine can share the job: copies of the model, then parts of it.
+
+    What is sharded together has one dtype, so packed weights, norms and adapters are held in 16 bits there (peft's guide
+    to FSDP and QLoRA).
+    """
     if "sharding" in said:
         return ({"sharding": said["sharding"]},)
-    return SHARDING_BY_QUANT.get(quant, ONLY_COPIES) if num_gpus > 1 else ({"sharding": "none"},)
+    if num_gpus == 1:
+        return ({"sharding": "none"},)
+    parts = {"sharding": "fsdp", "adapter_dtype": half, "kbit_upcast": "none"}
+    packed = {"quant_storage": half} if quant != "none" else {}
+    return (COPIES,) if quant in UNSHARDABLE else (COPIES, parts | packed)
 
 
 def _said_or(said: dict[str, Any], key: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:

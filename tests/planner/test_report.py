@@ -11,6 +11,7 @@ from planner.plan import Plan, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import count, fit, machine, span, span_range, usd, usd_range
 from planner.request import DataAsked
+from remote.contract import Loop
 from tests.planner.builders import make_offer, make_plan, make_request
 
 REFUSED = Rejection(what="lora r16 bf16", reason="needs 66.9 GiB on one GPU", remedy="1 x H100 with 80 GB")
@@ -47,6 +48,13 @@ def test_counted_data_says_how_it_was_counted() -> None:
     assert first.startswith(
         "Job: SmolLM2-135M, 80 examples × 100 tokens × 3 epochs = 24.0 k tokens (estimated from characters)"
     )
+
+
+def test_a_limit_on_steps_and_the_file_of_a_model_stand_in_the_first_line() -> None:
+    """Its name is enough, its folder is not the point."""
+    request = make_request(model="/some/where/base.gguf", loop=Loop(epochs=1.0, max_steps=40))
+    first, *_ = shown(result(make_plan(), request=request)).splitlines()
+    assert first.startswith("Default job: base.gguf, 1,000 examples × 512 tokens × 1 epoch = 512.0 k tokens, at most 40 steps")
 
 
 def test_the_last_line_is_the_command() -> None:

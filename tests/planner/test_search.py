@@ -91,8 +91,9 @@ def test_no_machine_that_was_passed_over_is_cheaper(machines: list[tuple[Gpu, in
         for number, (gpu, num_gpus, cents, provider) in enumerate(machines)
     ]
     request = make_request(model="3b", top=1)
-    together = ask(request, market(*offers)).plans
-    alone = [plan for offer in offers for plan in ask(request, market(offer)).plans]
+    by_hour = (make_billing("elsewhere", increment_s=3_600),)
+    together = ask(request, make_catalog(*offers, gpus=CARDS, billing=by_hour)).plans
+    alone = [plan for each in offers for plan in ask(request, make_catalog(each, gpus=CARDS, billing=by_hour)).plans]
     for runnable in (True, False):
         wanted = [plan.cost.total_usd.p50 for plan in alone if plan.runnable is None or not runnable]
         got = [plan.cost.total_usd.p50 for plan in together if plan.runnable is None or not runnable]
@@ -185,8 +186,19 @@ def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
     assert all(each.needed["available_bytes"] < 16 * GIB < each.needed["required_bytes"] for each in refused)
     assert refused[-1].remedy == "1 x Card 80GB with 80 GB, from $3.00/h at cloud"
     (way,) = result.ways_out
+    assert way.change == "with 80 GB on the GPU instead of 16"
     assert way.options == {"--gpu-budget": "80GB"}
     assert (way.plan.offer.instance_type, way.plan.runnable) == ("large", None)
+
+
+def test_the_smallest_card_that_does_is_named_beside_the_cheapest_job() -> None:
+    """Whoever wants 16 GB may prefer 24 to 80, even if that is dearer."""
+    small = make_offer(gpu=SMALL.name)
+    near = make_offer(instance_type="near", usd_per_hour=Decimal(9))
+    far = make_offer(instance_type="far", gpu=FAST.name, usd_per_hour=Decimal(1))
+    result = ask(make_request(model="14b", where=Where(gpu_memory_gib=8.0)), market(small, near, far))
+    assert [way.plan.offer.instance_type for way in result.ways_out] == ["far", "one"]
+    assert result.ways_out[1].options == {"--gpu-budget": "16GB"}
 
 
 def test_streaming_is_named_as_what_this_version_does_not_do() -> None:
@@ -199,8 +211,8 @@ def test_streaming_is_named_as_what_this_version_does_not_do() -> None:
 def test_a_plan_fits_what_it_is_put_on() -> None:
     """Required and spare memory make up what the card has."""
     for plan in ask(make_request(model="7b"), market(make_offer(), make_offer(instance_type="f", gpu=FAST.name))).plans:
+        assert plan.verdict == "fits"
         assert plan.margin_bytes >= 0
-        assert plan.verdict in ("fits", "tight")
         assert sum(plan.vram.components.values()) == plan.vram.allocated_peak_bytes
 
 
@@ -246,9 +258,9 @@ def test_a_limit_refuses_with_the_figure_and_the_way_out_keeps_it(budget: Budget
     refused = about(result, "at p90")
     assert (refused.remedy or "").startswith(option)
     (way,) = result.ways_out
-    enough = Decimal(str(way.options[option]))
-    kind = Decimal if field == "max_usd" else float
-    eased = msgspec.structs.replace(request, budget=Budget(**{field: kind(enough)}))
+    enough = str(way.options[option])
+    budgets = {"max_usd": Budget(max_usd=Decimal(enough)), "max_hours": Budget(max_hours=float(enough))}
+    eased = msgspec.structs.replace(request, budget=budgets[field])
     assert ask(eased, market(make_offer())).recommended is not None
 
 
