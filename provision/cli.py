@@ -86,7 +86,7 @@ def call(arguments: list[str]) -> int:
     try:
         code = rentune.main(arguments, prog_name="rentune", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through
-        from provision.commands.failure import tell
+        from provision.envelope.failure import tell
 
         return tell(error, arguments)
     except KeyboardInterrupt:

@@ -8,7 +8,7 @@ from pathlib import Path, PurePosixPath
 import msgspec
 
 from planner.plan import Plan
-from provision.inputs import BaseModel
+from provision.prepare.inputs import BaseModel
 from remote.contract import DataSource, JobSpec, Loop, ModelSource, Phase
 
 Place = Callable[[str, str], str]  # home path and a name → path on the box

@@ -43,7 +43,7 @@ def list_offers(
 ) -> int:
     """Offers, the cheapest hour first."""
     from catalogs.catalog import read_catalog, select
-    from provision.commands.show import console, show
+    from provision.envelope.show import console, show
 
     catalog = read_catalog()
     offers = select(

@@ -20,7 +20,7 @@ JOB_SUFFIXES = (".yaml", ".yml")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Look through a data file or a job file before paying."""
-    from provision.commands.show import show
+    from provision.envelope.show import show
     from provision.errors import BadInput
 
     path = Path(file)

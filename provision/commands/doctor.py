@@ -20,9 +20,9 @@ def command(install: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands 
 
     Exit 0 when something can be run here, 2 when nothing can. Without --install nothing is stored.
     """
-    from provision.commands.show import show
     from provision.doctor import examine, provider_words, usable_providers
     from provision.envelope import Exit
+    from provision.envelope.show import show
     from provision.places import read_places
 
     places = read_places()
@@ -52,7 +52,7 @@ def _install(places: Places) -> None:
 
 
 def _draw(findings: tuple[Finding, ...], providers: dict[str, str]) -> None:
-    from provision.commands.show import console
+    from provision.envelope.show import console
     from provision.report.tables import Table
     from provision.report.terminal import draw
 

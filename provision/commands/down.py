@@ -20,8 +20,8 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
 
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
     """
-    from provision.commands.show import show
     from provision.envelope import Exit, Problem
+    from provision.envelope.show import show
     from provision.errors import BadInput
     from provision.places import read_places
     from provision.report.tables import teardown_words
@@ -46,17 +46,17 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
 def _end_run(run: str, places: Places) -> Teardown:
     import sys
 
-    from provision.control import end, find_run
+    from provision.charge.control import end, find_run
     from provision.ledger import Ledger
-    from provision.progress import LineDisplay
+    from provision.watch.progress import LineDisplay
 
     return end(find_run(Ledger(places.ledger), run).run_id, places=places, display=LineDisplay(sys.stderr))
 
 
 def _end_orphans(places: Places) -> tuple[tuple[Teardown, ...], dict[str, str]]:
-    from provision.commands.looking import look_for_orphans
-    from provision.control import end_stray
-    from provision.orphans import stray_run_ids
+    from provision.charge.control import end_stray
+    from provision.charge.looking import look_for_orphans
+    from provision.charge.orphans import stray_run_ids
 
     found = look_for_orphans(places)
     ended = [_end_run(state.run_id, places) for state in found.runs]

@@ -104,7 +104,7 @@ def _print_lines(made: Iterable[dict[str, Any]]) -> int:
 
 
 def _draw(made: dict[str, Any]) -> None:
-    from provision.commands.show import console
+    from provision.envelope.show import console
     from provision.report.tables import Table
     from provision.report.terminal import draw
     from provision.report.words import bytes_words

@@ -24,8 +24,8 @@ def command(run: str, follow: bool, offset: int, events: bool, controller: bool)
     Its events in words, then its own output once that is home. The offset counts bytes of the file that is shown: the
     events' in the run's directory, or with --controller the controller's log.
     """
-    from provision.control import find_run
-    from provision.controller import is_alive
+    from provision.charge.control import find_run
+    from provision.charge.controller import is_alive
     from provision.ledger import Ledger
     from provision.places import read_places
 
@@ -56,7 +56,7 @@ def _copy(path: Path, offset: int, over: Callable[[], bool]) -> None:
 
 def _tell(path: Path, offset: int, over: Callable[[], bool]) -> None:
     """The events in words, each with its own time of day."""
-    from provision.progress import LineDisplay
+    from provision.watch.progress import LineDisplay
     from remote.contract import parse_event
 
     at_s = 0.0

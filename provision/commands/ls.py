@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from provision.charge.orphans import Orphans
     from provision.ledger import RunState
-    from provision.orphans import Orphans
     from provision.places import Places
     from provision.report.tables import Table
 
@@ -33,7 +33,7 @@ def command(orphans: bool, everything: bool, as_json: bool) -> int:  # noqa: FBT
 
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
-    from provision.commands.show import show
+    from provision.envelope.show import show
     from provision.ledger import Ledger
 
     runs = list(Ledger(places.ledger).runs().values())
@@ -42,9 +42,9 @@ def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # no
 
 
 def _show_orphans(places: Places, *, as_json: bool) -> int:
-    from provision.commands.looking import look_for_orphans
-    from provision.commands.show import show
+    from provision.charge.looking import look_for_orphans
     from provision.envelope import Exit, Problem
+    from provision.envelope.show import show
 
     found = look_for_orphans(places)
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
@@ -75,7 +75,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
 
 def status(state: RunState) -> str:
     """One word or two for where a run stands."""
-    from provision.controller import is_alive
+    from provision.charge.controller import is_alive
 
     if state.ended:
         if state.billed is None:
@@ -90,7 +90,7 @@ def status(state: RunState) -> str:
 
 def _phase(state: RunState, places: Places) -> str | None:
     """The trainer's phase where it is further than the controller's."""
-    from provision.view import fold, read_events
+    from provision.watch.view import fold, read_events
 
     seen = fold(read_events(places.run(state.run_id).events)).phase
     in_trainer = state.phase in ("download", "environment", "boot") and seen is not None
@@ -103,7 +103,7 @@ def _usd_so_far(state: RunState, now_s: float) -> Decimal:
 
 
 def _draw(rows: list[dict[str, Any]], *, title: str) -> None:
-    from provision.commands.show import console
+    from provision.envelope.show import console
     from provision.report.terminal import draw
 
     console().print(draw(_table(rows, title)))

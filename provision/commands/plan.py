@@ -23,7 +23,7 @@ def command(**options: Any) -> int:
     JOB is a job file or a saved plan; options overrule what it says. Nothing is rented.
     """
     from planner.cli import run_plan
-    from provision.commands.asking import offers_of_request, search_edges
+    from provision.prepare.asking import offers_of_request, search_edges
 
     return run_plan(
         options,

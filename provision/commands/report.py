@@ -40,11 +40,11 @@ def command(run: str | None, html: str | None, since: str | None, by: str, as_js
 
 
 def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) -> int:
-    from provision.books import read_receipt, write_page
-    from provision.commands.show import console, show
-    from provision.control import find_run
+    from provision.charge.control import find_run
+    from provision.envelope.show import console, show
     from provision.errors import Refused
     from provision.ledger import Ledger
+    from provision.report.books import read_receipt, write_page
     from provision.report.terminal import print_report
 
     run_id = find_run(Ledger(places.ledger), run).run_id
@@ -59,7 +59,7 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
 
 
 def _report_period(seconds: int, by: str, places: Places, *, as_json: bool) -> int:
-    from provision.commands.show import console, show
+    from provision.envelope.show import console, show
     from provision.ledger import Ledger
     from provision.report.tables import Table
     from provision.report.terminal import draw

@@ -11,8 +11,8 @@ from planner.options import USD, request_options
 
 if TYPE_CHECKING:
     from planner.plan import Plan
-    from provision.commands.choosing import KeyQuestion
     from provision.places import Places
+    from provision.prepare.choosing import KeyQuestion
 
 
 @click.command("run")
@@ -31,11 +31,11 @@ def command(**options: Any) -> int:
     """
     import time
 
-    from provision.commands.choosing import KeyQuestion, choose_plan, hub_id_of
-    from provision.inputs import find_base
     from provision.ledger import Ledger
-    from provision.opening import open_run
     from provision.places import read_places
+    from provision.prepare.choosing import KeyQuestion, choose_plan, hub_id_of
+    from provision.prepare.inputs import find_base
+    from provision.prepare.opening import open_run
 
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], somebody_is_there=not quiet and sys.stdin.isatty())
@@ -72,8 +72,8 @@ def _ask(options: dict[str, Any]) -> None:
 
 
 def _detach(run_id: str, places: Places, *, as_json: bool) -> int:
-    from provision.commands.show import show
-    from provision.supervise import start_supervisor
+    from provision.charge.supervise import start_supervisor
+    from provision.envelope.show import show
 
     pid = start_supervisor(run_id, places=places)
 
@@ -84,6 +84,6 @@ def _detach(run_id: str, places: Places, *, as_json: bool) -> int:
 
 
 def _drive(run_id: str, places: Places, question: KeyQuestion, *, as_json: bool) -> int:
-    from provision.commands.driving import drive_and_report
+    from provision.charge.driving import drive_and_report
 
     return drive_and_report(run_id, places, command="run", as_json=as_json, confirm=question)

@@ -11,7 +11,7 @@ from provision.receipt import Receipt
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables
 from provision.report.words import model_words
-from provision.view import View
+from provision.watch.view import View
 from remote.contract import Sample
 
 STYLE_FILE = Path(__file__).with_name("page.css")

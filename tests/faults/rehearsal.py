@@ -12,15 +12,15 @@ from pathlib import Path
 from typing import Any
 
 from planner.plan import Plan
-from provision.control import drive
+from provision.charge.control import drive
 from provision.direct.local import LocalBox
-from provision.inputs import find_base
 from provision.ledger import Ledger, RunState
-from provision.opening import open_run, read_launch
 from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run, read_launch
 from provision.providers import boxes_folder
 from provision.receipt import Receipt
-from provision.view import read_events
+from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Event
 from tests.provision.plans import tiny_files, tiny_plan
 
@@ -84,7 +84,7 @@ class Rehearsal:
         """Control the run from a process of its own, which dies where it is told to."""
         with (self.folder / "controller.out").open("ab") as out:
             return subprocess.Popen(
-                [sys.executable, "-m", "provision.supervise", run_id],
+                [sys.executable, "-m", "provision.charge.supervise", run_id],
                 env={**os.environ, "RENTUNE_CRASH_AT": crash_at},
                 stdin=subprocess.DEVNULL,
                 stdout=out,

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from provision.charge.control import end
 from provision.cli import call
-from provision.control import end
 from provision.envelope import Exit
 from tests.faults.rehearsal import Quiet, Rehearsal, wait_until
 

@@ -13,8 +13,8 @@ import click
 import pytest
 
 from provision.cli import COMMANDS, call, rentune
-from provision.commands.failure import EXIT_CODES
 from provision.envelope import Exit, Problem, enclose, enclose_error, render_json
+from provision.envelope.failure import EXIT_CODES
 
 DOCS = Path(__file__).parents[2] / "docs"
 

@@ -10,7 +10,7 @@ import pytest
 from planner.plan import Plan
 from provision.errors import BadInput
 from provision.handoff import hand_off, trainer_deadline_s
-from provision.inputs import BaseModel, find_base, input_files, with_absolute_paths
+from provision.prepare.inputs import BaseModel, find_base, input_files, with_absolute_paths
 from remote.contract import Loop
 from tests.provision.plans import about, tiny_files, tiny_plan
 

@@ -20,7 +20,7 @@ from provision.report.plot import Series, render_plot, ticks
 from provision.report.tables import headline, tables
 from provision.report.terminal import print_report
 from provision.report.words import bytes_words, percent_words, seconds_words
-from provision.view import View
+from provision.watch.view import View
 from remote.contract import Sample
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.test_receipt import outcome_of, receipt_of, run_state

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from provision.view import View, fold, read_events
+from provision.watch.view import View, fold, read_events
 from remote.contract import Event, Phase, encode
 
 
@@ -39,6 +39,12 @@ def test_the_time_to_go_follows_the_pace_so_far() -> None:
     """Two steps in two seconds leave two seconds for the other two."""
     assert fold(EVENTS[:5]).eta_s == 2.0
     assert View().eta_s is None
+
+
+def test_a_phase_that_was_cut_off_counts_until_the_end() -> None:
+    """The box was ended in the middle of training, three seconds after its last word."""
+    assert fold(EVENTS).phase_s_until(1009.0) == {"load": 2.5, "train": 7.0}
+    assert fold(EVENTS[:2]).phase_s_until(1009.0) == {"load": 2.5}
 
 
 def test_kinds_from_a_newer_trainer_change_nothing() -> None:

@@ -6,11 +6,11 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
-from provision.control import drive, find_run
+from provision.charge.control import drive, find_run
 from provision.envelope import Exit, Problem
 from provision.ledger import Ledger
-from provision.progress import LineDisplay, LiveDisplay
 from provision.providers import Confirm
+from provision.watch.progress import LineDisplay, LiveDisplay
 
 if TYPE_CHECKING:
     from provision.places import Places
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool, confirm: Confirm | None = None) -> int:
     """Drive a run to its end, show its report, and return its exit code."""
-    from provision.commands.show import console, show
+    from provision.envelope.show import console, show
     from provision.report.terminal import print_report
 
     receipt = _watched(run_id, places, quiet=as_json, confirm=confirm)
@@ -36,7 +36,7 @@ def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool
 
 def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | None) -> Receipt:
     from planner.plan import read_plan
-    from provision.commands.show import console
+    from provision.envelope.show import console
 
     if quiet or not sys.stdout.isatty():
         out = io.StringIO() if quiet else sys.stdout

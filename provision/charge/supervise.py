@@ -1,6 +1,6 @@
 """`run --detach`: a controller in a process session of its own, so that closing the terminal ends nothing.
 
-    python -m provision.supervise RUN_ID
+    python -m provision.charge.supervise RUN_ID
 
 It holds the lease as `run` does, writes to the run's controller.log, and ends with the run's exit code.
 """
@@ -13,11 +13,11 @@ import sys
 import time
 from collections.abc import Mapping
 
-from provision.control import drive, find_run
+from provision.charge.control import drive, find_run
 from provision.errors import RentuneError, TrainingFailed
 from provision.ledger import Controlled, Ledger
 from provision.places import Places, read_places
-from provision.progress import LineDisplay
+from provision.watch.progress import LineDisplay
 
 START_S = 30.0  # assumed: a busy machine imports paramiko and Pulumi within this
 POLL_S = 0.05
@@ -28,7 +28,7 @@ def start_supervisor(run_id: str, *, places: Places, environment: Mapping[str, s
     log = places.run(run_id).controller_log
     with log.open("ab") as output:
         process = subprocess.Popen(
-            [sys.executable, "-m", "provision.supervise", run_id],
+            [sys.executable, "-m", "provision.charge.supervise", run_id],
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,

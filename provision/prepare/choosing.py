@@ -15,9 +15,9 @@ from planner.cli import answer, read_asked
 from planner.cost import estimate_cost
 from planner.plan import Plan
 from planner.request import Request
-from provision.commands.asking import offers_of_request, search_edges
 from provision.errors import BadInput, Refused
-from provision.inputs import with_absolute_paths
+from provision.prepare.asking import offers_of_request, search_edges
+from provision.prepare.inputs import with_absolute_paths
 from provision.providers import HOST, LOCAL
 
 

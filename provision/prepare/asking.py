@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalogs.hardware import Offer
+from provision.prepare.versions import installed_versions
 from provision.providers import HOST, LOCAL, Confirm, known_providers
-from provision.versions import installed_versions
 from remote.contract import CAPABILITIES
 
 if TYPE_CHECKING:

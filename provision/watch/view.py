@@ -21,6 +21,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     """The state of the trainer as its events tell it so far."""
 
     phase: str | None = None
+    phase_since_s: float | None = None  # wall clock; None once the phase has ended
     phase_s: dict[str, float] = {}  # of phases that ended, restarts added up
     step: int = 0
     num_steps: int | None = None
@@ -41,6 +42,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         if self.num_steps is None or not self.step or self.train_started_at_s is None or self.last_at_s is None:
             return None
         return (self.last_at_s - self.train_started_at_s) / self.step * max(0, self.num_steps - self.step)
+
+    def phase_s_until(self, end_s: float) -> dict[str, float]:
+        """Seconds by phase when the trainer was ended from outside: the phase that it was in counts until then."""
+        if self.phase is None or self.phase_since_s is None:
+            return self.phase_s
+        return self.phase_s | {self.phase: self.phase_s.get(self.phase, 0.0) + max(0.0, end_s - self.phase_since_s)}
 
 
 def after(view: View, event: Event) -> View:
@@ -73,12 +80,15 @@ def _nothing(_view: View, _event: Event) -> dict[str, Any]:
 
 def _phase_started(view: View, event: Event) -> dict[str, Any]:
     starts_training = event.phase == Phase.TRAIN and view.train_started_at_s is None
-    return {"phase": str(event.phase)} | ({"train_started_at_s": event.at_s} if starts_training else {})
+    return {"phase": str(event.phase), "phase_since_s": event.at_s} | (
+        {"train_started_at_s": event.at_s} if starts_training else {}
+    )
 
 
 def _phase_ended(view: View, event: Event) -> dict[str, Any]:
     name = str(event.phase)
-    return {"phase_s": view.phase_s | {name: view.phase_s.get(name, 0.0) + float(event.data.get("seconds", 0.0))}}
+    seconds = view.phase_s.get(name, 0.0) + float(event.data.get("seconds", 0.0))
+    return {"phase_s": view.phase_s | {name: seconds}, "phase_since_s": None}
 
 
 def _step(view: View, event: Event) -> dict[str, Any]:

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from provision.controller import is_orphan
+from provision.charge.controller import is_orphan
 from provision.ledger import RunState
 from provision.provisioner import Answer, Owned, Resource
 

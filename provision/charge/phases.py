@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from provision.crash import crash_if
+from provision.charge.crash import crash_if
 from provision.ledger import Ledger, PhaseEnded, PhaseStarted
 from remote.contract import Event, Phase
 

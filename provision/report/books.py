@@ -9,12 +9,12 @@ from pathlib import Path
 import msgspec
 
 from planner.plan import Plan, read_plan
-from provision.held import Run
-from provision.ledger import Billed
+from provision.charge.held import Run
+from provision.ledger import Billed, RunState
 from provision.places import RunFolder
 from provision.receipt import Receipt, calibrations, reckon
 from provision.report.page import render_page
-from provision.view import View, fold, read_events
+from provision.watch.view import View, fold, read_events
 from remote.contract import AdapterFile, Outcome, decode
 
 
@@ -28,7 +28,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         run.plan,
         state,
         outcome,
-        box_phase_s=outcome.phase_s if outcome else events.phase_s,
+        box_phase_s=outcome.phase_s if outcome else events.phase_s_until(_last_rented_s(state, run.clock())),
         disk_gib=run.launch.disk_gib,
         adapter_folder=str(run.adapter_folder) if is_home else None,
         interrupted=interrupted,
@@ -54,6 +54,12 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     if state.ended:
         shutil.rmtree(run.folder.keys, ignore_errors=True)
     return receipt
+
+
+def _last_rented_s(state: RunState, now_s: float) -> float:
+    """When the last box was ended; a trainer without an outcome worked no longer than that."""
+    ended_at_s = state.rentals[-1].ended_at_s if state.rentals else None
+    return now_s if ended_at_s is None else ended_at_s
 
 
 def has_adapter(outcome: Outcome, folder: Path) -> bool:

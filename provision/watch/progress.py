@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 from planner.cost import SECONDS_PER_HOUR
 from planner.plan import Plan
 from provision.report.words import bytes_words, seconds_words, usd_words
-from provision.view import View, after
+from provision.watch.view import View, after
 from remote.contract import Event
 
 if TYPE_CHECKING:
