@@ -63,10 +63,15 @@ def drive(
     state = find_run(ledger, run_id)
     make = make or provisioners(places, environment, provider=state.opened.provider, confirm=confirm)
     folder = places.run(run_id)
-    crash_point = read_crash_point(environment)
+    run = read_run(
+        run_id,
+        places=places,
+        ledger=ledger,
+        provisioner=make(read_launch(folder, state.opened)),
+        display=display,
+        crash_point=read_crash_point(environment),
+    )
     with interruptible(), in_control(run_id, folder, ledger, clock=time.time, detached=detached):
-        provisioner = make(read_launch(folder, state.opened))
-        run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display, crash_point=crash_point)
         return walk(run)
 
 

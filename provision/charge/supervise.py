@@ -8,14 +8,15 @@ It holds the lease as `run` does, writes to the run's controller.log, and ends w
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Mapping
+from pathlib import Path
 
 from provision.charge.control import drive, find_run
-from provision.errors import RentuneError, TrainingFailed
-from provision.ledger import Controlled, Ledger
+from provision.envelope.failure import tell
+from provision.errors import TrainingFailed
+from provision.ledger import Ledger
 from provision.places import Places, read_places
 from provision.watch.progress import LineDisplay
 
@@ -26,39 +27,36 @@ POLL_S = 0.05
 def start_supervisor(run_id: str, *, places: Places, environment: Mapping[str, str] = os.environ) -> int:
     """Start one for an opened run and return its pid once it is in charge. Raises TrainingFailed when it is not in time."""
     log = places.run(run_id).controller_log
-    with log.open("ab") as output:
-        process = subprocess.Popen(
-            [sys.executable, "-m", "provision.charge.supervise", run_id],
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-            env={**environment, "RENTUNE_HOME": str(places.home), "RENTUNE_CACHE": str(places.cache)},
-        )
+    variables = {**environment, "RENTUNE_HOME": str(places.home), "RENTUNE_CACHE": str(places.cache)}
+    command = [sys.executable, "-m", "provision.charge.supervise", run_id]
+    pid = _spawn(command, log, variables)
     ends_at_s = time.monotonic() + START_S
-    while time.monotonic() < ends_at_s and process.poll() is None:
-        controlled = _controlled(places, run_id)
-        if controlled is not None and controlled.pid == process.pid:
-            return process.pid
+    while time.monotonic() < ends_at_s:
+        controlled = find_run(Ledger(places.ledger), run_id).controlled
+        if controlled is not None and controlled.pid == pid:
+            return pid
+        if os.waitpid(pid, os.WNOHANG) != (0, 0):
+            break
         time.sleep(POLL_S)
-    if process.poll() == 0:
-        return process.pid
     raise TrainingFailed("The supervisor did not take charge.", hint=f"Its words are in {log}; rentune down {run_id}")
 
 
-def _controlled(places: Places, run_id: str) -> Controlled | None:
-    return find_run(Ledger(places.ledger), run_id).controlled
+def _spawn(command: list[str], log: Path, variables: dict[str, str]) -> int:
+    """Start a process in a session of its own that nobody here will wait for, and return its pid."""
+    inward = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
+    outward = (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    return os.posix_spawn(
+        command[0], command, variables, file_actions=[inward, outward, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True
+    )
 
 
 def main(arguments: list[str]) -> int:
     """Drive the run to its end."""
     (run_id,) = arguments
-    display = LineDisplay(sys.stdout)
     try:
-        return drive(run_id, places=read_places(os.environ), display=display, detached=True).exit_code
-    except RentuneError as error:
-        display.note(f"Error: {error}")
-        return error.exit_code
+        return drive(run_id, places=read_places(os.environ), display=LineDisplay(sys.stdout), detached=True).exit_code
+    except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through
+        return tell(error, [])
 
 
 if __name__ == "__main__":

@@ -1,0 +1,58 @@
+"""`run --detach`: a controller that outlives the terminal, holds the lease, fetches and destroys."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+
+from provision.charge.control import find_run
+from provision.charge.supervise import start_supervisor
+from provision.cli import call
+from provision.envelope import Exit
+from provision.errors import TrainingFailed
+from provision.ledger import Ledger
+from provision.places import Places
+from provision.report.books import read_receipt
+from tests.faults.rehearsal import Rehearsal, wait_until
+from tests.provision.plans import tiny_files
+
+pytestmark = [pytest.mark.box, pytest.mark.torch]
+
+
+@pytest.fixture
+def detached_run(places: Places, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> str:
+    """A tiny job, planned from the command line and left to a supervisor: its run id."""
+    model, data = tiny_files(tmp_path)
+    words = ["run", "--model", str(model), "--data", str(data), "--provider", "local", "--seq-len", "64", "--epochs", "1"]
+    assert call([*words, "--optimizer", "adamw_torch", "--detach", "--yes", "--json"]) == Exit.OK
+    run_id = json.loads(capfd.readouterr().out)["data"]["run_id"]
+    assert isinstance(run_id, str)
+    return run_id
+
+
+def test_a_supervisor_in_its_own_session_brings_the_run_to_its_end(detached_run: str, places: Places) -> None:
+    """It is in the ledger, nobody's child terminal, and leaves an adapter, a receipt and no box."""
+    ledger = Ledger(places.ledger)
+    controlled = find_run(ledger, detached_run).controlled
+    assert controlled is not None
+    assert controlled.detached
+    assert os.getsid(controlled.pid) == controlled.pid != os.getsid(0)
+    wait_until(lambda: find_run(ledger, detached_run).billed is not None)
+    receipt = read_receipt(places.run(detached_run))
+    assert receipt is not None
+    assert receipt.exit_code == Exit.OK
+    assert (places.run(detached_run).adapter / "adapter_model.safetensors").exists()
+    assert not (places.home / "boxes" / detached_run).exists()
+
+
+def test_a_supervisor_that_cannot_take_charge_is_told(places: Places, tmp_path: Path) -> None:
+    """The plan was lost: the sentence says where its words are."""
+    rehearsal = Rehearsal(places, tmp_path)
+    run_id = rehearsal.open()
+    places.run(run_id).plan.write_text("{}")
+    with pytest.raises(TrainingFailed, match="did not take charge"):
+        start_supervisor(run_id, places=places)
+    assert "is not a plan" in places.run(run_id).controller_log.read_text()
