@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import inspect
 import re
-from collections.abc import Callable, Mapping
+import warnings
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, Final
 
 from remote.contract import Loop, Strategy
-from remote.ends import bad_job
+from remote.ends import bad_job, first_line
 
 ALPHA_PER_RANK: Final = 2.0  # what "alpha: None" means in the contract
 ALL_LINEAR: Final = "all-linear"
@@ -70,18 +72,39 @@ def linears_in(model: Any, layers: tuple[int, ...]) -> set[str]:
 
 
 def _with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str | None) -> Any:
-    from peft import PeftModel, get_peft_model
+    from peft import get_peft_model
 
-    upcast = strategy.adapter_dtype == "float32"  # peft's word for it: only 16-bit adapters are raised
     try:
         if init_adapter is not None:
-            adapted = PeftModel.from_pretrained(model, init_adapter, is_trainable=True, autocast_adapter_dtype=upcast)
+            adapted = load_adapter(model, init_adapter, strategy, trainable=True)
         else:
-            adapted = get_peft_model(model, config, autocast_adapter_dtype=upcast)
+            with _without_peft_warnings():
+                adapted = get_peft_model(model, config, autocast_adapter_dtype=_raised(strategy))
     except ValueError as error:  # targets that this model does not have, a folder that holds no adapter
-        raise bad_job(f"the adapter does not fit this model: {error}") from error
+        raise bad_job(f"the adapter does not fit this model: {first_line(error)}") from error
     cast_trainable(adapted, strategy.adapter_dtype)
     return adapted
+
+
+def load_adapter(model: Any, folder: str, strategy: Strategy, *, trainable: bool) -> Any:
+    """The base `model` with the adapter that `folder` holds."""
+    from peft import PeftModel
+
+    with _without_peft_warnings():
+        return PeftModel.from_pretrained(model, folder, is_trainable=trainable, autocast_adapter_dtype=_raised(strategy))
+
+
+def _raised(strategy: Strategy) -> bool:
+    """Whether peft shall raise 16-bit adapters to fp32; the only cast that it knows."""
+    return strategy.adapter_dtype == "float32"
+
+
+@contextmanager
+def _without_peft_warnings() -> Iterator[None]:
+    """Wrapping a model, peft 0.21 asks transformers 5.24 by a name that will go away; a user can't do anything about it."""
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        yield
 
 
 def cast_trainable(model: Any, dtype: str) -> None:

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import torch
 
-from remote.adapters import is_adapter
+from remote.adapters import is_adapter, load_adapter
 from remote.checkpoint import trainable
 from remote.contract import EndReason, Strategy, Value
 from remote.data.batches import MicroBatch
@@ -89,12 +89,9 @@ Logits = Callable[[Any], torch.Tensor]
 
 def _reload_adapter(folder: Path, model: Any, strategy: Strategy, logits: Logits) -> tuple[torch.Tensor | None, torch.Tensor]:
     """(logits of the bare base, logits with the adapter read from disk): the base is the one already in memory."""
-    from peft import PeftModel
-
     base = model.unload()
     bare = logits(base)
-    loaded = PeftModel.from_pretrained(base, str(folder), autocast_adapter_dtype=strategy.adapter_dtype == "float32")
-    return bare, logits(loaded.eval())
+    return bare, logits(load_adapter(base, str(folder), strategy, trainable=False).eval())
 
 
 def _reload_whole(folder: Path, model: Any, _strategy: Strategy, logits: Logits) -> tuple[torch.Tensor | None, torch.Tensor]:

@@ -21,7 +21,7 @@ from tests.remote.conftest import LOOP, STRATEGY, MakeJob
 pytestmark = pytest.mark.torch
 
 EventsOf = Callable[[Path], list[Event]]
-LONG = msgspec.structs.replace(LOOP, max_steps=400, evaluations=9, checkpoint_every_s=0.2)
+LONG = msgspec.structs.replace(LOOP, max_steps=160, evaluations=7, checkpoint_every_s=0.1)
 
 
 def started(job: Path) -> subprocess.Popen[bytes]:
@@ -62,7 +62,7 @@ def test_a_signal_costs_time_and_nothing_else(
     killed, whole = make_job("killed", strategy=strategy, loop=LONG), make_job("whole", strategy=strategy, loop=LONG)
     assert signalled(killed, number, events_of) == status
     assert (outcome_of(killed).reason if killed.with_name(OUTCOME_FILE).exists() else None) == reason
-    assert 0 < max(event.data["step"] for event in events_of(killed) if event.kind == "step") < 400
+    assert 0 < max(event.data["step"] for event in events_of(killed) if event.kind == "step") < 160
     assert carry_out(killed, watch=Watch()) == carry_out(whole, watch=Watch()) == 0
     assert weights(killed) == weights(whole)
     assert outcome_of(killed).after == outcome_of(whole).after

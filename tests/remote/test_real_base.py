@@ -32,7 +32,7 @@ ROWS = [
 
 def test_the_real_base_learns_a_house_style(make_job: MakeJob, smollm2_gguf: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The held-out loss falls by more than three standard errors of the paired difference, and the answer shows it."""
-    monkeypatch.setenv(MODEL_CACHE_VARIABLE, str(smollm2_gguf.parent.parent / "converted"))
+    monkeypatch.setenv(MODEL_CACHE_VARIABLE, str(smollm2_gguf.parent.parent / "models"))
     job = make_job(
         rows=ROWS,
         strategy=changed(STRATEGY, rank=8, seq_len=128),
