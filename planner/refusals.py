@@ -19,3 +19,7 @@ class CaseError(Refused):
 
 class Unsupported(Refused):
     """The case is meaningful, but this version has no closed form for it. Never answered by a guess."""
+
+
+class Untraceable(Unsupported):
+    """The case is meaningful, but its step can't be traced. A closed form may still answer it."""
