@@ -13,7 +13,7 @@ from planner.case import Case
 from planner.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.plan import Plan
 from planner.request import Request, Where
-from planner.search.strategies import describe
+from planner.search.strategies import SAID_ELSEWHERE, describe
 from remote.contract import Loop
 
 COMMENTS: Final[Mapping[str, str]] = {
@@ -53,6 +53,11 @@ COMMENTS: Final[Mapping[str, str]] = {
 }
 
 
+SPOKEN: Final = frozenset(  # written down even where they are the default
+    ("method", "quant", "micro_batch_size", "gradient_accumulation_steps", "seq_len", "gradient_checkpointing")
+)
+
+
 def write_job(asked: Request | Plan) -> str:
     """A commented job file. From a Plan it states every choice, so that `run` of it shows the same plan again."""
     request = asked if isinstance(asked, Request) else pinned(asked)
@@ -71,13 +76,13 @@ def write_job(asked: Request | Plan) -> str:
 
 def pinned(plan: Plan) -> Request:
     """The plan's request with nothing left to choose: its strategy to the letter, its machine by name."""
-    defaults = {field.encode_name: field.default for field in msgspec.structs.fields(Case)}
+    defaults = msgspec.to_builtins(Case(model="")) | {"kbit_upcast": "none"}
     strategy = msgspec.to_builtins(plan.strategy)
-    spoken = {"method", "quant", "micro_batch_size", "gradient_accumulation_steps", "seq_len", "gradient_checkpointing"}
+    spoken = SPOKEN if plan.strategy.quant == "none" else {*SPOKEN, "kbit_upcast"}
     training = {
         key: value
         for key, value in strategy.items()
-        if key in defaults and key != "num_gpus" and (key in spoken or value != defaults[key])
+        if key in defaults and key not in SAID_ELSEWHERE and (key in spoken or value != defaults[key])
     }
     where = Where(
         gpus=(plan.offer.gpu,) if plan.offer.gpu is not None else (),

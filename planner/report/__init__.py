@@ -71,7 +71,7 @@ def _job_line(result: SearchResult) -> str:
     num_tokens = data.num_examples * data.mean_tokens * loop.epochs
     line = (
         f"{'Default job' if data.basis == 'default' else 'Job'}: {PurePath(request.model).name}, "
-        f"{data.num_examples:,} examples × {data.mean_tokens:,.0f} tokens × {loop.epochs:g} epoch{'s' * (loop.epochs != 1)} "
+        f"{data.num_examples:,} examples × {data.mean_tokens:,.0f} tokens × {words.several(loop.epochs, 'epoch')} "
         f"= {words.count(num_tokens)} tokens"
     )
     if loop.max_steps is not None:
@@ -90,11 +90,10 @@ def _central(result: SearchResult) -> Plan | None:
 
 
 def _plans_heading(result: SearchResult) -> str:
-    runnable = sum(plan.runnable is None for plan in result.plans)
-    kinds = f"{result.num_strategies} strategies on {result.num_offers:,} offers"
-    if runnable:
-        return f"Cheapest jobs of {kinds}; bold ones can be run by this version. p50 (p10–p90)."
-    return f"Cheapest jobs of {kinds}; none of them can be run by this version. p50 (p10–p90)."
+    kinds = f"{words.several(result.num_strategies, 'strategy')} on {words.several(result.num_offers, 'offer')}"
+    runnable = result.recommended is not None
+    which = "bold ones can be run by this version" if runnable else "none of them can be run by this version"
+    return f"Cheapest jobs of {kinds}; {which}. p50 (p10–p90)."
 
 
 def _one(plan: Plan) -> Iterator[RenderableType]:

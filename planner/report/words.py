@@ -59,6 +59,12 @@ def count_range(figure: Range) -> str:
     return f"{count(figure.p50)} ({count(figure.p10)}–{count(figure.p90)})"
 
 
+def several(number: float, thing: str) -> str:
+    """1 offer, 2,043 offers; 1 strategy, 2 strategies."""
+    plural = thing[:-1] + "ies" if thing.endswith("y") else thing + "s"
+    return f"{number:,.12g} {thing if number == 1 else plural}"
+
+
 def memory_gib(num_bytes: float) -> str:
     """Bytes as GiB with one decimal."""
     return f"{num_bytes / GIB:.1f}"

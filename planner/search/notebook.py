@@ -102,7 +102,7 @@ def _dear(entries: list[Short], budget: Budget) -> Iterator[Rejection]:
     cheapest = min(entries, key=lambda entry: entry.needed)
     enough = Decimal(str(cheapest.needed)).quantize(Decimal("0.01"), ROUND_CEILING)
     yield Rejection(
-        what=f"{len(entries)} machines that could do it",
+        what=machines(len(entries)),
         reason=f"over ${budget.max_usd} at p90; the cheapest, {cheapest.offer.key}, needs ${enough}",
         remedy=f"--max-cost {enough}",
         needed={"p90_usd": cheapest.needed},
@@ -116,12 +116,17 @@ def _slow(entries: list[Short]) -> Iterator[Rejection]:
         fastest = min(group, key=lambda entry: entry.needed)
         hours = fastest.needed / SECONDS_PER_HOUR
         yield Rejection(
-            what=f"{len(group)} machines that could do it" if len(group) > 1 else fastest.offer.key,
+            what=machines(len(group)),
             reason=f"over {limit_s / SECONDS_PER_HOUR:g} h at p90; the fastest, {fastest.offer.key}, needs {hours:,.1f} h",
             remedy=f"--max-hours {-int(-hours // 1)}",
             needed={"p90_s": fastest.needed},
             num_offers=len(group),
         )
+
+
+def machines(number: int) -> str:
+    """So many that hold the job and break a limit."""
+    return f"{number:,} machine{'s' * (number > 1)} that could do it"
 
 
 def names(words: Iterator[str] | list[str] | dict[str, Kind]) -> str:

@@ -94,7 +94,11 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
     if where.spot is not None:
         unwanted = "on_demand" if where.spot else "spot"
         option = "--spot" if where.spot else "--on-demand"
-        yield lambda offer: offer.purchase == unwanted and not _own(offer), f"sold {unwanted} ({option})", None
+        yield (
+            lambda offer: offer.purchase == unwanted and not _own(offer),
+            f"sold {unwanted.replace('_', ' ')} ({option})",
+            None,
+        )
     if (limit_gib := where.gpu_memory_gib) is not None:
         yield (
             lambda offer: (catalog.gpu_memory_gib(offer) or 0) > limit_gib,

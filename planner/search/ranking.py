@@ -154,19 +154,17 @@ def _on(kind: Kind, offers: list[Offer], question: Question, figures: Figures, n
 
 
 def _fastest_first(kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
-    """Everything that fits this kind, the fastest first; what is tight comes after all that fits."""
+    """Everything that fits this kind, the fastest first. What is tight, or needs another optimizer, comes after the rest."""
     bf16 = kind.gpu is None or kind.gpu.bf16
-    fits = [
-        fit
-        for num_gpus in _counts(kind, question.request)
-        for fit in fitting(kind, figures.ladders(num_gpus, bf16=bf16), figures, notebook)
-    ]
-    return tuple(
-        sorted(
-            fits,
-            key=lambda fit: (fit.verdict == "tight", figures.duration(fit.strategy, kind.gpu, offer).wall_s.p50),
-        )
-    )
+    ladders = [figures.ladders(num_gpus, bf16=bf16) for num_gpus in _counts(kind, question.request)]
+    fits = [fit for each in ladders for fit in fitting(kind, each, figures, notebook)]
+    usual = ladders[0][0][0].optimizer
+
+    def order(fit: Fit) -> tuple[bool, bool, float]:
+        wall_s = figures.duration(fit.strategy, kind.gpu, offer).wall_s.p50
+        return fit.verdict == "tight", fit.strategy.optimizer != usual, wall_s
+
+    return tuple(sorted(fits, key=order))
 
 
 def _counts(kind: Kind, request: Request) -> tuple[int, ...]:

@@ -69,11 +69,23 @@ def _relaxations(request: Request) -> Iterator[Relaxed]:
             change=lambda found: f"on {found.kind.name}",
             options=lambda _: {"--gpu": None, "--num-gpus": None},
         )
-    if where.providers or where.regions or where.spot is not None:
+    if where.spot is not None:
         yield Relaxed(
-            request=_with(request, where=msgspec.structs.replace(where, providers=(), regions=(), spot=None)),
-            change=lambda found: f"from {found.offer.provider} in {found.offer.region}, {found.offer.purchase}",
-            options=lambda _: {"--provider": None, "--region": None, "--spot": None, "--on-demand": None},
+            request=_with(request, where=msgspec.structs.replace(where, spot=None)),
+            change=lambda found: "on demand" if found.offer.purchase == "on_demand" else "as a spot machine",
+            options=lambda _: {"--spot": None, "--on-demand": None},
+        )
+    if where.regions:
+        yield Relaxed(
+            request=_with(request, where=msgspec.structs.replace(where, regions=())),
+            change=lambda found: f"in {found.offer.region}",
+            options=lambda _: {"--region": None},
+        )
+    if where.providers:
+        yield Relaxed(
+            request=_with(request, where=msgspec.structs.replace(where, providers=(), regions=())),
+            change=lambda found: f"from {found.offer.provider}",
+            options=lambda _: {"--provider": None, "--region": None},
         )
     if budget.max_usd is not None:
         yield Relaxed(
