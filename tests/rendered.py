@@ -37,7 +37,7 @@ def room_folder(room: str) -> Path:
 def first_sentence(path: Path) -> str:
     """The first sentence of a module's docstring; empty where the module has none."""
     paragraph = (ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) or "").split("\n\n")[0]
-    return re.split(r"(?<=[.:?]) (?=[A-Z`])", " ".join(paragraph.split()))[0].removesuffix(".")
+    return re.split(r"(?<=[.:?]) (?=[A-Z`])", " ".join(paragraph.split()))[0].rstrip(".:")
 
 
 def tree_lines(folder: Path, depth: int = 1) -> list[str]:
