@@ -34,12 +34,12 @@ def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001
 
 
 def _job(path: Path) -> dict[str, Any]:
+    """The request that the job file makes, its data file counted."""
     import msgspec
 
-    from planner.jobfile import read_job
+    from planner.cli import read_asked
 
-    request = read_job(path.read_text(encoding="utf-8"), name=str(path))
-    return {"file": str(path), "job": msgspec.to_builtins(request)}
+    return {"file": str(path), "job": msgspec.to_builtins(read_asked({"job": str(path)}, folder=Path.cwd()), builtin_types=())}
 
 
 def _data(path: Path, model: str | None) -> dict[str, Any]:
@@ -59,12 +59,17 @@ def _data(path: Path, model: str | None) -> dict[str, Any]:
 
 
 def _draw(data: dict[str, Any]) -> None:
+    if "job" in data:
+        counted = data["job"]["data"]
+        click.echo(
+            f"{data['file']} can be used: {counted['num_examples']:,} examples of {counted['mean_tokens']:.0f} tokens "
+            f"in the mean, {counted['max_tokens']} at most, {counted['basis']}."
+        )
+        return
     for name, value in data.items():
-        if isinstance(value, dict) and name != "job":
+        if isinstance(value, dict):
             click.echo(f"{name}:")
             for key, amount in value.items():
                 click.echo(f"  {key:>10}  {amount}")
-        elif name == "job":
-            click.echo("The job file can be used.")
         elif value not in ((), []):
             click.echo(f"{name}: {value}")

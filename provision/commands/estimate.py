@@ -13,7 +13,7 @@ from planner.options import WORDS
 from provision.envelope import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
 # Contract keys that can be said on the command line; a case with others goes into a file (--from).
 CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type], ...] = (
@@ -113,7 +113,7 @@ def _draw(made: dict[str, Any]) -> None:
     rows = tuple((name, bytes_words(size)) for name, size in vram["components"].items())
     note = ", ".join(f"{name.removesuffix('_bytes').replace('_', ' ')} {bytes_words(vram[name])}" for name in _totals(vram))
     table = Table(
-        title=f"GPU memory at the peak ({vram.get('peak_instant', 'step')})",
+        title=f"GPU memory at the peak: {vram['peak_instant']}",
         columns=("component", "size"),
         rows=rows,
         total=("allocated", bytes_words(vram["allocated_peak_bytes"])),
@@ -121,8 +121,26 @@ def _draw(made: dict[str, Any]) -> None:
     )
     out = console()
     out.print(draw(table))
+    for line in _lines_below(made):
+        out.print(line, markup=False)
+
+
+def _lines_below(made: dict[str, Any]) -> Iterator[str]:
+    """What the table does not show: fit, speed, RAM, disk, sizes, notes. A case without a GPU has no verdict and no speed."""
+    from provision.report.words import bytes_words
+
+    if "fits" in made:
+        verdict = made["fits"]
+        margin = f"{bytes_words(abs(verdict['margin_bytes']))} {'to spare' if verdict['margin_bytes'] >= 0 else 'too much'}"
+        yield f"Fit: {verdict['verdict'].replace('_', ' ')}, {margin}."
+    if "time" in made:
+        time = made["time"]
+        speed = "{p50:,.0f} tokens/s ({p10:,.0f} to {p90:,.0f})".format(**time["tokens_per_s"])
+        yield f"Speed: {speed}, {time['step_s']['p50']:.2f} s a step, bound by {time['bound']}."
+    sizes = [f"{name.upper() if name == 'ram' else name} {bytes_words(made[name]['peak_bytes'])}" for name in ("ram", "disk")]
+    yield f"Host: {', '.join(sizes)}. Trainable: {made['trainable_params']:,} of {made['total_params']:,} parameters."
     for warning in made.get("warnings", ()):
-        out.print(f"Note: {warning}", markup=False)
+        yield f"Note: {warning}"
 
 
 def _totals(vram: dict[str, Any]) -> list[str]:

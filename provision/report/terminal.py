@@ -37,14 +37,15 @@ def print_report(receipt: Receipt, console: Console, *, report_file: str | None)
 
 def draw(table: Table) -> RenderableType:
     """One table, its total below a line, its note below that."""
-    drawn = RichTable(title=table.title, title_justify="left", title_style="bold", show_footer=table.total is not None)
+    drawn = RichTable(show_footer=table.total is not None)
     for position, column in enumerate(table.columns):
         footer = table.total[position] if table.total else ""
         to_the_left = table.of_words or position < NUMBER_COLUMNS_FROM
         drawn.add_column(column, footer=footer, justify="left" if to_the_left else "right", overflow="fold")
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
-    return Group(drawn, Text(table.note, style="dim")) if table.note else drawn
+    note = (Text(table.note, style="dim"),) if table.note else ()
+    return Group(Text(table.title, style="bold"), drawn, *note)
 
 
 def _sample(sample: Sample) -> RenderableType:

@@ -12,10 +12,12 @@ NOTHING = "–"
 
 
 def bytes_words(value: float) -> str:
-    """As in 13.21 GiB, 92.4 MiB, 22.0 KiB."""
+    """As in 13.21 GiB, 92.4 MiB, 22.0 KiB, 7 B."""
     if value >= GIB:
         return f"{value / GIB:,.2f} GiB"
-    return f"{value / MIB:,.1f} MiB" if value >= MIB else f"{value / 1024:,.1f} KiB"
+    if value >= MIB:
+        return f"{value / MIB:,.1f} MiB"
+    return f"{value / 1024:,.1f} KiB" if value >= 1024 else f"{value:.0f} B"
 
 
 def seconds_words(seconds: float) -> str:
