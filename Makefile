@@ -18,7 +18,7 @@ BIN := $(VENV)/bin
 UV := .uv/bin/uv
 INSTALL := $(UV) pip install --python $(BIN)/python --compile-bytecode
 COMPILE := $(UV) pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --python-version 3.11
-QUICK := not engine and not root and not base
+QUICK := not engine and not root and not base and not page
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
 # torch on a machine without an NVIDIA GPU needs no triton. TORCH_BACKEND=cpu takes PyTorch's own CPU build instead,
@@ -50,7 +50,7 @@ demo-qlora: ## the same with the base in 4 bits (QLoRA, nf4)
 test: setup pulumi base test-wheel ## set up, then every test: first the quick ones against the built wheel, then all
 	@$(PYTEST)
 
-test-quick: setup-light setup-box setup-dev ## the tests that need neither root, nor the Pulumi engine, nor the real base
+test-quick: system-demo setup-light setup-box setup-dev ## the tests that need neither root, nor engine, nor Chromium, nor the real base
 	@$(PYTEST) -m "$(QUICK)"
 
 test-wheel: setup ## the quick tests against the built wheel, in an environment and a folder of its own
