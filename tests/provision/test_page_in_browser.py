@@ -1,0 +1,65 @@
+"""The report's page in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import shutil
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from provision.report.page import render_page
+from remote.contract import Sample
+from tests.provision.plans import tiny_files, tiny_plan
+from tests.provision.test_receipt import outcome_of, receipt_of, run_state
+from tests.provision.test_report import VIEW
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+# Asked in the browser: is anything wider than the window, and are the plots and both themes' colours there?
+PROBE = """<script>
+const root = document.documentElement, body = getComputedStyle(document.body);
+const plots = [...document.querySelectorAll("svg")].map(svg => svg.getBoundingClientRect());
+document.title = JSON.stringify({
+  too_wide: root.scrollWidth - root.clientWidth,
+  plots: plots.filter(box => box.height > 100).length,
+  ground: body.backgroundColor,
+  ink: body.color,
+});
+</script>"""
+
+
+@pytest.fixture
+def browser() -> str:
+    """A Chromium; without one this fails and says how to get it."""
+    found = next(filter(None, map(shutil.which, BROWSERS)), None)
+    if found is None:
+        pytest.fail("no Chromium on PATH; `make setup` installs it, or: sudo apt-get install chromium")
+    return found
+
+
+def seen(browser: str, page: Path, profile: Path, *arguments: str) -> dict[str, object]:
+    """What the probe wrote into the title."""
+    flags = ["--headless", "--no-sandbox", "--disable-gpu", "--no-first-run", f"--user-data-dir={profile}"]
+    done = subprocess.run(
+        [browser, *flags, *arguments, "--dump-dom", page.as_uri()], capture_output=True, text=True, check=True, timeout=120
+    )
+    title = re.search(r"<title>(.*?)</title>", done.stdout, re.DOTALL)
+    assert title is not None
+    found: dict[str, object] = json.loads(title[1].replace("&quot;", '"'))
+    return found
+
+
+def test_a_narrow_window_shows_it_whole_in_light_and_dark(browser: str, tmp_path: Path) -> None:
+    """Nothing runs out of the page, both plots are drawn, and the two themes are two."""
+    plan = tiny_plan(*tiny_files(tmp_path))
+    long_answer = Sample(prompt="What?", reference="a" * 300, before="b c " * 200, after="d")
+    receipt = receipt_of(plan, run_state(plan), outcome_of(samples=(long_answer,)))
+    page = tmp_path / "report.html"
+    page.write_text(render_page(receipt, plan, VIEW).replace("</body>", f"{PROBE}</body>"))
+    light = seen(browser, page, tmp_path / "light", "--window-size=600,900")
+    dark = seen(browser, page, tmp_path / "dark", "--window-size=600,900", "--blink-settings=preferredColorScheme=0")
+    assert light["too_wide"] == dark["too_wide"] == 0
+    assert light["plots"] == dark["plots"] == 2
+    assert (light["ground"], light["ink"]) != (dark["ground"], dark["ink"])
