@@ -8,7 +8,7 @@ import msgspec
 
 Role = Literal["query", "key", "value", "qkv", "output", "gate", "up", "gate_up", "down", "outer"]
 Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_new", "relu"]
-Norm = Literal["rms", "rms_shifted", "layer"]
+Norm = Literal["rms", "rms_fp32", "layer"]
 Layout = Literal["pre", "post", "sandwich", "after_sublayer", "parallel"]
 QkNorm = Literal["none", "head", "full"]
 
@@ -61,10 +61,11 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     expert_params_per_block: int = 0  # routers and experts: fused parameters, no nn.Linear
     outer_linears: tuple[Linear, ...] = ()  # outside the blocks, counted in other_params: a pooler
     activation: Activation = "silu"
-    norm: Norm = "rms"  # rms_shifted = Gemma's: scaled by 1 + weight in fp32
+    norm: Norm = "rms"  # rms_fp32 = scaled by its weight in fp32 (Gemma, OLMo 2)
     layout: Layout = "pre"  # where the norms stand; parallel = attention and MLP side by side
     qk_norm: QkNorm = "none"
     rotary: bool = True
+    joined_rotary: bool = False  # the rotated and the untouched part of a head are joined by a copy
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
     attention_softcap: bool = False

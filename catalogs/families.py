@@ -131,6 +131,7 @@ def _olmo2(config: Config) -> Fields:
     query, kv = fields["num_heads"] * fields["head_dim"], fields["num_kv_heads"] * fields["head_dim"]
     return fields | {
         "qk_norm": "full",
+        "norm": "rms_fp32",
         "layout": "after_sublayer",
         "norm_params_per_block": 2 * fields["hidden_size"] + query + kv,
     }
@@ -145,7 +146,7 @@ def _granite(config: Config) -> Fields:
 
 
 def _gemma(config: Config) -> Fields:
-    return _llama(config, tied=True, head_dim=256) | {"norm": "rms_shifted", "scaled_embeddings": True}
+    return _llama(config, tied=True, head_dim=256) | {"norm": "rms_fp32", "scaled_embeddings": True}
 
 
 def _gemma2(config: Config) -> Fields:
@@ -169,6 +170,7 @@ def _phi3(config: Config) -> Fields:
     query, kv = fields["num_heads"] * fields["head_dim"], fields["num_kv_heads"] * fields["head_dim"]
     return fields | {
         "hidden_dropout": float(config.get("resid_pdrop", 0.0)),
+        "joined_rotary": True,
         "linears": _linears(
             ("self_attn.o_proj", query, hidden, False, "output"),
             ("self_attn.qkv_proj", hidden, query + 2 * kv, False, "qkv"),
@@ -300,6 +302,7 @@ def _gpt_neox(config: Config) -> Fields:
         "gated_mlp": False,
         "activation": _activation(config, "hidden_act", default="gelu"),
         "norm": "layer",
+        "joined_rotary": True,
         "layout": "parallel" if config.get("use_parallel_residual", True) else "pre",
         "hidden_dropout": float(config.get("hidden_dropout", 0.0)),
         "attention_dropout": float(config.get("attention_dropout", 0.0)),

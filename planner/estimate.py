@@ -16,7 +16,7 @@ from catalogs.models import ModelUnknown, resolve_model
 from planner.case import Case, effective, read_case, stack_of, strategy_of
 from planner.duration import pace_of
 from planner.host import estimate_host
-from planner.memory import available_bytes, estimate_vram, verdict
+from planner.memory import available_bytes, bare_bytes, estimate_vram, verdict
 from planner.memory.remedy import nearest_change
 from planner.methods import adapter_file_bytes, total_params, trainable_params
 from planner.notices import Understood, notices_of
@@ -109,8 +109,9 @@ def _fits(
     if word == "fits":
         return Fits(verdict=word, margin_bytes=margin)
     change = nearest_change(architecture, strategy, task=case.task, gpu=gpu, stack=stack, available_bytes=available)
-    missing = f"{vram.peak_instant} needs {gib(vram.required_bytes)} with its margin, {gib(available)} are there"
-    remedy = f"{change} would fit" if change else f"no single change fits; a GPU with {gib(vram.required_bytes)} would"
+    instant = vram.peak_instant.replace("_", " ")
+    missing = f"{instant} takes {gib(bare_bytes(vram))}, {gib(vram.required_bytes)} with a margin; {gib(available)} are there"
+    remedy = f"{change} would fit" if change else f"no single change fits, a GPU with {gib(vram.required_bytes)} would"
     return Fits(verdict=word, margin_bytes=margin, reason=f"{missing}; {remedy}")
 
 

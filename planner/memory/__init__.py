@@ -14,13 +14,13 @@ from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.memory.evaluation import evaluation_parts
 from planner.memory.instants import instants_of, scene_of
-from planner.memory.process import available_bytes, outside_bytes, required_bytes, reserved_bytes, verdict
+from planner.memory.process import available_bytes, bare_bytes, outside_bytes, required_bytes, reserved_bytes, verdict
 from planner.memory.support import require_closed_form
 from planner.plan import VramEstimate
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import Strategy, Task
 
-__all__ = ["available_bytes", "estimate_vram", "verdict"]
+__all__ = ["available_bytes", "bare_bytes", "estimate_vram", "verdict"]
 
 COMPONENTS: Final = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "temporaries")
 
@@ -45,6 +45,7 @@ def estimate_vram(
     peak_instant = max(sums, key=lambda instant: sums[instant])
     allocated = sums[peak_instant]
     evaluation = sum(evaluation_parts(scene).values())
+    asked = stack.evaluation is not None  # else it is as in training, and a forward alone needs less
     outside = outside_bytes(gpu, strategy.num_gpus)
     limit = available_bytes(gpu, None) - outside if gpu is not None else None
     reserved = reserved_bytes(scene, allocated, limit)
@@ -52,7 +53,7 @@ def estimate_vram(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=reserved,
         process_peak_bytes=reserved + outside,
-        required_bytes=required_bytes(max(allocated, evaluation), outside, full=strategy.method == "full"),
+        required_bytes=required_bytes(max(allocated, evaluation if asked else 0), outside, full=strategy.method == "full"),
         evaluation_peak_bytes=evaluation,
         peak_instant=peak_instant,
         components=dict.fromkeys(COMPONENTS, 0) | {name: size for name, size in instants[peak_instant].items() if size},

@@ -136,12 +136,18 @@ def norm(block: Block, x: Tensor, features: float) -> Tensor:
         return block.op((x,), features, max(item, n.norm_weight), saves=(x,), keeps=statistic, weight_gradient=weight)
     wide = block.cast(x, features, FP32)
     scaled = block.op((wide,), features, FP32, saves=(wide,), keeps=statistic, backward_scratch=n.tokens * features * FP32)
-    if kind == "rms_shifted":
-        scaled = block.op((scaled,), features, FP32, saves=(scaled,) if n.trains_norms else (), weight_gradient=weight)
-        return block.cast(scaled, features, item)
+    if kind == "rms_fp32":
+        return block.cast(_weighted(block, scaled, features, FP32, weight), features, item)
     narrow = block.cast(scaled, features, item)
-    saves = (narrow,) if n.trains_norms else ()
-    return block.op((narrow,), features, max(item, n.norm_weight), saves=saves, weight_gradient=weight)
+    return _weighted(block, narrow, features, max(item, n.norm_weight), weight)
+
+
+def _weighted(block: Block, x: Tensor, features: float, item: int, weight_gradient: float) -> Tensor:
+    """x·weight. A trained weight keeps x, and its gradient is a product of full size before it is summed over tokens."""
+    if not block.n.trains_norms:
+        return block.op((x,), features, item)
+    product = block.n.tokens * features * item
+    return block.op((x,), features, item, saves=(x,), backward_scratch=product, weight_gradient=weight_gradient)
 
 
 # ── linears and their adapters ─────────────────────────────────────────────────────────────────────────────────────────
@@ -151,13 +157,13 @@ def linear(block: Block, x: Tensor, module: Linear) -> Tensor:
     """A linear with whatever the method hangs on it."""
     if module.name in block.n.scales:
         return _scaled(block, x, module)
-    y = _base(block, x, module)
+    y = plain_product(block, x, module)
     if module.name not in block.n.adapted:
         return y
     return _fused_lora(block, x, y, module) if "lora" in block.n.fused else _lora(block, x, y, module)
 
 
-def _base(block: Block, x: Tensor, module: Linear) -> Tensor:
+def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
     """The frozen or trained product. A frozen weight needs no input in backward, a trained one does."""
     n = block.n
     item = n.product(block.items[x])
@@ -175,19 +181,33 @@ def _base(block: Block, x: Tensor, module: Linear) -> Tensor:
     gradient = (module.num_params if n.trains_linears else 0) + (
         module.out_features if n.trains_biases and not n.trains_linears and module.bias else 0
     )
-    unpacked = module.num_weights * 2 if n.quant != "none" else 0  # one weight at a time is unpacked to 16 bits
-    if n.four_bit and item == FP32:
-        unpacked += n.tokens * (module.in_features + module.out_features) * 2  # it computes in 16 bits and casts back
+    scratch, backward_scratch = _kernel_scratch(block, module, item)
     return block.op(
         (operand,),
         module.out_features,
         item,
         saves=saves,
         keeps=keeps,
-        scratch=unpacked,
-        backward_scratch=unpacked,
+        scratch=scratch,
+        backward_scratch=backward_scratch,
         weight_gradient=gradient * n.weight,
     )
+
+
+def _kernel_scratch(block: Block, module: Linear, item: int) -> tuple[int, int]:
+    """What a quantized product takes beside its output, forward and backward. derived: bitsandbytes' autograd functions.
+
+    One weight at a time is unpacked. Four bits compute in 16 bits and cast back where the input is fp32. LLM.int8 casts
+    its input to fp16 and to bytes, sums in int32, and unpacks to the input's dtype for backward.
+    """
+    n = block.n
+    if n.quant == "none":
+        return 0, 0
+    if n.quant == "int8":
+        forward = n.tokens * (module.in_features * (2 + 1) + module.out_features * FP32)
+        return forward, module.num_weights * item
+    cast = n.tokens * (module.in_features + module.out_features) * 2 if n.four_bit and item == FP32 else 0
+    return module.num_weights * 2 + cast, module.num_weights * 2 + cast
 
 
 def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
@@ -230,8 +250,8 @@ def _scaled(block: Block, x: Tensor, module: Linear) -> Tensor:
     if module.role == "down":
         item = block.items[x]
         wide = block.op((x,), module.in_features, max(item, n.adapter), saves=(x,), weight_gradient=gradient)
-        return _base(block, block.cast(wide, module.in_features, item), module)
-    y = _base(block, x, module)
+        return plain_product(block, block.cast(wide, module.in_features, item), module)
+    y = plain_product(block, x, module)
     item = block.items[y]
     wide = block.op((y,), module.out_features, max(item, n.adapter), saves=(y,), weight_gradient=gradient)
     return block.cast(wide, module.out_features, item)
@@ -249,6 +269,8 @@ def attention(block: Block, x: Tensor) -> Tensor:
     if a.rotary:
         query, key = _rotary(block, query, a.query_size), _rotary(block, key, a.kv_size)
     attended = KERNELS[block.n.attention](block, query, key, value)
+    if a.joined_rotary and block.n.attention != "eager":
+        attended = block.op((attended,), a.query_size, block.items[attended])  # joined heads lie outermost: a true copy
     result = linear(block, attended, block.by_role["output"][0])
     return dropout(block, result, a.hidden_size, a.hidden_dropout)
 
@@ -281,7 +303,7 @@ def _repeated(block: Block, x: Tensor) -> Tensor:
 def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Flash and memory-efficient kernels keep q, k, v, the output and a log-sum-exp per head."""
     n, a = block.n, block.architecture
-    half = min(block.items[query], n.autocast or 4) if n.attention == "efficient" else 2
+    half = 2 if n.attention == "flash" else (n.autocast or block.items[query])
     query, key, value = (
         block.cast(tensor, features, half) for tensor, features in ((query, a.query_size), (key, a.kv_size), (value, a.kv_size))
     )
@@ -325,15 +347,17 @@ def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) ->
         scores = block.op((scores,), pairs, item)
     if a.kind == "decoder" or n.padded:
         scores = block.op((scores,), pairs, item, passes=True)
-    if not n.float16:  # torch converts bf16 first; only fp16 goes straight to an fp32 result
-        scores = block.cast(scores, pairs, FP32)
+    # torch converts bf16 first, only fp16 goes straight to an fp32 result; the frame still holds the 16-bit scores
+    wide = scores if n.float16 else block.cast(scores, pairs, FP32)
+    held = () if wide == scores else (scores,)
     # derived: torch's softmax_backward on CUDA multiplies gradient and output into a tensor of its own (SoftMax.cu)
-    weights = block.op((scores,), pairs, FP32, saves_output=True, backward_scratch=n.tokens * pairs * FP32)
+    product = n.tokens * pairs * FP32
+    weights = block.op((wide, *held), pairs, FP32, grads=(wide,), saves_output=True, backward_scratch=product)
     weights = dropout(block, block.cast(weights, pairs, block.items[value]), pairs, a.attention_dropout)
     return block.op((weights, value), a.query_size, block.items[value], saves=(weights, value))
 
 
-KERNELS = {"flash": _fused_attention, "efficient": _fused_attention, "eager": _eager_attention}
+KERNELS = {"flash": _fused_attention, "efficient": _fused_attention, "cpu": _fused_attention, "eager": _eager_attention}
 
 
 # ── feed-forward ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -399,13 +423,16 @@ def _gelu_new(block: Block, x: Tensor, width: int) -> Tensor:
     item = block.items[x]
     half = block.op((x,), width, item)
     wide = block.cast(x, width, FP32) if block.n.autocast else x
-    cube = block.op((wide,), width, block.items[wide], saves=(wide,))
+    squares = 2 * block.n.tokens * width * block.items[wide]  # x² and 3x², before they meet the gradient
+    cube = block.op((wide,), width, block.items[wide], saves=(wide,), backward_scratch=squares)
     cube = block.op((cube,), width, block.items[cube])
     inner = block.op((x, cube), width, block.items[cube], passes=block.items[x] == block.items[cube])
     inner = block.op((inner,), width, block.items[inner])
     bent = block.op((inner,), width, block.items[inner], saves_output=True)
     bent = block.op((bent,), width, block.items[bent], passes=True)
-    return block.op((half, bent), width, max(item, block.items[bent]), saves=(half, bent))
+    wider = max(item, block.items[bent])
+    uncast = block.n.tokens * width * wider if item != block.items[bent] else 0  # a gradient before it is cast down
+    return block.op((half, bent), width, wider, saves=(half, bent), backward_scratch=uncast)
 
 
 def _experts(block: Block, x: Tensor) -> Tensor:

@@ -3,26 +3,31 @@
 from __future__ import annotations
 
 from planner.memory.instants import Parts, Scene, resident
+from planner.stack import EvaluationAsked
 
-FORWARD_BYTES_PER_LOGIT = 10  # derived: 16-bit logits, an fp32 copy, log-softmax (transformers' ForCausalLMLoss)
+AS_IN_TRAINING = EvaluationAsked()
 
 
 def evaluation_parts(scene: Scene) -> Parts:
-    """What is alive in one evaluation batch; what the case does not say is as in training."""
-    asked = scene.stack.evaluation
-    micro_batch = (asked.micro_batch_size if asked else None) or scene.strategy.micro_batch_size
-    seq_len = (asked.seq_len if asked else None) or scene.strategy.seq_len
-    tokens = micro_batch * seq_len
-    scale = tokens / scene.numerics.tokens
-    kept = 2 * tokens * scene.head.width if asked and asked.logits == "kept_gpu" else 0
-    cached_tokens = micro_batch * (seq_len + asked.generate_tokens) if asked and asked.generate_tokens else 0
+    """What is alive in one evaluation batch; what the case does not say is as in training.
+
+    A block and the head never run at the same time: the larger of the two humps counts.
+    """
+    asked = scene.stack.evaluation or AS_IN_TRAINING
+    micro_batch = asked.micro_batch_size or scene.strategy.micro_batch_size
+    seq_len = asked.seq_len or scene.strategy.seq_len
+    scale = micro_batch * seq_len / scene.numerics.tokens
+    block, head = (round(scale * profile.plain_peak) for profile in (scene.block_profile, scene.head_profile))
     item = scene.numerics.autocast or scene.numerics.weight
-    parts = dict(resident(scene))
-    parts["gradients"] = 0
-    parts["activations"] = round(scale * scene.hidden_bytes) + 2 * cached_tokens * scene.architecture.kv_size * item * (
-        scene.share.num_layers
-    )
-    parts["logits"] = FORWARD_BYTES_PER_LOGIT * tokens * scene.head.width + kept
-    parts["temporaries"] = 0
-    block = round(scale * scene.block_profile.plain_peak)  # a block and the head never run at the same time
-    return parts | ({"temporaries": block, "logits": kept} if block > parts["logits"] else {})
+    kept = item * micro_batch * seq_len * scene.head.width if asked.logits == "kept_gpu" else 0
+    parts = resident(scene) | {"gradients": 0, "activations": round(scale * scene.hidden_bytes)}
+    parts |= {"temporaries": block, "logits": kept} if block > head else {"logits": head + kept}
+    return parts | {"cache": _cache_bytes(scene, asked, micro_batch, seq_len, item)}
+
+
+def _cache_bytes(scene: Scene, asked: EvaluationAsked, micro_batch: int, seq_len: int, item: int) -> int:
+    """Keys and values of every position, when tokens are generated."""
+    if not asked.generate_tokens:
+        return 0
+    positions = micro_batch * (seq_len + asked.generate_tokens)
+    return 2 * positions * scene.architecture.kv_size * item * scene.share.num_layers

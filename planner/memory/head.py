@@ -6,8 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
-from catalogs.architectures import Architecture
-from planner.memory.block import FP32, Block, norm
+from catalogs.architectures import Architecture, Linear
+from planner.memory.block import FP32, Block, activation, norm, plain_product
 from planner.memory.numerics import Numerics
 from planner.memory.tape import Tape, Tensor
 from planner.methods import NUM_LABELS, vocabulary_modules
@@ -58,12 +58,21 @@ def record_head(
     """Write the final norm, the output head and the loss."""
     head = Head(architecture, numerics, strategy, task, stack, lm_head_item)
     x = head.source(architecture.hidden_size, numerics.residual)
-    normed = x if architecture.layout == "post" else _final_norm(head, x)
+    normed = PREPARED[architecture.layout == "post"](head, x, task)
     LOSSES[strategy.loss if task == "causal_lm" else "hf"](head, normed)
     return HeadTape(head.tape, x, head.width, head.tape.sizes[head.returned] if head.returned is not None else 0)
 
 
-def _final_norm(head: Head, x: Tensor) -> Tensor:
+def _transform(head: Head, x: Tensor, task: Task) -> Tensor:
+    """What BERT puts before its output matrix: a square linear, the activation, a norm. Other heads read x itself."""
+    if task != "causal_lm":
+        return x
+    h = head.architecture.hidden_size
+    square = Linear(name="transform", in_features=h, out_features=h, bias=True)
+    return norm(head, activation(head, plain_product(head, x, square), h), h)
+
+
+def _final_norm(head: Head, x: Tensor, _task: Task) -> Tensor:
     """The last norm. What it hands to a 16-bit output head is 16-bit."""
     normed = norm(head, x, head.architecture.hidden_size)
     narrow = head.lm_head_item == 2 and head.items[normed] == FP32 and not head.n.trains_norms
@@ -71,6 +80,9 @@ def _final_norm(head: Head, x: Tensor) -> Tensor:
         head.items[normed] = 2
         head.tape.sizes[normed] //= 2
     return normed
+
+
+PREPARED: Final = (_final_norm, _transform)  # by whether the blocks end in a norm of their own
 
 
 def _logits(head: Head, normed: Tensor) -> Tensor:

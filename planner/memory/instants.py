@@ -159,11 +159,14 @@ def _kept_per_block(scene: Scene) -> int:
 
 
 def _activations(scene: Scene, num_blocks: int) -> int:
-    """What `num_blocks` blocks keep, the batch itself, and an embedding that autograd holds as a leaf."""
+    """What `num_blocks` blocks keep, the batch itself, and the embedding where it is held apart."""
     kept = num_blocks * _kept_per_block(scene)
     if scene.strategy.gradient_checkpointing == "offloaded":
         kept += 2 * scene.hidden_bytes  # one on its way out, one computing
-    leaf = scene.architecture.scaled_embeddings and scene.trained.added > 0
+    # with a frozen base, checkpointing needs the embedding's output to ask for a gradient: autograd then holds it as a leaf
+    # beside the first block's input, wherever something is done to it in between
+    apart = scene.architecture.scaled_embeddings or not scene.architecture.rotary
+    leaf = apart and scene.checkpointed and scene.trained.added > 0
     return kept + _batch_bytes(scene) + leaf * scene.hidden_bytes
 
 
@@ -193,19 +196,21 @@ def _forward(scene: Scene) -> Parts:
 
 
 def _loss(scene: Scene) -> Parts:
-    """The head's forward or its backward, whichever is larger: the logits hump."""
+    """The head's forward or its backward, whichever is larger: the logits hump.
+
+    Autocast's copies go when its context ends, before backward, unless a block's graph holds them.
+    """
     profile = scene.head_profile
     source = scene.hidden_bytes if profile.saves_input else 0
-    parts = _with(
-        resident(scene),
-        activations=_activations(scene, scene.num_blocks) + source,
-        autocast_copies=_autocast_copies(scene),
-    )
-    forward = _with(parts, logits=profile.forward_peak)
+    kept = _activations(scene, scene.num_blocks) + source
+    copies = _autocast_copies(scene)
+    forward = _with(resident(scene), activations=kept, logits=profile.forward_peak, autocast_copies=copies)
     backward = _with(
-        parts,
+        resident(scene),
+        activations=kept,
         logits=profile.backward_peak + _kept_outputs(scene) - profile.weight_gradients,
         gradients=_share_of_gradient(scene, profile.weight_gradients),
+        autocast_copies=0 if scene.checkpointed else copies,
     )
     return max((forward, backward), key=lambda parts: sum(parts.values()))
 

@@ -23,6 +23,8 @@ FUSED_BY_STACK: Final[dict[str, frozenset[str]]] = {
 FUSED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: other stacks fuse what Liger's kernels fuse
 COMPILED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: torch.compile recomputes elementwise work in backward
 
+MAX_FLASH_HEAD_DIM: Final = 256  # derived: torch's flash kernel
+
 
 class Numerics(NamedTuple):
     """All that the tape of a block needs to know beside the architecture. Item sizes in bytes."""
@@ -44,7 +46,7 @@ class Numerics(NamedTuple):
     trains_norms: bool
     trains_biases: bool
     scales: frozenset[str]  # modules whose output (or input) IA3 scales
-    attention: str  # "flash", "efficient", "eager"
+    attention: str  # the kernel: "flash", "efficient", "cpu" or "eager"
     repeats_kv: bool
     padded: bool
     fused: frozenset[str]
@@ -107,12 +109,16 @@ def _has_flash(gpu: Gpu | None) -> bool:
 
 
 def _attention_kernel(architecture: Architecture, strategy: Strategy, gpu: Gpu | None, *, on_cpu: bool) -> str:
-    """Which kernel runs. A soft-cap has only the eager path in transformers; a mask or an old card excludes flash."""
+    """Which kernel runs. A soft-cap has only the eager path in transformers; a mask, fp32 or an old card excludes flash."""
     if strategy.attention == "eager" or (architecture.attention_softcap and strategy.attention == "sdpa"):
         return "eager"
-    if strategy.attention == "flash_attention_2" or on_cpu:
+    if on_cpu:
+        return "cpu"
+    if strategy.attention == "flash_attention_2":
         return "flash"
-    return "flash" if _has_flash(gpu) and not strategy.padded and architecture.head_dim <= 256 else "efficient"
+    narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
+    flash = narrow and _has_flash(gpu) and not strategy.padded and architecture.head_dim <= MAX_FLASH_HEAD_DIM
+    return "flash" if flash else "efficient"
 
 
 def _repeats_kv(architecture: Architecture, strategy: Strategy, gpu: Gpu | None, stack: Stack, *, on_cpu: bool) -> bool:

@@ -63,5 +63,9 @@ def verdict(vram: VramEstimate, available_bytes: int) -> tuple[Verdict, int]:
     margin = available_bytes - vram.required_bytes
     if margin >= 0:
         return "fits", margin
-    bare = vram.allocated_peak_bytes + (vram.process_peak_bytes - vram.reserved_peak_bytes)
-    return ("tight" if bare <= available_bytes else "does_not_fit"), margin
+    return ("tight" if bare_bytes(vram) <= available_bytes else "does_not_fit"), margin
+
+
+def bare_bytes(vram: VramEstimate) -> int:
+    """What the job takes without any margin: tensors, context, NCCL."""
+    return vram.allocated_peak_bytes + vram.process_peak_bytes - vram.reserved_peak_bytes

@@ -12,12 +12,14 @@ from remote.contract import Strategy, Task
 
 TASKS = ("causal_lm", "classification", "token_classification", "embedding")
 
+ADAPTED_EXPERTS = frozenset({"mixtral", "qwen3_moe"})  # derived: peft's transformers_weight_conversion.py
+
 
 def require_closed_form(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
     """Raise Unsupported, or CaseError for what excludes itself, with the key at fault and the nearest choice."""
     require_method(strategy.method)
     require_optimizer(strategy.optimizer)
-    for refuse in (_task, _quant, _offload, _sharding):
+    for refuse in (_task, _quant, _experts, _offload, _sharding):
         refuse(architecture, strategy, task, stack)
 
 
@@ -37,6 +39,13 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
         raise CaseError("quant", f"method {strategy.method} trains weights, and {quant} weights can't be trained", "quant none")
     if architecture.kind == "encoder" and quant in BITSANDBYTES and strategy.kbit_upcast == "norms":
         raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")
+
+
+def _experts(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
+    """Adapters on experts: peft 0.21 wraps the fused experts of these types as well: adapters of every expert, and a whole delta per product."""
+    if architecture.model_type in ADAPTED_EXPERTS and strategy.rank and strategy.target_modules == "all-linear":
+        names = ", ".join(linear.name.rpartition(".")[2] for linear in architecture.linears)
+        raise Unsupported("target_modules", "adapters on experts have no closed form yet", f"target attention alone: {names}")
 
 
 def _offload(_architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
