@@ -19,7 +19,7 @@ from catalogs.hardware import Offer
 from catalogs.models import registry, resolve_model
 from planner.options import request_of, run_command, said
 from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
-from planner.request import Lengths, Request, RequestError
+from planner.request import Lengths, Measure, Request, RequestError
 from planner.search import search
 from remote.contract import Capabilities
 
@@ -31,12 +31,7 @@ def read_asked(options: Mapping[str, Any], *, folder: Path) -> Request | Plan:
     """What the options ask for. Job file and data are read here; relative paths start from `folder`, those in a job file
     from where it lies. A saved plan is returned as it is when no option changes it, else its request is asked anew.
     """
-
-    def measure(path: str, max_rows: int | None) -> Lengths:
-        from planner.data_size import read_lengths
-
-        return read_lengths(folder / Path(path).expanduser(), max_rows=max_rows)
-
+    measure = _measure_from(folder)
     if options.get("job") is None:
         return request_of(options, measure=measure)
     start = _read_start(folder / Path(options["job"]).expanduser(), name=str(options["job"]))
@@ -54,12 +49,20 @@ def _read_start(path: Path, *, name: str) -> Request | Plan:
         raise RequestError(f"{name} is not text", hint="a job file (YAML) or a saved plan (JSON)") from None
     if path.suffix == PLAN_SUFFIX:
         return read_plan(text, name=name)
-    from planner.data_size import read_lengths
     from planner.jobfile import read_job
 
-    home = path.parent
-    request = read_job(text, name=name, measure=lambda data, rows: read_lengths(_at(home, data), max_rows=rows))
-    return _located(request, home)
+    return _located(read_job(text, name=name, measure=_measure_from(path.parent)), path.parent)
+
+
+def _measure_from(home: Path) -> Measure:
+    """How a data file is measured whose path starts from `home`: by the model's tokenizer, where that lies there, too."""
+
+    def measure(path: str, max_rows: int | None, model: str) -> Lengths:
+        from planner.data_size import read_lengths, read_tokenizer
+
+        return read_lengths(_at(home, path), max_rows=max_rows, count=read_tokenizer(_at(home, model)))
+
+    return measure
 
 
 def _located(request: Request, home: Path) -> Request:

@@ -1,4 +1,4 @@
-"""How much there is to train on: rows of a data file and their lengths in tokens, without a tokenizer.
+"""How much there is to train on: rows of a data file and their lengths in tokens, by a tokenizer only where one is at hand.
 
 The rows are read as the trainer reads them (remote/data/rows.py; a test holds the two tables together), so what can't be
 trained on is refused here, before anything is rented.
@@ -9,6 +9,7 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Callable, Iterator, Mapping
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
@@ -30,6 +31,20 @@ Count = Callable[[str], int]  # tokens of a text, by the model's tokenizer
 
 class DataError(RequestError):
     """A data file that can't be trained on; the message names file and line."""
+
+
+def read_tokenizer(model: Path) -> Count | None:
+    """The tokenizer in a model folder; None where there is none, or where the light install has no library for it."""
+    file = model / "tokenizer.json"
+    if not file.is_file() or find_spec("tokenizers") is None:
+        return None
+    from tokenizers import Tokenizer
+
+    try:
+        tokenizer = Tokenizer.from_file(str(file))
+    except Exception as error:  # noqa: BLE001 - the library raises nothing more special
+        raise DataError(f"{file} is no tokenizer: {error}", hint="the folder of a model as transformers saves it") from None
+    return lambda text: len(tokenizer.encode(text, add_special_tokens=False).ids)
 
 
 def read_lengths(path: Path, *, max_rows: int | None = None, count: Count | None = None) -> Lengths:

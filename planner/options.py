@@ -154,8 +154,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
             raise RequestError("no model was named", hint="--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file")
         start = Request(model=given["model"], data=default_data(), loop=loop_for(given.get("training.method")))
     request = _overlay(start, given)
-    data = _data(start, options, seq_len=request.training.get("seq_len"), measure=measure)
-    return checked(_replace(request, data=data))
+    return checked(_replace(request, data=_data(request, options, measure=measure)))
 
 
 def _overlay(request: Request, given: dict[str, Any]) -> Request:
@@ -172,18 +171,19 @@ def _overlay(request: Request, given: dict[str, Any]) -> Request:
     return _replace(request, **top, **{name: _replace(getattr(request, name), **new) for name, new in sections.items()})
 
 
-def _data(start: Request, options: Mapping[str, Any], *, seq_len: int | None, measure: Measure | None) -> DataAsked:
-    """The data asked for by --data, --examples and --tokens; where they are silent, what `start` has."""
+def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | None) -> DataAsked:
+    """The data asked for by --data, --examples and --tokens; where they are silent, what the request has."""
     from planner.request import DEFAULT_TOKENS_PER_EXAMPLE, RequestError, measured_data, stated_data
 
     path, examples, tokens = options.get("data"), options.get("examples"), options.get("tokens")
     if path is not None:
         if tokens is not None:
             raise RequestError("--tokens is for a job without a file: the tokens of --data are counted", hint="leave it out")
-        return measured_data(path, measure=measure, max_rows=examples)
-    if examples is None and tokens is None and start.data.basis != "default":
-        return start.data
-    return stated_data(num_examples=examples, num_tokens=tokens, tokens_per_example=seq_len or DEFAULT_TOKENS_PER_EXAMPLE)
+        return measured_data(path, measure=measure, model=request.model, max_rows=examples)
+    if examples is None and tokens is None and request.data.basis != "default":
+        return request.data
+    length = request.training.get("seq_len", DEFAULT_TOKENS_PER_EXAMPLE)
+    return stated_data(num_examples=examples, num_tokens=tokens, tokens_per_example=length)
 
 
 def _replace(value: S, **changes: Any) -> S:

@@ -95,13 +95,14 @@ class Lengths(msgspec.Struct, frozen=True, kw_only=True):
     basis: Basis
 
 
-Measure = Callable[[str, int | None], Lengths]  # path, first rows only
+Measure = Callable[[str, int | None, str], Lengths]  # path, first rows only, model whose tokens count
 
 
 def measured_data(
     path: str,
     *,
     measure: Measure | None,
+    model: str,
     max_rows: int | None = None,
     held_out_path: str | None = None,
     held_out_rows: int | None = None,
@@ -110,7 +111,7 @@ def measured_data(
     """Data in a file. Without a file of held-out rows some are kept back: as said, else 200, never more than a fifth."""
     if measure is None:
         raise RequestError(f"{path} cannot be read here", hint="say --examples and --tokens instead")
-    lengths = measure(path, max_rows)
+    lengths = measure(path, max_rows, model)
     wanted_rows = HELD_OUT_ROWS if held_out_rows is None else held_out_rows
     kept_back = 0 if held_out_path is not None else min(wanted_rows, int(lengths.num_rows * MAX_HELD_OUT_SHARE))
     return DataAsked(

@@ -18,7 +18,6 @@ from planner.jobfile.sections import (
     HOMES,
     SECTIONS,
     TRAINING_KEYS,
-    DataSection,
     JobFile,
     WhereSection,
 )
@@ -57,7 +56,7 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
         training=training,
         global_batch_size=_global_batch_size(document, job.training),
         loop=_loop(document, job, training),
-        data=_data(job.data, measure),
+        data=_data(job, measure),
         where=_where(document, job.where),
         budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours),
         keep=job.keep,
@@ -188,12 +187,14 @@ def _loop(document: Document, job: JobFile, training: dict[str, Any]) -> Loop:
     return msgspec.structs.replace(job.loop, learning_rate=loop_for(training.get("method")).learning_rate)
 
 
-def _data(section: DataSection, measure: Measure | None) -> DataAsked:
+def _data(job: JobFile, measure: Measure | None) -> DataAsked:
+    section = job.data
     stated = (section.examples, section.mean_tokens, section.max_tokens)
     if section.file is not None and None in stated:
         return measured_data(
             section.file,
             measure=measure,
+            model=job.model,
             max_rows=section.max_rows,
             held_out_path=section.held_out,
             held_out_rows=section.held_out_rows,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
-from decimal import Decimal
 from fnmatch import fnmatchcase
 from typing import Final
 
@@ -42,7 +41,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 Wish = tuple[Callable[[Offer], bool], str, str | None]  # breaks it?, the reason, what to change
 
 OWN_MACHINES: Final = ("local", "host")  # not rented, so no market rule applies to them
-FREE: Final = Decimal(0)
 
 
 def admit(request: Request, catalog: Catalog, offers: Iterable[Offer]) -> Asked:
@@ -154,21 +152,6 @@ def _check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> N
                 close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
                 hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:30])}"
                 raise RequestError(f"no offer has the {option} {name}", hint=hint)
-
-
-def host_offer(address: str, gpu: str | None, *, num_gpus: int = 1) -> Offer:
-    """The machine that the user already has, at no price. What GPU it has must be said; unsaid means none."""
-    return Offer(
-        provider="host",
-        region="here",
-        instance_type=address,
-        purchase="on_demand",
-        gpu=gpu,
-        num_gpus=Decimal(num_gpus if gpu is not None else 0),
-        usd_per_hour=FREE,
-        source="stated",
-        confidence="high",
-    )
 
 
 def _own(offer: Offer) -> bool:

@@ -8,7 +8,14 @@ from pathlib import Path
 import pytest
 
 from planner import data_size
-from planner.data_size import CHARACTERS_PER_TOKEN, TEMPLATE_TOKENS_PER_MESSAGE, DataError, measure_text, read_lengths
+from planner.data_size import (
+    CHARACTERS_PER_TOKEN,
+    TEMPLATE_TOKENS_PER_MESSAGE,
+    DataError,
+    measure_text,
+    read_lengths,
+    read_tokenizer,
+)
 
 PAIR = {"prompt": "p" * 36, "completion": "c" * 72}
 CHAT = {"messages": [{"role": "user", "content": "u" * 36}, {"role": "assistant", "content": "a" * 72}]}
@@ -77,6 +84,23 @@ def test_a_file_that_is_not_there_or_no_text(tmp_path: Path) -> None:
         read_lengths(tmp_path / "bad.jsonl")
     (tmp_path / "good.jsonl").write_text("\ufeff" + json.dumps(PAIR), encoding="utf-8")
     assert read_lengths(tmp_path / "good.jsonl").num_rows == 1
+
+
+def test_the_tokenizer_of_a_model_folder_counts(tmp_path: Path) -> None:
+    """One token a byte here; without a tokenizer in the folder nothing counts, and a broken one is refused."""
+    from tokenizers import Tokenizer, models, pre_tokenizers
+
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    tokenizer = Tokenizer(models.BPE(vocab={symbol: index for index, symbol in enumerate(alphabet)}, merges=[]))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    assert read_tokenizer(tmp_path) is None
+    tokenizer.save(str(tmp_path / "tokenizer.json"))
+    count = read_tokenizer(tmp_path)
+    assert count is not None
+    assert count("seven b") == 7
+    (tmp_path / "tokenizer.json").write_text("{}")
+    with pytest.raises(DataError, match="is no tokenizer"):
+        read_tokenizer(tmp_path)
 
 
 def test_planner_and_trainer_know_the_same_rows() -> None:

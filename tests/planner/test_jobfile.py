@@ -52,7 +52,7 @@ tags: {team: search}
 """
 
 
-def counted(_path: str, _max_rows: int | None) -> Lengths:
+def counted(_path: str, _max_rows: int | None, _model: str) -> Lengths:
     """A file of a thousand rows."""
     return Lengths(num_rows=1_000, mean_tokens=80.0, max_tokens=400, basis="estimated from characters")
 

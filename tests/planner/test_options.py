@@ -29,7 +29,7 @@ def parsed(*words: str) -> dict[str, Any]:
     return seen
 
 
-def counted(_path: str, _max_rows: int | None) -> Lengths:
+def counted(_path: str, _max_rows: int | None, _model: str) -> Lengths:
     """A file of a thousand rows."""
     return Lengths(num_rows=1_000, mean_tokens=80.0, max_tokens=400, basis="estimated from characters")
 

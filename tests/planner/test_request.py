@@ -87,10 +87,10 @@ def rows(number: int) -> Lengths:
 
 def test_some_rows_are_held_out_but_never_more_than_a_fifth() -> None:
     """200 by default; the training examples are the rest."""
-    large = measured_data("a.jsonl", measure=lambda _path, _rows: rows(5_000))
-    small = measured_data("a.jsonl", measure=lambda _path, _rows: rows(100))
-    asked = measured_data("a.jsonl", measure=lambda _path, _rows: rows(5_000), held_out_rows=500)
-    apart = measured_data("a.jsonl", measure=lambda _path, _rows: rows(100), held_out_path="b.jsonl")
+    large = measured_data("a.jsonl", model="7b", measure=lambda _path, _rows, _model: rows(5_000))
+    small = measured_data("a.jsonl", model="7b", measure=lambda _path, _rows, _model: rows(100))
+    asked = measured_data("a.jsonl", model="7b", measure=lambda _path, _rows, _model: rows(5_000), held_out_rows=500)
+    apart = measured_data("a.jsonl", model="7b", measure=lambda _path, _rows, _model: rows(100), held_out_path="b.jsonl")
     assert [(data.num_examples, data.held_out_rows) for data in (large, small, asked, apart)] == [
         (4_800, 200),
         (80, 20),

@@ -15,7 +15,6 @@ from planner.jobfile import read_job
 from planner.jobfile.writer import write_job
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.request import Budget, Request, RequestError, Where, stated_data
-from planner.search.offers import host_offer
 from planner.units import GIB
 from remote.contract import CAPABILITIES
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
@@ -307,7 +306,7 @@ def test_a_small_job_runs_on_this_machine_for_nothing() -> None:
 
 def test_a_host_is_asked_for_alone() -> None:
     """--host leaves every other offer out."""
-    host = host_offer("me@there", "Card 24GB")
+    host = make_offer(provider="host", instance_type="me@there", usd_per_hour=Decimal(0))
     request = make_request(where=Where(host="me@there"))
     there = Provider(name="host", runnable=True, status="yours")
     result = ask(request, market(make_offer(), host), providers=(there,))
