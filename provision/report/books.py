@@ -14,21 +14,22 @@ from provision.ledger import Billed, RunState
 from provision.places import RunFolder
 from provision.receipt import Receipt, calibrations, reckon
 from provision.report.page import render_page
-from provision.watch.view import View, fold, read_events
+from provision.watch.curves import trace_curves
+from provision.watch.view import fold, read_events
 from remote.contract import AdapterFile, Outcome, decode
 
 
 def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     """Reckon what is known, write it down, and say so in the ledger. Safe to call again."""
     state = run.state
-    events = fold(read_events(run.folder.events))
+    events = read_events(run.folder.events)
     outcome = read_outcome(run.folder)
     is_home = outcome is not None and has_adapter(outcome, run.adapter_folder)
     receipt = reckon(
         run.plan,
         state,
         outcome,
-        box_phase_s=outcome.phase_s if outcome else events.phase_s_until(_last_rented_s(state, run.clock())),
+        box_phase_s=outcome.phase_s if outcome else fold(events).phase_s_until(_last_rented_s(state, run.clock())),
         disk_gib=run.launch.disk_gib,
         adapter_folder=str(run.adapter_folder) if is_home else None,
         interrupted=interrupted,
@@ -39,7 +40,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     if receipt.trained and not (earlier and earlier.trained):
         append_calibrations(run.places.calibration, run.plan, receipt)
     run.folder.receipt.write_bytes(msgspec.json.format(msgspec.json.encode(receipt), indent=1))
-    run.folder.report.write_text(render_page(receipt, run.plan, events))
+    run.folder.report.write_text(render_page(receipt, run.plan, trace_curves(events)))
     run.ledger.append(
         Billed(
             run_id=run.run_id,
@@ -88,8 +89,8 @@ def write_page(folder: RunFolder, target: Path) -> None:
     receipt = read_receipt(folder)
     if receipt is None:
         raise FileNotFoundError(folder.receipt)
-    view: View = fold(read_events(folder.events))
-    target.write_text(render_page(receipt, read_plan(folder.plan.read_text(), name=str(folder.plan)), view))
+    plan = read_plan(folder.plan.read_text(), name=str(folder.plan))
+    target.write_text(render_page(receipt, plan, trace_curves(read_events(folder.events))))
 
 
 def _is_whole(path: Path, file: AdapterFile) -> bool:

@@ -11,21 +11,20 @@ from provision.receipt import Receipt
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables
 from provision.report.words import model_words
-from provision.watch.view import View
+from provision.watch.curves import Curves
 from remote.contract import Sample
 
 STYLE_FILE = Path(__file__).with_name("page.css")
 
 
-def render_page(receipt: Receipt, plan: Plan, view: View) -> str:
-    """A whole document. `view` holds the curves; a run that never trained has none and shows no plot."""
-    title = f"rentune run {receipt.run_id}"
+def render_page(receipt: Receipt, plan: Plan, curves: Curves) -> str:
+    """A whole document. A run that never trained has no curves and shows no plot."""
+    body = [_head(receipt), *map(_table, tables(receipt)), _plots(plan, curves), _samples(receipt.samples), _foot(receipt)]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>{escape(title)}</title><style>{STYLE_FILE.read_text()}</style></head><body><main>"
-        f"{_head(receipt)}{''.join(_table(table) for table in tables(receipt))}{_plots(plan, view)}{_samples(receipt.samples)}"
-        f"{_foot(receipt)}</main></body></html>\n"
+        f"<title>rentune run {escape(receipt.run_id)}</title><style>{STYLE_FILE.read_text()}</style></head>"
+        f"<body><main>{''.join(body)}</main></body></html>\n"
     )
 
 
@@ -54,16 +53,16 @@ def _row(cells: tuple[str, ...]) -> str:
     return "<tr>" + "".join(f"<td>{escape(cell)}</td>" for cell in cells) + "</tr>"
 
 
-def _plots(plan: Plan, view: View) -> str:
+def _plots(plan: Plan, curves: Curves) -> str:
     loss = render_plot(
         (
             Series(
-                name="training loss", colour="var(--one)", points=tuple((float(step), value) for step, value in view.losses)
+                name="training loss", colour="var(--one)", points=tuple((float(step), value) for step, value in curves.losses)
             ),
             Series(
                 name="held-out loss",
                 colour="var(--two)",
-                points=tuple((float(step), value) for step, value in view.held_out),
+                points=tuple((float(step), value) for step, value in curves.held_out),
                 marks=True,
             ),
         ),
@@ -71,13 +70,12 @@ def _plots(plan: Plan, view: View) -> str:
         y_label="loss",
     )
     meter, planned_bytes = ("RAM", plan.host.ram_peak_bytes) if plan.gpu is None else ("VRAM", plan.vram.process_peak_bytes)
-    start_s = view.first_at_s or 0.0
     memory = render_plot(
         (
             Series(
                 name=f"peak {meter} so far",
                 colour="var(--one)",
-                points=tuple((at_s - start_s, value / GIB) for at_s, value in view.memory),
+                points=tuple((since_s, value / GIB) for since_s, value in curves.memory),
             ),
         ),
         x_label="seconds since the trainer started",

@@ -113,8 +113,8 @@ def live_rows(plan: Plan, view: View, phase: str, *, elapsed_s: float) -> list[t
         rows.append(("step", step_words(view)))
     if view.held_out:
         rows.append(("held-out loss", " → ".join(f"{loss:.4f}" for _, loss in view.held_out)))
-    if view.memory:
-        rows.append(("memory", f"{bytes_words(view.memory[-1][1])} of {bytes_words(planned_bytes)} planned"))
+    if view.memory_bytes is not None:
+        rows.append(("memory", f"{bytes_words(view.memory_bytes)} of {bytes_words(planned_bytes)} planned"))
     rows.append(("spent", f"{usd_words(spent)} of {usd_words(Decimal(str(plan.cost.total_usd.p50)))} planned"))
     return rows
 

@@ -29,10 +29,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     tokens_per_s: float | None = None
     train_started_at_s: float | None = None
     last_at_s: float | None = None
-    losses: tuple[tuple[int, float], ...] = ()  # step, training loss
-    held_out: tuple[tuple[int, float], ...] = ()  # step, mean held-out loss
-    memory: tuple[tuple[float, int], ...] = ()  # wall clock, peak bytes so far
-    first_at_s: float | None = None
+    memory_bytes: int | None = None  # peak so far
+    held_out: tuple[tuple[int, float], ...] = ()  # step, mean held-out loss; a handful
     last_checkpoint_at_s: float | None = None
     last_word: str | None = None  # newest warning or progress sentence
 
@@ -53,8 +51,7 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 def after(view: View, event: Event) -> View:
     """The view once `event` is known as well."""
     change = _CHANGES.get(event.kind, _nothing)(view, event)
-    first = event.at_s if view.first_at_s is None else view.first_at_s
-    return msgspec.structs.replace(view, first_at_s=first, last_at_s=event.at_s, **change)
+    return msgspec.structs.replace(view, last_at_s=event.at_s, **change)
 
 
 def fold(events: Iterable[Event]) -> View:
@@ -93,20 +90,18 @@ def _phase_ended(view: View, event: Event) -> dict[str, Any]:
 
 def _step(view: View, event: Event) -> dict[str, Any]:
     data = event.data
-    step = int(data.get("step", view.step))
-    loss = data.get("loss")
-    memory = _memory_bytes(data)
+    loss, in_use = data.get("loss"), memory_bytes(data)
     return {
-        "step": step,
+        "step": int(data.get("step", view.step)),
         "num_steps": data.get("total_steps", view.num_steps),
         "loss": loss if loss is not None else view.loss,
         "tokens_per_s": data.get("tokens_per_s", view.tokens_per_s),
-        "losses": (*view.losses, (step, float(loss))) if loss is not None else view.losses,
-        "memory": (*view.memory, (event.at_s, memory)) if memory is not None else view.memory,
+        "memory_bytes": in_use if in_use is not None else view.memory_bytes,
     }
 
 
-def _memory_bytes(data: dict[str, Any]) -> int | None:
+def memory_bytes(data: dict[str, Any]) -> int | None:
+    """The peak that an event tells of, by the best meter; None when it tells of none."""
     return next((int(data[key]) for key in MEMORY_KEYS if data.get(key) is not None), None)
 
 

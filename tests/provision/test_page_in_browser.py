@@ -14,7 +14,7 @@ from provision.report.page import render_page
 from remote.contract import Sample
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.test_receipt import outcome_of, receipt_of, run_state
-from tests.provision.test_report import VIEW
+from tests.provision.test_report import CURVES
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Asked in the browser: is anything wider than the window, and are the plots and both themes' colours there?
@@ -57,7 +57,7 @@ def test_a_narrow_window_shows_it_whole_in_light_and_dark(browser: str, tmp_path
     long_answer = Sample(prompt="What?", reference="a" * 300, before="b c " * 200, after="d")
     receipt = receipt_of(plan, run_state(plan), outcome_of(samples=(long_answer,)))
     page = tmp_path / "report.html"
-    page.write_text(render_page(receipt, plan, VIEW).replace("</body>", f"{PROBE}</body>"))
+    page.write_text(render_page(receipt, plan, CURVES).replace("</body>", f"{PROBE}</body>"))
     light = seen(browser, page, tmp_path / "light", "--window-size=600,900")
     dark = seen(browser, page, tmp_path / "dark", "--window-size=600,900", "--blink-settings=preferredColorScheme=0")
     assert light["too_wide"] == dark["too_wide"] == 0

@@ -20,12 +20,12 @@ from provision.report.plot import Series, render_plot, ticks
 from provision.report.tables import headline, tables
 from provision.report.terminal import print_report
 from provision.report.words import bytes_words, percent_words, seconds_words
-from provision.watch.view import View
+from provision.watch.curves import Curves
 from remote.contract import Sample
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.test_receipt import outcome_of, receipt_of, run_state
 
-VIEW = View(losses=((1, 5.0), (2, 4.0), (3, 3.5)), held_out=((0, 5.2), (3, 4.0)), memory=((10.0, 2**30), (11.0, 2**30 + 5)))
+CURVES = Curves(losses=((1, 5.0), (2, 4.0), (3, 3.5)), held_out=((0, 5.2), (3, 4.0)), memory=((10.0, 2**30), (11.0, 2**30 + 5)))
 SAMPLE = Sample(
     prompt="What does <b>os</b> do?", reference="It talks & listens.", before="<script>alert(1)</script>", after="ok"
 )
@@ -98,7 +98,7 @@ class Parsed(HTMLParser):
 
 def test_the_page_needs_nothing_but_itself(receipt: Receipt, plan: Plan) -> None:
     """No script, no link, no font; every tag closed; two plots."""
-    page = render_page(receipt, plan, VIEW)
+    page = render_page(receipt, plan, CURVES)
     parsed = Parsed()
     parsed.feed(page)
     assert parsed.open == []
@@ -110,21 +110,21 @@ def test_the_page_needs_nothing_but_itself(receipt: Receipt, plan: Plan) -> None
 
 def test_what_a_model_says_is_text_and_nothing_else(receipt: Receipt, plan: Plan) -> None:
     """Answers come from a model: they may hold anything."""
-    page = render_page(receipt, plan, VIEW)
+    page = render_page(receipt, plan, CURVES)
     assert "<script>alert" not in page
     assert "&lt;script&gt;alert(1)&lt;/script&gt;" in page
 
 
 def test_page_and_terminal_draw_the_same_tables(receipt: Receipt, plan: Plan) -> None:
     """One set of rows, two ways to show it."""
-    page = render_page(receipt, plan, VIEW)
+    page = render_page(receipt, plan, CURVES)
     for table in tables(receipt):
         assert f"<h2>{table.title}</h2>" in page
 
 
 def test_a_run_that_never_trained_has_a_page_without_plots(plan: Plan) -> None:
     """It failed before the first step; its bill is shown all the same."""
-    page = render_page(receipt_of(plan, run_state(plan), message="The box never answered."), plan, View())
+    page = render_page(receipt_of(plan, run_state(plan), message="The box never answered."), plan, Curves())
     assert "<svg" not in page
     assert "The box never answered." in page
 

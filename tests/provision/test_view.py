@@ -5,6 +5,10 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from hypothesis import given
+from hypothesis import strategies as st
+
+from provision.watch.curves import MAX_POINTS, thinned, trace_curves
 from provision.watch.view import View, fold, read_events
 from remote.contract import Event, Phase, encode
 
@@ -24,15 +28,32 @@ EVENTS = [
 ]
 
 
-def test_the_newest_figures_stand_in_front_and_the_curves_behind() -> None:
+def test_the_newest_figures_are_seen() -> None:
     """Step, loss, speed, memory, held-out loss."""
     view = fold(EVENTS)
     assert (view.phase, view.step, view.num_steps, view.loss, view.tokens_per_s) == ("train", 2, 4, 4.0, 110.0)
-    assert view.losses == ((1, 5.0), (2, 4.0))
     assert view.held_out == ((2, 4.5),)
-    assert view.memory == ((1003.0, 10), (1004.0, 12))
+    assert view.memory_bytes == 12
     assert view.phase_s == {"load": 2.5}
     assert view.last_word == "two rows were cut"
+
+
+def test_curves_are_what_was_said_over_time() -> None:
+    """Losses by step, memory by seconds since the first word."""
+    curves = trace_curves(EVENTS)
+    assert curves.losses == ((1, 5.0), (2, 4.0))
+    assert curves.held_out == ((2, 4.5),)
+    assert curves.memory == ((3.0, 10), (4.0, 12))
+
+
+@given(length=st.integers(0, 5000))
+def test_long_curves_are_thinned_between_their_ends(length: int) -> None:
+    """A million steps make the same small page."""
+    points = list(range(length))
+    kept = thinned(points)
+    assert len(kept) == min(length, MAX_POINTS)
+    assert list(kept[:1] + kept[-1:]) == points[:1] + points[-1:]
+    assert list(kept) == sorted(set(kept))
 
 
 def test_the_time_to_go_follows_the_pace_so_far() -> None:
