@@ -121,8 +121,8 @@ def _qwen2(config: Config) -> Fields:
     return _llama(config, qkv_bias=True)
 
 
-def _qwen3(config: Config) -> Fields:
-    fields = _llama(config, head_dim=128)
+def _qwen3(config: Config, *, head_dim: int | None = 128) -> Fields:
+    fields = _llama(config, head_dim=head_dim)
     return fields | {"qk_norm": "head", "norm_params_per_block": 2 * fields["hidden_size"] + 2 * fields["head_dim"]}
 
 
@@ -202,7 +202,7 @@ def _mixtral(config: Config) -> Fields:
 def _qwen3_moe(config: Config) -> Fields:
     if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1:
         raise ConfigUnusable("a mixture with dense blocks in between has no closed form", "use the trace engine")
-    fields = _qwen3({**config, "intermediate_size": _size(config, "moe_intermediate_size")})
+    fields = _qwen3({**config, "intermediate_size": _size(config, "moe_intermediate_size")}, head_dim=None)
     return _experts(fields, config, ffn=_size(config, "moe_intermediate_size"), top_k=8)
 
 

@@ -1,0 +1,99 @@
+"""Architectures are counted to the parameter, and every family is what transformers builds."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+import pytest
+
+from catalogs.families import FAMILIES, ConfigUnusable, architecture_of
+from catalogs.models import resolve_model
+
+SMALL: dict[str, Any] = {
+    "vocab_size": 1000,
+    "hidden_size": 64,
+    "intermediate_size": 96,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "pad_token_id": 0,
+    "bos_token_id": 0,
+    "eos_token_id": 0,
+}
+GROUPED = SMALL | {"num_key_value_heads": 2}
+GPT2 = {"vocab_size": 1000, "n_embd": 64, "n_layer": 3, "n_head": 4, "n_positions": 128}
+CONFIGS: dict[str, dict[str, Any]] = dict.fromkeys(FAMILIES, GROUPED) | {
+    "gpt2": GPT2,
+    "gpt_bigcode": GPT2,
+    "opt": {key: SMALL[key] for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")}
+    | {"ffn_dim": 96, "word_embed_proj_dim": 64},
+    "gpt_neox": SMALL,
+    "bert": SMALL,
+    "roberta": SMALL,
+    "xlm-roberta": SMALL,
+    "distilbert": {"vocab_size": 1000, "dim": 64, "n_layers": 3, "n_heads": 4, "hidden_dim": 96},
+    "qwen3_moe": GROUPED | {"moe_intermediate_size": 32, "num_experts": 8},
+    "granitemoeshared": GROUPED | {"shared_intermediate_size": 48},
+}
+BLOCK_PATH = re.compile(r"(?:layers?|h|transformer\.layer)\.0\.(.+)$")
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("model_type", sorted(FAMILIES))
+def test_a_family_has_the_parameters_and_linears_that_transformers_builds(model_type: str) -> None:
+    """Total count, and name, shape and bias of every linear of a block, on the meta device."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers.pytorch_utils import Conv1D
+
+    config = AutoConfig.for_model(model_type, **CONFIGS[model_type])
+    ours = architecture_of({**config.to_dict(), "model_type": model_type}, name=model_type, source="test")
+    builder = AutoModel if ours.kind == "encoder" else AutoModelForCausalLM
+    with torch.device("meta"):
+        model = builder.from_config(config)
+    theirs = {}
+    for name, module in model.named_modules():
+        if (place := BLOCK_PATH.search(name)) and isinstance(module, torch.nn.Linear | Conv1D):
+            shape = tuple(module.weight.shape)
+            theirs[place[1]] = (shape if isinstance(module, Conv1D) else shape[::-1], module.bias is not None)
+    assert ours.num_params == sum(parameter.numel() for parameter in model.parameters())
+    assert {linear.name: ((linear.in_features, linear.out_features), linear.bias) for linear in ours.linears} == theirs
+
+
+def test_counts_add_up_by_hand() -> None:
+    """Llama's formula, written out: 4 projections, 3 of the MLP, 2 norms a block; embedding, head, last norm."""
+    config = {"model_type": "llama", **GROUPED}
+    architecture = architecture_of(config, name="tiny", source="test")
+    block = 2 * 64 * 64 + 2 * 64 * 32 + 3 * 64 * 96 + 2 * 64
+    assert architecture.block_params == block
+    assert architecture.num_params == 2 * 1000 * 64 + 3 * block + 64
+
+
+def test_a_mixture_meets_only_its_routed_experts() -> None:
+    mixtral = resolve_model("mixtral-8x7b")
+    assert mixtral.active_params == pytest.approx(12.9e9, rel=0.01)  # as Mistral's paper states it (arXiv:2401.04088)
+    assert resolve_model("7b").active_params == resolve_model("7b").num_params
+
+
+def test_a_target_is_a_path_or_its_end() -> None:
+    up, down = (linear for linear in resolve_model("gpt2").linears if linear.name.startswith("mlp"))
+    assert down.matches("c_proj")
+    assert down.matches("mlp.c_proj")
+    assert not down.matches("attn.c_proj")
+    assert not up.matches("proj")
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        ({"hidden_size": 64}, "without model_type"),
+        ({"model_type": "mamba2"}, "mamba2"),
+        ({"model_type": "llama", "hidden_size": 64}, "lacks num_attention_heads"),
+        ({"model_type": "llama", **GROUPED, "hidden_size": "wide"}, "wrong value"),
+        ({"model_type": "llama", **GROUPED, "hidden_act": "snake"}, "activation snake"),
+        ({"model_type": "qwen3_moe", **CONFIGS["qwen3_moe"], "mlp_only_layers": [0]}, "dense blocks"),
+    ],
+)
+def test_a_config_that_cannot_be_read_says_why(config: dict[str, Any], words: str) -> None:
+    with pytest.raises(ConfigUnusable, match=words):
+        architecture_of(config, name="x", source="test")

@@ -1,0 +1,113 @@
+"""What a person types as a model, and the registry behind it."""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from catalogs.models import ModelUnknown, registry, resolve_model
+
+LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 128,
+    "vocab_size": 1000,
+}
+
+
+def test_the_registry_is_broad_enough() -> None:
+    """At least 25 bases, of decoders, encoders and mixtures."""
+    rows = registry()
+    assert len(rows) >= 25
+    kinds = {resolve_model(row.name).kind for row in rows}
+    assert kinds == {"decoder", "encoder"}
+    assert sum(resolve_model(row.name).num_experts > 0 for row in rows) >= 2
+
+
+@pytest.mark.parametrize("row", registry(), ids=lambda row: row.name)
+def test_a_row_counts_to_what_the_hub_counts(row: Any) -> None:
+    """The config, through its family, gives the published number of parameters exactly."""
+    if row.num_params is None:
+        assert row.name in {"powerlm-3b", "granite-3.0-3b-a800m"}
+    else:
+        assert resolve_model(row.name).num_params == row.num_params
+
+
+def test_every_row_says_where_and_when() -> None:
+    for row in registry():
+        assert row.hub[0] in row.source
+        assert dt.date.fromisoformat(row.as_of) <= dt.date(2030, 1, 1)
+
+
+def test_no_name_means_two_models() -> None:
+    names = [word.lower() for row in registry() for word in (row.name, *row.hub, *row.sizes)]
+    doubled = {name for name in names if names.count(name) > 1}
+    assert doubled <= {row.name for row in registry()}  # a hub id may equal the row's own name: gpt2
+    sizes = [word for row in registry() for word in row.sizes]
+    assert len(sizes) == len(set(sizes))
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"),
+    [
+        ("32b", "qwen2.5-32b"),
+        ("7B", "qwen2.5-7b"),
+        ("350m", "smollm2-360m"),
+        ("META-LLAMA/Llama-3.1-8b", "llama-3.1-8b"),
+        (" qwen3-14b ", "qwen3-14b"),
+        ("bert-base-uncased", "bert-base-uncased"),
+    ],
+)
+def test_names_are_understood_without_a_download(typed: str, meant: str) -> None:
+    assert resolve_model(typed).name == meant
+
+
+def test_a_size_word_names_the_shape_it_takes() -> None:
+    assert "typical shape of 32b: qwen2.5-32b" in resolve_model("32b").source
+
+
+def test_a_config_is_read_from_a_file_a_folder_or_the_case_itself(tmp_path: Path) -> None:
+    folder = tmp_path / "my-model"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    by_file = resolve_model("my-model/config.json", base=tmp_path)
+    by_folder = resolve_model("my-model", base=tmp_path)
+    inline = resolve_model(LLAMA)
+    assert by_file.num_params == by_folder.num_params == inline.num_params
+    assert by_file.name == by_folder.name == "my-model"
+
+
+@pytest.mark.parametrize(
+    ("typed", "words"),
+    [
+        ("40b", "nearest sizes: 27b, 32b, 47b, 70b"),
+        ("qwen2.5-33b", "nearest: qwen2.5-32b"),
+        ("nobody/nothing", "config.json"),
+    ],
+)
+def test_an_unknown_model_is_answered_with_the_nearest(typed: str, words: str) -> None:
+    with pytest.raises(ModelUnknown) as refused:
+        resolve_model(typed)
+    assert words in str(refused.value)
+
+
+def test_a_folder_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ModelUnknown, match=r"no config\.json and no GGUF file"):
+        resolve_model(".", base=tmp_path)
+    for name in ("a.gguf", "b.gguf"):
+        (tmp_path / name).touch()
+    with pytest.raises(ModelUnknown, match="2 GGUF files"):
+        resolve_model(".", base=tmp_path)
+
+
+@pytest.mark.parametrize("content", ["{", "[1, 2]"])
+def test_a_broken_config_is_refused(tmp_path: Path, content: str) -> None:
+    (tmp_path / "config.json").write_text(content)
+    with pytest.raises(ModelUnknown):
+        resolve_model("config.json", base=tmp_path)
