@@ -121,6 +121,18 @@ def test_the_sealed_room_imports_nothing_of_ours() -> None:
             assert {i for i in imports(path) if i.partition(".")[0] in set(ROOMS) - {"remote"}} == set(), name
 
 
+def test_in_the_planner_only_the_trace_knows_torch_and_it_imports_without() -> None:
+    """The trace imports torch inside functions, so that reading a kept trace, or a table of its, needs none."""
+    kin = ("torch", "transformers", "peft", "bitsandbytes")
+    knowing = {name for library in kin for name in importers(library) if name.startswith("planner.")}
+    assert {name for name in knowing if not name.startswith("planner.trace.")} == set()
+    traces = [name for name in MODULES if name.startswith("planner.trace")]
+    code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint(*sys.modules)"
+    done = run_python(code, *traces)
+    assert done.returncode == 0, done.stderr
+    assert set(kin) & set(done.stdout.split()) == set()
+
+
 def test_ssh_is_spoken_in_one_place() -> None:
     """Paramiko is imported by the SSH client and by nobody else."""
     assert {name for name in importers("paramiko") if not name.startswith("provision.ssh")} == set()
@@ -156,7 +168,6 @@ def test_every_trained_method_has_a_formula_and_a_builder() -> None:
 def test_job_file_and_strategy_speak_the_contract_of_estimate() -> None:
     """`training:` of a job file takes the case keys of the frozen schema; a Strategy's fields are among them."""
     from planner.case import Case
-
     from remote.contract import Strategy
 
     schema = json.loads((folder("planner") / "estimate.schema.json").read_text())
