@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from decimal import Decimal
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +23,7 @@ from remote.contract import Loop
 from tests.planner.builders import make_plan
 
 ROOT = Path(__file__).parents[2]
-CONTRACT = json.loads((ROOT / "planner/estimate.schema.json").read_text())
+CONTRACT = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
 SCHEMA = ROOT / "docs/schemas/job-file.schema.json"
 EXAMPLES = sorted(ROOT.glob("examples/**/*.yaml"))
 

@@ -16,6 +16,8 @@ from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.test_receipt import outcome_of, receipt_of, run_state
 from tests.provision.test_report import CURVES
 
+pytestmark = pytest.mark.page
+
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Asked in the browser: is anything wider than the window, and are the plots and both themes' colours there?
 PROBE = """<script>
