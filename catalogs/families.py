@@ -39,8 +39,11 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
 def _size(config: Config, *names: str, default: int | None = None) -> int:
     """The first of `names` that the config states."""
     for name in names:
-        if config.get(name) is not None:
-            return int(config[name])
+        value = config.get(name)
+        if value is not None:
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise ConfigUnusable(f"{name} is {value!r}", f"{name} must be a whole number")
+            return value
     if default is None:
         raise ConfigUnusable(f"the config of type {config['model_type']} lacks {names[0]}", f"add {names[0]} to the config")
     return default

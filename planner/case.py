@@ -299,4 +299,11 @@ def effective(case: Case) -> dict[str, Any]:
     said = msgspec.to_builtins(case)
     said |= {key: value for key, value in msgspec.to_builtins(strategy).items() if key in KEYS}
     said["mean_seq_len"] = case.mean_seq_len or float(case.seq_len)
-    return {key: value for key, value in said.items() if value is not None}
+    return {key: _plain(value) for key, value in said.items() if value is not None}
+
+
+def _plain(value: Any) -> Any:
+    """As JSON has it: lists, and no keys without a value."""
+    if isinstance(value, dict):
+        return {key: _plain(inner) for key, inner in value.items() if inner is not None}
+    return [*value] if isinstance(value, tuple) else value

@@ -89,7 +89,7 @@ def test_a_target_is_a_path_or_its_end() -> None:
         ({"hidden_size": 64}, "without model_type"),
         ({"model_type": "mamba2"}, "mamba2"),
         ({"model_type": "llama", "hidden_size": 64}, "lacks num_attention_heads"),
-        ({"model_type": "llama", **GROUPED, "hidden_size": "wide"}, "wrong value"),
+        ({"model_type": "llama", **GROUPED, "hidden_size": "wide"}, "hidden_size is 'wide'"),
         ({"model_type": "llama", **GROUPED, "hidden_act": "snake"}, "activation snake"),
         ({"model_type": "qwen3_moe", **CONFIGS["qwen3_moe"], "mlp_only_layers": [0]}, "dense blocks"),
     ],

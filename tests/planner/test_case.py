@@ -1,0 +1,114 @@
+"""Case: the frozen contract's keys, read strictly and understood completely."""
+
+from __future__ import annotations
+
+import json
+from importlib.resources import files
+from typing import Any, get_args
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from planner.case import CHOICES, KEYS, Case, case_of, effective, read_case, stack_of, strategy_of
+from planner.refusals import CaseError, Refused, Unsupported
+from remote.contract import Strategy
+
+SCHEMA = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
+PROPERTIES = SCHEMA["$defs"]["case"]["properties"]
+
+
+def test_the_keys_are_the_contract_s() -> None:
+    assert set(KEYS) == set(PROPERTIES)
+
+
+@pytest.mark.parametrize("key", [key for key, rule in PROPERTIES.items() if "default" in rule])
+def test_a_default_is_the_contract_s(key: str) -> None:
+    assert getattr(Case(model="7b"), key) == PROPERTIES[key]["default"]
+
+
+@pytest.mark.parametrize("key", [key for key, rule in PROPERTIES.items() if "enum" in rule])
+def test_a_key_takes_the_contract_s_words_and_no_others(key: str) -> None:
+    hint = Case.__annotations__[key].partition(" |")[0]
+    assert set(get_args(CHOICES[hint])) == set(PROPERTIES[key]["enum"])
+
+
+@pytest.mark.parametrize(
+    ("said", "key", "words"),
+    [
+        ({"modle": "7b"}, "modle", 'did you mean "model"?'),
+        ({"model": "7b", "quant": "nf5"}, "quant", 'did you mean "nf4"?'),
+        ({"model": "7b", "rank": "many"}, "rank", "rank"),
+        ({"model": "7b", "rank": 0}, "rank", "at least 1"),
+        ({"model": "7b", "dropout": 1.0}, "dropout", "[0, 1)"),
+        ({"model": "7b", "gpu_memory_gib": -1}, "gpu_memory_gib", "above 0"),
+        ({"model": "7b", "evaluation": {"logit": "dropped"}}, "evaluation", "logit"),
+        ({"model": "7b", "num_gpus": 2}, "sharding", "ddp"),
+        ({"model": "7b", "num_gpus": 3, "tensor_parallel_size": 2}, "num_gpus", "groups of 2"),
+        ({"model": "7b", "method": "qlora", "quant": "int8"}, "quant", "method lora with quant int8"),
+        ({}, "model", "names no model"),
+        ({"model": 7}, "model", "model"),
+    ],
+)
+def test_a_wrong_case_is_refused_with_its_key_and_what_to_type(said: dict[str, Any], key: str, words: str) -> None:
+    with pytest.raises(CaseError) as refused:
+        read_case(said)
+    assert refused.value.key == key
+    assert words in str(refused.value)
+
+
+def test_qlora_is_lora_on_double_quantized_nf4() -> None:
+    strategy = strategy_of(read_case({"model": "7b", "method": "qlora"}))
+    assert (strategy.method, strategy.quant, strategy.double_quant) == ("lora", "nf4", True)
+    assert strategy.kbit_upcast == "full"
+
+
+def test_auto_is_refused_and_an_unknown_method_is_unsupported() -> None:
+    with pytest.raises(CaseError, match="auto"):
+        strategy_of(read_case({"model": "7b", "method": "auto"}))
+    with pytest.raises(Unsupported, match="closed form"):
+        strategy_of(read_case({"model": "7b", "method": "wavelets"}))
+
+
+@pytest.mark.parametrize("quant", ["none", "nf4", "fp4", "int8", "gptq_int4"])
+def test_bitsandbytes_bases_are_prepared_in_fp32_unless_said_otherwise(quant: str) -> None:
+    strategy = strategy_of(read_case({"model": "7b", "quant": quant}))
+    assert (strategy.kbit_upcast == "full") == (quant in ("nf4", "fp4", "int8"))
+
+
+def test_a_single_target_is_a_list_of_one() -> None:
+    assert strategy_of(read_case({"model": "7b", "target_modules": "q_proj"})).target_modules == ("q_proj",)
+    assert strategy_of(read_case({"model": "7b", "target_modules": "default"})).target_modules == "default"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"model": "7b"},
+        {"model": "7b", "method": "qlora", "rank": 8, "seq_len": 512},
+        {"model": "7b", "method": "full", "gpu": "T4", "versions": {"torch": "2.4"}},
+        {"model": {"model_type": "llama"}, "evaluation": {"generate_tokens": 4}},
+    ],
+)
+def test_what_was_understood_is_a_case_that_means_the_same(said: dict[str, Any]) -> None:
+    """`effective` satisfies the schema, reads back, and leaves nothing open."""
+    case = read_case(said)
+    understood = effective(case)
+    Draft202012Validator({**SCHEMA, "$ref": "#/$defs/case"}).validate(understood)
+    again = read_case(understood)
+    assert strategy_of(again) == strategy_of(case)
+    assert stack_of(again) == stack_of(case)
+    assert effective(again) == understood
+
+
+def test_a_strategy_tells_the_case_that_it_answers() -> None:
+    strategy = Strategy(method="lora", rank=8, alpha=16.0, quant="nf4", micro_batch_size=4)
+    case = case_of(strategy, model="7b", gpu="T4")
+    assert strategy_of(case) == strategy
+    assert case.gpu == "T4"
+
+
+def test_every_refusal_is_of_one_kind() -> None:
+    """Callers catch Refused, and get the key, the sentence and the hint."""
+    with pytest.raises(Refused) as refused:
+        read_case({"model": "7b", "sharding": "fdsp"})
+    assert (refused.value.key, refused.value.hint) == ("sharding", 'did you mean "fsdp"?')

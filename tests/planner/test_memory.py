@@ -1,0 +1,259 @@
+"""GPU memory against measured runs, against traced steps, and against what must always hold."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalogs.catalog import read_catalog
+from catalogs.models import resolve_model
+from planner.case import read_case, stack_of, strategy_of
+from planner.memory import available_bytes, estimate_vram, verdict
+from planner.plan import VramEstimate
+from planner.refusals import CaseError, Refused, Unsupported
+from planner.units import GIB, MIB
+
+ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
+CATALOG = read_catalog()
+
+
+def vram(model: str, **said: Any) -> VramEstimate:
+    case = read_case({"model": model, **said})
+    gpu = CATALOG.gpu(case.gpu).gpu if case.gpu else None
+    return estimate_vram(resolve_model(case.model), strategy_of(case), task=case.task, gpu=gpu, stack=stack_of(case))
+
+
+# ── measured ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# torch.cuda.max_memory_allocated, A100-80GB: IBM fms-acceleration, scripts/benchmarks/refs/a100_80gb.csv (commit 876e2ed)
+FMS = {
+    "gpu": "A100-SXM4-80GB",
+    "seq_len": 4096,
+    "attention": "flash_attention_2",
+    "gradient_checkpointing": "reentrant",
+    "optimizer": "adamw_torch",
+    "stack": "trl",
+}
+LORA = {"rank": 16, "dropout": 0.1, "target_modules": ATTENTION}
+OLD = {"torch": "2.4.1", "transformers": "4.45.2", "peft": "0.13.2"}
+NEW = {"torch": "2.4.1", "transformers": "4.48.1", "peft": "0.13.2"}
+PURE = {"autocast": "none"}
+FOAK = {"kernels": "fused", "loss": "fused_inplace"}
+LIGER = {"kernels": "fused", "loss": "liger"}
+NF4 = {"quant": "nf4", "double_quant": True, "kbit_upcast": "none"}
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "said", "measured"),
+    [
+        ("mistral-7b", 4, {"method": "full", "versions": NEW, **PURE}, 72_434_837_504),
+        ("mistral-7b", 16, {"method": "full", "versions": OLD, **LIGER}, 77_144_641_024),
+        ("powerlm-3b", 8, {"method": "full", "versions": OLD, **PURE}, 47_059_390_976),
+        ("mistral-7b", 4, {**LORA, "versions": NEW, **PURE}, 26_704_571_904),
+        ("mistral-7b", 8, {**LORA, "versions": NEW, **PURE, **FOAK}, 34_280_434_688),
+        ("mistral-7b", 16, {**LORA, "versions": OLD, **LIGER}, 50_119_454_208),
+        ("llama-3-8b", 8, {**LORA, "versions": OLD, **FOAK}, 59_017_447_424),
+        ("llama-3-8b", 32, {**LORA, **NF4, "versions": OLD, **LIGER}, 74_089_427_968),
+        ("powerlm-3b", 8, {**LORA, **NF4, "versions": OLD}, 28_134_687_232),
+        ("mistral-7b", 4, {**LORA, "quant": "gptq_int4", "param_dtype": "float16", "versions": NEW, **PURE}, 16_404_148_736),
+    ],
+)
+def test_an_a100_allocated_what_is_predicted(model: str, batch: int, said: dict[str, Any], measured: int) -> None:
+    """Full, LoRA and QLoRA, plain and fused, over four loss paths: within half a percent, nothing fitted."""
+    estimate = vram(model, micro_batch_size=batch, **{**FMS, **said})
+    assert estimate.allocated_peak_bytes == pytest.approx(measured, rel=0.005)
+
+
+# The same on a Tesla T4: fitcheck-llm 0.3.1, data/measurements; one step in fp16 without autocast, logits kept
+T4 = {
+    "gpu": "T4",
+    "rank": 32,
+    "target_modules": ATTENTION,
+    "param_dtype": "float16",
+    "autocast": "none",
+    "optimizer": "adamw_torch",
+    "keep_outputs": "logits",
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "seq_len", "said", "measured"),
+    [
+        ("smollm2-135m", 1, 4096, {}, 3_301_029_376),
+        ("qwen2.5-1.5b", 2, 1024, {}, 7_761_359_872),
+        ("smollm2-360m", 1, 4096, {"attention": "eager"}, 5_146_947_584),
+        ("smollm2-360m", 1, 4096, {"attention": "eager", "quant": "nf4"}, 5_963_413_504),
+        ("tinyllama-1.1b", 8, 1024, {"attention": "eager", "quant": "nf4"}, 8_407_383_040),
+        ("tinyllama-1.1b", 12, 1024, {"quant": "nf4"}, 9_826_941_952),
+        ("smollm2-1.7b", 4, 1024, {"quant": "nf4"}, 5_537_529_856),
+    ],
+)
+def test_a_t4_allocated_what_is_predicted(model: str, batch: int, seq_len: int, said: dict[str, Any], measured: int) -> None:
+    """A card without flash attention: repeated heads, the memory-efficient kernel or scores of every pair."""
+    estimate = vram(model, micro_batch_size=batch, seq_len=seq_len, **{**T4, **said})
+    assert estimate.allocated_peak_bytes == pytest.approx(measured, rel=0.01)
+
+
+@pytest.mark.parametrize(
+    ("model", "plain_gib", "checkpointed_gib"),
+    [("llama-3.2-1b", 32.9, 16.7), ("llama-3.1-8b", 91.7, 31.3), ("qwen2.5-32b", 277.6, 83.9), ("llama-3-70b", 457.9, 157.7)],
+)
+def test_a_traced_step_of_the_real_model_agrees(model: str, plain_gib: float, checkpointed_gib: float) -> None:
+    """One step of transformers 5.24 with peft 0.21 traced on meta tensors: LoRA r 16 on all linears, AMP, 4 × 2,048."""
+    said = {"rank": 16, "dropout": 0.05, "micro_batch_size": 4, "keep_outputs": "logits"}
+    plain = vram(model, gradient_checkpointing="off", **said).allocated_peak_bytes
+    checkpointed = vram(model, **said).allocated_peak_bytes
+    assert plain / GIB == pytest.approx(plain_gib, rel=0.005)
+    assert checkpointed / GIB == pytest.approx(checkpointed_gib, rel=0.005)
+
+
+# ── what must always hold ──────────────────────────────────────────────────────────────────────────────────────────────
+
+MODELS = st.sampled_from(["smollm2-135m", "gpt2", "gemma-2-2b", "bert-base-uncased", "pythia-410m", "qwen3-0.6b", "phi-3-mini"])
+CHECKPOINTING = st.sampled_from(["off", "reentrant", "non_reentrant", "offloaded"])
+LOSSES = st.sampled_from(["hf", "hf_shifted", "chunked", "chunked_logits", "liger", "fused_inplace"])
+
+
+@st.composite
+def cases(draw: st.DrawFn) -> dict[str, Any]:
+    method = draw(st.sampled_from(["lora", "full", "ia3", "ln_tuning"]))
+    quant = "none" if method in ("full", "ln_tuning") else draw(st.sampled_from(["none", "nf4", "int8"]))
+    sharding, num_gpus = draw(st.sampled_from([("none", 1), ("ddp", 2), ("fsdp", 4), ("zero3", 4)]))
+    return {
+        "model": draw(MODELS),
+        "method": method,
+        "quant": quant,
+        "target_modules": "all-linear",
+        "rank": draw(st.integers(1, 64)),
+        "dropout": draw(st.sampled_from([0.0, 0.1])),
+        "micro_batch_size": draw(st.integers(1, 8)),
+        "seq_len": draw(st.integers(16, 512)),
+        "gradient_checkpointing": draw(CHECKPOINTING),
+        "loss": draw(LOSSES),
+        "attention": draw(st.sampled_from(["sdpa", "eager", "flash_attention_2"])),
+        "autocast": draw(st.sampled_from(["none", "bfloat16"])),
+        "sharding": sharding if quant != "int8" else "ddp" if num_gpus > 1 else "none",
+        "num_gpus": num_gpus,
+    }
+
+
+def bytes_of(said: dict[str, Any]) -> int:
+    return vram(**said).allocated_peak_bytes
+
+
+@given(said=cases())
+def test_parts_sum_and_kinds_nest(said: dict[str, Any]) -> None:
+    """Components are whole bytes that sum to allocated; allocated ≤ reserved ≤ process; the peak is the largest instant."""
+    estimate = vram(**said)
+    assert sum(estimate.components.values()) == estimate.allocated_peak_bytes
+    assert min(estimate.components.values()) >= 0
+    assert 0 < estimate.allocated_peak_bytes <= estimate.reserved_peak_bytes <= estimate.process_peak_bytes
+    during = {instant: size for instant, size in estimate.by_instant.items() if instant != "evaluation"}
+    assert max(during.values()) == during[estimate.peak_instant] == estimate.allocated_peak_bytes
+
+
+@given(said=cases(), more=st.integers(1, 64))
+def test_more_of_anything_never_needs_less(said: dict[str, Any], more: int) -> None:
+    """Rank, batch and length."""
+    before = bytes_of(said)
+    assert bytes_of(said | {"rank": said["rank"] + more}) >= before
+    assert bytes_of(said | {"micro_batch_size": said["micro_batch_size"] + 1}) >= before
+    assert bytes_of(said | {"seq_len": said["seq_len"] + more}) >= before
+
+
+@given(said=cases())
+def test_checkpointing_never_needs_more(said: dict[str, Any]) -> None:
+    """Long enough that a block's hump is below what all blocks keep."""
+    said |= {"seq_len": 512, "micro_batch_size": 4}
+    assert bytes_of(said | {"gradient_checkpointing": "reentrant"}) <= bytes_of(said | {"gradient_checkpointing": "off"})
+
+
+def test_more_gpus_share_the_weights() -> None:
+    alone = vram("7b", method="full", seq_len=512)
+    shared = vram("7b", method="full", seq_len=512, sharding="fsdp", num_gpus=8)
+    assert shared.components["optimizer"] == pytest.approx(alone.components["optimizer"] / 8, rel=0.01)
+    assert shared.allocated_peak_bytes < alone.allocated_peak_bytes / 2
+
+
+def test_a_large_vocabulary_makes_the_loss_the_peak() -> None:
+    assert vram("llama-3.2-1b", micro_batch_size=8).peak_instant == "loss"
+    assert vram("llama-3.2-1b", micro_batch_size=8, loss="liger").peak_instant == "backward"
+
+
+def test_evaluation_counts_only_where_it_was_asked_for() -> None:
+    plain = vram("llama-3.2-1b", loss="liger")
+    asked = vram("llama-3.2-1b", loss="liger", evaluation={"micro_batch_size": 64, "logits": "kept_gpu"})
+    assert asked.evaluation_peak_bytes > plain.evaluation_peak_bytes
+    assert asked.required_bytes > plain.required_bytes
+
+
+# ── does it fit ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_driver_s_figure_decides_not_the_box_it_is_sold_in() -> None:
+    assert available_bytes(CATALOG.gpu("T4").gpu, None) == 15_360 * MIB
+    assert available_bytes(CATALOG.gpu("T4").gpu, 12.0) == 12 * GIB
+    with pytest.raises(ValueError, match="neither"):
+        available_bytes(None, None)
+
+
+def test_a_verdict_has_three_words() -> None:
+    estimate = vram("7b", quant="nf4", gpu="A100-SXM4-80GB")
+    assert verdict(estimate, estimate.required_bytes) == ("fits", 0)
+    assert verdict(estimate, estimate.required_bytes - 1) == ("tight", -1)
+    assert verdict(estimate, estimate.allocated_peak_bytes)[0] == "does_not_fit"  # the context has no room
+
+
+@pytest.mark.parametrize(
+    ("model", "batch", "said"),
+    [
+        ("llama-3-8b", 8, {"method": "full", **FOAK}),
+        ("mistral-7b", 16, {"method": "full", **FOAK}),
+        ("mistral-7b", 32, {"method": "full", **LIGER}),
+        ("llama-3-8b", 16, {**LORA, **FOAK}),
+        ("llama-3-8b", 16, {**LORA, **NF4, **FOAK}),
+        ("mistral-7b", 32, {**LORA, **LIGER}),
+    ],
+)
+def test_a_run_that_ran_out_of_memory_is_never_called_a_fit(model: str, batch: int, said: dict[str, Any]) -> None:
+    """Single-A100 runs of fms-acceleration without a result."""
+    estimate = vram(model, micro_batch_size=batch, versions=OLD, **{**FMS, **said})
+    assert verdict(estimate, available_bytes(CATALOG.gpu("A100-SXM4-80GB").gpu, None))[0] != "fits"
+
+
+# ── refused, not guessed ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("said", "key"),
+    [
+        ({"quant": "awq_int4"}, "quant"),
+        ({"optimizer": "muon"}, "optimizer"),
+        ({"offload": "stream"}, "offload"),
+        ({"activation_offload": True}, "activation_offload"),
+        ({"task": "seq2seq"}, "task"),
+        ({"quant": "int8", "sharding": "fsdp", "num_gpus": 2}, "sharding"),
+        ({"method": "full", "quant": "nf4"}, "quant"),
+        ({"modules_to_save": ["norm"]}, "modules_to_save"),
+    ],
+)
+def test_what_has_no_closed_form_is_refused_at_its_key(said: dict[str, Any], key: str) -> None:
+    with pytest.raises(Refused) as refused:
+        vram("7b", **said)
+    assert refused.value.key == key
+    assert refused.value.hint
+
+
+def test_adapters_on_experts_are_refused_and_attention_alone_is_not() -> None:
+    with pytest.raises(Unsupported, match="experts"):
+        vram("mixtral-8x7b", quant="nf4")
+    assert vram("mixtral-8x7b", quant="nf4", target_modules=ATTENTION).allocated_peak_bytes > 80e9  # experts stay 16-bit
+    assert vram("mixtral-8x7b", quant="nf4", quantized_experts=True, target_modules=ATTENTION).allocated_peak_bytes < 40e9
+
+
+def test_a_case_that_excludes_itself_is_the_case_s_fault() -> None:
+    with pytest.raises(CaseError):
+        vram("7b", method="bitfit", quant="nf4")

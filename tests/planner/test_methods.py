@@ -1,0 +1,132 @@
+"""What each method trains, against hand counts and against peft itself."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalogs.models import resolve_model
+from planner.case import read_case, strategy_of
+from planner.methods import METHODS, adapter_file_bytes, supported_methods, total_params, trainable_params
+from planner.refusals import CaseError, Refused, Unsupported
+from remote.contract import Strategy
+
+TINY: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 320,
+}
+
+
+def trained(model: Any, **said: Any) -> int:
+    return trainable_params(resolve_model(model), strategy_of(read_case({"model": model, **said})))
+
+
+def test_lora_trains_r_times_in_plus_out() -> None:
+    """Rank 16 on the four attention projections of Mistral-7B: 13.6 million, by hand."""
+    widths = (4096 + 4096) + 2 * (4096 + 1024) + (4096 + 4096)
+    targets = ["q_proj", "k_proj", "v_proj", "o_proj"]
+    assert trained("mistral-7b", rank=16, target_modules=targets) == 32 * 16 * widths
+
+
+@pytest.mark.parametrize(
+    ("said", "count"),
+    [
+        ({"method": "full"}, resolve_model(TINY).num_params),
+        ({"method": "ln_tuning"}, 2 * 2 * 64 + 64),
+        ({"method": "freeze", "trainable_layers": 1}, resolve_model(TINY).block_params),
+        ({"method": "prompt_tuning", "num_virtual_tokens": 20}, 20 * 64),
+        ({"method": "ia3", "target_modules": ["k_proj", "v_proj", "down_proj"]}, 2 * (32 + 32 + 128)),
+        ({"method": "lora", "rank": 4, "target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, 2 * 4 * 128 + 320 * 64),
+    ],
+)
+def test_each_method_by_hand(said: dict[str, Any], count: int) -> None:
+    assert trained(TINY, **said) == count
+
+
+@pytest.mark.torch
+@pytest.mark.filterwarnings("ignore:`is_gradient_checkpointing` is deprecated:FutureWarning")  # peft 0.21 asks for it
+@pytest.mark.parametrize(
+    ("method", "config"),
+    [
+        ("lora", {"r": 8, "target_modules": "all-linear"}),
+        ("lora", {"r": 4, "target_modules": ["q_proj", "v_proj"]}),
+        ("ia3", {"target_modules": ["k_proj", "v_proj", "down_proj"], "feedforward_modules": ["down_proj"]}),
+    ],
+)
+def test_peft_counts_the_same(method: str, config: dict[str, Any]) -> None:
+    """The real adapter on the real model, on the meta device."""
+    import peft
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    kinds = {"lora": peft.LoraConfig, "ia3": peft.IA3Config}
+    with torch.device("meta"):
+        ids = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
+        base = AutoModelForCausalLM.from_config(AutoConfig.for_model(**TINY, **ids))
+        model = peft.get_peft_model(base, kinds[method](task_type="CAUSAL_LM", **config))
+    said = {"rank": config["r"]} if "r" in config else {}
+    count = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+    assert trained(TINY, method=method, target_modules=config["target_modules"], **said) == count
+
+
+@pytest.mark.parametrize(
+    ("model", "said", "key"),
+    [
+        ("7b", {"target_modules": ["wq"]}, "target_modules"),
+        ("phi-4", {"target_modules": "default"}, "target_modules"),
+        ("llama-3.2-1b", {"method": "bitfit"}, "method"),
+        ("7b", {"method": "freeze"}, "trainable_layers"),
+        ("7b", {"method": "prompt_tuning"}, "num_virtual_tokens"),
+    ],
+)
+def test_what_cannot_be_counted_is_refused_at_its_key(model: str, said: dict[str, Any], key: str) -> None:
+    with pytest.raises(CaseError) as refused:
+        trained(model, **said)
+    assert refused.value.key == key
+
+
+def test_methods_without_a_closed_form_name_those_that_have_one() -> None:
+    with pytest.raises(Unsupported, match="lora"):
+        trained("7b", method="boft")
+    assert set(supported_methods()) == {name for name, method in METHODS.items() if method.trainable}
+
+
+def test_every_method_cites_its_paper() -> None:
+    assert all("arXiv:" in row.paper or row.paper.startswith(("none", "LoRA beside")) for row in METHODS.values())
+
+
+def test_a_task_s_head_is_trained_beside_the_adapter() -> None:
+    architecture = resolve_model("bert-base-uncased")
+    strategy = Strategy(method="lora", rank=8, target_modules=("query", "value"))
+    bare = trainable_params(architecture, strategy, task="embedding")
+    assert trainable_params(architecture, strategy, task="classification") == bare + 2 * (768 + 1)
+
+
+def test_an_untied_head_is_not_loaded_where_the_task_has_none() -> None:
+    llama = resolve_model("llama-3-8b")
+    assert total_params(llama, "embedding") == llama.num_params - 128256 * 4096
+
+
+def test_the_adapter_file_is_its_parameters_and_a_small_header() -> None:
+    architecture = resolve_model("mistral-7b")
+    strategy = Strategy(method="lora", rank=16, target_modules=("q_proj", "k_proj", "v_proj", "o_proj"))
+    body = trainable_params(architecture, strategy) * 4
+    assert body < adapter_file_bytes(architecture, strategy) < body * 1.01
+
+
+@given(rank=st.integers(1, 256), more=st.integers(1, 64))
+def test_more_rank_trains_more(rank: int, more: int) -> None:
+    assert trained(TINY, rank=rank) < trained(TINY, rank=rank + more)
+
+
+def test_refusals_are_typed() -> None:
+    assert issubclass(CaseError, Refused)
+    assert issubclass(Unsupported, Refused)
