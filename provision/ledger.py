@@ -94,6 +94,7 @@ class Billed(Line, frozen=True, kw_only=True, tag="billed"):
     planned_usd: Decimal
     metered_usd: Decimal
     wall_s: float
+    phase_s: dict[str, float] = {}  # of controller and trainer together
 
 
 AnyLine = Opened | Controlled | PhaseStarted | Created | PhaseEnded | DeadlineMoved | Ended | Billed

@@ -15,7 +15,8 @@ receipt      planned against metered
 from __future__ import annotations
 
 import traceback
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Final
 
@@ -48,30 +49,50 @@ LOG_TAIL_LINES: Final = 5
 def walk(run: Run) -> Receipt:
     """Go on from where the run stands, to its receipt. The caller holds the run's lock.
 
-    Raises nothing that the user has not caused: what fails is told in the receipt, after the teardown.
+    What fails is told in the receipt, after the teardown; nothing is raised.
     """
     phases = Phases(run.run_id, run.ledger, run.display, clock=run.clock, crash_point=run.crash_point)
-    message, interrupted = "", False
-    try:
+    ending = Ending(run)
+    with ending.told():
         if not run.state.ended:
             _train_in_box(run, phases)
-    except KeyboardInterrupt:
-        message, interrupted = "Stopped by the user.", True
-    except RentuneError as error:
-        message = " ".join(filter(None, (str(error), error.hint)))
-    except Exception as error:  # noqa: BLE001 - money is involved: whatever it was, the books are closed
-        with run.folder.controller_log.open("a") as log:
-            log.write(traceback.format_exc())
-        message = f"The controller failed: {error!r}. Details: {run.folder.controller_log}"
-    _end_what_is_left(run, kept=bool(message) and not interrupted and run.state.opened.keep_box_on_failure)
-    try:
-        with phases.timed(Phase.CONFIRM):
-            _confirm(run)
-    except KeyboardInterrupt:
-        message, interrupted = message or "Stopped by the user.", True
-    if message:
-        run.display.note(message)
-    return close_books(run, message=message, interrupted=interrupted)
+    with ending.told():
+        _end_what_is_left(run, keep=ending.failed and run.state.opened.keep_box_on_failure)
+    with ending.told(), phases.timed(Phase.CONFIRM):
+        _confirm(run)
+    return close_books(run, message=ending.message, interrupted=ending.interrupted)
+
+
+class Ending:
+    """What stopped a walk: the first failure in a sentence, and whether the user asked for it."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self.message = ""
+        self.interrupted = False
+
+    @property
+    def failed(self) -> bool:
+        return bool(self.message) and not self.interrupted
+
+    @contextmanager
+    def told(self) -> Iterator[None]:
+        """Turn whatever the block raises into words: money is involved, so the books are closed in any case."""
+        try:
+            yield
+        except KeyboardInterrupt:
+            self.interrupted = True
+            self._say("Stopped by the user.")
+        except RentuneError as error:
+            self._say(" ".join(filter(None, (str(error), error.hint))))
+        except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not
+            with self._run.folder.controller_log.open("a") as log:
+                log.write(traceback.format_exc())
+            self._say(f"The controller failed: {error!r}. Details: {self._run.folder.controller_log}")
+
+    def _say(self, words: str) -> None:
+        self._run.display.note(words)
+        self.message = self.message or words
 
 
 # ── the box ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -131,13 +152,13 @@ def _end(run: Run) -> Teardown:
     return end(run.launch, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
 
 
-def _end_what_is_left(run: Run, *, kept: bool) -> None:
+def _end_what_is_left(run: Run, *, keep: bool) -> None:
     """For an end that came before the lease began: nothing was rented yet, or the asking was cut off."""
     state = run.state
     if not state.rentals:
         nothing = Teardown(run_id=run.run_id, verdict="destroyed", resources=(), message="Nothing was rented.")
         run.ledger.append(Ended(run_id=run.run_id, at_s=run.clock(), teardown=nothing))
-    elif state.teardown is None and not (kept and state.box):
+    elif state.teardown is None and not (keep and state.box):
         _end(run)
 
 

@@ -50,6 +50,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
             planned_usd=receipt.planned_usd,
             metered_usd=receipt.metered_usd,
             wall_s=receipt.wall_s,
+            phase_s={figure.name: figure.metered for figure in receipt.phases if figure.metered is not None},
         )
     )
     if state.ended:

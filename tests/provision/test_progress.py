@@ -1,0 +1,55 @@
+"""A run as it goes, for logs and for a terminal."""
+
+from __future__ import annotations
+
+import io
+from pathlib import Path
+
+from rich.console import Console
+
+from provision.watch.progress import LineDisplay, LiveDisplay, live_rows
+from provision.watch.view import fold
+from tests.provision.plans import tiny_files, tiny_plan
+from tests.provision.test_view import EVENTS
+
+
+def test_lines_tell_phases_losses_and_warnings_once(tmp_path: Path) -> None:
+    """Steps come every ten seconds at most: a log is for reading."""
+    out = io.StringIO()
+    display = LineDisplay(out, clock=lambda: 1000.0)
+    display.phase("boot")
+    for event in EVENTS:
+        display.event(event)
+    lines = [line.split(" ", 1)[1].strip() for line in out.getvalue().splitlines()]
+    assert lines == [
+        "boot",
+        "load",
+        "train",
+        "step 1/4, loss 5.0000, 100 tokens/s, 3.0 s to go",
+        "held-out loss 4.5000 at step 2",
+        "two rows were cut",
+    ]
+
+
+def test_the_live_table_says_what_a_person_wants_to_know(tmp_path: Path) -> None:
+    """Phase, step, loss, speed, memory against plan, dollars against plan, time to go."""
+    rows = dict(live_rows(tiny_plan(*tiny_files(tmp_path)), fold(EVENTS), "train", elapsed_s=10.0))
+    assert rows["phase"] == "train, 10.0 s since the start (planned 16.0 s)"
+    assert rows["step"] == "step 2/4, loss 4.0000, 110 tokens/s, 2.0 s to go"
+    assert rows["held-out loss"] == "4.5000"
+    assert rows["memory"] == "12 B of 600.0 MiB planned"
+    assert rows["spent"] == "$0.0100 of $0.0160 planned"
+
+
+def test_the_live_display_leaves_notes_and_no_table_behind(tmp_path: Path) -> None:
+    """What was worth a line stays on the screen."""
+    out = io.StringIO()
+    console = Console(file=out, force_terminal=False, width=100)
+    plan = tiny_plan(*tiny_files(tmp_path))
+    with LiveDisplay(console, plan, opened_at_s=0.0, deadline_at_s=100.0, clock=lambda: 50.0) as display:
+        display.phase("boot")
+        for event in EVENTS:
+            display.event(event)
+        display.note("The box went away.")
+    assert "two rows were cut" in out.getvalue()
+    assert "The box went away." in out.getvalue()
