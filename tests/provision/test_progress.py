@@ -35,7 +35,7 @@ def test_the_live_table_says_what_a_person_wants_to_know(tmp_path: Path) -> None
     """Phase, step, loss, speed, memory against plan, dollars against plan, time to go."""
     rows = dict(live_rows(tiny_plan(*tiny_files(tmp_path)), fold(EVENTS), "train", elapsed_s=10.0))
     assert rows["phase"] == "train, 10.0 s since the start (planned 16.0 s)"
-    assert rows["step"] == "step 2/4, loss 4.0000, 110 tokens/s, 2.0 s to go"
+    assert rows["step"] == "step 2/4, loss 4.0000, 110 tokens/s, 4.0 s to go"
     assert rows["held-out loss"] == "4.5000"
     assert rows["memory"] == "12 B of 600.0 MiB planned"
     assert rows["spent"] == "$0.0100 of $0.0160 planned"
