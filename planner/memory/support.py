@@ -42,7 +42,7 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
 
 
 def _experts(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
-    """Adapters on experts: peft 0.21 wraps the fused experts of these types as well: adapters of every expert, and a whole delta per product."""
+    """Adapters on experts: peft 0.21 wraps the fused experts of these types too, each with a whole delta per product."""
     if architecture.model_type in ADAPTED_EXPERTS and strategy.rank and strategy.target_modules == "all-linear":
         names = ", ".join(linear.name.rpartition(".")[2] for linear in architecture.linears)
         raise Unsupported("target_modules", "adapters on experts have no closed form yet", f"target attention alone: {names}")
