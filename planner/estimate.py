@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 import msgspec
 
@@ -15,8 +15,9 @@ from catalogs.hardware import Gpu
 from catalogs.models import ModelUnknown, resolve_model
 from planner.case import Case, effective, read_case, stack_of, strategy_of
 from planner.duration import pace_of
+from planner.engine import Engine, memory_by
 from planner.host import estimate_host
-from planner.memory import available_bytes, bare_bytes, estimate_vram, verdict
+from planner.memory import available_bytes, bare_bytes, verdict
 from planner.memory.remedy import nearest_change
 from planner.methods import adapter_file_bytes, total_params, trainable_params
 from planner.notices import Understood, notices_of
@@ -25,8 +26,6 @@ from planner.refusals import Refused, Unsupported
 from planner.stack import PINNED_VERSIONS, Stack
 from planner.units import GIB, gib
 from remote.contract import Strategy
-
-Engine = Literal["closed_form", "trace"]
 
 
 class Fits(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -62,30 +61,34 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
     effective: dict[str, Any]
 
 
-def estimate(case: Case, catalog: Catalog, *, base: Path | None = None, said: Iterable[str] = ()) -> Estimate:
-    """Answer one case by the closed form. `said`: keys that the caller wrote, for warnings about those without effect.
+def estimate(
+    case: Case, catalog: Catalog, *, base: Path | None = None, said: Iterable[str] = (), cache: Path | None = None
+) -> Estimate:
+    """Answer one case by the engine that it asks for. `said`: keys that the caller wrote, for warnings about those without
+    effect; `cache`: a folder where traces are kept, or None.
 
-    Raises Refused for a case that is wrong or has no closed form, ModelUnknown, CatalogError for the GPU.
+    Raises Refused for a case that is wrong or that no engine answers, ModelUnknown, CatalogError for the GPU.
     """
     strategy, stack = strategy_of(case), stack_of(case)
     _require_answerable(case)
     architecture = resolve_model(case.model, base=base)
     match = catalog.gpu(case.gpu) if case.gpu is not None else None
     gpu = match.gpu if match is not None else None
-    vram = estimate_vram(architecture, strategy, task=case.task, gpu=gpu, stack=stack)
+    memory = memory_by(case.engine, architecture, strategy, task=case.task, gpu=gpu, stack=stack, cache=cache)
     host = estimate_host(architecture, strategy, num_gpus=case.num_gpus, on_cpu=False, task=case.task, stack=stack)
     warnings = [match.warning] if match is not None and match.warning else []
+    warnings += memory.warnings
     warnings += notices_of(Understood(case, strategy, architecture, gpu), said)
     return Estimate(
-        vram=vram,
+        vram=memory.vram,
         host=host,
         ram_verdict=_ram_verdict(host, case.host_ram_gib),
-        fits=_fits(case, architecture, strategy, stack, gpu, vram),
+        fits=_fits(case, architecture, strategy, stack, gpu, memory.vram),
         time=_speed(case, architecture, strategy, stack, gpu) if gpu is not None else None,
         trainable_params=trainable_params(architecture, strategy, task=case.task),
         total_params=total_params(architecture, case.task),
         adapter_file_bytes=adapter_file_bytes(architecture, strategy, task=case.task),
-        engine="closed_form",
+        engine=memory.engine,
         versions=PINNED_VERSIONS | case.versions,
         warnings=(f"model: {architecture.name} ({architecture.source})", *warnings),
         effective=effective(case),
@@ -93,8 +96,6 @@ def estimate(case: Case, catalog: Catalog, *, base: Path | None = None, said: It
 
 
 def _require_answerable(case: Case) -> None:
-    if case.engine == "trace":
-        raise Unsupported("engine", "the trace engine is not part of this command yet", "engine closed_form or auto")
     if case.objective != "sft":
         raise Unsupported("objective", f"objective {case.objective} has no closed form yet", "objective sft")
 
@@ -144,11 +145,11 @@ def _ram_verdict(host: HostEstimate, host_ram_gib: float | None) -> Verdict | No
 # ── the contract's form ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def answer(line: Mapping[str, Any], catalog: Catalog, base: Path | None) -> dict[str, Any]:
+def answer(line: Mapping[str, Any], catalog: Catalog, base: Path | None, *, cache: Path | None = None) -> dict[str, Any]:
     """The contract's answer to one case: figures, or {"id", "error": {"message", "key", "hint"}}."""
     identity = {"id": line["id"]} if isinstance(line.get("id"), str) else {}
     try:
-        return identity | _told(estimate(read_case(line), catalog, base=base, said=line))
+        return identity | _told(estimate(read_case(line), catalog, base=base, said=line, cache=cache))
     except Refused as error:
         return identity | _error(error.message, error.key, error.hint)
     except ModelUnknown as error:
@@ -157,7 +158,9 @@ def answer(line: Mapping[str, Any], catalog: Catalog, base: Path | None) -> dict
         return identity | _error(str(error), "gpu", None)
 
 
-def answers(lines: Iterable[str], catalog: Catalog, base: Path | None) -> Iterator[dict[str, Any]]:
+def answers(
+    lines: Iterable[str], catalog: Catalog, base: Path | None, *, cache: Path | None = None
+) -> Iterator[dict[str, Any]]:
     """One answer per JSON line; blank lines are skipped. `base`: where relative paths of models start."""
     for number, line in enumerate(lines, start=1):
         if not line.strip():
@@ -168,7 +171,7 @@ def answers(lines: Iterable[str], catalog: Catalog, base: Path | None) -> Iterat
             yield _error(f"line {number} is not JSON: {error}", None, "one JSON object a line")
             continue
         if isinstance(case, dict):
-            yield answer(case, catalog, base)
+            yield answer(case, catalog, base, cache=cache)
         else:
             yield _error(f"line {number} is no JSON object", None, 'a case is an object such as {"model": "7b"}')
 

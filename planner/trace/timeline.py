@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
+from planner.memory import COMPONENTS
 from planner.plan import Instant
 from planner.trace import Traced
 from planner.trace.allocator import Allocator
@@ -88,13 +89,14 @@ def peaks(trace: Trace) -> dict[Instant, Peak]:
 
 
 def components(trace: Trace, position: int) -> dict[str, int]:
-    """Bytes alive right after event `position`, by role. They sum to the level there."""
+    """Bytes alive right after event `position`, by role; the contract's components are there at zero, too."""
     alive: set[int] = set()
     for event in trace.events[: position + 1]:
         (alive.add if event >= 0 else alive.discard)(event if event >= 0 else ~event)
-    parts = {str(role): 0 for role in Role}
+    parts = dict.fromkeys(COMPONENTS, 0)
     for number in alive:
-        parts[trace.roles[number]] += rounded(trace.sizes[number])
+        role = str(trace.roles[number])
+        parts[role] = parts.get(role, 0) + rounded(trace.sizes[number])
     return parts
 
 

@@ -37,6 +37,7 @@ CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type], ...] = (
     ("gradient_checkpointing", str),
     ("attention", str),
     ("loss", str),
+    ("engine", str),
     ("gpu", str),
     ("num_gpus", int),
     ("sharding", str),
@@ -62,14 +63,15 @@ def command(cases: str | None, as_json: bool, **case: Any) -> int:  # noqa: FBT0
     from catalogs.catalog import read_catalog
     from planner.estimate import answer, answers
     from provision.errors import BadInput
+    from provision.places import read_places
 
-    catalog = read_catalog()
+    catalog, kept = read_catalog(), read_places().cache / "traces"
     if cases is not None:
-        return _print_lines(answers(_lines(cases), catalog, _base(cases)))
+        return _print_lines(answers(_lines(cases), catalog, _base(cases), cache=kept))
     said = {key: value for key, value in case.items() if value is not None}
     if "model" not in said:
         raise BadInput("No model was named.", hint="--model 7b, or --from cases.jsonl")
-    made = answer(said, catalog, Path.cwd())
+    made = answer(said, catalog, Path.cwd(), cache=kept)
     if as_json:
         click.echo(json.dumps(made))
     elif "error" in made:

@@ -310,3 +310,31 @@ def test_what_a_trace_cannot_run_is_refused_by_name(config: dict[str, Any], stra
 def test_targets_that_the_model_does_not_have_are_named() -> None:
     with pytest.raises(CaseError, match="c_attn"):
         trace_vram(TINY, changed(LORA, target_modules=("c_attn",)))
+
+
+# ── as an engine of `estimate` ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def answered(case: dict[str, Any], cache: Path | None = None) -> dict[str, Any]:
+    from catalogs.catalog import read_catalog
+    from planner.estimate import answer
+
+    return answer(case, read_catalog(), None, cache=cache)
+
+
+def test_a_case_may_ask_for_the_trace(tmp_path: Path) -> None:
+    """The answer names its engine, and the trace is kept where the caller said."""
+    told = answered({"model": TINY, "seq_len": 96, "micro_batch_size": 2, "engine": "trace"}, cache=tmp_path)
+    assert told["engine"] == "trace"
+    assert len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_case_that_cannot_be_traced_says_why() -> None:
+    told = answered({"model": TINY, "loss": "liger", "engine": "trace"})
+    assert told["error"]["key"] == "loss"
+
+
+def test_auto_traces_only_what_has_no_closed_form() -> None:
+    """With a closed form it answers. Activation offload has neither, and the closed form's reason is told."""
+    assert answered({"model": TINY, "seq_len": 96})["engine"] == "closed_form"
+    assert "closed form" in answered({"model": TINY, "activation_offload": True})["error"]["message"]

@@ -29,7 +29,8 @@ SURFACE: dict[str, str] = {
     "plan": f"{PLAN_OPTIONS} --explain --json --save",
     "run": f"{PLAN_OPTIONS} --assume-price --detach --host-key --json --keep-box-on-failure --yes",
     "estimate": """
-        --adapter-dtype --alpha --attention --autocast --double-quant --dropout --from --gpu --gradient-accumulation-steps
+        --adapter-dtype --alpha --attention --autocast --double-quant --dropout --engine --from --gpu
+        --gradient-accumulation-steps
         --gradient-checkpointing --json --kbit-upcast --loss --method --micro-batch-size --model --no-double-quant --num-gpus
         --optimizer --param-dtype --quant --rank --seq-len --sharding --target-modules --task
     """,
