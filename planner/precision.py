@@ -8,7 +8,12 @@ from typing import Final
 from planner.refusals import Unsupported
 from planner.units import rounded
 
-DTYPE_BYTES: Final[dict[str, int]] = {"float32": 4, "bfloat16": 2, "float16": 2, "uint8": 1}
+DTYPE_BYTES: Final[dict[str, int]] = {  # derived: their names
+    "float32": 4,
+    "bfloat16": 2,
+    "float16": 2,
+    "uint8": 1,
+}
 
 BNB_BLOCK: Final = 64  # derived: weights per scale, bitsandbytes' Params4bit default
 BNB_DOUBLE_BLOCK: Final = 256  # derived: scales per second-level scale, bitsandbytes' quantize_4bit
@@ -42,7 +47,9 @@ def _gptq(bits: int) -> Callable[[int, int, int], int]:
     return num_bytes
 
 
-QUANTIZATIONS: Final[dict[tuple[str, bool], Callable[[int, int, int], int]]] = {  # (quant, double_quant) -> bytes
+QUANTIZATIONS: Final[
+    dict[tuple[str, bool], Callable[[int, int, int], int]]
+] = {  # (quant, double_quant) -> bytes, each derived by its function
     ("nf4", False): _bnb4,
     ("fp4", False): _bnb4,
     ("nf4", True): _bnb4_double,

@@ -1,0 +1,172 @@
+"""Seconds, tokens per second and energy: the terms, the phases, and runs that were measured."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from catalogs.catalog import read_catalog
+from catalogs.hardware import Offer
+from catalogs.models import resolve_model
+from planner.case import read_case, stack_of, strategy_of
+from planner.duration import Pace, estimate_duration, pace_of, steps_of
+from planner.plan import DurationEstimate
+from planner.request import DataAsked
+from planner.stack import PINNED_STACK
+from remote.contract import Loop, Phase, Strategy
+
+CATALOG = read_catalog()
+DATA = DataAsked(num_examples=1000, mean_tokens=512, max_tokens=512, basis="stated", held_out_rows=100)
+STRATEGY = Strategy(method="lora", rank=16, alpha=32.0, micro_batch_size=4, seq_len=512)
+RENTED = Offer(
+    provider="cloud",
+    region="north",
+    instance_type="one",
+    purchase="on_demand",
+    gpu="L4",
+    num_gpus=Decimal(1),
+    vcpus=8,
+    usd_per_hour=Decimal(1),
+    source="invented",
+)
+LOCAL = msgspec.structs.replace(RENTED, provider="local", gpu=None, num_gpus=Decimal(0), vcpus=2)
+
+
+def pace(model: str, gpu: str, **said: Any) -> Pace:
+    case = read_case({"model": model, **said})
+    return pace_of(
+        resolve_model(model),
+        strategy_of(case),
+        gpu=CATALOG.gpu(gpu).gpu,
+        task=case.task,
+        stack=stack_of(case),
+        mean_seq_len=case.mean_seq_len or float(case.seq_len),
+        interconnect=case.interconnect,
+        cores=None,
+    )
+
+
+def duration(model: str = "7b", *, strategy: Strategy = STRATEGY, offer: Offer = RENTED, **more: Any) -> DurationEstimate:
+    gpu = CATALOG.gpu(offer.gpu).gpu if offer.gpu else None
+    given_ = {"data": DATA, "loop": Loop(), **more}
+    return estimate_duration(resolve_model(model), strategy, gpu=gpu, offer=offer, **given_)
+
+
+# tokens per second and GPU, A100-80GB: IBM fms-acceleration, scripts/benchmarks/refs/a100_80gb.csv (commit 876e2ed)
+FMS = {
+    "seq_len": 4096,
+    "micro_batch_size": 4,
+    "attention": "flash_attention_2",
+    "gradient_checkpointing": "reentrant",
+    "optimizer": "adamw_torch",
+    "autocast": "none",
+    "stack": "trl",
+}
+ATTENTION = {"rank": 16, "target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]}
+
+
+@pytest.mark.parametrize(
+    ("said", "measured"),
+    [
+        ({"method": "full"}, 3062.7),
+        ({"method": "full", "kernels": "fused", "loss": "fused_inplace"}, 3447.1),
+        ({**ATTENTION}, 3323.9),
+        ({**ATTENTION, "kernels": "fused", "loss": "fused_inplace"}, 3780.5),
+    ],
+)
+def test_an_a100_ran_within_the_range(said: dict[str, Any], measured: float) -> None:
+    """Mistral-7B, 4 × 4,096: the middle within a tenth, the range around the measurement."""
+    speed = pace("mistral-7b", "A100-SXM4-80GB", **{**FMS, **said}).tokens_per_s
+    assert speed.p50 == pytest.approx(measured, rel=0.1)
+    assert speed.p10 <= measured <= speed.p90
+
+
+def test_short_batches_are_bound_by_the_host_and_long_ones_by_the_gpu() -> None:
+    """Below some hundred tokens a faster card buys nothing."""
+    said = {"rank": 8, "gradient_checkpointing": "off"}
+    short = pace("7b", "H100 SXM5", seq_len=128, **said)
+    assert short.bound == "host"
+    assert pace("7b", "A100-SXM4-80GB", seq_len=128, **said).step_s.p50 == pytest.approx(short.step_s.p50, rel=0.01)
+    assert pace("7b", "H100 SXM5", seq_len=4096, micro_batch_size=4, **said).bound != "host"
+
+
+def test_a_slow_link_binds_sharded_weights() -> None:
+    said = {"sharding": "fsdp", "num_gpus": 4, "seq_len": 512}
+    over_pcie, over_nvlink = (pace("7b", "A100-SXM4-80GB", interconnect=link, **said) for link in ("pcie", "nvlink"))
+    assert over_pcie.bound == "link"
+    assert over_nvlink.tokens_per_s.p50 > over_pcie.tokens_per_s.p50
+    assert pace("7b", "A100-SXM4-80GB", quant="nf4", interconnect="pcie", **said).step_s.p50 < over_pcie.step_s.p50
+
+
+@pytest.mark.parametrize(("autocast", "param_dtype", "measured_s"), [("none", "float32", 2.5), ("bfloat16", "float32", 1.65)])
+def test_two_cores_took_what_is_predicted(autocast: str, param_dtype: str, measured_s: float) -> None:
+    """SmolLM2-135M, LoRA r 8 all-linear, 512 tokens a step on a quiet machine."""
+    strategy = Strategy(
+        method="lora",
+        rank=8,
+        micro_batch_size=4,
+        seq_len=128,
+        autocast=autocast,  # type: ignore[arg-type]
+        param_dtype=param_dtype,  # type: ignore[arg-type]
+        gradient_checkpointing="off",
+    )
+    data = msgspec.structs.replace(DATA, mean_tokens=128, max_tokens=128)
+    step = duration("smollm2-135m", strategy=strategy, offer=LOCAL, data=data).step_s
+    assert step.p50 == pytest.approx(measured_s, rel=0.05)
+    assert step.p90 > 2 * step.p50  # other load on the same cores
+
+
+def test_every_phase_is_there_in_order_and_adds_up() -> None:
+    estimate = duration()
+    assert list(estimate.phase_s) == [phase.value for phase in Phase]
+    for end in ("p10", "p50", "p90"):
+        parts = sum(getattr(seconds, end) for seconds in estimate.phase_s.values())
+        assert getattr(estimate.wall_s, end) == pytest.approx(parts)
+    assert estimate.phase_s["train"].p50 == pytest.approx(estimate.num_steps * estimate.step_s.p50)
+
+
+def test_nothing_is_created_on_a_machine_that_exists() -> None:
+    """The local box: no minutes of waiting, and no download or installation where both are there."""
+    local = duration("smollm2-135m", offer=LOCAL, reused_environment=True, model_on_box=True).phase_s
+    for phase in ("queue", "create", "boot", "environment", "download", "teardown", "confirm"):
+        assert local[phase].p50 <= 1
+    assert duration().phase_s["create"].p50 > 30
+    assert duration("smollm2-135m", offer=LOCAL).phase_s["environment"].p50 > 10
+
+
+@pytest.mark.parametrize(
+    ("examples", "epochs", "max_steps", "steps"), [(1000, 3.0, None, 750), (1001, 1.0, None, 251), (1000, 3.0, 20, 20)]
+)
+def test_steps_are_batches_times_epochs(examples: int, epochs: float, max_steps: int | None, steps: int) -> None:
+    data = msgspec.structs.replace(DATA, num_examples=examples)
+    assert steps_of(STRATEGY, PINNED_STACK, data, Loop(epochs=epochs, max_steps=max_steps)) == steps
+
+
+def test_gpus_share_the_batches() -> None:
+    four = msgspec.structs.replace(STRATEGY, num_gpus=4, sharding="ddp")
+    assert duration(strategy=four).num_steps == 3 * 63  # 1,000 rows in batches of 16, three times
+    assert duration(strategy=four).num_tokens == pytest.approx(duration().num_tokens, rel=0.01)
+
+
+def test_energy_is_power_times_time() -> None:
+    """An L4 of 72 W beside a 130 W host, busy through most of the run."""
+    estimate = duration()
+    hours = estimate.wall_s.p50 / 3600
+    assert 0.05 * hours < estimate.energy_kwh.p50 < 0.2 * hours
+
+
+@given(batch=st.integers(1, 32), seq_len=st.integers(64, 4096), gpu=st.sampled_from(["T4", "L4", "H100 SXM5", "MI300X"]))
+def test_ranges_are_ordered_and_positive(batch: int, seq_len: int, gpu: str) -> None:
+    found = pace("3b", gpu, micro_batch_size=batch, seq_len=seq_len)
+    for one in (found.tokens_per_s, found.step_s):
+        assert 0 < one.p10 < one.p50 < one.p90
+
+
+@given(tokens=st.integers(64, 8192))
+def test_more_tokens_never_take_less_time(tokens: int) -> None:
+    assert pace("3b", "L4", seq_len=tokens).step_s.p50 <= pace("3b", "L4", seq_len=tokens + 64).step_s.p50

@@ -1,0 +1,169 @@
+"""Answers of `rentune estimate`: the frozen contract, held for every pair of words."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from jsonschema import Draft202012Validator
+
+from catalogs.catalog import read_catalog
+from planner.estimate import answer, answers
+from planner.methods import METHODS
+
+CATALOG = read_catalog()
+SCHEMA = json.loads((Path(__file__).parents[2] / "planner/estimate.schema.json").read_text())
+PROPERTIES = SCHEMA["$defs"]["case"]["properties"]
+ANSWER = Draft202012Validator({**SCHEMA, "$ref": "#/$defs/answer"})
+TINY: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 320,
+}
+
+# Every key that takes words, with its words. The engine is left to tests/planner/test_trace.py: "trace" needs torch.
+WORDS: dict[str, list[Any]] = {
+    key: rule.get("enum", [True, False])
+    for key, rule in PROPERTIES.items()
+    if ("enum" in rule or rule.get("type") == "boolean") and key != "engine"
+} | {"method": ["qlora", "auto", "no_such_method", *METHODS]}
+
+
+def ask(**said: Any) -> dict[str, Any]:
+    return answer({"engine": "closed_form", **said}, CATALOG, None)
+
+
+def check(made: dict[str, Any]) -> None:
+    """The schema, and what a schema can't say: parts sum, kinds nest, ranges are ordered."""
+    ANSWER.validate(made)
+    if "error" in made:
+        assert made["error"]["message"]
+        return
+    vram = made["vram"]
+    assert sum(vram["components"].values()) == vram["allocated_peak_bytes"]
+    assert 0 < vram["allocated_peak_bytes"] <= vram["reserved_peak_bytes"] <= vram["process_peak_bytes"]
+    for name in ("tokens_per_s", "step_s"):
+        span = made["time"][name]
+        assert 0 < span["p10"] <= span["p50"] <= span["p90"]
+
+
+def pairs_with(key: str) -> Iterator[dict[str, Any]]:
+    """Every word of `key` beside every word of every later key."""
+    later = list(WORDS)[list(WORDS).index(key) + 1 :]
+    for word, other in itertools.product(WORDS[key], later):
+        for value in WORDS[other]:
+            case = {"model": TINY, key: word, other: value, "gpu": "A100-SXM4-80GB"}
+            case |= {"num_virtual_tokens": 8, "trainable_layers": 1, "seq_len": 64}
+            yield case | ({"num_gpus": 4} if case.get("sharding", "none") != "none" else {})
+
+
+@pytest.mark.parametrize("key", WORDS)
+def test_every_pair_of_words_is_answered_or_refused(key: str) -> None:
+    """An estimate or a typed refusal with a sentence, never a crash, never a breach of the schema."""
+    for case in pairs_with(key):
+        check(ask(**case))
+
+
+@pytest.mark.parametrize(
+    "model", ["7b", "gpt2", "bert-base-uncased", "gemma-2-2b", "mixtral-8x7b", "qwen3-30b-a3b", "opt-125m"]
+)
+@pytest.mark.parametrize("method", ["lora", "qlora", "full"])
+def test_families_are_answered_by_every_main_method(model: str, method: str) -> None:
+    made = ask(
+        model=model, method=method, gpu="H100 SXM5", target_modules="default" if model == "mixtral-8x7b" else "all-linear"
+    )
+    check(made)
+    assert ("error" in made) == (model == "qwen3-30b-a3b" and method != "full")  # adapters on experts
+
+
+@pytest.mark.parametrize("sharding", ["none", "ddp", "fsdp", "zero1", "zero2", "zero3", "device_map"])
+@pytest.mark.parametrize("quant", ["none", "nf4", "int8"])
+def test_quants_meet_shardings(quant: str, sharding: str) -> None:
+    """All but int8 in shards, which bitsandbytes can't cut."""
+    made = ask(model="7b", quant=quant, sharding=sharding, gpu="A100-SXM4-80GB", num_gpus=1 if sharding == "none" else 4)
+    check(made)
+    assert ("error" in made) == (quant == "int8" and sharding in ("fsdp", "zero3"))
+
+
+@pytest.mark.parametrize("task", ["classification", "token_classification", "embedding"])
+def test_encoders_are_answered_for_their_tasks(task: str) -> None:
+    made = ask(model="roberta-large", task=task, target_modules=["query", "value"], gpu="T4", seq_len=256)
+    check(made)
+    assert "error" not in made
+
+
+def test_lines_are_answered_in_order_and_blank_ones_skipped() -> None:
+    lines = [
+        '{"id": "a", "model": "7b"}',
+        "",
+        "not json",
+        '{"id": "b", "model": "nobody/nothing"}',
+        "[1]",
+        '{"id": "c", "model": "7b"}',
+    ]
+    made = list(answers(lines, CATALOG, None))
+    assert [one.get("id") for one in made] == ["a", None, "b", None, "c"]
+    assert ["error" in one for one in made] == [False, True, True, True, False]
+    assert made[2]["error"]["key"] == "model"
+    for one in made:
+        ANSWER.validate(one)
+
+
+def test_the_question_of_the_front_page() -> None:
+    """32B by QLoRA on 16 GB: the weights alone are beyond it, and the answer says what would do."""
+    made = ask(model="32b", method="qlora", gpu_memory_gib=16)
+    assert made["fits"]["verdict"] == "does_not_fit"
+    assert made["fits"]["margin_bytes"] < 0
+    assert "GiB" in made["fits"]["reason"]
+    assert "qwen2.5-32b" in made["warnings"][0]
+    assert "time" not in made
+
+
+def test_a_tight_job_is_told_the_nearest_change() -> None:
+    made = ask(model="7b", gpu="A10G", micro_batch_size=4)
+    assert made["fits"]["verdict"] == "does_not_fit"
+    change = made["fits"]["reason"].partition("; ")[2].partition("; ")[2].removesuffix(" would fit")
+    assert change == "loss liger" or change.startswith(("micro_batch_size", "quant"))
+
+
+def test_host_ram_gets_a_verdict_of_its_own() -> None:
+    assert ask(model="7b", host_ram_gib=64)["ram"]["verdict"] == "fits"
+    assert ask(model="7b", host_ram_gib=4)["ram"]["verdict"] == "does_not_fit"
+    assert "verdict" not in ask(model="7b")["ram"]
+
+
+@pytest.mark.parametrize(
+    ("said", "words"),
+    [
+        ({"alpha": 32}, "alpha has no effect"),
+        ({"rank": 8, "method": "full"}, "rank has no effect"),
+        ({"double_quant": True}, "double_quant has no effect"),
+        ({"mean_seq_len": 100}, "mean_seq_len has no effect"),
+        ({"seq_len": 100_000}, "longer than"),
+        ({"gpu": "A100"}, "names several cards"),
+        ({"gpu": "T4"}, "float16"),
+        ({"quant": "nf4", "sharding": "fsdp", "num_gpus": 2}, "quant_storage bfloat16"),
+        ({"model": "gemma-2-2b"}, "eager attention"),
+    ],
+)
+def test_what_is_said_in_vain_or_assumed_is_told(said: dict[str, Any], words: str) -> None:
+    made = ask(**{"model": "7b", **said})
+    assert any(words in warning for warning in made["warnings"])
+
+
+def test_a_plain_case_warns_of_nothing_but_its_model() -> None:
+    assert len(ask(model="qwen2.5-7b", gpu="L4", rank=8)["warnings"]) == 1
+
+
+def test_a_wrong_gpu_is_answered_with_the_nearest() -> None:
+    error = ask(model="7b", gpu="A100-SXM5-80GB")["error"]
+    assert error["key"] == "gpu"
+    assert "A100" in error["message"]
