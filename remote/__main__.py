@@ -95,7 +95,7 @@ def _run(job: Path, events: Events, watch: Watch | None) -> Outcome:
             watch = Watch(deadline_at_s=spec.deadline_at_s, reserve_s=RESERVE_S)
             watch.listen()
         return _train(spec, job.parent, events, watch)
-    except (Exception, MemoryError) as error:  # noqa: BLE001 - every end is an outcome; the log keeps the traceback
+    except Exception as error:  # noqa: BLE001 - every end is an outcome; the log keeps the traceback
         end = ended(error, events.phase)
         if end.reason in (EndReason.CRASHED, EndReason.OUT_OF_MEMORY):
             complain("".join(traceback.format_exception(error)))

@@ -163,7 +163,7 @@ class TrainingLoop:
         if not (math.isfinite(loss) and (skipped or math.isfinite(grad_norm))):
             where = f"step {self.progress.step + 1} of {self.total_steps}"
             raise Ended(EndReason.DIVERGED, f"the loss became {loss} at {where}; a lower learning rate is the usual cure")
-        return seconds, loss, grad_norm if math.isfinite(grad_norm) else 0.0
+        return seconds, loss, grad_norm
 
     def _evaluation_is_due(self) -> bool:
         at = self.progress.step

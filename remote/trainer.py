@@ -119,6 +119,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
         shape=Shape(
             micro_batch_size=strategy.micro_batch_size,
             gradient_accumulation_steps=strategy.gradient_accumulation_steps,
+            seq_len=strategy.seq_len,
             padded=strategy.padded,
             pad_token_id=tokenizer.pad_token_id,
             device=spec.device,

@@ -43,6 +43,7 @@ class Shape:
 
     micro_batch_size: int
     gradient_accumulation_steps: int
+    seq_len: int  # the longest row
     padded: bool
     pad_token_id: int
     device: str
@@ -50,6 +51,11 @@ class Shape:
     @property
     def sequences_per_step(self) -> int:
         return self.micro_batch_size * self.gradient_accumulation_steps
+
+    @property
+    def tokens_per_micro_batch(self) -> int:
+        """What the plan says that memory holds at once, in training; without gradients it is more than safe."""
+        return self.micro_batch_size * self.seq_len
 
 
 def total_steps(num_examples: int, epochs: float, max_steps: int | None, sequences_per_step: int) -> int:
@@ -84,6 +90,17 @@ def longest_batch(examples: Sequence[Example], shape: Shape) -> Batch:
     longest = sorted(examples, key=_length, reverse=True)[: shape.sequences_per_step]
     repeated = [longest[index % len(longest)] for index in range(shape.sequences_per_step)]
     return batched(sorted(repeated, key=_length, reverse=True), shape)
+
+
+def filled(examples: Sequence[Example], tokens: int) -> list[list[int]]:
+    """Indices of `examples` in batches of rows of like length, each of at most `tokens` tokens after padding (or one row)."""
+    batches: list[list[int]] = []
+    for index in sorted(range(len(examples)), key=lambda index: examples[index].num_tokens):
+        if batches and (len(batches[-1]) + 1) * examples[index].num_tokens <= tokens:
+            batches[-1].append(index)
+        else:
+            batches.append([index])
+    return batches
 
 
 def _length(example: Example) -> int:

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 
 from remote.contract import Evaluation
-from remote.data.batches import MicroBatch, Shape, collated
+from remote.data.batches import MicroBatch, Shape, collated, filled
 from remote.data.tokens import IGNORED, Example
 from remote.step import StepSettings, autocast
 
@@ -25,23 +25,21 @@ def evaluate(
 ) -> Evaluation:
     """Mean loss over its labels for each example, in their order, and the mean of those means.
 
-    Rows of like length share a batch, cut the same way every time: the same weights give the same figures to the last
-    bit. `between(done, total)` is called after each batch and may raise to break off.
+    Batches are as heavy as those in training, and cut the same way every time: the same weights give the same figures to
+    the last bit. `between(done, total)` is called after each batch and may raise to break off.
     """
-    losses = [0.0] * len(examples)
-    order = sorted(range(len(examples)), key=lambda index: examples[index].num_tokens)
+    losses: dict[int, float] = {}
     was_training = model.training
     model.eval()
     try:
-        for at in range(0, len(order), shape.micro_batch_size):
-            rows = order[at : at + shape.micro_batch_size]
+        for rows in filled(examples, shape.tokens_per_micro_batch):
             found = _row_losses(model, collated([examples[row] for row in rows], shape), settings)
-            for row, loss in zip(rows, found, strict=True):
-                losses[row] = loss
-            between(at + len(rows), len(order))
+            losses.update(zip(rows, found, strict=True))
+            between(len(losses), len(examples))
     finally:
         model.train(was_training)
-    return Evaluation(step=step, mean_loss=fmean(losses), row_losses=tuple(losses))
+    row_losses = tuple(losses[row] for row in range(len(examples)))
+    return Evaluation(step=step, mean_loss=fmean(row_losses), row_losses=row_losses)
 
 
 def _row_losses(model: Any, micro: MicroBatch, settings: StepSettings) -> list[float]:

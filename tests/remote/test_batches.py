@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import math
 from collections import Counter
+from itertools import pairwise
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.data.batches import Shape, batch_of_step, collated, longest_batch, rows_of_step, total_steps
+from remote.data.batches import Shape, batch_of_step, collated, filled, longest_batch, rows_of_step, total_steps
 from remote.data.tokens import IGNORED, Example
 
-SHAPE = Shape(micro_batch_size=2, gradient_accumulation_steps=2, padded=False, pad_token_id=9, device="cpu")
+SHAPE = Shape(micro_batch_size=2, gradient_accumulation_steps=2, seq_len=32, padded=False, pad_token_id=9, device="cpu")
 
 
 def example(num_tokens: int) -> Example:
@@ -56,10 +57,21 @@ def test_the_longest_batch_is_as_heavy_as_any_step_can_be() -> None:
     assert len(longest_batch([example(3)], SHAPE)) == 2
 
 
+@given(st.lists(st.integers(1, 40), min_size=1, max_size=30), st.integers(1, 100))
+def test_evaluation_sees_every_row_once_in_batches_that_are_full_and_never_heavier_than_asked(
+    lengths: list[int], tokens: int
+) -> None:
+    batches = filled([example(length) for length in lengths], tokens)
+    assert sorted(row for batch in batches for row in batch) == list(range(len(lengths)))
+    assert all(len(batch) == 1 or len(batch) * max(lengths[row] for row in batch) <= tokens for batch in batches)
+    for batch, following in pairwise(batches):
+        assert (len(batch) + 1) * lengths[following[0]] > tokens
+
+
 @pytest.mark.torch
 @pytest.mark.parametrize("padded", [True, False])
 def test_padding_lies_on_the_right_and_is_not_learned(padded: bool) -> None:
-    shape = Shape(micro_batch_size=2, gradient_accumulation_steps=1, padded=padded, pad_token_id=9, device="cpu")
+    shape = Shape(micro_batch_size=2, gradient_accumulation_steps=1, seq_len=32, padded=padded, pad_token_id=9, device="cpu")
     micro = collated([example(2), example(3)], shape)
     assert micro.input_ids.tolist() == [[0, 1, 9], [0, 1, 2]]
     assert micro.labels.tolist() == [[0, 1, IGNORED], [0, 1, 2]]

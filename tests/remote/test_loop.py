@@ -53,7 +53,7 @@ def test_the_probe_steps_for_real_and_leaves_no_trace(
     )
     model = adapt(LlamaForCausalLM(LlamaConfig(**CONFIG)), STRATEGY, LOOP).train()
     rows = encode_rows([Document(text="word " * n) for n in range(1, 9)], byte_tokenizer, 32).examples
-    shape = Shape(micro_batch_size=4, gradient_accumulation_steps=1, padded=False, pad_token_id=0, device="cpu")
+    shape = Shape(micro_batch_size=4, gradient_accumulation_steps=1, seq_len=32, padded=False, pad_token_id=0, device="cpu")
     with Events(tmp_path / "events.jsonl") as events:
         desk = Desk(events=events, watch=Watch(), meters=Meters("cpu"))
         settings = settings_of(STRATEGY, "cpu", 1.0)

@@ -21,7 +21,7 @@ from remote.contract import (
 from remote.watch import Watch
 from tests.remote.conftest import DATA, LOOP, STRATEGY, MakeJob, changed
 
-pytestmark = [pytest.mark.torch, pytest.mark.base]
+pytestmark = [pytest.mark.torch, pytest.mark.base, pytest.mark.timeout(1200)]  # on a machine that others use as well
 
 # A made-up house style: easy to learn in few steps, impossible to guess.
 ROWS = [
@@ -35,8 +35,8 @@ def test_the_real_base_learns_a_house_style(make_job: MakeJob, smollm2_gguf: Pat
     monkeypatch.setenv(MODEL_CACHE_VARIABLE, str(smollm2_gguf.parent.parent / "models"))
     job = make_job(
         rows=ROWS,
-        strategy=changed(STRATEGY, rank=8, seq_len=128),
-        loop=changed(LOOP, max_steps=12, learning_rate=2e-3, evaluations=0, num_samples=1, sample_tokens=24),
+        strategy=changed(STRATEGY, rank=8, seq_len=128, micro_batch_size=2),
+        loop=changed(LOOP, max_steps=12, learning_rate=2e-3, evaluations=0, num_samples=1, sample_tokens=16),
         data=changed(DATA, held_out_rows=8),
     )
     spec = decode(job.read_bytes(), JobSpec)

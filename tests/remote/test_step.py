@@ -49,7 +49,14 @@ def examples() -> list[Example]:
 
 
 def shape(micro_batch_size: int, *, padded: bool = False) -> Shape:
-    return Shape(micro_batch_size=micro_batch_size, gradient_accumulation_steps=1, padded=padded, pad_token_id=0, device="cpu")
+    return Shape(
+        micro_batch_size=micro_batch_size,
+        gradient_accumulation_steps=1,
+        seq_len=32,
+        padded=padded,
+        pad_token_id=0,
+        device="cpu",
+    )
 
 
 def stepped(batch: Batch, **loop: Any) -> tuple[Any, Any]:

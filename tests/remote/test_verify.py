@@ -55,7 +55,7 @@ def saved(folder: Path, strategy: Strategy, model: Any, tokenizer: Any) -> Path:
 
 def verified(folder: Path, strategy: Strategy, model: Any, before: Sums, tokenizer: Any) -> Any:
     examples = encode_rows([Document(text="one and two"), Document(text="three")], tokenizer, 32).examples
-    shape = Shape(micro_batch_size=2, gradient_accumulation_steps=1, padded=False, pad_token_id=0, device="cpu")
+    shape = Shape(micro_batch_size=2, gradient_accumulation_steps=1, seq_len=32, padded=False, pad_token_id=0, device="cpu")
     return verify(folder, model, collated(examples, shape), settings_of(strategy, "cpu", 1.0), strategy, before)
 
 
