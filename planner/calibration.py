@@ -25,12 +25,11 @@ CONTEXT_BYTES_ELSE: Final = 512 * MIB  # assumed: no published figure for Hopper
 
 NCCL_BYTES: Final = 1536 * MIB  # assumed: between 1 and 2 GB per GPU (nccl issues 864 and 1685), outside torch's counters
 
-# What the caching allocator holds beyond what is allocated, after many steps: small tensors that outlive a step (states,
-# gradients) sit in the segments of the logits, whose successors then need segments of their own.
-# fitted: 67 PEFT runs of fms-acceleration on A100-80GB, nvidia-smi less allocated; median error of the process 2.6 %.
-# After a single step it is far less (fitcheck-llm on T4: 0.65 of a block's hump): this errs on the safe side there.
-CACHED_BYTES_PER_LOGIT: Final = 6.5
-CACHED_SHARE_OF_BLOCK: Final = 0.26
+# What the caching allocator holds beyond what is allocated: bytes per logit that is made whole, and a share of a block's
+# hump. Why a trainer's loop caches so much more than a bare one is not known; verdicts stand on neither.
+CACHED_BY_TRAINER: Final = (6.5, 0.26)  # fitted: 67 PEFT runs under TRL (fms-acceleration, A100), nvidia-smi less allocated
+CACHED_BY_BARE_LOOP: Final = (0.5, 0.65)  # fitted: 35 runs of one step (fitcheck-llm, T4), reserved less allocated
+BARE_LOOPS: Final = frozenset({"transformers", "torchtune", "litgpt"})  # stacks whose loop is a few lines of their own
 
 # ── does it fit ────────────────────────────────────────────────────────────────────────────────────────────────────────
 

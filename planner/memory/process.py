@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from catalogs.hardware import Gpu
 from planner.calibration import (
-    CACHED_BYTES_PER_LOGIT,
-    CACHED_SHARE_OF_BLOCK,
+    BARE_LOOPS,
+    CACHED_BY_BARE_LOOP,
+    CACHED_BY_TRAINER,
     CONTEXT_BYTES,
     CONTEXT_BYTES_ELSE,
     MARGIN_SHARE,
@@ -27,7 +28,8 @@ def reserved_bytes(scene: Scene, allocated: int, available: int | None) -> int:
     """What the caching allocator holds at most. Near the card's limit it gives cache back instead of failing."""
     whole_logits = scene.strategy.loss not in ("liger", "chunked") and scene.head.returned_bytes > 0
     logits = scene.numerics.tokens * scene.head.width if whole_logits else 0
-    cached = round(CACHED_BYTES_PER_LOGIT * logits + CACHED_SHARE_OF_BLOCK * scene.block_profile.backward_peak)
+    per_logit, of_block = CACHED_BY_BARE_LOOP if scene.stack.name in BARE_LOOPS else CACHED_BY_TRAINER
+    cached = round(per_logit * logits + of_block * scene.block_profile.backward_peak)
     if available is None:
         return allocated + cached
     return max(allocated, min(allocated + cached, available))
