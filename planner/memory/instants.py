@@ -6,11 +6,11 @@ from typing import Final, NamedTuple
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.memory.block import BlockTape, record_block
+from planner.memory.block import FP32, BlockTape, record_block
 from planner.memory.head import HeadTape, record_head
 from planner.memory.numerics import Numerics, numerics_of
 from planner.memory.sharding import Share, share_of
-from planner.memory.tape import Profile, replay
+from planner.memory.tape import Profile, idle_bytes, replay
 from planner.memory.weights import (
     Trained,
     Weights,
@@ -160,14 +160,32 @@ def _kept_per_block(scene: Scene) -> int:
 
 def _activations(scene: Scene, num_blocks: int) -> int:
     """What `num_blocks` blocks keep, the batch itself, and the embedding where it is held apart."""
-    kept = num_blocks * _kept_per_block(scene)
+    kept = num_blocks * _kept_per_block(scene) - min(num_blocks, 1) * _idle_bytes(scene)
     if scene.strategy.gradient_checkpointing == "offloaded":
         kept += 2 * scene.hidden_bytes  # one on its way out, one computing
-    # with a frozen base, checkpointing needs the embedding's output to ask for a gradient: autograd then holds it as a leaf
-    # beside the first block's input, wherever something is done to it in between
-    apart = scene.architecture.scaled_embeddings or not scene.architecture.rotary
-    leaf = apart and scene.checkpointed and scene.trained.added > 0
-    return kept + _batch_bytes(scene) + leaf * scene.hidden_bytes
+    return kept + _batch_bytes(scene) + _embedding_bytes(scene)
+
+
+def _idle_bytes(scene: Scene) -> int:
+    """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
+    reached = scene.checkpointed or trains_vocabulary(scene.strategy) or scene.strategy.num_virtual_tokens is not None
+    return 0 if reached else idle_bytes(scene.block.tape)
+
+
+def _embedding_bytes(scene: Scene) -> int:
+    """What the embedding's own operations keep, where a gradient reaches them: full training, or checkpointing.
+
+    With a frozen base, checkpointing needs the embedding's output to ask for a gradient. Autograd then holds it as a leaf,
+    beside the first block's input wherever something is done to it in between. BERT's norm keeps its input, dropout a mask.
+    """
+    a, n = scene.architecture, scene.numerics
+    leaf = scene.checkpointed and scene.trained.added > 0
+    if not leaf and not trains_vocabulary(scene.strategy):
+        return 0
+    apart = a.scaled_embeddings or not a.rotary
+    normed = n.tokens * a.hidden_size * (FP32 if n.autocast else n.residual) if a.layout == "post" else 0
+    mask = n.tokens * a.hidden_size if a.hidden_dropout and not a.rotary else 0
+    return leaf * apart * n.tokens * a.hidden_size * scene.weights.lm_head_item + normed + mask
 
 
 def _batch_bytes(scene: Scene) -> int:
@@ -227,10 +245,14 @@ def _kept_outputs(scene: Scene) -> int:
     return scene.head.returned_bytes + cache
 
 
+def _accumulates(scene: Scene) -> bool:
+    """Whether gradients are added to such as stand in `resident` already (or are used up at once)."""
+    return scene.strategy.gradient_accumulation_steps > 1 or scene.strategy.optimizer_in_backward
+
+
 def _share_of_gradient(scene: Scene, num_bytes: int) -> int:
-    """A gradient that has just been made: 0 where an accumulated one stands in `resident` already."""
-    accumulated = scene.strategy.gradient_accumulation_steps > 1 or scene.strategy.optimizer_in_backward
-    return 0 if accumulated else num_bytes // scene.share.gradient_share
+    """A gradient that has just been made: 0 where it goes into another."""
+    return 0 if _accumulates(scene) else num_bytes // scene.share.gradient_share
 
 
 def _backward(scene: Scene) -> Parts:
@@ -259,18 +281,53 @@ def _last_block(scene: Scene) -> Parts:
 
 
 def _first_block(scene: Scene) -> Parts:
-    """The embedding's gradient is made last, in full, beside the output head's where the two are tied."""
-    block_gradients = scene.block_profile.weight_gradients
-    hump = _hump(scene) - block_gradients
-    vocabulary = scene.architecture.vocab_size * scene.architecture.hidden_size * scene.numerics.weight
-    tail = vocabulary if trains_vocabulary(scene.strategy) and scene.architecture.tied_embeddings else 0
+    """The first block, with every gradient made but the embedding's; or that one, which is made last and in full."""
+    return max((_in_first_block(scene), _at_embedding(scene)), key=lambda parts: sum(parts.values()))
+
+
+def _in_first_block(scene: Scene) -> Parts:
+    made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
+    to_come = 0 if scene.architecture.tied_embeddings else _share_of_gradient(scene, _vocabulary_gradient(scene))
     return _with(
         resident(scene),
         activations=_activations(scene, 1),
-        temporaries=max(hump, tail),
+        temporaries=_hump(scene) - scene.block_profile.weight_gradients,
+        logits=_kept_outputs(scene),
+        gradients=made - to_come,
+    )
+
+
+def _at_embedding(scene: Scene) -> Parts:
+    """The embedding's gradient. Tied to the output head, both wait here, and their sum is a matrix of its own.
+
+    derived: the head's gradient is a view when it comes to be summed, so autograd does not add in place.
+    """
+    matrices = (2 if scene.architecture.tied_embeddings else 0) + _accumulates(scene)
+    return _with(
+        resident(scene),
+        activations=_batch_bytes(scene),
+        temporaries=scene.hidden_bytes + matrices * _vocabulary_gradient(scene) + _embedding_scratch(scene),
         logits=_kept_outputs(scene),
         gradients=_share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share),
     )
+
+
+def _vocabulary_gradient(scene: Scene) -> int:
+    """Bytes of the gradient of one vocabulary matrix; 0 where none trains."""
+    a = scene.architecture
+    return a.vocab_size * a.hidden_size * scene.numerics.weight if trains_vocabulary(scene.strategy) else 0
+
+
+EMBEDDING_TOKENS: Final = 3072  # derived: up to here embedding_dense_backward has a kernel without scratch (Embedding.cu)
+ROWS_PER_THREAD: Final = 10  # derived: NROWS_PER_THREAD in EmbeddingBackwardKernel.cu
+
+
+def _embedding_scratch(scene: Scene) -> int:
+    """derived: fp32 partial sums of the embedding's gradient, one row per ten tokens and one per word that occurs."""
+    a, tokens = scene.architecture, scene.numerics.tokens
+    if tokens <= EMBEDDING_TOKENS or not trains_vocabulary(scene.strategy):
+        return 0
+    return (tokens // ROWS_PER_THREAD + min(tokens, a.vocab_size)) * a.hidden_size * FP32
 
 
 def _optimizer_step(scene: Scene) -> Parts:

@@ -205,3 +205,21 @@ def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, wi
         gradients.drop(op.output)
         kept_bytes -= op.keeps + freed_by.get(index, 0)
     return peak, weight_gradients
+
+
+def idle_bytes(tape: Tape) -> int:
+    """Bytes that `replay` counts as saved and that are not when what comes in wants no gradient.
+
+    Of a first block over a frozen embedding: what comes before its first trained operation needs no backward.
+    """
+    trained: set[Tensor] = set()
+    needed: set[Tensor] = set()
+    idle: set[Tensor] = set()
+    kept = 0
+    for op in tape.ops:
+        reached = op.weight_gradient > 0 or any(tensor in trained for tensor in op.inputs)
+        if reached:
+            trained.add(op.output)
+        (needed if reached else idle).update(tape.roots[tensor] for tensor in op.saves)
+        kept += 0 if reached else op.keeps
+    return kept + sum(tape.sizes[root] for root in idle - needed)

@@ -87,7 +87,7 @@ def test_a_config_is_read_from_a_file_a_folder_or_the_case_itself(tmp_path: Path
     ("typed", "words"),
     [
         ("40b", "nearest sizes: 27b, 32b, 47b, 70b"),
-        ("qwen2.5-33b", "nearest: qwen2.5-32b"),
+        ("qwen2.5-33b", "qwen2.5-32b"),
         ("nobody/nothing", "config.json"),
     ],
 )
