@@ -26,6 +26,7 @@ from provision.run import walk
 
 HAND_OVER_S = 180.0  # assumed: a controller that was asked to stop saves, tears down and accounts within this
 POLL_S = 0.2
+SAME_MOMENT_S = 1.0  # assumed
 
 MakeProvisioner = Callable[[Launch], Provisioner]
 
@@ -138,10 +139,17 @@ def _wait_until(done: Callable[[], bool], patience_s: float) -> None:
 
 @contextmanager
 def interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does: stop, tear down, account."""
+    """Let SIGTERM and SIGHUP do what Ctrl-C does: stop, tear down, account.
+
+    Whoever ends a session sends them in pairs; two that come together are one.
+    """
+    last_s = -SAME_MOMENT_S
 
     def interrupt(_number: int, _frame: FrameType | None) -> None:
-        raise KeyboardInterrupt
+        nonlocal last_s
+        since_s, last_s = time.monotonic() - last_s, time.monotonic()
+        if since_s >= SAME_MOMENT_S:
+            raise KeyboardInterrupt
 
     before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import signal
 import subprocess
 import sys
 import time
@@ -16,7 +17,7 @@ import pytest
 from catalogs.hardware import Offer
 from planner.plan import Plan
 from planner.request import Budget
-from provision.charge.control import end, find_run
+from provision.charge.control import end, find_run, interruptible
 from provision.charge.controller import boot_id, in_control, is_alive, is_locked, is_orphan, this_process
 from provision.charge.crash import POINTS, read_crash_point
 from provision.charge.orphans import find_orphans, stray_run_ids
@@ -193,6 +194,14 @@ def test_what_down_could_not_end_stays_an_orphan(run_id: str, places: Places, le
     paper.stubborn = False
     assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: paper).clean
     assert ledger.runs()[run_id].ended
+
+
+def test_two_signals_at_one_moment_are_one() -> None:
+    """The second must not cut short the orderly stop that the first began."""
+    with interruptible():
+        with pytest.raises(KeyboardInterrupt):
+            signal.raise_signal(signal.SIGHUP)
+        signal.raise_signal(signal.SIGTERM)
 
 
 # ── orphans ────────────────────────────────────────────────────────────────────────────────────────────────────────
