@@ -69,9 +69,9 @@ def _nearest(word: str) -> str:
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature
     if wanted:
-        from importlib.metadata import version
+        from provision import __version__
 
-        click.echo(f"rentune {version('rentune')}")
+        click.echo(f"rentune {__version__}")
         ctx.exit()
 
 

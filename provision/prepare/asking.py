@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalogs.hardware import Offer
-from provision.prepare.versions import installed_versions
+from provision.prepare.versions import RENTUNE
 from provision.providers import HOST, LOCAL, Confirm, known_providers
 from remote.contract import CAPABILITIES
 
@@ -22,7 +22,7 @@ def search_edges() -> dict[str, Any]:
         "providers": known_providers(),
         "capabilities": CAPABILITIES,
         "today": dt.datetime.now(tz=dt.UTC).date(),
-        "versions": installed_versions(("rentune",)),
+        "versions": RENTUNE,
         "folder": Path.cwd(),
     }
 
