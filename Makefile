@@ -109,7 +109,7 @@ $(VENV)/.dev: .ci/locks/dev.txt | $(VENV)/.light
 	@touch $@
 
 pulumi: setup-light ## build the Pulumi engine from its published Go modules (cached by version)
-	@PATH="$(CURDIR)/$(dir $(UV)):$$PATH" $(BIN)/python -m provision.engine.build
+	@PATH="$(CURDIR)/$(dir $(UV)):$$PATH" $(BIN)/python -m provision.clouds.engine.build
 
 base: setup-light ## fetch the demo's base model (93 MB) into the cache
 	@$(BIN)/python examples/demo/fetch_base.py

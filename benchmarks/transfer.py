@@ -23,9 +23,9 @@ from pathlib import Path
 import msgspec
 
 from provision.direct.local import LocalBox, local_offer
-from provision.keys import KeyPair, client_key
 from provision.provisioner import Box, Launch
 from provision.ssh import Shell
+from provision.ssh.keys import KeyPair, client_key
 from tests.fakes import proxied
 
 LINES = {"loopback": 0.0, "60 ms round trip": 0.030}  # one-way delay in seconds

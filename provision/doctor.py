@@ -12,11 +12,11 @@ from typing import Final, Literal
 import msgspec
 
 from planner.units import GIB
-from provision.engine.build import engine_version, find_engine
+from provision.aboard.ship import STACK_MARK, stack_hash
+from provision.clouds.engine.build import engine_version, find_engine
+from provision.clouds.programs import PROGRAMS
 from provision.places import Places
-from provision.programs import PROGRAMS
 from provision.providers import OWN_STATUS, known_providers
-from provision.ship import STACK_MARK, stack_hash
 
 State = Literal["there", "missing", "optional"]
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11

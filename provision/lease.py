@@ -10,7 +10,7 @@ from contextlib import contextmanager
 from types import FrameType
 
 from catalogs.hardware import Offer
-from provision.ledger import Created, Ended, Ledger
+from provision.account.ledger import Created, Ended, Ledger
 from provision.provisioner import Box, Launch, Provisioner, Teardown
 
 SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Final
 
 from planner.plan import Provider
+from provision.clouds.programs import PROGRAMS, STATUS
 from provision.errors import BadInput
 from provision.places import Places
-from provision.programs import PROGRAMS, STATUS
 from provision.provisioner import Provisioner
 
 LOCAL: Final = "local"
@@ -55,9 +55,9 @@ def make_provisioner(
     if provider not in PROGRAMS:
         known = ", ".join(known_providers())
         raise BadInput(f"Nothing can be rented from {provider!r} yet.", hint=f"This version rents from: {known}")
-    from provision.cloud import PulumiProvisioner
-    from provision.engine.build import find_engine
-    from provision.programs import load_cloud
+    from provision.clouds.engine.build import find_engine
+    from provision.clouds.programs import load_cloud
+    from provision.clouds.provisioner import PulumiProvisioner
 
     return PulumiProvisioner(
         provider, load_cloud(provider), places=places, engine=find_engine(places, environment), environment=environment

@@ -23,19 +23,19 @@ from typing import Final
 import msgspec
 
 from planner.plan import Plan
-from provision import job, ship
+from provision.aboard import job, ship
+from provision.account.books import close_books
+from provision.account.ledger import Created, Ended
+from provision.account.receipt import Receipt
 from provision.charge.held import Run
 from provision.charge.phases import Phases
 from provision.errors import ConnectionFailed, ProvisionError, RentuneError, TrainingFailed, WrongHostKey
 from provision.handoff import Handoff, hand_off
-from provision.keys import client_key
 from provision.lease import end, leased
-from provision.ledger import Created, Ended
 from provision.prepare.inputs import input_files
 from provision.provisioner import Answer, Box, ResourceEnd, Teardown
-from provision.receipt import Receipt
-from provision.report.books import close_books
 from provision.ssh import Shell, replace_host_key
+from provision.ssh.keys import client_key
 from remote.contract import LOG_FILE, JobSpec, Outcome, Phase, decode, encode
 
 MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again

@@ -13,10 +13,10 @@ from typing import Any
 import msgspec
 
 from planner.plan import Plan
+from provision.account.ledger import AnyLine
+from provision.account.receipt import Calibration, Receipt
 from provision.envelope import Envelope
-from provision.ledger import AnyLine
 from provision.provisioner import Box, Owned, Teardown
-from provision.receipt import Calibration, Receipt
 from remote.contract import Event, JobSpec, Outcome, Strategy
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"

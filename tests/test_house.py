@@ -82,7 +82,7 @@ for name in sys.argv[1:]:
     importlib.import_module(name)
 assert state() == before
 """
-    ours = [name for name in MODULES if not name.startswith("provision.programs.")]  # a cloud's SDK does as it likes
+    ours = [name for name in MODULES if not name.startswith("provision.clouds.programs.")]  # a cloud's SDK does as it likes
     done = run_python(code, *ours)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
@@ -140,16 +140,16 @@ def test_ssh_is_spoken_in_one_place() -> None:
 
 def test_pulumi_is_spoken_in_one_place() -> None:
     """The Automation API is called by the stack (and its runner); the cloud programs declare resources."""
-    assert {name for name in importers("pulumi") if not name.startswith("provision.programs.")} <= {
-        "provision.stack",
-        "provision.runner",
+    assert {name for name in importers("pulumi") if not name.startswith("provision.clouds.programs.")} <= {
+        "provision.clouds.stack",
+        "provision.clouds.runner",
     }
-    assert importers("pulumi.automation") <= {"provision.stack", "provision.runner"}
+    assert importers("pulumi.automation") <= {"provision.clouds.stack", "provision.clouds.runner"}
 
 
 def test_each_cloud_sdk_is_imported_by_its_own_program_only() -> None:
     """Clouds are extras: a user of one never needs the SDK of another."""
-    assert importers("boto3") | importers("pulumi_aws") <= {"provision.programs.aws"}
+    assert importers("boto3") | importers("pulumi_aws") <= {"provision.clouds.programs.aws"}
 
 
 # ── tables that must agree ─────────────────────────────────────────────────────────────────────────────────────────
@@ -211,7 +211,12 @@ def test_a_room_carries_its_types(room: str) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["planner/estimate.schema.json", "remote/requirements.txt", "provision/engine/go.mod", "provision/engine/go.sum"],
+    [
+        "planner/estimate.schema.json",
+        "remote/requirements.txt",
+        "provision/clouds/engine/go.mod",
+        "provision/clouds/engine/go.sum",
+    ],
 )
 def test_the_package_carries_its_data(path: str) -> None:
     """What the code reads beside itself is in the wheel, too."""

@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from types import FrameType
 
 from provision import lease
+from provision.account.books import close_books, read_outcome
+from provision.account.ledger import Ledger, RunState
+from provision.account.receipt import Receipt
 from provision.charge.controller import in_control, is_alive, is_locked
 from provision.charge.crash import read_crash_point
 from provision.charge.held import read_run
 from provision.charge.phases import Display
 from provision.errors import BadInput, Refused
-from provision.ledger import Ledger, RunState
 from provision.places import Places
 from provision.prepare.opening import read_launch
 from provision.providers import Confirm, make_provisioner
 from provision.provisioner import Launch, Provisioner, Teardown
-from provision.receipt import Receipt
-from provision.report.books import close_books, read_outcome
 from provision.run import walk
 
 HAND_OVER_S = 180.0  # assumed: a controller that was asked to stop saves, tears down and accounts within this

@@ -10,8 +10,8 @@ from pathlib import Path
 
 import psutil
 
+from provision.account.ledger import Controlled, Ledger, RunState
 from provision.errors import Refused
-from provision.ledger import Controlled, Ledger, RunState
 from provision.places import RunFolder
 
 SAME_START_S = 1.5  # derived: psutil reads a start time to a clock tick plus the rounding of boot time

@@ -6,15 +6,15 @@ import io
 import sys
 from typing import TYPE_CHECKING
 
+from provision.account.ledger import Ledger
 from provision.charge.control import drive, find_run
 from provision.envelope import Exit, Problem
-from provision.ledger import Ledger
 from provision.providers import Confirm
 from provision.watch.progress import LineDisplay, LiveDisplay
 
 if TYPE_CHECKING:
+    from provision.account.receipt import Receipt
     from provision.places import Places
-    from provision.receipt import Receipt
 
 
 def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool, confirm: Confirm | None = None) -> int:

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from planner.plan import Plan, read_plan
+from provision.account.ledger import Ledger, RunState
 from provision.charge.phases import Display
-from provision.ledger import Ledger, RunState
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import read_base, read_launch

@@ -5,15 +5,15 @@ from __future__ import annotations
 import os
 from typing import TYPE_CHECKING
 
+from provision.account.ledger import Ledger
 from provision.charge.orphans import Orphans, find_orphans, providers_to_ask
 from provision.errors import RentuneError
-from provision.ledger import Ledger
 from provision.prepare.opening import read_launch
 from provision.providers import HOST, make_provisioner
 from provision.provisioner import Answer, Owned
 
 if TYPE_CHECKING:
-    from provision.ledger import RunState
+    from provision.account.ledger import RunState
     from provision.places import Places
 
 

@@ -6,8 +6,8 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from provision.account.ledger import RunState
 from provision.charge.controller import is_orphan
-from provision.ledger import RunState
 from provision.provisioner import Answer, Owned, Resource
 
 

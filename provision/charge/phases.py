@@ -7,8 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
+from provision.account.ledger import Ledger, PhaseEnded, PhaseStarted
 from provision.charge.crash import crash_if
-from provision.ledger import Ledger, PhaseEnded, PhaseStarted
 from remote.contract import Event, Phase
 
 

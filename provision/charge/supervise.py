@@ -13,10 +13,10 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 
+from provision.account.ledger import Ledger
 from provision.charge.control import drive, find_run
 from provision.envelope.failure import tell
 from provision.errors import TrainingFailed
-from provision.ledger import Ledger
 from provision.places import Places, read_places
 from provision.watch.progress import LineDisplay
 

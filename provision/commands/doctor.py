@@ -38,9 +38,9 @@ def command(install: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands 
 
 def _install(places: Places) -> None:
     """The engine, and the plugin of every cloud whose SDK is installed."""
-    from provision.engine.build import build_engine, find_engine, install_plugin
+    from provision.clouds.engine.build import build_engine, find_engine, install_plugin
+    from provision.clouds.programs import PROGRAMS, load_cloud
     from provision.errors import MissingPart
-    from provision.programs import PROGRAMS, load_cloud
 
     engine = find_engine(places) or build_engine(places, progress=lambda text: click.echo(text, err=True))
     for name in PROGRAMS:

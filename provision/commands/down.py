@@ -46,8 +46,8 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
 def _end_run(run: str, places: Places) -> Teardown:
     import sys
 
+    from provision.account.ledger import Ledger
     from provision.charge.control import end, find_run
-    from provision.ledger import Ledger
     from provision.watch.progress import LineDisplay
 
     return end(find_run(Ledger(places.ledger), run).run_id, places=places, display=LineDisplay(sys.stderr))

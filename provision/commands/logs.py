@@ -24,9 +24,9 @@ def command(run: str, follow: bool, offset: int, events: bool, controller: bool)
     Its events in words, then its own output once that is home. The offset counts bytes of the file that is shown: the
     events' in the run's directory, or with --controller the controller's log.
     """
+    from provision.account.ledger import Ledger
     from provision.charge.control import find_run
     from provision.charge.controller import is_alive
-    from provision.ledger import Ledger
     from provision.places import read_places
 
     places = read_places()

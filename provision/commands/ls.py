@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from provision.account.ledger import RunState
     from provision.charge.orphans import Orphans
-    from provision.ledger import RunState
     from provision.places import Places
     from provision.report.tables import Table
 
@@ -33,8 +33,8 @@ def command(orphans: bool, everything: bool, as_json: bool) -> int:  # noqa: FBT
 
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
+    from provision.account.ledger import Ledger
     from provision.envelope.show import show
-    from provision.ledger import Ledger
 
     runs = list(Ledger(places.ledger).runs().values())
     rows = [describe(state, places, now_s=time.time()) for state in (runs if everything else runs[-SHOWN:])]

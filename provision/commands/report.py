@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from provision.ledger import RunState
+    from provision.account.ledger import RunState
     from provision.places import Places
 
 PERIOD = re.compile(r"(\d+)([hdw])")
@@ -40,11 +40,11 @@ def command(run: str | None, html: str | None, since: str | None, by: str, as_js
 
 
 def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) -> int:
+    from provision.account.books import read_receipt, write_page
+    from provision.account.ledger import Ledger
     from provision.charge.control import find_run
     from provision.envelope.show import console, show
     from provision.errors import Refused
-    from provision.ledger import Ledger
-    from provision.report.books import read_receipt, write_page
     from provision.report.terminal import print_report
 
     run_id = find_run(Ledger(places.ledger), run).run_id
@@ -59,8 +59,8 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
 
 
 def _report_period(seconds: int, by: str, places: Places, *, as_json: bool) -> int:
+    from provision.account.ledger import Ledger
     from provision.envelope.show import console, show
-    from provision.ledger import Ledger
     from provision.report.tables import Table
     from provision.report.terminal import draw
     from provision.report.words import usd_words

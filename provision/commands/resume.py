@@ -14,10 +14,10 @@ def command(run: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it ov
     A trainer that runs is followed, one that ended is brought home, one that was killed goes on from its checkpoint. When
     the box is gone the books are closed with what is here.
     """
+    from provision.account.ledger import Ledger
     from provision.charge.control import find_run
     from provision.charge.driving import drive_and_report
     from provision.errors import Refused
-    from provision.ledger import Ledger
     from provision.places import read_places
 
     places = read_places()

@@ -31,7 +31,7 @@ def command(**options: Any) -> int:
     """
     import time
 
-    from provision.ledger import Ledger
+    from provision.account.ledger import Ledger
     from provision.places import read_places
     from provision.prepare.choosing import KeyQuestion, choose_plan, hub_id_of
     from provision.prepare.inputs import find_base

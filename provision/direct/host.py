@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from catalogs.catalog import CatalogError, read_catalog
 from catalogs.hardware import Offer
-from provision import detached
+from provision.aboard import detached
 from provision.direct import host_scripts as scripts
 from provision.direct.processes import marks
 from provision.direct.verdict import unseen, verdict

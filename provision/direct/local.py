@@ -17,6 +17,7 @@ import msgspec
 import psutil
 
 from catalogs.hardware import Offer
+from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.direct.limits import limit_name, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked, marks
 from provision.direct.reaper import Keeping
@@ -24,7 +25,6 @@ from provision.direct.server import bubblewrap_works, current_user, server_comma
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
-from provision.ship import STACK_MARK, stack_hash
 
 START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
 END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.errors import MissingPart
-from provision.keys import make_key
+from provision.ssh.keys import make_key
 
 TRY_S = 10.0  # assumed: to start a process in a namespace, or to print a version, takes no longer
 PLAIN = re.compile(r'[^"\\\n]+')  # what can stand between the quotes of an sshd_config

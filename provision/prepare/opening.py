@@ -12,12 +12,12 @@ import msgspec
 
 from planner.cost import disk_gib
 from planner.plan import Plan, write_plan
-from provision.keys import client_key
-from provision.ledger import Ledger, Opened
+from provision.account.ledger import Ledger, Opened
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Launch
+from provision.ssh.keys import client_key
 
 # assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
 DEADLINE_FACTOR = 1.5

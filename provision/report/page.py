@@ -7,7 +7,7 @@ from pathlib import Path
 
 from planner.plan import Plan
 from planner.units import GIB
-from provision.receipt import Receipt
+from provision.account.receipt import Receipt
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables
 from provision.report.words import model_words

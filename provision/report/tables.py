@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import msgspec
 
+from provision.account.receipt import Figure, Receipt
 from provision.provisioner import Teardown
-from provision.receipt import Figure, Receipt
 from provision.report.words import (
     NOTHING,
     bytes_words,

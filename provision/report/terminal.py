@@ -7,7 +7,7 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from provision.receipt import Receipt
+from provision.account.receipt import Receipt
 from provision.report.tables import Table, headline, tables
 from provision.report.words import model_words
 from remote.contract import Sample

@@ -6,7 +6,7 @@ from decimal import Decimal
 
 from planner.plan import Range
 from planner.units import GIB, MIB
-from provision.receipt import Figure, Unit
+from provision.account.receipt import Figure, Unit
 
 NOTHING = "–"
 

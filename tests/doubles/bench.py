@@ -14,11 +14,11 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
-from provision.cloud import PulumiProvisioner
-from provision.engine.build import plugin_binary
+from provision.clouds.engine.build import plugin_binary
+from provision.clouds.programs import load_cloud
+from provision.clouds.programs.order import Image
+from provision.clouds.provisioner import PulumiProvisioner
 from provision.places import Places
-from provision.programs import load_cloud
-from provision.programs.order import Image
 from provision.provisioner import Launch, Owned
 from tests.doubles.aws import VERSION
 from tests.doubles.faults import Faults

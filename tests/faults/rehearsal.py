@@ -12,14 +12,14 @@ from pathlib import Path
 from typing import Any
 
 from planner.plan import Plan
+from provision.account.ledger import Ledger, RunState
+from provision.account.receipt import Receipt
 from provision.charge.control import drive
 from provision.direct.local import LocalBox
-from provision.ledger import Ledger, RunState
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run, read_launch
 from provision.providers import boxes_folder
-from provision.receipt import Receipt
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Event
 from tests.provision.plans import tiny_files, tiny_plan

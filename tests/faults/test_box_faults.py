@@ -16,9 +16,9 @@ from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.direct.local import LocalBox
 from provision.envelope import Exit
-from provision.keys import make_key
 from provision.providers import boxes_folder
 from provision.provisioner import Box, Launch
+from provision.ssh.keys import make_key
 from remote.contract import EndReason
 from tests.fakes import Proxy
 from tests.faults.rehearsal import Quiet, Rehearsal, wait_until

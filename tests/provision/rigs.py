@@ -16,14 +16,14 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from provision import detached
+from provision.aboard import detached
+from provision.aboard.ship import box_marks, job_folder
 from provision.direct.host import ExistingHost
 from provision.direct.local import LocalBox, local_offer
 from provision.direct.server import find_sshd
-from provision.keys import KeyPair, client_key, make_key
 from provision.provisioner import Box, Launch, Provisioner
-from provision.ship import box_marks, job_folder
 from provision.ssh import Shell
+from provision.ssh.keys import KeyPair, client_key, make_key
 
 HOST_PORT_FILE = "host/port"
 

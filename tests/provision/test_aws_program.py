@@ -16,9 +16,9 @@ import pytest
 from pulumi.runtime import mocks
 from pulumi_aws import ec2
 
+from provision.clouds.programs import PROGRAMS, STATUS, aws, load_cloud
+from provision.clouds.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
 from provision.errors import BadInput, Refused
-from provision.programs import PROGRAMS, STATUS, aws, load_cloud
-from provision.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
 from provision.provisioner import Launch
 from tests.doubles.aws import AWS, VERSION
 from tests.doubles.bench import OFFER

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from provision.bootstrap import SERVICE, TIMER, FirstBoot, render_deadline, render_quiet_apt, render_user_data
+from provision.clouds.bootstrap import SERVICE, TIMER, FirstBoot, render_deadline, render_quiet_apt, render_user_data
 from provision.errors import Refused
 
 NOW_S = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC).timestamp()

@@ -11,10 +11,10 @@ import msgspec
 import pytest
 
 from catalogs.hardware import Offer
-from provision.cloud import PulumiProvisioner
+from provision.clouds.programs.order import Image, Order
+from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import MissingPart, ProvisionError, Refused
 from provision.places import Places
-from provision.programs.order import Image, Order
 from provision.provisioner import Answer, Launch, Owned, Resource
 
 OFFER = Offer(

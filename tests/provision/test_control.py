@@ -17,13 +17,13 @@ import pytest
 from catalogs.hardware import Offer
 from planner.plan import Plan
 from planner.request import Budget
+from provision.account.ledger import Controlled, Ended, Ledger
 from provision.charge.control import end, find_run, interruptible
 from provision.charge.controller import boot_id, in_control, is_alive, is_locked, is_orphan, this_process
 from provision.charge.crash import POINTS, read_crash_point
 from provision.charge.orphans import find_orphans, stray_run_ids
 from provision.charge.phases import Display
 from provision.errors import BadInput, Refused
-from provision.ledger import Controlled, Ended, Ledger
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch

@@ -10,14 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision import detached
+from provision.aboard import detached
+from provision.aboard.ship import box_marks, job_folder
 from provision.direct.host import ExistingHost, parse_address
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, Refused, WrongHostKey
-from provision.keys import make_key
 from provision.provisioner import Answer, Resource
-from provision.ship import box_marks, job_folder
 from provision.ssh import fetch_host_key, fingerprint
+from provision.ssh.keys import make_key
 from tests.provision.rigs import HOST_PORT_FILE, Rig, await_true, free_port, rig_of
 
 pytestmark = pytest.mark.box

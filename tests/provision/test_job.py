@@ -11,8 +11,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision import job
-from provision.detached import TaskState, read_state
+from provision.aboard import job
+from provision.aboard.detached import TaskState, read_state
 from provision.direct.local import local_offer
 from provision.provisioner import Box
 from provision.ssh import Shell

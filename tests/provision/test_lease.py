@@ -12,10 +12,10 @@ from pathlib import Path
 import pytest
 
 from catalogs.hardware import Billing
+from provision.account.ledger import Ledger, Opened, RunState
 from provision.direct.local import local_offer
 from provision.errors import ProvisionError
 from provision.lease import leased
-from provision.ledger import Ledger, Opened, RunState
 from provision.provisioner import Box, Launch, Owned, Teardown
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.ledger import (
+from provision.account.ledger import (
     AnyLine,
     Billed,
     Controlled,

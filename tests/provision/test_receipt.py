@@ -12,10 +12,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.plan import Plan
+from provision.account.ledger import Ended, Opened, Rental, RunState
+from provision.account.receipt import Receipt, calibrations, compare, exit_code, reckon
 from provision.envelope import Exit
-from provision.ledger import Ended, Opened, Rental, RunState
 from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
-from provision.receipt import Receipt, calibrations, compare, exit_code, reckon
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
 from tests.provision.plans import FREE, tiny_files, tiny_plan
 

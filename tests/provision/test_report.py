@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from planner.plan import Plan
-from provision.receipt import Receipt
+from provision.account.receipt import Receipt
 from provision.report.page import render_page
 from provision.report.plot import Series, render_plot, ticks
 from provision.report.tables import headline, tables

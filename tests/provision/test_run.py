@@ -10,15 +10,15 @@ import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
+from provision.account.ledger import Ledger, Opened, PhaseEnded
+from provision.account.receipt import Receipt
 from provision.charge.control import drive
 from provision.envelope import Exit
 from provision.errors import ProvisionError
-from provision.ledger import Ledger, Opened, PhaseEnded
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Answer, Box, Launch, Owned, Resource
-from provision.receipt import Receipt
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.test_control import Paper, Silent
 

@@ -17,8 +17,8 @@ import psutil
 import pytest
 from pulumi.automation import errors
 
+from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import MissingPart, ProvisionError
-from provision.runner import EngineCommand, living_engines, outwait
 
 ROOT = Path(__file__).parents[2]
 PATIENCE_S = 60.0
@@ -184,7 +184,7 @@ def test_a_missing_or_foreign_binary_is_named(tmp_path: Path, folder: Path) -> N
 PARENT = """
 import sys
 from pathlib import Path
-from provision.runner import EngineCommand
+from provision.clouds.runner import EngineCommand
 command = EngineCommand(Path(sys.argv[1]), environment={"PATH": "/usr/bin:/bin"}, folder=Path(sys.argv[2]), deadline_s=60.0)
 command.run(["up"], sys.argv[2], {})
 """

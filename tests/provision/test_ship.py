@@ -10,11 +10,11 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision import ship
+from provision.aboard import ship
+from provision.aboard.ship import STACK_MARK, job_folder, package_folder, stack_hash
 from provision.direct.local import LocalBox, local_offer
 from provision.errors import ProvisionError, TransferFailed
 from provision.provisioner import Box
-from provision.ship import STACK_MARK, job_folder, package_folder, stack_hash
 from provision.ssh import Shell
 from remote.contract import AdapterFile, EndReason, Measured, Outcome
 from tests.provision.rigs import Rig, rig_of

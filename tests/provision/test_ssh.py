@@ -15,9 +15,9 @@ import pytest
 
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, WrongHostKey
-from provision.keys import client_key, make_key
 from provision.provisioner import Box
 from provision.ssh import Shell, fetch_host_key, fingerprint, read_known_keys, replace_host_key
+from provision.ssh.keys import client_key, make_key
 from tests.fakes import Proxy, proxied
 from tests.provision.rigs import Rig, await_true, free_port, rig_of
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 from pulumi.automation import CommandResult, errors
 
+from provision.clouds.stack import HIDDEN, Stack, remove_engine_files
 from provision.errors import ProvisionError, RentuneError, WrongHostKey
-from provision.stack import HIDDEN, Stack, remove_engine_files
 
 FOREIGN = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
 

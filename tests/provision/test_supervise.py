@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
+from provision.account.books import read_receipt
+from provision.account.ledger import Ledger
 from provision.charge.control import find_run
 from provision.charge.supervise import start_supervisor
 from provision.cli import call
 from provision.envelope import Exit
 from provision.errors import TrainingFailed
-from provision.ledger import Ledger
 from provision.places import Places
-from provision.report.books import read_receipt
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.provision.plans import tiny_files
 

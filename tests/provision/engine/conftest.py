@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.engine.build import find_engine
+from provision.clouds.engine.build import find_engine
 from provision.places import read_places
 from tests.doubles import emulator
 from tests.doubles.bench import Bench, set_up

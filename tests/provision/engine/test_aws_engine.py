@@ -9,12 +9,12 @@ from typing import Any
 import msgspec
 import pytest
 
-from provision.engine.build import OLDEST_FITTING, read_version
+from provision.clouds.engine.build import OLDEST_FITTING, read_version
+from provision.clouds.programs import aws
+from provision.clouds.stack import State
 from provision.errors import MissingPart, ProvisionError
 from provision.places import RunFolder
-from provision.programs import aws
 from provision.provisioner import Answer
-from provision.stack import State
 from tests.doubles.bench import OFFER, PUBLIC_KEY, REGION, Bench
 
 pytestmark = pytest.mark.engine

@@ -13,10 +13,10 @@ import msgspec
 import psutil
 import pytest
 
+from provision.clouds.runner import living_engines
+from provision.clouds.stack import Stack
 from provision.errors import ProvisionError
 from provision.places import RunFolder
-from provision.runner import living_engines
-from provision.stack import Stack
 from tests.doubles.bench import OFFER, ROOT, Bench
 
 pytestmark = pytest.mark.engine

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.engine.build import FOLDER, SHIM, build_engine, engine_root, engine_version, find_engine, read_version
+from provision.clouds.engine.build import FOLDER, SHIM, build_engine, engine_root, engine_version, find_engine, read_version
 from provision.errors import MissingPart
 from provision.places import Places, read_places
 
@@ -72,6 +72,6 @@ def test_the_built_engine_says_the_pinned_version_and_has_the_shim_beside_it() -
 @pytest.mark.engine
 def test_the_command_prints_the_path_and_nothing_else(engine: Path) -> None:
     """So that a script can use it; progress goes to the other stream."""
-    command = [sys.executable, "-m", "provision.engine.build"]
+    command = [sys.executable, "-m", "provision.clouds.engine.build"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == f"{engine}\n"

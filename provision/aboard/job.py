@@ -10,11 +10,11 @@ from typing import TYPE_CHECKING
 
 import msgspec
 
-from provision import detached
-from provision.detached import TaskState as JobState
+from provision.aboard import detached
+from provision.aboard.detached import TaskState as JobState
+from provision.aboard.ship import box_marks, cache_folder, job_folder, package_folder
 from provision.errors import TransferFailed
 from provision.provisioner import Box
-from provision.ship import box_marks, cache_folder, job_folder, package_folder
 from remote.contract import EVENTS_FILE, JOB_FILE, OUTCOME_FILE, Event, JobSpec, Outcome, decode, encode
 
 if TYPE_CHECKING:

@@ -12,16 +12,16 @@ from pathlib import Path
 from typing import Final
 
 from catalogs.hardware import Offer
-from provision.bootstrap import FirstBoot, render_user_data
-from provision.engine.build import plugin_binary, plugins_folder
+from provision.clouds.bootstrap import FirstBoot, render_user_data
+from provision.clouds.engine.build import plugin_binary, plugins_folder
+from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
+from provision.clouds.programs import Cloud
+from provision.clouds.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
+from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
 from provision.errors import MissingPart, ProvisionError, Refused
-from provision.inventory import Inventory, Notes, names_of, verdict_of
-from provision.keys import make_key
 from provision.places import Places, RunFolder
-from provision.programs import Cloud
-from provision.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
-from provision.stack import Recorded, Stack, State, remove_engine_files
+from provision.ssh.keys import make_key
 
 GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
 TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five minutes
@@ -35,7 +35,7 @@ class PulumiProvisioner:
 
     `regions` is where to look for what no folder tells the region of; without it, everywhere the account may go.
 
-    One process drives one run at a time (see provision.stack).
+    One process drives one run at a time (see provision.clouds.stack).
     """
 
     def __init__(

@@ -26,8 +26,8 @@ import botocore.exceptions
 import pulumi
 import pulumi_aws as aws
 
+from provision.clouds.programs.order import RUN_TAG, Image, Order
 from provision.errors import ProvisionError
-from provision.programs.order import RUN_TAG, Image, Order
 from provision.provisioner import Answer, Owned, Resource
 
 with warnings.catch_warnings():

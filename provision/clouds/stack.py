@@ -30,8 +30,8 @@ import psutil
 from pulumi import automation as auto
 from pulumi.automation import errors as automation_errors
 
+from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import ProvisionError, RentuneError
-from provision.runner import EngineCommand, living_engines, outwait
 
 PROJECT: Final = "rentune"
 OPERATION_S: Final = 900.0  # assumed: an instance takes minutes, a bare-metal one up to 15

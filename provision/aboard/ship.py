@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
-from provision import detached
+from provision.aboard import detached
 from provision.direct.processes import marks
 from provision.errors import ProvisionError, TransferFailed
 from provision.provisioner import Box

@@ -7,8 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+from provision.clouds.programs import Cloud
 from provision.errors import ProvisionError
-from provision.programs import Cloud
 from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
 
 PAUSE_S: Final = 5.0  # between two looks at what does not go away

@@ -10,11 +10,11 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, cast
 
+from provision.clouds.programs.order import Image, Order
 from provision.errors import BadInput, MissingPart
-from provision.programs.order import Image, Order
 from provision.provisioner import Owned, Resource
 
-PROGRAMS: Final[dict[str, str]] = {"aws": "provision.programs.aws"}
+PROGRAMS: Final[dict[str, str]] = {"aws": "provision.clouds.programs.aws"}
 STATUS: Final[dict[str, str]] = {"aws": "real engine + emulator (moto)"}  # what it has met so far; shown to the user
 
 

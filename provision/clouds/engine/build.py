@@ -1,6 +1,6 @@
 """Find the Pulumi engine, or build it from its Go modules into the user's cache folder.
 
-`python -m provision.engine.build` prints the path of a fitting `pulumi` and builds one first where there is none. The
+`python -m provision.clouds.engine.build` prints the path of a fitting `pulumi` and builds one first where there is none. The
 version is the one that `go.mod` requires; two builds of the same `go.sum` are equal to the byte, so the folder is
 named after both. A first build takes 5 to 10 minutes on two cores and 3.2 GB of Go's own caches, which may go
 afterwards (measured 2026-11); with them it takes seconds.

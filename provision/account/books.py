@@ -9,10 +9,10 @@ from pathlib import Path
 import msgspec
 
 from planner.plan import Plan, read_plan
+from provision.account.ledger import Billed, RunState
+from provision.account.receipt import Receipt, calibrations, reckon
 from provision.charge.held import Run
-from provision.ledger import Billed, RunState
 from provision.places import RunFolder
-from provision.receipt import Receipt, calibrations, reckon
 from provision.report.page import render_page
 from provision.watch.curves import trace_curves
 from provision.watch.view import fold, read_events

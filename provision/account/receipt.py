@@ -17,8 +17,8 @@ from catalogs.hardware import Billing
 from planner.cost import SECONDS_PER_HOUR, SECONDS_PER_MONTH, UNBILLED_PHASES, round_to_bill
 from planner.plan import Plan, Range
 from planner.units import GB
+from provision.account.ledger import Rental, RunState
 from provision.envelope import Exit
-from provision.ledger import Rental, RunState
 from provision.provisioner import Teardown
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sample
 
