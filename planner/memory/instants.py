@@ -228,6 +228,7 @@ def _loss(scene: Scene) -> Parts:
         activations=kept,
         logits=profile.backward_peak + _kept_outputs(scene) - profile.weight_gradients,
         gradients=_share_of_gradient(scene, profile.weight_gradients),
+        temporaries=profile.weight_gradients if _accumulates(scene) else 0,  # made in full before it is added
         autocast_copies=0 if scene.checkpointed else copies,
     )
     return max((forward, backward), key=lambda parts: sum(parts.values()))

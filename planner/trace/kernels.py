@@ -52,10 +52,16 @@ def _embedding_backward(gradient: Any, indices: Any, num_weights: int, *_: Any, 
     return int(partials * width * FP32 + indices.element_size() * (3 * tokens + 2 * segments + partials))
 
 
+def _softmax_backward(gradient: Any, *_: Any, **__: Any) -> int:
+    """The product of gradient and output, a tensor of its own (softmax_backward_cuda_out in SoftMax.cu)."""
+    return int(gradient.numel() * gradient.element_size())
+
+
 SCRATCH: Final[Mapping[str, Callable[..., int]]] = {
     "aten::_scaled_dot_product_flash_attention_backward": _flash_backward,
     "aten::_scaled_dot_product_efficient_attention_backward": _efficient_backward,
     "aten::embedding_dense_backward": _embedding_backward,
+    "aten::_softmax_backward_data": _softmax_backward,
 }
 
 HOPPER: Final = (9, 0)

@@ -1,0 +1,236 @@
+"""The closed form against the trace: families × ways to train × batches, every case by both, differences by where they lie.
+
+    python -m benchmarks.trace_against_closed [--layers 4] [--every 1] [--processes 2] [--write]
+
+Models are cut to a few layers: a step repeats them, and both estimators know it. Allocated peak; positive errors are
+bytes that the closed form books too much.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import sys
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from multiprocessing import get_context
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import msgspec
+
+from benchmarks.machine import describe_machine
+from catalogs.models import resolve_model
+from planner.memory import estimate_vram
+from planner.refusals import Refused
+from planner.trace import trace_vram
+from planner.units import GIB
+from remote.contract import Strategy
+
+RESULT = Path(__file__).parent / "results" / "trace_against_closed.md"
+
+FAMILIES = (
+    "llama-3.2-1b",
+    "llama-2-7b",
+    "mistral-7b",
+    "qwen2.5-7b",
+    "qwen3-8b",
+    "gemma-2-9b",
+    "gemma-3-1b",
+    "phi-3-mini",
+    "granite-3.1-8b",
+    "olmo-2-7b",
+    "smollm2-1.7b",
+    "smollm3-3b",
+    "gpt2",
+    "pythia-1.4b",
+    "opt-1.3b",
+    "mixtral-8x7b",
+    "qwen3-30b-a3b",
+)
+EAGER_ONLY = frozenset({"gemma2"})  # soft-capped attention has no other path in transformers
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
+
+LORA: dict[str, Any] = {"method": "lora", "rank": 16}
+QLORA = LORA | {"quant": "nf4", "double_quant": True}
+FULL: dict[str, Any] = {"method": "full", "autocast": "none"}
+WAYS: dict[str, dict[str, Any]] = {
+    "lora": LORA,
+    "lora, no checkpointing": LORA | {"gradient_checkpointing": "off"},
+    "lora, re-entrant": LORA | {"gradient_checkpointing": "reentrant"},
+    "lora, padded": LORA | {"padded": True},
+    "lora, padded, no checkpointing": LORA | {"padded": True, "gradient_checkpointing": "off"},
+    "lora, eager attention": LORA | {"attention": "eager"},
+    "lora, dropout": LORA | {"dropout": 0.05, "gradient_checkpointing": "off"},
+    "lora, no autocast": LORA | {"autocast": "none"},
+    "lora, fp32 base": LORA | {"param_dtype": "float32", "autocast": "none"},
+    "lora, bf16 adapter": LORA | {"adapter_dtype": "bfloat16"},
+    "lora, accumulation, foreach": LORA | {"gradient_accumulation_steps": 4, "optimizer": "adamw_torch"},
+    "qlora, full upcast": QLORA | {"kbit_upcast": "full"},
+    "qlora, norms upcast": QLORA | {"kbit_upcast": "norms"},
+    "qlora, no upcast": QLORA | {"kbit_upcast": "none"},
+    "qlora, no checkpointing": QLORA | {"kbit_upcast": "none", "gradient_checkpointing": "off"},
+    "int8": LORA | {"quant": "int8", "kbit_upcast": "full"},
+    "int8, re-entrant": LORA | {"quant": "int8", "kbit_upcast": "none", "gradient_checkpointing": "reentrant"},
+    "full": FULL,
+    "full, no checkpointing": FULL | {"gradient_checkpointing": "off"},
+    "full, foreach": FULL | {"optimizer": "adamw_torch"},
+    "full, 8-bit states, accumulation": FULL | {"optimizer": "adamw_8bit", "gradient_accumulation_steps": 2},
+}
+EXPERT_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]  # adapters on experts have no closed form
+
+SHAPES = ((4, 1024), (1, 2048))  # sequences, tokens
+
+
+class Point(NamedTuple):
+    """One case of the grid."""
+
+    family: str
+    way: str
+    config: dict[str, Any]
+    strategy: Strategy
+
+
+class Row(NamedTuple):
+    """What both say of it. Bytes; `refused`: the sentence of whoever refused."""
+
+    family: str
+    way: str
+    shape: str
+    traced: int
+    closed: int
+    instants: str
+    seconds: float
+    refused: str
+
+    @property
+    def error(self) -> float:
+        """(closed − traced) / traced."""
+        return self.closed / self.traced - 1
+
+
+def grid(layers: int) -> Iterator[Point]:
+    """Every case, in a fixed order."""
+    for family in FAMILIES:
+        config = cut(resolve_model(family, base=None).config, layers)
+        own: dict[str, Any] = {"attention": "eager"} if config["model_type"] in EAGER_ONLY else {}
+        own |= {"target_modules": EXPERT_TARGETS} if resolve_model(config, base=None).num_experts else {}
+        for way, fields in WAYS.items():
+            for size, length in SHAPES:
+                said = fields | own | {"micro_batch_size": size, "seq_len": min(length, _positions(config))}
+                yield Point(family, way, config, msgspec.convert(said, Strategy))
+
+
+def cut(config: dict[str, Any], layers: int) -> dict[str, Any]:
+    """The same model with fewer layers."""
+    changed = {key: layers for key in LAYER_KEYS if key in config}
+    if "layer_types" in config:
+        changed["layer_types"] = config["layer_types"][:layers]
+    return config | changed
+
+
+def _positions(config: dict[str, Any]) -> int:
+    return int(config.get("max_position_embeddings") or config.get("n_positions") or 1024)
+
+
+def compare(point: Point) -> Row:
+    """Both estimators on one case."""
+    strategy = point.strategy
+    shape = f"{strategy.micro_batch_size} × {strategy.seq_len}"
+    started_s = time.perf_counter()
+    try:
+        traced = trace_vram(point.config, strategy)
+        seconds = time.perf_counter() - started_s
+        closed = estimate_vram(resolve_model(point.config, base=None), strategy)
+    except Refused as refusal:
+        return Row(point.family, point.way, shape, 1, 1, "", 0.0, refusal.message)
+    instants = f"{traced.peak_instant} / {closed.peak_instant}"
+    peaks = (traced.allocated_peak_bytes, closed.allocated_peak_bytes)
+    return Row(point.family, point.way, shape, *peaks, instants, seconds, "")
+
+
+def compare_all(points: list[Point], processes: int) -> list[Row]:
+    """Rows in the order of the points."""
+    if processes == 1:
+        return [compare(point) for point in points]
+    with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
+        return list(pool.map(compare, points, chunksize=8))
+
+
+def percentile(values: list[float], share: float) -> float:
+    """The value below which `share` of the sorted values lie."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, int(share * len(ordered)))]
+
+
+def _table(rows: list[Row], by: str) -> list[str]:
+    lines = [f"| {by} | cases | median abs. error | 95th percentile | worst |", "| --- | --- | --- | --- | --- |"]
+    for name in dict.fromkeys(getattr(row, by) for row in rows):
+        group = [row for row in rows if getattr(row, by) == name]
+        errors = [abs(row.error) for row in group]
+        worst = max(group, key=lambda row: abs(row.error)).error
+        lines.append(
+            f"| {name} | {len(group)} | {statistics.median(errors):.2%} | {percentile(errors, 0.95):.2%} | {worst:+.2%} |"
+        )
+    return lines
+
+
+def report(rows: list[Row], layers: int) -> str:
+    """The result file."""
+    answered, refused = [row for row in rows if not row.refused], [row for row in rows if row.refused]
+    errors = [abs(row.error) for row in answered]
+    worst = sorted(answered, key=lambda row: -abs(row.error))[:20]
+    summary = (
+        f"{len(rows)} cases ({len(FAMILIES)} families, {len(WAYS)} ways, {len(SHAPES)} batches, {layers} layers each), "
+        f"{len(refused)} refused. Allocated peak: median absolute error **{statistics.median(errors):.2%}**, "
+        f"95th percentile **{percentile(errors, 0.95):.2%}**, worst {max(errors):.2%}; "
+        f"{statistics.median(row.seconds for row in answered):.2f} s a trace (median)."
+    )
+    return "\n".join(
+        [
+            "# Closed form against trace",
+            "",
+            describe_machine(),
+            "",
+            summary,
+            "",
+            *_table(answered, "family"),
+            "",
+            *_table(answered, "way"),
+            "",
+            "The twenty widest apart (instants: trace / closed form):",
+            "",
+            "| family | way | batch | trace GiB | closed GiB | error | instants |",
+            "| --- | --- | --- | --- | --- | --- | --- |",
+            *(
+                f"| {row.family} | {row.way} | {row.shape} | {row.traced / GIB:.3f} | {row.closed / GIB:.3f} "
+                f"| {row.error:+.2%} | {row.instants} |"
+                for row in worst
+            ),
+            "",
+            *(f"Refused: {row.family}, {row.way}, {row.shape}: {row.refused}." for row in refused),
+            "",
+            "By `python -m benchmarks.trace_against_closed --write`.",
+            "",
+        ]
+    )
+
+
+def main() -> int:
+    """Print the tables."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--layers", type=int, default=4)
+    parser.add_argument("--every", type=int, default=1, help="take every n-th case")
+    parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
+    said = parser.parse_args()
+    text = report(compare_all(list(grid(said.layers))[:: said.every], said.processes), said.layers)
+    print(text)
+    if said.write:
+        RESULT.write_text(text)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
