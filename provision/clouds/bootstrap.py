@@ -5,6 +5,11 @@ by uptime beside it against a wrong clock, neither of which needs the network, a
 machine whose timer can't be armed powers off at once. Then the host key that we made, the client key, and apt's own
 timers off, because they would hold the package lock in the middle of our set-up (SkyPilot does the same, in `bootcmd`).
 
+`bootcmd` runs while systemd still holds the rest of the boot back: on Ubuntu cloud-init's network stage comes before
+sysinit.target, and by default a timer comes after it. To wait there for such a unit is to wait for oneself (the hang of
+canonical/cloud-init, issue 7052). So our units have no default dependencies, nothing waits for a job, and whatever is
+asked of systemd has an end.
+
 Power-off ends the bill only where the cloud terminates a machine that shuts itself down; the program asks for that.
 """
 
@@ -20,10 +25,12 @@ import msgspec
 from provision.errors import Refused
 
 FORCE_AFTER_S: Final = 120  # assumed: longer than an orderly shutdown; then without asking anybody
+ASK_S: Final = 20  # assumed: far longer than systemd takes to answer, far shorter than a boot that hangs may bill
 UPTIME_MARGIN_S: Final = 300  # assumed: how much later than the wall clock the uptime limit strikes
 
 SERVICE: Final = "rentune-deadline.service"
 TIMER: Final = "rentune-deadline.timer"
+POWER_OFF: Final = f"{{ timeout {ASK_S} systemctl --no-block poweroff || poweroff -f; }}"
 APT_UNITS: Final = ("apt-daily.timer", "apt-daily-upgrade.timer", "apt-daily.service", "apt-daily-upgrade.service")
 
 
@@ -55,7 +62,10 @@ def render_user_data(boot: FirstBoot) -> str:
         "disable_root": True,
         "package_update": False,
         "package_upgrade": False,
-        "runcmd": [["install", "-d", "-m", "0700", "-o", boot.user, "-g", boot.user, boot.folder]],
+        "runcmd": [
+            ["sh", "-c", render_last_check()],
+            ["install", "-d", "-m", "0700", "-o", boot.user, "-g", boot.user, boot.folder],
+        ],
     }
     return "#cloud-config\n" + json.dumps(document, indent=1) + "\n"
 
@@ -64,16 +74,26 @@ def render_deadline(boot: FirstBoot) -> str:
     """The shell script that arms the deadline; it runs at every boot, before the network, and changes nothing twice."""
     deadline_s = math.floor(boot.deadline_at_s)
     uptime_s = math.ceil(boot.deadline_at_s - boot.now_s) + UPTIME_MARGIN_S
+    ask = f"timeout {ASK_S} systemctl"
     return f"""set -u
 units=/etc/systemd/system
 cat > "$units/{SERVICE}" <<'UNIT'
 {_service_unit()}UNIT
 cat > "$units/{TIMER}" <<'UNIT'
 {_timer_unit(deadline_s, uptime_s)}UNIT
-if [ "$(date +%s)" -ge {deadline_s} ]; then systemctl --no-block poweroff; exit 0; fi
-systemctl daemon-reload && systemctl enable {TIMER} && systemctl start {TIMER} && systemctl is-active {TIMER} && exit 0
-systemctl --no-block poweroff || poweroff -f
+if [ "$(date +%s)" -ge {deadline_s} ]; then {POWER_OFF}; exit 0; fi
+armed() {{
+  {ask} daemon-reload && {ask} enable {TIMER} && {ask} start --no-block {TIMER} || return 1
+  for second in $(seq {ASK_S}); do {ask} is-active {TIMER} && return 0; sleep 1; done
+  return 1
+}}
+armed || {POWER_OFF}
 """
+
+
+def render_last_check() -> str:
+    """Once more at the end of the first boot, when everything else that may have undone the timer has happened."""
+    return f"timeout {ASK_S} systemctl is-active {TIMER} || {POWER_OFF}\n"
 
 
 def _service_unit() -> str:
@@ -91,9 +111,10 @@ ExecStart=/bin/systemctl poweroff --force --force
 
 
 def _timer_unit(deadline_s: int, uptime_s: int) -> str:
-    # Persistent: a deadline that passed while the machine was down strikes as soon as it is up again.
+    # No default dependencies: see above. Persistent: a deadline that passed while the machine was down strikes at its boot.
     return f"""[Unit]
 Description=The run's deadline, by wall clock and by uptime
+DefaultDependencies=no
 [Timer]
 OnCalendar={dt.datetime.fromtimestamp(deadline_s, dt.UTC):%Y-%m-%d %H:%M:%S} UTC
 Persistent=true
@@ -107,4 +128,4 @@ WantedBy=timers.target
 
 def render_quiet_apt() -> str:
     """Stop apt's own timers for this machine's short life; a machine without apt is none the worse."""
-    return f"systemctl mask --now {' '.join(APT_UNITS)} || true\n"
+    return f"timeout {ASK_S} systemctl mask --now --no-block {' '.join(APT_UNITS)} || true\n"

@@ -15,7 +15,16 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
-from provision.clouds.bootstrap import SERVICE, TIMER, FirstBoot, render_deadline, render_quiet_apt, render_user_data
+from provision.clouds.bootstrap import (
+    ASK_S,
+    SERVICE,
+    TIMER,
+    FirstBoot,
+    render_deadline,
+    render_last_check,
+    render_quiet_apt,
+    render_user_data,
+)
 from provision.errors import Refused
 
 NOW_S = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC).timestamp()
@@ -51,6 +60,20 @@ def test_the_timer_is_absolute_persistent_and_bounded_by_uptime() -> None:
     assert f"systemctl enable {TIMER}" in script
 
 
+def test_nothing_waits_for_a_boot_that_waits_for_us() -> None:
+    """`bootcmd` runs before sysinit.target: units ordered after it, or a call that waits for one, would hang the boot."""
+    units = re.findall(r"<<'UNIT'\n(.*?)^UNIT$", render_deadline(BOOT), re.DOTALL | re.MULTILINE)
+    assert len(units) == 2
+    for unit in units:
+        assert "\nDefaultDependencies=no\n" in unit.partition("\n[")[0] + "\n"
+    for script in (render_deadline(BOOT).rpartition("\nUNIT\n")[2], render_quiet_apt(), render_last_check()):
+        calls = re.findall(r"(\S+ \S+) systemctl ([^;&|}\n]+)", script)
+        assert len(calls) == script.count("systemctl")
+        for before, call in calls:
+            assert before == f"timeout {ASK_S}"
+            assert "--no-block" in call or call.split()[0] in ("daemon-reload", "enable", "is-active")
+
+
 def test_arming_needs_neither_network_nor_credentials() -> None:
     """Only files, the clock and systemd."""
     assert not re.search(r"curl|wget|http|aws |apt|pip|ssh", render_deadline(BOOT))
@@ -62,7 +85,7 @@ def test_keys_survive_the_quoting() -> None:
     assert document["ssh_keys"] == {"ed25519_private": BOOT.host_key_private, "ed25519_public": BOOT.host_key_public}
     assert document["ssh_authorized_keys"] == [BOOT.public_key]
     assert document["ssh_pwauth"] is False
-    assert document["runcmd"] == [["install", "-d", "-m", "0700", "-o", "ubuntu", "-g", "ubuntu", BOOT.folder]]
+    assert document["runcmd"][1:] == [["install", "-d", "-m", "0700", "-o", "ubuntu", "-g", "ubuntu", BOOT.folder]]
 
 
 def test_a_deadline_that_is_over_is_refused() -> None:
@@ -71,7 +94,7 @@ def test_a_deadline_that_is_over_is_refused() -> None:
         render_user_data(msgspec.structs.replace(BOOT, deadline_at_s=NOW_S))
 
 
-@pytest.mark.parametrize("script", [render_deadline(BOOT), render_quiet_apt()])
+@pytest.mark.parametrize("script", [render_deadline(BOOT), render_quiet_apt(), render_last_check()])
 def test_the_scripts_are_shell(script: str) -> None:
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 
@@ -92,15 +115,18 @@ case "$*" in *"$FAILING"*) exit 1;; esac
 """
 
 
-def run_script(tmp_path: Path, boot: FirstBoot, *, failing: str = "nothing") -> tuple[list[str], Path]:
+def run_script(
+    tmp_path: Path, boot: FirstBoot, *, failing: str = "nothing", script: str | None = None
+) -> tuple[list[str], Path]:
     """Run the deadline script with a systemctl that notes its calls, and unit files below a folder of the test's."""
     (tmp_path / "bin").mkdir()
     (tmp_path / "units").mkdir()
     systemctl = tmp_path / "bin" / "systemctl"
     systemctl.write_text(SYSTEMCTL)
     systemctl.chmod(0o755)
-    (tmp_path / "bin" / "poweroff").symlink_to("/bin/false")
-    script = render_deadline(boot).replace("units=/etc/systemd/system\n", f"units={tmp_path / 'units'}\n")
+    for name, real in (("poweroff", "/bin/false"), ("sleep", "/bin/true")):
+        (tmp_path / "bin" / name).symlink_to(real)
+    script = (script or render_deadline(boot)).replace("units=/etc/systemd/system\n", f"units={tmp_path / 'units'}\n")
     environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "FAILING": failing}
     subprocess.run(["sh", "-c", script], env=environment, check=False)
     return (tmp_path / "calls").read_text().splitlines(), tmp_path / "units"
@@ -113,7 +139,7 @@ def in_an_hour() -> FirstBoot:
 
 def test_the_script_arms_the_timer_and_powers_nothing_off(tmp_path: Path) -> None:
     calls, units = run_script(tmp_path, in_an_hour())
-    assert calls == ["daemon-reload", f"enable {TIMER}", f"start {TIMER}", f"is-active {TIMER}"]
+    assert calls == ["daemon-reload", f"enable {TIMER}", f"start --no-block {TIMER}", f"is-active {TIMER}"]
     assert {file.name for file in units.iterdir()} == {SERVICE, TIMER}
 
 
@@ -128,3 +154,10 @@ def test_a_reboot_after_the_deadline_is_a_power_off(tmp_path: Path) -> None:
     """`bootcmd` runs at every boot, so even a timer that systemd forgot strikes."""
     calls, _ = run_script(tmp_path, msgspec.structs.replace(in_an_hour(), deadline_at_s=1.0))
     assert calls == ["--no-block poweroff"]
+
+
+def test_the_end_of_the_first_boot_looks_again(tmp_path: Path) -> None:
+    """A timer that something undid in between is a box without a deadline, too."""
+    assert parsed(render_user_data(BOOT))["runcmd"][0] == ["sh", "-c", render_last_check()]
+    calls, _ = run_script(tmp_path, BOOT, failing="is-active", script=render_last_check())
+    assert calls == [f"is-active {TIMER}", "--no-block poweroff"]
