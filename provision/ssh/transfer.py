@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, BinaryIO, TypeVar
 
 from provision.errors import ConnectionFailed, TransferFailed, WrongHostKey
 from provision.ssh.channel import CHUNK_BYTES, Unreachable, begin, lost_connection, wait_rc
+from remote.digest import sha256_of
 
 if TYPE_CHECKING:
     import paramiko
@@ -29,6 +30,7 @@ PIECE_BYTES = 16 * 1024 * 1024  # a multiple of BLOCK_BYTES
 BLOCK_BYTES = 64 * 1024  # dd's unit on the box
 NUM_CHANNELS = 4  # measured at 60 ms round trip: 18 MB/s up and 22 down with one, 40 and 43 with four, no more with eight
 STALL_S = 30.0  # assumed: a channel that moves nothing for so long is dead
+FETCHES = 2  # of a file whose pieces don't make it up
 ATTEMPTS = 5  # per piece, each within the shell's patience
 HASH_TIMEOUT_S = 900.0  # assumed: 100 GB at 120 MB/s
 
@@ -44,7 +46,7 @@ def put(shell: Shell, local: Path, remote: str, progress: Progress | None) -> st
     _checked(shell, f"mkdir -p {folder} && : > {part}", complaint)
     meter = _Meter(size, progress)
     with ThreadPoolExecutor(1) as hasher, _stoppable(shell) as stop:
-        digest = hasher.submit(_sha256, local)
+        digest = hasher.submit(sha256_of, local)
         _each_piece(pieces(size), lambda piece: _send_piece(shell, local, f"{remote}.part", piece, meter, stop), stop)
         sha256 = digest.result()
     arrived = _remote_sha256(shell, f"{remote}.part")
@@ -56,10 +58,27 @@ def put(shell: Shell, local: Path, remote: str, progress: Progress | None) -> st
 
 
 def get(shell: Shell, remote: str, local: Path, sha256: str | None, progress: Progress | None) -> str:
-    """Fetch `remote`; see Shell.get. What a killed download left in `LOCAL.part` is kept, piece by piece."""
+    """Fetch `remote`; see Shell.get. What a killed download left in `LOCAL.part` is kept, piece by piece.
+
+    Pieces that are kept may be another file's, or never have reached the disk: where they don't make up the box's file,
+    all of it is fetched once more.
+    """
     size = int(_checked(shell, f"stat -L -c %s {shlex.quote(remote)}", f"{remote} can't be read"))
     local.parent.mkdir(parents=True, exist_ok=True)
-    part = _Part(local, size)
+    for _ in range(FETCHES):
+        part = _Part(local, size, sha256)
+        home, sent = _fetch(shell, remote, part, size, progress)
+        if home == sent == (sha256 or sent):
+            part.finish()
+            return home
+        part.remove()
+        if sha256 and sent != sha256:
+            raise TransferFailed(f"{remote} is damaged on {shell.box.host} (sha256 {sent[:12]}… instead of {sha256:.12}…).")
+    raise TransferFailed(f"{remote} came home damaged {FETCHES} times (sha256 {home[:12]}… instead of {sent[:12]}…).")
+
+
+def _fetch(shell: Shell, remote: str, part: _Part, size: int, progress: Progress | None) -> tuple[str, str]:
+    """Fetch the pieces that are missing; the sha256 of what is at home, and of what the box holds."""
     meter = _Meter(size, progress)
     meter.add(sum(length for _, length in part.done))
     missing = [piece for piece in pieces(size) if piece not in part.done]
@@ -67,12 +86,7 @@ def get(shell: Shell, remote: str, local: Path, sha256: str | None, progress: Pr
         theirs = hashers.submit(_remote_sha256, shell, remote, stop)
         ours = hashers.submit(part.sha256)
         _each_piece(missing, lambda piece: _fetch_piece(shell, remote, part, piece, meter, stop), stop)
-        digest, sent = ours.result(), theirs.result()
-    if not digest == sent == (sha256 or sent):
-        part.remove()
-        raise TransferFailed(f"{remote} came home damaged (sha256 {digest[:12]}… instead of {(sha256 or sent)[:12]}…).")
-    part.finish()
-    return digest
+        return ours.result(), theirs.result()
 
 
 def pieces(size_bytes: int) -> list[Piece]:
@@ -97,19 +111,21 @@ class _Meter:
 
 
 class _Part:
-    """A download that is not whole yet: `LOCAL.part`, and beside it the offsets of the pieces that it holds."""
+    """A download that is not whole yet: `LOCAL.part`, and beside it which file it will be and the pieces that it holds."""
 
-    def __init__(self, local: Path, size_bytes: int) -> None:
+    def __init__(self, local: Path, size_bytes: int, sha256: str | None) -> None:
         self._local = local
         self._size_bytes = size_bytes
         self.path = local.with_name(f"{local.name}.part")
         self._log = local.with_name(f"{local.name}.part.pieces")
-        header, *offsets = self._log.read_text().split() if self._log.exists() and self.path.exists() else [""]
-        self.done = {piece for piece in pieces(size_bytes) if str(piece[0]) in offsets} if header == str(size_bytes) else set()
+        header = f"{size_bytes} {sha256 or 'any'}\n"
+        noted = self._log.read_text().splitlines(keepends=True) if self._log.exists() and self.path.exists() else []
+        # With its newline: half a number may be the number of another piece.
+        self.done = {piece for piece in pieces(size_bytes) if f"{piece[0]}\n" in noted} if noted[:1] == [header] else set()
         self._changed = threading.Condition()
         self._abandoned = False
         if not self.done:
-            self._log.write_text(f"{size_bytes}\n")
+            self._log.write_text(header)
             with self.path.open("wb") as file:
                 file.truncate(size_bytes)
 
@@ -253,11 +269,6 @@ def _stalls() -> Iterator[None]:
             yield
     except TimeoutError as error:
         raise ConnectionFailed(f"nothing moved for {STALL_S:.0f} s.") from error
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _remote_sha256(shell: Shell, remote: str, stop: threading.Event | None = None) -> str:

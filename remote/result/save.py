@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from pathlib import Path
 from typing import Any, Final
 
 from remote.adapters import is_adapter
 from remote.contract import AdapterFile, JobSpec, Value, encode
+from remote.digest import sha256_of
 
-CHUNK_BYTES: Final = 1 << 20
 MANIFEST_FILE: Final = "sha256sums.txt"  # `sha256sum -c sha256sums.txt` checks it
 HOW_FILE: Final = "rentune.json"  # what try.py has to know
 TRY_FILE: Final = "try.py"
@@ -66,11 +65,3 @@ def save_manifest(folder: Path) -> tuple[AdapterFile, ...]:
 
 def described(folder: Path, path: Path) -> AdapterFile:
     return AdapterFile(path=path.relative_to(folder).as_posix(), size_bytes=path.stat().st_size, sha256=sha256_of(path))
-
-
-def sha256_of(path: Path) -> str:
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        while chunk := file.read(CHUNK_BYTES):
-            digest.update(chunk)
-    return digest.hexdigest()

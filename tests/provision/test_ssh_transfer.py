@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import os
 import threading
@@ -86,7 +87,7 @@ def test_a_download_with_another_hash_than_promised_is_refused_and_leaves_nothin
     shell: Shell, place: str, tmp_path: Path
 ) -> None:
     Path(place, "file").write_bytes(b"not what was promised")
-    with pytest.raises(TransferFailed, match="came home damaged"):
+    with pytest.raises(TransferFailed, match="is damaged on"):
         shell.get(f"{place}/file", tmp_path / "home", sha256=hashlib.sha256(b"promised").hexdigest())
     assert list(tmp_path.iterdir()) == []
 
@@ -106,6 +107,37 @@ def test_a_download_that_was_stopped_goes_on_with_the_missing_pieces(shell: Shel
     shell.get(f"{place}/file", home, progress=lambda done, _: seen.append(done))
     assert seen[0] >= PIECE_BYTES
     assert home.read_bytes() == Path(place, "file").read_bytes()
+
+
+@pytest.mark.parametrize("promised", [True, False], ids=["of a known hash", "of any hash"])
+def test_what_another_file_of_the_same_size_has_left_is_not_mixed_in(
+    shell: Shell, place: str, tmp_path: Path, promised: bool
+) -> None:
+    home, there = tmp_path / "home", Path(place, "file")
+
+    def stop_early(done: int, total: int) -> None:
+        if done >= PIECE_BYTES:
+            raise KeyboardInterrupt
+
+    for progress in (stop_early, None):
+        content = os.urandom(3 * PIECE_BYTES)
+        there.write_bytes(content)
+        sha256 = hashlib.sha256(content).hexdigest() if promised else None
+        with contextlib.suppress(KeyboardInterrupt):
+            shell.get(str(there), home, sha256=sha256, progress=progress)
+    assert home.read_bytes() == there.read_bytes()
+    assert [path.name for path in tmp_path.iterdir()] == ["home"]
+
+
+def test_a_piece_that_was_half_noted_is_fetched_again(shell: Shell, place: str, tmp_path: Path) -> None:
+    Path(place, "file").write_bytes(os.urandom(2 * PIECE_BYTES))
+    home = tmp_path / "home"
+    home.with_name("home.part").write_bytes(bytes(2 * PIECE_BYTES))
+    home.with_name("home.part.pieces").write_text(f"{2 * PIECE_BYTES} any\n{PIECE_BYTES}")
+    seen: list[int] = []
+    shell.get(f"{place}/file", home, progress=lambda done, _: seen.append(done))
+    assert seen[0] == 0
+    assert seen[-1] == 2 * PIECE_BYTES
 
 
 def test_what_is_not_there_is_told_in_one_sentence(shell: Shell, place: str, tmp_path: Path) -> None:
