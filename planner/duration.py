@@ -108,8 +108,8 @@ def estimate_duration(
         Phase.SAVE: _save(architecture, strategy, task, train, loop),
         Phase.FETCH: _fetch(architecture, strategy, task, own=offer.provider in OWN_MACHINES),
     }
-    if reused_environment:
-        seconds[Phase.ENVIRONMENT] = phases.REUSED_ENVIRONMENT
+    installed = phases.REUSED_ENVIRONMENT if reused_environment else seconds[Phase.ENVIRONMENT]
+    seconds[Phase.ENVIRONMENT] = total(installed, phases.IMPORT_S)  # until the trainer's first own line, as it is metered
     phase_s = {str(phase): seconds[phase] for phase in Phase}
     return DurationEstimate(
         tokens_per_s=pace.tokens_per_s,
@@ -134,9 +134,9 @@ def steps_of(strategy: Strategy, stack: Stack, data: DataAsked, loop: Loop) -> i
 
 
 def _load(architecture: Architecture, strategy: Strategy, task: Task) -> Range:
-    """Imports, and the base from disk to memory, quantized on the way."""
+    """The base from disk to memory, quantized on the way."""
     slower = phases.QUANTIZE_SLOWDOWN if strategy.quant not in ("none", "gptq_int4", "gptq_int8") else ALONE
-    return total(phases.IMPORT_S, scaled(moving(download_bytes(architecture, strategy, task), phases.LOAD_BYTES_PER_S), slower))
+    return scaled(moving(download_bytes(architecture, strategy, task), phases.LOAD_BYTES_PER_S), slower)
 
 
 def _evaluate(pace: Pace, strategy: Strategy, data: DataAsked, loop: Loop, mean: float, *, on_cpu: bool) -> Range:

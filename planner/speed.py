@@ -278,4 +278,6 @@ def cpu_step_time(
     job = Job(architecture, strategy, stack, task, strategy.micro_batch_size * mean_seq_len, mean_seq_len, fused=False)
     narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
     gflops = known.CPU_GFLOPS_PER_CORE_BF16 if narrow else known.CPU_GFLOPS_PER_CORE_FP32
-    return StepTime(compute_s=flops_of(job) / (gflops * GFLOPS * cores), memory_s=0.0, host_s=0.0, link_s=0.0, once_s=0.0)
+    return StepTime(
+        compute_s=flops_of(job) / (gflops * GFLOPS * cores), memory_s=0.0, host_s=_host_s(job), link_s=0.0, once_s=0.0
+    )

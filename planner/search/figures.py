@@ -19,7 +19,7 @@ from planner.refusals import Refused
 from planner.request import Request
 from planner.search.offers import OWN_MACHINES
 from planner.search.strategies import data_within, strategies
-from remote.contract import Strategy
+from remote.contract import Dtype, Strategy
 
 # In these the strategies of one search differ; the rest of a Strategy is the same for all of them.
 VARYING: Final = (
@@ -65,7 +65,7 @@ class Figures:
         self._loop = request.loop
         self._advice = advice
         self._seq_len = seq_len
-        self._ladders: dict[tuple[int, bool], tuple[tuple[Strategy, ...], ...]] = {}
+        self._ladders: dict[tuple[int, Dtype], tuple[tuple[Strategy, ...], ...]] = {}
         self._vram: dict[tuple[Any, ...], tuple[VramEstimate, int] | Refused] = {}
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
@@ -75,11 +75,12 @@ class Figures:
         """How many different strategies were looked at."""
         return len({key[2:] for key in self._vram} | {key[1:] for key in self._host})
 
-    def ladders(self, num_gpus: int, *, bf16: bool) -> tuple[tuple[Strategy, ...], ...]:
-        """What is tried on so many GPUs; `bf16`: whether the card computes in it."""
-        key = (num_gpus, bf16)
+    def ladders(self, num_gpus: int, *, computes_in: Dtype) -> tuple[tuple[Strategy, ...], ...]:
+        """What is tried on so many GPUs that multiply fastest in this dtype."""
+        key = (num_gpus, computes_in)
         if key not in self._ladders:
-            self._ladders[key] = tuple(strategies(self._advice, seq_len=self._seq_len, num_gpus=num_gpus, bf16=bf16))
+            found = strategies(self._advice, seq_len=self._seq_len, num_gpus=num_gpus, computes_in=computes_in)
+            self._ladders[key] = tuple(found)
         return self._ladders[key]
 
     def vram(self, strategy: Strategy, gpu: Gpu | None) -> VramEstimate:

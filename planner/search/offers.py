@@ -14,6 +14,7 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import Gpu, Offer
 from planner.plan import Rejection
 from planner.request import Request, RequestError, Where
+from remote.contract import Dtype
 
 
 class Kind(msgspec.Struct, frozen=True, kw_only=True):
@@ -27,6 +28,16 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     def name(self) -> str:
         """As a person says it: "2 x L4"."""
         return f"{self.num_gpus} x {self.gpu.name}" if self.gpu is not None else "CPU box"
+
+    @property
+    def computes_in(self) -> Dtype:
+        """The dtype in which it multiplies fastest. A CPU without 16-bit arithmetic converts at every operation: a
+        32-token step of SmolLM2-135M took over 12 CPU s under a bf16 autocast on an AVX2 core, 256 tokens 3 CPU s in fp32
+        (measured 2026-11-25).
+        """
+        if self.gpu is None:
+            return "float32"
+        return "bfloat16" if self.gpu.bf16 else "float16"
 
 
 class Asked(msgspec.Struct, frozen=True, kw_only=True):

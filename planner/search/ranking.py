@@ -118,7 +118,7 @@ class _Floor:
     """What a job costs at least on one kind of machine: the fastest strategy, whether it fits or not, without disk."""
 
     def __init__(self, kind: Kind, question: Question, figures: Figures) -> None:
-        fastest = figures.ladders(max(1, kind.num_gpus), bf16=kind.gpu is None or kind.gpu.bf16)[0][0]
+        fastest = figures.ladders(max(1, kind.num_gpus), computes_in=kind.computes_in)[0][0]
         self._billing = question.catalog.billing
         self._hours: dict[str, float] = {}  # by provider: each bills in its own way
         try:
@@ -155,8 +155,7 @@ def _on(kind: Kind, offers: list[Offer], question: Question, figures: Figures, n
 
 def _fastest_first(kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
     """Everything that fits this kind, the fastest first. What is tight, or needs another optimizer, comes after the rest."""
-    bf16 = kind.gpu is None or kind.gpu.bf16
-    ladders = [figures.ladders(num_gpus, bf16=bf16) for num_gpus in _counts(kind, question.request)]
+    ladders = [figures.ladders(num_gpus, computes_in=kind.computes_in) for num_gpus in _counts(kind, question.request)]
     fits = [fit for each in ladders for fit in fitting(kind, each, figures, notebook)]
     usual = ladders[0][0][0].optimizer
 

@@ -162,7 +162,7 @@ def memory_rejections(
 
 def _least_demanding(question: Question, num_gpus: int, figures: Figures) -> Iterator[Strategy]:
     """The last step of every ladder that recomputes activations; copies (ddp) need what one GPU needs."""
-    ladders = figures.ladders(num_gpus, bf16=True)
+    ladders = figures.ladders(num_gpus, computes_in="bfloat16")
     said = "gradient_checkpointing" in question.advice.training or "sharding" in question.advice.training
     for *_, last in ladders:
         if said or (last.gradient_checkpointing != "off" and last.sharding != "ddp"):

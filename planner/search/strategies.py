@@ -11,7 +11,7 @@ from catalogs.architectures import Architecture
 from planner.advise import Advice
 from planner.case import Case, read_case, strategy_of
 from planner.request import DataAsked, Request, RequestError
-from remote.contract import Strategy
+from remote.contract import Dtype, Strategy
 
 MICRO_BATCHES: Final = (16, 8, 4, 2, 1)
 MAX_TOKENS_PER_PASS: Final = 16_384  # assumed: above it a larger micro-batch no longer raises tokens/s, only memory
@@ -80,20 +80,21 @@ def data_within(data: DataAsked, seq_len: int) -> DataAsked:
     )
 
 
-def strategies(advice: Advice, *, seq_len: int, num_gpus: int, bf16: bool) -> Iterator[tuple[Strategy, ...]]:
+def strategies(advice: Advice, *, seq_len: int, num_gpus: int, computes_in: Dtype) -> Iterator[tuple[Strategy, ...]]:
     """Ladders of strategies that differ only in their micro-batch, the largest first.
 
-    Within a ladder memory falls from step to step, so the first that fits is the fastest that fits.
+    Within a ladder memory falls from step to step, so the first that fits is the fastest that fits. `computes_in`: the
+    dtype in which the machine multiplies fastest; float32 where 16 bits gain nothing, as on most CPUs.
     """
     said = advice.training | {"seq_len": seq_len, "num_gpus": num_gpus}
-    half = "bfloat16" if bf16 else "float16"
+    autocast = "none" if computes_in == "float32" else computes_in
     # a float16 autocast scales gradients, and unscales those of fp32 weights only
-    weights = "float32" if said["method"] == "full" and not bf16 else half
+    weights = "float32" if said["method"] == "full" and computes_in == "float16" else computes_in
     for variant in advice.variants:
         quant = said.get("quant", variant.get("quant", "none"))
-        for sharding in _shardings(said, quant, num_gpus, half):
+        for sharding in _shardings(said, quant, num_gpus, computes_in):
             for checkpointing in _said_or(said, "gradient_checkpointing", CHECKPOINTING):
-                chosen = {"param_dtype": weights, "autocast": half} | variant | sharding
+                chosen = {"param_dtype": weights, "autocast": autocast} | variant | sharding
                 yield _ladder(chosen | {"gradient_checkpointing": checkpointing} | said, advice.global_batch_size)
 
 

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
 from catalogs.models import resolve_model
+from planner import phases
 from planner.case import read_case, stack_of, strategy_of
 from planner.duration import Pace, estimate_duration, pace_of, steps_of
 from planner.plan import DurationEstimate
@@ -133,8 +134,9 @@ def test_every_phase_is_there_in_order_and_adds_up() -> None:
 def test_nothing_is_created_on_a_machine_that_exists() -> None:
     """The local box: no minutes of waiting, and no download or installation where both are there."""
     local = duration("smollm2-135m", offer=LOCAL, reused_environment=True, model_on_box=True).phase_s
-    for phase in ("queue", "create", "boot", "environment", "download", "teardown", "confirm"):
+    for phase in ("queue", "create", "boot", "download", "teardown", "confirm"):
         assert local[phase].p50 <= 1
+    assert local["environment"].p50 <= 1 + phases.IMPORT_S.p50  # torch is imported before the trainer's first line
     assert duration().phase_s["create"].p50 > 30
     assert duration("smollm2-135m", offer=LOCAL).phase_s["environment"].p50 > 10
 

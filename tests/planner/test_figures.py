@@ -14,7 +14,7 @@ from remote.contract import Strategy
 from tests.planner.builders import make_request
 
 REQUEST = make_request(model="3b")
-LADDERS = tuple(strategies(advise(REQUEST), seq_len=512, num_gpus=1, bf16=True))
+LADDERS = tuple(strategies(advise(REQUEST), seq_len=512, num_gpus=1, computes_in="bfloat16"))
 
 
 @pytest.mark.parametrize("strategy", [LADDERS[0][0], LADDERS[1][-1], LADDERS[-1][-1]], ids=describe)
@@ -32,7 +32,7 @@ def test_a_class_of_cards_stands_for_each_of_them(strategy: Strategy) -> None:
 def test_memory_falls_along_a_ladder(num_gpus: int) -> None:
     """So the search may halve its way to the largest micro-batch that fits."""
     figures = Figures(resolve_model("3b"), REQUEST, advise(REQUEST), seq_len=512)
-    for ladder in figures.ladders(num_gpus, bf16=True):
+    for ladder in figures.ladders(num_gpus, computes_in="bfloat16"):
         required = [figures.vram_like(strategy, None).required_bytes for strategy in ladder]
         assert required == sorted(required, reverse=True), describe(ladder[0])
 
@@ -41,7 +41,7 @@ def test_memory_falls_along_a_ladder(num_gpus: int) -> None:
 def test_every_strategy_makes_the_same_optimizer_step(num_gpus: int) -> None:
     """Sequences per step don't depend on how they are cut into passes and spread over GPUs."""
     figures = Figures(resolve_model("3b"), REQUEST, advise(REQUEST), seq_len=512)
-    for ladder in figures.ladders(num_gpus, bf16=True):
+    for ladder in figures.ladders(num_gpus, computes_in="bfloat16"):
         for strategy in ladder:
             assert strategy.micro_batch_size * strategy.gradient_accumulation_steps * num_gpus == 16
 
@@ -49,7 +49,7 @@ def test_every_strategy_makes_the_same_optimizer_step(num_gpus: int) -> None:
 def test_int8_is_never_sharded_and_four_bits_only_in_a_dtype_that_can_be() -> None:
     """The int8 weights of bitsandbytes can't be cut; packed 4-bit ones can when stored as bfloat16."""
     figures = Figures(resolve_model("3b"), REQUEST, advise(REQUEST), seq_len=512)
-    sharded = [ladder[0] for ladder in figures.ladders(4, bf16=True) if ladder[0].sharding == "fsdp"]
+    sharded = [ladder[0] for ladder in figures.ladders(4, computes_in="bfloat16") if ladder[0].sharding == "fsdp"]
     assert {(strategy.quant, strategy.quant_storage) for strategy in sharded} == {("none", "uint8"), ("nf4", "bfloat16")}
 
 
@@ -57,7 +57,7 @@ def test_what_was_said_is_in_every_strategy() -> None:
     """Search varies only what was left open."""
     training = {"rank": 4, "quant": "nf4", "micro_batch_size": 2, "gradient_checkpointing": "reentrant", "dropout": 0.1}
     advice = advise(make_request(training=training))
-    (ladder,) = strategies(advice, seq_len=512, num_gpus=1, bf16=True)
+    (ladder,) = strategies(advice, seq_len=512, num_gpus=1, computes_in="bfloat16")
     (strategy,) = ladder
     for key, value in training.items():
         assert getattr(strategy, key) == value
