@@ -15,6 +15,7 @@ from provision.errors import ProvisionError, TransferFailed
 from provision.provisioner import Box
 from remote import contract
 from remote.contract import LOG_FILE, Outcome
+from remote.digest import sha256_of
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
@@ -75,7 +76,7 @@ def ship_package(shell: Shell, box: Box) -> str:
 
     folder = shlex.quote(package_folder(box))
     with tempfile.NamedTemporaryFile(suffix=".tar") as archive:
-        write_tar(archive, PACKAGE, ("__pycache__", "*.pyc"), prefix=PACKAGE.name)
+        write_tar(archive, PACKAGE, lambda path: path.name == "__pycache__", prefix=PACKAGE.name)
         archive.flush()
         sha256 = shell.put(Path(archive.name), f"{package_folder(box)}.tar")
     done = shell.run(f"rm -rf {folder} && mkdir {folder} && tar -xf {folder}.tar -C {folder} && rm {folder}.tar")
@@ -102,7 +103,10 @@ def ensure_environment(
 
 
 def ship_inputs(shell: Shell, box: Box, files: Mapping[Path, str]) -> None:
-    """Bring files and folders to their place on the box (relative: below the job folder); linked where files are shared."""
+    """Bring files and folders to their place on the box (relative: below the job folder); linked where files are shared.
+
+    Links in a folder travel as what they lead to. Raises TransferFailed, or ConnectionFailed.
+    """
     for local, place in files.items():
         remote = str(PurePosixPath(job_folder(box)) / place)
         if box.shares_files:
@@ -123,7 +127,7 @@ def fetch_adapter(shell: Shell, box: Box, outcome: Outcome, folder: Path, *, out
         local = folder / file.path
         if not local.resolve().is_relative_to(folder.resolve()):
             raise TransferFailed(f"The box names an adapter file outside its folder: {file.path!r}.")
-        if not (local.exists() and _sha256(local) == file.sha256):
+        if not (local.exists() and sha256_of(local) == file.sha256):
             shell.get(str(remote / file.path), local, sha256=file.sha256)
 
 
@@ -164,12 +168,9 @@ def _link(shell: Shell, local: Path, remote: str) -> None:
 
 
 def _ship_folder(shell: Shell, local: Path, remote: str) -> None:
-    large = [path for path in local.rglob("*") if path.is_file() and path.stat().st_size >= LARGE_BYTES]
-    shell.put_tree(local, remote, exclude=tuple(path.name for path in large))
-    for path in large:
+    from provision.ssh.trees import walk
+
+    large = {path for path in walk(local) if path.is_file() and path.stat().st_size >= LARGE_BYTES}
+    shell.put_tree(local, remote, leave_out=large.__contains__)
+    for path in sorted(large):
         shell.put(path, f"{remote}/{path.relative_to(local).as_posix()}")
-
-
-def _sha256(path: Path) -> str:
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()

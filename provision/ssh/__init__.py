@@ -2,7 +2,7 @@
 
 connect.py   address × pinned key × identity -> an authenticated transport; known keys of hosts
 channel.py   one command on one transport
-shell.py     Shell: the connection that reconnects; run, put, get, put_tree, get_tree, follow
+shell.py     Shell: the connection that reconnects; run, put, get, put_tree, follow
 transfer.py  files in pieces over several channels, sha256 on both sides
 trees.py     folders as tar streams
 follow.py    a growing file, line by line, across cuts

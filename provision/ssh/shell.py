@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import paramiko
@@ -101,13 +101,9 @@ class Shell:
         """Bring a file home; return its sha256, compared with the box's own (and with `sha256`). Partial files go on."""
         return transfer.get(self, remote, local, sha256, progress)
 
-    def put_tree(self, local: Path, remote: str, *, exclude: Sequence[str] = ()) -> None:
-        """Send a folder as one tar stream; `exclude` are fnmatch patterns of names."""
-        trees.put_tree(self, local, remote, exclude)
-
-    def get_tree(self, remote: str, local: Path) -> None:
-        """Bring a folder home as one tar stream."""
-        trees.get_tree(self, remote, local)
+    def put_tree(self, local: Path, remote: str, *, leave_out: trees.LeaveOut = lambda _: False) -> None:
+        """Send a folder as one tar stream, without the paths that `leave_out` says; links travel as what they lead to."""
+        trees.put_tree(self, local, remote, leave_out)
 
     def follow(self, remote: str, local: Path, *, alive: Callable[[], bool]) -> Iterator[bytes]:
         """Complete lines of a growing file, appended to `local` byte for byte; starts at `local`'s size, survives cuts.

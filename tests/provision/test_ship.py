@@ -129,6 +129,18 @@ def test_inputs_are_copied_to_a_box_and_linked_where_files_are_shared(shell: She
     assert (there / "linked/model").readlink() == model
 
 
+def test_a_models_folder_of_links_arrives_with_every_file_once(shell: Shell, bare: Box, tmp_path: Path) -> None:
+    """As model hubs lay them out: large files by themselves, small ones of the same name with the rest."""
+    (tmp_path / "large").write_bytes(b"\1" * ship.LARGE_BYTES)
+    model, there = tmp_path / "model", Path(job_folder(bare), "inputs/model")
+    (model / "onnx").mkdir(parents=True)
+    (model / "weights [1]").symlink_to("../large")
+    (model / "onnx/weights [1]").write_bytes(b"small")
+    ship.ship_inputs(shell, bare, {model: "inputs/model"})
+    assert (there / "weights [1]").read_bytes() == (tmp_path / "large").read_bytes()
+    assert (there / "onnx/weights [1]").read_bytes() == b"small"
+
+
 def _outcome(*files: AdapterFile) -> Outcome:
     return Outcome(run_id="run-1", reason=EndReason.COMPLETED, message="Done.", phase_s={}, measured=Measured(), adapter=files)
 

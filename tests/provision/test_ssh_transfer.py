@@ -193,22 +193,41 @@ def test_a_box_that_stays_away_ends_the_transfer_after_one_patience(rig: Rig, bo
 
 
 def test_a_folder_travels_as_it_is_but_for_what_is_left_out(shell: Shell, place: str, tmp_path: Path) -> None:
-    tree = tmp_path / "tree"
+    tree, there = tmp_path / "tree", Path(place, "tree")
     (tree / "sub/empty").mkdir(parents=True)
     (tree / "sub/run.sh").write_text("#!/bin/sh\n")
     (tree / "sub/run.sh").chmod(0o755)
-    (tree / "sub/link").symlink_to("run.sh")
-    (tree / "junk.pyc").write_text("")
-    (tree / "__pycache__").mkdir()
-    shell.put_tree(tree, f"{place}/tree", exclude=("*.pyc", "__pycache__"))
-    shell.get_tree(f"{place}/tree", tmp_path / "home")
-    home = tmp_path / "home"
-    names = sorted(path.relative_to(home).as_posix() for path in home.rglob("*"))
-    assert names == ["sub", "sub/empty", "sub/link", "sub/run.sh"]
-    assert (home / "sub/run.sh").stat().st_mode & 0o111
-    assert (home / "sub/link").readlink() == Path("run.sh")
+    (tree / "run.sh").write_text("left out by its path, not by its name")
+    (tree / "left").mkdir()
+    (tree / "left/out").write_text("")
+    shell.put_tree(tree, str(there), leave_out={tree / "run.sh", tree / "left"}.__contains__)
+    names = sorted(path.relative_to(there).as_posix() for path in there.rglob("*"))
+    assert names == ["sub", "sub/empty", "sub/run.sh"]
+    assert (there / "sub/run.sh").stat().st_mode & 0o111
+
+
+def test_links_travel_as_what_they_lead_to(shell: Shell, place: str, tmp_path: Path) -> None:
+    store, tree, there = tmp_path / "store", tmp_path / "tree", Path(place, "tree")
+    (store / "folder").mkdir(parents=True)
+    (store / "blob").write_text("weights")
+    (store / "folder/file").write_text("more")
+    tree.mkdir()
+    (tree / "model").symlink_to("../store/blob")
+    (tree / "same").symlink_to("../store/blob")
+    (tree / "folder").symlink_to(store / "folder")
+    shell.put_tree(tree, str(there))
+    assert [(there / name).read_text() for name in ("model", "same", "folder/file")] == ["weights", "weights", "more"]
+    assert not [path for path in there.rglob("*") if path.is_symlink()]
+
+
+@pytest.mark.parametrize(("target", "said"), [("nothing", "leads nowhere"), ("..", "leads back")])
+def test_a_link_without_an_end_is_told(shell: Shell, place: str, tmp_path: Path, target: str, said: str) -> None:
+    (tmp_path / "tree/sub").mkdir(parents=True)
+    (tmp_path / "tree/sub/link").symlink_to(target)
+    with pytest.raises(TransferFailed, match=said):
+        shell.put_tree(tmp_path / "tree", f"{place}/tree")
 
 
 def test_a_folder_that_is_not_there_is_told(shell: Shell, place: str, tmp_path: Path) -> None:
-    with pytest.raises(TransferFailed):
-        shell.get_tree(f"{place}/nothing", tmp_path / "home")
+    with pytest.raises(TransferFailed, match="nothing can't be read: No such file"):
+        shell.put_tree(tmp_path / "nothing", f"{place}/tree")
