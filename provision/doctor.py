@@ -14,7 +14,7 @@ import msgspec
 from planner.units import GIB
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.clouds.engine.build import engine_version, find_engine
-from provision.clouds.programs import PROGRAMS
+from provision.clouds.programs import CLOUDS, CloudRow
 from provision.places import Places
 from provision.providers import OWN_STATUS, known_providers
 
@@ -22,14 +22,12 @@ State = Literal["there", "missing", "optional"]
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11
 LEAST_PYTHON: Final = (3, 11)
 
-# A cloud's SDK, and where its credentials are looked for first; only whether they are named, never what they are.
-SDKS: Final[dict[str, tuple[str, ...]]] = {"aws": ("pulumi_aws", "boto3")}
-CREDENTIALS: Final[dict[str, tuple[str, ...]]] = {"aws": ("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE")}
-CREDENTIAL_FILES: Final[dict[str, str]] = {"aws": ".aws/credentials"}
-
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
-    """One part. `missing` stands in the way of what `serves` names; `optional` makes something better."""
+    """One part. `missing` stands in the way of what `serves` names; `optional` makes something better.
+
+    Of credentials it tells only where they are named, never what they are.
+    """
 
     part: str
     state: State
@@ -121,22 +119,22 @@ def _for_clouds(places: Places, environment: Mapping[str, str]) -> Iterator[Find
         serves="clouds",
         remedy=None if engine else "rentune doctor --install",
     )
-    for cloud in PROGRAMS:
-        for package in SDKS.get(cloud, ()):
+    for cloud, row in CLOUDS.items():
+        for package in row.packages:
             yield _package(package, serves=cloud, remedy=f"pip install 'rentune[{cloud}]'")
-        yield _credentials(cloud, environment)
+        yield _credentials(cloud, row, environment)
 
 
-def _credentials(cloud: str, environment: Mapping[str, str]) -> Finding:
-    named = [name for name in CREDENTIALS.get(cloud, ()) if environment.get(name)]
-    file = Path(environment.get("HOME", "~")).expanduser() / CREDENTIAL_FILES.get(cloud, "")
+def _credentials(cloud: str, row: CloudRow, environment: Mapping[str, str]) -> Finding:
+    named = [name for name in row.credential_variables if environment.get(name)]
+    file = Path(environment.get("HOME", "~")).expanduser() / row.credential_file
     found = named[0] if named else str(file) if file.is_file() else None
     return Finding(
         part=f"{cloud} credentials",
         state="there" if found else "missing",
         detail=f"named by {found}; not tried" if found else "neither in the environment nor in the usual file",
         serves=cloud,
-        remedy=None if found else f"Set {' or '.join(CREDENTIALS.get(cloud, ()))}.",
+        remedy=None if found else f"Set {' or '.join(row.credential_variables)}.",
     )
 
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Final
 
 from planner.plan import Provider
-from provision.clouds.programs import PROGRAMS, STATUS
+from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.places import Places
 from provision.provisioner import Provisioner
@@ -23,7 +23,7 @@ Confirm = Callable[[str], bool]  # a host key's fingerprint → whether it is th
 
 def known_providers() -> dict[str, Provider]:
     """Every provider that this version can rent from, as the search wants to know it."""
-    status = OWN_STATUS | {name: STATUS[name] for name in PROGRAMS}
+    status = OWN_STATUS | {name: row.status for name, row in CLOUDS.items()}
     return {name: Provider(name=name, runnable=True, status=words) for name, words in status.items()}
 
 
@@ -52,7 +52,7 @@ def make_provisioner(
         if user_at_host is None:
             raise BadInput("The provider host needs an address.", hint="--host user@address")
         return ExistingHost(user_at_host, host_key=host_key, confirm=confirm)
-    if provider not in PROGRAMS:
+    if provider not in CLOUDS:
         known = ", ".join(known_providers())
         raise BadInput(f"Nothing can be rented from {provider!r} yet.", hint=f"This version rents from: {known}")
     from provision.clouds.engine.build import find_engine
@@ -60,5 +60,10 @@ def make_provisioner(
     from provision.clouds.provisioner import PulumiProvisioner
 
     return PulumiProvisioner(
-        provider, load_cloud(provider), places=places, engine=find_engine(places, environment), environment=environment
+        provider,
+        load_cloud(provider),
+        places=places,
+        engine=find_engine(places, environment),
+        environment=environment,
+        secret_variables=CLOUDS[provider].secret_variables,
     )

@@ -31,6 +31,8 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     region: str = ""
     run_id: str | None = None  # from its tags
     owner: str | None = None
+    installation: str | None = None  # from its tags: the state folder that it was rented from
+    deadline_at_s: float | None = None  # from its tags, wall clock
     bills: bool = True
 
 
@@ -63,6 +65,7 @@ class Launch(msgspec.Struct, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
     disk_gib: int = 0
+    region: str = ""  # where the box is or will be; empty = not known any more
     user_at_host: str | None = None  # for a host that exists
     host_key: str | None = None  # of that host, as the user pinned it ("ssh-ed25519 AAAA…" or "SHA256:…")
 

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING
 
 from provision.account.ledger import Ledger
 from provision.charge.orphans import Orphans, find_orphans, providers_to_ask
 from provision.errors import RentuneError
+from provision.installation import known_installation
 from provision.prepare.opening import read_launch
 from provision.providers import HOST, make_provisioner
 from provision.provisioner import Answer, Owned
@@ -23,7 +25,7 @@ def look_for_orphans(places: Places) -> Orphans:
     owned = {provider: _ask(provider, places) for provider in providers_to_ask(runs.values()) if provider != HOST}
     hosts = {state.run_id: state for state in runs.values() if state.opened.provider == HOST and not state.ended}
     owned |= {f"{HOST} of {run_id}": _ask_host(state, places) for run_id, state in hosts.items()}
-    return find_orphans(runs, owned)
+    return find_orphans(runs, owned, installation=known_installation(places), now_s=time.time())
 
 
 def _ask(provider: str, places: Places) -> Owned:

@@ -1,4 +1,8 @@
-"""What has no living owner: runs that nobody controls, and resources with our tag that are in no ledger."""
+"""What has no living owner: runs that nobody controls, and resources with our tag that are in no ledger.
+
+An account may be shared. A resource that is in no ledger here may belong to a run that somebody else watches, so it is
+a stray only if it was rented from this state folder or is past its own deadline; the rest is somebody else's.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +12,7 @@ import msgspec
 
 from provision.account.ledger import RunState
 from provision.charge.controller import is_orphan
+from provision.providers import LOCAL
 from provision.provisioner import Answer, Owned, Resource
 
 
@@ -15,7 +20,8 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a look. `unseen` names the providers that could not be asked, each with its reason."""
 
     runs: tuple[RunState, ...]  # opened, not ended, no living controller
-    strays: tuple[tuple[str, Resource], ...]  # provider, resource: of a run that is unknown here or counts as ended
+    strays: tuple[tuple[str, Resource], ...]  # provider, resource: ours to end
+    others: tuple[tuple[str, Resource], ...]  # with our tag, of a run that is unknown here, and not ours to end unasked
     unseen: dict[str, str]
 
     @property
@@ -23,16 +29,24 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
         return not self.runs and not self.strays and not self.unseen
 
 
-def find_orphans(runs: Mapping[str, RunState], owned: Mapping[str, Owned]) -> Orphans:
-    """Compare the ledger with what each provider lists."""
+def find_orphans(
+    runs: Mapping[str, RunState], owned: Mapping[str, Owned], *, installation: str | None, now_s: float
+) -> Orphans:
+    """Compare the ledger with what each provider lists. `installation` is this state folder's id, if it has one."""
+    unclaimed = [
+        (provider, resource)
+        for provider, found in owned.items()
+        for resource in found.resources
+        if _is_unclaimed(resource, runs)
+    ]
+    ours = [
+        provider == LOCAL or _is_ours(resource, runs, installation=installation, now_s=now_s)  # that box lists this home only
+        for provider, resource in unclaimed
+    ]
     return Orphans(
         runs=tuple(state for state in runs.values() if is_orphan(state)),
-        strays=tuple(
-            (provider, resource)
-            for provider, found in owned.items()
-            for resource in found.resources
-            if _is_stray(resource, runs)
-        ),
+        strays=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if is_ours),
+        others=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if not is_ours),
         unseen={
             provider: found.message or "could not be asked"
             for provider, found in owned.items()
@@ -46,13 +60,36 @@ def stray_run_ids(orphans: Orphans) -> dict[str, str]:
     return {resource.run_id: provider for provider, resource in orphans.strays if resource.run_id is not None}
 
 
+def only_run(orphans: Orphans, run_id: str) -> Orphans:
+    """The same of one run that the user has named: by that it is his to end, whoever rented it."""
+    named = tuple(each for each in orphans.strays + orphans.others if each[1].run_id == run_id)
+    runs = tuple(state for state in orphans.runs if state.run_id == run_id)
+    return Orphans(runs=runs, strays=named, others=(), unseen=orphans.unseen)
+
+
+def other_sentences(orphans: Orphans) -> tuple[str, ...]:
+    """What was seen of somebody else's, and how it is ended all the same; one sentence a resource."""
+    return tuple(_other_sentence(provider, resource) for provider, resource in orphans.others)
+
+
+def _other_sentence(provider: str, resource: Resource) -> str:
+    whose = f"somebody else's ({resource.owner})" if resource.owner else "somebody else's"
+    way = f"`rentune down --orphans {resource.run_id}` ends it" if resource.run_id else f"only {provider} itself can end it"
+    return f"{provider}: {resource.kind} {resource.id} in {resource.region or 'an unknown region'} is {whose}; {way}."
+
+
 def providers_to_ask(runs: Iterable[RunState]) -> tuple[str, ...]:
     """The local machine always, and whoever a run of this ledger was opened at. A host is asked through its run."""
     return tuple(dict.fromkeys(("local", *(state.opened.provider for state in runs))))
 
 
-def _is_stray(resource: Resource, runs: Mapping[str, RunState]) -> bool:
-    if resource.run_id is None:
-        return True
-    state = runs.get(resource.run_id)
+def _is_unclaimed(resource: Resource, runs: Mapping[str, RunState]) -> bool:
+    state = runs.get(resource.run_id or "")
     return state is None or state.ended
+
+
+def _is_ours(resource: Resource, runs: Mapping[str, RunState], *, installation: str | None, now_s: float) -> bool:
+    """Rented from here, by the ledger or by its tag; or living past the deadline that it carries, whoever rented it."""
+    if resource.run_id in runs or (installation is not None and resource.installation == installation):
+        return True
+    return resource.deadline_at_s is not None and resource.deadline_at_s < now_s

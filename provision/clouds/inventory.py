@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from provision.clouds.programs import Cloud
-from provision.errors import ProvisionError
+from provision.errors import RentuneError
 from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
 
 PAUSE_S: Final = 5.0  # between two looks at what does not go away
@@ -40,13 +40,20 @@ class Inventory:
     def listed(self, regions: tuple[str, ...], tag: str | None) -> Owned:
         """What carries our tag, or that of one run; complete only when every region has answered."""
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
-            answers = list(pool.map(lambda region: self.cloud.owned(region, tag, self.environment), regions))
+            answers = list(pool.map(lambda region: self._listed_in(region, tag), regions))
         unseen = [answer.message for answer in answers if answer.complete is not Answer.YES]
         return Owned(
             resources=tuple(resource for answer in answers for resource in answer.resources),
             complete=Answer.UNKNOWN if unseen else Answer.YES,
             message="; ".join(unseen),
         )
+
+    def _listed_in(self, region: str, tag: str | None) -> Owned:
+        try:
+            return self.cloud.owned(region, tag, self.environment)
+        except Exception as error:  # noqa: BLE001 - an answer that can't be read is not an empty one
+            message = f"{region}: its answer could not be read ({type(error).__name__}: {error})"
+            return Owned(resources=(), complete=Answer.UNKNOWN, message=message)
 
     def end(self, regions: tuple[str, ...], run_id: str, notes: Notes) -> Owned:
         """End what is listed until two listings, the grace apart, are empty; the last one when patience is over."""
@@ -66,8 +73,10 @@ class Inventory:
         for resource in resources:
             try:
                 self.cloud.destroy_stray(resource, self.environment)
-            except ProvisionError as error:
+            except RentuneError as error:
                 notes.troubles.append(str(error))
+            except Exception as error:  # noqa: BLE001 - one that fails must not keep the next from ending
+                notes.troubles.append(f"{resource.kind} {resource.id}: {type(error).__name__}: {error}")
 
 
 def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s: float) -> Teardown:

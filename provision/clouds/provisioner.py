@@ -11,6 +11,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from catalogs.hardware import Offer
 from provision.clouds.bootstrap import FirstBoot, render_user_data
 from provision.clouds.engine.build import plugin_binary, plugins_folder
@@ -18,14 +20,14 @@ from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
 from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
-from provision.errors import MissingPart, ProvisionError, Refused
+from provision.errors import MissingPart, ProvisionError, Refused, RentuneError
+from provision.installation import installation_id
 from provision.places import Places, RunFolder
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
 from provision.ssh.keys import make_key
 
 GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
 TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five minutes
-SECRET_VARIABLES: Final = ("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN")
 SSH_PORT: Final = 22
 INSTALL: Final = "rentune doctor --install"
 
@@ -46,6 +48,7 @@ class PulumiProvisioner:
         places: Places,
         engine: Path | None,
         environment: Mapping[str, str],
+        secret_variables: tuple[str, ...] = (),
         image: Image | None = None,
         regions: tuple[str, ...] = (),
         clock: Callable[[], float] = time.time,
@@ -58,6 +61,7 @@ class PulumiProvisioner:
         self.places = places
         self.engine = engine
         self.environment = environment
+        self.secret_variables = secret_variables
         self.image = image or cloud.IMAGE
         self.regions = regions
         self.inventory = Inventory(cloud, environment, clock=clock, sleep=sleep, grace_s=grace_s, teardown_s=teardown_s)
@@ -72,7 +76,7 @@ class PulumiProvisioner:
         stack.recover()
         self._refuse_leftovers(stack.state(), offer.region, launch.run_id)
         order = self._order(offer, launch)
-        _region_file(launch).write_text(order.region)  # before the engine is first called
+        _region_file(RunFolder(launch.folder)).write_text(order.region)  # before the engine is first called
         try:
             stack.up(self.cloud.program(order))
             state = self._require_whole(stack.state())
@@ -93,7 +97,7 @@ class PulumiProvisioner:
             binary=self.engine,
             plugins=plugins_folder(self.places),
             environment=self.environment,
-            hidden=tuple(self.environment.get(name, "") for name in SECRET_VARIABLES),
+            hidden=tuple(self.environment.get(name, "") for name in self.secret_variables),
         )
 
     def _refuse_leftovers(self, state: State, region: str, run_id: str) -> None:
@@ -105,7 +109,7 @@ class PulumiProvisioner:
             raise ProvisionError(f"{self.name} already has {known} of this run.", hint=f"rentune down {run_id}")
 
     def _order(self, offer: Offer, launch: Launch) -> Order:
-        tags = run_tags(offer, launch)
+        tags = run_tags(offer, launch, installation_id(self.places))
         allowed = checked_cidrs(launch.allow_from or (self.cloud.caller_address(),))
         host_private, host_public = _one_time_host_key(RunFolder(launch.folder).engine, launch.run_id)
         boot = FirstBoot(
@@ -168,6 +172,18 @@ class PulumiProvisioner:
     def _box_folder(self, run_id: str) -> str:
         return f"/home/{self.image.user}/{resource_name(run_id)}"
 
+    def readmit(self, launch: Launch) -> str | None:
+        """Let this machine's present address in, and no longer the one at launch; the address, for the user to read.
+
+        None where --allow-from said who may come in: that stays. Raises ProvisionError when the cloud can't be asked.
+        """
+        if launch.allow_from:
+            return None
+        address = self.cloud.caller_address()
+        for region in self._regions_of(launch):
+            self.cloud.admit(region, launch.run_id, (address,), self.environment)
+        return address
+
     # ── destroy ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def destroy(self, launch: Launch) -> Teardown:
@@ -177,7 +193,7 @@ class PulumiProvisioner:
             regions = self._regions_of(launch)
             self._destroy_by_state(launch, regions, notes)
             listed = self.inventory.end(regions, launch.run_id, notes)
-        except ProvisionError as error:
+        except RentuneError as error:
             listed = Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
         teardown = verdict_of(self.name, launch.run_id, listed, notes, at_s=self.inventory.clock())
         if teardown.clean:
@@ -185,11 +201,9 @@ class PulumiProvisioner:
         return teardown
 
     def _regions_of(self, launch: Launch) -> tuple[str, ...]:
-        """The run's region; all of them when its folder is lost."""
-        try:
-            return (_region_file(launch).read_text(),)
-        except FileNotFoundError:
-            return self._all_regions()
+        """The run's region: as the engine was told, else as planned; all of them when neither is known any more."""
+        region = _noted_region(RunFolder(launch.folder)) or launch.region
+        return (region,) if region else self._all_regions()
 
     def _all_regions(self) -> tuple[str, ...]:
         return self.regions or self.cloud.regions(self.environment)
@@ -208,8 +222,10 @@ class PulumiProvisioner:
             if not state.empty:
                 stack.destroy()
                 _require_empty(stack.state())
-        except (ProvisionError, MissingPart) as error:
+        except RentuneError as error:
             notes.troubles.append(str(error))  # the tag decides; this only explains
+        except Exception as error:  # noqa: BLE001 - a full disk or a torn state must not keep the box from ending by tag
+            notes.troubles.append(f"its state could not be used: {type(error).__name__}: {error}")
 
     def _resource(self, region: str, launch: Launch, recorded: Recorded) -> Resource:
         kind = self.cloud.KINDS[recorded.type]
@@ -223,9 +239,10 @@ class PulumiProvisioner:
     # ── probes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def owned(self, tag: str | None = None) -> Owned:
-        """Asked of every region that the account may use, at once."""
+        """One run is asked for where it was rented; everything of ours, in every region that the account may use, at once."""
+        region = _noted_region(self.places.run(tag)) if tag is not None else None
         try:
-            regions = self._all_regions()
+            regions = (region,) if region else self._all_regions()
         except ProvisionError as error:
             return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
         return self.inventory.listed(regions, tag)
@@ -237,9 +254,27 @@ class PulumiProvisioner:
         return "\n".join(self.cloud.console(instance, self.environment) for instance in instances)
 
 
-def _region_file(launch: Launch) -> Path:
+class _Where(msgspec.Struct, frozen=True):
+    """The one field of a Launch that says where to look."""
+
+    region: str = ""
+
+
+def _region_file(folder: RunFolder) -> Path:
     """What a later process must know to find the run at the cloud."""
-    return RunFolder(launch.folder).engine / "region"
+    return folder.engine / "region"
+
+
+def _noted_region(folder: RunFolder) -> str | None:
+    """Where the run's box is or was to be; None when its folder does not tell (any more)."""
+    try:
+        return _region_file(folder).read_text() or None
+    except OSError:
+        pass
+    try:
+        return msgspec.json.decode(folder.launch.read_bytes(), type=_Where).region or None
+    except (OSError, msgspec.DecodeError):
+        return None
 
 
 def _one_time_host_key(folder: Path, run_id: str) -> tuple[str, str]:

@@ -20,7 +20,7 @@ import secrets
 import shutil
 import socket
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Final
@@ -203,7 +203,8 @@ def remove_engine_files(folder: Path) -> None:
     """What may go once nothing of the run is left: state, passphrase and logs. What else lies in the folder stays."""
     for part in ("home", "state", "work", "log"):
         shutil.rmtree(folder / part, ignore_errors=True)
-    (folder / "passphrase").unlink(missing_ok=True)
+    with suppress(OSError):  # what can't be removed costs nothing; the box is gone
+        (folder / "passphrase").unlink()
 
 
 class _Reasons:

@@ -39,11 +39,11 @@ def command(install: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands 
 def _install(places: Places) -> None:
     """The engine, and the plugin of every cloud whose SDK is installed."""
     from provision.clouds.engine.build import build_engine, find_engine, install_plugin
-    from provision.clouds.programs import PROGRAMS, load_cloud
+    from provision.clouds.programs import CLOUDS, load_cloud
     from provision.errors import MissingPart
 
     engine = find_engine(places) or build_engine(places, progress=lambda text: click.echo(text, err=True))
-    for name in PROGRAMS:
+    for name in CLOUDS:
         try:
             cloud = load_cloud(name)
         except MissingPart:

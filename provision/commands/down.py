@@ -13,10 +13,17 @@ if TYPE_CHECKING:
 
 @click.command("down")
 @click.argument("run", required=False)
-@click.option("--orphans", is_flag=True, help="End every run that nobody controls, and every resource of ours in no ledger.")
+@click.option(
+    "--orphans",
+    is_flag=True,
+    help="End what nobody controls and was rented from here. With RUN: what carries its tag, whoever rented it.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
-    """End a run, or everything that nobody controls.
+    """End a run, or everything of yours that nobody controls.
+
+    What carries our tag but was rented elsewhere is listed and left alone until its deadline: somebody may watch it.
+    `rentune down --orphans RUN` ends one such run all the same.
 
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
     """
@@ -26,10 +33,13 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
     from provision.places import read_places
     from provision.report.tables import teardown_words
 
-    if (run is None) == (not orphans):
+    if run is None and not orphans:
         raise BadInput("Say which run, or --orphans.", hint="rentune down RUN, or rentune down --orphans")
     places = read_places()
-    teardowns, unseen = _end_orphans(places) if run is None else ((_end_run(run, places),), {})
+    if orphans:
+        teardowns, unseen, others = _end_orphans(places, run)
+    else:
+        teardowns, unseen, others = (_end_run(str(run), places),), {}, ()
     clean = all(teardown.clean for teardown in teardowns) and not unseen
 
     def draw() -> None:
@@ -37,6 +47,8 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
             click.echo(f"{teardown.run_id}: {teardown_words(teardown)}")
         if not teardowns:
             click.echo("Nothing of ours is left anywhere that could be seen.")
+        for sentence in others:
+            click.echo(sentence)
 
     errors = tuple(Problem(message=f"{provider}: {reason}", hint="rentune doctor") for provider, reason in unseen.items())
     code = Exit.OK if clean else Exit.STILL_BILLS
@@ -53,15 +65,18 @@ def _end_run(run: str, places: Places) -> Teardown:
     return end(find_run(Ledger(places.ledger), run).run_id, places=places, display=LineDisplay(sys.stderr))
 
 
-def _end_orphans(places: Places) -> tuple[tuple[Teardown, ...], dict[str, str]]:
+def _end_orphans(places: Places, run: str | None) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:
+    """The teardowns, who could not be asked, and a sentence for each run of somebody else's. `run`: only that one."""
     from provision.charge.control import end_stray
     from provision.charge.looking import look_for_orphans
-    from provision.charge.orphans import stray_run_ids
+    from provision.charge.orphans import only_run, other_sentences, stray_run_ids
 
     found = look_for_orphans(places)
+    if run is not None:
+        found = only_run(found, run)
     ended = [_end_run(state.run_id, places) for state in found.runs]
     known = {state.run_id for state in found.runs}
     ended += [
         end_stray(run_id, provider, places=places) for run_id, provider in stray_run_ids(found).items() if run_id not in known
     ]
-    return tuple(ended), found.unseen
+    return tuple(ended), found.unseen, other_sentences(found)

@@ -49,6 +49,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
     found = look_for_orphans(places)
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
     data = {"runs": rows, "strays": [{"provider": provider, "resource": resource} for provider, resource in found.strays]}
+    data["others"] = [{"provider": provider, "resource": resource} for provider, resource in found.others]
     errors = tuple(
         Problem(message=f"{provider} could not be asked: {reason}", hint="rentune doctor")
         for provider, reason in found.unseen.items()
@@ -140,6 +141,10 @@ def _table(rows: list[dict[str, Any]], title: str) -> Table:
 
 
 def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
+    from provision.charge.orphans import other_sentences
+
+    for sentence in other_sentences(found):
+        click.echo(sentence)
     if found.nothing:
         click.echo("No orphans.")
         return

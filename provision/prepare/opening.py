@@ -54,6 +54,7 @@ def open_run(
         tags=plan.request.tags,
         allow_from=plan.request.where.allow_from,
         disk_gib=disk_gib(plan.host, plan.billing),
+        region=plan.offer.region,
         user_at_host=plan.request.where.host,
         host_key=host_key,
     )
@@ -109,6 +110,7 @@ def read_launch(folder: RunFolder, opened: Opened) -> Launch:
         public_key="",
         deadline_at_s=opened.deadline_at_s,
         tags=opened.tags,
+        region=opened.region,
     )
 
 

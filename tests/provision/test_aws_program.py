@@ -16,8 +16,8 @@ import pytest
 from pulumi.runtime import mocks
 from pulumi_aws import ec2
 
-from provision.clouds.programs import PROGRAMS, STATUS, aws, load_cloud
-from provision.clouds.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
+from provision.clouds.programs import CLOUDS, aws, load_cloud
+from provision.clouds.programs.order import Image, Order, checked_cidrs, resource_name, run_tags, tagged_resource
 from provision.errors import BadInput, Refused
 from provision.provisioner import Launch
 from tests.doubles.aws import AWS, VERSION
@@ -208,24 +208,32 @@ def test_an_address_is_a_network_of_one() -> None:
 
 
 def test_tags_alone_tell_run_owner_deadline_and_price() -> None:
-    assert run_tags(OFFER, LAUNCH) == {
+    assert run_tags(OFFER, LAUNCH, "a1b2") == {
         "team": "nlp",
         "rentune-run": "r1",
         "rentune-owner": "ada",
+        "rentune-installation": "a1b2",
         "rentune-deadline": "2026-11-25T14:00:00Z",
         "rentune-usd-per-hour": "1.006",
     }
 
 
+def test_the_tags_can_be_read_back() -> None:
+    """What a list shows says whose it is and until when; a deadline that somebody's hand spoilt is none."""
+    tags = run_tags(OFFER, LAUNCH, "a1b2")
+    seen = tagged_resource("instance", "i-1", "here", tags, bills=True)
+    assert (seen.run_id, seen.owner, seen.installation, seen.deadline_at_s) == ("r1", "ada", "a1b2", LAUNCH.deadline_at_s // 1)
+    assert tagged_resource("instance", "i-1", "here", tags | {"rentune-deadline": "soon"}, bills=True).deadline_at_s is None
+
+
 def test_a_tag_of_ours_is_refused_from_the_user() -> None:
     with pytest.raises(Refused, match="'rentune-run' is ours"):
-        run_tags(OFFER, msgspec.structs.replace(LAUNCH, tags={"rentune-run": "other"}))
+        run_tags(OFFER, msgspec.structs.replace(LAUNCH, tags={"rentune-run": "other"}), "a1b2")
 
 
-def test_every_cloud_has_a_module_and_a_status() -> None:
+def test_every_cloud_has_a_module() -> None:
     """And an unknown one is named, with those that exist."""
-    assert STATUS.keys() == PROGRAMS.keys()
-    for name in PROGRAMS:
+    for name in CLOUDS:
         assert load_cloud(name).KINDS
     with pytest.raises(BadInput, match="no cloud 'azure'"):
         load_cloud("azure")

@@ -11,10 +11,12 @@ import msgspec
 import pytest
 
 from catalogs.hardware import Offer
+from provision.clouds.engine.build import plugin_binary
 from provision.clouds.programs.order import Image, Order
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import MissingPart, ProvisionError, Refused
-from provision.places import Places
+from provision.installation import installation_id, known_installation
+from provision.places import Places, RunFolder
 from provision.provisioner import Answer, Launch, Owned, Resource
 
 OFFER = Offer(
@@ -45,6 +47,8 @@ class Sky:
         self.hidden_until_s = 0.0  # lists lag: nothing is shown before
         self.refused: set[str] = set()
         self.silent: set[str] = set()  # regions that do not answer
+        self.broken: set[str] = set()  # whose end fails in a way that nobody foresaw
+        self.admitted: dict[tuple[str, str], tuple[str, ...]] = {}
         self.guard = threading.Lock()
 
     def sleep(self, duration_s: float) -> None:
@@ -71,8 +75,13 @@ class Sky:
     def destroy_stray(self, resource: Resource, environment: Mapping[str, str]) -> None:
         if resource.id in self.refused:
             raise ProvisionError(f"the cloud declines to end {resource.id}")
+        if resource.id in self.broken:
+            raise KeyError(resource.id)
         with self.guard:
             self.resources.discard(resource)
+
+    def admit(self, region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping[str, str]) -> None:
+        self.admitted[region, run_id] = cidrs
 
     def console(self, instance: Resource, environment: Mapping[str, str]) -> str:
         return f"{instance.id} has booted"
@@ -145,6 +154,64 @@ def test_what_could_not_be_asked_is_unknown(tmp_path: Path, launch: Launch, sile
     assert (teardown.verdict, teardown.command) == ("unknown", "rentune down r1")
     assert "no answer" in teardown.message
     assert provisioner(sky, tmp_path).owned().complete is Answer.UNKNOWN
+
+
+def test_a_state_that_cannot_be_used_in_any_way_keeps_nothing_from_ending(tmp_path: Path, launch: Launch) -> None:
+    """Here a file where a folder should be, as after a bad copy: noted, and the tag ends the box."""
+    sky = Sky(BOX, GROUP)
+    sky.broken = {"i-1"}
+    engine = RunFolder(launch.folder).engine
+    (engine / "state").mkdir(parents=True)
+    (engine / "home").write_text("")
+    plugin = plugin_binary(Places(home=tmp_path / "home", cache=tmp_path / "cache"), "cloudy", "1.0.0")
+    plugin.parent.mkdir(parents=True)
+    plugin.touch()
+    asked = provisioner(sky, tmp_path, engine=tmp_path / "pulumi")
+
+    stuck = asked.destroy(launch)
+    assert "its state could not be used: FileExistsError" in stuck.message
+    assert "instance i-1: KeyError" in stuck.message
+    assert sky.resources == {BOX}  # the one that fails did not shield the other
+    sky.broken = set()
+    assert asked.destroy(launch).verdict == "destroyed"
+
+
+def test_a_run_is_asked_for_where_it_was_rented_only(tmp_path: Path, launch: Launch) -> None:
+    """A region that is denied to the account, and never held this run, says nothing about it."""
+    sky = Sky(BOX)
+    sky.silent = {"there"}
+    asked = provisioner(sky, tmp_path)
+    planned = msgspec.structs.replace(launch, folder=asked.places.run("r1").root, region="here")
+    planned.folder.mkdir(parents=True)
+
+    assert asked.owned("r1").complete is Answer.UNKNOWN
+    asked.places.run("r1").launch.write_bytes(msgspec.json.encode(planned, enc_hook=str))
+    assert asked.owned("r1") == Owned(resources=(BOX,), complete=Answer.YES)
+    assert asked.destroy(planned).verdict == "destroyed"
+    assert asked.owned("r1").complete is Answer.YES
+    assert asked.owned().complete is Answer.UNKNOWN
+
+
+def test_whoever_has_moved_is_let_in_again(tmp_path: Path, launch: Launch) -> None:
+    """Only where it was this machine's own address that was let in."""
+    sky = Sky(BOX)
+    here = msgspec.structs.replace(launch, region="here")
+    assert provisioner(sky, tmp_path).readmit(here) == "203.0.113.7/32"
+    assert sky.admitted == {("here", "r1"): ("203.0.113.7/32",)}
+    chosen = msgspec.structs.replace(here, run_id="r2", allow_from=("10.0.0.0/8",))
+    assert provisioner(sky, tmp_path).readmit(chosen) is None
+    assert len(sky.admitted) == 1
+
+
+def test_one_installation_per_home_whole_and_lasting(tmp_path: Path) -> None:
+    """Looking makes none, the first use makes one, another home has another."""
+    ours, theirs = (Places(home=tmp_path / name, cache=tmp_path / "cache") for name in ("ours", "theirs"))
+    assert known_installation(ours) is None
+    assert installation_id(ours) == installation_id(ours) == known_installation(ours)
+    assert installation_id(ours) != installation_id(theirs)
+    (ours.home / "installation").write_text("")
+    with pytest.raises(Refused, match="16 hexadecimal"):
+        installation_id(ours)
 
 
 def test_owned_is_everybody_s_or_one_run_s(tmp_path: Path) -> None:

@@ -9,6 +9,7 @@ import time
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import psutil
@@ -21,7 +22,7 @@ from provision.account.ledger import Controlled, Ended, Ledger
 from provision.charge.control import end, find_run, interruptible
 from provision.charge.controller import boot_id, in_control, is_alive, is_locked, is_orphan, this_process
 from provision.charge.crash import POINTS, read_crash_point
-from provision.charge.orphans import find_orphans, stray_run_ids
+from provision.charge.orphans import Orphans, find_orphans, only_run, other_sentences, stray_run_ids
 from provision.charge.phases import Display
 from provision.errors import BadInput, Refused
 from provision.places import Places
@@ -207,8 +208,12 @@ def test_two_signals_at_one_moment_are_one() -> None:
 # ── orphans ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def resource(run_id: str | None) -> Resource:
-    return Resource(kind="instance", id=f"i-{run_id}", run_id=run_id)
+def resource(run_id: str | None, **tags: Any) -> Resource:
+    return Resource(kind="instance", id=f"i-{run_id}", run_id=run_id, **tags)
+
+
+def orphans(ledger: Ledger, owned: dict[str, Owned] | None = None) -> Orphans:
+    return find_orphans(ledger.runs(), owned or {}, installation="here", now_s=1000.0)
 
 
 def seen(*resources: Resource) -> dict[str, Owned]:
@@ -217,26 +222,41 @@ def seen(*resources: Resource) -> dict[str, Owned]:
 
 def test_an_opened_run_without_a_controller_is_an_orphan(run_id: str, ledger: Ledger) -> None:
     """Opened and not ended, and its process is gone."""
-    assert [state.run_id for state in find_orphans(ledger.runs(), {}).runs] == [run_id]
+    assert [state.run_id for state in orphans(ledger).runs] == [run_id]
     ledger.append(this_process(run_id, at_s=1.0, detached=False))
-    assert find_orphans(ledger.runs(), {}).nothing
+    assert orphans(ledger).nothing
     ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id=boot_id()))
-    assert len(find_orphans(ledger.runs(), {}).runs) == 1
+    assert len(orphans(ledger).runs) == 1
 
 
-def test_resources_of_unknown_and_of_ended_runs_are_strays(run_id: str, ledger: Ledger) -> None:
+def test_what_was_rented_from_here_is_a_stray_when_no_run_of_the_ledger_lives_by_it(run_id: str, ledger: Ledger) -> None:
     """A ledger that was lost hides nothing; a teardown that was believed is not the last word."""
     gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="")
-    assert not find_orphans(ledger.runs(), seen(resource(run_id))).strays
+    assert not orphans(ledger, seen(resource(run_id))).strays
     ledger.append(Ended(run_id=run_id, at_s=1.0, teardown=gone))
-    found = find_orphans(ledger.runs(), seen(resource(run_id), resource("of-another-computer"), resource(None)))
-    assert len(found.strays) == 3
-    assert stray_run_ids(found) == {run_id: "aws", "of-another-computer": "aws"}
+    found = orphans(ledger, seen(resource(run_id), resource("lost", installation="here")))
+    assert stray_run_ids(found) == {run_id: "aws", "lost": "aws"}
+    assert stray_run_ids(orphans(ledger, {"local": seen(resource("folder"))["aws"]})) == {"folder": "local"}
+
+
+def test_somebody_else_s_box_is_shown_and_left_alone_until_its_deadline(ledger: Ledger) -> None:
+    """A shared account: a colleague's run trains on it. Past its deadline nobody can want it; named, the user wants it gone."""
+    theirs = resource("theirs", installation="there", deadline_at_s=1001.0, owner="bob")
+    over = resource("over", installation="there", deadline_at_s=999.0)
+    untold = resource("untold")
+    found = orphans(ledger, seen(theirs, over, untold, resource(None)))
+
+    assert stray_run_ids(found) == {"over": "aws"}
+    assert {each.run_id for _, each in found.others} == {"theirs", "untold", None}
+    assert any("bob" in sentence and "rentune down --orphans theirs" in sentence for sentence in other_sentences(found))
+    assert stray_run_ids(only_run(found, "theirs")) == {"theirs": "aws"}
 
 
 def test_a_provider_that_cannot_be_asked_is_named(ledger: Ledger) -> None:
     """Not seeing anything is not the same as there being nothing."""
-    found = find_orphans({}, {"aws": Owned(resources=(), complete=Answer.UNKNOWN, message="no credentials")})
+    found = find_orphans(
+        {}, {"aws": Owned(resources=(), complete=Answer.UNKNOWN, message="no credentials")}, installation=None, now_s=0.0
+    )
     assert found.unseen == {"aws": "no credentials"}
     assert not found.nothing
 

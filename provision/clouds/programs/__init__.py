@@ -1,7 +1,7 @@
 """One module per cloud, imported when it is asked for: each cloud's SDK is an extra.
 
-To add a cloud: one module with the names of `Cloud`, a row in `PROGRAMS` and one in `STATUS`, a double and an
-emulator in tests/doubles. docs/clouds.md tells the rest.
+To add a cloud: one module with the names of `Cloud`, a row in `CLOUDS`, a double and an emulator in tests/doubles.
+docs/clouds.md tells the rest.
 """
 
 from __future__ import annotations
@@ -10,12 +10,34 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Final, Protocol, cast
 
+import msgspec
+
 from provision.clouds.programs.order import Image, Order
 from provision.errors import BadInput, MissingPart
 from provision.provisioner import Owned, Resource
 
-PROGRAMS: Final[dict[str, str]] = {"aws": "provision.clouds.programs.aws"}
-STATUS: Final[dict[str, str]] = {"aws": "real engine + emulator (moto)"}  # what it has met so far; shown to the user
+
+class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
+    """What must be known of a cloud before its SDK is imported, or without it."""
+
+    module: str
+    status: str  # what it has met so far; shown to the user
+    packages: tuple[str, ...]  # what the extra of the cloud's name brings, by its import names
+    credential_variables: tuple[str, ...]  # where credentials are looked for first
+    credential_file: str  # below the home folder
+    secret_variables: tuple[str, ...]  # whose values are never shown
+
+
+CLOUDS: Final[dict[str, CloudRow]] = {
+    "aws": CloudRow(
+        module="provision.clouds.programs.aws",
+        status="real engine + emulator (moto)",
+        packages=("pulumi_aws", "boto3"),
+        credential_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
+        credential_file=".aws/credentials",
+        secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    ),
+}
 
 
 class Cloud(Protocol):
@@ -46,6 +68,10 @@ class Cloud(Protocol):
         """Ask the cloud to end one resource; one that is gone is fine. Raises ProvisionError when it declines."""
         ...
 
+    def admit(self, region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping[str, str]) -> None:
+        """Let exactly these networks reach the run's SSH. Raises ProvisionError when the cloud declines."""
+        ...
+
     def console(self, instance: Resource, environment: Mapping[str, str]) -> str:
         """The boot log, or the empty string."""
         ...
@@ -57,9 +83,9 @@ class Cloud(Protocol):
 
 def load_cloud(name: str) -> Cloud:
     """The module of one cloud. Raises BadInput for an unknown name, MissingPart when its SDK is not installed."""
-    if name not in PROGRAMS:
-        raise BadInput(f"There is no cloud {name!r}.", hint=f"Known: {', '.join(sorted(PROGRAMS))}.")
+    if name not in CLOUDS:
+        raise BadInput(f"There is no cloud {name!r}.", hint=f"Known: {', '.join(sorted(CLOUDS))}.")
     try:
-        return cast("Cloud", importlib.import_module(PROGRAMS[name]))
+        return cast("Cloud", importlib.import_module(CLOUDS[name].module))
     except ModuleNotFoundError as error:
         raise MissingPart(f"{name} needs the package {error.name}.", hint=f"pip install 'rentune[{name}]'") from None

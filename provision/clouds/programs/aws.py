@@ -26,7 +26,7 @@ import botocore.exceptions
 import pulumi
 import pulumi_aws as aws
 
-from provision.clouds.programs.order import RUN_TAG, Image, Order
+from provision.clouds.programs.order import RUN_TAG, Image, Order, tagged_resource
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Owned, Resource
 
@@ -225,7 +225,7 @@ _LOOKS: Final = (_instances, _spot_requests, _volumes, _security_groups, _key_pa
 
 def _resource(kind: str, id: str, region: str, row: dict[str, Any], *, bills: bool = True) -> Resource:
     tags = {tag["Key"]: tag["Value"] for tag in row.get("Tags", [])}
-    return Resource(kind=kind, id=id, region=region, run_id=tags.get(RUN_TAG), owner=tags.get("rentune-owner"), bills=bills)
+    return tagged_resource(kind, id, region, tags, bills=bills)
 
 
 _ENDS: Final[dict[str, Callable[[Any, str], Any]]] = {
@@ -245,6 +245,30 @@ def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
         except botocore.exceptions.ClientError as error:
             if "NotFound" not in error.response["Error"].get("Code", ""):
                 raise
+
+
+def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    """The new rule first, then the old ones away: nobody who is still let in is shut out in between."""
+    with _asked(f"SSH from {', '.join(cidrs)}"):
+        ec2 = connect(region, environment)
+        mine = {"Name": f"tag:{RUN_TAG}", "Values": [run_id]}
+        for group in ec2.describe_security_groups(Filters=[mine])["SecurityGroups"]:
+            there = _admitted(group["IpPermissions"])
+            if new := set(cidrs) - there:
+                ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[_ssh_from(new)])
+            if old := there - set(cidrs):
+                ec2.revoke_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[_ssh_from(old)])
+
+
+def _admitted(permissions: Iterable[dict[str, Any]]) -> set[str]:
+    v4 = {row["CidrIp"] for permission in permissions for row in permission.get("IpRanges", [])}
+    return v4 | {row["CidrIpv6"] for permission in permissions for row in permission.get("Ipv6Ranges", [])}
+
+
+def _ssh_from(cidrs: Iterable[str]) -> dict[str, Any]:
+    v4, v6 = _by_family(sorted(cidrs))
+    ranges = {"IpRanges": [{"CidrIp": cidr} for cidr in v4], "Ipv6Ranges": [{"CidrIpv6": cidr} for cidr in v6]}
+    return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22} | {name: rows for name, rows in ranges.items() if rows}
 
 
 def console(instance: Resource, environment: Mapping[str, str]) -> str:

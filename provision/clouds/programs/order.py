@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import math
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final
 
@@ -12,10 +13,15 @@ import msgspec
 
 from catalogs.hardware import Offer
 from provision.errors import Refused
-from provision.provisioner import Launch
+from provision.provisioner import Launch, Resource
 
 RUN_TAG: Final = "rentune-run"  # lower case and hyphens: a tag on AWS and a label on GCP
 OURS: Final = "rentune-"
+OWNER_TAG: Final = f"{OURS}owner"
+INSTALLATION_TAG: Final = f"{OURS}installation"
+DEADLINE_TAG: Final = f"{OURS}deadline"
+PRICE_TAG: Final = f"{OURS}usd-per-hour"
+DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 WIDEST_PREFIX: Final = {4: 8, 6: 32}  # assumed: no network that one person calls theirs is wider
 
 
@@ -50,8 +56,8 @@ def resource_name(run_id: str) -> str:
     return f"{OURS}{run_id}"
 
 
-def run_tags(offer: Offer, launch: Launch) -> dict[str, str]:
-    """Tags that let any computer find, price and end the run without our ledger, beside the user's own.
+def run_tags(offer: Offer, launch: Launch, installation: str) -> dict[str, str]:
+    """Tags that let any computer find, price and end the run without our ledger, and tell whose it is, beside the user's own.
 
     Raises Refused when a tag of the user's begins with our prefix.
     """
@@ -60,10 +66,32 @@ def run_tags(offer: Offer, launch: Launch) -> dict[str, str]:
     deadline = dt.datetime.fromtimestamp(math.floor(launch.deadline_at_s), dt.UTC)
     return launch.tags | {
         RUN_TAG: launch.run_id,
-        f"{OURS}owner": launch.owner,
-        f"{OURS}deadline": deadline.strftime("%Y-%m-%dT%H:%M:%SZ"),
-        f"{OURS}usd-per-hour": str(offer.usd_per_hour),
+        OWNER_TAG: launch.owner,
+        INSTALLATION_TAG: installation,
+        DEADLINE_TAG: deadline.strftime(DEADLINE_FORMAT),
+        PRICE_TAG: str(offer.usd_per_hour),
     }
+
+
+def tagged_resource(kind: str, id: str, region: str, tags: Mapping[str, str], *, bills: bool) -> Resource:
+    """What the tags of `run_tags` say of a resource that a cloud lists."""
+    return Resource(
+        kind=kind,
+        id=id,
+        region=region,
+        run_id=tags.get(RUN_TAG),
+        owner=tags.get(OWNER_TAG),
+        installation=tags.get(INSTALLATION_TAG),
+        deadline_at_s=_deadline_at_s(tags.get(DEADLINE_TAG, "")),
+        bills=bills,
+    )
+
+
+def _deadline_at_s(text: str) -> float | None:
+    try:
+        return dt.datetime.strptime(text, DEADLINE_FORMAT).replace(tzinfo=dt.UTC).timestamp()
+    except ValueError:
+        return None  # somebody's own hand wrote it: not known, so never over
 
 
 def checked_cidrs(cidrs: tuple[str, ...]) -> tuple[str, ...]:

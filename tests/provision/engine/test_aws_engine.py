@@ -89,7 +89,25 @@ def test_what_ec2_was_asked_for(bench: Bench) -> None:
     assert (rule["FromPort"], rule["ToPort"]) == (22, 22)
     assert [entry["CidrIp"] for entry in rule["IpRanges"]] == ["203.0.113.7/32"]
     tags = {tag["Key"]: tag["Value"] for tag in instance["Tags"]}
-    assert tags.keys() == {"team", "rentune-run", "rentune-owner", "rentune-deadline", "rentune-usd-per-hour"}
+    assert tags.keys() == {"team"} | {
+        f"rentune-{name}" for name in ("run", "owner", "installation", "deadline", "usd-per-hour")
+    }
+
+
+def test_a_moved_caller_is_let_in_and_the_old_address_is_not(bench: Bench) -> None:
+    """One rule before and after, whoever asks how often; the box is still destroyed by state and tag."""
+    provisioner = bench.provisioner()
+    provisioner.up(OFFER, bench.launch)
+    here = "198.51.100.9/32"
+    for _ in range(2):
+        aws.admit(REGION, bench.run_id, (here,), bench.environment)
+
+    [group] = ec2(bench).describe_security_groups(Filters=[{"Name": "tag:rentune-run", "Values": [bench.run_id]}])[
+        "SecurityGroups"
+    ]
+    [rule] = group["IpPermissions"]
+    assert (rule["FromPort"], rule["ToPort"], [entry["CidrIp"] for entry in rule["IpRanges"]]) == (22, 22, [here])
+    assert provisioner.destroy(bench.launch).verdict == "destroyed"
 
 
 def test_a_spot_box_is_a_one_time_request_at_the_planned_price(bench: Bench) -> None:
