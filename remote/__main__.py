@@ -41,6 +41,7 @@ BALLAST_BYTES: Final = 1 << 20
 ENVIRONMENT: Final = {
     "HF_HUB_DISABLE_TELEMETRY": "1",
     "HF_HUB_DISABLE_PROGRESS_BARS": "1",
+    "OMP_WAIT_POLICY": "PASSIVE",  # threads that spin for each other burn a busy machine's time (docs/LOG.md)
     "TOKENIZERS_PARALLELISM": "true",
     "TQDM_DISABLE": "1",
     "TRANSFORMERS_VERBOSITY": "error",
