@@ -16,34 +16,24 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
-from pathlib import Path
+from contextlib import ExitStack, contextmanager
 from typing import Final
 
-import msgspec
-
-from planner.plan import Plan
-from provision.aboard import job, ship
 from provision.account.books import close_books
 from provision.account.ledger import Created, Ended
 from provision.account.receipt import Receipt
 from provision.charge.held import Run
+from provision.charge.patience import has_gone, patiently
 from provision.charge.phases import Phases
-from provision.errors import ConnectionFailed, ProvisionError, RentuneError, TrainingFailed, WrongHostKey
-from provision.handoff import Handoff, hand_off
+from provision.charge.training import require_inputs, train
+from provision.errors import ProvisionError, RentuneError, TrainingFailed
 from provision.lease import end, leased
-from provision.prepare.inputs import input_files
 from provision.provisioner import Answer, Box, ResourceEnd, Teardown
 from provision.ssh import Shell, replace_host_key
 from provision.ssh.keys import client_key
-from remote.contract import LOG_FILE, JobSpec, Outcome, Phase, decode, encode
+from remote.contract import Phase
 
-MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again
-RECONNECT_S: Final = 5.0  # assumed: pause between two tries to reach a box that has gone silent
 BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box that does not answer is given up
-LEAST_BOOT_S: Final = 60.0
-STOP_PATIENCE_S: Final = 10.0  # assumed: enough for a checkpoint of an adapter
-LOG_TAIL_LINES: Final = 5
 
 
 def walk(run: Run) -> Receipt:
@@ -100,11 +90,10 @@ class Ending:
 
 def _train_in_box(run: Run, phases: Phases) -> None:
     """Everything between the first and the last second that may bill."""
-    with phases.timed(Phase.PREPARE):
-        missing = [str(path) for path in input_files(run.plan, run.base) if not path.exists()]
-        if missing:
-            raise TrainingFailed(f"{missing[0]} is no longer there.", hint="Put it back and resume, or end the run.")
     adopted = _standing_box(run)
+    if adopted is None:
+        with phases.timed(Phase.PREPARE):
+            require_inputs(run)
     with ExitStack() as held:
         held.callback(phases.end)  # of the teardown; what the lease does on its way out lies in between
         lease = leased(
@@ -123,12 +112,16 @@ def _train_in_box(run: Run, phases: Phases) -> None:
             box = held.enter_context(lease)
         held.callback(phases.begin, Phase.TEARDOWN)
         with phases.timed(Phase.BOOT):
-            shell = Shell.connect(
-                box, key=client_key(run.folder.keys, run_id=run.run_id).private, deadline_s=min(run.left_s, _boot_s(run.plan))
-            )
+            shell = _connect(run, box) if adopted is None else patiently(run, lambda: _connect(run, box))
             held.callback(shell.close)
             box = _with_own_host_key(run, shell, box)
-        _train(run, phases, shell, box)
+        train(run, phases, shell, box)
+
+
+def _connect(run: Run, box: Box) -> Shell:
+    """One try, as long as a boot may take. Raises ConnectionFailed."""
+    key = client_key(run.folder.keys, run_id=run.run_id).private
+    return Shell.connect(box, key=key, deadline_s=min(run.left_s, _boot_s(run)))
 
 
 def _standing_box(run: Run) -> Box | None:
@@ -137,13 +130,14 @@ def _standing_box(run: Run) -> Box | None:
     Raises TrainingFailed when the box has gone without us, ProvisionError when its remains can't be ended.
     """
     state = run.state
-    owned = run.provisioner.owned(run.run_id)
-    if state.box is not None and state.rentals and state.rentals[-1].ended_at_s is None:
-        if owned.complete is Answer.YES and not owned.resources:
+    if not state.rentals or state.rentals[-1].ended_at_s is not None:
+        return None
+    if state.box is not None:
+        if has_gone(run):
             _end(run)
             raise TrainingFailed("The box is gone; it was ended by its deadline or by somebody else.")
         return state.box
-    if state.rentals and state.rentals[-1].ended_at_s is None and not _end(run).clean:
+    if not _end(run).clean:
         raise ProvisionError("An earlier attempt left something that could not be ended.", hint=f"rentune down {run.run_id}")
     return None
 
@@ -162,9 +156,9 @@ def _end_what_is_left(run: Run, *, keep: bool) -> None:
         _end(run)
 
 
-def _boot_s(plan: Plan) -> float:
-    planned = plan.duration.phase_s.get(Phase.BOOT)
-    return max(LEAST_BOOT_S, BOOT_FACTOR * planned.p90 if planned else 0.0)
+def _boot_s(run: Run) -> float:
+    planned = run.plan.duration.phase_s.get(Phase.BOOT)
+    return max(run.least_boot_s, BOOT_FACTOR * planned.p90 if planned else 0.0)
 
 
 def _with_own_host_key(run: Run, shell: Shell, box: Box) -> Box:
@@ -192,107 +186,3 @@ def _confirm(run: Run) -> None:
         command=f"rentune down {run.run_id}",
     )
     run.ledger.append(Ended(run_id=run.run_id, at_s=run.clock(), teardown=doubt))
-
-
-# ── the job on it ──────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
-    """Start the trainer unless it runs or has ended, follow it to its end, and bring home what there is."""
-    try:
-        if job.state(shell, box).state in ("never_started", "killed"):
-            _start(run, phases, shell, box)
-        _follow(run, phases, shell, box)
-    except KeyboardInterrupt:
-        run.display.note("Stopping the trainer; once more Ctrl-C goes straight to the teardown.")
-        _stop(run, shell, box)
-        raise
-    with phases.timed(Phase.FETCH):
-        outcome = _fetch(run, shell, box)
-    if not outcome.trained:
-        raise TrainingFailed(f"The trainer ended without a result ({outcome.reason.value}): {outcome.message}")
-
-
-def _start(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
-    with phases.timed(Phase.ENVIRONMENT):
-        ship.ship_package(shell, box)
-        python = ship.ensure_environment(shell, box, progress=run.display.note)
-    with phases.timed(Phase.DOWNLOAD):
-        handed = _handoff(run, box)
-        ship.ship_inputs(shell, box, {Path(home): there for home, there in handed.files.items()})
-    job.start(shell, box, handed.spec, python=python)
-
-
-def _handoff(run: Run, box: Box) -> Handoff:
-    """The job as it was handed over the first time; a restarted trainer must read the same."""
-    handed = hand_off(
-        run.plan,
-        run.base,
-        run_id=run.run_id,
-        job_folder=job.job_folder(box),
-        started_at_s=run.clock(),
-        deadline_at_s=run.state.deadline_at_s,
-    )
-    if run.folder.job.exists():
-        return msgspec.structs.replace(handed, spec=decode(run.folder.job.read_bytes(), JobSpec))
-    run.folder.job.write_bytes(encode(handed.spec))
-    return handed
-
-
-def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
-    """Until the job has ended. A silent box is waited for until the deadline; a killed trainer is started again."""
-    restarts = 0
-    while True:
-        try:
-            for event in job.events(shell, box, run.folder.events):
-                phases.heard(event)
-        except WrongHostKey:
-            raise
-        except ConnectionFailed as error:
-            run.display.note(f"{error} The run goes on without us; trying again.")
-        standing = job.state(shell, box).state
-        if standing == "ended":
-            return
-        if standing == "killed":
-            restarts += 1
-            if restarts > MAX_RESTARTS:
-                raise TrainingFailed(f"The trainer was killed {restarts} times.", hint=f"Its log: {run.folder.log}")
-            run.display.note("The trainer was killed; starting it again from its last checkpoint.")
-            _start(run, phases, shell, box)
-        if standing == "unknown":
-            _wait_for_box(run)
-
-
-def _wait_for_box(run: Run) -> None:
-    owned = run.provisioner.owned(run.run_id)
-    if owned.complete is Answer.YES and not owned.resources:
-        raise TrainingFailed("The box went away while it trained.")
-    if run.left_s <= 0:
-        raise ConnectionFailed("The box did not answer until the deadline.")
-    run.sleep(min(RECONNECT_S, max(0.0, run.left_s)))
-
-
-def _stop(run: Run, shell: Shell, box: Box) -> None:
-    """Ask the trainer to save and leave, then bring home its words. What fails here must not delay the teardown."""
-    with suppress(RentuneError):
-        job.stop(shell, box, patience_s=STOP_PATIENCE_S)
-        _fetch(run, shell, box)
-
-
-def _fetch(run: Run, shell: Shell, box: Box) -> Outcome:
-    """Log, outcome and adapter, in the order of what is lost most easily. Raises TrainingFailed without an outcome."""
-    with suppress(RentuneError):
-        shell.get(f"{job.job_folder(box)}/{LOG_FILE}", run.folder.log)
-    outcome = job.outcome(shell, box)
-    if outcome is None:
-        raise TrainingFailed(f"The trainer left no outcome. Its last words: {last_words(run.folder.log)}")
-    run.folder.outcome.write_bytes(encode(outcome))
-    if outcome.adapter:
-        ship.fetch_adapter(shell, box, outcome, run.adapter_folder)
-    return outcome
-
-
-def last_words(log: Path) -> str:
-    """The end of a log, on one line."""
-    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
-    return " / ".join(line.strip() for line in lines[-LOG_TAIL_LINES:] if line.strip()) or "none."

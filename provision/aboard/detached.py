@@ -19,6 +19,8 @@ from remote.contract import LOG_FILE, PID_FILE, RC_FILE
 if TYPE_CHECKING:
     from provision.ssh import Completed, Shell
 
+STOPPED_FILE = "stopped"  # we asked it to leave; without this file it was somebody else
+ANY_RC = "any"
 KILLED_RC = 128  # a shell reports 128 + the signal
 ANSWER_S = 30.0  # assumed: such a script needs 0.1 s
 
@@ -35,11 +37,14 @@ marked() {{
   done
 }}
 state() {{
-  if [ -f {RC_FILE} ]; then echo "ended $(cat {RC_FILE})"; return; fi
+  if [ -f {RC_FILE} ]; then ended; return; fi
   if [ ! -f {PID_FILE} ]; then echo never_started; return; fi
   if [ "$(identity "$(cat {PID_FILE})")" = "$(cat {PID_FILE}.identity)" ]; then echo running; return; fi
   if [ -n "$(marked)" ]; then echo running; return; fi
-  if [ -f {RC_FILE} ]; then echo "ended $(cat {RC_FILE})"; else echo killed; fi
+  if [ -f {RC_FILE} ]; then ended; else echo killed; fi
+}}
+ended() {{
+  if [ -f {STOPPED_FILE} ]; then echo "ended $(cat {RC_FILE}) stopped"; else echo "ended $(cat {RC_FILE})"; fi
 }}
 """
 
@@ -60,19 +65,25 @@ echo $? > {RC_FILE}.new && mv {RC_FILE}.new {RC_FILE}
 START = f"""\
 mkdir -p "$RENTUNE_FOLDER" && cd "$RENTUNE_FOLDER" || exit 1
 {FUNCTIONS}
+again() {{
+  rc=$(cat {RC_FILE})
+  [ "$rc" -lt {KILLED_RC} ] || return 0
+  [ ! -f {STOPPED_FILE} ] || return 1
+  case " $RENTUNE_AGAIN " in *" {ANY_RC} "* | *" $rc "*) return 0 ;; *) return 1 ;; esac
+}}
 exec 9> starting.lock
 flock 9 || exit 1
 now=$(state)
 case "$now" in
   running) exit 0 ;;
-  ended*) [ "${{now#ended }}" -ge {KILLED_RC} ] || exit 0 ;;
+  ended*) again || exit 0 ;;
 esac
-rm -f {PID_FILE} {PID_FILE}.identity {RC_FILE}
+rm -f {PID_FILE} {PID_FILE}.identity {RC_FILE} {STOPPED_FILE}
 cat > leader.sh <<'RENTUNE_END'
 {RUN}
 RENTUNE_END
 printf '%s\\n' "$RENTUNE_COMMANDS" > task.sh
-unset RENTUNE_COMMANDS
+unset RENTUNE_COMMANDS RENTUNE_AGAIN
 export RENTUNE_TASK="$PWD"  # not before: what carries it counts as the task's
 setsid nohup sh ./leader.sh >> {LOG_FILE} 2>&1 < /dev/null 9>&- &
 left=200
@@ -89,6 +100,7 @@ state
 STOP = f"""\
 cd "$RENTUNE_FOLDER" 2>/dev/null || exit 0
 {FUNCTIONS}
+[ -f {RC_FILE} ] || touch {STOPPED_FILE}
 leader=$(cat {PID_FILE} 2>/dev/null)
 for each in $(marked); do
   if grep -sqx "PPid:[[:space:]]*$leader" "/proc/$each/status"; then kill -TERM "$each" 2>/dev/null; fi
@@ -104,14 +116,19 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
 
     state: Literal["never_started", "running", "ended", "killed", "unknown"]
     rc: int | None = None
+    stopped: bool = False  # whether it ended after `stop` had asked it to
 
 
-def start(shell: Shell, folder: str, commands: str, environment: Mapping[str, str]) -> None:
+def start(
+    shell: Shell, folder: str, commands: str, environment: Mapping[str, str], *, again: tuple[int | str, ...] = ()
+) -> None:
     """Run `commands` (POSIX shell) in `folder`, detached. Does nothing while they run, or once they ended by themselves.
 
-    What was killed is started again; `log` goes on where it stopped. Raises ProvisionError.
+    What was killed is started again, and what ended with one of the codes `again` (ANY_RC: with any) unless `stop` had
+    asked it to; `log` goes on where it stopped. Raises ProvisionError.
     """
-    done = _script(shell, START, {**environment, "RENTUNE_FOLDER": folder, "RENTUNE_COMMANDS": commands})
+    settings = {"RENTUNE_FOLDER": folder, "RENTUNE_COMMANDS": commands, "RENTUNE_AGAIN": " ".join(map(str, again))}
+    done = _script(shell, START, {**environment, **settings})
     if done.rc != 0:
         raise ProvisionError(f"{shell.box.host} could not start a task in {folder}: {done.err.strip() or 'no reason given'}")
 
@@ -128,8 +145,8 @@ def state(shell: Shell, folder: str) -> TaskState:
 def read_state(said: str) -> TaskState:
     """What the shell function `state` says, as a value; anything else is `unknown`."""
     match said.split():
-        case ["ended", rc] if rc.isdigit():
-            return TaskState(state="killed" if int(rc) >= KILLED_RC else "ended", rc=int(rc))
+        case ["ended", rc, *words] if rc.isdigit() and words in ([], ["stopped"]):
+            return TaskState(state="killed" if int(rc) >= KILLED_RC else "ended", rc=int(rc), stopped=bool(words))
         case ["never_started" | "running" | "killed" as word]:
             return TaskState(state=word)
         case _:

@@ -15,13 +15,25 @@ from provision.aboard.detached import TaskState as JobState
 from provision.aboard.ship import box_marks, cache_folder, job_folder, package_folder
 from provision.errors import TransferFailed
 from provision.provisioner import Box
-from remote.contract import EVENTS_FILE, JOB_FILE, OUTCOME_FILE, Event, JobSpec, Outcome, decode, encode
+from remote.contract import (
+    EVENTS_FILE,
+    EXIT_CODES,
+    JOB_FILE,
+    OUTCOME_FILE,
+    EndReason,
+    Event,
+    JobSpec,
+    Outcome,
+    decode,
+    encode,
+)
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
 __all__ = ["JobState", "events", "job_folder", "outcome", "start", "state", "stop"]
 
+LEFT_RC = EXIT_CODES[EndReason.INTERRUPTED]  # of a trainer that saved and left at a signal
 LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
 LOOK_S = 0.1
 
@@ -29,7 +41,8 @@ LOOK_S = 0.1
 def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
     """Upload job.json and start `python -m remote job.json`, detached. Does nothing while it runs or once it ended.
 
-    A job that was killed is started again; the trainer goes on from its last checkpoint.
+    A job that was killed, or told to leave by somebody else (a reboot), is started again: it goes on from its last
+    checkpoint.
     """
     folder = job_folder(box)
     place = shlex.quote(f"{folder}/{JOB_FILE}")
@@ -41,12 +54,18 @@ def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
         "PYTHONUNBUFFERED": "1",
         "RENTUNE_MODEL_CACHE": f"{cache_folder(box)}/models",
     }
-    detached.start(shell, folder, f"exec {shlex.quote(python)} -m remote {JOB_FILE}", environment | box_marks(box))
+    commands = f"exec {shlex.quote(python)} -m remote {JOB_FILE}"
+    detached.start(shell, folder, commands, environment | box_marks(box), again=(LEFT_RC,))
 
 
 def state(shell: Shell, box: Box) -> JobState:
-    """Ask the box. An unreachable box is `unknown`, never an exception."""
-    return detached.state(shell, job_folder(box))
+    """Ask the box. An unreachable box is `unknown`, never an exception.
+
+    A trainer that left because of a signal which was not ours (a reboot) counts as killed: it has more to do.
+    """
+    seen = detached.state(shell, job_folder(box))
+    unasked = seen.state == "ended" and seen.rc == LEFT_RC and not seen.stopped
+    return msgspec.structs.replace(seen, state="killed") if unasked else seen
 
 
 def events(shell: Shell, box: Box, local: Path, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[Event]:
@@ -71,10 +90,15 @@ def events(shell: Shell, box: Box, local: Path, *, sleep: Callable[[float], None
 
 
 def outcome(shell: Shell, box: Box) -> Outcome | None:
-    """The trainer's outcome.json; None while there is none."""
+    """The trainer's outcome.json; None while there is none. Raises TransferFailed when it can't be read."""
     place = shlex.quote(f"{job_folder(box)}/{OUTCOME_FILE}")
     done = shell.run(f"[ ! -e {place} ] || cat {place}")
-    return decode(done.out, Outcome) if done.out else None
+    try:
+        if done.rc != 0:
+            raise TransferFailed(f"{box.host} could not read the outcome: {done.err.strip()}")
+        return decode(done.out, Outcome) if done.out else None
+    except msgspec.DecodeError as error:
+        raise TransferFailed(f"The outcome on {box.host} is not whole: {error}") from error
 
 
 def stop(shell: Shell, box: Box, *, patience_s: float = 20.0) -> None:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from provision.aboard import detached
 from provision.direct.processes import marks
-from provision.errors import ProvisionError, TransferFailed
+from provision.errors import ConnectionFailed, ProvisionError, TransferFailed
 from provision.provisioner import Box
 from remote import contract
 from remote.contract import LOG_FILE, Outcome
@@ -146,7 +146,7 @@ def _build_stack(shell: Shell, box: Box, stack: str, progress: Callable[[str], N
         "mark": STACK_MARK,
         "requirements": f"{folder}/requirements.txt",
     }
-    detached.start(shell, folder, BUILD, settings | box_marks(box))
+    detached.start(shell, folder, BUILD, settings | box_marks(box), again=(detached.ANY_RC,))
     last = ""
     with tempfile.TemporaryDirectory() as mirror:
         for line in shell.follow(
@@ -156,7 +156,10 @@ def _build_stack(shell: Shell, box: Box, stack: str, progress: Callable[[str], N
         ):
             last = line.decode(errors="replace")
             progress(last)
-    if (ended := detached.state(shell, folder)).rc != 0:
+    ended = detached.state(shell, folder)
+    if ended.state == "unknown":
+        raise ConnectionFailed(f"{box.host} did not say how the build of the environment ended.")
+    if ended.rc != 0:
         raise ProvisionError(f"The environment could not be built on {box.host} ({ended.state}): {last}")
 
 

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 from planner.plan import Plan, read_plan
 from provision.account.ledger import Ledger, RunState
@@ -14,6 +15,8 @@ from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import read_base, read_launch
 from provision.provisioner import Launch, Provisioner
+
+LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,7 @@ class Run:
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    least_boot_s: float = LEAST_BOOT_S
 
     @property
     def adapter_folder(self) -> Path:

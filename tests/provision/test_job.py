@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.aboard import job
+from provision.aboard import detached, job
 from provision.aboard.detached import TaskState, read_state
 from provision.direct.local import local_offer
 from provision.provisioner import Box
@@ -100,6 +100,34 @@ def test_a_trainer_that_was_killed_is_started_again(shell: Shell, fresh: Box, tr
     assert _await(shell, fresh, "ended") == TaskState(state="ended", rc=0)
 
 
+@pytest.mark.parametrize(("asked", "then"), [(False, "killed"), (True, "ended")])
+def test_a_trainer_that_left_at_a_signal_has_ended_only_if_the_signal_was_ours(
+    shell: Shell, fresh: Box, trainer: Trainer, asked: bool, then: str
+) -> None:
+    python = trainer(
+        "[ -e again ] && exit 0; touch again; trap 'exit 4' TERM; echo $$ > own_pid; touch ready; while :; do sleep 0.05; done"
+    )
+    job.start(shell, fresh, SPEC, python=python)
+    folder = Path(job.job_folder(fresh))
+    await_true((folder / "ready").exists)
+    if asked:
+        job.stop(shell, fresh)
+    else:
+        os.kill(int((folder / "own_pid").read_text()), signal.SIGTERM)
+    assert _await(shell, fresh, then).rc == 4
+    job.start(shell, fresh, SPEC, python=python)
+    await_true(lambda: job.state(shell, fresh).state == "ended")
+    assert job.state(shell, fresh).rc == (4 if asked else 0)
+
+
+def test_a_task_that_may_be_repeated_is_run_again_after_any_end(shell: Shell, fresh: Box) -> None:
+    folder = Path(job.job_folder(fresh))
+    for tries in (1, 2):
+        detached.start(shell, str(folder), "echo once more >> tries; exit 1", {}, again=(detached.ANY_RC,))
+        await_true(lambda: detached.state(shell, str(folder)) == TaskState(state="ended", rc=1))
+        assert len((folder / "tries").read_text().splitlines()) == tries
+
+
 def test_a_trainer_that_lives_on_without_its_shell_still_runs(shell: Shell, fresh: Box, trainer: Trainer) -> None:
     job.start(shell, fresh, SPEC, python=trainer("while [ ! -e go ]; do sleep 0.05; done"))
     folder = Path(job.job_folder(fresh))
@@ -122,7 +150,7 @@ def test_stopping_lets_the_trainer_save_and_keeps_its_code(shell: Shell, fresh: 
     job.start(shell, fresh, SPEC, python=trainer(lines))
     await_true(Path(job.job_folder(fresh), "ready").exists)
     job.stop(shell, fresh)
-    assert job.state(shell, fresh) == TaskState(state="ended", rc=5)
+    assert job.state(shell, fresh) == TaskState(state="ended", rc=5, stopped=True)
     assert Path(job.job_folder(fresh), "saved").exists()
 
 

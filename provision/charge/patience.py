@@ -1,0 +1,65 @@
+"""Patience with a box that is silent: only its provider can say that it has gone, and only twice in a row."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, TypeVar
+
+from provision.charge.held import Run
+from provision.errors import ConnectionFailed, TrainingFailed, TransferFailed, WrongHostKey
+from provision.provisioner import Answer
+
+T = TypeVar("T")
+
+RECONNECT_S: Final = 5.0  # assumed: pause between two tries to reach a box that has gone silent
+MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a full disk takes a moment to clear; what fails more often will fail again
+# Derived: lists of a cloud lag up to a minute (skypilot-org/skypilot, issue 4431); those of one machine hardly at all.
+LIST_LAG_S: Final = 65.0
+OWN_LIST_LAG_S: Final = {"local": 1.0, "host": 1.0}
+
+
+def patiently(run: Run, act: Callable[[], T]) -> T:
+    """What `act` returns, tried again whenever the line is cut, until the deadline; `act` must bear being repeated.
+
+    Raises TrainingFailed when the box has gone, ConnectionFailed at the deadline, TransferFailed when bytes go on being
+    refused although the box answers, WrongHostKey at once.
+    """
+    broken = 0
+    while True:
+        try:
+            return act()
+        except WrongHostKey:
+            raise
+        except (ConnectionFailed, TransferFailed) as error:
+            broken += isinstance(error, TransferFailed)
+            if broken > MAX_BROKEN_TRANSFERS:
+                raise
+            run.display.note(f"{error} Trying again.")
+        wait_for_box(run)
+
+
+def wait_for_box(run: Run) -> None:
+    """Pause before another try. Raises TrainingFailed when the box has gone, ConnectionFailed at the deadline."""
+    if has_gone(run):
+        raise TrainingFailed("The box is gone; it was ended by its deadline or by somebody else.")
+    require_time(run)
+    run.sleep(min(RECONNECT_S, run.left_s))
+
+
+def require_time(run: Run) -> None:
+    """Raises ConnectionFailed once the deadline has come."""
+    if run.left_s <= 0:
+        raise ConnectionFailed("The box did not finish before its deadline.")
+
+
+def has_gone(run: Run) -> bool:
+    """Whether the provider lists nothing of the run: twice, further apart than its lists lag behind."""
+    if not _lists_nothing(run):
+        return False
+    run.sleep(OWN_LIST_LAG_S.get(run.provisioner.name, LIST_LAG_S))
+    return _lists_nothing(run)
+
+
+def _lists_nothing(run: Run) -> bool:
+    owned = run.provisioner.owned(run.run_id)
+    return owned.complete is Answer.YES and not owned.resources

@@ -1,0 +1,138 @@
+"""The job on a box that answers: started where it does not run, followed to its end, its results brought home."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from provision.aboard import job, ship
+from provision.charge.held import Run
+from provision.charge.patience import patiently, require_time, wait_for_box
+from provision.charge.phases import Phases
+from provision.errors import ConnectionFailed, RentuneError, TrainingFailed, WrongHostKey
+from provision.handoff import Handoff, hand_off
+from provision.prepare.inputs import input_files
+from provision.provisioner import Box
+from provision.ssh import Shell
+from provision.whole import write_whole
+from remote.contract import LOG_FILE, JobSpec, Outcome, Phase, decode, encode
+
+MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again
+STOP_PATIENCE_S: Final = 10.0  # assumed: enough for a checkpoint of an adapter
+LOG_TAIL_LINES: Final = 5
+
+
+def require_inputs(run: Run) -> None:
+    """Raises TrainingFailed when what the box will need is no longer at home."""
+    missing = [str(path) for path in input_files(run.plan, run.base) if not path.exists()]
+    if missing:
+        raise TrainingFailed(f"{missing[0]} is no longer there.", hint="Put it back and resume, or end the run.")
+
+
+def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
+    """Start the trainer unless it runs or has ended, follow it to its end, and bring home what there is."""
+    try:
+        _follow(run, phases, shell, box)
+    except KeyboardInterrupt:
+        run.display.note("Stopping the trainer; once more Ctrl-C goes straight to the teardown.")
+        _stop(run, shell, box)
+        raise
+    with phases.timed(Phase.FETCH):
+        outcome = patiently(run, lambda: _fetch(run, shell, box))
+    if not outcome.trained:
+        raise TrainingFailed(f"The trainer ended without a result ({outcome.reason.value}): {outcome.message}")
+
+
+def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> None:
+    """Ship what the box lacks and start the trainer. One that ran before has its inputs there: `again` asks home for none."""
+    with phases.timed(Phase.ENVIRONMENT):
+        ship.ship_package(shell, box)
+        python = ship.ensure_environment(shell, box, progress=run.display.note)
+    handed = _handoff(run, box)
+    if not again:
+        with phases.timed(Phase.DOWNLOAD):
+            require_inputs(run)
+            ship.ship_inputs(shell, box, {Path(home): there for home, there in handed.files.items()})
+    job.start(shell, box, handed.spec, python=python)
+
+
+def _handoff(run: Run, box: Box) -> Handoff:
+    """The job as it was handed over the first time; a restarted trainer must read the same."""
+    handed = hand_off(
+        run.plan,
+        run.base,
+        run_id=run.run_id,
+        job_folder=job.job_folder(box),
+        started_at_s=run.clock(),
+        deadline_at_s=run.state.deadline_at_s,
+    )
+    with suppress(FileNotFoundError, msgspec.DecodeError):  # an unreadable one is made anew
+        return msgspec.structs.replace(handed, spec=decode(run.folder.job.read_bytes(), JobSpec))
+    write_whole(run.folder.job, encode(handed.spec))
+    return handed
+
+
+def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
+    """Until the job has ended, started where it is not. A silent box is waited for until the deadline."""
+    restarts = 0
+    while True:
+        standing = job.state(shell, box).state
+        if standing in ("never_started", "killed"):
+            require_time(run)
+            if standing == "killed":
+                restarts += 1
+                _allow_restart(run, restarts)
+            patiently(run, partial(_start, run, phases, shell, box, again=standing == "killed"))
+        elif standing == "unknown":
+            wait_for_box(run)
+            continue
+        _hear(run, phases, shell, box)
+        if job.state(shell, box).state == "ended":
+            return
+
+
+def _allow_restart(run: Run, restarts: int) -> None:
+    if restarts > MAX_RESTARTS:
+        raise TrainingFailed(f"The trainer was killed {restarts} times.", hint=f"Its log: {run.folder.log}")
+    run.display.note("The trainer was killed; starting it again from its last checkpoint.")
+
+
+def _hear(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
+    """The trainer's events until it ends or the line is cut."""
+    try:
+        for event in job.events(shell, box, run.folder.events):
+            phases.heard(event)
+    except WrongHostKey:
+        raise
+    except ConnectionFailed as error:
+        run.display.note(f"{error} The run goes on without us; trying again.")
+
+
+def _stop(run: Run, shell: Shell, box: Box) -> None:
+    """Ask the trainer to save and leave, then bring home its words. What fails here must not delay the teardown."""
+    with suppress(RentuneError):
+        job.stop(shell, box, patience_s=STOP_PATIENCE_S)
+        _fetch(run, shell, box)
+
+
+def _fetch(run: Run, shell: Shell, box: Box) -> Outcome:
+    """Log, outcome and adapter, in the order of what is lost most easily. Raises TrainingFailed without an outcome."""
+    with suppress(RentuneError):
+        shell.get(f"{job.job_folder(box)}/{LOG_FILE}", run.folder.log)
+    outcome = job.outcome(shell, box)
+    if outcome is None:
+        raise TrainingFailed(f"The trainer left no outcome. Its last words: {last_words(run.folder.log)}")
+    write_whole(run.folder.outcome, encode(outcome))
+    if outcome.adapter:
+        ship.fetch_adapter(shell, box, outcome, run.adapter_folder)
+    return outcome
+
+
+def last_words(log: Path) -> str:
+    """The end of a log, on one line."""
+    lines = log.read_text(errors="replace").splitlines() if log.exists() else []
+    return " / ".join(line.strip() for line in lines[-LOG_TAIL_LINES:] if line.strip()) or "none."

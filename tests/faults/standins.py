@@ -1,0 +1,57 @@
+"""A local box whose trainer is a few lines of shell: the walk, the line and the box are real, and no second is trained."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+
+import msgspec
+
+from catalogs.hardware import Offer
+from provision.aboard.ship import STACK_MARK, stack_hash
+from provision.direct.local import LocalBox
+from provision.providers import boxes_folder
+from provision.provisioner import Answer, Box, Launch, Owned
+from remote.contract import AdapterFile, EndReason, Measured, Outcome, encode
+from tests.fakes import Proxy
+from tests.faults.rehearsal import Rehearsal
+
+WEIGHTS = b"weights"
+ADAPTER = AdapterFile(path="adapter.bin", size_bytes=len(WEIGHTS), sha256=hashlib.sha256(WEIGHTS).hexdigest())
+# What a trainer that succeeds leaves behind.
+FINISH = "mkdir -p output; printf weights > output/adapter.bin; cp $HERE/outcome.json outcome.json"
+
+
+class ScriptedBox(LocalBox):
+    """A local box that is reached through `line` and trains by `lines`; its first listings may be empty by mistake."""
+
+    def __init__(self, rehearsal: Rehearsal, line: Proxy, lines: str) -> None:
+        super().__init__(boxes_folder(rehearsal.places), rehearsal.places.cache)
+        self.line = line
+        self.python = _trainer(rehearsal.folder / "stack", lines)
+        self.empty_lists = 0
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        box = super().up(offer, launch)
+        self.line.target_port = box.port
+        return msgspec.structs.replace(box, port=self.line.port, python=self.python)
+
+    def owned(self, tag: str | None = None) -> Owned:
+        if self.empty_lists:
+            self.empty_lists -= 1
+            return Owned(resources=(), complete=Answer.YES)
+        return super().owned(tag)
+
+
+def _trainer(stack: Path, lines: str) -> str:
+    """An "interpreter" that says where its stack is, and whose trainer is `lines`."""
+    stack.mkdir(exist_ok=True)
+    (stack / STACK_MARK).write_text(stack_hash())
+    outcome = Outcome(
+        run_id="", reason=EndReason.COMPLETED, message="Done.", phase_s={}, measured=Measured(), adapter=(ADAPTER,)
+    )
+    (stack / "outcome.json").write_bytes(encode(outcome))
+    script = stack / "python"
+    script.write_text(f'#!/bin/sh\nHERE={stack}\nif [ "$1" = -c ]; then echo $HERE; exit; fi\n{lines}\n')
+    script.chmod(0o755)
+    return str(script)

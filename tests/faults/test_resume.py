@@ -1,0 +1,137 @@
+"""Taking a run up again: a box that is well is not ended for what can wait or does not matter."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+import msgspec
+import pytest
+
+from planner.plan import Plan
+from provision.aboard import job
+from provision.account.ledger import Created, PhaseStarted
+from provision.charge.held import Run, read_run
+from provision.charge.phases import Phases
+from provision.charge.training import train
+from provision.envelope import Exit
+from provision.handoff import hand_off
+from provision.provisioner import Box
+from provision.run import walk
+from provision.ssh import Shell
+from provision.ssh.keys import client_key
+from remote.contract import Phase
+from tests.fakes import Proxy
+from tests.faults.rehearsal import Quiet, Rehearsal
+from tests.faults.standins import FINISH, ScriptedBox
+from tests.provision.plans import about
+
+pytestmark = pytest.mark.box
+
+UNTIL_TOLD = "while [ ! -e $HERE/go ]; do sleep 0.05; done"
+
+
+@pytest.fixture
+def line() -> Iterator[Proxy]:
+    with Proxy(target_port=0) as line:
+        yield line
+
+
+def boots_fast(plan: Plan) -> Plan:
+    duration = msgspec.structs.replace(plan.duration, phase_s=plan.duration.phase_s | {Phase.BOOT.value: about(0.1)})
+    return msgspec.structs.replace(plan, duration=duration)
+
+
+def left_behind(rehearsal: Rehearsal, scripted: ScriptedBox) -> tuple[Run, Box]:
+    """A run whose controller died right after its box had come up."""
+    run_id = rehearsal.open(deadline_s=60.0, change=boots_fast)
+    run = read_run(
+        run_id, places=rehearsal.places, ledger=rehearsal.ledger, provisioner=scripted, display=Quiet(), crash_point=None
+    )
+    run.ledger.append(PhaseStarted(run_id=run_id, at_s=time.time(), phase="create"))
+    box = scripted.up(run.plan.offer, run.launch)
+    run.ledger.append(Created(run_id=run_id, at_s=time.time(), box=box))
+    return dataclasses.replace(run, sleep=lambda seconds: time.sleep(min(seconds, 0.3)), least_boot_s=0.3), box
+
+
+def connected(run: Run, box: Box) -> Shell:
+    return Shell.connect(box, key=client_key(run.folder.keys, run_id=run.run_id).private, deadline_s=20.0, patience_s=0.3)
+
+
+def start_trainer(run: Run, box: Box) -> None:
+    """As the dead controller did it."""
+    handed = hand_off(
+        run.plan,
+        run.base,
+        run_id=run.run_id,
+        job_folder=job.job_folder(box),
+        started_at_s=time.time(),
+        deadline_at_s=run.state.deadline_at_s,
+    )
+    with connected(run, box) as shell:
+        job.start(shell, box, handed.spec, python=box.python or "")
+
+
+def later(seconds: float, act: Callable[[], object]) -> None:
+    threading.Timer(seconds, act).start()
+
+
+def test_an_input_that_went_away_after_it_was_shipped_does_not_matter(rehearsal: Rehearsal, line: Proxy) -> None:
+    """The trainer has it; nothing at home is needed to bring the adapter back."""
+    run, box = left_behind(rehearsal, ScriptedBox(rehearsal, line, f"{UNTIL_TOLD}; {FINISH}"))
+    start_trainer(run, box)
+    (rehearsal.folder / "rows.jsonl").unlink()
+    (rehearsal.folder / "stack/go").touch()
+    assert walk(run).exit_code == Exit.OK
+
+
+def test_a_box_that_is_silent_for_longer_than_a_boot_is_waited_for(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Its provider lists it: it will answer."""
+    run, box = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH))
+    start_trainer(run, box)
+    line.cut()
+    later(3.0, line.heal)
+    assert walk(run).exit_code == Exit.OK
+
+
+def test_an_outcome_that_is_not_whole_is_fetched_again(rehearsal: Rehearsal, line: Proxy) -> None:
+    """What went wrong while fetching costs a pause, not the adapter."""
+    lines = "printf '{' > outcome.json; (sleep 2; " + FINISH + ") &"
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, lines))
+    assert walk(run).exit_code == Exit.OK
+
+
+def test_a_box_that_was_silent_at_first_and_never_started_is_started(rehearsal: Rehearsal, line: Proxy) -> None:
+    """The first question goes unanswered; the next one says that there is no trainer yet."""
+    run, box = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH))
+    with connected(run, box) as shell:
+        line.cut()
+        later(1.5, line.heal)
+        train(run, Phases(run.run_id, run.ledger, run.display, clock=run.clock, crash_point=None), shell, box)
+    assert (run.adapter_folder / "adapter.bin").exists()
+
+
+def test_a_trainer_that_a_reboot_told_to_leave_is_started_again(rehearsal: Rehearsal, line: Proxy) -> None:
+    """It saved and left with code 4, and nobody here had asked it to."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, f"[ -e once ] || {{ touch once; exit 4; }}; {FINISH}"))
+    assert walk(run).exit_code == Exit.OK
+
+
+def test_one_empty_list_does_not_mean_that_the_box_is_gone(rehearsal: Rehearsal, line: Proxy) -> None:
+    """A provider's lists lag: gone is what two of them say."""
+    scripted = ScriptedBox(rehearsal, line, FINISH)
+    run, _ = left_behind(rehearsal, scripted)
+    scripted.empty_lists = 1
+    assert walk(run).exit_code == Exit.OK
+
+
+def test_two_empty_lists_mean_that_it_is(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Then there is nothing to wait for."""
+    scripted = ScriptedBox(rehearsal, line, FINISH)
+    run, _ = left_behind(rehearsal, scripted)
+    scripted.empty_lists = 2
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.FAILED
+    assert "gone" in receipt.message
