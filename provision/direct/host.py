@@ -5,7 +5,6 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import re
-import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -203,8 +202,7 @@ def parse_address(user_at_host: str) -> tuple[str, str, int]:
 
 
 def _script(shell: Shell, script: str, **variables: str) -> Completed:
-    assignments = "".join(f"{name}={shlex.quote(value)}\n" for name, value in variables.items())
-    return shell.run("exec sh -s", stdin=f"{assignments}{script}".encode(), timeout_s=CLEAN_S)
+    return shell.script(script, variables, timeout_s=CLEAN_S)
 
 
 def _said(shell: Shell, script: str, **variables: str) -> str:

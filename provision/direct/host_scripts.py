@@ -6,20 +6,28 @@ by its comment `rentune:<run id>`.
 
 from __future__ import annotations
 
-MARKED = """\
+from provision.direct.processes import MARKED
+
+OURS = f"""\
 boxes="$HOME/.rentune/boxes"
-keys="$HOME/.ssh/authorized_keys"
-marked() {
-  for each in $(grep -slxzF "RENTUNE_BOX=$1" /proc/[0-9]*/environ); do
-    grep -sqxzF "RENTUNE_BOXES=$boxes" "$each" || continue
-    each=${each#/proc/}; echo "${each%/environ}"
-  done
-}
+{MARKED}
+of_run() {{ for each in $(marked "RENTUNE_BOXES=$boxes"); do ! carries "RENTUNE_BOX=$1" "$each" || echo "$each"; done; }}
+"""
+
+# The user's own keys must outlive whatever happens here: one change at a time (the lock is the folder's, so that no file
+# is left), and only a whole new file takes the old one's place. In a subshell, with `set -e`.
+CHANGE_KEYS = """\
+  exec 9< "$HOME/.ssh"
+  flock 9
+  keys=$(readlink -f "$HOME/.ssh/authorized_keys")
+  trap 'rm -f "$keys.rentune"' EXIT
+  rm -f "$keys.rentune"
+  [ ! -e "$keys" ] || cp -p "$keys" "$keys.rentune"
 """
 
 # Variable: run. Prints the folder; fails when it is there already.
 MAKE_FOLDER = f"""\
-{MARKED}
+{OURS}
 umask 077
 mkdir -p "$boxes" && mkdir "$boxes/$run" && echo "$boxes/$run"
 """
@@ -28,24 +36,25 @@ mkdir -p "$boxes" && mkdir "$boxes/$run" && echo "$boxes/$run"
 # after the deadline.
 ADMIT = f"""\
 set -e
-{MARKED}
 umask 077
 mkdir -p "$HOME/.ssh"
-[ ! -s "$keys" ] || [ -z "$(tail -c 1 "$keys")" ] || echo >> "$keys"
 until=$(date -d "@$ends_at" +%Y%m%d%H%M%S)
-echo "restrict,expiry-time=\\"$until\\" $key rentune:$run" >> "$keys"
+{CHANGE_KEYS}
+[ ! -s "$keys.rentune" ] || [ -z "$(tail -c 1 "$keys.rentune")" ] || echo >> "$keys.rentune"
+echo "restrict,expiry-time=\\"$until\\" $key rentune:$run" >> "$keys.rentune"
+mv -f "$keys.rentune" "$keys"
 """
 
 # Variables: left (seconds), RENTUNE_BOX and RENTUNE_TASK from the environment. By uptime: a clock that is set back
 # extends nothing; in naps, since a sleep does not count the hours of a suspended machine. Spares its own task.
 WATCH = f"""\
-{MARKED}
+{OURS}
 uptime_s() {{ sed 's/[.].*//' /proc/uptime; }}
 ends_at=$(($(uptime_s) + left))
 while left=$((ends_at - $(uptime_s))) && [ "$left" -gt 0 ]; do sleep "$((left > 60 ? 60 : left))"; done
 for signal in TERM KILL; do
-  for each in $(marked "$RENTUNE_BOX"); do
-    grep -sqxzF "RENTUNE_TASK=$RENTUNE_TASK" "/proc/$each/environ" || kill -"$signal" "$each" 2> /dev/null
+  for each in $(of_run "$RENTUNE_BOX"); do
+    carries "RENTUNE_TASK=$RENTUNE_TASK" "$each" || kill -"$signal" "$each" 2> /dev/null
   done
   [ "$signal" = KILL ] || sleep 2
 done
@@ -53,34 +62,35 @@ done
 
 # Variable: run. Over and over until no process is left, since one may start another.
 CLEAN = f"""\
-{MARKED}
+{OURS}
 left=100
-while [ "$left" -gt 0 ] && [ -n "$(marked "$run")" ]; do
-  for each in $(marked "$run"); do kill -KILL "$each" 2> /dev/null; done
+while [ "$left" -gt 0 ] && [ -n "$(of_run "$run")" ]; do
+  for each in $(of_run "$run"); do kill -KILL "$each" 2> /dev/null; done
   sleep 0.05
   left=$((left - 1))
 done
-rm -rf "${{boxes:?}}/$run"
+rm -rf "${{boxes:?}}/${{run:?}}"
 rmdir "$boxes" "$HOME/.rentune" 2> /dev/null
-if grep -sq " rentune:$run\\$" "$keys"; then
-  grep -v " rentune:$run\\$" "$keys" > "$keys.rentune"
-  cat "$keys.rentune" > "$keys"
-  rm -f "$keys.rentune"
-fi
+grep -sq " rentune:$run\\$" "$HOME/.ssh/authorized_keys" || exit 0
+(
+  set -e
+{CHANGE_KEYS}
+  grep -v " rentune:$run\\$" "$keys" > "$keys.rentune" || [ "$?" = 1 ]  # 1: no other line is left
+  mv -f "$keys.rentune" "$keys"
+)
 """
 
 # Prints "kind run_id id" for all runs.
 LIST = f"""\
-{MARKED}
+{OURS}
 for each in "$boxes"/*; do
   [ ! -d "$each" ] || echo "folder ${{each##*/}} $each"
 done
-for each in $(grep -slxzF "RENTUNE_BOXES=$boxes" /proc/[0-9]*/environ); do
-  run=$(tr '\\0' '\\n' 2> /dev/null < "$each" | sed -n 's/^RENTUNE_BOX=//p')
-  pid=${{each#/proc/}}
-  [ -z "$run" ] || echo "process $run ${{pid%/environ}}"
+for each in $(marked "RENTUNE_BOXES=$boxes"); do
+  run=$(tr '\\0' '\\n' 2> /dev/null < "/proc/$each/environ" | sed -n 's/^RENTUNE_BOX=//p')
+  [ -z "$run" ] || echo "process $run $each"
 done
-sed -n 's/.* rentune:\\([^ ]*\\)$/key_line \\1 authorized_keys/p' "$keys" 2> /dev/null
+sed -n 's/.* rentune:\\([^ ]*\\)$/key_line \\1 authorized_keys/p' "$HOME/.ssh/authorized_keys" 2> /dev/null
 true
 """
 

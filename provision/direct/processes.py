@@ -12,6 +12,12 @@ ROOT_MARK = "RENTUNE_BOXES"  # environment: the folder of boxes it belongs to, s
 SERVER_FOLDER = "server"  # below the box's folder: keys, configuration and log of its sshd
 SERVER_NAMES = ("sshd", "bwrap")  # their title carries the configuration's path; sshd writes it over its environment
 
+# POSIX shell, for machines that are not ours: pids whose environment has the line NAME=VALUE; whether a pid's has.
+MARKED = """\
+carries() { grep -sqxzF "$1" "/proc/$2/environ"; }
+marked() { for each in $(grep -slxzF "$1" /proc/[0-9]*/environ); do each=${each#/proc/}; echo "${each%/environ}"; done; }
+"""
+
 
 def marks(root: Path, run_id: str) -> dict[str, str]:
     """The environment that marks a process and whatever it starts."""

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import shlex
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
 import paramiko
@@ -92,6 +93,11 @@ class Shell:
                 raise ConnectionFailed(
                     f"{self.box.host} did not finish a command within {timeout_s:.0f} s: {command[:60]!r}."
                 ) from error
+
+    def script(self, script: str, variables: Mapping[str, str], *, timeout_s: float = 60.0) -> Completed:
+        """Run POSIX shell by stdin, `variables` exported first: nothing of it shows in any process's arguments. As `run`."""
+        exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
+        return self.run("exec sh -s", timeout_s=timeout_s, stdin=f"{exports}{script}".encode())
 
     def put(self, local: Path, remote: str, *, progress: transfer.Progress | None = None) -> str:
         """Send a file and return its sha256, which the box has confirmed. Raises TransferFailed, or ConnectionFailed."""

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,6 +14,7 @@ import pytest
 
 from provision.aboard import detached
 from provision.aboard.ship import box_marks, job_folder
+from provision.direct import host_scripts as scripts
 from provision.direct.host import ExistingHost, parse_address
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, Refused, WrongHostKey
@@ -176,3 +179,62 @@ def test_the_deadline_ends_our_job_and_nothing_else(host: Rig) -> None:
 
 def _processes(host: Rig, run_id: str) -> list[Resource]:
     return [each for each in host.provisioner.owned(run_id).resources if each.kind == "process"]
+
+
+# ── the user's own keys ────────────────────────────────────────────────────────────────────────────────────────────
+
+THEIRS = "ssh-ed25519 AAAA ada@laptop\n" * 40  # longer than the block that a full disk still takes
+FULL_DISK = "trap '' XFSZ; ulimit -f 1; "  # no file may grow past 512 bytes; a write fails as it does on a full disk
+
+
+@pytest.fixture
+def their_keys(tmp_path: Path) -> Path:
+    (tmp_path / ".ssh").mkdir()
+    keys = tmp_path / ".ssh/authorized_keys"
+    keys.write_text(THEIRS)
+    return keys
+
+
+def _begin(home: Path, script: str, run: str, *, before: str = "") -> subprocess.Popen[bytes]:
+    variables = {"HOME": str(home), "PATH": os.defpath, "run": run, "key": "ssh-ed25519 BBBB", "ends_at": "2000000000"}
+    return subprocess.Popen(["sh", "-c", f"{before}{script}"], env=variables, stderr=subprocess.DEVNULL)
+
+
+def _runs(keys: Path) -> list[str]:
+    return sorted(line.rpartition("rentune:")[2] for line in keys.read_text().splitlines() if "rentune:" in line)
+
+
+def test_a_full_disk_costs_the_user_no_key(their_keys: Path) -> None:
+    home = their_keys.parents[1]
+    assert _begin(home, scripts.ADMIT, "run-1", before=FULL_DISK).wait() != 0
+    assert their_keys.read_text() == THEIRS
+    assert _begin(home, scripts.ADMIT, "run-1").wait() == 0
+    admitted = their_keys.read_text()
+    assert _begin(home, scripts.CLEAN, "run-1", before=FULL_DISK).wait() != 0
+    assert their_keys.read_text() == admitted
+    assert list(their_keys.parent.iterdir()) == [their_keys]
+
+
+def test_runs_that_come_and_go_at_one_moment_lose_no_key(their_keys: Path) -> None:
+    names = [f"run-{index}" for index in range(8)]
+    for script, left in ((scripts.ADMIT, names), (scripts.CLEAN, [])):
+        assert [begun.wait() for begun in [_begin(their_keys.parents[1], script, name) for name in names]] == [0] * 8
+        assert _runs(their_keys) == left
+    assert their_keys.read_text() == THEIRS
+
+
+def test_the_keys_stay_what_they_are_to_the_file_system(their_keys: Path) -> None:
+    elsewhere = their_keys.rename(their_keys.parents[1] / "elsewhere")
+    elsewhere.chmod(0o640)
+    their_keys.symlink_to(elsewhere)
+    for script, left in ((scripts.ADMIT, ["run-1"]), (scripts.CLEAN, [])):
+        assert _begin(their_keys.parents[1], script, "run-1").wait() == 0
+        assert (their_keys.readlink(), elsewhere.stat().st_mode & 0o777) == (elsewhere, 0o640)
+        assert _runs(elsewhere) == left
+
+
+def test_the_only_key_may_be_ours(their_keys: Path) -> None:
+    their_keys.unlink()
+    for script in (scripts.ADMIT, scripts.CLEAN):
+        assert _begin(their_keys.parents[1], script, "run-1").wait() == 0
+    assert their_keys.read_text() == ""
