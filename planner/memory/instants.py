@@ -34,9 +34,9 @@ HOPPER: Final = (9, 0)
 Parts = dict[str, int]  # component -> bytes alive
 
 
-def workspace_bytes(gpu: Gpu | None) -> int:
-    """derived: cuBLAS's default workspace in torch, :4096:2:16:8 kibibytes, and 32 MiB from Hopper on (CUDABlas.cpp)."""
-    newer = gpu is not None and gpu.compute_capability is not None and gpu.compute_capability >= HOPPER
+def workspace_bytes(compute_capability: tuple[int, int] | None) -> int:
+    """derived: cuBLAS's default workspace in torch (CublasHandlePool.cpp), :4096:2:16:8 kibibytes, from Hopper on 32 MiB."""
+    newer = compute_capability is not None and compute_capability >= HOPPER
     return 32 * MIB if newer else (2 * 4096 + 8 * 16) * KIB
 
 
@@ -93,7 +93,7 @@ def scene_of(
         block_profile=replay(block.tape, block.source, output_lives=reentrant),
         head_profile=replay(head.tape, head.source, output_lives=False, output_gradient=False),
         num_blocks=min(share.num_layers, trained_blocks(architecture, strategy)),
-        workspaces=0 if on_cpu else NUM_WORKSPACES * workspace_bytes(gpu),
+        workspaces=0 if on_cpu else NUM_WORKSPACES * workspace_bytes(gpu.compute_capability if gpu else None),
     )
 
 

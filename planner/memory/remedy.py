@@ -11,6 +11,7 @@ from catalogs.hardware import Gpu
 from planner.memory.instants import instants_of, scene_of
 from planner.memory.process import outside_bytes, required_bytes
 from planner.memory.support import require_closed_form
+from planner.methods import METHODS
 from planner.refusals import Refused
 from planner.stack import Stack
 from remote.contract import Strategy, Task
@@ -49,7 +50,7 @@ def _changes(strategy: Strategy) -> Iterator[tuple[str, Strategy]]:
         more = strategy.gradient_accumulation_steps * strategy.micro_batch_size // size
         words = f"micro_batch_size {size} with gradient_accumulation_steps {more}"
         yield words, _with(strategy, micro_batch_size=size, gradient_accumulation_steps=more)
-    if strategy.quant == "none" and strategy.method not in ("full", "freeze", "bitfit"):
+    if strategy.quant == "none" and not METHODS[strategy.method].moves_linears:
         yield "quant nf4", _with(strategy, quant="nf4", double_quant=True, kbit_upcast="none")
     if strategy.kbit_upcast == "full":
         yield "kbit_upcast none", _with(strategy, kbit_upcast="none")

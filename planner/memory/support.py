@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalogs.architectures import Architecture
 from planner.memory.weights import require_optimizer
-from planner.methods import require_method
+from planner.methods import METHODS, require_method
 from planner.precision import BITSANDBYTES, QUANTIZATIONS
 from planner.refusals import CaseError, Unsupported
 from planner.stack import Stack
@@ -35,7 +35,7 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
     if quant not in {name for name, _ in QUANTIZATIONS}:
         known = sorted({name for name, _ in QUANTIZATIONS})
         raise Unsupported("quant", f"quant {quant} has no closed form yet", f"quants that have one: none, {', '.join(known)}")
-    if strategy.method in ("full", "freeze", "bitfit"):
+    if METHODS[strategy.method].moves_linears:
         raise CaseError("quant", f"method {strategy.method} trains weights, and {quant} weights can't be trained", "quant none")
     if architecture.kind == "encoder" and quant in BITSANDBYTES and strategy.kbit_upcast == "norms":
         raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")

@@ -7,6 +7,7 @@ from typing import Final, NamedTuple
 
 from catalogs.architectures import Architecture, Linear
 from planner.methods import (
+    METHODS,
     adapted_linears,
     adapter_params,
     base_params,
@@ -21,8 +22,6 @@ from planner.units import ALLOCATION_BYTES, rounded
 from remote.contract import Strategy, Task
 
 FP32: Final = 4
-PAGED_FROM_ELEMENTS: Final = 100_000  # derived: bitsandbytes pages states of tensors this large and larger
-EIGHT_BIT_FROM_ELEMENTS: Final = 4_096  # derived: smaller tensors keep fp32 states (bitsandbytes, Optimizer8bit)
 
 
 class Weights(NamedTuple):
@@ -104,15 +103,12 @@ class Trained(NamedTuple):
 def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) -> Trained:
     """The trained parameters: of the base itself, or added to it. Small tensors are rounded as the allocator does."""
     params = adapter_params(architecture, strategy)
-    if strategy.method in IN_BASE:
+    if METHODS[strategy.method].moves:
         head = head_params(architecture, task) + base_params(architecture, task) - architecture.num_params
         return Trained(params + (head if strategy.method == "full" else 0), DTYPE_BYTES[strategy.param_dtype], 0)
     item = DTYPE_BYTES[strategy.adapter_dtype]
     saved = saved_module_params(architecture, strategy)
     return Trained(params + saved, item, params * item + saved * item + _rounding(architecture, strategy, item))
-
-
-IN_BASE: Final = frozenset({"full", "freeze", "bitfit", "ln_tuning"})
 
 
 def _rounding(architecture: Architecture, strategy: Strategy, item: int) -> int:

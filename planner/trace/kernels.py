@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from planner.units import KIB, MIB
+from planner.memory.instants import EMBEDDING_TOKENS, ROWS_PER_THREAD
 
 Arguments = tuple[Any, ...]
 
@@ -15,8 +15,6 @@ Arguments = tuple[Any, ...]
 FP32: Final = 4
 FLASH_ROWS: Final = 128  # derived: mha_bwd in aten/…/flash_attn/flash_api.cpp rounds the length up to this
 FLASH_COLUMNS: Final = 32  # derived: same function; above 192 the head is taken as 256 wide
-EMBEDDING_SMALL: Final = 3072  # derived: embedding_dense_backward_cuda takes another kernel up to here (Embedding.cu)
-ROWS_PER_THREAD: Final = 10  # derived: NROWS_PER_THREAD in EmbeddingBackwardKernel.cu
 
 
 def _up_to(size: int, multiple: int) -> int:
@@ -45,7 +43,7 @@ def _efficient_backward(_gradient: Any, query: Any, key: Any, *_: Any, **__: Any
 def _embedding_backward(gradient: Any, indices: Any, num_weights: int, *_: Any, **__: Any) -> int:
     """Sorted indices, segments and fp32 partial sums of the two-pass kernel."""
     tokens, width = indices.numel(), gradient.shape[-1]
-    if tokens <= EMBEDDING_SMALL:
+    if tokens <= EMBEDDING_TOKENS:
         return 0
     segments = min(tokens, num_weights)
     partials = tokens // ROWS_PER_THREAD + segments
@@ -63,16 +61,6 @@ SCRATCH: Final[Mapping[str, Callable[..., int]]] = {
     "aten::embedding_dense_backward": _embedding_backward,
     "aten::_softmax_backward_data": _softmax_backward,
 }
-
-HOPPER: Final = (9, 0)
-NUM_WORKSPACES: Final = 2  # derived: one per thread that calls cuBLAS, that of the forward pass and that of backward
-
-
-def workspace_bytes(compute_capability: tuple[int, int] | None) -> int:
-    """derived: cuBLAS's default in torch (CublasHandlePool.cpp), :4096:2:16:8 KiB, from Hopper on 32 MiB."""
-    newer = compute_capability is not None and compute_capability >= HOPPER
-    return 32 * MIB if newer else (4096 * 2 + 16 * 8) * KIB
-
 
 # ── stand-ins: the same tensors as CUDA's implementation makes ─────────────────────────────────────────────────────────
 

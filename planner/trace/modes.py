@@ -195,7 +195,7 @@ def _attention(
     if attn_mask is None and half and flash and query.shape[-1] == value.shape[-1] <= FLASH_WIDTH:
         padded = [_padded_head(tensor) for tensor in (query, key, value)]
         out = aten._scaled_dot_product_flash_attention(*padded, dropout_p, is_causal, scale=scale)[0]  # noqa: SLF001
-        return out[..., : value.shape[-1]]
+        return out if out.shape[-1] == value.shape[-1] else out[..., : value.shape[-1]]
     if (query.dtype == torch.bfloat16 and not flash) or query.shape[-1] % (8 if half else 4):
         return aten._scaled_dot_product_attention_math(  # noqa: SLF001
             query, key, value, attn_mask, dropout_p, is_causal, scale=scale, enable_gqa=enable_gqa

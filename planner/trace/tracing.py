@@ -7,11 +7,11 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
+from planner.memory.instants import NUM_WORKSPACES, workspace_bytes
 from planner.refusals import Refused, Untraceable
 from planner.stack import PINNED_STACK, EvaluationAsked, Stack
 from planner.trace.autocast import Casts
 from planner.trace.build import DEVICE, Subject, adapted, configured, keep_outputs, load, micro_batch, skeleton, with_optimizer
-from planner.trace.kernels import NUM_WORKSPACES, workspace_bytes
 from planner.trace.modes import as_cuda, recording
 from planner.trace.pose import posing_as_cuda
 from planner.trace.recorder import Recorder, Role, Stage, Trace
