@@ -287,12 +287,6 @@ def stack_of(case: Case) -> Stack:
     )
 
 
-def case_of(strategy: Strategy, *, model: str | dict[str, Any], task: Task = "causal_lm", **more: Any) -> Case:
-    """The case that a strategy answers, for a model. `more`: keys that a Strategy does not hold (gpu, versions, …)."""
-    shared = {key: getattr(strategy, key) for key in Strategy.__struct_fields__ if key in KEYS}
-    return Case(model=model, task=task, **{**shared, **more})
-
-
 def effective(case: Case) -> dict[str, Any]:
     """The case as it was understood: every default filled in, in the contract's keys. Absent: what has no value here."""
     strategy = strategy_of(case)

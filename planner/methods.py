@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple, get_args
 
 from catalogs.architectures import Architecture, Linear
 from planner.precision import DTYPE_BYTES
@@ -33,6 +33,7 @@ IA3_TARGETS: Final[dict[str, tuple[str, ...]]] = {
 
 
 Formula = Callable[[Architecture, Strategy], int]
+Part = Literal["weights", "norms", "biases"]
 
 
 class Method(NamedTuple):
@@ -41,6 +42,12 @@ class Method(NamedTuple):
     paper: str
     has_rank: bool
     trainable: Formula | None
+    moves: frozenset[Part] = frozenset()  # parts of the base itself that are trained; empty = all that moves is added to it
+
+    @property
+    def moves_linears(self) -> bool:
+        """Whether parameters of the base's linears are trained, so that these can't be quantized."""
+        return bool(self.moves & {"weights", "biases"})
 
 
 def _targets(architecture: Architecture, strategy: Strategy) -> tuple[str, ...]:
@@ -139,16 +146,22 @@ def _prompt_tuning(architecture: Architecture, strategy: Strategy) -> int:
     return strategy.num_virtual_tokens * architecture.hidden_size
 
 
+EVERYTHING: Final[frozenset[Part]] = frozenset(get_args(Part))
+
 METHODS: Final[dict[str, Method]] = {
-    "full": Method(paper="none: every weight moves", has_rank=False, trainable=_full),
+    "full": Method(paper="none: every weight moves", has_rank=False, trainable=_full, moves=EVERYTHING),
     "lora": Method(paper="Hu et al., arXiv:2106.09685", has_rank=True, trainable=_lora),
     "rslora": Method(paper="Kalajdzievski, arXiv:2312.03732: LoRA with another scale", has_rank=True, trainable=_lora),
     "pissa": Method(paper="Meng et al., arXiv:2404.02948: LoRA with another start", has_rank=True, trainable=_lora),
     "lora_plus": Method(paper="Hayou et al., arXiv:2402.12354: LoRA with two learning rates", has_rank=True, trainable=_lora),
     "ia3": Method(paper="Liu et al., arXiv:2205.05638", has_rank=False, trainable=_ia3),
-    "bitfit": Method(paper="Ben Zaken et al., arXiv:2106.10199", has_rank=False, trainable=_bitfit),
-    "ln_tuning": Method(paper="Zhao et al., arXiv:2312.11420", has_rank=False, trainable=_ln_tuning),
-    "freeze": Method(paper="none: the top blocks move", has_rank=False, trainable=_freeze),
+    "bitfit": Method(
+        paper="Ben Zaken et al., arXiv:2106.10199", has_rank=False, trainable=_bitfit, moves=frozenset({"biases"})
+    ),
+    "ln_tuning": Method(
+        paper="Zhao et al., arXiv:2312.11420", has_rank=False, trainable=_ln_tuning, moves=frozenset({"norms"})
+    ),
+    "freeze": Method(paper="none: the top blocks move", has_rank=False, trainable=_freeze, moves=EVERYTHING),
     "prompt_tuning": Method(paper="Lester et al., arXiv:2104.08691", has_rank=False, trainable=_prompt_tuning),
     "dora": Method(paper="Liu et al., arXiv:2402.09353", has_rank=True, trainable=None),
     "adalora": Method(paper="Zhang et al., arXiv:2303.10512", has_rank=True, trainable=None),
@@ -251,7 +264,7 @@ SAFETENSORS_HEADER_BYTES: Final = 120  # measured: bytes of header per tensor in
 
 def adapter_file_bytes(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
     """Bytes of the file that comes home: the trained parameters in the dtype they are trained in, and its header."""
-    held = strategy.param_dtype if strategy.method in ("full", "freeze", "bitfit", "ln_tuning") else strategy.adapter_dtype
+    held = strategy.param_dtype if METHODS[strategy.method].moves else strategy.adapter_dtype
     tensors = (
         2 * sum(times for _, times in adapted_linears(architecture, strategy)) if strategy.rank else architecture.num_layers
     )

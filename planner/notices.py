@@ -58,7 +58,7 @@ WITHOUT_EFFECT: Final[dict[str, tuple[Callable[[Understood], bool], str]]] = {
         "the weights are fp32 already",
     ),
     "adapter_dtype": (
-        lambda this: this.strategy.method in ("full", "freeze", "bitfit", "ln_tuning"),
+        lambda this: bool(METHODS[this.strategy.method].moves),
         "the method trains the base's own weights, in param_dtype",
     ),
     "mean_seq_len": (lambda this: this.gpu is None, "it is used for time, and time needs a gpu"),

@@ -18,7 +18,7 @@ from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner import calibration as known
 from planner.memory.numerics import fused_kernels
-from planner.methods import adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks
+from planner.methods import METHODS, adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks
 from planner.plan import Bound
 from planner.precision import DTYPE_BYTES
 from planner.stack import Stack
@@ -134,7 +134,7 @@ def flops_of(job: Job) -> float:
     weights = active_weights(a)
     backward_share = trained_blocks(a, strategy) / a.num_layers
     per_weight = 2 + (2 + 2 * job.recomputes) * backward_share
-    trained = weights * backward_share if strategy.method in ("full", "freeze") else 0.0
+    trained = weights * backward_share if "weights" in METHODS[strategy.method].moves else 0.0
     head = a.vocab_size * a.hidden_size if job.task == "causal_lm" else head_params(a, job.task)
     trains_head = strategy.method == "full" or saved_module_params(a, strategy) > 0
     adapter = adapter_params(a, strategy) if strategy.rank else 0
@@ -265,7 +265,7 @@ def spread_of(architecture: Architecture, strategy: Strategy, gpu: Gpu, step: St
         (architecture.num_experts > 0, known.SPREAD_EXPERTS),
         (step.bound == "host", known.SPREAD_HOST_BOUND),
         (step.bound == "link", known.SPREAD_LINK_BOUND),
-        (strategy.method in ("full", "freeze"), known.SPREAD_FULL),
+        ("weights" in METHODS[strategy.method].moves, known.SPREAD_FULL),
         (gpu.architecture not in known.MEASURED_ARCHITECTURES, known.SPREAD_OTHER_CARD),
     ]
     return max(spread for applies, spread in spreads if applies)

@@ -12,7 +12,6 @@ GB: Final = 10**9
 TERA: Final = 1e12
 GFLOPS: Final = 1e9
 KWH: Final = 3.6e6  # joules
-MS: Final = 1e-3
 
 ALLOCATION_BYTES: Final = 512  # derived: kMinBlockSize of torch's CUDACachingAllocator; every tensor is rounded up to it
 

@@ -9,9 +9,8 @@ from typing import Any, get_args
 import pytest
 from jsonschema import Draft202012Validator
 
-from planner.case import CHOICES, KEYS, Case, case_of, effective, read_case, stack_of, strategy_of
+from planner.case import CHOICES, KEYS, Case, effective, read_case, stack_of, strategy_of
 from planner.refusals import CaseError, Refused, Unsupported
-from remote.contract import Strategy
 
 SCHEMA = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
 PROPERTIES = SCHEMA["$defs"]["case"]["properties"]
@@ -98,13 +97,6 @@ def test_what_was_understood_is_a_case_that_means_the_same(said: dict[str, Any])
     assert strategy_of(again) == strategy_of(case)
     assert stack_of(again) == stack_of(case)
     assert effective(again) == understood
-
-
-def test_a_strategy_tells_the_case_that_it_answers() -> None:
-    strategy = Strategy(method="lora", rank=8, alpha=16.0, quant="nf4", micro_batch_size=4)
-    case = case_of(strategy, model="7b", gpu="T4")
-    assert strategy_of(case) == strategy
-    assert case.gpu == "T4"
 
 
 def test_every_refusal_is_of_one_kind() -> None:
