@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from provision.charge.admission import let_in_again
 from provision.charge.held import Run
 from provision.errors import ConnectionFailed, TrainingFailed, TransferFailed, WrongHostKey
 from provision.provisioner import Answer
@@ -43,6 +44,7 @@ def wait_for_box(run: Run) -> None:
     if has_gone(run):
         raise TrainingFailed("The box is gone; it was ended by its deadline or by somebody else.")
     require_time(run)
+    let_in_again(run.provisioner, run.launch, run.display.note)
     run.sleep(min(RECONNECT_S, run.left_s))
 
 

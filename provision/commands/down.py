@@ -45,7 +45,9 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
     def draw() -> None:
         for teardown in teardowns:
             click.echo(f"{teardown.run_id}: {teardown_words(teardown)}")
-        if not teardowns:
+        if not teardowns and run is not None:
+            click.echo(f"Nothing that could be seen carries the tag of {run}.")
+        elif not teardowns:
             click.echo("Nothing of ours is left anywhere that could be seen.")
         for sentence in others:
             click.echo(sentence)
@@ -67,10 +69,14 @@ def _end_run(run: str, places: Places) -> Teardown:
 
 def _end_orphans(places: Places, run: str | None) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:
     """The teardowns, who could not be asked, and a sentence for each run of somebody else's. `run`: only that one."""
+    from provision.account.ledger import Ledger
     from provision.charge.control import end_stray
     from provision.charge.looking import look_for_orphans
     from provision.charge.orphans import only_run, other_sentences, stray_run_ids
+    from provision.errors import BadInput
 
+    if run in Ledger(places.ledger).runs():
+        raise BadInput(f"{run} was opened here.", hint=f"rentune down {run}")
     found = look_for_orphans(places)
     if run is not None:
         found = only_run(found, run)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from provision import __version__
+from provision.clouds.programs import CLOUDS
 
 RENTUNE = {"rentune": __version__}
-FOREIGN = ("paramiko", "pulumi", "pulumi-aws")  # an old stack needs the SDK that made it
+OF_CLOUDS = tuple(package.replace("_", "-") for row in CLOUDS.values() for package in row.packages)
+FOREIGN = ("paramiko", "pulumi", *OF_CLOUDS)  # an old stack needs the SDK that made it
 
 
 def installed_versions() -> dict[str, str]:

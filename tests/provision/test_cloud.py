@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from catalogs.hardware import Offer
+from provision.charge.admission import let_in_again
 from provision.clouds.engine.build import plugin_binary
 from provision.clouds.programs.order import Image, Order
 from provision.clouds.provisioner import PulumiProvisioner
@@ -198,6 +199,12 @@ def test_whoever_has_moved_is_let_in_again(tmp_path: Path, launch: Launch) -> No
     here = msgspec.structs.replace(launch, region="here")
     assert provisioner(sky, tmp_path).readmit(here) == "203.0.113.7/32"
     assert sky.admitted == {("here", "r1"): ("203.0.113.7/32",)}
+    said: list[str] = []
+    let_in_again(provisioner(sky, tmp_path), here, said.append)
+    assert said == []
+    sky.silent = {"everything"}
+    let_in_again(provisioner(sky, tmp_path), launch, said.append)  # nobody to ask which regions there are
+    assert said == ["This machine's address may not be let in any more, and could not be: no answer"]
     chosen = msgspec.structs.replace(here, run_id="r2", allow_from=("10.0.0.0/8",))
     assert provisioner(sky, tmp_path).readmit(chosen) is None
     assert len(sky.admitted) == 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -13,6 +14,8 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger, Opened, PhaseEnded
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
+from provision.charge.held import read_run
+from provision.charge.patience import wait_for_box
 from provision.envelope import Exit
 from provision.errors import ProvisionError
 from provision.places import Places
@@ -132,3 +135,21 @@ def test_the_ledger_times_every_phase_that_began(run: Callable[[Paper], Receipt]
     assert isinstance(lines[0], Opened)
     ended = {line.phase: line.ok for line in lines if isinstance(line, PhaseEnded)}
     assert ended == {"prepare": True, "create": False, "confirm": True}
+
+
+def test_a_silent_box_is_told_where_we_are_now(plan: Plan, places: Places) -> None:
+    """A cloud lets in the address at launch only; a laptop that moved must not lose its run by that."""
+    ledger = Ledger(places.ledger)
+    run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    admitted: list[str] = []
+
+    class Gated(Paper):
+        def readmit(self, launch: Launch) -> str:
+            admitted.append(launch.run_id)
+            return "203.0.113.7/32"
+
+    gated = Gated()
+    gated.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    held = read_run(run_id, places=places, ledger=ledger, provisioner=gated, display=Silent(), crash_point=None)
+    wait_for_box(dataclasses.replace(held, sleep=lambda _duration_s: None))
+    assert admitted == [run_id]
