@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -27,6 +28,36 @@ def target_of(page: Path, link: str) -> Path:
     """The file that a link means; one in a room is looked for where Python finds the room."""
     first, _, rest = (page.parent / link).resolve().relative_to(ROOT).as_posix().partition("/")
     return room_folder(first) / rest if first in ROOMS else ROOT / first / rest
+
+
+@by_path
+def test_files_and_modules_exist(page: Path) -> None:
+    """Every path and every dotted name of a module of ours, wherever it is written, is there."""
+    rooms = "|".join(ROOMS)
+    text = page.read_text()
+    paths = {ROOT / found for found in re.findall(rf"(?<![\w/])(?:{rooms}|tests|docs|benchmarks)/[\w/.-]*\w", text)}
+    assert {str(path.relative_to(ROOT)) for path in paths if not target_of(page, relative(page, path)).exists()} == set()
+    assert {name for name in re.findall(rf"\b(?:{rooms})\.[a-z_][\w.]*\w", text) if not is_named(name)} == set()
+
+
+def relative(page: Path, path: Path) -> str:
+    """`path` as a link on `page` would write it."""
+    return os.path.relpath(path, page.parent)
+
+
+def is_named(dotted: str) -> bool:
+    """Whether a dotted name is a file of ours: `.csv` and the like, a module, a room, or a name in one."""
+    first, *rest = dotted.split(".")
+    path = room_folder(first)
+    for part in rest:
+        if path.is_dir() and (path / part).is_dir():
+            path = path / part
+        elif (path / f"{part}.py").exists():
+            path = path / f"{part}.py"
+        else:
+            source = path if path.is_file() else path / "__init__.py"
+            return re.search(rf"\b{part}\b", source.read_text()) is not None
+    return True
 
 
 @by_path
