@@ -25,7 +25,8 @@ REQUIREMENTS = PACKAGE / "requirements.txt"
 STACK_MARK = "rentune-stack.sha256"  # in an interpreter's prefix: hex sha256 of the requirements it was built from
 LARGE_BYTES = 32 * 1024 * 1024  # from here on a file of a folder travels by itself: in pieces, hashed
 
-# Into "$stack" from "$requirements"; one at a time per cache, and the mark is the last thing written.
+# Into "$stack" from "$requirements"; one at a time per cache, and the mark is the last thing written. The lock is whole, so
+# nothing is looked up beside it; and torch on a machine without an NVIDIA GPU needs no triton, which weighs a gigabyte.
 BUILD = """\
 set -e
 mkdir -p "$(dirname "$stack")"
@@ -33,13 +34,17 @@ exec 9> "$stack.lock"
 flock 9
 [ "$(cat "$stack/$mark" 2>/dev/null)" != "$hash" ] || exit 0
 rm -rf "$stack"
+if ! command -v nvidia-smi > /dev/null; then
+  sed '/^triton==/d' "$requirements" > "$requirements.cpu"
+  requirements="$requirements.cpu"
+fi
 PATH="$HOME/.local/bin:$PATH"
 if command -v uv > /dev/null; then
   uv venv --quiet --python '>=3.11' "$stack"
-  uv pip install --python "$stack/bin/python" --compile-bytecode -r "$requirements"
+  uv pip install --python "$stack/bin/python" --compile-bytecode --no-deps -r "$requirements"
 else
   python3 -m venv "$stack"
-  "$stack/bin/python" -m pip install --disable-pip-version-check --no-input -r "$requirements"
+  "$stack/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps -r "$requirements"
 fi
 printf %s "$hash" > "$stack/$mark"
 """

@@ -26,6 +26,8 @@ UV = """#!/bin/sh
 echo "uv $1"
 [ "$1" != pip ] || [ ! -e "{broken}" ] || { echo "no space left for torch"; exit 1; }
 [ "$1" != venv ] || for folder; do :; done
+[ "$1" != pip ] || for requirements; do :; done
+[ "$1" != pip ] || cp "$requirements" "{asked}"
 [ "$1" != venv ] || exec {python} -m venv --without-pip "$folder"
 """
 
@@ -76,7 +78,9 @@ def builder(tmp_path: Path) -> Iterator[tuple[Rig, Box, Path]]:
     broken = tmp_path / "broken"
     tools = tmp_path / "tools"
     tools.mkdir()
-    (tools / "uv").write_text(UV.replace("{broken}", str(broken)).replace("{python}", sys.executable))
+    (tools / "uv").write_text(
+        UV.replace("{broken}", str(broken)).replace("{asked}", str(tmp_path / "asked")).replace("{python}", sys.executable)
+    )
     (tools / "uv").chmod(0o755)
     with rig_of("local box without namespace", tmp_path) as rig:
         provisioner = LocalBox(
@@ -95,6 +99,20 @@ def test_a_missing_environment_is_built_once_and_kept_for_the_next_run(builder: 
         assert said == ["uv venv", "uv pip"]
         assert ship.ensure_environment(shell, box, progress=said.append) == python
         assert said == ["uv venv", "uv pip"]
+
+
+@pytest.mark.parametrize("gpu", ["a GPU", "this machine's GPU if any"])
+def test_a_box_without_a_gpu_gets_all_of_the_lock_but_triton(builder: tuple[Rig, Box, Path], tmp_path: Path, gpu: str) -> None:
+    rig, box, _ = builder
+    if gpu == "a GPU":
+        (tmp_path / "tools/nvidia-smi").symlink_to("/bin/true")
+    with rig.connect(box) as shell:
+        ship.ensure_environment(shell, box)
+        has_gpu = shell.run("command -v nvidia-smi").rc == 0
+    lock = ship.REQUIREMENTS.read_text().splitlines()
+    left_out = [] if has_gpu else [line for line in lock if line.startswith("triton==")]
+    assert [line for line in lock if line not in left_out] == (tmp_path / "asked").read_text().splitlines()
+    assert len(left_out) == (not has_gpu)
 
 
 def test_a_build_that_fails_says_its_last_words_and_is_not_mistaken_for_an_environment(
