@@ -16,15 +16,18 @@ from provision.account.receipt import Receipt
 from provision.charge.controller import in_control, is_alive, is_locked
 from provision.charge.crash import read_crash_point
 from provision.charge.held import read_run
+from provision.charge.nothing import NothingRented
 from provision.charge.phases import Display
-from provision.errors import BadInput, Refused
+from provision.errors import BadInput, MissingPart, RentuneError
 from provision.places import Places
 from provision.prepare.opening import read_launch
 from provision.providers import Confirm, make_provisioner
 from provision.provisioner import Launch, Provisioner, Teardown
 from provision.run import walk
 
-HAND_OVER_S = 180.0  # assumed: a controller that was asked to stop saves, tears down and accounts within this
+# Derived: what a controller that was asked to stop may take. The trainer leaves (10 s, and 30 s for the answer), its words
+# come home (60 s), the cloud ends what it lists (600 s) and lists nothing twice (65 s apart), and the books are closed.
+HAND_OVER_S = 10.0 + 30.0 + 60.0 + 600.0 + 65.0 + 60.0
 POLL_S = 0.2
 SAME_MOMENT_S = 1.0  # assumed
 
@@ -85,19 +88,23 @@ def end(
     make: MakeProvisioner | None = None,
     hand_over_s: float = HAND_OVER_S,
 ) -> Teardown:
-    """End a run for good: ask its controller to, else do it here. The books are closed with what is at home."""
+    """End a run for good: ask its controller to, else do it here. The books are closed with what is at home.
+
+    A controller that is not done after `hand_over_s` is an unknown end.
+    """
     ledger = Ledger(places.ledger)
     state = find_run(ledger, run_id)
     folder = places.run(run_id)
     if is_locked(folder):
         _ask_controller(state, display)
-        _wait_until(lambda: not is_locked(folder), hand_over_s)
+        if not _comes_true(lambda: not is_locked(folder), hand_over_s):
+            return unfinished(run_id, f"Its controller is still tearing down after {hand_over_s:.0f} s.")
     if (state := find_run(ledger, run_id)).ended and state.billed and state.teardown:
         return state.teardown
     make = make or provisioners(places, environment, provider=state.opened.provider)
     with in_control(run_id, folder, ledger, clock=time.time):
         launch = read_launch(folder, state.opened)
-        provisioner = make(launch)
+        provisioner = _made_if_rented(make, launch, state)
         display.phase("teardown")
         teardown = lease.end(launch, provisioner=provisioner, ledger=ledger)
         if folder.plan.exists():
@@ -126,15 +133,39 @@ def _ask_controller(state: RunState, display: Display) -> None:
     os.kill(state.controlled.pid, signal.SIGTERM)
 
 
-def _wait_until(done: Callable[[], bool], patience_s: float) -> None:
+def _made_if_rented(make: MakeProvisioner, launch: Launch, state: RunState) -> Provisioner:
+    """The run's provisioner. Without the part that it needs, a run that never asked for a box can be ended all the same."""
+    try:
+        return make(launch)
+    except MissingPart:
+        if state.rentals:
+            raise
+        return NothingRented()
+
+
+def unfinished(run_id: str, message: str) -> Teardown:
+    """The verdict of somebody who could not see the end: it may still bill."""
+    command = f"rentune down {run_id}"
+    return Teardown(run_id=run_id, verdict="unknown", resources=(), message=message, command=command)
+
+
+def ended_or_told(run_id: str, act: Callable[[], Teardown]) -> Teardown:
+    """The verdict of `act`, also when it fails: whatever is wrong with one box, the next one must be ended, too."""
+    try:
+        return act()
+    except RentuneError as error:
+        return unfinished(run_id, " ".join(filter(None, (str(error), error.hint))))
+    except Exception as error:  # noqa: BLE001 - a fault of ours, or a run directory that is damaged
+        return unfinished(run_id, f"It could not be ended ({type(error).__name__}: {error}).")
+
+
+def _comes_true(question: Callable[[], bool], patience_s: float) -> bool:
     ends_at_s = time.monotonic() + patience_s
-    while not done():
+    while not question():
         if time.monotonic() > ends_at_s:
-            raise Refused(
-                f"Its controller is still tearing down after {patience_s:.0f} s.",
-                hint="Wait and look with `rentune ls`; if it hangs, end that process and repeat.",
-            )
+            return False
         time.sleep(POLL_S)
+    return True
 
 
 @contextmanager

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,6 +15,8 @@ from provision.account.ledger import Controlled, Ledger, RunState
 from provision.errors import Refused
 from provision.places import RunFolder
 
+LOOK_S = 1.0  # assumed: a look at the lock takes microseconds
+POLL_S = 0.02
 SAME_START_S = 1.5  # derived: psutil reads a start time to a clock tick plus the rounding of boot time
 
 
@@ -25,17 +28,29 @@ def in_control(
     folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not _locks(descriptor):
             raise Refused(
                 f"Another process controls run {run_id}{_holder(ledger, run_id)}.",
                 hint=f"Watch it: rentune logs -f {run_id}. End it: rentune down {run_id}.",
-            ) from None
+            )
         ledger.append(this_process(run_id, at_s=clock(), detached=detached))
         yield
     finally:
         os.close(descriptor)
+
+
+def _locks(descriptor: int) -> bool:
+    """Whether the lock could be had. Somebody who only looks (`is_locked`) holds it for a moment, and is waited for."""
+    ends_at_s = time.monotonic() + LOOK_S
+    while True:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            if time.monotonic() >= ends_at_s:
+                return False
+            time.sleep(POLL_S)
+        else:
+            return True
 
 
 def this_process(run_id: str, *, at_s: float, detached: bool) -> Controlled:
@@ -52,7 +67,7 @@ def is_locked(folder: RunFolder) -> bool:
         return False
     descriptor = os.open(folder.lock, os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two who look do not see one another
     except BlockingIOError:
         return True
     finally:

@@ -8,37 +8,72 @@ It holds the lease as `run` does, writes to the run's controller.log, and ends w
 from __future__ import annotations
 
 import os
+import signal
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from provision import lease
 from provision.account.ledger import Ledger
 from provision.charge.control import drive, find_run
+from provision.charge.controller import in_control
+from provision.charge.nothing import NothingRented
 from provision.envelope.failure import tell
 from provision.errors import TrainingFailed
 from provision.places import Places, read_places
+from provision.prepare.opening import read_launch
 from provision.watch.progress import LineDisplay
 
 START_S = 30.0  # assumed: a busy machine imports paramiko and Pulumi within this
 POLL_S = 0.05
+SUPERVISOR = (sys.executable, "-m", "provision.charge.supervise")
 
 
-def start_supervisor(run_id: str, *, places: Places, environment: Mapping[str, str] = os.environ) -> int:
-    """Start one for an opened run and return its pid once it is in charge. Raises TrainingFailed when it is not in time."""
+def start_supervisor(
+    run_id: str,
+    *,
+    places: Places,
+    environment: Mapping[str, str] = os.environ,
+    command: Sequence[str] = SUPERVISOR,
+    start_s: float = START_S,
+) -> int:
+    """Start one for an opened run and return its pid once it is in charge.
+
+    Raises TrainingFailed when it is not in time: then it has been ended, with what it may have rented.
+    """
     log = places.run(run_id).controller_log
     variables = {**environment, "RENTUNE_HOME": str(places.home), "RENTUNE_CACHE": str(places.cache)}
-    command = [sys.executable, "-m", "provision.charge.supervise", run_id]
-    pid = _spawn(command, log, variables)
-    ends_at_s = time.monotonic() + START_S
-    while time.monotonic() < ends_at_s:
-        controlled = find_run(Ledger(places.ledger), run_id).controlled
-        if controlled is not None and controlled.pid == pid:
+    pid = _spawn([*command, run_id], log, variables)
+    ledger = Ledger(places.ledger)
+    ends_at_s = time.monotonic() + start_s
+    while time.monotonic() < ends_at_s and not _has_ended(pid):
+        if _took_charge(ledger, run_id, pid):
             return pid
-        if os.waitpid(pid, os.WNOHANG) != (0, 0):
-            break
         time.sleep(POLL_S)
-    raise TrainingFailed("The supervisor did not take charge.", hint=f"Its words are in {log}; rentune down {run_id}")
+    _end_process(pid)
+    state = find_run(ledger, run_id)
+    if not state.rentals and state.teardown is None:
+        folder = places.run(run_id)
+        with in_control(run_id, folder, ledger, clock=time.time):
+            lease.end(read_launch(folder, state.opened), provisioner=NothingRented(), ledger=ledger)
+    raise TrainingFailed("The supervisor did not take charge.", hint=f"Its words are in {log}; rentune ls")
+
+
+def _took_charge(ledger: Ledger, run_id: str, pid: int) -> bool:
+    controlled = find_run(ledger, run_id).controlled
+    return controlled is not None and controlled.pid == pid
+
+
+def _has_ended(pid: int) -> bool:
+    """Whether our child is no more; it is not reaped by asking."""
+    return os.waitid(os.P_PID, pid, os.WEXITED | os.WNOHANG | os.WNOWAIT) is not None
+
+
+def _end_process(pid: int) -> None:
+    """End our child and reap it. One that took charge at the last moment tears down what it has before it leaves."""
+    os.kill(pid, signal.SIGTERM)
+    os.waitpid(pid, 0)
 
 
 def _spawn(command: list[str], log: Path, variables: dict[str, str]) -> int:

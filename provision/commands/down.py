@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -70,7 +71,7 @@ def _end_run(run: str, places: Places) -> Teardown:
 def _end_orphans(places: Places, run: str | None) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:
     """The teardowns, who could not be asked, and a sentence for each run of somebody else's. `run`: only that one."""
     from provision.account.ledger import Ledger
-    from provision.charge.control import end_stray
+    from provision.charge.control import end_stray, ended_or_told
     from provision.charge.looking import look_for_orphans
     from provision.charge.orphans import only_run, other_sentences, stray_run_ids
     from provision.errors import BadInput
@@ -80,9 +81,8 @@ def _end_orphans(places: Places, run: str | None) -> tuple[tuple[Teardown, ...],
     found = look_for_orphans(places)
     if run is not None:
         found = only_run(found, run)
-    ended = [_end_run(state.run_id, places) for state in found.runs]
-    known = {state.run_id for state in found.runs}
-    ended += [
-        end_stray(run_id, provider, places=places) for run_id, provider in stray_run_ids(found).items() if run_id not in known
-    ]
-    return tuple(ended), found.unseen, other_sentences(found)
+    acts = {
+        **{run_id: partial(end_stray, run_id, provider, places=places) for run_id, provider in stray_run_ids(found).items()},
+        **{state.run_id: partial(_end_run, state.run_id, places) for state in found.runs},
+    }
+    return tuple(ended_or_told(run_id, act) for run_id, act in acts.items()), found.unseen, other_sentences(found)

@@ -36,6 +36,7 @@ def command(**options: Any) -> int:
     from provision.prepare.choosing import KeyQuestion, choose_plan, hub_id_of
     from provision.prepare.inputs import find_base
     from provision.prepare.opening import open_run
+    from provision.providers import make_provisioner
 
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], somebody_is_there=not quiet and sys.stdin.isatty())
@@ -45,6 +46,7 @@ def command(**options: Any) -> int:
         _show(plan)
     _ask(options)
     places = read_places()
+    make_provisioner(plan.offer.provider, places=places, user_at_host=plan.request.where.host, host_key=question.agreed)
     run_id = open_run(plan, base, places=places, ledger=Ledger(places.ledger), clock=time.time, host_key=question.agreed)
     if not quiet:
         click.echo(f"Run {run_id}")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -18,13 +20,18 @@ import pytest
 from catalogs.hardware import Offer
 from planner.plan import Plan
 from planner.request import Budget
-from provision.account.ledger import Controlled, Ended, Ledger
-from provision.charge.control import end, find_run, interruptible
+from provision.aboard.detached import ANSWER_S
+from provision.account.ledger import Controlled, Ended, Ledger, PhaseStarted
+from provision.charge.control import HAND_OVER_S, end, ended_or_told, find_run, interruptible
 from provision.charge.controller import boot_id, in_control, is_alive, is_locked, is_orphan, this_process
 from provision.charge.crash import POINTS, read_crash_point
 from provision.charge.orphans import Orphans, find_orphans, only_run, other_sentences, stray_run_ids
 from provision.charge.phases import Display
-from provision.errors import BadInput, Refused
+from provision.charge.training import STOP_PATIENCE_S
+from provision.cli import call
+from provision.clouds.provisioner import GRACE_S, TEARDOWN_S
+from provision.envelope import Exit
+from provision.errors import BadInput, MissingPart, Refused
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch
@@ -195,6 +202,61 @@ def test_what_down_could_not_end_stays_an_orphan(run_id: str, places: Places, le
     paper.stubborn = False
     assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: paper).clean
     assert ledger.runs()[run_id].ended
+
+
+def test_a_controller_that_does_not_let_go_is_an_unknown_end(run_id: str, places: Places, ledger: Ledger) -> None:
+    """It may go on billing: a verdict that reaches the exit code, and the command to repeat."""
+    with in_control(run_id, places.run(run_id), ledger, clock=time.time):
+        ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id="another boot"))
+        teardown = end(run_id, places=places, display=DISPLAY, make=lambda _launch: Paper(), hand_over_s=0.1)
+    assert (teardown.verdict, teardown.command) == ("unknown", f"rentune down {run_id}")
+
+
+def test_down_waits_for_as_long_as_a_cloud_may_take() -> None:
+    """Its lists are asked until its patience ends, then once more after the grace."""
+    assert HAND_OVER_S >= TEARDOWN_S + GRACE_S + STOP_PATIENCE_S + ANSWER_S
+
+
+def test_a_look_at_the_lock_refuses_nobody(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Somebody who probes holds it for a moment; who takes charge in that moment waits."""
+    folder = places.run(run_id)
+    folder.lock.touch()
+    with folder.lock.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with in_control(run_id, folder, ledger, clock=time.time):
+            assert is_locked(folder)
+
+
+def test_a_run_that_asked_for_nothing_is_ended_without_its_providers_sdk(run_id: str, places: Places, ledger: Ledger) -> None:
+    """The part that is missing would have nothing to do."""
+
+    def make(_launch: Launch) -> Paper:
+        raise MissingPart("The SDK is not installed.")
+
+    assert end(run_id, places=places, display=DISPLAY, make=make).clean
+    assert ledger.runs()[run_id].billed is not None
+
+
+def test_one_that_asked_is_not(run_id: str, places: Places, ledger: Ledger) -> None:
+    """A box may be there: the verdict is unknown and says what is missing."""
+    ledger.append(PhaseStarted(run_id=run_id, at_s=1.0, phase="create"))
+
+    def make(_launch: Launch) -> Paper:
+        raise MissingPart("The SDK is not installed.", hint="Install it.")
+
+    told = ended_or_told(run_id, lambda: end(run_id, places=places, display=DISPLAY, make=make))
+    assert (told.verdict, told.message) == ("unknown", "The SDK is not installed. Install it.")
+
+
+def test_a_box_that_cannot_be_ended_does_not_keep_the_next_one(places: Places, plan: Plan, ledger: Ledger) -> None:
+    """`down --orphans` with a damaged run among others: code 3, and the others are ended."""
+    base = find_base(plan.request.model)
+    damaged, sound = (open_run(plan, base, places=places, ledger=ledger, clock=time.time) for _ in range(2))
+    places.run(damaged).launch.write_text("{")
+    assert call(["down", "--orphans"]) == Exit.STILL_BILLS
+    assert ledger.runs()[sound].ended
+    assert not ledger.runs()[damaged].ended
 
 
 def test_two_signals_at_one_moment_are_one() -> None:

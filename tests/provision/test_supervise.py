@@ -6,6 +6,7 @@ import json
 import os
 from pathlib import Path
 
+import psutil
 import pytest
 
 from provision.account.books import read_receipt
@@ -55,4 +56,14 @@ def test_a_supervisor_that_cannot_take_charge_is_told(places: Places, tmp_path: 
     places.run(run_id).plan.write_text("{}")
     with pytest.raises(TrainingFailed, match="did not take charge"):
         start_supervisor(run_id, places=places)
+    assert find_run(Ledger(places.ledger), run_id).ended
     assert "is not a plan" in places.run(run_id).controller_log.read_text()
+
+
+def test_a_supervisor_that_is_late_is_ended_and_rents_nothing(places: Places, tmp_path: Path) -> None:
+    """What was reported as failed must not come to life afterwards."""
+    run_id = Rehearsal(places, tmp_path).open()
+    with pytest.raises(TrainingFailed, match="did not take charge"):
+        start_supervisor(run_id, places=places, command=("/bin/sh", "-c", "echo $$; exec sleep 300", "sh"), start_s=0.5)
+    assert not psutil.pid_exists(int(places.run(run_id).controller_log.read_text()))
+    assert find_run(Ledger(places.ledger), run_id).ended

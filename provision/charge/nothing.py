@@ -1,0 +1,25 @@
+"""The provisioner of a run for which nothing was ever asked: it needs no SDK, no credentials and no network."""
+
+from __future__ import annotations
+
+from catalogs.hardware import Offer
+from provision.errors import Refused
+from provision.provisioner import Answer, Box, Launch, Owned, Teardown
+
+
+class NothingRented:
+    """A `Provisioner` that has nothing and gives nothing."""
+
+    name = "nothing"
+
+    def up(self, offer: Offer, launch: Launch) -> Box:  # noqa: ARG002 - the seam's form
+        raise Refused(f"{offer.key} can't be rented here.")
+
+    def destroy(self, launch: Launch) -> Teardown:
+        return Teardown(run_id=launch.run_id, verdict="destroyed", resources=(), message="Nothing was rented.")
+
+    def owned(self, tag: str | None = None) -> Owned:  # noqa: ARG002
+        return Owned(resources=(), complete=Answer.YES)
+
+    def console(self, launch: Launch) -> str:  # noqa: ARG002
+        return ""
