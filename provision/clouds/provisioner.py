@@ -18,7 +18,7 @@ from provision.clouds.bootstrap import FirstBoot, render_user_data
 from provision.clouds.engine.build import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.programs import Cloud
-from provision.clouds.programs.order import Image, Order, checked_cidrs, resource_name, run_tags
+from provision.clouds.programs.order import SSH_PORT, Image, Order, checked_cidrs, resource_name, run_tags
 from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
 from provision.errors import MissingPart, ProvisionError, Refused, RentuneError
 from provision.installation import installation_id
@@ -28,7 +28,6 @@ from provision.ssh.keys import make_key
 
 GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
 TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five minutes
-SSH_PORT: Final = 22
 INSTALL: Final = "rentune doctor --install"
 
 
@@ -101,7 +100,7 @@ class PulumiProvisioner:
         )
 
     def _refuse_leftovers(self, state: State, region: str, run_id: str) -> None:
-        listed = self.cloud.owned(region, run_id, self.environment)
+        listed = self.inventory.listed((region,), run_id)
         if listed.complete is not Answer.YES:
             raise ProvisionError(f"{self.name} can't be asked what it holds, so nothing is bought: {listed.message}.")
         if listed.resources or not state.empty:
@@ -147,7 +146,7 @@ class PulumiProvisioner:
         return [kind for type, kind in self.cloud.KINDS.items() if type not in recorded]
 
     def _left(self, region: str, run_id: str) -> str:
-        listed = self.cloud.owned(region, run_id, self.environment)
+        listed = self.inventory.listed((region,), run_id)
         if listed.complete is not Answer.YES:
             return f"Whether something was left behind could not be seen: {listed.message}."
         return f"Left at {self.name}: {names_of(listed.resources)}." if listed.resources else "Nothing was left behind."

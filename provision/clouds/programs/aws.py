@@ -26,7 +26,7 @@ import botocore.exceptions
 import pulumi
 import pulumi_aws as aws
 
-from provision.clouds.programs.order import RUN_TAG, Image, Order, tagged_resource
+from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, tagged_resource
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Owned, Resource
 
@@ -84,7 +84,12 @@ def program(order: Order) -> Callable[[], None]:
 
 def _security_group(order: Order, there: pulumi.ResourceOptions) -> aws.ec2.SecurityGroup:
     v4, v6 = _by_family(order.allow_from)
-    ssh: aws.ec2.SecurityGroupIngressArgsDict = {"protocol": "tcp", "from_port": 22, "to_port": 22, "description": "SSH"}
+    ssh: aws.ec2.SecurityGroupIngressArgsDict = {
+        "protocol": "tcp",
+        "from_port": SSH_PORT,
+        "to_port": SSH_PORT,
+        "description": "SSH",
+    }
     if v4:
         ssh["cidr_blocks"] = v4
     if v6:
@@ -253,7 +258,7 @@ def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping
         ec2 = connect(region, environment)
         mine = {"Name": f"tag:{RUN_TAG}", "Values": [run_id]}
         for group in ec2.describe_security_groups(Filters=[mine])["SecurityGroups"]:
-            there = _admitted(group["IpPermissions"])
+            there = _admitted(rule for rule in group["IpPermissions"] if rule.get("FromPort") == SSH_PORT)
             if new := set(cidrs) - there:
                 ec2.authorize_security_group_ingress(GroupId=group["GroupId"], IpPermissions=[_ssh_from(new)])
             if old := there - set(cidrs):
@@ -268,7 +273,9 @@ def _admitted(permissions: Iterable[dict[str, Any]]) -> set[str]:
 def _ssh_from(cidrs: Iterable[str]) -> dict[str, Any]:
     v4, v6 = _by_family(sorted(cidrs))
     ranges = {"IpRanges": [{"CidrIp": cidr} for cidr in v4], "Ipv6Ranges": [{"CidrIpv6": cidr} for cidr in v6]}
-    return {"IpProtocol": "tcp", "FromPort": 22, "ToPort": 22} | {name: rows for name, rows in ranges.items() if rows}
+    return {"IpProtocol": "tcp", "FromPort": SSH_PORT, "ToPort": SSH_PORT} | {
+        name: rows for name, rows in ranges.items() if rows
+    }
 
 
 def console(instance: Resource, environment: Mapping[str, str]) -> str:

@@ -16,6 +16,7 @@ from provision.errors import Refused
 from provision.provisioner import Launch, Resource
 
 RUN_TAG: Final = "rentune-run"  # lower case and hyphens: a tag on AWS and a label on GCP
+SSH_PORT: Final = 22
 OURS: Final = "rentune-"
 OWNER_TAG: Final = f"{OURS}owner"
 INSTALLATION_TAG: Final = f"{OURS}installation"
