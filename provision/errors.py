@@ -13,11 +13,13 @@ RentuneError                 exit code (docs/exit-codes.md)
 
 from __future__ import annotations
 
+from provision.envelope import Exit
+
 
 class RentuneError(Exception):
     """Root of the tree. `str(error)` is one sentence; `hint` is the next step, or None."""
 
-    exit_code = 1
+    exit_code = Exit.FAILED
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
         super().__init__(message)
@@ -25,15 +27,15 @@ class RentuneError(Exception):
 
 
 class BadInput(RentuneError):
-    exit_code = 2
+    exit_code = Exit.REFUSED
 
 
 class Refused(RentuneError):
-    exit_code = 2
+    exit_code = Exit.REFUSED
 
 
 class MissingPart(RentuneError):
-    exit_code = 2
+    exit_code = Exit.REFUSED
 
 
 class ProvisionError(RentuneError):

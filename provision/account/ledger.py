@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ import msgspec
 
 from catalogs.hardware import Billing
 from provision.provisioner import Box, Teardown
+from provision.whole import sync_folder
 
 LEDGER_VERSION = 1
 
@@ -63,7 +64,7 @@ class Created(Line, frozen=True, kw_only=True, tag="created"):
 
 
 class PhaseStarted(Line, frozen=True, kw_only=True, tag="phase_started"):
-    """The controller entered a phase; the start of "create" is where the bill is taken to begin."""
+    """The controller entered a phase; from the start of "create" on a box may bill."""
 
     phase: str
 
@@ -74,12 +75,6 @@ class PhaseEnded(Line, frozen=True, kw_only=True, tag="phase_ended"):
     phase: str
     duration_s: float
     ok: bool
-
-
-class DeadlineMoved(Line, frozen=True, kw_only=True, tag="deadline_moved"):
-    """An explicit act of the user; written before the box is told."""
-
-    deadline_at_s: float
 
 
 class Ended(Line, frozen=True, kw_only=True, tag="ended"):
@@ -97,7 +92,7 @@ class Billed(Line, frozen=True, kw_only=True, tag="billed"):
     phase_s: dict[str, float] = {}  # of controller and trainer together
 
 
-AnyLine = Opened | Controlled | PhaseStarted | Created | PhaseEnded | DeadlineMoved | Ended | Billed
+AnyLine = Opened | Controlled | PhaseStarted | Created | PhaseEnded | Ended | Billed
 
 
 class Rental(msgspec.Struct, frozen=True, kw_only=True):
@@ -134,19 +129,26 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._decoder = msgspec.json.Decoder(AnyLine)
+        self._folded: tuple[int, dict[str, RunState]] = (0, {})  # by the size of the file, which only grows
 
     def append(self, line: AnyLine) -> None:
-        """Write one line and return when the disk has it. A torn last line (power cut) is closed off first."""
+        """Write one line and return when the disk has it. A torn last line (power cut) is closed off first.
+
+        Raises OSError when it could not be written in full.
+        """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            os.write(descriptor, b"\n" * torn + msgspec.json.encode(line) + b"\n")
+            _write_all(descriptor, b"\n" * torn + msgspec.json.encode(line) + b"\n")
             os.fsync(descriptor)
         finally:
             os.close(descriptor)
+        if size == 0:
+            sync_folder(self.path.parent)
+            sync_folder(self.path.parent.parent)
 
     def lines(self) -> Iterator[AnyLine]:
         """Every line that can be read, oldest first. Torn and unknown lines are passed over."""
@@ -159,14 +161,27 @@ class Ledger:
                 continue
 
     def runs(self) -> dict[str, RunState]:
-        """All runs by id, in the order in which they were opened."""
-        states: dict[str, RunState] = {}
-        for line in self.lines():
-            if isinstance(line, Opened):
-                states.setdefault(line.run_id, RunState(run_id=line.run_id, opened=line, deadline_at_s=line.deadline_at_s))
-            elif state := states.get(line.run_id):
-                states[line.run_id] = msgspec.structs.replace(state, **_changes(state, line))
-        return states
+        """All runs by id, in the order in which they were opened. The file is read again only once it has grown."""
+        size = self.path.stat().st_size if self.path.exists() else 0
+        if size != self._folded[0]:
+            self._folded = (size, _fold(self.lines()))
+        return dict(self._folded[1])
+
+
+def _write_all(descriptor: int, data: bytes) -> None:
+    """A disk that is nearly full takes a part, and says so only when asked to take the rest."""
+    while data:
+        data = data[os.write(descriptor, data) :]
+
+
+def _fold(lines: Iterable[AnyLine]) -> dict[str, RunState]:
+    states: dict[str, RunState] = {}
+    for line in lines:
+        if isinstance(line, Opened):
+            states.setdefault(line.run_id, RunState(run_id=line.run_id, opened=line, deadline_at_s=line.deadline_at_s))
+        elif state := states.get(line.run_id):
+            states[line.run_id] = msgspec.structs.replace(state, **_changes(state, line))
+    return states
 
 
 def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
@@ -181,8 +196,6 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
             return {"box": line.box, "rentals": _rentals_after(state.rentals, line)}
         case PhaseEnded():
             return {"phase_s": state.phase_s | {line.phase: state.phase_s.get(line.phase, 0.0) + line.duration_s}}
-        case DeadlineMoved():
-            return {"deadline_at_s": line.deadline_at_s}
         case Ended():
             return {"teardown": line.teardown, "rentals": _rentals_after(state.rentals, line)}
         case Billed():
@@ -206,7 +219,3 @@ def _rentals_after(rentals: tuple[Rental, ...], line: PhaseStarted | Created | E
             )
         case _:
             return rentals
-
-
-def _closed(rental: Rental, at_s: float) -> Rental:
-    return rental if rental.ended_at_s is not None else msgspec.structs.replace(rental, ended_at_s=at_s)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 from decimal import Decimal
 from pathlib import Path
 
@@ -12,7 +13,6 @@ from provision.account.ledger import (
     Billed,
     Controlled,
     Created,
-    DeadlineMoved,
     Ended,
     Ledger,
     Opened,
@@ -71,7 +71,6 @@ def test_every_line_reads_back_equal(ledger: Ledger) -> None:
         PhaseStarted(run_id="r1", at_s=102.0, phase="create"),
         Created(run_id="r1", at_s=103.0, box=BOX),
         PhaseEnded(run_id="r1", at_s=103.0, phase="create", duration_s=1.0, ok=True),
-        DeadlineMoved(run_id="r1", at_s=104.0, deadline_at_s=2000.0),
         Ended(run_id="r1", at_s=200.0, teardown=GONE),
         Billed(
             run_id="r1",
@@ -89,7 +88,7 @@ def test_every_line_reads_back_equal(ledger: Ledger) -> None:
 
 
 def test_a_run_is_folded_from_its_lines(ledger: Ledger) -> None:
-    """Phase, box, deadline and rental are where the lines left them."""
+    """Phase, box and rental are where the lines left them."""
     write(
         ledger,
         OPENED,
@@ -97,10 +96,9 @@ def test_a_run_is_folded_from_its_lines(ledger: Ledger) -> None:
         Created(run_id="r1", at_s=120.0, box=BOX),
         PhaseEnded(run_id="r1", at_s=120.0, phase="create", duration_s=10.0, ok=True),
         PhaseStarted(run_id="r1", at_s=121.0, phase="boot"),
-        DeadlineMoved(run_id="r1", at_s=122.0, deadline_at_s=3000.0),
     )
     state = ledger.runs()["r1"]
-    assert (state.phase, state.box, state.deadline_at_s, state.ended) == ("boot", BOX, 3000.0, False)
+    assert (state.phase, state.box, state.deadline_at_s, state.ended) == ("boot", BOX, 1000.0, False)
     assert state.phase_s == {"create": 10.0}
     assert [(rental.started_at_s, rental.created, rental.ended_at_s) for rental in state.rentals] == [(120.0, True, None)]
 
@@ -153,3 +151,26 @@ def test_no_file_is_no_runs(ledger: Ledger) -> None:
     """Looking creates nothing."""
     assert ledger.runs() == {}
     assert not ledger.path.parent.exists()
+
+
+def test_a_line_that_a_full_disk_takes_only_half_of_is_not_said_to_be_written(ledger: Ledger) -> None:
+    """The first write is short without an error; the caller must not go on to rent."""
+    write(ledger, OPENED)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.path.stat().st_size + 20, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            ledger.append(BILLED)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    write(ledger, BILLED)
+    assert list(ledger.lines()) == [OPENED, BILLED]
+
+
+def test_what_another_process_appends_is_seen_at_once(ledger: Ledger) -> None:
+    """The fold is kept only for as long as the file has not grown."""
+    write(ledger, OPENED)
+    first = ledger.runs()["r1"]
+    assert ledger.runs()["r1"] is first
+    Ledger(ledger.path).append(BILLED)
+    assert ledger.runs()["r1"].billed == BILLED
