@@ -7,6 +7,7 @@ costs at most, and what a resumed download keeps. Names on the box are moved int
 from __future__ import annotations
 
 import hashlib
+import os
 import shlex
 import threading
 from collections.abc import Callable, Iterator
@@ -40,7 +41,7 @@ T = TypeVar("T")
 
 def put(shell: Shell, local: Path, remote: str, progress: Progress | None) -> str:
     """Send `local`; see Shell.put."""
-    size = local.stat().st_size
+    size = _readable_bytes(local)
     folder, place, part = (shlex.quote(path) for path in (str(Path(remote).parent), remote, f"{remote}.part"))
     complaint = f"{remote} can't be written"
     _checked(shell, f"mkdir -p {folder} && : > {part}", complaint)
@@ -87,6 +88,14 @@ def _fetch(shell: Shell, remote: str, part: _Part, size: int, progress: Progress
         ours = hashers.submit(part.sha256)
         _each_piece(missing, lambda piece: _fetch_piece(shell, remote, part, piece, meter, stop), stop)
         return ours.result(), theirs.result()
+
+
+def _readable_bytes(local: Path) -> int:
+    try:
+        with local.open("rb") as file:
+            return file.seek(0, os.SEEK_END)
+    except OSError as error:
+        raise TransferFailed(f"{local} can't be read: {error.strerror or error}.") from error
 
 
 def pieces(size_bytes: int) -> list[Piece]:

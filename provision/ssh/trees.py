@@ -47,9 +47,9 @@ def put_tree(shell: Shell, local: Path, remote: str, leave_out: LeaveOut) -> Non
     target = shlex.quote(remote)
     with shell.session() as channel:
         try:
-            begin(channel, f"mkdir -p {target} && tar -xf - -C {target} 2>&1", timeout_s=shell.answer_s)
+            begin(channel, f"{{ mkdir -p {target} && tar -xf - -C {target}; }} 2>&1", timeout_s=shell.answer_s)
             channel.settimeout(STALL_S)
-            write_tar(_Writer(channel), local, leave_out)
+            _stream(channel, local, leave_out)
             with lost_connection("the connection was lost in mid-transfer"):
                 channel.shutdown_write()
                 said = channel.recv(BUFFER_BYTES)
@@ -58,6 +58,15 @@ def put_tree(shell: Shell, local: Path, remote: str, leave_out: LeaveOut) -> Non
             raise TransferFailed(f"{local} did not reach {shell.box.host}: {_reason(error)}") from error
     if rc != 0:
         raise TransferFailed(f"{shell.box.host} could not unpack {local}: {said.decode(errors='replace').strip()}")
+
+
+def _stream(channel: paramiko.Channel, local: Path, leave_out: LeaveOut) -> None:
+    """Send all. A tar that stops reading because it has ended is no lost connection: its rc says why."""
+    try:
+        write_tar(_Writer(channel), local, leave_out)
+    except ConnectionFailed:
+        if channel.exit_status <= 0:
+            raise
 
 
 def write_tar(sink: _Sink, folder: Path, leave_out: LeaveOut = lambda _: False, *, prefix: str = ".", mode: str = "w|") -> None:

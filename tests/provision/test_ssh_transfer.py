@@ -145,6 +145,19 @@ def test_what_is_not_there_is_told_in_one_sentence(shell: Shell, place: str, tmp
         shell.get(f"{place}/nothing", tmp_path / "home")
 
 
+def test_a_source_that_cannot_be_read_is_told_in_one_sentence(shell: Shell, place: str, source: Path) -> None:
+    with pytest.raises(TransferFailed, match="source can't be read: No such file"):
+        shell.put(source, f"{place}/file")
+
+
+def test_a_folder_that_cannot_be_unpacked_is_told_with_the_boxs_reason(shell: Shell, place: str, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    (tmp_path / "tree/large").write_bytes(bytes(PIECE_BYTES))  # more than a channel takes unread
+    Path(place, "file").write_bytes(b"in the way")
+    with pytest.raises(TransferFailed, match=r"could not unpack .*Not a directory|could not unpack .*File exists"):
+        shell.put_tree(tmp_path / "tree", f"{place}/file/below")
+
+
 def test_a_place_that_cannot_be_written_is_told_in_one_sentence(shell: Shell, place: str, source: Path) -> None:
     source.write_bytes(b"x")
     Path(place, "file").write_bytes(b"in the way")
