@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shutil
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -16,6 +17,7 @@ from provision.places import RunFolder
 from provision.report.page import render_page
 from provision.watch.curves import trace_curves
 from provision.watch.view import fold, read_events
+from provision.whole import write_whole
 from remote.contract import AdapterFile, Outcome, decode
 
 
@@ -24,6 +26,8 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     state = run.state
     events = read_events(run.folder.events)
     outcome = read_outcome(run.folder)
+    if outcome is None and run.folder.outcome.exists():
+        message = f"{message} {run.folder.outcome} is damaged and was passed over.".strip()
     is_home = outcome is not None and has_adapter(outcome, run.adapter_folder)
     receipt = reckon(
         run.plan,
@@ -39,8 +43,8 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     earlier = read_receipt(run.folder)
     if receipt.trained and not (earlier and earlier.trained):
         append_calibrations(run.places.calibration, run.plan, receipt)
-    run.folder.receipt.write_bytes(msgspec.json.format(msgspec.json.encode(receipt), indent=1))
-    run.folder.report.write_text(render_page(receipt, run.plan, trace_curves(events)))
+    write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
+    write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(events)).encode())
     run.ledger.append(
         Billed(
             run_id=run.run_id,
@@ -77,12 +81,17 @@ def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:
 
 
 def read_outcome(folder: RunFolder) -> Outcome | None:
-    return decode(folder.outcome.read_bytes(), Outcome) if folder.outcome.exists() else None
+    """The outcome that came home. None also for a damaged one: nothing of it can be vouched for."""
+    with suppress(FileNotFoundError, msgspec.DecodeError):
+        return decode(folder.outcome.read_bytes(), Outcome)
+    return None
 
 
 def read_receipt(folder: RunFolder) -> Receipt | None:
-    """The receipt of a run whose books were closed."""
-    return msgspec.json.decode(folder.receipt.read_bytes(), type=Receipt) if folder.receipt.exists() else None
+    """The receipt of a run whose books were closed. None also for a damaged one: closing the books makes it anew."""
+    with suppress(FileNotFoundError, msgspec.DecodeError):
+        return msgspec.json.decode(folder.receipt.read_bytes(), type=Receipt)
+    return None
 
 
 def write_page(folder: RunFolder, target: Path) -> None:

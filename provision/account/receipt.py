@@ -1,29 +1,24 @@
-"""The account of a finished run: what was planned beside what was metered, line by line. Pure.
-
-Dollars are Decimals, rounded to a hundredth of a cent on each line; the total is the sum of the lines as shown.
-"""
+"""The account of a finished run: what was planned beside what was metered, line by line. Pure."""
 
 from __future__ import annotations
 
 import math
 import statistics
 from collections.abc import Mapping
-from decimal import ROUND_HALF_UP, Decimal
+from decimal import Decimal
 from typing import Literal
 
 import msgspec
 
-from catalogs.hardware import Billing
-from planner.cost import SECONDS_PER_HOUR, SECONDS_PER_MONTH, UNBILLED_PHASES, round_to_bill
+from planner.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
-from planner.units import GB
-from provision.account.ledger import Rental, RunState
+from provision.account.bill import LINES, LineName, bill, billed_seconds, rounded
+from provision.account.ledger import RunState
 from provision.envelope import Exit
 from provision.provisioner import Teardown
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sample
 
 RECEIPT_VERSION = 1
-USD_STEP = Decimal("0.0001")
 Unit = Literal["bytes", "s", "tokens/s", "steps", "tokens", "parameters", "kWh"]
 
 
@@ -44,7 +39,7 @@ class Figure(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class BillLine(msgspec.Struct, frozen=True, kw_only=True):
-    name: Literal["compute", "idle", "disk", "egress", "failed attempts"]
+    name: LineName
     planned_usd: Decimal
     metered_usd: Decimal
 
@@ -149,7 +144,7 @@ def reckon(
         figures=_figures(plan, outcome.measured if outcome else Measured()),
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, phase_s, adapter_bytes=adapter_bytes, disk_gib=disk_gib, now_s=ended_at_s),
-        billed_s=sum(round_to_bill(_length_s(rental, ended_at_s), state.opened.billing) for rental in state.rentals),
+        billed_s=sum(billed_seconds(state.rentals, state.opened, now_s=ended_at_s)),
         wall_s=ended_at_s - started_at_s,
         started_at_s=started_at_s,
         ended_at_s=ended_at_s,
@@ -271,18 +266,10 @@ def _phases(plan: Plan, phase_s: Mapping[str, float]) -> tuple[Figure, ...]:
 def _bill(
     plan: Plan, state: RunState, phase_s: Mapping[str, float], *, adapter_bytes: int, disk_gib: int, now_s: float
 ) -> tuple[BillLine, ...]:
-    opened = state.opened
-    *failed, last = [(round_to_bill(_length_s(rental, now_s), opened.billing)) for rental in state.rentals] or [0.0]
-    busy_s = min(last, sum(seconds for name, seconds in phase_s.items() if name not in UNBILLED_PHASES))
-    metered: dict[str, Decimal] = {
-        "compute": _usd(busy_s, opened.usd_per_hour),
-        "idle": _usd(last, opened.usd_per_hour) - _usd(busy_s, opened.usd_per_hour),
-        "disk": _usd(last + sum(failed), _disk_usd_per_hour(opened.billing, disk_gib)),
-        "egress": _egress_usd(opened.billing, adapter_bytes),
-        "failed attempts": _usd(sum(failed), opened.usd_per_hour),
-    }
+    busy_s = sum(seconds for name, seconds in phase_s.items() if name not in UNBILLED_PHASES)
+    metered = bill(state.rentals, state.opened, disk_gib=disk_gib, now_s=now_s, busy_s=busy_s, sent_bytes=adapter_bytes)
     cost = plan.cost
-    planned: dict[str, float] = {
+    planned: dict[LineName, float] = {
         "compute": cost.compute_usd.p50,
         "idle": 0.0,
         "disk": cost.disk_usd.p50,
@@ -290,29 +277,5 @@ def _bill(
         "failed attempts": 0.0,
     }
     return tuple(
-        BillLine(name=name, planned_usd=_rounded(Decimal(str(planned[name]))), metered_usd=metered[name])
-        for name in ("compute", "idle", "disk", "egress", "failed attempts")
+        BillLine(name=name, planned_usd=rounded(Decimal(str(planned[name]))), metered_usd=metered[name]) for name in LINES
     )
-
-
-def _length_s(rental: Rental, now_s: float) -> float:
-    return max(0.0, (now_s if rental.ended_at_s is None else rental.ended_at_s) - rental.started_at_s)
-
-
-def _usd(seconds: float, usd_per_hour: Decimal) -> Decimal:
-    return _rounded(Decimal(str(seconds)) * usd_per_hour / SECONDS_PER_HOUR)
-
-
-def _disk_usd_per_hour(billing: Billing, disk_gib: int) -> Decimal:
-    price = billing.disk_usd_per_gib_month or Decimal(0)
-    return price * max(disk_gib, billing.minimum_disk_gib) * SECONDS_PER_HOUR / SECONDS_PER_MONTH
-
-
-def _egress_usd(billing: Billing, sent_bytes: int) -> Decimal:
-    price = billing.egress_usd_per_gb or Decimal(0)
-    billable_gb = max(Decimal(0), Decimal(sent_bytes) / GB - billing.egress_free_gb)
-    return _rounded(billable_gb * price)
-
-
-def _rounded(usd: Decimal) -> Decimal:
-    return usd.quantize(USD_STEP, rounding=ROUND_HALF_UP)

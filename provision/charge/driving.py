@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import io
 import sys
+import time
+from decimal import Decimal
 from typing import TYPE_CHECKING
 
+from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.charge.control import drive, find_run
 from provision.envelope import Exit, Problem
+from provision.prepare.opening import read_launch
 from provision.providers import Confirm
 from provision.watch.progress import LineDisplay, LiveDisplay
 
@@ -41,10 +45,18 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
     if quiet or not sys.stdout.isatty():
         out = io.StringIO() if quiet else sys.stdout
         return drive(run_id, places=places, display=LineDisplay(out), confirm=confirm)
-    state = find_run(Ledger(places.ledger), run_id)
+    ledger = Ledger(places.ledger)
+    opened = find_run(ledger, run_id).opened
     folder = places.run(run_id)
     plan = read_plan(folder.plan.read_text(), name=str(folder.plan))
-    with LiveDisplay(console(), plan, opened_at_s=state.opened.at_s, deadline_at_s=state.deadline_at_s) as display:
+    disk_gib = read_launch(folder, opened).disk_gib
+
+    def spent_usd() -> Decimal:
+        return usd_so_far(find_run(ledger, run_id), disk_gib=disk_gib, now_s=time.time())
+
+    with LiveDisplay(
+        console(), plan, opened_at_s=opened.at_s, deadline_at_s=opened.deadline_at_s, spent_usd=spent_usd
+    ) as display:
         return drive(run_id, places=places, display=display, confirm=confirm)
 
 

@@ -59,8 +59,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
 
 
 def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]:
-    """One run as a row: what it is, where it stands, what it has cost at most."""
-    billed = state.billed
+    """One run as a row: what it is, where it stands, what it has cost."""
     return {
         "run_id": state.run_id,
         "model": state.opened.model,
@@ -68,7 +67,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "status": status(state),
         "phase": _phase(state, places),
         "age_s": now_s - state.opened.at_s,
-        "usd": str(billed.metered_usd if billed and state.ended else _usd_so_far(state, now_s)),
+        "usd": str(_usd(state, places, now_s=now_s)),
         "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
         "tags": state.opened.tags,
     }
@@ -98,9 +97,14 @@ def _phase(state: RunState, places: Places) -> str | None:
     return seen if in_trainer else state.phase
 
 
-def _usd_so_far(state: RunState, now_s: float) -> Decimal:
-    seconds = sum((rental.ended_at_s or now_s) - rental.started_at_s for rental in state.rentals)
-    return (Decimal(str(seconds)) * state.opened.usd_per_hour / 3600).quantize(Decimal("0.0001"))
+def _usd(state: RunState, places: Places, *, now_s: float) -> Decimal:
+    """As the receipt has it; until there is one, by the same formula."""
+    from provision.account.bill import usd_so_far
+    from provision.prepare.opening import read_launch
+
+    if state.billed is not None and state.ended:
+        return state.billed.metered_usd
+    return usd_so_far(state, disk_gib=read_launch(places.run(state.run_id), state.opened).disk_gib, now_s=now_s)
 
 
 def _draw(rows: list[dict[str, Any]], *, title: str) -> None:

@@ -18,6 +18,7 @@ from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Launch
 from provision.ssh.keys import client_key
+from provision.whole import write_whole
 
 # assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
 DEADLINE_FACTOR = 1.5
@@ -58,9 +59,9 @@ def open_run(
         user_at_host=plan.request.where.host,
         host_key=host_key,
     )
-    folder.plan.write_text(write_plan(plan))
-    folder.base.write_bytes(msgspec.json.encode(base))
-    folder.launch.write_bytes(msgspec.json.encode(launch, enc_hook=str))
+    write_whole(folder.plan, write_plan(plan).encode())
+    write_whole(folder.base, msgspec.json.encode(base))
+    write_whole(folder.launch, msgspec.json.encode(launch, enc_hook=str))
     ledger.append(
         Opened(
             run_id=run_id,

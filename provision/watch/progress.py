@@ -8,7 +8,6 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
-from planner.cost import SECONDS_PER_HOUR
 from planner.plan import Plan
 from provision.report.words import bytes_words, seconds_words, usd_words
 from provision.watch.view import View, after
@@ -57,12 +56,20 @@ class LiveDisplay:
     """A table that is drawn anew as things happen. Use it as a context manager."""
 
     def __init__(
-        self, console: Console, plan: Plan, *, opened_at_s: float, deadline_at_s: float, clock: Callable[[], float] = time.time
+        self,
+        console: Console,
+        plan: Plan,
+        *,
+        opened_at_s: float,
+        deadline_at_s: float,
+        spent_usd: Callable[[], Decimal],
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self._console = console
         self._plan = plan
         self._opened_at_s = opened_at_s
         self._deadline_at_s = deadline_at_s
+        self._spent_usd = spent_usd
         self._clock = clock
         self._phase = "prepare"
         self._view = View()
@@ -96,15 +103,15 @@ class LiveDisplay:
         from rich.table import Table
 
         table = Table.grid(padding=(0, 2))
-        for name, words in live_rows(self._plan, self._view, self._phase, elapsed_s=self._clock() - self._opened_at_s):
+        elapsed_s = self._clock() - self._opened_at_s
+        for name, words in live_rows(self._plan, self._view, self._phase, elapsed_s=elapsed_s, spent_usd=self._spent_usd()):
             table.add_row(f"[dim]{name}[/dim]", words)
         table.add_row("[dim]deadline[/dim]", f"in {seconds_words(max(0.0, self._deadline_at_s - self._clock()))}")
         return table
 
 
-def live_rows(plan: Plan, view: View, phase: str, *, elapsed_s: float) -> list[tuple[str, str]]:
+def live_rows(plan: Plan, view: View, phase: str, *, elapsed_s: float, spent_usd: Decimal) -> list[tuple[str, str]]:
     """What a person wants to know while it runs, name and words."""
-    spent = Decimal(str(elapsed_s)) * plan.offer.usd_per_hour / SECONDS_PER_HOUR
     planned_bytes = plan.host.ram_peak_bytes if plan.gpu is None else plan.vram.process_peak_bytes
     rows = [
         ("phase", f"{phase}, {seconds_words(elapsed_s)} since the start (planned {seconds_words(plan.duration.wall_s.p50)})")
@@ -115,7 +122,7 @@ def live_rows(plan: Plan, view: View, phase: str, *, elapsed_s: float) -> list[t
         rows.append(("held-out loss", " → ".join(f"{loss:.4f}" for _, loss in view.held_out)))
     if view.memory_bytes is not None:
         rows.append(("memory", f"{bytes_words(view.memory_bytes)} of {bytes_words(planned_bytes)} planned"))
-    rows.append(("spent", f"{usd_words(spent)} of {usd_words(Decimal(str(plan.cost.total_usd.p50)))} planned"))
+    rows.append(("spent", f"{usd_words(spent_usd)} of {usd_words(Decimal(str(plan.cost.total_usd.p50)))} planned"))
     return rows
 
 

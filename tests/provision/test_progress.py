@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+from decimal import Decimal
 from pathlib import Path
 
 from rich.console import Console
@@ -33,7 +34,7 @@ def test_lines_tell_phases_losses_and_warnings_once(tmp_path: Path) -> None:
 
 def test_the_live_table_says_what_a_person_wants_to_know(tmp_path: Path) -> None:
     """Phase, step, loss, speed, memory against plan, dollars against plan, time to go."""
-    rows = dict(live_rows(tiny_plan(*tiny_files(tmp_path)), fold(EVENTS), "train", elapsed_s=10.0))
+    rows = dict(live_rows(tiny_plan(*tiny_files(tmp_path)), fold(EVENTS), "train", elapsed_s=10.0, spent_usd=Decimal("0.01")))
     assert rows["phase"] == "train, 10.0 s since the start (planned 16.0 s)"
     assert rows["step"] == "step 2/4, loss 4.0000, 110 tokens/s, 4.0 s to go"
     assert rows["held-out loss"] == "4.5000"
@@ -46,7 +47,7 @@ def test_the_live_display_leaves_notes_and_no_table_behind(tmp_path: Path) -> No
     out = io.StringIO()
     console = Console(file=out, force_terminal=False, width=100)
     plan = tiny_plan(*tiny_files(tmp_path))
-    with LiveDisplay(console, plan, opened_at_s=0.0, deadline_at_s=100.0, clock=lambda: 50.0) as display:
+    with LiveDisplay(console, plan, opened_at_s=0.0, deadline_at_s=100.0, spent_usd=Decimal, clock=lambda: 50.0) as display:
         display.phase("boot")
         for event in EVENTS:
             display.event(event)

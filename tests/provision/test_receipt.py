@@ -12,6 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.plan import Plan
+from provision.account.bill import usd_so_far
 from provision.account.ledger import Ended, Opened, Rental, RunState
 from provision.account.receipt import Receipt, calibrations, compare, exit_code, reckon
 from provision.envelope import Exit
@@ -118,6 +119,16 @@ def test_the_billing_rule_at_launch_decides(plan: Plan) -> None:
     opened = msgspec.structs.replace(run_state(plan).opened, billing=billing)
     rentals = (Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 100),)
     assert receipt_of(plan, run_state(plan, opened=opened, rentals=rentals), outcome_of()).metered_usd == Decimal("0.6000")
+
+
+def test_what_it_has_cost_so_far_is_what_its_receipt_would_say(plan: Plan) -> None:
+    """Minimum, rounding and disk included, also while the box still runs."""
+    billing = msgspec.structs.replace(FREE, increment_s=60, minimum_s=600, disk_usd_per_gib_month=Decimal(100))
+    opened = msgspec.structs.replace(run_state(plan).opened, billing=billing)
+    state = run_state(plan, opened=opened, rentals=(Rental(started_at_s=OPENED_AT_S, created=True),))
+    so_far = usd_so_far(state, disk_gib=50, now_s=OPENED_AT_S + 110)
+    assert so_far == receipt_of(plan, state, disk_gib=50).metered_usd
+    assert so_far > Decimal("0.6")
 
 
 @given(

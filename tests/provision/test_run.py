@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import resource
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +12,7 @@ import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
+from provision.account.books import read_receipt
 from provision.account.ledger import Ledger, Opened, PhaseEnded
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
@@ -22,6 +24,7 @@ from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Answer, Box, Launch, Owned, Resource
+from provision.whole import write_whole
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.test_control import Paper, Silent
 
@@ -153,3 +156,28 @@ def test_a_silent_box_is_told_where_we_are_now(plan: Plan, places: Places) -> No
     held = read_run(run_id, places=places, ledger=ledger, provisioner=gated, display=Silent(), crash_point=None)
     wait_for_box(dataclasses.replace(held, sleep=lambda _duration_s: None))
     assert admitted == [run_id]
+
+
+def test_files_that_a_power_cut_has_torn_do_not_keep_the_books_open(run: Callable[[Paper], Receipt], places: Places) -> None:
+    """What can't be read is passed over with a sentence, and made anew."""
+    folder = places.run(run(Failing(ProvisionError("No room."))).run_id)
+    folder.outcome.write_text('{"run_id": "')
+    folder.receipt.write_text("{")
+    receipt = run(Failing(ProvisionError("No room.")))
+    assert f"{folder.outcome} is damaged" in receipt.message
+    assert read_receipt(folder) == receipt
+
+
+def test_a_file_is_replaced_as_a_whole_or_not_at_all(tmp_path: Path) -> None:
+    """The disk takes half of the new one: the old one is still there, and nothing beside it."""
+    path = tmp_path / "plan.json"
+    write_whole(path, b"old")
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (10, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            write_whole(path, b"x" * 20)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert path.read_bytes() == b"old"
+    assert list(tmp_path.iterdir()) == [path]
