@@ -30,7 +30,7 @@ COMMANDS: dict[str, Entry] = {
     "ls": Entry("Run", "provision.commands.ls", "Runs, and what may still bill."),
     "logs": Entry("Run", "provision.commands.logs", "What a run's trainer said, live or from any offset."),
     "resume": Entry("Run", "provision.commands.resume", "Take control of a run again, wherever it stands."),
-    "down": Entry("Run", "provision.commands.down", "End a run, or everything that nobody controls."),
+    "down": Entry("Run", "provision.commands.down", "End a run, or everything of yours that nobody controls."),
     "doctor": Entry("Run", "provision.commands.doctor", "What is there, what is missing, how to get it."),
     "report": Entry("Account", "provision.commands.report", "Planned against metered: one run, or many added up."),
 }
