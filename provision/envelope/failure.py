@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import traceback
+
 import click
 
 from provision.envelope import Exit, Problem, enclose_error, render_json
@@ -15,16 +18,22 @@ EXIT_CODES: dict[str, int] = {
     "click.exceptions.Abort": Exit.INTERRUPTED,
 }
 
+DEBUG_VARIABLE = "RENTUNE_DEBUG"
+LONGEST_WORDS = 200  # of a foreign error's text
+
 
 def tell(error: Exception, arguments: list[str]) -> int:
-    """Say what went wrong and return the exit code. An error that nobody foresaw is raised again, traceback and all."""
+    """Say what went wrong and return the exit code. What nobody foresaw is told as a fault of ours; its traceback is for
+    those who ask for it.
+    """
     code = _exit_code(error)
-    if code is None:
-        raise error
+    if code is None and os.environ.get(DEBUG_VARIABLE):
+        traceback.print_exception(error)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.ctx.get_help())
         return Exit.REFUSED
-    problem = Problem(message=_sentence(error), hint=_hint(error))
+    problem = _unforeseen(error) if code is None else Problem(message=_sentence(error), hint=_hint(error))
+    code = Exit.FAILED if code is None else code
     if "--json" in arguments:
         click.echo(render_json(enclose_error(arguments[0] if arguments else "", problem, exit_code=code)))
     else:
@@ -32,6 +41,14 @@ def tell(error: Exception, arguments: list[str]) -> int:
         if problem.hint:
             click.echo(f"Hint: {problem.hint}", err=True)
     return code
+
+
+def _unforeseen(error: Exception) -> Problem:
+    """A file or a disk that refuses names itself; everything else is our fault, and says so."""
+    if isinstance(error, OSError) and error.strerror:
+        return Problem(message=" ".join(filter(None, (error.filename and f"{error.filename}:", error.strerror))), hint=None)
+    message = f"rentune has a fault of its own: {type(error).__name__}: {str(error)[:LONGEST_WORDS]}"
+    return Problem(message=message, hint=f"{DEBUG_VARIABLE}=1 shows where; nothing was changed unless `rentune ls` shows a run")
 
 
 def _exit_code(error: Exception) -> int | None:

@@ -14,7 +14,7 @@ import pytest
 
 from provision.cli import COMMANDS, call, rentune
 from provision.envelope import Exit, Problem, enclose, enclose_error, render_json
-from provision.envelope.failure import EXIT_CODES
+from provision.envelope.failure import EXIT_CODES, tell
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -174,3 +174,22 @@ def test_known_failures_of_the_lower_floors_exist() -> None:
     for name in EXIT_CODES:
         module, _, kind = name.rpartition(".")
         assert issubclass(getattr(importlib.import_module(module), kind), Exception)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            ValueError("cannot convert float NaN to integer"),
+            "Error: rentune has a fault of its own: ValueError: cannot convert",
+        ),
+        (RecursionError("maximum depth"), "Error: rentune has a fault of its own: RecursionError"),
+        (IsADirectoryError(21, "Is a directory", "/tmp/x"), "Error: /tmp/x: Is a directory"),
+    ],
+)
+def test_what_nobody_foresaw_is_a_sentence_too(error: Exception, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No traceback reaches a person who did not ask for one; the exit code says failed."""
+    assert tell(error, ["plan"]) == Exit.FAILED
+    told = capsys.readouterr().err
+    assert told.startswith(sentence)
+    assert "Traceback" not in told
