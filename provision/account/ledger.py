@@ -1,7 +1,8 @@
 """The account book of runs: append-only JSON lines, fsynced, the first one written before the first dollar.
 
-The file is the truth; everything shown (`ls`, `report`, `down`) is folded from it. A line that this version does not
-know is kept and skipped. Writers take a file lock for the moment of the append, so several runs may share one ledger.
+The file is the truth; everything shown (`ls`, `report`, `down`) is folded from it. A line of a kind that this version does
+not know is kept and skipped; one that can't be read at all is skipped and named, for it may have opened a run. Writers
+take a file lock for the moment of the append, so several runs may share one ledger.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import os
 from collections.abc import Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 
@@ -20,6 +21,7 @@ from provision.provisioner import Box, Teardown
 from provision.whole import sync_folder
 
 LEDGER_VERSION = 1
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what the decoder says of damaged bytes
 
 
 class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
@@ -93,6 +95,14 @@ class Billed(Line, frozen=True, kw_only=True, tag="billed"):
 
 
 AnyLine = Opened | Controlled | PhaseStarted | Created | PhaseEnded | Ended | Billed
+KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyLine))
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What a line of any version has."""
+
+    kind: str
+    run_id: str
 
 
 class Rental(msgspec.Struct, frozen=True, kw_only=True):
@@ -129,6 +139,7 @@ class Ledger:
     def __init__(self, path: Path) -> None:
         self.path = path
         self._decoder = msgspec.json.Decoder(AnyLine)
+        self._header = msgspec.json.Decoder(Header)
         self._folded: tuple[int, dict[str, RunState]] = (0, {})  # by the size of the file, which only grows
 
     def append(self, line: AnyLine) -> None:
@@ -152,13 +163,30 @@ class Ledger:
 
     def lines(self) -> Iterator[AnyLine]:
         """Every line that can be read, oldest first. Torn and unknown lines are passed over."""
+        return (line for _, line in self._numbered() if line is not None)
+
+    def unreadable(self) -> tuple[int, ...]:
+        """The numbers, from 1, of the lines that are torn or damaged; those of a newer version are not among them."""
+        return tuple(number for number, line in self._numbered() if line is None)
+
+    def _numbered(self) -> Iterator[tuple[int, AnyLine | None]]:
+        """Each line with its number; None for one that can't be read."""
         if not self.path.exists():
             return
-        for raw in self.path.read_bytes().splitlines():
-            try:
-                yield self._decoder.decode(raw)
-            except msgspec.DecodeError:
+        for number, raw in enumerate(self.path.read_bytes().split(b"\n"), start=1):
+            if not raw:
                 continue
+            try:
+                yield number, self._decoder.decode(raw)
+            except UNREADABLE:
+                if not self._is_newer(raw):
+                    yield number, None
+
+    def _is_newer(self, raw: bytes) -> bool:
+        try:
+            return self._header.decode(raw).kind not in KINDS
+        except UNREADABLE:
+            return False
 
     def runs(self) -> dict[str, RunState]:
         """All runs by id, in the order in which they were opened. The file is read again only once it has grown."""
@@ -166,6 +194,15 @@ class Ledger:
         if size != self._folded[0]:
             self._folded = (size, _fold(self.lines()))
         return dict(self._folded[1])
+
+
+def damage(ledger: Ledger) -> str | None:
+    """One sentence that names the lines which can't be read; None where every line can be."""
+    numbers = ledger.unreadable()
+    if not numbers:
+        return None
+    which = f"line {numbers[0]}" if len(numbers) == 1 else f"lines {', '.join(map(str, numbers))}"
+    return f"{which} of {ledger.path} can't be read, so a run may be missing here"
 
 
 def _write_all(descriptor: int, data: bytes) -> None:

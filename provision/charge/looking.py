@@ -6,7 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
-from provision.account.ledger import Ledger
+from provision.account.ledger import Ledger, damage
 from provision.charge.orphans import Orphans, find_orphans, providers_to_ask
 from provision.errors import RentuneError
 from provision.installation import known_installation
@@ -21,10 +21,13 @@ if TYPE_CHECKING:
 
 def look_for_orphans(places: Places) -> Orphans:
     """The ledger against what each provider lists. Asks the network only where a run was opened."""
-    runs = Ledger(places.ledger).runs()
+    ledger = Ledger(places.ledger)
+    runs = ledger.runs()
     owned = {provider: _ask(provider, places) for provider in providers_to_ask(runs.values()) if provider != HOST}
     hosts = {state.run_id: state for state in runs.values() if state.opened.provider == HOST and not state.ended}
     owned |= {f"{HOST} of {run_id}": _ask_host(state, places) for run_id, state in hosts.items()}
+    if sentence := damage(ledger):
+        owned["ledger"] = Owned(resources=(), complete=Answer.UNKNOWN, message=sentence)
     return find_orphans(runs, owned, installation=known_installation(places), now_s=time.time())
 
 

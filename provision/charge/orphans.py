@@ -17,12 +17,13 @@ from provision.provisioner import Answer, Owned, Resource
 
 
 class Orphans(msgspec.Struct, frozen=True, kw_only=True):
-    """The result of a look. `unseen` names the providers that could not be asked, each with its reason."""
+    """The result of a look. `unseen` names what could not be asked or read, each with its reason."""
 
     runs: tuple[RunState, ...]  # opened, not ended, no living controller
     strays: tuple[tuple[str, Resource], ...]  # provider, resource: ours to end
     others: tuple[tuple[str, Resource], ...]  # with our tag, of a run that is unknown here, and not ours to end unasked
     unseen: dict[str, str]
+    controlled: tuple[RunState, ...] = ()  # not ended, and in a living process's hands
 
     @property
     def nothing(self) -> bool:
@@ -45,6 +46,7 @@ def find_orphans(
     ]
     return Orphans(
         runs=tuple(state for state in runs.values() if is_orphan(state)),
+        controlled=tuple(state for state in runs.values() if not state.ended and not is_orphan(state)),
         strays=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if is_ours),
         others=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if not is_ours),
         unseen={
@@ -70,6 +72,19 @@ def only_run(orphans: Orphans, run_id: str) -> Orphans:
 def other_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What was seen of somebody else's, and how it is ended all the same; one sentence a resource."""
     return tuple(_other_sentence(provider, resource) for provider, resource in orphans.others)
+
+
+def controlled_sentences(orphans: Orphans) -> tuple[str, ...]:
+    """What is left alone because a process holds it, and how it is ended all the same."""
+    by_pid: dict[int, list[str]] = {}
+    for state in orphans.controlled:
+        if state.controlled is not None:
+            by_pid.setdefault(state.controlled.pid, []).append(state.run_id)
+    return tuple(
+        f"{len(run_ids)} {'run is' if len(run_ids) == 1 else 'runs are'} controlled by process {pid} and left alone; "
+        f"to end {'it' if len(run_ids) == 1 else 'one'}: {', '.join(f'rentune down {run_id}' for run_id in run_ids)}."
+        for pid, run_ids in by_pid.items()
+    )
 
 
 def _other_sentence(provider: str, resource: Resource) -> str:

@@ -48,7 +48,7 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
             click.echo(f"{teardown.run_id}: {teardown_words(teardown)}")
         if not teardowns and run is not None:
             click.echo(f"Nothing that could be seen carries the tag of {run}.")
-        elif not teardowns:
+        elif not teardowns and not others:
             click.echo("Nothing of ours is left anywhere that could be seen.")
         for sentence in others:
             click.echo(sentence)
@@ -73,7 +73,7 @@ def _end_orphans(places: Places, run: str | None) -> tuple[tuple[Teardown, ...],
     from provision.account.ledger import Ledger
     from provision.charge.control import end_stray, ended_or_told
     from provision.charge.looking import look_for_orphans
-    from provision.charge.orphans import only_run, other_sentences, stray_run_ids
+    from provision.charge.orphans import controlled_sentences, only_run, other_sentences, stray_run_ids
     from provision.errors import BadInput
 
     if run in Ledger(places.ledger).runs():
@@ -85,4 +85,5 @@ def _end_orphans(places: Places, run: str | None) -> tuple[tuple[Teardown, ...],
         **{run_id: partial(end_stray, run_id, provider, places=places) for run_id, provider in stray_run_ids(found).items()},
         **{state.run_id: partial(_end_run, state.run_id, places) for state in found.runs},
     }
-    return tuple(ended_or_told(run_id, act) for run_id, act in acts.items()), found.unseen, other_sentences(found)
+    left_alone = other_sentences(found) + controlled_sentences(found)
+    return tuple(ended_or_told(run_id, act) for run_id, act in acts.items()), found.unseen, left_alone

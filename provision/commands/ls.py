@@ -34,11 +34,13 @@ def command(orphans: bool, everything: bool, as_json: bool) -> int:  # noqa: FBT
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
     from provision.account.ledger import Ledger
-    from provision.envelope.show import show
+    from provision.envelope.show import ledger_problems, show
 
-    runs = list(Ledger(places.ledger).runs().values())
+    ledger = Ledger(places.ledger)
+    runs = list(ledger.runs().values())
     rows = [describe(state, places, now_s=time.time()) for state in (runs if everything else runs[-SHOWN:])]
-    return show("ls", rows, lambda: _draw(rows, title=f"{len(rows)} of {len(runs)} runs"), as_json=as_json)
+    title = f"{len(rows)} of {len(runs)} runs"
+    return show("ls", rows, lambda: _draw(rows, title=title), as_json=as_json, errors=ledger_problems(ledger))
 
 
 def _show_orphans(places: Places, *, as_json: bool) -> int:
@@ -50,10 +52,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
     data = {"runs": rows, "strays": [{"provider": provider, "resource": resource} for provider, resource in found.strays]}
     data["others"] = [{"provider": provider, "resource": resource} for provider, resource in found.others]
-    errors = tuple(
-        Problem(message=f"{provider} could not be asked: {reason}", hint="rentune doctor")
-        for provider, reason in found.unseen.items()
-    )
+    errors = tuple(Problem(message=f"{provider}: {reason}", hint="rentune doctor") for provider, reason in found.unseen.items())
     code = Exit.OK if found.nothing else Exit.STILL_BILLS
     return show("ls", data, lambda: _draw_orphans(found, rows), as_json=as_json, errors=errors, exit_code=code)
 
@@ -145,9 +144,9 @@ def _table(rows: list[dict[str, Any]], title: str) -> Table:
 
 
 def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
-    from provision.charge.orphans import other_sentences
+    from provision.charge.orphans import controlled_sentences, other_sentences
 
-    for sentence in other_sentences(found):
+    for sentence in (*other_sentences(found), *controlled_sentences(found)):
         click.echo(sentence)
     if found.nothing:
         click.echo("No orphans.")
@@ -157,4 +156,4 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
     for provider, resource in found.strays:
         click.echo(f"{provider}: {resource.kind} {resource.id} of run {resource.run_id or 'unknown'}, in no ledger")
     if rows or found.strays:
-        click.echo("End them: rentune down --orphans. Go on with one: rentune resume RUN.")
+        click.echo(f"End them: rentune down --orphans.{' Go on with a run: rentune resume RUN.' if rows else ''}")

@@ -60,13 +60,14 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
 
 def _report_period(seconds: int, by: str, places: Places, *, as_json: bool) -> int:
     from provision.account.ledger import Ledger
-    from provision.envelope.show import console, show
+    from provision.envelope.show import console, ledger_problems, show
     from provision.report.tables import Table
     from provision.report.terminal import draw
     from provision.report.words import usd_words
 
     since_s = time.time() - seconds
-    states = [state for state in Ledger(places.ledger).runs().values() if state.opened.at_s >= since_s and state.billed]
+    ledger = Ledger(places.ledger)
+    states = [state for state in ledger.runs().values() if state.opened.at_s >= since_s and state.billed]
     sums = add_up(states, by)
 
     def show_sums() -> None:
@@ -80,7 +81,7 @@ def _report_period(seconds: int, by: str, places: Places, *, as_json: bool) -> i
         totals = ("total", str(len(states)), "", usd_words(planned), usd_words(total))
         console().print(draw(Table(title="Spent", columns=columns, rows=rows, total=None if by == "tag" else totals)))
 
-    return show("report", sums, show_sums, as_json=as_json)
+    return show("report", sums, show_sums, as_json=as_json, errors=ledger_problems(ledger))
 
 
 def read_period(text: str) -> int:

@@ -323,6 +323,35 @@ def test_a_provider_that_cannot_be_asked_is_named(ledger: Ledger) -> None:
     assert not found.nothing
 
 
+@pytest.mark.parametrize("words", [["ls", "--orphans"], ["down", "--orphans"]])
+def test_a_damaged_ledger_is_not_a_clean_look(
+    run_id: str, ledger: Ledger, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line may have been the only sign of a box: code 3, and its number."""
+    ledger.append(
+        Ended(run_id=run_id, at_s=1.0, teardown=Teardown(run_id=run_id, verdict="destroyed", resources=(), message=""))
+    )
+    with ledger.path.open("ab") as file:
+        file.write(b'{"kind":"op\n')
+    assert call(words) == Exit.STILL_BILLS
+    assert "line 3 of" in capsys.readouterr().err
+    assert call(["ls"]) == Exit.OK
+    assert "Line 3 of" in capsys.readouterr().err
+
+
+def test_a_run_in_other_hands_is_left_alone_and_named(
+    run_id: str, ledger: Ledger, other_process: psutil.Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`down --orphans` does not pass over in silence what goes on billing."""
+    line = Controlled(
+        run_id=run_id, at_s=1.0, pid=other_process.pid, process_started_s=other_process.create_time(), boot_id=boot_id()
+    )
+    ledger.append(line)
+    assert call(["down", "--orphans"]) == Exit.OK
+    said = f"1 run is controlled by process {other_process.pid} and left alone; to end it: rentune down {run_id}.\n"
+    assert capsys.readouterr().out == said
+
+
 # ── crash points ───────────────────────────────────────────────────────────────────────────────────────────────────
 
 

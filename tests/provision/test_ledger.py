@@ -18,6 +18,7 @@ from provision.account.ledger import (
     Opened,
     PhaseEnded,
     PhaseStarted,
+    damage,
 )
 from provision.provisioner import Box, Teardown
 from tests.provision.plans import FREE
@@ -174,3 +175,16 @@ def test_what_another_process_appends_is_seen_at_once(ledger: Ledger) -> None:
     assert ledger.runs()["r1"] is first
     Ledger(ledger.path).append(BILLED)
     assert ledger.runs()["r1"].billed == BILLED
+
+
+@pytest.mark.parametrize(
+    "raw", [b'{"kind":"opened","run_id":"r2","at_', b"\0\0\0", b'{"kind":"opened","run_id":"\xff"}', b"[" * 200_000]
+)
+def test_a_line_that_cannot_be_read_is_named(ledger: Ledger, raw: bytes) -> None:
+    """It may have opened a run; a line of a newer kind is none of these."""
+    write(ledger, OPENED)
+    with ledger.path.open("ab") as file:
+        file.write(raw + b'\n{"kind":"preempted","run_id":"r1","at_s":5}\n')
+    assert ledger.unreadable() == (2,)
+    assert list(ledger.runs()) == ["r1"]
+    assert damage(ledger) == f"line 2 of {ledger.path} can't be read, so a run may be missing here"
