@@ -4,6 +4,7 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── BadInput                 2   what was asked can't be understood
 ├── Refused                  2   understood, and declined: too dear, not runnable, no consent
 ├── MissingPart              2   a tool, an extra or a credential is not there
+├── PapersLost               3   a run's directory is gone, and its box may go on billing
 ├── ProvisionError           1   the provider did not give us a box
 ├── ConnectionFailed         1   no answer within the deadline
 │   └── WrongHostKey         1   somebody else answered; nothing was sent
@@ -36,6 +37,10 @@ class Refused(RentuneError):
 
 class MissingPart(RentuneError):
     exit_code = Exit.REFUSED
+
+
+class PapersLost(RentuneError):
+    exit_code = Exit.STILL_BILLS
 
 
 class ProvisionError(RentuneError):

@@ -57,6 +57,7 @@ class Controlled(Line, frozen=True, kw_only=True, tag="controlled"):
     process_started_s: float
     boot_id: str
     detached: bool = False
+    ending: bool = False  # it took charge only to end the run: nobody needs to ask it to
 
 
 class Created(Line, frozen=True, kw_only=True, tag="created"):

@@ -13,7 +13,7 @@ from provision import lease
 from provision.account.books import close_books, read_outcome
 from provision.account.ledger import Ledger, RunState
 from provision.account.receipt import Receipt
-from provision.charge.controller import in_control, is_alive, is_locked
+from provision.charge.controller import in_control, is_alive, is_locked, lock_of, this_process
 from provision.charge.crash import read_crash_point
 from provision.charge.held import read_run
 from provision.charge.nothing import NothingRented
@@ -28,7 +28,6 @@ from provision.run import walk
 # Derived: what a controller that was asked to stop may take. The trainer leaves (10 s, and 30 s for the answer), its words
 # come home (60 s), the cloud ends what it lists (600 s) and lists nothing twice (65 s apart), and the books are closed.
 HAND_OVER_S = 10.0 + 30.0 + 60.0 + 600.0 + 65.0 + 60.0
-POLL_S = 0.2
 SAME_MOMENT_S = 1.0  # assumed
 
 MakeProvisioner = Callable[[Launch], Provisioner]
@@ -90,19 +89,20 @@ def end(
 ) -> Teardown:
     """End a run for good: ask its controller to, else do it here. The books are closed with what is at home.
 
-    A controller that is not done after `hand_over_s` is an unknown end.
+    A process that is ending it already is waited for. One that is not done after `hand_over_s` is an unknown end.
     """
     ledger = Ledger(places.ledger)
-    state = find_run(ledger, run_id)
     folder = places.run(run_id)
     if is_locked(folder):
-        _ask_controller(state, display)
-        if not _comes_true(lambda: not is_locked(folder), hand_over_s):
+        _ask_controller(find_run(ledger, run_id), display)
+    with lock_of(folder, patience_s=hand_over_s) as held:
+        if not held:
             return unfinished(run_id, f"Its controller is still tearing down after {hand_over_s:.0f} s.")
-    if (state := find_run(ledger, run_id)).ended and state.billed and state.teardown:
-        return state.teardown
-    make = make or provisioners(places, environment, provider=state.opened.provider)
-    with in_control(run_id, folder, ledger, clock=time.time):
+        state = find_run(ledger, run_id)
+        if state.ended and state.billed and state.teardown:
+            return state.teardown
+        ledger.append(this_process(run_id, at_s=time.time(), ending=True))
+        make = make or provisioners(places, environment, provider=state.opened.provider)
         launch = read_launch(folder, state.opened)
         provisioner = _made_if_rented(make, launch, state)
         display.phase("teardown")
@@ -116,6 +116,8 @@ def end(
 
 def find_run(ledger: Ledger, name: str) -> RunState:
     """The run with this id, or the only one whose id ends or begins so. Raises BadInput."""
+    if not name:
+        raise BadInput("The run's id is empty.", hint="rentune ls")
     runs = ledger.runs()
     if name in runs:
         return runs[name]
@@ -128,6 +130,9 @@ def find_run(ledger: Ledger, name: str) -> RunState:
 
 def _ask_controller(state: RunState, display: Display) -> None:
     if state.controlled is None or not is_alive(state.controlled):
+        return
+    if state.controlled.ending:
+        display.note(f"Process {state.controlled.pid} is ending it already; waiting for that.")
         return
     display.note(f"Asking its controller (process {state.controlled.pid}) to stop and tear down.")
     os.kill(state.controlled.pid, signal.SIGTERM)
@@ -157,15 +162,6 @@ def ended_or_told(run_id: str, act: Callable[[], Teardown]) -> Teardown:
         return unfinished(run_id, " ".join(filter(None, (str(error), error.hint))))
     except Exception as error:  # noqa: BLE001 - a fault of ours, or a run directory that is damaged
         return unfinished(run_id, f"It could not be ended ({type(error).__name__}: {error}).")
-
-
-def _comes_true(question: Callable[[], bool], patience_s: float) -> bool:
-    ends_at_s = time.monotonic() + patience_s
-    while not question():
-        if time.monotonic() > ends_at_s:
-            return False
-        time.sleep(POLL_S)
-    return True
 
 
 @contextmanager

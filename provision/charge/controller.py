@@ -21,27 +21,34 @@ SAME_START_S = 1.5  # derived: psutil reads a start time to a clock tick plus th
 
 
 @contextmanager
+def lock_of(folder: RunFolder, *, patience_s: float = LOOK_S) -> Iterator[bool]:
+    """Hold the run's lock, waiting for it so long; whether it could be had."""
+    folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    try:
+        yield _locks(descriptor, patience_s)
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
 def in_control(
     run_id: str, folder: RunFolder, ledger: Ledger, *, clock: Callable[[], float], detached: bool = False
 ) -> Iterator[None]:
     """Hold the run's lock and say so in the ledger. Raises Refused while another process holds it."""
-    folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
-    try:
-        if not _locks(descriptor):
+    with lock_of(folder) as held:
+        if not held:
             raise Refused(
                 f"Another process controls run {run_id}{_holder(ledger, run_id)}.",
                 hint=f"Watch it: rentune logs -f {run_id}. End it: rentune down {run_id}.",
             )
         ledger.append(this_process(run_id, at_s=clock(), detached=detached))
         yield
-    finally:
-        os.close(descriptor)
 
 
-def _locks(descriptor: int) -> bool:
+def _locks(descriptor: int, patience_s: float) -> bool:
     """Whether the lock could be had. Somebody who only looks (`is_locked`) holds it for a moment, and is waited for."""
-    ends_at_s = time.monotonic() + LOOK_S
+    ends_at_s = time.monotonic() + patience_s
     while True:
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -53,11 +60,17 @@ def _locks(descriptor: int) -> bool:
             return True
 
 
-def this_process(run_id: str, *, at_s: float, detached: bool) -> Controlled:
+def this_process(run_id: str, *, at_s: float, detached: bool = False, ending: bool = False) -> Controlled:
     """A ledger line that names this very process, on this boot."""
     started_s = psutil.Process().create_time()
     return Controlled(
-        run_id=run_id, at_s=at_s, pid=os.getpid(), process_started_s=started_s, boot_id=boot_id(), detached=detached
+        run_id=run_id,
+        at_s=at_s,
+        pid=os.getpid(),
+        process_started_s=started_s,
+        boot_id=boot_id(),
+        detached=detached,
+        ending=ending,
     )
 
 

@@ -36,8 +36,10 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
 
     if run is None and not orphans:
         raise BadInput("Say which run, or --orphans.", hint="rentune down RUN, or rentune down --orphans")
+    if run == "":
+        raise BadInput("The run's id is empty.", hint="rentune ls")
     places = read_places()
-    if orphans:
+    if orphans or (run is not None and _is_stray(places, run)):
         teardowns, unseen, others = _end_orphans(places, run)
     else:
         teardowns, unseen, others = (_end_run(str(run), places),), {}, ()
@@ -56,6 +58,18 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
     errors = tuple(Problem(message=f"{provider}: {reason}", hint="rentune doctor") for provider, reason in unseen.items())
     code = Exit.OK if clean else Exit.STILL_BILLS
     return show("down", teardowns, draw, as_json=as_json, errors=errors, exit_code=code)
+
+
+def _is_stray(places: Places, run: str) -> bool:
+    """Whether what carries the tag of a run that the ledger does not know is the user's to end."""
+    from provision.account.ledger import Ledger
+    from provision.charge.looking import look_for_orphans
+    from provision.charge.orphans import stray_run_ids
+
+    runs = Ledger(places.ledger).runs()
+    if any(run_id.startswith(run) or run_id.endswith(run) for run_id in runs):
+        return False
+    return run in stray_run_ids(look_for_orphans(places))
 
 
 def _end_run(run: str, places: Places) -> Teardown:

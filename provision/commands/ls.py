@@ -81,7 +81,7 @@ def status(state: RunState) -> str:
             return "ended, books open"
         return {0: "trained", 1: "failed", 130: "interrupted"}.get(state.billed.exit_code, "ended")
     if state.billed is None and is_alive(state.controlled):
-        return "running"
+        return "ending" if state.controlled and state.controlled.ending else "running"
     if state.opened.keep_box_on_failure and state.billed is not None:
         return "kept"
     return "orphan"

@@ -17,11 +17,15 @@ def command(run: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it ov
     from provision.account.ledger import Ledger
     from provision.charge.control import find_run
     from provision.charge.driving import drive_and_report
-    from provision.errors import Refused
+    from provision.errors import PapersLost, Refused
     from provision.places import read_places
 
     places = read_places()
     state = find_run(Ledger(places.ledger), run)
     if state.ended and state.billed:
         raise Refused(f"Run {state.run_id} is over.", hint=f"rentune report {state.run_id}")
+    folder = places.run(state.run_id)
+    if not (folder.plan.exists() and folder.base.exists()):
+        lost = Refused if state.ended or not state.rentals else PapersLost
+        raise lost(f"{folder.root} has lost what the run needs to go on.", hint=f"rentune down {state.run_id}")
     return drive_and_report(state.run_id, places, command="resume", as_json=as_json)

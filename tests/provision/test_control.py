@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fcntl
+import shutil
 import signal
 import subprocess
 import sys
@@ -21,7 +22,7 @@ from catalogs.hardware import Offer
 from planner.plan import Plan
 from planner.request import Budget
 from provision.aboard.detached import ANSWER_S
-from provision.account.ledger import Controlled, Ended, Ledger, PhaseStarted
+from provision.account.ledger import Billed, Controlled, Ended, Ledger, PhaseStarted
 from provision.charge.control import HAND_OVER_S, end, ended_or_told, find_run, interruptible
 from provision.charge.controller import boot_id, in_control, is_alive, is_locked, is_orphan, this_process
 from provision.charge.crash import POINTS, read_crash_point
@@ -210,6 +211,62 @@ def test_a_controller_that_does_not_let_go_is_an_unknown_end(run_id: str, places
         ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id="another boot"))
         teardown = end(run_id, places=places, display=DISPLAY, make=lambda _launch: Paper(), hand_over_s=0.1)
     assert (teardown.verdict, teardown.command) == ("unknown", f"rentune down {run_id}")
+
+
+def test_who_is_ending_a_run_is_waited_for_and_not_signalled(
+    run_id: str, places: Places, ledger: Ledger, other_process: psutil.Process
+) -> None:
+    """Two `down` at once: the second takes the first one's verdict."""
+    folder = places.run(run_id)
+    started_s = other_process.create_time()
+    gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="By the other.")
+
+    def finish() -> None:
+        ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=gone))
+        ledger.append(billed)
+        fcntl.flock(held, fcntl.LOCK_UN)
+
+    with folder.lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        billed = Billed(
+            run_id=run_id, at_s=3.0, exit_code=130, trained=False, planned_usd=Decimal(0), metered_usd=Decimal(0), wall_s=1.0
+        )
+        ledger.append(
+            Controlled(
+                run_id=run_id, at_s=1.0, pid=other_process.pid, process_started_s=started_s, boot_id=boot_id(), ending=True
+            )
+        )
+        threading.Timer(0.3, finish).start()
+        assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: Paper()) == gone
+    assert other_process.is_running()
+    assert other_process.status() != psutil.STATUS_ZOMBIE
+
+
+@pytest.mark.parametrize(("rented", "code"), [(True, Exit.STILL_BILLS), (False, Exit.REFUSED)])
+def test_a_run_without_its_directory_cannot_go_on(
+    run_id: str,
+    places: Places,
+    ledger: Ledger,
+    rented: bool,
+    code: Exit,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One sentence and the command that ends it; code 3 where its box may live."""
+    if rented:
+        ledger.append(PhaseStarted(run_id=run_id, at_s=1.0, phase="create"))
+    shutil.rmtree(places.run(run_id).root)
+    assert call(["resume", run_id]) == code
+    assert capsys.readouterr().err == (
+        f"Error: {places.run(run_id).root} has lost what the run needs to go on.\nHint: rentune down {run_id}\n"
+    )
+
+
+@pytest.mark.parametrize("words", [["down", ""], ["down", "--orphans", ""], ["logs", ""], ["resume", ""], ["report", ""]])
+def test_an_empty_id_fits_no_run(run_id: str, words: list[str], ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    """An unset variable in a script must not end the only run there is."""
+    assert call(words) == Exit.REFUSED
+    assert "The run's id is empty." in capsys.readouterr().err
+    assert ledger.runs()[run_id].teardown is None
 
 
 def test_down_waits_for_as_long_as_a_cloud_may_take() -> None:
