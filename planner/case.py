@@ -7,6 +7,7 @@ from typing import Any, Final, Literal, get_args
 
 import msgspec
 
+from planner.bounds import CASE_BOUNDS, check_case_number
 from planner.methods import METHODS, require_method
 from planner.refusals import CaseError
 from planner.stack import EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
@@ -100,28 +101,13 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 KEYS: Final = Case.__struct_fields__
 DEFAULT_RANK: Final = 16  # assumed: the rank most published recipes use
-AT_LEAST_ONE: Final = (
-    "rank",
-    "num_virtual_tokens",
-    "trainable_layers",
-    "micro_batch_size",
-    "gradient_accumulation_steps",
-    "seq_len",
-    "num_gpus",
-    "num_nodes",
-    "tensor_parallel_size",
-    "context_parallel_size",
-    "pipeline_parallel_size",
-    "expert_parallel_size",
-)
-ABOVE_ZERO: Final = ("alpha", "mean_seq_len", "gpu_memory_gib", "host_ram_gib")
 
 
 def read_case(said: Mapping[str, Any]) -> Case:
     """Check a case. Raises CaseError with the key, what is wrong with it, and the nearest word that would be right."""
     for key in said:
         if key not in KEYS:
-            raise CaseError(key, f'unknown key "{key}"', _nearest(key, KEYS))
+            raise CaseError(key, f'unknown key "{key}"', nearest(key, KEYS))
     if "model" not in said:
         raise CaseError("model", "the case names no model", 'add "model": a size such as "7b", a hub id, a config.json')
     try:
@@ -134,14 +120,8 @@ def read_case(said: Mapping[str, Any]) -> Case:
 
 
 def _check_numbers(case: Case) -> None:
-    for key in AT_LEAST_ONE:
-        if (value := getattr(case, key)) is not None and value < 1:
-            raise CaseError(key, f"{key} is {value} and must be at least 1")
-    for key in ABOVE_ZERO:
-        if (value := getattr(case, key)) is not None and value <= 0:
-            raise CaseError(key, f"{key} is {value} and must be above 0")
-    if not 0 <= case.dropout < 1:
-        raise CaseError("dropout", f"dropout is {case.dropout} and must lie in [0, 1)")
+    for key in CASE_BOUNDS:
+        check_case_number(key, getattr(case, key))
 
 
 def _check_together(case: Case) -> None:
@@ -167,7 +147,7 @@ def _explained(said: Mapping[str, Any], text: str) -> CaseError:
     value = said.get(key)
     choices = _choices(key)
     if isinstance(value, str) and choices:
-        return CaseError(key, f'{key} "{value}" is no choice', _nearest(value, choices))
+        return CaseError(key, f'{key} "{value}" is no choice', nearest(value, choices))
     if choices:
         return CaseError(key, f"{key} is {value!r} and must be one of {', '.join(choices)}")
     return CaseError(key, f"{path or 'the case'}: {plain[:1].lower()}{plain[1:]}")
@@ -203,7 +183,7 @@ CHOICES: Final[dict[str, Any]] = {
 }
 
 
-def _nearest(word: str, words: tuple[str, ...]) -> str:
+def nearest(word: str, words: tuple[str, ...]) -> str:
     """What was probably meant, or all there is."""
     from difflib import get_close_matches  # only when something is wrong: it costs start-up time
 

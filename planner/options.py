@@ -147,6 +147,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
     """
     from planner.advise import loop_for
     from planner.request import Request, RequestError, checked, default_data
+    from planner.search.strategies import check_training
 
     given = {field: value for field, value in said(options).items() if field not in _DATA_FIELDS}
     if start is None:
@@ -154,6 +155,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
             raise RequestError("no model was named", hint="--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file")
         start = Request(model=given["model"], data=default_data(), loop=loop_for(given.get("training.method")))
     request = _overlay(start, given)
+    check_training(request.training)
     return checked(_replace(request, data=_data(request, options, measure=measure)))
 
 

@@ -11,6 +11,7 @@ _NUMBER = re.compile(r"^\s*\$?\s*([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-
 GIB_BY_UNIT = {unit + tail: gib for unit, gib in (("m", 1 / 1024), ("g", 1.0), ("t", 1024.0)) for tail in ("", "b", "ib")} | {
     "": 1.0
 }
+MAX_COUNT = 10**15  # assumed: beyond any corpus, and below what a float counts exactly
 COUNT_BY_UNIT = {"": 1, "k": 1_000, "m": 1_000_000, "b": 1_000_000_000, "g": 1_000_000_000}
 HOURS_BY_UNIT = {
     "": 1.0,
@@ -35,6 +36,8 @@ def parse_count(text: str) -> int:
     """A number of things. "1500", "1_500", "1.5k" and "2M" are understood. Raises ValueError."""
     number, unit = _split(text, COUNT_BY_UNIT, 'a count such as "1000", "50k" or "1.5M"')
     count = number * COUNT_BY_UNIT[unit]
+    if count > MAX_COUNT:
+        raise ValueError(f'"{text}" is too many; at most {MAX_COUNT:,}')
     if count != int(count):
         raise ValueError(f'"{text}" is not a whole number')
     return int(count)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
+from operator import attrgetter
 from typing import Any, Final, Literal
 
 import msgspec
 
+from planner.bounds import REQUEST_BOUNDS, Bounds, complaint
 from remote.contract import Loop, Task
 
 DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv:2305.11206, tunes on 1,000 rows)
@@ -21,11 +23,15 @@ Basis = Literal["default", "stated", "counted by the model's tokenizer", "estima
 
 
 class RequestError(Exception):
-    """What was asked can't be planned. `str(error)` is one sentence; `hint` says what to type instead."""
+    """What was asked can't be planned. `str(error)` is one sentence; `hint` says what to type instead.
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    `place`: where a job file says it, as far as that is known.
+    """
+
+    def __init__(self, message: str, *, hint: str | None = None, place: tuple[str, ...] = ()) -> None:
         super().__init__(message)
         self.hint = hint
+        self.place = place
 
 
 class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
@@ -151,39 +157,87 @@ def stated_data(*, num_examples: int | None, num_tokens: int | None, tokens_per_
     return DataAsked(num_examples=num_examples, mean_tokens=float(mean), max_tokens=longest, basis=basis)
 
 
+# What a job file calls a field of the Request, where it has another name or place there.
+JOB_PLACES: Final[Mapping[str, tuple[str, ...]]] = {
+    "global_batch_size": ("training", "global_batch_size"),
+    "data.num_examples": ("data", "examples"),
+    "where.gpu_memory_gib": ("where", "gpu_budget"),
+    "budget.max_usd": ("budget", "max_cost"),
+}
+EXAMPLES: Final[Mapping[str, str]] = {  # what to type instead; without an example the default is a good one
+    "global_batch_size": "--global-batch-size 16",
+    "top": "--top 5",
+    "loop.epochs": "--epochs 3",
+    "data.num_examples": "--examples 1000",
+    "data.mean_tokens": "--tokens 512000",
+    "where.gpu_memory_gib": "--gpu-budget 24GB",
+    "where.num_gpus": "--num-gpus 1",
+    "budget.max_usd": "--max-cost 5",
+    "budget.max_hours": "--max-hours 12",
+}
+MAX_LAYER: Final = 100_000
+
+
 def checked(request: Request) -> Request:
-    """`request` itself, when its figures make sense together; a `RequestError` naming the first that does not."""
-    data, where, loop = request.data, request.where, request.loop
-    faults: tuple[tuple[bool, str, str], ...] = (
-        (data.num_examples < 1, f"{data.num_examples} examples are nothing to train on", "--examples 1000"),
-        (data.mean_tokens < 1, f"{data.mean_tokens:g} tokens per example are nothing to train on", "--tokens 512000"),
-        (
-            data.max_tokens < data.mean_tokens,
-            f"the longest example ({data.max_tokens} tokens) is shorter than the mean ({data.mean_tokens:g})",
-            "raise max_tokens or lower mean_tokens",
-        ),
-        (loop.epochs <= 0, f"{loop.epochs:g} epochs train nothing", "--epochs 3"),
-        (loop.max_steps is not None and loop.max_steps < 1, f"max_steps is {loop.max_steps}", "leave it out, or at least 1"),
-        (
-            where.gpu_memory_gib is not None and where.gpu_memory_gib <= 0,
-            f"a budget of {where.gpu_memory_gib} GB per GPU holds nothing",
-            "--gpu-budget 24GB",
-        ),
-        (where.num_gpus is not None and where.num_gpus < 1, f"num_gpus is {where.num_gpus}", "--num-gpus 1"),
-        (
-            request.global_batch_size is not None and request.global_batch_size < 1,
-            f"global_batch_size is {request.global_batch_size}",
-            "--global-batch-size 16",
-        ),
-        (request.budget.max_usd is not None and request.budget.max_usd < 0, "max_cost is below zero", "--max-cost 5"),
-        (
-            request.budget.max_hours is not None and request.budget.max_hours <= 0,
-            f"max_hours is {request.budget.max_hours}",
-            "--max-hours 12",
-        ),
-        (request.top < 1, f"top is {request.top}", "--top 5"),
-    )
-    for wrong, message, hint in faults:
-        if wrong:
-            raise RequestError(message, hint=hint)
+    """`request` itself, when its figures make sense alone and together; a `RequestError` naming the first that does not."""
+    for field, bounds in REQUEST_BOUNDS.items():
+        _check_number(request, field, bounds)
+    _check_data(request.data)
+    _check_batch(request)
+    for network in request.where.allow_from:
+        _check_network(network)
+    if any(not 0 <= layer <= MAX_LAYER for layer in request.loop.layers or ()):
+        raise RequestError("layers are counted from 0", hint="layers: [0, 1, 2]", place=("loop", "layers"))
+    if not request.model.strip():
+        raise RequestError("the model has no name", hint="--model 7b", place=("model",))
+    if not all(key.strip() for key in request.tags):
+        raise RequestError("a tag has no key", hint="--tag team=search", place=("tags",))
     return request
+
+
+def _check_number(request: Request, field: str, bounds: Bounds) -> None:
+    value = attrgetter(field)(request)
+    if value is None or bounds.admit(value):
+        return
+    place = JOB_PLACES.get(field, tuple(field.split(".")))
+    raise RequestError(complaint(place[-1], value, bounds), hint=EXAMPLES.get(field, f"leave {place[-1]} out"), place=place)
+
+
+def _check_data(data: DataAsked) -> None:
+    if data.max_tokens < data.mean_tokens:
+        raise RequestError(
+            f"the longest example ({data.max_tokens} tokens) is shorter than the mean ({data.mean_tokens:g})",
+            hint="raise max_tokens or lower mean_tokens",
+            place=("data", "max_tokens"),
+        )
+
+
+def _check_batch(request: Request) -> None:
+    """What was said of a step's sequences on one GPU: passes times sequences a pass are all of them."""
+    sizes = [request.training.get(key) for key in ("micro_batch_size", "gradient_accumulation_steps")]
+    micro, passes, whole, num_gpus = *sizes, request.global_batch_size, request.where.num_gpus
+    if micro is None or passes is None or whole is None or num_gpus is None:
+        return
+    if micro * passes * num_gpus != whole:
+        raise RequestError(
+            f"{micro} sequences x {passes} passes x {num_gpus} GPUs are {micro * passes * num_gpus} a step, not {whole}",
+            hint="leave one of them out",
+            place=("training", "global_batch_size"),
+        )
+
+
+def _check_network(text: str) -> None:
+    """Only a part of the world may reach SSH on a box. Raises RequestError."""
+    import ipaddress  # only where --allow-from was said
+
+    try:
+        network = ipaddress.ip_network(text, strict=False)
+    except ValueError:
+        example = "--allow-from 203.0.113.7/32"
+        raise RequestError(f'"{text}" is no CIDR', hint=example, place=("where", "allow_from")) from None
+    if network.prefixlen == 0:
+        raise RequestError(
+            f"{text} is the whole world, which never may reach the box",
+            hint="name your own network, or leave it out: then only your address may",
+            place=("where", "allow_from"),
+        )

@@ -10,9 +10,8 @@ from typing import Any, Final, get_args, get_type_hints
 
 import msgspec
 
-from planner.advise import AUTO, loop_for
-from planner.case import read_case
-from planner.jobfile.positions import Document, JobFileError, read_document
+from planner.advise import loop_for
+from planner.jobfile.positions import Document, read_document
 from planner.jobfile.sections import (
     GLOBAL_BATCH_SIZE,
     HOMES,
@@ -65,7 +64,7 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
     try:
         return checked(request)
     except RequestError as error:
-        raise JobFileError(f"{name}: {error}", hint=error.hint) from None
+        raise document.error(error.place, str(error), hint=error.hint) from None
 
 
 # ── keys and types ─────────────────────────────────────────────────────────────────────────────────────────────────
@@ -163,10 +162,8 @@ def _words_of(path: tuple[str | int, ...]) -> tuple[str, ...]:
 
 def _check_training(document: Document, training: dict[str, Any]) -> None:
     """Values are checked where the estimate contract is read; `method: auto` is resolved before it gets there."""
-    said = {key: value for key, value in training.items() if (key, value) != ("method", AUTO)}
     try:
-        read_case({"model": "7b"} | said)
-        check_training(said)
+        check_training(training)
     except CaseError as error:
         raise document.error(("training", error.key), error.message, hint=error.hint) from None
     except NotInPlan as error:

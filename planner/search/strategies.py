@@ -8,8 +8,10 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.architectures import Architecture
-from planner.advise import Advice
-from planner.case import Case, read_case, strategy_of
+from planner.advise import AUTO, Advice
+from planner.case import Case, nearest, read_case, strategy_of
+from planner.methods import METHODS
+from planner.refusals import CaseError
 from planner.request import DataAsked, Request, RequestError
 from remote.contract import Dtype, Strategy
 
@@ -44,7 +46,14 @@ class NotInPlan(RequestError):
 
 
 def check_training(training: Mapping[str, Any]) -> None:
-    """Refuse what no Strategy carries: silently planning something else would be worse."""
+    """Refuse what is wrong as a case, and what no Strategy carries: silently planning something else would be worse.
+
+    `method: auto` is resolved before a case is read. Raises CaseError and NotInPlan.
+    """
+    said = {key: value for key, value in training.items() if (key, value) != ("method", AUTO)}
+    method = read_case({"model": "7b"} | said).method
+    if method not in (*METHODS, "qlora"):
+        raise CaseError("method", f"there is no method {method}", nearest(method, (AUTO, "qlora", *METHODS)))
     defaults = msgspec.to_builtins(Case(model=""))
     for key, value in training.items():
         if key in SAID_ELSEWHERE:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import math
 from importlib.resources import files
 from typing import Any, get_args
 
 import pytest
 from jsonschema import Draft202012Validator
 
+from planner.bounds import CASE_BOUNDS
 from planner.case import CHOICES, KEYS, Case, effective, read_case, stack_of, strategy_of
 from planner.refusals import CaseError, Refused, Unsupported
 
@@ -38,7 +40,7 @@ def test_a_key_takes_the_contract_s_words_and_no_others(key: str) -> None:
         ({"model": "7b", "quant": "nf5"}, "quant", 'did you mean "nf4"?'),
         ({"model": "7b", "rank": "many"}, "rank", "rank"),
         ({"model": "7b", "rank": 0}, "rank", "at least 1"),
-        ({"model": "7b", "dropout": 1.0}, "dropout", "[0, 1)"),
+        ({"model": "7b", "dropout": 1.0}, "dropout", "at least 0 and below 1"),
         ({"model": "7b", "gpu_memory_gib": -1}, "gpu_memory_gib", "above 0"),
         ({"model": "7b", "evaluation": {"logit": "dropped"}}, "evaluation", "logit"),
         ({"model": "7b", "num_gpus": 2}, "sharding", "ddp"),
@@ -104,3 +106,12 @@ def test_every_refusal_is_of_one_kind() -> None:
     with pytest.raises(Refused) as refused:
         read_case({"model": "7b", "sharding": "fdsp"})
     assert (refused.value.key, refused.value.hint) == ("sharding", 'did you mean "fsdp"?')
+
+
+@pytest.mark.parametrize("key", CASE_BOUNDS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -1, 10**300])
+def test_no_key_takes_a_number_beyond_its_bounds(key: str, value: float) -> None:
+    """A number of the wrong type is told by its type, one of the right type by its bounds."""
+    with pytest.raises(CaseError) as refused:
+        read_case({"model": "7b", key: value})
+    assert refused.value.key == key

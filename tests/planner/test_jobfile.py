@@ -131,7 +131,12 @@ def test_auto_may_be_written_out() -> None:
         ),
         ("model: 7b\ntraining: {num_gpus: 2}", "job.yaml:2:12: num_gpus does not stand under training", "under `where:`"),
         ("model: 7b\ntraining: {global_batch_size: x}", "job.yaml:2:12: global_batch_size must be a whole number", None),
-        ("model: 7b\ndata: {examples: 0, mean_tokens: 5, max_tokens: 5}", "job.yaml: 0 examples", None),
+        ("model: 7b\ndata: {examples: 0, mean_tokens: 5, max_tokens: 5}", "job.yaml:2:8: examples is 0", None),
+        ("model: 7b\nloop:\n  learning_rate: .nan", "job.yaml:3:3: learning_rate is nan", None),
+        ("model: 7b\nloop:\n  warmup_ratio: 2", "job.yaml:3:3: warmup_ratio is 2", None),
+        ("model: 7b\nbudget: {max_cost: .nan}", "job.yaml:2:10: max_cost is NaN", None),
+        ("model: 7b\nbudget: {max_hours: .inf}", "job.yaml:2:10: max_hours is inf", None),
+        ("model: 7b\nwhere: {allow_from: [0.0.0.0/0]}", "job.yaml:2:9: 0.0.0.0/0 is the whole world", None),
         ("- 7b", "job.yaml:1:1: a job file is a list of `key: value` lines", None),
         ("", "job.yaml:1:1: a job file is a list of `key: value` lines", None),
     ],
@@ -191,7 +196,7 @@ def requests(draw: st.DrawFn) -> Request:
     if training.get("quant") == "none" and training.get("method") == "qlora":
         del training["quant"]
     return Request(
-        model=draw(TEXT),
+        model=draw(TEXT.filter(str.strip)),
         training=training,
         global_batch_size=draw(st.none() | COUNT),
         loop=Loop(
@@ -222,13 +227,13 @@ def requests(draw: st.DrawFn) -> Request:
             instance_types=draw(MAYBE_NAMES),
             spot=draw(st.none() | st.booleans()),
             host=draw(st.none() | TEXT),
-            allow_from=draw(MAYBE_NAMES),
+            allow_from=draw(st.lists(st.sampled_from(["192.0.2.7/32", "2001:db8::/48"]), max_size=2).map(tuple)),
         ),
         budget=Budget(
             max_usd=draw(st.none() | st.decimals("0.01", "9999", places=2)), max_hours=draw(st.none() | st.floats(0.1, 1000))
         ),
         keep=Keep(adapter=draw(st.none() | TEXT), box_on_failure=draw(st.booleans())),
-        tags=draw(st.dictionaries(TEXT, TEXT, max_size=2)),
+        tags=draw(st.dictionaries(TEXT.filter(str.strip), TEXT, max_size=2)),
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from decimal import Decimal
 from typing import Any
 
@@ -10,6 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from planner.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said, view_options
+from planner.refusals import Refused
 from planner.request import Lengths, RequestError
 from tests.planner.builders import make_request
 
@@ -153,3 +155,23 @@ def test_a_wrong_word_is_told_before_anything_is_planned(words: tuple[str, ...],
     done = CliRunner().invoke(command, words)
     assert done.exit_code == 2
     assert sentence in done.output
+
+
+@pytest.mark.parametrize(
+    ("words", "complaint"),
+    [
+        (("--epochs", "nan"), "epochs is nan"),
+        (("--epochs", "inf"), "epochs is inf"),
+        (("--seq-len", "0"), "seq_len is 0"),
+        (("--seq-len", "0", "--tokens", "5k"), "seq_len is 0"),
+        (("--rank", "0"), "rank is 0"),
+        (("--alpha", "nan"), "alpha is nan"),
+        (("--micro-batch-size", "-1"), "micro_batch_size is -1"),
+        (("--method", "foo"), "there is no method foo"),
+        (("--method", "lroa"), 'did you mean "lora"?'),
+    ],
+)
+def test_an_option_beyond_sense_is_refused_in_one_sentence(words: tuple[str, ...], complaint: str) -> None:
+    """By the table that holds for job files and estimates, too."""
+    with pytest.raises((RequestError, Refused), match=re.escape(complaint)):
+        request_of(parsed("--model", "7b", *words))

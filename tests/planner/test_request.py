@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from decimal import Decimal
 
 import msgspec
@@ -9,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.bounds import REQUEST_BOUNDS
 from planner.quantities import parse_count, parse_gib, parse_hours, parse_usd
 from planner.request import (
     Budget,
@@ -102,15 +104,29 @@ def test_some_rows_are_held_out_but_never_more_than_a_fifth() -> None:
 @pytest.mark.parametrize(
     ("changes", "words"),
     [
-        ({"data": DataAsked(num_examples=0, mean_tokens=5, max_tokens=5, basis="stated")}, "0 examples"),
+        ({"data": DataAsked(num_examples=0, mean_tokens=5, max_tokens=5, basis="stated")}, "examples is 0"),
         ({"data": DataAsked(num_examples=5, mean_tokens=50, max_tokens=5, basis="stated")}, "shorter than the mean"),
-        ({"loop": Loop(epochs=0)}, "0 epochs train nothing"),
-        ({"where": Where(gpu_memory_gib=0.0)}, "holds nothing"),
+        ({"loop": Loop(epochs=0)}, "epochs is 0"),
+        ({"where": Where(gpu_memory_gib=0.0)}, "gpu_budget is 0.0"),
         ({"where": Where(num_gpus=0)}, "num_gpus is 0"),
-        ({"budget": Budget(max_usd=Decimal(-1))}, "below zero"),
+        ({"budget": Budget(max_usd=Decimal(-1))}, "max_cost is -1"),
         ({"budget": Budget(max_hours=0.0)}, "max_hours is 0"),
         ({"global_batch_size": 0}, "global_batch_size is 0"),
         ({"top": 0}, "top is 0"),
+        ({"model": " "}, "no name"),
+        ({"tags": {"": "x"}}, "no key"),
+        ({"loop": Loop(layers=(-1,))}, "counted from 0"),
+        ({"where": Where(allow_from=("home",))}, '"home" is no CIDR'),
+        ({"where": Where(allow_from=("0.0.0.0/0",))}, "whole world"),
+        ({"where": Where(allow_from=("::/0",))}, "whole world"),
+        (
+            {
+                "training": {"micro_batch_size": 2, "gradient_accumulation_steps": 3},
+                "global_batch_size": 16,
+                "where": Where(num_gpus=1),
+            },
+            "are 6 a step, not 16",
+        ),
     ],
 )
 def test_figures_that_make_no_sense_are_refused_with_an_example(changes: dict[str, object], words: str) -> None:
@@ -124,3 +140,23 @@ def test_a_request_that_makes_sense_passes_unchanged() -> None:
     """Checking changes nothing."""
     request: Request = make_request()
     assert checked(request) is request
+
+
+@pytest.mark.parametrize("field", REQUEST_BOUNDS)
+@pytest.mark.parametrize("value", [math.nan, math.inf, -math.inf, -1, 10**400])
+def test_no_field_takes_a_number_beyond_its_bounds(field: str, value: float) -> None:
+    """Neither NaN nor infinity, nothing below zero, nothing absurd; the sentence is short whatever was typed."""
+    section, _, key = field.rpartition(".")
+    request = make_request()
+    changes = {key: value} if not section else {section: msgspec.structs.replace(getattr(request, section), **{key: value})}
+    with pytest.raises(RequestError, match="must be") as refused:
+        checked(msgspec.structs.replace(request, **changes))
+    assert refused.value.hint
+    assert refused.value.place
+    assert len(str(refused.value)) < 120
+
+
+@pytest.mark.parametrize("text", ["NaN", "sNaN", "Infinity"])
+def test_a_budget_is_a_finite_number_of_dollars(text: str) -> None:
+    with pytest.raises(RequestError, match="max_cost"):
+        checked(msgspec.structs.replace(make_request(), budget=Budget(max_usd=Decimal(text))))
