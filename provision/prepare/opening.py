@@ -13,6 +13,7 @@ import msgspec
 from planner.cost import disk_gib
 from planner.plan import Plan, write_plan
 from provision.account.ledger import Ledger, Opened
+from provision.errors import BadInput
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
@@ -23,6 +24,7 @@ from provision.whole import write_whole
 # assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
 DEADLINE_FACTOR = 1.5
 DEADLINE_SLACK_S = 600.0
+FREE_SLACK_S = 7200.0  # assumed: what costs nothing may be busy with other work; measured: 10 × a quiet machine's seconds
 SPEND_SHARE = 0.95  # assumed: of the money, leaving the rest for egress and a teardown that is slow to take
 
 
@@ -43,7 +45,10 @@ def open_run(
     now_s = clock()
     run_id = new_run_id(now_s)
     folder = places.run(run_id)
-    folder.root.mkdir(parents=True, mode=0o700)
+    try:
+        folder.root.mkdir(parents=True, mode=0o700)
+    except OSError as error:
+        raise BadInput(f"{places.home} can't be written to: {error.strerror}.", hint="RENTUNE_HOME=FOLDER rentune …") from None
     deadline_s = deadline_at_s if deadline_at_s is not None else now_s + allowed_s(plan)
     owner = getpass.getuser()
     launch = Launch(
@@ -90,9 +95,13 @@ def new_run_id(now_s: float) -> str:
 
 
 def allowed_s(plan: Plan) -> float:
-    """Seconds from now that the run may live: the plan's p90 with slack, and never past the budget's money or hours."""
+    """Seconds from now that the run may live: the plan's p90 with slack, and never past the budget's money or hours.
+
+    Where time is not money the slack is long: the deadline then guards against what is forgotten, not against what is slow.
+    """
     budget = plan.request.budget
-    limits = [plan.duration.wall_s.p90 * DEADLINE_FACTOR + DEADLINE_SLACK_S]
+    slack_s = DEADLINE_SLACK_S if plan.offer.usd_per_hour > 0 else FREE_SLACK_S
+    limits = [plan.duration.wall_s.p90 * DEADLINE_FACTOR + slack_s]
     if budget.max_hours is not None:
         limits.append(budget.max_hours * 3600)
     if budget.max_usd is not None and plan.offer.usd_per_hour > 0:

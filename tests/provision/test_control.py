@@ -139,6 +139,12 @@ def test_the_deadline_follows_from_plan_and_budget(plan: Plan) -> None:
     assert allowed_s(with_budget(Budget(max_usd=Decimal(1000), max_hours=1000))) == allowed_s(plan)
 
 
+def test_where_time_is_not_money_the_deadline_is_patient(plan: Plan) -> None:
+    """A machine of one's own may be busy with other work; what is late there costs nothing."""
+    free = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, usd_per_hour=Decimal(0)))
+    assert allowed_s(free) == pytest.approx(16.0 * 1.3 * 1.5 + 7200)
+
+
 def test_run_ids_sort_by_time_and_never_meet() -> None:
     """They stand in file names, tags and consoles."""
     ids = [new_run_id(float(at_s)) for at_s in range(0, 100_000, 1000)]
@@ -407,6 +413,19 @@ def test_a_run_in_other_hands_is_left_alone_and_named(
     assert call(["down", "--orphans"]) == Exit.OK
     said = f"1 run is controlled by process {other_process.pid} and left alone; to end it: rentune down {run_id}.\n"
     assert capsys.readouterr().out == said
+
+
+def test_a_report_that_cannot_be_written_or_read_is_one_sentence(
+    run_id: str, places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that is not there, a folder itself, and a receipt that a crash has torn."""
+    end(run_id, places=places, display=DISPLAY, make=lambda _launch: Paper())
+    for target in (tmp_path / "nowhere" / "page.html", tmp_path):
+        assert call(["report", run_id, "--html", str(target)]) == Exit.REFUSED
+        assert f"Error: {target} can't be written: " in capsys.readouterr().err
+    places.run(run_id).receipt.write_text("{")
+    assert call(["report", run_id]) == Exit.REFUSED
+    assert "is damaged." in capsys.readouterr().err
 
 
 # ── crash points ───────────────────────────────────────────────────────────────────────────────────────────────────
