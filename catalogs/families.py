@@ -10,6 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from catalogs.architectures import Activation, Architecture, Linear
+from catalogs.user_file import shortened
 
 Config = Mapping[str, Any]
 Fields = dict[str, Any]
@@ -36,13 +37,19 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
 }
 
 
+MAX_SIZE: Final = 100_000_000  # assumed: no width, depth, vocabulary or reach of a model comes near it
+MAY_BE_ZERO: Final = ("shared_intermediate_size", "type_vocab_size")
+
+
 def _size(config: Config, *names: str, default: int | None = None) -> int:
     """The first of `names` that the config states."""
     for name in names:
         value = config.get(name)
         if value is not None:
             if isinstance(value, bool) or not isinstance(value, int):
-                raise ConfigUnusable(f"{name} is {value!r}", f"{name} must be a whole number")
+                raise ConfigUnusable(f"{name} is {shortened(repr(value))}", f"{name} must be a whole number")
+            if not (0 if name in MAY_BE_ZERO else 1) <= value <= MAX_SIZE:
+                raise ConfigUnusable(f"{name} is {shortened(str(value))}", f"{name} must be from 1 to {MAX_SIZE:,}")
             return value
     if default is None:
         raise ConfigUnusable(f"the config of type {config['model_type']} lacks {names[0]}", f"add {names[0]} to the config")
@@ -60,11 +67,16 @@ def _activation(config: Config, *names: str, default: Activation) -> Activation:
 def _grid(config: Config, *, head_dim: int | None = None) -> Fields:
     """Width, depth and heads, under the usual names."""
     hidden, heads = _size(config, "hidden_size", "n_embd", "dim"), _size(config, "num_attention_heads", "n_head", "n_heads")
+    kv_heads = _size(config, "num_key_value_heads", default=heads)
+    if heads % kv_heads:
+        raise ConfigUnusable(f"{heads} heads can't share {kv_heads} key heads evenly", "it must divide them")
+    if config.get("head_dim") is None and head_dim is None and hidden % heads:
+        raise ConfigUnusable(f"a width of {hidden} can't be cut into {heads} heads", "add head_dim to the config")
     return {
         "hidden_size": hidden,
         "num_layers": _size(config, "num_hidden_layers", "n_layer", "n_layers"),
         "num_heads": heads,
-        "num_kv_heads": _size(config, "num_key_value_heads", default=heads),
+        "num_kv_heads": kv_heads,
         "head_dim": _size(config, "head_dim", default=head_dim or hidden // heads),
         "vocab_size": _size(config, "vocab_size"),
         "max_positions": _size(config, "max_position_embeddings", "n_positions", default=2048),
@@ -407,9 +419,9 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
 def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
     """Read a transformers config. Raises `ConfigUnusable` for a type or a shape that no row covers."""
     model_type = config.get("model_type")
-    if model_type not in FAMILIES:
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
-        said = f"model type {model_type}" if model_type else "a config without model_type"
+        said = f"model type {shortened(str(model_type))}" if model_type else "a config without model_type"
         raise ConfigUnusable(f"{said} has no closed form here", f"types that are known: {known}")
     try:
         fields = FAMILIES[model_type](config)

@@ -10,6 +10,8 @@ import struct
 from pathlib import Path
 from typing import Any, Final
 
+from catalogs.user_file import FileUnusable, require_regular
+
 MAGIC: Final = b"GGUF"
 _STRING, _ARRAY = 8, 9
 _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
@@ -95,14 +97,17 @@ def _read_head(data: mmap.mmap) -> tuple[dict[str, Any], set[str]]:
 def read_gguf_config(path: Path) -> dict[str, Any]:
     """The config of the model in a GGUF file. Raises `GgufUnreadable` with one sentence."""
     try:
+        require_regular(path)
         with path.open("rb") as stream, mmap.mmap(stream.fileno(), 0, access=mmap.ACCESS_READ) as data:
             if data[: len(MAGIC)] != MAGIC:
                 raise GgufUnreadable("the file does not begin with GGUF")
             metadata, tensors = _read_head(data)
-    except (struct.error, KeyError, ValueError, IndexError) as error:
+    except FileUnusable as error:
+        raise GgufUnreadable(str(error)) from None
+    except (struct.error, KeyError, ValueError, IndexError, OverflowError, TypeError) as error:  # lengths beyond the file
         raise GgufUnreadable("the file is cut off or damaged") from error
     architecture = metadata.get("general.architecture")
-    if architecture not in MODEL_TYPES:
+    if not isinstance(architecture, str) or architecture not in MODEL_TYPES:
         raise GgufUnreadable(f"architecture {architecture} is not one of {', '.join(MODEL_TYPES)}")
     found = {ours: metadata.get(f"{architecture}.{theirs}") for theirs, ours in CONFIG_KEYS.items()}
     config = {key: value for key, value in found.items() if value is not None}

@@ -13,6 +13,7 @@ import msgspec
 from catalogs.architectures import Architecture
 from catalogs.families import ConfigUnusable, architecture_of
 from catalogs.gguf import GgufUnreadable, read_gguf_config
+from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, exists, expanded, read_text, shortened
 
 REGISTRY: Final = Path(__file__).parent / "data" / "architectures.json"
 SIZE_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)([bm])")
@@ -63,9 +64,9 @@ def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = Non
         return _built(reference, name=name, source="the config that was given")
     if row := _names().get(reference.strip().lower()):
         return _of_row(row, reference)
-    if base is not None and (path := base / Path(reference).expanduser()).exists():
+    if reference.strip() and base is not None and exists(path := base / expanded(reference)):
         return _of_path(path, reference)
-    raise _unknown(reference, looked_up=base is not None)
+    raise _unknown(shortened(reference), looked_up=base is not None)
 
 
 def _of_row(row: ModelRow, reference: str) -> Architecture:
@@ -82,9 +83,11 @@ def _of_path(path: Path, reference: str) -> Architecture:
         except GgufUnreadable as error:
             raise ModelUnknown(f"{reference}: {error}", "give a GGUF file of a known architecture") from error
     try:
-        config = msgspec.json.decode(path.read_bytes())
-    except (msgspec.DecodeError, OSError) as error:
-        raise ModelUnknown(f"{reference} is not a readable config.json", str(error)) from error
+        config = decode_json(read_text(path, max_bytes=MAX_CONFIG_BYTES))
+    except FileUnusable as error:
+        raise ModelUnknown(f"{reference} {error}", "give the config.json of a transformers model") from None
+    except ValueError as error:
+        raise ModelUnknown(f"{reference} is not a readable config.json", str(error)) from None
     if not isinstance(config, dict):
         raise ModelUnknown(f"{reference} does not hold one JSON object", "give the config.json of a transformers model")
     return _built(config, name=path.parent.name or path.stem, source=f"{reference}")

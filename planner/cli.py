@@ -17,6 +17,7 @@ import msgspec
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Offer
 from catalogs.models import registry, resolve_model
+from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
 from planner.options import request_of, run_command, said
 from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
 from planner.request import Lengths, Measure, Request, RequestError
@@ -34,7 +35,7 @@ def read_asked(options: Mapping[str, Any], *, folder: Path) -> Request | Plan:
     measure = _measure_from(folder)
     if options.get("job") is None:
         return request_of(options, measure=measure)
-    start = _read_start(folder / Path(options["job"]).expanduser(), name=str(options["job"]))
+    start = _read_start(folder / expanded(str(options["job"])), name=str(options["job"]))
     if isinstance(start, Plan) and not said(options):
         return start
     return request_of(options, start=start.request if isinstance(start, Plan) else start, measure=measure)
@@ -42,11 +43,9 @@ def read_asked(options: Mapping[str, Any], *, folder: Path) -> Request | Plan:
 
 def _read_start(path: Path, *, name: str) -> Request | Plan:
     try:
-        text = path.read_text(encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"{name} can't be read: {error.strerror}", hint="a job file or a saved plan, or --model") from None
-    except UnicodeDecodeError:
-        raise RequestError(f"{name} is not text", hint="a job file (YAML) or a saved plan (JSON)") from None
+        text = read_text(path, max_bytes=MAX_JOB_BYTES)
+    except FileUnusable as error:
+        raise RequestError(f"{shortened(name)} {error}", hint="a job file (YAML), a saved plan (JSON), or --model") from None
     if path.suffix == PLAN_SUFFIX:
         return read_plan(text, name=name)
     from planner.jobfile import read_job
@@ -71,7 +70,7 @@ def _located(request: Request, home: Path) -> Request:
     model = _at(home, request.model)
     return msgspec.structs.replace(
         request,
-        model=str(model) if model.exists() else request.model,
+        model=str(model) if exists(model) else request.model,
         data=msgspec.structs.replace(
             data,
             path=str(_at(home, data.path)) if data.path is not None else None,
@@ -81,7 +80,7 @@ def _located(request: Request, home: Path) -> Request:
 
 
 def _at(home: Path, path: str) -> Path:
-    return (home / Path(path).expanduser()).absolute()
+    return (home / expanded(path)).absolute()
 
 
 def answer(
@@ -143,7 +142,7 @@ def run_plan(
             versions=versions,
             folder=folder,
         )
-    saved = _save(options["save"], result, folder or Path()) if options.get("save") else None
+    saved = _save(options["save"], result, folder or Path()) if options.get("save") is not None else None
     if options.get("json"):
         write(enclose(result))
     else:

@@ -13,8 +13,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
-
+from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, decode_json, exists, read_text, shortened
 from planner.request import Basis, Lengths, RequestError
 
 CHARACTERS_PER_TOKEN: Final = 3.6  # assumed: English text under vocabularies of 32k to 150k; code and other scripts have fewer
@@ -36,7 +35,7 @@ class DataError(RequestError):
 def read_tokenizer(model: Path) -> Count | None:
     """The tokenizer in a model folder; None where there is none, or where the light install has no library for it."""
     file = model / "tokenizer.json"
-    if not file.is_file() or find_spec("tokenizers") is None:
+    if not exists(file) or find_spec("tokenizers") is None:
         return None
     from tokenizers import Tokenizer
 
@@ -50,11 +49,10 @@ def read_tokenizer(model: Path) -> Count | None:
 def read_lengths(path: Path, *, max_rows: int | None = None, count: Count | None = None) -> Lengths:
     """Read a file and measure it. Raises DataError naming the line of the first row that can't be used."""
     try:
-        text = path.read_text(encoding="utf-8-sig")
-    except OSError as error:
-        raise DataError(f"{path} can't be read: {error.strerror}", hint="--data FILE, or --examples and --tokens") from None
-    except UnicodeDecodeError as error:
-        raise DataError(f"{path} is not UTF-8 text (byte {error.start})", hint="save it as UTF-8") from None
+        text = read_text(path, max_bytes=MAX_DATA_BYTES)
+    except FileUnusable as error:
+        hint = "--data FILE in UTF-8, or --examples and --tokens"
+        raise DataError(f"{shortened(str(path))} {error}", hint=hint) from None
     return measure_text(text, name=path.name, max_rows=max_rows, count=count)
 
 
@@ -106,12 +104,11 @@ def _first(record: Mapping[str, Any], keys: tuple[str, ...]) -> str | None:
 
 
 def _json_lines(text: str, name: str) -> Iterator[tuple[int, Any]]:
-    decoder = msgspec.json.Decoder()
     for number, line in enumerate(text.split("\n"), start=1):
         if line.strip():
             try:
-                yield number, decoder.decode(line)
-            except msgspec.DecodeError as error:
+                yield number, decode_json(line)
+            except ValueError as error:
                 raise DataError(
                     f"{name}, line {number}: not JSON ({error})", hint="`rentune check` lists every bad row"
                 ) from None
@@ -119,8 +116,8 @@ def _json_lines(text: str, name: str) -> Iterator[tuple[int, Any]]:
 
 def _json_list(text: str, name: str) -> Iterator[tuple[int, Any]]:
     try:
-        whole = msgspec.json.decode(text)
-    except msgspec.DecodeError as error:
+        whole = decode_json(text)
+    except ValueError as error:
         raise DataError(f"{name} is not JSON: {error}") from None
     rows = whole.get("data") if isinstance(whole, dict) else whole
     if not isinstance(rows, list):

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import msgspec
 
@@ -13,6 +12,7 @@ from catalogs.architectures import Architecture
 from catalogs.catalog import Catalog, CatalogError
 from catalogs.hardware import Gpu
 from catalogs.models import ModelUnknown, resolve_model
+from catalogs.user_file import decode_json
 from planner.case import Case, effective, read_case, stack_of, strategy_of
 from planner.duration import pace_of
 from planner.engine import Engine, memory_by
@@ -158,22 +158,36 @@ def answer(line: Mapping[str, Any], catalog: Catalog, base: Path | None, *, cach
         return identity | _error(str(error), "gpu", None)
 
 
+BYTE_ORDER_MARK: Final = "\ufeff"  # what some editors put before the first line
+
+
 def answers(
     lines: Iterable[str], catalog: Catalog, base: Path | None, *, cache: Path | None = None
 ) -> Iterator[dict[str, Any]]:
     """One answer per JSON line; blank lines are skipped. `base`: where relative paths of models start."""
-    for number, line in enumerate(lines, start=1):
+    for number, raw in enumerate(lines, start=1):
+        line = raw.removeprefix(BYTE_ORDER_MARK)
         if not line.strip():
             continue
         try:
-            case = json.loads(line)
+            case = decode_json(line)
         except ValueError as error:
             yield _error(f"line {number} is not JSON: {error}", None, "one JSON object a line")
             continue
         if isinstance(case, dict):
-            yield answer(case, catalog, base, cache=cache)
+            yield _answer_whatever_it_is(case, number, catalog, base, cache)
         else:
             yield _error(f"line {number} is no JSON object", None, 'a case is an object such as {"model": "7b"}')
+
+
+def _answer_whatever_it_is(
+    case: Mapping[str, Any], number: int, catalog: Catalog, base: Path | None, cache: Path | None
+) -> dict[str, Any]:
+    """An answer or an error: one line that nobody foresaw must not take the answers of the others away."""
+    try:
+        return answer(case, catalog, base, cache=cache)
+    except Exception as error:  # noqa: BLE001 - the seam between the lines, see above
+        return _error(f"line {number} can't be answered: {type(error).__name__}", None, "leave keys out until it can")
 
 
 def _error(message: str, key: str | None, hint: str | None) -> dict[str, Any]:

@@ -67,11 +67,15 @@ def command(cases: str | None, as_json: bool, **case: Any) -> int:  # noqa: FBT0
 
     catalog, kept = read_catalog(), read_places().cache / "traces"
     if cases is not None:
+        if said := [key for key, value in case.items() if value is not None]:
+            raise BadInput(
+                f"--{said[0].replace('_', '-')} has no effect beside --from.", hint="say it in each line of the file"
+            )
         return _print_lines(answers(_lines(cases), catalog, _base(cases), cache=kept))
-    said = {key: value for key, value in case.items() if value is not None}
-    if "model" not in said:
+    asked = {key: value for key, value in case.items() if value is not None}
+    if "model" not in asked:
         raise BadInput("No model was named.", hint="--model 7b, or --from cases.jsonl")
-    made = answer(said, catalog, Path.cwd(), cache=kept)
+    made = answer(asked, catalog, Path.cwd(), cache=kept)
     if as_json:
         click.echo(json.dumps(made))
     elif "error" in made:
@@ -79,7 +83,7 @@ def command(cases: str | None, as_json: bool, **case: Any) -> int:  # noqa: FBT0
         raise BadInput(error["message"], hint=error.get("hint"))
     else:
         _draw(made)
-    return Exit.FAILED if "error" in made else Exit.OK
+    return Exit.REFUSED if "error" in made else Exit.OK  # as without --json, where the same error is raised
 
 
 def _base(cases: str) -> Path:
@@ -87,14 +91,15 @@ def _base(cases: str) -> Path:
 
 
 def _lines(cases: str) -> list[str]:
+    from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, read_text
     from provision.errors import BadInput
 
     if cases == "-":
-        return sys.stdin.read().splitlines()
+        return sys.stdin.buffer.read().decode("utf-8", "replace").split("\n")
     try:
-        return Path(cases).read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise BadInput(f"{cases} can't be read: {error}", hint="--from takes a file with one JSON object a line") from None
+        return read_text(expanded(cases), max_bytes=MAX_DATA_BYTES).split("\n")
+    except FileUnusable as error:
+        raise BadInput(f"{cases} {error}", hint="--from takes a file with one JSON object a line") from None
 
 
 def _print_lines(made: Iterable[dict[str, Any]]) -> int:

@@ -83,3 +83,11 @@ def test_a_file_that_is_none_is_refused_in_one_sentence(tmp_path: Path, damage: 
         read_gguf_config(path)
     with pytest.raises(ModelUnknown):
         resolve_model("bad.gguf", base=tmp_path)
+
+
+def test_lengths_beyond_the_file_are_damage(tmp_path: Path) -> None:
+    """A text of 2**64 - 1 bytes is further than any offset reaches."""
+    file = tmp_path / "damaged.gguf"
+    file.write_bytes(b"GGUF" + struct.pack("<IQQQ", 3, 0, 2, 2**64 - 1))
+    with pytest.raises(GgufUnreadable, match="damaged"):
+        read_gguf_config(file)

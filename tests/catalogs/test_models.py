@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -111,3 +112,36 @@ def test_a_broken_config_is_refused(tmp_path: Path, content: str) -> None:
     (tmp_path / "config.json").write_text(content)
     with pytest.raises(ModelUnknown):
         resolve_model("config.json", base=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"num_hidden_layers": 0}, "num_hidden_layers is 0"),
+        ({"hidden_size": -64}, "hidden_size is -64"),
+        ({"hidden_size": 10**30}, "hidden_size is 1000"),
+        ({"vocab_size": 0}, "vocab_size is 0"),
+        ({"num_key_value_heads": 0}, "num_key_value_heads is 0"),
+        ({"num_key_value_heads": 3}, "4 heads can't share 3 key heads"),
+        ({"num_attention_heads": 5}, "a width of 64 can't be cut into 5 heads"),
+        ({"model_type": ["llama"]}, "model type"),
+    ],
+)
+def test_a_shape_that_no_model_has_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(ModelUnknown, match=words):
+        resolve_model(LLAMA | changes)
+
+
+def test_a_config_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
+    (tmp_path / "config.json").write_text("\ufeff" + json.dumps(LLAMA), encoding="utf-8")
+    assert resolve_model("config.json", base=tmp_path).num_layers == 2
+
+
+@pytest.mark.parametrize("name", ["", "x" * 5_000, "nul\0", "~nobody-of-this-name/x", "deep.json", "pipe", "pipe.gguf", "."])
+def test_whatever_is_named_is_answered_in_a_short_sentence(name: str, tmp_path: Path) -> None:
+    (tmp_path / "deep.json").write_text("[" * 200_000)
+    for pipe in ("pipe", "pipe.gguf"):
+        os.mkfifo(tmp_path / pipe)
+    with pytest.raises(ModelUnknown) as refused:
+        resolve_model(name, base=tmp_path)
+    assert len(str(refused.value)) < 1_000

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 import pytest
@@ -110,3 +111,16 @@ def test_planner_and_trainer_know_the_same_rows() -> None:
     for name in ("PROMPT_KEYS", "CONTEXT_KEYS", "ANSWER_KEYS", "CHAT_KEYS"):
         assert getattr(data_size, name) == getattr(rows, name)
     assert set(data_size.READERS) == set(rows._FILES)
+
+
+def test_a_row_that_is_nested_without_end_is_told_by_its_line() -> None:
+    with pytest.raises(DataError, match="line 2: not JSON"):
+        measure_text(json.dumps(PAIR) + "\n" + "[" * 100_000, name="deep.jsonl")
+
+
+def test_only_regular_files_are_read(tmp_path: Path) -> None:
+    """A pipe would never end."""
+    os.mkfifo(tmp_path / "pipe.jsonl")
+    for path in (tmp_path / "pipe.jsonl", tmp_path, tmp_path / ("x" * 5_000), Path("/dev/zero")):
+        with pytest.raises(DataError, match="can't be read"):
+            read_lengths(path)

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
@@ -167,3 +168,36 @@ def test_a_wrong_gpu_is_answered_with_the_nearest() -> None:
     error = ask(model="7b", gpu="A100-SXM5-80GB")["error"]
     assert error["key"] == "gpu"
     assert "A100" in error["message"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[" * 200_000,
+        '{"model": ' + "[" * 200_000,
+        json.dumps({"model": "x" * 3_000_000}),
+        json.dumps({"model": "nul\0"}),
+        json.dumps({"model": {"model_type": ["llama"]}}),
+        json.dumps({"model": "7b", "seq_len": 10**40}),
+        json.dumps({"model": "7b", "versions": {"a": 1}}),
+        json.dumps({"model": "7b", "id": 3}),
+        "{",
+        "\0",
+    ],
+    ids=range(10),
+)
+def test_one_bad_line_is_one_error_and_the_rest_go_on(line: str, tmp_path: Path) -> None:
+    good = json.dumps({"model": "7b"})
+    first, bad, last = answers(["\ufeff" + good, line, good], CATALOG, tmp_path)
+    assert "error" in bad
+    assert len(json.dumps(bad)) < 2_000
+    assert first == last
+    assert "vram" in first
+
+
+def test_a_failure_that_nobody_foresaw_stays_in_its_line() -> None:
+    """Whatever breaks, the other lines keep their answers."""
+    broken = msgspec.structs.replace(CATALOG, gpu_words=None)
+    bad, good = answers([json.dumps({"model": "7b", "gpu": "L4"}), json.dumps({"model": "7b"})], broken, None)
+    assert bad["error"]["message"].startswith("line 1 can't be answered")
+    assert "vram" in good

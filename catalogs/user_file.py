@@ -1,0 +1,86 @@
+"""A file that a person names -> its bytes, text or JSON. Whatever lies there, the answer is a value or one sentence."""
+
+from __future__ import annotations
+
+import stat
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+MIB: Final = 2**20
+MAX_DATA_BYTES: Final = 4_096 * MIB  # assumed: a corpus above it is not read whole on the machine that plans
+MAX_CONFIG_BYTES: Final = 16 * MIB  # assumed: a config.json has kilobytes; the longest known label maps stay below one MiB
+MAX_JOB_BYTES: Final = 1 * MIB  # assumed: a job file has a page; a saved plan some kilobytes
+
+
+class FileUnusable(Exception):
+    """The file can't be used; `str(error)` follows the file's name: "is a folder"."""
+
+
+class TooDeep(ValueError):
+    """JSON nested beyond what any reader follows."""
+
+
+def require_regular(path: Path) -> int:
+    """The size of the file at `path` in bytes. Raises FileUnusable for what is no regular file: a pipe would never end."""
+    try:
+        found = path.stat()
+    except (OSError, ValueError) as error:  # ValueError: a NUL in the name
+        raise FileUnusable(f"can't be read: {getattr(error, 'strerror', None) or error}") from None
+    if stat.S_ISDIR(found.st_mode):
+        raise FileUnusable("can't be read: it is a folder")
+    if not stat.S_ISREG(found.st_mode):
+        raise FileUnusable("can't be read: it is no regular file")
+    return found.st_size
+
+
+def read_bytes(path: Path, *, max_bytes: int) -> bytes:
+    """The whole file. Raises FileUnusable."""
+    num_bytes = require_regular(path)
+    if num_bytes > max_bytes:
+        raise FileUnusable(f"is too large: {num_bytes:,} bytes, at most {max_bytes:,} are read")
+    try:
+        return path.read_bytes()
+    except OSError as error:
+        raise FileUnusable(f"can't be read: {error.strerror}") from None
+
+
+def read_text(path: Path, *, max_bytes: int) -> str:
+    """The whole file as UTF-8, without the mark that some editors put before it. Raises FileUnusable."""
+    try:
+        return read_bytes(path, max_bytes=max_bytes).decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        raise FileUnusable(f"is not UTF-8 text (byte {error.start})") from None
+
+
+def decode_json(text: str | bytes) -> Any:
+    """What a JSON text says. Raises ValueError with a sentence, for endless nesting, too."""
+    try:
+        return msgspec.json.decode(text)
+    except RecursionError:
+        raise TooDeep("it is nested too deep") from None
+
+
+def exists(path: Path) -> bool:
+    """Whether anything lies at `path`; a name that no file can have is no file."""
+    try:
+        return path.exists()
+    except (OSError, ValueError):
+        return False
+
+
+def expanded(name: str) -> Path:
+    """The path that a person wrote, with "~" as the home folder where there is one."""
+    try:
+        return Path(name).expanduser()
+    except RuntimeError:  # a home folder that nobody has
+        return Path(name)
+
+
+MAX_SHOWN: Final = 120
+
+
+def shortened(name: str) -> str:
+    """A name as a sentence can hold it."""
+    return name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}…"
