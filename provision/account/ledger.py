@@ -17,6 +17,7 @@ from typing import Any, get_args
 import msgspec
 
 from catalogs.hardware import Billing
+from provision.errors import BadInput
 from provision.provisioner import Box, Teardown
 from provision.whole import sync_folder
 
@@ -190,7 +191,15 @@ class Ledger:
             return False
 
     def runs(self) -> dict[str, RunState]:
-        """All runs by id, in the order in which they were opened. The file is read again only once it has grown."""
+        """All runs by id, in the order in which they were opened. The file is read again only once it has grown.
+
+        Raises BadInput where something else stands in the file's or its folder's place.
+        """
+        home = self.path.parent
+        if home.exists() and not home.is_dir():
+            raise BadInput(f"{home} is not a folder.", hint="RENTUNE_HOME=FOLDER rentune …")
+        if self.path.exists() and not self.path.is_file():
+            raise BadInput(f"{self.path} is not a file.", hint="Move it away, or RENTUNE_HOME=FOLDER rentune …")
         size = self.path.stat().st_size if self.path.exists() else 0
         if size != self._folded[0]:
             self._folded = (size, _fold(self.lines()))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -12,6 +13,8 @@ import click
 from provision.envelope import Exit, Problem
 
 JOB_SUFFIXES = (".yaml", ".yml")
+TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")  # as transformers names them
+OFFLINE = {"HF_HUB_OFFLINE": "1"}  # a look at a file at home asks nobody
 
 
 @click.command("check")
@@ -25,7 +28,10 @@ def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001
 
     path = Path(file)
     if not path.is_file():
-        raise BadInput(f"{file} is not there.", hint="rentune check FILE, a data file or a job file")
+        what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "is not there"
+        raise BadInput(f"{file} {what}.", hint="rentune check FILE, a data file or a job file")
+    if model is not None and not _has_tokenizer(Path(model)):
+        raise BadInput(f"{model} is no folder with a tokenizer.", hint="--model FOLDER, one that holds tokenizer.json")
     data = _job(path) if path.suffix in JOB_SUFFIXES else _data(path, model)
     broken = data.get("num_broken", 0)
     errors = (Problem(message=f"{broken} rows can't be used: {data['broken'][0]}"),) if broken else ()
@@ -46,16 +52,24 @@ def _data(path: Path, model: str | None) -> dict[str, Any]:
     """Ask the trainer itself: what it says here is what it will say on the box."""
     import msgspec
 
+    from provision.charge.control import interruptible
     from provision.errors import BadInput
 
     arguments = [sys.executable, "-m", "remote", "check", str(path.resolve()), *(["--model", model] if model else [])]
-    done = subprocess.run(arguments, capture_output=True, text=True, check=False)
+    with interruptible():  # so that whoever ends this process ends the trainer's, too
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=os.environ | OFFLINE)
     try:
         report: dict[str, Any] = msgspec.json.decode(done.stdout)
     except msgspec.DecodeError:
         words = done.stderr.strip().splitlines() or ["it said nothing"]
         raise BadInput(f"{path} can't be used: {words[-1]}", hint="JSONL, JSON, CSV or text; see docs/trainer.md") from None
+    if "error" in report:
+        raise BadInput(report["error"], hint="JSONL, JSON, CSV or text; see docs/trainer.md")
     return report
+
+
+def _has_tokenizer(folder: Path) -> bool:
+    return any((folder / name).is_file() for name in TOKENIZER_FILES)
 
 
 def _draw(data: dict[str, Any]) -> None:

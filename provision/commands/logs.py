@@ -15,7 +15,7 @@ POLL_S = 0.3
 @click.command("logs")
 @click.argument("run")
 @click.option("-f", "--follow", is_flag=True, help="Go on until nobody follows the run any more.")
-@click.option("--offset", type=int, default=0, show_default=True, help="Byte to start from.")
+@click.option("--offset", type=click.IntRange(min=0), default=0, show_default=True, help="Byte to start from.")
 @click.option("--events", is_flag=True, help="The trainer's events as they are, one JSON line each.")
 @click.option("--controller", is_flag=True, help="What a detached controller said.")
 def command(run: str, follow: bool, offset: int, events: bool, controller: bool) -> int:  # noqa: FBT001 - click's names

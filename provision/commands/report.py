@@ -44,16 +44,23 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
     from provision.account.ledger import Ledger
     from provision.charge.control import find_run
     from provision.envelope.show import console, show
-    from provision.errors import Refused
+    from provision.errors import BadInput, Refused
     from provision.report.terminal import print_report
 
     run_id = find_run(Ledger(places.ledger), run).run_id
     folder = places.run(run_id)
     receipt = read_receipt(folder)
+    if receipt is None and folder.receipt.exists():
+        raise Refused(f"{folder.receipt} is damaged.", hint="rentune report --since 30d has its sums")
     if receipt is None:
         raise Refused(f"Run {run_id} has no receipt yet.", hint=f"rentune resume {run_id}, or rentune down {run_id}")
     if html is not None:
-        write_page(folder, Path(html))
+        try:
+            write_page(folder, Path(html))
+        except OSError as error:
+            raise BadInput(
+                f"{html} can't be written: {error.strerror}.", hint="--html FILE, in a folder that is there"
+            ) from None
     page = html or str(folder.report)
     return show("report", receipt, lambda: print_report(receipt, console(), report_file=page), as_json=as_json)
 

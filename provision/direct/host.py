@@ -24,7 +24,9 @@ from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
 if TYPE_CHECKING:
     from provision.ssh import Completed, Shell
 
-ADDRESS = re.compile(r"(?:(?P<user>[^@\s]+)@)?(?:\[(?P<ipv6>[^\]]+)\]|(?P<host>[^@:\s\[\]]+))(?::(?P<port>\d{1,5}))?")
+ADDRESS = re.compile(
+    r"(?:(?P<user>\w[\w.+$-]*)@)?(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>\w[\w.-]*))(?::(?P<port>\d{1,5}))?"
+)
 IDENTITY_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")  # as OpenSSH looks for them, hardware keys apart
 CLEAN_S = 120.0  # assumed: removing gigabytes from a slow disk
 

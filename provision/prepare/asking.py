@@ -14,6 +14,7 @@ from remote.contract import CAPABILITIES
 
 if TYPE_CHECKING:
     from planner.request import Request
+    from provision.direct.host import ExistingHost
 
 
 def search_edges() -> dict[str, Any]:
@@ -45,5 +46,17 @@ def offers_of_request(
         from provision.direct.host import ExistingHost
 
         host = ExistingHost(request.where.host, host_key=host_key, confirm=confirm)
-        offers.append(host.fetch_offer(usd_per_hour=usd_per_hour))
+        offers.append(offer_of_host(host, request.where.host, usd_per_hour=usd_per_hour))
     return tuple(offers)
+
+
+def offer_of_host(host: ExistingHost, address: str, *, usd_per_hour: Decimal) -> Offer:
+    """The host's offer. Raises Refused where it does not answer: nothing was begun."""
+    from provision.errors import ConnectionFailed, Refused, WrongHostKey
+
+    try:
+        return host.fetch_offer(usd_per_hour=usd_per_hour)
+    except WrongHostKey:
+        raise
+    except ConnectionFailed as error:
+        raise Refused(str(error), hint=f"See whether it answers: ssh {address}") from None

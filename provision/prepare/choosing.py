@@ -42,6 +42,9 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Plan:
     """The saved plan, or the cheapest that this version can run. Raises Refused when there is none."""
     edges = search_edges()
     asked = read_asked(options, folder=edges["folder"])
+    request = asked.request if isinstance(asked, Plan) else asked
+    if options["host_key"] is not None and request.where.host is None:
+        raise BadInput("--host-key is for a host of yours, and none is named.", hint="--host user@address")
     plan = asked if isinstance(asked, Plan) else _cheapest(with_absolute_paths(asked), options, question, edges)
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")

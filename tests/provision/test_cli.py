@@ -110,6 +110,10 @@ def test_help_loads_nothing_heavy(name: str) -> None:
         (["ls", "--colour"], "No such option"),
         (["catalog", "list", "--gpu", "H1000"], "H1000"),
         (["estimate"], "No model was named."),
+        (["check", "/"], "/ is a folder."),
+        (["check", "/dev/null"], "/dev/null is no regular file."),
+        (["check", __file__, "--model", "owner/name"], "owner/name is no folder with a tokenizer."),
+        (["logs", "nothing", "--offset", "-1"], "--offset"),
     ],
 )
 def test_bad_input_is_one_sentence_and_code_2(words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
@@ -119,6 +123,36 @@ def test_bad_input_is_one_sentence_and_code_2(words: list[str], sentence: str, c
     assert sentence in error
     assert error.startswith("Error: ")
     assert "Traceback" not in error
+
+
+def test_a_data_file_that_the_trainer_refuses_is_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What ends a run on the box ends the look at home; with --json as an error's envelope."""
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    assert call(["check", str(tmp_path / "data.parquet"), "--json"]) == Exit.REFUSED
+    envelope = json.loads(capsys.readouterr().out)
+    assert (envelope["status"], envelope["exit_code"]) == ("error", 2)
+
+
+@pytest.mark.parametrize("words", [["ls"], ["ls", "--orphans"], ["down", "--orphans"], ["report", "--since", "1d"]])
+def test_a_state_folder_that_is_none_is_told(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in its place, a folder in the ledger's place: neither reads as no runs."""
+    (tmp_path / "file").touch()
+    (tmp_path / "home" / "ledger.jsonl").mkdir(parents=True)
+    for home, sentence in (("file", "is not a folder."), ("home", "is not a file.")):
+        monkeypatch.setenv("RENTUNE_HOME", str(tmp_path / home))
+        assert call(words) == Exit.REFUSED
+        assert sentence in capsys.readouterr().err
+
+
+def test_a_host_key_without_a_host_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """It would be taken for a check that nobody makes."""
+    data = tmp_path / "data.jsonl"
+    data.write_text('{"text": "one"}\n')
+    words = ["run", "--model", "7b", "--data", str(data), "--provider", "local", "--host-key", "SHA256:x", "--yes"]
+    assert call(words) == Exit.REFUSED
+    assert "--host-key is for a host of yours" in capsys.readouterr().err
 
 
 def test_an_error_with_json_is_an_envelope(capsys: pytest.CaptureFixture[str]) -> None:

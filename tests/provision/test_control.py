@@ -36,6 +36,7 @@ from provision.errors import BadInput, MissingPart, Refused
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch
+from provision.providers import boxes_folder
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
 from remote.contract import Event
 from tests.provision.plans import tiny_files, tiny_plan
@@ -426,6 +427,16 @@ def test_a_report_that_cannot_be_written_or_read_is_one_sentence(
     places.run(run_id).receipt.write_text("{")
     assert call(["report", run_id]) == Exit.REFUSED
     assert "is damaged." in capsys.readouterr().err
+
+
+def test_down_takes_the_id_of_a_box_that_is_in_no_ledger(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `ls --orphans` names is ended by its name; going on with it is not offered."""
+    folder = boxes_folder(places) / "20260101-000000-aaaa"
+    folder.mkdir(parents=True)
+    assert call(["ls", "--orphans"]) == Exit.STILL_BILLS
+    assert "rentune resume" not in capsys.readouterr().out
+    assert call(["down", "20260101-000000-aaaa"]) == Exit.OK
+    assert not folder.exists()
 
 
 # ── crash points ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -18,6 +18,7 @@ from provision.direct import host_scripts as scripts
 from provision.direct.host import ExistingHost, parse_address
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, Refused, WrongHostKey
+from provision.prepare.asking import offer_of_host
 from provision.provisioner import Answer, Resource
 from provision.ssh import fetch_host_key, fingerprint
 from provision.ssh.keys import make_key
@@ -61,11 +62,31 @@ def test_addresses_are_read_as_people_write_them(written: str, read: tuple[str, 
     assert parse_address(written) == read
 
 
-@pytest.mark.parametrize("written", ["", "ada@", "ada@host:0", "ada@host:99999", "a b@host", "ada@2001:db8::1"])
+@pytest.mark.parametrize(
+    "written",
+    [
+        "",
+        "ada@",
+        "ada@host:0",
+        "ada@host:99999",
+        "a b@host",
+        "ada@2001:db8::1",
+        "-oProxyCommand=x@host",
+        "ada@-host",
+        "ada@h;ls",
+    ],
+)
 def test_what_is_no_address_is_refused_with_what_to_type(written: str) -> None:
     with pytest.raises(BadInput, match="not an address") as refused:
         parse_address(written)
     assert refused.value.hint == "user@address, or user@address:port"
+
+
+def test_a_host_that_does_not_answer_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
+    host = ExistingHost("ada@127.0.0.1:1", known_hosts=(tmp_path / "none",), agent=False, patience_s=0.2)
+    with pytest.raises(Refused) as refused:
+        offer_of_host(host, "ada@127.0.0.1:1", usd_per_hour=Decimal(0))
+    assert refused.value.hint == "See whether it answers: ssh ada@127.0.0.1:1"
 
 
 def test_a_host_key_that_nobody_vouches_for_is_never_accepted(host: Rig) -> None:
