@@ -68,6 +68,8 @@ def _located(request: Request, home: Path) -> Request:
     """The request with every path of the job file made independent of where the command was called."""
     data = request.data
     model = _at(home, request.model)
+    if data.held_out_path is not None and not exists(_at(home, data.held_out_path)):
+        raise RequestError(f"held_out: {shortened(data.held_out_path)} is not there", hint="a file like that of the data")
     return msgspec.structs.replace(
         request,
         model=str(model) if exists(model) else request.model,

@@ -59,6 +59,7 @@ COUNT: Final = Amount("count", parse_count)
 USD: Final = Amount("usd", parse_usd)
 HOURS: Final = Amount("hours", parse_hours)
 WORDS: Final = Amount("names", parse_words)
+PROVIDER: Final = Amount("text", str.lower)  # as the catalog writes them
 TAG: Final = Amount("key=value", parse_tag)
 
 
@@ -98,7 +99,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--gpu",), "where.gpus", str, "Only this GPU; may be repeated.", multiple=True),
     Option(("--num-gpus",), "where.num_gpus", int, "Only machines with this many GPUs."),
     Option(("--gpu-budget", "--max-vram"), "where.gpu_memory_gib", SIZE, 'Memory per GPU at most, as sold ("16GB" = 16 GiB).'),
-    Option(("--provider",), "where.providers", str, "Only this provider; may be repeated.", multiple=True),
+    Option(("--provider",), "where.providers", PROVIDER, "Only this provider; may be repeated.", multiple=True),
     Option(("--region",), "where.regions", str, "Only this region; may be repeated.", multiple=True),
     Option(("--spot/--on-demand",), "where.spot", bool, "Only spot, or only on-demand machines (default both)."),
     Option(("--host",), "where.host", str, "user@address of a machine that you have."),

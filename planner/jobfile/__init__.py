@@ -47,7 +47,7 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
         raise document.error((), "a job file is a list of `key: value` lines", hint="at least `model: 7b`")
     _check_keys(document)
     job = _converted(document)
-    training = {key: value for key, value in job.training.items() if key != GLOBAL_BATCH_SIZE}
+    training = {key: value for key, value in job.training.items() if key != GLOBAL_BATCH_SIZE and value is not None}
     _check_training(document, training)
     request = Request(
         model=job.model,
@@ -221,7 +221,7 @@ def _where(document: Document, section: WhereSection) -> Where:
         gpu_memory_gib=budget_gib,
         gpus=section.gpus,
         num_gpus=section.num_gpus,
-        providers=section.providers,
+        providers=tuple(name.lower() for name in section.providers),
         regions=section.regions,
         instance_types=section.instance_types,
         spot=section.spot,

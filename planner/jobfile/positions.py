@@ -13,6 +13,7 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 from planner.request import RequestError
 
 MAX_DEPTH: Final = 20  # an anchor that contains itself would have no end
+MAX_VALUES: Final = 10_000  # aliases of aliases grow without end; no job says a hundredth of it
 
 Path = tuple[str | int, ...]  # ("training", "rank"), ("where", "gpus", 0)
 
@@ -47,6 +48,8 @@ def read_document(text: str, *, name: str) -> Document:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
         raise JobFileError(f"{name}{where}: not valid YAML: {error.problem or error.context}") from None
+    except RecursionError:
+        raise JobFileError(f"{name}: nested more than {MAX_DEPTH} levels deep") from None
     except YAMLError as error:
         raise JobFileError(f"{name}: not valid YAML: {str(error).splitlines()[0]}") from None
     return Document(name=name, values=values, positions=positions)
@@ -57,11 +60,17 @@ def _value(yaml: YAML, node: Node, path: Path, positions: dict[Path, tuple[int, 
     if len(path) > MAX_DEPTH:
         line, column = positions[path]
         raise JobFileError(f"{name}:{line}:{column}: nested more than {MAX_DEPTH} levels deep")
+    if len(positions) > MAX_VALUES:
+        raise JobFileError(f"{name}: holds more than {MAX_VALUES:,} values, aliases counted as often as they stand")
     if isinstance(node, MappingNode):
         return dict(_pairs(yaml, node, path, positions, name))
     if isinstance(node, SequenceNode):
         return [_value(yaml, item, (*path, index), positions, name) for index, item in enumerate(node.value)]
-    return yaml.constructor.construct_object(node, deep=True)
+    try:
+        return yaml.constructor.construct_object(node, deep=True)
+    except ValueError:  # an impossible date, a number of thousands of digits
+        line, column = positions[path]
+        raise JobFileError(f"{name}:{line}:{column}: this is no number and no date that can be read") from None
 
 
 def _pairs(

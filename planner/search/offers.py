@@ -51,6 +51,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 
 Wish = tuple[Callable[[Offer], bool], str, str | None]  # breaks it?, the reason, what to change
 
+MAX_NAMES: Final = 8  # as many as a sentence holds
 OWN_MACHINES: Final = ("local", "host")  # not rented, so no market rule applies to them
 
 
@@ -104,7 +105,8 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
         unwanted = "on_demand" if where.spot else "spot"
         option = "--spot" if where.spot else "--on-demand"
         yield (
-            lambda offer: offer.purchase == unwanted and not _own(offer),
+            # no machine of one's own is a spot machine; for --on-demand it is as good as a rented one
+            lambda offer: offer.purchase == unwanted and (unwanted == "on_demand" or not _own(offer)),
             f"sold {unwanted.replace('_', ' ')} ({option})",
             None,
         )
@@ -161,7 +163,7 @@ def _check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> N
         for name in names:
             if not any(fnmatchcase(each, name) for each in known):
                 close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
-                hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:30])}"
+                hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:MAX_NAMES])}"
                 raise RequestError(f"no offer has the {option} {name}", hint=hint)
 
 

@@ -149,3 +149,10 @@ def test_files_that_are_not_what_they_should_be(words: tuple[str, ...], sentence
     (tmp_path / "binary.yaml").write_bytes(b"\xff\x00")
     with pytest.raises(RequestError, match=sentence):
         plan(*words, folder=tmp_path)
+
+
+def test_a_held_out_file_that_is_not_there_is_told_before_anything_is_planned(tmp_path: Path) -> None:
+    (tmp_path / "rows.jsonl").write_text(ROWS)
+    (tmp_path / "job.yaml").write_text("model: 7b\ndata: {file: rows.jsonl, held_out: none.jsonl}")
+    with pytest.raises(RequestError, match=r"held_out: none.jsonl is not there"):
+        read_asked(options("job.yaml"), folder=tmp_path)

@@ -158,6 +158,10 @@ def test_a_mistake_is_told_with_line_column_and_the_nearest_word(text: str, comp
         ("a: &a [*a]", "job.yaml:1:4: nested more than 20 levels deep"),
         ("a: !!python/object:os.system x", "job.yaml:1:4: not valid YAML"),
         ("a: \x07", "job.yaml: not valid YAML"),
+        ("[" * 5_000, "job.yaml: nested more than 20 levels deep"),
+        ("a0: &a0 [1]\n" + "".join(f"a{n}: &a{n} [{', '.join([f'*a{n - 1}'] * 10)}]\n" for n in range(1, 10)), "10,000 values"),
+        ("a: " + "9" * 5_000, "job.yaml:1:1: this is no number"),
+        ("a: 2026-13-45", "job.yaml:1:1: this is no number and no date"),
     ],
 )
 def test_what_is_no_plain_yaml_is_refused(text: str, complaint: str) -> None:
@@ -165,6 +169,13 @@ def test_what_is_no_plain_yaml_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(JobFileError) as refused:
         read_document(text, name="job.yaml")
     assert complaint in str(refused.value)
+
+
+def test_a_key_without_a_value_says_nothing() -> None:
+    """And a provider is known however it is written."""
+    request = read_job("model: 7b\ntraining: {rank: }\nwhere: {providers: [LOCAL]}", name="job.yaml")
+    assert request.training == {}
+    assert request.where.providers == ("local",)
 
 
 # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────

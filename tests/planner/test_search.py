@@ -391,3 +391,12 @@ def test_the_bill_follows_the_sellers_rule() -> None:
     result = ask(make_request(), make_catalog(*offers, billing=(by_hour,)))
     assert of(result) == ["s", "h"]
     assert result.plans[1].cost.billed_s.p50 % 3_600 == 0
+
+
+def test_a_machine_of_ones_own_is_no_spot_machine() -> None:
+    """Asked for spot, it is left out with the reason; asked for on demand, it stays."""
+    request = make_request(model="smollm2-135m")
+    spot = ask(msgspec.structs.replace(request, where=Where(spot=True)), market(own()), providers=(LOCAL,))
+    assert not spot.plans
+    assert any("--spot" in rejection.reason for rejection in spot.rejections)
+    assert ask(msgspec.structs.replace(request, where=Where(spot=False)), market(own()), providers=(LOCAL,)).plans
