@@ -67,7 +67,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
     message = getattr(error, "message", None)  # where str() adds the hint, this is the sentence alone
-    return message if isinstance(message, str) else str(error) or "stopped before anything was done"
+    return message if isinstance(message, str) else str(error) or "Interrupted before anything was done."
 
 
 def _hint(error: Exception) -> str | None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 from provision.cli import COMMANDS, call, rentune
 from provision.envelope import Exit, Problem, enclose, enclose_error, render_json
 from provision.envelope.failure import EXIT_CODES, tell
+from provision.prepare.choosing import plan_command
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -153,6 +155,30 @@ def test_a_host_key_without_a_host_is_refused(tmp_path: Path, capsys: pytest.Cap
     words = ["run", "--model", "7b", "--data", str(data), "--provider", "local", "--host-key", "SHA256:x", "--yes"]
     assert call(words) == Exit.REFUSED
     assert "--host-key is for a host of yours" in capsys.readouterr().err
+
+
+def test_a_refused_run_names_the_plan_command_that_shows_why() -> None:
+    """Typed as it stands, it asks for the same."""
+    typed = [
+        "job.yaml",
+        "--model",
+        "a b",
+        "--gpu",
+        "H100",
+        "--gpu",
+        "L4",
+        "--on-demand",
+        "--max-vram",
+        "16GB",
+        "--max-cost",
+        "5",
+    ]
+    typed += ["--target-modules", "q_proj,v_proj", "--tag", "team=search", "--max-hours", "2h", "--provider", "AWS"]
+    plan = commands()["plan"]
+    asked = plan.make_context("plan", typed).params
+    told = shlex.split(plan_command(asked))
+    assert told[:2] == ["rentune", "plan"]
+    assert plan.make_context("plan", told[2:]).params == asked
 
 
 def test_an_error_with_json_is_an_envelope(capsys: pytest.CaptureFixture[str]) -> None:
