@@ -24,7 +24,7 @@ SHOWN = 20
 def command(orphans: bool, everything: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Runs, and what may still bill.
 
-    With --orphans: exit 3 when something is found, or a provider could not be asked.
+    With --orphans: exit 3 when something is found, a provider could not be asked, or a line of the ledger can't be read.
     """
     from provision.places import read_places
 

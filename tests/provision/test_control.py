@@ -120,6 +120,15 @@ def test_the_intent_is_on_disk_before_anything_is_rented(run_id: str, places: Pl
     assert (launch.folder, launch.deadline_at_s) == (folder.root, opened.deadline_at_s)
 
 
+def test_a_state_folder_that_cannot_be_written_is_bad_input(plan: Plan, tmp_path: Path) -> None:
+    """Told before anything is rented, with the variable that names another."""
+    (tmp_path / "file").touch()
+    places = Places(home=tmp_path / "file", cache=tmp_path)
+    with pytest.raises(BadInput, match="can't be written to: Not a directory") as refused:
+        open_run(plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=time.time)
+    assert str(refused.value.hint).startswith("RENTUNE_HOME=")
+
+
 def test_a_lost_directory_leaves_enough_to_destroy(run_id: str, places: Places, ledger: Ledger) -> None:
     """The ledger alone names run, owner, tags and deadline."""
     opened = ledger.runs()[run_id].opened
