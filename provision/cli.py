@@ -7,7 +7,10 @@ planning loads neither Pulumi nor SSH.
 from __future__ import annotations
 
 import importlib
+import io
+import os
 import sys
+from pathlib import Path
 from typing import NamedTuple
 
 import click
@@ -97,14 +100,27 @@ def call(arguments: list[str]) -> int:
 
 def main() -> int:
     """`rentune ...`"""
+    _make_printable()
     return call(sys.argv[1:])
 
 
 def plan_main() -> int:
     """`plan ...` = `rentune plan ...`"""
+    _make_printable()
     return call(["plan", *sys.argv[1:]])
 
 
 def run_main() -> int:
     """`provision-and-run ...` = `rentune run ...`"""
+    _make_printable()
     return call(["run", *sys.argv[1:]])
+
+
+def _make_printable() -> None:
+    """Let no output fail for its destination: a closed one swallows, a narrow encoding shows `?` for what it lacks."""
+    for name in ("stdout", "stderr"):
+        stream = getattr(sys, name)
+        if stream is None:
+            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for the life of the process
+        elif isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")

@@ -253,3 +253,19 @@ def test_what_nobody_foresaw_is_a_sentence_too(error: Exception, sentence: str, 
     told = capsys.readouterr().err
     assert told.startswith(sentence)
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [
+        ("PYTHONIOENCODING=ascii {} catalog list --top 1 > /dev/null", 0),
+        ("{} catalog list --top 1 >&-", 0),
+        ("{} catalog list --top 1 > /dev/full", 1),
+    ],
+)
+def test_output_fails_for_no_destination_with_a_traceback(redirection: str, code: int) -> None:
+    """A narrow encoding, a closed and a full standard output."""
+    command = f"{sys.executable} {Path(sys.executable).with_name('rentune')}"
+    done = subprocess.run(redirection.format(command), shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
