@@ -233,7 +233,7 @@ def requests(draw: st.DrawFn) -> Request:
             gpu_memory_gib=draw(st.none() | st.floats(0.5, 500)),
             gpus=draw(MAYBE_NAMES),
             num_gpus=draw(st.none() | st.integers(1, 16)),
-            providers=draw(MAYBE_NAMES),
+            providers=tuple(name.lower() for name in draw(MAYBE_NAMES)),  # a Request holds them in lower case
             regions=draw(MAYBE_NAMES),
             instance_types=draw(MAYBE_NAMES),
             spot=draw(st.none() | st.booleans()),
