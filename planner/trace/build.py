@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -75,6 +76,27 @@ def load(model: Any, strategy: Strategy, recorder: Recorder) -> None:
 
 def _materialize(model: Any, strategy: Strategy, recorder: Recorder) -> None:
     """Weights come to the device one after the other; those to be quantized in 16 bits first."""
+    with _code_tables_of_our_own(strategy):
+        _materialize_modules(model, strategy, recorder)
+
+
+@contextmanager
+def _code_tables_of_our_own(strategy: Strategy) -> Iterator[None]:
+    """The code table of bitsandbytes lives as long as the process: one made on meta would poison every real quantization."""
+    if strategy.quant == "none":
+        yield
+        return
+    import bitsandbytes
+
+    tables = bitsandbytes.functional.name2qmap
+    bitsandbytes.functional.name2qmap = {}
+    try:
+        yield
+    finally:
+        bitsandbytes.functional.name2qmap = tables
+
+
+def _materialize_modules(model: Any, strategy: Strategy, recorder: Recorder) -> None:
     for module in model.modules():
         quantize = _QUANTIZE.get(type(module).__name__)
         if quantize is not None:

@@ -338,3 +338,13 @@ def test_auto_traces_only_what_has_no_closed_form() -> None:
     """With a closed form it answers. Activation offload has neither, and the closed form's reason is told."""
     assert answered({"model": TINY, "seq_len": 96})["engine"] == "closed_form"
     assert "closed form" in answered({"model": TINY, "activation_offload": True})["error"]["message"]
+
+
+def test_a_trace_leaves_real_quantization_alone() -> None:
+    """The code table of bitsandbytes lives as long as the process; after a trace it must still have values in it."""
+    import bitsandbytes
+    import torch
+
+    log_of(changed(LORA, quant="nf4", double_quant=True))
+    packed, state = bitsandbytes.functional.quantize_4bit(torch.ones(64, 64), compress_statistics=True, quant_type="nf4")
+    assert packed.device.type == state.state2.code.device.type == "cpu"
