@@ -1,6 +1,6 @@
 """The closed form against the trace: families × ways to train × batches, every case by both, differences by where they lie.
 
-    python -m benchmarks.trace_against_closed [--layers 4] [--every 1] [--processes 2] [--write]
+    python -m benchmarks.trace_against_closed [--layers 4] [--every 1] [--processes 2] [--rows FILE] [--write]
 
 Models are cut to a few layers: a step repeats them, and both estimators know it. Allocated peak; positive errors are
 bytes that the closed form books too much.
@@ -150,12 +150,21 @@ def compare(point: Point) -> Row:
     return Row(point.family, point.way, shape, *peaks, instants, seconds, "")
 
 
-def compare_all(points: list[Point], processes: int) -> list[Row]:
-    """Rows in the order of the points."""
+def compare_all(points: list[Point], processes: int, kept: Path | None) -> list[Row]:
+    """Rows in the order of the points. Those that `kept` holds are not made again, and new ones are added to it."""
+    rows = [] if kept is None or not kept.exists() else [msgspec.json.decode(line, type=Row) for line in kept.open("rb")]
+    to_do = points[len(rows) :]
     if processes == 1:
-        return [compare(point) for point in points]
+        return rows + [_noted(compare(point), kept) for point in to_do]
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return list(pool.map(compare, points, chunksize=8))
+        return rows + [_noted(row, kept) for row in pool.map(compare, to_do, chunksize=4)]
+
+
+def _noted(row: Row, kept: Path | None) -> Row:
+    if kept is not None:
+        with kept.open("ab") as lines:
+            lines.write(msgspec.json.encode(row) + b"\n")
+    return row
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -223,9 +232,11 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--every", type=int, default=1, help="take every n-th case")
     parser.add_argument("--processes", type=int, default=2)
+    parser.add_argument("--rows", type=Path, help="file of finished cases, to go on from")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     said = parser.parse_args()
-    text = report(compare_all(list(grid(said.layers))[:: said.every], said.processes), said.layers)
+    rows = compare_all(list(grid(said.layers))[:: said.every], said.processes, said.rows)
+    text = report(rows, said.layers)
     print(text)
     if said.write:
         RESULT.write_text(text)
