@@ -10,19 +10,29 @@ from typing import Any, Final
 LOWER: Final = frozenset(
     """
     prelu addmm addmv addr matmul rmatmul einsum mm mv linear addbmm baddbmm bmm chain_matmul conv1d conv2d conv3d
-    conv_transpose1d conv_transpose2d conv_transpose3d scaled_dot_product_attention _grouped_mm grouped_mm
+    conv_transpose1d conv_transpose2d conv_transpose3d scaled_dot_product_attention
     """.split()  # noqa: SIM905 - a list of words, read as one
 )  # in the dtype of autocast
 FP32: Final = frozenset(
     """
     acos asin cosh erfinv exp expm1 log log10 log2 log1p reciprocal rsqrt sinh tan pow rpow softplus layer_norm group_norm
-    frobenius_norm nuclear_norm cosine_similarity nll_loss cross_entropy kl_div l1_loss smooth_l1_loss huber_loss mse_loss
-    soft_margin_loss binary_cross_entropy_with_logits dist cdist logsumexp norm
+    rms_norm frobenius_norm nuclear_norm cosine_similarity nll_loss cross_entropy kl_div l1_loss smooth_l1_loss huber_loss
+    mse_loss soft_margin_loss binary_cross_entropy_with_logits dist cdist logsumexp norm
     """.split()  # noqa: SIM905 - a list of words, read as one
 )  # in fp32
 FP32_RESULT: Final = frozenset(
     {"prod", "softmax", "log_softmax", "cumprod", "cumsum", "sum"}
 )  # these take the dtype as an argument
+
+
+def concerns(name: str) -> bool:
+    """Whether autocast has anything to do with a call of this name."""
+    return _bare(name) in LOWER | FP32 | FP32_RESULT
+
+
+def _bare(name: str) -> str:
+    """`matmul` of `__matmul__`."""
+    return name[2:-2] if name.startswith("__") else name
 
 
 class Casts:
@@ -39,7 +49,7 @@ class Casts:
         """The arguments that the operation gets under the autocast that is on."""
         import torch
 
-        name = name[2:-2] if name.startswith("__") else name
+        name = _bare(name)
         if name in LOWER:
             return self._cast(arguments, options, torch.get_autocast_dtype("cuda"))
         if name in FP32:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from planner.refusals import Untraceable
-from planner.trace.autocast import Casts
+from planner.trace.autocast import Casts, concerns
 from planner.trace.kernels import SCRATCH, STAND_INS
 from planner.trace.recorder import Recorder, Stage
 from planner.trace.repeats import Repeats
@@ -108,14 +108,20 @@ def as_cuda(recorder: Recorder, casts: Casts, compute_capability: tuple[int, int
     from torch.overrides import TorchFunctionMode
 
     flash = compute_capability is None or compute_capability >= FLASH_CAPABILITY
+    plain: dict[Any, bool] = {}  # most calls only ask for a shape or a dtype
 
     class AsCuda(TorchFunctionMode):  # type: ignore[misc]  # torch is untyped here
         def __torch_function__(
             self, func: Any, types: Any, args: tuple[Any, ...] = (), kwargs: dict[str, Any] | None = None
         ) -> Any:
+            kwargs = kwargs or {}
+            if func not in plain:
+                plain[func] = func not in calls and not concerns(getattr(func, "__name__", ""))
+            if plain[func]:
+                return func(*args, **kwargs)
             if torch.is_autocast_enabled("cuda"):
-                args, kwargs = casts.applied(getattr(func, "__name__", ""), args, kwargs or {})
-            return calls.get(func, func)(*args, **(kwargs or {}))
+                args, kwargs = casts.applied(func.__name__, args, kwargs)
+            return calls.get(func, func)(*args, **kwargs)
 
     mode = AsCuda()
 

@@ -251,6 +251,18 @@ def test_what_posed_as_a_card_is_undone() -> None:
     assert not torch.is_autocast_enabled("cuda")
 
 
+def test_autocast_casts_what_torch_casts_on_cuda() -> None:
+    """Every operation in the lists has an autocast kernel for CUDA in the installed torch; the rest are other names of such."""
+    import torch
+
+    from planner.trace.autocast import FP32, FP32_RESULT, LOWER
+
+    names = torch._C._dispatch_get_all_op_names()
+    cast = [name for name in names if torch._C._dispatch_has_kernel_for_dispatch_key(name, "AutocastCUDA")]
+    other_names = {"rmatmul", "rpow", "cross_entropy"}  # of matmul, pow, and of log_softmax with nll_loss
+    assert (LOWER | FP32 | FP32_RESULT) - {name.removeprefix("aten::").partition(".")[0] for name in cast} == other_names
+
+
 # ── cache ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
