@@ -7,40 +7,41 @@ their environment, so they are found even when the shell that leads them was kil
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
 import msgspec
 
+from provision.aboard.marks import MARKED, TASK_MARK
 from provision.errors import ConnectionFailed, ProvisionError
 from remote.contract import LOG_FILE, PID_FILE, RC_FILE
 
 if TYPE_CHECKING:
-    from provision.ssh import Completed, Shell
+    from provision.ssh import Shell
 
 STOPPED_FILE = "stopped"  # we asked it to leave; without this file it was somebody else
 ANY_RC = "any"
 KILLED_RC = 128  # a shell reports 128 + the signal
 ANSWER_S = 30.0  # assumed: such a script needs 0.1 s
 
+# Shell: what makes a pid mean something; nothing for a process that has ended.
+IDENTITY = """\
+identity() {
+  set -- $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null)
+  [ "$1" = Z ] || echo "$(cat /proc/sys/kernel/random/boot_id) ${20}"
+}
+"""
+
 # Shell functions; the working directory is the task's folder.
 FUNCTIONS = f"""\
-identity() {{
-  set -- $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null)
-  [ "$1" = Z ] || echo "$(cat /proc/sys/kernel/random/boot_id) ${{20}}"
-}}
-marked() {{
-  for each in $(grep -sFlxz "RENTUNE_TASK=$PWD" /proc/[0-9]*/environ); do
-    each=${{each#/proc/}}; each=${{each%/environ}}
-    [ -z "$(identity "$each")" ] || echo "$each"
-  done
-}}
+{IDENTITY}
+{MARKED}
+ours() {{ marked "{TASK_MARK}=$PWD"; }}
 state() {{
   if [ -f {RC_FILE} ]; then ended; return; fi
   if [ ! -f {PID_FILE} ]; then echo never_started; return; fi
   if [ "$(identity "$(cat {PID_FILE})")" = "$(cat {PID_FILE}.identity)" ]; then echo running; return; fi
-  if [ -n "$(marked)" ]; then echo running; return; fi
+  if [ -n "$(ours)" ]; then echo running; return; fi
   if [ -f {RC_FILE} ]; then ended; else echo killed; fi
 }}
 ended() {{
@@ -50,10 +51,7 @@ ended() {{
 
 # The leader survives SIGTERM, so that it can write the rc of the task below it.
 RUN = f"""\
-identity() {{
-  set -- $(sed 's/.*) //' "/proc/$1/stat")
-  echo "$(cat /proc/sys/kernel/random/boot_id) ${{20}}"
-}}
+{IDENTITY}
 identity $$ > {PID_FILE}.identity
 echo $$ > {PID_FILE}.new && mv {PID_FILE}.new {PID_FILE}
 trap : TERM INT
@@ -84,7 +82,7 @@ cat > leader.sh <<'RENTUNE_END'
 RENTUNE_END
 printf '%s\\n' "$RENTUNE_COMMANDS" > task.sh
 unset RENTUNE_COMMANDS RENTUNE_AGAIN
-export RENTUNE_TASK="$PWD"  # not before: what carries it counts as the task's
+export {TASK_MARK}="$PWD"  # not before: what carries it counts as the task's
 setsid nohup sh ./leader.sh >> {LOG_FILE} 2>&1 < /dev/null 9>&- &
 left=200
 while [ ! -f {PID_FILE} ] && [ "$left" -gt 0 ]; do sleep 0.02; left=$((left - 1)); done
@@ -102,12 +100,12 @@ cd "$RENTUNE_FOLDER" 2>/dev/null || exit 0
 {FUNCTIONS}
 [ -f {RC_FILE} ] || touch {STOPPED_FILE}
 leader=$(cat {PID_FILE} 2>/dev/null)
-for each in $(marked); do
+for each in $(ours); do
   if grep -sqx "PPid:[[:space:]]*$leader" "/proc/$each/status"; then kill -TERM "$each" 2>/dev/null; fi
 done
-while [ "$RENTUNE_TENTHS" -gt 0 ] && [ -n "$(marked)" ]; do sleep 0.1; RENTUNE_TENTHS=$((RENTUNE_TENTHS - 1)); done
-for each in $(marked); do kill -KILL "$each" 2>/dev/null; done
-while [ -n "$(marked)" ]; do sleep 0.02; done
+while [ "$RENTUNE_TENTHS" -gt 0 ] && [ -n "$(ours)" ]; do sleep 0.1; RENTUNE_TENTHS=$((RENTUNE_TENTHS - 1)); done
+for each in $(ours); do kill -KILL "$each" 2>/dev/null; done
+while [ -n "$(ours)" ]; do sleep 0.02; done
 """
 
 
@@ -128,7 +126,7 @@ def start(
     asked it to; `log` goes on where it stopped. Raises ProvisionError.
     """
     settings = {"RENTUNE_FOLDER": folder, "RENTUNE_COMMANDS": commands, "RENTUNE_AGAIN": " ".join(map(str, again))}
-    done = _script(shell, START, {**environment, **settings})
+    done = shell.script(START, {**environment, **settings}, timeout_s=ANSWER_S)
     if done.rc != 0:
         raise ProvisionError(f"{shell.box.host} could not start a task in {folder}: {done.err.strip() or 'no reason given'}")
 
@@ -136,7 +134,7 @@ def start(
 def state(shell: Shell, folder: str) -> TaskState:
     """Ask the box. A box that can't be reached is `unknown`, never an exception."""
     try:
-        done = _script(shell, STATE, {"RENTUNE_FOLDER": folder})
+        done = shell.script(STATE, {"RENTUNE_FOLDER": folder}, timeout_s=ANSWER_S)
     except ConnectionFailed:
         return TaskState(state="unknown")
     return read_state(done.out)
@@ -156,10 +154,4 @@ def read_state(said: str) -> TaskState:
 def stop(shell: Shell, folder: str, *, patience_s: float) -> None:
     """SIGTERM to the task, SIGKILL to whatever is left after `patience_s`. Safe when nothing runs."""
     settings = {"RENTUNE_FOLDER": folder, "RENTUNE_TENTHS": str(round(patience_s * 10))}
-    _script(shell, STOP, settings, timeout_s=patience_s + ANSWER_S)
-
-
-def _script(shell: Shell, script: str, variables: Mapping[str, str], *, timeout_s: float = ANSWER_S) -> Completed:
-    """Run a script by stdin, its variables exported first: nothing of it shows in any process's arguments."""
-    exports = "".join(f"export {name}={shlex.quote(value)}\n" for name, value in variables.items())
-    return shell.run("exec sh -s", stdin=f"{exports}{script}".encode(), timeout_s=timeout_s)
+    shell.script(STOP, settings, timeout_s=patience_s + ANSWER_S)

@@ -10,7 +10,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
 
 from provision.aboard import detached
-from provision.direct.processes import marks
+from provision.aboard.marks import marks
 from provision.errors import ConnectionFailed, ProvisionError, TransferFailed
 from provision.provisioner import Box
 from remote import contract

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import shutil
 from contextlib import suppress
 from pathlib import Path
@@ -19,6 +18,7 @@ from provision.watch.curves import trace_curves
 from provision.watch.view import fold, read_events
 from provision.whole import write_whole
 from remote.contract import AdapterFile, Outcome, decode
+from remote.digest import sha256_of
 
 
 def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
@@ -104,7 +104,4 @@ def write_page(folder: RunFolder, target: Path) -> None:
 
 
 def _is_whole(path: Path, file: AdapterFile) -> bool:
-    if not path.is_file():
-        return False
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest() == file.sha256
+    return path.is_file() and sha256_of(path) == file.sha256

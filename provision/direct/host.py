@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING
 from catalogs.catalog import CatalogError, read_catalog
 from catalogs.hardware import Offer
 from provision.aboard import detached
+from provision.aboard.marks import marks
 from provision.direct import host_scripts as scripts
-from provision.direct.processes import marks
 from provision.direct.verdict import unseen, verdict
 from provision.errors import BadInput, ProvisionError, Refused, RentuneError, WrongHostKey
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown

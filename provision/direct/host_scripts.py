@@ -6,7 +6,7 @@ by its comment `rentune:<run id>`.
 
 from __future__ import annotations
 
-from provision.direct.processes import MARKED
+from provision.aboard.marks import MARKED
 
 OURS = f"""\
 boxes="$HOME/.rentune/boxes"

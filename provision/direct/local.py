@@ -17,9 +17,10 @@ import msgspec
 import psutil
 
 from catalogs.hardware import Offer
+from provision.aboard.marks import marks
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.direct.limits import limit_name, remove_limit
-from provision.direct.processes import SERVER_FOLDER, find_marked, marks
+from provision.direct.processes import SERVER_FOLDER, find_marked
 from provision.direct.reaper import Keeping
 from provision.direct.server import bubblewrap_works, current_user, server_command, write_server
 from provision.direct.verdict import unseen, verdict

@@ -1,4 +1,4 @@
-"""The marks by which processes of a box are known, ledger or not, from inside its PID namespace or outside."""
+"""The processes of boxes on this machine, found by their marks, from inside a box's PID namespace or outside."""
 
 from __future__ import annotations
 
@@ -7,21 +7,10 @@ from pathlib import Path
 
 import psutil
 
-RUN_MARK = "RENTUNE_BOX"  # environment: the run id
-ROOT_MARK = "RENTUNE_BOXES"  # environment: the folder of boxes it belongs to, so that two homes never mix
+from provision.aboard.marks import ROOT_MARK, RUN_MARK
+
 SERVER_FOLDER = "server"  # below the box's folder: keys, configuration and log of its sshd
 SERVER_NAMES = ("sshd", "bwrap")  # their title carries the configuration's path; sshd writes it over its environment
-
-# POSIX shell, for machines that are not ours: pids whose environment has the line NAME=VALUE; whether a pid's has.
-MARKED = """\
-carries() { grep -sqxzF "$1" "/proc/$2/environ"; }
-marked() { for each in $(grep -slxzF "$1" /proc/[0-9]*/environ); do each=${each#/proc/}; echo "${each%/environ}"; done; }
-"""
-
-
-def marks(root: Path, run_id: str) -> dict[str, str]:
-    """The environment that marks a process and whatever it starts."""
-    return {RUN_MARK: run_id, ROOT_MARK: str(root)}
 
 
 def find_marked(root: Path, processes: Iterable[psutil.Process]) -> dict[psutil.Process, str]:
