@@ -8,9 +8,10 @@ from pathlib import Path
 
 import pytest
 
+import planner
 from planner.stack import PINNED_VERSIONS
 
-PLANNER = Path(__file__).parents[2] / "planner"
+PLANNER = Path(planner.__path__[0])  # the installed package, which need not stand beside the tests
 ROOMS = ["calibration.py", "phases.py", "host.py", "precision.py", "memory/sharding.py", "memory/weights.py", "memory/head.py"]
 BASIS = re.compile(r"measured|derived|assumed|fitted|arXiv")
 

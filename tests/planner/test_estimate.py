@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import json
 from collections.abc import Iterator
+from importlib.resources import files
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from planner.estimate import answer, answers
 from planner.methods import METHODS
 
 CATALOG = read_catalog()
-SCHEMA = json.loads((Path(__file__).parents[2] / "planner/estimate.schema.json").read_text())
+SCHEMA = json.loads((files("planner") / "estimate.schema.json").read_text())
 PROPERTIES = SCHEMA["$defs"]["case"]["properties"]
 ANSWER = Draft202012Validator({**SCHEMA, "$ref": "#/$defs/answer"})
 TINY: dict[str, Any] = {
