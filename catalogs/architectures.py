@@ -76,6 +76,10 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     config: dict[str, Any]  # keys of a transformers config
     source: str
 
+    def __hash__(self) -> int:
+        """Equal architectures have equal hashes; `config`, which has none, is left to the comparison."""
+        return hash((self.name, self.source, self.num_layers, self.hidden_size))
+
     @property
     def query_size(self) -> int:
         """Width of all query heads together; not always the hidden size."""

@@ -10,37 +10,56 @@ from catalogs.architectures import Architecture, Linear
 from planner.memory.block import FP32, Block, activation, norm, plain_product
 from planner.memory.numerics import Numerics
 from planner.memory.tape import Tape, Tensor
-from planner.methods import NUM_LABELS, vocabulary_modules
+from planner.memory.weights import trains_vocabulary
+from planner.methods import NUM_LABELS
 from planner.stack import Stack
-from remote.contract import Strategy, Task
+from remote.contract import Loss, Strategy, Task
 
 CHUNK_TOKENS: Final = 256  # derived: chunk of TRL's chunked loss (trl 1.10, trainer/utils.py)
 NUM_CHUNKS: Final = 8  # derived: torchtune's CEWithChunkedOutputLoss cuts its logits into eight
 
 
-class Head(Block):
-    """The head being written."""
+class HeadAsked(NamedTuple):
+    """What the head depends on, beside the architecture and the numerics of its blocks."""
 
-    def __init__(
-        self, architecture: Architecture, numerics: Numerics, strategy: Strategy, task: Task, stack: Stack, lm_head_item: int
-    ) -> None:
-        super().__init__(architecture, numerics)
-        self.strategy = strategy
-        self.stack = stack
-        self.lm_head_item = lm_head_item  # of the output matrix at rest
-        self.returned: Tensor | None = None  # the logits that the model hands back; none where they are never whole
-        self.width = architecture.vocab_size if task == "causal_lm" else NUM_LABELS
-        self.trains_head = strategy.method == "full" or vocabulary_modules(strategy.modules_to_save) > 0
+    task: Task
+    loss: Loss
+    trains_head: bool
+    lm_head_item: int  # of the output matrix at rest
+    stack_name: str
+    transformers: tuple[int, ...]
 
     @property
     def rebinds_logits(self) -> bool:
         """derived: until 4.45 the model wrote `logits = logits.float()`, so the 16-bit logits died at once."""
-        return self.strategy.loss == "hf_shifted" or (self.stack.release("transformers") or (5,)) < (4, 46)
+        return self.loss == "hf_shifted" or self.transformers < (4, 46)
 
     @property
     def shifts_logits(self) -> bool:
         """derived: until 4.49 the loss shifted the logits by a contiguous copy; since then it shifts the labels."""
-        return self.strategy.loss == "hf_shifted" or (self.stack.release("transformers") or (5,)) < (4, 50)
+        return self.loss == "hf_shifted" or self.transformers < (4, 50)
+
+
+def head_asked(strategy: Strategy, *, task: Task, stack: Stack, lm_head_item: int) -> HeadAsked:
+    """What a strategy, a task and a stack ask of the head. A release that is not named is newer than every change known."""
+    return HeadAsked(
+        task=task,
+        loss=strategy.loss,
+        trains_head=trains_vocabulary(strategy),
+        lm_head_item=lm_head_item,
+        stack_name=stack.name,
+        transformers=stack.release("transformers") or (5,),
+    )
+
+
+class Head(Block):
+    """The head being written."""
+
+    def __init__(self, architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> None:
+        super().__init__(architecture, numerics)
+        self.asked = asked
+        self.returned: Tensor | None = None  # the logits that the model hands back; none where they are never whole
+        self.width = architecture.vocab_size if asked.task == "causal_lm" else NUM_LABELS
 
 
 class HeadTape(NamedTuple):
@@ -52,30 +71,28 @@ class HeadTape(NamedTuple):
     returned_bytes: int  # of the logits that the model hands back to the loop
 
 
-def record_head(
-    architecture: Architecture, numerics: Numerics, *, strategy: Strategy, task: Task, stack: Stack, lm_head_item: int
-) -> HeadTape:
+def record_head(architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> HeadTape:
     """Write the final norm, the output head and the loss."""
-    head = Head(architecture, numerics, strategy, task, stack, lm_head_item)
+    head = Head(architecture, numerics, asked)
     x = head.source(architecture.hidden_size, numerics.residual)
-    normed = PREPARED[architecture.layout == "post"](head, x, task)
-    LOSSES[strategy.loss if task == "causal_lm" else "hf"](head, normed)
+    normed = PREPARED[architecture.layout == "post"](head, x)
+    LOSSES[asked.loss if asked.task == "causal_lm" else "hf"](head, normed)
     return HeadTape(head.tape, x, head.width, head.tape.sizes[head.returned] if head.returned is not None else 0)
 
 
-def _transform(head: Head, x: Tensor, task: Task) -> Tensor:
+def _transform(head: Head, x: Tensor) -> Tensor:
     """What BERT puts before its output matrix: a square linear, the activation, a norm. Other heads read x itself."""
-    if task != "causal_lm":
+    if head.asked.task != "causal_lm":
         return x
     h = head.architecture.hidden_size
     square = Linear(name="transform", in_features=h, out_features=h, bias=True)
     return norm(head, activation(head, plain_product(head, x, square), h), h)
 
 
-def _final_norm(head: Head, x: Tensor, _task: Task) -> Tensor:
+def _final_norm(head: Head, x: Tensor) -> Tensor:
     """The last norm. What it hands to a 16-bit output head is 16-bit."""
     normed = norm(head, x, head.architecture.hidden_size)
-    narrow = head.lm_head_item == 2 and head.items[normed] == FP32 and not head.n.trains_norms
+    narrow = head.asked.lm_head_item == 2 and head.items[normed] == FP32 and not head.n.trains_norms
     if narrow:  # measured: with norms upcast, 2h and not 4h are alive here (fms-acceleration, baseline-peft-bnb)
         head.items[normed] = 2
         head.tape.sizes[normed] //= 2
@@ -88,11 +105,11 @@ PREPARED: Final = (_final_norm, _transform)  # by whether the blocks end in a no
 def _logits(head: Head, normed: Tensor) -> Tensor:
     """The output product, and what some models do to it."""
     a, n = head.architecture, head.n
-    item = n.autocast or head.lm_head_item
-    saves = (normed,) if head.trains_head else ()
-    gradient = head.width * a.hidden_size * n.weight if head.trains_head else 0
+    item = n.autocast or head.asked.lm_head_item
+    saves = (normed,) if head.asked.trains_head else ()
+    gradient = head.width * a.hidden_size * n.weight if head.asked.trains_head else 0
     keeps = 0
-    if n.autocast and head.lm_head_item != n.autocast and not head.trains_head:
+    if n.autocast and head.asked.lm_head_item != n.autocast and not head.asked.trains_head:
         keeps = head.width * a.hidden_size * n.autocast
     logits = head.op((normed,), head.width, item, saves=saves, keeps=keeps, weight_gradient=gradient)
     if a.scaled_logits:
@@ -107,9 +124,9 @@ def _logits(head: Head, normed: Tensor) -> Tensor:
 def _operand(head: Head, logits: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What the cross-entropy reads, and the locals that Python frames hold meanwhile."""
     wide = head.cast(logits, head.width, FP32)
-    held = (wide,) if head.rebinds_logits else (logits, wide)
-    head.returned = wide if head.rebinds_logits else logits
-    if head.shifts_logits:
+    held = (wide,) if head.asked.rebinds_logits else (logits, wide)
+    head.returned = wide if head.asked.rebinds_logits else logits
+    if head.asked.shifts_logits:
         return head.op((wide,), head.width, FP32), held
     return wide, held
 
@@ -131,7 +148,7 @@ def _fused_inplace(head: Head, normed: Tensor) -> None:
     """The kernel in place of log-softmax writes the gradient over its operand. Unsloth's reads the 16-bit logits."""
     logits = _logits(head, normed)
     head.returned = logits
-    operand, held = (logits, ()) if head.stack.name == "unsloth" else _operand(head, logits)
+    operand, held = (logits, ()) if head.asked.stack_name == "unsloth" else _operand(head, logits)
     overwritten = -head.tape.sizes[operand]  # the gradient is no tensor of its own
     _finish(head, operand, (normed, *held), saves=(operand,), backward_scratch=overwritten)
 
@@ -147,7 +164,7 @@ def _chunked_logits(head: Head, normed: Tensor) -> None:
 def _chunked(head: Head, normed: Tensor) -> None:
     """Logits of a few tokens at a time, made again in backward. Only the hidden state is kept."""
     chunk = min(CHUNK_TOKENS, head.n.tokens) * head.width
-    gradient = head.width * head.architecture.hidden_size * head.n.weight if head.trains_head else 0
+    gradient = head.width * head.architecture.hidden_size * head.n.weight if head.asked.trains_head else 0
     _finish(head, normed, (), saves=(normed,), scratch=chunk * 10, backward_scratch=chunk * 14, weight_gradient=gradient)
 
 
@@ -159,13 +176,13 @@ def _liger(head: Head, normed: Tensor) -> None:
     hidden, tokens = head.architecture.hidden_size, head.n.tokens
     wanted = math.ceil(tokens / math.ceil(head.width / hidden))
     chunk = min(tokens, 1 << (wanted - 1).bit_length()) * head.width
-    gradient = head.width * hidden * head.n.weight if head.trains_head else 0
+    gradient = head.width * hidden * head.n.weight if head.asked.trains_head else 0
     _finish(
         head,
         normed,
         (),
         keeps=tokens * hidden * head.items[normed] + gradient,
-        scratch=chunk * (head.lm_head_item + FP32),
+        scratch=chunk * (head.asked.lm_head_item + FP32),
         weight_gradient=gradient,
         backward_scratch=-gradient - head.tape.sizes[normed],  # both gradients lie where forward put them
     )

@@ -6,11 +6,11 @@ from typing import Final, NamedTuple
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.memory.block import FP32, BlockTape, record_block
-from planner.memory.head import HeadTape, record_head
+from planner.memory.block import FP32
+from planner.memory.head import head_asked
 from planner.memory.numerics import Numerics, numerics_of
+from planner.memory.played import PlayedBlock, PlayedHead, play_block, play_head
 from planner.memory.sharding import Share, share_of
-from planner.memory.tape import Profile, idle_bytes, replay
 from planner.memory.weights import (
     Trained,
     Weights,
@@ -50,10 +50,8 @@ class Scene(NamedTuple):
     weights: Weights
     trained: Trained
     share: Share
-    block: BlockTape
-    head: HeadTape
-    block_profile: Profile
-    head_profile: Profile
+    block: PlayedBlock
+    head: PlayedHead
     num_blocks: int  # blocks here that keep activations
     workspaces: int  # of cuBLAS
 
@@ -71,15 +69,13 @@ class Scene(NamedTuple):
 def scene_of(
     architecture: Architecture, strategy: Strategy, *, task: Task, gpu: Gpu | None, stack: Stack, on_cpu: bool = False
 ) -> Scene:
-    """Record and replay one block and the head, and count what lies on the GPU beside them."""
+    """Play one block and the head, and count what lies on the GPU beside them."""
     numerics = numerics_of(architecture, strategy, gpu=gpu, stack=stack, on_cpu=on_cpu)
     weights = weights_of(architecture, strategy, task=task, stack=stack)
     trained = trained_of(architecture, strategy, task=task)
     states = optimizer_state_bytes(trained, strategy.optimizer)
     share = share_of(architecture, strategy, stack, weights=weights, trained=trained, states=states)
-    block = record_block(architecture, numerics)
-    head = record_head(architecture, numerics, strategy=strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
-    reentrant = strategy.gradient_checkpointing == "reentrant"
+    asked = head_asked(strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
     return Scene(
         architecture=architecture,
         strategy=strategy,
@@ -88,10 +84,8 @@ def scene_of(
         weights=weights,
         trained=trained,
         share=share,
-        block=block,
-        head=head,
-        block_profile=replay(block.tape, block.source, output_lives=reentrant),
-        head_profile=replay(head.tape, head.source, output_lives=False, output_gradient=False),
+        block=play_block(architecture, numerics, output_lives=strategy.gradient_checkpointing == "reentrant"),
+        head=play_head(architecture, numerics, asked),
         num_blocks=min(share.num_layers, trained_blocks(architecture, strategy)),
         workspaces=0 if on_cpu else NUM_WORKSPACES * workspace_bytes(gpu.compute_capability if gpu else None),
     )
@@ -153,7 +147,7 @@ def _with(parts: Parts, **more: int) -> Parts:
 def _kept_per_block(scene: Scene) -> int:
     """Bytes that a block keeps until its backward, outside of it."""
     if not scene.checkpointed:
-        return scene.block_profile.saved + scene.block_profile.saves_input * scene.hidden_bytes
+        return scene.block.profile.saved + scene.block.profile.saves_input * scene.hidden_bytes
     attributes = scene.block.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
     return attributes + (0 if scene.strategy.gradient_checkpointing == "offloaded" else scene.hidden_bytes)
 
@@ -169,7 +163,7 @@ def _activations(scene: Scene, num_blocks: int) -> int:
 def _idle_bytes(scene: Scene) -> int:
     """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
     reached = scene.checkpointed or trains_vocabulary(scene.strategy) or scene.strategy.num_virtual_tokens is not None
-    return 0 if reached else idle_bytes(scene.block.tape)
+    return 0 if reached else scene.block.idle_bytes
 
 
 def _embedding_bytes(scene: Scene) -> int:
@@ -205,7 +199,7 @@ def _autocast_copies(scene: Scene) -> int:
 
 def _forward(scene: Scene) -> Parts:
     """The last block, with everything that the blocks before it keep."""
-    profile = scene.block_profile
+    profile = scene.block.profile
     if scene.checkpointed:
         kept, hump = _activations(scene, scene.num_blocks), profile.plain_peak
     else:
@@ -218,7 +212,7 @@ def _loss(scene: Scene) -> Parts:
 
     Autocast's copies go when its context ends, before backward, unless a block's graph holds them.
     """
-    profile = scene.head_profile
+    profile = scene.head.profile
     source = scene.hidden_bytes if profile.saves_input else 0
     kept = _activations(scene, scene.num_blocks) + source
     copies = _autocast_copies(scene)
@@ -263,14 +257,14 @@ def _backward(scene: Scene) -> Parts:
 
 def _hump(scene: Scene) -> int:
     """A block in backward, above what it keeps outside; its recomputation included where it is checkpointed."""
-    profile = scene.block_profile
+    profile = scene.block.profile
     peak = max(profile.backward_peak, profile.forward_peak) if scene.checkpointed else profile.backward_peak
     kept_inside = scene.block.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
     return peak - (kept_inside if scene.checkpointed else profile.saved)
 
 
 def _last_block(scene: Scene) -> Parts:
-    made = _share_of_gradient(scene, scene.head_profile.weight_gradients)
+    made = _share_of_gradient(scene, scene.head.profile.weight_gradients)
     return _with(
         resident(scene),
         activations=_activations(scene, scene.num_blocks),
@@ -292,7 +286,7 @@ def _in_first_block(scene: Scene) -> Parts:
     return _with(
         resident(scene),
         activations=_activations(scene, 1),
-        temporaries=_hump(scene) - scene.block_profile.weight_gradients,
+        temporaries=_hump(scene) - scene.block.profile.weight_gradients,
         logits=_kept_outputs(scene),
         gradients=made - to_come,
     )
