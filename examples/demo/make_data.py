@@ -32,7 +32,7 @@ LEFT_OUT = {"test", "tests", "idlelib", "lib2to3", "turtledemo", "ensurepip", "s
 PUBLIC_NAME = {"posixpath": "os.path", "_pyio": "io", "_pydecimal": "decimal", "_pydatetime": "datetime"}
 TRAIN_ROWS = 1600
 HELD_OUT_ROWS = 200
-MIN_CHARACTERS, MAX_CHARACTERS = 30, 260
+MIN_CHARACTERS, MAX_CHARACTERS = 30, 200
 
 
 class Pair(NamedTuple):
