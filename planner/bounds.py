@@ -10,8 +10,6 @@ from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, NamedTuple
 
-from planner.refusals import CaseError
-
 Number = int | float | Decimal
 
 
@@ -96,10 +94,3 @@ def complaint(name: str, value: Number, bounds: Bounds) -> str:
     if len(shown) > 24:  # more digits than a line wants
         shown = f"{shown[:20]}…"
     return f"{name} is {shown} and must be {bounds}"
-
-
-def check_case_number(key: str, value: Number | None) -> None:
-    """Raises CaseError when the case key's number lies outside its bounds."""
-    bounds = CASE_BOUNDS[key]
-    if value is not None and not bounds.admit(value):
-        raise CaseError(key, complaint(key, value, bounds))

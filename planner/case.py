@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Mapping
-from typing import Any, Final, Literal, get_args
+from typing import Any, Final, Literal
 
 import msgspec
 
-from planner.bounds import CASE_BOUNDS, check_case_number
+from planner.bounds import CASE_BOUNDS, complaint
 from planner.methods import METHODS, require_method
+from planner.mistyped import mistyped, nearest
 from planner.refusals import CaseError
-from planner.stack import EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
+from planner.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
 from remote.contract import (
     Attention,
     Autocast,
@@ -113,15 +115,17 @@ def read_case(said: Mapping[str, Any]) -> Case:
     try:
         case = msgspec.convert(said, Case)
     except msgspec.ValidationError as error:
-        raise _explained(said, str(error)) from error
+        raise _mistyped(said, error) from error
     _check_numbers(case)
     _check_together(case)
     return case
 
 
 def _check_numbers(case: Case) -> None:
-    for key in CASE_BOUNDS:
-        check_case_number(key, getattr(case, key))
+    for key, bounds in CASE_BOUNDS.items():
+        value = getattr(case, key)
+        if value is not None and not bounds.admit(value):
+            raise CaseError(key, complaint(key, value, bounds), example_of(key))
 
 
 def _check_together(case: Case) -> None:
@@ -139,56 +143,34 @@ def _check_together(case: Case) -> None:
         raise CaseError("quant", f"qlora means nf4, the case says {case.quant}", f"say method lora with quant {case.quant}")
 
 
-def _explained(said: Mapping[str, Any], text: str) -> CaseError:
-    """The message of msgspec told in the contract's words. It ends in the path of what is wrong: `$.quant`."""
-    path = text.rpartition("`$.")[2].rstrip("`") if "`$." in text else ""
-    key = path.split(".")[0].split("[")[0] or "case"
-    plain = text.partition(" - at")[0]
-    value = said.get(key)
-    choices = _choices(key)
-    if isinstance(value, str) and choices:
-        return CaseError(key, f'{key} "{value}" is no choice', nearest(value, choices))
-    if choices:
-        return CaseError(key, f"{key} is {value!r} and must be one of {', '.join(choices)}")
-    return CaseError(key, f"{path or 'the case'}: {plain[:1].lower()}{plain[1:]}")
+def _mistyped(said: Mapping[str, Any], error: msgspec.ValidationError) -> CaseError:
+    wrong = mistyped(error, said, Case)
+    key = str(wrong.path[0])
+    return CaseError(key, wrong.sentence, wrong.hint or example_of(key))
 
 
-def _choices(key: str) -> tuple[str, ...]:
-    """The words that a key takes, or ()."""
-    hint = Case.__annotations__.get(key, "")
-    alias = CHOICES.get(hint.partition(" |")[0])
-    return tuple(get_args(alias)) if alias else ()
-
-
-CHOICES: Final[dict[str, Any]] = {
-    "Task": Task,
-    "Objective": Objective,
-    "Quant": Quant,
-    "StorageDtype": StorageDtype,
-    "KbitUpcast": KbitUpcast,
-    "Dtype": Dtype,
-    "Autocast": Autocast,
-    "MatmulDtype": MatmulDtype,
-    "Optimizer": Optimizer,
-    "Checkpointing": Checkpointing,
-    "Attention": Attention,
-    "Loss": Loss,
-    "Kernels": Kernels,
-    "KeptOutputs": KeptOutputs,
-    "Interconnect": Interconnect,
-    "Sharding": Sharding,
-    "Offload": Offload,
-    "StackName": StackName,
-    "EngineAsked": EngineAsked,
+UNSET_EXAMPLES: Final[Mapping[str, Any]] = {  # of keys whose default depends on others, or says nothing
+    "id": "case-1",
+    "model": "7b",
+    "rank": 16,
+    "alpha": 32,
+    "modules_to_save": ["lm_head"],
+    "num_virtual_tokens": 20,
+    "trainable_layers": 4,
+    "vision": {"images_per_sequence": 1},
+    "evaluation": {"micro_batch_size": 1},
+    "mean_seq_len": 512,
+    "gpu": "L4",
+    "gpu_memory_gib": 24,
+    "host_ram_gib": 64,
+    "versions": {"torch": PINNED_VERSIONS["torch"]},
 }
 
 
-def nearest(word: str, words: tuple[str, ...]) -> str:
-    """What was probably meant, or all there is."""
-    from difflib import get_close_matches  # only when something is wrong: it costs start-up time
-
-    near = get_close_matches(word, words, n=1, cutoff=0.6)
-    return f'did you mean "{near[0]}"?' if near else f"one of {', '.join(words)}"
+def example_of(key: str) -> str:
+    """What to type instead of a wrong value: one that the key takes."""
+    value = UNSET_EXAMPLES[key] if key in UNSET_EXAMPLES else msgspec.to_builtins(Case(model="7b"))[key]
+    return f"such as {key} {value if isinstance(value, str) else json.dumps(value)}"
 
 
 # ── a case understood ──────────────────────────────────────────────────────────────────────────────────────────────────

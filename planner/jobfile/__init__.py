@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
-import re
 from collections.abc import Iterable
 from decimal import Decimal
-from typing import Any, Final, get_args, get_type_hints
+from typing import Any, Final
 
 import msgspec
 
@@ -20,6 +18,7 @@ from planner.jobfile.sections import (
     JobFile,
     WhereSection,
 )
+from planner.mistyped import TYPE_WORDS, mistyped, nearest
 from planner.quantities import parse_gib
 from planner.refusals import CaseError
 from planner.request import (
@@ -90,31 +89,20 @@ def _check_words(document: Document, section: tuple[str, ...], known: Iterable[s
     for key in values:
         if key not in known:
             place = f" under {section[0]}" if section else ""
-            raise document.error((*section, key), f"there is no key {key}{place}", hint=_nearest(key, known))
+            raise document.error((*section, key), f"there is no key {key}{place}", hint=nearest(key, known))
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    known = tuple(known)
-    close = difflib.get_close_matches(word, known, n=1, cutoff=0.5)
-    return f"did you mean {close[0]}?" if close else f"known are {', '.join(known)}"
-
-
-_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
-_STEP = re.compile(r"\.([A-Za-z_][A-Za-z_0-9]*)|\[(\d+)\]")
-_EXPECTED = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`")
-_TYPE_WORDS: Final = {
-    "int": "a whole number", "float": "a number", "decimal": "an amount", "str": "text", "bool": "true or false",
-    "null": "nothing", "object": "`key: value` lines", "array": "a list", "date": "a date", "datetime": "a time",
-}  # fmt: skip
+TYPE_WORDS_OF_YAML: Final = TYPE_WORDS | {"object": "`key: value` lines"}
 
 
 def _converted(document: Document) -> JobFile:
     try:
         return msgspec.convert(_exact_amounts(document.values), JobFile)
     except msgspec.ValidationError as error:
-        match = _AT.match(str(error))
-        path = _path(match["path"] or "", document.values) if match else ()
-        raise document.error(path, *_sentence(match["what"] if match else str(error), path, document)) from None
+        if "model" not in document.values:
+            raise document.error((), "the file names no model", hint="write `model: 7b` or another at the top") from None
+        wrong = mistyped(error, document.values, JobFile, type_words=TYPE_WORDS_OF_YAML)
+        raise document.error(wrong.path, wrong.sentence, hint=wrong.hint) from None
 
 
 def _exact_amounts(values: dict[str, Any]) -> dict[str, Any]:
@@ -123,38 +111,6 @@ def _exact_amounts(values: dict[str, Any]) -> dict[str, Any]:
     if isinstance(budget, dict) and isinstance(budget.get("max_cost"), float):
         return values | {"budget": budget | {"max_cost": Decimal(str(budget["max_cost"]))}}
     return values
-
-
-def _path(text: str, values: dict[str, Any]) -> tuple[str | int, ...]:
-    """The steps of msgspec's `$.loop.layers[1]`. It names no key of free ones (`$.tags[...]`): those hold only texts."""
-    steps: list[str | int] = [int(index) if index else key for key, index in _STEP.findall(text.partition("[...]")[0])]
-    if text.endswith("[...]"):
-        free = values[str(steps[0])]
-        steps.append(next(key for key, value in free.items() if not isinstance(value, str)))
-    return tuple(steps)
-
-
-def _sentence(what: str, path: tuple[str | int, ...], document: Document) -> tuple[str]:
-    """The complaint of msgspec in words: what stands there, what was expected, and the nearest valid word."""
-    name = ".".join(str(step) for step in path) or "the file"
-    if expected := _EXPECTED.search(what):
-        wanted = " or ".join(_TYPE_WORDS.get(word, word) for word in expected["expected"].split(" | ") if word != "null")
-        return (f"{name} must be {wanted}, not {_TYPE_WORDS.get(expected['got'], expected['got'])}",)
-    if "missing required field" in what:
-        return ("the file names no model; write `model: 7b` or another at the top",)
-    if "Invalid enum value" in what:
-        words = _words_of(path)
-        value = document.values
-        for step in path:
-            value = value[step]
-        return (f"{name} can't be {value!r}; {_nearest(str(value), words)}",)
-    return (f"{name}: {what}",)
-
-
-def _words_of(path: tuple[str | int, ...]) -> tuple[str, ...]:
-    """The words that a field of the file admits."""
-    kind = SECTIONS.get(str(path[0]), JobFile) if len(path) > 1 else JobFile
-    return tuple(str(word) for word in get_args(get_type_hints(kind)[str(path[-1])]))
 
 
 # ── sections ───────────────────────────────────────────────────────────────────────────────────────────────────────

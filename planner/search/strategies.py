@@ -9,8 +9,9 @@ import msgspec
 
 from catalogs.architectures import Architecture
 from planner.advise import AUTO, Advice
-from planner.case import Case, nearest, read_case, strategy_of
+from planner.case import Case, read_case, strategy_of
 from planner.methods import METHODS
+from planner.mistyped import nearest
 from planner.refusals import CaseError
 from planner.request import DataAsked, Request, RequestError
 from remote.contract import Dtype, Strategy

@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import math
 from importlib.resources import files
-from typing import Any, get_args
+from typing import Any
 
 import pytest
 from jsonschema import Draft202012Validator
 
 from planner.bounds import CASE_BOUNDS
-from planner.case import CHOICES, KEYS, Case, effective, read_case, stack_of, strategy_of
+from planner.case import KEYS, Case, effective, example_of, read_case, stack_of, strategy_of
+from planner.mistyped import words_at
 from planner.refusals import CaseError, Refused, Unsupported
 
 SCHEMA = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
@@ -29,8 +30,7 @@ def test_a_default_is_the_contract_s(key: str) -> None:
 
 @pytest.mark.parametrize("key", [key for key, rule in PROPERTIES.items() if "enum" in rule])
 def test_a_key_takes_the_contract_s_words_and_no_others(key: str) -> None:
-    hint = Case.__annotations__[key].partition(" |")[0]
-    assert set(get_args(CHOICES[hint])) == set(PROPERTIES[key]["enum"])
+    assert set(words_at(Case, (key,))) == set(PROPERTIES[key]["enum"])
 
 
 @pytest.mark.parametrize(
@@ -38,11 +38,20 @@ def test_a_key_takes_the_contract_s_words_and_no_others(key: str) -> None:
     [
         ({"modle": "7b"}, "modle", 'did you mean "model"?'),
         ({"model": "7b", "quant": "nf5"}, "quant", 'did you mean "nf4"?'),
-        ({"model": "7b", "rank": "many"}, "rank", "rank"),
-        ({"model": "7b", "rank": 0}, "rank", "at least 1"),
+        ({"model": "7b", "rank": "many"}, "rank", 'rank must be a whole number, not text ("many"); such as rank 16'),
+        ({"model": "7b", "quant": 4}, "quant", "quant must be text, not a whole number (4); one of none, int8, nf4"),
+        ({"model": "7b", "rank": 1.5}, "rank", "rank must be a whole number, not a fraction (1.5)"),
+        ({"model": "7b", "seq_len": None}, "seq_len", "seq_len must be a whole number, not nothing; such as seq_len 2048"),
+        ({"model": 3}, "model", "model must be text or an object, not a whole number (3); such as model 7b"),
+        ({"model": "7b", "padded": "yes"}, "padded", 'padded must be true or false, not text ("yes"); such as padded false'),
+        ({"model": "7b", "target_modules": [1]}, "target_modules", "target_modules.0 must be text, not a whole number (1)"),
+        ({"model": "7b", "versions": {"torch": 2}}, "versions", "versions.torch must be text, not a whole number (2)"),
+        ({"model": "7b", "vision": {"tower": "frosen"}}, "vision", 'did you mean "frozen"?'),
+        ({"model": "7b", "evaluation": 3}, "evaluation", "evaluation must be an object, not a whole number (3)"),
+        ({"model": "7b", "rank": 0}, "rank", "at least 1 and at most 100,000; such as rank 16"),
         ({"model": "7b", "dropout": 1.0}, "dropout", "at least 0 and below 1"),
         ({"model": "7b", "gpu_memory_gib": -1}, "gpu_memory_gib", "above 0"),
-        ({"model": "7b", "evaluation": {"logit": "dropped"}}, "evaluation", "logit"),
+        ({"model": "7b", "evaluation": {"logit": "dropped"}}, "evaluation", 'has no key "logit"; did you mean "logits"?'),
         ({"model": "7b", "num_gpus": 2}, "sharding", "ddp"),
         ({"model": "7b", "num_gpus": 3, "tensor_parallel_size": 2}, "num_gpus", "groups of 2"),
         ({"model": "7b", "method": "qlora", "quant": "int8"}, "quant", "method lora with quant int8"),
@@ -115,3 +124,14 @@ def test_no_key_takes_a_number_beyond_its_bounds(key: str, value: float) -> None
     with pytest.raises(CaseError) as refused:
         read_case({"model": "7b", key: value})
     assert refused.value.key == key
+
+
+@pytest.mark.parametrize("key", [key for key in KEYS if not words_at(Case, (key,))])
+def test_the_example_of_a_key_is_one_that_it_takes(key: str) -> None:
+    """What is told to be typed must work when it is typed."""
+    said = example_of(key).removeprefix(f"such as {key} ")
+    try:
+        value = json.loads(said)
+    except json.JSONDecodeError:
+        value = said
+    read_case({"model": "7b", key: value})

@@ -1,0 +1,119 @@
+"""What msgspec says of a value that does not fit its type, in the words of the file where the value stands."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Mapping
+from types import UnionType
+from typing import Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+
+import msgspec
+
+Path = tuple[str | int, ...]
+
+
+class Mistyped(NamedTuple):
+    """Where the value stands, one sentence about it, and what was probably meant."""
+
+    path: Path
+    sentence: str
+    hint: str | None
+
+
+TYPE_WORDS: Final = {
+    "int": "a whole number", "float": "a number", "decimal": "an amount", "str": "text", "bool": "true or false",
+    "null": "nothing", "object": "an object", "array": "a list", "date": "a date", "datetime": "a time",
+}  # fmt: skip
+FOUND_WORDS: Final[Mapping[str, str]] = {"float": "a fraction"}  # whole floats are read as whole numbers
+MAX_VALUE_CHARS: Final = 40  # more than this of a wrong value is no help
+
+_AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
+_STEP = re.compile(r"\.([A-Za-z_][A-Za-z_0-9]*)|\[(\d+)\]")
+_EXPECTED = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`")
+_UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
+
+
+def mistyped(
+    error: msgspec.ValidationError, values: Any, kind: type[msgspec.Struct], *, type_words: Mapping[str, str] = TYPE_WORDS
+) -> Mistyped:
+    """The complaint about `values`, which were to become a `kind`."""
+    match = _AT.match(str(error))
+    what, steps = (match["what"], match["path"] or "") if match else (str(error), "")
+    path = _path(steps, values)
+    name = ".".join(map(str, path))
+    value, words = _at(values, path), words_at(kind, path)
+    if expected := _EXPECTED.search(what):
+        wanted = " or ".join(type_words.get(word, word) for word in expected["expected"].split(" | ") if word != "null")
+        return Mistyped(path, f"{name} must be {wanted}, not {_found(expected['got'], value, type_words)}", _one_of(words))
+    if unknown := _UNKNOWN.search(what):
+        struct = _struct(_kind_at(kind, path))
+        fields = struct.__struct_fields__ if struct is not None else ()
+        return Mistyped(path, f'{name} has no key "{unknown["key"]}"', nearest(unknown["key"], fields))
+    if "Invalid enum value" in what:
+        return Mistyped(path, f"{name} can't be {_shown(value)}", nearest(str(value), words))
+    return Mistyped(path, f"{name or 'this'}: {what[:1].lower()}{what[1:]}", None)
+
+
+def words_at(kind: type[msgspec.Struct], path: Path) -> tuple[str, ...]:
+    """The words that the field of `kind` at `path` takes, or ()."""
+    return tuple(str(word) for part in _members(_kind_at(kind, path)) if get_origin(part) is Literal for word in get_args(part))
+
+
+def nearest(word: str, words: Iterable[str]) -> str | None:
+    """What was probably meant, or all there is."""
+    from difflib import get_close_matches  # only when something is wrong: it costs start-up time
+
+    words = tuple(words)
+    near = get_close_matches(word, words, n=1, cutoff=0.6)
+    return f'did you mean "{near[0]}"?' if near else _one_of(words)
+
+
+def _one_of(words: tuple[str, ...]) -> str | None:
+    return f"one of {', '.join(words)}" if words else None
+
+
+def _path(text: str, values: Any) -> Path:
+    """The steps of msgspec's `$.loop.layers[1]`. It names no key of free ones (`$.tags[...]`): those hold only texts."""
+    steps: list[str | int] = [int(index) if index else key for key, index in _STEP.findall(text.partition("[...]")[0])]
+    if text.endswith("[...]"):
+        free = _at(values, tuple(steps))
+        steps.append(next(key for key, value in free.items() if not isinstance(value, str)))
+    return tuple(steps)
+
+
+def _at(values: Any, path: Path) -> Any:
+    for step in path:
+        values = values[step]
+    return values
+
+
+def _kind_at(kind: Any, path: Path) -> Any:
+    """The type of what stands at `path` in a `kind`."""
+    for step in path:
+        if isinstance(step, int):
+            kind = next(get_args(part)[0] for part in _members(kind) if get_origin(part) is tuple)
+        else:
+            kind = get_type_hints(_struct(kind)).get(step) if _struct(kind) is not None else None
+    return kind
+
+
+def _struct(kind: Any) -> type[msgspec.Struct] | None:
+    """The class whose fields a value of this type has; None for free keys."""
+    return next((part for part in _members(kind) if isinstance(part, type) and issubclass(part, msgspec.Struct)), None)
+
+
+def _members(kind: Any) -> tuple[Any, ...]:
+    """The types between the bars of a union; of any other type itself."""
+    return get_args(kind) if get_origin(kind) in (Union, UnionType) else (kind,)
+
+
+def _found(got: str, value: Any, type_words: Mapping[str, str]) -> str:
+    """E.g. `text ("many")`."""
+    word = FOUND_WORDS.get(got, type_words.get(got, got))
+    return word if value is None or isinstance(value, dict | list) else f"{word} ({_shown(value)})"
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, default=str, ensure_ascii=False)
+    return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…"
