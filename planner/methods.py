@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import lru_cache
 from typing import Final, Literal, NamedTuple, get_args
 
 from catalogs.architectures import Architecture, Linear
@@ -65,7 +66,11 @@ def _targets(architecture: Architecture, strategy: Strategy) -> tuple[str, ...]:
 
 def adapted_linears(architecture: Architecture, strategy: Strategy) -> tuple[tuple[Linear, int], ...]:
     """Every linear that carries an adapter, with how often it occurs. Raises CaseError for a target that matches nothing."""
-    targets = _targets(architecture, strategy)
+    return _linears_named(architecture, _targets(architecture, strategy))
+
+
+@lru_cache(maxsize=64)
+def _linears_named(architecture: Architecture, targets: tuple[str, ...]) -> tuple[tuple[Linear, int], ...]:
     places = [(linear, architecture.num_layers) for linear in architecture.linears]
     places += [(linear, 1) for linear in architecture.outer_linears]
     chosen = tuple(

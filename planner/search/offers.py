@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
@@ -162,7 +161,9 @@ def _check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> N
     for option, (names, known) in sold.items():
         for name in names:
             if not any(fnmatchcase(each, name) for each in known):
-                close = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+                from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
+
+                close = get_close_matches(name, known, n=3, cutoff=0.5)
                 hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:MAX_NAMES])}"
                 raise RequestError(f"no offer has the {option} {name}", hint=hint)
 
