@@ -37,9 +37,9 @@ def seconds(command: list[str], environment: dict[str, str]) -> float:
 
 
 def job_text(model: str, steps: int) -> str:
-    """The demo's job on a folder of safetensors, cut to `steps`."""
+    """The demo's job on a folder of safetensors, cut to `steps`, with one evaluation on the way."""
     lines = (DEMO / "job.yaml").read_text().splitlines()
-    changed = {"model:": f"model: {model}", "  max_steps:": f"  max_steps: {steps}"}
+    changed = {"model:": f"model: {model}", "  max_steps:": f"  max_steps: {steps}", "  evaluations:": "  evaluations: 1"}
     text = "\n".join(next((new for key, new in changed.items() if line.startswith(key)), line) for line in lines)
     return text.replace("generated/", f"{DEMO}/generated/")
 
