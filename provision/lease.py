@@ -9,9 +9,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 
+import msgspec
+
 from catalogs.hardware import Offer
 from provision.account.ledger import Created, Ended, Ledger
-from provision.provisioner import Box, Launch, Provisioner, Teardown
+from provision.provisioner import Answer, Box, Launch, Provisioner, Resource, ResourceEnd, Teardown
 
 SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -52,8 +54,27 @@ def end(launch: Launch, *, provisioner: Provisioner, ledger: Ledger, clock: Call
     """Destroy what there is of a run, write the verdict, and only then answer to signals that came meanwhile."""
     with _shielded():
         teardown = _destroy(provisioner, launch)
-        ledger.append(Ended(run_id=launch.run_id, at_s=clock(), teardown=teardown))
+        now_s = clock()
+        if teardown.clean:
+            teardown = _with_what_had_gone(teardown, _created(ledger, launch.run_id), min(now_s, launch.deadline_at_s))
+        ledger.append(Ended(run_id=launch.run_id, at_s=now_s, teardown=teardown))
     return teardown
+
+
+def _created(ledger: Ledger, run_id: str) -> tuple[Resource, ...]:
+    state = ledger.runs().get(run_id)
+    return state.box.resources if state and state.box else ()
+
+
+def _with_what_had_gone(teardown: Teardown, created: tuple[Resource, ...], at_s: float) -> Teardown:
+    """The verdict, with what was created and no longer there to be ended: a deadline takes a box without asking anybody."""
+    seen = {(end.resource.kind, end.resource.id) for end in teardown.resources}
+    gone = tuple(
+        ResourceEnd(resource=resource, gone=Answer.YES, at_s=at_s)
+        for resource in created
+        if (resource.kind, resource.id) not in seen
+    )
+    return msgspec.structs.replace(teardown, resources=teardown.resources + gone)
 
 
 def _destroy(provisioner: Provisioner, launch: Launch) -> Teardown:

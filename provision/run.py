@@ -23,10 +23,10 @@ from provision.account.books import close_books
 from provision.account.ledger import Created, Ended
 from provision.account.receipt import Receipt
 from provision.charge.held import Run
-from provision.charge.patience import has_gone, patiently
+from provision.charge.patience import gone_too_soon, has_gone, patiently
 from provision.charge.phases import Phases
 from provision.charge.training import require_inputs, train
-from provision.errors import ProvisionError, RentuneError, TrainingFailed
+from provision.errors import ProvisionError, RentuneError
 from provision.lease import end, leased
 from provision.provisioner import Answer, Box, ResourceEnd, Teardown
 from provision.ssh import Shell, replace_host_key
@@ -121,7 +121,7 @@ def _train_in_box(run: Run, phases: Phases) -> None:
 def _connect(run: Run, box: Box) -> Shell:
     """One try, as long as a boot may take. Raises ConnectionFailed."""
     key = client_key(run.folder.keys, run_id=run.run_id).private
-    return Shell.connect(box, key=key, deadline_s=min(run.left_s, _boot_s(run)))
+    return Shell.connect(box, key=key, deadline_s=min(run.left_s, _boot_s(run)), lifetime_s=run.left_s)
 
 
 def _standing_box(run: Run) -> Box | None:
@@ -135,7 +135,7 @@ def _standing_box(run: Run) -> Box | None:
     if state.box is not None:
         if has_gone(run):
             _end(run)
-            raise TrainingFailed("The box is gone; it was ended by its deadline or by somebody else.")
+            raise gone_too_soon(run)
         return state.box
     if not _end(run).clean:
         raise ProvisionError("An earlier attempt left something that could not be ended.", hint=f"rentune down {run.run_id}")

@@ -261,8 +261,13 @@ def _rentals_after(rentals: tuple[Rental, ...], line: PhaseStarted | Created | E
             return (*rentals[:-1], Rental(started_at_s=line.at_s, created=True))
         case Ended() if line.teardown.clean:
             return tuple(
-                msgspec.structs.replace(rental, ended_at_s=line.at_s) if rental.ended_at_s is None else rental
+                msgspec.structs.replace(rental, ended_at_s=_stopped_billing_s(line)) if rental.ended_at_s is None else rental
                 for rental in rentals
             )
         case _:
             return rentals
+
+
+def _stopped_billing_s(line: Ended) -> float:
+    """When the last of what bills had gone: at the end, or earlier where a deadline came before whoever looked."""
+    return max((end.at_s for end in line.teardown.resources if end.resource.bills), default=line.at_s)

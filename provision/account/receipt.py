@@ -69,7 +69,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     usd_per_hour: Decimal
     trained: bool
     exit_code: int
-    reason: EndReason | None  # None = the trainer left no outcome
+    reason: EndReason | None  # the trainer's own; without its outcome "deadline" where that ended the box, else None
     message: str
     figures: tuple[Figure, ...]
     phases: tuple[Figure, ...]  # named by Phase, in order
@@ -139,7 +139,7 @@ def reckon(
         usd_per_hour=state.opened.usd_per_hour,
         trained=trained,
         exit_code=exit_code(trained=trained, gone=state.ended, interrupted=interrupted),
-        reason=outcome.reason if outcome else None,
+        reason=outcome.reason if outcome else _reason_without_outcome(state),
         message=outcome.message if outcome else message,
         figures=_figures(plan, outcome.measured if outcome else Measured()),
         phases=_phases(plan, phase_s),
@@ -156,6 +156,11 @@ def reckon(
         tags=state.opened.tags,
         versions=state.opened.versions | (outcome.versions if outcome else {}),
     )
+
+
+def _reason_without_outcome(state: RunState) -> EndReason | None:
+    ended_at_s = state.rentals[-1].ended_at_s if state.rentals else None
+    return EndReason.DEADLINE if ended_at_s is not None and ended_at_s >= state.deadline_at_s else None
 
 
 def exit_code(*, trained: bool, gone: bool, interrupted: bool) -> Exit:

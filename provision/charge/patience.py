@@ -18,6 +18,8 @@ MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a full disk takes a moment to clear
 LIST_LAG_S: Final = 65.0
 OWN_LIST_LAG_S: Final = {"local": 1.0, "host": 1.0}
 
+TOO_LATE: Final = "The deadline came before the trainer was done."
+
 
 def patiently(run: Run, act: Callable[[], T]) -> T:
     """What `act` returns, tried again whenever the line is cut, until the deadline; `act` must bear being repeated.
@@ -42,7 +44,7 @@ def patiently(run: Run, act: Callable[[], T]) -> T:
 def wait_for_box(run: Run) -> None:
     """Pause before another try. Raises TrainingFailed when the box has gone, ConnectionFailed at the deadline."""
     if has_gone(run):
-        raise TrainingFailed("The box is gone; it was ended by its deadline or by somebody else.")
+        raise gone_too_soon(run)
     require_time(run)
     let_in_again(run.provisioner, run.launch, run.display.note)
     run.sleep(min(RECONNECT_S, run.left_s))
@@ -51,7 +53,20 @@ def wait_for_box(run: Run) -> None:
 def require_time(run: Run) -> None:
     """Raises ConnectionFailed once the deadline has come."""
     if run.left_s <= 0:
-        raise ConnectionFailed("The box did not finish before its deadline.")
+        raise ConnectionFailed(TOO_LATE, hint=_more_time(run))
+
+
+def gone_too_soon(run: Run) -> TrainingFailed:
+    """Why a box that its provider no longer lists has gone, as far as the clock tells."""
+    if run.left_s <= 0:
+        return TrainingFailed(TOO_LATE, hint=_more_time(run))
+    return TrainingFailed("The box is gone, before its deadline: somebody else ended it.")
+
+
+def _more_time(run: Run) -> str | None:
+    """What to type, where the user's own budget set the deadline."""
+    budget = run.plan.request.budget
+    return "Plan it with a larger --max-hours or --max-cost." if budget.max_hours or budget.max_usd else None
 
 
 def has_gone(run: Run) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import math
 import shlex
 import threading
 import time
@@ -36,6 +37,7 @@ class Shell:
         *,
         patience_s: float,
         answer_s: float,
+        ends_at_s: float,
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
@@ -44,6 +46,7 @@ class Shell:
         self.answer_s = answer_s
         self._identity = identity
         self._transport = transport
+        self._ends_at_s = ends_at_s
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -58,20 +61,31 @@ class Shell:
         deadline_s: float,
         patience_s: float = 120.0,
         answer_s: float = ANSWER_S,
+        lifetime_s: float = math.inf,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Shell:
         """Try for `deadline_s` seconds until the box answers, then log in. Nothing of ours is sent before the host key matched.
 
-        A box that leaves one question unanswered for `answer_s` counts as gone until it has been reached anew.
+        A box that leaves one question unanswered for `answer_s` counts as gone until it has been reached anew. It lives for
+        `lifetime_s` from now: one that is silent after that is not waited for.
         Raises WrongHostKey at once when another key answers, ConnectionFailed when nothing does.
         """
         identity = key if isinstance(key, Identity) else Identity(keys=(key,))
-        ends_at_s = clock() + deadline_s
+        began_at_s = clock()
+        ends_at_s = began_at_s + deadline_s
         while True:
             try:
-                transport = login(box, identity, timeout_s=min(answer_s, max(RETRY_S, ends_at_s - clock())))
-                return cls(box, identity, transport, patience_s=patience_s, answer_s=answer_s, clock=clock, sleep=sleep)
+                return cls(
+                    box,
+                    identity,
+                    login(box, identity, timeout_s=min(answer_s, max(RETRY_S, ends_at_s - clock()))),
+                    patience_s=patience_s,
+                    answer_s=answer_s,
+                    ends_at_s=began_at_s + lifetime_s,
+                    clock=clock,
+                    sleep=sleep,
+                )
             except WrongHostKey:
                 raise
             except ConnectionFailed as error:
@@ -152,7 +166,7 @@ class Shell:
                 channel.close()
 
     def _open_channel(self) -> paramiko.Channel:
-        ends_at_s = self._clock() + self.patience_s
+        ends_at_s = min(self._clock() + self.patience_s, self._ends_at_s)
         while True:
             transport = None
             try:
