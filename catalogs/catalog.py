@@ -170,7 +170,7 @@ def select(
         return (
             (not names or offer.gpu in names)
             and (not wanted or offer.provider in wanted)
-            and (not patterns or any(fnmatchcase(offer.region, pattern) for pattern in patterns))
+            and (not patterns or any(fnmatchcase(offer.region.lower(), pattern.lower()) for pattern in patterns))
             and (spot is None or (offer.purchase == "spot") == spot)
             and (min_gpu_memory_gib is None or (memory_gib is not None and memory_gib >= min_gpu_memory_gib))
             and (max_usd_per_hour is None or offer.usd_per_hour <= max_usd_per_hour)

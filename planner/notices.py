@@ -22,44 +22,44 @@ class Understood(NamedTuple):
     gpu: Gpu | None
 
 
-def _has_no_rank(this: Understood) -> bool:
-    return not METHODS[this.strategy.method].has_rank
+def _has_no_rank(strategy: Strategy) -> bool:
+    return not METHODS[strategy.method].has_rank
 
 
-def _always(_this: Understood) -> bool:
-    return True
+def _is_not_four_bit(strategy: Strategy) -> bool:
+    return strategy.quant not in FOUR_BIT
 
 
-def _is_four_bit(this: Understood) -> bool:
-    return this.strategy.quant in FOUR_BIT
+Unread = tuple[Callable[[Strategy], bool], str]
 
-
-# key -> when it has no effect, and why
-WITHOUT_EFFECT: Final[dict[str, tuple[Callable[[Understood], bool], str]]] = {
+# key -> the strategies that do not read it, and why not: in a plan as in an estimate
+UNREAD: Final[dict[str, Unread]] = {
     "rank": (_has_no_rank, "the method has no rank"),
-    "alpha": (_always, "it scales the update and moves neither memory nor time"),
+    "alpha": (_has_no_rank, "the method has no rank that it would scale"),
     "dropout": (_has_no_rank, "it is the adapter's dropout, and the method has no adapter that drops"),
     "target_modules": (
-        lambda this: _has_no_rank(this) and this.strategy.method != "ia3",
+        lambda strategy: _has_no_rank(strategy) and strategy.method != "ia3",
         "the method targets no modules",
     ),
-    "num_virtual_tokens": (lambda this: this.strategy.num_virtual_tokens is None, "the method has no virtual tokens"),
-    "trainable_layers": (lambda this: this.strategy.method != "freeze", "only method freeze reads it"),
+    "num_virtual_tokens": (lambda strategy: strategy.num_virtual_tokens is None, "the method has no virtual tokens"),
+    "trainable_layers": (lambda strategy: strategy.method != "freeze", "only method freeze reads it"),
+    "double_quant": (_is_not_four_bit, "only nf4 and fp4 have scales to quantize again"),
+    "quant_storage": (_is_not_four_bit, "only nf4 and fp4 pack their weights"),
+    "kbit_upcast": (lambda strategy: strategy.param_dtype == "float32", "the weights are fp32 already"),
+    "adapter_dtype": (
+        lambda strategy: bool(METHODS[strategy.method].moves),
+        "the method trains the base's own weights, in param_dtype",
+    ),
+}
+
+# key -> when it moves nothing that an estimate shows, and why
+WITHOUT_EFFECT: Final[dict[str, tuple[Callable[[Understood], bool], str]]] = {
+    "alpha": (lambda _: True, "it scales the update and moves neither memory nor time"),
     "method_options": (lambda this: bool(this.case.method_options), "the closed form reads none of them"),
-    "vision": (_always, "no vision-language model has a closed form"),
-    "double_quant": (lambda this: not _is_four_bit(this), "only nf4 and fp4 have scales to quantize again"),
-    "quant_storage": (lambda this: not _is_four_bit(this), "only nf4 and fp4 pack their weights"),
+    "vision": (lambda _: True, "no vision-language model has a closed form"),
     "quantized_experts": (
         lambda this: not this.architecture.num_experts or this.strategy.quant == "none",
         "there are no experts to quantize",
-    ),
-    "kbit_upcast": (
-        lambda this: this.strategy.param_dtype == "float32",
-        "the weights are fp32 already",
-    ),
-    "adapter_dtype": (
-        lambda this: bool(METHODS[this.strategy.method].moves),
-        "the method trains the base's own weights, in param_dtype",
     ),
     "mean_seq_len": (lambda this: this.gpu is None, "it is used for time, and time needs a gpu"),
     "interconnect": (lambda this: this.strategy.num_gpus == 1 or this.gpu is None, "there is one GPU, or no time to estimate"),
@@ -71,20 +71,32 @@ WITHOUT_EFFECT: Final[dict[str, tuple[Callable[[Understood], bool], str]]] = {
 }
 
 
+def unread(said: Iterable[str], strategies: Iterable[Strategy]) -> tuple[str, ...]:
+    """A sentence for each said key that none of the strategies reads; without strategies there is nothing to say."""
+    strategies = tuple(strategies)
+    rows = ((key, *UNREAD[key]) for key in said if key in UNREAD)
+    return tuple(_vain(key, why) for key, applies, why in rows if strategies and all(map(applies, strategies)))
+
+
 def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
     """Keys said in vain, then assumptions."""
     for key in said:
-        applies, reason = WITHOUT_EFFECT.get(key, (None, ""))
-        if applies is not None and applies(this):
-            yield f"{key} has no effect here: {reason}"
+        if sentences := unread((key,), (this.strategy,)):
+            yield from sentences
+        elif key in WITHOUT_EFFECT and WITHOUT_EFFECT[key][0](this):
+            yield _vain(key, WITHOUT_EFFECT[key][1])
     for applies, sentence in ASSUMPTIONS:
         if applies(this):
             yield sentence.format(this=this, labels=NUM_LABELS)
 
 
+def _vain(key: str, why: str) -> str:
+    return f"{key} has no effect here: {why}"
+
+
 def _shards_packed_bytes(this: Understood) -> bool:
     sharded = this.strategy.sharding in ("fsdp", "zero3") and this.strategy.num_gpus > 1
-    return sharded and _is_four_bit(this) and this.strategy.quant_storage == "uint8"
+    return sharded and this.strategy.quant in FOUR_BIT and this.strategy.quant_storage == "uint8"
 
 
 ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (

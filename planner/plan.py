@@ -138,8 +138,11 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def recommended(self) -> Plan | None:
-        """The cheapest plan that this version can run as asked; the only one that a command is printed for."""
-        return next((plan for plan in self.plans if plan.runnable is None), None)
+        """The cheapest plan that this version can run as asked; the only one that a command is printed for. What is tight
+        comes after everything that fits: the cheapest hour is none that ends out of memory.
+        """
+        runnable = [plan for plan in self.plans if plan.runnable is None]
+        return next((plan for plan in runnable if plan.verdict == "fits"), runnable[0] if runnable else None)
 
 
 def write_plan(plan: Plan) -> str:

@@ -9,6 +9,7 @@ from pathlib import PurePath
 from rich.console import Console, RenderableType
 from rich.text import Text
 
+from planner.notices import unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
 
@@ -104,6 +105,8 @@ def _one(plan: Plan) -> Iterator[RenderableType]:
         f"{words.count(plan.duration.tokens_per_s.p50)} tokens/s\n"
         f"cost    {words.usd_range(plan.cost.total_usd)} at ${plan.offer.usd_per_hour}/h, price {words.age(plan)}"
     )
+    for note in unread(plan.request.training, (plan.strategy,)):
+        yield f"Note: {note}."
     if plan.runnable is not None:
         yield f"This version cannot run it: {plan.runnable}."
 

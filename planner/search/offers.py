@@ -99,7 +99,11 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
     if gpus:
         yield lambda offer: offer.gpu not in gpus, f"no {_or(sorted(gpus))} in it (--gpu)", None
     if where.num_gpus is not None:
-        yield lambda offer: offer.num_gpus != where.num_gpus, f"not {where.num_gpus} GPUs (--num-gpus)", None
+        yield (
+            lambda offer: offer.num_gpus != where.num_gpus,
+            f"not {where.num_gpus} GPU{'s' * (where.num_gpus > 1)} (--num-gpus)",
+            None,
+        )
     if where.spot is not None:
         unwanted = "on_demand" if where.spot else "spot"
         option = "--spot" if where.spot else "--on-demand"
@@ -112,7 +116,7 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
     if (limit_gib := where.gpu_memory_gib) is not None:
         yield (
             lambda offer: (catalog.gpu_memory_gib(offer) or 0) > limit_gib,
-            f"more than {limit_gib:g} GB on each GPU (--gpu-budget)",
+            f"more than {limit_gib:g} GiB on each GPU (--gpu-budget)",
             "a larger --gpu-budget",
         )
 
@@ -160,7 +164,7 @@ def _check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> N
     }
     for option, (names, known) in sold.items():
         for name in names:
-            if not any(fnmatchcase(each, name) for each in known):
+            if not any(_matches(each, (name,)) for each in known):
                 from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
                 close = get_close_matches(name, known, n=3, cutoff=0.5)
@@ -173,7 +177,7 @@ def _own(offer: Offer) -> bool:
 
 
 def _matches(region: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(region, pattern) for pattern in patterns)
+    return any(fnmatchcase(region.lower(), pattern.lower()) for pattern in patterns)
 
 
 def _or(names: Iterable[str]) -> str:

@@ -74,24 +74,27 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
 def rank(
     question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook, *, only_runnable: bool = False
 ) -> tuple[Found, ...]:
-    """The `top` cheapest plans and the `top` cheapest that can be run, together in one order; or the latter alone."""
+    """The `top` cheapest plans, the `top` cheapest that can be run and the cheapest of those that surely fit, together in one
+    order; or without the first.
+    """
     top = question.request.top
-    every, runnable = _Cheapest(0 if only_runnable else top), _Cheapest(top)
+    every, runnable, fitting = _Cheapest(0 if only_runnable else top), _Cheapest(top), _Cheapest(1)
     floors = {id(kind): _Floor(kind, question, figures) for kind in kinds}
     for kind in sorted(kinds, key=lambda kind: min(map(floors[id(kind)].usd, kind.offers))):
         wanted = [
             offer
             for offer in kind.offers
             if every.may_take(floor_usd := floors[id(kind)].usd(offer))
-            or (question.provider(offer.provider).runnable and runnable.may_take(floor_usd))
+            or (question.provider(offer.provider).runnable and (runnable.may_take(floor_usd) or fitting.may_take(floor_usd)))
         ]
         for found in _on(kind, wanted, question, figures, notebook):
             every.take(found)
             if found.runnable is None:
                 runnable.take(found)
-    return tuple(
-        sorted({id(found): found for found in (*every.found, *runnable.found)}.values(), key=lambda found: found.order)
-    )
+            if found.runnable is None and found.fit.verdict == "fits":
+                fitting.take(found)
+    kept = {id(found): found for found in (*every.found, *runnable.found, *fitting.found)}
+    return tuple(sorted(kept.values(), key=lambda found: found.order))
 
 
 class _Cheapest:

@@ -117,7 +117,7 @@ def _with_memory(request: Request, memory_gib: float | None) -> Relaxed:
     asked_gib = request.where.gpu_memory_gib
     return Relaxed(
         request=_with(request, where=msgspec.structs.replace(request.where, gpu_memory_gib=memory_gib)),
-        change=lambda found: f"with {_memory_gib(found):g} GB on the GPU instead of {asked_gib:g}",
+        change=lambda found: f"with {_memory_gib(found):g} GiB on the GPU instead of {asked_gib:g}",
         options=lambda found: {"--gpu-budget": f"{_memory_gib(found):g}GB"},
     )
 
@@ -199,5 +199,5 @@ def _cheapest_of(kinds: list[Kind]) -> str | None:
     if kind is None or kind.gpu is None:
         return None
     return (
-        f"{kind.name} with {kind.gpu.memory_gib:g} GB, from ${kind.offers[0].usd_per_hour:.2f}/h at {kind.offers[0].provider}"
+        f"{kind.name} with {kind.gpu.memory_gib:g} GiB, from ${kind.offers[0].usd_per_hour:.2f}/h at {kind.offers[0].provider}"
     )

@@ -99,7 +99,7 @@ def test_conditions_are_all_met_at_once(catalog: Catalog) -> None:
         catalog,
         gpus=["l4"],
         providers=["AWS", "gcp"],
-        regions=["us-*"],
+        regions=["US-*"],
         spot=False,
         min_gpu_memory_gib=24,
         max_usd_per_hour=Decimal("1.5"),

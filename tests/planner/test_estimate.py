@@ -147,6 +147,9 @@ def test_host_ram_gets_a_verdict_of_its_own() -> None:
     [
         ({"alpha": 32}, "alpha has no effect"),
         ({"rank": 8, "method": "full"}, "rank has no effect"),
+        ({"alpha": 8, "method": "full"}, "the method has no rank that it would scale"),
+        ({"target_modules": "q_proj", "method": "full"}, "target_modules has no effect"),
+        ({"dropout": 0.1, "method": "full"}, "dropout has no effect"),
         ({"double_quant": True}, "double_quant has no effect"),
         ({"mean_seq_len": 100}, "mean_seq_len has no effect"),
         ({"seq_len": 100_000}, "longer than"),

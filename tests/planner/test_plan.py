@@ -35,6 +35,13 @@ def test_only_what_can_be_run_is_recommended() -> None:
     assert result(make_plan(runnable="price only: no")).recommended is None
 
 
+def test_what_is_tight_is_recommended_only_where_nothing_that_fits_can_be_run() -> None:
+    """A run that ends out of memory is no bargain."""
+    tight, fits = make_plan(verdict="tight"), make_plan(provider_status="dearer")
+    assert result(tight, fits).recommended == fits
+    assert result(tight, make_plan(runnable="price only: no")).recommended == tight
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [

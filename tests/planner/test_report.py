@@ -11,10 +11,10 @@ from planner.plan import Plan, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import count, fit, machine, span, span_range, usd, usd_range
 from planner.request import DataAsked
-from remote.contract import Loop
+from remote.contract import Loop, Strategy
 from tests.planner.builders import make_offer, make_plan, make_request
 
-REFUSED = Rejection(what="lora r16 bf16", reason="needs 66.9 GiB on one GPU", remedy="1 x H100 with 80 GB")
+REFUSED = Rejection(what="lora r16 bf16", reason="needs 66.9 GiB on one GPU", remedy="1 x H100 with 80 GiB")
 CHEAPER = make_plan(runnable="price only: this version cannot rent from elsewhere", provider_status="price only")
 
 
@@ -74,8 +74,8 @@ def test_without_a_runnable_plan_nothing_is_recommended() -> None:
 
 def test_a_way_out_says_what_it_gives_up() -> None:
     """Shown apart from what was asked for."""
-    way = WayOut(change="with 24 GB on the GPU instead of 16", options={"--gpu-budget": "24GB"}, plan=make_plan())
-    assert "Can be run with 24 GB on the GPU instead of 16:" in shown(result(CHEAPER, ways_out=(way,)))
+    way = WayOut(change="with 24 GiB on the GPU instead of 16", options={"--gpu-budget": "24GB"}, plan=make_plan())
+    assert "Can be run with 24 GiB on the GPU instead of 16:" in shown(result(CHEAPER, ways_out=(way,)))
 
 
 def test_every_row_carries_its_range_its_verdict_its_status_and_the_age_of_its_price() -> None:
@@ -100,7 +100,7 @@ def test_refusals_say_why_and_what_would_do() -> None:
     many = tuple(msgspec.structs.replace(REFUSED, what=f"strategy {number}") for number in range(MAX_REJECTIONS + 3))
     text = shown(result(make_plan(), rejections=many))
     assert "needs 66.9 GiB on one GPU" in text
-    assert "1 x H100 with 80 GB" in text
+    assert "1 x H100 with 80 GiB" in text
     assert "3 more reasons: --explain." in text
     assert "strategy 10" in shown(result(make_plan(), rejections=many), explain=True)
 
@@ -137,6 +137,12 @@ def test_run_shows_the_one_plan_before_it_asks() -> None:
     for words in ("lora r16 bf16", "cloud north one (1 x Card 24GB), tested", "memory  12.0/22.0 fits", "cost    $1.00"):
         assert words in text
     assert "cannot run it" in render_plan(CHEAPER, width=100, colour=False)
+
+
+def test_run_names_what_was_said_in_vain() -> None:
+    """As `plan` did."""
+    plan = make_plan(request=make_request(training={"method": "full", "rank": 8}), strategy=Strategy(method="full", seq_len=8))
+    assert "Note: rank has no effect here: the method has no rank." in render_plan(plan, width=100, colour=False)
 
 
 def test_colour_only_where_it_is_wanted() -> None:

@@ -59,6 +59,21 @@ def test_the_whole_job_counts_not_the_hour() -> None:
     assert of(ask(make_request(model="7b", data=LONG), market(make_offer(), fast))) == ["fast", "one"]
 
 
+def test_what_surely_fits_is_found_beyond_the_cheapest_that_are_tight() -> None:
+    """It is what will be recommended, so it is shown however few plans were asked for."""
+    tight, fits = make_offer(gpu="A10G", instance_type="tight"), make_offer(gpu="H100 SXM5", instance_type="fits")
+    dear = msgspec.structs.replace(fits, usd_per_hour=Decimal(90))
+    catalog = make_catalog(tight, dear, gpus=tuple(read_catalog().gpus.values()))
+    result = ask(make_request(model="32b", training={"method": "qlora"}, top=1), catalog)
+    assert [(plan.offer.instance_type, plan.verdict) for plan in result.plans] == [("tight", "tight"), ("fits", "fits")]
+    assert result.recommended == result.plans[1]
+
+
+def test_regions_are_known_in_any_case() -> None:
+    """As providers and GPUs are."""
+    assert ask(make_request(where=Where(regions=("NOR*",))), market(make_offer())).plans != ()
+
+
 def test_of_one_machine_in_many_regions_the_cheapest_is_shown() -> None:
     """And of the same card in larger boxes of the same seller, too."""
     offers = [
@@ -170,7 +185,7 @@ def test_a_budget_per_gpu_admits_cards_of_that_size_and_smaller() -> None:
     small = make_offer(instance_type="small", gpu=SMALL.name)
     result = ask(make_request(where=Where(gpu_memory_gib=16.0)), market(make_offer(), small))
     assert of(result) == ["small"]
-    assert about(result, "more than 16 GB on each GPU").num_offers == 1
+    assert about(result, "more than 16 GiB on each GPU").num_offers == 1
 
 
 def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
@@ -183,9 +198,9 @@ def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
     needs = [each.needed["required_bytes"] for each in refused]
     assert needs == sorted(needs, reverse=True)
     assert all(each.needed["available_bytes"] < 16 * GIB < each.needed["required_bytes"] for each in refused)
-    assert refused[-1].remedy == "1 x Card 80GB with 80 GB, from $3.00/h at cloud"
+    assert refused[-1].remedy == "1 x Card 80GB with 80 GiB, from $3.00/h at cloud"
     (way,) = result.ways_out
-    assert way.change == "with 80 GB on the GPU instead of 16"
+    assert way.change == "with 80 GiB on the GPU instead of 16"
     assert way.options == {"--gpu-budget": "80GB"}
     assert (way.plan.offer.instance_type, way.plan.runnable) == ("large", None)
 

@@ -1,0 +1,56 @@
+"""Wishes that exclude each other are refused together, and each of them alone is not."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+
+from planner.contradictions import CONTRADICTIONS, consistent
+from planner.jobfile import read_job
+from planner.jobfile.positions import JobFileError
+from planner.request import Request, RequestError, Where
+from remote.contract import Loop
+from tests.planner.builders import make_request
+
+HOST = Where(host="me@box")
+
+EXCLUDING = [
+    (make_request(where=Where(host="me@box", providers=("host", "aws"))), "me@box is a machine of yours"),
+    (make_request(where=Where(host="me@box", spot=True)), "sold as spot"),
+    (make_request(where=Where(providers=("local",), spot=True)), "sold as spot"),
+    (make_request(where=Where(providers=("local", "host"), allow_from=("192.0.2.0/24",))), "this job rents none"),
+    (make_request(training={"method": "full"}, loop=Loop(init_adapter="a")), "method full trains weights of the base"),
+    (make_request(training={"method": "bitfit"}, loop=Loop(layers=(0,))), "method bitfit has none"),
+    (make_request(loop=Loop(early_stopping_evaluations=2, evaluations=0)), "there are none"),
+]
+GOING_TOGETHER = [
+    make_request(where=Where(host="me@box", providers=("host",), spot=False)),
+    make_request(where=Where(providers=("local", "aws"), spot=True, allow_from=("192.0.2.0/24",))),
+    make_request(loop=Loop(init_adapter="a", layers=(0,))),
+    make_request(training={"method": "qlora"}, loop=Loop(init_adapter="a", early_stopping_evaluations=2)),
+    make_request(training={"method": "auto"}, loop=Loop(layers=(0,))),
+    make_request(training={"method": "full"}, loop=Loop(evaluations=0)),
+]
+
+
+@pytest.mark.parametrize(("request_", "sentence"), EXCLUDING, ids=lambda value: value if isinstance(value, str) else "")
+def test_what_excludes_each_other_is_refused_with_a_hint(request_: Request, sentence: str) -> None:
+    with pytest.raises(RequestError, match=re.escape(sentence)) as refused:
+        consistent(request_)
+    assert refused.value.hint
+
+
+@pytest.mark.parametrize("request_", GOING_TOGETHER, ids=range(len(GOING_TOGETHER)))
+def test_what_goes_together_stays_as_it_is(request_: Request) -> None:
+    assert consistent(request_) is request_
+
+
+def test_every_contradiction_is_met_by_a_case() -> None:
+    met = {row.sentence for row in CONTRADICTIONS for case, _ in EXCLUDING if row.holds(case)}
+    assert met == {row.sentence for row in CONTRADICTIONS}
+
+
+def test_in_a_job_file_its_line_is_told() -> None:
+    with pytest.raises(JobFileError, match=r"^job.yaml:2:18: no machine of your own is sold as spot"):
+        read_job("model: 7b\nwhere: {host: a, spot: true}", name="job.yaml")
