@@ -5,9 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable, Mapping
+from typing import Final
 
 from provision import lease
 from provision.account.books import close_books, read_outcome
@@ -19,16 +18,18 @@ from provision.charge.held import read_run
 from provision.charge.nothing import NothingRented
 from provision.charge.phases import Display
 from provision.errors import BadInput, MissingPart, RentuneError
+from provision.interrupt import interruptible
 from provision.places import Places
-from provision.prepare.opening import read_launch
+from provision.prepare.opening import lost_papers, read_launch
 from provision.providers import Confirm, make_provisioner
 from provision.provisioner import Launch, Provisioner, Teardown
 from provision.run import walk
+from remote.contract import Phase
 
 # Derived: what a controller that was asked to stop may take. The trainer leaves (10 s, and 30 s for the answer), its words
 # come home (60 s), the cloud ends what it lists (600 s) and lists nothing twice (65 s apart), and the books are closed.
 HAND_OVER_S = 10.0 + 30.0 + 60.0 + 600.0 + 65.0 + 60.0
-SAME_MOMENT_S = 1.0  # assumed
+ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
 
 MakeProvisioner = Callable[[Launch], Provisioner]
 
@@ -70,7 +71,7 @@ def drive(
         run_id,
         places=places,
         ledger=ledger,
-        provisioner=make(read_launch(folder, state.opened)),
+        provisioner=make(read_launch(folder, state)),
         display=display,
         crash_point=read_crash_point(environment),
     )
@@ -103,11 +104,13 @@ def end(
             return state.teardown
         ledger.append(this_process(run_id, at_s=time.time(), ending=True))
         make = make or provisioners(places, environment, provider=state.opened.provider)
-        launch = read_launch(folder, state.opened)
+        launch = read_launch(folder, state)
         provisioner = _made_if_rented(make, launch, state)
         display.phase("teardown")
         teardown = lease.end(launch, provisioner=provisioner, ledger=ledger)
-        if folder.plan.exists():
+        if lost := set(lost_papers(folder)) - {folder.launch}:
+            display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
+        else:
             run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display)
             outcome = read_outcome(folder)
             close_books(run, message="Ended by `down`.", interrupted=outcome is None or not outcome.trained)
@@ -131,7 +134,7 @@ def find_run(ledger: Ledger, name: str) -> RunState:
 def _ask_controller(state: RunState, display: Display) -> None:
     if state.controlled is None or not is_alive(state.controlled):
         return
-    if state.controlled.ending:
+    if state.controlled.ending or state.phase in ENDING:
         display.note(f"Process {state.controlled.pid} is ending it already; waiting for that.")
         return
     display.note(f"Asking its controller (process {state.controlled.pid}) to stop and tear down.")
@@ -162,28 +165,6 @@ def ended_or_told(run_id: str, act: Callable[[], Teardown]) -> Teardown:
         return unfinished(run_id, " ".join(filter(None, (str(error), error.hint))))
     except Exception as error:  # noqa: BLE001 - a fault of ours, or a run directory that is damaged
         return unfinished(run_id, f"It could not be ended ({type(error).__name__}: {error}).")
-
-
-@contextmanager
-def interruptible() -> Iterator[None]:
-    """Let SIGTERM and SIGHUP do what Ctrl-C does: stop, tear down, account.
-
-    Whoever ends a session sends them in pairs; two that come together are one.
-    """
-    last_s = -SAME_MOMENT_S
-
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
-        nonlocal last_s
-        since_s, last_s = time.monotonic() - last_s, time.monotonic()
-        if since_s >= SAME_MOMENT_S:
-            raise KeyboardInterrupt
-
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
-    try:
-        yield
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
 
 
 def end_stray(

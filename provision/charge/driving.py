@@ -46,10 +46,11 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
         out = io.StringIO() if quiet else sys.stdout
         return drive(run_id, places=places, display=LineDisplay(out), confirm=confirm)
     ledger = Ledger(places.ledger)
-    opened = find_run(ledger, run_id).opened
+    state = find_run(ledger, run_id)
+    opened = state.opened
     folder = places.run(run_id)
     plan = read_plan(folder.plan.read_text(), name=str(folder.plan))
-    disk_gib = read_launch(folder, opened).disk_gib
+    disk_gib = read_launch(folder, state).disk_gib
 
     def spent_usd() -> Decimal:
         return usd_so_far(find_run(ledger, run_id), disk_gib=disk_gib, now_s=time.time())

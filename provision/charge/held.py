@@ -71,7 +71,7 @@ def read_run(
         folder=folder,
         plan=read_plan(folder.plan.read_text(), name=str(folder.plan)),
         base=read_base(folder),
-        launch=read_launch(folder, ledger.runs()[run_id].opened),
+        launch=read_launch(folder, ledger.runs()[run_id]),
         places=places,
         ledger=ledger,
         provisioner=provisioner,

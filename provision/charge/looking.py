@@ -39,7 +39,7 @@ def _ask(provider: str, places: Places) -> Owned:
 
 
 def _ask_host(state: RunState, places: Places) -> Owned:
-    launch = read_launch(places.run(state.run_id), state.opened)
+    launch = read_launch(places.run(state.run_id), state)
     try:
         provisioner = make_provisioner(HOST, places=places, user_at_host=launch.user_at_host, host_key=launch.host_key)
         return provisioner.owned(state.run_id)

@@ -56,7 +56,7 @@ def start_supervisor(
     if not state.rentals and state.teardown is None:
         folder = places.run(run_id)
         with in_control(run_id, folder, ledger, clock=time.time):
-            lease.end(read_launch(folder, state.opened), provisioner=NothingRented(), ledger=ledger)
+            lease.end(read_launch(folder, state), provisioner=NothingRented(), ledger=ledger)
     raise TrainingFailed("The supervisor did not take charge.", hint=f"Its words are in {log}; rentune ls")
 
 

@@ -38,6 +38,7 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     try:
         _follow(run, phases, shell, box)
     except KeyboardInterrupt:
+        _announce_end(run)
         run.display.note("Stopping the trainer; once more Ctrl-C goes straight to the teardown.")
         _stop(run, shell, box)
         raise
@@ -110,6 +111,13 @@ def _hear(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         raise
     except ConnectionFailed as error:
         run.display.note(f"{error} The run goes on without us; trying again.")
+
+
+def _announce_end(run: Run) -> None:
+    """Say in the ledger that this controller is ending the run: whoever wants that, too, waits instead of asking again."""
+    controlled = run.state.controlled
+    if controlled is not None:
+        run.ledger.append(msgspec.structs.replace(controlled, at_s=run.clock(), ending=True))
 
 
 def _stop(run: Run, shell: Shell, box: Box) -> None:

@@ -103,7 +103,7 @@ def _usd(state: RunState, places: Places, *, now_s: float) -> Decimal:
 
     if state.billed is not None and state.ended:
         return state.billed.metered_usd
-    return usd_so_far(state, disk_gib=read_launch(places.run(state.run_id), state.opened).disk_gib, now_s=now_s)
+    return usd_so_far(state, disk_gib=read_launch(places.run(state.run_id), state).disk_gib, now_s=now_s)
 
 
 def _draw(rows: list[dict[str, Any]], *, title: str) -> None:

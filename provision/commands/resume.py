@@ -19,13 +19,15 @@ def command(run: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it ov
     from provision.charge.driving import drive_and_report
     from provision.errors import PapersLost, Refused
     from provision.places import read_places
+    from provision.prepare.opening import lost_papers
 
     places = read_places()
     state = find_run(Ledger(places.ledger), run)
     if state.ended and state.billed:
         raise Refused(f"Run {state.run_id} is over.", hint=f"rentune report {state.run_id}")
     folder = places.run(state.run_id)
-    if not (folder.plan.exists() and folder.base.exists()):
-        lost = Refused if state.ended or not state.rentals else PapersLost
-        raise lost(f"{folder.root} has lost what the run needs to go on.", hint=f"rentune down {state.run_id}")
+    if lost := lost_papers(folder):
+        refusal = Refused if state.ended or not state.rentals else PapersLost
+        what = "is damaged" if lost[0].exists() else "is missing"
+        raise refusal(f"{lost[0]} {what}, and the run can't go on without it.", hint=f"rentune down {state.run_id}")
     return drive_and_report(state.run_id, places, command="resume", as_json=as_json)

@@ -6,18 +6,20 @@ import datetime as dt
 import getpass
 import secrets
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
 
 from planner.cost import disk_gib
-from planner.plan import Plan, write_plan
-from provision.account.ledger import Ledger, Opened
+from planner.plan import Plan, read_plan, write_plan
+from planner.request import RequestError
+from provision.account.ledger import UNREADABLE, Ledger, Opened, RunState
 from provision.errors import BadInput
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
-from provision.provisioner import Launch
+from provision.provisioner import Box, Launch
 from provision.ssh.keys import client_key
 from provision.whole import write_whole
 
@@ -109,10 +111,30 @@ def allowed_s(plan: Plan) -> float:
     return min(limits)
 
 
-def read_launch(folder: RunFolder, opened: Opened) -> Launch:
-    """What the provisioner was told; without the file (a lost directory) what the ledger alone knows of it."""
-    if folder.launch.exists():
-        return msgspec.json.decode(folder.launch.read_bytes(), type=Launch, dec_hook=_path)
+def lost_papers(folder: RunFolder) -> tuple[Path, ...]:
+    """Which of the files that a run can't go on without are missing or can't be read."""
+    readers: dict[Path, Callable[[], object]] = {
+        folder.plan: lambda: read_plan(folder.plan.read_text(), name=str(folder.plan)),
+        folder.base: lambda: read_base(folder),
+        folder.launch: lambda: _read_launch(folder),
+    }
+    return tuple(paper for paper, read in readers.items() if not _can(read))
+
+
+def _can(read: Callable[[], object]) -> bool:
+    try:
+        read()
+    except (OSError, RequestError, *UNREADABLE):
+        return False
+    return True
+
+
+def read_launch(folder: RunFolder, state: RunState) -> Launch:
+    """What the provisioner was told; where the file is lost or damaged, what the ledger alone knows: enough to destroy."""
+    with suppress(OSError, *UNREADABLE):
+        return _read_launch(folder)
+    opened, box = state.opened, state.box
+    of_user = box if box is not None and not box.ours else None
     return Launch(
         run_id=opened.run_id,
         owner=opened.owner,
@@ -121,7 +143,18 @@ def read_launch(folder: RunFolder, opened: Opened) -> Launch:
         deadline_at_s=opened.deadline_at_s,
         tags=opened.tags,
         region=opened.region,
+        user_at_host=_address(of_user) if of_user else None,
+        host_key=of_user.host_key if of_user else None,
     )
+
+
+def _read_launch(folder: RunFolder) -> Launch:
+    return msgspec.json.decode(folder.launch.read_bytes(), type=Launch, dec_hook=_path)
+
+
+def _address(box: Box) -> str:
+    host = f"[{box.host}]" if ":" in box.host else box.host
+    return f"{box.user}@{host}:{box.port}"
 
 
 def _path(kind: type, text: str) -> Path:

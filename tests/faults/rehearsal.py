@@ -115,7 +115,7 @@ class Rehearsal:
     def end_all(self) -> None:
         """Leave nothing behind, whatever the test did."""
         for run_id, state in self.ledger.runs().items():
-            self.box.destroy(read_launch(self.places.run(run_id), state.opened))
+            self.box.destroy(read_launch(self.places.run(run_id), state))
 
 
 def wait_until(true: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:

@@ -36,4 +36,7 @@ def test_a_real_signal_does_the_same(rehearsal: Rehearsal) -> None:
     controller.send_signal(signal.SIGINT)
     assert controller.wait(60) == Exit.INTERRUPTED
     assert rehearsal.is_gone(run_id)
+    controlled = rehearsal.state(run_id).controlled
+    assert controlled is not None
+    assert controlled.ending  # a `down` in that time waited for it
     assert rehearsal.places.run(run_id).outcome.exists()

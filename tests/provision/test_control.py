@@ -22,8 +22,8 @@ from catalogs.hardware import Offer
 from planner.plan import Plan
 from planner.request import Budget
 from provision.aboard.detached import ANSWER_S
-from provision.account.ledger import Billed, Controlled, Ended, Ledger, PhaseStarted
-from provision.charge.control import HAND_OVER_S, end, ended_or_told, find_run, interruptible
+from provision.account.ledger import Billed, Controlled, Created, Ended, Ledger, PhaseStarted
+from provision.charge.control import HAND_OVER_S, end, ended_or_told, find_run
 from provision.charge.controller import boot_id, in_control, is_alive, is_locked, is_orphan, this_process
 from provision.charge.crash import POINTS, read_crash_point
 from provision.charge.orphans import Orphans, find_orphans, only_run, other_sentences, stray_run_ids
@@ -33,6 +33,7 @@ from provision.cli import call
 from provision.clouds.provisioner import GRACE_S, TEARDOWN_S
 from provision.envelope import Exit
 from provision.errors import BadInput, MissingPart, Refused
+from provision.interrupt import interruptible
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch
@@ -111,11 +112,12 @@ def other_process() -> Iterator[psutil.Process]:
 
 def test_the_intent_is_on_disk_before_anything_is_rented(run_id: str, places: Places, ledger: Ledger, plan: Plan) -> None:
     """Price, billing rule, deadline and the key are there; the folder is nobody else's."""
-    opened = ledger.runs()[run_id].opened
+    state = ledger.runs()[run_id]
+    opened = state.opened
     assert (opened.usd_per_hour, opened.billing, opened.provider) == (plan.offer.usd_per_hour, plan.billing, "local")
     folder = places.run(run_id)
     assert folder.root.stat().st_mode & 0o777 == 0o700
-    launch = read_launch(folder, opened)
+    launch = read_launch(folder, state)
     assert launch.public_key.startswith("ssh-ed25519 ")
     assert (launch.folder, launch.deadline_at_s) == (folder.root, opened.deadline_at_s)
 
@@ -131,10 +133,57 @@ def test_a_state_folder_that_cannot_be_written_is_bad_input(plan: Plan, tmp_path
 
 def test_a_lost_directory_leaves_enough_to_destroy(run_id: str, places: Places, ledger: Ledger) -> None:
     """The ledger alone names run, owner, tags and deadline."""
-    opened = ledger.runs()[run_id].opened
+    state = ledger.runs()[run_id]
     places.run(run_id).launch.unlink()
-    launch = read_launch(places.run(run_id), opened)
-    assert (launch.run_id, launch.owner, launch.deadline_at_s) == (run_id, opened.owner, opened.deadline_at_s)
+    launch = read_launch(places.run(run_id), state)
+    assert (launch.run_id, launch.owner, launch.deadline_at_s) == (run_id, state.opened.owner, state.deadline_at_s)
+
+
+DAMAGED = {"cut off": b'{"run_id": "r", "own', "of a wrong type": b"[1, 2]", "not text": b"\xff\xfe\x00", "empty": b""}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_launch_is_ended_by_its_tag(run_id: str, places: Places, ledger: Ledger, content: bytes) -> None:
+    """`down` ends it and closes its books, `ls` lists it."""
+    places.run(run_id).launch.write_bytes(content)
+    assert call(["ls"]) == Exit.OK
+    paper = Paper()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: paper).clean
+    assert not paper.boxes
+    assert ledger.runs()[run_id].billed is not None
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("paper", ["plan", "base", "launch"])
+def test_a_run_with_a_damaged_paper_cannot_go_on(
+    run_id: str, places: Places, paper: str, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence that names the file, and the command that ends the run."""
+    file = places.run(run_id).root / f"{paper}.json"
+    file.write_bytes(content)
+    assert call(["resume", run_id]) == Exit.REFUSED
+    assert capsys.readouterr().err == (
+        f"Error: {file} is damaged, and the run can't go on without it.\nHint: rentune down {run_id}\n"
+    )
+
+
+def test_a_run_on_the_users_own_host_is_found_again_without_its_papers(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Address and host key of the box stand in the ledger, too."""
+    box = Box(
+        run_id=run_id, provider="host", host="fe80::1", port=2222, user="me", host_key="ssh-ed25519 A", folder="/f", ours=False
+    )
+    ledger.append(Created(run_id=run_id, at_s=1.0, box=box))
+    places.run(run_id).launch.write_text("{")
+    launch = read_launch(places.run(run_id), ledger.runs()[run_id])
+    assert (launch.user_at_host, launch.host_key) == ("me@[fe80::1]:2222", "ssh-ed25519 A")
+
+
+def test_books_that_cannot_be_closed_do_not_keep_a_box(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Without its plan a run has no report; it is ended all the same."""
+    places.run(run_id).plan.write_text("{")
+    assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: Paper()).clean
+    assert ledger.runs()[run_id].ended
 
 
 def test_the_deadline_follows_from_plan_and_budget(plan: Plan) -> None:
@@ -229,10 +278,11 @@ def test_a_controller_that_does_not_let_go_is_an_unknown_end(run_id: str, places
     assert (teardown.verdict, teardown.command) == ("unknown", f"rentune down {run_id}")
 
 
+@pytest.mark.parametrize(("ending", "phase"), [(True, "train"), (False, "teardown"), (False, "confirm")])
 def test_who_is_ending_a_run_is_waited_for_and_not_signalled(
-    run_id: str, places: Places, ledger: Ledger, other_process: psutil.Process
+    run_id: str, places: Places, ledger: Ledger, other_process: psutil.Process, ending: bool, phase: str
 ) -> None:
-    """Two `down` at once: the second takes the first one's verdict."""
+    """Two `down` at once, or one on a controller that has come to its end: the verdict is taken from whoever was first."""
     folder = places.run(run_id)
     started_s = other_process.create_time()
     gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="By the other.")
@@ -249,9 +299,10 @@ def test_who_is_ending_a_run_is_waited_for_and_not_signalled(
         )
         ledger.append(
             Controlled(
-                run_id=run_id, at_s=1.0, pid=other_process.pid, process_started_s=started_s, boot_id=boot_id(), ending=True
+                run_id=run_id, at_s=1.0, pid=other_process.pid, process_started_s=started_s, boot_id=boot_id(), ending=ending
             )
         )
+        ledger.append(PhaseStarted(run_id=run_id, at_s=1.5, phase=phase))
         threading.Timer(0.3, finish).start()
         assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: Paper()) == gone
     assert other_process.is_running()
@@ -273,7 +324,7 @@ def test_a_run_without_its_directory_cannot_go_on(
     shutil.rmtree(places.run(run_id).root)
     assert call(["resume", run_id]) == code
     assert capsys.readouterr().err == (
-        f"Error: {places.run(run_id).root} has lost what the run needs to go on.\nHint: rentune down {run_id}\n"
+        f"Error: {places.run(run_id).plan} is missing, and the run can't go on without it.\nHint: rentune down {run_id}\n"
     )
 
 
@@ -323,13 +374,13 @@ def test_one_that_asked_is_not(run_id: str, places: Places, ledger: Ledger) -> N
 
 
 def test_a_box_that_cannot_be_ended_does_not_keep_the_next_one(places: Places, plan: Plan, ledger: Ledger) -> None:
-    """`down --orphans` with a damaged run among others: code 3, and the others are ended."""
+    """`down --orphans` with a run that can't be taken charge of: code 3, and the others are ended."""
     base = find_base(plan.request.model)
-    damaged, sound = (open_run(plan, base, places=places, ledger=ledger, clock=time.time) for _ in range(2))
-    places.run(damaged).launch.write_text("{")
+    blocked, sound = (open_run(plan, base, places=places, ledger=ledger, clock=time.time) for _ in range(2))
+    places.run(blocked).lock.mkdir()
     assert call(["down", "--orphans"]) == Exit.STILL_BILLS
     assert ledger.runs()[sound].ended
-    assert not ledger.runs()[damaged].ended
+    assert not ledger.runs()[blocked].ended
 
 
 def test_two_signals_at_one_moment_are_one() -> None:
