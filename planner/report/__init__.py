@@ -12,6 +12,7 @@ from rich.text import Text
 from planner.notices import unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
+from planner.report.legend import TIGHT, legend
 
 MAX_REJECTIONS = 8  # more are counted; --json has all
 
@@ -47,12 +48,13 @@ def _answer(result: SearchResult, command: str | None, *, explain: bool, width: 
     yield ""
     if result.plans:
         yield _plans_heading(result)
-        yield tables.plan_table(result.plans, width=width)
+        yield tables.plan_table(result.plans, width=width, recommended=result.recommended)
     else:
         yield "Nothing on offer does this job as asked."
     for way in result.ways_out:
         yield f"\nCan be run {way.change}:"
         yield tables.plan_table([way.plan], width=width)
+    yield from legend((*result.plans, *(way.plan for way in result.ways_out)), width=width)
     shown = result.rejections if explain else result.rejections[:MAX_REJECTIONS]
     if shown:
         yield ""
@@ -79,7 +81,7 @@ def _job_line(result: SearchResult) -> str:
         line += f", at most {loop.max_steps:,} steps of them"
     if data.basis not in ("default", "stated"):
         line += f" ({data.basis})"
-    if (plan := _central(result)) is not None:
+    if (plan := _central(result)) is not None and plan.cost.usd_per_million_tokens:
         line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens"
     return line
 
@@ -93,22 +95,31 @@ def _central(result: SearchResult) -> Plan | None:
 def _plans_heading(result: SearchResult) -> str:
     kinds = f"{words.several(result.num_strategies, 'strategy')} on {words.several(result.num_offers, 'offer')}"
     runnable = result.recommended is not None
-    which = "bold ones can be run by this version" if runnable else "none of them can be run by this version"
+    bold = f"bold ones can be run by this version, {tables.ARROW} is recommended"
+    which = bold if runnable else "none of them can be run by this version"
     return f"Cheapest jobs of {kinds}; {which}. p50 (p10–p90)."
 
 
 def _one(plan: Plan) -> Iterator[RenderableType]:
     yield f"{words.strategy(plan)}\non {words.offer(plan)} ({words.machine(plan)}), {plan.provider_status}"
     yield (
-        f"memory  {words.fit(plan)} (GiB)\n"
+        f"memory  {words.memory(plan)}\n"
         f"time    {words.span_range(plan.duration.wall_s)}, "
         f"{words.count(plan.duration.tokens_per_s.p50)} tokens/s\n"
-        f"cost    {words.usd_range(plan.cost.total_usd)} at ${plan.offer.usd_per_hour}/h, price {words.age(plan)}"
+        f"cost    {words.usd_range(plan.cost.total_usd)}{_price(plan)}"
     )
+    if plan.verdict == "tight":
+        yield f"Tight: {TIGHT}."
     for note in unread(plan.request.training, (plan.strategy,)):
         yield f"Note: {note}."
     if plan.runnable is not None:
         yield f"This version cannot run it: {plan.runnable}."
+
+
+def _price(plan: Plan) -> str:
+    if not plan.offer.usd_per_hour:
+        return ": the machine has no price an hour"
+    return f" at {words.hourly(plan)}, price seen {words.age(plan)}"
 
 
 def _explained(plan: Plan) -> Iterator[RenderableType]:
@@ -133,4 +144,8 @@ def _closing(result: SearchResult, command: str | None) -> Iterator[RenderableTy
         yield "This version can run none of these: nothing to type yet."
         return
     plan = _central(result)
-    yield f"Run it ({words.offer(plan)}, {words.usd(plan.cost.total_usd.p50)}):" if plan is not None else "Run it:"
+    if plan is None:
+        yield "Run it:"
+        return
+    warning = f"; tight: {TIGHT}" if plan.verdict == "tight" else ""
+    yield f"Run it ({words.offer(plan)}, {words.usd(plan.cost.total_usd.p50)}{warning}):"

@@ -22,6 +22,15 @@ class Column(NamedTuple):
     justify: Literal["left", "right"]
     from_width: int
 
+    @property
+    def figure(self) -> bool:
+        """Whether it holds figures, which are never cut in two; names may be."""
+        return self.justify == "right"
+
+
+ARROW: Final = "→"
+ONE_LINE_WIDTH: Final = 100  # narrower, a range stands below its middle
+PRICE_WIDTH: Final = 128  # narrower, one sentence says how old the prices are
 
 COLUMNS: Final = (
     Column("offer", words.offer, "left", 0),
@@ -32,20 +41,25 @@ COLUMNS: Final = (
     Column("whole job", lambda plan: words.usd_range(plan.cost.total_usd), "right", 0),
     Column("$/M tok", lambda plan: words.usd(plan.cost.usd_per_million_tokens), "right", 140),
     Column("status", words.status, "left", 0),
-    Column("price", words.age, "right", 128),
+    Column("price seen", words.age, "right", PRICE_WIDTH),
 )
 
 
-def plan_table(plans: Iterable[Plan], *, width: int) -> Table:
-    """One row a plan, in the order given. What can be run is bold. A narrow terminal gets fewer columns."""
+def plan_table(plans: Iterable[Plan], *, width: int, recommended: Plan | None = None) -> Table:
+    """One row a plan, in the order given. What can be run is bold, what is recommended has an arrow. A narrow terminal gets
+    fewer columns.
+    """
+    plans = tuple(plans)
     columns = [column for column in COLUMNS if width >= column.from_width]
     table = Table(box=SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0))
     table.add_column("", justify="right")
     for column in columns:
-        table.add_column(column.title, justify=column.justify, overflow="fold")
+        table.add_column(column.title, justify=column.justify, overflow="fold", no_wrap=column.figure)
     for number, plan in enumerate(plans, start=1):
         style = "bold" if plan.runnable is None else "dim"
-        table.add_row(str(number), *(column.text(plan) for column in columns), style=style)
+        mark = f"{ARROW} {number}" if plan is recommended else str(number)
+        cells = (column.text(plan).replace(" (", "\n(") if width < ONE_LINE_WIDTH else column.text(plan) for column in columns)
+        table.add_row(mark, *cells, style=style)
     return table
 
 
@@ -109,7 +123,7 @@ def cost_table(plan: Plan) -> Table:
         table.add_column(title, justify="left" if title == "line" else "right")
     hours = words.span_range(plan.cost.billed_s)
     for name, figure in (
-        (f"compute: {hours} at ${plan.offer.usd_per_hour}/h", plan.cost.compute_usd),
+        (f"compute: {hours} at {words.hourly(plan)}", plan.cost.compute_usd),
         ("disk", plan.cost.disk_usd),
         ("egress: the adapter home", plan.cost.egress_usd),
     ):

@@ -13,11 +13,19 @@ SECONDS_PER_HOUR: Final = 3_600
 SECONDS_PER_MINUTE: Final = 60
 
 
+FREE: Final = "free"
+CENTS: Final = ((0.00995, 4), (0.0995, 3), (1_000, 2), (float("inf"), 0))  # dollars below, decimals that tell enough
+
+
 def usd(amount: float) -> str:
-    """$0.0123 below ten cents, $1.23 below a thousand dollars, $12,345 above."""
-    if 0 < amount < 0.0995:
-        return f"${amount:.4f}" if amount >= 0.0001 else "<$0.0001"
-    return f"${amount:,.2f}" if amount < 1_000 else f"${amount:,.0f}"
+    """$0.0042 below a cent, $0.042 below ten, $1.23 below a thousand dollars, $12,345 above; "free" for nothing."""
+    if amount == 0:
+        return FREE
+    return f"${amount:,.{_decimals(amount)}f}" if amount >= 0.0001 else "<$0.0001"
+
+
+def _decimals(amount: float) -> int:
+    return next(decimals for below, decimals in CENTS if amount < below)
 
 
 SPANS: Final = (  # up to so many seconds, the unit, how many decimals
@@ -42,8 +50,16 @@ def span_range(figure: Range) -> str:
 
 
 def usd_range(figure: Range) -> str:
-    """The same for dollars: $1.23 (1.01–1.60)."""
-    return f"{usd(figure.p50)} ({usd(figure.p10)}–{usd(figure.p90)})".replace("($", "(").replace("–$", "–")
+    """The same for dollars, with the middle's decimals: $1.23 (1.01–1.60)."""
+    if figure.p90 == 0:
+        return FREE
+    p10, p50, p90 = (f"{amount:,.{_decimals(figure.p50)}f}" for amount in (figure.p10, figure.p50, figure.p90))
+    return f"${p50} ({p10}–{p90})"
+
+
+def hourly(plan: Plan) -> str:
+    """The price of the machine's hour."""
+    return f"${plan.offer.usd_per_hour}/h" if plan.offer.usd_per_hour else "no price an hour"
 
 
 def count(number: float) -> str:
@@ -60,8 +76,8 @@ def count_range(figure: Range) -> str:
 
 
 def several(number: float, thing: str) -> str:
-    """1 offer, 2,043 offers; 1 strategy, 2 strategies."""
-    plural = thing[:-1] + "ies" if thing.endswith("y") else thing + "s"
+    """1 offer, 2,043 offers; 1 strategy, 2 strategies; 2 days."""
+    plural = thing[:-1] + "ies" if thing.endswith("y") and thing[-2] not in "aeiou" else thing + "s"
     return f"{number:,.12g} {thing if number == 1 else plural}"
 
 
@@ -79,8 +95,19 @@ def fit(plan: Plan) -> str:
     """E.g. "20.9/22.5 fits": GiB needed and usable, and the verdict."""
     needed = needed_bytes(plan)
     place = "" if plan.gpu is not None else " RAM"
-    verdict = plan.verdict.replace("_", " ")
-    return f"{memory_gib(needed)}/{memory_gib(needed + plan.margin_bytes)}{place} {verdict}"
+    return f"{memory_gib(needed)}/{memory_gib(needed + plan.margin_bytes)}{place} {verdict(plan)}"
+
+
+def memory(plan: Plan) -> str:
+    """The same as a sentence: "needs 20.9 of 22.5 GiB on the GPU: fits"."""
+    needed = needed_bytes(plan)
+    place = "on the GPU" if plan.gpu is not None else "of RAM"
+    return f"needs {memory_gib(needed)} of {memory_gib(needed + plan.margin_bytes)} GiB {place}: {verdict(plan)}"
+
+
+def verdict(plan: Plan) -> str:
+    """The verdict, without its underscores."""
+    return plan.verdict.replace("_", " ")
 
 
 def machine(plan: Plan) -> str:
@@ -101,10 +128,13 @@ def offer(plan: Plan) -> str:
 
 def age(plan: Plan) -> str:
     """How old the price is."""
-    if plan.catalog_as_of is None:
-        return "undated"
-    days = (plan.planned_on - plan.catalog_as_of).days
-    return "today" if days == 0 else f"{days} d"
+    days = age_days(plan)
+    return "undated" if days is None else "today" if days == 0 else f"{several(days, 'day')} ago"
+
+
+def age_days(plan: Plan) -> int | None:
+    """Days since the price was seen; None where nobody wrote down when."""
+    return None if plan.catalog_as_of is None else (plan.planned_on - plan.catalog_as_of).days
 
 
 def status(plan: Plan) -> str:

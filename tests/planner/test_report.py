@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import datetime as dt
+from decimal import Decimal
 
 import msgspec
 import pytest
 
 from planner.plan import Plan, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
-from planner.report.words import count, fit, machine, span, span_range, usd, usd_range
+from planner.report.words import age, count, fit, machine, several, span, span_range, usd, usd_range
 from planner.request import DataAsked
 from remote.contract import Loop, Strategy
 from tests.planner.builders import make_offer, make_plan, make_request
@@ -85,14 +86,64 @@ def test_every_row_carries_its_range_its_verdict_its_status_and_the_age_of_its_p
         cost=msgspec.structs.replace(make_plan().cost, total_usd=Range(p10=0.9, p50=1.0, p90=1.5)),
         catalog_as_of=dt.date(2026, 11, 1),
     )
-    (row,) = [line for line in shown(result(plan), width=200).splitlines() if line.startswith("1 ")]
-    for part in ("1 x Card 24GB", "12.0/22.0 fits", "60 (50–90) min", "$1.00 (0.90–1.50)", "tested", "24 d"):
+    (row,) = [line for line in shown(result(plan), width=200).splitlines() if line.startswith("→ 1 ")]
+    for part in ("1 x Card 24GB", "12.0/22.0 fits", "60 (50–90) min", "$1.00 (0.90–1.50)", "tested", "24 days ago"):
         assert part in row
 
 
 def test_a_price_without_a_date_is_called_so() -> None:
     """Undated is not new."""
     assert "undated" in shown(result(make_plan(catalog_as_of=None)))
+    assert "Prices: undated." in shown(result(make_plan(catalog_as_of=None)), width=80)
+
+
+def test_a_narrow_table_says_below_itself_how_old_its_prices_are() -> None:
+    """The column is the first to be left out, the figure is not."""
+    old, older = (make_plan(catalog_as_of=dt.date(2026, 11, day)) for day in (24, 1))
+    assert "Prices were seen 1 day ago." in shown(result(old), width=80)
+    assert "Prices were seen 1 to 24 days ago." in shown(result(old, older), width=120)
+    undated = make_plan(catalog_as_of=None)
+    assert "Prices were seen 1 day ago; undated ones are among them." in shown(result(old, undated), width=100)
+    assert "Prices were" not in shown(result(old), width=140)
+
+
+def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
+    """And only there."""
+    not_yet = make_plan(runnable="not yet runnable: the trainer cannot do sharding=fsdp")
+    tight, fits = make_plan(verdict="tight"), make_plan()
+    texts = [shown(result(plan)) for plan in (CHEAPER, not_yet, tight, fits)]
+    for sentence, standing in (
+        ("price only: this version knows the price and cannot rent there.", [True, False, False, False]),
+        ("not yet runnable: the trainer cannot do sharding=fsdp.", [False, True, False, False]),
+        ("tight: it needs more than is surely there and may run out of memory.", [False, False, True, False]),
+        ("status of what can be run: what renting there has been tried with so far.", [False, False, True, True]),
+    ):
+        assert [sentence in text for text in texts] == standing
+
+
+def test_what_is_recommended_has_an_arrow() -> None:
+    """It need not be the first of those that can be run."""
+    tight, fits = make_plan(verdict="tight"), make_plan(provider_status="elsewhere")
+    rows = [line for line in shown(result(CHEAPER, tight, fits)).splitlines() if line.lstrip(" →")[:1] in ("1", "2", "3")]
+    assert [row.startswith("→") for row in rows] == [False, False, True]
+
+
+def test_a_tight_plan_is_called_so_wherever_it_is_offered() -> None:
+    """In the line above the command, and before `run` asks."""
+    warning = "it needs more than is surely there and may run out of memory"
+    assert f"Run it (cloud north one, $1.00; tight: {warning}):" in shown(result(make_plan(verdict="tight")))
+    assert f"Tight: {warning}." in render_plan(make_plan(verdict="tight"), width=100, colour=False)
+    assert warning not in shown(result(make_plan())) + render_plan(make_plan(), width=100, colour=False)
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120])
+def test_no_figure_is_cut_in_two(width: int) -> None:
+    """Names are, where a line is short."""
+    dear = make_plan(cost=msgspec.structs.replace(make_plan().cost, total_usd=Range(p10=0.0384, p50=0.0536, p90=0.1104)))
+    text = shown(result(dear, CHEAPER), width=width)
+    assert "(0.038–0.110)" in text
+    assert "$0.054" in text
+    assert "60" in text
 
 
 def test_refusals_say_why_and_what_would_do() -> None:
@@ -134,9 +185,21 @@ def test_no_line_is_wider_than_the_terminal(width: int) -> None:
 def test_run_shows_the_one_plan_before_it_asks() -> None:
     """Where, what, how long, how much."""
     text = render_plan(make_plan(), width=100, colour=False)
-    for words in ("lora r16 bf16", "cloud north one (1 x Card 24GB), tested", "memory  12.0/22.0 fits", "cost    $1.00"):
+    for words in (
+        "lora r16 bf16",
+        "cloud north one (1 x Card 24GB), tested",
+        "memory  needs 12.0 of 22.0 GiB on the GPU: fits",
+        "cost    $1.00 (1.00–1.00) at $1.00/h, price seen today",
+    ):
         assert words in text
     assert "cannot run it" in render_plan(CHEAPER, width=100, colour=False)
+
+
+def test_what_costs_nothing_is_called_free() -> None:
+    """A machine of one's own has no price, and none that could be old."""
+    free = Range(p10=0.0, p50=0.0, p90=0.0)
+    own = make_plan(offer=make_offer(usd_per_hour=Decimal(0)), cost=msgspec.structs.replace(make_plan().cost, total_usd=free))
+    assert "cost    free: the machine has no price an hour" in render_plan(own, width=100, colour=False).splitlines()
 
 
 def test_run_names_what_was_said_in_vain() -> None:
@@ -157,14 +220,19 @@ def test_figures_in_the_unit_that_reads_best() -> None:
     """Seconds to days, fractions of a cent to thousands."""
     assert [span(seconds) for seconds in (5, 90, 600, 10_000, 400_000)] == ["5 s", "90 s", "10 min", "2.8 h", "4.6 days"]
     assert span_range(Range(p10=6_000, p50=10_000, p90=20_000)) == "2.8 (1.7–5.6) h"
-    assert [usd(amount) for amount in (0.0, 0.00001, 0.0123, 1.234, 12_345.6)] == [
-        "$0.00",
+    assert [usd(amount) for amount in (0.0, 0.00001, 0.00123, 0.0123, 1.234, 12_345.6)] == [
+        "free",
         "<$0.0001",
-        "$0.0123",
+        "$0.0012",
+        "$0.012",
         "$1.23",
         "$12,346",
     ]
     assert usd_range(Range(p10=0.5, p50=1.0, p90=2.0)) == "$1.00 (0.50–2.00)"
+    assert usd_range(Range(p10=0.0384, p50=0.0536, p90=0.1104)) == "$0.054 (0.038–0.110)"
+    assert usd_range(Range(p10=0.0, p50=0.0, p90=0.0)) == "free"
+    assert [several(1, "day"), several(2, "day"), several(2, "strategy")] == ["1 day", "2 days", "2 strategies"]
+    assert age(make_plan(catalog_as_of=dt.date(2026, 11, 24))) == "1 day ago"
     assert [count(number) for number in (999, 12_345, 1_500_000, 32.8e9)] == ["999", "12.3 k", "1.5 M", "32.8 B"]
 
 
@@ -173,6 +241,4 @@ def test_what_trains_and_in_which_memory() -> None:
     own = make_plan(gpu=None, offer=make_offer(gpu=None, provider="local", vcpus=2.0, ram_gib=7.8))
     assert machine(own) == "2 cores, 7.8 GiB RAM"
     assert fit(own).endswith("RAM fits")
-    from decimal import Decimal
-
     assert machine(make_plan(offer=make_offer(num_gpus=Decimal(8)))) == "1 of 8 x Card 24GB"

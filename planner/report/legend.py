@@ -1,0 +1,59 @@
+"""The words and marks of the plan tables, explained below them: only those that stand there."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from typing import Final
+
+from planner.plan import Plan
+from planner.report import tables, words
+
+TIGHT: Final = "it needs more than is surely there and may run out of memory"
+PRICE_ONLY: Final = "price only"
+NOT_YET: Final = "not yet runnable"
+
+Explained = Callable[[Sequence[Plan]], str | None]  # the sentence, or None where the word does not stand there
+
+
+def legend(plans: Sequence[Plan], *, width: int) -> Iterator[str]:
+    """One line for each word that needs one; how old the prices are, where the table has no column for it."""
+    rows = WORDS if width >= tables.PRICE_WIDTH else (*WORDS, _prices)
+    sentences = [sentence for explained in rows if (sentence := explained(plans)) is not None]
+    if sentences:
+        yield ""
+    yield from sentences
+
+
+def _memory(plans: Sequence[Plan]) -> str | None:
+    return "need/has: what the job takes of one GPU's memory, and what its driver leaves of it." if plans else None
+
+
+def _tight(plans: Sequence[Plan]) -> str | None:
+    return f"tight: {TIGHT}." if any(plan.verdict == "tight" for plan in plans) else None
+
+
+def _price_only(plans: Sequence[Plan]) -> str | None:
+    seen = any(words.status(plan) == PRICE_ONLY for plan in plans)
+    return f"{PRICE_ONLY}: this version knows the price and cannot rent there." if seen else None
+
+
+def _not_yet(plans: Sequence[Plan]) -> str | None:
+    reasons = [plan.runnable.partition(": ")[2] for plan in plans if plan.runnable and words.status(plan) == NOT_YET]
+    return f"{NOT_YET}: {'; '.join(dict.fromkeys(reasons))}." if reasons else None
+
+
+def _met(plans: Sequence[Plan]) -> str | None:
+    met = any(plan.runnable is None for plan in plans)
+    return "status of what can be run: what renting there has been tried with so far." if met else None
+
+
+def _prices(plans: Sequence[Plan]) -> str | None:
+    days = sorted(age for plan in plans if (age := words.age_days(plan)) is not None)
+    undated = "; undated ones are among them" if any(plan.catalog_as_of is None for plan in plans) else ""
+    if not days:
+        return "Prices: undated." if plans else None
+    span = f"{days[0]} to {days[-1]} days" if days[0] != days[-1] else words.several(days[0], "day")
+    return f"Prices were seen {span} ago{undated}."
+
+
+WORDS: Final[tuple[Explained, ...]] = (_memory, _tight, _price_only, _not_yet, _met)
