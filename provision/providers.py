@@ -5,13 +5,18 @@ from __future__ import annotations
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import TYPE_CHECKING, Final
+
+import msgspec
 
 from planner.plan import Provider
 from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.places import Places
 from provision.provisioner import Provisioner
+
+if TYPE_CHECKING:
+    from provision.parts import Finding
 
 LOCAL: Final = "local"
 HOST: Final = "host"
@@ -25,6 +30,21 @@ def known_providers() -> dict[str, Provider]:
     """Every provider that this version can rent from, as the search wants to know it."""
     status = OWN_STATUS | {name: row.status for name, row in CLOUDS.items()}
     return {name: Provider(name=name, runnable=True, status=words) for name, words in status.items()}
+
+
+def providers_here(places: Places, environment: Mapping[str, str]) -> dict[str, Provider]:
+    """The same, each with what it lacks on this machine: so a plan does not send anybody to what is not ready."""
+    from provision.parts import missing_here
+
+    return {
+        name: msgspec.structs.replace(provider, status=_readiness(provider, missing_here(name, places, environment)))
+        for name, provider in known_providers().items()
+    }
+
+
+def _readiness(provider: Provider, missing: tuple[Finding, ...]) -> str:
+    parts = ", ".join(finding.part.removeprefix(f"{provider.name} ") for finding in missing)
+    return f"{provider.status}; not ready here: {parts}" if parts else provider.status
 
 
 def boxes_folder(places: Places) -> Path:

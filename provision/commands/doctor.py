@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from provision.doctor import Finding
+    from provision.parts import Finding
     from provision.places import Places
 
 

@@ -32,8 +32,9 @@ def command(**options: Any) -> int:
     import time
 
     from provision.account.ledger import Ledger
+    from provision.parts import require_parts
     from provision.places import read_places
-    from provision.prepare.choosing import KeyQuestion, choose_plan, hub_id_of
+    from provision.prepare.choosing import KeyQuestion, choose_plan
     from provision.prepare.inputs import find_base
     from provision.prepare.opening import open_run
     from provision.providers import make_provisioner
@@ -41,11 +42,11 @@ def command(**options: Any) -> int:
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], somebody_is_there=not quiet and sys.stdin.isatty())
     plan = choose_plan(options, question)
-    base = find_base(plan.request.model, hub_id=hub_id_of(plan.request.model))
-    if not quiet:
-        _show(plan)
-    _ask(options)
+    base = find_base(plan.request.model)
+    _show(plan, quiet=quiet)
+    _ask(plan, options)
     places = read_places()
+    require_parts(plan.offer.provider, places)
     make_provisioner(plan.offer.provider, places=places, user_at_host=plan.request.where.host, host_key=question.agreed)
     run_id = open_run(plan, base, places=places, ledger=Ledger(places.ledger), clock=time.time, host_key=question.agreed)
     if not quiet:
@@ -53,23 +54,29 @@ def command(**options: Any) -> int:
     return _detach(run_id, places, as_json=quiet) if options["detach"] else _drive(run_id, places, question, as_json=quiet)
 
 
-def _show(plan: Plan) -> None:
+def _show(plan: Plan, *, quiet: bool) -> None:
+    """The plan on stdout; where that is for JSON, on stderr what is risky about it."""
     import shutil
 
     from planner.report import render_plan
+    from planner.report.legend import TIGHT
 
+    if quiet:
+        if plan.verdict == "tight":
+            click.echo(f"Note: this plan is tight: {TIGHT}.", err=True)
+        return
     width = shutil.get_terminal_size((120, 24)).columns
     click.echo(render_plan(plan, width=width, colour=sys.stdout.isatty()))
 
 
-def _ask(options: dict[str, Any]) -> None:
+def _ask(plan: Plan, options: dict[str, Any]) -> None:
     from provision.errors import Refused
 
     if options["yes"]:
         return
     if options["as_json"] or not sys.stdin.isatty():
         raise Refused("Nobody is there to agree to the plan.", hint="Add --yes to run it without being asked.")
-    if not click.confirm("Run it?"):
+    if not click.confirm("Run it, tight as it is?" if plan.verdict == "tight" else "Run it?"):
         raise Refused("Nothing was rented.")
 
 

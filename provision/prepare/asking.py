@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import datetime as dt
+import os
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalogs.hardware import Offer
+from provision.places import read_places
 from provision.prepare.versions import RENTUNE
-from provision.providers import HOST, LOCAL, Confirm, known_providers
+from provision.providers import HOST, LOCAL, Confirm, providers_here
 from remote.contract import CAPABILITIES
 
 if TYPE_CHECKING:
@@ -20,7 +22,7 @@ if TYPE_CHECKING:
 def search_edges() -> dict[str, Any]:
     """The arguments of `planner.cli` that come from outside of the planner."""
     return {
-        "providers": known_providers(),
+        "providers": providers_here(read_places(), os.environ),
         "capabilities": CAPABILITIES,
         "today": dt.datetime.now(tz=dt.UTC).date(),
         "versions": RENTUNE,

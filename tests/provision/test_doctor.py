@@ -2,13 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from provision.doctor import Finding, examine, provider_words, usable_providers
+from planner.plan import write_plan
+from provision.account.ledger import Ledger
+from provision.cli import call
+from provision.clouds.programs import aws
+from provision.doctor import examine, provider_words, usable_providers
+from provision.envelope import Exit
+from provision.errors import MissingPart
+from provision.parts import Finding, require_parts
 from provision.places import Places
-from provision.providers import known_providers, make_provisioner
+from provision.providers import known_providers, make_provisioner, providers_here
+from tests.provision.plans import tiny_files, tiny_plan
 
 
 def finding(part: str, state: str, serves: str) -> Finding:
@@ -51,6 +61,81 @@ def test_looking_stores_nothing(places: Places) -> None:
     """Without --install it only looks."""
     examine(places, {"HOME": str(places.home)})
     assert not places.home.exists()
+
+
+@pytest.mark.parametrize(
+    ("make", "trouble"),
+    [
+        (lambda path: path.touch(), "not a folder"),
+        (lambda path: path.symlink_to("nowhere"), "not a folder"),
+        (lambda path: path.parent.joinpath("home").touch(), "not a folder"),
+    ],
+    ids=["a file", "a broken link", "below a file"],
+)
+def test_a_state_folder_that_cannot_be_used_stands_in_every_way(
+    make: Callable[[Path], object], trouble: str, tmp_path: Path
+) -> None:
+    """Nothing can be rented without a ledger; the variable that names another folder is told."""
+    home = tmp_path / "home"
+    make(home)
+    findings = examine(Places(home=home, cache=tmp_path), {"HOME": str(tmp_path)})
+    folder = next(found for found in findings if found.part == "state folder")
+    assert (folder.state, trouble in folder.detail) == ("missing", True)
+    assert str(folder.remedy).startswith("RENTUNE_HOME=")
+    assert not any(usable_providers(findings).values())
+
+
+def test_a_file_system_that_is_read_only_is_told(tmp_path: Path) -> None:
+    """/proc is one everywhere: nothing can be made there, whoever asks."""
+    findings = examine(Places(home=Path("/proc/rentune"), cache=tmp_path), {"HOME": str(tmp_path)})
+    assert next(found for found in findings if found.part == "state folder").state == "missing"
+
+
+@pytest.fixture
+def bare(tmp_path: Path) -> Places:
+    """A machine where no engine was built."""
+    return Places(home=tmp_path / "home", cache=tmp_path / "cache")
+
+
+def test_the_clouds_plugin_is_listed_beside_the_engine(bare: Places) -> None:
+    """Of exactly the version that the installed SDK wants; --install fetches it."""
+    findings = examine(bare, {"HOME": str(bare.home), "PATH": ""})
+    plugin = next(found for found in findings if found.part == "aws plugin")
+    assert (plugin.state, plugin.remedy) == ("missing", "rentune doctor --install")
+    assert aws.plugin_version() in plugin.detail
+
+
+def test_a_plan_says_what_is_not_ready_here(bare: Places) -> None:
+    """Beside what the provider has met so far; the local box, whose parts are all there, says nothing."""
+    stranger = {"HOME": str(bare.home), "PATH": ""}
+    here = providers_here(bare, stranger)
+    assert here["aws"].status.endswith("(moto); not ready here: credentials")
+    customer = providers_here(bare, stranger | {"AWS_PROFILE": "me"})
+    assert customer["aws"].status.endswith("(moto); not ready here: Pulumi engine, plugin")
+    assert here["local"] == known_providers()["local"]
+
+
+def test_a_missing_part_is_told_before_a_run_is_opened(
+    places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A saved plan for a cloud whose engine is not built: code 2, what to type, and no run in the ledger."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("RENTUNE_CACHE", str(tmp_path / "cache"))
+    plan = tiny_plan(*tiny_files(tmp_path))
+    offer = msgspec.structs.replace(plan.offer, provider="aws", region="us-east-1", instance_type="g6.xlarge")
+    saved = tmp_path / "plan.json"
+    saved.write_text(write_plan(msgspec.structs.replace(plan, offer=offer)))
+    assert call(["run", str(saved), "--yes"]) == Exit.REFUSED
+    assert "aws is not ready here: Pulumi engine: version" in (told := capsys.readouterr().err)
+    assert "Hint: rentune doctor --install" in told
+    assert not Ledger(places.ledger).runs()
+
+
+def test_what_is_there_is_not_asked_for(bare: Places) -> None:
+    """Credentials hide in more places than are looked at: whether they are good is the cloud's to say."""
+    require_parts("local", bare)
+    with pytest.raises(MissingPart, match="aws is not ready here: Pulumi engine"):
+        require_parts("aws", bare, {"PATH": ""})
 
 
 def test_every_provider_says_what_it_has_met(places: Places) -> None:
