@@ -54,6 +54,22 @@ def _names() -> dict[str, ModelRow]:
     return names | {row.name.lower(): row for row in registry()}
 
 
+def is_size(reference: str) -> bool:
+    """Whether a model is named by its size alone, which is a shape and no weights."""
+    return SIZE_WORD.fullmatch(reference.strip().lower()) is not None
+
+
+def hub_id_of(reference: str) -> str | None:
+    """The hub id with the weights of a hub id in any case, of a registry name, or of the model whose shape a size word means;
+    None where the registry knows none.
+    """
+    word = reference.strip().lower()
+    row = _names().get(word)
+    if row is None or not row.hub:
+        return None
+    return next((hub_id for hub_id in row.hub if hub_id.lower() == word), row.hub[0])
+
+
 def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = None) -> Architecture:
     """A size word, registry name, hub id, config.json, model folder, GGUF file or inline config.
 
@@ -70,7 +86,7 @@ def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = Non
 
 
 def _of_row(row: ModelRow, reference: str) -> Architecture:
-    typical = f"typical shape of {reference}: {row.name}; " if SIZE_WORD.fullmatch(reference.strip().lower()) else ""
+    typical = f"typical shape of {reference}: {row.name}; " if is_size(reference) else ""
     return architecture_of(row.config, name=row.name, source=f"{typical}{row.source} ({row.as_of})")
 
 

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import stat
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, BinaryIO, Final
 
 import msgspec
 
 MIB: Final = 2**20
 MAX_DATA_BYTES: Final = 4_096 * MIB  # assumed: a corpus above it is not read whole on the machine that plans
 MAX_CONFIG_BYTES: Final = 16 * MIB  # assumed: a config.json has kilobytes; the longest known label maps stay below one MiB
+MAX_CASES_BYTES: Final = 256 * MIB  # assumed: half a million estimate cases of half a kilobyte
 MAX_JOB_BYTES: Final = 1 * MIB  # assumed: a job file has a page; a saved plan some kilobytes
 
 
@@ -48,8 +49,20 @@ def read_bytes(path: Path, *, max_bytes: int) -> bytes:
 
 def read_text(path: Path, *, max_bytes: int) -> str:
     """The whole file as UTF-8, without the mark that some editors put before it. Raises FileUnusable."""
+    return _decoded(read_bytes(path, max_bytes=max_bytes))
+
+
+def read_stream(stream: BinaryIO, *, max_bytes: int) -> str:
+    """All that a pipe holds, as UTF-8. Raises FileUnusable as soon as it is more than `max_bytes`: it may never end."""
+    content = stream.read(max_bytes + 1)
+    if len(content) > max_bytes:
+        raise FileUnusable(f"is too large: at most {max_bytes:,} bytes are read")
+    return _decoded(content)
+
+
+def _decoded(content: bytes) -> str:
     try:
-        return read_bytes(path, max_bytes=max_bytes).decode("utf-8-sig")
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileUnusable(f"is not UTF-8 text (byte {error.start})") from None
 

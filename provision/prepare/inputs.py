@@ -7,6 +7,7 @@ from typing import Literal
 
 import msgspec
 
+from catalogs.models import hub_id_of, is_size
 from planner.plan import Plan
 from planner.request import Request
 from provision.errors import BadInput
@@ -22,10 +23,9 @@ class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
     hub_id: str | None = None
 
 
-def find_base(reference: str, *, hub_id: str | None = None) -> BaseModel:
-    """Read from disk what `reference` is: a folder with weights, a GGUF file, a bare config.json, or a hub id.
-
-    `hub_id` is the one that the registry knows for this name. Raises BadInput for what has a shape but no weights.
+def find_base(reference: str) -> BaseModel:
+    """Read from disk what `reference` is: a folder with weights, a GGUF file, a bare config.json; else a hub id, or a name for
+    which the registry knows one. Raises BadInput for what has a shape but no weights.
     """
     path = Path(reference).expanduser()
     if path.is_dir():
@@ -33,14 +33,14 @@ def find_base(reference: str, *, hub_id: str | None = None) -> BaseModel:
         return BaseModel(kind="folder" if has_weights else "config", path=str(path.resolve()))
     if path.is_file():
         return BaseModel(kind="gguf" if path.suffix == ".gguf" else "config", path=str(path.resolve()))
-    if hub_id is None and "/" in reference:
-        hub_id = reference
-    if hub_id is None:
+    known = hub_id_of(reference)
+    if is_size(reference) or (known is None and "/" not in reference):
+        example = f"; {known}, for example" if known is not None else ""
         raise BadInput(
             f"{reference} is a shape without weights: it can be planned, not trained.",
-            hint="Name a hub id (owner/name), a model folder or a GGUF file.",
+            hint=f"Name a hub id (owner/name), a model folder or a GGUF file{example}.",
         )
-    return BaseModel(kind="hub", hub_id=hub_id)
+    return BaseModel(kind="hub", hub_id=known or reference)
 
 
 def with_absolute_paths(request: Request) -> Request:

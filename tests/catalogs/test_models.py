@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from catalogs.models import ModelUnknown, registry, resolve_model
+from catalogs.models import ModelUnknown, hub_id_of, is_size, registry, resolve_model
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",
@@ -44,6 +44,22 @@ def test_every_row_says_where_and_when() -> None:
     for row in registry():
         assert row.hub[0] in row.source
         assert dt.date.fromisoformat(row.as_of) <= dt.date(2030, 1, 1)
+
+
+@pytest.mark.parametrize(
+    ("reference", "hub_id", "size"),
+    [
+        ("7b", "Qwen/Qwen2.5-7B", True),
+        ("Qwen2.5-7B", "Qwen/Qwen2.5-7B", False),
+        ("qwen/qwen2.5-7b-instruct", "Qwen/Qwen2.5-7B-Instruct", False),
+        ("owner/name", None, False),
+        ("./folder", None, False),
+        ("8.5b", None, True),
+    ],
+)
+def test_the_weights_of_a_name_are_known_by_their_hub_id(reference: str, hub_id: str | None, size: bool) -> None:
+    """A size is a shape; the id is of the model that has it."""
+    assert (hub_id_of(reference), is_size(reference)) == (hub_id, size)
 
 
 def test_no_name_means_two_models() -> None:

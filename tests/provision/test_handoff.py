@@ -83,11 +83,12 @@ def test_a_base_at_home_is_known_by_what_lies_there(tmp_path: Path, name: str, k
 
 
 def test_a_size_word_has_no_weights() -> None:
-    """It can be planned; to train it, name weights."""
-    with pytest.raises(BadInput, match="32b is a shape without weights"):
+    """It can be planned; to train it, name weights, such as those of the model that has this shape."""
+    with pytest.raises(BadInput, match="32b is a shape without weights") as refused:
         find_base("32b")
+    assert "Qwen/Qwen2.5-32B, for example" in (refused.value.hint or "")
     assert find_base("owner/name").hub_id == "owner/name"
-    assert find_base("llama-3.1-8b", hub_id="meta-llama/Llama-3.1-8B").hub_id == "meta-llama/Llama-3.1-8B"
+    assert find_base("Llama-3.1-8b").hub_id == "meta-llama/Llama-3.1-8B"
 
 
 def test_data_that_is_not_there_is_named(plan: Plan) -> None:
