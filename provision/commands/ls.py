@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from provision.report.tables import Table
 
 SHOWN = 20
+BOOKS_OPEN = "ended, books open"
 
 
 @click.command("ls")
@@ -58,18 +59,29 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
 
 
 def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]:
-    """One run as a row: what it is, where it stands, what it has cost."""
+    """One run as a row: what it is, where it stands or how it ended, what it has cost."""
+    over = state.ended and state.billed is not None
     return {
         "run_id": state.run_id,
         "model": state.opened.model,
         "provider": state.opened.provider,
         "status": status(state),
-        "phase": _phase(state, places),
-        "age_s": now_s - state.opened.at_s,
+        "phase": None if state.ended else _phase(state, places),
+        "reason": _reason(state, places) if over else None,
+        "opened_at_s": state.opened.at_s,
+        "took_s": state.billed.wall_s if over and state.billed else now_s - state.opened.at_s,
         "usd": str(_usd(state, places, now_s=now_s)),
         "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
         "tags": state.opened.tags,
     }
+
+
+def _reason(state: RunState, places: Places) -> str | None:
+    """The typed end of a run that is over; None where its trainer named none, or its receipt is gone."""
+    from provision.account.books import read_receipt
+
+    receipt = read_receipt(places.run(state.run_id))
+    return receipt.reason.value if receipt and receipt.reason else None
 
 
 def status(state: RunState) -> str:
@@ -78,7 +90,7 @@ def status(state: RunState) -> str:
 
     if state.ended:
         if state.billed is None:
-            return "ended, books open"
+            return BOOKS_OPEN
         return {0: "trained", 1: "failed", 130: "interrupted"}.get(state.billed.exit_code, "ended")
     if state.billed is None and is_alive(state.controlled):
         return "ending" if state.controlled and state.controlled.ending else "running"
@@ -110,37 +122,43 @@ def _draw(rows: list[dict[str, Any]], *, title: str) -> None:
     from provision.envelope.show import console
     from provision.report.terminal import draw
 
-    console().print(draw(_table(rows, title)))
+    console().print(draw(table(rows, title=title)))
 
 
-def _table(rows: list[dict[str, Any]], title: str) -> Table:
+def table(rows: list[dict[str, Any]], *, title: str) -> Table:
+    """Five columns, so that a terminal of 80 has room for them."""
     from provision.report.tables import Table
-    from provision.report.words import NOTHING, model_words, seconds_words
-
-    def deadline(row: dict[str, Any]) -> str:
-        left_s = row["deadline_in_s"]
-        if left_s is None:
-            return NOTHING
-        return f"in {seconds_words(left_s)}" if left_s > 0 else f"{seconds_words(-left_s)} ago"
+    from provision.report.words import model_words, usd_words
 
     return Table(
         title=title,
-        columns=("run", "model", "provider", "status", "phase", "age", "$ so far", "deadline"),
+        columns=("run", "model", "at", "stands", "spent"),
         of_words=True,
+        unbroken=("run",),
         rows=tuple(
             (
                 row["run_id"],
                 model_words(row["model"]),
                 row["provider"],
-                row["status"],
-                row["phase"] or NOTHING,
-                seconds_words(row["age_s"]),
-                row["usd"],
-                deadline(row),
+                stands(row),
+                usd_words(Decimal(row["usd"])),
             )
             for row in rows
         ),
     )
+
+
+def stands(row: dict[str, Any]) -> str:
+    """As in "trained in 3 min 05 s", "failed after 41.2 s: deadline", "running: train, for 12.0 s; deadline in 2 h 10 min"."""
+    from provision.report.words import seconds_words
+
+    took, left_s = seconds_words(row["took_s"]), row["deadline_in_s"]
+    if left_s is None:
+        link = "in" if row["status"] == "trained" else "after"
+        why = f": {row['reason']}" if row["reason"] and row["status"] == "failed" else ""
+        return f"{row['status']} {link} {took}{why}" if row["status"] != BOOKS_OPEN else BOOKS_OPEN
+    deadline = f"deadline in {seconds_words(left_s)}" if left_s > 0 else f"deadline {seconds_words(-left_s)} ago"
+    return f"{row['status']}: {row['phase'] or 'opened'}, for {took}; {deadline}"
 
 
 def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:

@@ -10,7 +10,7 @@ from planner.units import GIB
 from provision.account.receipt import Receipt
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables
-from provision.report.words import model_words
+from provision.report.words import NO_ANSWER, model_words
 from provision.watch.curves import Curves
 from remote.contract import Sample
 
@@ -67,7 +67,7 @@ def _plots(plan: Plan, curves: Curves) -> str:
             ),
         ),
         x_label="optimizer step",
-        y_label="loss",
+        y_label="loss, nats per token",
     )
     meter, planned_bytes = ("RAM", plan.host.ram_peak_bytes) if plan.gpu is None else ("VRAM", plan.vram.process_peak_bytes)
     memory = render_plot(
@@ -94,7 +94,7 @@ def _samples(samples: tuple[Sample, ...]) -> str:
 
 def _sample(sample: Sample) -> str:
     columns = (("reference", sample.reference), ("before", sample.before), ("after", sample.after))
-    cells = "".join(f"<div><small>{name}</small>{escape(text)}</div>" for name, text in columns)
+    cells = "".join(f"<div><small>{name}</small>{escape(text or NO_ANSWER)}</div>" for name, text in columns)
     return f'<div class="sample"><b>{escape(sample.prompt.strip())}</b><div class="three">{cells}</div></div>'
 
 

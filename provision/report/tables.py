@@ -32,6 +32,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     total: tuple[str, ...] | None = None  # a last row that sums the others
     note: str | None = None
     of_words: bool = False  # what follows the first column reads from the left
+    unbroken: tuple[str, ...] = ()  # columns that are to be copied from a terminal, however narrow
 
 
 def headline(receipt: Receipt) -> str:
@@ -86,9 +87,13 @@ def phases_table(receipt: Receipt) -> Table:
         rows=tuple(
             (figure.name, planned_words(figure), metered_words(figure), error_words(figure)) for figure in receipt.phases
         ),
-        total=("in phases", seconds_words(planned_s), seconds_words(metered_s), ""),
+        total=("in phases", seconds_words(planned_s), seconds_words(metered_s), _difference(planned_s, metered_s)),
         note=f"{seconds_words(receipt.wall_s)} from the first line in the ledger to the last.",
     )
+
+
+def _difference(planned: float, metered: float) -> str:
+    return percent_words((metered - planned) / planned) if planned and metered else NOTHING
 
 
 def _figure_row(figure: Figure) -> tuple[str, ...]:
@@ -112,7 +117,7 @@ def loss_table(receipt: Receipt) -> Table | None:
                 f"{loss.standard_error:.4f}",
             ),
         ),
-        note=f"Paired by row. The loss fell by {verdict} three standard errors.",
+        note=f"Nats per learned token, paired by row. The loss fell by {verdict} three standard errors.",
     )
 
 

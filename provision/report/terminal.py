@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from rich.console import Console, Group, RenderableType
+from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from provision.account.receipt import Receipt
 from provision.report.tables import Table, headline, tables
-from provision.report.words import model_words
+from provision.report.words import NO_ANSWER, model_words
 from remote.contract import Sample
 
 NUMBER_COLUMNS_FROM = 1  # the first column is a name, the others are figures
@@ -41,7 +41,8 @@ def draw(table: Table) -> RenderableType:
     for position, column in enumerate(table.columns):
         footer = table.total[position] if table.total else ""
         to_the_left = table.of_words or position < NUMBER_COLUMNS_FROM
-        drawn.add_column(column, footer=footer, justify="left" if to_the_left else "right", overflow="fold")
+        justify: JustifyMethod = "left" if to_the_left else "right"
+        drawn.add_column(column, footer=footer, justify=justify, overflow="fold", no_wrap=column in table.unbroken)
     for row in table.rows:
         drawn.add_row(*(Text(cell) for cell in row))
     note = (Text(table.note, style="dim"),) if table.note else ()
@@ -53,5 +54,5 @@ def _sample(sample: Sample) -> RenderableType:
     for _ in range(3):
         side_by_side.add_column(ratio=1)
     side_by_side.add_row(Text("reference", style="dim"), Text("before", style="dim"), Text("after", style="dim"))
-    side_by_side.add_row(Text(sample.reference), Text(sample.before), Text(sample.after))
+    side_by_side.add_row(*(Text(text or NO_ANSWER) for text in (sample.reference, sample.before, sample.after)))
     return Panel(side_by_side, title=Text(sample.prompt.strip()), title_align="left")

@@ -9,6 +9,7 @@ from planner.units import GIB, MIB
 from provision.account.receipt import Figure, Unit
 
 NOTHING = "–"
+NO_ANSWER = "(nothing)"  # of a model that ended its answer at once
 
 
 def bytes_words(value: float) -> str:
@@ -32,12 +33,14 @@ def seconds_words(seconds: float) -> str:
 
 
 def usd_words(usd: Decimal) -> str:
-    """As in $0.0812: four decimals, since a rehearsal may cost less than a cent."""
-    return f"${usd:,.4f}"
+    """As in $0.0812: four decimals, since a rehearsal may cost less than a cent; $0 for what costs nothing at all."""
+    return f"${usd:,.4f}" if usd else "$0"
 
 
 def percent_words(share: float) -> str:
     """As in +12 %, −3.4 %; from eleven times on, "24 ×" reads better."""
+    if not share:
+        return "0 %"
     if share >= 10:
         return f"{share + 1:,.0f} ×"
     sign = "+" if share >= 0 else "−"

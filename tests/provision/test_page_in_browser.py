@@ -21,6 +21,11 @@ pytestmark = pytest.mark.page
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 # Asked in the browser: is anything wider than the window, and are the plots and both themes' colours there?
 PROBE = """<script>
+const lines = cell => {  // lines that the cell's text takes
+  const range = document.createRange();
+  range.selectNodeContents(cell);
+  return new Set([...range.getClientRects()].map(box => Math.round(box.top))).size;
+};
 const root = document.documentElement, body = getComputedStyle(document.body);
 const plots = [...document.querySelectorAll("svg")].map(svg => svg.getBoundingClientRect());
 document.title = JSON.stringify({
@@ -28,6 +33,7 @@ document.title = JSON.stringify({
   plots: plots.filter(box => box.height > 100).length,
   ground: body.backgroundColor,
   ink: body.color,
+  broken_words: [...document.querySelectorAll("th")].filter(cell => !cell.textContent.includes(" ") && lines(cell) > 1).length,
 });
 </script>"""
 
@@ -65,3 +71,15 @@ def test_a_narrow_window_shows_it_whole_in_light_and_dark(browser: str, tmp_path
     assert light["too_wide"] == dark["too_wide"] == 0
     assert light["plots"] == dark["plots"] == 2
     assert (light["ground"], light["ink"]) != (dark["ground"], dark["ink"])
+    assert light["broken_words"] == 0
+
+
+def test_a_phone_shows_every_table_and_plot(browser: str, tmp_path: Path) -> None:
+    """At 500 pixels, the least that a window takes: nothing runs out of the page, no word of a table's head is broken."""
+    plan = tiny_plan(*tiny_files(tmp_path))
+    page = tmp_path / "report.html"
+    page.write_text(
+        render_page(receipt_of(plan, run_state(plan), outcome_of()), plan, CURVES).replace("</body>", f"{PROBE}</body>")
+    )
+    phone = seen(browser, page, tmp_path / "phone", "--window-size=500,900")
+    assert (phone["too_wide"], phone["broken_words"], phone["plots"]) == (0, 0, 2)

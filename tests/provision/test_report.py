@@ -49,7 +49,7 @@ def printed(receipt: Receipt) -> str:
 
 def test_the_first_line_says_how_it_ended_and_what_it_cost(receipt: Receipt) -> None:
     """Planned and metered in one breath."""
-    assert headline(receipt) == "trained and gone: $0.0000 in 1 min 50 s (planned $0.0160)"
+    assert headline(receipt) == "trained and gone: $0 in 1 min 50 s (planned $0.0160)"
 
 
 def test_the_terminal_shows_every_promised_line(receipt: Receipt) -> None:
@@ -156,3 +156,13 @@ def test_words_for_quantities() -> None:
         "0.03 s", "41.2 s", "3 min 05 s", "2 h 10 min",
     ]  # fmt: skip
     assert [percent_words(0.123), percent_words(-0.034), percent_words(23.0)] == ["+12 %", "−3.4 %", "24 ×"]
+
+
+def test_no_cell_is_empty(receipt: Receipt) -> None:
+    """What nobody has a figure for is a dash, what costs nothing is $0, and a silent answer says so."""
+    for table in tables(receipt):
+        for row in (*table.rows, *([table.total] if table.total else [])):
+            assert all(cell.strip() for cell in row), (table.title, row)
+            assert "$0.0000" not in row
+    silent = msgspec.structs.replace(receipt, samples=(Sample(prompt="What?", reference="It.", before="", after=""),))
+    assert printed(silent).count("(nothing)") == 2

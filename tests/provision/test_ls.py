@@ -1,0 +1,99 @@
+"""`rentune ls`: where a run stands, or how it ended, on a terminal of 80 columns."""
+
+from __future__ import annotations
+
+import io
+import time
+
+import msgspec
+import pytest
+from rich.console import Console
+
+from planner.plan import Plan
+from provision.account.ledger import Billed, Ended, Ledger, PhaseStarted
+from provision.commands.ls import describe, stands, table
+from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
+from provision.provisioner import Teardown
+from provision.report.terminal import draw
+from remote.contract import EndReason
+from tests.provision.plans import tiny_files, tiny_plan
+from tests.provision.test_receipt import outcome_of, receipt_of, run_state
+
+HOUR_S = 3600.0
+
+
+@pytest.fixture
+def plan(places: Places) -> Plan:
+    return tiny_plan(*tiny_files(places.home))
+
+
+@pytest.fixture
+def ledger(places: Places) -> Ledger:
+    return Ledger(places.ledger)
+
+
+@pytest.fixture
+def run_id(plan: Plan, places: Places, ledger: Ledger) -> str:
+    return open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+
+
+def close(ledger: Ledger, run_id: str, *, exit_code: int) -> None:
+    """As a controller that took 185 seconds."""
+    opened = ledger.runs()[run_id].opened
+    gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="")
+    ledger.append(Ended(run_id=run_id, at_s=opened.at_s + 185, teardown=gone))
+    billed = Billed(
+        run_id=run_id,
+        at_s=opened.at_s + 185,
+        exit_code=exit_code,
+        trained=exit_code == 0,
+        planned_usd=opened.usd_per_hour,
+        metered_usd=opened.usd_per_hour,
+        wall_s=185.0,
+    )
+    ledger.append(billed)
+
+
+@pytest.mark.parametrize(
+    ("exit_code", "words"),
+    [(0, "trained in 3 min 05 s"), (1, "failed after 3 min 05 s"), (130, "interrupted after 3 min 05 s")],
+)
+def test_a_run_that_is_over_grows_no_older(run_id: str, places: Places, ledger: Ledger, exit_code: int, words: str) -> None:
+    """How long it took and how it ended; it is in no phase any more."""
+    close(ledger, run_id, exit_code=exit_code)
+    state = ledger.runs()[run_id]
+    soon, late = (describe(state, places, now_s=state.opened.at_s + hours * HOUR_S) for hours in (1, 100))
+    assert soon == late
+    assert (soon["phase"], soon["took_s"]) == (None, 185.0)
+    assert stands(soon) == words
+
+
+def test_a_failure_names_its_reason(run_id: str, plan: Plan, places: Places, ledger: Ledger) -> None:
+    """The typed end that stands in its receipt."""
+    close(ledger, run_id, exit_code=1)
+    late = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of()), reason=EndReason.OUT_OF_MEMORY)
+    places.run(run_id).receipt.write_bytes(msgspec.json.encode(late))
+    row = describe(ledger.runs()[run_id], places, now_s=0.0)
+    assert stands(row) == "failed after 3 min 05 s: out_of_memory"
+
+
+def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Or what is left of it, when nobody controls it."""
+    state = ledger.runs()[run_id]
+    ledger.append(PhaseStarted(run_id=run_id, at_s=state.opened.at_s + 1, phase="create"))
+    row = describe(ledger.runs()[run_id], places, now_s=state.deadline_at_s + 120.0)
+    assert stands(row).startswith("orphan: create, for ")
+    assert stands(row).endswith("; deadline 2 min 00 s ago")
+
+
+def test_a_terminal_of_80_columns_shows_ids_whole(run_id: str, places: Places, ledger: Ledger) -> None:
+    """An id is there to be copied; a long name of a model takes two lines instead."""
+    row = describe(ledger.runs()[run_id], places, now_s=time.time())
+    row["model"] = "somebody/A-Model-Of-Forty-Letters-And-More.Q8_0.gguf"
+    out = io.StringIO()
+    Console(file=out, width=80).print(draw(table([row], title="")))
+    lines = out.getvalue().splitlines()
+    assert any(run_id in line for line in lines)
+    assert max(map(len, lines)) <= 80
