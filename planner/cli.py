@@ -16,11 +16,13 @@ import msgspec
 
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Offer
-from catalogs.models import registry, resolve_model
+from catalogs.models import hub_id_of, resolve_model
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
+from planner.earlier import continued
+from planner.notices import unread
 from planner.options import request_of, run_command, said
 from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
-from planner.request import Lengths, Measure, Request, RequestError
+from planner.request import DataFile, Lengths, Measure, Request, RequestError
 from planner.search import search
 from remote.contract import Capabilities
 
@@ -28,20 +30,22 @@ PLAN_SUFFIX: Final = ".json"
 JOB_SUFFIXES: Final = (".yaml", ".yml")
 
 
-def read_asked(options: Mapping[str, Any], *, folder: Path) -> Request | Plan:
-    """What the options ask for. Job file and data are read here; relative paths start from `folder`, those in a job file
-    from where it lies. A saved plan is returned as it is when no option changes it, else its request is asked anew.
+def read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -> Request | Plan:
+    """What the options ask for. The job file is read here, data by `measure`; relative paths start from `folder`, those in
+    a job file from where it lies. A saved plan is returned as it is when no option changes it, else its request is asked anew.
     """
-    measure = _measure_from(folder)
-    if options.get("job") is None:
-        return request_of(options, measure=measure)
-    start = _read_start(folder / expanded(str(options["job"])), name=str(options["job"]))
-    if isinstance(start, Plan) and not said(options):
-        return start
-    return request_of(options, start=start.request if isinstance(start, Plan) else start, measure=measure)
+    start = None
+    if options.get("job") is not None:
+        start = _read_start(folder / expanded(str(options["job"])), name=str(options["job"]), measure=measure)
+    if isinstance(start, Plan):
+        if not said(options):
+            return start
+        start = start.request
+    request = request_of(options, start=start, measure=_from(folder, measure))
+    return continued(_with_data_at(folder, request))
 
 
-def _read_start(path: Path, *, name: str) -> Request | Plan:
+def _read_start(path: Path, *, name: str, measure: Measure) -> Request | Plan:
     try:
         text = read_text(path, max_bytes=MAX_JOB_BYTES)
     except FileUnusable as error:
@@ -50,35 +54,38 @@ def _read_start(path: Path, *, name: str) -> Request | Plan:
         return read_plan(text, name=name)
     from planner.jobfile import read_job
 
-    return _located(read_job(text, name=name, measure=_measure_from(path.parent)), path.parent)
+    return _located(read_job(text, name=name, measure=_from(path.parent, measure)), path.parent)
 
 
-def _measure_from(home: Path) -> Measure:
-    """How a data file is measured whose path starts from `home`: by the model's tokenizer, where that lies there, too."""
+def _from(home: Path, measure: Measure) -> Measure:
+    """`measure` for files, and models that lie on disk, whose paths start from `home`."""
 
-    def measure(path: str, max_rows: int | None, model: str) -> Lengths:
-        from planner.data_size import read_lengths, read_tokenizer
+    def measure_there(file: DataFile) -> Lengths:
+        model = _at(home, file.model)
+        there = msgspec.structs.replace(file, path=str(_at(home, file.path)), model=str(model) if exists(model) else file.model)
+        return measure(there)
 
-        return read_lengths(_at(home, path), max_rows=max_rows, count=read_tokenizer(_at(home, model)))
-
-    return measure
+    return measure_there
 
 
 def _located(request: Request, home: Path) -> Request:
     """The request with every path of the job file made independent of where the command was called."""
-    data = request.data
     model = _at(home, request.model)
-    if data.held_out_path is not None and not exists(_at(home, data.held_out_path)):
-        raise RequestError(f"held_out: {shortened(data.held_out_path)} is not there", hint="a file like that of the data")
-    return msgspec.structs.replace(
-        request,
-        model=str(model) if exists(model) else request.model,
-        data=msgspec.structs.replace(
-            data,
-            path=str(_at(home, data.path)) if data.path is not None else None,
-            held_out_path=str(_at(home, data.held_out_path)) if data.held_out_path is not None else None,
-        ),
+    earlier = request.loop.init_adapter
+    loop = msgspec.structs.replace(request.loop, init_adapter=str(_at(home, earlier)) if earlier is not None else None)
+    named = msgspec.structs.replace(request, model=str(model) if exists(model) else request.model, loop=loop)
+    return _with_data_at(home, named)
+
+
+def _with_data_at(home: Path, request: Request) -> Request:
+    """The request with absolute paths of its data."""
+    data = request.data
+    located = msgspec.structs.replace(
+        data,
+        path=str(_at(home, data.path)) if data.path is not None else None,
+        held_out_path=str(_at(home, data.held_out_path)) if data.held_out_path is not None else None,
     )
+    return msgspec.structs.replace(request, data=located)
 
 
 def _at(home: Path, path: str) -> Path:
@@ -97,7 +104,7 @@ def answer(
     folder: Path | None = None,
 ) -> SearchResult:
     """Search the catalog's offers, and `offers` beside them (this machine, a host that exists)."""
-    return search(
+    result = search(
         request,
         catalog=catalog,
         architecture=resolve_model(request.model, base=folder),
@@ -107,6 +114,13 @@ def answer(
         offers=(*catalog.offers, *offers),
         versions=versions,
     )
+    return msgspec.structs.replace(result, warnings=(*_unread(result), *result.warnings))
+
+
+def _unread(result: SearchResult) -> tuple[str, ...]:
+    """What was said of the training and is read by none of the plans shown."""
+    plans = (*result.plans, *(way.plan for way in result.ways_out))
+    return unread(result.request.training, (plan.strategy for plan in plans))
 
 
 def run_plan(
@@ -115,6 +129,7 @@ def run_plan(
     providers: Mapping[str, Provider],
     capabilities: Capabilities,
     today: dt.date,
+    measure: Measure,
     offers_for: Callable[[Request], tuple[Offer, ...]] = lambda _request: (),
     versions: Mapping[str, str] | None = None,
     folder: Path | None = None,
@@ -125,14 +140,18 @@ def run_plan(
 ) -> int:
     """Answer the options on `write`: as tables `width` columns wide, or with --json as `enclose` renders the result.
 
-    `offers_for` names what is on offer beside the catalog for what was asked: this machine, a host that exists.
+    `measure` reads how long the rows of a data file are. `offers_for` names what is on offer beside the catalog for what was
+    asked: this machine, a host that exists.
 
     Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
     typed refusals for what can't be understood.
     """
-    asked = read_asked(options, folder=folder or Path())
+    asked = read_asked(options, folder=folder or Path(), measure=measure)
     if isinstance(asked, Plan):
-        result = SearchResult(request=asked.request, plans=(asked,), rejections=(), warnings=(), num_offers=1, num_strategies=1)
+        notes = unread(asked.request.training, (asked.strategy,))
+        result = SearchResult(
+            request=asked.request, plans=(asked,), rejections=(), warnings=notes, num_offers=1, num_strategies=1
+        )
     else:
         result = answer(
             asked,
@@ -165,18 +184,8 @@ def _command(options: Mapping[str, Any], result: SearchResult) -> str | None:
     request = result.request
     has_data = request.data.path is not None
     changes = way.options if result.recommended is None and way is not None else {}
-    if str(options.get("job") or "").endswith(PLAN_SUFFIX) and not said(options):
-        return f"rentune run {options['job']}"
-    return run_command(options, changes=changes, has_data=has_data, model=_with_weights(request.model))
-
-
-def _with_weights(model: str) -> str | None:
-    """A hub id that has the weights of a size word's or a registry name's shape; None where `model` needs no other name."""
-    word = model.lower()
-    for row in registry():
-        if row.hub and (word in row.sizes or word == row.name.lower()):
-            return row.hub[0]
-    return None
+    weights = hub_id_of(request.model)
+    return run_command(options, changes=changes, has_data=has_data, model=weights if weights != request.model else None)
 
 
 def _save(name: str, result: SearchResult, folder: Path) -> str:
@@ -187,6 +196,7 @@ def _save(name: str, result: SearchResult, folder: Path) -> str:
     suffix = Path(name).suffix
     if suffix not in (PLAN_SUFFIX, *JOB_SUFFIXES):
         raise RequestError(f"{name} ends neither in .json nor in .yaml", hint="--save plan.json or --save job.yaml")
+    plan = _with_weights(plan)
     if suffix == PLAN_SUFFIX:
         text = write_plan(plan)
     else:
@@ -198,3 +208,9 @@ def _save(name: str, result: SearchResult, folder: Path) -> str:
     except OSError as error:
         raise RequestError(f"{name} can't be written: {error.strerror}", hint="another place for --save") from None
     return f"Saved to {name}." + (f" This version cannot run it: {plan.runnable}." if plan.runnable else "")
+
+
+def _with_weights(plan: Plan) -> Plan:
+    """The plan with its model named as `run` needs it: a size word is a shape without weights."""
+    model = hub_id_of(plan.request.model) or plan.request.model
+    return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, model=model))

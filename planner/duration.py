@@ -14,11 +14,12 @@ from planner.memory.weights import STATE_BYTES, trained_of
 from planner.methods import adapter_file_bytes
 from planner.phases import moving, scaled, span, total
 from planner.plan import Bound, DurationEstimate, Range
-from planner.request import DataAsked
+from planner.request import DataAsked, Profile
+from planner.sequences import Sequences, laid_out, padded_mean
 from planner.speed import StepTime, cpu_step_time, spread_of, step_time, tokens_per_step
 from planner.stack import PINNED_STACK, Stack
 from planner.units import KWH
-from remote.contract import Loop, Phase, Strategy, Task
+from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Strategy, Task
 
 OWN_MACHINES: Final = frozenset({"local", "host"})
 FORWARD_SHARE: Final = 1 / 3  # derived: evaluation runs the forward of a forward and a backward of twice its cost
@@ -83,18 +84,18 @@ def estimate_duration(
 
     `reused_environment`: the box stack is already installed (the local box). `model_on_box`: nothing is downloaded.
     """
-    mean = min(data.mean_tokens, float(strategy.seq_len))
+    work = work_of(data, strategy, on_cpu=gpu is None)
     pace = pace_of(
         architecture,
         strategy,
         gpu=gpu,
         task=task,
         stack=stack,
-        mean_seq_len=mean,
+        mean_seq_len=work.train_mean,
         interconnect=offer.interconnect,
         cores=offer.vcpus,
     )
-    num_steps = steps_of(strategy, stack, data, loop)
+    num_steps = steps_of(strategy, stack, work.num_examples, loop)
     train = scaled(pace.step_s, num_steps)
     fixed = phases.OWN if offer.provider in OWN_MACHINES else phases.RENTED
     seconds = fixed | {
@@ -104,7 +105,7 @@ def estimate_duration(
         Phase.LOAD: _load(architecture, strategy, task),
         Phase.PROBE: total(scaled(pace.step_s, 2), phases.PROBE_OVERHEAD_S),
         Phase.TRAIN: train,
-        Phase.EVALUATE: _evaluate(pace, strategy, data, loop, mean, on_cpu=gpu is None),
+        Phase.EVALUATE: _evaluate(pace, strategy, work, loop, on_cpu=gpu is None),
         Phase.SAVE: _save(architecture, strategy, task, train, loop),
         Phase.FETCH: _fetch(architecture, strategy, task, own=offer.provider in OWN_MACHINES),
     }
@@ -116,18 +117,51 @@ def estimate_duration(
         step_s=pace.step_s,
         bound=pace.bound,
         num_steps=num_steps,
-        num_tokens=round(num_steps * tokens_per_step(strategy, stack, mean)),
+        num_tokens=round(num_steps * tokens_per_step(strategy, stack, work.train_mean)),
         phase_s=phase_s,
         wall_s=total(*phase_s.values()),
         energy_kwh=_energy(pace, gpu, strategy, seconds, cores=offer.vcpus),
     )
 
 
-def steps_of(strategy: Strategy, stack: Stack, data: DataAsked, loop: Loop) -> int:
-    """Optimizer steps over all epochs; a last, smaller batch is a step as well."""
+class Work(NamedTuple):
+    """What there is to compute on: sequences, and the tokens of each in the mean, padding included."""
+
+    num_examples: int
+    train_mean: float
+    num_held_out: int
+    held_out_mean: float
+
+
+def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> Work:
+    """The data within the strategy's sequence length. Sizes that were only stated hold no padding.
+
+    Held-out rows are evaluated beside others of like length (remote/data/batches.py), so only widths are rounded up.
+    """
+    alike = ((data.mean_tokens, 1.0),)
+    trained = _within(data.num_examples, data.profile or alike, data, strategy)
+    judged = _within(data.held_out_rows, data.held_out_profile or data.profile or alike, data, strategy)
+    multiple = WIDTH_MULTIPLE["cpu" if on_cpu else "cuda"]
+    if not data.profile:
+        return Work(trained.number, trained.mean, judged.number, judged.mean)
+    size, passes = strategy.micro_batch_size, strategy.gradient_accumulation_steps
+    return Work(
+        num_examples=trained.number,
+        train_mean=padded_mean(trained.lengths, num_drawn=size * passes, per_batch=size, multiple=multiple),
+        num_held_out=judged.number,
+        held_out_mean=padded_mean(judged.lengths, num_drawn=1, per_batch=1, multiple=multiple),
+    )
+
+
+def _within(num_rows: int, profile: Profile, data: DataAsked, strategy: Strategy) -> Sequences:
+    return laid_out(num_rows, profile, seq_len=strategy.seq_len, documents=data.documents)
+
+
+def steps_of(strategy: Strategy, stack: Stack, num_examples: int, loop: Loop) -> int:
+    """Optimizer steps over all epochs, as the trainer counts them (remote/data/batches.py): the last one is filled up."""
     sequences = tokens_per_step(strategy, stack, 1.0)
-    steps = math.ceil(math.ceil(data.num_examples / sequences) * loop.epochs)
-    return max(1, steps if loop.max_steps is None else min(steps, loop.max_steps))
+    steps = max(1, math.ceil(round(num_examples * loop.epochs) / sequences))
+    return steps if loop.max_steps is None else min(steps, loop.max_steps)
 
 
 # ── phases that depend on the job ──────────────────────────────────────────────────────────────────────────────────────
@@ -139,15 +173,15 @@ def _load(architecture: Architecture, strategy: Strategy, task: Task) -> Range:
     return scaled(moving(download_bytes(architecture, strategy, task), phases.LOAD_BYTES_PER_S), slower)
 
 
-def _evaluate(pace: Pace, strategy: Strategy, data: DataAsked, loop: Loop, mean: float, *, on_cpu: bool) -> Range:
+def _evaluate(pace: Pace, strategy: Strategy, work: Work, loop: Loop, *, on_cpu: bool) -> Range:
     """Held-out rows before, after and in between; the samples before and after."""
-    tokens = (loop.evaluations + 2) * data.held_out_rows * mean
+    tokens = (loop.evaluations + 2) * work.num_held_out * work.held_out_mean
     speed = pace.tokens_per_s
     rows = scaled(span(tokens / speed.p90, tokens / speed.p50, tokens / speed.p10), FORWARD_SHARE)
     generated = 2 * loop.num_samples * loop.sample_tokens
     if not on_cpu:
         return total(rows, scaled(phases.TOKEN_LATENCY_S, generated))
-    per_token = scaled(pace.step_s, phases.MAX_TOKEN_LATENCY_SHARE / max(1.0, strategy.micro_batch_size * mean))
+    per_token = scaled(pace.step_s, phases.MAX_TOKEN_LATENCY_SHARE / max(1.0, strategy.micro_batch_size * work.train_mean))
     latency = span(*(max(a, b) for a, b in zip(_ends(per_token), _ends(phases.TOKEN_LATENCY_S), strict=True)))
     return total(rows, scaled(latency, generated))
 

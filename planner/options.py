@@ -40,6 +40,21 @@ class Amount(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
+class Once(click.Option):
+    """An option with one value. Said again with another value it contradicts itself, and is refused: neither is meant."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings | {"multiple": True})
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """The one value, however often it was said; None where it was not."""
+        values: tuple[Any, ...] = super().process_value(ctx, value)
+        if any(other != values[0] for other in values[1:]):
+            flags = "/".join((*self.opts, *self.secondary_opts))
+            raise click.UsageError(f"{flags} was said twice, with different values; leave one of them out", ctx)
+        return values[0] if values else None
+
+
 def parse_words(text: str) -> str | list[str]:
     """Several names between commas are a list; a single word such as "all-linear" stays a word."""
     words = [word.strip() for word in text.split(",") if word.strip()]
@@ -81,7 +96,7 @@ class Option(NamedTuple):
 OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--model",), "model", str, 'Size ("32b"), registry name, hub id, config.json, model folder or GGUF file.'),
     Option(("--data",), "data", str, "JSONL, JSON, CSV or text file; its tokens are counted."),
-    Option(("--examples",), "examples", COUNT, "Number of examples, when there is no file yet."),
+    Option(("--examples",), "examples", COUNT, "Number of examples; of a data file, its first so many rows."),
     Option(("--tokens",), "tokens", COUNT, "Tokens in one pass over the examples (500k, 2M)."),
     Option(("--epochs",), "loop.epochs", float, "Passes over the data (default 3)."),
     Option(("--method",), "training.method", str, "auto (default), lora, qlora, full, or another method."),
@@ -122,17 +137,16 @@ VIEW_OPTIONS: Final[tuple[tuple[str, str, bool], ...]] = (
 def request_options(command: F) -> F:
     """Decorator: the optional JOB argument and every option of the table, on a click command."""
     for option in reversed(OPTIONS):
-        default = None if not option.multiple else ()
-        command = click.option(
-            *option.flags, option.parameter, type=option.kind, multiple=option.multiple, default=default, help=option.help
-        )(command)
+        how: dict[str, Any] = {"multiple": True} if option.multiple else {"cls": Once}
+        command = click.option(*option.flags, option.parameter, type=option.kind, help=option.help, **how)(command)
     return click.argument("job", required=False, metavar="[JOB.yaml|plan.json]")(command)
 
 
 def view_options(command: F) -> F:
     """Decorator: how `plan` shows its answer."""
     for flag, text, is_flag in reversed(VIEW_OPTIONS):
-        command = click.option(flag, is_flag=is_flag, metavar=None if is_flag else "FILE", help=text)(command)
+        how: dict[str, Any] = {"is_flag": True} if is_flag else {"cls": Once, "metavar": "FILE"}
+        command = click.option(flag, help=text, **how)(command)
     return command
 
 
@@ -147,6 +161,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
     `measure` reads the lengths of the file named by --data; without it such a file is refused.
     """
     from planner.advise import loop_for
+    from planner.contradictions import consistent
     from planner.request import Request, RequestError, checked, default_data
     from planner.search.strategies import check_training
 
@@ -157,7 +172,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
         start = Request(model=given["model"], data=default_data(), loop=loop_for(given.get("training.method")))
     request = _overlay(start, given)
     check_training(request.training)
-    return checked(_replace(request, data=_data(request, options, measure=measure)))
+    return consistent(checked(_replace(request, data=_data(request, options, measure=measure))))
 
 
 def _overlay(request: Request, given: dict[str, Any]) -> Request:
@@ -176,17 +191,30 @@ def _overlay(request: Request, given: dict[str, Any]) -> Request:
 
 def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | None) -> DataAsked:
     """The data asked for by --data, --examples and --tokens; where they are silent, what the request has."""
-    from planner.request import DEFAULT_TOKENS_PER_EXAMPLE, RequestError, measured_data, stated_data
+    from planner.request import DEFAULT_TOKENS_PER_EXAMPLE, DataFile, RequestError, measured_data, stated_data
 
     path, examples, tokens = options.get("data"), options.get("examples"), options.get("tokens")
+    if tokens is not None and (path or request.data.path) is not None:
+        raise RequestError("--tokens is for a job without a file: those of a data file are counted", hint="leave it out")
     if path is not None:
-        if tokens is not None:
-            raise RequestError("--tokens is for a job without a file: the tokens of --data are counted", hint="leave it out")
-        return measured_data(path, measure=measure, model=request.model, max_rows=examples)
+        return measured_data(DataFile(path=path, model=request.model, max_rows=examples), measure=measure)
+    if request.data.path is not None:
+        again = examples is not None or options.get("model") is not None
+        return _measured_again(request, examples, measure=measure) if again else request.data
     if examples is None and tokens is None and request.data.basis != "default":
         return request.data
     length = request.training.get("seq_len", DEFAULT_TOKENS_PER_EXAMPLE)
     return stated_data(num_examples=examples, num_tokens=tokens, tokens_per_example=length)
+
+
+def _measured_again(request: Request, examples: int | None, *, measure: Measure | None) -> DataAsked:
+    """The request's own files, with fewer rows or in the tokens of another model."""
+    from planner.request import DataFile, measured_data
+
+    data = request.data
+    file = DataFile(path=data.path or "", model=request.model, format=data.format, max_rows=examples or data.max_rows)
+    held_out_rows = data.held_out_rows if data.held_out_path is None else None
+    return measured_data(file, measure=measure, held_out_path=data.held_out_path, held_out_rows=held_out_rows)
 
 
 def _replace(value: S, **changes: Any) -> S:

@@ -19,6 +19,7 @@ HELD_OUT_ROWS: Final = 200  # enough for a paired comparison of losses before an
 MAX_HELD_OUT_SHARE: Final = 0.2  # the trainer's rule (remote/data/split.py): a small file is not spent on judging
 
 DataFormat = Literal["auto", "text", "instruction", "chat"]
+Profile = tuple[tuple[float, float], ...]  # (mean tokens, share of the rows) of its parts, shortest first; shares sum to 1
 Basis = Literal["default", "stated", "counted by the model's tokenizer", "estimated from characters"]
 
 
@@ -35,15 +36,18 @@ class RequestError(Exception):
 
 
 class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
-    """The size of the data: read from a file, or stated. Lengths are tokens after padding or packing."""
+    """The size of the data: read from a file, or stated. Lengths are those of whole rows, before padding and cutting."""
 
     path: str | None = None
-    num_examples: int
+    num_examples: int  # rows to train on
     mean_tokens: float
     max_tokens: int
+    profile: Profile = ()  # empty: the size was stated, and all examples are alike
+    documents: bool = False
     basis: str  # one of `Basis`
     held_out_rows: int = 0
     held_out_path: str | None = None
+    held_out_profile: Profile = ()  # empty: like the others
     format: DataFormat = "auto"
     max_rows: int | None = None  # only the first rows of the file
 
@@ -92,44 +96,56 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     top: int = 5
 
 
+class DataFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file to be measured: what the trainer will be told of it, and the model whose tokens count."""
+
+    path: str
+    model: str
+    format: DataFormat = "auto"
+    max_rows: int | None = None
+
+
 class Lengths(msgspec.Struct, frozen=True, kw_only=True):
-    """How long the rows of a file are, in tokens."""
+    """How long the rows of a file are, in tokens as the trainer writes them: template and marks included, nothing cut."""
 
     num_rows: int
     mean_tokens: float
     max_tokens: int
+    profile: Profile
+    documents: bool  # raw text, which the trainer splits where it cuts a conversation
     basis: Basis
 
 
-Measure = Callable[[str, int | None, str], Lengths]  # path, first rows only, model whose tokens count
+Measure = Callable[[DataFile], Lengths]  # raises RequestError for what can't be trained on
 
 
 def measured_data(
-    path: str,
-    *,
-    measure: Measure | None,
-    model: str,
-    max_rows: int | None = None,
-    held_out_path: str | None = None,
-    held_out_rows: int | None = None,
-    format: DataFormat = "auto",
+    file: DataFile, *, measure: Measure | None, held_out_path: str | None = None, held_out_rows: int | None = None
 ) -> DataAsked:
     """Data in a file. Without a file of held-out rows some are kept back: as said, else 200, never more than a fifth."""
     if measure is None:
-        raise RequestError(f"{path} cannot be read here", hint="say --examples and --tokens instead")
-    lengths = measure(path, max_rows, model)
-    wanted_rows = HELD_OUT_ROWS if held_out_rows is None else held_out_rows
-    kept_back = 0 if held_out_path is not None else min(wanted_rows, int(lengths.num_rows * MAX_HELD_OUT_SHARE))
+        raise RequestError(f"{file.path} cannot be read here", hint="say --examples and --tokens instead")
+    lengths = measure(file)
+    if held_out_path is not None:
+        apart = measure(msgspec.structs.replace(file, path=held_out_path, max_rows=None))
+        num_trained, num_held_out, held_out_profile = lengths.num_rows, apart.num_rows, apart.profile
+    else:
+        wanted = HELD_OUT_ROWS if held_out_rows is None else held_out_rows
+        num_held_out = min(wanted, int(lengths.num_rows * MAX_HELD_OUT_SHARE))
+        num_trained, held_out_profile = lengths.num_rows - num_held_out, ()
     return DataAsked(
-        path=path,
-        num_examples=lengths.num_rows - kept_back,
+        path=file.path,
+        num_examples=num_trained,
         mean_tokens=lengths.mean_tokens,
         max_tokens=lengths.max_tokens,
+        profile=lengths.profile,
+        documents=lengths.documents,
         basis=lengths.basis,
-        held_out_rows=kept_back,
+        held_out_rows=num_held_out,
         held_out_path=held_out_path,
-        format=format,
-        max_rows=max_rows,
+        held_out_profile=held_out_profile,
+        format=file.format,
+        max_rows=file.max_rows,
     )
 
 

@@ -49,8 +49,9 @@ def hand_off(
         model=_model_source(plan, base, place),
         data=DataSource(
             train=place(data.path, f"train{Path(data.path).suffix}"),
+            name=Path(data.path).name,
             held_out=place(data.held_out_path, f"held_out{Path(data.held_out_path).suffix}") if data.held_out_path else None,
-            held_out_rows=data.held_out_rows or DataSource(train="").held_out_rows,
+            held_out_rows=data.held_out_rows,
             format=data.format,
             max_rows=data.max_rows,
         ),

@@ -1,4 +1,4 @@
-"""python -m remote job.json — carry out a job; python -m remote check FILE [--model FOLDER] — look at a data file."""
+"""python -m remote job.json — carry out a job; python -m remote check FILE [--model MODEL] — look at a data file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import contextlib
 import json
 import os
 import sys
+import tempfile
 import time
 import traceback
 from pathlib import Path
@@ -29,7 +30,9 @@ from remote.contract import (
     encode,
     exit_code,
 )
-from remote.ends import Ended, ended
+from remote.data.check import check_data
+from remote.data.rows import FORMATS, UnreadableData
+from remote.ends import Ended, bad_job, ended, first_line
 from remote.telemetry import Events, complain, say
 from remote.watch import RESERVE_S, Watch
 
@@ -148,13 +151,12 @@ def check(arguments: list[str]) -> int:
     """Say what a data file holds, as one JSON object; 0 when every row can be read."""
     parser = argparse.ArgumentParser(prog="python -m remote check", description="Say what a data file holds, as JSON.")
     parser.add_argument("file", type=Path)
-    parser.add_argument("--model", metavar="FOLDER", help="count tokens with this model's tokenizer")
+    parser.add_argument("--model", help="count tokens with the tokenizer in this folder or GGUF file")
+    parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="how rows are read")
+    parser.add_argument("--max-rows", type=int, help="only the first so many")
     asked = parser.parse_args(arguments)
-    from remote.data.check import check_data
-    from remote.data.rows import UnreadableData
-
     try:
-        report = check_data(asked.file, _tokenizer(asked.model))
+        report = check_data(asked.file, _tokenizer(asked.model), kind=asked.format, max_rows=asked.max_rows)
     except (UnreadableData, Ended) as error:
         say(json.dumps({"error": str(error)}))
         return 2
@@ -162,12 +164,20 @@ def check(arguments: list[str]) -> int:
     return 0 if not report.num_broken else 2
 
 
-def _tokenizer(folder: str | None) -> Any:
-    if folder is None:
+def _tokenizer(model: str | None) -> Any:
+    """Raises `Ended` (bad job): the libraries know hundreds of ways to refuse a tokenizer."""
+    if model is None:
         return None
-    from remote.base import load_tokenizer
+    from remote.base import load_tokenizer, prepare_tokenizer
 
-    return load_tokenizer(folder)
+    try:
+        with tempfile.TemporaryDirectory() as passing:
+            cache = Path(os.environ.get(MODEL_CACHE_VARIABLE) or passing)
+            return load_tokenizer(prepare_tokenizer(Path(model), cache=cache))
+    except Ended:
+        raise
+    except Exception as error:
+        raise bad_job(f"the tokenizer of {model} can't be read: {first_line(error)}") from error
 
 
 if __name__ == "__main__":

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -44,7 +45,9 @@ def _gguf(source: ModelSource, cache: Path, dtype: Dtype, _seed: int) -> str:
     file = Path(source.location)
     if not file.is_file():
         raise bad_job(f"there is no GGUF file at {file}")
-    return _converted(cache / f"{file.stem}-{_file_fingerprint(file)}-{dtype}", lambda into: _write_gguf(file, dtype, into))
+    return _converted(
+        cache / f"{file.stem}-{_file_fingerprint(file)}-{dtype}", lambda into: _write_gguf(file, dtype, into, cache)
+    )
 
 
 def _config(source: ModelSource, cache: Path, dtype: Dtype, seed: int) -> str:
@@ -78,6 +81,19 @@ def _converted(folder: Path, write: Callable[[Path], None]) -> str:
     return str(folder)
 
 
+def prepare_tokenizer(model: Path, *, cache: Path) -> str:
+    """What `load_tokenizer` can open: the model folder itself, or the folder that the tokenizer of a GGUF was written to."""
+    if model.suffix != ".gguf":
+        return str(model)
+    return _converted(cache / f"{model.stem}-{_file_fingerprint(model)}-tokenizer", lambda into: _write_tokenizer(model, into))
+
+
+def _write_tokenizer(file: Path, into: Path) -> None:
+    from transformers import AutoTokenizer
+
+    AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name).save_pretrained(into)
+
+
 def _file_fingerprint(path: Path) -> str:
     size = path.stat().st_size
     digest = hashlib.sha256(str(size).encode())
@@ -88,19 +104,19 @@ def _file_fingerprint(path: Path) -> str:
     return digest.hexdigest()[:16]
 
 
-def _write_gguf(file: Path, dtype: Dtype, into: Path) -> None:
+def _write_gguf(file: Path, dtype: Dtype, into: Path, cache: Path) -> None:
     import torch
-    from transformers import AutoModelForCausalLM, AutoTokenizer
+    from transformers import AutoModelForCausalLM
 
     try:
         model = AutoModelForCausalLM.from_pretrained(file.parent, gguf_file=file.name, dtype=getattr(torch, dtype))
-        tokenizer = AutoTokenizer.from_pretrained(file.parent, gguf_file=file.name)
+        tokenizer = prepare_tokenizer(file, cache=cache)  # read once: it takes longer than the weights of a small model
     except (ValueError, KeyError) as error:
         raise bad_job(f"{file.name} can't be read as a GGUF model: {first_line(error)}") from error
     model.hf_quantizer = None  # the weights are plain tensors by now; with the mark transformers refuses to write them
     del model.config.quantization_config
     model.save_pretrained(into)
-    tokenizer.save_pretrained(into)
+    shutil.copytree(tokenizer, into, dirs_exist_ok=True)
 
 
 def _write_random(file: Path, dtype: Dtype, seed: int, into: Path) -> None:
@@ -122,6 +138,7 @@ def _write_random(file: Path, dtype: Dtype, seed: int, into: Path) -> None:
 
 
 def load_tokenizer(folder: str) -> Any:
+    """The tokenizer in a folder. Raises `Ended` (bad job) for one that can't train."""
     from transformers import AutoTokenizer
 
     tokenizer = AutoTokenizer.from_pretrained(folder)

@@ -7,6 +7,7 @@ a newer box. All times are seconds, all sizes bytes, unless a name says otherwis
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeVar
 
@@ -157,10 +158,15 @@ class ModelSource(Value, frozen=True, kw_only=True):
     name: str | None = None  # what the user calls it; stands in the model card instead of a path on the box
 
 
+# The width of a batch is a multiple of so many tokens: tensor cores want 8 (NVIDIA, Deep Learning Performance Guide).
+WIDTH_MULTIPLE: Final[Mapping[str, int]] = {"cuda": 8, "cpu": 1}
+
+
 class DataSource(Value, frozen=True, kw_only=True):
     """Where the box finds the rows, and how they read."""
 
     train: str  # a path on the box
+    name: str | None = None  # what the user calls the file; stands in the model card instead of a path on the box
     held_out: str | None = None  # None = a fixed share is split off, see held_out_rows
     held_out_rows: int = 200
     format: Literal["auto", "text", "instruction", "chat"] = "auto"

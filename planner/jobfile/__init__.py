@@ -9,12 +9,14 @@ from typing import Any, Final
 import msgspec
 
 from planner.advise import loop_for
+from planner.contradictions import consistent
 from planner.jobfile.positions import Document, read_document
 from planner.jobfile.sections import (
     GLOBAL_BATCH_SIZE,
     HOMES,
     SECTIONS,
     TRAINING_KEYS,
+    DataSection,
     JobFile,
     WhereSection,
 )
@@ -24,6 +26,7 @@ from planner.refusals import CaseError
 from planner.request import (
     Budget,
     DataAsked,
+    DataFile,
     Measure,
     Request,
     RequestError,
@@ -54,14 +57,14 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
         training=training,
         global_batch_size=_global_batch_size(document, job.training),
         loop=_loop(document, job, training),
-        data=_data(job, measure),
+        data=_data(document, job, measure),
         where=_where(document, job.where),
         budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours),
         keep=job.keep,
         tags=job.tags,
     )
     try:
-        return checked(request)
+        return consistent(checked(request))
     except RequestError as error:
         raise document.error(error.place, str(error), hint=error.hint) from None
 
@@ -140,31 +143,47 @@ def _loop(document: Document, job: JobFile, training: dict[str, Any]) -> Loop:
     return msgspec.structs.replace(job.loop, learning_rate=loop_for(training.get("method")).learning_rate)
 
 
-def _data(job: JobFile, measure: Measure | None) -> DataAsked:
-    section = job.data
-    stated = (section.examples, section.mean_tokens, section.max_tokens)
-    if section.file is not None and None in stated:
-        return measured_data(
-            section.file,
-            measure=measure,
-            model=job.model,
-            max_rows=section.max_rows,
-            held_out_path=section.held_out,
-            held_out_rows=section.held_out_rows,
-            format=section.format,
-        )
+def _data(document: Document, job: JobFile, measure: Measure | None) -> DataAsked:
+    """A file is counted, a size is stated: keys that the other kind of data leaves without effect are refused."""
+    section, said = job.data, document.values.get("data", {})
+    keys, where, hint = _IDLE[section.file is not None]
+    for key in keys:
+        if said.get(key) is not None:
+            raise document.error(("data", key), f"{key} says nothing {where}", hint=hint)
+    return _size(section) if section.file is None else _counted(document, section, section.file, job.model, measure)
+
+
+_IDLE: Final = {  # whether a file is named -> the keys without effect, and what to write instead
+    True: (
+        ("examples", "mean_tokens", "max_tokens"),
+        "beside a file, whose rows are counted",
+        "leave it out; `max_rows` takes only the first rows",
+    ),
+    False: (("held_out", "format", "max_rows"), "without a file", "name one: `file: rows.jsonl`"),
+}
+
+
+def _counted(document: Document, section: DataSection, path: str, model: str, measure: Measure | None) -> DataAsked:
+    if section.held_out is not None and section.held_out_rows is not None:
+        what = "held_out_rows keeps rows of `file` back, and held_out is a file of its own"
+        raise document.error(("data", "held_out_rows"), what, hint="leave one of them out")
+    file = DataFile(path=path, model=model, format=section.format, max_rows=section.max_rows)
+    try:
+        return measured_data(file, measure=measure, held_out_path=section.held_out, held_out_rows=section.held_out_rows)
+    except RequestError as error:
+        raise document.error(("data", "file"), str(error), hint=error.hint) from None
+
+
+def _size(section: DataSection) -> DataAsked:
     default = default_data()
+    stated = any(value is not None for value in (section.examples, section.mean_tokens, section.max_tokens))
     mean = section.mean_tokens if section.mean_tokens is not None else default.mean_tokens
     return DataAsked(
-        path=section.file,
         num_examples=section.examples if section.examples is not None else default.num_examples,
         mean_tokens=mean,
         max_tokens=section.max_tokens if section.max_tokens is not None else -int(-mean // 1),
-        basis=section.basis if any(value is not None for value in stated) else default.basis,
+        basis="stated" if stated else default.basis,
         held_out_rows=section.held_out_rows or 0,
-        held_out_path=section.held_out,
-        format=section.format,
-        max_rows=section.max_rows,
     )
 
 

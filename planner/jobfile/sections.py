@@ -9,7 +9,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from planner.case import Case
-from planner.request import Basis, DataFormat, Keep
+from planner.request import DataFormat, Keep
 from planner.search.strategies import SAID_ELSEWHERE
 from remote.contract import Loop, Task
 
@@ -17,7 +17,7 @@ JOB_FILE_VERSION: Final = 1
 
 
 class DataSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`data:` a file, or the size of one. With `file` alone its rows are counted."""
+    """`data:` a file, whose rows are counted, or the size of one."""
 
     file: str | None = None
     held_out: str | None = None
@@ -27,7 +27,6 @@ class DataSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
     examples: int | None = None
     mean_tokens: float | None = None
     max_tokens: int | None = None
-    basis: Basis = "stated"
 
 
 class BudgetSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

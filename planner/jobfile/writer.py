@@ -9,15 +9,16 @@ from typing import Any, Final
 
 import msgspec
 
+from planner.advise import AUTO
 from planner.case import Case
 from planner.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.plan import Plan
-from planner.request import Request, Where
+from planner.request import DataAsked, Request, Where
 from planner.search.strategies import SAID_ELSEWHERE, describe
 from remote.contract import Loop
 
 COMMENTS: Final[Mapping[str, str]] = {
-    "model": "size word, registry name, hub id, config.json, folder or GGUF file",
+    "model": "hub id, folder with weights or GGUF file; only to plan: a size word, registry name or config.json",
     "training": "the keys of `rentune estimate`; what is left out, the planner chooses",
     "training.method": "lora, full, …; qlora = lora with quant nf4 and double_quant",
     "training.rank": "of the adapters",
@@ -39,7 +40,7 @@ COMMENTS: Final[Mapping[str, str]] = {
     "data": "a file is counted; without one the size is stated",
     "data.file": "JSONL, JSON, CSV or text",
     "data.held_out_rows": "kept back to measure the loss before and after",
-    "data.examples": "to train on; remove this and the next lines to have the file counted again",
+    "data.examples": "to train on",
     "data.mean_tokens": "tokens per example",
     "data.max_tokens": "tokens of the longest example",
     "budget": "kept at the plan's p90, not at its middle",
@@ -53,6 +54,9 @@ COMMENTS: Final[Mapping[str, str]] = {
 }
 
 
+CHOSEN: Final = "planner's choice"
+NO_FILE: Final = "  # file: YOUR_DATA.jsonl  # what `run` trains on; with it, delete the lines below and its tokens are counted"
+
 SPOKEN: Final = frozenset(  # written down even where they are the default
     ("method", "quant", "micro_batch_size", "gradient_accumulation_steps", "seq_len", "gradient_checkpointing")
 )
@@ -65,13 +69,30 @@ def write_job(asked: Request | Plan) -> str:
     if isinstance(asked, Plan):
         heading.append(f"# Planned {asked.planned_on}: {describe(asked.strategy)} on {asked.offer.key}, ")
         heading[-1] += f"about ${asked.cost.total_usd.p50:.2f}."
+        heading.append(f"# Lines marked ({CHOSEN}) may be deleted, all of them: then the planner chooses anew.")
+    chosen = _chosen(asked) if isinstance(asked, Plan) else frozenset()
     top: dict[str, Any] = {"version": JOB_FILE_VERSION, "model": request.model, "task": request.task}
-    lines = [*heading, *_lines(top, "")]
+    lines = [*heading, *_lines(top, "", chosen)]
     for section, values in _sections(request).items():
         if values:
-            comment = f"  # {COMMENTS[section]}"
-            lines += ["", f"{section}:{comment}", *_lines(values, f"{section}.", indent="  ")]
+            lines += ["", f"{section}:  # {COMMENTS[section]}"]
+            lines += [NO_FILE] if section == "data" and request.data.path is None else []
+            lines += _lines(values, f"{section}.", chosen, indent="  ")
     return "\n".join(lines) + "\n"
+
+
+def _chosen(plan: Plan) -> frozenset[str]:
+    """The keys of the job file that hold what the planner chose, as they are called in COMMENTS."""
+    said, now = plan.request, pinned(plan)
+    meant = {"quant", "double_quant"} if said.training.get("method") == "qlora" else set()
+    said_method = {"method"} if said.training.get("method") in (None, AUTO) else set()
+    training = (now.training.keys() - said.training.keys() - meant) | said_method
+    where = {key for key in now.where.__struct_fields__ if not _says(said.where, key) and _says(now.where, key)}
+    return frozenset({f"training.{key}" for key in training} | {f"where.{key}" for key in where})
+
+
+def _says(where: Where, key: str) -> bool:
+    return getattr(where, key) not in (None, ())
 
 
 def pinned(plan: Plan) -> Request:
@@ -94,21 +115,20 @@ def pinned(plan: Plan) -> Request:
         host=plan.request.where.host,
         allow_from=plan.request.where.allow_from,
     )
-    return msgspec.structs.replace(plan.request, training=training, global_batch_size=None, where=where)
+    data = plan.request.data
+    if data.basis == "default":  # what is written down is no default any more
+        data = msgspec.structs.replace(data, basis="stated")
+    return msgspec.structs.replace(plan.request, training=training, global_batch_size=None, where=where, data=data)
 
 
 def _sections(request: Request) -> dict[str, dict[str, Any]]:
-    data, where, budget = request.data, request.where, request.budget
+    where, budget = request.where, request.budget
     loop = msgspec.to_builtins(request.loop)
     usual = msgspec.to_builtins(Loop())
     return {
         "training": {**request.training, **_stated({GLOBAL_BATCH_SIZE: request.global_batch_size})},
         "loop": {key: value for key, value in loop.items() if value != usual[key] or key in ("epochs", "learning_rate")},
-        "data": _stated({"file": data.path, "held_out": data.held_out_path, "max_rows": data.max_rows})
-        | ({"format": data.format} if data.format != "auto" else {})
-        | ({"held_out_rows": data.held_out_rows} if data.held_out_rows else {})
-        | {"examples": data.num_examples, "mean_tokens": data.mean_tokens, "max_tokens": data.max_tokens}
-        | {"basis": data.basis},
+        "data": _data(request.data),
         "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours}),
         "where": _stated({"gpu_budget": where.gpu_memory_gib})
         | _stated({key: getattr(where, key) or None for key in ("gpus", "num_gpus", "providers", "regions")})
@@ -119,13 +139,26 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
     }
 
 
+def _data(data: DataAsked) -> dict[str, Any]:
+    """Where the rows lie and how they are read, to be counted again; without a file how much there will be."""
+    if data.path is None:
+        held_out = {"held_out_rows": data.held_out_rows} if data.held_out_rows else {}
+        return {"examples": data.num_examples, "mean_tokens": data.mean_tokens, "max_tokens": data.max_tokens} | held_out
+    return (
+        _stated({"file": data.path, "held_out": data.held_out_path, "max_rows": data.max_rows})
+        | ({"format": data.format} if data.format != "auto" else {})
+        | ({"held_out_rows": data.held_out_rows} if data.held_out_path is None else {})
+    )
+
+
 def _stated(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _lines(values: dict[str, Any], prefix: str, *, indent: str = "") -> Iterable[str]:
+def _lines(values: dict[str, Any], prefix: str, chosen: frozenset[str], *, indent: str = "") -> Iterable[str]:
     for key, value in values.items():
-        comment = COMMENTS.get(f"{prefix}{key}")
+        mark = f"({CHOSEN})" if f"{prefix}{key}" in chosen else ""
+        comment = " ".join(filter(None, (COMMENTS.get(f"{prefix}{key}"), mark)))
         yield f"{indent}{_text(key)}: {_flow(value)}" + (f"  # {comment}" if comment else "")
 
 

@@ -18,7 +18,7 @@ from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import Refused
 from planner.request import Request
 from planner.search.offers import OWN_MACHINES
-from planner.search.strategies import data_within, strategies
+from planner.search.strategies import strategies
 from remote.contract import Dtype, Strategy
 
 # In these the strategies of one search differ; the rest of a Strategy is the same for all of them.
@@ -61,7 +61,7 @@ class Figures:
     def __init__(self, architecture: Architecture, request: Request, advice: Advice, *, seq_len: int) -> None:
         self.architecture = architecture
         self._task = request.task
-        self._data = data_within(request.data, seq_len)
+        self._data = request.data
         self._loop = request.loop
         self._advice = advice
         self._seq_len = seq_len

@@ -13,7 +13,7 @@ from planner.case import Case, read_case, strategy_of
 from planner.methods import METHODS
 from planner.mistyped import nearest
 from planner.refusals import CaseError
-from planner.request import DataAsked, Request, RequestError
+from planner.request import Request, RequestError
 from remote.contract import Dtype, Strategy
 
 MICRO_BATCHES: Final = (16, 8, 4, 2, 1)
@@ -81,13 +81,6 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
     longest = request.data.max_tokens * (1.0 if counted else ESTIMATE_MARGIN)
     needed = -int(-longest // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
     return min(needed, architecture.max_positions if said is None else said)
-
-
-def data_within(data: DataAsked, seq_len: int) -> DataAsked:
-    """The data as the GPUs will see it: nothing longer than `seq_len`."""
-    return msgspec.structs.replace(
-        data, mean_tokens=min(data.mean_tokens, float(seq_len)), max_tokens=min(data.max_tokens, seq_len)
-    )
 
 
 def strategies(advice: Advice, *, seq_len: int, num_gpus: int, computes_in: Dtype) -> Iterator[tuple[Strategy, ...]]:

@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import os
-import subprocess
-import sys
+from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from provision.envelope import Exit, Problem
 
+if TYPE_CHECKING:
+    from planner.request import Request
+
 JOB_SUFFIXES = (".yaml", ".yml")
-TOKENIZER_FILES = ("tokenizer.json", "tokenizer.model", "vocab.json", "vocab.txt", "spiece.model")  # as transformers names them
-OFFLINE = {"HF_HUB_OFFLINE": "1"}  # a look at a file at home asks nobody
 
 
 @click.command("check")
 @click.argument("file", type=click.Path())
-@click.option("--model", type=click.Path(), help="Model folder whose tokenizer counts the tokens.")
+@click.option("--model", type=click.Path(), help="Model folder or GGUF file whose tokenizer counts the tokens.")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Look through a data file or a job file before paying."""
@@ -30,57 +29,87 @@ def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001
     if not path.is_file():
         what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "is not there"
         raise BadInput(f"{file} {what}.", hint="rentune check FILE, a data file or a job file")
-    if model is not None and not _has_tokenizer(Path(model)):
-        raise BadInput(f"{model} is no folder with a tokenizer.", hint="--model FOLDER, one that holds tokenizer.json")
-    data = _job(path) if path.suffix in JOB_SUFFIXES else _data(path, model)
+    if path.suffix in JOB_SUFFIXES and model is not None:
+        raise BadInput("A job file names its model itself.", hint=f"rentune check {file}")
+    data = _job(path, quiet=as_json) if path.suffix in JOB_SUFFIXES else _data(path, model, quiet=as_json)
     broken = data.get("num_broken", 0)
     errors = (Problem(message=f"{broken} rows can't be used: {data['broken'][0]}"),) if broken else ()
     code = Exit.REFUSED if broken else Exit.OK
     return show("check", data, lambda: _draw(data), as_json=as_json, errors=errors, exit_code=code)
 
 
-def _job(path: Path) -> dict[str, Any]:
-    """The request that the job file makes, its data file counted."""
+def _job(path: Path, *, quiet: bool) -> dict[str, Any]:
+    """The request that the job file makes, its data files counted."""
     import msgspec
 
     from planner.cli import read_asked
+    from planner.plan import Plan
+    from provision.prepare.asking import data_measure
 
-    return {"file": str(path), "job": msgspec.to_builtins(read_asked({"job": str(path)}, folder=Path.cwd()), builtin_types=())}
+    asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=data_measure(quiet=quiet))
+    missing = dict(_missing(asked.request if isinstance(asked, Plan) else asked))
+    return {"file": str(path), "job": msgspec.to_builtins(asked, builtin_types=()), "missing": missing}
 
 
-def _data(path: Path, model: str | None) -> dict[str, Any]:
-    """Ask the trainer itself: what it says here is what it will say on the box."""
+def _missing(request: Request) -> Iterator[tuple[str, str]]:
+    """What `run` will refuse, by the section of the job file that lacks it: a shape without weights, no data."""
+    from provision.errors import BadInput
+    from provision.prepare.inputs import find_base, with_absolute_paths
+
+    checks: dict[str, Callable[[], object]] = {
+        "model": lambda: find_base(request.model),
+        "data": lambda: with_absolute_paths(request),
+    }
+    for section, check in checks.items():
+        try:
+            check()
+        except BadInput as error:
+            yield section, f"{error} {error.hint or ''}".strip()
+
+
+def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:
+    """What the trainer says of the file: what stands here is what it will say on the box."""
     import msgspec
 
-    from provision.charge.control import interruptible
-    from provision.errors import BadInput
+    from provision.places import read_places
+    from provision.prepare.counting import look_through, notes
 
-    arguments = [sys.executable, "-m", "remote", "check", str(path.resolve()), *(["--model", model] if model else [])]
-    with interruptible():  # so that whoever ends this process ends the trainer's, too
-        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=os.environ | OFFLINE)
-    try:
-        report: dict[str, Any] = msgspec.json.decode(done.stdout)
-    except msgspec.DecodeError:
-        words = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise BadInput(f"{path} can't be used: {words[-1]}", hint="JSONL, JSON, CSV or text; see docs/trainer.md") from None
-    if "error" in report:
-        raise BadInput(report["error"], hint="JSONL, JSON, CSV or text; see docs/trainer.md")
+    tokenizer = _tokenizer(model) if model is not None else None
+    report: dict[str, Any] = msgspec.to_builtins(
+        look_through(path, tokenizer, cache=read_places().cache, say=notes(quiet=quiet))
+    )
     return report
 
 
-def _has_tokenizer(folder: Path) -> bool:
-    return any((folder / name).is_file() for name in TOKENIZER_FILES)
+def _tokenizer(model: str) -> Path:
+    """The folder or file that holds it, when it can be read here. Raises BadInput, and MissingPart without its libraries."""
+    from provision.errors import BadInput, MissingPart
+    from provision.prepare.counting import has_stack, has_tokenizer
+
+    path = Path(model)
+    if not has_tokenizer(path):
+        hint = "--model FOLDER, one that holds tokenizer.json, or --model FILE.gguf"
+        raise BadInput(f"{model} is no folder with a tokenizer, and no GGUF file.", hint=hint)
+    if not has_stack():
+        what = "Counting by a tokenizer needs the trainer's libraries, which are not installed beside this program."
+        raise MissingPart(what, hint="Leave --model out to estimate from characters, or: make setup")
+    return path
 
 
 def _draw(data: dict[str, Any]) -> None:
     if "job" in data:
         counted = data["job"]["data"]
+        use = "planned" if data["missing"] else "used"
         click.echo(
-            f"{data['file']} can be used: {counted['num_examples']:,} examples of {counted['mean_tokens']:.0f} tokens "
-            f"in the mean, {counted['max_tokens']} at most, {counted['basis']}."
+            f"{data['file']} can be {use}: {counted['num_examples']:,} examples of {counted['mean_tokens']:.0f} tokens "
+            f"in the mean, {counted['max_tokens']} at most, {counted['basis']}; {counted['held_out_rows']:,} rows held out."
         )
+        for sentence in data["missing"].values():
+            click.echo(f"Before `run`: {sentence}")
         return
     for name, value in data.items():
+        if name == "profile":  # for programs: the histogram says it to people
+            continue
         if isinstance(value, dict):
             click.echo(f"{name}:")
             for key, amount in value.items():

@@ -15,7 +15,7 @@ from provision.providers import HOST, LOCAL, Confirm, providers_here
 from remote.contract import CAPABILITIES
 
 if TYPE_CHECKING:
-    from planner.request import Request
+    from planner.request import DataFile, Lengths, Measure, Request
     from provision.direct.host import ExistingHost
 
 
@@ -28,6 +28,21 @@ def search_edges() -> dict[str, Any]:
         "versions": RENTUNE,
         "folder": Path.cwd(),
     }
+
+
+def data_measure(*, quiet: bool) -> Measure:
+    """What measures the data of a request, and says so on stderr where that takes its time, unless `quiet`.
+
+    Its code is loaded for the first data file: most plans have none.
+    """
+
+    def measure(file: DataFile) -> Lengths:
+        from provision.places import read_places
+        from provision.prepare.counting import measured, notes
+
+        return measured(file, cache=read_places().cache, say=notes(quiet=quiet))
+
+    return measure
 
 
 def offers_of_request(

@@ -11,14 +11,13 @@ import click
 import msgspec
 
 from catalogs.catalog import read_catalog
-from catalogs.models import registry
 from planner.cli import answer, read_asked
 from planner.cost import estimate_cost
 from planner.options import OPTIONS, Option
 from planner.plan import Plan
 from planner.request import Request
 from provision.errors import BadInput, Refused
-from provision.prepare.asking import offers_of_request, search_edges
+from provision.prepare.asking import data_measure, offers_of_request, search_edges
 from provision.prepare.inputs import with_absolute_paths
 from provision.providers import HOST, LOCAL
 
@@ -43,7 +42,7 @@ class KeyQuestion:
 def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Plan:
     """The saved plan, or the cheapest that this version can run. Raises Refused when there is none."""
     edges = search_edges()
-    asked = read_asked(options, folder=edges["folder"])
+    asked = read_asked(options, folder=edges["folder"], measure=data_measure(quiet=options["as_json"]))
     request = asked.request if isinstance(asked, Plan) else asked
     if options["host_key"] is not None and request.where.host is None:
         raise BadInput("--host-key is for a host of yours, and none is named.", hint="--host user@address")
@@ -51,16 +50,6 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Plan:
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
     return _priced(_kept(plan, on_failure=options["keep_box_on_failure"]), options["assume_price"])
-
-
-def hub_id_of(model: str) -> str | None:
-    """The hub id that the registry knows for a name; None for a size word, which names a shape only."""
-    word = model.lower()
-    for row in registry():
-        known = {hub_id.lower(): hub_id for hub_id in row.hub}
-        if known and (word in known or word == row.name.lower()):
-            return known.get(word, row.hub[0])
-    return None
 
 
 def _cheapest(request: Request, options: Mapping[str, Any], question: KeyQuestion, edges: dict[str, Any]) -> Plan:

@@ -7,16 +7,15 @@ import random
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import lru_cache
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import numpy as np
 
+from remote.contract import WIDTH_MULTIPLE
 from remote.data.tokens import IGNORED, Example
 
 if TYPE_CHECKING:
     import torch
-
-MULTIPLE_ON_CUDA: Final = 8  # tensor cores want lengths that are multiples of 8 (NVIDIA, Deep Learning Performance Guide)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -46,7 +45,7 @@ class Shape:
     seq_len: int  # the longest row
     padded: bool
     pad_token_id: int
-    device: str
+    device: str  # "cuda" or "cpu"
 
     @property
     def sequences_per_step(self) -> int:
@@ -116,9 +115,8 @@ def collated(examples: Sequence[Example], shape: Shape) -> MicroBatch:
     """Pad on the right to the longest row. A causal model never looks right, so no mask is needed unless asked for."""
     import torch
 
-    width = max(example.num_tokens for example in examples)
-    if shape.device == "cuda":
-        width = math.ceil(width / MULTIPLE_ON_CUDA) * MULTIPLE_ON_CUDA
+    multiple = WIDTH_MULTIPLE[shape.device]
+    width = math.ceil(max(example.num_tokens for example in examples) / multiple) * multiple
     ids = np.full((len(examples), width), shape.pad_token_id, dtype=np.int64)
     labels = np.full((len(examples), width), IGNORED, dtype=np.int64)
     mask = np.zeros((len(examples), width), dtype=np.int64)

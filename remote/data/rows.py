@@ -127,8 +127,6 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
         raise UnreadableData(f"{path.name} is not UTF-8 text (byte {error.start})") from error
     except OSError as error:
         raise UnreadableData(f"{path.name} can't be read: {error.strerror}") from error
-    except csv.Error as error:
-        raise UnreadableData(f"{path.name} is not a CSV file: {error}") from error
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
@@ -143,7 +141,9 @@ def _json_list(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UnreadableData(f"{path.name} is not JSON (line {error.lineno}: {error.msg})") from error
+        raise UnreadableData(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
+    except RecursionError as error:
+        raise UnreadableData(f"{path.name} is nested too deep") from error
     if isinstance(whole, dict) and isinstance(whole.get("data"), list):
         whole = whole["data"]
     if not isinstance(whole, list):
@@ -155,8 +155,11 @@ def _table(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Any]]]:
     def read(path: Path) -> Iterator[tuple[int, Any]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True)
-            for record in rows:
-                yield rows.line_num, record
+            try:
+                for record in rows:
+                    yield rows.line_num, record
+            except csv.Error as error:
+                raise UnreadableData(f"{path.name}, line {rows.reader.line_num}: not a table ({error})") from error
 
     return read
 
@@ -184,6 +187,8 @@ def _parsed(raw: Any) -> Mapping[str, Any]:
             raw = json.loads(raw)
         except json.JSONDecodeError as error:
             raise _BadRow(f"not JSON ({error.msg} at column {error.colno})") from error
+        except RecursionError as error:
+            raise _BadRow("not JSON (nested too deep)") from error
     if not isinstance(raw, Mapping):
         raise _BadRow(f"a row must be an object, not {_name(raw)}")
     return raw
@@ -254,3 +259,4 @@ _READERS: Final[Mapping[str, Callable[[Mapping[str, Any]], Row]]] = {
     "instruction": _instruction,
     "chat": _chat,
 }
+FORMATS: Final = tuple(_READERS)

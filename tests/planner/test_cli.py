@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from pathlib import Path
 from typing import Any
@@ -15,12 +14,11 @@ from click.testing import CliRunner
 from planner.cli import read_asked, run_plan
 from planner.options import request_options, view_options
 from planner.plan import Plan, Provider, SearchResult, read_plan
-from planner.request import Request, RequestError
+from planner.request import DataFile, Lengths, Request, RequestError
 from remote.contract import CAPABILITIES
-from tests.planner.builders import TODAY
+from tests.planner.builders import TODAY, counted
 
 AWS = {"aws": Provider(name="aws", runnable=True, status="emulator")}
-ROWS = "\n".join(json.dumps({"prompt": "p" * 360, "completion": "c" * 360}) for _ in range(500))
 
 
 def options(*words: str) -> dict[str, Any]:
@@ -46,6 +44,7 @@ def plan(*words: str, folder: Path, width: int = 240) -> tuple[int, str]:
         providers=AWS,
         capabilities=CAPABILITIES,
         today=TODAY,
+        measure=counted,
         versions={"rentune": "test"},
         folder=folder,
         write=written.append,
@@ -71,7 +70,6 @@ def test_32b_on_16_gb_is_answered_as_it_is(tmp_path: Path) -> None:
 
 def test_the_command_under_the_answer_plans_the_same_machine(tmp_path: Path) -> None:
     """What is printed leads to what was shown, way out or not."""
-    (tmp_path / "rows.jsonl").write_text(ROWS)
     for words in (("--model", "7b"), ("--model", "32b", "--gpu-budget", "16GB"), ("--model", "7b", "--max-cost", "0.01")):
         result = msgspec.json.decode(plan(*words, "--data", "rows.jsonl", "--json", folder=tmp_path)[1], type=SearchResult)
         central = result.recommended or result.ways_out[0].plan
@@ -85,24 +83,60 @@ def test_the_command_under_the_answer_plans_the_same_machine(tmp_path: Path) -> 
 def test_a_job_file_is_found_and_its_paths_start_from_where_it_lies(tmp_path: Path) -> None:
     """Wherever the command is called from."""
     (tmp_path / "jobs").mkdir()
-    (tmp_path / "jobs/rows.jsonl").write_text(ROWS)
-    (tmp_path / "jobs/job.yaml").write_text("model: 7b\ndata: {file: rows.jsonl}")
-    request = read_asked(options("jobs/job.yaml"), folder=tmp_path)
+    (tmp_path / "jobs/job.yaml").write_text("model: base.gguf\ndata: {file: rows.jsonl, held_out: apart.jsonl}")
+    (tmp_path / "jobs/base.gguf").touch()
+    asked: list[DataFile] = []
+
+    def measure(file: DataFile) -> Lengths:
+        asked.append(file)
+        return counted(file)
+
+    request = read_asked(options("jobs/job.yaml"), folder=tmp_path, measure=measure)
     assert isinstance(request, Request)
-    assert request.data.path == str(tmp_path / "jobs/rows.jsonl")
-    assert (request.data.num_examples, request.data.held_out_rows) == (400, 100)
+    places = [str(tmp_path / "jobs" / name) for name in ("base.gguf", "rows.jsonl", "apart.jsonl")]
+    assert [request.model, request.data.path, request.data.held_out_path] == places
+    assert [(file.model, file.path) for file in asked] == [(places[0], path) for path in places[1:]]
+    other = read_asked(options("jobs/job.yaml", "--data", "rows.jsonl"), folder=tmp_path, measure=counted)
+    assert isinstance(other, Request)
+    assert other.data.path == str(tmp_path / "rows.jsonl")
 
 
 def test_a_saved_plan_comes_back_as_it_was_unless_options_change_it(tmp_path: Path) -> None:
     """It is not planned anew behind the user's back."""
-    assert plan("--model", "7b", "--save", "plan.json", folder=tmp_path)[0] == 0
-    saved = read_asked(options("plan.json"), folder=tmp_path)
-    changed = read_asked(options("plan.json", "--rank", "8"), folder=tmp_path)
+    assert plan("--model", "7b", "--data", "rows.jsonl", "--save", "plan.json", folder=tmp_path)[0] == 0
+    saved = read_asked(options("plan.json"), folder=tmp_path, measure=counted)
+    changed = read_asked(options("plan.json", "--rank", "8"), folder=tmp_path, measure=counted)
     assert isinstance(saved, Plan)
     assert saved == read_plan((tmp_path / "plan.json").read_text(), name="plan.json")
     assert isinstance(changed, Request)
     assert changed.training == {"rank": 8}
     assert plan("plan.json", folder=tmp_path)[1].splitlines()[-1] == "  rentune run plan.json"
+
+
+def test_what_is_saved_from_a_size_names_weights(tmp_path: Path) -> None:
+    """`run` trains no shape. What the registry does not know stays as it was said."""
+    (tmp_path / "base.gguf").touch()
+    for name in ("plan.json", "job.yaml"):
+        plan("--model", "7B", "--top", "1", "--save", name, folder=tmp_path)
+        saved = read_asked(options(name), folder=tmp_path, measure=counted)
+        assert (saved.request if isinstance(saved, Plan) else saved).model == "Qwen/Qwen2.5-7B"
+    assert plan("plan.json", folder=tmp_path)[1].splitlines()[-1] == "  rentune run plan.json --data YOUR_DATA.jsonl"
+
+
+def test_an_earlier_adapter_is_found_beside_its_job_file(tmp_path: Path) -> None:
+    """Wherever the command is called from; options are held against it, too."""
+    folder = tmp_path / "jobs/earlier"
+    folder.mkdir(parents=True)
+    (tmp_path / "jobs/job.yaml").write_text("model: 7b\nloop: {init_adapter: earlier}")
+    with pytest.raises(RequestError, match=r"init_adapter: adapter_config.json in .*earlier can't be read"):
+        read_asked(options("jobs/job.yaml"), folder=tmp_path, measure=counted)
+    (folder / "adapter_config.json").write_text('{"r": 4}')
+    (folder / "adapter_model.safetensors").touch()
+    request = read_asked(options("jobs/job.yaml"), folder=tmp_path, measure=counted)
+    assert isinstance(request, Request)
+    assert (request.loop.init_adapter, request.training) == (str(folder), {"rank": 4})
+    with pytest.raises(RequestError, match="has rank 4, not 8"):
+        read_asked(options("jobs/job.yaml", "--rank", "8"), folder=tmp_path, measure=counted)
 
 
 def test_a_plan_can_be_saved_as_a_job_file(tmp_path: Path) -> None:
@@ -125,6 +159,18 @@ def test_json_is_the_whole_answer(tmp_path: Path) -> None:
     assert result.recommended is not None
 
 
+def test_what_the_method_does_not_read_is_named(tmp_path: Path) -> None:
+    """In the table, in JSON, and again by the saved plan; alpha is read by a plan of LoRA, so nothing is said of it."""
+    words = ("--model", "1b", "--method", "full", "--rank", "8", "--dropout", "0.1", "--top", "1")
+    text = plan(*words, "--save", "plan.json", folder=tmp_path)[1]
+    notes = [line for line in text.splitlines() if line.startswith("Note: ")]
+    assert [note.split()[1] for note in notes] == ["rank", "dropout"]
+    result = msgspec.json.decode(plan(*words, "--json", folder=tmp_path)[1], type=SearchResult)
+    assert [f"Note: {warning}." for warning in result.warnings] == notes
+    assert notes[0] in plan("plan.json", folder=tmp_path)[1]
+    assert "no effect" not in plan("--model", "1b", "--alpha", "8", "--top", "1", folder=tmp_path)[1]
+
+
 def test_no_plan_at_all_is_exit_code_two(tmp_path: Path) -> None:
     """With every reason on the page."""
     code, text = plan("--model", "70b", "--gpu", "T4", "--num-gpus", "1", folder=tmp_path)
@@ -136,7 +182,6 @@ def test_no_plan_at_all_is_exit_code_two(tmp_path: Path) -> None:
     ("words", "sentence"),
     [
         (("none.yaml",), "none.yaml can't be read: No such file"),
-        (("--model", "7b", "--data", "none.jsonl"), "none.jsonl can't be read"),
         (("--model", "7b", "--save", "plan.txt"), "plan.txt ends neither in .json nor in .yaml"),
         (("--model", "7b", "--save", "nowhere/plan.json"), "nowhere/plan.json can't be written"),
         (("broken.json",), "broken.json is not a plan"),
@@ -151,8 +196,11 @@ def test_files_that_are_not_what_they_should_be(words: tuple[str, ...], sentence
         plan(*words, folder=tmp_path)
 
 
-def test_a_held_out_file_that_is_not_there_is_told_before_anything_is_planned(tmp_path: Path) -> None:
-    (tmp_path / "rows.jsonl").write_text(ROWS)
-    (tmp_path / "job.yaml").write_text("model: 7b\ndata: {file: rows.jsonl, held_out: none.jsonl}")
-    with pytest.raises(RequestError, match=r"held_out: none.jsonl is not there"):
-        read_asked(options("job.yaml"), folder=tmp_path)
+def test_data_that_cannot_be_used_is_told_where_the_job_file_names_it(tmp_path: Path) -> None:
+    def refuse(file: DataFile) -> Lengths:
+        raise RequestError(f"{file.path}, line 2: not JSON", hint="mend it")
+
+    (tmp_path / "job.yaml").write_text("model: 7b\ndata: {file: rows.jsonl}")
+    with pytest.raises(RequestError, match=r"^job.yaml:2:8: .*rows.jsonl, line 2: not JSON") as refused:
+        read_asked(options("job.yaml"), folder=tmp_path, measure=refuse)
+    assert refused.value.hint == "mend it"

@@ -15,11 +15,12 @@ from catalogs.hardware import Offer
 from catalogs.models import resolve_model
 from planner import phases
 from planner.case import read_case, stack_of, strategy_of
-from planner.duration import Pace, estimate_duration, pace_of, steps_of
+from planner.duration import Pace, estimate_duration, pace_of, steps_of, work_of
 from planner.plan import DurationEstimate
 from planner.request import DataAsked
 from planner.stack import PINNED_STACK
 from remote.contract import Loop, Phase, Strategy
+from remote.data.batches import total_steps
 
 CATALOG = read_catalog()
 DATA = DataAsked(num_examples=1000, mean_tokens=512, max_tokens=512, basis="stated", held_out_rows=100)
@@ -145,13 +146,56 @@ def test_nothing_is_created_on_a_machine_that_exists() -> None:
     ("examples", "epochs", "max_steps", "steps"), [(1000, 3.0, None, 750), (1001, 1.0, None, 251), (1000, 3.0, 20, 20)]
 )
 def test_steps_are_batches_times_epochs(examples: int, epochs: float, max_steps: int | None, steps: int) -> None:
-    data = msgspec.structs.replace(DATA, num_examples=examples)
-    assert steps_of(STRATEGY, PINNED_STACK, data, Loop(epochs=epochs, max_steps=max_steps)) == steps
+    assert steps_of(STRATEGY, PINNED_STACK, examples, Loop(epochs=epochs, max_steps=max_steps)) == steps
+
+
+@given(examples=st.integers(1, 5_000), epochs=st.floats(0.1, 5), size=st.integers(1, 8), passes=st.integers(1, 8))
+def test_steps_are_those_of_the_trainer(examples: int, epochs: float, size: int, passes: int) -> None:
+    strategy = msgspec.structs.replace(STRATEGY, micro_batch_size=size, gradient_accumulation_steps=passes)
+    planned = steps_of(strategy, PINNED_STACK, examples, Loop(epochs=epochs))
+    assert planned == total_steps(examples, epochs, None, size * passes)
+
+
+def test_padding_is_computed_on_and_so_it_is_planned() -> None:
+    """Half of the rows are long: four together are nearly always as wide as those."""
+    data = msgspec.structs.replace(DATA, mean_tokens=300, profile=((100, 0.5), (500, 0.5)))
+    alone, together = (
+        msgspec.structs.replace(STRATEGY, micro_batch_size=size, gradient_accumulation_steps=4 // size, seq_len=512)
+        for size in (1, 4)
+    )
+    assert work_of(data, alone, on_cpu=True).train_mean == pytest.approx(300)
+    assert work_of(data, alone, on_cpu=False).train_mean == pytest.approx((104 + 504) / 2)  # widths are multiples of 8
+    assert work_of(data, together, on_cpu=True).train_mean == pytest.approx(500 - 400 / 2**4)
+    assert duration(data=data, strategy=together).num_tokens > 1.5 * duration(data=data, strategy=alone).num_tokens
+
+
+def test_sizes_that_were_stated_hold_no_padding() -> None:
+    """Nor are they rounded."""
+    data = msgspec.structs.replace(DATA, mean_tokens=300.5)
+    assert work_of(data, STRATEGY, on_cpu=False).train_mean == 300.5
+
+
+def test_held_out_rows_have_lengths_of_their_own() -> None:
+    """Without padding: rows of like length are judged together."""
+    short, long = ((50, 1.0),), ((400, 0.5), (600, 0.5))
+    data = msgspec.structs.replace(DATA, profile=short, held_out_profile=long)
+    work = work_of(data, STRATEGY, on_cpu=True)
+    assert (work.train_mean, work.num_held_out, work.held_out_mean) == (50, 100, (400 + 512) / 2)  # cut at 512
+    alike = msgspec.structs.replace(data, held_out_profile=short)
+    assert duration(data=data).phase_s["evaluate"].p50 > duration(data=alike).phase_s["evaluate"].p50
+
+
+def test_a_long_document_is_several_examples() -> None:
+    """So there are more steps; a conversation of that length is cut."""
+    data = msgspec.structs.replace(DATA, mean_tokens=1_024, max_tokens=1_024, profile=((1_024, 1.0),))
+    split = msgspec.structs.replace(data, documents=True)
+    assert [work_of(each, STRATEGY, on_cpu=True).num_examples for each in (data, split)] == [1_000, 2_000]
+    assert duration(data=split).num_steps == 2 * duration(data=data).num_steps
 
 
 def test_gpus_share_the_batches() -> None:
     four = msgspec.structs.replace(STRATEGY, num_gpus=4, sharding="ddp")
-    assert duration(strategy=four).num_steps == 3 * 63  # 1,000 rows in batches of 16, three times
+    assert duration(strategy=four).num_steps == 188  # 3,000 rows in batches of 16
     assert duration(strategy=four).num_tokens == pytest.approx(duration().num_tokens, rel=0.01)
 
 

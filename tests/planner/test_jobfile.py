@@ -9,18 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import jsonschema
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from planner.contradictions import CONTRADICTIONS
 from planner.jobfile import read_job
 from planner.jobfile.positions import JobFileError, read_document
 from planner.jobfile.sections import HOMES, TRAINING_KEYS, job_schema
-from planner.jobfile.writer import COMMENTS, pinned, write_job
-from planner.request import Budget, DataAsked, Keep, Lengths, Request, Where
+from planner.jobfile.writer import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
+from planner.request import Budget, DataAsked, DataFile, Keep, Request, Where, measured_data
 from planner.search.strategies import SAID_ELSEWHERE
 from remote.contract import Loop
-from tests.planner.builders import make_plan
+from tests.planner.builders import counted, make_plan, make_request
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
@@ -53,11 +55,6 @@ tags: {team: search}
 """
 
 
-def counted(_path: str, _max_rows: int | None, _model: str) -> Lengths:
-    """A file of a thousand rows."""
-    return Lengths(num_rows=1_000, mean_tokens=80.0, max_tokens=400, basis="estimated from characters")
-
-
 def read(text: str) -> Request:
     """A job file under the name that the complaints show."""
     return read_job(text, name="job.yaml", measure=counted)
@@ -87,11 +84,14 @@ def test_a_model_is_enough() -> None:
     assert (request.data.num_examples, request.data.basis, request.loop) == (1_000, "default", Loop())
 
 
-def test_a_file_is_counted_unless_its_size_is_stated() -> None:
-    """Three figures replace the counting; they are what `--save` writes."""
-    assert read("model: 7b\ndata: {file: a.jsonl}").data.basis == "estimated from characters"
-    stated = read("model: 7b\ndata: {file: a.jsonl, examples: 7, mean_tokens: 10, max_tokens: 20}").data
-    assert (stated.path, stated.num_examples, stated.basis) == ("a.jsonl", 7, "stated")
+def test_a_file_is_counted_and_a_size_is_stated() -> None:
+    """As it is read by the trainer: so many rows of this format."""
+    found = read("model: 7b\ndata: {file: a.jsonl, max_rows: 500, format: text, held_out: b.jsonl}").data
+    file = DataFile(path="a.jsonl", model="7b", format="text", max_rows=500)
+    assert found == measured_data(file, measure=counted, held_out_path="b.jsonl")
+    assert read("model: 7b\ndata: {file: a.jsonl, held_out_rows: 0}").data.held_out_rows == 0
+    stated = read("model: 7b\ndata: {examples: 7, mean_tokens: 10, max_tokens: 20, held_out_rows: 3}").data
+    assert (stated.num_examples, stated.basis, stated.held_out_rows) == (7, "stated", 3)
 
 
 def test_full_tuning_learns_slower_unless_a_rate_is_said() -> None:
@@ -132,6 +132,14 @@ def test_auto_may_be_written_out() -> None:
         ("model: 7b\ntraining: {num_gpus: 2}", "job.yaml:2:12: num_gpus does not stand under training", "under `where:`"),
         ("model: 7b\ntraining: {global_batch_size: x}", "job.yaml:2:12: global_batch_size must be a whole number", None),
         ("model: 7b\ndata: {examples: 0, mean_tokens: 5, max_tokens: 5}", "job.yaml:2:8: examples is 0", None),
+        ("model: 7b\ndata: {file: a.jsonl, examples: 5}", "job.yaml:2:23: examples says nothing beside a file", "max_rows"),
+        ("model: 7b\ndata: {max_rows: 5}", "job.yaml:2:8: max_rows says nothing without a file", "file: rows.jsonl"),
+        ("model: 7b\ndata: {held_out: b.jsonl}", "job.yaml:2:8: held_out says nothing without a file", "file: rows.jsonl"),
+        (
+            "model: 7b\ndata: {file: a.jsonl, held_out: b.jsonl, held_out_rows: 9}",
+            "job.yaml:2:42: held_out_rows keeps rows of `file` back",
+            "leave one of them out",
+        ),
         ("model: 7b\nloop:\n  learning_rate: .nan", "job.yaml:3:3: learning_rate is nan", None),
         ("model: 7b\nloop:\n  warmup_ratio: 2", "job.yaml:3:3: warmup_ratio is 2", None),
         ("model: 7b\nbudget: {max_cost: .nan}", "job.yaml:2:10: max_cost is NaN", None),
@@ -200,14 +208,38 @@ TRAINING = st.fixed_dictionaries(
 
 
 @st.composite
+def sizes(draw: st.DrawFn) -> DataAsked:
+    """Data that is only stated."""
+    mean = draw(st.floats(1, 10**5))
+    return DataAsked(
+        num_examples=draw(COUNT),
+        mean_tokens=mean,
+        max_tokens=int(mean) + draw(COUNT),
+        basis="stated",
+        held_out_rows=draw(st.integers(0, 500)),
+    )
+
+
+@st.composite
+def files_of(draw: st.DrawFn, model: str) -> DataAsked:
+    """Data in files, as they are counted."""
+    file = DataFile(
+        path=draw(TEXT), model=model, format=draw(st.sampled_from(["auto", "text", "chat"])), max_rows=draw(st.none() | COUNT)
+    )
+    held_out_path = draw(st.none() | TEXT)
+    held_out_rows = draw(st.none() | st.integers(0, 500)) if held_out_path is None else None
+    return measured_data(file, measure=counted, held_out_path=held_out_path, held_out_rows=held_out_rows)
+
+
+@st.composite
 def requests(draw: st.DrawFn) -> Request:
     """Requests that make sense, with the strangest texts."""
-    mean = draw(st.floats(1, 10**5))
+    model = draw(TEXT.filter(str.strip))
     training: dict[str, Any] = draw(TRAINING)
     if training.get("quant") == "none" and training.get("method") == "qlora":
         del training["quant"]
     return Request(
-        model=draw(TEXT.filter(str.strip)),
+        model=model,
         training=training,
         global_batch_size=draw(st.none() | COUNT),
         loop=Loop(
@@ -218,17 +250,7 @@ def requests(draw: st.DrawFn) -> Request:
             init_adapter=draw(st.none() | TEXT),
             layers=draw(st.none() | st.lists(st.integers(0, 80), max_size=3).map(tuple)),
         ),
-        data=DataAsked(
-            path=draw(st.none() | TEXT),
-            num_examples=draw(COUNT),
-            mean_tokens=mean,
-            max_tokens=int(mean) + draw(COUNT),
-            basis=draw(st.sampled_from(["stated", "estimated from characters", "counted by the model's tokenizer"])),
-            held_out_rows=draw(st.integers(0, 500)),
-            held_out_path=draw(st.none() | TEXT),
-            format=draw(st.sampled_from(["auto", "text", "chat"])),
-            max_rows=draw(st.none() | COUNT),
-        ),
+        data=draw(sizes() | files_of(model)),
         where=Where(
             gpu_memory_gib=draw(st.none() | st.floats(0.5, 500)),
             gpus=draw(MAYBE_NAMES),
@@ -249,10 +271,10 @@ def requests(draw: st.DrawFn) -> Request:
 
 
 @settings(max_examples=40)
-@given(requests())
+@given(requests().filter(lambda request: not any(wrong.holds(request) for wrong in CONTRADICTIONS)))
 def test_what_is_written_reads_back_equal(request: Request) -> None:
     """Whatever names, texts and figures it holds."""
-    assert read_job(write_job(request), name="job.yaml") == request
+    assert read(write_job(request)) == request
 
 
 def test_a_saved_plan_leaves_nothing_to_choose() -> None:
@@ -266,6 +288,29 @@ def test_a_saved_plan_leaves_nothing_to_choose() -> None:
     )
     assert request.training["micro_batch_size"] == 4
     assert "# Planned 2026-11-25: lora r16 bf16, batch 4x4, checkpointing on cloud/north/one/on_demand, about $1.00." in text
+
+
+def test_a_saved_plan_tells_the_planners_choices_from_the_users() -> None:
+    """What is marked may be deleted: then the planner is asked again."""
+    request = make_request(training={"method": "qlora", "rank": 16}, where=Where(providers=("cloud",)))
+    strategy = msgspec.structs.replace(make_plan().strategy, quant="nf4", double_quant=True, alpha=20.0)
+    text = write_job(make_plan(request=request, strategy=strategy))
+    marked = {line.strip().partition(":")[0] for line in text.splitlines() if line.endswith(f"({CHOSEN})")}
+    assert {"alpha", "micro_batch_size", "gradient_checkpointing", "gpus", "num_gpus", "regions", "spot"} <= marked
+    assert marked.isdisjoint({"method", "rank", "quant", "double_quant", "providers", "epochs", "examples"})
+    assert f"# Lines marked ({CHOSEN}) may be deleted" in text
+    left = [line for line in text.splitlines() if not line.endswith(f"({CHOSEN})")]
+    assert read("\n".join(left)).training == {"method": "lora", "rank": 16, "quant": "nf4", "double_quant": True}
+    assert CHOSEN not in write_job(request)
+
+
+def test_a_job_without_a_file_says_where_one_goes() -> None:
+    """In a comment: the name of a file that is not there would be refused."""
+    assert NO_FILE in write_job(make_plan()).splitlines()
+    assert (
+        NO_FILE
+        not in write_job(make_request(data=measured_data(DataFile(path="a.jsonl", model="7b"), measure=counted))).splitlines()
+    )
 
 
 def test_a_written_file_explains_itself() -> None:

@@ -12,8 +12,8 @@ from click.testing import CliRunner
 
 from planner.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said, view_options
 from planner.refusals import Refused
-from planner.request import Lengths, RequestError
-from tests.planner.builders import make_request
+from planner.request import DataFile, Lengths, RequestError, measured_data
+from tests.planner.builders import counted, make_request
 
 
 def parsed(*words: str) -> dict[str, Any]:
@@ -29,11 +29,6 @@ def parsed(*words: str) -> dict[str, Any]:
     done = CliRunner().invoke(command, words)
     assert done.exit_code == 0, done.output
     return seen
-
-
-def counted(_path: str, _max_rows: int | None, _model: str) -> Lengths:
-    """A file of a thousand rows."""
-    return Lengths(num_rows=1_000, mean_tokens=80.0, max_tokens=400, basis="estimated from characters")
 
 
 def test_options_fill_the_request() -> None:
@@ -55,6 +50,12 @@ def test_max_vram_is_another_word_for_the_gpu_budget() -> None:
     assert request_of(parsed("--model", "7b", "--max-vram", "24")).where.gpu_memory_gib == 24.0
 
 
+def test_an_option_said_twice_alike_is_said_once() -> None:
+    """A script may append what is there already; 16 and 16GB are the same."""
+    options = parsed("--max-vram", "16", "--gpu-budget", "16GB", "--spot", "--spot")
+    assert (options["gpu_budget"], options["spot"]) == (16.0, True)
+
+
 def test_nothing_said_is_nothing_asked() -> None:
     """Defaults are the planner's, not click's."""
     assert said(parsed()) == {}
@@ -65,9 +66,30 @@ def test_nothing_said_is_nothing_asked() -> None:
 def test_a_data_file_is_measured_and_its_examples_may_be_fewer() -> None:
     """Tokens are counted, so they can't be stated as well."""
     request = request_of(parsed("--model", "7b", "--data", "a.jsonl", "--examples", "900"), measure=counted)
-    assert (request.data.path, request.data.max_rows, request.data.num_examples) == ("a.jsonl", 900, 800)
+    assert (request.data.path, request.data.max_rows, request.data.num_examples) == ("a.jsonl", 900, 720)
     with pytest.raises(RequestError, match="--tokens is for a job without a file"):
         request_of(parsed("--model", "7b", "--data", "a.jsonl", "--tokens", "5k"), measure=counted)
+
+
+def test_the_file_of_a_job_stays_unless_another_is_named() -> None:
+    """Fewer examples are its first rows, and another model counts them anew; its tokens can't be stated."""
+    data = measured_data(DataFile(path="job.jsonl", model="7b", format="chat"), measure=counted, held_out_path="apart.jsonl")
+    start = make_request(data=data)
+    asked: list[DataFile] = []
+
+    def noted(file: DataFile) -> Lengths:
+        asked.append(file)
+        return counted(file)
+
+    assert request_of(parsed("job.yaml", "--rank", "4"), start=start, measure=noted).data == data
+    assert asked == []
+    fewer = request_of(parsed("job.yaml", "--examples", "100"), start=start, measure=noted).data
+    assert (fewer.path, fewer.num_examples, fewer.max_rows, fewer.held_out_path) == ("job.jsonl", 100, 100, "apart.jsonl")
+    assert (fewer.held_out_rows, fewer.format) == (1_000, "chat")
+    request_of(parsed("job.yaml", "--model", "3b"), start=start, measure=noted)
+    assert [(file.path, file.model) for file in asked[2:]] == [("job.jsonl", "3b"), ("apart.jsonl", "3b")]
+    with pytest.raises(RequestError, match="--tokens is for a job without a file"):
+        request_of(parsed("job.yaml", "--tokens", "5k"), start=start, measure=noted)
 
 
 def test_stated_examples_have_the_length_that_was_said() -> None:
@@ -142,6 +164,9 @@ def test_names_are_the_contracts_keys_with_dashes() -> None:
         (("--tag", "x"), "write key=value"),
         (("--rank", "many"), "is not a valid integer"),
         (("--gpu-budgett", "16GB"), "--gpu-budget"),
+        (("--spot", "--on-demand"), "--spot/--on-demand was said twice, with different values"),
+        (("--rank", "8", "--rank", "16"), "--rank was said twice, with different values"),
+        (("--gpu-budget", "16GB", "--max-vram", "24GB"), "--gpu-budget/--max-vram was said twice"),
     ],
 )
 def test_a_wrong_word_is_told_before_anything_is_planned(words: tuple[str, ...], sentence: str) -> None:

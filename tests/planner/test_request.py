@@ -15,6 +15,7 @@ from planner.quantities import parse_count, parse_gib, parse_hours, parse_usd
 from planner.request import (
     Budget,
     DataAsked,
+    DataFile,
     Lengths,
     Request,
     RequestError,
@@ -82,23 +83,41 @@ def test_stated_data_makes_sense(num_examples: int, num_tokens: int) -> None:
     assert data.num_examples * data.mean_tokens == pytest.approx(num_tokens)
 
 
-def rows(number: int) -> Lengths:
-    """A file of `number` rows."""
-    return Lengths(num_rows=number, mean_tokens=100.0, max_tokens=300, basis="estimated from characters")
+FILES = {"large.jsonl": 5_000, "small.jsonl": 100, "apart.jsonl": 30}
+
+
+def measure(file: DataFile) -> Lengths:
+    """Rows of a length that tells the file."""
+    number = FILES[file.path] if file.max_rows is None else file.max_rows
+    return Lengths(
+        num_rows=number,
+        mean_tokens=number,
+        max_tokens=number,
+        profile=((number, 1.0),),
+        documents=False,
+        basis="estimated from characters",
+    )
 
 
 def test_some_rows_are_held_out_but_never_more_than_a_fifth() -> None:
     """200 by default; the training examples are the rest."""
-    large = measured_data("a.jsonl", model="7b", measure=lambda _path, _rows, _model: rows(5_000))
-    small = measured_data("a.jsonl", model="7b", measure=lambda _path, _rows, _model: rows(100))
-    asked = measured_data("a.jsonl", model="7b", measure=lambda _path, _rows, _model: rows(5_000), held_out_rows=500)
-    apart = measured_data("a.jsonl", model="7b", measure=lambda _path, _rows, _model: rows(100), held_out_path="b.jsonl")
-    assert [(data.num_examples, data.held_out_rows) for data in (large, small, asked, apart)] == [
+    large, small = (measured_data(DataFile(path=path, model="7b"), measure=measure) for path in ("large.jsonl", "small.jsonl"))
+    asked = measured_data(DataFile(path="large.jsonl", model="7b"), measure=measure, held_out_rows=500)
+    nothing = measured_data(DataFile(path="large.jsonl", model="7b"), measure=measure, held_out_rows=0)
+    assert [(data.num_examples, data.held_out_rows) for data in (large, small, asked, nothing)] == [
         (4_800, 200),
         (80, 20),
         (4_500, 500),
-        (100, 0),
+        (5_000, 0),
     ]
+
+
+def test_a_file_of_held_out_rows_is_measured_for_itself() -> None:
+    """All of it, however few rows are trained on."""
+    file = DataFile(path="small.jsonl", model="7b", max_rows=50)
+    data = measured_data(file, measure=measure, held_out_path="apart.jsonl")
+    assert (data.num_examples, data.profile) == (50, ((50, 1.0),))
+    assert (data.held_out_rows, data.held_out_profile) == (30, ((30, 1.0),))
 
 
 @pytest.mark.parametrize(

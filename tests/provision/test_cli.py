@@ -114,7 +114,7 @@ def test_help_loads_nothing_heavy(name: str) -> None:
         (["estimate"], "No model was named."),
         (["check", "/"], "/ is a folder."),
         (["check", "/dev/null"], "/dev/null is no regular file."),
-        (["check", __file__, "--model", "owner/name"], "owner/name is no folder with a tokenizer."),
+        (["check", __file__, "--model", "owner/name"], "owner/name is no folder with a tokenizer, and no GGUF file."),
         (["logs", "nothing", "--offset", "-1"], "--offset"),
     ],
 )

@@ -49,6 +49,15 @@ def test_held_out_rows_and_an_earlier_adapter_travel_too(plan: Plan, tmp_path: P
     assert made.spec.loop.init_adapter == made.files[str(tmp_path / "adapter")]
 
 
+def test_no_rows_are_held_out_where_none_were_asked_for(plan: Plan) -> None:
+    """Nothing is not the trainer's default."""
+    for number in (0, 8):
+        request = msgspec.structs.replace(plan.request, data=msgspec.structs.replace(plan.request.data, held_out_rows=number))
+        asked = msgspec.structs.replace(plan, request=request)
+        made = hand_off(asked, find_base(request.model), run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
+        assert made.spec.data.held_out_rows == number
+
+
 def test_a_hub_id_is_fetched_by_the_box(plan: Plan) -> None:
     """Only the data travels then."""
     base = BaseModel(kind="hub", hub_id="owner/name")

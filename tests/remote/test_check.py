@@ -7,9 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from remote.__main__ import main
 from remote.data.byte_tokenizer import byte_tokenizer
+from remote.data.check import BORDERS, profile_of
 
 
 def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -22,8 +25,9 @@ def test_without_a_model_tokens_are_guessed_and_marked_so(tmp_path: Path, capsys
     path.write_text("\n".join(json.dumps({"prompt": "a" * 36, "completion": "b" * length}) for length in (36, 360)))
     code, report = checked(capsys, str(path))
     assert (code, report["rows"], report["basis"]) == (0, 2, "estimated from characters")
-    assert (report["tokens"], report["max_tokens"], report["mean_tokens"]) == (20 + 110, 110, 65)
+    assert (report["tokens"], report["max_tokens"], report["mean_tokens"]) == (30 + 120, 120, 75)  # two turns, 10 for marks
     assert report["histogram"] == {"<= 64": 1, "<= 128": 1}
+    assert report["profile"] == [[30, 0.5], [120, 0.5]]
 
 
 @pytest.mark.torch
@@ -32,6 +36,40 @@ def test_with_a_model_they_are_counted(tmp_path: Path, capsys: pytest.CaptureFix
     (tmp_path / "data.txt").write_text("abc\nabcde\n")
     code, report = checked(capsys, str(tmp_path / "data.txt"), "--model", str(tmp_path / "model"))
     assert (code, report["tokens"], report["basis"]) == (0, 4 + 6, "counted by the model's tokenizer")
+
+
+@pytest.mark.torch
+def test_a_tokenizer_that_cannot_be_read_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data.txt").write_text("abc\n")
+    (tmp_path / "tokenizer.json").write_text("{}")
+    (tmp_path / "base.gguf").write_bytes(b"GGUF")
+    for model in (tmp_path, tmp_path / "base.gguf"):
+        code, report = checked(capsys, str(tmp_path / "data.txt"), "--model", str(model))
+        assert code == 2
+        assert report["error"].startswith(f"the tokenizer of {model} can't be read: ")
+
+
+def test_rows_are_read_as_the_job_will_say(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Format and number of rows are part of the question."""
+    (tmp_path / "data.jsonl").write_text('{"text": "one"}\n' * 5)
+    assert checked(capsys, str(tmp_path / "data.jsonl"), "--max-rows", "2")[1]["rows"] == 2
+    assert checked(capsys, str(tmp_path / "data.jsonl"), "--format", "chat")[1]["num_broken"] == 5
+
+
+@given(st.lists(st.integers(1, 10_000), min_size=1, max_size=300))
+def test_a_profile_keeps_what_it_sums_up(lengths: list[int]) -> None:
+    """Shortest first, shares that sum to one, the mean of the rows, nothing beyond the longest."""
+    profile = profile_of(lengths)
+    tokens, shares = zip(*profile, strict=True)
+    assert list(tokens) == sorted(tokens)
+    assert sum(shares) == pytest.approx(1)
+    assert sum(length * share for length, share in profile) == pytest.approx(sum(lengths) / len(lengths), abs=0.001)
+    assert min(lengths) <= tokens[0] <= tokens[-1] <= max(lengths)
+    assert len(profile) <= len(BORDERS)
+
+
+def test_nothing_has_no_profile() -> None:
+    assert profile_of([]) == ()
 
 
 def test_broken_rows_are_listed_and_the_exit_code_says_so(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -92,7 +92,7 @@ def test_a_broken_conversation_says_which_message_is_wrong(tmp_path: Path, turns
         ("a.parquet", "", "unknown kind of file; write it as .jsonl, .ndjson, .json, .csv, .tsv, .txt"),
         ("a.jsonl", "\n", "holds no rows"),
         ("a.json", '{"rows": []}', "must hold a list of rows"),
-        ("a.json", "[1,", "is not JSON (line 1"),
+        ("a.json", "[1,", "line 1: not JSON"),
     ],
 )
 def test_a_file_that_holds_nothing_readable_says_what_to_do(tmp_path: Path, name: str, content: str, why: str) -> None:
