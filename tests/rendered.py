@@ -20,7 +20,7 @@ OTHER_FOLDERS = {
     "tests": "mirror the rooms; fakes and doubles are small real programs",
     "docs": "architecture, derivations, acceptance, schemas; commands.md and the tree here are made from the code",
     "benchmarks": "scripts that measure, and their committed results",
-    "examples": "job files that run as they stand, and the demo",
+    "examples": "job files that plan as they stand and run with `--data FILE`, and the demo",
     ".ci": "what CI runs, and the pinned requirement files",
 }
 WIDTH = 118

@@ -68,7 +68,7 @@ def write_job(asked: Request | Plan) -> str:
     heading = ["# A job for rentune: `rentune plan FILE` shows what it will cost, `rentune run FILE` does it."]
     if isinstance(asked, Plan):
         heading.append(f"# Planned {asked.planned_on}: {describe(asked.strategy)} on {asked.offer.key}, ")
-        heading[-1] += f"about ${asked.cost.total_usd.p50:.2f}."
+        heading[-1] += f"about ${asked.cost.total_usd.p50:.2f}." if asked.cost.total_usd.p50 else "free."
         heading.append(f"# Lines marked ({CHOSEN}) may be deleted, all of them: then the planner chooses anew.")
     chosen = _chosen(asked) if isinstance(asked, Plan) else frozenset()
     top: dict[str, Any] = {"version": JOB_FILE_VERSION, "model": request.model, "task": request.task}

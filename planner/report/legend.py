@@ -7,6 +7,7 @@ from typing import Final
 
 from planner.plan import Plan
 from planner.report import tables, words
+from planner.search.offers import OWN_MACHINES
 
 TIGHT: Final = "it needs more than is surely there and may run out of memory"
 PRICE_ONLY: Final = "price only"
@@ -25,7 +26,13 @@ def legend(plans: Sequence[Plan], *, width: int) -> Iterator[str]:
 
 
 def _memory(plans: Sequence[Plan]) -> str | None:
-    return "need/has: what the job takes of one GPU's memory, and what its driver leaves of it." if plans else None
+    on_gpu = any(plan.gpu is not None for plan in plans)
+    return "need/has: what the job takes of one GPU's memory, and what its driver leaves of it." if on_gpu else None
+
+
+def _ram(plans: Sequence[Plan]) -> str | None:
+    on_cpu = any(plan.gpu is None for plan in plans)
+    return "RAM: the machine's own cores train, so need/has is of its memory." if on_cpu else None
 
 
 def _tight(plans: Sequence[Plan]) -> str | None:
@@ -43,17 +50,18 @@ def _not_yet(plans: Sequence[Plan]) -> str | None:
 
 
 def _met(plans: Sequence[Plan]) -> str | None:
-    met = any(plan.runnable is None for plan in plans)
+    met = any(plan.runnable is None and plan.offer.provider not in OWN_MACHINES for plan in plans)
     return "status of what can be run: what renting there has been tried with so far." if met else None
 
 
 def _prices(plans: Sequence[Plan]) -> str | None:
-    days = sorted(age for plan in plans if (age := words.age_days(plan)) is not None)
-    undated = "; undated ones are among them" if any(plan.catalog_as_of is None for plan in plans) else ""
+    priced = [plan for plan in plans if plan.offer.usd_per_hour]
+    days = sorted(age for plan in priced if (age := words.age_days(plan)) is not None)
+    undated = "; undated ones are among them" if any(plan.catalog_as_of is None for plan in priced) else ""
     if not days:
-        return "Prices: undated." if plans else None
-    span = f"{days[0]} to {days[-1]} days" if days[0] != days[-1] else words.several(days[0], "day")
-    return f"Prices were seen {span} ago{undated}."
+        return "Prices: undated." if priced else None
+    span = words.ago(days[-1]) if days[0] == days[-1] else f"{days[0]} to {days[-1]} days ago"
+    return f"Prices were seen {span}{undated}."
 
 
-WORDS: Final[tuple[Explained, ...]] = (_memory, _tight, _price_only, _not_yet, _met)
+WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _met)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from catalogs.hardware import Offer
 from planner.plan import Plan, Range
 from planner.search.strategies import describe
 from planner.units import GIB
@@ -120,16 +121,26 @@ def machine(plan: Plan) -> str:
 
 
 def offer(plan: Plan) -> str:
+    """What is rented for the plan."""
+    return sold(plan.offer)
+
+
+def sold(offer: Offer) -> str:
     """Provider, place, machine type and how it is bought."""
-    spot = " spot" if plan.offer.purchase == "spot" else ""
-    region = "" if plan.offer.region == "*" else f" {plan.offer.region}"
-    return f"{plan.offer.provider}{region} {plan.offer.instance_type}{spot}"
+    spot = " spot" if offer.purchase == "spot" else ""
+    region = "" if offer.region == "*" else f" {offer.region}"
+    return f"{offer.provider}{region} {offer.instance_type}{spot}"
 
 
 def age(plan: Plan) -> str:
     """How old the price is."""
     days = age_days(plan)
-    return "undated" if days is None else "today" if days == 0 else f"{several(days, 'day')} ago"
+    return "undated" if days is None else ago(days)
+
+
+def ago(days: int) -> str:
+    """Today, or 3 days ago."""
+    return f"{several(days, 'day')} ago" if days else "today"
 
 
 def age_days(plan: Plan) -> int | None:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.options import SIZE, USD
+from planner.options import SIZE, USD, Once
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
@@ -26,9 +26,9 @@ def command() -> None:
 @click.option("--gpu", multiple=True, help="Only this GPU; may be repeated.")
 @click.option("--provider", multiple=True, help="Only this provider; may be repeated.")
 @click.option("--region", multiple=True, help='Only these regions ("us-*"); may be repeated.')
-@click.option("--spot/--on-demand", default=None, help="Only spot, or only on-demand machines (default both).")
-@click.option("--min-vram", type=SIZE, help="Memory per GPU at least.")
-@click.option("--max-price", type=USD, help="Dollars per hour at most.")
+@click.option("--spot/--on-demand", cls=Once, help="Only spot, or only on-demand machines (default both).")
+@click.option("--min-vram", cls=Once, type=SIZE, help="Memory per GPU at least.")
+@click.option("--max-price", cls=Once, type=USD, help="Dollars per hour at most.")
 @click.option("--top", type=int, default=SHOWN, show_default=True, help="Rows to show; 0 shows all.")
 @click.option("--json", "as_json", is_flag=True, help="Print the offers as JSON.")
 def list_offers(
@@ -66,27 +66,29 @@ def list_offers(
 
 
 def _table(catalog: Catalog, offers: tuple[Offer, ...], *, num_offers: int) -> Table:
-    from catalogs.catalog import attributions
+    from catalogs.catalog import STALE_AFTER_DAYS, attributions
     from provision.report.tables import Table
 
     today = dt.datetime.now(tz=dt.UTC).date()
     credits = " ".join(attributions(catalog, offers))
     return Table(
-        title=f"{len(offers)} of {num_offers} offers",
+        title=f"{len(offers):,} of {num_offers:,} offers",
         columns=("offer", "GPUs", "memory each", "vCPUs", "RAM", "$/h", "seen"),
         rows=tuple(_row(catalog, offer, today) for offer in offers),
-        note=f"Prices are of the whole machine. {credits}".strip(),
+        note=f"Prices are of the whole machine; stale: seen over {STALE_AFTER_DAYS} days ago. ? = not told. {credits}".strip(),
+        unbroken=("$/h",),
     )
 
 
 def _row(catalog: Catalog, offer: Offer, today: dt.date) -> tuple[str, ...]:
     from catalogs.catalog import age_days, is_stale
+    from planner.report.words import several, sold
 
     memory_gib = catalog.gpu_memory_gib(offer)
     age = age_days(offer, today)
-    seen = "undated" if age is None else f"{age} days ago"
+    seen = "undated" if age is None else f"{several(age, 'day')} ago"
     return (
-        offer.key,
+        sold(offer),
         f"{offer.num_gpus.normalize():f} × {offer.gpu}" if offer.gpu else "none",
         f"{memory_gib:g} GiB" if memory_gib is not None else "–",
         f"{offer.vcpus:g}" if offer.vcpus is not None else "?",

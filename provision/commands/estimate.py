@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.options import WORDS
+from planner.options import WORDS, Once
 from provision.envelope import Exit
 
 if TYPE_CHECKING:
@@ -42,18 +42,21 @@ CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type], ...] = (
     ("num_gpus", int),
     ("sharding", str),
 )
+UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("bytes", 1))  # one for a whole table: that of its sum
 
 
 def _case_options(function: Any) -> Any:
     for key, kind in reversed(CASE_OPTIONS):
         flag = f"--{key.replace('_', '-')}"
-        function = click.option(f"{flag}/--no-{flag[2:]}" if kind is bool else flag, key, type=kind, default=None)(function)
+        function = click.option(f"{flag}/--no-{flag[2:]}" if kind is bool else flag, key, type=kind, cls=Once)(function)
     return function
 
 
 @click.command("estimate")
 @_case_options
-@click.option("--from", "cases", type=click.Path(), help="File of cases, one JSON object a line; - reads standard input.")
+@click.option(
+    "--from", "cases", cls=Once, type=click.Path(), help="File of cases, one JSON object a line; - reads standard input."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as the estimate contract has it.")
 def command(cases: str | None, as_json: bool, **case: Any) -> int:  # noqa: FBT001 - click hands it over by name
     """Memory and time of one training configuration.
@@ -91,15 +94,16 @@ def _base(cases: str) -> Path:
 
 
 def _lines(cases: str) -> list[str]:
-    from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, read_text
+    from catalogs.user_file import MAX_CASES_BYTES, FileUnusable, expanded, read_stream, read_text
     from provision.errors import BadInput
 
-    if cases == "-":
-        return sys.stdin.buffer.read().decode("utf-8", "replace").split("\n")
+    name = "standard input" if cases == "-" else cases
     try:
-        return read_text(expanded(cases), max_bytes=MAX_DATA_BYTES).split("\n")
+        if cases == "-":
+            return read_stream(sys.stdin.buffer, max_bytes=MAX_CASES_BYTES).split("\n")
+        return read_text(expanded(cases), max_bytes=MAX_CASES_BYTES).split("\n")
     except FileUnusable as error:
-        raise BadInput(f"{cases} {error}", hint="--from takes a file with one JSON object a line") from None
+        raise BadInput(f"{name} {error}", hint="--from takes a file with one JSON object a line") from None
 
 
 def _print_lines(made: Iterable[dict[str, Any]]) -> int:
@@ -114,17 +118,16 @@ def _draw(made: dict[str, Any]) -> None:
     from provision.envelope.show import console
     from provision.report.tables import Table
     from provision.report.terminal import draw
-    from provision.report.words import bytes_words
 
     vram = made["vram"]
-    rows = tuple((name, bytes_words(size)) for name, size in vram["components"].items())
-    note = ", ".join(f"{name.removesuffix('_bytes').replace('_', ' ')} {bytes_words(vram[name])}" for name in _totals(vram))
+    unit, unit_bytes = next(row for row in UNITS if vram["allocated_peak_bytes"] >= row[1])
+    figures = {name: f"{vram[name] / unit_bytes:,.2f}" for name in vram if name.endswith("_peak_bytes")}
     table = Table(
-        title=f"GPU memory at the peak: {vram['peak_instant']}",
-        columns=("component", "size"),
-        rows=rows,
-        total=("allocated", bytes_words(vram["allocated_peak_bytes"])),
-        note=note,
+        title=f"GPU memory at the peak: {vram['peak_instant'].replace('_', ' ')}",
+        columns=("component", unit),
+        rows=tuple((name.replace("_", " "), f"{size / unit_bytes:,.2f}") for name, size in vram["components"].items()),
+        total=("allocated", figures.pop("allocated_peak_bytes")),
+        note=", ".join(f"{name.removesuffix('_bytes').replace('_', ' ')} {text} {unit}" for name, text in figures.items()),
     )
     out = console()
     out.print(draw(table))
@@ -148,7 +151,3 @@ def _lines_below(made: dict[str, Any]) -> Iterator[str]:
     yield f"Host: {', '.join(sizes)}. Trainable: {made['trainable_params']:,} of {made['total_params']:,} parameters."
     for warning in made.get("warnings", ()):
         yield f"Note: {warning}"
-
-
-def _totals(vram: dict[str, Any]) -> list[str]:
-    return [name for name in vram if name.endswith("_peak_bytes") and name != "allocated_peak_bytes"]

@@ -105,6 +105,8 @@ def test_a_narrow_table_says_below_itself_how_old_its_prices_are() -> None:
     undated = make_plan(catalog_as_of=None)
     assert "Prices were seen 1 day ago; undated ones are among them." in shown(result(old, undated), width=100)
     assert "Prices were" not in shown(result(old), width=140)
+    assert "Prices were seen today." in shown(result(make_plan()), width=80)
+    assert "Prices" not in shown(result(make_plan(offer=make_offer(usd_per_hour=Decimal(0)))), width=80)
 
 
 def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
@@ -119,6 +121,10 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
         ("status of what can be run: what renting there has been tried with so far.", [False, False, True, True]),
     ):
         assert [sentence in text for text in texts] == standing
+    own = shown(result(make_plan(gpu=None, offer=make_offer(gpu=None, provider="local", ram_gib=7.8, vcpus=2.0))))
+    assert "RAM: the machine's own cores train" in own
+    assert "what its driver leaves" not in own
+    assert "status of what" not in own
 
 
 def test_what_is_recommended_has_an_arrow() -> None:
