@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
+from math import prod
 from operator import attrgetter
 from typing import Any, Final, Literal
 
@@ -229,17 +230,23 @@ def _check_data(data: DataAsked) -> None:
 
 
 def _check_batch(request: Request) -> None:
-    """What was said of a step's sequences on one GPU: passes times sequences a pass are all of them."""
-    sizes = [request.training.get(key) for key in ("micro_batch_size", "gradient_accumulation_steps")]
-    micro, passes, whole, num_gpus = *sizes, request.global_batch_size, request.where.num_gpus
-    if micro is None or passes is None or whole is None or num_gpus is None:
+    """A step's sequences are those of a pass x the passes x the GPUs: what was said of the three must make up the whole."""
+    whole, num_gpus = request.global_batch_size, request.where.num_gpus
+    micro, passes = (request.training.get(key) for key in ("micro_batch_size", "gradient_accumulation_steps"))
+    if whole is None:
         return
-    if micro * passes * num_gpus != whole:
-        raise RequestError(
-            f"{micro} sequences x {passes} passes x {num_gpus} GPUs are {micro * passes * num_gpus} a step, not {whole}",
-            hint="leave one of them out",
-            place=("training", "global_batch_size"),
-        )
+    parts = ((micro, "sequence", ""), (passes, "pass", "es"), (num_gpus, "GPU", ""))
+    said = [(number, word, more or "s") for number, word, more in parts if number is not None]
+    product = prod(number for number, _, _ in said)
+    if product == whole or (len(said) < len(parts) and whole % product == 0 and not (micro and passes)):
+        return
+    factors = " x ".join(f"{number} {word}{more * (number != 1)}" for number, word, more in said)
+    on_more = f"--num-gpus {whole // product}, or " if whole % product == 0 and num_gpus is None else ""
+    raise RequestError(
+        f"{factors} make {product} a step, not {whole}",
+        hint=f"{on_more}leave one of them out",
+        place=("training", "global_batch_size"),
+    )
 
 
 def _check_network(text: str) -> None:

@@ -12,6 +12,7 @@ from provision.envelope import Exit, Problem
 
 if TYPE_CHECKING:
     from planner.request import Request
+    from provision.prepare.inputs import BaseModel
 
 JOB_SUFFIXES = (".yaml", ".yml")
 
@@ -57,7 +58,7 @@ def _missing(request: Request) -> Iterator[tuple[str, str]]:
     from provision.prepare.inputs import find_base, with_absolute_paths
 
     checks: dict[str, Callable[[], object]] = {
-        "model": lambda: find_base(request.model),
+        "model": lambda: _with_weights(find_base(request.model), request.model),
         "data": lambda: with_absolute_paths(request),
     }
     for section, check in checks.items():
@@ -65,6 +66,15 @@ def _missing(request: Request) -> Iterator[tuple[str, str]]:
             check()
         except BadInput as error:
             yield section, f"{error} {error.hint or ''}".strip()
+
+
+def _with_weights(base: BaseModel, model: str) -> None:
+    """Raises BadInput for a shape that `run` would train from random weights, as rehearsals want it."""
+    from provision.errors import BadInput
+
+    if base.kind == "config":
+        hint = "Name a hub id (owner/name), a model folder with weights or a GGUF file."
+        raise BadInput(f"{model} holds no weights: training would begin with random ones.", hint=hint)
 
 
 def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:

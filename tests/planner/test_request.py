@@ -144,7 +144,16 @@ def test_a_file_of_held_out_rows_is_measured_for_itself() -> None:
                 "global_batch_size": 16,
                 "where": Where(num_gpus=1),
             },
-            "are 6 a step, not 16",
+            "2 sequences x 3 passes x 1 GPU make 6 a step, not 16",
+        ),
+        ({"training": {"micro_batch_size": 3}, "global_batch_size": 16}, "3 sequences make 3 a step, not 16"),
+        (
+            {"training": {"gradient_accumulation_steps": 3}, "global_batch_size": 16, "where": Where(num_gpus=2)},
+            "3 passes x 2 GPUs make 6 a step, not 16",
+        ),
+        (
+            {"training": {"micro_batch_size": 4, "gradient_accumulation_steps": 2}, "global_batch_size": 16},
+            "4 sequences x 2 passes make 8 a step, not 16",
         ),
     ],
 )
@@ -153,6 +162,23 @@ def test_figures_that_make_no_sense_are_refused_with_an_example(changes: dict[st
     with pytest.raises(RequestError, match=words) as refused:
         checked(msgspec.structs.replace(make_request(), **changes))
     assert refused.value.hint
+
+
+@pytest.mark.parametrize(
+    ("training", "num_gpus"),
+    [
+        ({}, 3),
+        ({"micro_batch_size": 4}, None),
+        ({"micro_batch_size": 4}, 2),
+        ({"gradient_accumulation_steps": 16}, None),
+        ({"micro_batch_size": 4, "gradient_accumulation_steps": 4}, None),
+        ({"micro_batch_size": 4, "gradient_accumulation_steps": 2}, 2),
+    ],
+)
+def test_parts_that_make_up_a_step_are_no_contradiction(training: dict[str, int], num_gpus: int | None) -> None:
+    """What is left open is chosen."""
+    request = make_request(training=training, global_batch_size=16 if num_gpus != 3 else 48, where=Where(num_gpus=num_gpus))
+    assert checked(request) is request
 
 
 def test_a_request_that_makes_sense_passes_unchanged() -> None:

@@ -127,6 +127,49 @@ def test_bad_input_is_one_sentence_and_code_2(words: list[str], sentence: str, c
     assert "Traceback" not in error
 
 
+@pytest.mark.parametrize(
+    ("model", "sentence"),
+    [
+        ("13b", "13b is a shape without weights"),
+        ("config.json", "config.json holds no weights: training would begin with random ones"),
+        ("Qwen/Qwen2.5-7B", ""),
+    ],
+)
+def test_a_job_that_can_be_planned_and_not_run_is_told_so(
+    model: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It is no error: `plan` answers it. What is missing stands below, and in JSON by its section."""
+    (tmp_path / "config.json").write_text("{}")
+    (tmp_path / "job.yaml").write_text(f"model: {model}\n")
+    monkeypatch.chdir(tmp_path)
+    assert call(["check", "job.yaml"]) == Exit.OK
+    text = capsys.readouterr().out
+    assert text.startswith("job.yaml can be planned: ")
+    assert "Before `run`: There is no data to train on." in text
+    assert sentence in text
+    assert call(["check", "job.yaml", "--json"]) == Exit.OK
+    missing = json.loads(capsys.readouterr().out)["data"]["missing"]
+    assert set(missing) == ({"model", "data"} if sentence else {"data"})
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["estimate", "--model", "7b", "--rank", "8", "--rank", "16"],
+        ["estimate", "--model", "7b", "--double-quant", "--no-double-quant"],
+        ["catalog", "list", "--spot", "--on-demand"],
+        ["run", "--model", "7b", "--spot", "--on-demand"],
+    ],
+    ids=" ".join,
+)
+def test_an_option_that_contradicts_itself_is_refused_by_every_command(
+    words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last one does not win in silence."""
+    assert call(words) == Exit.REFUSED
+    assert "was said twice, with different values" in capsys.readouterr().err
+
+
 def test_a_data_file_that_the_trainer_refuses_is_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What ends a run on the box ends the look at home; with --json as an error's envelope."""
     (tmp_path / "data.parquet").write_bytes(b"PAR1")
