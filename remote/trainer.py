@@ -203,7 +203,15 @@ def _save(
     micro = collated([example.shortened(VERIFY_TOKENS) for example in longest], loaded.shape)
     found = verify(output, loaded.model, micro, loaded.settings, spec.strategy, progress.initial_sums)
     desk.events.emit("verified", **msgspec.structs.asdict(found))
-    save_companions(output, spec, model_card(spec, progress, samples, loaded.trainable_params, preflight.versions()))
+    card = model_card(
+        spec,
+        progress,
+        samples,
+        num_rows=len(loaded.data.train),
+        trainable_params=loaded.trainable_params,
+        versions=preflight.versions(),
+    )
+    save_companions(output, spec, card)
     return save_manifest(output)
 
 

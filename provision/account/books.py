@@ -13,6 +13,7 @@ from provision.account.ledger import Billed, RunState
 from provision.account.receipt import Receipt, calibrations, reckon
 from provision.charge.held import Run
 from provision.places import RunFolder
+from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
 from provision.watch.curves import trace_curves
 from provision.watch.view import fold, read_events
@@ -44,6 +45,8 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     if receipt.trained and not (earlier and earlier.trained):
         append_calibrations(run.places.calibration, run.plan, receipt)
     write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
+    if receipt.trained:
+        write_whole(run.adapter_folder / COST_FILE, render_cost(receipt).encode())
     write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(events)).encode())
     run.ledger.append(
         Billed(

@@ -3,28 +3,52 @@
 from __future__ import annotations
 
 import json
+import shlex
+import statistics
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Final
 
 from remote.adapters import is_adapter
 from remote.checkpoint import Progress
 from remote.contract import Evaluation, JobSpec, Sample
+from remote.result.licence import licence_of
 from remote.result.save import base_name
+
+BASE_WORDS: Final[Mapping[str, str]] = {
+    "hub": "its id on the hub, or a folder that holds it",
+    "gguf": "the GGUF file, wherever you have it",
+    "folder": "the folder, wherever you have it",
+    "config": "the folder of the same random weights",
+}
 
 
 def model_card(
-    spec: JobSpec, progress: Progress, samples: tuple[Sample, ...], trainable_params: int, versions: Mapping[str, str]
+    spec: JobSpec,
+    progress: Progress,
+    samples: tuple[Sample, ...],
+    *,
+    num_rows: int,
+    trainable_params: int,
+    versions: Mapping[str, str],
 ) -> str:
-    """README.md of the result, with the front matter that model hubs read."""
+    """README.md of the result, with the front matter that model hubs read; `num_rows` were trained on.
+
+    Nothing in it is a path: it is made to be shown to others.
+    """
     return "\n".join(
         [
             *_front_matter(spec),
-            f"# {base_name(spec)}, tuned on {Path(spec.data.train).name}",
+            f"# {shown_base(spec)}, tuned on {data_name(spec)}",
             "",
-            *_method(spec, trainable_params),
+            *_table(_origin(spec, num_rows)),
+            "## How it was trained",
+            "",
+            *_table(_method(spec, progress, trainable_params)),
             *_judged(progress),
-            *(line for sample in samples for line in _sample(sample)),
+            *(line for number, sample in enumerate(samples, start=1) for line in _sample(number, sample)),
             *_use(spec),
+            *_cost(spec, progress),
             "## Made with",
             "",
             ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
@@ -33,12 +57,23 @@ def model_card(
     )
 
 
+def shown_base(spec: JobSpec) -> str:
+    """The base's id on a hub, else the name of its file or folder."""
+    name = base_name(spec)
+    return name if spec.model.kind == "hub" else Path(name).name
+
+
+def data_name(spec: JobSpec) -> str:
+    """The data file as its owner calls it."""
+    return spec.data.name or Path(spec.data.train).name
+
+
 def _front_matter(spec: JobSpec) -> list[str]:
     tags = ["rentune", spec.strategy.method]
     library = "peft" if is_adapter(spec.strategy) else "transformers"
     return [
         "---",
-        f"base_model: {json.dumps(base_name(spec))}",
+        f"base_model: {json.dumps(shown_base(spec))}",
         f"library_name: {library}",
         "pipeline_tag: text-generation",
         f"tags: {json.dumps(tags)}",
@@ -47,22 +82,40 @@ def _front_matter(spec: JobSpec) -> list[str]:
     ]
 
 
-def _method(spec: JobSpec, trainable_params: int) -> list[str]:
+def _table(rows: Mapping[str, str]) -> list[str]:
+    return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
+
+
+def _origin(spec: JobSpec, num_rows: int) -> dict[str, str]:
+    known = licence_of(spec.model)
+    where = f"the page of {spec.model.location}" if spec.model.kind == "hub" else "where the base came from"
+    return {
+        "base model": shown_base(spec),
+        "licence of the base": f"{known}, say its own files" if known else f"not known: check {where} before you publish",
+        "data": f"{data_name(spec)}, {num_rows:,} rows",
+    }
+
+
+def _method(spec: JobSpec, progress: Progress, trainable_params: int) -> dict[str, str]:
     strategy, loop = spec.strategy, spec.loop
+    micro, accumulated = strategy.micro_batch_size, strategy.gradient_accumulation_steps
+    alpha = "" if strategy.alpha is None else f", alpha {strategy.alpha:g}"
     rows = {
-        "method": strategy.method if strategy.rank is None else f"{strategy.method}, rank {strategy.rank}",
+        "method": strategy.method if strategy.rank is None else f"{strategy.method}, rank {strategy.rank}{alpha}",
         "base weights": strategy.quant if strategy.quant != "none" else strategy.param_dtype,
         "trainable parameters": f"{trainable_params:,}",
         "targets": strategy.target_modules if isinstance(strategy.target_modules, str) else ", ".join(strategy.target_modules),
-        "sequences per step": f"{strategy.micro_batch_size * strategy.gradient_accumulation_steps}",
+        "dropout": f"{strategy.dropout:g}",
+        "sequences per step": f"{micro * accumulated} ({micro} × {accumulated})",
         "longest sequence": f"{strategy.seq_len} tokens",
-        "optimizer": f"{strategy.optimizer}, {loop.learning_rate:g} ({loop.schedule})",
-        "epochs": f"{loop.epochs:g}",
+        "steps": f"{progress.step}, at most {loop.epochs:g} epochs",
+        "optimizer": f"{strategy.optimizer}, weight decay {loop.weight_decay:g}, gradients clipped at {loop.max_grad_norm:g}",
+        "learning rate": f"{loop.learning_rate:g}, {loop.schedule}, warmed up over {loop.warmup_ratio:.0%} of the steps",
         "seed": f"{loop.seed}",
     }
     if not is_adapter(strategy):
-        del rows["targets"]
-    return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
+        del rows["targets"], rows["dropout"]
+    return rows
 
 
 def _judged(progress: Progress) -> list[str]:
@@ -83,11 +136,24 @@ def _loss(evaluation: Evaluation) -> str:
     return f"{evaluation.mean_loss:.4f}"
 
 
-def _sample(sample: Sample) -> list[str]:
+def _sample(number: int, sample: Sample) -> list[str]:
     said = {"prompt": sample.prompt, "reference": sample.reference, "before": sample.before, "after": sample.after}
-    return ["## Sample", "", *(f"- {name}: {json.dumps(text, ensure_ascii=False)}" for name, text in said.items()), ""]
+    title = [f"## Sample {number}", ""]
+    return [*title, *(f"- {name}: {json.dumps(text, ensure_ascii=False)}" for name, text in said.items()), ""]
 
 
 def _use(spec: JobSpec) -> list[str]:
-    base = f" --base {base_name(spec)}" if is_adapter(spec.strategy) else ""
-    return ["## Try it", "", "```", f'python try.py "a question"{base}', "```", ""]
+    base = f" --base {shlex.quote(shown_base(spec))}" if is_adapter(spec.strategy) else ""
+    where = [f"`--base` names the base: {BASE_WORDS[spec.model.kind]}.", ""] if base else []
+    return ["## Try it", "", "```", f'python try.py "a question"{base}', "```", "", *where]
+
+
+def _cost(spec: JobSpec, progress: Progress) -> list[str]:
+    metered = f"{statistics.median(progress.step_s):.3g} s" if progress.step_s else "not metered"
+    planned = "" if spec.planned_step_s is None else f", planned {spec.planned_step_s:.3g} s"
+    return [
+        "## What it took",
+        "",
+        f"{progress.step} steps of {metered} each{planned}. Dollars, planned beside metered, stand in [cost.md](cost.md).",
+        "",
+    ]

@@ -15,6 +15,7 @@ from rich.console import Console
 
 from planner.plan import Plan
 from provision.account.receipt import Receipt
+from provision.report.cost import render_cost
 from provision.report.page import render_page
 from provision.report.plot import Series, render_plot, ticks
 from provision.report.tables import headline, tables
@@ -166,3 +167,10 @@ def test_no_cell_is_empty(receipt: Receipt) -> None:
             assert "$0.0000" not in row
     silent = msgspec.structs.replace(receipt, samples=(Sample(prompt="What?", reference="It.", before="", after=""),))
     assert printed(silent).count("(nothing)") == 2
+
+
+def test_the_bill_stands_beside_the_adapter_as_markdown(receipt: Receipt) -> None:
+    """The model card links to it: planned beside metered, and the total."""
+    text = render_cost(receipt)
+    assert "| line | planned | metered |" in text
+    assert re.search(r"\| total \| \$0\.0160 \| \$0 \|", text)
