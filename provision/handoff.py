@@ -50,7 +50,6 @@ def hand_off(
         data=DataSource(
             train=place(data.path, f"train{Path(data.path).suffix}"),
             name=Path(data.path).name,
-            name=Path(data.path).name,
             held_out=place(data.held_out_path, f"held_out{Path(data.held_out_path).suffix}") if data.held_out_path else None,
             held_out_rows=data.held_out_rows,
             format=data.format,

@@ -167,7 +167,6 @@ class DataSource(Value, frozen=True, kw_only=True):
 
     train: str  # a path on the box
     name: str | None = None  # what the user calls the file; stands in the model card instead of a path on the box
-    name: str | None = None  # what the user calls the file; stands in the model card instead of a path on the box
     held_out: str | None = None  # None = a fixed share is split off, see held_out_rows
     held_out_rows: int = 200
     format: Literal["auto", "text", "instruction", "chat"] = "auto"
