@@ -15,6 +15,12 @@ from remote.contract import Strategy
 PLAN_VERSION: Final = 1
 
 
+# The words by which a plan's table, and what explains it, call three states.
+PRICE_ONLY: Final = "price only"
+NOT_YET: Final = "not yet runnable"
+NOT_READY: Final = "not ready here"
+
+
 class Range(msgspec.Struct, frozen=True, kw_only=True):
     """A figure that nobody knows exactly: one time in ten below p10, one in ten above p90."""
 

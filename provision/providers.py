@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
-from planner.plan import Provider
+from planner.plan import NOT_READY, Provider
 from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.places import Places
@@ -44,7 +44,7 @@ def providers_here(places: Places, environment: Mapping[str, str]) -> dict[str, 
 
 def _readiness(provider: Provider, missing: tuple[Finding, ...]) -> str:
     parts = ", ".join(finding.part.removeprefix(f"{provider.name} ") for finding in missing)
-    return f"{provider.status}; not ready here: {parts}" if parts else provider.status
+    return f"{provider.status}; {NOT_READY}: {parts}" if parts else provider.status
 
 
 def boxes_folder(places: Places) -> Path:

@@ -5,13 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
-from planner.plan import Plan
+from planner.plan import NOT_READY, NOT_YET, PRICE_ONLY, Plan
 from planner.report import tables, words
 from planner.search.offers import OWN_MACHINES
 
 TIGHT: Final = "it needs more than is surely there and may run out of memory"
-PRICE_ONLY: Final = "price only"
-NOT_YET: Final = "not yet runnable"
 
 Explained = Callable[[Sequence[Plan]], str | None]  # the sentence, or None where the word does not stand there
 
@@ -54,6 +52,11 @@ def _met(plans: Sequence[Plan]) -> str | None:
     return "status of what can be run: what renting there has been tried with so far." if met else None
 
 
+def _not_ready(plans: Sequence[Plan]) -> str | None:
+    lacking = any(NOT_READY in words.status(plan) for plan in plans)
+    return f"{NOT_READY}: `rentune doctor` says how to get what is missing." if lacking else None
+
+
 def _prices(plans: Sequence[Plan]) -> str | None:
     priced = [plan for plan in plans if plan.offer.usd_per_hour]
     days = sorted(age for plan in priced if (age := words.age_days(plan)) is not None)
@@ -64,4 +67,4 @@ def _prices(plans: Sequence[Plan]) -> str | None:
     return f"Prices were seen {span}{undated}."
 
 
-WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _met)
+WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _met, _not_ready)

@@ -16,7 +16,7 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
 from planner.cost import billed_range, disk_gib, estimate_cost
-from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Provider
+from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, DurationEstimate, HostEstimate, Provider
 from planner.refusals import Refused
 from planner.request import Request
 from planner.search.figures import Figures
@@ -26,7 +26,6 @@ from planner.search.offers import Kind
 from planner.units import GIB
 from remote.contract import Capabilities
 
-PRICE_ONLY: Final = "price only"
 BOX_VENDOR: Final = "nvidia"  # the box's pinned stack is built for CUDA
 BOX_CPU: Final = "x86_64"  # and for this machine language
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
@@ -196,17 +195,17 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
     provider = question.provider(offer.provider)
     missing = question.capabilities.missing(fit.strategy, question.request.task)
     reasons = (
-        (not provider.runnable, f"price only: this version cannot rent from {provider.name}"),
+        (not provider.runnable, f"{PRICE_ONLY}: this version cannot rent from {provider.name}"),
         (
             provider.max_usd_per_hour is not None and offer.usd_per_hour > provider.max_usd_per_hour,
             f"over the ${provider.max_usd_per_hour} an hour that {provider.name} may cost",
         ),
-        (bool(missing), f"not yet runnable: the trainer cannot do {', '.join(missing)}"),
+        (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
         (
             kind.gpu is not None and kind.gpu.vendor != BOX_VENDOR,
-            f"not yet runnable: the trainer's stack is built for {BOX_VENDOR.upper()} cards",
+            f"{NOT_YET}: the trainer's stack is built for {BOX_VENDOR.upper()} cards",
         ),
-        (offer.cpu_architecture != BOX_CPU, f"not yet runnable: the trainer's stack is built for {BOX_CPU}"),
+        (offer.cpu_architecture != BOX_CPU, f"{NOT_YET}: the trainer's stack is built for {BOX_CPU}"),
     )
     return next((sentence for wrong, sentence in reasons if wrong), None)
 

@@ -121,6 +121,8 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
         ("status of what can be run: what renting there has been tried with so far.", [False, False, True, True]),
     ):
         assert [sentence in text for text in texts] == standing
+    lacking = make_plan(provider_status="tested; not ready here: credentials")
+    assert "not ready here: `rentune doctor` says how to get what is missing." in shown(result(lacking))
     own = shown(result(make_plan(gpu=None, offer=make_offer(gpu=None, provider="local", ram_gib=7.8, vcpus=2.0))))
     assert "RAM: the machine's own cores train" in own
     assert "what its driver leaves" not in own
