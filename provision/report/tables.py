@@ -16,6 +16,7 @@ from provision.report.words import (
     seconds_words,
     usd_words,
 )
+from remote.contract import Phase
 
 VERDICTS = {
     "destroyed": "destroyed",
@@ -88,8 +89,15 @@ def phases_table(receipt: Receipt) -> Table:
             (figure.name, planned_words(figure), metered_words(figure), error_words(figure)) for figure in receipt.phases
         ),
         total=("in phases", seconds_words(planned_s), seconds_words(metered_s), _difference(planned_s, metered_s)),
-        note=f"{seconds_words(receipt.wall_s)} from the first line in the ledger to the last.",
+        note=f"{seconds_words(receipt.wall_s)} from the first line in the ledger to the last.{_judging_note(receipt)}",
     )
+
+
+def _judging_note(receipt: Receipt) -> str:
+    """What to do where judging took most of the time, as it does on a small job."""
+    metered = {figure.name: figure.metered or 0.0 for figure in receipt.phases}
+    longer = metered.get(Phase.EVALUATE, 0.0) > metered.get(Phase.TRAIN, 0.0) > 0.0
+    return " Judging took longer than training: fewer evaluations or held-out rows shorten it." if longer else ""
 
 
 def _difference(planned: float, metered: float) -> str:

@@ -42,7 +42,7 @@ class LineDisplay:
         elif event.kind in ("warning", "strategy_changed", "progress") and self._view.last_word:
             self._say(f"  {self._view.last_word}")
         elif event.kind == "evaluation" and self._view.held_out:
-            self._say(f"  held-out loss {self._view.held_out[-1][1]:.4f} at step {self._view.held_out[-1][0]}")
+            self._say(f"  {evaluation_words(self._view, event.data.get('seconds'))}")
         elif event.kind == "step" and self._clock() >= self._next_step_s:
             self._next_step_s = self._clock() + STEP_LINE_S
             self._say(f"  {step_words(self._view)}")
@@ -124,6 +124,13 @@ def live_rows(plan: Plan, view: View, phase: str, *, elapsed_s: float, spent_usd
         rows.append(("memory", f"{bytes_words(view.memory_bytes)} of {bytes_words(planned_bytes)} planned"))
     rows.append(("spent", f"{usd_words(spent_usd)} of {usd_words(Decimal(str(plan.cost.total_usd.p50)))} planned"))
     return rows
+
+
+def evaluation_words(view: View, seconds: float | None) -> str:
+    """The newest held-out loss, and how long finding it took: on a small job that is most of the time."""
+    step, loss = view.held_out[-1]
+    took = "" if seconds is None else f", judged in {seconds_words(seconds)}"
+    return f"held-out loss {loss:.4f} at step {step}{took}"
 
 
 def step_words(view: View) -> str:

@@ -27,7 +27,7 @@ def test_lines_tell_phases_losses_and_warnings_once(tmp_path: Path) -> None:
         "load",
         "train",
         "step 1/4, loss 5.0000, 100 tokens/s, 3.0 s to go",
-        "held-out loss 4.5000 at step 2",
+        "held-out loss 4.5000 at step 2, judged in 1.5 s",
         "two rows were cut",
     ]
 

@@ -174,3 +174,10 @@ def test_the_bill_stands_beside_the_adapter_as_markdown(receipt: Receipt) -> Non
     text = render_cost(receipt)
     assert "| line | planned | metered |" in text
     assert re.search(r"\| total \| \$0\.0160 \| \$0 \|", text)
+
+
+def test_judging_that_takes_longer_than_training_is_told(plan: Plan) -> None:
+    """As it does on a small job: with what makes it shorter."""
+    small = receipt_of(plan, run_state(plan), outcome_of(phase_s={"train": 5.0, "evaluate": 9.0}))
+    assert "Judging took longer than training" in printed(small)
+    assert "Judging took longer" not in printed(receipt_of(plan, run_state(plan), outcome_of()))

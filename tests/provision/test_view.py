@@ -23,7 +23,7 @@ EVENTS = [
     event(2, "phase_started"),
     event(3, "step", step=1, total_steps=4, loss=5.0, tokens_per_s=100.0, peak_ram_bytes=10),
     event(4, "step", step=2, total_steps=4, loss=4.0, tokens_per_s=110.0, peak_ram_bytes=12),
-    event(5, "evaluation", step=2, mean_loss=4.5, rows=3),
+    event(5, "evaluation", step=2, mean_loss=4.5, rows=3, seconds=1.5),
     event(6, "warning", message="two rows were cut"),
 ]
 
