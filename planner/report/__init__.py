@@ -130,7 +130,8 @@ def _explained(plan: Plan) -> Iterator[RenderableType]:
     yield tables.time_table(plan)
     yield (
         f"{words.count_range(plan.duration.tokens_per_s)} tokens/s, {words.span_range(plan.duration.step_s)}"
-        f" a step, {plan.duration.num_steps:,} steps, bound by {plan.duration.bound};"
+        f" a step, {words.several(plan.duration.num_steps, 'step')} with {words.count(plan.duration.num_tokens)} tokens,"
+        f" padding included, bound by {plan.duration.bound};"
         f" {plan.duration.energy_kwh.p50:.2f} kWh"
     )
     yield tables.cost_table(plan)

@@ -173,6 +173,7 @@ def test_explain_takes_the_plan_apart() -> None:
         "RAM at its peak",
         "train",
         "egress: the adapter home",
+        "100 steps with 1.0 M tokens, padding included",
         "· an assumption",
     ):
         assert words in text
