@@ -237,12 +237,13 @@ def requests(draw: st.DrawFn) -> Request:
     """Requests that make sense, with the strangest texts."""
     model = draw(TEXT.filter(str.strip))
     training: dict[str, Any] = draw(TRAINING)
+    num_gpus: int | None = draw(st.none() | st.integers(1, 16))
     if training.get("quant") == "none" and training.get("method") == "qlora":
         del training["quant"]
     return Request(
         model=model,
         training=training,
-        global_batch_size=draw(st.none() | COUNT),
+        global_batch_size=draw(st.none() | st.integers(1, 1_000).map(lambda share: share * (num_gpus or 1))),
         loop=Loop(
             epochs=draw(st.floats(0.01, 100)),
             max_steps=draw(st.none() | COUNT),
@@ -255,7 +256,7 @@ def requests(draw: st.DrawFn) -> Request:
         where=Where(
             gpu_memory_gib=draw(st.none() | st.floats(0.5, 500)),
             gpus=draw(MAYBE_NAMES),
-            num_gpus=draw(st.none() | st.integers(1, 16)),
+            num_gpus=num_gpus,
             providers=tuple(name.lower() for name in draw(MAYBE_NAMES)),  # a Request holds them in lower case
             regions=draw(MAYBE_NAMES),
             instance_types=draw(MAYBE_NAMES),
