@@ -24,6 +24,7 @@ VERDICTS = {
     "orphaned": "STILL THERE",
     "unknown": "UNKNOWN",
 }
+UNPRICED = ("local/", "host/")  # offers of one's own machines: no provider prices them
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,14 +52,22 @@ def tables(receipt: Receipt) -> tuple[Table, ...]:
 
 
 def bill_table(receipt: Receipt) -> Table:
-    billed = f"{seconds_words(receipt.billed_s)} billed at ${receipt.usd_per_hour} per hour, the price at launch."
     return Table(
         title="Bill",
         columns=("line", "planned", "metered"),
         rows=tuple((line.name, usd_words(line.planned_usd), usd_words(line.metered_usd)) for line in receipt.bill),
         total=("total", usd_words(receipt.planned_usd), usd_words(receipt.metered_usd)),
-        note=f"{billed} {_error_note(receipt)}",
+        note=f"{_price_note(receipt)} {_error_note(receipt)}",
     )
+
+
+def _price_note(receipt: Receipt) -> str:
+    """For how long, at what price, and whose word that price is."""
+    billed = seconds_words(receipt.billed_s)
+    if not receipt.usd_per_hour:
+        return f"{billed} on a machine that bills nothing; --assume-price shows what they would have cost."
+    whose = "the price that was assumed for it" if receipt.offer.startswith(UNPRICED) else "the price at launch"
+    return f"{billed} billed at ${receipt.usd_per_hour} per hour, {whose}."
 
 
 def _error_note(receipt: Receipt) -> str:

@@ -68,7 +68,7 @@ def test_the_deadline_ends_a_box_that_nobody_controls(rehearsal: Rehearsal, poin
     wait_until(lambda: rehearsal.is_gone(run_id), patience_s=30.0)
     receipt = rehearsal.drive(run_id)
     assert receipt.exit_code == Exit.FAILED
-    assert "gone" in receipt.message
+    assert "deadline" in receipt.message
 
 
 def test_the_deadline_ends_a_trainer_that_nobody_controls(rehearsal: Rehearsal) -> None:

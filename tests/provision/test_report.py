@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -18,7 +19,7 @@ from provision.account.receipt import Receipt
 from provision.report.cost import render_cost
 from provision.report.page import render_page
 from provision.report.plot import Series, render_plot, ticks
-from provision.report.tables import headline, tables
+from provision.report.tables import bill_table, headline, tables
 from provision.report.terminal import print_report
 from provision.report.words import bytes_words, percent_words, seconds_words
 from provision.watch.curves import Curves
@@ -181,3 +182,17 @@ def test_judging_that_takes_longer_than_training_is_told(plan: Plan) -> None:
     small = receipt_of(plan, run_state(plan), outcome_of(phase_s={"train": 5.0, "evaluate": 9.0}))
     assert "Judging took longer than training" in printed(small)
     assert "Judging took longer" not in printed(receipt_of(plan, run_state(plan), outcome_of()))
+
+
+@pytest.mark.parametrize(
+    ("offer", "usd_per_hour", "words"),
+    [
+        ("local/here/this-machine/on_demand", "0", "on a machine that bills nothing; --assume-price shows"),
+        ("local/here/this-machine/on_demand", "2.5", "billed at $2.5 per hour, the price that was assumed for it."),
+        ("aws/us-east-1/g6.xlarge/on_demand", "0.80", "billed at $0.80 per hour, the price at launch."),
+    ],
+)
+def test_the_bill_says_whose_price_it_is(receipt: Receipt, offer: str, usd_per_hour: str, words: str) -> None:
+    """Nobody should take a rehearsal for an invoice."""
+    priced = msgspec.structs.replace(receipt, offer=offer, usd_per_hour=Decimal(usd_per_hour))
+    assert words in str(bill_table(priced).note)
