@@ -11,13 +11,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from planner.bounds import REQUEST_BOUNDS, Bounds, complaint
-from remote.contract import Loop, Task
+from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Loop, Task
 
 DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv:2305.11206, tunes on 1,000 rows)
 DEFAULT_TOKENS_PER_EXAMPLE: Final = 512  # assumed: an instruction and its answer with room (QLoRA, arXiv:2305.14314: 384 + 128)
-
-HELD_OUT_ROWS: Final = 200  # enough for a paired comparison of losses before and after
-MAX_HELD_OUT_SHARE: Final = 0.2  # the trainer's rule (remote/data/split.py): a small file is not spent on judging
 
 DataFormat = Literal["auto", "text", "instruction", "chat"]
 Profile = tuple[tuple[float, float], ...]  # (mean tokens, share of the rows) of its parts, shortest first; shares sum to 1
@@ -217,7 +214,8 @@ def _check_number(request: Request, field: str, bounds: Bounds) -> None:
     if value is None or bounds.admit(value):
         return
     place = JOB_PLACES.get(field, tuple(field.split(".")))
-    raise RequestError(complaint(place[-1], value, bounds), hint=EXAMPLES.get(field, f"leave {place[-1]} out"), place=place)
+    hint = f"such as {place[-1]} {EXAMPLES[field]}" if field in EXAMPLES else f"leave {place[-1]} out"
+    raise RequestError(complaint(place[-1], value, bounds), hint=hint, place=place)
 
 
 def _check_data(data: DataAsked) -> None:
@@ -256,7 +254,7 @@ def _check_network(text: str) -> None:
     try:
         network = ipaddress.ip_network(text, strict=False)
     except ValueError:
-        example = "--allow-from 203.0.113.7/32"
+        example = "such as 203.0.113.7/32"
         raise RequestError(f'"{text}" is no CIDR', hint=example, place=("where", "allow_from")) from None
     if network.prefixlen == 0:
         raise RequestError(

@@ -158,6 +158,9 @@ class ModelSource(Value, frozen=True, kw_only=True):
     name: str | None = None  # what the user calls it; stands in the model card instead of a path on the box
 
 
+HELD_OUT_ROWS: Final = 200  # assumed: enough for a paired comparison of losses before and after
+MAX_HELD_OUT_SHARE: Final = 0.2  # assumed: a small file is not spent on judging; a fifth is the field's habit
+
 # The width of a batch is a multiple of so many tokens: tensor cores want 8 (NVIDIA, Deep Learning Performance Guide).
 WIDTH_MULTIPLE: Final[Mapping[str, int]] = {"cuda": 8, "cpu": 1}
 
@@ -168,7 +171,7 @@ class DataSource(Value, frozen=True, kw_only=True):
     train: str  # a path on the box
     name: str | None = None  # what the user calls the file; stands in the model card instead of a path on the box
     held_out: str | None = None  # None = a fixed share is split off, see held_out_rows
-    held_out_rows: int = 200
+    held_out_rows: int = HELD_OUT_ROWS  # at most a fifth of the file is split off
     format: Literal["auto", "text", "instruction", "chat"] = "auto"
     max_rows: int | None = None
 

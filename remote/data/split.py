@@ -6,14 +6,13 @@ import random
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
-from remote.contract import DataSource
+from remote.contract import MAX_HELD_OUT_SHARE, DataSource
 from remote.data.rows import Row, Rows, UnreadableData, read_rows
 from remote.data.tokens import Encoded, Example, UntokenizableRow, encode_rows
 from remote.ends import bad_job
 
-MAX_HELD_OUT_SHARE: Final = 0.2  # of a small file; a fifth is the field's habit (assumed)
 Warn = Callable[..., None]  # emits a "warning" event
 
 
