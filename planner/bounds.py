@@ -90,7 +90,7 @@ REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request, and of
 
 def complaint(name: str, value: Number, bounds: Bounds) -> str:
     """The sentence about a number that lies outside."""
-    shown = str(value)
+    shown = f"{value:g}" if isinstance(value, float) else str(value)
     if len(shown) > 24:  # more digits than a line wants
         shown = f"{shown[:20]}…"
     return f"{name} is {shown} and must be {bounds}"

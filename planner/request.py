@@ -179,15 +179,15 @@ JOB_PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "budget.max_usd": ("budget", "max_cost"),
 }
 EXAMPLES: Final[Mapping[str, str]] = {  # what to type instead; without an example the default is a good one
-    "global_batch_size": "--global-batch-size 16",
-    "top": "--top 5",
-    "loop.epochs": "--epochs 3",
-    "data.num_examples": "--examples 1000",
-    "data.mean_tokens": "--tokens 512000",
-    "where.gpu_memory_gib": "--gpu-budget 24GB",
-    "where.num_gpus": "--num-gpus 1",
-    "budget.max_usd": "--max-cost 5",
-    "budget.max_hours": "--max-hours 12",
+    "global_batch_size": "16",
+    "top": "5",
+    "loop.epochs": "3",
+    "data.num_examples": "1000",
+    "data.mean_tokens": "512",
+    "where.gpu_memory_gib": "24GB",
+    "where.num_gpus": "1",
+    "budget.max_usd": "5",
+    "budget.max_hours": "12",
 }
 MAX_LAYER: Final = 100_000
 
