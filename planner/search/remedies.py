@@ -52,10 +52,11 @@ def ways_out(question: Question, market: Iterable[Offer], figures: Figures) -> I
 
 
 def _way(relaxed: Relaxed, question: Question, market: tuple[Offer, ...], figures: Figures) -> WayFound | None:
-    """The cheapest plan of the relaxed request that this version can run."""
+    """The cheapest plan of the relaxed request that this version can run; a tight one only where none fits."""
     eased = msgspec.structs.replace(question, request=msgspec.structs.replace(relaxed.request, top=1))
     asked = admit(eased.request, eased.catalog, market)
-    found = next(iter(rank(eased, asked.kinds, figures, Notebook(), only_runnable=True)), None)
+    ranked = rank(eased, asked.kinds, figures, Notebook(), only_runnable=True)
+    found = min(ranked, key=lambda each: each.fit.verdict != "fits", default=None)  # of those that fit the cheapest
     return None if found is None else (relaxed.change(found), relaxed.options(found), found)
 
 

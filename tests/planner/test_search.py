@@ -69,6 +69,17 @@ def test_what_surely_fits_is_found_beyond_the_cheapest_that_are_tight() -> None:
     assert result.recommended == result.plans[1]
 
 
+def test_a_way_out_is_tight_only_where_nothing_fits() -> None:
+    """Its command is a recommendation as well."""
+    cards = tuple(read_catalog().gpus.values())
+    tight, fits = make_offer(gpu="A10G", instance_type="tight"), make_offer(gpu="H100 SXM5", instance_type="fits")
+    dear = msgspec.structs.replace(fits, usd_per_hour=Decimal(90))
+    asked = make_request(model="32b", training={"method": "qlora"}, where=Where(gpus=("T4",)))
+    for offers, verdicts in (((tight, dear), ["fits"]), ((tight,), ["tight"])):
+        asked_of = make_catalog(*offers, make_offer(gpu="T4", instance_type="small"), gpus=cards)
+        assert [way.plan.verdict for way in ask(asked, asked_of).ways_out] == verdicts
+
+
 def test_regions_are_known_in_any_case() -> None:
     """As providers and GPUs are."""
     assert ask(make_request(where=Where(regions=("NOR*",))), market(make_offer())).plans != ()
