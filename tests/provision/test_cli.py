@@ -111,6 +111,8 @@ def test_help_loads_nothing_heavy(name: str) -> None:
         (["check", "/nowhere.jsonl"], "/nowhere.jsonl is not there."),
         (["ls", "--colour"], "No such option"),
         (["catalog", "list", "--gpu", "H1000"], "H1000"),
+        (["catalog", "list", "--region", "us-eats-1"], "nearest: "),
+        (["catalog", "list", "--top", "-3"], "--top"),
         (["estimate"], "No model was named."),
         (["check", "/"], "/ is a folder."),
         (["check", "/dev/null"], "/dev/null is no regular file."),
@@ -218,10 +220,11 @@ def test_a_refused_run_names_the_plan_command_that_shows_why() -> None:
     ]
     typed += ["--target-modules", "q_proj,v_proj", "--tag", "team=search", "--max-hours", "2h", "--provider", "AWS"]
     plan = commands()["plan"]
-    asked = plan.make_context("plan", typed).params
+    umbrella = click.Context(rentune, **rentune.context_settings)  # a command keeps the help of the first that asks it
+    asked = plan.make_context("plan", typed, parent=umbrella).params
     told = shlex.split(plan_command(asked))
     assert told[:2] == ["rentune", "plan"]
-    assert plan.make_context("plan", told[2:]).params == asked
+    assert plan.make_context("plan", told[2:], parent=umbrella).params == asked
 
 
 def test_an_error_with_json_is_an_envelope(capsys: pytest.CaptureFixture[str]) -> None:
