@@ -159,18 +159,18 @@ def select(
     """The offers that pass every condition given, cheapest hour first. No condition: all, CPU boxes included.
 
     Regions may be patterns ("us-*"). An offer with one price everywhere has the region "*", and only the pattern "*"
-    finds it: what it calls its regions is not known. Raises CatalogError for an unknown GPU or provider.
+    finds it: what it calls its regions is not known. Raises CatalogError for an unknown GPU, provider or region.
     """
     names = {catalog.gpu(name).gpu.name for name in gpus}
     wanted = {_provider(catalog, name) for name in providers}
-    patterns = tuple(regions)
+    patterns = tuple(_pattern(catalog, name) for name in regions)
 
     def passes(offer: Offer) -> bool:
         memory_gib = catalog.gpu_memory_gib(offer)
         return (
             (not names or offer.gpu in names)
             and (not wanted or offer.provider in wanted)
-            and (not patterns or any(fnmatchcase(offer.region.lower(), pattern.lower()) for pattern in patterns))
+            and (not patterns or any(fnmatchcase(offer.region.lower(), pattern) for pattern in patterns))
             and (spot is None or (offer.purchase == "spot") == spot)
             and (min_gpu_memory_gib is None or (memory_gib is not None and memory_gib >= min_gpu_memory_gib))
             and (max_usd_per_hour is None or offer.usd_per_hour <= max_usd_per_hour)
@@ -183,6 +183,17 @@ def _provider(catalog: Catalog, name: str) -> str:
     if name.lower() in catalog.billing:
         return name.lower()
     raise CatalogError(f'no provider "{name}" in the catalog; there are {", ".join(sorted(catalog.billing))}')
+
+
+def _pattern(catalog: Catalog, name: str) -> str:
+    """A region or a pattern of regions, in lower case; at least one offer is there."""
+    known = {offer.region.lower() for offer in catalog.offers}
+    if any(fnmatchcase(region, name.lower()) for region in known):
+        return name.lower()
+    from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
+
+    near = get_close_matches(name.lower(), known, n=3, cutoff=0.5)
+    raise CatalogError(f'no region "{name}" in the catalog' + (f"; nearest: {', '.join(near)}" if near else ""))
 
 
 def age_days(offer: Offer, today: dt.date) -> int | None:

@@ -29,7 +29,7 @@ def command() -> None:
 @click.option("--spot/--on-demand", cls=Once, help="Only spot, or only on-demand machines (default both).")
 @click.option("--min-vram", cls=Once, type=SIZE, help="Memory per GPU at least.")
 @click.option("--max-price", cls=Once, type=USD, help="Dollars per hour at most.")
-@click.option("--top", type=int, default=SHOWN, show_default=True, help="Rows to show; 0 shows all.")
+@click.option("--top", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Rows to show; 0 shows all.")
 @click.option("--json", "as_json", is_flag=True, help="Print the offers as JSON.")
 def list_offers(
     gpu: tuple[str, ...],

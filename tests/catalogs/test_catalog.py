@@ -136,6 +136,10 @@ def test_unknown_names_in_a_condition_are_refused(catalog: Catalog) -> None:
         select(catalog, providers=["awz"])
     with pytest.raises(CatalogError, match="no GPU"):
         select(catalog, gpus=["abacus"])
+    with pytest.raises(CatalogError, match=r'no region "us-east-99" in the catalog; nearest: .*us-east'):
+        select(catalog, regions=["us-east-99"])
+    with pytest.raises(CatalogError, match=r'no region "\*\*\?x" in the catalog$'):
+        select(catalog, regions=["**?x"])
 
 
 def observed(catalog: Catalog, day: dt.date | None) -> Offer:
