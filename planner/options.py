@@ -7,7 +7,7 @@ that `--help` stays quick.
 from __future__ import annotations
 
 import shlex
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
 
 import click
@@ -234,12 +234,8 @@ def run_command(options: Mapping[str, Any], *, changes: Mapping[str, str | None]
     A size word is a shape without weights, so `model` names one that has them; data that was only stated becomes a
     placeholder.
     """
-    words: dict[str, list[str]] = {}
-    for option in OPTIONS:
-        value = options.get(option.parameter)
-        if value in (None, ()) or option.flags[0] == "--top" or (not has_data and option.field in _DATA_FIELDS):
-            continue
-        words |= _flag_words(option, value)
+    unsaid = {"top"} if has_data else {"top", *_DATA_FIELDS}
+    words = _typed((option for option in OPTIONS if option.field not in unsaid), options)
     if not has_data:
         words["--data"] = ["--data", YOUR_DATA]
     if model is not None:
@@ -248,8 +244,26 @@ def run_command(options: Mapping[str, Any], *, changes: Mapping[str, str | None]
         words.pop(flag, None)
         if text is not None:
             words[flag] = [flag, text]
+    return _line("run", options, words)
+
+
+def plan_command(options: Mapping[str, Any]) -> str:
+    """The command that plans what was asked for, with every option."""
+    return _line("plan", options, _typed(OPTIONS, options))
+
+
+def _line(command: str, options: Mapping[str, Any], words: Mapping[str, list[str]]) -> str:
     job = [str(options["job"])] if options.get("job") else []
-    return shlex.join(["rentune", "run", *job, *(word for group in words.values() for word in group)])
+    return shlex.join(["rentune", command, *job, *(word for group in words.values() for word in group)])
+
+
+def _typed(kinds: Iterable[Option], options: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The words of every option of these that was said, by its flag."""
+    words: dict[str, list[str]] = {}
+    for option in kinds:
+        value = options.get(option.parameter)
+        words |= {} if value in (None, ()) else _flag_words(option, value)
+    return words
 
 
 def _flag_words(option: Option, value: Any) -> dict[str, list[str]]:
@@ -263,9 +277,9 @@ def _flag_words(option: Option, value: Any) -> dict[str, list[str]]:
 
 def _word(option: Option, value: Any) -> str:
     if option.kind is SIZE:
-        return f"{value:g}GB"
+        return f"{value:.12g}GB"
     if option.kind is HOURS or option.kind is float:
-        return f"{value:g}"
+        return f"{value:.12g}"
     if option.kind is TAG:
         return "=".join(value)
     return ",".join(value) if isinstance(value, list) else str(value)

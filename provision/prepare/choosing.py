@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Mapping
 from decimal import Decimal
 from typing import Any
@@ -13,7 +12,7 @@ import msgspec
 from catalogs.catalog import read_catalog
 from planner.cli import answer, read_asked
 from planner.cost import estimate_cost
-from planner.options import OPTIONS, Option
+from planner.options import plan_command
 from planner.plan import Plan
 from planner.request import Request
 from provision.errors import BadInput, Refused
@@ -60,24 +59,6 @@ def _cheapest(request: Request, options: Mapping[str, Any], question: KeyQuestio
         reason = result.plans[0].runnable if result.plans else "nothing on offer does this job"
         raise Refused(f"No plan can be run as asked: {reason}.", hint=f"See why: {plan_command(options)}")
     return result.recommended
-
-
-def plan_command(options: Mapping[str, Any]) -> str:
-    """The `rentune plan …` that asks for the same, to be typed as it stands."""
-    words = ["rentune", "plan", *([options["job"]] if options.get("job") else [])]
-    for option in OPTIONS:
-        value = options.get(option.parameter)
-        for one in value if option.multiple and value else () if value is None or option.multiple else (value,):
-            words += _words_of(option, one)
-    return shlex.join(words)
-
-
-def _words_of(option: Option, value: Any) -> list[str]:
-    if isinstance(value, bool):
-        return [option.flags[0].split("/")[0 if value else 1]]
-    if isinstance(value, tuple):
-        return [option.flags[0], "=".join(value)]  # a tag
-    return [option.flags[0], ",".join(value) if isinstance(value, list) else str(value)]
 
 
 def _kept(plan: Plan, *, on_failure: bool) -> Plan:

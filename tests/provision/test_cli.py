@@ -13,10 +13,10 @@ from pathlib import Path
 import click
 import pytest
 
+from planner.options import plan_command
 from provision.cli import COMMANDS, call, rentune
 from provision.envelope import Exit, Problem, enclose, enclose_error, render_json
 from provision.envelope.failure import EXIT_CODES, tell
-from provision.prepare.choosing import plan_command
 
 DOCS = Path(__file__).parents[2] / "docs"
 
