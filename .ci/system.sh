@@ -18,6 +18,8 @@ if [ "$tier" != venv ]; then
 fi
 if [ "$tier" = test ]; then
     has_program ip || missing+=(iproute2)
+    has_program sudo || missing+=(sudo)
+    [ -x /lib/systemd/systemd ] || missing+=(systemd) # what boots in the machines behind the emulated cloud
     has_chromium || missing+=(chromium)
 fi
 [ ${#missing[@]} -eq 0 ] && exit 0

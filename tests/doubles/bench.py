@@ -78,9 +78,11 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
     def environment(self) -> dict[str, str]:
         return {**self.emulator, **_plain_environment(), FAULTS_VARIABLE: str(self.faults.folder)}
 
-    def provisioner(self, *, teardown_s: float = 30.0, **variables: str) -> PulumiProvisioner:
+    def provisioner(
+        self, made: type[PulumiProvisioner] = PulumiProvisioner, *, teardown_s: float = 30.0, **variables: str
+    ) -> PulumiProvisioner:
         """As a person has it, but for the image, the grace and the places."""
-        return PulumiProvisioner(
+        return made(
             "aws",
             load_cloud("aws"),
             places=self.places,

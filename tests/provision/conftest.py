@@ -1,16 +1,46 @@
-"""A local box per test module, and a rig per kind of provisioner."""
+"""A local box per test module; the real engine and the emulated cloud for those that need them."""
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from provision.direct.local import local_offer
+from provision.clouds.engine.build import find_engine
+from provision.places import read_places
 from provision.provisioner import Box
 from provision.ssh import Shell
+from tests.doubles import emulator
+from tests.doubles.bench import Bench, set_up
+from tests.doubles.machines import lacks
 from tests.provision.rigs import Rig, rig_of
+
+
+@pytest.fixture(scope="session")
+def engine() -> Path:
+    """The real Pulumi engine, never replaced: a test that finds none fails and says how to build it."""
+    found = find_engine(read_places(os.environ))
+    if found is None:
+        pytest.fail("the Pulumi engine is not built; build it with: make pulumi")
+    return found
+
+
+@pytest.fixture(scope="session")
+def moto_with_machines() -> Iterator[emulator.Emulator]:
+    """An emulated EC2 whose instances are machines that boot; where it can't be had, the test fails and says why."""
+    if lack := lacks():
+        pytest.fail(lack)
+    with emulator.started(machines=True) as running:
+        yield running
+
+
+@pytest.fixture
+def bench_with_machines(tmp_path: Path, engine: Path, moto_with_machines: emulator.Emulator) -> Iterator[Bench]:
+    """Everything of the test's own; the emulated cloud starts and ends empty."""
+    yield set_up(tmp_path / "bench", engine, moto_with_machines.environment)
+    moto_with_machines.reset()
 
 
 @pytest.fixture(scope="module")
@@ -23,7 +53,7 @@ def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
 @pytest.fixture(scope="module")
 def box(rig: Rig) -> Box:
     """A local box that runs."""
-    return rig.provisioner.up(local_offer(), rig.launch())
+    return rig.up()
 
 
 @pytest.fixture(scope="module")

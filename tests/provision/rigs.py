@@ -16,16 +16,23 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+import msgspec
+import pytest
+
+from catalogs.hardware import Offer
 from provision.aboard import detached
 from provision.aboard.ship import box_marks, job_folder
 from provision.direct.host import ExistingHost
 from provision.direct.local import LocalBox, local_offer
 from provision.direct.server import find_sshd
-from provision.provisioner import Box, Launch, Provisioner
+from provision.provisioner import Answer, Box, Launch, Provisioner
 from provision.ssh import Shell
 from provision.ssh.keys import KeyPair, client_key, make_key
+from tests.doubles.bench import OFFER, Bench
 
 HOST_PORT_FILE = "host/port"
+BENCH_FILE = "bench.json"
+BOOT_S = 60.0  # a machine behind a cloud boots in two seconds, on a busy computer in far more
 
 
 def local_in_namespace(folder: Path) -> Provisioner:
@@ -48,11 +55,49 @@ def existing_host(folder: Path) -> Provisioner:
     )
 
 
+def aws_through_the_engine(folder: Path) -> Provisioner:
+    """The real engine, the double of AWS's plugin, moto, and a machine behind each of its instances."""
+    return msgspec.json.decode((folder / BENCH_FILE).read_bytes(), type=Bench).provisioner()
+
+
+def folder_is_gone(box: Box) -> bool:
+    return not Path(box.folder).exists()
+
+
+def machine_is_gone(box: Box) -> bool:
+    """Folder and all: nothing answers at its address."""
+    with socket.socket() as probe:
+        probe.settimeout(5.0)
+        return probe.connect_ex((box.host, box.port)) != 0
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of provisioner, and the answers to what the contract must ask of each kind in its own way."""
+
+    make: Callable[[Path], Provisioner]  # from the rig's folder alone: another process makes it, too
+    offer: Callable[[], Offer] = local_offer
+    is_gone: Callable[[Box], bool] = folder_is_gone
+    task: str = "process"  # the kind of resource that is there for as long as a detached task runs
+    life_s: int = 4  # long enough to come up and to start a task
+    bench: bool = False  # whether it needs an emulated cloud
+    marks: tuple[pytest.MarkDecorator, ...] = ()
+
+
 # Every kind that the contract holds for. A new provider adds a row.
-KINDS: dict[str, Callable[[Path], Provisioner]] = {
-    "local box in a PID namespace": local_in_namespace,
-    "local box without namespace": local_without,
-    "existing host": existing_host,
+KINDS: dict[str, Kind] = {
+    "local box in a PID namespace": Kind(local_in_namespace),
+    "local box without namespace": Kind(local_without),
+    "existing host": Kind(existing_host),
+    "AWS through the engine": Kind(
+        aws_through_the_engine,
+        offer=lambda: OFFER,
+        is_gone=machine_is_gone,
+        task="instance",
+        life_s=30,
+        bench=True,
+        marks=(pytest.mark.engine, pytest.mark.root),
+    ),
 }
 
 
@@ -64,8 +109,22 @@ class Rig:
     folder: Path
 
     @property
+    def row(self) -> Kind:
+        return KINDS[self.kind]
+
+    @property
     def provisioner(self) -> Provisioner:
-        return KINDS[self.kind](self.folder)
+        return self.row.make(self.folder)
+
+    def up(self, launch: Launch | None = None) -> Box:
+        """A box of the kind's own offer."""
+        return self.provisioner.up(self.row.offer(), launch or self.launch())
+
+    def tasks(self, run_id: str = "run-1") -> list[str]:
+        """What the provisioner lists of a task that runs on the box."""
+        owned = self.provisioner.owned(run_id)
+        assert owned.complete is Answer.YES
+        return [resource.id for resource in owned.resources if resource.kind == self.row.task]
 
     def key(self, run_id: str = "run-1") -> KeyPair:
         return client_key(self.folder / "keys", run_id=run_id)
@@ -74,23 +133,27 @@ class Rig:
         return Launch(
             run_id=run_id,
             owner="tester",
-            folder=self.folder,
+            folder=self.folder / "runs" / run_id,
             public_key=self.key(run_id).public,
             deadline_at_s=time.time() + 120 if deadline_at_s is None else deadline_at_s,
+            allow_from=("127.0.0.1/32",),
         )
 
     def connect(self, box: Box, **options: float) -> Shell:
-        return Shell.connect(box, key=self.key().private, deadline_s=10.0, **options)  # type: ignore[arg-type]
+        return Shell.connect(box, key=self.key().private, deadline_s=BOOT_S, **options)  # type: ignore[arg-type]
 
 
 @contextlib.contextmanager
-def rig_of(kind: str, folder: Path) -> Iterator[Rig]:
-    """The rig, and its end: whatever a test has left is ended."""
+def rig_of(kind: str, folder: Path, bench: Bench | None = None) -> Iterator[Rig]:
+    """The rig, and its end: whatever a test has left is ended. `bench`: for the kinds that need one."""
     with contextlib.ExitStack() as held:
-        if KINDS[kind] is existing_host:
+        if KINDS[kind].make is existing_host:
             held.enter_context(users_sshd(folder / "host"))
         rig = Rig(kind, folder)
-        held.callback(lambda: rig.provisioner.destroy(rig.launch()))
+        if bench:  # its emulated cloud ends the rest
+            (folder / BENCH_FILE).write_bytes(msgspec.json.encode(bench))
+        else:
+            held.callback(lambda: rig.provisioner.destroy(rig.launch()))
         yield rig
 
 
@@ -143,8 +206,8 @@ def _listens(port: int) -> bool:
 def main(kind: str, folder: str, run_id: str, deadline_at_s: str) -> None:
     rig = Rig(kind, Path(folder))
     launch = rig.launch(run_id=run_id, deadline_at_s=float(deadline_at_s))
-    box = rig.provisioner.up(local_offer(), launch)
-    with Shell.connect(box, key=rig.key(run_id).private, deadline_s=10.0) as shell:
+    box = rig.up(launch)
+    with Shell.connect(box, key=rig.key(run_id).private, deadline_s=BOOT_S) as shell:
         detached.start(shell, job_folder(box), "exec sleep 1000", box_marks(box))
         print("up", flush=True)  # noqa: T201 (the test reads it)
         time.sleep(1000)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import subprocess
 import sys
 import time
@@ -10,7 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from provision.direct.local import local_offer
 from provision.errors import ProvisionError
 from provision.provisioner import Answer
 from tests.provision.rigs import KINDS, Rig, await_true, rig_of
@@ -18,21 +18,22 @@ from tests.provision.rigs import KINDS, Rig, await_true, rig_of
 pytestmark = pytest.mark.box
 
 
-@pytest.fixture(params=KINDS)
+@pytest.fixture(params=[pytest.param(name, marks=row.marks) for name, row in KINDS.items()])
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    with rig_of(request.param, tmp_path) as rig:
+    bench = request.getfixturevalue("bench_with_machines") if KINDS[request.param].bench else None
+    with rig_of(request.param, tmp_path, bench) as rig:
         yield rig
 
 
 def test_a_box_that_is_up_answers_over_ssh_with_the_key_of_the_run(kind: Rig) -> None:
-    box = kind.provisioner.up(local_offer(), kind.launch())
+    box = kind.up()
     with kind.connect(box) as shell:
         assert shell.run("echo it is me").out == "it is me\n"
         assert shell.run(f"cd {box.folder} && touch mine").rc == 0
 
 
 def test_what_is_up_is_found_by_its_tag_and_not_by_another(kind: Rig) -> None:
-    kind.provisioner.up(local_offer(), kind.launch())
+    kind.up()
     mine = kind.provisioner.owned("run-1")
     assert mine.complete is Answer.YES
     assert mine.resources
@@ -42,17 +43,17 @@ def test_what_is_up_is_found_by_its_tag_and_not_by_another(kind: Rig) -> None:
 
 
 def test_destroy_leaves_nothing_and_names_what_it_ended(kind: Rig) -> None:
-    box = kind.provisioner.up(local_offer(), kind.launch())
+    box = kind.up()
     teardown = kind.provisioner.destroy(kind.launch())
     assert teardown.verdict == ("destroyed" if box.ours else "cleaned")
     assert {end.gone for end in teardown.resources} == {Answer.YES}
     assert kind.provisioner.owned().resources == ()
-    assert not Path(box.folder).exists()
+    assert kind.row.is_gone(box)
 
 
 def test_destroying_twice_or_without_a_box_is_clean(kind: Rig) -> None:
     assert kind.provisioner.destroy(kind.launch()).clean
-    kind.provisioner.up(local_offer(), kind.launch())
+    kind.up()
     assert kind.provisioner.destroy(kind.launch()).clean
     again = kind.provisioner.destroy(kind.launch())
     assert again.clean
@@ -60,32 +61,32 @@ def test_destroying_twice_or_without_a_box_is_clean(kind: Rig) -> None:
 
 
 def test_a_second_box_for_the_same_run_is_refused_and_the_first_lives_on(kind: Rig) -> None:
-    box = kind.provisioner.up(local_offer(), kind.launch())
+    box = kind.up()
     with pytest.raises(ProvisionError):
-        kind.provisioner.up(local_offer(), kind.launch())
+        kind.up()
     with kind.connect(box) as shell:
         assert shell.run("true").rc == 0
 
 
 def test_two_runs_do_not_touch_each_other(kind: Rig) -> None:
     other = kind.launch(run_id="run-2")
-    box = kind.provisioner.up(local_offer(), kind.launch())
-    kind.provisioner.up(local_offer(), other)
+    box = kind.up()
+    kind.up(other)
     assert kind.provisioner.destroy(other).clean
     with kind.connect(box) as shell:
         assert shell.run("true").rc == 0
 
 
 def test_a_box_comes_up_again_after_its_end(kind: Rig) -> None:
-    kind.provisioner.up(local_offer(), kind.launch())
+    kind.up()
     kind.provisioner.destroy(kind.launch())
-    box = kind.provisioner.up(local_offer(), kind.launch())
+    box = kind.up()
     with kind.connect(box) as shell:
         assert shell.run("true").rc == 0
 
 
 def test_the_deadline_ends_it_alone_after_the_controller_was_killed(kind: Rig) -> None:
-    deadline_at_s = time.time() + 4
+    deadline_at_s = math.ceil(time.time()) + kind.row.life_s
     controller = subprocess.Popen(
         [sys.executable, "-m", "tests.provision.rigs", kind.kind, str(kind.folder), "run-1", str(deadline_at_s)],
         stdout=subprocess.PIPE,
@@ -95,13 +96,7 @@ def test_the_deadline_ends_it_alone_after_the_controller_was_killed(kind: Rig) -
         assert controller.stdout.readline() == b"up\n"
         controller.kill()
         controller.wait()
-    assert _processes(kind), "the task died with its controller, long before the deadline"
-    await_true(lambda: not _processes(kind))
+    assert kind.tasks(), "the task died with its controller, long before the deadline"
+    await_true(lambda: not kind.tasks())
     assert time.time() >= deadline_at_s
     assert kind.provisioner.destroy(kind.launch()).clean
-
-
-def _processes(rig: Rig) -> list[str]:
-    owned = rig.provisioner.owned("run-1")
-    assert owned.complete is Answer.YES
-    return [resource.id for resource in owned.resources if resource.kind == "process"]

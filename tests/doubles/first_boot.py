@@ -1,0 +1,123 @@
+"""What cloud-init does with the user data that we write, in its order. It runs inside a machine, as root, at every boot.
+
+Anything else in a document is an error that the console shows: nothing may seem to work because it was passed over.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import subprocess
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from ruamel.yaml import YAML
+
+from tests.doubles.machines import USER_DATA
+
+USER: Final = "ubuntu"  # an Ubuntu image names it in its own configuration of cloud-init
+SSH: Final = Path("/etc/ssh")
+
+
+def add_user(_: object) -> None:
+    """The image's user, who may become root without a password."""
+    subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", USER], check=True)
+    may = Path("/etc/sudoers.d/90-cloud-init-users")
+    may.write_text(f"{USER} ALL=(ALL) NOPASSWD:ALL\n")
+    may.chmod(0o440)
+
+
+def run_each(commands: list[list[str]]) -> None:
+    """One after the other; one that fails is told, and the next runs."""
+    for command in commands:
+        done = subprocess.run(command, stdin=subprocess.DEVNULL, check=False)
+        if done.returncode:
+            say(f"{command[:2]} failed with {done.returncode}")
+
+
+def delete_keys(wanted: bool) -> None:
+    """Whatever host keys an image brings are known to others."""
+    for file in SSH.glob("ssh_host_*key*") if wanted else ():
+        file.unlink()
+
+
+def write_host_keys(keys: Mapping[str, str]) -> None:
+    """The keys of the document, and then no others are made."""
+    for name, text in keys.items():
+        kind, _, half = name.partition("_")
+        private = SSH / f"ssh_host_{kind}_key"
+        path, mode = {"private": (private, 0o600), "public": (private.with_suffix(".pub"), 0o644)}[half]
+        path.touch(mode)
+        path.write_text(text if text.endswith("\n") else f"{text}\n")
+
+
+def set_passwords(admitted: bool) -> None:
+    (SSH / "sshd_config.d").mkdir(exist_ok=True)
+    word = "yes" if admitted else "no"
+    (SSH / "sshd_config.d/50-cloud-init.conf").write_text(f"PasswordAuthentication {word}\n")
+
+
+def admit(keys: list[str]) -> None:
+    """Into the user's file; root's stays empty."""
+    user = pwd.getpwnam(USER)
+    folder = Path(user.pw_dir, ".ssh")
+    folder.mkdir(0o700)
+    file = folder / "authorized_keys"
+    file.touch(0o600)
+    file.write_text("".join(f"{key}\n" for key in keys))
+    for each in (folder, file):
+        os.chown(each, user.pw_uid, user.pw_gid)
+
+
+def only(expected: bool) -> Callable[[bool], None]:
+    """A switch of which one position is imitated."""
+
+    def check(value: bool) -> None:
+        if value is not expected:
+            raise SystemExit(say(f"a switch is {value}, and only {expected} is imitated"))
+
+    return check
+
+
+# In cloud-init's order of modules, not the document's. None: whether or not the document mentions it.
+Step = tuple[str | None, Callable[[Any], None]]
+STAGES: Final[dict[str, tuple[Step, ...]]] = {
+    "init": (
+        ("bootcmd", run_each),
+        (None, add_user),
+        ("ssh_pwauth", set_passwords),
+        ("disable_root", only(True)),
+        ("ssh_deletekeys", delete_keys),
+        ("ssh_keys", write_host_keys),
+        ("ssh_authorized_keys", admit),
+    ),
+    "final": (
+        ("package_update", only(False)),
+        ("package_upgrade", only(False)),
+        ("runcmd", run_each),
+    ),
+}
+
+
+def say(sentence: str) -> str:
+    """Onto the console."""
+    sys.stdout.write(f"first boot: {sentence}\n")
+    sys.stdout.flush()
+    return sentence
+
+
+def main(stage: str) -> None:
+    text = Path("/", USER_DATA).read_text()
+    document = YAML(typ="safe").load(text) if text.startswith("#cloud-config\n") else {"?": text}
+    if unknown := document.keys() - {key for steps in STAGES.values() for key, _ in steps}:
+        raise SystemExit(say(f"what it does not imitate: {', '.join(sorted(unknown))}"))
+    for key, act in STAGES[stage]:
+        if key is None or key in document:
+            act(document.get(key))
+    say(f"stage {stage} is over")
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])

@@ -1,0 +1,268 @@
+"""Machines behind an emulated cloud: a tree of namespaces each, with systemd as its first process and a real SSH server.
+
+A machine has mounts, processes, network, host name and control groups of its own, on this computer's kernel. Its disk is
+this computer's root filesystem under a layer that is gone with it; the project and the running Python can be read there,
+as if the image had brought them. It boots as a cloud's image does: first `tests/doubles/first_boot.py` with the user
+data, then sshd on port 22, and a power-off from inside ends it.
+
+Whoever calls this is root, alone in namespaces of mounts and processes (`tests/doubles/hosted.py`): all that is made here
+lies in them, and the kernel takes it away with their first process. Only the control groups are removed by hand.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+import pty
+import shlex
+import shutil
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Final
+
+# For measuring networks (RFC 2544), so no machine of the internet has such an address. Every emulated cloud takes a /24.
+NETWORK: Final = ipaddress.IPv4Network("198.18.0.0/15")
+SUBNETS: Final = tuple(NETWORK.subnets(new_prefix=24))
+
+ROOT: Final = Path(__file__).parents[2]
+IMAGE: Final = Path(__file__).with_name("image")  # what the image has in another form than this computer
+WORK: Final = Path("/run/machines")  # a tmpfs of the caller's namespace
+CONTROL: Final = WORK / "control"  # the mounted tree of control groups
+SWITCH: Final = "switch"  # the network namespace that joins the machines
+USER_DATA: Final = "var/lib/cloud/instance/user-data.txt"
+PROGRAMS: Final = ("unshare", "ip", "setpriv", "sudo", "sshd", "/lib/systemd/systemd")
+# Of this computer's units only those that every boot needs; no getty, no clock or kernel setting, nothing it has to serve.
+MASKED: Final = (
+    "dev-hugepages.mount",
+    "getty.target",
+    "kmod-static-nodes.service",
+    "proc-sys-fs-binfmt_misc.automount",
+    "sys-fs-fuse-connections.mount",
+    "sys-kernel-config.mount",
+    "sys-kernel-debug.mount",
+    "sys-kernel-tracing.mount",
+    "systemd-binfmt.service",
+    "systemd-firstboot.service",
+    "systemd-journald-audit.socket",
+    "systemd-modules-load.service",
+    "systemd-random-seed.service",
+    "systemd-remount-fs.service",
+    "systemd-repart.service",
+    "systemd-sysctl.service",
+    "systemd-sysusers.service",
+    "systemd-timesyncd.service",
+    "systemd-udevd.service",
+    "systemd-update-utmp.service",
+)
+
+# From a bare set of namespaces to systemd. /proc/sys and /sys are this computer's, so they can be read only, and the
+# devices are nodes of its own, for systemd changes their modes.
+INIT: Final = """set -eu
+mount --make-rprivate /
+cd "$root"
+mount -t proc proc proc
+for each in sys sysrq-trigger; do mount --bind proc/$each proc/$each && mount -o remount,bind,ro proc/$each; done
+mount -t sysfs -o ro sysfs sys
+mount -t cgroup2 cgroup sys/fs/cgroup
+mount -t tmpfs -o mode=755 tmpfs dev
+while read -r node major minor; do mknod -m 666 dev/$node c $major $minor; done << END
+null 1 3
+zero 1 5
+full 1 7
+random 1 8
+urandom 1 9
+tty 5 0
+END
+mkdir dev/shm dev/pts dev/mqueue
+mount -t tmpfs -o mode=1777 tmpfs dev/shm
+mount -t devpts -o newinstance,ptmxmode=0666,mode=620 devpts dev/pts
+ln -s pts/ptmx dev/ptmx
+ln -s /proc/self/fd dev/fd
+touch dev/console && mount --bind "$console" dev/console
+mount -t tmpfs -o mode=755 tmpfs run
+for folder in tmp root home; do mount -t tmpfs -o mode=1777 tmpfs $folder; done
+chmod 755 root home
+for folder in $readable; do
+  mkdir -p ".$folder" && mount --bind "$folder" ".$folder" && mount -o remount,bind,ro ".$folder"
+done
+pivot_root . .
+umount -l .
+exec env -i container=rentune-test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
+  setpriv --bounding-set -sys_time,-sys_module,-sys_rawio chroot . /lib/systemd/systemd --unit=cloud-init.target
+"""
+
+
+def lacks() -> str:
+    """What keeps machines from booting on this computer, as a sentence; empty when nothing does."""
+    if os.geteuid() != 0:
+        return "machines behind the emulated cloud need root on Linux (namespaces, mounts, control groups)"
+    missing = [name for name in PROGRAMS if shutil.which(name, path=search_path()) is None]
+    return f"machines behind the emulated cloud need {', '.join(missing)}; install them with: make setup" if missing else ""
+
+
+def search_path() -> str:
+    """Where programs are looked for: also where an ordinary user's PATH does not lead."""
+    return os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/sbin"))
+
+
+def lay_network() -> ipaddress.IPv4Network:
+    """A subnet that no other emulated cloud on this computer has, joined to the switch; we have its first address."""
+    _run("ip", "netns", "add", SWITCH)
+    subnet, device = next(filter(None, (_joined(number) for number in range(len(SUBNETS)))))
+    _run("ip", "address", "add", f"{subnet[1]}/{subnet.prefixlen}", "dev", device)
+    _run("ip", "link", "set", device, "up")
+    _run("ip", "-n", SWITCH, "link", "add", "lan", "type", "bridge")
+    _run("ip", "-n", SWITCH, "link", "set", "uplink", "master", "lan")
+    for each in ("lo", "lan", "uplink"):
+        _run("ip", "-n", SWITCH, "link", "set", each, "up")
+    return subnet
+
+
+def _joined(number: int) -> tuple[ipaddress.IPv4Network, str] | None:
+    """The subnet of this number if it is free: the device's name is the lock."""
+    device = f"rentune{number}"
+    command = ["ip", "link", "add", device, "type", "veth", "peer", "name", "uplink", "netns", SWITCH]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return SUBNETS[number], device
+    if "exists" in done.stderr:
+        return None
+    raise OSError(f"a network of namespaces can't be laid here: {done.stderr.strip()}")
+
+
+@dataclass(frozen=True)
+class Machine:
+    """One machine that runs, or ran."""
+
+    name: str
+    address: str
+    process: subprocess.Popen[bytes]  # outside of it; ends with it, and it with this
+    log: bytearray = field(default_factory=bytearray)
+    gone: threading.Event = field(default_factory=threading.Event)  # nothing of it is left here
+
+    @property
+    def console(self) -> str:
+        """What it has written to its console so far."""
+        return self.log.decode(errors="replace")
+
+    def kill(self) -> None:
+        """As if the power was cut."""
+        (group_of(self.name) / "cgroup.kill").write_text("1")
+
+
+def boot(
+    name: str, address: str, subnet: ipaddress.IPv4Network, user_data: str, *, ended: Callable[[Machine], None]
+) -> Machine:
+    """Switch one on; `ended` is called from another thread once all of it is gone, however that came."""
+    _cable(name, f"{address}/{subnet.prefixlen}")
+    root = _disk(name, user_data)
+    group = group_of(name)
+    group.mkdir(parents=True)
+    ours, theirs = pty.openpty()
+    namespaces = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child"]
+    command = ["ip", "netns", "exec", name, *namespaces, "sh", "-c", f"hostname {name}\n{INIT}"]
+    process = subprocess.Popen(
+        ["sh", "-c", f"echo $$ > {group}/cgroup.procs && exec {shlex.join(command)}"],
+        env={
+            "PATH": os.environ["PATH"],
+            "root": str(root),
+            "console": os.ttyname(theirs),
+            "readable": " ".join(readable()),
+        },
+        stdin=subprocess.DEVNULL,
+        stdout=theirs,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    machine = Machine(name, address, process)
+    threading.Thread(target=_watch, args=(machine, ours, ended), daemon=True).start()
+    return machine
+
+
+def readable() -> list[str]:
+    """What the image has of the project: its files, and the Python that runs now with what is installed there."""
+    return list(dict.fromkeys(str(Path(each).resolve()) for each in (sys.base_prefix, ROOT, sys.prefix)))
+
+
+def _cable(name: str, address: str) -> None:
+    port = name[-10:]
+    _run("ip", "netns", "add", name)
+    _run("ip", "-n", SWITCH, "link", "add", port, "type", "veth", "peer", "name", "eth0", "netns", name)
+    _run("ip", "-n", SWITCH, "link", "set", port, "master", "lan", "up")
+    _run("ip", "-n", name, "address", "add", address, "dev", "eth0")
+    for each in ("lo", "eth0"):
+        _run("ip", "-n", name, "link", "set", each, "up")
+
+
+def _disk(name: str, user_data: str) -> Path:
+    """The root filesystem of this computer, writable, made over into an image that has never booted."""
+    upper, work, root = (WORK / name / each for each in ("upper", "work", "root"))
+    for layer in (upper, work, root):
+        layer.mkdir(parents=True)
+    _run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", str(root))
+    for each in ("etc/systemd/system", "etc/systemd/user", "etc/ssh", "var/log/journal"):
+        shutil.rmtree(root / each, ignore_errors=True)
+    shutil.copytree(IMAGE, root, dirs_exist_ok=True)
+    for unit in MASKED:
+        (root / "etc/systemd/system" / unit).symlink_to("/dev/null")
+    first_boot = f"[Service]\nWorkingDirectory={ROOT}\nEnvironment=PYTHON={sys.executable}\n"
+    for unit in ("cloud-init", "cloud-final"):
+        _write(root / f"etc/systemd/system/{unit}.service.d/here.conf", first_boot)
+    _write(root / "etc/machine-id", "")
+    _write(root / "etc/hostname", f"{name}\n")
+    _write(root / "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
+    _write(root / "etc/resolv.conf", "")
+    _write(root / USER_DATA, user_data)
+    return root
+
+
+def _watch(machine: Machine, console: int, ended: Callable[[Machine], None]) -> None:
+    with suppress(OSError):  # how a terminal says that nobody holds its other end any more
+        while read := os.read(console, 65536):
+            machine.log.extend(read)
+    os.close(console)
+    machine.process.wait()
+    group = group_of(machine.name)
+    while "populated 1" in (group / "cgroup.events").read_text():
+        time.sleep(0.01)
+    _run("umount", "--lazy", str(WORK / machine.name / "root"))
+    _run("ip", "netns", "delete", machine.name)
+    shutil.rmtree(WORK / machine.name)
+    remove_groups(group)
+    ended(machine)
+    machine.gone.set()
+
+
+def group_of(name: str = "") -> Path:
+    """A machine's control group, below that of this emulated cloud, which has its number from its network's."""
+    return CONTROL / f"rentune-test-{Path('/run/netns', SWITCH).stat().st_ino}" / name
+
+
+def remove_groups(top: Path) -> None:
+    """Remove a tree of control groups without processes."""
+    for folder in (*_folders(top), top):
+        with suppress(OSError):
+            folder.rmdir()
+
+
+def _folders(top: Path) -> Iterator[Path]:
+    for name, folders, _ in os.walk(top, topdown=False):
+        yield from (Path(name) / each for each in folders)
+
+
+def _write(path: Path, text: str) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.unlink(missing_ok=True)
+    path.write_text(text)
+
+
+def _run(*command: str) -> None:
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"`{shlex.join(command)}` failed: {done.stderr.strip()}")

@@ -1,0 +1,90 @@
+"""A whole run at AWS as far as no account goes: plan, engine, plugin, API, a machine that boots, SSH, a job, nothing left.
+
+The engine, the user data, systemd, sshd and the trainer are real. The plugin is a double, the API is moto, and the
+machine is a tree of namespaces without a GPU, whose image has this project's training stack in it: so the offer is the
+planner's, and what is trained on it a model of two layers, on its CPU.
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import psutil
+import pytest
+
+from catalogs.catalog import read_catalog
+from catalogs.hardware import Offer
+from planner.cli import answer
+from planner.plan import Plan
+from planner.request import Where
+from provision.account.ledger import Created, Ledger
+from provision.charge.control import drive
+from provision.clouds.provisioner import PulumiProvisioner
+from provision.envelope import Exit
+from provision.places import Places, RunFolder
+from provision.prepare.asking import search_edges
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
+from provision.provisioner import Answer, Box, Launch
+from remote.contract import AdapterFile, Outcome, Phase
+from remote.digest import sha256_of
+from tests.doubles.bench import Bench
+from tests.faults.rehearsal import Quiet
+from tests.provision.plans import tiny_files, tiny_plan
+
+pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.torch]
+
+
+class WithTheStack(PulumiProvisioner):
+    """Rents with an image that has the training stack already: nothing is installed, and nothing downloaded."""
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        return msgspec.structs.replace(super().up(offer, launch), python=sys.executable)
+
+
+def planned(folder: Path) -> Plan:
+    """A plan that trains on the CPU, on the offer and at the price that the planner chose at AWS."""
+    tiny = tiny_plan(*tiny_files(folder), where=Where(providers=("aws",), allow_from=("127.0.0.1/32",)))
+    chosen = answer(tiny.request, catalog=read_catalog(), **search_edges()).recommended
+    assert chosen
+    return msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
+
+
+def test_from_the_plan_to_the_receipt(bench_with_machines: Bench, places: Places, tmp_path: Path) -> None:
+    """The adapter is at home, the bill is not zero, and neither the cloud nor this computer has anything of the run."""
+    bench, plan, ledger, display = bench_with_machines, planned(tmp_path), Ledger(places.ledger), Quiet()
+    run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+
+    receipt = drive(run_id, places=places, display=display, make=lambda _: bench.provisioner(WithTheStack))
+
+    assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
+    assert receipt.teardown
+    assert receipt.teardown.verdict == "destroyed"
+    assert {end.gone for end in receipt.teardown.resources} == {Answer.YES}
+    assert "instance" in {end.resource.kind for end in receipt.teardown.resources}
+    assert [phase for phase in Phase if phase in display.phases][1:] == [
+        phase for phase in Phase if phase not in (Phase.PREPARE, Phase.QUEUE)
+    ]
+    require_adapter(places.run(run_id))
+    first, second = [line.box for line in ledger.lines() if isinstance(line, Created)][-2:]
+    assert first.host_key != second.host_key, "the key that travelled in user data was replaced over the pinned connection"
+    assert bench.provisioner().owned().resources == ()
+    assert [process for process in psutil.process_iter() if run_id in " ".join(environment_of(process))] == []
+
+
+def require_adapter(folder: RunFolder) -> None:
+    """Every file of the outcome is at home, with its hash."""
+    files: tuple[AdapterFile, ...] = msgspec.json.decode(folder.outcome.read_bytes(), type=Outcome).adapter
+    assert {file.path for file in files} >= {"adapter_model.safetensors", "adapter_config.json"}
+    for file in files:
+        assert sha256_of(folder.adapter / file.path) == file.sha256
+
+
+def environment_of(process: psutil.Process) -> list[str]:
+    try:
+        return [f"{name}={value}" for name, value in process.environ().items()]
+    except psutil.Error:
+        return []

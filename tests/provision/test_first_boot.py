@@ -1,0 +1,135 @@
+"""The user data on a machine that boots with systemd: what `bootcmd` promises holds while the rest of the boot waits."""
+
+from __future__ import annotations
+
+import json
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.clouds.bootstrap import TIMER, FirstBoot, render_user_data
+from provision.clouds.programs import aws
+from provision.errors import ConnectionFailed
+from provision.provisioner import Box
+from provision.ssh import Shell
+from provision.ssh.keys import make_key
+from tests.doubles.bench import IMAGE, OFFER, REGION
+from tests.doubles.emulator import Emulator
+from tests.provision.rigs import BOOT_S, await_true
+
+pytestmark = pytest.mark.root
+FOLDER = "/home/ubuntu/rentune-r1"
+MASK_THE_TIMER = ["ln", "-s", "/dev/null", f"/etc/systemd/system/{TIMER}"]
+
+
+class Instance:
+    """One that EC2 was asked for directly; nothing of ours is in between."""
+
+    def __init__(self, cloud: Emulator, user_data: str) -> None:
+        self.ec2 = aws.connect(REGION, cloud.environment)
+        images = self.ec2.describe_images(Owners=[IMAGE.owner], Filters=[{"Name": "name", "Values": [IMAGE.name]}])["Images"]
+        [made] = self.ec2.run_instances(
+            MinCount=1,
+            MaxCount=1,
+            ImageId=images[0]["ImageId"],
+            InstanceType=OFFER.instance_type,
+            UserData=user_data,
+            InstanceInitiatedShutdownBehavior="terminate",
+        )["Instances"]
+        self.id = made["InstanceId"]
+
+    @property
+    def row(self) -> dict[str, Any]:
+        [reservation] = self.ec2.describe_instances(InstanceIds=[self.id])["Reservations"]
+        return dict(reservation["Instances"][0])
+
+    @property
+    def state(self) -> str:
+        return str(self.row["State"]["Name"])
+
+    @property
+    def console(self) -> str:
+        return str(self.ec2.get_console_output(InstanceId=self.id)["Output"])
+
+
+@pytest.fixture
+def boot(tmp_path: Path) -> FirstBoot:
+    client, host = make_key(tmp_path / "client", comment="run"), make_key(tmp_path / "host", comment="run")
+    now_s = time.time()
+    return FirstBoot(
+        user=IMAGE.user,
+        folder=FOLDER,
+        public_key=client.public,
+        host_key_private=(tmp_path / "host").read_text(),
+        host_key_public=host.public,
+        deadline_at_s=now_s + 3600,
+        now_s=now_s,
+    )
+
+
+@pytest.fixture
+def cloud(moto_with_machines: Emulator) -> Emulator:
+    moto_with_machines.reset()
+    return moto_with_machines
+
+
+@pytest.fixture
+def instance(cloud: Emulator, boot: FirstBoot) -> Instance:
+    """One that boots with exactly our user data."""
+    return Instance(cloud, render_user_data(boot))
+
+
+@pytest.fixture
+def box(instance: Instance, boot: FirstBoot) -> Box:
+    address = instance.row["PublicIpAddress"]
+    return Box(run_id="r1", provider="aws", host=address, port=22, user=boot.user, host_key=boot.host_key_public, folder=FOLDER)
+
+
+@pytest.fixture
+def key(tmp_path: Path) -> Path:
+    return tmp_path / "client"
+
+
+def altered(boot: FirstBoot, *, bootcmd: list[str]) -> str:
+    """The user data with one command before all of ours."""
+    head, _, text = render_user_data(boot).partition("\n")
+    document = json.loads(text)
+    return f"{head}\n{json.dumps(document | {'bootcmd': [bootcmd, *document['bootcmd']]})}"
+
+
+def test_the_deadline_is_armed_before_the_boot_goes_on(box: Box, key: Path) -> None:
+    """Neither hangs in an early boot nor waits for a late one; nothing of the boot has failed; apt is quiet."""
+    with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
+        at = "systemctl show --value --property=ActiveEnterTimestampMonotonic"
+        armed, basic = (int(shell.run(f"{at} {unit}").out) for unit in (TIMER, "sysinit.target"))
+        assert 0 < armed < basic
+        await_true(lambda: shell.run("systemctl is-active cloud-init.target").out == "active\n", patience_s=BOOT_S)
+        assert shell.run("systemctl --failed --quiet --no-legend").out == ""
+        assert shell.run("systemctl is-enabled apt-daily.timer").out == "masked\n"
+        assert shell.run(f"stat --format '%U %a' {FOLDER}").out == "ubuntu 700\n"
+
+
+def test_who_is_let_in(box: Box, key: Path) -> None:
+    """The run's key as the image's user, who may become root; no password; no host key but ours."""
+    with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
+        assert shell.run("id --user --name; sudo -n id --user --name").out == "ubuntu\nroot\n"
+        assert "passwordauthentication no\n" in shell.run("sudo -n /usr/sbin/sshd -T").out
+        assert shell.run("ls /etc/ssh/*_key").out == "/etc/ssh/ssh_host_ed25519_key\n"
+
+
+def test_a_power_off_from_inside_is_the_end_of_the_instance(instance: Instance, box: Box, key: Path) -> None:
+    """As EC2 does it where termination was asked for; the console keeps what was said."""
+    with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell, suppress(ConnectionFailed):  # whichever is faster
+        shell.run("sudo -n systemctl --no-block poweroff")
+    await_true(lambda: instance.state == "terminated", patience_s=BOOT_S)
+    assert TIMER in instance.console
+
+
+def test_a_machine_whose_timer_cannot_be_armed_ends_at_once(cloud: Emulator, boot: FirstBoot) -> None:
+    """The unit is refused by systemd itself: better no box than one without a deadline."""
+    instance = Instance(cloud, altered(boot, bootcmd=MASK_THE_TIMER))
+    await_true(lambda: instance.state == "terminated", patience_s=BOOT_S)
+    assert "Reached target cloud-init.target" not in instance.console
