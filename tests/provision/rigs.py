@@ -94,7 +94,7 @@ KINDS: dict[str, Kind] = {
         offer=lambda: OFFER,
         is_gone=machine_is_gone,
         task="instance",
-        life_s=30,
+        life_s=40,
         bench=True,
         marks=(pytest.mark.engine, pytest.mark.root),
     ),
