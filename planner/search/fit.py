@@ -47,7 +47,7 @@ def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figu
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
         return (fastest,)
     fits: list[Fit] = []
-    least: list[tuple[int, Strategy]] = []
+    too_large: list[Strategy] = []
     hopeless: set[tuple[object, ...]] = set()
     for ladder in reversed(ladders):
         if _has_no_kernels(ladder[0], kind):
@@ -62,13 +62,29 @@ def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figu
                 fits.append(fit)
             else:
                 hopeless.add(_family(ladder[0]))
-                least.append((required_bytes(ladder[-1], kind, figures), ladder[-1]))
-    if not fits and least and ladders[0][0].num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
-        needed_bytes, strategy = min(least, key=lambda pair: pair[0])
+                too_large.append(ladder[-1])
+    if not fits and too_large and ladders[0][0].num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
+        needed_bytes, strategy = _least_demanding(too_large, kind, figures)
         notebook.too_small.append(
             TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=describe(strategy))
         )
     return tuple(fits)
+
+
+def _least_demanding(strategies: list[Strategy], kind: Kind, figures: Figures) -> tuple[int, Strategy]:
+    """The one that needs least, and how much: what rests on the GPU says of most that they need more than another."""
+    first, *others = sorted(strategies, key=lambda each: _floor_bytes(each, kind, figures))
+    least = required_bytes(first, kind, figures), first
+    for strategy in others:
+        if _floor_bytes(strategy, kind, figures) >= least[0]:
+            break
+        least = min(least, (required_bytes(strategy, kind, figures), strategy), key=lambda pair: pair[0])
+    return least
+
+
+def _floor_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
+    """Below this nothing fits. On a CPU box nothing is said: there the verdict is on RAM."""
+    return 0 if kind.gpu is None else figures.resting_bytes(strategy)
 
 
 def _has_no_kernels(strategy: Strategy, kind: Kind) -> bool:
@@ -79,6 +95,8 @@ def _if_it_fits(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures
     if _has_no_kernels(strategy, kind):
         return None
     try:
+        if _floor_bytes(strategy, kind, figures) > has_bytes:
+            return None
         fit = _fit(strategy, kind, has_bytes, figures)
     except Refused:
         return None  # told where its ladder is looked at
@@ -92,6 +110,8 @@ def _family(strategy: Strategy) -> tuple[object, ...]:
 
 def _best(ladder: tuple[Strategy, ...], kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
     """The largest micro-batch that fits, by halving; where only the smallest may, that one, tight or not."""
+    if _floor_bytes(ladder[-1], kind, figures) > has_bytes:
+        return None
     smallest = _fit(ladder[-1], kind, has_bytes, figures)
     if smallest.verdict != "fits":
         return None if smallest.verdict == "does_not_fit" else smallest

@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable, Mapping
-from typing import Final, Protocol, cast
+from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
 
-from provision.clouds.programs.order import Image, Order
 from provision.errors import BadInput, MissingPart
-from provision.provisioner import Owned, Resource
+
+if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
+    from provision.clouds.programs.order import Image, Order
+    from provision.provisioner import Owned, Resource
 
 
 class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
