@@ -80,10 +80,11 @@ MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted
 
 # ── training on a CPU ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-# measured: SmolLM2-135M, LoRA r 8 all-linear without checkpointing, 512 tokens a step on two x86-64 cores: 2.5 s in fp32,
-# 1.65 s under bf16 autocast; with the FLOPs of planner.speed that is 57 and 86 GFLOP/s a core
-CPU_GFLOPS_PER_CORE_FP32: Final = 57.0
-CPU_GFLOPS_PER_CORE_BF16: Final = 86.0
+# measured: SmolLM2-135M, LoRA r 8 all-linear without checkpointing on two x86-64 cores (AMD EPYC, virtual), with the FLOPs of
+# planner.speed: fp32 at 57 GFLOP/s a core in bare steps of 512 tokens (2026-11-25), at 37 in a whole run of `make demo`
+# (2026-11-26, 131 tokens/s); between them 45. Under bf16 autocast bare steps were 1.5 times as fast.
+CPU_GFLOPS_PER_CORE_FP32: Final = 45.0
+CPU_GFLOPS_PER_CORE_BF16: Final = 68.0
 CPU_CORES_ELSE: Final = 2.0  # assumed: where an offer does not say
 SPREAD_CPU_FAST: Final = 1.6  # assumed: a newer core, wider vectors
 SPREAD_CPU_SLOW: Final = 2.5  # assumed: other load on the same cores slows torch far more than in proportion

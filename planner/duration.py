@@ -22,7 +22,6 @@ from planner.units import KWH
 from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Strategy, Task
 
 OWN_MACHINES: Final = frozenset({"local", "host"})
-FORWARD_SHARE: Final = 1 / 3  # derived: evaluation runs the forward of a forward and a backward of twice its cost
 ALONE: Final = 1.0
 
 
@@ -177,7 +176,7 @@ def _evaluate(pace: Pace, strategy: Strategy, work: Work, loop: Loop, *, on_cpu:
     """Held-out rows before, after and in between; the samples before and after."""
     tokens = (loop.evaluations + 2) * work.num_held_out * work.held_out_mean
     speed = pace.tokens_per_s
-    rows = scaled(span(tokens / speed.p90, tokens / speed.p50, tokens / speed.p10), FORWARD_SHARE)
+    rows = scaled(span(tokens / speed.p90, tokens / speed.p50, tokens / speed.p10), pace.step.forward_share)
     generated = 2 * loop.num_samples * loop.sample_tokens
     if not on_cpu:
         return total(rows, scaled(phases.TOKEN_LATENCY_S, generated))

@@ -34,6 +34,7 @@ class StepTime(NamedTuple):
     host_s: float
     link_s: float
     once_s: float  # per optimizer step: reductions and the optimizer itself
+    forward_share: float  # what an evaluation costs of the same tokens' training
 
     @property
     def busy_s(self) -> float:
@@ -115,6 +116,7 @@ def step_time(
         host_s=_host_s(job),
         link_s=_linked_bytes(job) / link,
         once_s=_optimizer_bytes(job) / bandwidth + _reduced_bytes(job) / link,
+        forward_share=forward_share(job),
     )
 
 
@@ -135,13 +137,32 @@ def flops_of(job: Job) -> float:
     backward_share = trained_blocks(a, strategy) / a.num_layers
     per_weight = 2 + (2 + 2 * job.recomputes) * backward_share
     trained = weights * backward_share if "weights" in METHODS[strategy.method].moves else 0.0
-    head = a.vocab_size * a.hidden_size if job.task == "causal_lm" else head_params(a, job.task)
     trains_head = strategy.method == "full" or saved_module_params(a, strategy) > 0
-    adapter = adapter_params(a, strategy) if strategy.rank else 0
-    gemm = weights * per_weight + 2 * trained + head * (4 + 2 * trains_head) + adapter * (6 + 2 * job.recomputes)
-    causal = 1.0 if a.kind == "decoder" else 2.0
-    attention = causal * 2 * job.seq_len * a.query_size * a.num_layers * (1 + 2.5 + job.recomputes)
-    return job.tokens * (gemm + known.ATTENTION_PENALTY * attention)
+    gemm = weights * per_weight + 2 * trained + _head_params(job) * (4 + 2 * trains_head)
+    return job.tokens * (gemm + _adapter_params(job) * (6 + 2 * job.recomputes) + _attention(job) * (1 + 2.5 + job.recomputes))
+
+
+def forward_share(job: Job) -> float:
+    """What a forward pass without gradients costs of a training pass, by operations: about a third where everything trains,
+    a half where the base is frozen (its weights get no gradient), less where blocks are recomputed.
+    """
+    forward = 2 * (active_weights(job.architecture) + _head_params(job) + _adapter_params(job)) + _attention(job)
+    return job.tokens * forward / flops_of(job)
+
+
+def _head_params(job: Job) -> int:
+    a = job.architecture
+    return a.vocab_size * a.hidden_size if job.task == "causal_lm" else head_params(a, job.task)
+
+
+def _adapter_params(job: Job) -> int:
+    return adapter_params(job.architecture, job.strategy) if job.strategy.rank else 0
+
+
+def _attention(job: Job) -> float:
+    """Operations of a forward pass per token, weighted."""
+    causal = 1.0 if job.architecture.kind == "decoder" else 2.0
+    return known.ATTENTION_PENALTY * causal * 2 * job.seq_len * job.architecture.query_size * job.architecture.num_layers
 
 
 def _achievable_flops(gpu: Gpu, job: Job) -> float:
@@ -279,5 +300,10 @@ def cpu_step_time(
     narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
     gflops = known.CPU_GFLOPS_PER_CORE_BF16 if narrow else known.CPU_GFLOPS_PER_CORE_FP32
     return StepTime(
-        compute_s=flops_of(job) / (gflops * GFLOPS * cores), memory_s=0.0, host_s=_host_s(job), link_s=0.0, once_s=0.0
+        compute_s=flops_of(job) / (gflops * GFLOPS * cores),
+        memory_s=0.0,
+        host_s=_host_s(job),
+        link_s=0.0,
+        once_s=0.0,
+        forward_share=forward_share(job),
     )

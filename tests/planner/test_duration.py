@@ -105,9 +105,14 @@ def test_a_slow_link_binds_sharded_weights() -> None:
     assert pace("7b", "A100-SXM4-80GB", quant="nf4", interconnect="pcie", **said).step_s.p50 < over_pcie.step_s.p50
 
 
-@pytest.mark.parametrize(("autocast", "param_dtype", "measured_s"), [("none", "float32", 2.5), ("bfloat16", "float32", 1.65)])
+@pytest.mark.parametrize(
+    ("autocast", "param_dtype", "measured_s"),
+    [("none", "float32", 2.5), ("none", "float32", 3.9), ("bfloat16", "float32", 1.65)],
+)
 def test_two_cores_took_what_is_predicted(autocast: str, param_dtype: str, measured_s: float) -> None:
-    """SmolLM2-135M, LoRA r 8 all-linear, 512 tokens a step on a quiet machine."""
+    """SmolLM2-135M, LoRA r 8 all-linear, 512 tokens a step: bare steps on a quiet host, and a whole run's 131 tokens/s on the
+    same virtual cores when the host gave them less. p50 lies between them.
+    """
     strategy = Strategy(
         method="lora",
         rank=8,
@@ -119,8 +124,8 @@ def test_two_cores_took_what_is_predicted(autocast: str, param_dtype: str, measu
     )
     data = msgspec.structs.replace(DATA, mean_tokens=128, max_tokens=128)
     step = duration("smollm2-135m", strategy=strategy, offer=LOCAL, data=data).step_s
-    assert step.p50 == pytest.approx(measured_s, rel=0.05)
-    assert step.p90 > 2 * step.p50  # other load on the same cores
+    assert step.p50 == pytest.approx(measured_s, rel=0.35)
+    assert step.p10 < measured_s < step.p90
 
 
 def test_every_phase_is_there_in_order_and_adds_up() -> None:
@@ -183,6 +188,18 @@ def test_held_out_rows_have_lengths_of_their_own() -> None:
     assert (work.train_mean, work.num_held_out, work.held_out_mean) == (50, 100, (400 + 512) / 2)  # cut at 512
     alike = msgspec.structs.replace(data, held_out_profile=short)
     assert duration(data=data).phase_s["evaluate"].p50 > duration(data=alike).phase_s["evaluate"].p50
+
+
+def test_judging_costs_the_forward_part_of_training() -> None:
+    """A third where all weights train, a half where the base gets no gradient of its own, less where blocks run twice."""
+    plain: dict[str, Any] = {"gradient_checkpointing": "off", "micro_batch_size": 4, "seq_len": 512}
+    again = plain | {"gradient_checkpointing": "non_reentrant"}
+    frozen = pace("7b", "A100", **plain, method="lora", rank=16).step.forward_share
+    trained = pace("7b", "A100", **plain, method="full").step.forward_share
+    twice = pace("7b", "A100", **again, method="lora", rank=16).step.forward_share
+    assert frozen == pytest.approx(1 / 2, abs=0.02)
+    assert trained == pytest.approx(1 / 3, abs=0.02)
+    assert twice == pytest.approx(1 / 3, abs=0.02)
 
 
 def test_a_long_document_is_several_examples() -> None:

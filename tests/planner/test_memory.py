@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from catalogs.catalog import read_catalog
 from catalogs.models import resolve_model
 from planner.case import read_case, stack_of, strategy_of
-from planner.memory import available_bytes, estimate_vram, verdict
+from planner.memory import available_bytes, estimate_vram, resting_bytes, verdict
 from planner.plan import VramEstimate
 from planner.refusals import CaseError, Refused, Unsupported
 from planner.units import GIB, MIB
@@ -153,6 +153,14 @@ def test_parts_sum_and_kinds_nest(said: dict[str, Any]) -> None:
     assert 0 < estimate.allocated_peak_bytes <= estimate.reserved_peak_bytes <= estimate.process_peak_bytes
     during = {instant: size for instant, size in estimate.by_instant.items() if instant != "evaluation"}
     assert max(during.values()) == during[estimate.peak_instant] == estimate.allocated_peak_bytes
+
+
+@given(said=cases())
+def test_no_peak_is_below_what_rests(said: dict[str, Any]) -> None:
+    """So a search may pass over what cannot even rest on a card."""
+    case = read_case(said)
+    resting = resting_bytes(resolve_model(case.model), strategy_of(case), task=case.task, stack=stack_of(case))
+    assert 0 < resting <= vram(**said).allocated_peak_bytes
 
 
 @given(said=cases(), more=st.integers(1, 64))
