@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-STEP_LINE_S = 10.0  # a line a step would drown the log
+ADVANCE_LINE_S = 10.0  # a line a step, or a batch, would drown the log
 
 
 class LineDisplay:
@@ -27,7 +27,7 @@ class LineDisplay:
         self._out = out
         self._clock = clock
         self._view = View()
-        self._next_step_s = 0.0
+        self._next_advance_s = 0.0
 
     def phase(self, name: str) -> None:
         self._say(name)
@@ -39,13 +39,13 @@ class LineDisplay:
         self._view = after(self._view, event)
         if event.kind == "phase_started":
             self._say(str(event.phase))
-        elif event.kind in ("warning", "strategy_changed", "progress") and self._view.last_word:
+        elif event.kind in ("warning", "strategy_changed") and self._view.last_word:
             self._say(f"  {self._view.last_word}")
         elif event.kind == "evaluation" and self._view.held_out:
             self._say(f"  {evaluation_words(self._view, event.data.get('seconds'))}")
-        elif event.kind == "step" and self._clock() >= self._next_step_s:
-            self._next_step_s = self._clock() + STEP_LINE_S
-            self._say(f"  {step_words(self._view)}")
+        elif event.kind in ("step", "progress") and self._clock() >= self._next_advance_s:
+            self._next_advance_s = self._clock() + ADVANCE_LINE_S
+            self._say(f"  {step_words(self._view) if event.kind == 'step' else self._view.last_word}")
 
     def _say(self, words: str) -> None:
         self._out.write(f"{time.strftime('%H:%M:%S', time.localtime(self._clock()))} {words}\n")
