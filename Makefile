@@ -48,7 +48,7 @@ demo-qlora: ## the same with the base in 4 bits (QLoRA, nf4)
 	@.ci/demo.sh examples/demo/qlora.yaml
 
 test: setup pulumi base test-wheel ## set up, then every test: first the quick ones against the built wheel, then all
-	@$(PYTEST)
+	@$(PYTEST) --junitxml=build/junit.xml
 
 test-quick: system-demo setup-light setup-box setup-dev ## the tests that need neither root, nor engine, nor Chromium, nor the real base
 	@$(PYTEST) -m "$(QUICK)"
@@ -126,7 +126,7 @@ lock: | $(UV) ## compile the requirement files anew
 	$(COMPILE) remote/requirements.in -o remote/requirements.txt
 	$(COMPILE) pyproject.toml --extra aws --group dev -c remote/requirements.txt -o .ci/locks/dev.txt
 
-acceptance: setup-light setup-box setup-dev ## run the cheap commands of docs/acceptance.md
+acceptance: setup-light setup-box setup-dev ## show again what docs/acceptance.md promises, and write the results into it
 	@$(BIN)/python .ci/acceptance.py
 
 bench: setup base ## measure again what benchmarks/results/ holds
