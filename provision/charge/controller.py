@@ -14,10 +14,10 @@ import psutil
 from provision.account.ledger import Controlled, Ledger, RunState
 from provision.errors import Refused
 from provision.places import RunFolder
+from provision.processes import still_runs
 
 LOOK_S = 1.0  # assumed: a look at the lock takes microseconds
-POLL_S = 0.02
-SAME_START_S = 1.5  # derived: psutil reads a start time to a clock tick plus the rounding of boot time
+POLL_S = 0.02  # assumed: as often as nobody notices
 
 
 @contextmanager
@@ -92,11 +92,7 @@ def is_alive(controlled: Controlled | None) -> bool:
     """Whether the process that took charge still runs: same boot, same pid, same start time."""
     if controlled is None or controlled.boot_id != boot_id():
         return False
-    try:
-        started_s = float(psutil.Process(controlled.pid).create_time())
-    except psutil.NoSuchProcess:
-        return False
-    return abs(started_s - controlled.process_started_s) < SAME_START_S
+    return still_runs(controlled.pid, controlled.process_started_s) is not None
 
 
 def is_orphan(state: RunState) -> bool:

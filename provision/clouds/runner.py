@@ -26,9 +26,11 @@ from pulumi.automation.errors import CommandError, create_command_error
 from semver import VersionInfo
 
 from provision.errors import MissingPart, ProvisionError
+from provision.processes import start_of, still_runs
+from provision.whole import write_whole
 
 OPERATIONS: Final = frozenset({"up", "preview", "refresh", "destroy"})  # the rest may print secrets: never to a file
-POLL_S: Final = 0.05
+POLL_S: Final = 0.05  # assumed: a look costs microseconds, an operation takes seconds
 PATIENCE_S: Final = (60.0, 15.0, 5.0)  # assumed: after the first SIGINT (finish the step), the second (drop it), the kill
 SHORT_COMMAND_S: Final = 60.0  # assumed: everything that is no operation; measured 0.1 to 0.5 s
 SIGNALS: Final = (signal.SIGINT, signal.SIGINT, signal.SIGKILL)
@@ -141,13 +143,13 @@ class EngineCommand(PulumiCommand):  # type: ignore[misc] # pulumi's types are n
             )
         with out.open("rb") as out_lines, err.open("rb") as err_lines:
             followers = (_Follower(out_lines, on_output), _Follower(err_lines, on_error))
-            _write_pid(out.with_suffix(".pid"), process.pid)
-            self._wait(verb, process, followers)
+            self._wait(verb, process, followers, pid_file=out.with_suffix(".pid"))
         return CommandResult(stdout=_text(out), stderr=_text(err), code=process.returncode)
 
-    def _wait(self, verb: str, process: subprocess.Popen[bytes], followers: Iterable[_Follower]) -> None:
+    def _wait(self, verb: str, process: subprocess.Popen[bytes], followers: Iterable[_Follower], *, pid_file: Path) -> None:
         ends_at_s = self.clock() + self.deadline_s
         try:
+            _write_pid(pid_file, process.pid)
             while not _ended(process, POLL_S):
                 for follower in followers:
                     follower.follow()
@@ -225,27 +227,16 @@ def _text(path: Path) -> str:
 
 
 def _write_pid(path: Path, pid: int) -> None:
-    try:
-        started_s = psutil.Process(pid).create_time()
-    except psutil.NoSuchProcess:
-        return  # it has already ended
-    path.write_text(json.dumps({"pid": pid, "started_s": started_s}))
+    started_s = start_of(pid)
+    if started_s is not None:  # else it has already ended
+        write_whole(path, json.dumps({"pid": pid, "started_s": started_s}).encode())
 
 
 def living_engines(folder: Path) -> list[psutil.Process]:
-    """The engines that controllers of this run started and that still run; a reused pid is told apart by its start."""
-    noted = [_living(path) for path in sorted(folder.glob("*.pid"))]
-    return [process for process in noted if process is not None]
-
-
-def _living(path: Path) -> psutil.Process | None:
-    try:
-        noted = json.loads(path.read_text())
-        process = psutil.Process(noted["pid"])
-        same = abs(process.create_time() - noted["started_s"]) < 1.0 and process.status() != psutil.STATUS_ZOMBIE
-    except (json.JSONDecodeError, psutil.NoSuchProcess):
-        return None
-    return process if same else None
+    """The engines that controllers of this run noted and that still run; a reused pid is told apart by its start."""
+    noted = [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.pid"))]
+    found = [still_runs(note["pid"], note["started_s"]) for note in noted]
+    return [process for process in found if process is not None]
 
 
 def outwait(engine: psutil.Process, *, patience_s: tuple[float, float, float] = PATIENCE_S) -> None:

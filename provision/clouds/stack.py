@@ -23,7 +23,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 import psutil
@@ -32,6 +32,7 @@ from pulumi.automation import errors as automation_errors
 
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import ProvisionError, RentuneError
+from provision.processes import SAME_START_S, start_of, still_runs
 
 PROJECT: Final = "rentune"
 OPERATION_S: Final = 900.0  # assumed: an instance takes minutes, a bare-metal one up to 15
@@ -141,12 +142,18 @@ class Stack:
         self._import(exported)
 
     def recover(self) -> None:
-        """After a controller died: let its engine end, and drop the lock of one that is proven dead."""
+        """After a controller died: let its engine end, and drop the lock of one that is proven dead.
+
+        A controller that was killed right after it started an engine noted no pid; the engine's own lock names it.
+        """
         for engine in living_engines(self.folder / "log"):
             outwait(engine)
         for lock in (self.folder / "state" / ".pulumi" / "locks").rglob("*.json"):
-            if _owner_is_dead(lock):
-                lock.unlink(missing_ok=True)
+            if (owner := _owner_here(lock)) is None:
+                continue
+            if (engine := owner.process()) is not None:
+                outwait(engine)
+            lock.unlink(missing_ok=True)
 
     @cached_property
     def _opened(self) -> Any:
@@ -263,9 +270,24 @@ def _recorded(resource: dict[str, Any]) -> Recorded:
     return Recorded(type=resource["type"], urn=resource["urn"], id=id, outputs=outputs)
 
 
-def _owner_is_dead(lock: Path) -> bool:
+class _Owner(NamedTuple):
+    """Who holds a lock of the engine's, on this machine."""
+
+    pid: int
+    locked_at_s: float
+
+    def process(self) -> psutil.Process | None:
+        """The engine, while it runs. What began after its lock was written only has its pid."""
+        started_s = start_of(self.pid)
+        if started_s is None or started_s > self.locked_at_s + SAME_START_S:
+            return None
+        return still_runs(self.pid, started_s)
+
+
+def _owner_here(lock: Path) -> _Owner | None:
+    """None for a lock that another machine holds, or that is freed or written this moment."""
     try:
-        owner = json.loads(lock.read_text())
+        owner, locked_at_s = json.loads(lock.read_text()), lock.stat().st_mtime
     except (FileNotFoundError, json.JSONDecodeError):
-        return False  # freed or written this moment
-    return owner["hostname"] == socket.gethostname() and not psutil.pid_exists(owner["pid"])
+        return None
+    return _Owner(owner["pid"], locked_at_s) if owner["hostname"] == socket.gethostname() else None
