@@ -6,7 +6,8 @@ stands here. `benchmarks/fit_constants.py` fits the constants marked "fitted" an
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Mapping
+from typing import Final, Literal
 
 from planner.units import MIB
 
@@ -17,9 +18,9 @@ CONTEXT_BYTES: Final[dict[str, int]] = {  # of a CUDA context after the first ke
     "RTX 3090": 256 * MIB,  # measured: unsloth-zoo pull request 1053
     "RTX 6000 Ada": 426 * MIB,  # measured: the same, torch 2.10 with CUDA 13
     "A100-SXM4-80GB": 481 * MIB,  # measured: 0.47 GiB with lazy loading, stas00/ml-engineering
-    "A100-SXM4-40GB": 481 * MIB,
-    "A100-PCIE-80GB": 481 * MIB,
-    "A100-PCIE-40GB": 481 * MIB,
+    "A100-SXM4-40GB": 481 * MIB,  # assumed: the same chip
+    "A100-PCIE-80GB": 481 * MIB,  # assumed: the same chip
+    "A100-PCIE-40GB": 481 * MIB,  # assumed: the same chip
 }
 CONTEXT_BYTES_ELSE: Final = 512 * MIB  # assumed: no published figure for Hopper, Blackwell and the rest was found
 
@@ -67,15 +68,21 @@ PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  
 NODE_LINK_GB_PER_S: Final = 40.0  # fitted: per GPU, between nodes; InfiniBand of HGX clusters, a cheap cloud has far less
 STORED_BYTES_4BIT: Final = 0.55  # derived: bytes per parameter gathered of a 4-bit base
 
-# How far p10 and p90 lie from p50, as a factor: the 80th percentile of |error| of each class of runs, widened by a third
-# where a class was fitted and by more where none was measured.
-SPREAD_MEASURED: Final = 1.15  # PEFT of dense models on one GPU: 1.11
-SPREAD_SEVERAL_GPUS: Final = 1.30  # 1.23
-SPREAD_EXPERTS: Final = 1.35  # 1.20
-SPREAD_HOST_BOUND: Final = 1.25  # 1.21; moves with the day and the host
-SPREAD_FULL: Final = 1.45  # 1.47 on one GPU, 1.30 on several
-SPREAD_LINK_BOUND: Final = 1.8  # 2.2; nobody knows a rented box's topology before it is measured
-SPREAD_OTHER_CARD: Final = 1.5  # 1.9 over seven runs; the matmul rate of other cards is often an assumption itself
+RunClass = Literal["link_bound", "other_card", "host_bound", "full", "experts", "several_gpus", "one_gpu"]
+
+# How far p10 and p90 lie from p50, as a factor. Derived by benchmarks/fit_constants.py: runs are parted into classes, a run
+# belongs to the first that applies, and a class's factor is exp(4/3 · the 80th percentile of |ln(predicted / measured)|).
+# The third on top is assumed, for runs that the fit has not seen: fitted without a source, its errors are larger. In
+# brackets: the runs, and how many of them lie inside. The factors fall, so the first class that applies is the widest.
+SPREADS: Final[Mapping[RunClass, float]] = {
+    "link_bound": 2.94,  # derived (26, 88 %); nobody knows a rented box's topology before it is measured
+    "other_card": 2.36,  # derived (7, 100 %); the matmul rate of other cards is often an assumption itself
+    "host_bound": 1.40,  # derived (21, 86 %); moves with the day and the host
+    "full": 1.36,  # derived (258, 84 %)
+    "experts": 1.25,  # derived (24, 96 %)
+    "several_gpus": 1.16,  # derived (145, 85 %)
+    "one_gpu": 1.15,  # derived (120, 88 %); PEFT of dense models
+}
 MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200
 
 # ── training on a CPU ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -84,7 +91,7 @@ MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted
 # planner.speed: fp32 at 57 GFLOP/s a core in bare steps of 512 tokens (2026-11-25), at 37 in a whole run of `make demo`
 # (2026-11-26, 131 tokens/s); between them 45. Under bf16 autocast bare steps were 1.5 times as fast.
 CPU_GFLOPS_PER_CORE_FP32: Final = 45.0
-CPU_GFLOPS_PER_CORE_BF16: Final = 68.0
+CPU_GFLOPS_PER_CORE_BF16: Final = 68.0  # derived: 1.5 times that
 CPU_CORES_ELSE: Final = 2.0  # assumed: where an offer does not say
 SPREAD_CPU_FAST: Final = 1.6  # assumed: a newer core, wider vectors
 SPREAD_CPU_SLOW: Final = 2.5  # assumed: other load on the same cores slows torch far more than in proportion

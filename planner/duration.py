@@ -16,13 +16,13 @@ from planner.phases import moving, scaled, span, total
 from planner.plan import Bound, DurationEstimate, Range
 from planner.request import DataAsked, Profile
 from planner.sequences import Sequences, laid_out, padded_mean
-from planner.speed import StepTime, cpu_step_time, spread_of, step_time, tokens_per_step
+from planner.speed import StepTime, cpu_step_time, run_class, step_time, tokens_per_step
 from planner.stack import PINNED_STACK, Stack
 from planner.units import KWH
 from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Strategy, Task
 
 OWN_MACHINES: Final = frozenset({"local", "host"})
-ALONE: Final = 1.0
+ALONE: Final = 1.0  # derived: no factor
 
 
 class Pace(NamedTuple):
@@ -55,7 +55,7 @@ def pace_of(
         step = step_time(
             architecture, strategy, task=task, gpu=gpu, stack=stack, mean_seq_len=mean_seq_len, interconnect=interconnect
         )
-        fast = slow = spread_of(architecture, strategy, gpu, step)
+        fast = slow = known.SPREADS[run_class(architecture, strategy, gpu, step)]
     seconds = step.step_s(strategy.gradient_accumulation_steps)
     tokens = tokens_per_step(strategy, stack, mean_seq_len)
     return Pace(

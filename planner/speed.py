@@ -278,18 +278,18 @@ def tokens_per_step(strategy: Strategy, stack: Stack, mean_seq_len: float) -> fl
     return strategy.micro_batch_size * mean_seq_len * strategy.gradient_accumulation_steps * ranks
 
 
-def spread_of(architecture: Architecture, strategy: Strategy, gpu: Gpu, step: StepTime) -> float:
-    """The factor between p50 and either end of p10 to p90: the widest of what applies."""
-    spreads = [
-        (True, known.SPREAD_MEASURED),
-        (strategy.num_gpus > 1, known.SPREAD_SEVERAL_GPUS),
-        (architecture.num_experts > 0, known.SPREAD_EXPERTS),
-        (step.bound == "host", known.SPREAD_HOST_BOUND),
-        (step.bound == "link", known.SPREAD_LINK_BOUND),
-        ("weights" in METHODS[strategy.method].moves, known.SPREAD_FULL),
-        (gpu.architecture not in known.MEASURED_ARCHITECTURES, known.SPREAD_OTHER_CARD),
-    ]
-    return max(spread for applies, spread in spreads if applies)
+def run_class(architecture: Architecture, strategy: Strategy, gpu: Gpu, step: StepTime) -> known.RunClass:
+    """Which runs this one is like, as far as trusting its estimate goes: the class with the widest spread that applies."""
+    applies: dict[known.RunClass, bool] = {
+        "link_bound": step.bound == "link",
+        "other_card": gpu.architecture not in known.MEASURED_ARCHITECTURES,
+        "host_bound": step.bound == "host",
+        "full": "weights" in METHODS[strategy.method].moves,
+        "experts": architecture.num_experts > 0,
+        "several_gpus": strategy.num_gpus > 1,
+        "one_gpu": True,
+    }
+    return next(name for name in known.SPREADS if applies[name])
 
 
 def cpu_step_time(
