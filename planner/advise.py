@@ -64,7 +64,7 @@ OPTIMIZER_VARIANTS: Final = ({"optimizer": "adamw_torch_fused"}, {"optimizer": "
 GLOBAL_BATCH_SIZE: Final = 16  # QLoRA, arXiv:2305.14314, appendix B: 16 for 7B and 13B
 MINIMUM_STEPS: Final = 20  # assumed: fewer optimizer steps than this and the schedule has no shape
 
-# LoRA's best rate is about ten times that of full tuning: LoRA Without Regret, 2025. Other methods: the Loop's default.
+# derived: LoRA's best rate is about ten times that of full tuning (LoRA Without Regret, 2025), and the Loop's default is LoRA's
 LEARNING_RATES: Final = {"full": 2e-5, "freeze": 2e-5}
 
 

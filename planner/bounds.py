@@ -38,11 +38,11 @@ def _plain(number: float) -> str:
     return f"{number:,.0f}" if number == int(number) else f"{number:g}"
 
 
-MANY: Final = 1_000_000_000
-SOME: Final = 100_000
-PARTS: Final = Bounds(1, 4_096)  # GPUs, nodes, and the parts that a model is cut into
+MANY: Final = 1_000_000_000  # assumed: no job counts more of anything but rows
+SOME: Final = 100_000  # assumed: far beyond what any model has or any card holds
+PARTS: Final = Bounds(1, 4_096)  # assumed: GPUs, nodes, and the parts that a model is cut into; no job has had more
 
-CASE_BOUNDS: Final[Mapping[str, Bounds]] = {  # keys of the estimate contract
+CASE_BOUNDS: Final[Mapping[str, Bounds]] = {  # keys of the estimate contract; assumed: beyond them lies a slip of the hand
     "rank": Bounds(1, SOME),
     "alpha": Bounds(0, 1e6, open_low=True),
     "dropout": Bounds(0, 1, open_high=True),
@@ -61,7 +61,7 @@ CASE_BOUNDS: Final[Mapping[str, Bounds]] = {  # keys of the estimate contract
     "gpu_memory_gib": Bounds(0, SOME, open_low=True),
     "host_ram_gib": Bounds(0, 1e6, open_low=True),
 }
-REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request, and of its sections
+REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request and its sections; assumed likewise
     "global_batch_size": Bounds(1, 1_000_000),
     "top": Bounds(1, 1_000),
     "loop.epochs": Bounds(0, 10_000, open_low=True),

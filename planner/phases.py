@@ -31,20 +31,19 @@ RENTED: Final[dict[Phase, Range]] = {
 }
 # A box on this machine, or a host that exists: nothing is created.
 OWN: Final[dict[Phase, Range]] = {
-    Phase.PREPARE: span(0.2, 0.5, 2),
+    Phase.PREPARE: span(0.2, 0.5, 2),  # assumed: files and checks on this side, no keys of a cloud
     Phase.QUEUE: ZERO,
     Phase.CREATE: span(0.1, 0.2, 0.5),  # measured: 0.13 s as a user, 0.24 s as root to the first command over SSH
-    Phase.BOOT: span(0.1, 0.2, 0.5),
-    Phase.ENVIRONMENT: span(35, 70, 240),
+    Phase.BOOT: span(0.1, 0.2, 0.5),  # measured: with the line above
+    Phase.ENVIRONMENT: span(35, 70, 240),  # measured: as on a rented machine
     Phase.TEARDOWN: span(0.05, 0.2, 1),  # measured: 26 ms with namespaces
-    Phase.CONFIRM: span(0.05, 0.1, 0.5),
+    Phase.CONFIRM: span(0.05, 0.1, 0.5),  # assumed: a look at this machine's processes
 }
 REUSED_ENVIRONMENT: Final = span(0.3, 1, 3)  # assumed: a hash is compared, the package is shipped
 
 # Rates, p10 to p90 of the time they give, in bytes per second.
-HUB_BYTES_PER_S: Final = span(
-    1.5 * GB, 0.4 * GB, 0.06 * GB
-)  # measured: 1.5 GB/s with hf_transfer on a fast host, 0.1 Gb/s at worst
+# measured: 1.5 GB/s with hf_transfer on a fast host, 0.1 Gb/s at worst; assumed: what lies between, a slow host at 0.5 Gb/s
+HUB_BYTES_PER_S: Final = span(1.5 * GB, 0.4 * GB, 0.06 * GB)
 LOAD_BYTES_PER_S: Final = span(2.5 * GB, 1.1 * GB, 0.3 * GB)  # measured: 1.1 GB/s from disk to one H200 (vLLM's documentation)
 FETCH_BYTES_PER_S: Final = span(80 * MB, 20 * MB, 3 * MB)  # assumed: a laptop's downlink
 DISK_BYTES_PER_S: Final = span(1.5 * GB, 0.5 * GB, 0.15 * GB)  # assumed: a cloud's block volume, or this machine's disk

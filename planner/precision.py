@@ -47,9 +47,8 @@ def _gptq(bits: int) -> Callable[[int, int, int], int]:
     return num_bytes
 
 
-QUANTIZATIONS: Final[
-    dict[tuple[str, bool], Callable[[int, int, int], int]]
-] = {  # (quant, double_quant) -> bytes, each derived by its function
+# (quant, double_quant) -> bytes of so many weights with so many inputs and outputs, each derived by its function
+QUANTIZATIONS: Final[dict[tuple[str, bool], Callable[[int, int, int], int]]] = {
     ("nf4", False): _bnb4,
     ("fp4", False): _bnb4,
     ("nf4", True): _bnb4_double,

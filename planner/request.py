@@ -189,7 +189,7 @@ EXAMPLES: Final[Mapping[str, str]] = {  # what to type instead; without an examp
     "budget.max_usd": "5",
     "budget.max_hours": "12",
 }
-MAX_LAYER: Final = 100_000
+MAX_LAYER: Final = 100_000  # assumed: far beyond what any model has
 
 
 def checked(request: Request) -> Request:

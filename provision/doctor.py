@@ -16,7 +16,7 @@ from provision.places import Places
 from provision.providers import OWN_STATUS, known_providers
 
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11
-LEAST_PYTHON: Final = (3, 11)
+LEAST_PYTHON: Final = (3, 11)  # derived: requires-python of pyproject.toml
 
 
 def examine(places: Places, environment: Mapping[str, str], *, find: Find = shutil.which) -> tuple[Finding, ...]:

@@ -12,8 +12,8 @@ from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
 from planner.request import RequestError
 
-MAX_DEPTH: Final = 20  # an anchor that contains itself would have no end
-MAX_VALUES: Final = 10_000  # aliases of aliases grow without end; no job says a hundredth of it
+MAX_DEPTH: Final = 20  # assumed: a job file is four deep; an anchor that contains itself would have no end
+MAX_VALUES: Final = 10_000  # assumed: aliases of aliases grow without end; no job says a hundredth of it
 
 Path = tuple[str | int, ...]  # ("training", "rank"), ("where", "gpus", 0)
 

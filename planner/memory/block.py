@@ -15,7 +15,7 @@ from planner.memory.tape import Tape, Tensor
 from planner.precision import BITSANDBYTES
 
 FP32 = 4
-STATISTIC_BYTES = 4  # one fp32 figure per token: a reciprocal root mean square, a log-sum-exp
+STATISTIC_BYTES = 4  # derived: one fp32 figure per token: a reciprocal root mean square, a log-sum-exp
 
 
 class Block:

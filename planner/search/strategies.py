@@ -16,10 +16,10 @@ from planner.refusals import CaseError
 from planner.request import Request, RequestError
 from remote.contract import Dtype, Strategy
 
-MICRO_BATCHES: Final = (16, 8, 4, 2, 1)
+MICRO_BATCHES: Final = (16, 8, 4, 2, 1)  # assumed: kernels like powers of two, and beyond 16 little is gained
 MAX_TOKENS_PER_PASS: Final = 16_384  # assumed: above it a larger micro-batch no longer raises tokens/s, only memory
 CHECKPOINTING: Final = ("off", "non_reentrant")  # recomputing costs about a third of the time and most of the activations
-SEQ_LEN_MULTIPLE: Final = 8  # collators pad to it; matrix units want it
+SEQ_LEN_MULTIPLE: Final = 8  # derived: collators pad to it; matrix units want it
 ESTIMATE_MARGIN: Final = 1.3  # assumed: characters understate the tokens of dense text by up to this factor
 COUNTED: Final = ("counted by the model's tokenizer", "stated", "default")
 

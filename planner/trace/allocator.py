@@ -15,10 +15,10 @@ from planner.units import MIB, rounded
 # derived: the constants of the same names in CUDACachingAllocator.cpp
 MIN_BLOCK_BYTES: Final = 512  # kMinBlockSize
 SMALL_BYTES: Final = MIB  # kSmallSize: requests up to here come from small segments
-SMALL_SEGMENT_BYTES: Final = 2 * MIB  # kSmallBuffer
-LARGE_SEGMENT_BYTES: Final = 20 * MIB  # kLargeBuffer
-MIN_LARGE_BYTES: Final = 10 * MIB  # kMinLargeAlloc: from here on a segment is made to measure
-ROUND_LARGE_BYTES: Final = 2 * MIB  # kRoundLarge
+SMALL_SEGMENT_BYTES: Final = 2 * MIB  # derived: kSmallBuffer
+LARGE_SEGMENT_BYTES: Final = 20 * MIB  # derived: kLargeBuffer
+MIN_LARGE_BYTES: Final = 10 * MIB  # derived: kMinLargeAlloc: from here on a segment is made to measure
+ROUND_LARGE_BYTES: Final = 2 * MIB  # derived: kRoundLarge
 
 
 def segment_bytes(block_bytes: int) -> int:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 STOPPED_FILE = "stopped"  # we asked it to leave; without this file it was somebody else
 ANY_RC = "any"
-KILLED_RC = 128  # a shell reports 128 + the signal
+KILLED_RC = 128  # derived: a shell reports 128 + the signal
 ANSWER_S = 30.0  # assumed: such a script needs 0.1 s
 
 # Shell: what makes a pid mean something; nothing for a process that has ended.

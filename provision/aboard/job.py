@@ -19,6 +19,7 @@ from remote.contract import (
     EVENTS_FILE,
     EXIT_CODES,
     JOB_FILE,
+    MODEL_CACHE_VARIABLE,
     OUTCOME_FILE,
     EndReason,
     Event,
@@ -26,6 +27,7 @@ from remote.contract import (
     Outcome,
     decode,
     encode,
+    parse_event,
 )
 
 if TYPE_CHECKING:
@@ -35,7 +37,7 @@ __all__ = ["JobState", "events", "job_folder", "outcome", "start", "state", "sto
 
 LEFT_RC = EXIT_CODES[EndReason.INTERRUPTED]  # of a trainer that saved and left at a signal
 LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
-LOOK_S = 0.1
+LOOK_S = 0.1  # assumed: a look is one command over a standing line
 
 
 def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
@@ -52,7 +54,7 @@ def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
     environment = {
         "PYTHONPATH": package_folder(box),
         "PYTHONUNBUFFERED": "1",
-        "RENTUNE_MODEL_CACHE": f"{cache_folder(box)}/models",
+        MODEL_CACHE_VARIABLE: f"{cache_folder(box)}/models",
     }
     commands = f"exec {shlex.quote(python)} -m remote {JOB_FILE}"
     detached.start(shell, folder, commands, environment | box_marks(box), again=(LEFT_RC,))
@@ -79,9 +81,7 @@ def events(shell: Shell, box: Box, local: Path, *, sleep: Callable[[float], None
         return state(shell, box).state in ("running", "unknown")
 
     for line in shell.follow(f"{job_folder(box)}/{EVENTS_FILE}", local, alive=alive):
-        try:
-            event = decode(line, Event)
-        except msgspec.DecodeError:
+        if (event := parse_event(line)) is None:
             continue
         yield event
         if event.kind == "ended":

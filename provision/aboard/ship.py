@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 PACKAGE = Path(contract.__file__).parent
 REQUIREMENTS = PACKAGE / "requirements.txt"
 STACK_MARK = "rentune-stack.sha256"  # in an interpreter's prefix: hex sha256 of the requirements it was built from
-LARGE_BYTES = 32 * 1024 * 1024  # from here on a file of a folder travels by itself: in pieces, hashed
+LARGE_BYTES = 32 * 1024 * 1024  # assumed: two pieces; from here on a file of a folder travels by itself: in pieces, hashed
 
 # Into "$stack" from "$requirements"; one at a time per cache, and the mark is the last thing written. The lock is whole, so
 # nothing is looked up beside it; and torch on a machine without an NVIDIA GPU needs no triton, which weighs a gigabyte.

@@ -26,7 +26,7 @@ from provision.prepare.opening import read_launch
 from provision.watch.progress import LineDisplay
 
 START_S = 30.0  # assumed: a busy machine imports paramiko and Pulumi within this
-POLL_S = 0.05
+POLL_S = 0.05  # assumed: as often as nobody notices
 SUPERVISOR = (sys.executable, "-m", "provision.charge.supervise")
 
 

@@ -11,8 +11,8 @@ from provision.clouds.programs import Cloud
 from provision.errors import RentuneError
 from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
 
-PAUSE_S: Final = 5.0  # between two looks at what does not go away
-AT_ONCE: Final = 8  # regions asked side by side
+PAUSE_S: Final = 5.0  # assumed: between two looks at what does not go away
+AT_ONCE: Final = 8  # assumed: regions asked side by side
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import click
 
-POLL_S = 0.3
+POLL_S = 0.3  # assumed: as soon as a reader wants it
 
 
 @click.command("logs")

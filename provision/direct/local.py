@@ -29,7 +29,7 @@ from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
 
 START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
 END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves
-LOOK_S = 0.02
+LOOK_S = 0.02  # assumed: a look at a file of this machine costs microseconds
 KEEPER = "provision.direct.reaper"  # as it stands in its command line
 
 

@@ -26,9 +26,9 @@ from provision.direct.limits import join, limit_name, limit_ram, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
 
 ANSWER_S = 10.0  # assumed: a local sshd answers within 0.3 s, many times that on a busy machine
-PORT_ATTEMPTS = 5  # a free port may be taken between asking and listening
-TICK_S = 1.0  # how late a clock that was set forward may be noticed
-END_S = 10.0
+PORT_ATTEMPTS = 5  # assumed: a free port may be taken between asking and listening
+TICK_S = 1.0  # assumed: how late a clock that was set forward may be noticed
+END_S = 10.0  # assumed: between the signal to leave and the kill
 PR_SET_CHILD_SUBREAPER = 36  # linux/prctl.h
 WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 ASKED = {signal.SIGTERM, signal.SIGINT}

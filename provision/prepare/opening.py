@@ -25,7 +25,7 @@ from provision.whole import write_whole
 
 # assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
 DEADLINE_FACTOR = 1.5
-DEADLINE_SLACK_S = 600.0
+DEADLINE_SLACK_S = 600.0  # assumed likewise
 FREE_SLACK_S = 7200.0  # assumed: what costs nothing may be busy with other work; measured: 10 × a quiet machine's seconds
 SPEND_SHARE = 0.95  # assumed: of the money, leaving the rest for egress and a teardown that is slow to take
 

@@ -13,7 +13,7 @@ import paramiko
 
 from provision.errors import ConnectionFailed
 
-CHUNK_BYTES = 256 * 1024
+CHUNK_BYTES = 256 * 1024  # assumed: some SSH packets at once, and little memory
 
 
 class Unreachable(ConnectionFailed):

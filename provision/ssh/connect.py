@@ -18,9 +18,9 @@ from provision.errors import BadInput, ConnectionFailed, WrongHostKey
 from provision.provisioner import Box
 
 ANSWER_S = 15.0  # assumed: TCP, banner, key exchange and login take no longer on a box that works
-KEEPALIVE_S = 5
-PEER_DEAD_MS = 20_000  # unacknowledged bytes this old mean a dead peer; paramiko's own keepalive never notices one
-MAX_IDENTITIES = 5  # sshd hangs up after six refused keys (MaxAuthTries)
+KEEPALIVE_S = 5  # assumed: oftener than any middlebox forgets
+PEER_DEAD_MS = 20_000  # assumed: unacknowledged bytes this old mean a dead peer; paramiko's own keepalive never notices one
+MAX_IDENTITIES = 5  # derived: sshd hangs up after six refused keys (MaxAuthTries)
 
 # RSA host keys sign with SHA-2 under names of their own (RFC 8332); every other type signs under its own name.
 SIGNATURE_TYPES = {"ssh-rsa": ("rsa-sha2-512", "rsa-sha2-256")}

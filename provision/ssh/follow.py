@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 # Assumed: the writer is asked for after a silence of 1 s, then 2 s, up to 8 s; a question costs the box 10 ms of CPU.
 QUIET_S = (1.0, 2.0, 4.0, 8.0)
-REST_S = 60.0
+REST_S = 60.0  # assumed: beyond the longest of these pauses by far
 
 
 def follow(shell: Shell, remote: str, local: Path, alive: Callable[[], bool]) -> Iterator[bytes]:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from provision.ssh.shell import Shell
 
 RELOADS = 20  # assumed: sshd has read its keys again after five seconds
-RELOAD_S = 0.25
+RELOAD_S = 0.25  # derived: five seconds in all
 HOST_KEY_FILE = "/etc/ssh/ssh_host_ed25519_key"  # where cloud images keep it
 
 # The listener is the uppermost sshd above this shell; SIGHUP makes it read its keys again, with or without systemd.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from provision.ssh.shell import Shell
 
 STALL_S = 30.0  # assumed: a stream that moves nothing for so long is dead
-BUFFER_BYTES = 1024 * 1024
+BUFFER_BYTES = 1024 * 1024  # assumed: some chunks of the line
 
 LeaveOut = Callable[[Path], bool]
 

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from rich.console import Console, RenderableType
     from rich.live import Live
 
-ADVANCE_LINE_S = 10.0  # a line a step, or a batch, would drown the log
+ADVANCE_LINE_S = 10.0  # assumed: a line a step, or a batch, would drown the log
 
 
 class LineDisplay:
