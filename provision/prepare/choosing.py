@@ -18,6 +18,7 @@ from planner.request import Request
 from provision.errors import BadInput, Refused
 from provision.prepare.asking import data_measure, offers_of_request, search_edges
 from provision.prepare.inputs import with_absolute_paths
+from provision.prepare.opening import require_time_to_train
 from provision.providers import HOST, LOCAL
 
 
@@ -48,7 +49,9 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Plan:
     plan = asked if isinstance(asked, Plan) else _cheapest(with_absolute_paths(asked), options, question, edges)
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
-    return _priced(_kept(plan, on_failure=options["keep_box_on_failure"]), options["assume_price"])
+    chosen = _priced(_kept(plan, on_failure=options["keep_box_on_failure"]), options["assume_price"])
+    require_time_to_train(chosen)
+    return chosen
 
 
 def _cheapest(request: Request, options: Mapping[str, Any], question: KeyQuestion, edges: dict[str, Any]) -> Plan:

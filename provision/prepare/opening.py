@@ -15,13 +15,15 @@ from planner.cost import disk_gib
 from planner.plan import Plan, read_plan, write_plan
 from planner.request import RequestError
 from provision.account.ledger import UNREADABLE, Ledger, Opened, RunState
-from provision.errors import BadInput
+from provision.errors import BadInput, Refused
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Box, Launch
+from provision.report.words import seconds_words
 from provision.ssh.keys import client_key
 from provision.whole import write_whole
+from remote.contract import Phase
 
 # assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
 DEADLINE_FACTOR = 1.5
@@ -109,6 +111,20 @@ def allowed_s(plan: Plan) -> float:
     if budget.max_usd is not None and plan.offer.usd_per_hour > 0:
         limits.append(float(budget.max_usd / plan.offer.usd_per_hour) * 3600 * SPEND_SHARE)
     return min(limits)
+
+
+def require_time_to_train(plan: Plan) -> None:
+    """Raises Refused when the budget's limits leave no time between what comes before the training and what comes after."""
+    around_s = sum(
+        seconds.p50 for phase, seconds in plan.duration.phase_s.items() if phase not in (Phase.TRAIN, Phase.EVALUATE)
+    )
+    limit_s = allowed_s(plan)
+    if limit_s <= around_s:
+        raise Refused(
+            f"The limits of this plan leave {seconds_words(limit_s)}, and all but the training, "
+            f"from start-up to bringing the result home, takes {seconds_words(around_s)}.",
+            hint="a larger --max-hours or --max-cost",
+        )
 
 
 def lost_papers(folder: RunFolder) -> tuple[Path, ...]:

@@ -36,7 +36,7 @@ from provision.errors import BadInput, MissingPart, Refused
 from provision.interrupt import interruptible
 from provision.places import Places
 from provision.prepare.inputs import find_base
-from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch
+from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch, require_time_to_train
 from provision.providers import boxes_folder
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
 from remote.contract import Event
@@ -196,6 +196,18 @@ def test_the_deadline_follows_from_plan_and_budget(plan: Plan) -> None:
     assert allowed_s(with_budget(Budget(max_hours=0.1))) == 360.0
     assert allowed_s(with_budget(Budget(max_usd=Decimal("0.36")))) == pytest.approx(0.95 * 360.0)
     assert allowed_s(with_budget(Budget(max_usd=Decimal(1000), max_hours=1000))) == allowed_s(plan)
+
+
+def test_limits_that_leave_no_time_to_train_are_refused_before_anything_is_rented(plan: Plan) -> None:
+    """Start-up, the result's way home and the teardown are planned to take 12 of the 16 seconds."""
+
+    def within(max_hours: float) -> Plan:
+        budget = Budget(max_hours=max_hours)
+        return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+
+    with pytest.raises(Refused, match=r"limits of this plan leave 11\.0 s, and all but the training, .*, takes 12\.0 s"):
+        require_time_to_train(within(11 / 3600))
+    require_time_to_train(within(13 / 3600))
 
 
 def test_where_time_is_not_money_the_deadline_is_patient(plan: Plan) -> None:
