@@ -124,8 +124,8 @@ def reckon(
 ) -> Receipt:
     """The receipt of a run as its ledger, its outcome and the box's own phase clock show it at `ended_at_s`.
 
-    `box_phase_s` are the trainer's seconds by phase; the controller's own come from the ledger. `message` is told when
-    there is no outcome to speak for itself.
+    `box_phase_s` are the trainer's seconds by phase; the controller's own come from the ledger. `message` is what the
+    controller says; where the result is at home the trainer's own words are enough.
     """
     phase_s = _added(state.phase_s, box_phase_s)
     started_at_s = state.opened.at_s
@@ -140,7 +140,7 @@ def reckon(
         trained=trained,
         exit_code=exit_code(trained=trained, gone=state.ended, interrupted=interrupted),
         reason=outcome.reason if outcome else _reason_without_outcome(state),
-        message=outcome.message if outcome else message,
+        message=_message(outcome, message, trained=trained),
         figures=_figures(plan, outcome.measured if outcome else Measured()),
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, phase_s, adapter_bytes=adapter_bytes, disk_gib=disk_gib, now_s=ended_at_s),
@@ -156,6 +156,15 @@ def reckon(
         tags=state.opened.tags,
         versions=state.opened.versions | (outcome.versions if outcome else {}),
     )
+
+
+def _message(outcome: Outcome | None, message: str, *, trained: bool) -> str:
+    """Why there is no result, by whoever knows: the controller first, then the trainer, unless that repeats it."""
+    if outcome is None:
+        return message
+    if trained or outcome.message in message:
+        return outcome.message if trained else message
+    return " ".join(filter(None, (message, f"The trainer said: {outcome.message}" if message else outcome.message)))
 
 
 def _reason_without_outcome(state: RunState) -> EndReason | None:

@@ -168,6 +168,18 @@ def test_a_result_that_did_not_come_home_is_none(plan: Plan) -> None:
     assert (receipt.trained, receipt.exit_code, receipt.adapter_bytes) == (False, Exit.FAILED, 0)
 
 
+def test_who_knows_why_there_is_no_result_says_so(plan: Plan) -> None:
+    """A fetch that failed is no "trained to the end"; with the adapter at home the trainer's words are enough."""
+
+    def said(adapter_folder: str | None, message: str) -> str:
+        return receipt_of(plan, run_state(plan), outcome_of(), adapter_folder=adapter_folder, message=message).message
+
+    assert said(None, "The disk is full.") == "The disk is full. The trainer said: Trained."
+    assert said(None, "It ended without a result (crashed): Trained.") == "It ended without a result (crashed): Trained."
+    assert said(None, "") == "Trained."
+    assert said("/home/me/adapter", "Stopped by the user.") == "Trained."
+
+
 def test_an_orphan_reaches_the_exit_code(plan: Plan) -> None:
     """Trained, but the box is still there."""
     left = msgspec.structs.replace(GONE, verdict="orphaned", command="rentune down r")
