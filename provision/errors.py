@@ -8,7 +8,9 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── ProvisionError           1   the provider did not give us a box
 ├── ConnectionFailed         1   no answer within the deadline
 │   └── WrongHostKey         1   somebody else answered; nothing was sent
-├── TransferFailed           1   bytes differ, disk full, cut off
+├── TransferFailed           1   bytes differ, the box's disk is full, cut off
+├── HomeFailed               1   this machine can't take a file: its disk is full, or not ours to write
+├── ResultOnBox              3   trained, and not at home: the box is left to its deadline
 └── TrainingFailed           1   the trainer ended without a result
 """
 
@@ -57,6 +59,14 @@ class WrongHostKey(ConnectionFailed):
 
 class TransferFailed(RentuneError):
     pass
+
+
+class HomeFailed(RentuneError):
+    pass
+
+
+class ResultOnBox(RentuneError):
+    exit_code = Exit.STILL_BILLS
 
 
 class TrainingFailed(RentuneError):

@@ -13,6 +13,7 @@ import msgspec
 
 from catalogs.hardware import Offer
 from provision.account.ledger import Created, Ended, Ledger
+from provision.errors import ResultOnBox
 from provision.provisioner import Answer, Box, Launch, Provisioner, Resource, ResourceEnd, Teardown
 
 SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -32,8 +33,8 @@ def leased(
     """Bring up a box (or take over `box`, after a crash) and end it on every way out.
 
     The caller has written Opened. This writes Created and, whatever happens, Ended; the verdict is in the ledger.
-    Ctrl-C during the destroy is answered after it. With `keep_on_failure` a box whose block raised an Exception is
-    left to its deadline, and no Ended is written.
+    Ctrl-C during the destroy is answered after it. A box that holds a result which is not at home is left to its
+    deadline, with `keep_on_failure` also one whose block raised any other Exception; then no Ended is written.
     """
     kept = False
     try:
@@ -42,8 +43,8 @@ def leased(
             ledger.append(Created(run_id=launch.run_id, at_s=clock(), box=box))
         try:
             yield box
-        except Exception:
-            kept = keep_on_failure
+        except Exception as error:
+            kept = keep_on_failure or isinstance(error, ResultOnBox)
             raise
     finally:
         if not kept:

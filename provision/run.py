@@ -23,10 +23,10 @@ from provision.account.books import close_books
 from provision.account.ledger import Created, Ended
 from provision.account.receipt import Receipt
 from provision.charge.held import Run
-from provision.charge.patience import gone_too_soon, has_gone, patiently
+from provision.charge.patience import gone_too_soon, has_gone, listed, patiently
 from provision.charge.phases import Phases
 from provision.charge.training import require_inputs, train
-from provision.errors import ProvisionError, RentuneError
+from provision.errors import ProvisionError, RentuneError, ResultOnBox
 from provision.lease import end, leased
 from provision.provisioner import Answer, Box, ResourceEnd, Teardown
 from provision.ssh import Shell, replace_host_key
@@ -47,7 +47,7 @@ def walk(run: Run) -> Receipt:
         if not run.state.ended:
             _train_in_box(run, phases)
     with ending.told():
-        _end_what_is_left(run, keep=ending.failed and run.state.opened.keep_box_on_failure)
+        _end_what_is_left(run, keep=ending.keeps_box)
     with ending.told(), phases.timed(Phase.CONFIRM):
         _confirm(run)
     return close_books(run, message=ending.message, interrupted=ending.interrupted)
@@ -58,12 +58,15 @@ class Ending:
 
     def __init__(self, run: Run) -> None:
         self._run = run
+        self._result_on_box = False
         self.message = ""
         self.interrupted = False
 
     @property
-    def failed(self) -> bool:
-        return bool(self.message) and not self.interrupted
+    def keeps_box(self) -> bool:
+        """Whether the box is left to its deadline: it holds the only result, or the user wants to look at a failure."""
+        failed = bool(self.message) and not self.interrupted
+        return self._result_on_box or (failed and self._run.state.opened.keep_box_on_failure)
 
     @contextmanager
     def told(self) -> Iterator[None]:
@@ -74,6 +77,7 @@ class Ending:
             self.interrupted = True
             self._say("Stopped by the user.")
         except RentuneError as error:
+            self._result_on_box = self._result_on_box or isinstance(error, ResultOnBox)
             self._say(" ".join(filter(None, (str(error), error.hint))))
         except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not
             with self._run.folder.controller_log.open("a") as log:
@@ -174,7 +178,7 @@ def _confirm(run: Run) -> None:
     teardown = run.state.teardown
     if teardown is None or not teardown.clean:
         return
-    owned = run.provisioner.owned(run.run_id)
+    owned = listed(run)
     if owned.complete is Answer.YES and not owned.resources:
         return
     left = tuple(ResourceEnd(resource=resource, gone=Answer.NO, at_s=run.clock()) for resource in owned.resources)

@@ -1,10 +1,37 @@
-"""A file at home that is there as a whole, or as it was before."""
+"""A file at home that is there as a whole, or as it was before; and what is said where home can't take one."""
 
 from __future__ import annotations
 
+import errno
 import os
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
+
+from provision.errors import HomeFailed
+
+# What the person at this machine can do about it; anything else is a question of who may write there.
+CURES: Final = {errno.ENOSPC: "Free space there.", errno.EDQUOT: "Free space there, or raise the quota."}
+CURE: Final = "Make it a place that you may write to."
+
+
+@contextmanager
+def at_home(path: Path) -> Iterator[None]:
+    """What the block can't read or write below `path`, as HomeFailed: one sentence, and what to do about it.
+
+    A TimeoutError passes: it is the line's.
+    """
+    try:
+        yield
+    except TimeoutError:
+        raise
+    except OSError as error:
+        reason = (error.strerror or str(error)).rstrip(".")
+        raise HomeFailed(
+            f"{path} can't be written on this machine: {reason}.", hint=CURES.get(error.errno or 0, CURE)
+        ) from error
 
 
 def write_whole(path: Path, data: bytes) -> None:

@@ -29,14 +29,14 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     outcome = read_outcome(run.folder)
     if outcome is None and run.folder.outcome.exists():
         message = f"{message} {run.folder.outcome} is damaged and was passed over.".strip()
-    is_home = outcome is not None and has_adapter(outcome, run.adapter_folder)
+    home = adapter_home(run, outcome) if outcome else None
     receipt = reckon(
         run.plan,
         state,
         outcome,
         box_phase_s=outcome.phase_s if outcome else fold(events).phase_s_until(_last_rented_s(state, run.clock())),
         disk_gib=run.launch.disk_gib,
-        adapter_folder=str(run.adapter_folder) if is_home else None,
+        adapter_folder=str(home) if home else None,
         interrupted=interrupted,
         message=message,
         ended_at_s=run.clock(),
@@ -45,8 +45,8 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     if receipt.trained and not (earlier and earlier.trained):
         append_calibrations(run.places.calibration, run.plan, receipt)
     write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
-    if receipt.trained:
-        write_whole(run.adapter_folder / COST_FILE, render_cost(receipt).encode())
+    if receipt.trained and home:
+        write_whole(home / COST_FILE, render_cost(receipt).encode())
     write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(events)).encode())
     run.ledger.append(
         Billed(
@@ -71,9 +71,16 @@ def _last_rented_s(state: RunState, now_s: float) -> float:
     return now_s if ended_at_s is None else ended_at_s
 
 
-def has_adapter(outcome: Outcome, folder: Path) -> bool:
-    """Whether every file of the adapter is at home and has its sha256."""
-    return bool(outcome.adapter) and all(_is_whole(folder / file.path, file) for file in outcome.adapter)
+def adapter_home(run: Run, outcome: Outcome) -> Path | None:
+    """The folder at home that holds every file of the adapter, each with its sha256; None where none does."""
+    return next((folder for folder in run.adapter_folders if _has_adapter(outcome, folder)), None)
+
+
+def _has_adapter(outcome: Outcome, folder: Path) -> bool:
+    """A folder that may not be read holds nothing, as far as can be seen."""
+    with suppress(OSError):
+        return bool(outcome.adapter) and all(_is_whole(folder / file.path, file) for file in outcome.adapter)
+    return False
 
 
 def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:

@@ -6,7 +6,7 @@ import io
 import sys
 import time
 from decimal import Decimal
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
@@ -15,6 +15,9 @@ from provision.envelope import Exit, Problem
 from provision.prepare.opening import read_launch
 from provision.providers import Confirm
 from provision.watch.progress import LineDisplay, LiveDisplay
+from remote.contract import EndReason
+
+RESULTS: Final = (EndReason.COMPLETED, EndReason.STOPPED_EARLY)
 
 if TYPE_CHECKING:
     from provision.account.receipt import Receipt
@@ -64,7 +67,12 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
 def _problems(receipt: Receipt) -> tuple[Problem, ...]:
     if receipt.exit_code == Exit.OK:
         return ()
-    hint = None
-    if receipt.exit_code == Exit.STILL_BILLS:
-        hint = receipt.teardown.command if receipt.teardown and receipt.teardown.command else f"rentune down {receipt.run_id}"
+    hint = _next_command(receipt) if receipt.exit_code == Exit.STILL_BILLS else None
     return (Problem(message=receipt.message or "The run ended without a result.", hint=hint),)
+
+
+def _next_command(receipt: Receipt) -> str:
+    """What ends a box that may still bill; for one that was kept with a result in it, what brings that home first."""
+    if receipt.teardown is not None:
+        return receipt.teardown.command or f"rentune down {receipt.run_id}"
+    return f"rentune {'resume' if receipt.reason in RESULTS else 'down'} {receipt.run_id}"

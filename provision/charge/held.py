@@ -38,9 +38,10 @@ class Run:
     least_boot_s: float = LEAST_BOOT_S
 
     @property
-    def adapter_folder(self) -> Path:
-        """Where the adapter comes home to: where the job file said, else into the run's directory."""
-        return Path(self.plan.request.keep.adapter) if self.plan.request.keep.adapter else self.folder.adapter
+    def adapter_folders(self) -> tuple[Path, ...]:
+        """Where the adapter may come home to, in this order: where the job file said, else into the run's directory."""
+        asked = self.plan.request.keep.adapter
+        return (Path(asked), self.folder.adapter) if asked else (self.folder.adapter,)
 
     @property
     def state(self) -> RunState:

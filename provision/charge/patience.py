@@ -7,38 +7,48 @@ from typing import Final, TypeVar
 
 from provision.charge.admission import let_in_again
 from provision.charge.held import Run
-from provision.errors import ConnectionFailed, TrainingFailed, TransferFailed, WrongHostKey
-from provision.provisioner import Answer
+from provision.errors import ConnectionFailed, HomeFailed, RentuneError, TrainingFailed, TransferFailed, WrongHostKey
+from provision.provisioner import Answer, Owned
+from provision.whole import at_home
 
 T = TypeVar("T")
 
 RECONNECT_S: Final = 5.0  # assumed: pause between two tries to reach a box that has gone silent
-MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a full disk takes a moment to clear; what fails more often will fail again
+MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a box's full disk takes a moment to clear; what fails more often will fail again
 # Derived: lists of a cloud lag up to a minute (skypilot-org/skypilot, issue 4431); those of one machine hardly at all.
 LIST_LAG_S: Final = 65.0
-OWN_LIST_LAG_S: Final = {"local": 1.0, "host": 1.0}
+OWN_LIST_LAG_S: Final = {"local": 1.0, "host": 1.0}  # assumed: hardly at all is a second
 
 TOO_LATE: Final = "The deadline came before the trainer was done."
 
 
 def patiently(run: Run, act: Callable[[], T]) -> T:
-    """What `act` returns, tried again whenever the line is cut, until the deadline; `act` must bear being repeated.
+    """What `act` returns, tried again whenever the line is cut or home can't take a file, until the deadline.
 
-    Raises TrainingFailed when the box has gone, ConnectionFailed at the deadline, TransferFailed when bytes go on being
-    refused although the box answers, WrongHostKey at once.
+    `act` must bear being repeated. Raises TrainingFailed when the box has gone, ConnectionFailed or HomeFailed at the
+    deadline, TransferFailed when bytes go on being refused although the box answers, WrongHostKey at once.
     """
-    broken = 0
+    broken, said = 0, ""
     while True:
         try:
-            return act()
+            with at_home(run.folder.root):
+                return act()
         except WrongHostKey:
             raise
-        except (ConnectionFailed, TransferFailed) as error:
+        except (ConnectionFailed, TransferFailed, HomeFailed) as error:
             broken += isinstance(error, TransferFailed)
-            if broken > MAX_BROKEN_TRANSFERS:
+            if broken > MAX_BROKEN_TRANSFERS or (isinstance(error, HomeFailed) and run.left_s <= 0):
                 raise
-            run.display.note(f"{error} Trying again.")
+            said = _say_once(run, error, said)
         wait_for_box(run)
+
+
+def _say_once(run: Run, error: RentuneError, said: str) -> str:
+    """Tell what is waited for, unless that was the last thing told: it may last for hours."""
+    words = " ".join(filter(None, (str(error), error.hint, "Trying again.")))
+    if words != said:
+        run.display.note(words)
+    return words
 
 
 def wait_for_box(run: Run) -> None:
@@ -78,5 +88,14 @@ def has_gone(run: Run) -> bool:
 
 
 def _lists_nothing(run: Run) -> bool:
-    owned = run.provisioner.owned(run.run_id)
+    owned = listed(run)
     return owned.complete is Answer.YES and not owned.resources
+
+
+def listed(run: Run) -> Owned:
+    """What the provider lists of the run. Asking that fails, in whatever way, has seen nothing: unknown."""
+    try:
+        return run.provisioner.owned(run.run_id)
+    except Exception as error:  # noqa: BLE001 - of a provider's SDK or of ours: neither says that the box is gone
+        message = f"{run.provisioner.name} could not be asked ({type(error).__name__}: {error})."
+        return Owned(resources=(), complete=Answer.UNKNOWN, message=message)

@@ -10,15 +10,16 @@ from typing import Final
 import msgspec
 
 from provision.aboard import job, ship
+from provision.account.books import adapter_home, read_outcome
 from provision.charge.held import Run
 from provision.charge.patience import patiently, require_time, wait_for_box
 from provision.charge.phases import Phases
-from provision.errors import ConnectionFailed, RentuneError, TrainingFailed, WrongHostKey
+from provision.errors import ConnectionFailed, HomeFailed, RentuneError, ResultOnBox, TrainingFailed, WrongHostKey
 from provision.handoff import Handoff, hand_off
 from provision.prepare.inputs import input_files
 from provision.provisioner import Box
 from provision.ssh import Shell
-from provision.whole import write_whole
+from provision.whole import at_home, write_whole
 from remote.contract import LOG_FILE, JobSpec, Outcome, Phase, decode, encode
 
 MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again
@@ -34,18 +35,45 @@ def require_inputs(run: Run) -> None:
 
 
 def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
-    """Start the trainer unless it runs or has ended, follow it to its end, and bring home what there is."""
+    """Start the trainer unless it runs or has ended, follow it to its end, and bring home what there is.
+
+    Ctrl-C stops the trainer; where that had a result already, it comes home all the same, unless Ctrl-C comes once more.
+    Raises ResultOnBox when there is a result and it can't be brought home.
+    """
     try:
         _follow(run, phases, shell, box)
+        outcome = _bring_home(run, phases, shell, box)
     except KeyboardInterrupt:
         _announce_end(run)
         run.display.note("Stopping the trainer; once more Ctrl-C goes straight to the teardown.")
-        _stop(run, shell, box)
-        raise
-    with phases.timed(Phase.FETCH):
-        outcome = patiently(run, lambda: _fetch(run, shell, box))
+        if not _stopped_with_result(run, shell, box):
+            raise
+        run.display.note("The result is on the box and is brought home first; once more Ctrl-C gives it up.")
+        outcome = _bring_home(run, phases, shell, box)
     if not outcome.trained:
         raise TrainingFailed(f"The trainer ended without a result ({outcome.reason.value}): {outcome.message}")
+
+
+def _bring_home(run: Run, phases: Phases, shell: Shell, box: Box) -> Outcome:
+    """Fetch until it is here or the deadline comes. Raises ResultOnBox where the box has the only copy."""
+    try:
+        with phases.timed(Phase.FETCH):
+            return patiently(run, lambda: fetch(run, shell, box))
+    except TrainingFailed:
+        raise
+    except Exception as error:
+        if run.left_s <= 0 or not _result_waits(run):
+            raise
+        raise ResultOnBox(
+            f"The result is on the box and could not be brought home: {error}",
+            hint=f"rentune resume {run.run_id} tries again until the box's deadline.",
+        ) from error
+
+
+def _result_waits(run: Run) -> bool:
+    """Whether the trainer has a result, as far as is known here, and home has not."""
+    outcome = read_outcome(run.folder)
+    return outcome is not None and outcome.trained and adapter_home(run, outcome) is None
 
 
 def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> None:
@@ -105,12 +133,16 @@ def _allow_restart(run: Run, restarts: int) -> None:
 def _hear(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     """The trainer's events until it ends or the line is cut."""
     try:
-        for event in job.events(shell, box, run.folder.events):
-            phases.heard(event)
+        with at_home(run.folder.events):
+            for event in job.events(shell, box, run.folder.events):
+                phases.heard(event)
     except WrongHostKey:
         raise
     except ConnectionFailed as error:
         run.display.note(f"{error} The run goes on without us; trying again.")
+    except HomeFailed as error:
+        run.display.note(f"{error} {error.hint} The run goes on without us; trying again.")
+        wait_for_box(run)
 
 
 def _announce_end(run: Run) -> None:
@@ -120,24 +152,47 @@ def _announce_end(run: Run) -> None:
         run.ledger.append(msgspec.structs.replace(controlled, at_s=run.clock(), ending=True))
 
 
-def _stop(run: Run, shell: Shell, box: Box) -> None:
-    """Ask the trainer to save and leave, then bring home its words. What fails here must not delay the teardown."""
-    with suppress(RentuneError):
+def _stopped_with_result(run: Run, shell: Shell, box: Box) -> bool:
+    """Ask the trainer to save and leave, and bring home its words; whether it had a result by then that is not at home.
+
+    What fails here must not delay the teardown.
+    """
+    with suppress(RentuneError, OSError):
         job.stop(shell, box, patience_s=STOP_PATIENCE_S)
-        _fetch(run, shell, box)
+        fetch_words(run, shell, box)
+    return _result_waits(run)
 
 
-def _fetch(run: Run, shell: Shell, box: Box) -> Outcome:
+def fetch(run: Run, shell: Shell, box: Box) -> Outcome:
     """Log, outcome and adapter, in the order of what is lost most easily. Raises TrainingFailed without an outcome."""
+    outcome = fetch_words(run, shell, box)
+    if outcome.adapter:
+        _fetch_adapter(run, shell, box, outcome)
+    return outcome
+
+
+def fetch_words(run: Run, shell: Shell, box: Box) -> Outcome:
+    """Log and outcome. Raises TrainingFailed without an outcome."""
     with suppress(RentuneError):
         shell.get(f"{job.job_folder(box)}/{LOG_FILE}", run.folder.log)
     outcome = job.outcome(shell, box)
     if outcome is None:
         raise TrainingFailed(f"The trainer left no outcome. Its last words: {last_words(run.folder.log)}")
     write_whole(run.folder.outcome, encode(outcome))
-    if outcome.adapter:
-        ship.fetch_adapter(shell, box, outcome, run.adapter_folder)
     return outcome
+
+
+def _fetch_adapter(run: Run, shell: Shell, box: Box, outcome: Outcome) -> None:
+    """Into the first folder that takes it. Raises HomeFailed when none does."""
+    for folder in run.adapter_folders:
+        try:
+            with at_home(folder):
+                ship.fetch_adapter(shell, box, outcome, folder)
+            break
+        except HomeFailed as error:
+            if folder == run.adapter_folders[-1]:
+                raise
+            run.display.note(f"{error} The adapter goes to {run.folder.adapter} instead.")
 
 
 def last_words(log: Path) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from pathlib import Path
 from typing import Literal
 
@@ -44,7 +45,9 @@ def find_base(reference: str) -> BaseModel:
 
 
 def with_absolute_paths(request: Request) -> Request:
-    """The same request, its files named so that a process in another folder finds them. Raises BadInput without data."""
+    """The same request, its files named so that a process in another folder finds them. Raises BadInput without data, and where
+    the adapter can't be kept.
+    """
     if request.data.path is None:
         raise BadInput("There is no data to train on.", hint="Name a file: --data FILE, or `data:` in the job file.")
     data = msgspec.structs.replace(
@@ -53,12 +56,27 @@ def with_absolute_paths(request: Request) -> Request:
         held_out_path=_existing(request.data.held_out_path) if request.data.held_out_path else None,
     )
     model = Path(request.model).expanduser()
-    adapter = request.keep.adapter
+    adapter = Path(request.keep.adapter).expanduser().resolve() if request.keep.adapter else None
+    if adapter is not None:
+        _require_writable(adapter)
     return msgspec.structs.replace(
         request,
         data=data,
         model=str(model.resolve()) if model.exists() else request.model,
-        keep=msgspec.structs.replace(request.keep, adapter=str(Path(adapter).expanduser().resolve()) if adapter else None),
+        keep=msgspec.structs.replace(request.keep, adapter=str(adapter) if adapter else None),
+    )
+
+
+def _require_writable(folder: Path) -> None:
+    """Try it where the folder stands or will stand; nothing is left there. Raises BadInput."""
+    place = next(each for each in (folder, *folder.parents) if each.exists())
+    try:
+        with tempfile.TemporaryFile(dir=place):
+            return
+    except OSError as error:
+        reason = f"{place}: {error.strerror or error}"
+    raise BadInput(
+        f"The adapter can't be kept in {folder} ({reason}).", hint="Under `keep:`, let `adapter:` name a folder to write to."
     )
 
 

@@ -20,7 +20,7 @@ from provision.ssh.connect import ANSWER_S, Identity, KeyRefused, login
 
 __all__ = ["Completed", "Shell"]
 
-RETRY_S = 1.0  # between two attempts
+RETRY_S = 1.0  # assumed: between two attempts
 
 
 class Shell:
@@ -118,7 +118,10 @@ class Shell:
         return transfer.put(self, local, remote, progress)
 
     def get(self, remote: str, local: Path, *, sha256: str | None = None, progress: transfer.Progress | None = None) -> str:
-        """Bring a file home; return its sha256, compared with the box's own (and with `sha256`). Partial files go on."""
+        """Bring a file home; return its sha256, compared with the box's own (and with `sha256`). Partial files go on.
+
+        Raises TransferFailed or ConnectionFailed for the box and the line, HomeFailed where this machine can't take it.
+        """
         return transfer.get(self, remote, local, sha256, progress)
 
     def put_tree(self, local: Path, remote: str, *, leave_out: trees.LeaveOut = lambda _: False) -> None:

@@ -6,7 +6,6 @@ costs at most, and what a resumed download keeps. Names on the box are moved int
 
 from __future__ import annotations
 
-import hashlib
 import os
 import shlex
 import threading
@@ -14,10 +13,12 @@ from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, BinaryIO, TypeVar
+from typing import TYPE_CHECKING, TypeVar
 
 from provision.errors import ConnectionFailed, TransferFailed, WrongHostKey
 from provision.ssh.channel import CHUNK_BYTES, Unreachable, begin, lost_connection, wait_rc
+from provision.ssh.pieces import BLOCK_BYTES, Part, Piece, pieces, read_piece
+from provision.whole import at_home
 from remote.digest import sha256_of
 
 if TYPE_CHECKING:
@@ -27,15 +28,12 @@ if TYPE_CHECKING:
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
-PIECE_BYTES = 16 * 1024 * 1024  # a multiple of BLOCK_BYTES
-BLOCK_BYTES = 64 * 1024  # dd's unit on the box
 NUM_CHANNELS = 4  # measured at 60 ms round trip: 18 MB/s up and 22 down with one, 40 and 43 with four, no more with eight
 STALL_S = 30.0  # assumed: a channel that moves nothing for so long is dead
-FETCHES = 2  # of a file whose pieces don't make it up
-ATTEMPTS = 5  # per piece, each within the shell's patience
+FETCHES = 2  # assumed: of a file whose pieces don't make it up
+ATTEMPTS = 5  # assumed: per piece, each within the shell's patience
 HASH_TIMEOUT_S = 900.0  # assumed: 100 GB at 120 MB/s
 
-Piece = tuple[int, int]  # offset, length in bytes
 T = TypeVar("T")
 
 
@@ -62,12 +60,18 @@ def get(shell: Shell, remote: str, local: Path, sha256: str | None, progress: Pr
     """Fetch `remote`; see Shell.get. What a killed download left in `LOCAL.part` is kept, piece by piece.
 
     Pieces that are kept may be another file's, or never have reached the disk: where they don't make up the box's file,
-    all of it is fetched once more.
+    all of it is fetched once more. Raises HomeFailed where this machine can't take it.
     """
     size = int(_checked(shell, f"stat -L -c %s {shlex.quote(remote)}", f"{remote} can't be read"))
+    with at_home(local):
+        return _get(shell, remote, local, size, sha256, progress)
+
+
+def _get(shell: Shell, remote: str, local: Path, size: int, sha256: str | None, progress: Progress | None) -> str:
+    """As `get`, for a file whose size is known. Raises OSError where this machine can't take it."""
     local.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(FETCHES):
-        part = _Part(local, size, sha256)
+        part = Part(local, size, sha256)
         home, sent = _fetch(shell, remote, part, size, progress)
         if home == sent == (sha256 or sent):
             part.finish()
@@ -78,7 +82,7 @@ def get(shell: Shell, remote: str, local: Path, sha256: str | None, progress: Pr
     raise TransferFailed(f"{remote} came home damaged {FETCHES} times (sha256 {home[:12]}… instead of {sent[:12]}…).")
 
 
-def _fetch(shell: Shell, remote: str, part: _Part, size: int, progress: Progress | None) -> tuple[str, str]:
+def _fetch(shell: Shell, remote: str, part: Part, size: int, progress: Progress | None) -> tuple[str, str]:
     """Fetch the pieces that are missing; the sha256 of what is at home, and of what the box holds."""
     meter = _Meter(size, progress)
     meter.add(sum(length for _, length in part.done))
@@ -98,11 +102,6 @@ def _readable_bytes(local: Path) -> int:
         raise TransferFailed(f"{local} can't be read: {error.strerror or error}.") from error
 
 
-def pieces(size_bytes: int) -> list[Piece]:
-    """Cut a file: consecutive, complete, none larger than PIECE_BYTES."""
-    return [(offset, min(PIECE_BYTES, size_bytes - offset)) for offset in range(0, size_bytes, PIECE_BYTES)]
-
-
 class _Meter:
     """Adds up what several threads have moved."""
 
@@ -117,60 +116,6 @@ class _Meter:
             self._done_bytes += num_bytes
             if self._progress:
                 self._progress(self._done_bytes, self._total_bytes)
-
-
-class _Part:
-    """A download that is not whole yet: `LOCAL.part`, and beside it which file it will be and the pieces that it holds."""
-
-    def __init__(self, local: Path, size_bytes: int, sha256: str | None) -> None:
-        self._local = local
-        self._size_bytes = size_bytes
-        self.path = local.with_name(f"{local.name}.part")
-        self._log = local.with_name(f"{local.name}.part.pieces")
-        header = f"{size_bytes} {sha256 or 'any'}\n"
-        noted = self._log.read_text().splitlines(keepends=True) if self._log.exists() and self.path.exists() else []
-        # With its newline: half a number may be the number of another piece.
-        self.done = {piece for piece in pieces(size_bytes) if f"{piece[0]}\n" in noted} if noted[:1] == [header] else set()
-        self._changed = threading.Condition()
-        self._abandoned = False
-        if not self.done:
-            self._log.write_text(header)
-            with self.path.open("wb") as file:
-                file.truncate(size_bytes)
-
-    def add(self, piece: Piece) -> None:
-        with self._changed:
-            with self._log.open("a") as log:
-                log.write(f"{piece[0]}\n")
-            self.done.add(piece)
-            self._changed.notify_all()
-
-    def sha256(self) -> str:
-        """Hash the pieces in their order while they arrive."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            for piece in pieces(self._size_bytes):
-                self._await(piece)
-                for chunk in _read_piece(file, piece):
-                    digest.update(chunk)
-        return digest.hexdigest()
-
-    def _await(self, piece: Piece) -> None:
-        with self._changed:
-            self._changed.wait_for(lambda: self._abandoned or piece in self.done)
-
-    def abandon(self) -> None:
-        with self._changed:
-            self._abandoned = True
-            self._changed.notify_all()
-
-    def remove(self) -> None:
-        self.path.unlink()
-        self._log.unlink()
-
-    def finish(self) -> None:
-        self.path.replace(self._local)
-        self._log.unlink()
 
 
 @contextmanager
@@ -217,7 +162,7 @@ def _send_piece(shell: Shell, local: Path, part: str, piece: Piece, meter: _Mete
     with shell.session() as channel, local.open("rb") as file, _stalls():
         begin(channel, command, timeout_s=shell.answer_s)
         channel.settimeout(STALL_S)
-        _feed(channel, _read_piece(file, piece), stop)
+        _feed(channel, read_piece(file, piece), stop)
         if stop.is_set():
             return
         said = channel.recv(CHUNK_BYTES)
@@ -241,16 +186,14 @@ def _feed(channel: paramiko.Channel, chunks: Iterator[memoryview], stop: threadi
             raise
 
 
-def _fetch_piece(shell: Shell, remote: str, part: _Part, piece: Piece, meter: _Meter, stop: threading.Event) -> None:
+def _fetch_piece(shell: Shell, remote: str, part: Part, piece: Piece, meter: _Meter, stop: threading.Event) -> None:
     offset, length = piece
-    with shell.session() as channel, part.path.open("r+b") as file, _stalls():
-        begin(channel, f"tail -c +{offset + 1} {shlex.quote(remote)} | head -c {length}", timeout_s=shell.answer_s)
-        channel.settimeout(STALL_S)
+    with shell.session() as channel, part.path.open("r+b") as file:
+        with _stalls():
+            begin(channel, f"tail -c +{offset + 1} {shlex.quote(remote)} | head -c {length}", timeout_s=shell.answer_s)
+            channel.settimeout(STALL_S)
         file.seek(offset)
-        got = 0
-        while (chunk := channel.recv(CHUNK_BYTES)) and not stop.is_set():
-            file.write(chunk)
-            got += len(chunk)
+        got = sum(file.write(chunk) for chunk in _received(channel, stop))
     if stop.is_set():
         return
     if got != length:
@@ -259,16 +202,14 @@ def _fetch_piece(shell: Shell, remote: str, part: _Part, piece: Piece, meter: _M
     meter.add(length)
 
 
-def _read_piece(file: BinaryIO, piece: Piece) -> Iterator[memoryview]:
-    """The piece in chunks. Raises TransferFailed when the file has become shorter."""
-    offset, left = piece
-    file.seek(offset)
-    while left:
-        chunk = file.read(min(CHUNK_BYTES, left))
+def _received(channel: paramiko.Channel, stop: threading.Event) -> Iterator[bytes]:
+    """What the box sends. Only its own failures are the line's: whoever stores the chunks fails outside."""
+    while not stop.is_set():
+        with _stalls():
+            chunk = channel.recv(CHUNK_BYTES)
         if not chunk:
-            raise TransferFailed(f"{file.name} became shorter while it was being read.")
-        left -= len(chunk)
-        yield memoryview(chunk)
+            return
+        yield chunk
 
 
 @contextmanager

@@ -46,15 +46,16 @@ class Quiet:
 
 
 class CtrlC(Quiet):
-    """Presses Ctrl-C when a phase begins."""
+    """Presses Ctrl-C when a phase begins, the first so many times."""
 
-    def __init__(self, at: str) -> None:
+    def __init__(self, at: str, *, times: int = 1) -> None:
         super().__init__()
         self.at = at
+        self.times = times
 
     def phase(self, name: str) -> None:
         super().phase(name)
-        if name == self.at and self.phases.count(name) == 1:
+        if name == self.at and self.phases.count(name) <= self.times:
             raise KeyboardInterrupt
 
 

@@ -11,7 +11,7 @@ from tests.faults.rehearsal import CtrlC, Rehearsal, wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 
-CONTROLLER_PHASES = ("prepare", "create", "boot", "environment", "download", "fetch", "teardown", "confirm")
+CONTROLLER_PHASES = ("prepare", "create", "boot", "environment", "download", "teardown", "confirm")
 TRAINER_PHASES = ("load", "probe", "evaluate", "train", "save")
 
 

@@ -44,9 +44,9 @@ def boots_fast(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, duration=duration)
 
 
-def left_behind(rehearsal: Rehearsal, scripted: ScriptedBox) -> tuple[Run, Box]:
+def left_behind(rehearsal: Rehearsal, scripted: ScriptedBox, *, change: Callable[[Plan], Plan] = boots_fast) -> tuple[Run, Box]:
     """A run whose controller died right after its box had come up."""
-    run_id = rehearsal.open(deadline_s=60.0, change=boots_fast)
+    run_id = rehearsal.open(deadline_s=60.0, change=change)
     run = read_run(
         run_id, places=rehearsal.places, ledger=rehearsal.ledger, provisioner=scripted, display=Quiet(), crash_point=None
     )
@@ -110,7 +110,7 @@ def test_a_box_that_was_silent_at_first_and_never_started_is_started(rehearsal: 
         line.cut()
         later(1.5, line.heal)
         train(run, Phases(run.run_id, run.ledger, run.display, clock=run.clock, crash_point=None), shell, box)
-    assert (run.adapter_folder / "adapter.bin").exists()
+    assert (run.folder.adapter / "adapter.bin").exists()
 
 
 def test_a_trainer_that_a_reboot_told_to_leave_is_started_again(rehearsal: Rehearsal, line: Proxy) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import os
+import resource
 import threading
 from pathlib import Path
 
@@ -13,10 +14,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from provision.errors import ConnectionFailed, TransferFailed
+from provision.errors import ConnectionFailed, HomeFailed, TransferFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
-from provision.ssh.transfer import BLOCK_BYTES, PIECE_BYTES, pieces
+from provision.ssh.pieces import BLOCK_BYTES, PIECE_BYTES, pieces
 from tests.fakes import proxied
 from tests.provision.rigs import Rig
 
@@ -107,6 +108,31 @@ def test_a_download_that_was_stopped_goes_on_with_the_missing_pieces(shell: Shel
     shell.get(f"{place}/file", home, progress=lambda done, _: seen.append(done))
     assert seen[0] >= PIECE_BYTES
     assert home.read_bytes() == Path(place, "file").read_bytes()
+
+
+def test_a_disk_at_home_that_takes_no_more_is_not_called_a_lost_line(shell: Shell, place: str, tmp_path: Path) -> None:
+    """It fills up in the middle of a download: what is there is kept, and the rest is fetched once there is room."""
+    Path(place, "file").write_bytes(os.urandom(8 * PIECE_BYTES))
+    home = tmp_path / "home"
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    def fill_up(_done: int, _total: int) -> None:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (PIECE_BYTES, hard))
+
+    try:
+        with pytest.raises(HomeFailed, match=f"{home} can't be written on this machine: File too large"):
+            shell.get(f"{place}/file", home, progress=fill_up)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    shell.get(f"{place}/file", home)
+    assert home.read_bytes() == Path(place, "file").read_bytes()
+
+
+def test_a_place_at_home_that_is_not_ours_is_named(shell: Shell, place: str, tmp_path: Path) -> None:
+    Path(place, "file").write_bytes(b"x")
+    (tmp_path / "taken").touch()
+    with pytest.raises(HomeFailed, match="taken/home can't be written on this machine: File exists"):
+        shell.get(f"{place}/file", tmp_path / "taken/home")
 
 
 @pytest.mark.parametrize("promised", [True, False], ids=["of a known hash", "of any hash"])

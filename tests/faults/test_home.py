@@ -1,0 +1,105 @@
+"""A result on the box that home does not take at once: it is waited for, put elsewhere, or left where it is, never lost."""
+
+from __future__ import annotations
+
+import dataclasses
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from planner.plan import Plan
+from provision.charge.held import Run
+from provision.envelope import Exit
+from provision.providers import boxes_folder
+from provision.run import walk
+from tests.fakes import Proxy
+from tests.faults.rehearsal import CtrlC, Quiet, Rehearsal
+from tests.faults.standins import FINISH, WEIGHTS, ScriptedBox
+from tests.faults.test_resume import boots_fast, left_behind
+
+pytestmark = pytest.mark.box
+
+FINISH_DAMAGED = f"{FINISH}; printf worthless > output/adapter.bin"
+# A trainer that was in its last steps: told to leave, it has a result a moment later.
+FINISH_WHEN_TOLD = f"""trap '{FINISH}; exit 0' TERM
+printf '{{"seq":0,"kind":"phase_started","phase":"train","at_s":1.0,"monotonic_s":1.0}}\\n' > events.jsonl
+while :; do sleep 0.05; done"""
+
+
+@pytest.fixture
+def line() -> Iterator[Proxy]:
+    with Proxy(target_port=0) as line:
+        yield line
+
+
+def kept_in(folder: Path) -> Callable[[Plan], Plan]:
+    def change(plan: Plan) -> Plan:
+        keep = msgspec.structs.replace(plan.request.keep, adapter=str(folder))
+        return boots_fast(msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, keep=keep)))
+
+    return change
+
+
+def shown_to(run: Run, display: Quiet) -> Run:
+    return dataclasses.replace(run, display=display)
+
+
+def test_an_adapter_that_its_folder_does_not_take_comes_into_the_runs_own(rehearsal: Rehearsal, line: Proxy) -> None:
+    """The folder of the job file was writable when the run was opened, and is a file by now."""
+    taken = rehearsal.folder / "taken"
+    taken.touch()
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH), change=kept_in(taken / "adapter"))
+    receipt = walk(shown_to(run, watcher := Quiet()))
+    assert (receipt.exit_code, receipt.adapter_folder) == (Exit.OK, str(run.folder.adapter))
+    assert (run.folder.adapter / "adapter.bin").read_bytes() == WEIGHTS
+    assert any(str(taken) in note and str(run.folder.adapter) in note for note in watcher.notes)
+
+
+def test_a_home_that_takes_nothing_is_waited_for(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Said once, with what to do about it; the box stays meanwhile."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH))
+    run.folder.adapter.touch()
+    said: list[str] = []
+
+    class Clearing(Quiet):
+        def note(self, sentence: str) -> None:
+            if "can't be written on this machine" in sentence:
+                said.append(sentence)
+                threading.Timer(1.5, run.folder.adapter.unlink).start()
+
+    assert walk(shown_to(run, Clearing())).exit_code == Exit.OK
+    [once] = said
+    assert once.endswith("Make it a place that you may write to. Trying again.")
+
+
+def test_a_result_that_cannot_be_fetched_keeps_its_box(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Exit 3 and the command that tries again; once the reason is gone, that brings it home."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH_DAMAGED))
+    receipt = walk(run)
+    assert (receipt.exit_code, receipt.trained, receipt.teardown) == (Exit.STILL_BILLS, False, None)
+    assert "adapter.bin is damaged" in receipt.message
+    assert f"rentune resume {run.run_id}" in receipt.message
+    assert not rehearsal.is_gone(run.run_id)
+    (boxes_folder(rehearsal.places) / run.run_id / "job/output/adapter.bin").write_bytes(WEIGHTS)
+    assert walk(run).exit_code == Exit.OK
+    assert rehearsal.is_gone(run.run_id)
+
+
+@pytest.mark.parametrize(("times", "code"), [(1, Exit.OK), (2, Exit.INTERRUPTED)])
+def test_ctrl_c_while_a_result_is_fetched_must_be_meant(rehearsal: Rehearsal, line: Proxy, times: int, code: Exit) -> None:
+    """The first says what would be lost and goes on; the second gives it up."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH))
+    receipt = walk(shown_to(run, watcher := CtrlC(at="fetch", times=times)))
+    assert any("once more Ctrl-C gives it up" in note for note in watcher.notes)
+    assert (receipt.exit_code, receipt.trained) == (code, code == Exit.OK)
+    assert rehearsal.is_gone(run.run_id)
+
+
+def test_ctrl_c_loses_no_result_that_came_in_that_moment(rehearsal: Rehearsal, line: Proxy) -> None:
+    """The trainer was told to leave, and was done before it could."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH_WHEN_TOLD))
+    assert walk(shown_to(run, CtrlC(at="train"))).exit_code == Exit.OK
+    assert rehearsal.is_gone(run.run_id)
