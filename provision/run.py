@@ -16,7 +16,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
 from provision.account.books import close_books
@@ -80,13 +80,14 @@ class Ending:
             self._result_on_box = self._result_on_box or isinstance(error, ResultOnBox)
             self._say(" ".join(filter(None, (str(error), error.hint))))
         except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not
-            with self._run.folder.controller_log.open("a") as log:
+            with suppress(OSError), self._run.folder.controller_log.open("a") as log:
                 log.write(traceback.format_exc())
             self._say(f"The controller failed: {error!r}. Details: {self._run.folder.controller_log}")
 
     def _say(self, words: str) -> None:
-        self._run.display.note(words)
         self.message = self.message or words
+        with suppress(OSError):  # nobody reads along any more
+            self._run.display.note(words)
 
 
 # ── the box ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import shutil
-from contextlib import suppress
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -23,7 +25,10 @@ from remote.digest import sha256_of
 
 
 def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
-    """Reckon what is known, write it down, and say so in the ledger. Safe to call again."""
+    """Reckon what is known, write it down, and say so in the ledger. Safe to call again.
+
+    The receipt and the ledger's line come first: what only shows them can be made again. What can't be written is told.
+    """
     state = run.state
     events = read_events(run.folder.events)
     outcome = read_outcome(run.folder)
@@ -41,28 +46,46 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         message=message,
         ended_at_s=run.clock(),
     )
-    earlier = read_receipt(run.folder)
-    if receipt.trained and not (earlier and earlier.trained):
+    with _passed_over(run, "The books could not be closed", hint=f"rentune resume {run.run_id} closes them."):
+        write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
+        run.ledger.append(billed(receipt))
+    with _passed_over(run, "The calibration rows could not be written"):
         append_calibrations(run.places.calibration, run.plan, receipt)
-    write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
-    if receipt.trained and home:
-        write_whole(home / COST_FILE, render_cost(receipt).encode())
-    write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(events)).encode())
-    run.ledger.append(
-        Billed(
-            run_id=run.run_id,
-            at_s=receipt.ended_at_s,
-            exit_code=receipt.exit_code,
-            trained=receipt.trained,
-            planned_usd=receipt.planned_usd,
-            metered_usd=receipt.metered_usd,
-            wall_s=receipt.wall_s,
-            phase_s={figure.name: figure.metered for figure in receipt.phases if figure.metered is not None},
-        )
-    )
+    with _passed_over(run, "What it cost could not be written beside the adapter"):
+        if receipt.trained and home:
+            write_whole(home / COST_FILE, render_cost(receipt).encode())
+    with _passed_over(run, "The report could not be drawn"):
+        write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(events)).encode())
     if state.ended:
         shutil.rmtree(run.folder.keys, ignore_errors=True)
     return receipt
+
+
+def billed(receipt: Receipt) -> Billed:
+    """The receipt as the ledger's last line."""
+    return Billed(
+        run_id=receipt.run_id,
+        at_s=receipt.ended_at_s,
+        exit_code=receipt.exit_code,
+        trained=receipt.trained,
+        planned_usd=receipt.planned_usd,
+        metered_usd=receipt.metered_usd,
+        wall_s=receipt.wall_s,
+        phase_s={figure.name: figure.metered for figure in receipt.phases if figure.metered is not None},
+    )
+
+
+@contextmanager
+def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[None]:
+    """Tell a failure of the block and go on; the traceback of a fault of ours is kept in the run's directory."""
+    try:
+        yield
+    except OSError as error:
+        run.display.note(f"{what}: {error.strerror or error}. {hint}".strip())
+    except Exception as error:  # noqa: BLE001 - a drawing must not keep the books open, nor hide the verdict
+        run.display.note(f"{what}: {error!r}. {hint}".strip())
+        with suppress(OSError), run.folder.controller_log.open("a") as log:
+            log.write(traceback.format_exc())
 
 
 def _last_rented_s(state: RunState, now_s: float) -> float:
@@ -84,7 +107,10 @@ def _has_adapter(outcome: Outcome, folder: Path) -> bool:
 
 
 def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:
-    """One JSON line a figure that was both planned and metered."""
+    """One JSON line a figure that was both planned and metered, of a run that trained, and only once."""
+    written = path.read_bytes() if path.exists() else b""
+    if not receipt.trained or f'"run_id":"{receipt.run_id}"'.encode() in written:
+        return
     path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     with path.open("ab") as rows:
         rows.write(b"".join(msgspec.json.encode(row) + b"\n" for row in calibrations(plan, receipt)))

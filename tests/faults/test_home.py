@@ -103,3 +103,16 @@ def test_ctrl_c_loses_no_result_that_came_in_that_moment(rehearsal: Rehearsal, l
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH_WHEN_TOLD))
     assert walk(shown_to(run, CtrlC(at="train"))).exit_code == Exit.OK
     assert rehearsal.is_gone(run.run_id)
+
+
+def test_a_run_is_calibrated_once(rehearsal: Rehearsal, line: Proxy) -> None:
+    """However often its books are closed, and wherever a crash came in between."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH))
+    walk(run)
+    rows = rehearsal.places.calibration.read_bytes()
+    run.folder.receipt.unlink()
+    assert walk(run).trained
+    assert rehearsal.places.calibration.read_bytes() == rows
+    rehearsal.places.calibration.unlink()
+    walk(run)
+    assert rehearsal.places.calibration.read_bytes().count(b"\n") == rows.count(b"\n") > 0

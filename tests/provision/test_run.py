@@ -119,6 +119,41 @@ def test_nobody_to_ask_afterwards_takes_a_clean_verdict_back(run: Callable[[Pape
     assert receipt.teardown.verdict == "unknown"
 
 
+def test_a_provider_whose_list_breaks_has_shown_nothing(run: Callable[[Paper], Receipt]) -> None:
+    """Whatever its SDK raises: a clean verdict needs somebody who looked."""
+
+    class Broken(Failing):
+        def owned(self, tag: str | None = None) -> Owned:
+            raise ZeroDivisionError("a fault of the SDK")
+
+    receipt = run(Broken(ProvisionError("No room.")))
+    assert receipt.exit_code == Exit.STILL_BILLS
+    assert receipt.teardown is not None
+    assert receipt.teardown.verdict == "unknown"
+    assert "ZeroDivisionError: a fault of the SDK" in receipt.teardown.message
+
+
+def test_a_report_that_cannot_be_drawn_leaves_no_books_open(run: Callable[[Paper], Receipt], places: Places) -> None:
+    """Receipt and ledger come first; the page can be made again."""
+    run_id = run(Failing(ProvisionError("No room."))).run_id
+    folder = places.run(run_id)
+    folder.report.unlink()
+    folder.report.mkdir()
+    receipt = run(Failing(ProvisionError("No room.")))
+    assert read_receipt(folder) == receipt
+    assert Ledger(places.ledger).runs()[run_id].billed is not None
+
+
+def test_a_receipt_that_cannot_be_written_hides_no_verdict(run: Callable[[Paper], Receipt], places: Places) -> None:
+    """The caller has it all the same; the ledger says that the books are open."""
+    run_id = run(Failing(ProvisionError("No room."))).run_id
+    folder = places.run(run_id)
+    folder.receipt.unlink()
+    folder.receipt.mkdir()
+    assert run(Failing(ProvisionError("No room."))).exit_code == Exit.FAILED
+    assert Ledger(places.ledger).runs()[run_id].billed is None
+
+
 def test_inputs_that_went_away_are_found_before_anything_is_rented(
     run: Callable[[Paper], Receipt], tmp_path: Path, places: Places
 ) -> None:
