@@ -6,29 +6,32 @@ import os
 import signal
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Final
 
 from provision import lease
 from provision.account.books import close_books, read_outcome
-from provision.account.ledger import Ledger, RunState
+from provision.account.ledger import Controlled, Ledger, RunState
 from provision.account.receipt import Receipt
 from provision.charge.controller import in_control, is_alive, is_locked, lock_of, this_process
 from provision.charge.crash import read_crash_point
-from provision.charge.held import read_run
+from provision.charge.held import Run, read_run
 from provision.charge.nothing import NothingRented
 from provision.charge.phases import Display
-from provision.errors import BadInput, MissingPart, RentuneError
-from provision.interrupt import interruptible
+from provision.charge.rescue import rescue
+from provision.errors import BadInput, MissingPart, RentuneError, ResultOnBox
+from provision.interrupt import SAME_MOMENT_S, interruptible
 from provision.places import Places
 from provision.prepare.opening import lost_papers, read_launch
 from provision.providers import Confirm, make_provisioner
-from provision.provisioner import Launch, Provisioner, Teardown
+from provision.provisioner import Answer, Launch, Provisioner, ResourceEnd, Teardown
 from provision.run import walk
 from remote.contract import Phase
 
 # Derived: what a controller that was asked to stop may take. The trainer leaves (10 s, and 30 s for the answer), its words
 # come home (60 s), the cloud ends what it lists (600 s) and lists nothing twice (65 s apart), and the books are closed.
 HAND_OVER_S = 10.0 + 30.0 + 60.0 + 600.0 + 65.0 + 60.0
+ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
 ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
 
 MakeProvisioner = Callable[[Launch], Provisioner]
@@ -86,16 +89,18 @@ def end(
     display: Display,
     environment: Mapping[str, str] = os.environ,
     make: MakeProvisioner | None = None,
+    discard: bool = False,
     hand_over_s: float = HAND_OVER_S,
 ) -> Teardown:
     """End a run for good: ask its controller to, else do it here. The books are closed with what is at home.
 
-    A process that is ending it already is waited for. One that is not done after `hand_over_s` is an unknown end.
+    A finished result comes home first, unless it is to be discarded; a box whose result does not come is not ended.
+    A process that is ending the run already is waited for. One that is not done after `hand_over_s` is an unknown end.
     """
     ledger = Ledger(places.ledger)
     folder = places.run(run_id)
     if is_locked(folder):
-        _ask_controller(find_run(ledger, run_id), display)
+        _ask_controller(find_run(ledger, run_id), display, discard=discard)
     with lock_of(folder, patience_s=hand_over_s) as held:
         if not held:
             return unfinished(run_id, f"Its controller is still tearing down after {hand_over_s:.0f} s.")
@@ -106,24 +111,46 @@ def end(
         make = make or provisioners(places, environment, provider=state.opened.provider)
         launch = read_launch(folder, state)
         provisioner = _made_if_rented(make, launch, state)
-        display.phase("teardown")
-        teardown = lease.end(launch, provisioner=provisioner, ledger=ledger)
         if lost := set(lost_papers(folder)) - {folder.launch}:
             display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
-        else:
-            run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display)
-            outcome = read_outcome(folder)
-            close_books(run, message="Ended by `down`.", interrupted=outcome is None or not outcome.trained)
+            return lease.end(launch, provisioner=provisioner, ledger=ledger)
+        run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display)
+        return _end_here(run, discard=discard)
+
+
+def _end_here(run: Run, *, discard: bool) -> Teardown:
+    """Bring home what is finished, end the box, close the books. The caller holds the run's lock."""
+    try:
+        if not discard:
+            rescue(run)
+    except ResultOnBox as error:
+        return _left_with_result(run, error)
+    run.display.phase("teardown")
+    teardown = lease.end(run.launch, provisioner=run.provisioner, ledger=run.ledger)
+    outcome = read_outcome(run.folder)
+    close_books(run, message="Ended by `down`.", interrupted=outcome is None or not outcome.trained)
     return teardown
 
 
-def find_run(ledger: Ledger, name: str) -> RunState:
+def _left_with_result(run: Run, error: ResultOnBox) -> Teardown:
+    """The verdict on a box that holds the only copy of a result: not ended, and the command that ends it all the same."""
+    box = run.state.box
+    left = tuple(ResourceEnd(resource=each, gone=Answer.NO, at_s=run.clock()) for each in (box.resources if box else ()))
+    command = f"rentune down --discard {run.run_id}"
+    return Teardown(run_id=run.run_id, verdict="orphaned", resources=left, message=str(error), command=command)
+
+
+def find_run(ledger: Ledger, name: str, *, least_letters: int = 1) -> RunState:
     """The run with this id, or the only one whose id ends or begins so. Raises BadInput."""
     if not name:
         raise BadInput("The run's id is empty.", hint="rentune ls")
     runs = ledger.runs()
     if name in runs:
         return runs[name]
+    if len(name) < least_letters:
+        raise BadInput(
+            f"{name!r} is too short a part of an id.", hint=f"Type at least {least_letters} letters of it: rentune ls"
+        )
     matching = [state for run_id, state in runs.items() if run_id.startswith(name) or run_id.endswith(name)]
     if len(matching) == 1:
         return matching[0]
@@ -131,14 +158,25 @@ def find_run(ledger: Ledger, name: str) -> RunState:
     raise BadInput(what, hint="rentune ls")
 
 
-def _ask_controller(state: RunState, display: Display) -> None:
+def _ask_controller(state: RunState, display: Display, *, discard: bool) -> None:
+    """Ask once to stop with what is finished; a second time, a moment later, means at once."""
     if state.controlled is None or not is_alive(state.controlled):
         return
     if state.controlled.ending or state.phase in ENDING:
         display.note(f"Process {state.controlled.pid} is ending it already; waiting for that.")
         return
     display.note(f"Asking its controller (process {state.controlled.pid}) to stop and tear down.")
-    os.kill(state.controlled.pid, signal.SIGTERM)
+    _terminate(state.controlled)
+    if discard:
+        time.sleep(ANOTHER_MOMENT_S)
+        _terminate(state.controlled)
+
+
+def _terminate(controlled: Controlled) -> None:
+    """Nothing happens where the process has ended by itself meanwhile."""
+    with suppress(ProcessLookupError):
+        if is_alive(controlled):
+            os.kill(controlled.pid, signal.SIGTERM)
 
 
 def _made_if_rented(make: MakeProvisioner, launch: Launch, state: RunState) -> Provisioner:

@@ -11,6 +11,8 @@ if TYPE_CHECKING:
     from provision.places import Places
     from provision.provisioner import Teardown
 
+LEAST_LETTERS = 4  # assumed: of an id's random end; fewer fit a run that was not meant
+
 
 @click.command("down")
 @click.argument("run", required=False)
@@ -19,9 +21,12 @@ if TYPE_CHECKING:
     is_flag=True,
     help="End what nobody controls and was rented from here. With RUN: what carries its tag, whoever rented it.",
 )
+@click.option("--discard", is_flag=True, help="Do not bring home a result that is finished.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
-def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
-    """End a run, or everything of yours that nobody controls.
+def command(run: str | None, orphans: bool, discard: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+    """End a run, or everything of yours that nobody controls. RUN is its id, or four or more letters of its start or end.
+
+    A result that is finished and still on the box comes home first; a box whose result does not come is not ended.
 
     What carries our tag but was rented elsewhere is listed and left alone until its deadline: somebody may watch it.
     `rentune down --orphans RUN` ends one such run all the same.
@@ -40,9 +45,9 @@ def command(run: str | None, orphans: bool, as_json: bool) -> int:  # noqa: FBT0
         raise BadInput("The run's id is empty.", hint="rentune ls")
     places = read_places()
     if orphans or (run is not None and _is_stray(places, run)):
-        teardowns, unseen, others = _end_orphans(places, run)
+        teardowns, unseen, others = _end_orphans(places, run, discard=discard)
     else:
-        teardowns, unseen, others = (_end_run(str(run), places),), {}, ()
+        teardowns, unseen, others = (_end_run(str(run), places, discard=discard),), {}, ()
     clean = all(teardown.clean for teardown in teardowns) and not unseen
 
     def draw() -> None:
@@ -72,17 +77,20 @@ def _is_stray(places: Places, run: str) -> bool:
     return run in stray_run_ids(look_for_orphans(places))
 
 
-def _end_run(run: str, places: Places) -> Teardown:
+def _end_run(run: str, places: Places, *, discard: bool) -> Teardown:
     import sys
 
     from provision.account.ledger import Ledger
     from provision.charge.control import end, find_run
     from provision.watch.progress import LineDisplay
 
-    return end(find_run(Ledger(places.ledger), run).run_id, places=places, display=LineDisplay(sys.stderr))
+    run_id = find_run(Ledger(places.ledger), run, least_letters=LEAST_LETTERS).run_id
+    return end(run_id, places=places, display=LineDisplay(sys.stderr), discard=discard)
 
 
-def _end_orphans(places: Places, run: str | None) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:
+def _end_orphans(
+    places: Places, run: str | None, *, discard: bool
+) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:
     """The teardowns, who could not be asked, and a sentence for each run of somebody else's. `run`: only that one."""
     from provision.account.ledger import Ledger
     from provision.charge.control import end_stray, ended_or_told
@@ -97,7 +105,7 @@ def _end_orphans(places: Places, run: str | None) -> tuple[tuple[Teardown, ...],
         found = only_run(found, run)
     acts = {
         **{run_id: partial(end_stray, run_id, provider, places=places) for run_id, provider in stray_run_ids(found).items()},
-        **{state.run_id: partial(_end_run, state.run_id, places) for state in found.runs},
+        **{state.run_id: partial(_end_run, state.run_id, places, discard=discard) for state in found.runs},
     }
     left_alone = other_sentences(found) + controlled_sentences(found)
     return tuple(ended_or_told(run_id, act) for run_id, act in acts.items()), found.unseen, left_alone

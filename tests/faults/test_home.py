@@ -11,14 +11,17 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
+from provision.charge.control import end
 from provision.charge.held import Run
+from provision.charge.rescue import rescue
 from provision.envelope import Exit
 from provision.providers import boxes_folder
+from provision.provisioner import Teardown
 from provision.run import walk
 from tests.fakes import Proxy
-from tests.faults.rehearsal import CtrlC, Quiet, Rehearsal
+from tests.faults.rehearsal import CtrlC, Quiet, Rehearsal, wait_until
 from tests.faults.standins import FINISH, WEIGHTS, ScriptedBox
-from tests.faults.test_resume import boots_fast, left_behind
+from tests.faults.test_resume import boots_fast, left_behind, start_trainer
 
 pytestmark = pytest.mark.box
 
@@ -116,3 +119,45 @@ def test_a_run_is_calibrated_once(rehearsal: Rehearsal, line: Proxy) -> None:
     rehearsal.places.calibration.unlink()
     walk(run)
     assert rehearsal.places.calibration.read_bytes().count(b"\n") == rows.count(b"\n") > 0
+
+
+def finished(rehearsal: Rehearsal, scripted: ScriptedBox) -> Run:
+    """A run that nobody controls, whose trainer has come to its end."""
+    run, box = left_behind(rehearsal, scripted)
+    start_trainer(run, box)
+    wait_until((boxes_folder(rehearsal.places) / run.run_id / "job/rc").exists)
+    return run
+
+
+def ended(rehearsal: Rehearsal, run: Run, *, discard: bool = False) -> Teardown:
+    return end(run.run_id, places=rehearsal.places, display=Quiet(), make=lambda _launch: run.provisioner, discard=discard)
+
+
+@pytest.mark.parametrize("discard", [False, True])
+def test_down_brings_home_what_is_finished(rehearsal: Rehearsal, line: Proxy, discard: bool) -> None:
+    """Unless it is told not to."""
+    run = finished(rehearsal, ScriptedBox(rehearsal, line, FINISH))
+    assert ended(rehearsal, run, discard=discard).clean
+    assert (run.folder.adapter / "adapter.bin").exists() is not discard
+    billed = rehearsal.state(run.run_id).billed
+    assert billed is not None
+    assert billed.exit_code == (Exit.INTERRUPTED if discard else Exit.OK)
+
+
+def test_down_does_not_end_a_box_whose_result_does_not_come(rehearsal: Rehearsal, line: Proxy) -> None:
+    """It says why, and what ends it all the same."""
+    run = finished(rehearsal, ScriptedBox(rehearsal, line, FINISH_DAMAGED))
+    teardown = ended(rehearsal, run)
+    assert (teardown.verdict, teardown.command) == ("orphaned", f"rentune down --discard {run.run_id}")
+    assert "adapter.bin is damaged" in teardown.message
+    assert not rehearsal.is_gone(run.run_id)
+    assert ended(rehearsal, run, discard=True).clean
+    assert rehearsal.is_gone(run.run_id)
+
+
+def test_a_box_that_does_not_answer_does_not_keep_down_waiting(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Nobody can say whether it holds anything."""
+    run = finished(rehearsal, ScriptedBox(rehearsal, line, FINISH))
+    line.cut()
+    rescue(dataclasses.replace(run, display=(watcher := Quiet())), reach_s=1.0)
+    assert "The box could not be asked for a result" in watcher.notes[0]

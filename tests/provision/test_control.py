@@ -348,6 +348,14 @@ def test_an_empty_id_fits_no_run(run_id: str, words: list[str], ledger: Ledger, 
     assert ledger.runs()[run_id].teardown is None
 
 
+def test_a_letter_or_two_end_no_run(run_id: str, ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    """They are enough to look at the only run there is."""
+    assert call(["down", run_id[-2:]]) == Exit.REFUSED
+    assert "At least 4 letters of it" in capsys.readouterr().err
+    assert ledger.runs()[run_id].teardown is None
+    assert call(["down", run_id[-4:]]) == Exit.OK
+
+
 def test_down_waits_for_as_long_as_a_cloud_may_take() -> None:
     """Its lists are asked until its patience ends, then once more after the grace."""
     assert HAND_OVER_S >= TEARDOWN_S + GRACE_S + STOP_PATIENCE_S + ANSWER_S

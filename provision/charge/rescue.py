@@ -1,0 +1,74 @@
+"""What a trainer has finished comes home before its box is ended by hand, within a bound."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from provision.aboard import job
+from provision.charge.held import Run
+from provision.charge.patience import listed
+from provision.charge.training import fetch
+from provision.errors import RentuneError, ResultOnBox
+from provision.provisioner import Answer, Box
+from provision.ssh import Shell
+from provision.ssh.keys import client_key
+from remote.contract import Outcome
+
+REACH_S: Final = 20.0  # assumed: a box that is well answers at once, and one try in three is lost
+RESCUE_S: Final = 600.0  # assumed: 1 GB of adapter at 2 MB/s
+
+
+def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) -> None:
+    """Bring home what there is on a box that answers. Raises ResultOnBox when there is something, and it does not come."""
+    box = _standing(run)
+    if box is None:
+        return
+    try:
+        key = client_key(run.folder.keys, run_id=run.run_id).private
+        shell = Shell.connect(box, key=key, deadline_s=reach_s, patience_s=reach_s, lifetime_s=rescue_s)
+    except RentuneError as error:
+        run.display.note(f"The box could not be asked for a result: {error}")
+        return
+    with shell, _ended_after(shell, rescue_s):
+        outcome = _outcome(shell, box)
+        if outcome is not None and outcome.adapter:
+            run.display.note("The trainer has left a result; bringing it home first.")
+            _fetch(run, shell, box)
+
+
+def _standing(run: Run) -> Box | None:
+    """The run's box, unless it was ended or its provider says that there is none."""
+    state = run.state
+    if not state.rentals or state.rentals[-1].ended_at_s is not None:
+        return None
+    owned = listed(run)
+    return None if owned.complete is Answer.YES and not owned.resources else state.box
+
+
+def _outcome(shell: Shell, box: Box) -> Outcome | None:
+    with suppress(RentuneError):
+        return job.outcome(shell, box)
+    return None
+
+
+def _fetch(run: Run, shell: Shell, box: Box) -> None:
+    try:
+        fetch(run, shell, box)
+    except (RentuneError, OSError) as error:
+        hint = f"rentune down --discard {run.run_id} ends it without."
+        raise ResultOnBox(f"The result is on the box and could not be brought home: {error}", hint=hint) from error
+
+
+@contextmanager
+def _ended_after(shell: Shell, seconds: float) -> Iterator[None]:
+    """Whatever still waits on the line then is told that it is closed."""
+    timer = threading.Timer(seconds, shell.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
