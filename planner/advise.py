@@ -9,8 +9,10 @@ from typing import Any, Final
 
 import msgspec
 
+from planner.methods import DEFAULT_RANK, METHODS
+from planner.precision import BITSANDBYTES
 from planner.request import Request, RequestError
-from remote.contract import Loop
+from remote.contract import ALPHA_PER_RANK, Loop
 
 AUTO: Final = "auto"
 
@@ -38,9 +40,14 @@ QLORA_SOURCE: Final = "Dettmers et al., QLoRA, arXiv:2305.14314"
 
 LORA_DEFAULTS: Final = (
     Choice(key="target_modules", value="all-linear", reason="adapters on attention alone fall behind", source=QLORA_SOURCE),
-    Choice(key="rank", value=16, reason="beyond 8 the rank hardly changes small instruction sets", source=QLORA_SOURCE),
     Choice(
-        key="alpha", value=32.0, reason="twice the rank is the field's habit", source="defaults of TRL 1.10: r 16, alpha 32"
+        key="rank", value=DEFAULT_RANK, reason="beyond 8 the rank hardly changes small instruction sets", source=QLORA_SOURCE
+    ),
+    Choice(
+        key="alpha",
+        value=ALPHA_PER_RANK * DEFAULT_RANK,
+        reason="twice the rank is the field's habit",
+        source="defaults of TRL 1.10: r 16, alpha 32",
     ),
 )
 METHOD_CHOICE: Final = Choice(
@@ -50,12 +57,8 @@ METHOD_CHOICE: Final = Choice(
     source=LORA_SOURCE,
 )
 
-# Methods whose adapters have a rank, and so share LoRA's defaults.
-RANKED_METHODS: Final = frozenset({"lora", "qlora", "rslora", "dora", "pissa", "lora_plus"})
-
 # The authors' own training code holds norms in fp32 and leaves embedding and head in 16 bits (github.com/artidoro/qlora);
 # peft's prepare_model_for_kbit_training would hold those two in fp32 as well, gigabytes of it with a large vocabulary.
-BITSANDBYTES_QUANTS: Final = frozenset({"int8", "nf4", "fp4"})
 UPCAST: Final = {"kbit_upcast": "norms"}
 NF4: Final = {"quant": "nf4", "double_quant": True} | UPCAST
 QUANT_VARIANTS: Final = ({"quant": "none"}, {"quant": "int8"} | UPCAST, NF4)  # 2, 1 and 0.52 bytes per frozen parameter
@@ -91,8 +94,8 @@ def advise(request: Request) -> Advice:
     elif method == "full" and "optimizer" not in said:
         variants = OPTIMIZER_VARIANTS
     else:
-        variants = (UPCAST,) if said.get("quant") in BITSANDBYTES_QUANTS else ({},)
-    if method in RANKED_METHODS:
+        variants = (UPCAST,) if said.get("quant") in BITSANDBYTES else ({},)
+    if METHODS[method].has_rank:
         choices += _lora_choices(said)
     global_batch_size, batch_choice = _global_batch(request)
     choices += batch_choice
@@ -109,13 +112,13 @@ def _quant_variants(said: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     if "quant" not in said:
         return QUANT_VARIANTS
     known = tuple(variant for variant in QUANT_VARIANTS if variant["quant"] == said["quant"])
-    return known or (UPCAST if said["quant"] in BITSANDBYTES_QUANTS else {},)
+    return known or (UPCAST if said["quant"] in BITSANDBYTES else {},)
 
 
 def _lora_choices(said: dict[str, Any]) -> list[Choice]:
     choices = [choice for choice in LORA_DEFAULTS if choice.key not in said]
     if "rank" in said and "alpha" not in said:
-        choices[-1] = msgspec.structs.replace(choices[-1], value=2.0 * said["rank"])
+        choices[-1] = msgspec.structs.replace(choices[-1], value=ALPHA_PER_RANK * said["rank"])
     return choices
 
 

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any, Final, Literal
 
 import msgspec
 
 from planner.bounds import CASE_BOUNDS, complaint
-from planner.methods import METHODS, require_method
+from planner.methods import DEFAULT_RANK, METHODS, require_method
 from planner.mistyped import mistyped, nearest
+from planner.precision import BITSANDBYTES
 from planner.refusals import CaseError
 from planner.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
 from remote.contract import (
+    ALPHA_PER_RANK,
     Attention,
     Autocast,
     Checkpointing,
@@ -102,7 +103,6 @@ class Case(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True
 
 
 KEYS: Final = Case.__struct_fields__
-DEFAULT_RANK: Final = 16  # assumed: the rank most published recipes use
 
 
 def read_case(said: Mapping[str, Any]) -> Case:
@@ -130,7 +130,7 @@ def _check_numbers(case: Case) -> None:
 
 def _check_together(case: Case) -> None:
     """Values that exclude each other."""
-    parallel = case.tensor_parallel_size * case.context_parallel_size * case.pipeline_parallel_size
+    parallel = stack_of(case).model_parallel
     if case.num_gpus % parallel:
         raise CaseError(
             "num_gpus", f"{case.num_gpus} GPUs can't be cut into groups of {parallel} (tensor × context × pipeline)"
@@ -169,6 +169,8 @@ UNSET_EXAMPLES: Final[Mapping[str, Any]] = {  # of keys whose default depends on
 
 def example_of(key: str) -> str:
     """What to type instead of a wrong value: one that the key takes."""
+    import json  # only for what is refused: it costs start-up time
+
     value = UNSET_EXAMPLES[key] if key in UNSET_EXAMPLES else msgspec.to_builtins(Case(model="7b"))[key]
     return f"such as {key} {value if isinstance(value, str) else json.dumps(value)}"
 
@@ -186,7 +188,7 @@ def strategy_of(case: Case) -> Strategy:
     return Strategy(
         method=method,
         rank=rank,
-        alpha=case.alpha if case.alpha is not None or rank is None else 2.0 * rank,
+        alpha=case.alpha if case.alpha is not None or rank is None else ALPHA_PER_RANK * rank,
         dropout=case.dropout,
         target_modules=_targets(case.target_modules),
         modules_to_save=case.modules_to_save,
@@ -196,7 +198,7 @@ def strategy_of(case: Case) -> Strategy:
         quant=quant,
         double_quant=case.double_quant or qlora,
         quant_storage=case.quant_storage,
-        kbit_upcast=case.kbit_upcast or ("full" if quant in ("nf4", "fp4", "int8") else "none"),
+        kbit_upcast=case.kbit_upcast or ("full" if quant in BITSANDBYTES else "none"),
         param_dtype=case.param_dtype,
         autocast=case.autocast,
         adapter_dtype=case.adapter_dtype,

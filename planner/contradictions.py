@@ -7,10 +7,7 @@ from typing import Final, NamedTuple
 
 from planner.advise import AUTO
 from planner.methods import METHODS
-from planner.request import Request, RequestError
-from planner.search.offers import OWN_MACHINES
-
-HOST: Final = "host"
+from planner.request import HOST, OWN_MACHINES, Request, RequestError
 
 
 class Contradiction(NamedTuple):
@@ -24,7 +21,7 @@ class Contradiction(NamedTuple):
 
 def _rents_nothing(request: Request) -> bool:
     where = request.where
-    return where.host is not None or (bool(where.providers) and set(where.providers) <= set(OWN_MACHINES))
+    return where.host is not None or (bool(where.providers) and OWN_MACHINES.issuperset(where.providers))
 
 
 def _moves_the_base(request: Request) -> bool:

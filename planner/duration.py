@@ -14,14 +14,13 @@ from planner.memory.weights import STATE_BYTES, trained_of
 from planner.methods import adapter_file_bytes
 from planner.phases import moving, scaled, span, total
 from planner.plan import Bound, DurationEstimate, Range
-from planner.request import DataAsked, Profile
+from planner.request import OWN_MACHINES, DataAsked, Profile
 from planner.sequences import Sequences, laid_out, padded_mean
 from planner.speed import StepTime, cpu_step_time, run_class, step_time, tokens_per_step
 from planner.stack import PINNED_STACK, Stack
 from planner.units import KWH
 from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Strategy, Task
 
-OWN_MACHINES: Final = frozenset({"local", "host"})
 ALONE: Final = 1.0  # derived: no factor
 
 

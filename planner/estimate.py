@@ -16,7 +16,7 @@ from catalogs.user_file import decode_json
 from planner.case import Case, effective, read_case, stack_of, strategy_of
 from planner.duration import pace_of
 from planner.engine import Engine, memory_by
-from planner.host import estimate_host
+from planner.host import estimate_host, ram_verdict
 from planner.memory import available_bytes, bare_bytes, verdict
 from planner.memory.remedy import nearest_change
 from planner.methods import adapter_file_bytes, total_params, trainable_params
@@ -24,7 +24,7 @@ from planner.notices import Understood, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import Refused, Unsupported
 from planner.stack import PINNED_VERSIONS, Stack
-from planner.units import GIB, gib
+from planner.units import gib
 from remote.contract import Strategy
 
 
@@ -82,7 +82,7 @@ def estimate(
     return Estimate(
         vram=memory.vram,
         host=host,
-        ram_verdict=_ram_verdict(host, case.host_ram_gib),
+        ram_verdict=None if case.host_ram_gib is None else ram_verdict(host.ram_peak_bytes, case.host_ram_gib),
         fits=_fits(case, architecture, strategy, stack, gpu, memory.vram),
         time=_speed(case, architecture, strategy, stack, gpu) if gpu is not None else None,
         trainable_params=trainable_params(architecture, strategy, task=case.task),
@@ -128,18 +128,6 @@ def _speed(case: Case, architecture: Architecture, strategy: Strategy, stack: St
         cores=None,
     )
     return Speed(tokens_per_s=pace.tokens_per_s, step_s=pace.step_s, bound=pace.bound)
-
-
-RAM_MARGIN_SHARE = 0.1  # assumed: what the system and the page cache want beside the job
-
-
-def _ram_verdict(host: HostEstimate, host_ram_gib: float | None) -> Verdict | None:
-    if host_ram_gib is None:
-        return None
-    available = host_ram_gib * GIB
-    if host.ram_peak_bytes * (1 + RAM_MARGIN_SHARE) <= available:
-        return "fits"
-    return "tight" if host.ram_peak_bytes <= available else "does_not_fit"
 
 
 # ── the contract's form ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -9,10 +9,10 @@ from planner.memory.instants import instants_of, scene_of
 from planner.memory.support import require_closed_form
 from planner.memory.weights import PAGED, STATE_BYTES, Trained, trained_of
 from planner.methods import adapter_file_bytes, base_params
-from planner.plan import HostEstimate
+from planner.plan import HostEstimate, Verdict
 from planner.precision import DTYPE_BYTES
 from planner.stack import PINNED_STACK, Stack
-from planner.units import GB, MB
+from planner.units import GB, GIB, MB
 from remote.contract import Strategy, Task
 
 # measured: resident set of Python with torch 2.15, transformers 5.24 and peft 0.21 imported, CUDA build, 2026-11-25
@@ -27,6 +27,21 @@ SHARD_BYTES: Final = 5 * GB  # derived: transformers writes shards of at most 5 
 ENVIRONMENT_DISK_BYTES: Final = 6_100 * MB  # measured: the box stack as installed, torch 2.15 with CUDA, 2026-11
 SYSTEM_DISK_BYTES: Final = 12 * GB  # assumed: an Ubuntu image with the NVIDIA driver
 LOG_DISK_BYTES: Final = 100 * MB  # assumed
+
+USABLE_RAM_SHARE: Final = 0.90  # assumed: the system, its page cache and our SSH server need a tenth of the RAM
+ENFORCED_RAM_SHARE: Final = 0.95  # derived: what the local box's limit lets a job have (provision/direct/limits.py)
+
+
+def usable_ram_bytes(ram_gib: float) -> int:
+    """What of a box's RAM a job may be planned to take."""
+    return int(ram_gib * GIB * USABLE_RAM_SHARE)
+
+
+def ram_verdict(needed_bytes: int, ram_gib: float) -> Verdict:
+    """Whether a job's peak fits a box's RAM: tight between what is planned with and where it would be ended."""
+    if needed_bytes <= usable_ram_bytes(ram_gib):
+        return "fits"
+    return "tight" if needed_bytes <= ram_gib * GIB * ENFORCED_RAM_SHARE else "does_not_fit"
 
 
 def estimate_host(

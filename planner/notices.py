@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.case import Case
+from planner.case import Case, stack_of
 from planner.methods import METHODS, NUM_LABELS
 from planner.precision import BITSANDBYTES, FOUR_BIT
 from remote.contract import Strategy
@@ -138,7 +138,7 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "experts: grouped products over evenly routed tokens are assumed; not checked against a measured peak",
     ),
     (
-        lambda this: this.case.tensor_parallel_size * this.case.context_parallel_size * this.case.pipeline_parallel_size > 1,
+        lambda this: stack_of(this.case).model_parallel > 1,
         "parallel sizes cut weights and activations evenly here; not checked against a measured peak",
     ),
     (

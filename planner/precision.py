@@ -57,7 +57,7 @@ QUANTIZATIONS: Final[dict[tuple[str, bool], Callable[[int, int, int], int]]] = {
     ("gptq_int4", False): _gptq(4),
     ("gptq_int8", False): _gptq(8),
 }
-BITSANDBYTES: Final = frozenset({"nf4", "fp4", "int8"})
+BITSANDBYTES: Final = frozenset({"nf4", "fp4", "int8"})  # quants that its kernels carry out, on cards that have them
 FOUR_BIT: Final = frozenset({"nf4", "fp4"})
 
 

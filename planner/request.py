@@ -13,6 +13,10 @@ import msgspec
 from planner.bounds import REQUEST_BOUNDS, Bounds, complaint
 from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Loop, Task
 
+LOCAL: Final = "local"  # the provider that is this machine
+HOST: Final = "host"  # the one that is a machine of the user's, reached by SSH
+OWN_MACHINES: Final = frozenset({LOCAL, HOST})  # not rented: nothing is created, and no market rule applies to them
+
 DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv:2305.11206, tunes on 1,000 rows)
 DEFAULT_TOKENS_PER_EXAMPLE: Final = 512  # assumed: an instruction and its answer with room (QLoRA, arXiv:2305.14314: 384 + 128)
 

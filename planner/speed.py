@@ -76,14 +76,11 @@ class Job(NamedTuple):
 
     @property
     def model_parallel(self) -> int:
-        """GPUs that work on one micro-batch together."""
-        return self.stack.tensor_parallel_size * self.stack.pipeline_parallel_size * self.stack.context_parallel_size
+        return self.stack.model_parallel
 
     @property
     def ranks(self) -> int:
-        """Data-parallel ranks."""
-        spread = self.strategy.num_gpus if self.strategy.sharding == "device_map" else self.model_parallel
-        return max(1, self.strategy.num_gpus // spread)
+        return self.stack.replicas(self.strategy)
 
     @property
     def recomputes(self) -> int:
@@ -272,10 +269,7 @@ def _reduced_bytes(job: Job) -> float:
 
 def tokens_per_step(strategy: Strategy, stack: Stack, mean_seq_len: float) -> float:
     """Tokens that the whole job computes on in one optimizer step."""
-    together = stack.tensor_parallel_size * stack.pipeline_parallel_size * stack.context_parallel_size
-    spread = strategy.num_gpus if strategy.sharding == "device_map" else together
-    ranks = max(1, strategy.num_gpus // spread)
-    return strategy.micro_batch_size * mean_seq_len * strategy.gradient_accumulation_steps * ranks
+    return strategy.micro_batch_size * mean_seq_len * strategy.gradient_accumulation_steps * stack.replicas(strategy)
 
 
 def run_class(architecture: Architecture, strategy: Strategy, gpu: Gpu, step: StepTime) -> known.RunClass:

@@ -6,6 +6,8 @@ from typing import Final, Literal
 
 import msgspec
 
+from remote.contract import Strategy
+
 StackName = Literal[
     "transformers", "trl", "unsloth", "axolotl", "llamafactory", "ms-swift", "torchtune", "litgpt", "nemo", "megatron"
 ]
@@ -36,6 +38,16 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     context_parallel_size: int = 1
     pipeline_parallel_size: int = 1
     expert_parallel_size: int = 1
+
+    @property
+    def model_parallel(self) -> int:
+        """GPUs that work on one micro-batch together."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size * self.context_parallel_size
+
+    def replicas(self, strategy: Strategy) -> int:
+        """Data-parallel ranks: micro-batches that are computed side by side."""
+        together = strategy.num_gpus if strategy.sharding == "device_map" else self.model_parallel
+        return max(1, strategy.num_gpus // together)
 
     def release(self, library: str) -> tuple[int, ...] | None:
         """(4, 45, 2) of "4.45.2"; None where the case names no release, which means the pinned one."""

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from planner.plan import NOT_READY, Provider
+from planner.request import HOST, LOCAL
 from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.places import Places
@@ -18,8 +19,6 @@ from provision.provisioner import Provisioner
 if TYPE_CHECKING:
     from provision.parts import Finding
 
-LOCAL: Final = "local"
-HOST: Final = "host"
 # What each has met so far; shown beside every plan. A word changes when the thing has happened, not before.
 OWN_STATUS: Final[dict[str, str]] = {LOCAL: "runs on this machine", HOST: "loopback SSH server only"}
 

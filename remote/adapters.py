@@ -9,10 +9,9 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
-from remote.contract import Loop, Strategy
+from remote.contract import ALPHA_PER_RANK, Loop, Strategy
 from remote.ends import bad_job, first_line
 
-ALPHA_PER_RANK: Final = 2.0  # what "alpha: None" means in the contract
 ALL_LINEAR: Final = "all-linear"
 BLOCK_NUMBER: Final = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")  # how transformers' models name their blocks
 

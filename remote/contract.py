@@ -88,6 +88,9 @@ class Streaming(Value, frozen=True, kw_only=True):
     num_blocks_without_recompute: int  # the last K blocks keep their activations
 
 
+ALPHA_PER_RANK: Final = 2.0  # assumed: the field's habit, as in TRL 1.10 (r 16, alpha 32)
+
+
 class Strategy(Value, frozen=True, kw_only=True):
     """One way to train, complete: chosen by the planner, carried out by the trainer to the letter.
 
@@ -97,7 +100,7 @@ class Strategy(Value, frozen=True, kw_only=True):
 
     method: str  # as the estimate contract names it; qlora is resolved to lora + nf4 + double_quant before it gets here
     rank: int | None = None  # None where the method has no rank
-    alpha: float | None = None  # None = twice the rank
+    alpha: float | None = None  # None = ALPHA_PER_RANK × rank
     dropout: float = 0.0
     target_modules: tuple[str, ...] | Literal["all-linear", "default"] = "all-linear"
     modules_to_save: tuple[str, ...] = ()

@@ -11,10 +11,10 @@ from catalogs.hardware import Gpu
 from planner.memory.instants import instants_of, scene_of
 from planner.memory.process import outside_bytes, required_bytes
 from planner.memory.support import require_closed_form
-from planner.methods import METHODS
+from planner.methods import DEFAULT_RANK, METHODS
 from planner.refusals import Refused
 from planner.stack import Stack
-from remote.contract import Strategy, Task
+from remote.contract import ALPHA_PER_RANK, Strategy, Task
 
 
 def nearest_change(
@@ -57,9 +57,9 @@ def _changes(strategy: Strategy) -> Iterator[tuple[str, Strategy]]:
     for length in _halved(strategy.seq_len, 256):
         yield f"seq_len {length}", _with(strategy, seq_len=length)
     if strategy.method == "full":
-        yield "method lora", _with(strategy, method="lora", rank=16, alpha=32.0)
-        qlora = _with(strategy, method="lora", rank=16, alpha=32.0, quant="nf4", double_quant=True)
-        yield "method qlora", msgspec.structs.replace(qlora, optimizer="adamw_torch_fused")
+        lora = _with(strategy, method="lora", rank=DEFAULT_RANK, alpha=ALPHA_PER_RANK * DEFAULT_RANK)
+        yield "method lora", lora
+        yield "method qlora", _with(lora, quant="nf4", double_quant=True, optimizer="adamw_torch_fused")
 
 
 def _with(strategy: Strategy, **changes: object) -> Strategy:

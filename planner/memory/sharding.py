@@ -34,11 +34,9 @@ def share_of(
     architecture: Architecture, strategy: Strategy, stack: Stack, *, weights: Weights, trained: Trained, states: int
 ) -> Share:
     """The fullest GPU's part under the strategy's sharding."""
-    model_parallel = stack.tensor_parallel_size * stack.pipeline_parallel_size
-    ranks = max(1, strategy.num_gpus // (model_parallel * stack.context_parallel_size))
-    layers = math.ceil(architecture.num_layers / stack.pipeline_parallel_size)
-    if strategy.sharding == "device_map":
-        layers, ranks = math.ceil(architecture.num_layers / strategy.num_gpus), 1
+    ranks = stack.replicas(strategy)
+    cut_into = strategy.num_gpus if strategy.sharding == "device_map" else stack.pipeline_parallel_size
+    layers = math.ceil(architecture.num_layers / cut_into)
     blocks = layers * weights.block // stack.tensor_parallel_size
     outer = weights.outer // stack.tensor_parallel_size
     fraction = layers / architecture.num_layers / stack.tensor_parallel_size

@@ -7,7 +7,7 @@ from typing import Final
 
 from planner.plan import NOT_READY, NOT_YET, PRICE_ONLY, Plan
 from planner.report import tables, words
-from planner.search.offers import OWN_MACHINES
+from planner.request import OWN_MACHINES
 
 TIGHT: Final = "it needs more than is surely there and may run out of memory"
 

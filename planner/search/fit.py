@@ -7,18 +7,16 @@ from typing import Final
 
 import msgspec
 
-from planner.advise import BITSANDBYTES_QUANTS
+from planner.host import usable_ram_bytes
 from planner.memory import available_bytes, verdict
 from planner.plan import Verdict
+from planner.precision import BITSANDBYTES
 from planner.refusals import Refused
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook, TooSmall
 from planner.search.offers import Kind
 from planner.search.strategies import describe
-from planner.units import GIB
 from remote.contract import Strategy
-
-RAM_SHARE: Final = 0.9  # assumed: the system, its page cache and our SSH server need a tenth of the RAM
 
 # What bitsandbytes carries out; a card without its kernels can do none of it.
 BITSANDBYTES_OPTIMIZERS: Final = frozenset({"adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_8bit"})
@@ -34,7 +32,7 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
 
 def needs_bitsandbytes(strategy: Strategy) -> bool:
     """Whether the strategy cannot run without bitsandbytes' kernels."""
-    return strategy.quant in BITSANDBYTES_QUANTS or strategy.optimizer in BITSANDBYTES_OPTIMIZERS
+    return strategy.quant in BITSANDBYTES or strategy.optimizer in BITSANDBYTES_OPTIMIZERS
 
 
 def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
@@ -133,7 +131,7 @@ def capacity_bytes(kind: Kind) -> int:
     """Bytes that the job may use: of one GPU as its driver reports them, or of a CPU box's RAM."""
     if kind.gpu is not None:
         return available_bytes(kind.gpu, None)
-    return int((kind.offers[0].ram_gib or 0) * GIB * RAM_SHARE)
+    return usable_ram_bytes(kind.offers[0].ram_gib or 0)
 
 
 def required_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:

@@ -16,6 +16,7 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
 from planner.cost import billed_range, disk_gib, estimate_cost
+from planner.host import usable_ram_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, DurationEstimate, HostEstimate, Provider
 from planner.refusals import Refused
 from planner.request import Request
@@ -216,7 +217,7 @@ def _held(
     """The first fit for which the box has RAM and disk enough; what the last one lacked is written down."""
     billing = question.catalog.billing[offer.provider]
     fixed_disk = billing.disk_usd_per_gib_month is None and offer.local_disk_gib is not None
-    has_ram_bytes = None if offer.ram_gib is None else offer.ram_gib * GIB
+    has_ram_bytes = None if offer.ram_gib is None else usable_ram_bytes(offer.ram_gib)
     has_disk_bytes = (offer.local_disk_gib or 0) * GIB if fixed_disk else None
     shortage: tuple[list[Short], Short] | None = None
     for fit in fits:

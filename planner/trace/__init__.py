@@ -20,6 +20,7 @@ import msgspec
 from catalogs.hardware import Gpu
 from planner.memory.process import available_bytes, outside_bytes, required_bytes
 from planner.plan import Instant, VramEstimate
+from planner.precision import BITSANDBYTES
 from planner.refusals import Untraceable
 from planner.stack import PINNED_STACK, Stack
 from planner.trace.cache import installed, key_of, read_cached, write_cached
@@ -28,7 +29,6 @@ from remote.contract import CAPABILITIES, Strategy, Task
 __all__ = ["Traced", "require_traceable", "trace_vram"]
 
 NEEDED: Final = ("torch", "transformers", "peft")
-BITSANDBYTES: Final = frozenset({"nf4", "fp4", "int8"})
 
 
 class Traced(msgspec.Struct, frozen=True, kw_only=True):

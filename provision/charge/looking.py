@@ -6,12 +6,13 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from planner.request import HOST
 from provision.account.ledger import Ledger, damage
 from provision.charge.orphans import Orphans, find_orphans, providers_to_ask
 from provision.errors import RentuneError
 from provision.installation import known_installation
 from provision.prepare.opening import read_launch
-from provision.providers import HOST, make_provisioner
+from provision.providers import make_provisioner
 from provision.provisioner import Answer, Owned
 
 if TYPE_CHECKING:

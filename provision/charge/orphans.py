@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
+from planner.request import LOCAL
 from provision.account.ledger import RunState
 from provision.charge.controller import is_orphan
-from provision.providers import LOCAL
 from provision.provisioner import Answer, Owned, Resource
 
 
@@ -95,7 +95,7 @@ def _other_sentence(provider: str, resource: Resource) -> str:
 
 def providers_to_ask(runs: Iterable[RunState]) -> tuple[str, ...]:
     """The local machine always, and whoever a run of this ledger was opened at. A host is asked through its run."""
-    return tuple(dict.fromkeys(("local", *(state.opened.provider for state in runs))))
+    return tuple(dict.fromkeys((LOCAL, *(state.opened.provider for state in runs))))
 
 
 def _is_unclaimed(resource: Resource, runs: Mapping[str, RunState]) -> bool:

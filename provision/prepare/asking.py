@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from catalogs.hardware import Offer
+from planner.request import HOST, LOCAL
 from provision.places import read_places
 from provision.prepare.versions import RENTUNE
-from provision.providers import HOST, LOCAL, Confirm, providers_here
+from provision.providers import Confirm, providers_here
 from remote.contract import CAPABILITIES
 
 if TYPE_CHECKING:

@@ -14,12 +14,11 @@ from planner.cli import answer, read_asked
 from planner.cost import estimate_cost
 from planner.options import plan_command
 from planner.plan import Plan
-from planner.request import Request
+from planner.request import HOST, LOCAL, Request
 from provision.errors import BadInput, Refused
 from provision.prepare.asking import data_measure, offers_of_request, search_edges
 from provision.prepare.inputs import with_absolute_paths
 from provision.prepare.opening import require_time_to_train
-from provision.providers import HOST, LOCAL
 
 
 class KeyQuestion:

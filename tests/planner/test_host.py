@@ -8,8 +8,17 @@ import pytest
 
 from catalogs.models import resolve_model
 from planner.case import read_case, stack_of, strategy_of
-from planner.host import download_bytes, estimate_host
+from planner.host import (
+    ENFORCED_RAM_SHARE,
+    USABLE_RAM_SHARE,
+    download_bytes,
+    estimate_host,
+    ram_verdict,
+    usable_ram_bytes,
+)
 from planner.plan import HostEstimate
+from planner.units import GIB
+from provision.direct import limits
 
 
 def host(model: str, *, on_cpu: bool = False, num_checkpoints: int = 2, **said: Any) -> HostEstimate:
@@ -64,6 +73,18 @@ def test_what_leaves_the_gpu_turns_up_in_ram() -> None:
     assert host("7b", method="full", offload="optimizer").ram_components["optimizer"] > 7e9
     assert host("7b", optimizer="paged_adamw_32bit").ram_components["optimizer"] > 0
     assert host("7b", gradient_checkpointing="offloaded").ram_components["checkpoints"] == 28 * 2048 * 3584 * 2
+
+
+@pytest.mark.parametrize(("needed_gib", "word"), [(90, "fits"), (90.1, "tight"), (95, "tight"), (95.1, "does_not_fit")])
+def test_a_tenth_of_the_ram_is_not_planned_with(needed_gib: float, word: str) -> None:
+    """Between that and what the local box enforces a job is tight."""
+    assert ram_verdict(int(needed_gib * GIB), 100) == word
+    assert (word == "fits") == (needed_gib * GIB <= usable_ram_bytes(100))
+
+
+def test_what_is_enforced_is_what_the_local_box_limits() -> None:
+    assert ENFORCED_RAM_SHARE == limits.RAM_SHARE
+    assert USABLE_RAM_SHARE < ENFORCED_RAM_SHARE
 
 
 def test_ranks_of_one_node_share_its_ram() -> None:

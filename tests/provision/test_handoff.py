@@ -74,8 +74,14 @@ def test_the_trainer_leaves_before_the_box_does(plan: Plan) -> None:
 
 
 def test_a_short_run_keeps_most_of_its_time_for_training(plan: Plan) -> None:
-    """The reserve is never more than a tenth."""
+    """What is kept back for a slow return is at most a tenth."""
     assert trainer_deadline_s(plan, started_at_s=0.0, deadline_at_s=60.0) == 54.0
+
+
+def test_a_large_result_has_its_planned_time_to_come_home_however_short_the_run(plan: Plan) -> None:
+    """Cut in the middle of the fetch, everything that was paid for would be lost."""
+    large = msgspec.structs.replace(plan.duration, phase_s={"save": about(20.0), "fetch": about(100.0), "teardown": about(5.0)})
+    assert trainer_deadline_s(msgspec.structs.replace(plan, duration=large), started_at_s=0.0, deadline_at_s=600.0) == 475.0
 
 
 @pytest.mark.parametrize(
