@@ -1,11 +1,14 @@
 """Fit the speed constants of planner/calibration.py that are marked "fitted", and show how far off they leave each group.
 
     python benchmarks/fit_constants.py runs.jsonl [--fit] [--out benchmarks/results/estimate_speed_DATE.md]
+    python benchmarks/fit_constants.py --rows ~/.local/state/rentune/calibration.jsonl
 
 A line of the input is {"case": {a case of the estimate contract}, "tokens_per_s_per_gpu": 3447.1}. Without --fit the
 constants as they stand are scored. Coordinate descent on the mean |ln(predicted / measured)|, each clipped at 1; sources
 that are no PEFT weigh less. The fitted values are rounded by hand before they are written down. The spreads of
 calibration.SPREADS follow from the errors by one rule (`spread_by_rule`); the output sets the two side by side.
+
+With --rows, nothing is fitted: what rentune predicted and metered in runs of one's own, quantity by quantity.
 """
 
 from __future__ import annotations
@@ -21,6 +24,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import msgspec
+
 from catalogs.architectures import Architecture
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Gpu
@@ -28,6 +33,7 @@ from catalogs.models import ModelUnknown, resolve_model
 from planner import calibration
 from planner.case import Case, read_case, stack_of, strategy_of
 from planner.speed import run_class, step_time, tokens_per_step
+from provision.account.receipt import Calibration
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "COMPUTE_EFFICIENCY": (0.8, 1.15),
@@ -201,15 +207,34 @@ def leave_one_source_out(runs: Sequence[Run]) -> Iterable[str]:
             setattr(calibration, name, value)
 
 
+def calibration_rows(path: Path) -> Iterable[str]:
+    """How far off the plans of one's own runs were, by quantity and machine."""
+    rows = [msgspec.json.decode(line, type=Calibration) for line in path.read_bytes().splitlines()]
+    groups: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    for row in rows:
+        if row.predicted > 0 and row.measured > 0:
+            groups[row.quantity, row.key["provider"], row.key["gpu"]].append(math.log(row.predicted / row.measured))
+    yield "| quantity | provider | GPU | runs | predicted / measured, median | worst |"
+    yield "| --- | --- | --- | --- | --- | --- |"
+    for (quantity, provider, gpu), errors in groups.items():
+        middle, worst = (math.exp(error) for error in (statistics.median(errors), max(errors, key=abs)))
+        yield f"| {quantity} | {provider} | {gpu} | {len(errors)} | {middle:.2f} | {worst:.2f} |"
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description="Fit or score the speed constants.")
-    parser.add_argument("runs", type=Path)
+    source = parser.add_mutually_exclusive_group(required=True)
+    source.add_argument("runs", type=Path, nargs="?")
+    source.add_argument("--rows", type=Path, metavar="CALIBRATION.JSONL", help="sum up the rows that runs of your own left")
     parser.add_argument(
         "--fit", action="store_true", help="fit before scoring; without it the constants are scored as they are"
     )
     parser.add_argument("--leave-one-out", action="store_true", help="also fit without each source and score it (minutes)")
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
+    if options.rows:
+        print("\n".join(calibration_rows(options.rows)))
+        return 0
     runs, unknown = read_runs(options.runs)
     if options.fit:
         fit(runs)

@@ -1,4 +1,4 @@
-"""What the two sides say to each other: the one file of this package that the controller imports.
+"""What the two sides say to each other. What else the controller imports of this package, `.importlinter` lists.
 
 A `JobSpec` goes to the box, `Event`s come back line by line, an `Outcome` ends the run. Each is a frozen value with
 a `schema_version`; the reader ignores fields and keeps kinds that it does not know, so an old controller can follow
@@ -80,7 +80,10 @@ class Value(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Streaming(Value, frozen=True, kw_only=True):
-    """How frozen blocks pass through the GPU when `offload` is "stream"."""
+    """How frozen blocks pass through the GPU when `offload` is "stream".
+
+    Part of the contract, so that a Strategy can say it; this version neither plans nor runs it (see CAPABILITIES).
+    """
 
     num_slots: int
     num_resident_blocks: int
@@ -94,8 +97,7 @@ ALPHA_PER_RANK: Final = 2.0  # assumed: the field's habit, as in TRL 1.10 (r 16,
 class Strategy(Value, frozen=True, kw_only=True):
     """One way to train, complete: chosen by the planner, carried out by the trainer to the letter.
 
-    Field names and values are those of the estimate contract. Nothing here is "auto"; what the trainer must change
-    after an out-of-memory it reports as an Event of kind "strategy_changed".
+    Field names and values are those of the estimate contract. Nothing here is "auto". A change would be an Event.
     """
 
     method: str  # as the estimate contract names it; qlora is resolved to lora + nf4 + double_quant before it gets here
@@ -203,8 +205,9 @@ class Event(Value, frozen=True, kw_only=True):
     """One JSON line of the box's `events.jsonl`.
 
     Kinds so far: machine, phase_started, phase_ended, progress, probe, step, evaluation, checkpoint, resumed, sample,
-    verified, warning, strategy_changed, ended. docs/trainer.md lists what `data` holds for each. A reader keeps what it
-    does not know.
+    verified, warning, ended. docs/trainer.md lists what `data` holds for each. A reader keeps what it does not know.
+    "strategy_changed" is kept for a trainer that goes on with another Strategy after an out-of-memory; this one never
+    does, it ends.
     """
 
     seq: int  # 0, 1, 2, … across restarts of the trainer

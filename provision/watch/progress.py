@@ -39,7 +39,7 @@ class LineDisplay:
         self._view = after(self._view, event)
         if event.kind == "phase_started":
             self._say(str(event.phase))
-        elif event.kind in ("warning", "strategy_changed") and self._view.last_word:
+        elif event.kind == "warning" and self._view.last_word:
             self._say(f"  {self._view.last_word}")
         elif event.kind == "evaluation" and self._view.held_out:
             self._say(f"  {evaluation_words(self._view, event.data.get('seconds'))}")
@@ -96,7 +96,7 @@ class LiveDisplay:
         self._view = after(self._view, event)
         if event.kind == "phase_started":
             self._phase = str(event.phase)
-        if event.kind in ("warning", "strategy_changed") and self._view.last_word:
+        if event.kind == "warning" and self._view.last_word:
             self.note(self._view.last_word)
 
     def _draw(self) -> RenderableType:

@@ -133,5 +133,4 @@ _CHANGES = {
     "checkpoint": _checkpoint,
     "progress": _progress,
     "warning": _words,
-    "strategy_changed": _words,
 }
