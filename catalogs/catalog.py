@@ -57,7 +57,8 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
         """GiB as sold of each GPU that the box shows: a slice of a card has a slice of its memory. None on a CPU box."""
         if offer.gpu is None:
             return None
-        return self.gpus[offer.gpu].memory_gib * float(min(offer.num_gpus, Decimal(1)))
+        memory_gib = self.gpus[offer.gpu].memory_gib
+        return memory_gib if offer.num_gpus >= 1 else memory_gib * float(offer.num_gpus)
 
     @property
     def providers(self) -> tuple[str, ...]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 from collections.abc import Iterable, Mapping
 from types import UnionType
@@ -115,5 +114,7 @@ def _found(got: str, value: Any, type_words: Mapping[str, str]) -> str:
 
 
 def _shown(value: Any) -> str:
+    import json  # only for what is refused: it costs start-up time
+
     text = json.dumps(value, default=str, ensure_ascii=False)
     return text if len(text) <= MAX_VALUE_CHARS else f"{text[:MAX_VALUE_CHARS]}…"

@@ -25,6 +25,7 @@ class Sequences(NamedTuple):
         return sum(tokens * share for tokens, share in self.lengths)
 
 
+@lru_cache  # a search asks for the same rows on every machine
 def laid_out(num_rows: int, profile: Profile, *, seq_len: int, documents: bool) -> Sequences:
     """The sequences of `num_rows` rows within `seq_len` tokens: conversations are cut at it, documents split into pieces.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib.util
-import json
 import os
 import shutil
 from collections.abc import Callable, Iterator, Mapping
@@ -143,7 +142,7 @@ def _plugin(cloud: str, row: CloudRow, places: Places) -> Iterator[Finding]:
 
     spec = importlib.util.find_spec(row.packages[0])
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        version = str(json.loads(Path(folder, "pulumi-plugin.json").read_bytes())["version"])
+        version = str(msgspec.json.decode(Path(folder, "pulumi-plugin.json").read_bytes())["version"])
         binary = plugin_binary(places, cloud, version)
         there = binary.exists()
         yield Finding(

@@ -141,7 +141,7 @@ def resident(scene: Scene) -> Parts:
 
 def _with(parts: Parts, **more: int) -> Parts:
     """The parts, with bytes added to some."""
-    return {name: parts.get(name, 0) + more.get(name, 0) for name in {**parts, **more}}
+    return parts | {name: parts.get(name, 0) + num_bytes for name, num_bytes in more.items()}
 
 
 def _kept_per_block(scene: Scene) -> int:

@@ -217,7 +217,7 @@ def idle_bytes(tape: Tape) -> int:
     idle: set[Tensor] = set()
     kept = 0
     for op in tape.ops:
-        reached = op.weight_gradient > 0 or any(tensor in trained for tensor in op.inputs)
+        reached = op.weight_gradient > 0 or not trained.isdisjoint(op.inputs)
         if reached:
             trained.add(op.output)
         (needed if reached else idle).update(tape.roots[tensor] for tensor in op.saves)

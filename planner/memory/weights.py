@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Final, NamedTuple
 
 from catalogs.architectures import Architecture, Linear
@@ -40,11 +41,11 @@ def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, st
     item = DTYPE_BYTES[strategy.param_dtype]
     rest_item = FP32 if strategy.kbit_upcast == "full" else item
     norm_item = FP32 if strategy.kbit_upcast in ("norms", "full") else item
-    linears = sum(_linear_bytes(linear, strategy, rest_item) for linear in architecture.linears)
+    linears = _linears_bytes(architecture, strategy.quant, double_quant=strategy.double_quant, item=rest_item)
     experts = _expert_bytes(architecture, strategy, rest_item, stack)
     block = linears + experts + rounded(architecture.norm_params_per_block * norm_item)
     outer_params = outer_parameters(architecture, task)
-    loaded = sum(_linear_bytes(linear, strategy, item) for linear in architecture.linears)
+    loaded = _linears_bytes(architecture, strategy.quant, double_quant=strategy.double_quant, item=item)
     loaded += _expert_bytes(architecture, strategy, item, stack) + rounded(architecture.norm_params_per_block * item)
     vocabulary = architecture.vocab_size * architecture.hidden_size
     largest = max((linear.num_weights for linear in architecture.linears), default=0)
@@ -58,6 +59,7 @@ def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, st
     )
 
 
+@lru_cache
 def outer_parameters(architecture: Architecture, task: Task) -> int:
     """Parameters outside the blocks, with the task's head."""
     return (
@@ -65,12 +67,18 @@ def outer_parameters(architecture: Architecture, task: Task) -> int:
     )
 
 
-def _linear_bytes(linear: Linear, strategy: Strategy, item: int) -> int:
+@lru_cache  # a search asks for a few quantizations of one architecture, each a hundred times
+def _linears_bytes(architecture: Architecture, quant: str, *, double_quant: bool, item: int) -> int:
+    """Bytes of one block's linears with their biases."""
+    return sum(_linear_bytes(linear, quant, double_quant=double_quant, item=item) for linear in architecture.linears)
+
+
+def _linear_bytes(linear: Linear, quant: str, *, double_quant: bool, item: int) -> int:
     bias = rounded(linear.out_features * item) if linear.bias else 0
-    if strategy.quant == "none":
+    if quant == "none":
         return rounded(linear.num_weights * item) + bias
     fan_in, fan_out = linear.in_features, linear.out_features
-    return quantized_bytes(strategy.quant, double_quant=strategy.double_quant, in_features=fan_in, out_features=fan_out) + bias
+    return quantized_bytes(quant, double_quant=double_quant, in_features=fan_in, out_features=fan_out) + bias
 
 
 def _expert_bytes(architecture: Architecture, strategy: Strategy, item: int, stack: Stack) -> int:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -16,8 +18,7 @@ from planner.memory.process import outside_bytes
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import Refused
-from planner.request import Request
-from planner.search.offers import OWN_MACHINES
+from planner.request import LOCAL, OWN_MACHINES, Request
 from planner.search.strategies import strategies
 from remote.contract import Dtype, Strategy
 
@@ -38,12 +39,9 @@ VARYING: Final = (
 )
 AMPERE: Final = (8, 0)
 HOPPER: Final = (9, 0)
-LOCAL_PROVIDERS: Final = ("local",)  # its environment stands already, and so does the model
 
 
-def key_of(strategy: Strategy) -> tuple[Any, ...]:
-    """What tells the strategies of one search apart."""
-    return tuple(getattr(strategy, name) for name in VARYING)
+key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # what tells the strategies of one search apart
 
 
 def memory_class(gpu: Gpu | None) -> tuple[bool, bool]:
@@ -125,7 +123,7 @@ class Figures:
 
     def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
         """Seconds by phase: the same for all rented machines with the same GPUs and links. Own cores count, and own disks."""
-        local = offer.provider in LOCAL_PROVIDERS
+        local = offer.provider == LOCAL  # its environment stands already, and so does the model
         kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
         key = (*kind, local, offer.num_gpus, offer.interconnect, *key_of(strategy))
         if key not in self._duration:

@@ -1,8 +1,8 @@
-"""Which offers a request admits: one pass over all of them, each refusal counted under the wish that it breaks."""
+"""Which offers a request admits: wish after wish, each refusal counted under the first that it breaks."""
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
+from collections import defaultdict
 from collections.abc import Callable, Iterable
 from fnmatch import fnmatchcase
 from typing import Final
@@ -12,7 +12,7 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Gpu, Offer
 from planner.plan import Rejection
-from planner.request import Request, RequestError, Where
+from planner.request import HOST, OWN_MACHINES, Request, RequestError, Where
 from remote.contract import Dtype
 
 
@@ -51,7 +51,6 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 Wish = tuple[Callable[[Offer], bool], str, str | None]  # breaks it?, the reason, what to change
 
 MAX_NAMES: Final = 8  # as many as a sentence holds
-OWN_MACHINES: Final = ("local", "host")  # not rented, so no market rule applies to them
 
 
 def admit(request: Request, catalog: Catalog, offers: Iterable[Offer]) -> Asked:
@@ -60,27 +59,16 @@ def admit(request: Request, catalog: Catalog, offers: Iterable[Offer]) -> Asked:
     matches = [catalog.gpu(name) for name in request.where.gpus]
     _check_names(request.where, catalog, offers)
     wishes = (*_wishes(request.where, catalog, {match.gpu.name for match in matches}), *_limits(request.where))
-    broken: Counter[int] = Counter()
-    kept: list[Offer] = []
-    for offer in offers:
-        for index, (breaks, _, _) in enumerate(wishes):
-            if breaks(offer):
-                broken[index] += 1
-                break
-        else:
-            kept.append(offer)
+    kept = offers
+    rejections: list[Rejection] = []
+    for breaks, reason, remedy in wishes:
+        before, kept = kept, tuple(offer for offer in kept if not breaks(offer))
+        if broken := len(before) - len(kept):
+            what = f"{broken:,} offer{'s' * (broken > 1)}"
+            rejections.append(Rejection(what=what, reason=reason, remedy=remedy, num_offers=broken))
     return Asked(
         kinds=_kinds(kept, catalog),
-        rejections=tuple(
-            Rejection(
-                what=f"{broken[index]:,} offer{'s' * (broken[index] > 1)}",
-                reason=reason,
-                remedy=remedy,
-                num_offers=broken[index],
-            )
-            for index, (_, reason, remedy) in enumerate(wishes)
-            if broken[index]
-        ),
+        rejections=tuple(rejections),
         warnings=tuple(match.warning for match in matches if match.warning),
         num_offers=len(offers),
     )
@@ -89,7 +77,7 @@ def admit(request: Request, catalog: Catalog, offers: Iterable[Offer]) -> Asked:
 def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
     """What was asked for by name or by number."""
     if where.host is not None:
-        yield lambda offer: offer.provider != "host", f"the job is for {where.host} (--host)", None
+        yield lambda offer: offer.provider != HOST, f"the job is for {where.host} (--host)", None
     if where.providers:
         yield lambda offer: offer.provider not in where.providers, f"not from {_or(where.providers)} (--provider)", None
     if where.regions:
@@ -140,7 +128,8 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
     cheapest: dict[tuple[str, str, str], Offer] = {}
     for offer in offers:
         key = (offer.provider, offer.instance_type, offer.purchase)
-        if key not in cheapest or (offer.usd_per_hour, offer.region) < (cheapest[key].usd_per_hour, cheapest[key].region):
+        best = cheapest.setdefault(key, offer)
+        if (offer.usd_per_hour, offer.region) < (best.usd_per_hour, best.region):
             cheapest[key] = offer
     grouped: dict[tuple[str | None, int, str, str], list[Offer]] = defaultdict(list)
     for offer in cheapest.values():
