@@ -14,7 +14,8 @@ from planner.case import Case
 from planner.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.plan import Plan
 from planner.request import DataAsked, Request, Where
-from planner.search.strategies import SAID_ELSEWHERE, describe
+from planner.search.strategies import SAID_ELSEWHERE
+from planner.strategy import describe
 from remote.contract import Loop
 
 COMMENTS: Final[Mapping[str, str]] = {

@@ -6,7 +6,7 @@ from typing import Final
 
 from catalogs.hardware import Offer
 from planner.plan import Plan, Range
-from planner.search.strategies import describe
+from planner.strategy import describe
 from planner.units import GIB
 
 SECONDS_PER_DAY: Final = 86_400

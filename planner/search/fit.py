@@ -15,7 +15,7 @@ from planner.refusals import Refused
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook, TooSmall
 from planner.search.offers import Kind
-from planner.search.strategies import describe
+from planner.strategy import describe
 from remote.contract import Strategy
 
 # What bitsandbytes carries out; a card without its kernels can do none of it.

@@ -16,7 +16,7 @@ from planner.search.fit import capacity_bytes, required_bytes
 from planner.search.notebook import Notebook
 from planner.search.offers import Kind, admit
 from planner.search.ranking import Found, Question, rank
-from planner.search.strategies import describe
+from planner.strategy import describe
 from planner.units import GIB
 from remote.contract import Strategy
 

@@ -23,7 +23,6 @@ SEQ_LEN_MULTIPLE: Final = 8  # derived: collators pad to it; matrix units want i
 ESTIMATE_MARGIN: Final = 1.3  # assumed: characters understate the tokens of dense text by up to this factor
 COUNTED: Final = ("counted by the model's tokenizer", "stated", "default")
 
-SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
 COPIES: Final = {"sharding": "ddp"}
 UNSHARDABLE: Final = ("int8",)  # bitsandbytes' int8 weights can't be cut; 4-bit ones can, when stored in a 16-bit dtype
 
@@ -139,16 +138,3 @@ def _shardings(said: dict[str, Any], quant: str, num_gpus: int, half: str) -> tu
 
 def _said_or(said: dict[str, Any], key: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:
     return (said[key],) if key in said else choices
-
-
-def describe(strategy: Strategy) -> str:
-    """A strategy in a few words: "lora r16 nf4, batch 4 x 4, checkpointing"."""
-    rank = f" r{strategy.rank}" if strategy.rank is not None else ""
-    dtypes: list[str] = [strategy.quant] if strategy.quant != "none" else [SHORT_DTYPES[strategy.param_dtype]]
-    if strategy.autocast == "float16" and "f16" not in dtypes:
-        dtypes.append("f16")  # bfloat16 is the rule, and goes without saying
-    gpus = f", {strategy.num_gpus} GPUs {strategy.sharding}" if strategy.num_gpus > 1 else ""
-    recompute = ", checkpointing" if strategy.gradient_checkpointing != "off" else ""
-    optimizer = "" if strategy.optimizer.startswith("adamw_torch") else f", {strategy.optimizer}"
-    batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
-    return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{recompute}{optimizer}"

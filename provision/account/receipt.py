@@ -12,6 +12,7 @@ import msgspec
 
 from planner.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
+from planner.strategy import describe
 from provision.account.bill import LINES, LineName, bill, billed_seconds, rounded
 from provision.account.ledger import RunState
 from provision.envelope import Exit
@@ -135,7 +136,7 @@ def reckon(
         run_id=state.run_id,
         model=plan.request.model,
         offer=plan.offer.key,
-        strategy=describe_strategy(plan),
+        strategy=f"{describe(plan.strategy)}, {plan.strategy.seq_len} tokens",
         usd_per_hour=state.opened.usd_per_hour,
         trained=trained,
         exit_code=exit_code(trained=trained, gone=state.ended, interrupted=interrupted),
@@ -179,17 +180,6 @@ def exit_code(*, trained: bool, gone: bool, interrupted: bool) -> Exit:
     if interrupted:
         return Exit.INTERRUPTED
     return Exit.OK if trained else Exit.FAILED
-
-
-def describe_strategy(plan: Plan) -> str:
-    """The strategy in a few words: "lora r8, nf4, micro-batch 4 × 2, 512 tokens"."""
-    chosen = plan.strategy
-    words = [chosen.method + (f" r{chosen.rank}" if chosen.rank is not None else "")]
-    words += [chosen.quant] * (chosen.quant != "none")
-    words += [f"micro-batch {chosen.micro_batch_size} × {chosen.gradient_accumulation_steps}", f"{chosen.seq_len} tokens"]
-    words += [f"checkpointing {chosen.gradient_checkpointing}"] * (chosen.gradient_checkpointing != "off")
-    words += [f"{chosen.sharding} on {chosen.num_gpus} GPUs"] * (chosen.num_gpus > 1)
-    return ", ".join(words)
 
 
 def compare(before: Evaluation, after: Evaluation) -> LossChange | None:

@@ -9,7 +9,8 @@ from catalogs.models import resolve_model
 from planner.advise import advise
 from planner.memory import available_bytes, verdict
 from planner.search.figures import Figures
-from planner.search.strategies import describe, strategies
+from planner.search.strategies import strategies
+from planner.strategy import describe
 from remote.contract import Strategy
 from tests.planner.builders import make_request
 

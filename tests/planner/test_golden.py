@@ -16,7 +16,7 @@ from catalogs.hardware import Offer
 from planner.options import request_of, request_options
 from planner.plan import Plan, SearchResult
 from planner.request import Request
-from planner.search.strategies import describe
+from planner.strategy import describe
 from tests.planner.builders import ask, make_catalog, make_offer
 
 CASES = sorted((Path(__file__).parent / "cases").glob("*.toml"))

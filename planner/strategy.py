@@ -1,0 +1,22 @@
+"""A Strategy in a few words, the same wherever one is shown."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from remote.contract import Strategy
+
+SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+
+
+def describe(strategy: Strategy) -> str:
+    """A strategy in a few words: "lora r16 nf4, batch 4 x 4, checkpointing"."""
+    rank = f" r{strategy.rank}" if strategy.rank is not None else ""
+    dtypes: list[str] = [strategy.quant] if strategy.quant != "none" else [SHORT_DTYPES[strategy.param_dtype]]
+    if strategy.autocast == "float16" and "f16" not in dtypes:
+        dtypes.append("f16")  # bfloat16 is the rule, and goes without saying
+    gpus = f", {strategy.num_gpus} GPUs {strategy.sharding}" if strategy.num_gpus > 1 else ""
+    recompute = ", checkpointing" if strategy.gradient_checkpointing != "off" else ""
+    optimizer = "" if strategy.optimizer.startswith("adamw_torch") else f", {strategy.optimizer}"
+    batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
+    return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{recompute}{optimizer}"
