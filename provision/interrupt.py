@@ -1,10 +1,10 @@
-"""Being asked to stop: every way of asking becomes the one that Python unwinds for."""
+"""Being asked to stop: every way of asking becomes the one that Python unwinds for. A closed terminal asks for less."""
 
 from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -13,20 +13,23 @@ SAME_MOMENT_S: Final = 1.0  # assumed
 
 
 @contextmanager
-def interruptible() -> Iterator[None]:
+def interruptible(hung_up: Callable[[], bool] = lambda: False) -> Iterator[None]:
     """Let SIGTERM and SIGHUP do what Ctrl-C does: stop, tear down, account.
 
-    Whoever ends a session sends them in pairs; two that come together are one.
+    SIGHUP does so only where `hung_up` says that it was not answered otherwise; `nohup` is left to ignore it. Whoever ends a
+    session sends them in pairs; two that come together are one.
     """
     last_s = -SAME_MOMENT_S
 
-    def interrupt(_number: int, _frame: FrameType | None) -> None:
+    def interrupt(number: int, _frame: FrameType | None) -> None:
         nonlocal last_s
         since_s, last_s = time.monotonic() - last_s, time.monotonic()
-        if since_s >= SAME_MOMENT_S:
-            raise KeyboardInterrupt
+        if since_s < SAME_MOMENT_S or (number == signal.SIGHUP and hung_up()):
+            return
+        raise KeyboardInterrupt
 
-    before = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGHUP)}
+    heard = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
+    before = {number: signal.signal(number, interrupt) for number in heard}
     try:
         yield
     finally:

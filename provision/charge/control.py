@@ -64,8 +64,12 @@ def drive(
     detached: bool = False,
     confirm: Confirm | None = None,
     make: MakeProvisioner | None = None,
+    hand_over: Callable[[], object] | None = None,
 ) -> Receipt:
-    """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge."""
+    """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge.
+
+    Where the terminal is closed, `hand_over` leaves the run to somebody else; without it that stops the run.
+    """
     ledger = Ledger(places.ledger)
     state = find_run(ledger, run_id)
     make = make or provisioners(places, environment, provider=state.opened.provider, confirm=confirm)
@@ -78,8 +82,24 @@ def drive(
         display=display,
         crash_point=read_crash_point(environment),
     )
-    with interruptible(), in_control(run_id, folder, ledger, clock=time.time, detached=detached):
+    with (
+        interruptible(lambda: _hung_up(run, hand_over)),
+        in_control(run_id, folder, ledger, clock=time.time, detached=detached),
+    ):
         return walk(run)
+
+
+def _hung_up(run: Run, hand_over: Callable[[], object] | None) -> bool:
+    """Answer a closed terminal; whether it was answered. Nothing is left to anybody before something was rented.
+
+    A run that the user has stopped already is ended here, not taken up again elsewhere.
+    """
+    state = run.state
+    if hand_over is None or not state.rentals:
+        return False
+    if state.controlled is None or not state.controlled.ending:
+        hand_over()
+    return True
 
 
 def end(

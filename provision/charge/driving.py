@@ -6,11 +6,13 @@ import io
 import sys
 import time
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Final
 
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.charge.control import drive, find_run
+from provision.charge.supervise import hand_over
 from provision.envelope import Exit, Problem
 from provision.prepare.opening import read_launch
 from provision.providers import Confirm
@@ -45,9 +47,10 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
     from planner.plan import read_plan
     from provision.envelope.show import console
 
+    leave = partial(hand_over, run_id, places=places)
     if quiet or not sys.stdout.isatty():
         out = io.StringIO() if quiet else sys.stdout
-        return drive(run_id, places=places, display=LineDisplay(out), confirm=confirm)
+        return drive(run_id, places=places, display=LineDisplay(out), confirm=confirm, hand_over=leave)
     ledger = Ledger(places.ledger)
     state = find_run(ledger, run_id)
     opened = state.opened
@@ -61,7 +64,7 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
     with LiveDisplay(
         console(), plan, opened_at_s=opened.at_s, deadline_at_s=opened.deadline_at_s, spent_usd=spent_usd
     ) as display:
-        return drive(run_id, places=places, display=display, confirm=confirm)
+        return drive(run_id, places=places, display=display, confirm=confirm, hand_over=leave)
 
 
 def _problems(receipt: Receipt) -> tuple[Problem, ...]:

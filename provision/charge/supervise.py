@@ -1,5 +1,7 @@
 """`run --detach`: a controller in a process session of its own, so that closing the terminal ends nothing.
 
+One in the foreground whose terminal is closed leaves its run to such a supervisor.
+
     python -m provision.charge.supervise RUN_ID
 
 It holds the lease as `run` does, writes to the run's controller.log, and ends with the run's exit code.
@@ -12,7 +14,7 @@ import signal
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from pathlib import Path
+from contextlib import suppress
 
 from provision import lease
 from provision.account.ledger import Ledger
@@ -42,9 +44,7 @@ def start_supervisor(
 
     Raises TrainingFailed when it is not in time: then it has been ended, with what it may have rented.
     """
-    log = places.run(run_id).controller_log
-    variables = {**environment, "RENTUNE_HOME": str(places.home), "RENTUNE_CACHE": str(places.cache)}
-    pid = _spawn([*command, run_id], log, variables)
+    pid = _spawn([*command, run_id], run_id, places, environment)
     ledger = Ledger(places.ledger)
     ends_at_s = time.monotonic() + start_s
     while time.monotonic() < ends_at_s and not _has_ended(pid):
@@ -57,7 +57,19 @@ def start_supervisor(
         folder = places.run(run_id)
         with in_control(run_id, folder, ledger, clock=time.time):
             lease.end(read_launch(folder, state), provisioner=NothingRented(), ledger=ledger)
+    log = places.run(run_id).controller_log
     raise TrainingFailed("The supervisor did not take charge.", hint=f"Its words are in {log}; rentune ls")
+
+
+def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = os.environ) -> None:
+    """Leave the run that this process controls to a supervisor, and die of the closed terminal as any process does.
+
+    That frees the run's lock. A supervisor that does not start leaves what a killed controller leaves: `rentune resume`.
+    """
+    with suppress(OSError):
+        _spawn([*SUPERVISOR, run_id], run_id, places, environment)
+    signal.signal(signal.SIGHUP, signal.SIG_DFL)
+    os.kill(os.getpid(), signal.SIGHUP)
 
 
 def _took_charge(ledger: Ledger, run_id: str, pid: int) -> bool:
@@ -76,8 +88,10 @@ def _end_process(pid: int) -> None:
     os.waitpid(pid, 0)
 
 
-def _spawn(command: list[str], log: Path, variables: dict[str, str]) -> int:
+def _spawn(command: list[str], run_id: str, places: Places, environment: Mapping[str, str]) -> int:
     """Start a process in a session of its own that nobody here will wait for, and return its pid."""
+    log = places.run(run_id).controller_log
+    variables = {**environment, "RENTUNE_HOME": str(places.home), "RENTUNE_CACHE": str(places.cache)}
     inward = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
     outward = (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     return os.posix_spawn(
