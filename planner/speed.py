@@ -75,10 +75,6 @@ class Job(NamedTuple):
     fused: bool
 
     @property
-    def model_parallel(self) -> int:
-        return self.stack.model_parallel
-
-    @property
     def ranks(self) -> int:
         return self.stack.replicas(self.strategy)
 
@@ -105,7 +101,7 @@ def step_time(
     fused = bool(fused_kernels(strategy, stack)) or stack.name in known.FUSED_STACKS
     job = Job(architecture, strategy, stack, task, strategy.micro_batch_size * mean_seq_len, mean_seq_len, fused)
     bandwidth = known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB
-    together = job.model_parallel
+    together = job.stack.model_parallel
     link = _link_bytes_per_s(gpu, strategy, interconnect)
     return StepTime(
         compute_s=flops_of(job) / (_achievable_flops(gpu, job) * together),
@@ -207,7 +203,7 @@ def _optimizer_bytes(job: Job) -> float:
     item = DTYPE_BYTES[job.strategy.param_dtype if job.strategy.method == "full" else job.strategy.adapter_dtype]
     per_param = known.OPTIMIZER_BYTES_16 if item == 2 else known.OPTIMIZER_BYTES_32
     sharded = job.ranks if job.strategy.sharding in ("fsdp", "zero1", "zero2", "zero3") else 1
-    return per_param * params / sharded / job.model_parallel
+    return per_param * params / sharded / job.stack.model_parallel
 
 
 def trained_params(job: Job) -> float:
@@ -261,7 +257,7 @@ def _reduced_bytes(job: Job) -> float:
     """Bytes per optimizer step and GPU: gradients summed over replicas."""
     if job.strategy.sharding in ("none", "device_map", "fsdp", "zero2", "zero3"):
         return 0.0
-    return 2 * 2 * trained_params(job) * (job.ranks - 1) / job.ranks / job.model_parallel
+    return 2 * 2 * trained_params(job) * (job.ranks - 1) / job.ranks / job.stack.model_parallel
 
 
 # ── what follows from a step ───────────────────────────────────────────────────────────────────────────────────────────
