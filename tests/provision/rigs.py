@@ -79,7 +79,7 @@ class Kind:
     offer: Callable[[], Offer] = local_offer
     is_gone: Callable[[Box], bool] = folder_is_gone
     task: str = "process"  # the kind of resource that is there for as long as a detached task runs
-    life_s: int = 4  # long enough to come up and to start a task
+    life_s: int = 12  # long enough to come up and to start a task on a machine that is busy with other tests
     bench: bool = False  # whether it needs an emulated cloud
     marks: tuple[pytest.MarkDecorator, ...] = ()
 

@@ -87,15 +87,11 @@ def test_a_box_comes_up_again_after_its_end(kind: Rig) -> None:
 
 def test_the_deadline_ends_it_alone_after_the_controller_was_killed(kind: Rig) -> None:
     deadline_at_s = math.ceil(time.time()) + kind.row.life_s
-    controller = subprocess.Popen(
-        [sys.executable, "-m", "tests.provision.rigs", kind.kind, str(kind.folder), "run-1", str(deadline_at_s)],
-        stdout=subprocess.PIPE,
-    )
-    assert controller.stdout
-    with controller.stdout:
+    command = [sys.executable, "-m", "tests.provision.rigs", kind.kind, str(kind.folder), "run-1", str(deadline_at_s)]
+    with subprocess.Popen(command, stdout=subprocess.PIPE) as controller:
+        assert controller.stdout
         assert controller.stdout.readline() == b"up\n"
         controller.kill()
-        controller.wait()
     assert kind.tasks(), "the task died with its controller, long before the deadline"
     await_true(lambda: not kind.tasks())
     assert time.time() >= deadline_at_s

@@ -182,9 +182,10 @@ def test_a_missing_or_foreign_binary_is_named(tmp_path: Path, folder: Path) -> N
 
 
 PARENT = """
-import sys
+import signal, sys
 from pathlib import Path
 from provision.clouds.runner import EngineCommand
+signal.signal(signal.SIGHUP, signal.SIG_DFL)  # nohup lets it be ignored, and that is inherited
 command = EngineCommand(Path(sys.argv[1]), environment={"PATH": "/usr/bin:/bin"}, folder=Path(sys.argv[2]), deadline_s=60.0)
 command.run(["up"], sys.argv[2], {})
 """
