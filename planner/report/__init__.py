@@ -83,6 +83,7 @@ def _job_line(result: SearchResult) -> str:
         line += f" ({data.basis})"
     if (plan := _central(result)) is not None and plan.cost.usd_per_million_tokens:
         line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens"
+        line += ", padding included" if data.profile else ""
     return line
 
 
@@ -148,5 +149,6 @@ def _closing(result: SearchResult, command: str | None) -> Iterator[RenderableTy
     if plan is None:
         yield "Run it:"
         return
+    change = next((f" all the same, {way.change}" for way in result.ways_out if way.plan is plan), "")
     warning = f"; tight: {TIGHT}" if plan.verdict == "tight" else ""
-    yield f"Run it ({words.offer(plan)}, {words.usd(plan.cost.total_usd.p50)}{warning}):"
+    yield f"Run it{change} ({words.offer(plan)}, {words.usd(plan.cost.total_usd.p50)}{warning}):"

@@ -14,7 +14,7 @@ from planner.request import Request
 from planner.search.assumptions import assumptions
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook
-from planner.search.offers import admit
+from planner.search.offers import admit, check_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_training, seq_len_of
@@ -50,6 +50,7 @@ def search(
     )
     figures = Figures(architecture, request, advice, seq_len=seq_len)
     market = catalog.offers if offers is None else offers
+    check_names(request.where, catalog, market)
     asked = admit(request, catalog, market)
     notebook = Notebook()
     ranked = rank(question, asked.kinds, figures, notebook)
@@ -66,7 +67,7 @@ def search(
         plans=plans,
         rejections=(
             *memory_rejections(question, asked.kinds, market, figures),
-            *notebook.rejections(request.budget),
+            *notebook.rejections(request.budget, complete=not ranked),
             *asked.rejections,
         ),
         warnings=asked.warnings,

@@ -28,6 +28,9 @@ class TooSmall(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
 
 
+LOOKED_AT: Final = ", of those looked at"  # cheaper ones did the job, so no more were
+
+
 class Short(msgspec.Struct, frozen=True, kw_only=True):
     """An offer that holds the job on its GPU and not beside it, or holds it and breaks a limit."""
 
@@ -48,12 +51,16 @@ class Notebook:
         self.too_dear: list[Short] = []  # dollars at p90
         self.too_slow: list[Short] = []  # seconds at p90
 
-    def rejections(self, budget: Budget) -> Iterator[Rejection]:
-        """Everything that was written down: RAM, disk, money, time, what can't be computed, cards that are too small."""
+    def rejections(self, budget: Budget, *, complete: bool) -> Iterator[Rejection]:
+        """Everything that was written down: RAM, disk, money, time, what can't be computed, cards that are too small.
+
+        `complete`: every machine was looked at. Else the search had what it wanted before it came to the end, and the
+        cheapest and fastest of what is written here may not be the cheapest and fastest there are.
+        """
         yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib)
         yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib)
-        yield from _dear(self.too_dear, budget)
-        yield from _slow(self.too_slow)
+        yield from _dear(self.too_dear, budget, complete=complete)
+        yield from _slow(self.too_slow, complete=complete)
         for message, (strategy, refusal) in self.unsupported.items():
             yield Rejection(what=strategy, reason=message, remedy=refusal.hint)
         if self.without_kernels:
@@ -96,29 +103,31 @@ def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | Non
     )
 
 
-def _dear(entries: list[Short], budget: Budget) -> Iterator[Rejection]:
+def _dear(entries: list[Short], budget: Budget, *, complete: bool) -> Iterator[Rejection]:
     if not entries:
         return
     cheapest = min(entries, key=lambda entry: entry.needed)
     enough = Decimal(str(cheapest.needed)).quantize(Decimal("0.01"), ROUND_CEILING)
+    least = f"; the cheapest, {cheapest.offer.key}, needs ${enough}"
     yield Rejection(
         what=machines(len(entries)),
-        reason=f"over ${budget.max_usd} at p90; the cheapest, {cheapest.offer.key}, needs ${enough}",
-        remedy=f"--max-cost {enough}",
+        reason=f"over ${budget.max_usd} at p90{least if complete else LOOKED_AT}",
+        remedy=f"--max-cost {enough}" if complete else None,
         needed={"p90_usd": cheapest.needed},
         num_offers=len(entries),
     )
 
 
-def _slow(entries: list[Short]) -> Iterator[Rejection]:
+def _slow(entries: list[Short], *, complete: bool) -> Iterator[Rejection]:
     for limit_s in sorted({entry.limit for entry in entries}):
         group = [entry for entry in entries if entry.limit == limit_s]
         fastest = min(group, key=lambda entry: entry.needed)
         hours = fastest.needed / SECONDS_PER_HOUR
+        least = f"; the fastest, {fastest.offer.key}, needs {hours:,.1f} h"
         yield Rejection(
             what=machines(len(group)),
-            reason=f"over {limit_s / SECONDS_PER_HOUR:g} h at p90; the fastest, {fastest.offer.key}, needs {hours:,.1f} h",
-            remedy=f"--max-hours {-int(-hours // 1)}",
+            reason=f"over {limit_s / SECONDS_PER_HOUR:g} h at p90{least if complete else LOOKED_AT}",
+            remedy=f"--max-hours {-int(-hours // 1)}" if complete else None,
             needed={"p90_s": fastest.needed},
             num_offers=len(group),
         )

@@ -54,10 +54,9 @@ MAX_NAMES: Final = 8  # as many as a sentence holds
 
 
 def admit(request: Request, catalog: Catalog, offers: Iterable[Offer]) -> Asked:
-    """Sort the offers into kinds; what breaks a wish is counted. Raises CatalogError or RequestError for unknown names."""
+    """Sort the offers into kinds; what breaks a wish is counted. Raises CatalogError for a GPU that nobody knows."""
     offers = tuple(offers)
     matches = [catalog.gpu(name) for name in request.where.gpus]
-    _check_names(request.where, catalog, offers)
     wishes = (*_wishes(request.where, catalog, {match.gpu.name for match in matches}), *_limits(request.where))
     kept = offers
     rejections: list[Rejection] = []
@@ -145,8 +144,8 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
     )
 
 
-def _check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
-    """A name that no offer has is a slip of the pen, not a wish that nothing fulfils."""
+def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
+    """A name that no offer of the whole market has is a slip of the pen, not a wish that nothing fulfils: RequestError."""
     sold = {
         "provider": (where.providers, {offer.provider for offer in offers} | set(catalog.billing)),
         "region": (where.regions, {offer.region for offer in offers}),

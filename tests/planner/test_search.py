@@ -289,6 +289,27 @@ def test_a_limit_refuses_with_the_figure_and_the_way_out_keeps_it(budget: Budget
     assert ask(eased, market(make_offer())).recommended is not None
 
 
+def test_a_region_where_nobody_can_rent_is_no_slip_of_the_pen() -> None:
+    """Whatever else is wished: a way out is looked for among those that can be rented from, the names in the whole market."""
+    away = msgspec.structs.replace(ELSEWHERE, region="europe-west4")
+    for more in ({"budget": Budget(max_usd=Decimal(5))}, {"where": Where(regions=("europe-west4",), spot=False)}):
+        asked = make_request(**{"where": Where(regions=("europe-west4",))} | more)
+        result = ask(asked, market(away, make_offer(region="north")))
+        assert [plan.offer.region for plan in result.plans] == ["europe-west4"]
+        assert [way.plan.offer.region for way in result.ways_out] == ["north"]
+
+
+def test_the_least_that_would_do_is_told_only_where_all_were_looked_at() -> None:
+    """Once enough was found, dearer machines are not looked at, so the cheapest of those noted says nothing."""
+    half = Budget(max_usd=Decimal("0.50"))
+    dear = [make_offer(instance_type=f"dear {price}", usd_per_hour=Decimal(price)) for price in (60, 40, 50)]
+    reason = about(ask(make_request(budget=half), market(*dear)), "over $0.50").reason
+    assert "the cheapest, cloud/north/dear 40" in reason
+    found = ask(make_request(budget=half, top=1), market(make_offer(), *dear))
+    assert of(found) == ["one"]
+    assert all("the cheapest" not in rejection.reason for rejection in found.rejections)
+
+
 def test_too_little_ram_is_refused_with_both_figures() -> None:
     """The job fits the GPU and not the box."""
     result = ask(make_request(model="7b"), market(make_offer(ram_gib=1.0)))
