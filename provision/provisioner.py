@@ -102,6 +102,8 @@ class Provisioner(Protocol):
     """What every kind does. `destroy` reports failure as a value; it raises only for faults of the program."""
 
     name: str
+    list_lag_s: float  # so much later at the latest `owned` shows what there is
+    worst_teardown_s: float  # so long at the most `destroy` takes
 
     def up(self, offer: Offer, launch: Launch) -> Box:
         """Create the machine; returns when it runs (not when it answers). Raises ProvisionError, with what it left."""

@@ -10,6 +10,7 @@ from contextlib import suppress
 from typing import Final
 
 from provision import lease
+from provision.aboard.detached import ANSWER_S
 from provision.account.books import close_books, read_outcome
 from provision.account.ledger import Controlled, Ledger, RunState
 from provision.account.receipt import Receipt
@@ -18,7 +19,8 @@ from provision.charge.crash import read_crash_point
 from provision.charge.held import Run, read_run
 from provision.charge.nothing import NothingRented
 from provision.charge.phases import Display
-from provision.charge.rescue import rescue
+from provision.charge.rescue import RESCUE_S, rescue
+from provision.charge.training import STOP_PATIENCE_S
 from provision.errors import BadInput, MissingPart, RentuneError, ResultOnBox
 from provision.interrupt import SAME_MOMENT_S, interruptible
 from provision.places import Places
@@ -28,9 +30,9 @@ from provision.provisioner import Answer, Launch, Provisioner, ResourceEnd, Tear
 from provision.run import walk
 from remote.contract import Phase
 
-# Derived: what a controller that was asked to stop may take. The trainer leaves (10 s, and 30 s for the answer), its words
-# come home (60 s), the cloud ends what it lists (600 s) and lists nothing twice (65 s apart), and the books are closed.
-HAND_OVER_S = 10.0 + 30.0 + 60.0 + 600.0 + 65.0 + 60.0
+# Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
+STOPPING_S: Final = STOP_PATIENCE_S + ANSWER_S + RESCUE_S
+CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, and the books
 ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
 ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
 
@@ -110,32 +112,40 @@ def end(
     environment: Mapping[str, str] = os.environ,
     make: MakeProvisioner | None = None,
     discard: bool = False,
-    hand_over_s: float = HAND_OVER_S,
+    hand_over_s: float | None = None,
 ) -> Teardown:
     """End a run for good: ask its controller to, else do it here. The books are closed with what is at home.
 
     A finished result comes home first, unless it is to be discarded; a box whose result does not come is not ended.
-    A process that is ending the run already is waited for. One that is not done after `hand_over_s` is an unknown end.
+    A process that is ending the run already is waited for. One that is not done after `hand_over_s` (None = as long as it may
+    take) is an unknown end.
     """
     ledger = Ledger(places.ledger)
     folder = places.run(run_id)
+    state = find_run(ledger, run_id)
+    make = make or provisioners(places, environment, provider=state.opened.provider)
+    launch = read_launch(folder, state)
     if is_locked(folder):
-        _ask_controller(find_run(ledger, run_id), display, discard=discard)
-    with lock_of(folder, patience_s=hand_over_s) as held:
+        _ask_controller(state, display, discard=discard)
+    patience_s = longest_end_s(_made_if_rented(make, launch, state)) if hand_over_s is None else hand_over_s
+    with lock_of(folder, patience_s=patience_s) as held:
         if not held:
-            return unfinished(run_id, f"Its controller is still tearing down after {hand_over_s:.0f} s.")
+            return unfinished(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
         state = find_run(ledger, run_id)
         if state.ended and state.billed and state.teardown:
             return state.teardown
         ledger.append(this_process(run_id, at_s=time.time(), ending=True))
-        make = make or provisioners(places, environment, provider=state.opened.provider)
-        launch = read_launch(folder, state)
         provisioner = _made_if_rented(make, launch, state)
         if lost := set(lost_papers(folder)) - {folder.launch}:
             display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
             return lease.end(launch, provisioner=provisioner, ledger=ledger)
         run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display)
         return _end_here(run, discard=discard)
+
+
+def longest_end_s(provisioner: Provisioner) -> float:
+    """Seconds until a controller that was asked to stop has let go, at the most."""
+    return STOPPING_S + provisioner.worst_teardown_s + CLOSING_S
 
 
 def _end_here(run: Run, *, discard: bool) -> Teardown:

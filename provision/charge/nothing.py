@@ -11,6 +11,7 @@ class NothingRented:
     """A `Provisioner` that has nothing and gives nothing."""
 
     name = "nothing"
+    list_lag_s = worst_teardown_s = 0.0
 
     def up(self, offer: Offer, launch: Launch) -> Box:  # noqa: ARG002 - the seam's form
         raise Refused(f"{offer.key} can't be rented here.")

@@ -15,9 +15,6 @@ T = TypeVar("T")
 
 RECONNECT_S: Final = 5.0  # assumed: pause between two tries to reach a box that has gone silent
 MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a box's full disk takes a moment to clear; what fails more often will fail again
-# Derived: lists of a cloud lag up to a minute (skypilot-org/skypilot, issue 4431); those of one machine hardly at all.
-LIST_LAG_S: Final = 65.0
-OWN_LIST_LAG_S: Final = {"local": 1.0, "host": 1.0}  # assumed: hardly at all is a second
 
 TOO_LATE: Final = "The deadline came before the trainer was done."
 
@@ -83,7 +80,7 @@ def has_gone(run: Run) -> bool:
     """Whether the provider lists nothing of the run: twice, further apart than its lists lag behind."""
     if not _lists_nothing(run):
         return False
-    run.sleep(OWN_LIST_LAG_S.get(run.provisioner.name, LIST_LAG_S))
+    run.sleep(run.provisioner.list_lag_s)
     return _lists_nothing(run)
 
 

@@ -19,7 +19,8 @@ from provision.clouds.engine.build import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import SSH_PORT, Image, Order, checked_cidrs, resource_name, run_tags
-from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
+from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
+from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
 from provision.errors import MissingPart, ProvisionError, Refused, RentuneError
 from provision.installation import installation_id
 from provision.places import Places, RunFolder
@@ -28,6 +29,8 @@ from provision.ssh.keys import make_key
 
 GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
 TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five minutes
+# Derived: an engine that outlived its controller is waited for, then one reads back and one destroys.
+ENGINE_S: Final = ENGINE_PATIENCE_S[0] + 3 * sum(ENGINE_PATIENCE_S) + 2 * OPERATION_S
 INSTALL: Final = "rentune doctor --install"
 
 
@@ -63,6 +66,8 @@ class PulumiProvisioner:
         self.secret_variables = secret_variables
         self.image = image or cloud.IMAGE
         self.regions = regions
+        self.list_lag_s = grace_s
+        self.worst_teardown_s = ENGINE_S + teardown_s + grace_s
         self.inventory = Inventory(cloud, environment, clock=clock, sleep=sleep, grace_s=grace_s, teardown_s=teardown_s)
 
     # ── up ─────────────────────────────────────────────────────────────────────────────────────────────────────────

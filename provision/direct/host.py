@@ -29,6 +29,7 @@ ADDRESS = re.compile(
 )
 IDENTITY_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")  # as OpenSSH looks for them, hardware keys apart
 CLEAN_S = 120.0  # assumed: removing gigabytes from a slow disk
+SCRIPTS_OF_A_TEARDOWN = 3  # derived: it lists, cleans and lists again
 
 
 class ExistingHost:
@@ -41,6 +42,7 @@ class ExistingHost:
     """
 
     name = "host"
+    list_lag_s = 1.0  # assumed: a process that has just been started or ended
 
     def __init__(
         self,
@@ -63,6 +65,7 @@ class ExistingHost:
         self._pinned = host_key
         self._confirm = confirm
         self._patience_s = patience_s
+        self.worst_teardown_s = patience_s + SCRIPTS_OF_A_TEARDOWN * CLEAN_S
         self._clock = clock
 
     def fetch_offer(self, *, usd_per_hour: Decimal = Decimal(0)) -> Offer:

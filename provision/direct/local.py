@@ -29,6 +29,7 @@ from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
 
 START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
 END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves
+REMOVE_S = 30.0  # assumed: gigabytes of checkpoints on a slow disk
 LOOK_S = 0.02  # assumed: a look at a file of this machine costs microseconds
 KEEPER = "provision.direct.reaper"  # as it stands in its command line
 
@@ -55,6 +56,8 @@ class LocalBox:
     """Provisioner "local". `root` holds a folder per box; `cache` outlives them (stacks, converted bases)."""
 
     name = "local"
+    list_lag_s = 1.0  # assumed: a process that has just been started or ended
+    worst_teardown_s = 2 * END_S + REMOVE_S
 
     def __init__(
         self,

@@ -15,6 +15,7 @@ from provision.charge.admission import let_in_again
 from provision.clouds.engine.build import plugin_binary
 from provision.clouds.programs.order import Image, Order
 from provision.clouds.provisioner import PulumiProvisioner
+from provision.clouds.stack import OPERATION_S
 from provision.errors import MissingPart, ProvisionError, Refused
 from provision.installation import installation_id, known_installation
 from provision.places import Places, RunFolder
@@ -130,6 +131,11 @@ def test_destroyed_means_listed_empty_twice_the_grace_apart(tmp_path: Path, laun
     assert provisioner(sky, tmp_path, teardown_s=0.0).destroy(launch).verdict == "orphaned"
     assert provisioner(sky, tmp_path).destroy(launch).verdict == "destroyed"
     assert sky.resources == set()
+
+
+def test_a_teardown_may_take_two_operations_of_the_engine_and_the_patience_with_its_lists(tmp_path: Path) -> None:
+    """Read back and destroyed by state, then looked at until nothing is listed, and once more after the lists' lag."""
+    assert provisioner(Sky(), tmp_path, teardown_s=300.0).worst_teardown_s >= 2 * OPERATION_S + 300.0 + 60.0
 
 
 def test_what_the_cloud_does_not_end_is_orphaned_and_named(tmp_path: Path, launch: Launch) -> None:

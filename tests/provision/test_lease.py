@@ -23,6 +23,7 @@ class Rented:
     """A provisioner that notes what it is asked, and misbehaves where it is told to."""
 
     name = "noted"
+    list_lag_s = worst_teardown_s = 0.0
 
     def __init__(self, *, up_fails: bool = False, destroy_fails: bool = False, interrupt_destroy: bool = False) -> None:
         self.asked: list[str] = []
