@@ -53,8 +53,9 @@ def _met(plans: Sequence[Plan]) -> str | None:
 
 
 def _not_ready(plans: Sequence[Plan]) -> str | None:
-    lacking = any(NOT_READY in words.status(plan) for plan in plans)
-    return f"{NOT_READY}: `rentune doctor` says how to get what is missing." if lacking else None
+    lacking = {plan.offer.provider: words.missing(plan) for plan in plans if plan.runnable is None and words.missing(plan)}
+    lists = "; ".join(f"{provider} lacks {parts}" for provider, parts in lacking.items())
+    return f"{NOT_READY}: {lists}; `rentune doctor` says how to get it." if lists else None
 
 
 def _prices(plans: Sequence[Plan]) -> str | None:

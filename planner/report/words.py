@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from catalogs.hardware import Offer
-from planner.plan import Plan, Range
+from planner.plan import NOT_READY, Plan, Range
 from planner.strategy import describe
 from planner.units import GIB
 
@@ -149,8 +149,16 @@ def age_days(plan: Plan) -> int | None:
 
 
 def status(plan: Plan) -> str:
-    """The provider's word; where this version can't run the plan, why not."""
-    return plan.provider_status if plan.runnable is None else plan.runnable.partition(":")[0]
+    """The provider's word, without what is missing here (the legend has it); where this version can't run the plan, why not."""
+    if plan.runnable is not None:
+        return plan.runnable.partition(":")[0]
+    words, lacking, _ = plan.provider_status.partition(NOT_READY)
+    return words + lacking
+
+
+def missing(plan: Plan) -> str:
+    """What the provider lacks on this machine; empty where nothing is known to be missing."""
+    return plan.provider_status.partition(f"{NOT_READY}: ")[2]
 
 
 def strategy(plan: Plan) -> str:

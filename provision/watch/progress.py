@@ -101,12 +101,14 @@ class LiveDisplay:
 
     def _draw(self) -> RenderableType:
         from rich.table import Table
+        from rich.text import Text
 
-        table = Table.grid(padding=(0, 2))
+        table = Table.grid(padding=(0, 2))  # of Text: a note beside it prints without markup, and the table with it
         elapsed_s = self._clock() - self._opened_at_s
         for name, words in live_rows(self._plan, self._view, self._phase, elapsed_s=elapsed_s, spent_usd=self._spent_usd()):
-            table.add_row(f"[dim]{name}[/dim]", words)
-        table.add_row("[dim]deadline[/dim]", f"in {seconds_words(max(0.0, self._deadline_at_s - self._clock()))}")
+            table.add_row(Text(name, style="dim"), Text(words))
+        left_s = max(0.0, self._deadline_at_s - self._clock())
+        table.add_row(Text("deadline", style="dim"), Text(f"in {seconds_words(left_s)}"))
         return table
 
 
@@ -121,7 +123,8 @@ def live_rows(plan: Plan, view: View, phase: str, *, elapsed_s: float, spent_usd
     if view.held_out:
         rows.append(("held-out loss", " → ".join(f"{loss:.4f}" for _, loss in view.held_out)))
     if view.memory_bytes is not None:
-        rows.append(("memory", f"{bytes_words(view.memory_bytes)} of {bytes_words(planned_bytes)} planned"))
+        over = ", over its plan" if view.memory_bytes > planned_bytes else ""
+        rows.append(("memory", f"{bytes_words(view.memory_bytes)} of {bytes_words(planned_bytes)} planned{over}"))
     rows.append(("spent", f"{usd_words(spent_usd)} of {usd_words(Decimal(str(plan.cost.total_usd.p50)))} planned"))
     return rows
 

@@ -27,7 +27,8 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
     num_steps: int | None = None
     loss: float | None = None
     tokens_per_s: float | None = None
-    train_started_at_s: float | None = None
+    train_started_at_s: float | None = None  # as far as these events tell: the view may begin in the middle
+    train_started_step: int = 0  # steps that were done by then
     last_at_s: float | None = None
     memory_bytes: int | None = None  # peak so far
     held_out: tuple[tuple[int, float], ...] = ()  # step, mean held-out loss; a handful
@@ -36,10 +37,11 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def eta_s(self) -> float | None:
-        """Seconds of training still to come at the pace so far; None before the first step."""
-        if self.num_steps is None or not self.step or self.train_started_at_s is None or self.last_at_s is None:
+        """Seconds of training still to come at the pace so far; None before a step of known length."""
+        done = self.step - self.train_started_step
+        if self.num_steps is None or done < 1 or self.train_started_at_s is None or self.last_at_s is None:
             return None
-        return (self.last_at_s - self.train_started_at_s) / self.step * max(0, self.num_steps - self.step)
+        return (self.last_at_s - self.train_started_at_s) / done * max(0, self.num_steps - self.step)
 
     def phase_s_until(self, end_s: float) -> dict[str, float]:
         """Seconds by phase when the trainer was ended from outside: the phase that it was in counts until then."""
@@ -91,8 +93,10 @@ def _phase_ended(view: View, event: Event) -> dict[str, Any]:
 def _step(view: View, event: Event) -> dict[str, Any]:
     data = event.data
     loss, in_use = data.get("loss"), memory_bytes(data)
-    return {
-        "step": int(data.get("step", view.step)),
+    step = int(data.get("step", view.step))
+    missed = not view.step and step > 1  # the steps before were not told, so nothing says how long they took
+    return ({"train_started_at_s": event.at_s, "train_started_step": step} if missed else {}) | {
+        "step": step,
         "num_steps": data.get("total_steps", view.num_steps),
         "loss": loss if loss is not None else view.loss,
         "tokens_per_s": data.get("tokens_per_s", view.tokens_per_s),

@@ -122,7 +122,9 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
     ):
         assert [sentence in text for text in texts] == standing
     lacking = make_plan(provider_status="tested; not ready here: credentials")
-    assert "not ready here: `rentune doctor` says how to get what is missing." in shown(result(lacking))
+    told = shown(result(lacking))
+    assert "not ready here: cloud lacks credentials; `rentune doctor` says how to get it." in told
+    assert told.count("credentials") == 1  # the cell has the word, the line below the table what it means
     own = shown(result(make_plan(gpu=None, offer=make_offer(gpu=None, provider="local", ram_gib=7.8, vcpus=2.0))))
     assert "RAM: the machine's own cores train" in own
     assert "what its driver leaves" not in own

@@ -62,6 +62,13 @@ def test_the_time_to_go_follows_the_pace_so_far() -> None:
     assert View().eta_s is None
 
 
+def test_a_view_that_begins_in_the_middle_counts_the_steps_that_it_saw() -> None:
+    """`logs --offset`: who missed the first seven steps does not know how long they took."""
+    late = [event(10 * step, "step", step=step, total_steps=10) for step in (7, 8, 9)]
+    assert fold(late[:1]).eta_s is None
+    assert fold(late).eta_s == 10.0
+
+
 def test_a_phase_that_was_cut_off_counts_until_the_end() -> None:
     """The box was ended in the middle of training, three seconds after its last word."""
     assert fold(EVENTS).phase_s_until(1009.0) == {"load": 2.5, "train": 7.0}
