@@ -54,3 +54,4 @@ def test_the_live_display_leaves_notes_and_no_table_behind(tmp_path: Path) -> No
         display.note("The box went away.")
     assert "two rows were cut" in out.getvalue()
     assert "The box went away." in out.getvalue()
+    assert "[dim]" not in out.getvalue()  # the table is drawn beside each note
