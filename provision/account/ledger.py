@@ -113,6 +113,7 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     started_at_s: float  # when the provider said that the box runs; until it does, when it was asked
     created: bool = False  # whether the provider said that the box runs
     ended_at_s: float | None = None  # None = not known to have ended
+    phase_s: dict[str, float] = {}  # by the controller's clock, of what it did on this box
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
@@ -242,7 +243,7 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
         case Created():
             return {"box": line.box, "rentals": _rentals_after(state.rentals, line)}
         case PhaseEnded():
-            return {"phase_s": state.phase_s | {line.phase: state.phase_s.get(line.phase, 0.0) + line.duration_s}}
+            return {"phase_s": _longer(state.phase_s, line), "rentals": _rentals_after(state.rentals, line)}
         case Ended():
             return {"teardown": line.teardown, "rentals": _rentals_after(state.rentals, line)}
         case Billed():
@@ -251,8 +252,14 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
             return {}
 
 
-def _rentals_after(rentals: tuple[Rental, ...], line: PhaseStarted | Created | Ended) -> tuple[Rental, ...]:
+def _longer(phase_s: dict[str, float], line: PhaseEnded) -> dict[str, float]:
+    return phase_s | {line.phase: phase_s.get(line.phase, 0.0) + line.duration_s}
+
+
+def _rentals_after(rentals: tuple[Rental, ...], line: PhaseStarted | PhaseEnded | Created | Ended) -> tuple[Rental, ...]:
     match line:
+        case PhaseEnded() if rentals:
+            return (*rentals[:-1], msgspec.structs.replace(rentals[-1], phase_s=_longer(rentals[-1].phase_s, line)))
         case PhaseStarted(phase="create"):
             return (*rentals, Rental(started_at_s=line.at_s))
         case Created() if rentals and rentals[-1].created:

@@ -144,7 +144,7 @@ def reckon(
         message=_message(outcome, message, trained=trained),
         figures=_figures(plan, outcome.measured if outcome else Measured()),
         phases=_phases(plan, phase_s),
-        bill=_bill(plan, state, phase_s, adapter_bytes=adapter_bytes, disk_gib=disk_gib, now_s=ended_at_s),
+        bill=_bill(plan, state, box_phase_s, adapter_bytes=adapter_bytes, disk_gib=disk_gib, now_s=ended_at_s),
         billed_s=sum(billed_seconds(state.rentals, state.opened, now_s=ended_at_s)),
         wall_s=ended_at_s - started_at_s,
         started_at_s=started_at_s,
@@ -268,8 +268,10 @@ def _phases(plan: Plan, phase_s: Mapping[str, float]) -> tuple[Figure, ...]:
 
 
 def _bill(
-    plan: Plan, state: RunState, phase_s: Mapping[str, float], *, adapter_bytes: int, disk_gib: int, now_s: float
+    plan: Plan, state: RunState, box_phase_s: Mapping[str, float], *, adapter_bytes: int, disk_gib: int, now_s: float
 ) -> tuple[BillLine, ...]:
+    """The trainer ran on the last box; what the controller did on an earlier one is part of a failed attempt."""
+    phase_s = _added(state.rentals[-1].phase_s, box_phase_s) if state.rentals else box_phase_s
     busy_s = sum(seconds for name, seconds in phase_s.items() if name not in UNBILLED_PHASES)
     metered = bill(state.rentals, state.opened, disk_gib=disk_gib, now_s=now_s, busy_s=busy_s, sent_bytes=adapter_bytes)
     cost = plan.cost

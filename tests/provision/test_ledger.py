@@ -111,6 +111,20 @@ def test_seconds_of_a_phase_that_was_entered_twice_add_up(ledger: Ledger) -> Non
     assert ledger.runs()["r1"].phase_s == {"boot": 5.0}
 
 
+def test_seconds_of_a_phase_belong_to_the_box_that_stood(ledger: Ledger) -> None:
+    """The first is ended before the second is asked for; its teardown is timed to the end after that."""
+    write(ledger, OPENED)
+    for seconds in (2.0, 3.0):
+        write(ledger, PhaseStarted(run_id="r1", at_s=1.0, phase="create"))
+        write(ledger, Created(run_id="r1", at_s=2.0, box=BOX))
+        write(ledger, PhaseEnded(run_id="r1", at_s=3.0, phase="boot", duration_s=seconds, ok=True))
+        write(ledger, Ended(run_id="r1", at_s=4.0, teardown=GONE))
+        write(ledger, PhaseEnded(run_id="r1", at_s=5.0, phase="teardown", duration_s=1.0, ok=True))
+    state = ledger.runs()["r1"]
+    assert [rental.phase_s for rental in state.rentals] == [{"boot": 2.0, "teardown": 1.0}, {"boot": 3.0, "teardown": 1.0}]
+    assert state.phase_s == {"boot": 5.0, "teardown": 2.0}
+
+
 def test_only_a_clean_teardown_ends_a_run(ledger: Ledger) -> None:
     """An orphaned box goes on billing until a later `down` is clean."""
     write(ledger, OPENED, PhaseStarted(run_id="r1", at_s=110.0, phase="create"), Created(run_id="r1", at_s=120.0, box=BOX))

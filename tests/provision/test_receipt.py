@@ -85,8 +85,14 @@ def test_a_worked_example(plan: Plan) -> None:
     """100 s on the bill at 3.60 $/h, 80 s of them in phases: 8 cents of work, 2 of idling."""
     state = run_state(
         plan,
-        rentals=(Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 100),),
-        phase_s={"prepare": 5.0, "boot": 4.0, "teardown": 6.0},
+        rentals=(
+            Rental(
+                started_at_s=OPENED_AT_S,
+                created=True,
+                ended_at_s=OPENED_AT_S + 100,
+                phase_s={"create": 5.0, "boot": 4.0, "teardown": 6.0},
+            ),
+        ),
     )
     receipt = receipt_of(plan, state, outcome_of())
     metered = {line.name: line.metered_usd for line in receipt.bill}
@@ -111,6 +117,21 @@ def test_an_attempt_that_never_became_a_box_is_on_its_own_line(plan: Plan) -> No
     metered = {line.name: line.metered_usd for line in receipt.bill}
     assert metered["failed attempts"] == Decimal("0.0500")
     assert receipt.metered_usd == Decimal("0.1500")
+
+
+def test_seconds_on_a_failed_box_do_not_fill_the_idle_time_of_the_next(plan: Plan) -> None:
+    """The first never answered for 50 s; of the second's 100 s the trainer used 70, and the controller 10."""
+    rentals = (
+        Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 50, phase_s={"boot": 50.0}),
+        Rental(
+            started_at_s=OPENED_AT_S + 50, created=True, ended_at_s=OPENED_AT_S + 150, phase_s={"boot": 4.0, "teardown": 6.0}
+        ),
+    )
+    receipt = receipt_of(plan, run_state(plan, rentals=rentals, phase_s={"boot": 54.0, "teardown": 6.0}), outcome_of())
+    metered = {line.name: line.metered_usd for line in receipt.bill}
+    assert metered["compute"] == Decimal("0.0800")
+    assert metered["idle"] == Decimal("0.0200")
+    assert metered["failed attempts"] == Decimal("0.0500")
 
 
 def test_the_billing_rule_at_launch_decides(plan: Plan) -> None:
@@ -139,8 +160,10 @@ def test_what_it_has_cost_so_far_is_what_its_receipt_would_say(plan: Plan) -> No
 def test_the_lines_sum_to_the_total(price: Decimal, lengths_s: list[float], busy_s: float) -> None:
     """Whatever happened: total = billed seconds × price, to the rounding of the lines."""
     plan = tiny_plan(Path("/model"), Path("/data"), usd_per_hour=price)
-    rentals = tuple(Rental(started_at_s=0.0, created=True, ended_at_s=length_s) for length_s in lengths_s)
-    receipt = receipt_of(plan, run_state(plan, rentals=rentals, phase_s={"train": busy_s}))
+    rentals = tuple(
+        Rental(started_at_s=0.0, created=True, ended_at_s=length_s, phase_s={"fetch": busy_s}) for length_s in lengths_s
+    )
+    receipt = receipt_of(plan, run_state(plan, rentals=rentals))
     assert receipt.metered_usd == sum(line.metered_usd for line in receipt.bill)
     exact = Decimal(str(receipt.billed_s)) * price / 3600
     assert abs(receipt.metered_usd - exact) <= Decimal("0.0002")
