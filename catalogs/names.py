@@ -10,6 +10,7 @@ import msgspec
 from catalogs.hardware import Gpu
 from catalogs.read import CatalogError
 
+_SIZE = re.compile(r"\d+(\.\d+)?\s*(g|gi?b)", re.IGNORECASE)
 _NOISE = re.compile(r"[^a-z0-9]|nvidia|geforce|tesla|amd|instinct|intel|habana")
 
 
@@ -42,6 +43,9 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
         if word := self.ambiguous.get(key):
             warning = f'"{name}" names several cards; {word.taken} is taken (also sold: {", ".join(word.also)})'
             return GpuMatch(gpu=gpus[word.taken], warning=warning)
+        if _SIZE.fullmatch(name.strip()):
+            options = "--gpu-budget in a plan, --gpu-memory-gib in an estimate"
+            raise CatalogError(f'no GPU is called "{name}"; by its memory a card is named with {options}')
         raise CatalogError(f'no GPU "{name}" in the catalog; {self._hint(key)}')
 
     def _hint(self, key: str) -> str:

@@ -11,7 +11,7 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import msgspec
 
@@ -30,7 +30,7 @@ from remote.contract import (
     encode,
     exit_code,
 )
-from remote.data.check import check_data
+from remote.data.check import GUESSED, Counter, check_data, counter_of
 from remote.data.rows import FORMATS, UnreadableData
 from remote.ends import Ended, bad_job, ended, first_line
 from remote.telemetry import Events, complain, say
@@ -156,7 +156,7 @@ def check(arguments: list[str]) -> int:
     parser.add_argument("--max-rows", type=int, help="only the first so many")
     asked = parser.parse_args(arguments)
     try:
-        report = check_data(asked.file, _tokenizer(asked.model), kind=asked.format, max_rows=asked.max_rows)
+        report = check_data(asked.file, _counter(asked.model), kind=asked.format, max_rows=asked.max_rows)
     except (UnreadableData, Ended) as error:
         say(json.dumps({"error": str(error)}))
         return 2
@@ -164,16 +164,16 @@ def check(arguments: list[str]) -> int:
     return 0 if not report.num_broken else 2
 
 
-def _tokenizer(model: str | None) -> Any:
+def _counter(model: str | None) -> Counter:
     """Raises `Ended` (bad job): the libraries know hundreds of ways to refuse a tokenizer."""
     if model is None:
-        return None
+        return GUESSED
     from remote.base import load_tokenizer, prepare_tokenizer
 
     try:
         with tempfile.TemporaryDirectory() as passing:
             cache = Path(os.environ.get(MODEL_CACHE_VARIABLE) or passing)
-            return load_tokenizer(prepare_tokenizer(Path(model), cache=cache))
+            return counter_of(load_tokenizer(prepare_tokenizer(Path(model), cache=cache)))
     except Ended:
         raise
     except Exception as error:

@@ -17,7 +17,7 @@ from planner.search.notebook import Notebook
 from planner.search.offers import admit, check_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
-from planner.search.strategies import check_training, seq_len_of
+from planner.search.strategies import check_training, cut_words, seq_len_of
 from remote.contract import Capabilities
 
 
@@ -52,6 +52,7 @@ def search(
     market = catalog.offers if offers is None else offers
     check_names(request.where, catalog, market)
     asked = admit(request, catalog, market)
+    cut = cut_words(request.data, seq_len) if request.data.path is not None else None
     notebook = Notebook()
     ranked = rank(question, asked.kinds, figures, notebook)
 
@@ -70,7 +71,7 @@ def search(
             *notebook.rejections(request.budget, complete=not ranked),
             *asked.rejections,
         ),
-        warnings=asked.warnings,
+        warnings=(*asked.warnings, *([cut] if cut is not None else ())),
         num_offers=asked.num_offers,
         num_strategies=figures.num_strategies,
         ways_out=ways,

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from catalogs.catalog import age_days, is_stale
 from planner.cost import unpriced_lines
 from planner.search.ranking import Found, Question
+from planner.search.strategies import cut_words
 from planner.units import GIB
 
 
@@ -19,8 +20,8 @@ def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[st
 def _job(question: Question) -> Iterator[str]:
     data = question.request.data
     yield f"data: {data.num_examples:,} examples of {data.mean_tokens:,.0f} tokens, {data.basis}"
-    if question.seq_len < data.max_tokens:
-        yield f"examples longer than {question.seq_len:,} tokens are cut (the longest has {data.max_tokens:,})"
+    if cut := cut_words(data, question.seq_len):
+        yield cut
     for choice in question.advice.choices:
         yield f"{choice.key} = {choice.value}: {choice.reason} ({choice.source})"
 

@@ -84,7 +84,9 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
     if where.instance_types:
         yield lambda offer: offer.instance_type not in where.instance_types, f"not a {_or(where.instance_types)}", None
     if gpus:
-        yield lambda offer: offer.gpu not in gpus, f"no {_or(sorted(gpus))} in it (--gpu)", None
+        sold = any(offer.gpu in gpus for offer in catalog.offers)
+        remedy = None if sold else f'nobody sells it; what fits it: rentune estimate --gpu "{min(gpus)}"'
+        yield lambda offer: offer.gpu not in gpus, f"no {_or(sorted(gpus))} in it (--gpu)", remedy
     if where.num_gpus is not None:
         yield (
             lambda offer: offer.num_gpus != where.num_gpus,

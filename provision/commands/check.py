@@ -92,13 +92,15 @@ def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:
 
 
 def _tokenizer(model: str) -> Path:
-    """The folder or file that holds it, when it can be read here. Raises BadInput, and MissingPart without its libraries."""
+    """What decides the tokens, when it can be read here. Raises BadInput, and MissingPart without a tokenizer's libraries."""
     from provision.errors import BadInput, MissingPart
-    from provision.prepare.counting import has_stack, has_tokenizer
+    from provision.prepare.counting import has_stack, has_tokenizer, trains_on_bytes
 
-    path = Path(model)
+    path = Path(model).expanduser()
+    if trains_on_bytes(path):
+        return path
     if not has_tokenizer(path):
-        hint = "--model FOLDER, one that holds tokenizer.json, or --model FILE.gguf"
+        hint = "--model FOLDER, one that holds tokenizer.json, or --model FILE.gguf; config.json alone is counted in bytes"
         raise BadInput(f"{model} is no folder with a tokenizer, and no GGUF file.", hint=hint)
     if not has_stack():
         what = "Counting by a tokenizer needs the trainer's libraries, which are not installed beside this program."
@@ -117,12 +119,25 @@ def _draw(data: dict[str, Any]) -> None:
         for sentence in data["missing"].values():
             click.echo(f"Before `run`: {sentence}")
         return
-    for name, value in data.items():
-        if name == "profile":  # for programs: the histogram says it to people
-            continue
-        if isinstance(value, dict):
-            click.echo(f"{name}:")
-            for key, amount in value.items():
-                click.echo(f"  {key:>10}  {amount}")
-        elif value not in ((), []):
-            click.echo(f"{name}: {value}")
+    _draw_data(data)
+
+
+def _draw_data(data: dict[str, Any]) -> None:
+    from provision.envelope.show import console
+    from provision.report.tables import Table
+    from provision.report.terminal import draw
+
+    sizes = (
+        ("rows", f"{data['rows']:,}"),
+        ("rows that can't be used", f"{data['num_broken']:,}"),
+        ("tokens", f"{data['tokens']:,}"),
+        ("tokens of a row, mean", f"{data['mean_tokens']:,.1f}"),
+        ("tokens of a row, most", f"{data['max_tokens']:,}"),
+    )
+    spread = tuple((f"{tokens} tokens", f"{rows:,}") for tokens, rows in data["histogram"].items())
+    out = console()
+    note = f"Tokens are {data['basis']}; chat template and marks are included, nothing is cut."
+    out.print(draw(Table(title=f"{data['file']}: {data['format']}", columns=("data", "amount"), rows=sizes, note=note)))
+    out.print(draw(Table(title="Rows by length", columns=("length", "rows"), rows=spread)))
+    for line in data["broken"]:
+        out.print(line, markup=False)

@@ -22,9 +22,10 @@ import msgspec
 from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
 from planner.request import DataFile, Lengths, RequestError
 from provision.interrupt import interruptible
+from provision.prepare.inputs import find_base
 from provision.whole import write_whole
 from remote import contract
-from remote.data.check import DataReport, check_data
+from remote.data.check import BYTES, GUESSED, DataReport, check_data
 from remote.data.rows import UnreadableData
 from remote.digest import sha256_of
 
@@ -51,13 +52,13 @@ def notes(*, quiet: bool) -> Say:
 
 
 def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
-    """Lengths by the model's tokenizer where it and its libraries are at hand, else estimated from characters.
+    """Lengths by the tokenizer that will be trained with, where it and its libraries are at hand; else estimated.
 
     `say` gets a line before a count that takes its time. Raises RequestError for a file or a row that can't be used.
     """
     path, model = Path(file.path), expanded(file.model)
-    tokenizer = model if has_tokenizer(model) and has_stack() else None
-    report = look_through(path, tokenizer, kind=file.format, max_rows=file.max_rows, cache=cache, say=say)
+    counts = trains_on_bytes(model) or (has_tokenizer(model) and has_stack())
+    report = look_through(path, model if counts else None, kind=file.format, max_rows=file.max_rows, cache=cache, say=say)
     if report.broken:
         more = f" (and {report.num_broken - 1} more broken rows)" if report.num_broken > 1 else ""
         raise RequestError(
@@ -74,23 +75,24 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
 
 
 def look_through(
-    path: Path, tokenizer: Path | None, *, kind: str = "auto", max_rows: int | None = None, cache: Path, say: Say
+    path: Path, model: Path | None, *, kind: str = "auto", max_rows: int | None = None, cache: Path, say: Say
 ) -> DataReport:
     """What the trainer will say of a data file. Raises RequestError for one that it can't read at all.
 
-    `tokenizer`: the model folder or GGUF file that holds it; None = tokens are estimated from characters.
+    `model`: what decides the tokens, a model folder, a GGUF file or a bare configuration; None = they are estimated from
+    characters.
     """
     _require_file(path)
-    if tokenizer is None:
+    if model is None or trains_on_bytes(model):
         try:
-            return check_data(path, None, kind=kind, max_rows=max_rows)
+            return check_data(path, GUESSED if model is None else BYTES, kind=kind, max_rows=max_rows)
         except UnreadableData as error:
             raise RequestError(str(error), hint=HINT) from None
-    kept = cache / "counted" / f"{_key(path, tokenizer, kind, max_rows)}.json"
+    kept = cache / "counted" / f"{_key(path, model, kind, max_rows)}.json"
     with suppress(OSError, msgspec.DecodeError):  # what can't be read again is counted again
         return msgspec.json.decode(kept.read_bytes(), type=DataReport)
-    say(f"Counting the tokens of {path.name} by the tokenizer of {tokenizer.name} …")
-    report = _asked_of_trainer(path, tokenizer, kind, max_rows, cache=cache / MODELS)
+    say(f"Counting the tokens of {path.name} by the tokenizer of {model.name} …")
+    report = _asked_of_trainer(path, model, kind, max_rows, cache=cache / MODELS)
     with suppress(OSError):  # a cache that can't be written costs time, no answer
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, msgspec.json.encode(report))
@@ -101,6 +103,15 @@ def has_tokenizer(model: Path) -> bool:
     """Whether this model folder or GGUF file brings the tokenizer that the trainer will use."""
     try:
         return (model.suffix == ".gguf" and model.is_file()) or any((model / name).is_file() for name in TOKENIZER_FILES)
+    except (OSError, ValueError):  # no name for a file
+        return False
+
+
+def trains_on_bytes(model: Path) -> bool:
+    """Whether this is a bare configuration: the trainer makes random weights for it, and reads text as bytes."""
+    try:
+        there = model.is_file() or (model / "config.json").is_file()
+        return there and find_base(str(model)).kind == "config" and not has_tokenizer(model)
     except (OSError, ValueError):  # no name for a file
         return False
 

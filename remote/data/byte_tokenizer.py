@@ -10,6 +10,13 @@ EOS: Final = "<|eos|>"
 NUM_TOKENS: Final = 259
 
 
+def num_byte_tokens(text: str) -> int:
+    """How many tokens this tokenizer makes of a text, without its libraries."""
+    for token in (PAD, BOS, EOS):
+        text = text.replace(token, "-")
+    return len(text.encode(errors="replace"))
+
+
 def byte_tokenizer() -> Any:
     """A transformers tokenizer over bytes; text → ids → text is exact."""
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers

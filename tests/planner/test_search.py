@@ -14,7 +14,7 @@ from catalogs.hardware import Gpu, Offer
 from planner.jobfile import read_job
 from planner.jobfile.writer import write_job
 from planner.plan import Plan, Provider, Rejection, SearchResult
-from planner.request import Budget, Request, RequestError, Where, stated_data
+from planner.request import Budget, DataAsked, Request, RequestError, Where, stated_data
 from planner.units import GIB
 from remote.contract import CAPABILITIES
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
@@ -376,6 +376,51 @@ def test_a_name_that_nobody_sells_is_a_slip_of_the_pen(where: Where, words: str,
     with pytest.raises(RequestError, match=words) as refused:
         ask(make_request(where=where), market(make_offer()))
     assert refused.value.hint == hint
+
+
+def test_a_card_that_nobody_sells_can_be_estimated() -> None:
+    """The table knows it; no offer has it."""
+    refused = about(ask(make_request(where=Where(gpus=(SMALL.name,))), market(make_offer())), "--gpu")
+    assert refused.remedy == f'nobody sells it; what fits it: rentune estimate --gpu "{SMALL.name}"'
+
+
+FILE = DataAsked(
+    path="rows.jsonl",
+    num_examples=80,
+    mean_tokens=100.0,
+    max_tokens=300,
+    profile=((50.0, 0.75), (250.0, 0.25)),
+    basis="counted by the model's tokenizer",
+)
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (FILE, "about 20 of 80 rows are longer than 200 tokens and will be cut (--seq-len); the longest has 300"),
+        (msgspec.structs.replace(FILE, basis="estimated from characters"), "the longest has 300, as estimated"),
+        (msgspec.structs.replace(FILE, documents=True), ""),
+        (msgspec.structs.replace(FILE, max_tokens=200), ""),
+        (msgspec.structs.replace(FILE, path=None), ""),
+    ],
+    ids=["counted", "estimated", "documents are split", "none is longer", "stated, not read"],
+)
+def test_rows_that_the_trainer_will_cut_are_told_with_the_plan(data: DataAsked, words: str) -> None:
+    """Before anybody pays for it."""
+    told = ask(make_request(data=data, training={"seq_len": 200}), market(make_offer())).warnings
+    assert words in " ".join(told)
+    assert bool(told) == bool(words)
+
+
+def test_a_length_that_is_estimated_leaves_room() -> None:
+    """By the factor by which characters understate tokens; a length that was counted is taken as it is."""
+    estimated = msgspec.structs.replace(FILE, basis="estimated from characters")
+    lengths = [
+        plan.strategy.seq_len
+        for data in (FILE, estimated)
+        for plan in ask(make_request(data=data), market(make_offer())).plans[:1]
+    ]
+    assert lengths == [304, 392]
 
 
 def test_a_card_that_does_not_exist_is_refused_with_the_nearest() -> None:

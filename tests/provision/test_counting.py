@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from planner.request import DataFile, RequestError
-from provision.prepare.counting import has_tokenizer, look_through, measured
+from provision.prepare.counting import has_tokenizer, look_through, measured, trains_on_bytes
 from remote.data.byte_tokenizer import byte_tokenizer
-from remote.data.check import CHARACTERS_PER_TOKEN, TOKENS_PER_MESSAGE, check_data
+from remote.data.check import BYTES_PER_TOKEN, TOKENS_OF_DEFAULT_SYSTEM, TOKENS_PER_MESSAGE, check_data, counter_of
 from tests.provision.plans import TINY_CONFIG
 
 PAIR = {"prompt": "p" * 36, "completion": "c" * 72}
@@ -45,10 +45,10 @@ def model(tmp_path: Path) -> Path:
 
 
 def test_without_a_tokenizer_tokens_are_estimated_and_nothing_is_kept(data: Path, tmp_path: Path) -> None:
-    """The marks of the turns included."""
+    """The marks of the turns included, and the system prompt that most templates write."""
     heard = Heard()
     lengths = measured(DataFile(path=str(data), model="7b"), cache=tmp_path / "cache", say=heard)
-    assert lengths.mean_tokens == round(108 / CHARACTERS_PER_TOKEN) + 2 * TOKENS_PER_MESSAGE
+    assert lengths.mean_tokens == round(108 / BYTES_PER_TOKEN) + 2 * TOKENS_PER_MESSAGE + TOKENS_OF_DEFAULT_SYSTEM
     assert (lengths.num_rows, lengths.basis, lengths.documents) == (3, "estimated from characters", False)
     assert heard.lines == []
     assert not (tmp_path / "cache").exists()
@@ -60,7 +60,7 @@ def test_the_tokenizer_of_a_model_counts_as_the_trainer_does_and_once(data: Path
     heard = Heard()
     file = DataFile(path=str(data), model=str(model))
     first, again = (measured(file, cache=tmp_path / "cache", say=heard) for _ in range(2))
-    trainers = check_data(data, byte_tokenizer())
+    trainers = check_data(data, counter_of(byte_tokenizer()))
     assert first == again
     assert (first.num_rows, first.mean_tokens, first.profile) == (trainers.rows, trainers.mean_tokens, trainers.profile)
     assert first.basis == "counted by the model's tokenizer"
@@ -71,6 +71,27 @@ def test_the_tokenizer_of_a_model_counts_as_the_trainer_does_and_once(data: Path
     os.utime(model / "tokenizer.json", ns=(0, 0))
     measured(file, cache=tmp_path / "cache", say=heard)
     assert len(heard.lines) == 4
+
+
+@pytest.mark.parametrize("name", ["shape", "shape/config.json"])
+def test_a_model_of_random_weights_is_counted_in_bytes(name: str, data: Path, tmp_path: Path) -> None:
+    """As its trainer will, exactly and without any library: the letters, and a mark after each turn."""
+    (tmp_path / "shape").mkdir()
+    (tmp_path / "shape" / "config.json").write_text(json.dumps(TINY_CONFIG))
+    heard = Heard()
+    lengths = measured(DataFile(path=str(data), model=str(tmp_path / name)), cache=tmp_path / "cache", say=heard)
+    assert (lengths.mean_tokens, lengths.max_tokens, lengths.basis) == (110, 110, "counted by the model's tokenizer")
+    assert heard.lines == []
+
+
+def test_weights_or_a_tokenizer_end_the_counting_in_bytes(model: Path, tmp_path: Path) -> None:
+    """A folder without config.json is no model, and a size is none that lies here."""
+    assert not trains_on_bytes(model)
+    assert not trains_on_bytes(Path("7b"))
+    (tmp_path / "config.json").touch()
+    assert trains_on_bytes(tmp_path)
+    (tmp_path / "model.safetensors").touch()
+    assert not trains_on_bytes(tmp_path)
 
 
 @pytest.mark.torch

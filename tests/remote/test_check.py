@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from remote.__main__ import main
 from remote.data.byte_tokenizer import byte_tokenizer
-from remote.data.check import BORDERS, profile_of
+from remote.data.check import BORDERS, BYTES, check_data, counter_of, profile_of
 
 
 def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -25,9 +25,45 @@ def test_without_a_model_tokens_are_guessed_and_marked_so(tmp_path: Path, capsys
     path.write_text("\n".join(json.dumps({"prompt": "a" * 36, "completion": "b" * length}) for length in (36, 360)))
     code, report = checked(capsys, str(path))
     assert (code, report["rows"], report["basis"]) == (0, 2, "estimated from characters")
-    assert (report["tokens"], report["max_tokens"], report["mean_tokens"]) == (30 + 120, 120, 75)  # two turns, 10 for marks
-    assert report["histogram"] == {"<= 64": 1, "<= 128": 1}
-    assert report["profile"] == [[30, 0.5], [120, 0.5]]
+    assert (report["tokens"], report["max_tokens"], report["mean_tokens"]) == (
+        55 + 145,
+        145,
+        100,
+    )  # 10 for the marks of two turns, 25 for a system prompt
+    assert report["histogram"] == {"<= 64": 1, "<= 256": 1}
+    assert report["profile"] == [[55, 0.5], [145, 0.5]]
+
+
+def test_a_guess_leaves_room_for_a_system_prompt_only_where_none_is_brought(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """10 tokens are for the marks of two turns, 25 for the prompt that templates write where a row brings none."""
+    turns = [{"role": "user", "content": "a" * 36}, {"role": "assistant", "content": "b" * 36}]
+    own = [{"role": "system", "content": "c" * 36}, *turns]
+    (tmp_path / "data.jsonl").write_text("\n".join(json.dumps({"messages": each}) for each in (turns, own)))
+    assert checked(capsys, str(tmp_path / "data.jsonl"))[1]["profile"] == [[45, 0.5], [55, 0.5]]
+
+
+def test_a_letter_of_another_script_is_guessed_by_its_bytes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "data.txt").write_text("привет" * 6)
+    assert checked(capsys, str(tmp_path / "data.txt"))[1]["tokens"] == 20 + 1
+
+
+ANSWER = {"role": "assistant", "content": "Hallo"}
+ROWS = (
+    {"messages": [{"role": "system", "content": "Be  brief."}, {"role": "user", "content": "Größe? 你好"}, ANSWER]},
+    {"prompt": "An <|eos|> inside,\n and lines ", "completion": " it   is one token"},
+    {"instruction": "Say", "input": "it", "output": "Itself."},
+    {"text": "a document, 🙂"},
+)
+
+
+@pytest.mark.torch
+def test_bytes_are_counted_as_the_trainer_counts_them(tmp_path: Path) -> None:
+    """Row by row the same as by the tokenizer and the template that models of random weights get."""
+    for row in ROWS:
+        (tmp_path / "data.jsonl").write_text(json.dumps(row))
+        assert check_data(tmp_path / "data.jsonl", BYTES) == check_data(tmp_path / "data.jsonl", counter_of(byte_tokenizer()))
 
 
 @pytest.mark.torch
