@@ -24,9 +24,10 @@ LEAST_LETTERS = 4  # assumed: of an id's random end; fewer fit a run that was no
 @click.option("--discard", is_flag=True, help="Do not bring home a result that is finished.")
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
 def command(run: str | None, orphans: bool, discard: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
-    """End a run, or everything of yours that nobody controls. RUN is its id, or four or more letters of its start or end.
+    """End a run, or everything of yours that nobody controls.
 
-    A result that is finished and still on the box comes home first; a box whose result does not come is not ended.
+    RUN is an id, or four or more letters of its start or end. A result that is finished and still on the box comes home first;
+    a box whose result does not come is not ended.
 
     What carries our tag but was rented elsewhere is listed and left alone until its deadline: somebody may watch it.
     `rentune down --orphans RUN` ends one such run all the same.
