@@ -172,6 +172,27 @@ def test_an_option_that_contradicts_itself_is_refused_by_every_command(
     assert "was said twice, with different values" in capsys.readouterr().err
 
 
+def test_a_look_at_data_is_a_table_with_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rounded for people, whole in JSON; each row that can't be used by its line."""
+    (tmp_path / "rows.jsonl").write_text('{"text": "ab"}\n{"text": "abcd"}\n{"text": "abcd"}\n{oops\n')
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    words = ["check", str(tmp_path / "rows.jsonl"), "--model", str(tmp_path / "config.json")]
+    assert call(words) == Exit.REFUSED
+    text = " ".join(re.sub("[│┃]", " ", capsys.readouterr().out).split())
+    for part in (
+        "rows.jsonl: text",
+        "rows 3",
+        "can't be used 1",
+        "tokens of a row, mean 4.3",
+        "<= 64 tokens 3",
+        "line 4: not JSON",
+    ):
+        assert part in text
+    assert "Tokens are counted by the model's tokenizer" in text
+    assert call([*words, "--json"]) == Exit.REFUSED
+    assert json.loads(capsys.readouterr().out)["data"]["mean_tokens"] == pytest.approx(13 / 3)
+
+
 def test_a_data_file_that_the_trainer_refuses_is_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """What ends a run on the box ends the look at home; with --json as an error's envelope."""
     (tmp_path / "data.parquet").write_bytes(b"PAR1")
