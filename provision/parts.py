@@ -13,15 +13,18 @@ import msgspec
 
 from provision.clouds.programs import CLOUDS, CloudRow
 from provision.errors import MissingPart
+from provision.extras import install_command
 from provision.places import Places
 
 State = Literal["there", "missing", "optional"]
 Find = Callable[[str], str | None]  # a program's name → where it is
+Install = Callable[[str], str]  # an extra of rentune's → what to type for its packages
 SYSTEM_FOLDERS: Final = "/usr/sbin:/usr/local/sbin:/sbin"  # of servers; not on every user's PATH
 # What a provider needs beside what is its own, by the word in `Finding.serves`.
 SHARED: Final[dict[str, tuple[str, ...]]] = {"host": ("SSH",), "local": ("SSH", "the local box")}
 OF_A_CLOUD: Final = ("SSH", "clouds")
-INSTALL: Final = "rentune doctor --install"
+DOCTOR: Final = "rentune doctor"
+INSTALL: Final = f"{DOCTOR} --install"
 
 
 class Finding(msgspec.Struct, frozen=True, kw_only=True):
@@ -39,7 +42,7 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
 
 def needed_parts(places: Places, environment: Mapping[str, str], *, find: Find = shutil.which) -> tuple[Finding, ...]:
     """Everything without which a provider can't be used. No program is started, no package imported."""
-    return (*_light_parts(environment, find), *_engine_parts(places, environment))
+    return tuple(_parts(places, environment, find, install_command))
 
 
 def needs(provider: str) -> frozenset[str]:
@@ -53,29 +56,30 @@ def missing_for(provider: str, findings: tuple[Finding, ...]) -> tuple[Finding, 
 
 
 def missing_here(provider: str, places: Places, environment: Mapping[str, str]) -> tuple[Finding, ...]:
-    """What stands in its way on this machine. The engine is looked for where nothing else is missing: that costs 10 ms."""
-    light = missing_for(provider, _light_parts(environment, shutil.which))
-    if light or provider not in CLOUDS:
-        return light
-    return missing_for(provider, tuple(_engine_parts(places, environment)))
+    """What stands in its way on this machine. What to type is left to `rentune doctor`: finding it out takes 35 ms."""
+    return missing_for(provider, tuple(_parts(places, environment, shutil.which, lambda _extra: DOCTOR)))
 
 
 def require_parts(provider: str, places: Places, environment: Mapping[str, str] = os.environ) -> None:
-    """Raises MissingPart for the first part that renting will need. Credentials are the cloud's to judge: they hide well."""
-    for finding in missing_for(provider, needed_parts(places, environment)):
-        if finding.part != credentials_of(provider):
-            raise MissingPart(f"{provider} is not ready here: {finding.part}: {finding.detail}.", hint=finding.remedy)
+    """Raises MissingPart that names all that is missing, in a plan's order, with what to type first. Where only credentials
+    are, nothing is raised: they hide well, and are the cloud's to judge.
+    """
+    missing = missing_for(provider, needed_parts(places, environment))
+    if any(finding.part != credentials_of(provider) for finding in missing):
+        details = "; ".join(f"{finding.part}: {finding.detail}" for finding in missing)
+        more = f". Then the rest: {DOCTOR} lists it" if len(missing) > 1 else ""
+        raise MissingPart(f"{provider} is not ready here: {details}.", hint=f"{missing[0].remedy}{more}")
 
 
-def package(name: str, *, serves: str, remedy: str) -> Finding:
-    """A Python package by its import name."""
+def package(name: str, *, serves: str, extra: str, install: Install) -> Finding:
+    """A Python package by its import name, and the extra that brings it."""
     there = importlib.util.find_spec(name) is not None
     return Finding(
         part=name,
         state="there" if there else "missing",
         detail="installed" if there else "not installed",
         serves=serves,
-        remedy=None if there else remedy,
+        remedy=None if there else install(extra),
     )
 
 
@@ -84,26 +88,18 @@ def credentials_of(cloud: str) -> str:
     return f"{cloud} credentials"
 
 
-def _light_parts(environment: Mapping[str, str], find: Find) -> tuple[Finding, ...]:
-    return (
-        package("paramiko", serves="SSH", remedy="pip install 'rentune[provision]'"),
-        package("cryptography", serves="SSH", remedy="pip install 'rentune[provision]'"),
-        _ssh_server(find),
-        package("pulumi", serves="clouds", remedy="pip install 'rentune[provision]'"),
-        *(part for cloud, row in CLOUDS.items() for part in _of_cloud(cloud, row, environment)),
-    )
-
-
-def _of_cloud(cloud: str, row: CloudRow, environment: Mapping[str, str]) -> Iterator[Finding]:
-    for name in row.packages:
-        yield package(name, serves=cloud, remedy=f"pip install 'rentune[{cloud}]'")
-    yield _credentials(cloud, row, environment)
-
-
-def _engine_parts(places: Places, environment: Mapping[str, str]) -> Iterator[Finding]:
+def _parts(places: Places, environment: Mapping[str, str], find: Find, install: Install) -> Iterator[Finding]:
+    """In the order in which a person gets them: packages, the engine, each cloud's plugin, credentials."""
+    yield package("paramiko", serves="SSH", extra="provision", install=install)
+    yield package("cryptography", serves="SSH", extra="provision", install=install)
+    yield _ssh_server(find)
+    yield package("pulumi", serves="clouds", extra="provision", install=install)
+    for cloud, row in CLOUDS.items():
+        yield from (package(name, serves=cloud, extra=cloud, install=install) for name in row.packages)
     yield _engine(places, environment)
     for cloud, row in CLOUDS.items():
-        yield from _plugin(cloud, row, places)
+        yield _plugin(cloud, row, places)
+        yield _credentials(cloud, row, environment)
 
 
 def _ssh_server(find: Find) -> Finding:
@@ -136,22 +132,31 @@ def _engine(places: Places, environment: Mapping[str, str]) -> Finding:
     )
 
 
-def _plugin(cloud: str, row: CloudRow, places: Places) -> Iterator[Finding]:
+def _plugin(cloud: str, row: CloudRow, places: Places) -> Finding:
     """The engine's plugin of exactly the version that the SDK was made for; without the SDK nobody knows which."""
     from provision.clouds.engine.build import plugin_binary
 
-    spec = importlib.util.find_spec(row.packages[0])
+    version = _plugin_version(row.packages[0])
+    binary = plugin_binary(places, cloud, version) if version else None
+    there = binary is not None and binary.exists()
+    wanted = (
+        f"Pulumi's, version {version}, is not fetched" if version else f"Pulumi's, of the version that {row.packages[0]} names"
+    )
+    return Finding(
+        part=f"{cloud} plugin",
+        state="there" if there else "missing",
+        detail=str(binary) if there else wanted,
+        serves=cloud,
+        remedy=None if there else INSTALL if version else f"{INSTALL}, once {row.packages[0]} is installed",
+    )
+
+
+def _plugin_version(sdk: str) -> str | None:
+    """The version of the plugin that an SDK wants, by its import name; None where it is not installed."""
+    spec = importlib.util.find_spec(sdk)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        version = str(msgspec.json.decode(Path(folder, "pulumi-plugin.json").read_bytes())["version"])
-        binary = plugin_binary(places, cloud, version)
-        there = binary.exists()
-        yield Finding(
-            part=f"{cloud} plugin",
-            state="there" if there else "missing",
-            detail=str(binary) if there else f"Pulumi's, version {version}, is not fetched",
-            serves=cloud,
-            remedy=None if there else INSTALL,
-        )
+        return str(msgspec.json.decode(Path(folder, "pulumi-plugin.json").read_bytes())["version"])
+    return None
 
 
 def _credentials(cloud: str, row: CloudRow, environment: Mapping[str, str]) -> Finding:

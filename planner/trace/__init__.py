@@ -88,7 +88,7 @@ def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Ta
     have = installed()
     absent = [name for name in (*NEEDED, *(("bitsandbytes",) if strategy.quant in BITSANDBYTES else ())) if not have[name]]
     if absent:
-        raise Untraceable("engine", f"a trace needs {', '.join(absent)}", 'pip install "rentune[trace]"')
+        raise Untraceable("engine", f"a trace needs {', '.join(absent)}", "make setup-box in the checkout, or: pipx install '.[trace]'")
     for library, release in stack.versions.items():
         if not (have.get(library) or release).startswith(release):
             raise Untraceable(

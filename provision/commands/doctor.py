@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
@@ -51,14 +52,24 @@ def _install(places: Places) -> None:
         install_plugin(places, engine, cloud.PLUGIN, cloud.plugin_version())
 
 
+def remedy_lines(findings: tuple[Finding, ...]) -> Iterator[str]:
+    """What to type, each once, with the parts that it brings."""
+    remedies = dict.fromkeys(finding.remedy for finding in findings if finding.remedy)
+    if remedies:
+        yield "To get what is missing, in this order:"
+    for remedy in remedies:
+        yield f"  {', '.join(finding.part for finding in findings if finding.remedy == remedy)}: {remedy}"
+
+
 def _draw(findings: tuple[Finding, ...], providers: dict[str, str]) -> None:
     from provision.envelope.show import console
     from provision.report.tables import Table
     from provision.report.terminal import draw
 
     out = console()
-    parts = tuple((finding.part, finding.state, finding.serves, finding.detail, finding.remedy or "") for finding in findings)
-    part_columns = ("part", "state", "for", "found", "to get it")
-    out.print(draw(Table(title="Parts", columns=part_columns, rows=parts, of_words=True)))
+    parts = tuple((finding.part, finding.state, finding.serves, finding.detail) for finding in findings)
+    out.print(draw(Table(title="Parts", columns=("part", "state", "for", "found"), rows=parts, of_words=True)))
+    for line in remedy_lines(findings):
+        click.echo(line)  # whole, so that it can be copied
     columns = ("provider", "here; met so far")
     out.print(draw(Table(title="Providers", columns=columns, rows=tuple(providers.items()), of_words=True)))

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import re
+import shlex
+import sys
 from collections.abc import Callable
+from importlib.metadata import requires
 from pathlib import Path
 
 import msgspec
@@ -12,9 +16,11 @@ from planner.plan import write_plan
 from provision.account.ledger import Ledger
 from provision.cli import call
 from provision.clouds.programs import aws
+from provision.commands.doctor import remedy_lines
 from provision.doctor import examine, provider_words, usable_providers
 from provision.envelope import Exit
 from provision.errors import MissingPart
+from provision.extras import install_command, installer, requirements
 from provision.parts import Finding, require_parts
 from provision.places import Places
 from provision.providers import known_providers, make_provisioner, providers_here
@@ -91,6 +97,41 @@ def test_a_file_system_that_is_read_only_is_told(tmp_path: Path) -> None:
     assert next(found for found in findings if found.part == "state folder").state == "missing"
 
 
+def test_what_to_type_is_said_once_and_whole(places: Places) -> None:
+    """A command that brings several parts names them all."""
+    needs = (
+        msgspec.structs.replace(finding("one", "missing", "aws"), remedy="get both"),
+        finding("there", "there", "aws"),
+        msgspec.structs.replace(finding("two", "missing", "aws"), remedy="get both"),
+    )
+    assert list(remedy_lines(needs)) == ["To get what is missing, in this order:", "  one, two: get both"]
+    assert list(remedy_lines(needs[1:2])) == []
+
+
+def test_the_packages_of_an_extra_are_those_of_the_installed_metadata() -> None:
+    """No second list: its requirement words, without those of other extras."""
+    named = ["click<9", "boto3>=1.40; extra == 'aws'", 'pulumi-aws<8,>=7.51; extra == "aws"', "torch>=2; extra == 'trace'"]
+    assert requirements("aws", named) == ("boto3>=1.40", "pulumi-aws<8,>=7.51")
+    assert {re.split("[<>=]", words)[0] for words in requirements("aws", requires("rentune") or ())} >= {"pulumi-aws", "boto3"}
+
+
+def test_a_package_is_installed_by_what_is_there(tmp_path: Path) -> None:
+    """By pip where the environment has it, else uv: a checkout's own, or the one on PATH."""
+    assert installer(has_pip=True, checkout=tmp_path, python="/env/python") == ("/env/python", "-m", "pip", "install")
+    assert installer(has_pip=False, checkout=tmp_path, python="/env/python")[:3] == ("uv", "pip", "install")
+    (tmp_path / ".uv" / "bin").mkdir(parents=True)
+    (own := tmp_path / ".uv" / "bin" / "uv").touch()
+    found = installer(has_pip=False, checkout=tmp_path, python="/env/python")
+    assert found == (str(own), "pip", "install", "--python", "/env/python")
+
+
+def test_the_command_can_be_pasted_into_a_shell() -> None:
+    """Quoted, since < and > mean files there; it names this environment's Python."""
+    words = shlex.split(install_command("aws"))
+    assert sys.executable in words
+    assert any(word.startswith("pulumi-aws") and ">=" in word for word in words)
+
+
 @pytest.fixture
 def bare(tmp_path: Path) -> Places:
     """A machine where no engine was built."""
@@ -109,7 +150,7 @@ def test_a_plan_says_what_is_not_ready_here(bare: Places) -> None:
     """Beside what the provider has met so far; the local box, whose parts are all there, says nothing."""
     stranger = {"HOME": str(bare.home), "PATH": ""}
     here = providers_here(bare, stranger)
-    assert here["aws"].status.endswith("(moto); not ready here: credentials")
+    assert here["aws"].status.endswith("(moto); not ready here: Pulumi engine, plugin, credentials")
     customer = providers_here(bare, stranger | {"AWS_PROFILE": "me"})
     assert customer["aws"].status.endswith("(moto); not ready here: Pulumi engine, plugin")
     assert here["local"] == known_providers()["local"]
@@ -134,8 +175,9 @@ def test_a_missing_part_is_told_before_a_run_is_opened(
 def test_what_is_there_is_not_asked_for(bare: Places) -> None:
     """Credentials hide in more places than are looked at: whether they are good is the cloud's to say."""
     require_parts("local", bare)
-    with pytest.raises(MissingPart, match="aws is not ready here: Pulumi engine"):
-        require_parts("aws", bare, {"PATH": ""})
+    with pytest.raises(MissingPart, match=r"aws is not ready here: Pulumi engine.*; aws plugin: .*; aws credentials") as told:
+        require_parts("aws", bare, {"PATH": "", "HOME": str(bare.home)})
+    assert str(told.value.hint).startswith("rentune doctor --install. Then the rest: ")
 
 
 def test_every_provider_says_what_it_has_met(places: Places) -> None:

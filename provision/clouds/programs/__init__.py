@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Final, Protocol, cast
 import msgspec
 
 from provision.errors import BadInput, MissingPart
+from provision.extras import install_command
 
 if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
     from provision.clouds.programs.order import Image, Order
@@ -90,4 +91,4 @@ def load_cloud(name: str) -> Cloud:
     try:
         return cast("Cloud", importlib.import_module(CLOUDS[name].module))
     except ModuleNotFoundError as error:
-        raise MissingPart(f"{name} needs the package {error.name}.", hint=f"pip install 'rentune[{name}]'") from None
+        raise MissingPart(f"{name} needs the package {error.name}.", hint=install_command(name)) from None

@@ -10,7 +10,16 @@ from pathlib import Path
 
 import pytest
 
-from provision.clouds.engine.build import FOLDER, SHIM, build_engine, engine_root, engine_version, find_engine, read_version
+from provision.clouds.engine.build import (
+    FOLDER,
+    SHIM,
+    build_engine,
+    engine_root,
+    engine_version,
+    find_engine,
+    install_plugin,
+    read_version,
+)
 from provision.errors import MissingPart
 from provision.places import Places, read_places
 
@@ -57,6 +66,31 @@ def test_without_go_and_without_a_registry_there_is_one_sentence(empty: Places, 
     with pytest.raises(MissingPart, match=r"needs Go 1\.26\.6 or newer") as caught:
         build_engine(empty, progress=lambda _: None, environment=nothing)
     assert caught.value.hint
+
+
+OUT_OF_REACH = """#!/bin/sh
+echo 'warning: Error downloading plugin: Get "https://get.pulumi.com/x": no such host' >&2
+echo 'Will retry in 1.28s [5/5]' >&2
+echo 'error: [resource plugin aws-7.51.0] downloading from : failed all 5 attempts' >&2
+exit 1
+"""
+
+
+@pytest.mark.parametrize(
+    ("script", "words"),
+    [(OUT_OF_REACH, 'Get "https://get.pulumi.com/x": no such host.'), ("#!/bin/sh\necho broken >&2\nexit 1\n", "broken.")],
+    ids=["no such host", "something else"],
+)
+def test_a_plugin_that_cannot_be_fetched_is_one_sentence(script: str, words: str, empty: Places, tmp_path: Path) -> None:
+    """The cause, not the engine's count of tries; the hint names what must be in reach."""
+    engine = tmp_path / "pulumi"
+    engine.write_text(script)
+    engine.chmod(0o755)
+    with pytest.raises(MissingPart) as caught:
+        install_plugin(empty, engine, "aws", "7.51.0")
+    assert str(caught.value).startswith("The engine could not fetch the aws plugin 7.51.0: ")
+    assert str(caught.value).endswith(words)
+    assert "get.pulumi.com" in str(caught.value.hint)
 
 
 @pytest.mark.engine
