@@ -20,7 +20,7 @@ from planner.host import estimate_host, ram_verdict
 from planner.memory import available_bytes, bare_bytes, verdict
 from planner.memory.remedy import nearest_change
 from planner.methods import adapter_file_bytes, total_params, trainable_params
-from planner.notices import Understood, notices_of
+from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import Refused, Unsupported
 from planner.stack import PINNED_VERSIONS, Stack
@@ -79,6 +79,7 @@ def estimate(
     warnings = [match.warning] if match is not None and match.warning else []
     warnings += memory.warnings
     warnings += notices_of(Understood(case, strategy, architecture, gpu), said)
+    warnings += cache_notice(memory.vram)
     return Estimate(
         vram=memory.vram,
         host=host,

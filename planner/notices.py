@@ -9,7 +9,9 @@ from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.case import Case, stack_of
 from planner.methods import METHODS, NUM_LABELS
+from planner.plan import VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
+from planner.units import gib
 from remote.contract import Strategy
 
 
@@ -88,6 +90,15 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
     for applies, sentence in ASSUMPTIONS:
         if applies(this):
             yield sentence.format(this=this, labels=NUM_LABELS)
+
+
+def cache_notice(vram: VramEstimate) -> Iterator[str]:
+    """Why a card may do that has less than the process will take."""
+    if vram.required_bytes < vram.process_peak_bytes:
+        yield (
+            f"required_bytes ({gib(vram.required_bytes)}) is below process_peak_bytes ({gib(vram.process_peak_bytes)}): "
+            "the rest is the allocator's spare cache, which it gives back where the card is full"
+        )
 
 
 def _vain(key: str, why: str) -> str:

@@ -29,6 +29,7 @@ from remote.contract import CAPABILITIES, Strategy, Task
 __all__ = ["Traced", "require_traceable", "trace_vram"]
 
 NEEDED: Final = ("torch", "transformers", "peft")
+GET_THEM: Final = "make setup-box in the checkout, or: pipx install '.[trace]'"
 
 
 class Traced(msgspec.Struct, frozen=True, kw_only=True):
@@ -88,7 +89,7 @@ def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Ta
     have = installed()
     absent = [name for name in (*NEEDED, *(("bitsandbytes",) if strategy.quant in BITSANDBYTES else ())) if not have[name]]
     if absent:
-        raise Untraceable("engine", f"a trace needs {', '.join(absent)}", "make setup-box in the checkout, or: pipx install '.[trace]'")
+        raise Untraceable("engine", f"a trace needs {', '.join(absent)}", GET_THEM)
     for library, release in stack.versions.items():
         if not (have.get(library) or release).startswith(release):
             raise Untraceable(

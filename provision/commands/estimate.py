@@ -9,46 +9,49 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.options import WORDS, Once
+from planner.options import SIZE, WORDS, Once
 from provision.envelope import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
-# Contract keys that can be said on the command line; a case with others goes into a file (--from).
-CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type], ...] = (
-    ("model", str),
-    ("task", str),
-    ("method", str),
-    ("rank", int),
-    ("alpha", float),
-    ("dropout", float),
-    ("target_modules", WORDS),
-    ("quant", str),
-    ("double_quant", bool),
-    ("kbit_upcast", str),
-    ("param_dtype", str),
-    ("autocast", str),
-    ("adapter_dtype", str),
-    ("optimizer", str),
-    ("micro_batch_size", int),
-    ("gradient_accumulation_steps", int),
-    ("seq_len", int),
-    ("gradient_checkpointing", str),
-    ("attention", str),
-    ("loss", str),
-    ("engine", str),
-    ("gpu", str),
-    ("num_gpus", int),
-    ("sharding", str),
+# Contract keys that can be said on the command line, with what they mean; a case with others goes into a file (--from).
+CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type, str], ...] = (
+    ("model", str, 'Size ("7b"), registry name, hub id, config.json, model folder or GGUF file.'),
+    ("task", str, "causal_lm (default), classification, …: what is learned."),
+    ("method", str, "full, lora (default), qlora, dora, … (no auto: that is for plans)."),
+    ("rank", int, "Rank of the adapters (default 16)."),
+    ("alpha", float, "Scale of the adapters; moves neither memory nor time."),
+    ("dropout", float, "Dropout of the adapters (default 0)."),
+    ("target_modules", WORDS, "all-linear (default), default, or q_proj,v_proj,…"),
+    ("quant", str, "none (default), nf4, int8, …: how the frozen weights are held."),
+    ("double_quant", bool, "Whether the scales of 4-bit weights are quantized again."),
+    ("kbit_upcast", str, "none, norms or full: what a quantized base has cast to fp32."),
+    ("param_dtype", str, "bfloat16 (default), float16 or float32: the weights that are not quantized."),
+    ("autocast", str, "none, bfloat16 or float16: what products are computed in."),
+    ("adapter_dtype", str, "float32 (default) or a 16-bit dtype: the adapter's weights."),
+    ("optimizer", str, "adamw_torch_fused, paged_adamw_8bit, sgd, …"),
+    ("micro_batch_size", int, "Sequences per GPU and forward pass."),
+    ("gradient_accumulation_steps", int, "Forward passes per optimizer step."),
+    ("seq_len", int, "Tokens of the longest sequence, after padding."),
+    ("gradient_checkpointing", str, "off, non_reentrant or reentrant: activations computed again in backward."),
+    ("attention", str, "sdpa (default), eager or flash_attention_2."),
+    ("loss", str, "hf (default), liger, chunked, …: how logits become a loss."),
+    ("engine", str, "auto (default), closed_form, or trace: a real step, traced; needs torch."),
+    ("gpu", str, 'The card, by name ("T4", "RTX 4080"): its fit and speed are told.'),
+    ("gpu_memory_gib", SIZE, "What the job may use of one GPU (16GB), whatever its card has."),
+    ("num_gpus", int, "GPUs of the whole job."),
+    ("sharding", str, "none, ddp, fsdp, zero3, …: how several GPUs share the job."),
 )
 UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("bytes", 1))  # one for a whole table: that of its sum
 
 
 def _case_options(function: Any) -> Any:
-    for key, kind in reversed(CASE_OPTIONS):
+    for key, kind, words in reversed(CASE_OPTIONS):
         flag = f"--{key.replace('_', '-')}"
-        function = click.option(f"{flag}/--no-{flag[2:]}" if kind is bool else flag, key, type=kind, cls=Once)(function)
+        function = click.option(f"{flag}/--no-{flag[2:]}" if kind is bool else flag, key, type=kind, cls=Once, help=words)(
+            function
+        )
     return function
 
 
@@ -122,12 +125,17 @@ def _draw(made: dict[str, Any]) -> None:
     vram = made["vram"]
     unit, unit_bytes = next(row for row in UNITS if vram["allocated_peak_bytes"] >= row[1])
     figures = {name: f"{vram[name] / unit_bytes:,.2f}" for name in vram if name.endswith("_peak_bytes")}
+    allocated = figures.pop("allocated_peak_bytes")
+    peaks = [f"{name.removesuffix('_peak_bytes')} {text} {unit}" for name, text in figures.items()]
     table = Table(
         title=f"GPU memory at the peak: {vram['peak_instant'].replace('_', ' ')}",
         columns=("component", unit),
         rows=tuple((name.replace("_", " "), f"{size / unit_bytes:,.2f}") for name, size in vram["components"].items()),
-        total=("allocated", figures.pop("allocated_peak_bytes")),
-        note=", ".join(f"{name.removesuffix('_bytes').replace('_', ' ')} {text} {unit}" for name, text in figures.items()),
+        total=("allocated", allocated),
+        note=(
+            f"Required of the card: {vram['required_bytes'] / unit_bytes:,.2f} {unit}, for what is allocated, a margin, and "
+            f"what lies outside of torch.\nPeaks: {', '.join(peaks)}; reserved and process hold spare cache, too."
+        ),
     )
     out = console()
     out.print(draw(table))
@@ -142,7 +150,8 @@ def _lines_below(made: dict[str, Any]) -> Iterator[str]:
     if "fits" in made:
         verdict = made["fits"]
         margin = f"{bytes_words(abs(verdict['margin_bytes']))} {'to spare' if verdict['margin_bytes'] >= 0 else 'too much'}"
-        yield f"Fit: {verdict['verdict'].replace('_', ' ')}, {margin}."
+        why = f": {verdict['reason']}" if "reason" in verdict else ""
+        yield f"Fit: {verdict['verdict'].replace('_', ' ')}, {margin}{why}."
     if "time" in made:
         time = made["time"]
         speed = "{p50:,.0f} tokens/s ({p10:,.0f} to {p90:,.0f})".format(**time["tokens_per_s"])

@@ -205,3 +205,14 @@ def test_a_failure_that_nobody_foresaw_stays_in_its_line() -> None:
     bad, good = answers([json.dumps({"model": "7b", "gpu": "L4"}), json.dumps({"model": "7b"})], broken, None)
     assert bad["error"]["message"].startswith("line 1 can't be answered")
     assert "vram" in good
+
+
+def test_a_card_with_less_than_the_process_takes_may_do_and_that_is_said() -> None:
+    """Where spare cache makes the difference, and only there."""
+    told = []
+    for said in ({"model": "7b", "method": "qlora"}, {"model": "13b"}):
+        made = ask(**said)
+        below = made["vram"]["required_bytes"] < made["vram"]["process_peak_bytes"]
+        told.append(any("spare cache" in warning for warning in made["warnings"]))
+        assert told[-1] == below
+    assert told == [True, False]

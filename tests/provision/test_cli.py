@@ -8,6 +8,7 @@ import re
 import shlex
 import subprocess
 import sys
+from importlib.resources import files
 from pathlib import Path
 
 import click
@@ -31,7 +32,7 @@ SURFACE: dict[str, str] = {
     "plan": f"{PLAN_OPTIONS} --explain --json --save",
     "run": f"{PLAN_OPTIONS} --assume-price --detach --host-key --json --keep-box-on-failure --yes",
     "estimate": """
-        --adapter-dtype --alpha --attention --autocast --double-quant --dropout --engine --from --gpu
+        --adapter-dtype --alpha --attention --autocast --double-quant --dropout --engine --from --gpu --gpu-memory-gib
         --gradient-accumulation-steps
         --gradient-checkpointing --json --kbit-upcast --loss --method --micro-batch-size --model --no-double-quant --num-gpus
         --optimizer --param-dtype --quant --rank --seq-len --sharding --target-modules --task
@@ -170,6 +171,40 @@ def test_an_option_that_contradicts_itself_is_refused_by_every_command(
     """The last one does not win in silence."""
     assert call(words) == Exit.REFUSED
     assert "was said twice, with different values" in capsys.readouterr().err
+
+
+def test_every_option_of_estimate_says_what_it_is_and_its_true_default() -> None:
+    """A default in the help text is the contract's."""
+    case = json.loads((files("planner") / "estimate.schema.json").read_text())["$defs"]["case"]["properties"]
+    for option in commands()["estimate"].params:
+        assert isinstance(option, click.Option)
+        assert option.help, option.name
+        if named := re.search(r"(\S+) \(default\)", option.help):
+            assert case[option.name].get("default", named[1]) == named[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--model", "13b", "--gpu", "T4"], "GiB too much: loss takes 26.7 GiB, 27.5 GiB with a margin; 15.0 GiB are there"),
+        (["--model", "13b", "--gpu", "T4"], "quant nf4 would fit."),
+        (["--model", "7b", "--quant", "nf4", "--gpu-memory-gib", "16GB"], "Fit: fits, "),
+        (["--model", "7b"], "Required of the card: "),
+    ],
+    ids=["both figures", "what would help", "a card by its memory", "no card"],
+)
+def test_an_estimate_says_what_is_required_and_what_would_fit(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in JSON, so in words."""
+    assert call(["estimate", *words]) == Exit.OK
+    assert sentence in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", ["plan", "estimate"])
+def test_a_card_named_by_its_memory_is_sent_to_the_option_for_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call([command, "--model", "7b", "--gpu", "16GB"]) == Exit.REFUSED
+    assert "by its memory a card is named with --gpu-budget in a plan, --gpu-memory-gib in an" in capsys.readouterr().err
 
 
 def test_a_look_at_data_is_a_table_with_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
