@@ -17,9 +17,17 @@ if TYPE_CHECKING:
 SHOWN = 40  # rows on a screen, unless more are asked for
 
 
-@click.group("catalog")
-def command() -> None:
-    """What can be rented, at which price, seen when."""
+@click.group("catalog", invoke_without_command=True)
+@click.pass_context
+def command(context: click.Context) -> int:
+    """What can be rented, at which price, seen when.
+
+    Alone it means `catalog list`.
+    """
+    if context.invoked_subcommand is not None:
+        return 0
+    with list_offers.make_context("list", [], parent=context) as asked:
+        return int(list_offers.invoke(asked))
 
 
 @command.command("list")

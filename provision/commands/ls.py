@@ -149,7 +149,7 @@ def table(rows: list[dict[str, Any]], *, title: str) -> Table:
 
 
 def stands(row: dict[str, Any]) -> str:
-    """As in "trained in 3 min 05 s", "failed after 41.2 s: deadline", "running: train, for 12.0 s; deadline in 2 h 10 min"."""
+    """As in "trained in 3 min 05 s", "failed after 41.2 s: deadline", "running: train, 12.0 s since the start; deadline in 2 h"."""
     from provision.report.words import seconds_words
 
     took, left_s = seconds_words(row["took_s"]), row["deadline_in_s"]
@@ -158,7 +158,7 @@ def stands(row: dict[str, Any]) -> str:
         why = f": {row['reason']}" if row["reason"] and row["status"] == "failed" else ""
         return f"{row['status']} {link} {took}{why}" if row["status"] != BOOKS_OPEN else BOOKS_OPEN
     deadline = f"deadline in {seconds_words(left_s)}" if left_s > 0 else f"deadline {seconds_words(-left_s)} ago"
-    return f"{row['status']}: {row['phase'] or 'opened'}, for {took}; {deadline}"
+    return f"{row['status']}: {row['phase'] or 'opened'}, {took} since the start; {deadline}"
 
 
 def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:

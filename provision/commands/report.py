@@ -27,16 +27,32 @@ GROUPS = ("tag", "provider", "model")
 @click.option("--by", type=click.Choice(GROUPS), default="provider", show_default=True, help="What to add up by.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
 def command(run: str | None, html: str | None, since: str | None, by: str, as_json: bool) -> int:  # noqa: FBT001
-    """Planned against metered: one run, or many added up."""
+    """Planned against metered: one run, or many added up.
+
+    Without RUN and --since it is the newest run that has a receipt.
+    """
     from provision.errors import BadInput
     from provision.places import read_places
 
-    if (run is None) == (since is None):
-        raise BadInput("Say which run, or a period.", hint="rentune report RUN, or rentune report --since 30d --by tag")
+    if run is not None and since is not None:
+        raise BadInput("Say a run or a period, not both.", hint="rentune report RUN, or rentune report --since 30d --by tag")
     places = read_places()
-    if run is not None:
-        return _report_run(run, places, html, as_json=as_json)
-    return _report_period(read_period(str(since)), by, places, as_json=as_json)
+    if since is not None:
+        return _report_period(read_period(since), by, places, as_json=as_json)
+    return _report_run(run if run is not None else _newest(places), places, html, as_json=as_json)
+
+
+def _newest(places: Places) -> str:
+    """The newest run with a receipt; which one it is, of how many, is said on stderr. Raises Refused where there is none."""
+    from provision.account.ledger import Ledger
+    from provision.errors import Refused
+
+    runs = [run_id for run_id in Ledger(places.ledger).runs() if places.run(run_id).receipt.exists()]
+    if not runs:
+        raise Refused("No run has a receipt yet.", hint="rentune ls")
+    which = "The only run with a receipt" if len(runs) == 1 else f"The newest of {len(runs)} runs with a receipt"
+    click.echo(f"{which}: {runs[-1]}", err=True)
+    return runs[-1]
 
 
 def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) -> int:

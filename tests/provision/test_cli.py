@@ -108,7 +108,8 @@ def test_help_loads_nothing_heavy(name: str) -> None:
         (["down"], "Say which run, or --orphans."),
         (["resume", "nothing"], "There is no run 'nothing'."),
         (["report", "--since", "soon"], "'soon' is not a period."),
-        (["report"], "Say which run, or a period."),
+        (["report"], "No run has a receipt yet."),
+        (["report", "RUN", "--since", "1d"], "Say a run or a period, not both."),
         (["check", "/nowhere.jsonl"], "/nowhere.jsonl is not there."),
         (["ls", "--colour"], "No such option"),
         (["catalog", "list", "--gpu", "H1000"], "H1000"),
@@ -205,6 +206,15 @@ def test_an_estimate_says_what_is_required_and_what_would_fit(
 def test_a_card_named_by_its_memory_is_sent_to_the_option_for_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert call([command, "--model", "7b", "--gpu", "16GB"]) == Exit.REFUSED
     assert "by its memory a card is named with --gpu-budget in a plan, --gpu-memory-gib in an" in capsys.readouterr().err
+
+
+def test_the_catalog_alone_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
+    told = []
+    for words in (["catalog"], ["catalog", "list"]):
+        assert call(words) == Exit.OK
+        told.append(capsys.readouterr().out)
+    assert told[0] == told[1]
+    assert " offers" in told[0]
 
 
 def test_a_look_at_data_is_a_table_with_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -11,7 +11,9 @@ from rich.console import Console
 
 from planner.plan import Plan
 from provision.account.ledger import Billed, Ended, Ledger, PhaseStarted
+from provision.cli import call
 from provision.commands.ls import describe, stands, table
+from provision.envelope import Exit
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
@@ -80,12 +82,26 @@ def test_a_failure_names_its_reason(run_id: str, plan: Plan, places: Places, led
 
 
 def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places, ledger: Ledger) -> None:
-    """Or what is left of it, when nobody controls it."""
+    """Or what is left of it, when nobody controls it. The time is that of the whole run, and is called so."""
     state = ledger.runs()[run_id]
     ledger.append(PhaseStarted(run_id=run_id, at_s=state.opened.at_s + 1, phase="create"))
     row = describe(ledger.runs()[run_id], places, now_s=state.deadline_at_s + 120.0)
-    assert stands(row).startswith("orphan: create, for ")
-    assert stands(row).endswith("; deadline 2 min 00 s ago")
+    assert stands(row).startswith("orphan: create, ")
+    assert stands(row).endswith(" since the start; deadline 2 min 00 s ago")
+
+
+def test_without_a_name_the_newest_run_with_a_receipt_is_reported(
+    run_id: str, plan: Plan, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And called by its id; a run that has none yet is passed over."""
+    later = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    for name, words in ((run_id, "The only run with a receipt: "), (later, "The newest of 2 runs with a receipt: ")):
+        receipt = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of()), run_id=name)
+        places.run(name).receipt.write_bytes(msgspec.json.encode(receipt))
+        assert call(["report"]) == Exit.OK
+        told = capsys.readouterr()
+        assert told.err == f"{words}{name}\n"
+        assert name in told.out
 
 
 def test_a_terminal_of_80_columns_shows_ids_whole(run_id: str, places: Places, ledger: Ledger) -> None:
