@@ -11,8 +11,11 @@ from planner.case import Case, stack_of
 from planner.methods import METHODS, NUM_LABELS
 from planner.plan import VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
+from planner.request import Basis, DataAsked
 from planner.units import gib
 from remote.contract import Strategy
+
+ESTIMATED: Final[Basis] = "estimated from characters"
 
 
 class Understood(NamedTuple):
@@ -90,6 +93,19 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
     for applies, sentence in ASSUMPTIONS:
         if applies(this):
             yield sentence.format(this=this, labels=NUM_LABELS)
+
+
+def cut_words(data: DataAsked, seq_len: int) -> str | None:
+    """How many rows the trainer will cut at that length, as a sentence; None for none. Documents are split instead."""
+    if data.max_tokens <= seq_len or data.documents:
+        return None
+    share = sum(share for tokens, share in data.profile if tokens > seq_len) if data.profile else 1.0
+    rows = max(1, round(share * data.num_examples))
+    about = "" if share == 1 else "about "
+    return (
+        f"{about}{rows:,} of {data.num_examples:,} rows are longer than {seq_len:,} tokens and will be cut (--seq-len); "
+        f"the longest has {data.max_tokens:,}{', as estimated' if data.basis == ESTIMATED else ''}"
+    )
 
 
 def cache_notice(vram: VramEstimate) -> Iterator[str]:

@@ -9,7 +9,7 @@ from pathlib import PurePath
 from rich.console import Console, RenderableType
 from rich.text import Text
 
-from planner.notices import unread
+from planner.notices import cut_words, unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
 from planner.report.legend import TIGHT, legend
@@ -111,6 +111,8 @@ def _one(plan: Plan) -> Iterator[RenderableType]:
     )
     if plan.verdict == "tight":
         yield f"Tight: {TIGHT}."
+    if plan.request.data.path is not None and (cut := cut_words(plan.request.data, plan.strategy.seq_len)):
+        yield f"Note: {cut}."
     for note in unread(plan.request.training, (plan.strategy,)):
         yield f"Note: {note}."
     if plan.runnable is not None:

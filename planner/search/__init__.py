@@ -9,6 +9,7 @@ from catalogs.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
 from catalogs.hardware import Offer
 from planner.advise import advise
+from planner.notices import cut_words
 from planner.plan import Plan, Provider, SearchResult, WayOut
 from planner.request import Request
 from planner.search.assumptions import assumptions
@@ -17,7 +18,7 @@ from planner.search.notebook import Notebook
 from planner.search.offers import admit, check_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
-from planner.search.strategies import check_training, cut_words, seq_len_of
+from planner.search.strategies import check_training, seq_len_of
 from remote.contract import Capabilities
 
 

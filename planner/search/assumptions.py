@@ -7,8 +7,8 @@ from collections.abc import Iterator
 
 from catalogs.catalog import age_days, is_stale
 from planner.cost import unpriced_lines
+from planner.notices import cut_words
 from planner.search.ranking import Found, Question
-from planner.search.strategies import cut_words
 from planner.units import GIB
 
 

@@ -13,7 +13,7 @@ from planner.case import Case, read_case, strategy_of
 from planner.methods import METHODS
 from planner.mistyped import nearest
 from planner.refusals import CaseError
-from planner.request import DataAsked, Request, RequestError
+from planner.request import Request, RequestError
 from remote.contract import Dtype, Strategy
 
 MICRO_BATCHES: Final = (16, 8, 4, 2, 1)  # assumed: kernels like powers of two, and beyond 16 little is gained
@@ -82,19 +82,6 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
     longest = request.data.max_tokens * (1.0 if counted else ESTIMATE_MARGIN)
     needed = -int(-longest // SEQ_LEN_MULTIPLE) * SEQ_LEN_MULTIPLE
     return min(needed, architecture.max_positions if said is None else said)
-
-
-def cut_words(data: DataAsked, seq_len: int) -> str | None:
-    """How many rows the trainer will cut at that length, as a sentence; None for none. Documents are split instead."""
-    if data.max_tokens <= seq_len or data.documents:
-        return None
-    share = sum(share for tokens, share in data.profile if tokens > seq_len) if data.profile else 1.0
-    rows = max(1, round(share * data.num_examples))
-    about = "" if share == 1 else "about "
-    return (
-        f"{about}{rows:,} of {data.num_examples:,} rows are longer than {seq_len:,} tokens and will be cut (--seq-len); "
-        f"the longest has {data.max_tokens:,}{'' if data.basis in COUNTED else ', as estimated'}"
-    )
 
 
 def strategies(advice: Advice, *, seq_len: int, num_gpus: int, computes_in: Dtype) -> Iterator[tuple[Strategy, ...]]:

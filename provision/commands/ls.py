@@ -149,7 +149,9 @@ def table(rows: list[dict[str, Any]], *, title: str) -> Table:
 
 
 def stands(row: dict[str, Any]) -> str:
-    """As in "trained in 3 min 05 s", "failed after 41.2 s: deadline", "running: train, 12.0 s since the start; deadline in 2 h"."""
+    """As in "trained in 3 min 05 s", "failed after 41.2 s: deadline", "running: train, 12.0 s since the start; deadline 9.0 s
+    ago".
+    """
     from provision.report.words import seconds_words
 
     took, left_s = seconds_words(row["took_s"]), row["deadline_in_s"]

@@ -219,6 +219,18 @@ def test_run_names_what_was_said_in_vain() -> None:
     assert "Note: rank has no effect here: the method has no rank." in render_plan(plan, width=100, colour=False)
 
 
+def test_run_names_the_rows_that_will_be_cut() -> None:
+    """Where they were read; a size that was only stated is no row."""
+    data = DataAsked(
+        path="a.jsonl", num_examples=80, mean_tokens=600.0, max_tokens=700, basis="counted by the model's tokenizer"
+    )
+    texts = [
+        render_plan(make_plan(request=make_request(data=each)), width=200, colour=False)
+        for each in (data, msgspec.structs.replace(data, path=None))
+    ]
+    assert ["Note: 80 of 80 rows are longer than 512 tokens and will be cut" in text for text in texts] == [True, False]
+
+
 def test_colour_only_where_it_is_wanted() -> None:
     """A pipe gets none."""
     assert "\x1b[" in render_plan(make_plan(), width=100, colour=True) + render_result(
