@@ -10,7 +10,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from remote.contract import Dtype, ModelSource, Strategy
-from remote.data.byte_tokenizer import NUM_TOKENS, byte_tokenizer
+from remote.data.byte_tokenizer import byte_tokenizer
+from remote.data.check import TOKENIZER_FILES
 from remote.ends import bad_job, first_line
 
 FINGERPRINT_BYTES: Final = 4 * 2**20  # of each end of a GGUF file; its middle is covered by the size. assumed sufficient
@@ -51,12 +52,16 @@ def _gguf(source: ModelSource, cache: Path, dtype: Dtype, _seed: int) -> str:
 
 
 def _config(source: ModelSource, cache: Path, dtype: Dtype, seed: int) -> str:
-    file = Path(source.location)
-    file = file / "config.json" if file.is_dir() else file
+    place = Path(source.location)
+    file = place / "config.json" if place.is_dir() else place
     if not file.is_file():
         raise bad_job(f"there is no model configuration at {file}")
-    key = hashlib.sha256(file.read_bytes()).hexdigest()[:16]
-    return _converted(cache / f"random-{key}-{seed}-{dtype}", lambda into: _write_random(file, dtype, seed, into))
+    own = [place / name for name in TOKENIZER_FILES if (place / name).is_file()]
+    digest = hashlib.sha256(file.read_bytes())
+    for each in own:
+        digest.update(each.read_bytes())
+    making = cache / f"random-{digest.hexdigest()[:16]}-{seed}-{dtype}"
+    return _converted(making, lambda into: _write_random(file, place if own else None, dtype, seed, into))
 
 
 _PREPARE: Final[Mapping[str, Callable[[ModelSource, Path, Dtype, int], str]]] = {
@@ -119,14 +124,15 @@ def _write_gguf(file: Path, dtype: Dtype, into: Path, cache: Path) -> None:
     shutil.copytree(tokenizer, into, dirs_exist_ok=True)
 
 
-def _write_random(file: Path, dtype: Dtype, seed: int, into: Path) -> None:
+def _write_random(file: Path, tokens: Path | None, dtype: Dtype, seed: int, into: Path) -> None:
+    """`tokens`: the folder of a tokenizer; None = text is read as bytes."""
     import torch
     from transformers import AutoConfig, AutoModelForCausalLM
 
     config = AutoConfig.from_pretrained(file)
-    if config.vocab_size < NUM_TOKENS:
-        raise bad_job(f"{file.name} has a vocabulary of {config.vocab_size}; random weights need at least {NUM_TOKENS}")
-    tokenizer = byte_tokenizer()
+    tokenizer = load_tokenizer(str(tokens)) if tokens is not None else byte_tokenizer()
+    if config.vocab_size < len(tokenizer):
+        raise bad_job(f"{file.name} has a vocabulary of {config.vocab_size}; its tokenizer needs at least {len(tokenizer)}")
     for name in ("bos_token_id", "eos_token_id", "pad_token_id"):
         setattr(config, name, getattr(tokenizer, name))
     torch.manual_seed(seed)

@@ -25,19 +25,12 @@ from provision.interrupt import interruptible
 from provision.prepare.inputs import find_base
 from provision.whole import write_whole
 from remote import contract
-from remote.data.check import BYTES, GUESSED, DataReport, check_data
+from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check_data
 from remote.data.rows import UnreadableData
 from remote.digest import sha256_of
 
 HINT: Final = "JSONL, JSON, CSV or text; see docs/trainer.md"
 STACK: Final = ("torch", "transformers", "tokenizers")  # what reads a tokenizer; a GGUF file needs all three
-TOKENIZER_FILES: Final = (
-    "tokenizer.json",
-    "tokenizer.model",
-    "vocab.json",
-    "vocab.txt",
-    "spiece.model",
-)  # as transformers names them
 TOKENIZER_NAMES: Final = ("*token*", "vocab*", "merges*", "spiece*", "chat_template*", "config.json")  # what moves its tokens
 CODE: Final = ("data", "base.py")  # of the trainer's package: what reads rows, and what loads a tokenizer
 MODELS: Final = "models"  # in the cache, as on the local box (provision/aboard/job.py): a GGUF file's tokenizer is read once

@@ -1,4 +1,4 @@
-"""A tokenizer that needs no download: the 256 bytes and three special tokens. For random weights only."""
+"""A tokenizer that needs no download: the 256 bytes and three special tokens. For random weights without one of their own."""
 
 from __future__ import annotations
 
@@ -7,7 +7,6 @@ from typing import Any, Final
 PAD: Final = "<|pad|>"
 BOS: Final = "<|bos|>"
 EOS: Final = "<|eos|>"
-NUM_TOKENS: Final = 259
 
 
 def num_byte_tokens(text: str) -> int:

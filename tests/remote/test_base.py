@@ -1,0 +1,54 @@
+"""The base model on the disk of the box: a bare configuration gets random weights, and the tokenizer that lies beside it."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from remote.base import load_tokenizer, prepare_base
+from remote.contract import ModelSource
+from remote.data.byte_tokenizer import byte_tokenizer
+from remote.ends import Ended
+from tests.remote.conftest import CONFIG
+
+pytestmark = pytest.mark.torch
+
+
+@pytest.fixture
+def shape(tmp_path: Path) -> Path:
+    """A folder with a configuration and no weights."""
+    folder = tmp_path / "shape"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(CONFIG))
+    return folder
+
+
+def prepared(shape: Path) -> str:
+    return prepare_base(ModelSource(kind="config", location=str(shape)), cache=shape.parent / "cache", dtype="float32", seed=1)
+
+
+def with_words(shape: Path, *words: str) -> int:
+    """Save a tokenizer of its own beside the configuration; returns how many tokens it has."""
+    own = byte_tokenizer()
+    own.add_tokens(list(words))
+    own.save_pretrained(shape)
+    return len(own)
+
+
+def test_random_weights_are_trained_by_the_tokenizer_beside_their_shape(shape: Path) -> None:
+    """Else over bytes: so a plan, which counts by what lies there, says what the trainer will say. Each is made once."""
+    bytewise = prepared(shape)
+    assert len(load_tokenizer(bytewise)) == len(byte_tokenizer())
+    num_tokens = with_words(shape, "rentune")
+    own = prepared(shape)
+    assert own != bytewise
+    assert len(load_tokenizer(own)) == num_tokens
+    assert prepared(shape) == own
+
+
+def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(shape: Path) -> None:
+    with_words(shape, *(f"word{number}" for number in range(100)))
+    with pytest.raises(Ended, match="has a vocabulary of 320; its tokenizer needs at least 359"):
+        prepared(shape)
