@@ -20,7 +20,12 @@ def install_command(extra: str) -> str:
         named = requires("rentune") or ()
     except PackageNotFoundError:  # run from its source, installed nowhere
         return f"make -C {shlex.quote(str(CHECKOUT))} setup-light"
-    return shlex.join((*installer(has_pip=find_spec("pip") is not None, checkout=CHECKOUT), *requirements(extra, named)))
+    return shlex.join((*installer_here(), *requirements(extra, named)))
+
+
+def installer_here() -> tuple[str, ...]:
+    """What installs into the environment that this rentune runs in."""
+    return installer(has_pip=find_spec("pip") is not None, checkout=CHECKOUT)
 
 
 def installer(*, has_pip: bool, checkout: Path, python: str = sys.executable) -> tuple[str, ...]:

@@ -85,7 +85,7 @@ def memory_table(plan: Plan) -> Table:
     if plan.gpu is not None:
         table.add_row("reserved by the allocator", words.memory_gib(plan.vram.reserved_peak_bytes))
         table.add_row("process, as nvidia-smi shows it", words.memory_gib(plan.vram.process_peak_bytes))
-        table.add_row("required", words.memory_gib(plan.vram.required_bytes))
+        table.add_row("required, with a margin and without spare cache", words.memory_gib(plan.vram.required_bytes))
     return table
 
 

@@ -14,7 +14,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +22,7 @@ from typing import Final
 import click
 
 from provision.errors import MissingPart, RentuneError
+from provision.extras import installer_here
 from provision.places import Places, read_places
 
 FOLDER: Final = Path(__file__).parent
@@ -139,18 +139,15 @@ def install_go(places: Places, *, progress: Progress, environment: Mapping[str, 
     if go.exists():
         return go
     progress(f"no Go {go_version()} or newer here: installing the package {GO_PACKAGE}")
-    uv = shutil.which("uv", path=environment.get("PATH", ""))
-    installer = [uv, "pip", "install", "--python", sys.executable] if uv else [sys.executable, "-m", "pip", "install"]
-    done = subprocess.run(
-        [*installer, "--quiet", "--target", target, GO_PACKAGE],
-        env=dict(environment),
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode != 0 or not go.exists():
+    command = [*installer_here(), "--quiet", "--target", str(target), GO_PACKAGE]
+    try:
+        done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+        trouble = None if done.returncode == 0 and go.exists() else _tail(done.stderr)
+    except OSError as error:
+        trouble = f"{command[0]}: {error.strerror}"
+    if trouble is not None:
         raise MissingPart(
-            f"The Pulumi engine needs Go {go_version()} or newer, and {GO_PACKAGE} did not install: {_tail(done.stderr)}",
+            f"The Pulumi engine needs Go {go_version()} or newer, and {GO_PACKAGE} did not install: {trouble}",
             hint="Install Go, or an installed `pulumi` of version 3 on PATH, then repeat `rentune doctor --install`.",
         )
     return go

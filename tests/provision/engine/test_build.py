@@ -62,7 +62,7 @@ def test_a_build_is_named_by_version_and_pins(empty: Places) -> None:
 
 def test_without_go_and_without_a_registry_there_is_one_sentence(empty: Places, tmp_path: Path) -> None:
     """It names the Go that is needed and what to do."""
-    nothing = {"PATH": str(tmp_path), "PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(tmp_path)}
+    nothing = {"PATH": str(tmp_path), "PIP_NO_INDEX": "1", "UV_NO_INDEX": "1", "UV_OFFLINE": "1", "HOME": str(tmp_path)}
     with pytest.raises(MissingPart, match=r"needs Go 1\.26\.6 or newer") as caught:
         build_engine(empty, progress=lambda _: None, environment=nothing)
     assert caught.value.hint
