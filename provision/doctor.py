@@ -116,5 +116,5 @@ def _stack() -> Finding:
         state="there" if fits else "optional",
         detail="this environment has them" if fits else "not in this environment: the first run builds one in the cache",
         serves="the local box",
-        remedy=None if fits else "make setup",
+        remedy=None if fits else "wait for that run, or in a checkout: make setup-box",
     )

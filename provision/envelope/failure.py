@@ -26,6 +26,7 @@ def tell(error: Exception, arguments: list[str]) -> int:
     """Say what went wrong and return the exit code. What nobody foresaw is told as a fault of ours; its traceback is for
     those who ask for it.
     """
+    error = _as_missing_part(error) if isinstance(error, ModuleNotFoundError) else error
     code = _exit_code(error)
     if code is None and os.environ.get(DEBUG_VARIABLE):
         traceback.print_exception(error)
@@ -41,6 +42,17 @@ def tell(error: Exception, arguments: list[str]) -> int:
         if problem.hint:
             click.echo(f"Hint: {problem.hint}", err=True)
     return code
+
+
+def _as_missing_part(error: ModuleNotFoundError) -> Exception:
+    """A package that one of rentune's extras brings is no fault: the planner alone is installed without it."""
+    from provision.errors import MissingPart
+    from provision.extras import extra_with, install_command, own_requirements
+
+    extra = extra_with(error.name or "", own_requirements())
+    if extra is None:
+        return error
+    return MissingPart(f"This needs the package {error.name}, which is not installed.", hint=install_command(extra))
 
 
 def _unforeseen(error: Exception) -> Problem:

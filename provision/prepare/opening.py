@@ -21,7 +21,6 @@ from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Box, Launch
 from provision.report.words import seconds_words
-from provision.ssh.keys import client_key
 from provision.whole import write_whole
 from remote.contract import Phase
 
@@ -46,6 +45,8 @@ def open_run(
 
     `deadline_at_s` overrules the one that follows from plan and budget.
     """
+    from provision.ssh.keys import client_key  # needs SSH's packages; a plan is shown and judged without them
+
     now_s = clock()
     run_id = new_run_id(now_s)
     folder = places.run(run_id)

@@ -208,6 +208,24 @@ def test_a_card_named_by_its_memory_is_sent_to_the_option_for_it(command: str, c
     assert "by its memory a card is named with --gpu-budget in a plan, --gpu-memory-gib in an" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("paramiko", Exit.REFUSED, "This needs the package paramiko, which is not installed."),
+        ("pulumi.automation", Exit.REFUSED, "This needs the package pulumi.automation, which is not installed."),
+        ("stranger", Exit.FAILED, "rentune has a fault of its own"),
+    ],
+)
+def test_a_package_of_an_extra_that_is_missing_is_no_fault(
+    name: str, code: Exit, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The planner alone is installed without it: what brings it is said."""
+    assert tell(ModuleNotFoundError(f"No module named {name!r}", name=name), ["ls"]) == code
+    told = capsys.readouterr().err
+    assert words in told
+    assert ("paramiko<" in told) == (code == Exit.REFUSED)
+
+
 def test_the_catalog_alone_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
     told = []
     for words in (["catalog"], ["catalog", "list"]):

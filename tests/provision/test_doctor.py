@@ -20,7 +20,7 @@ from provision.commands.doctor import remedy_lines
 from provision.doctor import examine, provider_words, usable_providers
 from provision.envelope import Exit
 from provision.errors import MissingPart
-from provision.extras import install_command, installer, requirements
+from provision.extras import extra_with, install_command, installer, requirements
 from provision.parts import Finding, require_parts
 from provision.places import Places
 from provision.providers import known_providers, make_provisioner, providers_here
@@ -113,6 +113,13 @@ def test_the_packages_of_an_extra_are_those_of_the_installed_metadata() -> None:
     named = ["click<9", "boto3>=1.40; extra == 'aws'", 'pulumi-aws<8,>=7.51; extra == "aws"', "torch>=2; extra == 'trace'"]
     assert requirements("aws", named) == ("boto3>=1.40", "pulumi-aws<8,>=7.51")
     assert {re.split("[<>=]", words)[0] for words in requirements("aws", requires("rentune") or ())} >= {"pulumi-aws", "boto3"}
+
+
+def test_a_package_is_brought_by_the_smallest_extra_that_has_it() -> None:
+    """By its import name, whatever module of it was asked for; a stranger is brought by none."""
+    named = requires("rentune") or ()
+    names = ("paramiko", "pulumi.automation", "pulumi_aws", "boto3", "torch", "click", "stranger", "")
+    assert [extra_with(name, named) for name in names] == ["provision", "provision", "aws", "aws", "trace", None, None, None]
 
 
 def test_a_package_is_installed_by_what_is_there(tmp_path: Path) -> None:
