@@ -56,6 +56,26 @@ def _size(config: Config, *names: str, default: int | None = None) -> int:
     return default
 
 
+def _flag(config: Config, name: str, *, default: bool) -> bool:
+    """Whether the config says so."""
+    value = config.get(name)
+    if value is None:
+        return default
+    if not isinstance(value, bool):
+        raise ConfigUnusable(f"{name} is {shortened(repr(value))}", f"{name} must be true or false")
+    return value
+
+
+def _share(config: Config, name: str, *, default: float) -> float:
+    """A dropout, from 0 to 1."""
+    value = config.get(name)
+    if value is None:
+        return default
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
+        raise ConfigUnusable(f"{name} is {shortened(repr(value))}", f"{name} must be from 0 to 1")
+    return float(value)
+
+
 def _activation(config: Config, *names: str, default: Activation) -> Activation:
     word = next((config[name] for name in names if config.get(name)), default)
     if word not in ACTIVATIONS:
@@ -115,20 +135,20 @@ def _decoder(config: Config, *, tied: bool, head_dim: int | None = None) -> Fiel
     return grid | {
         "kind": "decoder",
         "intermediate_size": _size(config, "intermediate_size"),
-        "tied_embeddings": bool(config.get("tie_word_embeddings", tied)),
+        "tied_embeddings": _flag(config, "tie_word_embeddings", default=tied),
         "norm_params_per_block": 2 * hidden,
         "other_params": hidden,
         "gated_mlp": True,
         "activation": _activation(config, "hidden_act", "hidden_activation", default="silu"),
-        "attention_dropout": float(config.get("attention_dropout", 0.0)),
+        "attention_dropout": _share(config, "attention_dropout", default=0.0),
     }
 
 
 def _llama(config: Config, *, tied: bool = False, qkv_bias: bool = False, head_dim: int | None = None) -> Fields:
     fields = _decoder(config, tied=tied, head_dim=head_dim)
-    bias = bool(config.get("attention_bias", False))
+    bias = _flag(config, "attention_bias", default=False)
     rows = _attention_rows(fields, qkv_bias=qkv_bias or bias, out_bias=bias)
-    mlp = _mlp_rows(fields["hidden_size"], fields["intermediate_size"], bias=bool(config.get("mlp_bias", False)))
+    mlp = _mlp_rows(fields["hidden_size"], fields["intermediate_size"], bias=_flag(config, "mlp_bias", default=False))
     return fields | {"linears": _linears(*rows, *mlp)}
 
 
@@ -184,7 +204,7 @@ def _phi3(config: Config) -> Fields:
     hidden, ffn = fields["hidden_size"], fields["intermediate_size"]
     query, kv = fields["num_heads"] * fields["head_dim"], fields["num_kv_heads"] * fields["head_dim"]
     return fields | {
-        "hidden_dropout": float(config.get("resid_pdrop", 0.0)),
+        "hidden_dropout": _share(config, "resid_pdrop", default=0.0),
         "joined_rotary": True,
         "linears": _linears(
             ("self_attn.o_proj", query, hidden, False, "output"),
@@ -200,11 +220,14 @@ def _phi3(config: Config) -> Fields:
 
 def _experts(fields: Fields, config: Config, *, ffn: int, top_k: int) -> Fields:
     hidden, num = fields["hidden_size"], _size(config, "num_local_experts", "num_experts")
+    used = _size(config, "num_experts_per_tok", default=top_k)
+    if used > num:
+        raise ConfigUnusable(f"each token goes through {used} of {num} experts", f"num_experts_per_tok must be at most {num}")
     rows = tuple(linear for linear in fields["linears"] if not linear.name.startswith("mlp."))
     return fields | {
         "linears": rows,
         "num_experts": num,
-        "experts_per_token": _size(config, "num_experts_per_tok", default=top_k),
+        "experts_per_token": used,
         "expert_params_per_block": num * (3 * hidden * ffn + hidden),
         "intermediate_size": ffn,
     }
@@ -247,15 +270,15 @@ def _gpt2_like(config: Config, *, kv: int, activation: Activation) -> Fields:
     return grid | {
         "kind": "decoder",
         "intermediate_size": ffn,
-        "tied_embeddings": bool(config.get("tie_word_embeddings", True)),
+        "tied_embeddings": _flag(config, "tie_word_embeddings", default=True),
         "norm_params_per_block": 4 * hidden,
         "other_params": grid["max_positions"] * hidden + 2 * hidden,
         "gated_mlp": False,
         "activation": _activation(config, "activation_function", default=activation),
         "norm": "layer",
         "rotary": False,
-        "hidden_dropout": float(config.get("resid_pdrop", 0.1)),
-        "attention_dropout": float(config.get("attn_pdrop", 0.1)),
+        "hidden_dropout": _share(config, "resid_pdrop", default=0.1),
+        "attention_dropout": _share(config, "attn_pdrop", default=0.1),
         "linears": _linears(
             ("attn.c_attn", hidden, hidden + 2 * kv, True, "qkv"),
             ("attn.c_proj", hidden, hidden, True, "output"),
@@ -271,7 +294,7 @@ def _gpt2(config: Config) -> Fields:
 
 def _gpt_bigcode(config: Config) -> Fields:
     hidden, heads = _size(config, "n_embd", "hidden_size"), _size(config, "n_head", "num_attention_heads")
-    kv_heads = 1 if config.get("multi_query", True) else heads
+    kv_heads = 1 if _flag(config, "multi_query", default=True) else heads
     fields = _gpt2_like(config, kv=kv_heads * (hidden // heads), activation="gelu_tanh")
     return fields | {"num_kv_heads": kv_heads}
 
@@ -279,20 +302,20 @@ def _gpt_bigcode(config: Config) -> Fields:
 def _opt(config: Config) -> Fields:
     grid = _grid(config)
     hidden, ffn = grid["hidden_size"], _size(config, "ffn_dim")
-    if not config.get("do_layer_norm_before", True) or config.get("word_embed_proj_dim", hidden) != hidden:
+    if not _flag(config, "do_layer_norm_before", default=True) or config.get("word_embed_proj_dim", hidden) != hidden:
         raise ConfigUnusable("OPT with projected embeddings (the 350m) has no closed form", "choose another size of OPT")
     return grid | {
         "kind": "decoder",
         "intermediate_size": ffn,
-        "tied_embeddings": bool(config.get("tie_word_embeddings", True)),
+        "tied_embeddings": _flag(config, "tie_word_embeddings", default=True),
         "norm_params_per_block": 4 * hidden,
         "other_params": (grid["max_positions"] + 2) * hidden + 2 * hidden,
         "gated_mlp": False,
         "activation": _activation(config, "activation_function", default="relu"),
         "norm": "layer",
         "rotary": False,
-        "hidden_dropout": float(config.get("dropout", 0.1)),
-        "attention_dropout": float(config.get("attention_dropout", 0.0)),
+        "hidden_dropout": _share(config, "dropout", default=0.1),
+        "attention_dropout": _share(config, "attention_dropout", default=0.0),
         "linears": _linears(
             ("self_attn.k_proj", hidden, hidden, True, "key"),
             ("self_attn.v_proj", hidden, hidden, True, "value"),
@@ -307,20 +330,20 @@ def _opt(config: Config) -> Fields:
 def _gpt_neox(config: Config) -> Fields:
     grid = _grid(config)
     hidden, ffn = grid["hidden_size"], _size(config, "intermediate_size")
-    bias = bool(config.get("attention_bias", True))
+    bias = _flag(config, "attention_bias", default=True)
     return grid | {
         "kind": "decoder",
         "intermediate_size": ffn,
-        "tied_embeddings": bool(config.get("tie_word_embeddings", False)),
+        "tied_embeddings": _flag(config, "tie_word_embeddings", default=False),
         "norm_params_per_block": 4 * hidden,
         "other_params": 2 * hidden,
         "gated_mlp": False,
         "activation": _activation(config, "hidden_act", default="gelu"),
         "norm": "layer",
         "joined_rotary": True,
-        "layout": "parallel" if config.get("use_parallel_residual", True) else "pre",
-        "hidden_dropout": float(config.get("hidden_dropout", 0.0)),
-        "attention_dropout": float(config.get("attention_dropout", 0.0)),
+        "layout": "parallel" if _flag(config, "use_parallel_residual", default=True) else "pre",
+        "hidden_dropout": _share(config, "hidden_dropout", default=0.0),
+        "attention_dropout": _share(config, "attention_dropout", default=0.0),
         "linears": _linears(
             ("attention.query_key_value", hidden, 3 * hidden, bias, "qkv"),
             ("attention.dense", hidden, hidden, bias, "output"),
@@ -349,8 +372,8 @@ def _bert(config: Config) -> Fields:
         "norm": "layer",
         "layout": "post",
         "rotary": False,
-        "hidden_dropout": float(config.get("hidden_dropout_prob", 0.1)),
-        "attention_dropout": float(config.get("attention_probs_dropout_prob", 0.1)),
+        "hidden_dropout": _share(config, "hidden_dropout_prob", default=0.1),
+        "attention_dropout": _share(config, "attention_probs_dropout_prob", default=0.1),
         "linears": _linears(
             ("attention.self.query", hidden, hidden, True, "query"),
             ("attention.self.key", hidden, hidden, True, "key"),
@@ -376,8 +399,8 @@ def _distilbert(config: Config) -> Fields:
         "norm": "layer",
         "layout": "post",
         "rotary": False,
-        "hidden_dropout": float(config.get("dropout", 0.1)),
-        "attention_dropout": float(config.get("attention_dropout", 0.1)),
+        "hidden_dropout": _share(config, "dropout", default=0.1),
+        "attention_dropout": _share(config, "attention_dropout", default=0.1),
         "linears": _linears(
             ("attention.q_lin", hidden, hidden, True, "query"),
             ("attention.k_lin", hidden, hidden, True, "key"),
@@ -423,6 +446,12 @@ def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
         known = ", ".join(sorted(FAMILIES))
         said = f"model type {shortened(str(model_type))}" if model_type else "a config without model_type"
         raise ConfigUnusable(f"{said} has no closed form here", f"types that are known: {known}")
+    stored = config.get("quantization_config")
+    if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get("quant_method", ""), str)):
+        raise ConfigUnusable(
+            f"quantization_config is {shortened(repr(stored))}",
+            "quantization_config must be an object with a quant_method, or be left out",
+        )
     try:
         fields = FAMILIES[model_type](config)
     except (TypeError, ValueError, ZeroDivisionError) as error:

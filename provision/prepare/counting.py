@@ -53,7 +53,7 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
     counts = trains_on_bytes(model) or (has_tokenizer(model) and has_stack())
     report = look_through(path, model if counts else None, kind=file.format, max_rows=file.max_rows, cache=cache, say=say)
     if report.broken:
-        more = f" (and {report.num_broken - 1} more broken rows)" if report.num_broken > 1 else ""
+        more = f" (and {report.num_broken - 1} more broken row{'s' * (report.num_broken > 2)})" if report.num_broken > 1 else ""
         raise RequestError(
             f"{report.file}, {report.broken[0]}{more}", hint=f"`rentune check {path}` lists every row that can't be used"
         )

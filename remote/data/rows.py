@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+import sys
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
@@ -87,9 +89,9 @@ def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) ->
         try:
             record = raw if isinstance(raw, Mapping) else _parsed(raw)
             chosen = chosen or kind_of(record)
-            rows.append(_READERS[chosen](record))
+            rows.append(_of_characters(_READERS[chosen](record)))
         except _BadRow as error:
-            broken.append(Broken(line=line, why=str(error)))
+            broken.append(Broken(line=line, why=_printable(str(error))))
         if max_rows is not None and len(rows) >= max_rows:
             break
     if not rows and not broken:
@@ -144,6 +146,8 @@ def _json_list(path: Path) -> Iterator[tuple[int, Any]]:
         raise UnreadableData(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
     except RecursionError as error:
         raise UnreadableData(f"{path.name} is nested too deep") from error
+    except ValueError as error:  # of Python's integers, which have a longest
+        raise UnreadableData(f"{path.name} holds a number of too many digits") from error
     if isinstance(whole, dict) and isinstance(whole.get("data"), list):
         whole = whole["data"]
     if not isinstance(whole, list):
@@ -156,12 +160,27 @@ def _table(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Any]]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
             rows = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True)
             try:
-                for record in rows:
+                while (record := _next_record(rows)) is not None:
                     yield rows.line_num, record
             except csv.Error as error:
                 raise UnreadableData(f"{path.name}, line {rows.reader.line_num}: not a table ({error})") from error
 
     return read
+
+
+def _next_record(rows: csv.DictReader[str]) -> dict[str, Any] | None:
+    with _cells_of_any_length():
+        return next(rows, None)
+
+
+@contextmanager
+def _cells_of_any_length() -> Iterator[None]:
+    """A cell may be as long as a JSON row's text. The limit is the whole process's, so it is put back."""
+    before = csv.field_size_limit(sys.maxsize)
+    try:
+        yield
+    finally:
+        csv.field_size_limit(before)
 
 
 def _text_lines(path: Path) -> Iterator[tuple[int, Any]]:
@@ -189,6 +208,8 @@ def _parsed(raw: Any) -> Mapping[str, Any]:
             raise _BadRow(f"not JSON ({error.msg} at column {error.colno})") from error
         except RecursionError as error:
             raise _BadRow("not JSON (nested too deep)") from error
+        except ValueError as error:  # of Python's integers, which have a longest
+            raise _BadRow("not JSON that can be read (a number has too many digits)") from error
     if not isinstance(raw, Mapping):
         raise _BadRow(f"a row must be an object, not {_name(raw)}")
     return raw
@@ -198,6 +219,22 @@ def _name(value: object) -> str:
     if value is None:
         return "null"
     return {dict: "an object", list: "a list", str: "text", bool: "true or false"}.get(type(value), "a number")
+
+
+def _of_characters(row: Row) -> Row:
+    """The row itself. Raises `_BadRow` for half a surrogate pair: JSON can say it, and no tokenizer takes it."""
+    texts = (row.text,) if isinstance(row, Document) else (message.content for message in row.messages)
+    for text in texts:
+        try:
+            text.encode()
+        except UnicodeEncodeError as error:
+            raise _BadRow(f"\\u{ord(text[error.start]):04x} is half of a surrogate pair, and no character") from error
+    return row
+
+
+def _printable(sentence: str) -> str:
+    """The sentence with whatever it quotes, where that is no text either."""
+    return sentence.encode(errors="backslashreplace").decode()
 
 
 # ── kinds of rows ──────────────────────────────────────────────────────────────────────────────────────────────────

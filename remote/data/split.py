@@ -56,7 +56,7 @@ def _rows(source: DataSource, path: Path, max_rows: int | None) -> Rows:
     except UnreadableData as error:
         raise bad_job(str(error)) from error
     if rows.broken:
-        more = f" (and {len(rows.broken) - 1} more broken rows)" if len(rows.broken) > 1 else ""
+        more = f" (and {len(rows.broken) - 1} more broken row{'s' * (len(rows.broken) > 2)})" if len(rows.broken) > 1 else ""
         raise bad_job(f"{path.name}, {rows.broken[0]}{more}")
     return rows
 

@@ -141,6 +141,16 @@ def test_a_broken_config_is_refused(tmp_path: Path, content: str) -> None:
         ({"num_key_value_heads": 3}, "4 heads can't share 3 key heads"),
         ({"num_attention_heads": 5}, "a width of 64 can't be cut into 5 heads"),
         ({"model_type": ["llama"]}, "model type"),
+        ({"tie_word_embeddings": "maybe"}, "tie_word_embeddings is 'maybe'; tie_word_embeddings must be true or false"),
+        ({"mlp_bias": 1}, "mlp_bias is 1; mlp_bias must be true or false"),
+        ({"attention_dropout": 7}, "attention_dropout is 7; attention_dropout must be from 0 to 1"),
+        ({"attention_dropout": "a"}, "attention_dropout is 'a'"),
+        ({"quantization_config": "x"}, "quantization_config is 'x'; quantization_config must be an object"),
+        ({"quantization_config": {"quant_method": 4}}, "quantization_config is {'quant_method': 4}"),
+        (
+            {"model_type": "mixtral", "num_local_experts": 4, "num_experts_per_tok": 5},
+            "each token goes through 5 of 4 experts; num_experts_per_tok must be at most 4",
+        ),
     ],
 )
 def test_a_shape_that_no_model_has_is_refused(changes: dict[str, Any], words: str) -> None:

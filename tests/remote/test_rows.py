@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import json
 from pathlib import Path
 
@@ -61,6 +62,10 @@ def test_a_text_file_is_one_document_a_line(tmp_path: Path) -> None:
         ('{"prompt": "x"}', "none of the keys output, response, completion, answer"),
         ('{"prompt": "x", "completion": 7}', '"completion" must be text, not a number'),
         ('{"prompt": "x", "completion": "  "}', '"completion" is empty'),
+        ('{"prompt": "x", "completion": "a \\ud800 b"}', "\\ud800 is half of a surrogate pair, and no character"),
+        ('{"prompt": "x \\udfff", "completion": "y"}', "\\udfff is half of a surrogate pair, and no character"),
+        ('{"prompt": "x", "system": "\\ud83d", "completion": "y"}', "\\ud83d is half of a surrogate pair"),
+        ('{"prompt": "x", "id": ' + "1" * 5_000 + "}", "not JSON that can be read (a number has too many digits)"),
         ('{"text": "of another kind"}', "none of the keys instruction, prompt, question"),
     ],
 )
@@ -93,12 +98,30 @@ def test_a_broken_conversation_says_which_message_is_wrong(tmp_path: Path, turns
         ("a.jsonl", "\n", "holds no rows"),
         ("a.json", '{"rows": []}', "must hold a list of rows"),
         ("a.json", "[1,", "line 1: not JSON"),
+        ("a.json", f"[{'1' * 5_000}]", "holds a number of too many digits"),
     ],
 )
 def test_a_file_that_holds_nothing_readable_says_what_to_do(tmp_path: Path, name: str, content: str, why: str) -> None:
     with pytest.raises(UnreadableData) as caught:
         read_rows(written(tmp_path, name, content))
     assert why in str(caught.value)
+
+
+def test_what_a_broken_row_quotes_can_be_printed(tmp_path: Path) -> None:
+    (broken,) = read_rows(written(tmp_path, "a.jsonl", '{"\\ud800": 1}')).broken
+    assert "found: \\ud800" in str(broken)
+
+
+def test_a_whole_surrogate_pair_is_a_character(tmp_path: Path) -> None:
+    assert read_rows(written(tmp_path, "a.jsonl", '{"text": "\\ud83d\\ude00"}')).rows == (Document(text="\U0001f600"),)
+
+
+def test_a_cell_of_a_table_may_be_as_long_as_a_text_in_json(tmp_path: Path) -> None:
+    """The csv module's own limit, which is the whole process's, stays what it was."""
+    before = csv.field_size_limit()
+    text = "a" * (before + 1)
+    assert read_rows(written(tmp_path, "a.csv", f"text\n{text}\n")).rows == (Document(text=text),)
+    assert csv.field_size_limit() == before
 
 
 def test_text_in_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
