@@ -49,22 +49,21 @@ def read_bytes(path: Path, *, max_bytes: int) -> bytes:
 
 def read_text(path: Path, *, max_bytes: int) -> str:
     """The whole file as UTF-8, without the mark that some editors put before it. Raises FileUnusable."""
-    return _decoded(read_bytes(path, max_bytes=max_bytes))
-
-
-def read_stream(stream: BinaryIO, *, max_bytes: int) -> str:
-    """All that a pipe holds, as UTF-8. Raises FileUnusable as soon as it is more than `max_bytes`: it may never end."""
-    content = stream.read(max_bytes + 1)
-    if len(content) > max_bytes:
-        raise FileUnusable(f"is too large: at most {max_bytes:,} bytes are read")
-    return _decoded(content)
-
-
-def _decoded(content: bytes) -> str:
     try:
-        return content.decode("utf-8-sig")
+        return read_bytes(path, max_bytes=max_bytes).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileUnusable(f"is not UTF-8 text (byte {error.start})") from None
+
+
+def read_stream(stream: BinaryIO, *, max_bytes: int) -> bytes:
+    """All that a pipe holds. Raises FileUnusable as soon as it is more than `max_bytes`: it may never end."""
+    try:
+        content = stream.read(max_bytes + 1)
+    except (OSError, ValueError) as error:
+        raise FileUnusable(f"can't be read: {getattr(error, 'strerror', None) or error}") from None
+    if len(content) > max_bytes:
+        raise FileUnusable(f"is too large: at most {max_bytes:,} bytes are read")
+    return content
 
 
 def decode_json(text: str | bytes) -> Any:

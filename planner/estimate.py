@@ -19,6 +19,7 @@ from planner.engine import Engine, memory_by
 from planner.host import estimate_host, ram_verdict
 from planner.memory import available_bytes, bare_bytes, verdict
 from planner.memory.remedy import nearest_change
+from planner.memory.support import require_unquantized
 from planner.methods import adapter_file_bytes, total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
@@ -72,6 +73,7 @@ def estimate(
     strategy, stack = strategy_of(case), stack_of(case)
     _require_answerable(case)
     architecture = resolve_model(case.model, base=base)
+    require_unquantized(architecture, strategy.quant)
     match = catalog.gpu(case.gpu) if case.gpu is not None else None
     gpu = match.gpu if match is not None else None
     memory = memory_by(case.engine, architecture, strategy, task=case.task, gpu=gpu, stack=stack, cache=cache)
@@ -147,19 +149,22 @@ def answer(line: Mapping[str, Any], catalog: Catalog, base: Path | None, *, cach
         return identity | _error(str(error), "gpu", None)
 
 
-BYTE_ORDER_MARK: Final = "\ufeff"  # what some editors put before the first line
+BYTE_ORDER_MARK: Final = "\ufeff".encode()  # what some editors put before the first line
 
 
 def answers(
-    lines: Iterable[str], catalog: Catalog, base: Path | None, *, cache: Path | None = None
+    lines: Iterable[bytes], catalog: Catalog, base: Path | None, *, cache: Path | None = None
 ) -> Iterator[dict[str, Any]]:
-    """One answer per JSON line; blank lines are skipped. `base`: where relative paths of models start."""
+    """One answer per JSON line in UTF-8; blank lines are skipped. `base`: where relative paths of models start."""
     for number, raw in enumerate(lines, start=1):
         line = raw.removeprefix(BYTE_ORDER_MARK)
         if not line.strip():
             continue
         try:
             case = decode_json(line)
+        except UnicodeDecodeError:
+            yield _error(f"line {number} is not UTF-8 text", None, "save the file as UTF-8")
+            continue
         except ValueError as error:
             yield _error(f"line {number} is not JSON: {error}", None, "one JSON object a line")
             continue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from catalogs.architectures import Architecture
+from catalogs.user_file import shortened
 from planner.memory.weights import require_optimizer
 from planner.methods import METHODS, require_method
 from planner.precision import BITSANDBYTES, QUANTIZATIONS
@@ -21,6 +22,20 @@ def require_closed_form(architecture: Architecture, strategy: Strategy, *, task:
     require_optimizer(strategy.optimizer)
     for refuse in (_task, _quant, _experts, _offload, _sharding):
         refuse(architecture, strategy, task, stack)
+
+
+def require_unquantized(architecture: Architecture, quant: str) -> None:
+    """Raise Unsupported for weights that are stored quantized, unless the case itself says another way than bitsandbytes':
+    that one quantizes plain weights while they are loaded.
+    """
+    stored = architecture.config.get("quantization_config")
+    if stored is not None and quant in ("none", *BITSANDBYTES):
+        how = stored.get("quant_method") or "a quantization"
+        raise Unsupported(
+            "model",
+            f"{architecture.name} is stored in {shortened(how)}, and this version plans from unquantized weights",
+            "name the base that it was made from, by its hub id or config.json; quant nf4 or int8 quantizes it while loading",
+        )
 
 
 def _task(_architecture: Architecture, _strategy: Strategy, task: Task, _stack: Stack) -> None:

@@ -9,6 +9,7 @@ from catalogs.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
 from catalogs.hardware import Offer
 from planner.advise import advise
+from planner.memory.support import require_unquantized
 from planner.notices import cut_words
 from planner.plan import Plan, Provider, SearchResult, WayOut
 from planner.request import Request
@@ -18,7 +19,7 @@ from planner.search.notebook import Notebook
 from planner.search.offers import admit, check_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
-from planner.search.strategies import check_training, seq_len_of
+from planner.search.strategies import check_layers, check_training, seq_len_of
 from remote.contract import Capabilities
 
 
@@ -39,6 +40,8 @@ def search(
     RequestError, Refused or CatalogError where the request names what does not exist.
     """
     check_training(request.training)
+    require_unquantized(architecture, str(request.training.get("quant", "none")))
+    check_layers(request, architecture)
     seq_len = seq_len_of(request, architecture)
     advice = advise(request)
     question = Question(

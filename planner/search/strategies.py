@@ -68,6 +68,17 @@ def check_training(training: Mapping[str, Any]) -> None:
             )
 
 
+def check_layers(request: Request, architecture: Architecture) -> None:
+    """Raise RequestError where `loop.layers` names a block that the model does not have."""
+    last = architecture.num_layers - 1
+    if beyond := [layer for layer in request.loop.layers or () if layer > last]:
+        raise RequestError(
+            f"layers names block {beyond[0]}, and {architecture.name} has blocks 0 to {last}",
+            hint=f"layers: {[layer for layer in request.loop.layers or () if layer <= last] or [last]}",
+            place=("loop", "layers"),
+        )
+
+
 def seq_len_of(request: Request, architecture: Architecture) -> int:
     """Tokens of the longest sequence: what the data needs, at most what was said, never more than the model reads."""
     said: int | None = request.training.get("seq_len")

@@ -96,17 +96,19 @@ def _base(cases: str) -> Path:
     return Path.cwd() if cases == "-" else Path(cases).resolve().parent
 
 
-def _lines(cases: str) -> list[str]:
-    from catalogs.user_file import MAX_CASES_BYTES, FileUnusable, expanded, read_stream, read_text
+def _lines(cases: str) -> list[bytes]:
+    from catalogs.user_file import MAX_CASES_BYTES, FileUnusable, expanded, read_bytes, read_stream
     from provision.errors import BadInput
 
     name = "standard input" if cases == "-" else cases
     try:
-        if cases == "-":
-            return read_stream(sys.stdin.buffer, max_bytes=MAX_CASES_BYTES).split("\n")
-        return read_text(expanded(cases), max_bytes=MAX_CASES_BYTES).split("\n")
+        if cases != "-":
+            return read_bytes(expanded(cases), max_bytes=MAX_CASES_BYTES).split(b"\n")
+        if sys.stdin is None:  # as Python has it where the caller closed it
+            raise FileUnusable("is closed")
+        return read_stream(sys.stdin.buffer, max_bytes=MAX_CASES_BYTES).split(b"\n")
     except FileUnusable as error:
-        raise BadInput(f"{name} {error}", hint="--from takes a file with one JSON object a line") from None
+        raise BadInput(f"{name} {error}.", hint="--from takes a file with one JSON object a line") from None
 
 
 def _print_lines(made: Iterable[dict[str, Any]]) -> int:

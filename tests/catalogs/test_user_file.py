@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import io
+from pathlib import Path
 
 import pytest
 
-from catalogs.user_file import FileUnusable, read_stream
+from catalogs.user_file import FileUnusable, read_stream, read_text
 
 
 def test_a_pipe_is_read_to_its_end() -> None:
-    """Without the mark that some programs put before the first line."""
-    assert read_stream(io.BytesIO(b"\xef\xbb\xbfone\ntwo"), max_bytes=10) == "one\ntwo"
+    """As it is: who knows what it holds reads the text."""
+    assert read_stream(io.BytesIO(b"\xef\xbb\xbfone\ntwo"), max_bytes=10) == b"\xef\xbb\xbfone\ntwo"
 
 
 def test_a_pipe_without_an_end_is_left_where_it_is_too_much() -> None:
@@ -22,6 +23,19 @@ def test_a_pipe_without_an_end_is_left_where_it_is_too_much() -> None:
     assert endless.tell() == 11
 
 
-def test_a_pipe_that_is_no_text_is_refused_like_a_file() -> None:
+def test_a_pipe_that_gives_nothing_is_refused_with_its_reason() -> None:
+    closed = io.BytesIO()
+    closed.close()
+    with pytest.raises(FileUnusable, match="can't be read: I/O operation on closed file"):
+        read_stream(closed, max_bytes=10)
+
+
+def test_a_text_is_read_without_the_mark_of_some_editors(tmp_path: Path) -> None:
+    (tmp_path / "marked").write_bytes(b"\xef\xbb\xbfone")
+    assert read_text(tmp_path / "marked", max_bytes=10) == "one"
+
+
+def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "latin").write_bytes(b"a\xff")
     with pytest.raises(FileUnusable, match=r"is not UTF-8 text \(byte 1\)"):
-        read_stream(io.BytesIO(b"a\xff"), max_bytes=10)
+        read_text(tmp_path / "latin", max_bytes=10)

@@ -14,6 +14,7 @@ import pytest
 from jsonschema import Draft202012Validator
 
 from catalogs.catalog import read_catalog
+from catalogs.models import resolve_model
 from planner.estimate import answer, answers
 from planner.methods import METHODS
 
@@ -111,7 +112,7 @@ def test_lines_are_answered_in_order_and_blank_ones_skipped() -> None:
         "[1]",
         '{"id": "c", "model": "7b"}',
     ]
-    made = list(answers(lines, CATALOG, None))
+    made = list(answers([line.encode() for line in lines], CATALOG, None))
     assert [one.get("id") for one in made] == ["a", None, "b", None, "c"]
     assert ["error" in one for one in made] == [False, True, True, True, False]
     assert made[2]["error"]["key"] == "model"
@@ -191,18 +192,41 @@ def test_a_wrong_gpu_is_answered_with_the_nearest() -> None:
     ids=range(10),
 )
 def test_one_bad_line_is_one_error_and_the_rest_go_on(line: str, tmp_path: Path) -> None:
-    good = json.dumps({"model": "7b"})
-    first, bad, last = answers(["\ufeff" + good, line, good], CATALOG, tmp_path)
+    good = b'{"model": "7b"}'
+    first, bad, last = answers([b"\xef\xbb\xbf" + good, line.encode(), good], CATALOG, tmp_path)
     assert "error" in bad
     assert len(json.dumps(bad)) < 2_000
     assert first == last
     assert "vram" in first
 
 
+def test_a_line_that_is_no_text_is_one_error_and_says_which() -> None:
+    first, bad, last = answers([b'{"model": "7b"}', b'{"model": "\xff7b"}', b'{"model": "7b"}'], CATALOG, None)
+    assert bad["error"]["message"].startswith("line 2 is not UTF-8 text")
+    assert first == last
+    assert "vram" in first
+
+
+STORED_IN_GPTQ = {**resolve_model("7b").config, "quantization_config": {"quant_method": "gptq", "bits": 4}}
+
+
+@pytest.mark.parametrize("quant", ["none", "nf4", "fp4", "int8"])
+@pytest.mark.parametrize("engine", ["auto", "closed_form", "trace"])
+def test_weights_that_are_stored_quantized_are_not_taken_for_plain_ones(quant: str, engine: str) -> None:
+    error = ask(model=STORED_IN_GPTQ, quant=quant, engine=engine)["error"]
+    assert error["key"] == "model"
+    assert "is stored in gptq, and this version plans from unquantized weights" in error["message"]
+    assert "name the base that it was made from" in error["hint"]
+
+
+def test_a_case_may_say_the_quantization_that_is_stored() -> None:
+    assert "vram" in ask(model=STORED_IN_GPTQ, quant="gptq_int4")
+
+
 def test_a_failure_that_nobody_foresaw_stays_in_its_line() -> None:
     """Whatever breaks, the other lines keep their answers."""
     broken = msgspec.structs.replace(CATALOG, gpu_words=None)
-    bad, good = answers([json.dumps({"model": "7b", "gpu": "L4"}), json.dumps({"model": "7b"})], broken, None)
+    bad, good = answers([b'{"model": "7b", "gpu": "L4"}', b'{"model": "7b"}'], broken, None)
     assert bad["error"]["message"].startswith("line 1 can't be answered")
     assert "vram" in good
 

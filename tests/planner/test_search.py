@@ -11,18 +11,21 @@ from hypothesis import strategies as st
 
 from catalogs.catalog import Catalog, CatalogError, read_catalog
 from catalogs.hardware import Gpu, Offer
+from catalogs.models import resolve_model
 from planner.jobfile import read_job
 from planner.jobfile.writer import write_job
 from planner.plan import Plan, Provider, Rejection, SearchResult
+from planner.refusals import Unsupported
 from planner.request import Budget, DataAsked, Request, RequestError, Where, stated_data
 from planner.units import GIB
-from remote.contract import CAPABILITIES
+from remote.contract import CAPABILITIES, Loop
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
 FAST = make_gpu(
     "Card 80GB", memory_gib=80.0, driver_memory_mib=81559, achievable_tflops=776.0, memory_bandwidth_gb_per_s=3350.0
 )
 SMALL = make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=15360)
+SHAPE = resolve_model(make_request().model)
 CARDS = (make_gpu(), FAST, SMALL)
 LONG = stated_data(num_examples=100_000, num_tokens=None, tokens_per_example=512)
 ELSEWHERE = make_offer(provider="elsewhere", instance_type="cheap", usd_per_hour=Decimal("0.10"))
@@ -101,10 +104,14 @@ def test_of_one_machine_in_many_regions_the_cheapest_is_shown() -> None:
         st.tuples(st.sampled_from(CARDS), st.integers(1, 2), st.integers(10, 900), st.sampled_from(["cloud", "elsewhere"])),
         min_size=1,
         max_size=5,
-    )
+    ),
+    st.sampled_from([(), ((40.0, 0.5), (80.0, 0.4), (280.0, 0.1)), ((30.0, 0.9), (500.0, 0.1))]),
 )
-def test_no_machine_that_was_passed_over_is_cheaper(machines: list[tuple[Gpu, int, int, str]]) -> None:
-    """Branch and bound gives what asking each machine alone gives, for all plans and for those that can be run."""
+def test_no_machine_that_was_passed_over_is_cheaper(machines: list[tuple[Gpu, int, int, str]], profile: Profile) -> None:
+    """Branch and bound gives what asking each machine alone gives, for all plans and for those that can be run.
+
+    Also where rows differ in length, so that a smaller micro-batch is padded less and may be the faster one.
+    """
     offers = [
         make_offer(
             provider=provider,
@@ -115,7 +122,12 @@ def test_no_machine_that_was_passed_over_is_cheaper(machines: list[tuple[Gpu, in
         )
         for number, (gpu, num_gpus, cents, provider) in enumerate(machines)
     ]
-    request = make_request(model="3b", top=1)
+    mean, longest = (
+        sum(length * share for length, share in profile) or 512.0,
+        max((length for length, _ in profile), default=512),
+    )
+    data = msgspec.structs.replace(LONG, num_examples=2_000, mean_tokens=mean, max_tokens=int(longest), profile=profile)
+    request = make_request(model="3b", top=1, data=data)
     by_hour = (make_billing("elsewhere", increment_s=3_600),)
     together = ask(request, make_catalog(*offers, gpus=CARDS, billing=by_hour)).plans
     alone = [plan for each in offers for plan in ask(request, make_catalog(each, gpus=CARDS, billing=by_hour)).plans]
@@ -433,6 +445,20 @@ def test_more_tokens_than_the_model_reads_are_refused() -> None:
     """Not silently cut."""
     with pytest.raises(RequestError, match="reads at most 8,192 tokens, not 9,000"):
         ask(make_request(training={"seq_len": 9_000}), market(make_offer()))
+
+
+def test_blocks_that_the_model_does_not_have_get_no_adapters() -> None:
+    """Counted from 0, so that the last one is one less than their number."""
+    assert ask(make_request(loop=Loop(layers=(0, SHAPE.num_layers - 1))), market(make_offer())).plans
+    with pytest.raises(RequestError, match=f"layers names block {SHAPE.num_layers}, and .* has blocks 0 to") as refused:
+        ask(make_request(loop=Loop(layers=(0, SHAPE.num_layers))), market(make_offer()))
+    assert refused.value.hint == "layers: [0]"
+
+
+def test_weights_that_are_stored_quantized_are_not_planned_as_plain_ones() -> None:
+    stored = msgspec.structs.replace(SHAPE, config=SHAPE.config | {"quantization_config": {"quant_method": "awq"}})
+    with pytest.raises(Unsupported, match="is stored in awq, and this version plans from unquantized weights"):
+        ask(make_request(), market(make_offer()), architecture=stored)
 
 
 def test_a_key_that_the_trainer_does_not_know_is_not_planned_around() -> None:

@@ -18,6 +18,7 @@ from planner.options import plan_command
 from provision.cli import COMMANDS, call, rentune
 from provision.envelope import Exit, Problem, enclose, enclose_error, render_json
 from provision.envelope.failure import EXIT_CODES, tell
+from provision.errors import WrongHostKey
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -226,6 +227,28 @@ def test_a_package_of_an_extra_that_is_missing_is_no_fault(
     assert ("paramiko<" in told) == (code == Exit.REFUSED)
 
 
+CALLED = [sys.executable, "-c", "import sys; from provision.cli import call; sys.exit(call(sys.argv[1:]))"]
+
+
+def test_a_closed_standard_input_is_one_sentence() -> None:
+    """As a service or a scheduler may start a program."""
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *CALLED, "estimate", "--from", "-"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == Exit.REFUSED
+    assert done.stderr == "Error: standard input is closed.\nHint: --from takes a file with one JSON object a line\n"
+
+
+def test_one_line_of_cases_that_is_no_text_leaves_the_others_their_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cases.jsonl").write_bytes(b'{"model": "7b"}\n{"model": "\xff"}\n{"model": "3b"}\n')
+    assert call(["estimate", "--from", str(tmp_path / "cases.jsonl")]) == Exit.FAILED
+    answered = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["vram" in one for one in answered] == [True, False, True]
+    assert answered[1]["error"]["message"] == "line 2 is not UTF-8 text"
+
+
 def test_the_catalog_alone_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
     told = []
     for words in (["catalog"], ["catalog", "list"]):
@@ -383,6 +406,18 @@ def test_what_nobody_foresaw_is_a_sentence_too(error: Exception, sentence: str, 
     told = capsys.readouterr().err
     assert told.startswith(sentence)
     assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("words", [["check"], ["plan"], ["run"], ["plan", "--model", "7b", "--data"]])
+def test_a_name_that_no_file_can_have_is_bad_input(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever opens it first: it was typed."""
+    assert call([*words, "x" * 300]) == Exit.REFUSED
+    assert capsys.readouterr().err.startswith("Error: ")
+
+
+def test_another_host_key_is_refused_before_anything_is_begun() -> None:
+    """Nothing was sent and nothing rented: what was typed, or who answers there, is to be looked at."""
+    assert tell(WrongHostKey("Somebody else answered; nothing was sent."), ["run"]) == Exit.REFUSED
 
 
 @pytest.mark.parametrize(
