@@ -5,6 +5,8 @@ from __future__ import annotations
 import math
 from typing import Final, NamedTuple
 
+import msgspec
+
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu, Offer
 from planner import calibration as known
@@ -148,6 +150,20 @@ def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> Work:
         train_mean=padded_mean(trained.lengths, num_drawn=size * passes, per_batch=size, multiple=multiple),
         num_held_out=judged.number,
         held_out_mean=padded_mean(judged.lengths, num_drawn=1, per_batch=1, multiple=multiple),
+    )
+
+
+def unpadded(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> DataAsked:
+    """The same data with nothing to fill up, as if each row were alone: no way of cutting a batch computes on fewer tokens."""
+    alone = msgspec.structs.replace(strategy, micro_batch_size=1, gradient_accumulation_steps=1)
+    work = work_of(data, alone, on_cpu=on_cpu)
+    return msgspec.structs.replace(
+        data,
+        num_examples=work.num_examples,
+        mean_tokens=work.train_mean,
+        profile=(),
+        held_out_rows=work.num_held_out,
+        held_out_profile=((work.held_out_mean, 1.0),) if work.num_held_out else (),
     )
 
 

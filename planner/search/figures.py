@@ -11,7 +11,7 @@ import msgspec
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu, Offer
 from planner.advise import Advice
-from planner.duration import estimate_duration
+from planner.duration import estimate_duration, unpadded
 from planner.host import estimate_host
 from planner.memory import estimate_vram, resting_bytes
 from planner.memory.process import outside_bytes
@@ -123,16 +123,23 @@ class Figures:
 
     def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
         """Seconds by phase: the same for all rented machines with the same GPUs and links. Own cores count, and own disks."""
+        return self._timed(strategy, gpu, offer, padded=True)
+
+    def least_duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
+        """The same without a token of padding: rows of one length, so no other micro-batch computes on less."""
+        return self._timed(strategy, gpu, offer, padded=False)
+
+    def _timed(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, padded: bool) -> DurationEstimate:
         local = offer.provider == LOCAL  # its environment stands already, and so does the model
         kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
-        key = (*kind, local, offer.num_gpus, offer.interconnect, *key_of(strategy))
+        key = (*kind, local, padded, offer.num_gpus, offer.interconnect, *key_of(strategy))
         if key not in self._duration:
             self._duration[key] = estimate_duration(
                 self.architecture,
                 strategy,
                 gpu=gpu,
                 offer=offer,
-                data=self._data,
+                data=self._data if padded else unpadded(self._data, strategy, on_cpu=gpu is None),
                 loop=self._loop,
                 task=self._task,
                 reused_environment=local,

@@ -38,8 +38,8 @@ def needs_bitsandbytes(strategy: Strategy) -> bool:
 def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
     """The best step of every ladder; a kind on which none fits is refused with the least that was needed.
 
-    The first step of the first ladder is the fastest of all: where it fits nothing else is looked at. A ladder that
-    keeps its activations is not looked at where recomputing them was not enough.
+    The first step of the first ladder is the fastest of all where rows are of one length: where it fits nothing else is
+    looked at. A ladder that keeps its activations is not looked at where recomputing them was not enough.
     """
     has_bytes = capacity_bytes(kind)
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:

@@ -118,14 +118,14 @@ class _Cheapest:
 
 
 class _Floor:
-    """What a job costs at least on one kind of machine: the fastest strategy, whether it fits or not, without disk."""
+    """What a job costs at least on one kind of machine: the fastest strategy, fitting or not, without padding or disk."""
 
     def __init__(self, kind: Kind, question: Question, figures: Figures) -> None:
         fastest = figures.ladders(max(1, kind.num_gpus), computes_in=kind.computes_in)[0][0]
         self._billing = question.catalog.billing
         self._hours: dict[str, float] = {}  # by provider: each bills in its own way
         try:
-            self._duration = figures.duration(fastest, kind.gpu, kind.offers[0])
+            self._duration = figures.least_duration(fastest, kind.gpu, kind.offers[0])
         except Refused:
             self._hours = dict.fromkeys(self._billing, 0.0)  # nothing is known; the search will say why
 
