@@ -16,7 +16,7 @@ from planner.jobfile import read_job
 from planner.jobfile.writer import write_job
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
-from planner.request import Budget, DataAsked, Request, RequestError, Where, stated_data
+from planner.request import Budget, DataAsked, Profile, Request, RequestError, Where, stated_data
 from planner.units import GIB
 from remote.contract import CAPABILITIES, Loop
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
