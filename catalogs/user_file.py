@@ -94,5 +94,6 @@ MAX_SHOWN: Final = 120
 
 
 def shortened(name: str) -> str:
-    """A name as a sentence can hold it."""
-    return name if len(name) <= MAX_SHOWN else f"{name[:MAX_SHOWN]}…"
+    """A name as a sentence can hold it: not too long, and what can't be printed by its number."""
+    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name[:MAX_SHOWN])
+    return shown if len(name) <= MAX_SHOWN else f"{shown}…"

@@ -2,17 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
 from provision.envelope import Exit, Problem
-
-if TYPE_CHECKING:
-    from planner.request import Request
-    from provision.prepare.inputs import BaseModel
 
 JOB_SUFFIXES = (".yaml", ".yml")
 
@@ -23,7 +18,6 @@ JOB_SUFFIXES = (".yaml", ".yml")
 @click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Look through a data file or a job file before paying."""
-    from provision.envelope.show import show
     from provision.errors import BadInput
 
     path = Path(file)
@@ -32,49 +26,36 @@ def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001
         raise BadInput(f"{file} {what}.", hint="rentune check FILE, a data file or a job file")
     if path.suffix in JOB_SUFFIXES and model is not None:
         raise BadInput("A job file names its model itself.", hint=f"rentune check {file}")
-    data = _job(path, quiet=as_json) if path.suffix in JOB_SUFFIXES else _data(path, model, quiet=as_json)
-    broken = data.get("num_broken", 0)
-    errors = (Problem(message=f"{broken} rows can't be used: {data['broken'][0]}"),) if broken else ()
+    return _job(path, as_json=as_json) if path.suffix in JOB_SUFFIXES else _data_file(path, model, as_json=as_json)
+
+
+def _data_file(path: Path, model: str | None, *, as_json: bool) -> int:
+    from provision.envelope.show import show
+
+    data = _data(path, model, quiet=as_json)
+    broken: int = data["num_broken"]
+    rows = "1 row" if broken == 1 else f"{broken:,} rows"
+    errors = (Problem(message=f"{rows} can't be used: {data['broken'][0]}"),) if broken else ()
     code = Exit.REFUSED if broken else Exit.OK
-    return show("check", data, lambda: _draw(data), as_json=as_json, errors=errors, exit_code=code)
+    return show("check", data, lambda: _draw_data(data), as_json=as_json, errors=errors, exit_code=code)
 
 
-def _job(path: Path, *, quiet: bool) -> dict[str, Any]:
-    """The request that the job file makes, its data files counted."""
+def _job(path: Path, *, as_json: bool) -> int:
+    """The request that the job file makes, its data files counted, and all that `plan` and `run` refuse of it."""
     import msgspec
 
     from planner.cli import read_asked
     from planner.plan import Plan
+    from provision.envelope.show import show
     from provision.prepare.asking import data_measure
+    from provision.prepare.choosing import KeyQuestion, refusals_of_job
 
-    asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=data_measure(quiet=quiet))
-    missing = dict(_missing(asked.request if isinstance(asked, Plan) else asked))
-    return {"file": str(path), "job": msgspec.to_builtins(asked, builtin_types=()), "missing": missing}
-
-
-def _missing(request: Request) -> Iterator[tuple[str, str]]:
-    """What `run` will refuse, by the section of the job file that lacks it: a shape without weights, no data."""
-    from provision.errors import BadInput
-    from provision.prepare.inputs import find_base, with_absolute_paths
-
-    checks: dict[str, Callable[[], object]] = {
-        "model": lambda: _with_weights(find_base(request.model), request.model),
-        "data": lambda: with_absolute_paths(request),
-    }
-    for section, check in checks.items():
-        try:
-            check()
-        except BadInput as error:
-            yield section, f"{error} {error.hint or ''}".strip()
-
-
-def _with_weights(base: BaseModel, model: str) -> None:
-    """Raises BadInput for a shape that `run` would train from random weights, as rehearsals want it."""
-    from provision.errors import BadInput
-
-    if base.kind == "config":
-        hint = "Name a hub id (owner/name), a model folder with weights or a GGUF file."
-        raise BadInput(f"{model} holds no weights: training would begin with random ones.", hint=hint)
+    asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=data_measure(quiet=as_json))
+    request = asked.request if isinstance(asked, Plan) else asked
+    refused = refusals_of_job(request, str(path), KeyQuestion(None, somebody_is_there=False))
+    data = {"file": str(path), "job": msgspec.to_builtins(request, builtin_types=())}
+    code = Exit.REFUSED if refused else Exit.OK
+    return show("check", data, lambda: _draw_job(data, refused), as_json=as_json, errors=refused, exit_code=code)
 
 
 def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:
@@ -108,18 +89,13 @@ def _tokenizer(model: str) -> Path:
     return path
 
 
-def _draw(data: dict[str, Any]) -> None:
-    if "job" in data:
-        counted = data["job"]["data"]
-        use = "planned" if data["missing"] else "used"
-        click.echo(
-            f"{data['file']} can be {use}: {counted['num_examples']:,} examples of {counted['mean_tokens']:.0f} tokens "
-            f"in the mean, {counted['max_tokens']} at most, {counted['basis']}; {counted['held_out_rows']:,} rows held out."
-        )
-        for sentence in data["missing"].values():
-            click.echo(f"Before `run`: {sentence}")
-        return
-    _draw_data(data)
+def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
+    counted = data["job"]["data"]
+    click.echo(
+        f"{data['file']} {'will be refused' if refused else 'can be run'}: {counted['num_examples']:,} examples of "
+        f"{counted['mean_tokens']:.0f} tokens in the mean, {counted['max_tokens']} at most, {counted['basis']}; "
+        f"{counted['held_out_rows']:,} rows held out."
+    )
 
 
 def _draw_data(data: dict[str, Any]) -> None:

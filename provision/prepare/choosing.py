@@ -2,23 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
-from typing import Any
+from pathlib import Path
+from typing import Any, Final
 
 import click
 import msgspec
 
-from catalogs.catalog import read_catalog
+from catalogs.catalog import CatalogError, read_catalog
+from catalogs.models import ModelUnknown, resolve_model
 from planner.cli import answer, read_asked
 from planner.cost import estimate_cost
 from planner.options import plan_command
-from planner.plan import Plan
-from planner.request import HOST, LOCAL, Request
-from provision.errors import BadInput, Refused
+from planner.plan import Plan, SearchResult
+from planner.refusals import Refused as PlanRefused
+from planner.request import HOST, LOCAL, Request, RequestError
+from provision.envelope import Problem
+from provision.errors import BadInput, Refused, RentuneError
 from provision.prepare.asking import data_measure, offers_of_request, search_edges
-from provision.prepare.inputs import with_absolute_paths
+from provision.prepare.inputs import BaseModel, find_base, with_absolute_paths
 from provision.prepare.opening import require_time_to_train
+
+REFUSALS: Final = (RentuneError, RequestError, PlanRefused, ModelUnknown, CatalogError)
 
 
 class KeyQuestion:
@@ -53,14 +59,49 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Plan:
     return chosen
 
 
+def refusals_of_job(request: Request, job: str, question: KeyQuestion) -> tuple[Problem, ...]:
+    """All that `plan` and `run` refuse of a job file's request, where they stop at the first. What this machine lacks to rent
+    is no matter of the job.
+    """
+    options = {"assume_price": None, "job": job}
+    asks: tuple[Callable[[], object], ...] = (
+        lambda: with_absolute_paths(request),
+        lambda: _weights(request),
+        lambda: require_time_to_train(_cheapest(request, options, question, search_edges())),
+    )
+    return tuple(dict.fromkeys(problem for ask in asks for problem in _refusal(ask)))
+
+
+def _weights(request: Request) -> BaseModel:
+    """Where the base comes from, once it is known that there is such a model."""
+    resolve_model(request.model, base=Path.cwd())
+    return find_base(request.model)
+
+
+def _refusal(ask: Callable[[], object]) -> Iterator[Problem]:
+    try:
+        ask()
+    except REFUSALS as error:
+        yield Problem(message=getattr(error, "message", None) or str(error), hint=getattr(error, "hint", None))
+
+
 def _cheapest(request: Request, options: Mapping[str, Any], question: KeyQuestion, edges: dict[str, Any]) -> Plan:
     price = options["assume_price"] or Decimal(0)
     offers = offers_of_request(request, usd_per_hour=price, host_key=question.agreed, confirm=question)
     result = answer(request, catalog=read_catalog(), offers=offers, **edges)
     if result.recommended is None:
-        reason = result.plans[0].runnable if result.plans else "nothing on offer does this job"
-        raise Refused(f"No plan can be run as asked: {reason}.", hint=f"See why: {plan_command(options)}")
+        raise _none_can_be_run(result, options)
     return result.recommended
+
+
+def _none_can_be_run(result: SearchResult, options: Mapping[str, Any]) -> Refused:
+    """Why not. `plan` shows it, but for what an assumed price makes too dear: that price is known to `run` alone."""
+    too_dear = next((each for each in result.rejections if "p90_usd" in each.needed), None)
+    if options["assume_price"] and too_dear is not None:
+        reason = f"at ${options['assume_price']} an hour it is {too_dear.reason}"
+        return Refused(f"No plan can be run as asked: {reason}.", hint=too_dear.remedy or "a larger --max-cost")
+    reason = result.plans[0].runnable or "" if result.plans else "nothing on offer does this job"
+    return Refused(f"No plan can be run as asked: {reason}.", hint=f"See why: {plan_command(options)}")
 
 
 def _kept(plan: Plan, *, on_failure: bool) -> Plan:
