@@ -177,7 +177,7 @@ def test_what_plan_and_run_refuse_of_a_job_is_refused_by_a_look_at_it(
     """In their words, and all of it at once where they stop at the first."""
     assert checked(job, tmp_path, monkeypatch) == Exit.REFUSED
     told = capsys.readouterr()
-    assert told.out.startswith("job.yaml will be refused: ")
+    assert told.out.startswith("job.yaml can't be run as it is: ")
     for sentence in sentences:
         assert sentence in told.err
     assert call(["check", "job.yaml", "--json"]) == Exit.REFUSED
