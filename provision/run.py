@@ -23,7 +23,7 @@ from provision.account.books import close_books
 from provision.account.ledger import Created, Ended
 from provision.account.receipt import Receipt
 from provision.charge.held import Run
-from provision.charge.patience import gone_too_soon, has_gone, listed, patiently
+from provision.charge.patience import gone_too_soon, has_gone, listed, patiently, require_box
 from provision.charge.phases import Phases
 from provision.charge.training import require_inputs, train
 from provision.errors import ProvisionError, RentuneError, ResultOnBox
@@ -124,9 +124,15 @@ def _train_in_box(run: Run, phases: Phases) -> None:
 
 
 def _connect(run: Run, box: Box) -> Shell:
-    """One try, as long as a boot may take. Raises ConnectionFailed."""
+    """One try, as long as a boot may take. Raises ConnectionFailed, TrainingFailed when the box has gone."""
     key = client_key(run.folder.keys, run_id=run.run_id).private
-    return Shell.connect(box, key=key, deadline_s=min(run.left_s, _boot_s(run)), lifetime_s=run.left_s)
+    return Shell.connect(
+        box,
+        key=key,
+        deadline_s=min(run.left_s, _boot_s(run)),
+        lifetime_s=run.left_s,
+        while_silent=lambda: require_box(run, box),
+    )
 
 
 def _standing_box(run: Run) -> Box | None:

@@ -8,12 +8,13 @@ from typing import Final, TypeVar
 from provision.charge.admission import let_in_again
 from provision.charge.held import Run
 from provision.errors import ConnectionFailed, HomeFailed, RentuneError, TrainingFailed, TransferFailed, WrongHostKey
-from provision.provisioner import Answer, Owned
+from provision.provisioner import Answer, Box, Owned
 from provision.whole import at_home
 
 T = TypeVar("T")
 
 RECONNECT_S: Final = 5.0  # assumed: pause between two tries to reach a box that has gone silent
+SOON_S: Final = 5.0  # assumed: lists that lag no more than this may be asked at every try to reconnect
 MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a box's full disk takes a moment to clear; what fails more often will fail again
 
 TOO_LATE: Final = "The deadline came before the trainer was done."
@@ -57,6 +58,15 @@ def wait_for_box(run: Run) -> None:
     run.sleep(min(RECONNECT_S, run.left_s))
 
 
+def require_box(run: Run, box: Box) -> None:
+    """Asked whenever a box does not answer: where its provider can tell at once, nobody waits for one that is gone.
+
+    A host of the user's can only be asked over the very line that is cut. Raises TrainingFailed when the box has gone.
+    """
+    if box.ours and run.provisioner.list_lag_s <= SOON_S and has_gone(run):
+        raise gone_too_soon(run)
+
+
 def require_time(run: Run) -> None:
     """Raises ConnectionFailed once the deadline has come."""
     if run.left_s <= 0:
@@ -67,7 +77,7 @@ def gone_too_soon(run: Run) -> TrainingFailed:
     """Why a box that its provider no longer lists has gone, as far as the clock tells."""
     if run.left_s <= 0:
         return TrainingFailed(TOO_LATE, hint=_more_time(run))
-    return TrainingFailed("The box is gone, before its deadline: somebody else ended it.")
+    return TrainingFailed("The box is gone before its deadline, and not by us.")
 
 
 def _more_time(run: Run) -> str | None:

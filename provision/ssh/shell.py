@@ -38,6 +38,7 @@ class Shell:
         patience_s: float,
         answer_s: float,
         ends_at_s: float,
+        while_silent: Callable[[], object],
         clock: Callable[[], float],
         sleep: Callable[[float], None],
     ) -> None:
@@ -47,6 +48,7 @@ class Shell:
         self._identity = identity
         self._transport = transport
         self._ends_at_s = ends_at_s
+        self._while_silent = while_silent
         self._clock = clock
         self._sleep = sleep
         self._lock = threading.Lock()
@@ -62,13 +64,15 @@ class Shell:
         patience_s: float = 120.0,
         answer_s: float = ANSWER_S,
         lifetime_s: float = math.inf,
+        while_silent: Callable[[], object] = lambda: None,
         clock: Callable[[], float] = time.monotonic,
         sleep: Callable[[float], None] = time.sleep,
     ) -> Shell:
         """Try for `deadline_s` seconds until the box answers, then log in. Nothing of ours is sent before the host key matched.
 
         A box that leaves one question unanswered for `answer_s` counts as gone until it has been reached anew. It lives for
-        `lifetime_s` from now: one that is silent after that is not waited for.
+        `lifetime_s` from now: one that is silent after that is not waited for. `while_silent` is called after each try that
+        failed, here and later; what it raises ends the waiting.
         Raises WrongHostKey at once when another key answers, ConnectionFailed when nothing does.
         """
         identity = key if isinstance(key, Identity) else Identity(keys=(key,))
@@ -83,6 +87,7 @@ class Shell:
                     patience_s=patience_s,
                     answer_s=answer_s,
                     ends_at_s=began_at_s + lifetime_s,
+                    while_silent=while_silent,
                     clock=clock,
                     sleep=sleep,
                 )
@@ -92,6 +97,7 @@ class Shell:
                 final = isinstance(error, KeyRefused) and not box.ours  # nobody is about to write a key there
                 if final or clock() + RETRY_S >= ends_at_s:
                     raise
+                while_silent()
                 sleep(RETRY_S)
 
     def run(self, command: str, *, timeout_s: float = 60.0, stdin: bytes | None = None) -> Completed:
@@ -182,6 +188,7 @@ class Shell:
                     transport.close()
                 if self._closed or self._clock() + RETRY_S >= ends_at_s:
                     raise Unreachable(str(error)) from error
+                self._while_silent()
                 self._sleep(RETRY_S)
 
     def _live_transport(self) -> paramiko.Transport:

@@ -72,6 +72,33 @@ def test_a_box_that_never_answers_is_given_up_at_the_deadline(rehearsal: Rehears
     assert rehearsal.is_gone(run_id)
 
 
+def test_a_box_that_dies_in_training_is_found_gone_at_once(rehearsal: Rehearsal) -> None:
+    """Its server is killed; the provider can see that, and nobody is patient with a line that will not come back."""
+
+    class Killing(Quiet):
+        def phase(self, name: str) -> None:
+            super().phase(name)
+            if name == "train" and self.phases.count("train") == 1:
+                kill_server(rehearsal, run_id)
+
+    run_id = rehearsal.open(steps=100_000)
+    display = Killing()
+    receipt = rehearsal.drive(run_id, display)
+    assert receipt.exit_code == Exit.FAILED
+    assert receipt.message == "The box is gone before its deadline, and not by us."
+    assert display.notes == [receipt.message]
+    assert rehearsal.is_gone(run_id)
+
+
+def kill_server(rehearsal: Rehearsal, run_id: str) -> None:
+    """SIGKILL to the box's SSH server, which is not asked first."""
+    config = str(boxes_folder(rehearsal.places) / run_id / "server/sshd_config")
+    for process in psutil.process_iter():
+        with suppress(psutil.Error):
+            if config in process.cmdline():
+                process.kill()
+
+
 def test_a_cut_of_ten_seconds_costs_nothing_but_the_view(rehearsal: Rehearsal) -> None:
     """Training goes on while the line is down; the events at home are those of the box, byte for byte."""
     elsewhere = Elsewhere(rehearsal)

@@ -8,13 +8,14 @@ import socket
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import paramiko
 import pytest
 
 from provision.direct.local import local_offer
-from provision.errors import BadInput, ConnectionFailed, WrongHostKey
+from provision.errors import BadInput, ConnectionFailed, TrainingFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import Shell, fetch_host_key, fingerprint, read_known_keys, replace_host_key
 from provision.ssh.keys import client_key, make_key
@@ -142,6 +143,23 @@ def test_a_box_that_is_not_there_yet_is_asked_until_the_deadline(rig: Rig, box: 
     with pytest.raises(ConnectionFailed, match="can't be reached"):
         Shell.connect(away, key=rig.key().private, deadline_s=600.0, clock=lambda: now[0], sleep=_advance(now))
     assert now[0] == pytest.approx(599.0)
+
+
+def test_who_learns_that_a_silent_box_is_gone_ends_the_waiting(rig: Rig, box: Box) -> None:
+    """After the first try that fails, before anybody is patient."""
+    now, away = [0.0], msgspec.structs.replace(box, port=free_port())
+
+    def say_gone() -> None:
+        raise TrainingFailed("gone")
+
+    options: dict[str, Any] = {"clock": lambda: now[0], "sleep": _advance(now), "while_silent": say_gone}
+    with pytest.raises(TrainingFailed, match="gone"):
+        Shell.connect(away, key=rig.key().private, deadline_s=600.0, **options)
+    with Shell.connect(box, key=rig.key().private, deadline_s=600.0, **options) as shell:
+        shell.repin(away)
+        with pytest.raises(TrainingFailed, match="gone"):
+            shell.run("true")
+    assert now[0] == 0.0
 
 
 def test_a_box_that_never_speaks_ends_at_the_deadline(rig: Rig, box: Box) -> None:
