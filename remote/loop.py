@@ -124,6 +124,7 @@ class TrainingLoop:
                 return end.reason
             if end.reason == EndReason.INTERRUPTED:
                 self.checkpoint()
+                raise Ended(end.reason, f"{end} after step {self.progress.step} of {self.total_steps}") from end
             raise
 
     def _one_step(self) -> None:

@@ -47,6 +47,6 @@ class Watch:
     def check(self, *, needed_s: float = 0.0) -> None:
         """Raise `Ended` (interrupted or deadline) unless there is time for `needed_s` more seconds of work."""
         if self._asked:
-            raise Ended(EndReason.INTERRUPTED, "stopped on request; the last checkpoint goes on from here")
+            raise Ended(EndReason.INTERRUPTED, "stopped on request")
         if self.left_s() <= needed_s:
             raise Ended(EndReason.DEADLINE, "left before the deadline, with time to save")

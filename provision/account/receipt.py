@@ -6,7 +6,7 @@ import math
 import statistics
 from collections.abc import Mapping
 from decimal import Decimal
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
@@ -20,6 +20,11 @@ from provision.provisioner import Teardown
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sample
 
 RECEIPT_VERSION = 1
+# What a teardown has left of a box that was stopped, by its verdict. The trainer can't know it.
+WHAT_IS_LEFT: Final = {
+    "destroyed": "The box and its checkpoints are gone.",
+    "cleaned": "Its checkpoints are gone from the host.",
+}
 Unit = Literal["bytes", "s", "tokens/s", "steps", "tokens", "parameters", "kWh"]
 
 
@@ -141,7 +146,7 @@ def reckon(
         trained=trained,
         exit_code=exit_code(trained=trained, gone=state.ended, interrupted=interrupted),
         reason=outcome.reason if outcome else _reason_without_outcome(state),
-        message=_message(outcome, message, trained=trained),
+        message=_with_what_is_left(_message(outcome, message, trained=trained), state, stopped=interrupted and not trained),
         figures=_figures(plan, outcome.measured if outcome else Measured()),
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, box_phase_s, adapter_bytes=adapter_bytes, disk_gib=disk_gib, now_s=ended_at_s),
@@ -166,6 +171,12 @@ def _message(outcome: Outcome | None, message: str, *, trained: bool) -> str:
     if trained or outcome.message in message:
         return outcome.message if trained else message
     return " ".join(filter(None, (message, f"The trainer said: {outcome.message}" if message else outcome.message)))
+
+
+def _with_what_is_left(said: str, state: RunState, *, stopped: bool) -> str:
+    """Of a run that was stopped, what became of its box, too; not where none was rented, or its teardown tells what is left."""
+    left = WHAT_IS_LEFT.get(state.teardown.verdict) if stopped and state.teardown and state.rentals else None
+    return f"{said.removesuffix('.')}. {left}" if left else said
 
 
 def _reason_without_outcome(state: RunState) -> EndReason | None:

@@ -203,6 +203,28 @@ def test_who_knows_why_there_is_no_result_says_so(plan: Plan) -> None:
     assert said("/home/me/adapter", "Stopped by the user.") == "Trained."
 
 
+STOPPED = Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 100)
+
+
+@pytest.mark.parametrize(
+    ("verdict", "rentals", "left"),
+    [
+        ("destroyed", (STOPPED,), ". The box and its checkpoints are gone."),
+        ("cleaned", (STOPPED,), ". Its checkpoints are gone from the host."),
+        ("orphaned", (STOPPED,), ""),
+        ("destroyed", (), ""),
+    ],
+)
+def test_a_run_that_was_stopped_says_what_became_of_its_box(
+    plan: Plan, verdict: Any, rentals: tuple[Rental, ...], left: str
+) -> None:
+    """The trainer can't know it; where nothing was rented there was none, and what may be there is told by its teardown."""
+    state = run_state(plan, rentals=rentals, teardown=msgspec.structs.replace(GONE, verdict=verdict))
+    outcome = outcome_of(reason=EndReason.INTERRUPTED, message="stopped on request after step 3 of 8", adapter=())
+    receipt = receipt_of(plan, state, outcome, adapter_folder=None, interrupted=True, message="Stopped by the user.")
+    assert receipt.message == f"Stopped by the user. The trainer said: stopped on request after step 3 of 8{left}"
+
+
 def test_an_orphan_reaches_the_exit_code(plan: Plan) -> None:
     """Trained, but the box is still there."""
     left = msgspec.structs.replace(GONE, verdict="orphaned", command="rentune down r")

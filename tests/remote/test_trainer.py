@@ -163,6 +163,7 @@ def test_a_stopped_run_goes_on_to_the_same_result(make_job: MakeJob, events_of: 
     job = make_job("stopped", strategy=strategy)
     stopped = run(job, watch=Asked(looks))
     assert (stopped.reason, exit_code(stopped)) == (EndReason.INTERRUPTED, 4)
+    assert stopped.message.startswith("stopped on request")  # and no promise: whether the box stays is not the trainer's to say
     resumed = run(job)
     assert weights(resumed) == weights(whole)
     assert (resumed.before, resumed.after) == (whole.before, whole.after)
