@@ -11,11 +11,13 @@ from typing import Final
 
 from planner.units import GIB
 from provision.aboard.ship import STACK_MARK, stack_hash
+from provision.account.ledger import Ledger, damage
 from provision.parts import Find, Finding, missing_for, needed_parts
 from provision.places import Places
 from provision.providers import OWN_STATUS, known_providers
 
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11
+MEND: Final = "See what it may hide (rentune ls --orphans), then mend or move away {ledger}"
 LEAST_PYTHON: Final = (3, 11)  # derived: requires-python of pyproject.toml
 
 
@@ -24,6 +26,7 @@ def examine(places: Places, environment: Mapping[str, str], *, find: Find = shut
     return (
         _python(),
         _state_folder(places),
+        _ledger(places),
         _disk(places),
         *needed_parts(places, environment, find=find),
         _bubblewrap(find),
@@ -66,6 +69,26 @@ def _state_folder(places: Places) -> Finding:
         serves="everything",
         remedy="RENTUNE_HOME=FOLDER rentune …" if trouble else None,
     )
+
+
+def _ledger(places: Places) -> Finding:
+    """Lines that can't be read may have opened a run; nothing stands in the way of the next one."""
+    trouble = _trouble_with_ledger(Ledger(places.ledger))
+    return Finding(
+        part="ledger",
+        state="optional" if trouble else "there",
+        detail=trouble or str(places.ledger),
+        serves="everything",
+        remedy=MEND.format(ledger=places.ledger) if trouble else None,
+    )
+
+
+def _trouble_with_ledger(ledger: Ledger) -> str | None:
+    """Which of its lines can't be read, or why none can; None also where nothing was opened yet."""
+    try:
+        return damage(ledger)
+    except OSError as error:
+        return f"{ledger.path}: {error.strerror}"
 
 
 def _trouble_with(folder: Path) -> str | None:

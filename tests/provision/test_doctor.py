@@ -63,6 +63,15 @@ def test_credentials_are_named_and_never_shown(places: Places) -> None:
     assert not any("AKIASECRET" in found.detail for found in findings)
 
 
+def test_a_damaged_ledger_is_named_with_its_line_and_stops_nobody(places: Places) -> None:
+    """A run may be hidden in it; the next one can be rented all the same."""
+    places.home.mkdir(parents=True)
+    places.ledger.write_text('{"kind": "opened", "run_\n')
+    found = next(each for each in examine(places, {"HOME": str(places.home)}) if each.part == "ledger")
+    assert (found.state, found.detail) == ("optional", f"line 1 of {places.ledger} can't be read, so a run may be missing here")
+    assert str(places.ledger) in str(found.remedy)
+
+
 def test_looking_stores_nothing(places: Places) -> None:
     """Without --install it only looks."""
     examine(places, {"HOME": str(places.home)})
