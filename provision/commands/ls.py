@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 BOOKS_OPEN = "ended, books open"
+NOT_AT_HOME = "result not at home"
 
 
 @click.command("ls")
@@ -77,11 +78,17 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
 
 
 def _reason(state: RunState, places: Places) -> str | None:
-    """The typed end of a run that is over; None where its trainer named none, or its receipt is gone."""
+    """The typed end of a run that is over; None where its trainer named none, or its receipt is gone.
+
+    A trainer that came to its end and left nothing whole at home has not ended the run as it says.
+    """
     from provision.account.books import read_receipt
+    from provision.charge.driving import RESULTS
 
     receipt = read_receipt(places.run(state.run_id))
-    return receipt.reason.value if receipt and receipt.reason else None
+    if receipt is None or receipt.reason is None:
+        return None
+    return NOT_AT_HOME if receipt.reason in RESULTS and not receipt.trained else receipt.reason.value
 
 
 def status(state: RunState) -> str:

@@ -13,10 +13,12 @@ import click
 
 if TYPE_CHECKING:
     from provision.account.ledger import RunState
-    from provision.places import Places
+    from provision.errors import Refused
+    from provision.places import Places, RunFolder
 
 PERIOD = re.compile(r"(\d+)([hdw])")
 SECONDS_BY_UNIT = {"h": 3600, "d": 86_400, "w": 604_800}
+SUMS = "rentune report --since 30d has its sums"
 GROUPS = ("tag", "provider", "model")
 
 
@@ -60,16 +62,14 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
     from provision.account.ledger import Ledger
     from provision.charge.control import find_run
     from provision.envelope.show import console, show
-    from provision.errors import BadInput, Refused
+    from provision.errors import BadInput
     from provision.report.terminal import print_report
 
-    run_id = find_run(Ledger(places.ledger), run).run_id
-    folder = places.run(run_id)
+    state = find_run(Ledger(places.ledger), run)
+    folder = places.run(state.run_id)
     receipt = read_receipt(folder)
-    if receipt is None and folder.receipt.exists():
-        raise Refused(f"{folder.receipt} is damaged.", hint="rentune report --since 30d has its sums")
     if receipt is None:
-        raise Refused(f"Run {run_id} has no receipt yet.", hint=f"rentune resume {run_id}, or rentune down {run_id}")
+        raise without_receipt(state, folder)
     if html is not None:
         try:
             write_page(folder, Path(html))
@@ -79,6 +79,18 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
             ) from None
     page = html or str(folder.report)
     return show("report", receipt, lambda: print_report(receipt, console(), report_file=page), as_json=as_json)
+
+
+def without_receipt(state: RunState, folder: RunFolder) -> Refused:
+    """Why a run has no receipt that could be shown. Of one that is over only the ledger's line can be left."""
+    from provision.errors import Refused
+
+    run_id = state.run_id
+    if folder.receipt.exists():
+        return Refused(f"{folder.receipt} is damaged.", hint=SUMS)
+    if state.ended and state.billed:
+        return Refused(f"Run {run_id} is over, and its receipt is no longer there: {folder.receipt}.", hint=SUMS)
+    return Refused(f"Run {run_id} has no receipt yet.", hint=f"rentune resume {run_id}, or rentune down {run_id}")
 
 
 def _report_period(seconds: int, by: str, places: Places, *, as_json: bool) -> int:

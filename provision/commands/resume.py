@@ -2,7 +2,14 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import click
+
+if TYPE_CHECKING:
+    from provision.account.ledger import RunState
+    from provision.errors import Refused
+    from provision.places import RunFolder
 
 
 @click.command("resume")
@@ -23,11 +30,22 @@ def command(run: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it ov
 
     places = read_places()
     state = find_run(Ledger(places.ledger), run)
-    if state.ended and state.billed:
-        raise Refused(f"Run {state.run_id} is over.", hint=f"rentune report {state.run_id}")
     folder = places.run(state.run_id)
+    if state.ended and state.billed:
+        raise _over(state, folder)
     if lost := lost_papers(folder):
         refusal = Refused if state.ended or not state.rentals else PapersLost
         what = "is damaged" if lost[0].exists() else "is missing"
         raise refusal(f"{lost[0]} {what}, and the run can't go on without it.", hint=f"rentune down {state.run_id}")
     return drive_and_report(state.run_id, places, command="resume", as_json=as_json)
+
+
+def _over(state: RunState, folder: RunFolder) -> Refused:
+    """A run that is over can only be looked at, where its receipt is still there."""
+    from provision.account.books import read_receipt
+    from provision.commands.report import without_receipt
+    from provision.errors import Refused
+
+    if read_receipt(folder) is None:
+        return without_receipt(state, folder)
+    return Refused(f"Run {state.run_id} is over.", hint=f"rentune report {state.run_id}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import shutil
 import time
 
 import msgspec
@@ -79,6 +80,32 @@ def test_a_failure_names_its_reason(run_id: str, plan: Plan, places: Places, led
     places.run(run_id).receipt.write_bytes(msgspec.json.encode(late))
     row = describe(ledger.runs()[run_id], places, now_s=0.0)
     assert stands(row) == "failed after 3 min 05 s: out_of_memory"
+
+
+def test_a_trainer_at_its_end_has_not_made_a_failed_run_complete(
+    run_id: str, plan: Plan, places: Places, ledger: Ledger
+) -> None:
+    """Its adapter came home damaged, or not at all."""
+    close(ledger, run_id, exit_code=1)
+    lost = receipt_of(plan, run_state(plan), outcome_of(), adapter_folder=None)
+    places.run(run_id).receipt.write_bytes(msgspec.json.encode(lost))
+    row = describe(ledger.runs()[run_id], places, now_s=0.0)
+    assert stands(row) == "failed after 3 min 05 s: result not at home"
+
+
+@pytest.mark.parametrize("command", ["report", "resume"])
+def test_a_run_that_is_over_and_has_lost_its_directory_sends_nobody_in_a_circle(
+    command: str, run_id: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the ledger still has of it is its sums."""
+    close(ledger, run_id, exit_code=0)
+    receipt = places.run(run_id).receipt
+    shutil.rmtree(places.run(run_id).root)
+    assert call([command, run_id]) == Exit.REFUSED
+    assert capsys.readouterr().err == (
+        f"Error: Run {run_id} is over, and its receipt is no longer there: {receipt}.\n"
+        "Hint: rentune report --since 30d has its sums\n"
+    )
 
 
 def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places, ledger: Ledger) -> None:
