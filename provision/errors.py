@@ -7,9 +7,11 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── PapersLost               3   a run's directory is gone, and its box may go on billing
 ├── ProvisionError           1   the provider did not give us a box
 ├── ConnectionFailed         1   no answer within the deadline
-│   └── WrongHostKey         1   somebody else answered; nothing was sent
+│   └── WrongHostKey         2   somebody else answered; nothing was sent
 ├── TransferFailed           1   bytes differ, the box's disk is full, cut off
 ├── HomeFailed               1   this machine can't take a file: its disk is full, or not ours to write
+├── EndUnseen                3   cut off while it was ending a run: the box may go on billing
+├── BooksOpen              130   cut off once the box was gone, before the books were closed
 ├── ResultOnBox              3   trained, and not at home: the box is left to its deadline
 └── TrainingFailed           1   the trainer ended without a result
 """
@@ -54,7 +56,7 @@ class ConnectionFailed(RentuneError):
 
 
 class WrongHostKey(ConnectionFailed):
-    pass
+    exit_code = Exit.REFUSED
 
 
 class TransferFailed(RentuneError):
@@ -67,6 +69,14 @@ class HomeFailed(RentuneError):
 
 class ResultOnBox(RentuneError):
     exit_code = Exit.STILL_BILLS
+
+
+class EndUnseen(RentuneError):
+    exit_code = Exit.STILL_BILLS
+
+
+class BooksOpen(RentuneError):
+    exit_code = Exit.INTERRUPTED
 
 
 class TrainingFailed(RentuneError):

@@ -5,8 +5,8 @@ from __future__ import annotations
 import os
 import signal
 import time
-from collections.abc import Callable, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from typing import Final
 
 from provision import lease
@@ -21,7 +21,7 @@ from provision.charge.nothing import NothingRented
 from provision.charge.phases import Display
 from provision.charge.rescue import RESCUE_S, rescue
 from provision.charge.training import STOP_PATIENCE_S
-from provision.errors import BadInput, MissingPart, RentuneError, ResultOnBox
+from provision.errors import BadInput, BooksOpen, EndUnseen, MissingPart, RentuneError, ResultOnBox
 from provision.interrupt import SAME_MOMENT_S, interruptible
 from provision.places import Places
 from provision.prepare.opening import lost_papers, read_launch
@@ -186,6 +186,22 @@ def find_run(ledger: Ledger, name: str, *, least_letters: int = 1) -> RunState:
         return matching[0]
     what = f"{len(matching)} runs fit {name!r}." if matching else f"There is no run {name!r}."
     raise BadInput(what, hint="rentune ls")
+
+
+@contextmanager
+def told_if_cut_off(run_id: str, ledger: Ledger) -> Iterator[None]:
+    """Around what ends a run: one Ctrl-C too many cuts that off, too. Raises EndUnseen, or BooksOpen where nothing bills."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        state = ledger.runs()[run_id]
+        if state.rentals and not state.ended:
+            raise EndUnseen(
+                f"Interrupted before the box of run {run_id} was seen to be gone: it may still bill.",
+                hint=f"rentune down {run_id}",
+            ) from None
+        hint = None if state.billed else f"rentune down {run_id} closes its books."
+        raise BooksOpen(f"Interrupted. Nothing of run {run_id} bills.", hint=hint) from None
 
 
 def _ask_controller(state: RunState, display: Display, *, discard: bool) -> None:

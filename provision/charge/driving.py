@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
-from provision.charge.control import drive, find_run
+from provision.charge.control import drive, find_run, told_if_cut_off
 from provision.charge.supervise import hand_over
 from provision.envelope import Exit, Problem
 from provision.prepare.opening import read_launch
@@ -31,7 +31,8 @@ def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool
     from provision.envelope.show import console, show
     from provision.report.terminal import print_report
 
-    receipt = _watched(run_id, places, quiet=as_json, confirm=confirm)
+    with told_if_cut_off(run_id, Ledger(places.ledger)):
+        receipt = _watched(run_id, places, quiet=as_json, confirm=confirm)
     report_file = str(places.run(run_id).report)
     return show(
         command,

@@ -82,11 +82,13 @@ def _end_run(run: str, places: Places, *, discard: bool) -> Teardown:
     import sys
 
     from provision.account.ledger import Ledger
-    from provision.charge.control import end, find_run
+    from provision.charge.control import end, find_run, told_if_cut_off
     from provision.watch.progress import LineDisplay
 
-    run_id = find_run(Ledger(places.ledger), run, least_letters=LEAST_LETTERS).run_id
-    return end(run_id, places=places, display=LineDisplay(sys.stderr), discard=discard)
+    ledger = Ledger(places.ledger)
+    run_id = find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
+    with told_if_cut_off(run_id, ledger):
+        return end(run_id, places=places, display=LineDisplay(sys.stderr), discard=discard)
 
 
 def _end_orphans(

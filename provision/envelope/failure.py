@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import traceback
 
@@ -19,6 +20,7 @@ EXIT_CODES: dict[str, int] = {
 }
 
 DEBUG_VARIABLE = "RENTUNE_DEBUG"
+NO_FILES_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
 LONGEST_WORDS = 200  # of a foreign error's text
 
 
@@ -34,7 +36,7 @@ def tell(error: Exception, arguments: list[str]) -> int:
         click.echo(error.ctx.get_help())
         return Exit.REFUSED
     problem = _unforeseen(error) if code is None else Problem(message=_sentence(error), hint=_hint(error))
-    code = Exit.FAILED if code is None else code
+    code = _code_unforeseen(error) if code is None else code
     if "--json" in arguments:
         click.echo(render_json(enclose_error(arguments[0] if arguments else "", problem, exit_code=code)))
     else:
@@ -63,6 +65,11 @@ def _unforeseen(error: Exception) -> Problem:
     return Problem(message=message, hint=f"{DEBUG_VARIABLE}=1 shows where; nothing was changed unless `rentune ls` shows a run")
 
 
+def _code_unforeseen(error: Exception) -> int:
+    """A name that no file can have is what was typed; whatever else was not foreseen has failed."""
+    return Exit.REFUSED if isinstance(error, OSError) and error.errno in NO_FILES_NAME else Exit.FAILED
+
+
 def _exit_code(error: Exception) -> int | None:
     if isinstance(error, click.ClickException):
         return Exit.REFUSED
@@ -79,7 +86,7 @@ def _sentence(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
     message = getattr(error, "message", None)  # where str() adds the hint, this is the sentence alone
-    return message if isinstance(message, str) else str(error) or "Interrupted before anything was done."
+    return message if isinstance(message, str) else str(error) or "Interrupted."
 
 
 def _hint(error: Exception) -> str | None:

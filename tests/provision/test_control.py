@@ -23,7 +23,7 @@ from planner.plan import Plan
 from planner.request import Budget
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Billed, Controlled, Created, Ended, Ledger, PhaseStarted
-from provision.charge.control import end, ended_or_told, find_run, longest_end_s
+from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import boot_id, in_control, is_alive, is_locked, is_orphan, this_process
 from provision.charge.crash import POINTS, read_crash_point
 from provision.charge.orphans import Orphans, find_orphans, only_run, other_sentences, stray_run_ids
@@ -32,7 +32,7 @@ from provision.charge.rescue import RESCUE_S
 from provision.charge.training import STOP_PATIENCE_S
 from provision.cli import call
 from provision.envelope import Exit
-from provision.errors import BadInput, MissingPart, Refused
+from provision.errors import BadInput, MissingPart, Refused, RentuneError
 from provision.interrupt import interruptible
 from provision.places import Places
 from provision.prepare.inputs import find_base
@@ -282,6 +282,26 @@ def test_what_down_could_not_end_stays_an_orphan(run_id: str, places: Places, le
     paper.stubborn = False
     assert end(run_id, places=places, display=DISPLAY, make=lambda _launch: paper).clean
     assert ledger.runs()[run_id].ended
+
+
+def test_ctrl_c_once_too_often_says_what_may_bill(run_id: str, ledger: Ledger) -> None:
+    """It cuts off the ending itself: with 3 where a box may live, with 130 once it is gone or was never asked for."""
+
+    def cut_off() -> RentuneError:
+        with pytest.raises(RentuneError) as told, told_if_cut_off(run_id, ledger):
+            raise KeyboardInterrupt
+        return told.value
+
+    gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="")
+    for line, code, words in (
+        (PhaseStarted(run_id=run_id, at_s=1.0, phase="prepare"), Exit.INTERRUPTED, f"Nothing of run {run_id} bills"),
+        (PhaseStarted(run_id=run_id, at_s=2.0, phase="create"), Exit.STILL_BILLS, "may still bill"),
+        (Ended(run_id=run_id, at_s=3.0, teardown=gone), Exit.INTERRUPTED, f"Nothing of run {run_id} bills"),
+    ):
+        ledger.append(line)
+        told = cut_off()
+        assert (told.exit_code, str(told.hint).startswith(f"rentune down {run_id}")) == (code, True)
+        assert words in str(told)
 
 
 def test_a_controller_that_does_not_let_go_is_an_unknown_end(run_id: str, places: Places, ledger: Ledger) -> None:
