@@ -91,8 +91,9 @@ def _tokenizer(model: str) -> Path:
 
 def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
     counted = data["job"]["data"]
+    verdict = "can't be run as it is" if refused else "can be run"
     click.echo(
-        f"{data['file']} {"can't be run as it is" if refused else 'can be run'}: {counted['num_examples']:,} examples of "
+        f"{data['file']} {verdict}: {counted['num_examples']:,} examples of "
         f"{counted['mean_tokens']:.0f} tokens in the mean, {counted['max_tokens']} at most, {counted['basis']}; "
         f"{counted['held_out_rows']:,} rows held out."
     )
