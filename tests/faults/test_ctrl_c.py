@@ -6,6 +6,7 @@ import signal
 
 import pytest
 
+from provision.account.books import read_receipt
 from provision.envelope import Exit
 from tests.faults.rehearsal import CtrlC, Rehearsal, wait_until
 
@@ -39,4 +40,9 @@ def test_a_real_signal_does_the_same(rehearsal: Rehearsal) -> None:
     controlled = rehearsal.state(run_id).controlled
     assert controlled is not None
     assert controlled.ending  # a `down` in that time waited for it
-    assert rehearsal.places.run(run_id).outcome.exists()
+    folder = rehearsal.places.run(run_id)
+    assert folder.outcome.exists()
+    receipt = read_receipt(folder)
+    assert receipt is not None
+    assert "stopped on request after step " in receipt.message
+    assert receipt.message.endswith(" The box and its checkpoints are gone.")
