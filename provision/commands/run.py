@@ -40,7 +40,7 @@ def command(**options: Any) -> int:
     from provision.providers import make_provisioner
 
     quiet = options["as_json"]
-    question = KeyQuestion(options["host_key"], somebody_is_there=not quiet and sys.stdin.isatty())
+    question = KeyQuestion(options["host_key"], somebody_is_there=not quiet and _somebody_is_there())
     plan = choose_plan(options, question)
     base = find_base(plan.request.model)
     _show(plan, quiet=quiet)
@@ -74,7 +74,7 @@ def _ask(plan: Plan, options: dict[str, Any]) -> None:
 
     if options["yes"]:
         return
-    if options["as_json"] or not sys.stdin.isatty():
+    if options["as_json"] or not _somebody_is_there():
         raise Refused("Nobody is there to agree to the plan.", hint="Add --yes to run it without being asked.")
     if not click.confirm("Run it, tight as it is?" if plan.verdict == "tight" else "Run it?"):
         raise Refused("Nothing was rented.")
@@ -96,3 +96,8 @@ def _drive(run_id: str, places: Places, question: KeyQuestion, *, as_json: bool)
     from provision.charge.driving import drive_and_report
 
     return drive_and_report(run_id, places, command="run", as_json=as_json, confirm=question)
+
+
+def _somebody_is_there() -> bool:
+    """Whether a question can be answered: standard input is a terminal. It may also be closed."""
+    return sys.stdin is not None and sys.stdin.isatty()
