@@ -174,8 +174,8 @@ def _message(outcome: Outcome | None, message: str, *, trained: bool) -> str:
 
 
 def _with_what_is_left(said: str, state: RunState, *, stopped: bool) -> str:
-    """Of a run that was stopped, what became of its box, too; not where none was rented, or its teardown tells what is left."""
-    left = WHAT_IS_LEFT.get(state.teardown.verdict) if stopped and state.teardown and state.rentals else None
+    """Of a run that was stopped, what became of its box, too; not where none came up, or its teardown tells what is left."""
+    left = WHAT_IS_LEFT.get(state.teardown.verdict) if stopped and state.teardown and state.box else None
     return f"{said.removesuffix('.')}. {left}" if left else said
 
 

@@ -16,7 +16,7 @@ from provision.account.bill import usd_so_far
 from provision.account.ledger import Ended, Opened, Rental, RunState
 from provision.account.receipt import Receipt, calibrations, compare, exit_code, reckon
 from provision.envelope import Exit
-from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
 from tests.provision.plans import FREE, tiny_files, tiny_plan
 
@@ -203,23 +203,21 @@ def test_who_knows_why_there_is_no_result_says_so(plan: Plan) -> None:
     assert said("/home/me/adapter", "Stopped by the user.") == "Trained."
 
 
-STOPPED = Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 100)
+BOX = Box(run_id="r", provider="local", host="127.0.0.1", port=22, user="me", host_key="ssh-ed25519 A", folder="/box")
 
 
 @pytest.mark.parametrize(
-    ("verdict", "rentals", "left"),
+    ("verdict", "box", "left"),
     [
-        ("destroyed", (STOPPED,), ". The box and its checkpoints are gone."),
-        ("cleaned", (STOPPED,), ". Its checkpoints are gone from the host."),
-        ("orphaned", (STOPPED,), ""),
-        ("destroyed", (), ""),
+        ("destroyed", BOX, ". The box and its checkpoints are gone."),
+        ("cleaned", BOX, ". Its checkpoints are gone from the host."),
+        ("orphaned", BOX, ""),
+        ("destroyed", None, ""),
     ],
 )
-def test_a_run_that_was_stopped_says_what_became_of_its_box(
-    plan: Plan, verdict: Any, rentals: tuple[Rental, ...], left: str
-) -> None:
-    """The trainer can't know it; where nothing was rented there was none, and what may be there is told by its teardown."""
-    state = run_state(plan, rentals=rentals, teardown=msgspec.structs.replace(GONE, verdict=verdict))
+def test_a_run_that_was_stopped_says_what_became_of_its_box(plan: Plan, verdict: Any, box: Box | None, left: str) -> None:
+    """The trainer can't know it; where none came up there is nothing to tell, and what may be there is told by its teardown."""
+    state = run_state(plan, box=box, teardown=msgspec.structs.replace(GONE, verdict=verdict))
     outcome = outcome_of(reason=EndReason.INTERRUPTED, message="stopped on request after step 3 of 8", adapter=())
     receipt = receipt_of(plan, state, outcome, adapter_folder=None, interrupted=True, message="Stopped by the user.")
     assert receipt.message == f"Stopped by the user. The trainer said: stopped on request after step 3 of 8{left}"
