@@ -13,13 +13,13 @@ from tests.faults.rehearsal import CtrlC, Rehearsal, wait_until
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 
 CONTROLLER_PHASES = ("prepare", "create", "boot", "environment", "download", "teardown", "confirm")
-TRAINER_PHASES = ("load", "probe", "evaluate", "train", "save")
+TRAINER_PHASES = ("load", "probe", "evaluate", "train")
 
 
 @pytest.mark.parametrize("phase", [*CONTROLLER_PHASES, *TRAINER_PHASES])
 def test_ctrl_c_ends_the_run_and_its_box(rehearsal: Rehearsal, phase: str) -> None:
-    """Whatever was going on, nothing is left to bill."""
-    run_id = rehearsal.open()
+    """Whatever was going on, nothing is left to bill. A trainer that would be done before it is asked is no trainer to stop."""
+    run_id = rehearsal.open(steps=100_000)
     receipt = rehearsal.drive(run_id, CtrlC(at=phase))
     assert receipt.exit_code == Exit.INTERRUPTED
     assert rehearsal.is_gone(run_id)
@@ -27,6 +27,15 @@ def test_ctrl_c_ends_the_run_and_its_box(rehearsal: Rehearsal, phase: str) -> No
     assert state.ended
     assert state.billed is not None
     assert not rehearsal.places.run(run_id).keys.exists()
+
+
+def test_ctrl_c_while_the_result_is_saved_keeps_it_where_it_was_finished(rehearsal: Rehearsal) -> None:
+    """Saving takes a moment: whichever comes first, the code says what is at home, and the box is gone."""
+    run_id = rehearsal.open()
+    receipt = rehearsal.drive(run_id, CtrlC(at="save"))
+    assert receipt.exit_code == (Exit.OK if receipt.trained else Exit.INTERRUPTED)
+    assert rehearsal.is_gone(run_id)
+    assert rehearsal.state(run_id).billed is not None
 
 
 def test_a_real_signal_does_the_same(rehearsal: Rehearsal) -> None:
