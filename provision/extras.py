@@ -12,7 +12,7 @@ from typing import Final
 
 EXTRA: Final = re.compile(r"""extra == ["'](.+)["']""")
 NAME: Final = re.compile(r"[^A-Za-z0-9.-]")  # what ends a distribution's name in a requirement
-CHECKOUT: Final = Path(__file__).parents[1]
+CHECKOUT: Final = Path(__file__).parent.parent
 
 
 def install_command(extra: str) -> str:
