@@ -93,6 +93,6 @@ def test_the_deadline_ends_it_alone_after_the_controller_was_killed(kind: Rig) -
         assert controller.stdout.readline() == b"up\n"
         controller.kill()
     assert kind.tasks(), "the task died with its controller, long before the deadline"
-    await_true(lambda: not kind.tasks())
+    await_true(lambda: not kind.tasks(), patience_s=kind.row.life_s + 30)
     assert time.time() >= deadline_at_s
     assert kind.provisioner.destroy(kind.launch()).clean
