@@ -55,9 +55,9 @@ def missing_for(provider: str, findings: tuple[Finding, ...]) -> tuple[Finding, 
     return tuple(finding for finding in findings if finding.state == "missing" and finding.serves in needs(provider))
 
 
-def missing_here(provider: str, places: Places, environment: Mapping[str, str]) -> tuple[Finding, ...]:
-    """What stands in its way on this machine. What to type is left to `rentune doctor`: finding it out takes 35 ms."""
-    return missing_for(provider, tuple(_parts(places, environment, shutil.which, lambda _extra: DOCTOR)))
+def parts_here(places: Places, environment: Mapping[str, str]) -> tuple[Finding, ...]:
+    """The same for a plan, which leaves what to type to `rentune doctor`: finding that out takes 35 ms."""
+    return tuple(_parts(places, environment, shutil.which, lambda _extra: DOCTOR))
 
 
 def require_parts(provider: str, places: Places, environment: Mapping[str, str] = os.environ) -> None:

@@ -33,10 +33,11 @@ def known_providers() -> dict[str, Provider]:
 
 def providers_here(places: Places, environment: Mapping[str, str]) -> dict[str, Provider]:
     """The same, each with what it lacks on this machine: so a plan does not send anybody to what is not ready."""
-    from provision.parts import missing_here
+    from provision.parts import missing_for, parts_here
 
+    parts = parts_here(places, environment)
     return {
-        name: msgspec.structs.replace(provider, status=_readiness(provider, missing_here(name, places, environment)))
+        name: msgspec.structs.replace(provider, status=_readiness(provider, missing_for(name, parts)))
         for name, provider in known_providers().items()
     }
 
