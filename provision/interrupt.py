@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Final
@@ -29,7 +29,14 @@ def interruptible(hung_up: Callable[[], bool] = lambda: False) -> Iterator[None]
         raise KeyboardInterrupt
 
     heard = [each for each in (signal.SIGTERM, signal.SIGHUP) if signal.getsignal(each) != signal.SIG_IGN]
-    before = {number: signal.signal(number, interrupt) for number in heard}
+    with answered(heard, interrupt):
+        yield
+
+
+@contextmanager
+def answered(numbers: Iterable[int], answer: Callable[[int, FrameType | None], None]) -> Iterator[None]:
+    """Let `answer` hear these signals inside the block; afterwards whoever heard them before."""
+    before = {number: signal.signal(number, answer) for number in numbers}
     try:
         yield
     finally:

@@ -14,6 +14,7 @@ import msgspec
 from catalogs.hardware import Offer
 from provision.account.ledger import Created, Ended, Ledger
 from provision.errors import ResultOnBox
+from provision.interrupt import answered
 from provision.provisioner import Answer, Box, Launch, Provisioner, Resource, ResourceEnd, Teardown
 
 SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -103,11 +104,7 @@ def _shielded() -> Iterator[None]:
     def note(number: int, _frame: FrameType | None) -> None:
         arrived.append(number)
 
-    previous = {number: signal.signal(number, note) for number in SHIELDED}
-    try:
+    with answered(SHIELDED, note):
         yield
-    finally:
-        for number, handler in previous.items():
-            signal.signal(number, handler)
     for each in dict.fromkeys(arrived):
         signal.raise_signal(each)
