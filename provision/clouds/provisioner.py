@@ -135,6 +135,7 @@ class PulumiProvisioner:
             public_key=launch.public_key,
             host_key=host_public,
             user_data=render_user_data(boot),
+            deadline_at_s=launch.deadline_at_s,
             allow_from=allowed,
             tags=tags,
         )

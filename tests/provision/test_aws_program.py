@@ -34,6 +34,7 @@ ORDER = Order(
     public_key="ssh-ed25519 AAAA test",
     host_key="ssh-ed25519 BBBB host",
     user_data="#cloud-config\nsecret: yes\n",
+    deadline_at_s=dt.datetime(2026, 11, 25, 14, 0, tzinfo=dt.UTC).timestamp(),
     allow_from=("203.0.113.7/32", "2001:db8::7/128"),
     tags={"rentune-run": "r1", "team": "nlp"},
 )

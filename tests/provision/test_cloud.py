@@ -13,7 +13,7 @@ import pytest
 from catalogs.hardware import Offer
 from provision.charge.admission import let_in_again
 from provision.clouds.engine.build import plugin_binary
-from provision.clouds.programs.order import Image, Order
+from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.clouds.stack import OPERATION_S
 from provision.errors import MissingPart, ProvisionError, Refused
@@ -42,6 +42,7 @@ class Sky:
     KINDS = {"cloudy:instance": "instance"}
     ADDRESS = ("cloudy:instance", "address")
     IMAGE = Image(owner="us", name="*", user="ubuntu")
+    POWER_OFF = PowerOff.ENDS_BILL
 
     def __init__(self, *resources: Resource) -> None:
         self.now_s = 1000.0

@@ -16,7 +16,7 @@ from provision.errors import BadInput, MissingPart
 from provision.extras import install_command
 
 if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
-    from provision.clouds.programs.order import Image, Order
+    from provision.clouds.programs.order import Image, Order, PowerOff
     from provision.provisioner import Owned, Resource
 
 
@@ -50,6 +50,7 @@ class Cloud(Protocol):
     KINDS: dict[str, str]  # Pulumi's resource type -> Resource.kind, for everything that `program` creates
     ADDRESS: tuple[str, str]  # the type and the output that hold the public address
     IMAGE: Image
+    POWER_OFF: PowerOff  # only where this ends the bill is the timer of the user data an end
 
     def plugin_version(self) -> str:
         """The plugin that belongs to the installed SDK; a stack needs exactly the one it was made with."""

@@ -26,7 +26,7 @@ import botocore.exceptions
 import pulumi
 import pulumi_aws as aws
 
-from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, tagged_resource
+from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Owned, Resource
 
@@ -48,6 +48,7 @@ IMAGE: Final = Image(
     source="AWS Deep Learning AMIs Developer Guide, release notes of the base AMI (Ubuntu 22.04)",
     as_of=dt.date(2026, 11, 25),
 )
+POWER_OFF: Final = PowerOff.ENDS_BILL  # by instance_initiated_shutdown_behavior, below
 CALLER_ADDRESS_URL: Final = "https://checkip.amazonaws.com"  # AWS's own; answers with the caller's address and a newline
 HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
 TIMEOUT_S: Final = 10.0  # assumed

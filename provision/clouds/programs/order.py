@@ -7,6 +7,7 @@ import ipaddress
 import math
 from collections.abc import Mapping
 from decimal import Decimal
+from enum import StrEnum
 from typing import Final
 
 import msgspec
@@ -24,6 +25,14 @@ DEADLINE_TAG: Final = f"{OURS}deadline"
 PRICE_TAG: Final = f"{OURS}usd-per-hour"
 DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 WIDEST_PREFIX: Final = {4: 8, 6: 32}  # assumed: no network that one person calls theirs is wider
+
+
+class PowerOff(StrEnum):
+    """What becomes of the bill when a machine of a cloud switches itself off, as its program has asked for it."""
+
+    ENDS_BILL = "ends the bill"  # the cloud takes the machine away
+    KEEPS_BILLING = "keeps billing"  # it is off, and there
+    REBOOTS = "reboots"  # the cloud starts it again
 
 
 class Image(msgspec.Struct, frozen=True, kw_only=True):
@@ -48,6 +57,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     public_key: str
     host_key: str  # the public half; exported, so that a resumed controller still knows it
     user_data: str  # a secret: it holds the one-time host key
+    deadline_at_s: float  # wall clock: for a cloud that ends a machine by itself
     allow_from: tuple[str, ...]
     tags: dict[str, str]
 
