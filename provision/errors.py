@@ -18,7 +18,17 @@ RentuneError                 exit code (docs/exit-codes.md)
 
 from __future__ import annotations
 
-from provision.envelope import Exit
+from enum import IntEnum
+
+
+class Exit(IntEnum):
+    """Every exit code of ours (docs/exit-codes.md). `estimate --from` keeps those of the estimate contract."""
+
+    OK = 0  # the command did its work; a run: trained and gone
+    FAILED = 1  # a run: failed and gone
+    REFUSED = 2  # bad input, or understood and declined
+    STILL_BILLS = 3  # something of a run is still there, or nobody could see that it is gone
+    INTERRUPTED = 130  # Ctrl-C or SIGTERM; a run: stopped and gone
 
 
 class RentuneError(Exception):

@@ -15,7 +15,7 @@ from planner.plan import Plan, Range
 from planner.strategy import describe
 from provision.account.bill import LINES, LineName, bill, billed_seconds, rounded
 from provision.account.ledger import RunState
-from provision.envelope import Exit
+from provision.errors import Exit
 from provision.provisioner import Teardown
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sample
 

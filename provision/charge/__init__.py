@@ -1,1 +1,1 @@
-"""Who is in charge of a run: the lock, the way in, the phases that are timed, and what nobody controls."""
+"""Who is in charge of a run: the lock, the way in, the supervisor, and what nobody controls."""

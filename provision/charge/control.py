@@ -9,25 +9,25 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from typing import Final
 
-from provision import lease
 from provision.aboard.detached import ANSWER_S
-from provision.account.books import close_books, read_outcome
 from provision.account.ledger import Controlled, Ledger, RunState
 from provision.account.receipt import Receipt
 from provision.charge.controller import in_control, is_alive, is_locked, lock_of, this_process
-from provision.charge.crash import read_crash_point
-from provision.charge.held import Run, read_run
 from provision.charge.nothing import NothingRented
-from provision.charge.phases import Display
-from provision.charge.rescue import RESCUE_S, rescue
-from provision.charge.training import STOP_PATIENCE_S
 from provision.errors import BadInput, BooksOpen, EndUnseen, MissingPart, RentuneError, ResultOnBox
 from provision.interrupt import SAME_MOMENT_S, interruptible
 from provision.places import Places
 from provision.prepare.opening import lost_papers, read_launch
 from provision.providers import Confirm, make_provisioner
 from provision.provisioner import Answer, Launch, Provisioner, ResourceEnd, Teardown
-from provision.run import walk
+from provision.walk import lease
+from provision.walk.books import close_books, read_outcome
+from provision.walk.crash import read_crash_point
+from provision.walk.held import Run, read_run
+from provision.walk.phases import Display
+from provision.walk.rescue import RESCUE_S, rescue
+from provision.walk.run import walk
+from provision.walk.training import STOP_PATIENCE_S
 from remote.contract import Phase
 
 # Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.

@@ -16,7 +16,6 @@ import time
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
-from provision import lease
 from provision.account.ledger import Ledger
 from provision.charge.control import drive, find_run
 from provision.charge.controller import in_control
@@ -25,6 +24,7 @@ from provision.envelope.failure import tell
 from provision.errors import TrainingFailed
 from provision.places import Places, read_places
 from provision.prepare.opening import read_launch
+from provision.walk import lease
 from provision.watch.progress import LineDisplay
 
 START_S = 30.0  # assumed: a busy machine imports paramiko and Pulumi within this

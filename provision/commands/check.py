@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from provision.envelope import Exit, Problem
+from provision.envelope import Problem
+from provision.errors import Exit
 
 JOB_SUFFIXES = (".yaml", ".yml")
 

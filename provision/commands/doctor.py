@@ -22,8 +22,8 @@ def command(install: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands 
     Exit 0 when something can be run here, 2 when nothing can. Without --install nothing is stored.
     """
     from provision.doctor import examine, provider_words, usable_providers
-    from provision.envelope import Exit
     from provision.envelope.show import show
+    from provision.errors import Exit
     from provision.places import read_places
 
     places = read_places()

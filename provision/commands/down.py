@@ -34,9 +34,9 @@ def command(run: str | None, orphans: bool, discard: bool, as_json: bool) -> int
 
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
     """
-    from provision.envelope import Exit, Problem
+    from provision.envelope import Problem
     from provision.envelope.show import show
-    from provision.errors import BadInput
+    from provision.errors import BadInput, Exit
     from provision.places import read_places
     from provision.report.tables import teardown_words
 

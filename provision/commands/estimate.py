@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from planner.options import SIZE, WORDS, Once
-from provision.envelope import Exit
+from provision.errors import Exit
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
@@ -147,7 +147,7 @@ def _draw(made: dict[str, Any]) -> None:
 
 def _lines_below(made: dict[str, Any]) -> Iterator[str]:
     """What the table does not show: fit, speed, RAM, disk, sizes, notes. A case without a GPU has no verdict and no speed."""
-    from provision.report.words import bytes_words
+    from provision.words import bytes_words
 
     if "fits" in made:
         verdict = made["fits"]

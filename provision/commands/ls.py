@@ -36,7 +36,8 @@ def command(orphans: bool, everything: bool, as_json: bool) -> int:  # noqa: FBT
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
     from provision.account.ledger import Ledger
-    from provision.envelope.show import ledger_problems, show
+    from provision.commands.damage import ledger_problems
+    from provision.envelope.show import show
 
     ledger = Ledger(places.ledger)
     runs = list(ledger.runs().values())
@@ -47,8 +48,9 @@ def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # no
 
 def _show_orphans(places: Places, *, as_json: bool) -> int:
     from provision.charge.looking import look_for_orphans
-    from provision.envelope import Exit, Problem
+    from provision.envelope import Problem
     from provision.envelope.show import show
+    from provision.errors import Exit
 
     found = look_for_orphans(places)
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
@@ -82,8 +84,8 @@ def _reason(state: RunState, places: Places) -> str | None:
 
     A trainer that came to its end and left nothing whole at home has not ended the run as it says.
     """
-    from provision.account.books import read_receipt
-    from provision.charge.driving import RESULTS
+    from provision.commands.driving import RESULTS
+    from provision.walk.books import read_receipt
 
     receipt = read_receipt(places.run(state.run_id))
     if receipt is None or receipt.reason is None:
@@ -135,7 +137,7 @@ def _draw(rows: list[dict[str, Any]], *, title: str) -> None:
 def table(rows: list[dict[str, Any]], *, title: str) -> Table:
     """Five columns, so that a terminal of 80 has room for them."""
     from provision.report.tables import Table
-    from provision.report.words import model_words, usd_words
+    from provision.words import model_words, usd_words
 
     return Table(
         title=title,
@@ -159,7 +161,7 @@ def stands(row: dict[str, Any]) -> str:
     """As in "trained in 3 min 05 s", "failed after 41.2 s: deadline", "running: train, 12.0 s since the start; deadline 9.0 s
     ago".
     """
-    from provision.report.words import seconds_words
+    from provision.words import seconds_words
 
     took, left_s = seconds_words(row["took_s"]), row["deadline_in_s"]
     if left_s is None:

@@ -38,6 +38,7 @@ def command(**options: Any) -> int:
 
 
 def _enclose(result: SearchResult) -> str:
-    from provision.envelope import Exit, enclose, render_json
+    from provision.envelope import enclose, render_json
+    from provision.errors import Exit
 
     return render_json(enclose("plan", result, exit_code=Exit.OK if result.plans else Exit.REFUSED))

@@ -58,12 +58,12 @@ def _newest(places: Places) -> str:
 
 
 def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) -> int:
-    from provision.account.books import read_receipt, write_page
     from provision.account.ledger import Ledger
     from provision.charge.control import find_run
     from provision.envelope.show import console, show
     from provision.errors import BadInput
     from provision.report.terminal import print_report
+    from provision.walk.books import read_receipt, write_page
 
     state = find_run(Ledger(places.ledger), run)
     folder = places.run(state.run_id)
@@ -95,10 +95,11 @@ def without_receipt(state: RunState, folder: RunFolder) -> Refused:
 
 def _report_period(seconds: int, by: str, places: Places, *, as_json: bool) -> int:
     from provision.account.ledger import Ledger
-    from provision.envelope.show import console, ledger_problems, show
+    from provision.commands.damage import ledger_problems
+    from provision.envelope.show import console, show
     from provision.report.tables import Table
     from provision.report.terminal import draw
-    from provision.report.words import usd_words
+    from provision.words import usd_words
 
     since_s = time.time() - seconds
     ledger = Ledger(places.ledger)

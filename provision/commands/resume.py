@@ -23,7 +23,7 @@ def command(run: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it ov
     """
     from provision.account.ledger import Ledger
     from provision.charge.control import find_run
-    from provision.charge.driving import drive_and_report
+    from provision.commands.driving import drive_and_report
     from provision.errors import PapersLost, Refused
     from provision.places import read_places
     from provision.prepare.opening import lost_papers
@@ -42,9 +42,9 @@ def command(run: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it ov
 
 def _over(state: RunState, folder: RunFolder) -> Refused:
     """A run that is over can only be looked at, where its receipt is still there."""
-    from provision.account.books import read_receipt
     from provision.commands.report import without_receipt
     from provision.errors import Refused
+    from provision.walk.books import read_receipt
 
     if read_receipt(folder) is None:
         return without_receipt(state, folder)

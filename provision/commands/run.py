@@ -93,7 +93,7 @@ def _detach(run_id: str, places: Places, *, as_json: bool) -> int:
 
 
 def _drive(run_id: str, places: Places, question: KeyQuestion, *, as_json: bool) -> int:
-    from provision.charge.driving import drive_and_report
+    from provision.commands.driving import drive_and_report
 
     return drive_and_report(run_id, places, command="run", as_json=as_json, confirm=question)
 

@@ -2,22 +2,13 @@
 
 from __future__ import annotations
 
-from enum import IntEnum
 from typing import Any, Literal
 
 import msgspec
 
+from provision.errors import Exit
+
 ENVELOPE_VERSION = 1
-
-
-class Exit(IntEnum):
-    """Every exit code of ours (docs/exit-codes.md). `estimate --from` keeps those of the estimate contract."""
-
-    OK = 0  # the command did its work; a run: trained and gone
-    FAILED = 1  # a run: failed and gone
-    REFUSED = 2  # bad input, or understood and declined
-    STILL_BILLS = 3  # something of a run is still there, or nobody could see that it is gone
-    INTERRUPTED = 130  # Ctrl-C or SIGTERM; a run: stopped and gone
 
 
 class Problem(msgspec.Struct, frozen=True, kw_only=True):

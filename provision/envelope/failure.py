@@ -8,7 +8,8 @@ import traceback
 
 import click
 
-from provision.envelope import Exit, Problem, enclose_error, render_json
+from provision.envelope import Problem, enclose_error, render_json
+from provision.errors import Exit
 
 # Failures of the lower floors, by class. Named, not imported: an error that was raised has its module loaded already.
 EXIT_CODES: dict[str, int] = {

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from provision.envelope import Exit, Problem, enclose, render_json
+from provision.envelope import Problem, enclose, render_json
+from provision.errors import Exit
 
 if TYPE_CHECKING:
     from rich.console import Console
-
-    from provision.account.ledger import Ledger
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
 
@@ -23,14 +22,6 @@ def console() -> Console:
     from rich.console import Console
 
     return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
-
-
-def ledger_problems(ledger: Ledger) -> tuple[Problem, ...]:
-    """That lines can't be read, for a command that shows what the others say."""
-    from provision.account.ledger import damage
-
-    sentence = damage(ledger)
-    return (Problem(message=f"{sentence[0].upper()}{sentence[1:]}.", hint="rentune ls --orphans"),) if sentence else ()
 
 
 def show(

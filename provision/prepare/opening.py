@@ -20,8 +20,8 @@ from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Box, Launch
-from provision.report.words import seconds_words
 from provision.whole import write_whole
+from provision.words import seconds_words
 from remote.contract import Phase
 
 # assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees

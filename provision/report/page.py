@@ -10,8 +10,9 @@ from planner.units import GIB
 from provision.account.receipt import Receipt
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables
-from provision.report.words import NO_ANSWER, model_words
+from provision.report.words import NO_ANSWER
 from provision.watch.curves import Curves
+from provision.words import model_words
 from remote.contract import Sample
 
 STYLE_FILE = Path(__file__).with_name("page.css")

@@ -6,16 +6,8 @@ import msgspec
 
 from provision.account.receipt import Figure, Receipt
 from provision.provisioner import Teardown
-from provision.report.words import (
-    NOTHING,
-    bytes_words,
-    error_words,
-    metered_words,
-    percent_words,
-    planned_words,
-    seconds_words,
-    usd_words,
-)
+from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words
+from provision.words import bytes_words, seconds_words, usd_words
 from remote.contract import Phase
 
 VERDICTS = {

@@ -9,7 +9,8 @@ from rich.text import Text
 
 from provision.account.receipt import Receipt
 from provision.report.tables import Table, headline, tables
-from provision.report.words import NO_ANSWER, model_words
+from provision.report.words import NO_ANSWER
+from provision.words import model_words
 from remote.contract import Sample
 
 NUMBER_COLUMNS_FROM = 1  # the first column is a name, the others are figures

@@ -1,40 +1,13 @@
-"""Quantities as a person reads them."""
+"""The figures of a receipt as a person reads them."""
 
 from __future__ import annotations
 
-from decimal import Decimal
-
 from planner.plan import Range
-from planner.units import GIB, MIB
 from provision.account.receipt import Figure, Unit
+from provision.words import bytes_words, seconds_words
 
 NOTHING = "–"
 NO_ANSWER = "(nothing)"  # of a model that ended its answer at once
-
-
-def bytes_words(value: float) -> str:
-    """As in 13.21 GiB, 92.4 MiB, 22.0 KiB, 7 B."""
-    if value >= GIB:
-        return f"{value / GIB:,.2f} GiB"
-    if value >= MIB:
-        return f"{value / MIB:,.1f} MiB"
-    return f"{value / 1024:,.1f} KiB" if value >= 1024 else f"{value:.0f} B"
-
-
-def seconds_words(seconds: float) -> str:
-    """As in 0.03 s, 41.2 s, 3 min 05 s, 2 h 10 min."""
-    if seconds < 60:
-        return f"{seconds:.2f} s" if seconds < 1 else f"{seconds:.1f} s"
-    minutes, rest = divmod(round(seconds), 60)
-    if minutes < 60:
-        return f"{minutes} min {rest:02d} s"
-    hours, minutes = divmod(minutes, 60)
-    return f"{hours} h {minutes:02d} min"
-
-
-def usd_words(usd: Decimal) -> str:
-    """As in $0.0812: four decimals, since a rehearsal may cost less than a cent; $0 for what costs nothing at all."""
-    return f"${usd:,.4f}" if usd else "$0"
 
 
 def percent_words(share: float) -> str:
@@ -46,11 +19,6 @@ def percent_words(share: float) -> str:
     sign = "+" if share >= 0 else "−"
     size = abs(share) * 100
     return f"{sign}{size:.0f} %" if size >= 10 else f"{sign}{size:.1f} %"
-
-
-def model_words(model: str) -> str:
-    """A base by the last part of its name or path."""
-    return model.rstrip("/").rpartition("/")[2]
 
 
 def quantity_words(value: float, unit: Unit) -> str:

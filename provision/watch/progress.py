@@ -9,8 +9,8 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from planner.plan import Plan
-from provision.report.words import bytes_words, seconds_words, usd_words
 from provision.watch.view import View, after
+from provision.words import bytes_words, seconds_words, usd_words
 from remote.contract import Event
 
 if TYPE_CHECKING:

@@ -15,7 +15,7 @@ import pytest
 from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.direct.local import LocalBox
-from provision.envelope import Exit
+from provision.errors import Exit
 from provision.providers import boxes_folder
 from provision.provisioner import Box, Launch
 from provision.ssh.keys import make_key

@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from provision.account.books import read_receipt
-from provision.envelope import Exit
+from provision.errors import Exit
+from provision.walk.books import read_receipt
 from tests.faults.rehearsal import CtrlC, Rehearsal, wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]

@@ -10,7 +10,7 @@ import pytest
 
 from planner.plan import Plan
 from provision.charge.control import end
-from provision.envelope import Exit
+from provision.errors import Exit
 from provision.provisioner import Answer
 from remote.contract import EndReason
 from tests.fakes import Proxy

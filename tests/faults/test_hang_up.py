@@ -8,8 +8,8 @@ import sys
 
 import pytest
 
-from provision.account.books import read_receipt
-from provision.envelope import Exit
+from provision.errors import Exit
+from provision.walk.books import read_receipt
 from tests.fakes import Proxy
 from tests.faults.rehearsal import CtrlC, Rehearsal, wait_until
 from tests.faults.standins import ScriptedBox

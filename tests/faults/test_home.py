@@ -12,12 +12,12 @@ import pytest
 
 from planner.plan import Plan
 from provision.charge.control import end
-from provision.charge.held import Run
-from provision.charge.rescue import rescue
-from provision.envelope import Exit
+from provision.errors import Exit
 from provision.providers import boxes_folder
 from provision.provisioner import Teardown
-from provision.run import walk
+from provision.walk.held import Run
+from provision.walk.rescue import rescue
+from provision.walk.run import walk
 from tests.fakes import Proxy
 from tests.faults.rehearsal import CtrlC, Quiet, Rehearsal, wait_until
 from tests.faults.standins import FINISH, WEIGHTS, ScriptedBox

@@ -6,7 +6,7 @@ import pytest
 
 from provision.charge.control import end
 from provision.cli import call
-from provision.envelope import Exit
+from provision.errors import Exit
 from tests.faults.rehearsal import Quiet, Rehearsal, wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]

@@ -13,15 +13,15 @@ import pytest
 from planner.plan import Plan
 from provision.aboard import job
 from provision.account.ledger import Created, PhaseStarted
-from provision.charge.held import Run, read_run
-from provision.charge.phases import Phases
-from provision.charge.training import train
-from provision.envelope import Exit
+from provision.errors import Exit
 from provision.handoff import hand_off
 from provision.provisioner import Box
-from provision.run import walk
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
+from provision.walk.held import Run, read_run
+from provision.walk.phases import Phases
+from provision.walk.run import walk
+from provision.walk.training import train
 from remote.contract import Phase
 from tests.fakes import Proxy
 from tests.faults.rehearsal import Quiet, Rehearsal

@@ -16,9 +16,9 @@ import pytest
 
 from planner.options import plan_command
 from provision.cli import COMMANDS, call, rentune
-from provision.envelope import Exit, Problem, enclose, enclose_error, render_json
+from provision.envelope import Problem, enclose, enclose_error, render_json
 from provision.envelope.failure import EXIT_CODES, tell
-from provision.errors import WrongHostKey
+from provision.errors import Exit, WrongHostKey
 
 DOCS = Path(__file__).parents[2] / "docs"
 

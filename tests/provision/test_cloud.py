@@ -11,7 +11,6 @@ import msgspec
 import pytest
 
 from catalogs.hardware import Offer
-from provision.charge.admission import let_in_again
 from provision.clouds.engine.build import plugin_binary
 from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner
@@ -20,6 +19,7 @@ from provision.errors import MissingPart, ProvisionError, Refused
 from provision.installation import installation_id, known_installation
 from provision.places import Places, RunFolder
 from provision.provisioner import Answer, Launch, Owned, Resource
+from provision.walk.admission import let_in_again
 
 OFFER = Offer(
     provider="cloudy",

@@ -25,20 +25,19 @@ from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Billed, Controlled, Created, Ended, Ledger, PhaseStarted
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import boot_id, in_control, is_alive, is_locked, is_orphan, this_process
-from provision.charge.crash import POINTS, read_crash_point
 from provision.charge.orphans import Orphans, find_orphans, only_run, other_sentences, stray_run_ids
-from provision.charge.phases import Display
-from provision.charge.rescue import RESCUE_S
-from provision.charge.training import STOP_PATIENCE_S
 from provision.cli import call
-from provision.envelope import Exit
-from provision.errors import BadInput, MissingPart, Refused, RentuneError
+from provision.errors import BadInput, Exit, MissingPart, Refused, RentuneError
 from provision.interrupt import interruptible
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch, require_time_to_train
 from provision.providers import boxes_folder
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
+from provision.walk.crash import POINTS, read_crash_point
+from provision.walk.phases import Display
+from provision.walk.rescue import RESCUE_S
+from provision.walk.training import STOP_PATIENCE_S
 from remote.contract import Event
 from tests.provision.plans import tiny_files, tiny_plan
 

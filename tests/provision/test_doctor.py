@@ -18,8 +18,7 @@ from provision.cli import call
 from provision.clouds.programs import aws
 from provision.commands.doctor import remedy_lines
 from provision.doctor import examine, provider_words, usable_providers
-from provision.envelope import Exit
-from provision.errors import MissingPart
+from provision.errors import Exit, MissingPart
 from provision.extras import extra_with, install_command, installer, requirements
 from provision.parts import Finding, require_parts
 from provision.places import Places

@@ -15,8 +15,8 @@ from catalogs.hardware import Billing
 from provision.account.ledger import Ledger, Opened, RunState
 from provision.direct.local import local_offer
 from provision.errors import ProvisionError
-from provision.lease import leased
 from provision.provisioner import Box, Launch, Owned, Teardown
+from provision.walk.lease import leased
 
 
 class Rented:

@@ -14,7 +14,7 @@ from planner.plan import Plan
 from provision.account.ledger import Billed, Ended, Ledger, PhaseStarted
 from provision.cli import call
 from provision.commands.ls import describe, stands, table
-from provision.envelope import Exit
+from provision.errors import Exit
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run

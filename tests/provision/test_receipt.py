@@ -15,7 +15,7 @@ from planner.plan import Plan
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ended, Opened, Rental, RunState
 from provision.account.receipt import Receipt, calibrations, compare, exit_code, reckon
-from provision.envelope import Exit
+from provision.errors import Exit
 from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
 from tests.provision.plans import FREE, tiny_files, tiny_plan

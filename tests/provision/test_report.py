@@ -21,8 +21,9 @@ from provision.report.page import render_page
 from provision.report.plot import Series, render_plot, ticks
 from provision.report.tables import bill_table, headline, tables
 from provision.report.terminal import print_report
-from provision.report.words import bytes_words, percent_words, seconds_words
+from provision.report.words import percent_words
 from provision.watch.curves import Curves
+from provision.words import bytes_words, seconds_words
 from remote.contract import Sample
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.test_receipt import outcome_of, receipt_of, run_state

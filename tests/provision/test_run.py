@@ -12,18 +12,17 @@ import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
-from provision.account.books import read_receipt
 from provision.account.ledger import Ledger, Opened, PhaseEnded
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
-from provision.charge.held import read_run
-from provision.charge.patience import wait_for_box
-from provision.envelope import Exit
-from provision.errors import ProvisionError
+from provision.errors import Exit, ProvisionError
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Answer, Box, Launch, Owned, Resource
+from provision.walk.books import read_receipt
+from provision.walk.held import read_run
+from provision.walk.patience import wait_for_box
 from provision.whole import write_whole
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.test_control import Paper, Silent

@@ -9,14 +9,13 @@ from pathlib import Path
 import psutil
 import pytest
 
-from provision.account.books import read_receipt
 from provision.account.ledger import Ledger
 from provision.charge.control import find_run
 from provision.charge.supervise import start_supervisor
 from provision.cli import call
-from provision.envelope import Exit
-from provision.errors import TrainingFailed
+from provision.errors import Exit, TrainingFailed
 from provision.places import Places
+from provision.walk.books import read_receipt
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.provision.plans import tiny_files
 

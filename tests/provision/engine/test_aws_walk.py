@@ -23,7 +23,7 @@ from planner.request import Where
 from provision.account.ledger import Created, Ledger
 from provision.charge.control import drive
 from provision.clouds.provisioner import PulumiProvisioner
-from provision.envelope import Exit
+from provision.errors import Exit
 from provision.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base

@@ -13,10 +13,10 @@ import msgspec
 from planner.plan import Plan, read_plan
 from provision.account.ledger import Billed, RunState
 from provision.account.receipt import Receipt, calibrations, reckon
-from provision.charge.held import Run
 from provision.places import RunFolder
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
+from provision.walk.held import Run
 from provision.watch.curves import trace_curves
 from provision.watch.view import fold, read_events
 from provision.whole import write_whole

@@ -8,13 +8,13 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from provision.aboard import job
-from provision.charge.held import Run
-from provision.charge.patience import listed
-from provision.charge.training import fetch
 from provision.errors import RentuneError, ResultOnBox
 from provision.provisioner import Answer, Box
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
+from provision.walk.held import Run
+from provision.walk.patience import listed
+from provision.walk.training import fetch
 from remote.contract import Outcome
 
 REACH_S: Final = 20.0  # assumed: a box that is well answers at once, and one try in three is lost

@@ -19,18 +19,18 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from typing import Final
 
-from provision.account.books import close_books
 from provision.account.ledger import Created, Ended
 from provision.account.receipt import Receipt
-from provision.charge.held import Run
-from provision.charge.patience import gone_too_soon, has_gone, listed, patiently, require_box
-from provision.charge.phases import Phases
-from provision.charge.training import require_inputs, train
 from provision.errors import ProvisionError, RentuneError, ResultOnBox
-from provision.lease import end, leased
 from provision.provisioner import Answer, Box, ResourceEnd, Teardown
 from provision.ssh import Shell, replace_host_key
 from provision.ssh.keys import client_key
+from provision.walk.books import close_books
+from provision.walk.held import Run
+from provision.walk.lease import end, leased
+from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
+from provision.walk.phases import Phases
+from provision.walk.training import require_inputs, train
 from remote.contract import Phase
 
 BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box that does not answer is given up

@@ -13,7 +13,8 @@ from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.charge.control import drive, find_run, told_if_cut_off
 from provision.charge.supervise import hand_over
-from provision.envelope import Exit, Problem
+from provision.envelope import Problem
+from provision.errors import Exit
 from provision.prepare.opening import read_launch
 from provision.providers import Confirm
 from provision.watch.progress import LineDisplay, LiveDisplay

@@ -10,15 +10,15 @@ from typing import Final
 import msgspec
 
 from provision.aboard import job, ship
-from provision.account.books import adapter_home, read_outcome
-from provision.charge.held import Run
-from provision.charge.patience import patiently, require_time, wait_for_box
-from provision.charge.phases import Phases
 from provision.errors import ConnectionFailed, HomeFailed, RentuneError, ResultOnBox, TrainingFailed, WrongHostKey
 from provision.handoff import Handoff, hand_off
 from provision.prepare.inputs import input_files
 from provision.provisioner import Box
 from provision.ssh import Shell
+from provision.walk.books import adapter_home, read_outcome
+from provision.walk.held import Run
+from provision.walk.patience import patiently, require_time, wait_for_box
+from provision.walk.phases import Phases
 from provision.whole import at_home, write_whole
 from remote.contract import LOG_FILE, JobSpec, Outcome, Phase, decode, encode
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from provision.charge.admission import let_in_again
-from provision.charge.held import Run
 from provision.errors import ConnectionFailed, HomeFailed, RentuneError, TrainingFailed, TransferFailed, WrongHostKey
 from provision.provisioner import Answer, Box, Owned
+from provision.walk.admission import let_in_again
+from provision.walk.held import Run
 from provision.whole import at_home
 
 T = TypeVar("T")

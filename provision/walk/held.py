@@ -10,11 +10,11 @@ from typing import Final
 
 from planner.plan import Plan, read_plan
 from provision.account.ledger import Ledger, RunState
-from provision.charge.phases import Display
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import read_base, read_launch
 from provision.provisioner import Launch, Provisioner
+from provision.walk.phases import Display
 
 LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
 

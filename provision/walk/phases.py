@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Protocol
 
 from provision.account.ledger import Ledger, PhaseEnded, PhaseStarted
-from provision.charge.crash import crash_if
+from provision.walk.crash import crash_if
 from remote.contract import Event, Phase
 
 
