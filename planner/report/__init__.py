@@ -2,46 +2,36 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Iterator
 from pathlib import PurePath
-
-from rich.console import Console, RenderableType
-from rich.text import Text
 
 from planner.notices import cut_words, unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
+from planner.report.layout import Table, Words, render
 from planner.report.legend import TIGHT, legend
+
+Part = str | Words | Table
 
 MAX_REJECTIONS = 8  # more are counted; --json has all
 
 
 def render_result(result: SearchResult, *, command: str | None, explain: bool, width: int, colour: bool) -> str:
     """The whole answer: the job in the first line, plans by price, the refused, and the command that runs it."""
-    parts = _answer(result, command, explain=explain, width=width)
-    return _rendered(parts, last_line=f"  {command}" if command is not None else None, width=width, colour=colour)
+    return _rendered(_answer(result, command, explain=explain, width=width), width=width, colour=colour)
 
 
 def render_plan(plan: Plan, *, width: int, colour: bool) -> str:
     """One plan, as `run` shows it before it asks."""
-    return _rendered(_one(plan), last_line=None, width=width, colour=colour)
+    return _rendered(_one(plan), width=width, colour=colour)
 
 
-def _rendered(parts: Iterator[RenderableType], *, last_line: str | None, width: int, colour: bool) -> str:
-    """The parts, wrapped; the last line is a command to be copied, so it is never broken."""
-    page = io.StringIO()
-    console = Console(
-        file=page, width=width, force_terminal=colour, color_system="auto" if colour else None, highlight=False, emoji=False
-    )
-    for part in parts:
-        console.print(part, markup=False)
-    if last_line is not None:
-        console.print(Text(last_line, style="bold"), soft_wrap=True)
-    return "\n".join(line.rstrip() for line in page.getvalue().rstrip().splitlines())
+def _rendered(parts: Iterator[Part], *, width: int, colour: bool) -> str:
+    lines = [line for part in parts for line in render(part, width=width, colour=colour)]
+    return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def _answer(result: SearchResult, command: str | None, *, explain: bool, width: int) -> Iterator[RenderableType]:
+def _answer(result: SearchResult, command: str | None, *, explain: bool, width: int) -> Iterator[Part]:
     yield _job_line(result)
     for warning in result.warnings:
         yield f"Note: {warning}."
@@ -101,7 +91,7 @@ def _plans_heading(result: SearchResult) -> str:
     return f"Cheapest jobs of {kinds}; {which}. p50 (p10–p90)."
 
 
-def _one(plan: Plan) -> Iterator[RenderableType]:
+def _one(plan: Plan) -> Iterator[Part]:
     yield f"{words.strategy(plan)}\non {words.offer(plan)} ({words.machine(plan)}), {plan.provider_status}"
     yield (
         f"memory  {words.memory(plan)}\n"
@@ -125,9 +115,9 @@ def _price(plan: Plan) -> str:
     return f" at {words.hourly(plan)}, price seen {words.age(plan)}"
 
 
-def _explained(plan: Plan) -> Iterator[RenderableType]:
+def _explained(plan: Plan) -> Iterator[Part]:
     yield ""
-    yield Text(f"{words.strategy(plan)} on {words.offer(plan)}", style="bold")
+    yield Words(f"{words.strategy(plan)} on {words.offer(plan)}", "bold")
     yield tables.memory_table(plan)
     yield tables.host_table(plan)
     yield tables.time_table(plan)
@@ -143,14 +133,15 @@ def _explained(plan: Plan) -> Iterator[RenderableType]:
         yield f"  · {sentence}"
 
 
-def _closing(result: SearchResult, command: str | None) -> Iterator[RenderableType]:
+def _closing(result: SearchResult, command: str | None) -> Iterator[Part]:
     if command is None:
         yield "This version can run none of these: nothing to type yet."
         return
     plan = _central(result)
     if plan is None:
         yield "Run it:"
-        return
-    change = next((f" all the same, {way.change}" for way in result.ways_out if way.plan is plan), "")
-    warning = f"; tight: {TIGHT}" if plan.verdict == "tight" else ""
-    yield f"Run it{change} ({words.offer(plan)}, {words.usd(plan.cost.total_usd.p50)}{warning}):"
+    else:
+        change = next((f" all the same, {way.change}" for way in result.ways_out if way.plan is plan), "")
+        warning = f"; tight: {TIGHT}" if plan.verdict == "tight" else ""
+        yield f"Run it{change} ({words.offer(plan)}, {words.usd(plan.cost.total_usd.p50)}{warning}):"
+    yield Words(f"  {command}", "bold", whole=True)  # to be copied, so it is never broken

@@ -1,0 +1,150 @@
+"""Paragraphs and tables as the lines of a terminal.
+
+A plan is shown by nearly every command, and rich takes 60 ms to import and to draw it, a quarter of what `rentune plan`
+may take in all (docs/LOG.md). All that a plan needs of it is here: columns that wrap, two styles, and rules.
+"""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Final, Literal, NamedTuple
+
+Style = Literal["bold", "dim"]
+SELECT_GRAPHIC_RENDITION: Final[dict[Style, str]] = {"bold": "\x1b[1m", "dim": "\x1b[2m"}
+RESET: Final = "\x1b[0m"
+GAP: Final = "  "
+RULE: Final = "─"
+
+
+class Column(NamedTuple):
+    """How a column stands. One that does not wrap is as wide as its widest cell, whatever the terminal has."""
+
+    title: str
+    right: bool = False
+    wraps: bool = False
+
+
+class _Row(NamedTuple):
+    cells: tuple[str, ...]
+    style: Style | None
+
+
+@dataclass
+class Table:
+    """Rows below a heading; a cell may hold several lines."""
+
+    columns: tuple[Column, ...]
+    title: str | None = None
+    rows: list[_Row] = field(default_factory=list)
+    rules_above: set[int] = field(default_factory=set)  # numbers of rows, from 0
+
+    def add(self, *cells: str, style: Style | None = None) -> None:
+        """One row more."""
+        self.rows.append(_Row(cells, style))
+
+    def rule(self) -> None:
+        """A line between what is there and what comes."""
+        self.rules_above.add(len(self.rows))
+
+
+class Words(NamedTuple):
+    """A paragraph in a style; `whole` is never broken, for it is there to be copied."""
+
+    text: str
+    style: Style | None = None
+    whole: bool = False
+
+
+def render(part: str | Words | Table, *, width: int, colour: bool) -> Iterator[str]:
+    """The lines of one part, at most `width` cells wide where its words allow it."""
+    if isinstance(part, Table):
+        yield from _table_lines(part, width=width, colour=colour)
+        return
+    words = part if isinstance(part, Words) else Words(part)
+    lines = [words.text] if words.whole else wrapped(words.text, width)
+    yield from (_styled(line, words.style, colour=colour) for line in lines)
+
+
+def cells_of(text: str) -> int:
+    """How many cells of a terminal the text takes: two for the wide signs of East Asian scripts."""
+    return len(text) if text.isascii() else sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
+
+
+def wrapped(text: str, width: int) -> list[str]:
+    """The text's lines, broken between words, and within one only where it is wider than `width`."""
+    return [piece for line in text.split("\n") for piece in _wrapped_line(line, max(width, 1))]
+
+
+def _wrapped_line(line: str, width: int) -> Iterator[str]:
+    if cells_of(line) <= width:
+        yield line
+        return
+    taken = ""
+    for word in line.split(" "):
+        joined = f"{taken} {word}" if taken else word
+        if cells_of(joined) <= width:
+            taken = joined
+            continue
+        if taken:
+            yield taken
+        *full, taken = _cut(word, width)
+        yield from full
+    yield taken
+
+
+def _cut(word: str, width: int) -> Iterator[str]:
+    """Pieces of a word, each at most `width` cells wide, or one sign that is wider."""
+    piece = ""
+    for sign in word:
+        if piece and cells_of(piece + sign) > width:
+            yield piece
+            piece = ""
+        piece += sign
+    yield piece
+
+
+def _table_lines(table: Table, *, width: int, colour: bool) -> Iterator[str]:
+    titles = tuple(column.title for column in table.columns)
+    widths = _widths(table, titles, width)
+    if table.title is not None:
+        yield table.title
+    yield from _row_lines(table, _Row(titles, "bold"), widths, colour=colour)
+    for number, row in enumerate(table.rows):
+        if number == 0 or number in table.rules_above:
+            yield RULE * min(width, sum(widths) + len(GAP) * (len(widths) - 1))
+        yield from _row_lines(table, row, widths, colour=colour)
+
+
+def _widths(table: Table, titles: tuple[str, ...], width: int) -> list[int]:
+    """As wide as the widest line of each column; what is too much is taken from the widest of those that wrap."""
+    rows = (titles, *(row.cells for row in table.rows))
+    widths = [max(cells_of(line) for cells in rows for line in cells[place].split("\n")) for place in range(len(titles))]
+    wrapping = [place for place, column in enumerate(table.columns) if column.wraps]
+    excess = sum(widths) + len(GAP) * (len(widths) - 1) - width
+    while excess > 0 and (widest := max((widths[place] for place in wrapping), default=1)) > 1:
+        for place in [place for place in wrapping if widths[place] == widest][:excess]:
+            widths[place] -= 1
+            excess -= 1
+    return widths
+
+
+def _row_lines(table: Table, row: _Row, widths: Sequence[int], *, colour: bool) -> Iterator[str]:
+    cells = [wrapped(cell, width) for cell, width in zip(row.cells, widths, strict=True)]
+    for number in range(max(map(len, cells))):
+        pieces = (cell[number] if number < len(cell) else "" for cell in cells)
+        line = GAP.join(
+            _padded(piece, width, right=column.right)
+            for piece, width, column in zip(pieces, widths, table.columns, strict=True)
+        )
+        yield _styled(line.rstrip(), row.style, colour=colour)
+
+
+def _padded(text: str, width: int, *, right: bool) -> str:
+    space = " " * (width - cells_of(text))
+    return space + text if right else text + space
+
+
+def _styled(line: str, style: Style | None, *, colour: bool) -> str:
+    return f"{SELECT_GRAPHIC_RENDITION[style]}{line}{RESET}" if style and colour and line else line
