@@ -119,14 +119,14 @@ def _system_paths(program: str) -> Iterator[str]:
 
 def _engine(places: Places, environment: Mapping[str, str]) -> Finding:
     """By its file alone: whether an installed one fits is asked when it is first used."""
-    from provision.clouds.engine.build import engine_root, engine_version
+    from provision.clouds.engine.where import VERSION, engine_binary
 
-    built = engine_root(places) / "bin" / "pulumi"
+    built = engine_binary(places)
     there = str(built) if built.exists() else shutil.which("pulumi", path=environment.get("PATH", ""))
     return Finding(
         part="Pulumi engine",
         state="there" if there else "missing",
-        detail=there or f"version {engine_version()} is not built",
+        detail=there or f"version {VERSION} is not built",
         serves="clouds",
         remedy=None if there else INSTALL,
     )
@@ -134,7 +134,7 @@ def _engine(places: Places, environment: Mapping[str, str]) -> Finding:
 
 def _plugin(cloud: str, row: CloudRow, places: Places) -> Finding:
     """The engine's plugin of exactly the version that the SDK was made for; without the SDK nobody knows which."""
-    from provision.clouds.engine.build import plugin_binary
+    from provision.clouds.engine.where import plugin_binary
 
     version = _plugin_version(row.packages[0])
     binary = plugin_binary(places, cloud, version) if version else None

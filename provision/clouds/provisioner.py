@@ -15,7 +15,7 @@ import msgspec
 
 from catalogs.hardware import Offer
 from provision.clouds.bootstrap import FirstBoot, render_user_data
-from provision.clouds.engine.build import plugin_binary, plugins_folder
+from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import SSH_PORT, Image, Order, checked_cidrs, resource_name, run_tags

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
-from provision.clouds.engine.build import plugin_binary
+from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.programs.order import Image
 from provision.clouds.provisioner import PulumiProvisioner

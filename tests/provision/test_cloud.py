@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from catalogs.hardware import Offer
-from provision.clouds.engine.build import plugin_binary
+from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.clouds.stack import OPERATION_S

@@ -9,7 +9,6 @@ afterwards (measured 2026-11); with them it takes seconds.
 from __future__ import annotations
 
 import fcntl
-import hashlib
 import os
 import re
 import shutil
@@ -21,6 +20,7 @@ from typing import Final
 
 import click
 
+from provision.clouds.engine.where import VERSION, engine_binary, plugin_binary, plugins_folder
 from provision.errors import MissingPart, RentuneError
 from provision.extras import installer_here
 from provision.places import Places, read_places
@@ -39,11 +39,6 @@ VERSION_TIMEOUT_S: Final = 20.0  # assumed; measured 0.1 s
 Progress = Callable[[str], None]
 
 
-def engine_version(folder: Path = FOLDER) -> str:
-    """The version that `go.mod` requires, without the leading v."""
-    return _pin(folder, r"\s*github\.com/pulumi/pulumi/pkg/v3 v(\S+)")
-
-
 def go_version(folder: Path = FOLDER) -> str:
     """The oldest Go that the modules accept."""
     return _pin(folder, r"go (\S+)$")
@@ -54,23 +49,12 @@ def _pin(folder: Path, pattern: str) -> str:
     return next(found[1] for line in lines if (found := re.match(pattern, line)))
 
 
-def engine_root(places: Places, folder: Path = FOLDER) -> Path:
-    """Where a build of these pins lies: `<cache>/pulumi/<version>-<hash of go.sum>`."""
-    pins = hashlib.sha256((folder / "go.sum").read_bytes()).hexdigest()[:12]
-    return places.cache / "pulumi" / f"{engine_version(folder)}-{pins}"
-
-
-def plugins_folder(places: Places) -> Path:
-    """Provider plugins, shared by all runs; each run's own PULUMI_HOME links here."""
-    return places.cache / "pulumi" / "plugins"
-
-
 def find_engine(places: Places, environment: Mapping[str, str] = os.environ) -> Path | None:
     """The engine to use: an installed `pulumi` of a fitting version first, else our own build, else None."""
     installed = shutil.which("pulumi", path=environment.get("PATH", ""))
     if installed and _fits(read_version(Path(installed), environment)):
         return Path(installed)
-    built = engine_root(places) / "bin" / "pulumi"
+    built = engine_binary(places)
     return built if built.exists() else None
 
 
@@ -101,11 +85,11 @@ def build_engine(places: Places, *, progress: Progress, environment: Mapping[str
     Safe to call from several processes: the second one waits and finds the first one's work. Raises MissingPart when
     there is no Go and none can be installed, or when the build fails (its last lines are in the message).
     """
-    binary = engine_root(places) / "bin" / "pulumi"
+    binary = engine_binary(places)
     with _only_builder(binary.parent):
         if not (binary.exists() and (binary.parent / SHIM).exists()):
             go = find_go(environment) or install_go(places, progress=progress, environment=environment)
-            progress(f"building Pulumi {engine_version()} with {go}: 5 to 10 minutes the first time")
+            progress(f"building Pulumi {VERSION} with {go}: 5 to 10 minutes the first time")
             _compile(go, binary, progress, environment)
             _place_shim(go, binary.parent, environment)
     return binary
@@ -155,7 +139,7 @@ def install_go(places: Places, *, progress: Progress, environment: Mapping[str, 
 
 def _compile(go: Path, binary: Path, progress: Progress, environment: Mapping[str, str]) -> None:
     # Without the version string `pulumi version` prints an empty line and the SDK refuses the binary.
-    version = f"-X {SDK_MODULE}/go/common/version.Version=v{engine_version()}"
+    version = f"-X {SDK_MODULE}/go/common/version.Version=v{VERSION}"
     fresh = binary.with_name(f".pulumi.{os.getpid()}")
     command: list[str | Path] = [go, "build", "-v", "-trimpath", "-ldflags", f"-s -w {version}", "-o", fresh, CLI_PACKAGE]
     lines: list[str] = []
@@ -196,11 +180,6 @@ def _go_environment(environment: Mapping[str, str]) -> dict[str, str]:
 
 def _tail(text: str) -> str:
     return " / ".join(line.strip() for line in text.strip().splitlines()[-3:]) or "no output"
-
-
-def plugin_binary(places: Places, name: str, version: str) -> Path:
-    """Where the engine looks for a provider plugin of exactly this version."""
-    return plugins_folder(places) / f"resource-{name}-v{version}" / f"pulumi-resource-{name}"
 
 
 def install_plugin(

@@ -10,16 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from provision.clouds.engine.build import (
-    FOLDER,
-    SHIM,
-    build_engine,
-    engine_root,
-    engine_version,
-    find_engine,
-    install_plugin,
-    read_version,
-)
+from provision.clouds.engine.build import FOLDER, SHIM, build_engine, find_engine, install_plugin, read_version
+from provision.clouds.engine.where import VERSION, engine_root
 from provision.errors import MissingPart
 from provision.places import Places, read_places
 
@@ -57,7 +49,8 @@ def test_one_that_does_not_fit_is_passed_over(empty: Places, tmp_path: Path, ver
 def test_a_build_is_named_by_version_and_pins(empty: Places) -> None:
     """Another go.sum is another folder, so an old build is never taken for the new one."""
     pins = hashlib.sha256((FOLDER / "go.sum").read_bytes()).hexdigest()
-    assert engine_root(empty) == empty.cache / "pulumi" / f"{engine_version()}-{pins[:12]}"
+    assert f"github.com/pulumi/pulumi/pkg/v3 v{VERSION}" in (FOLDER / "go.mod").read_text()
+    assert engine_root(empty) == empty.cache / "pulumi" / f"{VERSION}-{pins[:12]}"
 
 
 def test_without_go_and_without_a_registry_there_is_one_sentence(empty: Places, tmp_path: Path) -> None:
@@ -99,7 +92,7 @@ def test_the_built_engine_says_the_pinned_version_and_has_the_shim_beside_it() -
     built = engine_root(read_places(os.environ)) / "bin" / "pulumi"
     if not built.exists():
         pytest.fail(f"{built} is not there; build it with: make pulumi")
-    assert read_version(built) == engine_version()
+    assert read_version(built) == VERSION
     assert os.access(built.parent / SHIM, os.X_OK)
 
 
