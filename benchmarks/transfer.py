@@ -29,7 +29,7 @@ from provision.direct.local import LocalBox, local_offer
 from provision.provisioner import Box, Launch
 from provision.ssh import Shell
 from provision.ssh.keys import KeyPair, client_key
-from tests.fakes import proxied
+from tests.doubles.proxy import proxied
 
 RESULT = Path(__file__).parent / "results" / "transfer.md"
 LINES = {"loopback": 0.0, "60 ms round trip": 0.030}  # one-way delay in seconds
@@ -38,7 +38,7 @@ WHY = """Why: scp hashes nothing, and the careful `sha256sum` after it costs 0.8
 CPU's SHA instructions) on either side; ours hashes while it sends, with OpenSSL's code, 0.3 s. Over a long line one SSH
 channel moves its window of 2 MiB per round trip; ours uses four channels of one connection (150 MB at 60 ms on
 2026-11-25: one channel 18 MB/s up and 22 down, four 40 and 43, six 44 and 47, eight 37 and 37). The line of 60 ms is a
-proxy in Python on the same two cores (`tests/fakes.py`), so its share of CPU is in every figure."""
+proxy in Python on the same two cores (`tests/doubles/proxy.py`), so its share of CPU is in every figure."""
 
 
 class Pace(NamedTuple):

@@ -17,7 +17,7 @@ ROOMS = {
     "provision": "TOP. The only room that spends money.",
 }
 OTHER_FOLDERS = {
-    "tests": "mirror the rooms; fakes and doubles are small real programs",
+    "tests": "mirror the rooms; doubles are small real programs",
     "docs": "architecture, derivations, acceptance, schemas; commands.md and the tree here are made from the code",
     "benchmarks": "scripts that measure, and their committed results",
     "examples": "job files that plan as they stand and run with `--data FILE`, and the demo",

@@ -1,1 +1,1 @@
-"""Stand-ins for what no test may reach: provider plugins that speak the SDK's own protocol to an emulated cloud."""
+"""Stand-ins for what no test may reach or wait for, each a small real program: a long line, a cloud and its machines."""

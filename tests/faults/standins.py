@@ -13,7 +13,7 @@ from provision.direct.local import LocalBox
 from provision.providers import boxes_folder
 from provision.provisioner import Answer, Box, Launch, Owned
 from remote.contract import AdapterFile, EndReason, Measured, Outcome, encode
-from tests.fakes import Proxy
+from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal
 
 WEIGHTS = b"weights"

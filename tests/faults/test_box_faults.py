@@ -20,7 +20,7 @@ from provision.providers import boxes_folder
 from provision.provisioner import Box, Launch
 from provision.ssh.keys import make_key
 from remote.contract import EndReason
-from tests.fakes import Proxy
+from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Quiet, Rehearsal, wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]

@@ -13,7 +13,7 @@ from provision.charge.control import end
 from provision.errors import Exit
 from provision.provisioner import Answer
 from remote.contract import EndReason
-from tests.fakes import Proxy
+from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Quiet, Rehearsal, wait_until
 from tests.faults.standins import ScriptedBox
 

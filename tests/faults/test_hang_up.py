@@ -10,7 +10,7 @@ import pytest
 
 from provision.errors import Exit
 from provision.walk.books import read_receipt
-from tests.fakes import Proxy
+from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import CtrlC, Rehearsal, wait_until
 from tests.faults.standins import ScriptedBox
 

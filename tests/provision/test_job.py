@@ -17,7 +17,7 @@ from provision.direct.local import local_offer
 from provision.provisioner import Box
 from provision.ssh import Shell
 from remote.contract import DataSource, JobSpec, Loop, ModelSource, Strategy, decode
-from tests.fakes import proxied
+from tests.doubles.proxy import proxied
 from tests.provision.rigs import Rig, await_true, rig_of
 
 pytestmark = pytest.mark.box

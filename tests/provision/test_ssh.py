@@ -19,7 +19,7 @@ from provision.errors import BadInput, ConnectionFailed, TrainingFailed, WrongHo
 from provision.provisioner import Box
 from provision.ssh import Shell, fetch_host_key, fingerprint, read_known_keys, replace_host_key
 from provision.ssh.keys import client_key, make_key
-from tests.fakes import Proxy, proxied
+from tests.doubles.proxy import Proxy, proxied
 from tests.provision.rigs import Rig, await_true, free_port, rig_of
 
 pytestmark = pytest.mark.box

@@ -18,7 +18,7 @@ from provision.errors import ConnectionFailed, HomeFailed, TransferFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.pieces import BLOCK_BYTES, PIECE_BYTES, pieces
-from tests.fakes import proxied
+from tests.doubles.proxy import proxied
 from tests.provision.rigs import Rig
 
 pytestmark = pytest.mark.box

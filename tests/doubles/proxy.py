@@ -1,4 +1,4 @@
-"""Small real doubles: a TCP proxy that delays and cuts."""
+"""A TCP proxy that delays and cuts: the line between a controller and its box."""
 
 from __future__ import annotations
 
