@@ -51,13 +51,20 @@ def render_user_data(boot: FirstBoot) -> str:
 
     Raises Refused when the deadline is not in the future.
     """
-    if boot.deadline_at_s <= boot.now_s:
-        raise Refused("The deadline is already over.", hint="Give the run more hours or a higher --max-cost.")
+    require_time(boot)
     document = {
         "bootcmd": [["sh", "-c", render_deadline(boot)], ["sh", "-c", render_quiet_apt()]],
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": boot.host_key_private, "ed25519_public": boot.host_key_public},
-        "ssh_authorized_keys": [boot.public_key.strip()],
+        "users": [
+            {
+                "name": boot.user,  # named, for not every image has a user beside root
+                "shell": "/bin/bash",
+                "sudo": "ALL=(ALL) NOPASSWD:ALL",
+                "lock_passwd": True,
+                "ssh_authorized_keys": [boot.public_key.strip()],
+            }
+        ],
         "ssh_pwauth": False,
         "disable_root": True,
         "package_update": False,
@@ -70,10 +77,20 @@ def render_user_data(boot: FirstBoot) -> str:
     return "#cloud-config\n" + json.dumps(document, indent=1) + "\n"
 
 
+def require_time(boot: FirstBoot) -> None:
+    """Raises Refused when the deadline is not in the future: what would end at once is not rented."""
+    if boot.deadline_at_s <= boot.now_s:
+        raise Refused("The deadline is already over.", hint="Give the run more hours or a higher --max-cost.")
+
+
+def limits_of(boot: FirstBoot) -> tuple[int, int]:
+    """The deadline in seconds since the epoch, and the uptime in seconds that bounds it where the clock is wrong."""
+    return math.floor(boot.deadline_at_s), math.ceil(boot.deadline_at_s - boot.now_s) + UPTIME_MARGIN_S
+
+
 def render_deadline(boot: FirstBoot) -> str:
     """The shell script that arms the deadline; it runs at every boot, before the network, and changes nothing twice."""
-    deadline_s = math.floor(boot.deadline_at_s)
-    uptime_s = math.ceil(boot.deadline_at_s - boot.now_s) + UPTIME_MARGIN_S
+    deadline_s, uptime_s = limits_of(boot)
     ask = f"timeout {ASK_S} systemctl"
     return f"""set -u
 units=/etc/systemd/system

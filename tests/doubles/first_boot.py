@@ -17,16 +17,32 @@ from ruamel.yaml import YAML
 
 from tests.doubles.machines import USER_DATA
 
-USER: Final = "ubuntu"  # an Ubuntu image names it in its own configuration of cloud-init
 SSH: Final = Path("/etc/ssh")
 
 
-def add_user(_: object) -> None:
-    """The image's user, who may become root without a password."""
-    subprocess.run(["useradd", "--create-home", "--shell", "/bin/bash", USER], check=True)
-    may = Path("/etc/sudoers.d/90-cloud-init-users")
-    may.write_text(f"{USER} ALL=(ALL) NOPASSWD:ALL\n")
-    may.chmod(0o440)
+def add_users(users: list[dict[str, Any]]) -> None:
+    """Each as the document says, or as it says of one whom the image has already."""
+    for each in users:
+        if unknown := each.keys() - {"name", "shell", "sudo", "lock_passwd", "ssh_authorized_keys"}:
+            raise SystemExit(say(f"what it does not imitate of a user: {', '.join(sorted(unknown))}"))
+        subprocess.run(["useradd", "--create-home", "--shell", each["shell"], each["name"]], check=True)
+        only(True)(each["lock_passwd"])
+        may = Path("/etc/sudoers.d/90-cloud-init-users")
+        may.write_text(f"{each['name']} {each['sudo']}\n")
+        may.chmod(0o440)
+        admit(each["name"], each["ssh_authorized_keys"])
+
+
+def admit(name: str, keys: list[str]) -> None:
+    """Into the user's file; root's stays empty."""
+    user = pwd.getpwnam(name)
+    folder = Path(user.pw_dir, ".ssh")
+    folder.mkdir(0o700)
+    file = folder / "authorized_keys"
+    file.touch(0o600)
+    file.write_text("".join(f"{key}\n" for key in keys))
+    for path in (folder, file):
+        os.chown(path, user.pw_uid, user.pw_gid)
 
 
 def run_each(commands: list[list[str]]) -> None:
@@ -59,18 +75,6 @@ def set_passwords(admitted: bool) -> None:
     (SSH / "sshd_config.d/50-cloud-init.conf").write_text(f"PasswordAuthentication {word}\n")
 
 
-def admit(keys: list[str]) -> None:
-    """Into the user's file; root's stays empty."""
-    user = pwd.getpwnam(USER)
-    folder = Path(user.pw_dir, ".ssh")
-    folder.mkdir(0o700)
-    file = folder / "authorized_keys"
-    file.touch(0o600)
-    file.write_text("".join(f"{key}\n" for key in keys))
-    for each in (folder, file):
-        os.chown(each, user.pw_uid, user.pw_gid)
-
-
 def only(expected: bool) -> Callable[[bool], None]:
     """A switch of which one position is imitated."""
 
@@ -81,17 +85,16 @@ def only(expected: bool) -> Callable[[bool], None]:
     return check
 
 
-# In cloud-init's order of modules, not the document's. None: whether or not the document mentions it.
-Step = tuple[str | None, Callable[[Any], None]]
+# In cloud-init's order of modules, not the document's.
+Step = tuple[str, Callable[[Any], None]]
 STAGES: Final[dict[str, tuple[Step, ...]]] = {
     "init": (
         ("bootcmd", run_each),
-        (None, add_user),
+        ("users", add_users),
         ("ssh_pwauth", set_passwords),
         ("disable_root", only(True)),
         ("ssh_deletekeys", delete_keys),
         ("ssh_keys", write_host_keys),
-        ("ssh_authorized_keys", admit),
     ),
     "final": (
         ("package_update", only(False)),
@@ -114,8 +117,8 @@ def main(stage: str) -> None:
     if unknown := document.keys() - {key for steps in STAGES.values() for key, _ in steps}:
         raise SystemExit(say(f"what it does not imitate: {', '.join(sorted(unknown))}"))
     for key, act in STAGES[stage]:
-        if key is None or key in document:
-            act(document.get(key))
+        if key in document:
+            act(document[key])
     say(f"stage {stage} is over")
 
 

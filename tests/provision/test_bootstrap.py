@@ -83,7 +83,8 @@ def test_keys_survive_the_quoting() -> None:
     """What cloud-init reads is byte for byte what we made."""
     document = parsed(render_user_data(BOOT))
     assert document["ssh_keys"] == {"ed25519_private": BOOT.host_key_private, "ed25519_public": BOOT.host_key_public}
-    assert document["ssh_authorized_keys"] == [BOOT.public_key]
+    [user] = document["users"]
+    assert (user["name"], user["ssh_authorized_keys"]) == (BOOT.user, [BOOT.public_key])
     assert document["ssh_pwauth"] is False
     assert document["runcmd"][1:] == [["install", "-d", "-m", "0700", "-o", "ubuntu", "-g", "ubuntu", BOOT.folder]]
 

@@ -12,8 +12,6 @@ import functools
 import ipaddress
 import json
 import threading
-import urllib.error
-import urllib.request
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
@@ -26,6 +24,7 @@ import botocore.exceptions
 import pulumi
 import pulumi_aws as aws
 
+from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
 from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Owned, Resource
@@ -49,7 +48,6 @@ IMAGE: Final = Image(
     as_of=dt.date(2026, 11, 25),
 )
 POWER_OFF: Final = PowerOff.ENDS_BILL  # by instance_initiated_shutdown_behavior, below
-CALLER_ADDRESS_URL: Final = "https://checkip.amazonaws.com"  # AWS's own; answers with the caller's address and a newline
 HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
 TIMEOUT_S: Final = 10.0  # assumed
 RETRIES: Final = 4  # assumed: botocore's standard mode, with backoff
@@ -284,18 +282,6 @@ def console(instance: Resource, environment: Mapping[str, str]) -> str:
     with _asked(f"the console of {instance.id}"):
         answer = connect(instance.region, environment).get_console_output(InstanceId=instance.id)
     return str(answer.get("Output", ""))
-
-
-def caller_address() -> str:
-    """The address that AWS sees this machine under, as one CIDR."""
-    try:
-        with urllib.request.urlopen(CALLER_ADDRESS_URL, timeout=TIMEOUT_S) as answer:
-            address = ipaddress.ip_address(answer.read(64).decode("ascii", "replace").strip())
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
-        raise ProvisionError(
-            f"This machine's public address could not be found out ({error}).", hint="Give it with --allow-from ADDRESS/32."
-        ) from None
-    return str(ipaddress.ip_network(address))
 
 
 @contextmanager

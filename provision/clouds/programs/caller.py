@@ -1,0 +1,25 @@
+"""Under which address the world sees this machine."""
+
+from __future__ import annotations
+
+import ipaddress
+import urllib.error
+import urllib.request
+from typing import Final
+
+from provision.errors import ProvisionError
+
+URL: Final = "https://checkip.amazonaws.com"  # AWS's own; answers with the caller's address and a newline, without an account
+TIMEOUT_S: Final = 10.0  # assumed
+
+
+def caller_address() -> str:
+    """The address that AWS sees this machine under, as one CIDR. Raises ProvisionError."""
+    try:
+        with urllib.request.urlopen(URL, timeout=TIMEOUT_S) as answer:
+            address = ipaddress.ip_address(answer.read(64).decode("ascii", "replace").strip())
+    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+        raise ProvisionError(
+            f"This machine's public address could not be found out ({error}).", hint="Give it with --allow-from ADDRESS/32."
+        ) from None
+    return str(ipaddress.ip_network(address))
