@@ -6,7 +6,6 @@ may take in all (docs/LOG.md). All that a plan needs of it is here: columns that
 
 from __future__ import annotations
 
-import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -16,6 +15,8 @@ SELECT_GRAPHIC_RENDITION: Final[dict[Style, str]] = {"bold": "\x1b[1m", "dim": "
 RESET: Final = "\x1b[0m"
 GAP: Final = "  "
 RULE: Final = "─"
+FIRST_WIDE: Final = "\u1100"  # no sign before it takes two cells (Unicode 15, East Asian Width)
+OUR_SIGNS: Final = str.maketrans("", "", "–—‘’“”•…→≤≥─")  # later ones that we use ourselves, and that take one
 
 
 class Column(NamedTuple):
@@ -69,7 +70,11 @@ def render(part: str | Words | Table, *, width: int, colour: bool) -> Iterator[s
 
 def cells_of(text: str) -> int:
     """How many cells of a terminal the text takes: two for the wide signs of East Asian scripts."""
-    return len(text) if text.isascii() else sum(1 + (unicodedata.east_asian_width(sign) in "WF") for sign in text)
+    if text.isascii() or max(text.translate(OUR_SIGNS), default="") < FIRST_WIDE:
+        return len(text)
+    from unicodedata import east_asian_width  # a megabyte, for names that few give
+
+    return sum(1 + (east_asian_width(sign) in "WF") for sign in text)
 
 
 def wrapped(text: str, width: int) -> list[str]:

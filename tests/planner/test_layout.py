@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from unicodedata import east_asian_width
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -30,6 +32,11 @@ def test_words_stay_whole_where_they_fit() -> None:
 def test_a_wide_sign_counts_for_two_cells() -> None:
     assert cells_of("漢字") == 4
     assert wrapped("漢字", 3) == ["漢", "字"]
+
+
+@given(st.characters(codec="utf-8"))
+def test_every_sign_is_as_wide_as_unicode_says(sign: str) -> None:
+    assert cells_of(sign) == 1 + (east_asian_width(sign) in "WF")
 
 
 def test_figures_stand_on_the_right_and_below_one_another() -> None:
