@@ -22,41 +22,10 @@ from provision.prepare.opening import open_run, read_launch
 from provision.providers import boxes_folder
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Event
+from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan
 
 PATIENCE_S = 240.0  # an import of torch on a busy machine takes most of a minute
-
-
-class Quiet:
-    """A display that remembers phases and sentences."""
-
-    def __init__(self) -> None:
-        self.phases: list[str] = []
-        self.notes: list[str] = []
-
-    def phase(self, name: str) -> None:
-        self.phases.append(name)
-
-    def note(self, sentence: str) -> None:
-        self.notes.append(sentence)
-
-    def event(self, event: Event) -> None:
-        if event.kind == "phase_started":
-            self.phase(str(event.phase))
-
-
-class CtrlC(Quiet):
-    """Presses Ctrl-C when a phase begins, the first so many times."""
-
-    def __init__(self, at: str, *, times: int = 1) -> None:
-        super().__init__()
-        self.at = at
-        self.times = times
-
-    def phase(self, name: str) -> None:
-        super().phase(name)
-        if name == self.at and self.phases.count(name) <= self.times:
-            raise KeyboardInterrupt
 
 
 class Rehearsal:

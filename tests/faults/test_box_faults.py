@@ -20,8 +20,9 @@ from provision.providers import boxes_folder
 from provision.provisioner import Box, Launch
 from provision.ssh.keys import make_key
 from remote.contract import EndReason
+from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
-from tests.faults.rehearsal import Quiet, Rehearsal, wait_until
+from tests.faults.rehearsal import Rehearsal, wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 

@@ -8,7 +8,8 @@ import pytest
 
 from provision.errors import Exit
 from provision.walk.books import read_receipt
-from tests.faults.rehearsal import CtrlC, Rehearsal, wait_until
+from tests.doubles.displays import CtrlC
+from tests.faults.rehearsal import Rehearsal, wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 

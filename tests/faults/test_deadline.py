@@ -13,8 +13,9 @@ from provision.charge.control import end
 from provision.errors import Exit
 from provision.provisioner import Answer
 from remote.contract import EndReason
+from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
-from tests.faults.rehearsal import Quiet, Rehearsal, wait_until
+from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import ScriptedBox
 
 pytestmark = pytest.mark.box

@@ -10,8 +10,9 @@ import pytest
 
 from provision.errors import Exit
 from provision.walk.books import read_receipt
+from tests.doubles.displays import CtrlC
 from tests.doubles.proxy import Proxy
-from tests.faults.rehearsal import CtrlC, Rehearsal, wait_until
+from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import ScriptedBox
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]

@@ -18,8 +18,9 @@ from provision.provisioner import Teardown
 from provision.walk.held import Run
 from provision.walk.rescue import rescue
 from provision.walk.run import walk
+from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
-from tests.faults.rehearsal import CtrlC, Quiet, Rehearsal, wait_until
+from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, WEIGHTS, ScriptedBox
 from tests.faults.test_resume import boots_fast, left_behind, start_trainer
 

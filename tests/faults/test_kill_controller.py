@@ -7,7 +7,8 @@ import pytest
 from provision.charge.control import end
 from provision.cli import call
 from provision.errors import Exit
-from tests.faults.rehearsal import Quiet, Rehearsal, wait_until
+from tests.doubles.displays import Quiet
+from tests.faults.rehearsal import Rehearsal, wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 

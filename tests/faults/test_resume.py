@@ -23,8 +23,9 @@ from provision.walk.phases import Phases
 from provision.walk.run import walk
 from provision.walk.training import train
 from remote.contract import Phase
+from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
-from tests.faults.rehearsal import Quiet, Rehearsal
+from tests.faults.rehearsal import Rehearsal
 from tests.faults.standins import FINISH, ScriptedBox
 from tests.provision.plans import about
 

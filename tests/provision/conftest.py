@@ -1,20 +1,29 @@
-"""A local box per test module; the real engine and the emulated cloud for those that need them."""
+"""An opened run, a local box per test module; the real engine and the emulated cloud for those that need them."""
 
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from planner.plan import Plan
+from provision.account.ledger import Ledger
 from provision.clouds.engine.build import find_engine
-from provision.places import read_places
+from provision.places import Places, read_places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
 from provision.provisioner import Box
 from provision.ssh import Shell
 from tests.doubles import emulator
 from tests.doubles.bench import Bench, set_up
 from tests.doubles.machines import lacks
+from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.rigs import Rig, rig_of
 
 
@@ -66,6 +75,32 @@ def shared_shell(rig: Rig, box: Box) -> Iterator[Shell]:
 def shell(shared_shell: Shell) -> Shell:
     """A connection to the box; tests that break one open their own."""
     return shared_shell
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    """A job for this machine that is small enough to be trained by a test."""
+    return tiny_plan(*tiny_files(tmp_path))
+
+
+@pytest.fixture
+def ledger(places: Places) -> Ledger:
+    return Ledger(places.ledger)
+
+
+@pytest.fixture
+def run_id(plan: Plan, places: Places, ledger: Ledger) -> str:
+    """An opened run, for which nothing was rented yet."""
+    return open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+
+
+@pytest.fixture
+def other_process() -> Iterator[psutil.Process]:
+    """A process of somebody else that goes on until it is ended."""
+    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
+    yield psutil.Process(process.pid)
+    process.kill()
+    process.wait()
 
 
 @pytest.fixture

@@ -12,12 +12,7 @@ from provision.errors import BadInput
 from provision.handoff import hand_off, trainer_deadline_s
 from provision.prepare.inputs import BaseModel, find_base, input_files, with_absolute_paths
 from remote.contract import Loop
-from tests.provision.plans import about, tiny_files, tiny_plan
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return tiny_plan(*tiny_files(tmp_path))
+from tests.provision.plans import about
 
 
 def test_the_strategy_is_passed_verbatim(plan: Plan) -> None:

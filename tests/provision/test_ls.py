@@ -16,30 +16,12 @@ from provision.cli import call
 from provision.commands.ls import describe, stands, table
 from provision.errors import Exit
 from provision.places import Places
-from provision.prepare.inputs import find_base
-from provision.prepare.opening import open_run
 from provision.provisioner import Teardown
 from provision.report.terminal import draw
 from remote.contract import EndReason
-from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.test_receipt import outcome_of, receipt_of, run_state
 
 HOUR_S = 3600.0
-
-
-@pytest.fixture
-def plan(places: Places) -> Plan:
-    return tiny_plan(*tiny_files(places.home))
-
-
-@pytest.fixture
-def ledger(places: Places) -> Ledger:
-    return Ledger(places.ledger)
-
-
-@pytest.fixture
-def run_id(plan: Plan, places: Places, ledger: Ledger) -> str:
-    return open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
 
 
 def close(ledger: Ledger, run_id: str, *, exit_code: int) -> None:
@@ -115,20 +97,6 @@ def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places
     row = describe(ledger.runs()[run_id], places, now_s=state.deadline_at_s + 120.0)
     assert stands(row).startswith("orphan: create, ")
     assert stands(row).endswith(" since the start; deadline 2 min 00 s ago")
-
-
-def test_without_a_name_the_newest_run_with_a_receipt_is_reported(
-    run_id: str, plan: Plan, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
-) -> None:
-    """And called by its id; a run that has none yet is passed over."""
-    later = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
-    for name, words in ((run_id, "The only run with a receipt: "), (later, "The newest of 2 runs with a receipt: ")):
-        receipt = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of()), run_id=name)
-        places.run(name).receipt.write_bytes(msgspec.json.encode(receipt))
-        assert call(["report"]) == Exit.OK
-        told = capsys.readouterr()
-        assert told.err == f"{words}{name}\n"
-        assert name in told.out
 
 
 def test_a_terminal_of_80_columns_shows_ids_whole(run_id: str, places: Places, ledger: Ledger) -> None:

@@ -18,7 +18,7 @@ from provision.account.receipt import Receipt, calibrations, compare, exit_code,
 from provision.errors import Exit
 from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
-from tests.provision.plans import FREE, tiny_files, tiny_plan
+from tests.provision.plans import FREE, tiny_plan
 
 OPENED_AT_S = 1_000_000.0
 GONE = Teardown(
@@ -27,11 +27,6 @@ GONE = Teardown(
     resources=(ResourceEnd(resource=Resource(kind="process", id="7"), gone=Answer.YES, at_s=OPENED_AT_S + 100),),
     message="",
 )
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return tiny_plan(*tiny_files(tmp_path))
 
 
 def run_state(plan: Plan, **changes: Any) -> RunState:

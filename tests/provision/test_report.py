@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import re
+import time
 from decimal import Decimal
 from html.parser import HTMLParser
 from pathlib import Path
@@ -15,7 +16,14 @@ from hypothesis import strategies as st
 from rich.console import Console
 
 from planner.plan import Plan
+from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
+from provision.charge.control import end
+from provision.cli import call
+from provision.errors import Exit
+from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
 from provision.report.cost import render_cost
 from provision.report.page import render_page
 from provision.report.plot import Series, render_plot, ticks
@@ -25,18 +33,14 @@ from provision.report.words import percent_words
 from provision.watch.curves import Curves
 from provision.words import bytes_words, seconds_words
 from remote.contract import Sample
-from tests.provision.plans import tiny_files, tiny_plan
+from tests.doubles.displays import Quiet
+from tests.doubles.provisioners import Paper
 from tests.provision.test_receipt import outcome_of, receipt_of, run_state
 
 CURVES = Curves(losses=((1, 5.0), (2, 4.0), (3, 3.5)), held_out=((0, 5.2), (3, 4.0)), memory=((10.0, 2**30), (11.0, 2**30 + 5)))
 SAMPLE = Sample(
     prompt="What does <b>os</b> do?", reference="It talks & listens.", before="<script>alert(1)</script>", after="ok"
 )
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return tiny_plan(*tiny_files(tmp_path))
 
 
 @pytest.fixture
@@ -197,3 +201,30 @@ def test_the_bill_says_whose_price_it_is(receipt: Receipt, offer: str, usd_per_h
     """Nobody should take a rehearsal for an invoice."""
     priced = msgspec.structs.replace(receipt, offer=offer, usd_per_hour=Decimal(usd_per_hour))
     assert words in str(bill_table(priced).note)
+
+
+def test_without_a_name_the_newest_run_with_a_receipt_is_reported(
+    run_id: str, plan: Plan, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And called by its id; a run that has none yet is passed over."""
+    later = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    for name, words in ((run_id, "The only run with a receipt: "), (later, "The newest of 2 runs with a receipt: ")):
+        receipt = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of()), run_id=name)
+        places.run(name).receipt.write_bytes(msgspec.json.encode(receipt))
+        assert call(["report"]) == Exit.OK
+        told = capsys.readouterr()
+        assert told.err == f"{words}{name}\n"
+        assert name in told.out
+
+
+def test_a_report_that_cannot_be_written_or_read_is_one_sentence(
+    run_id: str, places: Places, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A folder that is not there, a folder itself, and a receipt that a crash has torn."""
+    end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper())
+    for target in (tmp_path / "nowhere" / "page.html", tmp_path):
+        assert call(["report", run_id, "--html", str(target)]) == Exit.REFUSED
+        assert f"Error: {target} can't be written: " in capsys.readouterr().err
+    places.run(run_id).receipt.write_text("{")
+    assert call(["report", run_id]) == Exit.REFUSED
+    assert "is damaged." in capsys.readouterr().err

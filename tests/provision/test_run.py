@@ -10,7 +10,6 @@ from pathlib import Path
 
 import pytest
 
-from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.account.ledger import Ledger, Opened, PhaseEnded
 from provision.account.receipt import Receipt
@@ -19,34 +18,13 @@ from provision.errors import Exit, ProvisionError
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Box, Launch, Owned, Resource
+from provision.provisioner import Answer, Launch, Owned, Resource
 from provision.walk.books import read_receipt
 from provision.walk.held import read_run
 from provision.walk.patience import wait_for_box
 from provision.whole import write_whole
-from tests.provision.plans import tiny_files, tiny_plan
-from tests.provision.test_control import Paper, Silent
-
-
-class Failing(Paper):
-    """`up` does what it is told, then fails; what it bought stays on the list."""
-
-    def __init__(self, error: BaseException, *, buys: bool = False) -> None:
-        super().__init__()
-        self.error = error
-        self.buys = buys
-        self.calls: list[str] = []
-
-    def up(self, offer: Offer, launch: Launch) -> Box:
-        self.calls.append("up")
-        if self.buys:
-            self.boxes[launch.run_id] = Resource(kind="instance", id="i-1", run_id=launch.run_id)
-        raise self.error
-
-
-@pytest.fixture
-def plan(tmp_path: Path) -> Plan:
-    return tiny_plan(*tiny_files(tmp_path))
+from tests.doubles.displays import Quiet
+from tests.doubles.provisioners import Failing, Paper
 
 
 @pytest.fixture
@@ -54,7 +32,7 @@ def run(plan: Plan, places: Places) -> Callable[[Paper], Receipt]:
     """Open one run and drive it with a provisioner; again drives the same run."""
     ledger = Ledger(places.ledger)
     run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
-    return lambda provisioner: drive(run_id, places=places, display=Silent(), make=lambda _launch: provisioner)
+    return lambda provisioner: drive(run_id, places=places, display=Quiet(), make=lambda _launch: provisioner)
 
 
 def test_a_provider_without_room_is_a_failure_that_costs_nothing(run: Callable[[Paper], Receipt]) -> None:
@@ -187,7 +165,7 @@ def test_a_silent_box_is_told_where_we_are_now(plan: Plan, places: Places) -> No
 
     gated = Gated()
     gated.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
-    held = read_run(run_id, places=places, ledger=ledger, provisioner=gated, display=Silent(), crash_point=None)
+    held = read_run(run_id, places=places, ledger=ledger, provisioner=gated, display=Quiet(), crash_point=None)
     wait_for_box(dataclasses.replace(held, sleep=lambda _duration_s: None))
     assert admitted == [run_id]
 

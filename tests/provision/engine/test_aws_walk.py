@@ -32,7 +32,7 @@ from provision.provisioner import Answer, Box, Launch
 from remote.contract import AdapterFile, Outcome, Phase
 from remote.digest import sha256_of
 from tests.doubles.bench import Bench
-from tests.faults.rehearsal import Quiet
+from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan
 
 pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.torch]

@@ -1,0 +1,52 @@
+"""Who controls a run: one lock, and a pid that means something after a crash."""
+
+from __future__ import annotations
+
+import fcntl
+import threading
+import time
+
+import msgspec
+import psutil
+import pytest
+
+from provision.account.ledger import Ledger
+from provision.charge.controller import in_control, is_alive, is_locked, this_process
+from provision.errors import Refused
+from provision.places import Places
+
+
+def test_one_process_is_in_charge_and_the_next_is_refused(run_id: str, places: Places, ledger: Ledger) -> None:
+    """The refusal names the process that holds the run."""
+    folder = places.run(run_id)
+    with in_control(run_id, folder, ledger, clock=time.time):
+        assert is_locked(folder)
+        with pytest.raises(Refused, match="Another process controls run"), in_control(run_id, folder, ledger, clock=time.time):
+            pass
+    assert not is_locked(folder)
+
+
+def test_a_pid_alone_means_nothing(other_process: psutil.Process) -> None:
+    """The same pid with another start, or of another boot, is somebody else."""
+    line = msgspec.structs.replace(
+        this_process("r", at_s=0.0, detached=False),
+        pid=other_process.pid,
+        process_started_s=other_process.create_time(),
+    )
+    assert is_alive(line)
+    assert not is_alive(msgspec.structs.replace(line, process_started_s=line.process_started_s - 60))
+    assert not is_alive(msgspec.structs.replace(line, boot_id="another boot"))
+    other_process.kill()
+    other_process.wait()
+    assert not is_alive(line)
+
+
+def test_a_look_at_the_lock_refuses_nobody(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Somebody who probes holds it for a moment; who takes charge in that moment waits."""
+    folder = places.run(run_id)
+    folder.lock.touch()
+    with folder.lock.open() as looking:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
+        with in_control(run_id, folder, ledger, clock=time.time):
+            assert is_locked(folder)

@@ -1,0 +1,76 @@
+"""Before the first dollar: what is on disk, until when a run may live, and what is refused."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from planner.plan import Plan
+from planner.request import Budget
+from provision.account.ledger import Ledger
+from provision.errors import BadInput, Refused
+from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch, require_time_to_train
+
+
+def test_the_intent_is_on_disk_before_anything_is_rented(run_id: str, places: Places, ledger: Ledger, plan: Plan) -> None:
+    """Price, billing rule, deadline and the key are there; the folder is nobody else's."""
+    state = ledger.runs()[run_id]
+    opened = state.opened
+    assert (opened.usd_per_hour, opened.billing, opened.provider) == (plan.offer.usd_per_hour, plan.billing, "local")
+    folder = places.run(run_id)
+    assert folder.root.stat().st_mode & 0o777 == 0o700
+    launch = read_launch(folder, state)
+    assert launch.public_key.startswith("ssh-ed25519 ")
+    assert (launch.folder, launch.deadline_at_s) == (folder.root, opened.deadline_at_s)
+
+
+def test_a_state_folder_that_cannot_be_written_is_bad_input(plan: Plan, tmp_path: Path) -> None:
+    """Told before anything is rented, with the variable that names another."""
+    (tmp_path / "file").touch()
+    places = Places(home=tmp_path / "file", cache=tmp_path)
+    with pytest.raises(BadInput, match="can't be written to: Not a directory") as refused:
+        open_run(plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=time.time)
+    assert str(refused.value.hint).startswith("RENTUNE_HOME=")
+
+
+def test_the_deadline_follows_from_plan_and_budget(plan: Plan) -> None:
+    """p90 with slack; never past the hours, never past the money."""
+    assert allowed_s(plan) == pytest.approx(16.0 * 1.3 * 1.5 + 600)
+
+    def with_budget(budget: Budget) -> Plan:
+        return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+
+    assert allowed_s(with_budget(Budget(max_hours=0.1))) == 360.0
+    assert allowed_s(with_budget(Budget(max_usd=Decimal("0.36")))) == pytest.approx(0.95 * 360.0)
+    assert allowed_s(with_budget(Budget(max_usd=Decimal(1000), max_hours=1000))) == allowed_s(plan)
+
+
+def test_limits_that_leave_no_time_to_train_are_refused_before_anything_is_rented(plan: Plan) -> None:
+    """Start-up, the result's way home and the teardown are planned to take 12 of the 16 seconds."""
+
+    def within(max_hours: float) -> Plan:
+        budget = Budget(max_hours=max_hours)
+        return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+
+    with pytest.raises(Refused, match=r"limits of this plan leave 11\.0 s, and all but the training, .*, takes 12\.0 s"):
+        require_time_to_train(within(11 / 3600))
+    require_time_to_train(within(13 / 3600))
+
+
+def test_where_time_is_not_money_the_deadline_is_patient(plan: Plan) -> None:
+    """A machine of one's own may be busy with other work; what is late there costs nothing."""
+    free = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, usd_per_hour=Decimal(0)))
+    assert allowed_s(free) == pytest.approx(16.0 * 1.3 * 1.5 + 7200)
+
+
+def test_run_ids_sort_by_time_and_never_meet() -> None:
+    """They stand in file names, tags and consoles."""
+    ids = [new_run_id(float(at_s)) for at_s in range(0, 100_000, 1000)]
+    assert ids == sorted(ids)
+    assert len({new_run_id(0.0) for _ in range(50)}) > 40

@@ -1,0 +1,109 @@
+"""What has no owner: runs that nobody controls, and resources of no run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import psutil
+import pytest
+
+from provision.account.ledger import Controlled, Ended, Ledger
+from provision.charge.controller import boot_id, this_process
+from provision.charge.orphans import Orphans, find_orphans, only_run, other_sentences, stray_run_ids
+from provision.cli import call
+from provision.errors import Exit
+from provision.places import Places
+from provision.providers import boxes_folder
+from provision.provisioner import Answer, Owned, Resource, Teardown
+
+
+def resource(run_id: str | None, **tags: Any) -> Resource:
+    return Resource(kind="instance", id=f"i-{run_id}", run_id=run_id, **tags)
+
+
+def orphans(ledger: Ledger, owned: dict[str, Owned] | None = None) -> Orphans:
+    return find_orphans(ledger.runs(), owned or {}, installation="here", now_s=1000.0)
+
+
+def seen(*resources: Resource) -> dict[str, Owned]:
+    return {"aws": Owned(resources=resources, complete=Answer.YES)}
+
+
+def test_an_opened_run_without_a_controller_is_an_orphan(run_id: str, ledger: Ledger) -> None:
+    """Opened and not ended, and its process is gone."""
+    assert [state.run_id for state in orphans(ledger).runs] == [run_id]
+    ledger.append(this_process(run_id, at_s=1.0, detached=False))
+    assert orphans(ledger).nothing
+    ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id=boot_id()))
+    assert len(orphans(ledger).runs) == 1
+
+
+def test_what_was_rented_from_here_is_a_stray_when_no_run_of_the_ledger_lives_by_it(run_id: str, ledger: Ledger) -> None:
+    """A ledger that was lost hides nothing; a teardown that was believed is not the last word."""
+    gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="")
+    assert not orphans(ledger, seen(resource(run_id))).strays
+    ledger.append(Ended(run_id=run_id, at_s=1.0, teardown=gone))
+    found = orphans(ledger, seen(resource(run_id), resource("lost", installation="here")))
+    assert stray_run_ids(found) == {run_id: "aws", "lost": "aws"}
+    assert stray_run_ids(orphans(ledger, {"local": seen(resource("folder"))["aws"]})) == {"folder": "local"}
+
+
+def test_somebody_else_s_box_is_shown_and_left_alone_until_its_deadline(ledger: Ledger) -> None:
+    """A shared account: a colleague's run trains on it. Past its deadline nobody can want it; named, the user wants it gone."""
+    theirs = resource("theirs", installation="there", deadline_at_s=1001.0, owner="bob")
+    over = resource("over", installation="there", deadline_at_s=999.0)
+    untold = resource("untold")
+    found = orphans(ledger, seen(theirs, over, untold, resource(None)))
+
+    assert stray_run_ids(found) == {"over": "aws"}
+    assert {each.run_id for _, each in found.others} == {"theirs", "untold", None}
+    assert any("bob" in sentence and "rentune down --orphans theirs" in sentence for sentence in other_sentences(found))
+    assert stray_run_ids(only_run(found, "theirs")) == {"theirs": "aws"}
+
+
+def test_a_provider_that_cannot_be_asked_is_named(ledger: Ledger) -> None:
+    """Not seeing anything is not the same as there being nothing."""
+    found = find_orphans(
+        {}, {"aws": Owned(resources=(), complete=Answer.UNKNOWN, message="no credentials")}, installation=None, now_s=0.0
+    )
+    assert found.unseen == {"aws": "no credentials"}
+    assert not found.nothing
+
+
+@pytest.mark.parametrize("words", [["ls", "--orphans"], ["down", "--orphans"]])
+def test_a_damaged_ledger_is_not_a_clean_look(
+    run_id: str, ledger: Ledger, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The line may have been the only sign of a box: code 3, and its number."""
+    ledger.append(
+        Ended(run_id=run_id, at_s=1.0, teardown=Teardown(run_id=run_id, verdict="destroyed", resources=(), message=""))
+    )
+    with ledger.path.open("ab") as file:
+        file.write(b'{"kind":"op\n')
+    assert call(words) == Exit.STILL_BILLS
+    assert "line 3 of" in capsys.readouterr().err
+    assert call(["ls"]) == Exit.OK
+    assert "Line 3 of" in capsys.readouterr().err
+
+
+def test_a_run_in_other_hands_is_left_alone_and_named(
+    run_id: str, ledger: Ledger, other_process: psutil.Process, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`down --orphans` does not pass over in silence what goes on billing."""
+    line = Controlled(
+        run_id=run_id, at_s=1.0, pid=other_process.pid, process_started_s=other_process.create_time(), boot_id=boot_id()
+    )
+    ledger.append(line)
+    assert call(["down", "--orphans"]) == Exit.OK
+    said = f"1 run is controlled by process {other_process.pid} and left alone; to end it: rentune down {run_id}.\n"
+    assert capsys.readouterr().out == said
+
+
+def test_down_takes_the_id_of_a_box_that_is_in_no_ledger(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    """What `ls --orphans` names is ended by its name; going on with it is not offered."""
+    folder = boxes_folder(places) / "20260101-000000-aaaa"
+    folder.mkdir(parents=True)
+    assert call(["ls", "--orphans"]) == Exit.STILL_BILLS
+    assert "rentune resume" not in capsys.readouterr().out
+    assert call(["down", "20260101-000000-aaaa"]) == Exit.OK
+    assert not folder.exists()

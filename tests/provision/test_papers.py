@@ -1,0 +1,91 @@
+"""A run whose papers are lost or damaged: it can be ended, and says why it can't go on."""
+
+from __future__ import annotations
+
+import shutil
+
+import pytest
+
+from provision.account.ledger import Created, Ledger, PhaseStarted
+from provision.charge.control import end
+from provision.cli import call
+from provision.errors import Exit
+from provision.places import Places
+from provision.prepare.opening import read_launch
+from provision.provisioner import Box, Resource
+from tests.doubles.displays import Quiet
+from tests.doubles.provisioners import Paper
+
+
+def test_a_lost_directory_leaves_enough_to_destroy(run_id: str, places: Places, ledger: Ledger) -> None:
+    """The ledger alone names run, owner, tags and deadline."""
+    state = ledger.runs()[run_id]
+    places.run(run_id).launch.unlink()
+    launch = read_launch(places.run(run_id), state)
+    assert (launch.run_id, launch.owner, launch.deadline_at_s) == (run_id, state.opened.owner, state.deadline_at_s)
+
+
+DAMAGED = {"cut off": b'{"run_id": "r", "own', "of a wrong type": b"[1, 2]", "not text": b"\xff\xfe\x00", "empty": b""}
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+def test_a_damaged_launch_is_ended_by_its_tag(run_id: str, places: Places, ledger: Ledger, content: bytes) -> None:
+    """`down` ends it and closes its books, `ls` lists it."""
+    places.run(run_id).launch.write_bytes(content)
+    assert call(["ls"]) == Exit.OK
+    paper = Paper()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean
+    assert not paper.boxes
+    assert ledger.runs()[run_id].billed is not None
+
+
+@pytest.mark.parametrize("content", DAMAGED.values(), ids=DAMAGED)
+@pytest.mark.parametrize("paper", ["plan", "base", "launch"])
+def test_a_run_with_a_damaged_paper_cannot_go_on(
+    run_id: str, places: Places, paper: str, content: bytes, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """One sentence that names the file, and the command that ends the run."""
+    file = places.run(run_id).root / f"{paper}.json"
+    file.write_bytes(content)
+    assert call(["resume", run_id]) == Exit.REFUSED
+    assert capsys.readouterr().err == (
+        f"Error: {file} is damaged, and the run can't go on without it.\nHint: rentune down {run_id}\n"
+    )
+
+
+def test_a_run_on_the_users_own_host_is_found_again_without_its_papers(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Address and host key of the box stand in the ledger, too."""
+    box = Box(
+        run_id=run_id, provider="host", host="fe80::1", port=2222, user="me", host_key="ssh-ed25519 A", folder="/f", ours=False
+    )
+    ledger.append(Created(run_id=run_id, at_s=1.0, box=box))
+    places.run(run_id).launch.write_text("{")
+    launch = read_launch(places.run(run_id), ledger.runs()[run_id])
+    assert (launch.user_at_host, launch.host_key) == ("me@[fe80::1]:2222", "ssh-ed25519 A")
+
+
+def test_books_that_cannot_be_closed_do_not_keep_a_box(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Without its plan a run has no report; it is ended all the same."""
+    places.run(run_id).plan.write_text("{")
+    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper()).clean
+    assert ledger.runs()[run_id].ended
+
+
+@pytest.mark.parametrize(("rented", "code"), [(True, Exit.STILL_BILLS), (False, Exit.REFUSED)])
+def test_a_run_without_its_directory_cannot_go_on(
+    run_id: str,
+    places: Places,
+    ledger: Ledger,
+    rented: bool,
+    code: Exit,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """One sentence and the command that ends it; code 3 where its box may live."""
+    if rented:
+        ledger.append(PhaseStarted(run_id=run_id, at_s=1.0, phase="create"))
+    shutil.rmtree(places.run(run_id).root)
+    assert call(["resume", run_id]) == code
+    assert capsys.readouterr().err == (
+        f"Error: {places.run(run_id).plan} is missing, and the run can't go on without it.\nHint: rentune down {run_id}\n"
+    )
