@@ -131,6 +131,7 @@ def run_plan(
     today: dt.date,
     measure: Measure,
     offers_for: Callable[[Request], tuple[Offer, ...]] = lambda _request: (),
+    catalog: Callable[[], Catalog] = read_catalog,
     versions: Mapping[str, str] | None = None,
     folder: Path | None = None,
     write: Callable[[str], None],
@@ -140,7 +141,7 @@ def run_plan(
 ) -> int:
     """Answer the options on `write`: as tables `width` columns wide, or with --json as `enclose` renders the result.
 
-    `measure` reads how long the rows of a data file are. `offers_for` names what is on offer beside the catalog for what was
+    `measure` reads how long the rows of a data file are, `catalog` what is sold; `offers_for` names what is on offer beside it for what was
     asked: this machine, a host that exists.
 
     Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
@@ -155,7 +156,7 @@ def run_plan(
     else:
         result = answer(
             asked,
-            catalog=read_catalog(),
+            catalog=catalog(),
             providers=providers,
             capabilities=capabilities,
             today=today,

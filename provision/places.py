@@ -16,6 +16,10 @@ class Places:
     cache: Path
 
     @property
+    def catalog(self) -> Path:
+        return self.cache / "catalog"  # as it was parsed last
+
+    @property
     def ledger(self) -> Path:
         return self.home / "ledger.jsonl"
 

@@ -50,10 +50,11 @@ def list_offers(
     as_json: bool,  # noqa: FBT001
 ) -> int:
     """Offers, the cheapest hour first."""
-    from catalogs.catalog import read_catalog, select
+    from catalogs.catalog import select
     from provision.envelope.show import console, show
+    from provision.prepare.asking import market
 
-    catalog = read_catalog()
+    catalog = market()
     offers = select(
         catalog,
         gpus=gpu,

@@ -66,12 +66,12 @@ def command(cases: str | None, as_json: bool, **case: Any) -> int:  # noqa: FBT0
 
     With --from: one JSON answer a line. Exit 0 when all were answered, 1 when a line is an error, 2 when it could not run.
     """
-    from catalogs.catalog import read_catalog
     from planner.estimate import answer, answers
     from provision.errors import BadInput
     from provision.places import read_places
+    from provision.prepare.asking import market
 
-    catalog, kept = read_catalog(), read_places().cache / "traces"
+    catalog, kept = market(), read_places().cache / "traces"
     if cases is not None:
         if said := [key for key, value in case.items() if value is not None]:
             raise BadInput(

@@ -23,12 +23,13 @@ def command(**options: Any) -> int:
     JOB is a job file or a saved plan; options overrule what it says. Nothing is rented.
     """
     from planner.cli import run_plan
-    from provision.prepare.asking import data_measure, offers_of_request, search_edges
+    from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
 
     return run_plan(
         options,
         measure=data_measure(quiet=options["json"]),
         offers_for=offers_of_request,
+        catalog=market,
         write=click.echo,
         width=shutil.get_terminal_size((120, 24)).columns,
         colour=sys.stdout.isatty(),

@@ -8,6 +8,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
 from planner.request import HOST, LOCAL
 from provision.places import read_places
@@ -16,6 +17,7 @@ from provision.providers import Confirm, providers_here
 from remote.contract import CAPABILITIES
 
 if TYPE_CHECKING:
+    from catalogs.catalog import Catalog
     from planner.request import DataFile, Lengths, Measure, Request
     from provision.direct.host import ExistingHost
 
@@ -29,6 +31,11 @@ def search_edges() -> dict[str, Any]:
         "versions": RENTUNE,
         "folder": Path.cwd(),
     }
+
+
+def market() -> Catalog:
+    """The shipped catalog, as an earlier command has kept it where there was one."""
+    return read_compiled(read_places().catalog)
 
 
 def data_measure(*, quiet: bool) -> Measure:

@@ -10,7 +10,7 @@ from typing import Any, Final
 import click
 import msgspec
 
-from catalogs.catalog import CatalogError, read_catalog
+from catalogs.catalog import CatalogError
 from catalogs.models import ModelUnknown, resolve_model
 from planner.cli import answer, read_asked
 from planner.cost import estimate_cost
@@ -20,7 +20,7 @@ from planner.refusals import Refused as PlanRefused
 from planner.request import HOST, LOCAL, Request, RequestError
 from provision.envelope import Problem
 from provision.errors import BadInput, Refused, RentuneError
-from provision.prepare.asking import data_measure, offers_of_request, search_edges
+from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
 from provision.prepare.inputs import BaseModel, find_base, with_absolute_paths
 from provision.prepare.opening import require_time_to_train
 
@@ -88,7 +88,7 @@ def _refusal(ask: Callable[[], object]) -> Iterator[Problem]:
 def _cheapest(request: Request, options: Mapping[str, Any], question: KeyQuestion, edges: dict[str, Any]) -> Plan:
     price = options["assume_price"] or Decimal(0)
     offers = offers_of_request(request, usd_per_hour=price, host_key=question.agreed, confirm=question)
-    result = answer(request, catalog=read_catalog(), offers=offers, **edges)
+    result = answer(request, catalog=market(), offers=offers, **edges)
     if result.recommended is None:
         raise _none_can_be_run(result, options)
     return result.recommended
