@@ -141,8 +141,8 @@ def run_plan(
 ) -> int:
     """Answer the options on `write`: as tables `width` columns wide, or with --json as `enclose` renders the result.
 
-    `measure` reads how long the rows of a data file are, `catalog` what is sold; `offers_for` names what is on offer beside it for what was
-    asked: this machine, a host that exists.
+    `measure` reads how long the rows of a data file are, `catalog` what is sold. `offers_for` names what is on offer beside
+    it for what was asked: this machine, a host that exists.
 
     Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
     typed refusals for what can't be understood.
