@@ -193,6 +193,12 @@ def exit_code(*, trained: bool, gone: bool, interrupted: bool) -> Exit:
     return Exit.OK if trained else Exit.FAILED
 
 
+def with_open_books(receipt: Receipt, trouble: str) -> Receipt:
+    """The receipt of a run whose books could not be closed: a run that went well has failed in this."""
+    code = Exit.FAILED if receipt.exit_code == Exit.OK else receipt.exit_code
+    return msgspec.structs.replace(receipt, exit_code=code, message=" ".join(filter(None, (receipt.message, trouble))))
+
+
 def compare(before: Evaluation, after: Evaluation) -> LossChange | None:
     """Paired comparison of two evaluations of the same rows; None when their rows can't be paired."""
     if len(before.row_losses) != len(after.row_losses) or len(before.row_losses) < 2:

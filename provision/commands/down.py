@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
+    from provision.envelope import Problem
     from provision.places import Places
     from provision.provisioner import Teardown
 
@@ -61,9 +62,28 @@ def command(run: str | None, orphans: bool, discard: bool, as_json: bool) -> int
         for sentence in others:
             click.echo(sentence)
 
-    errors = tuple(Problem(message=f"{provider}: {reason}", hint="rentune doctor") for provider, reason in unseen.items())
+    unasked = tuple(Problem(message=f"{provider}: {reason}", hint="rentune doctor") for provider, reason in unseen.items())
+    errors = unasked + _open_books(places, teardowns)
     code = Exit.OK if clean else Exit.STILL_BILLS
     return show("down", teardowns, draw, as_json=as_json, errors=errors, exit_code=code)
+
+
+def _open_books(places: Places, teardowns: tuple[Teardown, ...]) -> tuple[Problem, ...]:
+    """Runs that were ended and have no receipt: nothing of them bills, and nobody can say what they cost."""
+    from provision.account.ledger import Ledger
+    from provision.envelope import Problem
+    from provision.prepare.opening import lost_papers
+
+    runs = Ledger(places.ledger).runs()
+    ended = (runs[teardown.run_id] for teardown in teardowns if teardown.clean and teardown.run_id in runs)
+    return tuple(
+        Problem(
+            message=f"The books of run {state.run_id} are open.",
+            hint=None if lost_papers(places.run(state.run_id)) else f"rentune resume {state.run_id} closes them.",
+        )
+        for state in ended
+        if state.billed is None
+    )
 
 
 def _is_stray(places: Places, run: str) -> bool:

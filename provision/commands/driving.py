@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import sys
 import time
 from decimal import Decimal
@@ -51,7 +50,7 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
 
     leave = partial(hand_over, run_id, places=places)
     if quiet or not sys.stdout.isatty():
-        out = io.StringIO() if quiet else sys.stdout
+        out = sys.stderr if quiet else sys.stdout
         return drive(run_id, places=places, display=LineDisplay(out), confirm=confirm, hand_over=leave)
     ledger = Ledger(places.ledger)
     state = find_run(ledger, run_id)

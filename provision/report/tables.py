@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 import msgspec
 
 from provision.account.receipt import Figure, Receipt
+from provision.errors import Exit
 from provision.provisioner import Teardown
 from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words
 from provision.words import bytes_words, seconds_words, usd_words
@@ -16,6 +19,14 @@ VERDICTS = {
     "orphaned": "STILL THERE",
     "unknown": "UNKNOWN",
 }
+ENDINGS: Final = {  # of a run, by its exit code
+    Exit.OK: "trained and gone",
+    Exit.FAILED: "failed and gone",
+    Exit.REFUSED: "refused",
+    Exit.STILL_BILLS: "SOMETHING MAY STILL BILL",
+    Exit.INTERRUPTED: "interrupted and gone",
+}
+BOOKS_OPEN: Final = "trained and gone, its books open"
 UNPRICED = ("local/", "host/")  # offers of one's own machines: no provider prices them
 
 
@@ -31,8 +42,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 def headline(receipt: Receipt) -> str:
     """One line that says how it ended and what it cost."""
-    ending = {0: "trained and gone", 1: "failed and gone", 3: "SOMETHING MAY STILL BILL", 130: "interrupted and gone"}
-    words = ending.get(receipt.exit_code, "ended")
+    words = BOOKS_OPEN if receipt.trained and receipt.exit_code == Exit.FAILED else ENDINGS[Exit(receipt.exit_code)]
     spent = f"{usd_words(receipt.metered_usd)} in {seconds_words(receipt.wall_s)}"
     return f"{words}: {spent} (planned {usd_words(receipt.planned_usd)})"
 

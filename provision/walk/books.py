@@ -12,7 +12,7 @@ import msgspec
 
 from planner.plan import Plan, read_plan
 from provision.account.ledger import Billed, RunState
-from provision.account.receipt import Receipt, calibrations, reckon
+from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
 from provision.places import RunFolder
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
@@ -28,6 +28,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     """Reckon what is known, write it down, and say so in the ledger. Safe to call again.
 
     The receipt and the ledger's line come first: what only shows them can be made again. What can't be written is told.
+    Books that stay open are told in the receipt that is returned, too, and in its exit code.
     """
     state = run.state
     events = read_events(run.folder.events)
@@ -46,7 +47,8 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         message=message,
         ended_at_s=run.clock(),
     )
-    with _passed_over(run, "The books could not be closed", hint=f"rentune resume {run.run_id} closes them."):
+    closing = f"rentune resume {run.run_id} closes them."
+    with _passed_over(run, "The books could not be closed", hint=closing) as troubles:
         write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
         run.ledger.append(billed(receipt))
     with _passed_over(run, "The calibration rows could not be written"):
@@ -58,7 +60,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(events)).encode())
     if state.ended:
         shutil.rmtree(run.folder.keys, ignore_errors=True)
-    return receipt
+    return with_open_books(receipt, troubles[0]) if troubles else receipt
 
 
 def billed(receipt: Receipt) -> Billed:
@@ -76,16 +78,22 @@ def billed(receipt: Receipt) -> Billed:
 
 
 @contextmanager
-def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[None]:
-    """Tell a failure of the block and go on; the traceback of a fault of ours is kept in the run's directory."""
+def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[list[str]]:
+    """Tell a failure of the block and go on; the list that is yielded then holds what was told. The traceback of a fault of
+    ours is kept in the run's directory.
+    """
+    troubles: list[str] = []
     try:
-        yield
+        yield troubles
     except OSError as error:
-        run.display.note(f"{what}: {error.strerror or error}. {hint}".strip())
+        troubles.append(f"{what}: {error.strerror or error}. {hint}".strip())
     except Exception as error:  # noqa: BLE001 - a drawing must not keep the books open, nor hide the verdict
-        run.display.note(f"{what}: {error!r}. {hint}".strip())
+        troubles.append(f"{what}: {error!r}. {hint}".strip())
         with suppress(OSError), run.folder.controller_log.open("a") as log:
             log.write(traceback.format_exc())
+    for trouble in troubles:
+        with suppress(OSError):  # nobody reads along any more
+            run.display.note(trouble)
 
 
 def _last_rented_s(state: RunState, now_s: float) -> float:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ended, Opened, Rental, RunState
-from provision.account.receipt import Receipt, calibrations, compare, exit_code, reckon
+from provision.account.receipt import Receipt, calibrations, compare, exit_code, reckon, with_open_books
 from provision.errors import Exit
 from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
@@ -178,6 +178,16 @@ def test_the_lines_sum_to_the_total(price: Decimal, lengths_s: list[float], busy
 def test_what_still_bills_outweighs_all_else(trained: bool, gone: bool, interrupted: bool, code: Exit) -> None:
     """Zero means trained and gone, and nothing less."""
     assert exit_code(trained=trained, gone=gone, interrupted=interrupted) == code
+
+
+@pytest.mark.parametrize(
+    ("code", "shown"), [(Exit.OK, Exit.FAILED), (Exit.STILL_BILLS, Exit.STILL_BILLS), (Exit.INTERRUPTED, Exit.INTERRUPTED)]
+)
+def test_open_books_are_no_success(plan: Plan, code: Exit, shown: Exit) -> None:
+    """Trained and gone, and nobody can read later what it cost: the code and the message say so."""
+    closed = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of()), exit_code=code)
+    told = with_open_books(closed, "The books could not be closed: No space left on device.")
+    assert (told.exit_code, told.message) == (shown, "Trained. The books could not be closed: No space left on device.")
 
 
 def test_a_result_that_did_not_come_home_is_none(plan: Plan) -> None:

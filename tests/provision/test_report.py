@@ -57,6 +57,8 @@ def printed(receipt: Receipt) -> str:
 def test_the_first_line_says_how_it_ended_and_what_it_cost(receipt: Receipt) -> None:
     """Planned and metered in one breath."""
     assert headline(receipt) == "trained and gone: $0 in 1 min 50 s (planned $0.0160)"
+    open_books = msgspec.structs.replace(receipt, exit_code=Exit.FAILED)
+    assert headline(open_books).startswith("trained and gone, its books open: ")
 
 
 def test_the_terminal_shows_every_promised_line(receipt: Receipt) -> None:

@@ -127,7 +127,9 @@ def test_a_receipt_that_cannot_be_written_hides_no_verdict(run: Callable[[Paper]
     folder = places.run(run_id)
     folder.receipt.unlink()
     folder.receipt.mkdir()
-    assert run(Failing(ProvisionError("No room."))).exit_code == Exit.FAILED
+    receipt = run(Failing(ProvisionError("No room.")))
+    assert receipt.exit_code == Exit.FAILED
+    assert receipt.message == (f"The books could not be closed: Is a directory. rentune resume {run_id} closes them.")
     assert Ledger(places.ledger).runs()[run_id].billed is None
 
 

@@ -1,0 +1,45 @@
+"""A run in the foreground: what goes to which stream, and what is told of its end."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+
+from provision.account.ledger import Ledger
+from provision.cli import call
+from provision.errors import Exit
+from provision.places import Places
+
+
+@pytest.fixture
+def never_rented(run_id: str, tmp_path: Path) -> str:
+    """An opened run whose data went away: it fails before anything is rented."""
+    (tmp_path / "rows.jsonl").unlink()
+    return run_id
+
+
+def test_with_json_the_envelope_is_alone_on_stdout_and_the_notes_are_on_stderr(
+    never_rented: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What a run says on its way is not lost on whoever reads the envelope by a program."""
+    assert call(["resume", never_rented, "--json"]) == Exit.FAILED
+    told = capsys.readouterr()
+    assert json.loads(told.out)["exit_code"] == Exit.FAILED
+    assert "rows.jsonl is no longer there" in told.err
+
+
+@pytest.mark.parametrize("command", ["resume", "down"])
+def test_books_that_stay_open_are_an_error_in_the_envelope(
+    command: str, never_rented: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Somebody has to close them: what can't be written at home is no detail of the log."""
+    places.run(never_rented).receipt.mkdir()
+    call([command, never_rented, "--json"])
+    envelope = json.loads(capsys.readouterr().out)
+    assert envelope["status"] == "partial"
+    told = " ".join(f"{error['message']} {error['hint']}" for error in envelope["errors"])
+    assert "books" in told
+    assert f"rentune resume {never_rented} closes them." in told
+    assert ledger.runs()[never_rented].billed is None
