@@ -18,12 +18,15 @@ from catalogs.rows import (
     BILLING_FIELDS,
     GPU_FIELDS,
     GPU_WORD_FIELDS,
+    HOSTS_FIELDS,
     INSTANCE_FIELDS,
     PRICE_FIELDS,
     SOURCE_FIELDS,
     STORAGE_FIELDS,
+    HostsRow,
     billing_of,
     gpu_of,
+    hosts_of,
     instance_of,
     offers_of,
     source_of,
@@ -135,6 +138,7 @@ def _read_instances(
     folder: Path, gpus: dict[str, Gpu], billing: dict[str, Billing], sources: dict[str, Source]
 ) -> dict[tuple[str, str], dict[str, object]]:
     instances = {}
+    hosts = _read_hosts(folder, sources)
     for row in read_rows(folder / "instances.csv", INSTANCE_FIELDS):
         instance = instance_of(_cited(row, sources))
         if instance["provider"] not in billing:
@@ -143,8 +147,14 @@ def _read_instances(
             raise row.error("gpu", f'"{instance["gpu"]}" is not a name in gpus.csv')
         if (instance["gpu"] is None) != (instance["num_gpus"] == 0):
             raise row.error("num_gpus", "must be 0 on a CPU box, and above 0 with a GPU")
-        instances[row.cells["provider"], row.cells["instance_type"]] = instance
+        key = row.cells["provider"], row.cells["instance_type"]
+        instances[key] = instance | {"hosts": next((each.hosts for each in hosts if each.fit(*key)), None)}
     return instances
+
+
+def _read_hosts(folder: Path, sources: dict[str, Source]) -> tuple[HostsRow, ...]:
+    """On whose machines each provider's types run."""
+    return tuple(hosts_of(_cited(row, sources)) for row in read_rows(folder / "hosts.csv", HOSTS_FIELDS))
 
 
 def select(

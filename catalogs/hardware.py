@@ -11,6 +11,7 @@ import msgspec
 Support = Literal["yes", "no", "partial", "build-dependent"]
 Confidence = Literal["high", "medium", "low"]
 Purchase = Literal["on_demand", "spot"]
+Hosts = Literal["data centre", "community"]  # whose machines they are: a provider's own kind, or anybody's
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -55,6 +56,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     ram_gib: float | None = None
     local_disk_gib: float | None = None
     cpu_architecture: Literal["x86_64", "arm64"] = "x86_64"  # of the host; decides which wheels the box needs
+    hosts: Hosts | None = None  # None = not established
     usd_per_hour: Decimal  # the whole box
     observed_on: dt.date | None = None  # None = undated, which counts as stale
     source: str

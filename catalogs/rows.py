@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import datetime as dt
 from collections.abc import Iterator
-from typing import get_args
+from fnmatch import fnmatchcase
+from typing import NamedTuple, get_args
 
-from catalogs.hardware import Billing, Confidence, Gpu, Offer, Source, StoragePrice, Support
+from catalogs.hardware import Billing, Confidence, Gpu, Hosts, Offer, Source, StoragePrice, Support
 from catalogs.read import Row, count, day, not_negative, one_of, positive, price, rate, words, yes_no
 
 
@@ -27,11 +29,13 @@ BILLING_FIELDS = _fields(
     "provider increment_s minimum_s stopped_compute_bills stopped_disk_bills minimum_disk_gib disk_usd_per_gib_month"
     " egress_usd_per_gb egress_free_gb source as_of"
 )
+HOSTS_FIELDS = _fields("provider instance_type hosts source as_of")
 STORAGE_FIELDS = _fields("provider region kind name unit usd above_gb as_of source")
 SOURCE_FIELDS = _fields("code kind title url commit licence as_of attribution")
 
 _support = one_of(get_args(Support))
 _confidence = one_of(get_args(Confidence))
+_hosts = one_of(get_args(Hosts))
 _vendor = one_of(("nvidia", "amd", "intel"))
 _basis = one_of(("measured", "assumed"))
 _interconnect = one_of(("nvlink", "pcie", "unknown"))
@@ -110,6 +114,28 @@ def offers_of(row: Row, instance: dict[str, object]) -> Iterator[Offer]:
                 confidence=confidence,
                 **instance,  # type: ignore[arg-type]  # parsed by instance_of
             )
+
+
+class HostsRow(NamedTuple):
+    """On whose machines a provider's types run, by a pattern of their names; of several rows that fit the first counts."""
+
+    provider: str
+    instance_type: str
+    hosts: Hosts
+    as_of: dt.date
+
+    def fit(self, provider: str, instance_type: str) -> bool:
+        return provider == self.provider and fnmatchcase(instance_type, self.instance_type)
+
+
+def hosts_of(row: Row) -> HostsRow:
+    """A row of hosts.csv."""
+    return HostsRow(
+        provider=row.get("provider", str),
+        instance_type=row.get("instance_type", str),
+        hosts=row.get("hosts", _hosts),
+        as_of=row.get("as_of", day),
+    )
 
 
 def billing_of(row: Row) -> Billing:

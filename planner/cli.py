@@ -22,6 +22,7 @@ from planner.earlier import continued
 from planner.notices import unread
 from planner.options import request_of, run_command, said
 from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
+from planner.policy import Rule
 from planner.request import DataFile, Lengths, Measure, Request, RequestError
 from planner.search import search
 from remote.contract import Capabilities
@@ -102,8 +103,9 @@ def answer(
     offers: tuple[Offer, ...] = (),
     versions: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    rules: tuple[Rule, ...] = (),
 ) -> SearchResult:
-    """Search the catalog's offers, and `offers` beside them (this machine, a host that exists)."""
+    """Search the catalog's offers, and `offers` beside them (this machine, a host that exists), within `rules`."""
     result = search(
         request,
         catalog=catalog,
@@ -113,6 +115,7 @@ def answer(
         today=today,
         offers=(*catalog.offers, *offers),
         versions=versions,
+        rules=rules,
     )
     return msgspec.structs.replace(result, warnings=(*_unread(result), *result.warnings))
 
@@ -134,6 +137,7 @@ def run_plan(
     catalog: Callable[[], Catalog] = read_catalog,
     versions: Mapping[str, str] | None = None,
     folder: Path | None = None,
+    rules: tuple[Rule, ...] = (),
     write: Callable[[str], None],
     width: int,
     colour: bool,
@@ -163,6 +167,7 @@ def run_plan(
             offers=offers_for(asked),
             versions=versions,
             folder=folder,
+            rules=rules,
         )
     saved = _save(options["save"], result, folder or Path()) if options.get("save") is not None else None
     if options.get("json"):

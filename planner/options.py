@@ -69,6 +69,16 @@ def parse_tag(text: str) -> tuple[str, str]:
     return key, value
 
 
+def parse_policy_key(text: str) -> str:
+    """A key of policy.toml. Raises ValueError."""
+    from planner.mistyped import nearest
+    from planner.policy import KEYS
+
+    if text not in KEYS:
+        raise ValueError(f'a policy has no key "{text}"; {nearest(text, KEYS)}')
+    return text
+
+
 SIZE: Final = Amount("size", parse_gib)
 COUNT: Final = Amount("count", parse_count)
 USD: Final = Amount("usd", parse_usd)
@@ -76,6 +86,7 @@ HOURS: Final = Amount("hours", parse_hours)
 WORDS: Final = Amount("names", parse_words)
 PROVIDER: Final = Amount("text", str.lower)  # as the catalog writes them
 TAG: Final = Amount("key=value", parse_tag)
+POLICY_KEY: Final = Amount("key", parse_policy_key)
 
 
 class Option(NamedTuple):
@@ -122,6 +133,13 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--max-cost",), "budget.max_usd", USD, "Dollars that the whole job may cost (held at p90)."),
     Option(("--max-hours",), "budget.max_hours", HOURS, "Hours that the whole job may take (held at p90)."),
     Option(("--tag",), "tags", TAG, "key=value on everything that is rented; may be repeated.", multiple=True),
+    Option(
+        ("--overrule-policy",),
+        "overruled",
+        POLICY_KEY,
+        "Set a key of your own policy.toml aside, on record; may be repeated.",
+        multiple=True,
+    ),
     Option(("--top",), "top", int, "How many plans to show (default 5)."),
 )
 

@@ -96,6 +96,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     keep: Keep = Keep()
     tags: dict[str, str] = {}
     top: int = 5
+    overruled: tuple[str, ...] = ()  # keys of the user's own policy that are set aside for this job; never in a job file
 
 
 class DataFile(msgspec.Struct, frozen=True, kw_only=True):

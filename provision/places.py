@@ -6,6 +6,10 @@ import os
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
+
+ORGANISATION: Final = Path("/etc/rentune")  # no variable moves it
+POLICY: Final = "policy.toml"
 
 
 @dataclass(frozen=True)
@@ -14,6 +18,16 @@ class Places:
 
     home: Path
     cache: Path
+    config: Path | None = None  # the user's; None = the state folder
+    organisation: Path = ORGANISATION
+
+    @property
+    def user_policy(self) -> Path:
+        return (self.config or self.home) / POLICY
+
+    @property
+    def organisation_policy(self) -> Path:
+        return self.organisation / POLICY
 
     @property
     def catalog(self) -> Path:
@@ -95,11 +109,16 @@ class RunFolder:
 
 
 def read_places(environment: Mapping[str, str] = os.environ) -> Places:
-    """`RENTUNE_HOME`, else `$XDG_STATE_HOME/rentune`; `RENTUNE_CACHE`, else `$XDG_CACHE_HOME/rentune`."""
+    """`RENTUNE_HOME`, else `$XDG_STATE_HOME/rentune` and, for what the user sets, `$XDG_CONFIG_HOME/rentune`;
+    `RENTUNE_CACHE`, else `$XDG_CACHE_HOME/rentune`.
+    """
     user = Path(environment.get("HOME", "~")).expanduser()
     state = environment.get("XDG_STATE_HOME") or user / ".local" / "state"
     cache = environment.get("XDG_CACHE_HOME") or user / ".cache"
+    config = environment.get("XDG_CONFIG_HOME") or user / ".config"
+    moved = environment.get("RENTUNE_HOME")
     return Places(
-        home=Path(environment.get("RENTUNE_HOME") or Path(state) / "rentune"),
+        home=Path(moved or Path(state) / "rentune"),
         cache=Path(environment.get("RENTUNE_CACHE") or Path(cache) / "rentune"),
+        config=None if moved else Path(config) / "rentune",
     )

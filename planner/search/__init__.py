@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from catalogs.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
@@ -12,6 +12,7 @@ from planner.advise import advise
 from planner.memory.support import require_unquantized
 from planner.notices import cut_words
 from planner.plan import Plan, Provider, SearchResult, WayOut
+from planner.policy import Rule, in_force
 from planner.request import Request
 from planner.search.assumptions import assumptions
 from planner.search.figures import Figures
@@ -33,11 +34,12 @@ def search(
     today: dt.date,
     offers: tuple[Offer, ...] | None = None,
     versions: Mapping[str, str] | None = None,
+    rules: Iterable[Rule] = (),
 ) -> SearchResult:
     """Every way to do the job, ranked by its total dollars (p50); what was refused says why.
 
-    `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. Raises
-    RequestError, Refused or CatalogError where the request names what does not exist.
+    `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. `rules`:
+    what may be rented at all. Raises RequestError, Refused or CatalogError where the request names what does not exist.
     """
     check_training(request.training)
     require_unquantized(architecture, str(request.training.get("quant", "none")))
@@ -51,11 +53,12 @@ def search(
         catalog=catalog,
         providers=providers,
         capabilities=capabilities,
+        rules=in_force(rules, request.overruled),
     )
     figures = Figures(architecture, request, advice, seq_len=seq_len)
     market = catalog.offers if offers is None else offers
     check_names(request.where, catalog, market)
-    asked = admit(request, catalog, market)
+    asked = admit(request, catalog, market, question.rules)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
     notebook = Notebook()
     ranked = rank(question, asked.kinds, figures, notebook)
@@ -72,7 +75,7 @@ def search(
         plans=plans,
         rejections=(
             *memory_rejections(question, asked.kinds, market, figures),
-            *notebook.rejections(request.budget, complete=not ranked),
+            *notebook.rejections(complete=not ranked),
             *asked.rejections,
         ),
         warnings=(*asked.warnings, *([cut] if cut is not None else ())),

@@ -10,8 +10,8 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.plan import Rejection
+from planner.policy import Cap
 from planner.refusals import Refused
-from planner.request import Budget
 from planner.search.offers import Kind
 from planner.units import GIB
 
@@ -39,6 +39,14 @@ class Short(msgspec.Struct, frozen=True, kw_only=True):
     limit: float
 
 
+class Dear(msgspec.Struct, frozen=True, kw_only=True):
+    """An offer that does the job, for more than it may cost."""
+
+    offer: Offer
+    needed_usd: float  # at p90
+    cap: Cap
+
+
 class Notebook:
     """Written by the search, read once at its end."""
 
@@ -48,10 +56,10 @@ class Notebook:
         self.unsupported: dict[str, tuple[str, Refused]] = {}  # by message: the first strategy that met it
         self.short_of_ram: list[Short] = []  # bytes
         self.short_of_disk: list[Short] = []
-        self.too_dear: list[Short] = []  # dollars at p90
+        self.too_dear: list[Dear] = []
         self.too_slow: list[Short] = []  # seconds at p90
 
-    def rejections(self, budget: Budget, *, complete: bool) -> Iterator[Rejection]:
+    def rejections(self, *, complete: bool) -> Iterator[Rejection]:
         """Everything that was written down: RAM, disk, money, time, what can't be computed, cards that are too small.
 
         `complete`: every machine was looked at. Else the search had what it wanted before it came to the end, and the
@@ -59,7 +67,7 @@ class Notebook:
         """
         yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib)
         yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib)
-        yield from _dear(self.too_dear, budget, complete=complete)
+        yield from _dear(self.too_dear, complete=complete)
         yield from _slow(self.too_slow, complete=complete)
         for message, (strategy, refusal) in self.unsupported.items():
             yield Rejection(what=strategy, reason=message, remedy=refusal.hint)
@@ -103,17 +111,20 @@ def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | Non
     )
 
 
-def _dear(entries: list[Short], budget: Budget, *, complete: bool) -> Iterator[Rejection]:
+def _dear(entries: list[Dear], *, complete: bool) -> Iterator[Rejection]:
     if not entries:
         return
-    cheapest = min(entries, key=lambda entry: entry.needed)
-    enough = Decimal(str(cheapest.needed)).quantize(Decimal("0.01"), ROUND_CEILING)
+    cheapest = min(entries, key=lambda entry: entry.needed_usd)
+    enough = Decimal(str(cheapest.needed_usd)).quantize(Decimal("0.01"), ROUND_CEILING)
     least = f"; the cheapest, {cheapest.offer.key}, needs ${enough}"
+    rule = cheapest.cap.rule
+    place = "" if rule is None else f" ({rule.place})"
+    remedy = f"--max-cost {enough}" if rule is None else rule.remedy
     yield Rejection(
         what=machines(len(entries)),
-        reason=f"over ${budget.max_usd} at p90{least if complete else LOOKED_AT}",
-        remedy=f"--max-cost {enough}" if complete else None,
-        needed={"p90_usd": cheapest.needed},
+        reason=f"over ${cheapest.cap.usd} at p90{place}{least if complete else LOOKED_AT}",
+        remedy=remedy if complete or rule is not None else None,
+        needed={"p90_usd": cheapest.needed_usd},
         num_offers=len(entries),
     )
 

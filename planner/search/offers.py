@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from fnmatch import fnmatchcase
 from typing import Final
 
 import msgspec
@@ -12,6 +11,7 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Gpu, Offer
 from planner.plan import Rejection
+from planner.policy import Rule, matches, refusal
 from planner.request import HOST, OWN_MACHINES, Request, RequestError, Where
 from remote.contract import Dtype
 
@@ -53,8 +53,8 @@ Wish = tuple[Callable[[Offer], bool], str, str | None]  # breaks it?, the reason
 MAX_NAMES: Final = 8  # as many as a sentence holds
 
 
-def admit(request: Request, catalog: Catalog, offers: Iterable[Offer]) -> Asked:
-    """Sort the offers into kinds; what breaks a wish is counted. Raises CatalogError for a GPU that nobody knows."""
+def admit(request: Request, catalog: Catalog, offers: Iterable[Offer], rules: Iterable[Rule] = ()) -> Asked:
+    """Sort the offers into kinds; what breaks a wish or a rule is counted. Raises CatalogError for a GPU that nobody knows."""
     offers = tuple(offers)
     matches = [catalog.gpu(name) for name in request.where.gpus]
     wishes = (*_wishes(request.where, catalog, {match.gpu.name for match in matches}), *_limits(request.where))
@@ -63,11 +63,11 @@ def admit(request: Request, catalog: Catalog, offers: Iterable[Offer]) -> Asked:
     for breaks, reason, remedy in wishes:
         before, kept = kept, tuple(offer for offer in kept if not breaks(offer))
         if broken := len(before) - len(kept):
-            what = f"{broken:,} offer{'s' * (broken > 1)}"
-            rejections.append(Rejection(what=what, reason=reason, remedy=remedy, num_offers=broken))
+            rejections.append(_counted(broken, reason, remedy))
+    kept, refused = _allowed(kept, rules)
     return Asked(
         kinds=_kinds(kept, catalog),
-        rejections=tuple(rejections),
+        rejections=(*rejections, *refused),
         warnings=tuple(match.warning for match in matches if match.warning),
         num_offers=len(offers),
     )
@@ -80,7 +80,7 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
     if where.providers:
         yield lambda offer: offer.provider not in where.providers, f"not from {_or(where.providers)} (--provider)", None
     if where.regions:
-        yield lambda offer: not _matches(offer.region, where.regions), f"not in {_or(where.regions)} (--region)", None
+        yield lambda offer: not matches(offer.region, where.regions), f"not in {_or(where.regions)} (--region)", None
     if where.instance_types:
         yield lambda offer: offer.instance_type not in where.instance_types, f"not a {_or(where.instance_types)}", None
     if gpus:
@@ -124,6 +124,21 @@ def _limits(where: Where) -> Iterable[Wish]:
     )
 
 
+def _allowed(offers: tuple[Offer, ...], rules: Iterable[Rule]) -> tuple[tuple[Offer, ...], tuple[Rejection, ...]]:
+    """What the rules leave, and what each has refused."""
+    kept, rejections = offers, []
+    for rule in rules:
+        refused = [reason for offer in kept if (reason := refusal(rule, offer)) is not None]
+        if refused:
+            kept = tuple(offer for offer in kept if refusal(rule, offer) is None)
+            rejections.append(_counted(len(refused), refused[0], rule.remedy))
+    return kept, tuple(rejections)
+
+
+def _counted(number: int, reason: str, remedy: str | None) -> Rejection:
+    return Rejection(what=f"{number:,} offer{'s' * (number > 1)}", reason=reason, remedy=remedy, num_offers=number)
+
+
 def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
     """Group by what moves memory and time. Of equal machines in several regions only the cheapest is kept."""
     cheapest: dict[tuple[str, str, str], Offer] = {}
@@ -154,7 +169,7 @@ def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> No
     }
     for option, (names, known) in sold.items():
         for name in names:
-            if not any(_matches(each, (name,)) for each in known):
+            if not any(matches(each, (name,)) for each in known):
                 from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
                 close = get_close_matches(name, known, n=3, cutoff=0.5)
@@ -164,10 +179,6 @@ def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> No
 
 def _own(offer: Offer) -> bool:
     return offer.provider in OWN_MACHINES
-
-
-def _matches(region: str, patterns: tuple[str, ...]) -> bool:
-    return any(fnmatchcase(region.lower(), pattern.lower()) for pattern in patterns)
 
 
 def _or(names: Iterable[str]) -> str:

@@ -18,11 +18,12 @@ from planner.advise import Advice
 from planner.cost import billed_range, disk_gib, estimate_cost
 from planner.host import usable_ram_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, DurationEstimate, HostEstimate, Provider
+from planner.policy import Rule, cap
 from planner.refusals import Refused
 from planner.request import Request
 from planner.search.figures import Figures
 from planner.search.fit import Fit, fitting
-from planner.search.notebook import Notebook, Short
+from planner.search.notebook import Dear, Notebook, Short
 from planner.search.offers import Kind
 from planner.units import GIB
 from remote.contract import Capabilities
@@ -42,6 +43,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     catalog: Catalog
     providers: Mapping[str, Provider]
     capabilities: Capabilities
+    rules: tuple[Rule, ...] = ()
 
     def provider(self, name: str) -> Provider:
         """What the caller said about a provider; of an unknown one only the price is known."""
@@ -238,14 +240,13 @@ def _held(
 
 def _within_budget(found: Found, question: Question, notebook: Notebook) -> bool:
     """Whether time and money hold at p90; the first that does not is written down."""
-    max_usd = question.request.budget.max_usd
-    for page, needed, limit in (
-        (notebook.too_slow, found.duration.wall_s.p90, _limit_s(found, question)),
-        (notebook.too_dear, found.cost.total_usd.p90, None if max_usd is None else float(max_usd)),
-    ):
-        if limit is not None and needed > limit:
-            page.append(Short(offer=found.offer, needed=needed, limit=limit))
-            return False
+    limit_s, most = _limit_s(found, question), cap(question.request.budget, question.rules, found.offer)
+    if limit_s is not None and found.duration.wall_s.p90 > limit_s:
+        notebook.too_slow.append(Short(offer=found.offer, needed=found.duration.wall_s.p90, limit=limit_s))
+        return False
+    if most is not None and found.cost.total_usd.p90 > most.usd:
+        notebook.too_dear.append(Dear(offer=found.offer, needed_usd=found.cost.total_usd.p90, cap=most))
+        return False
     return True
 
 

@@ -54,7 +54,7 @@ def ways_out(question: Question, market: Iterable[Offer], figures: Figures) -> I
 def _way(relaxed: Relaxed, question: Question, market: tuple[Offer, ...], figures: Figures) -> WayFound | None:
     """The cheapest plan of the relaxed request that this version can run; a tight one only where none fits."""
     eased = msgspec.structs.replace(question, request=msgspec.structs.replace(relaxed.request, top=1))
-    asked = admit(eased.request, eased.catalog, market)
+    asked = admit(eased.request, eased.catalog, market, eased.rules)
     ranked = rank(eased, asked.kinds, figures, Notebook(), only_runnable=True)
     found = min(ranked, key=lambda each: each.fit.verdict != "fits", default=None)  # of those that fit the cheapest
     return None if found is None else (relaxed.change(found), relaxed.options(found), found)
@@ -108,7 +108,7 @@ def _larger_cards(question: Question, market: tuple[Offer, ...]) -> Iterator[Rel
     if budget_gib is None:
         return
     unlimited = _with(question.request, where=msgspec.structs.replace(question.request.where, gpu_memory_gib=None))
-    kinds = admit(unlimited, question.catalog, market).kinds
+    kinds = admit(unlimited, question.catalog, market, question.rules).kinds
     for size_gib in sorted({kind.gpu.memory_gib for kind in kinds if kind.gpu is not None}):
         if size_gib > budget_gib:
             yield _with_memory(question.request, size_gib)
@@ -139,7 +139,7 @@ def memory_rejections(
 ) -> Iterator[Rejection]:
     """Each family of strategies whose least demanding member fits none of the admitted GPUs, with what it needs."""
     unlimited = msgspec.structs.replace(question.request, where=Where())
-    everywhere = admit(unlimited, question.catalog, market).kinds
+    everywhere = admit(unlimited, question.catalog, market, question.rules).kinds
     one_is_enough = True
     for num_gpus in sorted({kind.num_gpus for kind in kinds if kind.num_gpus} | {1}):
         of_size = [kind for kind in kinds if kind.gpu is not None and kind.num_gpus >= num_gpus]

@@ -49,6 +49,7 @@ class Opened(Line, frozen=True, kw_only=True, tag="opened"):
     versions: dict[str, str]  # rentune, provider SDKs: an old stack needs its own plugin
     folder: str  # the run directory
     keep_box_on_failure: bool = False
+    overruled: tuple[str, ...] = ()  # keys of the user's own policy that this run set aside
 
 
 class Controlled(Line, frozen=True, kw_only=True, tag="controlled"):

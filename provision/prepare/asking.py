@@ -12,6 +12,7 @@ from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
 from planner.request import HOST, LOCAL
 from provision.places import read_places
+from provision.prepare.policy import read_rules
 from provision.prepare.versions import RENTUNE
 from provision.providers import Confirm, providers_here
 from remote.contract import CAPABILITIES
@@ -24,8 +25,10 @@ if TYPE_CHECKING:
 
 def search_edges() -> dict[str, Any]:
     """The arguments of `planner.cli` that come from outside of the planner."""
+    places = read_places()
     return {
-        "providers": providers_here(read_places(), os.environ),
+        "providers": providers_here(places, os.environ),
+        "rules": read_rules(places),
         "capabilities": CAPABILITIES,
         "today": dt.datetime.now(tz=dt.UTC).date(),
         "versions": RENTUNE,

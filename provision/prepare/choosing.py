@@ -23,6 +23,7 @@ from provision.errors import BadInput, Refused, RentuneError
 from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
 from provision.prepare.inputs import BaseModel, find_base, with_absolute_paths
 from provision.prepare.opening import require_time_to_train
+from provision.prepare.policy import capped, require_allowed
 
 REFUSALS: Final = (RentuneError, RequestError, PlanRefused, ModelUnknown, CatalogError)
 
@@ -54,7 +55,9 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Plan:
     plan = asked if isinstance(asked, Plan) else _cheapest(with_absolute_paths(asked), options, question, edges)
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
+    require_allowed(plan, edges["rules"])
     chosen = _priced(_kept(plan, on_failure=options["keep_box_on_failure"]), options["assume_price"])
+    chosen = msgspec.structs.replace(chosen, request=capped(chosen, edges["rules"]))
     require_time_to_train(chosen)
     return chosen
 

@@ -89,6 +89,7 @@ def open_run(
             versions=installed_versions(),
             folder=str(folder.root),
             keep_box_on_failure=plan.request.keep.box_on_failure,
+            overruled=plan.request.overruled,
         )
     )
     return run_id

@@ -52,6 +52,13 @@ def test_a_box_has_a_gpu_and_a_count_or_neither(catalog: Catalog) -> None:
         assert offer.gpu is None or offer.gpu in catalog.gpus, offer.key
 
 
+def test_of_every_offer_it_is_known_on_whose_machines_it_runs(catalog: Catalog) -> None:
+    """A provider without a row would count as a community host; RunPod's two clouds are told apart by their names."""
+    assert [offer.key for offer in catalog.offers if offer.hosts is None] == []
+    runpod = {(offer.instance_type.rsplit("-", 1)[-1], offer.hosts) for offer in catalog.offers if offer.provider == "runpod"}
+    assert runpod == {("secure", "data centre"), ("community", "community")}
+
+
 def test_sizes_of_boxes_are_possible(catalog: Catalog) -> None:
     """More memory than nothing, fewer vCPUs than a rack; unknown is None, not zero."""
     for offer in catalog.offers:
@@ -134,6 +141,7 @@ def test_no_source_is_listed_that_nothing_cites(catalog: Catalog) -> None:
     cited |= {offer.source for offer in catalog.offers} | {price.source for price in catalog.storage}
     instances = (DATA / "instances.csv").read_text(encoding="utf-8").splitlines()[1:]
     cited |= {line.rsplit(",", 1)[1] for line in instances}
+    cited |= {line.split(",")[3] for line in (DATA / "hosts.csv").read_text(encoding="utf-8").splitlines()[1:]}
     assert cited == set(catalog.sources)
 
 

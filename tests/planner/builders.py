@@ -13,6 +13,7 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Gpu, Offer
 from catalogs.models import resolve_model
 from planner.plan import DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate
+from planner.policy import Rule
 from planner.request import DataFile, Lengths, Request, default_data
 from planner.search import search
 from remote.contract import CAPABILITIES, Capabilities, Strategy
@@ -175,6 +176,7 @@ def ask(
     providers: tuple[Provider, ...] = (CLOUD,),
     capabilities: Capabilities = CAPABILITIES,
     architecture: Architecture | None = None,
+    rules: tuple[Rule, ...] = (),
 ) -> SearchResult:
     """Search a market."""
     return search(
@@ -184,6 +186,7 @@ def ask(
         providers={provider.name: provider for provider in providers},
         capabilities=capabilities,
         today=TODAY,
+        rules=rules,
     )
 
 

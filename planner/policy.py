@@ -1,0 +1,90 @@
+"""What may be rented at all, whatever a job asks for: rules that files set. Pure; whoever calls has read the files."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping
+from decimal import Decimal
+from fnmatch import fnmatchcase
+from typing import Any, Final, Literal, get_args
+
+import msgspec
+
+from catalogs.hardware import Hosts, Offer
+from planner.request import OWN_MACHINES, Budget, RequestError
+
+Key = Literal["providers", "regions", "hosts", "max_usd_per_hour", "max_usd_per_run"]
+KEYS: Final[tuple[Key, ...]] = get_args(Key)
+OVERRULE: Final = "--overrule-policy"
+
+
+class Rule(msgspec.Struct, frozen=True, kw_only=True):
+    """One limit: the names that are allowed, the hosts that are trusted, or dollars. It holds for what is rented, never for
+    a machine of one's own.
+    """
+
+    key: Key
+    allows: tuple[str, ...] | Hosts | Decimal
+    said_in: str  # the file, or "the default"
+    may_be_overruled: bool
+
+    @property
+    def place(self) -> str:
+        """Where a person finds it: "hosts in /etc/rentune/policy.toml"."""
+        return f"{self.key} in {self.said_in}"
+
+    @property
+    def remedy(self) -> str:
+        """What to do about it."""
+        return f"{OVERRULE} {self.key}" if self.may_be_overruled else f"whoever keeps {self.said_in} can change it"
+
+
+class Cap(msgspec.Struct, frozen=True, kw_only=True):
+    """The most that a job may cost at p90, and the rule that says so; None = --max-cost."""
+
+    usd: Decimal
+    rule: Rule | None = None
+
+
+def in_force(rules: Iterable[Rule], overruled: Iterable[str]) -> tuple[Rule, ...]:
+    """The rules without those that the user sets aside. Raises RequestError where that is not the user's to decide."""
+    aside = frozenset(overruled)
+    kept = tuple(rule for rule in rules if rule.key not in aside or not rule.may_be_overruled)
+    for rule in kept:
+        if rule.key in aside:
+            raise RequestError(f"{rule.place} can't be overruled", hint=rule.remedy)
+    return kept
+
+
+def refusal(rule: Rule, offer: Offer) -> str | None:
+    """Why this rule refuses the offer, in words that name its file and its key; None where it does not."""
+    refuses, words = _ABOUT[rule.key]
+    if offer.provider in OWN_MACHINES or not refuses(offer, rule.allows):
+        return None
+    return f"{words(rule.allows)} ({rule.place})"
+
+
+def cap(budget: Budget, rules: Iterable[Rule], offer: Offer) -> Cap | None:
+    """The lowest of all limits in dollars on a whole job on this offer; None where there is none."""
+    caps = [Cap(usd=budget.max_usd)] if budget.max_usd is not None else []
+    if offer.provider not in OWN_MACHINES:
+        caps += [Cap(usd=rule.allows, rule=rule) for rule in rules if isinstance(rule.allows, Decimal) and rule.key == PER_RUN]
+    return min(caps, key=lambda each: each.usd, default=None)
+
+
+def matches(region: str, patterns: Iterable[str]) -> bool:
+    """Whether a region is one of those that names and patterns ("us-*") mean, whatever their case."""
+    return any(fnmatchcase(region.lower(), pattern.lower()) for pattern in patterns)
+
+
+PER_RUN: Final = "max_usd_per_run"  # a limit on a plan, not on an offer: see `cap`
+_About = tuple[Callable[[Offer, Any], bool], Callable[[Any], str]]  # refuses?, the reason
+_ABOUT: Final[Mapping[str, _About]] = {
+    "providers": (lambda offer, names: offer.provider not in names, lambda names: f"not from {' or '.join(names)}"),
+    "regions": (lambda offer, names: not matches(offer.region, names), lambda names: f"not in {' or '.join(names)}"),
+    "hosts": (
+        lambda offer, hosts: hosts == "data centre" and offer.hosts != hosts,
+        lambda _: "not on a host in a data centre",
+    ),
+    "max_usd_per_hour": (lambda offer, usd: offer.usd_per_hour > usd, lambda usd: f"over ${usd} an hour"),
+    PER_RUN: (lambda _offer, _usd: False, str),
+}

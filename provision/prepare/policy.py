@@ -1,0 +1,115 @@
+"""policy.toml: what an organisation, or a user for themselves, lets rentune rent, and whom it tells of a run.
+
+The organisation's file binds; of the user's own any key can be set aside for one job, which the ledger then records. Both
+hold at once, so a file can only narrow what the other leaves. Without a word on hosts, community hosts are refused.
+
+This guards against mistakes, not against whoever sits at the keyboard: what an account may do is decided at the cloud.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from catalogs.hardware import Hosts
+from catalogs.user_file import FileUnusable, exists, read_text
+from planner.bounds import REQUEST_BOUNDS, complaint
+from planner.mistyped import mistyped
+from planner.plan import Plan
+from planner.policy import KEYS, Rule, cap, in_force, refusal
+from planner.request import Budget, Request
+from provision.errors import BadInput, Refused
+from provision.places import Places
+
+MAX_POLICY_BYTES: Final = 64 * 1024  # assumed: a policy has ten lines
+DEFAULT: Final = Rule(key="hosts", allows="data centre", said_in="the default", may_be_overruled=True)
+
+
+class PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One file. What it leaves out it does not limit."""
+
+    providers: tuple[str, ...] | None = None
+    regions: tuple[str, ...] | None = None  # names or patterns: "eu-*"
+    hosts: Hosts | None = None  # "community" lets anybody's machines in, "data centre" nobody's
+    max_usd_per_hour: Decimal | None = None
+    max_usd_per_run: Decimal | None = None  # held at a plan's p90, and by the deadline
+    alerts: tuple[str, ...] = ()  # addresses of webhooks, or commands
+
+
+def read_rules(places: Places) -> tuple[Rule, ...]:
+    """The organisation's rules, then the user's, then the default. Raises BadInput for a file that can't be used."""
+    organisation, user = read_policies(places)
+    rules = (
+        *_rules(organisation, places.organisation_policy, may_be_overruled=False),
+        *_rules(user, places.user_policy, may_be_overruled=True),
+    )
+    return rules if any(rule.key == DEFAULT.key for rule in rules) else (*rules, DEFAULT)
+
+
+def read_policies(places: Places) -> tuple[PolicyFile, PolicyFile]:
+    """The organisation's file and the user's; an absent one limits nothing. Raises BadInput for one that can't be used."""
+    return _read(places.organisation_policy), _read(places.user_policy)
+
+
+def require_allowed(plan: Plan, rules: tuple[Rule, ...]) -> None:
+    """For a plan that was made under other rules, or none. Raises Refused, naming file and key."""
+    kept = in_force(rules, plan.request.overruled)
+    for rule in kept:
+        if (reason := refusal(rule, plan.offer)) is not None:
+            raise Refused(f"{plan.offer.key} can't be rented: {reason}.", hint=rule.remedy)
+    limit = cap(Budget(), kept, plan.offer)
+    if limit is not None and limit.rule is not None and plan.cost.total_usd.p90 > limit.usd:
+        raise Refused(
+            f"This plan may cost ${plan.cost.total_usd.p90:.2f}, over ${limit.usd} ({limit.rule.place}).",
+            hint=limit.rule.remedy,
+        )
+
+
+def capped(plan: Plan, rules: tuple[Rule, ...]) -> Request:
+    """The plan's request with the lower of its own and the rules' limit in dollars, so that the deadline keeps both."""
+    limit = cap(plan.request.budget, in_force(rules, plan.request.overruled), plan.offer)
+    if limit is None:
+        return plan.request
+    budget = msgspec.structs.replace(plan.request.budget, max_usd=limit.usd)
+    return msgspec.structs.replace(plan.request, budget=budget)
+
+
+def _rules(policy: PolicyFile, file: Path, *, may_be_overruled: bool) -> Iterator[Rule]:
+    for key in KEYS:
+        if (allows := getattr(policy, key)) is not None:
+            yield Rule(key=key, allows=allows, said_in=str(file), may_be_overruled=may_be_overruled)
+
+
+def _read(file: Path) -> PolicyFile:
+    if not exists(file):
+        return PolicyFile()
+    import tomllib  # only where there is a policy: it costs start-up time
+
+    values: Any = None
+    try:
+        values = tomllib.loads(read_text(file, max_bytes=MAX_POLICY_BYTES), parse_float=Decimal)
+        policy = msgspec.convert(values, PolicyFile)
+    except FileUnusable as error:
+        raise BadInput(f"{file} {error}.", hint="Without it nothing is planned: it may forbid it.") from None
+    except tomllib.TOMLDecodeError as error:
+        raise BadInput(f"{file} is not TOML: {error}.") from None
+    except msgspec.ValidationError as error:
+        wrong = mistyped(error, values, PolicyFile)
+        raise BadInput(f"{file}: {wrong.sentence}.", hint=wrong.hint) from None
+    return _checked(policy, file)
+
+
+def _checked(policy: PolicyFile, file: Path) -> PolicyFile:
+    bounds = REQUEST_BOUNDS["budget.max_usd"]
+    for key in ("max_usd_per_hour", "max_usd_per_run"):
+        if (usd := getattr(policy, key)) is not None and not bounds.admit(usd):
+            raise BadInput(f"{file}: {complaint(key, usd, bounds)}.")
+    if policy.providers is None:
+        return policy
+    return msgspec.structs.replace(
+        policy, providers=tuple(name.lower() for name in policy.providers)
+    )  # as the catalog has them

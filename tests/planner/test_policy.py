@@ -1,0 +1,118 @@
+"""Rules on what may be rented: each refuses with its file and its key, and none holds for a machine of one's own."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from planner.plan import Rejection
+from planner.policy import KEYS, Cap, Key, Rule, cap, in_force, refusal
+from planner.request import Budget, RequestError, Where
+from tests.planner.builders import ask, make_catalog, make_offer, make_request
+
+OURS = "/home/ada/.config/rentune/policy.toml"
+THEIRS = "/etc/rentune/policy.toml"
+ALLOWING: dict[Key, Any] = {  # values that let the standard offer pass
+    "providers": ("cloud",),
+    "regions": ("north", "eu-*"),
+    "hosts": "data centre",
+    "max_usd_per_hour": Decimal("1.00"),
+    "max_usd_per_run": Decimal(1000),
+}
+REFUSING: dict[Key, tuple[Any, str]] = {
+    "providers": (("aws", "gcp"), "not from aws or gcp"),
+    "regions": (("eu-*",), "not in eu-*"),
+    "max_usd_per_hour": (Decimal("0.99"), "over $0.99 an hour"),
+    "max_usd_per_run": (Decimal("0.01"), "over $0.01 at p90"),
+}
+OFFER = make_offer(hosts="data centre")
+
+
+def rule(key: Key, allows: Any, *, said_in: str = THEIRS) -> Rule:
+    return Rule(key=key, allows=allows, said_in=said_in, may_be_overruled=said_in != THEIRS)
+
+
+def only(rejections: tuple[Rejection, ...], place: str) -> Rejection:
+    (found,) = [rejection for rejection in rejections if place in rejection.reason]
+    return found
+
+
+@pytest.mark.parametrize("key", KEYS)
+def test_what_a_rule_allows_is_planned(key: Key) -> None:
+    """As if there were no rule."""
+    free, bound = (ask(make_request(), make_catalog(OFFER), rules=rules) for rules in ((), (rule(key, ALLOWING[key]),)))
+    assert bound == free
+
+
+@pytest.mark.parametrize("key", REFUSING)
+def test_a_refused_offer_names_file_and_key(key: Key) -> None:
+    """Nothing is planned, and the reason says who said no."""
+    allows, words = REFUSING[key]
+    result = ask(make_request(), make_catalog(OFFER), rules=(rule(key, allows),))
+    assert result.plans == ()
+    found = only(result.rejections, f"({key} in {THEIRS})")
+    assert found.reason.startswith(words)
+    assert found.remedy == f"whoever keeps {THEIRS} can change it"
+    assert found.num_offers == 1
+
+
+@pytest.mark.parametrize(("hosts", "refused"), [("data centre", False), ("community", True), (None, True)])
+def test_only_hosts_in_data_centres_are_trusted_unless_somebody_says_otherwise(hosts: Any, *, refused: bool) -> None:
+    """What nobody has established is as good as unknown company."""
+    offer = make_offer(hosts=hosts)
+    strict, open_to_all = rule("hosts", "data centre"), rule("hosts", "community")
+    assert (refusal(strict, offer) is not None) == refused
+    assert refusal(open_to_all, offer) is None
+
+
+@pytest.mark.parametrize("key", KEYS)
+@pytest.mark.parametrize("provider", ["local", "host"])
+def test_no_rule_holds_for_a_machine_of_ones_own(key: Key, provider: str) -> None:
+    """Nothing is rented there."""
+    allows = REFUSING[key][0] if key in REFUSING else "data centre"
+    offer = make_offer(provider=provider)
+    assert refusal(rule(key, allows), offer) is None
+    assert cap(Budget(), (rule("max_usd_per_run", Decimal("0.01")),), offer) is None
+
+
+def test_the_lowest_limit_in_dollars_counts() -> None:
+    """Of the job and of both files; a job's own word wins a tie, for that is what its user can change."""
+    theirs, ours = rule("max_usd_per_run", Decimal(20)), rule("max_usd_per_run", Decimal(10), said_in=OURS)
+    assert cap(Budget(max_usd=Decimal(30)), (theirs, ours), OFFER) == Cap(usd=Decimal(10), rule=ours)
+    assert cap(Budget(max_usd=Decimal(5)), (theirs, ours), OFFER) == Cap(usd=Decimal(5))
+    assert cap(Budget(max_usd=Decimal(10)), (ours,), OFFER) == Cap(usd=Decimal(10))
+    assert cap(Budget(), (), OFFER) is None
+
+
+def test_a_plan_over_the_users_own_limit_says_how_to_go_on() -> None:
+    """The option stands in the remedy, and with it the plan is there."""
+    ours = rule("max_usd_per_run", Decimal("0.01"), said_in=OURS)
+    refused = ask(make_request(), make_catalog(OFFER), rules=(ours,))
+    assert only(refused.rejections, OURS).remedy == "--overrule-policy max_usd_per_run"
+    assert ask(make_request(overruled=("max_usd_per_run",)), make_catalog(OFFER), rules=(ours,)).recommended is not None
+
+
+def test_a_users_own_rule_can_be_set_aside_for_one_job() -> None:
+    """The others stay."""
+    mine, other = rule("regions", ("eu-*",), said_in=OURS), rule("providers", ("cloud",), said_in=OURS)
+    assert in_force((mine, other), ("regions",)) == (other,)
+    assert ask(make_request(overruled=("regions",)), make_catalog(OFFER), rules=(mine, other)).recommended is not None
+
+
+def test_an_organisations_rule_can_not() -> None:
+    """Not even where the user's own file says the same."""
+    both = rule("regions", ("eu-*",)), rule("regions", ("eu-*",), said_in=OURS)
+    with pytest.raises(RequestError, match=f"regions in {THEIRS} can't be overruled"):
+        ask(make_request(overruled=("regions",)), make_catalog(OFFER), rules=both)
+
+
+def test_no_way_out_leads_past_a_rule() -> None:
+    """What would help is looked for among what may be rented."""
+    wanted = make_offer(hosts="data centre", usd_per_hour=Decimal(2))
+    stranger = make_offer(provider="elsewhere", instance_type="stranger", hosts="community")
+    request = make_request(where=Where(providers=("nobody",)))
+    catalog = make_catalog(wanted, stranger, make_offer(provider="nobody", region="south", gpu=None, num_gpus=Decimal(0)))
+    result = ask(request, catalog, rules=(rule("hosts", "data centre"),))
+    assert {way.plan.offer.instance_type for way in result.ways_out} <= {"one"}

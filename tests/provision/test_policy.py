@@ -1,0 +1,187 @@
+"""policy.toml: two files that are read before anything is planned, and refuse in one sentence where they can't be."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+from click.testing import CliRunner
+
+from catalogs.hardware import Offer
+from planner.plan import Plan
+from planner.policy import Rule
+from planner.request import Budget, RequestError
+from provision.account.ledger import Ledger, Opened
+from provision.cli import call, rentune
+from provision.errors import BadInput, Refused
+from provision.places import Places, read_places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
+from provision.prepare.policy import DEFAULT, capped, read_rules, require_allowed
+from tests.provision.plans import tiny_files, tiny_plan
+
+RENTED = Offer(
+    provider="aws",
+    region="eu-central-1",
+    instance_type="g5.xlarge",
+    purchase="on_demand",
+    gpu="A10G",
+    num_gpus=Decimal(1),
+    hosts="data centre",
+    usd_per_hour=Decimal("1.006"),
+    source="test",
+)
+
+
+@pytest.fixture
+def office(places: Places, tmp_path: Path) -> Places:
+    """A machine that its organisation has a say in."""
+    return dataclasses.replace(places, organisation=tmp_path / "etc")
+
+
+def say(file: Path, text: str) -> None:
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(text)
+
+
+def rented(folder: Path, **request: object) -> Plan:
+    """A plan on a rented machine."""
+    return msgspec.structs.replace(tiny_plan(*tiny_files(folder), **request), offer=RENTED)  # type: ignore[arg-type]
+
+
+def test_without_a_file_only_community_hosts_are_refused(office: Places) -> None:
+    """And that default can be set aside for one job."""
+    assert read_rules(office) == (DEFAULT,)
+    assert (DEFAULT.allows, DEFAULT.may_be_overruled) == ("data centre", True)
+
+
+def test_both_files_hold_at_once(office: Places) -> None:
+    """The organisation's first; only the user's can be overruled; a word on hosts takes the default's place."""
+    say(office.organisation_policy, 'providers = ["AWS", "gcp"]\nmax_usd_per_run = 50\n')
+    say(office.user_policy, 'hosts = "community"\nregions = ["eu-*"]\nmax_usd_per_hour = 2.5\n')
+    theirs, ours = str(office.organisation_policy), str(office.user_policy)
+    assert read_rules(office) == (
+        Rule(key="providers", allows=("aws", "gcp"), said_in=theirs, may_be_overruled=False),
+        Rule(key="max_usd_per_run", allows=Decimal(50), said_in=theirs, may_be_overruled=False),
+        Rule(key="regions", allows=("eu-*",), said_in=ours, may_be_overruled=True),
+        Rule(key="hosts", allows="community", said_in=ours, may_be_overruled=True),
+        Rule(key="max_usd_per_hour", allows=Decimal("2.5"), said_in=ours, may_be_overruled=True),
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence", "hint"),
+    [
+        ('provider = ["aws"]', 'has no key "provider"', 'did you mean "providers"?'),
+        ('hosts = "datacenter"', 'hosts can\'t be "datacenter"', 'did you mean "data centre"?'),
+        ("max_usd_per_hour = true", "max_usd_per_hour must be an amount", None),
+        ("max_usd_per_run = -1", "max_usd_per_run is -1 and must be at least 0", None),
+        ("max_usd_per_run = nan", "max_usd_per_run is NaN and must be at least 0", None),
+        ('providers = "aws"', "providers must be a list, not text", None),
+        ("providers = [", "is not TOML", None),
+    ],
+)
+def test_a_file_that_can_not_be_understood_stops_everything(office: Places, text: str, sentence: str, hint: str | None) -> None:
+    """A policy that is passed over is none. The sentence names file, key and nearest word."""
+    say(office.organisation_policy, text)
+    with pytest.raises(BadInput) as caught:
+        read_rules(office)
+    assert str(caught.value).startswith(str(office.organisation_policy))
+    assert sentence in str(caught.value)
+    if hint is not None:
+        assert caught.value.hint == hint
+
+
+def test_a_folder_in_the_files_place_is_not_an_absent_file(office: Places) -> None:
+    office.organisation_policy.mkdir(parents=True)
+    with pytest.raises(BadInput, match="is a folder"):
+        read_rules(office)
+
+
+def test_where_the_files_lie(tmp_path: Path) -> None:
+    """The organisation's place is moved by nothing; the user's follows RENTUNE_HOME, else the XDG folder."""
+    plain = read_places({"HOME": str(tmp_path)})
+    assert plain.user_policy == tmp_path / ".config" / "rentune" / "policy.toml"
+    moved = read_places({"HOME": str(tmp_path), "RENTUNE_HOME": "/elsewhere", "XDG_CONFIG_HOME": "/config"})
+    assert moved.user_policy == Path("/elsewhere/policy.toml")
+    assert {each.organisation_policy for each in (plain, moved)} == {Path("/etc/rentune/policy.toml")}
+
+
+# ── at the door of `run` ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_plan_that_was_saved_under_other_rules_is_looked_at_again(office: Places, tmp_path: Path) -> None:
+    """`run plan.json` searches nothing, so it asks the rules itself."""
+    say(office.organisation_policy, 'regions = ["us-*"]\n')
+    with pytest.raises(Refused, match=r"aws/eu-central-1/g5.xlarge/on_demand can't be rented: not in us-\*") as caught:
+        require_allowed(rented(tmp_path), read_rules(office))
+    assert caught.value.hint == f"whoever keeps {office.organisation_policy} can change it"
+
+
+def test_a_saved_plan_that_costs_too_much_is_refused(office: Places, tmp_path: Path) -> None:
+    say(office.user_policy, "max_usd_per_run = 0.001\n")
+    with pytest.raises(Refused, match=r"may cost \$0.02, over \$0.001 \(max_usd_per_run in "):
+        require_allowed(rented(tmp_path / "a"), read_rules(office))
+    require_allowed(rented(tmp_path / "b", overruled=("max_usd_per_run",)), read_rules(office))
+
+
+def test_an_organisations_rule_is_not_overruled_by_a_saved_plan(office: Places, tmp_path: Path) -> None:
+    say(office.organisation_policy, 'regions = ["us-*"]\n')
+    with pytest.raises(RequestError, match="can't be overruled"):
+        require_allowed(rented(tmp_path, overruled=("regions",)), read_rules(office))
+
+
+def test_the_deadline_keeps_the_policys_dollars(office: Places, tmp_path: Path) -> None:
+    """The limit on a run becomes the run's own budget, unless that is lower."""
+    say(office.user_policy, "max_usd_per_run = 5\n")
+    rules = read_rules(office)
+    assert capped(rented(tmp_path / "a"), rules).budget.max_usd == Decimal(5)
+    assert capped(rented(tmp_path / "b", budget=Budget(max_usd=Decimal(2))), rules).budget.max_usd == Decimal(2)
+
+
+def test_what_was_overruled_stands_in_the_ledger(places: Places, tmp_path: Path) -> None:
+    """On the line that is on the disk before the first dollar."""
+    plan = rented(tmp_path, overruled=("hosts",))
+    ledger = Ledger(places.ledger)
+    open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=lambda: 0.0)
+    (opened,) = [line for line in ledger.lines() if isinstance(line, Opened)]
+    assert opened.overruled == ("hosts",)
+
+
+# ── on the command line ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def planned(*words: str) -> str:
+    done = CliRunner().invoke(rentune, ["plan", "--model", "7b", "--explain", *words], catch_exceptions=False)
+    return done.output
+
+
+def test_plan_says_which_rule_refused_what(places: Places) -> None:
+    """File and key stand in the table of what was refused; the option sets the rule aside."""
+    say(places.user_policy, 'providers = ["vultr"]\n')
+    told = planned()
+    assert "not from vultr (providers in" in told
+    assert "--overrule-policy providers" in told
+    assert "not from vultr" not in planned("--overrule-policy", "providers")
+
+
+def test_a_misspelt_key_is_told_with_the_nearest(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["plan", "--model", "7b", "--overrule-policy", "provider"]) == 2
+    assert 'did you mean "providers"?' in capsys.readouterr().err
+
+
+def test_a_policy_that_can_not_be_read_stops_plan(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
+    """Exit 2, one sentence."""
+    say(read_places(os.environ).user_policy, "nonsense")
+    assert call(["plan", "--model", "7b"]) == 2
+    assert "is not TOML" in capsys.readouterr().err
+
+
+def test_no_community_host_is_planned_unless_asked_for() -> None:
+    """The cheapest hours of the market are other people's machines."""
+    assert "salad" not in planned("--top", "30")
+    assert "salad" in planned("--top", "30", "--overrule-policy", "hosts", "--provider", "salad")
