@@ -75,7 +75,9 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     usd_per_hour: Decimal
     trained: bool
     exit_code: int
-    reason: EndReason | None  # the trainer's own; without its outcome "deadline" where that ended the box, else None
+    reason: EndReason | None  # the trainer's own; None without its outcome
+    result_made: bool = False  # whether the trainer came to a result, at home or not
+    ended_by_deadline: bool = False  # the deadline took the box, and its trainer had left no outcome
     message: str
     figures: tuple[Figure, ...]
     phases: tuple[Figure, ...]  # named by Phase, in order
@@ -145,7 +147,9 @@ def reckon(
         usd_per_hour=state.opened.usd_per_hour,
         trained=trained,
         exit_code=exit_code(trained=trained, gone=state.ended, interrupted=interrupted),
-        reason=outcome.reason if outcome else _reason_without_outcome(state),
+        reason=outcome.reason if outcome else None,
+        result_made=outcome is not None and outcome.trained,
+        ended_by_deadline=outcome is None and _deadline_came(state),
         message=_with_what_is_left(_message(outcome, message, trained=trained), state, stopped=interrupted and not trained),
         figures=_figures(plan, outcome.measured if outcome else Measured()),
         phases=_phases(plan, phase_s),
@@ -179,9 +183,10 @@ def _with_what_is_left(said: str, state: RunState, *, stopped: bool) -> str:
     return f"{said.removesuffix('.')}. {left}" if left else said
 
 
-def _reason_without_outcome(state: RunState) -> EndReason | None:
+def _deadline_came(state: RunState) -> bool:
+    """Whether the last box lived to its deadline."""
     ended_at_s = state.rentals[-1].ended_at_s if state.rentals else None
-    return EndReason.DEADLINE if ended_at_s is not None and ended_at_s >= state.deadline_at_s else None
+    return ended_at_s is not None and ended_at_s >= state.deadline_at_s
 
 
 def exit_code(*, trained: bool, gone: bool, interrupted: bool) -> Exit:

@@ -6,7 +6,7 @@ import sys
 import time
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
@@ -17,9 +17,6 @@ from provision.errors import Exit
 from provision.prepare.opening import read_launch
 from provision.providers import Confirm
 from provision.watch.progress import LineDisplay, LiveDisplay
-from remote.contract import EndReason
-
-RESULTS: Final = (EndReason.COMPLETED, EndReason.STOPPED_EARLY)
 
 if TYPE_CHECKING:
     from provision.account.receipt import Receipt
@@ -71,12 +68,12 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
 def _problems(receipt: Receipt) -> tuple[Problem, ...]:
     if receipt.exit_code == Exit.OK:
         return ()
-    hint = _next_command(receipt) if receipt.exit_code == Exit.STILL_BILLS else None
+    hint = next_command(receipt) if receipt.exit_code == Exit.STILL_BILLS else None
     return (Problem(message=receipt.message or "The run ended without a result.", hint=hint),)
 
 
-def _next_command(receipt: Receipt) -> str:
+def next_command(receipt: Receipt) -> str:
     """What ends a box that may still bill; for one that was kept with a result in it, what brings that home first."""
     if receipt.teardown is not None:
         return receipt.teardown.command or f"rentune down {receipt.run_id}"
-    return f"rentune {'resume' if receipt.reason in RESULTS else 'down'} {receipt.run_id}"
+    return f"rentune {'resume' if receipt.result_made else 'down'} {receipt.run_id}"

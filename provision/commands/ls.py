@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 SHOWN = 20
 BOOKS_OPEN = "ended, books open"
 NOT_AT_HOME = "result not at home"
+DEADLINE = "deadline"  # the same word as a trainer's that kept it and had no result
 
 
 @click.command("ls")
@@ -84,13 +85,14 @@ def _reason(state: RunState, places: Places) -> str | None:
 
     A trainer that came to its end and left nothing whole at home has not ended the run as it says.
     """
-    from provision.commands.driving import RESULTS
     from provision.walk.books import read_receipt
 
     receipt = read_receipt(places.run(state.run_id))
-    if receipt is None or receipt.reason is None:
+    if receipt is None:
         return None
-    return NOT_AT_HOME if receipt.reason in RESULTS and not receipt.trained else receipt.reason.value
+    if receipt.result_made and not receipt.trained:
+        return NOT_AT_HOME
+    return DEADLINE if receipt.ended_by_deadline else receipt.reason
 
 
 def status(state: RunState) -> str:

@@ -68,7 +68,7 @@ def test_a_box_that_never_answers_is_given_up_at_the_deadline(rehearsal: Rehears
         run_id = rehearsal.open(deadline_s=8.0)
         receipt = rehearsal.drive(run_id, make=lambda _launch: elsewhere)
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.reason == EndReason.DEADLINE
+    assert receipt.ended_by_deadline
     assert receipt.message
     assert rehearsal.is_gone(run_id)
 

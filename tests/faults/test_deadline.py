@@ -12,7 +12,6 @@ from planner.plan import Plan
 from provision.charge.control import end
 from provision.errors import Exit
 from provision.provisioner import Answer
-from remote.contract import EndReason
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal, wait_until
@@ -42,7 +41,7 @@ def test_a_box_that_its_deadline_ends_is_told_and_billed_as_such(rehearsal: Rehe
     run_id = rehearsal.open(deadline_s=DEADLINE_S, change=at_most_an_hour)
     receipt = rehearsal.drive(run_id, make=lambda _launch: ScriptedBox(rehearsal, line, DEAF))
     deadline_at_s = rehearsal.state(run_id).deadline_at_s
-    assert (receipt.reason, receipt.exit_code) == (EndReason.DEADLINE, Exit.FAILED)
+    assert (receipt.reason, receipt.ended_by_deadline, receipt.exit_code) == (None, True, Exit.FAILED)
     assert "deadline came" in receipt.message
     assert "--max-hours" in receipt.message
     [rental] = rehearsal.state(run_id).rentals

@@ -7,10 +7,14 @@ from pathlib import Path
 
 import pytest
 
+from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.cli import call
+from provision.commands.driving import next_command
 from provision.errors import Exit
 from provision.places import Places
+from remote.contract import EndReason
+from tests.provision.test_receipt import outcome_of, receipt_of, run_state
 
 
 @pytest.fixture
@@ -43,3 +47,11 @@ def test_books_that_stay_open_are_an_error_in_the_envelope(
     assert "books" in told
     assert f"rentune resume {never_rented} closes them." in told
     assert ledger.runs()[never_rented].billed is None
+
+
+@pytest.mark.parametrize("reason", [EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.DEADLINE])
+def test_a_box_that_was_kept_with_a_result_is_gone_on_with(plan: Plan, reason: EndReason) -> None:
+    """However its trainer came to it; a box without one is ended."""
+    kept = run_state(plan, teardown=None)
+    assert next_command(receipt_of(plan, kept, outcome_of(reason=reason), adapter_folder=None)) == "rentune resume r"
+    assert next_command(receipt_of(plan, kept, outcome_of(reason=reason, adapter=()))) == "rentune down r"

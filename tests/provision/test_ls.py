@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import time
+from typing import Any
 
 import msgspec
 import pytest
@@ -55,13 +56,23 @@ def test_a_run_that_is_over_grows_no_older(run_id: str, places: Places, ledger: 
     assert stands(soon) == words
 
 
-def test_a_failure_names_its_reason(run_id: str, plan: Plan, places: Places, ledger: Ledger) -> None:
-    """The typed end that stands in its receipt."""
+@pytest.mark.parametrize(
+    ("ended", "word"),
+    [
+        ({"reason": EndReason.OUT_OF_MEMORY}, "out_of_memory"),
+        ({"reason": EndReason.DEADLINE}, "deadline"),
+        ({"reason": None, "ended_by_deadline": True}, "deadline"),
+    ],
+)
+def test_a_failure_names_its_reason(
+    run_id: str, plan: Plan, places: Places, ledger: Ledger, ended: dict[str, Any], word: str
+) -> None:
+    """The typed end that stands in its receipt, or the deadline that took its box."""
     close(ledger, run_id, exit_code=1)
-    late = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of()), reason=EndReason.OUT_OF_MEMORY)
-    places.run(run_id).receipt.write_bytes(msgspec.json.encode(late))
+    failed = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of(adapter=())), **ended)
+    places.run(run_id).receipt.write_bytes(msgspec.json.encode(failed))
     row = describe(ledger.runs()[run_id], places, now_s=0.0)
-    assert stands(row) == "failed after 3 min 05 s: out_of_memory"
+    assert stands(row) == f"failed after 3 min 05 s: {word}"
 
 
 def test_a_trainer_at_its_end_has_not_made_a_failed_run_complete(

@@ -196,6 +196,24 @@ def test_a_result_that_did_not_come_home_is_none(plan: Plan) -> None:
     assert (receipt.trained, receipt.exit_code, receipt.adapter_bytes) == (False, Exit.FAILED, 0)
 
 
+@pytest.mark.parametrize(
+    ("outcome", "made", "by_deadline"),
+    [
+        (outcome_of(reason=EndReason.DEADLINE), True, False),
+        (outcome_of(reason=EndReason.DEADLINE, adapter=()), False, False),
+        (None, False, True),
+    ],
+    ids=["it was saved in time", "no step was made in time", "the box went first"],
+)
+def test_a_trainer_that_keeps_a_deadline_is_not_a_box_that_dies_of_it(
+    plan: Plan, outcome: Outcome | None, made: bool, by_deadline: bool
+) -> None:
+    """One may have left a result, which is worth bringing home; the other has left nothing."""
+    died = Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 900)
+    receipt = receipt_of(plan, run_state(plan, rentals=(died,)), outcome)
+    assert (receipt.result_made, receipt.ended_by_deadline) == (made, by_deadline)
+
+
 def test_who_knows_why_there_is_no_result_says_so(plan: Plan) -> None:
     """A fetch that failed is no "trained to the end"; with the adapter at home the trainer's words are enough."""
 
