@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection
 from pathlib import Path
 from typing import Final
 
-from tests.doubles.machines import CONTROL, Machine, boot, group_of, lay_network, remove_groups, search_path
+from tests.doubles.machines import CONTROL, Container, Machine, boot, group_of, lay_network, remove_groups, search_path
 
 END_S: Final = 10.0
 
@@ -37,14 +37,14 @@ class Hosts:
     def find(self, name: str) -> Machine | None:
         return self.machines.get(name) or self.past.get(name)
 
-    def follow(self, running: Collection[str], switch_on: Callable[[str], tuple[str, str]]) -> None:
-        """Cut the power of those that shall not run, and boot those that do not yet, by their address and user data."""
+    def follow(self, running: Collection[str], switch_on: Callable[[str], tuple[str, str | Container]]) -> None:
+        """Cut the power of those that shall not run; start those that do not yet, by their address and what they are told."""
         for name in self.machines.keys() - set(running):
             self.past[name] = self.machines.pop(name)
             self.past[name].kill()
         for name in set(running) - self.machines.keys():
-            address, user_data = switch_on(name)
-            self.machines[name] = boot(name, address, self.subnet, user_data, ended=self._ended)
+            address, told = switch_on(name)
+            self.machines[name] = boot(name, address, self.subnet, told, ended=self._ended)
 
     def _ended(self, machine: Machine) -> None:
         with self.lock:

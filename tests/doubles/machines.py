@@ -20,7 +20,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -61,7 +61,7 @@ MASKED: Final = (
     "systemd-update-utmp.service",
 )
 
-# From a bare set of namespaces to systemd. /proc/sys and /sys are this computer's, so they can be read only, and the
+# From a bare set of namespaces to its first process. /proc/sys and /sys are this computer's, so they can be read only, and the
 # devices are nodes of its own, for systemd changes their modes.
 INIT: Final = """set -eu
 mount --make-rprivate /
@@ -93,9 +93,10 @@ for folder in $readable; do
 done
 pivot_root . .
 umount -l .
-exec env -i container=rentune-test PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin \\
-  setpriv --bounding-set -sys_time,-sys_module,-sys_rawio chroot . /lib/systemd/systemd --unit=cloud-init.target
+exec env {environment} setpriv --bounding-set -sys_time,-sys_module,-sys_rawio chroot . {first}
 """
+PATH: Final = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+SYSTEMD: Final = (f"-i container=rentune-test PATH={PATH}", "/lib/systemd/systemd --unit=cloud-init.target")
 
 
 def lacks() -> str:
@@ -137,6 +138,15 @@ def _joined(number: int) -> tuple[ipaddress.IPv4Network, str] | None:
 
 
 @dataclass(frozen=True)
+class Container:
+    """A machine that is a container: no boot, but one command as its first process, and a port that leads to its SSH."""
+
+    entrypoint: tuple[str, ...]
+    environment: Mapping[str, str]
+    port: int  # what comes in there goes to port 22
+
+
+@dataclass(frozen=True)
 class Machine:
     """One machine that runs, or ran."""
 
@@ -157,24 +167,23 @@ class Machine:
 
 
 def boot(
-    name: str, address: str, subnet: ipaddress.IPv4Network, user_data: str, *, ended: Callable[[Machine], None]
+    name: str, address: str, subnet: ipaddress.IPv4Network, told: str | Container, *, ended: Callable[[Machine], None]
 ) -> Machine:
-    """Switch one on; `ended` is called from another thread once all of it is gone, however that came."""
+    """Switch one on, told its user data or what to run; `ended` is called from another thread once all of it is gone."""
     _cable(name, f"{address}/{subnet.prefixlen}")
-    root = _disk(name, user_data)
+    root = _disk(name, told if isinstance(told, str) else "")
     group = group_of(name)
     group.mkdir(parents=True)
     ours, theirs = pty.openpty()
     namespaces = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child"]
-    command = ["ip", "netns", "exec", name, *namespaces, "sh", "-c", f"hostname {name}\n{INIT}"]
+    own = {"PATH": os.environ["PATH"], "root": str(root), "console": os.ttyname(theirs), "readable": " ".join(readable())}
+    environment, first = SYSTEMD if isinstance(told, str) else _first_of(told, own)
+    init = INIT.replace("{environment}", environment).replace("{first}", first)
+    command = ["ip", "netns", "exec", name, *namespaces, "sh", "-c", f"hostname {name}\n{init}"]
+    beside = "" if isinstance(told, str) else f"ip netns exec {name} {_mapping(told)} & "
     process = subprocess.Popen(
-        ["sh", "-c", f"echo $$ > {group}/cgroup.procs && exec {shlex.join(command)}"],
-        env={
-            "PATH": os.environ["PATH"],
-            "root": str(root),
-            "console": os.ttyname(theirs),
-            "readable": " ".join(readable()),
-        },
+        ["sh", "-c", f"echo $$ > {group}/cgroup.procs && {{ {beside}exec {shlex.join(command)}; }}"],
+        env=own if isinstance(told, str) else {**told.environment, **own},
         stdin=subprocess.DEVNULL,
         stdout=theirs,
         stderr=theirs,
@@ -183,6 +192,16 @@ def boot(
     machine = Machine(name, address, process)
     threading.Thread(target=_watch, args=(machine, ours, ended), daemon=True).start()
     return machine
+
+
+def _first_of(container: Container, own: Mapping[str, str]) -> tuple[str, str]:
+    """Its environment is that of this command, for a command line can be read by everybody; but for what is ours in it."""
+    less = " ".join(f"-u {name}" for name in own if name != "PATH")
+    return f"{less} PATH={PATH}", shlex.join(container.entrypoint)
+
+
+def _mapping(container: Container) -> str:
+    return shlex.join([sys.executable, "-m", "tests.doubles.mapped", str(container.port), "22"])
 
 
 def readable() -> list[str]:
@@ -228,6 +247,7 @@ def _watch(machine: Machine, console: int, ended: Callable[[Machine], None]) -> 
             machine.log.extend(read)
     os.close(console)
     machine.process.wait()
+    machine.kill()  # what stood beside a container
     group = group_of(machine.name)
     while "populated 1" in (group / "cgroup.events").read_text():
         time.sleep(0.01)

@@ -16,6 +16,7 @@ import msgspec
 
 from provision.clouds.programs.order import PowerOff
 from tests.doubles.hosts import Hosts
+from tests.doubles.machines import Container
 from tests.doubles.world.core import MACHINE, Declined, Fault, Reason, Settings, Thing, World
 
 TOKEN: Final = "a-secret-of-the-account"
@@ -61,6 +62,7 @@ class Dialect:
     routes: tuple[Route, ...]
     declined: Callable[[Declined], Reply]
     power_off: PowerOff
+    told: Callable[[Thing], str | Container] = lambda thing: str(thing.details["user_data"])  # what a machine of it is told
 
     def answer(self, world: World, asked: Asked) -> Reply:
         try:
@@ -104,7 +106,7 @@ class App:
         if self.hosts is None:
             return
         running = {str(thing.id): thing for thing in self.world.things if thing.kind == MACHINE and self.world.runs(thing)}
-        self.hosts.follow(running, lambda name: (running[name].address, running[name].details["user_data"]))
+        self.hosts.follow(running, lambda name: (running[name].address, self.dialect.told(running[name])))
 
     def ended(self, name: str) -> None:
         """The machine of this name has no power any more; by its own doing, where the world says that it runs."""

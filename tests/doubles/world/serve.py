@@ -11,7 +11,7 @@ import sys
 import threading
 from typing import Final
 
-from werkzeug.serving import WSGIRequestHandler, run_simple
+from werkzeug.serving import WSGIRequestHandler, make_server, run_simple
 
 from tests.doubles.hosts import Hosts, end_with_starter
 from tests.doubles.world.app import App, Dialect
@@ -36,8 +36,15 @@ def main(name: str, port: int, *, machines: bool) -> None:
     if machines:
         app.hosts = Hosts(app.lock, app.ended)
         world.addresses = app.hosts.addresses
+        _listen_to_machines(app, str(app.hosts.subnet[1]), port)
     end_with_starter(app.hosts.end if app.hosts else lambda: None)
     run_simple("127.0.0.1", port, app, threaded=True, request_handler=Handler)
+
+
+def _listen_to_machines(app: App, address: str, port: int) -> None:
+    """Where they reach the API, as they would on the internet."""
+    there = make_server(address, port, app, threaded=True, request_handler=Handler)
+    threading.Thread(target=there.serve_forever, daemon=True).start()
 
 
 if __name__ == "__main__":
