@@ -72,6 +72,10 @@ class RunFolder:
         return self.root / "events.jsonl"  # byte for byte as on the box, so its size is the offset to go on from
 
     @property
+    def alerts(self) -> Path:
+        return self.root / "alerts.json"  # 0600: whom the run tells
+
+    @property
     def log(self) -> Path:
         return self.root / "log"
 

@@ -17,6 +17,7 @@ from provision.account.ledger import AnyLine
 from provision.account.receipt import Calibration, Receipt
 from provision.envelope import Envelope
 from provision.provisioner import Box, Owned, Teardown
+from provision.watch.alerts import Alert
 from remote.contract import Event, JobSpec, Outcome, Strategy
 
 SCHEMAS = Path(__file__).parents[1] / "docs" / "schemas"
@@ -32,6 +33,7 @@ CONTRACTS: dict[str, Any] = {
     "ledger-line": AnyLine,
     "receipt": Receipt,
     "calibration-row": Calibration,
+    "alert": Alert,
     "envelope": Envelope,
 }
 

@@ -12,6 +12,7 @@ from typing import Final
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Controlled, Ledger, RunState
 from provision.account.receipt import Receipt
+from provision.charge.bell import bell
 from provision.charge.controller import in_control, is_alive, is_locked, lock_of, this_process
 from provision.charge.nothing import NothingRented
 from provision.errors import BadInput, BooksOpen, EndUnseen, MissingPart, RentuneError, ResultOnBox
@@ -85,10 +86,14 @@ def drive(
         crash_point=read_crash_point(environment),
     )
     with (
+        bell(run) as ringing,
         interruptible(lambda: _hung_up(run, hand_over)),
         in_control(run_id, folder, ledger, clock=time.time, detached=detached),
     ):
-        return walk(run)
+        ringing.started()
+        receipt = walk(ringing.run)
+        ringing.finished(receipt)
+        return receipt
 
 
 def _hung_up(run: Run, hand_over: Callable[[], object] | None) -> bool:

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--host-key", help='The host\'s key for --host: "ssh-ed25519 AAAA…" or "SHA256:…".')
 @click.option("--assume-price", type=USD, help="Dollars per hour that this machine is taken to cost, to rehearse the bill.")
 @click.option("--keep-box-on-failure", is_flag=True, help="Leave the box to its deadline when training failed.")
+@click.option("--alert", "alerts", multiple=True, metavar="URL|COMMAND", help="Tell it of the run as JSON; may be repeated.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Return at once; a supervisor of its own holds the box and ends it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON; asks nothing, so it needs --yes.")
@@ -43,15 +44,35 @@ def command(**options: Any) -> int:
     question = KeyQuestion(options["host_key"], somebody_is_there=not quiet and _somebody_is_there())
     plan = choose_plan(options, question)
     base = find_base(plan.request.model)
+    places = read_places()
+    alerts = _checked_alerts(places, options["alerts"])
     _show(plan, quiet=quiet)
     _ask(plan, options)
-    places = read_places()
     require_parts(plan.offer.provider, places)
     make_provisioner(plan.offer.provider, places=places, user_at_host=plan.request.where.host, host_key=question.agreed)
-    run_id = open_run(plan, base, places=places, ledger=Ledger(places.ledger), clock=time.time, host_key=question.agreed)
+    run_id = open_run(
+        plan,
+        base,
+        places=places,
+        ledger=Ledger(places.ledger),
+        clock=time.time,
+        host_key=question.agreed,
+        alerts=alerts,
+    )
     if not quiet:
         click.echo(f"Run {run_id}")
     return _detach(run_id, places, as_json=quiet) if options["detach"] else _drive(run_id, places, question, as_json=quiet)
+
+
+def _checked_alerts(places: Places, said: tuple[str, ...]) -> tuple[str, ...]:
+    """Whom the run tells: as the organisation, the user and the command line say. Raises BadInput for what is no target."""
+    from provision.prepare.policy import read_policies
+    from provision.watch.alerts import target_of
+
+    targets = (*(target for policy in read_policies(places) for target in policy.alerts), *said)
+    for target in targets:
+        target_of(target)
+    return targets
 
 
 def _show(plan: Plan, *, quiet: bool) -> None:

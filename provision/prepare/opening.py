@@ -40,10 +40,11 @@ def open_run(
     clock: Callable[[], float],
     host_key: str | None = None,
     deadline_at_s: float | None = None,
+    alerts: tuple[str, ...] = (),
 ) -> str:
     """Write down the intent and return the run's id. When this returns the ledger's line is on the disk.
 
-    `deadline_at_s` overrules the one that follows from plan and budget.
+    `deadline_at_s` overrules the one that follows from plan and budget. `alerts`: whom the run tells.
     """
     from provision.ssh.keys import client_key  # needs SSH's packages; a plan is shown and judged without them
 
@@ -72,6 +73,8 @@ def open_run(
     write_whole(folder.plan, write_plan(plan).encode())
     write_whole(folder.base, msgspec.json.encode(base))
     write_whole(folder.launch, msgspec.json.encode(launch, enc_hook=str))
+    if alerts:
+        write_whole(folder.alerts, msgspec.json.encode(alerts))
     ledger.append(
         Opened(
             run_id=run_id,

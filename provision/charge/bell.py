@@ -1,0 +1,197 @@
+"""What rings while a run is driven: its start and end, the trainer's own news, its budget, a box that still bills."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from provision.account.bill import usd_so_far
+from provision.account.ledger import Ledger, RunState
+from provision.account.receipt import Receipt
+from provision.errors import BadInput, Exit
+from provision.places import RunFolder
+from provision.walk.held import Run
+from provision.walk.phases import Display
+from provision.watch.alerts import Alert, Kind, Post, Target, target_of
+from provision.words import usd_words
+from remote.contract import EndReason, Event
+
+LOOK_S: Final = 15.0  # assumed: a dollar at the dearest hour of the catalog takes longer
+SHARES: Final = (50, 80, 100)  # percent of --max-cost
+HARMLESS_ENDS: Final = frozenset({EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.INTERRUPTED, EndReason.DEADLINE})
+
+
+@contextmanager
+def bell(run: Run) -> Iterator[Bell]:
+    """A bell for the block. On the way out it waits a moment for what is on its way."""
+    post = Post(_targets(run), told=run.display.note)
+    ringing = Bell(run, post)
+    try:
+        yield ringing
+    except Exception as error:
+        ringing.failed(error)
+        raise
+    finally:
+        ringing.stop()
+        post.close()
+
+
+class Bell:
+    """Rings for one run. `run` is the same run with a display that hears what the trainer says."""
+
+    def __init__(self, run: Run, post: Post, *, look_s: float = LOOK_S) -> None:
+        self.run = replace(run, display=_Listening(run.display, self._heard))
+        self._post = post
+        self._look_s = look_s
+        self._ledger = Ledger(run.places.ledger)  # its own: it is read from another thread
+        self._over = threading.Event()
+        self._is_rung = False
+
+    def started(self) -> None:
+        """A controller has taken charge; from here on the budget is looked at."""
+        again = bool(self._state.rentals)
+        self._is_rung = True
+        self._ring(
+            "started", f"{self._name} {'is taken up again' if again else 'begins'}.", command=f"rentune logs -f {self._id}"
+        )
+        if self._post.has_targets and self._state.opened.max_usd:
+            threading.Thread(target=self._watch_budget, name="budget", daemon=True).start()
+
+    def finished(self, receipt: Receipt) -> None:
+        """The books are closed; what may still bill rings twice."""
+        ended = "trained" if receipt.trained else "ended without a result"
+        text = f"{self._name} {ended} (exit {receipt.exit_code}) for {usd_words(receipt.metered_usd)}."
+        self._ring("finished", text, exit_code=receipt.exit_code, command=f"rentune report {self._id}")
+        if receipt.exit_code == Exit.STILL_BILLS:
+            command = receipt.teardown.command if receipt.teardown else None
+            text = f"The box of run {self._id} may still bill: nobody has seen it gone."
+            self._ring("still_bills", text, exit_code=receipt.exit_code, command=command or f"rentune down {self._id}")
+
+    def failed(self, error: Exception) -> None:
+        """The controller itself has died of something, after it took charge."""
+        if self._is_rung:
+            text = f"The controller of run {self._id} failed ({type(error).__name__}); its box may still bill."
+            self._ring("crashed", text, command=f"rentune resume {self._id}")
+
+    def stop(self) -> None:
+        """The budget is no longer looked at."""
+        self._over.set()
+
+    def _heard(self, event: Event) -> None:
+        if event.kind in NEWS:
+            kind, words = NEWS[event.kind]
+            if text := words(event):
+                self._ring(kind, f"{self._name}: {text}", command=f"rentune logs {self._id}")
+
+    def _watch_budget(self) -> None:
+        max_usd = self._state.opened.max_usd or Decimal(0)
+        told = passed(self._spent_usd(), max_usd)
+        while not self._over.wait(self._look_s):
+            now = passed(self._spent_usd(), max_usd)
+            if now > told:
+                told = now
+                self._ring("budget", f"{self._name} has spent {now} % of its {usd_words(max_usd)}.")
+
+    def _ring(self, kind: Kind, text: str, *, exit_code: int | None = None, command: str | None = None) -> None:
+        """Whatever is wrong with an alert is wrong with the alert alone."""
+        if not self._post.has_targets:
+            return
+        with suppress(Exception):
+            opened = self._state.opened
+            self._post.send(
+                Alert(
+                    kind=kind,
+                    run_id=self._id,
+                    at_s=self.run.clock(),
+                    text=text,
+                    model=opened.model,
+                    provider=opened.provider,
+                    region=opened.region,
+                    instance_type=opened.instance_type,
+                    spent_usd=self._spent_usd(),
+                    max_usd=opened.max_usd,
+                    deadline_at_s=self._state.deadline_at_s,
+                    exit_code=exit_code,
+                    command=command,
+                )
+            )
+
+    @property
+    def _id(self) -> str:
+        return self.run.run_id
+
+    @property
+    def _name(self) -> str:
+        return f"Run {self._id}"
+
+    @property
+    def _state(self) -> RunState:
+        return self._ledger.runs()[self._id]
+
+    def _spent_usd(self) -> Decimal:
+        return usd_so_far(self._state, disk_gib=self.run.launch.disk_gib, now_s=self.run.clock())
+
+
+def _targets(run: Run) -> Iterator[Target]:
+    """Those that can be used still: a command may have gone since the run was opened."""
+    for text in read_targets(run.folder):
+        try:
+            yield target_of(text)
+        except BadInput as error:
+            run.display.note(f"{error} The run goes on without it.")
+
+
+def passed(spent_usd: Decimal, max_usd: Decimal | None) -> int:
+    """The largest of SHARES that is spent; 0 below the first."""
+    return max((share for share in SHARES if max_usd and spent_usd * 100 >= max_usd * share), default=0)
+
+
+def read_targets(folder: RunFolder) -> tuple[str, ...]:
+    """Whom the run tells, as it was written down when it was opened."""
+    with suppress(OSError, msgspec.DecodeError):
+        return msgspec.json.decode(folder.alerts.read_bytes(), type=tuple[str, ...])
+    return ()
+
+
+def _probe_words(event: Event) -> str:
+    step_s, planned_s = event.data.get("step_s"), event.data.get("planned_step_s")
+    planned = f", planned {planned_s:.2f}" if planned_s else ""
+    return f"the probe measured {step_s:.2f} s a step{planned}." if step_s else "the probe is done."
+
+
+def _end_words(event: Event) -> str | None:
+    reason = event.data.get("reason")
+    return None if reason in HARMLESS_ENDS else f"the trainer ended without a result ({reason})."
+
+
+def _again_words(event: Event) -> str:
+    return f"the trainer was started again, at step {event.data.get('step')} of {event.data.get('total_steps')}."
+
+
+# Of the trainer's events those that ring. What its messages say stays at home: it may quote the data.
+NEWS: Final[Mapping[str, tuple[Kind, Callable[[Event], str | None]]]] = {
+    "probe": ("probed", _probe_words),
+    "ended": ("crashed", _end_words),
+    "resumed": ("crashed", _again_words),
+    "spot_notice": ("spot_notice", lambda _: "the provider takes the spot machine back."),
+}
+
+
+class _Listening:
+    """A display that also hands on what the trainer says."""
+
+    def __init__(self, display: Display, hear: Callable[[Event], None]) -> None:
+        self._display = display
+        self._hear = hear
+        self.phase = display.phase
+        self.note = display.note
+
+    def event(self, event: Event) -> None:
+        self._display.event(event)
+        self._hear(event)

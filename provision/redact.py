@@ -1,0 +1,81 @@
+"""The one door for text that leaves: what is known to be secret, and what looks like a key, becomes [hidden].
+
+Errors, notes, logs, the engine's words, reports and alerts pass through `redact`. It knows the values of the variables that
+hold secrets, what the caller hands in, and the shapes that makers of keys gave them so that they can be found.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Final
+from urllib.parse import quote
+
+HIDDEN: Final = "[hidden]"
+LEAST_CHARS: Final = 6  # assumed: a shorter value is no secret, and hiding it would garble every text
+LEAST_LINE_CHARS: Final = 20  # assumed: of a secret of several lines, the lines that tell something
+
+SECRET_WORDS: Final = frozenset({"SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "KEY", "CREDENTIALS", "PAT", "PIN"})
+OPEN_ENDINGS: Final = frozenset({"FILE", "PATH", "DIR", "ID", "NAME", "URL", "URI", "SOCK", "PARALLELISM"})
+
+NAMES_OF_SECRETS: Final = (
+    "secret_?access_?key|session_?token|access_?token|auth_?token|api_?key|client_?secret|password|passphrase"
+)
+# What keys look like by their makers' documents, as of 2026-11. Of a pattern with a group only what follows it is hidden.
+SHAPES: Final[tuple[re.Pattern[str], ...]] = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)",
+        r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",  # AWS
+        r"\bhf_[A-Za-z0-9]{20,}",  # Hugging Face
+        r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}",
+        r"\bglpat-[\w-]{20,}",  # GitLab
+        r"\bsk-[\w-]{20,}",  # OpenAI, Anthropic
+        r"\bxox[abeoprs]-[\w-]{10,}",  # Slack
+        r"\bAIza[\w-]{35}|\bya29\.[\w.-]{10,}",  # Google
+        r"\brpa_[A-Za-z0-9]{20,}",  # RunPod
+        r"\bdo[opr]_v1_[a-f0-9]{32,}",  # DigitalOcean
+        r"\bpul-[a-f0-9]{40}\b",  # Pulumi
+        r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*",  # a JSON web token
+        r"(\bhttps://hooks\.slack\.com/)\S+|(\bhttps://[\w.]*discord(?:app)?\.com/api/webhooks/)\S+",
+        r"(\w://)[^/\s:@]+:[^/\s@]+(?=@)",  # a URL's user and password
+        r"(?i)\b((?:bearer|basic) )[\w.~+/=-]{16,}",
+        r"(?i)\b((?:x-amz-(?:signature|security-token|credential)|sig)=)[^&\s\"']+",  # a presigned URL
+        rf"(?i)((?:{NAMES_OF_SECRETS})[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]{{6,}}",
+    )
+)
+
+
+def redact(text: str, known: Iterable[str] = (), *, environment: Mapping[str, str] = os.environ) -> str:
+    """The text without secrets: `known` ones, those of `environment`, and whatever has a key's shape."""
+    for form in sorted(_forms({*known, *secrets_of(environment)}), key=len, reverse=True):
+        text = text.replace(form, HIDDEN)
+    for shape in SHAPES:
+        text = shape.sub(_without, text)
+    return text
+
+
+def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The values of the variables that hold a secret, by their names."""
+    return tuple(value for name, value in environment.items() if holds_secret(name))
+
+
+def holds_secret(name: str) -> bool:
+    """Whether a variable's name says that its value is one: HF_TOKEN does, AWS_ACCESS_KEY_ID and SSH_KEY_FILE don't."""
+    words = name.upper().split("_")
+    return words[-1] not in OPEN_ENDINGS and not SECRET_WORDS.isdisjoint(words)
+
+
+def _forms(secrets: Iterable[str]) -> Iterator[str]:
+    """Each secret as it may stand in a text: plain, in JSON, in a URL, line by line."""
+    for secret in secrets:
+        if len(secret) >= LEAST_CHARS:
+            yield from {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret, safe="")}
+            yield from (line for line in secret.splitlines() if len(line) >= LEAST_LINE_CHARS)
+
+
+def _without(match: re.Match[str]) -> str:
+    """The match's group, which says what it was, and no more."""
+    return "".join(part for part in match.groups() if part) + HIDDEN

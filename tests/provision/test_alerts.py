@@ -1,0 +1,325 @@
+"""Alerts: a webhook on loopback and a command hear what happens to a run, and none of them can hold it up or break it."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from planner.plan import Plan
+from planner.request import Budget
+from provision.account.ledger import Ledger, PhaseStarted
+from provision.charge.bell import Bell, passed, read_targets
+from provision.charge.control import drive
+from provision.errors import BadInput, Exit, ProvisionError
+from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
+from provision.walk.held import Run, read_run
+from provision.watch.alerts import Alert, Post, target_of
+from remote.contract import Event, Phase
+from tests.doubles.displays import Quiet
+from tests.doubles.provisioners import Failing
+from tests.provision.plans import tiny_files, tiny_plan
+
+AT_ONCE = (0.0,)
+ALERT = Alert(
+    kind="started",
+    run_id="20261126-040000-a1b2",
+    at_s=1_795_665_600.0,
+    text="Run 20261126-040000-a1b2 begins.",
+    model="7b",
+    provider="aws",
+    region="eu-central-1",
+    instance_type="g5.xlarge",
+    spent_usd=Decimal(0),
+    max_usd=Decimal("12.50"),
+    deadline_at_s=1_795_669_200.0,
+)
+
+
+class Heard:
+    """A webhook's server: what was posted to it, and how it answers."""
+
+    def __init__(self, status: int = 200, *, silent: bool = False) -> None:
+        self.bodies: list[dict[str, Any]] = []
+        self.types: set[str | None] = set()
+        self.status = status
+        self.silent = silent
+        self.released = threading.Event()
+        self.url = ""
+
+    def kinds(self) -> list[str]:
+        return [body["kind"] for body in self.bodies]
+
+
+@contextmanager
+def webhook(heard: Heard) -> Iterator[Heard]:
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            body = self.rfile.read(int(self.headers["Content-Length"]))
+            if heard.silent:
+                heard.released.wait()
+            heard.types.add(self.headers["Content-Type"])
+            heard.bodies.append(json.loads(body))
+            self.send_response(heard.status)
+            self.send_header("Location", "/elsewhere")
+            self.end_headers()
+
+        def log_message(self, *_: object) -> None: ...
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    heard.url = f"http://127.0.0.1:{server.server_port}/services/T0/B0/a-key-in-the-path"
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
+    thread.start()
+    try:
+        yield heard
+    finally:
+        heard.released.set()
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+def post(*targets: str, told: Callable[[str], None] = lambda _: None) -> Post:
+    return Post(map(target_of, targets), told=told, pauses_s=AT_ONCE)
+
+
+# ── delivery ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_webhook_gets_the_alert_as_json() -> None:
+    """Dollars as text, so that no cent is lost."""
+    with webhook(Heard()) as heard:
+        office = post(heard.url)
+        office.send(ALERT)
+        office.close()
+    assert heard.types == {"application/json"}
+    assert msgspec.convert(heard.bodies[0], Alert) == ALERT
+    assert heard.bodies[0]["max_usd"] == "12.50"
+
+
+def test_a_command_gets_the_same_on_its_standard_input(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And none of the variables that hold secrets."""
+    monkeypatch.setenv("HF_TOKEN", "hf_thistokenisnobodysbusiness")
+    out = tmp_path / "heard out"
+    code = "import os, pathlib, sys; pathlib.Path(sys.argv[1]).write_text(sys.stdin.read() + str(dict(os.environ)))"
+    office = post(f"{sys.executable} -c '{code}' '{out}'")
+    office.send(ALERT)
+    office.close()
+    said = out.read_text()
+    assert said.startswith(msgspec.json.encode(ALERT).decode())
+    assert "PATH" in said
+    assert "nobodysbusiness" not in said
+
+
+def test_what_is_neither_is_refused_before_anything_is_rented() -> None:
+    for text in ("", "no-such-program --now", "'unclosed"):
+        with pytest.raises(BadInput, match="The alert"):
+            target_of(text)
+
+
+@pytest.mark.parametrize("status", [302, 404, 500])
+def test_what_is_not_delivered_is_told_once_and_without_the_address(status: int) -> None:
+    """A webhook's path is often its key; a redirect leads where nobody wanted it to go."""
+    told: list[str] = []
+    with webhook(Heard(status)) as heard:
+        office = post(heard.url, told=told.append)
+        for _ in range(3):
+            office.send(ALERT)
+        office.close()
+    assert len(heard.bodies) == 3
+    assert told == [
+        f"An alert did not reach the webhook at 127.0.0.1: it answered {status}. The run goes on; no more is said of this."
+    ]
+
+
+def test_an_alert_is_tried_again() -> None:
+    """That a box may still bill is worth more than one try."""
+    told: list[str] = []
+    with webhook(Heard(503)) as heard:
+        office = Post([target_of(heard.url)], told=told.append, pauses_s=(0.0, 0.0, 0.0))
+        office.send(ALERT)
+        office.close()
+    assert len(heard.bodies) == 3
+    assert len(told) == 1
+
+
+@pytest.mark.parametrize("target", ["http://127.0.0.1:9/", "false"])
+def test_a_target_that_takes_nothing_is_told(target: str) -> None:
+    told: list[str] = []
+    office = post(target, told=told.append)
+    office.send(ALERT)
+    office.close()
+    assert len(told) == 1
+
+
+def test_a_target_that_never_answers_holds_up_nobody() -> None:
+    """Neither who sends, nor the other target; at the end it is waited for so long and no longer."""
+    with webhook(Heard(silent=True)) as deaf, webhook(Heard()) as heard:
+        office = post(deaf.url, heard.url)
+        began_s = time.monotonic()
+        for _ in range(100):
+            office.send(ALERT)
+        assert time.monotonic() - began_s < 1
+        office.close(patience_s=0.5)
+        assert time.monotonic() - began_s < 5
+        assert len(heard.bodies) == 100
+        assert deaf.bodies == []
+
+
+def test_a_secret_in_a_sentence_does_not_leave(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HF_TOKEN", "a-token-of-mine")
+    with webhook(Heard()) as heard:
+        office = post(heard.url)
+        office.send(msgspec.structs.replace(ALERT, text="It said a-token-of-mine and AKIAIOSFODNN7EXAMPLE."))
+        office.close()
+    assert heard.bodies[0]["text"] == "It said [hidden] and [hidden]."
+
+
+# ── what rings in a run ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def plan(tmp_path: Path) -> Plan:
+    return tiny_plan(*tiny_files(tmp_path), budget=Budget(max_usd=Decimal(10)))
+
+
+def opened(plan: Plan, places: Places, *alerts: str) -> str:
+    base = find_base(plan.request.model)
+    return open_run(plan, base, places=places, ledger=Ledger(places.ledger), clock=time.time, alerts=alerts)
+
+
+def held(run_id: str, places: Places) -> Run:
+    ledger, provider = Ledger(places.ledger), Failing(ProvisionError("No room."))
+    return read_run(run_id, places=places, ledger=ledger, provisioner=provider, display=Quiet())
+
+
+def test_a_run_that_finds_no_machine_rings_twice(plan: Plan, places: Places) -> None:
+    """At its start and at its end, with its exit code and what to type; the trainer's and the provider's words stay at home."""
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        drive(run_id, places=places, display=Quiet(), make=lambda _: Failing(ProvisionError("Secret words.")))
+    assert heard.kinds() == ["started", "finished"]
+    begin, end = heard.bodies
+    assert begin["text"] == f"Run {run_id} begins."
+    assert (end["exit_code"], end["command"]) == (Exit.FAILED, f"rentune report {run_id}")
+    assert "Secret words" not in json.dumps(heard.bodies)
+
+
+def test_a_box_that_may_still_bill_rings_last(plan: Plan, places: Places) -> None:
+    """With the command that ends it."""
+    provider = Failing(ProvisionError("Unknown outcome."), buys=True)
+    provider.stubborn = True
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        drive(run_id, places=places, display=Quiet(), make=lambda _: provider)
+    assert heard.kinds() == ["started", "finished", "still_bills"]
+    assert heard.bodies[-1]["command"] == f"rentune down {run_id}"
+    assert heard.bodies[-1]["exit_code"] == Exit.STILL_BILLS
+
+
+def test_a_run_ends_the_same_with_a_target_that_has_gone(plan: Plan, places: Places) -> None:
+    """A command that was there when the run was opened, and is not now: one note, and the same exit code."""
+    run_id = opened(plan, places, "no-such-program")
+    display = Quiet()
+    receipt = drive(run_id, places=places, display=display, make=lambda _: Failing(ProvisionError("No room.")))
+    assert receipt.exit_code == Exit.FAILED
+    assert [note for note in display.notes if "The run goes on without it." in note]
+
+
+@pytest.mark.parametrize(
+    ("event", "kind", "words"),
+    [
+        (("probe", {"step_s": 1.25, "planned_step_s": 1.0}), "probed", "the probe measured 1.25 s a step, planned 1.00."),
+        (("ended", {"reason": "out_of_memory", "message": "row 7: private"}), "crashed", "without a result (out_of_memory)."),
+        (("resumed", {"step": 40, "total_steps": 100}), "crashed", "started again, at step 40 of 100."),
+        (("spot_notice", {}), "spot_notice", "the provider takes the spot machine back."),
+    ],
+)
+def test_the_trainers_news(plan: Plan, places: Places, event: tuple[str, dict[str, Any]], kind: str, words: str) -> None:
+    """The display hears every event as before; of what may quote the data nothing leaves."""
+    with webhook(Heard()) as heard:
+        run = held(opened(plan, places, heard.url), places)
+        office = post(heard.url)
+        bell = Bell(run, office)
+        bell.run.display.event(Event(seq=1, kind=event[0], phase=Phase.TRAIN, at_s=0.0, monotonic_s=0.0, data=event[1]))
+        bell.run.display.event(Event(seq=2, kind="step", phase=Phase.TRAIN, at_s=0.0, monotonic_s=0.0, data={"step": 1}))
+        office.close()
+    assert heard.kinds() == [kind]
+    assert words in heard.bodies[0]["text"]
+    assert "private" not in json.dumps(heard.bodies)
+
+
+def test_a_trainer_that_ends_well_is_no_crash(plan: Plan, places: Places) -> None:
+    with webhook(Heard()) as heard:
+        run = held(opened(plan, places, heard.url), places)
+        office = post(heard.url)
+        ended = Event(seq=1, kind="ended", phase=Phase.SAVE, at_s=0.0, monotonic_s=0.0, data={"reason": "completed"})
+        Bell(run, office).run.display.event(ended)
+        office.close()
+    assert heard.bodies == []
+
+
+def test_half_four_fifths_and_all_of_the_budget() -> None:
+    """And nothing where there is no limit."""
+    assert [passed(Decimal(usd), Decimal(10)) for usd in ("4.99", "5", "7.99", "8", "9.99", "10", "11")] == [
+        *(0, 50, 50, 80, 80, 100, 100)
+    ]
+    assert passed(Decimal(10), None) == 0
+
+
+def test_the_budget_rings_by_itself_and_each_share_once(plan: Plan, places: Places) -> None:
+    """A clock that runs on at each look passes 50, 80 and 100 percent of $10 at $3.60 an hour."""
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        Ledger(places.ledger).append(PhaseStarted(run_id=run_id, at_s=0.0, phase="create"))
+        now_s = 0.0
+
+        def clock() -> float:
+            nonlocal now_s
+            now_s += 100.0
+            return now_s
+
+        run = dataclasses.replace(held(run_id, places), clock=clock)
+        office = post(heard.url)
+        bell = Bell(run, office, look_s=0.001)
+        bell.started()
+        while heard.kinds().count("budget") < 3:
+            time.sleep(0.01)
+        bell.stop()
+        office.close()
+    texts = [body["text"] for body in heard.bodies if body["kind"] == "budget"]
+    assert texts == [f"Run {run_id} has spent {share} % of its $10.0000." for share in (50, 80, 100)]
+
+
+def test_the_supervisor_of_a_detached_run_tells_the_same(plan: Plan, places: Places) -> None:
+    """In a process of its own; this one finds at once that the data have gone."""
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        Path(plan.request.data.path or "").unlink()
+        done = subprocess.run([sys.executable, "-m", "provision.charge.supervise", run_id], capture_output=True, check=False)
+    assert done.returncode == Exit.FAILED
+    assert heard.kinds() == ["started", "finished"]
+
+
+def test_whom_a_run_tells_lies_in_its_folder_for_its_owner_alone(plan: Plan, places: Places) -> None:
+    """A supervisor, and whoever resumes the run, tell the same; nothing else of the run names the address."""
+    secret = "https://hooks.slack.com/services/T0/B0/a-key"
+    folder = places.run(opened(plan, places, secret))
+    assert read_targets(folder) == (secret,)
+    assert folder.alerts.stat().st_mode & 0o077 == 0
+    others = [path for path in [*folder.root.rglob("*"), places.ledger] if path.is_file() and path != folder.alerts]
+    assert [path for path in others if b"a-key" in path.read_bytes()] == []
