@@ -23,7 +23,7 @@ from planner.notices import unread
 from planner.options import request_of, run_command, said
 from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
 from planner.policy import Rule
-from planner.request import DataFile, Lengths, Measure, Request, RequestError
+from planner.request import DataFile, Lengths, Measure, Request, RequestError, checked
 from planner.search import search
 from remote.contract import Capabilities
 
@@ -52,7 +52,9 @@ def _read_start(path: Path, *, name: str, measure: Measure) -> Request | Plan:
     except FileUnusable as error:
         raise RequestError(f"{shortened(name)} {error}", hint="a job file (YAML), a saved plan (JSON), or --model") from None
     if path.suffix == PLAN_SUFFIX:
-        return read_plan(text, name=name)
+        plan = read_plan(text, name=name)
+        checked(plan.request)  # it may have been edited
+        return plan
     from planner.jobfile import read_job
 
     return _located(read_job(text, name=name, measure=_from(path.parent, measure)), path.parent)

@@ -17,6 +17,9 @@ LOCAL: Final = "local"  # the provider that is this machine
 HOST: Final = "host"  # the one that is a machine of the user's, reached by SSH
 OWN_MACHINES: Final = frozenset({LOCAL, HOST})  # not rented: nothing is created, and no market rule applies to them
 
+OUR_TAGS: Final = "rentune-"  # so begin the tags by which a box is found again: none of the user's does
+WIDEST_PREFIX: Final = {4: 8, 6: 32}  # assumed: no network that one person calls theirs is wider
+
 DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv:2305.11206, tunes on 1,000 rows)
 DEFAULT_TOKENS_PER_EXAMPLE: Final = 512  # assumed: an instruction and its answer with room (QLoRA, arXiv:2305.14314: 384 + 128)
 
@@ -209,8 +212,8 @@ def checked(request: Request) -> Request:
         raise RequestError("layers are counted from 0", hint="layers: [0, 1, 2]", place=("loop", "layers"))
     if not request.model.strip():
         raise RequestError("the model has no name", hint="--model 7b", place=("model",))
-    if not all(key.strip() for key in request.tags):
-        raise RequestError("a tag has no key", hint="--tag team=search", place=("tags",))
+    for key in request.tags:
+        _check_tag(key)
     return request
 
 
@@ -256,14 +259,25 @@ def _check_network(text: str) -> None:
     """Only a part of the world may reach SSH on a box. Raises RequestError."""
     import ipaddress  # only where --allow-from was said
 
+    place = ("where", "allow_from")
     try:
-        network = ipaddress.ip_network(text, strict=False)
+        network = ipaddress.ip_network(text.strip(), strict=False)
     except ValueError:
-        example = "such as 203.0.113.7/32"
-        raise RequestError(f'"{text}" is no CIDR', hint=example, place=("where", "allow_from")) from None
-    if network.prefixlen == 0:
+        raise RequestError(f'"{text}" is no CIDR', hint="such as 203.0.113.7/32", place=place) from None
+    widest = WIDEST_PREFIX[network.version]
+    if network.prefixlen < widest:
         raise RequestError(
-            f"{text} is the whole world, which never may reach the box",
-            hint="name your own network, or leave it out: then only your address may",
-            place=("where", "allow_from"),
+            f"{text} would open SSH on the box to {network.num_addresses:,} addresses",
+            hint=f"at most a /{widest}; leave it out, and only your own address may",
+            place=place,
+        )
+
+
+def _check_tag(key: str) -> None:
+    """By ours a box is found, priced and ended. Raises RequestError."""
+    if not key.strip():
+        raise RequestError("a tag has no key", hint="--tag team=search", place=("tags",))
+    if key.startswith(OUR_TAGS):
+        raise RequestError(
+            f"the tag {key} is one of ours", hint=f"a key that does not begin with {OUR_TAGS}", place=("tags", key)
         )

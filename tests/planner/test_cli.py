@@ -113,6 +113,15 @@ def test_a_saved_plan_comes_back_as_it_was_unless_options_change_it(tmp_path: Pa
     assert plan("plan.json", folder=tmp_path)[1].splitlines()[-1] == "  rentune run plan.json"
 
 
+def test_a_saved_plan_that_was_edited_is_checked_like_any_other_request(tmp_path: Path) -> None:
+    """What no option may ask for, no file may either."""
+    assert plan("--model", "7b", "--allow-from", "192.0.2.0/24", "--save", "plan.json", folder=tmp_path)[0] == 0
+    saved = (tmp_path / "plan.json").read_text()
+    (tmp_path / "plan.json").write_text(saved.replace("192.0.2.0/24", "0.0.0.0/0"))
+    with pytest.raises(RequestError, match="would open SSH on the box"):
+        read_asked(options("plan.json"), folder=tmp_path, measure=counted)
+
+
 def test_what_is_saved_from_a_size_names_weights(tmp_path: Path) -> None:
     """`run` trains no shape. What the registry does not know stays as it was said."""
     (tmp_path / "base.gguf").touch()

@@ -145,7 +145,12 @@ def test_auto_may_be_written_out() -> None:
         ("model: 7b\nloop:\n  warmup_ratio: 2", "job.yaml:3:3: warmup_ratio is 2", None),
         ("model: 7b\nbudget: {max_cost: .nan}", "job.yaml:2:10: max_cost is NaN", None),
         ("model: 7b\nbudget: {max_hours: .inf}", "job.yaml:2:10: max_hours is inf", None),
-        ("model: 7b\nwhere: {allow_from: [0.0.0.0/0]}", "job.yaml:2:9: 0.0.0.0/0 is the whole world", None),
+        (
+            "model: 7b\nwhere: {allow_from: [0.0.0.0/0]}",
+            "job.yaml:2:9: 0.0.0.0/0 would open SSH on the box to 4,294,967,296 addresses",
+            None,
+        ),
+        ("model: 7b\ntags: {rentune-run: mine}", "job.yaml:2:8: the tag rentune-run is one of ours", None),
         ("- 7b", "job.yaml:1:1: a job file is a list of `key: value` lines", None),
         ("", "job.yaml:1:1: a job file is a list of `key: value` lines", None),
     ],

@@ -136,8 +136,11 @@ def test_a_file_of_held_out_rows_is_measured_for_itself() -> None:
         ({"tags": {"": "x"}}, "no key"),
         ({"loop": Loop(layers=(-1,))}, "counted from 0"),
         ({"where": Where(allow_from=("home",))}, '"home" is no CIDR'),
-        ({"where": Where(allow_from=("0.0.0.0/0",))}, "whole world"),
-        ({"where": Where(allow_from=("::/0",))}, "whole world"),
+        ({"tags": {"rentune-run": "x"}}, "the tag rentune-run is one of ours"),
+        *(
+            ({"where": Where(allow_from=(wide,))}, f"{wide} would open SSH on the box to")
+            for wide in ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1", "11.0.0.0/7", "2000::/3", "2001:db8::/31")
+        ),
         (
             {
                 "training": {"micro_batch_size": 2, "gradient_accumulation_steps": 3},

@@ -13,18 +13,16 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
-from provision.errors import Refused
+from planner.request import OUR_TAGS, WIDEST_PREFIX
 from provision.provisioner import Launch, Resource
 
-RUN_TAG: Final = "rentune-run"  # lower case and hyphens: a tag on AWS and a label on GCP
+RUN_TAG: Final = f"{OUR_TAGS}run"  # lower case and hyphens: a tag on AWS and a label on GCP
 SSH_PORT: Final = 22
-OURS: Final = "rentune-"
-OWNER_TAG: Final = f"{OURS}owner"
-INSTALLATION_TAG: Final = f"{OURS}installation"
-DEADLINE_TAG: Final = f"{OURS}deadline"
-PRICE_TAG: Final = f"{OURS}usd-per-hour"
+OWNER_TAG: Final = f"{OUR_TAGS}owner"
+INSTALLATION_TAG: Final = f"{OUR_TAGS}installation"
+DEADLINE_TAG: Final = f"{OUR_TAGS}deadline"
+PRICE_TAG: Final = f"{OUR_TAGS}usd-per-hour"
 DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
-WIDEST_PREFIX: Final = {4: 8, 6: 32}  # assumed: no network that one person calls theirs is wider
 
 
 class PowerOff(StrEnum):
@@ -64,16 +62,13 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 def resource_name(run_id: str) -> str:
     """What this run's things are called at the cloud."""
-    return f"{OURS}{run_id}"
+    return f"{OUR_TAGS}{run_id}"
 
 
 def run_tags(offer: Offer, launch: Launch, installation: str) -> dict[str, str]:
-    """Tags that let any computer find, price and end the run without our ledger, and tell whose it is, beside the user's own.
-
-    Raises Refused when a tag of the user's begins with our prefix.
-    """
-    if taken := sorted(key for key in launch.tags if key.startswith(OURS)):
-        raise Refused(f"The tag {taken[0]!r} is ours.", hint=f"Choose a name that does not begin with {OURS!r}.")
+    """Tags that let any computer find, price and end the run without our ledger and tell whose it is, beside the user's own."""
+    if any(key.startswith(OUR_TAGS) for key in launch.tags):
+        raise ValueError(f"a request with tags of ours is refused: {', '.join(launch.tags)}")
     deadline = dt.datetime.fromtimestamp(math.floor(launch.deadline_at_s), dt.UTC)
     return launch.tags | {
         RUN_TAG: launch.run_id,
@@ -106,18 +101,8 @@ def _deadline_at_s(text: str) -> float | None:
 
 
 def checked_cidrs(cidrs: tuple[str, ...]) -> tuple[str, ...]:
-    """The same networks, normalized. Raises Refused for what is no network or would let the whole world in."""
-    return tuple(_checked_cidr(cidr) for cidr in cidrs)
-
-
-def _checked_cidr(cidr: str) -> str:
-    try:
-        network = ipaddress.ip_network(cidr.strip(), strict=False)
-    except ValueError:
-        raise Refused(f"--allow-from {cidr} is not a network.", hint="Write it as 203.0.113.7/32.") from None
-    if network.prefixlen < WIDEST_PREFIX[network.version]:
-        raise Refused(
-            f"--allow-from {cidr} would open SSH to {network.num_addresses:,} addresses.",
-            hint=f"At most a /{WIDEST_PREFIX[network.version]}; without the option only your own address is let in.",
-        )
-    return str(network)
+    """The same networks, normalized."""
+    networks = [ipaddress.ip_network(cidr.strip(), strict=False) for cidr in cidrs]
+    if any(each.prefixlen < WIDEST_PREFIX[each.version] for each in networks):
+        raise ValueError(f"a request with a network as wide is refused: {', '.join(cidrs)}")
+    return tuple(map(str, networks))
