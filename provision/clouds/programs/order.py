@@ -18,6 +18,7 @@ from provision.provisioner import Launch, Resource
 
 RUN_TAG: Final = f"{OUR_TAGS}run"  # lower case and hyphens: a tag on AWS and a label on GCP
 SSH_PORT: Final = 22
+OURS: Final = OUR_TAGS  # names at a cloud begin so, too
 OWNER_TAG: Final = f"{OUR_TAGS}owner"
 INSTALLATION_TAG: Final = f"{OUR_TAGS}installation"
 DEADLINE_TAG: Final = f"{OUR_TAGS}deadline"
@@ -62,7 +63,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
 def resource_name(run_id: str) -> str:
     """What this run's things are called at the cloud."""
-    return f"{OUR_TAGS}{run_id}"
+    return f"{OURS}{run_id}"
 
 
 def run_tags(offer: Offer, launch: Launch, installation: str) -> dict[str, str]:
