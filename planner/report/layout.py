@@ -7,7 +7,6 @@ may take in all (docs/LOG.md). All that a plan needs of it is here: columns that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
 
 Style = Literal["bold", "dim"]
@@ -32,14 +31,14 @@ class _Row(NamedTuple):
     style: Style | None
 
 
-@dataclass
 class Table:
     """Rows below a heading; a cell may hold several lines."""
 
-    columns: tuple[Column, ...]
-    title: str | None = None
-    rows: list[_Row] = field(default_factory=list)
-    rules_above: set[int] = field(default_factory=set)  # numbers of rows, from 0
+    def __init__(self, columns: tuple[Column, ...], *, title: str | None = None) -> None:
+        self.columns = columns
+        self.title = title
+        self.rows: list[_Row] = []
+        self.rules_above: set[int] = set()  # numbers of rows, from 0
 
     def add(self, *cells: str, style: Style | None = None) -> None:
         """One row more."""
