@@ -55,7 +55,8 @@ def test_another_host_key_is_refused(rehearsal: Rehearsal) -> None:
     run_id = rehearsal.open()
     receipt = rehearsal.drive(run_id, make=lambda _launch: elsewhere)
     assert receipt.exit_code == Exit.FAILED
-    assert "key" in receipt.message
+    assert "answered with the host key" in receipt.message
+    assert "; nothing was sent. Another machine has this address now" in receipt.message
     assert rehearsal.is_gone(run_id)
     assert not rehearsal.places.run(run_id).job.exists()
 

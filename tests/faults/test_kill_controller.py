@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from provision.account.ledger import Billed
 from provision.charge.control import end
 from provision.cli import call
 from provision.errors import Exit
@@ -44,6 +45,8 @@ def test_resume_brings_a_killed_run_to_its_end(rehearsal: Rehearsal, point: str,
     assert receipt.exit_code == Exit.OK
     assert rehearsal.is_gone(run_id)
     assert (rehearsal.places.run(run_id).adapter / "adapter_model.safetensors").exists()
+    assert [line.exit_code for line in rehearsal.ledger.lines() if isinstance(line, Billed)] == [Exit.OK]
+    assert receipt.billed_s <= receipt.wall_s
 
 
 @pytest.mark.parametrize("phase", ["probe", "evaluate", "train"])

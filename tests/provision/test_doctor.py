@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 import shlex
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import requires
@@ -99,10 +100,26 @@ def test_a_state_folder_that_cannot_be_used_stands_in_every_way(
     assert not any(usable_providers(findings).values())
 
 
-def test_a_file_system_that_is_read_only_is_told(tmp_path: Path) -> None:
-    """/proc is one everywhere: nothing can be made there, whoever asks."""
-    findings = examine(Places(home=Path("/proc/rentune"), cache=tmp_path), {"HOME": str(tmp_path)})
-    assert next(found for found in findings if found.part == "state folder").state == "missing"
+LOOK = """
+import os, sys
+from pathlib import Path
+from provision.doctor import examine
+from provision.places import Places
+findings = examine(Places(home=Path(sys.argv[1]) / "home", cache=Path(sys.argv[1])), os.environ)
+print(next(f"{found.state} {found.detail}" for found in findings if found.part == "state folder"))
+"""
+
+
+@pytest.mark.root
+@pytest.mark.parametrize(
+    ("options", "trouble"), [("ro", "on a file system that is read-only"), ("size=4k", "no space left")], ids=["ro", "full"]
+)
+def test_a_file_system_that_takes_nothing_is_told(tmp_path: Path, options: str, trouble: str) -> None:
+    """Whoever asks: root may write everywhere else. The mount is of this test's own namespace."""
+    fill = f"mount -t tmpfs -o {options} none {tmp_path}; head -c 4096 /dev/zero > {tmp_path}/full; "
+    look = shlex.join([sys.executable, "-c", LOOK, str(tmp_path)])
+    done = subprocess.run(["unshare", "--mount", "sh", "-c", fill + look], capture_output=True, text=True, check=True)
+    assert done.stdout == f"missing {tmp_path}/home: {trouble}\n"
 
 
 def test_what_to_type_is_said_once_and_whole(places: Places) -> None:

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Ended, Opened, Rental, RunState
+from provision.account.ledger import Ended, Ledger, Opened, PhaseStarted, Rental, RunState
 from provision.account.receipt import Receipt, calibrations, compare, exit_code, reckon, with_open_books
 from provision.errors import Exit
 from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
@@ -296,9 +296,18 @@ def test_a_receipt_reads_back_equal(plan: Plan) -> None:
     assert msgspec.json.decode(msgspec.json.encode(receipt), type=Receipt) == receipt
 
 
-def test_the_ended_line_closes_every_rental(plan: Plan) -> None:
-    """Only a clean teardown ends a bill."""
-    assert Ended(run_id="r", at_s=1.0, teardown=GONE).teardown.clean
-    open_rental = (Rental(started_at_s=OPENED_AT_S, created=True),)
-    receipt = receipt_of(plan, run_state(plan, rentals=open_rental, teardown=None), ended_at_s=OPENED_AT_S + 200)
-    assert receipt.billed_s == 200.0
+def test_only_a_clean_end_closes_the_bill(plan: Plan, tmp_path: Path) -> None:
+    """What an orphaned box costs goes on; all that was rented and not ended is closed by the one line that says it is gone."""
+    ledger = Ledger(tmp_path / "ledger.jsonl")
+    ledger.append(run_state(plan).opened)
+    orphaned = msgspec.structs.replace(GONE, verdict="orphaned", resources=())
+    for number in range(2):
+        ledger.append(PhaseStarted(run_id="r", at_s=OPENED_AT_S + 10 * number, phase="create"))
+        ledger.append(Ended(run_id="r", at_s=OPENED_AT_S + 10 * number + 5, teardown=orphaned))
+
+    def billed_s() -> float:
+        return receipt_of(plan, ledger.runs()["r"], ended_at_s=OPENED_AT_S + 500).billed_s
+
+    assert billed_s() == 500 + 490
+    ledger.append(Ended(run_id="r", at_s=OPENED_AT_S + 200, teardown=GONE))
+    assert billed_s() == 100 + 90
