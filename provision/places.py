@@ -80,6 +80,10 @@ class RunFolder:
         return self.root / "log"
 
     @property
+    def console(self) -> Path:
+        return self.root / "console.log"  # a machine's own boot log, of one that never answered
+
+    @property
     def controller_log(self) -> Path:
         return self.root / "controller.log"
 

@@ -47,7 +47,7 @@ class Opened(Line, frozen=True, kw_only=True, tag="opened"):
     deadline_at_s: float
     tags: dict[str, str]
     versions: dict[str, str]  # rentune, provider SDKs: an old stack needs its own plugin
-    folder: str  # the run directory
+    folder: str  # the run directory, for a person who reads the ledger without us
     keep_box_on_failure: bool = False
     overruled: tuple[str, ...] = ()  # keys of the user's own policy that this run set aside
 

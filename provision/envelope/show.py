@@ -14,8 +14,6 @@ from provision.errors import Exit
 if TYPE_CHECKING:
     from rich.console import Console
 
-json_option = click.option("--json", "as_json", is_flag=True, help="Print the result as JSON.")
-
 
 def console() -> Console:
     """The terminal, or plain text 120 columns wide where there is none."""

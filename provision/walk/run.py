@@ -26,6 +26,7 @@ from provision.provisioner import Answer, Box, ResourceEnd, Teardown
 from provision.ssh import Shell, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk.books import close_books
+from provision.walk.console import told_with_console
 from provision.walk.held import Run
 from provision.walk.lease import end, leased
 from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
@@ -117,7 +118,7 @@ def _train_in_box(run: Run, phases: Phases) -> None:
             box = held.enter_context(lease)
         held.callback(phases.begin, Phase.TEARDOWN)
         with phases.timed(Phase.BOOT):
-            shell = _connect(run, box) if adopted is None else patiently(run, lambda: _connect(run, box))
+            shell = (told_with_console if adopted is None else patiently)(run, lambda: _connect(run, box))
             held.callback(shell.close)
             box = _with_own_host_key(run, shell, box)
         train(run, phases, shell, box)
