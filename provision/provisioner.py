@@ -89,6 +89,27 @@ class Teardown(msgspec.Struct, frozen=True, kw_only=True):
     def clean(self) -> bool:
         return self.verdict in ("destroyed", "cleaned")
 
+    @classmethod
+    def destroyed(cls, run_id: str, message: str, *, resources: tuple[ResourceEnd, ...] = ()) -> Teardown:
+        """Somebody looked, and nothing is there."""
+        return cls(run_id=run_id, verdict="destroyed", resources=resources, message=message)
+
+    @classmethod
+    def orphaned(
+        cls, run_id: str, message: str, *, resources: tuple[ResourceEnd, ...] = (), command: str | None = None
+    ) -> Teardown:
+        """Something was seen to be there; `command` finishes it, where `rentune down RUN` does not."""
+        return cls(run_id=run_id, verdict="orphaned", resources=resources, message=message, command=command or _down(run_id))
+
+    @classmethod
+    def unknown(cls, run_id: str, message: str, *, resources: tuple[ResourceEnd, ...] = ()) -> Teardown:
+        """Nobody could look."""
+        return cls(run_id=run_id, verdict="unknown", resources=resources, message=message, command=_down(run_id))
+
+
+def _down(run_id: str) -> str:
+    return f"rentune down {run_id}"
+
 
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
     """What carries our tag at a provider. `complete` says whether everything could be seen."""
@@ -96,6 +117,11 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[Resource, ...]
     complete: Answer
     message: str = ""
+
+    @property
+    def nothing(self) -> bool:
+        """Whether everything could be seen, and nothing was there."""
+        return self.complete is Answer.YES and not self.resources
 
 
 class Provisioner(Protocol):

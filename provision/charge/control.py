@@ -135,7 +135,7 @@ def end(
     patience_s = longest_end_s(_made_if_rented(make, launch, state)) if hand_over_s is None else hand_over_s
     with lock_of(folder, patience_s=patience_s) as held:
         if not held:
-            return unfinished(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
+            return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
         state = find_run(ledger, run_id)
         if state.ended and state.billed and state.teardown:
             return state.teardown
@@ -171,8 +171,7 @@ def _left_with_result(run: Run, error: ResultOnBox) -> Teardown:
     """The verdict on a box that holds the only copy of a result: not ended, and the command that ends it all the same."""
     box = run.state.box
     left = tuple(ResourceEnd(resource=each, gone=Answer.NO, at_s=run.clock()) for each in (box.resources if box else ()))
-    command = f"rentune down --discard {run.run_id}"
-    return Teardown(run_id=run.run_id, verdict="orphaned", resources=left, message=str(error), command=command)
+    return Teardown.orphaned(run.run_id, str(error), resources=left, command=f"rentune down --discard {run.run_id}")
 
 
 def find_run(ledger: Ledger, name: str, *, least_letters: int = 1) -> RunState:
@@ -240,20 +239,14 @@ def _made_if_rented(make: MakeProvisioner, launch: Launch, state: RunState) -> P
         return NothingRented()
 
 
-def unfinished(run_id: str, message: str) -> Teardown:
-    """The verdict of somebody who could not see the end: it may still bill."""
-    command = f"rentune down {run_id}"
-    return Teardown(run_id=run_id, verdict="unknown", resources=(), message=message, command=command)
-
-
 def ended_or_told(run_id: str, act: Callable[[], Teardown]) -> Teardown:
     """The verdict of `act`, also when it fails: whatever is wrong with one box, the next one must be ended, too."""
     try:
         return act()
     except RentuneError as error:
-        return unfinished(run_id, " ".join(filter(None, (str(error), error.hint))))
+        return Teardown.unknown(run_id, " ".join(filter(None, (str(error), error.hint))))
     except Exception as error:  # noqa: BLE001 - a fault of ours, or a run directory that is damaged
-        return unfinished(run_id, f"It could not be ended ({type(error).__name__}: {error}).")
+        return Teardown.unknown(run_id, f"It could not be ended ({type(error).__name__}: {error}).")
 
 
 def end_stray(

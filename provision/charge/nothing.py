@@ -17,7 +17,7 @@ class NothingRented:
         raise Refused(f"{offer.key} can't be rented here.")
 
     def destroy(self, launch: Launch) -> Teardown:
-        return Teardown(run_id=launch.run_id, verdict="destroyed", resources=(), message="Nothing was rented.")
+        return Teardown.destroyed(launch.run_id, "Nothing was rented.")
 
     def owned(self, tag: str | None = None) -> Owned:  # noqa: ARG002
         return Owned(resources=(), complete=Answer.YES)

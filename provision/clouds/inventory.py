@@ -62,12 +62,11 @@ class Inventory:
         while True:
             listed = self.listed(regions, run_id)
             notes.see(listed.resources)
-            empty = listed.complete is Answer.YES and not listed.resources
-            if (empty and was_empty) or (not empty and self.clock() >= ends_at_s):
+            if (listed.nothing and was_empty) or (not listed.nothing and self.clock() >= ends_at_s):
                 return listed
-            was_empty = empty
+            was_empty = listed.nothing
             self._end_each(listed.resources, notes)
-            self.sleep(self.grace_s if empty else PAUSE_S)
+            self.sleep(self.grace_s if listed.nothing else PAUSE_S)
 
     def _end_each(self, resources: Iterable[Resource], notes: Notes) -> None:
         for resource in resources:
@@ -88,16 +87,11 @@ def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s:
         for key, resource in notes.found.items()
     )
     why = f" ({'; '.join(dict.fromkeys(notes.troubles))})" if notes.troubles else ""
-    command = f"rentune down {run_id}"
     if still:
-        text = f"{provider} still lists {names_of(listed.resources)}{why}."
-        return Teardown(run_id=run_id, verdict="orphaned", resources=ends, message=text, command=command)
+        return Teardown.orphaned(run_id, f"{provider} still lists {names_of(listed.resources)}{why}.", resources=ends)
     if listed.complete is not Answer.YES:
-        text = f"{provider} could not be asked what is left: {listed.message}{why}."
-        return Teardown(run_id=run_id, verdict="unknown", resources=ends, message=text, command=command)
-    return Teardown(
-        run_id=run_id, verdict="destroyed", resources=ends, message=f"{provider} lists nothing of this run any more."
-    )
+        return Teardown.unknown(run_id, f"{provider} could not be asked what is left: {listed.message}{why}.", resources=ends)
+    return Teardown.destroyed(run_id, f"{provider} lists nothing of this run any more.", resources=ends)
 
 
 def names_of(resources: Iterable[Resource]) -> str:

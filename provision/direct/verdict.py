@@ -24,14 +24,10 @@ def verdict(
     if not after:
         return Teardown(run_id=run_id, verdict=clean, resources=ends, message=message)
     left = ", ".join(f"{each.kind} {each.id}" for each in after)
-    return Teardown(run_id=run_id, verdict="orphaned", resources=ends, message=f"Still there: {left}.", command=_again(run_id))
+    return Teardown.orphaned(run_id, f"Still there: {left}.", resources=ends)
 
 
 def unseen(run_id: str, why: str, before: tuple[Resource, ...] = (), *, at_s: float) -> Teardown:
     """Nobody could look: nothing is called gone."""
     ends = tuple(ResourceEnd(resource=each, gone=Answer.UNKNOWN, at_s=at_s) for each in before)
-    return Teardown(run_id=run_id, verdict="unknown", resources=ends, message=why, command=_again(run_id))
-
-
-def _again(run_id: str) -> str:
-    return f"rentune down {run_id}"
+    return Teardown.unknown(run_id, why, resources=ends)

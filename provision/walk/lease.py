@@ -84,13 +84,7 @@ def _destroy(provisioner: Provisioner, launch: Launch) -> Teardown:
     try:
         return provisioner.destroy(launch)
     except Exception as error:  # noqa: BLE001 (whatever it was, somebody has to be told that a box may live)
-        return Teardown(
-            run_id=launch.run_id,
-            verdict="unknown",
-            resources=(),
-            message=f"The destroy itself failed ({type(error).__name__}: {error}).",
-            command=f"rentune down {launch.run_id}",
-        )
+        return Teardown.unknown(launch.run_id, f"The destroy itself failed ({type(error).__name__}: {error}).")
 
 
 @contextmanager

@@ -88,15 +88,10 @@ def _more_time(run: Run) -> str | None:
 
 def has_gone(run: Run) -> bool:
     """Whether the provider lists nothing of the run: twice, further apart than its lists lag behind."""
-    if not _lists_nothing(run):
+    if not listed(run).nothing:
         return False
     run.sleep(run.provisioner.list_lag_s)
-    return _lists_nothing(run)
-
-
-def _lists_nothing(run: Run) -> bool:
-    owned = listed(run)
-    return owned.complete is Answer.YES and not owned.resources
+    return listed(run).nothing
 
 
 def listed(run: Run) -> Owned:

@@ -9,7 +9,7 @@ from typing import Final
 
 from provision.aboard import job
 from provision.errors import RentuneError, ResultOnBox
-from provision.provisioner import Answer, Box
+from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
 from provision.walk.held import Run
@@ -44,8 +44,7 @@ def _standing(run: Run) -> Box | None:
     state = run.state
     if not state.rentals or state.rentals[-1].ended_at_s is not None:
         return None
-    owned = listed(run)
-    return None if owned.complete is Answer.YES and not owned.resources else state.box
+    return None if listed(run).nothing else state.box
 
 
 def _outcome(shell: Shell, box: Box) -> Outcome | None:

@@ -162,7 +162,7 @@ def _end_what_is_left(run: Run, *, keep: bool) -> None:
     """For an end that came before the lease began: nothing was rented yet, or the asking was cut off."""
     state = run.state
     if not state.rentals:
-        nothing = Teardown(run_id=run.run_id, verdict="destroyed", resources=(), message="Nothing was rented.")
+        nothing = Teardown.destroyed(run.run_id, "Nothing was rented.")
         run.ledger.append(Ended(run_id=run.run_id, at_s=run.clock(), teardown=nothing))
     elif state.teardown is None and not (keep and state.box):
         _end(run)
@@ -187,14 +187,12 @@ def _confirm(run: Run) -> None:
     if teardown is None or not teardown.clean:
         return
     owned = listed(run)
-    if owned.complete is Answer.YES and not owned.resources:
+    if owned.nothing:
         return
     left = tuple(ResourceEnd(resource=resource, gone=Answer.NO, at_s=run.clock()) for resource in owned.resources)
-    doubt = Teardown(
-        run_id=run.run_id,
-        verdict="orphaned" if left else "unknown",
-        resources=left or teardown.resources,
-        message=owned.message or f"{len(left)} of its resources are still listed.",
-        command=f"rentune down {run.run_id}",
+    doubt = (
+        Teardown.orphaned(run.run_id, owned.message or f"{len(left)} of its resources are still listed.", resources=left)
+        if left
+        else Teardown.unknown(run.run_id, owned.message, resources=teardown.resources)
     )
     run.ledger.append(Ended(run_id=run.run_id, at_s=run.clock(), teardown=doubt))

@@ -24,10 +24,9 @@ class Paper:
         held = self.boxes.get(launch.run_id)
         if held is not None and self.stubborn:
             end_of = ResourceEnd(resource=held, gone=Answer.NO, at_s=0.0)
-            command = f"rentune down {launch.run_id}"
-            return Teardown(run_id=launch.run_id, verdict="orphaned", resources=(end_of,), message="No.", command=command)
+            return Teardown.orphaned(launch.run_id, "No.", resources=(end_of,))
         self.boxes.pop(launch.run_id, None)
-        return Teardown(run_id=launch.run_id, verdict="destroyed", resources=(), message="")
+        return Teardown.destroyed(launch.run_id, "")
 
     def owned(self, tag: str | None = None) -> Owned:
         found = tuple(box for run_id, box in self.boxes.items() if tag in (None, run_id))

@@ -66,7 +66,7 @@ def test_ctrl_c_once_too_often_says_what_may_bill(run_id: str, ledger: Ledger) -
             raise KeyboardInterrupt
         return told.value
 
-    gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="")
+    gone = Teardown.destroyed(run_id, "")
     for line, code, words in (
         (PhaseStarted(run_id=run_id, at_s=1.0, phase="prepare"), Exit.INTERRUPTED, f"Nothing of run {run_id} bills"),
         (PhaseStarted(run_id=run_id, at_s=2.0, phase="create"), Exit.STILL_BILLS, "may still bill"),
@@ -93,7 +93,7 @@ def test_who_is_ending_a_run_is_waited_for_and_not_signalled(
     """Two `down` at once, or one on a controller that has come to its end: the verdict is taken from whoever was first."""
     folder = places.run(run_id)
     started_s = other_process.create_time()
-    gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="By the other.")
+    gone = Teardown.destroyed(run_id, "By the other.")
 
     def finish() -> None:
         ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=gone))

@@ -52,7 +52,7 @@ class Rented:
         self.asked.append("destroy")
         if self.destroy_fails:
             raise RuntimeError("a fault of the program")
-        return Teardown(run_id=launch.run_id, verdict="destroyed", resources=(), message="Gone.")
+        return Teardown.destroyed(launch.run_id, "Gone.")
 
     def owned(self, tag: str | None = None) -> Owned:
         raise NotImplementedError

@@ -40,8 +40,8 @@ OPENED = Opened(
     folder="/runs/r1",
 )
 BOX = Box(run_id="r1", provider="local", host="127.0.0.1", port=2222, user="me", host_key="ssh-ed25519 AAAA", folder="/box")
-GONE = Teardown(run_id="r1", verdict="destroyed", resources=(), message="")
-STUCK = Teardown(run_id="r1", verdict="orphaned", resources=(), message="", command="rentune down r1")
+GONE = Teardown.destroyed("r1", "")
+STUCK = Teardown.orphaned("r1", "")
 
 BILLED = Billed(
     run_id="r1",

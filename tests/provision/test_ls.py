@@ -28,7 +28,7 @@ HOUR_S = 3600.0
 def close(ledger: Ledger, run_id: str, *, exit_code: int) -> None:
     """As a controller that took 185 seconds."""
     opened = ledger.runs()[run_id].opened
-    gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="")
+    gone = Teardown.destroyed(run_id, "")
     ledger.append(Ended(run_id=run_id, at_s=opened.at_s + 185, teardown=gone))
     billed = Billed(
         run_id=run_id,

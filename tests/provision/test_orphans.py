@@ -40,7 +40,7 @@ def test_an_opened_run_without_a_controller_is_an_orphan(run_id: str, ledger: Le
 
 def test_what_was_rented_from_here_is_a_stray_when_no_run_of_the_ledger_lives_by_it(run_id: str, ledger: Ledger) -> None:
     """A ledger that was lost hides nothing; a teardown that was believed is not the last word."""
-    gone = Teardown(run_id=run_id, verdict="destroyed", resources=(), message="")
+    gone = Teardown.destroyed(run_id, "")
     assert not orphans(ledger, seen(resource(run_id))).strays
     ledger.append(Ended(run_id=run_id, at_s=1.0, teardown=gone))
     found = orphans(ledger, seen(resource(run_id), resource("lost", installation="here")))
@@ -75,9 +75,7 @@ def test_a_damaged_ledger_is_not_a_clean_look(
     run_id: str, ledger: Ledger, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
     """The line may have been the only sign of a box: code 3, and its number."""
-    ledger.append(
-        Ended(run_id=run_id, at_s=1.0, teardown=Teardown(run_id=run_id, verdict="destroyed", resources=(), message=""))
-    )
+    ledger.append(Ended(run_id=run_id, at_s=1.0, teardown=Teardown.destroyed(run_id, "")))
     with ledger.path.open("ab") as file:
         file.write(b'{"kind":"op\n')
     assert call(words) == Exit.STILL_BILLS
