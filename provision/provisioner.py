@@ -146,3 +146,9 @@ class Provisioner(Protocol):
     def console(self, launch: Launch) -> str:
         """The machine's boot log, as far as the provider shows one; empty when it shows none."""
         ...
+
+    def readmit(self, launch: Launch) -> str | None:
+        """Let this machine's present address in, where the provider has a gate before the box and the user has not said who
+        may come in: the address, else None. Raises ProvisionError when the provider can't be asked.
+        """
+        ...

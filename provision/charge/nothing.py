@@ -24,3 +24,6 @@ class NothingRented:
 
     def console(self, launch: Launch) -> str:  # noqa: ARG002
         return ""
+
+    def readmit(self, launch: Launch) -> None:
+        pass

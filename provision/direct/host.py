@@ -135,6 +135,9 @@ class ExistingHost:
         """Always empty: there is no boot of ours to show."""
         return ""
 
+    def readmit(self, launch: Launch) -> None:
+        """Nothing: who may reach the host is its owner's business."""
+
     def _admit(self, shell: Shell, launch: Launch) -> None:
         key = " ".join(launch.public_key.split()[:2])
         _said(shell, scripts.ADMIT, run=launch.run_id, key=key, ends_at=str(round(launch.deadline_at_s)))

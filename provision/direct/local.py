@@ -139,6 +139,9 @@ class LocalBox:
         log = self._root / launch.run_id / SERVER_FOLDER / "log"
         return log.read_text(errors="replace") if log.exists() else ""
 
+    def readmit(self, launch: Launch) -> None:
+        """Nothing: whoever goes on is on this machine."""
+
     def _of(self, run_id: str) -> list[psutil.Process]:
         try:
             return [process for process, owner in find_marked(self._root, self._processes()).items() if owner == run_id]

@@ -3,25 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Protocol, runtime_checkable
 
 from provision.errors import RentuneError
 from provision.provisioner import Launch, Provisioner
 
 
-@runtime_checkable
-class Admits(Protocol):
-    """A provisioner that has a gate of its own before the box."""
-
-    def readmit(self, launch: Launch) -> str | None:
-        """Let this machine's present address in; the address, or None where the user said who may come in."""
-        ...
-
-
 def let_in_again(provisioner: Provisioner, launch: Launch, note: Callable[[str], None]) -> None:
     """For a box that is silent. What fails here is told and no more: the box may be silent for another reason."""
-    if not isinstance(provisioner, Admits):
-        return
     try:
         provisioner.readmit(launch)
     except RentuneError as error:

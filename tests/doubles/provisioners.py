@@ -35,6 +35,9 @@ class Paper:
     def console(self, launch: Launch) -> str:
         return ""
 
+    def readmit(self, launch: Launch) -> str | None:
+        return None
+
 
 class Failing(Paper):
     """`up` does what it is told, then fails; what it bought stays on the list."""

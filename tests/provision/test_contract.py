@@ -68,6 +68,14 @@ def test_a_second_box_for_the_same_run_is_refused_and_the_first_lives_on(kind: R
         assert shell.run("true").rc == 0
 
 
+def test_letting_in_again_shuts_nobody_out(kind: Rig) -> None:
+    """Also where there is no gate to open: whoever finds a box silent asks for it and need not know."""
+    box = kind.up()
+    kind.provisioner.readmit(kind.launch())
+    with kind.connect(box) as shell:
+        assert shell.run("true").rc == 0
+
+
 def test_two_runs_do_not_touch_each_other(kind: Rig) -> None:
     other = kind.launch(run_id="run-2")
     box = kind.up()

@@ -60,6 +60,9 @@ class Rented:
     def console(self, launch: Launch) -> str:
         raise NotImplementedError
 
+    def readmit(self, launch: Launch) -> str | None:
+        raise NotImplementedError
+
 
 @pytest.fixture
 def launch(tmp_path: Path) -> Launch:
