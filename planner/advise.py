@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from planner.methods import DEFAULT_RANK, METHODS
+from planner.methods import DEFAULT_RANK, METHODS, NF4, QLORA, QLORA_MEANS
 from planner.precision import BITSANDBYTES
 from planner.request import Request, RequestError
 from remote.contract import ALPHA_PER_RANK, Loop
@@ -60,20 +60,20 @@ METHOD_CHOICE: Final = Choice(
 # The authors' own training code holds norms in fp32 and leaves embedding and head in 16 bits (github.com/artidoro/qlora);
 # peft's prepare_model_for_kbit_training would hold those two in fp32 as well, gigabytes of it with a large vocabulary.
 UPCAST: Final = {"kbit_upcast": "norms"}
-NF4: Final = {"quant": "nf4", "double_quant": True} | UPCAST
-QUANT_VARIANTS: Final = ({"quant": "none"}, {"quant": "int8"} | UPCAST, NF4)  # 2, 1 and 0.52 bytes per frozen parameter
+QUANT_VARIANTS: Final = ({"quant": "none"}, {"quant": "int8"} | UPCAST, NF4 | UPCAST)  # 2, 1, 0.52 bytes a frozen parameter
 OPTIMIZER_VARIANTS: Final = ({"optimizer": "adamw_torch_fused"}, {"optimizer": "adamw_8bit"})  # 8 and 2 bytes of state
 
 GLOBAL_BATCH_SIZE: Final = 16  # QLoRA, arXiv:2305.14314, appendix B: 16 for 7B and 13B
 MINIMUM_STEPS: Final = 20  # assumed: fewer optimizer steps than this and the schedule has no shape
 
 # derived: LoRA's best rate is about ten times that of full tuning (LoRA Without Regret, 2025), and the Loop's default is LoRA's
-LEARNING_RATES: Final = {"full": 2e-5, "freeze": 2e-5}
+LEARNING_RATE_OF_WEIGHTS: Final = 2e-5
 
 
 def loop_for(method: str | None) -> Loop:
     """The loop that is used where nothing was said: its learning rate follows the method."""
-    return Loop(learning_rate=LEARNING_RATES[method]) if method in LEARNING_RATES else Loop()
+    row = METHODS.get(method or AUTO)
+    return Loop(learning_rate=LEARNING_RATE_OF_WEIGHTS) if row is not None and "weights" in row.moves else Loop()
 
 
 def advise(request: Request) -> Advice:
@@ -85,13 +85,13 @@ def advise(request: Request) -> Advice:
         choices.append(METHOD_CHOICE)
         method = "lora"
         variants = _quant_variants(said)
-    elif method == "qlora":
+    elif method == QLORA:
         if said.get("quant", "nf4") != "nf4":
             raise RequestError(
                 f"method qlora means quant nf4, not {said['quant']}", hint=f"--method lora --quant {said['quant']}"
             )
-        method, variants = "lora", (NF4,)
-    elif method == "full" and "optimizer" not in said:
+        method, variants = QLORA_MEANS["method"], (NF4 | UPCAST,)
+    elif METHODS[method].moves_all and "optimizer" not in said:
         variants = OPTIMIZER_VARIANTS
     else:
         variants = (UPCAST,) if said.get("quant") in BITSANDBYTES else ({},)

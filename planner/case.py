@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from planner.bounds import CASE_BOUNDS, complaint
-from planner.methods import DEFAULT_RANK, METHODS, require_method
+from planner.methods import DEFAULT_RANK, METHODS, QLORA, QLORA_MEANS, require_method
 from planner.mistyped import mistyped, nearest
 from planner.precision import BITSANDBYTES
 from planner.refusals import CaseError
@@ -139,7 +139,7 @@ def _check_together(case: Case) -> None:
         raise CaseError("num_nodes", f"{case.num_gpus} GPUs can't be spread evenly over {case.num_nodes} nodes")
     if case.sharding == "none" and case.num_gpus > parallel:
         raise CaseError("sharding", f"{case.num_gpus} GPUs need a sharding", "say ddp (replicas) or fsdp (parts)")
-    if case.method == "qlora" and case.quant not in ("none", "nf4"):
+    if case.method == QLORA and case.quant not in ("none", "nf4"):
         raise CaseError("quant", f"qlora means nf4, the case says {case.quant}", f"say method lora with quant {case.quant}")
 
 
@@ -180,25 +180,24 @@ def example_of(key: str) -> str:
 
 def strategy_of(case: Case) -> Strategy:
     """The case's way to train, with nothing left open: qlora resolved, ranks and upcasts filled in."""
-    qlora = case.method == "qlora"
-    method = "lora" if qlora else case.method
-    require_method(method)
-    quant: Quant = "nf4" if qlora else case.quant
-    rank = case.rank or DEFAULT_RANK if METHODS[method].has_rank else None
+    case = _spelled_out(case)
+    require_method(case.method)
+    method = METHODS[case.method]
+    rank = case.rank or DEFAULT_RANK if method.has_rank else None
     return Strategy(
-        method=method,
+        method=case.method,
         rank=rank,
         alpha=case.alpha if case.alpha is not None or rank is None else ALPHA_PER_RANK * rank,
         dropout=case.dropout,
         target_modules=_targets(case.target_modules),
         modules_to_save=case.modules_to_save,
-        num_virtual_tokens=case.num_virtual_tokens if method in PROMPT_METHODS else None,
-        trainable_layers=case.trainable_layers if method == "freeze" else None,
+        num_virtual_tokens=case.num_virtual_tokens if method.prompt else None,
+        trainable_layers=case.trainable_layers if method.top_blocks_only else None,
         method_options=case.method_options,
-        quant=quant,
-        double_quant=case.double_quant or qlora,
+        quant=case.quant,
+        double_quant=case.double_quant,
         quant_storage=case.quant_storage,
-        kbit_upcast=case.kbit_upcast or ("full" if quant in BITSANDBYTES else "none"),
+        kbit_upcast=case.kbit_upcast or ("full" if case.quant in BITSANDBYTES else "none"),
         param_dtype=case.param_dtype,
         autocast=case.autocast,
         adapter_dtype=case.adapter_dtype,
@@ -220,6 +219,11 @@ def strategy_of(case: Case) -> Strategy:
     )
 
 
+def _spelled_out(case: Case) -> Case:
+    """The case without short words."""
+    return msgspec.structs.replace(case, **QLORA_MEANS) if case.method == QLORA else case
+
+
 def _targets(said: str | tuple[str, ...]) -> tuple[str, ...] | Literal["all-linear", "default"]:
     """A single suffix is a list of one."""
     match said:
@@ -230,9 +234,6 @@ def _targets(said: str | tuple[str, ...]) -> tuple[str, ...] | Literal["all-line
         case str():
             return (said,)
     return said
-
-
-PROMPT_METHODS: Final = frozenset({"prompt_tuning"})
 
 
 def stack_of(case: Case) -> Stack:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, NamedTuple, get_args
 
 from catalogs.architectures import Architecture, Linear
 from planner.precision import DTYPE_BYTES
@@ -14,7 +14,7 @@ from remote.contract import Strategy, Task
 NUM_LABELS: Final = 2  # assumed: transformers' default num_labels; another count moves memory by a few kilobytes
 
 # derived: peft's TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING (peft 0.21, utils/constants.py)
-DEFAULT_TARGETS: Final[dict[str, tuple[str, ...]]] = {
+LORA_TARGETS: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(
         ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "opt"), ("q_proj", "v_proj")
     ),
@@ -36,20 +36,46 @@ DEFAULT_RANK: Final = 16  # assumed: defaults of TRL 1.10; beyond 8 the rank har
 
 Formula = Callable[[Architecture, Strategy], int]
 Part = Literal["weights", "norms", "biases"]
+EVERYTHING: Final[frozenset[Part]] = frozenset(get_args(Part))
+
+
+class Adapter(NamedTuple):
+    """What a method hangs on linears of the base, and on which where `target_modules` says "default"."""
+
+    computes: Literal["product", "scale"]  # a low-rank product beside the linear's own; a learned factor per feature
+    default_targets: Mapping[str, tuple[str, ...]]  # by model_type
 
 
 class Method(NamedTuple):
-    """A way to tune. `trainable` None: known, but its activations have no closed form yet."""
+    """A way to tune, with all that the estimators ask of one. `trainable` None: known, but without a closed form yet."""
 
     paper: str
-    has_rank: bool
     trainable: Formula | None
+    has_rank: bool = False
     moves: frozenset[Part] = frozenset()  # parts of the base itself that are trained; empty = all that moves is added to it
+    top_blocks_only: bool = False  # what moves does so in the last `trainable_layers` blocks, and nowhere else
+    adapter: Adapter | None = None
+    prompt: bool = False  # trains `num_virtual_tokens` tokens that stand in front of each sequence
 
     @property
     def moves_linears(self) -> bool:
         """Whether parameters of the base's linears are trained, so that these can't be quantized."""
         return bool(self.moves & {"weights", "biases"})
+
+    @property
+    def moves_in_every_block(self) -> frozenset[Part]:
+        """What is trained in each block alike."""
+        return frozenset() if self.top_blocks_only else self.moves
+
+    @property
+    def moves_all(self) -> bool:
+        """Whether every parameter is trained: all blocks, the vocabulary, the task's head."""
+        return self.moves_in_every_block == EVERYTHING
+
+
+QLORA: Final = "qlora"  # no method of its own: what it is short for (Dettmers et al., arXiv:2305.14314) stands here
+NF4: Final[dict[str, Any]] = {"quant": "nf4", "double_quant": True}
+QLORA_MEANS: Final[dict[str, Any]] = {"method": "lora", **NF4}
 
 
 def _targets(architecture: Architecture, strategy: Strategy) -> tuple[str, ...]:
@@ -59,7 +85,8 @@ def _targets(architecture: Architecture, strategy: Strategy) -> tuple[str, ...]:
         return ()
     if said != "default":
         return said
-    table = IA3_TARGETS if strategy.method == "ia3" else DEFAULT_TARGETS
+    adapter = METHODS[strategy.method].adapter
+    table = adapter.default_targets if adapter is not None else {}
     if architecture.model_type not in table:
         raise CaseError("target_modules", f"peft has no default targets for {architecture.model_type}", 'say "all-linear"')
     return table[architecture.model_type]
@@ -98,11 +125,12 @@ def vocabulary_modules(names: tuple[str, ...] | str) -> int:
     return 0 if isinstance(names, str) else sum(name in VOCABULARY_MODULES for name in names)
 
 
-def adapted_names(architecture: Architecture, strategy: Strategy) -> frozenset[str]:
-    """Module paths within a block that carry an adapter."""
-    if METHODS[strategy.method].trainable in (_lora, _ia3):
-        return frozenset(linear.name for linear, _ in adapted_linears(architecture, strategy))
-    return frozenset()
+def adapted_names(architecture: Architecture, strategy: Strategy, *, computes: Literal["product", "scale"]) -> frozenset[str]:
+    """Module paths within a block that carry an adapter of this kind."""
+    adapter = METHODS[strategy.method].adapter
+    if adapter is None or adapter.computes != computes:
+        return frozenset()
+    return frozenset(linear.name for linear, _ in adapted_linears(architecture, strategy))
 
 
 # ── what each method trains ────────────────────────────────────────────────────────────────────────────────────────────
@@ -148,39 +176,36 @@ def _freeze(architecture: Architecture, strategy: Strategy) -> int:
 
 def _prompt_tuning(architecture: Architecture, strategy: Strategy) -> int:
     if strategy.num_virtual_tokens is None:
-        raise CaseError("num_virtual_tokens", "prompt_tuning needs num_virtual_tokens", "say 20, for example")
+        raise CaseError("num_virtual_tokens", f"{strategy.method} needs num_virtual_tokens", "say 20, for example")
     return strategy.num_virtual_tokens * architecture.hidden_size
 
 
-EVERYTHING: Final[frozenset[Part]] = frozenset(get_args(Part))
+LORA: Final = Adapter(computes="product", default_targets=LORA_TARGETS)
+IA3: Final = Adapter(computes="scale", default_targets=IA3_TARGETS)
 
-METHODS: Final[dict[str, Method]] = {
-    "full": Method(paper="none: every weight moves", has_rank=False, trainable=_full, moves=EVERYTHING),
-    "lora": Method(paper="Hu et al., arXiv:2106.09685", has_rank=True, trainable=_lora),
-    "rslora": Method(paper="Kalajdzievski, arXiv:2312.03732: LoRA with another scale", has_rank=True, trainable=_lora),
-    "pissa": Method(paper="Meng et al., arXiv:2404.02948: LoRA with another start", has_rank=True, trainable=_lora),
-    "lora_plus": Method(paper="Hayou et al., arXiv:2402.12354: LoRA with two learning rates", has_rank=True, trainable=_lora),
-    "ia3": Method(paper="Liu et al., arXiv:2205.05638", has_rank=False, trainable=_ia3),
-    "bitfit": Method(
-        paper="Ben Zaken et al., arXiv:2106.10199", has_rank=False, trainable=_bitfit, moves=frozenset({"biases"})
-    ),
-    "ln_tuning": Method(
-        paper="Zhao et al., arXiv:2312.11420", has_rank=False, trainable=_ln_tuning, moves=frozenset({"norms"})
-    ),
-    "freeze": Method(paper="none: the top blocks move", has_rank=False, trainable=_freeze, moves=EVERYTHING),
-    "prompt_tuning": Method(paper="Lester et al., arXiv:2104.08691", has_rank=False, trainable=_prompt_tuning),
-    "dora": Method(paper="Liu et al., arXiv:2402.09353", has_rank=True, trainable=None),
-    "adalora": Method(paper="Zhang et al., arXiv:2303.10512", has_rank=True, trainable=None),
-    "loha": Method(paper="Hyeon-Woo et al., arXiv:2108.06098", has_rank=True, trainable=None),
-    "lokr": Method(paper="Yeh et al., arXiv:2309.14859", has_rank=True, trainable=None),
-    "oft": Method(paper="Qiu et al., arXiv:2306.07280", has_rank=True, trainable=None),
-    "boft": Method(paper="Liu et al., arXiv:2311.06243", has_rank=True, trainable=None),
-    "vera": Method(paper="Kopiczko et al., arXiv:2310.11454", has_rank=True, trainable=None),
-    "fourierft": Method(paper="Gao et al., arXiv:2405.03003", has_rank=False, trainable=None),
-    "prefix_tuning": Method(paper="Li and Liang, arXiv:2101.00190", has_rank=False, trainable=None),
-    "p_tuning": Method(paper="Liu et al., arXiv:2103.10385", has_rank=False, trainable=None),
-    "lora_prompt": Method(paper="LoRA beside a trained prompt", has_rank=True, trainable=None),
-    "bottleneck": Method(paper="Houlsby et al., arXiv:1902.00751", has_rank=True, trainable=None),
+METHODS: Final[Mapping[str, Method]] = {
+    "full": Method("none: every weight moves", _full, moves=EVERYTHING),
+    "lora": Method("Hu et al., arXiv:2106.09685", _lora, has_rank=True, adapter=LORA),
+    "rslora": Method("Kalajdzievski, arXiv:2312.03732: LoRA with another scale", _lora, has_rank=True, adapter=LORA),
+    "pissa": Method("Meng et al., arXiv:2404.02948: LoRA with another start", _lora, has_rank=True, adapter=LORA),
+    "lora_plus": Method("Hayou et al., arXiv:2402.12354: LoRA with two learning rates", _lora, has_rank=True, adapter=LORA),
+    "ia3": Method("Liu et al., arXiv:2205.05638", _ia3, adapter=IA3),
+    "bitfit": Method("Ben Zaken et al., arXiv:2106.10199", _bitfit, moves=frozenset({"biases"})),
+    "ln_tuning": Method("Zhao et al., arXiv:2312.11420", _ln_tuning, moves=frozenset({"norms"})),
+    "freeze": Method("none: the top blocks move", _freeze, moves=EVERYTHING, top_blocks_only=True),
+    "prompt_tuning": Method("Lester et al., arXiv:2104.08691", _prompt_tuning, prompt=True),
+    "dora": Method("Liu et al., arXiv:2402.09353", None, has_rank=True),
+    "adalora": Method("Zhang et al., arXiv:2303.10512", None, has_rank=True),
+    "loha": Method("Hyeon-Woo et al., arXiv:2108.06098", None, has_rank=True),
+    "lokr": Method("Yeh et al., arXiv:2309.14859", None, has_rank=True),
+    "oft": Method("Qiu et al., arXiv:2306.07280", None, has_rank=True),
+    "boft": Method("Liu et al., arXiv:2311.06243", None, has_rank=True),
+    "vera": Method("Kopiczko et al., arXiv:2310.11454", None, has_rank=True),
+    "fourierft": Method("Gao et al., arXiv:2405.03003", None),
+    "prefix_tuning": Method("Li and Liang, arXiv:2101.00190", None),
+    "p_tuning": Method("Liu et al., arXiv:2103.10385", None),
+    "lora_prompt": Method("LoRA beside a trained prompt", None, has_rank=True),
+    "bottleneck": Method("Houlsby et al., arXiv:1902.00751", None, has_rank=True),
 }
 
 
@@ -206,10 +231,11 @@ def require_method(name: str) -> Formula:
 
 def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
     """How many blocks, from the top, take part in backward."""
-    if strategy.method != "freeze":
+    if not METHODS[strategy.method].top_blocks_only:
         return architecture.num_layers
     if strategy.trainable_layers is None:
-        raise CaseError("trainable_layers", "method freeze needs trainable_layers", "say how many top blocks are trained")
+        needs = f"method {strategy.method} needs trainable_layers"
+        raise CaseError("trainable_layers", needs, "say how many top blocks are trained")
     return min(strategy.trainable_layers, architecture.num_layers)
 
 
@@ -259,7 +285,7 @@ def adapter_params(architecture: Architecture, strategy: Strategy) -> int:
 
 def trainable_params(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
     """How many parameters get a gradient, over all GPUs."""
-    if strategy.method == "full":
+    if METHODS[strategy.method].moves_all:
         return total_params(architecture, task)
     own = adapter_params(architecture, strategy) + saved_module_params(architecture, strategy)
     return own + (head_params(architecture, task) if task in ("classification", "token_classification") else 0)

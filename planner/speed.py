@@ -129,8 +129,9 @@ def flops_of(job: Job) -> float:
     weights = active_weights(a)
     backward_share = trained_blocks(a, strategy) / a.num_layers
     per_weight = 2 + (2 + 2 * job.recomputes) * backward_share
-    trained = weights * backward_share if "weights" in METHODS[strategy.method].moves else 0.0
-    trains_head = strategy.method == "full" or saved_module_params(a, strategy) > 0
+    method = METHODS[strategy.method]
+    trained = weights * backward_share if "weights" in method.moves else 0.0
+    trains_head = method.moves_all or saved_module_params(a, strategy) > 0
     gemm = weights * per_weight + 2 * trained + _head_params(job) * (4 + 2 * trains_head)
     return job.tokens * (gemm + _adapter_params(job) * (6 + 2 * job.recomputes) + _attention(job) * (1 + 2.5 + job.recomputes))
 
@@ -200,9 +201,10 @@ def _dequantized_bytes(job: Job) -> float:
 def _optimizer_bytes(job: Job) -> float:
     """Reading and writing parameters, gradients and states once per step."""
     params = trained_params(job)
-    item = DTYPE_BYTES[job.strategy.param_dtype if job.strategy.method == "full" else job.strategy.adapter_dtype]
+    strategy = job.strategy
+    item = DTYPE_BYTES[strategy.param_dtype if METHODS[strategy.method].moves_all else strategy.adapter_dtype]
     per_param = known.OPTIMIZER_BYTES_16 if item == 2 else known.OPTIMIZER_BYTES_32
-    sharded = job.ranks if job.strategy.sharding in ("fsdp", "zero1", "zero2", "zero3") else 1
+    sharded = job.ranks if strategy.sharding in ("fsdp", "zero1", "zero2", "zero3") else 1
     return per_param * params / sharded / job.stack.model_parallel
 
 

@@ -12,6 +12,7 @@ import msgspec
 from planner.advise import AUTO
 from planner.case import Case
 from planner.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
+from planner.methods import QLORA, QLORA_MEANS
 from planner.plan import Plan
 from planner.request import DataAsked, Request, Where
 from planner.search.strategies import SAID_ELSEWHERE
@@ -85,7 +86,7 @@ def write_job(asked: Request | Plan) -> str:
 def _chosen(plan: Plan) -> frozenset[str]:
     """The keys of the job file that hold what the planner chose, as they are called in COMMENTS."""
     said, now = plan.request, pinned(plan)
-    meant = {"quant", "double_quant"} if said.training.get("method") == "qlora" else set()
+    meant = QLORA_MEANS.keys() if said.training.get("method") == QLORA else set()
     said_method = {"method"} if said.training.get("method") in (None, AUTO) else set()
     training = (now.training.keys() - said.training.keys() - meant) | said_method
     where = {key for key in now.where.__struct_fields__ if not _says(said.where, key) and _says(now.where, key)}

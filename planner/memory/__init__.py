@@ -55,7 +55,7 @@ def estimate_vram(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=reserved,
         process_peak_bytes=reserved + outside,
-        required_bytes=required_bytes(max(allocated, evaluation if asked else 0), outside, full=strategy.method == "full"),
+        required_bytes=required_bytes(max(allocated, evaluation if asked else 0), outside, strategy),
         evaluation_peak_bytes=evaluation,
         peak_instant=peak_instant,
         components=dict.fromkeys(COMPONENTS, 0) | {name: size for name, size in instants[peak_instant].items() if size},

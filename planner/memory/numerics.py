@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.methods import adapted_names
+from planner.methods import METHODS, adapted_names
 from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT
 from planner.stack import Stack
 from remote.contract import Strategy
@@ -76,7 +76,7 @@ def numerics_of(
     upcast = strategy.kbit_upcast
     norm_weight = 4 if upcast in ("norms", "full") else weight
     autocast = 0 if strategy.autocast == "none" else DTYPE_BYTES[strategy.autocast]
-    method = strategy.method
+    moves = METHODS[strategy.method].moves_in_every_block  # of the top blocks alone: the block here is a frozen one
     seq_len = strategy.seq_len + (strategy.num_virtual_tokens or 0)  # a prompt method's tokens stand in front
     return Numerics(
         tokens=math.ceil(strategy.micro_batch_size * seq_len / (stack.context_parallel_size * stack.tensor_parallel_size)),
@@ -89,13 +89,13 @@ def numerics_of(
         adapter=DTYPE_BYTES[strategy.adapter_dtype],
         quant=strategy.quant,
         four_bit=strategy.quant in FOUR_BIT,
-        adapted=adapted_names(architecture, strategy) if method not in ("full", "ia3") else frozenset(),
+        adapted=adapted_names(architecture, strategy, computes="product"),
         rank=strategy.rank or 0,
         dropout=strategy.dropout,
-        trains_linears=method == "full",
-        trains_norms=method in ("full", "ln_tuning"),
-        trains_biases=method in ("full", "bitfit"),
-        scales=adapted_names(architecture, strategy) if method == "ia3" else frozenset(),
+        trains_linears="weights" in moves,
+        trains_norms="norms" in moves,
+        trains_biases="biases" in moves,
+        scales=adapted_names(architecture, strategy, computes="scale"),
         attention=_attention_kernel(architecture, strategy, gpu, on_cpu=on_cpu),
         repeats_kv=_repeats_kv(architecture, strategy, gpu, stack, on_cpu=on_cpu),
         padded=strategy.padded,

@@ -14,8 +14,10 @@ from planner.calibration import (
     NCCL_BYTES,
 )
 from planner.memory.instants import Scene
+from planner.methods import METHODS
 from planner.plan import Verdict, VramEstimate
 from planner.units import GIB, MIB
+from remote.contract import Strategy
 
 
 def outside_bytes(gpu: Gpu | None, num_gpus: int) -> int:
@@ -35,9 +37,10 @@ def reserved_bytes(scene: Scene, allocated: int, available: int | None) -> int:
     return max(allocated, min(allocated + cached, available))
 
 
-def required_bytes(allocated: int, outside: int, *, full: bool) -> int:
+def required_bytes(allocated: int, outside: int, strategy: Strategy) -> int:
     """What the card must have, the cache left out: allocated, a margin, and what lies outside of torch."""
-    return round(allocated * (1 + (MARGIN_SHARE_FULL if full else MARGIN_SHARE))) + outside
+    margin_share = MARGIN_SHARE_FULL if METHODS[strategy.method].moves_all else MARGIN_SHARE
+    return round(allocated * (1 + margin_share)) + outside
 
 
 def available_bytes(gpu: Gpu | None, gpu_memory_gib: float | None) -> int:

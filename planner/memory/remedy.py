@@ -11,7 +11,7 @@ from catalogs.hardware import Gpu
 from planner.memory.instants import instants_of, scene_of
 from planner.memory.process import outside_bytes, required_bytes
 from planner.memory.support import require_closed_form
-from planner.methods import DEFAULT_RANK, METHODS
+from planner.methods import DEFAULT_RANK, METHODS, NF4, QLORA_MEANS
 from planner.refusals import Refused
 from planner.stack import Stack
 from remote.contract import ALPHA_PER_RANK, Strategy, Task
@@ -34,8 +34,7 @@ def nearest_change(
         except Refused:
             continue
         peak = max(sum(parts.values()) for parts in instants_of(scene).values())
-        full = changed.method == "full"
-        if required_bytes(peak, outside_bytes(gpu, changed.num_gpus), full=full) <= available_bytes:
+        if required_bytes(peak, outside_bytes(gpu, changed.num_gpus), changed) <= available_bytes:
             return words
     return None
 
@@ -51,15 +50,15 @@ def _changes(strategy: Strategy) -> Iterator[tuple[str, Strategy]]:
         words = f"micro_batch_size {size} with gradient_accumulation_steps {more}"
         yield words, _with(strategy, micro_batch_size=size, gradient_accumulation_steps=more)
     if strategy.quant == "none" and not METHODS[strategy.method].moves_linears:
-        yield "quant nf4", _with(strategy, quant="nf4", double_quant=True, kbit_upcast="none")
+        yield "quant nf4", _with(strategy, **NF4, kbit_upcast="none")
     if strategy.kbit_upcast == "full":
         yield "kbit_upcast none", _with(strategy, kbit_upcast="none")
     for length in _halved(strategy.seq_len, 256):
         yield f"seq_len {length}", _with(strategy, seq_len=length)
-    if strategy.method == "full":
+    if METHODS[strategy.method].moves_all:
         lora = _with(strategy, method="lora", rank=DEFAULT_RANK, alpha=ALPHA_PER_RANK * DEFAULT_RANK)
         yield "method lora", lora
-        yield "method qlora", _with(lora, quant="nf4", double_quant=True, optimizer="adamw_torch_fused")
+        yield "method qlora", _with(lora, **QLORA_MEANS, optimizer="adamw_torch_fused")
 
 
 def _with(strategy: Strategy, **changes: object) -> Strategy:

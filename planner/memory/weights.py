@@ -111,9 +111,10 @@ class Trained(NamedTuple):
 def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) -> Trained:
     """The trained parameters: of the base itself, or added to it. Small tensors are rounded as the allocator does."""
     params = adapter_params(architecture, strategy)
-    if METHODS[strategy.method].moves:
+    method = METHODS[strategy.method]
+    if method.moves:
         head = head_params(architecture, task) + base_params(architecture, task) - architecture.num_params
-        return Trained(params + (head if strategy.method == "full" else 0), DTYPE_BYTES[strategy.param_dtype], 0)
+        return Trained(params + (head if method.moves_all else 0), DTYPE_BYTES[strategy.param_dtype], 0)
     item = DTYPE_BYTES[strategy.adapter_dtype]
     saved = saved_module_params(architecture, strategy)
     return Trained(params + saved, item, params * item + saved * item + _rounding(architecture, strategy, item))
@@ -121,7 +122,7 @@ def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) ->
 
 def _rounding(architecture: Architecture, strategy: Strategy, item: int) -> int:
     """Bytes lost to the allocator's grain over all low-rank matrices."""
-    if not strategy.rank or strategy.method == "ia3":
+    if not strategy.rank:
         return 0
     lost = 0
     for linear, times in adapted_linears(architecture, strategy):
@@ -171,4 +172,4 @@ def optimizer_scratch_bytes(trained: Trained, optimizer: str) -> int:
 
 def trains_vocabulary(strategy: Strategy) -> bool:
     """Whether an embedding or output matrix gets a gradient of its own size."""
-    return strategy.method == "full" or vocabulary_modules(strategy.modules_to_save) > 0
+    return METHODS[strategy.method].moves_all or vocabulary_modules(strategy.modules_to_save) > 0

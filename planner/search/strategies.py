@@ -10,7 +10,7 @@ import msgspec
 from catalogs.architectures import Architecture
 from planner.advise import AUTO, Advice
 from planner.case import Case, read_case, strategy_of
-from planner.methods import METHODS
+from planner.methods import METHODS, QLORA
 from planner.mistyped import nearest
 from planner.refusals import CaseError
 from planner.request import Request, RequestError
@@ -54,8 +54,8 @@ def check_training(training: Mapping[str, Any]) -> None:
     """
     said = {key: value for key, value in training.items() if (key, value) != ("method", AUTO)}
     method = read_case({"model": "7b"} | said).method
-    if method not in (*METHODS, "qlora"):
-        raise CaseError("method", f"there is no method {method}", nearest(method, (AUTO, "qlora", *METHODS)))
+    if method not in (*METHODS, QLORA):
+        raise CaseError("method", f"there is no method {method}", nearest(method, (AUTO, QLORA, *METHODS)))
     defaults = msgspec.to_builtins(Case(model=""))
     for key, value in training.items():
         if key in SAID_ELSEWHERE:
@@ -104,7 +104,7 @@ def strategies(advice: Advice, *, seq_len: int, num_gpus: int, computes_in: Dtyp
     said = advice.training | {"seq_len": seq_len, "num_gpus": num_gpus}
     autocast = "none" if computes_in == "float32" else computes_in
     # a float16 autocast scales gradients, and unscales those of fp32 weights only
-    weights = "float32" if said["method"] == "full" and computes_in == "float16" else computes_in
+    weights = "float32" if METHODS[said["method"]].moves_all and computes_in == "float16" else computes_in
     for variant in advice.variants:
         quant = said.get("quant", variant.get("quant", "none"))
         for sharding in _shardings(said, quant, num_gpus, computes_in):

@@ -67,7 +67,7 @@ def trace_vram(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=reserved,
         process_peak_bytes=reserved + outside,
-        required_bytes=required_bytes(max(allocated, found.evaluation_peak_bytes), outside, full=strategy.method == "full"),
+        required_bytes=required_bytes(max(allocated, found.evaluation_peak_bytes), outside, strategy),
         evaluation_peak_bytes=found.evaluation_peak_bytes,
         peak_instant=found.peak_instant,
         components=found.components,

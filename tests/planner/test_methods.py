@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from catalogs.models import resolve_model
+from planner import methods
 from planner.case import read_case, strategy_of
 from planner.methods import METHODS, adapter_file_bytes, supported_methods, total_params, trainable_params
 from planner.refusals import CaseError, Refused, Unsupported
@@ -97,6 +100,28 @@ def test_methods_without_a_closed_form_name_those_that_have_one() -> None:
     with pytest.raises(Unsupported, match="lora"):
         trained("7b", method="boft")
     assert set(supported_methods()) == {name for name, method in METHODS.items() if method.trainable}
+
+
+def names_compared(path: Path) -> set[str]:
+    """Words that a file compares a method's name with."""
+    compares = [node for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))) if isinstance(node, ast.Compare)]
+    about = [node for node in compares if ast.unparse(node.left).endswith("method")]
+    return {str(word.value) for node in about for word in ast.walk(node) if isinstance(word, ast.Constant)}
+
+
+def test_only_the_table_tells_methods_apart() -> None:
+    """A method is one row: the estimators read its fields, and none of them compares its name."""
+    sources = sorted(Path(methods.__file__).parent.rglob("*.py"))
+    assert {path.name: names & set(METHODS) for path in sources if (names := names_compared(path)) & set(METHODS)} == {}
+
+
+def test_a_method_reaches_parts_of_the_base_or_adds_to_it() -> None:
+    """What follows from a row: whether all is trained, and what is trained in each block alike."""
+    assert [name for name, row in METHODS.items() if row.moves_all] == ["full"]
+    assert METHODS["freeze"].moves_linears
+    assert METHODS["freeze"].moves_in_every_block == frozenset()
+    assert METHODS["ln_tuning"].moves_in_every_block == {"norms"}
+    assert [name for name, row in METHODS.items() if row.trainable and row.moves and (row.adapter or row.prompt)] == []
 
 
 def test_every_method_cites_its_paper() -> None:
