@@ -11,7 +11,7 @@ import msgspec
 
 from planner.methods import DEFAULT_RANK, METHODS, NF4, QLORA, QLORA_MEANS
 from planner.precision import BITSANDBYTES
-from planner.request import Request, RequestError
+from planner.request import Request
 from remote.contract import ALPHA_PER_RANK, Loop
 
 AUTO: Final = "auto"
@@ -86,10 +86,6 @@ def advise(request: Request) -> Advice:
         method = "lora"
         variants = _quant_variants(said)
     elif method == QLORA:
-        if said.get("quant", "nf4") != "nf4":
-            raise RequestError(
-                f"method qlora means quant nf4, not {said['quant']}", hint=f"--method lora --quant {said['quant']}"
-            )
         method, variants = QLORA_MEANS["method"], (NF4 | UPCAST,)
     elif METHODS[method].moves_all and "optimizer" not in said:
         variants = OPTIMIZER_VARIANTS

@@ -139,8 +139,16 @@ def _check_together(case: Case) -> None:
         raise CaseError("num_nodes", f"{case.num_gpus} GPUs can't be spread evenly over {case.num_nodes} nodes")
     if case.sharding == "none" and case.num_gpus > parallel:
         raise CaseError("sharding", f"{case.num_gpus} GPUs need a sharding", "say ddp (replicas) or fsdp (parts)")
-    if case.method == QLORA and case.quant not in ("none", "nf4"):
-        raise CaseError("quant", f"qlora means nf4, the case says {case.quant}", f"say method lora with quant {case.quant}")
+    check_quant(case.method, None if case.quant == "none" else case.quant)  # the contract's default, which need not be said
+
+
+def check_quant(method: str, quant: str | None) -> None:
+    """Raise CaseError where method and quant exclude each other. `quant`: as it was said, None = it was not."""
+    if method == QLORA and quant not in (None, QLORA_MEANS["quant"]):
+        meant = QLORA_MEANS["quant"]
+        raise CaseError("quant", f"method qlora means quant {meant}, not {quant}", f"say method lora with quant {quant}")
+    if method in METHODS and METHODS[method].moves_linears and quant not in (None, "none"):
+        raise CaseError("quant", f"method {method} trains weights, and {quant} weights can't be trained", "quant none")
 
 
 def _mistyped(said: Mapping[str, Any], error: msgspec.ValidationError) -> CaseError:

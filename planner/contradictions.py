@@ -30,12 +30,6 @@ def _moves_the_base(request: Request) -> bool:
     return method in METHODS and bool(METHODS[method].moves)
 
 
-def _moves_linears(request: Request) -> bool:
-    """Whether the method trains linears of the base, which then can't be quantized."""
-    method = _method(request)
-    return method in METHODS and METHODS[method].moves_linears
-
-
 def _method(request: Request) -> str:
     return str(request.training.get("method", AUTO))
 
@@ -58,12 +52,6 @@ CONTRADICTIONS: Final[tuple[Contradiction, ...]] = (
         "allow_from opens the firewall of a rented machine, and this job rents none",
         "leave allow_from out",
         ("where", "allow_from"),
-    ),
-    Contradiction(
-        lambda request: _moves_linears(request) and request.training.get("quant", "none") != "none",
-        "method {method} trains the base's own weights, and {request.training[quant]} weights can't be trained",
-        "leave quant out, or choose method lora",
-        ("training", "quant"),
     ),
     Contradiction(
         lambda request: request.loop.init_adapter is not None and _moves_the_base(request),

@@ -10,6 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from remote.adapters import ADAPTERS
 from remote.contract import CAPABILITIES, EndReason, JobSpec
 from remote.ends import Ended, bad_job
 
@@ -29,12 +30,13 @@ def check_job(spec: JobSpec, folder: Path) -> None:
         if name is not None and not (folder / name).is_file():
             raise bad_job(f"there is no data file at {folder / name}")
     strategy = spec.strategy
-    if strategy.method == "full" and strategy.quant != "none":
-        raise bad_job(f'method "full" can\'t train a base quantized to {strategy.quant}; use quant "none" or method "lora"')
+    method, trains_base = f'method "{strategy.method}"', ADAPTERS[strategy.method] is None
+    if trains_base and strategy.quant != "none":
+        raise bad_job(f'{method} can\'t train a base quantized to {strategy.quant}; use quant "none" or method "lora"')
     if strategy.kbit_upcast == "norms" and strategy.autocast == "none" and strategy.param_dtype != "float32":
         raise bad_job('kbit_upcast "norms" makes fp32 and 16-bit tensors meet; it needs an autocast')
-    if strategy.autocast == "float16" and strategy.method == "full" and strategy.param_dtype == "float16":
-        raise bad_job('method "full" under a float16 autocast needs param_dtype "float32": its gradients are unscaled in fp32')
+    if trains_base and strategy.autocast == "float16" and strategy.param_dtype == "float16":
+        raise bad_job(f'{method} under a float16 autocast needs param_dtype "float32": its gradients are unscaled in fp32')
 
 
 def check_machine(spec: JobSpec) -> None:

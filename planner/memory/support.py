@@ -5,9 +5,9 @@ from __future__ import annotations
 from catalogs.architectures import Architecture
 from catalogs.user_file import shortened
 from planner.memory.weights import require_optimizer
-from planner.methods import METHODS, require_method
+from planner.methods import require_method
 from planner.precision import BITSANDBYTES, QUANTIZATIONS
-from planner.refusals import CaseError, Unsupported
+from planner.refusals import Unsupported
 from planner.stack import Stack
 from remote.contract import Strategy, Task
 
@@ -17,7 +17,7 @@ ADAPTED_EXPERTS = frozenset({"mixtral", "qwen3_moe"})  # derived: peft's transfo
 
 
 def require_closed_form(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
-    """Raise Unsupported, or CaseError for what excludes itself, with the key at fault and the nearest choice."""
+    """Raise Unsupported with the key at fault and the nearest choice."""
     require_method(strategy.method)
     require_optimizer(strategy.optimizer)
     for refuse in (_task, _quant, _experts, _offload, _sharding):
@@ -50,8 +50,6 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
     if quant not in {name for name, _ in QUANTIZATIONS}:
         known = sorted({name for name, _ in QUANTIZATIONS})
         raise Unsupported("quant", f"quant {quant} has no closed form yet", f"quants that have one: none, {', '.join(known)}")
-    if METHODS[strategy.method].moves_linears:
-        raise CaseError("quant", f"method {strategy.method} trains weights, and {quant} weights can't be trained", "quant none")
     if architecture.kind == "encoder" and quant in BITSANDBYTES and strategy.kbit_upcast == "norms":
         raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")
 

@@ -9,7 +9,7 @@ import msgspec
 
 from catalogs.architectures import Architecture
 from planner.advise import AUTO, Advice
-from planner.case import Case, read_case, strategy_of
+from planner.case import Case, check_quant, read_case, strategy_of
 from planner.methods import METHODS, QLORA
 from planner.mistyped import nearest
 from planner.refusals import CaseError
@@ -56,6 +56,7 @@ def check_training(training: Mapping[str, Any]) -> None:
     method = read_case({"model": "7b"} | said).method
     if method not in (*METHODS, QLORA):
         raise CaseError("method", f"there is no method {method}", nearest(method, (AUTO, QLORA, *METHODS)))
+    check_quant(method, training.get("quant"))
     defaults = msgspec.to_builtins(Case(model=""))
     for key, value in training.items():
         if key in SAID_ELSEWHERE:

@@ -15,11 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs.models import is_size
+from planner.advise import AUTO
+from planner.case import check_quant
 from planner.contradictions import CONTRADICTIONS
 from planner.jobfile import read_job
 from planner.jobfile.positions import JobFileError, read_document
 from planner.jobfile.sections import HOMES, TRAINING_KEYS, job_schema
 from planner.jobfile.writer import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
+from planner.refusals import CaseError
 from planner.request import Budget, DataAsked, DataFile, Keep, Request, Where, measured_data
 from planner.search.strategies import SAID_ELSEWHERE
 from remote.contract import Loop
@@ -130,6 +133,8 @@ def test_auto_may_be_written_out() -> None:
             "job.yaml:2:12: a plan has no place for objective=dpo",
             "leave objective out",
         ),
+        ("model: 7b\ntraining: {method: qlora, quant: none}", "job.yaml:2:27: method qlora means quant nf4", "method lora"),
+        ("model: 7b\ntraining: {method: full, quant: nf4}", "job.yaml:2:26: method full trains weights", "quant none"),
         ("model: 7b\ntraining: {num_gpus: 2}", "job.yaml:2:12: num_gpus does not stand under training", "under `where:`"),
         ("model: 7b\ntraining: {global_batch_size: x}", "job.yaml:2:12: global_batch_size must be a whole number", None),
         ("model: 7b\ndata: {examples: 0, mean_tokens: 5, max_tokens: 5}", "job.yaml:2:8: examples is 0", None),
@@ -237,14 +242,21 @@ def files_of(draw: st.DrawFn, model: str) -> DataAsked:
     return measured_data(file, measure=counted, held_out_path=held_out_path, held_out_rows=held_out_rows)
 
 
+def go_together(training: dict[str, Any]) -> bool:
+    """Whether the method takes the quant."""
+    try:
+        check_quant(training.get("method", AUTO), training.get("quant"))
+    except CaseError:
+        return False
+    return True
+
+
 @st.composite
 def requests(draw: st.DrawFn) -> Request:
     """Requests that make sense, with the strangest texts."""
     model = draw(TEXT.filter(str.strip))
-    training: dict[str, Any] = draw(TRAINING)
+    training: dict[str, Any] = draw(TRAINING.filter(go_together))
     num_gpus: int | None = draw(st.none() | st.integers(1, 16))
-    if training.get("quant") == "none" and training.get("method") == "qlora":
-        del training["quant"]
     return Request(
         model=model,
         training=training,

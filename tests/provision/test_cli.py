@@ -164,7 +164,6 @@ def test_a_job_that_run_takes_passes(
         ("model: 13b\n", ["13b is a shape without weights", "There is no data to train on."]),
         (f"model: nosuchmodel\n{DATA}{HERE}", ["no model nosuchmodel in the registry"]),
         (f'model: "a\\0b"\n{DATA}{HERE}', ["no model a\\x00b in the registry"]),
-        (f"{SMOL}training: {{method: qlora, quant: none}}\n{DATA}{HERE}", ["method qlora means quant nf4, not none"]),
         (f"model: config.json\ntraining: {{seq_len: 100000}}\n{DATA}{HERE}", ["reads at most 512 tokens, not 100,000"]),
         (f"model: config.json\nloop: {{layers: [0, 5]}}\n{DATA}{HERE}", ["layers names block 5, and "]),
         (f"{SMOL}budget: {{max_cost: 0}}\n{DATA}where: {{providers: [aws]}}\n", ["No plan can be run as asked"]),
