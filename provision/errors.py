@@ -20,6 +20,8 @@ from __future__ import annotations
 
 from enum import IntEnum
 
+from provision.redact import redact
+
 
 class Exit(IntEnum):
     """Every exit code of ours (docs/exit-codes.md). `estimate --from` keeps those of the estimate contract."""
@@ -32,13 +34,13 @@ class Exit(IntEnum):
 
 
 class RentuneError(Exception):
-    """Root of the tree. `str(error)` is one sentence; `hint` is the next step, or None."""
+    """Root of the tree. `str(error)` is one sentence; `hint` is the next step, or None. Neither holds a secret."""
 
     exit_code = Exit.FAILED
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(redact(message))
+        self.hint = redact(hint) if hint is not None else None
 
 
 class BadInput(RentuneError):

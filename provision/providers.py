@@ -85,5 +85,4 @@ def make_provisioner(
         places=places,
         engine=find_engine(places, environment),
         environment=environment,
-        secret_variables=CLOUDS[provider].secret_variables,
     )

@@ -13,6 +13,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from catalogs.hardware import Offer
+from provision.redact import redact
 
 
 class Answer(StrEnum):
@@ -82,8 +83,11 @@ class Teardown(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     verdict: Literal["destroyed", "cleaned", "orphaned", "unknown"]
     resources: tuple[ResourceEnd, ...]
-    message: str
+    message: str  # without secrets, whoever wrote it: it goes to ledger, receipt and terminal
     command: str | None = None  # what to type to finish it; set when the verdict is orphaned or unknown
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "message", redact(self.message))
 
     @property
     def clean(self) -> bool:
@@ -116,7 +120,10 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
 
     resources: tuple[Resource, ...]
     complete: Answer
-    message: str = ""
+    message: str = ""  # without secrets
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "message", redact(self.message))
 
     @property
     def nothing(self) -> bool:

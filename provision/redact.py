@@ -6,12 +6,11 @@ hold secrets, what the caller hands in, and the shapes that makers of keys gave 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from functools import cache
 from typing import Final
-from urllib.parse import quote
 
 HIDDEN: Final = "[hidden]"
 LEAST_CHARS: Final = 6  # assumed: a shorter value is no secret, and hiding it would garble every text
@@ -24,27 +23,24 @@ NAMES_OF_SECRETS: Final = (
     "secret_?access_?key|session_?token|access_?token|auth_?token|api_?key|client_?secret|password|passphrase"
 )
 # What keys look like by their makers' documents, as of 2026-11. Of a pattern with a group only what follows it is hidden.
-SHAPES: Final[tuple[re.Pattern[str], ...]] = tuple(
-    re.compile(pattern)
-    for pattern in (
-        r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)",
-        r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",  # AWS
-        r"\bhf_[A-Za-z0-9]{20,}",  # Hugging Face
-        r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}",
-        r"\bglpat-[\w-]{20,}",  # GitLab
-        r"\bsk-[\w-]{20,}",  # OpenAI, Anthropic
-        r"\bxox[abeoprs]-[\w-]{10,}",  # Slack
-        r"\bAIza[\w-]{35}|\bya29\.[\w.-]{10,}",  # Google
-        r"\brpa_[A-Za-z0-9]{20,}",  # RunPod
-        r"\bdo[opr]_v1_[a-f0-9]{32,}",  # DigitalOcean
-        r"\bpul-[a-f0-9]{40}\b",  # Pulumi
-        r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*",  # a JSON web token
-        r"(\bhttps://hooks\.slack\.com/)\S+|(\bhttps://[\w.]*discord(?:app)?\.com/api/webhooks/)\S+",
-        r"(\w://)[^/\s:@]+:[^/\s@]+(?=@)",  # a URL's user and password
-        r"(?i)\b((?:bearer|basic) )[\w.~+/=-]{16,}",
-        r"(?i)\b((?:x-amz-(?:signature|security-token|credential)|sig)=)[^&\s\"']+",  # a presigned URL
-        rf"(?i)((?:{NAMES_OF_SECRETS})[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]{{6,}}",
-    )
+SHAPES: Final = (
+    r"(?s)-----BEGIN [A-Z0-9 ]*PRIVATE KEY-----.*?(?:-----END [A-Z0-9 ]*PRIVATE KEY-----|\Z)",
+    r"\b(?:AKIA|ASIA)[A-Z0-9]{16}\b",  # AWS
+    r"\bhf_[A-Za-z0-9]{20,}",  # Hugging Face
+    r"\bgh[pousr]_[A-Za-z0-9]{20,}|\bgithub_pat_\w{20,}",
+    r"\bglpat-[\w-]{20,}",  # GitLab
+    r"\bsk-[\w-]{20,}",  # OpenAI, Anthropic
+    r"\bxox[abeoprs]-[\w-]{10,}",  # Slack
+    r"\bAIza[\w-]{35}|\bya29\.[\w.-]{10,}",  # Google
+    r"\brpa_[A-Za-z0-9]{20,}",  # RunPod
+    r"\bdo[opr]_v1_[a-f0-9]{32,}",  # DigitalOcean
+    r"\bpul-[a-f0-9]{40}\b",  # Pulumi
+    r"\beyJ[\w-]{10,}\.[\w-]{10,}\.[\w-]*",  # a JSON web token
+    r"(\bhttps://hooks\.slack\.com/)\S+|(\bhttps://[\w.]*discord(?:app)?\.com/api/webhooks/)\S+",
+    r"(\w://)[^/\s:@]+:[^/\s@]+(?=@)",  # a URL's user and password
+    r"(?i)\b((?:bearer|basic) )[\w.~+/=-]{16,}",
+    r"(?i)\b((?:x-amz-(?:signature|security-token|credential)|sig)=)[^&\s\"']+",  # a presigned URL
+    rf"(?i)((?:{NAMES_OF_SECRETS})[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]{{6,}}",
 )
 
 
@@ -52,9 +48,15 @@ def redact(text: str, known: Iterable[str] = (), *, environment: Mapping[str, st
     """The text without secrets: `known` ones, those of `environment`, and whatever has a key's shape."""
     for form in sorted(_forms({*known, *secrets_of(environment)}), key=len, reverse=True):
         text = text.replace(form, HIDDEN)
-    for shape in SHAPES:
+    for shape in _shapes():
         text = shape.sub(_without, text)
     return text
+
+
+@cache
+def _shapes() -> tuple[re.Pattern[str], ...]:
+    """Compiled once there is something to hide: that takes 5 ms, and most commands never fail."""
+    return tuple(map(re.compile, SHAPES))
 
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
@@ -70,6 +72,9 @@ def holds_secret(name: str) -> bool:
 
 def _forms(secrets: Iterable[str]) -> Iterator[str]:
     """Each secret as it may stand in a text: plain, in JSON, in a URL, line by line."""
+    import json  # both only where there is something to hide
+    from urllib.parse import quote
+
     for secret in secrets:
         if len(secret) >= LEAST_CHARS:
             yield from {secret, json.dumps(secret)[1:-1], json.dumps(secret, ensure_ascii=False)[1:-1], quote(secret, safe="")}

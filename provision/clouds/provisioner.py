@@ -25,6 +25,7 @@ from provision.errors import MissingPart, ProvisionError, Refused, RentuneError
 from provision.installation import installation_id
 from provision.places import Places, RunFolder
 from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
+from provision.redact import redact
 from provision.ssh.keys import make_key
 
 GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
@@ -50,7 +51,6 @@ class PulumiProvisioner:
         places: Places,
         engine: Path | None,
         environment: Mapping[str, str],
-        secret_variables: tuple[str, ...] = (),
         image: Image | None = None,
         regions: tuple[str, ...] = (),
         clock: Callable[[], float] = time.time,
@@ -63,7 +63,6 @@ class PulumiProvisioner:
         self.places = places
         self.engine = engine
         self.environment = environment
-        self.secret_variables = secret_variables
         self.image = image or cloud.IMAGE
         self.regions = regions
         self.list_lag_s = grace_s
@@ -101,7 +100,6 @@ class PulumiProvisioner:
             binary=self.engine,
             plugins=plugins_folder(self.places),
             environment=self.environment,
-            hidden=tuple(self.environment.get(name, "") for name in self.secret_variables),
         )
 
     def _refuse_leftovers(self, state: State, region: str, run_id: str) -> None:
@@ -253,10 +251,11 @@ class PulumiProvisioner:
         return self.inventory.listed(regions, tag)
 
     def console(self, launch: Launch) -> str:
-        """The boot log of the run's instance."""
+        """The boot log of the run's instance. cloud-init may have written user data into it, whose host key stays here."""
         listed = self.inventory.listed(self._regions_of(launch), launch.run_id)
         instances = (resource for resource in listed.resources if resource.kind == "instance")
-        return "\n".join(self.cloud.console(instance, self.environment) for instance in instances)
+        said = "\n".join(self.cloud.console(instance, self.environment) for instance in instances)
+        return redact(said, environment=self.environment)
 
 
 class _Where(msgspec.Struct, frozen=True):

@@ -27,6 +27,7 @@ from semver import VersionInfo
 
 from provision.errors import MissingPart, ProvisionError
 from provision.processes import start_of, still_runs
+from provision.redact import redact
 from provision.whole import write_whole
 
 OPERATIONS: Final = frozenset({"up", "preview", "refresh", "destroy"})  # the rest may print secrets: never to a file
@@ -141,10 +142,20 @@ class EngineCommand(PulumiCommand):  # type: ignore[misc] # pulumi's types are n
                 stderr=err_file,
                 start_new_session=True,
             )
-        with out.open("rb") as out_lines, err.open("rb") as err_lines:
-            followers = (_Follower(out_lines, on_output), _Follower(err_lines, on_error))
-            self._wait(verb, process, followers, pid_file=out.with_suffix(".pid"))
+        try:
+            with out.open("rb") as out_lines, err.open("rb") as err_lines:
+                followers = (_Follower(out_lines, on_output), _Follower(err_lines, on_error))
+                self._wait(verb, process, followers, pid_file=out.with_suffix(".pid"))
+        finally:
+            self._clean(out, err)
         return CommandResult(stdout=_text(out), stderr=_text(err), code=process.returncode)
+
+    def _clean(self, *files: Path) -> None:
+        """Leave no secret in what the engine said; of what it says after we have died it vouches itself."""
+        for file in files:
+            said = file.read_text("utf-8", "surrogateescape")
+            if (clean := redact(said, environment=self.environment)) != said:
+                file.write_text(clean, "utf-8", "surrogateescape")
 
     def _wait(self, verb: str, process: subprocess.Popen[bytes], followers: Iterable[_Follower], *, pid_file: Path) -> None:
         ends_at_s = self.clock() + self.deadline_s

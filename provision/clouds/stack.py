@@ -33,11 +33,11 @@ from pulumi.automation import errors as automation_errors
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import ProvisionError, RentuneError
 from provision.processes import SAME_START_S, start_of, still_runs
+from provision.redact import redact, secrets_of
 
 PROJECT: Final = "rentune"
 OPERATION_S: Final = 900.0  # assumed: an instance takes minutes, a bare-metal one up to 15
 COLOUR: Final = re.compile(r"<\{%.*?%\}>")
-HIDDEN: Final = "[hidden]"
 
 # What the engine prints on stderr or in a diagnostic -> what we say. The first that matches wins.
 KNOWN: Final[tuple[tuple[str, str, str | None], ...]] = (
@@ -79,13 +79,12 @@ class Stack:
         binary: Path,
         plugins: Path,
         environment: Mapping[str, str],
-        hidden: tuple[str, ...] = (),
         operation_s: float = OPERATION_S,
     ) -> None:
         self.folder = folder
         self.name = name
         self._prepare_folder(plugins)
-        self._hidden = (*hidden, self._passphrase.read_text())
+        self._hidden = (*secrets_of(environment), self._passphrase.read_text())
         self._settings = engine_environment(folder)
         self._command = EngineCommand(binary, environment=environment, folder=folder / "log", deadline_s=operation_s)
 
@@ -243,13 +242,6 @@ def _as_ours(action: str, error: Exception, said: list[str], hidden: tuple[str, 
     kind = "" if isinstance(error, automation_errors.CommandError) else f" ({type(error).__name__})"
     reason = "; ".join(dict.fromkeys(said)) or f"the engine gave no reason{kind}"
     return ProvisionError(f"{action.capitalize()} failed: {redact(reason, hidden)}")
-
-
-def redact(text: str, hidden: tuple[str, ...]) -> str:
-    """The text without any of the given secrets."""
-    for secret in filter(None, hidden):
-        text = text.replace(secret, HIDDEN)
-    return text
 
 
 def _read_state(exported: dict[str, Any]) -> State:

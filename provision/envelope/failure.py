@@ -10,6 +10,7 @@ import click
 
 from provision.envelope import Problem, enclose_error, render_json
 from provision.errors import Exit
+from provision.redact import redact
 
 # Failures of the lower floors, by class. Named, not imported: an error that was raised has its module loaded already.
 EXIT_CODES: dict[str, int] = {
@@ -32,11 +33,11 @@ def tell(error: Exception, arguments: list[str]) -> int:
     error = _as_missing_part(error) if isinstance(error, ModuleNotFoundError) else error
     code = _exit_code(error)
     if code is None and os.environ.get(DEBUG_VARIABLE):
-        traceback.print_exception(error)
+        click.echo(redact("".join(traceback.format_exception(error))), err=True, nl=False)
     if isinstance(error, click.exceptions.NoArgsIsHelpError):
         click.echo(error.ctx.get_help())
         return Exit.REFUSED
-    problem = _unforeseen(error) if code is None else Problem(message=_sentence(error), hint=_hint(error))
+    problem = _unforeseen(error) if code is None else Problem(message=redact(_sentence(error)), hint=_hint(error))
     code = _code_unforeseen(error) if code is None else code
     if "--json" in arguments:
         click.echo(render_json(enclose_error(arguments[0] if arguments else "", problem, exit_code=code)))
@@ -62,7 +63,7 @@ def _unforeseen(error: Exception) -> Problem:
     """A file or a disk that refuses names itself; everything else is our fault, and says so."""
     if isinstance(error, OSError) and error.strerror:
         return Problem(message=" ".join(filter(None, (error.filename and f"{error.filename}:", error.strerror))), hint=None)
-    message = f"rentune has a fault of its own: {type(error).__name__}: {str(error)[:LONGEST_WORDS]}"
+    message = f"rentune has a fault of its own: {type(error).__name__}: {redact(str(error))[:LONGEST_WORDS]}"
     return Problem(message=message, hint=f"{DEBUG_VARIABLE}=1 shows where; nothing was changed unless `rentune ls` shows a run")
 
 

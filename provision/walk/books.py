@@ -14,6 +14,7 @@ from planner.plan import Plan, read_plan
 from provision.account.ledger import Billed, RunState
 from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
 from provision.places import RunFolder
+from provision.redact import redact
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
 from provision.walk.held import Run
@@ -88,9 +89,9 @@ def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[list[str]]:
     except OSError as error:
         troubles.append(f"{what}: {error.strerror or error}. {hint}".strip())
     except Exception as error:  # noqa: BLE001 - a drawing must not keep the books open, nor hide the verdict
-        troubles.append(f"{what}: {error!r}. {hint}".strip())
+        troubles.append(redact(f"{what}: {error!r}. {hint}".strip()))
         with suppress(OSError), run.folder.controller_log.open("a") as log:
-            log.write(traceback.format_exc())
+            log.write(redact(traceback.format_exc()))
     for trouble in troubles:
         with suppress(OSError):  # nobody reads along any more
             run.display.note(trouble)

@@ -23,6 +23,7 @@ from provision.account.ledger import Created, Ended
 from provision.account.receipt import Receipt
 from provision.errors import ProvisionError, RentuneError, ResultOnBox
 from provision.provisioner import Answer, Box, ResourceEnd, Teardown
+from provision.redact import redact
 from provision.ssh import Shell, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk.books import close_books
@@ -82,10 +83,11 @@ class Ending:
             self._say(" ".join(filter(None, (str(error), error.hint))))
         except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not
             with suppress(OSError), self._run.folder.controller_log.open("a") as log:
-                log.write(traceback.format_exc())
+                log.write(redact(traceback.format_exc()))
             self._say(f"The controller failed: {error!r}. Details: {self._run.folder.controller_log}")
 
     def _say(self, words: str) -> None:
+        words = redact(words)
         self.message = self.message or words
         with suppress(OSError):  # nobody reads along any more
             self._run.display.note(words)

@@ -9,6 +9,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
 from planner.plan import Plan
+from provision.redact import redact
 from provision.watch.view import View, after
 from provision.words import bytes_words, seconds_words, usd_words
 from remote.contract import Event
@@ -48,7 +49,7 @@ class LineDisplay:
             self._say(f"  {step_words(self._view) if event.kind == 'step' else self._view.last_word}")
 
     def _say(self, words: str) -> None:
-        self._out.write(f"{time.strftime('%H:%M:%S', time.localtime(self._clock()))} {words}\n")
+        self._out.write(f"{time.strftime('%H:%M:%S', time.localtime(self._clock()))} {redact(words)}\n")
         self._out.flush()
 
 
@@ -90,7 +91,7 @@ class LiveDisplay:
         self._phase = name
 
     def note(self, sentence: str) -> None:
-        self._console.print(f"  {sentence}", markup=False, highlight=False, style="dim")
+        self._console.print(f"  {redact(sentence)}", markup=False, highlight=False, style="dim")
 
     def event(self, event: Event) -> None:
         self._view = after(self._view, event)

@@ -15,7 +15,7 @@ import msgspec
 
 from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
-from provision.clouds.programs import CLOUDS, load_cloud
+from provision.clouds.programs import load_cloud
 from provision.clouds.programs.order import Image
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.places import Places
@@ -88,7 +88,6 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             places=self.places,
             engine=Path(self.engine),
             environment=self.environment | variables,
-            secret_variables=CLOUDS["aws"].secret_variables,
             image=IMAGE,
             regions=(REGION, "us-east-1"),
             sleep=lambda duration_s: time.sleep(min(duration_s, 0.1)),

@@ -14,8 +14,9 @@ import psutil
 import pytest
 from pulumi.automation import CommandResult, errors
 
-from provision.clouds.stack import HIDDEN, Stack, remove_engine_files
+from provision.clouds.stack import Stack, remove_engine_files
 from provision.errors import ProvisionError, RentuneError, WrongHostKey
+from provision.redact import HIDDEN
 
 FOREIGN = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
 
@@ -58,8 +59,7 @@ def stack(tmp_path: Path) -> Stack:
         "rentune-r1",
         binary=binary,
         plugins=tmp_path / "plugins",
-        environment={"PATH": "/usr/bin:/bin"},
-        hidden=("account-secret",),
+        environment={"PATH": "/usr/bin:/bin", "CLOUD_SECRET": "account-secret"},
     )
     state_file(made).write_text(json.dumps(DEPLOYMENT))
     return made
@@ -130,6 +130,17 @@ def test_the_reason_is_the_engine_s_diagnostic_without_secrets_colours_or_traceb
     with pytest.raises(ProvisionError) as caught:
         fail_with_diagnostics(stack)
     assert str(caught.value) == f"Creating the box failed: no capacity for {HIDDEN}; lost"
+
+
+def test_of_a_dynamic_provider_s_traceback_its_last_words_are_told(stack: Stack) -> None:
+    """It runs in another process, so its exception comes as text; what the engine says after it is no reason."""
+    place = '  File "/x/runpod_provider.py", line 7, in create\n    raise ProvisionError("nobody")\n'
+    traceback = f"Traceback (most recent call last):\n{place}provision.errors.ProvisionError: account-secret was declined.\n"
+    with pytest.raises(ProvisionError) as caught, stack._mapped("creating the box") as reasons:
+        reasons.hear(Diagnostic(f"Exception calling application: declined\n{traceback}", "error"))
+        reasons.hear(Diagnostic("update failed", "error"))
+        raise errors.CommandError(CommandResult("", "", 1))
+    assert str(caught.value) == f"Creating the box failed: {HIDDEN} was declined"
 
 
 def test_state_is_what_was_made_and_what_was_left_half_done(stack: Stack) -> None:

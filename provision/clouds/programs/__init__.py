@@ -28,7 +28,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...]  # what the extra of the cloud's name brings, by its import names
     credential_variables: tuple[str, ...]  # where credentials are looked for first
     credential_file: str  # below the home folder
-    secret_variables: tuple[str, ...]  # whose values are never shown
+    secret_variables: tuple[str, ...]  # whose values are never shown; a test sees to it that the redactor knows them
 
 
 CLOUDS: Final[dict[str, CloudRow]] = {
