@@ -19,6 +19,7 @@ import re
 import secrets
 import shutil
 import socket
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
@@ -38,6 +39,9 @@ from provision.redact import redact, secrets_of
 PROJECT: Final = "rentune"
 OPERATION_S: Final = 900.0  # assumed: an instance takes minutes, a bare-metal one up to 15
 COLOUR: Final = re.compile(r"<\{%.*?%\}>")
+TRACEBACK: Final = "Traceback (most recent call last)"
+NOISE: Final = frozenset({"update failed", "Resource monitor has terminated, shutting down"})  # said after a reason
+OWN_ERROR: Final = re.compile(r"^provision\.\S+: (.*)", re.MULTILINE)  # how a dynamic provider's ends: type and words
 
 # What the engine prints on stderr or in a diagnostic -> what we say. The first that matches wins.
 KNOWN: Final[tuple[tuple[str, str, str | None], ...]] = (
@@ -202,6 +206,8 @@ def engine_environment(folder: Path) -> dict[str, str]:
         "PULUMI_BACKEND_URL": (folder / "state").absolute().as_uri(),
         "PULUMI_CONFIG_PASSPHRASE_FILE": str(folder / "passphrase"),
         "PULUMI_DISABLE_AUTOMATIC_PLUGIN_ACQUISITION": "true",  # a missing plugin is an error, not a silent download
+        "PULUMI_PYTHON_CMD": sys.executable,  # a dynamic provider's Python: it must find what this one finds
+        "PYTHONPATH": os.pathsep.join(filter(None, sys.path)),
     }
 
 
@@ -227,8 +233,10 @@ class _Reasons:
 
 
 def _sentence(message: str) -> str:
-    """A diagnostic on one line, without colours, the SDK's preambles and the traceback of a program."""
-    text = COLOUR.sub("", message).partition("Traceback (most recent call last)")[0]
+    """A diagnostic on one line, without colours, the SDK's preambles and tracebacks; of ours the last words are kept."""
+    text, _, traceback = COLOUR.sub("", message).partition(TRACEBACK)
+    if own := OWN_ERROR.findall(traceback):
+        return str(own[-1])
     for preamble in ("an unhandled error occurred:", "python inline source runtime error:"):
         text = text.replace(preamble, "")
     return " ".join(text.split())
@@ -240,7 +248,8 @@ def _as_ours(action: str, error: Exception, said: list[str], hidden: tuple[str, 
         if needle in whole:
             return ProvisionError(f"{action.capitalize()} failed: {sentence}.", hint=hint)
     kind = "" if isinstance(error, automation_errors.CommandError) else f" ({type(error).__name__})"
-    reason = "; ".join(dict.fromkeys(said)) or f"the engine gave no reason{kind}"
+    said = [text.removesuffix(".") for text in dict.fromkeys(said) if text not in NOISE]
+    reason = "; ".join(said) or f"the engine gave no reason{kind}"
     return ProvisionError(f"{action.capitalize()} failed: {redact(reason, hidden)}")
 
 

@@ -134,7 +134,7 @@ def test_the_reason_is_the_engine_s_diagnostic_without_secrets_colours_or_traceb
 
 def test_of_a_dynamic_provider_s_traceback_its_last_words_are_told(stack: Stack) -> None:
     """It runs in another process, so its exception comes as text; what the engine says after it is no reason."""
-    place = '  File "/x/runpod_provider.py", line 7, in create\n    raise ProvisionError("nobody")\n'
+    place = '  File "/x/runpod_pods.py", line 7, in create\n    raise ProvisionError("nobody")\n'
     traceback = f"Traceback (most recent call last):\n{place}provision.errors.ProvisionError: account-secret was declined.\n"
     with pytest.raises(ProvisionError) as caught, stack._mapped("creating the box") as reasons:
         reasons.hear(Diagnostic(f"Exception calling application: declined\n{traceback}", "error"))
