@@ -14,7 +14,7 @@ from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.account.ledger import Ledger, damage
 from provision.parts import Find, Finding, missing_for, needed_parts
 from provision.places import Places
-from provision.providers import OWN_STATUS, known_providers
+from provision.providers import known_providers
 
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11
 MEND: Final = "See what it may hide (rentune ls --orphans), then mend or move away {ledger}"
@@ -43,8 +43,7 @@ def provider_words(findings: tuple[Finding, ...]) -> dict[str, str]:
     """Each provider in a few words: whether it can be used here, and what it has met so far."""
     usable = usable_providers(findings)
     return {
-        name: f"{'ready' if usable[name] else 'not ready'}; {OWN_STATUS.get(name, provider.status)}"
-        for name, provider in known_providers().items()
+        name: f"{'ready' if usable[name] else 'not ready'}; {provider.status}" for name, provider in known_providers().items()
     }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -14,21 +15,78 @@ from planner.request import HOST, LOCAL
 from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.places import Places
-from provision.provisioner import Provisioner
+from provision.provisioner import Launch, Provisioner
 
 if TYPE_CHECKING:
     from provision.parts import Finding
 
-# What each has met so far; shown beside every plan. A word changes when the thing has happened, not before.
-OWN_STATUS: Final[dict[str, str]] = {LOCAL: "runs on this machine", HOST: "loopback SSH server only"}
-
 Confirm = Callable[[str], bool]  # a host key's fingerprint → whether it is the right one
+
+
+class Access(msgspec.Struct, frozen=True, kw_only=True):
+    """What a provisioner is made of: this machine's folders and environment, and how a host of the user's is reached."""
+
+    places: Places
+    environment: Mapping[str, str]
+    user_at_host: str | None = None
+    host_key: str | None = None
+    confirm: Confirm | None = None
+
+
+class Lists(StrEnum):
+    """What a provider shows when it is asked what carries our tag."""
+
+    THIS_HOME = "what was started from this state folder"  # asked always: it costs nothing, and all of it is ours
+    ONE_RUN = "what is left of one run"  # reached only by what that run has noted
+    ACCOUNT = "what an account has rented"  # which may be shared with somebody
+
+
+class Kind(msgspec.Struct, frozen=True, kw_only=True):
+    """One provider: what it has met so far, what its lists show, and its provisioner."""
+
+    status: str  # shown beside every plan; a word changes when the thing has happened, not before
+    lists: Lists
+    make: Callable[[str, Access], Provisioner]
+
+
+def _local_box(_name: str, access: Access) -> Provisioner:
+    from provision.direct.local import LocalBox
+
+    return LocalBox(boxes_folder(access.places), access.places.cache, environment=access.environment)
+
+
+def _existing_host(_name: str, access: Access) -> Provisioner:
+    from provision.direct.host import ExistingHost
+
+    if access.user_at_host is None:
+        raise BadInput("The provider host needs an address.", hint="--host user@address")
+    return ExistingHost(access.user_at_host, host_key=access.host_key, confirm=access.confirm)
+
+
+def _cloud(name: str, access: Access) -> Provisioner:
+    from provision.clouds.engine.build import find_engine
+    from provision.clouds.programs import load_cloud
+    from provision.clouds.provisioner import PulumiProvisioner
+
+    return PulumiProvisioner(
+        name,
+        load_cloud(name),
+        places=access.places,
+        engine=find_engine(access.places, access.environment),
+        environment=access.environment,
+    )
+
+
+KINDS: Final[dict[str, Kind]] = {
+    LOCAL: Kind(status="runs on this machine", lists=Lists.THIS_HOME, make=_local_box),
+    HOST: Kind(status="loopback SSH server only", lists=Lists.ONE_RUN, make=_existing_host),
+    **{name: Kind(status=row.status, lists=Lists.ACCOUNT, make=_cloud) for name, row in CLOUDS.items()},
+}
 
 
 def known_providers() -> dict[str, Provider]:
     """Every provider that this version can rent from, as the search wants to know it."""
-    status = OWN_STATUS | {name: row.status for name, row in CLOUDS.items()}
-    return {name: Provider(name=name, runnable=True, status=words) for name, words in status.items()}
+    return {name: Provider(name=name, runnable=True, status=kind.status) for name, kind in KINDS.items()}
 
 
 def providers_here(places: Places, environment: Mapping[str, str]) -> dict[str, Provider]:
@@ -62,27 +120,26 @@ def make_provisioner(
     confirm: Confirm | None = None,
 ) -> Provisioner:
     """The provisioner of one provider. Raises BadInput for an unknown one, MissingPart when its SDK is not installed."""
-    if provider == LOCAL:
-        from provision.direct.local import LocalBox
+    if provider not in KINDS:
+        raise BadInput(f"Nothing can be rented from {provider!r} yet.", hint=f"This version rents from: {', '.join(KINDS)}")
+    access = Access(places=places, environment=environment, user_at_host=user_at_host, host_key=host_key, confirm=confirm)
+    return KINDS[provider].make(provider, access)
 
-        return LocalBox(boxes_folder(places), places.cache, environment=environment)
-    if provider == HOST:
-        from provision.direct.host import ExistingHost
 
-        if user_at_host is None:
-            raise BadInput("The provider host needs an address.", hint="--host user@address")
-        return ExistingHost(user_at_host, host_key=host_key, confirm=confirm)
-    if provider not in CLOUDS:
-        known = ", ".join(known_providers())
-        raise BadInput(f"Nothing can be rented from {provider!r} yet.", hint=f"This version rents from: {known}")
-    from provision.clouds.engine.build import find_engine
-    from provision.clouds.programs import load_cloud
-    from provision.clouds.provisioner import PulumiProvisioner
-
-    return PulumiProvisioner(
+def provisioner_of_run(
+    provider: str,
+    launch: Launch,
+    *,
+    places: Places,
+    environment: Mapping[str, str] = os.environ,
+    confirm: Confirm | None = None,
+) -> Provisioner:
+    """The same for a run, from what was noted at its launch."""
+    return make_provisioner(
         provider,
-        load_cloud(provider),
         places=places,
-        engine=find_engine(places, environment),
         environment=environment,
+        user_at_host=launch.user_at_host,
+        host_key=launch.host_key,
+        confirm=confirm,
     )

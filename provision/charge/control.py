@@ -19,7 +19,7 @@ from provision.errors import BadInput, BooksOpen, EndUnseen, MissingPart, Rentun
 from provision.interrupt import SAME_MOMENT_S, interruptible
 from provision.places import Places
 from provision.prepare.opening import lost_papers, read_launch
-from provision.providers import Confirm, make_provisioner
+from provision.providers import Confirm, provisioner_of_run
 from provision.provisioner import Answer, Launch, Provisioner, ResourceEnd, Teardown
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
@@ -44,18 +44,7 @@ def provisioners(
     places: Places, environment: Mapping[str, str], *, provider: str, confirm: Confirm | None = None
 ) -> MakeProvisioner:
     """What makes the provisioner of a run from what was noted at its launch."""
-
-    def make(launch: Launch) -> Provisioner:
-        return make_provisioner(
-            provider,
-            places=places,
-            environment=environment,
-            user_at_host=launch.user_at_host,
-            host_key=launch.host_key,
-            confirm=confirm,
-        )
-
-    return make
+    return lambda launch: provisioner_of_run(provider, launch, places=places, environment=environment, confirm=confirm)
 
 
 def drive(

@@ -10,9 +10,9 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from planner.request import LOCAL
 from provision.account.ledger import RunState
 from provision.charge.controller import is_orphan
+from provision.providers import KINDS, Lists
 from provision.provisioner import Answer, Owned, Resource
 
 
@@ -41,7 +41,7 @@ def find_orphans(
         if _is_unclaimed(resource, runs)
     ]
     ours = [
-        provider == LOCAL or _is_ours(resource, runs, installation=installation, now_s=now_s)  # that box lists this home only
+        lists_of(provider) is Lists.THIS_HOME or _is_ours(resource, runs, installation=installation, now_s=now_s)
         for provider, resource in unclaimed
     ]
     return Orphans(
@@ -94,8 +94,14 @@ def _other_sentence(provider: str, resource: Resource) -> str:
 
 
 def providers_to_ask(runs: Iterable[RunState]) -> tuple[str, ...]:
-    """The local machine always, and whoever a run of this ledger was opened at. A host is asked through its run."""
-    return tuple(dict.fromkeys((LOCAL, *(state.opened.provider for state in runs))))
+    """Who is asked always, and whoever a run of this ledger was opened at."""
+    always = (name for name, kind in KINDS.items() if kind.lists is Lists.THIS_HOME)
+    return tuple(dict.fromkeys((*always, *(state.opened.provider for state in runs))))
+
+
+def lists_of(provider: str) -> Lists:
+    """What it shows; of one that this version does not know, the least that can be taken for granted."""
+    return KINDS[provider].lists if provider in KINDS else Lists.ACCOUNT
 
 
 def _is_unclaimed(resource: Resource, runs: Mapping[str, RunState]) -> bool:

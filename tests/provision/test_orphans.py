@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from typing import Any
 
+import msgspec
 import psutil
 import pytest
 
 from provision.account.ledger import Controlled, Ended, Ledger
 from provision.charge.controller import boot_id, this_process
-from provision.charge.orphans import Orphans, find_orphans, only_run, other_sentences, stray_run_ids
+from provision.charge.looking import look_for_orphans
+from provision.charge.orphans import Orphans, find_orphans, lists_of, only_run, other_sentences, providers_to_ask, stray_run_ids
 from provision.cli import call
 from provision.errors import Exit
 from provision.places import Places
-from provision.providers import boxes_folder
+from provision.providers import Lists, boxes_folder
 from provision.provisioner import Answer, Owned, Resource, Teardown
 
 
@@ -105,3 +107,25 @@ def test_down_takes_the_id_of_a_box_that_is_in_no_ledger(places: Places, capsys:
     assert "rentune resume" not in capsys.readouterr().out
     assert call(["down", "20260101-000000-aaaa"]) == Exit.OK
     assert not folder.exists()
+
+
+def test_what_a_providers_list_shows_decides_who_is_asked_and_what_is_ours(run_id: str, ledger: Ledger) -> None:
+    """The boxes of this home always, whatever the ledger says; an account may be shared, also one of a later version."""
+    assert providers_to_ask(()) == ("local",)
+    assert providers_to_ask(ledger.runs().values()) == ("local",)
+    assert [lists_of(name) for name in ("local", "host", "aws", "a cloud of tomorrow")] == [
+        Lists.THIS_HOME,
+        Lists.ONE_RUN,
+        Lists.ACCOUNT,
+        Lists.ACCOUNT,
+    ]
+
+
+def test_a_host_of_the_users_is_asked_for_each_run_that_is_not_ended(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Only the run's own papers say where it is; one that can't be reached is named with its run."""
+    opened = ledger.runs()[run_id].opened
+    ledger.append(msgspec.structs.replace(opened, run_id="on-a-host", provider="host"))
+    found = look_for_orphans(places)
+    assert found.unseen == {"host of on-a-host": "The provider host needs an address."}
+    ledger.append(Ended(run_id="on-a-host", at_s=1.0, teardown=Teardown.destroyed("on-a-host", "")))
+    assert look_for_orphans(places).unseen == {}
