@@ -118,23 +118,33 @@ def end(
     folder = places.run(run_id)
     state = find_run(ledger, run_id)
     make = make or provisioners(places, environment, provider=state.opened.provider)
-    launch = read_launch(folder, state)
     if is_locked(folder):
         _ask_controller(state, display, discard=discard)
-    patience_s = longest_end_s(_made_if_rented(make, launch, state)) if hand_over_s is None else hand_over_s
+    patience_s = hand_over_s
+    if patience_s is None:
+        patience_s = longest_end_s(_made_if_rented(make, read_launch(folder, state), state))
     with lock_of(folder, patience_s=patience_s) as held:
         if not held:
             return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
-        state = find_run(ledger, run_id)
-        if state.ended and state.billed and state.teardown:
-            return state.teardown
-        ledger.append(this_process(run_id, at_s=time.time(), ending=True))
-        provisioner = _made_if_rented(make, launch, state)
-        if lost := set(lost_papers(folder)) - {folder.launch}:
-            display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
-            return lease.end(launch, provisioner=provisioner, ledger=ledger)
-        run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display)
-        return _end_here(run, discard=discard)
+        return _end_locked(run_id, places, ledger, make, display, discard=discard)
+
+
+def _end_locked(
+    run_id: str, places: Places, ledger: Ledger, make: MakeProvisioner, display: Display, *, discard: bool
+) -> Teardown:
+    """End it here, unless somebody has meanwhile. The caller holds the run's lock."""
+    folder = places.run(run_id)
+    state = find_run(ledger, run_id)
+    if state.ended and state.billed and state.teardown:
+        return state.teardown
+    ledger.append(this_process(run_id, at_s=time.time(), ending=True))
+    launch = read_launch(folder, state)
+    provisioner = _made_if_rented(make, launch, state)
+    if lost := set(lost_papers(folder)) - {folder.launch}:
+        display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
+        return lease.end(launch, provisioner=provisioner, ledger=ledger)
+    run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display)
+    return _end_with_books(run, discard=discard)
 
 
 def longest_end_s(provisioner: Provisioner) -> float:
@@ -142,8 +152,8 @@ def longest_end_s(provisioner: Provisioner) -> float:
     return STOPPING_S + provisioner.worst_teardown_s + CLOSING_S
 
 
-def _end_here(run: Run, *, discard: bool) -> Teardown:
-    """Bring home what is finished, end the box, close the books. The caller holds the run's lock."""
+def _end_with_books(run: Run, *, discard: bool) -> Teardown:
+    """Bring home what is finished, end the box, close the books."""
     try:
         if not discard:
             rescue(run)

@@ -46,19 +46,33 @@ def start_supervisor(
     """
     pid = _spawn([*command, run_id], run_id, places, environment)
     ledger = Ledger(places.ledger)
-    ends_at_s = time.monotonic() + start_s
-    while time.monotonic() < ends_at_s and not _has_ended(pid):
-        if _took_charge(ledger, run_id, pid):
-            return pid
-        time.sleep(POLL_S)
+    if _takes_charge(ledger, run_id, pid, start_s):
+        return pid
     _end_process(pid)
-    state = find_run(ledger, run_id)
-    if not state.rentals and state.teardown is None:
-        folder = places.run(run_id)
-        with in_control(run_id, folder, ledger, clock=time.time):
-            lease.end(read_launch(folder, state), provisioner=NothingRented(), ledger=ledger)
+    _end_unless_rented(ledger, run_id, places)
     log = places.run(run_id).controller_log
     raise TrainingFailed("The supervisor did not take charge.", hint=f"Its words are in {log}; rentune ls")
+
+
+def _takes_charge(ledger: Ledger, run_id: str, pid: int, start_s: float) -> bool:
+    """Wait for it so long; whether the process is in charge of the run then."""
+    ends_at_s = time.monotonic() + start_s
+    while time.monotonic() < ends_at_s and not _has_ended(pid):
+        controlled = find_run(ledger, run_id).controlled
+        if controlled is not None and controlled.pid == pid:
+            return True
+        time.sleep(POLL_S)
+    return False
+
+
+def _end_unless_rented(ledger: Ledger, run_id: str, places: Places) -> None:
+    """A run for which nothing was asked is over; what was rented a supervisor has ended on its way out."""
+    state = find_run(ledger, run_id)
+    if state.rentals or state.teardown is not None:
+        return
+    folder = places.run(run_id)
+    with in_control(run_id, folder, ledger, clock=time.time):
+        lease.end(read_launch(folder, state), provisioner=NothingRented(), ledger=ledger)
 
 
 def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = os.environ) -> None:
@@ -70,11 +84,6 @@ def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = o
         _spawn([*SUPERVISOR, run_id], run_id, places, environment)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGHUP)
-
-
-def _took_charge(ledger: Ledger, run_id: str, pid: int) -> bool:
-    controlled = find_run(ledger, run_id).controlled
-    return controlled is not None and controlled.pid == pid
 
 
 def _has_ended(pid: int) -> bool:
