@@ -117,18 +117,22 @@ class Diagnostic:
         self.severity = severity
 
 
-def fail_with_diagnostics(stack: Stack) -> None:
-    preamble = "an unhandled error occurred: python inline source runtime error:"
+def fail_with_diagnostics(stack: Stack, *diagnostics: Diagnostic) -> None:
     with stack._mapped("creating the box") as reasons:
-        reasons.hear(Diagnostic("debugging account-secret", "debug"))
-        reasons.hear(Diagnostic("<{%fg 1%}>no capacity for account-secret\n<{%reset%}>", "error"))
-        reasons.hear(Diagnostic(f"{preamble} lost\nTraceback (most recent call last):\n  File secret.py", "error"))
+        for diagnostic in diagnostics:
+            reasons.hear(diagnostic)
         raise errors.CommandError(CommandResult("", "", 1))
 
 
 def test_the_reason_is_the_engine_s_diagnostic_without_secrets_colours_or_traceback(stack: Stack) -> None:
+    preamble = "an unhandled error occurred: python inline source runtime error:"
     with pytest.raises(ProvisionError) as caught:
-        fail_with_diagnostics(stack)
+        fail_with_diagnostics(
+            stack,
+            Diagnostic("debugging account-secret", "debug"),
+            Diagnostic("<{%fg 1%}>no capacity for account-secret\n<{%reset%}>", "error"),
+            Diagnostic(f"{preamble} lost\nTraceback (most recent call last):\n  File secret.py", "error"),
+        )
     assert str(caught.value) == f"Creating the box failed: no capacity for {HIDDEN}; lost"
 
 
@@ -136,10 +140,9 @@ def test_of_a_dynamic_provider_s_traceback_its_last_words_are_told(stack: Stack)
     """It runs in another process, so its exception comes as text; what the engine says after it is no reason."""
     place = '  File "/x/runpod_pods.py", line 7, in create\n    raise ProvisionError("nobody")\n'
     traceback = f"Traceback (most recent call last):\n{place}provision.errors.ProvisionError: account-secret was declined.\n"
-    with pytest.raises(ProvisionError) as caught, stack._mapped("creating the box") as reasons:
-        reasons.hear(Diagnostic(f"Exception calling application: declined\n{traceback}", "error"))
-        reasons.hear(Diagnostic("update failed", "error"))
-        raise errors.CommandError(CommandResult("", "", 1))
+    said = (f"Exception calling application: declined\n{traceback}", "update failed")
+    with pytest.raises(ProvisionError) as caught:
+        fail_with_diagnostics(stack, *(Diagnostic(text, "error") for text in said))
     assert str(caught.value) == f"Creating the box failed: {HIDDEN} was declined"
 
 
