@@ -98,7 +98,8 @@ def _parts(places: Places, environment: Mapping[str, str], find: Find, install: 
         yield from (package(name, serves=cloud, extra=cloud, install=install) for name in row.packages)
     yield _engine(places, environment)
     for cloud, row in CLOUDS.items():
-        yield _plugin(cloud, row, places)
+        if row.packages:
+            yield _plugin(cloud, row, places)
         yield _credentials(cloud, row, environment)
 
 
@@ -136,8 +137,8 @@ def _plugin(cloud: str, row: CloudRow, places: Places) -> Finding:
     """The engine's plugin of exactly the version that the SDK was made for; without the SDK nobody knows which."""
     from provision.clouds.engine.where import plugin_binary
 
-    version = _plugin_version(row.packages[0])
-    binary = plugin_binary(places, cloud, version) if version else None
+    name, version = _plugin_of(row.packages[0])
+    binary = plugin_binary(places, name, version) if version else None
     there = binary is not None and binary.exists()
     wanted = (
         f"Pulumi's, version {version}, is not fetched" if version else f"Pulumi's, of the version that {row.packages[0]} names"
@@ -151,22 +152,24 @@ def _plugin(cloud: str, row: CloudRow, places: Places) -> Finding:
     )
 
 
-def _plugin_version(sdk: str) -> str | None:
-    """The version of the plugin that an SDK wants, by its import name; None where it is not installed."""
+def _plugin_of(sdk: str) -> tuple[str, str]:
+    """Name and version of the plugin that an SDK wants, by its import name; empty where it is not installed."""
     spec = importlib.util.find_spec(sdk)
     for folder in (spec.submodule_search_locations or ()) if spec else ():
-        return str(msgspec.json.decode(Path(folder, "pulumi-plugin.json").read_bytes())["version"])
-    return None
+        manifest = msgspec.json.decode(Path(folder, "pulumi-plugin.json").read_bytes())
+        return str(manifest["name"]), str(manifest["version"])
+    return "", ""
 
 
 def _credentials(cloud: str, row: CloudRow, environment: Mapping[str, str]) -> Finding:
     named = [name for name in row.credential_variables if environment.get(name)]
-    file = Path(environment.get("HOME", "~")).expanduser() / row.credential_file
-    found = named[0] if named else str(file) if file.is_file() else None
+    file = row.credential_file and Path(environment.get("HOME", "~")).expanduser() / row.credential_file
+    found = named[0] if named else str(file) if file and file.is_file() else None
+    nowhere = "neither in the environment nor in the usual file" if file else "not in the environment"
     return Finding(
         part=credentials_of(cloud),
         state="there" if found else "missing",
-        detail=f"named by {found}; not tried" if found else "neither in the environment nor in the usual file",
+        detail=f"named by {found}; not tried" if found else nowhere,
         serves=cloud,
         remedy=None if found else f"Set {' or '.join(row.credential_variables)}.",
     )

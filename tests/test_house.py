@@ -19,7 +19,20 @@ import pytest
 
 ROOT = Path(__file__).parents[1]
 ROOMS = ("catalogs", "planner", "provision", "remote")
-HEAVY = ("torch", "transformers", "peft", "datasets", "bitsandbytes", "accelerate", "pulumi", "pulumi_aws", "paramiko", "boto3")
+HEAVY = (
+    "torch",
+    "transformers",
+    "peft",
+    "datasets",
+    "bitsandbytes",
+    "accelerate",
+    "pulumi",
+    "pulumi_aws",
+    "pulumi_hcloud",
+    "pulumi_digitalocean",
+    "paramiko",
+    "boto3",
+)
 COMMANDS = ("plan", "estimate", "check", "catalog", "run", "ls", "logs", "resume", "down", "doctor", "report")
 THE_QUESTION = ("plan", "--model", "32b", "--gpu-budget", "16GB")
 ONE_CASE = '{"model": "7b", "gpu": "RTX 4090"}\n'

@@ -1,4 +1,5 @@
-"""moto's server as the cloud behind a plugin double, on loopback, with every validation it offers switched on.
+"""The cloud behind a plugin double, on loopback: moto's server for AWS, with every validation that it offers switched on;
+our own fake cloud for the others.
 
 With `machines` a real one stands behind each instance (tests/doubles/machines.py); that needs root on Linux.
 """
@@ -19,12 +20,17 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Final
 
+from tests.doubles.clouds import CLOUDS, Row
+from tests.doubles.world.control import Control
+
 ROOT: Final = Path(__file__).parents[2]
 STRICT: Final = {
     "MOTO_EC2_ENABLE_INSTANCE_TYPE_VALIDATION": "1",
     "MOTO_ENABLE_AMI_VALIDATION": "1",
     "MOTO_ENABLE_KEYPAIR_VALIDATION": "1",
 }
+# Of mounts and processes, so that the kernel ends the machines when their host ends, however it does.
+NAMESPACES: Final = ("unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc")
 START_S: Final = 60.0
 END_S: Final = 20.0
 
@@ -32,25 +38,30 @@ END_S: Final = 20.0
 @dataclass(frozen=True)
 class Emulator:
     url: str
+    cloud: str = "aws"
+
+    @property
+    def row(self) -> Row:
+        return CLOUDS[self.cloud]
 
     @property
     def environment(self) -> dict[str, str]:
-        """What boto3 and the double need to reach it, and nothing else."""
-        return {
-            "AWS_ENDPOINT_URL": self.url,
-            "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "a-secret-of-the-account",
-            "AWS_EC2_METADATA_DISABLED": "true",
-        }
+        """What SDKs and the double need to reach it, and nothing else."""
+        return self.row.variables(self.url)
+
+    @property
+    def control(self) -> Control:
+        """A hand on our own fake cloud; moto has none."""
+        return Control(self.url)
 
     def reset(self) -> None:
-        request = urllib.request.Request(f"{self.url}/moto-api/reset", method="POST")
+        request = urllib.request.Request(f"{self.url}{self.row.reset}", method="POST")
         with urllib.request.urlopen(request, timeout=START_S) as answer:
             assert answer.status == 200
 
 
 @contextmanager
-def started(*, machines: bool = False) -> Iterator[Emulator]:
+def started(cloud: str = "aws", *, machines: bool = False) -> Iterator[Emulator]:
     """A server of its own on a free port, ended with the block, or with this process if that ends first.
 
     Raises RuntimeError with its last words when it ends before it has answered.
@@ -60,7 +71,7 @@ def started(*, machines: bool = False) -> Iterator[Emulator]:
         port = free.getsockname()[1]
     with tempfile.TemporaryFile() as errors:
         server = subprocess.Popen(
-            _hosted(port) if machines else _plain(port),
+            _command(CLOUDS[cloud], port, machines=machines),
             cwd=ROOT,
             env={**os.environ, **STRICT},
             stdin=subprocess.PIPE,
@@ -69,7 +80,7 @@ def started(*, machines: bool = False) -> Iterator[Emulator]:
             start_new_session=True,
         )
         try:
-            emulator = Emulator(f"http://127.0.0.1:{port}")
+            emulator = Emulator(f"http://127.0.0.1:{port}", cloud)
             _await(emulator, server, errors)
             yield emulator
         finally:
@@ -78,14 +89,9 @@ def started(*, machines: bool = False) -> Iterator[Emulator]:
             sys.stderr.write(errors.read().decode(errors="replace"))
 
 
-def _plain(port: int) -> list[str]:
-    return [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)]
-
-
-def _hosted(port: int) -> list[str]:
-    """Namespaces of mounts and processes, so that the kernel ends the machines when their host ends, however it does."""
-    namespaces = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc"]
-    return [*namespaces, sys.executable, "-W", "ignore", "-m", "tests.doubles.hosted", str(port)]
+def _command(row: Row, port: int, *, machines: bool) -> list[str]:
+    python = [sys.executable, "-W", "ignore", "-m"]
+    return [*NAMESPACES, *python, *row.serve_machines(port)] if machines else [*python, *row.serve(port)]
 
 
 def _end(server: subprocess.Popen[bytes], *, orderly: bool) -> None:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import psutil
@@ -37,19 +39,42 @@ def engine() -> Path:
 
 
 @pytest.fixture(scope="session")
-def moto_with_machines() -> Iterator[emulator.Emulator]:
-    """An emulated EC2 whose instances are machines that boot; where it can't be had, the test fails and says why."""
-    if lack := lacks():
-        pytest.fail(lack)
-    with emulator.started(machines=True) as running:
-        yield running
+def with_machines() -> Iterator[Callable[[str], emulator.Emulator]]:
+    """An emulated cloud whose instances are machines that boot; where it can't be had, the test fails and says why."""
+    with ExitStack() as held:
+
+        @functools.cache
+        def at(cloud: str) -> emulator.Emulator:
+            if lack := lacks():
+                pytest.fail(lack)
+            return held.enter_context(emulator.started(cloud, machines=True))
+
+        yield at
+
+
+@pytest.fixture(scope="session")
+def moto_with_machines(with_machines: Callable[[str], emulator.Emulator]) -> emulator.Emulator:
+    return with_machines("aws")
 
 
 @pytest.fixture
-def bench_with_machines(tmp_path: Path, engine: Path, moto_with_machines: emulator.Emulator) -> Iterator[Bench]:
+def bench_at(
+    tmp_path: Path, engine: Path, with_machines: Callable[[str], emulator.Emulator]
+) -> Iterator[Callable[[str], Bench]]:
     """Everything of the test's own; the emulated cloud starts and ends empty."""
-    yield set_up(tmp_path / "bench", engine, moto_with_machines.environment)
-    moto_with_machines.reset()
+    with ExitStack() as held:
+
+        def at(cloud: str) -> Bench:
+            running = with_machines(cloud)
+            held.callback(running.reset)
+            return set_up(tmp_path / "bench", engine, running)
+
+        yield at
+
+
+@pytest.fixture
+def bench_with_machines(bench_at: Callable[[str], Bench]) -> Bench:
+    return bench_at("aws")
 
 
 @pytest.fixture(scope="module")

@@ -28,7 +28,9 @@ from provision.direct.server import find_sshd
 from provision.provisioner import Answer, Box, Launch, Provisioner
 from provision.ssh import Shell
 from provision.ssh.keys import KeyPair, client_key, make_key
-from tests.doubles.bench import OFFER, Bench
+from tests.doubles.bench import Bench
+from tests.doubles.clouds import CLOUDS
+from tests.doubles.world.core import MACHINE
 
 HOST_PORT_FILE = "host/port"
 BENCH_FILE = "bench.json"
@@ -55,9 +57,13 @@ def existing_host(folder: Path) -> Provisioner:
     )
 
 
-def aws_through_the_engine(folder: Path) -> Provisioner:
-    """The real engine, the double of AWS's plugin, moto, and a machine behind each of its instances."""
-    return msgspec.json.decode((folder / BENCH_FILE).read_bytes(), type=Bench).provisioner()
+def bench_of(folder: Path) -> Bench:
+    return msgspec.json.decode((folder / BENCH_FILE).read_bytes(), type=Bench)
+
+
+def through_the_engine(folder: Path) -> Provisioner:
+    """The real engine, the double of a cloud's plugin, an emulated cloud, and a machine behind each of its instances."""
+    return bench_of(folder).provisioner()
 
 
 def folder_is_gone(box: Box) -> bool:
@@ -71,6 +77,17 @@ def machine_is_gone(box: Box) -> bool:
         return probe.connect_ex((box.host, box.port)) != 0
 
 
+def nothing_runs(rig: Rig) -> bool:
+    """No task is listed any more."""
+    return not rig.tasks()
+
+
+def it_is_off(rig: Rig) -> bool:
+    """The machine has switched itself off; it is listed and billed as before, until somebody deletes it."""
+    machines = bench_of(rig.folder).control.standing(MACHINE)
+    return all(machine["off"] for machine in machines) and len(rig.tasks()) == len(machines) > 0
+
+
 @dataclass(frozen=True)
 class Kind:
     """A kind of provisioner, and the answers to what the contract must ask of each kind in its own way."""
@@ -80,8 +97,23 @@ class Kind:
     is_gone: Callable[[Box], bool] = folder_is_gone
     task: str = "process"  # the kind of resource that is there for as long as a detached task runs
     life_s: int = 12  # long enough to come up and to start a task on a machine that is busy with other tests
-    bench: bool = False  # whether it needs an emulated cloud
+    is_over: Callable[[Rig], bool] = nothing_runs  # what becomes of it at the deadline, with nobody there
+    cloud: str | None = None  # the emulated one that it needs
     marks: tuple[pytest.MarkDecorator, ...] = ()
+
+
+def rented(cloud: str, *, is_over: Callable[[Rig], bool] = nothing_runs) -> Kind:
+    """A cloud's row."""
+    return Kind(
+        through_the_engine,
+        offer=lambda: CLOUDS[cloud].offer,
+        is_gone=machine_is_gone,
+        task="instance",
+        life_s=40,
+        is_over=is_over,
+        cloud=cloud,
+        marks=(pytest.mark.engine, pytest.mark.root),
+    )
 
 
 # Every kind that the contract holds for. A new provider adds a row.
@@ -89,15 +121,9 @@ KINDS: dict[str, Kind] = {
     "local box in a PID namespace": Kind(local_in_namespace),
     "local box without namespace": Kind(local_without),
     "existing host": Kind(existing_host),
-    "AWS through the engine": Kind(
-        aws_through_the_engine,
-        offer=lambda: OFFER,
-        is_gone=machine_is_gone,
-        task="instance",
-        life_s=40,
-        bench=True,
-        marks=(pytest.mark.engine, pytest.mark.root),
-    ),
+    "AWS through the engine": rented("aws"),
+    "Hetzner through the engine": rented("hetzner", is_over=it_is_off),
+    "DigitalOcean through the engine": rented("digitalocean", is_over=it_is_off),
 }
 
 
@@ -127,7 +153,7 @@ class Rig:
         return [resource.id for resource in owned.resources if resource.kind == self.row.task]
 
     def key(self, run_id: str = "run-1") -> KeyPair:
-        return client_key(self.folder / "keys", run_id=run_id)
+        return client_key(self.folder / "keys" / run_id, run_id=run_id)
 
     def launch(self, *, run_id: str = "run-1", deadline_at_s: float | None = None) -> Launch:
         return Launch(
@@ -136,7 +162,7 @@ class Rig:
             folder=self.folder / "runs" / run_id,
             public_key=self.key(run_id).public,
             deadline_at_s=time.time() + 120 if deadline_at_s is None else deadline_at_s,
-            allow_from=("127.0.0.1/32",),
+            allow_from=CLOUDS[self.row.cloud].allow_from if self.row.cloud else ("127.0.0.1/32",),
         )
 
     def connect(self, box: Box, **options: float) -> Shell:

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import datetime as dt
 import inspect
 import re
 from decimal import Decimal
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,35 +15,13 @@ from pulumi.runtime import mocks
 from pulumi_aws import ec2
 
 from provision.clouds.programs import CLOUDS, aws, load_cloud
-from provision.clouds.programs.order import Image, Order, checked_cidrs, resource_name, run_tags, tagged_resource
+from provision.clouds.programs.order import Order, checked_cidrs, run_tags, tagged_resource
 from provision.errors import BadInput
-from provision.provisioner import Launch
 from tests.doubles.aws import AWS, VERSION
 from tests.doubles.bench import OFFER
 from tests.doubles.wire import SIGNATURE
+from tests.provision.orders import LAUNCH, ORDER, camel
 
-ORDER = Order(
-    name=resource_name("r1"),
-    region="eu-central-1",
-    instance_type="g5.xlarge",
-    max_usd_per_hour=None,
-    disk_gib=100,
-    image=Image(owner="amazon", name="base *", user="ubuntu"),
-    public_key="ssh-ed25519 AAAA test",
-    host_key="ssh-ed25519 BBBB host",
-    user_data="#cloud-config\nsecret: yes\n",
-    deadline_at_s=dt.datetime(2026, 11, 25, 14, 0, tzinfo=dt.UTC).timestamp(),
-    allow_from=("203.0.113.7/32", "2001:db8::7/128"),
-    tags={"rentune-run": "r1", "team": "nlp"},
-)
-LAUNCH = Launch(
-    run_id="r1",
-    owner="ada",
-    folder=Path("/nowhere"),
-    public_key="ssh-ed25519 AAAA test",
-    deadline_at_s=dt.datetime(2026, 11, 25, 14, 0, tzinfo=dt.UTC).timestamp(),
-    tags={"team": "nlp"},
-)
 SDK_CLASSES = {
     "aws:ec2/keyPair:KeyPair": (ec2.KeyPair, ec2.KeyPairArgs),
     "aws:ec2/securityGroup:SecurityGroup": (ec2.SecurityGroup, ec2.SecurityGroupArgs),
@@ -163,11 +139,6 @@ def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
 
 
 # ── the double against the SDK ─────────────────────────────────────────────────────────────────────────────────────
-
-
-def camel(name: str) -> str:
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)
 
 
 @pytest.mark.parametrize("type", SDK_CLASSES)

@@ -20,7 +20,8 @@ pytestmark = pytest.mark.box
 
 @pytest.fixture(params=[pytest.param(name, marks=row.marks) for name, row in KINDS.items()])
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
-    bench = request.getfixturevalue("bench_with_machines") if KINDS[request.param].bench else None
+    cloud = KINDS[request.param].cloud
+    bench = request.getfixturevalue("bench_at")(cloud) if cloud else None
     with rig_of(request.param, tmp_path, bench) as rig:
         yield rig
 
@@ -101,6 +102,6 @@ def test_the_deadline_ends_it_alone_after_the_controller_was_killed(kind: Rig) -
         assert controller.stdout.readline() == b"up\n"
         controller.kill()
     assert kind.tasks(), "the task died with its controller, long before the deadline"
-    await_true(lambda: not kind.tasks(), patience_s=kind.row.life_s + 30)
+    await_true(lambda: kind.row.is_over(kind), patience_s=kind.row.life_s + 30)
     assert time.time() >= deadline_at_s
     assert kind.provisioner.destroy(kind.launch()).clean

@@ -16,7 +16,7 @@ import pytest
 from planner.plan import write_plan
 from provision.account.ledger import Ledger
 from provision.cli import call
-from provision.clouds.programs import aws
+from provision.clouds.programs import CLOUDS, aws
 from provision.commands.doctor import remedy_lines
 from provision.doctor import examine, provider_words, usable_providers
 from provision.errors import Exit, MissingPart
@@ -32,20 +32,20 @@ def finding(part: str, state: str, serves: str) -> Finding:
 
 
 @pytest.mark.parametrize(
-    ("missing", "left"),
+    ("missing", "stopped"),
     [
-        ("everything", set()),
-        ("SSH", set()),
-        ("the local box", {"host", "aws"}),
-        ("clouds", {"host", "local"}),
-        ("aws", {"host", "local"}),
-        ("nothing of ours", {"host", "local", "aws"}),
+        ("everything", set(known_providers())),
+        ("SSH", set(known_providers())),
+        ("the local box", {"local"}),
+        ("clouds", set(CLOUDS)),
+        ("aws", {"aws"}),
+        ("nothing of ours", set()),
     ],
 )
-def test_a_missing_part_stands_in_the_way_of_what_needs_it(missing: str, left: set[str]) -> None:
+def test_a_missing_part_stands_in_the_way_of_what_needs_it(missing: str, stopped: set[str]) -> None:
     """And of nothing else."""
     usable = usable_providers((finding("part", "missing", missing), finding("nice", "optional", "everything")))
-    assert {name for name, ready in usable.items() if ready} == left
+    assert {name for name, ready in usable.items() if not ready} == stopped
 
 
 def test_what_is_missing_comes_with_what_to_type(places: Places) -> None:

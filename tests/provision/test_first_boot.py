@@ -16,7 +16,8 @@ from provision.errors import ConnectionFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.keys import make_key
-from tests.doubles.bench import IMAGE, OFFER, REGION
+from tests.doubles.bench import OFFER, REGION
+from tests.doubles.clouds import MOTOS_IMAGE as IMAGE
 from tests.doubles.emulator import Emulator
 from tests.provision.rigs import BOOT_S, await_true
 

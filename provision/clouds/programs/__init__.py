@@ -27,7 +27,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     status: str  # what it has met so far; shown to the user
     packages: tuple[str, ...]  # what the extra of the cloud's name brings, by its import names
     credential_variables: tuple[str, ...]  # where credentials are looked for first
-    credential_file: str  # below the home folder
+    credential_file: str | None  # below the home folder
     secret_variables: tuple[str, ...]  # whose values are never shown; a test sees to it that the redactor knows them
 
 
@@ -39,6 +39,22 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         credential_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
         credential_file=".aws/credentials",
         secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+    ),
+    "hetzner": CloudRow(
+        module="provision.clouds.programs.hetzner",
+        status="real engine + emulator (our own fake cloud)",
+        packages=("pulumi_hcloud",),
+        credential_variables=("HCLOUD_TOKEN",),
+        credential_file=None,
+        secret_variables=("HCLOUD_TOKEN",),
+    ),
+    "digitalocean": CloudRow(
+        module="provision.clouds.programs.digitalocean",
+        status="real engine + emulator (our own fake cloud)",
+        packages=("pulumi_digitalocean",),
+        credential_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
+        credential_file=None,
+        secret_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
     ),
 }
 

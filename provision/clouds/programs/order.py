@@ -14,10 +14,12 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.request import OUR_TAGS, WIDEST_PREFIX
+from provision.errors import Refused
 from provision.provisioner import Launch, Resource
 
 RUN_TAG: Final = f"{OUR_TAGS}run"  # lower case and hyphens: a tag on AWS and a label on GCP
 SSH_PORT: Final = 22
+GIB: Final = 2**30
 OURS: Final = OUR_TAGS  # names at a cloud begin so, too
 OWNER_TAG: Final = f"{OUR_TAGS}owner"
 INSTALLATION_TAG: Final = f"{OUR_TAGS}installation"
@@ -59,6 +61,22 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_s: float  # wall clock: for a cloud that ends a machine by itself
     allow_from: tuple[str, ...]
     tags: dict[str, str]
+
+
+def require_no_spot(cloud: str, order: Order) -> None:
+    """Raises Refused where a bid is made at a cloud that has no spot market."""
+    if order.max_usd_per_hour is not None:
+        raise Refused(f"{cloud} has no spot machines.", hint="Choose an offer on demand.")
+
+
+def require_disk(order: Order, disk_bytes: int) -> None:
+    """Raises Refused where the disk comes with the machine, and what the run needs does not fit."""
+    if order.disk_gib * GIB > disk_bytes:
+        has_gib = disk_bytes // GIB
+        raise Refused(
+            f"{order.instance_type} has a disk of {has_gib} GiB, and the run needs {order.disk_gib} GiB.",
+            hint="Choose a larger type with --instance-type.",
+        )
 
 
 def resource_name(run_id: str) -> str:

@@ -5,6 +5,7 @@ Nothing here knows a vendor, HTTP or a real machine. Time is a clock's, which a 
 
 from __future__ import annotations
 
+import datetime as dt
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -96,6 +97,11 @@ class Thing:
     off: bool = False
     ends_at_s: float | None = None  # from then on it is gone, and costs nothing
     details: dict[str, Any] = field(default_factory=dict)  # what a dialect keeps of it
+
+    @property
+    def created(self) -> str:
+        """As APIs write it."""
+        return dt.datetime.fromtimestamp(self.created_at_s, dt.UTC).isoformat(timespec="seconds")
 
     def stands(self, at_s: float) -> bool:
         return self.created_at_s <= at_s and (self.ends_at_s is None or at_s < self.ends_at_s)
@@ -202,6 +208,11 @@ class World:
             if (thing.kind, thing.id) == (kind, id):
                 return thing
         raise Declined(Reason.ABSENT, f"{kind} with ID '{id}' not found")
+
+    def require_free(self, kind: str, told: str, taken: Callable[[Thing], bool]) -> None:
+        """Raises Declined where something of this kind has already what must be one's own."""
+        if any(thing.kind == kind and taken(thing) for thing in self.standing()):
+            raise Declined(Reason.TAKEN, told)
 
     def _require_room(self, type: str) -> None:
         machines = [thing for thing in self.standing() if thing.kind == MACHINE]

@@ -7,7 +7,6 @@ the bill are the euros of the price list: only their sum matters. Firewalls are 
 from __future__ import annotations
 
 import base64
-import datetime as dt
 import hashlib
 import re
 from collections.abc import Callable, Iterable
@@ -101,14 +100,9 @@ def _labels(asked: Asked) -> dict[str, str]:
     return labels
 
 
-def _require_free(world: World, kind: str, told: str, taken: Callable[[Thing], bool]) -> None:
-    if any(thing.kind == kind and taken(thing) for thing in world.standing()):
-        raise Declined(Reason.TAKEN, told)
-
-
 def _require_name(world: World, kind: str, asked: Asked) -> str:
     name = str(asked.body["name"])
-    _require_free(world, kind, f"{kind} name is already used", lambda thing: thing.name == name)
+    world.require_free(kind, f"{kind} name is already used", lambda thing: thing.name == name)
     return name
 
 
@@ -174,7 +168,7 @@ def _server(world: World, server: Thing) -> Json:
         "id": server.id,
         "name": server.name,
         "status": _status(world, server),
-        "created": _time(server),
+        "created": server.created,
         "labels": details["labels"],
         "location": {"name": details["location"]},
         "server_type": _type(world, details["type"]),
@@ -192,10 +186,6 @@ def _status(world: World, server: Thing) -> str:
     if server.ends_at_s is not None:
         return "deleting"
     return "off" if server.off else "running" if world.runs(server) else "initializing"
-
-
-def _time(thing: Thing) -> str:
-    return dt.datetime.fromtimestamp(thing.created_at_s, dt.UTC).isoformat(timespec="seconds")
 
 
 def _list_servers(world: World, asked: Asked) -> Reply:
@@ -233,7 +223,7 @@ def _list_locations(world: World, asked: Asked) -> Reply:
 def _create_key(world: World, asked: Asked) -> Reply:
     material = str(asked.body["public_key"]).split()[1]
     told = "SSH key with the same fingerprint already exists"
-    _require_free(world, KEY, told, lambda thing: thing.details["public_key"].split()[1] == material)
+    world.require_free(KEY, told, lambda thing: thing.details["public_key"].split()[1] == material)
     details = {"labels": _labels(asked), "public_key": asked.body["public_key"]}
     return Reply(201, {"ssh_key": _key(world.create(KEY, _require_name(world, KEY, asked), details))})
 
@@ -242,7 +232,7 @@ def _key(key: Thing) -> Json:
     material = base64.b64decode(key.details["public_key"].split()[1])
     digest = hashlib.md5(material).hexdigest()
     fingerprint = ":".join(digest[place : place + 2] for place in range(0, 32, 2))
-    return {"id": key.id, "name": key.name, "fingerprint": fingerprint, "created": _time(key), **_open(key)}
+    return {"id": key.id, "name": key.name, "fingerprint": fingerprint, "created": key.created, **_open(key)}
 
 
 def _open(thing: Thing) -> Json:
@@ -265,7 +255,7 @@ def _rules(body: Json) -> list[Json]:
 def _firewall(world: World, firewall: Thing) -> Json:
     users = [server for server in world.standing() if firewall.id in server.details.get("firewalls", [])]
     applied = [{"type": "server", "server": {"id": server.id}} for server in users]
-    return {"id": firewall.id, "name": firewall.name, "created": _time(firewall), "applied_to": applied, **_open(firewall)}
+    return {"id": firewall.id, "name": firewall.name, "created": firewall.created, "applied_to": applied, **_open(firewall)}
 
 
 def _set_rules(world: World, asked: Asked, id: str) -> Reply:

@@ -1,0 +1,256 @@
+"""DigitalOcean: a tag, a firewall, an SSH key and one droplet; and what of ours is still there, asked of its API.
+
+A droplet that is switched off is billed as before, so here the timer of the user data ends the work and not the bill: only
+a delete does. There is no spot market, and the disk is the size's own.
+
+Tags here are words without a value, and neither keys nor firewalls have any of their own. So one word tells everything of
+a run: the droplet carries it, the firewall applies to whatever carries it, and the key is called by it.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import re
+import urllib.parse
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from importlib import resources
+from typing import Any, Final
+
+import pulumi
+
+from provision.clouds.programs.caller import caller_address as caller_address
+from provision.clouds.programs.order import (
+    DEADLINE_TAG,
+    INSTALLATION_TAG,
+    OURS,
+    OWNER_TAG,
+    PRICE_TAG,
+    RUN_TAG,
+    SSH_PORT,
+    Image,
+    Order,
+    PowerOff,
+    require_disk,
+    require_no_spot,
+    tagged_resource,
+)
+from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
+from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
+from provision.errors import ProvisionError, Refused
+from provision.provisioner import Owned, Resource
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of some of its modules
+    import pulumi_digitalocean as digitalocean
+
+PLUGIN: Final = "digitalocean"
+KINDS: Final = {
+    "digitalocean:index/droplet:Droplet": "instance",
+    "digitalocean:index/firewall:Firewall": "firewall",
+    "digitalocean:index/sshKey:SshKey": "key_pair",
+    "digitalocean:index/tag:Tag": "tag",
+}
+ADDRESS: Final = ("digitalocean:index/droplet:Droplet", "ipv4Address")
+IMAGE: Final = Image(
+    owner="digitalocean",
+    name="ubuntu-24-04-x64",
+    user="ubuntu",
+    source="docs.digitalocean.com, Droplet images",
+    as_of=dt.date(2026, 11, 26),
+)
+# What a size begins with -> the image with its driver: docs.digitalocean.com, recommended GPU setup (read 2026-11). All others
+# get the image of the order.
+GPU_IMAGES: Final = {
+    r"gpu-mi\d+x": "gpu-amd-base",
+    r"gpu-\w+x8-": "gpu-h100x8-base",
+    r"gpu-\w+x1-": "gpu-h100x1-base",
+}
+# What the price list calls a size -> its slug; the other GPUs are sold by contract, under slugs of the contract's own.
+SLUGS: Final = {
+    "1x-h100": "gpu-h100x1-80gb",
+    "1x-h200": "gpu-h200x1-141gb",
+    "1x-l40s": "gpu-l40sx1-48gb",
+    "1x-mi300x": "gpu-mi300x1-192gb",
+    "1x-rtx-6000-ada": "gpu-6000adax1-48gb",
+}
+POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.digitalocean.com, Droplet pricing: until a droplet is destroyed
+URL: Final = "https://api.digitalocean.com"
+TOKENS: Final = ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN")
+GB: Final = 10**9
+EVERYBODY: Final = ("0.0.0.0/0", "::/0")
+
+WORD: Final = "rentune"
+FACTS: Final = (RUN_TAG, OWNER_TAG, INSTALLATION_TAG, DEADLINE_TAG, PRICE_TAG)  # in this order behind the word
+TAG_LENGTH: Final = 256  # shorter than
+PLAIN: Final = SMALL_LETTERS + "-"  # a capital letter is no other letter to DigitalOcean
+
+
+def tag_of(tags: Mapping[str, str]) -> str:
+    """Everything of a run in one word. Raises Refused where that is too long."""
+    facts = [tags.get(fact, "") for fact in FACTS]
+    return shorter_than(TAG_LENGTH, ":".join((WORD, *(escaped(fact, PLAIN) for fact in facts))), " ".join(facts))
+
+
+def from_tag(words: Iterable[str]) -> dict[str, str]:
+    """What the first of these words that is one of ours tells; empty where none is."""
+    for word in words:
+        first, *facts = word.split(":")
+        if first == WORD and len(facts) == len(FACTS):
+            return dict(zip(FACTS, map(unescaped, facts), strict=True))
+    return {}
+
+
+def _users_tags(tags: Mapping[str, str]) -> list[str]:
+    own = {key: value for key, value in tags.items() if not key.startswith(OURS)}
+    return [shorter_than(TAG_LENGTH, f"{escaped(key, PLAIN)}:{escaped(value, PLAIN)}", key) for key, value in own.items()]
+
+
+# ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plugin_version() -> str:
+    """The plugin that the installed `pulumi_digitalocean` was made for."""
+    manifest = json.loads(resources.files(digitalocean).joinpath("pulumi-plugin.json").read_text())
+    return str(manifest["version"])
+
+
+def program(order: Order) -> Callable[[], None]:
+    """The resources of one run as a closure for the Automation API; its exports are for people, we read the state.
+
+    Raises Refused for tags that are too long, and for a spot price.
+    """
+    require_no_spot("DigitalOcean", order)
+    word, users = tag_of(order.tags), _users_tags(order.tags)
+    slug = SLUGS.get(order.instance_type, order.instance_type)
+
+    def run() -> None:
+        require_disk(order, _disk_bytes(slug))
+        # The engine leaves the tag where it is: without it a droplet that the state does not know could not be found.
+        tag = digitalocean.Tag("tag", name=word, opts=pulumi.ResourceOptions(retain_on_delete=True))
+        key = digitalocean.SshKey("key", name=word, public_key=order.public_key)
+        firewall = digitalocean.Firewall("ssh", name=order.name, tags=[tag.name], **_rules(order.allow_from))
+        droplet = _droplet(order, slug, key, firewall, [tag.name, *users])
+        pulumi.export("host", droplet.ipv4_address)
+        pulumi.export("user", order.image.user)
+        pulumi.export("host_key", order.host_key)
+        pulumi.export("instance", droplet.id)
+        pulumi.export("firewall", firewall.id)
+        pulumi.export("key_pair", key.id)
+
+    return run
+
+
+def _disk_bytes(slug: str) -> int:
+    sizes = digitalocean.get_sizes(filters=[{"key": "slug", "values": [slug]}]).sizes
+    if not sizes:
+        raise Refused(f"DigitalOcean lists no size {slug}.", hint="Some are sold by contract only.")
+    return int(sizes[0].disk) * GB
+
+
+def _rules(cidrs: tuple[str, ...]) -> dict[str, Any]:
+    """Whatever is not named is closed, in both directions; the box must reach package and model registries."""
+    ssh = {"protocol": "tcp", "port_range": str(SSH_PORT), "source_addresses": list(cidrs)}
+    out = [{"protocol": each, "port_range": "1-65535", "destination_addresses": list(EVERYBODY)} for each in ("tcp", "udp")]
+    return {"inbound_rules": [ssh], "outbound_rules": [*out, {"protocol": "icmp", "destination_addresses": list(EVERYBODY)}]}
+
+
+def _droplet(
+    order: Order, slug: str, key: digitalocean.SshKey, firewall: digitalocean.Firewall, tags: list[Any]
+) -> digitalocean.Droplet:
+    return digitalocean.Droplet(
+        "box",
+        name=order.name,
+        size=slug,
+        image=image_of(slug, order.image),
+        region=order.region,
+        ssh_keys=[key.id],  # without one a password is made, and sent by mail
+        user_data=pulumi.Output.secret(order.user_data),
+        tags=tags,
+        droplet_agent=False,  # it would let DigitalOcean's console in
+        # The firewall stands before what it protects. A fresh key must never replace a box that runs.
+        opts=pulumi.ResourceOptions(depends_on=[firewall], ignore_changes=["image", "sshKeys", "userData"]),
+    )
+
+
+def image_of(slug: str, image: Image) -> str:
+    """The image with the driver of the size's GPU; without a GPU, the given one."""
+    return next((name for pattern, name in GPU_IMAGES.items() if re.match(pattern, slug)), image.name)
+
+
+# ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def connect(environment: Mapping[str, str]) -> Api:
+    """The team that the token belongs to. Raises ProvisionError without one."""
+    return Api(
+        cloud="DigitalOcean",
+        url=f"{environment.get('DIGITALOCEAN_API_URL', URL)}/v2",
+        token=token_of("DigitalOcean", environment, TOKENS),
+        next_page=lambda answer: "next" in (answer.get("links") or {}).get("pages", {}),
+        reason=lambda answer: f"{answer['id']}: {answer['message']}",
+    )
+
+
+def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """One: a team has no regions, and a look at it sees every data centre."""
+    return EVERYWHERE
+
+
+# Resource.kind -> the list of it: path, name of its rows, a row's id, and the words that may be our tag. What bills is
+# ended first; the tag last, and only when nothing carries it: a droplet without it would be nobody's, and go on billing.
+LISTS: Final[dict[str, tuple[str, str, str, Callable[[Json], list[str]]]]] = {
+    "instance": ("/droplets", "droplets", "id", lambda row: row["tags"]),
+    "firewall": ("/firewalls", "firewalls", "id", lambda row: row["tags"] or []),
+    "key_pair": ("/account/keys", "ssh_keys", "id", lambda row: [row["name"]]),
+    "tag": ("/tags", "tags", "name", lambda row: [row["name"]]),
+}
+
+
+def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
+    """Droplets, firewalls, keys and tags of the whole team that are ours. All are listed: nothing can be asked by a prefix."""
+    return as_owned(lambda: _listed(connect(environment), tag))
+
+
+def _listed(api: Api, run_id: str | None) -> Iterator[Resource]:
+    for kind, (path, name, id, words) in LISTS.items():
+        for row in api.rows(path, name):
+            facts = from_tag(words(row)) or _from_name(row["name"])
+            if facts and run_id in (None, facts[RUN_TAG]):
+                region = (row.get("region") or {}).get("slug", "")
+                yield tagged_resource(kind, str(row[id]), region, facts, bills=kind == "instance")
+
+
+def _from_name(name: str) -> dict[str, str]:
+    """What the name of a droplet or firewall tells whose tag somebody took away."""
+    return {RUN_TAG: name.removeprefix(OURS)} if name.startswith(OURS) else {}
+
+
+def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
+    """Delete one resource, whatever it is doing."""
+    api = connect(environment)
+    if resource.kind == "tag":
+        _require_unused(api, resource.id)
+    api.delete(f"{LISTS[resource.kind][0]}/{urllib.parse.quote(resource.id, safe=':')}")
+
+
+def _require_unused(api: Api, word: str) -> None:
+    carriers = sum(int(row["resources"]["count"]) for row in api.rows("/tags", "tags") if row["name"] == word)
+    if carriers:
+        raise ProvisionError(f"the tag is carried by {carriers} more, and ends after them")
+
+
+def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    """The firewall is replaced in one step, so nobody who is still let in is shut out in between."""
+    api = connect(environment)
+    for firewall in api.rows("/firewalls", "firewalls"):
+        if from_tag(firewall["tags"] or []).get(RUN_TAG) == run_id:
+            kept = {name: firewall[name] for name in ("name", "outbound_rules", "droplet_ids", "tags")}
+            ssh = {"protocol": "tcp", "ports": str(SSH_PORT), "sources": {"addresses": list(cidrs)}}
+            api.ask("PUT", f"/firewalls/{firewall['id']}", kept | {"inbound_rules": [ssh]})
+
+
+def console(instance: Resource, environment: Mapping[str, str]) -> str:
+    """Nothing: the API shows a console to a browser only."""
+    return ""

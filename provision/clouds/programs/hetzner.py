@@ -1,0 +1,164 @@
+"""Hetzner Cloud: an SSH key, a firewall and one server; and what of ours is still there, asked of its API by label.
+
+A server that is switched off is billed as before, so here the timer of the user data ends the work and not the bill: only a
+delete does. There are no GPUs, and no spot market. The disk is the server type's own.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+from collections.abc import Callable, Iterator, Mapping
+from importlib import resources
+from typing import Any, Final
+
+import pulumi
+import pulumi_hcloud as hcloud
+
+from provision.clouds.programs.caller import caller_address as caller_address
+from provision.clouds.programs.order import (
+    RUN_TAG,
+    SSH_PORT,
+    Image,
+    Order,
+    PowerOff,
+    require_disk,
+    require_no_spot,
+    tagged_resource,
+)
+from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
+from provision.clouds.programs.tagging import from_label, label
+from provision.provisioner import Owned, Resource
+
+PLUGIN: Final = "hcloud"
+KINDS: Final = {
+    "hcloud:index/server:Server": "instance",
+    "hcloud:index/firewall:Firewall": "firewall",
+    "hcloud:index/sshKey:SshKey": "key_pair",
+}
+ADDRESS: Final = ("hcloud:index/server:Server", "ipv4Address")
+IMAGE: Final = Image(
+    owner="hetzner",
+    name="ubuntu-24.04",
+    user="ubuntu",
+    source="the system images that the API lists (docs.hetzner.cloud); no driver, for there are no GPUs",
+    as_of=dt.date(2026, 11, 26),
+)
+POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.hetzner.com, billing FAQ: until a server is deleted
+ENDPOINT: Final = "https://api.hetzner.cloud/v1"
+GB: Final = 10**9
+
+# Resource.kind -> the list of it: path, and name of its rows. What bills is ended first.
+LISTS: Final = {
+    "instance": ("/servers", "servers"),
+    "firewall": ("/firewalls", "firewalls"),
+    "key_pair": ("/ssh_keys", "ssh_keys"),
+}
+
+
+# ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plugin_version() -> str:
+    """The plugin that the installed `pulumi_hcloud` was made for."""
+    manifest = json.loads(resources.files(hcloud).joinpath("pulumi-plugin.json").read_text())
+    return str(manifest["version"])
+
+
+def program(order: Order) -> Callable[[], None]:
+    """The resources of one run as a closure for the Automation API; its exports are for people, we read the state.
+
+    Raises Refused for a tag that no label can hold, and for a spot price.
+    """
+    require_no_spot("Hetzner", order)
+    labels = {label(key): label(value) for key, value in order.tags.items()}
+
+    def run() -> None:
+        type = hcloud.get_server_type(name=order.instance_type)
+        require_disk(order, type.disk * GB)
+        key = hcloud.SshKey("key", name=order.name, public_key=order.public_key, labels=labels)
+        firewall = hcloud.Firewall("ssh", name=order.name, labels=labels, rules=[_ssh_from(order.allow_from)])
+        server = _server(order, key, firewall, labels)
+        pulumi.export("host", server.ipv4_address)
+        pulumi.export("user", order.image.user)
+        pulumi.export("host_key", order.host_key)
+        pulumi.export("instance", server.id)
+        pulumi.export("firewall", firewall.id)
+        pulumi.export("key_pair", key.id)
+
+    return run
+
+
+def _server(order: Order, key: hcloud.SshKey, firewall: hcloud.Firewall, labels: dict[str, str]) -> hcloud.Server:
+    return hcloud.Server(
+        "box",
+        name=order.name,
+        server_type=order.instance_type,
+        image=order.image.name,
+        location=order.region,
+        ssh_keys=[key.id],  # without one a password is made, and sent by mail
+        firewall_ids=[firewall.id.apply(int)],
+        user_data=pulumi.Output.secret(order.user_data),
+        labels=labels,
+        # A newer image or a fresh key must never replace a box that runs.
+        opts=pulumi.ResourceOptions(ignore_changes=["image", "sshKeys", "userData"]),
+    )
+
+
+def _ssh_from(cidrs: tuple[str, ...]) -> Any:
+    """Without a rule for what goes out, everything may."""
+    return {"direction": "in", "protocol": "tcp", "port": str(SSH_PORT), "source_ips": list(cidrs), "description": "SSH"}
+
+
+# ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def connect(environment: Mapping[str, str]) -> Api:
+    """The project that the token belongs to. Raises ProvisionError without one."""
+    return Api(
+        cloud="Hetzner",
+        url=environment.get("HCLOUD_ENDPOINT", ENDPOINT),
+        token=token_of("Hetzner", environment, ("HCLOUD_TOKEN",)),
+        next_page=lambda answer: answer["meta"]["pagination"]["next_page"] is not None,
+        reason=lambda answer: f"{answer['error']['code']}: {answer['error']['message']}",
+    )
+
+
+def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """One: a project has no regions, and a look at it sees every location."""
+    return EVERYWHERE
+
+
+def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
+    """Servers, firewalls and keys of the whole project with our label."""
+    return as_owned(lambda: _listed(connect(environment), tag))
+
+
+def _listed(api: Api, tag: str | None) -> Iterator[Resource]:
+    selector = RUN_TAG if tag is None else f"{RUN_TAG}=={label(tag)}"
+    for kind, (path, name) in LISTS.items():
+        for row in api.rows(path, name, label_selector=selector):
+            yield _resource(kind, row)
+
+
+def _resource(kind: str, row: Json) -> Resource:
+    tags = {from_label(key): from_label(value) for key, value in row["labels"].items()}
+    region = (row.get("location") or {}).get("name", "")
+    return tagged_resource(kind, str(row["id"]), region, tags, bills=kind == "instance")
+
+
+def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
+    """Delete one resource, whatever it is doing."""
+    connect(environment).delete(f"{LISTS[resource.kind][0]}/{resource.id}")
+
+
+def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    """The rule is replaced in one step, so nobody who is still let in is shut out in between."""
+    api = connect(environment)
+    for firewall in api.rows("/firewalls", "firewalls", label_selector=f"{RUN_TAG}=={label(run_id)}"):
+        api.ask("POST", f"/firewalls/{firewall['id']}/actions/set_rules", {"rules": [_ssh_from(cidrs)]})
+
+
+def console(instance: Resource, environment: Mapping[str, str]) -> str:
+    """Nothing: the API shows a console to a browser only."""
+    return ""

@@ -1,0 +1,150 @@
+"""A vendor's REST API, for what a program asks the cloud itself: JSON, a bearer token, pages, and a no as one sentence.
+
+For the clouds whose account is one list without regions: what a token may see is seen with one look.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+import urllib.error
+import urllib.parse
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, Final
+
+import msgspec
+
+from provision.errors import ProvisionError
+from provision.provisioner import Answer, Owned, Resource
+
+Json = dict[str, Any]
+
+EVERYWHERE: Final = ("every location",)  # the only place to look in; "*" would be one to rent in
+TIMEOUT_S: Final = 10.0  # assumed
+PAUSES_S: Final = (0.5, 1.0, 2.0)  # assumed: before each further try of what was too much, or failed at the cloud
+PASSING: Final = frozenset({429, 500, 502, 503, 504})  # a later try may be answered otherwise
+REPEATABLE: Final = frozenset({"GET", "DELETE"})  # a second POST could buy a second box
+ABSENT: Final = 404
+DECLINED: Final = 400  # from here on a status is a no
+LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
+
+
+class _Here(urllib.request.HTTPRedirectHandler):
+    """A token goes nowhere but where it was sent."""
+
+    def redirect_request(self, *_: Any) -> None:
+        return None
+
+
+class Api(msgspec.Struct, frozen=True, kw_only=True):
+    """One account. Every method raises ProvisionError where the cloud declines or does not answer."""
+
+    cloud: str  # its name for people
+    url: str
+    token: str
+    next_page: Callable[[Json], bool]  # whether the answer to a list names one
+    reason: Callable[[Json], str]  # what the body of an error says
+    sleep: Callable[[float], None] = time.sleep
+    timeout_s: float = TIMEOUT_S
+
+    def ask(self, method: str, path: str, body: Json | None = None, **query: str) -> Json:
+        """The body of the answer; empty where there is none."""
+        status, answer = self._answer(method, path, body, query)
+        if status >= DECLINED:
+            raise ProvisionError(f"{self.cloud} declined {method} {path}: {self._reason(status, answer)}")
+        return answer
+
+    def find(self, path: str) -> Json | None:
+        """One thing; None where there is none."""
+        status, answer = self._answer("GET", path, None, {})
+        if status >= DECLINED and status != ABSENT:
+            raise ProvisionError(f"{self.cloud} declined GET {path}: {self._reason(status, answer)}")
+        return None if status == ABSENT else answer
+
+    def delete(self, path: str) -> None:
+        """What is gone already is fine."""
+        status, answer = self._answer("DELETE", path, None, {})
+        if status >= DECLINED and status != ABSENT:
+            raise ProvisionError(f"{self.cloud} declined to delete {path}: {self._reason(status, answer)}")
+
+    def rows(self, path: str, name: str, **query: str) -> Iterator[Json]:
+        """Every row of a list, from all its pages."""
+        page, more = 1, True
+        while more:
+            answer = self.ask("GET", path, None, **query, page=str(page), per_page="50")
+            yield from answer[name]
+            page, more = page + 1, self.next_page(answer)
+
+    def _reason(self, status: int, answer: Json) -> str:
+        try:
+            return self.reason(answer)
+        except (KeyError, TypeError):
+            return f"HTTP status {status}"
+
+    def _answer(self, method: str, path: str, body: Json | None, query: Mapping[str, str]) -> tuple[int, Json]:
+        for pause_s in PAUSES_S:
+            status, answer = self._send(method, path, body, query)
+            if status not in PASSING or method not in REPEATABLE:
+                return status, answer
+            self.sleep(pause_s)
+        return self._send(method, path, body, query)
+
+    def _send(self, method: str, path: str, body: Json | None, query: Mapping[str, str]) -> tuple[int, Json]:
+        try:
+            with self._open(method, path, body, query, self.timeout_s) as answer:
+                return int(answer.status), _read(answer.read())
+        except urllib.error.HTTPError as error:
+            with error:
+                return error.code, _read(error.read())
+        except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
+            why = getattr(error, "reason", error)
+            raise ProvisionError(f"{self.cloud} did not answer {method} {path}: {why}") from None
+
+    def lines(self, path: str, *, silence_s: float, **query: str) -> Iterator[bytes]:
+        """The lines of an answer that has no end, until none has come for so long; none at all where it is declined."""
+        with (
+            suppress(OSError),
+            self._open("GET", path, None, query, silence_s) as answer,
+        ):  # URLError and timeouts are among them
+            yield from answer
+
+    def _open(self, method: str, path: str, body: Json | None, query: Mapping[str, str], timeout_s: float) -> Any:
+        url = f"{checked_url(self.cloud, self.url)}{path}?{urllib.parse.urlencode(query)}".removesuffix("?")
+        headers = {"Authorization": f"Bearer {self.token}", "Content-Type": "application/json", "User-Agent": "rentune"}
+        data = None if body is None else json.dumps(body).encode()
+        request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - by checked_url
+        return urllib.request.build_opener(_Here).open(request, timeout=timeout_s)
+
+
+def _read(text: bytes) -> Json:
+    try:
+        read = json.loads(text or b"{}")
+    except ValueError:  # a proxy's page, for one
+        return {}
+    return read if isinstance(read, dict) else {}
+
+
+def checked_url(cloud: str, url: str) -> str:
+    """The same. Raises ProvisionError where a token would travel in the clear."""
+    parts = urllib.parse.urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in LOOPBACK):
+        return url.rstrip("/")
+    raise ProvisionError(f"{cloud} is only asked over https, not at {url}.")
+
+
+def token_of(cloud: str, environment: Mapping[str, str], names: Iterable[str]) -> str:
+    """The first that is set. Raises ProvisionError where none is."""
+    for name in names:
+        if token := environment.get(name):
+            return token
+    raise ProvisionError(f"{cloud} asks for a token.", hint=f"Set {' or '.join(names)}.")
+
+
+def as_owned(look: Callable[[], Iterable[Resource]]) -> Owned:
+    """What a look has found; unknown where the cloud did not let us see all of it."""
+    try:
+        return Owned(resources=tuple(look()), complete=Answer.YES)
+    except ProvisionError as error:
+        return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))

@@ -1,0 +1,143 @@
+"""The clouds behind our own fake cloud, through the real engine and a plugin double: create, find by tag, destroy, the bill."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from provision.clouds.programs import load_cloud
+from provision.errors import ProvisionError
+from provision.places import RunFolder
+from provision.provisioner import Answer, Resource
+from tests.doubles.bench import Bench
+from tests.doubles.world.core import MACHINE, Reason
+
+pytestmark = pytest.mark.engine
+HOUR_S = 3600.0
+
+
+def kinds(resources: Iterable[Resource]) -> list[str]:
+    return sorted(resource.kind for resource in resources)
+
+
+def left(bench: Bench) -> list[str]:
+    """What stands there, whatever the lists say; a word that is the user's own tag is not ours to take away."""
+    return [thing["name"] for thing in bench.control.standing() if thing["name"] != "team:nlp"]
+
+
+def test_up_then_found_by_tag_then_destroyed_then_nothing_left(world_bench: Bench) -> None:
+    """The whole life of a box: what the state names the tag finds, and the bill ends with it."""
+    provisioner, made = world_bench.provisioner(), sorted(load_cloud(world_bench.cloud).KINDS.values())
+
+    box = provisioner.up(world_bench.row.offer, world_bench.launch)
+
+    [machine] = world_bench.control.standing(MACHINE)
+    assert box.host == machine["address"]
+    owned = provisioner.owned(world_bench.run_id)
+    assert owned.complete is Answer.YES
+    assert kinds(box.resources) == kinds(owned.resources) == made
+    assert {resource.id for resource in box.resources} == {resource.id for resource in owned.resources}
+    assert {resource.owner for resource in owned.resources} == {"ada"}
+    assert {resource.deadline_at_s is None for resource in owned.resources} == {False}
+
+    teardown = provisioner.destroy(world_bench.launch)
+
+    assert teardown.verdict == "destroyed", teardown.message
+    assert {end.gone for end in teardown.resources} == {Answer.YES}
+    assert kinds(end.resource for end in teardown.resources) == made
+    assert provisioner.owned().resources == ()
+    assert left(world_bench) == []
+    paid = world_bench.control.bill_usd()
+    world_bench.control.advance(HOUR_S)
+    assert world_bench.control.bill_usd() == paid
+
+
+def test_a_box_that_has_switched_itself_off_is_billed_until_it_is_destroyed(world_bench: Bench) -> None:
+    """It is found and ended as one that runs."""
+    provisioner = world_bench.provisioner()
+    provisioner.up(world_bench.row.offer, world_bench.launch)
+    [machine] = world_bench.control.standing(MACHINE)
+    world_bench.control.power_off(machine["id"])
+    world_bench.control.advance(HOUR_S)
+    assert world_bench.control.bill_usd() >= Decimal(machine["usd_per_hour"])
+    assert [resource.bills for resource in world_bench.listed().resources if resource.kind == "instance"] == [True]
+
+    assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
+    assert left(world_bench) == []
+
+
+@pytest.mark.parametrize("reason", [Reason.NO_CAPACITY, Reason.QUOTA, Reason.BROKEN], ids=lambda reason: reason.name)
+def test_what_the_cloud_declines_is_one_sentence_and_can_be_ended(world_bench: Bench, reason: Reason) -> None:
+    """The cloud's own words; what stood before the machine is named, and then ended."""
+    world_bench.control.plant("create", reason, MACHINE)
+    provisioner = world_bench.provisioner()
+
+    with pytest.raises(ProvisionError, match=r"Left at \w+: .*key_pair") as caught:
+        provisioner.up(world_bench.row.offer, world_bench.launch)
+
+    assert "Traceback" not in str(caught.value)
+    assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
+    assert left(world_bench) == []
+
+
+def test_a_machine_that_was_made_though_the_answer_was_no(world_bench: Bench) -> None:
+    """The state knows nothing of it; the tag finds it, nothing is bought twice, and the bill is ended."""
+    world_bench.control.plant("create", Reason.BROKEN, MACHINE, after=True)
+    provisioner = world_bench.provisioner()
+
+    with pytest.raises(ProvisionError, match=r"Left at \w+: instance \d+"):
+        provisioner.up(world_bench.row.offer, world_bench.launch)
+    with pytest.raises(ProvisionError, match="already has instance"):
+        provisioner.up(world_bench.row.offer, world_bench.launch)
+
+    assert len(world_bench.control.standing(MACHINE)) == 1
+    assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
+    assert left(world_bench) == []
+
+
+def test_a_delete_that_is_refused_at_first_is_asked_for_again(world_bench: Bench) -> None:
+    """The engine's destroy fails; by tag it is ended all the same."""
+    provisioner = world_bench.provisioner()
+    provisioner.up(world_bench.row.offer, world_bench.launch)
+    world_bench.control.plant("delete", Reason.LOCKED, MACHINE, times=2)
+
+    assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
+    assert left(world_bench) == []
+
+
+def test_a_delete_without_end_is_an_orphan_and_says_how_to_go_on(world_bench: Bench) -> None:
+    """The yes to a delete is no end: while the cloud lists it, it bills."""
+    provisioner = world_bench.provisioner(teardown_s=0.0)
+    provisioner.up(world_bench.row.offer, world_bench.launch)
+    world_bench.control.plant("delete", Reason.LOCKED, MACHINE, times=99)
+
+    teardown = provisioner.destroy(world_bench.launch)
+
+    assert (teardown.verdict, teardown.command) == ("orphaned", "rentune down r1")
+    assert "instance" in teardown.message
+
+
+def test_a_type_whose_disk_is_too_small_is_refused_before_anything_is_made(world_bench: Bench) -> None:
+    """In the words of the check, though the engine stands between."""
+    large = msgspec.structs.replace(world_bench.launch, disk_gib=5000)
+
+    with pytest.raises(ProvisionError, match=r"and the run needs 5000 GiB\. .*Nothing was left behind"):
+        world_bench.provisioner().up(world_bench.row.offer, large)
+
+    assert left(world_bench) == []
+
+
+def test_no_secret_lies_in_the_state_or_the_logs(world_bench: Bench) -> None:
+    """The one-time host key reaches the machine; no file of the engine holds it or the account's token."""
+    world_bench.provisioner().up(world_bench.row.offer, world_bench.launch)
+
+    [machine] = world_bench.control.standing(MACHINE)
+    private = machine["details"]["user_data"].partition("BEGIN OPENSSH PRIVATE KEY-----\\n")[2][:60]
+    assert len(private) == 60
+    folder = RunFolder(world_bench.launch.folder).engine
+    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "passphrase"]
+    for secret in (private, "a-secret-of-the-account"):
+        assert [file for file in files if secret in file.read_text("utf-8", "replace")] == []
