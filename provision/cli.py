@@ -97,8 +97,10 @@ def call(arguments: list[str]) -> int:
 
         return tell(error, arguments)
     except KeyboardInterrupt:
+        from provision.errors import Exit
+
         click.echo("Interrupted.", err=True)
-        return 130
+        return Exit.INTERRUPTED
     return code if isinstance(code, int) else 0
 
 

@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from planner.request import HOST, LOCAL
 from provision.clouds.programs import CLOUDS, CloudRow
 from provision.errors import MissingPart
 from provision.extras import install_command
@@ -21,7 +22,7 @@ Find = Callable[[str], str | None]  # a program's name → where it is
 Install = Callable[[str], str]  # an extra of rentune's → what to type for its packages
 SYSTEM_FOLDERS: Final = "/usr/sbin:/usr/local/sbin:/sbin"  # of servers; not on every user's PATH
 # What a provider needs beside what is its own, by the word in `Finding.serves`.
-SHARED: Final[dict[str, tuple[str, ...]]] = {"host": ("SSH",), "local": ("SSH", "the local box")}
+SHARED: Final[dict[str, tuple[str, ...]]] = {HOST: ("SSH",), LOCAL: ("SSH", "the local box")}
 OF_A_CLOUD: Final = ("SSH", "clouds")
 DOCTOR: Final = "rentune doctor"
 INSTALL: Final = f"{DOCTOR} --install"

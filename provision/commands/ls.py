@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from provision.errors import Exit
+
 if TYPE_CHECKING:
     from provision.account.ledger import RunState
     from provision.charge.orphans import Orphans
@@ -16,6 +18,7 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 BOOKS_OPEN = "ended, books open"
+STATUSES = {Exit.OK: "trained", Exit.FAILED: "failed", Exit.INTERRUPTED: "interrupted"}  # of a run that is over
 NOT_AT_HOME = "result not at home"
 DEADLINE = "deadline"  # the same word as a trainer's that kept it and had no result
 
@@ -51,7 +54,6 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
     from provision.charge.looking import look_for_orphans
     from provision.envelope import Problem
     from provision.envelope.show import show
-    from provision.errors import Exit
 
     found = look_for_orphans(places)
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
@@ -102,7 +104,7 @@ def status(state: RunState) -> str:
     if state.ended:
         if state.billed is None:
             return BOOKS_OPEN
-        return {0: "trained", 1: "failed", 130: "interrupted"}.get(state.billed.exit_code, "ended")
+        return STATUSES.get(Exit(state.billed.exit_code), "ended")
     if state.billed is None and is_alive(state.controlled):
         return "ending" if state.controlled and state.controlled.ending else "running"
     if state.opened.keep_box_on_failure and state.billed is not None:

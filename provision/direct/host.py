@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from catalogs.catalog import CatalogError, read_catalog
 from catalogs.hardware import Offer
+from planner.request import HOST
 from provision.aboard import detached
 from provision.aboard.marks import marks
 from provision.direct import host_scripts as scripts
@@ -41,7 +42,7 @@ class ExistingHost:
     what the run has kept.
     """
 
-    name = "host"
+    name = HOST
     list_lag_s = 1.0  # assumed: a process that has just been started or ended
 
     def __init__(

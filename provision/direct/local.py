@@ -17,6 +17,7 @@ import msgspec
 import psutil
 
 from catalogs.hardware import Offer
+from planner.request import LOCAL
 from provision.aboard.marks import marks
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.direct.limits import limit_name, remove_limit
@@ -37,7 +38,7 @@ KEEPER = "provision.direct.reaper"  # as it stands in its command line
 def local_offer(*, usd_per_hour: Decimal = Decimal(0)) -> Offer:
     """The machine we run on as an offer: its cores and RAM, no GPU; a made-up price rehearses the bill."""
     return Offer(
-        provider="local",
+        provider=LOCAL,
         region="here",
         instance_type="this-machine",
         purchase="on_demand",
@@ -55,7 +56,7 @@ def local_offer(*, usd_per_hour: Decimal = Decimal(0)) -> Offer:
 class LocalBox:
     """Provisioner "local". `root` holds a folder per box; `cache` outlives them (stacks, converted bases)."""
 
-    name = "local"
+    name = LOCAL
     list_lag_s = 1.0  # assumed: a process that has just been started or ended
     worst_teardown_s = 2 * END_S + REMOVE_S
 

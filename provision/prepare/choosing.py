@@ -17,7 +17,7 @@ from planner.cost import estimate_cost
 from planner.options import plan_command
 from planner.plan import Plan, SearchResult
 from planner.refusals import Refused as PlanRefused
-from planner.request import HOST, LOCAL, Request, RequestError
+from planner.request import OWN_MACHINES, Request, RequestError
 from provision.envelope import Problem
 from provision.errors import BadInput, Refused, RentuneError
 from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
@@ -118,7 +118,7 @@ def _priced(plan: Plan, usd_per_hour: Decimal | None) -> Plan:
     """The plan at a made-up price, where the machine has none of its own."""
     if usd_per_hour is None or plan.offer.usd_per_hour == usd_per_hour:
         return plan
-    if plan.offer.provider not in (LOCAL, HOST):
+    if plan.offer.provider not in OWN_MACHINES:
         raise BadInput(
             f"{plan.offer.provider} has a price of its own.", hint="--assume-price is for --provider local and --host"
         )

@@ -8,6 +8,7 @@ from pathlib import Path
 from planner.plan import Plan
 from planner.units import GIB
 from provision.account.receipt import Receipt
+from provision.errors import Exit
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables
 from provision.report.words import NO_ANSWER
@@ -30,7 +31,7 @@ def render_page(receipt: Receipt, plan: Plan, curves: Curves) -> str:
 
 
 def _head(receipt: Receipt) -> str:
-    tone = "good" if receipt.exit_code == 0 else "bad"
+    tone = "good" if receipt.exit_code == Exit.OK else "bad"
     return (
         f"<h1>{escape(model_words(receipt.model))} on {escape(receipt.offer)}</h1>"
         f'<p class="soft">Run {escape(receipt.run_id)} of {escape(receipt.model)}. {escape(receipt.strategy)}.</p>'

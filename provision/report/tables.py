@@ -6,6 +6,7 @@ from typing import Final
 
 import msgspec
 
+from planner.request import OWN_MACHINES
 from provision.account.receipt import Figure, Receipt
 from provision.errors import Exit
 from provision.provisioner import Teardown
@@ -27,7 +28,6 @@ ENDINGS: Final = {  # of a run, by its exit code
     Exit.INTERRUPTED: "interrupted and gone",
 }
 BOOKS_OPEN: Final = "trained and gone, its books open"
-UNPRICED = ("local/", "host/")  # offers of one's own machines: no provider prices them
 
 
 class Table(msgspec.Struct, frozen=True, kw_only=True):
@@ -68,7 +68,8 @@ def _price_note(receipt: Receipt) -> str:
     billed = seconds_words(receipt.billed_s)
     if not receipt.usd_per_hour:
         return f"{billed} on a machine that bills nothing; --assume-price shows what they would have cost."
-    whose = "the price that was assumed for it" if receipt.offer.startswith(UNPRICED) else "the price at launch"
+    own = receipt.offer.partition("/")[0] in OWN_MACHINES  # no provider prices those
+    whose = "the price that was assumed for it" if own else "the price at launch"
     return f"{billed} billed at ${receipt.usd_per_hour} per hour, {whose}."
 
 

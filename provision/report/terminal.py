@@ -8,6 +8,7 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from provision.account.receipt import Receipt
+from provision.errors import Exit
 from provision.report.tables import Table, headline, tables
 from provision.report.words import NO_ANSWER
 from provision.words import model_words
@@ -20,7 +21,7 @@ def print_report(receipt: Receipt, console: Console, *, report_file: str | None)
     """The whole account of one run."""
     console.print(Text(f"Run {receipt.run_id}: {model_words(receipt.model)} on {receipt.offer}", style="bold"))
     console.print(Text(receipt.strategy, style="dim"))
-    console.print(Text(headline(receipt), style="bold green" if receipt.exit_code == 0 else "bold red"))
+    console.print(Text(headline(receipt), style="bold green" if receipt.exit_code == Exit.OK else "bold red"))
     if receipt.message:
         console.print(Text(receipt.message))
     for table in tables(receipt):

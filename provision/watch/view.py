@@ -1,4 +1,4 @@
-"""What can be seen of a run at one moment: events and ledger folded into one frozen value. Pure.
+"""What the trainer has said of a run so far: its events folded into one frozen value. Pure.
 
 Event kinds and the keys of their `data` are listed in docs/trainer.md; what is not known here is passed over.
 """
