@@ -11,7 +11,7 @@ from pathlib import Path
 
 import msgspec
 
-from catalogs.hardware import Billing, Gpu, Offer, Source, StoragePrice
+from catalogs.hardware import Billing, Gpu, Offer, Source
 from catalogs.names import GpuMatch, GpuNames, GpuWord, index_names, key_of
 from catalogs.read import CatalogError, Row, read_rows, words
 from catalogs.rows import (
@@ -22,7 +22,6 @@ from catalogs.rows import (
     INSTANCE_FIELDS,
     PRICE_FIELDS,
     SOURCE_FIELDS,
-    STORAGE_FIELDS,
     HostsRow,
     billing_of,
     gpu_of,
@@ -30,7 +29,6 @@ from catalogs.rows import (
     instance_of,
     offers_of,
     source_of,
-    storage_price_of,
 )
 
 __all__ = ["DATA", "Catalog", "CatalogError", "GpuMatch", "age_days", "attributions", "is_stale", "read_catalog", "select"]
@@ -43,12 +41,11 @@ STALE_AFTER_DAYS = 90
 
 
 class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
-    """All tables, each by its key. Every name in one table that points into another is there."""
+    """What a plan needs, each table by its key. Every name in one table that points into another is there."""
 
     gpus: dict[str, Gpu]
     offers: tuple[Offer, ...]
     billing: dict[str, Billing]  # by provider
-    storage: tuple[StoragePrice, ...]
     sources: dict[str, Source]  # by code
     gpu_words: dict[str, GpuWord]  # by key
 
@@ -75,23 +72,28 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
 
 def read_catalog(folder: Path = DATA) -> Catalog:
     """The tables of a folder, checked against each other. Raises CatalogError with file, line and field."""
-    sources = {source.code: source for source in map(source_of, read_rows(folder / "sources.csv", SOURCE_FIELDS))}
+    sources = read_sources(folder)
     gpus = _read_gpus(folder, sources)
     billing: dict[str, Billing] = {}
     for row in read_rows(folder / "billing.csv", BILLING_FIELDS):
-        rule = billing_of(_cited(row, sources))
+        rule = billing_of(cited(row, sources))
         billing[rule.provider] = rule
     return Catalog(
         gpus=gpus,
         gpu_words=_read_gpu_words(folder, gpus),
         offers=_read_offers(folder, gpus, billing, sources),
         billing=billing,
-        storage=tuple(storage_price_of(_cited(row, sources)) for row in read_rows(folder / "storage.csv", STORAGE_FIELDS)),
         sources=sources,
     )
 
 
-def _cited(row: Row, sources: dict[str, Source]) -> Row:
+def read_sources(folder: Path = DATA) -> dict[str, Source]:
+    """Where the rows of a folder come from, by code. Raises CatalogError."""
+    return {source.code: source for source in map(source_of, read_rows(folder / "sources.csv", SOURCE_FIELDS))}
+
+
+def cited(row: Row, sources: dict[str, Source]) -> Row:
+    """The row itself, when it names its source. Raises CatalogError for a code that no source has."""
     for code in row.get("source", words):
         if code not in sources:
             raise row.error("source", f'"{code}" is not a code in sources.csv')
@@ -101,7 +103,7 @@ def _cited(row: Row, sources: dict[str, Source]) -> Row:
 def _read_gpus(folder: Path, sources: dict[str, Source]) -> dict[str, Gpu]:
     gpus: dict[str, Gpu] = {}
     for row in read_rows(folder / "gpus.csv", GPU_FIELDS):
-        gpu = gpu_of(_cited(row, sources))
+        gpu = gpu_of(cited(row, sources))
         if gpu.name in gpus:
             raise row.error("name", f'"{gpu.name}" is there twice')
         gpus[gpu.name] = gpu
@@ -128,7 +130,7 @@ def _read_offers(
         key = row.cells["provider"], row.cells["instance_type"]
         if key not in instances:
             raise row.error("instance_type", f'"{key[1]}" of {key[0]} is not in instances.csv')
-        for offer in offers_of(_cited(row, sources), instances[key]):
+        for offer in offers_of(cited(row, sources), instances[key]):
             if offers.setdefault((*key, offer.region, offer.purchase), offer) is not offer:
                 raise row.error("instance_type", f"{offer.key} is there twice")
     return tuple(offers.values())
@@ -140,7 +142,7 @@ def _read_instances(
     instances = {}
     hosts = _read_hosts(folder, sources)
     for row in read_rows(folder / "instances.csv", INSTANCE_FIELDS):
-        instance = instance_of(_cited(row, sources))
+        instance = instance_of(cited(row, sources))
         if instance["provider"] not in billing:
             raise row.error("provider", f'"{instance["provider"]}" has no row in billing.csv')
         if instance["gpu"] not in gpus and instance["gpu"] is not None:
@@ -154,7 +156,7 @@ def _read_instances(
 
 def _read_hosts(folder: Path, sources: dict[str, Source]) -> tuple[HostsRow, ...]:
     """On whose machines each provider's types run."""
-    return tuple(hosts_of(_cited(row, sources)) for row in read_rows(folder / "hosts.csv", HOSTS_FIELDS))
+    return tuple(hosts_of(cited(row, sources)) for row in read_rows(folder / "hosts.csv", HOSTS_FIELDS))
 
 
 def select(

@@ -10,8 +10,13 @@ import msgspec
 
 Support = Literal["yes", "no", "partial", "build-dependent"]
 Confidence = Literal["high", "medium", "low"]
+Vendor = Literal["nvidia", "amd", "intel"]
+Basis = Literal["measured", "assumed"]
+Interconnect = Literal["nvlink", "pcie", "unknown"]
+CpuArchitecture = Literal["x86_64", "arm64"]
 Purchase = Literal["on_demand", "spot"]
 Hosts = Literal["data centre", "community"]  # whose machines they are: a provider's own kind, or anybody's
+SourceKind = Literal["data", "fact", "assumption"]
 
 
 class Gpu(msgspec.Struct, frozen=True, kw_only=True):
@@ -19,7 +24,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str
     aliases: tuple[str, ...] = ()
-    vendor: Literal["nvidia", "amd", "intel"]
+    vendor: Vendor
     architecture: str
     compute_capability: tuple[int, int] | None = None
     memory_gib: float  # as sold
@@ -29,7 +34,7 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     fp16_tflops: float | None = None
     fp32_tflops: float | None = None
     achievable_tflops: float  # best 16-bit matmul: measured, or assumed as a share of the peak (see `achievable_basis`)
-    achievable_basis: Literal["measured", "assumed"]
+    achievable_basis: Basis
     pcie_generation: int | None = None
     pcie_lanes: int = 16
     nvlink_gb_per_s: float = 0.0  # both directions together; 0 = has none
@@ -51,11 +56,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     purchase: Purchase
     gpu: str | None  # a name in the GPU table; None = a CPU box
     num_gpus: Decimal  # 0.125 of a card is sold, too; 0 for a CPU box
-    interconnect: Literal["nvlink", "pcie", "unknown"] = "unknown"
+    interconnect: Interconnect = "unknown"
     vcpus: float | None = None
     ram_gib: float | None = None
     local_disk_gib: float | None = None
-    cpu_architecture: Literal["x86_64", "arm64"] = "x86_64"  # of the host; decides which wheels the box needs
+    cpu_architecture: CpuArchitecture = "x86_64"  # of the host; decides which wheels the box needs
     hosts: Hosts | None = None  # None = not established
     usd_per_hour: Decimal  # the whole box
     observed_on: dt.date | None = None  # None = undated, which counts as stale
@@ -84,25 +89,11 @@ class Billing(msgspec.Struct, frozen=True, kw_only=True):
     as_of: dt.date | None
 
 
-class StoragePrice(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provider asks for keeping or moving bytes. Egress comes in tiers, one row each."""
-
-    provider: str
-    region: str  # "*" = one price everywhere, or the region is not stated
-    kind: Literal["block", "object", "file", "snapshot", "egress", "transfer", "address", "iops"]
-    name: str  # the provider's word: gp3, pd-balanced, …
-    unit: Literal["GB-month", "GiB-month", "GB", "GB-hour", "IOPS-month", "hour"]
-    usd: Decimal
-    above_gb: int = 0  # a tier starts here, per month
-    as_of: dt.date | None  # None = undated
-    source: str
-
-
 class Source(msgspec.Struct, frozen=True, kw_only=True):
     """Where rows come from. `data` was taken under its licence; a `fact` is single figures; an `assumption` is ours."""
 
     code: str
-    kind: Literal["data", "fact", "assumption"]
+    kind: SourceKind
     title: str
     url: str | None = None
     commit: str | None = None

@@ -7,7 +7,20 @@ from collections.abc import Iterator
 from fnmatch import fnmatchcase
 from typing import NamedTuple, get_args
 
-from catalogs.hardware import Billing, Confidence, Gpu, Hosts, Offer, Source, StoragePrice, Support
+from catalogs.hardware import (
+    Basis,
+    Billing,
+    Confidence,
+    CpuArchitecture,
+    Gpu,
+    Hosts,
+    Interconnect,
+    Offer,
+    Source,
+    SourceKind,
+    Support,
+    Vendor,
+)
 from catalogs.read import Row, count, day, not_negative, one_of, positive, price, rate, words, yes_no
 
 
@@ -30,19 +43,16 @@ BILLING_FIELDS = _fields(
     " egress_usd_per_gb egress_free_gb source as_of"
 )
 HOSTS_FIELDS = _fields("provider instance_type hosts source as_of")
-STORAGE_FIELDS = _fields("provider region kind name unit usd above_gb as_of source")
 SOURCE_FIELDS = _fields("code kind title url commit licence as_of attribution")
 
 _support = one_of(get_args(Support))
 _confidence = one_of(get_args(Confidence))
 _hosts = one_of(get_args(Hosts))
-_vendor = one_of(("nvidia", "amd", "intel"))
-_basis = one_of(("measured", "assumed"))
-_interconnect = one_of(("nvlink", "pcie", "unknown"))
-_cpu_architecture = one_of(("x86_64", "arm64"))
-_storage_kind = one_of(("block", "object", "file", "snapshot", "egress", "transfer", "address", "iops"))
-_storage_unit = one_of(("GB-month", "GiB-month", "GB", "GB-hour", "IOPS-month", "hour"))
-_source_kind = one_of(("data", "fact", "assumption"))
+_vendor = one_of(get_args(Vendor))
+_basis = one_of(get_args(Basis))
+_interconnect = one_of(get_args(Interconnect))
+_cpu_architecture = one_of(get_args(CpuArchitecture))
+_source_kind = one_of(get_args(SourceKind))
 
 
 def _capability(text: str) -> tuple[int, int]:
@@ -152,21 +162,6 @@ def billing_of(row: Row) -> Billing:
         egress_free_gb=row.get("egress_free_gb", count),
         source=row.get("source", str),
         as_of=row.maybe("as_of", day),
-    )
-
-
-def storage_price_of(row: Row) -> StoragePrice:
-    """A row of storage.csv."""
-    return StoragePrice(
-        provider=row.get("provider", str),
-        region=row.get("region", str),
-        kind=row.get("kind", _storage_kind),
-        name=row.get("name", str),
-        unit=row.get("unit", _storage_unit),
-        usd=row.get("usd", rate),
-        above_gb=row.get("above_gb", count),
-        as_of=row.maybe("as_of", day),
-        source=row.get("source", str),
     )
 
 

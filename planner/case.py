@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from catalogs.hardware import Interconnect
 from planner.bounds import CASE_BOUNDS, complaint
 from planner.methods import DEFAULT_RANK, METHODS, QLORA, QLORA_MEANS, require_method
 from planner.mistyped import mistyped, nearest
@@ -32,7 +33,6 @@ from remote.contract import (
 )
 
 Objective = Literal["sft", "dpo", "orpo", "kto", "reward", "grpo"]
-Interconnect = Literal["nvlink", "pcie", "unknown"]
 EngineAsked = Literal["auto", "closed_form", "trace"]
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-from decimal import Decimal
 from typing import Any, Final, Literal
 
 import msgspec
@@ -119,7 +118,6 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     runnable: bool
     status: str
-    max_usd_per_hour: Decimal | None = None
 
 
 class WayOut(msgspec.Struct, frozen=True, kw_only=True):

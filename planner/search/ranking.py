@@ -199,10 +199,6 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
     missing = question.capabilities.missing(fit.strategy, question.request.task)
     reasons = (
         (not provider.runnable, f"{PRICE_ONLY}: this version cannot rent from {provider.name}"),
-        (
-            provider.max_usd_per_hour is not None and offer.usd_per_hour > provider.max_usd_per_hour,
-            f"over the ${provider.max_usd_per_hour} an hour that {provider.name} may cost",
-        ),
         (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
         (
             kind.gpu is not None and kind.gpu.vendor != BOX_VENDOR,

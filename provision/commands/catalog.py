@@ -7,11 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.options import SIZE, USD, Once
+from planner.options import PROVIDER, SIZE, USD, Once
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
     from catalogs.hardware import Offer
+    from catalogs.storage import StoragePrice
     from provision.report.tables import Table
 
 SHOWN = 40  # rows on a screen, unless more are asked for
@@ -72,6 +73,48 @@ def list_offers(
         console().print(draw(_table(catalog, shown, num_offers=len(offers))))
 
     return show("catalog list", shown, draw_offers, as_json=as_json)
+
+
+@command.command("storage")
+@click.option("--provider", multiple=True, type=PROVIDER, help="Only this provider; may be repeated.")
+@click.option("--json", "as_json", is_flag=True, help="Print the prices as JSON.")
+def list_storage(provider: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+    """What keeping and moving bytes costs: volumes, buckets, snapshots, traffic."""
+    from catalogs.storage import read_storage
+    from planner.mistyped import nearest
+    from provision.envelope.show import console, show
+    from provision.errors import BadInput
+
+    known = read_storage()
+    sellers = {price.provider for price in known}
+    if unknown := [name for name in provider if name not in sellers]:
+        raise BadInput(f"No price of {unknown[0]} for keeping bytes is known.", hint=nearest(unknown[0], sorted(sellers)))
+    prices = tuple(price for price in known if not provider or price.provider in provider)
+
+    def draw_prices() -> None:
+        from provision.report.terminal import draw
+
+        console().print(draw(_storage_table(prices)))
+
+    return show("catalog storage", prices, draw_prices, as_json=as_json)
+
+
+def _storage_table(prices: tuple[StoragePrice, ...]) -> Table:
+    from provision.report.tables import Table
+
+    return Table(
+        title=f"{len(prices):,} prices of keeping and moving bytes",
+        columns=("provider", "region", "kind", "name", "$", "per", "seen"),
+        rows=tuple(_storage_row(price) for price in prices),
+        note="A tier holds from so many GB a month on.",
+        unbroken=("$",),
+    )
+
+
+def _storage_row(price: StoragePrice) -> tuple[str, ...]:
+    tier = f" from {price.above_gb:,} GB on" if price.above_gb else ""
+    seen = "undated" if price.as_of is None else price.as_of.isoformat()
+    return price.provider, price.region, price.kind, f"{price.name}{tier}", f"{price.usd:f}", price.unit, seen
 
 
 def _table(catalog: Catalog, offers: tuple[Offer, ...], *, num_offers: int) -> Table:

@@ -11,6 +11,7 @@ import pytest
 from catalogs.catalog import DATA, Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer
 from catalogs.names import key_of
+from catalogs.storage import read_storage
 
 MAY_BE_PASSED_ON = {"Apache-2.0", "MIT", "CC-BY-4.0"}
 SNAPSHOT = dt.date(2026, 11, 25)
@@ -32,7 +33,7 @@ def test_there_is_enough_to_choose_from(catalog: Catalog) -> None:
     assert len({offer.provider for offer in with_gpu}) >= 20
     assert len(catalog.gpus) >= 45
     assert {gpu.vendor for gpu in catalog.gpus.values()} == {"nvidia", "amd", "intel"}
-    assert len(catalog.storage) >= 30
+    assert len(read_storage()) >= 30
 
 
 def test_every_price_is_dollars_per_hour_above_zero_and_below_absurdity(catalog: Catalog) -> None:
@@ -100,7 +101,7 @@ def test_no_date_lies_in_the_future(catalog: Catalog) -> None:
     """Measured against the day of the snapshot, so that the test never rots."""
     dates = [gpu.as_of for gpu in catalog.gpus.values()]
     dates += [offer.observed_on for offer in catalog.offers if offer.observed_on]
-    dates += [price.as_of for price in catalog.storage if price.as_of]
+    dates += [price.as_of for price in read_storage() if price.as_of]
     dates += [rule.as_of for rule in catalog.billing.values() if rule.as_of]
     dates += [source.as_of for source in catalog.sources.values()]
     assert max(dates) <= SNAPSHOT
@@ -138,7 +139,7 @@ def test_every_data_source_is_credited_in_the_attribution_file(catalog: Catalog)
 def test_no_source_is_listed_that_nothing_cites(catalog: Catalog) -> None:
     cited = {code for gpu in catalog.gpus.values() for code in gpu.source.split(";")}
     cited |= {code for rule in catalog.billing.values() for code in rule.source.split(";")}
-    cited |= {offer.source for offer in catalog.offers} | {price.source for price in catalog.storage}
+    cited |= {offer.source for offer in catalog.offers} | {price.source for price in read_storage()}
     instances = (DATA / "instances.csv").read_text(encoding="utf-8").splitlines()[1:]
     cited |= {line.rsplit(",", 1)[1] for line in instances}
     cited |= {line.split(",")[3] for line in (DATA / "hosts.csv").read_text(encoding="utf-8").splitlines()[1:]}
@@ -161,7 +162,7 @@ def test_billing_rules_are_at_most_a_started_hour(catalog: Catalog) -> None:
 def test_egress_tiers_grow_cheaper_with_volume(catalog: Catalog) -> None:
     """After what is free, and each place by itself."""
     tiers: dict[tuple[str, str], list[tuple[int, Decimal]]] = {}
-    for price in catalog.storage:
+    for price in read_storage():
         if price.kind == "egress" and price.usd:
             tiers.setdefault((price.provider, price.region), []).append((price.above_gb, price.usd))
     for place, steps in tiers.items():

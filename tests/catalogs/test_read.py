@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from catalogs.catalog import DATA, CatalogError, read_catalog
 from catalogs.read import count, positive, price, read_rows
+from catalogs.storage import read_storage
 
 
 @pytest.fixture
@@ -142,6 +143,9 @@ WRONG = [
 ]
 
 
+READERS = {"storage.csv": read_storage}  # every other table is read together
+
+
 @pytest.mark.parametrize(("file", "before", "after", "said"), WRONG, ids=[f"{file}: {after}" for file, _, after, _ in WRONG])
 def test_a_wrong_cell_is_named_with_file_line_and_field(folder: Path, file: str, before: str, after: str, said: str) -> None:
     lines = (folder / file).read_text(encoding="utf-8").splitlines()
@@ -150,7 +154,7 @@ def test_a_wrong_cell_is_named_with_file_line_and_field(folder: Path, file: str,
     (folder / file).write_text("\n".join(lines) + "\n", encoding="utf-8")
     twins = [number + 1 for number, line in enumerate(lines) if line.startswith(after)]
     with pytest.raises(CatalogError) as caught:
-        read_catalog(folder)
+        READERS.get(file, read_catalog)(folder)
     if file == "prices.csv" and "twice" in said:
         assert str(caught.value) == said.format(line=twins[-1])
     else:
@@ -169,9 +173,16 @@ def test_an_error_also_carries_its_place_as_values(folder: Path) -> None:
 
 
 def test_a_missing_table_is_named(folder: Path) -> None:
-    (folder / "storage.csv").unlink()
-    with pytest.raises(CatalogError, match=r"storage\.csv: is not there"):
+    (folder / "billing.csv").unlink()
+    with pytest.raises(CatalogError, match=r"billing\.csv: is not there"):
         read_catalog(folder)
+
+
+def test_a_plan_does_without_what_storage_costs(folder: Path) -> None:
+    """The table is read where it is asked for."""
+    whole = read_catalog(folder)
+    (folder / "storage.csv").unlink()
+    assert read_catalog(folder) == whole
 
 
 def test_an_alias_of_two_cards_is_refused_when_a_name_is_looked_up(folder: Path) -> None:

@@ -97,7 +97,6 @@ def make_catalog(*offers: Offer, gpus: tuple[Gpu, ...] = (), billing: tuple[Bill
         gpus={gpu.name: gpu for gpu in gpus or (make_gpu(),)},
         offers=offers,
         billing={name: rules.get(name, make_billing(name)) for name in {offer.provider for offer in offers}},
-        storage=(),
         sources={},
         gpu_words={},
     )

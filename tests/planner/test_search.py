@@ -193,13 +193,6 @@ def test_machines_that_the_stack_is_not_built_for_are_shown_and_marked(offer: Of
     assert words in (result.plans[0].runnable or "")
 
 
-def test_a_price_cap_of_a_provider_holds() -> None:
-    """What the caller set for a provider is not overrun by a plan."""
-    capped = Provider(name="cloud", runnable=True, status="tested", max_usd_per_hour=Decimal("0.50"))
-    result = ask(make_request(), market(make_offer()), providers=(capped,))
-    assert "over the $0.50 an hour" in (result.plans[0].runnable or "")
-
-
 # ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
