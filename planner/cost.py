@@ -14,10 +14,9 @@ from typing import Final
 
 from catalogs.hardware import Billing, Offer
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Range
-from planner.units import GB, GIB
+from planner.units import GB, GIB, SECONDS_PER_HOUR
 from remote.contract import Phase
 
-SECONDS_PER_HOUR: Final = 3600
 SECONDS_PER_MONTH: Final = 730 * SECONDS_PER_HOUR  # derived: 8,760 hours a year by 12, the clouds' own month
 MICRODOLLAR: Final = Decimal("0.000001")
 DISK_HEADROOM: Final = 1.1  # assumed: a tenth more than planned, for logs and the file system

@@ -65,7 +65,7 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     num_gpus: int | None = None
     providers: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
-    instance_types: tuple[str, ...] = ()  # set by a saved plan: exactly this machine
+    instance_types: tuple[str, ...] = ()  # set by a job file, one that was saved from a plan above all; empty = any
     spot: bool | None = None  # None = both
     host: str | None = None  # user@address of a machine that exists
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH on the box; empty = the caller's address only

@@ -29,14 +29,13 @@ from remote.contract import Strategy, Task
 BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
 
 NUM_WORKSPACES: Final = 2  # derived: one per thread that calls cuBLAS, forward's and backward's
-HOPPER: Final = (9, 0)
 
 Parts = dict[str, int]  # component -> bytes alive
 
 
 def workspace_bytes(compute_capability: tuple[int, int] | None) -> int:
     """derived: cuBLAS's default workspace in torch (CublasHandlePool.cpp), :4096:2:16:8 kibibytes, from Hopper on 32 MiB."""
-    newer = compute_capability is not None and compute_capability >= HOPPER
+    newer = compute_capability is not None and compute_capability >= (9, 0)
     return 32 * MIB if newer else (2 * 4096 + 8 * 16) * KIB
 
 

@@ -103,7 +103,7 @@ def numerics_of(
     )
 
 
-def _has_flash(gpu: Gpu | None) -> bool:
+def has_flash(gpu: Gpu | None) -> bool:
     """The flash kernel of torch needs compute capability 8.0; None = no card was named, a present one is assumed."""
     return gpu is None or gpu.compute_capability is None or gpu.compute_capability >= (8, 0)
 
@@ -117,7 +117,7 @@ def _attention_kernel(architecture: Architecture, strategy: Strategy, gpu: Gpu |
     if strategy.attention == "flash_attention_2":
         return "flash"
     narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
-    flash = narrow and _has_flash(gpu) and not strategy.padded and architecture.head_dim <= MAX_FLASH_HEAD_DIM
+    flash = narrow and has_flash(gpu) and not strategy.padded and architecture.head_dim <= MAX_FLASH_HEAD_DIM
     return "flash" if flash else "efficient"
 
 
@@ -132,4 +132,4 @@ def _repeats_kv(architecture: Architecture, strategy: Strategy, gpu: Gpu | None,
     release = stack.release("transformers") or (5,)
     if strategy.attention == "flash_attention_2":
         return architecture.model_type in ("mistral", "mixtral") and release < (4, 48)
-    return strategy.attention == "eager" or strategy.padded or release < (4, 54) or (not on_cpu and not _has_flash(gpu))
+    return strategy.attention == "eager" or strategy.padded or release < (4, 54) or (not on_cpu and not has_flash(gpu))

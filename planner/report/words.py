@@ -7,10 +7,9 @@ from typing import Final
 from catalogs.hardware import Offer
 from planner.plan import NOT_READY, Plan, Range
 from planner.strategy import describe
-from planner.units import GIB
+from planner.units import GIB, SECONDS_PER_HOUR
 
 SECONDS_PER_DAY: Final = 86_400
-SECONDS_PER_HOUR: Final = 3_600
 SECONDS_PER_MINUTE: Final = 60
 
 

@@ -14,6 +14,8 @@ from planner.advise import Advice
 from planner.duration import estimate_duration, unpadded
 from planner.host import estimate_host
 from planner.memory import estimate_vram, resting_bytes
+from planner.memory.instants import workspace_bytes
+from planner.memory.numerics import has_flash
 from planner.memory.process import outside_bytes
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
@@ -37,20 +39,16 @@ VARYING: Final = (
     "sharding",
     "num_gpus",
 )
-AMPERE: Final = (8, 0)
-HOPPER: Final = (9, 0)
-
 
 key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # what tells the strategies of one search apart
 
 
-def memory_class(gpu: Gpu | None) -> tuple[bool, bool]:
-    """Cards of one class hold the same tensors: with or without flash attention, with Hopper's larger workspaces or not.
+def memory_class(gpu: Gpu | None) -> tuple[bool, int]:
+    """Cards of one class hold the same tensors: with or without flash attention, with workspaces of one size.
 
     planner.memory decides by these two; a test compares every card of the catalog with its class.
     """
-    capability = gpu.compute_capability if gpu is not None else None
-    return capability is None or capability >= AMPERE, capability is not None and capability >= HOPPER
+    return has_flash(gpu), workspace_bytes(gpu.compute_capability if gpu is not None else None)
 
 
 class Figures:

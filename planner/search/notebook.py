@@ -13,9 +13,8 @@ from planner.plan import Rejection
 from planner.policy import Cap
 from planner.refusals import Refused
 from planner.search.offers import Kind
-from planner.units import GIB
+from planner.units import GIB, SECONDS_PER_HOUR
 
-SECONDS_PER_HOUR: Final = 3600
 NAMES_SHOWN: Final = 6
 
 

@@ -25,13 +25,12 @@ from planner.search.figures import Figures
 from planner.search.fit import Fit, fitting
 from planner.search.notebook import Dear, Notebook, Short
 from planner.search.offers import Kind
-from planner.units import GIB
+from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Capabilities
 
 BOX_VENDOR: Final = "nvidia"  # the box's pinned stack is built for CUDA
 BOX_CPU: Final = "x86_64"  # and for this machine language
 MAX_CPU_HOURS: Final = 24.0  # assumed: nobody waits longer for a machine without a GPU unless --max-hours says so
-SECONDS_PER_HOUR: Final = 3600
 
 
 class Question(msgspec.Struct, frozen=True, kw_only=True):

@@ -17,7 +17,7 @@ from planner.search.notebook import Notebook
 from planner.search.offers import Kind, admit
 from planner.search.ranking import Found, Question, rank
 from planner.strategy import describe
-from planner.units import GIB
+from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Strategy
 
 STREAMED: Final = "stream"
@@ -97,8 +97,8 @@ def _relaxations(request: Request) -> Iterator[Relaxed]:
     if budget.max_hours is not None:
         yield Relaxed(
             request=_with(request, budget=Budget(max_usd=budget.max_usd)),
-            change=lambda found: f"in up to {found.duration.wall_s.p90 / 3600:.1f} hours",
-            options=lambda found: {"--max-hours": f"{found.duration.wall_s.p90 / 3600 + 0.05:.1f}"},
+            change=lambda found: f"in up to {found.duration.wall_s.p90 / SECONDS_PER_HOUR:.1f} hours",
+            options=lambda found: {"--max-hours": f"{found.duration.wall_s.p90 / SECONDS_PER_HOUR + 0.05:.1f}"},
         )
 
 
