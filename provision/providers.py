@@ -16,6 +16,7 @@ from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.places import Places
 from provision.provisioner import Launch, Provisioner
+from provision.redact import without_secrets
 
 if TYPE_CHECKING:
     from provision.parts import Finding
@@ -73,7 +74,7 @@ def _cloud(name: str, access: Access) -> Provisioner:
         load_cloud(name),
         places=access.places,
         engine=find_engine(access.places, access.environment),
-        environment=access.environment,
+        environment=without_secrets(access.environment, but=CLOUDS[name].secret_variables),  # it starts other programs
     )
 
 

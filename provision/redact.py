@@ -64,6 +64,12 @@ def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     return tuple(value for name, value in environment.items() if holds_secret(name))
 
 
+def without_secrets(environment: Mapping[str, str], *, but: Iterable[str] = ()) -> dict[str, str]:
+    """The variables for another process: none that holds a secret, but for those that it needs."""
+    needed = frozenset(but)
+    return {name: value for name, value in environment.items() if name in needed or not holds_secret(name)}
+
+
 def holds_secret(name: str) -> bool:
     """Whether a variable's name says that its value is one: HF_TOKEN does, AWS_ACCESS_KEY_ID and SSH_KEY_FILE don't."""
     words = name.upper().split("_")

@@ -26,7 +26,7 @@ from typing import Any, Final, Literal, Protocol
 import msgspec
 
 from provision.errors import BadInput
-from provision.redact import holds_secret, redact
+from provision.redact import redact, without_secrets
 
 ALERT_VERSION: Final = 1
 TRY_S: Final = 10.0  # assumed: a webhook answers within one second, a command may send an e-mail
@@ -116,7 +116,7 @@ _OPENER: Final = urllib.request.build_opener(_NoRedirect)
 class _Command:
     def __init__(self, words: Sequence[str], environment: Mapping[str, str] = os.environ) -> None:
         self._words = words
-        self._environment = {name: value for name, value in environment.items() if not holds_secret(name)}
+        self._environment = without_secrets(environment)
         self.name = f"the command {Path(words[0]).name}"
 
     def deliver(self, body: bytes) -> None:

@@ -11,10 +11,11 @@ from typing import Final
 import msgspec
 
 from provision.clouds.engine.where import plugin_binary
-from provision.clouds.programs import load_cloud
+from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.places import Places
 from provision.provisioner import Launch, Owned
+from provision.redact import without_secrets
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.clouds import Row
 from tests.doubles.emulator import Emulator
@@ -79,7 +80,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             load_cloud(self.cloud),
             places=self.places,
             engine=Path(self.engine),
-            environment=self.environment | variables,
+            environment=without_secrets(self.environment | variables, but=CLOUDS[self.cloud].secret_variables),
             image=self.row.image,
             regions=self.row.regions,
             sleep=lambda duration_s: time.sleep(min(duration_s, 0.1)),

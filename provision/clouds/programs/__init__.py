@@ -28,7 +28,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...]  # what the extra of the cloud's name brings, by its import names
     credential_variables: tuple[str, ...]  # where credentials are looked for first
     credential_file: str | None  # below the home folder
-    secret_variables: tuple[str, ...]  # whose values are never shown; a test sees to it that the redactor knows them
+    secret_variables: tuple[str, ...]  # never shown; of all that hold secrets only these reach its engine and its plugin
 
 
 CLOUDS: Final[dict[str, CloudRow]] = {
@@ -38,7 +38,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_aws", "boto3"),
         credential_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
         credential_file=".aws/credentials",
-        secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN"),
+        secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
     ),
     "hetzner": CloudRow(
         module="provision.clouds.programs.hetzner",

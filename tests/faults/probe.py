@@ -1,0 +1,72 @@
+"""Looks for secrets where others could see them: in the command lines and environments of all processes, and in files."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+PLANTED = {
+    "HF_TOKEN": "hf_planted0token0of0the0hub0000000",
+    "AWS_SECRET_ACCESS_KEY": "planted/secret+of/the/account",
+    "A_DATABASE_PASSWORD": "planted password of something else",
+}
+LOOK_S = 0.02  # a command line is visible as long as its process runs; the shortest of ours take 50 ms
+
+
+class Probe:
+    """Watches every process of this machine while its block runs. A secret may be named once it exists.
+
+    `may_know` says of a secret's name and a command line whether that process has it in its environment rightly.
+    """
+
+    def __init__(self, secrets: Mapping[str, str], *, may_know: Callable[[str, str], bool] = lambda _secret, _command: False):
+        self.secrets = dict(secrets)
+        self.num_looks = 0
+        self.seen: set[tuple[str, str, str]] = set()  # where, which secret, whose command line
+        self._may_know = may_know
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def learn(self, name: str, key: str) -> None:
+        """A private key: its second line tells it apart from all others."""
+        self.secrets[name] = key.splitlines()[1]
+
+    def in_files(self, *roots: Path, but: Iterable[Path] = ()) -> list[tuple[str, str]]:
+        """Which secret lies in which file below these roots, but for the files where it belongs."""
+        belongs = set(but)
+        files = [path for root in roots for path in _files(root) if path not in belongs]
+        return [(name, str(path)) for path in files for name in self.in_text(path.read_bytes())]
+
+    def in_text(self, text: bytes) -> list[str]:
+        """The names of the secrets that stand in it."""
+        return [name for name, secret in list(self.secrets.items()) if secret.encode() in text]
+
+    def _watch(self) -> None:
+        while not self._over.wait(LOOK_S):
+            self.num_looks += 1
+            for process in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):
+                    self._look_at(process)
+
+    def _look_at(self, process: Path) -> None:
+        command = (process / "cmdline").read_bytes()
+        words = command.replace(b"\0", b" ").decode("utf-8", "replace")
+        self.seen.update(("command line", name, words) for name in self.in_text(command))
+        known = self.in_text((process / "environ").read_bytes())
+        self.seen.update(("environment", name, words) for name in known if not self._may_know(name, words))
+
+
+def _files(root: Path) -> Iterator[Path]:
+    return (path for path in ([root] if root.is_file() else root.rglob("*")) if path.is_file() and not path.is_symlink())
