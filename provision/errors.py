@@ -6,6 +6,7 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── MissingPart              2   a tool, an extra or a credential is not there
 ├── PapersLost               3   a run's directory is gone, and its box may go on billing
 ├── ProvisionError           1   the provider did not give us a box
+│   └── Declined             1   and why, and what else it will not give us either
 ├── ConnectionFailed         1   no answer within the deadline
 │   └── WrongHostKey         2   somebody else answered; nothing was sent
 ├── TransferFailed           1   bytes differ, the box's disk is full, cut off
@@ -13,12 +14,13 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── EndUnseen                3   cut off while it was ending a run: the box may go on billing
 ├── BooksOpen              130   cut off once the box was gone, before the books were closed
 ├── ResultOnBox              3   trained, and not at home: the box is left to its deadline
+├── BoxLost                  1   the provider lists the box no more, before its deadline and not by us
 └── TrainingFailed           1   the trainer ended without a result
 """
 
 from __future__ import annotations
 
-from enum import IntEnum
+from enum import IntEnum, StrEnum
 
 from provision.redact import redact
 
@@ -63,6 +65,37 @@ class ProvisionError(RentuneError):
     pass
 
 
+class Reason(StrEnum):
+    """Why an attempt came to nothing, as far as its provider or its box told."""
+
+    CAPACITY = "capacity"  # no such machine is free
+    QUOTA = "quota"  # the account may not have one more
+    PRICE = "price"  # it costs more than was planned
+    CREDENTIALS = "credentials"  # the provider does not know us
+    PERMISSION = "permission"  # it knows us, and does not allow it
+    HOST = "host"  # the machine came, and is no good
+    LOST = "lost"  # the machine came, and was taken away
+    UNKNOWN = "unknown"
+
+
+class Scope(StrEnum):
+    """What a reason rules out: no further attempt is made there."""
+
+    OFFER = "offer"  # this type, bought this way, in this region or zone
+    REGION = "region"
+    INSTANCE_TYPE = "instance type"
+    CLOUD = "cloud"
+
+
+class Declined(ProvisionError):
+    """`reason` and `scope` say what would be asked in vain from now on."""
+
+    def __init__(self, message: str, *, reason: Reason, scope: Scope, hint: str | None = None) -> None:
+        super().__init__(message, hint=hint)
+        self.reason = reason
+        self.scope = scope
+
+
 class ConnectionFailed(RentuneError):
     pass
 
@@ -81,6 +114,10 @@ class HomeFailed(RentuneError):
 
 class ResultOnBox(RentuneError):
     exit_code = Exit.STILL_BILLS
+
+
+class BoxLost(RentuneError):
+    pass
 
 
 class EndUnseen(RentuneError):

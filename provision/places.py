@@ -56,6 +56,14 @@ class RunFolder:
         return self.root / "plan.json"
 
     @property
+    def alternatives(self) -> Path:
+        return self.root / "alternatives.json"  # the plans that may take its place
+
+    @property
+    def tries(self) -> Path:
+        return self.root / "tries"  # what the trainers of earlier attempts said, a folder each
+
+    @property
     def launch(self) -> Path:
         return self.root / "launch.json"  # what the provisioner was told: enough to destroy without the plan
 

@@ -15,7 +15,7 @@ from planner.request import HOST, LOCAL
 from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.places import Places
-from provision.provisioner import Launch, Provisioner
+from provision.provisioner import Claim, Provisioner
 from provision.redact import without_secrets
 
 if TYPE_CHECKING:
@@ -128,19 +128,18 @@ def make_provisioner(
 
 
 def provisioner_of_run(
-    provider: str,
-    launch: Launch,
+    claim: Claim,
     *,
     places: Places,
     environment: Mapping[str, str] = os.environ,
     confirm: Confirm | None = None,
 ) -> Provisioner:
-    """The same for a run, from what was noted at its launch."""
+    """The same for a run, from where its box is."""
     return make_provisioner(
-        provider,
+        claim.provider,
         places=places,
         environment=environment,
-        user_at_host=launch.user_at_host,
-        host_key=launch.host_key,
+        user_at_host=claim.user_at_host,
+        host_key=claim.host_key,
         confirm=confirm,
     )

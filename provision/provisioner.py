@@ -55,20 +55,26 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[Resource, ...] = ()
 
 
-class Launch(msgspec.Struct, frozen=True, kw_only=True):
-    """What a provisioner is told about the run it acts for."""
+class Claim(msgspec.Struct, frozen=True, kw_only=True):
+    """What is enough to find a run at its provider, and to end it."""
 
     run_id: str
-    owner: str
+    provider: str = ""  # who rented it out
+    region: str = ""  # where the box is or will be; empty = not known any more
     folder: Path  # the run directory at home; keys and engine state live below it
+    user_at_host: str | None = None  # for a host that exists
+    host_key: str | None = None  # of that host, as the user pinned it ("ssh-ed25519 AAAA…" or "SHA256:…")
+
+
+class Launch(Claim, frozen=True, kw_only=True):
+    """What a provisioner is told beside that for the box which it is to create."""
+
+    owner: str
     public_key: str  # of the per-run client key
     deadline_at_s: float  # wall clock: nothing of this run lives past it
     tags: dict[str, str] = {}
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
     disk_gib: int = 0
-    region: str = ""  # where the box is or will be; empty = not known any more
-    user_at_host: str | None = None  # for a host that exists
-    host_key: str | None = None  # of that host, as the user pinned it ("ssh-ed25519 AAAA…" or "SHA256:…")
 
 
 class ResourceEnd(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,20 +148,20 @@ class Provisioner(Protocol):
         """Create the machine; returns when it runs (not when it answers). Raises ProvisionError, with what it left."""
         ...
 
-    def destroy(self, launch: Launch) -> Teardown:
+    def destroy(self, claim: Claim) -> Teardown:
         """End everything of this run, asked by tag as well as by state. Safe to call twice, and when `up` never ran."""
         ...
 
-    def owned(self, tag: str | None = None) -> Owned:
-        """All resources with our tag, or those of one run id."""
+    def owned(self, claim: Claim | None = None) -> Owned:
+        """All resources with our tag, or those of one run."""
         ...
 
-    def console(self, launch: Launch) -> str:
+    def console(self, claim: Claim) -> str:
         """The machine's boot log, as far as the provider shows one; empty when it shows none."""
         ...
 
-    def readmit(self, launch: Launch) -> str | None:
-        """Let this machine's present address in, where the provider has a gate before the box and the user has not said who
-        may come in: the address, else None. Raises ProvisionError when the provider can't be asked.
+    def readmit(self, claim: Claim) -> str | None:
+        """Let this machine's present address in, and no other, where the provider has a gate before the box: the address, else
+        None. Raises ProvisionError when the provider can't be asked.
         """
         ...

@@ -11,7 +11,7 @@ from typing import Literal
 from catalogs.hardware import Billing
 from planner.cost import SECONDS_PER_MONTH, round_to_bill
 from planner.units import GB, SECONDS_PER_HOUR
-from provision.account.ledger import Opened, Rental, RunState
+from provision.account.ledger import Rental, RunState
 
 USD_STEP = Decimal("0.0001")
 LineName = Literal["compute", "idle", "disk", "egress", "failed attempts"]
@@ -19,38 +19,44 @@ LINES: tuple[LineName, ...] = ("compute", "idle", "disk", "egress", "failed atte
 
 
 def bill(
-    rentals: tuple[Rental, ...],
-    opened: Opened,
-    *,
-    disk_gib: int,
-    now_s: float,
-    busy_s: float | None = None,
-    sent_bytes: int = 0,
+    rentals: tuple[Rental, ...], *, now_s: float, busy_s: float | None = None, sent_bytes: int = 0
 ) -> dict[LineName, Decimal]:
-    """Dollars by line at `now_s`, at the price and under the rule that were frozen at the launch.
+    """Dollars by line at `now_s`, each rental at the price and under the rule that were frozen before it was asked for.
 
-    Every rental is rounded to what the provider bills. `busy_s` are the seconds of the last one in which something of
+    Every rental is rounded to what its provider bills. `busy_s` are the seconds of the last one in which something of
     the run went on, the rest is idle; None = all of it. `sent_bytes` left the provider.
     """
-    *failed, last = billed_seconds(rentals, opened, now_s=now_s) or [0.0]
-    busy = last if busy_s is None else min(last, busy_s)
+    if not rentals:
+        return dict.fromkeys(LINES, Decimal(0))
+    *failed, last = rentals
+    last_s = billed_s(last, now_s=now_s)
+    usd_per_hour = last.offer.usd_per_hour
+    busy = last_s if busy_s is None else min(last_s, busy_s)
     return {
-        "compute": _usd(busy, opened.usd_per_hour),
-        "idle": _usd(last, opened.usd_per_hour) - _usd(busy, opened.usd_per_hour),
-        "disk": _usd(last + sum(failed), _disk_usd_per_hour(opened.billing, disk_gib)),
-        "egress": _egress_usd(opened.billing, sent_bytes),
-        "failed attempts": _usd(sum(failed), opened.usd_per_hour),
+        "compute": rounded(_usd(busy, usd_per_hour)),
+        "idle": rounded(_usd(last_s, usd_per_hour)) - rounded(_usd(busy, usd_per_hour)),
+        "disk": rounded(sum((_disk_usd(rental, now_s) for rental in rentals), Decimal(0))),
+        "egress": _egress_usd(last.billing, sent_bytes),
+        "failed attempts": rounded(sum((_compute_usd(rental, now_s) for rental in failed), Decimal(0))),
     }
 
 
-def billed_seconds(rentals: tuple[Rental, ...], opened: Opened, *, now_s: float) -> list[float]:
-    """The seconds that the provider bills for each rental, until `now_s` for one that has not ended."""
-    return [round_to_bill(_length_s(rental, now_s), opened.billing) for rental in rentals]
+def billed_s(rental: Rental, *, now_s: float) -> float:
+    """The seconds that the provider bills for a rental, until `now_s` for one that has not ended."""
+    if not rental.bought:
+        return 0.0
+    ended_at_s = now_s if rental.ended_at_s is None else rental.ended_at_s
+    return round_to_bill(max(0.0, ended_at_s - rental.started_at_s), rental.billing)
 
 
-def usd_so_far(state: RunState, *, disk_gib: int, now_s: float) -> Decimal:
+def rental_usd(rental: Rental, *, now_s: float) -> Decimal:
+    """What one rental costs by itself, less egress."""
+    return rounded(_compute_usd(rental, now_s) + _disk_usd(rental, now_s))
+
+
+def usd_so_far(state: RunState, *, now_s: float) -> Decimal:
     """What a run that goes on has cost: the same sum as its receipt would show now, less egress."""
-    return sum(bill(state.rentals, state.opened, disk_gib=disk_gib, now_s=now_s).values(), Decimal(0))
+    return sum(bill(state.rentals, now_s=now_s).values(), Decimal(0))
 
 
 def rounded(usd: Decimal) -> Decimal:
@@ -58,17 +64,19 @@ def rounded(usd: Decimal) -> Decimal:
     return usd.quantize(USD_STEP, rounding=ROUND_HALF_UP)
 
 
-def _length_s(rental: Rental, now_s: float) -> float:
-    return max(0.0, (now_s if rental.ended_at_s is None else rental.ended_at_s) - rental.started_at_s)
+def _compute_usd(rental: Rental, now_s: float) -> Decimal:
+    return _usd(billed_s(rental, now_s=now_s), rental.offer.usd_per_hour)
+
+
+def _disk_usd(rental: Rental, now_s: float) -> Decimal:
+    billing = rental.billing
+    gib = max(rental.disk_gib, billing.minimum_disk_gib)
+    usd_per_hour = (billing.disk_usd_per_gib_month or Decimal(0)) * gib * SECONDS_PER_HOUR / SECONDS_PER_MONTH
+    return _usd(billed_s(rental, now_s=now_s), usd_per_hour)
 
 
 def _usd(seconds: float, usd_per_hour: Decimal) -> Decimal:
-    return rounded(Decimal(str(seconds)) * usd_per_hour / SECONDS_PER_HOUR)
-
-
-def _disk_usd_per_hour(billing: Billing, disk_gib: int) -> Decimal:
-    price = billing.disk_usd_per_gib_month or Decimal(0)
-    return price * max(disk_gib, billing.minimum_disk_gib) * SECONDS_PER_HOUR / SECONDS_PER_MONTH
+    return Decimal(str(seconds)) * usd_per_hour / SECONDS_PER_HOUR
 
 
 def _egress_usd(billing: Billing, sent_bytes: int) -> Decimal:

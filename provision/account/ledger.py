@@ -9,18 +9,21 @@ from __future__ import annotations
 
 import fcntl
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal
+from enum import StrEnum
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import msgspec
 
-from catalogs.hardware import Billing
-from provision.errors import BadInput
+from catalogs.hardware import Billing, Offer
+from provision.errors import BadInput, Reason, Scope
 from provision.provisioner import Box, Teardown
 from provision.whole import sync_folder
+from remote.contract import Phase
 
+LineT = TypeVar("LineT")
 LEDGER_VERSION = 1
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what the decoder says of damaged bytes
 
@@ -34,7 +37,7 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
 
 
 class Opened(Line, frozen=True, kw_only=True, tag="opened"):
-    """Intent: written and fsynced before the provider is called. Price and billing rule are frozen here."""
+    """Intent: what was agreed to, written and fsynced before any provider is called."""
 
     owner: str
     provider: str
@@ -50,6 +53,7 @@ class Opened(Line, frozen=True, kw_only=True, tag="opened"):
     folder: str  # the run directory, for a person who reads the ledger without us
     keep_box_on_failure: bool = False
     overruled: tuple[str, ...] = ()  # keys of the user's own policy that this run set aside
+    dearer: bool = False  # whether an offer may take the place of the plan's at a much higher price
 
 
 class Controlled(Line, frozen=True, kw_only=True, tag="controlled"):
@@ -62,6 +66,26 @@ class Controlled(Line, frozen=True, kw_only=True, tag="controlled"):
     ending: bool = False  # it took charge only to end the run: nobody needs to ask it to
 
 
+class Attempted(Line, frozen=True, kw_only=True, tag="attempted"):
+    """A box is about to be asked for: from here on one may bill, at the price and under the rule that are frozen here."""
+
+    offer: Offer
+    billing: Billing
+    disk_gib: int
+    deadline_at_s: float  # of this box; the run's from now on
+
+
+class Tried(Line, frozen=True, kw_only=True, tag="tried"):
+    """The last attempt came to nothing, and nothing of it is left; another may follow."""
+
+    offer: str  # its key
+    reason: Reason
+    scope: Scope
+    message: str
+    took_s: float
+    usd: Decimal  # what the run has cost so far
+
+
 class Created(Line, frozen=True, kw_only=True, tag="created"):
     """The provisioner returned a box; its resource ids are in it."""
 
@@ -69,7 +93,7 @@ class Created(Line, frozen=True, kw_only=True, tag="created"):
 
 
 class PhaseStarted(Line, frozen=True, kw_only=True, tag="phase_started"):
-    """The controller entered a phase; from the start of "create" on a box may bill."""
+    """The controller entered a phase."""
 
     phase: str
 
@@ -97,7 +121,7 @@ class Billed(Line, frozen=True, kw_only=True, tag="billed"):
     phase_s: dict[str, float] = {}  # of controller and trainer together
 
 
-AnyLine = Opened | Controlled | PhaseStarted | Created | PhaseEnded | Ended | Billed
+AnyLine = Opened | Controlled | Attempted | PhaseStarted | Created | PhaseEnded | Ended | Tried | Billed
 KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyLine))
 
 
@@ -109,12 +133,33 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rental(msgspec.Struct, frozen=True, kw_only=True):
-    """One stretch of time for which a box of this run may have been billed, to a clean teardown."""
+    """One stretch of time for which a box of this run may have been billed, from an attempt to its clean teardown."""
 
+    offer: Offer
+    billing: Billing
+    disk_gib: int
     started_at_s: float  # when the provider said that the box runs; until it does, when it was asked
     created: bool = False  # whether the provider said that the box runs
     ended_at_s: float | None = None  # None = not known to have ended
+    shown: bool = False  # whether its end named something that bills
+    tried: Tried | None = None  # why it came to nothing, where another attempt may follow
     phase_s: dict[str, float] = {}  # by the controller's clock, of what it did on this box
+
+    @property
+    def bought(self) -> bool:
+        """Whether it is billed. Not where the provider's answer was heard, and neither it nor the end showed a box."""
+        answered = Phase.CREATE.value in self.phase_s
+        return self.created or self.shown or self.ended_at_s is None or not answered
+
+
+class Standing(StrEnum):
+    """Where a run stands towards what bills."""
+
+    OPENED = "opened"  # no box was asked for yet
+    ASKED = "asked"  # one was asked for, and may be there
+    UP = "up"  # one runs, as far as anybody has seen
+    BETWEEN = "between"  # the last attempt came to nothing and left nothing; another may follow
+    OVER = "over"  # nothing of it can bill any more
 
 
 class RunState(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,6 +180,24 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     def ended(self) -> bool:
         """Whether nothing of it can bill any more, as far as anyone has seen."""
         return self.teardown is not None and self.teardown.clean
+
+    @property
+    def rental(self) -> Rental | None:
+        """The last one; None where no box was asked for yet."""
+        return self.rentals[-1] if self.rentals else None
+
+    @property
+    def provider(self) -> str:
+        """Who has the box, or was asked for it last."""
+        return self.rental.offer.provider if self.rental else self.opened.provider
+
+    @property
+    def standing(self) -> Standing:
+        if self.rental is None:
+            return Standing.OVER if self.ended else Standing.OPENED
+        if self.rental.ended_at_s is None:
+            return Standing.ASKED if self.box is None else Standing.UP
+        return Standing.OVER if self.rental.tried is None else Standing.BETWEEN
 
 
 class Ledger:
@@ -237,16 +300,20 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
     match line:
         case Controlled():
             return {"controlled": line, "billed": None}  # its books are open again
-        case PhaseStarted(phase="create"):
-            return {"phase": line.phase, "rentals": _rentals_after(state.rentals, line), "box": None, "teardown": None}
+        case Attempted():
+            asked = Rental(offer=line.offer, billing=line.billing, disk_gib=line.disk_gib, started_at_s=line.at_s)
+            rentals = (*state.rentals, asked)
+            return {"rentals": rentals, "box": None, "teardown": None, "deadline_at_s": line.deadline_at_s}
         case PhaseStarted():
             return {"phase": line.phase}
         case Created():
-            return {"box": line.box, "rentals": _rentals_after(state.rentals, line)}
+            return {"box": line.box, "rentals": _with_last(state.rentals, _with_box, line)}
         case PhaseEnded():
-            return {"phase_s": _longer(state.phase_s, line), "rentals": _rentals_after(state.rentals, line)}
+            return {"phase_s": _longer(state.phase_s, line), "rentals": _with_last(state.rentals, _with_phase, line)}
         case Ended():
-            return {"teardown": line.teardown, "rentals": _rentals_after(state.rentals, line)}
+            return {"teardown": line.teardown, "rentals": _after_end(state.rentals, line)}
+        case Tried():
+            return {"rentals": _with_last(state.rentals, _with_reason, line)}
         case Billed():
             return {"billed": line}
         case _:
@@ -257,23 +324,37 @@ def _longer(phase_s: dict[str, float], line: PhaseEnded) -> dict[str, float]:
     return phase_s | {line.phase: phase_s.get(line.phase, 0.0) + line.duration_s}
 
 
-def _rentals_after(rentals: tuple[Rental, ...], line: PhaseStarted | PhaseEnded | Created | Ended) -> tuple[Rental, ...]:
-    match line:
-        case PhaseEnded() if rentals:
-            return (*rentals[:-1], msgspec.structs.replace(rentals[-1], phase_s=_longer(rentals[-1].phase_s, line)))
-        case PhaseStarted(phase="create"):
-            return (*rentals, Rental(started_at_s=line.at_s))
-        case Created() if rentals and rentals[-1].created:
-            return rentals  # the same box with another host key
-        case Created():
-            return (*rentals[:-1], Rental(started_at_s=line.at_s, created=True))
-        case Ended() if line.teardown.clean:
-            return tuple(
-                msgspec.structs.replace(rental, ended_at_s=_stopped_billing_s(line)) if rental.ended_at_s is None else rental
-                for rental in rentals
-            )
-        case _:
-            return rentals
+def _with_last(rentals: tuple[Rental, ...], change: Callable[[Rental, LineT], Rental], line: LineT) -> tuple[Rental, ...]:
+    """A line of a rental is of the last one: the one before ended cleanly before another was asked for."""
+    return (*rentals[:-1], change(rentals[-1], line)) if rentals else ()
+
+
+def _with_box(rental: Rental, line: Created) -> Rental:
+    if rental.created:
+        return rental  # the same box with another host key
+    return msgspec.structs.replace(rental, started_at_s=line.at_s, created=True)
+
+
+def _with_phase(rental: Rental, line: PhaseEnded) -> Rental:
+    return msgspec.structs.replace(rental, phase_s=_longer(rental.phase_s, line))
+
+
+def _after_end(rentals: tuple[Rental, ...], line: Ended) -> tuple[Rental, ...]:
+    """A clean verdict ends whatever has not ended; one that takes it back opens the last rental again."""
+    if line.teardown.clean:
+        return tuple(_with_end(rental, line) for rental in rentals)
+    return _with_last(rentals, lambda rental, _: msgspec.structs.replace(rental, ended_at_s=None), line)
+
+
+def _with_end(rental: Rental, line: Ended) -> Rental:
+    if rental.ended_at_s is not None:
+        return rental
+    shown = any(end.resource.bills for end in line.teardown.resources)
+    return msgspec.structs.replace(rental, ended_at_s=_stopped_billing_s(line), shown=shown)
+
+
+def _with_reason(rental: Rental, line: Tried) -> Rental:
+    return msgspec.structs.replace(rental, tried=line)
 
 
 def _stopped_billing_s(line: Ended) -> float:

@@ -13,9 +13,9 @@ import msgspec
 from planner.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
 from planner.strategy import describe
-from provision.account.bill import LINES, LineName, bill, billed_seconds, rounded
-from provision.account.ledger import RunState
-from provision.errors import Exit
+from provision.account.bill import LINES, LineName, bill, billed_s, rental_usd, rounded
+from provision.account.ledger import Rental, RunState
+from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Teardown
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sample
 
@@ -48,6 +48,18 @@ class BillLine(msgspec.Struct, frozen=True, kw_only=True):
     name: LineName
     planned_usd: Decimal
     metered_usd: Decimal
+
+
+class Try(msgspec.Struct, frozen=True, kw_only=True):
+    """One attempt to get a box and to train on it."""
+
+    offer: str
+    usd_per_hour: Decimal
+    billed_s: float
+    usd: Decimal  # compute and disk
+    reason: Reason | None  # why it came to nothing; None = it was the last one, and the receipt tells the rest
+    scope: Scope | None
+    message: str
 
 
 class LossChange(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,6 +105,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     teardown: Teardown | None  # None = not torn down
     tags: dict[str, str]
     versions: dict[str, str]
+    tries: tuple[Try, ...] = ()  # every attempt, in order
     schema_version: int = RECEIPT_VERSION
 
     @property
@@ -124,7 +137,6 @@ def reckon(
     outcome: Outcome | None,
     *,
     box_phase_s: Mapping[str, float],
-    disk_gib: int,
     adapter_folder: str | None,
     interrupted: bool,
     message: str,
@@ -144,7 +156,7 @@ def reckon(
         model=plan.request.model,
         offer=plan.offer.key,
         strategy=f"{describe(plan.strategy)}, {plan.strategy.seq_len} tokens",
-        usd_per_hour=state.opened.usd_per_hour,
+        usd_per_hour=state.rental.offer.usd_per_hour if state.rental else state.opened.usd_per_hour,
         trained=trained,
         exit_code=exit_code(trained=trained, gone=state.ended, interrupted=interrupted),
         reason=outcome.reason if outcome else None,
@@ -153,8 +165,8 @@ def reckon(
         message=_with_what_is_left(_message(outcome, message, trained=trained), state, stopped=interrupted and not trained),
         figures=_figures(plan, outcome.measured if outcome else Measured()),
         phases=_phases(plan, phase_s),
-        bill=_bill(plan, state, box_phase_s, adapter_bytes=adapter_bytes, disk_gib=disk_gib, now_s=ended_at_s),
-        billed_s=sum(billed_seconds(state.rentals, state.opened, now_s=ended_at_s)),
+        bill=_bill(plan, state, box_phase_s, adapter_bytes=adapter_bytes, now_s=ended_at_s),
+        billed_s=sum(billed_s(rental, now_s=ended_at_s) for rental in state.rentals),
         wall_s=ended_at_s - started_at_s,
         started_at_s=started_at_s,
         ended_at_s=ended_at_s,
@@ -165,6 +177,7 @@ def reckon(
         teardown=state.teardown,
         tags=state.opened.tags,
         versions=state.opened.versions | (outcome.versions if outcome else {}),
+        tries=tuple(_try(rental, now_s=ended_at_s) for rental in state.rentals),
     )
 
 
@@ -185,7 +198,7 @@ def _with_what_is_left(said: str, state: RunState, *, stopped: bool) -> str:
 
 def _deadline_came(state: RunState) -> bool:
     """Whether the last box lived to its deadline."""
-    ended_at_s = state.rentals[-1].ended_at_s if state.rentals else None
+    ended_at_s = state.rental.ended_at_s if state.rental else None
     return ended_at_s is not None and ended_at_s >= state.deadline_at_s
 
 
@@ -289,13 +302,26 @@ def _phases(plan: Plan, phase_s: Mapping[str, float]) -> tuple[Figure, ...]:
     return tuple(figure for figure in figures if figure.metered is not None or figure.planned != _exactly(0.0))
 
 
+def _try(rental: Rental, *, now_s: float) -> Try:
+    tried = rental.tried
+    return Try(
+        offer=rental.offer.key,
+        usd_per_hour=rental.offer.usd_per_hour,
+        billed_s=billed_s(rental, now_s=now_s),
+        usd=rental_usd(rental, now_s=now_s),
+        reason=tried.reason if tried else None,
+        scope=tried.scope if tried else None,
+        message=tried.message if tried else "",
+    )
+
+
 def _bill(
-    plan: Plan, state: RunState, box_phase_s: Mapping[str, float], *, adapter_bytes: int, disk_gib: int, now_s: float
+    plan: Plan, state: RunState, box_phase_s: Mapping[str, float], *, adapter_bytes: int, now_s: float
 ) -> tuple[BillLine, ...]:
     """The trainer ran on the last box; what the controller did on an earlier one is part of a failed attempt."""
-    phase_s = _added(state.rentals[-1].phase_s, box_phase_s) if state.rentals else box_phase_s
+    phase_s = _added(state.rental.phase_s, box_phase_s) if state.rental else box_phase_s
     busy_s = sum(seconds for name, seconds in phase_s.items() if name not in UNBILLED_PHASES)
-    metered = bill(state.rentals, state.opened, disk_gib=disk_gib, now_s=now_s, busy_s=busy_s, sent_bytes=adapter_bytes)
+    metered = bill(state.rentals, now_s=now_s, busy_s=busy_s, sent_bytes=adapter_bytes)
     cost = plan.cost
     planned: dict[LineName, float] = {
         "compute": cost.compute_usd.p50,

@@ -103,7 +103,8 @@ class Bell:
         if not self._post.has_targets:
             return
         with suppress(Exception):
-            opened = self._state.opened
+            opened, rental = self._state.opened, self._state.rental
+            where = rental.offer if rental else opened
             self._post.send(
                 Alert(
                     kind=kind,
@@ -111,9 +112,9 @@ class Bell:
                     at_s=self.run.clock(),
                     text=text,
                     model=opened.model,
-                    provider=opened.provider,
-                    region=opened.region,
-                    instance_type=opened.instance_type,
+                    provider=where.provider,
+                    region=where.region,
+                    instance_type=where.instance_type,
                     spent_usd=self._spent_usd(),
                     max_usd=opened.max_usd,
                     deadline_at_s=self._state.deadline_at_s,
@@ -135,7 +136,7 @@ class Bell:
         return self._ledger.runs()[self._id]
 
     def _spent_usd(self) -> Decimal:
-        return usd_so_far(self._state, disk_gib=self.run.launch.disk_gib, now_s=self.run.clock())
+        return usd_so_far(self._state, now_s=self.run.clock())
 
 
 def _targets(run: Run) -> Iterator[Target]:

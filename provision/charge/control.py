@@ -7,6 +7,7 @@ import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
+from functools import partial
 from typing import Final
 
 from provision.aboard.detached import ANSWER_S
@@ -17,14 +18,14 @@ from provision.charge.controller import in_control, is_alive, is_locked, lock_of
 from provision.charge.nothing import NothingRented
 from provision.errors import BadInput, BooksOpen, EndUnseen, MissingPart, RentuneError, ResultOnBox
 from provision.interrupt import SAME_MOMENT_S, interruptible
-from provision.places import Places
-from provision.prepare.opening import lost_papers, read_launch
+from provision.places import Places, RunFolder
+from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, provisioner_of_run
-from provision.provisioner import Answer, Launch, Provisioner, ResourceEnd, Teardown
+from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teardown
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
 from provision.walk.crash import read_crash_point
-from provision.walk.held import Run, read_run
+from provision.walk.held import MakeProvisioner, Run, read_run
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
 from provision.walk.run import walk
@@ -37,14 +38,10 @@ CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, a
 ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
 ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
 
-MakeProvisioner = Callable[[Launch], Provisioner]
 
-
-def provisioners(
-    places: Places, environment: Mapping[str, str], *, provider: str, confirm: Confirm | None = None
-) -> MakeProvisioner:
-    """What makes the provisioner of a run from what was noted at its launch."""
-    return lambda launch: provisioner_of_run(provider, launch, places=places, environment=environment, confirm=confirm)
+def provisioners(places: Places, environment: Mapping[str, str], *, confirm: Confirm | None = None) -> MakeProvisioner:
+    """What makes the provisioner of a run from where its box is."""
+    return partial(provisioner_of_run, places=places, environment=environment, confirm=confirm)
 
 
 def drive(
@@ -63,21 +60,19 @@ def drive(
     Where the terminal is closed, `hand_over` leaves the run to somebody else; without it that stops the run.
     """
     ledger = Ledger(places.ledger)
-    state = find_run(ledger, run_id)
-    make = make or provisioners(places, environment, provider=state.opened.provider, confirm=confirm)
-    folder = places.run(run_id)
+    find_run(ledger, run_id)
     run = read_run(
         run_id,
         places=places,
         ledger=ledger,
-        provisioner=make(read_launch(folder, state)),
+        make=make or provisioners(places, environment, confirm=confirm),
         display=display,
         crash_point=read_crash_point(environment),
     )
     with (
         bell(run) as ringing,
         interruptible(lambda: _hung_up(run, hand_over)),
-        in_control(run_id, folder, ledger, clock=time.time, detached=detached),
+        in_control(run_id, run.folder, ledger, clock=time.time, detached=detached),
     ):
         ringing.started()
         receipt = walk(ringing.run)
@@ -117,12 +112,12 @@ def end(
     ledger = Ledger(places.ledger)
     folder = places.run(run_id)
     state = find_run(ledger, run_id)
-    make = make or provisioners(places, environment, provider=state.opened.provider)
+    make = make or provisioners(places, environment)
     if is_locked(folder):
         _ask_controller(state, display, discard=discard)
     patience_s = hand_over_s
     if patience_s is None:
-        patience_s = longest_end_s(_made_if_rented(make, read_launch(folder, state), state))
+        patience_s = longest_end_s(_made_if_rented(make, folder, state))
     with lock_of(folder, patience_s=patience_s) as held:
         if not held:
             return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
@@ -138,12 +133,11 @@ def _end_locked(
     if state.ended and state.billed and state.teardown:
         return state.teardown
     ledger.append(this_process(run_id, at_s=time.time(), ending=True))
-    launch = read_launch(folder, state)
-    provisioner = _made_if_rented(make, launch, state)
+    provisioner = _made_if_rented(make, folder, state)
     if lost := set(lost_papers(folder)) - {folder.launch}:
         display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
-        return lease.end(launch, provisioner=provisioner, ledger=ledger)
-    run = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=display)
+        return lease.end(read_claim(folder, state), provisioner=provisioner, ledger=ledger)
+    run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=display)
     return _end_with_books(run, discard=discard)
 
 
@@ -160,7 +154,7 @@ def _end_with_books(run: Run, *, discard: bool) -> Teardown:
     except ResultOnBox as error:
         return _left_with_result(run, error)
     run.display.phase("teardown")
-    teardown = lease.end(run.launch, provisioner=run.provisioner, ledger=run.ledger)
+    teardown = lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger)
     outcome = read_outcome(run.folder)
     close_books(run, message="Ended by `down`.", interrupted=outcome is None or not outcome.trained)
     return teardown
@@ -228,10 +222,10 @@ def _terminate(controlled: Controlled) -> None:
             os.kill(controlled.pid, signal.SIGTERM)
 
 
-def _made_if_rented(make: MakeProvisioner, launch: Launch, state: RunState) -> Provisioner:
+def _made_if_rented(make: MakeProvisioner, folder: RunFolder, state: RunState) -> Provisioner:
     """The run's provisioner. Without the part that it needs, a run that never asked for a box can be ended all the same."""
     try:
-        return make(launch)
+        return make(read_claim(folder, state))
     except MissingPart:
         if state.rentals:
             raise
@@ -257,6 +251,6 @@ def end_stray(
     make: MakeProvisioner | None = None,
 ) -> Teardown:
     """End what carries the tag of a run that this ledger does not know, or knows as ended."""
-    launch = Launch(run_id=run_id, owner="", folder=places.run(run_id).root, public_key="", deadline_at_s=time.time())
-    make = make or provisioners(places, environment, provider=provider)
-    return make(launch).destroy(launch)
+    claim = Claim(run_id=run_id, provider=provider, folder=places.run(run_id).root)
+    make = make or provisioners(places, environment)
+    return make(claim).destroy(claim)

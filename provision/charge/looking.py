@@ -9,7 +9,7 @@ from provision.account.ledger import Ledger, damage
 from provision.charge.orphans import Orphans, find_orphans, lists_of, providers_to_ask
 from provision.errors import RentuneError
 from provision.installation import known_installation
-from provision.prepare.opening import read_launch
+from provision.prepare.opening import read_claim
 from provision.providers import Lists, make_provisioner, provisioner_of_run
 from provision.provisioner import Answer, Owned
 
@@ -42,8 +42,8 @@ def _ask(provider: str, places: Places) -> Owned:
 
 
 def _ask_of_run(state: RunState, places: Places) -> Owned:
-    launch = read_launch(places.run(state.run_id), state)
+    claim = read_claim(places.run(state.run_id), state)
     try:
-        return provisioner_of_run(state.opened.provider, launch, places=places).owned(state.run_id)
+        return provisioner_of_run(claim, places=places).owned(claim)
     except RentuneError as error:
         return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))

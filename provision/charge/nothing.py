@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalogs.hardware import Offer
 from provision.errors import Refused
-from provision.provisioner import Answer, Box, Launch, Owned, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Owned, Teardown
 
 
 class NothingRented:
@@ -16,14 +16,14 @@ class NothingRented:
     def up(self, offer: Offer, launch: Launch) -> Box:  # noqa: ARG002 - the seam's form
         raise Refused(f"{offer.key} can't be rented here.")
 
-    def destroy(self, launch: Launch) -> Teardown:
-        return Teardown.destroyed(launch.run_id, "Nothing was rented.")
+    def destroy(self, claim: Claim) -> Teardown:
+        return Teardown.destroyed(claim.run_id, "Nothing was rented.")
 
-    def owned(self, tag: str | None = None) -> Owned:  # noqa: ARG002
+    def owned(self, claim: Claim | None = None) -> Owned:  # noqa: ARG002
         return Owned(resources=(), complete=Answer.YES)
 
-    def console(self, launch: Launch) -> str:  # noqa: ARG002
+    def console(self, claim: Claim) -> str:  # noqa: ARG002
         return ""
 
-    def readmit(self, launch: Launch) -> None:
+    def readmit(self, claim: Claim) -> None:
         pass

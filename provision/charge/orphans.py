@@ -94,9 +94,10 @@ def _other_sentence(provider: str, resource: Resource) -> str:
 
 
 def providers_to_ask(runs: Iterable[RunState]) -> tuple[str, ...]:
-    """Who is asked always, and whoever a run of this ledger was opened at."""
+    """Who is asked always, and whoever a run of this ledger was opened at or went on to."""
     always = (name for name, kind in KINDS.items() if kind.lists is Lists.THIS_HOME)
-    return tuple(dict.fromkeys((*always, *(state.opened.provider for state in runs))))
+    at = (provider for state in runs for provider in (state.opened.provider, *(each.offer.provider for each in state.rentals)))
+    return tuple(dict.fromkeys((*always, *at)))
 
 
 def lists_of(provider: str) -> Lists:

@@ -19,11 +19,9 @@ from contextlib import suppress
 from provision.account.ledger import Ledger
 from provision.charge.control import drive, find_run
 from provision.charge.controller import in_control
-from provision.charge.nothing import NothingRented
 from provision.envelope.failure import tell
 from provision.errors import TrainingFailed
 from provision.places import Places, read_places
-from provision.prepare.opening import read_launch
 from provision.walk import lease
 from provision.watch.progress import LineDisplay
 
@@ -72,7 +70,7 @@ def _end_unless_rented(ledger: Ledger, run_id: str, places: Places) -> None:
         return
     folder = places.run(run_id)
     with in_control(run_id, folder, ledger, clock=time.time):
-        lease.end(read_launch(folder, state), provisioner=NothingRented(), ledger=ledger)
+        lease.end_unrented(run_id, ledger=ledger)
 
 
 def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = os.environ) -> None:

@@ -11,8 +11,6 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Final
 
-import msgspec
-
 from catalogs.hardware import Offer
 from provision.clouds.bootstrap import FirstBoot, render_user_data
 from provision.clouds.engine.where import plugin_binary, plugins_folder
@@ -24,7 +22,7 @@ from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_e
 from provision.errors import MissingPart, ProvisionError, Refused, RentuneError
 from provision.installation import installation_id
 from provision.places import Places, RunFolder
-from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
 from provision.redact import redact
 from provision.ssh.keys import make_key
 
@@ -79,7 +77,6 @@ class PulumiProvisioner:
         stack.recover()
         self._refuse_leftovers(stack.state(), offer.region, launch.run_id)
         order = self._order(offer, launch)
-        _region_file(RunFolder(launch.folder)).write_text(order.region)  # before the engine is first called
         try:
             stack.up(self.cloud.program(order))
             state = self._require_whole(stack.state())
@@ -88,15 +85,15 @@ class PulumiProvisioner:
             raise ProvisionError(f"{error} {left}", hint=f"rentune down {launch.run_id}") from None
         return self._box(order, launch, state)
 
-    def _stack(self, launch: Launch) -> Stack:
+    def _stack(self, claim: Claim) -> Stack:
         version = self.cloud.plugin_version()
         if self.engine is None:
             raise MissingPart("The Pulumi engine is not built yet.", hint=INSTALL)
         if not plugin_binary(self.places, self.cloud.PLUGIN, version).exists():
             raise MissingPart(f"Pulumi's plugin for {self.name}, version {version}, is missing.", hint=INSTALL)
         return Stack(
-            RunFolder(launch.folder).engine,
-            resource_name(launch.run_id),
+            RunFolder(claim.folder).engine,
+            resource_name(claim.run_id),
             binary=self.engine,
             plugins=plugins_folder(self.places),
             environment=self.environment,
@@ -169,58 +166,55 @@ class PulumiProvisioner:
             host_key=order.host_key,
             folder=self._box_folder(launch.run_id),
             replace_host_key=True,
-            resources=tuple(self._resource(order.region, launch, recorded) for recorded in state.resources),
+            resources=tuple(self._resource(order.region, launch.run_id, recorded) for recorded in state.resources),
         )
 
     def _box_folder(self, run_id: str) -> str:
         return f"/home/{self.image.user}/{resource_name(run_id)}"
 
-    def readmit(self, launch: Launch) -> str | None:
+    def readmit(self, claim: Claim) -> str | None:
         """Let this machine's present address in, and no longer the one at launch; the address, for the user to read.
 
-        None where --allow-from said who may come in: that stays. Raises ProvisionError when the cloud can't be asked.
+        Raises ProvisionError when the cloud can't be asked.
         """
-        if launch.allow_from:
-            return None
         address = self.cloud.caller_address()
-        for region in self._regions_of(launch):
-            self.cloud.admit(region, launch.run_id, (address,), self.environment)
+        for region in self._regions_of(claim):
+            self.cloud.admit(region, claim.run_id, (address,), self.environment)
         return address
 
     # ── destroy ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def destroy(self, launch: Launch) -> Teardown:
+    def destroy(self, claim: Claim) -> Teardown:
         """By state, then by tag, then looked at twice."""
         notes = Notes()
         try:
-            regions = self._regions_of(launch)
-            self._destroy_by_state(launch, regions, notes)
-            listed = self.inventory.end(regions, launch.run_id, notes)
+            regions = self._regions_of(claim)
+            self._destroy_by_state(claim, regions, notes)
+            listed = self.inventory.end(regions, claim.run_id, notes)
         except RentuneError as error:
             listed = Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
-        teardown = verdict_of(self.name, launch.run_id, listed, notes, at_s=self.inventory.clock())
+        teardown = verdict_of(self.name, claim.run_id, listed, notes, at_s=self.inventory.clock())
         if teardown.clean:
-            remove_engine_files(RunFolder(launch.folder).engine)
+            remove_engine_files(RunFolder(claim.folder).engine)
         return teardown
 
-    def _regions_of(self, launch: Launch) -> tuple[str, ...]:
-        """The run's region: as the engine was told, else as planned; all of them when neither is known any more."""
-        region = _noted_region(RunFolder(launch.folder)) or launch.region
-        return (region,) if region else self._all_regions()
+    def _regions_of(self, claim: Claim) -> tuple[str, ...]:
+        """The run's region; all of them when it is not known any more."""
+        return (claim.region,) if claim.region else self._all_regions()
 
     def _all_regions(self) -> tuple[str, ...]:
         return self.regions or self.cloud.regions(self.environment)
 
-    def _destroy_by_state(self, launch: Launch, regions: tuple[str, ...], notes: Notes) -> None:
-        if not (RunFolder(launch.folder).engine / "state").exists():
+    def _destroy_by_state(self, claim: Claim, regions: tuple[str, ...], notes: Notes) -> None:
+        if not (RunFolder(claim.folder).engine / "state").exists():
             return
         try:
-            stack = self._stack(launch)
+            stack = self._stack(claim)
             stack.recover()
             state = stack.state()
-            notes.see(self._resource(regions[0], launch, recorded) for recorded in state.resources)
+            notes.see(self._resource(regions[0], claim.run_id, recorded) for recorded in state.resources)
             if state.pending:
-                stack.adopt(self._ids_by_type(regions, launch.run_id))
+                stack.adopt(self._ids_by_type(regions, claim.run_id))
                 stack.refresh()
             if not state.empty:
                 stack.destroy()
@@ -230,10 +224,9 @@ class PulumiProvisioner:
         except Exception as error:  # noqa: BLE001 - a full disk or a torn state must not keep the box from ending by tag
             notes.troubles.append(f"its state could not be used: {type(error).__name__}: {error}")
 
-    def _resource(self, region: str, launch: Launch, recorded: Recorded) -> Resource:
+    def _resource(self, region: str, run_id: str, recorded: Recorded) -> Resource:
         kind = self.cloud.KINDS[recorded.type]
-        bills = kind == "instance"
-        return Resource(kind=kind, id=recorded.id, region=region, run_id=launch.run_id, owner=launch.owner, bills=bills)
+        return Resource(kind=kind, id=recorded.id, region=region, run_id=run_id, bills=kind == "instance")
 
     def _ids_by_type(self, regions: tuple[str, ...], run_id: str) -> dict[str, str]:
         ids = {resource.kind: resource.id for resource in self.inventory.listed(regions, run_id).resources}
@@ -241,44 +234,20 @@ class PulumiProvisioner:
 
     # ── probes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def owned(self, tag: str | None = None) -> Owned:
+    def owned(self, claim: Claim | None = None) -> Owned:
         """One run is asked for where it was rented; everything of ours, in every region that the account may use, at once."""
-        region = _noted_region(self.places.run(tag)) if tag is not None else None
         try:
-            regions = (region,) if region else self._all_regions()
+            regions = self._all_regions() if claim is None else self._regions_of(claim)
         except ProvisionError as error:
             return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
-        return self.inventory.listed(regions, tag)
+        return self.inventory.listed(regions, None if claim is None else claim.run_id)
 
-    def console(self, launch: Launch) -> str:
+    def console(self, claim: Claim) -> str:
         """The boot log of the run's instance. cloud-init may have written user data into it, whose host key stays here."""
-        listed = self.inventory.listed(self._regions_of(launch), launch.run_id)
+        listed = self.inventory.listed(self._regions_of(claim), claim.run_id)
         instances = (resource for resource in listed.resources if resource.kind == "instance")
         said = "\n".join(self.cloud.console(instance, self.environment) for instance in instances)
         return redact(said, environment=self.environment)
-
-
-class _Where(msgspec.Struct, frozen=True):
-    """The one field of a Launch that says where to look."""
-
-    region: str = ""
-
-
-def _region_file(folder: RunFolder) -> Path:
-    """What a later process must know to find the run at the cloud."""
-    return folder.engine / "region"
-
-
-def _noted_region(folder: RunFolder) -> str | None:
-    """Where the run's box is or was to be; None when its folder does not tell (any more)."""
-    try:
-        return _region_file(folder).read_text() or None
-    except OSError:
-        pass
-    try:
-        return msgspec.json.decode(folder.launch.read_bytes(), type=_Where).region or None
-    except (OSError, msgspec.DecodeError):
-        return None
 
 
 def _one_time_host_key(folder: Path, run_id: str) -> tuple[str, str]:

@@ -14,7 +14,6 @@ from provision.charge.control import drive, find_run, told_if_cut_off
 from provision.charge.supervise import hand_over
 from provision.envelope import Problem
 from provision.errors import Exit
-from provision.prepare.opening import read_launch
 from provision.providers import Confirm
 from provision.watch.progress import LineDisplay, LiveDisplay
 
@@ -54,10 +53,9 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
     opened = state.opened
     folder = places.run(run_id)
     plan = read_plan(folder.plan.read_text(), name=str(folder.plan))
-    disk_gib = read_launch(folder, state).disk_gib
 
     def spent_usd() -> Decimal:
-        return usd_so_far(find_run(ledger, run_id), disk_gib=disk_gib, now_s=time.time())
+        return usd_so_far(find_run(ledger, run_id), now_s=time.time())
 
     with LiveDisplay(
         console(), plan, opened_at_s=opened.at_s, deadline_at_s=opened.deadline_at_s, spent_usd=spent_usd

@@ -70,13 +70,14 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
     return {
         "run_id": state.run_id,
         "model": state.opened.model,
-        "provider": state.opened.provider,
+        "provider": state.provider,
+        "offer": state.rental.offer.key if state.rental else None,
         "status": status(state),
         "phase": None if state.ended else _phase(state, places),
         "reason": _reason(state, places) if over else None,
         "opened_at_s": state.opened.at_s,
         "took_s": state.billed.wall_s if over and state.billed else now_s - state.opened.at_s,
-        "usd": str(_usd(state, places, now_s=now_s)),
+        "usd": str(_usd(state, now_s=now_s)),
         "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
         "tags": state.opened.tags,
     }
@@ -121,14 +122,13 @@ def _phase(state: RunState, places: Places) -> str | None:
     return seen if in_trainer else state.phase
 
 
-def _usd(state: RunState, places: Places, *, now_s: float) -> Decimal:
+def _usd(state: RunState, *, now_s: float) -> Decimal:
     """As the receipt has it; until there is one, by the same formula."""
     from provision.account.bill import usd_so_far
-    from provision.prepare.opening import read_launch
 
     if state.billed is not None and state.ended:
         return state.billed.metered_usd
-    return usd_so_far(state, disk_gib=read_launch(places.run(state.run_id), state).disk_gib, now_s=now_s)
+    return usd_so_far(state, now_s=now_s)
 
 
 def _draw(rows: list[dict[str, Any]], *, title: str) -> None:

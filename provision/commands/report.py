@@ -133,7 +133,7 @@ def read_period(text: str) -> int:
 def add_up(states: list[RunState], by: str) -> list[dict[str, Any]]:
     """Dollars and counts by name, the dearest first. A run with two tags counts under each of them."""
     names: dict[str, Callable[[RunState], list[str]]] = {
-        "provider": lambda state: [state.opened.provider],
+        "provider": lambda state: [state.provider],
         "model": lambda state: [state.opened.model],
         "tag": lambda state: [f"{key}={value}" for key, value in state.opened.tags.items()] or ["no tag"],
     }

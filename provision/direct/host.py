@@ -20,7 +20,7 @@ from provision.aboard.marks import marks
 from provision.direct import host_scripts as scripts
 from provision.direct.verdict import unseen, verdict
 from provision.errors import BadInput, ProvisionError, Refused, RentuneError, WrongHostKey
-from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
 
 if TYPE_CHECKING:
     from provision.ssh import Completed, Shell
@@ -112,31 +112,32 @@ class ExistingHost:
                 resources=(Resource(kind="folder", id=folder, region=self._host, run_id=launch.run_id, bills=False),),
             )
 
-    def destroy(self, launch: Launch) -> Teardown:
+    def destroy(self, claim: Claim) -> Teardown:
         """Clean the host of this run: processes, folder with caches and checkpoints, admitted key."""
         try:
             with self._login() as shell:
-                before = _resources(_said(shell, scripts.LIST), self._host, launch.run_id)
-                _script(shell, scripts.CLEAN, run=launch.run_id)
-                left = _resources(_said(shell, scripts.LIST), self._host, launch.run_id)
+                before = _resources(_said(shell, scripts.LIST), self._host, claim.run_id)
+                _script(shell, scripts.CLEAN, run=claim.run_id)
+                left = _resources(_said(shell, scripts.LIST), self._host, claim.run_id)
         except RentuneError as error:
-            return unseen(launch.run_id, str(error), at_s=self._clock())
+            return unseen(claim.run_id, str(error), at_s=self._clock())
         message = f"Nothing of the run is left on {self._host}; the host itself was not touched."
-        return verdict(launch.run_id, before, left, clean="cleaned", message=message, at_s=self._clock())
+        return verdict(claim.run_id, before, left, clean="cleaned", message=message, at_s=self._clock())
 
-    def owned(self, tag: str | None = None) -> Owned:
+    def owned(self, claim: Claim | None = None) -> Owned:
         """Folders, processes and admitted keys of ours on the host; unknown when it can't be reached."""
         try:
             with self._login() as shell:
-                return Owned(resources=_resources(_said(shell, scripts.LIST), self._host, tag), complete=Answer.YES)
+                run_id = None if claim is None else claim.run_id
+                return Owned(resources=_resources(_said(shell, scripts.LIST), self._host, run_id), complete=Answer.YES)
         except RentuneError as error:
             return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
 
-    def console(self, launch: Launch) -> str:  # noqa: ARG002 (a host that exists has booted long ago)
+    def console(self, claim: Claim) -> str:  # noqa: ARG002 (a host that exists has booted long ago)
         """Always empty: there is no boot of ours to show."""
         return ""
 
-    def readmit(self, launch: Launch) -> None:
+    def readmit(self, claim: Claim) -> None:
         """Nothing: who may reach the host is its owner's business."""
 
     def _admit(self, shell: Shell, launch: Launch) -> None:

@@ -26,7 +26,7 @@ from provision.direct.reaper import Keeping
 from provision.direct.server import bubblewrap_works, current_user, server_command, write_server
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError
-from provision.provisioner import Answer, Box, Launch, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
 
 START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
 END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves
@@ -106,23 +106,23 @@ class LocalBox:
             python=sys.executable if _stack_installed() else None,
             cache=str(self._cache),
             shares_files=True,
-            resources=self.owned(launch.run_id).resources,
+            resources=self.owned(launch).resources,
         )
 
-    def destroy(self, launch: Launch) -> Teardown:
+    def destroy(self, claim: Claim) -> Teardown:
         """Ask the keeper, wait, and do what it could not. Found by mark: needs neither ledger nor pid file."""
-        before = self.owned(launch.run_id)
-        folder = self._root / launch.run_id
-        self._end(launch.run_id)
+        before = self.owned(claim)
+        folder = self._root / claim.run_id
+        self._end(claim.run_id)
         remove_limit(limit_name(folder))
         shutil.rmtree(folder, ignore_errors=True)
-        after = self.owned(launch.run_id)
+        after = self.owned(claim)
         if after.complete is not Answer.YES:
-            return unseen(launch.run_id, after.message, before.resources, at_s=self._clock())
+            return unseen(claim.run_id, after.message, before.resources, at_s=self._clock())
         gone = "The local box is gone, its folder too."
-        return verdict(launch.run_id, before.resources, after.resources, clean="destroyed", message=gone, at_s=self._clock())
+        return verdict(claim.run_id, before.resources, after.resources, clean="destroyed", message=gone, at_s=self._clock())
 
-    def owned(self, tag: str | None = None) -> Owned:
+    def owned(self, claim: Claim | None = None) -> Owned:
         """Processes by their mark and folders by their place; `complete` is unknown where we may not look."""
         try:
             found = find_marked(self._root, self._processes())
@@ -133,14 +133,15 @@ class LocalBox:
             Resource(kind="process", id=f"{process.pid} {_name(process)}", region="here", run_id=run_id)
             for process, run_id in sorted(found.items(), key=lambda each: each[0].pid)
         ] + [Resource(kind="folder", id=str(folder), region="here", run_id=folder.name, bills=False) for folder in folders]
-        return Owned(resources=tuple(resource for resource in resources if tag in (None, resource.run_id)), complete=Answer.YES)
+        asked = tuple(resource for resource in resources if claim is None or resource.run_id == claim.run_id)
+        return Owned(resources=asked, complete=Answer.YES)
 
-    def console(self, launch: Launch) -> str:
+    def console(self, claim: Claim) -> str:
         """The server's log; empty once the box is gone."""
-        log = self._root / launch.run_id / SERVER_FOLDER / "log"
+        log = self._root / claim.run_id / SERVER_FOLDER / "log"
         return log.read_text(errors="replace") if log.exists() else ""
 
-    def readmit(self, launch: Launch) -> None:
+    def readmit(self, claim: Claim) -> None:
         """Nothing: whoever goes on is on this machine."""
 
     def _of(self, run_id: str) -> list[psutil.Process]:

@@ -7,6 +7,7 @@ import getpass
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
+from decimal import Decimal
 from pathlib import Path
 
 import msgspec
@@ -19,7 +20,7 @@ from provision.errors import BadInput, Refused
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
-from provision.provisioner import Box, Launch
+from provision.provisioner import Box, Claim, Launch
 from provision.whole import write_whole
 from provision.words import seconds_words
 from remote.contract import Phase
@@ -41,10 +42,13 @@ def open_run(
     host_key: str | None = None,
     deadline_at_s: float | None = None,
     alerts: tuple[str, ...] = (),
+    alternatives: tuple[Plan, ...] = (),
+    dearer: bool = False,
 ) -> str:
     """Write down the intent and return the run's id. When this returns the ledger's line is on the disk.
 
-    `deadline_at_s` overrules the one that follows from plan and budget. `alerts`: whom the run tells.
+    `deadline_at_s` overrules the one that follows from plan and budget. `alerts`: whom the run tells. `alternatives`: what may
+    be rented where the plan's offer can't be had, `dearer` whether even at a much higher price.
     """
     from provision.ssh.keys import client_key  # needs SSH's packages; a plan is shown and judged without them
 
@@ -59,6 +63,7 @@ def open_run(
     owner = getpass.getuser()
     launch = Launch(
         run_id=run_id,
+        provider=plan.offer.provider,
         owner=owner,
         folder=folder.root,
         public_key=client_key(folder.keys, run_id=run_id).public,
@@ -71,6 +76,7 @@ def open_run(
         host_key=host_key,
     )
     write_whole(folder.plan, write_plan(plan).encode())
+    write_whole(folder.alternatives, msgspec.json.encode(alternatives))
     write_whole(folder.base, msgspec.json.encode(base))
     write_whole(folder.launch, msgspec.json.encode(launch, enc_hook=str))
     if alerts:
@@ -93,6 +99,7 @@ def open_run(
             folder=str(folder.root),
             keep_box_on_failure=plan.request.keep.box_on_failure,
             overruled=plan.request.overruled,
+            dearer=dearer,
         )
     )
     return run_id
@@ -103,31 +110,35 @@ def new_run_id(now_s: float) -> str:
     return f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def allowed_s(plan: Plan) -> float:
+def allowed_s(plan: Plan, *, spent_usd: Decimal = Decimal(0), elapsed_s: float = 0.0) -> float:
     """Seconds from now that the run may live: the plan's p90 with slack, and never past the budget's money or hours.
 
+    `spent_usd` and `elapsed_s`: what earlier attempts have taken of both.
     Where time is not money the slack is long: the deadline then guards against what is forgotten, not against what is slow.
     """
     budget = plan.request.budget
     slack_s = DEADLINE_SLACK_S if plan.offer.usd_per_hour > 0 else FREE_SLACK_S
     limits = [plan.duration.wall_s.p90 * DEADLINE_FACTOR + slack_s]
     if budget.max_hours is not None:
-        limits.append(budget.max_hours * 3600)
+        limits.append(budget.max_hours * 3600 - elapsed_s)
     if budget.max_usd is not None and plan.offer.usd_per_hour > 0:
-        limits.append(float(budget.max_usd / plan.offer.usd_per_hour) * 3600 * SPEND_SHARE)
+        limits.append((float(budget.max_usd) * SPEND_SHARE - float(spent_usd)) / float(plan.offer.usd_per_hour) * 3600)
     return min(limits)
+
+
+def around_s(plan: Plan) -> float:
+    """Seconds of a run that are planned to go to anything but the training."""
+    phases = plan.duration.phase_s.items()
+    return sum(seconds.p50 for phase, seconds in phases if phase not in (Phase.TRAIN, Phase.EVALUATE))
 
 
 def require_time_to_train(plan: Plan) -> None:
     """Raises Refused when the budget's limits leave no time between what comes before the training and what comes after."""
-    around_s = sum(
-        seconds.p50 for phase, seconds in plan.duration.phase_s.items() if phase not in (Phase.TRAIN, Phase.EVALUATE)
-    )
     limit_s = allowed_s(plan)
-    if limit_s <= around_s:
+    if limit_s <= around_s(plan):
         raise Refused(
             f"The limits of this plan leave {seconds_words(limit_s)}, and all but the training, "
-            f"from start-up to bringing the result home, takes {seconds_words(around_s)}.",
+            f"from start-up to bringing the result home, takes {seconds_words(around_s(plan))}.",
             hint="a larger --max-hours or --max-cost",
         )
 
@@ -137,7 +148,7 @@ def lost_papers(folder: RunFolder) -> tuple[Path, ...]:
     readers: dict[Path, Callable[[], object]] = {
         folder.plan: lambda: read_plan(folder.plan.read_text(), name=str(folder.plan)),
         folder.base: lambda: read_base(folder),
-        folder.launch: lambda: _read_launch(folder),
+        folder.launch: lambda: read_launch(folder),
     }
     return tuple(paper for paper, read in readers.items() if not _can(read))
 
@@ -150,27 +161,34 @@ def _can(read: Callable[[], object]) -> bool:
     return True
 
 
-def read_launch(folder: RunFolder, state: RunState) -> Launch:
-    """What the provisioner was told; where the file is lost or damaged, what the ledger alone knows: enough to destroy."""
-    with suppress(OSError, *UNREADABLE):
-        return _read_launch(folder)
-    opened, box = state.opened, state.box
+def read_claim(folder: RunFolder, state: RunState) -> Claim:
+    """Where the run's box is or was: as the ledger has it, and of a host of the user's also how it was launched."""
+    rental, box = state.rental, state.box
     of_user = box if box is not None and not box.ours else None
-    return Launch(
-        run_id=opened.run_id,
-        owner=opened.owner,
+    user_at_host, host_key = (_address(of_user), of_user.host_key) if of_user else (None, None)
+    with suppress(OSError, *UNREADABLE):
+        launch = read_launch(folder)
+        user_at_host, host_key = launch.user_at_host, launch.host_key
+    return Claim(
+        run_id=state.run_id,
+        provider=state.provider,
+        region=rental.offer.region if rental else state.opened.region,
         folder=folder.root,
-        public_key="",
-        deadline_at_s=opened.deadline_at_s,
-        tags=opened.tags,
-        region=opened.region,
-        user_at_host=_address(of_user) if of_user else None,
-        host_key=of_user.host_key if of_user else None,
+        user_at_host=user_at_host,
+        host_key=host_key,
     )
 
 
-def _read_launch(folder: RunFolder) -> Launch:
+def read_launch(folder: RunFolder) -> Launch:
+    """What the provisioner was to be told first. Raises OSError, or what the decoder says of damaged bytes."""
     return msgspec.json.decode(folder.launch.read_bytes(), type=Launch, dec_hook=_path)
+
+
+def read_alternatives(folder: RunFolder) -> tuple[Plan, ...]:
+    """What may be rented instead; nothing where that was lost."""
+    with suppress(OSError, *UNREADABLE):
+        return msgspec.json.decode(folder.alternatives.read_bytes(), type=tuple[Plan, ...])
+    return ()
 
 
 def _address(box: Box) -> str:

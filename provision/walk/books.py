@@ -42,7 +42,6 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         state,
         outcome,
         box_phase_s=outcome.phase_s if outcome else fold(events).phase_s_until(_last_rented_s(state, run.clock())),
-        disk_gib=run.launch.disk_gib,
         adapter_folder=str(home) if home else None,
         interrupted=interrupted,
         message=message,
@@ -99,7 +98,7 @@ def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[list[str]]:
 
 def _last_rented_s(state: RunState, now_s: float) -> float:
     """When the last box was ended; a trainer without an outcome worked no longer than that."""
-    ended_at_s = state.rentals[-1].ended_at_s if state.rentals else None
+    ended_at_s = state.rental.ended_at_s if state.rental else None
     return now_s if ended_at_s is None else ended_at_s
 
 

@@ -32,7 +32,7 @@ def told_with_console(run: Run, act: Callable[[], T]) -> T:
 def _kept(run: Run) -> bool:
     """Whether the machine has said anything, and it lies at home now."""
     try:
-        said = run.provisioner.console(run.launch)
+        said = run.provisioner.console(run.claim)
         if said.strip():
             write_whole(run.folder.console, said.encode())
     except Exception as error:  # noqa: BLE001 - that the console can't be had must not hide why it was wanted

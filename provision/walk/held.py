@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
 from planner.plan import Plan, read_plan
 from provision.account.ledger import Ledger, RunState
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
-from provision.prepare.opening import read_base, read_launch
-from provision.provisioner import Launch, Provisioner
+from provision.prepare.opening import read_alternatives, read_base, read_claim, read_launch
+from provision.provisioner import Claim, Launch, Provisioner
 from provision.walk.phases import Display
 
 LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
+
+MakeProvisioner = Callable[[Claim], Provisioner]
 
 
 @dataclass(frozen=True)
@@ -25,12 +29,11 @@ class Run:
 
     run_id: str
     folder: RunFolder
-    plan: Plan
+    plans: tuple[Plan, ...]  # the one that was agreed to, then what may take its place
     base: BaseModel
-    launch: Launch
     places: Places
     ledger: Ledger
-    provisioner: Provisioner
+    make: MakeProvisioner
     display: Display
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
@@ -40,13 +43,43 @@ class Run:
     @property
     def adapter_folders(self) -> tuple[Path, ...]:
         """Where the adapter may come home to, in this order: where the job file said, else into the run's directory."""
-        asked = self.plan.request.keep.adapter
+        asked = self.plans[0].request.keep.adapter
         return (Path(asked), self.folder.adapter) if asked else (self.folder.adapter,)
 
     @property
     def state(self) -> RunState:
         """The run as the ledger has it now."""
         return self.ledger.runs()[self.run_id]
+
+    @property
+    def plan(self) -> Plan:
+        """The plan of the last attempt; before one, the plan that was agreed to."""
+        rental = self.state.rental
+        return next((plan for plan in self.plans if rental and plan.offer.key == rental.offer.key), self.plans[0])
+
+    @property
+    def claim(self) -> Claim:
+        """Where the box of the last attempt is, or would be."""
+        return read_claim(self.folder, self.state)
+
+    @property
+    def provisioner(self) -> Provisioner:
+        """Of the last attempt; before one, of the plan that was agreed to."""
+        return self.make(self.claim)
+
+    @property
+    def launch(self) -> Launch:
+        """What the provisioner is told for the attempt that the ledger has last."""
+        rental, opened = self.state.rental, read_launch(self.folder)
+        if rental is None:
+            return opened
+        return msgspec.structs.replace(
+            opened,
+            provider=rental.offer.provider,
+            region=rental.offer.region,
+            disk_gib=rental.disk_gib,
+            deadline_at_s=self.state.deadline_at_s,
+        )
 
     @property
     def left_s(self) -> float:
@@ -59,25 +92,38 @@ def read_run(
     *,
     places: Places,
     ledger: Ledger,
-    provisioner: Provisioner,
+    make: MakeProvisioner,
     display: Display,
     crash_point: str | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
 ) -> Run:
-    """Read back what `open_run` wrote."""
+    """Read back what `open_run` wrote. Raises MissingPart where the run's provisioner can't be made here."""
     folder = places.run(run_id)
-    return Run(
+    run = Run(
         run_id=run_id,
         folder=folder,
-        plan=read_plan(folder.plan.read_text(), name=str(folder.plan)),
+        plans=(read_plan(folder.plan.read_text(), name=str(folder.plan)), *read_alternatives(folder)),
         base=read_base(folder),
-        launch=read_launch(folder, ledger.runs()[run_id]),
         places=places,
         ledger=ledger,
-        provisioner=provisioner,
+        make=_each_once(make),
         display=display,
         crash_point=crash_point,
         clock=clock,
         sleep=sleep,
     )
+    run.make(run.claim)  # what is missing is said before anything is touched
+    return run
+
+
+def _each_once(make: MakeProvisioner) -> MakeProvisioner:
+    """One provisioner a provider: that of a host keeps the key that a person has vouched for."""
+    made: dict[str, Provisioner] = {}
+
+    def once(claim: Claim) -> Provisioner:
+        if claim.provider not in made:
+            made[claim.provider] = make(claim)
+        return made[claim.provider]
+
+    return once

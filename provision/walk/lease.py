@@ -1,4 +1,4 @@
-"""A rented box that cannot outlive a `with` block."""
+"""A rented box that cannot outlive a `with` block, and the only writer of the ledger's line that ends one."""
 
 from __future__ import annotations
 
@@ -7,17 +7,26 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from types import FrameType
 
 import msgspec
 
 from catalogs.hardware import Offer
 from provision.account.ledger import Created, Ended, Ledger
-from provision.errors import ResultOnBox
+from provision.errors import BoxLost, ResultOnBox
 from provision.interrupt import answered
-from provision.provisioner import Answer, Box, Launch, Provisioner, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, Resource, ResourceEnd, Teardown
 
 SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@dataclass
+class Lease:
+    """A box, and whether it was left to its deadline when the block ended."""
+
+    box: Box
+    kept: bool = False
 
 
 @contextmanager
@@ -30,42 +39,61 @@ def leased(
     clock: Callable[[], float] = time.time,
     box: Box | None = None,
     keep_on_failure: bool = False,
-) -> Iterator[Box]:
+) -> Iterator[Lease]:
     """Bring up a box (or take over `box`, after a crash) and end it on every way out.
 
-    The caller has written Opened. This writes Created and, whatever happens, Ended; the verdict is in the ledger.
+    The caller has written Attempted. This writes Created and, whatever happens, Ended; the verdict is in the ledger.
     Ctrl-C during the destroy is answered after it. A box that holds a result which is not at home is left to its
     deadline, with `keep_on_failure` also one whose block raised any other Exception; then no Ended is written.
     """
-    kept = False
+    lease: Lease | None = None
     try:
         if box is None:
             box = provisioner.up(offer, launch)
             ledger.append(Created(run_id=launch.run_id, at_s=clock(), box=box))
+        lease = Lease(box)
         try:
-            yield box
+            yield lease
+        except BoxLost:
+            raise
         except Exception as error:
-            kept = keep_on_failure or isinstance(error, ResultOnBox)
+            lease.kept = keep_on_failure or isinstance(error, ResultOnBox)
             raise
     finally:
-        if not kept:
+        if lease is None or not lease.kept:
             end(launch, provisioner=provisioner, ledger=ledger, clock=clock)
 
 
-def end(launch: Launch, *, provisioner: Provisioner, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:
+def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:
     """Destroy what there is of a run, write the verdict, and only then answer to signals that came meanwhile."""
     with _shielded():
-        teardown = _destroy(provisioner, launch)
-        now_s = clock()
-        if teardown.clean:
-            teardown = _with_what_had_gone(teardown, _created(ledger, launch.run_id), min(now_s, launch.deadline_at_s))
-        ledger.append(Ended(run_id=launch.run_id, at_s=now_s, teardown=teardown))
+        teardown = _destroy(provisioner, claim)
+        state, now_s = ledger.runs().get(claim.run_id), clock()
+        if teardown.clean and state is not None and state.box is not None:
+            teardown = _with_what_had_gone(teardown, state.box.resources, min(now_s, state.deadline_at_s))
+        _write(teardown, ledger, now_s)
     return teardown
 
 
-def _created(ledger: Ledger, run_id: str) -> tuple[Resource, ...]:
-    state = ledger.runs().get(run_id)
-    return state.box.resources if state and state.box else ()
+def end_unrented(run_id: str, *, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:
+    """The verdict on a run that never asked for a box."""
+    teardown = Teardown.destroyed(run_id, "Nothing was rented.")
+    _write(teardown, ledger, clock())
+    return teardown
+
+
+def take_back(teardown: Teardown, owned: Owned, *, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+    """A clean verdict that a later look does not bear out: something is listed, or nobody could be asked."""
+    run_id, left = teardown.run_id, tuple(ResourceEnd(resource=each, gone=Answer.NO, at_s=clock()) for each in owned.resources)
+    if left:
+        message = owned.message or f"{len(left)} of its resources are still listed."
+        _write(Teardown.orphaned(run_id, message, resources=left), ledger, clock())
+    else:
+        _write(Teardown.unknown(run_id, owned.message, resources=teardown.resources), ledger, clock())
+
+
+def _write(teardown: Teardown, ledger: Ledger, at_s: float) -> None:
+    ledger.append(Ended(run_id=teardown.run_id, at_s=at_s, teardown=teardown))
 
 
 def _with_what_had_gone(teardown: Teardown, created: tuple[Resource, ...], at_s: float) -> Teardown:
@@ -79,12 +107,12 @@ def _with_what_had_gone(teardown: Teardown, created: tuple[Resource, ...], at_s:
     return msgspec.structs.replace(teardown, resources=teardown.resources + gone)
 
 
-def _destroy(provisioner: Provisioner, launch: Launch) -> Teardown:
+def _destroy(provisioner: Provisioner, claim: Claim) -> Teardown:
     """The provisioner's verdict; a fault of the program is a verdict, too: unknown."""
     try:
-        return provisioner.destroy(launch)
+        return provisioner.destroy(claim)
     except Exception as error:  # noqa: BLE001 (whatever it was, somebody has to be told that a box may live)
-        return Teardown.unknown(launch.run_id, f"The destroy itself failed ({type(error).__name__}: {error}).")
+        return Teardown.unknown(claim.run_id, f"The destroy itself failed ({type(error).__name__}: {error}).")
 
 
 @contextmanager

@@ -5,7 +5,15 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
-from provision.errors import ConnectionFailed, HomeFailed, RentuneError, TrainingFailed, TransferFailed, WrongHostKey
+from provision.errors import (
+    BoxLost,
+    ConnectionFailed,
+    HomeFailed,
+    RentuneError,
+    TrainingFailed,
+    TransferFailed,
+    WrongHostKey,
+)
 from provision.provisioner import Answer, Box, Owned
 from provision.walk.admission import let_in_again
 from provision.walk.held import Run
@@ -23,8 +31,8 @@ TOO_LATE: Final = "The deadline came before the trainer was done."
 def patiently(run: Run, act: Callable[[], T]) -> T:
     """What `act` returns, tried again whenever the line is cut or home can't take a file, until the deadline.
 
-    `act` must bear being repeated. Raises TrainingFailed when the box has gone, ConnectionFailed or HomeFailed at the
-    deadline, TransferFailed when bytes go on being refused although the box answers, WrongHostKey at once.
+    `act` must bear being repeated. Raises BoxLost or TrainingFailed when the box has gone, ConnectionFailed or HomeFailed
+    at the deadline, TransferFailed when bytes go on being refused although the box answers, WrongHostKey at once.
     """
     broken, said = 0, ""
     while True:
@@ -50,18 +58,20 @@ def _say_once(run: Run, error: RentuneError, said: str) -> str:
 
 
 def wait_for_box(run: Run) -> None:
-    """Pause before another try. Raises TrainingFailed when the box has gone, ConnectionFailed at the deadline."""
+    """Pause before another try. Raises BoxLost or TrainingFailed when the box has gone, ConnectionFailed at the deadline."""
     if has_gone(run):
         raise gone_too_soon(run)
     require_time(run)
-    let_in_again(run.provisioner, run.launch, run.display.note)
+    if not run.plan.request.where.allow_from:  # else the user has said who may come in, and that stays
+        let_in_again(run.provisioner, run.claim, run.display.note)
     run.sleep(min(RECONNECT_S, run.left_s))
 
 
 def require_box(run: Run, box: Box) -> None:
     """Asked whenever a box does not answer: where its provider can tell at once, nobody waits for one that is gone.
 
-    A host of the user's can only be asked over the very line that is cut. Raises TrainingFailed when the box has gone.
+    A host of the user's can only be asked over the very line that is cut. Raises BoxLost or TrainingFailed when the box
+    has gone.
     """
     if box.ours and run.provisioner.list_lag_s <= SOON_S and has_gone(run):
         raise gone_too_soon(run)
@@ -73,11 +83,11 @@ def require_time(run: Run) -> None:
         raise ConnectionFailed(TOO_LATE, hint=_more_time(run))
 
 
-def gone_too_soon(run: Run) -> TrainingFailed:
+def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
     """Why a box that its provider no longer lists has gone, as far as the clock tells."""
     if run.left_s <= 0:
         return TrainingFailed(TOO_LATE, hint=_more_time(run))
-    return TrainingFailed("The box is gone before its deadline, and not by us.")
+    return BoxLost("The box is gone before its deadline, and not by us.")
 
 
 def _more_time(run: Run) -> str | None:
@@ -97,7 +107,7 @@ def has_gone(run: Run) -> bool:
 def listed(run: Run) -> Owned:
     """What the provider lists of the run. Asking that fails, in whatever way, has seen nothing: unknown."""
     try:
-        return run.provisioner.owned(run.run_id)
+        return run.provisioner.owned(run.claim)
     except Exception as error:  # noqa: BLE001 - of a provider's SDK or of ours: neither says that the box is gone
         message = f"{run.provisioner.name} could not be asked ({type(error).__name__}: {error})."
         return Owned(resources=(), complete=Answer.UNKNOWN, message=message)

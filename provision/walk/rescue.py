@@ -8,6 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from provision.aboard import job
+from provision.account.ledger import Standing
 from provision.errors import RentuneError, ResultOnBox
 from provision.provisioner import Box
 from provision.ssh import Shell
@@ -42,7 +43,7 @@ def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) ->
 def _standing(run: Run) -> Box | None:
     """The run's box, unless it was ended or its provider says that there is none."""
     state = run.state
-    if not state.rentals or state.rentals[-1].ended_at_s is not None:
+    if state.standing is not Standing.UP:
         return None
     return None if listed(run).nothing else state.box
 

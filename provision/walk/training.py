@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from provision.aboard import job, ship
-from provision.errors import ConnectionFailed, HomeFailed, RentuneError, ResultOnBox, TrainingFailed, WrongHostKey
+from provision.errors import BoxLost, ConnectionFailed, HomeFailed, RentuneError, ResultOnBox, TrainingFailed, WrongHostKey
 from provision.handoff import Handoff, hand_off
 from provision.prepare.inputs import input_files
 from provision.provisioner import Box
@@ -59,7 +59,7 @@ def _bring_home(run: Run, phases: Phases, shell: Shell, box: Box) -> Outcome:
     try:
         with phases.timed(Phase.FETCH):
             return patiently(run, lambda: fetch(run, shell, box))
-    except TrainingFailed:
+    except (BoxLost, TrainingFailed):
         raise
     except Exception as error:
         if run.left_s <= 0 or not _result_waits(run):

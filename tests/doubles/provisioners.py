@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from catalogs.hardware import Offer
-from provision.provisioner import Answer, Box, Launch, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, ResourceEnd, Teardown
 
 
 class Paper:
@@ -20,22 +20,22 @@ class Paper:
     def up(self, offer: Offer, launch: Launch) -> Box:
         raise NotImplementedError
 
-    def destroy(self, launch: Launch) -> Teardown:
-        held = self.boxes.get(launch.run_id)
+    def destroy(self, claim: Claim) -> Teardown:
+        held = self.boxes.get(claim.run_id)
         if held is not None and self.stubborn:
             end_of = ResourceEnd(resource=held, gone=Answer.NO, at_s=0.0)
-            return Teardown.orphaned(launch.run_id, "No.", resources=(end_of,))
-        self.boxes.pop(launch.run_id, None)
-        return Teardown.destroyed(launch.run_id, "")
+            return Teardown.orphaned(claim.run_id, "No.", resources=(end_of,))
+        self.boxes.pop(claim.run_id, None)
+        return Teardown.destroyed(claim.run_id, "")
 
-    def owned(self, tag: str | None = None) -> Owned:
-        found = tuple(box for run_id, box in self.boxes.items() if tag in (None, run_id))
+    def owned(self, claim: Claim | None = None) -> Owned:
+        found = tuple(box for run_id, box in self.boxes.items() if claim is None or claim.run_id == run_id)
         return Owned(resources=found, complete=Answer.YES)
 
-    def console(self, launch: Launch) -> str:
+    def console(self, claim: Claim) -> str:
         return ""
 
-    def readmit(self, launch: Launch) -> str | None:
+    def readmit(self, claim: Claim) -> str | None:
         return None
 
 

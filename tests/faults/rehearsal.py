@@ -18,7 +18,7 @@ from provision.charge.control import drive
 from provision.direct.local import LocalBox
 from provision.places import Places
 from provision.prepare.inputs import find_base
-from provision.prepare.opening import open_run, read_launch
+from provision.prepare.opening import open_run, read_claim
 from provision.providers import boxes_folder
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Event
@@ -80,12 +80,12 @@ class Rehearsal:
 
     def is_gone(self, run_id: str) -> bool:
         """Whether nothing of the run can be seen on this machine."""
-        return not self.box.owned(run_id).resources
+        return not self.box.owned(read_claim(self.places.run(run_id), self.state(run_id))).resources
 
     def end_all(self) -> None:
         """Leave nothing behind, whatever the test did."""
         for run_id, state in self.ledger.runs().items():
-            self.box.destroy(read_launch(self.places.run(run_id), state))
+            self.box.destroy(read_claim(self.places.run(run_id), state))
 
 
 def wait_until(true: Callable[[], bool], *, patience_s: float = PATIENCE_S) -> None:

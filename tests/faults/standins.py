@@ -11,7 +11,7 @@ from catalogs.hardware import Offer
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.direct.local import LocalBox
 from provision.providers import boxes_folder
-from provision.provisioner import Answer, Box, Launch, Owned
+from provision.provisioner import Answer, Box, Claim, Launch, Owned
 from remote.contract import AdapterFile, EndReason, Measured, Outcome, encode
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal
@@ -36,11 +36,11 @@ class ScriptedBox(LocalBox):
         self.line.target_port = box.port
         return msgspec.structs.replace(box, port=self.line.port, python=self.python)
 
-    def owned(self, tag: str | None = None) -> Owned:
+    def owned(self, claim: Claim | None = None) -> Owned:
         if self.empty_lists:
             self.empty_lists -= 1
             return Owned(resources=(), complete=Answer.YES)
-        return super().owned(tag)
+        return super().owned(claim)
 
 
 def _trainer(stack: Path, lines: str) -> str:

@@ -12,7 +12,7 @@ import pytest
 
 from planner.plan import Plan
 from provision.aboard import job
-from provision.account.ledger import Created, PhaseStarted
+from provision.account.ledger import Created
 from provision.errors import Exit
 from provision.handoff import hand_off
 from provision.provisioner import Box
@@ -27,7 +27,7 @@ from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal
 from tests.faults.standins import FINISH, ScriptedBox
-from tests.provision.plans import about
+from tests.provision.plans import about, attempted
 
 pytestmark = pytest.mark.box
 
@@ -49,9 +49,14 @@ def left_behind(rehearsal: Rehearsal, scripted: ScriptedBox, *, change: Callable
     """A run whose controller died right after its box had come up."""
     run_id = rehearsal.open(deadline_s=60.0, change=change)
     run = read_run(
-        run_id, places=rehearsal.places, ledger=rehearsal.ledger, provisioner=scripted, display=Quiet(), crash_point=None
+        run_id,
+        places=rehearsal.places,
+        ledger=rehearsal.ledger,
+        make=lambda _claim: scripted,
+        display=Quiet(),
+        crash_point=None,
     )
-    run.ledger.append(PhaseStarted(run_id=run_id, at_s=time.time(), phase="create"))
+    run.ledger.append(attempted(run_id, run.plan, at_s=time.time(), deadline_at_s=run.state.deadline_at_s))
     box = scripted.up(run.plan.offer, run.launch)
     run.ledger.append(Created(run_id=run_id, at_s=time.time(), box=box))
     return dataclasses.replace(run, sleep=lambda seconds: time.sleep(min(seconds, 0.3)), least_boot_s=0.3), box

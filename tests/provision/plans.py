@@ -6,12 +6,14 @@ import datetime as dt
 import json
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 
 from catalogs.hardware import Billing, Offer
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Plan, Range, VramEstimate
 from planner.request import DataAsked, Request
+from provision.account.ledger import Attempted, Rental
 from remote.contract import Loop, Phase, Strategy
 
 TINY_CONFIG = {
@@ -43,6 +45,18 @@ FREE = Billing(
 
 def exactly(value: float) -> Range:
     return Range(p10=value, p50=value, p90=value)
+
+
+def attempted(run_id: str, plan: Plan | None = None, *, at_s: float, deadline_at_s: float = 1e10) -> Attempted:
+    """The ledger's line before a box of the plan is asked for."""
+    plan = plan or tiny_plan(Path("/model"), Path("/data"))
+    return Attempted(run_id=run_id, at_s=at_s, offer=plan.offer, billing=plan.billing, disk_gib=1, deadline_at_s=deadline_at_s)
+
+
+def rental(plan: Plan, **fields: Any) -> Rental:
+    """A box of the plan; by its fields, when it was there and what went on."""
+    known: dict[str, Any] = {"offer": plan.offer, "billing": plan.billing, "disk_gib": 1, "created": True}
+    return Rental(**(known | fields))
 
 
 def about(value: float) -> Range:

@@ -148,7 +148,7 @@ class Rig:
 
     def tasks(self, run_id: str = "run-1") -> list[str]:
         """What the provisioner lists of a task that runs on the box."""
-        owned = self.provisioner.owned(run_id)
+        owned = self.provisioner.owned(self.launch(run_id=run_id))
         assert owned.complete is Answer.YES
         return [resource.id for resource in owned.resources if resource.kind == self.row.task]
 

@@ -20,7 +20,7 @@ import pytest
 
 from planner.plan import Plan
 from planner.request import Budget
-from provision.account.ledger import Ledger, PhaseStarted
+from provision.account.ledger import Ledger
 from provision.charge.bell import Bell, passed, read_targets
 from provision.charge.control import drive
 from provision.errors import BadInput, Exit, ProvisionError
@@ -32,7 +32,7 @@ from provision.watch.alerts import Alert, Post, target_of
 from remote.contract import Event, Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
-from tests.provision.plans import tiny_files, tiny_plan
+from tests.provision.plans import attempted, tiny_files, tiny_plan
 
 AT_ONCE = (0.0,)
 ALERT = Alert(
@@ -204,7 +204,7 @@ def opened(plan: Plan, places: Places, *alerts: str) -> str:
 
 def held(run_id: str, places: Places) -> Run:
     ledger, provider = Ledger(places.ledger), Failing(ProvisionError("No room."))
-    return read_run(run_id, places=places, ledger=ledger, provisioner=provider, display=Quiet())
+    return read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provider, display=Quiet())
 
 
 def test_a_run_that_finds_no_machine_rings_twice(plan: Plan, places: Places) -> None:
@@ -285,7 +285,7 @@ def test_the_budget_rings_by_itself_and_each_share_once(plan: Plan, places: Plac
     """A clock that runs on at each look passes 50, 80 and 100 percent of $10 at $3.60 an hour."""
     with webhook(Heard()) as heard:
         run_id = opened(plan, places, heard.url)
-        Ledger(places.ledger).append(PhaseStarted(run_id=run_id, at_s=0.0, phase="create"))
+        Ledger(places.ledger).append(attempted(run_id, plan, at_s=0.0))
         now_s = 0.0
 
         def clock() -> float:

@@ -12,7 +12,7 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.errors import Exit, ProvisionError
 from provision.places import Places
-from provision.provisioner import Box, Launch, Resource
+from provision.provisioner import Box, Claim, Launch, Resource
 from provision.walk.held import read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
@@ -41,7 +41,7 @@ class Panicking(Paper):
             folder="/box",
         )
 
-    def console(self, launch: Launch) -> str:
+    def console(self, claim: Claim) -> str:
         if isinstance(self._console, Exception):
             raise self._console
         return self._console
@@ -67,8 +67,8 @@ def test_a_box_that_never_answers_is_told_with_the_end_of_its_boot_log(
 ) -> None:
     """And it is ended all the same; without a log the silence alone is told."""
     provisioner = Panicking(console)
-    held = read_run(run_id, places=places, ledger=ledger, provisioner=provisioner, display=Quiet(), crash_point=None)
-    receipt = walk(dataclasses.replace(held, least_boot_s=0.1, plan=boots_at_once(held.plan)))
+    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet(), crash_point=None)
+    receipt = walk(dataclasses.replace(held, least_boot_s=0.1, plans=(boots_at_once(held.plan),)))
     assert receipt.exit_code == Exit.FAILED
     assert told in receipt.message
     assert ("console" in receipt.message) == bool(told)

@@ -35,11 +35,11 @@ def test_a_box_that_is_up_answers_over_ssh_with_the_key_of_the_run(kind: Rig) ->
 
 def test_what_is_up_is_found_by_its_tag_and_not_by_another(kind: Rig) -> None:
     kind.up()
-    mine = kind.provisioner.owned("run-1")
+    mine = kind.provisioner.owned(kind.launch())
     assert mine.complete is Answer.YES
     assert mine.resources
     assert {resource.run_id for resource in mine.resources} == {"run-1"}
-    assert kind.provisioner.owned("run-2").resources == ()
+    assert kind.provisioner.owned(kind.launch(run_id="run-2")).resources == ()
     assert {resource.run_id for resource in kind.provisioner.owned().resources} == {"run-1"}
 
 

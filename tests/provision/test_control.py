@@ -20,11 +20,12 @@ from provision.errors import BadInput, Exit, MissingPart, RentuneError
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Launch, Resource, Teardown
+from provision.provisioner import Claim, Resource, Teardown
 from provision.walk.rescue import RESCUE_S
 from provision.walk.training import STOP_PATIENCE_S
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
+from tests.provision.plans import attempted
 
 
 def test_a_run_is_found_by_a_part_of_its_id(run_id: str, ledger: Ledger) -> None:
@@ -69,7 +70,7 @@ def test_ctrl_c_once_too_often_says_what_may_bill(run_id: str, ledger: Ledger) -
     gone = Teardown.destroyed(run_id, "")
     for line, code, words in (
         (PhaseStarted(run_id=run_id, at_s=1.0, phase="prepare"), Exit.INTERRUPTED, f"Nothing of run {run_id} bills"),
-        (PhaseStarted(run_id=run_id, at_s=2.0, phase="create"), Exit.STILL_BILLS, "may still bill"),
+        (attempted(run_id, at_s=2.0), Exit.STILL_BILLS, "may still bill"),
         (Ended(run_id=run_id, at_s=3.0, teardown=gone), Exit.INTERRUPTED, f"Nothing of run {run_id} bills"),
     ):
         ledger.append(line)
@@ -143,7 +144,7 @@ def test_down_waits_for_as_long_as_a_cloud_may_take() -> None:
 def test_a_run_that_asked_for_nothing_is_ended_without_its_providers_sdk(run_id: str, places: Places, ledger: Ledger) -> None:
     """The part that is missing would have nothing to do."""
 
-    def make(_launch: Launch) -> Paper:
+    def make(_claim: Claim) -> Paper:
         raise MissingPart("The SDK is not installed.")
 
     assert end(run_id, places=places, display=Quiet(), make=make).clean
@@ -152,9 +153,9 @@ def test_a_run_that_asked_for_nothing_is_ended_without_its_providers_sdk(run_id:
 
 def test_one_that_asked_is_not(run_id: str, places: Places, ledger: Ledger) -> None:
     """A box may be there: the verdict is unknown and says what is missing."""
-    ledger.append(PhaseStarted(run_id=run_id, at_s=1.0, phase="create"))
+    ledger.append(attempted(run_id, at_s=1.0))
 
-    def make(_launch: Launch) -> Paper:
+    def make(_claim: Claim) -> Paper:
         raise MissingPart("The SDK is not installed.", hint="Install it.")
 
     told = ended_or_told(run_id, lambda: end(run_id, places=places, display=Quiet(), make=make))

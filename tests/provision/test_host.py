@@ -199,7 +199,7 @@ def test_the_deadline_ends_our_job_and_nothing_else(host: Rig) -> None:
 
 
 def _processes(host: Rig, run_id: str) -> list[Resource]:
-    return [each for each in host.provisioner.owned(run_id).resources if each.kind == "process"]
+    return [each for each in host.provisioner.owned(host.launch(run_id=run_id)).resources if each.kind == "process"]
 
 
 # ── the user's own keys ────────────────────────────────────────────────────────────────────────────────────────────

@@ -15,7 +15,7 @@ from catalogs.hardware import Billing
 from provision.account.ledger import Ledger, Opened, RunState
 from provision.direct.local import local_offer
 from provision.errors import ProvisionError
-from provision.provisioner import Box, Launch, Owned, Teardown
+from provision.provisioner import Box, Claim, Launch, Owned, Teardown
 from provision.walk.lease import leased
 
 
@@ -45,22 +45,22 @@ class Rented:
             folder="/f",
         )
 
-    def destroy(self, launch: Launch) -> Teardown:
+    def destroy(self, claim: Claim) -> Teardown:
         if self.interrupt_destroy:
             os.kill(os.getpid(), signal.SIGINT)
             time.sleep(0.01)
         self.asked.append("destroy")
         if self.destroy_fails:
             raise RuntimeError("a fault of the program")
-        return Teardown.destroyed(launch.run_id, "Gone.")
+        return Teardown.destroyed(claim.run_id, "Gone.")
 
-    def owned(self, tag: str | None = None) -> Owned:
+    def owned(self, claim: Claim | None = None) -> Owned:
         raise NotImplementedError
 
-    def console(self, launch: Launch) -> str:
+    def console(self, claim: Claim) -> str:
         raise NotImplementedError
 
-    def readmit(self, launch: Launch) -> str | None:
+    def readmit(self, claim: Claim) -> str | None:
         raise NotImplementedError
 
 
@@ -113,8 +113,8 @@ def _state(ledger: Ledger) -> RunState:
 
 def test_a_block_that_ends_well_ends_the_box(launch: Launch, ledger: Ledger) -> None:
     rented = Rented()
-    with leased(local_offer(), launch, provisioner=rented, ledger=ledger, clock=lambda: 5.0) as box:
-        assert _state(ledger).box == box
+    with leased(local_offer(), launch, provisioner=rented, ledger=ledger, clock=lambda: 5.0) as lease:
+        assert _state(ledger).box == lease.box
         assert rented.asked == ["up"]
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).ended
@@ -159,8 +159,8 @@ def test_ctrl_c_during_the_destroy_is_answered_after_it(launch: Launch, ledger: 
 def test_a_box_that_an_earlier_controller_left_is_taken_over_and_ended(launch: Launch, ledger: Ledger) -> None:
     rented = Rented()
     earlier = Rented().up(local_offer(), launch)
-    with leased(local_offer(), launch, provisioner=rented, ledger=ledger, box=earlier) as box:
-        assert box is earlier
+    with leased(local_offer(), launch, provisioner=rented, ledger=ledger, box=earlier) as lease:
+        assert lease.box is earlier
     assert rented.asked == ["destroy"]
 
 

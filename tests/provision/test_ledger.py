@@ -18,10 +18,13 @@ from provision.account.ledger import (
     Opened,
     PhaseEnded,
     PhaseStarted,
+    Standing,
+    Tried,
     damage,
 )
+from provision.errors import Reason, Scope
 from provision.provisioner import Box, Teardown
-from tests.provision.plans import FREE
+from tests.provision.plans import FREE, attempted
 
 OPENED = Opened(
     run_id="r1",
@@ -69,6 +72,7 @@ def test_every_line_reads_back_equal(ledger: Ledger) -> None:
     lines: tuple[AnyLine, ...] = (
         OPENED,
         Controlled(run_id="r1", at_s=101.0, pid=7, process_started_s=99.0, boot_id="b"),
+        attempted("r1", at_s=102.0),
         PhaseStarted(run_id="r1", at_s=102.0, phase="create"),
         Created(run_id="r1", at_s=103.0, box=BOX),
         PhaseEnded(run_id="r1", at_s=103.0, phase="create", duration_s=1.0, ok=True),
@@ -93,13 +97,14 @@ def test_a_run_is_folded_from_its_lines(ledger: Ledger) -> None:
     write(
         ledger,
         OPENED,
+        attempted("r1", at_s=110.0, deadline_at_s=900.0),
         PhaseStarted(run_id="r1", at_s=110.0, phase="create"),
         Created(run_id="r1", at_s=120.0, box=BOX),
         PhaseEnded(run_id="r1", at_s=120.0, phase="create", duration_s=10.0, ok=True),
         PhaseStarted(run_id="r1", at_s=121.0, phase="boot"),
     )
     state = ledger.runs()["r1"]
-    assert (state.phase, state.box, state.deadline_at_s, state.ended) == ("boot", BOX, 1000.0, False)
+    assert (state.phase, state.box, state.deadline_at_s, state.ended) == ("boot", BOX, 900.0, False)
     assert state.phase_s == {"create": 10.0}
     assert [(rental.started_at_s, rental.created, rental.ended_at_s) for rental in state.rentals] == [(120.0, True, None)]
 
@@ -115,7 +120,7 @@ def test_seconds_of_a_phase_belong_to_the_box_that_stood(ledger: Ledger) -> None
     """The first is ended before the second is asked for; its teardown is timed to the end after that."""
     write(ledger, OPENED)
     for seconds in (2.0, 3.0):
-        write(ledger, PhaseStarted(run_id="r1", at_s=1.0, phase="create"))
+        write(ledger, attempted("r1", at_s=1.0))
         write(ledger, Created(run_id="r1", at_s=2.0, box=BOX))
         write(ledger, PhaseEnded(run_id="r1", at_s=3.0, phase="boot", duration_s=seconds, ok=True))
         write(ledger, Ended(run_id="r1", at_s=4.0, teardown=GONE))
@@ -127,7 +132,7 @@ def test_seconds_of_a_phase_belong_to_the_box_that_stood(ledger: Ledger) -> None
 
 def test_only_a_clean_teardown_ends_a_run(ledger: Ledger) -> None:
     """An orphaned box goes on billing until a later `down` is clean."""
-    write(ledger, OPENED, PhaseStarted(run_id="r1", at_s=110.0, phase="create"), Created(run_id="r1", at_s=120.0, box=BOX))
+    write(ledger, OPENED, attempted("r1", at_s=110.0), Created(run_id="r1", at_s=120.0, box=BOX))
     write(ledger, Ended(run_id="r1", at_s=200.0, teardown=STUCK))
     assert not ledger.runs()["r1"].ended
     assert ledger.runs()["r1"].rentals[-1].ended_at_s is None
@@ -136,9 +141,38 @@ def test_only_a_clean_teardown_ends_a_run(ledger: Ledger) -> None:
     assert ledger.runs()["r1"].rentals[-1].ended_at_s == 300.0
 
 
+def test_a_verdict_that_is_taken_back_opens_the_rental_again(ledger: Ledger) -> None:
+    """Whoever resumes then looks for the box that is still listed, and asks for no other."""
+    write(ledger, OPENED, attempted("r1", at_s=110.0), Created(run_id="r1", at_s=120.0, box=BOX))
+    write(ledger, Ended(run_id="r1", at_s=200.0, teardown=GONE), Ended(run_id="r1", at_s=201.0, teardown=STUCK))
+    state = ledger.runs()["r1"]
+    assert (state.standing, state.rentals[-1].ended_at_s) == (Standing.UP, None)
+
+
+def test_where_a_run_stands_follows_from_its_lines(ledger: Ledger) -> None:
+    """No phase says whether a box was asked for: that has a line of its own."""
+    declined = Tried(
+        run_id="r1", at_s=121.0, offer="o", reason=Reason.CAPACITY, scope=Scope.OFFER, message="", took_s=1.0, usd=Decimal(0)
+    )
+    for line, standing in (
+        (OPENED, Standing.OPENED),
+        (PhaseStarted(run_id="r1", at_s=101.0, phase="create"), Standing.OPENED),
+        (attempted("r1", at_s=110.0), Standing.ASKED),
+        (Ended(run_id="r1", at_s=120.0, teardown=GONE), Standing.OVER),
+        (declined, Standing.BETWEEN),
+        (attempted("r1", at_s=130.0), Standing.ASKED),
+        (Created(run_id="r1", at_s=140.0, box=BOX), Standing.UP),
+        (Ended(run_id="r1", at_s=150.0, teardown=STUCK), Standing.UP),
+        (Ended(run_id="r1", at_s=160.0, teardown=GONE), Standing.OVER),
+    ):
+        write(ledger, line)
+        assert ledger.runs()["r1"].standing == standing
+    assert [rental.tried for rental in ledger.runs()["r1"].rentals] == [declined, None]
+
+
 def test_a_second_host_key_is_not_a_second_box(ledger: Ledger) -> None:
     """The replaced key writes another Created line for the same rental."""
-    write(ledger, OPENED, PhaseStarted(run_id="r1", at_s=110.0, phase="create"))
+    write(ledger, OPENED, attempted("r1", at_s=110.0))
     write(ledger, Created(run_id="r1", at_s=120.0, box=BOX), Created(run_id="r1", at_s=130.0, box=BOX))
     assert len(ledger.runs()["r1"].rentals) == 1
 

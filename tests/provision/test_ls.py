@@ -20,6 +20,7 @@ from provision.places import Places
 from provision.provisioner import Teardown
 from provision.report.terminal import draw
 from remote.contract import EndReason
+from tests.provision.plans import attempted
 from tests.provision.test_receipt import outcome_of, receipt_of, run_state
 
 HOUR_S = 3600.0
@@ -104,6 +105,7 @@ def test_a_run_that_is_over_and_has_lost_its_directory_sends_nobody_in_a_circle(
 def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places, ledger: Ledger) -> None:
     """Or what is left of it, when nobody controls it. The time is that of the whole run, and is called so."""
     state = ledger.runs()[run_id]
+    ledger.append(attempted(run_id, at_s=state.opened.at_s + 1, deadline_at_s=state.deadline_at_s))
     ledger.append(PhaseStarted(run_id=run_id, at_s=state.opened.at_s + 1, phase="create"))
     row = describe(ledger.runs()[run_id], places, now_s=state.deadline_at_s + 120.0)
     assert stands(row).startswith("orphan: create, ")

@@ -25,7 +25,7 @@ def test_the_intent_is_on_disk_before_anything_is_rented(run_id: str, places: Pl
     assert (opened.usd_per_hour, opened.billing, opened.provider) == (plan.offer.usd_per_hour, plan.billing, "local")
     folder = places.run(run_id)
     assert folder.root.stat().st_mode & 0o777 == 0o700
-    launch = read_launch(folder, state)
+    launch = read_launch(folder)
     assert launch.public_key.startswith("ssh-ed25519 ")
     assert (launch.folder, launch.deadline_at_s) == (folder.root, opened.deadline_at_s)
 

@@ -4,25 +4,31 @@ from __future__ import annotations
 
 import shutil
 
+import msgspec
 import pytest
 
-from provision.account.ledger import Created, Ledger, PhaseStarted
+from provision.account.ledger import Created, Ledger
 from provision.charge.control import end
 from provision.cli import call
+from provision.direct.local import local_offer
 from provision.errors import Exit
 from provision.places import Places
-from provision.prepare.opening import read_launch
+from provision.prepare.opening import read_claim
 from provision.provisioner import Box, Resource
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
+from tests.provision.plans import attempted
 
 
 def test_a_lost_directory_leaves_enough_to_destroy(run_id: str, places: Places, ledger: Ledger) -> None:
-    """The ledger alone names run, owner, tags and deadline."""
-    state = ledger.runs()[run_id]
+    """The ledger alone names run, provider and region: of the box that was asked for last."""
     places.run(run_id).launch.unlink()
-    launch = read_launch(places.run(run_id), state)
-    assert (launch.run_id, launch.owner, launch.deadline_at_s) == (run_id, state.opened.owner, state.deadline_at_s)
+    claim = read_claim(places.run(run_id), ledger.runs()[run_id])
+    assert (claim.run_id, claim.provider, claim.region) == (run_id, "local", "here")
+    elsewhere = msgspec.structs.replace(local_offer(), provider="aws", region="eu-north-1")
+    ledger.append(msgspec.structs.replace(attempted(run_id, at_s=1.0), offer=elsewhere))
+    claim = read_claim(places.run(run_id), ledger.runs()[run_id])
+    assert (claim.provider, claim.region) == ("aws", "eu-north-1")
 
 
 DAMAGED = {"cut off": b'{"run_id": "r", "own', "of a wrong type": b"[1, 2]", "not text": b"\xff\xfe\x00", "empty": b""}
@@ -61,8 +67,8 @@ def test_a_run_on_the_users_own_host_is_found_again_without_its_papers(run_id: s
     )
     ledger.append(Created(run_id=run_id, at_s=1.0, box=box))
     places.run(run_id).launch.write_text("{")
-    launch = read_launch(places.run(run_id), ledger.runs()[run_id])
-    assert (launch.user_at_host, launch.host_key) == ("me@[fe80::1]:2222", "ssh-ed25519 A")
+    claim = read_claim(places.run(run_id), ledger.runs()[run_id])
+    assert (claim.user_at_host, claim.host_key) == ("me@[fe80::1]:2222", "ssh-ed25519 A")
 
 
 def test_books_that_cannot_be_closed_do_not_keep_a_box(run_id: str, places: Places, ledger: Ledger) -> None:
@@ -83,7 +89,7 @@ def test_a_run_without_its_directory_cannot_go_on(
 ) -> None:
     """One sentence and the command that ends it; code 3 where its box may live."""
     if rented:
-        ledger.append(PhaseStarted(run_id=run_id, at_s=1.0, phase="create"))
+        ledger.append(attempted(run_id, at_s=1.0))
     shutil.rmtree(places.run(run_id).root)
     assert call(["resume", run_id]) == code
     assert capsys.readouterr().err == (

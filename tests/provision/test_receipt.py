@@ -13,12 +13,12 @@ from hypothesis import strategies as st
 
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Ended, Ledger, Opened, PhaseStarted, Rental, RunState
+from provision.account.ledger import Ended, Ledger, Opened, RunState
 from provision.account.receipt import Receipt, calibrations, compare, exit_code, reckon, with_open_books
 from provision.errors import Exit
 from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
-from tests.provision.plans import FREE, tiny_plan
+from tests.provision.plans import FREE, attempted, rental, tiny_plan
 
 OPENED_AT_S = 1_000_000.0
 GONE = Teardown(
@@ -67,7 +67,6 @@ def outcome_of(**changes: Any) -> Outcome:
 def receipt_of(plan: Plan, state: RunState, outcome: Outcome | None = None, **changes: Any) -> Receipt:
     arguments: dict[str, Any] = {
         "box_phase_s": outcome.phase_s if outcome else {},
-        "disk_gib": 1,
         "adapter_folder": "/home/me/adapter" if outcome else None,
         "interrupted": False,
         "message": "",
@@ -81,9 +80,9 @@ def test_a_worked_example(plan: Plan) -> None:
     state = run_state(
         plan,
         rentals=(
-            Rental(
+            rental(
+                plan,
                 started_at_s=OPENED_AT_S,
-                created=True,
                 ended_at_s=OPENED_AT_S + 100,
                 phase_s={"create": 5.0, "boot": 4.0, "teardown": 6.0},
             ),
@@ -105,8 +104,8 @@ def test_a_worked_example(plan: Plan) -> None:
 def test_an_attempt_that_never_became_a_box_is_on_its_own_line(plan: Plan) -> None:
     """The first `up` took 50 s and failed, the second box lived for 100 s."""
     rentals = (
-        Rental(started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 50),
-        Rental(started_at_s=OPENED_AT_S + 50, created=True, ended_at_s=OPENED_AT_S + 150),
+        rental(plan, created=False, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 50),
+        rental(plan, started_at_s=OPENED_AT_S + 50, ended_at_s=OPENED_AT_S + 150),
     )
     receipt = receipt_of(plan, run_state(plan, rentals=rentals), outcome_of())
     metered = {line.name: line.metered_usd for line in receipt.bill}
@@ -114,13 +113,43 @@ def test_an_attempt_that_never_became_a_box_is_on_its_own_line(plan: Plan) -> No
     assert receipt.metered_usd == Decimal("0.1500")
 
 
+def test_what_the_provider_declined_costs_nothing(plan: Plan) -> None:
+    """It was heard, and no box was seen then or at the end; one that the end names did bill. A call cut off tells nothing."""
+    asked = {"started_at_s": OPENED_AT_S, "created": False, "ended_at_s": OPENED_AT_S + 50}
+    for fields, usd in (
+        ({"phase_s": {"create": 50.0}}, Decimal("0.0000")),
+        ({"phase_s": {"create": 50.0}, "shown": True}, Decimal("0.0500")),
+        ({}, Decimal("0.0500")),
+    ):
+        rentals = (rental(plan, **asked, **fields), rental(plan, started_at_s=OPENED_AT_S + 50, ended_at_s=OPENED_AT_S + 150))
+        metered = {line.name: line.metered_usd for line in receipt_of(plan, run_state(plan, rentals=rentals)).bill}
+        assert metered["failed attempts"] == usd
+
+
+def test_each_attempt_is_billed_at_its_own_price_and_under_its_own_rule(plan: Plan) -> None:
+    """100 s at 3.60 $/h, then 100 s at 7.20 $/h by the minute with a GiB at 73 $ a month: 10, 24 and a third of a cent."""
+    dear = msgspec.structs.replace(plan.offer, usd_per_hour=Decimal("7.20"), region="there")
+    by_minute = msgspec.structs.replace(FREE, increment_s=60, disk_usd_per_gib_month=Decimal(73))
+    rentals = (
+        rental(plan, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 100),
+        rental(plan, offer=dear, billing=by_minute, disk_gib=1, started_at_s=OPENED_AT_S + 100, ended_at_s=OPENED_AT_S + 200),
+    )
+    receipt = receipt_of(plan, run_state(plan, rentals=rentals))
+    metered = {line.name: line.metered_usd for line in receipt.bill}
+    assert (metered["failed attempts"], metered["compute"] + metered["idle"]) == (Decimal("0.1000"), Decimal("0.2400"))
+    assert metered["disk"] == Decimal("0.0033")
+    assert [(each.offer, each.usd) for each in receipt.tries] == [
+        ("local/here/this-machine/on_demand", Decimal("0.1000")),
+        ("local/there/this-machine/on_demand", Decimal("0.2433")),
+    ]
+    assert receipt.usd_per_hour == Decimal("7.20")
+
+
 def test_seconds_on_a_failed_box_do_not_fill_the_idle_time_of_the_next(plan: Plan) -> None:
     """The first never answered for 50 s; of the second's 100 s the trainer used 70, and the controller 10."""
     rentals = (
-        Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 50, phase_s={"boot": 50.0}),
-        Rental(
-            started_at_s=OPENED_AT_S + 50, created=True, ended_at_s=OPENED_AT_S + 150, phase_s={"boot": 4.0, "teardown": 6.0}
-        ),
+        rental(plan, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 50, phase_s={"boot": 50.0}),
+        rental(plan, started_at_s=OPENED_AT_S + 50, ended_at_s=OPENED_AT_S + 150, phase_s={"boot": 4.0, "teardown": 6.0}),
     )
     receipt = receipt_of(plan, run_state(plan, rentals=rentals, phase_s={"boot": 54.0, "teardown": 6.0}), outcome_of())
     metered = {line.name: line.metered_usd for line in receipt.bill}
@@ -132,18 +161,16 @@ def test_seconds_on_a_failed_box_do_not_fill_the_idle_time_of_the_next(plan: Pla
 def test_the_billing_rule_at_launch_decides(plan: Plan) -> None:
     """Whole minutes and at least ten of them: 100 s cost 600 s."""
     billing = msgspec.structs.replace(FREE, increment_s=60, minimum_s=600)
-    opened = msgspec.structs.replace(run_state(plan).opened, billing=billing)
-    rentals = (Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 100),)
-    assert receipt_of(plan, run_state(plan, opened=opened, rentals=rentals), outcome_of()).metered_usd == Decimal("0.6000")
+    rentals = (rental(plan, billing=billing, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 100),)
+    assert receipt_of(plan, run_state(plan, rentals=rentals), outcome_of()).metered_usd == Decimal("0.6000")
 
 
 def test_what_it_has_cost_so_far_is_what_its_receipt_would_say(plan: Plan) -> None:
     """Minimum, rounding and disk included, also while the box still runs."""
     billing = msgspec.structs.replace(FREE, increment_s=60, minimum_s=600, disk_usd_per_gib_month=Decimal(100))
-    opened = msgspec.structs.replace(run_state(plan).opened, billing=billing)
-    state = run_state(plan, opened=opened, rentals=(Rental(started_at_s=OPENED_AT_S, created=True),))
-    so_far = usd_so_far(state, disk_gib=50, now_s=OPENED_AT_S + 110)
-    assert so_far == receipt_of(plan, state, disk_gib=50).metered_usd
+    state = run_state(plan, rentals=(rental(plan, billing=billing, disk_gib=50, started_at_s=OPENED_AT_S),))
+    so_far = usd_so_far(state, now_s=OPENED_AT_S + 110)
+    assert so_far == receipt_of(plan, state).metered_usd
     assert so_far > Decimal("0.6")
 
 
@@ -155,9 +182,7 @@ def test_what_it_has_cost_so_far_is_what_its_receipt_would_say(plan: Plan) -> No
 def test_the_lines_sum_to_the_total(price: Decimal, lengths_s: list[float], busy_s: float) -> None:
     """Whatever happened: total = billed seconds × price, to the rounding of the lines."""
     plan = tiny_plan(Path("/model"), Path("/data"), usd_per_hour=price)
-    rentals = tuple(
-        Rental(started_at_s=0.0, created=True, ended_at_s=length_s, phase_s={"fetch": busy_s}) for length_s in lengths_s
-    )
+    rentals = tuple(rental(plan, started_at_s=0.0, ended_at_s=length_s, phase_s={"fetch": busy_s}) for length_s in lengths_s)
     receipt = receipt_of(plan, run_state(plan, rentals=rentals))
     assert receipt.metered_usd == sum(line.metered_usd for line in receipt.bill)
     exact = Decimal(str(receipt.billed_s)) * price / 3600
@@ -209,7 +234,7 @@ def test_a_trainer_that_keeps_a_deadline_is_not_a_box_that_dies_of_it(
     plan: Plan, outcome: Outcome | None, made: bool, by_deadline: bool
 ) -> None:
     """One may have left a result, which is worth bringing home; the other has left nothing."""
-    died = Rental(started_at_s=OPENED_AT_S, created=True, ended_at_s=OPENED_AT_S + 900)
+    died = rental(plan, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 900)
     receipt = receipt_of(plan, run_state(plan, rentals=(died,)), outcome)
     assert (receipt.result_made, receipt.ended_by_deadline) == (made, by_deadline)
 
@@ -302,7 +327,7 @@ def test_only_a_clean_end_closes_the_bill(plan: Plan, tmp_path: Path) -> None:
     ledger.append(run_state(plan).opened)
     orphaned = msgspec.structs.replace(GONE, verdict="orphaned", resources=())
     for number in range(2):
-        ledger.append(PhaseStarted(run_id="r", at_s=OPENED_AT_S + 10 * number, phase="create"))
+        ledger.append(attempted("r", plan, at_s=OPENED_AT_S + 10 * number))
         ledger.append(Ended(run_id="r", at_s=OPENED_AT_S + 10 * number + 5, teardown=orphaned))
 
     def billed_s() -> float:

@@ -18,7 +18,7 @@ from provision.errors import Exit, ProvisionError
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Launch, Owned, Resource
+from provision.provisioner import Answer, Claim, Owned, Resource
 from provision.walk.books import read_receipt
 from provision.walk.held import read_run
 from provision.walk.patience import wait_for_box
@@ -87,7 +87,7 @@ def test_nobody_to_ask_afterwards_takes_a_clean_verdict_back(run: Callable[[Pape
     """Unknown is not no."""
 
     class Unseen(Failing):
-        def owned(self, tag: str | None = None) -> Owned:
+        def owned(self, claim: Claim | None = None) -> Owned:
             return Owned(resources=(), complete=Answer.UNKNOWN, message="The list can't be read.")
 
     receipt = run(Unseen(ProvisionError("No room.")))
@@ -100,7 +100,7 @@ def test_a_provider_whose_list_breaks_has_shown_nothing(run: Callable[[Paper], R
     """Whatever its SDK raises: a clean verdict needs somebody who looked."""
 
     class Broken(Failing):
-        def owned(self, tag: str | None = None) -> Owned:
+        def owned(self, claim: Claim | None = None) -> Owned:
             raise ZeroDivisionError("a fault of the SDK")
 
     receipt = run(Broken(ProvisionError("No room.")))
@@ -161,13 +161,13 @@ def test_a_silent_box_is_told_where_we_are_now(plan: Plan, places: Places) -> No
     admitted: list[str] = []
 
     class Gated(Paper):
-        def readmit(self, launch: Launch) -> str:
-            admitted.append(launch.run_id)
+        def readmit(self, claim: Claim) -> str:
+            admitted.append(claim.run_id)
             return "203.0.113.7/32"
 
     gated = Gated()
     gated.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
-    held = read_run(run_id, places=places, ledger=ledger, provisioner=gated, display=Quiet(), crash_point=None)
+    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: gated, display=Quiet(), crash_point=None)
     wait_for_box(dataclasses.replace(held, sleep=lambda _duration_s: None))
     assert admitted == [run_id]
 

@@ -49,7 +49,7 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(bench: Bench) -> 
     assert box.host == the_instance(bench)["PublicIpAddress"]
     assert (box.user, box.port, box.replace_host_key) == ("ubuntu", 22, True)
     assert kinds(box.resources) == ["instance", "key_pair", "security_group"]
-    owned = provisioner.owned(bench.run_id)
+    owned = provisioner.owned(bench.launch)
     assert owned.complete is Answer.YES
     assert kinds(owned.resources) == ["instance", "key_pair", "security_group", "volume"]
     assert {resource.id for resource in box.resources} <= {resource.id for resource in owned.resources}

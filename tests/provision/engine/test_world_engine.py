@@ -36,7 +36,7 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(world_bench: Benc
 
     [machine] = world_bench.control.standing(MACHINE)
     assert box.host == machine["address"]
-    owned = provisioner.owned(world_bench.run_id)
+    owned = provisioner.owned(world_bench.launch)
     assert owned.complete is Answer.YES
     assert kinds(box.resources) == kinds(owned.resources) == made
     assert {resource.id for resource in box.resources} == {resource.id for resource in owned.resources}

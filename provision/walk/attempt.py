@@ -1,0 +1,257 @@
+"""One attempt: a box asked for, trained in, ended and seen to be gone. How it went is a value."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from typing import Final
+
+from planner.cost import disk_gib
+from planner.plan import Plan
+from provision.account.ledger import Attempted, Created, Standing
+from provision.errors import (
+    BoxLost,
+    ConnectionFailed,
+    Declined,
+    ProvisionError,
+    Reason,
+    RentuneError,
+    Scope,
+    WrongHostKey,
+)
+from provision.provisioner import Box, Teardown
+from provision.redact import redact
+from provision.ssh import Shell, replace_host_key
+from provision.ssh.keys import client_key
+from provision.walk import lease
+from provision.walk.console import told_with_console
+from provision.walk.held import Run
+from provision.walk.lease import Lease, leased
+from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
+from provision.walk.phases import Phases
+from provision.walk.training import require_inputs, train
+from remote.contract import Phase
+
+BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box that does not answer is given up
+
+
+@dataclass(frozen=True)
+class End:
+    """How an attempt ended; `said` is told in the receipt. One of the classes below."""
+
+    said: str
+
+
+class Trained(End):
+    """The result is at home."""
+
+
+@dataclass(frozen=True)
+class NoRoom(End):
+    """No box came, or none that is of use, and where else it would be asked for in vain."""
+
+    reason: Reason
+    scope: Scope
+
+
+class Lost(End):
+    """The box went away before its deadline."""
+
+
+class Failed(End):
+    """Another box would not help."""
+
+
+class Stopped(End):
+    """The user wanted it."""
+
+
+class Kept(End):
+    """The box is left to its deadline: it holds the only result, or the user wants to look at a failure."""
+
+
+class Telling:
+    """What stopped an attempt: its first failure, in words."""
+
+    def __init__(self, run: Run) -> None:
+        self._run = run
+        self._error: BaseException | None = None
+        self._said = ""
+        self._interrupted = False
+
+    @contextmanager
+    def caught(self) -> Iterator[None]:
+        """Turn whatever the block raises into words: money is involved, so the books are closed in any case."""
+        try:
+            yield
+        except KeyboardInterrupt as error:
+            self._interrupted = True
+            self._tell("Stopped by the user.", error)
+        except RentuneError as error:
+            self._tell(" ".join(filter(None, (str(error), error.hint))), error)
+        except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not
+            with suppress(OSError), self._run.folder.controller_log.open("a") as log:
+                log.write(redact(traceback.format_exc()))
+            self._tell(f"The controller failed: {error!r}. Details: {self._run.folder.controller_log}", error)
+
+    def _tell(self, words: str, error: BaseException) -> None:
+        words = redact(words)
+        if self._error is None:
+            self._said, self._error = words, error
+        with suppress(OSError):  # nobody reads along any more
+            self._run.display.note(words)
+
+    def end(self, *, kept: bool = False) -> End:
+        """What it comes to."""
+        error = self._error
+        if self._interrupted:
+            return Stopped(self._said)
+        if kept:
+            return Kept(self._said)
+        if isinstance(error, Declined):
+            return NoRoom(self._said, error.reason, error.scope)
+        if isinstance(error, BoxLost):
+            return Lost(self._said)
+        return Trained("") if error is None else Failed(self._said)
+
+
+def attempt(run: Run, phases: Phases, plan: Plan) -> End:
+    """Take up the box that stands, or ask for one of this plan, and train on it; what is left afterwards is ended.
+
+    Everything between the first and the last second that may bill. Nothing is raised, unless by a second Ctrl-C.
+    """
+    telling, leasing = Telling(run), None
+    with telling.caught(), ExitStack() as held:
+        held.callback(phases.end)  # of the teardown; what the lease does on its way out lies in between
+        adopted = _standing_box(run)
+        if adopted is None:
+            with phases.timed(Phase.PREPARE):
+                require_inputs(run)
+            _write_down(run, plan)
+        with phases.timed(Phase.CREATE) if adopted is None else nullcontext():
+            leasing = held.enter_context(_lease(run, adopted))
+        held.callback(phases.begin, Phase.TEARDOWN)
+        with phases.timed(Phase.BOOT):
+            shell = _reached(run, leasing.box, adopted=adopted is not None)
+            held.callback(shell.close)
+            box = _with_own_host_key(run, shell, leasing.box)
+        train(run, phases, shell, box)
+    kept = _was_kept(leasing)
+    if not kept:
+        with telling.caught():
+            _end_what_is_left(run)
+    with telling.caught():
+        confirm(run, phases)
+    return telling.end(kept=kept)
+
+
+def _was_kept(leasing: Lease | None) -> bool:
+    return leasing is not None and leasing.kept
+
+
+def confirm(run: Run, phases: Phases) -> None:
+    """Ask once more what carries our tag. Something there, or nobody to ask, takes a clean verdict back."""
+    with phases.timed(Phase.CONFIRM):
+        teardown = run.state.teardown
+        if teardown is None or not teardown.clean:
+            return
+        owned = listed(run)
+        if not owned.nothing:
+            lease.take_back(teardown, owned, ledger=run.ledger, clock=run.clock)
+
+
+# ── the box ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _write_down(run: Run, plan: Plan) -> None:
+    """What the ledger must know before the provider is asked. Raises MissingPart where that provider can't be."""
+    run.ledger.append(
+        Attempted(
+            run_id=run.run_id,
+            at_s=run.clock(),
+            offer=plan.offer,
+            billing=plan.billing,
+            disk_gib=disk_gib(plan.host, plan.billing),
+            deadline_at_s=run.state.deadline_at_s,
+        )
+    )
+
+
+def _lease(run: Run, adopted: Box | None) -> AbstractContextManager[Lease]:
+    return leased(
+        run.plan.offer,
+        run.launch,
+        provisioner=run.provisioner,
+        ledger=run.ledger,
+        clock=run.clock,
+        box=adopted,
+        keep_on_failure=run.state.opened.keep_box_on_failure,
+    )
+
+
+def _reached(run: Run, box: Box, *, adopted: bool) -> Shell:
+    """A box that ran before is waited for; one that never answered in the time of a boot is given up: raises Declined."""
+    if adopted:
+        return patiently(run, lambda: _connect(run, box))
+    try:
+        return told_with_console(run, lambda: _connect(run, box))
+    except WrongHostKey:
+        raise
+    except ConnectionFailed as error:
+        raise Declined(str(error), reason=Reason.HOST, scope=Scope.OFFER, hint=error.hint) from error
+
+
+def _connect(run: Run, box: Box) -> Shell:
+    """One try, as long as a boot may take. Raises ConnectionFailed, BoxLost or TrainingFailed when the box has gone."""
+    key = client_key(run.folder.keys, run_id=run.run_id).private
+    return Shell.connect(
+        box,
+        key=key,
+        deadline_s=min(run.left_s, _boot_s(run)),
+        lifetime_s=run.left_s,
+        while_silent=lambda: require_box(run, box),
+    )
+
+
+def _boot_s(run: Run) -> float:
+    planned = run.plan.duration.phase_s.get(Phase.BOOT)
+    return max(run.least_boot_s, BOOT_FACTOR * planned.p90 if planned else 0.0)
+
+
+def _with_own_host_key(run: Run, shell: Shell, box: Box) -> Box:
+    if not box.replace_host_key:
+        return box
+    box = replace_host_key(shell, box)
+    run.ledger.append(Created(run_id=run.run_id, at_s=run.clock(), box=box))
+    return box
+
+
+def _standing_box(run: Run) -> Box | None:
+    """The box of an earlier controller, if it still stands; what an unfinished `create` left is ended first.
+
+    Raises BoxLost or TrainingFailed when the box has gone without us, ProvisionError when its remains can't be ended.
+    """
+    state = run.state
+    if state.standing is Standing.UP:
+        if has_gone(run):
+            _end(run)
+            raise gone_too_soon(run)
+        return state.box
+    if state.standing is Standing.ASKED and not _end(run).clean:
+        raise ProvisionError("An earlier attempt left something that could not be ended.", hint=f"rentune down {run.run_id}")
+    return None
+
+
+def _end(run: Run) -> Teardown:
+    return lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
+
+
+def _end_what_is_left(run: Run) -> None:
+    """For an end that came before the lease began: nothing was rented yet, or the asking was cut off."""
+    state = run.state
+    if state.standing is Standing.OPENED:
+        lease.end_unrented(run.run_id, ledger=run.ledger, clock=run.clock)
+    elif state.teardown is None:
+        _end(run)
