@@ -23,7 +23,7 @@ import msgspec
 from benchmarks.machine import describe_machine
 from catalogs.models import resolve_model
 from planner.memory import estimate_vram
-from planner.refusals import Refused
+from planner.refusals import CaseRefused
 from planner.trace import trace_vram
 from planner.units import GIB
 from remote.contract import Strategy
@@ -143,7 +143,7 @@ def compare(point: Point) -> Row:
         traced = trace_vram(point.config, strategy)
         seconds = time.perf_counter() - started_s
         closed = estimate_vram(resolve_model(point.config, base=None), strategy)
-    except Refused as refusal:
+    except CaseRefused as refusal:
         return Row(point.family, point.way, shape, 1, 1, "", 0.0, refusal.message)
     instants = f"{traced.peak_instant} / {closed.peak_instant}"
     peaks = (traced.allocated_peak_bytes, closed.allocated_peak_bytes)
@@ -218,7 +218,7 @@ def report(rows: list[Row], layers: int) -> str:
                 for row in worst
             ),
             "",
-            *(f"Refused: {row.family}, {row.way}, {row.shape}: {row.refused}." for row in refused),
+            *(f"CaseRefused: {row.family}, {row.way}, {row.shape}: {row.refused}." for row in refused),
             "",
             "By `python -m benchmarks.trace_against_closed --write`.",
             "",

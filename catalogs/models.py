@@ -11,6 +11,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.architectures import Architecture
+from catalogs.failure import Failure
 from catalogs.families import ConfigUnusable, architecture_of
 from catalogs.gguf import GgufUnreadable, read_gguf_config
 from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, exists, expanded, read_text, shortened
@@ -19,13 +20,14 @@ REGISTRY: Final = Path(__file__).parent / "data" / "architectures.json"
 SIZE_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)([bm])")
 
 
-class ModelUnknown(Exception):
-    """No architecture is known under that name. `hint` says what to type instead."""
+class ModelUnknown(Failure):
+    """No architecture is known under that name."""
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(f"{message}; {hint}")
-        self.message = message
-        self.hint = hint
+        super().__init__(message, hint=hint)
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}"
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):

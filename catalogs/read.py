@@ -12,16 +12,17 @@ from typing import Any, TypeVar
 
 import msgspec
 
+from catalogs.failure import Failure
+
 T = TypeVar("T")
 
 
-class CatalogError(Exception):
-    """A table is wrong, or a name is not in it. `str(error)` is one sentence that begins with the place, if there is one."""
+class CatalogError(Failure):
+    """A table is wrong, or a name is not in it. The message begins with the place, if there is one."""
 
     def __init__(self, message: str, *, file: str | None = None, line: int | None = None, field: str | None = None) -> None:
         place = ":".join(str(part) for part in (file, line, field) if part is not None)
         super().__init__(f"{place}: {message}" if place else message)
-        self.message = message
         self.file = file
         self.line = line
         self.field = field

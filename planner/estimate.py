@@ -23,7 +23,7 @@ from planner.memory.support import require_unquantized
 from planner.methods import adapter_file_bytes, total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
-from planner.refusals import Refused, Unsupported
+from planner.refusals import CaseRefused, Unsupported
 from planner.stack import PINNED_VERSIONS, Stack
 from planner.units import gib
 from remote.contract import Strategy
@@ -68,7 +68,7 @@ def estimate(
     """Answer one case by the engine that it asks for. `said`: keys that the caller wrote, for warnings about those without
     effect; `cache`: a folder where traces are kept, or None.
 
-    Raises Refused for a case that is wrong or that no engine answers, ModelUnknown, CatalogError for the GPU.
+    Raises CaseRefused for a case that is wrong or that no engine answers, ModelUnknown, CatalogError for the GPU.
     """
     strategy, stack = strategy_of(case), stack_of(case)
     _require_answerable(case)
@@ -141,7 +141,7 @@ def answer(line: Mapping[str, Any], catalog: Catalog, base: Path | None, *, cach
     identity = {"id": line["id"]} if isinstance(line.get("id"), str) else {}
     try:
         return identity | _told(estimate(read_case(line), catalog, base=base, said=line, cache=cache))
-    except Refused as error:
+    except CaseRefused as error:
         return identity | _error(error.message, error.key, error.hint)
     except ModelUnknown as error:
         return identity | _error(error.message, "model", error.hint)

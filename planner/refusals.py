@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
+from catalogs.failure import Failure
 
-class Refused(Exception):
-    """A case that is wrong or that has no estimate. `key` is the case key at fault, `hint` what to type instead."""
+
+class CaseRefused(Failure):
+    """A case that is wrong or that has no estimate. `key` is the case key at fault."""
 
     def __init__(self, key: str, message: str, hint: str | None = None) -> None:
-        super().__init__(f"{message}; {hint}" if hint else message)
+        super().__init__(message, hint=hint)
         self.key = key
-        self.message = message
-        self.hint = hint
+
+    def __str__(self) -> str:
+        return f"{self.message}; {self.hint}" if self.hint else self.message
 
 
-class CaseError(Refused):
+class CaseError(CaseRefused):
     """The case itself is wrong: an unknown key, a wrong type, a word that is no choice."""
 
 
-class Unsupported(Refused):
+class Unsupported(CaseRefused):
     """The case is meaningful, but this version has no closed form for it. Never answered by a guess."""
 
 

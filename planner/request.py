@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from catalogs.failure import Failure
 from planner.bounds import REQUEST_BOUNDS, Bounds, complaint
 from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Loop, Task
 
@@ -28,15 +29,11 @@ Profile = tuple[tuple[float, float], ...]  # (mean tokens, share of the rows) of
 Basis = Literal["default", "stated", "counted by the model's tokenizer", "estimated from characters"]
 
 
-class RequestError(Exception):
-    """What was asked can't be planned. `str(error)` is one sentence; `hint` says what to type instead.
-
-    `place`: where a job file says it, as far as that is known.
-    """
+class RequestError(Failure):
+    """What was asked can't be planned. `place`: where a job file says it, as far as that is known."""
 
     def __init__(self, message: str, *, hint: str | None = None, place: tuple[str, ...] = ()) -> None:
-        super().__init__(message)
-        self.hint = hint
+        super().__init__(message, hint=hint)
         self.place = place
 
 

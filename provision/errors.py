@@ -22,6 +22,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
+from catalogs.failure import Failure
 from provision.redact import redact
 
 
@@ -35,14 +36,13 @@ class Exit(IntEnum):
     INTERRUPTED = 130  # Ctrl-C or SIGTERM; a run: stopped and gone
 
 
-class RentuneError(Exception):
-    """Root of the tree. `str(error)` is one sentence; `hint` is the next step, or None. Neither holds a secret."""
+class RentuneError(Failure):
+    """Root of the tree: what a run met. Neither message nor hint holds a secret."""
 
     exit_code = Exit.FAILED
 
     def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(redact(message))
-        self.hint = redact(hint) if hint is not None else None
+        super().__init__(redact(message), hint=redact(hint) if hint is not None else None)
 
 
 class BadInput(RentuneError):

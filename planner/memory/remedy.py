@@ -12,7 +12,7 @@ from planner.memory.instants import instants_of, scene_of
 from planner.memory.process import outside_bytes, required_bytes
 from planner.memory.support import require_closed_form
 from planner.methods import DEFAULT_RANK, METHODS, NF4, QLORA_MEANS
-from planner.refusals import Refused
+from planner.refusals import CaseRefused
 from planner.stack import Stack
 from remote.contract import ALPHA_PER_RANK, Strategy, Task
 
@@ -31,7 +31,7 @@ def nearest_change(
         try:
             require_closed_form(architecture, changed, task=task, stack=stack)
             scene = scene_of(architecture, changed, task=task, gpu=gpu, stack=stack)
-        except Refused:
+        except CaseRefused:
             continue
         peak = max(sum(parts.values()) for parts in instants_of(scene).values())
         if required_bytes(peak, outside_bytes(gpu, changed.num_gpus), changed) <= available_bytes:

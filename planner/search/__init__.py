@@ -39,7 +39,7 @@ def search(
     """Every way to do the job, ranked by its total dollars (p50); what was refused says why.
 
     `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. `rules`:
-    what may be rented at all. Raises RequestError, Refused or CatalogError where the request names what does not exist.
+    what may be rented at all. Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
     check_training(request.training)
     require_unquantized(architecture, str(request.training.get("quant", "none")))

@@ -19,7 +19,7 @@ from planner.memory.numerics import has_flash
 from planner.memory.process import outside_bytes
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
-from planner.refusals import Refused
+from planner.refusals import CaseRefused
 from planner.request import LOCAL, OWN_MACHINES, Request
 from planner.search.strategies import strategies
 from remote.contract import Dtype, Strategy
@@ -62,7 +62,7 @@ class Figures:
         self._advice = advice
         self._seq_len = seq_len
         self._ladders: dict[tuple[int, Dtype], tuple[tuple[Strategy, ...], ...]] = {}
-        self._vram: dict[tuple[Any, ...], tuple[VramEstimate, int] | Refused] = {}
+        self._vram: dict[tuple[Any, ...], tuple[VramEstimate, int] | CaseRefused] = {}
         self._resting: dict[tuple[Any, ...], int] = {}
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
@@ -81,7 +81,7 @@ class Figures:
         return self._ladders[key]
 
     def vram(self, strategy: Strategy, gpu: Gpu | None) -> VramEstimate:
-        """GPU memory on this very card. Raises Refused for what has no closed form."""
+        """GPU memory on this very card. Raises CaseRefused for what has no closed form."""
         return estimate_vram(self.architecture, strategy, task=self._task, gpu=gpu)
 
     def vram_like(self, strategy: Strategy, gpu: Gpu | None) -> VramEstimate:
@@ -92,10 +92,10 @@ class Figures:
         if key not in self._vram:
             try:
                 self._vram[key] = (self.vram(strategy, gpu), outside_bytes(gpu, strategy.num_gpus))
-            except Refused as error:
+            except CaseRefused as error:
                 self._vram[key] = error
         found = self._vram[key]
-        if isinstance(found, Refused):
+        if isinstance(found, CaseRefused):
             raise found
         vram, outside = found
         more = outside_bytes(gpu, strategy.num_gpus) - outside
@@ -104,7 +104,7 @@ class Figures:
         )
 
     def resting_bytes(self, strategy: Strategy) -> int:
-        """What no GPU can do with less of. Raises Refused for what has no closed form."""
+        """What no GPU can do with less of. Raises CaseRefused for what has no closed form."""
         key = key_of(strategy)
         if key not in self._resting:
             self._resting[key] = resting_bytes(self.architecture, strategy, task=self._task)

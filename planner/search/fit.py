@@ -11,7 +11,7 @@ from planner.host import usable_ram_bytes
 from planner.memory import available_bytes, verdict
 from planner.plan import Verdict
 from planner.precision import BITSANDBYTES
-from planner.refusals import Refused
+from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook, TooSmall
 from planner.search.offers import Kind
@@ -53,7 +53,7 @@ def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figu
         elif _family(ladder[0]) not in hopeless:
             try:
                 fit = _best(ladder, kind, has_bytes, figures)
-            except Refused as error:
+            except CaseRefused as error:
                 notebook.unsupported.setdefault(error.message, (describe(ladder[-1]), error))
                 continue
             if fit is not None:
@@ -96,7 +96,7 @@ def _if_it_fits(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures
         if _floor_bytes(strategy, kind, figures) > has_bytes:
             return None
         fit = _fit(strategy, kind, has_bytes, figures)
-    except Refused:
+    except CaseRefused:
         return None  # told where its ladder is looked at
     return fit if fit.verdict == "fits" else None
 

@@ -11,7 +11,7 @@ import msgspec
 from catalogs.hardware import Offer
 from planner.plan import Rejection
 from planner.policy import Cap
-from planner.refusals import Refused
+from planner.refusals import CaseRefused
 from planner.search.offers import Kind
 from planner.units import GIB, SECONDS_PER_HOUR
 
@@ -52,7 +52,7 @@ class Notebook:
     def __init__(self) -> None:
         self.too_small: list[TooSmall] = []
         self.without_kernels: list[Kind] = []
-        self.unsupported: dict[str, tuple[str, Refused]] = {}  # by message: the first strategy that met it
+        self.unsupported: dict[str, tuple[str, CaseRefused]] = {}  # by message: the first strategy that met it
         self.short_of_ram: list[Short] = []  # bytes
         self.short_of_disk: list[Short] = []
         self.too_dear: list[Dear] = []

@@ -19,7 +19,7 @@ from planner.cost import billed_range, disk_gib, estimate_cost
 from planner.host import usable_ram_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, DurationEstimate, HostEstimate, Provider
 from planner.policy import Rule, cap
-from planner.refusals import Refused
+from planner.refusals import CaseRefused
 from planner.request import Request
 from planner.search.figures import Figures
 from planner.search.fit import Fit, fitting
@@ -127,7 +127,7 @@ class _Floor:
         self._hours: dict[str, float] = {}  # by provider: each bills in its own way
         try:
             self._duration = figures.least_duration(fastest, kind.gpu, kind.offers[0])
-        except Refused:
+        except CaseRefused:
             self._hours = dict.fromkeys(self._billing, 0.0)  # nothing is known; the search will say why
 
     def usd(self, offer: Offer) -> float:

@@ -9,7 +9,7 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.plan import Rejection
-from planner.refusals import Refused
+from planner.refusals import CaseRefused
 from planner.request import Budget, Request, Where
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, required_bytes
@@ -176,7 +176,7 @@ def _rejection(strategy: Strategy, admitted: list[Kind], everywhere: tuple[Kind,
             return None
         largest = max(admitted, key=capacity_bytes)
         needed_bytes = required_bytes(strategy, largest, figures)
-    except Refused:
+    except CaseRefused:
         return None  # told by the search, with the estimator's own words
     has_bytes = capacity_bytes(largest)
     enough = [

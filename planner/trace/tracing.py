@@ -8,7 +8,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from planner.memory.instants import NUM_WORKSPACES, workspace_bytes
-from planner.refusals import Refused, Untraceable
+from planner.refusals import CaseRefused, Untraceable
 from planner.stack import PINNED_STACK, EvaluationAsked, Stack
 from planner.trace.autocast import Casts
 from planner.trace.build import DEVICE, Subject, adapted, configured, keep_outputs, load, micro_batch, skeleton, with_optimizer
@@ -44,7 +44,7 @@ def traced(
                 with as_cuda(recorder, casts, compute_capability):
                     _step(subject, recorder)
                     _evaluate(subject, strategy, stack.evaluation, recorder)
-        except (Refused, MemoryError):
+        except (CaseRefused, MemoryError):
             raise
         except Exception as error:  # what foreign code raises on tensors without values is of any kind
             raise Untraceable("model", f"{found.model_type} can't be traced: {_first_line(error)}") from error

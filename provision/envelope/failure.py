@@ -8,18 +8,10 @@ import traceback
 
 import click
 
+from catalogs.failure import Failure
 from provision.envelope import Problem, enclose_error, render_json
-from provision.errors import Exit
+from provision.errors import Exit, RentuneError
 from provision.redact import redact
-
-# Failures of the lower floors, by class. Named, not imported: an error that was raised has its module loaded already.
-EXIT_CODES: dict[str, int] = {
-    "catalogs.read.CatalogError": Exit.REFUSED,
-    "catalogs.models.ModelUnknown": Exit.REFUSED,
-    "planner.request.RequestError": Exit.REFUSED,  # a job file's errors and those of data are of this kind
-    "planner.refusals.Refused": Exit.REFUSED,
-    "click.exceptions.Abort": Exit.INTERRUPTED,
-}
 
 DEBUG_VARIABLE = "RENTUNE_DEBUG"
 NO_FILES_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
@@ -73,26 +65,21 @@ def _code_unforeseen(error: Exception) -> int:
 
 
 def _exit_code(error: Exception) -> int | None:
-    if isinstance(error, click.ClickException):
-        return Exit.REFUSED
-    for kind in type(error).__mro__:
-        name = f"{kind.__module__}.{kind.__qualname__}"
-        if name.startswith("provision.errors."):
-            return int(kind.exit_code)  # type: ignore[attr-defined]  # every class of that file has one
-        if name in EXIT_CODES:
-            return EXIT_CODES[name]
-    return None
+    """None for what nobody foresaw. The lower floors only refuse: what fails, fails up here."""
+    if isinstance(error, RentuneError):
+        return int(error.exit_code)
+    if isinstance(error, click.Abort):
+        return Exit.INTERRUPTED
+    return Exit.REFUSED if isinstance(error, Failure | click.ClickException) else None
 
 
 def _sentence(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
-    message = getattr(error, "message", None)  # where str() adds the hint, this is the sentence alone
-    return message if isinstance(message, str) else str(error) or "Interrupted."
+    return error.message if isinstance(error, Failure) else "Interrupted."
 
 
 def _hint(error: Exception) -> str | None:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{error.ctx.command_path} --help"
-    hint = getattr(error, "hint", None)
-    return hint if isinstance(hint, str) else None
+    return error.hint if isinstance(error, Failure) else None

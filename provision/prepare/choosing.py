@@ -5,27 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import click
 import msgspec
 
-from catalogs.catalog import CatalogError
-from catalogs.models import ModelUnknown, resolve_model
+from catalogs.failure import Failure
+from catalogs.models import resolve_model
 from planner.cli import answer, read_asked
 from planner.cost import estimate_cost
 from planner.options import plan_command
 from planner.plan import Plan, SearchResult
-from planner.refusals import Refused as PlanRefused
-from planner.request import OWN_MACHINES, Request, RequestError
+from planner.request import OWN_MACHINES, Request
 from provision.envelope import Problem
-from provision.errors import BadInput, Refused, RentuneError
+from provision.errors import BadInput, Refused
 from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
 from provision.prepare.inputs import BaseModel, find_base, with_absolute_paths
 from provision.prepare.opening import require_time_to_train
 from provision.prepare.policy import capped, require_allowed
-
-REFUSALS: Final = (RentuneError, RequestError, PlanRefused, ModelUnknown, CatalogError)
 
 
 class KeyQuestion:
@@ -84,8 +81,8 @@ def _weights(request: Request) -> BaseModel:
 def _refusal(ask: Callable[[], object]) -> Iterator[Problem]:
     try:
         ask()
-    except REFUSALS as error:
-        yield Problem(message=getattr(error, "message", None) or str(error), hint=getattr(error, "hint", None))
+    except Failure as error:
+        yield Problem(message=error.message, hint=error.hint)
 
 
 def _cheapest(request: Request, options: Mapping[str, Any], question: KeyQuestion, edges: dict[str, Any]) -> Plan:

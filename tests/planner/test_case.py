@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from planner.bounds import CASE_BOUNDS
 from planner.case import KEYS, Case, effective, example_of, read_case, stack_of, strategy_of
 from planner.mistyped import words_at
-from planner.refusals import CaseError, Refused, Unsupported
+from planner.refusals import CaseError, CaseRefused, Unsupported
 
 SCHEMA = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
 PROPERTIES = SCHEMA["$defs"]["case"]["properties"]
@@ -117,8 +117,8 @@ def test_what_was_understood_is_a_case_that_means_the_same(said: dict[str, Any])
 
 
 def test_every_refusal_is_of_one_kind() -> None:
-    """Callers catch Refused, and get the key, the sentence and the hint."""
-    with pytest.raises(Refused) as refused:
+    """Callers catch CaseRefused, and get the key, the sentence and the hint."""
+    with pytest.raises(CaseRefused) as refused:
         read_case({"model": "7b", "sharding": "fdsp"})
     assert (refused.value.key, refused.value.hint) == ("sharding", 'did you mean "fsdp"?')
 

@@ -13,7 +13,7 @@ from catalogs.models import resolve_model
 from planner.case import read_case, stack_of, strategy_of
 from planner.memory import available_bytes, estimate_vram, resting_bytes, verdict
 from planner.plan import VramEstimate
-from planner.refusals import CaseError, Refused, Unsupported
+from planner.refusals import CaseError, CaseRefused, Unsupported
 from planner.units import GIB, MIB
 
 ATTENTION = ["q_proj", "k_proj", "v_proj", "o_proj"]
@@ -249,7 +249,7 @@ def test_a_run_that_ran_out_of_memory_is_never_called_a_fit(model: str, batch: i
     ],
 )
 def test_what_has_no_closed_form_is_refused_at_its_key(said: dict[str, Any], key: str) -> None:
-    with pytest.raises(Refused) as refused:
+    with pytest.raises(CaseRefused) as refused:
         vram("7b", **said)
     assert refused.value.key == key
     assert refused.value.hint

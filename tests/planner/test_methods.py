@@ -14,7 +14,7 @@ from catalogs.models import resolve_model
 from planner import methods
 from planner.case import read_case, strategy_of
 from planner.methods import METHODS, adapter_file_bytes, supported_methods, total_params, trainable_params
-from planner.refusals import CaseError, Refused, Unsupported
+from planner.refusals import CaseError, CaseRefused, Unsupported
 from remote.contract import Strategy
 
 TINY: dict[str, Any] = {
@@ -153,5 +153,5 @@ def test_more_rank_trains_more(rank: int, more: int) -> None:
 
 
 def test_refusals_are_typed() -> None:
-    assert issubclass(CaseError, Refused)
-    assert issubclass(Unsupported, Refused)
+    assert issubclass(CaseError, CaseRefused)
+    assert issubclass(Unsupported, CaseRefused)

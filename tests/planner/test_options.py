@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from planner.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said, view_options
-from planner.refusals import Refused
+from planner.refusals import CaseRefused
 from planner.request import DataFile, Lengths, RequestError, measured_data
 from tests.planner.builders import counted, make_request
 
@@ -198,5 +198,5 @@ def test_a_wrong_word_is_told_before_anything_is_planned(words: tuple[str, ...],
 )
 def test_an_option_beyond_sense_is_refused_in_one_sentence(words: tuple[str, ...], complaint: str) -> None:
     """By the table that holds for job files and estimates, too."""
-    with pytest.raises((RequestError, Refused), match=re.escape(complaint)):
+    with pytest.raises((RequestError, CaseRefused), match=re.escape(complaint)):
         request_of(parsed("--model", "7b", *words))

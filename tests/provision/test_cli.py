@@ -14,11 +14,16 @@ from pathlib import Path
 import click
 import pytest
 
+from catalogs.failure import Failure
+from catalogs.models import ModelUnknown
+from catalogs.read import CatalogError
 from planner.options import plan_command
+from planner.refusals import CaseRefused
+from planner.request import RequestError
 from provision.cli import COMMANDS, call, rentune
 from provision.envelope import Problem, enclose, enclose_error, render_json
-from provision.envelope.failure import EXIT_CODES, tell
-from provision.errors import Exit, WrongHostKey
+from provision.envelope.failure import tell
+from provision.errors import Exit, RentuneError, TrainingFailed, WrongHostKey
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -420,13 +425,32 @@ def test_every_exit_code_is_in_the_docs() -> None:
     assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {int(code) for code in Exit}
 
 
-def test_known_failures_of_the_lower_floors_exist() -> None:
-    """A renamed error class would come out as a traceback."""
-    import importlib
+def test_every_failure_of_ours_has_one_root() -> None:
+    """What is not derived from it would be told as a fault of the program's own."""
+    named = (RequestError, CaseRefused, ModelUnknown, CatalogError, RentuneError)
+    assert all(issubclass(kind, Failure) for kind in named)
 
-    for name in EXIT_CODES:
-        module, _, kind = name.rpartition(".")
-        assert issubclass(getattr(importlib.import_module(module), kind), Exception)
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CatalogError("bad cell", file="gpus.csv", line=3), Exit.REFUSED),
+        (RequestError("no such thing", hint="another"), Exit.REFUSED),
+        (CaseRefused("rank", "too many", "fewer"), Exit.REFUSED),
+        (ModelUnknown("no model", "another"), Exit.REFUSED),
+        (TrainingFailed("no result", hint="resume"), Exit.FAILED),
+        (click.Abort(), Exit.INTERRUPTED),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_failure_is_told_in_its_own_words_with_its_own_code(
+    error: Exception, code: Exit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lower floors refuse, whatever the class; only what runs can fail."""
+    assert tell(error, ["plan"]) == code
+    told = capsys.readouterr().err
+    assert told.startswith(f"Error: {getattr(error, 'message', 'Interrupted.')}\n")
+    assert (f"Hint: {getattr(error, 'hint', None)}" in told) == (getattr(error, "hint", None) is not None)
 
 
 @pytest.mark.parametrize(
