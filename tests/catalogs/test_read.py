@@ -168,7 +168,7 @@ def test_an_error_also_carries_its_place_as_values(folder: Path) -> None:
     with pytest.raises(CatalogError) as caught:
         read_catalog(folder)
     assert (caught.value.file, caught.value.field) == ("billing.csv", "increment_s")
-        assert caught.value.message.endswith(": \"never\" is not a whole number such as 80")
+    assert caught.value.message.endswith(': "never" is not a whole number such as 80')
     assert caught.value.line == len((DATA / "billing.csv").read_text(encoding="utf-8").splitlines()) + 1
 
 
