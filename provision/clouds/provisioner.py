@@ -13,6 +13,7 @@ from typing import Final
 
 from catalogs.hardware import Offer
 from provision.clouds.bootstrap import FirstBoot, render_user_data
+from provision.clouds.container import render_start
 from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.programs import Cloud
@@ -31,6 +32,7 @@ TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five m
 # Derived: an engine that outlived its controller is waited for, then one reads back and one destroys.
 ENGINE_S: Final = ENGINE_PATIENCE_S[0] + 3 * sum(ENGINE_PATIENCE_S) + 2 * OPERATION_S
 INSTALL: Final = "rentune doctor --install"
+FIRST_WORDS: Final = {"cloud-init": render_user_data, "start command": render_start}  # by Image.told_by
 
 
 class PulumiProvisioner:
@@ -71,7 +73,7 @@ class PulumiProvisioner:
 
     def up(self, offer: Offer, launch: Launch) -> Box:
         """One instance of the offer; refused while state or cloud knows of anything of this run."""
-        if offer.region == "*":
+        if offer.region == "*" and offer.region not in self._all_regions():
             raise Refused(f"{offer.key} names no region.", hint="Choose one with --region.")
         stack = self._stack(launch)
         stack.recover()
@@ -82,15 +84,13 @@ class PulumiProvisioner:
             state = self._require_whole(stack.state())
         except ProvisionError as error:
             left = self._left(offer.region, launch.run_id)
-            raise ProvisionError(f"{error} {left}", hint=f"rentune down {launch.run_id}") from None
+            raise ProvisionError(f"{str(error).removesuffix('.')}. {left}", hint=f"rentune down {launch.run_id}") from None
         return self._box(order, launch, state)
 
     def _stack(self, claim: Claim) -> Stack:
-        version = self.cloud.plugin_version()
         if self.engine is None:
             raise MissingPart("The Pulumi engine is not built yet.", hint=INSTALL)
-        if not plugin_binary(self.places, self.cloud.PLUGIN, version).exists():
-            raise MissingPart(f"Pulumi's plugin for {self.name}, version {version}, is missing.", hint=INSTALL)
+        self._require_plugin()
         return Stack(
             RunFolder(claim.folder).engine,
             resource_name(claim.run_id),
@@ -98,6 +98,13 @@ class PulumiProvisioner:
             plugins=plugins_folder(self.places),
             environment=self.environment,
         )
+
+    def _require_plugin(self) -> None:
+        if self.cloud.PLUGIN is None:
+            return
+        version = self.cloud.plugin_version()
+        if not plugin_binary(self.places, self.cloud.PLUGIN, version).exists():
+            raise MissingPart(f"Pulumi's plugin for {self.name}, version {version}, is missing.", hint=INSTALL)
 
     def _refuse_leftovers(self, state: State, region: str, run_id: str) -> None:
         listed = self.inventory.listed((region,), run_id)
@@ -109,7 +116,6 @@ class PulumiProvisioner:
 
     def _order(self, offer: Offer, launch: Launch) -> Order:
         tags = run_tags(offer, launch, installation_id(self.places))
-        allowed = checked_cidrs(launch.allow_from or (self.cloud.caller_address(),))
         host_private, host_public = _one_time_host_key(RunFolder(launch.folder).engine, launch.run_id)
         boot = FirstBoot(
             user=self.image.user,
@@ -129,11 +135,18 @@ class PulumiProvisioner:
             image=self.image,
             public_key=launch.public_key,
             host_key=host_public,
-            user_data=render_user_data(boot),
+            user_data=FIRST_WORDS[self.image.told_by](boot),
             deadline_at_s=launch.deadline_at_s,
-            allow_from=allowed,
+            allow_from=self._admitted(launch),
             tags=tags,
         )
+
+    def _admitted(self, launch: Launch) -> tuple[str, ...]:
+        """The networks that may reach SSH; none where no cloud could keep anybody out."""
+        if launch.allow_from:
+            return checked_cidrs(launch.allow_from)
+        here = self.cloud.caller_address()
+        return () if here is None else checked_cidrs((here,))
 
     def _require_whole(self, state: State) -> State:
         if state.pending:
@@ -153,15 +166,16 @@ class PulumiProvisioner:
         return f"Left at {self.name}: {names_of(listed.resources)}." if listed.resources else "Nothing was left behind."
 
     def _box(self, order: Order, launch: Launch, state: State) -> Box:
-        type, output = self.cloud.ADDRESS
-        [host] = [recorded.outputs.get(output) for recorded in state.resources if recorded.type == type]
+        type, output, *port_output = self.cloud.ADDRESS
+        [outputs] = [recorded.outputs for recorded in state.resources if recorded.type == type]
+        host = outputs.get(output)
         if not host:
             raise ProvisionError(f"The box has no public address in {order.region}.", hint=f"rentune down {launch.run_id}")
         return Box(
             run_id=launch.run_id,
             provider=self.name,
             host=host,
-            port=SSH_PORT,
+            port=int(outputs[port_output[0]]) if port_output else SSH_PORT,
             user=order.image.user,
             host_key=order.host_key,
             folder=self._box_folder(launch.run_id),
@@ -170,14 +184,16 @@ class PulumiProvisioner:
         )
 
     def _box_folder(self, run_id: str) -> str:
-        return f"/home/{self.image.user}/{resource_name(run_id)}"
+        return f"{self.image.home}/{resource_name(run_id)}"
 
     def readmit(self, claim: Claim) -> str | None:
         """Let this machine's present address in, and no longer the one at launch; the address, for the user to read.
 
-        Raises ProvisionError when the cloud can't be asked.
+        None where everybody may come in. Raises ProvisionError when the cloud can't be asked.
         """
         address = self.cloud.caller_address()
+        if address is None:
+            return None
         for region in self._regions_of(claim):
             self.cloud.admit(region, claim.run_id, (address,), self.environment)
         return address

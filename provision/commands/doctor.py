@@ -49,7 +49,8 @@ def _install(places: Places) -> None:
             cloud = load_cloud(name)
         except MissingPart:
             continue  # listed as missing below
-        install_plugin(places, engine, cloud.PLUGIN, cloud.plugin_version())
+        if cloud.PLUGIN is not None:
+            install_plugin(places, engine, cloud.PLUGIN, cloud.plugin_version())
 
 
 def remedy_lines(findings: tuple[Finding, ...]) -> Iterator[str]:

@@ -87,4 +87,14 @@ CLOUDS: Final = {
         variables=lambda url: {"DIGITALOCEAN_API_URL": url, "DIGITALOCEAN_TOKEN": TOKEN},
         reset="/_world/reset",
     ),
+    "runpod": Row(
+        double=None,
+        module=None,
+        offer=_offer("runpod", "*", "1x-rtx-4090-secure", "0.74", gpu="RTX 4090", num_gpus=1),
+        serve=_world("runpod"),
+        serve_machines=_world("runpod", "machines"),
+        variables=lambda url: {"RUNPOD_REST_URL": f"{url}/v2", "RUNPOD_API_KEY": TOKEN},
+        reset="/_world/reset",
+        allow_from=(),
+    ),
 }

@@ -124,6 +124,7 @@ KINDS: dict[str, Kind] = {
     "AWS through the engine": rented("aws"),
     "Hetzner through the engine": rented("hetzner", is_over=it_is_off),
     "DigitalOcean through the engine": rented("digitalocean", is_over=it_is_off),
+    "RunPod through the engine": rented("runpod"),
 }
 
 

@@ -38,9 +38,9 @@ GROUP = Resource(kind="security_group", id="sg-1", region="there", run_id="r1", 
 class Sky:
     """A cloud in memory that can lag, refuse and fall silent. Time passes only when somebody sleeps."""
 
-    PLUGIN = "cloudy"
+    PLUGIN: str | None = "cloudy"
     KINDS = {"cloudy:instance": "instance"}
-    ADDRESS = ("cloudy:instance", "address")
+    ADDRESS: tuple[str, ...] = ("cloudy:instance", "address")
     IMAGE = Image(owner="us", name="*", user="ubuntu")
     POWER_OFF = PowerOff.ENDS_BILL
 
@@ -89,7 +89,7 @@ class Sky:
     def console(self, instance: Resource, environment: Mapping[str, str]) -> str:
         return f"{instance.id} has booted"
 
-    def caller_address(self) -> str:
+    def caller_address(self) -> str | None:
         return "203.0.113.7/32"
 
 
@@ -244,3 +244,32 @@ def test_up_needs_an_engine_a_plugin_and_a_region(tmp_path: Path, launch: Launch
         provisioner(Sky(), tmp_path, engine=tmp_path / "pulumi").up(OFFER, launch)
     with pytest.raises(Refused, match="names no region"):
         provisioner(Sky(), tmp_path).up(msgspec.structs.replace(OFFER, region="*"), launch)
+
+
+class OpenSky(Sky):
+    """A cloud that finds a place by itself, keeps nobody out, and is spoken to by a dynamic provider."""
+
+    PLUGIN = None
+
+    def regions(self, environment: Mapping[str, str]) -> tuple[str, ...]:
+        return ("*",)
+
+    def caller_address(self) -> None:
+        return None
+
+
+def test_a_cloud_that_finds_the_place_itself_needs_no_region_and_no_plugin(tmp_path: Path, launch: Launch) -> None:
+    """Its offers have the region that it is looked at in, so what is missing is the engine alone."""
+    anywhere = msgspec.structs.replace(OFFER, region="*")
+    with pytest.raises(MissingPart, match="engine is not built"):
+        provisioner(OpenSky(), tmp_path).up(anywhere, launch)
+    (tmp_path / "pulumi").write_text("#!/bin/sh\necho 1\n")
+    (tmp_path / "pulumi").chmod(0o755)
+    with pytest.raises(MissingPart, match="is no Pulumi engine"):
+        provisioner(OpenSky(), tmp_path, engine=tmp_path / "pulumi").up(anywhere, launch)
+
+
+def test_where_everybody_may_reach_ssh_nobody_is_let_in_anew(tmp_path: Path, launch: Launch) -> None:
+    sky = OpenSky(BOX)
+    assert provisioner(sky, tmp_path).readmit(launch) is None
+    assert sky.admitted == {}

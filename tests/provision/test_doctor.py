@@ -178,6 +178,18 @@ def test_the_clouds_plugin_is_listed_beside_the_engine(bare: Places) -> None:
     assert aws.plugin_version() in plugin.detail
 
 
+def test_a_cloud_without_an_sdk_of_its_own_needs_a_key_and_the_engine(bare: Places) -> None:
+    """RunPod is spoken to by this package, so there is neither an SDK nor a plugin to get; the key is named, never shown."""
+    findings = examine(bare, {"HOME": str(bare.home), "PATH": ""})
+    own = {found.part: found for found in findings if found.serves == "runpod"}
+    assert {part: (found.state, found.detail) for part, found in own.items()} == {
+        "runpod credentials": ("missing", "not in the environment")
+    }
+    named = examine(bare, {"HOME": str(bare.home), "PATH": "", "RUNPOD_API_KEY": "rpa_SECRET"})
+    [credentials] = [found for found in named if found.serves == "runpod"]
+    assert (credentials.state, credentials.detail) == ("there", "named by RUNPOD_API_KEY; not tried")
+
+
 def test_a_plan_says_what_is_not_ready_here(bare: Places) -> None:
     """Beside what the provider has met so far; the local box, whose parts are all there, says nothing."""
     stranger = {"HOME": str(bare.home), "PATH": ""}

@@ -25,7 +25,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
 
     module: str
     status: str  # what it has met so far; shown to the user
-    packages: tuple[str, ...]  # what the extra of the cloud's name brings, by its import names
+    packages: tuple[str, ...]  # what the extra of the cloud's name brings beside Pulumi, by import names; the plugin's first
     credential_variables: tuple[str, ...]  # where credentials are looked for first
     credential_file: str | None  # below the home folder
     secret_variables: tuple[str, ...]  # never shown; of all that hold secrets only these reach its engine and its plugin
@@ -56,20 +56,28 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         credential_file=None,
         secret_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
     ),
+    "runpod": CloudRow(
+        module="provision.clouds.programs.runpod",
+        status="real engine + emulator (our own fake cloud)",
+        packages=(),
+        credential_variables=("RUNPOD_API_KEY",),
+        credential_file=None,
+        secret_variables=("RUNPOD_API_KEY",),
+    ),
 }
 
 
 class Cloud(Protocol):
     """What a module of this folder offers. Everything but `program` asks the cloud itself, never Pulumi's state."""
 
-    PLUGIN: str  # the provider plugin's name
+    PLUGIN: str | None  # the provider plugin's name; None: a dynamic provider, whose starter comes with the engine
     KINDS: dict[str, str]  # Pulumi's resource type -> Resource.kind, for everything that `program` creates
-    ADDRESS: tuple[str, str]  # the type and the output that hold the public address
+    ADDRESS: tuple[str, ...]  # the type and the output that hold the public address; the output of SSH's port where not 22
     IMAGE: Image
     POWER_OFF: PowerOff  # only where this ends the bill is the timer of the user data an end
 
     def plugin_version(self) -> str:
-        """The plugin that belongs to the installed SDK; a stack needs exactly the one it was made with."""
+        """The plugin that belongs to the installed SDK; a stack needs exactly the one it was made with. Not asked of None."""
         ...
 
     def program(self, order: Order) -> Callable[[], None]:
@@ -96,8 +104,11 @@ class Cloud(Protocol):
         """The boot log, or the empty string."""
         ...
 
-    def caller_address(self) -> str:
-        """The public address of the machine we run on, as a CIDR of one address. Raises ProvisionError."""
+    def caller_address(self) -> str | None:
+        """The public address of the machine we run on, as a CIDR of one address; None where a cloud has no firewall.
+
+        Raises ProvisionError.
+        """
         ...
 
 

@@ -8,7 +8,7 @@ import math
 from collections.abc import Mapping
 from decimal import Decimal
 from enum import StrEnum
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -42,8 +42,14 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     name: str  # with * and ?
     user: str  # whom it lets in
+    told_by: Literal["cloud-init", "start command"] = "cloud-init"  # what reads the order's user data in it
     source: str = ""
     as_of: dt.date | None = None
+
+    @property
+    def home(self) -> str:
+        """The user's folder."""
+        return "/root" if self.user == "root" else f"/home/{self.user}"
 
 
 class Order(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,7 +81,7 @@ def require_disk(order: Order, disk_bytes: int) -> None:
         has_gib = disk_bytes // GIB
         raise Refused(
             f"{order.instance_type} has a disk of {has_gib} GiB, and the run needs {order.disk_gib} GiB.",
-            hint="Choose a larger type with --instance-type.",
+            hint="Choose an offer with a larger disk.",
         )
 
 

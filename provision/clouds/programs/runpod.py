@@ -1,0 +1,201 @@
+"""RunPod: one pod, which is a container on somebody's machine with GPUs; and what of ours is still there.
+
+Layers of the deadline here: RunPod has none of its own that can be relied on (a flag of its command line was accepted and
+never fired: runpod/docs, pull request 820), and a container that ends is started again. So the start command asks RunPod
+for the pod's end, with the key that RunPod gives every pod for itself alone (see runpod_pods.py).
+
+There are no tags: the run is in the pod's name, and all that our tags say in its environment. There is no firewall: SSH is
+open to everybody and admits the key of the run. And the API rents nothing interruptible since its second version.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import json
+import math
+import re
+from collections.abc import Callable, Iterator, Mapping
+from importlib.metadata import version
+from typing import Any, Final
+
+import msgspec
+import pulumi
+
+from provision.clouds.container import ENTRYPOINT, START_VARIABLE
+from provision.clouds.programs.order import (
+    GIB,
+    OURS,
+    RUN_TAG,
+    SSH_PORT,
+    Image,
+    Order,
+    PowerOff,
+    require_no_spot,
+    tagged_resource,
+)
+from provision.clouds.programs.rest import Json, as_owned
+from provision.clouds.programs.runpod_api import connect, log, path_of, pods
+from provision.clouds.programs.runpod_pods import Address, Pod
+from provision.errors import Refused
+from provision.provisioner import Owned, Resource
+
+PLUGIN: Final = None  # a dynamic provider; what starts it comes with the engine
+KINDS: Final = {
+    "pulumi-python:dynamic/runpod:Pod": "instance",
+    "pulumi-python:dynamic/runpod:Address": "address",
+}
+ADDRESS: Final = ("pulumi-python:dynamic/runpod:Address", "host", "port")
+IMAGE: Final = Image(
+    owner="runpod",
+    name="runpod/pytorch:1.0.7-cu1300-torch291-ubuntu2404",
+    user="root",
+    told_by="start command",
+    source="runpod/containers on GitHub: sshd, curl and uv are in it",
+    as_of=dt.date(2026, 11, 26),
+)
+POWER_OFF: Final = PowerOff.REBOOTS
+ANYWHERE: Final = "*"  # RunPod finds a place by itself; a region is the id of one of its data centres
+TAGS_VARIABLE: Final = "RENTUNE_TAGS"
+MIN_CUDA: Final = "13.0"  # derived: the stack's torch 2.15 is built for CUDA 13, and its drivers run every 13.x
+LEAST_DISK_GB: Final = 20  # assumed; RunPod's own default, and without a size it refuses a pod
+GB: Final = 10**9
+TYPE: Final = re.compile(r"(\d+)x-(.+)-(secure|community)")  # as the catalog names what RunPod rents
+CLOUDS: Final = {"secure": "SECURE", "community": "COMMUNITY"}
+
+# The catalog's word for a GPU -> RunPod's id (docs.runpod.io/references/gpu-types and its live list of 2026-08-27). The
+# trainer's stack is CUDA's, so AMD's cards have no row.
+GPU_IDS: Final = {
+    "a100-pcie-80": "NVIDIA A100 80GB PCIe",
+    "a100-sxm-40": "NVIDIA A100-SXM4-40GB",
+    "a100-sxm-80": "NVIDIA A100-SXM4-80GB",
+    "a40": "NVIDIA A40",
+    "b200": "NVIDIA B200",
+    "b300": "NVIDIA B300 SXM6 AC",
+    "h100-nvl": "NVIDIA H100 NVL",
+    "h100-pcie": "NVIDIA H100 PCIe",
+    "h100-sxm": "NVIDIA H100 80GB HBM3",
+    "h200": "NVIDIA H200",
+    "h200-nvl": "NVIDIA H200 NVL",
+    "l4": "NVIDIA L4",
+    "l40": "NVIDIA L40",
+    "l40s": "NVIDIA L40S",
+    "rtx-3090": "NVIDIA GeForce RTX 3090",
+    "rtx-3090-ti": "NVIDIA GeForce RTX 3090 Ti",
+    "rtx-4090": "NVIDIA GeForce RTX 4090",
+    "rtx-5080": "NVIDIA GeForce RTX 5080",
+    "rtx-5090": "NVIDIA GeForce RTX 5090",
+    "rtx-6000-ada": "NVIDIA RTX 6000 Ada Generation",
+    "rtx-a4000": "NVIDIA RTX A4000",
+    "rtx-a5000": "NVIDIA RTX A5000",
+    "rtx-a6000": "NVIDIA RTX A6000",
+    "rtx-pro-4500": "NVIDIA RTX PRO 4500 Blackwell",
+    "rtx-pro-6000-maxq": "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
+    "rtx-pro-6000-server": "NVIDIA RTX PRO 6000 Blackwell Server Edition",
+    "rtx-pro-6000-wk": "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
+    "v100-pcie": "Tesla V100-PCIE-16GB",
+    "v100-sxm2": "Tesla V100-SXM2-16GB",
+}
+
+
+# ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plugin_version() -> str:
+    """The SDK's own, for its dynamic providers are part of it."""
+    return version("pulumi")
+
+
+def program(order: Order) -> Callable[[], None]:
+    """The pod of one run as a closure for the Automation API; its exports are for people, we read the state.
+
+    Raises Refused for what RunPod can't do.
+    """
+    body = _body(order)
+
+    def run() -> None:
+        pod = Pod("box", pulumi.Output.secret(json.dumps(body)))
+        address = Address("address", pod.id)
+        pulumi.export("host", address.host)
+        pulumi.export("port", address.port)
+        pulumi.export("user", order.image.user)
+        pulumi.export("host_key", order.host_key)
+        pulumi.export("pod", pod.id)
+
+    return run
+
+
+def _body(order: Order) -> dict[str, Any]:
+    """RunPod's CreatePodRequest."""
+    require_no_spot("RunPod", order)
+    if order.allow_from:
+        raise Refused(
+            "RunPod has no firewall, so --allow-from can't be kept.",
+            hint="Leave it out: SSH is open to everybody there and admits only the key of the run.",
+        )
+    count, gpu, cloud = _offered(order.instance_type)
+    body: dict[str, Any] = {
+        "name": order.name,
+        "image": order.image.name,
+        "gpu": {"id": gpu, "count": count, "minCudaVersion": MIN_CUDA},
+        "cloud": cloud,
+        "disk": max(LEAST_DISK_GB, math.ceil(order.disk_gib * GIB / GB)),
+        "ports": [f"{SSH_PORT}/tcp"],
+        "entrypoint": list(ENTRYPOINT),
+        "env": {START_VARIABLE: order.user_data, TAGS_VARIABLE: json.dumps(order.tags)},
+    }
+    return body if order.region == ANYWHERE else body | {"dataCenterIds": [order.region]}
+
+
+def _offered(instance_type: str) -> tuple[int, str, str]:
+    """How many of which GPU in which of RunPod's two clouds."""
+    found = TYPE.fullmatch(instance_type)
+    if found is None or found[2] not in GPU_IDS:
+        raise Refused(f"What {instance_type!r} is called at RunPod is not known.", hint="Choose another GPU with --gpu.")
+    return int(found[1]), GPU_IDS[found[2]], CLOUDS[found[3]]
+
+
+# ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """One, to look in and to rent in: pods are listed for the whole account at once."""
+    return (ANYWHERE,)
+
+
+def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
+    """Pods of ours that are not gone yet, wherever they are."""
+    return as_owned(lambda: _listed(environment, tag))
+
+
+def _listed(environment: Mapping[str, str], tag: str | None) -> Iterator[Resource]:
+    ours = (_resource(pod) for pod in pods(connect(environment)) if pod["name"].startswith(OURS))
+    return (each for each in ours if tag in (None, each.run_id))
+
+
+def _resource(pod: Json) -> Resource:
+    """By its environment; one that lost it still has the run's name, and is known by that alone."""
+    by_name = {RUN_TAG: pod["name"].removeprefix(OURS)}
+    try:
+        tags = msgspec.json.decode(pod["env"][TAGS_VARIABLE], type=dict[str, str])
+    except (KeyError, TypeError, msgspec.MsgspecError):
+        tags = {}
+    return tagged_resource("instance", pod["id"], pod.get("dataCenterId") or "", by_name | tags, bills=True)
+
+
+def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
+    """Delete one pod and what it holds."""
+    if resource.kind == "instance":
+        connect(environment).delete(path_of(resource.id))
+
+
+def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    """Nothing to do: there is no firewall."""
+
+
+def console(instance: Resource, environment: Mapping[str, str]) -> str:
+    """What the container has written."""
+    return log(connect(environment), instance.id)
+
+
+def caller_address() -> None:
+    """It does not matter from where one comes: there is no firewall."""

@@ -1,0 +1,200 @@
+"""The world in the words of RunPod's REST API v2, as published (docs.runpod.io/api-reference-v2, read 2026-11).
+
+Imitated is what our program asks for; anything else is 404. Statuses and words of a no are those that others recorded of the
+live service, but for an unknown GPU type, which is assumed. Behind a pod stands a container, where machines are asked for:
+started again when it ends, with a new disk, and with the key for itself alone that RunPod puts into every pod. A stopped
+pod is billed on here, for the world knows no second price; RunPod asks nothing for one without a volume.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import datetime as dt
+import ipaddress
+import re
+from decimal import Decimal
+from typing import Any, Final
+
+from provision.clouds.programs.order import PowerOff
+from tests.doubles.machines import SUBNETS, Container
+from tests.doubles.world.app import TOKEN, Asked, Dialect, Json, Reply
+from tests.doubles.world.core import MACHINE, Declined, Reason, Thing, World
+
+PER_PAGE: Final = 2  # "a page may hold fewer than `limit` pods"
+MOST_VARIABLES: Final = 50
+FIRST_PORT: Final = 40_000
+PRICES_USD_PER_HOUR: Final = {"NVIDIA GeForce RTX 4090": Decimal("0.74"), "NVIDIA L4": Decimal("0.49")}
+FIELDS: Final = {
+    "name": str,
+    "image": str,
+    "gpu": dict,
+    "cloud": str,
+    "disk": int,
+    "ports": list,
+    "env": dict,
+    "entrypoint": list,
+    "cmd": list,
+    "dataCenterIds": list,
+}
+GPU_FIELDS: Final = {"id": str, "count": int, "minCudaVersion": str}
+ACTIONS: Final = ("start", "stop", "restart", "terminate")
+
+SAYS: Final[dict[Reason, tuple[int, str, str]]] = {
+    Reason.ABSENT: (404, "Not Found", "resource not found"),
+    Reason.BROKEN: (500, "Internal Server Error", "something went wrong"),
+    Reason.IN_USE: (409, "Conflict", "the pod's status does not allow it"),
+    Reason.INVALID: (422, "Unprocessable Entity", "Request validation failed."),
+    Reason.LOCKED: (409, "Conflict", "the pod is locked"),
+    Reason.NO_CAPACITY: (
+        400,
+        "Bad Request",
+        "There are no longer any instances available with the requested specifications. Please refresh and try again.",
+    ),
+    Reason.QUOTA: (
+        402,
+        "Payment Required",
+        "Your account balance is too low to rent a pod. Please add funds to your account.",
+    ),
+    Reason.TAKEN: (409, "Conflict", "there is one already"),
+    Reason.THROTTLED: (429, "Too Many Requests", "rate limit exceeded for the minute window"),
+    Reason.UNKNOWN_CALLER: (401, "Unauthorized", "invalid api key"),
+}
+FORBIDDEN: Final = Reply(403, {"title": "Forbidden", "status": 403, "detail": "access denied"})
+
+
+def declined(no: Declined) -> Reply:
+    status, title, detail = SAYS[no.reason]
+    problem = {"title": title, "status": status, "detail": detail}
+    return Reply(status, problem | ({"errors": [str(no)]} if no.reason is Reason.INVALID else {}))
+
+
+# ── pods ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _create(world: World, asked: Asked) -> Reply:
+    body = asked.body
+    _require_fields("$", body, FIELDS, required=("name", "image", "gpu"))
+    _require_fields("$.gpu", body["gpu"], GPU_FIELDS, required=("id",))
+    _require(body.get("cloud", "SECURE") in ("SECURE", "COMMUNITY"), "$.cloud: value must be one of 'SECURE', 'COMMUNITY'")
+    _require(len(body.get("env", {})) <= MOST_VARIABLES, "$.env: too many")
+    _require(all(isinstance(value, str) for value in body.get("env", {}).values()), "$.env: got something else, want string")
+    _require(bool(re.fullmatch(r"\d+\.\d+", body["gpu"].get("minCudaVersion", "12.0"))), "$.gpu.minCudaVersion: no match")
+    _require(body["gpu"]["id"] in PRICES_USD_PER_HOUR, f"GPU type {body['gpu']['id']} not found")
+    _require("disk" in body, "You must either provide a template id or pod configuration parameters")
+    gpu, count = body["gpu"]["id"], body["gpu"].get("count", 1)
+    pod = world.create(
+        MACHINE, body["name"], {"body": body}, usd_per_hour=PRICES_USD_PER_HOUR[gpu] * count, type=f"{gpu} {body['cloud']}"
+    )
+    return Reply(201, _shown(world, pod))
+
+
+def _require_fields(where: str, body: Json, fields: dict[str, type], *, required: tuple[str, ...]) -> None:
+    for name, value in body.items():
+        _require(name in fields, f"{where}: additional properties '{name}' not allowed")
+        _require(type(value) is fields[name], f"{where}.{name}: got {type(value).__name__}, want {fields[name].__name__}")
+    for name in required:
+        _require(name in body, f"{where}: missing property '{name}'")
+
+
+def _require(fits: bool, told: str) -> None:
+    if not fits:
+        raise Declined(Reason.INVALID, told)
+
+
+def _shown(world: World, pod: Thing) -> Json:
+    body = pod.details["body"]
+    runs = world.runs(pod)
+    return {
+        "id": _name(pod),
+        "name": pod.name,
+        "status": "EXITED" if pod.off else "RUNNING",  # said before there is an address
+        "cost": float(pod.usd_per_hour),
+        "cloud": body["cloud"],
+        "dataCenterId": "EU-RO-1" if runs else None,
+        "image": body["image"],
+        "env": body.get("env", {}),
+        "gpu": body["gpu"],
+        "createdAt": dt.datetime.fromtimestamp(pod.created_at_s, dt.UTC).isoformat(),
+        "ssh": {"proxy": None, "direct": _direct(pod) if runs and "22/tcp" in body.get("ports", []) else None},
+    }
+
+
+def _direct(pod: Thing) -> Json:
+    return {"host": pod.address, "port": _port(pod), "username": "root", "command": f"ssh root@{pod.address} -p {_port(pod)}"}
+
+
+def _name(pod: Thing) -> str:
+    return f"pod{pod.id}"
+
+
+def _port(pod: Thing) -> int:
+    """RunPod chooses one; never 22."""
+    return FIRST_PORT + pod.id
+
+
+def _list(world: World, asked: Asked) -> Reply:
+    """Newest first, in pages; a cursor is where the next begins."""
+    pods = sorted(world.listed(MACHINE), key=lambda pod: -pod.id)
+    begin = int(asked.query.get("cursor", 0))
+    more = begin + PER_PAGE < len(pods)
+    pagination = {"hasNextPage": more, "nextCursor": str(begin + PER_PAGE) if more else None}
+    return Reply(200, {"pods": [_shown(world, pod) for pod in pods[begin : begin + PER_PAGE]], "pagination": pagination})
+
+
+def _read(world: World, asked: Asked, id: str) -> Reply:
+    return Reply(200, _shown(world, world.read(MACHINE, int(id))))
+
+
+def _delete(world: World, asked: Asked, id: str) -> Reply:
+    world.delete(MACHINE, int(id))
+    return Reply(204)
+
+
+def _act(world: World, asked: Asked, id: str) -> Reply:
+    action = asked.body["action"]
+    _require(action in ACTIONS, f"$.action: value must be one of {', '.join(map(repr, ACTIONS))}")
+    if action == "terminate":
+        return _delete(world, asked, id)
+    pod = world.read(MACHINE, int(id))
+    if action == "stop":
+        pod.off = True
+    return Reply(200, _shown(world, pod))
+
+
+ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
+    ("POST", r"/v2/pods", _create),
+    ("GET", r"/v2/pods", _list),
+    ("GET", r"/v2/pods/pod(\d+)", _read),
+    ("DELETE", r"/v2/pods/pod(\d+)", _delete),
+    ("POST", r"/v2/pods/pod(\d+)/action", _act),
+)
+
+# ── what is in a pod ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _key(pod: Thing) -> str:
+    return f"key-of-{_name(pod)}-alone"
+
+
+def _told(pod: Thing) -> Container:
+    """What the request says, and what RunPod adds. Our loopback is its internet, behind its network's first address."""
+    body = pod.details["body"]
+    [network] = [subnet for subnet in SUBNETS if ipaddress.ip_address(pod.address) in subnet]
+    outside = {name: value.replace("127.0.0.1", str(network[1])) for name, value in body.get("env", {}).items()}
+    own = {"RUNPOD_POD_ID": _name(pod), "RUNPOD_API_KEY": _key(pod)}
+    return Container((*body.get("entrypoint", ()), *body.get("cmd", ())), outside | own, _port(pod))
+
+
+class RunPod(Dialect):
+    """Beside the account's key, a pod's own is good: to end that pod."""
+
+    def answer(self, world: World, asked: Asked) -> Reply:
+        caller = [pod for pod in world.standing() if pod.kind == MACHINE and asked.token == _key(pod)]
+        if not caller:
+            return super().answer(world, asked)
+        own = (("DELETE", f"/v2/pods/{_name(caller[0])}"), ("POST", f"/v2/pods/{_name(caller[0])}/action"))
+        allowed = (asked.method, asked.path) in own
+        return super().answer(world, dataclasses.replace(asked, token=TOKEN)) if allowed else FORBIDDEN
+
+
+DIALECT: Final = RunPod(routes=ROUTES, declined=declined, power_off=PowerOff.REBOOTS, told=_told)

@@ -1,0 +1,327 @@
+"""The RunPod program under Pulumi's own mocks; and what it asks of the API itself."""
+
+from __future__ import annotations
+
+import base64
+import json
+import pickletools
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pulumi
+import pulumi.runtime
+import pytest
+from pulumi.runtime import mocks
+
+from catalogs.catalog import read_catalog
+from provision.clouds.container import END_VARIABLE
+from provision.clouds.programs import runpod
+from provision.clouds.programs.order import PowerOff, run_tags
+from provision.clouds.programs.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, connect, find
+from provision.clouds.programs.runpod_pods import API_VARIABLE, PodProvider
+from provision.errors import ProvisionError, Refused
+from provision.provisioner import Answer, Resource
+from tests.doubles.clouds import CLOUDS
+from tests.doubles.emulator import Emulator, started
+from tests.doubles.world.core import MACHINE, Reason
+from tests.provision.orders import LAUNCH, ORDER
+
+POD = "pulumi-python:dynamic/runpod:Pod"
+ADDRESS = "pulumi-python:dynamic/runpod:Address"
+OFFER = CLOUDS["runpod"].offer
+PODS = msgspec.structs.replace(
+    ORDER, region="*", instance_type="2x-rtx-4090-secure", allow_from=(), user_data="echo secret", image=runpod.IMAGE
+)
+
+
+class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are not followed
+    """Takes down what the program asks for."""
+
+    def __init__(self) -> None:
+        self.inputs: dict[str, dict[str, Any]] = {}
+
+    def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
+        self.inputs[args.typ] = args.inputs
+        return str(len(self.inputs)), {**args.inputs, "host": "198.51.100.4", "port": 40_001}
+
+    def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
+        raise AssertionError(args)
+
+
+def inputs(**changes: Any) -> dict[str, dict[str, Any]]:
+    recorder = Recorder()
+    pulumi.runtime.set_mocks(recorder, preview=False)
+    pulumi.runtime.test(runpod.program(msgspec.structs.replace(PODS, **changes)))()
+    return recorder.inputs
+
+
+def body(**changes: Any) -> dict[str, Any]:
+    """What is asked of RunPod, which is a secret on its way."""
+    read: dict[str, Any] = json.loads(inputs(**changes)[POD]["body"]["value"])
+    return read
+
+
+# ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_pod_of_our_image_with_the_gpus_of_the_offer() -> None:
+    """On a machine whose driver is new enough for the trainer's stack; whole numbers stay whole."""
+    asked = body()
+    assert (asked["name"], asked["image"]) == ("rentune-r1", runpod.IMAGE.name)
+    assert asked["gpu"] == {"id": "NVIDIA GeForce RTX 4090", "count": 2, "minCudaVersion": "13.0"}
+    assert type(asked["gpu"]["count"]) is type(asked["disk"]) is int
+
+
+def test_secure_and_community_are_two_offers() -> None:
+    assert body()["cloud"] == "SECURE"
+    assert body(instance_type="1x-l40-community")["cloud"] == "COMMUNITY"
+
+
+@pytest.mark.parametrize(("disk_gib", "disk_gb"), [(100, 108), (0, 20)])
+def test_the_disk_has_room_for_what_the_run_needs(disk_gib: int, disk_gb: int) -> None:
+    """RunPod counts in gigabytes, and refuses a pod without a size."""
+    assert body(disk_gib=disk_gib)["disk"] == disk_gb
+
+
+def test_only_ssh_is_reachable() -> None:
+    assert body()["ports"] == ["22/tcp"]
+
+
+def test_the_first_process_evaluates_what_the_environment_tells_it() -> None:
+    """Not the command line, for everybody on the machine can read that."""
+    asked = body()
+    assert asked["entrypoint"] == ["/bin/sh", "-c", 'eval "$RENTUNE_START"']
+    assert asked["env"]["RENTUNE_START"] == "echo secret"
+
+
+def test_a_place_is_asked_for_only_where_the_offer_names_one() -> None:
+    assert "dataCenterIds" not in body()
+    assert body(region="EU-RO-1")["dataCenterIds"] == ["EU-RO-1"]
+
+
+def test_a_tag_may_be_whatever_a_text_can_be() -> None:
+    """They lie in the environment, for RunPod has no tags."""
+    tags = run_tags(OFFER, LAUNCH, "a1b2") | {"Für": "Größe: 7 % \"'$(x)"}
+    assert json.loads(body(tags=tags)["env"]["RENTUNE_TAGS"]) == tags
+
+
+def test_a_spot_price_is_refused() -> None:
+    """Version 2 of the API rents nothing that can be interrupted."""
+    with pytest.raises(Refused, match="no spot machines"):
+        runpod.program(msgspec.structs.replace(PODS, max_usd_per_hour=Decimal("0.1")))
+
+
+def test_a_network_that_could_not_be_kept_out_is_refused() -> None:
+    """Rather than believed."""
+    with pytest.raises(Refused, match="no firewall, so --allow-from can't be kept"):
+        runpod.program(msgspec.structs.replace(PODS, allow_from=("203.0.113.7/32",)))
+
+
+@pytest.mark.parametrize("type", ["1x-mi300x-secure", "1x-toaster-secure", "rtx-4090", "1x-l4-elsewhere"])
+def test_what_runpod_calls_otherwise_is_refused(type: str) -> None:
+    with pytest.raises(Refused, match=f"What '{type}' is called at RunPod is not known"):
+        runpod.program(msgspec.structs.replace(PODS, instance_type=type))
+
+
+def test_every_nvidia_gpu_of_the_catalog_can_be_asked_for() -> None:
+    """AMD's can't: the trainer's stack is CUDA's."""
+    offers = [offer for offer in read_catalog().offers if offer.provider == "runpod"]
+    types = {offer.instance_type for offer in offers if not (offer.gpu or "").startswith("MI")}
+    assert len(types) > 40
+    for type in types:
+        runpod.program(msgspec.structs.replace(PODS, instance_type=type))
+
+
+def test_nothing_ends_the_bill_of_a_container_but_its_own_request() -> None:
+    assert runpod.POWER_OFF is PowerOff.REBOOTS
+
+
+def test_every_kind_that_the_program_makes_is_known() -> None:
+    """Else a state that holds one could not be read back."""
+    assert set(inputs()) == set(runpod.KINDS) == {POD, ADDRESS}
+    assert runpod.ADDRESS[0] in runpod.KINDS
+
+
+def test_what_a_state_keeps_of_a_provider_is_its_name() -> None:
+    """So a later release can delete what an earlier one created, and no key is written down."""
+    for name, made in inputs().items():
+        pickled = base64.b64decode(made["__provider"]["value"] if isinstance(made["__provider"], dict) else made["__provider"])
+        strings = {value for _, value, _ in pickletools.genops(pickled) if isinstance(value, str)}
+        assert strings == {"provision.clouds.programs.runpod_pods", f"{name.rpartition(':')[2]}Provider"}
+
+
+# ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture(scope="module")
+def running() -> Iterator[Emulator]:
+    with started("runpod") as emulator:
+        yield emulator
+
+
+@pytest.fixture
+def cloud(running: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
+    """Emptied; the provider's methods find it where the engine would have told them, in their environment."""
+    running.reset()
+    for name, value in running.environment.items():
+        monkeypatch.setenv(name, value)
+    return running
+
+
+def rent(run_id: str = "r1") -> str:
+    """A pod as the engine makes it; its id."""
+    launch = msgspec.structs.replace(LAUNCH, run_id=run_id)
+    asked = body(name=f"rentune-{run_id}", instance_type="1x-l4-secure", tags=run_tags(OFFER, launch, "a1b2"))
+    return str(PodProvider().create({"body": json.dumps(asked)}).id)
+
+
+def listed(cloud: Emulator, run_id: str | None = "r1") -> tuple[Resource, ...]:
+    owned = runpod.owned("*", run_id, cloud.environment)
+    assert owned.complete is Answer.YES, owned.message
+    return owned.resources
+
+
+def told(pod: dict[str, Any]) -> dict[str, str]:
+    environment: dict[str, str] = pod["details"]["body"]["env"]
+    return environment
+
+
+def test_a_pod_is_told_how_it_ends_itself(cloud: Emulator) -> None:
+    """Where, and in which words; with no key of the account."""
+    rent()
+    [pod] = cloud.control.standing()
+    assert told(pod)[API_VARIABLE] == f"{cloud.url}/v2"
+    assert "end_box()" in told(pod)[END_VARIABLE]
+    assert "a-secret-of-the-account" not in json.dumps(pod)
+
+
+def test_our_pods_are_listed_with_whose_they_are(cloud: Emulator) -> None:
+    """All pages, wherever the pods are; another's pod is not named."""
+    api = connect(cloud.environment)
+    for run_id in ("r1", "r2", "r3"):
+        rent(run_id)
+        api.ask("POST", "/pods", {"name": "theirs", "image": "x", "gpu": {"id": "NVIDIA L4"}, "cloud": "SECURE", "disk": 20})
+    assert {one.run_id for one in listed(cloud, None)} == {"r1", "r2", "r3"}
+    [pod] = listed(cloud)
+    assert (pod.kind, pod.bills, pod.owner, pod.installation) == ("instance", True, "ada", "a1b2")
+    assert pod.deadline_at_s == LAUNCH.deadline_at_s
+    assert runpod.regions(cloud.environment) == ("*",)
+
+
+@pytest.mark.parametrize("env", [{}, {"RENTUNE_TAGS": "{"}], ids=["none", "damaged"])
+def test_a_pod_that_lost_its_environment_is_known_by_its_name(cloud: Emulator, env: dict[str, str]) -> None:
+    """The run is in it, so its bill can be ended; whose it is, and until when, nobody knows."""
+    asked = {"name": "rentune-r1", "image": "x", "gpu": {"id": "NVIDIA L4"}, "cloud": "SECURE", "disk": 20, "env": env}
+    connect(cloud.environment).ask("POST", "/pods", asked)
+    [pod] = listed(cloud)
+    assert (pod.run_id, pod.owner, pod.deadline_at_s) == ("r1", None, None)
+
+
+def test_a_cloud_that_does_not_answer_is_unknown_not_empty(cloud: Emulator) -> None:
+    """Wrong key, no key, nobody there, or a key in the clear: each says so."""
+    rent()
+    answers = {
+        BAD_KEY: cloud.environment | {"RUNPOD_API_KEY": "another"},
+        "asks for a token": cloud.environment | {"RUNPOD_API_KEY": ""},
+        "did not answer": cloud.environment | {"RUNPOD_REST_URL": "http://127.0.0.1:9/v2"},
+        "only asked over https": cloud.environment | {"RUNPOD_REST_URL": "http://203.0.113.9/v2"},
+    }
+    for words, environment in answers.items():
+        owned = runpod.owned("*", "r1", environment)
+        assert owned.complete is Answer.UNKNOWN
+        assert words in owned.message
+        assert "a-secret-of-the-account" not in owned.message
+
+
+def test_what_was_too_much_is_asked_again(cloud: Emulator) -> None:
+    """Once or twice is not worth a word; what does not end is told."""
+    rent()
+    cloud.control.plant("list", Reason.THROTTLED, times=2)
+    assert len(listed(cloud)) == 1
+    cloud.control.plant("list", Reason.BROKEN, times=4)
+    owned = runpod.owned("*", "r1", cloud.environment)
+    assert (owned.complete, "something went wrong" in owned.message) == (Answer.UNKNOWN, True)
+
+
+@pytest.mark.parametrize(("reason", "words"), [(Reason.NO_CAPACITY, NO_CAPACITY), (Reason.QUOTA, TOO_POOR)])
+def test_a_no_to_a_create_is_one_sentence_in_our_words(cloud: Emulator, reason: Reason, words: str) -> None:
+    cloud.control.plant("create", reason)
+    with pytest.raises(ProvisionError, match=rf"^RunPod declined POST /pods: {words}$"):
+        rent()
+    assert cloud.control.standing() == []
+
+
+def test_a_create_is_never_asked_twice(cloud: Emulator) -> None:
+    """What failed at the cloud may have been done all the same, and a second pod costs as much again."""
+    cloud.control.plant("create", Reason.BROKEN, after=True)
+    with pytest.raises(ProvisionError, match="something went wrong"):
+        rent()
+    assert len(cloud.control.standing(MACHINE)) == len(listed(cloud)) == 1
+
+
+def test_a_delete_ends_the_bill_and_gone_is_fine(cloud: Emulator) -> None:
+    rent()
+    cloud.control.advance(3600)
+    assert cloud.control.bill_usd() >= Decimal("0.49")
+    [pod] = listed(cloud)
+    runpod.destroy_stray(pod, cloud.environment)
+    paid = cloud.control.bill_usd()
+    cloud.control.advance(3600)
+    assert cloud.control.bill_usd() == paid
+    assert listed(cloud) == ()
+    runpod.destroy_stray(pod, cloud.environment)
+    PodProvider().delete(pod.id, {})
+
+
+def test_an_id_from_elsewhere_leads_to_no_other_address(cloud: Emulator) -> None:
+    """Whatever stands in it is quoted."""
+    rent()
+    [pod] = listed(cloud)
+    stray = msgspec.structs.replace(pod, id=f"x/../{pod.id}")
+    runpod.destroy_stray(stray, cloud.environment)
+    assert listed(cloud) == (pod,)
+
+
+def test_a_pod_that_went_is_read_as_gone(cloud: Emulator) -> None:
+    """So a refreshed state does not name it any more."""
+    pod, kept = rent(), {"name": "rentune-r1", "__provider": "x"}
+    assert (PodProvider().read(pod, kept).id, PodProvider().read(pod, kept).outs) == (pod, {"name": "rentune-r1"})
+    PodProvider().delete(pod, {})
+    assert find(connect(cloud.environment), pod) is None
+    assert PodProvider().read(pod, kept).id == ""
+
+
+@contextmanager
+def endless(lines: bytes) -> Iterator[str]:
+    """A server that answers once with these lines and then says nothing more; its URL."""
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def answer() -> None:
+            caller, _ = server.accept()
+            with caller:
+                caller.recv(65536)
+                caller.sendall(b"HTTP/1.1 200 OK\r\nContent-Type: text/event-stream\r\n\r\n" + lines)
+                caller.recv(1)  # until it has had enough
+
+        thread = threading.Thread(target=answer)
+        thread.start()
+        yield f"http://127.0.0.1:{server.getsockname()[1]}/v2"
+        thread.join()
+
+
+def test_the_log_is_what_came_before_it_fell_silent() -> None:
+    """RunPod's stream of a log has no end."""
+    events = b'event: log\ndata: {"line": "rentune: it could not"}\n\nevent: log\ndata: {"line": "end itself"}\n\n'
+    with endless(events) as url:
+        instance = Resource(kind="instance", id="pod1")
+        assert runpod.console(instance, {"RUNPOD_API_KEY": "k", "RUNPOD_REST_URL": url}) == "rentune: it could not\nend itself"
+
+
+def test_a_log_that_can_not_be_had_is_empty(cloud: Emulator) -> None:
+    """It is only ever shown beside a reason."""
+    assert runpod.console(Resource(kind="instance", id="pod9"), cloud.environment) == ""
