@@ -47,6 +47,7 @@ class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile = ()  # empty: the size was stated, and all examples are alike
     documents: bool = False
     basis: str  # one of `Basis`
+    least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
     held_out_rows: int = 0
     held_out_path: str | None = None
     held_out_profile: Profile = ()  # empty: like the others
@@ -117,6 +118,7 @@ class Lengths(msgspec.Struct, frozen=True, kw_only=True):
     profile: Profile
     documents: bool  # raw text, which the trainer splits where it cuts a conversation
     basis: Basis
+    least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
 
 
 Measure = Callable[[DataFile], Lengths]  # raises RequestError for what can't be trained on
@@ -144,6 +146,7 @@ def measured_data(
         profile=lengths.profile,
         documents=lengths.documents,
         basis=lengths.basis,
+        least_seq_len=lengths.least_seq_len,
         held_out_rows=num_held_out,
         held_out_path=held_out_path,
         held_out_profile=held_out_profile,

@@ -46,6 +46,7 @@ def _job(path: Path, *, as_json: bool) -> int:
     import msgspec
 
     from planner.cli import read_asked
+    from planner.notices import cut_words
     from planner.plan import Plan
     from provision.envelope.show import show
     from provision.prepare.asking import data_measure
@@ -54,7 +55,10 @@ def _job(path: Path, *, as_json: bool) -> int:
     asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=data_measure(quiet=as_json))
     request = asked.request if isinstance(asked, Plan) else asked
     refused = refusals_of_job(request, str(path), KeyQuestion(None, somebody_is_there=False))
-    data = {"file": str(path), "job": msgspec.to_builtins(request, builtin_types=())}
+    said = request.training.get("seq_len")
+    cut = cut_words(request.data, said) if said is not None else None
+    notes = [] if cut is None else [cut]
+    data = {"file": str(path), "job": msgspec.to_builtins(request, builtin_types=()), "notes": notes}
     code = Exit.REFUSED if refused else Exit.OK
     return show("check", data, lambda: _draw_job(data, refused), as_json=as_json, errors=refused, exit_code=code)
 
@@ -98,6 +102,8 @@ def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
         f"{counted['mean_tokens']:.0f} tokens in the mean, {counted['max_tokens']} at most, {counted['basis']}; "
         f"{counted['held_out_rows']:,} rows held out."
     )
+    for note in data["notes"]:
+        click.echo(f"Note: {note}.")
 
 
 def _draw_data(data: dict[str, Any]) -> None:

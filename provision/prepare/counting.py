@@ -64,6 +64,7 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
         profile=report.profile,
         documents=report.format == "text",
         basis=report.basis,
+        least_seq_len=report.least_seq_len,
     )
 
 

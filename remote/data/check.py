@@ -35,16 +35,24 @@ BORDERS: Final = (
     *(1 - 0.5**halved / EVEN_PARTS for halved in range(1, HALVINGS + 1)),
     1.0,
 )
+FIRST_THAT_TEACHES: Final = 2  # derived: the first token of a sequence is predicted from nothing
 DECIMALS: Final = 3  # of a mean length; without rounding 512 tokens would be a little more, and then 520 in a batch
 
 
 Basis = Literal["estimated from characters", "counted by the model's tokenizer"]
 
 
+class Size(NamedTuple):
+    """The tokens of a row, and of its beginning up to and with the first token that teaches; None = not counted."""
+
+    tokens: int
+    to_first_target: int | None = None
+
+
 class Counter(NamedTuple):
     """A way to tell the tokens of rows: how many each has, and what that rests on."""
 
-    lengths: Callable[[Sequence[Row]], list[int]]
+    sizes: Callable[[Sequence[Row]], list[Size]]
     basis: Basis
 
 
@@ -62,15 +70,17 @@ class DataReport(Value, frozen=True, kw_only=True):
     histogram: dict[str, int]  # "<= 128": rows with at most so many tokens, and more than the bucket before
     profile: tuple[tuple[float, float], ...]  # see `profile_of`
     basis: Basis
+    least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
 
 
 def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: int | None = None) -> DataReport:
     """Count rows, broken rows and tokens. Raises `UnreadableData`."""
     rows = read_rows(path, kind=kind, max_rows=max_rows)
     try:
-        lengths = counter.lengths(rows.rows)
+        sizes = counter.sizes(rows.rows)
     except UnreadableData as error:
         raise UnreadableData(f"{path.name}, {error}") from error
+    lengths = [size.tokens for size in sizes]
     buckets = Histogram(next((f"<= {top}" for top in BUCKETS if length <= top), f"> {BUCKETS[-1]}") for length in lengths)
     labels = [*(f"<= {top}" for top in BUCKETS), f"> {BUCKETS[-1]}"]
     return DataReport(
@@ -85,6 +95,7 @@ def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: in
         histogram={label: buckets[label] for label in labels if buckets[label]},
         profile=profile_of(lengths),
         basis=counter.basis,
+        least_seq_len=min((size.to_first_target for size in sizes if size.to_first_target is not None), default=None),
     )
 
 
@@ -117,30 +128,33 @@ def profile_of(lengths: Sequence[int]) -> tuple[tuple[float, float], ...]:
 def counter_of(tokenizer: Any) -> Counter:
     """Exactly, by the tokenizer that will be trained with."""
 
-    def lengths(rows: Sequence[Row]) -> list[int]:
-        from remote.data.tokens import UntokenizableRow, ready, tokenized
+    def sizes(rows: Sequence[Row]) -> list[Size]:
+        from remote.data.tokens import UntokenizableRow, first_target, ready, tokenized
 
         ready(tokenizer)
         try:
-            return [len(ids) for ids, _ in tokenized(rows, tokenizer)]
+            return [Size(len(ids), first_target(labels)) for ids, labels in tokenized(rows, tokenizer)]
         except UntokenizableRow as error:
             raise UnreadableData(str(error)) from error
 
-    return Counter(lengths, "counted by the model's tokenizer")
+    return Counter(sizes, "counted by the model's tokenizer")
 
 
-def _in_bytes(row: Row) -> int:
+def _in_bytes(row: Row) -> Size:
     """As the byte tokenizer and the plain template make it: a mark ends every turn, and every document."""
-    texts = [row.text] if isinstance(row, Document) else [message.content for message in row.messages]
-    return sum(num_byte_tokens(text) + 1 for text in texts)
-
-
-def _guessed(row: Row) -> int:
     if isinstance(row, Document):
-        return _tokens_of(row.text) + TOKENS_PER_DOCUMENT
+        return Size(num_byte_tokens(row.text) + 1, FIRST_THAT_TEACHES)
+    turns = [num_byte_tokens(message.content) + 1 for message in row.messages]
+    answer = next((place for place, message in enumerate(row.messages) if message.role == "assistant"), None)
+    return Size(sum(turns), None if answer is None else max(FIRST_THAT_TEACHES, sum(turns[:answer]) + 1))
+
+
+def _guessed(row: Row) -> Size:
+    if isinstance(row, Document):
+        return Size(_tokens_of(row.text) + TOKENS_PER_DOCUMENT)
     system = 0 if any(message.role == "system" for message in row.messages) else TOKENS_OF_DEFAULT_SYSTEM
     text = "".join(message.content for message in row.messages)
-    return _tokens_of(text) + TOKENS_PER_MESSAGE * len(row.messages) + system
+    return Size(_tokens_of(text) + TOKENS_PER_MESSAGE * len(row.messages) + system)
 
 
 def _tokens_of(text: str) -> int:

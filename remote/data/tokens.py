@@ -78,6 +78,12 @@ def _example(ids: Ids, labels: Ids) -> Example:
     return Example(ids=ids, labels=labels, num_targets=int((labels[1:] != IGNORED).sum()))
 
 
+def first_target(labels: Ids) -> int | None:
+    """How many tokens a sequence must have, counted from its start, to teach one; None where there is nothing to learn."""
+    targets = np.flatnonzero(labels[1:] != IGNORED)
+    return int(targets[0]) + 2 if targets.size else None
+
+
 def tokenized(rows: Sequence[Row], tokenizer: Any) -> Iterator[tuple[Ids, Ids]]:
     """(ids, labels) of each row, uncut. Raises `UntokenizableRow`."""
     for start in range(0, len(rows), ROWS_PER_CALL):

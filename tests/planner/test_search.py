@@ -440,6 +440,15 @@ def test_more_tokens_than_the_model_reads_are_refused() -> None:
         ask(make_request(training={"seq_len": 9_000}), market(make_offer()))
 
 
+def test_a_length_within_which_no_row_teaches_anything_is_refused_before_a_box_is_paid_for() -> None:
+    """As the trainer would, once it had the rows cut."""
+    data = DataAsked(num_examples=96, mean_tokens=56, max_tokens=74, basis="counted by the model's tokenizer", least_seq_len=30)
+    assert ask(make_request(data=data, training={"seq_len": 30}), market(make_offer())).plans
+    with pytest.raises(RequestError, match="no row leaves anything to learn within 29 tokens") as refused:
+        ask(make_request(data=data, training={"seq_len": 29}), market(make_offer()))
+    assert str(refused.value.hint).startswith("--seq-len 30 at least")
+
+
 def test_blocks_that_the_model_does_not_have_get_no_adapters() -> None:
     """Counted from 0, so that the last one is one less than their number."""
     assert ask(make_request(loop=Loop(layers=(0, SHAPE.num_layers - 1))), market(make_offer())).plans

@@ -13,6 +13,8 @@ from hypothesis import strategies as st
 from remote.__main__ import main
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import BORDERS, BYTES, check_data, counter_of, profile_of
+from remote.data.rows import read_rows
+from remote.data.tokens import encode_rows, ready
 
 
 def checked(capsys: pytest.CaptureFixture[str], *arguments: str) -> tuple[int, dict[str, Any]]:
@@ -64,6 +66,18 @@ def test_bytes_are_counted_as_the_trainer_counts_them(tmp_path: Path) -> None:
     for row in ROWS:
         (tmp_path / "data.jsonl").write_text(json.dumps(row))
         assert check_data(tmp_path / "data.jsonl", BYTES) == check_data(tmp_path / "data.jsonl", counter_of(byte_tokenizer()))
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("row", ROWS)
+def test_the_least_length_is_the_one_below_which_the_trainer_learns_nothing(tmp_path: Path, row: dict[str, Any]) -> None:
+    (tmp_path / "data.jsonl").write_text(json.dumps(row))
+    least = check_data(tmp_path / "data.jsonl", BYTES).least_seq_len
+    assert least is not None
+    rows, tokenizer = read_rows(tmp_path / "data.jsonl").rows, byte_tokenizer()
+    ready(tokenizer)
+    assert encode_rows(rows, tokenizer, least).examples
+    assert not encode_rows(rows, tokenizer, least - 1).examples
 
 
 @pytest.mark.torch
