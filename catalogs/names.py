@@ -12,6 +12,7 @@ from catalogs.read import CatalogError
 
 _SIZE = re.compile(r"\d+(\.\d+)?\s*(g|gi?b)", re.IGNORECASE)
 _NOISE = re.compile(r"[^a-z0-9]|nvidia|geforce|tesla|amd|instinct|intel|habana")
+MAX_NEAR = 5
 
 
 class GpuWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -51,8 +52,14 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
     def _hint(self, key: str) -> str:
         from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
-        near = dict.fromkeys(self.exact[close].name for close in get_close_matches(key, self.exact, n=5, cutoff=0.6))
-        return f"nearest: {', '.join(near)}" if near else "`rentune catalog list --json` shows every name"
+        words = {each: gpu.name for each, gpu in self.exact.items()} | {
+            each: word.word for each, word in self.ambiguous.items()
+        }
+        near = dict.fromkeys(words[close] for close in get_close_matches(key, words, n=MAX_NEAR, cutoff=0.6))
+        if near:
+            return f"nearest: {', '.join(near)}"
+        known = sorted({gpu.name for gpu in self.exact.values()})
+        return f"there are {', '.join(known)}"
 
 
 def key_of(name: str) -> str:

@@ -27,6 +27,8 @@ TYPE_WORDS: Final = {
 FOUND_WORDS: Final[Mapping[str, str]] = {"float": "a fraction"}  # whole floats are read as whole numbers
 MAX_VALUE_CHARS: Final = 40  # more than this of a wrong value is no help
 
+NO_DECIMAL: Final = "Invalid decimal string"  # msgspec's whole complaint
+
 _AT = re.compile(r"^(?P<what>.*?)(?: - at `\$(?P<path>[^`]*)`)?$", re.DOTALL)
 _STEP = re.compile(r"\.([A-Za-z_][A-Za-z_0-9]*)|\[(\d+)\]")
 _EXPECTED = re.compile(r"Expected `(?P<expected>[^`]+)`, got `(?P<got>[^`]+)`")
@@ -51,6 +53,10 @@ def mistyped(
         return Mistyped(path, f'{name} has no key "{unknown["key"]}"', nearest(unknown["key"], fields))
     if "Invalid enum value" in what:
         return Mistyped(path, f"{name} can't be {_shown(value)}", nearest(str(value), words))
+    if what == NO_DECIMAL:
+        return Mistyped(
+            path, f"{name} must be {type_words['decimal']} such as 12.50, not {_found('str', value, type_words)}", None
+        )
     return Mistyped(path, f"{name or 'this'}: {what[:1].lower()}{what[1:]}", None)
 
 

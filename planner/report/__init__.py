@@ -72,7 +72,7 @@ def _job_line(result: SearchResult) -> str:
     if data.basis not in ("default", "stated"):
         line += f" ({data.basis})"
     if (plan := _central(result)) is not None and plan.cost.usd_per_million_tokens:
-        line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens"
+        line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens on {words.offer(plan)}"
         line += ", padding included" if data.profile else ""
     return line
 

@@ -25,7 +25,11 @@ def legend(plans: Sequence[Plan], *, width: int) -> Iterator[str]:
 
 def _memory(plans: Sequence[Plan]) -> str | None:
     on_gpu = any(plan.gpu is not None for plan in plans)
-    return "need/has: what the job takes of one GPU's memory, and what its driver leaves of it." if on_gpu else None
+    return (
+        "need/has: GiB of one GPU's memory that the job takes, with a margin (--explain), and that its driver leaves."
+        if on_gpu
+        else None
+    )
 
 
 def _ram(plans: Sequence[Plan]) -> str | None:

@@ -102,8 +102,8 @@ def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | Non
     largest = max(entries, key=lambda entry: has(entry.offer) or 0.0)
     yield Rejection(
         what=names(sorted({entry.offer.instance_type for entry in entries})),
-        reason=f"needs {largest.needed / GIB:.0f} GiB of {thing}; "
-        f"{largest.offer.instance_type} has {has(largest.offer) or 0:.0f} GiB",
+        reason=f"needs {largest.needed / GIB:.1f} GiB of {thing}; {largest.offer.instance_type} has "
+        f"{has(largest.offer) or 0:g} GiB, of which {largest.limit / GIB:.1f} can be used",
         remedy=None,
         needed={f"{thing.lower()}_bytes": round(largest.needed)},
         num_offers=len(entries),

@@ -83,6 +83,7 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
 
 def without_receipt(state: RunState, folder: RunFolder) -> Refused:
     """Why a run has no receipt that could be shown. Of one that is over only the ledger's line can be left."""
+    from provision.charge.controller import is_alive
     from provision.errors import Refused
 
     run_id = state.run_id
@@ -90,6 +91,8 @@ def without_receipt(state: RunState, folder: RunFolder) -> Refused:
         return Refused(f"{folder.receipt} is damaged.", hint=SUMS)
     if state.ended and state.billed:
         return Refused(f"Run {run_id} is over, and its receipt is no longer there: {folder.receipt}.", hint=SUMS)
+    if is_alive(state.controlled):
+        return Refused(f"Run {run_id} is not over yet, so it has no receipt.", hint=f"rentune logs -f {run_id} follows it")
     return Refused(f"Run {run_id} has no receipt yet.", hint=f"rentune resume {run_id}, or rentune down {run_id}")
 
 

@@ -148,6 +148,7 @@ def test_auto_may_be_written_out() -> None:
         ),
         ("model: 7b\nloop:\n  learning_rate: .nan", "job.yaml:3:3: learning_rate is nan", None),
         ("model: 7b\nloop:\n  warmup_ratio: 2", "job.yaml:3:3: warmup_ratio is 2", None),
+        ("model: 7b\nbudget: {max_cost: ten}", 'budget.max_cost must be an amount such as 12.50, not text ("ten")', None),
         ("model: 7b\nbudget: {max_cost: .nan}", "job.yaml:2:10: max_cost is NaN", None),
         ("model: 7b\nbudget: {max_hours: .inf}", "job.yaml:2:10: max_hours is inf", None),
         (

@@ -38,7 +38,8 @@ def test_the_first_line_names_the_default_job_and_its_price_per_million_tokens()
     """Whoever said nothing about data sees what was planned instead."""
     first, *_ = shown(result(make_plan())).splitlines()
     assert first == (
-        "Default job: SmolLM2-135M, 1,000 examples × 512 tokens × 3 epochs = 1.5 M tokens, $1.00 per million tokens"
+        "Default job: SmolLM2-135M, 1,000 examples × 512 tokens × 3 epochs = 1.5 M tokens, "
+        "$1.00 per million tokens on cloud north one"
     )
 
 
