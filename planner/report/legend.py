@@ -24,12 +24,9 @@ def legend(plans: Sequence[Plan], *, width: int) -> Iterator[str]:
 
 
 def _memory(plans: Sequence[Plan]) -> str | None:
-    on_gpu = any(plan.gpu is not None for plan in plans)
-    return (
-        "need/has: GiB of one GPU's memory that the job takes, with a margin (--explain), and that its driver leaves."
-        if on_gpu
-        else None
-    )
+    if all(plan.gpu is None for plan in plans):
+        return None
+    return "need/has: GiB of one GPU's memory that the job takes, with a margin (--explain), and that its driver leaves."
 
 
 def _ram(plans: Sequence[Plan]) -> str | None:

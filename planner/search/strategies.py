@@ -89,10 +89,10 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
             hint=f"--seq-len {architecture.max_positions}",
         )
     counted = request.data.basis in COUNTED
-    least = request.data.least_seq_len
-    if least is not None and (said or architecture.max_positions) < least:
+    least, most = request.data.least_seq_len, said or architecture.max_positions
+    if least is not None and most < least:
         raise RequestError(
-            f"no row leaves anything to learn within {said or architecture.max_positions:,} tokens: the first answer begins later",
+            f"no row leaves anything to learn within {most:,} tokens: its answer begins later",
             hint=f"--seq-len {least} at least; most rows need more",
         )
     if said is not None and not counted:
