@@ -5,6 +5,7 @@ from __future__ import annotations
 import inspect
 import re
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -14,10 +15,13 @@ import pulumi_hcloud as hcloud
 import pytest
 from pulumi.runtime import mocks
 
+from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs import hetzner
 from provision.clouds.programs.order import PowerOff, run_tags
 from provision.clouds.programs.tagging import from_label
 from provision.errors import Refused
+from provision.parts import needed_parts
+from provision.places import Places
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.hcloud import HCLOUD, VERSION
 from tests.provision.orders import LAUNCH, ORDER, camel
@@ -122,6 +126,16 @@ def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
     assert kind.replaces <= kind.accepts <= known
     assert kind.required == required
     assert set(inputs()[type]) <= kind.accepts
+
+
+def test_the_plugin_is_looked_for_by_its_own_name(tmp_path: Path) -> None:
+    """Which is not the cloud's."""
+    places = Places(home=tmp_path / "home", cache=tmp_path / "cache")
+    plugin = plugin_binary(places, "hcloud", VERSION)
+    plugin.parent.mkdir(parents=True)
+    plugin.touch()
+    [found] = [part for part in needed_parts(places, {"PATH": "", "HOME": str(tmp_path)}) if part.part == "hetzner plugin"]
+    assert (found.state, found.detail) == ("there", str(plugin))
 
 
 def test_the_double_has_the_version_of_the_installed_sdk() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import dataclasses
+import time
 from collections.abc import Iterable
 from decimal import Decimal
 
@@ -105,6 +107,33 @@ def test_a_delete_that_is_refused_at_first_is_asked_for_again(world_bench: Bench
     world_bench.control.plant("delete", Reason.LOCKED, MACHINE, times=2)
 
     assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
+    assert left(world_bench) == []
+
+
+def test_lists_that_lag_hide_neither_what_came_nor_what_went(world_bench: Bench) -> None:
+    """From another computer, without the state, and before the list shows the machine: the second look, a grace later, does."""
+    world_bench.provisioner().up(world_bench.row.offer, world_bench.launch)
+    world_bench.control.set(list_lag_s=60)
+    assert world_bench.listed().resources == ()
+    patient, elsewhere = world_bench.provisioner(), world_bench.launch.folder.parent / "elsewhere"
+    patient.inventory = dataclasses.replace(patient.inventory, grace_s=65.0, sleep=world_bench.control.advance)
+
+    teardown = patient.destroy(msgspec.structs.replace(world_bench.launch, folder=elsewhere))
+
+    assert teardown.verdict == "destroyed", teardown.message
+    assert "instance" in kinds(end.resource for end in teardown.resources)
+    assert left(world_bench) == []
+
+
+def test_a_delete_that_takes_its_time_is_waited_for_and_billed(world_bench: Bench) -> None:
+    """The yes to it is no end: destroyed is said when the machine is gone."""
+    provisioner = world_bench.provisioner()
+    provisioner.up(world_bench.row.offer, world_bench.launch)
+    world_bench.control.set(delete_s=4.0)
+    begun_s = time.time()
+
+    assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
+    assert time.time() >= begun_s + 4.0
     assert left(world_bench) == []
 
 
