@@ -18,9 +18,10 @@ from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import SSH_PORT, Image, Order, checked_cidrs, resource_name, run_tags
+from provision.clouds.refusals import read_refusal
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
-from provision.errors import MissingPart, ProvisionError, Refused, RentuneError
+from provision.errors import Declined, MissingPart, ProvisionError, Refused, RentuneError
 from provision.installation import installation_id
 from provision.places import Places, RunFolder
 from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
@@ -82,6 +83,10 @@ class PulumiProvisioner:
         try:
             stack.up(self.cloud.program(order))
             state = self._require_whole(stack.state())
+        except Declined as error:
+            read = read_refusal(self.cloud.REFUSALS, error, cloud=self.name)
+            left = self._left(offer.region, launch.run_id)
+            raise Declined(f"{str(read).removesuffix('.')}. {left}", reason=read.reason, scope=read.scope) from None
         except ProvisionError as error:
             left = self._left(offer.region, launch.run_id)
             raise ProvisionError(f"{str(error).removesuffix('.')}. {left}", hint=f"rentune down {launch.run_id}") from None

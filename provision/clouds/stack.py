@@ -32,7 +32,7 @@ from pulumi import automation as auto
 from pulumi.automation import errors as automation_errors
 
 from provision.clouds.runner import EngineCommand, living_engines, outwait
-from provision.errors import ProvisionError, RentuneError
+from provision.errors import Declined, ProvisionError, Reason, RentuneError, Scope
 from provision.processes import SAME_START_S, start_of, still_runs
 from provision.redact import redact, secrets_of
 
@@ -243,6 +243,7 @@ def _sentence(message: str) -> str:
 
 
 def _as_ours(action: str, error: Exception, said: list[str], hidden: tuple[str, ...]) -> ProvisionError:
+    """Declined, unless what failed is known to be at home."""
     whole = " ".join([str(error), *said])
     for needle, sentence, hint in KNOWN:
         if needle in whole:
@@ -250,7 +251,8 @@ def _as_ours(action: str, error: Exception, said: list[str], hidden: tuple[str, 
     kind = "" if isinstance(error, automation_errors.CommandError) else f" ({type(error).__name__})"
     said = [text.removesuffix(".") for text in dict.fromkeys(said) if text not in NOISE]
     reason = "; ".join(said) or f"the engine gave no reason{kind}"
-    return ProvisionError(f"{action.capitalize()} failed: {redact(reason, hidden)}")
+    sentence = f"{action.capitalize()} failed: {redact(reason, hidden)}"
+    return Declined(sentence, reason=Reason.UNKNOWN, scope=Scope.OFFER)
 
 
 def _read_state(exported: dict[str, Any]) -> State:

@@ -14,6 +14,7 @@ from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner
+from provision.clouds.refusals import Refusal
 from provision.clouds.stack import OPERATION_S
 from provision.errors import MissingPart, ProvisionError, Refused
 from provision.installation import installation_id, known_installation
@@ -42,6 +43,7 @@ class Sky:
     KINDS = {"cloudy:instance": "instance"}
     ADDRESS: tuple[str, ...] = ("cloudy:instance", "address")
     IMAGE = Image(owner="us", name="*", user="ubuntu")
+    REFUSALS: tuple[Refusal, ...] = ()
     POWER_OFF = PowerOff.ENDS_BILL
 
     def __init__(self, *resources: Resource) -> None:

@@ -17,6 +17,7 @@ from provision.extras import install_command
 
 if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
     from provision.clouds.programs.order import Image, Order, PowerOff
+    from provision.clouds.refusals import Refusal
     from provision.provisioner import Owned, Resource
 
 
@@ -74,6 +75,7 @@ class Cloud(Protocol):
     KINDS: dict[str, str]  # Pulumi's resource type -> Resource.kind, for everything that `program` creates
     ADDRESS: tuple[str, ...]  # the type and the output that hold the public address; the output of SSH's port where not 22
     IMAGE: Image
+    REFUSALS: tuple[Refusal, ...]  # what its refusals mean; one that is in no row rules out its own offer alone
     POWER_OFF: PowerOff  # only where this ends the bill is the timer of the user data an end
 
     def plugin_version(self) -> str:

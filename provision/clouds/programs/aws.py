@@ -26,7 +26,8 @@ import pulumi_aws as aws
 
 from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
 from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
-from provision.errors import ProvisionError
+from provision.clouds.refusals import Refusal
+from provision.errors import ProvisionError, Reason, Scope
 from provision.provisioner import Answer, Owned, Resource
 
 with warnings.catch_warnings():
@@ -48,6 +49,62 @@ IMAGE: Final = Image(
     as_of=dt.date(2026, 11, 25),
 )
 POWER_OFF: Final = PowerOff.ENDS_BILL  # by instance_initiated_shutdown_behavior, below
+# Error codes of the EC2 API and their texts (docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, 2026-11); the
+# provider's own words where it finds no credentials. Which zone is asked is left to EC2.
+REFUSALS: Final = (
+    Refusal(
+        r"Insufficient(Instance|Host)?Capacity|InsufficientFreeAddressesInSubnet",
+        Reason.CAPACITY,
+        Scope.OFFER,
+        "no machine of this type is free there",
+    ),
+    Refusal(r"Unsupported\b.*(instance type|configuration)", Reason.CAPACITY, Scope.OFFER, "it does not offer this type there"),
+    Refusal(
+        r"VcpuLimitExceeded.*?limit of (?P<limit>\d+)",
+        Reason.QUOTA,
+        Scope.REGION,
+        r"this machine needs more vCPUs than the account may have of its family in the region (\g<limit>)",
+    ),
+    Refusal(
+        r"VcpuLimitExceeded|InstanceLimitExceeded",
+        Reason.QUOTA,
+        Scope.REGION,
+        "the account may have no more machines of this family in the region",
+    ),
+    Refusal(
+        "MaxSpotInstanceCountExceeded", Reason.QUOTA, Scope.REGION, "the account may have no more spot machines in the region"
+    ),
+    Refusal(
+        r"(SecurityGroup|ResourceLimit|AddressLimit|VolumeLimit|VpcLimit)\w*Exceeded",
+        Reason.QUOTA,
+        Scope.REGION,
+        "the account may have no more of what a run needs in the region",
+    ),
+    Refusal(
+        r"price of (?P<bid>[\d.]*\d) is lower than the minimum required Spot request fulfillment price of (?P<asked>[\d.]*\d)",
+        Reason.PRICE,
+        Scope.OFFER,
+        r"its spot price has risen to $\g<asked> an hour, and $\g<bid> was planned",
+    ),
+    Refusal("SpotMaxPriceTooLow", Reason.PRICE, Scope.OFFER, "its spot price has risen above the planned one"),
+    Refusal(
+        "VPCIdNotSpecified|no default VPC", Reason.PERMISSION, Scope.REGION, "the account has no default VPC in the region"
+    ),
+    Refusal("OptInRequired", Reason.PERMISSION, Scope.REGION, "the account is not signed up for this region or image"),
+    Refusal(
+        r"AuthFailure|InvalidClientTokenId|SignatureDoesNotMatch|UnrecognizedClient|Expired ?Token|RequestExpired"
+        "|no valid credential sources?",
+        Reason.CREDENTIALS,
+        Scope.CLOUD,
+        "the credentials are not valid, or not any more",
+    ),
+    Refusal(
+        r"Unauthorized(Operation)?\b|AccessDenied|PendingVerification|OperationNotPermitted|\bBlocked\b",
+        Reason.PERMISSION,
+        Scope.CLOUD,
+        "the account may not do what a run needs (docs/clouds.md lists it)",
+    ),
+)
 HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
 TIMEOUT_S: Final = 10.0  # assumed
 RETRIES: Final = 4  # assumed: botocore's standard mode, with backoff

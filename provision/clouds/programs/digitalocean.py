@@ -38,7 +38,8 @@ from provision.clouds.programs.order import (
 )
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
-from provision.errors import ProvisionError, Refused
+from provision.clouds.refusals import Refusal
+from provision.errors import ProvisionError, Reason, Refused, Scope
 from provision.provisioner import Owned, Resource
 
 with warnings.catch_warnings():
@@ -76,6 +77,13 @@ SLUGS: Final = {
     "1x-rtx-6000-ada": "gpu-6000adax1-48gb",
 }
 POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.digitalocean.com, Droplet pricing: until a droplet is destroyed
+# Texts of the API: it has one code for all of these (recorded by others, 2026-11). An account has one limit of droplets.
+REFUSALS: Final = (
+    Refusal(r"\bsize\b.*(unavailable|not available)", Reason.CAPACITY, Scope.OFFER, "no machine of this size is free there"),
+    Refusal("droplet limit", Reason.QUOTA, Scope.CLOUD, "the account may have no more droplets"),
+    Refusal("unable to authenticate", Reason.CREDENTIALS, Scope.CLOUD, "the token is not valid"),
+    Refusal("not authorized|forbidden", Reason.PERMISSION, Scope.CLOUD, "the token may not do what a run needs"),
+)
 URL: Final = "https://api.digitalocean.com"
 TOKENS: Final = ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN")
 GB: Final = 10**9

@@ -28,6 +28,8 @@ from provision.clouds.programs.order import (
 )
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import from_label, label
+from provision.clouds.refusals import Refusal
+from provision.errors import Reason, Scope
 from provision.provisioner import Owned, Resource
 
 PLUGIN: Final = "hcloud"
@@ -45,6 +47,18 @@ IMAGE: Final = Image(
     as_of=dt.date(2026, 11, 26),
 )
 POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.hetzner.com, billing FAQ: until a server is deleted
+# Error codes of the API (docs.hetzner.cloud, "Errors", 2026-11), which the provider repeats. Limits are a project's.
+REFUSALS: Final = (
+    Refusal(
+        "resource_unavailable|placement_error|unsupported location",
+        Reason.CAPACITY,
+        Scope.OFFER,
+        "no machine of this type is free there",
+    ),
+    Refusal("resource_limit_exceeded|limit reached", Reason.QUOTA, Scope.CLOUD, "the project may have no more machines"),
+    Refusal("unauthorized|unable to authenticate", Reason.CREDENTIALS, Scope.CLOUD, "the token is not valid"),
+    Refusal("forbidden|token_readonly", Reason.PERMISSION, Scope.CLOUD, "the token may not do what a run needs"),
+)
 ENDPOINT: Final = "https://api.hetzner.cloud/v1"
 GB: Final = 10**9
 

@@ -34,9 +34,10 @@ from provision.clouds.programs.order import (
     tagged_resource,
 )
 from provision.clouds.programs.rest import Json, as_owned
-from provision.clouds.programs.runpod_api import connect, log, path_of, pods
+from provision.clouds.programs.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, UNKNOWN_GPU, connect, log, path_of, pods
 from provision.clouds.programs.runpod_pods import Address, Pod
-from provision.errors import Refused
+from provision.clouds.refusals import Refusal
+from provision.errors import Reason, Refused, Scope
 from provision.provisioner import Owned, Resource
 
 PLUGIN: Final = None  # a dynamic provider; what starts it comes with the engine
@@ -54,6 +55,12 @@ IMAGE: Final = Image(
     as_of=dt.date(2026, 11, 26),
 )
 POWER_OFF: Final = PowerOff.REBOOTS
+REFUSALS: Final = (  # by our own words for what its API says (runpod_api)
+    Refusal(NO_CAPACITY, Reason.CAPACITY, Scope.OFFER, NO_CAPACITY),
+    Refusal(TOO_POOR, Reason.QUOTA, Scope.CLOUD, TOO_POOR),
+    Refusal(BAD_KEY, Reason.CREDENTIALS, Scope.CLOUD, BAD_KEY),
+    Refusal(UNKNOWN_GPU, Reason.CAPACITY, Scope.INSTANCE_TYPE, UNKNOWN_GPU),
+)
 ANYWHERE: Final = "*"  # RunPod finds a place by itself; a region is the id of one of its data centres
 TAGS_VARIABLE: Final = "RENTUNE_TAGS"
 MIN_CUDA: Final = "13.0"  # derived: the stack's torch 2.15 is built for CUDA 13, and its drivers run every 13.x
