@@ -181,7 +181,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
     from planner.advise import loop_for
     from planner.contradictions import consistent
     from planner.request import Request, RequestError, checked, default_data
-    from planner.search.strategies import check_training
+    from planner.training_keys import check_training
 
     given = {field: value for field, value in said(options).items() if field not in _DATA_FIELDS}
     if start is None:
@@ -189,7 +189,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
             raise RequestError("no model was named", hint="--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file")
         start = Request(model=given["model"], data=default_data(), loop=loop_for(given.get("training.method")))
     request = _overlay(start, given)
-    check_training(request.training)
+    check_training(request.model, request.training)
     return consistent(checked(_replace(request, data=_data(request, options, measure=measure))))
 
 

@@ -13,9 +13,7 @@ from planner.contradictions import consistent
 from planner.jobfile.positions import Document, read_document
 from planner.jobfile.sections import (
     GLOBAL_BATCH_SIZE,
-    HOMES,
     SECTIONS,
-    TRAINING_KEYS,
     DataSection,
     JobFile,
     WhereSection,
@@ -35,7 +33,7 @@ from planner.request import (
     default_data,
     measured_data,
 )
-from planner.search.strategies import NotInPlan, check_training
+from planner.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
 from remote.contract import Loop
 
 
@@ -50,7 +48,7 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
     _check_keys(document)
     job = _converted(document)
     training = {key: value for key, value in job.training.items() if key != GLOBAL_BATCH_SIZE and value is not None}
-    _check_training(document, training)
+    _check_training(document, job.model, training)
     request = Request(
         model=job.model,
         task=job.task,
@@ -79,8 +77,9 @@ def _check_keys(document: Document) -> None:
             _check_words(document, (section,), kind.__struct_fields__)
     training = document.values.get("training")
     if isinstance(training, dict):
-        for key in set(training) & set(HOMES):
-            raise document.error(("training", key), f"{key} does not stand under training", hint=f"write {HOMES[key]}")
+        for key in set(training) & set(ELSEWHERE):
+            hint = f"write {ELSEWHERE[key].job_file}"
+            raise document.error(("training", key), f"{key} does not stand under training", hint=hint)
         _check_words(document, ("training",), (*TRAINING_KEYS, GLOBAL_BATCH_SIZE))
 
 
@@ -119,14 +118,14 @@ def _exact_amounts(values: dict[str, Any]) -> dict[str, Any]:
 # ── sections ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _check_training(document: Document, training: dict[str, Any]) -> None:
+def _check_training(document: Document, model: str, training: dict[str, Any]) -> None:
     """Values are checked where the estimate contract is read; `method: auto` is resolved before it gets there."""
     try:
-        check_training(training)
+        check_training(model, training)
     except CaseError as error:
         raise document.error(("training", error.key), error.message, hint=error.hint) from None
-    except NotInPlan as error:
-        raise document.error(("training", error.key), str(error), hint=error.hint) from None
+    except RequestError as error:
+        raise document.error(error.place, str(error), hint=error.hint) from None
 
 
 def _global_batch_size(document: Document, training: dict[str, Any]) -> int | None:

@@ -1,4 +1,4 @@
-"""What a job file may hold: its sections as types, and the keys that `training:` takes."""
+"""What a job file may hold: its sections as types, and its schema."""
 
 from __future__ import annotations
 
@@ -8,9 +8,8 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from planner.case import Case
 from planner.request import DataFormat, Keep
-from planner.search.strategies import SAID_ELSEWHERE
+from planner.training_keys import TRAINING_KEYS
 from remote.contract import Loop, Task
 
 JOB_FILE_VERSION: Final = 1
@@ -72,18 +71,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "where": WhereSection,
     "keep": Keep,
 }
-# What `training:` takes: the keys of the estimate contract, but for those that a job file says elsewhere, and one of
-# the planner's own.
-TRAINING_KEYS: Final = tuple(key for key in Case.__struct_fields__ if key not in SAID_ELSEWHERE)
-GLOBAL_BATCH_SIZE: Final = "global_batch_size"
-HOMES: Final = {
-    "model": "`model:` at the top",
-    "task": "`task:` at the top",
-    "gpu": "`gpus:` under `where:`",
-    "num_gpus": "`num_gpus:` under `where:`",
-    "gpu_memory_gib": "`gpu_budget:` under `where:`",
-    "mean_seq_len": "`mean_tokens:` under `data:`",
-}
+GLOBAL_BATCH_SIZE: Final = "global_batch_size"  # a key of the planner's own, beside those of the contract
 
 
 def job_schema(contract: Mapping[str, Any]) -> dict[str, Any]:

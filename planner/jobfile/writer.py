@@ -15,8 +15,8 @@ from planner.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.methods import QLORA, QLORA_MEANS
 from planner.plan import Plan
 from planner.request import DataAsked, Request, Where
-from planner.search.strategies import SAID_ELSEWHERE
 from planner.strategy import describe
+from planner.training_keys import ELSEWHERE
 from remote.contract import Loop
 
 COMMENTS: Final[Mapping[str, str]] = {
@@ -105,7 +105,7 @@ def pinned(plan: Plan) -> Request:
     training = {
         key: value
         for key, value in strategy.items()
-        if key in defaults and key not in SAID_ELSEWHERE and (key in spoken or value != defaults[key])
+        if key in defaults and key not in ELSEWHERE and (key in spoken or value != defaults[key])
     }
     where = Where(
         gpus=(plan.offer.gpu,) if plan.offer.gpu is not None else (),

@@ -20,7 +20,8 @@ from planner.search.notebook import Notebook
 from planner.search.offers import admit, check_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
-from planner.search.strategies import check_layers, check_training, seq_len_of
+from planner.search.strategies import check_layers, seq_len_of
+from planner.training_keys import check_training
 from remote.contract import Capabilities
 
 
@@ -41,7 +42,7 @@ def search(
     `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. `rules`:
     what may be rented at all. Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
-    check_training(request.training)
+    check_training(request.model, request.training)
     require_unquantized(architecture, str(request.training.get("quant", "none")))
     check_layers(request, architecture)
     seq_len = seq_len_of(request, architecture)

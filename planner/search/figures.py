@@ -56,6 +56,7 @@ class Figures:
 
     def __init__(self, architecture: Architecture, request: Request, advice: Advice, *, seq_len: int) -> None:
         self.architecture = architecture
+        self._model = request.model
         self._task = request.task
         self._data = request.data
         self._loop = request.loop
@@ -76,8 +77,9 @@ class Figures:
         """What is tried on so many GPUs that multiply fastest in this dtype."""
         key = (num_gpus, computes_in)
         if key not in self._ladders:
-            found = strategies(self._advice, seq_len=self._seq_len, num_gpus=num_gpus, computes_in=computes_in)
-            self._ladders[key] = tuple(found)
+            self._ladders[key] = tuple(
+                strategies(self._advice, model=self._model, seq_len=self._seq_len, num_gpus=num_gpus, computes_in=computes_in)
+            )
         return self._ladders[key]
 
     def vram(self, strategy: Strategy, gpu: Gpu | None) -> VramEstimate:

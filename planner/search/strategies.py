@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import Any, Final
 
 import msgspec
 
 from catalogs.architectures import Architecture
-from planner.advise import AUTO, Advice
-from planner.case import Case, check_quant, read_case, strategy_of
-from planner.methods import METHODS, QLORA
-from planner.mistyped import nearest
-from planner.refusals import CaseError
+from planner.advise import Advice
+from planner.case import read_case, strategy_of
+from planner.methods import METHODS
 from planner.request import Request, RequestError
 from remote.contract import Dtype, Strategy
 
@@ -27,46 +25,6 @@ COUNTED: Final = ("counted by the model's tokenizer", "stated", "default")
 
 COPIES: Final = {"sharding": "ddp"}
 UNSHARDABLE: Final = ("int8",)  # bitsandbytes' int8 weights can't be cut; 4-bit ones can, when stored in a 16-bit dtype
-
-# Keys of the estimate contract that a plan carries elsewhere than in its Strategy, and the option that says them.
-SAID_ELSEWHERE: Final = {
-    "model": "--model",
-    "task": "the job file's `task`",
-    "gpu": "--gpu",
-    "num_gpus": "--num-gpus",
-    "gpu_memory_gib": "--gpu-budget",
-    "mean_seq_len": "--examples and --tokens",
-}
-
-
-class NotInPlan(RequestError):
-    """A key of the estimate contract that the trainer does not know, at another value than its default."""
-
-    def __init__(self, key: str, message: str, *, hint: str) -> None:
-        super().__init__(message, hint=hint)
-        self.key = key
-
-
-def check_training(training: Mapping[str, Any]) -> None:
-    """Refuse what is wrong as a case, and what no Strategy carries: silently planning something else would be worse.
-
-    `method: auto` is resolved before a case is read. Raises CaseError and NotInPlan.
-    """
-    said = {key: value for key, value in training.items() if (key, value) != ("method", AUTO)}
-    method = read_case({"model": "7b"} | said).method
-    if method not in (*METHODS, QLORA):
-        raise CaseError("method", f"there is no method {method}", nearest(method, (AUTO, QLORA, *METHODS)))
-    check_quant(method, training.get("quant"))
-    defaults = msgspec.to_builtins(Case(model=""))
-    for key, value in training.items():
-        if key in SAID_ELSEWHERE:
-            raise NotInPlan(key, f"{key} is no key of `training` in a plan", hint=f"say it by {SAID_ELSEWHERE[key]}")
-        if key not in Strategy.__struct_fields__ and value != defaults.get(key):
-            raise NotInPlan(
-                key,
-                f"a plan has no place for {key}={value}: the trainer does not know it",
-                hint=f"leave {key} out, or ask `rentune estimate` for its memory",
-            )
 
 
 def check_layers(request: Request, architecture: Architecture) -> None:
@@ -102,13 +60,15 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
     return min(needed, architecture.max_positions if said is None else said)
 
 
-def strategies(advice: Advice, *, seq_len: int, num_gpus: int, computes_in: Dtype) -> Iterator[tuple[Strategy, ...]]:
+def strategies(
+    advice: Advice, *, model: str, seq_len: int, num_gpus: int, computes_in: Dtype
+) -> Iterator[tuple[Strategy, ...]]:
     """Ladders of strategies that differ only in their micro-batch, the largest first.
 
     Within a ladder memory falls from step to step, so the first that fits is the fastest that fits. `computes_in`: the
     dtype in which the machine multiplies fastest; float32 where 16 bits gain nothing, as on most CPUs.
     """
-    said = advice.training | {"seq_len": seq_len, "num_gpus": num_gpus}
+    said = advice.training | {"model": model, "seq_len": seq_len, "num_gpus": num_gpus}
     autocast = "none" if computes_in == "float32" else computes_in
     # a float16 autocast scales gradients, and unscales those of fp32 weights only
     weights = "float32" if METHODS[said["method"]].moves_all and computes_in == "float16" else computes_in
@@ -124,7 +84,7 @@ def _ladder(said: dict[str, Any], global_batch_size: int) -> tuple[Strategy, ...
     num_gpus: int = said["num_gpus"]
     per_gpu = max(1, global_batch_size // num_gpus)
     sizes = _said_or(said, "micro_batch_size", _micro_batches(per_gpu, said["seq_len"]))
-    first = strategy_of(read_case({"model": "7b"} | said))
+    first = strategy_of(read_case(said))
     return tuple(
         msgspec.structs.replace(
             first,

@@ -15,7 +15,7 @@ from remote.contract import Strategy
 from tests.planner.builders import make_request
 
 REQUEST = make_request(model="3b")
-LADDERS = tuple(strategies(advise(REQUEST), seq_len=512, num_gpus=1, computes_in="bfloat16"))
+LADDERS = tuple(strategies(advise(REQUEST), model="3b", seq_len=512, num_gpus=1, computes_in="bfloat16"))
 
 
 @pytest.mark.parametrize("strategy", [LADDERS[0][0], LADDERS[1][-1], LADDERS[-1][-1]], ids=describe)
@@ -58,7 +58,7 @@ def test_what_was_said_is_in_every_strategy() -> None:
     """Search varies only what was left open."""
     training = {"rank": 4, "quant": "nf4", "micro_batch_size": 2, "gradient_checkpointing": "reentrant", "dropout": 0.1}
     advice = advise(make_request(training=training))
-    (ladder,) = strategies(advice, seq_len=512, num_gpus=1, computes_in="bfloat16")
+    (ladder,) = strategies(advice, model="3b", seq_len=512, num_gpus=1, computes_in="bfloat16")
     (strategy,) = ladder
     for key, value in training.items():
         assert getattr(strategy, key) == value
