@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from decimal import Decimal
-from math import prod
+from math import isfinite, prod
 from operator import attrgetter
 from typing import Any, Final, Literal
 
@@ -157,26 +157,43 @@ def measured_data(
 
 def default_data() -> DataAsked:
     """The job that is planned when nothing was said about data: 1,000 examples of 512 tokens."""
-    return stated_data(num_examples=None, num_tokens=None, tokens_per_example=DEFAULT_TOKENS_PER_EXAMPLE)
+    return stated_data(tokens_per_example=DEFAULT_TOKENS_PER_EXAMPLE)
 
 
-def stated_data(*, num_examples: int | None, num_tokens: int | None, tokens_per_example: int) -> DataAsked:
-    """Data known only by numbers: examples, tokens of one pass over them, or both; what is missing follows.
+def stated_data(
+    *,
+    tokens_per_example: int,
+    num_examples: int | None = None,
+    num_tokens: int | None = None,
+    mean_tokens: float | None = None,
+    max_tokens: int | None = None,
+    held_out_rows: int = 0,
+) -> DataAsked:
+    """Data known only by numbers: what is not said follows from the rest, and from `tokens_per_example`.
 
-    With both, the mean length is their quotient, and the longest example has at least that many tokens.
+    `num_tokens` are those of one pass over all examples, so with both the mean is their quotient. The longest example has at
+    least as many tokens as the mean, and as `tokens_per_example`, unless `max_tokens` says otherwise.
     """
     if num_examples is not None and num_tokens is not None and num_tokens < num_examples:
         raise RequestError(
             f"{num_tokens:,} tokens cannot fill {num_examples:,} examples",
             hint="--tokens counts the tokens of one pass over all examples",
         )
-    said = num_examples is not None or num_tokens is not None
+    said = any(number is not None for number in (num_examples, num_tokens, mean_tokens, max_tokens))
     if num_examples is None:
         num_examples = DEFAULT_EXAMPLES if num_tokens is None else max(1, -(-num_tokens // tokens_per_example))
-    mean = tokens_per_example if num_tokens is None else num_tokens / num_examples
-    longest = max(tokens_per_example, -int(-mean // 1))
-    basis: Basis = "stated" if said else "default"
-    return DataAsked(num_examples=num_examples, mean_tokens=float(mean), max_tokens=longest, basis=basis)
+    if mean_tokens is None:
+        mean_tokens = tokens_per_example if num_tokens is None else num_tokens / num_examples
+    if max_tokens is None:
+        whole = -int(-mean_tokens // 1) if isfinite(mean_tokens) else 0  # `checked` refuses it by its name
+        max_tokens = max(tokens_per_example, whole)
+    return DataAsked(
+        num_examples=num_examples,
+        mean_tokens=float(mean_tokens),
+        max_tokens=max_tokens,
+        basis="stated" if said else "default",
+        held_out_rows=held_out_rows,
+    )
 
 
 # What a job file calls a field of the Request, where it has another name or place there.

@@ -22,6 +22,7 @@ from planner.mistyped import TYPE_WORDS, mistyped, nearest
 from planner.quantities import parse_gib
 from planner.refusals import CaseError
 from planner.request import (
+    DEFAULT_TOKENS_PER_EXAMPLE,
     Budget,
     DataAsked,
     DataFile,
@@ -30,8 +31,8 @@ from planner.request import (
     RequestError,
     Where,
     checked,
-    default_data,
     measured_data,
+    stated_data,
 )
 from planner.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
 from remote.contract import Loop
@@ -55,7 +56,7 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
         training=training,
         global_batch_size=_global_batch_size(document, job.training),
         loop=_loop(document, job, training),
-        data=_data(document, job, measure),
+        data=_data(document, job, training, measure),
         where=_where(document, job.where),
         budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours),
         keep=job.keep,
@@ -142,14 +143,16 @@ def _loop(document: Document, job: JobFile, training: dict[str, Any]) -> Loop:
     return msgspec.structs.replace(job.loop, learning_rate=loop_for(training.get("method")).learning_rate)
 
 
-def _data(document: Document, job: JobFile, measure: Measure | None) -> DataAsked:
+def _data(document: Document, job: JobFile, training: dict[str, Any], measure: Measure | None) -> DataAsked:
     """A file is counted, a size is stated: keys that the other kind of data leaves without effect are refused."""
     section, said = job.data, document.values.get("data", {})
     keys, where, hint = _IDLE[section.file is not None]
     for key in keys:
         if said.get(key) is not None:
             raise document.error(("data", key), f"{key} says nothing {where}", hint=hint)
-    return _size(section) if section.file is None else _counted(document, section, section.file, job.model, measure)
+    if section.file is None:
+        return _size(section, training)
+    return _counted(document, section, section.file, job.model, measure)
 
 
 _IDLE: Final = {  # whether a file is named -> the keys without effect, and what to write instead
@@ -173,15 +176,12 @@ def _counted(document: Document, section: DataSection, path: str, model: str, me
         raise document.error(("data", "file"), str(error), hint=error.hint) from None
 
 
-def _size(section: DataSection) -> DataAsked:
-    default = default_data()
-    stated = any(value is not None for value in (section.examples, section.mean_tokens, section.max_tokens))
-    mean = section.mean_tokens if section.mean_tokens is not None else default.mean_tokens
-    return DataAsked(
-        num_examples=section.examples if section.examples is not None else default.num_examples,
-        mean_tokens=mean,
-        max_tokens=section.max_tokens if section.max_tokens is not None else -int(-mean // 1),
-        basis="stated" if stated else default.basis,
+def _size(section: DataSection, training: dict[str, Any]) -> DataAsked:
+    return stated_data(
+        tokens_per_example=training.get("seq_len", DEFAULT_TOKENS_PER_EXAMPLE),
+        num_examples=section.examples,
+        mean_tokens=section.mean_tokens,
+        max_tokens=section.max_tokens,
         held_out_rows=section.held_out_rows or 0,
     )
 

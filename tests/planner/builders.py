@@ -6,12 +6,15 @@ import datetime as dt
 from decimal import Decimal
 from typing import Any
 
+import click
 import msgspec
+from click.testing import CliRunner
 
 from catalogs.architectures import Architecture
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Gpu, Offer
 from catalogs.models import resolve_model
+from planner.options import request_options, view_options
 from planner.plan import DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate
 from planner.policy import Rule
 from planner.request import DataFile, Lengths, Request, default_data
@@ -199,3 +202,18 @@ def counted(file: DataFile) -> Lengths:
         documents=file.format == "text",
         basis="estimated from characters",
     )
+
+
+def parsed(*words: str) -> dict[str, Any]:
+    """What click makes of a command line."""
+    seen: dict[str, Any] = {}
+
+    @click.command()
+    @request_options
+    @view_options
+    def command(**options: Any) -> None:
+        seen.update(options)
+
+    done = CliRunner().invoke(command, words)
+    assert done.exit_code == 0, done.output
+    return seen

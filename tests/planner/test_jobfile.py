@@ -22,11 +22,12 @@ from planner.jobfile import read_job
 from planner.jobfile.positions import JobFileError, read_document
 from planner.jobfile.sections import job_schema
 from planner.jobfile.writer import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
+from planner.options import request_of
 from planner.refusals import CaseError
 from planner.request import Budget, DataAsked, DataFile, Keep, Request, Where, measured_data
 from planner.training_keys import ELSEWHERE, TRAINING_KEYS
 from remote.contract import Loop
-from tests.planner.builders import counted, make_plan, make_request
+from tests.planner.builders import counted, make_plan, make_request, parsed
 
 ROOT = Path(__file__).parents[2]
 CONTRACT = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
@@ -98,6 +99,21 @@ def test_a_file_is_counted_and_a_size_is_stated() -> None:
     assert (stated.num_examples, stated.basis, stated.held_out_rows) == (7, "stated", 3)
 
 
+@pytest.mark.parametrize(
+    ("options", "text"),
+    [
+        (("--examples", "10", "--seq-len", "2048"), "training: {seq_len: 2048}\ndata: {examples: 10}"),
+        (("--examples", "10", "--tokens", "3000"), "data: {examples: 10, mean_tokens: 300}"),
+        (("--examples", "10", "--tokens", "9000"), "data: {examples: 10, mean_tokens: 900}"),
+        (("--seq-len", "256"), "training: {seq_len: 256}"),
+    ],
+    ids=str,
+)
+def test_the_same_words_mean_the_same_data_as_options(options: tuple[str, ...], text: str) -> None:
+    """What is not said follows by one rule."""
+    assert read(f"model: 7b\n{text}").data == request_of(parsed("--model", "7b", *options)).data
+
+
 def test_full_tuning_learns_slower_unless_a_rate_is_said() -> None:
     """The default follows the method."""
     assert read("model: 7b\ntraining: {method: full}").loop.learning_rate == pytest.approx(2e-5)
@@ -139,6 +155,8 @@ def test_auto_may_be_written_out() -> None:
         ("model: 7b\ntraining: {global_batch_size: x}", "job.yaml:2:12: global_batch_size must be a whole number", None),
         ("model: 7b\ndata: {examples: 0, mean_tokens: 5, max_tokens: 5}", "job.yaml:2:8: examples is 0", None),
         ("model: 7b\ndata: {file: a.jsonl, examples: 5}", "job.yaml:2:23: examples says nothing beside a file", "max_rows"),
+        ("model: 7b\ndata: {mean_tokens: .nan}", "job.yaml:2:8: mean_tokens is nan", None),
+        ("model: 7b\ndata: {mean_tokens: .inf}", "job.yaml:2:8: mean_tokens is inf", None),
         ("model: 7b\ndata: {max_rows: 5}", "job.yaml:2:8: max_rows says nothing without a file", "file: rows.jsonl"),
         ("model: 7b\ndata: {held_out: b.jsonl}", "job.yaml:2:8: held_out says nothing without a file", "file: rows.jsonl"),
         (

@@ -10,25 +10,10 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from planner.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said, view_options
+from planner.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said
 from planner.refusals import CaseRefused
 from planner.request import DataFile, Lengths, RequestError, measured_data
-from tests.planner.builders import counted, make_request
-
-
-def parsed(*words: str) -> dict[str, Any]:
-    """What click makes of a command line."""
-    seen: dict[str, Any] = {}
-
-    @click.command()
-    @request_options
-    @view_options
-    def command(**options: Any) -> None:
-        seen.update(options)
-
-    done = CliRunner().invoke(command, words)
-    assert done.exit_code == 0, done.output
-    return seen
+from tests.planner.builders import counted, make_request, parsed
 
 
 def test_options_fill_the_request() -> None:
