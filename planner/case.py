@@ -135,6 +135,12 @@ def _check_together(case: Case) -> None:
         raise CaseError(
             "num_gpus", f"{case.num_gpus} GPUs can't be cut into groups of {parallel} (tensor × context × pipeline)"
         )
+    if not case.target_modules:
+        raise CaseError("target_modules", "target_modules names no module", 'say "all-linear", or leave it out')
+    if case.mean_seq_len is not None and case.mean_seq_len > case.seq_len:
+        raise CaseError(
+            "mean_seq_len", f"sequences of {case.seq_len} tokens at most can't have {case.mean_seq_len:g} in the mean"
+        )
     if case.num_gpus % case.num_nodes:
         raise CaseError("num_nodes", f"{case.num_gpus} GPUs can't be spread evenly over {case.num_nodes} nodes")
     if case.sharding == "none" and case.num_gpus > parallel:

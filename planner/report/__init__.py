@@ -64,14 +64,16 @@ def _job_line(result: SearchResult) -> str:
     num_tokens = data.num_examples * data.mean_tokens * loop.epochs
     line = (
         f"{'Default job' if data.basis == 'default' else 'Job'}: {PurePath(request.model).name}, "
-        f"{data.num_examples:,} examples × {data.mean_tokens:,.0f} tokens × {words.several(loop.epochs, 'epoch')} "
-        f"= {words.count(num_tokens)} tokens"
+        f"{words.several(data.num_examples, 'example')} × {data.mean_tokens:,.0f} tokens × "
+        f"{words.several(loop.epochs, 'epoch')} = {words.count(num_tokens)} tokens"
     )
+    if (plan := _central(result)) is not None and data.max_tokens > plan.strategy.seq_len and not data.documents:
+        line += f" before rows are cut at {plan.strategy.seq_len:,}"
     if loop.max_steps is not None:
         line += f", at most {loop.max_steps:,} steps of them"
     if data.basis not in ("default", "stated"):
         line += f" ({data.basis})"
-    if (plan := _central(result)) is not None and plan.cost.usd_per_million_tokens:
+    if plan is not None and plan.cost.usd_per_million_tokens:
         line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens on {words.offer(plan)}"
         line += ", padding included" if data.profile else ""
     return line

@@ -29,6 +29,7 @@ def _decimals(amount: float) -> int:
 
 
 SPANS: Final = (  # up to so many seconds, the unit, how many decimals
+    (10, 1, "s", 1),
     (2 * SECONDS_PER_MINUTE, 1, "s", 0),
     (2 * SECONDS_PER_HOUR, SECONDS_PER_MINUTE, "min", 0),
     (3 * SECONDS_PER_DAY, SECONDS_PER_HOUR, "h", 1),
@@ -37,7 +38,7 @@ SPANS: Final = (  # up to so many seconds, the unit, how many decimals
 
 
 def span(seconds: float) -> str:
-    """42 s, 12 min, 3.4 h or 5.1 days."""
+    """0.4 s, 42 s, 12 min, 3.4 h or 5.1 days."""
     _, size, unit, decimals = next(row for row in SPANS if seconds < row[0])
     return f"{seconds / size:.{decimals}f} {unit}"
 

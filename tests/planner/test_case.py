@@ -61,6 +61,12 @@ def test_a_key_takes_the_contract_s_words_and_no_others(key: str) -> None:
         ),
         ({"model": "7b", "method": "full", "quant": "nf4"}, "quant", "nf4 weights can't be trained; quant none"),
         ({"model": "7b", "method": "bitfit", "quant": "gptq_int4"}, "quant", "gptq_int4 weights can't be trained"),
+        ({"model": "7b", "target_modules": []}, "target_modules", 'names no module; say "all-linear"'),
+        (
+            {"model": "7b", "seq_len": 128, "mean_seq_len": 4096},
+            "mean_seq_len",
+            "of 128 tokens at most can't have 4096 in the mean",
+        ),
         ({}, "model", "names no model"),
         ({"model": 7}, "model", "model"),
     ],

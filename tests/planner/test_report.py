@@ -242,7 +242,7 @@ def test_colour_only_where_it_is_wanted() -> None:
 
 def test_figures_in_the_unit_that_reads_best() -> None:
     """Seconds to days, fractions of a cent to thousands."""
-    assert [span(seconds) for seconds in (5, 90, 600, 10_000, 400_000)] == ["5 s", "90 s", "10 min", "2.8 h", "4.6 days"]
+    assert [span(seconds) for seconds in (0.42, 90, 600, 10_000, 400_000)] == ["0.4 s", "90 s", "10 min", "2.8 h", "4.6 days"]
     assert span_range(Range(p10=6_000, p50=10_000, p90=20_000)) == "2.8 (1.7–5.6) h"
     assert [usd(amount) for amount in (0.0, 0.00001, 0.00123, 0.0123, 1.234, 12_345.6)] == [
         "free",
