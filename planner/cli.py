@@ -31,6 +31,17 @@ PLAN_SUFFIX: Final = ".json"
 JOB_SUFFIXES: Final = (".yaml", ".yml")
 
 
+class Edges(msgspec.Struct, frozen=True, kw_only=True):
+    """What a search is told of the world beside what is sold: the planner reads neither clock nor environment."""
+
+    providers: Mapping[str, Provider]  # who can be rented from
+    capabilities: Capabilities  # what the trainer can do
+    today: dt.date
+    folder: Path  # where relative paths start from
+    versions: Mapping[str, str] = {}  # written into every plan
+    rules: tuple[Rule, ...] = ()  # of policies
+
+
 def read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -> Request | Plan:
     """What the options ask for. The job file is read here, data by `measure`; relative paths start from `folder`, those in
     a job file from where it lies. A saved plan is returned as it is when no option changes it, else its request is asked anew.
@@ -95,29 +106,18 @@ def _at(home: Path, path: str) -> Path:
     return (home / expanded(path)).absolute()
 
 
-def answer(
-    request: Request,
-    *,
-    catalog: Catalog,
-    providers: Mapping[str, Provider],
-    capabilities: Capabilities,
-    today: dt.date,
-    offers: tuple[Offer, ...] = (),
-    versions: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-    rules: tuple[Rule, ...] = (),
-) -> SearchResult:
-    """Search the catalog's offers, and `offers` beside them (this machine, a host that exists), within `rules`."""
+def answer(request: Request, edges: Edges, *, catalog: Catalog, offers: tuple[Offer, ...] = ()) -> SearchResult:
+    """Search the catalog's offers, and `offers` beside them (this machine, a host that exists), within the rules."""
     result = search(
         request,
         catalog=catalog,
-        architecture=resolve_model(request.model, base=folder),
-        providers=providers,
-        capabilities=capabilities,
-        today=today,
+        architecture=resolve_model(request.model, base=edges.folder),
+        providers=edges.providers,
+        capabilities=edges.capabilities,
+        today=edges.today,
         offers=(*catalog.offers, *offers),
-        versions=versions,
-        rules=rules,
+        versions=edges.versions,
+        rules=edges.rules,
     )
     return msgspec.structs.replace(result, warnings=(*_unread(result), *result.warnings))
 
@@ -130,16 +130,11 @@ def _unread(result: SearchResult) -> tuple[str, ...]:
 
 def run_plan(
     options: Mapping[str, Any],
+    edges: Edges,
     *,
-    providers: Mapping[str, Provider],
-    capabilities: Capabilities,
-    today: dt.date,
     measure: Measure,
     offers_for: Callable[[Request], tuple[Offer, ...]] = lambda _request: (),
     catalog: Callable[[], Catalog] = read_catalog,
-    versions: Mapping[str, str] | None = None,
-    folder: Path | None = None,
-    rules: tuple[Rule, ...] = (),
     write: Callable[[str], None],
     width: int,
     colour: bool,
@@ -153,25 +148,15 @@ def run_plan(
     Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
     typed refusals for what can't be understood.
     """
-    asked = read_asked(options, folder=folder or Path(), measure=measure)
+    asked = read_asked(options, folder=edges.folder, measure=measure)
     if isinstance(asked, Plan):
         notes = unread(asked.request.training, (asked.strategy,))
         result = SearchResult(
             request=asked.request, plans=(asked,), rejections=(), warnings=notes, num_offers=1, num_strategies=1
         )
     else:
-        result = answer(
-            asked,
-            catalog=catalog(),
-            providers=providers,
-            capabilities=capabilities,
-            today=today,
-            offers=offers_for(asked),
-            versions=versions,
-            folder=folder,
-            rules=rules,
-        )
-    saved = _save(options["save"], result, folder or Path()) if options.get("save") is not None else None
+        result = answer(asked, edges, catalog=catalog(), offers=offers_for(asked))
+    saved = _save(options["save"], result, edges.folder) if options.get("save") is not None else None
     if options.get("json"):
         write(enclose(result))
     else:

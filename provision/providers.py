@@ -127,6 +127,11 @@ def make_provisioner(
     return KINDS[provider].make(provider, access)
 
 
+def require_provider(provider: str, *, places: Places, user_at_host: str | None) -> None:
+    """Raises what keeps its provisioner from being made, as `make_provisioner` does: better before a run is opened."""
+    make_provisioner(provider, places=places, user_at_host=user_at_host)
+
+
 def provisioner_of_run(
     claim: Claim,
     *,

@@ -54,7 +54,7 @@ def _job(path: Path, *, as_json: bool) -> int:
 
     asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=data_measure(quiet=as_json))
     request = asked.request if isinstance(asked, Plan) else asked
-    refused = refusals_of_job(request, str(path), KeyQuestion(None, somebody_is_there=False))
+    refused = refusals_of_job(request, str(path), KeyQuestion(None, ask=None))
     said = request.training.get("seq_len")
     cut = cut_words(request.data, said) if said is not None else None
     notes = [] if cut is None else [cut]

@@ -27,6 +27,7 @@ def command(**options: Any) -> int:
 
     return run_plan(
         options,
+        search_edges(),
         measure=data_measure(quiet=options["json"]),
         offers_for=offers_of_request,
         catalog=market,
@@ -34,7 +35,6 @@ def command(**options: Any) -> int:
         width=shutil.get_terminal_size((120, 24)).columns,
         colour=sys.stdout.isatty(),
         enclose=_enclose,
-        **search_edges(),
     )
 
 

@@ -38,10 +38,10 @@ def command(**options: Any) -> int:
     from provision.prepare.choosing import KeyQuestion, choose_plan
     from provision.prepare.inputs import find_base
     from provision.prepare.opening import open_run
-    from provision.providers import make_provisioner
+    from provision.providers import require_provider
 
     quiet = options["as_json"]
-    question = KeyQuestion(options["host_key"], somebody_is_there=not quiet and _somebody_is_there())
+    question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
     plan = choose_plan(options, question)
     base = find_base(plan.request.model)
     places = read_places()
@@ -49,7 +49,7 @@ def command(**options: Any) -> int:
     _show(plan, quiet=quiet)
     _ask(plan, options)
     require_parts(plan.offer.provider, places)
-    make_provisioner(plan.offer.provider, places=places, user_at_host=plan.request.where.host, host_key=question.agreed)
+    require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
     run_id = open_run(
         plan,
         base,
@@ -99,6 +99,10 @@ def _ask(plan: Plan, options: dict[str, Any]) -> None:
         raise Refused("Nobody is there to agree to the plan.", hint="Add --yes to run it without being asked.")
     if not click.confirm("Run it, tight as it is?" if plan.verdict == "tight" else "Run it?"):
         raise Refused("Nothing was rented.")
+
+
+def _ask_for_key(fingerprint: str) -> bool:
+    return click.confirm(f"The host shows the key {fingerprint}. Is it the right one?", err=True)
 
 
 def _detach(run_id: str, places: Places, *, as_json: bool) -> int:

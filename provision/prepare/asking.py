@@ -6,10 +6,11 @@ import datetime as dt
 import os
 from decimal import Decimal
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
+from planner.cli import Edges
 from planner.request import HOST, LOCAL
 from provision.places import read_places
 from provision.prepare.policy import read_rules
@@ -23,17 +24,17 @@ if TYPE_CHECKING:
     from provision.direct.host import ExistingHost
 
 
-def search_edges() -> dict[str, Any]:
-    """The arguments of `planner.cli` that come from outside of the planner."""
+def search_edges() -> Edges:
+    """The world as it is here and now."""
     places = read_places()
-    return {
-        "providers": providers_here(places, os.environ),
-        "rules": read_rules(places),
-        "capabilities": CAPABILITIES,
-        "today": dt.datetime.now(tz=dt.UTC).date(),
-        "versions": RENTUNE,
-        "folder": Path.cwd(),
-    }
+    return Edges(
+        providers=providers_here(places, os.environ),
+        rules=read_rules(places),
+        capabilities=CAPABILITIES,
+        today=dt.datetime.now(tz=dt.UTC).date(),
+        versions=RENTUNE,
+        folder=Path.cwd(),
+    )
 
 
 def market() -> Catalog:

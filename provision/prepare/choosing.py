@@ -7,12 +7,11 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
-import click
 import msgspec
 
 from catalogs.failure import Failure
 from catalogs.models import resolve_model
-from planner.cli import answer, read_asked
+from planner.cli import Edges, answer, read_asked
 from planner.cost import estimate_cost
 from planner.options import plan_command
 from planner.plan import Plan, SearchResult
@@ -23,38 +22,39 @@ from provision.prepare.asking import data_measure, market, offers_of_request, se
 from provision.prepare.inputs import BaseModel, find_base, with_absolute_paths
 from provision.prepare.opening import require_time_to_train
 from provision.prepare.policy import capped, require_allowed
+from provision.providers import Confirm
 
 
 class KeyQuestion:
-    """Asks a person whether a host's key is the right one, once, and keeps what was agreed to."""
+    """Whether a host's key is the right one: asked once by `ask` (None = nobody is there), and what was agreed to is kept."""
 
-    def __init__(self, given: str | None, *, somebody_is_there: bool) -> None:
+    def __init__(self, given: str | None, ask: Confirm | None) -> None:
         self.agreed = given
-        self._somebody_is_there = somebody_is_there
+        self._ask = ask
 
     def __call__(self, fingerprint: str) -> bool:
-        if self.agreed == fingerprint:
-            return True
-        if self.agreed is not None or not self._somebody_is_there:
-            return False
-        if click.confirm(f"The host shows the key {fingerprint}. Is it the right one?", err=True):
+        if self.agreed is None and self._ask is not None and self._ask(fingerprint):
             self.agreed = fingerprint
-        return self.agreed is not None
+        return self.agreed == fingerprint
 
 
 def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Plan:
     """The saved plan, or the cheapest that this version can run. Raises Refused when there is none."""
     edges = search_edges()
-    asked = read_asked(options, folder=edges["folder"], measure=data_measure(quiet=options["as_json"]))
+    asked = read_asked(options, folder=edges.folder, measure=data_measure(quiet=options["as_json"]))
     request = asked.request if isinstance(asked, Plan) else asked
+    price = options["assume_price"]
     if options["host_key"] is not None and request.where.host is None:
         raise BadInput("--host-key is for a host of yours, and none is named.", hint="--host user@address")
-    plan = asked if isinstance(asked, Plan) else _cheapest(with_absolute_paths(asked), options, question, edges)
+    if isinstance(asked, Plan):
+        plan = asked
+    else:
+        plan = _cheapest(with_absolute_paths(asked), edges, question, assumed_price=price, see_why=plan_command(options))
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
-    require_allowed(plan, edges["rules"])
-    chosen = _priced(_kept(plan, on_failure=options["keep_box_on_failure"]), options["assume_price"])
-    chosen = msgspec.structs.replace(chosen, request=capped(chosen, edges["rules"]))
+    require_allowed(plan, edges.rules)
+    chosen = _priced(_kept(plan, on_failure=options["keep_box_on_failure"]), price)
+    chosen = msgspec.structs.replace(chosen, request=capped(chosen, edges.rules))
     require_time_to_train(chosen)
     return chosen
 
@@ -63,11 +63,11 @@ def refusals_of_job(request: Request, job: str, question: KeyQuestion) -> tuple[
     """All that `plan` and `run` refuse of a job file's request, where they stop at the first. What this machine lacks to rent
     is no matter of the job.
     """
-    options = {"assume_price": None, "job": job}
+    see_why = plan_command({"job": job})
     asks: tuple[Callable[[], object], ...] = (
         lambda: with_absolute_paths(request),
         lambda: _weights(request),
-        lambda: require_time_to_train(_cheapest(request, options, question, search_edges())),
+        lambda: require_time_to_train(_cheapest(request, search_edges(), question, assumed_price=None, see_why=see_why)),
     )
     return tuple(dict.fromkeys(problem for ask in asks for problem in _refusal(ask)))
 
@@ -85,23 +85,24 @@ def _refusal(ask: Callable[[], object]) -> Iterator[Problem]:
         yield Problem(message=error.message, hint=error.hint)
 
 
-def _cheapest(request: Request, options: Mapping[str, Any], question: KeyQuestion, edges: dict[str, Any]) -> Plan:
-    price = options["assume_price"] or Decimal(0)
+def _cheapest(request: Request, edges: Edges, question: KeyQuestion, *, assumed_price: Decimal | None, see_why: str) -> Plan:
+    """`see_why` is the command that shows what was refused."""
+    price = assumed_price or Decimal(0)
     offers = offers_of_request(request, usd_per_hour=price, host_key=question.agreed, confirm=question)
-    result = answer(request, catalog=market(), offers=offers, **edges)
+    result = answer(request, edges, catalog=market(), offers=offers)
     if result.recommended is None:
-        raise _none_can_be_run(result, options)
+        raise _none_can_be_run(result, assumed_price, see_why)
     return result.recommended
 
 
-def _none_can_be_run(result: SearchResult, options: Mapping[str, Any]) -> Refused:
+def _none_can_be_run(result: SearchResult, assumed_price: Decimal | None, see_why: str) -> Refused:
     """Why not. `plan` shows it, but for what an assumed price makes too dear: that price is known to `run` alone."""
     too_dear = next((each for each in result.rejections if "p90_usd" in each.needed), None)
-    if options["assume_price"] and too_dear is not None:
-        reason = f"at ${options['assume_price']} an hour it is {too_dear.reason}"
+    if assumed_price and too_dear is not None:
+        reason = f"at ${assumed_price} an hour it is {too_dear.reason}"
         return Refused(f"No plan can be run as asked: {reason}.", hint=too_dear.remedy or "a larger --max-cost")
     reason = result.plans[0].runnable or "" if result.plans else "nothing on offer does this job"
-    return Refused(f"No plan can be run as asked: {reason}.", hint=f"See why: {plan_command(options)}")
+    return Refused(f"No plan can be run as asked: {reason}.", hint=f"See why: {see_why}")
 
 
 def _kept(plan: Plan, *, on_failure: bool) -> Plan:

@@ -11,7 +11,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from planner.cli import read_asked, run_plan
+from planner.cli import Edges, read_asked, run_plan
 from planner.options import request_options, view_options
 from planner.plan import Plan, Provider, SearchResult, read_plan
 from planner.request import DataFile, Lengths, Request, RequestError
@@ -41,12 +41,8 @@ def plan(*words: str, folder: Path, width: int = 240) -> tuple[int, str]:
     written: list[str] = []
     code = run_plan(
         options(*words),
-        providers=AWS,
-        capabilities=CAPABILITIES,
-        today=TODAY,
+        Edges(providers=AWS, capabilities=CAPABILITIES, today=TODAY, versions={"rentune": "test"}, folder=folder),
         measure=counted,
-        versions={"rentune": "test"},
-        folder=folder,
         write=written.append,
         width=width,
         colour=False,

@@ -48,7 +48,7 @@ class WithTheStack(PulumiProvisioner):
 def planned(folder: Path) -> Plan:
     """A plan that trains on the CPU, on the offer and at the price that the planner chose at AWS."""
     tiny = tiny_plan(*tiny_files(folder), where=Where(providers=("aws",), allow_from=("127.0.0.1/32",)))
-    chosen = answer(tiny.request, catalog=read_catalog(), **search_edges()).recommended
+    chosen = answer(tiny.request, search_edges(), catalog=read_catalog()).recommended
     assert chosen
     return msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
 
