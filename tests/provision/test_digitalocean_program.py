@@ -15,7 +15,7 @@ import pytest
 from pulumi.runtime import mocks
 
 from provision.clouds.programs import digitalocean
-from provision.clouds.programs.order import PowerOff, run_tags
+from provision.clouds.programs.order import run_tags
 from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.digitalocean import DIGITALOCEAN, VERSION
@@ -133,10 +133,6 @@ def test_a_gpu_comes_with_the_image_that_has_its_driver(type: str, size: str, im
     """And what the price list calls by its GPU has a slug at DigitalOcean."""
     droplet = inputs(instance_type=type)[DROPLET]
     assert (droplet["size"], droplet["image"]) == (size, image)
-
-
-def test_a_power_off_is_no_end_of_the_bill() -> None:
-    assert digitalocean.POWER_OFF is PowerOff.KEEPS_BILLING
 
 
 def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:

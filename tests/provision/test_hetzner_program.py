@@ -17,7 +17,7 @@ from pulumi.runtime import mocks
 
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs import hetzner
-from provision.clouds.programs.order import PowerOff, run_tags
+from provision.clouds.programs.order import run_tags
 from provision.clouds.programs.tagging import from_label
 from provision.errors import Refused
 from provision.parts import needed_parts
@@ -102,10 +102,6 @@ def test_a_type_whose_disk_is_too_small_is_refused() -> None:
     """80 GB are 74 GiB."""
     with pytest.raises(Exception, match="ccx13 has a disk of 74 GiB, and the run needs 75 GiB"):
         inputs(disk_gib=75)
-
-
-def test_a_power_off_is_no_end_of_the_bill() -> None:
-    assert hetzner.POWER_OFF is PowerOff.KEEPS_BILLING
 
 
 def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 
 import pytest
 
 from provision.clouds.programs import Cloud, digitalocean, hetzner, load_cloud
-from provision.clouds.programs.order import run_tags
+from provision.clouds.programs.order import PowerOff, run_tags
 from provision.clouds.programs.rest import EVERYWHERE, Api
 from provision.clouds.programs.tagging import label
 from provision.errors import ProvisionError
@@ -16,7 +17,7 @@ from provision.provisioner import Answer, Resource
 from tests.doubles.bench import PUBLIC_KEY
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator, started
-from tests.doubles.world.app import TOKEN
+from tests.doubles.world.app import TOKEN, Dialect
 from tests.doubles.world.core import MACHINE, Reason
 from tests.provision.orders import LAUNCH
 
@@ -148,6 +149,12 @@ def test_a_create_is_never_asked_for_twice(at: Emulator) -> None:
     with pytest.raises(ProvisionError, match="server_error"):
         rent(at)
     assert len(at.control.standing(MACHINE)) == 1
+
+
+def test_the_program_says_of_a_power_off_what_the_cloud_does(at: Emulator, cloud: Cloud) -> None:
+    """Else an end of the work would be taken for an end of the bill."""
+    dialect: Dialect = importlib.import_module(f"tests.doubles.world.{at.cloud}").DIALECT
+    assert cloud.POWER_OFF is dialect.power_off is PowerOff.KEEPS_BILLING
 
 
 def test_only_a_delete_ends_the_bill(at: Emulator, cloud: Cloud) -> None:
