@@ -138,7 +138,7 @@ def _end_locked(
         display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
         return lease.end(read_claim(folder, state), provisioner=provisioner, ledger=ledger)
     run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=display)
-    return _end_with_books(run, discard=discard)
+    return end_with_books(run, discard=discard)
 
 
 def longest_end_s(provisioner: Provisioner) -> float:
@@ -146,15 +146,15 @@ def longest_end_s(provisioner: Provisioner) -> float:
     return STOPPING_S + provisioner.worst_teardown_s + CLOSING_S
 
 
-def _end_with_books(run: Run, *, discard: bool) -> Teardown:
-    """Bring home what is finished, end the box, close the books."""
+def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
+    """Bring home what is finished, end the box, close the books. The caller holds the run's lock."""
     try:
         if not discard:
             rescue(run)
     except ResultOnBox as error:
         return _left_with_result(run, error)
     run.display.phase("teardown")
-    teardown = lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger)
+    teardown = lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
     outcome = read_outcome(run.folder)
     close_books(run, message="Ended by `down`.", interrupted=outcome is None or not outcome.trained)
     return teardown

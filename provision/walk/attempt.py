@@ -206,7 +206,7 @@ def _reached(run: Run, box: Box, *, adopted: bool) -> Shell:
 def _connect(run: Run, box: Box) -> Shell:
     """One try, as long as a boot may take. Raises ConnectionFailed, BoxLost or TrainingFailed when the box has gone."""
     key = client_key(run.folder.keys, run_id=run.run_id).private
-    return Shell.connect(
+    return run.connect(
         box,
         key=key,
         deadline_s=min(run.left_s, _boot_s(run)),

@@ -16,11 +16,13 @@ from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import read_alternatives, read_base, read_claim, read_launch
 from provision.provisioner import Claim, Launch, Provisioner
+from provision.ssh import Shell
 from provision.walk.phases import Display
 
 LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
 
 MakeProvisioner = Callable[[Claim], Provisioner]
+Connect = Callable[..., Shell]  # as Shell.connect
 
 
 @dataclass(frozen=True)
@@ -38,6 +40,7 @@ class Run:
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
+    connect: Connect = Shell.connect
     least_boot_s: float = LEAST_BOOT_S
 
     @property
