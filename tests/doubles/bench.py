@@ -10,11 +10,12 @@ from typing import Final
 
 import msgspec
 
+from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.places import Places
-from provision.provisioner import Launch, Owned
+from provision.provisioner import Box, Launch, Owned
 from provision.redact import without_secrets
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.clouds import Row
@@ -27,6 +28,13 @@ ROOT: Final = Path(__file__).parents[2]
 PUBLIC_KEY: Final = "ssh-ed25519 AAAAC3NzaC1lZDI1NTE5AAAAIJyNH0SLh7ZyzuaaNrF1Wn2Z3IqGzSPyvPgUHCwVvdYG test"
 OFFER: Final = DOUBLES["aws"].offer
 REGION: Final = OFFER.region
+
+
+class WithTheStack(PulumiProvisioner):
+    """Rents with an image that has the training stack already: nothing is installed, and nothing downloaded."""
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        return msgspec.structs.replace(super().up(offer, launch), python=sys.executable)
 
 
 class Bench(msgspec.Struct, frozen=True, kw_only=True):

@@ -7,7 +7,6 @@ planner's, and what is trained on it a model of two layers, on its CPU.
 
 from __future__ import annotations
 
-import sys
 import time
 from pathlib import Path
 
@@ -16,33 +15,24 @@ import psutil
 import pytest
 
 from catalogs.catalog import read_catalog
-from catalogs.hardware import Offer
 from planner.cli import answer
 from planner.plan import Plan
 from planner.request import Where
 from provision.account.ledger import Created, Ledger
 from provision.charge.control import drive
-from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import Exit
 from provision.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Box, Launch
+from provision.provisioner import Answer
 from remote.contract import AdapterFile, Outcome, Phase
 from remote.digest import sha256_of
-from tests.doubles.bench import Bench
+from tests.doubles.bench import Bench, WithTheStack
 from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan
 
 pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.torch]
-
-
-class WithTheStack(PulumiProvisioner):
-    """Rents with an image that has the training stack already: nothing is installed, and nothing downloaded."""
-
-    def up(self, offer: Offer, launch: Launch) -> Box:
-        return msgspec.structs.replace(super().up(offer, launch), python=sys.executable)
 
 
 def planned(folder: Path) -> Plan:
