@@ -212,7 +212,7 @@ class Ledger:
     def append(self, line: AnyLine) -> None:
         """Write one line and return when the disk has it. A torn last line (power cut) is closed off first.
 
-        Raises OSError when it could not be written in full.
+        Raises OSError when it could not be written in full; then nothing of it is left in the file.
         """
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
@@ -220,8 +220,12 @@ class Ledger:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
-            _write_all(descriptor, b"\n" * torn + msgspec.json.encode(line) + b"\n")
-            os.fsync(descriptor)
+            try:
+                _write_all(descriptor, b"\n" * torn + msgspec.json.encode(line) + b"\n")
+                os.fsync(descriptor)
+            except OSError:
+                os.ftruncate(descriptor, size)  # a half line would be told as damage for ever
+                raise
         finally:
             os.close(descriptor)
         if size == 0:

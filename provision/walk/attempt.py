@@ -92,6 +92,7 @@ class Telling:
         except RentuneError as error:
             self._tell(" ".join(filter(None, (str(error), error.hint))), error)
         except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not
+            self._interrupted = self._interrupted or _met_while_stopping(error)
             with suppress(OSError), self._run.folder.controller_log.open("a") as log:
                 log.write(redact(traceback.format_exc()))
             self._tell(f"The controller failed: {error!r}. Details: {self._run.folder.controller_log}", error)
@@ -115,6 +116,14 @@ class Telling:
         if isinstance(error, BoxLost):
             return Lost(self._said)
         return Trained("") if error is None else Failed(self._said)
+
+
+def _met_while_stopping(error: BaseException) -> bool:
+    """Whether it came while Ctrl-C was answered: a full disk refuses the lines of that, too, and hides who wanted it."""
+    met: BaseException | None = error
+    while met is not None and not isinstance(met, KeyboardInterrupt):
+        met = met.__context__
+    return met is not None
 
 
 def attempt(run: Run, phases: Phases, plan: Plan) -> End:

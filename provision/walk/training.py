@@ -148,7 +148,9 @@ def _hear(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
 def _announce_end(run: Run) -> None:
     """Say in the ledger that this controller is ending the run: whoever wants that, too, waits instead of asking again."""
     controlled = run.state.controlled
-    if controlled is not None:
+    if controlled is None:
+        return
+    with suppress(OSError):  # a full disk: who is not told waits a little longer, and the trainer must be stopped in any case
         run.ledger.append(msgspec.structs.replace(controlled, at_s=run.clock(), ending=True))
 
 

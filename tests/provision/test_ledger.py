@@ -203,7 +203,7 @@ def test_no_file_is_no_runs(ledger: Ledger) -> None:
 
 
 def test_a_line_that_a_full_disk_takes_only_half_of_is_not_said_to_be_written(ledger: Ledger) -> None:
-    """The first write is short without an error; the caller must not go on to rent."""
+    """The first write is short without an error; the caller must not go on to rent, and no half line stays behind."""
     write(ledger, OPENED)
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (ledger.path.stat().st_size + 20, hard))
@@ -212,8 +212,9 @@ def test_a_line_that_a_full_disk_takes_only_half_of_is_not_said_to_be_written(le
             ledger.append(BILLED)
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert (list(ledger.lines()), damage(ledger)) == ([OPENED], None)
     write(ledger, BILLED)
-    assert list(ledger.lines()) == [OPENED, BILLED]
+    assert (list(ledger.lines()), damage(ledger)) == ([OPENED, BILLED], None)
 
 
 def test_what_another_process_appends_is_seen_at_once(ledger: Ledger) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.account.ledger import Ledger, Opened, PhaseEnded
 from provision.account.receipt import Receipt
@@ -18,7 +19,7 @@ from provision.errors import Exit, ProvisionError
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Claim, Owned, Resource
+from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
 from provision.walk.books import read_receipt
 from provision.walk.held import read_run
 from provision.walk.patience import wait_for_box
@@ -81,6 +82,28 @@ def test_ctrl_c_while_the_provider_works(run: Callable[[Paper], Receipt]) -> Non
     provider = Failing(KeyboardInterrupt(), buys=True)
     assert run(provider).exit_code == Exit.INTERRUPTED
     assert provider.boxes == {}
+
+
+def test_ctrl_c_on_a_full_disk_is_ctrl_c_all_the_same(run: Callable[[Paper], Receipt], places: Places) -> None:
+    """The lines of stopping can't be written until the second try to end the box has made room."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+
+    class OnAFullDisk(Failing):
+        def up(self, offer: Offer, launch: Launch) -> Box:
+            resource.setrlimit(resource.RLIMIT_FSIZE, (places.ledger.stat().st_size + 5, hard))
+            return super().up(offer, launch)
+
+        def destroy(self, claim: Claim) -> Teardown:
+            if claim.run_id not in self.boxes:
+                resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+            return super().destroy(claim)
+
+    try:
+        receipt = run(OnAFullDisk(KeyboardInterrupt(), buys=True))
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert receipt.exit_code == Exit.INTERRUPTED
+    assert Ledger(places.ledger).unreadable() == ()
 
 
 def test_nobody_to_ask_afterwards_takes_a_clean_verdict_back(run: Callable[[Paper], Receipt]) -> None:
