@@ -66,7 +66,7 @@ SAID = [
         (
             Reason.PERMISSION,
             Scope.CLOUD,
-            "aws declined: the account may not do what a run needs (docs/clouds.md lists it).",
+            "aws declined: the account may not do what a run needs (docs/permissions/aws.md lists it).",
         ),
     ),
     (

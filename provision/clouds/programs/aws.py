@@ -102,7 +102,7 @@ REFUSALS: Final = (
         r"Unauthorized(Operation)?\b|AccessDenied|PendingVerification|OperationNotPermitted|\bBlocked\b",
         Reason.PERMISSION,
         Scope.CLOUD,
-        "the account may not do what a run needs (docs/clouds.md lists it)",
+        "the account may not do what a run needs (docs/permissions/aws.md lists it)",
     ),
 )
 HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
