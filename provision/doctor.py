@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import Final
 
 from planner.units import GIB
-from provision.aboard.ship import STACK_MARK, stack_hash
+from provision.aboard.ship import stack_is_here
 from provision.account.ledger import Ledger, damage
-from provision.parts import Find, Finding, missing_for, needed_parts
+from provision.parts import Find, Finding, looked_for, missing_for, needed_parts
 from provision.places import Places
 from provision.providers import known_providers
 
@@ -48,37 +48,33 @@ def provider_words(findings: tuple[Finding, ...]) -> dict[str, str]:
 
 
 def _python() -> Finding:
-    old = sys.version_info < LEAST_PYTHON
-    return Finding(
-        part="Python",
-        state="missing" if old else "there",
-        detail=".".join(map(str, sys.version_info[:3])),
-        serves="everything",
-        remedy="Install Python 3.11 or newer." if old else None,
-    )
+    version = ".".join(map(str, sys.version_info[:3]))
+    found = version if sys.version_info >= LEAST_PYTHON else None
+    return looked_for("Python", found, serves="everything", lack=version, remedy="Install Python 3.11 or newer.")
 
 
 def _state_folder(places: Places) -> Finding:
     """Where the ledger lies: without it nothing is rented. Nothing is written to find out."""
     trouble = _trouble_with(places.home)
-    return Finding(
-        part="state folder",
-        state="missing" if trouble else "there",
-        detail=f"{places.home}: {trouble}" if trouble else str(places.home),
+    return looked_for(
+        "state folder",
+        None if trouble else str(places.home),
         serves="everything",
-        remedy="RENTUNE_HOME=FOLDER rentune …" if trouble else None,
+        lack=f"{places.home}: {trouble}",
+        remedy="RENTUNE_HOME=FOLDER rentune …",
     )
 
 
 def _ledger(places: Places) -> Finding:
     """Lines that can't be read may have opened a run; nothing stands in the way of the next one."""
     trouble = _trouble_with_ledger(Ledger(places.ledger))
-    return Finding(
-        part="ledger",
-        state="optional" if trouble else "there",
-        detail=trouble or str(places.ledger),
+    return looked_for(
+        "ledger",
+        None if trouble else str(places.ledger),
         serves="everything",
-        remedy=MEND.format(ledger=places.ledger) if trouble else None,
+        lack=trouble or "",
+        remedy=MEND.format(ledger=places.ledger),
+        without="optional",
     )
 
 
@@ -104,13 +100,14 @@ def _trouble_with(folder: Path) -> str | None:
 
 def _disk(places: Places) -> Finding:
     free_gib = shutil.disk_usage(_nearest(places.home, there=Path.exists)).free / GIB
-    short = free_gib < LEAST_FREE_GIB
-    return Finding(
-        part="disk",
-        state="optional" if short else "there",
-        detail=f"{free_gib:.1f} GiB free at {places.home}",
+    words = f"{free_gib:.1f} GiB free at {places.home}"
+    return looked_for(
+        "disk",
+        words if free_gib >= LEAST_FREE_GIB else None,
         serves="the local box",
-        remedy=f"Free {LEAST_FREE_GIB} GiB for the trainer's packages and a base." if short else None,
+        lack=words,
+        remedy=f"Free {LEAST_FREE_GIB} GiB for the trainer's packages and a base.",
+        without="optional",
     )
 
 
@@ -120,23 +117,22 @@ def _nearest(path: Path, *, there: Callable[[Path], bool] = os.path.lexists) -> 
 
 
 def _bubblewrap(find: Find) -> Finding:
-    program = find("bwrap")
-    return Finding(
-        part="bubblewrap",
-        state="there" if program else "optional",
-        detail=program or "no bwrap: the box's processes are found by their marks instead of by their namespace",
+    return looked_for(
+        "bubblewrap",
+        find("bwrap"),
         serves="the local box",
-        remedy=None if program else "sudo apt-get install bubblewrap",
+        lack="no bwrap: the box's processes are found by their marks instead of by their namespace",
+        remedy="sudo apt-get install bubblewrap",
+        without="optional",
     )
 
 
 def _stack() -> Finding:
-    mark = Path(sys.prefix) / STACK_MARK
-    fits = mark.exists() and mark.read_text().strip() == stack_hash()
-    return Finding(
-        part="trainer's packages",
-        state="there" if fits else "optional",
-        detail="this environment has them" if fits else "not in this environment: the first run builds one in the cache",
+    return looked_for(
+        "trainer's packages",
+        "this environment has them" if stack_is_here() else None,
         serves="the local box",
-        remedy=None if fits else "wait for that run, or in a checkout: make setup-box",
+        lack="not in this environment: the first run builds one in the cache",
+        remedy="wait for that run, or in a checkout: make setup-box",
+        without="optional",
     )

@@ -41,6 +41,15 @@ class Finding(msgspec.Struct, frozen=True, kw_only=True):
     remedy: str | None = None  # what to type; None when it is there
 
 
+def looked_for(part: str, found: str | None, *, serves: str, lack: str, remedy: str, without: State = "missing") -> Finding:
+    """A part that is there, as `found` tells; where that is None, what is lacking and what to type. `without` is its state
+    then.
+    """
+    if found is not None:
+        return Finding(part=part, state="there", detail=found, serves=serves)
+    return Finding(part=part, state=without, detail=lack, serves=serves, remedy=remedy)
+
+
 def needed_parts(places: Places, environment: Mapping[str, str], *, find: Find = shutil.which) -> tuple[Finding, ...]:
     """Everything without which a provider can't be used. No program is started, no package imported."""
     return tuple(_parts(places, environment, find, install_command))
@@ -74,14 +83,8 @@ def require_parts(provider: str, places: Places, environment: Mapping[str, str] 
 
 def package(name: str, *, serves: str, extra: str, install: Install) -> Finding:
     """A Python package by its import name, and the extra that brings it."""
-    there = importlib.util.find_spec(name) is not None
-    return Finding(
-        part=name,
-        state="there" if there else "missing",
-        detail="installed" if there else "not installed",
-        serves=serves,
-        remedy=None if there else install(extra),
-    )
+    found = "installed" if importlib.util.find_spec(name) is not None else None
+    return looked_for(name, found, serves=serves, lack="not installed", remedy="" if found else install(extra))
 
 
 def credentials_of(cloud: str) -> str:
@@ -106,13 +109,8 @@ def _parts(places: Places, environment: Mapping[str, str], find: Find, install: 
 
 def _ssh_server(find: Find) -> Finding:
     server = find("sshd") or next((path for path in _system_paths("sshd") if Path(path).exists()), None)
-    return Finding(
-        part="OpenSSH server",
-        state="there" if server else "missing",
-        detail=server or "no sshd",
-        serves="the local box",
-        remedy=None if server else "sudo apt-get install openssh-server (nothing needs to listen)",
-    )
+    remedy = "sudo apt-get install openssh-server (nothing needs to listen)"
+    return looked_for("OpenSSH server", server, serves="the local box", lack="no sshd", remedy=remedy)
 
 
 def _system_paths(program: str) -> Iterator[str]:
@@ -124,14 +122,8 @@ def _engine(places: Places, environment: Mapping[str, str]) -> Finding:
     from provision.clouds.engine.where import VERSION, engine_binary
 
     built = engine_binary(places)
-    there = str(built) if built.exists() else shutil.which("pulumi", path=environment.get("PATH", ""))
-    return Finding(
-        part="Pulumi engine",
-        state="there" if there else "missing",
-        detail=there or f"version {VERSION} is not built",
-        serves="clouds",
-        remedy=None if there else INSTALL,
-    )
+    found = str(built) if built.exists() else shutil.which("pulumi", path=environment.get("PATH", ""))
+    return looked_for("Pulumi engine", found, serves="clouds", lack=f"version {VERSION} is not built", remedy=INSTALL)
 
 
 def _plugin(cloud: str, row: CloudRow, places: Places) -> Finding:
@@ -139,18 +131,14 @@ def _plugin(cloud: str, row: CloudRow, places: Places) -> Finding:
     from provision.clouds.engine.where import plugin_binary
 
     name, version = _plugin_of(row.packages[0])
-    binary = plugin_binary(places, name, version) if version else None
-    there = binary is not None and binary.exists()
-    wanted = (
-        f"Pulumi's, version {version}, is not fetched" if version else f"Pulumi's, of the version that {row.packages[0]} names"
-    )
-    return Finding(
-        part=f"{cloud} plugin",
-        state="there" if there else "missing",
-        detail=str(binary) if there else wanted,
-        serves=cloud,
-        remedy=None if there else INSTALL if version else f"{INSTALL}, once {row.packages[0]} is installed",
-    )
+    if not version:
+        sdk = row.packages[0]
+        lack, remedy = f"Pulumi's, of the version that {sdk} names", f"{INSTALL}, once {sdk} is installed"
+        return looked_for(f"{cloud} plugin", None, serves=cloud, lack=lack, remedy=remedy)
+    binary = plugin_binary(places, name, version)
+    found = str(binary) if binary.exists() else None
+    lack = f"Pulumi's, version {version}, is not fetched"
+    return looked_for(f"{cloud} plugin", found, serves=cloud, lack=lack, remedy=INSTALL)
 
 
 def _plugin_of(sdk: str) -> tuple[str, str]:
@@ -165,12 +153,11 @@ def _plugin_of(sdk: str) -> tuple[str, str]:
 def _credentials(cloud: str, row: CloudRow, environment: Mapping[str, str]) -> Finding:
     named = [name for name in row.credential_variables if environment.get(name)]
     file = row.credential_file and Path(environment.get("HOME", "~")).expanduser() / row.credential_file
-    found = named[0] if named else str(file) if file and file.is_file() else None
-    nowhere = "neither in the environment nor in the usual file" if file else "not in the environment"
-    return Finding(
-        part=credentials_of(cloud),
-        state="there" if found else "missing",
-        detail=f"named by {found}; not tried" if found else nowhere,
+    where = named[0] if named else str(file) if file and file.is_file() else None
+    return looked_for(
+        credentials_of(cloud),
+        where and f"named by {where}; not tried",
         serves=cloud,
-        remedy=None if found else f"Set {' or '.join(row.credential_variables)}.",
+        lack="neither in the environment nor in the usual file" if file else "not in the environment",
+        remedy=f"Set {' or '.join(row.credential_variables)}.",
     )

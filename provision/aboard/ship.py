@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import shlex
+import sys
 import tempfile
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -73,6 +74,12 @@ def box_marks(box: Box) -> dict[str, str]:
 def stack_hash() -> str:
     """Hex sha256 of remote/requirements.txt: the name of the environment that the box must have."""
     return hashlib.sha256(REQUIREMENTS.read_bytes()).hexdigest()
+
+
+def stack_is_here() -> bool:
+    """Whether the interpreter that runs us has the trainer's packages, of just those versions."""
+    mark = Path(sys.prefix) / STACK_MARK
+    return mark.exists() and mark.read_text().strip() == stack_hash()
 
 
 def ship_package(shell: Shell, box: Box) -> str:

@@ -35,7 +35,7 @@ def command(run: str | None, orphans: bool, discard: bool, as_json: bool) -> int
 
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
     """
-    from provision.envelope import Problem
+    from provision.commands.problems import unseen_problems
     from provision.envelope.show import show
     from provision.errors import BadInput, Exit
     from provision.places import read_places
@@ -62,8 +62,7 @@ def command(run: str | None, orphans: bool, discard: bool, as_json: bool) -> int
         for sentence in others:
             click.echo(sentence)
 
-    unasked = tuple(Problem(message=f"{provider}: {reason}", hint="rentune doctor") for provider, reason in unseen.items())
-    errors = unasked + _open_books(places, teardowns)
+    errors = unseen_problems(unseen) + _open_books(places, teardowns)
     code = Exit.OK if clean else Exit.STILL_BILLS
     return show("down", teardowns, draw, as_json=as_json, errors=errors, exit_code=code)
 

@@ -40,7 +40,7 @@ def command(orphans: bool, everything: bool, as_json: bool) -> int:  # noqa: FBT
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
     from provision.account.ledger import Ledger
-    from provision.commands.damage import ledger_problems
+    from provision.commands.problems import ledger_problems
     from provision.envelope.show import show
 
     ledger = Ledger(places.ledger)
@@ -52,15 +52,15 @@ def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # no
 
 def _show_orphans(places: Places, *, as_json: bool) -> int:
     from provision.charge.looking import look_for_orphans
-    from provision.envelope import Problem
+    from provision.commands.problems import unseen_problems
     from provision.envelope.show import show
 
     found = look_for_orphans(places)
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
     data = {"runs": rows, "strays": [{"provider": provider, "resource": resource} for provider, resource in found.strays]}
     data["others"] = [{"provider": provider, "resource": resource} for provider, resource in found.others]
-    errors = tuple(Problem(message=f"{provider}: {reason}", hint="rentune doctor") for provider, reason in found.unseen.items())
     code = Exit.OK if found.nothing else Exit.STILL_BILLS
+    errors = unseen_problems(found.unseen)
     return show("ls", data, lambda: _draw_orphans(found, rows), as_json=as_json, errors=errors, exit_code=code)
 
 

@@ -98,7 +98,7 @@ def without_receipt(state: RunState, folder: RunFolder) -> Refused:
 
 def _report_period(seconds: int, by: str, places: Places, *, as_json: bool) -> int:
     from provision.account.ledger import Ledger
-    from provision.commands.damage import ledger_problems
+    from provision.commands.problems import ledger_problems
     from provision.envelope.show import console, show
     from provision.report.tables import Table
     from provision.report.terminal import draw

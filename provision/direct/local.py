@@ -19,7 +19,7 @@ import psutil
 from catalogs.hardware import Offer
 from planner.request import LOCAL
 from provision.aboard.marks import marks
-from provision.aboard.ship import STACK_MARK, stack_hash
+from provision.aboard.ship import stack_is_here
 from provision.direct.limits import limit_name, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
 from provision.direct.reaper import Keeping
@@ -103,7 +103,7 @@ class LocalBox:
             user=current_user(),
             host_key=host_key,
             folder=str(folder),
-            python=sys.executable if _stack_installed() else None,
+            python=sys.executable if stack_is_here() else None,
             cache=str(self._cache),
             shares_files=True,
             resources=self.owned(launch).resources,
@@ -195,11 +195,6 @@ class LocalBox:
         ours = {name: self._environment[name] for name in ("PATH", "HOME") if name in self._environment}
         where = [str(Path(__file__).parents[2]), *filter(None, [self._environment.get("PYTHONPATH")])]
         return ours | {"PYTHONPATH": os.pathsep.join(where)} | marks(self._root, run_id)
-
-
-def _stack_installed() -> bool:
-    mark = Path(sys.prefix) / STACK_MARK
-    return mark.exists() and mark.read_text().strip() == stack_hash()
 
 
 def _name(process: psutil.Process) -> str:

@@ -105,6 +105,7 @@ REFUSALS: Final = (
         "the account may not do what a run needs (docs/permissions/aws.md lists it)",
     ),
 )
+LEAST_DISK_GIB: Final = 8  # assumed, for an image that does not say: the root volume of Ubuntu's own images at EC2
 HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
 TIMEOUT_S: Final = 10.0  # assumed
 RETRIES: Final = 4  # assumed: botocore's standard mode, with backoff
@@ -210,7 +211,7 @@ def _instance(
 
 def _disk_gib(order: Order, mappings: Iterable[Any]) -> int:
     sizes = [int(mapping.ebs["volume_size"]) for mapping in mappings if mapping.ebs and "volume_size" in mapping.ebs]
-    return max(order.disk_gib, *sizes, 8)
+    return max(order.disk_gib, *sizes, LEAST_DISK_GIB)
 
 
 # ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
