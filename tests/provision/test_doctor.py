@@ -207,7 +207,8 @@ def test_a_missing_part_is_told_before_a_run_is_opened(
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setenv("RENTUNE_CACHE", str(tmp_path / "cache"))
     plan = tiny_plan(*tiny_files(tmp_path))
-    offer = msgspec.structs.replace(plan.offer, provider="aws", region="us-east-1", instance_type="g6.xlarge")
+    rented = {"provider": "aws", "region": "us-east-1", "instance_type": "g6.xlarge", "hosts": "data centre"}
+    offer = msgspec.structs.replace(plan.offer, **rented)
     saved = tmp_path / "plan.json"
     saved.write_text(write_plan(msgspec.structs.replace(plan, offer=offer)))
     assert call(["run", str(saved), "--yes"]) == Exit.REFUSED
