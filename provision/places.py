@@ -65,7 +65,7 @@ class RunFolder:
 
     @property
     def launch(self) -> Path:
-        return self.root / "launch.json"  # what the provisioner was told: enough to destroy without the plan
+        return self.root / "launch.json"  # what the provisioner is told to rent the box
 
     @property
     def base(self) -> Path:

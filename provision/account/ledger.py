@@ -1,8 +1,9 @@
 """The account book of runs: append-only JSON lines, fsynced, the first one written before the first dollar.
 
-The file is the truth; everything shown (`ls`, `report`, `down`) is folded from it. A line of a kind that this version does
-not know is kept and skipped; one that can't be read at all is skipped and named, for it may have opened a run. Writers
-take a file lock for the moment of the append, so several runs may share one ledger.
+What was rented, what bills, where and since when is folded from it alone, so nothing else need be there to end a run. How
+far a trainer came, and why it ended, its run's directory tells. A line of a kind that this version does not know is kept and
+skipped; one that can't be read at all is skipped and named, for it may have opened a run. Writers take a file lock for the
+moment of the append, so several runs may share one ledger.
 """
 
 from __future__ import annotations
