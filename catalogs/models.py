@@ -30,6 +30,10 @@ class ModelUnknown(Failure):
         return f"{self.message}; {self.hint}"
 
 
+# Whose weights are behind a form on the hub, by the beginnings of their ids: from the model cards, as of 2026-11.
+GATED: Final = ("meta-llama/", "google/gemma-", "mistralai/mistral-", "mistralai/mixtral-")
+
+
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     """One base model of the registry."""
 
@@ -70,6 +74,11 @@ def hub_id_of(reference: str) -> str | None:
     if row is None or not row.hub:
         return None
     return next((hub_id for hub_id in row.hub if hub_id.lower() == word), row.hub[0])
+
+
+def is_gated(hub_id: str) -> bool:
+    """Whether the hub gives these weights only to an account that has accepted their terms, as far as is known here."""
+    return hub_id.lower().startswith(GATED)
 
 
 def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = None) -> Architecture:

@@ -16,7 +16,7 @@ import msgspec
 
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Offer
-from catalogs.models import hub_id_of, resolve_model
+from catalogs.models import hub_id_of, is_gated, resolve_model
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
 from planner.earlier import continued
 from planner.notices import unread
@@ -119,13 +119,21 @@ def answer(request: Request, edges: Edges, *, catalog: Catalog, offers: tuple[Of
         versions=edges.versions,
         rules=edges.rules,
     )
-    return msgspec.structs.replace(result, warnings=(*_unread(result), *result.warnings))
+    return msgspec.structs.replace(result, warnings=(*_unread(result), *_gated(result), *result.warnings))
 
 
 def _unread(result: SearchResult) -> tuple[str, ...]:
     """What was said of the training and is read by none of the plans shown."""
     plans = (*result.plans, *(way.plan for way in result.ways_out))
     return unread(result.request.training, (plan.strategy for plan in plans))
+
+
+def _gated(result: SearchResult) -> tuple[str, ...]:
+    """That the weights which the command names have to be asked for first."""
+    weights = hub_id_of(result.request.model) or result.request.model
+    return (
+        (f"{weights} is gated: its terms are accepted on the hub first, and `run` needs HF_TOKEN",) if is_gated(weights) else ()
+    )
 
 
 def run_plan(

@@ -21,6 +21,7 @@ from remote.contract import (
     JOB_FILE,
     MODEL_CACHE_VARIABLE,
     OUTCOME_FILE,
+    SECRETS_VARIABLE,
     EndReason,
     JobSpec,
     Measured,
@@ -115,8 +116,19 @@ def _read(job: Path) -> JobSpec:
         raise Ended(EndReason.BAD_JOB, f"{job.name}: {error}") from error
 
 
+def take_secrets() -> None:
+    """Put the variables that the controller has handed over into this process, and remove the file that held them."""
+    place = os.environ.pop(SECRETS_VARIABLE, None)
+    if place is None:
+        return
+    with contextlib.suppress(OSError, msgspec.DecodeError):  # without them the hub will say what is missing
+        os.environ.update(msgspec.json.decode(Path(place).read_bytes(), type=dict[str, str]))
+        Path(place).unlink()
+
+
 def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome:
     watch.check()
+    take_secrets()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if spec.model.kind != "hub":

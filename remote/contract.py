@@ -361,6 +361,7 @@ LOG_FILE: Final = "log"
 PID_FILE: Final = "pid"
 RC_FILE: Final = "rc"  # the exit code, moved into place when it is whole
 CHECKPOINT_DIR: Final = "checkpoints"
+SECRETS_VARIABLE: Final = "RENTUNE_SECRETS"  # a JSON file of variables for the trainer alone, which removes it
 MODEL_CACHE_VARIABLE: Final = "RENTUNE_MODEL_CACHE"  # folder for converted base models; without it `cache` beside job.json
 
 T = TypeVar("T", bound=Value)

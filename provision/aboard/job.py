@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import shlex
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -21,6 +22,7 @@ from remote.contract import (
     JOB_FILE,
     MODEL_CACHE_VARIABLE,
     OUTCOME_FILE,
+    SECRETS_VARIABLE,
     EndReason,
     Event,
     JobSpec,
@@ -37,11 +39,14 @@ __all__ = ["JobState", "events", "job_folder", "outcome", "start", "state", "sto
 
 LEFT_RC = EXIT_CODES[EndReason.INTERRUPTED]  # of a trainer that saved and left at a signal
 LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
+MEMORY = "/dev/shm"  # noqa: S108 - a tmpfs on every Linux
 LOOK_S = 0.1  # assumed: a look is one command over a standing line
 
 
-def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
+def start(shell: Shell, box: Box, spec: JobSpec, *, python: str, secrets: Mapping[str, str] = MappingProxyType({})) -> None:
     """Upload job.json and start `python -m remote job.json`, detached. Does nothing while it runs or once it ended.
+
+    `secrets`, by the names of variables, reach the trainer through a file in the box's memory that it reads once and removes.
 
     A job that was killed, or told to leave by somebody else (a reboot), is started again: it goes on from its last
     checkpoint.
@@ -56,8 +61,19 @@ def start(shell: Shell, box: Box, spec: JobSpec, *, python: str) -> None:
         "PYTHONUNBUFFERED": "1",
         MODEL_CACHE_VARIABLE: f"{cache_folder(box)}/models",
     }
+    if secrets:
+        environment[SECRETS_VARIABLE] = _hand_over(shell, box, secrets)
     commands = f"exec {shlex.quote(python)} -m remote {JOB_FILE}"
     detached.start(shell, folder, commands, environment | box_marks(box), again=(LEFT_RC,))
+
+
+def _hand_over(shell: Shell, box: Box, secrets: Mapping[str, str]) -> str:
+    """Write them where no disk keeps them, for the box's user alone; returns where. Raises TransferFailed."""
+    place = f"{MEMORY}/rentune-{box.run_id}"
+    written = shell.run(f"umask 077 && cat > {shlex.quote(place)}", stdin=msgspec.json.encode(dict(secrets)))
+    if written.rc != 0:
+        raise TransferFailed(f"The token can't be handed to {box.host}: {written.err.strip()}")
+    return place
 
 
 def state(shell: Shell, box: Box) -> JobState:

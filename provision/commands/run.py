@@ -30,13 +30,14 @@ def command(**options: Any) -> int:
     JOB is a job file or a saved plan; options overrule what it says. The plan is shown first. Exit 0: trained and gone;
     1: failed and gone; 2: refused; 3: something may still bill; 130: interrupted and gone.
     """
+    import os
     import time
 
     from provision.account.ledger import Ledger
     from provision.parts import require_parts
     from provision.places import read_places
     from provision.prepare.choosing import KeyQuestion, choose_plan
-    from provision.prepare.inputs import find_base
+    from provision.prepare.inputs import find_base, require_hub_access
     from provision.prepare.opening import open_run
     from provision.providers import require_provider
 
@@ -44,6 +45,7 @@ def command(**options: Any) -> int:
     question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
     plan = choose_plan(options, question)
     base = find_base(plan.request.model)
+    require_hub_access(base, os.environ)
     places = read_places()
     alerts = _checked_alerts(places, options["alerts"])
     _show(plan, quiet=quiet)

@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
-from typing import Literal
+from typing import Final, Literal
 
 import msgspec
 
-from catalogs.models import hub_id_of, is_size
+from catalogs.models import hub_id_of, is_gated, is_size
 from planner.plan import Plan
 from planner.request import Request
-from provision.errors import BadInput
+from provision.errors import BadInput, Refused
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
+TOKEN: Final = "HF_TOKEN"  # noqa: S105 - the variable's name
 
 
 class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,32 @@ def find_base(reference: str) -> BaseModel:
             hint=f"Name a hub id (owner/name), a model folder or a GGUF file{example}.",
         )
     return BaseModel(kind="hub", hub_id=known or reference)
+
+
+def hub_secrets(base: BaseModel, environment: Mapping[str, str]) -> dict[str, str]:
+    """What the box needs to fetch the base from the hub: the user's token, as huggingface_hub finds it; empty without one."""
+    if base.kind != "hub":
+        return {}
+    token = environment.get(TOKEN) or _kept_token(environment)
+    return {TOKEN: token} if token else {}
+
+
+def _kept_token(environment: Mapping[str, str]) -> str:
+    """What `hf auth login` has kept, by the variables that huggingface_hub 1.x reads."""
+    home = environment.get("HF_HOME") or f"{environment.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
+    file = Path(environment.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+    with suppress(OSError, ValueError):
+        return file.read_text().strip()
+    return ""
+
+
+def require_hub_access(base: BaseModel, environment: Mapping[str, str]) -> None:
+    """Raises Refused where the base is known to be gated and there is no token: the box would be paid for in vain."""
+    if base.hub_id is not None and is_gated(base.hub_id) and not hub_secrets(base, environment):
+        raise Refused(
+            f"{base.hub_id} is gated, and there is no token to fetch it with.",
+            hint=f"Accept its terms at huggingface.co/{base.hub_id}, then: {TOKEN}=… rentune run …",
+        )
 
 
 def with_absolute_paths(request: Request) -> Request:

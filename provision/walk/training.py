@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -12,7 +13,7 @@ import msgspec
 from provision.aboard import job, ship
 from provision.errors import BoxLost, ConnectionFailed, HomeFailed, RentuneError, ResultOnBox, TrainingFailed, WrongHostKey
 from provision.handoff import Handoff, hand_off
-from provision.prepare.inputs import input_files
+from provision.prepare.inputs import hub_secrets, input_files
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.walk.books import adapter_home, read_outcome
@@ -86,7 +87,7 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
         with phases.timed(Phase.DOWNLOAD):
             require_inputs(run)
             ship.ship_inputs(shell, box, {Path(home): there for home, there in handed.files.items()})
-    job.start(shell, box, handed.spec, python=python)
+    job.start(shell, box, handed.spec, python=python, secrets=hub_secrets(run.base, os.environ))
 
 
 def _handoff(run: Run, box: Box) -> Handoff:

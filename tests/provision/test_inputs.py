@@ -8,8 +8,8 @@ import msgspec
 import pytest
 
 from planner.request import Request
-from provision.errors import BadInput
-from provision.prepare.inputs import with_absolute_paths
+from provision.errors import BadInput, Refused
+from provision.prepare.inputs import BaseModel, hub_secrets, require_hub_access, with_absolute_paths
 from tests.provision.plans import tiny_files, tiny_plan
 
 
@@ -26,3 +26,25 @@ def test_an_adapter_that_cannot_be_kept_is_told_before_anything_is_rented(tmp_pa
         with_absolute_paths(kept_in(tmp_path / name))
     assert with_absolute_paths(kept_in(tmp_path / "a/b")).keep.adapter == str(tmp_path / "a/b")
     assert not (tmp_path / "a").exists()
+
+
+GATED = BaseModel(kind="hub", hub_id="meta-llama/Llama-3.1-8B")
+
+
+def test_gated_weights_without_a_token_are_refused_before_anything_is_rented(tmp_path: Path) -> None:
+    with pytest.raises(Refused, match="meta-llama/Llama-3.1-8B is gated") as refused:
+        require_hub_access(GATED, {"HF_HOME": str(tmp_path)})
+    assert "HF_TOKEN=" in str(refused.value.hint)
+    require_hub_access(GATED, {"HF_TOKEN": "hf_a"})
+    require_hub_access(BaseModel(kind="hub", hub_id="Qwen/Qwen2.5-7B"), {"HF_HOME": str(tmp_path)})
+
+
+def test_the_token_is_found_where_the_hub_s_own_tools_keep_it(tmp_path: Path) -> None:
+    (tmp_path / "token").write_text("hf_kept\n")
+    assert hub_secrets(GATED, {"HF_HOME": str(tmp_path)}) == {"HF_TOKEN": "hf_kept"}
+    assert hub_secrets(GATED, {"HF_TOKEN_PATH": str(tmp_path / "token")}) == {"HF_TOKEN": "hf_kept"}
+    assert hub_secrets(GATED, {"HF_HOME": str(tmp_path), "HF_TOKEN": "hf_said"}) == {"HF_TOKEN": "hf_said"}
+
+
+def test_a_base_that_lies_at_home_needs_no_token() -> None:
+    assert hub_secrets(BaseModel(kind="folder", path="/model"), {"HF_TOKEN": "hf_a"}) == {}

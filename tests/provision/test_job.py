@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import threading
@@ -73,6 +74,17 @@ def test_a_job_is_never_started_then_runs_then_has_ended_with_its_code(shell: Sh
     job.start(shell, fresh, SPEC, python=trainer('[ "$*" = "-m remote job.json" ] || exit 99; sleep 0.5; exit 7'))
     assert job.state(shell, fresh) == TaskState(state="running")
     assert _await(shell, fresh, "ended") == TaskState(state="ended", rc=7)
+
+
+def test_secrets_are_handed_over_in_memory_to_the_user_alone(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    """Neither on a command line nor in an environment that others could read, nor on the box's disk."""
+    seen = 'cat $RENTUNE_SECRETS > got; stat -c "%a %n" $RENTUNE_SECRETS > mode; tr "\\0" "\\n" < /proc/$$/environ > environ'
+    job.start(shell, fresh, SPEC, python=trainer(f"{seen}; rm $RENTUNE_SECRETS"), secrets={"HF_TOKEN": "hf_secret"})
+    _await(shell, fresh, "ended")
+    folder = Path(job.job_folder(fresh))
+    assert json.loads((folder / "got").read_text()) == {"HF_TOKEN": "hf_secret"}
+    assert (folder / "mode").read_text().startswith("600 /dev/shm/")
+    assert "hf_secret" not in (folder / "environ").read_text() + (folder / "task.sh").read_text()
 
 
 def test_the_box_gets_the_job_as_it_is(shell: Shell, fresh: Box, trainer: Trainer) -> None:
