@@ -10,7 +10,7 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
@@ -20,12 +20,15 @@ from catalogs.models import hub_id_of, is_gated, resolve_model
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
 from planner.earlier import continued
 from planner.notices import unread
-from planner.options import request_of, run_command, said
+from planner.options import request_of, run_command, said, spelled
 from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
 from planner.policy import Rule
 from planner.request import DataFile, Lengths, Measure, Request, RequestError, checked
 from planner.search import search
 from remote.contract import Capabilities
+
+if TYPE_CHECKING:
+    from planner.report.words import Spelling
 
 PLAN_SUFFIX: Final = ".json"
 JOB_SUFFIXES: Final = (".yaml", ".yml")
@@ -171,10 +174,20 @@ def run_plan(
         from planner.report import render_result
 
         command = _command(options, result)
-        write(render_result(result, command=command, explain=bool(options.get("explain")), width=width, colour=colour))
+        how: dict[str, Any] = {"explain": bool(options.get("explain")), "width": width, "colour": colour}
+        write(render_result(result, command=command, spelled=_spelling(options), **how))
         if saved is not None:
             write(saved)
     return 0 if result.plans else 2
+
+
+def _spelling(options: Mapping[str, Any]) -> Spelling:
+    """How a wish was said: by options, or by keys of a job file."""
+    if options.get("job") is None or Path(str(options["job"])).suffix == PLAN_SUFFIX:
+        return spelled
+    from planner.jobfile import sections
+
+    return sections.spelled
 
 
 def _command(options: Mapping[str, Any], result: SearchResult) -> str | None:
@@ -184,7 +197,7 @@ def _command(options: Mapping[str, Any], result: SearchResult) -> str | None:
         return None
     request = result.request
     has_data = request.data.path is not None
-    changes = way.options if result.recommended is None and way is not None else {}
+    changes = way.changes if result.recommended is None and way is not None else {}
     weights = hub_id_of(request.model)
     return run_command(options, changes=changes, has_data=has_data, model=weights if weights != request.model else None)
 

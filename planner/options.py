@@ -17,6 +17,7 @@ from planner.quantities import parse_count, parse_gib, parse_hours, parse_usd
 if TYPE_CHECKING:
     import msgspec
 
+    from planner.plan import Changes
     from planner.request import DataAsked, Measure, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -143,6 +144,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--top",), "top", int, "How many plans to show (default 5)."),
 )
 
+BY_FIELD: Final[Mapping[str, Option]] = {option.field: option for option in OPTIONS}
 _DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
 
 VIEW_OPTIONS: Final[tuple[tuple[str, str, bool], ...]] = (
@@ -246,7 +248,7 @@ def _replace(value: S, **changes: Any) -> S:
 YOUR_DATA: Final = "YOUR_DATA.jsonl"  # stands in the command until there is a file
 
 
-def run_command(options: Mapping[str, Any], *, changes: Mapping[str, str | None], has_data: bool, model: str | None) -> str:
+def run_command(options: Mapping[str, Any], *, changes: Changes, has_data: bool, model: str | None) -> str:
     """The command that runs what was planned: the same options, `changes` laid over them (None = left out).
 
     A size word is a shape without weights, so `model` names one that has them; data that was only stated becomes a
@@ -255,14 +257,20 @@ def run_command(options: Mapping[str, Any], *, changes: Mapping[str, str | None]
     unsaid = {"top"} if has_data else {"top", *_DATA_FIELDS}
     words = _typed((option for option in OPTIONS if option.field not in unsaid), options)
     if not has_data:
-        words["--data"] = ["--data", YOUR_DATA]
+        words["data"] = ["--data", YOUR_DATA]
     if model is not None:
-        words["--model"] = ["--model", model]
-    for flag, text in changes.items():
-        words.pop(flag, None)
-        if text is not None:
-            words[flag] = [flag, text]
+        words["model"] = ["--model", model]
+    for field, value in changes.items():
+        words.pop(field, None)
+        if value is not None:
+            words[field] = _words(BY_FIELD[field], value)
     return _line("run", options, words)
+
+
+def spelled(field: str, value: Any = None) -> str:
+    """A field of the Request as an option, with its value if there is one: "--max-cost 5.00"."""
+    option = BY_FIELD[field]
+    return shlex.join(_words(option, value)) if value is not None else option.flags[0]
 
 
 def plan_command(options: Mapping[str, Any]) -> str:
@@ -276,21 +284,17 @@ def _line(command: str, options: Mapping[str, Any], words: Mapping[str, list[str
 
 
 def _typed(kinds: Iterable[Option], options: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The words of every option of these that was said, by its flag."""
-    words: dict[str, list[str]] = {}
-    for option in kinds:
-        value = options.get(option.parameter)
-        words |= {} if value in (None, ()) else _flag_words(option, value)
-    return words
+    """The words of every option of these that was said, by its field."""
+    said = ((option, options.get(option.parameter)) for option in kinds)
+    return {option.field: _words(option, value) for option, value in said if value not in (None, ())}
 
 
-def _flag_words(option: Option, value: Any) -> dict[str, list[str]]:
+def _words(option: Option, value: Any) -> list[str]:
     flag = option.flags[0]
     if option.kind is bool:
-        flag = flag.split("/")[0 if value else 1]
-        return {flag: [flag]}
+        return [flag.split("/")[0 if value else 1]]
     values = value if option.multiple else (value,)
-    return {flag: [word for each in values for word in (flag, _word(option, each))]}
+    return [word for each in values for word in (flag, _word(option, each))]
 
 
 def _word(option: Option, value: Any) -> str:

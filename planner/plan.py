@@ -102,12 +102,17 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = PLAN_VERSION
 
 
+Changes = dict[str, Any]  # fields of a Request ("budget.max_usd") and what they would have to be; None = left out
+
+
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     """A strategy or an offer that was looked at and refused, and what would change that."""
 
     what: str  # "lora r16 bf16, micro-batch 1" or "aws/us-east-1/g6.xlarge/spot"
     reason: str  # one sentence with the figures
-    remedy: str | None  # the nearest change that would fit
+    remedy: str | None = None  # the nearest change that would fit, in words
+    changes: Changes = {}  # the same as fields of the Request and values; one of the two at most
+    wish: str | None = None  # the field of the Request that refuses
     needed: dict[str, Any] = {}  # figures behind the reason, with units in the keys
     num_offers: int = 1  # how many offers share this reason
 
@@ -124,7 +129,7 @@ class WayOut(msgspec.Struct, frozen=True, kw_only=True):
     """The cheapest plan that this version can run once one wish of the request is given up."""
 
     change: str  # one sentence: which wish, from what to what
-    options: dict[str, str | None]  # the same as options of `plan`; None = leave it out
+    changes: Changes  # the same as fields of the Request
     plan: Plan
 
 

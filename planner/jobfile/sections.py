@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from planner.request import DataFormat, Keep
+from planner.request import JOB_PLACES, DataFormat, Keep
 from planner.training_keys import TRAINING_KEYS
 from remote.contract import Loop, Task
 
@@ -72,6 +72,12 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "keep": Keep,
 }
 GLOBAL_BATCH_SIZE: Final = "global_batch_size"  # a key of the planner's own, beside those of the contract
+
+
+def spelled(field: str, value: Any = None) -> str:
+    """A field of the Request as a job file has it, with its value if there is one: "budget.max_cost: 5.00"."""
+    key = ".".join(JOB_PLACES.get(field, (field,)))
+    return key if value is None else f"{key}: {value}"
 
 
 def job_schema(contract: Mapping[str, Any]) -> dict[str, Any]:

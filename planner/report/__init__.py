@@ -16,9 +16,11 @@ Part = str | Words | Table
 MAX_REJECTIONS = 8  # more are counted; --json has all
 
 
-def render_result(result: SearchResult, *, command: str | None, explain: bool, width: int, colour: bool) -> str:
+def render_result(
+    result: SearchResult, *, command: str | None, spelled: words.Spelling, explain: bool, width: int, colour: bool
+) -> str:
     """The whole answer: the job in the first line, plans by price, the refused, and the command that runs it."""
-    return _rendered(_answer(result, command, explain=explain, width=width), width=width, colour=colour)
+    return _rendered(_answer(result, command, spelled, explain=explain, width=width), width=width, colour=colour)
 
 
 def render_plan(plan: Plan, *, width: int, colour: bool) -> str:
@@ -31,7 +33,7 @@ def _rendered(parts: Iterator[Part], *, width: int, colour: bool) -> str:
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def _answer(result: SearchResult, command: str | None, *, explain: bool, width: int) -> Iterator[Part]:
+def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, *, explain: bool, width: int) -> Iterator[Part]:
     yield _job_line(result)
     for warning in result.warnings:
         yield f"Note: {warning}."
@@ -48,7 +50,7 @@ def _answer(result: SearchResult, command: str | None, *, explain: bool, width: 
     shown = result.rejections if explain else result.rejections[:MAX_REJECTIONS]
     if shown:
         yield ""
-        yield tables.rejection_table(shown)
+        yield tables.rejection_table(shown, spelled)
     if len(shown) < len(result.rejections):
         yield f"{len(result.rejections) - len(shown)} more reasons: --explain."
     if explain and (plan := _central(result)) is not None:

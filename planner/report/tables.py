@@ -52,11 +52,11 @@ def plan_table(plans: Iterable[Plan], *, width: int, recommended: Plan | None = 
     return table
 
 
-def rejection_table(rejections: Iterable[Rejection]) -> Table:
+def rejection_table(rejections: Iterable[Rejection], spelled: words.Spelling) -> Table:
     """What was looked at and refused, why, and what would help."""
     table = Table(tuple(layout.Column(title, wraps=True) for title in ("refused", "why", "what would do")))
     for rejection in rejections:
-        table.add(rejection.what, rejection.reason, rejection.remedy or "")
+        table.add(rejection.what, words.reason(rejection, spelled), words.what_would_do(rejection, spelled))
     return table
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final
+from collections.abc import Callable
+from typing import Any, Final
 
 from catalogs.hardware import Offer
-from planner.plan import NOT_READY, Plan, Range
+from planner.plan import NOT_READY, Plan, Range, Rejection
 from planner.strategy import describe
 from planner.units import GIB, SECONDS_PER_HOUR
 
@@ -164,3 +165,18 @@ def missing(plan: Plan) -> str:
 def strategy(plan: Plan) -> str:
     """The strategy in a few words."""
     return describe(plan.strategy)
+
+
+# ── refusals ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+Spelling = Callable[[str, Any], str]  # how a field of the Request and its value are said; a value of None: the field alone
+
+
+def reason(rejection: Rejection, spelled: Spelling) -> str:
+    """Why, and by which wish: "not from aws (--provider)"."""
+    return rejection.reason if rejection.wish is None else f"{rejection.reason} ({spelled(rejection.wish, None)})"
+
+
+def what_would_do(rejection: Rejection, spelled: Spelling) -> str:
+    """The remedy, or what to change: "--max-cost 5.00"; nothing where neither is known."""
+    return rejection.remedy or ", ".join(spelled(field, value) for field, value in rejection.changes.items())

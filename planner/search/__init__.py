@@ -70,7 +70,7 @@ def search(
     stuck = all(found.runnable is not None for found in ranked)
     out = ways_out(question, market, figures) if stuck else ()
     plans = tuple(plan(found) for found in ranked)
-    ways = tuple(WayOut(change=change, options=options, plan=plan(found)) for change, options, found in out)
+    ways = tuple(WayOut(change=change, changes=changes, plan=plan(found)) for change, changes, found in out)
     return SearchResult(
         request=request,
         plans=plans,

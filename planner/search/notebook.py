@@ -75,7 +75,7 @@ class Notebook:
             yield Rejection(
                 what="int8 and nf4 on " + names(kinds),
                 reason="bitsandbytes has no kernels for these cards",
-                remedy="--quant none",
+                changes={"training.quant": "none"},
                 num_offers=sum(len(kind.offers) for kind in kinds.values()),
             )
         yield from _small(self.too_small)
@@ -90,7 +90,6 @@ def _small(entries: list[TooSmall]) -> Iterator[Rejection]:
         yield Rejection(
             what=names(entry.kind.name for entry in sorted(group, key=lambda entry: -entry.available_bytes)),
             reason=f"needs at least {needed:.1f} GiB {place} ({nearest.strategy}); {nearest.kind.name} has {has:.1f} usable",
-            remedy=None,
             needed={"required_bytes": nearest.needed_bytes, "available_bytes": nearest.available_bytes},
             num_offers=sum(len(entry.kind.offers) for entry in group),
         )
@@ -104,7 +103,6 @@ def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | Non
         what=names(sorted({entry.offer.instance_type for entry in entries})),
         reason=f"needs {largest.needed / GIB:.1f} GiB of {thing}; {largest.offer.instance_type} has "
         f"{has(largest.offer) or 0:g} GiB, of which {largest.limit / GIB:.1f} can be used",
-        remedy=None,
         needed={f"{thing.lower()}_bytes": round(largest.needed)},
         num_offers=len(entries),
     )
@@ -118,11 +116,11 @@ def _dear(entries: list[Dear], *, complete: bool) -> Iterator[Rejection]:
     least = f"; the cheapest, {cheapest.offer.key}, needs ${enough}"
     rule = cheapest.cap.rule
     place = "" if rule is None else f" ({rule.place})"
-    remedy = f"--max-cost {enough}" if rule is None else rule.remedy
     yield Rejection(
         what=machines(len(entries)),
         reason=f"over ${cheapest.cap.usd} at p90{place}{least if complete else LOOKED_AT}",
-        remedy=remedy if complete or rule is not None else None,
+        remedy=None if rule is None else rule.remedy,
+        changes={"budget.max_usd": enough} if complete and rule is None else {},
         needed={"p90_usd": cheapest.needed_usd},
         num_offers=len(entries),
     )
@@ -137,7 +135,7 @@ def _slow(entries: list[Short], *, complete: bool) -> Iterator[Rejection]:
         yield Rejection(
             what=machines(len(group)),
             reason=f"over {limit_s / SECONDS_PER_HOUR:g} h at p90{least if complete else LOOKED_AT}",
-            remedy=f"--max-hours {-int(-hours // 1)}" if complete else None,
+            changes={"budget.max_hours": -int(-hours // 1)} if complete else {},
             needed={"p90_s": fastest.needed},
             num_offers=len(group),
         )

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -48,7 +48,14 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     num_offers: int
 
 
-Wish = tuple[Callable[[Offer], bool], str, str | None]  # breaks it?, the reason, what to change
+class Wish(NamedTuple):
+    """A condition on offers: which break it, why that refuses them, the field of the Request that says it, what would help."""
+
+    breaks: Callable[[Offer], bool]
+    reason: str
+    field: str | None = None
+    remedy: str | None = None
+
 
 MAX_NAMES: Final = 8  # as many as a sentence holds
 
@@ -60,10 +67,10 @@ def admit(request: Request, catalog: Catalog, offers: Iterable[Offer], rules: It
     wishes = (*_wishes(request.where, catalog, {match.gpu.name for match in matches}), *_limits(request.where))
     kept = offers
     rejections: list[Rejection] = []
-    for breaks, reason, remedy in wishes:
-        before, kept = kept, tuple(offer for offer in kept if not breaks(offer))
+    for wish in wishes:
+        before, kept = kept, tuple(offer for offer in kept if not wish.breaks(offer))
         if broken := len(before) - len(kept):
-            rejections.append(_counted(broken, reason, remedy))
+            rejections.append(_counted(broken, wish.reason, wish.remedy, wish.field))
     kept, refused = _allowed(kept, rules)
     return Asked(
         kinds=_kinds(kept, catalog),
@@ -76,51 +83,48 @@ def admit(request: Request, catalog: Catalog, offers: Iterable[Offer], rules: It
 def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
     """What was asked for by name or by number."""
     if where.host is not None:
-        yield lambda offer: offer.provider != HOST, f"the job is for {where.host} (--host)", None
+        yield Wish(lambda offer: offer.provider != HOST, f"the job is for {where.host}", "where.host")
     if where.providers:
-        yield lambda offer: offer.provider not in where.providers, f"not from {_or(where.providers)} (--provider)", None
+        reason = f"not from {_or(where.providers)}"
+        yield Wish(lambda offer: offer.provider not in where.providers, reason, "where.providers")
     if where.regions:
-        yield lambda offer: not matches(offer.region, where.regions), f"not in {_or(where.regions)} (--region)", None
+        reason = f"not in {_or(where.regions)}"
+        yield Wish(lambda offer: not matches(offer.region, where.regions), reason, "where.regions")
     if where.instance_types:
-        yield lambda offer: offer.instance_type not in where.instance_types, f"not a {_or(where.instance_types)}", None
+        yield Wish(lambda offer: offer.instance_type not in where.instance_types, f"not a {_or(where.instance_types)}")
     if gpus:
         sold = any(offer.gpu in gpus for offer in catalog.offers)
         remedy = None if sold else f'nobody sells it; what fits it: rentune estimate --gpu "{min(gpus)}"'
-        yield lambda offer: offer.gpu not in gpus, f"no {_or(sorted(gpus))} in it (--gpu)", remedy
+        yield Wish(lambda offer: offer.gpu not in gpus, f"no {_or(sorted(gpus))} in it", "where.gpus", remedy)
     if where.num_gpus is not None:
-        yield (
-            lambda offer: offer.num_gpus != where.num_gpus,
-            f"not {where.num_gpus} GPU{'s' * (where.num_gpus > 1)} (--num-gpus)",
-            None,
-        )
+        reason = f"not {where.num_gpus} GPU{'s' * (where.num_gpus > 1)}"
+        yield Wish(lambda offer: offer.num_gpus != where.num_gpus, reason, "where.num_gpus")
     if where.spot is not None:
         unwanted = "on_demand" if where.spot else "spot"
-        option = "--spot" if where.spot else "--on-demand"
-        yield (
-            # no machine of one's own is a spot machine; for --on-demand it is as good as a rented one
+        yield Wish(
+            # no machine of one's own is a spot machine; where on-demand is asked for it is as good as a rented one
             lambda offer: offer.purchase == unwanted and (unwanted == "on_demand" or not _own(offer)),
-            f"sold {unwanted.replace('_', ' ')} ({option})",
-            None,
+            f"sold {unwanted.replace('_', ' ')}",
+            "where.spot",
         )
     if (limit_gib := where.gpu_memory_gib) is not None:
-        yield (
+        yield Wish(
             lambda offer: (catalog.gpu_memory_gib(offer) or 0) > limit_gib,
-            f"more than {limit_gib:g} GiB on each GPU (--gpu-budget)",
-            "a larger --gpu-budget",
+            f"more than {limit_gib:g} GiB on each GPU",
+            "where.gpu_memory_gib",
+            "a larger budget per GPU",
         )
 
 
 def _limits(where: Where) -> Iterable[Wish]:
     """What the planner itself leaves out."""
-    yield (
-        lambda offer: offer.num_gpus != int(offer.num_gpus),
-        "a share of a GPU: no measurement says how fast a share trains",
-        None,
+    yield Wish(
+        lambda offer: offer.num_gpus != int(offer.num_gpus), "a share of a GPU: no measurement says how fast a share trains"
     )
-    yield (
+    yield Wish(
         lambda offer: offer.gpu is None and not _own(offer) and offer.provider not in where.providers,
         "a rented machine without a GPU",
-        "name its --provider to have it planned all the same",
+        remedy="name its provider to have it planned all the same",
     )
 
 
@@ -135,8 +139,9 @@ def _allowed(offers: tuple[Offer, ...], rules: Iterable[Rule]) -> tuple[tuple[Of
     return kept, tuple(rejections)
 
 
-def _counted(number: int, reason: str, remedy: str | None) -> Rejection:
-    return Rejection(what=f"{number:,} offer{'s' * (number > 1)}", reason=reason, remedy=remedy, num_offers=number)
+def _counted(number: int, reason: str, remedy: str | None, wish: str | None = None) -> Rejection:
+    what = f"{number:,} offer{'s' * (number > 1)}"
+    return Rejection(what=what, reason=reason, remedy=remedy, wish=wish, num_offers=number)
 
 
 def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:

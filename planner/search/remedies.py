@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
+from decimal import Decimal
 from typing import Final
 
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.plan import Rejection
+from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
 from planner.request import Budget, Request, Where
 from planner.search.figures import Figures
@@ -23,15 +24,15 @@ from remote.contract import Strategy
 STREAMED: Final = "stream"
 
 
-WayFound = tuple[str, dict[str, str | None], Found]  # what is given up, the same as options, the plan
+WayFound = tuple[str, Changes, Found]  # what is given up, the same as fields of the Request, the plan
 
 
 class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
-    """A request with one wish less, and what that is called on the command line."""
+    """A request with one wish less, what that is called, and what the wish would have to be for the plan that was found."""
 
     request: Request
     change: Callable[[Found], str]
-    options: Callable[[Found], dict[str, str | None]]
+    changes: Callable[[Found], Changes]
 
 
 def ways_out(question: Question, market: Iterable[Offer], figures: Figures) -> Iterator[WayFound]:
@@ -57,7 +58,7 @@ def _way(relaxed: Relaxed, question: Question, market: tuple[Offer, ...], figure
     asked = admit(eased.request, eased.catalog, market, eased.rules)
     ranked = rank(eased, asked.kinds, figures, Notebook(), only_runnable=True)
     found = min(ranked, key=lambda each: each.fit.verdict != "fits", default=None)  # of those that fit the cheapest
-    return None if found is None else (relaxed.change(found), relaxed.options(found), found)
+    return None if found is None else (relaxed.change(found), relaxed.changes(found), found)
 
 
 def _relaxations(request: Request) -> Iterator[Relaxed]:
@@ -68,37 +69,37 @@ def _relaxations(request: Request) -> Iterator[Relaxed]:
         yield Relaxed(
             request=_with(request, where=msgspec.structs.replace(where, gpus=(), num_gpus=None)),
             change=lambda found: f"on {found.kind.name}",
-            options=lambda _: {"--gpu": None, "--num-gpus": None},
+            changes=_machine,
         )
     if where.spot is not None:
         yield Relaxed(
             request=_with(request, where=msgspec.structs.replace(where, spot=None)),
             change=lambda found: "on demand" if found.offer.purchase == "on_demand" else "as a spot machine",
-            options=lambda _: {"--spot": None, "--on-demand": None},
+            changes=lambda found: {"where.spot": found.offer.purchase == "spot"},
         )
     if where.regions:
         yield Relaxed(
             request=_with(request, where=msgspec.structs.replace(where, regions=())),
             change=lambda found: f"in {found.offer.region}",
-            options=lambda _: {"--region": None},
+            changes=lambda found: {"where.regions": (found.offer.region,)},
         )
     if where.providers:
         yield Relaxed(
             request=_with(request, where=msgspec.structs.replace(where, providers=(), regions=())),
             change=lambda found: f"from {found.offer.provider}",
-            options=lambda _: {"--provider": None, "--region": None},
+            changes=lambda found: _seller(found, where.regions),
         )
     if budget.max_usd is not None:
         yield Relaxed(
             request=_with(request, budget=Budget(max_hours=budget.max_hours)),
             change=lambda found: f"for up to ${found.cost.total_usd.p90:.2f}",
-            options=lambda found: {"--max-cost": f"{found.cost.total_usd.p90 + 0.005:.2f}"},
+            changes=lambda found: {"budget.max_usd": Decimal(f"{found.cost.total_usd.p90 + 0.005:.2f}")},
         )
     if budget.max_hours is not None:
         yield Relaxed(
             request=_with(request, budget=Budget(max_usd=budget.max_usd)),
             change=lambda found: f"in up to {found.duration.wall_s.p90 / SECONDS_PER_HOUR:.1f} hours",
-            options=lambda found: {"--max-hours": f"{found.duration.wall_s.p90 / SECONDS_PER_HOUR + 0.05:.1f}"},
+            changes=lambda found: {"budget.max_hours": round(found.duration.wall_s.p90 / SECONDS_PER_HOUR + 0.05, 1)},
         )
 
 
@@ -119,8 +120,18 @@ def _with_memory(request: Request, memory_gib: float | None) -> Relaxed:
     return Relaxed(
         request=_with(request, where=msgspec.structs.replace(request.where, gpu_memory_gib=memory_gib)),
         change=lambda found: f"with {_memory_gib(found):g} GiB on the GPU instead of {asked_gib:g}",
-        options=lambda found: {"--gpu-budget": f"{_memory_gib(found):g}GB"},
+        changes=lambda found: {"where.gpu_memory_gib": _memory_gib(found)},
     )
+
+
+def _machine(found: Found) -> Changes:
+    gpu = found.kind.gpu
+    return {"where.gpus": (gpu.name,) if gpu else None, "where.num_gpus": found.kind.num_gpus if gpu else None}
+
+
+def _seller(found: Found, regions: tuple[str, ...]) -> Changes:
+    """Regions are names of a provider's own: where some were asked for, they change with it."""
+    return {"where.providers": (found.offer.provider,)} | ({"where.regions": (found.offer.region,)} if regions else {})
 
 
 def _memory_gib(found: Found) -> float:
@@ -157,7 +168,6 @@ def memory_rejections(
         yield Rejection(
             what="frozen blocks streamed from RAM through one GPU",
             reason="would need less GPU memory; this version neither estimates nor runs it",
-            remedy=None,
         )
 
 

@@ -13,8 +13,9 @@ from catalogs.failure import Failure
 from catalogs.models import resolve_model
 from planner.cli import Edges, answer, read_asked
 from planner.cost import estimate_cost
-from planner.options import plan_command
+from planner.options import plan_command, spelled
 from planner.plan import Plan, SearchResult
+from planner.report.words import what_would_do
 from planner.request import OWN_MACHINES, Request
 from provision.envelope import Problem
 from provision.errors import BadInput, Refused
@@ -100,7 +101,8 @@ def _none_can_be_run(result: SearchResult, assumed_price: Decimal | None, see_wh
     too_dear = next((each for each in result.rejections if "p90_usd" in each.needed), None)
     if assumed_price and too_dear is not None:
         reason = f"at ${assumed_price} an hour it is {too_dear.reason}"
-        return Refused(f"No plan can be run as asked: {reason}.", hint=too_dear.remedy or "a larger --max-cost")
+        hint = what_would_do(too_dear, spelled) or "a larger --max-cost"
+        return Refused(f"No plan can be run as asked: {reason}.", hint=hint)
     reason = result.plans[0].runnable or "" if result.plans else "nothing on offer does this job"
     return Refused(f"No plan can be run as asked: {reason}.", hint=f"See why: {see_why}")
 

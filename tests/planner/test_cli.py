@@ -4,43 +4,24 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
-from typing import Any
 
-import click
 import msgspec
 import pytest
-from click.testing import CliRunner
 
 from planner.cli import Edges, read_asked, run_plan
-from planner.options import request_options, view_options
 from planner.plan import Plan, Provider, SearchResult, read_plan
 from planner.request import DataFile, Lengths, Request, RequestError
 from remote.contract import CAPABILITIES
-from tests.planner.builders import TODAY, counted
+from tests.planner.builders import TODAY, counted, parsed
 
 AWS = {"aws": Provider(name="aws", runnable=True, status="emulator")}
-
-
-def options(*words: str) -> dict[str, Any]:
-    """What click makes of a command line."""
-    seen: dict[str, Any] = {}
-
-    @click.command()
-    @request_options
-    @view_options
-    def command(**given: Any) -> None:
-        seen.update(given)
-
-    done = CliRunner().invoke(command, words)
-    assert done.exit_code == 0, done.output
-    return seen
 
 
 def plan(*words: str, folder: Path, width: int = 240) -> tuple[int, str]:
     """Exit code and text of `plan` on the shipped catalog, with one provider that can be rented from."""
     written: list[str] = []
     code = run_plan(
-        options(*words),
+        parsed(*words),
         Edges(providers=AWS, capabilities=CAPABILITIES, today=TODAY, versions={"rentune": "test"}, folder=folder),
         measure=counted,
         write=written.append,
@@ -76,6 +57,33 @@ def test_the_command_under_the_answer_plans_the_same_machine(tmp_path: Path) -> 
         assert (recommended.offer, recommended.strategy) == (central.offer, central.strategy)
 
 
+@pytest.mark.parametrize(
+    "wish",
+    [
+        "budget: {max_cost: 0.01}",
+        "where: {gpu_budget: 4GB}",
+        "where: {gpus: [MI300X]}",
+        "where: {providers: [lambda], regions: [us-east-1]}",
+    ],
+)
+def test_the_command_overrules_what_a_job_file_wishes(wish: str, tmp_path: Path) -> None:
+    """A wish that stands in the file can't be left out on the command line, so the command says another."""
+    (tmp_path / "job.yaml").write_text(f"model: 7b\ndata: {{file: rows.jsonl}}\n{wish}")
+    (tmp_path / "rows.jsonl").touch()
+    command = plan("job.yaml", folder=tmp_path)[1].splitlines()[-1]
+    again = plan(*shlex.split(command)[2:], "--json", folder=tmp_path)[1]
+    assert msgspec.json.decode(again, type=SearchResult).recommended is not None
+
+
+def test_a_job_file_is_told_its_own_keys(tmp_path: Path) -> None:
+    """As options are told options."""
+    (tmp_path / "job.yaml").write_text("model: 7b\nbudget: {max_cost: 0.01}\nwhere: {spot: false}")
+    told, optional = plan("job.yaml", folder=tmp_path)[1], plan("--model", "7b", "--max-cost", "0.01", folder=tmp_path)[1]
+    assert "budget.max_cost: " in told
+    assert "(where.spot)" in told
+    assert "--max-cost " in optional
+
+
 def test_a_job_file_is_found_and_its_paths_start_from_where_it_lies(tmp_path: Path) -> None:
     """Wherever the command is called from."""
     (tmp_path / "jobs").mkdir()
@@ -87,12 +95,12 @@ def test_a_job_file_is_found_and_its_paths_start_from_where_it_lies(tmp_path: Pa
         asked.append(file)
         return counted(file)
 
-    request = read_asked(options("jobs/job.yaml"), folder=tmp_path, measure=measure)
+    request = read_asked(parsed("jobs/job.yaml"), folder=tmp_path, measure=measure)
     assert isinstance(request, Request)
     places = [str(tmp_path / "jobs" / name) for name in ("base.gguf", "rows.jsonl", "apart.jsonl")]
     assert [request.model, request.data.path, request.data.held_out_path] == places
     assert [(file.model, file.path) for file in asked] == [(places[0], path) for path in places[1:]]
-    other = read_asked(options("jobs/job.yaml", "--data", "rows.jsonl"), folder=tmp_path, measure=counted)
+    other = read_asked(parsed("jobs/job.yaml", "--data", "rows.jsonl"), folder=tmp_path, measure=counted)
     assert isinstance(other, Request)
     assert other.data.path == str(tmp_path / "rows.jsonl")
 
@@ -100,8 +108,8 @@ def test_a_job_file_is_found_and_its_paths_start_from_where_it_lies(tmp_path: Pa
 def test_a_saved_plan_comes_back_as_it_was_unless_options_change_it(tmp_path: Path) -> None:
     """It is not planned anew behind the user's back."""
     assert plan("--model", "7b", "--data", "rows.jsonl", "--save", "plan.json", folder=tmp_path)[0] == 0
-    saved = read_asked(options("plan.json"), folder=tmp_path, measure=counted)
-    changed = read_asked(options("plan.json", "--rank", "8"), folder=tmp_path, measure=counted)
+    saved = read_asked(parsed("plan.json"), folder=tmp_path, measure=counted)
+    changed = read_asked(parsed("plan.json", "--rank", "8"), folder=tmp_path, measure=counted)
     assert isinstance(saved, Plan)
     assert saved == read_plan((tmp_path / "plan.json").read_text(), name="plan.json")
     assert isinstance(changed, Request)
@@ -115,7 +123,7 @@ def test_a_saved_plan_that_was_edited_is_checked_like_any_other_request(tmp_path
     saved = (tmp_path / "plan.json").read_text()
     (tmp_path / "plan.json").write_text(saved.replace("192.0.2.0/24", "0.0.0.0/0"))
     with pytest.raises(RequestError, match="would open SSH on the box"):
-        read_asked(options("plan.json"), folder=tmp_path, measure=counted)
+        read_asked(parsed("plan.json"), folder=tmp_path, measure=counted)
 
 
 def test_what_is_saved_from_a_size_names_weights(tmp_path: Path) -> None:
@@ -123,7 +131,7 @@ def test_what_is_saved_from_a_size_names_weights(tmp_path: Path) -> None:
     (tmp_path / "base.gguf").touch()
     for name in ("plan.json", "job.yaml"):
         plan("--model", "7B", "--top", "1", "--save", name, folder=tmp_path)
-        saved = read_asked(options(name), folder=tmp_path, measure=counted)
+        saved = read_asked(parsed(name), folder=tmp_path, measure=counted)
         assert (saved.request if isinstance(saved, Plan) else saved).model == "Qwen/Qwen2.5-7B"
     assert plan("plan.json", folder=tmp_path)[1].splitlines()[-1] == "  rentune run plan.json --data YOUR_DATA.jsonl"
 
@@ -134,14 +142,14 @@ def test_an_earlier_adapter_is_found_beside_its_job_file(tmp_path: Path) -> None
     folder.mkdir(parents=True)
     (tmp_path / "jobs/job.yaml").write_text("model: 7b\nloop: {init_adapter: earlier}")
     with pytest.raises(RequestError, match=r"init_adapter: adapter_config.json in .*earlier can't be read"):
-        read_asked(options("jobs/job.yaml"), folder=tmp_path, measure=counted)
+        read_asked(parsed("jobs/job.yaml"), folder=tmp_path, measure=counted)
     (folder / "adapter_config.json").write_text('{"r": 4}')
     (folder / "adapter_model.safetensors").touch()
-    request = read_asked(options("jobs/job.yaml"), folder=tmp_path, measure=counted)
+    request = read_asked(parsed("jobs/job.yaml"), folder=tmp_path, measure=counted)
     assert isinstance(request, Request)
     assert (request.loop.init_adapter, request.training) == (str(folder), {"rank": 4})
     with pytest.raises(RequestError, match="has rank 4, not 8"):
-        read_asked(options("jobs/job.yaml", "--rank", "8"), folder=tmp_path, measure=counted)
+        read_asked(parsed("jobs/job.yaml", "--rank", "8"), folder=tmp_path, measure=counted)
 
 
 def test_a_plan_can_be_saved_as_a_job_file(tmp_path: Path) -> None:
@@ -207,5 +215,5 @@ def test_data_that_cannot_be_used_is_told_where_the_job_file_names_it(tmp_path: 
 
     (tmp_path / "job.yaml").write_text("model: 7b\ndata: {file: rows.jsonl}")
     with pytest.raises(RequestError, match=r"^job.yaml:2:8: .*rows.jsonl, line 2: not JSON") as refused:
-        read_asked(options("job.yaml"), folder=tmp_path, measure=refuse)
+        read_asked(parsed("job.yaml"), folder=tmp_path, measure=refuse)
     assert refused.value.hint == "mend it"

@@ -118,7 +118,9 @@ def test_the_command_is_what_was_typed() -> None:
 def test_the_command_of_a_way_out_carries_the_change() -> None:
     """A wish is replaced or left out; a shape gets the name of a model with weights; data must still be named."""
     options = parsed("--model", "32b", "--gpu-budget", "16GB", "--num-gpus", "4", "--tokens", "1M")
-    command = run_command(options, changes={"--gpu-budget": "24GB", "--num-gpus": None}, has_data=False, model="owner/name")
+    command = run_command(
+        options, changes={"where.gpu_memory_gib": 24.0, "where.num_gpus": None}, has_data=False, model="owner/name"
+    )
     assert command == f"rentune run --model owner/name --data {YOUR_DATA} --gpu-budget 24GB"
 
 

@@ -8,6 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from planner.options import spelled
 from planner.plan import Plan, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, usd, usd_range
@@ -31,7 +32,7 @@ def shown(
     answer: SearchResult, *, command: str | None = "rentune run --model x", explain: bool = False, width: int = 140
 ) -> str:
     """The answer as text without colour."""
-    return render_result(answer, command=command, explain=explain, width=width, colour=False)
+    return render_result(answer, command=command, spelled=spelled, explain=explain, width=width, colour=False)
 
 
 def test_the_first_line_names_the_default_job_and_its_price_per_million_tokens() -> None:
@@ -76,7 +77,7 @@ def test_without_a_runnable_plan_nothing_is_recommended() -> None:
 
 def test_a_way_out_says_what_it_gives_up() -> None:
     """Shown apart from what was asked for."""
-    way = WayOut(change="with 24 GiB on the GPU instead of 16", options={"--gpu-budget": "24GB"}, plan=make_plan())
+    way = WayOut(change="with 24 GiB on the GPU instead of 16", changes={"where.gpu_memory_gib": 24.0}, plan=make_plan())
     assert "Can be run with 24 GiB on the GPU instead of 16:" in shown(result(CHEAPER, ways_out=(way,)))
 
 
@@ -235,7 +236,7 @@ def test_run_names_the_rows_that_will_be_cut() -> None:
 def test_colour_only_where_it_is_wanted() -> None:
     """A pipe gets none."""
     assert "\x1b[" in render_plan(make_plan(), width=100, colour=True) + render_result(
-        result(make_plan()), command="x", explain=False, width=100, colour=True
+        result(make_plan()), command="x", spelled=spelled, explain=False, width=100, colour=True
     )
     assert "\x1b[" not in shown(result(make_plan()))
 
