@@ -36,7 +36,7 @@ pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.torch]
 def planned(folder: Path) -> Plan:
     """A plan that trains on the CPU, on the offer and at the price that the planner chose at RunPod for a card of theirs."""
     tiny = tiny_plan(*tiny_files(folder), where=Where(providers=("runpod",), gpus=("L4",)))
-    chosen = answer(tiny.request, catalog=read_catalog(), **search_edges()).recommended
+    chosen = answer(tiny.request, search_edges(), catalog=read_catalog()).recommended
     assert chosen
     return msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
 
