@@ -15,12 +15,11 @@ from planner.request import HOST, LOCAL
 from provision.clouds.programs import CLOUDS, CloudRow
 from provision.errors import MissingPart
 from provision.extras import install_command
-from provision.places import Places
+from provision.places import SYSTEM_FOLDERS, Places
 
 State = Literal["there", "missing", "optional"]
 Find = Callable[[str], str | None]  # a program's name → where it is
 Install = Callable[[str], str]  # an extra of rentune's → what to type for its packages
-SYSTEM_FOLDERS: Final = "/usr/sbin:/usr/local/sbin:/sbin"  # of servers; not on every user's PATH
 # What a provider needs beside what is its own, by the word in `Finding.serves`.
 SHARED: Final[dict[str, tuple[str, ...]]] = {HOST: ("SSH",), LOCAL: ("SSH", "the local box")}
 OF_A_CLOUD: Final = ("SSH", "clouds")
@@ -114,7 +113,7 @@ def _ssh_server(find: Find) -> Finding:
 
 
 def _system_paths(program: str) -> Iterator[str]:
-    return (f"{folder}/{program}" for folder in SYSTEM_FOLDERS.split(":"))
+    return (f"{folder}/{program}" for folder in SYSTEM_FOLDERS)
 
 
 def _engine(places: Places, environment: Mapping[str, str]) -> Finding:

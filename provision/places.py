@@ -10,6 +10,7 @@ from typing import Final
 
 ORGANISATION: Final = Path("/etc/rentune")  # no variable moves it
 POLICY: Final = "policy.toml"
+SYSTEM_FOLDERS: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin")  # of servers; not on everybody's PATH
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.errors import MissingPart
+from provision.places import SYSTEM_FOLDERS
 from provision.ssh.keys import make_key
 
+VERSION = re.compile(r"OpenSSH_(\d+)\.(\d+)")
 TRY_S = 10.0  # assumed: to start a process in a namespace, or to print a version, takes no longer
 PLAIN = re.compile(r'[^"\\\n]+')  # what can stand between the quotes of an sshd_config
 # What a process of this machine would see, too. No secret is among them.
@@ -77,7 +79,7 @@ def current_user() -> str:
 
 def find_sshd() -> str:
     """Absolute path of the SSH server: it starts itself again for each connection. Raises MissingPart."""
-    path = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), "/usr/sbin", "/usr/local/sbin"]))
+    path = shutil.which("sshd", path=os.pathsep.join([os.environ.get("PATH", ""), *SYSTEM_FOLDERS]))
     if path is None:
         raise MissingPart("The local box needs an SSH server, and there is none.", hint="apt-get install openssh-server")
     return path
@@ -96,7 +98,10 @@ def _namespace() -> tuple[str, ...]:
 
 
 def _penalties() -> str:
-    """OpenSSH from 9.8 on shuts out an address after failed logins, and ours is everybody's; older ones refuse the word."""
-    version = subprocess.run(["ssh", "-V"], capture_output=True, text=True, check=False, timeout=TRY_S).stderr
-    numbers = version.partition("OpenSSH_")[2].partition("p")[0].split(".")
-    return "PerSourcePenalties no\n" if [int(number) for number in numbers] >= [9, 8] else ""
+    """OpenSSH from 9.8 on shuts out an address after failed logins, and ours is everybody's; older ones refuse the word.
+
+    Servers too old to know -V name their version beside their complaint.
+    """
+    said = subprocess.run([find_sshd(), "-V"], capture_output=True, text=True, check=False, timeout=TRY_S).stderr
+    version = VERSION.search(said)
+    return "PerSourcePenalties no\n" if version and (int(version[1]), int(version[2])) >= (9, 8) else ""

@@ -175,6 +175,15 @@ def test_the_console_shows_the_servers_log_while_there_is_a_box(tmp_path: Path) 
         assert rig.provisioner.console(rig.launch()) == ""
 
 
+def test_an_empty_path_hides_no_server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It lies where servers lie, and nothing else of OpenSSH's is needed."""
+    monkeypatch.setenv("PATH", "")
+    with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
+        box = rig.provisioner.up(local_offer(), rig.launch())
+        with rig.connect(box) as shell:
+            assert shell.run("echo here").out == "here\n"
+
+
 def test_the_box_listens_on_loopback_only_and_admits_no_password(tmp_path: Path) -> None:
     with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
         box = rig.provisioner.up(local_offer(), rig.launch())
