@@ -174,7 +174,7 @@ def test_json_is_the_whole_answer(tmp_path: Path) -> None:
 
 def test_what_the_method_does_not_read_is_named(tmp_path: Path) -> None:
     """In the table, in JSON, and again by the saved plan; alpha is read by a plan of LoRA, so nothing is said of it."""
-    words = ("--model", "1b", "--method", "full", "--rank", "8", "--dropout", "0.1", "--top", "1")
+    words = ("--model", "1.5b", "--method", "full", "--rank", "8", "--dropout", "0.1", "--top", "1")
     text = plan(*words, "--save", "plan.json", folder=tmp_path)[1]
     notes = [line for line in text.splitlines() if line.startswith("Note: ")]
     assert [note.split()[1] for note in notes] == ["rank", "dropout"]

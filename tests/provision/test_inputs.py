@@ -32,7 +32,7 @@ GATED = BaseModel(kind="hub", hub_id="meta-llama/Llama-3.1-8B")
 
 
 def test_gated_weights_without_a_token_are_refused_before_anything_is_rented(tmp_path: Path) -> None:
-    with pytest.raises(Refused, match="meta-llama/Llama-3.1-8B is gated") as refused:
+    with pytest.raises(Refused, match=r"meta-llama/Llama-3\.1-8B is gated") as refused:
         require_hub_access(GATED, {"HF_HOME": str(tmp_path)})
     assert "HF_TOKEN=" in str(refused.value.hint)
     require_hub_access(GATED, {"HF_TOKEN": "hf_a"})
