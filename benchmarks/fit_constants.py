@@ -1,4 +1,4 @@
-"""Fit the speed constants of planner/calibration.py that are marked "fitted", and show how far off they leave each group.
+"""Fit the speed constants that planner/estimators/calibration.py marks "fitted", and show how far off they leave each group.
 
     python benchmarks/fit_constants.py runs.jsonl [--fit] [--out benchmarks/results/estimate_speed_DATE.md]
     python benchmarks/fit_constants.py --rows ~/.local/state/rentune/calibration.jsonl
@@ -30,9 +30,9 @@ from catalogs.architectures import Architecture
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Gpu
 from catalogs.models import ModelUnknown, resolve_model
-from planner import calibration
-from planner.case import Case, read_case, stack_of, strategy_of
-from planner.speed import run_class, step_time, tokens_per_step
+from planner.asking.case import Case, read_case, stack_of, strategy_of
+from planner.estimators import calibration
+from planner.estimators.speed import run_class, step_time, tokens_per_step
 from provision.account.receipt import Calibration
 
 BOUNDS: Mapping[str, tuple[float, float]] = {

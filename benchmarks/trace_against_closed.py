@@ -22,9 +22,9 @@ import msgspec
 
 from benchmarks.machine import describe_machine
 from catalogs.models import resolve_model
-from planner.memory import estimate_vram
+from planner.estimators.memory import estimate_vram
+from planner.estimators.trace import trace_vram
 from planner.refusals import CaseRefused
-from planner.trace import trace_vram
 from planner.units import GIB
 from remote.contract import Strategy
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 from benchmarks.machine import describe_machine
 from catalogs.models import resolve_model
-from planner.trace import trace_vram
+from planner.estimators.trace import trace_vram
 from planner.units import GIB
 from remote.contract import Strategy
 
@@ -29,7 +29,7 @@ import sys, time
 started = time.perf_counter()
 from pathlib import Path
 from catalogs.models import resolve_model
-from planner.trace import trace_vram
+from planner.estimators.trace import trace_vram
 from remote.contract import Strategy
 strategy = Strategy(method="lora", rank=16, micro_batch_size=4, seq_len=2048)
 trace_vram(resolve_model(sys.argv[1], base=None).config, strategy, cache=Path(sys.argv[2]))

@@ -9,9 +9,9 @@ from typing import Any, Final
 
 import msgspec
 
+from planner.asking.request import Request
 from planner.methods import DEFAULT_RANK, METHODS, NF4, QLORA, QLORA_MEANS
 from planner.precision import BITSANDBYTES
-from planner.request import Request
 from remote.contract import ALPHA_PER_RANK, Loop
 
 AUTO: Final = "auto"

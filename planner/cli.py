@@ -18,12 +18,12 @@ from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Offer
 from catalogs.models import hub_id_of, is_gated, resolve_model
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
-from planner.earlier import continued
+from planner.asking.earlier import continued
+from planner.asking.options import request_of, run_command, said, spelled
+from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError, checked
 from planner.notices import unread
-from planner.options import request_of, run_command, said, spelled
 from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
 from planner.policy import Rule
-from planner.request import DataFile, Lengths, Measure, Request, RequestError, checked
 from planner.search import search
 from remote.contract import Capabilities
 
@@ -69,7 +69,7 @@ def _read_start(path: Path, *, name: str, measure: Measure) -> Request | Plan:
         plan = read_plan(text, name=name)
         checked(plan.request)  # it may have been edited
         return plan
-    from planner.jobfile import read_job
+    from planner.asking.jobfile import read_job
 
     return _located(read_job(text, name=name, measure=_from(path.parent, measure)), path.parent)
 
@@ -185,7 +185,7 @@ def _spelling(options: Mapping[str, Any]) -> Spelling:
     """How a wish was said: by options, or by keys of a job file."""
     if options.get("job") is None or Path(str(options["job"])).suffix == PLAN_SUFFIX:
         return spelled
-    from planner.jobfile import sections
+    from planner.asking.jobfile import sections
 
     return sections.spelled
 
@@ -214,7 +214,7 @@ def _save(name: str, result: SearchResult, folder: Path) -> str:
     if suffix == PLAN_SUFFIX:
         text = write_plan(plan)
     else:
-        from planner.jobfile.writer import write_job
+        from planner.asking.jobfile.writer import write_job
 
         text = write_job(plan)
     try:

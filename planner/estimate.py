@@ -13,13 +13,13 @@ from catalogs.catalog import Catalog, CatalogError
 from catalogs.hardware import Gpu
 from catalogs.models import ModelUnknown, resolve_model
 from catalogs.user_file import decode_json
-from planner.case import Case, effective, read_case, stack_of, strategy_of
-from planner.duration import pace_of
-from planner.engine import Engine, memory_by
-from planner.host import estimate_host, ram_verdict
-from planner.memory import available_bytes, bare_bytes, verdict
-from planner.memory.remedy import nearest_change
-from planner.memory.support import require_unquantized
+from planner.asking.case import Case, effective, read_case, stack_of, strategy_of
+from planner.estimators.duration import pace_of
+from planner.estimators.engine import Engine, memory_by
+from planner.estimators.host import estimate_host, ram_verdict
+from planner.estimators.memory import available_bytes, bare_bytes, verdict
+from planner.estimators.memory.remedy import nearest_change
+from planner.estimators.memory.support import require_unquantized
 from planner.methods import adapter_file_bytes, total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate

@@ -7,11 +7,11 @@ from typing import Final, NamedTuple
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.case import Case, stack_of
+from planner.asking.case import Case, stack_of
+from planner.asking.request import Basis, DataAsked
 from planner.methods import METHODS, NUM_LABELS
 from planner.plan import VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
-from planner.request import Basis, DataAsked
 from planner.units import gib
 from remote.contract import Strategy
 

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer
-from planner.request import Request, RequestError
+from planner.asking.request import Request, RequestError
 from remote.contract import Strategy
 
 PLAN_VERSION: Final = 1

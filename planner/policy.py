@@ -10,7 +10,7 @@ from typing import Any, Final, Literal, get_args
 import msgspec
 
 from catalogs.hardware import Hosts, Offer
-from planner.request import OWN_MACHINES, Budget, RequestError
+from planner.asking.request import OWN_MACHINES, Budget, RequestError
 
 Key = Literal["providers", "regions", "hosts", "max_usd_per_hour", "max_usd_per_run"]
 KEYS: Final[tuple[Key, ...]] = get_args(Key)

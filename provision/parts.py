@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from planner.request import HOST, LOCAL
+from planner.asking.request import HOST, LOCAL
 from provision.clouds.programs import CLOUDS, CloudRow
 from provision.errors import MissingPart
 from provision.extras import install_command

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Final
 
 import msgspec
 
+from planner.asking.request import HOST, LOCAL
 from planner.plan import NOT_READY, Provider
-from planner.request import HOST, LOCAL
 from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.places import Places

@@ -131,7 +131,7 @@ sys.exit(code)
 
 def test_the_trace_is_read_without_torch() -> None:
     """It imports torch inside functions, so that reading a kept trace, or a table of its, needs none."""
-    traces = [name for name in MODULES if name.startswith("planner.trace")]
+    traces = [name for name in MODULES if name.startswith("planner.estimators.trace")]
     code = "import importlib, sys\nfor name in sys.argv[1:]: importlib.import_module(name)\nprint(*sys.modules)"
     done = run_python(code, *traces)
     assert done.returncode == 0, done.stderr
@@ -160,7 +160,7 @@ def test_job_file_and_strategy_speak_the_contract_of_estimate() -> None:
     """`training:` of a job file takes the case keys of the frozen schema; a Strategy's fields are among them, but for
     `streaming`, which spells out an `offload`.
     """
-    from planner.case import Case
+    from planner.asking.case import Case
     from remote.contract import Strategy
 
     schema = json.loads((folder("planner") / "estimate.schema.json").read_text())

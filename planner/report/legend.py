@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from planner.asking.request import OWN_MACHINES
 from planner.plan import NOT_READY, NOT_YET, PRICE_ONLY, Plan
 from planner.report import tables, words
-from planner.request import OWN_MACHINES
 
 TIGHT: Final = "it needs more than is surely there and may run out of memory"
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator
 from typing import Final, NamedTuple
 
-from planner.cost import UNBILLED_PHASES
+from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range, Rejection
 from planner.report import layout, words
 from planner.report.layout import Table

@@ -9,11 +9,12 @@ from catalogs.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
 from catalogs.hardware import Offer
 from planner.advise import advise
-from planner.memory.support import require_unquantized
+from planner.asking.request import Request
+from planner.asking.training_keys import check_training
+from planner.estimators.memory.support import require_unquantized
 from planner.notices import cut_words
 from planner.plan import Plan, Provider, SearchResult, WayOut
 from planner.policy import Rule, in_force
-from planner.request import Request
 from planner.search.assumptions import assumptions
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook
@@ -21,7 +22,6 @@ from planner.search.offers import admit, check_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_layers, seq_len_of
-from planner.training_keys import check_training
 from remote.contract import Capabilities
 
 

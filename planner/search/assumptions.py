@@ -6,7 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 from catalogs.catalog import age_days, is_stale
-from planner.cost import unpriced_lines
+from planner.estimators.cost import unpriced_lines
 from planner.notices import cut_words
 from planner.search.ranking import Found, Question
 from planner.units import GIB

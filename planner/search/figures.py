@@ -11,16 +11,16 @@ import msgspec
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu, Offer
 from planner.advise import Advice
-from planner.duration import estimate_duration, unpadded
-from planner.host import estimate_host
-from planner.memory import estimate_vram, resting_bytes
-from planner.memory.instants import workspace_bytes
-from planner.memory.numerics import has_flash
-from planner.memory.process import outside_bytes
+from planner.asking.request import LOCAL, OWN_MACHINES, Request
+from planner.estimators.duration import estimate_duration, unpadded
+from planner.estimators.host import estimate_host
+from planner.estimators.memory import estimate_vram, resting_bytes
+from planner.estimators.memory.instants import workspace_bytes
+from planner.estimators.memory.numerics import has_flash
+from planner.estimators.memory.process import outside_bytes
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import CaseRefused
-from planner.request import LOCAL, OWN_MACHINES, Request
 from planner.search.strategies import strategies
 from remote.contract import Dtype, Strategy
 
@@ -46,7 +46,7 @@ key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # w
 def memory_class(gpu: Gpu | None) -> tuple[bool, int]:
     """Cards of one class hold the same tensors: with or without flash attention, with workspaces of one size.
 
-    planner.memory decides by these two; a test compares every card of the catalog with its class.
+    planner.estimators.memory decides by these two; a test compares every card of the catalog with its class.
     """
     return has_flash(gpu), workspace_bytes(gpu.compute_capability if gpu is not None else None)
 

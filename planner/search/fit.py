@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from planner.host import usable_ram_bytes
-from planner.memory import available_bytes, verdict
+from planner.estimators.host import usable_ram_bytes
+from planner.estimators.memory import available_bytes, verdict
 from planner.plan import Verdict
 from planner.precision import BITSANDBYTES
 from planner.refusals import CaseRefused

@@ -10,9 +10,9 @@ import msgspec
 
 from catalogs.catalog import Catalog
 from catalogs.hardware import Gpu, Offer
+from planner.asking.request import HOST, OWN_MACHINES, Request, RequestError, Where
 from planner.plan import Rejection
 from planner.policy import Rule, matches, refusal
-from planner.request import HOST, OWN_MACHINES, Request, RequestError, Where
 from remote.contract import Dtype
 
 

@@ -15,12 +15,12 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
-from planner.cost import billed_range, disk_gib, estimate_cost
-from planner.host import usable_ram_bytes
+from planner.asking.request import Request
+from planner.estimators.cost import billed_range, disk_gib, estimate_cost
+from planner.estimators.host import usable_ram_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, DurationEstimate, HostEstimate, Provider
 from planner.policy import Rule, cap
 from planner.refusals import CaseRefused
-from planner.request import Request
 from planner.search.figures import Figures
 from planner.search.fit import Fit, fitting
 from planner.search.notebook import Dear, Notebook, Short

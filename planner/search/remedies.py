@@ -9,9 +9,9 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
+from planner.asking.request import Budget, Request, Where
 from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
-from planner.request import Budget, Request, Where
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, required_bytes
 from planner.search.notebook import Notebook

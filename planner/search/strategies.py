@@ -9,9 +9,9 @@ import msgspec
 
 from catalogs.architectures import Architecture
 from planner.advise import Advice
-from planner.case import read_case, strategy_of
+from planner.asking.case import read_case, strategy_of
+from planner.asking.request import Request, RequestError
 from planner.methods import METHODS
-from planner.request import Request, RequestError
 from remote.contract import Dtype, Strategy
 
 MICRO_BATCHES: Final = (16, 8, 4, 2, 1)  # assumed: kernels like powers of two, and beyond 16 little is gained

@@ -9,7 +9,7 @@ from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
 from catalogs.hardware import Billing
-from planner.cost import SECONDS_PER_MONTH, round_to_bill
+from planner.estimators.cost import SECONDS_PER_MONTH, round_to_bill
 from planner.units import GB, SECONDS_PER_HOUR
 from provision.account.ledger import Rental, RunState
 

@@ -10,7 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from planner.cost import UNBILLED_PHASES
+from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
 from planner.strategy import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, rental_usd, rounded

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.options import PROVIDER, SIZE, USD, Once
+from planner.asking.options import PROVIDER, SIZE, USD, Once
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
@@ -81,7 +81,7 @@ def list_offers(
 def list_storage(provider: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """What keeping and moving bytes costs: volumes, buckets, snapshots, traffic."""
     from catalogs.storage import read_storage
-    from planner.mistyped import nearest
+    from planner.asking.mistyped import nearest
     from provision.envelope.show import console, show
     from provision.errors import BadInput
 

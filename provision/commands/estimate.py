@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.options import SIZE, WORDS, Once
+from planner.asking.options import SIZE, WORDS, Once
 from provision.errors import Exit
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.options import request_options, view_options
+from planner.asking.options import request_options, view_options
 
 if TYPE_CHECKING:
     from planner.plan import SearchResult

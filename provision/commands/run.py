@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.options import USD, request_options
+from planner.asking.options import USD, request_options
 
 if TYPE_CHECKING:
     from planner.plan import Plan

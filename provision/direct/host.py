@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from catalogs.catalog import CatalogError, read_catalog
 from catalogs.hardware import Offer
-from planner.request import HOST
+from planner.asking.request import HOST
 from provision.aboard import detached
 from provision.aboard.marks import marks
 from provision.direct import host_scripts as scripts

@@ -12,7 +12,7 @@ import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 
-RAM_SHARE = 0.95  # assumed: the rest keeps controller and shell alive; a test holds planner.host to it
+RAM_SHARE = 0.95  # assumed: the rest keeps controller and shell alive; a test holds planner.estimators.host to it
 MOUNT = Path("/sys/fs/cgroup")
 OWN_GROUPS = Path("/proc/self/cgroup")  # lines "id:controllers:/path"; v2 is the one without controllers
 LIMIT_FILES = {"memory": "memory.limit_in_bytes", "": "memory.max"}

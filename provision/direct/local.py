@@ -17,7 +17,7 @@ import msgspec
 import psutil
 
 from catalogs.hardware import Offer
-from planner.request import LOCAL
+from planner.asking.request import LOCAL
 from provision.aboard.marks import marks
 from provision.aboard.ship import stack_is_here
 from provision.direct.limits import limit_name, remove_limit

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING
 
 from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
+from planner.asking.request import HOST, LOCAL
 from planner.cli import Edges
-from planner.request import HOST, LOCAL
 from provision.places import read_places
 from provision.prepare.policy import read_rules
 from provision.prepare.versions import RENTUNE
@@ -20,7 +20,7 @@ from remote.contract import CAPABILITIES
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
-    from planner.request import DataFile, Lengths, Measure, Request
+    from planner.asking.request import DataFile, Lengths, Measure, Request
     from provision.direct.host import ExistingHost
 
 

@@ -11,12 +11,12 @@ import msgspec
 
 from catalogs.failure import Failure
 from catalogs.models import resolve_model
+from planner.asking.options import plan_command, spelled
+from planner.asking.request import OWN_MACHINES, Request
 from planner.cli import Edges, answer, read_asked
-from planner.cost import estimate_cost
-from planner.options import plan_command, spelled
+from planner.estimators.cost import estimate_cost
 from planner.plan import Plan, SearchResult
 from planner.report.words import what_would_do
-from planner.request import OWN_MACHINES, Request
 from provision.envelope import Problem
 from provision.errors import BadInput, Refused
 from provision.prepare.asking import data_measure, market, offers_of_request, search_edges

@@ -20,7 +20,7 @@ import click
 import msgspec
 
 from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
-from planner.request import DataFile, Lengths, RequestError
+from planner.asking.request import DataFile, Lengths, RequestError
 from provision.interrupt import interruptible
 from provision.prepare.inputs import find_base
 from provision.whole import write_whole

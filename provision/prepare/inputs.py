@@ -11,8 +11,8 @@ from typing import Final, Literal
 import msgspec
 
 from catalogs.models import hub_id_of, is_gated, is_size
+from planner.asking.request import Request
 from planner.plan import Plan
-from planner.request import Request
 from provision.errors import BadInput, Refused
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")

@@ -12,9 +12,9 @@ from pathlib import Path
 
 import msgspec
 
-from planner.cost import disk_gib
+from planner.asking.request import RequestError
+from planner.estimators.cost import disk_gib
 from planner.plan import Plan, read_plan, write_plan
-from planner.request import RequestError
 from provision.account.ledger import UNREADABLE, Ledger, Opened, RunState
 from provision.errors import BadInput, Refused
 from provision.places import Places, RunFolder

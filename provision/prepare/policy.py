@@ -17,11 +17,11 @@ import msgspec
 
 from catalogs.hardware import Hosts
 from catalogs.user_file import FileUnusable, exists, read_text
-from planner.bounds import REQUEST_BOUNDS, complaint
-from planner.mistyped import mistyped
+from planner.asking.bounds import REQUEST_BOUNDS, complaint
+from planner.asking.mistyped import mistyped
+from planner.asking.request import Budget, Request
 from planner.plan import Plan
 from planner.policy import KEYS, Rule, cap, in_force, refusal
-from planner.request import Budget, Request
 from provision.errors import BadInput, Refused
 from provision.places import Places
 

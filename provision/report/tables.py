@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from planner.request import OWN_MACHINES
+from planner.asking.request import OWN_MACHINES
 from provision.account.receipt import Figure, Receipt
 from provision.errors import Exit
 from provision.provisioner import Teardown

@@ -8,7 +8,7 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from typing import Final
 
-from planner.cost import disk_gib
+from planner.estimators.cost import disk_gib
 from planner.plan import Plan
 from provision.account.ledger import Attempted, Created, Standing
 from provision.errors import (

@@ -14,10 +14,10 @@ from catalogs.architectures import Architecture
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Gpu, Offer
 from catalogs.models import resolve_model
-from planner.options import request_options, view_options
+from planner.asking.options import request_options, view_options
+from planner.asking.request import DataFile, Lengths, Request, default_data
 from planner.plan import DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate
 from planner.policy import Rule
-from planner.request import DataFile, Lengths, Request, default_data
 from planner.search import search
 from remote.contract import CAPABILITIES, Capabilities, Strategy
 
@@ -136,7 +136,7 @@ def make_request(**changes: Any) -> Request:
 
 def make_plan(**changes: Any) -> Plan:
     """A plan whose figures were not computed by anyone."""
-    from planner.cost import estimate_cost
+    from planner.estimators.cost import estimate_cost
 
     offer, billing, host = make_offer(), make_billing(), make_host()
     duration = make_duration(exactly(3_600.0), train=3_600.0)

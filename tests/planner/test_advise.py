@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from planner.advise import GLOBAL_BATCH_SIZE, MINIMUM_STEPS, Advice, advise, loop_for
-from planner.request import stated_data
+from planner.asking.request import stated_data
 from tests.planner.builders import make_request
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hypothesis.strategies as st
 from hypothesis import given
 
-from planner.trace.allocator import Allocator, segment_bytes
+from planner.estimators.trace.allocator import Allocator, segment_bytes
 from planner.units import MIB
 
 

@@ -11,7 +11,7 @@ import pytest
 
 import planner
 import provision
-from planner import calibration as known
+from planner.estimators import calibration as known
 from planner.stack import PINNED_VERSIONS
 
 ROOT = Path(__file__).parents[2]

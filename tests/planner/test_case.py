@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from jsonschema import Draft202012Validator
 
-from planner.bounds import CASE_BOUNDS
-from planner.case import KEYS, Case, effective, example_of, read_case, stack_of, strategy_of
-from planner.mistyped import words_at
+from planner.asking.bounds import CASE_BOUNDS
+from planner.asking.case import KEYS, Case, effective, example_of, read_case, stack_of, strategy_of
+from planner.asking.mistyped import words_at
 from planner.refusals import CaseError, CaseRefused, Unsupported
 
 SCHEMA = json.loads(files("planner").joinpath("estimate.schema.json").read_text())

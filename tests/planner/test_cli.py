@@ -8,9 +8,9 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from planner.asking.request import DataFile, Lengths, Request, RequestError
 from planner.cli import Edges, read_asked, run_plan
 from planner.plan import Plan, Provider, SearchResult, read_plan
-from planner.request import DataFile, Lengths, Request, RequestError
 from remote.contract import CAPABILITIES
 from tests.planner.builders import TODAY, counted, parsed
 

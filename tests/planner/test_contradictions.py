@@ -6,10 +6,10 @@ import re
 
 import pytest
 
-from planner.contradictions import CONTRADICTIONS, consistent
-from planner.jobfile import read_job
-from planner.jobfile.positions import JobFileError
-from planner.request import Request, RequestError, Where
+from planner.asking.contradictions import CONTRADICTIONS, consistent
+from planner.asking.jobfile import read_job
+from planner.asking.jobfile.positions import JobFileError
+from planner.asking.request import Request, RequestError, Where
 from remote.contract import Loop
 from tests.planner.builders import make_request
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.cost import billed_range, disk_gib, estimate_cost, unpriced_lines
+from planner.estimators.cost import billed_range, disk_gib, estimate_cost, unpriced_lines
 from planner.plan import Range
 from tests.planner.builders import exactly, make_billing, make_duration, make_host, make_offer
 

@@ -13,11 +13,11 @@ from hypothesis import strategies as st
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
 from catalogs.models import resolve_model
-from planner import phases
-from planner.case import read_case, stack_of, strategy_of
-from planner.duration import Pace, estimate_duration, pace_of, steps_of, work_of
+from planner.asking.case import read_case, stack_of, strategy_of
+from planner.asking.request import DataAsked
+from planner.estimators import phases
+from planner.estimators.duration import Pace, estimate_duration, pace_of, steps_of, work_of
 from planner.plan import DurationEstimate
-from planner.request import DataAsked
 from planner.stack import PINNED_STACK
 from remote.contract import Loop, Phase, Strategy
 from remote.data.batches import total_steps

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from planner.earlier import CONFIG, WEIGHTS, continued
-from planner.request import Request, RequestError
+from planner.asking.earlier import CONFIG, WEIGHTS, continued
+from planner.asking.request import Request, RequestError
 from remote.contract import Loop
 from tests.planner.builders import make_request
 

@@ -7,7 +7,7 @@ import pytest
 from catalogs.catalog import read_catalog
 from catalogs.models import resolve_model
 from planner.advise import advise
-from planner.memory import available_bytes, verdict
+from planner.estimators.memory import available_bytes, verdict
 from planner.search.figures import Figures
 from planner.search.strategies import strategies
 from planner.strategy import describe

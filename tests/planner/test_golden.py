@@ -13,9 +13,9 @@ from click.testing import CliRunner
 
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
-from planner.options import request_of, request_options
+from planner.asking.options import request_of, request_options
+from planner.asking.request import Request
 from planner.plan import Plan, SearchResult
-from planner.request import Request
 from planner.strategy import describe
 from tests.planner.builders import ask, make_catalog, make_offer
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from catalogs.models import resolve_model
-from planner.case import read_case, stack_of, strategy_of
-from planner.host import (
+from planner.asking.case import read_case, stack_of, strategy_of
+from planner.estimators.host import (
     ENFORCED_RAM_SHARE,
     USABLE_RAM_SHARE,
     download_bytes,

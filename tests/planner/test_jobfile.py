@@ -16,16 +16,16 @@ from hypothesis import strategies as st
 
 from catalogs.models import is_size
 from planner.advise import AUTO
-from planner.case import check_quant
-from planner.contradictions import CONTRADICTIONS
-from planner.jobfile import read_job
-from planner.jobfile.positions import JobFileError, read_document
-from planner.jobfile.sections import job_schema
-from planner.jobfile.writer import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
-from planner.options import request_of
+from planner.asking.case import check_quant
+from planner.asking.contradictions import CONTRADICTIONS
+from planner.asking.jobfile import read_job
+from planner.asking.jobfile.positions import JobFileError, read_document
+from planner.asking.jobfile.sections import job_schema
+from planner.asking.jobfile.writer import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
+from planner.asking.options import request_of
+from planner.asking.request import Budget, DataAsked, DataFile, Keep, Request, Where, measured_data
+from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.refusals import CaseError
-from planner.request import Budget, DataAsked, DataFile, Keep, Request, Where, measured_data
-from planner.training_keys import ELSEWHERE, TRAINING_KEYS
 from remote.contract import Loop
 from tests.planner.builders import counted, make_plan, make_request, parsed
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from catalogs.catalog import read_catalog
 from catalogs.models import resolve_model
-from planner.case import read_case, stack_of, strategy_of
-from planner.memory import available_bytes, estimate_vram, resting_bytes, verdict
+from planner.asking.case import read_case, stack_of, strategy_of
+from planner.estimators.memory import available_bytes, estimate_vram, resting_bytes, verdict
 from planner.plan import VramEstimate
 from planner.refusals import CaseError, CaseRefused, Unsupported
 from planner.units import GIB, MIB

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from catalogs.models import resolve_model
 from planner import methods
-from planner.case import read_case, strategy_of
+from planner.asking.case import read_case, strategy_of
 from planner.methods import METHODS, adapter_file_bytes, supported_methods, total_params, trainable_params
 from planner.refusals import CaseError, CaseRefused, Unsupported
 from remote.contract import Strategy

@@ -10,9 +10,9 @@ import click
 import pytest
 from click.testing import CliRunner
 
-from planner.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said
+from planner.asking.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said
+from planner.asking.request import DataFile, Lengths, RequestError, measured_data
 from planner.refusals import CaseRefused
-from planner.request import DataFile, Lengths, RequestError, measured_data
 from tests.planner.builders import counted, make_request, parsed
 
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 import pytest
 
+from planner.asking.request import RequestError
 from planner.plan import PLAN_VERSION, Plan, SearchResult, read_plan, write_plan
-from planner.request import RequestError
 from tests.planner.builders import make_plan, make_request
 
 

@@ -8,11 +8,11 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from planner.options import spelled
+from planner.asking.options import spelled
+from planner.asking.request import DataAsked
 from planner.plan import Plan, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, usd, usd_range
-from planner.request import DataAsked
 from remote.contract import Loop, Strategy
 from tests.planner.builders import make_offer, make_plan, make_request
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.bounds import REQUEST_BOUNDS
-from planner.quantities import parse_count, parse_gib, parse_hours, parse_usd
-from planner.request import (
+from planner.asking.bounds import REQUEST_BOUNDS
+from planner.asking.quantities import parse_count, parse_gib, parse_hours, parse_usd
+from planner.asking.request import (
     Budget,
     DataAsked,
     DataFile,

@@ -12,11 +12,11 @@ from hypothesis import strategies as st
 from catalogs.catalog import Catalog, CatalogError, read_catalog
 from catalogs.hardware import Gpu, Offer
 from catalogs.models import resolve_model
-from planner.jobfile import read_job
-from planner.jobfile.writer import write_job
+from planner.asking.jobfile import read_job
+from planner.asking.jobfile.writer import write_job
+from planner.asking.request import Budget, DataAsked, Profile, Request, RequestError, Where, stated_data
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
-from planner.request import Budget, DataAsked, Profile, Request, RequestError, Where, stated_data
 from planner.units import GIB
 from remote.contract import CAPABILITIES, Loop
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request

@@ -9,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.sequences import MOST_DRAWN, Sequences, laid_out, padded_mean
+from planner.estimators.sequences import MOST_DRAWN, Sequences, laid_out, padded_mean
 from remote.data.batches import rows_of_step
 from remote.data.check import profile_of
 

@@ -11,10 +11,10 @@ from typing import Any
 import msgspec
 import pytest
 
+from planner.estimators.trace import trace_vram
+from planner.estimators.trace.recorder import Role, Stage, Trace
 from planner.refusals import CaseError, Untraceable
 from planner.stack import EvaluationAsked, Stack
-from planner.trace import trace_vram
-from planner.trace.recorder import Role, Stage, Trace
 from planner.units import MIB
 from remote.contract import Loop, Strategy
 
@@ -40,7 +40,7 @@ def changed(strategy: Strategy, **fields: Any) -> Strategy:
 
 
 def log_of(strategy: Strategy, **options: Any) -> Trace:
-    from planner.trace.tracing import traced
+    from planner.estimators.trace.tracing import traced
 
     return traced(TINY, strategy, **options)
 
@@ -255,7 +255,7 @@ def test_autocast_casts_what_torch_casts_on_cuda() -> None:
     """Every operation in the lists has an autocast kernel for CUDA in the installed torch; the rest are other names of such."""
     import torch
 
-    from planner.trace.autocast import FP32, FP32_RESULT, LOWER
+    from planner.estimators.trace.autocast import FP32, FP32_RESULT, LOWER
 
     names = torch._C._dispatch_get_all_op_names()
     cast = [name for name in names if torch._C._dispatch_has_kernel_for_dispatch_key(name, "AutocastCUDA")]
@@ -273,7 +273,7 @@ def test_a_trace_is_made_once(tmp_path: Path) -> None:
 import sys
 from pathlib import Path
 import msgspec
-from planner.trace import trace_vram
+from planner.estimators.trace import trace_vram
 from remote.contract import Strategy
 found = trace_vram({TINY!r}, msgspec.convert({msgspec.to_builtins(LORA)!r}, Strategy), cache=Path({str(tmp_path)!r}))
 assert "torch" not in sys.modules

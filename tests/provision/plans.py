@@ -11,8 +11,8 @@ from typing import Any
 import msgspec
 
 from catalogs.hardware import Billing, Offer
+from planner.asking.request import DataAsked, Request
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Plan, Range, VramEstimate
-from planner.request import DataAsked, Request
 from provision.account.ledger import Attempted, Rental
 from remote.contract import Loop, Phase, Strategy
 

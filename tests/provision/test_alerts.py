@@ -18,8 +18,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from planner.asking.request import Budget
 from planner.plan import Plan
-from planner.request import Budget
 from provision.account.ledger import Ledger
 from provision.charge.bell import Bell, passed, read_targets
 from provision.charge.control import drive

@@ -17,9 +17,9 @@ import pytest
 from catalogs.failure import Failure
 from catalogs.models import ModelUnknown
 from catalogs.read import CatalogError
-from planner.options import plan_command
+from planner.asking.options import plan_command
+from planner.asking.request import RequestError
 from planner.refusals import CaseRefused
-from planner.request import RequestError
 from provision.cli import COMMANDS, call, rentune
 from provision.envelope import Problem, enclose, enclose_error, render_json
 from provision.envelope.failure import tell

@@ -7,7 +7,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from planner.request import Request
+from planner.asking.request import Request
 from provision.errors import BadInput, Refused
 from provision.prepare.inputs import BaseModel, hub_secrets, require_hub_access, with_absolute_paths
 from tests.provision.plans import tiny_files, tiny_plan

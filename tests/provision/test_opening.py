@@ -9,8 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from planner.asking.request import Budget
 from planner.plan import Plan
-from planner.request import Budget
 from provision.account.ledger import Ledger
 from provision.errors import BadInput, Refused
 from provision.places import Places

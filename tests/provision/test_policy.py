@@ -12,9 +12,9 @@ import pytest
 from click.testing import CliRunner
 
 from catalogs.hardware import Offer
+from planner.asking.request import Budget, RequestError
 from planner.plan import Plan
 from planner.policy import Rule
-from planner.request import Budget, RequestError
 from provision.account.ledger import Ledger, Opened
 from provision.cli import call, rentune
 from provision.errors import BadInput, Refused

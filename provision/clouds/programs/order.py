@@ -13,7 +13,7 @@ from typing import Final, Literal
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.request import OUR_TAGS, WIDEST_PREFIX
+from planner.asking.request import OUR_TAGS, WIDEST_PREFIX
 from provision.errors import Refused
 from provision.provisioner import Launch, Resource
 

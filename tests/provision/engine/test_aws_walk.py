@@ -15,9 +15,9 @@ import psutil
 import pytest
 
 from catalogs.catalog import read_catalog
+from planner.asking.request import Where
 from planner.cli import answer
 from planner.plan import Plan
-from planner.request import Where
 from provision.account.ledger import Created, Ledger
 from provision.charge.control import drive
 from provision.errors import Exit

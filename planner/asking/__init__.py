@@ -1,0 +1,1 @@
+"""What is asked: a request in options or a job file, a case of the estimate contract, and whether it makes sense."""

@@ -1,0 +1,83 @@
+"""Wishes that make sense alone and exclude each other: one table, for options and job files alike."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final, NamedTuple
+
+from planner.advise import AUTO
+from planner.asking.request import HOST, OWN_MACHINES, Request, RequestError
+from planner.methods import METHODS
+
+
+class Contradiction(NamedTuple):
+    """When two wishes exclude each other, the sentence about them, what to do, and where a job file says the second."""
+
+    holds: Callable[[Request], bool]
+    sentence: str  # `{request}` and `{method}` stand for what was asked
+    hint: str
+    place: tuple[str, ...]
+
+
+def _rents_nothing(request: Request) -> bool:
+    where = request.where
+    return where.host is not None or (bool(where.providers) and OWN_MACHINES.issuperset(where.providers))
+
+
+def _moves_the_base(request: Request) -> bool:
+    """Whether the method trains weights of the base, and so has no adapter."""
+    method = _method(request)
+    return method in METHODS and bool(METHODS[method].moves)
+
+
+def _method(request: Request) -> str:
+    return str(request.training.get("method", AUTO))
+
+
+CONTRADICTIONS: Final[tuple[Contradiction, ...]] = (
+    Contradiction(
+        lambda request: request.where.host is not None and set(request.where.providers) - {HOST} != set(),
+        "the host {request.where.host} is a machine of yours, and provider {request.where.providers[0]} is another",
+        "leave one of them out",
+        ("where", "host"),
+    ),
+    Contradiction(
+        lambda request: request.where.spot is True and _rents_nothing(request),
+        "no machine of your own is sold as spot",
+        "leave spot out",
+        ("where", "spot"),
+    ),
+    Contradiction(
+        lambda request: bool(request.where.allow_from) and _rents_nothing(request),
+        "allow_from opens the firewall of a rented machine, and this job rents none",
+        "leave allow_from out",
+        ("where", "allow_from"),
+    ),
+    Contradiction(
+        lambda request: request.loop.init_adapter is not None and _moves_the_base(request),
+        "init_adapter goes on with an adapter, and method {method} trains weights of the base",
+        "leave init_adapter out, or choose method lora",
+        ("loop", "init_adapter"),
+    ),
+    Contradiction(
+        lambda request: request.loop.layers is not None and _moves_the_base(request),
+        "layers says which blocks get adapters, and method {method} has none",
+        "leave layers out, or choose method lora",
+        ("loop", "layers"),
+    ),
+    Contradiction(
+        lambda request: request.loop.early_stopping_evaluations is not None and request.loop.evaluations == 0,
+        "early stopping counts evaluations, and there are none",
+        "evaluations: 4, or leave early_stopping_evaluations out",
+        ("loop", "early_stopping_evaluations"),
+    ),
+)
+
+
+def consistent(request: Request) -> Request:
+    """`request` itself, when its wishes can all be fulfilled; a `RequestError` about the first two that cannot."""
+    for wrong in CONTRADICTIONS:
+        if wrong.holds(request):
+            sentence = wrong.sentence.format(request=request, method=_method(request))
+            raise RequestError(sentence, hint=wrong.hint, place=wrong.place)
+    return request

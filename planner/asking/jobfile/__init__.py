@@ -1,0 +1,204 @@
+"""The job file: a Request in YAML. Every complaint names line, column and the nearest valid word (docs/job-file.md)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from planner.advise import loop_for
+from planner.asking.contradictions import consistent
+from planner.asking.jobfile.positions import Document, read_document
+from planner.asking.jobfile.sections import (
+    GLOBAL_BATCH_SIZE,
+    SECTIONS,
+    DataSection,
+    JobFile,
+    WhereSection,
+)
+from planner.asking.mistyped import TYPE_WORDS, mistyped, nearest
+from planner.asking.quantities import parse_gib
+from planner.asking.request import (
+    DEFAULT_TOKENS_PER_EXAMPLE,
+    Budget,
+    DataAsked,
+    DataFile,
+    Measure,
+    Request,
+    RequestError,
+    Where,
+    checked,
+    measured_data,
+    stated_data,
+)
+from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
+from planner.refusals import CaseError
+from remote.contract import Loop
+
+
+def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request:
+    """The Request in a job file. `name` stands in every complaint; `measure` reads the file named under `data`.
+
+    Raises JobFileError with file, line and column.
+    """
+    document = read_document(text, name=name)
+    if not isinstance(document.values, dict):
+        raise document.error((), "a job file is a list of `key: value` lines", hint="at least `model: 7b`")
+    _check_keys(document)
+    job = _converted(document)
+    training = {key: value for key, value in job.training.items() if key != GLOBAL_BATCH_SIZE and value is not None}
+    _check_training(document, job.model, training)
+    request = Request(
+        model=job.model,
+        task=job.task,
+        training=training,
+        global_batch_size=_global_batch_size(document, job.training),
+        loop=_loop(document, job, training),
+        data=_data(document, job, training, measure),
+        where=_where(document, job.where),
+        budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours),
+        keep=job.keep,
+        tags=job.tags,
+    )
+    try:
+        return consistent(checked(request))
+    except RequestError as error:
+        raise document.error(error.place, str(error), hint=error.hint) from None
+
+
+# ── keys and types ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check_keys(document: Document) -> None:
+    _check_words(document, (), JobFile.__struct_fields__)
+    for section, kind in SECTIONS.items():
+        if isinstance(document.values.get(section), dict):
+            _check_words(document, (section,), kind.__struct_fields__)
+    training = document.values.get("training")
+    if isinstance(training, dict):
+        for key in set(training) & set(ELSEWHERE):
+            hint = f"write {ELSEWHERE[key].job_file}"
+            raise document.error(("training", key), f"{key} does not stand under training", hint=hint)
+        _check_words(document, ("training",), (*TRAINING_KEYS, GLOBAL_BATCH_SIZE))
+
+
+def _check_words(document: Document, section: tuple[str, ...], known: Iterable[str]) -> None:
+    values = document.values
+    for key in section:
+        values = values[key]
+    known = tuple(known)
+    for key in values:
+        if key not in known:
+            place = f" under {section[0]}" if section else ""
+            raise document.error((*section, key), f"there is no key {key}{place}", hint=nearest(key, known))
+
+
+TYPE_WORDS_OF_YAML: Final = TYPE_WORDS | {"object": "`key: value` lines"}
+
+
+def _converted(document: Document) -> JobFile:
+    try:
+        return msgspec.convert(_exact_amounts(document.values), JobFile)
+    except msgspec.ValidationError as error:
+        if "model" not in document.values:
+            raise document.error((), "the file names no model", hint="write `model: 7b` or another at the top") from None
+        wrong = mistyped(error, document.values, JobFile, type_words=TYPE_WORDS_OF_YAML)
+        raise document.error(wrong.path, wrong.sentence, hint=wrong.hint) from None
+
+
+def _exact_amounts(values: dict[str, Any]) -> dict[str, Any]:
+    """Dollars as they were typed, not as the nearest binary fraction."""
+    budget = values.get("budget")
+    if isinstance(budget, dict) and isinstance(budget.get("max_cost"), float):
+        return values | {"budget": budget | {"max_cost": Decimal(str(budget["max_cost"]))}}
+    return values
+
+
+# ── sections ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _check_training(document: Document, model: str, training: dict[str, Any]) -> None:
+    """Values are checked where the estimate contract is read; `method: auto` is resolved before it gets there."""
+    try:
+        check_training(model, training)
+    except CaseError as error:
+        raise document.error(("training", error.key), error.message, hint=error.hint) from None
+    except RequestError as error:
+        raise document.error(error.place, str(error), hint=error.hint) from None
+
+
+def _global_batch_size(document: Document, training: dict[str, Any]) -> int | None:
+    size = training.get(GLOBAL_BATCH_SIZE)
+    if size is not None and (type(size) is not int or size < 1):
+        raise document.error(("training", GLOBAL_BATCH_SIZE), "global_batch_size must be a whole number, 1 or more")
+    return size
+
+
+def _loop(document: Document, job: JobFile, training: dict[str, Any]) -> Loop:
+    said = document.values.get("loop") or {}
+    if "learning_rate" in said:
+        return job.loop
+    return msgspec.structs.replace(job.loop, learning_rate=loop_for(training.get("method")).learning_rate)
+
+
+def _data(document: Document, job: JobFile, training: dict[str, Any], measure: Measure | None) -> DataAsked:
+    """A file is counted, a size is stated: keys that the other kind of data leaves without effect are refused."""
+    section, said = job.data, document.values.get("data", {})
+    keys, where, hint = _IDLE[section.file is not None]
+    for key in keys:
+        if said.get(key) is not None:
+            raise document.error(("data", key), f"{key} says nothing {where}", hint=hint)
+    if section.file is None:
+        return _size(section, training)
+    return _counted(document, section, section.file, job.model, measure)
+
+
+_IDLE: Final = {  # whether a file is named -> the keys without effect, and what to write instead
+    True: (
+        ("examples", "mean_tokens", "max_tokens"),
+        "beside a file, whose rows are counted",
+        "leave it out; `max_rows` takes only the first rows",
+    ),
+    False: (("held_out", "format", "max_rows"), "without a file", "name one: `file: rows.jsonl`"),
+}
+
+
+def _counted(document: Document, section: DataSection, path: str, model: str, measure: Measure | None) -> DataAsked:
+    if section.held_out is not None and section.held_out_rows is not None:
+        what = "held_out_rows keeps rows of `file` back, and held_out is a file of its own"
+        raise document.error(("data", "held_out_rows"), what, hint="leave one of them out")
+    file = DataFile(path=path, model=model, format=section.format, max_rows=section.max_rows)
+    try:
+        return measured_data(file, measure=measure, held_out_path=section.held_out, held_out_rows=section.held_out_rows)
+    except RequestError as error:
+        raise document.error(("data", "file"), str(error), hint=error.hint) from None
+
+
+def _size(section: DataSection, training: dict[str, Any]) -> DataAsked:
+    return stated_data(
+        tokens_per_example=training.get("seq_len", DEFAULT_TOKENS_PER_EXAMPLE),
+        num_examples=section.examples,
+        mean_tokens=section.mean_tokens,
+        max_tokens=section.max_tokens,
+        held_out_rows=section.held_out_rows or 0,
+    )
+
+
+def _where(document: Document, section: WhereSection) -> Where:
+    try:
+        budget_gib = parse_gib(section.gpu_budget) if isinstance(section.gpu_budget, str) else section.gpu_budget
+    except ValueError as error:
+        raise document.error(("where", "gpu_budget"), str(error)) from None
+    return Where(
+        gpu_memory_gib=budget_gib,
+        gpus=section.gpus,
+        num_gpus=section.num_gpus,
+        providers=tuple(name.lower() for name in section.providers),
+        regions=section.regions,
+        instance_types=section.instance_types,
+        spot=section.spot,
+        host=section.host,
+        allow_from=section.allow_from,
+    )

@@ -1,0 +1,195 @@
+"""A Request, or a Plan with everything it decided, as a commented job file. `read_job` gives back an equal Request."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from decimal import Decimal
+from typing import Any, Final
+
+import msgspec
+
+from planner.advise import AUTO
+from planner.asking.case import Case
+from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
+from planner.asking.request import DataAsked, Request, Where
+from planner.asking.training_keys import ELSEWHERE
+from planner.methods import QLORA, QLORA_MEANS
+from planner.plan import Plan
+from planner.strategy import describe
+from remote.contract import Loop
+
+COMMENTS: Final[Mapping[str, str]] = {
+    "model": "hub id, folder with weights or GGUF file; only to plan: a size word, registry name or config.json",
+    "training": "the keys of `rentune estimate`; what is left out, the planner chooses",
+    "training.method": "lora, full, …; qlora = lora with quant nf4 and double_quant",
+    "training.rank": "of the adapters",
+    "training.alpha": "scale of the adapters is alpha / rank",
+    "training.target_modules": "all-linear, default, or a list of module names",
+    "training.quant": "how frozen weights are held: none 2, int8 1, nf4 0.52 bytes per parameter",
+    "training.kbit_upcast": "what is cast to fp32 when a quantized base is prepared",
+    "training.micro_batch_size": "sequences per GPU and forward pass",
+    "training.gradient_accumulation_steps": "forward passes per optimizer step",
+    "training.global_batch_size": "sequences per optimizer step",
+    "training.seq_len": "tokens of the longest sequence; longer ones are cut",
+    "training.gradient_checkpointing": "recompute activations: less memory, a third more time",
+    "training.optimizer": "fused AdamW unless memory is short",
+    "loop": "what memory does not depend on",
+    "loop.epochs": "passes over the data",
+    "loop.max_steps": "at most this many optimizer steps",
+    "loop.evaluations": "held-out losses during the run, beside the first and the last",
+    "loop.checkpoint_every_s": "seconds between checkpoints: what an interruption can cost",
+    "data": "a file is counted; without one the size is stated",
+    "data.file": "JSONL, JSON, CSV or text",
+    "data.held_out_rows": "kept back to measure the loss before and after",
+    "data.examples": "to train on",
+    "data.mean_tokens": "tokens per example",
+    "data.max_tokens": "tokens of the longest example",
+    "budget": "kept at the plan's p90, not at its middle",
+    "budget.max_cost": "dollars for the whole job",
+    "where": "what may be rented; what is left out may be anything",
+    "where.gpu_budget": "memory per GPU at most, as sold",
+    "keep": "what stays after the run",
+    "keep.adapter": "folder that gets the adapter",
+    "keep.box_on_failure": "leave the box to its deadline when training fails",
+    "tags": "on everything that is rented",
+}
+
+
+CHOSEN: Final = "planner's choice"
+NO_FILE: Final = "  # file: YOUR_DATA.jsonl  # what `run` trains on; with it, delete the lines below and its tokens are counted"
+
+SPOKEN: Final = frozenset(  # written down even where they are the default
+    ("method", "quant", "micro_batch_size", "gradient_accumulation_steps", "seq_len", "gradient_checkpointing")
+)
+
+
+def write_job(asked: Request | Plan) -> str:
+    """A commented job file. From a Plan it states every choice, so that `run` of it shows the same plan again."""
+    request = asked if isinstance(asked, Request) else pinned(asked)
+    heading = ["# A job for rentune: `rentune plan FILE` shows what it will cost, `rentune run FILE` does it."]
+    if isinstance(asked, Plan):
+        heading.append(f"# Planned {asked.planned_on}: {describe(asked.strategy)} on {asked.offer.key}, ")
+        heading[-1] += f"about ${asked.cost.total_usd.p50:.2f}." if asked.cost.total_usd.p50 else "free."
+        heading.append(f"# Lines marked ({CHOSEN}) may be deleted, all of them: then the planner chooses anew.")
+    chosen = _chosen(asked) if isinstance(asked, Plan) else frozenset()
+    top: dict[str, Any] = {"version": JOB_FILE_VERSION, "model": request.model, "task": request.task}
+    lines = [*heading, *_lines(top, "", chosen)]
+    for section, values in _sections(request).items():
+        if values:
+            lines += ["", f"{section}:  # {COMMENTS[section]}"]
+            lines += [NO_FILE] if section == "data" and request.data.path is None else []
+            lines += _lines(values, f"{section}.", chosen, indent="  ")
+    return "\n".join(lines) + "\n"
+
+
+def _chosen(plan: Plan) -> frozenset[str]:
+    """The keys of the job file that hold what the planner chose, as they are called in COMMENTS."""
+    said, now = plan.request, pinned(plan)
+    meant = QLORA_MEANS.keys() if said.training.get("method") == QLORA else set()
+    said_method = {"method"} if said.training.get("method") in (None, AUTO) else set()
+    training = (now.training.keys() - said.training.keys() - meant) | said_method
+    where = {key for key in now.where.__struct_fields__ if not _says(said.where, key) and _says(now.where, key)}
+    return frozenset({f"training.{key}" for key in training} | {f"where.{key}" for key in where})
+
+
+def _says(where: Where, key: str) -> bool:
+    return getattr(where, key) not in (None, ())
+
+
+def pinned(plan: Plan) -> Request:
+    """The plan's request with nothing left to choose: its strategy to the letter, its machine by name."""
+    defaults = msgspec.to_builtins(Case(model="")) | {"kbit_upcast": "none"}
+    strategy = msgspec.to_builtins(plan.strategy)
+    spoken = SPOKEN if plan.strategy.quant == "none" else {*SPOKEN, "kbit_upcast"}
+    training = {
+        key: value
+        for key, value in strategy.items()
+        if key in defaults and key not in ELSEWHERE and (key in spoken or value != defaults[key])
+    }
+    where = Where(
+        gpus=(plan.offer.gpu,) if plan.offer.gpu is not None else (),
+        num_gpus=plan.strategy.num_gpus if plan.offer.gpu is not None else None,
+        providers=(plan.offer.provider,),
+        regions=(plan.offer.region,),
+        instance_types=(plan.offer.instance_type,),
+        spot=plan.offer.purchase == "spot",
+        host=plan.request.where.host,
+        allow_from=plan.request.where.allow_from,
+    )
+    data = plan.request.data
+    if data.basis == "default":  # what is written down is no default any more
+        data = msgspec.structs.replace(data, basis="stated")
+    return msgspec.structs.replace(plan.request, training=training, global_batch_size=None, where=where, data=data)
+
+
+def _sections(request: Request) -> dict[str, dict[str, Any]]:
+    where, budget = request.where, request.budget
+    loop = msgspec.to_builtins(request.loop)
+    usual = msgspec.to_builtins(Loop())
+    return {
+        "training": {**request.training, **_stated({GLOBAL_BATCH_SIZE: request.global_batch_size})},
+        "loop": {key: value for key, value in loop.items() if value != usual[key] or key in ("epochs", "learning_rate")},
+        "data": _data(request.data),
+        "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours}),
+        "where": _stated({"gpu_budget": where.gpu_memory_gib})
+        | _stated({key: getattr(where, key) or None for key in ("gpus", "num_gpus", "providers", "regions")})
+        | _stated({"instance_types": where.instance_types or None, "spot": where.spot, "host": where.host})
+        | _stated({"allow_from": where.allow_from or None}),
+        "keep": _stated({"adapter": request.keep.adapter, "box_on_failure": request.keep.box_on_failure or None}),
+        "tags": dict(request.tags),
+    }
+
+
+def _data(data: DataAsked) -> dict[str, Any]:
+    """Where the rows lie and how they are read, to be counted again; without a file how much there will be."""
+    if data.path is None:
+        held_out = {"held_out_rows": data.held_out_rows} if data.held_out_rows else {}
+        return {"examples": data.num_examples, "mean_tokens": data.mean_tokens, "max_tokens": data.max_tokens} | held_out
+    return (
+        _stated({"file": data.path, "held_out": data.held_out_path, "max_rows": data.max_rows})
+        | ({"format": data.format} if data.format != "auto" else {})
+        | ({"held_out_rows": data.held_out_rows} if data.held_out_path is None else {})
+    )
+
+
+def _stated(values: dict[str, Any]) -> dict[str, Any]:
+    return {key: value for key, value in values.items() if value is not None}
+
+
+def _lines(values: dict[str, Any], prefix: str, chosen: frozenset[str], *, indent: str = "") -> Iterable[str]:
+    for key, value in values.items():
+        mark = f"({CHOSEN})" if f"{prefix}{key}" in chosen else ""
+        comment = " ".join(filter(None, (COMMENTS.get(f"{prefix}{key}"), mark)))
+        yield f"{indent}{_text(key)}: {_flow(value)}" + (f"  # {comment}" if comment else "")
+
+
+# ── values ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+_PLAIN = re.compile(r"^[A-Za-z/~][A-Za-z0-9_./~@-]*$")
+_WORDS_WITH_A_MEANING: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
+_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
+
+
+def _flow(value: Any) -> str:
+    """A value in YAML's flow style, on one line."""
+    if isinstance(value, Mapping):
+        return "{" + ", ".join(f"{_text(str(key))}: {_flow(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, (list, tuple)):
+        return "[" + ", ".join(_flow(item) for item in value) + "]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return str(value) if isinstance(value, (int, float, Decimal)) else _text(str(value))
+
+
+def _text(text: str) -> str:
+    """Plain where nothing can be mistaken, else in double quotes with everything unusual escaped."""
+    if _PLAIN.match(text) and text.lower() not in _WORDS_WITH_A_MEANING | {"~"}:
+        return text
+    return '"' + "".join(_ESCAPES.get(character) or _escaped(character) for character in text) + '"'
+
+
+def _escaped(character: str) -> str:
+    if character.isprintable() and ord(character) < 0xFFFF and character != "\ufeff":
+        return character
+    return f"\\U{ord(character):08x}"

@@ -1,0 +1,307 @@
+"""The options of `plan` and `run`, said once: one table makes the click options and the `Request`.
+
+Names are the keys of the estimate contract with dashes. Nothing but click is imported until an answer is wanted, so
+that `--help` stays quick.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterable, Mapping
+from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+
+import click
+
+from planner.asking.quantities import parse_count, parse_gib, parse_hours, parse_usd
+
+if TYPE_CHECKING:
+    import msgspec
+
+    from planner.asking.request import DataAsked, Measure, Request
+    from planner.plan import Changes
+
+F = TypeVar("F", bound=Callable[..., Any])
+S = TypeVar("S", bound="msgspec.Struct")
+
+
+class Amount(click.ParamType[Any]):
+    """A click type around a reader that raises ValueError with a whole sentence."""
+
+    def __init__(self, name: str, read: Callable[[str], Any]) -> None:
+        self.name = name
+        self._read = read
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        """The amount in its unit; text that can't be read is a usage error."""
+        if not isinstance(value, str):
+            return value
+        try:
+            return self._read(value)
+        except ValueError as error:
+            self.fail(str(error), param, ctx)
+
+
+class Once(click.Option):
+    """An option with one value. Said again with another value it contradicts itself, and is refused: neither is meant."""
+
+    def __init__(self, *args: Any, **settings: Any) -> None:
+        super().__init__(*args, **settings | {"multiple": True})
+
+    def process_value(self, ctx: click.Context, value: Any) -> Any:
+        """The one value, however often it was said; None where it was not."""
+        values: tuple[Any, ...] = super().process_value(ctx, value)
+        if any(other != values[0] for other in values[1:]):
+            flags = "/".join((*self.opts, *self.secondary_opts))
+            raise click.UsageError(f"{flags} was said twice, with different values; leave one of them out", ctx)
+        return values[0] if values else None
+
+
+def parse_words(text: str) -> str | list[str]:
+    """Several names between commas are a list; a single word such as "all-linear" stays a word."""
+    words = [word.strip() for word in text.split(",") if word.strip()]
+    return words if len(words) > 1 else text.strip()
+
+
+def parse_tag(text: str) -> tuple[str, str]:
+    """The two sides of "team=search". Raises ValueError."""
+    key, equals, value = text.partition("=")
+    if not (key and equals):
+        raise ValueError(f'"{text}" is not a tag; write key=value')
+    return key, value
+
+
+def parse_policy_key(text: str) -> str:
+    """A key of policy.toml. Raises ValueError."""
+    from planner.asking.mistyped import nearest
+    from planner.policy import KEYS
+
+    if text not in KEYS:
+        raise ValueError(f'a policy has no key "{text}"; {nearest(text, KEYS)}')
+    return text
+
+
+SIZE: Final = Amount("size", parse_gib)
+COUNT: Final = Amount("count", parse_count)
+USD: Final = Amount("usd", parse_usd)
+HOURS: Final = Amount("hours", parse_hours)
+WORDS: Final = Amount("names", parse_words)
+PROVIDER: Final = Amount("text", str.lower)  # as the catalog writes them
+TAG: Final = Amount("key=value", parse_tag)
+POLICY_KEY: Final = Amount("key", parse_policy_key)
+
+
+class Option(NamedTuple):
+    """One option, and the field of the Request that it fills ("training.rank", "where.gpus")."""
+
+    flags: tuple[str, ...]
+    field: str
+    kind: click.ParamType[Any] | type
+    help: str
+    multiple: bool = False
+
+    @property
+    def parameter(self) -> str:
+        """The name under which click hands the value over."""
+        return self.flags[0].lstrip("-").partition("/")[0].replace("-", "_")
+
+
+OPTIONS: Final[tuple[Option, ...]] = (
+    Option(("--model",), "model", str, 'Size ("32b"), registry name, hub id, config.json, model folder or GGUF file.'),
+    Option(("--data",), "data", str, "JSONL, JSON, CSV or text file; its tokens are counted."),
+    Option(("--examples",), "examples", COUNT, "Number of examples; of a data file, its first so many rows."),
+    Option(("--tokens",), "tokens", COUNT, "Tokens in one pass over the examples (500k, 2M)."),
+    Option(("--epochs",), "loop.epochs", float, "Passes over the data (default 3)."),
+    Option(("--method",), "training.method", str, "auto (default), lora, qlora, full, or another method."),
+    Option(("--rank",), "training.rank", int, "Rank of the adapters (default 16)."),
+    Option(("--alpha",), "training.alpha", float, "Scale of the adapters (default twice the rank)."),
+    Option(("--dropout",), "training.dropout", float, "Dropout of the adapters (default 0)."),
+    Option(("--target-modules",), "training.target_modules", WORDS, "all-linear (default), default, or q_proj,v_proj,…"),
+    Option(("--quant",), "training.quant", str, "none, nf4, int8, …: how the frozen weights are held."),
+    Option(("--seq-len",), "training.seq_len", int, "Longest sequence in tokens; longer ones are cut."),
+    Option(("--micro-batch-size",), "training.micro_batch_size", int, "Sequences per GPU and forward pass."),
+    Option(("--global-batch-size",), "global_batch_size", int, "Sequences per optimizer step (default 16)."),
+    Option(("--gradient-accumulation-steps",), "training.gradient_accumulation_steps", int, "Passes per optimizer step."),
+    Option(("--gradient-checkpointing",), "training.gradient_checkpointing", str, "off, reentrant or non_reentrant."),
+    Option(("--optimizer",), "training.optimizer", str, "adamw_torch_fused (default), adamw_8bit, …"),
+    Option(("--gpu",), "where.gpus", str, "Only this GPU; may be repeated.", multiple=True),
+    Option(("--num-gpus",), "where.num_gpus", int, "Only machines with this many GPUs."),
+    Option(("--gpu-budget", "--max-vram"), "where.gpu_memory_gib", SIZE, 'Memory per GPU at most, as sold ("16GB" = 16 GiB).'),
+    Option(("--provider",), "where.providers", PROVIDER, "Only this provider; may be repeated.", multiple=True),
+    Option(("--region",), "where.regions", str, "Only this region; may be repeated.", multiple=True),
+    Option(("--spot/--on-demand",), "where.spot", bool, "Only spot, or only on-demand machines (default both)."),
+    Option(("--host",), "where.host", str, "user@address of a machine that you have."),
+    Option(("--allow-from",), "where.allow_from", str, "CIDR that may reach SSH on the box; may be repeated.", multiple=True),
+    Option(("--max-cost",), "budget.max_usd", USD, "Dollars that the whole job may cost (held at p90)."),
+    Option(("--max-hours",), "budget.max_hours", HOURS, "Hours that the whole job may take (held at p90)."),
+    Option(("--tag",), "tags", TAG, "key=value on everything that is rented; may be repeated.", multiple=True),
+    Option(
+        ("--overrule-policy",),
+        "overruled",
+        POLICY_KEY,
+        "Set a key of your own policy.toml aside, on record; may be repeated.",
+        multiple=True,
+    ),
+    Option(("--top",), "top", int, "How many plans to show (default 5)."),
+)
+
+BY_FIELD: Final[Mapping[str, Option]] = {option.field: option for option in OPTIONS}
+_DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
+
+VIEW_OPTIONS: Final[tuple[tuple[str, str, bool], ...]] = (
+    ("--explain", "Show where memory, time, dollars and every choice come from.", True),
+    ("--json", "Print the answer as JSON.", True),
+    ("--save", "Write the recommended plan: FILE.json for `run`, FILE.yaml as a commented job file.", False),
+)
+
+
+def request_options(command: F) -> F:
+    """Decorator: the optional JOB argument and every option of the table, on a click command."""
+    for option in reversed(OPTIONS):
+        how: dict[str, Any] = {"multiple": True} if option.multiple else {"cls": Once}
+        command = click.option(*option.flags, option.parameter, type=option.kind, help=option.help, **how)(command)
+    return click.argument("job", required=False, metavar="[JOB.yaml|plan.json]")(command)
+
+
+def view_options(command: F) -> F:
+    """Decorator: how `plan` shows its answer."""
+    for flag, text, is_flag in reversed(VIEW_OPTIONS):
+        how: dict[str, Any] = {"is_flag": True} if is_flag else {"cls": Once, "metavar": "FILE"}
+        command = click.option(flag, help=text, **how)(command)
+    return command
+
+
+def said(options: Mapping[str, Any]) -> dict[str, Any]:
+    """The options that were really given, by the field that they fill."""
+    return {o.field: options[o.parameter] for o in OPTIONS if options.get(o.parameter) not in (None, ())}
+
+
+def request_of(options: Mapping[str, Any], *, start: Request | None = None, measure: Measure | None = None) -> Request:
+    """The Request that the options ask for, laid over `start` (a job file's). Raises RequestError.
+
+    `measure` reads the lengths of the file named by --data; without it such a file is refused.
+    """
+    from planner.advise import loop_for
+    from planner.asking.contradictions import consistent
+    from planner.asking.request import Request, RequestError, checked, default_data
+    from planner.asking.training_keys import check_training
+
+    given = {field: value for field, value in said(options).items() if field not in _DATA_FIELDS}
+    if start is None:
+        if "model" not in given:
+            raise RequestError("no model was named", hint="--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file")
+        start = Request(model=given["model"], data=default_data(), loop=loop_for(given.get("training.method")))
+    request = _overlay(start, given)
+    check_training(request.model, request.training)
+    return consistent(checked(_replace(request, data=_data(request, options, measure=measure))))
+
+
+def _overlay(request: Request, given: dict[str, Any]) -> Request:
+    """`request` with every given field in its section."""
+    sections: dict[str, dict[str, Any]] = {}
+    for field, value in given.items():
+        section, _, key = field.rpartition(".")
+        sections.setdefault(section, {})[key] = value
+    top = sections.pop("", {})
+    if "tags" in top:
+        top["tags"] = request.tags | dict(top["tags"])
+    if "training" in sections:
+        top["training"] = request.training | sections.pop("training")
+    return _replace(request, **top, **{name: _replace(getattr(request, name), **new) for name, new in sections.items()})
+
+
+def _data(request: Request, options: Mapping[str, Any], *, measure: Measure | None) -> DataAsked:
+    """The data asked for by --data, --examples and --tokens; where they are silent, what the request has."""
+    from planner.asking.request import DEFAULT_TOKENS_PER_EXAMPLE, DataFile, RequestError, measured_data, stated_data
+
+    path, examples, tokens = options.get("data"), options.get("examples"), options.get("tokens")
+    if tokens is not None and (path or request.data.path) is not None:
+        raise RequestError("--tokens is for a job without a file: those of a data file are counted", hint="leave it out")
+    if path is not None:
+        return measured_data(DataFile(path=path, model=request.model, max_rows=examples), measure=measure)
+    if request.data.path is not None:
+        again = examples is not None or options.get("model") is not None
+        return _measured_again(request, examples, measure=measure) if again else request.data
+    if examples is None and tokens is None and request.data.basis != "default":
+        return request.data
+    length = request.training.get("seq_len", DEFAULT_TOKENS_PER_EXAMPLE)
+    return stated_data(num_examples=examples, num_tokens=tokens, tokens_per_example=length)
+
+
+def _measured_again(request: Request, examples: int | None, *, measure: Measure | None) -> DataAsked:
+    """The request's own files, with fewer rows or in the tokens of another model."""
+    from planner.asking.request import DataFile, measured_data
+
+    data = request.data
+    file = DataFile(path=data.path or "", model=request.model, format=data.format, max_rows=examples or data.max_rows)
+    held_out_rows = data.held_out_rows if data.held_out_path is None else None
+    return measured_data(file, measure=measure, held_out_path=data.held_out_path, held_out_rows=held_out_rows)
+
+
+def _replace(value: S, **changes: Any) -> S:
+    from msgspec.structs import replace
+
+    return replace(value, **changes)
+
+
+# ── back to a command line ─────────────────────────────────────────────────────────────────────────────────────────
+
+YOUR_DATA: Final = "YOUR_DATA.jsonl"  # stands in the command until there is a file
+
+
+def run_command(options: Mapping[str, Any], *, changes: Changes, has_data: bool, model: str | None) -> str:
+    """The command that runs what was planned: the same options, `changes` laid over them (None = left out).
+
+    A size word is a shape without weights, so `model` names one that has them; data that was only stated becomes a
+    placeholder.
+    """
+    unsaid = {"top"} if has_data else {"top", *_DATA_FIELDS}
+    words = _typed((option for option in OPTIONS if option.field not in unsaid), options)
+    if not has_data:
+        words["data"] = ["--data", YOUR_DATA]
+    if model is not None:
+        words["model"] = ["--model", model]
+    for field, value in changes.items():
+        words.pop(field, None)
+        if value is not None:
+            words[field] = _words(BY_FIELD[field], value)
+    return _line("run", options, words)
+
+
+def spelled(field: str, value: Any = None) -> str:
+    """A field of the Request as an option, with its value if there is one: "--max-cost 5.00"."""
+    option = BY_FIELD[field]
+    return shlex.join(_words(option, value)) if value is not None else option.flags[0]
+
+
+def plan_command(options: Mapping[str, Any]) -> str:
+    """The command that plans what was asked for, with every option."""
+    return _line("plan", options, _typed(OPTIONS, options))
+
+
+def _line(command: str, options: Mapping[str, Any], words: Mapping[str, list[str]]) -> str:
+    job = [str(options["job"])] if options.get("job") else []
+    return shlex.join(["rentune", command, *job, *(word for group in words.values() for word in group)])
+
+
+def _typed(kinds: Iterable[Option], options: Mapping[str, Any]) -> dict[str, list[str]]:
+    """The words of every option of these that was said, by its field."""
+    said = ((option, options.get(option.parameter)) for option in kinds)
+    return {option.field: _words(option, value) for option, value in said if value not in (None, ())}
+
+
+def _words(option: Option, value: Any) -> list[str]:
+    flag = option.flags[0]
+    if option.kind is bool:
+        return [flag.split("/")[0 if value else 1]]
+    values = value if option.multiple else (value,)
+    return [word for each in values for word in (flag, _word(option, each))]
+
+
+def _word(option: Option, value: Any) -> str:
+    if option.kind is SIZE:
+        return f"{value:.12g}GB"
+    if option.kind is HOURS or option.kind is float:
+        return f"{value:.12g}"
+    if option.kind is TAG:
+        return "=".join(value)
+    return ",".join(value) if isinstance(value, list) else str(value)

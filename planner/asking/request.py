@@ -1,0 +1,300 @@
+"""`Request`: what a person asks for, validated once. Everything after it may trust it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from decimal import Decimal
+from math import isfinite, prod
+from operator import attrgetter
+from typing import Any, Final, Literal
+
+import msgspec
+
+from catalogs.failure import Failure
+from planner.asking.bounds import REQUEST_BOUNDS, Bounds, complaint
+from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Loop, Task
+
+LOCAL: Final = "local"  # the provider that is this machine
+HOST: Final = "host"  # the one that is a machine of the user's, reached by SSH
+OWN_MACHINES: Final = frozenset({LOCAL, HOST})  # not rented: nothing is created, and no market rule applies to them
+
+OUR_TAGS: Final = "rentune-"  # so begin the tags by which a box is found again: none of the user's does
+WIDEST_PREFIX: Final = {4: 8, 6: 32}  # assumed: no network that one person calls theirs is wider
+
+DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv:2305.11206, tunes on 1,000 rows)
+DEFAULT_TOKENS_PER_EXAMPLE: Final = 512  # assumed: an instruction and its answer with room (QLoRA, arXiv:2305.14314: 384 + 128)
+
+DataFormat = Literal["auto", "text", "instruction", "chat"]
+Profile = tuple[tuple[float, float], ...]  # (mean tokens, share of the rows) of its parts, shortest first; shares sum to 1
+Basis = Literal["default", "stated", "counted by the model's tokenizer", "estimated from characters"]
+
+
+class RequestError(Failure):
+    """What was asked can't be planned. `place`: where a job file says it, as far as that is known."""
+
+    def __init__(self, message: str, *, hint: str | None = None, place: tuple[str, ...] = ()) -> None:
+        super().__init__(message, hint=hint)
+        self.place = place
+
+
+class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
+    """The size of the data: read from a file, or stated. Lengths are those of whole rows, before padding and cutting."""
+
+    path: str | None = None
+    num_examples: int  # rows to train on
+    mean_tokens: float
+    max_tokens: int
+    profile: Profile = ()  # empty: the size was stated, and all examples are alike
+    documents: bool = False
+    basis: str  # one of `Basis`
+    least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
+    held_out_rows: int = 0
+    held_out_path: str | None = None
+    held_out_profile: Profile = ()  # empty: like the others
+    format: DataFormat = "auto"
+    max_rows: int | None = None  # only the first rows of the file
+
+
+class Where(msgspec.Struct, frozen=True, kw_only=True):
+    """What may be rented, and how much of it."""
+
+    gpu_memory_gib: float | None = None  # per GPU, as sold: --gpu-budget, --max-vram
+    gpus: tuple[str, ...] = ()  # names in the GPU table; empty = any
+    num_gpus: int | None = None
+    providers: tuple[str, ...] = ()
+    regions: tuple[str, ...] = ()
+    instance_types: tuple[str, ...] = ()  # set by a job file, one that was saved from a plan above all; empty = any
+    spot: bool | None = None  # None = both
+    host: str | None = None  # user@address of a machine that exists
+    allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH on the box; empty = the caller's address only
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """Limits that a plan must keep at its p90."""
+
+    max_usd: Decimal | None = None
+    max_hours: float | None = None
+
+
+class Keep(msgspec.Struct, frozen=True, kw_only=True):
+    """What stays after the run."""
+
+    adapter: str | None = None  # folder at home that gets the adapter; None = in the run's directory
+    box_on_failure: bool = False  # leave the box to its deadline when training failed
+
+
+class Request(msgspec.Struct, frozen=True, kw_only=True):
+    """A job to plan. `training` holds the case keys of the estimate contract that were said; the planner fills the rest."""
+
+    model: str  # as it was typed
+    task: Task = "causal_lm"
+    training: dict[str, Any] = {}
+    global_batch_size: int | None = None  # sequences per optimizer step; None = planner's choice
+    loop: Loop = msgspec.field(default_factory=Loop)
+    data: DataAsked
+    where: Where = Where()
+    budget: Budget = Budget()
+    keep: Keep = Keep()
+    tags: dict[str, str] = {}
+    top: int = 5
+    overruled: tuple[str, ...] = ()  # keys of the user's own policy that are set aside for this job; never in a job file
+
+
+class DataFile(msgspec.Struct, frozen=True, kw_only=True):
+    """A file to be measured: what the trainer will be told of it, and the model whose tokens count."""
+
+    path: str
+    model: str
+    format: DataFormat = "auto"
+    max_rows: int | None = None
+
+
+class Lengths(msgspec.Struct, frozen=True, kw_only=True):
+    """How long the rows of a file are, in tokens as the trainer writes them: template and marks included, nothing cut."""
+
+    num_rows: int
+    mean_tokens: float
+    max_tokens: int
+    profile: Profile
+    documents: bool  # raw text, which the trainer splits where it cuts a conversation
+    basis: Basis
+    least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
+
+
+Measure = Callable[[DataFile], Lengths]  # raises RequestError for what can't be trained on
+
+
+def measured_data(
+    file: DataFile, *, measure: Measure | None, held_out_path: str | None = None, held_out_rows: int | None = None
+) -> DataAsked:
+    """Data in a file. Without a file of held-out rows some are kept back: as said, else 200, never more than a fifth."""
+    if measure is None:
+        raise RequestError(f"{file.path} cannot be read here", hint="say --examples and --tokens instead")
+    lengths = measure(file)
+    if held_out_path is not None:
+        apart = measure(msgspec.structs.replace(file, path=held_out_path, max_rows=None))
+        num_trained, num_held_out, held_out_profile = lengths.num_rows, apart.num_rows, apart.profile
+    else:
+        wanted = HELD_OUT_ROWS if held_out_rows is None else held_out_rows
+        num_held_out = min(wanted, int(lengths.num_rows * MAX_HELD_OUT_SHARE))
+        num_trained, held_out_profile = lengths.num_rows - num_held_out, ()
+    return DataAsked(
+        path=file.path,
+        num_examples=num_trained,
+        mean_tokens=lengths.mean_tokens,
+        max_tokens=lengths.max_tokens,
+        profile=lengths.profile,
+        documents=lengths.documents,
+        basis=lengths.basis,
+        least_seq_len=lengths.least_seq_len,
+        held_out_rows=num_held_out,
+        held_out_path=held_out_path,
+        held_out_profile=held_out_profile,
+        format=file.format,
+        max_rows=file.max_rows,
+    )
+
+
+def default_data() -> DataAsked:
+    """The job that is planned when nothing was said about data: 1,000 examples of 512 tokens."""
+    return stated_data(tokens_per_example=DEFAULT_TOKENS_PER_EXAMPLE)
+
+
+def stated_data(
+    *,
+    tokens_per_example: int,
+    num_examples: int | None = None,
+    num_tokens: int | None = None,
+    mean_tokens: float | None = None,
+    max_tokens: int | None = None,
+    held_out_rows: int = 0,
+) -> DataAsked:
+    """Data known only by numbers: what is not said follows from the rest, and from `tokens_per_example`.
+
+    `num_tokens` are those of one pass over all examples, so with both the mean is their quotient. The longest example has at
+    least as many tokens as the mean, and as `tokens_per_example`, unless `max_tokens` says otherwise.
+    """
+    if num_examples is not None and num_tokens is not None and num_tokens < num_examples:
+        raise RequestError(
+            f"{num_tokens:,} tokens cannot fill {num_examples:,} examples",
+            hint="--tokens counts the tokens of one pass over all examples",
+        )
+    said = any(number is not None for number in (num_examples, num_tokens, mean_tokens, max_tokens))
+    if num_examples is None:
+        num_examples = DEFAULT_EXAMPLES if num_tokens is None else max(1, -(-num_tokens // tokens_per_example))
+    if mean_tokens is None:
+        mean_tokens = tokens_per_example if num_tokens is None else num_tokens / num_examples
+    if max_tokens is None:
+        whole = -int(-mean_tokens // 1) if isfinite(mean_tokens) else 0  # `checked` refuses it by its name
+        max_tokens = max(tokens_per_example, whole)
+    return DataAsked(
+        num_examples=num_examples,
+        mean_tokens=float(mean_tokens),
+        max_tokens=max_tokens,
+        basis="stated" if said else "default",
+        held_out_rows=held_out_rows,
+    )
+
+
+# What a job file calls a field of the Request, where it has another name or place there.
+JOB_PLACES: Final[Mapping[str, tuple[str, ...]]] = {
+    "global_batch_size": ("training", "global_batch_size"),
+    "data.num_examples": ("data", "examples"),
+    "where.gpu_memory_gib": ("where", "gpu_budget"),
+    "budget.max_usd": ("budget", "max_cost"),
+}
+EXAMPLES: Final[Mapping[str, str]] = {  # what to type instead; without an example the default is a good one
+    "global_batch_size": "16",
+    "top": "5",
+    "loop.epochs": "3",
+    "data.num_examples": "1000",
+    "data.mean_tokens": "512",
+    "where.gpu_memory_gib": "24GB",
+    "where.num_gpus": "1",
+    "budget.max_usd": "5",
+    "budget.max_hours": "12",
+}
+MAX_LAYER: Final = 100_000  # assumed: far beyond what any model has
+
+
+def checked(request: Request) -> Request:
+    """`request` itself, when its figures make sense alone and together; a `RequestError` naming the first that does not."""
+    for field, bounds in REQUEST_BOUNDS.items():
+        _check_number(request, field, bounds)
+    _check_data(request.data)
+    _check_batch(request)
+    for network in request.where.allow_from:
+        _check_network(network)
+    if any(not 0 <= layer <= MAX_LAYER for layer in request.loop.layers or ()):
+        raise RequestError("layers are counted from 0", hint="layers: [0, 1, 2]", place=("loop", "layers"))
+    if not request.model.strip():
+        raise RequestError("the model has no name", hint="--model 7b", place=("model",))
+    for key in request.tags:
+        _check_tag(key)
+    return request
+
+
+def _check_number(request: Request, field: str, bounds: Bounds) -> None:
+    value = attrgetter(field)(request)
+    if value is None or bounds.admit(value):
+        return
+    place = JOB_PLACES.get(field, tuple(field.split(".")))
+    hint = f"such as {place[-1]} {EXAMPLES[field]}" if field in EXAMPLES else f"leave {place[-1]} out"
+    raise RequestError(complaint(place[-1], value, bounds), hint=hint, place=place)
+
+
+def _check_data(data: DataAsked) -> None:
+    if data.max_tokens < data.mean_tokens:
+        raise RequestError(
+            f"the longest example ({data.max_tokens} tokens) is shorter than the mean ({data.mean_tokens:g})",
+            hint="raise max_tokens or lower mean_tokens",
+            place=("data", "max_tokens"),
+        )
+
+
+def _check_batch(request: Request) -> None:
+    """A step's sequences are those of a pass x the passes x the GPUs: what was said of the three must make up the whole."""
+    whole, num_gpus = request.global_batch_size, request.where.num_gpus
+    micro, passes = (request.training.get(key) for key in ("micro_batch_size", "gradient_accumulation_steps"))
+    if whole is None:
+        return
+    parts = ((micro, "sequence", ""), (passes, "pass", "es"), (num_gpus, "GPU", ""))
+    said = [(number, word, more or "s") for number, word, more in parts if number is not None]
+    product = prod(number for number, _, _ in said)
+    if product == whole or (len(said) < len(parts) and whole % product == 0 and not (micro and passes)):
+        return
+    factors = " x ".join(f"{number} {word}{more * (number != 1)}" for number, word, more in said)
+    on_more = f"--num-gpus {whole // product}, or " if whole % product == 0 and num_gpus is None else ""
+    raise RequestError(
+        f"{factors} make {product} a step, not {whole}",
+        hint=f"{on_more}leave one of them out",
+        place=("training", "global_batch_size"),
+    )
+
+
+def _check_network(text: str) -> None:
+    """Only a part of the world may reach SSH on a box. Raises RequestError."""
+    import ipaddress  # only where --allow-from was said
+
+    place = ("where", "allow_from")
+    try:
+        network = ipaddress.ip_network(text.strip(), strict=False)
+    except ValueError:
+        raise RequestError(f'"{text}" is no CIDR', hint="such as 203.0.113.7/32", place=place) from None
+    widest = WIDEST_PREFIX[network.version]
+    if network.prefixlen < widest:
+        raise RequestError(
+            f"{text} would open SSH on the box to {network.num_addresses:,} addresses",
+            hint=f"at most a /{widest}; leave it out, and only your own address may",
+            place=place,
+        )
+
+
+def _check_tag(key: str) -> None:
+    """By ours a box is found, priced and ended. Raises RequestError."""
+    if not key.strip():
+        raise RequestError("a tag has no key", hint="--tag team=search", place=("tags",))
+    if key.startswith(OUR_TAGS):
+        raise RequestError(
+            f"the tag {key} is one of ours", hint=f"a key that does not begin with {OUR_TAGS}", place=("tags", key)
+        )

@@ -1,0 +1,106 @@
+"""Every measured or assumed constant of the estimators: its value, whether it is measured, derived or assumed, and where from.
+
+What follows from code or arithmetic alone stands beside the formula that uses it; what a measurement or a guess gave
+stands here. `benchmarks/fit_constants.py` fits the constants marked "fitted" and prints them with their errors.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final, Literal
+
+from planner.units import MIB
+
+# ── around PyTorch ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+CONTEXT_BYTES: Final[dict[str, int]] = {  # of a CUDA context after the first kernel, by GPU name
+    "T4": 141 * MIB,  # measured: fitcheck-llm 0.3.1, torch 2.10, 2026-09
+    "RTX 3090": 256 * MIB,  # measured: unsloth-zoo pull request 1053
+    "RTX 6000 Ada": 426 * MIB,  # measured: the same, torch 2.10 with CUDA 13
+    "A100-SXM4-80GB": 481 * MIB,  # measured: 0.47 GiB with lazy loading, stas00/ml-engineering
+    "A100-SXM4-40GB": 481 * MIB,  # assumed: the same chip
+    "A100-PCIE-80GB": 481 * MIB,  # assumed: the same chip
+    "A100-PCIE-40GB": 481 * MIB,  # assumed: the same chip
+}
+CONTEXT_BYTES_ELSE: Final = 512 * MIB  # assumed: no published figure for Hopper, Blackwell and the rest was found
+
+NCCL_BYTES: Final = 1536 * MIB  # assumed: between 1 and 2 GB per GPU (nccl issues 864 and 1685), outside torch's counters
+
+# What the caching allocator holds beyond what is allocated: bytes per logit that is made whole, and a share of a block's
+# hump. Why a trainer's loop caches so much more than a bare one is not known; verdicts stand on neither.
+CACHED_BY_TRAINER: Final = (6.5, 0.26)  # fitted: 67 PEFT runs under TRL (fms-acceleration, A100), nvidia-smi less allocated
+CACHED_BY_BARE_LOOP: Final = (0.5, 0.65)  # fitted: 35 runs of one step (fitcheck-llm, T4), reserved less allocated
+BARE_LOOPS: Final = frozenset({"transformers", "torchtune", "litgpt"})  # stacks whose loop is a few lines of their own
+
+# ── does it fit ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+# assumed: what a plan keeps free beyond the predicted allocation. Near capacity the allocator gives cache back, so that
+# 94 % of a card has run (fms-acceleration); the closed form itself is within 2 % there.
+MARGIN_SHARE: Final = 0.03
+# measured: full fine-tuning fragments more; a run whose tensors take 78.5 of 85.9 GB ran out of memory (the same source)
+MARGIN_SHARE_FULL: Final = 0.10
+
+# Fitted on 601 runs (fms-acceleration, MosaicML MPT, Qwen, torchtune, MLPerf 4.0 and 4.1) by benchmarks/fit_constants.py,
+# whose output in benchmarks/results shows what each group is left with.
+
+# ── speed ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+COMPUTE_EFFICIENCY: Final = 1.0  # fitted: of the best matmul
+ATTENTION_PENALTY: Final = 1.6  # assumed: flash attention runs at 1/1.6 of a matmul's speed
+BANDWIDTH_SHARE: Final = 0.85  # assumed: of the datasheet's memory bandwidth
+ALPHA_EAGER: Final = 110.0  # fitted: hidden-sized reads and writes per block and pass
+ALPHA_FUSED: Final = 80.0  # fitted
+BETA_EAGER: Final = 7.5  # fitted: the same per wrapped linear's input and output
+BETA_FUSED: Final = 3.0  # fitted
+KAPPA_BITSANDBYTES: Final = 7.0  # fitted: 0.5 read, 2 written, 2 read again per weight and pass would be 4.5
+KAPPA_GPTQ: Final = 22.0  # fitted: kernels of 2023
+OPTIMIZER_BYTES_16: Final = 28.0  # fitted: bytes moved per 16-bit parameter and step
+OPTIMIZER_BYTES_32: Final = 100.0  # fitted: per fp32 parameter and step
+HOST_S_EAGER: Final = 0.47e-3  # fitted: seconds of Python per block and pass
+HOST_S_FUSED: Final = 0.2e-3  # fitted
+HOST_PER_EXPERT: Final = 0.47  # fitted: an expert's Python, as a share of a block's
+EXPERT_HALF_WIDTH: Final = 4400.0  # fitted: width of an expert at which its matmuls run at half the best speed
+LOW_PRECISION_SPEEDUP: Final = 1.28  # fitted: fp8 against 16 bits, casts and amax included
+FUSED_STACKS: Final = frozenset({"unsloth", "nemo", "megatron"})
+IMPERFECT_OVERLAP: Final = 0.15  # assumed
+NVLINK_SHARE: Final = 0.47  # fitted: of the datasheet's rate in one direction
+PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  # assumed: x16, effective
+NODE_LINK_GB_PER_S: Final = 40.0  # fitted: per GPU, between nodes; InfiniBand of HGX clusters, a cheap cloud has far less
+STORED_BYTES_4BIT: Final = 0.55  # derived: bytes per parameter gathered of a 4-bit base
+
+RunClass = Literal["link_bound", "other_card", "host_bound", "full", "experts", "several_gpus", "one_gpu"]
+
+# How far p10 and p90 lie from p50, as a factor. Derived by benchmarks/fit_constants.py: runs are parted into classes, a run
+# belongs to the first that applies, and a class's factor is exp(4/3 · the 80th percentile of |ln(predicted / measured)|).
+# The third on top is assumed, for runs that the fit has not seen: fitted without a source, its errors are larger. In
+# brackets: the runs, and how many of them lie inside. The factors fall, so the first class that applies is the widest.
+SPREADS: Final[Mapping[RunClass, float]] = {
+    "link_bound": 2.94,  # derived (26, 88 %); nobody knows a rented box's topology before it is measured
+    "other_card": 2.36,  # derived (7, 100 %); the matmul rate of other cards is often an assumption itself
+    "host_bound": 1.40,  # derived (21, 86 %); moves with the day and the host
+    "full": 1.36,  # derived (258, 84 %)
+    "experts": 1.25,  # derived (24, 96 %)
+    "several_gpus": 1.16,  # derived (145, 85 %)
+    "one_gpu": 1.15,  # derived (120, 88 %); PEFT of dense models
+}
+MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200
+
+# ── training on a CPU ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+# measured: SmolLM2-135M, LoRA r 8 all-linear without checkpointing on two x86-64 cores (AMD EPYC, virtual), with the FLOPs of
+# planner.estimators.speed: fp32 at 57 GFLOP/s a core in bare steps of 512 tokens (2026-11-25), at 37 in a whole run of
+# `make demo` (2026-11-26, 131 tokens/s); between them 45. Under bf16 autocast bare steps were 1.5 times as fast.
+CPU_GFLOPS_PER_CORE_FP32: Final = 45.0
+CPU_GFLOPS_PER_CORE_BF16: Final = 68.0  # derived: 1.5 times that
+CPU_CORES_ELSE: Final = 2.0  # assumed: where an offer does not say
+SPREAD_CPU_FAST: Final = 1.6  # assumed: a newer core, wider vectors
+SPREAD_CPU_SLOW: Final = 2.5  # assumed: other load on the same cores slows torch far more than in proportion
+
+# ── energy ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+IDLE_SHARE_OF_BUSY: Final = 1 / 3  # measured: 2,325 of 7,157 W, 8×H100 node in MLPerf Training 4.0
+BUSY_SHARE_OF_TDP_HGX: Final = 1.25  # measured: the same node, host included, against the GPUs' TDP
+BUSY_SHARE_OF_TDP: Final = 0.88  # assumed: PCIe and consumer cards
+HOST_W: Final = 130.0  # assumed: the machine around them
+CPU_W_PER_CORE: Final = 15.0  # assumed
+SUPPLY_LOSS: Final = 1.03  # measured: AC against DC side, the same node

@@ -1,0 +1,234 @@
+"""Seconds, tokens per second and energy of a job, phase by phase."""
+
+from __future__ import annotations
+
+import math
+from typing import Final, NamedTuple
+
+import msgspec
+
+from catalogs.architectures import Architecture
+from catalogs.hardware import Gpu, Offer
+from planner.asking.request import OWN_MACHINES, DataAsked, Profile
+from planner.estimators import calibration as known
+from planner.estimators import phases
+from planner.estimators.host import download_bytes
+from planner.estimators.memory.weights import STATE_BYTES, trained_of
+from planner.estimators.phases import moving, scaled, span, total
+from planner.estimators.sequences import Sequences, laid_out, padded_mean
+from planner.estimators.speed import StepTime, cpu_step_time, run_class, step_time, tokens_per_step
+from planner.methods import adapter_file_bytes
+from planner.plan import Bound, DurationEstimate, Range
+from planner.stack import PINNED_STACK, Stack
+from planner.units import KWH
+from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Strategy, Task
+
+ALONE: Final = 1.0  # derived: no factor
+
+
+class Pace(NamedTuple):
+    """How fast this job goes on this machine."""
+
+    step: StepTime
+    step_s: Range  # one optimizer step
+    tokens_per_s: Range  # of the whole job
+    bound: Bound
+
+
+def pace_of(
+    architecture: Architecture,
+    strategy: Strategy,
+    *,
+    gpu: Gpu | None,
+    task: Task,
+    stack: Stack,
+    mean_seq_len: float,
+    interconnect: str,
+    cores: float | None,
+) -> Pace:
+    """Seconds of a step and tokens per second, with the spread of runs like this one. `gpu` None: `cores` train."""
+    if gpu is None:
+        step = cpu_step_time(
+            architecture, strategy, task=task, stack=stack, mean_seq_len=mean_seq_len, cores=cores or known.CPU_CORES_ELSE
+        )
+        fast, slow = known.SPREAD_CPU_FAST, known.SPREAD_CPU_SLOW
+    else:
+        step = step_time(
+            architecture, strategy, task=task, gpu=gpu, stack=stack, mean_seq_len=mean_seq_len, interconnect=interconnect
+        )
+        fast = slow = known.SPREADS[run_class(architecture, strategy, gpu, step)]
+    seconds = step.step_s(strategy.gradient_accumulation_steps)
+    tokens = tokens_per_step(strategy, stack, mean_seq_len)
+    return Pace(
+        step=step,
+        step_s=span(seconds / fast, seconds, seconds * slow),
+        tokens_per_s=span(tokens / (seconds * slow), tokens / seconds, tokens / seconds * fast),
+        bound=step.bound,
+    )
+
+
+def estimate_duration(
+    architecture: Architecture,
+    strategy: Strategy,
+    *,
+    gpu: Gpu | None,
+    offer: Offer,
+    data: DataAsked,
+    loop: Loop,
+    task: Task = "causal_lm",
+    stack: Stack = PINNED_STACK,
+    reused_environment: bool = False,
+    model_on_box: bool = False,
+) -> DurationEstimate:
+    """Every phase's seconds with p10, p50, p90. `gpu` None: the cores of the box itself train.
+
+    `reused_environment`: the box stack is already installed (the local box). `model_on_box`: nothing is downloaded.
+    """
+    work = work_of(data, strategy, on_cpu=gpu is None)
+    pace = pace_of(
+        architecture,
+        strategy,
+        gpu=gpu,
+        task=task,
+        stack=stack,
+        mean_seq_len=work.train_mean,
+        interconnect=offer.interconnect,
+        cores=offer.vcpus,
+    )
+    num_steps = steps_of(strategy, stack, work.num_examples, loop)
+    train = scaled(pace.step_s, num_steps)
+    fixed = phases.OWN if offer.provider in OWN_MACHINES else phases.RENTED
+    seconds = fixed | {
+        Phase.DOWNLOAD: phases.ZERO
+        if model_on_box
+        else moving(download_bytes(architecture, strategy, task), phases.HUB_BYTES_PER_S),
+        Phase.LOAD: _load(architecture, strategy, task),
+        Phase.PROBE: total(scaled(pace.step_s, 2), phases.PROBE_OVERHEAD_S),
+        Phase.TRAIN: train,
+        Phase.EVALUATE: _evaluate(pace, strategy, work, loop, on_cpu=gpu is None),
+        Phase.SAVE: _save(architecture, strategy, task, train, loop),
+        Phase.FETCH: _fetch(architecture, strategy, task, own=offer.provider in OWN_MACHINES),
+    }
+    installed = phases.REUSED_ENVIRONMENT if reused_environment else seconds[Phase.ENVIRONMENT]
+    seconds[Phase.ENVIRONMENT] = total(installed, phases.IMPORT_S)  # until the trainer's first own line, as it is metered
+    phase_s = {str(phase): seconds[phase] for phase in Phase}
+    return DurationEstimate(
+        tokens_per_s=pace.tokens_per_s,
+        step_s=pace.step_s,
+        bound=pace.bound,
+        num_steps=num_steps,
+        num_tokens=round(num_steps * tokens_per_step(strategy, stack, work.train_mean)),
+        phase_s=phase_s,
+        wall_s=total(*phase_s.values()),
+        energy_kwh=_energy(pace, gpu, strategy, seconds, cores=offer.vcpus),
+    )
+
+
+class Work(NamedTuple):
+    """What there is to compute on: sequences, and the tokens of each in the mean, padding included."""
+
+    num_examples: int
+    train_mean: float
+    num_held_out: int
+    held_out_mean: float
+
+
+def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> Work:
+    """The data within the strategy's sequence length. Sizes that were only stated hold no padding.
+
+    Held-out rows are evaluated beside others of like length (remote/data/batches.py), so only widths are rounded up.
+    """
+    alike = ((data.mean_tokens, 1.0),)
+    trained = _within(data.num_examples, data.profile or alike, data, strategy)
+    judged = _within(data.held_out_rows, data.held_out_profile or data.profile or alike, data, strategy)
+    multiple = WIDTH_MULTIPLE["cpu" if on_cpu else "cuda"]
+    if not data.profile:
+        return Work(trained.number, trained.mean, judged.number, judged.mean)
+    size, passes = strategy.micro_batch_size, strategy.gradient_accumulation_steps
+    return Work(
+        num_examples=trained.number,
+        train_mean=padded_mean(trained.lengths, num_drawn=size * passes, per_batch=size, multiple=multiple),
+        num_held_out=judged.number,
+        held_out_mean=padded_mean(judged.lengths, num_drawn=1, per_batch=1, multiple=multiple),
+    )
+
+
+def unpadded(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> DataAsked:
+    """The same data with nothing to fill up, as if each row were alone: no way of cutting a batch computes on fewer tokens."""
+    alone = msgspec.structs.replace(strategy, micro_batch_size=1, gradient_accumulation_steps=1)
+    work = work_of(data, alone, on_cpu=on_cpu)
+    return msgspec.structs.replace(
+        data,
+        num_examples=work.num_examples,
+        mean_tokens=work.train_mean,
+        profile=(),
+        held_out_rows=work.num_held_out,
+        held_out_profile=((work.held_out_mean, 1.0),) if work.num_held_out else (),
+    )
+
+
+def _within(num_rows: int, profile: Profile, data: DataAsked, strategy: Strategy) -> Sequences:
+    return laid_out(num_rows, profile, seq_len=strategy.seq_len, documents=data.documents)
+
+
+def steps_of(strategy: Strategy, stack: Stack, num_examples: int, loop: Loop) -> int:
+    """Optimizer steps over all epochs, as the trainer counts them (remote/data/batches.py): the last one is filled up."""
+    sequences = tokens_per_step(strategy, stack, 1.0)
+    steps = max(1, math.ceil(round(num_examples * loop.epochs) / sequences))
+    return steps if loop.max_steps is None else min(steps, loop.max_steps)
+
+
+# ── phases that depend on the job ──────────────────────────────────────────────────────────────────────────────────────
+
+
+def _load(architecture: Architecture, strategy: Strategy, task: Task) -> Range:
+    """The base from disk to memory, quantized on the way."""
+    slower = phases.QUANTIZE_SLOWDOWN if strategy.quant not in ("none", "gptq_int4", "gptq_int8") else ALONE
+    return scaled(moving(download_bytes(architecture, strategy, task), phases.LOAD_BYTES_PER_S), slower)
+
+
+def _evaluate(pace: Pace, strategy: Strategy, work: Work, loop: Loop, *, on_cpu: bool) -> Range:
+    """Held-out rows before, after and in between; the samples before and after."""
+    tokens = (loop.evaluations + 2) * work.num_held_out * work.held_out_mean
+    speed = pace.tokens_per_s
+    rows = scaled(span(tokens / speed.p90, tokens / speed.p50, tokens / speed.p10), pace.step.forward_share)
+    generated = 2 * loop.num_samples * loop.sample_tokens
+    if not on_cpu:
+        return total(rows, scaled(phases.TOKEN_LATENCY_S, generated))
+    per_token = scaled(pace.step_s, phases.MAX_TOKEN_LATENCY_SHARE / max(1.0, strategy.micro_batch_size * work.train_mean))
+    latency = span(*(max(a, b) for a, b in zip(_ends(per_token), _ends(phases.TOKEN_LATENCY_S), strict=True)))
+    return total(rows, scaled(latency, generated))
+
+
+def _ends(one: Range) -> tuple[float, float, float]:
+    return one.p10, one.p50, one.p90
+
+
+def _save(architecture: Architecture, strategy: Strategy, task: Task, train: Range, loop: Loop) -> Range:
+    """Checkpoints on the way, the result at the end, and the check that it loads again."""
+    trained = trained_of(architecture, strategy, task=task)
+    states = trained.params * STATE_BYTES[strategy.optimizer](trained.item)
+    num_checkpoints = 1 + train.p50 / loop.checkpoint_every_s
+    return total(scaled(moving(trained.gradients + states, phases.DISK_BYTES_PER_S), num_checkpoints), phases.VERIFY_S)
+
+
+def _fetch(architecture: Architecture, strategy: Strategy, task: Task, *, own: bool) -> Range:
+    num_bytes = adapter_file_bytes(architecture, strategy, task=task)
+    return total(span(0.2, 1, 3), moving(num_bytes, phases.DISK_BYTES_PER_S if own else phases.FETCH_BYTES_PER_S))
+
+
+# ── energy ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _energy(pace: Pace, gpu: Gpu | None, strategy: Strategy, seconds: dict[Phase, Range], *, cores: float | None) -> Range:
+    """Kilowatt-hours at the wall socket, from load to save: idle power, and the rest in proportion to how busy the GPUs are."""
+    training = total(*(seconds[phase] for phase in (Phase.LOAD, Phase.PROBE, Phase.TRAIN, Phase.EVALUATE, Phase.SAVE)))
+    if gpu is None:
+        return scaled(training, (cores or known.CPU_CORES_ELSE) * known.CPU_W_PER_CORE / KWH)
+    hgx = gpu.nvlink_gb_per_s > 0 and strategy.num_gpus > 1
+    busy_w = gpu.tdp_w * (known.BUSY_SHARE_OF_TDP_HGX if hgx else known.BUSY_SHARE_OF_TDP)
+    busy_w = busy_w * strategy.num_gpus + (0 if hgx else known.HOST_W * strategy.num_nodes)
+    idle_w = busy_w * known.IDLE_SHARE_OF_BUSY
+    step = pace.step
+    used = min(1.0, (step.compute_s + step.memory_s) / step.micro_step_s)
+    return scaled(training, (idle_w + used * (busy_w - idle_w)) * known.SUPPLY_LOSS / KWH)

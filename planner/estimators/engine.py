@@ -1,0 +1,61 @@
+"""Which estimator answers for GPU memory: the closed form, or the trace of a real step."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+from catalogs.architectures import Architecture
+from catalogs.hardware import Gpu
+from planner.asking.case import EngineAsked
+from planner.estimators.memory import estimate_vram
+from planner.plan import VramEstimate
+from planner.refusals import Unsupported, Untraceable
+from planner.stack import Stack
+from remote.contract import Strategy, Task
+
+Engine = Literal["closed_form", "trace"]
+
+
+class Answered(NamedTuple):
+    """A figure, who gave it, and what is to be said about that."""
+
+    vram: VramEstimate
+    engine: Engine
+    warnings: tuple[str, ...]
+
+
+def memory_by(
+    asked: EngineAsked,
+    architecture: Architecture,
+    strategy: Strategy,
+    *,
+    task: Task,
+    gpu: Gpu | None,
+    stack: Stack,
+    cache: Path | None,
+) -> Answered:
+    """GPU memory by the engine that was asked for. "auto": the closed form where there is one, else the trace, said aloud.
+
+    Raises Unsupported (of the closed form, unless a trace was asked for). `cache`: a folder for traces, or None.
+    """
+    if asked == "trace":
+        return Answered(_traced(architecture, strategy, task, gpu, stack, cache), "trace", ())
+    try:
+        return Answered(estimate_vram(architecture, strategy, task=task, gpu=gpu, stack=stack), "closed_form", ())
+    except Unsupported as refusal:
+        if asked == "closed_form":
+            raise
+        try:
+            vram = _traced(architecture, strategy, task, gpu, stack, cache)
+        except Untraceable:
+            raise refusal from None
+        return Answered(vram, "trace", (f"engine: traced, because {refusal.message}",))
+
+
+def _traced(
+    architecture: Architecture, strategy: Strategy, task: Task, gpu: Gpu | None, stack: Stack, cache: Path | None
+) -> VramEstimate:
+    from planner.estimators.trace import trace_vram  # most estimates need none
+
+    return trace_vram(architecture.config, strategy, task=task, gpu=gpu, stack=stack, cache=cache)

@@ -1,0 +1,33 @@
+"""GPU memory of evaluation: a forward pass without gradients, its logits and loss, and the cache of generation."""
+
+from __future__ import annotations
+
+from planner.estimators.memory.instants import Parts, Scene, resident
+from planner.stack import EvaluationAsked
+
+AS_IN_TRAINING = EvaluationAsked()
+
+
+def evaluation_parts(scene: Scene) -> Parts:
+    """What is alive in one evaluation batch; what the case does not say is as in training.
+
+    A block and the head never run at the same time: the larger of the two humps counts.
+    """
+    asked = scene.stack.evaluation or AS_IN_TRAINING
+    micro_batch = asked.micro_batch_size or scene.strategy.micro_batch_size
+    seq_len = asked.seq_len or scene.strategy.seq_len
+    scale = micro_batch * seq_len / scene.numerics.tokens
+    block, head = (round(scale * profile.plain_peak) for profile in (scene.block.profile, scene.head.profile))
+    item = scene.numerics.autocast or scene.numerics.weight
+    kept = item * micro_batch * seq_len * scene.head.width if asked.logits == "kept_gpu" else 0
+    parts = resident(scene) | {"gradients": 0, "activations": round(scale * scene.hidden_bytes)}
+    parts |= {"temporaries": block, "logits": kept} if block > head else {"logits": head + kept}
+    return parts | {"cache": _cache_bytes(scene, asked, micro_batch, seq_len, item)}
+
+
+def _cache_bytes(scene: Scene, asked: EvaluationAsked, micro_batch: int, seq_len: int, item: int) -> int:
+    """Keys and values of every position, when tokens are generated."""
+    if not asked.generate_tokens:
+        return 0
+    positions = micro_batch * (seq_len + asked.generate_tokens)
+    return 2 * positions * scene.architecture.kv_size * item * scene.share.num_layers

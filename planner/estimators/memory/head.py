@@ -1,0 +1,198 @@
+"""What follows the last block: the final norm, the output head and the loss, written onto a tape of its own."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any, Final, NamedTuple
+
+from catalogs.architectures import Architecture, Linear
+from planner.estimators.memory.block import FP32, Block, activation, norm, plain_product
+from planner.estimators.memory.numerics import Numerics
+from planner.estimators.memory.tape import Tape, Tensor
+from planner.estimators.memory.weights import trains_vocabulary
+from planner.methods import NUM_LABELS
+from planner.stack import Stack
+from remote.contract import Loss, Strategy, Task
+
+CHUNK_TOKENS: Final = 256  # derived: chunk of TRL's chunked loss (trl 1.10, trainer/utils.py)
+NUM_CHUNKS: Final = 8  # derived: torchtune's CEWithChunkedOutputLoss cuts its logits into eight
+
+
+class HeadAsked(NamedTuple):
+    """What the head depends on, beside the architecture and the numerics of its blocks."""
+
+    task: Task
+    loss: Loss
+    trains_head: bool
+    lm_head_item: int  # of the output matrix at rest
+    stack_name: str
+    transformers: tuple[int, ...]
+
+    @property
+    def rebinds_logits(self) -> bool:
+        """derived: until 4.45 the model wrote `logits = logits.float()`, so the 16-bit logits died at once."""
+        return self.loss == "hf_shifted" or self.transformers < (4, 46)
+
+    @property
+    def shifts_logits(self) -> bool:
+        """derived: until 4.49 the loss shifted the logits by a contiguous copy; since then it shifts the labels."""
+        return self.loss == "hf_shifted" or self.transformers < (4, 50)
+
+
+def head_asked(strategy: Strategy, *, task: Task, stack: Stack, lm_head_item: int) -> HeadAsked:
+    """What a strategy, a task and a stack ask of the head. A release that is not named is newer than every change known."""
+    return HeadAsked(
+        task=task,
+        loss=strategy.loss,
+        trains_head=trains_vocabulary(strategy),
+        lm_head_item=lm_head_item,
+        stack_name=stack.name,
+        transformers=stack.release("transformers") or (5,),
+    )
+
+
+class Head(Block):
+    """The head being written."""
+
+    def __init__(self, architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> None:
+        super().__init__(architecture, numerics)
+        self.asked = asked
+        self.returned: Tensor | None = None  # the logits that the model hands back; none where they are never whole
+        self.width = architecture.vocab_size if asked.task == "causal_lm" else NUM_LABELS
+
+
+class HeadTape(NamedTuple):
+    """The head written down."""
+
+    tape: Tape
+    source: Tensor  # the hidden state that comes in
+    width: int  # the vocabulary, or the labels of a task
+    returned_bytes: int  # of the logits that the model hands back to the loop
+
+
+def record_head(architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> HeadTape:
+    """Write the final norm, the output head and the loss."""
+    head = Head(architecture, numerics, asked)
+    x = head.source(architecture.hidden_size, numerics.residual)
+    normed = PREPARED[architecture.layout == "post"](head, x)
+    LOSSES[asked.loss if asked.task == "causal_lm" else "hf"](head, normed)
+    return HeadTape(head.tape, x, head.width, head.tape.sizes[head.returned] if head.returned is not None else 0)
+
+
+def _transform(head: Head, x: Tensor) -> Tensor:
+    """What BERT puts before its output matrix: a square linear, the activation, a norm. Other heads read x itself."""
+    if head.asked.task != "causal_lm":
+        return x
+    h = head.architecture.hidden_size
+    square = Linear(name="transform", in_features=h, out_features=h, bias=True)
+    return norm(head, activation(head, plain_product(head, x, square), h), h)
+
+
+def _final_norm(head: Head, x: Tensor) -> Tensor:
+    """The last norm. What it hands to a 16-bit output head is 16-bit."""
+    normed = norm(head, x, head.architecture.hidden_size)
+    narrow = head.asked.lm_head_item == 2 and head.items[normed] == FP32 and not head.n.trains_norms
+    if narrow:  # measured: with norms upcast, 2h and not 4h are alive here (fms-acceleration, baseline-peft-bnb)
+        head.items[normed] = 2
+        head.tape.sizes[normed] //= 2
+    return normed
+
+
+PREPARED: Final = (_final_norm, _transform)  # by whether the blocks end in a norm of their own
+
+
+def _logits(head: Head, normed: Tensor) -> Tensor:
+    """The output product, and what some models do to it."""
+    a, n = head.architecture, head.n
+    item = n.autocast or head.asked.lm_head_item
+    saves = (normed,) if head.asked.trains_head else ()
+    gradient = head.width * a.hidden_size * n.weight if head.asked.trains_head else 0
+    keeps = 0
+    if n.autocast and head.asked.lm_head_item != n.autocast and not head.asked.trains_head:
+        keeps = head.width * a.hidden_size * n.autocast
+    logits = head.op((normed,), head.width, item, saves=saves, keeps=keeps, weight_gradient=gradient)
+    if a.scaled_logits:
+        logits = head.op((logits,), head.width, item)
+    if a.logits_softcap:
+        logits = head.op((logits,), head.width, item)
+        logits = head.op((logits,), head.width, item, saves_output=True)
+        logits = head.op((logits,), head.width, item)
+    return logits
+
+
+def _operand(head: Head, logits: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
+    """What the cross-entropy reads, and the locals that Python frames hold meanwhile."""
+    wide = head.cast(logits, head.width, FP32)
+    held = (wide,) if head.asked.rebinds_logits else (logits, wide)
+    head.returned = wide if head.asked.rebinds_logits else logits
+    if head.asked.shifts_logits:
+        return head.op((wide,), head.width, FP32), held
+    return wide, held
+
+
+def _finish(head: Head, operand: Tensor, held: tuple[Tensor, ...], **lifetimes: Any) -> None:
+    """The last operation: a loss of no size. What frames hold counts as read here, so it lives until now."""
+    locals_only = tuple(tensor for tensor in dict.fromkeys(held) if tensor != operand)
+    head.op((operand, *locals_only), 0, FP32, grads=(operand,), **lifetimes)
+
+
+def _hf(head: Head, normed: Tensor) -> None:
+    """The loss of transformers (ForCausalLMLoss), by release. log-softmax and what follows each have a full-size gradient."""
+    operand, held = _operand(head, _logits(head, normed))
+    log_probs = head.op((operand,), head.width, FP32, saves_output=True)
+    _finish(head, log_probs, (normed, operand, *held))
+
+
+def _fused_inplace(head: Head, normed: Tensor) -> None:
+    """The kernel in place of log-softmax writes the gradient over its operand. Unsloth's reads the 16-bit logits."""
+    logits = _logits(head, normed)
+    head.returned = logits
+    operand, held = (logits, ()) if head.asked.stack_name == "unsloth" else _operand(head, logits)
+    overwritten = -head.tape.sizes[operand]  # the gradient is no tensor of its own
+    _finish(head, operand, (normed, *held), saves=(operand,), backward_scratch=overwritten)
+
+
+def _chunked_logits(head: Head, normed: Tensor) -> None:
+    """Whole 16-bit logits; cast, log-softmax and its gradient an eighth at a time, every eighth's log-softmax kept."""
+    logits = _logits(head, normed)
+    head.returned = logits
+    whole = head.n.tokens * head.width * FP32
+    _finish(head, logits, (normed,), keeps=whole, scratch=whole / NUM_CHUNKS, backward_scratch=2 * whole / NUM_CHUNKS)
+
+
+def _chunked(head: Head, normed: Tensor) -> None:
+    """Logits of a few tokens at a time, made again in backward. Only the hidden state is kept."""
+    chunk = min(CHUNK_TOKENS, head.n.tokens) * head.width
+    gradient = head.width * head.architecture.hidden_size * head.n.weight if head.asked.trains_head else 0
+    _finish(head, normed, (), saves=(normed,), scratch=chunk * 10, backward_scratch=chunk * 14, weight_gradient=gradient)
+
+
+def _liger(head: Head, normed: Tensor) -> None:
+    """Liger's fused linear cross-entropy (arXiv:2410.10989): the hidden state's gradient is made in forward, chunk by chunk.
+
+    The chunk is as many tokens, rounded up to a power of two, as make its logits about as large as the hidden state.
+    """
+    hidden, tokens = head.architecture.hidden_size, head.n.tokens
+    wanted = math.ceil(tokens / math.ceil(head.width / hidden))
+    chunk = min(tokens, 1 << (wanted - 1).bit_length()) * head.width
+    gradient = head.width * hidden * head.n.weight if head.asked.trains_head else 0
+    _finish(
+        head,
+        normed,
+        (),
+        keeps=tokens * hidden * head.items[normed] + gradient,
+        scratch=chunk * (head.asked.lm_head_item + FP32),
+        weight_gradient=gradient,
+        backward_scratch=-gradient - head.tape.sizes[normed],  # both gradients lie where forward put them
+    )
+
+
+LOSSES: Final[dict[str, Callable[[Head, Tensor], None]]] = {
+    "hf": _hf,
+    "hf_shifted": _hf,
+    "fused_inplace": _fused_inplace,
+    "chunked_logits": _chunked_logits,
+    "chunked": _chunked,
+    "liger": _liger,
+}

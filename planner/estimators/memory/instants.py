@@ -1,0 +1,333 @@
+"""The instants of a step and what is alive in each: the peak is the largest of them, never their sum."""
+
+from __future__ import annotations
+
+from typing import Final, NamedTuple
+
+from catalogs.architectures import Architecture
+from catalogs.hardware import Gpu
+from planner.estimators.memory.block import FP32
+from planner.estimators.memory.head import head_asked
+from planner.estimators.memory.numerics import Numerics, numerics_of
+from planner.estimators.memory.played import PlayedBlock, PlayedHead, play_block, play_head
+from planner.estimators.memory.sharding import Share, share_of
+from planner.estimators.memory.weights import (
+    Trained,
+    Weights,
+    optimizer_scratch_bytes,
+    optimizer_state_bytes,
+    trained_of,
+    trains_vocabulary,
+    weights_of,
+)
+from planner.methods import trained_blocks
+from planner.plan import Instant
+from planner.stack import Stack
+from planner.units import KIB, MIB
+from remote.contract import Strategy, Task
+
+BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
+
+NUM_WORKSPACES: Final = 2  # derived: one per thread that calls cuBLAS, forward's and backward's
+
+Parts = dict[str, int]  # component -> bytes alive
+
+
+def workspace_bytes(compute_capability: tuple[int, int] | None) -> int:
+    """derived: cuBLAS's default workspace in torch (CublasHandlePool.cpp), :4096:2:16:8 kibibytes, from Hopper on 32 MiB."""
+    newer = compute_capability is not None and compute_capability >= (9, 0)
+    return 32 * MIB if newer else (2 * 4096 + 8 * 16) * KIB
+
+
+class Scene(NamedTuple):
+    """Everything that the instants are made of, for one GPU."""
+
+    architecture: Architecture
+    strategy: Strategy
+    stack: Stack
+    numerics: Numerics
+    weights: Weights
+    trained: Trained
+    share: Share
+    block: PlayedBlock
+    head: PlayedHead
+    num_blocks: int  # blocks here that keep activations
+    workspaces: int  # of cuBLAS
+
+    @property
+    def hidden_bytes(self) -> int:
+        """One residual stream: what a checkpoint keeps."""
+        return self.numerics.tokens * self.architecture.hidden_size * self.numerics.residual
+
+    @property
+    def checkpointed(self) -> bool:
+        """Whether blocks are computed again in backward."""
+        return self.strategy.gradient_checkpointing != "off"
+
+
+def scene_of(
+    architecture: Architecture, strategy: Strategy, *, task: Task, gpu: Gpu | None, stack: Stack, on_cpu: bool = False
+) -> Scene:
+    """Play one block and the head, and count what lies on the GPU beside them."""
+    numerics = numerics_of(architecture, strategy, gpu=gpu, stack=stack, on_cpu=on_cpu)
+    weights = weights_of(architecture, strategy, task=task, stack=stack)
+    trained = trained_of(architecture, strategy, task=task)
+    states = optimizer_state_bytes(trained, strategy.optimizer)
+    share = share_of(architecture, strategy, stack, weights=weights, trained=trained, states=states)
+    asked = head_asked(strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
+    return Scene(
+        architecture=architecture,
+        strategy=strategy,
+        stack=stack,
+        numerics=numerics,
+        weights=weights,
+        trained=trained,
+        share=share,
+        block=play_block(architecture, numerics, output_lives=strategy.gradient_checkpointing == "reentrant"),
+        head=play_head(architecture, numerics, asked),
+        num_blocks=min(share.num_layers, trained_blocks(architecture, strategy)),
+        workspaces=0 if on_cpu else NUM_WORKSPACES * workspace_bytes(gpu.compute_capability if gpu else None),
+    )
+
+
+def instants_of(scene: Scene) -> dict[Instant, Parts]:
+    """What is alive in each instant, by component."""
+    return {
+        "load": _load(scene),
+        "prepare": _prepare(scene),
+        "forward": _forward(scene),
+        "loss": _loss(scene),
+        "backward": _backward(scene),
+        "optimizer_step": _optimizer_step(scene),
+    }
+
+
+# ── before the step ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _load(scene: Scene) -> Parts:
+    """Weights as loaded, and one 16-bit tensor while it is being quantized."""
+    share_of_all = scene.share.weights / max(1, scene.share.num_layers * scene.weights.block + scene.weights.outer)
+    before = round(scene.weights.before_upcast * min(1.0, share_of_all))
+    return {"weights": before, "temporaries": scene.weights.largest_loaded}
+
+
+def _prepare(scene: Scene) -> Parts:
+    """Weights after the upcast, the old copy of the largest tensor, and the adapter."""
+    return {
+        "weights": scene.share.weights,
+        "adapter": scene.share.added,
+        "temporaries": scene.weights.largest_upcast,
+    }
+
+
+# ── the step ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def resident(scene: Scene) -> Parts:
+    """Alive through the whole step."""
+    kept = scene.strategy.gradient_accumulation_steps > 1 and not scene.strategy.optimizer_in_backward
+    return {
+        "weights": scene.share.weights,
+        "gathered_weights": scene.share.gathered,
+        "adapter": scene.share.added,
+        "gradients": scene.share.gradients if kept else 0,
+        "optimizer": scene.share.states + scene.share.masters,
+        "buckets": scene.share.buckets,
+        "workspaces": scene.workspaces,
+    }
+
+
+def _with(parts: Parts, **more: int) -> Parts:
+    """The parts, with bytes added to some."""
+    return parts | {name: parts.get(name, 0) + num_bytes for name, num_bytes in more.items()}
+
+
+def _kept_per_block(scene: Scene) -> int:
+    """Bytes that a block keeps until its backward, outside of it."""
+    if not scene.checkpointed:
+        return scene.block.profile.saved + scene.block.profile.saves_input * scene.hidden_bytes
+    attributes = scene.block.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
+    return attributes + (0 if scene.strategy.gradient_checkpointing == "offloaded" else scene.hidden_bytes)
+
+
+def _activations(scene: Scene, num_blocks: int) -> int:
+    """What `num_blocks` blocks keep, the batch itself, and the embedding where it is held apart."""
+    kept = num_blocks * _kept_per_block(scene) - min(num_blocks, 1) * _idle_bytes(scene)
+    if scene.strategy.gradient_checkpointing == "offloaded":
+        kept += 2 * scene.hidden_bytes  # one on its way out, one computing
+    return kept + _batch_bytes(scene) + _embedding_bytes(scene)
+
+
+def _idle_bytes(scene: Scene) -> int:
+    """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
+    reached = scene.checkpointed or trains_vocabulary(scene.strategy) or scene.strategy.num_virtual_tokens is not None
+    return 0 if reached else scene.block.idle_bytes
+
+
+def _embedding_bytes(scene: Scene) -> int:
+    """What the embedding's own operations keep, where a gradient reaches them: full training, or checkpointing.
+
+    With a frozen base, checkpointing needs the embedding's output to ask for a gradient. Autograd then holds it as a leaf,
+    beside the first block's input wherever something is done to it in between. BERT's norm keeps its input, dropout a mask.
+    """
+    a, n = scene.architecture, scene.numerics
+    leaf = scene.checkpointed and scene.trained.added > 0
+    if not leaf and not trains_vocabulary(scene.strategy):
+        return 0
+    apart = a.scaled_embeddings or not a.rotary
+    normed = n.tokens * a.hidden_size * (FP32 if n.autocast else n.residual) if a.layout == "post" else 0
+    mask = n.tokens * a.hidden_size if a.hidden_dropout and not a.rotary else 0
+    return leaf * apart * n.tokens * a.hidden_size * scene.weights.lm_head_item + normed + mask
+
+
+def _batch_bytes(scene: Scene) -> int:
+    """Token ids, labels, positions, and the mask of every pair where eager attention adds one."""
+    n = scene.numerics
+    mask = n.tokens * n.seq_len * n.residual if n.attention == "eager" else 0
+    return n.tokens * BATCH_BYTES_PER_TOKEN + mask
+
+
+def _autocast_copies(scene: Scene) -> int:
+    """16-bit copies of fp32 parameters that train, which autocast keeps while it is on."""
+    n = scene.numerics
+    wanted = n.autocast and scene.trained.item > n.autocast and scene.strategy.sharding not in ("fsdp", "zero3")
+    wanted = wanted and "lora" not in n.fused  # fused products cast for themselves and keep nothing
+    return scene.trained.params * n.autocast if wanted else 0
+
+
+def _forward(scene: Scene) -> Parts:
+    """The last block, with everything that the blocks before it keep."""
+    profile = scene.block.profile
+    if scene.checkpointed:
+        kept, hump = _activations(scene, scene.num_blocks), profile.plain_peak
+    else:
+        kept, hump = _activations(scene, scene.num_blocks - 1), profile.forward_peak
+    return _with(resident(scene), activations=kept, temporaries=hump, autocast_copies=_autocast_copies(scene))
+
+
+def _loss(scene: Scene) -> Parts:
+    """The head's forward or its backward, whichever is larger: the logits hump.
+
+    Autocast's copies go when its context ends, before backward, unless a block's graph holds them.
+    """
+    profile = scene.head.profile
+    source = scene.hidden_bytes if profile.saves_input else 0
+    kept = _activations(scene, scene.num_blocks) + source
+    copies = _autocast_copies(scene)
+    forward = _with(resident(scene), activations=kept, logits=profile.forward_peak, autocast_copies=copies)
+    backward = _with(
+        resident(scene),
+        activations=kept,
+        logits=profile.backward_peak + _kept_outputs(scene) - profile.weight_gradients,
+        gradients=_share_of_gradient(scene, profile.weight_gradients),
+        temporaries=profile.weight_gradients if _accumulates(scene) else 0,  # made in full before it is added
+        autocast_copies=0 if scene.checkpointed else copies,
+    )
+    return max((forward, backward), key=lambda parts: sum(parts.values()))
+
+
+def _kept_outputs(scene: Scene) -> int:
+    """What the loop's own variables keep alive through backward."""
+    if scene.stack.keep_outputs == "nothing":
+        return 0
+    cache = 0
+    if scene.stack.keep_outputs == "logits_and_cache" and not scene.checkpointed and scene.numerics.repeats_kv:
+        # without repeated heads the cache is the very keys and values that attention keeps
+        item = scene.numerics.autocast or scene.numerics.weight
+        cache = 2 * scene.architecture.kv_size * item * scene.numerics.tokens * scene.share.num_layers
+    return scene.head.returned_bytes + cache
+
+
+def _accumulates(scene: Scene) -> bool:
+    """Whether gradients are added to such as stand in `resident` already (or are used up at once)."""
+    return scene.strategy.gradient_accumulation_steps > 1 or scene.strategy.optimizer_in_backward
+
+
+def _share_of_gradient(scene: Scene, num_bytes: int) -> int:
+    """A gradient that has just been made: 0 where it goes into another."""
+    return 0 if _accumulates(scene) else num_bytes // scene.share.gradient_share
+
+
+def _backward(scene: Scene) -> Parts:
+    """The last block, with everything still kept; or the first, with every gradient made."""
+    return max((_last_block(scene), _first_block(scene)), key=lambda parts: sum(parts.values()))
+
+
+def _hump(scene: Scene) -> int:
+    """A block in backward, above what it keeps outside; its recomputation included where it is checkpointed."""
+    profile = scene.block.profile
+    peak = max(profile.backward_peak, profile.forward_peak) if scene.checkpointed else profile.backward_peak
+    kept_inside = scene.block.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
+    return peak - (kept_inside if scene.checkpointed else profile.saved)
+
+
+def _last_block(scene: Scene) -> Parts:
+    made = _share_of_gradient(scene, scene.head.profile.weight_gradients)
+    return _with(
+        resident(scene),
+        activations=_activations(scene, scene.num_blocks),
+        temporaries=_hump(scene),
+        logits=_kept_outputs(scene),
+        gradients=made,
+        autocast_copies=_autocast_copies(scene) if not scene.checkpointed else 0,
+    )
+
+
+def _first_block(scene: Scene) -> Parts:
+    """The first block, with every gradient made but the embedding's; or that one, which is made last and in full."""
+    return max((_in_first_block(scene), _at_embedding(scene)), key=lambda parts: sum(parts.values()))
+
+
+def _in_first_block(scene: Scene) -> Parts:
+    made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
+    to_come = 0 if scene.architecture.tied_embeddings else _share_of_gradient(scene, _vocabulary_gradient(scene))
+    return _with(
+        resident(scene),
+        activations=_activations(scene, 1),
+        temporaries=_hump(scene) - scene.block.profile.weight_gradients,
+        logits=_kept_outputs(scene),
+        gradients=made - to_come,
+    )
+
+
+def _at_embedding(scene: Scene) -> Parts:
+    """The embedding's gradient. Tied to the output head, both wait here, and their sum is a matrix of its own.
+
+    derived: the head's gradient is a view when it comes to be summed, so autograd does not add in place.
+    """
+    matrices = (2 if scene.architecture.tied_embeddings else 0) + _accumulates(scene)
+    return _with(
+        resident(scene),
+        activations=_batch_bytes(scene),
+        temporaries=scene.hidden_bytes + matrices * _vocabulary_gradient(scene) + _embedding_scratch(scene),
+        logits=_kept_outputs(scene),
+        gradients=_share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share),
+    )
+
+
+def _vocabulary_gradient(scene: Scene) -> int:
+    """Bytes of the gradient of one vocabulary matrix; 0 where none trains."""
+    a = scene.architecture
+    return a.vocab_size * a.hidden_size * scene.numerics.weight if trains_vocabulary(scene.strategy) else 0
+
+
+EMBEDDING_TOKENS: Final = 3072  # derived: up to here embedding_dense_backward has a kernel without scratch (Embedding.cu)
+ROWS_PER_THREAD: Final = 10  # derived: NROWS_PER_THREAD in EmbeddingBackwardKernel.cu
+
+
+def _embedding_scratch(scene: Scene) -> int:
+    """derived: fp32 partial sums of the embedding's gradient, one row per ten tokens and one per word that occurs."""
+    a, tokens = scene.architecture, scene.numerics.tokens
+    if tokens <= EMBEDDING_TOKENS or not trains_vocabulary(scene.strategy):
+        return 0
+    return (tokens // ROWS_PER_THREAD + min(tokens, a.vocab_size)) * a.hidden_size * FP32
+
+
+def _optimizer_step(scene: Scene) -> Parts:
+    """Gradients, states and the optimizer's own temporaries; no activations."""
+    scratch = optimizer_scratch_bytes(scene.trained, scene.strategy.optimizer)
+    scratch = scratch * scene.share.gradients // max(1, scene.trained.gradients)
+    gradients = scene.share.gradients // max(1, scene.num_blocks) if scene.strategy.optimizer_in_backward else 0
+    parts = _with(resident(scene), temporaries=scratch)
+    return parts | {"gathered_weights": 0, "gradients": gradients or scene.share.gradients}

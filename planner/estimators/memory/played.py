@@ -1,0 +1,46 @@
+"""Blocks and heads played on their tapes, each once: a search asks for the same ones under many shardings and optimizers."""
+
+from __future__ import annotations
+
+from functools import lru_cache
+from typing import Final, NamedTuple
+
+from catalogs.architectures import Architecture
+from planner.estimators.memory.block import record_block
+from planner.estimators.memory.head import HeadAsked, record_head
+from planner.estimators.memory.numerics import Numerics
+from planner.estimators.memory.tape import Profile, idle_bytes, replay
+
+KEPT: Final = 256  # assumed: a search over one model asks for some dozens
+
+
+class PlayedBlock(NamedTuple):
+    """What one block takes. Bytes."""
+
+    profile: Profile
+    attribute_bytes: int  # kept as plain attributes: a non-re-entrant checkpoint keeps them for every block
+    idle_bytes: int  # of what is saved, how much is not when nothing before the block trains
+
+
+class PlayedHead(NamedTuple):
+    """What the head takes. Bytes, but for the width."""
+
+    profile: Profile
+    width: int  # the vocabulary, or the labels of a task
+    returned_bytes: int  # of the logits that the model hands back to the loop
+
+
+@lru_cache(maxsize=KEPT)
+def play_block(architecture: Architecture, numerics: Numerics, *, output_lives: bool) -> PlayedBlock:
+    """Write one block and replay it. `output_lives`: its output is alive through its backward (re-entrant checkpointing)."""
+    block = record_block(architecture, numerics)
+    profile = replay(block.tape, block.source, output_lives=output_lives)
+    return PlayedBlock(profile, block.attribute_bytes, idle_bytes(block.tape))
+
+
+@lru_cache(maxsize=KEPT)
+def play_head(architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> PlayedHead:
+    """Write the head and replay it from its loss."""
+    head = record_head(architecture, numerics, asked)
+    profile = replay(head.tape, head.source, output_lives=False, output_gradient=False)
+    return PlayedHead(profile, head.width, head.returned_bytes)

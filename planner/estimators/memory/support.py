@@ -1,0 +1,77 @@
+"""What has a closed form. Everything else is refused by name, never guessed."""
+
+from __future__ import annotations
+
+from catalogs.architectures import Architecture
+from catalogs.user_file import shortened
+from planner.estimators.memory.weights import require_optimizer
+from planner.methods import require_method
+from planner.precision import BITSANDBYTES, QUANTIZATIONS
+from planner.refusals import Unsupported
+from planner.stack import Stack
+from remote.contract import Strategy, Task
+
+TASKS = ("causal_lm", "classification", "token_classification", "embedding")
+
+ADAPTED_EXPERTS = frozenset({"mixtral", "qwen3_moe"})  # derived: peft's transformers_weight_conversion.py
+
+
+def require_closed_form(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
+    """Raise Unsupported with the key at fault and the nearest choice."""
+    require_method(strategy.method)
+    require_optimizer(strategy.optimizer)
+    for refuse in (_task, _quant, _experts, _offload, _sharding):
+        refuse(architecture, strategy, task, stack)
+
+
+def require_unquantized(architecture: Architecture, quant: str) -> None:
+    """Raise Unsupported for weights that are stored quantized, unless the case itself says another way than bitsandbytes':
+    that one quantizes plain weights while they are loaded.
+    """
+    stored = architecture.config.get("quantization_config")
+    if stored is not None and quant in ("none", *BITSANDBYTES):
+        how = stored.get("quant_method") or "a quantization"
+        raise Unsupported(
+            "model",
+            f"{architecture.name} is stored in {shortened(how)}, and this version plans from unquantized weights",
+            "name the base that it was made from, by its hub id or config.json; quant nf4 or int8 quantizes it while loading",
+        )
+
+
+def _task(_architecture: Architecture, _strategy: Strategy, task: Task, _stack: Stack) -> None:
+    if task not in TASKS:
+        raise Unsupported("task", f"task {task} has no closed form yet", f"tasks that have one: {', '.join(TASKS)}")
+
+
+def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
+    quant = strategy.quant
+    if quant == "none":
+        return
+    if quant not in {name for name, _ in QUANTIZATIONS}:
+        known = sorted({name for name, _ in QUANTIZATIONS})
+        raise Unsupported("quant", f"quant {quant} has no closed form yet", f"quants that have one: none, {', '.join(known)}")
+    if architecture.kind == "encoder" and quant in BITSANDBYTES and strategy.kbit_upcast == "norms":
+        raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")
+
+
+def _experts(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
+    """Adapters on experts: peft 0.21 wraps the fused experts of these types too, each with a whole delta per product."""
+    if architecture.model_type in ADAPTED_EXPERTS and strategy.rank and strategy.target_modules == "all-linear":
+        names = ", ".join(linear.name.rpartition(".")[2] for linear in architecture.linears)
+        raise Unsupported("target_modules", "adapters on experts have no closed form yet", f"target attention alone: {names}")
+
+
+def _offload(_architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
+    if strategy.offload in ("params", "stream"):
+        raise Unsupported("offload", f"offload {strategy.offload} has no closed form yet", "offload none or optimizer")
+    if strategy.activation_offload:
+        raise Unsupported(
+            "activation_offload", "activation_offload has no closed form yet", "gradient_checkpointing offloaded has one"
+        )
+
+
+def _sharding(_architecture: Architecture, strategy: Strategy, _task: Task, stack: Stack) -> None:
+    if strategy.quant == "int8" and strategy.sharding in ("fsdp", "zero3") and strategy.num_gpus > 1:
+        raise Unsupported("sharding", "int8 weights can't be cut into shards", "sharding ddp, or quant nf4")
+    if stack.expert_parallel_size > 1:
+        raise Unsupported("expert_parallel_size", "experts spread over GPUs have no closed form yet", "expert_parallel_size 1")

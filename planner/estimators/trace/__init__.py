@@ -1,0 +1,128 @@
+"""GPU memory of one training step, traced: the real model and adapter take the trainer's own step on the meta device.
+
+Every storage that torch would allocate is seen being born and dying; nothing is estimated but what CUDA kernels take
+for themselves (`kernels`). No weights are read, no GPU is needed, time does not depend on batch or length. Needs the
+extra "trace"; imports torch when it is called and not before.
+
+The walk: `build` makes model, adapter and optimizer as `remote` does; `pose` and `modes` make them believe in a card;
+`recorder` keeps the log; `timeline` reads peak, parts and instants off it, `allocator` what the driver would have given;
+`cache` remembers. Derivations and limits: docs/trace.md.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from catalogs.hardware import Gpu
+from planner.estimators.memory.process import available_bytes, outside_bytes, required_bytes
+from planner.estimators.trace.cache import installed, key_of, read_cached, write_cached
+from planner.plan import Instant, VramEstimate
+from planner.precision import BITSANDBYTES
+from planner.refusals import Untraceable
+from planner.stack import PINNED_STACK, Stack
+from remote.contract import CAPABILITIES, Strategy, Task
+
+__all__ = ["Traced", "require_traceable", "trace_vram"]
+
+NEEDED: Final = ("torch", "transformers", "peft")
+GET_THEM: Final = "make setup-box in the checkout, or: pipx install '.[trace]'"
+
+
+class Traced(msgspec.Struct, frozen=True, kw_only=True):
+    """What the log of a step says. Bytes."""
+
+    allocated_peak_bytes: int
+    reserved_peak_bytes: int
+    evaluation_peak_bytes: int
+    peak_instant: Instant
+    components: dict[str, int]
+    by_instant: dict[str, int]
+
+
+def trace_vram(
+    config: Mapping[str, Any],
+    strategy: Strategy,
+    *,
+    task: Task = "causal_lm",
+    gpu: Gpu | None = None,
+    stack: Stack = PINNED_STACK,
+    cache: Path | None = None,
+) -> VramEstimate:
+    """GPU memory of one step of `strategy` on the model of a transformers `config`; exact but for kernel scratch.
+
+    The same value as `planner.estimators.memory.estimate_vram`. `cache`: a folder where traces are kept, or None. Raises
+    Untraceable.
+    """
+    require_traceable(config, strategy, task=task, stack=stack)
+    capability = None if gpu is None else gpu.compute_capability
+    found = _cached(config, strategy, stack, capability, cache)
+    outside = outside_bytes(gpu, strategy.num_gpus)
+    allocated, reserved = found.allocated_peak_bytes, found.reserved_peak_bytes
+    if gpu is not None:  # near the card's limit the allocator gives its cache back
+        reserved = max(allocated, min(reserved, available_bytes(gpu, None) - outside))
+    return VramEstimate(
+        allocated_peak_bytes=allocated,
+        reserved_peak_bytes=reserved,
+        process_peak_bytes=reserved + outside,
+        required_bytes=required_bytes(max(allocated, found.evaluation_peak_bytes), outside, strategy),
+        evaluation_peak_bytes=found.evaluation_peak_bytes,
+        peak_instant=found.peak_instant,
+        components=found.components,
+        by_instant=found.by_instant,
+    )
+
+
+def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Task, stack: Stack) -> None:
+    """Refuse at once what the trainer's own step does not do: a trace runs that step and no other."""
+    missing = [word for word in CAPABILITIES.missing(strategy, task) if word != "quant=fp4"]
+    if missing:
+        raise Untraceable(missing[0].partition("=")[0], f"a trace runs the trainer's own step, which has no {missing[0]} yet")
+    if stack.name != "transformers" or stack.matmul_dtype != "as_compute":
+        raise Untraceable("stack", f"a trace runs our own trainer, not the loop of {stack.name}")
+    if stack.evaluation is not None and stack.evaluation.generate_tokens:
+        raise Untraceable("evaluation", "a trace does not generate")
+    if "auto_map" in config:
+        raise Untraceable("model", "the model's code comes with its weights (auto_map) and is not run here")
+    have = installed()
+    absent = [name for name in (*NEEDED, *(("bitsandbytes",) if strategy.quant in BITSANDBYTES else ())) if not have[name]]
+    if absent:
+        raise Untraceable("engine", f"a trace needs {', '.join(absent)}", GET_THEM)
+    for library, release in stack.versions.items():
+        if not (have.get(library) or release).startswith(release):
+            raise Untraceable(
+                "versions", f"{library} {have[library]} is installed and a trace runs that, the case says {release}"
+            )
+
+
+def _cached(
+    config: Mapping[str, Any],
+    strategy: Strategy,
+    stack: Stack,
+    capability: tuple[int, int] | None,
+    cache: Path | None,
+) -> Traced:
+    if cache is None:
+        return _traced(config, strategy, stack, capability)
+    key = key_of(
+        config,
+        strategy=msgspec.to_builtins(strategy),
+        keep_outputs=stack.keep_outputs,
+        evaluation=msgspec.to_builtins(stack.evaluation),
+        compute_capability=capability,
+    )
+    found: Traced | None = read_cached(cache, key, Traced)
+    if found is None:
+        found = _traced(config, strategy, stack, capability)
+        write_cached(cache, key, found)
+    return found
+
+
+def _traced(config: Mapping[str, Any], strategy: Strategy, stack: Stack, capability: tuple[int, int] | None) -> Traced:
+    from planner.estimators.trace.timeline import summary  # these import torch when they are used
+    from planner.estimators.trace.tracing import traced
+
+    return summary(traced(config, strategy, stack=stack, compute_capability=capability))

@@ -1,0 +1,236 @@
+"""The model, its adapter and its optimizer, as the trainer makes them, on the meta device: shapes without numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any, Final
+
+from planner.estimators.trace.recorder import Recorder, Role, Stage
+from planner.refusals import CaseError, Untraceable
+from planner.stack import KeptOutputs
+from remote.contract import Loop, Strategy
+
+DEVICE: Final = "meta"
+LOOP: Final = Loop()  # what an optimizer needs beside the Strategy moves no memory
+
+
+@dataclass(frozen=True, kw_only=True)
+class Subject:
+    """What a step is made of."""
+
+    model: Any
+    optimizer: Any
+    scaler: Any
+    batch: Any  # remote.data.batches.Batch
+    settings: Any  # remote.step.StepSettings
+
+
+def configured(config: Mapping[str, Any]) -> Any:
+    """The transformers configuration. Refuses model types whose code transformers does not have."""
+    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
+
+    said = dict(config)
+    model_type = said.pop("model_type", "")
+    if model_type not in CONFIG_MAPPING or type(found := AutoConfig.for_model(model_type, **said)) not in _known(
+        AutoModelForCausalLM
+    ):
+        raise Untraceable("model", f"transformers has no causal language model of type {model_type}")
+    return found
+
+
+def _known(auto: Any) -> Any:
+    return auto._model_mapping  # noqa: SLF001 - the table that from_config itself looks into
+
+
+def skeleton(config: Any, strategy: Strategy) -> Any:
+    """The base model before its weights come: modules and shapes, quantized linears in their places."""
+    import torch
+    from transformers import AutoModelForCausalLM
+    from transformers.initialization import no_init_weights
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    from remote.base import quantization_config
+
+    dtype = getattr(torch, strategy.param_dtype)
+    with torch.device(DEVICE), no_init_weights():
+        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=strategy.attention)
+        model.tie_weights()
+    quantization = quantization_config(strategy)
+    if quantization is not None:
+        quantizer = AutoHfQuantizer.from_config(quantization)
+        quantizer.preprocess_model(model, dtype=dtype, device_map=None)
+        quantizer.postprocess_model(model)
+    return model
+
+
+def load(model: Any, strategy: Strategy, recorder: Recorder) -> None:
+    """Bring the weights, quantized and upcast, in the order of `remote.base.load_base`."""
+    from remote.base import upcast
+
+    _materialize(model, strategy, recorder)
+    recorder.enter(Stage.PREPARE)
+    upcast(model, strategy)
+
+
+def _materialize(model: Any, strategy: Strategy, recorder: Recorder) -> None:
+    """Weights come to the device one after the other; those to be quantized in 16 bits first."""
+    with _code_tables_of_our_own(strategy):
+        _materialize_modules(model, strategy, recorder)
+
+
+@contextmanager
+def _code_tables_of_our_own(strategy: Strategy) -> Iterator[None]:
+    """The code table of bitsandbytes lives as long as the process: one made on meta would poison every real quantization."""
+    if strategy.quant == "none":
+        yield
+        return
+    import bitsandbytes
+
+    tables = bitsandbytes.functional.name2qmap
+    bitsandbytes.functional.name2qmap = {}
+    try:
+        yield
+    finally:
+        bitsandbytes.functional.name2qmap = tables
+
+
+def _materialize_modules(model: Any, strategy: Strategy, recorder: Recorder) -> None:
+    for module in model.modules():
+        quantize = _QUANTIZE.get(type(module).__name__)
+        if quantize is not None:
+            quantize(module, strategy)
+        for tensor in (*module.parameters(recurse=False), *module.buffers(recurse=False)):
+            recorder.saw(tensor)
+
+
+def _staged(module: Any, strategy: Strategy) -> Any:
+    import torch
+
+    shape = (module.out_features, module.in_features)
+    return torch.empty(shape, dtype=getattr(torch, strategy.param_dtype), device=DEVICE)
+
+
+def _quantize_4bit(module: Any, strategy: Strategy) -> None:
+    """As Params4bit quantizes itself on its way to a card."""
+    import bitsandbytes
+
+    old = module.weight
+    packed, state = bitsandbytes.functional.quantize_4bit(
+        _staged(module, strategy),
+        blocksize=old.blocksize,
+        compress_statistics=old.compress_statistics,
+        quant_type=old.quant_type,
+        quant_storage=old.quant_storage,
+    )
+    module.weight = bitsandbytes.nn.Params4bit(
+        packed,
+        requires_grad=False,
+        quant_state=state,
+        blocksize=old.blocksize,
+        compress_statistics=old.compress_statistics,
+        quant_type=old.quant_type,
+        quant_storage=old.quant_storage,
+        module=module,
+        bnb_quantized=True,
+    )
+    module.quant_state = state
+
+
+def _quantize_int8(module: Any, strategy: Strategy) -> None:
+    """As Int8Params quantizes itself: by way of fp16."""
+    import bitsandbytes
+    import torch
+
+    quantized, scales, _ = bitsandbytes.functional.int8_vectorwise_quant(_staged(module, strategy).to(torch.float16))
+    module.weight = bitsandbytes.nn.Int8Params(quantized, requires_grad=False, has_fp16_weights=False, CB=quantized, SCB=scales)
+
+
+_QUANTIZE: Final = {"Linear4bit": _quantize_4bit, "Linear8bitLt": _quantize_int8}
+
+
+def adapted(model: Any, strategy: Strategy, recorder: Recorder) -> Any:
+    """`model` with what the Strategy trains, in training mode; trained tensors and their gradients get their roles."""
+    import torch
+    from transformers.initialization import no_init_weights
+
+    from remote.adapters import adapt, is_adapter
+    from remote.base import checkpoint_activations
+    from remote.ends import Ended
+
+    try:
+        with torch.device(DEVICE), no_init_weights():
+            model = adapt(model, strategy, LOOP)
+    except Ended as end:
+        raise CaseError("method", str(end)) from end
+    checkpoint_activations(model.get_base_model() if is_adapter(strategy) else model, strategy)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            recorder.assign(parameter, Role.ADAPTER if is_adapter(strategy) else Role.WEIGHTS)
+            parameter.register_post_accumulate_grad_hook(lambda trained: recorder.assign(trained.grad, Role.GRADIENTS))
+    return model.train()
+
+
+def with_optimizer(model: Any, strategy: Strategy, recorder: Recorder) -> Subject:
+    """All that a step takes. The optimizer's states are there, as after an earlier step."""
+    import torch
+
+    from remote.optimizers import build_optimizer
+    from remote.step import scaler_of, settings_of
+
+    recorder.enter(Stage.STATES)
+    settings = settings_of(strategy, "cuda", LOOP.max_grad_norm)
+    optimizer = build_optimizer(strategy.optimizer, model, LOOP)
+    for parameter in model.parameters():
+        if parameter.requires_grad:
+            parameter.grad = torch.empty_like(parameter)
+    optimizer.step()
+    optimizer.zero_grad(set_to_none=True)
+    return Subject(
+        model=model, optimizer=optimizer, scaler=scaler_of(settings), batch=_batch(strategy, recorder), settings=settings
+    )
+
+
+def _batch(strategy: Strategy, recorder: Recorder) -> Any:
+    """The micro-batches of a step, all of them on the device from the start."""
+    batch = tuple(
+        micro_batch(strategy.micro_batch_size, strategy.seq_len, padded=strategy.padded)
+        for _ in range(strategy.gradient_accumulation_steps)
+    )
+    for micro in batch:
+        for tensor in (micro.input_ids, micro.labels, micro.attention_mask):
+            if tensor is not None:
+                recorder.assign(tensor, Role.INPUTS)
+    return batch
+
+
+def micro_batch(size: int, length: int, *, padded: bool) -> Any:
+    """Token ids and labels of `size` sequences; every label counts."""
+    import torch
+
+    from remote.data.batches import MicroBatch
+
+    def tokens() -> Any:
+        return torch.empty((size, length), dtype=torch.int64, device=DEVICE)
+
+    return MicroBatch(
+        input_ids=tokens(),
+        labels=tokens(),
+        attention_mask=tokens() if padded else None,
+        num_targets=size * max(1, length - 1),
+    )
+
+
+def keep_outputs(model: Any, kept: KeptOutputs) -> None:
+    """Let the model's outputs outlive the forward pass, as loops do that hold on to them."""
+    if kept == "nothing":
+        return
+    held: list[Any] = []
+
+    def hold(_module: Any, _arguments: Any, output: Any) -> None:
+        held[:] = [output.logits, *([output.past_key_values] if kept == "logits_and_cache" else [])]
+
+    model.register_forward_hook(hold)
+    if kept == "logits_and_cache":
+        model.register_forward_pre_hook(lambda _, args, kwargs: (args, {**kwargs, "use_cache": True}), with_kwargs=True)

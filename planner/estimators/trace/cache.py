@@ -1,0 +1,62 @@
+"""Traces on disk, by what they depend on: configuration, options, library releases, and the code that ran."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping
+from functools import lru_cache
+from importlib.metadata import PackageNotFoundError, version
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+LIBRARIES: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
+OUR_CODE: Final = ("planner.estimators.trace", "remote")  # an edit in any of their files makes every earlier trace worthless
+
+
+def installed() -> dict[str, str | None]:
+    """Releases of the libraries that a trace runs; None = not installed. Imports none of them."""
+    return {library: _release(library) for library in LIBRARIES}
+
+
+def _release(library: str) -> str | None:
+    try:
+        return version(library)
+    except PackageNotFoundError:
+        return None
+
+
+@lru_cache(maxsize=1)
+def _our_code() -> str:
+    """A fingerprint of the files whose code a trace runs."""
+    digest = hashlib.sha256()
+    for package in OUR_CODE:
+        spec = find_spec(package)
+        for folder in (spec.submodule_search_locations or ()) if spec else ():
+            for file in sorted(Path(folder).rglob("*.py")):
+                digest.update(file.read_bytes())
+    return digest.hexdigest()
+
+
+def key_of(config: Mapping[str, Any], **options: Any) -> str:
+    """The name of a case: equal for equal configuration, options, releases and code."""
+    said = (dict(config), options, installed(), _our_code())
+    return hashlib.sha256(msgspec.json.encode(said, order="deterministic")).hexdigest()[:32]
+
+
+def read_cached(folder: Path, key: str, kind: type[Any]) -> Any:
+    """What was kept under `key`; None if nothing was, or if it can't be read."""
+    try:
+        return msgspec.json.decode((folder / f"{key}.json").read_bytes(), type=kind)
+    except (OSError, msgspec.DecodeError):
+        return None
+
+
+def write_cached(folder: Path, key: str, value: Any) -> None:
+    """Keep `value` under `key`: written beside, then moved, so that a reader never meets half of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    beside = folder / f"{key}.making"
+    beside.write_bytes(msgspec.json.encode(value))
+    beside.replace(folder / f"{key}.json")

@@ -1,0 +1,159 @@
+"""What a trace says: the peak and its parts, the peak of each instant, the memory that the allocator takes for it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+from planner.estimators.memory import COMPONENTS
+from planner.estimators.trace import Traced
+from planner.estimators.trace.allocator import Allocator
+from planner.estimators.trace.recorder import Mark, Role, Stage, Trace
+from planner.plan import Instant
+from planner.units import rounded
+
+INSTANT_OF: Final[dict[Stage, Instant]] = {
+    Stage.LOAD: "load",
+    Stage.PREPARE: "prepare",
+    Stage.FORWARD: "forward",
+    Stage.BACKWARD: "backward",
+    Stage.OPTIMIZER_STEP: "optimizer_step",
+    Stage.EVALUATION: "evaluation",
+}
+
+
+class Span(NamedTuple):
+    """Events from `start` up to `end`, all in one instant."""
+
+    start: int
+    end: int
+    instant: Instant
+
+
+class Peak(NamedTuple):
+    """The fullest moment: right after event `position`."""
+
+    allocated_bytes: int
+    position: int
+    instant: Instant
+
+
+def spans(trace: Trace) -> Iterator[Span]:
+    """The trace cut into instants. The loss is from the first logits to the last event that concerns any in backward."""
+    ends = [mark.position for mark in trace.marks[1:]] + [len(trace.events)]
+    for mark, end in zip(trace.marks, ends, strict=True):
+        yield from _instants(trace, mark, end)
+
+
+def _instants(trace: Trace, mark: Mark, end: int) -> Iterator[Span]:
+    instant = INSTANT_OF.get(mark.stage)
+    if instant is None or mark.position == end:
+        return
+    logits = [at for at in range(mark.position, end) if _role(trace, at) == Role.LOGITS]
+    if mark.stage == Stage.FORWARD and logits:
+        yield Span(mark.position, logits[0], "forward")
+        yield Span(logits[0], end, "loss")
+    elif mark.stage == Stage.BACKWARD and logits:
+        yield Span(mark.position, logits[-1] + 1, "loss")
+        yield Span(logits[-1] + 1, end, "backward")
+    else:
+        yield Span(mark.position, end, instant)
+
+
+def _role(trace: Trace, at: int) -> Role:
+    event = trace.events[at]
+    return trace.roles[event if event >= 0 else ~event]
+
+
+def levels(trace: Trace) -> list[int]:
+    """Bytes allocated after each event, every storage rounded as the allocator rounds it."""
+    sizes = [rounded(size) for size in trace.sizes]
+    found, level = [], 0
+    for event in trace.events:
+        level += sizes[event] if event >= 0 else -sizes[~event]
+        found.append(level)
+    return found
+
+
+def peaks(trace: Trace) -> dict[Instant, Peak]:
+    """The fullest moment of each instant that occurs."""
+    after = levels(trace)
+    found: dict[Instant, Peak] = {}
+    for start, end, instant in spans(trace):
+        if start == end:
+            continue
+        position = max(range(start, end), key=after.__getitem__)
+        peak = Peak(after[position], position, instant)
+        found[instant] = max(found.get(instant, peak), peak)
+    return found
+
+
+def components(trace: Trace, position: int) -> dict[str, int]:
+    """Bytes alive right after event `position`, by role; the contract's components are there at zero, too."""
+    alive: set[int] = set()
+    for event in trace.events[: position + 1]:
+        (alive.add if event >= 0 else alive.discard)(event if event >= 0 else ~event)
+    parts = dict.fromkeys(COMPONENTS, 0)
+    for number in alive:
+        role = str(trace.roles[number])
+        parts[role] = parts.get(role, 0) + rounded(trace.sizes[number])
+    return parts
+
+
+# ── reserved ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def reserved_peak_bytes(trace: Trace) -> int:
+    """What the caching allocator has taken from the driver after two steps, the first without optimizer states.
+
+    transformers asks for the whole model in one piece before it loads (caching_allocator_warmup), so weights come out of
+    one segment.
+    """
+    allocator = Allocator()
+    states, step, evaluation = (_first(trace, stage) for stage in (Stage.STATES, Stage.FORWARD, Stage.EVALUATION))
+    loaded, made, stepped = trace.events[:states], trace.events[states:step], trace.events[step:evaluation]
+    kept = [number for number in made if number >= 0 and ~number not in made]
+    before = [number for number in kept if trace.roles[number] != Role.OPTIMIZER]
+    _warm_up(allocator, trace, loaded)
+    for events in (loaded, before, stepped, sorted({*kept} - {*before}), _again(stepped, len(trace.sizes))):
+        for event in events:
+            if event >= 0:
+                allocator.allocate(event, trace.sizes[event % len(trace.sizes)])
+            else:
+                allocator.release(~event)
+    return allocator.peak_reserved_bytes
+
+
+def _again(step: Sequence[int], shift: int) -> list[int]:
+    """The same step once more, without what only a first step does: what it left behind, and what it ended for good."""
+    born = {event for event in step if event >= 0}
+    passing = born & {~event for event in step if event < 0}
+    return [event + shift if event >= 0 else event - shift for event in step if max(event, ~event) in passing]
+
+
+def _first(trace: Trace, stage: Stage) -> int:
+    return next(mark.position for mark in trace.marks if mark.stage == stage)
+
+
+def _warm_up(allocator: Allocator, trace: Trace, loaded: Iterable[int]) -> None:
+    weights = sum(trace.sizes[number] for number in loaded if number >= 0 and trace.roles[number] == Role.WEIGHTS)
+    allocator.allocate(-1, weights)
+    allocator.release(-1)
+
+
+# ── in short ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def summary(trace: Trace) -> Traced:
+    """Peaks and parts. Evaluation stands beside the peak, not in it."""
+    found = peaks(trace)
+    training = [peak for instant, peak in found.items() if instant != "evaluation"]
+    top = max(training, key=lambda peak: peak.allocated_bytes)
+    return Traced(
+        allocated_peak_bytes=top.allocated_bytes,
+        reserved_peak_bytes=max(top.allocated_bytes, reserved_peak_bytes(trace)),
+        evaluation_peak_bytes=found["evaluation"].allocated_bytes,
+        peak_instant=top.instant,
+        components=components(trace, top.position),
+        by_instant={str(instant): peak.allocated_bytes for instant, peak in found.items()},
+    )

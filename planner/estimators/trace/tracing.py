@@ -1,0 +1,108 @@
+"""One real step, traced: the model is built, the optimizer's states are made, `remote.step.step` runs."""
+
+from __future__ import annotations
+
+import gc
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+from planner.estimators.memory.instants import NUM_WORKSPACES, workspace_bytes
+from planner.estimators.trace.autocast import Casts
+from planner.estimators.trace.build import (
+    DEVICE,
+    Subject,
+    adapted,
+    configured,
+    keep_outputs,
+    load,
+    micro_batch,
+    skeleton,
+    with_optimizer,
+)
+from planner.estimators.trace.modes import as_cuda, recording
+from planner.estimators.trace.pose import posing_as_cuda
+from planner.estimators.trace.recorder import Recorder, Role, Stage, Trace
+from planner.refusals import CaseRefused, Untraceable
+from planner.stack import PINNED_STACK, EvaluationAsked, Stack
+from remote.contract import Strategy
+
+
+def traced(
+    config: Mapping[str, Any],
+    strategy: Strategy,
+    *,
+    stack: Stack = PINNED_STACK,
+    compute_capability: tuple[int, int] | None = None,
+) -> Trace:
+    """The log of loading, preparing, one step and one evaluation batch. None = some present card.
+
+    Raises Untraceable where the model's or the adapter's own code gives up on tensors without values.
+    """
+    casts = Casts()
+    with posing_as_cuda(casts), _no_collector():
+        found = configured(config)
+        tokens = strategy.micro_batch_size * strategy.seq_len
+        recorder = Recorder(device_type=DEVICE, vocabulary=found.vocab_size, tokens=tokens)
+        try:
+            model = skeleton(found, strategy)
+            with recording(recorder, padded=strategy.padded):
+                subject = _subject(model, strategy, recorder)
+                keep_outputs(subject.model, stack.keep_outputs)
+                for _ in range(NUM_WORKSPACES):
+                    recorder.keep(workspace_bytes(compute_capability), Role.WORKSPACES)
+                with as_cuda(recorder, casts, compute_capability):
+                    _step(subject, recorder)
+                    _evaluate(subject, strategy, stack.evaluation, recorder)
+        except (CaseRefused, MemoryError):
+            raise
+        except Exception as error:  # what foreign code raises on tensors without values is of any kind
+            raise Untraceable("model", f"{found.model_type} can't be traced: {_first_line(error)}") from error
+        return recorder.trace()
+
+
+@contextmanager
+def _no_collector() -> Iterator[None]:
+    """Cyclic garbage is collected at moments that no two runs share; without the collector a log repeats."""
+    was_on = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_on:
+            gc.enable()
+
+
+def _subject(model: Any, strategy: Strategy, recorder: Recorder) -> Subject:
+    load(model, strategy, recorder)
+    return with_optimizer(adapted(model, strategy, recorder), strategy, recorder)
+
+
+def _step(subject: Subject, recorder: Recorder) -> None:
+    from remote.step import step
+
+    entered = subject.model.register_forward_pre_hook(lambda *_: recorder.enter(Stage.FORWARD))
+    subject.optimizer.register_step_pre_hook(lambda *_: recorder.enter(Stage.OPTIMIZER_STEP))
+    step(subject.model, subject.batch, subject.optimizer, subject.settings, scaler=subject.scaler)
+    entered.remove()
+
+
+def _evaluate(subject: Subject, strategy: Strategy, asked: EvaluationAsked | None, recorder: Recorder) -> None:
+    """What `remote.result.evaluate` does with a batch, every position being labelled: which are is a matter of values."""
+    import torch
+
+    from remote.step import autocast
+
+    recorder.enter(Stage.EVALUATION)
+    size = (asked.micro_batch_size if asked else None) or strategy.micro_batch_size
+    length = (asked.seq_len if asked else None) or strategy.seq_len
+    subject.model.eval()
+    micro = micro_batch(size, length, padded=strategy.padded)
+    with torch.no_grad(), autocast(subject.settings):
+        logits = subject.model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False).logits
+    targets = micro.labels[:, 1:].flatten()
+    torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, reduction="none")
+
+
+def _first_line(error: BaseException) -> str:
+    return (str(error).strip().splitlines() or [type(error).__name__])[0]
