@@ -9,7 +9,6 @@ from typing import Any, Final
 
 from provision.clouds.programs import digitalocean
 from provision.clouds.programs.rest import Api
-from provision.errors import ProvisionError
 from tests.doubles.plugin import Double, Kind, serve
 from tests.doubles.wire import Properties
 
@@ -24,13 +23,8 @@ def connect(configuration: Properties) -> Api:
 
 
 def _read(api: Api, path: str, name: str) -> Properties | None:
-    try:
-        found: Properties = api.ask("GET", path)[name]
-    except ProvisionError as error:
-        if "not_found" in str(error):
-            return None
-        raise
-    return found
+    found = api.find(path)
+    return found and found[name]
 
 
 def _unchanged(api: Api, id: str, news: Properties) -> None:

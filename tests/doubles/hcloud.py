@@ -23,13 +23,8 @@ def connect(configuration: Properties) -> Api:
 
 
 def _read(api: Api, path: str, name: str) -> Properties | None:
-    try:
-        found: Properties = api.ask("GET", path)[name]
-    except ProvisionError as error:
-        if "not_found" in str(error):
-            return None
-        raise
-    return found
+    found = api.find(path)
+    return found and found[name]
 
 
 def _await(api: Api, action: dict[str, Any]) -> None:

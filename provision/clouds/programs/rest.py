@@ -5,6 +5,7 @@ For the clouds whose account is one list without regions: what a token may see i
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import urllib.error
@@ -27,7 +28,7 @@ PAUSES_S: Final = (0.5, 1.0, 2.0)  # assumed: before each further try of what wa
 PASSING: Final = frozenset({429, 500, 502, 503, 504})  # a later try may be answered otherwise
 REPEATABLE: Final = frozenset({"GET", "DELETE"})  # a second POST could buy a second box
 ABSENT: Final = 404
-DECLINED: Final = 400  # from here on a status is a no
+DECLINED: Final = 300  # from here on a status is a no; a redirect is one, for it is not followed
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -48,6 +49,10 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     reason: Callable[[Json], str]  # what the body of an error says
     sleep: Callable[[float], None] = time.sleep
     timeout_s: float = TIMEOUT_S
+
+    def __repr__(self) -> str:
+        """Without the token."""
+        return f"{type(self).__name__}({self.cloud} at {self.url})"
 
     def ask(self, method: str, path: str, body: Json | None = None, **query: str) -> Json:
         """The body of the answer; empty where there is none."""
@@ -74,6 +79,8 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
         page, more = 1, True
         while more:
             answer = self.ask("GET", path, None, **query, page=str(page), per_page="50")
+            if name not in answer:  # what can't be read is not an empty list
+                raise ProvisionError(f"{self.cloud} answered GET {path} with no {name}.")
             yield from answer[name]
             page, more = page + 1, self.next_page(answer)
 
@@ -98,7 +105,7 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
         except urllib.error.HTTPError as error:
             with error:
                 return error.code, _read(error.read())
-        except (urllib.error.URLError, TimeoutError, ConnectionError, ValueError) as error:
+        except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
             why = getattr(error, "reason", error)
             raise ProvisionError(f"{self.cloud} did not answer {method} {path}: {why}") from None
 

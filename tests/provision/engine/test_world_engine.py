@@ -10,6 +10,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from provision import errors
 from provision.clouds.programs import load_cloud
 from provision.errors import ProvisionError
 from provision.places import RunFolder
@@ -71,15 +72,23 @@ def test_a_box_that_has_switched_itself_off_is_billed_until_it_is_destroyed(worl
     assert left(world_bench) == []
 
 
-@pytest.mark.parametrize("reason", [Reason.NO_CAPACITY, Reason.QUOTA, Reason.BROKEN], ids=lambda reason: reason.name)
+MEANS = {
+    Reason.NO_CAPACITY: (errors.Reason.CAPACITY, errors.Scope.OFFER),
+    Reason.QUOTA: (errors.Reason.QUOTA, errors.Scope.CLOUD),
+    Reason.BROKEN: (errors.Reason.UNKNOWN, errors.Scope.OFFER),
+}
+
+
+@pytest.mark.parametrize("reason", MEANS, ids=lambda reason: reason.name)
 def test_what_the_cloud_declines_is_one_sentence_and_can_be_ended(world_bench: Bench, reason: Reason) -> None:
-    """The cloud's own words; what stood before the machine is named, and then ended."""
+    """With what it rules out, through program, engine and plugin; what stood before the machine is named, and then ended."""
     world_bench.control.plant("create", reason, MACHINE)
     provisioner = world_bench.provisioner()
 
-    with pytest.raises(ProvisionError, match=r"Left at \w+: .*key_pair") as caught:
+    with pytest.raises(errors.Declined, match=r"Left at \w+: .*key_pair") as caught:
         provisioner.up(world_bench.row.offer, world_bench.launch)
 
+    assert (caught.value.reason, caught.value.scope) == MEANS[reason]
     assert "Traceback" not in str(caught.value)
     assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
     assert left(world_bench) == []

@@ -1,0 +1,133 @@
+"""The REST client against a small server: what is no answer is never taken for one, and a token goes nowhere else."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from typing import Any
+
+import pytest
+
+from provision.clouds.programs.rest import PAUSES_S, Api
+from provision.errors import ProvisionError
+
+TOKEN = "a-secret-of-the-account"
+
+
+class Server(HTTPServer):
+    """Answers each request with the next of what it was given, and the last one for ever."""
+
+    def __init__(self) -> None:
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.answers: list[tuple[int, dict[str, str], bytes]] = []
+        self.heard: list[str] = []
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.server_port}"
+
+
+class Handler(BaseHTTPRequestHandler):
+    """For every method the same."""
+
+    server: Server
+
+    def answer(self) -> None:
+        self.server.heard.append(f"{self.command} {self.path} {self.headers['Authorization']}")
+        answers = self.server.answers
+        status, headers, body = answers.pop(0) if len(answers) > 1 else answers[0]
+        self.send_response(status)
+        for name, value in ({"Content-Length": str(len(body))} | headers).items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    do_GET = do_POST = do_DELETE = answer  # noqa: N815 - the names that http.server asks for
+
+    def log_message(self, format: str, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def server() -> Iterator[Server]:
+    with Server() as running:
+        threading.Thread(target=running.serve_forever, daemon=True).start()
+        yield running
+        running.shutdown()
+
+
+@pytest.fixture
+def slept() -> list[float]:
+    return []
+
+
+@pytest.fixture
+def api(server: Server, slept: list[float]) -> Api:
+    return Api(
+        cloud="Cloudy",
+        url=server.url,
+        token=TOKEN,
+        next_page=lambda answer: bool(answer["more"]),
+        reason=lambda answer: str(answer["error"]["code"]),
+        sleep=slept.append,
+    )
+
+
+def test_pages_are_read_until_there_is_none(api: Api, server: Server) -> None:
+    server.answers = [(200, {}, b'{"things": [{"id": 1}], "more": true}'), (200, {}, b'{"things": [{"id": 2}], "more": false}')]
+    assert [row["id"] for row in api.rows("/things", "things", tag="ours")] == [1, 2]
+    assert server.heard == [f"GET /things?tag=ours&page={page}&per_page=50 Bearer {TOKEN}" for page in (1, 2)]
+
+
+@pytest.mark.parametrize("body", [b"<html>Sign in to the network</html>", b"[]", b"{}", b""], ids=str)
+def test_what_is_no_list_is_not_an_empty_one(api: Api, server: Server, body: bytes) -> None:
+    """A page of a proxy, for one: nothing may seem to be gone because it could not be read."""
+    server.answers = [(200, {}, body)]
+    with pytest.raises(ProvisionError, match="answered GET /things with no things"):
+        list(api.rows("/things", "things"))
+
+
+def test_a_token_follows_no_redirect(api: Api, server: Server) -> None:
+    """Not even to the same host: whoever sends it on is not who was asked."""
+    server.answers = [(302, {"Location": f"{server.url}/elsewhere"}, b"")]
+    with pytest.raises(ProvisionError, match="Cloudy declined GET /things: HTTP status 302"):
+        api.ask("GET", "/things")
+    assert len(server.heard) == 1
+
+
+def test_an_answer_that_breaks_off_is_no_answer(api: Api, server: Server) -> None:
+    server.answers = [(200, {"Content-Length": "999"}, b'{"things": [')]
+    with pytest.raises(ProvisionError, match="did not answer GET /things"):
+        api.ask("GET", "/things")
+
+
+def test_what_may_pass_is_asked_again_with_pauses(api: Api, server: Server, slept: list[float]) -> None:
+    server.answers = [(429, {}, b""), (503, {}, b""), (200, {}, b'{"id": 1}')]
+    assert api.ask("GET", "/things") == {"id": 1}
+    assert slept == [*PAUSES_S[:2]]
+
+
+def test_what_does_not_pass_is_told_in_the_clouds_words(api: Api, server: Server, slept: list[float]) -> None:
+    server.answers = [(500, {}, b'{"error": {"code": "unwell"}}')]
+    with pytest.raises(ProvisionError, match="Cloudy declined to delete /things/1: unwell"):
+        api.delete("/things/1")
+    assert slept == [*PAUSES_S]
+
+
+def test_an_order_is_sent_once(api: Api, server: Server) -> None:
+    """A second could buy a second box."""
+    server.answers = [(503, {}, b"")]
+    with pytest.raises(ProvisionError, match="HTTP status 503"):
+        api.ask("POST", "/things", {"name": "box"})
+    assert len(server.heard) == 1
+
+
+def test_what_is_gone_is_deleted_and_found_to_be_none(api: Api, server: Server) -> None:
+    server.answers = [(404, {}, b'{"error": {"code": "not_found"}}')]
+    api.delete("/things/1")
+    assert api.find("/things/1") is None
+
+
+def test_nothing_shows_the_token(api: Api) -> None:
+    assert TOKEN not in repr(api)
