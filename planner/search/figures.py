@@ -122,7 +122,7 @@ class Figures:
         return self._host[key]
 
     def duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
-        """Seconds by phase: the same for all rented machines with the same GPUs and links. Own cores count, and own disks."""
+        """Seconds by phase: the same for all rented machines that use the same GPUs over the same links."""
         return self._timed(strategy, gpu, offer, padded=True)
 
     def least_duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
@@ -132,7 +132,8 @@ class Figures:
     def _timed(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, padded: bool) -> DurationEstimate:
         local = offer.provider == LOCAL  # its environment stands already, and so does the model
         kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
-        key = (*kind, local, padded, offer.num_gpus, offer.interconnect, *key_of(strategy))
+        link = offer.interconnect if strategy.num_gpus > 1 else None  # one GPU has nobody to talk to, in whatever box
+        key = (*kind, local, padded, link, *key_of(strategy))
         if key not in self._duration:
             self._duration[key] = estimate_duration(
                 self.architecture,

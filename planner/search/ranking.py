@@ -26,7 +26,7 @@ from planner.search.fit import Fit, fitting
 from planner.search.notebook import Dear, Notebook, Short
 from planner.search.offers import Kind
 from planner.units import GIB, SECONDS_PER_HOUR
-from remote.contract import Capabilities
+from remote.contract import Capabilities, Strategy
 
 BOX_VENDOR: Final = "nvidia"  # the box's pinned stack is built for CUDA
 BOX_CPU: Final = "x86_64"  # and for this machine language
@@ -80,14 +80,19 @@ def rank(
     """
     top = question.request.top
     every, runnable, fitting = _Cheapest(0 if only_runnable else top), _Cheapest(top), _Cheapest(1)
-    floors = {id(kind): _Floor(kind, question, figures) for kind in kinds}
-    for kind in sorted(kinds, key=lambda kind: min(map(floors[id(kind)].usd, kind.offers))):
-        wanted = [
-            offer
-            for offer in kind.offers
-            if every.may_take(floor_usd := floors[id(kind)].usd(offer))
-            or (question.provider(offer.provider).runnable and (runnable.may_take(floor_usd) or fitting.may_take(floor_usd)))
-        ]
+    doable = {id(kind): _Floor(kind, _fastest_doable(kind, question, figures), question, figures) for kind in kinds}
+    fastest = (
+        doable if only_runnable else {id(kind): _Floor(kind, _fastest(kind, figures), question, figures) for kind in kinds}
+    )
+
+    def may_be_taken(kind: Kind, offer: Offer) -> bool:
+        if every.may_take(fastest[id(kind)].usd(offer)):
+            return True
+        floor_usd = doable[id(kind)].usd(offer)
+        return question.provider(offer.provider).runnable and (runnable.may_take(floor_usd) or fitting.may_take(floor_usd))
+
+    for kind in sorted(kinds, key=lambda kind: min(map(fastest[id(kind)].usd, kind.offers))):
+        wanted = [offer for offer in kind.offers if may_be_taken(kind, offer)]
         for found in _on(kind, wanted, question, figures, notebook):
             every.take(found)
             if found.runnable is None:
@@ -118,11 +123,21 @@ class _Cheapest:
         del self.found[self._size :]
 
 
-class _Floor:
-    """What a job costs at least on one kind of machine: the fastest strategy, fitting or not, without padding or disk."""
+def _fastest(kind: Kind, figures: Figures, num_gpus: int | None = None) -> Strategy:
+    """The fastest strategy on all of the machine's GPUs, or on so many, whether it fits or not."""
+    return figures.ladders(num_gpus or max(1, kind.num_gpus), computes_in=kind.computes_in)[0][0]
 
-    def __init__(self, kind: Kind, question: Question, figures: Figures) -> None:
-        fastest = figures.ladders(max(1, kind.num_gpus), computes_in=kind.computes_in)[0][0]
+
+def _fastest_doable(kind: Kind, question: Question, figures: Figures) -> Strategy:
+    """The same on as many of its GPUs as the trainer can use: nothing that can be run is faster."""
+    counts = _counts(kind, question.request)
+    return _fastest(kind, figures, next((count for count in counts if count <= question.capabilities.max_gpus), counts[0]))
+
+
+class _Floor:
+    """What a job costs at least on one kind of machine with a strategy: fitting or not, without padding or disk."""
+
+    def __init__(self, kind: Kind, fastest: Strategy, question: Question, figures: Figures) -> None:
         self._billing = question.catalog.billing
         self._hours: dict[str, float] = {}  # by provider: each bills in its own way
         try:
