@@ -6,112 +6,17 @@ type on the meta device and compares names, shapes and counts.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from typing import Any, Final
+from collections.abc import Callable
+from typing import Final
 
-from catalogs.architectures import Activation, Architecture, Linear
+from catalogs.architectures import Activation, Architecture
+from catalogs.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
 from catalogs.user_file import shortened
 
-Config = Mapping[str, Any]
-Fields = dict[str, Any]
 
-
-class ConfigUnusable(Exception):
-    """A transformers config that can't be read as a stack of blocks. `hint` says what would help."""
-
-    def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
-
-
-ACTIVATIONS: Final[dict[str, Activation]] = {
-    "silu": "silu",
-    "swish": "silu",
-    "gelu": "gelu",
-    "gelu_pytorch_tanh": "gelu_tanh",
-    "gelu_tanh": "gelu_tanh",
-    "gelu_fast": "gelu_new",
-    "gelu_new": "gelu_new",
-    "relu": "relu",
-}
-
-
-MAX_SIZE: Final = 100_000_000  # assumed: no width, depth, vocabulary or reach of a model comes near it
-MAY_BE_ZERO: Final = ("shared_intermediate_size", "type_vocab_size")
-
-
-def _size(config: Config, *names: str, default: int | None = None) -> int:
-    """The first of `names` that the config states."""
-    for name in names:
-        value = config.get(name)
-        if value is not None:
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise ConfigUnusable(f"{name} is {shortened(repr(value))}", f"{name} must be a whole number")
-            if not (0 if name in MAY_BE_ZERO else 1) <= value <= MAX_SIZE:
-                raise ConfigUnusable(f"{name} is {shortened(str(value))}", f"{name} must be from 1 to {MAX_SIZE:,}")
-            return value
-    if default is None:
-        raise ConfigUnusable(f"the config of type {config['model_type']} lacks {names[0]}", f"add {names[0]} to the config")
-    return default
-
-
-def _flag(config: Config, name: str, *, default: bool) -> bool:
-    """Whether the config says so."""
-    value = config.get(name)
-    if value is None:
-        return default
-    if not isinstance(value, bool):
-        raise ConfigUnusable(f"{name} is {shortened(repr(value))}", f"{name} must be true or false")
-    return value
-
-
-def _share(config: Config, name: str, *, default: float) -> float:
-    """A dropout, from 0 to 1."""
-    value = config.get(name)
-    if value is None:
-        return default
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 <= value <= 1:
-        raise ConfigUnusable(f"{name} is {shortened(repr(value))}", f"{name} must be from 0 to 1")
-    return float(value)
-
-
-def _activation(config: Config, *names: str, default: Activation) -> Activation:
-    word = next((config[name] for name in names if config.get(name)), default)
-    if word not in ACTIVATIONS:
-        known = ", ".join(sorted(ACTIVATIONS))
-        raise ConfigUnusable(f"activation {word} has no closed form", f"known activations: {known}")
-    return ACTIVATIONS[word]
-
-
-def _grid(config: Config, *, head_dim: int | None = None) -> Fields:
-    """Width, depth and heads, under the usual names."""
-    hidden, heads = _size(config, "hidden_size", "n_embd", "dim"), _size(config, "num_attention_heads", "n_head", "n_heads")
-    kv_heads = _size(config, "num_key_value_heads", default=heads)
-    if heads % kv_heads:
-        raise ConfigUnusable(f"{heads} heads can't share {kv_heads} key heads evenly", "it must divide them")
-    if config.get("head_dim") is None and head_dim is None and hidden % heads:
-        raise ConfigUnusable(f"a width of {hidden} can't be cut into {heads} heads", "add head_dim to the config")
-    return {
-        "hidden_size": hidden,
-        "num_layers": _size(config, "num_hidden_layers", "n_layer", "n_layers"),
-        "num_heads": heads,
-        "num_kv_heads": kv_heads,
-        "head_dim": _size(config, "head_dim", default=head_dim or hidden // heads),
-        "vocab_size": _size(config, "vocab_size"),
-        "max_positions": _size(config, "max_position_embeddings", "n_positions", default=2048),
-    }
-
-
-def _linears(*rows: tuple[str, int, int, bool, str]) -> tuple[Linear, ...]:
-    return tuple(
-        Linear(name=name, in_features=fan_in, out_features=fan_out, bias=bias, role=role)  # type: ignore[arg-type]
-        for name, fan_in, fan_out, bias, role in rows
-    )
-
-
-def _attention_rows(grid: Fields, *, qkv_bias: bool, out_bias: bool) -> tuple[tuple[str, int, int, bool, str], ...]:
-    hidden, query, kv = grid["hidden_size"], grid["num_heads"] * grid["head_dim"], grid["num_kv_heads"] * grid["head_dim"]
+def _attention_rows(fields: Fields, *, qkv_bias: bool, out_bias: bool) -> tuple[tuple[str, int, int, bool, str], ...]:
+    hidden = fields["hidden_size"]
+    query, kv = fields["num_heads"] * fields["head_dim"], fields["num_kv_heads"] * fields["head_dim"]
     return (
         ("self_attn.q_proj", hidden, query, qkv_bias, "query"),
         ("self_attn.k_proj", hidden, kv, qkv_bias, "key"),
@@ -130,26 +35,26 @@ def _mlp_rows(hidden: int, ffn: int, *, bias: bool) -> tuple[tuple[str, int, int
 
 def _decoder(config: Config, *, tied: bool, head_dim: int | None = None) -> Fields:
     """What every Llama-shaped decoder shares: rotary positions, RMS norms, a gated MLP."""
-    grid = _grid(config, head_dim=head_dim)
-    hidden = grid["hidden_size"]
-    return grid | {
+    shape = grid(config, head_dim=head_dim)
+    hidden = shape["hidden_size"]
+    return shape | {
         "kind": "decoder",
-        "intermediate_size": _size(config, "intermediate_size"),
-        "tied_embeddings": _flag(config, "tie_word_embeddings", default=tied),
+        "intermediate_size": size(config, "intermediate_size"),
+        "tied_embeddings": flag(config, "tie_word_embeddings", default=tied),
         "norm_params_per_block": 2 * hidden,
         "other_params": hidden,
         "gated_mlp": True,
-        "activation": _activation(config, "hidden_act", "hidden_activation", default="silu"),
-        "attention_dropout": _share(config, "attention_dropout", default=0.0),
+        "activation": activation(config, "hidden_act", "hidden_activation", default="silu"),
+        "attention_dropout": share(config, "attention_dropout", default=0.0),
     }
 
 
 def _llama(config: Config, *, tied: bool = False, qkv_bias: bool = False, head_dim: int | None = None) -> Fields:
     fields = _decoder(config, tied=tied, head_dim=head_dim)
-    bias = _flag(config, "attention_bias", default=False)
+    bias = flag(config, "attention_bias", default=False)
     rows = _attention_rows(fields, qkv_bias=qkv_bias or bias, out_bias=bias)
-    mlp = _mlp_rows(fields["hidden_size"], fields["intermediate_size"], bias=_flag(config, "mlp_bias", default=False))
-    return fields | {"linears": _linears(*rows, *mlp)}
+    mlp = _mlp_rows(fields["hidden_size"], fields["intermediate_size"], bias=flag(config, "mlp_bias", default=False))
+    return fields | {"linears": linears(*rows, *mlp)}
 
 
 def _qwen2(config: Config) -> Fields:
@@ -204,9 +109,9 @@ def _phi3(config: Config) -> Fields:
     hidden, ffn = fields["hidden_size"], fields["intermediate_size"]
     query, kv = fields["num_heads"] * fields["head_dim"], fields["num_kv_heads"] * fields["head_dim"]
     return fields | {
-        "hidden_dropout": _share(config, "resid_pdrop", default=0.0),
+        "hidden_dropout": share(config, "resid_pdrop", default=0.0),
         "joined_rotary": True,
-        "linears": _linears(
+        "linears": linears(
             ("self_attn.o_proj", query, hidden, False, "output"),
             ("self_attn.qkv_proj", hidden, query + 2 * kv, False, "qkv"),
             ("mlp.gate_up_proj", hidden, 2 * ffn, False, "gate_up"),
@@ -219,8 +124,8 @@ def _phi3(config: Config) -> Fields:
 
 
 def _experts(fields: Fields, config: Config, *, ffn: int, top_k: int) -> Fields:
-    hidden, num = fields["hidden_size"], _size(config, "num_local_experts", "num_experts")
-    used = _size(config, "num_experts_per_tok", default=top_k)
+    hidden, num = fields["hidden_size"], size(config, "num_local_experts", "num_experts")
+    used = size(config, "num_experts_per_tok", default=top_k)
     if used > num:
         raise ConfigUnusable(f"each token goes through {used} of {num} experts", f"num_experts_per_tok must be at most {num}")
     rows = tuple(linear for linear in fields["linears"] if not linear.name.startswith("mlp."))
@@ -234,26 +139,26 @@ def _experts(fields: Fields, config: Config, *, ffn: int, top_k: int) -> Fields:
 
 
 def _mixtral(config: Config) -> Fields:
-    return _experts(_llama(config), config, ffn=_size(config, "intermediate_size"), top_k=2)
+    return _experts(_llama(config), config, ffn=size(config, "intermediate_size"), top_k=2)
 
 
 def _qwen3_moe(config: Config) -> Fields:
     if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1:
         raise ConfigUnusable("a mixture with dense blocks in between has no closed form", "use the trace engine")
-    fields = _qwen3({**config, "intermediate_size": _size(config, "moe_intermediate_size")}, head_dim=None)
-    return _experts(fields, config, ffn=_size(config, "moe_intermediate_size"), top_k=8)
+    fields = _qwen3({**config, "intermediate_size": size(config, "moe_intermediate_size")}, head_dim=None)
+    return _experts(fields, config, ffn=size(config, "moe_intermediate_size"), top_k=8)
 
 
 def _granitemoe(config: Config) -> Fields:
-    return _experts(_granite(config), config, ffn=_size(config, "intermediate_size"), top_k=2)
+    return _experts(_granite(config), config, ffn=size(config, "intermediate_size"), top_k=2)
 
 
 def _granitemoeshared(config: Config) -> Fields:
     fields = _granitemoe(config)
-    hidden, shared = fields["hidden_size"], _size(config, "shared_intermediate_size", default=0)
+    hidden, shared = fields["hidden_size"], size(config, "shared_intermediate_size", default=0)
     if not shared:
         return fields
-    rows = _linears(
+    rows = linears(
         ("shared_mlp.input_linear", hidden, 2 * shared, False, "gate_up"),
         ("shared_mlp.output_linear", shared, hidden, False, "down"),
     )
@@ -263,23 +168,23 @@ def _granitemoeshared(config: Config) -> Fields:
 # ── learned positions, layer norms, plain MLPs ─────────────────────────────────────────────────────────────────────────
 
 
-def _gpt2_like(config: Config, *, kv: int, activation: Activation) -> Fields:
-    grid = _grid(config)
-    hidden = grid["hidden_size"]
-    ffn = _size(config, "n_inner", default=4 * hidden)
-    return grid | {
+def _gpt2_like(config: Config, *, kv: int, default_activation: Activation) -> Fields:
+    shape = grid(config)
+    hidden = shape["hidden_size"]
+    ffn = size(config, "n_inner", default=4 * hidden)
+    return shape | {
         "kind": "decoder",
         "intermediate_size": ffn,
-        "tied_embeddings": _flag(config, "tie_word_embeddings", default=True),
+        "tied_embeddings": flag(config, "tie_word_embeddings", default=True),
         "norm_params_per_block": 4 * hidden,
-        "other_params": grid["max_positions"] * hidden + 2 * hidden,
+        "other_params": shape["max_positions"] * hidden + 2 * hidden,
         "gated_mlp": False,
-        "activation": _activation(config, "activation_function", default=activation),
+        "activation": activation(config, "activation_function", default=default_activation),
         "norm": "layer",
         "rotary": False,
-        "hidden_dropout": _share(config, "resid_pdrop", default=0.1),
-        "attention_dropout": _share(config, "attn_pdrop", default=0.1),
-        "linears": _linears(
+        "hidden_dropout": share(config, "resid_pdrop", default=0.1),
+        "attention_dropout": share(config, "attn_pdrop", default=0.1),
+        "linears": linears(
             ("attn.c_attn", hidden, hidden + 2 * kv, True, "qkv"),
             ("attn.c_proj", hidden, hidden, True, "output"),
             ("mlp.c_fc", hidden, ffn, True, "up"),
@@ -289,34 +194,34 @@ def _gpt2_like(config: Config, *, kv: int, activation: Activation) -> Fields:
 
 
 def _gpt2(config: Config) -> Fields:
-    return _gpt2_like(config, kv=_size(config, "n_embd", "hidden_size"), activation="gelu_new")
+    return _gpt2_like(config, kv=size(config, "n_embd", "hidden_size"), default_activation="gelu_new")
 
 
 def _gpt_bigcode(config: Config) -> Fields:
-    hidden, heads = _size(config, "n_embd", "hidden_size"), _size(config, "n_head", "num_attention_heads")
-    kv_heads = 1 if _flag(config, "multi_query", default=True) else heads
-    fields = _gpt2_like(config, kv=kv_heads * (hidden // heads), activation="gelu_tanh")
+    hidden, heads = size(config, "n_embd", "hidden_size"), size(config, "n_head", "num_attention_heads")
+    kv_heads = 1 if flag(config, "multi_query", default=True) else heads
+    fields = _gpt2_like(config, kv=kv_heads * (hidden // heads), default_activation="gelu_tanh")
     return fields | {"num_kv_heads": kv_heads}
 
 
 def _opt(config: Config) -> Fields:
-    grid = _grid(config)
-    hidden, ffn = grid["hidden_size"], _size(config, "ffn_dim")
-    if not _flag(config, "do_layer_norm_before", default=True) or config.get("word_embed_proj_dim", hidden) != hidden:
+    shape = grid(config)
+    hidden, ffn = shape["hidden_size"], size(config, "ffn_dim")
+    if not flag(config, "do_layer_norm_before", default=True) or config.get("word_embed_proj_dim", hidden) != hidden:
         raise ConfigUnusable("OPT with projected embeddings (the 350m) has no closed form", "choose another size of OPT")
-    return grid | {
+    return shape | {
         "kind": "decoder",
         "intermediate_size": ffn,
-        "tied_embeddings": _flag(config, "tie_word_embeddings", default=True),
+        "tied_embeddings": flag(config, "tie_word_embeddings", default=True),
         "norm_params_per_block": 4 * hidden,
-        "other_params": (grid["max_positions"] + 2) * hidden + 2 * hidden,
+        "other_params": (shape["max_positions"] + 2) * hidden + 2 * hidden,
         "gated_mlp": False,
-        "activation": _activation(config, "activation_function", default="relu"),
+        "activation": activation(config, "activation_function", default="relu"),
         "norm": "layer",
         "rotary": False,
-        "hidden_dropout": _share(config, "dropout", default=0.1),
-        "attention_dropout": _share(config, "attention_dropout", default=0.0),
-        "linears": _linears(
+        "hidden_dropout": share(config, "dropout", default=0.1),
+        "attention_dropout": share(config, "attention_dropout", default=0.0),
+        "linears": linears(
             ("self_attn.k_proj", hidden, hidden, True, "key"),
             ("self_attn.v_proj", hidden, hidden, True, "value"),
             ("self_attn.q_proj", hidden, hidden, True, "query"),
@@ -328,23 +233,23 @@ def _opt(config: Config) -> Fields:
 
 
 def _gpt_neox(config: Config) -> Fields:
-    grid = _grid(config)
-    hidden, ffn = grid["hidden_size"], _size(config, "intermediate_size")
-    bias = _flag(config, "attention_bias", default=True)
-    return grid | {
+    shape = grid(config)
+    hidden, ffn = shape["hidden_size"], size(config, "intermediate_size")
+    bias = flag(config, "attention_bias", default=True)
+    return shape | {
         "kind": "decoder",
         "intermediate_size": ffn,
-        "tied_embeddings": _flag(config, "tie_word_embeddings", default=False),
+        "tied_embeddings": flag(config, "tie_word_embeddings", default=False),
         "norm_params_per_block": 4 * hidden,
         "other_params": 2 * hidden,
         "gated_mlp": False,
-        "activation": _activation(config, "hidden_act", default="gelu"),
+        "activation": activation(config, "hidden_act", default="gelu"),
         "norm": "layer",
         "joined_rotary": True,
-        "layout": "parallel" if _flag(config, "use_parallel_residual", default=True) else "pre",
-        "hidden_dropout": _share(config, "hidden_dropout", default=0.0),
-        "attention_dropout": _share(config, "attention_dropout", default=0.0),
-        "linears": _linears(
+        "layout": "parallel" if flag(config, "use_parallel_residual", default=True) else "pre",
+        "hidden_dropout": share(config, "hidden_dropout", default=0.0),
+        "attention_dropout": share(config, "attention_dropout", default=0.0),
+        "linears": linears(
             ("attention.query_key_value", hidden, 3 * hidden, bias, "qkv"),
             ("attention.dense", hidden, hidden, bias, "output"),
             ("mlp.dense_h_to_4h", hidden, ffn, True, "up"),
@@ -357,24 +262,24 @@ def _gpt_neox(config: Config) -> Fields:
 
 
 def _bert(config: Config) -> Fields:
-    grid = _grid(config)
-    hidden, ffn = grid["hidden_size"], _size(config, "intermediate_size")
-    types = _size(config, "type_vocab_size", default=2)
-    return grid | {
+    shape = grid(config)
+    hidden, ffn = shape["hidden_size"], size(config, "intermediate_size")
+    types = size(config, "type_vocab_size", default=2)
+    return shape | {
         "kind": "encoder",
         "intermediate_size": ffn,
         "tied_embeddings": True,
         "norm_params_per_block": 4 * hidden,
-        "other_params": (grid["max_positions"] + types + 2) * hidden + hidden * hidden + hidden,
-        "outer_linears": _linears(("pooler.dense", hidden, hidden, True, "outer")),
+        "other_params": (shape["max_positions"] + types + 2) * hidden + hidden * hidden + hidden,
+        "outer_linears": linears(("pooler.dense", hidden, hidden, True, "outer")),
         "gated_mlp": False,
-        "activation": _activation(config, "hidden_act", default="gelu"),
+        "activation": activation(config, "hidden_act", default="gelu"),
         "norm": "layer",
         "layout": "post",
         "rotary": False,
-        "hidden_dropout": _share(config, "hidden_dropout_prob", default=0.1),
-        "attention_dropout": _share(config, "attention_probs_dropout_prob", default=0.1),
-        "linears": _linears(
+        "hidden_dropout": share(config, "hidden_dropout_prob", default=0.1),
+        "attention_dropout": share(config, "attention_probs_dropout_prob", default=0.1),
+        "linears": linears(
             ("attention.self.query", hidden, hidden, True, "query"),
             ("attention.self.key", hidden, hidden, True, "key"),
             ("attention.self.value", hidden, hidden, True, "value"),
@@ -386,22 +291,22 @@ def _bert(config: Config) -> Fields:
 
 
 def _distilbert(config: Config) -> Fields:
-    grid = _grid(config)
-    hidden, ffn = grid["hidden_size"], _size(config, "hidden_dim")
-    return grid | {
+    shape = grid(config)
+    hidden, ffn = shape["hidden_size"], size(config, "hidden_dim")
+    return shape | {
         "kind": "encoder",
         "intermediate_size": ffn,
         "tied_embeddings": True,
         "norm_params_per_block": 4 * hidden,
-        "other_params": (grid["max_positions"] + 2) * hidden,
+        "other_params": (shape["max_positions"] + 2) * hidden,
         "gated_mlp": False,
-        "activation": _activation(config, "activation", default="gelu"),
+        "activation": activation(config, "activation", default="gelu"),
         "norm": "layer",
         "layout": "post",
         "rotary": False,
-        "hidden_dropout": _share(config, "dropout", default=0.1),
-        "attention_dropout": _share(config, "attention_dropout", default=0.1),
-        "linears": _linears(
+        "hidden_dropout": share(config, "dropout", default=0.1),
+        "attention_dropout": share(config, "attention_dropout", default=0.1),
+        "linears": linears(
             ("attention.q_lin", hidden, hidden, True, "query"),
             ("attention.k_lin", hidden, hidden, True, "key"),
             ("attention.v_lin", hidden, hidden, True, "value"),

@@ -11,8 +11,9 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.architectures import Architecture
+from catalogs.config import ConfigUnusable
 from catalogs.failure import Failure
-from catalogs.families import ConfigUnusable, architecture_of
+from catalogs.families import architecture_of
 from catalogs.gguf import GgufUnreadable, read_gguf_config
 from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, exists, expanded, read_text, shortened
 

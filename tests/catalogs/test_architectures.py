@@ -7,7 +7,8 @@ from typing import Any
 
 import pytest
 
-from catalogs.families import FAMILIES, ConfigUnusable, architecture_of
+from catalogs.config import ConfigUnusable
+from catalogs.families import FAMILIES, architecture_of
 from catalogs.models import resolve_model
 
 SMALL: dict[str, Any] = {

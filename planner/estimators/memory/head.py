@@ -7,8 +7,8 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple
 
 from catalogs.architectures import Architecture, Linear
-from planner.estimators.memory.block import FP32, Block, activation, norm, plain_product
 from planner.estimators.memory.numerics import Numerics
+from planner.estimators.memory.operations import FP32, Block, activation, norm, plain_product
 from planner.estimators.memory.tape import Tape, Tensor
 from planner.estimators.memory.weights import trains_vocabulary
 from planner.methods import NUM_LABELS

@@ -6,9 +6,9 @@ from typing import Final, NamedTuple
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.estimators.memory.block import FP32
 from planner.estimators.memory.head import head_asked
 from planner.estimators.memory.numerics import Numerics, numerics_of
+from planner.estimators.memory.operations import FP32
 from planner.estimators.memory.played import PlayedBlock, PlayedHead, play_block, play_head
 from planner.estimators.memory.sharding import Share, share_of
 from planner.estimators.memory.weights import (

@@ -1,0 +1,225 @@
+"""The operations that a block is made of: norms, linears with what a method hangs on them, activations, dropout.
+
+Each function follows the lines of transformers' and peft's modules (`tuners/lora/layer.py`, `bnb.py`), in their order.
+"""
+
+from __future__ import annotations
+
+from catalogs.architectures import Architecture, Linear, Role
+from planner.estimators.memory.numerics import Numerics
+from planner.estimators.memory.tape import Tape, Tensor
+from planner.precision import BITSANDBYTES
+
+FP32 = 4
+STATISTIC_BYTES = 4  # derived: one fp32 figure per token: a reciprocal root mean square, a log-sum-exp
+
+
+class Block:
+    """A block being written: the tape, and the item size of every tensor on it."""
+
+    def __init__(self, architecture: Architecture, numerics: Numerics) -> None:
+        self.architecture = architecture
+        self.n = numerics
+        self.tape = Tape()
+        self.items: dict[Tensor, int] = {}
+        self.plain_attributes: set[Tensor] = set()  # kept where checkpointing can't drop them
+        self.by_role: dict[Role, list[Linear]] = {}
+        for linear in architecture.linears:
+            self.by_role.setdefault(linear.role, []).append(linear)
+
+    def source(self, features: int, item: int) -> Tensor:
+        tensor = self.tape.tensor(self.n.tokens * features * item)
+        self.items[tensor] = item
+        return tensor
+
+    def op(self, inputs: tuple[Tensor, ...], features: float, item: int, **lifetimes: object) -> Tensor:
+        output = self.tape.op(inputs, self.n.tokens * features * item, **lifetimes)  # type: ignore[arg-type]
+        self.items[output] = item
+        return output
+
+    def split(self, x: Tensor, features: tuple[int, ...]) -> tuple[Tensor, ...]:
+        """Views of `x`, cut along its features."""
+        parts = self.tape.split(x, tuple(self.n.tokens * width * self.items[x] for width in features))
+        self.items.update(dict.fromkeys(parts, self.items[x]))
+        return parts
+
+    def cast(self, x: Tensor, features: float, item: int) -> Tensor:
+        """`x.to(dtype)`: nothing when it has that item size already."""
+        return x if self.items[x] == item else self.op((x,), features, item)
+
+
+# ── norms ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def norm(block: Block, x: Tensor, features: float) -> Tensor:
+    """A norm over `features` per token, as the architecture's module or a fused kernel computes it."""
+    n, kind = block.n, block.architecture.norm
+    item = block.items[x]
+    statistic = n.tokens * STATISTIC_BYTES
+    weight = features * n.norm_weight if n.trains_norms else 0
+    if kind == "layer":
+        # autocast runs layer_norm in fp32
+        x = block.cast(x, features, FP32) if n.autocast else x
+        return block.op((x,), features, block.items[x], saves=(x,), keeps=2 * statistic, weight_gradient=2 * weight)
+    if "norm" in n.fused:
+        return block.op((x,), features, max(item, n.norm_weight), saves=(x,), keeps=statistic, weight_gradient=weight)
+    wide = block.cast(x, features, FP32)
+    scaled = block.op((wide,), features, FP32, saves=(wide,), keeps=statistic, backward_scratch=n.tokens * features * FP32)
+    if kind == "rms_fp32":
+        return block.cast(_weighted(block, scaled, features, FP32, weight), features, item)
+    narrow = block.cast(scaled, features, item)
+    return _weighted(block, narrow, features, max(item, n.norm_weight), weight)
+
+
+def _weighted(block: Block, x: Tensor, features: float, item: int, weight_gradient: float) -> Tensor:
+    """x·weight. A trained weight keeps x, and its gradient is a product of full size before it is summed over tokens."""
+    if not block.n.trains_norms:
+        return block.op((x,), features, item)
+    product = block.n.tokens * features * item
+    return block.op((x,), features, item, saves=(x,), backward_scratch=product, weight_gradient=weight_gradient)
+
+
+# ── linears and their adapters ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+def linear(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """A linear with whatever the method hangs on it."""
+    if module.name in block.n.scales:
+        return _scaled(block, x, module)
+    y = plain_product(block, x, module)
+    if module.name not in block.n.adapted:
+        return y
+    return _fused_lora(block, x, y, module) if "lora" in block.n.fused else _lora(block, x, y, module)
+
+
+def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """The frozen or trained product. A frozen weight needs no input in backward, a trained one does."""
+    n = block.n
+    item = n.product(block.items[x])
+    keeps = 0
+    saves: tuple[Tensor, ...] = ()
+    if n.quant == "int8":
+        saves = (x,)
+        block.plain_attributes.add(x)  # MatMul8bitLt keeps its input on ctx, outside save_for_backward
+    compute = item if n.quant in BITSANDBYTES else (n.autocast or n.weight)
+    operand = block.cast(x, module.in_features, compute) if n.quant not in BITSANDBYTES else x
+    if n.trains_linears:
+        saves = (operand,)
+    if n.autocast and n.weight != n.autocast and n.quant == "none" and not n.trains_linears:
+        keeps = module.num_weights * n.autocast  # a frozen fp32 weight is cast anew, and backward needs the copy
+    gradient = (module.num_params if n.trains_linears else 0) + (
+        module.out_features if n.trains_biases and not n.trains_linears and module.bias else 0
+    )
+    scratch, backward_scratch = _kernel_scratch(block, module, item)
+    return block.op(
+        (operand,),
+        module.out_features,
+        item,
+        saves=saves,
+        keeps=keeps,
+        scratch=scratch,
+        backward_scratch=backward_scratch,
+        weight_gradient=gradient * n.weight,
+    )
+
+
+def _kernel_scratch(block: Block, module: Linear, item: int) -> tuple[int, int]:
+    """What a quantized product takes beside its output, forward and backward. derived: bitsandbytes' autograd functions.
+
+    One weight at a time is unpacked. Four bits compute in 16 bits and cast back where the input is fp32. LLM.int8 casts
+    its input to fp16 and to bytes, sums in int32, and unpacks to the input's dtype for backward.
+    """
+    n = block.n
+    if n.quant == "none":
+        return 0, 0
+    if n.quant == "int8":
+        forward = n.tokens * (module.in_features * (2 + 1) + module.out_features * FP32)
+        return forward, module.num_weights * item
+    cast = n.tokens * (module.in_features + module.out_features) * 2 if n.four_bit and item == FP32 else 0
+    return module.num_weights * 2 + cast, module.num_weights * 2 + cast
+
+
+def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
+    """The sum y + B(A(dropout(x)))·scale as peft writes it: casts, mask, and an fp32 detour where there is no autocast."""
+    n, fan_in, fan_out = block.n, module.in_features, module.out_features
+    result_item = block.items[y]
+    bits = n.quant in BITSANDBYTES
+    if bits:
+        y = block.op((y,), fan_out, result_item)  # peft clones the result of a bitsandbytes layer
+    inner = x if bits and n.autocast else block.cast(x, fan_in, n.adapter)
+    if n.dropout:
+        inner = block.op((inner,), fan_in, block.items[inner], keeps=n.tokens * fan_in)  # a one-byte mask
+    item = n.autocast or n.adapter
+    inner = block.cast(inner, fan_in, item)
+    down = block.op((inner,), n.rank, item, saves=(inner,), weight_gradient=n.rank * fan_in * n.adapter)
+    up = block.op((down,), fan_out, item, saves=(down,), weight_gradient=n.rank * fan_out * n.adapter)
+    up = block.op((up,), fan_out, item)
+    if bits and not n.autocast:
+        up = block.cast(up, fan_out, result_item)
+    same = block.items[y] == block.items[up]
+    total = block.op((y, up), fan_out, max(block.items[y], block.items[up]), passes=same)
+    return total if bits else block.cast(total, fan_out, result_item)
+
+
+def _fused_lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
+    """Unsloth's fused product: the 16-bit input is kept once, the low-rank product is made again in backward."""
+    n = block.n
+    dropped = n.tokens * module.in_features * block.items[x] if n.dropout else 0
+    gradient = n.rank * (module.in_features + module.out_features) * n.adapter
+    return block.op((y,), module.out_features, block.items[y], saves=(x,), keeps=dropped, passes=True, weight_gradient=gradient)
+
+
+def _scaled(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """IA3 (arXiv:2205.05638): a learned vector on a feed-forward module's input, on any other module's output.
+
+    peft scales in the vector's dtype and casts back; the product keeps what it scales.
+    """
+    n = block.n
+    gradient = (module.in_features if module.role == "down" else module.out_features) * n.adapter
+    if module.role == "down":
+        item = block.items[x]
+        wide = block.op((x,), module.in_features, max(item, n.adapter), saves=(x,), weight_gradient=gradient)
+        return plain_product(block, block.cast(wide, module.in_features, item), module)
+    y = plain_product(block, x, module)
+    item = block.items[y]
+    wide = block.op((y,), module.out_features, max(item, n.adapter), saves=(y,), weight_gradient=gradient)
+    return block.cast(wide, module.out_features, item)
+
+
+# ── elementwise ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def activation(block: Block, x: Tensor, width: int) -> Tensor:
+    """Of silu and gelu the input is kept, of relu the output; GPT-2's gelu_new is written out."""
+    item = block.items[x]
+    match block.architecture.activation:
+        case "relu":
+            return block.op((x,), width, item, saves_output=True)
+        case "gelu_new":
+            return _gelu_new(block, x, width)
+        case _:
+            return block.op((x,), width, item, saves=(x,))
+
+
+def _gelu_new(block: Block, x: Tensor, width: int) -> Tensor:
+    """GELU as 0.5·x·(1 + tanh(√(2/π)·(x + 0.044715·x³))), line by line. pow is fp32 under autocast."""
+    item = block.items[x]
+    half = block.op((x,), width, item)
+    wide = block.cast(x, width, FP32) if block.n.autocast else x
+    squares = 2 * block.n.tokens * width * block.items[wide]  # x² and 3x², before they meet the gradient
+    cube = block.op((wide,), width, block.items[wide], saves=(wide,), backward_scratch=squares)
+    cube = block.op((cube,), width, block.items[cube])
+    inner = block.op((x, cube), width, block.items[cube], passes=block.items[x] == block.items[cube])
+    inner = block.op((inner,), width, block.items[inner])
+    bent = block.op((inner,), width, block.items[inner], saves_output=True)
+    bent = block.op((bent,), width, block.items[bent], passes=True)
+    wider = max(item, block.items[bent])
+    uncast = block.n.tokens * width * wider if item != block.items[bent] else 0  # a gradient before it is cast down
+    return block.op((half, bent), width, wider, saves=(half, bent), backward_scratch=uncast)
+
+
+def dropout(block: Block, x: Tensor, features: float, share: float) -> Tensor:
+    """CUDA's dropout keeps a one-byte mask."""
+    if not share:
+        return x
+    return block.op((x,), features, block.items[x], keeps=block.n.tokens * features)
