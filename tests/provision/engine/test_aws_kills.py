@@ -3,70 +3,27 @@
 from __future__ import annotations
 
 import signal
-import subprocess
-import sys
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
 
-import msgspec
-import psutil
 import pytest
 
-from provision.clouds.runner import living_engines
 from provision.clouds.stack import Stack
 from provision.errors import ProvisionError
 from provision.places import RunFolder
-from tests.doubles.bench import OFFER, ROOT, Bench
+from tests.doubles.bench import OFFER, Bench
+from tests.provision.engine.killing import PATIENCE_S, Start, called, controllers, the_engine, wait_until
 
 pytestmark = pytest.mark.engine
-PATIENCE_S = 120.0
-
-
-def wait_until(there: Callable[[], object]) -> None:
-    ends_at_s = time.monotonic() + PATIENCE_S
-    while not there():
-        assert time.monotonic() < ends_at_s, "it never came"
-        time.sleep(0.05)
-
-
-def called(bench: Bench, call: str) -> bool:
-    return any(line.startswith(call) for line in bench.faults.calls())
 
 
 @pytest.fixture
-def controller(bench: Bench) -> Iterator[Callable[[str], subprocess.Popen[bytes]]]:
-    """Starts a controller in a process and a session of its own; whatever is left of it is killed after the test."""
-    started: list[subprocess.Popen[bytes]] = []
-
-    def start(deed: str) -> subprocess.Popen[bytes]:
-        command = [sys.executable, "-W", "ignore", "-m", "tests.doubles.bench", msgspec.json.encode(bench).decode(), deed]
-        with bench.errors.open("wb") as errors:
-            started.append(subprocess.Popen(command, cwd=ROOT, start_new_session=True, stderr=errors))
-        return started[-1]
-
-    yield start
-    for process in started:
-        process.kill()
-        process.wait()
-    for left in living_engines(log_folder(bench)):
-        left.kill()
-
-
-def log_folder(bench: Bench) -> Path:
-    return RunFolder(bench.launch.folder).engine / "log"
-
-
-def the_engine(bench: Bench) -> psutil.Process:
-    [found] = living_engines(log_folder(bench))
-    return found
+def controller(bench: Bench) -> Iterator[Start]:
+    with controllers(bench) as start:
+        yield start
 
 
 def the_stack(bench: Bench) -> Stack:
     return bench.provisioner()._stack(bench.launch)
-
-
-Start = Callable[[str], subprocess.Popen[bytes]]
 
 
 def test_everything_killed_after_the_create_and_before_the_checkpoint(bench: Bench, controller: Start) -> None:

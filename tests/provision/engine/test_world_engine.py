@@ -17,6 +17,7 @@ from provision.places import RunFolder
 from provision.provisioner import Answer, Resource
 from tests.doubles.bench import Bench
 from tests.doubles.world.core import MACHINE, Reason
+from tests.provision.engine.killing import called, controllers, the_engine, wait_until
 
 pytestmark = pytest.mark.engine
 HOUR_S = 3600.0
@@ -117,6 +118,24 @@ def test_a_delete_that_is_refused_at_first_is_asked_for_again(world_bench: Bench
 
     assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
     assert left(world_bench) == []
+
+
+def test_everything_killed_after_the_create_and_before_the_checkpoint(world_bench: Bench) -> None:
+    """The state has a create without an id, and the machine bills: found by its tag it is ended, and its tag last."""
+    machine = load_cloud(world_bench.cloud).ADDRESS[0].rpartition(":")[2]
+    world_bench.faults.plant("create", "after", machine, "hang", once=True)
+    with controllers(world_bench) as start:
+        process = start("up")
+        wait_until(lambda: called(world_bench, f"after create {machine}"))
+        engine = the_engine(world_bench)
+        process.kill()
+        engine.kill()
+        process.wait()
+        wait_until(lambda: not engine.is_running())
+
+        assert len(world_bench.control.standing(MACHINE)) == 1
+        assert world_bench.provisioner().destroy(world_bench.launch).verdict == "destroyed"
+        assert left(world_bench) == []
 
 
 def test_lists_that_lag_hide_neither_what_came_nor_what_went(world_bench: Bench) -> None:
