@@ -7,7 +7,7 @@ visited in the order of their floors, and passed over once the floor is above ev
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -80,18 +80,18 @@ def rank(
     """
     top = question.request.top
     every, runnable, fitting = _Cheapest(0 if only_runnable else top), _Cheapest(top), _Cheapest(1)
-    doable = {id(kind): _Floor(kind, _fastest_doable(kind, question, figures), question, figures) for kind in kinds}
-    fastest = (
-        doable if only_runnable else {id(kind): _Floor(kind, _fastest(kind, figures), question, figures) for kind in kinds}
-    )
+    doable = _Floors(question, figures, lambda kind: _fastest_doable(kind, question, figures))
+    fastest = doable if only_runnable else _Floors(question, figures, lambda kind: _fastest(kind, figures))
 
     def may_be_taken(kind: Kind, offer: Offer) -> bool:
-        if every.may_take(fastest[id(kind)].usd(offer)):
+        if every.may_take(fastest.usd(kind, offer)):
             return True
-        floor_usd = doable[id(kind)].usd(offer)
-        return question.provider(offer.provider).runnable and (runnable.may_take(floor_usd) or fitting.may_take(floor_usd))
+        if not question.provider(offer.provider).runnable:
+            return False
+        floor_usd = doable.usd(kind, offer)
+        return runnable.may_take(floor_usd) or fitting.may_take(floor_usd)
 
-    for kind in sorted(kinds, key=lambda kind: min(map(fastest[id(kind)].usd, kind.offers))):
+    for kind in sorted(kinds, key=lambda kind: min(fastest.usd(kind, offer) for offer in kind.offers)):
         wanted = [offer for offer in kind.offers if may_be_taken(kind, offer)]
         for found in _on(kind, wanted, question, figures, notebook):
             every.take(found)
@@ -132,6 +132,20 @@ def _fastest_doable(kind: Kind, question: Question, figures: Figures) -> Strateg
     """The same on as many of its GPUs as the trainer can use: nothing that can be run is faster."""
     counts = _counts(kind, question.request)
     return _fastest(kind, figures, next((count for count in counts if count <= question.capabilities.max_gpus), counts[0]))
+
+
+class _Floors:
+    """What a job costs at least on each kind of machine, with the strategy that `fastest` names; counted when it is asked."""
+
+    def __init__(self, question: Question, figures: Figures, fastest: Callable[[Kind], Strategy]) -> None:
+        self._question, self._figures, self._fastest = question, figures, fastest
+        self._floors: dict[int, _Floor] = {}
+
+    def usd(self, kind: Kind, offer: Offer) -> float:
+        """Dollars of one of the kind's offers."""
+        if id(kind) not in self._floors:
+            self._floors[id(kind)] = _Floor(kind, self._fastest(kind), self._question, self._figures)
+        return self._floors[id(kind)].usd(offer)
 
 
 class _Floor:
