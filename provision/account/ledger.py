@@ -316,7 +316,7 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
         case PhaseEnded():
             return {"phase_s": _longer(state.phase_s, line), "rentals": _with_last(state.rentals, _with_phase, line)}
         case Ended():
-            return {"teardown": line.teardown, "rentals": _after_end(state.rentals, line)}
+            return {"teardown": line.teardown, "rentals": _after_end(state, line)}
         case Tried():
             return {"rentals": _with_last(state.rentals, _with_reason, line)}
         case Billed():
@@ -344,24 +344,29 @@ def _with_phase(rental: Rental, line: PhaseEnded) -> Rental:
     return msgspec.structs.replace(rental, phase_s=_longer(rental.phase_s, line))
 
 
-def _after_end(rentals: tuple[Rental, ...], line: Ended) -> tuple[Rental, ...]:
+def _after_end(state: RunState, line: Ended) -> tuple[Rental, ...]:
     """A clean verdict ends whatever has not ended; one that takes it back opens the last rental again."""
     if line.teardown.clean:
-        return tuple(_with_end(rental, line) for rental in rentals)
-    return _with_last(rentals, lambda rental, _: msgspec.structs.replace(rental, ended_at_s=None), line)
+        ended_at_s = _stopped_billing_s(line, deadline_at_s=state.deadline_at_s)
+        return tuple(_with_end(rental, line, ended_at_s) for rental in state.rentals)
+    return _with_last(state.rentals, lambda rental, _: msgspec.structs.replace(rental, ended_at_s=None), line)
 
 
-def _with_end(rental: Rental, line: Ended) -> Rental:
+def _with_end(rental: Rental, line: Ended, ended_at_s: float) -> Rental:
     if rental.ended_at_s is not None:
         return rental
     shown = any(end.resource.bills for end in line.teardown.resources)
-    return msgspec.structs.replace(rental, ended_at_s=_stopped_billing_s(line), shown=shown)
+    return msgspec.structs.replace(rental, ended_at_s=ended_at_s, shown=shown)
 
 
 def _with_reason(rental: Rental, line: Tried) -> Rental:
     return msgspec.structs.replace(rental, tried=line)
 
 
-def _stopped_billing_s(line: Ended) -> float:
-    """When the last of what bills had gone: at the end, or earlier where a deadline came before whoever looked."""
-    return max((end.at_s for end in line.teardown.resources if end.resource.bills), default=line.at_s)
+def _stopped_billing_s(line: Ended, *, deadline_at_s: float) -> float:
+    """When the last of what bills had gone: at the end, or earlier where a deadline came before whoever looked.
+
+    A box that nobody here ever saw, and that is not there, was gone by its deadline at the latest.
+    """
+    unseen_at_s = min(line.at_s, deadline_at_s)
+    return max((end.at_s for end in line.teardown.resources if end.resource.bills), default=unseen_at_s)

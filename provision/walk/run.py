@@ -14,12 +14,16 @@ receipt      planned against metered
 
 from __future__ import annotations
 
+from typing import Final
+
 from provision.account.ledger import Standing
 from provision.account.receipt import Receipt
-from provision.walk.attempt import End, Stopped, Telling, attempt, confirm
-from provision.walk.books import close_books
+from provision.walk.attempt import End, Failed, Stopped, Telling, attempt, confirm
+from provision.walk.books import close_books, read_outcome
 from provision.walk.held import Run
 from provision.walk.phases import Phases
+
+UNTOLD: Final = "The box was ended and the books were not closed then: why there is no result is not known any more."
 
 
 def walk(run: Run) -> Receipt:
@@ -38,5 +42,5 @@ def walk(run: Run) -> Receipt:
 def _settled(run: Run, phases: Phases) -> End | None:
     if run.state.standing is Standing.OVER:
         confirm(run, phases)
-        return None
+        return None if read_outcome(run.folder) else Failed(UNTOLD)
     return attempt(run, phases, run.plan)

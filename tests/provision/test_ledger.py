@@ -141,6 +141,14 @@ def test_only_a_clean_teardown_ends_a_run(ledger: Ledger) -> None:
     assert ledger.runs()["r1"].rentals[-1].ended_at_s == 300.0
 
 
+def test_a_box_that_nobody_saw_is_billed_to_its_deadline_at_most(ledger: Ledger) -> None:
+    """Killed while it asked: the box may have come, and ended by itself long before somebody looks."""
+    write(ledger, OPENED, attempted("r1", at_s=110.0, deadline_at_s=1000.0))
+    write(ledger, Ended(run_id="r1", at_s=5000.0, teardown=GONE))
+    [rental] = ledger.runs()["r1"].rentals
+    assert (rental.bought, rental.ended_at_s) == (True, 1000.0)
+
+
 def test_a_verdict_that_is_taken_back_opens_the_rental_again(ledger: Ledger) -> None:
     """Whoever resumes then looks for the box that is still listed, and asks for no other."""
     write(ledger, OPENED, attempted("r1", at_s=110.0), Created(run_id="r1", at_s=120.0, box=BOX))

@@ -12,7 +12,7 @@ import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
-from provision.account.ledger import Ledger, Opened, PhaseEnded
+from provision.account.ledger import Ended, Ledger, Opened, PhaseEnded
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
 from provision.errors import Exit, ProvisionError
@@ -23,9 +23,11 @@ from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, T
 from provision.walk.books import read_receipt
 from provision.walk.held import read_run
 from provision.walk.patience import wait_for_box
+from provision.walk.run import UNTOLD
 from provision.whole import write_whole
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing, Paper
+from tests.provision.plans import attempted
 
 
 @pytest.fixture
@@ -106,6 +108,20 @@ def test_ctrl_c_on_a_full_disk_is_ctrl_c_all_the_same(run: Callable[[Paper], Rec
     assert Ledger(places.ledger).unreadable() == ()
 
 
+def test_a_controller_that_died_before_it_could_say_why_is_told_as_such(
+    run: Callable[[Paper], Receipt], places: Places, plan: Plan
+) -> None:
+    """The box was ended and the books were not closed: exit 1, and no empty sentence."""
+    ledger = Ledger(places.ledger)
+    [run_id] = ledger.runs()
+    ledger.append(attempted(run_id, plan, at_s=time.time()))
+    ledger.append(Ended(run_id=run_id, at_s=time.time(), teardown=Teardown.destroyed(run_id, "")))
+    provider = Failing(ProvisionError("never asked"))
+    receipt = run(provider)
+    assert provider.calls == []
+    assert (receipt.exit_code, receipt.message) == (Exit.FAILED, UNTOLD)
+
+
 def test_nobody_to_ask_afterwards_takes_a_clean_verdict_back(run: Callable[[Paper], Receipt]) -> None:
     """Unknown is not no."""
 
@@ -152,7 +168,7 @@ def test_a_receipt_that_cannot_be_written_hides_no_verdict(run: Callable[[Paper]
     folder.receipt.mkdir()
     receipt = run(Failing(ProvisionError("No room.")))
     assert receipt.exit_code == Exit.FAILED
-    assert receipt.message == (f"The books could not be closed: Is a directory. rentune resume {run_id} closes them.")
+    assert receipt.message.endswith(f"The books could not be closed: Is a directory. rentune resume {run_id} closes them.")
     assert Ledger(places.ledger).runs()[run_id].billed is None
 
 
