@@ -1,0 +1,61 @@
+"""Everything that goes on without a controller: the account, its machines with their jobs, the clock, the line."""
+
+from __future__ import annotations
+
+import random
+
+from provision.clouds.programs.order import PowerOff
+from tests.doubles.virtual.trainer import Job, Training
+from tests.doubles.world.core import Clock, Settings, Thing, World
+
+
+class Outside:
+    """One account and what becomes of it. `settle` makes true what has happened by itself."""
+
+    def __init__(
+        self, settings: Settings, training: Training, *, rng: random.Random, cuts: tuple[tuple[float, float], ...] = ()
+    ) -> None:
+        self.clock = Clock(base=lambda: 1_800_000_000.0)
+        self.began_at_s = self.clock.now_s()
+        self.world = World(settings, self.clock, (f"198.18.0.{number}" for number in range(1, 255)))
+        self.training = training
+        self.rng = rng
+        self.cuts = tuple((self.began_at_s + begin_s, self.began_at_s + end_s) for begin_s, end_s in cuts)
+        self.lost_answers = 0.0  # the share of commands whose answer is lost, or which never arrive
+        self.taken_after_s: float | None = None  # the first box is taken away so long after it came up
+        self.most_at_once = 0
+
+    @property
+    def now_s(self) -> float:
+        return self.clock.now_s()
+
+    def pass_time(self, duration_s: float) -> None:
+        self.clock.advance(max(duration_s, 0.0))
+        self.settle()
+
+    def settle(self) -> None:
+        """What has happened by itself by now: boxes that ended at their deadline or were taken away, jobs that worked."""
+        for machine in self.world.things:
+            end_s = min(machine.details["deadline_at_s"], self._taken_at_s(machine))
+            if machine.ends_at_s is None and end_s <= self.now_s:
+                if self.world.settings.power_off is PowerOff.ENDS_BILL or end_s < machine.details["deadline_at_s"]:
+                    machine.ends_at_s = end_s
+                machine.off = True
+            job: Job = machine.details["job"]
+            job.settle(self.now_s if machine.ends_at_s is None else min(self.now_s, machine.ends_at_s))
+        self.most_at_once = max(self.most_at_once, len(self.standing))
+
+    def _taken_at_s(self, machine: Thing) -> float:
+        if self.taken_after_s is None or machine is not self.world.things[0]:
+            return float("inf")
+        return machine.created_at_s + self.taken_after_s
+
+    @property
+    def standing(self) -> list[Thing]:
+        return self.world.standing()
+
+    def answers(self, host: str) -> Thing | None:
+        """The machine at this address, unless it is silent or the line is cut."""
+        if any(begin_s <= self.now_s < end_s for begin_s, end_s in self.cuts):
+            return None
+        return next((each for each in self.standing if each.address == host and self.world.runs(each)), None)

@@ -1,0 +1,154 @@
+"""The line to a virtual box."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final
+
+from provision.aboard import detached
+from provision.aboard.ship import STACK_MARK, stack_hash
+from provision.errors import ConnectionFailed, TransferFailed
+from provision.provisioner import Box
+from provision.ssh import Completed
+from remote.contract import JOB_FILE, OUTCOME_FILE, JobSpec, decode, encode
+from tests.doubles.virtual.cloud import HOME
+from tests.doubles.virtual.lives import Life
+from tests.doubles.virtual.outside import Outside
+from tests.doubles.virtual.trainer import ADAPTER, WEIGHTS, Job
+from tests.doubles.world.core import Thing
+
+COMMAND_S: Final = 0.5
+TRANSFER_S: Final = 10.0
+QUIET_S: Final = 60.0  # between two looks at a trainer that says nothing
+RETRY_S: Final = 10.0
+
+
+class VirtualShell:
+    """A Shell to a machine of `Outside`. It knows what the controller sends, and nothing else: other commands fail the test."""
+
+    def __init__(
+        self, outside: Outside, life: Life, box: Box, *, patience_s: float, ends_at_s: float, while_silent: Callable[[], object]
+    ) -> None:
+        self.box = box
+        self.outside = outside
+        self.life = life
+        self.patience_s = patience_s
+        self.ends_at_s = ends_at_s
+        self.while_silent = while_silent
+
+    @classmethod
+    def connector(cls, outside: Outside, life: Life) -> Callable[..., Any]:
+        """What stands for `Shell.connect`."""
+
+        def connect(
+            box: Box,
+            *,
+            key: object,
+            deadline_s: float,
+            patience_s: float = 120.0,
+            lifetime_s: float = float("inf"),
+            while_silent: Callable[[], object] = lambda: None,
+        ) -> VirtualShell:
+            shell = cls(
+                outside,
+                life,
+                box,
+                patience_s=patience_s,
+                ends_at_s=outside.now_s + lifetime_s,
+                while_silent=while_silent,
+            )
+            shell._reach(deadline_s)
+            return shell
+
+        return connect
+
+    # ── what the product calls ─────────────────────────────────────────────────────────────────────────────────────
+
+    def run(self, command: str, *, timeout_s: float = 60.0, stdin: bytes | None = None) -> Completed:
+        if command.endswith(f"cat {shlex.quote(f'{HOME}/job/{OUTCOME_FILE}')}"):
+            return self._done(lambda job: encode(job.outcome).decode() if job.outcome else "")
+        if STACK_MARK in command:
+            return self._done(lambda _: stack_hash())
+        if JOB_FILE in command:
+            spec = decode(stdin or b"", JobSpec)
+            return self._done(lambda job: job.told(spec))
+        assert "tar -xf" in command, command
+        return self._done(lambda _: "")
+
+    def script(self, script: str, variables: Mapping[str, str], *, timeout_s: float = 60.0) -> Completed:
+        deeds: dict[str, Callable[[Job], str]] = {
+            detached.STATE: lambda job: job.words,
+            detached.START: lambda job: job.start(self.outside.now_s),
+            detached.STOP: lambda job: job.stop(self.outside.now_s),
+        }
+        return self._done(deeds[script])
+
+    def put(self, local: Path, remote: str, *, progress: object = None) -> str:
+        self._done(lambda _: "", TRANSFER_S)
+        return "0" * 64
+
+    def put_tree(self, local: Path, remote: str, *, leave_out: object = None) -> None:
+        self._done(lambda _: "", TRANSFER_S)
+
+    def get(self, remote: str, local: Path, *, sha256: str | None = None, progress: object = None) -> str:
+        self._done(lambda _: "", TRANSFER_S)
+        if not remote.endswith(ADAPTER.path):
+            raise TransferFailed(f"{remote} is not there.")
+        local.parent.mkdir(parents=True, exist_ok=True)
+        local.write_bytes(WEIGHTS)
+        return ADAPTER.sha256
+
+    def follow(self, remote: str, local: Path, *, alive: Callable[[], bool]) -> Iterator[bytes]:
+        local.touch()
+        while True:
+            there = self._job(COMMAND_S).events
+            fresh = there[local.stat().st_size :]
+            with local.open("ab") as mirror:
+                mirror.write(fresh)
+            yield from fresh.splitlines()
+            if not fresh and not alive():
+                return
+            self._sleep(0.0 if fresh else QUIET_S)
+
+    def close(self) -> None:
+        pass
+
+    def __enter__(self) -> VirtualShell:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    # ── the line ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _done(self, deed: Callable[[Job], str], takes_s: float = COMMAND_S) -> Completed:
+        """Carry it out, unless it gets lost on its way; or carry it out, and lose the answer."""
+        job = self._job(takes_s)
+        fate = self.outside.rng.random()
+        if fate < self.outside.lost_answers / 2:
+            raise ConnectionFailed(f"{self.box.host}: the line was cut.")
+        said = deed(job)
+        self.life.tick()
+        if fate < self.outside.lost_answers:
+            raise ConnectionFailed(f"{self.box.host}: the line was cut.")
+        return Completed(rc=0, out=said, err="")
+
+    def _job(self, takes_s: float) -> Job:
+        self._sleep(takes_s)
+        job: Job = self._reach(self.patience_s).details["job"]
+        return job
+
+    def _reach(self, patience_s: float) -> Thing:
+        ends_at_s = min(self.outside.now_s + patience_s, self.ends_at_s)
+        while (machine := self.outside.answers(self.box.host)) is None:
+            if self.outside.now_s + RETRY_S >= ends_at_s:
+                raise ConnectionFailed(f"{self.box.host} does not answer.")
+            self.while_silent()
+            self._sleep(RETRY_S)
+        return machine
+
+    def _sleep(self, duration_s: float) -> None:
+        self.life.tick()
+        self.outside.pass_time(duration_s)

@@ -1,0 +1,278 @@
+"""Seeded random schedules: everything that can go wrong with one run, drawn together, played in virtual time, and judged.
+
+A schedule is a cloud with its manners and refusals, a trainer, a line with cuts, and a row of controllers, each of which is
+killed, stopped or left in peace. Afterwards time goes on past the deadline, a fresh process ends what is left to be
+ended, and the promises are checked.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import random
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from decimal import Decimal
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from planner.plan import Plan
+from planner.units import SECONDS_PER_HOUR
+from provision.account.bill import usd_so_far
+from provision.account.ledger import Ledger, RunState
+from provision.account.receipt import Receipt
+from provision.charge.control import end_with_books
+from provision.charge.controller import in_control
+from provision.clouds.programs.order import PowerOff
+from provision.errors import Exit
+from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
+from provision.walk.books import read_receipt
+from provision.walk.held import Run, read_run
+from provision.walk.run import walk
+from remote.digest import sha256_of
+from tests.doubles.displays import Quiet
+from tests.doubles.virtual.cloud import GRACE_S, VirtualCloud
+from tests.doubles.virtual.lives import Killed, Life, MortalLedger
+from tests.doubles.virtual.outside import Outside
+from tests.doubles.virtual.shell import VirtualShell
+from tests.doubles.virtual.trainer import ADAPTER, Training
+from tests.doubles.world.core import MACHINE, Fault, Reason, Settings, Verb
+from tests.provision.plans import about, tiny_files, tiny_plan
+
+USD_PER_HOUR: Final = Decimal("3.60")
+SECOND_LOOK_S: Final = 3600.0  # when the fresh process comes, after deadline and grace
+MINUTE_S: Final = 60
+
+
+@dataclass(frozen=True)
+class Controller:
+    """One process that takes charge: what it is for, when it comes, and the moment at which it dies or is stopped."""
+
+    command: str  # "resume" or "down"
+    pause_s: float
+    killed_at: int | None = None
+    stopped_at: int | None = None
+
+
+@dataclass(frozen=True)
+class Schedule:
+    seed: int
+    settings: Settings
+    training: Training
+    faults: tuple[Fault, ...]
+    cuts: tuple[tuple[float, float], ...]
+    lost_answers: float
+    taken_after_s: float | None
+    max_usd: Decimal
+    controllers: tuple[Controller, ...]
+
+
+@dataclass(frozen=True)
+class Played:
+    """How one schedule ended. `broken` names each promise that did not hold."""
+
+    schedule: Schedule
+    broken: tuple[str, ...]
+    trained: bool
+    kills: int
+    stops: int
+    boxes: int
+    billed_usd: Decimal  # by the fake cloud
+    ledger_usd: Decimal
+
+
+def draw(seed: int) -> Schedule:
+    """The same schedule for the same seed, on every machine."""
+    rng = random.Random(seed)
+    verbs: tuple[Verb, ...] = ("create", "list", "delete")
+    faults = tuple(
+        Fault(
+            verb=rng.choice(verbs),
+            kind=MACHINE,
+            reason=rng.choice([Reason.THROTTLED, Reason.BROKEN, Reason.NO_CAPACITY]),
+            times=rng.choice([1, 1, 2, 5]),
+            after=rng.random() < 0.3,
+        )
+        for _ in range(rng.choice([0, 0, 1, 2, 4]))
+    )
+    begins_s = sorted(rng.uniform(0.0, 9000.0) for _ in range(rng.choice([0, 0, 1, 3])))
+    work_s = rng.uniform(600.0, 9000.0)
+    return Schedule(
+        seed=seed,
+        settings=Settings(
+            power_off=PowerOff.ENDS_BILL,
+            list_lag_s=rng.choice([0.0, 0.0, 30.0, 60.0]),
+            boot_s=rng.choice([5.0, 60.0, 150.0]),
+            delete_s=rng.choice([0.0, 20.0, 120.0]),
+        ),
+        training=Training(
+            work_s=work_s,
+            crashes=rng.random() < 0.1,
+            killed_after_s=rng.uniform(1.0, work_s) if rng.random() < 0.2 else None,
+        ),
+        faults=faults,
+        cuts=tuple((begin_s, begin_s + rng.choice([5.0, 60.0, 600.0, 3600.0])) for begin_s in begins_s),
+        lost_answers=rng.choice([0.0, 0.0, 0.05, 0.2]),
+        taken_after_s=rng.uniform(0.0, 9000.0) if rng.random() < 0.15 else None,
+        max_usd=rng.choice([Decimal(3), Decimal(6), Decimal(12)]),
+        controllers=tuple(_controller(rng, first=number == 0) for number in range(rng.choice([1, 2, 3, 5]))),
+    )
+
+
+def _controller(rng: random.Random, *, first: bool) -> Controller:
+    fate = rng.random()
+    moment = round(rng.choice([40, 150, 600]) * rng.random()) + 1  # early, while it ships, in training
+    return Controller(
+        command="resume" if first or rng.random() < 0.8 else "down",
+        pause_s=0.0 if first else rng.choice([0.0, 5.0, 300.0, 4000.0]),
+        killed_at=moment if fate < 0.6 else None,
+        stopped_at=moment if fate > 0.85 else None,
+    )
+
+
+def play(schedule: Schedule, folder: Path) -> Played:
+    """Play it in this folder, with virtual seconds and this process's signals. Nothing outside of the folder is touched."""
+    stage = Stage.set(schedule, folder)
+    kills = stops = 0
+    for controller in schedule.controllers:
+        stage.outside.pass_time(controller.pause_s)
+        kills += stage.send(controller)
+        stops += controller.stopped_at is not None
+    broken = stage.judged_when_nobody_came()
+    broken += stage.ended_by_a_fresh_process()
+    broken += stage.judged_at_the_end()
+    return Played(
+        schedule=schedule,
+        broken=tuple(broken),
+        trained=stage.receipt is not None and stage.receipt.trained,
+        kills=kills,
+        stops=stops,
+        boxes=len(stage.outside.world.things),
+        billed_usd=stage.outside.world.bill_usd(),
+        ledger_usd=stage.ledger_usd,
+    )
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One schedule's places, its world, and the run in it."""
+
+    schedule: Schedule
+    places: Places
+    outside: Outside
+    run_id: str
+
+    @classmethod
+    def set(cls, schedule: Schedule, folder: Path) -> Stage:
+        places = Places(home=folder / "home", cache=folder / "cache")
+        outside = Outside(schedule.settings, schedule.training, rng=random.Random(schedule.seed), cuts=schedule.cuts)
+        outside.lost_answers = schedule.lost_answers
+        outside.taken_after_s = schedule.taken_after_s
+        outside.world.faults.extend(schedule.faults)
+        plan = _plan(schedule, folder)
+        run_id = open_run(
+            plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=lambda: outside.now_s
+        )
+        return cls(schedule, places, outside, run_id)
+
+    # ── controllers ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def send(self, controller: Controller) -> bool:
+        """Let it do what it is for; whether it was killed. A run that is over is refused by either command."""
+        if self._is_over:
+            return False
+        run = self._held(Life(killed_at=controller.killed_at, stopped_at=controller.stopped_at))
+        act: Callable[[Run], object] = walk if controller.command == "resume" else end_with_books
+        try:
+            with suppress(KeyboardInterrupt), in_control(self.run_id, run.folder, run.ledger, clock=run.clock):
+                act(run)
+        except Killed:
+            return True
+        return False
+
+    def _held(self, life: Life) -> Run:
+        cloud = VirtualCloud(self.outside, life)
+        run = read_run(
+            self.run_id,
+            places=self.places,
+            ledger=MortalLedger(self.places.ledger, life),
+            make=lambda _claim: cloud,
+            display=Quiet(),
+            clock=lambda: self.outside.now_s,
+            sleep=cloud.sleep,
+        )
+        return dataclasses.replace(run, connect=VirtualShell.connector(self.outside, life))
+
+    # ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────
+
+    def judged_when_nobody_came(self) -> list[str]:
+        """At deadline and grace: the timer on the box has done its work, whoever lives."""
+        self.outside.pass_time(self.state.deadline_at_s + GRACE_S - self.outside.now_s)
+        return [f"box {each.id} lives past the deadline" for each in self.outside.standing]
+
+    def ended_by_a_fresh_process(self) -> list[str]:
+        """Later somebody comes, with a line and a cloud that are well: one command closes everything."""
+        self.outside.pass_time(SECOND_LOOK_S)
+        self.outside.world.faults.clear()
+        self.outside.lost_answers = 0.0
+        self.outside.cuts = ()
+        if not self._is_over:
+            self.send(Controller(command="down", pause_s=0.0))
+        state = self.state
+        return [
+            *([] if state.ended else [f"the run is not ended: {state.teardown}"]),
+            *([] if state.billed else ["its books are open"]),
+        ]
+
+    def judged_at_the_end(self) -> list[str]:
+        """Dollars, boxes, and the result."""
+        billed, ledger, cap = self.outside.world.bill_usd(), self.ledger_usd, self.schedule.max_usd
+        minute_usd = USD_PER_HOUR * MINUTE_S / SECONDS_PER_HOUR
+        receipt, home = self.receipt, self._is_home
+        promises = {
+            f"two boxes stood at once ({self.outside.most_at_once})": self.outside.most_at_once <= 1,
+            f"the ledger has {ledger} of the {billed:.4f} dollars that were billed": ledger >= billed - minute_usd,
+            f"the ledger has {ledger} dollars, more than the cap of {cap}": ledger <= cap,
+            f"the cloud has billed {billed:.4f} dollars, more than the cap of {cap}": billed <= cap,
+            "there is no receipt": receipt is not None,
+            "an exit code of 0 without an adapter at home": receipt is None or home or receipt.exit_code != Exit.OK,
+            "a run without a result that says nothing": receipt is None or receipt.trained or bool(receipt.message),
+            "an adapter at home that the receipt does not know": receipt is None or receipt.trained or not home,
+        }
+        return [words for words, holds in promises.items() if not holds]
+
+    @property
+    def state(self) -> RunState:
+        return Ledger(self.places.ledger).runs()[self.run_id]
+
+    @property
+    def receipt(self) -> Receipt | None:
+        return read_receipt(self.places.run(self.run_id))
+
+    @property
+    def ledger_usd(self) -> Decimal:
+        return usd_so_far(self.state, now_s=self.outside.now_s)
+
+    @property
+    def _is_over(self) -> bool:
+        return self.state.ended and self.state.billed is not None
+
+    @property
+    def _is_home(self) -> bool:
+        file = self.places.run(self.run_id).adapter / ADAPTER.path
+        return file.exists() and sha256_of(file) == ADAPTER.sha256
+
+
+def _plan(schedule: Schedule, folder: Path) -> Plan:
+    plan = tiny_plan(*tiny_files(folder), usd_per_hour=USD_PER_HOUR)
+    budget = msgspec.structs.replace(plan.request.budget, max_usd=schedule.max_usd)
+    return msgspec.structs.replace(
+        plan,
+        offer=msgspec.structs.replace(plan.offer, provider="virtual"),
+        request=msgspec.structs.replace(plan.request, budget=budget),
+        duration=msgspec.structs.replace(plan.duration, wall_s=about(5000.0)),
+    )

@@ -1,0 +1,65 @@
+"""Everything at once: crash × resume × network × API, drawn by seed, in virtual time. `benchmarks/chaos.py` plays many more."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from provision.clouds.programs.order import PowerOff
+from tests.faults.schedule import Controller, Schedule, draw, play
+
+# A run in which nothing goes wrong; the tests below spoil one thing each.
+CALM = dataclasses.replace(
+    next(schedule for schedule in map(draw, range(100)) if not schedule.training.crashes),
+    faults=(),
+    cuts=(),
+    lost_answers=0.0,
+    taken_after_s=None,
+    controllers=(Controller("resume", pause_s=0.0),),
+)
+
+
+@pytest.mark.parametrize("seed", range(24))
+def test_every_promise_holds_whatever_comes_together(seed: int, tmp_path: Path) -> None:
+    """No box past deadline and grace, never two at once; dollars as billed at least, within the cap; no silent loss."""
+    assert play(draw(seed), tmp_path).broken == ()
+
+
+def test_a_seed_is_a_schedule() -> None:
+    """What one machine finds another can play again; no two seeds are alike."""
+    assert draw(7) == draw(7)
+    assert len({repr(dataclasses.replace(draw(seed), seed=0)) for seed in range(300)}) == 300
+
+
+def test_the_seeds_above_are_no_calm_ones() -> None:
+    """Controllers are killed and stopped, lines are cut, clouds refuse, boxes are taken away, trainers die."""
+    drawn = [draw(seed) for seed in range(24)]
+    controllers = [each for schedule in drawn for each in schedule.controllers]
+    assert sum(each.killed_at is not None for each in controllers) >= 20
+    assert sum(each.stopped_at is not None for each in controllers) >= 5
+    for fault in ("faults", "cuts", "lost_answers", "taken_after_s"):
+        assert sum(bool(getattr(schedule, fault)) for schedule in drawn) >= 2, fault
+    assert sum(schedule.training.killed_after_s is not None for schedule in drawn) >= 2
+
+
+def test_a_calm_run_trains(tmp_path: Path) -> None:
+    """Else the promises would hold for runs that never came so far."""
+    played = play(CALM, tmp_path)
+    assert (played.broken, played.trained, played.boxes) == ((), True, 1)
+    assert played.ledger_usd > 0
+
+
+def left_alone(power_off: PowerOff) -> Schedule:
+    """The controller is killed in mid-training, and nobody comes until long after the deadline."""
+    settings = msgspec.structs.replace(CALM.settings, power_off=power_off)
+    return dataclasses.replace(CALM, settings=settings, controllers=(Controller("resume", pause_s=0.0, killed_at=60),))
+
+
+def test_a_box_that_its_timer_does_not_end_is_noticed(tmp_path: Path) -> None:
+    """The judge is no yes-man: the same schedule, with and without a power-off that ends the bill."""
+    assert play(left_alone(PowerOff.ENDS_BILL), tmp_path / "ends").broken == ()
+    [past_deadline, *_] = play(left_alone(PowerOff.KEEPS_BILLING), tmp_path / "keeps").broken
+    assert "lives past the deadline" in past_deadline
