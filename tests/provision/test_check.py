@@ -1,0 +1,103 @@
+"""`rentune check`: a data file or a job file, looked through before anybody pays."""
+
+from __future__ import annotations
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from provision.cli import call
+from provision.errors import Exit
+
+DATA = "data: {file: rows.jsonl}\n"
+HERE = "where: {providers: [local]}\n"
+TINY = {"model_type": "llama", "vocab_size": 300, "hidden_size": 64, "intermediate_size": 96, "num_hidden_layers": 2}
+SMOL = "model: HuggingFaceTB/SmolLM2-135M\n"
+
+
+def checked(job: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> int:
+    """The exit code of a look at this job, which lies beside its data and a small bare configuration."""
+    (folder / "rows.jsonl").write_text('{"text": "a row of some words"}\n' * 40)
+    (folder / "config.json").write_text(json.dumps(TINY | {"num_attention_heads": 4, "max_position_embeddings": 512}))
+    (folder / "job.yaml").write_text(job)
+    monkeypatch.chdir(folder)
+    return call(["check", "job.yaml"])
+
+
+@pytest.mark.parametrize("model", ["HuggingFaceTB/SmolLM2-135M", "config.json"])
+def test_a_job_that_run_takes_passes(
+    model: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A bare configuration, too: it is trained from random weights, as a rehearsal."""
+    assert checked(f"model: {model}\n{DATA}{HERE}", tmp_path, monkeypatch) == Exit.OK
+    told = capsys.readouterr()
+    assert told.out.startswith("job.yaml can be run: 32 examples")
+    assert "Error" not in told.err
+
+
+@pytest.mark.parametrize(
+    ("job", "sentences"),
+    [
+        ("model: 13b\n", ["13b is a shape without weights", "There is no data to train on."]),
+        (f"model: nosuchmodel\n{DATA}{HERE}", ["no model nosuchmodel in the registry"]),
+        (f'model: "a\\0b"\n{DATA}{HERE}', ["no model a\\x00b in the registry"]),
+        (f"model: config.json\ntraining: {{seq_len: 100000}}\n{DATA}{HERE}", ["reads at most 512 tokens, not 100,000"]),
+        (f"model: config.json\nloop: {{layers: [0, 5]}}\n{DATA}{HERE}", ["layers names block 5, and "]),
+        (f"{SMOL}budget: {{max_cost: 0}}\n{DATA}where: {{providers: [aws]}}\n", ["No plan can be run as asked"]),
+        (f"{SMOL}{DATA}where: {{host: '-oProxyCommand=id'}}\n", ["'-oProxyCommand=id' is not an address."]),
+    ],
+)
+def test_what_plan_and_run_refuse_of_a_job_is_refused_by_a_look_at_it(
+    job: str, sentences: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In their words, and all of it at once where they stop at the first."""
+    assert checked(job, tmp_path, monkeypatch) == Exit.REFUSED
+    told = capsys.readouterr()
+    assert told.out.startswith("job.yaml can't be run as it is: ")
+    for sentence in sentences:
+        assert sentence in told.err
+    assert call(["check", "job.yaml", "--json"]) == Exit.REFUSED
+    assert len(json.loads(capsys.readouterr().out)["errors"]) == len(sentences)
+
+
+def test_a_limit_that_an_assumed_price_breaks_is_told_with_what_would_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """`plan` knows no such price, and would show a plan that costs nothing."""
+    assert checked(f"{SMOL}{DATA}{HERE}", tmp_path, monkeypatch) == Exit.OK
+    words = ["run", "job.yaml", "--yes", "--assume-price", "5", "--max-cost"]
+    assert call([*words, "0"]) == Exit.REFUSED
+    told = capsys.readouterr().err
+    assert "No plan can be run as asked: at $5 an hour it is over $0 at p90" in told
+    assert re.search(r"Hint: --max-cost \d+\.\d\d\n", told)
+
+
+def test_a_look_at_data_is_a_table_with_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Rounded for people, whole in JSON; each row that can't be used by its line."""
+    (tmp_path / "rows.jsonl").write_text('{"text": "ab"}\n{"text": "abcd"}\n{"text": "abcd"}\n{oops\n')
+    (tmp_path / "config.json").write_text('{"model_type": "llama"}')
+    words = ["check", str(tmp_path / "rows.jsonl"), "--model", str(tmp_path / "config.json")]
+    assert call(words) == Exit.REFUSED
+    text = " ".join(re.sub("[│┃]", " ", capsys.readouterr().out).split())
+    for part in (
+        "rows.jsonl: text",
+        "rows 3",
+        "can't be used 1",
+        "tokens of a row, mean 4.3",
+        "<= 64 tokens 3",
+        "line 4: not JSON",
+    ):
+        assert part in text
+    assert "Tokens are counted by the model's tokenizer" in text
+    assert call([*words, "--json"]) == Exit.REFUSED
+    assert json.loads(capsys.readouterr().out)["data"]["mean_tokens"] == pytest.approx(13 / 3)
+
+
+def test_a_data_file_that_the_trainer_refuses_is_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """What ends a run on the box ends the look at home; with --json as an error's envelope."""
+    (tmp_path / "data.parquet").write_bytes(b"PAR1")
+    assert call(["check", str(tmp_path / "data.parquet"), "--json"]) == Exit.REFUSED
+    envelope = json.loads(capsys.readouterr().out)
+    assert (envelope["status"], envelope["exit_code"]) == ("error", 2)

@@ -1,0 +1,72 @@
+"""`rentune estimate` as a person meets it: its options, its words, its lines of cases."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from importlib.resources import files
+from pathlib import Path
+
+import click
+import pytest
+
+from provision.cli import call
+from provision.commands.estimate import command
+from provision.errors import Exit
+
+CALLED = [sys.executable, "-c", "import sys; from provision.cli import call; sys.exit(call(sys.argv[1:]))"]
+
+
+def test_every_option_of_estimate_says_what_it_is_and_its_true_default() -> None:
+    """A default in the help text is the contract's."""
+    case = json.loads((files("planner") / "estimate.schema.json").read_text())["$defs"]["case"]["properties"]
+    for option in command.params:
+        assert isinstance(option, click.Option)
+        assert option.help, option.name
+        if named := re.search(r"(\S+) \(default\)", option.help):
+            assert case[option.name].get("default", named[1]) == named[1]
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--model", "13b", "--gpu", "T4"], "GiB too much: loss takes 26.7 GiB, 27.5 GiB with a margin; 15.0 GiB are there"),
+        (["--model", "13b", "--gpu", "T4"], "quant nf4 would fit."),
+        (["--model", "7b", "--quant", "nf4", "--gpu-memory-gib", "16GB"], "Fit: fits, "),
+        (["--model", "7b"], "Required of the card: "),
+    ],
+    ids=["both figures", "what would help", "a card by its memory", "no card"],
+)
+def test_an_estimate_says_what_is_required_and_what_would_fit(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in JSON, so in words."""
+    assert call(["estimate", *words]) == Exit.OK
+    assert sentence in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize("command", ["plan", "estimate"])
+def test_a_card_named_by_its_memory_is_sent_to_the_option_for_it(command: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert call([command, "--model", "7b", "--gpu", "16GB"]) == Exit.REFUSED
+    assert "by its memory a card is named with --gpu-budget in a plan, --gpu-memory-gib in an" in capsys.readouterr().err
+
+
+def test_a_closed_standard_input_is_one_sentence() -> None:
+    """As a service or a scheduler may start a program."""
+    done = subprocess.run(
+        ["sh", "-c", 'exec "$@" <&-', "sh", *CALLED, "estimate", "--from", "-"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == Exit.REFUSED
+    assert done.stderr == "Error: standard input is closed.\nHint: --from takes a file with one JSON object a line\n"
+
+
+def test_one_line_of_cases_that_is_no_text_leaves_the_others_their_answers(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "cases.jsonl").write_bytes(b'{"model": "7b"}\n{"model": "\xff"}\n{"model": "3b"}\n')
+    assert call(["estimate", "--from", str(tmp_path / "cases.jsonl")]) == Exit.FAILED
+    answered = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert ["vram" in one for one in answered] == [True, False, True]
+    assert answered[1]["error"]["message"] == "line 2 is not UTF-8 text"

@@ -1,0 +1,158 @@
+"""How a failure is told: one sentence, a next step, a code; with --json an envelope."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import click
+import pytest
+
+from catalogs.failure import Failure
+from catalogs.models import ModelUnknown
+from catalogs.read import CatalogError
+from planner.asking.request import RequestError
+from planner.refusals import CaseRefused
+from provision.cli import call
+from provision.envelope import Problem, enclose, enclose_error, render_json
+from provision.envelope.failure import tell
+from provision.errors import Exit, RentuneError, TrainingFailed, WrongHostKey
+
+DOCS = Path(__file__).parents[2] / "docs"
+
+
+@pytest.mark.parametrize(
+    ("name", "code", "words"),
+    [
+        ("paramiko", Exit.REFUSED, "This needs the package paramiko, which is not installed."),
+        ("pulumi.automation", Exit.REFUSED, "This needs the package pulumi.automation, which is not installed."),
+        ("stranger", Exit.FAILED, "rentune has a fault of its own"),
+    ],
+)
+def test_a_package_of_an_extra_that_is_missing_is_no_fault(
+    name: str, code: Exit, words: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The planner alone is installed without it: what brings it is said."""
+    assert tell(ModuleNotFoundError(f"No module named {name!r}", name=name), ["ls"]) == code
+    told = capsys.readouterr().err
+    assert words in told
+    assert ("paramiko<" in told) == (code == Exit.REFUSED)
+
+
+@pytest.mark.parametrize("words", [["ls"], ["ls", "--orphans"], ["down", "--orphans"], ["report", "--since", "1d"]])
+def test_a_state_folder_that_is_none_is_told(
+    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A file in its place, a folder in the ledger's place: neither reads as no runs."""
+    (tmp_path / "file").touch()
+    (tmp_path / "home" / "ledger.jsonl").mkdir(parents=True)
+    for home, sentence in (("file", "is not a folder."), ("home", "is not a file.")):
+        monkeypatch.setenv("RENTUNE_HOME", str(tmp_path / home))
+        assert call(words) == Exit.REFUSED
+        assert sentence in capsys.readouterr().err
+
+
+def test_an_error_with_json_is_an_envelope(capsys: pytest.CaptureFixture[str]) -> None:
+    """Scripts read one form, whatever happened."""
+    assert call(["resume", "nothing", "--json"]) == Exit.REFUSED
+    assert json.loads(capsys.readouterr().out) == {
+        "command": "resume",
+        "status": "error",
+        "data": None,
+        "errors": [{"message": "There is no run 'nothing'.", "hint": "rentune ls"}],
+        "exit_code": 2,
+        "version": 1,
+    }
+
+
+def test_the_envelope_tells_success_from_half_of_it() -> None:
+    """Data with an error is partial; without data it is an error."""
+    problem = Problem(message="aws could not be asked")
+    assert enclose("ls", []).status == "success"
+    assert enclose("ls", [], errors=(problem,), exit_code=3).status == "partial"
+    assert enclose_error("ls", problem, exit_code=2).status == "error"
+    assert json.loads(render_json(enclose("ls", {"usd": 1})))["data"] == {"usd": 1}
+
+
+def test_every_exit_code_is_in_the_docs() -> None:
+    """One table, and nothing beside it."""
+    table = (DOCS / "exit-codes.md").read_text()
+    assert {int(code) for code in re.findall(r"^\| (\d+) \|", table, re.MULTILINE)} == {int(code) for code in Exit}
+
+
+def test_every_failure_of_ours_has_one_root() -> None:
+    """What is not derived from it would be told as a fault of the program's own."""
+    named = (RequestError, CaseRefused, ModelUnknown, CatalogError, RentuneError)
+    assert all(issubclass(kind, Failure) for kind in named)
+
+
+@pytest.mark.parametrize(
+    ("error", "code"),
+    [
+        (CatalogError("bad cell", file="gpus.csv", line=3), Exit.REFUSED),
+        (RequestError("no such thing", hint="another"), Exit.REFUSED),
+        (CaseRefused("rank", "too many", "fewer"), Exit.REFUSED),
+        (ModelUnknown("no model", "another"), Exit.REFUSED),
+        (TrainingFailed("no result", hint="resume"), Exit.FAILED),
+        (click.Abort(), Exit.INTERRUPTED),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_a_failure_is_told_in_its_own_words_with_its_own_code(
+    error: Exception, code: Exit, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The lower floors refuse, whatever the class; only what runs can fail."""
+    assert tell(error, ["plan"]) == code
+    told = capsys.readouterr().err
+    assert told.startswith(f"Error: {getattr(error, 'message', 'Interrupted.')}\n")
+    assert (f"Hint: {getattr(error, 'hint', None)}" in told) == (getattr(error, "hint", None) is not None)
+
+
+@pytest.mark.parametrize(
+    ("error", "sentence"),
+    [
+        (
+            ValueError("cannot convert float NaN to integer"),
+            "Error: rentune has a fault of its own: ValueError: cannot convert",
+        ),
+        (RecursionError("maximum depth"), "Error: rentune has a fault of its own: RecursionError"),
+        (IsADirectoryError(21, "Is a directory", "/tmp/x"), "Error: /tmp/x: Is a directory"),
+    ],
+)
+def test_what_nobody_foresaw_is_a_sentence_too(error: Exception, sentence: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """No traceback reaches a person who did not ask for one; the exit code says failed."""
+    assert tell(error, ["plan"]) == Exit.FAILED
+    told = capsys.readouterr().err
+    assert told.startswith(sentence)
+    assert "Traceback" not in told
+
+
+@pytest.mark.parametrize("words", [["check"], ["plan"], ["run"], ["plan", "--model", "7b", "--data"]])
+def test_a_name_that_no_file_can_have_is_bad_input(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """Whoever opens it first: it was typed."""
+    assert call([*words, "x" * 300]) == Exit.REFUSED
+    assert capsys.readouterr().err.startswith("Error: ")
+
+
+def test_another_host_key_is_refused_before_anything_is_begun() -> None:
+    """Nothing was sent and nothing rented: what was typed, or who answers there, is to be looked at."""
+    assert tell(WrongHostKey("Somebody else answered; nothing was sent."), ["run"]) == Exit.REFUSED
+
+
+@pytest.mark.parametrize(
+    ("redirection", "code"),
+    [
+        ("PYTHONIOENCODING=ascii {} catalog list --top 1 > /dev/null", 0),
+        ("{} catalog list --top 1 >&-", 0),
+        ("{} catalog list --top 1 > /dev/full", 1),
+    ],
+)
+def test_output_fails_for_no_destination_with_a_traceback(redirection: str, code: int) -> None:
+    """A narrow encoding, a closed and a full standard output."""
+    command = f"{sys.executable} {Path(sys.executable).with_name('rentune')}"
+    done = subprocess.run(redirection.format(command), shell=True, capture_output=True, text=True, check=False)
+    assert done.returncode == code
+    assert "Traceback" not in done.stderr
