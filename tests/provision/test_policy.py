@@ -185,3 +185,13 @@ def test_no_community_host_is_planned_unless_asked_for() -> None:
     """The cheapest hours of the market are other people's machines."""
     assert "salad" not in planned("--top", "30")
     assert "salad" in planned("--top", "30", "--overrule-policy", "hosts", "--provider", "salad")
+
+
+def test_nothing_is_rented_without_consent(places: Places, tmp_path: Path) -> None:
+    """Where nobody can be asked, and --yes was not said, nothing is opened; not even on this machine."""
+    model, data = tiny_files(tmp_path)
+    words = ["run", "--model", str(model), "--data", str(data), "--provider", "local", "--seq-len", "64"]
+    done = CliRunner().invoke(rentune, words)
+    assert isinstance(done.exception, Refused)
+    assert "Nobody is there to agree to the plan." in str(done.exception)
+    assert not places.ledger.exists()
