@@ -139,6 +139,7 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     offer: Offer
     billing: Billing
     disk_gib: int
+    asked_at_s: float
     started_at_s: float  # when the provider said that the box runs; until it does, when it was asked
     created: bool = False  # whether the provider said that the box runs
     ended_at_s: float | None = None  # None = not known to have ended
@@ -176,6 +177,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_s: float
     teardown: Teardown | None = None
     billed: Billed | None = None
+    goes_on: bool = False  # whether another attempt may follow the last one
 
     @property
     def ended(self) -> bool:
@@ -198,7 +200,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
             return Standing.OVER if self.ended else Standing.OPENED
         if self.rental.ended_at_s is None:
             return Standing.ASKED if self.box is None else Standing.UP
-        return Standing.OVER if self.rental.tried is None else Standing.BETWEEN
+        return Standing.BETWEEN if self.goes_on else Standing.OVER
 
 
 class Ledger:
@@ -306,9 +308,11 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
         case Controlled():
             return {"controlled": line, "billed": None}  # its books are open again
         case Attempted():
-            asked = Rental(offer=line.offer, billing=line.billing, disk_gib=line.disk_gib, started_at_s=line.at_s)
+            asked = Rental(
+                offer=line.offer, billing=line.billing, disk_gib=line.disk_gib, asked_at_s=line.at_s, started_at_s=line.at_s
+            )
             rentals = (*state.rentals, asked)
-            return {"rentals": rentals, "box": None, "teardown": None, "deadline_at_s": line.deadline_at_s}
+            return {"rentals": rentals, "box": None, "teardown": None, "deadline_at_s": line.deadline_at_s, "goes_on": False}
         case PhaseStarted():
             return {"phase": line.phase}
         case Created():
@@ -316,9 +320,9 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
         case PhaseEnded():
             return {"phase_s": _longer(state.phase_s, line), "rentals": _with_last(state.rentals, _with_phase, line)}
         case Ended():
-            return {"teardown": line.teardown, "rentals": _after_end(state, line)}
+            return {"teardown": line.teardown, "rentals": _after_end(state, line), "goes_on": False}
         case Tried():
-            return {"rentals": _with_last(state.rentals, _with_reason, line)}
+            return {"rentals": _with_last(state.rentals, _with_reason, line), "goes_on": True}
         case Billed():
             return {"billed": line}
         case _:

@@ -25,7 +25,7 @@ from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teard
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
 from provision.walk.crash import read_crash_point
-from provision.walk.held import MakeProvisioner, Run, read_run
+from provision.walk.held import Agrees, MakeProvisioner, Run, read_run
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
 from provision.walk.run import walk
@@ -53,11 +53,13 @@ def drive(
     detached: bool = False,
     confirm: Confirm | None = None,
     make: MakeProvisioner | None = None,
+    agrees: Agrees = lambda _question: False,
     hand_over: Callable[[], object] | None = None,
 ) -> Receipt:
     """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge.
 
-    Where the terminal is closed, `hand_over` leaves the run to somebody else; without it that stops the run.
+    `agrees`: asked before an offer is taken that makes the job much dearer. Where the terminal is closed, `hand_over` leaves
+    the run to somebody else; without it that stops the run.
     """
     ledger = Ledger(places.ledger)
     find_run(ledger, run_id)
@@ -67,6 +69,7 @@ def drive(
         ledger=ledger,
         make=make or provisioners(places, environment, confirm=confirm),
         display=display,
+        agrees=agrees,
         crash_point=read_crash_point(environment),
     )
     with (

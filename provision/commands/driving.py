@@ -57,10 +57,22 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
     def spent_usd() -> Decimal:
         return usd_so_far(find_run(ledger, run_id), now_s=time.time())
 
-    with LiveDisplay(
-        console(), plan, opened_at_s=opened.at_s, deadline_at_s=opened.deadline_at_s, spent_usd=spent_usd
-    ) as display:
-        return drive(run_id, places=places, display=display, confirm=confirm, hand_over=leave)
+    def deadline_at_s() -> float:
+        return find_run(ledger, run_id).deadline_at_s
+
+    with LiveDisplay(console(), plan, opened_at_s=opened.at_s, deadline_at_s=deadline_at_s, spent_usd=spent_usd) as display:
+        agrees = partial(_agrees, display)
+        return drive(run_id, places=places, display=display, confirm=confirm, agrees=agrees, hand_over=leave)
+
+
+def _agrees(display: LiveDisplay, question: str) -> bool:
+    """Ask whoever watches, where somebody can answer. Nothing bills meanwhile."""
+    import click
+
+    if sys.stdin is None or not sys.stdin.isatty():
+        return False
+    with display.paused():
+        return click.confirm(question, err=True)
 
 
 def _problems(receipt: Receipt) -> tuple[Problem, ...]:

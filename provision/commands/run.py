@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 @click.option("--host-key", help='The host\'s key for --host: "ssh-ed25519 AAAA…" or "SHA256:…".')
 @click.option("--assume-price", type=USD, help="Dollars per hour that this machine is taken to cost, to rehearse the bill.")
 @click.option("--keep-box-on-failure", is_flag=True, help="Leave the box to its deadline when training failed.")
+@click.option("--dearer", is_flag=True, help="Where this offer can't be had, take another even at over a quarter more.")
 @click.option("--alert", "alerts", multiple=True, metavar="URL|COMMAND", help="Tell it of the run as JSON; may be repeated.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Return at once; a supervisor of its own holds the box and ends it.")
@@ -43,7 +44,7 @@ def command(**options: Any) -> int:
 
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
-    plan = choose_plan(options, question)
+    plan, alternatives = choose_plan(options, question)
     base = find_base(plan.request.model)
     require_hub_access(base, os.environ)
     places = read_places()
@@ -60,6 +61,8 @@ def command(**options: Any) -> int:
         clock=time.time,
         host_key=question.agreed,
         alerts=alerts,
+        alternatives=alternatives,
+        dearer=options["dearer"],
     )
     if not quiet:
         click.echo(f"Run {run_id}")

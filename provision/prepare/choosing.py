@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import msgspec
 
@@ -16,9 +16,11 @@ from planner.asking.request import OWN_MACHINES, Request
 from planner.cli import Edges, answer, read_asked
 from planner.estimators.cost import estimate_cost
 from planner.plan import Plan, SearchResult
+from planner.policy import Rule
 from planner.report.words import what_would_do
 from provision.envelope import Problem
 from provision.errors import BadInput, Refused
+from provision.prepare.alternatives import alternatives_of
 from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
 from provision.prepare.inputs import BaseModel, find_base, with_absolute_paths
 from provision.prepare.opening import require_time_to_train
@@ -39,8 +41,18 @@ class KeyQuestion:
         return self.agreed == fingerprint
 
 
-def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Plan:
-    """The saved plan, or the cheapest that this version can run. Raises Refused when there is none."""
+class Chosen(NamedTuple):
+    """What will be run, and what may take its place where that offer can't be had."""
+
+    plan: Plan
+    alternatives: tuple[Plan, ...]
+
+
+def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
+    """The saved plan, or the cheapest that this version can run. Raises Refused when there is none.
+
+    A saved plan is its own machine, which may only be rented in another region.
+    """
     edges = search_edges()
     asked = read_asked(options, folder=edges.folder, measure=data_measure(quiet=options["as_json"]))
     request = asked.request if isinstance(asked, Plan) else asked
@@ -48,16 +60,23 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Plan:
     if options["host_key"] is not None and request.where.host is None:
         raise BadInput("--host-key is for a host of yours, and none is named.", hint="--host user@address")
     if isinstance(asked, Plan):
-        plan = asked
+        plan, *others = (asked,)
     else:
-        plan = _cheapest(with_absolute_paths(asked), edges, question, assumed_price=price, see_why=plan_command(options))
+        see_why = plan_command(options)
+        plan, *others = _found(with_absolute_paths(asked), edges, question, assumed_price=price, see_why=see_why)
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
     require_allowed(plan, edges.rules)
-    chosen = _priced(_kept(plan, on_failure=options["keep_box_on_failure"]), price)
-    chosen = msgspec.structs.replace(chosen, request=capped(chosen, edges.rules))
-    require_time_to_train(chosen)
-    return chosen
+    chosen = _priced(plan, price)
+    every = (chosen, *alternatives_of(chosen, others, market().offers, edges.rules))
+    first, *alternatives = (_to_be_run(each, edges.rules, keep=options["keep_box_on_failure"]) for each in every)
+    require_time_to_train(first)
+    return Chosen(first, tuple(alternatives))
+
+
+def _to_be_run(plan: Plan, rules: tuple[Rule, ...], *, keep: bool) -> Plan:
+    kept = _kept(plan, on_failure=keep)
+    return msgspec.structs.replace(kept, request=capped(kept, rules))
 
 
 def refusals_of_job(request: Request, job: str, question: KeyQuestion) -> tuple[Problem, ...]:
@@ -68,7 +87,7 @@ def refusals_of_job(request: Request, job: str, question: KeyQuestion) -> tuple[
     asks: tuple[Callable[[], object], ...] = (
         lambda: with_absolute_paths(request),
         lambda: _weights(request),
-        lambda: require_time_to_train(_cheapest(request, search_edges(), question, assumed_price=None, see_why=see_why)),
+        lambda: require_time_to_train(_found(request, search_edges(), question, assumed_price=None, see_why=see_why)[0]),
     )
     return tuple(dict.fromkeys(problem for ask in asks for problem in _refusal(ask)))
 
@@ -86,14 +105,16 @@ def _refusal(ask: Callable[[], object]) -> Iterator[Problem]:
         yield Problem(message=error.message, hint=error.hint)
 
 
-def _cheapest(request: Request, edges: Edges, question: KeyQuestion, *, assumed_price: Decimal | None, see_why: str) -> Plan:
-    """`see_why` is the command that shows what was refused."""
+def _found(
+    request: Request, edges: Edges, question: KeyQuestion, *, assumed_price: Decimal | None, see_why: str
+) -> tuple[Plan, ...]:
+    """The recommended plan, then the others. Raises Refused where none can be run; `see_why` shows what was refused."""
     price = assumed_price or Decimal(0)
     offers = offers_of_request(request, usd_per_hour=price, host_key=question.agreed, confirm=question)
     result = answer(request, edges, catalog=market(), offers=offers)
     if result.recommended is None:
         raise _none_can_be_run(result, assumed_price, see_why)
-    return result.recommended
+    return (result.recommended, *(plan for plan in result.plans if plan is not result.recommended))
 
 
 def _none_can_be_run(result: SearchResult, assumed_price: Decimal | None, see_why: str) -> Refused:

@@ -49,7 +49,14 @@ def headline(receipt: Receipt) -> str:
 
 def tables(receipt: Receipt) -> tuple[Table, ...]:
     """Every table that has something to say, in the order of reading."""
-    made = (bill_table(receipt), figures_table(receipt), phases_table(receipt), loss_table(receipt), teardown_table(receipt))
+    made = (
+        bill_table(receipt),
+        tries_table(receipt),
+        figures_table(receipt),
+        phases_table(receipt),
+        loss_table(receipt),
+        teardown_table(receipt),
+    )
     return tuple(table for table in made if table is not None)
 
 
@@ -60,6 +67,28 @@ def bill_table(receipt: Receipt) -> Table:
         rows=tuple((line.name, usd_words(line.planned_usd), usd_words(line.metered_usd)) for line in receipt.bill),
         total=("total", usd_words(receipt.planned_usd), usd_words(receipt.metered_usd)),
         note=f"{_price_note(receipt)} {_error_note(receipt)}",
+    )
+
+
+def tries_table(receipt: Receipt) -> Table | None:
+    """Every attempt, where there was more than one, or the only one came to nothing."""
+    if len(receipt.tries) < 2 and not any(each.reason for each in receipt.tries):
+        return None
+    return Table(
+        title="Attempts",
+        columns=("offer", "came to nothing for", "rules out", "billed for", "spent"),
+        of_words=True,
+        rows=tuple(
+            (
+                each.offer,
+                each.reason.value if each.reason else NOTHING,
+                each.scope.value if each.scope else NOTHING,
+                seconds_words(each.billed_s),
+                usd_words(each.usd),
+            )
+            for each in receipt.tries
+        ),
+        note=" ".join(dict.fromkeys(each.message for each in receipt.tries if each.message)) or None,
     )
 
 

@@ -8,8 +8,11 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from dataclasses import dataclass
 from typing import Final
 
+import msgspec
+
 from planner.estimators.cost import disk_gib
 from planner.plan import Plan
+from provision.account.bill import usd_so_far
 from provision.account.ledger import Attempted, Created, Standing
 from provision.errors import (
     BoxLost,
@@ -21,6 +24,8 @@ from provision.errors import (
     Scope,
     WrongHostKey,
 )
+from provision.places import RunFolder
+from provision.prepare.opening import allowed_s
 from provision.provisioner import Box, Teardown
 from provision.redact import redact
 from provision.ssh import Shell, replace_host_key
@@ -175,17 +180,35 @@ def confirm(run: Run, phases: Phases) -> None:
 
 
 def _write_down(run: Run, plan: Plan) -> None:
-    """What the ledger must know before the provider is asked. Raises MissingPart where that provider can't be."""
+    """What the ledger must know before the provider is asked. Raises MissingPart where that provider can't be asked here.
+
+    The deadline of another offer is its own: what the budget pays at its price, with what is spent taken off.
+    """
+    state, now_s = run.state, run.clock()
+    run.make(msgspec.structs.replace(run.claim, provider=plan.offer.provider))
+    deadline_at_s = state.deadline_at_s
+    if state.rental is not None and state.rental.offer.key != plan.offer.key:
+        spent_usd, elapsed_s = usd_so_far(state, now_s=now_s), now_s - state.opened.at_s
+        deadline_at_s = now_s + allowed_s(plan, spent_usd=spent_usd, elapsed_s=elapsed_s)
+    _set_aside(run.folder, number=len(state.rentals))
     run.ledger.append(
         Attempted(
             run_id=run.run_id,
-            at_s=run.clock(),
+            at_s=now_s,
             offer=plan.offer,
             billing=plan.billing,
             disk_gib=disk_gib(plan.host, plan.billing),
-            deadline_at_s=run.state.deadline_at_s,
+            deadline_at_s=deadline_at_s,
         )
     )
+
+
+def _set_aside(folder: RunFolder, *, number: int) -> None:
+    """What the trainer of an earlier attempt has left at home: the next box begins its own."""
+    for paper in (folder.job, folder.events, folder.log, folder.outcome):
+        if paper.exists():
+            (folder.tries / str(number)).mkdir(parents=True, exist_ok=True, mode=0o700)
+            paper.replace(folder.tries / str(number) / paper.name)
 
 
 def _lease(run: Run, adopted: Box | None) -> AbstractContextManager[Lease]:
@@ -258,9 +281,6 @@ def _end(run: Run) -> Teardown:
 
 
 def _end_what_is_left(run: Run) -> None:
-    """For an end that came before the lease began: nothing was rented yet, or the asking was cut off."""
-    state = run.state
-    if state.standing is Standing.OPENED:
-        lease.end_unrented(run.run_id, ledger=run.ledger, clock=run.clock)
-    elif state.teardown is None:
+    """For an end that came before the lease began: the asking was cut off, or the box of an earlier controller stands."""
+    if run.state.standing in (Standing.ASKED, Standing.UP) and run.state.teardown is None:
         _end(run)

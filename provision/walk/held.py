@@ -23,6 +23,7 @@ LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before on
 
 MakeProvisioner = Callable[[Claim], Provisioner]
 Connect = Callable[..., Shell]  # as Shell.connect
+Agrees = Callable[[str], bool]  # a question → whether somebody is there and says yes
 
 
 @dataclass(frozen=True)
@@ -37,6 +38,7 @@ class Run:
     ledger: Ledger
     make: MakeProvisioner
     display: Display
+    agrees: Agrees = lambda _question: False
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
@@ -97,6 +99,7 @@ def read_run(
     ledger: Ledger,
     make: MakeProvisioner,
     display: Display,
+    agrees: Agrees = lambda _question: False,
     crash_point: str | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
@@ -112,6 +115,7 @@ def read_run(
         ledger=ledger,
         make=_each_once(make),
         display=display,
+        agrees=agrees,
         crash_point=crash_point,
         clock=clock,
         sleep=sleep,

@@ -82,6 +82,11 @@ def end_unrented(run_id: str, *, ledger: Ledger, clock: Callable[[], float] = ti
     return teardown
 
 
+def give_up(teardown: Teardown, *, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
+    """The verdict on the last attempt once more: no other follows it."""
+    _write(teardown, ledger, clock())
+
+
 def take_back(teardown: Teardown, owned: Owned, *, ledger: Ledger, clock: Callable[[], float] = time.time) -> None:
     """A clean verdict that a later look does not bear out: something is listed, or nobody could be asked."""
     run_id, left = teardown.run_id, tuple(ResourceEnd(resource=each, gone=Answer.NO, at_s=clock()) for each in owned.resources)

@@ -8,7 +8,7 @@ download     base and data are there
 …            the trainer's own phases, followed by their events
 fetch        adapter, outcome and log come home, hashes compared
 teardown     the lease ends
-confirm      the provider lists nothing of this run
+confirm      the provider lists nothing of this run; from here another offer may be tried
 receipt      planned against metered
 """
 
@@ -16,9 +16,14 @@ from __future__ import annotations
 
 from typing import Final
 
-from provision.account.ledger import Standing
+from planner.plan import Plan
+from provision.account.bill import usd_so_far
+from provision.account.ledger import Standing, Tried
 from provision.account.receipt import Receipt
-from provision.walk.attempt import End, Failed, Stopped, Telling, attempt, confirm
+from provision.errors import Reason, Scope
+from provision.walk import lease
+from provision.walk.attempt import End, Failed, Lost, NoRoom, Stopped, Telling, attempt, confirm
+from provision.walk.attempts import NoneLeft, Past, choose
 from provision.walk.books import close_books, read_outcome
 from provision.walk.held import Run
 from provision.walk.phases import Phases
@@ -35,12 +40,85 @@ def walk(run: Run) -> Receipt:
     telling, end = Telling(run), None
     with telling.caught():
         end = _settled(run, phases)
+    with telling.caught():
+        _conclude(run)
     end = end or telling.end()
     return close_books(run, message=end.said, interrupted=isinstance(end, Stopped))
 
 
 def _settled(run: Run, phases: Phases) -> End | None:
-    if run.state.standing is Standing.OVER:
+    """Attempt after attempt, until one ends in a way that another box would not change. None where all was over before.
+
+    What an attempt left is ended, and seen to be gone, before the next; where that can't be seen nothing more is bought.
+    """
+    state = run.state
+    if state.standing is Standing.OVER:
         confirm(run, phases)
         return None if read_outcome(run.folder) else Failed(UNTOLD)
-    return attempt(run, phases, run.plan)
+    said = state.rental.tried.message if state.rental and state.rental.tried else ""
+    while True:
+        plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
+        if isinstance(plan, str):
+            return Failed(" ".join(filter(None, (said, plan))))
+        end = attempt(run, phases, plan)
+        why = _why_not_here(run, end)
+        if why is None or not run.state.ended:
+            return end
+        said = end.said
+        _note_down(run, said, *why)
+
+
+def _conclude(run: Run) -> None:
+    """Say in the ledger that no box is asked for any more, where none is there: whoever resumes then only closes the books."""
+    state = run.state
+    if state.standing is Standing.OPENED:
+        lease.end_unrented(run.run_id, ledger=run.ledger, clock=run.clock)
+    elif state.standing is Standing.BETWEEN and state.teardown is not None:
+        lease.give_up(state.teardown, ledger=run.ledger, clock=run.clock)
+
+
+def _next(run: Run) -> Plan | str:
+    """The plan to try, or why there is none. Where it costs much more somebody must have agreed."""
+    chosen = choose(run.plans, past_of(run))
+    if isinstance(chosen, NoneLeft):
+        return chosen.why
+    question = chosen.question
+    if question is not None and not run.state.opened.dearer and not run.agrees(f"{question} Go on with it?"):
+        return f"{question} It was not taken: --dearer allows it."
+    if run.state.rentals:
+        run.display.note(f"Next: {chosen.plan.offer.key}, planned at ${chosen.plan.cost.total_usd.p50:.2f}.")
+    return chosen.plan
+
+
+def past_of(run: Run) -> Past:
+    """What the attempts so far have taken."""
+    state, now_s = run.state, run.clock()
+    return Past(rentals=state.rentals, spent_usd=usd_so_far(state, now_s=now_s), elapsed_s=now_s - state.opened.at_s)
+
+
+def _why_not_here(run: Run, end: End) -> tuple[Reason, Scope] | None:
+    """What an end rules out; None where it is no matter of the box. Only a spot machine is taken away by right."""
+    if isinstance(end, NoRoom):
+        return end.reason, end.scope
+    if isinstance(end, Lost) and run.plan.offer.purchase == "spot":
+        return Reason.LOST, Scope.OFFER
+    return None
+
+
+def _note_down(run: Run, said: str, reason: Reason, scope: Scope) -> None:
+    """In the ledger: this offer, why not, how long it took, and what the run has cost so far."""
+    state, now_s = run.state, run.clock()
+    if state.rental is None:
+        return
+    run.ledger.append(
+        Tried(
+            run_id=run.run_id,
+            at_s=now_s,
+            offer=state.rental.offer.key,
+            reason=reason,
+            scope=scope,
+            message=said,
+            took_s=now_s - state.rental.asked_at_s,
+            usd=usd_so_far(state, now_s=now_s),
+        )
+    )

@@ -11,7 +11,18 @@ from typing import Final
 import msgspec
 
 from provision.aboard import job, ship
-from provision.errors import BoxLost, ConnectionFailed, HomeFailed, RentuneError, ResultOnBox, TrainingFailed, WrongHostKey
+from provision.errors import (
+    BoxLost,
+    ConnectionFailed,
+    Declined,
+    HomeFailed,
+    Reason,
+    RentuneError,
+    ResultOnBox,
+    Scope,
+    TrainingFailed,
+    WrongHostKey,
+)
 from provision.handoff import Handoff, hand_off
 from provision.prepare.inputs import hub_secrets, input_files
 from provision.provisioner import Box
@@ -21,7 +32,7 @@ from provision.walk.held import Run
 from provision.walk.patience import patiently, require_time, wait_for_box
 from provision.walk.phases import Phases
 from provision.whole import at_home, write_whole
-from remote.contract import LOG_FILE, JobSpec, Outcome, Phase, decode, encode
+from remote.contract import LOG_FILE, EndReason, JobSpec, Outcome, Phase, decode, encode
 
 MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again
 STOP_PATIENCE_S: Final = 10.0  # assumed: enough for a checkpoint of an adapter
@@ -52,7 +63,15 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         run.display.note("The result is on the box and is brought home first; once more Ctrl-C gives it up.")
         outcome = _bring_home(run, phases, shell, box)
     if not outcome.trained:
-        raise TrainingFailed(f"The trainer ended without a result ({outcome.reason.value}): {outcome.message}")
+        raise _without_result(outcome, box)
+
+
+def _without_result(outcome: Outcome, box: Box) -> RentuneError:
+    """A rented machine that is not what was ordered is declined by us: another may be."""
+    words = f"The trainer ended without a result ({outcome.reason.value}): {outcome.message}"
+    if outcome.reason is EndReason.PREFLIGHT and box.ours:
+        return Declined(words, reason=Reason.HOST, scope=Scope.OFFER)
+    return TrainingFailed(words)
 
 
 def _bring_home(run: Run, phases: Phases, shell: Shell, box: Box) -> Outcome:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -62,7 +63,7 @@ class LiveDisplay:
         plan: Plan,
         *,
         opened_at_s: float,
-        deadline_at_s: float,
+        deadline_at_s: Callable[[], float],
         spent_usd: Callable[[], Decimal],
         clock: Callable[[], float] = time.time,
     ) -> None:
@@ -87,6 +88,17 @@ class LiveDisplay:
         if self._live is not None:
             self._live.stop()
 
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Leave the terminal to a question inside the block."""
+        if self._live is not None:
+            self._live.stop()
+        try:
+            yield
+        finally:
+            if self._live is not None:
+                self._live.start()
+
     def phase(self, name: str) -> None:
         self._phase = name
 
@@ -108,7 +120,7 @@ class LiveDisplay:
         elapsed_s = self._clock() - self._opened_at_s
         for name, words in live_rows(self._plan, self._view, self._phase, elapsed_s=elapsed_s, spent_usd=self._spent_usd()):
             table.add_row(Text(name, style="dim"), Text(words))
-        left_s = max(0.0, self._deadline_at_s - self._clock())
+        left_s = max(0.0, self._deadline_at_s() - self._clock())
         table.add_row(Text("deadline", style="dim"), Text(f"in {seconds_words(left_s)}"))
         return table
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
+
 from catalogs.hardware import Offer
 from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, ResourceEnd, Teardown
 
@@ -37,6 +39,22 @@ class Paper:
 
     def readmit(self, claim: Claim) -> str | None:
         return None
+
+
+class Market(Paper):
+    """Says to each offer what it is told to say; what nothing is said to is there, and was never asked for in these tests."""
+
+    def __init__(self, says: Mapping[str, Exception], *, leaves: Collection[str] = ()) -> None:
+        super().__init__()
+        self.says = dict(says)
+        self.leaves = leaves  # offers that buy a box and decline all the same
+        self.asked: list[str] = []
+
+    def up(self, offer: Offer, launch: Launch) -> Box:
+        self.asked.append(offer.key)
+        if offer.key in self.leaves:
+            self.boxes[launch.run_id] = Resource(kind="instance", id="i-1", run_id=launch.run_id, region=launch.region)
+        raise self.says[offer.key]
 
 
 class Failing(Paper):

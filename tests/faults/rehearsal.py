@@ -35,15 +35,35 @@ class Rehearsal:
         self.places = places
         self.folder = folder
         self.ledger = Ledger(places.ledger)
+        self._files: tuple[Path, Path] | None = None
         self.box = LocalBox(boxes_folder(places), places.cache)
 
-    def open(self, *, steps: int = 8, deadline_s: float = 900.0, change: Callable[[Plan], Plan] = lambda plan: plan) -> str:
+    def plan(self, *, steps: int = 8) -> Plan:
+        """A plan with files of its own, which are made once."""
+        if self._files is None:
+            self._files = tiny_files(self.folder)
+        return tiny_plan(*self._files, steps=steps)
+
+    def open(
+        self,
+        *,
+        steps: int = 8,
+        deadline_s: float = 900.0,
+        change: Callable[[Plan], Plan] = lambda plan: plan,
+        alternatives: tuple[Plan, ...] = (),
+    ) -> str:
         """Open a run and return its id; nothing is rented yet."""
-        plan = change(tiny_plan(*tiny_files(self.folder), steps=steps))
+        plan = change(self.plan(steps=steps))
         base = find_base(plan.request.model)
         now_s = time.time()
         return open_run(
-            plan, base, places=self.places, ledger=self.ledger, clock=lambda: now_s, deadline_at_s=now_s + deadline_s
+            plan,
+            base,
+            places=self.places,
+            ledger=self.ledger,
+            clock=lambda: now_s,
+            deadline_at_s=now_s + deadline_s,
+            alternatives=alternatives,
         )
 
     def drive(self, run_id: str, display: Quiet | None = None, **edges: Any) -> Receipt:

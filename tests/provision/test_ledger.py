@@ -168,6 +168,8 @@ def test_where_a_run_stands_follows_from_its_lines(ledger: Ledger) -> None:
         (attempted("r1", at_s=110.0), Standing.ASKED),
         (Ended(run_id="r1", at_s=120.0, teardown=GONE), Standing.OVER),
         (declined, Standing.BETWEEN),
+        (Ended(run_id="r1", at_s=122.0, teardown=GONE), Standing.OVER),
+        (declined, Standing.BETWEEN),
         (attempted("r1", at_s=130.0), Standing.ASKED),
         (Created(run_id="r1", at_s=140.0, box=BOX), Standing.UP),
         (Ended(run_id="r1", at_s=150.0, teardown=STUCK), Standing.UP),

@@ -47,7 +47,9 @@ def test_the_live_display_leaves_notes_and_no_table_behind(tmp_path: Path) -> No
     out = io.StringIO()
     console = Console(file=out, force_terminal=False, width=100)
     plan = tiny_plan(*tiny_files(tmp_path))
-    with LiveDisplay(console, plan, opened_at_s=0.0, deadline_at_s=100.0, spent_usd=Decimal, clock=lambda: 50.0) as display:
+    with LiveDisplay(
+        console, plan, opened_at_s=0.0, deadline_at_s=lambda: 100.0, spent_usd=Decimal, clock=lambda: 50.0
+    ) as display:
         display.phase("boot")
         for event in EVENTS:
             display.event(event)

@@ -210,7 +210,7 @@ def test_nor_a_note_of_a_run(monkeypatch: pytest.MonkeyPatch) -> None:
     lines, live = io.StringIO(), io.StringIO()
     LineDisplay(lines).note("it said the-token-itself")
     LiveDisplay(
-        Console(file=live, width=80), make_plan(), opened_at_s=0.0, deadline_at_s=0.0, spent_usd=lambda: Decimal(0)
+        Console(file=live, width=80), make_plan(), opened_at_s=0.0, deadline_at_s=lambda: 0.0, spent_usd=lambda: Decimal(0)
     ).note("it said the-token-itself")
     assert f"it said {HIDDEN}" in lines.getvalue()
     assert f"it said {HIDDEN}" in live.getvalue()

@@ -18,9 +18,9 @@ from catalogs.catalog import read_catalog
 from planner.asking.request import Where
 from planner.cli import answer
 from planner.plan import Plan
-from provision.account.ledger import Created, Ledger
+from provision.account.ledger import Attempted, Created, Ended, Ledger
 from provision.charge.control import drive
-from provision.errors import Exit
+from provision.errors import Exit, Reason
 from provision.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
@@ -31,6 +31,11 @@ from remote.digest import sha256_of
 from tests.doubles.bench import Bench, WithTheStack
 from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan
+
+NO_ROOM = (
+    "creating EC2 Instance: operation error EC2: RunInstances, https response error StatusCode: 500, RequestID: 1f, api error "
+    "InsufficientInstanceCapacity: We currently do not have sufficient g5.xlarge capacity in the zone you requested."
+)
 
 pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.torch]
 
@@ -63,6 +68,31 @@ def test_from_the_plan_to_the_receipt(bench_with_machines: Bench, places: Places
     assert first.host_key != second.host_key, "the key that travelled in user data was replaced over the pinned connection"
     assert bench.provisioner().owned().resources == ()
     assert [process for process in psutil.process_iter() if run_id in " ".join(environment_of(process))] == []
+
+
+def test_where_aws_has_no_room_the_next_region_is_tried(bench_with_machines: Bench, places: Places, tmp_path: Path) -> None:
+    """A refusal through engine and plugin, as EC2 words it; what it had made is gone before the other region is asked."""
+    bench, ledger, display = bench_with_machines, Ledger(places.ledger), Quiet()
+    plan = planned(tmp_path)
+    first, second = (in_region(plan, region) for region in bench.row.regions)
+    bench.faults.plant("create", "before", "Instance", f"error {NO_ROOM}", once=True)
+    base = find_base(first.request.model)
+    run_id = open_run(first, base, places=places, ledger=ledger, clock=time.time, alternatives=(second,))
+
+    receipt = drive(run_id, places=places, display=display, make=lambda _: bench.provisioner(WithTheStack))
+
+    assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
+    assert [(each.offer, each.reason, each.usd > 0) for each in receipt.tries] == [
+        (first.offer.key, Reason.CAPACITY, False),
+        (second.offer.key, None, True),
+    ]
+    kinds = [line for line in ledger.lines() if isinstance(line, Attempted | Ended)]
+    assert [type(line) for line in kinds] == [Attempted, Ended, Attempted, Ended]
+    assert bench.provisioner().owned().resources == ()
+
+
+def in_region(plan: Plan, region: str) -> Plan:
+    return msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, region=region))
 
 
 def require_adapter(folder: RunFolder) -> None:

@@ -1,0 +1,129 @@
+"""Which offer is tried next, once one came to nothing. Pure.
+
+Cheapest whole job first, of what no reason rules out and the budget still pays at its p90. Never much dearer than what was
+agreed to, unless somebody agrees to that, too: an offer that vanished for a moment must not be replaced by twice its price.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from catalogs.hardware import Offer
+from planner.plan import Plan
+from provision.account.ledger import Rental
+from provision.errors import Reason, Scope
+from provision.prepare.opening import allowed_s, around_s
+from provision.words import usd_words
+from remote.contract import Phase, Strategy
+
+MAX_DECLINED: Final = 5  # assumed: where five offers can't be had, one more is not what is missing
+MAX_LOST: Final = 3  # assumed: a market that takes three machines back will take the fourth
+DEARER: Final = 1.25  # assumed: what a person would call about the same price
+
+# What each scope rules out: offers that agree with the one that was tried in all of these.
+ALIKE: Final[dict[Scope, tuple[str, ...]]] = {
+    Scope.OFFER: ("provider", "region", "instance_type", "purchase"),
+    Scope.REGION: ("provider", "region"),
+    Scope.INSTANCE_TYPE: ("provider", "instance_type"),
+    Scope.CLOUD: ("provider",),
+}
+
+
+class Past(msgspec.Struct, frozen=True, kw_only=True):
+    """What the earlier attempts have taken, and what they have left."""
+
+    rentals: tuple[Rental, ...] = ()
+    spent_usd: Decimal = Decimal(0)
+    elapsed_s: float = 0.0  # since the run was opened
+    strategy: Strategy | None = None  # of the checkpoint at home: only the same can go on from it
+    done_share: float = 0.0  # of the training, in that checkpoint
+
+
+class Next(msgspec.Struct, frozen=True, kw_only=True):
+    """Try this one. `question`: what somebody must agree to first."""
+
+    plan: Plan
+    question: str | None = None
+
+
+class NoneLeft(msgspec.Struct, frozen=True, kw_only=True):
+    """Why nothing more is tried; empty where there never was anything else."""
+
+    why: str
+
+
+def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
+    """The next attempt. `plans`: the one that was agreed to, then what may take its place."""
+    tried = [rental for rental in past.rentals if rental.tried is not None]
+    if not tried:
+        return Next(plan=plans[0])
+    if len(plans) == 1:
+        return NoneLeft(why="")
+    num_lost = sum(rental.tried.reason is Reason.LOST for rental in tried if rental.tried)
+    if num_lost > MAX_LOST:
+        return NoneLeft(why=f"Machines were taken back {num_lost} times.")
+    if len(tried) - num_lost >= MAX_DECLINED:
+        return NoneLeft(why=f"{MAX_DECLINED} offers were tried.")
+    left = [plan for plan in plans if not _is_ruled_out(plan.offer, tried) and past.strategy in (None, plan.strategy)]
+    if not left:
+        return NoneLeft(why="No other offer is left.")
+    fitting = [plan for plan in left if _has_time(plan, past) and _has_money(plan, past)]
+    if not fitting:
+        return NoneLeft(why=_too_dear(min(left, key=_usd), past))
+    cheapest = min(fitting, key=_usd)
+    return Next(plan=cheapest, question=_question(cheapest, plans[0]))
+
+
+def _is_ruled_out(offer: Offer, tried: Iterable[Rental]) -> bool:
+    return any(
+        all(getattr(offer, name) == getattr(rental.offer, name) for name in ALIKE[rental.tried.scope])
+        for rental in tried
+        if rental.tried is not None
+    )
+
+
+def _has_time(plan: Plan, past: Past) -> bool:
+    """Whether the limits leave more than start-up and end."""
+    return allowed_s(plan, spent_usd=past.spent_usd, elapsed_s=past.elapsed_s) > around_s(plan)
+
+
+def _has_money(plan: Plan, past: Past) -> bool:
+    """Whether it stays within the budget with nine chances in ten, all that was spent included."""
+    max_usd = plan.request.budget.max_usd
+    return max_usd is None or float(past.spent_usd) + usd_to_come(plan, past) <= float(max_usd)
+
+
+def usd_to_come(plan: Plan, past: Past) -> float:
+    """Dollars at p90 of a job whose training is done in part."""
+    train, wall_s = plan.duration.phase_s.get(Phase.TRAIN), plan.duration.wall_s.p90
+    saved = past.done_share * train.p90 / wall_s if train and wall_s else 0.0
+    return plan.cost.total_usd.p90 * (1 - saved)
+
+
+def _usd(plan: Plan) -> float:
+    return plan.cost.total_usd.p50
+
+
+def _too_dear(plan: Plan, past: Past) -> str:
+    max_usd, max_hours = plan.request.budget.max_usd, plan.request.budget.max_hours
+    if max_usd is not None and not _has_money(plan, past):
+        usd = Decimal(str(round(usd_to_come(plan, past), 4)))
+        return (
+            f"The next, {plan.offer.key}, may cost {usd_words(usd)}: with the {usd_words(past.spent_usd)} that are spent "
+            f"that is over {usd_words(max_usd)}."
+        )
+    limit = f"{max_hours:g} hours" if max_hours is not None else "the budget"
+    return f"The next, {plan.offer.key}, would not be done within {limit}."
+
+
+def _question(plan: Plan, first: Plan) -> str | None:
+    """What to agree to where it costs much more; None where it does not."""
+    if _usd(plan) <= DEARER * _usd(first):
+        return None
+    share = round(100 * (_usd(plan) / _usd(first) - 1)) if _usd(first) else 0
+    dearer = f"{share} % more than" if share else "where nothing was to be paid for"
+    return f"The next offer, {plan.offer.key}, is planned at ${_usd(plan):.2f} for the whole job, {dearer} the first."

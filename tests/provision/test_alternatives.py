@@ -1,0 +1,82 @@
+"""What may take the place of an offer that can't be had: chosen before anything is rented."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from planner.asking.request import Where
+from planner.plan import NOT_READY, Plan
+from planner.policy import Rule
+from provision.prepare.alternatives import alternatives_of
+from tests.provision.plans import exactly, tiny_plan
+
+
+def plan_at(region: str, usd_per_hour: str = "3.60", *, purchase: str = "on_demand", **changes: Any) -> Plan:
+    """A cloud's plan: an hour of compute, ten cents of disk and five of egress."""
+    plan = tiny_plan(Path("/model"), Path("/data"))
+    offer = msgspec.structs.replace(
+        plan.offer,
+        provider="cloud",
+        region=region,
+        instance_type="big",
+        purchase=purchase,
+        usd_per_hour=Decimal(usd_per_hour),
+        hosts="data centre",
+    )
+    dollars = float(usd_per_hour)
+    cost = msgspec.structs.replace(
+        plan.cost,
+        compute_usd=exactly(dollars),
+        disk_usd=exactly(0.10),
+        egress_usd=exactly(0.05),
+        total_usd=exactly(dollars + 0.15),
+    )
+    return msgspec.structs.replace(plan, **({"offer": offer, "cost": cost} | changes))
+
+
+FIRST = plan_at("east")
+
+
+def keys(plans: tuple[Plan, ...]) -> list[str]:
+    return [plan.offer.key for plan in plans]
+
+
+def test_the_same_machine_elsewhere_comes_at_its_own_price() -> None:
+    """Compute by the price, disk and egress as before; cheapest job first."""
+    market = [plan_at(region, usd).offer for region, usd in (("east", "3.60"), ("west", "4.00"), ("north", "3.80"))]
+    found = alternatives_of(FIRST, (), market, ())
+    assert keys(found) == ["cloud/north/big/on_demand", "cloud/west/big/on_demand"]
+    assert [plan.cost.total_usd.p90 for plan in found] == pytest.approx([3.95, 4.15])
+    assert found[0].duration == FIRST.duration
+
+
+def test_what_the_search_ranked_beside_it_is_one_too() -> None:
+    """Where it can be run and is ready here; what is tight only for what is tight."""
+    spot = plan_at("east", "1.20", purchase="spot")
+    unfit = [
+        plan_at("a", verdict="tight"),
+        plan_at("b", runnable="not by this version"),
+        plan_at("c", provider_status=f"tested; {NOT_READY}: SDK"),
+    ]
+    assert keys(alternatives_of(FIRST, (spot, *unfit), (), ())) == ["cloud/east/big/spot"]
+    tight = plan_at("east", verdict="tight")
+    assert keys(alternatives_of(tight, unfit[:1], (), ())) == ["cloud/a/big/on_demand"]
+
+
+def test_the_wish_for_a_region_and_the_policy_hold_for_them_as_well() -> None:
+    """What the first plan may not be, none that takes its place may be."""
+    market = [plan_at(region).offer for region in ("eu-north", "eu-south", "us-west")]
+    asked = msgspec.structs.replace(FIRST, request=msgspec.structs.replace(FIRST.request, where=Where(regions=("eu-*",))))
+    rule = Rule(key="regions", allows=("*-north", "*-west"), said_in="policy.toml", may_be_overruled=False)
+    assert keys(alternatives_of(asked, (), market, (rule,))) == ["cloud/eu-north/big/on_demand"]
+
+
+def test_nothing_takes_the_place_of_a_machine_of_ones_own() -> None:
+    """Whoever wants to train at home does not want to pay elsewhere."""
+    own = tiny_plan(Path("/model"), Path("/data"))
+    assert alternatives_of(own, (FIRST,), [FIRST.offer], ()) == ()

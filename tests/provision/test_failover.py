@@ -1,0 +1,228 @@
+"""Where the offer can't be had: the next one, within what was agreed to, and never while the last may still bill."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from planner.asking.request import Budget
+from planner.plan import Plan
+from provision.account.ledger import Attempted, Ended, Ledger, Tried
+from provision.account.receipt import Receipt
+from provision.charge.control import drive
+from provision.errors import Declined, Exit, ProvisionError, Reason, Scope
+from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
+from provision.provisioner import Claim, Provisioner
+from provision.report.page import render_page
+from provision.report.tables import tries_table
+from provision.walk.books import read_receipt
+from provision.watch.curves import trace_curves
+from tests.doubles.displays import Quiet
+from tests.doubles.provisioners import Market
+from tests.provision.plans import about
+
+At = Callable[..., Plan]
+Opened = Callable[..., str]
+Driven = Callable[..., Receipt]
+HERE, THERE, YONDER = (f"aws/{region}/g5/on_demand" for region in ("here", "there", "yonder"))
+
+
+def full(key: str, scope: Scope = Scope.OFFER) -> Declined:
+    return Declined(f"{key} is full.", reason=Reason.CAPACITY, scope=scope)
+
+
+@pytest.fixture
+def at(plan: Plan) -> Callable[..., Plan]:
+    """The plan at an offer: at $3.60 an hour, a whole job at a dollar unless it is said otherwise."""
+
+    def made(key: str, usd: float = 1.0, **request: Any) -> Plan:
+        provider, region, instance_type, purchase = key.split("/")
+        offer = msgspec.structs.replace(
+            plan.offer, provider=provider, region=region, instance_type=instance_type, purchase=purchase
+        )
+        cost = msgspec.structs.replace(plan.cost, total_usd=about(usd))
+        asked = msgspec.structs.replace(plan.request, **request)
+        return msgspec.structs.replace(plan, offer=offer, cost=cost, request=asked)
+
+    return made
+
+
+@pytest.fixture
+def opened(places: Places, ledger: Ledger) -> Callable[..., str]:
+    """A run of the first plan, with the others to take its place."""
+
+    def made(first: Plan, *others: Plan, dearer: bool = False) -> str:
+        base = find_base(first.request.model)
+        return open_run(first, base, places=places, ledger=ledger, clock=time.time, alternatives=others, dearer=dearer)
+
+    return made
+
+
+@pytest.fixture
+def driven(places: Places) -> Callable[..., Receipt]:
+    def drive_run(run_id: str, market: Provisioner, **edges: Any) -> Receipt:
+        known: dict[str, Any] = {"display": Quiet()}
+        return drive(run_id, places=places, make=lambda _claim: market, **(known | edges))
+
+    return drive_run
+
+
+def test_where_one_is_full_the_next_is_asked(at: At, opened: Opened, driven: Driven, ledger: Ledger) -> None:
+    """Cheapest first; each with its own price, rule and region in the ledger before it is asked, each accounted for after."""
+    market = Market({key: full(key) for key in (HERE, THERE, YONDER)})
+    receipt = driven(opened(at(HERE), at(YONDER, 1.2), at(THERE, 1.1)), market)
+
+    assert market.asked == [HERE, THERE, YONDER]
+    assert receipt.exit_code == Exit.FAILED
+    assert receipt.message == f"{YONDER} is full. No other offer is left."
+    lines = [line for line in ledger.lines() if isinstance(line, Attempted | Ended | Tried)]
+    assert [type(line) for line in lines[:9]] == [Attempted, Ended, Tried] * 3
+    assert [line.offer.key for line in lines if isinstance(line, Attempted)] == market.asked
+    assert [(line.offer, line.reason, line.scope) for line in lines if isinstance(line, Tried)] == [
+        (key, Reason.CAPACITY, Scope.OFFER) for key in market.asked
+    ]
+
+
+def test_the_report_lists_every_attempt_in_each_of_its_forms(
+    at: At, opened: Opened, driven: Driven, places: Places, plan: Plan
+) -> None:
+    """Terminal, page and JSON; what was declined and never seen costs nothing."""
+    receipt = driven(opened(at(HERE), at(THERE)), Market({HERE: full(HERE, Scope.CLOUD), THERE: full(THERE)}))
+    table = tries_table(receipt)
+    assert table is not None
+    assert table.rows == ((HERE, "capacity", "cloud", "0.00 s", "$0"),)
+    assert table.note == f"{HERE} is full."
+    assert "<h2>Attempts</h2>" in render_page(receipt, plan, trace_curves([]))
+    written = json.loads(places.run(receipt.run_id).receipt.read_text())
+    assert [each["reason"] for each in written["tries"]] == ["capacity"]
+    assert receipt.metered_usd == 0
+
+
+def test_what_an_attempt_left_is_ended_before_the_next(at: At, opened: Opened, driven: Driven) -> None:
+    """An error is not "nothing happened"."""
+    market = Market({HERE: full(HERE), THERE: full(THERE)}, leaves=(HERE,))
+    assert driven(opened(at(HERE), at(THERE)), market).exit_code == Exit.FAILED
+    assert market.asked == [HERE, THERE]
+    assert market.boxes == {}
+
+
+def test_nothing_more_is_bought_while_the_last_may_still_bill(at: At, opened: Opened, driven: Driven) -> None:
+    """Exit 3 and the command that ends it; the other offer is never asked."""
+    market = Market({HERE: full(HERE), THERE: full(THERE)}, leaves=(HERE,))
+    market.stubborn = True
+    receipt = driven(opened(at(HERE), at(THERE)), market)
+    assert receipt.exit_code == Exit.STILL_BILLS
+    assert receipt.teardown is not None
+    assert receipt.teardown.command == f"rentune down {receipt.run_id}"
+    assert market.asked == [HERE]
+
+
+def test_what_is_no_refusal_of_the_provider_is_not_tried_elsewhere(at: At, opened: Opened, driven: Driven) -> None:
+    """A plugin that is not installed is missing for every offer."""
+    market = Market({HERE: ProvisionError("The plugin is not installed.")})
+    assert driven(opened(at(HERE), at(THERE)), market).message == "The plugin is not installed."
+    assert market.asked == [HERE]
+
+
+def test_the_cap_holds_over_all_attempts(at: At, opened: Opened, driven: Driven) -> None:
+    """The next may cost $1.43 at its p90: over the $1.40 that are allowed."""
+    budget = Budget(max_usd=Decimal("1.40"))
+    market = Market({HERE: full(HERE), THERE: full(THERE)})
+    receipt = driven(opened(at(HERE, budget=budget), at(THERE, 1.1, budget=budget)), market)
+    assert market.asked == [HERE]
+    assert "over $1.4000" in receipt.message
+
+
+@pytest.mark.parametrize(("agreed", "answer", "asked"), [(False, False, 1), (False, True, 2), (True, False, 2)])
+def test_a_much_dearer_offer_needs_a_yes(
+    at: At, opened: Opened, driven: Driven, agreed: bool, answer: bool, asked: int
+) -> None:
+    """Beforehand with --dearer, or of somebody who is there to be asked; else the run stops with a sentence."""
+    questions: list[str] = []
+
+    def agrees(question: str) -> bool:
+        questions.append(question)
+        return answer
+
+    market = Market({HERE: full(HERE), THERE: full(THERE)})
+    receipt = driven(opened(at(HERE), at(THERE, 1.5), dearer=agreed), market, agrees=agrees)
+    assert len(market.asked) == asked
+    assert len(questions) == (0 if agreed else 1)
+    assert ("--dearer allows it" in receipt.message) == (asked == 1)
+
+
+def test_a_controller_that_died_between_two_attempts_is_followed_by_one_that_asks_for_the_next(
+    at: At, opened: Opened, driven: Driven, places: Places, ledger: Ledger
+) -> None:
+    """It reads in the ledger what was tried; nothing is asked for twice, and nothing bought twice."""
+    run_id = opened(at(HERE), at(THERE), at(YONDER))
+    first = Market({HERE: full(HERE)})
+
+    class Killed(Quiet):
+        def note(self, sentence: str) -> None:
+            if sentence.startswith("Next: "):
+                raise SystemExit(9)
+
+    with pytest.raises(SystemExit):
+        driven(run_id, first, display=Killed())
+    assert ledger.runs()[run_id].standing == "between"
+    second = Market({THERE: full(THERE), YONDER: full(YONDER)})
+    receipt = driven(run_id, second)
+    assert (first.asked, second.asked) == ([HERE], [THERE, YONDER])
+    assert [each.offer for each in receipt.tries] == [HERE, THERE, YONDER]
+
+
+def test_whoever_stops_a_run_between_two_attempts_has_stopped_it(
+    at: At, opened: Opened, driven: Driven, places: Places
+) -> None:
+    """Interrupted and gone; a resume that only closes open books asks for no box."""
+    run_id, market = opened(at(HERE), at(THERE)), Market({HERE: full(HERE), THERE: full(THERE)})
+
+    class Stops(Quiet):
+        def note(self, sentence: str) -> None:
+            if sentence.startswith("Next: "):
+                raise KeyboardInterrupt
+
+    places.run(run_id).receipt.mkdir()  # so its books stay open
+    assert driven(run_id, market, display=Stops()).exit_code == Exit.INTERRUPTED
+    places.run(run_id).receipt.rmdir()
+    driven(run_id, market)
+    assert market.asked == [HERE]
+    assert read_receipt(places.run(run_id)) is not None
+
+
+def test_the_deadline_of_another_offer_is_what_the_budget_pays_there(
+    at: At, opened: Opened, driven: Driven, ledger: Ledger
+) -> None:
+    """At twice the price the same money lasts half as long."""
+    budget = Budget(max_usd=Decimal("0.36"))
+    dear = at(THERE, 0.1, budget=budget)
+    dear = msgspec.structs.replace(dear, offer=msgspec.structs.replace(dear.offer, usd_per_hour=Decimal("7.20")))
+    driven(opened(at(HERE, 0.1, budget=budget), dear), Market({HERE: full(HERE), THERE: full(THERE)}))
+    first, second = [line for line in ledger.lines() if isinstance(line, Attempted)]
+    assert first.deadline_at_s - first.at_s == pytest.approx(342.0, abs=5.0)
+    assert second.deadline_at_s - second.at_s == pytest.approx(171.0, abs=5.0)
+
+
+def test_each_attempt_is_made_by_its_own_provider(at: At, opened: Opened, places: Places, ledger: Ledger) -> None:
+    """And ended by it: the claim names who rented."""
+    elsewhere = "hetzner/fsn1/gex44/on_demand"
+    markets = {"aws": Market({HERE: full(HERE)}), "hetzner": Market({elsewhere: full(elsewhere)}, leaves=(elsewhere,))}
+
+    def make(claim: Claim) -> Provisioner:
+        return markets[claim.provider]
+
+    run_id = opened(at(HERE), at(elsewhere))
+    receipt = drive(run_id, places=places, display=Quiet(), make=make)
+    assert [market.asked for market in markets.values()] == [[HERE], [elsewhere]]
+    assert markets["hetzner"].boxes == {}
+    assert receipt.exit_code == Exit.FAILED
+    assert ledger.runs()[run_id].provider == "hetzner"
