@@ -108,13 +108,12 @@ def _create_server(api: Api, inputs: Properties) -> str:
         "name": inputs["name"],
         "server_type": inputs["serverType"],
         "image": inputs["image"],
-        "location": inputs["location"],
         "ssh_keys": inputs["sshKeys"],
         "firewalls": [{"firewall": id} for id in inputs["firewallIds"]],
         "user_data": inputs["userData"],
         "labels": inputs.get("labels", {}),
     }
-    answer = api.ask("POST", "/servers", body)
+    answer = api.ask("POST", "/servers", body | {name: inputs[name] for name in ("location",) if name in inputs})
     _await(api, answer["action"])
     return str(answer["server"]["id"])
 

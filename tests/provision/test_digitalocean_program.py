@@ -49,7 +49,8 @@ class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
         [slug] = args.args["filters"][0]["values"]
-        return {"id": "sizes", "sizes": [] if slug == "nobodys" else [{"slug": slug, "disk": 80}]}
+        size = {"slug": slug, "disk": 80, "regions": [] if slug == "soldout" else ["nyc2", "tor1"]}
+        return {"id": "sizes", "sizes": [] if slug == "nobodys" else [size]}
 
 
 def inputs(**changes: Any) -> dict[str, dict[str, Any]]:
@@ -117,6 +118,13 @@ def test_a_size_whose_disk_is_too_small_or_that_nobody_lists_is_refused() -> Non
         inputs(disk_gib=75)
     with pytest.raises(Exception, match="DigitalOcean lists no size nobodys"):
         inputs(instance_type="nobodys")
+
+
+def test_an_offer_without_a_place_is_rented_where_there_is_one() -> None:
+    """Its price list knows one price everywhere; a size that no region has now is declined before anything is made."""
+    assert inputs(region="*")[DROPLET]["region"] == "nyc2"
+    with pytest.raises(Exception, match="The size soldout is not available in any region"):
+        inputs(instance_type="soldout")
 
 
 @pytest.mark.parametrize(

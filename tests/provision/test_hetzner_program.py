@@ -66,6 +66,11 @@ def test_a_server_with_our_key_behind_our_firewall() -> None:
     assert server["firewallIds"] == [2]
 
 
+def test_an_offer_without_a_place_leaves_it_to_hetzner() -> None:
+    """Its price list knows one price everywhere."""
+    assert "location" not in inputs(region="*")[SERVER]
+
+
 def test_only_ssh_and_only_from_the_given_networks() -> None:
     """One rule in; no rule out, which lets everything out."""
     [rule] = inputs()[FIREWALL]["rules"]

@@ -36,7 +36,7 @@ from provision.clouds.programs.order import (
     require_no_spot,
     tagged_resource,
 )
-from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
+from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.clouds.refusals import Refusal
 from provision.errors import ProvisionError, Reason, Refused, Scope
@@ -134,12 +134,14 @@ def program(order: Order) -> Callable[[], None]:
     slug = SLUGS.get(order.instance_type, order.instance_type)
 
     def run() -> None:
-        require_disk(order, _disk_bytes(slug))
+        size = _size(slug)
+        require_disk(order, int(size.disk) * GB)
         # The engine leaves the tag where it is: without it a droplet that the state does not know could not be found.
         tag = digitalocean.Tag("tag", name=word, opts=pulumi.ResourceOptions(retain_on_delete=True))
         key = digitalocean.SshKey("key", name=word, public_key=order.public_key)
         firewall = digitalocean.Firewall("ssh", name=order.name, tags=[tag.name], **_rules(order.allow_from))
-        droplet = _droplet(order, slug, key, firewall, [tag.name, *users])
+        region = size.regions[0] if order.region == ANYWHERE else order.region
+        droplet = _droplet(order, slug, region, key, firewall, [tag.name, *users])
         pulumi.export("host", droplet.ipv4_address)
         pulumi.export("user", order.image.user)
         pulumi.export("host_key", order.host_key)
@@ -150,11 +152,13 @@ def program(order: Order) -> Callable[[], None]:
     return run
 
 
-def _disk_bytes(slug: str) -> int:
+def _size(slug: str) -> Any:
     sizes = digitalocean.get_sizes(filters=[{"key": "slug", "values": [slug]}]).sizes
     if not sizes:
         raise Refused(f"DigitalOcean lists no size {slug}.", hint="Some are sold by contract only.")
-    return int(sizes[0].disk) * GB
+    if not sizes[0].regions:
+        raise Refused(f"The size {slug} is not available in any region of DigitalOcean's now.", hint="Try again later.")
+    return sizes[0]
 
 
 def _rules(cidrs: tuple[str, ...]) -> dict[str, Any]:
@@ -165,14 +169,14 @@ def _rules(cidrs: tuple[str, ...]) -> dict[str, Any]:
 
 
 def _droplet(
-    order: Order, slug: str, key: digitalocean.SshKey, firewall: digitalocean.Firewall, tags: list[Any]
+    order: Order, slug: str, region: str, key: digitalocean.SshKey, firewall: digitalocean.Firewall, tags: list[Any]
 ) -> digitalocean.Droplet:
     return digitalocean.Droplet(
         "box",
         name=order.name,
         size=slug,
         image=image_of(slug, order.image),
-        region=order.region,
+        region=region,
         ssh_keys=[key.id],  # without one a password is made, and sent by mail
         user_data=pulumi.Output.secret(order.user_data),
         tags=tags,

@@ -26,7 +26,7 @@ from provision.clouds.programs.order import (
     require_no_spot,
     tagged_resource,
 )
-from provision.clouds.programs.rest import EVERYWHERE, Api, Json, as_owned, token_of
+from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import from_label, label
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Scope
@@ -109,7 +109,7 @@ def _server(order: Order, key: hcloud.SshKey, firewall: hcloud.Firewall, labels:
         name=order.name,
         server_type=order.instance_type,
         image=order.image.name,
-        location=order.region,
+        location=None if order.region == ANYWHERE else order.region,
         ssh_keys=[key.id],  # without one a password is made, and sent by mail
         firewall_ids=[firewall.id.apply(int)],
         user_data=pulumi.Output.secret(order.user_data),

@@ -22,7 +22,8 @@ from provision.provisioner import Answer, Owned, Resource
 
 Json = dict[str, Any]
 
-EVERYWHERE: Final = ("every location",)  # the only place to look in; "*" would be one to rent in
+ANYWHERE: Final = "*"  # in an offer: one price everywhere, so the program or the cloud finds the place
+EVERYWHERE: Final = (ANYWHERE,)  # where to look: one look sees all
 TIMEOUT_S: Final = 10.0  # assumed
 PAUSES_S: Final = (0.5, 1.0, 2.0)  # assumed: before each further try of what was too much, or failed at the cloud
 PASSING: Final = frozenset({429, 500, 502, 503, 504})  # a later try may be answered otherwise

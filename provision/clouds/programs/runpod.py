@@ -33,7 +33,7 @@ from provision.clouds.programs.order import (
     require_no_spot,
     tagged_resource,
 )
-from provision.clouds.programs.rest import Json, as_owned
+from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Json, as_owned
 from provision.clouds.programs.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, UNKNOWN_GPU, connect, log, path_of, pods
 from provision.clouds.programs.runpod_pods import Address, Pod
 from provision.clouds.refusals import Refusal
@@ -61,7 +61,6 @@ REFUSALS: Final = (  # by our own words for what its API says (runpod_api)
     Refusal(BAD_KEY, Reason.CREDENTIALS, Scope.CLOUD, BAD_KEY),
     Refusal(UNKNOWN_GPU, Reason.CAPACITY, Scope.INSTANCE_TYPE, UNKNOWN_GPU),
 )
-ANYWHERE: Final = "*"  # RunPod finds a place by itself; a region is the id of one of its data centres
 TAGS_VARIABLE: Final = "RENTUNE_TAGS"
 MIN_CUDA: Final = "13.0"  # derived: the stack's torch 2.15 is built for CUDA 13, and its drivers run every 13.x
 LEAST_DISK_GB: Final = 20  # assumed; RunPod's own default, and without a size it refuses a pod
@@ -150,6 +149,7 @@ def _body(order: Order) -> dict[str, Any]:
         "entrypoint": list(ENTRYPOINT),
         "env": {START_VARIABLE: order.user_data, TAGS_VARIABLE: json.dumps(order.tags)},
     }
+    # RunPod finds a place by itself; a region is the id of one of its data centres.
     return body if order.region == ANYWHERE else body | {"dataCenterIds": [order.region]}
 
 
@@ -166,7 +166,7 @@ def _offered(instance_type: str) -> tuple[int, str, str]:
 
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
     """One, to look in and to rent in: pods are listed for the whole account at once."""
-    return (ANYWHERE,)
+    return EVERYWHERE
 
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:

@@ -130,11 +130,11 @@ def _read_action(world: World, asked: Asked, number: str) -> Reply:
 
 def _create_server(world: World, asked: Asked) -> Reply:
     body, name = asked.body, _require_name(world, MACHINE, asked)
-    type = str(body["server_type"])
+    type, location = str(body["server_type"]), body.get("location", LOCATIONS[0])  # Hetzner's choice, where none is made
     for field, value, known in (
         ("server_type", type, TYPES),
         ("image", body["image"], IMAGES),
-        ("location", body["location"], LOCATIONS),
+        ("location", location, LOCATIONS),
     ):
         if value not in known:
             raise Declined(Reason.INVALID, f"{field} {value} not found")
@@ -148,7 +148,7 @@ def _create_server(world: World, asked: Asked) -> Reply:
             world.read(kind, int(id))
     details = {
         "labels": _labels(asked),
-        "location": body["location"],
+        "location": location,
         "image": body["image"],
         "user_data": user_data,
         "firewalls": _firewall_ids(body),

@@ -59,6 +59,16 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(world_bench: Benc
     assert world_bench.control.bill_usd() == paid
 
 
+def test_an_offer_that_names_no_place_is_rented_and_found_again(world_bench: Bench) -> None:
+    """As the price lists of both have it: one price everywhere."""
+    provisioner = world_bench.provisioner()
+    box = provisioner.up(msgspec.structs.replace(world_bench.row.offer, region="*"), world_bench.launch)
+    [machine] = world_bench.control.standing(MACHINE)
+    assert box.host == machine["address"]
+    assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
+    assert left(world_bench) == []
+
+
 def test_a_box_that_has_switched_itself_off_is_billed_until_it_is_destroyed(world_bench: Bench) -> None:
     """It is found and ended as one that runs."""
     provisioner = world_bench.provisioner()
