@@ -5,18 +5,21 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Final
 
 from planner.units import GIB
 from provision.aboard.ship import stack_is_here
 from provision.account.ledger import Ledger, damage
+from provision.errors import BadInput
 from provision.parts import Find, Finding, looked_for, missing_for, needed_parts
-from provision.places import Places
+from provision.places import HOME_VARIABLE, Places, nearest_there, obstacle
 from provision.providers import known_providers
 
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11
+MOVE: Final = f"{HOME_VARIABLE}=FOLDER rentune …"
 MEND: Final = "See what it may hide (rentune ls --orphans), then mend or move away {ledger}"
 LEAST_PYTHON: Final = (3, 11)  # derived: requires-python of pyproject.toml
 
@@ -61,36 +64,30 @@ def _state_folder(places: Places) -> Finding:
         None if trouble else str(places.home),
         serves="everything",
         lack=f"{places.home}: {trouble}",
-        remedy="RENTUNE_HOME=FOLDER rentune …",
+        remedy=MOVE,
     )
 
 
 def _ledger(places: Places) -> Finding:
-    """Lines that can't be read may have opened a run; nothing stands in the way of the next one."""
-    trouble = _trouble_with_ledger(Ledger(places.ledger))
-    return looked_for(
-        "ledger",
-        None if trouble else str(places.ledger),
-        serves="everything",
-        lack=trouble or "",
-        remedy=MEND.format(ledger=places.ledger),
-        without="optional",
-    )
-
-
-def _trouble_with_ledger(ledger: Ledger) -> str | None:
-    """Which of its lines can't be read, or why none can; None also where nothing was opened yet."""
+    """Lines that can't be read may have opened a run, and stop nobody; where no line can be written nothing is rented."""
+    ledger = Ledger(places.ledger)
+    told = partial(looked_for, "ledger", serves="everything")
     try:
-        return damage(ledger)
+        ledger.require_place()
+        trouble = damage(ledger)
+    except BadInput as error:
+        return told(None, lack=error.message, remedy=error.hint or MOVE)
     except OSError as error:
-        return f"{ledger.path}: {error.strerror}"
+        return told(None, lack=f"{ledger.path}: {error.strerror}", remedy=MOVE)
+    mend = MEND.format(ledger=places.ledger)
+    return told(None if trouble else str(places.ledger), lack=trouble or "", remedy=mend, without="optional")
 
 
 def _trouble_with(folder: Path) -> str | None:
     """Why nothing can be written in a folder, or below the nearest one that is there."""
-    nearest = _nearest(folder)
-    if not nearest.is_dir():
-        return "not a folder" if nearest == folder else f"{nearest} is not a folder"
+    if (why := obstacle(folder)) is not None:
+        return why
+    nearest = nearest_there(folder)
     if os.statvfs(nearest).f_flag & os.ST_RDONLY:
         return "on a file system that is read-only"
     if not os.access(nearest, os.W_OK | os.X_OK):
@@ -99,7 +96,8 @@ def _trouble_with(folder: Path) -> str | None:
 
 
 def _disk(places: Places) -> Finding:
-    free_gib = shutil.disk_usage(_nearest(places.home, there=Path.exists)).free / GIB
+    there = next(folder for folder in (places.home, *places.home.absolute().parents) if folder.exists())
+    free_gib = shutil.disk_usage(there).free / GIB
     words = f"{free_gib:.1f} GiB free at {places.home}"
     return looked_for(
         "disk",
@@ -109,11 +107,6 @@ def _disk(places: Places) -> Finding:
         remedy=f"Free {LEAST_FREE_GIB} GiB for the trainer's packages and a base.",
         without="optional",
     )
-
-
-def _nearest(path: Path, *, there: Callable[[Path], bool] = os.path.lexists) -> Path:
-    """The path itself, or the nearest above it that is there: with `lexists`, a link that leads nowhere is."""
-    return path if there(path) or path == path.parent else _nearest(path.parent, there=there)
 
 
 def _bubblewrap(find: Find) -> Finding:

@@ -1,13 +1,19 @@
-"""Where things lie at home: the state folder, a run's directory, the caches. Names only; nothing is created here."""
+"""Where things lie at home: the state folder, a run's directory, the caches. Nothing is created here."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from catalogs.user_file import shortened
+from provision.errors import BadInput
+
+HOME_VARIABLE: Final = "RENTUNE_HOME"
+CACHE_VARIABLE: Final = "RENTUNE_CACHE"
 ORGANISATION: Final = Path("/etc/rentune")  # no variable moves it
 POLICY: Final = "policy.toml"
 SYSTEM_FOLDERS: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin")  # of servers; not on everybody's PATH
@@ -125,6 +131,31 @@ class RunFolder:
         return self.root / "lock"  # held by the process that controls the run
 
 
+# What an sshd_config can't quote, what ends a pattern of grep, and bytes that are no text: in a path of ours none may stand.
+UNFIT: Final = re.compile(r'["\\\x00-\x1f\x7f\ud800-\udfff]')
+
+
+def require_folder(folder: Path, *, variable: str) -> None:
+    """Raises BadInput where no folder of ours can be. `variable` names another one."""
+    if (why := obstacle(folder)) is not None:
+        raise BadInput(f"{shortened(str(folder))} {why}.", hint=f"{variable}=FOLDER rentune …")
+
+
+def obstacle(folder: Path) -> str | None:
+    """Why no folder of ours can be there, to be said after its name; None where one is, or nothing stands in its place."""
+    if unfit := UNFIT.search(os.path.realpath(folder)):
+        return f"can't be used: {unfit[0]!r} in its path would be read as something else where other programs are told of it"
+    nearest = nearest_there(folder)
+    if nearest.is_dir():
+        return None
+    return "is not a folder" if nearest == folder else f"can't be made: {nearest} is not a folder"
+
+
+def nearest_there(path: Path) -> Path:
+    """The path itself, or the nearest above it that is there; a link that leads nowhere is."""
+    return path if os.path.lexists(path) or path == path.parent else nearest_there(path.parent)
+
+
 def read_places(environment: Mapping[str, str] = os.environ) -> Places:
     """`RENTUNE_HOME`, else `$XDG_STATE_HOME/rentune` and, for what the user sets, `$XDG_CONFIG_HOME/rentune`;
     `RENTUNE_CACHE`, else `$XDG_CACHE_HOME/rentune`.
@@ -133,9 +164,9 @@ def read_places(environment: Mapping[str, str] = os.environ) -> Places:
     state = environment.get("XDG_STATE_HOME") or user / ".local" / "state"
     cache = environment.get("XDG_CACHE_HOME") or user / ".cache"
     config = environment.get("XDG_CONFIG_HOME") or user / ".config"
-    moved = environment.get("RENTUNE_HOME")
+    moved = environment.get(HOME_VARIABLE)
     return Places(
         home=Path(moved or Path(state) / "rentune"),
-        cache=Path(environment.get("RENTUNE_CACHE") or Path(cache) / "rentune"),
+        cache=Path(environment.get(CACHE_VARIABLE) or Path(cache) / "rentune"),
         config=None if moved else Path(config) / "rentune",
     )

@@ -20,6 +20,7 @@ import msgspec
 
 from catalogs.hardware import Billing, Offer
 from provision.errors import BadInput, Reason, Scope
+from provision.places import HOME_VARIABLE, require_folder
 from provision.provisioner import Box, Teardown
 from provision.whole import sync_folder
 from remote.contract import Phase
@@ -212,6 +213,12 @@ class Ledger:
         self._header = msgspec.json.Decoder(Header)
         self._folded: tuple[int, dict[str, RunState]] = (0, {})  # by the size of the file, which only grows
 
+    def require_place(self) -> None:
+        """Raises BadInput where something else stands in the file's or its folder's place."""
+        require_folder(self.path.parent, variable=HOME_VARIABLE)
+        if os.path.lexists(self.path) and not self.path.is_file():
+            raise BadInput(f"{self.path} is not a file.", hint=f"Move it away, or {HOME_VARIABLE}=FOLDER rentune …")
+
     def append(self, line: AnyLine) -> None:
         """Write one line and return when the disk has it. A torn last line (power cut) is closed off first.
 
@@ -267,11 +274,7 @@ class Ledger:
 
         Raises BadInput where something else stands in the file's or its folder's place.
         """
-        home = self.path.parent
-        if home.exists() and not home.is_dir():
-            raise BadInput(f"{home} is not a folder.", hint="RENTUNE_HOME=FOLDER rentune …")
-        if self.path.exists() and not self.path.is_file():
-            raise BadInput(f"{self.path} is not a file.", hint="Move it away, or RENTUNE_HOME=FOLDER rentune …")
+        self.require_place()
         size = self.path.stat().st_size if self.path.exists() else 0
         if size != self._folded[0]:
             self._folded = (size, _fold(self.lines()))

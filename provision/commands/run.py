@@ -36,7 +36,7 @@ def command(**options: Any) -> int:
 
     from provision.account.ledger import Ledger
     from provision.parts import require_parts
-    from provision.places import read_places
+    from provision.places import CACHE_VARIABLE, read_places, require_folder
     from provision.prepare.choosing import KeyQuestion, choose_plan
     from provision.prepare.inputs import find_base, require_hub_access
     from provision.prepare.opening import open_run
@@ -48,6 +48,8 @@ def command(**options: Any) -> int:
     base = find_base(plan.request.model)
     require_hub_access(base, os.environ)
     places = read_places()
+    require_folder(places.cache, variable=CACHE_VARIABLE)
+    Ledger(places.ledger).require_place()
     alerts = _checked_alerts(places, options["alerts"])
     _show(plan, quiet=quiet)
     _ask(plan, options)

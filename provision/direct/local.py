@@ -71,8 +71,8 @@ class LocalBox:
         clock: Callable[[], float] = time.time,
     ) -> None:
         """`namespace`: run inside a bubblewrap PID namespace; None = where bubblewrap works."""
-        self._root = root.resolve()
-        self._cache = cache.resolve()
+        self._root = Path(os.path.realpath(root))  # Path.resolve raises for links that lead in a circle, and `down` must go on
+        self._cache = Path(os.path.realpath(cache))
         self._namespace = namespace
         self._environment = environment
         self._processes = processes

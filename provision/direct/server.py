@@ -11,12 +11,11 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.errors import MissingPart
-from provision.places import SYSTEM_FOLDERS
+from provision.places import HOME_VARIABLE, SYSTEM_FOLDERS, UNFIT, require_folder
 from provision.ssh.keys import make_key
 
 VERSION = re.compile(r"OpenSSH_(\d+)\.(\d+)")
 TRY_S = 10.0  # assumed: to start a process in a namespace, or to print a version, takes no longer
-PLAIN = re.compile(r'[^"\\\n]+')  # what can stand between the quotes of an sshd_config
 # What a process of this machine would see, too. No secret is among them.
 PASSED_ON = ("PATH", "OMP_NUM_THREADS", "HF_HOME", "HF_HUB_OFFLINE", "XDG_CACHE_HOME", "LANG")
 NAMESPACE = ("bwrap", "--die-with-parent", "--unshare-pid", "--bind", "/", "/", "--dev-bind", "/dev", "/dev", "--proc", "/proc")
@@ -48,10 +47,12 @@ MaxStartups 64
 def write_server(folder: Path, *, public_key: str, marks: Mapping[str, str], environment: Mapping[str, str]) -> str:
     """Keys and configuration of a server that admits `public_key`; returns the public host key.
 
-    Sessions carry `marks`, and of `environment` what PASSED_ON names.
+    Sessions carry `marks`, and of `environment` what PASSED_ON names. Raises BadInput for a folder that the configuration
+    can't name.
     """
+    require_folder(folder, variable=HOME_VARIABLE)
     (folder / "authorized_keys").write_text(f"{public_key}\n")
-    passed = {name: environment[name] for name in PASSED_ON if PLAIN.fullmatch(environment.get(name, ""))}
+    passed = {name: environment[name] for name in PASSED_ON if not UNFIT.search(environment.get(name) or "\n")}
     # bash below an sshd reads the user's start-up files for every command, unless it is told that it is not the first.
     session = {**marks, **passed, "SHLVL": "1"}
     config = SSHD_CONFIG.format(

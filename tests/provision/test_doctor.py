@@ -83,9 +83,12 @@ def test_looking_stores_nothing(places: Places) -> None:
     [
         (lambda path: path.touch(), "not a folder"),
         (lambda path: path.symlink_to("nowhere"), "not a folder"),
+        (lambda path: path.symlink_to("home"), "not a folder"),
+        (lambda path: path.symlink_to('a"b'), "'\"' in its path"),
+        (lambda path: (path / "ledger.jsonl").mkdir(parents=True), "ledger.jsonl is not a file"),
         (lambda path: path.parent.joinpath("home").touch(), "not a folder"),
     ],
-    ids=["a file", "a broken link", "below a file"],
+    ids=["a file", "a broken link", "a circle", "a link to a name with a quote", "a folder as ledger", "below a file"],
 )
 def test_a_state_folder_that_cannot_be_used_stands_in_every_way(
     make: Callable[[Path], object], trouble: str, tmp_path: Path
@@ -94,9 +97,9 @@ def test_a_state_folder_that_cannot_be_used_stands_in_every_way(
     home = tmp_path / "home"
     make(home)
     findings = examine(Places(home=home, cache=tmp_path), {"HOME": str(tmp_path)})
-    folder = next(found for found in findings if found.part == "state folder")
-    assert (folder.state, trouble in folder.detail) == ("missing", True)
-    assert str(folder.remedy).startswith("RENTUNE_HOME=")
+    folder = next(found for found in findings if found.part in ("state folder", "ledger") and found.state == "missing")
+    assert trouble in folder.detail
+    assert "RENTUNE_HOME=FOLDER" in str(folder.remedy)
     assert not any(usable_providers(findings).values())
 
 

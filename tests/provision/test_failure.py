@@ -20,6 +20,7 @@ from provision.cli import call
 from provision.envelope import Problem, enclose, enclose_error, render_json
 from provision.envelope.failure import tell
 from provision.errors import Exit, RentuneError, TrainingFailed, WrongHostKey
+from tests.provision.plans import tiny_files
 
 DOCS = Path(__file__).parents[2] / "docs"
 
@@ -42,17 +43,52 @@ def test_a_package_of_an_extra_that_is_missing_is_no_fault(
     assert ("paramiko<" in told) == (code == Exit.REFUSED)
 
 
-@pytest.mark.parametrize("words", [["ls"], ["ls", "--orphans"], ["down", "--orphans"], ["report", "--since", "1d"]])
+@pytest.mark.parametrize(
+    "words",
+    [
+        "run job.yaml --yes",
+        "ls",
+        "ls --orphans",
+        "logs 1",
+        "resume 1",
+        "down 1",
+        "down --orphans",
+        "report",
+        "report 1",
+        "report --since 1d",
+    ],
+)
+@pytest.mark.parametrize(
+    ("home", "sentence"),
+    [
+        ("file", "is not a folder."),
+        ("circle", "is not a folder."),
+        ("circle/below", "circle is not a folder."),
+        ("home", "is not a file."),
+        ('a"b', "can't be used: '\"' in its path"),
+        ("a\nPermitEmptyPasswords yes", r"can't be used: '\n' in its path"),
+        ("linked", r"can't be used: '\n' in its path"),
+    ],
+)
 def test_a_state_folder_that_is_none_is_told(
-    words: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+    words: str, home: str, sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """A file in its place, a folder in the ledger's place: neither reads as no runs."""
+    """Something else in its place or the ledger's, or a name that an SSH server's configuration would take for two lines:
+    every command that needs it says so, and none reads it as no runs.
+    """
     (tmp_path / "file").touch()
+    (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "home" / "ledger.jsonl").mkdir(parents=True)
-    for home, sentence in (("file", "is not a folder."), ("home", "is not a file.")):
-        monkeypatch.setenv("RENTUNE_HOME", str(tmp_path / home))
-        assert call(words) == Exit.REFUSED
-        assert sentence in capsys.readouterr().err
+    (tmp_path / "linked").symlink_to("a\nb")
+    (tmp_path / "job.yaml").write_text(
+        f"model: {tiny_files(tmp_path)[0]}\ndata: {{file: rows.jsonl}}\nwhere: {{providers: [local]}}\n"
+    )
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RENTUNE_HOME", str(tmp_path / home))
+    assert call(words.split()) == Exit.REFUSED
+    assert sentence in (told := capsys.readouterr()).err
+    assert "RENTUNE_HOME=FOLDER" in told.err
+    assert not (tmp_path / "home" / "runs").exists()
 
 
 def test_an_error_with_json_is_an_envelope(capsys: pytest.CaptureFixture[str]) -> None:

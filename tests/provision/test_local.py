@@ -21,7 +21,7 @@ from provision.direct.limits import candidates as limit_candidates
 from provision.direct.limits import limit_name
 from provision.direct.local import LocalBox, local_offer
 from provision.direct.server import bubblewrap_works
-from provision.errors import ProvisionError
+from provision.errors import BadInput, ProvisionError
 from provision.provisioner import Answer, Box
 from tests.provision.rigs import KINDS, Rig, await_true, rig_of
 
@@ -145,12 +145,33 @@ def test_processes_that_cannot_be_seen_are_unknown_and_nothing_is_called_gone(tm
         assert teardown.command == "rentune down run-1"
 
 
-def test_a_server_that_does_not_start_is_told_with_its_reason_and_leaves_nothing(tmp_path: Path) -> None:
+def test_a_server_that_does_not_start_is_told_with_its_reason_and_leaves_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A double of the server, which ends at once."""
+    (server := tmp_path / "sshd").write_text("#!/bin/sh\necho no hostkeys available >&2\nexit 1\n")
+    server.chmod(0o755)
     with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
-        broken = LocalBox(tmp_path / 'a "quoted" name', tmp_path / "cache", namespace=False)
+        monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
         with pytest.raises(ProvisionError, match="no hostkeys available"):
-            broken.up(local_offer(), rig.launch())
-        assert broken.owned().resources == ()
+            rig.provisioner.up(local_offer(), rig.launch())
+        assert rig.provisioner.owned().resources == ()
+
+
+@pytest.mark.parametrize("name", ['a "quoted" name', "two\nlines", "a back\\slash"])
+def test_a_folder_that_a_configuration_cannot_name_is_refused(tmp_path: Path, name: str) -> None:
+    """Nothing after the quote becomes a line of the server's."""
+    box = LocalBox(tmp_path / name, tmp_path / "cache", namespace=False)
+    with rig_of(LOCAL_KINDS[1], tmp_path) as rig, pytest.raises(BadInput, match="in its path"):
+        box.up(local_offer(), rig.launch())
+    assert box.owned().resources == ()
+
+
+def test_a_folder_with_an_unusual_name_is_a_folder(tmp_path: Path) -> None:
+    with rig_of(LOCAL_KINDS[1], tmp_path / "it's 100 %h of $HOME #1 ü") as rig:
+        box = rig.provisioner.up(local_offer(), rig.launch())
+        with rig.connect(box) as shell:
+            assert shell.run("echo $RENTUNE_BOXES").out == f"{tmp_path}/it's 100 %h of $HOME #1 ü/boxes\n"
 
 
 @pytest.mark.parametrize("kind", LOCAL_KINDS)
