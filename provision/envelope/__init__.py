@@ -18,6 +18,12 @@ class Problem(msgspec.Struct, frozen=True, kw_only=True):
     hint: str | None = None
 
 
+def refusal_of(error: OSError) -> Problem:
+    """What a file or a disk that refuses says, with its name where it has one: standard output has none."""
+    name = f"{error.filename}: " if error.filename else ""
+    return Problem(message=f"{name}{error.strerror or error}")
+
+
 class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     """One command's result. `partial` = data is there and so are errors."""
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import errno
 import os
 import traceback
+from contextlib import suppress
 
 import click
 
 from catalogs.failure import Failure
-from provision.envelope import Problem, enclose_error, render_json
+from provision.envelope import Problem, enclose_error, refusal_of, render_json
+from provision.envelope.show import complain
 from provision.errors import Exit, RentuneError
 from provision.redact import redact
 
@@ -32,11 +34,10 @@ def tell(error: Exception, arguments: list[str]) -> int:
     problem = _unforeseen(error) if code is None else Problem(message=redact(_sentence(error)), hint=_hint(error))
     code = _code_unforeseen(error) if code is None else code
     if "--json" in arguments:
-        click.echo(render_json(enclose_error(arguments[0] if arguments else "", problem, exit_code=code)))
-    else:
-        click.echo(f"Error: {problem.message}", err=True)
-        if problem.hint:
-            click.echo(f"Hint: {problem.hint}", err=True)
+        with suppress(OSError):  # standard output may be what is full
+            click.echo(render_json(enclose_error(arguments[0] if arguments else "", problem, exit_code=code)))
+            return code
+    complain(problem)
     return code
 
 
@@ -54,7 +55,7 @@ def _as_missing_part(error: ModuleNotFoundError) -> Exception:
 def _unforeseen(error: Exception) -> Problem:
     """A file or a disk that refuses names itself; everything else is our fault, and says so."""
     if isinstance(error, OSError) and error.strerror:
-        return Problem(message=" ".join(filter(None, (error.filename and f"{error.filename}:", error.strerror))), hint=None)
+        return refusal_of(error)
     message = f"rentune has a fault of its own: {type(error).__name__}: {redact(str(error))[:LONGEST_WORDS]}"
     return Problem(message=message, hint=f"{DEBUG_VARIABLE}=1 shows where; nothing was changed unless `rentune ls` shows a run")
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import click
 
-from provision.envelope import Problem, enclose, render_json
+from provision.envelope import Problem, enclose, refusal_of, render_json
 from provision.errors import Exit
 
 if TYPE_CHECKING:
@@ -31,13 +32,26 @@ def show(
     errors: tuple[Problem, ...] = (),
     exit_code: int = Exit.OK,
 ) -> int:
-    """Print `data` in the envelope, or have it drawn; problems go to stderr when it is drawn. Returns the exit code."""
-    if as_json:
-        click.echo(render_json(enclose(command, data, errors=errors, exit_code=exit_code)))
-        return int(exit_code)
-    draw()
-    for problem in errors:
+    """Print `data` in the envelope, or have it drawn; problems go to stderr when it is drawn. Returns the exit code, which an
+    output that takes nothing makes a failure, and never hides.
+    """
+    told: tuple[Problem, ...] = () if as_json else errors
+    try:
+        if as_json:
+            click.echo(render_json(enclose(command, data, errors=errors, exit_code=exit_code)))
+        else:
+            draw()
+    except OSError as error:
+        told = (refusal_of(error), *errors)
+        exit_code = exit_code or Exit.FAILED
+    for problem in told:
+        complain(problem)
+    return int(exit_code)
+
+
+def complain(problem: Problem) -> None:
+    """Say it on stderr, with the next step."""
+    with suppress(OSError):  # nobody reads along; the exit code says it, too
         click.echo(f"Error: {problem.message}", err=True)
         if problem.hint:
             click.echo(f"Hint: {problem.hint}", err=True)
-    return int(exit_code)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
@@ -50,8 +50,9 @@ class LineDisplay:
             self._say(f"  {step_words(self._view) if event.kind == 'step' else self._view.last_word}")
 
     def _say(self, words: str) -> None:
-        self._out.write(f"{time.strftime('%H:%M:%S', time.localtime(self._clock()))} {redact(words)}\n")
-        self._out.flush()
+        with suppress(OSError):  # a full disk or a closed pipe must not end a run that is paid for
+            self._out.write(f"{time.strftime('%H:%M:%S', time.localtime(self._clock()))} {redact(words)}\n")
+            self._out.flush()
 
 
 class LiveDisplay:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import re
 import subprocess
@@ -19,6 +20,7 @@ from planner.refusals import CaseRefused
 from provision.cli import call
 from provision.envelope import Problem, enclose, enclose_error, render_json
 from provision.envelope.failure import tell
+from provision.envelope.show import show
 from provision.errors import Exit, RentuneError, TrainingFailed, WrongHostKey
 from tests.provision.plans import tiny_files
 
@@ -184,11 +186,29 @@ def test_another_host_key_is_refused_before_anything_is_begun() -> None:
         ("PYTHONIOENCODING=ascii {} catalog list --top 1 > /dev/null", 0),
         ("{} catalog list --top 1 >&-", 0),
         ("{} catalog list --top 1 > /dev/full", 1),
+        ("{} catalog list --top 1 --json > /dev/full", 1),
+        ("{} estimate --model 7b --gpu H100 --json > /dev/full", 1),
+        ("{} ls --json > /dev/full", 1),
+        ("{} report nothing --json > /dev/full", 2),
+        ("{} report nothing 2> /dev/full", 2),
     ],
 )
 def test_output_fails_for_no_destination_with_a_traceback(redirection: str, code: int) -> None:
-    """A narrow encoding, a closed and a full standard output."""
+    """A narrow encoding, a closed and a full standard output: a sentence, and the code of what the command found out."""
     command = f"{sys.executable} {Path(sys.executable).with_name('rentune')}"
     done = subprocess.run(redirection.format(command), shell=True, capture_output=True, text=True, check=False)
     assert done.returncode == code
     assert "Traceback" not in done.stderr
+    assert len([line for line in done.stderr.splitlines() if not line.startswith("Hint: ")]) <= 1
+
+
+def test_an_output_that_takes_nothing_hides_no_verdict(capsys: pytest.CaptureFixture[str]) -> None:
+    """What still bills is in the exit code and on stderr all the same."""
+
+    def full() -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    bills = Problem(message="It still bills.", hint="rentune down 1")
+    assert show("down", {}, full, as_json=False, errors=(bills,), exit_code=Exit.STILL_BILLS) == Exit.STILL_BILLS
+    assert capsys.readouterr().err == "Error: No space left on device\nError: It still bills.\nHint: rentune down 1\n"
+    assert show("ls", {}, full, as_json=False) == Exit.FAILED

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import io
 from decimal import Decimal
 from pathlib import Path
@@ -30,6 +31,16 @@ def test_lines_tell_phases_losses_and_warnings_once(tmp_path: Path) -> None:
         "held-out loss 4.5000 at step 2, judged in 1.5 s",
         "two rows were cut",
     ]
+
+
+def test_a_log_that_takes_nothing_ends_no_run() -> None:
+    """It costs money by now, and the ledger has what counts."""
+
+    class Full(io.StringIO):
+        def flush(self) -> None:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    LineDisplay(Full()).phase("boot")
 
 
 def test_the_live_table_says_what_a_person_wants_to_know(tmp_path: Path) -> None:
