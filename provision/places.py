@@ -67,6 +67,10 @@ class RunFolder:
         return self.root / "alternatives.json"  # the plans that may take its place
 
     @property
+    def checkpoints(self) -> Path:
+        return self.root / "checkpoints"  # of a spot machine, brought home while it trains
+
+    @property
     def tries(self) -> Path:
         return self.root / "tries"  # what the trainers of earlier attempts said, a folder each
 

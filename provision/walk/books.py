@@ -60,6 +60,8 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(events)).encode())
     if state.ended:
         shutil.rmtree(run.folder.keys, ignore_errors=True)
+    if receipt.trained:
+        shutil.rmtree(run.folder.checkpoints, ignore_errors=True)
     return with_open_books(receipt, troubles[0]) if troubles else receipt
 
 

@@ -17,6 +17,7 @@ from __future__ import annotations
 from typing import Final
 
 from planner.plan import Plan
+from provision.aboard.checkpoints import steps_at_home
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Standing, Tried
 from provision.account.receipt import Receipt
@@ -86,14 +87,22 @@ def _next(run: Run) -> Plan | str:
     if question is not None and not run.state.opened.dearer and not run.agrees(f"{question} Go on with it?"):
         return f"{question} It was not taken: --dearer allows it."
     if run.state.rentals:
-        run.display.note(f"Next: {chosen.plan.offer.key}, planned at ${chosen.plan.cost.total_usd.p50:.2f}.")
+        steps = steps_at_home(run.folder.checkpoints)
+        where = f", going on from step {steps[-1]}" if steps else ""
+        run.display.note(f"Next: {chosen.plan.offer.key}, planned at ${chosen.plan.cost.total_usd.p50:.2f}{where}.")
     return chosen.plan
 
 
 def past_of(run: Run) -> Past:
     """What the attempts so far have taken."""
-    state, now_s = run.state, run.clock()
-    return Past(rentals=state.rentals, spent_usd=usd_so_far(state, now_s=now_s), elapsed_s=now_s - state.opened.at_s)
+    state, now_s, steps = run.state, run.clock(), steps_at_home(run.folder.checkpoints)
+    return Past(
+        rentals=state.rentals,
+        spent_usd=usd_so_far(state, now_s=now_s),
+        elapsed_s=now_s - state.opened.at_s,
+        strategy=run.plan.strategy if steps else None,
+        done_share=min(1.0, steps[-1] / max(1, run.plan.duration.num_steps)) if steps else 0.0,
+    )
 
 
 def _why_not_here(run: Run, end: End) -> tuple[Reason, Scope] | None:

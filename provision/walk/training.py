@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from provision.aboard import job, ship
+from provision.aboard.checkpoints import ship_checkpoints
 from provision.errors import (
     BoxLost,
     ConnectionFailed,
@@ -29,6 +30,7 @@ from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.walk.books import adapter_home, read_outcome
 from provision.walk.held import Run
+from provision.walk.keeping import Keeper
 from provision.walk.patience import patiently, require_time, wait_for_box
 from provision.walk.phases import Phases
 from provision.whole import at_home, write_whole
@@ -106,6 +108,7 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
         with phases.timed(Phase.DOWNLOAD):
             require_inputs(run)
             ship.ship_inputs(shell, box, {Path(home): there for home, there in handed.files.items()})
+            ship_checkpoints(shell, box, run.folder.checkpoints)
     job.start(shell, box, handed.spec, python=python, secrets=hub_secrets(run.base, os.environ))
 
 
@@ -127,7 +130,7 @@ def _handoff(run: Run, box: Box) -> Handoff:
 
 def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     """Until the job has ended, started where it is not. A silent box is waited for until the deadline."""
-    restarts = 0
+    restarts, keeper = 0, Keeper(run, shell, box)
     while True:
         standing = job.state(shell, box).state
         if standing in ("never_started", "killed"):
@@ -139,7 +142,7 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         elif standing == "unknown":
             wait_for_box(run)
             continue
-        _hear(run, phases, shell, box)
+        _hear(run, phases, shell, box, keeper)
         if job.state(shell, box).state == "ended":
             return
 
@@ -150,12 +153,13 @@ def _allow_restart(run: Run, restarts: int) -> None:
     run.display.note("The trainer was killed; starting it again from its last checkpoint.")
 
 
-def _hear(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
+def _hear(run: Run, phases: Phases, shell: Shell, box: Box, keeper: Keeper) -> None:
     """The trainer's events until it ends or the line is cut."""
     try:
         with at_home(run.folder.events):
             for event in job.events(shell, box, run.folder.events):
                 phases.heard(event)
+                keeper.heard(event)
     except WrongHostKey:
         raise
     except ConnectionFailed as error:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import threading
 import time
 from collections.abc import Iterator
 from decimal import Decimal
@@ -12,6 +13,7 @@ import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
+from provision.aboard.checkpoints import steps_at_home
 from provision.account.bill import rental_usd, rounded
 from provision.account.receipt import Receipt
 from provision.errors import Declined, Exit, Reason, Scope
@@ -21,7 +23,7 @@ from provision.walk.run import walk
 from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
-from tests.faults.rehearsal import Rehearsal
+from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, ScriptedBox
 from tests.provision.plans import about
 
@@ -90,6 +92,63 @@ class SilentHere(ScriptedBox):
         else:
             self.line.heal()
         return box
+
+
+# A trainer that has done four steps, says so, and would go on for long; with its checkpoint it is soon done.
+LEARNS = (
+    "if [ -e checkpoints/step-00000004/progress.json ]; then cat checkpoints/step-*/trainable.safetensors > log; "
+    + FINISH
+    + """
+else
+  for step in 00000002 00000004; do
+    mkdir -p checkpoints/.making; printf "weights of $step" > checkpoints/.making/trainable.safetensors
+    printf '{"step": 4, "best_step": 2}' > checkpoints/.making/progress.json; mv checkpoints/.making checkpoints/step-$step
+  done
+  printf '{"seq":0,"kind":"checkpoint","phase":"train","at_s":1,"monotonic_s":1,"data":{"size_bytes":9}}\\n' > events.jsonl
+  sleep 600
+fi"""
+)
+
+
+def test_a_spot_machine_that_is_taken_away_is_followed_by_one_that_goes_on_from_its_checkpoint(
+    rehearsal: Rehearsal, line: Proxy
+) -> None:
+    """Newest and best were at home, each with its hash; what the first cost is a failed attempt's, and no step is lost."""
+    box = ScriptedBox(rehearsal, line, LEARNS)
+    run = opened(rehearsal, box, purchase="spot")
+
+    def take_away() -> None:
+        wait_until(lambda: len(steps_at_home(run.folder.checkpoints)) == 2)
+        box.destroy(run.claim)
+
+    threading.Thread(target=take_away, daemon=True).start()
+    receipt = walk(run)
+
+    assert receipt.exit_code == Exit.OK, receipt.message
+    assert [(each.offer, each.reason) for each in receipt.tries] == [
+        ("local/here/this-machine/spot", Reason.LOST),
+        ("local/there/this-machine/spot", None),
+    ]
+    assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
+    assert (run.folder.tries / "1/events.jsonl").exists()
+    assert not run.folder.checkpoints.exists()
+    require_bill(receipt, run)
+
+
+def test_a_machine_on_demand_that_is_gone_is_not_followed_by_another(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Nobody takes those by right: somebody ended it, and does not want the next one either."""
+    box = ScriptedBox(rehearsal, line, f"touch $HERE/begun; {LEARNS}")
+    run = opened(rehearsal, box)
+
+    def take_away() -> None:
+        wait_until((rehearsal.folder / "stack/begun").exists)
+        box.destroy(run.claim)
+
+    threading.Thread(target=take_away, daemon=True).start()
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.FAILED
+    assert receipt.message == "The box is gone before its deadline, and not by us."
+    assert len(receipt.tries) == 1
 
 
 def test_what_is_full_here_is_trained_there(rehearsal: Rehearsal, line: Proxy) -> None:

@@ -1,0 +1,90 @@
+"""Checkpoints between box and home: what another box needs to go on where this one was taken away.
+
+The newest one, and the best so far where that is another: the trainer ends with the best weights. Every file is hashed on both
+sides, and a checkpoint gets its name at home only once it is there whole.
+"""
+
+from __future__ import annotations
+
+import re
+import shlex
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import msgspec
+
+from provision.aboard.ship import job_folder
+from provision.errors import TransferFailed
+from provision.provisioner import Box
+from remote.contract import CHECKPOINT_DIR
+
+if TYPE_CHECKING:
+    from provision.ssh import Shell
+
+NAME: Final = re.compile(r"step-(\d{8})")
+PROGRESS: Final = "progress.json"
+COMING: Final = ".coming"
+
+
+class _Best(msgspec.Struct, frozen=True):
+    """The one field of a checkpoint's progress that names another checkpoint."""
+
+    best_step: int | None = None
+
+
+def steps_at_home(home: Path) -> list[int]:
+    """Steps whose checkpoint is at home whole, oldest first."""
+    names = (NAME.fullmatch(place.name) for place in home.glob("step-*"))
+    return sorted(int(found[1]) for found in names if found)
+
+
+def fetch_newest(shell: Shell, box: Box, home: Path) -> int | None:
+    """Bring home the newest checkpoint and the best that it names; its step, or None where the box has none.
+
+    Older ones at home go once it is there. Raises TransferFailed (also where the trainer dropped it meanwhile),
+    ConnectionFailed, or HomeFailed.
+    """
+    there = f"{job_folder(box)}/{CHECKPOINT_DIR}"
+    listed = shell.run(f"ls {shlex.quote(there)} 2>/dev/null").out.split()
+    newest = max((name for name in listed if NAME.fullmatch(name)), default=None)
+    if newest is None:
+        return None
+    coming = home / COMING
+    shutil.rmtree(coming, ignore_errors=True)
+    _fetch(shell, there, newest, coming)
+    best = _best_of(coming / newest)
+    wanted = [name for name in (best, newest) if name is not None]  # the newest last: with it the set is whole
+    for name in wanted:
+        if not (coming / name).exists() and not (home / name).exists():
+            _fetch(shell, there, name, coming)
+        if not (home / name).exists():
+            (coming / name).rename(home / name)
+    for place in home.glob("step-*"):
+        if place.name not in wanted:
+            shutil.rmtree(place)
+    shutil.rmtree(coming, ignore_errors=True)
+    return int(newest.removeprefix("step-"))
+
+
+def ship_checkpoints(shell: Shell, box: Box, home: Path) -> None:
+    """Lay what is at home where the trainer of a new box will look. Raises TransferFailed, or ConnectionFailed."""
+    for step in steps_at_home(home):
+        for file in sorted((home / f"step-{step:08d}").iterdir()):
+            shell.put(file, f"{job_folder(box)}/{CHECKPOINT_DIR}/{file.parent.name}/{file.name}")
+
+
+def _fetch(shell: Shell, there: str, name: str, coming: Path) -> None:
+    listed = shell.run(f"ls {shlex.quote(f'{there}/{name}')}")
+    if listed.rc != 0:
+        raise TransferFailed(f"{name} is no longer on {shell.box.host}.")
+    for file in listed.out.split():
+        shell.get(f"{there}/{name}/{file}", coming / name / file)
+
+
+def _best_of(checkpoint: Path) -> str | None:
+    try:
+        best = msgspec.json.decode((checkpoint / PROGRESS).read_bytes(), type=_Best).best_step
+    except (OSError, msgspec.DecodeError) as error:
+        raise TransferFailed(f"{checkpoint.name} has no progress that can be read: {error}") from error
+    return None if best is None else f"step-{best:08d}"
