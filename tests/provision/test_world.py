@@ -133,13 +133,15 @@ def test_a_machine_runs_once_it_has_booted() -> None:
 
 
 def test_every_thing_has_a_number_and_every_machine_an_address_of_its_own() -> None:
-    """Also when earlier ones are gone."""
+    """Also when earlier ones are gone, and in a new account: a machine that is still ending has the name of its number."""
     world = made()
     first = order(world)
     world.delete(MACHINE, first.id)
     second = order(world)
-    assert first.id != second.id
-    assert first.address != second.address
+    world.reset()
+    third = order(world)
+    assert len({thing.id for thing in (first, second, third)}) == 3
+    assert len({thing.address for thing in (first, second, third)}) == 3
 
 
 # ── how it says no ─────────────────────────────────────────────────────────────────────────────────────────────────

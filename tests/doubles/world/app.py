@@ -7,7 +7,6 @@ import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field
-from decimal import Decimal
 from http import HTTPStatus
 from typing import Any, Final
 from urllib.parse import parse_qsl
@@ -153,11 +152,8 @@ def _bill(world: World, asked: Asked) -> Reply:
 
 
 def _shown(thing: Thing) -> Json:
-    return {"kind": thing.kind, "id": thing.id, "name": thing.name, "off": thing.off, "address": thing.address, **_of(thing)}
-
-
-def _of(thing: Thing) -> Json:
-    return {"details": thing.details, "usd_per_hour": str(Decimal(thing.usd_per_hour))}
+    open = {"kind": thing.kind, "id": thing.id, "name": thing.name, "off": thing.off, "address": thing.address}
+    return {**open, "usd_per_hour": str(thing.usd_per_hour), "details": thing.details}
 
 
 CONTROL: Final[tuple[Route, ...]] = (

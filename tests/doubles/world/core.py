@@ -6,6 +6,7 @@ Nothing here knows a vendor, HTTP or a real machine. Time is a clock's, which a 
 from __future__ import annotations
 
 import datetime as dt
+import itertools
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -119,6 +120,7 @@ class World:
         self.settings = self.manners = settings
         self.clock = clock
         self.addresses = addresses
+        self.ids = itertools.count(FIRST_ID)  # never twice, not after a reset either: machines are called by them
         self.things: list[Thing] = []
         self.faults: list[Fault] = []
 
@@ -139,7 +141,7 @@ class World:
                 self._require_room(type)
             thing = Thing(
                 kind=kind,
-                id=FIRST_ID + len(self.things),
+                id=next(self.ids),
                 name=name,
                 created_at_s=self.clock.now_s(),
                 usd_per_hour=self.price(type, usd_per_hour),
