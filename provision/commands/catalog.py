@@ -18,17 +18,20 @@ if TYPE_CHECKING:
 SHOWN = 40  # rows on a screen, unless more are asked for
 
 
-@click.group("catalog", invoke_without_command=True)
-@click.pass_context
-def command(context: click.Context) -> int:
+class ListUnlessSaid(click.Group):
+    """A group that means its command `list` where none is named."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        names_none = not args or (args[0].startswith("-") and args[0] not in ctx.help_option_names)
+        return super().parse_args(ctx, ["list", *args] if names_none else args)
+
+
+@click.group("catalog", cls=ListUnlessSaid)
+def command() -> None:
     """What can be rented, at which price, seen when.
 
-    Alone it means `catalog list`.
+    Without a command it means `catalog list`, and takes its options.
     """
-    if context.invoked_subcommand is not None:
-        return 0
-    with list_offers.make_context("list", [], parent=context) as asked:
-        return int(list_offers.invoke(asked))
 
 
 @command.command("list")

@@ -147,13 +147,17 @@ def test_an_option_that_contradicts_itself_is_refused_by_every_command(
     assert "was said twice, with different values" in capsys.readouterr().err
 
 
-def test_the_catalog_alone_lists_it(capsys: pytest.CaptureFixture[str]) -> None:
+@pytest.mark.parametrize("options", [[], ["--json", "--top", "2"], ["--provider", "aws"]])
+def test_the_catalog_alone_lists_it(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    """With the options of the list; help is the group's."""
     told = []
     for words in (["catalog"], ["catalog", "list"]):
-        assert call(words) == Exit.OK
+        assert call([*words, *options]) == Exit.OK
         told.append(capsys.readouterr().out)
     assert told[0] == told[1]
-    assert " offers" in told[0]
+    assert "salad" in told[0] or "aws" in told[0]
+    assert call(["catalog", "--help"]) == Exit.OK
+    assert "storage" in capsys.readouterr().out
 
 
 def test_a_host_key_without_a_host_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
