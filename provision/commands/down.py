@@ -113,7 +113,10 @@ def _end_run(run: str, places: Places, *, discard: bool) -> Teardown:
 def _end_orphans(
     places: Places, run: str | None, *, discard: bool
 ) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:
-    """The teardowns, who could not be asked, and a sentence for each run of somebody else's. `run`: only that one."""
+    """The teardowns, who could not be asked, and a sentence for each run of somebody else's. `run`: only that one.
+
+    Raises BadInput where everybody could be asked, and nobody knows that run.
+    """
     from provision.account.ledger import Ledger
     from provision.charge.control import end_stray, ended_or_told
     from provision.charge.looking import look_for_orphans
@@ -125,6 +128,8 @@ def _end_orphans(
     found = look_for_orphans(places)
     if run is not None:
         found = only_run(found, run)
+        if found.nothing:
+            raise BadInput(f"Nothing anywhere that was asked carries the tag of {run!r}.", hint="rentune ls --orphans")
     acts = {
         **{run_id: partial(end_stray, run_id, provider, places=places) for run_id, provider in stray_run_ids(found).items()},
         **{state.run_id: partial(_end_run, state.run_id, places, discard=discard) for state in found.runs},

@@ -109,6 +109,17 @@ def test_down_takes_the_id_of_a_box_that_is_in_no_ledger(places: Places, capsys:
     assert not folder.exists()
 
 
+def test_an_id_that_nobody_knows_is_refused_as_down_alone_refuses_it(
+    places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A mistyped id must not read as an end; where somebody could not be asked it is not known to be mistyped."""
+    assert call(["down", "nope"]) == call(["down", "--orphans", "nope"]) == Exit.REFUSED
+    assert "carries the tag of 'nope'" in capsys.readouterr().err
+    places.home.mkdir(parents=True, exist_ok=True)
+    places.ledger.write_text('{"kind":"op\n')
+    assert call(["down", "--orphans", "nope"]) == Exit.STILL_BILLS
+
+
 def test_what_a_providers_list_shows_decides_who_is_asked_and_what_is_ours(run_id: str, ledger: Ledger) -> None:
     """The boxes of this home always, whatever the ledger says; an account may be shared, also one of a later version."""
     assert providers_to_ask(()) == ("local",)
