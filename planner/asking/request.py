@@ -11,6 +11,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from catalogs.failure import Failure
+from catalogs.user_file import shortened
 from planner.asking.bounds import REQUEST_BOUNDS, Bounds, complaint
 from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Loop, Task
 
@@ -19,6 +20,8 @@ HOST: Final = "host"  # the one that is a machine of the user's, reached by SSH
 OWN_MACHINES: Final = frozenset({LOCAL, HOST})  # not rented: nothing is created, and no market rule applies to them
 
 OUR_TAGS: Final = "rentune-"  # so begin the tags by which a box is found again: none of the user's does
+TAKEN_TAGS: Final[Mapping[str, str]] = {OUR_TAGS: "one of ours", "aws:": "one of AWS's own"}
+LONGEST_TAG: Final = 63  # derived: characters of a label at Hetzner; AWS takes 128 in a key and 256 in a value
 WIDEST_PREFIX: Final = {4: 8, 6: 32}  # assumed: no network that one person calls theirs is wider
 
 DEFAULT_EXAMPLES: Final = 1_000  # assumed: a small instruction set (LIMA, arXiv:2305.11206, tunes on 1,000 rows)
@@ -229,8 +232,8 @@ def checked(request: Request) -> Request:
         raise RequestError("layers are counted from 0", hint="layers: [0, 1, 2]", place=("loop", "layers"))
     if not request.model.strip():
         raise RequestError("the model has no name", hint="--model 7b", place=("model",))
-    for key in request.tags:
-        _check_tag(key)
+    for key, value in request.tags.items():
+        _check_tag(key, value)
     return request
 
 
@@ -290,11 +293,23 @@ def _check_network(text: str) -> None:
         )
 
 
-def _check_tag(key: str) -> None:
-    """By ours a box is found, priced and ended. Raises RequestError."""
+def _check_tag(key: str, value: str) -> None:
+    """What any cloud would refuse once the run is open, and what begins like ours, by which a box is found, priced and ended.
+
+    Raises RequestError.
+    """
+    place = ("tags", key)
     if not key.strip():
         raise RequestError("a tag has no key", hint="--tag team=search", place=("tags",))
-    if key.startswith(OUR_TAGS):
-        raise RequestError(
-            f"the tag {key} is one of ours", hint=f"a key that does not begin with {OUR_TAGS}", place=("tags", key)
-        )
+    for prefix, whose in TAKEN_TAGS.items():
+        if key.lower().startswith(prefix):
+            raise RequestError(
+                f"the tag {shortened(key)} is {whose}", hint=f"a key that does not begin with {prefix}", place=place
+            )
+    for side, text in (("key", key), ("value", value)):
+        if len(text) > LONGEST_TAG:
+            hint = f"at most {LONGEST_TAG}: so many every cloud takes"
+            raise RequestError(f"the {side} of the tag {shortened(key)} has {len(text)} characters", hint=hint, place=place)
+        if odd := next((letter for letter in text if not letter.isprintable()), None):
+            message = f"the {side} of the tag {shortened(key)} holds {odd!r}, which no cloud takes"
+            raise RequestError(message, hint="letters, digits and spaces", place=place)

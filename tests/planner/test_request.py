@@ -137,6 +137,12 @@ def test_a_file_of_held_out_rows_is_measured_for_itself() -> None:
         ({"loop": Loop(layers=(-1,))}, "counted from 0"),
         ({"where": Where(allow_from=("home",))}, '"home" is no CIDR'),
         ({"tags": {"rentune-run": "x"}}, "the tag rentune-run is one of ours"),
+        ({"tags": {"Rentune-run": "x"}}, "the tag Rentune-run is one of ours"),
+        ({"tags": {"aws:team": "x"}}, "the tag aws:team is one of AWS's own"),
+        ({"tags": {"k" * 64: "x"}}, "has 64 characters"),
+        ({"tags": {"team": "x" * 64}}, "the value of the tag team has 64 characters"),
+        ({"tags": {"team": "two\nlines"}}, r"the value of the tag team holds '\\n', which no cloud takes"),
+        ({"tags": {"te\tam": "x"}}, r"holds '\\t', which no cloud takes"),
         *(
             ({"where": Where(allow_from=(wide,))}, f"{wide} would open SSH on the box to")
             for wide in ("0.0.0.0/0", "::/0", "0.0.0.0/1", "128.0.0.0/1", "11.0.0.0/7", "2000::/3", "2001:db8::/31")
