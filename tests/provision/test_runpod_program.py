@@ -278,12 +278,22 @@ def test_a_delete_ends_the_bill_and_gone_is_fine(cloud: Emulator) -> None:
     PodProvider().delete(pod.id, {})
 
 
+def test_what_a_list_still_names_as_ended_is_gone(cloud: Emulator) -> None:
+    """It costs nothing, so nobody waits for it."""
+    rent()
+    cloud.control.set(list_lag_s=60)
+    cloud.control.advance(120)
+    [pod] = listed(cloud)
+    runpod.destroy_stray(pod, cloud.environment)
+    assert connect(cloud.environment).ask("GET", "/pods")["pods"][0]["status"] == "TERMINATED"
+    assert listed(cloud) == ()
+
+
 def test_an_id_from_elsewhere_leads_to_no_other_address(cloud: Emulator) -> None:
     """Whatever stands in it is quoted."""
     rent()
     [pod] = listed(cloud)
-    stray = msgspec.structs.replace(pod, id=f"x/../{pod.id}")
-    runpod.destroy_stray(stray, cloud.environment)
+    runpod.destroy_stray(msgspec.structs.replace(pod, id=f"{pod.id}?"), cloud.environment)
     assert listed(cloud) == (pod,)
 
 

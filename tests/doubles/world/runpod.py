@@ -107,7 +107,7 @@ def _shown(world: World, pod: Thing) -> Json:
     return {
         "id": _name(pod),
         "name": pod.name,
-        "status": "EXITED" if pod.off else "RUNNING",  # said before there is an address
+        "status": _status(world, pod),
         "cost": float(pod.usd_per_hour),
         "cloud": body["cloud"],
         "dataCenterId": "EU-RO-1" if runs else None,
@@ -117,6 +117,13 @@ def _shown(world: World, pod: Thing) -> Json:
         "createdAt": dt.datetime.fromtimestamp(pod.created_at_s, dt.UTC).isoformat(),
         "ssh": {"proxy": None, "direct": _direct(pod) if runs and "22/tcp" in body.get("ports", []) else None},
     }
+
+
+def _status(world: World, pod: Thing) -> str:
+    """It says "RUNNING" before there is an address, and a list that lags still has what was ended."""
+    if not pod.stands(world.clock.now_s()):
+        return "TERMINATED"
+    return "EXITED" if pod.off else "RUNNING"
 
 
 def _direct(pod: Thing) -> Json:
