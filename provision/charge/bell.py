@@ -20,7 +20,7 @@ from provision.walk.held import Run
 from provision.walk.phases import Display
 from provision.watch.alerts import Alert, Kind, Post, Target, target_of
 from provision.words import usd_words
-from remote.contract import EndReason, Event
+from remote.contract import EndReason, Event, Phase
 
 LOOK_S: Final = 15.0  # assumed: a dollar at the dearest hour of the catalog takes longer
 SHARES: Final = (50, 80, 100)  # percent of --max-cost
@@ -46,7 +46,7 @@ class Bell:
     """Rings for one run. `run` is the same run with a display that hears what the trainer says."""
 
     def __init__(self, run: Run, post: Post, *, look_s: float = LOOK_S) -> None:
-        self.run = replace(run, display=_Listening(run.display, self._heard))
+        self.run = replace(run, display=_Listening(run.display, self._entered, self._heard))
         self._post = post
         self._look_s = look_s
         self._ledger = Ledger(run.places.ledger)  # its own: it is read from another thread
@@ -83,6 +83,15 @@ class Bell:
         """The budget is no longer looked at."""
         self._over.set()
 
+    def _entered(self, phase: str) -> None:
+        """A second box is asked for only where the first came to nothing, or was taken away."""
+        rentals = self._state.rentals
+        if phase == Phase.CREATE and len(rentals) > 1:
+            *_, before, now = rentals
+            why = f" ({before.tried.reason})" if before.tried else ""
+            text = f"{self._name} goes on from {before.offer.key}{why} to {now.offer.key}."
+            self._ring("moved", text, command=f"rentune logs {self._id}")
+
     def _heard(self, event: Event) -> None:
         if event.kind in NEWS:
             kind, words = NEWS[event.kind]
@@ -93,10 +102,11 @@ class Bell:
         max_usd = self._state.opened.max_usd or Decimal(0)
         told = passed(self._spent_usd(), max_usd)
         while not self._over.wait(self._look_s):
-            now = passed(self._spent_usd(), max_usd)
-            if now > told:
-                told = now
-                self._ring("budget", f"{self._name} has spent {now} % of its {usd_words(max_usd)}.")
+            with suppress(Exception):
+                now = passed(self._spent_usd(), max_usd)
+                if now > told:
+                    told = now
+                    self._ring("budget", f"{self._name} has spent {now} % of its {usd_words(max_usd)}.")
 
     def _ring(self, kind: Kind, text: str, *, exit_code: int | None = None, command: str | None = None) -> None:
         """Whatever is wrong with an alert is wrong with the alert alone."""
@@ -185,14 +195,20 @@ NEWS: Final[Mapping[str, tuple[Kind, Callable[[Event], str | None]]]] = {
 
 
 class _Listening:
-    """A display that also hands on what the trainer says."""
+    """A display that also hands on what the run enters and the trainer says."""
 
-    def __init__(self, display: Display, hear: Callable[[Event], None]) -> None:
+    def __init__(self, display: Display, enter: Callable[[str], None], hear: Callable[[Event], None]) -> None:
         self._display = display
+        self._enter = enter
         self._hear = hear
-        self.phase = display.phase
         self.note = display.note
+
+    def phase(self, name: str) -> None:
+        self._display.phase(name)
+        with suppress(Exception):  # whatever is wrong with an alert is wrong with the alert alone
+            self._enter(name)
 
     def event(self, event: Event) -> None:
         self._display.event(event)
-        self._hear(event)
+        with suppress(Exception):
+            self._hear(event)

@@ -34,7 +34,7 @@ PAUSES_S: Final = (0.0, 2.0, 8.0)  # assumed: before each try
 CLOSE_S: Final = 15.0  # assumed: for what is not delivered when the run is over; nobody waits longer for a prompt
 SCHEMES: Final = ("http://", "https://")
 
-Kind = Literal["started", "probed", "crashed", "budget", "spot_notice", "finished", "still_bills"]
+Kind = Literal["started", "probed", "crashed", "budget", "spot_notice", "moved", "finished", "still_bills"]
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):

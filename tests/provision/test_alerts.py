@@ -20,10 +20,10 @@ import pytest
 
 from planner.asking.request import Budget
 from planner.plan import Plan
-from provision.account.ledger import Ledger
+from provision.account.ledger import Attempted, Ledger, Tried
 from provision.charge.bell import Bell, passed, read_targets
 from provision.charge.control import drive
-from provision.errors import BadInput, Exit, ProvisionError
+from provision.errors import BadInput, Exit, ProvisionError, Reason, Scope
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
@@ -261,6 +261,46 @@ def test_the_trainers_news(plan: Plan, places: Places, event: tuple[str, dict[st
     assert heard.kinds() == [kind]
     assert words in heard.bodies[0]["text"]
     assert "private" not in json.dumps(heard.bodies)
+
+
+def test_a_run_that_goes_on_elsewhere_says_from_where_to_where(plan: Plan, places: Places) -> None:
+    """The first box is no move; the second is, with the reason."""
+    first, second = plan.offer, msgspec.structs.replace(plan.offer, region="there")
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        run, office = held(run_id, places), post(heard.url)
+        display = Bell(run, office).run.display
+        for offer in (first, second):
+            run.ledger.append(
+                Attempted(run_id=run_id, at_s=0.0, offer=offer, billing=plan.billing, disk_gib=0, deadline_at_s=1e10)
+            )
+            display.phase("create")
+            run.ledger.append(
+                Tried(
+                    run_id=run_id,
+                    at_s=0.0,
+                    offer=offer.key,
+                    reason=Reason.LOST,
+                    scope=Scope.OFFER,
+                    message="",
+                    took_s=1.0,
+                    usd=Decimal(0),
+                )
+            )
+        office.close()
+    assert heard.kinds() == ["moved"]
+    assert heard.bodies[0]["text"] == f"Run {run_id} goes on from {first.key} (lost) to {second.key}."
+    assert heard.bodies[0]["region"] == "there"
+
+
+def test_news_that_can_not_be_put_into_words_breaks_nothing(plan: Plan, places: Places) -> None:
+    """A trainer of another version may say anything."""
+    with webhook(Heard()) as heard:
+        office = post(heard.url)
+        odd = Event(seq=1, kind="probe", phase=Phase.PROBE, at_s=0.0, monotonic_s=0.0, data={"step_s": "soon"})
+        Bell(held(opened(plan, places, heard.url), places), office).run.display.event(odd)
+        office.close()
+    assert heard.bodies == []
 
 
 def test_a_trainer_that_ends_well_is_no_crash(plan: Plan, places: Places) -> None:
