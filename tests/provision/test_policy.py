@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import subprocess
+import sys
 from decimal import Decimal
 from pathlib import Path
 
@@ -17,7 +19,7 @@ from planner.plan import Plan
 from planner.policy import Rule
 from provision.account.ledger import Ledger, Opened
 from provision.cli import call, rentune
-from provision.errors import BadInput, Refused
+from provision.errors import BadInput, Exit, Refused
 from provision.places import Places, read_places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
@@ -195,3 +197,27 @@ def test_nothing_is_rented_without_consent(places: Places, tmp_path: Path) -> No
     assert isinstance(done.exception, Refused)
     assert "Nobody is there to agree to the plan." in str(done.exception)
     assert not places.ledger.exists()
+
+
+@pytest.mark.root
+def test_the_organisations_file_binds_whoever_types(tmp_path: Path) -> None:
+    """In its real place, which here lies on this machine's /etc for these commands alone."""
+    (tmp_path / "policy.toml").write_text('providers = ["vultr"]\n')
+    for folder in ("upper", "work"):
+        (tmp_path / folder).mkdir()
+    laid = f"mount -t overlay policy -o lowerdir=/etc,upperdir={tmp_path}/upper,workdir={tmp_path}/work /etc"
+    script = f'{laid} && mkdir -p /etc/rentune && cp {tmp_path}/policy.toml /etc/rentune && exec "$@"'
+    code = "import sys; from provision.cli import main; sys.exit(main())"
+
+    def planned_there(*words: str) -> subprocess.CompletedProcess[str]:
+        plan = [sys.executable, "-c", code, "plan", "--model", "7b", "--json", *words]
+        return subprocess.run(
+            ["unshare", "--mount", "sh", "-c", script, "sh", *plan], capture_output=True, text=True, check=False
+        )
+
+    bound = planned_there()
+    assert "not from vultr (providers in /etc/rentune/policy.toml)" in bound.stdout, bound.stderr
+    assert "whoever keeps /etc/rentune/policy.toml can change it" in bound.stdout
+    refused = planned_there("--overrule-policy", "providers")
+    assert refused.returncode == Exit.REFUSED
+    assert "providers in /etc/rentune/policy.toml can't be overruled" in refused.stdout
