@@ -123,6 +123,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     runnable: bool
     status: str
+    caution: str | None = None  # what whoever rents there must know, in one sentence
 
 
 class WayOut(msgspec.Struct, frozen=True, kw_only=True):

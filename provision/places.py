@@ -131,6 +131,10 @@ class RunFolder:
         return self.root / "engine"  # Pulumi's home, state and passphrase of this run
 
     @property
+    def sentinel(self) -> Path:
+        return self.root / "sentinel"  # held by the process that ends the run where its box can't
+
+    @property
     def lock(self) -> Path:
         return self.root / "lock"  # held by the process that controls the run
 

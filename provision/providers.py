@@ -85,9 +85,29 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 
+# What `plan` and `run` say of a provider that takes no machine away by itself.
+BILLED_ON: Final = (
+    "{name} bills a machine until it is deleted, also one that has switched itself off at the deadline: a process on this "
+    "machine deletes it then, and while this machine is off or without a line it is billed on"
+)
+
+
+def ends_itself(provider: str) -> bool:
+    """Whether a box there ends its own bill at its deadline: on one's own machines there is none, in a cloud its row tells."""
+    return provider not in CLOUDS or CLOUDS[provider].ends_itself
+
+
 def known_providers() -> dict[str, Provider]:
     """Every provider that this version can rent from, as the search wants to know it."""
-    return {name: Provider(name=name, runnable=True, status=kind.status) for name, kind in KINDS.items()}
+    return {
+        name: Provider(
+            name=name,
+            runnable=True,
+            status=kind.status,
+            caution=None if ends_itself(name) else BILLED_ON.format(name=name),
+        )
+        for name, kind in KINDS.items()
+    }
 
 
 def providers_here(places: Places, environment: Mapping[str, str]) -> dict[str, Provider]:

@@ -13,8 +13,9 @@ from planner.units import GIB
 
 
 def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[str, ...]:
-    """Everything assumed for this plan, the data first, the price last."""
-    return (*_job(question), *_machine(found), *_price(found, today))
+    """Everything assumed for this plan, the data first, then the price, last what its provider is known for."""
+    caution = question.provider(found.offer.provider).caution
+    return (*_job(question), *_machine(found), *_price(found, today), *([caution] if caution is not None else ()))
 
 
 def _job(question: Question) -> Iterator[str]:

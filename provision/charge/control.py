@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -13,6 +14,7 @@ from typing import Final
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Controlled, Ledger, RunState
 from provision.account.receipt import Receipt
+from provision.charge.apart import spawn_apart
 from provision.charge.bell import bell
 from provision.charge.controller import in_control, is_alive, is_locked, lock_of, this_process
 from provision.charge.nothing import NothingRented
@@ -20,7 +22,7 @@ from provision.errors import BadInput, BooksOpen, EndUnseen, MissingPart, Rentun
 from provision.interrupt import SAME_MOMENT_S, interruptible
 from provision.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
-from provision.providers import Confirm, provisioner_of_run
+from provision.providers import Confirm, ends_itself, provisioner_of_run
 from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teardown
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
@@ -36,6 +38,7 @@ from remote.contract import Phase
 STOPPING_S: Final = STOP_PATIENCE_S + ANSWER_S + RESCUE_S
 CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, and the books
 ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
+SENTINEL: Final = (sys.executable, "-m", "provision.charge.sentinel")
 ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
 
 
@@ -78,9 +81,20 @@ def drive(
         in_control(run_id, run.folder, ledger, clock=time.time, detached=detached),
     ):
         ringing.started()
+        _set_sentinel(run, environment)
         receipt = walk(ringing.run)
         ringing.finished(receipt)
         return receipt
+
+
+def _set_sentinel(run: Run, environment: Mapping[str, str]) -> None:
+    """Where a machine that is off is billed on, a process apart ends the run at its deadline, whatever becomes of this one."""
+    if all(ends_itself(plan.offer.provider) for plan in run.plans):
+        return
+    try:
+        spawn_apart(SENTINEL, run.run_id, run.places, environment)
+    except OSError as error:
+        run.display.note(f"Nobody here will end this run at its deadline: no process could be started ({error.strerror}).")
 
 
 def _hung_up(run: Run, hand_over: Callable[[], object] | None) -> bool:

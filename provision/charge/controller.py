@@ -23,8 +23,15 @@ POLL_S = 0.02  # assumed: as often as nobody notices
 @contextmanager
 def lock_of(folder: RunFolder, *, patience_s: float = LOOK_S) -> Iterator[bool]:
     """Hold the run's lock, waiting for it so long; whether it could be had."""
-    folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(folder.lock, os.O_RDWR | os.O_CREAT, 0o600)
+    with hold_alone(folder.lock, patience_s=patience_s) as held:
+        yield held
+
+
+@contextmanager
+def hold_alone(lock: Path, *, patience_s: float = LOOK_S) -> Iterator[bool]:
+    """Hold a lock that one process can, waiting for it so long; whether it could be had."""
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
     try:
         yield _locks(descriptor, patience_s)
     finally:

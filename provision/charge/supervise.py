@@ -17,6 +17,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 
 from provision.account.ledger import Ledger
+from provision.charge.apart import spawn_apart
 from provision.charge.control import drive, find_run
 from provision.charge.controller import in_control
 from provision.envelope.failure import tell
@@ -42,7 +43,7 @@ def start_supervisor(
 
     Raises TrainingFailed when it is not in time: then it has been ended, with what it may have rented.
     """
-    pid = _spawn([*command, run_id], run_id, places, environment)
+    pid = spawn_apart(command, run_id, places, environment)
     ledger = Ledger(places.ledger)
     if _takes_charge(ledger, run_id, pid, start_s):
         return pid
@@ -79,7 +80,7 @@ def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = o
     That frees the run's lock. A supervisor that does not start leaves what a killed controller leaves: `rentune resume`.
     """
     with suppress(OSError):
-        _spawn([*SUPERVISOR, run_id], run_id, places, environment)
+        spawn_apart(SUPERVISOR, run_id, places, environment)
     signal.signal(signal.SIGHUP, signal.SIG_DFL)
     os.kill(os.getpid(), signal.SIGHUP)
 
@@ -93,17 +94,6 @@ def _end_process(pid: int) -> None:
     """End our child and reap it. One that took charge at the last moment tears down what it has before it leaves."""
     os.kill(pid, signal.SIGTERM)
     os.waitpid(pid, 0)
-
-
-def _spawn(command: list[str], run_id: str, places: Places, environment: Mapping[str, str]) -> int:
-    """Start a process in a session of its own that nobody here will wait for, and return its pid."""
-    log = places.run(run_id).controller_log
-    variables = {**environment, "RENTUNE_HOME": str(places.home), "RENTUNE_CACHE": str(places.cache)}
-    inward = (os.POSIX_SPAWN_OPEN, 0, os.devnull, os.O_RDONLY, 0)
-    outward = (os.POSIX_SPAWN_OPEN, 1, log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
-    return os.posix_spawn(
-        command[0], command, variables, file_actions=[inward, outward, (os.POSIX_SPAWN_DUP2, 1, 2)], setsid=True
-    )
 
 
 def main(arguments: list[str]) -> int:

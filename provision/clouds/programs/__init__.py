@@ -29,6 +29,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...]  # what the extra of the cloud's name brings beside Pulumi, by import names; the plugin's first
     credential_variables: tuple[str, ...]  # where credentials are looked for first
     credential_file: str | None  # below the home folder
+    ends_itself: bool  # whether a machine ends its own bill at its deadline; else somebody must delete it
     secret_variables: tuple[str, ...]  # never shown; of all that hold secrets only these reach its engine and its plugin
 
 
@@ -39,6 +40,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_aws", "boto3"),
         credential_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
         credential_file=".aws/credentials",
+        ends_itself=True,
         secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
     ),
     "hetzner": CloudRow(
@@ -47,6 +49,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_hcloud",),
         credential_variables=("HCLOUD_TOKEN",),
         credential_file=None,
+        ends_itself=False,
         secret_variables=("HCLOUD_TOKEN",),
     ),
     "digitalocean": CloudRow(
@@ -55,6 +58,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_digitalocean",),
         credential_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
         credential_file=None,
+        ends_itself=False,
         secret_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
     ),
     "runpod": CloudRow(
@@ -63,6 +67,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=(),
         credential_variables=("RUNPOD_API_KEY",),
         credential_file=None,
+        ends_itself=True,
         secret_variables=("RUNPOD_API_KEY",),
     ),
 }

@@ -1,0 +1,70 @@
+"""Who ends a run at its deadline where its box can't: a machine that has switched itself off, and is billed all the same.
+
+    python -m provision.charge.sentinel RUN_ID
+
+Started by whoever takes charge of a run that may be rented at such a provider. It outlives the controller, does nothing until
+the deadline has passed by a grace, and leaves at once when the run has ended. One a run; a second leaves again.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import Final
+
+from provision.account.ledger import Ledger
+from provision.charge.control import end, ended_or_told
+from provision.charge.controller import hold_alone
+from provision.envelope.failure import tell
+from provision.places import read_places
+from provision.provisioner import Teardown
+from provision.watch.progress import LineDisplay
+
+GRACE_S: Final = 300.0  # assumed: a controller that lives has ended its box by then, or is at it
+LOOK_S: Final = 2.0  # assumed: a look at the ledger's size costs nothing
+AGAIN_S: Final = 300.0  # assumed: a line that is down comes back, a cloud that declines changes its mind
+
+
+def watch(
+    run_id: str,
+    ledger: Ledger,
+    end_run: Callable[[], Teardown],
+    *,
+    clock: Callable[[], float] = time.time,
+    sleep: Callable[[float], None] = time.sleep,
+) -> None:
+    """Return once nothing of the run can bill; after its deadline and the grace, end it, as often as that takes.
+
+    The deadline is read anew at each look: another attempt has one of its own.
+    """
+    next_at_s = 0.0
+    while not (state := ledger.runs()[run_id]).ended or state.goes_on:
+        if clock() >= max(next_at_s, state.deadline_at_s + GRACE_S):
+            end_run()
+            next_at_s = clock() + AGAIN_S
+        sleep(LOOK_S)
+
+
+def main(arguments: list[str]) -> int:
+    """Watch over one run, unless somebody does already."""
+    (run_id,) = arguments
+    places, display = read_places(os.environ), LineDisplay(sys.stdout)
+    folder = places.run(run_id)
+
+    def end_run() -> Teardown:
+        display.note("The deadline has passed and the run is not seen to be over: ending it.")
+        return ended_or_told(run_id, lambda: end(run_id, places=places, display=display))
+
+    try:
+        with hold_alone(folder.sentinel) as alone:
+            if alone:
+                watch(run_id, Ledger(places.ledger), end_run)
+    except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through
+        return tell(error, [])
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,174 @@
+"""Where a box that is off is billed on, a process at home ends the run at its deadline, whatever becomes of its controller."""
+
+from __future__ import annotations
+
+import subprocess
+import time
+from collections.abc import Callable
+from decimal import Decimal
+
+import msgspec
+import psutil
+import pytest
+
+from catalogs.hardware import Offer
+from planner.plan import Plan
+from provision.account.ledger import Ended, Ledger, Tried
+from provision.charge.control import SENTINEL, drive
+from provision.charge.controller import hold_alone
+from provision.charge.sentinel import AGAIN_S, GRACE_S, watch
+from provision.clouds.programs import CLOUDS, load_cloud
+from provision.clouds.programs.order import PowerOff
+from provision.errors import Exit, ProvisionError, Reason, Scope
+from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
+from provision.providers import known_providers
+from provision.provisioner import Box, Launch, Teardown
+from tests.doubles.displays import Quiet
+from tests.doubles.provisioners import Failing
+from tests.provision.plans import attempted
+from tests.provision.rigs import await_true
+
+DEADLINE_AT_S = 5000.0
+
+
+class Time:
+    """A clock that only sleeping moves, and what happens at some of its seconds."""
+
+    def __init__(self) -> None:
+        self.now_s = 1000.0
+        self.at: list[tuple[float, Callable[[], None]]] = []
+
+    def clock(self) -> float:
+        return self.now_s
+
+    def sleep(self, seconds: float) -> None:
+        self.now_s += seconds
+        while self.at and self.at[0][0] <= self.now_s:
+            self.at.pop(0)[1]()
+
+
+@pytest.fixture
+def hours() -> Time:
+    return Time()
+
+
+def gone(run_id: str) -> Ended:
+    return Ended(run_id=run_id, at_s=1.0, teardown=Teardown.destroyed(run_id, ""))
+
+
+def test_a_run_that_ended_is_nobody_s_business(run_id: str, ledger: Ledger, hours: Time) -> None:
+    """It leaves within a look; nothing was ended by it."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
+    hours.at = [(2000.0, lambda: ledger.append(gone(run_id)))]
+    watch(run_id, ledger, lambda: pytest.fail("it was over"), clock=hours.clock, sleep=hours.sleep)
+    assert hours.now_s == pytest.approx(2000.0, abs=5.0)
+
+
+def test_after_the_deadline_and_a_grace_it_ends_the_run(run_id: str, ledger: Ledger, hours: Time) -> None:
+    """And again after a pause, until it is seen to be gone."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
+    ends_at_s: list[float] = []
+
+    def end_run() -> Teardown:
+        ends_at_s.append(hours.now_s)
+        if len(ends_at_s) == 3:
+            ledger.append(gone(run_id))
+            return Teardown.destroyed(run_id, "")
+        return Teardown.unknown(run_id, "No line.")
+
+    watch(run_id, ledger, end_run, clock=hours.clock, sleep=hours.sleep)
+    first_s = DEADLINE_AT_S + GRACE_S
+    assert ends_at_s == pytest.approx([first_s, first_s + AGAIN_S, first_s + 2 * AGAIN_S], abs=10.0)
+
+
+def test_between_two_attempts_it_stays_and_takes_the_next_deadline(run_id: str, ledger: Ledger, hours: Time) -> None:
+    """What a first attempt leaves is no end, and a second has a deadline of its own."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
+    ledger.append(gone(run_id))
+    ledger.append(
+        Tried(
+            run_id=run_id,
+            at_s=2.0,
+            offer="o",
+            reason=Reason.CAPACITY,
+            scope=Scope.OFFER,
+            message="",
+            took_s=1.0,
+            usd=Decimal(0),
+        )
+    )
+    later_s = 9000.0
+    hours.at = [(1100.0, lambda: ledger.append(attempted(run_id, at_s=1100.0, deadline_at_s=later_s)))]
+    ends_at_s: list[float] = []
+
+    def end_run() -> Teardown:
+        ends_at_s.append(hours.now_s)
+        ledger.append(gone(run_id))
+        return Teardown.destroyed(run_id, "")
+
+    watch(run_id, ledger, end_run, clock=hours.clock, sleep=hours.sleep)
+    assert ends_at_s == pytest.approx([later_s + GRACE_S], abs=5.0)
+
+
+def test_as_a_process_it_ends_a_run_whose_controller_died(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Long past its deadline: ended, its books closed, and the process gone."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=2.0))
+    assert subprocess.run([*SENTINEL, run_id], check=False, timeout=60).returncode == 0
+    state = ledger.runs()[run_id]
+    assert state.ended
+    assert state.billed is not None
+
+
+def test_a_second_one_leaves_to_the_first(run_id: str, places: Places, ledger: Ledger) -> None:
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=2.0))
+    with hold_alone(places.run(run_id).sentinel):
+        assert subprocess.run([*SENTINEL, run_id], check=False, timeout=60).returncode == 0
+    assert not ledger.runs()[run_id].ended
+
+
+def sentinels(run_id: str) -> list[psutil.Process]:
+    found = psutil.process_iter(["cmdline", "status"])
+    return [
+        each
+        for each in found
+        if (each.info["cmdline"] or [])[1:] == [*SENTINEL[1:], run_id] and each.info["status"] != psutil.STATUS_ZOMBIE
+    ]
+
+
+@pytest.mark.parametrize(("provider", "watched"), [("hetzner", 1), ("aws", 0), ("local", 0)])
+def test_whoever_takes_charge_sets_one_where_it_is_needed(
+    plan: Plan, places: Places, ledger: Ledger, provider: str, watched: int
+) -> None:
+    """In a session of its own; it leaves when the run has ended."""
+    seen: list[psutil.Process] = []
+
+    class Looks(Failing):
+        def up(self, offer: Offer, launch: Launch) -> Box:
+            if watched:
+                await_true(lambda: sentinels(launch.run_id))
+            seen.extend(sentinels(launch.run_id))
+            return super().up(offer, launch)
+
+    there = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider))
+    run_id = open_run(there, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    receipt = drive(run_id, places=places, display=Quiet(), make=lambda _claim: Looks(ProvisionError("No room.")))
+    assert receipt.exit_code == Exit.FAILED
+    assert len(seen) == watched
+    await_true(lambda: not sentinels(run_id))
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_the_table_says_of_each_cloud_what_its_program_says(cloud: str) -> None:
+    """A machine ends its own bill by its power-off, or, where it is told by a start command, by asking for its own end."""
+    program = load_cloud(cloud)
+    by_itself = program.POWER_OFF is PowerOff.ENDS_BILL or program.IMAGE.told_by == "start command"
+    assert CLOUDS[cloud].ends_itself == by_itself
+
+
+def test_plan_and_run_say_which_clouds_need_it_and_what_remains() -> None:
+    """One sentence among what a plan takes for granted."""
+    cautions = {name: provider.caution for name, provider in known_providers().items()}
+    assert {name for name, caution in cautions.items() if caution} == {"hetzner", "digitalocean"}
+    assert "while this machine is off or without a line it is billed on" in str(cautions["hetzner"])
