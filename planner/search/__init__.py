@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from catalogs.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
@@ -42,9 +42,9 @@ def search(
     `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. `rules`:
     what may be rented at all. Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
-    check_training(request.model, request.training)
-    require_unquantized(architecture, str(request.training.get("quant", "none")))
-    check_layers(request, architecture)
+    market = catalog.offers if offers is None else offers
+    for check in checks(request, architecture, catalog, market):
+        check()
     seq_len = seq_len_of(request, architecture)
     advice = advise(request)
     question = Question(
@@ -57,8 +57,6 @@ def search(
         rules=in_force(rules, request.overruled),
     )
     figures = Figures(architecture, request, advice, seq_len=seq_len)
-    market = catalog.offers if offers is None else offers
-    check_names(request.where, catalog, market)
     asked = admit(request, catalog, market, question.rules)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
     notebook = Notebook()
@@ -84,6 +82,28 @@ def search(
         num_strategies=figures.num_strategies,
         ways_out=ways,
         attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
+    )
+
+
+def checks(
+    request: Request, architecture: Architecture | None, catalog: Catalog, offers: tuple[Offer, ...]
+) -> tuple[Callable[[], object], ...]:
+    """What may be refused of a request before anything is ranked, each by itself: a search ends at the first that raises.
+
+    Without an architecture, those that need none.
+    """
+    of_words: tuple[Callable[[], object], ...] = (
+        lambda: check_training(request.model, request.training),
+        lambda: [catalog.gpu(name) for name in request.where.gpus],
+        lambda: check_names(request.where, catalog, offers),
+    )
+    if architecture is None:
+        return of_words
+    return (
+        *of_words,
+        lambda: require_unquantized(architecture, str(request.training.get("quant", "none"))),
+        lambda: check_layers(request, architecture),
+        lambda: seq_len_of(request, architecture),
     )
 
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from provision.envelope import Problem
 from provision.errors import Exit
+
+if TYPE_CHECKING:
+    from planner.asking.request import Request
 
 JOB_SUFFIXES = (".yaml", ".yml")
 
@@ -45,22 +48,36 @@ def _job(path: Path, *, as_json: bool) -> int:
     """The request that the job file makes, its data files counted, and all that `plan` and `run` refuse of it."""
     import msgspec
 
-    from planner.cli import read_asked
     from planner.notices import cut_words
-    from planner.plan import Plan
     from provision.envelope.show import show
-    from provision.prepare.asking import data_measure
     from provision.prepare.choosing import KeyQuestion, refusals_of_job
 
-    asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=data_measure(quiet=as_json))
-    request = asked.request if isinstance(asked, Plan) else asked
-    refused = refusals_of_job(request, str(path), KeyQuestion(None, ask=None))
+    request, unread = _asked(path, quiet=as_json)
+    refused = refusals_of_job(request, str(path), KeyQuestion(None, ask=None), unread=unread)
     said = request.training.get("seq_len")
-    cut = cut_words(request.data, said) if said is not None else None
+    cut = cut_words(request.data, said) if said is not None and not unread else None
     notes = [] if cut is None else [cut]
-    data = {"file": str(path), "job": msgspec.to_builtins(request, builtin_types=()), "notes": notes}
+    job = None if unread else msgspec.to_builtins(request, builtin_types=())
+    data = {"file": str(path), "job": job, "notes": notes}
     code = Exit.REFUSED if refused else Exit.OK
     return show("check", data, lambda: _draw_job(data, refused), as_json=as_json, errors=refused, exit_code=code)
+
+
+def _asked(path: Path, *, quiet: bool) -> tuple[Request, tuple[Problem, ...]]:
+    """The job file's request. Where only its data can't be trained on that is told, and rows of no file stand for it."""
+    from planner.asking.request import Lengths, RequestError
+    from planner.cli import read_asked
+    from planner.plan import Plan
+    from provision.prepare.asking import data_measure
+
+    unread: tuple[Problem, ...] = ()
+    try:
+        asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=data_measure(quiet=quiet))
+    except RequestError as error:
+        some = Lengths(num_rows=100, mean_tokens=1, max_tokens=1, profile=(), documents=False, basis="stated")
+        asked = read_asked({"job": str(path)}, folder=Path.cwd(), measure=lambda _file: some)  # else it raises the same
+        unread = (Problem(message=error.message, hint=error.hint),)
+    return asked.request if isinstance(asked, Plan) else asked, unread
 
 
 def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:
@@ -95,8 +112,11 @@ def _tokenizer(model: str) -> Path:
 
 
 def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
-    counted = data["job"]["data"]
     verdict = "can't be run as it is" if refused else "can be run"
+    if data["job"] is None:
+        click.echo(f"{data['file']} {verdict}: its data can't be read.")
+        return
+    counted = data["job"]["data"]
     click.echo(
         f"{data['file']} {verdict}: {counted['num_examples']:,} examples of "
         f"{counted['mean_tokens']:.0f} tokens in the mean, {counted['max_tokens']} at most, {counted['basis']}; "

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
 from catalogs.failure import Failure
+from catalogs.hardware import Offer
 from catalogs.models import resolve_model
 from planner.asking.options import plan_command, spelled
 from planner.asking.request import OWN_MACHINES, Request
@@ -18,14 +19,17 @@ from planner.estimators.cost import estimate_cost
 from planner.plan import Plan, SearchResult
 from planner.policy import Rule
 from planner.report.words import what_would_do
+from planner.search import checks
 from provision.envelope import Problem
 from provision.errors import BadInput, Refused
 from provision.prepare.alternatives import alternatives_of
 from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
-from provision.prepare.inputs import BaseModel, find_base, with_absolute_paths
+from provision.prepare.inputs import adapter_folder, find_base, with_absolute_data, with_absolute_paths
 from provision.prepare.opening import require_time_to_train
 from provision.prepare.policy import capped, require_allowed
 from provision.providers import Confirm
+
+Answer = TypeVar("Answer")
 
 
 class KeyQuestion:
@@ -62,8 +66,9 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     if isinstance(asked, Plan):
         plan, *others = (asked,)
     else:
-        see_why = plan_command(options)
-        plan, *others = _found(with_absolute_paths(asked), edges, question, assumed_price=price, see_why=see_why)
+        located = with_absolute_paths(asked)
+        offers = _offers(located, question, assumed_price=price)
+        plan, *others = _found(located, edges, offers, assumed_price=price, see_why=plan_command(options))
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
     require_allowed(plan, edges.rules)
@@ -79,38 +84,53 @@ def _to_be_run(plan: Plan, rules: tuple[Rule, ...], *, keep: bool) -> Plan:
     return msgspec.structs.replace(kept, request=capped(kept, rules))
 
 
-def refusals_of_job(request: Request, job: str, question: KeyQuestion) -> tuple[Problem, ...]:
+def refusals_of_job(
+    request: Request, job: str, question: KeyQuestion, *, unread: tuple[Problem, ...] = ()
+) -> tuple[Problem, ...]:
     """All that `plan` and `run` refuse of a job file's request, where they stop at the first. What this machine lacks to rent
-    is no matter of the job.
+    is no matter of the job. `unread`: why its data could not be read, if so.
     """
-    see_why = plan_command({"job": job})
-    asks: tuple[Callable[[], object], ...] = (
-        lambda: with_absolute_paths(request),
-        lambda: _weights(request),
-        lambda: require_time_to_train(_found(request, search_edges(), question, assumed_price=None, see_why=see_why)[0]),
-    )
-    return tuple(dict.fromkeys(problem for ask in asks for problem in _refusal(ask)))
+    told = Told(*unread)
+    if not unread:
+        told.met(lambda: with_absolute_data(request.data))
+    told.met(lambda: adapter_folder(request.keep))
+    architecture = told.met(lambda: resolve_model(request.model, base=Path.cwd()))
+    if architecture is not None:
+        told.met(lambda: find_base(request.model))
+    offers = told.met(lambda: _offers(request, question, assumed_price=None))
+    for check in checks(request, architecture, market(), (*market().offers, *(offers or ()))):
+        told.met(check)
+    if architecture is not None and offers is not None:
+        see_why = plan_command({"job": job})
+        told.met(lambda: require_time_to_train(_found(request, search_edges(), offers, assumed_price=None, see_why=see_why)[0]))
+    return tuple(dict.fromkeys(told.problems))
 
 
-def _weights(request: Request) -> BaseModel:
-    """Where the base comes from, once it is known that there is such a model."""
-    resolve_model(request.model, base=Path.cwd())
-    return find_base(request.model)
+class Told:
+    """What was refused so far."""
+
+    def __init__(self, *problems: Problem) -> None:
+        self.problems = list(problems)
+
+    def met(self, ask: Callable[[], Answer]) -> Answer | None:
+        """Its answer; None where it is refused, which is kept."""
+        try:
+            return ask()
+        except Failure as error:
+            self.problems.append(Problem(message=error.message, hint=error.hint))
+            return None
 
 
-def _refusal(ask: Callable[[], object]) -> Iterator[Problem]:
-    try:
-        ask()
-    except Failure as error:
-        yield Problem(message=error.message, hint=error.hint)
+def _offers(request: Request, question: KeyQuestion, *, assumed_price: Decimal | None) -> tuple[Offer, ...]:
+    """Our own machine and the user's host, where they are asked for."""
+    price = assumed_price or Decimal(0)
+    return offers_of_request(request, usd_per_hour=price, host_key=question.agreed, confirm=question)
 
 
 def _found(
-    request: Request, edges: Edges, question: KeyQuestion, *, assumed_price: Decimal | None, see_why: str
+    request: Request, edges: Edges, offers: tuple[Offer, ...], *, assumed_price: Decimal | None, see_why: str
 ) -> tuple[Plan, ...]:
     """The recommended plan, then the others. Raises Refused where none can be run; `see_why` shows what was refused."""
-    price = assumed_price or Decimal(0)
-    offers = offers_of_request(request, usd_per_hour=price, host_key=question.agreed, confirm=question)
     result = answer(request, edges, catalog=market(), offers=offers)
     if result.recommended is None:
         raise _none_can_be_run(result, assumed_price, see_why)

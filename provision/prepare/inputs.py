@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import tempfile
 from collections.abc import Mapping
 from contextlib import suppress
@@ -11,7 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from catalogs.models import hub_id_of, is_gated, is_size
-from planner.asking.request import Request
+from planner.asking.request import DataAsked, Keep, Request
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
 
@@ -77,23 +78,31 @@ def with_absolute_paths(request: Request) -> Request:
     """The same request, its files named so that a process in another folder finds them. Raises BadInput without data, and where
     the adapter can't be kept.
     """
-    if request.data.path is None:
-        raise BadInput("There is no data to train on.", hint="Name a file: --data FILE, or `data:` in the job file.")
-    data = msgspec.structs.replace(
-        request.data,
-        path=_existing(request.data.path),
-        held_out_path=_existing(request.data.held_out_path) if request.data.held_out_path else None,
-    )
     model = Path(request.model).expanduser()
-    adapter = Path(request.keep.adapter).expanduser().resolve() if request.keep.adapter else None
-    if adapter is not None:
-        _require_writable(adapter)
+    adapter = adapter_folder(request.keep)
     return msgspec.structs.replace(
         request,
-        data=data,
+        data=with_absolute_data(request.data),
         model=str(model.resolve()) if model.exists() else request.model,
         keep=msgspec.structs.replace(request.keep, adapter=str(adapter) if adapter else None),
     )
+
+
+def with_absolute_data(data: DataAsked) -> DataAsked:
+    """The same data by absolute paths. Raises BadInput where there is none to train on."""
+    if data.path is None:
+        raise BadInput("There is no data to train on.", hint="Name a file: --data FILE, or `data:` in the job file.")
+    held_out = _existing(data.held_out_path) if data.held_out_path else None
+    return msgspec.structs.replace(data, path=_existing(data.path), held_out_path=held_out)
+
+
+def adapter_folder(keep: Keep) -> Path | None:
+    """Where the adapter is to be kept, if the request says. Raises BadInput where it can't be."""
+    if not keep.adapter:
+        return None
+    folder = Path(os.path.realpath(Path(keep.adapter).expanduser()))  # Path.resolve raises for links that lead in a circle
+    _require_writable(folder)
+    return folder
 
 
 def _require_writable(folder: Path) -> None:

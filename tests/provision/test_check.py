@@ -47,6 +47,20 @@ def test_a_job_that_run_takes_passes(
         (f"model: config.json\nloop: {{layers: [0, 5]}}\n{DATA}{HERE}", ["layers names block 5, and "]),
         (f"{SMOL}budget: {{max_cost: 0}}\n{DATA}where: {{providers: [aws]}}\n", ["No plan can be run as asked"]),
         (f"{SMOL}{DATA}where: {{host: '-oProxyCommand=id'}}\n", ["'-oProxyCommand=id' is not an address."]),
+        (
+            "model: config.json\ntraining: {seq_len: 100000}\nloop: {layers: [5]}\nwhere: {host: '-o', gpus: [RTX9999]}\n",
+            [
+                "There is no data to train on.",
+                "'-o' is not an address.",
+                'no GPU "RTX9999" in the catalog',
+                "layers names block 5, and ",
+                "reads at most 512 tokens, not 100,000",
+            ],
+        ),
+        (
+            "model: nosuchmodel\ndata: {file: nowhere.jsonl}\nkeep: {adapter: job.yaml/x}\n",
+            ["job.yaml:2:", "no model nosuchmodel in the registry", "The adapter can't be kept in"],
+        ),
     ],
 )
 def test_what_plan_and_run_refuse_of_a_job_is_refused_by_a_look_at_it(
