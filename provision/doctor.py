@@ -16,6 +16,7 @@ from provision.account.ledger import Ledger, damage
 from provision.errors import BadInput
 from provision.parts import Find, Finding, looked_for, missing_for, needed_parts
 from provision.places import HOME_VARIABLE, Places, nearest_there, obstacle
+from provision.prepare.policy import read_rules
 from provision.providers import known_providers
 
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11
@@ -30,6 +31,7 @@ def examine(places: Places, environment: Mapping[str, str], *, find: Find = shut
         _python(),
         _state_folder(places),
         _ledger(places),
+        _policy(places),
         _disk(places),
         *needed_parts(places, environment, find=find),
         _bubblewrap(find),
@@ -81,6 +83,16 @@ def _ledger(places: Places) -> Finding:
         return told(None, lack=f"{ledger.path}: {error.strerror}", remedy=MOVE)
     mend = MEND.format(ledger=places.ledger)
     return told(None if trouble else str(places.ledger), lack=trouble or "", remedy=mend, without="optional")
+
+
+def _policy(places: Places) -> Finding:
+    """What may be rented from here, by the places that say so; one that can't be understood stops everything."""
+    found, lack, remedy = None, "", ""
+    try:
+        found = ", ".join(rule.place for rule in read_rules(places))
+    except BadInput as error:
+        lack, remedy = error.message, error.hint or "Mend the file."
+    return looked_for("policy", found, serves="everything", lack=lack, remedy=remedy)
 
 
 def _trouble_with(folder: Path) -> str | None:

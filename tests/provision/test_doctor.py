@@ -72,6 +72,18 @@ def test_a_damaged_ledger_is_named_with_its_line_and_stops_nobody(places: Places
     assert str(places.ledger) in str(found.remedy)
 
 
+def test_the_rules_that_hold_here_are_named_by_their_places(places: Places) -> None:
+    """And a policy that can't be understood stands in the way of everything, with what was probably meant."""
+    environment = {"HOME": str(places.home)}
+    places.home.mkdir(parents=True)
+    places.user_policy.write_text('providers = ["aws"]\n')
+    found = next(each for each in examine(places, environment) if each.part == "policy")
+    assert (found.state, found.detail) == ("there", f"providers in {places.user_policy}, hosts in the default")
+    places.user_policy.write_text('provider = ["aws"]\n')
+    lost = next(each for each in examine(places, environment) if each.part == "policy")
+    assert (lost.state, lost.serves, lost.remedy) == ("missing", "everything", 'did you mean "providers"?')
+
+
 def test_looking_stores_nothing(places: Places) -> None:
     """Without --install it only looks."""
     examine(places, {"HOME": str(places.home)})
