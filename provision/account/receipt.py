@@ -137,6 +137,7 @@ def reckon(
     outcome: Outcome | None,
     *,
     box_phase_s: Mapping[str, float],
+    last_box_phase_s: Mapping[str, float] | None = None,
     adapter_folder: str | None,
     interrupted: bool,
     message: str,
@@ -144,8 +145,9 @@ def reckon(
 ) -> Receipt:
     """The receipt of a run as its ledger, its outcome and the box's own phase clock show it at `ended_at_s`.
 
-    `box_phase_s` are the trainer's seconds by phase; the controller's own come from the ledger. `message` is what the
-    controller says; where the result is at home the trainer's own words are enough.
+    `box_phase_s` are the trainer's seconds by phase, on whichever boxes; `last_box_phase_s` those on the last one (None = there
+    was one only). The controller's own come from the ledger. `message` is what the controller says; where the result is at
+    home the trainer's own words are enough.
     """
     phase_s = _added(state.phase_s, box_phase_s)
     started_at_s = state.opened.at_s
@@ -165,7 +167,13 @@ def reckon(
         message=_with_what_is_left(_message(outcome, message, trained=trained), state, stopped=interrupted and not trained),
         figures=_figures(plan, outcome.measured if outcome else Measured()),
         phases=_phases(plan, phase_s),
-        bill=_bill(plan, state, box_phase_s, adapter_bytes=adapter_bytes, now_s=ended_at_s),
+        bill=_bill(
+            plan,
+            state,
+            box_phase_s if last_box_phase_s is None else last_box_phase_s,
+            adapter_bytes=adapter_bytes,
+            now_s=ended_at_s,
+        ),
         billed_s=sum(billed_s(rental, now_s=ended_at_s) for rental in state.rentals),
         wall_s=ended_at_s - started_at_s,
         started_at_s=started_at_s,

@@ -102,7 +102,7 @@ def status(state: RunState) -> str:
     """One word or two for where a run stands."""
     from provision.charge.controller import is_alive
 
-    if state.ended:
+    if state.ended and not (state.goes_on and is_alive(state.controlled)):
         if state.billed is None:
             return BOOKS_OPEN
         return STATUSES.get(Exit(state.billed.exit_code), "ended")

@@ -51,7 +51,7 @@ def command(**options: Any) -> int:
     require_folder(places.cache, variable=CACHE_VARIABLE)
     Ledger(places.ledger).require_place()
     alerts = _checked_alerts(places, options["alerts"])
-    _show(plan, quiet=quiet)
+    _show(plan, alternatives, quiet=quiet)
     _ask(plan, options)
     require_parts(plan.offer.provider, places)
     require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
@@ -82,8 +82,8 @@ def _checked_alerts(places: Places, said: tuple[str, ...]) -> tuple[str, ...]:
     return targets
 
 
-def _show(plan: Plan, *, quiet: bool) -> None:
-    """The plan on stdout; where that is for JSON, on stderr what is risky about it."""
+def _show(plan: Plan, alternatives: tuple[Plan, ...], *, quiet: bool) -> None:
+    """The plan on stdout, and how many may take its place; where that is for JSON, on stderr what is risky about it."""
     import shutil
 
     from planner.report import render_plan
@@ -95,6 +95,11 @@ def _show(plan: Plan, *, quiet: bool) -> None:
         return
     width = shutil.get_terminal_size((120, 24)).columns
     click.echo(render_plan(plan, width=width, colour=sys.stdout.isatty()))
+    if alternatives:
+        number = "one other offer" if len(alternatives) == 1 else f"one of {len(alternatives)} others"
+        click.echo(
+            f"Where that offer can't be had, {number} may take its place; at over a quarter more only with a yes (--dearer)."
+        )
 
 
 def _ask(plan: Plan, options: dict[str, Any]) -> None:

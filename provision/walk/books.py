@@ -37,11 +37,13 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     if outcome is None and run.folder.outcome.exists():
         message = f"{message} {run.folder.outcome} is damaged and was passed over.".strip()
     home = adapter_home(run, outcome) if outcome else None
+    heard_s = fold(events).phase_s_until(_last_rented_s(state, run.clock()))
     receipt = reckon(
         run.plan,
         state,
         outcome,
-        box_phase_s=outcome.phase_s if outcome else fold(events).phase_s_until(_last_rented_s(state, run.clock())),
+        box_phase_s=outcome.phase_s if outcome else heard_s,
+        last_box_phase_s=heard_s if run.folder.tries.exists() else None,
         adapter_folder=str(home) if home else None,
         interrupted=interrupted,
         message=message,

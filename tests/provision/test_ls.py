@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shutil
 import time
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -12,10 +13,11 @@ import pytest
 from rich.console import Console
 
 from planner.plan import Plan
-from provision.account.ledger import Billed, Ended, Ledger, PhaseStarted
+from provision.account.ledger import Billed, Ended, Ledger, PhaseStarted, Tried
+from provision.charge.controller import this_process
 from provision.cli import call
-from provision.commands.ls import describe, stands, table
-from provision.errors import Exit
+from provision.commands.ls import describe, stands, status, table
+from provision.errors import Exit, Reason, Scope
 from provision.places import Places
 from provision.provisioner import Teardown
 from provision.report.terminal import draw
@@ -100,6 +102,27 @@ def test_a_run_that_is_over_and_has_lost_its_directory_sends_nobody_in_a_circle(
         f"Error: Run {run_id} is over, and its receipt is no longer there: {receipt}.\n"
         "Hint: rentune report --since 30d has its sums\n"
     )
+
+
+def test_between_two_attempts_a_run_goes_on(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Nothing of it bills, and it is not over: not while somebody is at it."""
+    ledger.append(attempted(run_id, at_s=1.0))
+    ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "")))
+    ledger.append(
+        Tried(
+            run_id=run_id,
+            at_s=3.0,
+            offer="o",
+            reason=Reason.CAPACITY,
+            scope=Scope.OFFER,
+            message="",
+            took_s=1.0,
+            usd=Decimal(0),
+        )
+    )
+    assert status(ledger.runs()[run_id]) == "ended, books open"
+    ledger.append(this_process(run_id, at_s=4.0))
+    assert status(ledger.runs()[run_id]) == "running"
 
 
 def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places, ledger: Ledger) -> None:

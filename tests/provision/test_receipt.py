@@ -158,6 +158,18 @@ def test_seconds_on_a_failed_box_do_not_fill_the_idle_time_of_the_next(plan: Pla
     assert metered["failed attempts"] == Decimal("0.0500")
 
 
+def test_what_was_trained_on_a_box_that_was_lost_does_not_fill_the_idle_time_of_the_next(plan: Plan) -> None:
+    """The outcome tells of 60 s of training on both; on the last box there were 20, and its boot took 10 of 100 s."""
+    rentals = (
+        rental(plan, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 50),
+        rental(plan, started_at_s=OPENED_AT_S + 50, ended_at_s=OPENED_AT_S + 150, phase_s={"boot": 10.0}),
+    )
+    receipt = receipt_of(plan, run_state(plan, rentals=rentals), outcome_of(), last_box_phase_s={"train": 20.0})
+    metered = {line.name: line.metered_usd for line in receipt.bill}
+    assert (metered["compute"], metered["idle"]) == (Decimal("0.0300"), Decimal("0.0700"))
+    assert {figure.name: figure.metered for figure in receipt.phases}["train"] == 60.0
+
+
 def test_the_billing_rule_at_launch_decides(plan: Plan) -> None:
     """Whole minutes and at least ten of them: 100 s cost 600 s."""
     billing = msgspec.structs.replace(FREE, increment_s=60, minimum_s=600)
