@@ -75,7 +75,7 @@ system-test:
 setup-light: $(VENV)/.light ## rentune itself: planner, SSH, Pulumi's SDK (80 MB, no torch)
 	@$(BIN)/python -m compileall -q catalogs planner provision remote # even where PYTHONDONTWRITEBYTECODE is set
 setup-box: $(VENV)/rentune-stack.sha256 ## torch, transformers, peft, bitsandbytes: what the local box trains with (4.4 GB)
-setup-dev: $(VENV)/.dev ## pytest, ruff, mypy, moto, pulumi-aws
+setup-dev: $(VENV)/.dev ## pytest, ruff, mypy, moto, the clouds' SDKs
 
 $(UV): .ci/locks/uv.txt
 	@.ci/system.sh venv
