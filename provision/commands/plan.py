@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -23,6 +22,7 @@ def command(**options: Any) -> int:
     JOB is a job file or a saved plan; options overrule what it says. Nothing is rented.
     """
     from planner.cli import run_plan
+    from provision.envelope.show import width_columns
     from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
 
     return run_plan(
@@ -32,7 +32,7 @@ def command(**options: Any) -> int:
         offers_for=offers_of_request,
         catalog=market,
         write=click.echo,
-        width=shutil.get_terminal_size((120, 24)).columns,
+        width=width_columns(),
         colour=sys.stdout.isatty(),
         enclose=_enclose,
     )

@@ -84,17 +84,15 @@ def _checked_alerts(places: Places, said: tuple[str, ...]) -> tuple[str, ...]:
 
 def _show(plan: Plan, alternatives: tuple[Plan, ...], *, quiet: bool) -> None:
     """The plan on stdout, and how many may take its place; where that is for JSON, on stderr what is risky about it."""
-    import shutil
-
     from planner.report import render_plan
     from planner.report.legend import TIGHT
+    from provision.envelope.show import width_columns
 
     if quiet:
         if plan.verdict == "tight":
             click.echo(f"Note: this plan is tight: {TIGHT}.", err=True)
         return
-    width = shutil.get_terminal_size((120, 24)).columns
-    click.echo(render_plan(plan, width=width, colour=sys.stdout.isatty()))
+    click.echo(render_plan(plan, width=width_columns(), colour=sys.stdout.isatty()))
     if alternatives:
         number = "one other offer" if len(alternatives) == 1 else f"one of {len(alternatives)} others"
         click.echo(

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import shutil
 import sys
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import click
 
@@ -15,12 +16,20 @@ from provision.errors import Exit
 if TYPE_CHECKING:
     from rich.console import Console
 
+LEAST_COLUMNS: Final = 60  # measured: below it the table of `ls` has columns of one letter, 2026-11-26
+
+
+def width_columns() -> int:
+    """How wide the output is: as COLUMNS says, else as the terminal is, else 120; never so narrow that words fall apart."""
+    return max(LEAST_COLUMNS, shutil.get_terminal_size((120, 24)).columns)
+
 
 def console() -> Console:
-    """The terminal, or plain text 120 columns wide where there is none."""
+    """The terminal, or plain text as wide."""
     from rich.console import Console
 
-    return Console(width=None if sys.stdout.isatty() else 120, highlight=False, soft_wrap=False)
+    follows = sys.stdout.isatty() and shutil.get_terminal_size().columns >= LEAST_COLUMNS  # its window may be drawn wider
+    return Console(width=None if follows else width_columns(), highlight=False, soft_wrap=False)
 
 
 def show(

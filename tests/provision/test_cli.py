@@ -206,6 +206,18 @@ def test_every_table_has_json(words: list[str], capsys: pytest.CaptureFixture[st
     assert call(words) == Exit.OK
 
 
+@pytest.mark.parametrize(("said", "columns"), [("72", 72), ("1", 60), ("", 120)])
+def test_output_is_as_wide_as_columns_says(
+    said: str, columns: int, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Into a pipe, too, and whatever draws it; but no narrower than words are."""
+    monkeypatch.setenv("COLUMNS", said)
+    for words in (["doctor"], ["plan", "--model", "7b"]):
+        call(words)
+        widest = max(len(line) for line in capsys.readouterr().out.splitlines() if line.startswith(("┃", "─")))
+        assert columns - 12 < widest <= columns
+
+
 def test_an_empty_ledger_is_no_failure(capsys: pytest.CaptureFixture[str]) -> None:
     """A first look at a new machine."""
     assert call(["ls", "--orphans"]) == Exit.OK
