@@ -86,23 +86,26 @@ def test_a_pod_that_runs_before_it_can_be_reached_is_waited_for(bench: Bench) ->
 
 
 @pytest.mark.parametrize(
-    ("reason", "words"),
+    ("reason", "sentence"),
     [
-        (Reason.NO_CAPACITY, "no machine of this kind is free"),
-        (Reason.QUOTA, "the account's balance is too low to rent a pod"),
-        (Reason.BROKEN, "Internal Server Error: something went wrong"),
+        (Reason.NO_CAPACITY, "runpod declined: no machine of this kind is free."),
+        (Reason.QUOTA, "runpod declined: the account's balance is too low to rent a pod."),
+        (
+            Reason.BROKEN,
+            "Creating the box failed: RunPod declined POST /pods: Internal Server Error: something went wrong.",
+        ),
     ],
     ids=["no capacity", "low balance", "broken"],
 )
-def test_what_runpod_declines_is_one_sentence_and_leaves_nothing(bench: Bench, reason: Reason, words: str) -> None:
-    """Of a provider in another process its words alone are told."""
+def test_what_runpod_declines_is_one_sentence_and_leaves_nothing(bench: Bench, reason: Reason, sentence: str) -> None:
+    """Of a provider in another process its words alone are told, and what they mean where that is known."""
     bench.control.plant("create", reason, MACHINE)
     provisioner = bench.provisioner()
 
     with pytest.raises(ProvisionError) as caught:
         provisioner.up(bench.row.offer, bench.launch)
 
-    assert str(caught.value) == f"Creating the box failed: RunPod declined POST /pods: {words}. Nothing was left behind."
+    assert str(caught.value) == f"{sentence} Nothing was left behind."
     assert provisioner.destroy(bench.launch).verdict == "destroyed"
     assert bench.control.standing() == []
 
