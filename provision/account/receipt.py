@@ -131,12 +131,16 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = 1
 
 
+NOTHING_HEARD: Final = Measured()
+
+
 def reckon(
     plan: Plan,
     state: RunState,
     outcome: Outcome | None,
     *,
     box_phase_s: Mapping[str, float],
+    heard: Measured = NOTHING_HEARD,
     last_box_phase_s: Mapping[str, float] | None = None,
     adapter_folder: str | None,
     interrupted: bool,
@@ -146,7 +150,8 @@ def reckon(
     """The receipt of a run as its ledger, its outcome and the box's own phase clock show it at `ended_at_s`.
 
     `box_phase_s` are the trainer's seconds by phase, on whichever boxes; `last_box_phase_s` those on the last one (None = there
-    was one only). The controller's own come from the ledger. `message` is what the controller says; where the result is at
+    was one only). `heard`: what the trainer told step by step, for what its outcome leaves out. The controller's own seconds
+    come from the ledger. `message` is what the controller says; where the result is at
     home the trainer's own words are enough.
     """
     phase_s = _added(state.phase_s, box_phase_s)
@@ -165,7 +170,7 @@ def reckon(
         result_made=outcome is not None and outcome.trained,
         ended_by_deadline=outcome is None and _deadline_came(state),
         message=_with_what_is_left(_message(outcome, message, trained=trained), state, stopped=interrupted and not trained),
-        figures=_figures(plan, outcome.measured if outcome else Measured()),
+        figures=_figures(plan, _completed(outcome.measured, heard) if outcome else heard),
         phases=_phases(plan, phase_s),
         bill=_bill(
             plan,
@@ -292,6 +297,12 @@ def _figures(plan: Plan, measured: Measured) -> tuple[Figure, ...]:
     )
     figures = (Figure(name=name, unit=unit, planned=planned, metered=metered) for name, unit, planned, metered in rows)
     return tuple(figure for figure in figures if figure.metered is not None or figure.planned != _exactly(0.0))
+
+
+def _completed(added_up: Measured, heard: Measured) -> Measured:
+    """The trainer's own figures; where it was stopped before it had them, what was heard meanwhile."""
+    told = {field: getattr(added_up, field) or getattr(heard, field) for field in Measured.__struct_fields__}
+    return Measured(**told)
 
 
 def _exactly(value: float) -> Range:

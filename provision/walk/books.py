@@ -19,7 +19,7 @@ from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
 from provision.walk.held import Run
 from provision.watch.curves import trace_curves
-from provision.watch.view import fold, read_events
+from provision.watch.view import fold, measured, read_events
 from provision.whole import write_whole
 from remote.contract import AdapterFile, Outcome, decode
 from remote.digest import sha256_of
@@ -43,6 +43,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         state,
         outcome,
         box_phase_s=outcome.phase_s if outcome else heard_s,
+        heard=measured(events),
         last_box_phase_s=heard_s if run.folder.tries.exists() else None,
         adapter_folder=str(home) if home else None,
         interrupted=interrupted,

@@ -5,13 +5,14 @@ Event kinds and the keys of their `data` are listed in docs/trainer.md; what is 
 
 from __future__ import annotations
 
+import statistics
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 
-from remote.contract import Event, Phase, parse_event
+from remote.contract import Event, Measured, Phase, parse_event
 
 # What a step says of memory, the best meter first: a GPU's process, its allocator, the process's RAM.
 MEMORY_KEYS: Final = ("peak_vram_process_bytes", "peak_vram_reserved_bytes", "peak_vram_allocated_bytes", "peak_ram_bytes")
@@ -68,6 +69,25 @@ def read_events(path: Path) -> list[Event]:
     """The events that are at home already; lines cut short are passed over."""
     lines = path.read_bytes().splitlines() if path.exists() else []
     return [event for line in lines if (event := parse_event(line)) is not None]
+
+
+def measured(events: Iterable[Event]) -> Measured:
+    """What the steps say of themselves, for a trainer that was stopped before it added them up.
+
+    One that was taken again after a restart counts once.
+    """
+    steps = {event.data.get("step"): event.data for event in events if event.kind == "step"}.values()
+    step_s = [float(data["step_s"]) for data in steps if data.get("step_s")]
+    tokens = sum(int(data.get("tokens", 0)) for data in steps)
+    return Measured(
+        steps=len(steps),
+        tokens=tokens,
+        step_s=statistics.median(step_s) if step_s else None,
+        tokens_per_s=tokens / sum(step_s) if step_s else None,
+        **{
+            key: max(peaks) for key in MEMORY_KEYS if (peaks := [int(data[key]) for data in steps if data.get(key) is not None])
+        },
+    )
 
 
 # ── one function per kind of event ─────────────────────────────────────────────────────────────────────────────────

@@ -101,6 +101,18 @@ def test_a_worked_example(plan: Plan) -> None:
     assert (receipt.exit_code, receipt.trained, receipt.billed_s) == (0, True, 100.0)
 
 
+@pytest.mark.parametrize(
+    "outcome", [None, outcome_of(measured=Measured(peak_ram_bytes=500), adapter=())], ids=["gone", "stopped"]
+)
+def test_what_a_stopped_trainer_did_not_add_up_was_heard(plan: Plan, outcome: Outcome | None) -> None:
+    """Its own words come first."""
+    heard = Measured(steps=2, tokens=200, step_s=0.5, peak_ram_bytes=400)
+    receipt = receipt_of(plan, run_state(plan), outcome, heard=heard, interrupted=True)
+    metered = {figure.name: figure.metered for figure in receipt.figures}
+    assert (metered["optimizer steps"], metered["tokens computed"], metered["optimizer step"]) == (2, 200, 0.5)
+    assert metered["RAM"] == (500 if outcome else 400)
+
+
 def test_an_attempt_that_never_became_a_box_is_on_its_own_line(plan: Plan) -> None:
     """The first `up` took 50 s and failed, the second box lived for 100 s."""
     rentals = (

@@ -25,6 +25,7 @@ from provision.walk.held import read_run
 from provision.walk.patience import wait_for_box
 from provision.walk.run import UNTOLD
 from provision.whole import write_whole
+from remote.contract import Event, Phase, encode
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing, Paper
 from tests.provision.plans import attempted
@@ -120,6 +121,17 @@ def test_a_controller_that_died_before_it_could_say_why_is_told_as_such(
     receipt = run(provider)
     assert provider.calls == []
     assert (receipt.exit_code, receipt.message) == (Exit.FAILED, UNTOLD)
+
+
+def test_the_steps_of_a_stopped_run_are_in_its_receipt(run: Callable[[Paper], Receipt], places: Places) -> None:
+    """Heard while it trained; an outcome that adds them up never came."""
+    run_id = run(Failing(KeyboardInterrupt())).run_id
+    step = Event(
+        seq=1, kind="step", phase=Phase.TRAIN, at_s=1.0, monotonic_s=1.0, data={"step": 1, "tokens": 64, "step_s": 0.5}
+    )
+    places.run(run_id).events.write_bytes(encode(step) + b"\n")
+    metered = {figure.name: figure.metered for figure in run(Failing(KeyboardInterrupt())).figures}
+    assert (metered["optimizer steps"], metered["tokens computed"]) == (1, 64)
 
 
 def test_nobody_to_ask_afterwards_takes_a_clean_verdict_back(run: Callable[[Paper], Receipt]) -> None:

@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision.watch.curves import MAX_POINTS, thinned, trace_curves
-from provision.watch.view import View, fold, read_events
-from remote.contract import Event, Phase, encode
+from provision.watch.view import View, fold, measured, read_events
+from remote.contract import Event, Measured, Phase, encode
 
 
 def event(seq: int, kind: str, phase: Phase = Phase.TRAIN, **data: Any) -> Event:
@@ -36,6 +36,18 @@ def test_the_newest_figures_are_seen() -> None:
     assert view.memory_bytes == 12
     assert view.phase_s == {"load": 2.5}
     assert view.last_word == "two rows were cut"
+
+
+def test_steps_add_up_without_the_trainer() -> None:
+    """A stopped one never did; a step that a restart took again is the same step."""
+    told = [
+        event(1, "step", step=1, tokens=100, step_s=2.0, peak_ram_bytes=10),
+        event(2, "step", step=2, tokens=100, step_s=8.0, peak_ram_bytes=30),
+        event(3, "step", step=2, tokens=100, step_s=3.0, peak_ram_bytes=20),
+        event(4, "step", step=3, tokens=40, step_s=1.0),
+    ]
+    assert measured(told) == Measured(steps=3, tokens=240, step_s=2.0, tokens_per_s=40.0, peak_ram_bytes=20)
+    assert measured(EVENTS[:3]) == Measured()
 
 
 def test_curves_are_what_was_said_over_time() -> None:
