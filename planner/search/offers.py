@@ -132,9 +132,10 @@ def _allowed(offers: tuple[Offer, ...], rules: Iterable[Rule]) -> tuple[tuple[Of
     """What the rules leave, and what each has refused."""
     kept, rejections = offers, []
     for rule in rules:
-        refused = [reason for offer in kept if (reason := refusal(rule, offer)) is not None]
+        reasons = [refusal(rule, offer) for offer in kept]
+        refused = [reason for reason in reasons if reason is not None]
         if refused:
-            kept = tuple(offer for offer in kept if refusal(rule, offer) is None)
+            kept = tuple(offer for offer, reason in zip(kept, reasons, strict=True) if reason is None)
             rejections.append(_counted(len(refused), refused[0], rule.remedy))
     return kept, tuple(rejections)
 
