@@ -13,7 +13,7 @@ import msgspec
 from planner.estimators.cost import disk_gib
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Attempted, Created, Standing
+from provision.account.ledger import Attempted, Created, Standing, Tried
 from provision.errors import (
     BoxLost,
     ConnectionFailed,
@@ -156,6 +156,7 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
     if not kept:
         with telling.caught():
             _end_what_is_left(run)
+    _note_down(run, telling.end(kept=kept))
     with telling.caught():
         confirm(run, phases)
     return telling.end(kept=kept)
@@ -163,6 +164,38 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
 
 def _was_kept(leasing: Lease | None) -> bool:
     return leasing is not None and leasing.kept
+
+
+def _why_not_here(run: Run, end: End) -> tuple[Reason, Scope] | None:
+    """What an end rules out; None where it is no matter of the box. Only a spot machine is taken away by right."""
+    if isinstance(end, NoRoom):
+        return end.reason, end.scope
+    if isinstance(end, Lost) and run.plan.offer.purchase == "spot":
+        return Reason.LOST, Scope.OFFER
+    return None
+
+
+def _note_down(run: Run, end: End) -> None:
+    """In the ledger, where another attempt may follow: this offer, why not, how long it took, what the run has cost so far.
+
+    Before anything else, once it has ended: whoever comes after a controller that died here must know.
+    """
+    state, now_s, why = run.state, run.clock(), _why_not_here(run, end)
+    if state.rental is None or why is None or not state.ended:
+        return
+    reason, scope = why
+    run.ledger.append(
+        Tried(
+            run_id=run.run_id,
+            at_s=now_s,
+            offer=state.rental.offer.key,
+            reason=reason,
+            scope=scope,
+            message=end.said,
+            took_s=now_s - state.rental.asked_at_s,
+            usd=usd_so_far(state, now_s=now_s),
+        )
+    )
 
 
 def confirm(run: Run, phases: Phases) -> None:

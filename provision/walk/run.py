@@ -19,11 +19,10 @@ from typing import Final
 from planner.plan import Plan
 from provision.aboard.checkpoints import steps_at_home
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Standing, Tried
+from provision.account.ledger import Standing
 from provision.account.receipt import Receipt
-from provision.errors import Reason, Scope
 from provision.walk import lease
-from provision.walk.attempt import End, Failed, Lost, NoRoom, Stopped, Telling, attempt, confirm
+from provision.walk.attempt import End, Failed, Stopped, Telling, attempt, confirm
 from provision.walk.attempts import NoneLeft, Past, choose
 from provision.walk.books import close_books, read_outcome
 from provision.walk.held import Run
@@ -62,11 +61,9 @@ def _settled(run: Run, phases: Phases) -> End | None:
         if isinstance(plan, str):
             return Failed(" ".join(filter(None, (said, plan))))
         end = attempt(run, phases, plan)
-        why = _why_not_here(run, end)
-        if why is None or not run.state.ended:
+        if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN:
             return end
         said = end.said
-        _note_down(run, said, *why)
 
 
 def _conclude(run: Run) -> None:
@@ -102,32 +99,4 @@ def past_of(run: Run) -> Past:
         elapsed_s=now_s - state.opened.at_s,
         strategy=run.plan.strategy if steps else None,
         done_share=min(1.0, steps[-1] / max(1, run.plan.duration.num_steps)) if steps else 0.0,
-    )
-
-
-def _why_not_here(run: Run, end: End) -> tuple[Reason, Scope] | None:
-    """What an end rules out; None where it is no matter of the box. Only a spot machine is taken away by right."""
-    if isinstance(end, NoRoom):
-        return end.reason, end.scope
-    if isinstance(end, Lost) and run.plan.offer.purchase == "spot":
-        return Reason.LOST, Scope.OFFER
-    return None
-
-
-def _note_down(run: Run, said: str, reason: Reason, scope: Scope) -> None:
-    """In the ledger: this offer, why not, how long it took, and what the run has cost so far."""
-    state, now_s = run.state, run.clock()
-    if state.rental is None:
-        return
-    run.ledger.append(
-        Tried(
-            run_id=run.run_id,
-            at_s=now_s,
-            offer=state.rental.offer.key,
-            reason=reason,
-            scope=scope,
-            message=said,
-            took_s=now_s - state.rental.asked_at_s,
-            usd=usd_so_far(state, now_s=now_s),
-        )
     )
