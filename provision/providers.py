@@ -97,6 +97,14 @@ def ends_itself(provider: str) -> bool:
     return provider not in CLOUDS or CLOUDS[provider].ends_itself
 
 
+def never_met(provider: str) -> str | None:
+    """What to say before the first dollar goes to a cloud that this version was never tried with; None where it was."""
+    row = CLOUDS.get(provider)
+    if row is None or row.run_for_real_on is not None:
+        return None
+    return f"this version was never run against the real {provider}, only against its double: {row.status}"
+
+
 def known_providers() -> dict[str, Provider]:
     """Every provider that this version can rent from, as the search wants to know it."""
     return {

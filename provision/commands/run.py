@@ -87,12 +87,17 @@ def _show(plan: Plan, alternatives: tuple[Plan, ...], *, quiet: bool) -> None:
     from planner.report import render_plan
     from planner.report.legend import TIGHT
     from provision.envelope.show import width_columns
+    from provision.providers import never_met
 
     if quiet:
         if plan.verdict == "tight":
             click.echo(f"Note: this plan is tight: {TIGHT}.", err=True)
+        if unmet := never_met(plan.offer.provider):
+            click.echo(f"Note: {unmet}.", err=True)
         return
     click.echo(render_plan(plan, width=width_columns(), colour=sys.stdout.isatty()))
+    if unmet := never_met(plan.offer.provider):
+        click.echo(f"Note: {unmet}.")
     if alternatives:
         number = "one other offer" if len(alternatives) == 1 else f"one of {len(alternatives)} others"
         click.echo(

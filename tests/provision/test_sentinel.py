@@ -10,6 +10,7 @@ from decimal import Decimal
 import msgspec
 import psutil
 import pytest
+from planner.request import LOCAL
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
@@ -23,7 +24,7 @@ from provision.errors import Exit, ProvisionError, Reason, Scope
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.providers import known_providers
+from provision.providers import known_providers, never_met
 from provision.provisioner import Box, Launch, Teardown
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
@@ -161,14 +162,21 @@ def test_whoever_takes_charge_sets_one_where_it_is_needed(
 
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_the_table_says_of_each_cloud_what_its_program_says(cloud: str) -> None:
-    """A machine ends its own bill by its power-off, or, where it is told by a start command, by asking for its own end."""
-    program = load_cloud(cloud)
-    by_itself = program.POWER_OFF is PowerOff.ENDS_BILL or program.IMAGE.told_by == "start command"
-    assert CLOUDS[cloud].ends_itself == by_itself
+    """Only a power-off that ends the bill is sure to; that a pod may ask for its own end was never seen for real."""
+    assert CLOUDS[cloud].ends_itself == (load_cloud(cloud).POWER_OFF is PowerOff.ENDS_BILL)
 
 
 def test_plan_and_run_say_which_clouds_need_it_and_what_remains() -> None:
     """One sentence among what a plan takes for granted."""
     cautions = {name: provider.caution for name, provider in known_providers().items()}
-    assert {name for name, caution in cautions.items() if caution} == {"hetzner", "digitalocean"}
+    assert {name for name, caution in cautions.items() if caution} == {"hetzner", "digitalocean", "runpod"}
     assert "while this machine is off or without a line it is billed on" in str(cautions["hetzner"])
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_cloud_that_was_never_met_is_called_so_before_the_first_dollar(cloud: str) -> None:
+    assert f"was never run against the real {cloud}" in str(never_met(cloud))
+
+
+def test_nothing_is_said_of_one_s_own_machines() -> None:
+    assert never_met(LOCAL) is None

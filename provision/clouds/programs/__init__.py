@@ -6,6 +6,7 @@ docs/clouds.md tells the rest.
 
 from __future__ import annotations
 
+import datetime as dt
 import importlib
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Final, Protocol, cast
@@ -29,7 +30,8 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...]  # what the extra of the cloud's name brings beside Pulumi, by import names; the plugin's first
     credential_variables: tuple[str, ...]  # where credentials are looked for first
     credential_file: str | None  # below the home folder
-    ends_itself: bool  # whether a machine ends its own bill at its deadline; else somebody must delete it
+    ends_itself: bool  # whether a machine surely ends its own bill at its deadline; else somebody must delete it
+    run_for_real_on: dt.date | None = None  # None = never: said before the first dollar
     secret_variables: tuple[str, ...]  # never shown; of all that hold secrets only these reach its engine and its plugin
 
 
@@ -45,7 +47,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
     ),
     "hetzner": CloudRow(
         module="provision.clouds.programs.hetzner",
-        status="real engine + emulator (our own fake cloud)",
+        status="real engine + fake cloud",
         packages=("pulumi_hcloud",),
         credential_variables=("HCLOUD_TOKEN",),
         credential_file=None,
@@ -54,7 +56,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
     ),
     "digitalocean": CloudRow(
         module="provision.clouds.programs.digitalocean",
-        status="real engine + emulator (our own fake cloud)",
+        status="real engine + fake cloud",
         packages=("pulumi_digitalocean",),
         credential_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
         credential_file=None,
@@ -63,11 +65,11 @@ CLOUDS: Final[dict[str, CloudRow]] = {
     ),
     "runpod": CloudRow(
         module="provision.clouds.programs.runpod",
-        status="real engine + emulator (our own fake cloud)",
+        status="real engine + fake cloud",
         packages=(),
         credential_variables=("RUNPOD_API_KEY",),
         credential_file=None,
-        ends_itself=True,
+        ends_itself=False,  # a pod asks for its own end; that its key may has not been seen for real
         secret_variables=("RUNPOD_API_KEY",),
     ),
 }
