@@ -16,6 +16,7 @@ from provision.account.ledger import Ledger, RunState
 from provision.account.receipt import Receipt
 from provision.errors import BadInput, Exit
 from provision.places import RunFolder
+from provision.provisioner import Teardown
 from provision.walk.held import Run
 from provision.walk.phases import Display
 from provision.watch.alerts import Alert, Kind, Post, Target, target_of
@@ -30,7 +31,7 @@ HARMLESS_ENDS: Final = frozenset({EndReason.COMPLETED, EndReason.STOPPED_EARLY, 
 @contextmanager
 def bell(run: Run) -> Iterator[Bell]:
     """A bell for the block. On the way out it waits a moment for what is on its way."""
-    post = Post(_targets(run), told=run.display.note)
+    post = Post(_targets(run.folder, run.display.note), told=run.display.note)
     ringing = Bell(run, post)
     try:
         yield ringing
@@ -113,25 +114,8 @@ class Bell:
         if not self._post.has_targets:
             return
         with suppress(Exception):
-            opened, rental = self._state.opened, self._state.rental
-            where = rental.offer if rental else opened
-            self._post.send(
-                Alert(
-                    kind=kind,
-                    run_id=self._id,
-                    at_s=self.run.clock(),
-                    text=text,
-                    model=opened.model,
-                    provider=where.provider,
-                    region=where.region,
-                    instance_type=where.instance_type,
-                    spent_usd=self._spent_usd(),
-                    max_usd=opened.max_usd,
-                    deadline_at_s=self._state.deadline_at_s,
-                    exit_code=exit_code,
-                    command=command,
-                )
-            )
+            alert = alert_of(self._state, kind, text, at_s=self.run.clock(), command=command)
+            self._post.send(msgspec.structs.replace(alert, exit_code=exit_code))
 
     @property
     def _id(self) -> str:
@@ -149,13 +133,47 @@ class Bell:
         return usd_so_far(self._state, now_s=self.run.clock())
 
 
-def _targets(run: Run) -> Iterator[Target]:
+def alert_of(state: RunState, kind: Kind, text: str, *, at_s: float, command: str | None) -> Alert:
+    """What the ledger knows of a run, around a sentence."""
+    opened, rental = state.opened, state.rental
+    where = rental.offer if rental else opened
+    return Alert(
+        kind=kind,
+        run_id=state.run_id,
+        at_s=at_s,
+        text=text,
+        model=opened.model,
+        provider=where.provider,
+        region=where.region,
+        instance_type=where.instance_type,
+        spent_usd=usd_so_far(state, now_s=at_s),
+        max_usd=opened.max_usd,
+        deadline_at_s=state.deadline_at_s,
+        command=command,
+    )
+
+
+def tell_end(teardown: Teardown, state: RunState, folder: RunFolder, *, note: Callable[[str], None], at_s: float) -> None:
+    """For a run that was ended in its controller's place: whether its box is gone. Waits until everybody has heard it."""
+    run_id = state.run_id
+    if teardown.clean:
+        text = f"Run {run_id} was ended past its deadline, in its controller's place; its box is gone."
+        alert = alert_of(state, "finished", text, at_s=at_s, command=f"rentune report {run_id}")
+    else:
+        text = f"The box of run {run_id} may still bill past its deadline: nobody has seen it gone."
+        alert = alert_of(state, "still_bills", text, at_s=at_s, command=teardown.command)
+    post = Post(_targets(folder, note), told=note)
+    post.send(alert)
+    post.close()
+
+
+def _targets(folder: RunFolder, note: Callable[[str], None]) -> Iterator[Target]:
     """Those that can be used still: a command may have gone since the run was opened."""
-    for text in read_targets(run.folder):
+    for text in read_targets(folder):
         try:
             yield target_of(text)
         except BadInput as error:
-            run.display.note(f"{error} The run goes on without it.")
+            note(f"{error} The run goes on without it.")
 
 
 def passed(spent_usd: Decimal, max_usd: Decimal | None) -> int:

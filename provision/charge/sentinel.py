@@ -12,9 +12,11 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Final
 
 from provision.account.ledger import Ledger
+from provision.charge.bell import tell_end
 from provision.charge.control import end, ended_or_told
 from provision.charge.controller import hold_alone
 from provision.envelope.failure import tell
@@ -53,14 +55,21 @@ def main(arguments: list[str]) -> int:
     places, display = read_places(os.environ), LineDisplay(sys.stdout)
     folder = places.run(run_id)
 
+    ledger, said = Ledger(places.ledger), set[str]()
+
     def end_run() -> Teardown:
         display.note("The deadline has passed and the run is not seen to be over: ending it.")
-        return ended_or_told(run_id, lambda: end(run_id, places=places, display=display))
+        teardown = ended_or_told(run_id, lambda: end(run_id, places=places, display=display))
+        if teardown.verdict not in said:  # once, however often it is tried
+            said.add(teardown.verdict)
+            with suppress(Exception):  # an alert is no reason to leave the run alone
+                tell_end(teardown, ledger.runs()[run_id], folder, note=display.note, at_s=time.time())
+        return teardown
 
     try:
         with hold_alone(folder.sentinel) as alone:
             if alone:
-                watch(run_id, Ledger(places.ledger), end_run)
+                watch(run_id, ledger, end_run)
     except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through
         return tell(error, [])
     return 0

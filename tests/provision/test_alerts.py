@@ -21,12 +21,13 @@ import pytest
 from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Attempted, Ledger, Tried
-from provision.charge.bell import Bell, passed, read_targets
-from provision.charge.control import drive
+from provision.charge.bell import Bell, passed, read_targets, tell_end
+from provision.charge.control import SENTINEL, drive
 from provision.errors import BadInput, Exit, ProvisionError, Reason, Scope
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
+from provision.provisioner import Teardown
 from provision.walk.held import Run, read_run
 from provision.watch.alerts import Alert, Post, target_of
 from remote.contract import Event, Phase
@@ -353,6 +354,27 @@ def test_the_supervisor_of_a_detached_run_tells_the_same(plan: Plan, places: Pla
         done = subprocess.run([sys.executable, "-m", "provision.charge.supervise", run_id], capture_output=True, check=False)
     assert done.returncode == Exit.FAILED
     assert heard.kinds() == ["started", "finished"]
+
+
+def test_who_ends_a_run_in_its_controllers_place_tells_it(plan: Plan, places: Places) -> None:
+    """Nobody else can: the controller is dead, and its user believes that the run goes on."""
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        Ledger(places.ledger).append(attempted(run_id, at_s=1.0, deadline_at_s=2.0))
+        assert subprocess.run([*SENTINEL, run_id], check=False, timeout=60).returncode == 0
+    assert heard.kinds() == ["finished"]
+    assert "in its controller's place; its box is gone" in heard.bodies[0]["text"]
+
+
+def test_and_that_its_box_is_not_seen_to_be_gone(plan: Plan, places: Places) -> None:
+    """With the command that finishes it."""
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        state = Ledger(places.ledger).runs()[run_id]
+        unseen = Teardown(run_id=run_id, verdict="unknown", resources=(), message="", command=f"rentune down {run_id}")
+        tell_end(unseen, state, places.run(run_id), note=lambda _: None, at_s=0.0)
+    assert heard.kinds() == ["still_bills"]
+    assert heard.bodies[0]["command"] == f"rentune down {run_id}"
 
 
 def test_whom_a_run_tells_lies_in_its_folder_for_its_owner_alone(plan: Plan, places: Places) -> None:
