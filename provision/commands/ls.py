@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from provision.charge.orphans import Orphans
     from provision.places import Places
     from provision.report.tables import Table
+    from provision.watch.view import View
 
 SHOWN = 20
 BOOKS_OPEN = "ended, books open"
@@ -66,19 +67,23 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
 
 def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]:
     """One run as a row: what it is, where it stands or how it ended, what it has cost."""
+    from provision.watch.view import fold, read_events
+
     over = state.ended and state.billed is not None
+    heard = None if state.ended else fold(read_events(places.run(state.run_id).events))
     return {
         "run_id": state.run_id,
         "model": state.opened.model,
         "provider": state.provider,
         "offer": state.rental.offer.key if state.rental else None,
         "status": status(state),
-        "phase": None if state.ended else _phase(state, places),
+        "phase": _phase(state, heard) if heard is not None else None,
         "reason": _reason(state, places) if over else None,
         "opened_at_s": state.opened.at_s,
         "took_s": state.billed.wall_s if over and state.billed else now_s - state.opened.at_s,
         "usd": str(_usd(state, now_s=now_s)),
         "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
+        "cut_short_by_deadline": heard is not None and heard.outlasts(state.deadline_at_s),
         "tags": state.opened.tags,
     }
 
@@ -113,13 +118,10 @@ def status(state: RunState) -> str:
     return "orphan"
 
 
-def _phase(state: RunState, places: Places) -> str | None:
+def _phase(state: RunState, heard: View) -> str | None:
     """The trainer's phase where it is further than the controller's."""
-    from provision.watch.view import fold, read_events
-
-    seen = fold(read_events(places.run(state.run_id).events)).phase
-    in_trainer = state.phase in ("download", "environment", "boot") and seen is not None
-    return seen if in_trainer else state.phase
+    in_trainer = state.phase in ("download", "environment", "boot") and heard.phase is not None
+    return heard.phase if in_trainer else state.phase
 
 
 def _usd(state: RunState, *, now_s: float) -> Decimal:
@@ -173,6 +175,8 @@ def stands(row: dict[str, Any]) -> str:
         why = f": {row['reason']}" if row["reason"] and row["status"] == "failed" else ""
         return f"{row['status']} {link} {took}{why}" if row["status"] != BOOKS_OPEN else BOOKS_OPEN
     deadline = f"deadline in {seconds_words(left_s)}" if left_s > 0 else f"deadline {seconds_words(-left_s)} ago"
+    if row["cut_short_by_deadline"] and left_s > 0:
+        deadline += ", before the training is through: what is trained by then comes home"
     return f"{row['status']}: {row['phase'] or 'opened'}, {took} since the start; {deadline}"
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -29,12 +30,13 @@ from provision.prepare.inputs import hub_secrets, input_files
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.walk.books import adapter_home, read_outcome
+from provision.walk.foresight import Foresight
 from provision.walk.held import Run
 from provision.walk.keeping import Keeper
 from provision.walk.patience import patiently, require_time, wait_for_box
 from provision.walk.phases import Phases
 from provision.whole import at_home, write_whole
-from remote.contract import LOG_FILE, EndReason, JobSpec, Outcome, Phase, decode, encode
+from remote.contract import LOG_FILE, EndReason, Event, JobSpec, Outcome, Phase, decode, encode
 
 MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again
 STOP_PATIENCE_S: Final = 10.0  # assumed: enough for a checkpoint of an adapter
@@ -130,7 +132,7 @@ def _handoff(run: Run, box: Box) -> Handoff:
 
 def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     """Until the job has ended, started where it is not. A silent box is waited for until the deadline."""
-    restarts, keeper = 0, Keeper(run, shell, box)
+    restarts, hearers = 0, (phases.heard, Keeper(run, shell, box).heard, Foresight(run).heard)
     while True:
         standing = job.state(shell, box).state
         if standing in ("never_started", "killed"):
@@ -142,7 +144,7 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         elif standing == "unknown":
             wait_for_box(run)
             continue
-        _hear(run, phases, shell, box, keeper)
+        _hear(run, shell, box, hearers)
         if job.state(shell, box).state == "ended":
             return
 
@@ -153,13 +155,13 @@ def _allow_restart(run: Run, restarts: int) -> None:
     run.display.note("The trainer was killed; starting it again from its last checkpoint.")
 
 
-def _hear(run: Run, phases: Phases, shell: Shell, box: Box, keeper: Keeper) -> None:
-    """The trainer's events until it ends or the line is cut."""
+def _hear(run: Run, shell: Shell, box: Box, hearers: tuple[Callable[[Event], object], ...]) -> None:
+    """The trainer's events, each told to every hearer, until it ends or the line is cut."""
     try:
         with at_home(run.folder.events):
             for event in job.events(shell, box, run.folder.events):
-                phases.heard(event)
-                keeper.heard(event)
+                for tell in hearers:
+                    tell(event)
     except WrongHostKey:
         raise
     except ConnectionFailed as error:

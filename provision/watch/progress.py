@@ -30,8 +30,10 @@ class LineDisplay:
         self._clock = clock
         self._view = View()
         self._next_advance_s = 0.0
+        self._ours: set[str] = set()  # phases of the controller; the trainer has some of the same name
 
     def phase(self, name: str) -> None:
+        self._ours.add(name)
         self._say(name)
 
     def note(self, sentence: str) -> None:
@@ -40,7 +42,7 @@ class LineDisplay:
     def event(self, event: Event) -> None:
         self._view = after(self._view, event)
         if event.kind == "phase_started":
-            self._say(str(event.phase))
+            self._say(f"{event.phase} in the trainer" if event.phase in self._ours else str(event.phase))
         elif event.kind == "warning" and self._view.last_word:
             self._say(f"  {self._view.last_word}")
         elif event.kind == "evaluation" and self._view.held_out:
@@ -143,6 +145,14 @@ def live_rows(plan: Plan, view: View, phase: str, *, elapsed_s: float, spent_usd
     return rows
 
 
+def outlasting_words(view: View, *, left_s: float) -> str:
+    """That the deadline comes before the end of the training, and what comes home then. For a view that outlasts it."""
+    return (
+        f"At this pace the training needs {seconds_words(view.eta_s or 0.0)} more, and the deadline comes in "
+        f"{seconds_words(left_s)}: it will be cut short in time to save, and what is trained by then comes home."
+    )
+
+
 def evaluation_words(view: View, seconds: float | None) -> str:
     """The newest held-out loss, and how long finding it took: on a small job that is most of the time."""
     step, loss = view.held_out[-1]
@@ -156,5 +166,8 @@ def step_words(view: View) -> str:
     words = [f"step {view.step}{of}"]
     words += [f"loss {view.loss:.4f}"] if view.loss is not None else []
     words += [f"{view.tokens_per_s:,.0f} tokens/s"] if view.tokens_per_s is not None else []
-    words += [f"{seconds_words(view.eta_s)} to go"] if view.eta_s is not None else []
+    if view.step == view.num_steps:
+        words.append("judging and saving follow")
+    elif view.eta_s is not None:
+        words.append(f"{seconds_words(view.eta_s)} to go")
     return ", ".join(words)

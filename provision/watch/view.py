@@ -17,6 +17,8 @@ from remote.contract import Event, Measured, Phase, parse_event
 # What a step says of memory, the best meter first: a GPU's process, its allocator, the process's RAM.
 MEMORY_KEYS: Final = ("peak_vram_process_bytes", "peak_vram_reserved_bytes", "peak_vram_allocated_bytes", "peak_ram_bytes")
 
+TELLING_STEPS: Final = 3  # assumed: the first is slow, and says nothing of the others
+
 
 class View(msgspec.Struct, frozen=True, kw_only=True):
     """The state of the trainer as its events tell it so far."""
@@ -43,6 +45,12 @@ class View(msgspec.Struct, frozen=True, kw_only=True):
         if self.num_steps is None or done < 1 or self.train_started_at_s is None or self.last_at_s is None:
             return None
         return (self.last_at_s - self.train_started_at_s) / done * max(0, self.num_steps - self.step)
+
+    def outlasts(self, deadline_at_s: float) -> bool:
+        """Whether the training would end after the deadline at the pace so far, as far as a few steps tell."""
+        if self.eta_s is None or self.last_at_s is None or self.step - self.train_started_step < TELLING_STEPS:
+            return False
+        return self.last_at_s + self.eta_s > deadline_at_s
 
     def phase_s_until(self, end_s: float) -> dict[str, float]:
         """Seconds by phase when the trainer was ended from outside: the phase that it was in counts until then."""

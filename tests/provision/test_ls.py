@@ -21,7 +21,7 @@ from provision.errors import Exit, Reason, Scope
 from provision.places import Places
 from provision.provisioner import Teardown
 from provision.report.terminal import draw
-from remote.contract import EndReason
+from remote.contract import EndReason, Event, Phase, encode
 from tests.provision.plans import attempted
 from tests.provision.test_receipt import outcome_of, receipt_of, run_state
 
@@ -133,6 +133,28 @@ def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places
     row = describe(ledger.runs()[run_id], places, now_s=state.deadline_at_s + 120.0)
     assert stands(row).startswith("orphan: create, ")
     assert stands(row).endswith(" since the start; deadline 2 min 00 s ago")
+
+
+def test_a_training_that_outlasts_its_deadline_is_told_beforehand(run_id: str, places: Places, ledger: Ledger) -> None:
+    """From the pace of a few steps: one a second, of a hundred more than there are seconds to the deadline."""
+    state = ledger.runs()[run_id]
+    opened_at_s, left_s = state.opened.at_s, state.deadline_at_s - state.opened.at_s
+    steps = [
+        Event(
+            seq=number,
+            kind="step" if number else "phase_started",
+            phase=Phase.TRAIN,
+            at_s=opened_at_s + number,
+            monotonic_s=0.0,
+            data={"step": number, "total_steps": round(left_s) + 100},
+        )
+        for number in range(4)
+    ]
+    for heard, is_cut in ((steps[:3], False), (steps, True)):
+        places.run(run_id).events.write_bytes(b"".join(encode(event) + b"\n" for event in heard))
+        row = describe(ledger.runs()[run_id], places, now_s=opened_at_s + 4.0)
+        assert row["cut_short_by_deadline"] is is_cut
+        assert stands(row).endswith(", before the training is through: what is trained by then comes home") is is_cut
 
 
 def test_a_terminal_of_80_columns_shows_ids_whole(run_id: str, places: Places, ledger: Ledger) -> None:

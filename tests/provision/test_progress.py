@@ -12,7 +12,7 @@ from rich.console import Console
 from provision.watch.progress import LineDisplay, LiveDisplay, live_rows
 from provision.watch.view import fold
 from tests.provision.plans import tiny_files, tiny_plan
-from tests.provision.test_view import EVENTS
+from tests.provision.test_view import EVENTS, event
 
 
 def test_lines_tell_phases_losses_and_warnings_once(tmp_path: Path) -> None:
@@ -20,8 +20,8 @@ def test_lines_tell_phases_losses_and_warnings_once(tmp_path: Path) -> None:
     out = io.StringIO()
     display = LineDisplay(out, clock=lambda: 1000.0)
     display.phase("boot")
-    for event in EVENTS:
-        display.event(event)
+    for each in EVENTS:
+        display.event(each)
     lines = [line.split(" ", 1)[1].strip() for line in out.getvalue().splitlines()]
     assert lines == [
         "boot",
@@ -43,6 +43,17 @@ def test_a_log_that_takes_nothing_ends_no_run() -> None:
     LineDisplay(Full()).phase("boot")
 
 
+def test_a_phase_that_both_have_is_told_apart() -> None:
+    """The controller looks after the box's environment, and so does the trainer; at its last step more is to come."""
+    out = io.StringIO()
+    display = LineDisplay(out, clock=lambda: 1000.0)
+    display.phase("load")
+    for each in (*EVENTS[:3], event(9, "step", step=4, total_steps=4)):
+        display.event(each)
+    lines = [line.split(" ", 1)[1].strip() for line in out.getvalue().splitlines()]
+    assert lines == ["load", "load in the trainer", "train", "step 4/4, judging and saving follow"]
+
+
 def test_the_live_table_says_what_a_person_wants_to_know(tmp_path: Path) -> None:
     """Phase, step, loss, speed, memory against plan, dollars against plan, time to go."""
     rows = dict(live_rows(tiny_plan(*tiny_files(tmp_path)), fold(EVENTS), "train", elapsed_s=10.0, spent_usd=Decimal("0.01")))
@@ -62,8 +73,8 @@ def test_the_live_display_leaves_notes_and_no_table_behind(tmp_path: Path) -> No
         console, plan, opened_at_s=0.0, deadline_at_s=lambda: 100.0, spent_usd=Decimal, clock=lambda: 50.0
     ) as display:
         display.phase("boot")
-        for event in EVENTS:
-            display.event(event)
+        for each in EVENTS:
+            display.event(each)
         display.note("The box went away.")
     assert "two rows were cut" in out.getvalue()
     assert "The box went away." in out.getvalue()
