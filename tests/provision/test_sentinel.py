@@ -10,9 +10,9 @@ from decimal import Decimal
 import msgspec
 import psutil
 import pytest
-from planner.request import LOCAL
 
 from catalogs.hardware import Offer
+from planner.asking.request import LOCAL
 from planner.plan import Plan
 from provision.account.ledger import Ended, Ledger, Tried
 from provision.charge.control import SENTINEL, drive
