@@ -12,7 +12,7 @@ import pytest
 from provision.clouds.engine.build import OLDEST_FITTING, read_version
 from provision.clouds.programs import aws
 from provision.clouds.stack import State
-from provision.errors import MissingPart, ProvisionError
+from provision.errors import Declined, MissingPart, ProvisionError, Reason, Scope
 from provision.places import RunFolder
 from provision.provisioner import Answer
 from tests.doubles.bench import OFFER, PUBLIC_KEY, REGION, Bench
@@ -137,11 +137,11 @@ def test_what_the_cloud_declines_is_one_sentence_and_leaves_nothing(bench: Bench
     """A wrong instance type: the cloud's own reason, no traceback, and what was made before it is ended."""
     provisioner = bench.provisioner()
 
-    with pytest.raises(ProvisionError, match=r"InvalidInstanceType.*Left at aws: .*security_group") as caught:
+    with pytest.raises(Declined, match=r"InvalidInstanceType.*Left at aws: .*security_group") as caught:
         provisioner.up(msgspec.structs.replace(OFFER, instance_type="p9.huge"), bench.launch)
 
     assert "Traceback" not in str(caught.value)
-    assert caught.value.hint == "rentune down r1"
+    assert (caught.value.reason, caught.value.scope) == (Reason.UNKNOWN, Scope.OFFER)
     assert provisioner.destroy(bench.launch).verdict == "destroyed"
     assert bench.listed().resources == ()
 
