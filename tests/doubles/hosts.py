@@ -28,6 +28,7 @@ class Hosts:
             where.mkdir(parents=True, exist_ok=True)
             subprocess.run(["mount", "-t", what, what, str(where)], check=True)
         self.subnet = lay_network()
+        remove_groups(group_of())  # of a cloud that was killed: the number of its network is given again
         self.addresses = (str(address) for address in list(self.subnet.hosts())[1:])
         self.machines: dict[str, Machine] = {}  # those that run
         self.past: dict[str, Machine] = {}  # what was on their console is shown for a while
