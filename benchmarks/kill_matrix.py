@@ -25,9 +25,10 @@ from tests.provision.engine.matrix import MATRIX, MOMENTS, SIGNALS, TARGETS, Str
 
 RESULT = Path(__file__).parent / "results" / "kill_matrix.md"
 WHAT = """A controller in a process of its own creates or destroys a box through the engine; in the plugin's call for the
-instance, before or after the cloud's yes, the signal strikes. Then a process that knows nothing of it runs `destroy`. A cell is
-*ok* when the verdict is "destroyed", the cloud lists nothing by tag, the exported state is empty, no lock stays and the engine's
-files are gone. (A create that was cut off before the cloud heard of it stays pending until the tag has shown nothing twice.)"""
+instance, before or after the cloud's yes, the signal strikes. Then a process that knows nothing of it runs `destroy`. A cell
+is *ok* when the verdict is "destroyed", the cloud lists nothing by tag, the exported state is empty, no lock stays and the
+engine's files are gone. (A create that was cut off before the cloud heard of it stays pending until the tag has shown nothing
+twice.)"""
 
 
 class Struck(NamedTuple):

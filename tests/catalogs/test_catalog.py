@@ -146,6 +146,7 @@ def observed(catalog: Catalog, day: dt.date | None) -> Offer:
     return msgspec.structs.replace(catalog.offers[0], observed_on=day)
 
 
+@pytest.mark.fault("F24", tier="code")
 def test_a_price_goes_stale_after_its_quarter_or_without_a_date(catalog: Catalog) -> None:
     read_on = dt.date(2026, 8, 22)
     last_good_day = read_on + dt.timedelta(days=STALE_AFTER_DAYS)

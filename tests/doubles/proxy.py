@@ -1,9 +1,10 @@
-"""A TCP proxy that delays and cuts: the line between a controller and its box."""
+"""A TCP proxy that delays, throttles and cuts: the line between a controller and its box."""
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import threading
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -13,10 +14,13 @@ CHUNK_BYTES = 256 * 1024
 
 @dataclass
 class Proxy:
-    """A line to `target_port` on loopback that can be long (`delay_s` each way) and can be cut. Use it in a `with`."""
+    """A line to `target_port` on loopback that can be long (`delay_s` each way), narrow and cut. Use it in a `with`."""
 
     target_port: int
     delay_s: float = 0.0
+    bytes_per_s: float = math.inf  # of each connection, each way
+    cut_every_s: float = math.inf  # then all that stand are broken; new ones are let in at once
+    num_cuts: int = 0  # of those that `cut_every_s` made
     port: int = 0
     passed_bytes: int = 0  # towards the target
     _loop: asyncio.AbstractEventLoop = field(default_factory=asyncio.new_event_loop)
@@ -56,12 +60,19 @@ class Proxy:
         server = await asyncio.start_server(self._accept, "127.0.0.1", 0, limit=CHUNK_BYTES)
         self.port = server.sockets[0].getsockname()[1]
         ready.set()
-        await self._finish.wait()
+        while not await self._finished(within_s=self.cut_every_s):
+            self.num_cuts += bool(self._writers)
+            self._break()
         server.close()
         self._break()
         pumps = asyncio.all_tasks() - {asyncio.current_task()}
         if pumps:
             await asyncio.wait(pumps, timeout=5.0)  # broken connections end them
+
+    async def _finished(self, *, within_s: float) -> bool:
+        with contextlib.suppress(TimeoutError):
+            return await asyncio.wait_for(self._finish.wait(), None if math.isinf(within_s) else within_s)
+        return False
 
     async def _accept(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         if self._is_cut:
@@ -91,6 +102,7 @@ class Proxy:
                     break
                 writer.write(chunk)
                 await writer.drain()
+                await asyncio.sleep(len(chunk) / self.bytes_per_s)
         writer.close()
 
 

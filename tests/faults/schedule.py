@@ -232,7 +232,7 @@ class Stage:
         """Dollars, boxes, and the result."""
         billed, ledger, cap = self.outside.world.bill_usd(), self.ledger_usd, self.schedule.max_usd
         minute_usd = USD_PER_HOUR * MINUTE_S / SECONDS_PER_HOUR
-        receipt, home = self.receipt, self._is_home
+        receipt, home = self.receipt, self.is_home
         promises = {
             f"two boxes stood at once ({self.outside.most_at_once})": self.outside.most_at_once <= 1,
             f"the ledger has {ledger} of the {billed:.4f} dollars that were billed": ledger >= billed - minute_usd,
@@ -262,7 +262,7 @@ class Stage:
         return self.state.ended and self.state.billed is not None
 
     @property
-    def _is_home(self) -> bool:
+    def is_home(self) -> bool:
         file = self.places.run(self.run_id).adapter / ADAPTER.path
         return file.exists() and sha256_of(file) == ADAPTER.sha256
 

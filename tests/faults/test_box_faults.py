@@ -48,6 +48,7 @@ def silent_port() -> Iterator[int]:
         yield server.getsockname()[1]
 
 
+@pytest.mark.fault("F10", tier="box")
 def test_another_host_key_is_refused(rehearsal: Rehearsal) -> None:
     """Somebody else answers: no login, no job, and our box is ended."""
     elsewhere = Elsewhere(rehearsal)
@@ -61,6 +62,7 @@ def test_another_host_key_is_refused(rehearsal: Rehearsal) -> None:
     assert not rehearsal.places.run(run_id).job.exists()
 
 
+@pytest.mark.fault("F10", tier="box")
 def test_a_box_that_never_answers_is_given_up_at_the_deadline(rehearsal: Rehearsal) -> None:
     """The line is open and silent; the run ends by its own deadline, and the box with it."""
     elsewhere = Elsewhere(rehearsal)
@@ -101,6 +103,7 @@ def kill_server(rehearsal: Rehearsal, run_id: str) -> None:
                 process.kill()
 
 
+@pytest.mark.fault("F13", tier="box")
 def test_a_cut_of_ten_seconds_costs_nothing_but_the_view(rehearsal: Rehearsal) -> None:
     """Training goes on while the line is down; the events at home are those of the box, byte for byte."""
     elsewhere = Elsewhere(rehearsal)
@@ -154,6 +157,7 @@ def crashing(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, loop=loop))
 
 
+@pytest.mark.fault("F17", tier="box")
 def test_a_trainer_that_crashes_is_told_apart_from_one_that_stops(rehearsal: Rehearsal) -> None:
     """A learning rate that no float can carry: a typed reason with its words, box gone, exit code 1, bill shown."""
     run_id = rehearsal.open(steps=40, change=crashing)

@@ -19,6 +19,7 @@ NEVER_DONE = 100_000  # steps: a trainer that would be done before it is asked t
 
 
 @pytest.mark.parametrize("phase", [*CONTROLLER_PHASES, *TRAINER_PHASES])
+@pytest.mark.fault("F8", tier="box")
 def test_ctrl_c_ends_the_run_and_its_box(rehearsal: Rehearsal, phase: str) -> None:
     """Whatever was going on, nothing is left to bill."""
     run_id = rehearsal.open(steps=NEVER_DONE) if phase in TRAINER_PHASES else rehearsal.open()

@@ -36,6 +36,7 @@ def at_most_an_hour(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
 
 
+@pytest.mark.fault("F19", tier="box")
 def test_a_box_that_its_deadline_ends_is_told_and_billed_as_such(rehearsal: Rehearsal, line: Proxy) -> None:
     """Not waited for: nobody answers after the deadline. What stands in the receipt ends there, too."""
     run_id = rehearsal.open(deadline_s=DEADLINE_S, change=at_most_an_hour)

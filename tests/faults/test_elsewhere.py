@@ -110,6 +110,7 @@ fi"""
 )
 
 
+@pytest.mark.fault("F16", tier="box")
 def test_a_spot_machine_that_is_taken_away_is_followed_by_one_that_goes_on_from_its_checkpoint(
     rehearsal: Rehearsal, line: Proxy
 ) -> None:

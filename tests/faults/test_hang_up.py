@@ -23,6 +23,7 @@ printf '{"seq":0,"kind":"phase_started","phase":"train","at_s":1.0,"monotonic_s"
 while :; do sleep 0.05; done"""
 
 
+@pytest.mark.fault("F8", tier="box")
 def test_a_closed_terminal_leaves_the_run_to_a_supervisor(rehearsal: Rehearsal) -> None:
     """The controller dies of it at once; the trainer is followed to its end, the adapter comes home, the box goes."""
     run_id = rehearsal.open(steps=300)

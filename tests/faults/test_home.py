@@ -79,6 +79,7 @@ def test_a_home_that_takes_nothing_is_waited_for(rehearsal: Rehearsal, line: Pro
     assert once.endswith("Make it a place that you may write to. Trying again.")
 
 
+@pytest.mark.fault("F20", tier="box")
 def test_a_result_that_cannot_be_fetched_keeps_its_box(rehearsal: Rehearsal, line: Proxy) -> None:
     """Exit 3 and the command that tries again; once the reason is gone, that brings it home."""
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH_DAMAGED))

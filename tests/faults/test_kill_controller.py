@@ -23,6 +23,7 @@ def listed_as_orphan(rehearsal: Rehearsal, run_id: str, capsys: pytest.CaptureFi
 
 
 @pytest.mark.parametrize("point", ["prepare", "create", "boot", "environment", "download", "load:after"])
+@pytest.mark.fault("F2", tier="box")
 def test_down_ends_what_a_killed_controller_left(rehearsal: Rehearsal, point: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Listed, ended, and no longer listed."""
     run_id = rehearsal.open()
@@ -36,6 +37,8 @@ def test_down_ends_what_a_killed_controller_left(rehearsal: Rehearsal, point: st
 @pytest.mark.parametrize(
     "point", ["prepare", "create", "create:after", "download", "save", "fetch:after", "teardown", "confirm"]
 )
+@pytest.mark.fault("F2", tier="box")
+@pytest.mark.fault("F20", tier="box")
 def test_resume_brings_a_killed_run_to_its_end(rehearsal: Rehearsal, point: str, capsys: pytest.CaptureFixture[str]) -> None:
     """Wherever it stood: trained, at home, gone, and billed once."""
     run_id = rehearsal.open()
@@ -50,6 +53,7 @@ def test_resume_brings_a_killed_run_to_its_end(rehearsal: Rehearsal, point: str,
 
 
 @pytest.mark.parametrize("phase", ["probe", "evaluate", "train"])
+@pytest.mark.fault("F13", tier="box")
 def test_the_trainer_takes_another_step_after_the_kill(
     rehearsal: Rehearsal, phase: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -75,6 +79,7 @@ def test_the_deadline_ends_a_box_that_nobody_controls(rehearsal: Rehearsal, poin
     assert "deadline" in receipt.message
 
 
+@pytest.mark.fault("F13", tier="box")
 def test_the_deadline_ends_a_trainer_that_nobody_controls(rehearsal: Rehearsal) -> None:
     """In the middle of training: the box ends it, without controller, ledger or network."""
     run_id = rehearsal.open(steps=MANY_STEPS, deadline_s=100.0)
@@ -83,6 +88,7 @@ def test_the_deadline_ends_a_trainer_that_nobody_controls(rehearsal: Rehearsal) 
     assert rehearsal.state(run_id).teardown is None
 
 
+@pytest.mark.fault("F15", tier="box")
 def test_two_controllers_one_acts(rehearsal: Rehearsal, capsys: pytest.CaptureFixture[str]) -> None:
     """The second is refused with a sentence; `down` asks the first to stop and tear down."""
     run_id = rehearsal.open(steps=MANY_STEPS)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -93,6 +94,7 @@ def test_an_input_that_went_away_after_it_was_shipped_does_not_matter(rehearsal:
     assert walk(run).exit_code == Exit.OK
 
 
+@pytest.mark.fault("F13", tier="box")
 def test_a_box_that_is_silent_for_longer_than_a_boot_is_waited_for(rehearsal: Rehearsal, line: Proxy) -> None:
     """Its provider lists it: it will answer."""
     run, box = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH))
@@ -119,6 +121,7 @@ def test_a_box_that_was_silent_at_first_and_never_started_is_started(rehearsal: 
     assert (run.folder.adapter / "adapter.bin").exists()
 
 
+@pytest.mark.fault("F12", tier="box")
 def test_a_trainer_that_a_reboot_told_to_leave_is_started_again(rehearsal: Rehearsal, line: Proxy) -> None:
     """It saved and left with code 4, and nobody here had asked it to."""
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, f"[ -e once ] || {{ touch once; exit 4; }}; {FINISH}"))
@@ -141,3 +144,23 @@ def test_two_empty_lists_mean_that_it_is(rehearsal: Rehearsal, line: Proxy) -> N
     receipt = walk(run)
     assert receipt.exit_code == Exit.FAILED
     assert "gone" in receipt.message
+
+
+# Two hundred events in eight seconds or more, and then the result.
+TALKS = f"""i=0; while [ $i -lt 200 ]; do
+printf '{{"seq":%s,"kind":"progress","phase":"train","at_s":1.0,"monotonic_s":1.0}}\\n' $i >> events.jsonl
+i=$((i+1)); sleep 0.04; done; {FINISH}"""
+
+
+@pytest.mark.fault("F13", tier="box")
+@pytest.mark.parametrize(("cut_every_s", "bytes_per_s"), [(2.0, math.inf), (4.0, 500_000.0)], ids=["wide", "narrow"])
+def test_a_line_that_is_cut_again_and_again_loses_no_event(
+    rehearsal: Rehearsal, cut_every_s: float, bytes_per_s: float
+) -> None:
+    """The job does not notice, and home has every event once."""
+    with Proxy(target_port=0, cut_every_s=cut_every_s, bytes_per_s=bytes_per_s) as line:
+        run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, TALKS))
+        assert walk(run).exit_code == Exit.OK
+        assert line.num_cuts >= 2
+    numbers = [msgspec.json.decode(event)["seq"] for event in run.folder.events.read_bytes().splitlines()]
+    assert numbers == list(range(200))

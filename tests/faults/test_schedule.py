@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 from pathlib import Path
 
 import msgspec
 import pytest
 
 from provision.clouds.programs.order import PowerOff
-from tests.faults.schedule import Controller, Schedule, draw, play
+from provision.errors import Exit
+from tests.doubles.virtual.cloud import GRACE_S
+from tests.doubles.virtual.trainer import Training
+from tests.faults.schedule import Controller, Schedule, Stage, draw, play
 
 # A run in which nothing goes wrong; the tests below spoil one thing each.
 CALM = dataclasses.replace(
@@ -23,6 +27,9 @@ CALM = dataclasses.replace(
 
 
 @pytest.mark.parametrize("seed", range(24))
+@pytest.mark.fault("F5", tier="code")
+@pytest.mark.fault("F19", tier="code")
+@pytest.mark.fault("F21", tier="code")
 def test_every_promise_holds_whatever_comes_together(seed: int, tmp_path: Path) -> None:
     """No box past deadline and grace, never two at once; dollars as billed at least, within the cap; no silent loss."""
     assert play(draw(seed), tmp_path).broken == ()
@@ -50,6 +57,38 @@ def test_a_calm_run_trains(tmp_path: Path) -> None:
     played = play(CALM, tmp_path)
     assert (played.broken, played.trained, played.boxes) == ((), True, 1)
     assert played.ledger_usd > 0
+
+
+@pytest.mark.fault("F13", tier="code")
+def test_ten_minutes_without_a_line_cost_nothing(tmp_path: Path) -> None:
+    """The job goes on, nobody asks for a second box, and what was said meanwhile is heard afterwards."""
+    played = play(dataclasses.replace(CALM, cuts=((300.0, 900.0),)), tmp_path)
+    assert (played.broken, played.trained, played.boxes) == ((), True, 1)
+
+
+@pytest.mark.fault("F14", tier="code")
+def test_a_result_at_home_is_never_trained_for_again(tmp_path: Path) -> None:
+    """Killed with the adapter at home, the box gone by its own deadline: whoever resumes finds the result and rents nothing."""
+    schedule = dataclasses.replace(CALM, training=Training(work_s=600.0))
+    for moment in itertools.count(40):
+        stage = Stage.set(schedule, tmp_path / str(moment))
+        assert stage.send(Controller("resume", pause_s=0.0, killed_at=moment)), "it ended before it had a result at home"
+        if stage.is_home and not stage.state.ended:
+            break
+    stage.outside.pass_time(stage.state.deadline_at_s + GRACE_S - stage.outside.now_s)
+    assert stage.outside.standing == []
+    stage.send(Controller("resume", pause_s=0.0))
+    assert stage.receipt is not None
+    assert (stage.receipt.exit_code, len(stage.outside.world.things)) == (Exit.OK, 1)
+
+
+@pytest.mark.fault("F2", tier="code")
+@pytest.mark.fault("F3", tier="code")
+@pytest.mark.parametrize("moment", range(1, 60, 2))
+def test_a_kill_at_any_moment_up_to_the_training_breaks_no_promise(moment: int, tmp_path: Path) -> None:
+    """Nobody comes before the deadline; then one `down` closes everything."""
+    schedule = dataclasses.replace(CALM, controllers=(Controller("resume", pause_s=0.0, killed_at=moment),))
+    assert play(schedule, tmp_path).broken == ()
 
 
 def left_alone(power_off: PowerOff) -> Schedule:

@@ -66,6 +66,7 @@ def test_the_probe_finds_what_is_planted_for_it(tmp_path: Path) -> None:
 
 @pytest.mark.box
 @pytest.mark.torch
+@pytest.mark.fault("F26", tier="box")
 def test_a_run_on_the_local_box_shows_no_secret(
     rehearsal: Rehearsal, places: Places, planted: dict[str, str], capfd: pytest.CaptureFixture[str]
 ) -> None:

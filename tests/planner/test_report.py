@@ -81,6 +81,7 @@ def test_a_way_out_says_what_it_gives_up() -> None:
     assert "Can be run with 24 GiB on the GPU instead of 16:" in shown(result(CHEAPER, ways_out=(way,)))
 
 
+@pytest.mark.fault("F24", tier="code")
 def test_every_row_carries_its_range_its_verdict_its_status_and_the_age_of_its_price() -> None:
     """An estimate without its doubt, or a price without its date, would be half the truth."""
     plan = make_plan(

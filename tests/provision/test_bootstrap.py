@@ -51,6 +51,7 @@ def test_the_first_act_of_the_first_stage_is_the_deadline() -> None:
     assert second == ["sh", "-c", render_quiet_apt()]
 
 
+@pytest.mark.fault("F19", tier="code")
 def test_the_timer_is_absolute_persistent_and_bounded_by_uptime() -> None:
     """A reboot, a missed moment and a wrong clock: none of them disarms it."""
     script = render_deadline(BOOT)
@@ -151,6 +152,7 @@ def test_a_box_whose_timer_cannot_be_armed_ends_at_once(tmp_path: Path, failing:
     assert calls[-1] == "--no-block poweroff"
 
 
+@pytest.mark.fault("F12", tier="code")
 def test_a_reboot_after_the_deadline_is_a_power_off(tmp_path: Path) -> None:
     """`bootcmd` runs at every boot, so even a timer that systemd forgot strikes."""
     calls, _ = run_script(tmp_path, msgspec.structs.replace(in_an_hour(), deadline_at_s=1.0))

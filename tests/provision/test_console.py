@@ -62,6 +62,7 @@ def boots_at_once(plan: Plan) -> Plan:
     ],
     ids=["it panicked", "nothing is shown", "it can't be asked"],
 )
+@pytest.mark.fault("F11", tier="code")
 def test_a_box_that_never_answers_is_told_with_the_end_of_its_boot_log(
     run_id: str, places: Places, ledger: Ledger, console: str | Exception, told: str
 ) -> None:

@@ -16,6 +16,7 @@ from provision.errors import Refused
 from provision.places import Places
 
 
+@pytest.mark.fault("F15", tier="code")
 def test_one_process_is_in_charge_and_the_next_is_refused(run_id: str, places: Places, ledger: Ledger) -> None:
     """The refusal names the process that holds the run."""
     folder = places.run(run_id)

@@ -75,6 +75,7 @@ def driven(places: Places) -> Callable[..., Receipt]:
     return drive_run
 
 
+@pytest.mark.fault("F9", tier="code")
 def test_where_one_is_full_the_next_is_asked(at: At, opened: Opened, driven: Driven, ledger: Ledger) -> None:
     """Cheapest first; each with its own price, rule and region in the ledger before it is asked, each accounted for after."""
     market = Market({key: full(key) for key in (HERE, THERE, YONDER)})
@@ -106,6 +107,7 @@ def test_the_report_lists_every_attempt_in_each_of_its_forms(
     assert receipt.metered_usd == 0
 
 
+@pytest.mark.fault("F4", tier="code")
 def test_what_an_attempt_left_is_ended_before_the_next(at: At, opened: Opened, driven: Driven) -> None:
     """An error is not "nothing happened"."""
     market = Market({HERE: full(HERE), THERE: full(THERE)}, leaves=(HERE,))
@@ -132,6 +134,7 @@ def test_what_is_no_refusal_of_the_provider_is_not_tried_elsewhere(at: At, opene
     assert market.asked == [HERE]
 
 
+@pytest.mark.fault("F9", tier="code")
 def test_the_cap_holds_over_all_attempts(at: At, opened: Opened, driven: Driven) -> None:
     """The next may cost $1.43 at its p90: over the $1.40 that are allowed."""
     budget = Budget(max_usd=Decimal("1.40"))
@@ -142,6 +145,7 @@ def test_the_cap_holds_over_all_attempts(at: At, opened: Opened, driven: Driven)
 
 
 @pytest.mark.parametrize(("agreed", "answer", "asked"), [(False, False, 1), (False, True, 2), (True, False, 2)])
+@pytest.mark.fault("F9", tier="code")
 def test_a_much_dearer_offer_needs_a_yes(
     at: At, opened: Opened, driven: Driven, agreed: bool, answer: bool, asked: int
 ) -> None:

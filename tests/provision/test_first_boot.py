@@ -129,6 +129,7 @@ def test_a_power_off_from_inside_is_the_end_of_the_instance(instance: Instance, 
     assert TIMER in instance.console
 
 
+@pytest.mark.fault("F11", tier="box")
 def test_a_machine_whose_timer_cannot_be_armed_ends_at_once(cloud: Emulator, boot: FirstBoot) -> None:
     """The unit is refused by systemd itself: better no box than one without a deadline."""
     instance = Instance(cloud, altered(boot, bootcmd=MASK_THE_TIMER))

@@ -31,6 +31,7 @@ def test_an_adapter_that_cannot_be_kept_is_told_before_anything_is_rented(tmp_pa
 GATED = BaseModel(kind="hub", hub_id="meta-llama/Llama-3.1-8B")
 
 
+@pytest.mark.fault("F18", tier="code")
 def test_gated_weights_without_a_token_are_refused_before_anything_is_rented(tmp_path: Path) -> None:
     with pytest.raises(Refused, match=r"meta-llama/Llama-3\.1-8B is gated") as refused:
         require_hub_access(GATED, {"HF_HOME": str(tmp_path)})

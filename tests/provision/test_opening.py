@@ -11,13 +11,17 @@ import pytest
 
 from planner.asking.request import Budget
 from planner.plan import Plan
-from provision.account.ledger import Ledger
+from provision.account.ledger import Ledger, Standing
+from provision.charge.control import end
 from provision.errors import BadInput, Refused
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch, require_time_to_train
+from tests.doubles.displays import Quiet
+from tests.doubles.virtual.lives import Killed, Life, MortalLedger
 
 
+@pytest.mark.fault("F2", tier="code")
 def test_the_intent_is_on_disk_before_anything_is_rented(run_id: str, places: Places, ledger: Ledger, plan: Plan) -> None:
     """Price, billing rule, deadline and the key are there; the folder is nobody else's."""
     state = ledger.runs()[run_id]
@@ -28,6 +32,28 @@ def test_the_intent_is_on_disk_before_anything_is_rented(run_id: str, places: Pl
     launch = read_launch(folder)
     assert launch.public_key.startswith("ssh-ed25519 ")
     assert (launch.folder, launch.deadline_at_s) == (folder.root, opened.deadline_at_s)
+
+
+@pytest.mark.fault("F1", tier="code")
+def test_a_kill_before_the_intent_is_on_disk_leaves_no_run(plan: Plan, places: Places, ledger: Ledger) -> None:
+    """No line, so nothing was asked for and nothing can bill; the next run is opened as if there had been none."""
+    base = find_base(plan.request.model)
+    with pytest.raises(Killed):
+        open_run(plan, base, places=places, ledger=MortalLedger(places.ledger, Life(killed_at=1)), clock=time.time)
+    assert ledger.runs() == {}
+    assert open_run(plan, base, places=places, ledger=ledger, clock=time.time) in ledger.runs()
+
+
+@pytest.mark.fault("F2", tier="code")
+def test_a_kill_right_after_the_intent_leaves_a_run_that_rented_nothing(plan: Plan, places: Places, ledger: Ledger) -> None:
+    """The next command closes it."""
+    mortal = MortalLedger(places.ledger, Life(killed_at=2))
+    with pytest.raises(Killed):
+        open_run(plan, find_base(plan.request.model), places=places, ledger=mortal, clock=time.time)
+    [state] = ledger.runs().values()
+    assert state.standing is Standing.OPENED
+    assert end(state.run_id, places=places, display=Quiet()).clean
+    assert ledger.runs()[state.run_id].standing is Standing.OVER
 
 
 def test_a_state_folder_that_cannot_be_written_is_bad_input(plan: Plan, tmp_path: Path) -> None:

@@ -73,6 +73,7 @@ def test_a_provider_that_cannot_be_asked_is_named(ledger: Ledger) -> None:
 
 
 @pytest.mark.parametrize("words", [["ls", "--orphans"], ["down", "--orphans"]])
+@pytest.mark.fault("F23", tier="code")
 def test_a_damaged_ledger_is_not_a_clean_look(
     run_id: str, ledger: Ledger, words: list[str], capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -99,6 +100,7 @@ def test_a_run_in_other_hands_is_left_alone_and_named(
     assert capsys.readouterr().out == said
 
 
+@pytest.mark.fault("F23", tier="code")
 def test_down_takes_the_id_of_a_box_that_is_in_no_ledger(places: Places, capsys: pytest.CaptureFixture[str]) -> None:
     """What `ls --orphans` names is ended by its name; going on with it is not offered."""
     folder = boxes_folder(places) / "20260101-000000-aaaa"

@@ -55,6 +55,7 @@ def write_binary(path: Path, body: str) -> Path:
     return path
 
 
+@pytest.mark.fault("F7", tier="code")
 def test_output_of_an_operation_is_whole_and_private(engine: Callable[..., EngineCommand], folder: Path) -> None:
     """A megabyte on each stream arrives, every line of it reaches the callback, and the files are for our eyes only."""
     command = engine("for n in range(20000): print('line', n, 'x' * 50); print('aside', n, 'y' * 50, file=sys.stderr)")
@@ -69,6 +70,7 @@ def test_output_of_an_operation_is_whole_and_private(engine: Callable[..., Engin
     assert {file.stat().st_mode & 0o777 for file in folder.iterdir() if file.suffix in (".out", ".err")} == {0o600}
 
 
+@pytest.mark.fault("F7", tier="code")
 def test_bytes_that_are_no_utf8_do_not_lose_the_rest(engine: Callable[..., EngineCommand], folder: Path) -> None:
     """The SDK's own reader dies of the first one, and hangs for ever when more than a pipe's worth follows."""
     command = engine(r"sys.stdout.buffer.write(b'before\n\xff\xfe bad\n' + b'after\n' * 50000)")
@@ -79,6 +81,7 @@ def test_bytes_that_are_no_utf8_do_not_lose_the_rest(engine: Callable[..., Engin
     assert result.stdout.count("after") == 50000
 
 
+@pytest.mark.fault("F7", tier="code")
 def test_a_callback_that_fails_fails_only_itself(engine: Callable[..., EngineCommand], folder: Path) -> None:
     """The operation goes on and its output is whole."""
 

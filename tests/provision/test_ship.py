@@ -177,6 +177,7 @@ def test_the_adapter_comes_home_file_by_file(shell: Shell, bare: Box, tmp_path: 
     assert (tmp_path / "adapter/deep/README.md").read_bytes() == b"# card"
 
 
+@pytest.mark.fault("F20", tier="box")
 def test_an_adapter_that_is_not_what_the_trainer_saved_is_refused(shell: Shell, bare: Box, tmp_path: Path) -> None:
     file = _saved(bare, "adapter_model.safetensors", b"weights")
     Path(job_folder(bare), "output", file.path).write_bytes(b"damaged")

@@ -93,6 +93,7 @@ def test_a_download_with_another_hash_than_promised_is_refused_and_leaves_nothin
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.fault("F20", tier="box")
 def test_a_download_that_was_stopped_goes_on_with_the_missing_pieces(shell: Shell, place: str, tmp_path: Path) -> None:
     Path(place, "file").write_bytes(os.urandom(5 * PIECE_BYTES))
     home = tmp_path / "home"
@@ -110,6 +111,7 @@ def test_a_download_that_was_stopped_goes_on_with_the_missing_pieces(shell: Shel
     assert home.read_bytes() == Path(place, "file").read_bytes()
 
 
+@pytest.mark.fault("F20", tier="box")
 def test_a_disk_at_home_that_takes_no_more_is_not_called_a_lost_line(shell: Shell, place: str, tmp_path: Path) -> None:
     """It fills up in the middle of a download: what is there is kept, and the rest is fetched once there is room."""
     Path(place, "file").write_bytes(os.urandom(8 * PIECE_BYTES))
@@ -191,6 +193,7 @@ def test_a_place_that_cannot_be_written_is_told_in_one_sentence(shell: Shell, pl
         shell.put(source, f"{place}/file/below")
 
 
+@pytest.mark.fault("F18", tier="box")
 def test_a_full_disk_is_told_in_one_sentence(shell: Shell, place: str, source: Path) -> None:
     source.write_bytes(bytes(PIECE_BYTES))
     Path(place, "file.part").symlink_to("/dev/full")

@@ -194,6 +194,7 @@ def dead_pid() -> int:
 @pytest.mark.parametrize(
     ("host", "stays"), [(socket.gethostname(), False), ("another-machine", True)], ids=["dead", "elsewhere"]
 )
+@pytest.mark.fault("F6", tier="code")
 def test_a_lock_is_dropped_only_when_its_owner_is_proven_dead(stack: Stack, host: str, *, stays: bool) -> None:
     lock = lock_of(stack, dead_pid(), host)
     stack.recover()

@@ -27,6 +27,7 @@ class OutOfMemoryError(RuntimeError):
         (OSError(errno.EACCES, "Permission denied"), EndReason.CRASHED),
     ],
 )
+@pytest.mark.fault("F17", tier="code")
 def test_each_kind_of_failure_has_its_reason_and_one_sentence(error: Exception, reason: EndReason) -> None:
     end = ended(error, "train")
     assert end.reason == reason

@@ -92,6 +92,7 @@ def test_every_phase_of_the_box_is_told_and_metered(make_job: MakeJob, events_of
     assert (events[-1].kind, events[-1].data["exit_code"]) == ("ended", 0)
 
 
+@pytest.mark.fault("F14", tier="code")
 def test_a_run_that_has_ended_is_not_run_again(make_job: MakeJob) -> None:
     job = make_job()
     first = run(job)
@@ -127,6 +128,7 @@ class Deadline(Watch):
         """Time does not pass while saving."""
 
 
+@pytest.mark.fault("F19", tier="code")
 def test_before_the_deadline_the_best_so_far_is_saved(make_job: MakeJob, events_of: EventsOf) -> None:
     job = make_job()
     outcome = run(job, watch=Deadline(24))
@@ -218,6 +220,8 @@ def test_the_result_answers_a_prompt_by_itself(make_job: MakeJob, model_cache: P
 # ── ends without a result ──────────────────────────────────────────────────────────────────────────────────────────
 
 
+@pytest.mark.fault("F11", tier="code")
+@pytest.mark.fault("F17", tier="code")
 @pytest.mark.parametrize(
     ("changes", "reason", "words"),
     [

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import msgspec
+import pulumi
 import pytest
 
 from provision.clouds.engine.build import OLDEST_FITTING, read_version
@@ -146,6 +147,7 @@ def test_what_the_cloud_declines_is_one_sentence_and_leaves_nothing(bench: Bench
     assert bench.listed().resources == ()
 
 
+@pytest.mark.fault("F4", tier="engine")
 def test_a_box_that_was_created_though_the_provider_reported_an_error(bench: Bench) -> None:
     """The state knows nothing of it; the tag finds it, the error names it, `up` buys no second one, `destroy` ends it."""
     bench.faults.plant("create", "after", "Instance", "error the service is not available", once=True)
@@ -172,6 +174,7 @@ def test_a_box_that_was_created_but_is_not_well(bench: Bench) -> None:
     assert bench.listed().resources == ()
 
 
+@pytest.mark.fault("F21", tier="engine")
 def test_a_delete_that_the_plugin_refuses_is_done_by_tag(bench: Bench) -> None:
     """The state's destroy fails, the second look by tag ends what it left."""
     provisioner = bench.provisioner()
@@ -182,6 +185,7 @@ def test_a_delete_that_the_plugin_refuses_is_done_by_tag(bench: Bench) -> None:
     assert bench.listed().resources == ()
 
 
+@pytest.mark.fault("F23", tier="engine")
 def test_a_lost_run_folder_is_no_lost_box(bench: Bench) -> None:
     """Neither state nor ledger: the tag alone is enough, from any computer."""
     bench.provisioner().up(OFFER, bench.launch)
@@ -189,6 +193,22 @@ def test_a_lost_run_folder_is_no_lost_box(bench: Bench) -> None:
 
     assert bench.provisioner().destroy(elsewhere).verdict == "destroyed"
     assert bench.listed().resources == ()
+
+
+@pytest.mark.fault("F7", tier="engine")
+def test_a_megabyte_of_output_is_kept_whole(bench: Bench) -> None:
+    """The engine says more than any pipe holds, and nothing waits for a reader."""
+    sentences = [f"{number:03} {'x' * 16_000} end" for number in range(64)]
+
+    def program() -> None:
+        for sentence in sentences:
+            pulumi.log.info(sentence)
+
+    bench.provisioner()._stack(bench.launch).up(program)
+
+    log = RunFolder(bench.launch.folder).engine / "log"
+    said = "".join(file.read_text() for file in log.glob("*.out"))
+    assert [sentence[:3] for sentence in sentences if sentence not in said] == []
 
 
 def test_destroy_twice_and_destroy_without_up(bench: Bench) -> None:

@@ -26,6 +26,7 @@ def the_stack(bench: Bench) -> Stack:
     return bench.provisioner()._stack(bench.launch)
 
 
+@pytest.mark.fault("F3", tier="engine")
 def test_everything_killed_after_the_create_and_before_the_checkpoint(bench: Bench, controller: Start) -> None:
     """The state has a create without an id, a lock of a dead owner stays, the box runs: `destroy` ends it for good."""
     bench.faults.plant("create", "after", "Instance", "hang", once=True)
@@ -46,6 +47,7 @@ def test_everything_killed_after_the_create_and_before_the_checkpoint(bench: Ben
     assert called(bench, "after delete Instance"), "the engine itself ended the box that the tag gave back to its state"
 
 
+@pytest.mark.fault("F3", tier="engine")
 def test_a_killed_controller_does_not_kill_the_engine(bench: Bench, controller: Start) -> None:
     """The engine finishes the create and records it; the next controller waits for that and buys no second one."""
     bench.faults.plant("create", "after", "Instance", "sleep 3", once=True)
@@ -64,6 +66,7 @@ def test_a_killed_controller_does_not_kill_the_engine(bench: Bench, controller: 
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.fault("F8", tier="engine")
 def test_a_controller_that_is_told_to_end_in_mid_create(bench: Bench, controller: Start, number: signal.Signals) -> None:
     """As with the kill: the box is recorded, and another process ends it."""
     bench.faults.plant("create", "before", "Instance", "sleep 3", once=True)
@@ -76,6 +79,7 @@ def test_a_controller_that_is_told_to_end_in_mid_create(bench: Bench, controller
     assert called(bench, "after delete Instance")
 
 
+@pytest.mark.fault("F8", tier="engine")
 def test_ctrl_c_in_mid_create_is_orderly(bench: Bench, controller: Start) -> None:
     """The create in flight ends and is recorded, the lock is freed, and the controller ends with KeyboardInterrupt."""
     bench.faults.plant("create", "after", "Instance", "sleep 2", once=True)
@@ -104,6 +108,7 @@ def test_an_engine_that_is_killed_under_its_controller(bench: Bench, controller:
     assert bench.listed().resources == ()
 
 
+@pytest.mark.fault("F25", tier="engine")
 def test_everything_killed_in_mid_destroy(bench: Bench, controller: Start) -> None:
     """The cloud has ended the box and the state does not know: the next destroy finds nothing to do and says destroyed."""
     bench.provisioner().up(OFFER, bench.launch)
@@ -120,6 +125,7 @@ def test_everything_killed_in_mid_destroy(bench: Bench, controller: Start) -> No
     assert bench.listed().resources == ()
 
 
+@pytest.mark.fault("F25", tier="engine")
 def test_a_destroy_that_was_cut_short_is_finished_by_the_next(bench: Bench, controller: Start) -> None:
     """A cancelled destroy exits 0 with resources left; we never call that destroyed."""
     bench.provisioner().up(OFFER, bench.launch)
@@ -134,6 +140,7 @@ def test_a_destroy_that_was_cut_short_is_finished_by_the_next(bench: Bench, cont
     assert bench.listed().resources == ()
 
 
+@pytest.mark.fault("F6", tier="engine")
 def test_a_lock_whose_owner_lives_is_respected(bench: Bench, controller: Start) -> None:
     """While another process works on the run's stack, an `up` is refused with a sentence."""
     bench.faults.plant("create", "before", "Instance", "hang", once=True)

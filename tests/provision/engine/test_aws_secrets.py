@@ -24,6 +24,7 @@ def may_know_the_account(secret: str, command: str) -> bool:
     return secret == "AWS_SECRET_ACCESS_KEY" and any(word in command for word in ("pulumi", "tests.doubles.aws"))
 
 
+@pytest.mark.fault("F26", tier="engine")
 def test_a_box_at_aws_shows_no_secret(bench: Bench) -> None:
     """Of what is not the cloud's the engine is told nothing. Its state and logs hold no secret, the user data only the host
     key that is replaced at the first contact, and none of it is left when the box is gone.

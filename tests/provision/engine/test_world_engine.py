@@ -91,6 +91,7 @@ MEANS = {
 
 
 @pytest.mark.parametrize("reason", MEANS, ids=lambda reason: reason.name)
+@pytest.mark.fault("F9", tier="engine")
 def test_what_the_cloud_declines_is_one_sentence_and_can_be_ended(world_bench: Bench, reason: Reason) -> None:
     """With what it rules out, through program, engine and plugin; what stood before the machine is named, and then ended."""
     world_bench.control.plant("create", reason, MACHINE)
@@ -105,6 +106,7 @@ def test_what_the_cloud_declines_is_one_sentence_and_can_be_ended(world_bench: B
     assert left(world_bench) == []
 
 
+@pytest.mark.fault("F4", tier="engine")
 def test_a_machine_that_was_made_though_the_answer_was_no(world_bench: Bench) -> None:
     """The state knows nothing of it; the tag finds it, nothing is bought twice, and the bill is ended."""
     world_bench.control.plant("create", Reason.BROKEN, MACHINE, after=True)
@@ -120,6 +122,7 @@ def test_a_machine_that_was_made_though_the_answer_was_no(world_bench: Bench) ->
     assert left(world_bench) == []
 
 
+@pytest.mark.fault("F21", tier="engine")
 def test_a_delete_that_is_refused_at_first_is_asked_for_again(world_bench: Bench) -> None:
     """The engine's destroy fails; by tag it is ended all the same."""
     provisioner = world_bench.provisioner()
@@ -130,6 +133,7 @@ def test_a_delete_that_is_refused_at_first_is_asked_for_again(world_bench: Bench
     assert left(world_bench) == []
 
 
+@pytest.mark.fault("F3", tier="engine")
 def test_everything_killed_after_the_create_and_before_the_checkpoint(world_bench: Bench) -> None:
     """The state has a create without an id, and the machine bills: found by its tag it is ended, and its tag last."""
     machine = load_cloud(world_bench.cloud).ADDRESS[0].rpartition(":")[2]
@@ -148,6 +152,7 @@ def test_everything_killed_after_the_create_and_before_the_checkpoint(world_benc
         assert left(world_bench) == []
 
 
+@pytest.mark.fault("F5", tier="engine")
 def test_lists_that_lag_hide_neither_what_came_nor_what_went(world_bench: Bench) -> None:
     """From another computer, without the state, and before the list shows the machine: the second look, a grace later, does."""
     world_bench.provisioner().up(world_bench.row.offer, world_bench.launch)
@@ -163,6 +168,7 @@ def test_lists_that_lag_hide_neither_what_came_nor_what_went(world_bench: Bench)
     assert left(world_bench) == []
 
 
+@pytest.mark.fault("F22", tier="engine")
 def test_a_delete_that_takes_its_time_is_waited_for_and_billed(world_bench: Bench) -> None:
     """The yes to it is no end: destroyed is said when the machine is gone."""
     provisioner = world_bench.provisioner()
@@ -175,6 +181,8 @@ def test_a_delete_that_takes_its_time_is_waited_for_and_billed(world_bench: Benc
     assert left(world_bench) == []
 
 
+@pytest.mark.fault("F21", tier="engine")
+@pytest.mark.fault("F22", tier="engine")
 def test_a_delete_without_end_is_an_orphan_and_says_how_to_go_on(world_bench: Bench) -> None:
     """The yes to a delete is no end: while the cloud lists it, it bills."""
     provisioner = world_bench.provisioner(teardown_s=0.0)
