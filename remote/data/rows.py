@@ -18,6 +18,10 @@ PROMPT_KEYS: Final = ("instruction", "prompt", "question")
 CONTEXT_KEYS: Final = ("input", "context")
 ANSWER_KEYS: Final = ("output", "response", "completion", "answer")
 CHAT_KEYS: Final = ("messages", "conversations")
+USABLE_KEYS: Final = (
+    'use "messages", "prompt" with "completion", "question" with "answer", "instruction" with "output", or "text"'
+)
+SEPARATORS: Final = (";", "\t", "|", ",")  # of tables in the wild; one of them stands in no key
 ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
     "user": "user",
@@ -111,8 +115,22 @@ def kind_of(record: Mapping[str, Any]) -> str:
         return "instruction"
     if "text" in record:
         return "text"
-    found = ", ".join(sorted(map(str, record))) or "none"
-    raise _BadRow(f'no known keys (found: {found}); use "messages", "prompt" with "completion", or "text"')
+    keys = sorted(map(str, record))
+    raise _BadRow(f"no known keys (found: {', '.join(keys) or 'none'}); {_slip(keys) or USABLE_KEYS}")
+
+
+def _slip(keys: list[str]) -> str | None:
+    """What was meant, where a table has another separator than its name says, or a known key is written otherwise."""
+    known = {*PROMPT_KEYS, *CONTEXT_KEYS, *ANSWER_KEYS, *CHAT_KEYS, "text"}
+    for key in keys:
+        if separator := next((each for each in SEPARATORS if each in key and known & set(_plain(key).split(each))), None):
+            return f"are the columns separated by {separator!r}? Write commas, or tabs in a file named .tsv"
+    meant = {key: _plain(key) for key in keys if key not in known and _plain(key) in known}
+    return "; ".join(f"header {key!r}: did you mean {plain!r}?" for key, plain in meant.items()) or None
+
+
+def _plain(key: str) -> str:
+    return key.strip().lower().replace('"', "")
 
 
 # ── files ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -146,3 +146,24 @@ def test_whatever_people_write_comes_back_as_written(
     rows = read_rows(path)
     assert [tuple(m.content for m in row.messages) for row in rows.rows if isinstance(row, Conversation)] == pairs
     assert not rows.broken
+
+
+@pytest.mark.parametrize(
+    ("name", "table", "meant"),
+    [
+        ("rows.csv", "question;answer\nWhy?;So.\n", "separated by ';'?"),
+        ("rows.csv", "Question;Answer\nWhy, then?;So.\n", "separated by ';'?"),
+        ("rows.csv", "question\tanswer\nWhy?\tSo.\n", r"separated by '\t'?"),
+        ("rows.tsv", "question,answer\nWhy?,So.\n", "separated by ','?"),
+        (
+            "rows.csv",
+            "Question, Answer\nWhy?,So.\n",
+            "header ' Answer': did you mean 'answer'?; header 'Question': did you mean",
+        ),
+        ("rows.csv", "ask,reply\nWhy?,So.\n", '"question" with "answer"'),
+    ],
+)
+def test_a_table_that_is_nearly_right_is_told_what_was_meant(name: str, table: str, meant: str, tmp_path: Path) -> None:
+    """Its keys are known ones, written otherwise, or all in one."""
+    (tmp_path / name).write_text(table)
+    assert meant in read_rows(tmp_path / name).broken[0].why
