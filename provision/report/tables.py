@@ -96,7 +96,7 @@ def _price_note(receipt: Receipt) -> str:
     """For how long, at what price, and whose word that price is."""
     billed = seconds_words(receipt.billed_s)
     if not receipt.usd_per_hour:
-        return f"{billed} on a machine that bills nothing; --assume-price shows what they would have cost."
+        return f"{billed} on a machine that bills nothing; `rentune run --assume-price USD` shows what such a run would cost."
     own = receipt.offer.partition("/")[0] in OWN_MACHINES  # no provider prices those
     whose = "the price that was assumed for it" if own else "the price at launch"
     return f"{billed} billed at ${receipt.usd_per_hour} per hour, {whose}."

@@ -194,7 +194,7 @@ def test_judging_that_takes_longer_than_training_is_told(plan: Plan) -> None:
 @pytest.mark.parametrize(
     ("offer", "usd_per_hour", "words"),
     [
-        ("local/here/this-machine/on_demand", "0", "on a machine that bills nothing; --assume-price shows"),
+        ("local/here/this-machine/on_demand", "0", "on a machine that bills nothing; `rentune run --assume-price USD` shows"),
         ("local/here/this-machine/on_demand", "2.5", "billed at $2.5 per hour, the price that was assumed for it."),
         ("aws/us-east-1/g6.xlarge/on_demand", "0.80", "billed at $0.80 per hour, the price at launch."),
     ],
