@@ -13,7 +13,7 @@ from planner.methods import METHODS, NUM_LABELS
 from planner.plan import VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
 from planner.units import gib
-from remote.contract import Strategy
+from remote.contract import MAX_HELD_OUT_SHARE, Strategy
 
 ESTIMATED: Final[Basis] = "estimated from characters"
 
@@ -93,6 +93,14 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
     for applies, sentence in ASSUMPTIONS:
         if applies(this):
             yield sentence.format(this=this, labels=NUM_LABELS)
+
+
+def held_out_words(data: DataAsked) -> str:
+    """How many rows are kept back to be judged on, and why fewer than was said."""
+    words = f"{data.held_out_rows:,} rows held out"
+    if data.held_out_wanted is None:
+        return words
+    return f"{words}, not {data.held_out_wanted:,}: at most {MAX_HELD_OUT_SHARE:.0%} of the rows are"
 
 
 def cut_words(data: DataAsked, seq_len: int) -> str | None:

@@ -52,6 +52,7 @@ class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     basis: str  # one of `Basis`
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
     held_out_rows: int = 0
+    held_out_wanted: int | None = None  # as was said, where fewer are held out; None = as many
     held_out_path: str | None = None
     held_out_profile: Profile = ()  # empty: like the others
     format: DataFormat = "auto"
@@ -133,7 +134,7 @@ def measured_data(
     """Data in a file. Without a file of held-out rows some are kept back: as said, else 200, never more than a fifth."""
     if measure is None:
         raise RequestError(f"{file.path} cannot be read here", hint="say --examples and --tokens instead")
-    lengths = measure(file)
+    lengths, too_many = measure(file), None
     if held_out_path is not None:
         apart = measure(msgspec.structs.replace(file, path=held_out_path, max_rows=None))
         num_trained, num_held_out, held_out_profile = lengths.num_rows, apart.num_rows, apart.profile
@@ -141,6 +142,7 @@ def measured_data(
         wanted = HELD_OUT_ROWS if held_out_rows is None else held_out_rows
         num_held_out = min(wanted, int(lengths.num_rows * MAX_HELD_OUT_SHARE))
         num_trained, held_out_profile = lengths.num_rows - num_held_out, ()
+        too_many = held_out_rows if held_out_rows is not None and held_out_rows > num_held_out else None
     return DataAsked(
         path=file.path,
         num_examples=num_trained,
@@ -151,6 +153,7 @@ def measured_data(
         basis=lengths.basis,
         least_seq_len=lengths.least_seq_len,
         held_out_rows=num_held_out,
+        held_out_wanted=too_many,
         held_out_path=held_out_path,
         held_out_profile=held_out_profile,
         format=file.format,

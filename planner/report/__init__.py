@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from planner.notices import cut_words, unread
+from planner.notices import cut_words, held_out_words, unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
 from planner.report.layout import Table, Words, render
@@ -78,7 +78,7 @@ def _job_line(result: SearchResult) -> str:
     if plan is not None and plan.cost.usd_per_million_tokens:
         line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens on {words.offer(plan)}"
         line += ", padding included" if data.profile else ""
-    return line
+    return f"{line}; {held_out_words(data)}" if data.held_out_rows or data.held_out_wanted else line
 
 
 def _central(result: SearchResult) -> Plan | None:

@@ -48,7 +48,7 @@ def _job(path: Path, *, as_json: bool) -> int:
     """The request that the job file makes, its data files counted, and all that `plan` and `run` refuse of it."""
     import msgspec
 
-    from planner.notices import cut_words
+    from planner.notices import cut_words, held_out_words
     from provision.envelope.show import show
     from provision.prepare.choosing import KeyQuestion, refusals_of_job
 
@@ -58,7 +58,7 @@ def _job(path: Path, *, as_json: bool) -> int:
     cut = cut_words(request.data, said) if said is not None and not unread else None
     notes = [] if cut is None else [cut]
     job = None if unread else msgspec.to_builtins(request, builtin_types=())
-    data = {"file": str(path), "job": job, "notes": notes}
+    data = {"file": str(path), "job": job, "held_out": held_out_words(request.data), "notes": notes}
     code = Exit.REFUSED if refused else Exit.OK
     return show("check", data, lambda: _draw_job(data, refused), as_json=as_json, errors=refused, exit_code=code)
 
@@ -120,7 +120,7 @@ def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
     click.echo(
         f"{data['file']} {verdict}: {counted['num_examples']:,} examples of "
         f"{counted['mean_tokens']:.0f} tokens in the mean, {counted['max_tokens']} at most, {counted['basis']}; "
-        f"{counted['held_out_rows']:,} rows held out."
+        f"{data['held_out']}."
     )
     for note in data["notes"]:
         click.echo(f"Note: {note}.")

@@ -53,6 +53,16 @@ def test_counted_data_says_how_it_was_counted() -> None:
     )
 
 
+def test_the_first_line_says_how_many_rows_are_held_out() -> None:
+    """Fewer than was said are told with the reason."""
+    data = DataAsked(path="a.jsonl", num_examples=96, mean_tokens=9.0, max_tokens=9, basis="stated", held_out_rows=24)
+    first, *_ = shown(result(make_plan(), request=make_request(data=data))).splitlines()
+    assert first.endswith("; 24 rows held out")
+    fewer = msgspec.structs.replace(data, held_out_wanted=100)
+    told = " ".join(shown(result(make_plan(), request=make_request(data=fewer))).split())
+    assert "; 24 rows held out, not 100: at most 20% of the rows are" in told
+
+
 def test_a_limit_on_steps_and_the_file_of_a_model_stand_in_the_first_line() -> None:
     """Its name is enough, its folder is not the point."""
     request = make_request(model="/some/where/base.gguf", loop=Loop(epochs=1.0, max_steps=40))

@@ -112,6 +112,13 @@ def test_some_rows_are_held_out_but_never_more_than_a_fifth() -> None:
     ]
 
 
+def test_a_wish_for_more_held_out_rows_than_a_fifth_is_remembered() -> None:
+    """So that whoever said 500 is told why there are 24; the default of 200 is nobody's wish."""
+    file = DataFile(path="small.jsonl", model="7b")
+    wanted = [measured_data(file, measure=measure, held_out_rows=rows).held_out_wanted for rows in (500, 1, None)]
+    assert wanted == [500, None, None]
+
+
 def test_a_file_of_held_out_rows_is_measured_for_itself() -> None:
     """All of it, however few rows are trained on."""
     file = DataFile(path="small.jsonl", model="7b", max_rows=50)
