@@ -136,6 +136,11 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
         """Whether everything could be seen, and nothing was there."""
         return self.complete is Answer.YES and not self.resources
 
+    @property
+    def no_box(self) -> bool:
+        """Whether everything could be seen, and no machine was there: keys, rules and folders outlive theirs, and bill nothing."""
+        return self.complete is Answer.YES and not any(resource.bills for resource in self.resources)
+
 
 class Provisioner(Protocol):
     """What every kind does. `destroy` reports failure as a value; it raises only for faults of the program."""

@@ -97,11 +97,11 @@ def _more_time(run: Run) -> str | None:
 
 
 def has_gone(run: Run) -> bool:
-    """Whether the provider lists nothing of the run: twice, further apart than its lists lag behind."""
-    if not listed(run).nothing:
+    """Whether the provider lists no machine of the run: twice, further apart than its lists lag behind."""
+    if not listed(run).no_box:
         return False
     run.sleep(run.provisioner.list_lag_s)
-    return listed(run).nothing
+    return listed(run).no_box
 
 
 def listed(run: Run) -> Owned:
