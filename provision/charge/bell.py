@@ -24,7 +24,7 @@ from provision.words import usd_words
 from remote.contract import EndReason, Event, Phase
 
 LOOK_S: Final = 15.0  # assumed: a dollar at the dearest hour of the catalog takes longer
-SHARES: Final = (50, 80, 100)  # percent of --max-cost
+SHARES: Final = (50, 80, 100)  # percent of --max-cost; assumed: what still can be acted on, what should be, and the end
 HARMLESS_ENDS: Final = frozenset({EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.INTERRUPTED, EndReason.DEADLINE})
 
 

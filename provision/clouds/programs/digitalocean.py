@@ -91,7 +91,7 @@ EVERYBODY: Final = ("0.0.0.0/0", "::/0")
 
 WORD: Final = "rentune"
 FACTS: Final = (RUN_TAG, OWNER_TAG, INSTALLATION_TAG, DEADLINE_TAG, PRICE_TAG)  # in this order behind the word
-TAG_LENGTH: Final = 256  # shorter than
+TAG_LENGTH: Final = 256  # shorter than; source=the API's reference (v2, Tags), 2026-11
 PLAIN: Final = SMALL_LETTERS + "-"  # a capital letter is no other letter to DigitalOcean
 
 

@@ -26,10 +26,10 @@ ANYWHERE: Final = "*"  # in an offer: one price everywhere, so the program or th
 EVERYWHERE: Final = (ANYWHERE,)  # where to look: one look sees all
 TIMEOUT_S: Final = 10.0  # assumed
 PAUSES_S: Final = (0.5, 1.0, 2.0)  # assumed: before each further try of what was too much, or failed at the cloud
-PASSING: Final = frozenset({429, 500, 502, 503, 504})  # a later try may be answered otherwise
+PASSING: Final = frozenset({429, 500, 502, 503, 504})  # assumed: a later try may be answered otherwise
 REPEATABLE: Final = frozenset({"GET", "DELETE"})  # a second POST could buy a second box
-ABSENT: Final = 404
-DECLINED: Final = 300  # from here on a status is a no; a redirect is one, for it is not followed
+ABSENT: Final = 404  # source=RFC 9110, section 15.5.5
+DECLINED: Final = 300  # derived from RFC 9110, section 15: from here on a status is a no; a redirect is one, for it is not followed
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
