@@ -39,7 +39,7 @@ def model_card(
     return "\n".join(
         [
             *_front_matter(spec),
-            f"# {shown_base(spec)}, tuned on {data_name(spec)}",
+            f"# {_cell(shown_base(spec))}, tuned on {_cell(data_name(spec))}",
             "",
             *_table(_origin(spec, num_rows)),
             "## How it was trained",
@@ -83,7 +83,12 @@ def _front_matter(spec: JobSpec) -> list[str]:
 
 
 def _table(rows: Mapping[str, str]) -> list[str]:
-    return ["| | |", "| --- | --- |", *(f"| {name} | {value} |" for name, value in rows.items()), ""]
+    return ["| | |", "| --- | --- |", *(f"| {name} | {_cell(value)} |" for name, value in rows.items()), ""]
+
+
+def _cell(text: str) -> str:
+    """On one line of a table: a file may have any name, and a licence is what its owner wrote."""
+    return " ".join(text.split()).replace("|", "\\|")
 
 
 def _origin(spec: JobSpec, num_rows: int) -> dict[str, str]:
