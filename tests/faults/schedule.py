@@ -33,6 +33,7 @@ from provision.prepare.opening import open_run
 from provision.walk.books import read_receipt
 from provision.walk.held import Run, read_run
 from provision.walk.run import walk
+from remote.contract import Phase
 from remote.digest import sha256_of
 from tests.doubles.displays import Quiet
 from tests.doubles.virtual.cloud import GRACE_S, VirtualCloud
@@ -44,6 +45,7 @@ from tests.doubles.world.core import MACHINE, Fault, Reason, Settings, Verb
 from tests.provision.plans import about, tiny_files, tiny_plan
 
 USD_PER_HOUR: Final = Decimal("3.60")
+DEARER: Final = (Decimal("3.90"), Decimal("4.20"))
 SECOND_LOOK_S: Final = 3600.0  # when the fresh process comes, after deadline and grace
 MINUTE_S: Final = 60
 
@@ -63,7 +65,8 @@ class Schedule:
     seed: int
     settings: Settings
     training: Training
-    faults: tuple[Fault, ...]
+    faults: tuple[tuple[float, Fault], ...]  # each from so many seconds on
+    elsewhere_usd_per_hour: tuple[Decimal, ...]  # what else may be rented
     cuts: tuple[tuple[float, float], ...]
     lost_answers: float
     taken_after_s: float | None
@@ -80,6 +83,7 @@ class Played:
     trained: bool
     kills: int
     stops: int
+    attempts: int
     boxes: int
     billed_usd: Decimal  # by the fake cloud
     ledger_usd: Decimal
@@ -90,12 +94,15 @@ def draw(seed: int) -> Schedule:
     rng = random.Random(seed)
     verbs: tuple[Verb, ...] = ("create", "list", "delete")
     faults = tuple(
-        Fault(
-            verb=rng.choice(verbs),
-            kind=MACHINE,
-            reason=rng.choice([Reason.THROTTLED, Reason.BROKEN, Reason.NO_CAPACITY]),
-            times=rng.choice([1, 1, 2, 5]),
-            after=rng.random() < 0.3,
+        (
+            rng.choice([0.0, rng.uniform(0.0, 9000.0)]),
+            Fault(
+                verb=rng.choice(verbs),
+                kind=MACHINE,
+                reason=rng.choice([Reason.THROTTLED, Reason.BROKEN, Reason.NO_CAPACITY]),
+                times=rng.choice([1, 1, 2, 5]),
+                after=rng.random() < 0.3,
+            ),
         )
         for _ in range(rng.choice([0, 0, 1, 2, 4]))
     )
@@ -106,7 +113,7 @@ def draw(seed: int) -> Schedule:
         settings=Settings(
             power_off=PowerOff.ENDS_BILL,
             list_lag_s=rng.choice([0.0, 0.0, 30.0, 60.0]),
-            boot_s=rng.choice([5.0, 60.0, 150.0]),
+            boot_s=rng.choice([5.0, 60.0, 150.0, 300.0]),  # the last is given up
             delete_s=rng.choice([0.0, 20.0, 120.0]),
         ),
         training=Training(
@@ -115,6 +122,7 @@ def draw(seed: int) -> Schedule:
             killed_after_s=rng.uniform(1.0, work_s) if rng.random() < 0.2 else None,
         ),
         faults=faults,
+        elsewhere_usd_per_hour=rng.choice([(), (USD_PER_HOUR,), DEARER]),
         cuts=tuple((begin_s, begin_s + rng.choice([5.0, 60.0, 600.0, 3600.0])) for begin_s in begins_s),
         lost_answers=rng.choice([0.0, 0.0, 0.05, 0.2]),
         taken_after_s=rng.uniform(0.0, 9000.0) if rng.random() < 0.15 else None,
@@ -151,6 +159,7 @@ def play(schedule: Schedule, folder: Path) -> Played:
         trained=stage.receipt is not None and stage.receipt.trained,
         kills=kills,
         stops=stops,
+        attempts=len(stage.state.rentals),
         boxes=len(stage.outside.world.things),
         billed_usd=stage.outside.world.bill_usd(),
         ledger_usd=stage.ledger_usd,
@@ -172,10 +181,15 @@ class Stage:
         outside = Outside(schedule.settings, schedule.training, rng=random.Random(schedule.seed), cuts=schedule.cuts)
         outside.lost_answers = schedule.lost_answers
         outside.taken_after_s = schedule.taken_after_s
-        outside.world.faults.extend(schedule.faults)
+        outside.to_come = list(schedule.faults)
         plan = _plan(schedule, folder)
         run_id = open_run(
-            plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=lambda: outside.now_s
+            plan,
+            find_base(plan.request.model),
+            places=places,
+            ledger=Ledger(places.ledger),
+            clock=lambda: outside.now_s,
+            alternatives=tuple(_elsewhere(plan, each) for each in schedule.elsewhere_usd_per_hour),
         )
         return cls(schedule, places, outside, run_id)
 
@@ -217,6 +231,7 @@ class Stage:
     def ended_by_a_fresh_process(self) -> list[str]:
         """Later somebody comes, with a line and a cloud that are well: one command closes everything."""
         self.outside.pass_time(SECOND_LOOK_S)
+        self.outside.to_come.clear()
         self.outside.world.faults.clear()
         self.outside.lost_answers = 0.0
         self.outside.cuts = ()
@@ -231,7 +246,7 @@ class Stage:
     def judged_at_the_end(self) -> list[str]:
         """Dollars, boxes, and the result."""
         billed, ledger, cap = self.outside.world.bill_usd(), self.ledger_usd, self.schedule.max_usd
-        minute_usd = USD_PER_HOUR * MINUTE_S / SECONDS_PER_HOUR
+        minute_usd = max(USD_PER_HOUR, *DEARER) * MINUTE_S / SECONDS_PER_HOUR
         receipt, home = self.receipt, self.is_home
         promises = {
             f"two boxes stood at once ({self.outside.most_at_once})": self.outside.most_at_once <= 1,
@@ -267,6 +282,12 @@ class Stage:
         return file.exists() and sha256_of(file) == ADAPTER.sha256
 
 
+def _elsewhere(plan: Plan, usd_per_hour: Decimal) -> Plan:
+    """The same job on another machine, which costs more or the same."""
+    offer = msgspec.structs.replace(plan.offer, instance_type=f"at-{usd_per_hour}", usd_per_hour=usd_per_hour)
+    return msgspec.structs.replace(plan, offer=offer)
+
+
 def _plan(schedule: Schedule, folder: Path) -> Plan:
     plan = tiny_plan(*tiny_files(folder), usd_per_hour=USD_PER_HOUR)
     budget = msgspec.structs.replace(plan.request.budget, max_usd=schedule.max_usd)
@@ -274,5 +295,7 @@ def _plan(schedule: Schedule, folder: Path) -> Plan:
         plan,
         offer=msgspec.structs.replace(plan.offer, provider="virtual"),
         request=msgspec.structs.replace(plan.request, budget=budget),
-        duration=msgspec.structs.replace(plan.duration, wall_s=about(5000.0)),
+        duration=msgspec.structs.replace(
+            plan.duration, wall_s=about(5000.0), phase_s=plan.duration.phase_s | {Phase.BOOT.value: about(60.0)}
+        ),
     )

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from typing import Final, cast
 
 from catalogs.hardware import Offer
+from provision import errors
 from provision.clouds.inventory import Inventory, Notes, verdict_of
 from provision.clouds.programs import Cloud
 from provision.errors import ProvisionError
@@ -62,7 +63,7 @@ class VirtualCloud:
                 MACHINE, launch.run_id, details, usd_per_hour=offer.usd_per_hour, type=offer.instance_type
             )
         except Declined as declined:
-            raise ProvisionError(f"The cloud declined: {declined}.") from None
+            raise _read(declined) from None
         finally:
             self.outside.settle()
             self.life.tick()
@@ -118,6 +119,13 @@ class VirtualCloud:
             finally:
                 self.of.outside.settle()
                 self.of.life.tick()
+
+
+def _read(declined: Declined) -> ProvisionError:
+    """Only a cloud that is full rules anything out."""
+    if declined.reason is not Reason.NO_CAPACITY:
+        return ProvisionError(f"The cloud declined: {declined}.")
+    return errors.Declined(f"The cloud declined: {declined}.", reason=errors.Reason.CAPACITY, scope=errors.Scope.OFFER)
 
 
 def _resource(machine: Thing) -> Resource:

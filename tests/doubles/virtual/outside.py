@@ -6,7 +6,7 @@ import random
 
 from provision.clouds.programs.order import PowerOff
 from tests.doubles.virtual.trainer import Job, Training
-from tests.doubles.world.core import Clock, Settings, Thing, World
+from tests.doubles.world.core import Clock, Fault, Settings, Thing, World
 
 
 class Outside:
@@ -23,6 +23,7 @@ class Outside:
         self.cuts = tuple((self.began_at_s + begin_s, self.began_at_s + end_s) for begin_s, end_s in cuts)
         self.lost_answers = 0.0  # the share of commands whose answer is lost, or which never arrive
         self.taken_after_s: float | None = None  # the first box is taken away so long after it came up
+        self.to_come: list[tuple[float, Fault]] = []  # seconds after the beginning, and what is planted then
         self.most_at_once = 0
 
     @property
@@ -34,7 +35,10 @@ class Outside:
         self.settle()
 
     def settle(self) -> None:
-        """What has happened by itself by now: boxes that ended at their deadline or were taken away, jobs that worked."""
+        """What has happened by itself by now: faults came up, boxes ended or were taken away, jobs worked."""
+        due = [each for each in self.to_come if self.began_at_s + each[0] <= self.now_s]
+        self.to_come = [each for each in self.to_come if each not in due]
+        self.world.faults.extend(fault for _, fault in due)
         for machine in self.world.things:
             end_s = min(machine.details["deadline_at_s"], self._taken_at_s(machine))
             if machine.ends_at_s is None and end_s <= self.now_s:
