@@ -129,10 +129,13 @@ lock: | $(UV) ## compile the requirement files anew
 acceptance: setup-light setup-box setup-dev ## show again what docs/acceptance.md promises, and write the results into it
 	@$(BIN)/python .ci/acceptance.py
 
-bench: setup base ## measure again what benchmarks/results/ holds
+bench: setup base pulumi ## measure again what benchmarks/results/ holds
 	$(BIN)/python -m benchmarks.startup --write
 	$(BIN)/python -m benchmarks.transfer --write
 	$(BIN)/python -m benchmarks.whole_run --write
+	$(BIN)/python -m benchmarks.chaos --write
+	$(BIN)/python -m benchmarks.kill_matrix --write
+	$(BIN)/python -m benchmarks.orphan_search --write
 
 clean: ## remove what was built here; the caches under ~/.cache/rentune stay
 	rm -rf .venv .uv build dist examples/demo/generated .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
