@@ -86,6 +86,16 @@ def package(name: str, *, serves: str, extra: str, install: Install) -> Finding:
     return looked_for(name, found, serves=serves, lack="not installed", remedy="" if found else install(extra))
 
 
+def clouds_in_reach(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """The clouds that can be asked what they hold: packages are installed, credentials named. It takes no engine."""
+    return tuple(
+        cloud
+        for cloud, row in CLOUDS.items()
+        if _credentials(cloud, row, environment).state == "there"
+        and all(importlib.util.find_spec(name) is not None for name in row.packages)
+    )
+
+
 def credentials_of(cloud: str) -> str:
     """The name of that part."""
     return f"{cloud} credentials"

@@ -138,7 +138,7 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def no_box(self) -> bool:
-        """Whether everything could be seen, and no machine was there: keys, rules and folders outlive theirs, and bill nothing."""
+        """Whether everything could be seen, and nothing that bills: keys, rules and folders outlive their machine."""
         return self.complete is Answer.YES and not any(resource.bills for resource in self.resources)
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from typing import TYPE_CHECKING
 
@@ -9,6 +10,7 @@ from provision.account.ledger import Ledger, damage
 from provision.charge.orphans import Orphans, find_orphans, lists_of, providers_to_ask
 from provision.errors import RentuneError
 from provision.installation import known_installation
+from provision.parts import clouds_in_reach
 from provision.prepare.opening import read_claim
 from provision.providers import Lists, make_provisioner, provisioner_of_run
 from provision.provisioner import Answer, Owned
@@ -19,11 +21,11 @@ if TYPE_CHECKING:
 
 
 def look_for_orphans(places: Places) -> Orphans:
-    """The ledger against what each provider lists. Asks the network only where a run was opened."""
+    """The ledger against what each provider lists: where a run was opened, and every cloud whose credentials are here."""
     ledger = Ledger(places.ledger)
     runs = ledger.runs()
     owned: dict[str, Owned] = {}
-    for provider in providers_to_ask(runs.values()):
+    for provider in providers_to_ask(runs.values(), reached=clouds_in_reach(os.environ)):
         if lists_of(provider) is Lists.ONE_RUN:
             here = [state for state in runs.values() if state.opened.provider == provider and not state.ended]
             owned |= {f"{provider} of {state.run_id}": _ask_of_run(state, places) for state in here}

@@ -93,11 +93,13 @@ def _other_sentence(provider: str, resource: Resource) -> str:
     return f"{provider}: {resource.kind} {resource.id} in {resource.region or 'an unknown region'} is {whose}; {way}."
 
 
-def providers_to_ask(runs: Iterable[RunState]) -> tuple[str, ...]:
-    """Who is asked always, and whoever a run of this ledger was opened at or went on to."""
+def providers_to_ask(runs: Iterable[RunState], *, reached: Iterable[str] = ()) -> tuple[str, ...]:
+    """Who is asked always, whoever a run of this ledger was opened at or went on to, and whoever is reached from here: what
+    was rented from another computer is found by its tag alone.
+    """
     always = (name for name, kind in KINDS.items() if kind.lists is Lists.THIS_HOME)
     at = (provider for state in runs for provider in (state.opened.provider, *(each.offer.provider for each in state.rentals)))
-    return tuple(dict.fromkeys((*always, *at)))
+    return tuple(dict.fromkeys((*always, *at, *reached)))
 
 
 def lists_of(provider: str) -> Lists:

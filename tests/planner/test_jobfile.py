@@ -23,7 +23,7 @@ from planner.asking.jobfile.positions import JobFileError, read_document
 from planner.asking.jobfile.sections import job_schema
 from planner.asking.jobfile.writer import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
 from planner.asking.options import request_of
-from planner.asking.request import Budget, DataAsked, DataFile, Keep, Request, Where, measured_data
+from planner.asking.request import TAKEN_TAGS, Budget, DataAsked, DataFile, Keep, Request, Where, measured_data
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.refusals import CaseError
 from remote.contract import Loop
@@ -219,6 +219,9 @@ def test_a_key_without_a_value_says_nothing() -> None:
 # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 TEXT = st.text(min_size=1, max_size=12)
+TAG = st.text(st.characters(codec="utf-8").filter(str.isprintable), min_size=1, max_size=12).filter(
+    lambda text: not text.lower().startswith(tuple(TAKEN_TAGS))
+)
 COUNT = st.integers(1, 10**6)
 MAYBE_NAMES = st.lists(TEXT, max_size=2).map(tuple)
 TRAINING = st.fixed_dictionaries(
@@ -304,7 +307,7 @@ def requests(draw: st.DrawFn) -> Request:
             max_usd=draw(st.none() | st.decimals("0.01", "9999", places=2)), max_hours=draw(st.none() | st.floats(0.1, 1000))
         ),
         keep=Keep(adapter=draw(st.none() | TEXT), box_on_failure=draw(st.booleans())),
-        tags=draw(st.dictionaries(TEXT.filter(str.strip), TEXT, max_size=2)),
+        tags=draw(st.dictionaries(TAG.filter(str.strip), TAG, max_size=2)),
     )
 
 

@@ -126,6 +126,7 @@ def test_what_a_providers_list_shows_decides_who_is_asked_and_what_is_ours(run_i
     """The boxes of this home always, whatever the ledger says; an account may be shared, also one of a later version."""
     assert providers_to_ask(()) == ("local",)
     assert providers_to_ask(ledger.runs().values()) == ("local",)
+    assert providers_to_ask((), reached=("runpod",)) == ("local", "runpod")
     assert [lists_of(name) for name in ("local", "host", "aws", "a cloud of tomorrow")] == [
         Lists.THIS_HOME,
         Lists.ONE_RUN,

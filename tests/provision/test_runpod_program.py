@@ -10,6 +10,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from decimal import Decimal
+from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -19,12 +20,14 @@ import pytest
 from pulumi.runtime import mocks
 
 from catalogs.catalog import read_catalog
+from provision.charge.looking import look_for_orphans
 from provision.clouds.container import END_VARIABLE
 from provision.clouds.programs import runpod
 from provision.clouds.programs.order import PowerOff, run_tags
 from provision.clouds.programs.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, connect, find
 from provision.clouds.programs.runpod_pods import API_VARIABLE, PodProvider
 from provision.errors import ProvisionError, Refused
+from provision.places import Places
 from provision.provisioner import Answer, Resource
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator, started
@@ -335,3 +338,10 @@ def test_the_log_is_what_came_before_it_fell_silent() -> None:
 def test_a_log_that_can_not_be_had_is_empty(cloud: Emulator) -> None:
     """It is only ever shown beside a reason."""
     assert runpod.console(Resource(kind="instance", id="pod9"), cloud.environment) == ""
+
+
+def test_another_computer_finds_a_pod_by_the_account_alone(cloud: Emulator, tmp_path: Path) -> None:
+    """No ledger, no state: only the account's key is here. Its deadline has passed, so whoever finds it may end it."""
+    pod = rent()
+    found = look_for_orphans(Places(home=tmp_path / "home", cache=tmp_path / "cache"))
+    assert [(provider, resource.id, resource.run_id) for provider, resource in found.strays] == [("runpod", pod, "r1")]

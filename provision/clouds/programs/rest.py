@@ -29,7 +29,7 @@ PAUSES_S: Final = (0.5, 1.0, 2.0)  # assumed: before each further try of what wa
 PASSING: Final = frozenset({429, 500, 502, 503, 504})  # assumed: a later try may be answered otherwise
 REPEATABLE: Final = frozenset({"GET", "DELETE"})  # a second POST could buy a second box
 ABSENT: Final = 404  # source=RFC 9110, section 15.5.5
-DECLINED: Final = 300  # derived from RFC 9110, section 15: from here on a status is a no; a redirect is one, for it is not followed
+DECLINED: Final = 300  # derived (RFC 9110, section 15): from here on a status is a no, and no redirect is followed
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
