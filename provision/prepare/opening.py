@@ -29,7 +29,7 @@ from remote.contract import Phase
 DEADLINE_FACTOR = 1.5
 DEADLINE_SLACK_S = 600.0  # assumed likewise
 FREE_SLACK_S = 7200.0  # assumed: what costs nothing may be busy with other work; measured: 10 × a quiet machine's seconds
-SPEND_SHARE = 0.95  # assumed: of the money, leaving the rest for egress and a teardown that is slow to take
+RESERVE_SHARE = 0.05  # assumed: of the money, for egress and what no plan foresees; more where a slow teardown takes more
 
 
 def open_run(
@@ -122,8 +122,18 @@ def allowed_s(plan: Plan, *, spent_usd: Decimal = Decimal(0), elapsed_s: float =
     if budget.max_hours is not None:
         limits.append(budget.max_hours * 3600 - elapsed_s)
     if budget.max_usd is not None and plan.offer.usd_per_hour > 0:
-        limits.append((float(budget.max_usd) * SPEND_SHARE - float(spent_usd)) / float(plan.offer.usd_per_hour) * 3600)
+        limits.append(
+            float(budget.max_usd - reserve_usd(plan, budget.max_usd) - spent_usd) / float(plan.offer.usd_per_hour) * 3600
+        )
     return min(limits)
+
+
+def reserve_usd(plan: Plan, max_usd: Decimal) -> Decimal:
+    """What of the budget is kept for after the deadline: until the box is gone it is billed, and that takes its p90."""
+    ending_s = sum(
+        plan.duration.phase_s[phase].p90 for phase in (Phase.TEARDOWN, Phase.CONFIRM) if phase in plan.duration.phase_s
+    )
+    return max(max_usd * Decimal(str(RESERVE_SHARE)), plan.offer.usd_per_hour * Decimal(ending_s) / 3600)
 
 
 def around_s(plan: Plan) -> float:

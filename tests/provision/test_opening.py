@@ -10,13 +10,14 @@ import msgspec
 import pytest
 
 from planner.asking.request import Budget
-from planner.plan import Plan
+from planner.plan import Plan, Range
 from provision.account.ledger import Ledger, Standing
 from provision.charge.control import end
 from provision.errors import BadInput, Refused
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import allowed_s, new_run_id, open_run, read_launch, require_time_to_train
+from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.virtual.lives import Killed, Life, MortalLedger
 
@@ -75,6 +76,20 @@ def test_the_deadline_follows_from_plan_and_budget(plan: Plan) -> None:
     assert allowed_s(with_budget(Budget(max_hours=0.1))) == 360.0
     assert allowed_s(with_budget(Budget(max_usd=Decimal("0.36")))) == pytest.approx(0.95 * 360.0)
     assert allowed_s(with_budget(Budget(max_usd=Decimal(1000), max_hours=1000))) == allowed_s(plan)
+
+
+def test_what_a_slow_teardown_may_cost_is_kept_of_a_small_budget(plan: Plan) -> None:
+    """Until the box is gone it is billed: of 36 cents at $3.60 an hour one minute and more is not for training."""
+    phase_s = plan.duration.phase_s | {
+        Phase.TEARDOWN: Range(p10=10, p50=40, p90=100),
+        Phase.CONFIRM: Range(p10=1, p50=2, p90=20),
+    }
+    slow = msgspec.structs.replace(
+        plan,
+        duration=msgspec.structs.replace(plan.duration, phase_s=phase_s),
+        request=msgspec.structs.replace(plan.request, budget=Budget(max_usd=Decimal("0.36"))),
+    )
+    assert allowed_s(slow) == pytest.approx(360.0 - 120.0 * float(plan.offer.usd_per_hour) / 3.6)
 
 
 def test_limits_that_leave_no_time_to_train_are_refused_before_anything_is_rented(plan: Plan) -> None:
