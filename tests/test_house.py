@@ -30,6 +30,8 @@ HEAVY = (
     "pulumi_aws",
     "pulumi_hcloud",
     "pulumi_digitalocean",
+    "pulumi_gcp",
+    "google.auth",
     "paramiko",
     "boto3",
 )

@@ -9,7 +9,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 from catalogs.hardware import Offer
 from provision.clouds.bootstrap import FirstBoot, render_user_data
@@ -17,7 +17,7 @@ from provision.clouds.container import render_start
 from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.programs import Cloud
-from provision.clouds.programs.order import SSH_PORT, Image, Order, checked_cidrs, resource_name, run_tags
+from provision.clouds.programs.order import SSH_PORT, Image, Order, PowerOff, checked_cidrs, resource_name, run_tags
 from provision.clouds.refusals import read_refusal
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
@@ -32,6 +32,8 @@ GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/
 TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five minutes
 # Derived: an engine that outlived its controller is waited for, then one reads back and one destroys.
 ENGINE_S: Final = ENGINE_PATIENCE_S[0] + 3 * sum(ENGINE_PATIENCE_S) + 2 * OPERATION_S
+# Assumed, where the cloud's own limit ends the bill: Google's acts within 30 s. A machine that is off by then is not deleted.
+TIMER_AFTER_S: Final = {PowerOff.STOPS: 90.0}
 INSTALL: Final = "rentune doctor --install"
 FIRST_WORDS: Final = {"cloud-init": render_user_data, "start command": render_start}  # by Image.told_by
 
@@ -128,7 +130,7 @@ class PulumiProvisioner:
             public_key=launch.public_key,
             host_key_private=host_private,
             host_key_public=host_public,
-            deadline_at_s=launch.deadline_at_s,
+            deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(self.cloud.POWER_OFF, 0.0),
             now_s=self.inventory.clock(),
         )
         return Order(
@@ -173,7 +175,7 @@ class PulumiProvisioner:
     def _box(self, order: Order, launch: Launch, state: State) -> Box:
         type, output, *port_output = self.cloud.ADDRESS
         [outputs] = [recorded.outputs for recorded in state.resources if recorded.type == type]
-        host = outputs.get(output)
+        host = _output(outputs, output)
         if not host:
             raise ProvisionError(f"The box has no public address in {order.region}.", hint=f"rentune down {launch.run_id}")
         return Box(
@@ -281,6 +283,14 @@ def _one_time_host_key(folder: Path, run_id: str) -> tuple[str, str]:
     for file in (path, path.with_suffix(".pub")):
         file.unlink(missing_ok=True)
     return private, pair.public
+
+
+def _output(outputs: Mapping[str, Any], path: str) -> Any:
+    """What the state has there, `interfaces.0.address` for one; None where it has nothing."""
+    found: Any = outputs
+    for step in path.split("."):
+        found = dict(enumerate(found)).get(int(step)) if isinstance(found, list) else (found or {}).get(step)
+    return found
 
 
 def _require_empty(state: State) -> None:

@@ -10,9 +10,10 @@ from typing import Final
 
 from catalogs.hardware import Offer
 from provision.clouds.programs.order import Image
-from tests.doubles import aws, digitalocean, hcloud
+from tests.doubles import aws, digitalocean, gcp, hcloud
 from tests.doubles.plugin import Double
 from tests.doubles.world.app import TOKEN
+from tests.doubles.world.gcp import PROJECT
 
 MOTOS_IMAGE: Final = Image(owner="898082745236", name="Ubuntu CUDA9 DLAMI*", user="ubuntu")  # one that it has
 Command = tuple[str, ...]  # a module and its arguments
@@ -85,6 +86,19 @@ CLOUDS: Final = {
         serve=_world("digitalocean"),
         serve_machines=_world("digitalocean", "machines"),
         variables=lambda url: {"DIGITALOCEAN_API_URL": url, "DIGITALOCEAN_TOKEN": TOKEN},
+        reset="/_world/reset",
+    ),
+    "gcp": Row(
+        double=gcp.GCP,
+        module="tests.doubles.gcp",
+        offer=_offer("gcp", "us-central1", "g2-standard-4", "0.70", gpu="L4", num_gpus=1),
+        serve=_world("gcp"),
+        serve_machines=_world("gcp", "machines"),
+        variables=lambda url: {
+            "GOOGLE_COMPUTE_CUSTOM_ENDPOINT": f"{url}/compute/v1/",
+            "GOOGLE_OAUTH_ACCESS_TOKEN": TOKEN,
+            "GOOGLE_PROJECT": PROJECT,
+        },
         reset="/_world/reset",
     ),
     "runpod": Row(

@@ -122,14 +122,14 @@ class Kind:
     marks: tuple[pytest.MarkDecorator, ...] = ()
 
 
-def rented(cloud: str, *, is_over: Callable[[Rig], bool] = nothing_runs) -> Kind:
+def rented(cloud: str, *, life_s: int = 40, is_over: Callable[[Rig], bool] = nothing_runs) -> Kind:
     """A cloud's row."""
     return Kind(
         through_the_engine,
         offer=lambda: CLOUDS[cloud].offer,
         is_gone=machine_is_gone,
         task="instance",
-        life_s=40,
+        life_s=life_s,
         is_over=is_over,
         cloud=cloud,
         marks=(pytest.mark.engine, pytest.mark.root),
@@ -144,6 +144,7 @@ KINDS: dict[str, Kind] = {
     "AWS through the engine": rented("aws"),
     "Hetzner through the engine": rented("hetzner", is_over=it_is_off),
     "DigitalOcean through the engine": rented("digitalocean", is_over=it_is_off),
+    "Google Cloud through the engine": rented("gcp", life_s=70),  # it takes no limit below 30 s
     "RunPod through the engine": rented("runpod"),
 }
 

@@ -13,7 +13,7 @@ import pytest
 from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs.order import Image, Order, PowerOff
-from provision.clouds.provisioner import PulumiProvisioner
+from provision.clouds.provisioner import PulumiProvisioner, _output
 from provision.clouds.refusals import Refusal
 from provision.clouds.stack import OPERATION_S
 from provision.errors import MissingPart, ProvisionError, Refused
@@ -112,6 +112,27 @@ def provisioner(sky: Sky, tmp_path: Path, *, engine: Path | None = None, teardow
 @pytest.fixture
 def launch(tmp_path: Path) -> Launch:
     return Launch(run_id="r1", owner="ada", folder=tmp_path / "run", public_key="ssh-ed25519 A", deadline_at_s=9000.0)
+
+
+@pytest.mark.parametrize(("power_off", "late_s"), [(PowerOff.ENDS_BILL, 0), (PowerOff.KEEPS_BILLING, 0), (PowerOff.STOPS, 90)])
+def test_the_timer_on_the_machine_lets_the_clouds_own_limit_go_first(
+    tmp_path: Path, launch: Launch, power_off: PowerOff, late_s: int
+) -> None:
+    """Where that deletes at the deadline what runs, and leaves what has switched itself off."""
+    sky = Sky()
+    sky.POWER_OFF = power_off
+    (launch.folder / "engine").mkdir(parents=True)
+    order = provisioner(sky, tmp_path)._order(OFFER, launch)
+    assert order.deadline_at_s == launch.deadline_at_s
+    assert f"-ge {9000 + late_s} " in order.user_data
+
+
+@pytest.mark.parametrize(
+    ("path", "found"),
+    [("address", "a"), ("nics.0.address", "b"), ("nics.1.address", None), ("none.0.address", None), ("nics.0.none", None)],
+)
+def test_the_address_is_found_where_the_state_has_it(path: str, found: str | None) -> None:
+    assert _output({"address": "a", "nics": [{"address": "b"}]}, path) == found
 
 
 def test_strays_of_the_run_are_ended_in_every_region_and_no_others(tmp_path: Path, launch: Launch) -> None:

@@ -99,6 +99,43 @@ SAID = [
         "422 The size you selected is temporarily unavailable.",
         (Reason.CAPACITY, Scope.OFFER, "digitalocean declined: no machine of this size is free there."),
     ),
+    (
+        "gcp",
+        "The zone 'projects/p/zones/us-central1-a' does not have enough resources available to fulfill the request.",
+        (Reason.CAPACITY, Scope.OFFER, "gcp declined: no machine of this type is free there."),
+    ),
+    (
+        "gcp",
+        "googleapi: Error 403: Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally., quotaExceeded",
+        (
+            Reason.QUOTA,
+            Scope.CLOUD,
+            "gcp declined: this machine needs more than the project may have anywhere (GPUS_ALL_REGIONS: 0.0).",
+        ),
+    ),
+    (
+        "gcp",
+        "Quota 'NVIDIA_L4_GPUS' exceeded.  Limit: 1.0 in region us-central1., quotaExceeded",
+        (
+            Reason.QUOTA,
+            Scope.REGION,
+            "gcp declined: this machine needs more than the project may have in the region (NVIDIA_L4_GPUS: 1.0).",
+        ),
+    ),
+    (
+        "gcp",
+        "googleapi: Error 403: Required 'compute.instances.create' permission for 'projects/p/zones/z/instances/i', forbidden",
+        (
+            Reason.PERMISSION,
+            Scope.CLOUD,
+            "gcp declined: the project does not allow what a run needs (docs/permissions/gcp.yaml lists it).",
+        ),
+    ),
+    (
+        "gcp",
+        "authError: Request had invalid authentication credentials.",
+        (Reason.CREDENTIALS, Scope.CLOUD, "gcp declined: the credentials are not valid, or not any more."),
+    ),
 ]
 
 

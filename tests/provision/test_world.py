@@ -50,6 +50,7 @@ def test_a_machine_costs_from_its_order_to_its_end_by_the_second() -> None:
     [
         (PowerOff.ENDS_BILL, Decimal("3.60"), False),
         (PowerOff.KEEPS_BILLING, Decimal("7.20"), False),
+        (PowerOff.STOPS, Decimal("7.20"), False),
         (PowerOff.REBOOTS, Decimal("7.20"), True),
     ],
 )

@@ -1,16 +1,17 @@
-"""What the programs of Hetzner and DigitalOcean ask the cloud itself, over HTTP, of our own fake cloud."""
+"""What the programs of Hetzner, DigitalOcean and Google Cloud ask the cloud itself, over HTTP, of our own fake cloud."""
 
 from __future__ import annotations
 
 import importlib
+import json
 from collections.abc import Callable, Iterator, Mapping
 from decimal import Decimal
 
 import pytest
 
-from provision.clouds.programs import Cloud, digitalocean, hetzner, load_cloud
+from provision.clouds.programs import Cloud, digitalocean, gcp, gcp_api, hetzner, load_cloud
 from provision.clouds.programs.order import PowerOff, run_tags
-from provision.clouds.programs.rest import EVERYWHERE, Api
+from provision.clouds.programs.rest import EVERYWHERE, Api, Json
 from provision.clouds.programs.tagging import label
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Resource
@@ -19,10 +20,14 @@ from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator, started
 from tests.doubles.world.app import TOKEN, Dialect
 from tests.doubles.world.core import MACHINE, Reason
+from tests.doubles.world.gcp import PROJECT
 from tests.provision.orders import LAUNCH
 
 OTHER_KEY = "ssh-ed25519 AAAA other"
-CONNECT = {"hetzner": hetzner.connect, "digitalocean": digitalocean.connect}
+CONNECT = {"hetzner": hetzner.connect, "digitalocean": digitalocean.connect, "gcp": gcp_api.connect}
+# What each says of a key that it does not know, and of a failure of its own.
+UNKNOWN = {"hetzner": "unauthorized", "digitalocean": "Unauthorized", "gcp": "authError"}
+BROKEN = {"hetzner": "server_error", "digitalocean": "server_error", "gcp": "backendError"}
 
 
 def rent_at_hetzner(api: Api, tags: Mapping[str, str], public_key: str) -> int:
@@ -44,9 +49,27 @@ def rent_at_digitalocean(api: Api, tags: Mapping[str, str], public_key: str) -> 
     return int(api.ask("POST", "/droplets", droplet)["droplet"]["id"])
 
 
+def rent_at_google(api: Api, tags: Mapping[str, str], public_key: str) -> int:
+    name, here, zone = f"rentune-{tags['rentune-run']}", f"/projects/{PROJECT}", "zones/us-central1-b"
+    rule = {"description": json.dumps(tags), "network": "global/networks/default", "sourceRanges": ["203.0.113.7/32"]}
+    api.ask("POST", f"{here}/global/firewalls", rule | {"name": name, "allowed": [{"IPProtocol": "tcp", "ports": ["22"]}]})
+    image = f"projects/{gcp.GPU_IMAGE.owner}/global/images/{gcp.GPU_IMAGE.name}-v1"
+    instance = {
+        "name": name,
+        "machineType": f"{zone}/machineTypes/g2-standard-4",
+        "disks": [{"autoDelete": True, "initializeParams": {"sourceImage": image, "diskSizeGb": "20"}}],
+        "scheduling": {"provisioningModel": "STANDARD", "automaticRestart": False, "onHostMaintenance": "TERMINATE"},
+        "metadata": {"items": []},
+        "labels": gcp.labels_of(tags),
+        "tags": {"items": [name]},
+    }
+    return int(api.ask("POST", f"{here}/{zone}/instances", instance)["name"].rpartition("-")[2])
+
+
 RENT: dict[str, Callable[[Api, Mapping[str, str], str], int]] = {
     "hetzner": rent_at_hetzner,
     "digitalocean": rent_at_digitalocean,
+    "gcp": rent_at_google,
 }
 
 
@@ -105,8 +128,14 @@ def test_what_is_ours_is_listed_with_whose_it_is_and_until_when(at: Emulator, cl
 
 def test_what_is_anothers_is_not_ours(at: Emulator) -> None:
     """Whatever it is called."""
-    name = {"name": "rentune", "public_key": OTHER_KEY}
-    api(at).ask("POST", {"hetzner": "/ssh_keys", "digitalocean": "/account/keys"}[at.cloud], name)
+    rule = {"description": "ours", "network": "global/networks/default", "sourceRanges": ["0.0.0.0/0"], "denied": []}
+    thing: dict[str, tuple[str, Json]] = {
+        "hetzner": ("/ssh_keys", {"public_key": OTHER_KEY}),
+        "digitalocean": ("/account/keys", {"public_key": OTHER_KEY}),
+        "gcp": (f"/projects/{PROJECT}/global/firewalls", rule),
+    }
+    path, body = thing[at.cloud]
+    api(at).ask("POST", path, {"name": "rentune"} | body)
     assert listed(at, None) == ()
 
 
@@ -119,9 +148,9 @@ def test_a_list_of_many_pages_is_read_to_its_end(at: Emulator) -> None:
 def test_a_cloud_that_does_not_answer_is_unknown_not_empty(at: Emulator, cloud: Cloud) -> None:
     """Wrong token, no token, nobody there, or a token in the clear: each says so, and never the token."""
     rent(at)
-    url, token = CLOUDS[at.cloud].variables("")
+    url, token, *_ = CLOUDS[at.cloud].variables("")
     answers = {
-        "nauthorized": {token: "another"},
+        UNKNOWN[at.cloud]: {token: "another"},
         "asks for a token": {token: ""},
         "did not answer": {url: "http://127.0.0.1:9"},
         "only asked over https": {url: "http://203.0.113.9"},
@@ -140,13 +169,13 @@ def test_what_was_too_much_is_asked_again(at: Emulator, cloud: Cloud) -> None:
     the_instance(at)
     at.control.plant("list", Reason.BROKEN, times=4)
     owned = cloud.owned("anywhere", "r1", at.environment)
-    assert (owned.complete, "server_error" in owned.message) == (Answer.UNKNOWN, True)
+    assert (owned.complete, BROKEN[at.cloud] in owned.message) == (Answer.UNKNOWN, True)
 
 
 def test_a_create_is_never_asked_for_twice(at: Emulator) -> None:
     """The answer was no, and the machine may stand all the same."""
     at.control.plant("create", Reason.BROKEN, MACHINE, after=True)
-    with pytest.raises(ProvisionError, match="server_error"):
+    with pytest.raises(ProvisionError, match=BROKEN[at.cloud]):
         rent(at)
     assert len(at.control.standing(MACHINE)) == 1
 
@@ -154,7 +183,7 @@ def test_a_create_is_never_asked_for_twice(at: Emulator) -> None:
 def test_the_program_says_of_a_power_off_what_the_cloud_does(at: Emulator, cloud: Cloud) -> None:
     """Else an end of the work would be taken for an end of the bill."""
     dialect: Dialect = importlib.import_module(f"tests.doubles.world.{at.cloud}").DIALECT
-    assert cloud.POWER_OFF is dialect.power_off is PowerOff.KEEPS_BILLING
+    assert cloud.POWER_OFF is dialect.power_off is not PowerOff.ENDS_BILL
 
 
 def test_only_a_delete_ends_the_bill(at: Emulator, cloud: Cloud) -> None:
@@ -196,7 +225,7 @@ def test_a_tag_is_not_taken_from_what_still_bills(at: Emulator, cloud: Cloud) ->
 def test_a_no_to_a_delete_is_one_sentence(at: Emulator, cloud: Cloud) -> None:
     rent(at)
     at.control.plant("delete", Reason.LOCKED, MACHINE)
-    with pytest.raises(ProvisionError, match=r"(?i)declined to delete /(servers|droplets)/\d+: \w+: (server|droplet) "):
+    with pytest.raises(ProvisionError, match=r"(?i)declined to delete /\S+: \w+: .*(server|droplet|resource) "):
         cloud.destroy_stray(the_instance(at), at.environment)
 
 

@@ -63,6 +63,15 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         ends_itself=False,
         secret_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
     ),
+    "gcp": CloudRow(
+        module="provision.clouds.programs.gcp",
+        status="real engine + fake cloud",
+        packages=("pulumi_gcp",),
+        credential_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
+        credential_file=".config/gcloud/application_default_credentials.json",
+        secret_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
+        ends_itself=True,  # by Compute Engine's own limit
+    ),
     "runpod": CloudRow(
         module="provision.clouds.programs.runpod",
         status="real engine + fake cloud",
@@ -80,7 +89,7 @@ class Cloud(Protocol):
 
     PLUGIN: str | None  # the provider plugin's name; None: a dynamic provider, whose starter comes with the engine
     KINDS: dict[str, str]  # Pulumi's resource type -> Resource.kind, for everything that `program` creates
-    ADDRESS: tuple[str, ...]  # the type and the output that hold the public address; the output of SSH's port where not 22
+    ADDRESS: tuple[str, ...]  # the type, the path of the output with the public address; that of SSH's port where it is not 22
     IMAGE: Image
     REFUSALS: tuple[Refusal, ...]  # what its refusals mean; one that is in no row rules out its own offer alone
     POWER_OFF: PowerOff  # only where this ends the bill is the timer of the user data an end

@@ -32,6 +32,7 @@ class PowerOff(StrEnum):
     """What becomes of the bill when a machine of a cloud switches itself off, as its program has asked for it."""
 
     ENDS_BILL = "ends the bill"  # the cloud takes the machine away
+    STOPS = "stops it"  # its disk is billed on, and the limit by which the cloud deletes what runs has nothing to end
     KEEPS_BILLING = "keeps billing"  # it is off, and there
     REBOOTS = "reboots"  # the cloud starts it again
 

@@ -125,8 +125,9 @@ class World:
         self.faults: list[Fault] = []
 
     def reset(self) -> None:
-        """A new account; the clock goes on."""
+        """A new account, and the time that it was."""
         self.settings = self.manners
+        self.clock.advanced_s = 0.0
         self.things.clear()
         self.faults.clear()
 
@@ -176,8 +177,8 @@ class World:
         """Accepted now, done when the cloud is so far."""
         with self._asked("delete", kind):
             thing = self._find(kind, id)
-            if thing.ends_at_s is None:
-                thing.ends_at_s = self.clock.now_s() + self.settings.delete_s
+            ends_at_s = self.clock.now_s() + self.settings.delete_s
+            thing.ends_at_s = ends_at_s if thing.ends_at_s is None else min(thing.ends_at_s, ends_at_s)
         return thing
 
     # ── what happens by itself ─────────────────────────────────────────────────────────────────────────────────────
@@ -187,6 +188,8 @@ class World:
         machine = self._find(MACHINE, id)
         if self.settings.power_off is PowerOff.ENDS_BILL:
             machine.ends_at_s = self.clock.now_s()
+        if self.settings.power_off is PowerOff.STOPS:
+            machine.ends_at_s = None  # a limit of its run has nothing to end any more
         machine.off = self.settings.power_off is not PowerOff.REBOOTS
 
     def runs(self, machine: Thing) -> bool:

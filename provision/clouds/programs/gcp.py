@@ -1,0 +1,307 @@
+"""Google Cloud: two firewall rules and one instance; and what of ours is still there, asked of Compute Engine by label.
+
+Compute Engine itself ends the instance at the run's deadline, and deletes it: a limit that nothing on the machine can undo
+but its own power-off, after which it is only stopped. So the timer of the user data strikes later here (PowerOff.STOPS).
+
+The project needs its network `default`. What others allow into that network is shut out again by a rule of the run's own.
+"""
+
+from __future__ import annotations
+
+import datetime as dt
+import ipaddress
+import json
+import math
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping
+from importlib import resources
+from typing import Any, Final
+
+import pulumi
+import pulumi_gcp as gcp
+
+from provision.clouds.programs.caller import caller_address as caller_address
+from provision.clouds.programs.gcp_api import BILLING, connect, path_of, rows
+from provision.clouds.programs.order import DEADLINE_FORMAT, RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
+from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, as_owned
+from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
+from provision.clouds.refusals import Refusal
+from provision.errors import Reason, Refused, Scope
+from provision.provisioner import Owned, Resource
+
+with warnings.catch_warnings():
+    warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of one of its modules
+    gcp.compute.Instance  # noqa: B018 - loads the lazy module now: first loaded in the engine's threads it can be half made
+
+PLUGIN: Final = "gcp"
+KINDS: Final = {
+    "gcp:compute/instance:Instance": "instance",
+    "gcp:compute/firewall:Firewall": "firewall",
+}
+ADDRESS: Final = ("gcp:compute/instance:Instance", "networkInterfaces.0.accessConfigs.0.natIp")
+IMAGE: Final = Image(
+    owner="ubuntu-os-cloud",
+    name="ubuntu-2404-lts-amd64",
+    user="ubuntu",
+    source="docs.cloud.google.com/compute/docs/images/os-details (recalled)",
+    as_of=dt.date(2026, 11, 26),
+)
+# Driver 580 is CUDA 13.0's, in its open form: for Turing and newer.
+GPU_IMAGE: Final = Image(
+    owner="ubuntu-os-accelerator-images",
+    name="ubuntu-accelerator-2404-amd64-with-nvidia-580",
+    user="ubuntu",
+    source="Google's Cluster Toolkit and users of it, who name this family (read 2026-11)",
+    as_of=dt.date(2026, 11, 26),
+)
+GPU_TYPES: Final = re.compile(r"[ag]\d+x?-")  # the families whose types bring their GPUs: A2 to A4, G2, G4
+PART_OF_A_GPU: Final = re.compile(r"g4-standard-(6|12|24)$")  # as of 2026-11; needs NVIDIA's vGPU driver
+HYPERDISK_ONLY: Final = re.compile(r"(n4|c4a?|g4|a3-ultragpu|a4x?)-")  # families without a persistent disk (recalled, 2026-11)
+POWER_OFF: Final = PowerOff.STOPS  # docs.cloud.google.com, "VM instance lifecycle": TERMINATED, and its disk is billed
+# Codes and texts of the API (docs.cloud.google.com/compute/docs/troubleshooting; reports of their users, 2026-11).
+REFUSALS: Final = (
+    Refusal(
+        "ZONE_RESOURCE_POOL_EXHAUSTED|does not have enough resources available|stockout|no zone with",
+        Reason.CAPACITY,
+        Scope.OFFER,
+        "no machine of this type is free there",
+    ),
+    Refusal(
+        r"Quota '(?P<quota>\w+)' exceeded\.\s+Limit: (?P<limit>[\d.]*\d) globally",
+        Reason.QUOTA,
+        Scope.CLOUD,
+        r"this machine needs more than the project may have anywhere (\g<quota>: \g<limit>)",
+    ),
+    Refusal(
+        r"Quota '(?P<quota>\w+)' exceeded\.\s+Limit: (?P<limit>[\d.]*\d)",
+        Reason.QUOTA,
+        Scope.REGION,
+        r"this machine needs more than the project may have in the region (\g<quota>: \g<limit>)",
+    ),
+    Refusal(
+        "quota_?exceeded|Quota '", Reason.QUOTA, Scope.REGION, "the project may have no more of what a run needs in the region"
+    ),
+    Refusal(
+        "unauthenticated|invalid authentication credentials|authError|default credentials|invalid_grant",
+        Reason.CREDENTIALS,
+        Scope.CLOUD,
+        "the credentials are not valid, or not any more",
+    ),
+    Refusal(
+        r"Required '[\w.]+' permission|permission_?denied|\bforbidden|accessNotConfigured|service_?disabled|"
+        "networks/default' was not found|Constraint constraints/",
+        Reason.PERMISSION,
+        Scope.CLOUD,
+        "the project does not allow what a run needs (docs/permissions/gcp.yaml lists it)",
+    ),
+)
+NETWORK: Final = "default"
+FIRST, SECOND = 0, 1  # priorities: before every rule of somebody else's, which begin at 1000 by custom
+KEY_BEFORE: Final = "k__"  # a label's key begins with a letter; two underscores side by side stand in no escaped text
+LABEL_LENGTH: Final = 64  # shorter than
+PLAIN: Final = SMALL_LETTERS + "-"
+
+
+# ── labels ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def labels_of(tags: Mapping[str, str]) -> dict[str, str]:
+    """The tags in what Google takes: small letters, digits, dashes, underscores. Raises Refused for what is too long."""
+    return {_key(key): shorter_than(LABEL_LENGTH, escaped(value, PLAIN), value) for key, value in tags.items()}
+
+
+def _key(text: str) -> str:
+    written = escaped(text, PLAIN)
+    return shorter_than(LABEL_LENGTH, written if re.match("[a-z]", written) else KEY_BEFORE + written, text)
+
+
+def from_labels(labels: Mapping[str, str]) -> dict[str, str]:
+    """What `labels_of` was given."""
+    return {unescaped(key.removeprefix(KEY_BEFORE)): unescaped(value) for key, value in labels.items()}
+
+
+def from_description(text: str) -> dict[str, str]:
+    """The tags of a firewall rule, which has no labels; empty where somebody else wrote the text."""
+    try:
+        tags = json.loads(text)
+    except ValueError:
+        return {}
+    return tags if isinstance(tags, dict) and RUN_TAG in tags else {}
+
+
+# ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def plugin_version() -> str:
+    """The plugin that the installed `pulumi_gcp` was made for."""
+    manifest = json.loads(resources.files(gcp).joinpath("pulumi-plugin.json").read_text())
+    return str(manifest["version"])
+
+
+def program(order: Order) -> Callable[[], None]:
+    """The resources of one run as a closure for the Automation API; its exports are for people, we read the state.
+
+    Raises Refused for tags that no label can hold, for an offer without a region, for a part of a GPU, and where only
+    addresses of version 6 may come in.
+    """
+    if order.region == ANYWHERE:
+        raise Refused("The offer names no region of Google Cloud's.", hint="Choose one with --region.")
+    if PART_OF_A_GPU.match(order.instance_type):
+        raise Refused(f"{order.instance_type} has a part of a GPU, which the image has no driver for.")
+    labels, admitted = labels_of(order.tags), version_4(order.allow_from)
+
+    def run() -> None:
+        zone, image = _zone_with(order), _image(order)
+        shut = _firewall("shut", f"{order.name}-shut", order, SECOND, denies=[{"protocol": "all"}])
+        ssh = [{"protocol": "tcp", "ports": [str(SSH_PORT)]}]
+        firewall = _firewall("ssh", order.name, order, FIRST, admitted, allows=ssh)
+        instance = _instance(order, zone, image, labels, [shut, firewall])
+        address = instance.network_interfaces[0].access_configs[0].nat_ip
+        pulumi.export("host", address)
+        pulumi.export("user", order.image.user)
+        pulumi.export("host_key", order.host_key)
+        pulumi.export("instance", instance.id)
+        pulumi.export("firewall", firewall.id)
+
+    return run
+
+
+def version_4(cidrs: Iterable[str]) -> list[str]:
+    """Those that can reach the network, which has no addresses of version 6. Raises Refused where none can."""
+    admitted = [cidr for cidr in cidrs if ipaddress.ip_network(cidr).version == 4]
+    if not admitted:
+        raise Refused("A box at Google Cloud is reached by IPv4 only.", hint="Give your own with --allow-from ADDRESS/32.")
+    return admitted
+
+
+def _zone_with(order: Order) -> str:
+    """The first zone of the region that has the type at all; whether one is free there shows only the create."""
+    for zone in gcp.compute.get_zones(region=order.region, status="UP").names:
+        if gcp.compute.get_machine_types(zone=zone, filter=f'name = "{order.instance_type}"').machine_types:
+            return str(zone)
+    raise Refused(f"{order.region} has no zone with {order.instance_type}.", hint="Choose another region or type.")
+
+
+def _image(order: Order) -> Any:
+    image = image_of(order.instance_type, order.image)
+    return gcp.compute.get_image(project=image.owner, family=image.name)
+
+
+def image_of(instance_type: str, image: Image) -> Image:
+    """The image with the driver, for a type with GPUs; for the others, the given one."""
+    return GPU_IMAGE if GPU_TYPES.match(instance_type) else image
+
+
+def _firewall(
+    name: str, called: str, order: Order, priority: int, sources: Iterable[str] = ("0.0.0.0/0",), **rules: Any
+) -> gcp.compute.Firewall:
+    """What comes in, to what carries the run's network tag. Everything may go out."""
+    return gcp.compute.Firewall(
+        name,
+        name=called,
+        description=json.dumps(order.tags),
+        network=NETWORK,
+        direction="INGRESS",
+        priority=priority,
+        source_ranges=list(sources),
+        target_tags=[order.name],
+        **rules,
+    )
+
+
+def _instance(
+    order: Order, zone: str, image: Any, labels: dict[str, str], firewalls: list[gcp.compute.Firewall]
+) -> gcp.compute.Instance:
+    disk = {
+        "image": image.self_link,
+        "size": max(order.disk_gib, image.disk_size_gb),
+        "type": "hyperdisk-balanced" if HYPERDISK_ONLY.match(order.instance_type) else "pd-balanced",
+        "labels": labels,
+    }
+    return gcp.compute.Instance(
+        "box",
+        name=order.name,
+        zone=zone,
+        machine_type=order.instance_type,
+        boot_disk={"auto_delete": True, "initialize_params": disk},  # Google encrypts every disk
+        network_interfaces=[{"network": NETWORK, "access_configs": [{"network_tier": "PREMIUM"}]}],
+        scheduling=_scheduling(order),
+        # Without Secure Boot, which loads no module that is not signed: whether the image's driver is, has not been seen.
+        shielded_instance_config={"enable_vtpm": True, "enable_integrity_monitoring": True, "enable_secure_boot": False},
+        metadata={
+            "user-data": pulumi.Output.secret(order.user_data),
+            "block-project-ssh-keys": "TRUE",
+            "enable-oslogin": "FALSE",  # it would admit whom the organisation admits
+            "serial-port-enable": "FALSE",
+        },
+        labels=labels,
+        tags=[order.name],
+        # No service account: none is named, so none is there. The rules stand before what they protect; a newer image or a
+        # fresh key must never replace a box that runs.
+        opts=pulumi.ResourceOptions(depends_on=firewalls, ignore_changes=["bootDisk", "metadata", "zone"]),
+    )
+
+
+def _scheduling(order: Order) -> Any:
+    """Deleted at the deadline, started again by nobody. With GPUs, or at a spot price, it can't be moved while it runs."""
+    spot = order.max_usd_per_hour is not None
+    moves = not spot and not GPU_TYPES.match(order.instance_type)
+    return {
+        "provisioning_model": "SPOT" if spot else "STANDARD",
+        "preemptible": spot,
+        "automatic_restart": False,
+        "on_host_maintenance": "MIGRATE" if moves else "TERMINATE",
+        "termination_time": dt.datetime.fromtimestamp(math.floor(order.deadline_at_s), dt.UTC).strftime(DEADLINE_FORMAT),
+        "instance_termination_action": "DELETE",
+    }
+
+
+# ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
+    """One: an aggregated list shows every zone of the project."""
+    return EVERYWHERE
+
+
+def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
+    """Instances, disks that none of them uses, and firewall rules of the whole project that are ours."""
+    return as_owned(lambda: _listed(environment, tag))
+
+
+def _listed(environment: Mapping[str, str], run_id: str | None) -> Iterable[Resource]:
+    api = connect(environment)
+    selector = f"labels.{RUN_TAG}:*" if run_id is None else f"labels.{RUN_TAG}={escaped(run_id, PLAIN)}"
+    for kind in BILLING:
+        for row in rows(api, environment, kind, filter=selector):
+            if not row.get("users"):  # a disk that an instance uses ends with it
+                yield _resource(kind, row, from_labels(row["labels"]))
+    for row in rows(api, environment, "firewall"):
+        tags = from_description(row.get("description", ""))
+        if tags and run_id in (None, tags[RUN_TAG]):
+            yield _resource("firewall", row, tags)
+
+
+def _resource(kind: str, row: Mapping[str, Any], tags: Mapping[str, str]) -> Resource:
+    """By the path that Pulumi's id is, too."""
+    region = row.get("zone", "").rpartition("/")[2].rpartition("-")[0]
+    return tagged_resource(kind, path_of(row).removeprefix("/"), region, tags, bills=kind in BILLING)
+
+
+def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
+    """Delete one resource, whatever it is doing."""
+    connect(environment).delete(f"/{resource.id}")
+
+
+def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping[str, str]) -> None:
+    """The rule is replaced in one step, so nobody who is still let in is shut out in between."""
+    api = connect(environment)
+    for row in rows(api, environment, "firewall"):
+        if from_description(row.get("description", "")).get(RUN_TAG) == run_id and "allowed" in row:
+            api.ask("PATCH", path_of(row), {"sourceRanges": version_4(cidrs)})
+
+
+def console(instance: Resource, environment: Mapping[str, str]) -> str:
+    """What the machine wrote to its first serial port; the empty string until it has written some."""
+    return str(connect(environment).ask("GET", f"/{instance.id}/serialPort", None, port="1").get("contents", ""))
