@@ -99,7 +99,7 @@ REFUSALS: Final = (
 NETWORK: Final = "default"
 FIRST, SECOND = 0, 1  # priorities: before every rule of somebody else's, which begin at 1000 by custom
 KEY_BEFORE: Final = "k__"  # a label's key begins with a letter; two underscores side by side stand in no escaped text
-LABEL_LENGTH: Final = 64  # shorter than
+LABEL_LENGTH: Final = 64  # shorter than; source=docs.cloud.google.com, "Labeling resources", requirements
 PLAIN: Final = SMALL_LETTERS + "-"
 
 
