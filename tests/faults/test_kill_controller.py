@@ -49,7 +49,8 @@ def test_resume_brings_a_killed_run_to_its_end(rehearsal: Rehearsal, point: str,
     assert rehearsal.is_gone(run_id)
     assert (rehearsal.places.run(run_id).adapter / "adapter_model.safetensors").exists()
     assert [line.exit_code for line in rehearsal.ledger.lines() if isinstance(line, Billed)] == [Exit.OK]
-    assert receipt.billed_s <= receipt.wall_s
+    increments = len(rehearsal.state(run_id).rentals)  # each stretch is rounded up to a whole second
+    assert receipt.billed_s <= receipt.wall_s + increments
 
 
 @pytest.mark.parametrize("phase", ["probe", "evaluate", "train"])
