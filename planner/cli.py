@@ -134,9 +134,9 @@ def _unread(result: SearchResult) -> tuple[str, ...]:
 def _gated(result: SearchResult) -> tuple[str, ...]:
     """That the weights which the command names have to be asked for first."""
     weights = hub_id_of(result.request.model) or result.request.model
-    return (
-        (f"{weights} is gated: its terms are accepted on the hub first, and `run` needs HF_TOKEN",) if is_gated(weights) else ()
-    )
+    if not is_gated(weights):
+        return ()
+    return (f"{weights} is gated: its terms are accepted on the hub first, and `run` needs HF_TOKEN",)
 
 
 def run_plan(

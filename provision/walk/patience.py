@@ -14,8 +14,7 @@ from provision.errors import (
     TransferFailed,
     WrongHostKey,
 )
-from provision.provisioner import Answer, Box, Owned
-from provision.walk.admission import let_in_again
+from provision.provisioner import Answer, Box, Claim, Owned, Provisioner
 from provision.walk.held import Run
 from provision.whole import at_home
 
@@ -65,6 +64,17 @@ def wait_for_box(run: Run) -> None:
     if not run.plan.request.where.allow_from:  # else the user has said who may come in, and that stays
         let_in_again(run.provisioner, run.claim, run.display.note)
     run.sleep(min(RECONNECT_S, run.left_s))
+
+
+def let_in_again(provisioner: Provisioner, claim: Claim, note: Callable[[str], None]) -> None:
+    """For a box that is silent: it lets in the address that it was rented from, and this may be another.
+
+    What fails here is told and no more: the box may be silent for another reason.
+    """
+    try:
+        provisioner.readmit(claim)
+    except RentuneError as error:
+        note(f"This machine's address may not be let in any more, and could not be: {error}")
 
 
 def require_box(run: Run, box: Box) -> None:

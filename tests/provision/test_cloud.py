@@ -20,7 +20,7 @@ from provision.errors import MissingPart, ProvisionError, Refused
 from provision.installation import installation_id, known_installation
 from provision.places import Places, RunFolder
 from provision.provisioner import Answer, Launch, Owned, Resource
-from provision.walk.admission import let_in_again
+from provision.walk.patience import let_in_again
 
 OFFER = Offer(
     provider="cloudy",
