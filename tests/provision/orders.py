@@ -32,9 +32,3 @@ LAUNCH: Final = Launch(
     deadline_at_s=DEADLINE_AT_S,
     tags={"team": "nlp"},
 )
-
-
-def camel(name: str) -> str:
-    """A property's name as the wire has it."""
-    first, *rest = name.split("_")
-    return first + "".join(part.capitalize() for part in rest)

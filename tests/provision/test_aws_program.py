@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from decimal import Decimal
 from typing import Any
@@ -20,7 +19,8 @@ from provision.errors import BadInput
 from tests.doubles.aws import AWS, VERSION
 from tests.doubles.bench import OFFER
 from tests.doubles.wire import SIGNATURE
-from tests.provision.orders import LAUNCH, ORDER, camel
+from tests.provision.orders import LAUNCH, ORDER
+from tests.provision.sdk import require_likeness
 
 SDK_CLASSES = {
     "aws:ec2/keyPair:KeyPair": (ec2.KeyPair, ec2.KeyPairArgs),
@@ -144,14 +144,8 @@ def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
 @pytest.mark.parametrize("type", SDK_CLASSES)
 def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
     """What it accepts exists, what the SDK requires it requires, and what the program sends it acts on."""
-    resource, arguments = SDK_CLASSES[type]
-    known = {camel(name) for name in inspect.signature(resource._internal_init).parameters}
-    signature = inspect.signature(arguments.__init__).parameters.values()
-    required = {camel(p.name) for p in signature if p.default is p.empty and p.name not in ("__self__", "self")}
     kind = AWS.kinds[type]
-    assert kind.accepts <= known
-    assert kind.replaces <= kind.accepts
-    assert kind.required == required
+    require_likeness(kind, *SDK_CLASSES[type])
     assert set(run(msgspec.structs.replace(ORDER, max_usd_per_hour=Decimal(1))).inputs[type]) <= kind.accepts
 
 

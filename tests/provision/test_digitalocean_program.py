@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from decimal import Decimal
 from typing import Any
@@ -19,7 +18,8 @@ from provision.clouds.programs.order import run_tags
 from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.digitalocean import DIGITALOCEAN, VERSION
-from tests.provision.orders import LAUNCH, ORDER, camel
+from tests.provision.orders import LAUNCH, ORDER
+from tests.provision.sdk import require_likeness
 
 DROPLET = "digitalocean:index/droplet:Droplet"
 FIREWALL = "digitalocean:index/firewall:Firewall"
@@ -153,13 +153,8 @@ def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
 @pytest.mark.parametrize("type", SDK_CLASSES)
 def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
     """What it accepts exists, what the SDK requires it requires, and what the program sends it acts on."""
-    resource, arguments = SDK_CLASSES[type]
-    known = {camel(name) for name in inspect.signature(resource._internal_init).parameters}
-    signature = inspect.signature(arguments.__init__).parameters.values()
-    required = {camel(p.name) for p in signature if p.default is p.empty and p.name not in ("__self__", "self")}
     kind = DIGITALOCEAN.kinds[type]
-    assert kind.replaces <= kind.accepts <= known
-    assert kind.required == required
+    require_likeness(kind, *SDK_CLASSES[type])
     assert set(inputs()[type]) <= kind.accepts
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import inspect
 import json
 import re
 from decimal import Decimal
@@ -21,7 +20,8 @@ from provision.clouds.programs.order import run_tags
 from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.gcp import GCP, VERSION
-from tests.provision.orders import DEADLINE_AT_S, LAUNCH, ORDER, camel
+from tests.provision.orders import DEADLINE_AT_S, LAUNCH, ORDER
+from tests.provision.sdk import require_likeness
 
 INSTANCE = "gcp:compute/instance:Instance"
 FIREWALL = "gcp:compute/firewall:Firewall"
@@ -196,13 +196,8 @@ def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
 @pytest.mark.parametrize("type", SDK_CLASSES)
 def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
     """What it accepts exists, what the SDK requires it requires, and what the program sends it acts on."""
-    resource, arguments = SDK_CLASSES[type]
-    known = {camel(name) for name in inspect.signature(resource._internal_init).parameters}
-    signature = inspect.signature(arguments.__init__).parameters.values()
-    required = {camel(p.name) for p in signature if p.default is p.empty and p.name not in ("__self__", "self")}
     kind = GCP.kinds[type]
-    assert kind.replaces <= kind.accepts <= known
-    assert kind.required == required
+    require_likeness(kind, *SDK_CLASSES[type])
     made = recorded().inputs
     for name in {INSTANCE: ["box"], FIREWALL: ["ssh", "shut"]}[type]:
         assert set(made[name]) <= kind.accepts

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 import re
 from decimal import Decimal
 from pathlib import Path
@@ -24,7 +23,8 @@ from provision.parts import needed_parts
 from provision.places import Places
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.hcloud import HCLOUD, VERSION
-from tests.provision.orders import LAUNCH, ORDER, camel
+from tests.provision.orders import LAUNCH, ORDER
+from tests.provision.sdk import require_likeness
 
 SERVER = "hcloud:index/server:Server"
 FIREWALL = "hcloud:index/firewall:Firewall"
@@ -119,13 +119,8 @@ def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
 @pytest.mark.parametrize("type", SDK_CLASSES)
 def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
     """What it accepts exists, what the SDK requires it requires, and what the program sends it acts on."""
-    resource, arguments = SDK_CLASSES[type]
-    known = {camel(name) for name in inspect.signature(resource._internal_init).parameters}
-    signature = inspect.signature(arguments.__init__).parameters.values()
-    required = {camel(p.name) for p in signature if p.default is p.empty and p.name not in ("__self__", "self")}
     kind = HCLOUD.kinds[type]
-    assert kind.replaces <= kind.accepts <= known
-    assert kind.required == required
+    require_likeness(kind, *SDK_CLASSES[type])
     assert set(inputs()[type]) <= kind.accepts
 
 
