@@ -85,7 +85,13 @@ def test_any_text_is_a_card_or_one_sentence(name: str) -> None:
         answer = CATALOG.gpu(name).gpu.name
     except CatalogError as refusal:
         answer = str(refusal)
-    assert answer in CATALOG.gpus or answer.startswith(f'no GPU "{name}" in the catalog; ')
+    assert answer in CATALOG.gpus or answer.startswith((f'no GPU "{name}" in the catalog; ', f'no GPU is called "{name}"; '))
+
+
+@pytest.mark.parametrize("size", ["16GB", "80 gib", "0G"])
+def test_a_size_of_memory_is_no_name_and_is_sent_to_its_option(catalog: Catalog, size: str) -> None:
+    with pytest.raises(CatalogError, match=f'no GPU is called "{size}"; by its memory .* --gpu-budget'):
+        catalog.gpu(size)
 
 
 def test_without_a_condition_everything_is_selected_cheapest_hour_first(catalog: Catalog) -> None:
