@@ -46,6 +46,7 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
     """One provider: what it has met so far, what its lists show, and its provisioner."""
 
     status: str  # shown beside every plan; a word changes when the thing has happened, not before
+    ends: str  # who ends it at its deadline when nobody is there
     lists: Lists
     make: Callable[[str, Access], Provisioner]
 
@@ -79,9 +80,9 @@ def _cloud(name: str, access: Access) -> Provisioner:
 
 
 KINDS: Final[dict[str, Kind]] = {
-    LOCAL: Kind(status="runs on this machine", lists=Lists.THIS_HOME, make=_local_box),
-    HOST: Kind(status="loopback SSH server only", lists=Lists.ONE_RUN, make=_existing_host),
-    **{name: Kind(status=row.status, lists=Lists.ACCOUNT, make=_cloud) for name, row in CLOUDS.items()},
+    LOCAL: Kind(status="runs on this machine", ends="a reaper inside the box ends it", lists=Lists.THIS_HOME, make=_local_box),
+    HOST: Kind(status="loopback SSH server only", ends="a watchdog on it cleans up", lists=Lists.ONE_RUN, make=_existing_host),
+    **{name: Kind(status=row.status, ends=row.ends, lists=Lists.ACCOUNT, make=_cloud) for name, row in CLOUDS.items()},
 }
 
 

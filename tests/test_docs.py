@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from provision.cli import COMMANDS
+from provision.clouds.programs import CLOUDS
+from tests import clouds_page
 from tests.rendered import COMMANDS_PAGE, README, ROOMS, ROOT, render_commands, room_folder, with_tree
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.md"))]
@@ -90,6 +92,19 @@ def test_the_tree_in_the_readme_is_the_tree() -> None:
 def test_the_page_of_commands_is_their_help() -> None:
     """docs/commands.md is what `--help` prints; `make docs` writes it."""
     assert COMMANDS_PAGE.read_text() == render_commands()
+
+
+def test_the_page_of_clouds_is_what_the_rows_say() -> None:
+    """docs/clouds.md; `make docs` writes it."""
+    assert clouds_page.PAGE.read_text() == clouds_page.render_page()
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_every_cloud_has_a_page_of_its_own(cloud: str) -> None:
+    """With what a run creates there and what the account needs; the test of links sees that they lead somewhere."""
+    page = (ROOT / "docs" / "clouds" / f"{cloud}.md").read_text()
+    assert {"## What a run creates", "## What the account needs"} <= set(page.splitlines())
+    assert [name for name in CLOUDS[cloud].credential_variables[:1] if name not in page] == []
 
 
 def test_every_promise_says_how_it_is_shown() -> None:

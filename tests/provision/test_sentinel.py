@@ -18,8 +18,7 @@ from provision.account.ledger import Ended, Ledger, Tried
 from provision.charge.control import SENTINEL, drive
 from provision.charge.controller import hold_alone
 from provision.charge.sentinel import AGAIN_S, GRACE_S, watch
-from provision.clouds.programs import CLOUDS, load_cloud
-from provision.clouds.programs.order import PowerOff
+from provision.clouds.programs import CLOUDS
 from provision.errors import Exit, ProvisionError, Reason, Scope
 from provision.places import Places
 from provision.prepare.inputs import find_base
@@ -158,14 +157,6 @@ def test_whoever_takes_charge_sets_one_where_it_is_needed(
     assert receipt.exit_code == Exit.FAILED
     assert len(seen) == watched
     await_true(lambda: not sentinels(run_id))
-
-
-@pytest.mark.parametrize("cloud", CLOUDS)
-def test_the_table_says_of_each_cloud_what_its_program_says(cloud: str) -> None:
-    """Sure to is a power-off that ends the bill, and a limit of the cloud's own, by which its machines are stopped or deleted;
-    that a pod may ask for its own end was never seen for real.
-    """
-    assert CLOUDS[cloud].ends_itself == (load_cloud(cloud).POWER_OFF in (PowerOff.ENDS_BILL, PowerOff.STOPS))
 
 
 def test_plan_and_run_say_which_clouds_need_it_and_what_remains() -> None:

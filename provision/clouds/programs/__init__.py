@@ -1,7 +1,7 @@
 """One module per cloud, imported when it is asked for: each cloud's SDK is an extra.
 
 To add a cloud: one module with the names of `Cloud`, a row in `CLOUDS`, a double and an emulator in tests/doubles.
-docs/clouds.md tells the rest.
+docs/add-a-cloud.md shows one from its first line to its test.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import importlib
 from collections.abc import Callable, Mapping
+from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
 import msgspec
@@ -22,64 +23,111 @@ if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
     from provision.provisioner import Owned, Resource
 
 
+class Met(StrEnum):
+    """What renting at a cloud has been tried with, where it was never run for real."""
+
+    EMULATOR = "real engine + emulator"
+    DOUBLE = "double only"
+
+
+class Ends(StrEnum):
+    """Who ends a machine's bill at its deadline when nobody is there."""
+
+    POWER_OFF = "it switches itself off, which ends the bill"
+    LIMIT = "the cloud deletes it"
+    REQUEST = "it asks the cloud for its own end; a process at home looks again"
+    HOME = "a process at home deletes it"
+
+
+SURE: Final = frozenset({Ends.POWER_OFF, Ends.LIMIT})  # with nobody's help from outside, and no credential
+
+
 class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     """What must be known of a cloud before its SDK is imported, or without it."""
 
+    title: str  # as its vendor writes it
     module: str
-    status: str  # what it has met so far; shown to the user
+    met: Met
+    run_for_real_on: dt.date | None = None  # None = never: said before the first dollar
     packages: tuple[str, ...]  # what the extra of the cloud's name brings beside Pulumi, by import names; the plugin's first
     credential_variables: tuple[str, ...]  # where credentials are looked for first
     credential_file: str | None  # below the home folder
-    ends_itself: bool  # whether a machine surely ends its own bill at its deadline; else somebody must delete it
-    run_for_real_on: dt.date | None = None  # None = never: said before the first dollar
     secret_variables: tuple[str, ...]  # never shown; of all that hold secrets only these reach its engine and its plugin
+    ends: Ends
+    one_look: bool  # whether one list shows the whole account; else each region is asked
+    spot: bool  # whether its program rents machines that may be taken away
+
+    @property
+    def status(self) -> str:
+        """What it has met so far, in the words that plan, run, doctor and docs/clouds.md show."""
+        return str(self.met) if self.run_for_real_on is None else f"run for real on {self.run_for_real_on}"
+
+    @property
+    def ends_itself(self) -> bool:
+        """Whether a machine surely ends its own bill at its deadline; else somebody must delete it."""
+        return self.ends in SURE
 
 
 CLOUDS: Final[dict[str, CloudRow]] = {
     "aws": CloudRow(
+        title="AWS EC2",
         module="provision.clouds.programs.aws",
-        status="real engine + emulator (moto)",
+        met=Met.EMULATOR,  # moto
         packages=("pulumi_aws", "boto3"),
         credential_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
         credential_file=".aws/credentials",
-        ends_itself=True,
         secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
+        ends=Ends.POWER_OFF,
+        one_look=False,
+        spot=True,
     ),
     "hetzner": CloudRow(
+        title="Hetzner Cloud",
         module="provision.clouds.programs.hetzner",
-        status="real engine + fake cloud",
+        met=Met.EMULATOR,
         packages=("pulumi_hcloud",),
         credential_variables=("HCLOUD_TOKEN",),
         credential_file=None,
-        ends_itself=False,
         secret_variables=("HCLOUD_TOKEN",),
+        ends=Ends.HOME,
+        one_look=True,
+        spot=False,
     ),
     "digitalocean": CloudRow(
+        title="DigitalOcean",
         module="provision.clouds.programs.digitalocean",
-        status="real engine + fake cloud",
+        met=Met.EMULATOR,
         packages=("pulumi_digitalocean",),
         credential_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
         credential_file=None,
-        ends_itself=False,
         secret_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
+        ends=Ends.HOME,
+        one_look=True,
+        spot=False,
     ),
     "gcp": CloudRow(
+        title="Google Cloud",
         module="provision.clouds.programs.gcp",
-        status="real engine + fake cloud",
+        met=Met.EMULATOR,
         packages=("pulumi_gcp",),
         credential_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
         credential_file=".config/gcloud/application_default_credentials.json",
         secret_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
-        ends_itself=True,  # by Compute Engine's own limit
+        ends=Ends.LIMIT,  # Compute Engine's own
+        one_look=True,
+        spot=True,
     ),
     "runpod": CloudRow(
+        title="RunPod",
         module="provision.clouds.programs.runpod",
-        status="real engine + fake cloud",
+        met=Met.EMULATOR,
         packages=(),
         credential_variables=("RUNPOD_API_KEY",),
         credential_file=None,
-        ends_itself=False,  # a pod asks for its own end; that its key may has not been seen for real
         secret_variables=("RUNPOD_API_KEY",),
+        ends=Ends.REQUEST,  # that a pod's key may end its pod has not been seen for real
+        one_look=True,
+        spot=False,
     ),
 }
 

@@ -1,0 +1,108 @@
+"""docs/clouds.md, made from the rows that the program itself goes by and from the catalog's. `make docs`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+from catalogs.catalog import Catalog, read_catalog
+from catalogs.hardware import Billing
+from planner.plan import PRICE_ONLY
+from provision.clouds.programs import CLOUDS, CloudRow, Met
+from provision.providers import KINDS
+
+DOCS: Final = Path(__file__).parents[1] / "docs"
+PAGE: Final = DOCS / "clouds.md"
+BEGIN: Final = """\
+# Clouds
+
+Made from the code by `make docs`. One module per cloud lies in `provision/clouds/programs/`; everything else is the same for
+all of them, and [clouds/renting.md](clouds/renting.md) tells it. [add-a-cloud.md](add-a-cloud.md) shows how one more is added,
+and any other machine that you rented yourself is used with `--host`.
+"""
+MEANS: Final = {
+    "run for real on DATE": "this program rented there on that day, trained, and gave the machine back",
+    str(
+        Met.EMULATOR
+    ): "the real Pulumi engine and our whole program, against an emulation of the vendor's API with real machines "
+    "and real SSH behind it; never against the real cloud",
+    str(Met.DOUBLE): "the program alone, against a stand-in for the vendor's API; never with the engine, never for real",
+    PRICE_ONLY: "the price list knows it; this version can't rent there",
+}
+# Of (the machine, its disk), what is paid for while it is stopped; None where nobody has established it.
+WHEN_OFF: Final[dict[tuple[bool | None, bool | None], str]] = {
+    (True, True): "everything",
+    (False, True): "its disk",
+    (False, False): "nothing",
+    (None, True): "at least its disk",
+}
+
+
+def render_page() -> str:
+    """The whole page."""
+    catalog = read_catalog()
+    blocks = (
+        BEGIN.rstrip(),
+        "## Who can be rented from",
+        _table(
+            ("provider", "status", "when its deadline comes and nobody is there", "what is billed while it is off"),
+            _ends(catalog),
+        ),
+        "## Where one looks, and with which credentials",
+        _table(("provider", "places in the price list", "found by", "spot", "credentials", "permissions"), _looks(catalog)),
+        "## Of whom only the price is known",
+        _table(("provider", "status", "places in the price list", "what is billed while it is off"), _prices(catalog)),
+        "## The words",
+        "`plan`, `run` and `doctor` show them. The first run on a cloud that was never met for real says so before it asks.",
+        "\n".join(f"- *{word}*: {meaning}." for word, meaning in MEANS.items()),
+    )
+    return "\n\n".join(blocks) + "\n"
+
+
+def _table(titles: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
+    lines = [titles, tuple("---" for _ in titles), *rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+
+
+def _ends(catalog: Catalog) -> Iterator[tuple[str, ...]]:
+    for name, kind in KINDS.items():
+        yield _title(name), kind.status, kind.ends, _when_off(catalog.billing[name])
+
+
+def _looks(catalog: Catalog) -> Iterator[tuple[str, ...]]:
+    for name, row in CLOUDS.items():
+        found = "one look" if row.one_look else "one look a region"
+        yield _title(name), _places(name, catalog), found, "yes" if row.spot else "no", _credentials(row), _permissions(name)
+
+
+def _prices(catalog: Catalog) -> Iterator[tuple[str, ...]]:
+    for name in sorted({offer.provider for offer in catalog.offers} - set(KINDS)):
+        yield name, PRICE_ONLY, _places(name, catalog), _when_off(catalog.billing[name])
+
+
+def _title(name: str) -> str:
+    """A link to the page that tells the rest, where there is one."""
+    return f"[{CLOUDS[name].title}](clouds/{name}.md) (`{name}`)" if name in CLOUDS else f"`{name}`"
+
+
+def _when_off(billing: Billing) -> str:
+    return WHEN_OFF.get((billing.stopped_compute_bills, billing.stopped_disk_bills), "not known")
+
+
+def _places(name: str, catalog: Catalog) -> str:
+    regions = {offer.region for offer in catalog.offers if offer.provider == name}
+    if not regions:
+        return "none: it is in no price list"
+    return "one price everywhere" if regions == {"*"} else f"{len(regions)} region{'s' * (len(regions) > 1)}"
+
+
+def _credentials(row: CloudRow) -> str:
+    named = " or ".join(f"`{name}`" for name in row.credential_variables)
+    return f"{named}, else `~/{row.credential_file}`" if row.credential_file else named
+
+
+def _permissions(name: str) -> str:
+    """The file that says what the account must allow, and no more."""
+    files = sorted(path.name for path in (DOCS / "permissions").glob(f"{name}.*") if path.suffix != ".md")
+    return ", ".join(f"[{file}](permissions/{file})" for file in files) or "no file: the vendor has no rule as fine"

@@ -1,0 +1,57 @@
+"""What is said of each cloud before its SDK is imported, and what its program says: the same."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from provision.clouds.programs import CLOUDS, Ends, load_cloud
+from provision.clouds.programs.order import PowerOff
+from provision.clouds.programs.rest import EVERYWHERE
+from provision.errors import Refused
+from provision.providers import known_providers, never_met
+from tests.doubles.clouds import CLOUDS as DOUBLES
+from tests.provision.orders import ORDER
+
+# Who must end a machine's bill, by what its own power-off does to it.
+ENDS = {
+    PowerOff.ENDS_BILL: Ends.POWER_OFF,
+    PowerOff.STOPS: Ends.LIMIT,
+    PowerOff.KEEPS_BILLING: Ends.HOME,
+    PowerOff.REBOOTS: Ends.REQUEST,
+}
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_who_ends_a_machine_follows_from_what_its_power_off_does(cloud: str) -> None:
+    """Sure are a power-off that ends the bill and a limit of the cloud's own; that a pod may end itself was never seen."""
+    row = CLOUDS[cloud]
+    assert row.ends is ENDS[load_cloud(cloud).POWER_OFF]
+    assert row.ends_itself == (row.ends in (Ends.POWER_OFF, Ends.LIMIT))
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_a_bid_is_refused_where_no_spot_machine_is_rented(cloud: str) -> None:
+    """By the program, before anything is made."""
+    bid = msgspec.structs.replace(ORDER, max_usd_per_hour=Decimal("0.31"), allow_from=DOUBLES[cloud].allow_from)
+    if CLOUDS[cloud].spot:
+        load_cloud(cloud).program(bid)
+    else:
+        with pytest.raises(Refused, match="has no spot machines"):
+            load_cloud(cloud).program(bid)
+
+
+@pytest.mark.parametrize("cloud", [name for name, row in CLOUDS.items() if row.one_look])
+def test_one_look_sees_all_of_an_account_without_regions(cloud: str) -> None:
+    assert load_cloud(cloud).regions({}) == EVERYWHERE
+
+
+def test_a_word_changes_with_the_first_real_run() -> None:
+    """It is shown beside every plan, and the first run on a cloud says more, until then."""
+    row = msgspec.structs.replace(CLOUDS["aws"], run_for_real_on=dt.date(2026, 12, 1))
+    assert (CLOUDS["aws"].status, row.status) == ("real engine + emulator", "run for real on 2026-12-01")
+    assert {known_providers()[name].status for name in CLOUDS} == {"real engine + emulator"}
+    assert all(str(never_met(name)).endswith(row.status) for name, row in CLOUDS.items())
