@@ -124,7 +124,7 @@ lock: | $(UV) ## compile the requirement files anew
 	$(COMPILE) .ci/locks/build.in -o .ci/locks/build.txt
 	$(COMPILE) pyproject.toml --extra provision -o .ci/locks/light.txt
 	$(COMPILE) remote/requirements.in -o remote/requirements.txt
-	$(COMPILE) pyproject.toml --extra aws --extra hetzner --extra digitalocean --extra gcp --group dev -c remote/requirements.txt -o .ci/locks/dev.txt
+	$(COMPILE) pyproject.toml --extra aws --extra hetzner --extra digitalocean --extra gcp --extra state --group dev -c remote/requirements.txt -o .ci/locks/dev.txt
 
 acceptance: setup-light setup-box setup-dev ## show again what docs/acceptance.md promises, and write the results into it
 	@$(BIN)/python .ci/acceptance.py

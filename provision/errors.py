@@ -11,6 +11,7 @@ RentuneError                 exit code (docs/exit-codes.md)
 │   └── WrongHostKey         2   somebody else answered; nothing was sent
 ├── TransferFailed           1   bytes differ, the box's disk is full, cut off
 ├── HomeFailed               1   this machine can't take a file: its disk is full, or not ours to write
+├── StoreFailed              1   object storage can't be asked, or says no
 ├── EndUnseen                3   cut off while it was ending a run: the box may go on billing
 ├── BooksOpen              130   cut off once the box was gone, before the books were closed
 ├── ResultOnBox              3   trained, and not at home: the box is left to its deadline
@@ -109,6 +110,10 @@ class TransferFailed(RentuneError):
 
 
 class HomeFailed(RentuneError):
+    pass
+
+
+class StoreFailed(RentuneError):
     pass
 
 

@@ -33,6 +33,7 @@ HEAVY = (
     "pulumi_gcp",
     "google.auth",
     "paramiko",
+    "obstore",
     "boto3",
 )
 COMMANDS = ("plan", "estimate", "check", "catalog", "run", "ls", "logs", "resume", "down", "doctor", "report")

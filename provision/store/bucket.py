@@ -1,0 +1,227 @@
+"""A prefix in a bucket: `s3://bucket/prefix`, `gs://…`, `az://…`, with writes that happen on a condition or not at all.
+
+The only caller of obstore. Endpoint and credentials are the library's own: the usual AWS_*, GOOGLE_* and AZURE_* variables,
+or the role of the machine. No box ever has them: it gets signed addresses, each good for one name and for so long.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import secrets
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from provision.errors import BadInput, MissingPart, Refused, StoreFailed
+from provision.extras import install_command
+
+if TYPE_CHECKING:
+    from obstore import PutResult, UpdateVersion
+
+SCHEMES: Final = ("s3", "gs", "az")
+ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
+URL: Final = re.compile(rf"(?:{'|'.join(SCHEMES)})://[^/\s?#]+(?:/[^\s?#]*)?")
+REQUEST_S: Final = 60.0  # assumed: a piece of a file, 5 MB, at 85 kB/s
+RETRY_S: Final = 10.0  # assumed: a hiccup is over by then; what lasts longer is told, and tried again by whoever asked
+RETRIES: Final = 3  # assumed likewise
+PIECES_AT_ONCE: Final = 3  # assumed: a home's line is full by then, and no piece takes too long
+PROOF: Final = "conditions"  # the name that shows whether conditions are kept
+
+
+class Version(NamedTuple):
+    """What tells one writing of a name from the next. Of S3 it is a hash: the same bytes again are the same version."""
+
+    e_tag: str | None
+    version: str | None
+
+
+class Kept(NamedTuple):
+    """What lies under a name, and since when by the store's own clock."""
+
+    data: bytes
+    version: Version
+    written_at_s: float
+
+
+class Bucket:
+    """Names below one prefix. Every method raises StoreFailed where the store can't be asked, or says no."""
+
+    def __init__(self, url: str, *, environment: Mapping[str, str] = os.environ) -> None:
+        """Nothing is asked yet. Raises BadInput for what is no such address, MissingPart without the library."""
+        self.url = url.rstrip("/")
+        self._store = _opened(self.url, environment)
+
+    def get(self, name: str) -> Kept | None:
+        """What lies there; None where nothing does."""
+        import obstore
+
+        with self._asked():
+            try:
+                found = obstore.get(self._store, name)
+            except FileNotFoundError:
+                return None
+            meta = found.meta
+            return Kept(bytes(found.bytes()), Version(meta["e_tag"], meta["version"]), meta["last_modified"].timestamp())
+
+    def put(self, name: str, data: bytes | Path) -> None:
+        """Write it, whatever lies there. A file goes in pieces, and appears as a whole."""
+        import obstore
+
+        with self._asked():
+            obstore.put(self._store, name, data, max_concurrency=PIECES_AT_ONCE)
+
+    def put_new(self, name: str, data: bytes) -> Version | None:
+        """Write it where nothing lies; None where something does."""
+        import obstore
+        from obstore.exceptions import AlreadyExistsError
+
+        with self._asked():
+            try:
+                return _version(obstore.put(self._store, name, data, mode="create", use_multipart=False))
+            except AlreadyExistsError:
+                return None
+
+    def put_over(self, name: str, data: bytes, version: Version) -> Version | None:
+        """Write it over this version of it; None where another lies there, or nothing.
+
+        After a line that was cut it may be one's own writing that lies there: whoever can't bear that reads it.
+        """
+        import obstore
+        from obstore.exceptions import PreconditionError
+
+        with self._asked():
+            try:
+                return _version(obstore.put(self._store, name, data, mode=_only_over(version), use_multipart=False))
+            except PreconditionError:
+                return None
+
+    def names(self, prefix: str = "") -> Iterator[str]:
+        """Every name that begins with these folders."""
+        import obstore
+
+        with self._asked():
+            for page in obstore.list(self._store, prefix or None):
+                yield from (each["path"] for each in page)
+
+    def folders(self, prefix: str) -> tuple[str, ...]:
+        """The last parts of the folders that lie directly below this one."""
+        import obstore
+
+        with self._asked():
+            below = obstore.list_with_delimiter(self._store, prefix)["common_prefixes"]
+            return tuple(each.rstrip("/").rpartition("/")[2] for each in below)
+
+    def fetch(self, name: str, path: Path) -> None:
+        """Bring what lies there into a file, in pieces. Raises StoreFailed also where nothing does, OSError of the file."""
+        import obstore
+
+        with self._asked():
+            try:
+                pieces = iter(obstore.get(self._store, name))
+            except FileNotFoundError:
+                raise StoreFailed(f"{self.url}/{name} is not there.") from None
+            with path.open("wb") as file:
+                for piece in pieces:
+                    file.write(piece)
+
+    def delete(self, names: Iterable[str]) -> None:
+        """Remove them; what is not there already is no failure."""
+        import obstore
+
+        with self._asked():
+            for name in names:
+                try:
+                    obstore.delete(self._store, name)
+                except FileNotFoundError:
+                    continue
+
+    def signed_put(self, name: str, *, valid_s: float) -> str:
+        """An address to which whoever holds it may PUT this one name for so long. It is a secret.
+
+        The PUT must name a content type that is no form's (`application/octet-stream`).
+        """
+        import obstore
+
+        with self._asked():
+            return obstore.sign(self._store, "PUT", name, timedelta(seconds=valid_s))
+
+    def require_conditions(self) -> None:
+        """Raises Refused where the store writes although the condition of a write does not hold.
+
+        Some that speak S3 pass conditions over in silence, so they are tried: on a name of its own, which stays.
+        """
+        self.put_new(PROOF, _anything())
+        kept_new = self.put_new(PROOF, _anything()) is None
+        seen = self.get(PROOF)
+        moved_on = seen is not None and self.put_over(PROOF, _anything(), seen.version) is not None
+        kept_over = not moved_on or seen is None or self.put_over(PROOF, _anything(), seen.version) is None
+        if not kept_new or not kept_over:
+            raise Refused(
+                f"{self.url} does not keep the conditions of a write, so two machines could hold one run.",
+                hint="Use a store that knows If-Match and If-None-Match, as S3, Google Cloud Storage and Azure do.",
+            )
+
+    @contextmanager
+    def _asked(self) -> Iterator[None]:
+        from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
+
+        try:
+            yield
+        except (PermissionDeniedError, UnauthenticatedError) as error:
+            raise StoreFailed(
+                f"{self.url} does not let these credentials in: {_words(error)}.", hint="Look at your cloud's variables."
+            ) from None
+        except FileNotFoundError:
+            raise StoreFailed(f"{self.url}: there is no such bucket.", hint="Make it first.") from None
+        except (BaseError, ValueError) as error:
+            raise StoreFailed(f"{self.url} can't be reached: {_words(error)}.") from None
+
+
+def checked_url(text: str) -> str:
+    """The address of a prefix, without a slash at its end. Raises BadInput."""
+    if not URL.fullmatch(text):
+        raise BadInput(
+            f"{text!r} is no place in object storage.", hint="s3://bucket/prefix, gs://bucket/prefix or az://container/prefix"
+        )
+    return text.rstrip("/")
+
+
+def _opened(url: str, environment: Mapping[str, str]) -> Any:
+    """The library's store. Plain HTTP is spoken only to an endpoint that a variable names so."""
+    checked_url(url)
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import from_url
+    except ImportError:
+        raise MissingPart("Object storage needs the package obstore.", hint=install_command("state")) from None
+    named = next((environment[name] for name in ENDPOINTS if environment.get(name)), "")
+    try:
+        return from_url(
+            url,
+            client_options={"timeout": timedelta(seconds=REQUEST_S), "allow_http": named.startswith("http://")},
+            retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S)},
+        )
+    except (BaseError, ValueError) as error:
+        raise BadInput(f"{url} can't be opened: {_words(error)}.", hint="Look at your cloud's variables.") from None
+
+
+def _only_over(version: Version) -> UpdateVersion:
+    """The condition, of what the store tells versions by: the library takes no blank."""
+    return {name: value for name, value in version._asdict().items() if value is not None}  # type: ignore[return-value]
+
+
+def _anything() -> bytes:
+    return secrets.token_bytes(16)
+
+
+def _version(written: PutResult) -> Version:
+    return Version(written["e_tag"], written["version"])
+
+
+def _words(error: Exception) -> str:
+    """The library's sentence without its trail: the last reason of the first line."""
+    first = str(error).strip().partition("\n")[0]
+    return " ".join(first.split()).removesuffix(".")

@@ -1,0 +1,88 @@
+"""Object storage on loopback: moto's S3, behind a front of ours that can go away and can forget the conditions of a write.
+
+A double in two ways. S3 keeps a condition and its write together; moto looks first and writes later, so here one request is
+answered at a time. Addresses that are signed moto lets in whatever they say.
+"""
+
+from __future__ import annotations
+
+import threading
+import urllib.request
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any, Final
+
+from werkzeug.serving import WSGIRequestHandler, make_server
+
+BUCKET: Final = "rentune-test"
+CONDITIONS: Final = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
+Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
+
+
+@dataclass
+class Storage:
+    """A server, its one bucket, and a hand on it."""
+
+    url: str  # of the server
+    away: bool = False  # it answers nobody
+    forgetful: bool = False  # it passes conditions over in silence, as some that speak S3 do
+    requests: list[str] = field(default_factory=list)  # method and path of each
+
+    @property
+    def place(self) -> str:
+        return f"s3://{BUCKET}/team/runs"
+
+    @property
+    def variables(self) -> dict[str, str]:
+        """What leads obstore there, as a person would set it."""
+        return {
+            "AWS_ENDPOINT_URL": self.url,
+            "AWS_ACCESS_KEY_ID": "testing",
+            "AWS_SECRET_ACCESS_KEY": "testing-only",
+            "AWS_REGION": "us-east-1",
+        }
+
+
+class _Front:
+    def __init__(self, moto: Application, storage: Storage) -> None:
+        self._moto, self._storage = moto, storage
+        self._one_at_a_time = threading.Lock()
+
+    def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
+        self._storage.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+        if self._storage.away:
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return [b""]
+        if self._storage.forgetful:
+            environ = {name: value for name, value in environ.items() if name not in CONDITIONS}
+        with self._one_at_a_time:
+            return list(self._moto(environ, start_response))
+
+
+class _Silent(WSGIRequestHandler):
+    def log(self, type: str, message: str, *args: Any) -> None:
+        """Nobody reads it."""
+
+
+@contextmanager
+def storage() -> Iterator[Storage]:
+    """A server of its own with an empty bucket, ended with the block."""
+    import boto3
+    from moto.moto_server.werkzeug_app import DomainDispatcherApplication, create_backend_app
+
+    made = Storage("")
+    front = _Front(DomainDispatcherApplication(create_backend_app), made)
+    server = make_server("127.0.0.1", 0, front, threaded=True, request_handler=_Silent)
+    made.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever, name="storage", daemon=True)
+    thread.start()
+    try:
+        names = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing-only", "region_name": "us-east-1"}
+        urllib.request.urlopen(urllib.request.Request(f"{made.url}/moto-api/reset", method="POST")).close()
+        boto3.client("s3", endpoint_url=made.url, **names).create_bucket(Bucket=BUCKET)
+        yield made
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
