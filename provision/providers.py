@@ -76,6 +76,7 @@ def _cloud(name: str, access: Access) -> Provisioner:
         places=access.places,
         engine=find_engine(access.places, access.environment),
         environment=without_secrets(access.environment, but=CLOUDS[name].secret_variables),  # it starts other programs
+        create_s=CLOUDS[name].waits.create_s,
     )
 
 
@@ -96,6 +97,11 @@ BILLED_ON: Final = (
 def ends_itself(provider: str) -> bool:
     """Whether a box there ends its own bill at its deadline: on one's own machines there is none, in a cloud its row tells."""
     return provider not in CLOUDS or CLOUDS[provider].ends_itself
+
+
+def boot_wait_s(provider: str) -> float | None:
+    """Seconds that a box there is given from running to reachable; None on one's own machines: the plan knows those better."""
+    return CLOUDS[provider].waits.boot_s if provider in CLOUDS else None
 
 
 def never_met(provider: str) -> str | None:

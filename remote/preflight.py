@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import os
 import platform
+import re
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any, Final
 
 from remote.adapters import ADAPTERS
 from remote.contract import CAPABILITIES, EndReason, JobSpec
+from remote.drivers import unfit_card, unfit_driver
 from remote.ends import Ended, bad_job
 
 STACK: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "safetensors", "gguf")
@@ -19,6 +21,7 @@ STACK: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "
 # in fp32, and the result. derived
 DISK_BYTES_PER_TRAINED_PARAMETER: Final = 4 * (4 + 8) + 4
 GIB: Final = 2**30
+DRIVER_FILE: Final = Path("/proc/driver/nvidia/version")  # of the host, in a container too
 
 
 def check_job(spec: JobSpec, folder: Path) -> None:
@@ -51,13 +54,36 @@ def _check_gpu(planned_bytes: int | None) -> None:
     import torch
 
     if not torch.cuda.is_available():
-        raise Ended(EndReason.PREFLIGHT, "the job wants a GPU, but torch sees none on this machine; is the driver installed?")
+        raise Ended(EndReason.PREFLIGHT, _why_no_gpu(torch.version.cuda, installed_driver()))
+    if (unfit := unfit_card(torch.cuda.get_device_capability())) is not None:
+        raise Ended(EndReason.PREFLIGHT, unfit)
     free_bytes, total_bytes = torch.cuda.mem_get_info()
     if planned_bytes is not None and free_bytes < planned_bytes:
         raise Ended(
             EndReason.PREFLIGHT,
             f"{free_bytes / GIB:.1f} of {total_bytes / GIB:.1f} GiB of VRAM are free, the plan needs {planned_bytes / GIB:.1f}",
         )
+
+
+def _why_no_gpu(cuda: str | None, driver: int | None) -> str:
+    """What to think where torch sees no GPU: of a driver that is too old by its branch, and which one it takes."""
+    wanted = "the job wants a GPU, but torch sees none on this machine"
+    if cuda is None:
+        return f"{wanted}: it is built without CUDA"
+    if driver is None:
+        return f"{wanted}; is the driver installed?"
+    major, minor = map(int, cuda.split("."))
+    return f"{wanted}: {unfit_driver(driver, cuda=(major, minor)) or f'its NVIDIA driver {driver} would do; is a card in it?'}"
+
+
+def installed_driver(said: Path = DRIVER_FILE) -> int | None:
+    """The branch of the NVIDIA driver that the kernel has loaded; None where it has none."""
+    try:
+        text = said.read_text()
+    except OSError:
+        return None
+    found = re.search(r"Kernel Module\b.*?\b(\d+)\.\d+", text)
+    return int(found[1]) if found else None
 
 
 def _check_ram(planned_bytes: int | None) -> None:

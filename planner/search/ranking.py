@@ -27,6 +27,7 @@ from planner.search.notebook import Dear, Notebook, Short
 from planner.search.offers import Kind
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
+from remote.drivers import unfit_card
 
 BOX_VENDOR: Final = "nvidia"  # the box's pinned stack is built for CUDA
 BOX_CPU: Final = "x86_64"  # and for this machine language
@@ -225,13 +226,16 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
     """Why this version can't run the plan, in one sentence; None = it can."""
     provider = question.provider(offer.provider)
     missing = question.capabilities.missing(fit.strategy, question.request.task)
-    reasons = (
+    capability = kind.gpu.compute_capability if kind.gpu is not None else None
+    unfit = unfit_card(capability) if capability is not None else None
+    reasons: tuple[tuple[bool, str], ...] = (
         (not provider.runnable, f"{PRICE_ONLY}: this version cannot rent from {provider.name}"),
         (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
         (
             kind.gpu is not None and kind.gpu.vendor != BOX_VENDOR,
             f"{NOT_YET}: the trainer's stack is built for {BOX_VENDOR.upper()} cards",
         ),
+        (unfit is not None, f"{NOT_YET}: {unfit}"),
         (offer.cpu_architecture != BOX_CPU, f"{NOT_YET}: the trainer's stack is built for {BOX_CPU}"),
     )
     return next((sentence for wrong, sentence in reasons if wrong), None)

@@ -11,9 +11,11 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, Final
 
+from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
 from provision.clouds.bootstrap import FirstBoot, render_user_data
 from provision.clouds.container import render_start
+from provision.clouds.drivers import misfit
 from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.programs import Cloud
@@ -21,7 +23,7 @@ from provision.clouds.programs.order import SSH_PORT, Image, Order, PowerOff, ch
 from provision.clouds.refusals import read_refusal
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
-from provision.errors import Declined, MissingPart, ProvisionError, Refused, RentuneError
+from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refused, RentuneError, Scope
 from provision.installation import installation_id
 from provision.places import Places, RunFolder
 from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
@@ -41,7 +43,8 @@ FIRST_WORDS: Final = {"cloud-init": render_user_data, "start command": render_st
 class PulumiProvisioner:
     """A `Provisioner` for one cloud. Edges come as arguments; `engine` is None where none is built yet.
 
-    `regions` is where to look for what no folder tells the region of; without it, everywhere the account may go.
+    `regions` is where to look for what no folder tells the region of; without it, everywhere the account may go. `create_s`:
+    how long the engine may take to create a box.
 
     One process drives one run at a time (see provision.clouds.stack).
     """
@@ -56,6 +59,7 @@ class PulumiProvisioner:
         environment: Mapping[str, str],
         image: Image | None = None,
         regions: tuple[str, ...] = (),
+        create_s: float = OPERATION_S,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
         grace_s: float = GRACE_S,
@@ -68,6 +72,7 @@ class PulumiProvisioner:
         self.environment = environment
         self.image = image or cloud.IMAGE
         self.regions = regions
+        self.create_s = create_s
         self.list_lag_s = grace_s
         self.worst_teardown_s = ENGINE_S + teardown_s + grace_s
         self.inventory = Inventory(cloud, environment, clock=clock, sleep=sleep, grace_s=grace_s, teardown_s=teardown_s)
@@ -78,7 +83,8 @@ class PulumiProvisioner:
         """One instance of the offer; refused while state or cloud knows of anything of this run."""
         if offer.region == "*" and offer.region not in self._all_regions():
             raise Refused(f"{offer.key} names no region.", hint="Choose one with --region.")
-        stack = self._stack(launch)
+        self._require_fit(offer)
+        stack = self._stack(launch, operation_s=self.create_s)
         stack.recover()
         self._refuse_leftovers(stack.state(), offer.region, launch.run_id)
         order = self._order(offer, launch)
@@ -94,7 +100,15 @@ class PulumiProvisioner:
             raise ProvisionError(f"{str(error).removesuffix('.')}. {left}", hint=f"rentune down {launch.run_id}") from None
         return self._box(order, launch, state)
 
-    def _stack(self, claim: Claim) -> Stack:
+    def _require_fit(self, offer: Offer) -> None:
+        """Raises Declined where the image's driver is none for the offer's cards: another type may have others."""
+        if offer.gpu is None:
+            return
+        image = self.cloud.image_of(offer.instance_type, self.image)
+        if (why := misfit(offer, image, read_compiled(self.places.catalog).gpus)) is not None:
+            raise Declined(f"{offer.key} is not bought: {why}.", reason=Reason.HOST, scope=Scope.INSTANCE_TYPE)
+
+    def _stack(self, claim: Claim, *, operation_s: float = OPERATION_S) -> Stack:
         if self.engine is None:
             raise MissingPart("The Pulumi engine is not built yet.", hint=INSTALL)
         self._require_plugin()
@@ -104,6 +118,7 @@ class PulumiProvisioner:
             binary=self.engine,
             plugins=plugins_folder(self.places),
             environment=self.environment,
+            operation_s=operation_s,
         )
 
     def _require_plugin(self) -> None:

@@ -25,7 +25,7 @@ from pulumi.automation import CommandResult, PulumiCommand
 from pulumi.automation.errors import CommandError, create_command_error
 from semver import VersionInfo
 
-from provision.errors import MissingPart, ProvisionError
+from provision.errors import Declined, MissingPart, ProvisionError, Reason, Scope
 from provision.processes import start_of, still_runs
 from provision.redact import redact
 from provision.whole import write_whole
@@ -165,7 +165,7 @@ class EngineCommand(PulumiCommand):  # type: ignore[misc] # pulumi's types are n
                 for follower in followers:
                     follower.follow()
                 if self.clock() >= ends_at_s:
-                    raise ProvisionError(f"The engine did not finish `{verb}` within {self.deadline_s:.0f} s and was stopped.")
+                    raise _too_slow(verb, self.deadline_s)
             for follower in followers:
                 follower.follow()
         except BaseException:
@@ -203,6 +203,12 @@ class _Follower:
                 log.warning("a progress callback failed; the engine goes on", exc_info=True)
                 self.callback = None
                 return
+
+
+def _too_slow(verb: str, deadline_s: float) -> Declined:
+    """Another offer may come sooner: where a cloud has no room, some let one wait instead of saying so."""
+    said = f"The engine did not finish `{verb}` within {deadline_s:.0f} s and was stopped."
+    return Declined(said, reason=Reason.CAPACITY, scope=Scope.OFFER)
 
 
 def _ended(process: subprocess.Popen[bytes], wait_s: float) -> bool:

@@ -26,6 +26,7 @@ from provision.errors import (
 )
 from provision.places import RunFolder
 from provision.prepare.opening import allowed_s
+from provision.providers import boot_wait_s
 from provision.provisioner import Box, Teardown
 from provision.redact import redact
 from provision.ssh import Shell, replace_host_key
@@ -39,7 +40,7 @@ from provision.walk.phases import Phases
 from provision.walk.training import require_inputs, train
 from remote.contract import Phase
 
-BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box that does not answer is given up
+BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box on one's own machines that does not answer is given up
 
 
 @dataclass(frozen=True)
@@ -281,6 +282,9 @@ def _connect(run: Run, box: Box) -> Shell:
 
 
 def _boot_s(run: Run) -> float:
+    """From running to reachable: what the cloud's row says; elsewhere the planned time, with room."""
+    if (wait_s := boot_wait_s(run.plan.offer.provider)) is not None:
+        return wait_s
     planned = run.plan.duration.phase_s.get(Phase.BOOT)
     return max(run.least_boot_s, BOOT_FACTOR * planned.p90 if planned else 0.0)
 

@@ -185,6 +185,7 @@ def test_a_box_of_several_gpus_may_be_used_for_one() -> None:
     [
         (make_offer(cpu_architecture="arm64"), make_gpu(), "x86_64"),
         (make_offer(), make_gpu(vendor="amd"), "NVIDIA"),
+        (make_offer(), make_gpu(compute_capability=(7, 0)), "no code for compute capability 7.0"),
     ],
 )
 def test_machines_that_the_stack_is_not_built_for_are_shown_and_marked(offer: Offer, gpu: Gpu, words: str) -> None:

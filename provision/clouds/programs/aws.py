@@ -45,8 +45,9 @@ IMAGE: Final = Image(
     owner="amazon",
     name="Deep Learning Base OSS Nvidia Driver GPU AMI (Ubuntu 22.04) ????????",
     user="ubuntu",
+    driver=595,  # source=those of 2026-10-06: 595.91.07; the newest image is taken, so it does not get older
     source="AWS Deep Learning AMIs Developer Guide, release notes of the base AMI (Ubuntu 22.04)",
-    as_of=dt.date(2026, 11, 25),
+    as_of=dt.date(2026, 11, 26),
 )
 POWER_OFF: Final = PowerOff.ENDS_BILL  # by instance_initiated_shutdown_behavior, below
 # Error codes of the EC2 API and their texts (docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, 2026-11); the
@@ -119,6 +120,11 @@ def plugin_version() -> str:
     """The plugin that the installed `pulumi_aws` was made for."""
     manifest = json.loads(resources.files(aws).joinpath("pulumi-plugin.json").read_text())
     return str(manifest["version"])
+
+
+def image_of(instance_type: str, image: Image) -> Image:
+    """One for all types."""
+    return image
 
 
 def program(order: Order) -> Callable[[], None]:

@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any, Final
 
+import msgspec
 import pulumi
 
 from provision.clouds.programs.caller import caller_address as caller_address
@@ -62,7 +63,7 @@ IMAGE: Final = Image(
     as_of=dt.date(2026, 11, 26),
 )
 # What a size begins with -> the image with its driver: docs.digitalocean.com, recommended GPU setup (read 2026-11). All others
-# get the image of the order.
+# get the image of the order. Which branch the driver is of, is not stated there; the trainer looks once it is there.
 GPU_IMAGES: Final = {
     r"gpu-mi\d+x": "gpu-amd-base",
     r"gpu-\w+x8-": "gpu-h100x8-base",
@@ -175,7 +176,7 @@ def _droplet(
         "box",
         name=order.name,
         size=slug,
-        image=image_of(slug, order.image),
+        image=image_of(order.instance_type, order.image).name,
         region=region,
         ssh_keys=[key.id],  # without one a password is made, and sent by mail
         user_data=pulumi.Output.secret(order.user_data),
@@ -186,9 +187,11 @@ def _droplet(
     )
 
 
-def image_of(slug: str, image: Image) -> str:
+def image_of(instance_type: str, image: Image) -> Image:
     """The image with the driver of the size's GPU; without a GPU, the given one."""
-    return next((name for pattern, name in GPU_IMAGES.items() if re.match(pattern, slug)), image.name)
+    slug = SLUGS.get(instance_type, instance_type)
+    named = next((name for pattern, name in GPU_IMAGES.items() if re.match(pattern, slug)), None)
+    return image if named is None else msgspec.structs.replace(image, name=named, driver=None)
 
 
 # ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────

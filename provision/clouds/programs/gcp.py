@@ -52,6 +52,7 @@ GPU_IMAGE: Final = Image(
     owner="ubuntu-os-accelerator-images",
     name="ubuntu-accelerator-2404-amd64-with-nvidia-580",
     user="ubuntu",
+    driver=580,  # source=its name
     source="Google's Cluster Toolkit and users of it, who name this family (read 2026-11)",
     as_of=dt.date(2026, 11, 26),
 )

@@ -44,6 +44,7 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
     name: str  # with * and ?
     user: str  # whom it lets in
     told_by: Literal["cloud-init", "start command"] = "cloud-init"  # what reads the order's user data in it
+    driver: int | None = None  # the branch of NVIDIA's driver in it, or a newer one; None = none, or it is not stated
     source: str = ""
     as_of: dt.date | None = None
 

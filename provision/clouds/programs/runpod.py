@@ -39,6 +39,7 @@ from provision.clouds.programs.runpod_pods import Address, Pod
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Refused, Scope
 from provision.provisioner import Owned, Resource
+from remote.drivers import TORCH_CUDA, least_driver
 
 PLUGIN: Final = None  # a dynamic provider; what starts it comes with the engine
 KINDS: Final = {
@@ -51,6 +52,7 @@ IMAGE: Final = Image(
     name="runpod/pytorch:1.0.7-cu1300-torch291-ubuntu2404",
     user="root",
     told_by="start command",
+    driver=least_driver(),  # the host's: one with an older driver is not taken (MIN_CUDA)
     source="runpod/containers on GitHub: sshd, curl and uv are in it",
     as_of=dt.date(2026, 11, 26),
 )
@@ -62,7 +64,7 @@ REFUSALS: Final = (  # by our own words for what its API says (runpod_api)
     Refusal(UNKNOWN_GPU, Reason.CAPACITY, Scope.INSTANCE_TYPE, UNKNOWN_GPU),
 )
 TAGS_VARIABLE: Final = "RENTUNE_TAGS"
-MIN_CUDA: Final = "13.0"  # derived: the stack's torch 2.15 is built for CUDA 13, and its drivers run every 13.x
+MIN_CUDA: Final = f"{TORCH_CUDA[0]}.0"  # derived: a driver for the first of a major version runs all of it (remote.drivers)
 LEAST_DISK_GB: Final = 20  # assumed; RunPod's own default, and without a size it refuses a pod
 GB: Final = 10**9
 TYPE: Final = re.compile(r"(\d+)x-(.+)-(secure|community)")  # as the catalog names what RunPod rents
@@ -109,6 +111,11 @@ GPU_IDS: Final = {
 def plugin_version() -> str:
     """The SDK's own, for its dynamic providers are part of it."""
     return version("pulumi")
+
+
+def image_of(instance_type: str, image: Image) -> Image:
+    """One for all types."""
+    return image
 
 
 def program(order: Order) -> Callable[[], None]:
