@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +91,18 @@ def test_with_a_model_they_are_counted(tmp_path: Path, capsys: pytest.CaptureFix
 
 
 @pytest.mark.torch
+def test_a_process_that_only_counts_loads_no_torch(tmp_path: Path) -> None:
+    """torch is two thirds of the wait, and a tokenizer has no use for it."""
+    (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "abcd", "completion": "efghi"}))
+    byte_tokenizer().save_pretrained(tmp_path / "model")
+    words = ["-X", "importtime", "-m", "remote", "check", str(tmp_path / "data.jsonl"), "--model", str(tmp_path / "model")]
+    done = subprocess.run([sys.executable, *words], capture_output=True, text=True, check=True)
+    assert json.loads(done.stdout)["tokens"] == 5 + 6  # a line end, an end of sequence
+    loaded = {line.rpartition("|")[2].strip() for line in done.stderr.splitlines()}
+    assert {"transformers", "tokenizers"} <= loaded
+    assert not {name for name in loaded if name.partition(".")[0] == "torch"}
+
+
 def test_a_tokenizer_that_cannot_be_read_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "data.txt").write_text("abc\n")
     (tmp_path / "tokenizer.json").write_text("{}")
