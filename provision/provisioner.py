@@ -142,12 +142,26 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
         return self.complete is Answer.YES and not any(resource.bills for resource in self.resources)
 
 
+class Layer(msgspec.Struct, frozen=True, kw_only=True):
+    """One of the things that end a box which nobody comes back to, as it was read back from where it lies."""
+
+    place: Literal["provider", "box", "home"]
+    name: str
+    there: Answer
+    says: str  # without secrets
+    strikes_at_s: float | None = None  # wall clock; None = at no moment that it knows
+
+    def __post_init__(self) -> None:
+        msgspec.structs.force_setattr(self, "says", redact(self.says))
+
+
 class Provisioner(Protocol):
     """What every kind does. `destroy` reports failure as a value; it raises only for faults of the program."""
 
     name: str
     list_lag_s: float  # so much later at the latest `owned` shows what there is
     worst_teardown_s: float  # so long at the most `destroy` takes
+    look: str  # shell that a box of this kind tells its own layers by (provision/aboard/layers.py); empty = `layers` tells all
 
     def up(self, offer: Offer, launch: Launch) -> Box:
         """Create the machine; returns when it runs (not when it answers). Raises ProvisionError, with what it left."""
@@ -169,4 +183,8 @@ class Provisioner(Protocol):
         """Let this machine's present address in, and no other, where the provider has a gate before the box: the address, else
         None. Raises ProvisionError when the provider can't be asked.
         """
+        ...
+
+    def layers(self, claim: Claim) -> tuple[Layer, ...]:
+        """What ends the run's box without us, beside what `look` tells. Changes nothing; what can't be seen is unknown."""
         ...

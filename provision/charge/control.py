@@ -130,7 +130,7 @@ def end(
     folder = places.run(run_id)
     state = find_run(ledger, run_id)
     make = make or provisioners(places, environment)
-    if is_locked(folder):
+    if is_locked(folder.lock):
         _ask_controller(state, display, discard=discard)
     patience_s = hand_over_s
     if patience_s is None:

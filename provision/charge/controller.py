@@ -81,11 +81,11 @@ def this_process(run_id: str, *, at_s: float, detached: bool = False, ending: bo
     )
 
 
-def is_locked(folder: RunFolder) -> bool:
-    """Whether a process holds the run's lock right now."""
-    if not folder.lock.exists():
+def is_locked(lock: Path) -> bool:
+    """Whether a process holds this lock right now."""
+    if not lock.exists():
         return False
-    descriptor = os.open(folder.lock, os.O_RDWR)
+    descriptor = os.open(lock, os.O_RDWR)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two who look do not see one another
     except BlockingIOError:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalogs.hardware import Offer
 from provision.errors import Refused
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Teardown
 
 
 class NothingRented:
@@ -12,6 +12,7 @@ class NothingRented:
 
     name = "nothing"
     list_lag_s = worst_teardown_s = 0.0
+    look = ""
 
     def up(self, offer: Offer, launch: Launch) -> Box:  # noqa: ARG002 - the seam's form
         raise Refused(f"{offer.key} can't be rented here.")
@@ -27,3 +28,6 @@ class NothingRented:
 
     def readmit(self, claim: Claim) -> None:
         pass
+
+    def layers(self, claim: Claim) -> tuple[Layer, ...]:  # noqa: ARG002
+        return ()

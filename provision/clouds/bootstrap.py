@@ -113,6 +113,30 @@ def render_last_check() -> str:
     return f"timeout {ASK_S} systemctl is-active {TIMER} || {POWER_OFF}\n"
 
 
+def render_look() -> str:
+    """The script that reads the deadline back from systemd (provision/aboard/layers.py says what it prints)."""
+    return f"""export LC_ALL=C TZ=UTC
+as_root=; [ "$(id -u)" = 0 ] || as_root="sudo -n"
+of_timer() {{ timeout {ASK_S} $as_root systemctl show --value --property="$1" {TIMER} 2> /dev/null; }}
+now_s=$(date +%s) up_s=$(sed 's/[.].*//' /proc/uptime)
+armed=no words="systemd has no such timer that waits"
+if ! state=$(of_timer SubState); then armed=unknown words="systemd does not answer"
+elif [ "$state" != waiting ]; then :
+elif [ "$(of_timer UnitFileState)" != enabled ]; then words="it waits, and a reboot would forget it"
+else armed=yes words="systemd waits for it, after a reboot too"; fi
+at_s=$(date -d "$(of_timer NextElapseUSecRealtime)" +%s 2> /dev/null) || at_s=
+[ -n "$at_s" ] || [ "$armed" != yes ] || {{ armed=no words="it strikes at no time of day"; }}
+echo "timer|$armed|${{at_s:+$((at_s - now_s))}}|$words"
+limit=$(of_timer NextElapseUSecMonotonic)
+limit_us=$(systemd-analyze timespan "$limit" 2> /dev/null | sed -n '2s/.*: *//p')
+case "$armed:$limit" in
+  unknown:*) echo "limit by uptime|unknown||$words" ;;
+  *: | *:0 | *:infinity) echo "limit by uptime|no||nothing bounds it where the clock is wrong" ;;
+  *) echo "limit by uptime|yes|${{limit_us:+$((limit_us / 1000000 - up_s))}}|bounds it where the clock is wrong" ;;
+esac
+"""
+
+
 def _service_unit() -> str:
     # Without default dependencies the unit is not stopped by the shutdown it asks for, so its second step can force it.
     return f"""[Unit]

@@ -26,6 +26,8 @@ LOOK_S: Final = 5  # assumed: between two looks at the clock
 AGAIN_S: Final = 30  # assumed: between two requests for the end
 SSHD_AGAIN_S: Final = 2  # assumed: an SSH server that ended would otherwise take the container with it
 
+WATCHER: Final = "/run/rentune-watcher"  # pid of what watches the deadline, and the deadline; written anew at each start
+
 SSHD_OPTIONS: Final = (
     'HostKey="$keys/ssh_host_ed25519_key"',
     'AuthorizedKeysFile="$home/.ssh/authorized_keys"',
@@ -51,6 +53,7 @@ over() {{ [ "$(date +%s)" -ge {deadline_s} ] || [ "$(up_s)" -ge $((began_s + {up
   until over; do sleep {LOOK_S}; done
   while :; do echo "rentune: the deadline is here"; end_box; sleep {AGAIN_S}; done
 ) &
+echo "$! {deadline_s}" > {WATCHER}
 until can_end; do echo "rentune: it could not end itself, so it serves nobody"; sleep {AGAIN_S}; done
 umask 077
 keys=/etc/ssh home=/root
@@ -60,4 +63,15 @@ printf '%s\\n' {shlex.quote(boot.host_key_private.strip())} > "$keys/ssh_host_ed
 printf '%s\\n' {shlex.quote(boot.host_key_public.strip())} > "$keys/ssh_host_ed25519_key.pub"
 printf '%s\\n' {shlex.quote(boot.public_key.strip())} > "$home/.ssh/authorized_keys"
 while :; do "$(command -v sshd || echo /usr/sbin/sshd)" -D -e {options}; sleep {SSHD_AGAIN_S}; done
+"""
+
+
+def render_look() -> str:
+    """The script that asks whether the deadline is watched (provision/aboard/layers.py says what it prints)."""
+    return f"""\
+read -r pid at_s < {WATCHER} 2> /dev/null
+case "$(sed -n 's/^State:[[:space:]]*\\(.\\).*/\\1/p' "/proc/$pid/status" 2> /dev/null)" in
+  "" | Z | X) echo "watcher|no||nothing in the container watches the deadline" ;;
+  *) echo "watcher|yes|$((at_s - $(date +%s)))|asks the cloud for the end, again and again" ;;
+esac
 """

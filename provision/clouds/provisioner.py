@@ -13,20 +13,29 @@ from typing import Any, Final
 
 from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
+from provision.clouds import bootstrap, container
 from provision.clouds.bootstrap import FirstBoot, render_user_data
 from provision.clouds.container import render_start
 from provision.clouds.drivers import misfit
 from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.programs import Cloud
-from provision.clouds.programs.order import SSH_PORT, Image, Order, PowerOff, checked_cidrs, resource_name, run_tags
+from provision.clouds.programs.order import (
+    SSH_PORT,
+    TIMER_AFTER_S,
+    Image,
+    Order,
+    checked_cidrs,
+    resource_name,
+    run_tags,
+)
 from provision.clouds.refusals import read_refusal
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refused, RentuneError, Scope
 from provision.installation import installation_id
 from provision.places import Places, RunFolder
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
 from provision.redact import redact
 from provision.ssh.keys import make_key
 
@@ -34,10 +43,9 @@ GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/
 TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five minutes
 # Derived: an engine that outlived its controller is waited for, then one reads back and one destroys.
 ENGINE_S: Final = ENGINE_PATIENCE_S[0] + 3 * sum(ENGINE_PATIENCE_S) + 2 * OPERATION_S
-# Assumed, where the cloud's own limit ends the bill: Google's acts within 30 s. A machine that is off by then is not deleted.
-TIMER_AFTER_S: Final = {PowerOff.STOPS: 90.0}
 INSTALL: Final = "rentune doctor --install"
 FIRST_WORDS: Final = {"cloud-init": render_user_data, "start command": render_start}  # by Image.told_by
+LOOKS: Final = {"cloud-init": bootstrap.render_look(), "start command": container.render_look()}  # by the same
 
 
 class PulumiProvisioner:
@@ -74,6 +82,7 @@ class PulumiProvisioner:
         self.regions = regions
         self.create_s = create_s
         self.list_lag_s = grace_s
+        self.look = LOOKS[self.image.told_by]
         self.worst_teardown_s = ENGINE_S + teardown_s + grace_s
         self.inventory = Inventory(cloud, environment, clock=clock, sleep=sleep, grace_s=grace_s, teardown_s=teardown_s)
 
@@ -286,6 +295,25 @@ class PulumiProvisioner:
         instances = (resource for resource in listed.resources if resource.kind == "instance")
         said = "\n".join(self.cloud.console(instance, self.environment) for instance in instances)
         return redact(said, environment=self.environment)
+
+    def layers(self, claim: Claim) -> tuple[Layer, ...]:
+        """What the cloud has of each instance: its own limit where it has one, and the tag by which anybody finds it late."""
+        listed = self.inventory.listed(self._regions_of(claim), claim.run_id)
+        instances = [resource for resource in listed.resources if resource.kind == "instance"]
+        return tuple(layer for each in instances for layer in (*self._guards(each), deadline_tag(each)))
+
+    def _guards(self, instance: Resource) -> tuple[Layer, ...]:
+        try:
+            return self.cloud.guards(instance, self.environment)
+        except ProvisionError as error:
+            return (Layer(place="provider", name="its own limit", there=Answer.UNKNOWN, says=str(error)),)
+
+
+def deadline_tag(instance: Resource) -> Layer:
+    """By it `down --orphans` of any computer knows that the machine is past its deadline; it strikes by itself never."""
+    there = instance.deadline_at_s is not None
+    says = "any computer with this account can end it past that" if there else "only its own ledger knows its deadline"
+    return Layer(place="provider", name="deadline tag", there=Answer.YES if there else Answer.NO, says=says)
 
 
 def _one_time_host_key(folder: Path, run_id: str) -> tuple[str, str]:

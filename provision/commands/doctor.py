@@ -3,24 +3,37 @@
 from __future__ import annotations
 
 import os
+import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING
 
 import click
 
 if TYPE_CHECKING:
+    from provision.charge.layers import Layers
     from provision.parts import Finding
     from provision.places import Places
+    from provision.provisioner import Layer
+
+
+STATES = {"yes": "there", "no": "missing", "unknown": "unknown"}  # Answer, of a layer
 
 
 @click.command("doctor")
+@click.argument("run", required=False)
 @click.option("--install", is_flag=True, help="Build the Pulumi engine and fetch the clouds' plugins into the cache.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def command(install: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """What is there, what is missing, how to get it.
 
     Exit 0 when something can be run here, 2 when nothing can. Without --install nothing is stored.
+
+    With the id of a RUN, or a part of it: everything that ends its box if nobody comes back, read back from the provider, from
+    the box and from this machine. Exit 1 when one of these is missing; what could not be seen is told, and counts as neither.
+    Nothing is changed.
     """
+    if run is not None:
+        return _examine_run(run, install=install, as_json=as_json)
     from provision.doctor import examine, provider_words, usable_providers
     from provision.envelope.show import show
     from provision.errors import Exit
@@ -35,6 +48,19 @@ def command(install: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands 
     data = {"parts": findings, "providers": words}
     code = Exit.OK if any(usable.values()) else Exit.REFUSED
     return show("doctor", data, lambda: _draw(findings, words), as_json=as_json, exit_code=code)
+
+
+def _examine_run(run: str, *, install: bool, as_json: bool) -> int:
+    from provision.charge.layers import examine_layers
+    from provision.envelope.show import show
+    from provision.errors import BadInput, Exit
+    from provision.places import read_places
+
+    if install:
+        raise BadInput("--install is for this machine, not for a run.", hint=f"rentune doctor {run}")
+    found = examine_layers(run, places=read_places(), environment=os.environ)
+    code = Exit.OK if found.whole else Exit.FAILED
+    return show("doctor", found, lambda: _draw_layers(found), as_json=as_json, exit_code=code)
 
 
 def _install(places: Places) -> None:
@@ -74,3 +100,27 @@ def _draw(findings: tuple[Finding, ...], providers: dict[str, str]) -> None:
         click.echo(line)  # whole, so that it can be copied
     columns = ("provider", "here; met so far")
     out.print(draw(Table(title="Providers", columns=columns, rows=tuple(providers.items()), of_words=True)))
+
+
+def _draw_layers(found: Layers) -> None:
+    from provision.envelope.show import console
+    from provision.report.tables import Table
+    from provision.report.terminal import draw
+
+    now_s = time.time()
+    rows = tuple((layer.name, layer.place, STATES[layer.there], _strikes(layer, now_s), layer.says) for layer in found.layers)
+    if rows:
+        columns = ("layer", "at", "state", "strikes in", "it says")
+        title = f"What ends the box of run {found.run_id}, whose deadline is in {_left(found.deadline_at_s, now_s)}"
+        console().print(draw(Table(title=title, columns=columns, rows=rows, of_words=True)))
+    click.echo(found.message)
+
+
+def _strikes(layer: Layer, now_s: float) -> str:
+    return "" if layer.strikes_at_s is None else _left(layer.strikes_at_s, now_s)
+
+
+def _left(at_s: float, now_s: float) -> str:
+    from provision.words import seconds_words
+
+    return seconds_words(max(0.0, at_s - now_s))

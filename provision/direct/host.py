@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import re
+import shlex
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,11 +17,13 @@ from catalogs.catalog import CatalogError, read_catalog
 from catalogs.hardware import Offer
 from planner.asking.request import HOST
 from provision.aboard import detached
+from provision.aboard.layers import read_layers
+from provision.aboard.layers import unseen as unseen_on_box
 from provision.aboard.marks import marks
 from provision.direct import host_scripts as scripts
 from provision.direct.verdict import unseen, verdict
 from provision.errors import BadInput, ProvisionError, Refused, RentuneError, WrongHostKey
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
 
 if TYPE_CHECKING:
     from provision.ssh import Completed, Shell
@@ -44,6 +47,7 @@ class ExistingHost:
 
     name = HOST
     list_lag_s = 1.0  # assumed: a process that has just been started or ended
+    look = ""
 
     def __init__(
         self,
@@ -139,6 +143,14 @@ class ExistingHost:
 
     def readmit(self, claim: Claim) -> None:
         """Nothing: who may reach the host is its owner's business."""
+
+    def layers(self, claim: Claim) -> tuple[Layer, ...]:
+        """The watchdog, asked as the user: the run's own key need not be here."""
+        try:
+            with self._login() as shell:
+                return read_layers(shell, f"run={shlex.quote(claim.run_id)}\n{scripts.LOOK}", now_s=self._clock())
+        except RentuneError as error:
+            return (unseen_on_box(str(error)),)
 
     def _admit(self, shell: Shell, launch: Launch) -> None:
         key = " ".join(launch.public_key.split()[:2])

@@ -94,6 +94,29 @@ sed -n 's/.* rentune:\\([^ ]*\\)$/key_line \\1 authorized_keys/p' "$HOME/.ssh/au
 true
 """
 
+# Variable: run. What ends a run there, in the lines of provision/aboard/layers.py. The watchdog counts down what it was given,
+# from when it began.
+LOOK = f"""\
+{OURS}
+watchdog=
+for each in $(marked "RENTUNE_TASK=$boxes/$run/deadline"); do
+  case "$(tr '\\0' ' ' < "/proc/$each/cmdline")" in "sh ./task.sh "*) watchdog=$each ;; esac
+done
+if [ -n "$watchdog" ]; then
+  given_s=$(tr '\\0' '\\n' < "/proc/$watchdog/environ" | sed -n 's/^left=//p')
+  began=$(sed 's/.*) //' "/proc/$watchdog/stat" | cut -d ' ' -f 20)
+  left_s=$((given_s + began / $(getconf CLK_TCK) - $(sed 's/[.].*//' /proc/uptime)))
+  echo "watchdog|yes|$left_s|process $watchdog ends the run's processes, and nothing else"
+else
+  echo "watchdog|no||nothing ends the run's processes at the deadline"
+fi
+case "$(grep -s " rentune:$run\\$" "$HOME/.ssh/authorized_keys")" in
+  *expiry-time=*) echo "admitted key|yes||it lets nobody in after the deadline" ;;
+  "") echo "admitted key|yes||it is gone, and lets nobody in" ;;
+  *) echo "admitted key|no||it lets in for ever" ;;
+esac
+"""
+
 # Prints name=value lines. GPUs as "name, MiB" by the driver's own tool, separated by semicolons.
 FACTS = """\
 echo "vcpus=$(nproc)"

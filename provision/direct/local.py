@@ -26,13 +26,14 @@ from provision.direct.reaper import Keeping
 from provision.direct.server import bubblewrap_works, current_user, server_command, write_server
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
 
 START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
 END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves
 REMOVE_S = 30.0  # assumed: gigabytes of checkpoints on a slow disk
 LOOK_S = 0.02  # assumed: a look at a file of this machine costs microseconds
 KEEPER = "provision.direct.reaper"  # as it stands in its command line
+KEEPING = "keeping.json"  # what the keeper was told, in the server's folder
 
 
 def local_offer(*, usd_per_hour: Decimal = Decimal(0)) -> Offer:
@@ -59,6 +60,7 @@ class LocalBox:
     name = LOCAL
     list_lag_s = 1.0  # assumed: a process that has just been started or ended
     worst_teardown_s = 2 * END_S + REMOVE_S
+    look = ""
 
     def __init__(
         self,
@@ -144,6 +146,20 @@ class LocalBox:
     def readmit(self, claim: Claim) -> None:
         """Nothing: whoever goes on is on this machine."""
 
+    def layers(self, claim: Claim) -> tuple[Layer, ...]:
+        """The keeper, as a process that lives, and the deadline that it was told."""
+        try:
+            found = find_marked(self._root, self._processes())
+            keepers = [each for each, run_id in found.items() if run_id == claim.run_id and KEEPER in _command(each)]
+            told = (self._root / claim.run_id / SERVER_FOLDER / KEEPING).read_bytes()
+            deadline_at_s = msgspec.json.decode(told, type=Keeping).deadline_at_s
+        except (psutil.Error, OSError, msgspec.DecodeError) as error:
+            return (Layer(place="box", name="keeper", there=Answer.UNKNOWN, says=f"It can't be seen: {error}."),)
+        if not keepers:
+            return (Layer(place="box", name="keeper", there=Answer.NO, says="no process ends this box at its deadline"),)
+        says = f"process {keepers[0].pid} ends it, by wall clock or by uptime"
+        return (Layer(place="box", name="keeper", there=Answer.YES, says=says, strikes_at_s=deadline_at_s),)
+
     def _of(self, run_id: str) -> list[psutil.Process]:
         try:
             return [process for process, owner in find_marked(self._root, self._processes()).items() if owner == run_id]
@@ -173,10 +189,10 @@ class LocalBox:
             server=command,
             ram_gib=ram_gib,
         )
-        (server / "keeping.json").write_bytes(msgspec.json.encode(keeping))
+        (server / KEEPING).write_bytes(msgspec.json.encode(keeping))
         try:
             started = subprocess.run(
-                [sys.executable, "-m", KEEPER, str(server / "keeping.json")],
+                [sys.executable, "-m", KEEPER, str(server / KEEPING)],
                 env=self._keepers_environment(launch.run_id),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,

@@ -39,6 +39,12 @@ def client_key(folder: Path, *, run_id: str) -> KeyPair:
     return make_key(private, comment=f"rentune:{run_id}")
 
 
+def known_key(folder: Path) -> Path | None:
+    """The private half in that folder, for whoever only looks; None where there is none."""
+    private = folder / "client"
+    return private if private.exists() else None
+
+
 def _write_new(path: Path, content: bytes, *, mode: int) -> None:
     descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, mode)
     with os.fdopen(descriptor, "wb") as file:

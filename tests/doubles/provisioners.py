@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Collection, Mapping
 
 from catalogs.hardware import Offer
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, ResourceEnd, Teardown
 
 
 class Paper:
@@ -14,6 +14,7 @@ class Paper:
     name = "local"
     list_lag_s = 0.0
     worst_teardown_s = 0.0
+    look = ""
 
     def __init__(self) -> None:
         self.boxes: dict[str, Resource] = {}
@@ -39,6 +40,9 @@ class Paper:
 
     def readmit(self, claim: Claim) -> str | None:
         return None
+
+    def layers(self, claim: Claim) -> tuple[Layer, ...]:
+        return ()
 
 
 class Market(Paper):

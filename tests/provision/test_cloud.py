@@ -19,7 +19,7 @@ from provision.clouds.stack import OPERATION_S
 from provision.errors import MissingPart, ProvisionError, Refused
 from provision.installation import installation_id, known_installation
 from provision.places import Places, RunFolder
-from provision.provisioner import Answer, Launch, Owned, Resource
+from provision.provisioner import Answer, Launch, Layer, Owned, Resource
 from provision.walk.patience import let_in_again
 
 OFFER = Offer(
@@ -93,6 +93,11 @@ class Sky:
 
     def console(self, instance: Resource, environment: Mapping[str, str]) -> str:
         return f"{instance.id} has booted"
+
+    def guards(self, instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
+        if instance.region in self.silent:
+            raise ProvisionError("no answer")
+        return (Layer(place="provider", name="limit", there=Answer.YES, says="it ends it"),)
 
     def caller_address(self) -> str | None:
         return "203.0.113.7/32"
@@ -299,3 +304,18 @@ def test_where_everybody_may_reach_ssh_nobody_is_let_in_anew(tmp_path: Path, lau
     sky = OpenSky(BOX)
     assert provisioner(sky, tmp_path).readmit(launch) is None
     assert sky.admitted == {}
+
+
+def test_what_the_cloud_does_not_tell_of_its_limit_is_unknown(tmp_path: Path, launch: Launch) -> None:
+    """And the tag is read all the same: one without the deadline is found by nobody who lacks our ledger."""
+    sky = Sky(BOX)
+    layers = provisioner(sky, tmp_path).layers(launch)
+    assert [(layer.name, layer.there) for layer in layers] == [("limit", Answer.YES), ("deadline tag", Answer.NO)]
+    tagged = Sky(msgspec.structs.replace(BOX, deadline_at_s=9000.0))
+    tagged.guards = silent  # type: ignore[method-assign]
+    limit, tag = provisioner(tagged, tmp_path).layers(launch)
+    assert (limit.there, limit.says, tag.there) == (Answer.UNKNOWN, "no answer", Answer.YES)
+
+
+def silent(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
+    raise ProvisionError("no answer")

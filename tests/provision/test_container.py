@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from provision.clouds.bootstrap import UPTIME_MARGIN_S, FirstBoot
-from provision.clouds.container import END_VARIABLE, ENTRYPOINT, START_VARIABLE, render_start
+from provision.clouds.container import END_VARIABLE, ENTRYPOINT, START_VARIABLE, WATCHER, render_look, render_start
 from provision.clouds.programs.runpod_pods import API_VARIABLE, SELF_END
 from provision.errors import Refused
 from tests.provision.rigs import await_true
@@ -61,6 +61,15 @@ class Container:
     def uptime(self) -> Path:
         return self.folder / "uptime"
 
+    @property
+    def watcher(self) -> Path:
+        return self.folder / "watcher"
+
+    def look(self) -> str:
+        """What its look says, asked as over SSH."""
+        script = render_look().replace(WATCHER, str(self.watcher))
+        return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
+
     def boot(self, *, left_s: float = HOUR_S) -> FirstBoot:
         now_s = time.time()
         return FirstBoot(
@@ -84,7 +93,9 @@ class Container:
         self.uptime.write_text("100.25 400.00\n")
         start = render_start(boot)
         places = {"keys=/etc/ssh": f"keys={self.keys}", "home=/root\n": f"home={self.home}\n"}
-        for there, here in (places | {"/proc/uptime": str(self.uptime), "/run/sshd": f"{self.folder}/run/sshd"}).items():
+        for there, here in (
+            places | {"/proc/uptime": str(self.uptime), "/run/sshd": f"{self.folder}/run/sshd", WATCHER: str(self.watcher)}
+        ).items():
             assert there in start
             start = start.replace(there, here)
         return {
@@ -192,6 +203,18 @@ def test_the_deadline_strikes_where_nothing_can_be_installed(container: Containe
     mkdir.chmod(0o755)
     with started(container, environment):
         await_true(container.asked)
+
+
+def test_whether_the_deadline_is_watched_can_be_asked(container: Container) -> None:
+    """Of the process itself: a note of one that is gone says nothing."""
+    assert container.look().startswith("watcher|no||")
+    with started(container, container.prepare(container.boot())):
+        await_true(lambda: container.noted("sshd"))
+        name, there, left_s, _ = container.look().split("|")
+        assert (name, there) == ("watcher", "yes")
+        assert HOUR_S - 60 < int(left_s) <= HOUR_S
+        os.kill(int(container.watcher.read_text().split()[0]), signal.SIGKILL)
+        assert container.look().startswith("watcher|no||")
 
 
 def test_a_key_that_may_not_delete_asks_for_a_stop(container: Container) -> None:

@@ -11,11 +11,14 @@ from pathlib import Path
 
 import pytest
 
+from provision.aboard.layers import read_layers
 from provision.errors import ProvisionError
 from provision.provisioner import Answer
 from tests.provision.rigs import KINDS, Rig, await_true, rig_of
 
 pytestmark = pytest.mark.box
+
+CLOCKS_S = 3.0  # whole seconds, here and there, and a busy computer between two looks
 
 
 @pytest.fixture(params=[pytest.param(name, marks=row.marks) for name, row in KINDS.items()])
@@ -26,11 +29,17 @@ def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
         yield rig
 
 
-def test_a_box_that_is_up_answers_over_ssh_with_the_key_of_the_run(kind: Rig) -> None:
-    box = kind.up()
+def test_a_box_that_is_up_answers_over_ssh_and_all_that_would_end_it_can_be_read_back(kind: Rig) -> None:
+    """With the key of the run. Nothing is missing or unknown, and something strikes at its deadline."""
+    launch, provisioner = kind.launch(), kind.provisioner
+    box = kind.up(launch)
     with kind.connect(box) as shell:
         assert shell.run("echo it is me").out == "it is me\n"
         assert shell.run(f"cd {box.folder} && touch mine").rc == 0
+        on_box = read_layers(shell, provisioner.look, now_s=time.time()) if provisioner.look else ()
+    layers = (*provisioner.layers(launch), *on_box)
+    assert {layer.there for layer in layers} == {Answer.YES}, layers
+    assert min(layer.strikes_at_s or math.inf for layer in layers) == pytest.approx(launch.deadline_at_s, abs=CLOCKS_S)
 
 
 def test_what_is_up_is_found_by_its_tag_and_not_by_another(kind: Rig) -> None:

@@ -21,10 +21,10 @@ def test_one_process_is_in_charge_and_the_next_is_refused(run_id: str, places: P
     """The refusal names the process that holds the run."""
     folder = places.run(run_id)
     with in_control(run_id, folder, ledger, clock=time.time):
-        assert is_locked(folder)
+        assert is_locked(folder.lock)
         with pytest.raises(Refused, match="Another process controls run"), in_control(run_id, folder, ledger, clock=time.time):
             pass
-    assert not is_locked(folder)
+    assert not is_locked(folder.lock)
 
 
 def test_a_pid_alone_means_nothing(other_process: psutil.Process) -> None:
@@ -50,4 +50,4 @@ def test_a_look_at_the_lock_refuses_nobody(run_id: str, places: Places, ledger: 
         fcntl.flock(looking, fcntl.LOCK_SH)
         threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
         with in_control(run_id, folder, ledger, clock=time.time):
-            assert is_locked(folder)
+            assert is_locked(folder.lock)

@@ -10,10 +10,11 @@ from typing import Any
 
 import pytest
 
-from provision.clouds.bootstrap import TIMER, FirstBoot, render_user_data
+from provision.aboard.layers import read_layers
+from provision.clouds.bootstrap import TIMER, UPTIME_MARGIN_S, FirstBoot, render_look, render_user_data
 from provision.clouds.programs import aws
 from provision.errors import ConnectionFailed
-from provision.provisioner import Box
+from provision.provisioner import Answer, Box, Layer, Resource
 from provision.ssh import Shell
 from provision.ssh.keys import make_key
 from tests.doubles.bench import OFFER, REGION
@@ -29,7 +30,7 @@ MASK_THE_TIMER = ["ln", "-s", "/dev/null", f"/etc/systemd/system/{TIMER}"]
 class Instance:
     """One that EC2 was asked for directly; nothing of ours is in between."""
 
-    def __init__(self, cloud: Emulator, user_data: str) -> None:
+    def __init__(self, cloud: Emulator, user_data: str, *, at_power_off: str = "terminate") -> None:
         self.ec2 = aws.connect(REGION, cloud.environment)
         images = self.ec2.describe_images(Owners=[IMAGE.owner], Filters=[{"Name": "name", "Values": [IMAGE.name]}])["Images"]
         [made] = self.ec2.run_instances(
@@ -38,7 +39,7 @@ class Instance:
             ImageId=images[0]["ImageId"],
             InstanceType=OFFER.instance_type,
             UserData=user_data,
-            InstanceInitiatedShutdownBehavior="terminate",
+            InstanceInitiatedShutdownBehavior=at_power_off,
         )["Instances"]
         self.id = made["InstanceId"]
 
@@ -113,12 +114,38 @@ def test_the_deadline_is_armed_before_the_boot_goes_on(box: Box, key: Path) -> N
         assert shell.run(f"stat --format '%U %a' {FOLDER}").out == "ubuntu 700\n"
 
 
+def test_the_deadline_can_be_read_back_and_what_is_undone_is_missing(box: Box, boot: FirstBoot, key: Path) -> None:
+    """From systemd itself, in seconds of the machine's own clock; a timer that waits for this boot alone is not enough."""
+    with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
+
+        def look() -> dict[str, Layer]:
+            return {layer.name: layer for layer in read_layers(shell, render_look(), now_s=time.time())}
+
+        armed = look()
+        assert {name: layer.there for name, layer in armed.items()} == {"timer": Answer.YES, "limit by uptime": Answer.YES}
+        assert armed["timer"].strikes_at_s == pytest.approx(boot.deadline_at_s, abs=3)
+        late_s = (armed["limit by uptime"].strikes_at_s or 0) - boot.deadline_at_s
+        assert 0 < late_s < 2 * UPTIME_MARGIN_S
+        shell.run(f"sudo -n systemctl disable {TIMER}")
+        assert (look()["timer"].there, look()["timer"].says) == (Answer.NO, "it waits, and a reboot would forget it")
+        shell.run(f"sudo -n systemctl stop {TIMER}")
+        assert {layer.there for layer in look().values()} == {Answer.NO}
+
+
 def test_who_is_let_in(box: Box, key: Path) -> None:
     """The run's key as the image's user, who may become root; no password; no host key but ours."""
     with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
         assert shell.run("id --user --name; sudo -n id --user --name").out == "ubuntu\nroot\n"
         assert "passwordauthentication no\n" in shell.run("sudo -n /usr/sbin/sshd -T").out
         assert shell.run("ls /etc/ssh/*_key").out == "/etc/ssh/ssh_host_ed25519_key\n"
+
+
+def test_what_the_cloud_would_do_is_read_back_from_it(cloud: Emulator, boot: FirstBoot) -> None:
+    """At EC2 a power-off ends the bill of the one kind only."""
+    for at_power_off, there in (("terminate", Answer.YES), ("stop", Answer.NO)):
+        instance = Instance(cloud, render_user_data(boot), at_power_off=at_power_off)
+        [layer] = aws.guards(Resource(kind="instance", id=instance.id, region=REGION, run_id="r1"), cloud.environment)
+        assert (layer.there, layer.says) == (there, f"a power-off from inside: {at_power_off}")
 
 
 def test_a_power_off_from_inside_is_the_end_of_the_instance(instance: Instance, box: Box, key: Path) -> None:

@@ -77,6 +77,21 @@ def test_at_its_limit_an_instance_is_gone_and_so_is_its_bill(at: Emulator) -> No
     assert at.control.bill_usd() == paid
 
 
+def test_the_limit_is_read_back_from_compute_engine(at: Emulator) -> None:
+    """The moment, and what it does then: one that only stops a machine ends no bill."""
+    rent(at, 3600)
+    [layer] = gcp.guards(listed(at)[0], at.environment)
+    assert (layer.there, layer.says) == (Answer.YES, "Compute Engine deletes it")
+    assert layer.strikes_at_s == pytest.approx(time.time() + 3600, abs=30)
+    for scheduling, does in (
+        ({"terminationTime": "2026-11-26T08:00:00Z", "instanceTerminationAction": "STOP"}, "STOP"),
+        ({}, "nothing"),
+    ):
+        layer = gcp.limit_of(scheduling)
+        assert (layer.there, layer.strikes_at_s) == (Answer.NO, None)
+        assert layer.says.endswith(f"Compute Engine does: {does}")
+
+
 def test_one_that_has_switched_itself_off_is_deleted_by_no_limit(at: Emulator) -> None:
     """Which is why the timer on the machine strikes after the limit."""
     at.control.power_off(rent(at, 3600))

@@ -19,7 +19,7 @@ from provision.direct.host import ExistingHost, parse_address
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, Refused, WrongHostKey
 from provision.prepare.asking import offer_of_host
-from provision.provisioner import Answer, Resource
+from provision.provisioner import Answer, Layer, Resource
 from provision.ssh import fetch_host_key, fingerprint
 from provision.ssh.keys import make_key
 from tests.provision.rigs import HOST_PORT_FILE, Rig, await_true, free_port, rig_of
@@ -259,3 +259,26 @@ def test_the_only_key_may_be_ours(their_keys: Path) -> None:
     for script in (scripts.ADMIT, scripts.CLEAN):
         assert _begin(their_keys.parents[1], script, "run-1").wait() == 0
     assert their_keys.read_text() == ""
+
+
+def test_the_watchdog_can_be_read_back_and_so_can_its_loss(host: Rig) -> None:
+    """From its own process: when it strikes, and that nobody has ended it."""
+    launch = host.launch()
+    host.up(launch)
+
+    def look() -> dict[str, Layer]:
+        return {layer.name: layer for layer in host.provisioner.layers(launch)}
+
+    assert {name: layer.there for name, layer in look().items()} == {"watchdog": Answer.YES, "admitted key": Answer.YES}
+    assert look()["watchdog"].strikes_at_s == pytest.approx(launch.deadline_at_s, abs=3)
+    for task in host.tasks():
+        subprocess.run(["kill", "-KILL", task], check=False)
+    assert look()["watchdog"].there is Answer.NO
+
+
+def test_the_layers_of_a_host_that_is_silent_are_unknown(host: Rig) -> None:
+    """Nobody can say that they are missing."""
+    away = ExistingHost(
+        "127.0.0.1:1", known_hosts=(host.folder / "host/known_hosts",), host_key="ssh-ed25519 A", patience_s=0.1
+    )
+    assert [layer.there for layer in away.layers(host.launch())] == [Answer.UNKNOWN]

@@ -15,7 +15,7 @@ from catalogs.hardware import Billing
 from provision.account.ledger import Ledger, Opened, RunState
 from provision.direct.local import local_offer
 from provision.errors import ProvisionError
-from provision.provisioner import Box, Claim, Launch, Owned, Teardown
+from provision.provisioner import Box, Claim, Launch, Layer, Owned, Teardown
 from provision.walk.lease import leased
 
 
@@ -24,6 +24,7 @@ class Rented:
 
     name = "noted"
     list_lag_s = worst_teardown_s = 0.0
+    look = ""
 
     def __init__(self, *, up_fails: bool = False, destroy_fails: bool = False, interrupt_destroy: bool = False) -> None:
         self.asked: list[str] = []
@@ -61,6 +62,9 @@ class Rented:
         raise NotImplementedError
 
     def readmit(self, claim: Claim) -> str | None:
+        raise NotImplementedError
+
+    def layers(self, claim: Claim) -> tuple[Layer, ...]:
         raise NotImplementedError
 
 

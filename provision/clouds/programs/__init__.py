@@ -20,7 +20,7 @@ from provision.extras import install_command
 if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
     from provision.clouds.programs.order import Image, Order, PowerOff
     from provision.clouds.refusals import Refusal
-    from provision.provisioner import Owned, Resource
+    from provision.provisioner import Layer, Owned, Resource
 
 
 class Met(StrEnum):
@@ -207,6 +207,13 @@ class Cloud(Protocol):
 
     def console(self, instance: Resource, environment: Mapping[str, str]) -> str:
         """The boot log, or the empty string."""
+        ...
+
+    def guards(self, instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
+        """What the cloud itself ends this instance by, as it has it now; nothing where it has no such thing.
+
+        Raises ProvisionError when the cloud can't be asked.
+        """
         ...
 
     def caller_address(self) -> str | None:

@@ -28,7 +28,7 @@ from provision.clouds.programs.caller import caller_address as caller_address  #
 from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
 from provision.clouds.refusals import Refusal
 from provision.errors import ProvisionError, Reason, Scope
-from provision.provisioner import Answer, Owned, Resource
+from provision.provisioner import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of one of its modules
@@ -107,6 +107,7 @@ REFUSALS: Final = (
     ),
 )
 LEAST_DISK_GIB: Final = 8  # assumed, for an image that does not say: the root volume of Ubuntu's own images at EC2
+ONE_TIME: Final = "one-time"  # a spot request that is over once its machine is
 HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
 TIMEOUT_S: Final = 10.0  # assumed
 RETRIES: Final = 4  # assumed: botocore's standard mode, with backoff
@@ -186,7 +187,7 @@ def _instance(
     spot: aws.ec2.InstanceInstanceMarketOptionsArgsDict = {
         "market_type": "spot",
         "spot_options": {
-            "spot_instance_type": "one-time",
+            "spot_instance_type": ONE_TIME,
             "instance_interruption_behavior": "terminate",
             "max_price": str(order.max_usd_per_hour),
         },
@@ -346,6 +347,31 @@ def console(instance: Resource, environment: Mapping[str, str]) -> str:
     with _asked(f"the console of {instance.id}"):
         answer = connect(instance.region, environment).get_console_output(InstanceId=instance.id)
     return str(answer.get("Output", ""))
+
+
+def guards(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
+    """What becomes of it when it switches itself off; of a spot machine, whether its request may make another."""
+    with _asked(f"a look at {instance.id}"):
+        ec2 = connect(instance.region, environment)
+        asked = "instanceInitiatedShutdownBehavior"
+        answer = ec2.describe_instance_attribute(InstanceId=instance.id, Attribute=asked)
+        of_it = {"Name": "instance-id", "Values": [instance.id]}
+        requests = ec2.describe_spot_instance_requests(Filters=[of_it])["SpotInstanceRequests"]
+    behaviour = answer["InstanceInitiatedShutdownBehavior"]["Value"]
+    return (
+        _guard("shutdown behaviour", f"a power-off from inside: {behaviour}", there=behaviour == "terminate"),
+        *(
+            _guard("spot request", f"{row['Type']}, so {_AFTER[row['Type']]}", there=row["Type"] == ONE_TIME)
+            for row in requests
+        ),
+    )
+
+
+_AFTER: Final = {ONE_TIME: "no machine follows one that is taken back", "persistent": "another machine follows"}
+
+
+def _guard(name: str, says: str, *, there: bool) -> Layer:
+    return Layer(place="provider", name=name, there=Answer.YES if there else Answer.NO, says=says)
 
 
 @contextmanager

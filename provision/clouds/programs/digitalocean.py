@@ -41,7 +41,7 @@ from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_o
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.clouds.refusals import Refusal
 from provision.errors import ProvisionError, Reason, Refused, Scope
-from provision.provisioner import Owned, Resource
+from provision.provisioner import Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of some of its modules
@@ -269,3 +269,8 @@ def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping
 def console(instance: Resource, environment: Mapping[str, str]) -> str:
     """Nothing: the API shows a console to a browser only."""
     return ""
+
+
+def guards(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
+    """None: DigitalOcean ends no droplet by itself."""
+    return ()

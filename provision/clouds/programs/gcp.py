@@ -28,7 +28,7 @@ from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, as_owned
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Refused, Scope
-from provision.provisioner import Owned, Resource
+from provision.provisioner import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of one of its modules
@@ -306,3 +306,22 @@ def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping
 def console(instance: Resource, environment: Mapping[str, str]) -> str:
     """What the machine wrote to its first serial port; the empty string until it has written some."""
     return str(connect(environment).ask("GET", f"/{instance.id}/serialPort", None, port="1").get("contents", ""))
+
+
+def guards(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
+    """The moment at which Compute Engine deletes it."""
+    return (limit_of(connect(environment).ask("GET", f"/{instance.id}", None).get("scheduling", {})),)
+
+
+def limit_of(scheduling: Mapping[str, Any]) -> Layer:
+    """One that only stops a machine ends no bill."""
+    action, until = scheduling.get("instanceTerminationAction"), scheduling.get("terminationTime")
+    strikes_at_s = dt.datetime.fromisoformat(until).timestamp() if until and action == "DELETE" else None
+    there = strikes_at_s is not None
+    return Layer(
+        place="provider",
+        name="termination time",
+        there=Answer.YES if there else Answer.NO,
+        says="Compute Engine deletes it" if there else f"at {until or 'no moment'} Compute Engine does: {action or 'nothing'}",
+        strikes_at_s=strikes_at_s,
+    )

@@ -30,7 +30,7 @@ from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_o
 from provision.clouds.programs.tagging import from_label, label
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Scope
-from provision.provisioner import Owned, Resource
+from provision.provisioner import Layer, Owned, Resource
 
 PLUGIN: Final = "hcloud"
 KINDS: Final = {
@@ -181,3 +181,8 @@ def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping
 def console(instance: Resource, environment: Mapping[str, str]) -> str:
     """Nothing: the API shows a console to a browser only."""
     return ""
+
+
+def guards(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
+    """None: Hetzner ends no server by itself."""
+    return ()

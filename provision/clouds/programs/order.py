@@ -37,6 +37,10 @@ class PowerOff(StrEnum):
     REBOOTS = "reboots"  # the cloud starts it again
 
 
+# Assumed, where the cloud's own limit ends the bill: Google's acts within 30 s. A machine that is off by then is not deleted.
+TIMER_AFTER_S: Final = {PowerOff.STOPS: 90.0}
+
+
 class Image(msgspec.Struct, frozen=True, kw_only=True):
     """How to find the machine image: the newest one of this owner whose name matches."""
 

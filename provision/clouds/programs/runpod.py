@@ -38,7 +38,7 @@ from provision.clouds.programs.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR,
 from provision.clouds.programs.runpod_pods import Address, Pod
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Refused, Scope
-from provision.provisioner import Owned, Resource
+from provision.provisioner import Layer, Owned, Resource
 from remote.drivers import TORCH_CUDA, least_driver
 
 PLUGIN: Final = None  # a dynamic provider; what starts it comes with the engine
@@ -209,6 +209,11 @@ def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping
 def console(instance: Resource, environment: Mapping[str, str]) -> str:
     """What the container has written."""
     return log(connect(environment), instance.id)
+
+
+def guards(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
+    """None: RunPod has no limit that can be relied on."""
+    return ()
 
 
 def caller_address() -> None:

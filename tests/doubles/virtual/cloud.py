@@ -11,7 +11,7 @@ from provision import errors
 from provision.clouds.inventory import Inventory, Notes, verdict_of
 from provision.clouds.programs import Cloud
 from provision.errors import ProvisionError
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
 from tests.doubles.virtual.lives import Life
 from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.trainer import Job
@@ -30,6 +30,7 @@ class VirtualCloud:
     outside: Outside
     life: Life
     name: str = "virtual"
+    look: str = ""
     list_lag_s: float = GRACE_S
     worst_teardown_s: float = TEARDOWN_S + GRACE_S
     inventory: Inventory = field(init=False)
@@ -94,6 +95,9 @@ class VirtualCloud:
 
     def readmit(self, claim: Claim) -> str | None:
         return None
+
+    def layers(self, claim: Claim) -> tuple[Layer, ...]:
+        return ()
 
     @dataclass(frozen=True)
     class Lists:

@@ -1,0 +1,161 @@
+"""Reading back everything that ends a run's box without its owner: at its provider, on the box, at home.
+
+Nothing is changed by it, and nobody is asked twice. What could not be seen is unknown, and nothing follows from that.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Final
+
+import msgspec
+
+from provision.aboard.layers import read_layers, unseen
+from provision.account.ledger import Ledger, RunState, Standing
+from provision.charge.control import find_run, provisioners
+from provision.charge.controller import is_alive, is_locked
+from provision.clouds.bootstrap import UPTIME_MARGIN_S
+from provision.clouds.programs.order import TIMER_AFTER_S
+from provision.errors import RentuneError
+from provision.places import Places, RunFolder
+from provision.prepare.opening import read_claim
+from provision.providers import ends_itself
+from provision.provisioner import Answer, Claim, Layer, Owned, Provisioner
+from provision.ssh import Shell
+from provision.ssh.keys import known_key
+from provision.walk.held import Connect, MakeProvisioner
+
+REACH_S: Final = 20.0  # assumed: a box that is well answers at once
+# Derived: the last to strike is a limit by uptime where a cloud's own limit comes first; with a minute for clocks that differ.
+LATE_S: Final = UPTIME_MARGIN_S + max(TIMER_AFTER_S.values()) + 60.0
+HERE: Final = (Standing.ASKED, Standing.UP)  # in these a box may be there
+
+
+class Layers(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands between a run's box and a bill without end. No layers where no box is there."""
+
+    run_id: str
+    provider: str
+    box: Answer  # whether its provider lists one
+    message: str  # of the box, one sentence
+    deadline_at_s: float  # by the ledger
+    layers: tuple[Layer, ...] = ()
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing is missing, as far as could be seen."""
+        return all(layer.there is not Answer.NO for layer in self.layers)
+
+
+def examine_layers(
+    name: str,
+    *,
+    places: Places,
+    environment: Mapping[str, str],
+    make: MakeProvisioner | None = None,
+    connect: Connect = Shell.connect,
+    clock: Callable[[], float] = time.time,
+) -> Layers:
+    """Look at the run of this id, or part of one. Raises BadInput for a run that is not known, MissingPart where its provider
+    can't be asked from here.
+    """
+    ledger = Ledger(places.ledger)
+    state = find_run(ledger, name)
+    folder = places.run(state.run_id)
+    of_run = Layers(
+        run_id=state.run_id,
+        provider=state.provider,
+        box=Answer.NO,
+        message="Nothing is rented for it now.",
+        deadline_at_s=state.deadline_at_s,
+    )
+    if state.standing not in HERE:
+        return of_run
+    claim = read_claim(folder, state)
+    provisioner = (make or provisioners(places, environment))(claim)
+    owned = _listed(provisioner, claim)
+    if _no_box(owned, state):
+        message = f"{provisioner.name} lists no box of it any more: `rentune down {state.run_id}` closes its books."
+        return msgspec.structs.replace(of_run, message=message)
+    layers = (
+        *_of_provider(provisioner, claim),
+        *_of_box(provisioner, state, folder, connect, clock()),
+        *_at_home(state, folder),
+    )
+    return msgspec.structs.replace(
+        of_run,
+        box=Answer.YES if owned.resources else Answer.UNKNOWN,
+        message=_box_words(provisioner.name, owned),
+        layers=tuple(_in_time(layer, state.deadline_at_s) for layer in layers),
+    )
+
+
+def _listed(provisioner: Provisioner, claim: Claim) -> Owned:
+    try:
+        return provisioner.owned(claim)
+    except Exception as error:  # noqa: BLE001 - of a provider's SDK or of ours: nothing was seen
+        message = f"it could not be asked ({type(error).__name__}: {error})"
+        return Owned(resources=(), complete=Answer.UNKNOWN, message=message)
+
+
+def _no_box(owned: Owned, state: RunState) -> bool:
+    """A host of the user's bills nothing: there only a list that is empty says so."""
+    return owned.nothing or (owned.no_box and state.box is not None and state.box.ours)
+
+
+def _box_words(provider: str, owned: Owned) -> str:
+    if owned.complete is not Answer.YES:
+        return f"What {provider} has of it could not be seen: {owned.message}"
+    bills = [f"{each.kind} {each.id}" for each in owned.resources if each.bills]
+    return f"{provider} lists {', '.join(bills) or 'what bills nothing'}."
+
+
+def _of_provider(provisioner: Provisioner, claim: Claim) -> tuple[Layer, ...]:
+    try:
+        return provisioner.layers(claim)
+    except Exception as error:  # noqa: BLE001 - as above
+        says = f"it could not be asked ({type(error).__name__}: {error})"
+        return (Layer(place="provider", name="its own limit", there=Answer.UNKNOWN, says=says),)
+
+
+def _of_box(provisioner: Provisioner, state: RunState, folder: RunFolder, connect: Connect, now_s: float) -> tuple[Layer, ...]:
+    """What the box itself says, where its provisioner does not know all of it."""
+    if not provisioner.look:
+        return ()
+    key = known_key(folder.keys)
+    if state.box is None or key is None:
+        return (unseen("It is not known here how to reach the box."),)
+    try:
+        with connect(state.box, key=key, deadline_s=REACH_S, patience_s=REACH_S) as shell:
+            return read_layers(shell, provisioner.look, now_s=now_s)
+    except (RentuneError, OSError) as error:
+        return (unseen(f"The box could not be asked: {error}"),)
+
+
+def _at_home(state: RunState, folder: RunFolder) -> tuple[Layer, ...]:
+    """Who follows the run; where the provider bills what is off, also who deletes it."""
+    return (_controller(state, folder), *(() if ends_itself(state.provider) else (_sentinel(folder),)))
+
+
+def _controller(state: RunState, folder: RunFolder) -> Layer:
+    controlled = state.controlled
+    there = controlled is not None and is_alive(controlled) and is_locked(folder.lock)
+    if there and controlled is not None:
+        kind = "supervisor" if controlled.detached else "controller"
+        return Layer(place="home", name="controller", there=Answer.YES, says=f"{kind}, process {controlled.pid}")
+    says = f"nobody follows it; to go on: rentune resume {state.run_id}, to end it: rentune down {state.run_id}"
+    return Layer(place="home", name="controller", there=Answer.NO, says=says)
+
+
+def _sentinel(folder: RunFolder) -> Layer:
+    there = is_locked(folder.sentinel)
+    says = "deletes the machine after its deadline" if there else "nobody deletes the machine that has switched itself off"
+    return Layer(place="home", name="sentinel", there=Answer.YES if there else Answer.NO, says=says)
+
+
+def _in_time(layer: Layer, deadline_at_s: float) -> Layer:
+    """One that strikes long after the deadline ends nothing at it."""
+    if layer.strikes_at_s is None or layer.strikes_at_s <= deadline_at_s + LATE_S:
+        return layer
+    return msgspec.structs.replace(layer, there=Answer.NO, says=f"{layer.says}, but long after the run's deadline")

@@ -1,0 +1,149 @@
+"""`rentune doctor RUN`: what ends a box if nobody comes back, read back from where it lies; looking changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from provision.account.ledger import Created, Ledger
+from provision.charge.controller import hold_alone, in_control
+from provision.charge.layers import LATE_S, Layers, examine_layers
+from provision.cli import call
+from provision.direct.local import KEEPING, LocalBox
+from provision.direct.processes import SERVER_FOLDER
+from provision.errors import Exit
+from provision.places import Places
+from provision.provisioner import Answer, Claim, Layer, Owned, Resource
+from provision.walk.held import read_run
+from tests.doubles.displays import Quiet
+from tests.doubles.provisioners import Paper
+from tests.provision.plans import attempted
+from tests.provision.rigs import await_true
+
+pytestmark = pytest.mark.box
+
+
+@pytest.fixture
+def local(places: Places) -> LocalBox:
+    """Without a namespace, so that its server outlives a keeper that was killed."""
+    return LocalBox(places.home / "boxes", places.cache, namespace=False)
+
+
+@pytest.fixture
+def rented(run_id: str, places: Places, ledger: Ledger, local: LocalBox) -> Iterator[str]:
+    """A run with a local box, and nobody who follows it."""
+    ledger.append(attempted(run_id, at_s=time.time()))
+    run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: local, display=Quiet())
+    box = local.up(run.plan.offer, run.launch)
+    ledger.append(Created(run_id=run_id, at_s=time.time(), box=box))
+    yield run_id
+    local.destroy(run.claim)
+
+
+def look(run_id: str, places: Places, provisioner: LocalBox | Paper) -> Layers:
+    return examine_layers(run_id, places=places, environment={}, make=lambda _claim: provisioner)
+
+
+def by_name(found: Layers) -> dict[str, Layer]:
+    return {layer.name: layer for layer in found.layers}
+
+
+def state_of(home: Path) -> dict[str, str]:
+    """Every file of the state folder with its hash, but for those that a living box writes."""
+    files = (path for path in home.rglob("*") if path.is_file() and "boxes" not in path.parts)
+    return {str(path): hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def test_a_run_that_is_followed_has_all_of_its_layers(
+    rented: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The keeper with the deadline that it was told, and the controller; nothing is written for the look."""
+    with in_control(rented, places.run(rented), ledger, clock=time.time):
+        before = state_of(places.home)
+        assert call(["doctor", rented[-4:], "--json"]) == Exit.OK
+        assert state_of(places.home) == before
+    data = json.loads(capsys.readouterr().out)["data"]
+    assert [(layer["name"], layer["place"], layer["there"]) for layer in data["layers"]] == [
+        ("keeper", "box", "yes"),
+        ("controller", "home", "yes"),
+    ]
+    assert data["layers"][0]["strikes_at_s"] == data["deadline_at_s"] == ledger.runs()[rented].deadline_at_s
+
+
+def test_a_run_that_nobody_follows_is_told_with_what_to_type(rented: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """The box ends by itself, its result with it."""
+    assert call(["doctor", rented]) == Exit.FAILED
+    said = " ".join(capsys.readouterr().out.split())
+    assert "missing" in said
+    assert "keeper" in said
+
+
+def test_a_keeper_that_was_killed_is_missing(rented: str, places: Places, local: LocalBox) -> None:
+    """The box goes on without it, and would for ever."""
+    says = by_name(look(rented, places, local))["keeper"].says
+    os.kill(int(says.split()[1]), signal.SIGKILL)
+    await_true(lambda: by_name(look(rented, places, local))["keeper"].there is Answer.NO)
+
+
+def test_one_that_strikes_long_after_the_deadline_counts_as_missing(rented: str, places: Places, local: LocalBox) -> None:
+    """By the ledger's deadline: what the user agreed to."""
+    told = places.home / "boxes" / rented / SERVER_FOLDER / KEEPING
+    keeping = json.loads(told.read_text())
+    for late_s, there in ((LATE_S - 1, Answer.YES), (LATE_S + 1, Answer.NO)):
+        told.write_text(json.dumps(keeping | {"deadline_at_s": keeping["deadline_at_s"] + late_s}))
+        assert by_name(look(rented, places, local))["keeper"].there is there
+
+
+def test_where_no_box_is_there_is_nothing_to_end(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Before one was asked for, and once its provider lists none."""
+    assert look(run_id, places, Paper()).layers == ()
+    ledger.append(attempted(run_id, at_s=time.time()))
+    gone = look(run_id, places, Paper())
+    assert (gone.box, gone.layers, gone.whole) == (Answer.NO, (), True)
+    assert f"rentune down {run_id}" in gone.message
+
+
+class Away(Paper):
+    """A provider that does not answer, whose boxes must be asked themselves."""
+
+    look = "echo"
+
+    def owned(self, claim: Claim | None = None) -> Owned:
+        return Owned(resources=(), complete=Answer.UNKNOWN, message="no answer")
+
+    def layers(self, claim: Claim) -> tuple[Layer, ...]:
+        raise OSError("no line")
+
+
+def test_what_cannot_be_seen_is_unknown_and_nothing_is_missing_by_it(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Neither the provider answers nor the box; whoever follows it is seen all the same."""
+    ledger.append(attempted(run_id, at_s=time.time()))
+    with in_control(run_id, places.run(run_id), ledger, clock=time.time):
+        found = look(run_id, places, Away())
+    assert (found.box, found.whole) == (Answer.UNKNOWN, True)
+    assert [layer.there for layer in found.layers] == [Answer.UNKNOWN, Answer.UNKNOWN, Answer.YES]
+
+
+def test_where_a_machine_is_billed_that_is_off_somebody_here_must_wait_for_it(
+    run_id: str, places: Places, ledger: Ledger
+) -> None:
+    """The sentinel holds its lock for as long as it lives."""
+    line = attempted(run_id, at_s=time.time())
+    ledger.append(msgspec.structs.replace(line, offer=msgspec.structs.replace(line.offer, provider="hetzner")))
+    paper = Paper()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    assert by_name(look(run_id, places, paper))["sentinel"].there is Answer.NO
+    with hold_alone(places.run(run_id).sentinel):
+        assert by_name(look(run_id, places, paper))["sentinel"].there is Answer.YES
+
+
+def test_this_machine_is_not_set_up_for_a_run() -> None:
+    assert call(["doctor", "any", "--install"]) == Exit.REFUSED
