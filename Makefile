@@ -19,6 +19,7 @@ UV := .uv/bin/uv
 INSTALL := $(UV) pip install --python $(BIN)/python --compile-bytecode
 COMPILE := $(UV) pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --python-version 3.11
 QUICK := not engine and not root and not base and not page
+REST := engine or root or base or page
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
 # torch on a machine without an NVIDIA GPU needs no triton. TORCH_BACKEND=cpu takes PyTorch's own CPU build instead,
@@ -47,8 +48,8 @@ demo: ## plan, rent the local box, train SmolLM2-135M with LoRA, bring the adapt
 demo-qlora: ## the same with the base in 4 bits (QLoRA, nf4)
 	@.ci/demo.sh examples/demo/qlora.yaml
 
-test: setup pulumi base test-wheel ## set up, then every test: first the quick ones against the built wheel, then all
-	@$(PYTEST) --junitxml=build/junit.xml
+test: setup pulumi base test-wheel ## set up, then every test once: the quick ones against the built wheel, then the rest
+	@$(PYTEST) -m "$(REST)" --junitxml=build/junit/rest.xml
 
 test-quick: system-demo setup-light setup-box setup-dev ## the tests that need neither root, nor engine, nor Chromium, nor the real base
 	@$(PYTEST) -m "$(QUICK)"

@@ -1,7 +1,7 @@
 """`make acceptance`: show again what docs/acceptance.md promises, and write what was seen, with the date, into its rows.
 
 | promise | cheap: `command` | last result | date |      the command is run now
-| promise | `pytest PATHS` | last result | date |        the tests are looked up in build/junit.xml, as `make test` left it
+| promise | `pytest PATHS` | last result | date |        the tests are looked up in build/junit/, as `make test` left it
 
 A row whose command failed says so. Rows with other commands are written by hand.
 """
@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs/acceptance.md"
-JUNIT = ROOT / "build/junit.xml"
+JUNIT = ROOT / "build/junit"  # quick.xml of the built wheel, rest.xml of this checkout
 ROW = re.compile(
     r"^\| (?P<promise>[^|]+) \| (?P<cheap>cheap: )?`(?P<command>[^`|]+)` \| (?P<result>[^|]+) \| (?P<date>[^|]+) \|$"
 )
@@ -73,10 +73,10 @@ def look_up(paths: list[str], outcomes: dict[str, list[bool]]) -> Shown | None:
     return Shown(f"FAILED, {failed} of {len(found)}" if failed else f"passed, {len(found)} tests", good=not failed)
 
 
-def read_junit(path: Path) -> dict[str, list[bool]]:
+def read_junit(folder: Path) -> dict[str, list[bool]]:
     """Module → whether each of its tests passed."""
     outcomes: dict[str, list[bool]] = {}
-    for case in ET.parse(path).iter("testcase") if path.exists() else ():
+    for case in (case for path in sorted(folder.glob("*.xml")) for case in ET.parse(path).iter("testcase")):
         good = case.find("failure") is None and case.find("error") is None
         outcomes.setdefault(case.get("classname", ""), []).append(good)
     return outcomes

@@ -23,4 +23,4 @@ git ls-files --cached --others --exclude-standard -z |
     xargs -0 cp --parents --target-directory "$work/suite"
 
 cd "$work/suite"
-OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -n 2 --dist loadgroup -q -m "$QUICK"
+OMP_NUM_THREADS=1 "$work/venv/bin/python" -m pytest -n 2 --dist loadgroup -q -m "$QUICK" --junitxml="$root/build/junit/quick.xml"
