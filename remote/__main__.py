@@ -34,6 +34,7 @@ from remote.contract import (
 from remote.data.check import GUESSED, Counter, check_data, counter_of
 from remote.data.rows import FORMATS, UnreadableData
 from remote.ends import Ended, bad_job, ended, first_line
+from remote.notice import listen
 from remote.telemetry import Events, complain, say
 from remote.watch import RESERVE_S, Watch
 
@@ -128,6 +129,8 @@ def take_secrets() -> None:
 
 def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome:
     watch.check()
+    if spec.notice_from is not None:
+        listen(spec.notice_from, watch.announce)
     take_secrets()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)

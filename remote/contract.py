@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final, Literal, TypeVar
+from typing import Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -181,6 +181,12 @@ class DataSource(Value, frozen=True, kw_only=True):
     max_rows: int | None = None
 
 
+NoticeFrom = Literal["aws", "gcp"]
+NOTICES: Final[dict[str, NoticeFrom]] = {
+    name: name for name in get_args(NoticeFrom)
+}  # by the provider's name; others give none
+
+
 class JobSpec(Value, frozen=True, kw_only=True):
     """Everything the box is told. It re-derives nothing."""
 
@@ -195,6 +201,7 @@ class JobSpec(Value, frozen=True, kw_only=True):
     deadline_at_s: float | None = None  # wall clock (Unix): be saved and gone by then
     planned_peak_bytes: int | None = None  # VRAM (RAM on a CPU) that the plan promised
     planned_step_s: float | None = None
+    notice_from: NoticeFrom | None = None  # whose metadata server tells that a spot machine is taken back; None = nobody does
     schema_version: int = SCHEMA_VERSION
 
 
@@ -205,8 +212,8 @@ class Event(Value, frozen=True, kw_only=True):
     """One JSON line of the box's `events.jsonl`.
 
     Kinds so far: machine, phase_started, phase_ended, progress, probe, step, evaluation, checkpoint, resumed, sample,
-    verified, warning, ended. docs/trainer.md lists what `data` holds for each. A reader keeps what it does not know.
-    "strategy_changed" is kept for a trainer that goes on with another Strategy after an out-of-memory; this one never
+    verified, warning, spot_notice, ended. docs/trainer.md lists what `data` holds for each. A reader keeps what it does not
+    know. "strategy_changed" is kept for a trainer that goes on with another Strategy after an out-of-memory; this one never
     does, it ends.
     """
 

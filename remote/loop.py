@@ -110,6 +110,7 @@ class TrainingLoop:
     def _to_the_end(self) -> EndReason:
         try:
             while True:
+                self._heed_notice()
                 if self._evaluation_is_due():
                     self._evaluate()
                 if self._lost_patience():
@@ -126,6 +127,13 @@ class TrainingLoop:
                 self.checkpoint()
                 raise Ended(end.reason, f"{end} after step {self.progress.step} of {self.total_steps}") from end
             raise
+
+    def _heed_notice(self) -> None:
+        """A checkpoint of this very step, while there is a machine to write it on."""
+        notice = self._desk.watch.take_notice()
+        if notice is not None:
+            self._desk.events.emit("spot_notice", action=notice.action, left_s=notice.left_s, step=self.progress.step)
+            self.checkpoint()
 
     def _one_step(self) -> None:
         self._desk.events.enter(Phase.TRAIN)
@@ -177,6 +185,7 @@ class TrainingLoop:
 
         def between(done: int, total: int) -> None:
             events.progress("evaluate", done, total)
+            self._heed_notice()
             watch.check()
 
         started_s = time.monotonic()

@@ -1,4 +1,4 @@
-"""When to stop: somebody asked, or the deadline is near."""
+"""When to stop: somebody asked, or the deadline is near. And what to heed before: the machine will be taken away."""
 
 from __future__ import annotations
 
@@ -9,13 +9,14 @@ from typing import Final
 
 from remote.contract import EndReason
 from remote.ends import Ended
+from remote.notice import Notice
 
 RESERVE_S: Final = 20.0  # to save, verify and hash before the deadline, beside what is measured; assumed generous
 SAVES_IN_RESERVE: Final = 3.0  # adapter, its reload and its hashes, each about one checkpoint's time; assumed
 
 
 class Watch:
-    """Guards the one flag that a signal may set, and knows the deadline. Asked between steps, batches and phases."""
+    """Guards what a signal or another thread may set, and knows the deadline. Asked between steps, batches and phases."""
 
     def __init__(
         self, *, deadline_at_s: float | None = None, reserve_s: float = RESERVE_S, clock: Callable[[], float] = time.time
@@ -23,6 +24,7 @@ class Watch:
         self._deadline_at_s, self._reserve_s, self._clock = deadline_at_s, reserve_s, clock
         self._save_s = 0.0
         self._asked = False
+        self._notice: Notice | None = None
 
     def listen(self) -> None:
         """Let SIGTERM and SIGINT set the flag; a hang-up of the terminal means nothing to a detached run."""
@@ -33,6 +35,15 @@ class Watch:
     def ask(self) -> None:
         """Stop at the next safe point."""
         self._asked = True
+
+    def announce(self, notice: Notice) -> None:
+        """The machine will be taken away."""
+        self._notice = notice
+
+    def take_notice(self) -> Notice | None:
+        """The notice, once."""
+        notice, self._notice = self._notice, None
+        return notice
 
     def saved_in(self, seconds: float) -> None:
         """A checkpoint took this long: leave early enough for such a save."""

@@ -104,10 +104,36 @@ else
     mkdir -p checkpoints/.making; printf "weights of $step" > checkpoints/.making/trainable.safetensors
     printf '{"step": 4, "best_step": 2}' > checkpoints/.making/progress.json; mv checkpoints/.making checkpoints/step-$step
   done
-  printf '{"seq":0,"kind":"checkpoint","phase":"train","at_s":1,"monotonic_s":1,"data":{"size_bytes":9}}\\n' > events.jsonl
+  printf '{"seq":0,"kind":"checkpoint","phase":"train","at_s":1,"monotonic_s":1,"data":{"step":4,"size_bytes":9}}\\n' \\
+    > events.jsonl
   sleep 600
 fi"""
 )
+
+
+# The same, told first that its machine will be taken back.
+NOTICED = LEARNS.replace("> events.jsonl", ">> events.jsonl").replace(
+    "else\n",
+    """else
+  printf '{"seq":0,"kind":"spot_notice","phase":"train","at_s":1,"monotonic_s":1,"data":{"left_s":120}}\\n' > events.jsonl
+""",
+)
+
+
+@pytest.mark.fault("F16", tier="box")
+def test_a_machine_that_will_be_taken_back_is_left_as_soon_as_its_checkpoint_is_at_home(
+    rehearsal: Rehearsal, line: Proxy
+) -> None:
+    """Nobody waits for the end of it: it is ended by us, seen to be gone, and the next goes on."""
+    run = opened(rehearsal, ScriptedBox(rehearsal, line, NOTICED), purchase="spot")
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.OK, receipt.message
+    assert [(each.reason, each.message) for each in receipt.tries] == [
+        (Reason.LOST, "The provider takes the machine back; step 4 is at home."),
+        (None, ""),
+    ]
+    assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
+    require_bill(receipt, run)
 
 
 @pytest.mark.fault("F16", tier="box")

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import shlex
+import sys
 import time
 from contextlib import suppress
 from pathlib import Path
@@ -20,6 +22,7 @@ from provision.ssh.keys import make_key
 from tests.doubles.bench import OFFER, REGION
 from tests.doubles.clouds import MOTOS_IMAGE as IMAGE
 from tests.doubles.emulator import Emulator
+from tests.doubles.machines import ROOT
 from tests.provision.rigs import BOOT_S, await_true
 
 pytestmark = pytest.mark.root
@@ -162,3 +165,16 @@ def test_a_machine_whose_timer_cannot_be_armed_ends_at_once(cloud: Emulator, boo
     instance = Instance(cloud, altered(boot, bootcmd=MASK_THE_TIMER))
     await_true(lambda: instance.state == "terminated", patience_s=BOOT_S)
     assert "Reached target cloud-init.target" not in instance.console
+
+
+@pytest.mark.fault("F16", tier="box")
+def test_the_trainer_hears_on_the_machine_itself_that_it_will_be_taken_back(box: Box, key: Path) -> None:
+    """At the address where every cloud has its metadata server, with nothing set; the server there is a double."""
+    serve = f"cd {ROOT} && exec {sys.executable} -m tests.doubles.metadata 169.254.169.254 /tmp"
+    hear = "from remote.notice import SOURCES, await_notice; print(await_notice(SOURCES['aws']).action)"
+    with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
+        shell.run("sudo -n ip address add 169.254.169.254/32 dev lo")
+        shell.run(f"nohup sudo -n sh -c {shlex.quote(serve)} > /dev/null 2>&1 < /dev/null &")
+        shell.run("touch /tmp/taken")
+        heard = shell.run(f"cd {ROOT} && {sys.executable} -c {shlex.quote(hear)}")
+    assert heard.out == "terminate\n", heard.err

@@ -106,3 +106,17 @@ def test_data_that_is_not_there_is_named(plan: Plan) -> None:
     missing = msgspec.structs.replace(plan.request.data, path="/nowhere/rows.jsonl")
     with pytest.raises(BadInput, match=r"/nowhere/rows\.jsonl is not there"):
         with_absolute_paths(msgspec.structs.replace(plan.request, data=missing))
+
+
+@pytest.mark.parametrize(
+    ("provider", "purchase", "told_by"),
+    [("aws", "spot", "aws"), ("gcp", "spot", "gcp"), ("aws", "on_demand", None), ("local", "spot", None)],
+)
+def test_only_a_spot_machine_listens_and_only_where_somebody_tells(
+    plan: Plan, provider: str, purchase: str, told_by: str | None
+) -> None:
+    """A metadata server is asked by nobody else."""
+    plan = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider, purchase=purchase))
+    base = find_base(plan.request.model)
+    spec = hand_off(plan, base, run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9).spec
+    assert spec.notice_from == told_by
