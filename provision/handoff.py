@@ -81,7 +81,9 @@ def trainer_deadline_s(plan: Plan, *, started_at_s: float, deadline_at_s: float)
 
 def _model_source(plan: Plan, base: BaseModel, place: Place) -> ModelSource:
     if base.path is None:
-        return ModelSource(kind=base.kind, location=base.hub_id or "", name=base.hub_id)
+        return ModelSource(
+            kind=base.kind, location=base.hub_id or "", name=base.hub_id, revision=base.revision, sha256=base.sha256
+        )
     name = Path(base.path).name
     return ModelSource(kind=base.kind, location=place(base.path, f"base/{name}"), name=plan.request.model)
 

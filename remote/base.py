@@ -6,12 +6,14 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
 from remote.contract import Dtype, ModelSource, Strategy
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import TOKENIZER_FILES
+from remote.digest import sha256_of
 from remote.ends import bad_job, first_line
 
 FINGERPRINT_BYTES: Final = 4 * 2**20  # of each end of a GGUF file; its middle is covered by the size. assumed sufficient
@@ -34,6 +36,22 @@ def _hub(source: ModelSource, _cache: Path, _dtype: Dtype, _seed: int) -> str:
         return str(snapshot_download(source.location, revision=source.revision, allow_patterns=wanted))
     except Exception as error:  # the hub client raises a tree of its own, and network errors below it
         raise bad_job(f"the base model {source.location!r} can't be fetched: {first_line(error)}") from error
+
+
+def hub_weights(source: ModelSource, folder: Path) -> dict[str, str]:
+    """Weight file → hex sha256 of what was fetched from the hub; nothing of any other base: it came from home as it was.
+
+    Raises `Ended` (bad job) where a file is missing or is not what the job says.
+    """
+    if source.kind != "hub":
+        return {}
+    files = sorted(folder.rglob("*.safetensors"))
+    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter, and a large base has dozens of files
+        found = {str(file.relative_to(folder)): sha256 for file, sha256 in zip(files, pool.map(sha256_of, files), strict=True)}
+    wrong = [name for name, sha256 in source.sha256.items() if found.get(name) != sha256]
+    if wrong:
+        raise bad_job(f"{wrong[0]} of {source.location} is not what the hub said it would be: its SHA-256 differs")
+    return found
 
 
 def _folder(source: ModelSource, _cache: Path, _dtype: Dtype, _seed: int) -> str:

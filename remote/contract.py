@@ -159,7 +159,8 @@ class ModelSource(Value, frozen=True, kw_only=True):
 
     kind: Literal["folder", "gguf", "hub", "config"]  # config = random weights from a config.json: tests and rehearsals
     location: str  # a path on the box, or a hub id
-    revision: str | None = None
+    revision: str | None = None  # of a hub's: the commit
+    sha256: dict[str, str] = {}  # of a hub's weight files: path → hex, as far as the hub tells; others are an end
     name: str | None = None  # what the user calls it; stands in the model card instead of a path on the box
 
 
@@ -275,6 +276,8 @@ class Outcome(Value, frozen=True, kw_only=True):
     before: Evaluation | None = None
     after: Evaluation | None = None
     samples: tuple[Sample, ...] = ()
+    base_revision: str | None = None  # of a base from the hub: the commit that was trained
+    base_sha256: dict[str, str] = {}  # likewise: weight file → hex, of what was loaded
     adapter: tuple[AdapterFile, ...] = ()  # empty = nothing to fetch
     versions: dict[str, str] = {}
     schema_version: int = SCHEMA_VERSION

@@ -13,7 +13,7 @@ import msgspec
 
 from remote import preflight
 from remote.adapters import adapt, is_adapter
-from remote.base import checkpoint_activations, load_base, load_tokenizer, prepare_base
+from remote.base import checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
 from remote.checkpoint import Progress, read_progress, trainable
 from remote.contract import CHECKPOINT_DIR, AdapterFile, EndReason, JobSpec, Measured, Outcome, Phase, Sample
 from remote.data.batches import Shape, collated
@@ -40,6 +40,7 @@ class Loaded:
     shape: Shape
     settings: StepSettings
     trainable_params: int
+    base_sha256: dict[str, str]  # of a base from the hub
 
 
 def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
@@ -88,6 +89,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
     strategy = spec.strategy
     desk.events.enter(Phase.DOWNLOAD)
     base_folder = prepare_base(spec.model, cache=cache, dtype=strategy.param_dtype, seed=spec.loop.seed)
+    base_sha256 = hub_weights(spec.model, Path(base_folder))
     desk.watch.check()
     tokenizer = load_tokenizer(base_folder)
     if not ready(tokenizer):
@@ -126,6 +128,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
         ),
         settings=settings_of(strategy, spec.device, spec.loop.max_grad_norm),
         trainable_params=trainable_params,
+        base_sha256=base_sha256,
     )
 
 
@@ -209,6 +212,7 @@ def _save(
         samples,
         num_rows=len(loaded.data.train),
         trainable_params=loaded.trainable_params,
+        base_sha256=loaded.base_sha256,
         versions=preflight.versions(),
     )
     save_companions(output, spec, card)
@@ -242,6 +246,8 @@ def _outcome(
         before=progress.evaluation_at(0),
         after=progress.evaluation_at(progress.best_step),
         samples=samples,
+        base_revision=spec.model.revision,
+        base_sha256=loaded.base_sha256,
         adapter=files,
         versions=preflight.versions(),
     )

@@ -107,6 +107,7 @@ class Option(NamedTuple):
 
 OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--model",), "model", str, 'Size ("32b"), registry name, hub id, config.json, model folder or GGUF file.'),
+    Option(("--revision",), "revision", str, "Commit, tag or branch of a hub's base (default its newest commit)."),
     Option(("--data",), "data", str, "JSONL, JSON, CSV or text file; its tokens are counted."),
     Option(("--examples",), "examples", COUNT, "Number of examples; of a data file, its first so many rows."),
     Option(("--tokens",), "tokens", COUNT, "Tokens in one pass over the examples (500k, 2M)."),

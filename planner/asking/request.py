@@ -91,6 +91,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A job to plan. `training` holds the case keys of the estimate contract that were said; the planner fills the rest."""
 
     model: str  # as it was typed
+    revision: str | None = None  # commit, tag or branch of a base on the hub; None = its newest commit
     task: Task = "causal_lm"
     training: dict[str, Any] = {}
     global_batch_size: int | None = None  # sequences per optimizer step; None = planner's choice

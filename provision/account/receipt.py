@@ -105,6 +105,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     teardown: Teardown | None  # None = not torn down
     tags: dict[str, str]
     versions: dict[str, str]
+    base_revision: str | None = None  # of a base from the hub: the commit that was trained
+    base_sha256: dict[str, str] = {}  # likewise: weight file → hex, as the box had it
     tries: tuple[Try, ...] = ()  # every attempt, in order
     schema_version: int = RECEIPT_VERSION
 
@@ -190,6 +192,8 @@ def reckon(
         teardown=state.teardown,
         tags=state.opened.tags,
         versions=state.opened.versions | (outcome.versions if outcome else {}),
+        base_revision=outcome.base_revision if outcome else None,
+        base_sha256=outcome.base_sha256 if outcome else {},
         tries=tuple(_try(rental, now_s=ended_at_s) for rental in state.rentals),
     )
 

@@ -38,6 +38,7 @@ def command(**options: Any) -> int:
     from provision.parts import require_parts
     from provision.places import CACHE_VARIABLE, read_places, require_folder
     from provision.prepare.choosing import KeyQuestion, choose_plan
+    from provision.prepare.hub import pinned
     from provision.prepare.inputs import find_base, require_hub_access
     from provision.prepare.opening import open_run
     from provision.providers import require_provider
@@ -47,6 +48,7 @@ def command(**options: Any) -> int:
     plan, alternatives = choose_plan(options, question)
     base = find_base(plan.request.model)
     require_hub_access(base, os.environ)
+    base = pinned(base, plan.request.revision, os.environ)
     places = read_places()
     require_folder(places.cache, variable=CACHE_VARIABLE)
     Ledger(places.ledger).require_place()

@@ -18,6 +18,7 @@ from provision.errors import BadInput, Refused
 
 WEIGHT_SUFFIXES = (".safetensors", ".bin", ".gguf")
 TOKEN: Final = "HF_TOKEN"  # noqa: S105 - the variable's name
+ENDPOINT: Final = "HF_ENDPOINT"
 
 
 class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
@@ -26,6 +27,9 @@ class BaseModel(msgspec.Struct, frozen=True, kw_only=True):
     kind: Literal["folder", "gguf", "hub", "config"]
     path: str | None = None
     hub_id: str | None = None
+    endpoint: str | None = None  # where the hub is, if not at its own address
+    revision: str | None = None  # the commit
+    sha256: dict[str, str] = {}  # weight file → hex, as far as the hub says
 
 
 def find_base(reference: str) -> BaseModel:
@@ -49,11 +53,11 @@ def find_base(reference: str) -> BaseModel:
 
 
 def hub_secrets(base: BaseModel, environment: Mapping[str, str]) -> dict[str, str]:
-    """What the box needs to fetch the base from the hub: the user's token, as huggingface_hub finds it; empty without one."""
+    """What the box needs to fetch the base from the hub: the user's token, as huggingface_hub finds it, and another address."""
     if base.kind != "hub":
         return {}
     token = environment.get(TOKEN) or _kept_token(environment)
-    return {TOKEN: token} if token else {}
+    return {name: value for name, value in ((TOKEN, token), (ENDPOINT, base.endpoint)) if value}
 
 
 def _kept_token(environment: Mapping[str, str]) -> str:
@@ -67,7 +71,7 @@ def _kept_token(environment: Mapping[str, str]) -> str:
 
 def require_hub_access(base: BaseModel, environment: Mapping[str, str]) -> None:
     """Raises Refused where the base is known to be gated and there is no token: the box would be paid for in vain."""
-    if base.hub_id is not None and is_gated(base.hub_id) and not hub_secrets(base, environment):
+    if base.hub_id is not None and is_gated(base.hub_id) and TOKEN not in hub_secrets(base, environment):
         raise Refused(
             f"{base.hub_id} is gated, and there is no token to fetch it with.",
             hint=f"Accept its terms at huggingface.co/{base.hub_id}, then: {TOKEN}=… rentune run …",

@@ -7,6 +7,7 @@ import shlex
 import statistics
 from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Final
 
 from remote.adapters import is_adapter
@@ -30,9 +31,11 @@ def model_card(
     *,
     num_rows: int,
     trainable_params: int,
+    base_sha256: Mapping[str, str] = MappingProxyType({}),
     versions: Mapping[str, str],
 ) -> str:
-    """README.md of the result, with the front matter that model hubs read; `num_rows` were trained on.
+    """README.md of the result, with the front matter that model hubs read; `num_rows` were trained on, starting from weights
+    of these hashes.
 
     Nothing in it is a path: it is made to be shown to others.
     """
@@ -49,6 +52,7 @@ def model_card(
             *(line for number, sample in enumerate(samples, start=1) for line in _sample(number, sample)),
             *_use(spec),
             *_cost(spec, progress),
+            *_weights(base_sha256),
             "## Made with",
             "",
             ", ".join(f"{name} {version}" for name, version in sorted(versions.items())),
@@ -94,8 +98,10 @@ def _cell(text: str) -> str:
 def _origin(spec: JobSpec, num_rows: int) -> dict[str, str]:
     known = licence_of(spec.model)
     where = f"the page of {spec.model.location}" if spec.model.kind == "hub" else "where the base came from"
+    revision = {"revision of the base": spec.model.revision} if spec.model.revision is not None else {}
     return {
         "base model": shown_base(spec),
+        **revision,
         "licence of the base": f"{known}, say its own files" if known else f"not known: check {where} before you publish",
         "data": f"{data_name(spec)}, {num_rows:,} rows",
     }
@@ -151,6 +157,14 @@ def _use(spec: JobSpec) -> list[str]:
     base = f" --base {shlex.quote(shown_base(spec))}" if is_adapter(spec.strategy) else ""
     where = [f"`--base` names the base: {BASE_WORDS[spec.model.kind]}.", ""] if base else []
     return ["## Try it", "", "```", f'python try.py "a question"{base}', "```", "", *where]
+
+
+def _weights(base_sha256: Mapping[str, str]) -> list[str]:
+    """As `sha256sum -c` reads it."""
+    if not base_sha256:
+        return []
+    lines = [f"{sha256}  {_cell(name)}" for name, sha256 in sorted(base_sha256.items())]
+    return ["## SHA-256 of the base's weights", "", "```", *lines, "```", ""]
 
 
 def _cost(spec: JobSpec, progress: Progress) -> list[str]:

@@ -19,6 +19,7 @@ class How(Value, frozen=True, kw_only=True):
     """How the result wants to be loaded. `base` is what the user calls the base model; None when the result is whole."""
 
     base: str | None
+    revision: str | None = None  # of a base from the hub: the commit that was trained
     quant: str
     double_quant: bool
     dtype: str
@@ -35,6 +36,7 @@ def save_weights(folder: Path, model: Any, tokenizer: Any, spec: JobSpec) -> Non
     folder.mkdir(parents=True)
     if is_adapter(spec.strategy):
         model.peft_config["default"].base_model_name_or_path = base_name(spec)
+        model.peft_config["default"].revision = spec.model.revision  # whoever loads the adapter loads it onto the same base
         model.save_pretrained(folder, save_embedding_layers=False)
     else:
         model.save_pretrained(folder)
@@ -47,6 +49,7 @@ def save_companions(folder: Path, spec: JobSpec, card: str) -> None:
     strategy = spec.strategy
     how = How(
         base=base_name(spec) if is_adapter(strategy) else None,
+        revision=spec.model.revision,
         quant=strategy.quant,
         double_quant=strategy.double_quant,
         dtype=strategy.param_dtype,

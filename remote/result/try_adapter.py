@@ -44,6 +44,8 @@ def load(base: str, how: dict[str, Any], *, with_adapter: bool) -> tuple[Any, An
         options["quantization_config"] = BitsAndBytesConfig(
             load_in_4bit=True, bnb_4bit_quant_type=how["quant"], bnb_4bit_use_double_quant=how["double_quant"]
         )
+    if base == how["base"] and how.get("revision"):
+        options["revision"] = how["revision"]
     place = Path(base)
     if place.suffix == ".gguf":  # transformers can't quantize on top of a GGUF file: its 16 bits are used as they are
         options.pop("quantization_config", None)

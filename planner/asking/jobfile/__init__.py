@@ -52,6 +52,7 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
     _check_training(document, job.model, training)
     request = Request(
         model=job.model,
+        revision=job.revision,
         task=job.task,
         training=training,
         global_batch_size=_global_batch_size(document, job.training),

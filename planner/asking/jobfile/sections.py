@@ -54,6 +54,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 
     version: Literal[1] = JOB_FILE_VERSION
     model: str
+    revision: str | None = None
     task: Task = "causal_lm"
     training: dict[str, Any] = {}
     loop: Loop = msgspec.field(default_factory=Loop)

@@ -21,6 +21,7 @@ from remote.contract import Loop
 
 COMMENTS: Final[Mapping[str, str]] = {
     "model": "hub id, folder with weights or GGUF file; only to plan: a size word, registry name or config.json",
+    "revision": "commit, tag or branch of a hub's model; left out, the newest commit when it is run",
     "training": "the keys of `rentune estimate`; what is left out, the planner chooses",
     "training.method": "lora, full, …; qlora = lora with quant nf4 and double_quant",
     "training.rank": "of the adapters",
@@ -74,6 +75,7 @@ def write_job(asked: Request | Plan) -> str:
         heading.append(f"# Lines marked ({CHOSEN}) may be deleted, all of them: then the planner chooses anew.")
     chosen = _chosen(asked) if isinstance(asked, Plan) else frozenset()
     top: dict[str, Any] = {"version": JOB_FILE_VERSION, "model": request.model, "task": request.task}
+    top |= _stated({"revision": request.revision})
     lines = [*heading, *_lines(top, "", chosen)]
     for section, values in _sections(request).items():
         if values:

@@ -1,0 +1,80 @@
+"""A base that the box fetches from the hub: just the commit of the job, weights that are data, each with its hash."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from remote.base import prepare_base
+from remote.contract import OUTCOME_FILE, SECRETS_VARIABLE, EndReason, JobSpec, ModelSource, Outcome, decode, encode
+from tests.doubles.hub import Hub, served
+from tests.remote.conftest import CONFIG, LOOP, MakeJob, changed
+
+pytestmark = pytest.mark.torch
+
+MODEL = "owner/tiny"
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    with served() as hub:
+        yield hub
+
+
+@pytest.fixture
+def commit(hub: Hub, tmp_path: Path, model_cache: Path) -> str:
+    """The first commit of a tiny model with code beside its weights; a second one is the newest."""
+    (tmp_path / "config.json").write_text(json.dumps(CONFIG))
+    source = ModelSource(kind="config", location=str(tmp_path / "config.json"))
+    made = Path(prepare_base(source, cache=model_cache, dtype="float32", seed=1))
+    files = {file.name: file.read_bytes() for file in made.iterdir()} | {"modeling_tiny.py": b"1 / 0", "old.bin": b"a pickle"}
+    commit = hub.commit(MODEL, files)
+    hub.commit(MODEL, {**files, "model.safetensors": b"of a later day"})
+    return commit
+
+
+def trained(job: Path, hub: Hub, model: ModelSource) -> Outcome:
+    """How the job ends, as a process of its own: huggingface_hub reads its variables when it is imported."""
+    spec = decode(job.read_bytes(), JobSpec)
+    job.write_bytes(encode(changed(spec, model=model, loop=changed(LOOP, max_steps=2, evaluations=0, num_samples=0))))
+    secrets = job.with_name("secrets")
+    secrets.write_text(json.dumps({"HF_ENDPOINT": hub.url}))
+    unset = ("HF_HUB_OFFLINE", "HF_HUB_DISABLE_TELEMETRY")
+    environment = {name: value for name, value in os.environ.items() if name not in unset}
+    environment |= {"HF_HOME": str(job.with_name("hf")), SECRETS_VARIABLE: str(secrets)}
+    subprocess.run([sys.executable, "-m", "remote", str(job)], env=environment, capture_output=True, check=False)
+    return decode(job.with_name(OUTCOME_FILE).read_bytes(), Outcome)
+
+
+def test_just_the_commit_of_the_job_is_trained_and_told(hub: Hub, commit: str, make_job: MakeJob) -> None:
+    """In the outcome, on the card, and to whoever loads the adapter; nobody else is called, and no code is fetched."""
+    weights = hashlib.sha256(hub.commits[MODEL, commit]["model.safetensors"]).hexdigest()
+    job = make_job()
+    source = ModelSource(kind="hub", location=MODEL, name=MODEL, revision=commit, sha256={"model.safetensors": weights})
+    outcome = trained(job, hub, source)
+    assert outcome.trained, outcome.message
+    assert (outcome.base_revision, outcome.base_sha256) == (commit, {"model.safetensors": weights})
+    card = (job.parent / "output/README.md").read_text()
+    assert f"| revision of the base | {commit} |" in card
+    assert f"{weights}  model.safetensors" in card
+    assert json.loads((job.parent / "output/adapter_config.json").read_text())["revision"] == commit
+    assert json.loads((job.parent / "output/rentune.json").read_text())["revision"] == commit
+    assert {path for path in hub.asked if MODEL not in path or commit not in path} == set()
+    assert [path for path in hub.asked if path.endswith((".py", ".bin"))] == []
+
+
+def test_weights_that_are_not_what_the_hub_said_are_not_trained(hub: Hub, commit: str, make_job: MakeJob) -> None:
+    """Somebody between the hub and the box sends others of the same size."""
+    honest = hub.commits[MODEL, commit]["model.safetensors"]
+    hub.altered["model.safetensors"] = honest[:-1] + bytes([honest[-1] ^ 1])
+    sha256 = {"model.safetensors": hashlib.sha256(honest).hexdigest()}
+    outcome = trained(make_job(), hub, ModelSource(kind="hub", location=MODEL, revision=commit, sha256=sha256))
+    assert (outcome.reason, outcome.trained) == (EndReason.BAD_JOB, False)
+    assert "model.safetensors of owner/tiny is not what the hub said" in outcome.message
