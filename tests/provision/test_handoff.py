@@ -55,9 +55,10 @@ def test_no_rows_are_held_out_where_none_were_asked_for(plan: Plan) -> None:
 
 def test_a_hub_id_is_fetched_by_the_box(plan: Plan) -> None:
     """Only the data travels then."""
-    base = BaseModel(kind="hub", hub_id="owner/name")
+    base = BaseModel(kind="hub", hub_id="owner/name", revision="a" * 40, sha256={"model.safetensors": "b" * 64})
     made = hand_off(plan, base, run_id="r1", job_folder="/b", started_at_s=0, deadline_at_s=9e9)
     assert (made.spec.model.kind, made.spec.model.location) == ("hub", "owner/name")
+    assert (made.spec.model.revision, made.spec.model.sha256) == (base.revision, base.sha256)
     assert list(made.files) == [plan.request.data.path]
 
 
