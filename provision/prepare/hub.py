@@ -103,4 +103,4 @@ def _asked(base: BaseModel, revision: str, endpoint: str, environment: Mapping[s
         raise _Silent(str(getattr(error, "reason", error))) from None
 
 
-_NO: Final = {401: "it does not know you", 403: "you may not read it", 404: "it is not there"}
+_NO: Final = {401: "it does not know you", 403: "you may not read it", 404: "it is not there"}  # source=RFC 9110, section 15.5

@@ -20,8 +20,8 @@ from provision.errors import Exit
 PLAN_OPTIONS = """
     --allow-from --alpha --data --dropout --epochs --examples --global-batch-size --gpu --gpu-budget
     --gradient-accumulation-steps --gradient-checkpointing --host --max-cost --max-hours --max-vram --method
-    --micro-batch-size --model --num-gpus --on-demand --optimizer --overrule-policy --provider --quant --rank --region --seq-len
-    --spot --tag --target-modules --tokens --top
+    --micro-batch-size --model --num-gpus --on-demand --optimizer --overrule-policy --provider --quant --rank --region
+    --revision --seq-len --spot --tag --target-modules --tokens --top
 """
 # The surface. A change here is a change of what people have in their scripts: say so in the changelog.
 SURFACE: dict[str, str] = {
