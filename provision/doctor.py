@@ -10,11 +10,17 @@ from functools import partial
 from pathlib import Path
 from typing import Final
 
+import msgspec
+
+from catalogs.catalog import Catalog
+from catalogs.hardware import Offer
 from planner.units import GIB
 from provision.aboard.ship import stack_is_here
 from provision.account.ledger import Ledger, damage
-from provision.errors import BadInput
-from provision.parts import Find, Finding, looked_for, missing_for, needed_parts
+from provision.clouds.drivers import trains_on
+from provision.clouds.programs import CLOUDS, load_cloud
+from provision.errors import BadInput, ProvisionError
+from provision.parts import Find, Finding, clouds_in_reach, credentials_of, looked_for, missing_for, needed_parts
 from provision.places import HOME_VARIABLE, Places, nearest_there, obstacle
 from provision.prepare.policy import read_rules
 from provision.providers import known_providers
@@ -50,6 +56,59 @@ def provider_words(findings: tuple[Finding, ...]) -> dict[str, str]:
     return {
         name: f"{'ready' if usable[name] else 'not ready'}; {provider.status}" for name, provider in known_providers().items()
     }
+
+
+class CloudHere(msgspec.Struct, frozen=True, kw_only=True):
+    """What decides whether a cloud's GPUs can be had, each in words."""
+
+    credentials: str
+    gpu_quota: str
+    smallest_offer: str
+
+
+def clouds_here(findings: tuple[Finding, ...], catalog: Catalog, environment: Mapping[str, str]) -> dict[str, CloudHere]:
+    """Every cloud. Those whose credentials and packages are here are asked for their quota, over the network."""
+    credentials = {finding.part: finding for finding in findings}
+    in_reach = clouds_in_reach(environment)
+    return {
+        name: CloudHere(
+            credentials=_credentials_words(credentials[credentials_of(name)], row.credentials_at),
+            gpu_quota=_quota_words(name, offer, environment) if name in in_reach else "not asked",
+            smallest_offer="none in the catalog" if offer is None else _offer_words(offer, catalog),
+        )
+        for name, row in CLOUDS.items()
+        for offer in [smallest_offer(name, catalog)]
+    }
+
+
+def smallest_offer(provider: str, catalog: Catalog) -> Offer | None:
+    """The cheapest hour on demand with a GPU that the trainer runs on; without GPU where a provider has none."""
+    offers = [each for each in catalog.offers if each.provider == provider and each.purchase == "on_demand"]
+    usable = [each for each in offers if each.cpu_architecture == "x86_64" and each.hosts != "community"]
+    with_gpu = [each for each in usable if each.gpu is not None and each.num_gpus >= 1 and trains_on(catalog.gpus[each.gpu])]
+    return min(with_gpu or usable, key=lambda each: (each.usd_per_hour, each.key), default=None)
+
+
+def _credentials_words(found: Finding, where_from: str) -> str:
+    return found.detail if found.state == "there" else f"not found; from {where_from}"
+
+
+def _offer_words(offer: Offer, catalog: Catalog) -> str:
+    card = f"{offer.gpu}, {catalog.gpus[offer.gpu].memory_gib:g} GiB" if offer.gpu else "no GPU"
+    where = "" if offer.region == "*" else f" in {offer.region}"
+    return f"{offer.instance_type}{where} ({card}): ${offer.usd_per_hour.normalize():f} an hour"
+
+
+def _quota_words(name: str, offer: Offer | None, environment: Mapping[str, str]) -> str:
+    """What its GPU quotas are, where the smallest offer is."""
+    cloud = load_cloud(name)
+    if offer is None or not cloud.GPU_QUOTAS:
+        return "not told by its API"
+    try:
+        told = cloud.quotas(offer.region, tuple(dict.fromkeys((*cloud.GPU_QUOTAS, *cloud.needs(offer)))), environment)
+    except ProvisionError as error:
+        return f"could not be asked for: {error}"
+    return "; ".join(quota.words for quota in told)
 
 
 def _python() -> Finding:

@@ -168,5 +168,5 @@ def _credentials(cloud: str, row: CloudRow, environment: Mapping[str, str]) -> F
         where and f"named by {where}; not tried",
         serves=cloud,
         lack="neither in the environment nor in the usual file" if file else "not in the environment",
-        remedy=f"Set {' or '.join(row.credential_variables)}.",
+        remedy=f"Set {' or '.join(row.credential_variables)}. Where from: {row.credentials_at}.",
     )

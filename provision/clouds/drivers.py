@@ -9,6 +9,11 @@ from provision.clouds.programs.order import Image
 from remote.drivers import unfit_card, unfit_driver
 
 
+def trains_on(card: Gpu) -> bool:
+    """Whether the trainer's stack is built for such a card."""
+    return card.compute_capability is not None and unfit_card(card.compute_capability) is None
+
+
 def misfit(offer: Offer, image: Image, gpus: Mapping[str, Gpu]) -> str | None:
     """Why nothing could be trained there, in one sentence; None where it can be, and where card or driver are not known."""
     card = gpus.get(offer.gpu) if offer.gpu is not None else None

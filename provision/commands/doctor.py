@@ -11,6 +11,7 @@ import click
 
 if TYPE_CHECKING:
     from provision.charge.layers import Layers
+    from provision.doctor import CloudHere
     from provision.parts import Finding
     from provision.places import Places
     from provision.provisioner import Layer
@@ -34,10 +35,11 @@ def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT0
     """
     if run is not None:
         return _examine_run(run, install=install, as_json=as_json)
-    from provision.doctor import examine, provider_words, usable_providers
+    from provision.doctor import clouds_here, examine, provider_words, usable_providers
     from provision.envelope.show import show
     from provision.errors import Exit
     from provision.places import read_places
+    from provision.prepare.asking import market
 
     places = read_places()
     if install:
@@ -45,9 +47,10 @@ def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT0
     findings = examine(places, os.environ)
     words = provider_words(findings)
     usable = usable_providers(findings)
-    data = {"parts": findings, "providers": words}
+    clouds = clouds_here(findings, market(), os.environ)
+    data = {"parts": findings, "providers": words, "clouds": clouds}
     code = Exit.OK if any(usable.values()) else Exit.REFUSED
-    return show("doctor", data, lambda: _draw(findings, words), as_json=as_json, exit_code=code)
+    return show("doctor", data, lambda: _draw(findings, words, clouds), as_json=as_json, exit_code=code)
 
 
 def _examine_run(run: str, *, install: bool, as_json: bool) -> int:
@@ -88,7 +91,7 @@ def remedy_lines(findings: tuple[Finding, ...]) -> Iterator[str]:
         yield f"  {', '.join(finding.part for finding in findings if finding.remedy == remedy)}: {remedy}"
 
 
-def _draw(findings: tuple[Finding, ...], providers: dict[str, str]) -> None:
+def _draw(findings: tuple[Finding, ...], providers: dict[str, str], clouds: dict[str, CloudHere]) -> None:
     from provision.envelope.show import console
     from provision.report.tables import Table
     from provision.report.terminal import draw
@@ -100,6 +103,9 @@ def _draw(findings: tuple[Finding, ...], providers: dict[str, str]) -> None:
         click.echo(line)  # whole, so that it can be copied
     columns = ("provider", "here; met so far")
     out.print(draw(Table(title="Providers", columns=columns, rows=tuple(providers.items()), of_words=True)))
+    of_clouds = tuple((name, each.credentials, each.gpu_quota, each.smallest_offer) for name, each in clouds.items())
+    heads = ("cloud", "credentials", "GPU quota", "smallest offer")
+    out.print(draw(Table(title="Clouds", columns=heads, rows=of_clouds, of_words=True)))
 
 
 def _draw_layers(found: Layers) -> None:

@@ -12,7 +12,8 @@ from planner.asking.options import USD, request_options
 if TYPE_CHECKING:
     from planner.plan import Plan
     from provision.places import Places
-    from provision.prepare.choosing import KeyQuestion
+    from provision.prepare.ahead import Open
+    from provision.prepare.choosing import Chosen, KeyQuestion
 
 
 @click.command("run")
@@ -45,7 +46,8 @@ def command(**options: Any) -> int:
 
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
-    plan, alternatives = choose_plan(options, question)
+    opened = _open(choose_plan(options, question), options)
+    plan, alternatives = opened.plan, opened.alternatives
     base = find_base(plan.request.model)
     require_hub_access(base, os.environ)
     base = pinned(base, plan.request.revision, os.environ)
@@ -53,7 +55,7 @@ def command(**options: Any) -> int:
     require_folder(places.cache, variable=CACHE_VARIABLE)
     Ledger(places.ledger).require_place()
     alerts = _checked_alerts(places, options["alerts"])
-    _show(plan, alternatives, quiet=quiet)
+    _show(opened, quiet=quiet)
     _ask(plan, options)
     require_parts(plan.offer.provider, places)
     require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
@@ -73,6 +75,26 @@ def command(**options: Any) -> int:
     return _detach(run_id, places, as_json=quiet) if options["detach"] else _drive(run_id, places, question, as_json=quiet)
 
 
+def _open(chosen: Chosen, options: dict[str, Any]) -> Open:
+    """What was chosen, or what comes after it where that would be asked for in vain.
+
+    Raises Refused where nothing is left, and where what is left is much dearer and nobody is asked about it.
+    """
+    import os
+
+    from provision.errors import Refused
+    from provision.prepare.ahead import LookAhead, first_open
+    from provision.prepare.asking import market
+    from provision.walk.attempts import dearer_question
+
+    opened = first_open((chosen.plan, *chosen.alternatives), LookAhead(os.environ, market().gpus))
+    dearer = dearer_question(opened.plan, chosen.plan) if opened.passed else None
+    if dearer is not None and options["yes"] and not options["dearer"]:
+        why = "; ".join(f"{each.offer}: {each.why}" for each in opened.passed)
+        raise Refused(f"{why}. {dearer}", hint="--dearer agrees to it.")
+    return opened
+
+
 def _checked_alerts(places: Places, said: tuple[str, ...]) -> tuple[str, ...]:
     """Whom the run tells: as the organisation, the user and the command line say. Raises BadInput for what is no target."""
     from provision.prepare.policy import read_policies
@@ -84,13 +106,19 @@ def _checked_alerts(places: Places, said: tuple[str, ...]) -> tuple[str, ...]:
     return targets
 
 
-def _show(plan: Plan, alternatives: tuple[Plan, ...], *, quiet: bool) -> None:
-    """The plan on stdout, and how many may take its place; where that is for JSON, on stderr what is risky about it."""
+def _show(opened: Open, *, quiet: bool) -> None:
+    """The plan on stdout, what was passed over for it, and how many may take its place.
+
+    Where stdout is for JSON, on stderr what is risky about it.
+    """
     from planner.report import render_plan
     from planner.report.legend import TIGHT
     from provision.envelope.show import width_columns
     from provision.providers import never_met
 
+    plan, alternatives = opened.plan, opened.alternatives
+    for each in opened.passed:
+        click.echo(f"Note: {each.offer} is passed over: {each.why}.", err=quiet)
     if quiet:
         if plan.verdict == "tight":
             click.echo(f"Note: this plan is tight: {TIGHT}.", err=True)
@@ -100,6 +128,8 @@ def _show(plan: Plan, alternatives: tuple[Plan, ...], *, quiet: bool) -> None:
     click.echo(render_plan(plan, width=width_columns(), colour=sys.stdout.isatty()))
     if unmet := never_met(plan.offer.provider):
         click.echo(f"Note: {unmet}.")
+    if opened.quota is not None:
+        click.echo(f"Quota: {opened.quota}.")
     if alternatives:
         number = "one other offer" if len(alternatives) == 1 else f"one of {len(alternatives)} others"
         click.echo(

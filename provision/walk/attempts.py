@@ -75,7 +75,7 @@ def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
     if not fitting:
         return NoneLeft(why=_too_dear(min(left, key=_usd), past))
     cheapest = min(fitting, key=_usd)
-    return Next(plan=cheapest, question=_question(cheapest, plans[0]))
+    return Next(plan=cheapest, question=dearer_question(cheapest, plans[0]))
 
 
 def _is_ruled_out(offer: Offer, tried: Iterable[Rental]) -> bool:
@@ -120,7 +120,7 @@ def _too_dear(plan: Plan, past: Past) -> str:
     return f"The next, {plan.offer.key}, would not be done within {limit}."
 
 
-def _question(plan: Plan, first: Plan) -> str | None:
+def dearer_question(plan: Plan, first: Plan) -> str | None:
     """What to agree to where it costs much more; None where it does not."""
     if _usd(plan) <= DEARER * _usd(first):
         return None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 
@@ -14,6 +14,7 @@ from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner, _output
+from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.clouds.stack import OPERATION_S
 from provision.errors import MissingPart, ProvisionError, Refused
@@ -45,6 +46,13 @@ class Sky:
     IMAGE = Image(owner="us", name="*", user="ubuntu")
     REFUSALS: tuple[Refusal, ...] = ()
     POWER_OFF = PowerOff.ENDS_BILL
+    GPU_QUOTAS: tuple[str, ...] = ()
+
+    def needs(self, offer: Offer) -> dict[str, float]:
+        return {}
+
+    def quotas(self, region: str, names: Iterable[str], environment: Mapping[str, str]) -> tuple[Quota, ...]:
+        return ()
 
     def image_of(self, instance_type: str, image: Image) -> Image:
         return image

@@ -92,7 +92,7 @@ def test_with_a_model_they_are_counted(tmp_path: Path, capsys: pytest.CaptureFix
 
 @pytest.mark.torch
 def test_a_process_that_only_counts_loads_no_torch(tmp_path: Path) -> None:
-    """torch is two thirds of the wait, and a tokenizer has no use for it."""
+    """Torch is two thirds of the wait, and a tokenizer has no use for it."""
     (tmp_path / "data.jsonl").write_text(json.dumps({"prompt": "abcd", "completion": "efghi"}))
     byte_tokenizer().save_pretrained(tmp_path / "model")
     words = ["-X", "importtime", "-m", "remote", "check", str(tmp_path / "data.jsonl"), "--model", str(tmp_path / "model")]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import datetime as dt
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from enum import StrEnum
 from typing import TYPE_CHECKING, Final, Protocol, cast
 
@@ -18,7 +18,9 @@ from provision.errors import BadInput, MissingPart
 from provision.extras import install_command
 
 if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
+    from catalogs.hardware import Offer
     from provision.clouds.programs.order import Image, Order, PowerOff
+    from provision.clouds.quotas import Quota
     from provision.clouds.refusals import Refusal
     from provision.provisioner import Layer, Owned, Resource
 
@@ -60,6 +62,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     packages: tuple[str, ...]  # what the extra of the cloud's name brings beside Pulumi, by import names; the plugin's first
     credential_variables: tuple[str, ...]  # where credentials are looked for first
     credential_file: str | None  # below the home folder
+    credentials_at: str  # where a person gets some
     secret_variables: tuple[str, ...]  # never shown; of all that hold secrets only these reach its engine and its plugin
     ends: Ends
     one_look: bool  # whether one list shows the whole account; else each region is asked
@@ -86,6 +89,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_aws", "boto3"),
         credential_variables=("AWS_ACCESS_KEY_ID", "AWS_PROFILE", "AWS_WEB_IDENTITY_TOKEN_FILE"),
         credential_file=".aws/credentials",
+        credentials_at="IAM, Security credentials, in the console; then: aws configure",
         secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
         ends=Ends.POWER_OFF,
         one_look=False,
@@ -103,6 +107,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_hcloud",),
         credential_variables=("HCLOUD_TOKEN",),
         credential_file=None,
+        credentials_at="the project's Security, API tokens, in the console: read and write",
         secret_variables=("HCLOUD_TOKEN",),
         ends=Ends.HOME,
         one_look=True,
@@ -120,6 +125,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_digitalocean",),
         credential_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
         credential_file=None,
+        credentials_at="API, Tokens, in the control panel: docs/clouds/digitalocean.md lists what one must allow",
         secret_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
         ends=Ends.HOME,
         one_look=True,
@@ -137,6 +143,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=("pulumi_gcp",),
         credential_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
         credential_file=".config/gcloud/application_default_credentials.json",
+        credentials_at="gcloud auth application-default login; and the project in GOOGLE_PROJECT",
         secret_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
         ends=Ends.LIMIT,  # Compute Engine's own
         one_look=True,
@@ -154,6 +161,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         packages=(),
         credential_variables=("RUNPOD_API_KEY",),
         credential_file=None,
+        credentials_at="Settings, API Keys, in the console: pods read and write",
         secret_variables=("RUNPOD_API_KEY",),
         ends=Ends.REQUEST,  # that a pod's key may end its pod has not been seen for real
         one_look=True,
@@ -175,6 +183,7 @@ class Cloud(Protocol):
     ADDRESS: tuple[str, ...]  # the type, the path of the output with the public address; that of SSH's port where it is not 22
     IMAGE: Image
     REFUSALS: tuple[Refusal, ...]  # what its refusals mean; one that is in no row rules out its own offer alone
+    GPU_QUOTAS: tuple[str, ...]  # the names of those that decide on GPUs, as `quotas` takes them; empty where none is told
     POWER_OFF: PowerOff  # only where this ends the bill is the timer of the user data an end
 
     def plugin_version(self) -> str:
@@ -187,6 +196,14 @@ class Cloud(Protocol):
 
     def image_of(self, instance_type: str, image: Image) -> Image:
         """The image for this type: `image`, or the one that brings its GPUs' driver."""
+        ...
+
+    def needs(self, offer: Offer) -> dict[str, float]:
+        """How much a machine takes of which quota; empty where the cloud tells none that is known here."""
+        ...
+
+    def quotas(self, region: str, names: Iterable[str], environment: Mapping[str, str]) -> tuple[Quota, ...]:
+        """These quotas of the account, in this order. Raises ProvisionError when the cloud can't be asked or declines."""
         ...
 
     def regions(self, environment: Mapping[str, str]) -> tuple[str, ...]:

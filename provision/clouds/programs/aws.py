@@ -8,26 +8,26 @@ The account needs a default VPC in the region.
 from __future__ import annotations
 
 import datetime as dt
-import functools
 import ipaddress
 import json
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from typing import Any, Final
 
-import boto3
-import botocore.config
 import botocore.exceptions
 import pulumi
 import pulumi_aws as aws
 
+from provision.clouds.programs.aws_api import asked, reason_of
+from provision.clouds.programs.aws_api import connect as connect
+from provision.clouds.programs.aws_quotas import GPU_QUOTAS as GPU_QUOTAS
+from provision.clouds.programs.aws_quotas import needs as needs
+from provision.clouds.programs.aws_quotas import quotas as quotas
 from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
 from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
 from provision.clouds.refusals import Refusal
-from provision.errors import ProvisionError, Reason, Scope
+from provision.errors import Reason, Scope
 from provision.provisioner import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
@@ -109,8 +109,6 @@ REFUSALS: Final = (
 LEAST_DISK_GIB: Final = 8  # assumed, for an image that does not say: the root volume of Ubuntu's own images at EC2
 ONE_TIME: Final = "one-time"  # a spot request that is over once its machine is
 HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
-TIMEOUT_S: Final = 10.0  # assumed
-RETRIES: Final = 4  # assumed: botocore's standard mode, with backoff
 LIVE_STATES: Final = ["pending", "running", "stopping", "stopped", "shutting-down"]
 
 
@@ -224,28 +222,9 @@ def _disk_gib(order: Order, mappings: Iterable[Any]) -> int:
 # ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def connect(region: str, environment: Mapping[str, str]) -> Any:
-    """An EC2 client; credentials and endpoint as in `environment`, else wherever AWS's own chain finds them."""
-    config = botocore.config.Config(
-        connect_timeout=TIMEOUT_S, read_timeout=TIMEOUT_S, retries={"mode": "standard", "total_max_attempts": RETRIES}
-    )
-    with _ONE_AT_A_TIME:
-        session = _session(*(environment.get(f"AWS_{name}") for name in _CREDENTIALS))
-        return session.client("ec2", region_name=region, endpoint_url=environment.get("AWS_ENDPOINT_URL"), config=config)
-
-
-_ONE_AT_A_TIME: Final = threading.Lock()  # boto3 makes clients safely in one thread only; using them is safe in any
-_CREDENTIALS: Final = ("ACCESS_KEY_ID", "SECRET_ACCESS_KEY", "SESSION_TOKEN", "PROFILE")
-
-
-@functools.cache  # a session parses EC2's model once, 0.4 s; a client of every region is then quick
-def _session(key_id: str | None, secret: str | None, token: str | None, profile: str | None) -> Any:
-    return boto3.session.Session(key_id, secret, token, profile_name=profile)
-
-
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
     """Every region that is enabled for this account."""
-    with _asked("the list of regions"):
+    with asked("the list of regions"):
         answer = connect(environment.get("AWS_REGION", HOME_REGION), environment).describe_regions()
     return tuple(sorted(region["RegionName"] for region in answer["Regions"]))
 
@@ -257,7 +236,7 @@ def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned
         ec2 = connect(region, environment)
         found = tuple(resource for look in _LOOKS for resource in look(ec2, region, has_tag))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        return Owned(resources=(), complete=Answer.UNKNOWN, message=f"{region}: {_reason(error)}")
+        return Owned(resources=(), complete=Answer.UNKNOWN, message=f"{region}: {reason_of(error)}")
     return Owned(resources=found, complete=Answer.YES)
 
 
@@ -308,7 +287,7 @@ _ENDS: Final[dict[str, Callable[[Any, str], Any]]] = {
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
     """Terminate, cancel or delete one resource."""
-    with _asked(f"the end of {resource.kind} {resource.id}"):
+    with asked(f"the end of {resource.kind} {resource.id}"):
         try:
             _ENDS[resource.kind](connect(resource.region, environment), resource.id)
         except botocore.exceptions.ClientError as error:
@@ -318,7 +297,7 @@ def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
 
 def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping[str, str]) -> None:
     """The new rule first, then the old ones away: nobody who is still let in is shut out in between."""
-    with _asked(f"SSH from {', '.join(cidrs)}"):
+    with asked(f"SSH from {', '.join(cidrs)}"):
         ec2 = connect(region, environment)
         mine = {"Name": f"tag:{RUN_TAG}", "Values": [run_id]}
         for group in ec2.describe_security_groups(Filters=[mine])["SecurityGroups"]:
@@ -344,17 +323,17 @@ def _ssh_from(cidrs: Iterable[str]) -> dict[str, Any]:
 
 def console(instance: Resource, environment: Mapping[str, str]) -> str:
     """EC2's console output; the empty string until the machine has written some."""
-    with _asked(f"the console of {instance.id}"):
+    with asked(f"the console of {instance.id}"):
         answer = connect(instance.region, environment).get_console_output(InstanceId=instance.id)
     return str(answer.get("Output", ""))
 
 
 def guards(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
     """What becomes of it when it switches itself off; of a spot machine, whether its request may make another."""
-    with _asked(f"a look at {instance.id}"):
+    with asked(f"a look at {instance.id}"):
         ec2 = connect(instance.region, environment)
-        asked = "instanceInitiatedShutdownBehavior"
-        answer = ec2.describe_instance_attribute(InstanceId=instance.id, Attribute=asked)
+        attribute = "instanceInitiatedShutdownBehavior"
+        answer = ec2.describe_instance_attribute(InstanceId=instance.id, Attribute=attribute)
         of_it = {"Name": "instance-id", "Values": [instance.id]}
         requests = ec2.describe_spot_instance_requests(Filters=[of_it])["SpotInstanceRequests"]
     behaviour = answer["InstanceInitiatedShutdownBehavior"]["Value"]
@@ -372,19 +351,3 @@ _AFTER: Final = {ONE_TIME: "no machine follows one that is taken back", "persist
 
 def _guard(name: str, says: str, *, there: bool) -> Layer:
     return Layer(place="provider", name=name, there=Answer.YES if there else Answer.NO, says=says)
-
-
-@contextmanager
-def _asked(what: str) -> Iterator[None]:
-    """Turns what boto3 raises into one sentence."""
-    try:
-        yield
-    except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        raise ProvisionError(f"AWS did not grant {what}: {_reason(error)}") from None
-
-
-def _reason(error: Exception) -> str:
-    """The code and message of a ClientError; the class's name for the rest, whose text may hold an endpoint or a path."""
-    if isinstance(error, botocore.exceptions.ClientError):
-        return f"{error.response['Error'].get('Code', '')} {error.response['Error'].get('Message', '')}".strip()
-    return type(error).__name__

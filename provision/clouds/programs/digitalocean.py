@@ -21,6 +21,7 @@ from typing import Any, Final
 import msgspec
 import pulumi
 
+from catalogs.hardware import Offer
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
     DEADLINE_TAG,
@@ -39,6 +40,7 @@ from provision.clouds.programs.order import (
 )
 from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
+from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import ProvisionError, Reason, Refused, Scope
 from provision.provisioner import Layer, Owned, Resource
@@ -77,6 +79,8 @@ SLUGS: Final = {
     "1x-mi300x": "gpu-mi300x1-192gb",
     "1x-rtx-6000-ada": "gpu-6000adax1-48gb",
 }
+DROPLETS: Final = "droplet limit"
+GPU_QUOTAS: Final = (DROPLETS,)
 POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.digitalocean.com, Droplet pricing: until a droplet is destroyed
 # Texts of the API: it has one code for all of these (recorded by others, 2026-11). An account has one limit of droplets.
 REFUSALS: Final = (
@@ -206,6 +210,19 @@ def connect(environment: Mapping[str, str]) -> Api:
         next_page=lambda answer: "next" in (answer.get("links") or {}).get("pages", {}),
         reason=lambda answer: f"{answer['id']}: {answer['message']}",
     )
+
+
+def needs(offer: Offer) -> dict[str, float]:
+    """One droplet. How many GPUs a team may have, the API does not tell."""
+    return {DROPLETS: 1.0}
+
+
+def quotas(region: str, names: Iterable[str], environment: Mapping[str, str]) -> tuple[Quota, ...]:
+    """The team's limit of droplets, and how many it has."""
+    api = connect(environment)
+    limit = api.ask("GET", "/account")["account"].get("droplet_limit")
+    used = sum(1 for _ in api.rows("/droplets", "droplets"))
+    return tuple(Quota(name=name, unit="droplets", where="the whole team", limit=limit, used=used) for name in names)
 
 
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -8,13 +8,14 @@ from __future__ import annotations
 
 import datetime as dt
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any, Final
 
 import pulumi
 import pulumi_hcloud as hcloud
 
+from catalogs.hardware import Offer
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
     RUN_TAG,
@@ -28,6 +29,7 @@ from provision.clouds.programs.order import (
 )
 from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned, token_of
 from provision.clouds.programs.tagging import from_label, label
+from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Scope
 from provision.provisioner import Layer, Owned, Resource
@@ -46,6 +48,7 @@ IMAGE: Final = Image(
     source="the system images that the API lists (docs.hetzner.cloud); no driver, for there are no GPUs",
     as_of=dt.date(2026, 11, 26),
 )
+GPU_QUOTAS: Final[tuple[str, ...]] = ()
 POWER_OFF: Final = PowerOff.KEEPS_BILLING  # docs.hetzner.com, billing FAQ: until a server is deleted
 # Error codes of the API (docs.hetzner.cloud, "Errors", 2026-11), which the provider repeats. Limits are a project's.
 REFUSALS: Final = (
@@ -141,6 +144,16 @@ def connect(environment: Mapping[str, str]) -> Api:
         next_page=lambda answer: answer["meta"]["pagination"]["next_page"] is not None,
         reason=lambda answer: f"{answer['error']['code']}: {answer['error']['message']}",
     )
+
+
+def needs(offer: Offer) -> dict[str, float]:
+    """Nothing that is known: the API tells no limit."""
+    return {}
+
+
+def quotas(region: str, names: Iterable[str], environment: Mapping[str, str]) -> tuple[Quota, ...]:
+    """None."""
+    return ()
 
 
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -14,13 +14,14 @@ import datetime as dt
 import json
 import math
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
 import pulumi
 
+from catalogs.hardware import Offer
 from provision.clouds.container import ENTRYPOINT, START_VARIABLE
 from provision.clouds.programs.order import (
     GIB,
@@ -36,6 +37,7 @@ from provision.clouds.programs.order import (
 from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Json, as_owned
 from provision.clouds.programs.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, UNKNOWN_GPU, connect, log, path_of, pods
 from provision.clouds.programs.runpod_pods import Address, Pod
+from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Refused, Scope
 from provision.provisioner import Layer, Owned, Resource
@@ -56,6 +58,7 @@ IMAGE: Final = Image(
     source="runpod/containers on GitHub: sshd, curl and uv are in it",
     as_of=dt.date(2026, 11, 26),
 )
+GPU_QUOTAS: Final[tuple[str, ...]] = ()
 POWER_OFF: Final = PowerOff.REBOOTS
 REFUSALS: Final = (  # by our own words for what its API says (runpod_api)
     Refusal(NO_CAPACITY, Reason.CAPACITY, Scope.OFFER, NO_CAPACITY),
@@ -169,6 +172,16 @@ def _offered(instance_type: str) -> tuple[int, str, str]:
 
 
 # ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def needs(offer: Offer) -> dict[str, float]:
+    """Nothing that is known: what its API tells of a limit of spending has been read nowhere."""
+    return {}
+
+
+def quotas(region: str, names: Iterable[str], environment: Mapping[str, str]) -> tuple[Quota, ...]:
+    """None."""
+    return ()
 
 
 def regions(environment: Mapping[str, str]) -> tuple[str, ...]:

@@ -18,6 +18,7 @@ from tests.doubles.world.core import MACHINE, Declined, Reason, Thing, World
 KEY: Final = "ssh_key"
 FIREWALL: Final = "firewall"
 TAG: Final = "tag"
+MADE_UP_LIMIT: Final = 10
 PER_PAGE: Final = 20
 MOST_PER_PAGE: Final = 200
 USER_DATA_BYTES: Final = 64 * 1024
@@ -156,6 +157,12 @@ def _list_sizes(world: World, asked: Asked) -> Reply:
     return _page("sizes", rows, asked)
 
 
+def _read_account(world: World, asked: Asked) -> Reply:
+    """The limit of droplets that the world keeps; of GPUs the API tells none."""
+    quota = world.settings.quota
+    return Reply(200, {"account": {"droplet_limit": MADE_UP_LIMIT if quota is None else quota, "status": "active"}})
+
+
 def _list_regions(world: World, asked: Asked) -> Reply:
     return _page("regions", [{"slug": slug, "name": slug, "available": True} for slug in REGIONS], asked)
 
@@ -258,6 +265,7 @@ def _replace_firewall(world: World, asked: Asked, id: str) -> Reply:
 
 IN_UUID: Final = r"00000000-0000-4000-8000-(\d{12})"
 ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
+    ("GET", r"/v2/account", _read_account),
     ("GET", r"/v2/regions", _list_regions),
     ("GET", r"/v2/sizes", _list_sizes),
     ("POST", r"/v2/droplets", _create_droplet),

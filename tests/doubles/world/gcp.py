@@ -49,6 +49,7 @@ TYPES: Final = {
     "e2-standard-4": Type(ZONES, moves=True, usd_per_hour=Decimal("0.134")),
     "g2-standard-4": Type(ZONES[1:], moves=False, usd_per_hour=Decimal("0.70")),
 }
+MADE_UP_LIMIT: Final = 8
 EXHAUSTED: Final = "ZONE_RESOURCE_POOL_EXHAUSTED"
 
 # Reason -> status, reason and text; those of quota and permission as seen in public reports.
@@ -355,7 +356,28 @@ def _read_image(world: World, asked: Asked, project: str, family: str) -> Reply:
 
 
 HERE: Final = rf"/compute/v1/projects/{PROJECT}"
+# ── quotas ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read_project(world: World, asked: Asked, project: str) -> Reply:
+    return Reply(200, {"kind": "compute#project", "name": project, "quotas": _quotas(world, "GPUS_ALL_REGIONS")})
+
+
+def _read_region(world: World, asked: Asked, project: str, region: str) -> Reply:
+    return Reply(200, {"kind": "compute#region", "name": region, "quotas": _quotas(world, "NVIDIA_L4_GPUS")})
+
+
+def _quotas(world: World, metric: str) -> list[Json]:
+    """Every machine with a GPU here has one; the world's quota is of machines, so it is of GPUs."""
+    quota = world.settings.quota
+    limit = float(MADE_UP_LIMIT if quota is None else quota)
+    used = sum(thing.details["type"].startswith("g2-") for thing in world.standing() if thing.kind == MACHINE)
+    return [{"metric": metric, "limit": limit, "usage": float(used)}, {"metric": "NETWORKS", "limit": 5.0, "usage": 1.0}]
+
+
 ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
+    ("GET", r"/compute/v1/projects/([a-z-]+)", _read_project),
+    ("GET", r"/compute/v1/projects/([a-z-]+)/regions/([a-z0-9-]+)", _read_region),
     ("GET", rf"{HERE}/zones", _list_zones),
     ("GET", rf"{HERE}/zones/([a-z0-9-]+)/machineTypes", _list_types),
     ("GET", r"/compute/v1/projects/([a-z-]+)/global/images/family/([a-z0-9-]+)", _read_image),

@@ -78,6 +78,7 @@ def life_of_a_box(run_id: str, environment: Mapping[str, str], admin: Mapping[st
     assert REGION in aws.regions(environment)
     listed(run_id, environment)
     aws.admit(REGION, run_id, (HERE,), environment)
+    aws.quotas(REGION, aws.GPU_QUOTAS[:1], environment)
     aws.console(Resource(kind="instance", id=ids["Instance"], region=REGION), environment)
 
     for kind in ("Instance", "SecurityGroup", "KeyPair"):
@@ -178,7 +179,7 @@ def test_the_page_names_every_action_that_is_not_proven() -> None:
 @pytest.mark.parametrize("statement", STATEMENTS, ids=lambda statement: statement["Sid"])
 def test_whatever_makes_changes_or_ends_needs_our_tag(statement: dict[str, Any]) -> None:
     """Somebody else's machines in the account can't be touched with it; looking is free."""
-    looks = all(action.startswith("ec2:Describe") for action in statement["Action"])
+    looks = all(action.startswith(("ec2:Describe", "servicequotas:Get")) for action in statement["Action"])
     assert looks or "Condition" in statement or statement["Sid"] == "UseWhatIsThere"
     assert "ec2:*" not in statement["Action"]
     assert not [action for action in statement["Action"] if action.startswith(("iam:", "sts:"))]
