@@ -82,19 +82,21 @@ class Reason(StrEnum):
 class Scope(StrEnum):
     """What a reason rules out: no further attempt is made there."""
 
-    OFFER = "offer"  # this type, bought this way, in this region or zone
+    ZONE = "zone"  # this type, bought this way, in the zone that the provider named
+    OFFER = "offer"  # the same in all of the region
     REGION = "region"
     INSTANCE_TYPE = "instance type"
     CLOUD = "cloud"
 
 
 class Declined(ProvisionError):
-    """`reason` and `scope` say what would be asked in vain from now on."""
+    """`reason` and `scope` say what would be asked in vain from now on; `zone` which one, where that is the scope."""
 
-    def __init__(self, message: str, *, reason: Reason, scope: Scope, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, reason: Reason, scope: Scope, zone: str | None = None, hint: str | None = None) -> None:
         super().__init__(message, hint=hint)
         self.reason = reason
         self.scope = scope
+        self.zone = zone
 
 
 class ConnectionFailed(RentuneError):

@@ -75,6 +75,7 @@ class Launch(Claim, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
     disk_gib: int = 0
+    full_zones: tuple[str, ...] = ()  # of the region, where this offer was refused to this run
 
 
 class ResourceEnd(msgspec.Struct, frozen=True, kw_only=True):

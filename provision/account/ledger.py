@@ -83,6 +83,7 @@ class Tried(Line, frozen=True, kw_only=True, tag="tried"):
     offer: str  # its key
     reason: Reason
     scope: Scope
+    zone: str | None = None  # which one, where that is the scope
     message: str
     took_s: float
     usd: Decimal  # what the run has cost so far

@@ -103,7 +103,8 @@ class PulumiProvisioner:
         except Declined as error:
             read = read_refusal(self.cloud.REFUSALS, error, cloud=self.name)
             left = self._left(offer.region, launch.run_id)
-            raise Declined(f"{str(read).removesuffix('.')}. {left}", reason=read.reason, scope=read.scope) from None
+            message = f"{str(read).removesuffix('.')}. {left}"
+            raise Declined(message, reason=read.reason, scope=read.scope, zone=read.zone) from None
         except ProvisionError as error:
             left = self._left(offer.region, launch.run_id)
             raise ProvisionError(f"{str(error).removesuffix('.')}. {left}", hint=f"rentune down {launch.run_id}") from None
@@ -160,6 +161,7 @@ class PulumiProvisioner:
         return Order(
             name=resource_name(launch.run_id),
             region=offer.region,
+            full_zones=launch.full_zones,
             instance_type=offer.instance_type,
             max_usd_per_hour=offer.usd_per_hour if offer.purchase == "spot" else None,
             disk_gib=launch.disk_gib,

@@ -14,7 +14,7 @@ class Refusal(NamedTuple):
 
     said: str  # a regular expression, found anywhere in its answer, whatever the case
     reason: Reason
-    scope: Scope
+    scope: Scope  # of a zone, where the group `zone` of `said` finds its name
     words: str  # our sentence, without its end; groups of `said` may stand in it: \g<limit>
 
 
@@ -23,5 +23,6 @@ def read_refusal(rows: Iterable[Refusal], error: Declined, *, cloud: str) -> Dec
     message = str(error)
     for row in rows:
         if found := re.search(row.said, message, re.IGNORECASE):
-            return Declined(f"{cloud} declined: {found.expand(row.words)}.", reason=row.reason, scope=row.scope)
+            message, zone = f"{cloud} declined: {found.expand(row.words)}.", found.groupdict().get("zone")
+            return Declined(message, reason=row.reason, scope=row.scope, zone=zone)
     return error

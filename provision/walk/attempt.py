@@ -60,6 +60,7 @@ class NoRoom(End):
 
     reason: Reason
     scope: Scope
+    zone: str | None = None
 
 
 class Lost(End):
@@ -118,7 +119,7 @@ class Telling:
         if kept:
             return Kept(self._said)
         if isinstance(error, Declined):
-            return NoRoom(self._said, error.reason, error.scope)
+            return NoRoom(self._said, error.reason, error.scope, error.zone)
         if isinstance(error, BoxLost):
             return Lost(self._said)
         return Trained("") if error is None else Failed(self._said)
@@ -167,13 +168,11 @@ def _was_kept(leasing: Lease | None) -> bool:
     return leasing is not None and leasing.kept
 
 
-def _why_not_here(run: Run, end: End) -> tuple[Reason, Scope] | None:
+def _why_not_here(run: Run, end: End) -> NoRoom | None:
     """What an end rules out; None where it is no matter of the box. Only a spot machine is taken away by right."""
-    if isinstance(end, NoRoom):
-        return end.reason, end.scope
     if isinstance(end, Lost) and run.plan.offer.purchase == "spot":
-        return Reason.LOST, Scope.OFFER
-    return None
+        return NoRoom(end.said, Reason.LOST, Scope.OFFER)
+    return end if isinstance(end, NoRoom) else None
 
 
 def _note_down(run: Run, end: End) -> None:
@@ -184,15 +183,15 @@ def _note_down(run: Run, end: End) -> None:
     state, now_s, why = run.state, run.clock(), _why_not_here(run, end)
     if state.rental is None or why is None or not state.ended:
         return
-    reason, scope = why
     run.ledger.append(
         Tried(
             run_id=run.run_id,
             at_s=now_s,
             offer=state.rental.offer.key,
-            reason=reason,
-            scope=scope,
-            message=end.said,
+            reason=why.reason,
+            scope=why.scope,
+            zone=why.zone,
+            message=why.said,
             took_s=now_s - state.rental.asked_at_s,
             usd=usd_so_far(state, now_s=now_s),
         )

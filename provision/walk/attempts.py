@@ -14,19 +14,23 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
-from provision.account.ledger import Rental
+from provision.account.ledger import Rental, Tried
 from provision.errors import Reason, Scope
 from provision.prepare.opening import allowed_s, around_s
 from provision.words import usd_words
 from remote.contract import Phase, Strategy
 
 MAX_DECLINED: Final = 5  # assumed: where five offers can't be had, one more is not what is missing
+MAX_ZONES: Final = 3  # assumed: a region whose first three zones are full has no room, and each try takes minutes
 MAX_LOST: Final = 3  # assumed: a market that takes three machines back will take the fourth
 DEARER: Final = 1.25  # assumed: what a person would call about the same price
 
-# What each scope rules out: offers that agree with the one that was tried in all of these.
+# What each scope rules out: offers that agree with the one that was tried in all of these. A zone alone rules out nothing: the
+# same offer is asked for in the next one.
+SAME_OFFER: Final = ("provider", "region", "instance_type", "purchase")
 ALIKE: Final[dict[Scope, tuple[str, ...]]] = {
-    Scope.OFFER: ("provider", "region", "instance_type", "purchase"),
+    Scope.ZONE: SAME_OFFER,
+    Scope.OFFER: SAME_OFFER,
     Scope.REGION: ("provider", "region"),
     Scope.INSTANCE_TYPE: ("provider", "instance_type"),
     Scope.CLOUD: ("provider",),
@@ -61,12 +65,12 @@ def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
     tried = [rental for rental in past.rentals if rental.tried is not None]
     if not tried:
         return Next(plan=plans[0])
-    if len(plans) == 1:
+    if len(plans) == 1 and _is_ruled_out(plans[0].offer, tried):
         return NoneLeft(why="")
     num_lost = sum(rental.tried.reason is Reason.LOST for rental in tried if rental.tried)
     if num_lost > MAX_LOST:
         return NoneLeft(why=f"Machines were taken back {num_lost} times.")
-    if len(tried) - num_lost >= MAX_DECLINED:
+    if len({rental.offer.key for rental in tried if rental.tried and rental.tried.reason is not Reason.LOST}) >= MAX_DECLINED:
         return NoneLeft(why=f"{MAX_DECLINED} offers were tried.")
     left = [plan for plan in plans if not _is_ruled_out(plan.offer, tried) and past.strategy in (None, plan.strategy)]
     if not left:
@@ -79,11 +83,15 @@ def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
 
 
 def _is_ruled_out(offer: Offer, tried: Iterable[Rental]) -> bool:
-    return any(
-        all(getattr(offer, name) == getattr(rental.offer, name) for name in ALIKE[rental.tried.scope])
-        for rental in tried
-        if rental.tried is not None
-    )
+    scopes = [
+        rental.tried.scope for rental in tried if rental.tried is not None and _is_alike(offer, rental.offer, rental.tried)
+    ]
+    num_zones = scopes.count(Scope.ZONE)
+    return num_zones >= MAX_ZONES or len(scopes) > num_zones
+
+
+def _is_alike(offer: Offer, other: Offer, tried: Tried) -> bool:
+    return all(getattr(offer, name) == getattr(other, name) for name in ALIKE[tried.scope])
 
 
 def _has_time(plan: Plan, past: Past) -> bool:

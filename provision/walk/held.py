@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 import msgspec
 
+from catalogs.hardware import Offer
 from planner.plan import Plan, read_plan
-from provision.account.ledger import Ledger, RunState
+from provision.account.ledger import Ledger, Rental, RunState
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import read_alternatives, read_base, read_claim, read_launch
@@ -83,6 +84,7 @@ class Run:
             provider=rental.offer.provider,
             region=rental.offer.region,
             disk_gib=rental.disk_gib,
+            full_zones=full_zones(self.state.rentals, rental.offer),
             deadline_at_s=self.state.deadline_at_s,
         )
 
@@ -90,6 +92,12 @@ class Run:
     def left_s(self) -> float:
         """Seconds to the deadline."""
         return self.state.deadline_at_s - self.clock()
+
+
+def full_zones(rentals: Iterable[Rental], offer: Offer) -> tuple[str, ...]:
+    """Where the offer was refused to this run, zone by zone."""
+    tried = [rental.tried for rental in rentals if rental.offer.key == offer.key and rental.tried is not None]
+    return tuple(each.zone for each in tried if each.zone is not None)
 
 
 def read_run(

@@ -83,10 +83,11 @@ def _next(run: Run) -> Plan | str:
     question = chosen.question
     if question is not None and not run.state.opened.dearer and not run.agrees(f"{question} Go on with it?"):
         return f"{question} It was not taken: --dearer allows it."
-    if run.state.rentals:
+    if (last := run.state.rental) is not None:
         steps = steps_at_home(run.folder.checkpoints)
+        zone = ", in another zone" if chosen.plan.offer.key == last.offer.key else ""
         where = f", going on from step {steps[-1]}" if steps else ""
-        run.display.note(f"Next: {chosen.plan.offer.key}, planned at ${chosen.plan.cost.total_usd.p50:.2f}{where}.")
+        run.display.note(f"Next: {chosen.plan.offer.key}{zone}, planned at ${chosen.plan.cost.total_usd.p50:.2f}{where}.")
     return chosen.plan
 
 

@@ -150,6 +150,7 @@ def _create_instance(ec2: Any, inputs: Properties) -> str:
         BlockDeviceMappings=[{"DeviceName": image["RootDeviceName"], "Ebs": _disk(inputs["rootBlockDevice"])}],
         TagSpecifications=[*_tagged("instance", inputs), *_tagged("volume", inputs, "volumeTags")],
         **_market(inputs.get("instanceMarketOptions")),
+        **_place(inputs.get("availabilityZone")),
     )
     id = str(answer["Instances"][0]["InstanceId"])
     ec2.get_waiter("instance_running").wait(InstanceIds=[id], WaiterConfig={"Delay": 1})
@@ -171,6 +172,10 @@ def _disk(device: Properties) -> dict[str, Any]:
         "Encrypted": device["encrypted"],
         "DeleteOnTermination": device["deleteOnTermination"],
     }
+
+
+def _place(zone: str | None) -> dict[str, Any]:
+    return {} if zone is None else {"Placement": {"AvailabilityZone": zone}}
 
 
 def _market(options: Properties | None) -> dict[str, Any]:
@@ -203,6 +208,7 @@ INSTANCE: Final = Kind(
     accepts=frozenset(
         {
             "ami",
+            "availabilityZone",
             "associatePublicIpAddress",  # the emulator's default network gives one anyway
             "instanceInitiatedShutdownBehavior",
             "instanceMarketOptions",
@@ -241,6 +247,13 @@ def _get_ami(ec2: Any, args: Properties) -> Properties:
     return args | {"id": newest["ImageId"], "name": newest["Name"], "blockDeviceMappings": mappings}
 
 
+def _get_offerings(ec2: Any, args: Properties) -> Properties:
+    filters = [{"Name": filter["name"], "Values": filter["values"]} for filter in args["filters"]]
+    pages = ec2.get_paginator("describe_instance_type_offerings").paginate(LocationType=args["locationType"], Filters=filters)
+    rows = [row for page in pages for row in page["InstanceTypeOfferings"]]
+    return args | {"id": "offerings", "locations": [row["Location"] for row in rows]}
+
+
 def _texts(ebs: dict[str, Any]) -> dict[str, str]:
     return {"volume_size": str(ebs["VolumeSize"])} if "VolumeSize" in ebs else {}
 
@@ -253,7 +266,10 @@ AWS: Final = Double(
         "aws:ec2/securityGroup:SecurityGroup": SECURITY_GROUP,
         "aws:ec2/instance:Instance": INSTANCE,
     },
-    lookups={"aws:ec2/getAmi:getAmi": _get_ami},
+    lookups={
+        "aws:ec2/getAmi:getAmi": _get_ami,
+        "aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings": _get_offerings,
+    },
     connect=connect,
 )
 

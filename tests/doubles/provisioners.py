@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from catalogs.hardware import Offer
+from provision.errors import Declined, Reason, Scope
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, ResourceEnd, Teardown
 
 
@@ -48,16 +49,19 @@ class Paper:
 class Market(Paper):
     """Says to each offer what it is told to say; what nothing is said to is there, and was never asked for in these tests."""
 
-    def __init__(self, says: Mapping[str, Exception], *, leaves: Collection[str] = ()) -> None:
+    def __init__(self, says: Mapping[str, Exception], *, leaves: Collection[str] = (), zones: Sequence[str] = ()) -> None:
         super().__init__()
         self.says = dict(says)
         self.leaves = leaves  # offers that buy a box and decline all the same
+        self.zones = zones  # of every region; each is full, and the first one is asked that is not known to be
         self.asked: list[str] = []
 
     def up(self, offer: Offer, launch: Launch) -> Box:
         self.asked.append(offer.key)
         if offer.key in self.leaves:
             self.boxes[launch.run_id] = Resource(kind="instance", id="i-1", run_id=launch.run_id, region=launch.region)
+        if others := [zone for zone in self.zones if zone not in launch.full_zones]:
+            raise Declined(f"{others[0]} is full.", reason=Reason.CAPACITY, scope=Scope.ZONE, zone=others[0])
         raise self.says[offer.key]
 
 

@@ -13,7 +13,7 @@ from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Rental, Tried
 from provision.errors import Reason, Scope
-from provision.walk.attempts import MAX_DECLINED, MAX_LOST, Next, NoneLeft, Past, choose
+from provision.walk.attempts import MAX_DECLINED, MAX_LOST, MAX_ZONES, Next, NoneLeft, Past, choose
 from tests.provision.plans import exactly, rental, tiny_plan
 
 
@@ -67,6 +67,24 @@ def test_a_scope_rules_out_what_agrees_with_the_offer_in_it(scope: Scope, follow
     chosen = choose(PLANS, Past(rentals=(tried(FIRST, scope),)))
     assert isinstance(chosen, Next)
     assert (chosen.plan.offer.key, chosen.question) == (following, None)
+
+
+def test_a_full_zone_rules_out_no_offer_but_three_of_them_do() -> None:
+    """The same offer is asked for in the next zone; also where nothing else may take its place."""
+    for plans in (PLANS, (FIRST,)):
+        assert choose(plans, Past(rentals=(tried(FIRST, Scope.ZONE),) * (MAX_ZONES - 1))) == Next(plan=FIRST)
+    full = Past(rentals=(tried(FIRST, Scope.ZONE),) * MAX_ZONES)
+    assert choose(PLANS, full) == Next(plan=PLANS[1])
+    assert choose((FIRST,), full) == NoneLeft(why="")
+
+
+def test_an_offer_counts_once_however_many_of_its_zones_were_full() -> None:
+    many = tuple(plan_at(f"aws/region-{number}/g5/spot", 1.0) for number in range(20))
+    zones = tuple(tried(plan, Scope.ZONE) for plan in many[: MAX_DECLINED - 1] for _ in range(MAX_ZONES))
+    assert choose(many, Past(rentals=zones)) == Next(plan=many[MAX_DECLINED - 1])
+    assert choose(many, Past(rentals=(*zones, tried(many[MAX_DECLINED - 1])))) == NoneLeft(
+        why=f"{MAX_DECLINED} offers were tried."
+    )
 
 
 def test_what_was_ruled_out_stays_so() -> None:

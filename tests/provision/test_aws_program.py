@@ -43,6 +43,8 @@ class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
         self.lookups.append(args.args)
+        if args.token.endswith("getInstanceTypeOfferings"):
+            return {"locations": ["eu-central-1c", "eu-central-1b"]}
         disk = {"deviceName": "/dev/sda1", "noDevice": "", "virtualName": "", "ebs": {"volume_size": str(self.image_gib)}}
         return {"id": "ami-1", "blockDeviceMappings": [disk]}
 
@@ -52,6 +54,15 @@ def run(order: Order, *, image_gib: int = 50) -> Recorder:
     pulumi.runtime.set_mocks(recorder, preview=False)
     pulumi.runtime.test(aws.program(order))()
     return recorder
+
+
+def test_ec2_chooses_the_zone_until_one_has_refused_the_type() -> None:
+    """Then it is the first other one that has the type; where there is none, one sentence."""
+    assert "availabilityZone" not in run(ORDER).inputs["aws:ec2/instance:Instance"]
+    recorder = run(msgspec.structs.replace(ORDER, full_zones=("eu-central-1a", "eu-central-1b")))
+    assert recorder.inputs["aws:ec2/instance:Instance"]["availabilityZone"] == "eu-central-1c"
+    with pytest.raises(Exception, match=r"eu-central-1 has no other zone with g5\.xlarge\."):
+        run(msgspec.structs.replace(ORDER, full_zones=("eu-central-1b", "eu-central-1c")))
 
 
 def test_the_instance_is_private_encrypted_and_ends_itself() -> None:

@@ -92,6 +92,30 @@ def test_where_one_is_full_the_next_is_asked(at: At, opened: Opened, driven: Dri
     ]
 
 
+def test_where_a_zone_is_full_the_same_offer_is_asked_for_in_the_next(
+    at: At, opened: Opened, driven: Driven, ledger: Ledger
+) -> None:
+    """Each zone is an attempt of its own in the books, and no offer is told of the zones of another."""
+    market, display = Market({HERE: full(HERE), THERE: full(THERE)}, zones=("a", "b")), Quiet()
+    receipt = driven(opened(at(HERE), at(THERE, 1.1)), market, display=display)
+
+    assert market.asked == [HERE, HERE, HERE, THERE, THERE, THERE]
+    tries = [(line.offer, line.scope, line.zone) for line in ledger.lines() if isinstance(line, Tried)]
+    assert tries == [
+        (key, scope, zone)
+        for key in (HERE, THERE)
+        for scope, zone in ((Scope.ZONE, "a"), (Scope.ZONE, "b"), (Scope.OFFER, None))
+    ]
+    assert [each.message for each in receipt.tries][:3] == ["a is full.", "b is full.", f"{HERE} is full."]
+    assert sum("in another zone" in note for note in display.notes) == 4
+
+
+def test_a_saved_plan_without_another_is_tried_in_the_next_zone_too(at: At, opened: Opened, driven: Driven) -> None:
+    market = Market({HERE: full(HERE)}, zones=("a",))
+    assert driven(opened(at(HERE)), market).exit_code == Exit.FAILED
+    assert market.asked == [HERE, HERE]
+
+
 def test_the_report_lists_every_attempt_in_each_of_its_forms(
     at: At, opened: Opened, driven: Driven, places: Places, plan: Plan
 ) -> None:

@@ -94,6 +94,12 @@ def test_it_is_placed_in_the_first_zone_that_has_its_type() -> None:
     assert (box()["zone"], box()["machineType"]) == ("us-central1-b", "g2-standard-4")
 
 
+def test_a_zone_that_has_refused_the_type_is_left_out() -> None:
+    assert box(full_zones=("us-central1-b",))["zone"] == "us-central1-c"
+    with pytest.raises(Exception, match=r"us-central1 has no zone with g2-standard-4\."):
+        recorded(full_zones=("us-central1-b", "us-central1-c"))
+
+
 def test_a_region_without_the_type_is_one_sentence() -> None:
     with pytest.raises(Exception, match=r"us-central1 has no zone with none-such\."):
         recorded(instance_type="none-such")

@@ -22,6 +22,11 @@ SAID = [
             "InsufficientInstanceCapacity: We currently do not have sufficient g5.xlarge capacity in the Availability Zone you "
             "requested (us-east-1a).",
         ),
+        (Reason.CAPACITY, Scope.ZONE, "aws declined: no machine of this type is free in us-east-1a."),
+    ),
+    (
+        "aws",
+        EC2.format(500, "InsufficientInstanceCapacity: There is no Spot capacity available that matches your request."),
         (Reason.CAPACITY, Scope.OFFER, "aws declined: no machine of this type is free there."),
     ),
     (
@@ -31,6 +36,11 @@ SAID = [
             "Unsupported: Your requested instance type (g6.xlarge) is not supported in your requested Availability Zone "
             "(us-east-1e).",
         ),
+        (Reason.CAPACITY, Scope.ZONE, "aws declined: it does not offer this type in us-east-1e."),
+    ),
+    (
+        "aws",
+        "eu-central-1 has no other zone with g5.xlarge.",
         (Reason.CAPACITY, Scope.OFFER, "aws declined: it does not offer this type there."),
     ),
     (
@@ -102,6 +112,16 @@ SAID = [
     (
         "gcp",
         "The zone 'projects/p/zones/us-central1-a' does not have enough resources available to fulfill the request.",
+        (Reason.CAPACITY, Scope.ZONE, "gcp declined: no machine of this type is free in us-central1-a."),
+    ),
+    (
+        "gcp",
+        "A g2-standard-4 VM instance is currently unavailable in the us-central1-b zone. (ZONE_RESOURCE_POOL_EXHAUSTED)",
+        (Reason.CAPACITY, Scope.ZONE, "gcp declined: no machine of this type is free in us-central1-b."),
+    ),
+    (
+        "gcp",
+        "us-central1 has no zone with g2-standard-4.",
         (Reason.CAPACITY, Scope.OFFER, "gcp declined: no machine of this type is free there."),
     ),
     (
@@ -171,3 +191,4 @@ def test_every_row_can_be_read(cloud: str) -> None:
     for row in load_cloud(cloud).REFUSALS:
         assert set(re.findall(r"\\g<(\w+)>", row.words)) <= set(re.compile(row.said).groupindex)
         assert not row.words.endswith(".")
+        assert (row.scope is Scope.ZONE) == ("zone" in re.compile(row.said).groupindex)

@@ -24,10 +24,10 @@ from provision.clouds.programs.aws_api import connect as connect
 from provision.clouds.programs.aws_quotas import GPU_QUOTAS as GPU_QUOTAS
 from provision.clouds.programs.aws_quotas import needs as needs
 from provision.clouds.programs.aws_quotas import quotas as quotas
+from provision.clouds.programs.aws_refusals import REFUSALS as REFUSALS
 from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
 from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
-from provision.clouds.refusals import Refusal
-from provision.errors import Reason, Scope
+from provision.errors import Refused
 from provision.provisioner import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
@@ -50,62 +50,6 @@ IMAGE: Final = Image(
     as_of=dt.date(2026, 11, 26),
 )
 POWER_OFF: Final = PowerOff.ENDS_BILL  # by instance_initiated_shutdown_behavior, below
-# Error codes of the EC2 API and their texts (docs.aws.amazon.com/AWSEC2/latest/APIReference/errors-overview.html, 2026-11); the
-# provider's own words where it finds no credentials. Which zone is asked is left to EC2.
-REFUSALS: Final = (
-    Refusal(
-        r"Insufficient(Instance|Host)?Capacity|InsufficientFreeAddressesInSubnet",
-        Reason.CAPACITY,
-        Scope.OFFER,
-        "no machine of this type is free there",
-    ),
-    Refusal(r"Unsupported\b.*(instance type|configuration)", Reason.CAPACITY, Scope.OFFER, "it does not offer this type there"),
-    Refusal(
-        r"VcpuLimitExceeded.*?limit of (?P<limit>\d+)",
-        Reason.QUOTA,
-        Scope.REGION,
-        r"this machine needs more vCPUs than the account may have of its family in the region (\g<limit>)",
-    ),
-    Refusal(
-        r"VcpuLimitExceeded|InstanceLimitExceeded",
-        Reason.QUOTA,
-        Scope.REGION,
-        "the account may have no more machines of this family in the region",
-    ),
-    Refusal(
-        "MaxSpotInstanceCountExceeded", Reason.QUOTA, Scope.REGION, "the account may have no more spot machines in the region"
-    ),
-    Refusal(
-        r"(SecurityGroup|ResourceLimit|AddressLimit|VolumeLimit|VpcLimit)\w*Exceeded",
-        Reason.QUOTA,
-        Scope.REGION,
-        "the account may have no more of what a run needs in the region",
-    ),
-    Refusal(
-        r"price of (?P<bid>[\d.]*\d) is lower than the minimum required Spot request fulfillment price of (?P<asked>[\d.]*\d)",
-        Reason.PRICE,
-        Scope.OFFER,
-        r"its spot price has risen to $\g<asked> an hour, and $\g<bid> was planned",
-    ),
-    Refusal("SpotMaxPriceTooLow", Reason.PRICE, Scope.OFFER, "its spot price has risen above the planned one"),
-    Refusal(
-        "VPCIdNotSpecified|no default VPC", Reason.PERMISSION, Scope.REGION, "the account has no default VPC in the region"
-    ),
-    Refusal("OptInRequired", Reason.PERMISSION, Scope.REGION, "the account is not signed up for this region or image"),
-    Refusal(
-        r"AuthFailure|InvalidClientTokenId|SignatureDoesNotMatch|UnrecognizedClient|Expired ?Token|RequestExpired"
-        "|no valid credential sources?",
-        Reason.CREDENTIALS,
-        Scope.CLOUD,
-        "the credentials are not valid, or not any more",
-    ),
-    Refusal(
-        r"Unauthorized(Operation)?\b|AccessDenied|PendingVerification|OperationNotPermitted|\bBlocked\b",
-        Reason.PERMISSION,
-        Scope.CLOUD,
-        "the account may not do what a run needs (docs/permissions/aws.md lists it)",
-    ),
-)
 LEAST_DISK_GIB: Final = 8  # assumed, for an image that does not say: the root volume of Ubuntu's own images at EC2
 ONE_TIME: Final = "one-time"  # a spot request that is over once its machine is
 HOME_REGION: Final = "us-east-1"  # where the list of regions is asked for
@@ -194,6 +138,7 @@ def _instance(
         "box",
         ami=image.id,
         instance_type=order.instance_type,
+        availability_zone=_zone(order, there) if order.full_zones else None,  # the first time EC2 chooses
         instance_market_options=spot if order.max_usd_per_hour is not None else None,
         key_name=key.key_name,
         vpc_security_group_ids=[group.id],
@@ -212,6 +157,19 @@ def _instance(
         # A newer image or a fresh key must never replace a box that runs.
         opts=pulumi.ResourceOptions.merge(there, pulumi.ResourceOptions(ignore_changes=["ami", "userData"])),
     )
+
+
+def _zone(order: Order, there: pulumi.ResourceOptions) -> str:
+    """The first zone of the region that has the type and has not refused it. Raises Refused where there is none."""
+    offered = aws.ec2.get_instance_type_offerings(
+        location_type="availability-zone",
+        filters=[{"name": "instance-type", "values": [order.instance_type]}],
+        opts=pulumi.InvokeOptions(provider=there.provider),
+    )
+    others: list[str] = sorted(set(offered.locations) - set(order.full_zones))
+    if others:
+        return others[0]
+    raise Refused(f"{order.region} has no other zone with {order.instance_type}.", hint="Choose another region or type.")
 
 
 def _disk_gib(order: Order, mappings: Iterable[Any]) -> int:

@@ -66,6 +66,18 @@ POWER_OFF: Final = PowerOff.STOPS  # docs.cloud.google.com, "VM instance lifecyc
 # Codes and texts of the API (docs.cloud.google.com/compute/docs/troubleshooting; reports of their users, 2026-11).
 REFUSALS: Final = (
     Refusal(
+        r"zones/(?P<zone>[a-z0-9-]+)' does not have enough resources available",
+        Reason.CAPACITY,
+        Scope.ZONE,
+        r"no machine of this type is free in \g<zone>",
+    ),
+    Refusal(
+        r"currently unavailable in the (?P<zone>[a-z0-9-]+) zone",
+        Reason.CAPACITY,
+        Scope.ZONE,
+        r"no machine of this type is free in \g<zone>",
+    ),
+    Refusal(
         "ZONE_RESOURCE_POOL_EXHAUSTED|does not have enough resources available|stockout|no zone with",
         Reason.CAPACITY,
         Scope.OFFER,
@@ -180,8 +192,9 @@ def version_4(cidrs: Iterable[str]) -> list[str]:
 
 
 def _zone_with(order: Order) -> str:
-    """The first zone of the region that has the type at all; whether one is free there shows only the create."""
-    for zone in gcp.compute.get_zones(region=order.region, status="UP").names:
+    """The first zone of the region that has the type and has not refused it; whether one is free shows only the create."""
+    zones = gcp.compute.get_zones(region=order.region, status="UP").names
+    for zone in (zone for zone in zones if zone not in order.full_zones):
         if gcp.compute.get_machine_types(zone=zone, filter=f'name = "{order.instance_type}"').machine_types:
             return str(zone)
     raise Refused(f"{order.region} has no zone with {order.instance_type}.", hint="Choose another region or type.")

@@ -63,6 +63,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
 
     name: str  # of every resource; unique per run, so a second `up` can't buy a second box unseen
     region: str
+    full_zones: tuple[str, ...] = ()  # of the region, where this type was refused to this run
     instance_type: str
     max_usd_per_hour: Decimal | None  # a spot bid; None = on demand
     disk_gib: int  # 0 = as large as the image asks for

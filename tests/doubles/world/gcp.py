@@ -30,7 +30,7 @@ LABEL_KEY: Final = re.compile(r"[a-z][a-z0-9_-]{0,62}")
 LABEL_VALUE: Final = re.compile(r"[a-z0-9_-]{0,63}")
 NAME: Final = re.compile(r"[a-z]([-a-z0-9]{0,61}[a-z0-9])?")
 TERM: Final = re.compile(r"labels\.(?P<key>[a-z0-9_-]+)(?P<how>:\*|=)(?P<value>[a-z0-9_-]*)")
-ZONES: Final = ("us-central1-a", "us-central1-b", "europe-west4-a")
+ZONES: Final = ("us-central1-a", "us-central1-b", "us-central1-c", "europe-west4-a")
 IMAGES: Final = {
     ("ubuntu-os-cloud", "ubuntu-2404-lts-amd64"): 10,  # GB
     ("ubuntu-os-accelerator-images", "ubuntu-accelerator-2404-amd64-with-nvidia-580"): 20,

@@ -41,6 +41,14 @@ def test_the_engine_is_the_published_one(engine: Path) -> None:
     assert OLDEST_FITTING <= version < (4,)
 
 
+def test_a_zone_that_has_refused_the_type_is_not_asked_again(bench: Bench) -> None:
+    """EC2 chooses; told of a full zone, the program asks EC2 which others have the type and orders in one of those."""
+    launch = msgspec.structs.replace(bench.launch, full_zones=(f"{REGION}a",))
+    bench.provisioner().up(OFFER, launch)
+    assert the_instance(bench)["Placement"]["AvailabilityZone"] == f"{REGION}b"
+    assert bench.provisioner().destroy(launch).verdict == "destroyed"
+
+
 def test_up_then_found_by_tag_then_destroyed_then_nothing_left(bench: Bench) -> None:
     """The whole life of a box, and what the engine asked of the plugin for it."""
     provisioner = bench.provisioner()

@@ -68,6 +68,10 @@ def life_of_a_box(run_id: str, environment: Mapping[str, str], admin: Mapping[st
     image = AWS.lookups["aws:ec2/getAmi:getAmi"](
         ec2, {"owners": [ROW.image.owner], "filters": [{"name": "name", "values": [ROW.image.name]}]}
     )
+    zones = AWS.lookups["aws:ec2/getInstanceTypeOfferings:getInstanceTypeOfferings"](
+        ec2, {"locationType": "availability-zone", "filters": [{"name": "instance-type", "values": ["g5.xlarge"]}]}
+    )["locations"]
+    assert f"{REGION}a" in zones
     ids = {"KeyPair": kinds["KeyPair"].create(ec2, inputs["KeyPair"])}
     ids["SecurityGroup"] = kinds["SecurityGroup"].create(ec2, inputs["SecurityGroup"])
     box = inputs["Instance"] | {"ami": image["id"], "vpcSecurityGroupIds": [ids["SecurityGroup"]]}

@@ -90,6 +90,7 @@ MEANS = {
     Reason.QUOTA: (errors.Reason.QUOTA, errors.Scope.CLOUD),
     Reason.BROKEN: (errors.Reason.UNKNOWN, errors.Scope.OFFER),
 }
+BY_ZONE = {("gcp", Reason.NO_CAPACITY): (errors.Reason.CAPACITY, errors.Scope.ZONE)}
 
 
 @pytest.mark.parametrize("reason", MEANS, ids=lambda reason: reason.name)
@@ -102,10 +103,28 @@ def test_what_the_cloud_declines_is_one_sentence_and_can_be_ended(world_bench: B
     with pytest.raises(errors.Declined, match=r"Left at \w+: .*firewall") as caught:
         provisioner.up(world_bench.row.offer, world_bench.launch)
 
-    assert (caught.value.reason, caught.value.scope) == MEANS[reason]
+    assert (caught.value.reason, caught.value.scope) == BY_ZONE.get((world_bench.cloud, reason), MEANS[reason])
     assert "Traceback" not in str(caught.value)
     assert provisioner.destroy(world_bench.launch).verdict == "destroyed"
     assert left(world_bench) == []
+
+
+@pytest.mark.parametrize("world", ["gcp"], indirect=True)
+@pytest.mark.fault("F9", tier="engine")
+def test_where_a_zone_has_no_room_the_next_one_gives_the_machine(world_bench: Bench) -> None:
+    """The refusal names the zone; told of it, the next `up` orders in another zone of the region."""
+    world_bench.control.plant("create", Reason.NO_CAPACITY, MACHINE)
+    provisioner, launch = world_bench.provisioner(), world_bench.launch
+    with pytest.raises(errors.Declined, match="no machine of this type is free in us-central1-b") as caught:
+        provisioner.up(world_bench.row.offer, launch)
+    assert caught.value.zone == "us-central1-b"
+    assert provisioner.destroy(launch).verdict == "destroyed"
+
+    provisioner.up(world_bench.row.offer, msgspec.structs.replace(launch, full_zones=(caught.value.zone,)))
+
+    [machine] = world_bench.control.standing(MACHINE)
+    assert machine["details"]["zone"] == "us-central1-c"
+    assert provisioner.destroy(launch).verdict == "destroyed"
 
 
 @pytest.mark.fault("F4", tier="engine")
