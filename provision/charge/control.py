@@ -16,7 +16,7 @@ from provision.account.ledger import Controlled, Ledger, RunState
 from provision.account.receipt import Receipt
 from provision.charge.apart import spawn_apart
 from provision.charge.bell import bell
-from provision.charge.controller import in_control, is_alive, is_locked, lock_of, this_process
+from provision.charge.controller import in_control, is_alive, is_locked, is_suspended, lock_of, this_process
 from provision.charge.nothing import NothingRented
 from provision.errors import BadInput, BooksOpen, EndUnseen, MissingPart, RentuneError, ResultOnBox
 from provision.interrupt import SAME_MOMENT_S, interruptible
@@ -32,12 +32,14 @@ from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
 from provision.walk.run import walk
 from provision.walk.training import STOP_PATIENCE_S
+from provision.words import seconds_words
 from remote.contract import Phase
 
 # Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
 STOPPING_S: Final = STOP_PATIENCE_S + ANSWER_S + RESCUE_S
 CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, and the books
 ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
+SILENCE_S: Final = 5.0  # assumed: nobody wonders so soon what is waited for
 SENTINEL: Final = (sys.executable, "-m", "provision.charge.sentinel")
 ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
 
@@ -135,10 +137,32 @@ def end(
     patience_s = hand_over_s
     if patience_s is None:
         patience_s = longest_end_s(_made_if_rented(make, folder, state))
-    with lock_of(folder, patience_s=patience_s) as held:
+    with _handed_over(run_id, folder, ledger, display, patience_s) as held:
         if not held:
             return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
         return _end_locked(run_id, places, ledger, make, display, discard=discard)
+
+
+@contextmanager
+def _handed_over(run_id: str, folder: RunFolder, ledger: Ledger, display: Display, patience_s: float) -> Iterator[bool]:
+    """Hold the run's lock once its controller has let go; whether it has. What takes more than a moment is said."""
+    with lock_of(folder, patience_s=min(SILENCE_S, patience_s)) as held:
+        if held or patience_s <= SILENCE_S:
+            yield held
+            return
+    display.note(_waited_for(find_run(ledger, run_id).controlled, patience_s - SILENCE_S))
+    with lock_of(folder, patience_s=patience_s - SILENCE_S) as held:
+        yield held
+
+
+def _waited_for(controlled: Controlled | None, patience_s: float) -> str:
+    """A sentence for whoever wonders why nothing happens."""
+    limit = f"Waiting up to {seconds_words(patience_s)}"
+    if controlled is None or not is_alive(controlled):
+        return f"{limit} for another process to let go of this run."
+    if is_suspended(controlled):
+        return f"{limit}: process {controlled.pid} is suspended. Wake it: kill -CONT {controlled.pid}"
+    return f"{limit} for process {controlled.pid} to let go; it may have a box to end."
 
 
 def _end_locked(

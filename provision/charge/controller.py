@@ -6,7 +6,7 @@ import fcntl
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -97,9 +97,19 @@ def is_locked(lock: Path) -> bool:
 
 def is_alive(controlled: Controlled | None) -> bool:
     """Whether the process that took charge still runs: same boot, same pid, same start time."""
-    if controlled is None or controlled.boot_id != boot_id():
-        return False
-    return still_runs(controlled.pid, controlled.process_started_s) is not None
+    return controlled is not None and _process_of(controlled) is not None
+
+
+def is_suspended(controlled: Controlled) -> bool:
+    """Whether it runs and has been stopped, as by Ctrl-Z: it hears no signal but the one that wakes it, and the kill."""
+    process = _process_of(controlled)
+    with suppress(psutil.NoSuchProcess):
+        return process is not None and process.status() == psutil.STATUS_STOPPED
+    return False
+
+
+def _process_of(controlled: Controlled) -> psutil.Process | None:
+    return still_runs(controlled.pid, controlled.process_started_s) if controlled.boot_id == boot_id() else None
 
 
 def is_orphan(state: RunState) -> bool:

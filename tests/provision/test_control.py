@@ -13,6 +13,7 @@ import pytest
 from planner.plan import Plan
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Billed, Controlled, Ended, Ledger, PhaseStarted
+from provision.charge import control
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import boot_id, in_control, is_orphan
 from provision.cli import call
@@ -26,6 +27,7 @@ from provision.walk.training import STOP_PATIENCE_S
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted
+from tests.provision.rigs import await_true
 
 
 def test_a_run_is_found_by_a_part_of_its_id(run_id: str, ledger: Ledger) -> None:
@@ -85,6 +87,32 @@ def test_a_controller_that_does_not_let_go_is_an_unknown_end(run_id: str, places
         ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id="another boot"))
         teardown = end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper(), hand_over_s=0.1)
     assert (teardown.verdict, teardown.command) == ("unknown", f"rentune down {run_id}")
+
+
+@pytest.mark.parametrize(
+    ("suspended", "words"),
+    [(True, "process {pid} is suspended. Wake it: kill -CONT {pid}"), (False, "for process {pid} to let go")],
+)
+def test_down_says_what_it_waits_for(
+    run_id: str,
+    places: Places,
+    ledger: Ledger,
+    other_process: psutil.Process,
+    monkeypatch: pytest.MonkeyPatch,
+    suspended: bool,
+    words: str,
+) -> None:
+    """A controller may need many minutes; one that was suspended hears nothing, and lets go once somebody wakes it."""
+    monkeypatch.setattr(control, "SILENCE_S", 0.1)
+    pid, started_s, display = other_process.pid, other_process.create_time(), Quiet()
+    if suspended:
+        other_process.suspend()
+        await_true(lambda: other_process.status() == psutil.STATUS_STOPPED)
+    with places.run(run_id).lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        ledger.append(Controlled(run_id=run_id, at_s=1.0, pid=pid, process_started_s=started_s, boot_id=boot_id(), ending=True))
+        end(run_id, places=places, display=display, make=lambda _launch: Paper(), hand_over_s=0.3)
+    assert words.format(pid=pid) in display.notes[-1]
 
 
 @pytest.mark.parametrize(("ending", "phase"), [(True, "train"), (False, "teardown"), (False, "confirm")])
