@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final
 
+from remote import hub
 from remote.contract import Dtype, ModelSource, Strategy
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import TOKENIZER_FILES
@@ -29,13 +30,7 @@ def prepare_base(source: ModelSource, *, cache: Path, dtype: Dtype, seed: int) -
 
 
 def _hub(source: ModelSource, _cache: Path, _dtype: Dtype, _seed: int) -> str:
-    from huggingface_hub import snapshot_download
-
-    try:
-        wanted = ["*.safetensors", "*.json", "*.model", "*.jinja", "*.txt"]
-        return str(snapshot_download(source.location, revision=source.revision, allow_patterns=wanted))
-    except Exception as error:  # the hub client raises a tree of its own, and network errors below it
-        raise bad_job(f"the base model {source.location!r} can't be fetched: {first_line(error)}") from error
+    return hub.fetch(source.location, source.revision)
 
 
 def hub_weights(source: ModelSource, folder: Path) -> dict[str, str]:

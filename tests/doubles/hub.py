@@ -8,6 +8,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -24,7 +25,9 @@ FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file
 
 @dataclass
 class Hub:
-    """What it holds. `asked`: paths in the order of asking; `altered`: what is sent in place of a file's content."""
+    """What it holds. `asked`: paths in the order of asking, with the second of each; `altered`: what is sent in place of a file's
+    content; `busy`: which requests, counted from 0, are refused with the wish to be asked again after `retry_after_s`.
+    """
 
     url: str = ""
     commits: dict[tuple[str, str], Files] = field(default_factory=dict)  # (model, commit) → its files
@@ -32,6 +35,9 @@ class Hub:
     moved: dict[str, str] = field(default_factory=dict)  # old name of a model → its name now
     altered: Files = field(default_factory=dict)
     asked: list[str] = field(default_factory=list)
+    asked_at_s: list[float] = field(default_factory=list)
+    busy: range = range(0)
+    retry_after_s: int = 1
 
     def commit(self, model: str, files: Files, *, branch: str = "main") -> str:
         """Make a commit the branch's newest; its 40 characters."""
@@ -80,8 +86,12 @@ class _Desk(BaseHTTPRequestHandler):
 
     def _answer(self) -> None:
         path = urlsplit(self.path).path
+        number = len(self.hub.asked)
         self.hub.asked.append(f"{self.command} {path}")
-        if (found := MODEL.fullmatch(path)) is not None:
+        self.hub.asked_at_s.append(time.monotonic())
+        if number in self.hub.busy:
+            self._say(429, b'{"error": "Too many requests"}', **{"Retry-After": str(self.hub.retry_after_s)})
+        elif (found := MODEL.fullmatch(path)) is not None:
             self._model(**{name: unquote(value) for name, value in found.groupdict().items()})
         elif (found := FILE.fullmatch(path)) is not None:
             self._file(**{name: unquote(value) for name, value in found.groupdict().items()})

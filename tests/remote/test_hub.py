@@ -14,6 +14,7 @@ import pytest
 
 from remote.base import prepare_base
 from remote.contract import OUTCOME_FILE, SECRETS_VARIABLE, EndReason, JobSpec, ModelSource, Outcome, decode, encode
+from remote.hub import PATIENCE_S
 from tests.doubles.hub import Hub, served
 from tests.remote.conftest import CONFIG, LOOP, MakeJob, changed
 
@@ -78,3 +79,43 @@ def test_weights_that_are_not_what_the_hub_said_are_not_trained(hub: Hub, commit
     outcome = trained(make_job(), hub, ModelSource(kind="hub", location=MODEL, revision=commit, sha256=sha256))
     assert (outcome.reason, outcome.trained) == (EndReason.BAD_JOB, False)
     assert "model.safetensors of owner/tiny is not what the hub said" in outcome.message
+
+
+FETCH = f"""
+from pathlib import Path
+from remote.base import prepare_base
+from remote.contract import ModelSource
+from remote.ends import Ended
+try:
+    folder = prepare_base(ModelSource(kind="hub", location="{MODEL}"), cache=Path("unused"), dtype="float32", seed=0)
+    print(sorted(path.name for path in Path(folder).iterdir()))
+except Ended as ended:
+    print(ended.reason, ended)
+"""
+
+
+def fetched_from(hub: Hub, home: Path) -> str:
+    """What a process that only fetches the base says of it."""
+    hub.commit(MODEL, {"config.json": b"{}", "model.safetensors": b"weights"})
+    own = {"HF_ENDPOINT": hub.url, "HF_HOME": str(home), "HF_HUB_OFFLINE": "0", "HF_HUB_DISABLE_PROGRESS_BARS": "1"}
+    done = subprocess.run([sys.executable, "-c", FETCH], env={**os.environ, **own}, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+@pytest.mark.fault("F18", tier="code")
+@pytest.mark.parametrize("first", [0, 3], ids=["the first request", "a file"])
+def test_a_hub_that_asks_to_wait_is_asked_again_when_it_says(hub: Hub, tmp_path: Path, first: int) -> None:
+    """Whatever was asked for, twice; then everything is there."""
+    hub.busy = range(first, first + 2)
+    assert fetched_from(hub, tmp_path) == "['config.json', 'model.safetensors']"
+    again = next(number for number, asked in enumerate(hub.asked) if number > first and asked.startswith("GET /api/"))
+    assert hub.asked_at_s[again] - hub.asked_at_s[first] >= 1.0
+
+
+@pytest.mark.fault("F18", tier="code")
+def test_a_hub_that_asks_to_wait_for_hours_ends_the_job_at_once(hub: Hub, tmp_path: Path) -> None:
+    """Told with a reason, and what helps: a box is paid while it waits."""
+    hub.busy, hub.retry_after_s = range(1, 99), int(PATIENCE_S) + 3000
+    said = fetched_from(hub, tmp_path)
+    assert said.startswith(f"bad_job the hub has had too many requests and gives '{MODEL}' only in 60 min")
+    assert "HF_TOKEN" in said
