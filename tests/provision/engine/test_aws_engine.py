@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import base64
+import os
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pulumi
 import pytest
+from pulumi import dynamic
 
 from provision.clouds.engine.build import OLDEST_FITTING, read_version
 from provision.clouds.programs import aws
@@ -19,6 +21,7 @@ from provision.provisioner import Answer
 from tests.doubles.bench import OFFER, PUBLIC_KEY, REGION, Bench
 
 pytestmark = pytest.mark.engine
+MEGABYTE = 2**20
 
 
 def ec2(bench: Bench) -> Any:
@@ -217,6 +220,35 @@ def test_a_megabyte_of_output_is_kept_whole(bench: Bench) -> None:
     log = RunFolder(bench.launch.folder).engine / "log"
     said = "".join(file.read_text() for file in log.glob("*.out"))
     assert [sentence[:3] for sentence in sentences if sentence not in said] == []
+
+
+class Loud(dynamic.ResourceProvider):  # type: ignore[misc] # pulumi's types are not followed
+    """A provider whose words go past the engine's own: what a provider of Python's prints on stderr is passed on as it is."""
+
+    def create(self, props: dict[str, Any]) -> dynamic.CreateResult:
+        os.write(2, b"before \xff\xfe bad\n" + b"m" * MEGABYTE + b"\nafter\n")
+        return dynamic.CreateResult("loud-1", {})
+
+
+class Thing(dynamic.Resource, name="Thing"):  # type: ignore[misc, call-arg] # the same
+    """What a loud provider makes."""
+
+
+@pytest.mark.fault("F7", tier="engine")
+def test_bytes_that_are_no_utf8_and_a_line_of_a_megabyte_lose_nothing(bench: Bench) -> None:
+    """Through the engine, from a provider's stderr: the log has them as they were, and the state what was made."""
+
+    def program() -> None:
+        Thing(Loud(), "loud", {}, None)
+
+    stack = bench.provisioner()._stack(bench.launch)
+    stack.up(program)
+
+    [said] = [file.read_bytes() for file in (RunFolder(bench.launch.folder).engine / "log").glob("*-up.out")]
+    assert b"before \xff\xfe bad" in said
+    assert b"m" * MEGABYTE in said
+    assert b"after" in said
+    assert [resource.id for resource in stack.state().resources] == ["loud-1"]
 
 
 def test_destroy_twice_and_destroy_without_up(bench: Bench) -> None:
