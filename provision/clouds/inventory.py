@@ -15,15 +15,30 @@ PAUSE_S: Final = 5.0  # assumed: between two looks at what does not go away
 AT_ONCE: Final = 8  # assumed: regions asked side by side
 
 
+Key = tuple[str, str]  # kind and id
+
+
 @dataclass(frozen=True)
 class Notes:
     """What one teardown has seen on its way: every resource, and every reason why something did not work."""
 
-    found: dict[tuple[str, str], Resource] = field(default_factory=dict)
+    found: dict[Key, Resource] = field(default_factory=dict)
     troubles: list[str] = field(default_factory=list)
+    listed: set[Key] = field(default_factory=set)  # what the cloud has shown at least once
+    gone_at_s: dict[Key, float] = field(default_factory=dict)  # of that: since which look it is not shown any more
 
     def see(self, resources: Iterable[Resource]) -> None:
         self.found.update({(resource.kind, resource.id): resource for resource in resources})
+
+    def look(self, listed: Owned, *, at_s: float) -> None:
+        """A listing. What was shown and is not any more has gone by now, unless a later look shows it again."""
+        self.see(listed.resources)
+        shown = {(resource.kind, resource.id) for resource in listed.resources}
+        for key in shown & self.gone_at_s.keys():
+            del self.gone_at_s[key]
+        if listed.complete is Answer.YES:
+            self.gone_at_s.update(dict.fromkeys(self.listed - shown - self.gone_at_s.keys(), at_s))
+        self.listed.update(shown)
 
 
 @dataclass(frozen=True)
@@ -61,7 +76,7 @@ class Inventory:
         was_empty = False
         while True:
             listed = self.listed(regions, run_id)
-            notes.see(listed.resources)
+            notes.look(listed, at_s=self.clock())
             if (listed.nothing and was_empty) or (not listed.nothing and self.clock() >= ends_at_s):
                 return listed
             was_empty = listed.nothing
@@ -79,11 +94,14 @@ class Inventory:
 
 
 def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s: float) -> Teardown:
-    """The teardown that a last listing amounts to: destroyed only if it was complete and empty."""
+    """The teardown that a last listing amounts to: destroyed only if it was complete and empty.
+
+    What is gone is billed until the look that first did not show it any more; what no look ever showed, until `at_s`.
+    """
     still = {(resource.kind, resource.id) for resource in listed.resources}
     unless_listed = Answer.YES if listed.complete is Answer.YES else Answer.UNKNOWN
     ends = tuple(
-        ResourceEnd(resource=resource, gone=Answer.NO if key in still else unless_listed, at_s=at_s)
+        ResourceEnd(resource=resource, gone=Answer.NO if key in still else unless_listed, at_s=notes.gone_at_s.get(key, at_s))
         for key, resource in notes.found.items()
     )
     why = f" ({'; '.join(dict.fromkeys(notes.troubles))})" if notes.troubles else ""

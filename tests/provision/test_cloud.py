@@ -12,6 +12,7 @@ import pytest
 
 from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
+from provision.clouds.inventory import Notes, verdict_of
 from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner, _output
 from provision.clouds.quotas import Quota
@@ -171,6 +172,30 @@ def test_destroyed_means_listed_empty_twice_the_grace_apart(tmp_path: Path, laun
     assert provisioner(sky, tmp_path, teardown_s=0.0).destroy(launch).verdict == "orphaned"
     assert provisioner(sky, tmp_path).destroy(launch).verdict == "destroyed"
     assert sky.resources == set()
+
+
+@pytest.mark.fault("F19", tier="code")
+def test_a_box_is_billed_until_the_look_that_does_not_show_it_any_more(tmp_path: Path, launch: Launch) -> None:
+    """The second look, a grace later, only makes sure: on a small cap the time until then is more than the reserve."""
+    sky = Sky(BOX)
+
+    [end] = provisioner(sky, tmp_path).destroy(launch).resources
+
+    assert (end.gone, end.at_s) == (Answer.YES, 1005.0)
+    assert sky.now_s == 1065.0
+
+
+@pytest.mark.fault("F5", tier="code")
+def test_a_list_that_forgets_a_box_for_a_moment_does_not_end_its_bill() -> None:
+    """Shown again, it is there again; and where no list ever showed it, nobody knows when it went."""
+    notes, shown, not_shown = Notes(), Owned(resources=(BOX,), complete=Answer.YES), Owned(resources=(), complete=Answer.YES)
+    for at_s, listed in enumerate((shown, not_shown, shown, not_shown, not_shown)):
+        notes.look(listed, at_s=float(at_s))
+    notes.see([GROUP])
+
+    ends = verdict_of("cloudy", "r1", not_shown, notes, at_s=9.0).resources
+
+    assert {end.resource.id: end.at_s for end in ends} == {"i-1": 3.0, "sg-1": 9.0}
 
 
 def test_a_teardown_may_take_two_operations_of_the_engine_and_the_patience_with_its_lists(tmp_path: Path) -> None:
