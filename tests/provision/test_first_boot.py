@@ -10,9 +10,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from provision.aboard.layers import read_layers
+from provision.clouds import bootstrap
 from provision.clouds.bootstrap import TIMER, UPTIME_MARGIN_S, FirstBoot, render_look, render_user_data
 from provision.clouds.programs import aws
 from provision.errors import ConnectionFailed
@@ -27,6 +29,13 @@ from tests.provision.rigs import BOOT_S, await_true
 
 pytestmark = pytest.mark.root
 FOLDER = "/home/ubuntu/rentune-r1"
+HOLD_THE_PACKAGE_LOCK = f"""setsid {sys.executable} -c '
+import fcntl, time
+with open("/var/lib/dpkg/lock-frontend", "w") as lock:
+    fcntl.lockf(lock, fcntl.LOCK_EX)
+    open("/run/locked", "w").close()
+    time.sleep(3600)
+' & until [ -e /run/locked ]; do sleep 0.1; done"""
 MASK_THE_TIMER = ["ln", "-s", "/dev/null", f"/etc/systemd/system/{TIMER}"]
 
 
@@ -89,6 +98,11 @@ def instance(cloud: Emulator, boot: FirstBoot) -> Instance:
 
 @pytest.fixture
 def box(instance: Instance, boot: FirstBoot) -> Box:
+    return box_of(instance, boot)
+
+
+def box_of(instance: Instance, boot: FirstBoot) -> Box:
+    """Where it answers, with the host key that it was told."""
     address = instance.row["PublicIpAddress"]
     return Box(run_id="r1", provider="aws", host=address, port=22, user=boot.user, host_key=boot.host_key_public, folder=FOLDER)
 
@@ -157,6 +171,39 @@ def test_a_power_off_from_inside_is_the_end_of_the_instance(instance: Instance, 
         shell.run("sudo -n systemctl --no-block poweroff")
     await_true(lambda: instance.state == "terminated", patience_s=BOOT_S)
     assert TIMER in instance.console
+
+
+@pytest.mark.fault("F11", tier="box")
+def test_a_package_manager_that_is_locked_holds_up_nothing(cloud: Emulator, boot: FirstBoot, key: Path) -> None:
+    """As by an image's own first upgrade. Nothing of ours asks it: the machine is armed, booted and serves all the same."""
+    box = box_of(Instance(cloud, altered(boot, bootcmd=["sh", "-c", HOLD_THE_PACKAGE_LOCK])), boot)
+    with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
+        await_true(lambda: shell.run("systemctl is-active cloud-init.target").out == "active\n", patience_s=BOOT_S)
+        refused = shell.run("sudo -n apt-get --quiet --yes install apt")
+        assert (refused.rc, "Could not get lock" in refused.err) == (100, True)
+        assert shell.run(f"systemctl is-active {TIMER}").out == "active\n"
+        assert shell.run(f"stat --format '%U %a' {FOLDER}").out == "ubuntu 700\n"
+
+
+@pytest.mark.fault("F19", tier="box")
+@pytest.mark.parametrize("wrong_by_s", [-3600, 3600], ids=["behind", "ahead"])
+def test_a_machine_whose_clock_is_wrong_by_an_hour_ends_all_the_same(
+    cloud: Emulator, boot: FirstBoot, key: Path, monkeypatch: pytest.MonkeyPatch, wrong_by_s: int
+) -> None:
+    """Behind: the limit by uptime strikes, here without its five minutes more. Ahead: it ends before it serves anybody.
+
+    What is wrong is the order's clock, for the machine's is this computer's: it sees only the difference.
+    """
+    monkeypatch.setattr(bootstrap, "UPTIME_MARGIN_S", 0)
+    now_s = time.time() - wrong_by_s
+    wrong = msgspec.structs.replace(boot, now_s=now_s, deadline_at_s=now_s + 12)
+
+    instance = Instance(cloud, render_user_data(wrong))
+
+    if wrong_by_s < 0:
+        with Shell.connect(box_of(instance, boot), key=key, deadline_s=BOOT_S) as shell:
+            assert shell.run(f"systemctl is-active {TIMER}").out == "active\n"
+    await_true(lambda: instance.state == "terminated", patience_s=BOOT_S)
 
 
 @pytest.mark.fault("F11", tier="box")
