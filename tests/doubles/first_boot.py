@@ -1,5 +1,6 @@
 """What cloud-init does with the user data that we write, in its order. It runs inside a machine, as root, at every boot.
 
+Of a document only `bootcmd` is carried out at each boot; the rest at the first, as cloud-init's modules say of themselves.
 Anything else in a document is an error that the console shows: nothing may seem to work because it was passed over.
 """
 
@@ -18,6 +19,7 @@ from ruamel.yaml import YAML
 from tests.doubles.machines import USER_DATA
 
 SSH: Final = Path("/etc/ssh")
+EACH_BOOT: Final = frozenset({"bootcmd"})
 
 
 def add_users(users: list[dict[str, Any]]) -> None:
@@ -116,9 +118,11 @@ def main(stage: str) -> None:
     document = YAML(typ="safe").load(text) if text.startswith("#cloud-config\n") else {"?": text}
     if unknown := document.keys() - {key for steps in STAGES.values() for key, _ in steps}:
         raise SystemExit(say(f"what it does not imitate: {', '.join(sorted(unknown))}"))
+    done = Path("/", USER_DATA).with_name(f"{stage}-is-done")
     for key, act in STAGES[stage]:
-        if key in document:
+        if key in document and (key in EACH_BOOT or not done.exists()):
             act(document[key])
+    done.touch()
     say(f"stage {stage} is over")
 
 

@@ -3,7 +3,8 @@
 A machine has mounts, processes, network, host name and control groups of its own, on this computer's kernel. Its disk is
 this computer's root filesystem under a layer that is gone with it; the project and the running Python can be read there,
 as if the image had brought them. It boots as a cloud's image does: first `tests/doubles/first_boot.py` with the user
-data, then sshd on port 22, and a power-off from inside ends it.
+data, then sshd on port 22, and a power-off from inside ends it. A reboot from inside is a new boot of the same disk: another
+boot id, the processes and what lay in memory gone, the user data read again; no firmware, no kernel and no other address.
 
 Whoever calls this is root, alone in namespaces of mounts and processes (`tests/doubles/hosted.py`): all that is made here
 lies in them, and the kernel takes it away with their first process. Only the control groups are removed by hand.
@@ -16,6 +17,7 @@ import os
 import pty
 import shlex
 import shutil
+import signal
 import subprocess
 import sys
 import threading
@@ -24,7 +26,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import Final, NamedTuple
 
 # For measuring networks (RFC 2544), so no machine of the internet has such an address. Every emulated cloud takes a /24.
 NETWORK: Final = ipaddress.IPv4Network("198.18.0.0/15")
@@ -62,12 +64,14 @@ MASKED: Final = (
 )
 
 # From a bare set of namespaces to its first process. /proc/sys and /sys are this computer's, so they can be read only, and the
-# devices are nodes of its own, for systemd changes their modes.
+# devices are nodes of its own, for systemd changes their modes. Its own are also the homes, which a reboot leaves, and boot ids.
 INIT: Final = """set -eu
 mount --make-rprivate /
 cd "$root"
 mount -t proc proc proc
 for each in sys sysrq-trigger; do mount --bind proc/$each proc/$each && mount -o remount,bind,ro proc/$each; done
+cat proc/sys/kernel/random/uuid > "$own/boot-id"
+mount --bind "$own/boot-id" proc/sys/kernel/random/boot_id
 mount -t sysfs -o ro sysfs sys
 mount -t cgroup2 cgroup sys/fs/cgroup
 mount -t tmpfs -o mode=755 tmpfs dev
@@ -86,8 +90,8 @@ ln -s pts/ptmx dev/ptmx
 ln -s /proc/self/fd dev/fd
 touch dev/console && mount --bind "$console" dev/console
 mount -t tmpfs -o mode=755 tmpfs run
-for folder in tmp root home; do mount -t tmpfs -o mode=1777 tmpfs $folder; done
-chmod 755 root home
+mount -t tmpfs -o mode=1777 tmpfs tmp
+for folder in root home; do mount --bind "$own/$folder" $folder; done
 for folder in $readable; do
   mkdir -p ".$folder" && mount --bind "$folder" ".$folder" && mount -o remount,bind,ro ".$folder"
 done
@@ -125,6 +129,11 @@ def lay_network() -> ipaddress.IPv4Network:
     return subnet
 
 
+def plug(*, joined: bool) -> None:
+    """Pull the cable between the machines and this computer, or put it back: nobody is told, packets are lost."""
+    _run("ip", "-n", SWITCH, "link", "set", "uplink", "up" if joined else "down")
+
+
 def _joined(number: int) -> tuple[ipaddress.IPv4Network, str] | None:
     """The subnet of this number if it is free: the device's name is the lock."""
     device = f"rentune{number}"
@@ -146,13 +155,13 @@ class Container:
     port: int  # what comes in there goes to port 22
 
 
-@dataclass(frozen=True)
+@dataclass
 class Machine:
     """One machine that runs, or ran."""
 
     name: str
     address: str
-    process: subprocess.Popen[bytes]  # outside of it; ends with it, and it with this
+    told: str | Container
     log: bytearray = field(default_factory=bytearray)
     gone: threading.Event = field(default_factory=threading.Event)  # nothing of it is left here
 
@@ -171,12 +180,33 @@ def boot(
 ) -> Machine:
     """Switch one on, told its user data or what to run; `ended` is called from another thread once all of it is gone."""
     _cable(name, f"{address}/{subnet.prefixlen}")
-    root = _disk(name, told if isinstance(told, str) else "")
-    group = group_of(name)
-    group.mkdir(parents=True)
+    _disk(name, told if isinstance(told, str) else "")
+    group_of(name).mkdir(parents=True)
+    machine = Machine(name, address, told)
+    power = _power(machine)
+    threading.Thread(target=_live, args=(machine, power, ended), daemon=True).start()
+    return machine
+
+
+class Power(NamedTuple):
+    """One boot of a machine: a process outside of it, which ends with it, and it with this; and our end of its console."""
+
+    process: subprocess.Popen[bytes]
+    console: int
+
+
+def _power(machine: Machine) -> Power:
+    """From its disk, its network and its control group to its first process: at first, and after each reboot."""
+    name, told, group = machine.name, machine.told, group_of(machine.name)
     ours, theirs = pty.openpty()
     namespaces = ["unshare", "--mount", "--uts", "--ipc", "--pid", "--cgroup", "--fork", "--kill-child"]
-    own = {"PATH": os.environ["PATH"], "root": str(root), "console": os.ttyname(theirs), "readable": " ".join(readable())}
+    own = {
+        "PATH": os.environ["PATH"],
+        "root": str(WORK / name / "root"),
+        "own": str(WORK / name / "own"),
+        "console": os.ttyname(theirs),
+        "readable": " ".join(readable()),
+    }
     environment, first = SYSTEMD if isinstance(told, str) else _first_of(told, own)
     init = INIT.replace("{environment}", environment).replace("{first}", first)
     command = ["ip", "netns", "exec", name, *namespaces, "sh", "-c", f"hostname {name}\n{init}"]
@@ -189,9 +219,7 @@ def boot(
         stderr=theirs,
     )
     os.close(theirs)
-    machine = Machine(name, address, process)
-    threading.Thread(target=_watch, args=(machine, ours, ended), daemon=True).start()
-    return machine
+    return Power(process, ours)
 
 
 def _first_of(container: Container, own: Mapping[str, str]) -> tuple[str, str]:
@@ -219,10 +247,10 @@ def _cable(name: str, address: str) -> None:
         _run("ip", "-n", name, "link", "set", each, "up")
 
 
-def _disk(name: str, user_data: str) -> Path:
+def _disk(name: str, user_data: str) -> None:
     """The root filesystem of this computer, writable, made over into an image that has never booted."""
-    upper, work, root = (WORK / name / each for each in ("upper", "work", "root"))
-    for layer in (upper, work, root):
+    upper, work, root, own = (WORK / name / each for each in ("upper", "work", "root", "own"))
+    for layer in (upper, work, root, own / "root", own / "home"):
         layer.mkdir(parents=True)
     _run("mount", "-t", "overlay", "overlay", "-o", f"lowerdir=/,upperdir={upper},workdir={work}", str(root))
     for each in ("etc/systemd/system", "etc/systemd/user", "etc/ssh", "var/log/journal"):
@@ -238,17 +266,14 @@ def _disk(name: str, user_data: str) -> Path:
     _write(root / "etc/hosts", f"127.0.0.1 localhost\n127.0.1.1 {name}\n")
     _write(root / "etc/resolv.conf", "")
     _write(root / USER_DATA, user_data)
-    return root
 
 
-def _watch(machine: Machine, console: int, ended: Callable[[Machine], None]) -> None:
-    with suppress(OSError):  # how a terminal says that nobody holds its other end any more
-        while read := os.read(console, 65536):
-            machine.log.extend(read)
-    os.close(console)
-    machine.process.wait()
-    machine.kill()  # what stood beside a container
+def _live(machine: Machine, power: Power, ended: Callable[[Machine], None]) -> None:
+    """One boot after the other, until a power-off or the end of its cloud; then take away what is left."""
+    while _outcome(machine, power) == -signal.SIGHUP:  # how a kernel ends the first process of namespaces that reboot
+        power = _power(machine)
     group = group_of(machine.name)
+    machine.kill()  # what stood beside a container
     while "populated 1" in (group / "cgroup.events").read_text():
         time.sleep(0.01)
     _run("umount", "--lazy", str(WORK / machine.name / "root"))
@@ -257,6 +282,15 @@ def _watch(machine: Machine, console: int, ended: Callable[[Machine], None]) -> 
     remove_groups(group)
     ended(machine)
     machine.gone.set()
+
+
+def _outcome(machine: Machine, power: Power) -> int:
+    """Keep what it says, and return how it ended."""
+    with suppress(OSError):  # how a terminal says that nobody holds its other end any more
+        while read := os.read(power.console, 65536):
+            machine.log.extend(read)
+    os.close(power.console)
+    return power.process.wait()
 
 
 def group_of(name: str = "") -> Path:

@@ -173,6 +173,26 @@ def test_a_power_off_from_inside_is_the_end_of_the_instance(instance: Instance, 
     assert TIMER in instance.console
 
 
+@pytest.mark.fault("F12", tier="box")
+def test_a_reboot_disarms_nothing(instance: Instance, box: Box, key: Path) -> None:
+    """Another boot of the same disk: the timer is armed again before the rest, and the machine is let in to as before."""
+    boot_id = "cat /proc/sys/kernel/random/boot_id"
+    with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell, suppress(ConnectionFailed):  # whichever is faster
+        await_true(lambda: shell.run(f"touch {FOLDER}/kept").rc == 0, patience_s=BOOT_S)
+        before = shell.run(boot_id).out
+        shell.run("sudo -n systemctl --no-block reboot")
+
+    def after() -> str:
+        with suppress(ConnectionFailed), Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
+            return shell.run(f"{boot_id}; ls {FOLDER}; systemctl is-active {TIMER} cloud-init.target").out
+        return before
+
+    await_true(lambda: after().endswith("kept\nactive\nactive\n"), patience_s=BOOT_S)
+    assert before not in after()
+    assert instance.state == "running"
+    assert instance.console.count("stage final is over") == 2
+
+
 @pytest.mark.fault("F11", tier="box")
 def test_a_package_manager_that_is_locked_holds_up_nothing(cloud: Emulator, boot: FirstBoot, key: Path) -> None:
     """As by an image's own first upgrade. Nothing of ours asks it: the machine is armed, booted and serves all the same."""

@@ -8,6 +8,8 @@ planner's, and what is trained on it a model of two layers, on its CPU.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 
 import msgspec
@@ -20,17 +22,21 @@ from planner.cli import answer
 from planner.plan import Plan
 from provision.account.ledger import Attempted, Created, Ended, Ledger
 from provision.charge.control import drive
-from provision.errors import Exit, Reason
+from provision.errors import ConnectionFailed, Exit, Reason
 from provision.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Answer
-from remote.contract import AdapterFile, Outcome, Phase
+from provision.ssh import Shell
+from provision.ssh.keys import client_key
+from provision.watch.view import read_events
+from remote.contract import AdapterFile, Event, Outcome, Phase
 from remote.digest import sha256_of
 from tests.doubles.bench import Bench, WithTheStack
 from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan
+from tests.provision.rigs import BOOT_S
 
 NO_ROOM = (
     "creating EC2 Instance: operation error EC2: RunInstances, https response error StatusCode: 500, RequestID: 1f, api error "
@@ -40,9 +46,9 @@ NO_ROOM = (
 pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.torch]
 
 
-def planned(folder: Path) -> Plan:
+def planned(folder: Path, *, steps: int = 8) -> Plan:
     """A plan that trains on the CPU, on the offer and at the price that the planner chose at AWS."""
-    tiny = tiny_plan(*tiny_files(folder), where=Where(providers=("aws",), allow_from=("127.0.0.1/32",)))
+    tiny = tiny_plan(*tiny_files(folder), steps=steps, where=Where(providers=("aws",), allow_from=("127.0.0.1/32",)))
     chosen = answer(tiny.request, search_edges(), catalog=read_catalog()).recommended
     assert chosen
     return msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
@@ -88,6 +94,44 @@ def test_where_aws_has_no_room_the_next_region_is_tried(bench_with_machines: Ben
     ]
     kinds = [line for line in ledger.lines() if isinstance(line, Attempted | Ended)]
     assert [type(line) for line in kinds] == [Attempted, Ended, Attempted, Ended]
+    assert bench.provisioner().owned().resources == ()
+
+
+class Reboots(Quiet):
+    """Reboots the machine at the trainer's first checkpoint, over a line of its own."""
+
+    def __init__(self, reboot: Callable[[], None]) -> None:
+        super().__init__()
+        self.reboot = reboot
+        self.kinds: list[str] = []
+
+    def event(self, event: Event) -> None:
+        super().event(event)
+        self.kinds.append(event.kind)
+        if event.kind == "checkpoint" and self.kinds.count("checkpoint") == 1:
+            self.reboot()
+
+
+@pytest.mark.fault("F12", tier="engine")
+def test_a_machine_that_reboots_in_training_goes_on(bench_with_machines: Bench, places: Places, tmp_path: Path) -> None:
+    """The same box, its disk and its deadline; the trainer starts again from its checkpoint, and the run ends once."""
+    bench, ledger, plan = bench_with_machines, Ledger(places.ledger), planned(tmp_path, steps=600)
+    run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+
+    def reboot() -> None:
+        box, key = ledger.runs()[run_id].box, client_key(places.run(run_id).keys, run_id=run_id).private
+        assert box
+        with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell, suppress(ConnectionFailed):  # whichever is faster
+            shell.run("sudo -n systemctl --no-block reboot")
+
+    display = Reboots(reboot)
+    receipt = drive(run_id, places=places, display=display, make=lambda _: bench.provisioner(WithTheStack))
+
+    assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
+    assert display.kinds.count("resumed") == 1
+    steps = [event.data["step"] for event in read_events(places.run(run_id).events) if event.kind == "step"]
+    assert (steps[-1], len(steps) < 2 * 600) == (600, True), "it did not begin anew"
+    assert len({line.box.host for line in ledger.lines() if isinstance(line, Created)}) == 1
     assert bench.provisioner().owned().resources == ()
 
 
