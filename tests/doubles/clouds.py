@@ -12,7 +12,7 @@ from catalogs.hardware import Offer
 from provision.clouds.programs.order import Image
 from tests.doubles import aws, digitalocean, gcp, hcloud
 from tests.doubles.plugin import Double
-from tests.doubles.world.app import TOKEN
+from tests.doubles.world.core import TOKEN
 from tests.doubles.world.gcp import PROJECT
 
 MOTOS_IMAGE: Final = Image(owner="898082745236", name="Ubuntu CUDA9 DLAMI*", user="ubuntu")  # one that it has

@@ -245,20 +245,13 @@ class Stage:
 
     def judged_at_the_end(self) -> list[str]:
         """Dollars, boxes, and the result."""
-        billed, ledger, cap = self.outside.world.bill_usd(), self.ledger_usd, self.schedule.max_usd
-        minute_usd = max(USD_PER_HOUR, *DEARER) * MINUTE_S / SECONDS_PER_HOUR
-        receipt, home = self.receipt, self.is_home
-        promises = {
-            f"two boxes stood at once ({self.outside.most_at_once})": self.outside.most_at_once <= 1,
-            f"the ledger has {ledger} of the {billed:.4f} dollars that were billed": ledger >= billed - minute_usd,
-            f"the ledger has {ledger} dollars, more than the cap of {cap}": ledger <= cap,
-            f"the cloud has billed {billed:.4f} dollars, more than the cap of {cap}": billed <= cap,
-            "there is no receipt": receipt is not None,
-            "an exit code of 0 without an adapter at home": receipt is None or home or receipt.exit_code != Exit.OK,
-            "a run without a result that says nothing": receipt is None or receipt.trained or bool(receipt.message),
-            "an adapter at home that the receipt does not know": receipt is None or receipt.trained or not home,
-        }
-        return [words for words, holds in promises.items() if not holds]
+        billed, at_once = self.outside.world.bill_usd(), self.outside.most_at_once
+        cap, usd_per_hour = self.schedule.max_usd, max(USD_PER_HOUR, *DEARER)
+        return [
+            *([] if at_once <= 1 else [f"two boxes stood at once ({at_once})"]),
+            *broken_by_dollars(billed=billed, ledger=self.ledger_usd, cap=cap, usd_per_hour=usd_per_hour),
+            *broken_by_result(self.receipt, home=self.is_home),
+        ]
 
     @property
     def state(self) -> RunState:
@@ -280,6 +273,28 @@ class Stage:
     def is_home(self) -> bool:
         file = self.places.run(self.run_id).adapter / ADAPTER.path
         return file.exists() and sha256_of(file) == ADAPTER.sha256
+
+
+def broken_by_dollars(*, billed: Decimal, ledger: Decimal, cap: Decimal, usd_per_hour: Decimal) -> list[str]:
+    """The ledger has what was billed, less a minute at the most, and neither is above the cap. What does not hold, in words."""
+    minute_usd = usd_per_hour * MINUTE_S / SECONDS_PER_HOUR
+    promises = {
+        f"the ledger has {ledger} of the {billed:.4f} dollars that were billed": ledger >= billed - minute_usd,
+        f"the ledger has {ledger} dollars, more than the cap of {cap}": ledger <= cap,
+        f"the cloud has billed {billed:.4f} dollars, more than the cap of {cap}": billed <= cap,
+    }
+    return [words for words, holds in promises.items() if not holds]
+
+
+def broken_by_result(receipt: Receipt | None, *, home: bool) -> list[str]:
+    """The adapter is at home, or the receipt says why not. What does not hold, in words."""
+    promises = {
+        "there is no receipt": receipt is not None,
+        "an exit code of 0 without an adapter at home": receipt is None or home or receipt.exit_code != Exit.OK,
+        "a run without a result that says nothing": receipt is None or receipt.trained or bool(receipt.message),
+        "an adapter at home that the receipt does not know": receipt is None or receipt.trained or not home,
+    }
+    return [words for words, holds in promises.items() if not holds]
 
 
 def _elsewhere(plan: Plan, usd_per_hour: Decimal) -> Plan:

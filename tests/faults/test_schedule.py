@@ -14,10 +14,11 @@ from provision.clouds.programs.order import PowerOff
 from provision.errors import Exit
 from tests.doubles.virtual.cloud import GRACE_S
 from tests.doubles.virtual.trainer import Training
-from tests.doubles.world.core import Settings
+from tests.doubles.world.core import Fault, Reason, Settings, Verb
 from tests.faults.schedule import Controller, Schedule, Stage, draw, play
 
 SEEDS = range(30)
+VERBS: tuple[Verb, ...] = ("create", "read", "list", "delete")
 # A run in which nothing goes wrong; the tests below spoil one thing each.
 CALM = Schedule(
     seed=0,
@@ -71,6 +72,21 @@ def test_ten_minutes_without_a_line_cost_nothing(tmp_path: Path) -> None:
     """The job goes on, nobody asks for a second box, and what was said meanwhile is heard afterwards."""
     played = play(dataclasses.replace(CALM, cuts=((300.0, 900.0),)), tmp_path)
     assert (played.broken, played.trained, played.boxes) == ((), True, 1)
+
+
+@pytest.mark.fault("F9", tier="code")
+def test_credentials_that_expire_in_training_cost_no_result(tmp_path: Path) -> None:
+    """The adapter comes home, for SSH asks no cloud. Who can't be asked is told; the deadline holds, `down` closes all."""
+    expired = tuple((1200.0, Fault(verb=verb, reason=Reason.UNKNOWN_CALLER, times=10**6)) for verb in VERBS)
+    stage = Stage.set(dataclasses.replace(CALM, faults=expired), tmp_path)
+    stage.send(CALM.controllers[0])
+
+    assert stage.receipt is not None
+    assert (stage.receipt.trained, stage.receipt.exit_code) == (True, Exit.STILL_BILLS)
+    assert stage.receipt.teardown is not None
+    assert str(Reason.UNKNOWN_CALLER) in stage.receipt.teardown.message
+    assert len(stage.outside.standing) == 1
+    assert stage.judged_when_nobody_came() + stage.ended_by_a_fresh_process() + stage.judged_at_the_end() == []
 
 
 @pytest.mark.fault("F14", tier="code")

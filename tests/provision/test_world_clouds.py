@@ -18,8 +18,8 @@ from provision.provisioner import Answer, Resource
 from tests.doubles.bench import PUBLIC_KEY
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator, started
-from tests.doubles.world.app import TOKEN, Dialect
-from tests.doubles.world.core import MACHINE, Reason
+from tests.doubles.world.app import Dialect
+from tests.doubles.world.core import MACHINE, TOKEN, Reason
 from tests.doubles.world.gcp import PROJECT
 from tests.provision.orders import LAUNCH
 

@@ -15,10 +15,9 @@ import msgspec
 
 from provision.clouds.programs.order import PowerOff
 from tests.doubles.hosts import Hosts
-from tests.doubles.machines import Container
+from tests.doubles.machines import Container, plug
 from tests.doubles.world.core import MACHINE, Declined, Fault, Reason, Settings, Thing, World
 
-TOKEN: Final = "a-secret-of-the-account"
 Json = dict[str, Any]
 
 
@@ -65,7 +64,7 @@ class Dialect:
 
     def answer(self, world: World, asked: Asked) -> Reply:
         try:
-            if asked.token != TOKEN:
+            if asked.token != world.settings.token:
                 raise Declined(Reason.UNKNOWN_CALLER)
             return answered(self.routes, world, asked)
         except Declined as no:
@@ -133,6 +132,11 @@ def _plant(world: World, asked: Asked) -> Reply:
     return Reply(200, {})
 
 
+def _clear_faults(world: World, asked: Asked) -> Reply:
+    world.faults.clear()
+    return Reply(200, {})
+
+
 def _advance(world: World, asked: Asked) -> Reply:
     world.clock.advance(asked.body["duration_s"])
     return Reply(200, {})
@@ -140,6 +144,11 @@ def _advance(world: World, asked: Asked) -> Reply:
 
 def _power_off(world: World, asked: Asked) -> Reply:
     world.power_off(asked.body["id"])
+    return Reply(200, {})
+
+
+def _cable(world: World, asked: Asked) -> Reply:
+    plug(joined=asked.body["joined"])
     return Reply(200, {})
 
 
@@ -160,8 +169,10 @@ CONTROL: Final[tuple[Route, ...]] = (
     ("POST", "/_world/reset", _reset),
     ("POST", "/_world/settings", _set),
     ("POST", "/_world/faults", _plant),
+    ("POST", "/_world/well", _clear_faults),
     ("POST", "/_world/advance", _advance),
     ("POST", "/_world/power-off", _power_off),
+    ("POST", "/_world/cable", _cable),
     ("GET", "/_world/standing", _standing),
     ("GET", "/_world/bill", _bill),
 )

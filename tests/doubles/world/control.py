@@ -37,6 +37,14 @@ class Control:
         """As if the machine did it."""
         self._ask("POST", "power-off", {"id": id})
 
+    def cable(self, *, joined: bool) -> None:
+        """Pull the cable between the machines and everybody else, or put it back; only where there are machines."""
+        self._ask("POST", "cable", {"joined": joined})
+
+    def clear_faults(self) -> None:
+        """Nothing that was planted strikes any more."""
+        self._ask("POST", "well", {})
+
     def reset(self) -> None:
         self._ask("POST", "reset", {})
 

@@ -19,6 +19,7 @@ import msgspec
 
 from provision.clouds.programs.order import PowerOff
 
+TOKEN: Final = "a-secret-of-the-account"
 MACHINE: Final = "machine"
 S_PER_HOUR: Final = 3600
 FIRST_ID: Final = 1001
@@ -63,6 +64,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
     """The manners of this cloud."""
 
     power_off: PowerOff
+    token: str = TOKEN  # who has another is not known: one that expires is replaced by a new one
     list_lag_s: float = 0.0  # a list shows what was so long ago
     boot_s: float = 0.0  # from the order until the machine runs
     delete_s: float = 0.0  # from the yes to a delete until it is gone, and billed no more

@@ -17,7 +17,7 @@ from typing import Any, Final
 
 from provision.clouds.programs.order import PowerOff
 from tests.doubles.machines import SUBNETS, Container
-from tests.doubles.world.app import TOKEN, Asked, Dialect, Json, Reply
+from tests.doubles.world.app import Asked, Dialect, Json, Reply
 from tests.doubles.world.core import MACHINE, Declined, Reason, Thing, World
 
 PER_PAGE: Final = 2  # "a page may hold fewer than `limit` pods"
@@ -201,7 +201,7 @@ class RunPod(Dialect):
             return super().answer(world, asked)
         own = (("DELETE", f"/v2/pods/{_name(caller[0])}"), ("POST", f"/v2/pods/{_name(caller[0])}/action"))
         allowed = (asked.method, asked.path) in own
-        return super().answer(world, dataclasses.replace(asked, token=TOKEN)) if allowed else FORBIDDEN
+        return super().answer(world, dataclasses.replace(asked, token=world.settings.token)) if allowed else FORBIDDEN
 
 
 DIALECT: Final = RunPod(routes=ROUTES, declined=declined, power_off=PowerOff.REBOOTS, told=_told)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import re
 import time
 from collections.abc import Iterable
 from decimal import Decimal
@@ -16,7 +17,7 @@ from provision.errors import ProvisionError
 from provision.places import RunFolder
 from provision.provisioner import Answer, Resource
 from tests.doubles.bench import Bench
-from tests.doubles.world.core import MACHINE, Reason
+from tests.doubles.world.core import MACHINE, TOKEN, Reason
 from tests.provision.engine.killing import called, controllers, the_engine, wait_until
 
 pytestmark = pytest.mark.engine
@@ -238,3 +239,19 @@ def test_no_secret_lies_in_the_state_or_the_logs(world_bench: Bench) -> None:
     files = [file for file in folder.rglob("*") if file.is_file() and file.name != "passphrase"]
     for secret in (private, "a-secret-of-the-account"):
         assert [file for file in files if secret in file.read_text("utf-8", "replace")] == []
+
+
+@pytest.mark.fault("F9", tier="engine")
+def test_credentials_that_expire_while_a_box_runs(world_bench: Bench) -> None:
+    """Nobody can look or end it: unknown, and why, never destroyed. The next command, with new credentials, finishes it."""
+    world_bench.provisioner().up(world_bench.row.offer, world_bench.launch)
+    world_bench.control.set(token="a-new-one")
+
+    teardown = world_bench.provisioner().destroy(world_bench.launch)
+
+    assert (teardown.verdict, teardown.command) == ("unknown", "rentune down r1")
+    assert re.search("authenticat", teardown.message)
+    assert len(world_bench.control.standing(MACHINE)) == 1
+    renewed = {name: "a-new-one" for name, value in world_bench.row.variables(world_bench.url).items() if value == TOKEN}
+    assert world_bench.provisioner(**renewed).destroy(world_bench.launch).verdict == "destroyed"
+    assert left(world_bench) == []
