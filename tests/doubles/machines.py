@@ -64,7 +64,7 @@ MASKED: Final = (
 )
 
 # From a bare set of namespaces to its first process. /proc/sys and /sys are this computer's, so they can be read only, and the
-# devices are nodes of its own, for systemd changes their modes. Its own are also the homes, which a reboot leaves, and boot ids.
+# devices are nodes of its own, for systemd changes their modes. Its homes stay when it reboots; each boot has an id of its own.
 INIT: Final = """set -eu
 mount --make-rprivate /
 cd "$root"
