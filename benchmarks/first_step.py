@@ -35,7 +35,7 @@ from planner.cli import answer
 from provision.account.ledger import Created, Ledger, PhaseEnded
 from provision.charge.control import drive
 from provision.clouds.engine.build import find_engine
-from provision.clouds.stack import Stack
+from provision.clouds.stack import OPERATION_S, Stack
 from provision.errors import Exit
 from provision.places import Places, read_places
 from provision.prepare.asking import search_edges
@@ -105,8 +105,8 @@ class Watched(WithTheStack):
     calls: list[Call]
     answers_at_s: float | None = None
 
-    def _stack(self, claim: Claim) -> Stack:
-        stack = super()._stack(claim)
+    def _stack(self, claim: Claim, *, operation_s: float = OPERATION_S) -> Stack:
+        stack = super()._stack(claim, operation_s=operation_s)
         stack._command = Counted(stack._command, self.calls)  # type: ignore[assignment] # noqa: SLF001 - only to look on
         return stack
 

@@ -199,7 +199,11 @@ class Stage:
         ends_at_s = self.state.deadline_at_s + AFTER_DEADLINE_S
         while process.poll() is None:
             self._look()
-            if controller.struck_after_s is not None and strikes_at_s == math.inf and is_locked(self.places.run(self.run_id)):
+            if (
+                controller.struck_after_s is not None
+                and strikes_at_s == math.inf
+                and is_locked(self.places.run(self.run_id).lock)
+            ):
                 strikes_at_s = time.time() + controller.struck_after_s  # from when it is in charge
             if time.time() >= strikes_at_s and not struck:
                 struck = self._strike(controller, process)

@@ -13,6 +13,7 @@ import pytest
 
 from provision import errors
 from provision.clouds.programs import load_cloud
+from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import ProvisionError
 from provision.places import RunFolder
 from provision.provisioner import Answer, Resource
@@ -253,5 +254,8 @@ def test_credentials_that_expire_while_a_box_runs(world_bench: Bench) -> None:
     assert re.search("authenticat", teardown.message)
     assert len(world_bench.control.standing(MACHINE)) == 1
     renewed = {name: "a-new-one" for name, value in world_bench.row.variables(world_bench.url).items() if value == TOKEN}
-    assert world_bench.provisioner(**renewed).destroy(world_bench.launch).verdict == "destroyed"
+    assert (
+        world_bench.provisioner(PulumiProvisioner, teardown_s=30.0, **renewed).destroy(world_bench.launch).verdict
+        == "destroyed"
+    )
     assert left(world_bench) == []
