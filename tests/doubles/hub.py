@@ -25,8 +25,8 @@ FILE = re.compile(r"/(?P<model>[^/]+/[^/]+)/resolve/(?P<revision>[^/]+)/(?P<file
 
 @dataclass
 class Hub:
-    """What it holds. `asked`: paths in the order of asking, with the second of each; `altered`: what is sent in place of a file's
-    content; `busy`: which requests, counted from 0, are refused with the wish to be asked again after `retry_after_s`.
+    """What it holds. `asked`: paths in the order of asking, with the second of each; `altered`: what is sent in place of a
+    file's content; `busy`: which requests, from 0, are refused with the wish to be asked again after `retry_after_s`.
     """
 
     url: str = ""
