@@ -12,6 +12,7 @@ RentuneError                 exit code (docs/exit-codes.md)
 ├── TransferFailed           1   bytes differ, the box's disk is full, cut off
 ├── HomeFailed               1   this machine can't take a file: its disk is full, or not ours to write
 ├── StoreFailed              1   object storage can't be asked, or says no
+├── ControlLost              3   another machine has taken the run over: its box goes on, and not in our hands
 ├── EndUnseen                3   cut off while it was ending a run: the box may go on billing
 ├── BooksOpen              130   cut off once the box was gone, before the books were closed
 ├── ResultOnBox              3   trained, and not at home: the box is left to its deadline
@@ -125,6 +126,10 @@ class ResultOnBox(RentuneError):
 
 class BoxLost(RentuneError):
     pass
+
+
+class ControlLost(RentuneError):
+    exit_code = Exit.STILL_BILLS
 
 
 class EndUnseen(RentuneError):

@@ -131,6 +131,10 @@ class RunFolder:
         return self.root / "engine"  # Pulumi's home, state and passphrase of this run
 
     @property
+    def state(self) -> Path:
+        return self.root / "state.json"  # 0600: where in object storage its state lies, and the key to its papers
+
+    @property
     def sentinel(self) -> Path:
         return self.root / "sentinel"  # held by the process that ends the run where its box can't
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -174,10 +175,11 @@ def provisioner_of_run(
     environment: Mapping[str, str] = os.environ,
     confirm: Confirm | None = None,
 ) -> Provisioner:
-    """The same for a run, from where its box is."""
+    """The same for a run, from where its box is. A local box lies in the state folder that its run was opened in."""
+    elsewhere = claim.opened_in if claim.provider == LOCAL and claim.opened_in != claim.folder else None
     return make_provisioner(
         claim.provider,
-        places=places,
+        places=dataclasses.replace(places, home=elsewhere.parent.parent) if elsewhere else places,
         environment=environment,
         user_at_host=claim.user_at_host,
         host_key=claim.host_key,

@@ -62,6 +62,7 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     provider: str = ""  # who rented it out
     region: str = ""  # where the box is or will be; empty = not known any more
     folder: Path  # the run directory at home; keys and engine state live below it
+    opened_in: Path | None = None  # the same where the run was opened; another one where it was taken over from there
     user_at_host: str | None = None  # for a host that exists
     host_key: str | None = None  # of that host, as the user pinned it ("ssh-ed25519 AAAA…" or "SHA256:…")
 

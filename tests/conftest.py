@@ -7,7 +7,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Generator
+from collections.abc import Generator, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ import hypothesis
 import pytest
 
 from provision.places import Places, read_places
+from tests.doubles.bucket import Storage, storage
 from tests.doubles.machines import NETWORK
 
 # The same examples on every machine, and no verdict on speed: a busy machine is not a failure.
@@ -64,6 +65,21 @@ def places(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
     """A state folder of the test's own, also for the processes that it starts. The caches stay the user's."""
     monkeypatch.setenv("RENTUNE_HOME", str(tmp_path / "rentune-home"))
     return read_places(os.environ)
+
+
+@pytest.fixture(scope="session")
+def storage_server() -> Iterator[Storage]:
+    with storage() as made:
+        yield made
+
+
+@pytest.fixture
+def stored(storage_server: Storage, monkeypatch: pytest.MonkeyPatch) -> Storage:
+    """Object storage on loopback that this process, and those that it starts, are led to."""
+    storage_server.be_well()
+    for name, value in storage_server.variables.items():
+        monkeypatch.setenv(name, value)
+    return storage_server
 
 
 @pytest.fixture(scope="session")

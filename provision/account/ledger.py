@@ -11,6 +11,7 @@ from __future__ import annotations
 import fcntl
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
@@ -220,11 +221,25 @@ class Ledger:
         if os.path.lexists(self.path) and not self.path.is_file():
             raise BadInput(f"{self.path} is not a file.", hint=f"Move it away, or {HOME_VARIABLE}=FOLDER rentune …")
 
+    def charge(self, *, ending: bool = False) -> AbstractContextManager[None]:  # noqa: ARG002 - one that is shared asks
+        """Around whatever acts for a run. A ledger that lies here alone has nobody to ask: the run's lock is enough."""
+        return nullcontext()
+
+    def require_charge(self) -> None:
+        """Before an act that no line precedes. Raises ControlLost where it is shared, and another machine has the run."""
+
     def append(self, line: AnyLine) -> None:
         """Write one line and return when the disk has it. A torn last line (power cut) is closed off first.
 
         Raises OSError when it could not be written in full; then nothing of it is left in the file.
         """
+        self.copy_in(msgspec.json.encode(line))
+
+    def copy_in(self, *raw_lines: bytes) -> None:
+        """The same of lines as they stand in another ledger, of whatever version. Raises OSError."""
+        text = b"".join(raw + b"\n" for raw in raw_lines)
+        if not text:
+            return
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
@@ -232,7 +247,7 @@ class Ledger:
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
             try:
-                _write_all(descriptor, b"\n" * torn + msgspec.json.encode(line) + b"\n")
+                _write_all(descriptor, b"\n" * torn + text)
                 os.fsync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, size)  # a half line would be told as damage for ever
@@ -246,6 +261,17 @@ class Ledger:
     def lines(self) -> Iterator[AnyLine]:
         """Every line that can be read, oldest first. Torn and unknown lines are passed over."""
         return (line for _, line in self._numbered() if line is not None)
+
+    def raw_lines(self, run_id: str) -> tuple[bytes, ...]:
+        """One run's lines byte for byte, those of a newer version among them."""
+        raws = self.path.read_bytes().split(b"\n") if self.path.exists() else []
+        return tuple(raw for raw in raws if self._run_of(raw) == run_id)
+
+    def _run_of(self, raw: bytes) -> str | None:
+        try:
+            return self._header.decode(raw).run_id if raw else None
+        except UNREADABLE:
+            return None
 
     def unreadable(self) -> tuple[int, ...]:
         """The numbers, from 1, of the lines that are torn or damaged; those of a newer version are not among them."""
@@ -278,7 +304,7 @@ class Ledger:
         self.require_place()
         size = self.path.stat().st_size if self.path.exists() else 0
         if size != self._folded[0]:
-            self._folded = (size, _fold(self.lines()))
+            self._folded = (size, fold(self.lines()))
         return dict(self._folded[1])
 
 
@@ -297,7 +323,8 @@ def _write_all(descriptor: int, data: bytes) -> None:
         data = data[os.write(descriptor, data) :]
 
 
-def _fold(lines: Iterable[AnyLine]) -> dict[str, RunState]:
+def fold(lines: Iterable[AnyLine]) -> dict[str, RunState]:
+    """Runs by id, in the order in which they were opened."""
     states: dict[str, RunState] = {}
     for line in lines:
         if isinstance(line, Opened):

@@ -14,7 +14,7 @@ import msgspec
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger, RunState
 from provision.account.receipt import Receipt
-from provision.errors import BadInput, Exit
+from provision.errors import BadInput, ControlLost, Exit
 from provision.places import RunFolder
 from provision.provisioner import Teardown
 from provision.walk.held import Run
@@ -35,6 +35,8 @@ def bell(run: Run) -> Iterator[Bell]:
     ringing = Bell(run, post)
     try:
         yield ringing
+    except ControlLost:
+        raise  # the run goes on, and whoever has it rings
     except Exception as error:
         ringing.failed(error)
         raise

@@ -24,6 +24,7 @@ from provision.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, ends_itself, provisioner_of_run
 from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teardown
+from provision.state.shared import ledger_of, put_away_of
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
 from provision.walk.crash import read_crash_point
@@ -66,7 +67,7 @@ def drive(
     `agrees`: asked before an offer is taken that makes the job much dearer. Where the terminal is closed, `hand_over` leaves
     the run to somebody else; without it that stops the run.
     """
-    ledger = Ledger(places.ledger)
+    ledger = ledger_of(run_id, places, note=display.note)
     find_run(ledger, run_id)
     run = read_run(
         run_id,
@@ -75,6 +76,7 @@ def drive(
         make=make or provisioners(places, environment, confirm=confirm),
         display=display,
         agrees=agrees,
+        put_away=put_away_of(ledger),
         crash_point=read_crash_point(environment),
     )
     with (
@@ -126,9 +128,9 @@ def end(
 
     A finished result comes home first, unless it is to be discarded; a box whose result does not come is not ended.
     A process that is ending the run already is waited for. One that is not done after `hand_over_s` (None = as long as it may
-    take) is an unknown end.
+    take) is an unknown end. Raises Refused while another machine holds the run.
     """
-    ledger = Ledger(places.ledger)
+    ledger = ledger_of(run_id, places, note=display.note)
     folder = places.run(run_id)
     state = find_run(ledger, run_id)
     make = make or provisioners(places, environment)
@@ -140,7 +142,8 @@ def end(
     with _handed_over(run_id, folder, ledger, display, patience_s) as held:
         if not held:
             return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
-        return _end_locked(run_id, places, ledger, make, display, discard=discard)
+        with ledger.charge(ending=True):
+            return _end_locked(run_id, places, ledger, make, display, discard=discard)
 
 
 @contextmanager
@@ -178,7 +181,14 @@ def _end_locked(
     if lost := set(lost_papers(folder)) - {folder.launch}:
         display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
         return lease.end(read_claim(folder, state), provisioner=provisioner, ledger=ledger)
-    run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=display)
+    run = read_run(
+        run_id,
+        places=places,
+        ledger=ledger,
+        make=lambda _claim: provisioner,
+        display=display,
+        put_away=put_away_of(ledger),
+    )
     return end_with_books(run, discard=discard)
 
 

@@ -42,15 +42,19 @@ def hold_alone(lock: Path, *, patience_s: float = LOOK_S) -> Iterator[bool]:
 def in_control(
     run_id: str, folder: RunFolder, ledger: Ledger, *, clock: Callable[[], float], detached: bool = False
 ) -> Iterator[None]:
-    """Hold the run's lock and say so in the ledger. Raises Refused while another process holds it."""
+    """Hold the run's lock, and a shared run against other machines, and say so in the ledger.
+
+    Raises Refused while another process or machine holds it, StoreFailed where its state can't be reached.
+    """
     with lock_of(folder) as held:
         if not held:
             raise Refused(
                 f"Another process controls run {run_id}{_holder(ledger, run_id)}.",
                 hint=f"Watch it: rentune logs -f {run_id}. End it: rentune down {run_id}.",
             )
-        ledger.append(this_process(run_id, at_s=clock(), detached=detached))
-        yield
+        with ledger.charge():
+            ledger.append(this_process(run_id, at_s=clock(), detached=detached))
+            yield
 
 
 def _locks(descriptor: int, patience_s: float) -> bool:

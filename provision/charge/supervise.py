@@ -23,6 +23,7 @@ from provision.charge.controller import in_control
 from provision.envelope.failure import tell
 from provision.errors import TrainingFailed
 from provision.places import Places, read_places
+from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.watch.progress import LineDisplay
 
@@ -70,8 +71,9 @@ def _end_unless_rented(ledger: Ledger, run_id: str, places: Places) -> None:
     if state.rentals or state.teardown is not None:
         return
     folder = places.run(run_id)
-    with in_control(run_id, folder, ledger, clock=time.time):
-        lease.end_unrented(run_id, ledger=ledger)
+    mirrored = ledger_of(run_id, places, note=LineDisplay(sys.stdout).note)
+    with in_control(run_id, folder, mirrored, clock=time.time):
+        lease.end_unrented(run_id, ledger=mirrored)
 
 
 def hand_over(run_id: str, *, places: Places, environment: Mapping[str, str] = os.environ) -> None:

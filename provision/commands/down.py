@@ -23,8 +23,11 @@ LEAST_LETTERS = 4  # assumed: of an id's random end; fewer fit a run that was no
     help="End what nobody controls and was rented from here. With RUN: what carries its tag, whoever rented it.",
 )
 @click.option("--discard", is_flag=True, help="Do not bring home a result that is finished.")
+@click.option(
+    "--state", envvar="RENTUNE_STATE", metavar="URL", help="Where its state lies, if it was opened on another machine."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
-def command(run: str | None, orphans: bool, discard: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+def command(run: str | None, orphans: bool, discard: bool, state: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """End a run, or everything of yours that nobody controls.
 
     RUN is an id, or four or more letters of its start or end. A result that is finished and still on the box comes home first;
@@ -36,6 +39,7 @@ def command(run: str | None, orphans: bool, discard: bool, as_json: bool) -> int
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
     """
     from provision.commands.problems import unseen_problems
+    from provision.commands.whereabouts import run_brought
     from provision.envelope.show import show
     from provision.errors import BadInput, Exit
     from provision.places import read_places
@@ -46,6 +50,8 @@ def command(run: str | None, orphans: bool, discard: bool, as_json: bool) -> int
     if run == "":
         raise BadInput("The run's id is empty.", hint="rentune ls")
     places = read_places()
+    if state is not None and run is not None and not orphans:
+        run = run_brought(run, state, places).run_id
     if orphans or (run is not None and _is_stray(places, run)):
         teardowns, unseen, others = _end_orphans(places, run, discard=discard)
     else:

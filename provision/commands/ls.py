@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from provision.charge.orphans import Orphans
     from provision.places import Places
     from provision.report.tables import Table
+    from provision.state.shared import Shared
     from provision.watch.view import View
 
 SHOWN = 20
@@ -27,8 +28,9 @@ DEADLINE = "deadline"  # the same word as a trainer's that kept it and had no re
 @click.command("ls")
 @click.option("--orphans", is_flag=True, help="Only what nobody controls: from the ledger, and by tag at each provider.")
 @click.option("--all", "everything", is_flag=True, help=f"Every run, not only the newest {SHOWN}.")
+@click.option("--state", metavar="URL", help="Runs whose state lies there, whoever opened them.")
 @click.option("--json", "as_json", is_flag=True, help="Print the rows as JSON.")
-def command(orphans: bool, everything: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+def command(orphans: bool, everything: bool, state: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Runs, and what may still bill.
 
     With --orphans: exit 3 when something is found, a provider could not be asked, or a line of the ledger can't be read.
@@ -36,6 +38,8 @@ def command(orphans: bool, everything: bool, as_json: bool) -> int:  # noqa: FBT
     from provision.places import read_places
 
     places = read_places()
+    if state is not None:
+        return _show_shared(state, places, everything, as_json=as_json)
     return _show_orphans(places, as_json=as_json) if orphans else _show_runs(places, everything, as_json=as_json)
 
 
@@ -49,6 +53,26 @@ def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # no
     rows = [describe(state, places, now_s=time.time()) for state in (runs if everything else runs[-SHOWN:])]
     title = f"{len(rows)} of {len(runs)} runs"
     return show("ls", rows, lambda: _draw(rows, title=title), as_json=as_json, errors=ledger_problems(ledger))
+
+
+def _show_shared(url: str, places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
+    """What their books say; nothing comes here by that."""
+    from provision.envelope.show import show
+    from provision.state.shared import shared_runs
+
+    runs = list(shared_runs(url))
+    rows = [_shared_row(shared, places) for shared in (runs if everything else runs[-SHOWN:])]
+    title = f"{len(rows)} of {len(runs)} runs at {url}"
+    return show("ls", rows, lambda: _draw(rows, title=title), as_json=as_json)
+
+
+def _shared_row(shared: Shared, places: Places) -> dict[str, Any]:
+    """As of a run of this home; whether somebody is in charge its book knows, not the processes of this machine."""
+    row = describe(shared.state, places, now_s=time.time())
+    machine = shared.holder.machine if shared.holder is not None else None
+    if machine is not None and not shared.state.ended:
+        row["status"] = f"running on {machine}"
+    return row | {"machine": machine}
 
 
 def _show_orphans(places: Places, *, as_json: bool) -> int:

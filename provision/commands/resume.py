@@ -14,30 +14,35 @@ if TYPE_CHECKING:
 
 @click.command("resume")
 @click.argument("run")
+@click.option(
+    "--state", envvar="RENTUNE_STATE", metavar="URL", help="Where its state lies, if it was opened on another machine."
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON.")
-def command(run: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Take control of a run again, wherever it stands.
 
     A trainer that runs is followed, one that ended is brought home, one that was killed goes on from its checkpoint. When
     the box is gone the books are closed with what is here.
+
+    A run that was opened with --state can be taken up on any machine that has its passphrase (RENTUNE_STATE_PASSPHRASE). One
+    machine at a time has it: another is refused until the first has let go, or was silent for a minute and a half.
     """
-    from provision.account.ledger import Ledger
-    from provision.charge.control import find_run
     from provision.commands.driving import drive_and_report
+    from provision.commands.whereabouts import run_brought
     from provision.errors import PapersLost, Refused
     from provision.places import read_places
     from provision.prepare.opening import lost_papers
 
     places = read_places()
-    state = find_run(Ledger(places.ledger), run)
-    folder = places.run(state.run_id)
-    if state.ended and state.billed:
-        raise _over(state, folder)
+    stands = run_brought(run, state, places, up_to_date=True)
+    folder = places.run(stands.run_id)
+    if stands.ended and stands.billed:
+        raise _over(stands, folder)
     if lost := lost_papers(folder):
-        refusal = Refused if state.ended or not state.rentals else PapersLost
+        refusal = Refused if stands.ended or not stands.rentals else PapersLost
         what = "is damaged" if lost[0].exists() else "is missing"
-        raise refusal(f"{lost[0]} {what}, and the run can't go on without it.", hint=f"rentune down {state.run_id}")
-    return drive_and_report(state.run_id, places, command="resume", as_json=as_json)
+        raise refusal(f"{lost[0]} {what}, and the run can't go on without it.", hint=f"rentune down {stands.run_id}")
+    return drive_and_report(stands.run_id, places, command="resume", as_json=as_json)
 
 
 def _over(state: RunState, folder: RunFolder) -> Refused:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from provision.places import Places
     from provision.prepare.ahead import Open
     from provision.prepare.choosing import Chosen, KeyQuestion
+    from provision.state.shared import Place
 
 
 @click.command("run")
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 @click.option("--keep-box-on-failure", is_flag=True, help="Leave the box to its deadline when training failed.")
 @click.option("--dearer", is_flag=True, help="Where this offer can't be had, take another even at over a quarter more.")
 @click.option("--alert", "alerts", multiple=True, metavar="URL|COMMAND", help="Tell it of the run as JSON; may be repeated.")
+@click.option("--state", envvar="RENTUNE_STATE", metavar="URL", help="Keep its state at s3://, gs:// or az://…: see resume.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Return at once; a supervisor of its own holds the box and ends it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON; asks nothing, so it needs --yes.")
@@ -43,6 +45,7 @@ def command(**options: Any) -> int:
     from provision.prepare.inputs import find_base, require_hub_access
     from provision.prepare.opening import open_run
     from provision.providers import require_provider
+    from provision.state.shared import Place
 
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
@@ -55,6 +58,7 @@ def command(**options: Any) -> int:
     require_folder(places.cache, variable=CACHE_VARIABLE)
     Ledger(places.ledger).require_place()
     alerts = _checked_alerts(places, options["alerts"])
+    place = Place(options["state"]) if options["state"] else None
     _show(opened, quiet=quiet)
     _ask(plan, options)
     require_parts(plan.offer.provider, places)
@@ -70,6 +74,8 @@ def command(**options: Any) -> int:
         alternatives=alternatives,
         dearer=options["dearer"],
     )
+    if place is not None:
+        _publish(place, run_id, places)
     if not quiet:
         click.echo(f"Run {run_id}")
     return _detach(run_id, places, as_json=quiet) if options["detach"] else _drive(run_id, places, question, as_json=quiet)
@@ -93,6 +99,19 @@ def _open(chosen: Chosen, options: dict[str, Any]) -> Open:
         why = "; ".join(f"{each.offer}: {each.why}" for each in opened.passed)
         raise Refused(f"{why}. {dearer}", hint="--dearer agrees to it.")
     return opened
+
+
+def _publish(place: Place, run_id: str, places: Places) -> None:
+    """Before anything is rented. Where the store does not take it the run is over, and nothing was rented."""
+    from provision.account.ledger import Ledger
+    from provision.errors import RentuneError
+    from provision.walk import lease
+
+    try:
+        place.publish(run_id, places)
+    except RentuneError:
+        lease.end_unrented(run_id, ledger=Ledger(places.ledger))
+        raise
 
 
 def _checked_alerts(places: Places, said: tuple[str, ...]) -> tuple[str, ...]:

@@ -184,14 +184,19 @@ def read_claim(folder: RunFolder, state: RunState) -> Claim:
         provider=state.provider,
         region=rental.offer.region if rental else state.opened.region,
         folder=folder.root,
+        opened_in=Path(state.opened.folder),
         user_at_host=user_at_host,
         host_key=host_key,
     )
 
 
 def read_launch(folder: RunFolder) -> Launch:
-    """What the provisioner was to be told first. Raises OSError, or what the decoder says of damaged bytes."""
-    return msgspec.json.decode(folder.launch.read_bytes(), type=Launch, dec_hook=_path)
+    """What the provisioner was to be told first. Raises OSError, or what the decoder says of damaged bytes.
+
+    Its folder is the one that it lies in: on another machine that has another name.
+    """
+    launch = msgspec.json.decode(folder.launch.read_bytes(), type=Launch, dec_hook=_path)
+    return msgspec.structs.replace(launch, folder=folder.root)
 
 
 def read_alternatives(folder: RunFolder) -> tuple[Plan, ...]:

@@ -17,6 +17,7 @@ from provision.account.ledger import Attempted, Created, Standing, Tried
 from provision.errors import (
     BoxLost,
     ConnectionFailed,
+    ControlLost,
     Declined,
     ProvisionError,
     Reason,
@@ -90,9 +91,14 @@ class Telling:
 
     @contextmanager
     def caught(self) -> Iterator[None]:
-        """Turn whatever the block raises into words: money is involved, so the books are closed in any case."""
+        """Turn whatever the block raises into words: money is involved, so the books are closed in any case.
+
+        But for ControlLost: the books are another machine's now.
+        """
         try:
             yield
+        except ControlLost:
+            raise
         except KeyboardInterrupt as error:
             self._interrupted = True
             self._tell("Stopped by the user.", error)

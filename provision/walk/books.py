@@ -13,6 +13,7 @@ import msgspec
 from planner.plan import Plan, read_plan
 from provision.account.ledger import Billed, RunState
 from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
+from provision.errors import ControlLost
 from provision.places import RunFolder
 from provision.redact import redact
 from provision.report.cost import COST_FILE, render_cost
@@ -90,6 +91,8 @@ def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[list[str]]:
     troubles: list[str] = []
     try:
         yield troubles
+    except ControlLost:
+        raise  # they are another machine's to close
     except OSError as error:
         troubles.append(f"{what}: {error.strerror or error}. {hint}".strip())
     except Exception as error:  # noqa: BLE001 - a drawing must not keep the books open, nor hide the verdict

@@ -19,11 +19,13 @@ from provision.prepare.opening import read_alternatives, read_base, read_claim, 
 from provision.provisioner import Claim, Launch, Provisioner
 from provision.ssh import Shell
 from provision.walk.phases import Display
+from remote.contract import Outcome
 
 LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
 
 MakeProvisioner = Callable[[Claim], Provisioner]
 Connect = Callable[..., Shell]  # as Shell.connect
+PutAway = Callable[[Outcome, Path], None]  # a result that is whole in this folder
 Agrees = Callable[[str], bool]  # a question → whether somebody is there and says yes
 
 
@@ -40,6 +42,7 @@ class Run:
     make: MakeProvisioner
     display: Display
     agrees: Agrees = lambda _question: False
+    put_away: PutAway = lambda _outcome, _adapter: None  # where it is kept beside this home
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
@@ -108,6 +111,7 @@ def read_run(
     make: MakeProvisioner,
     display: Display,
     agrees: Agrees = lambda _question: False,
+    put_away: PutAway = lambda _outcome, _adapter: None,
     crash_point: str | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
@@ -124,6 +128,7 @@ def read_run(
         make=_each_once(make),
         display=display,
         agrees=agrees,
+        put_away=put_away,
         crash_point=crash_point,
         clock=clock,
         sleep=sleep,

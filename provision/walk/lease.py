@@ -65,8 +65,12 @@ def leased(
 
 
 def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:
-    """Destroy what there is of a run, write the verdict, and only then answer to signals that came meanwhile."""
+    """Destroy what there is of a run, write the verdict, and only then answer to signals that came meanwhile.
+
+    Raises ControlLost, and nothing is touched, where another machine has taken the run over.
+    """
     with _shielded():
+        ledger.require_charge()
         teardown = _destroy(provisioner, claim)
         state, now_s = ledger.runs().get(claim.run_id), clock()
         if teardown.clean and state is not None and state.box is not None:

@@ -61,6 +61,7 @@ def wait_for_box(run: Run) -> None:
     if has_gone(run):
         raise gone_too_soon(run)
     require_time(run)
+    run.ledger.require_charge()  # whoever has the run now lets in itself
     if not run.plan.request.where.allow_from:  # else the user has said who may come in, and that stays
         let_in_again(run.provisioner, run.claim, run.display.note)
     run.sleep(min(RECONNECT_S, run.left_s))

@@ -15,7 +15,7 @@ from provision.ssh import Shell
 from provision.ssh.keys import client_key
 from provision.walk.held import Run
 from provision.walk.patience import listed
-from provision.walk.training import fetch
+from provision.walk.training import fetch, put_away
 from remote.contract import Outcome
 
 REACH_S: Final = 20.0  # assumed: a box that is well answers at once, and one try in three is lost
@@ -56,7 +56,7 @@ def _outcome(shell: Shell, box: Box) -> Outcome | None:
 
 def _fetch(run: Run, shell: Shell, box: Box) -> None:
     try:
-        fetch(run, shell, box)
+        put_away(run, fetch(run, shell, box))
     except (RentuneError, OSError) as error:
         hint = f"rentune down --discard {run.run_id} ends it without."
         raise ResultOnBox(f"The result is on the box and could not be brought home: {error}", hint=hint) from error

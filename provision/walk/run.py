@@ -22,11 +22,13 @@ from provision.account.bill import usd_so_far
 from provision.account.ledger import Standing
 from provision.account.receipt import Receipt
 from provision.walk import lease
-from provision.walk.attempt import End, Failed, Stopped, Telling, attempt, confirm
+from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
 from provision.walk.attempts import NoneLeft, Past, choose
-from provision.walk.books import close_books, read_outcome
+from provision.walk.books import adapter_home, close_books, read_outcome
 from provision.walk.held import Run
 from provision.walk.phases import Phases
+from provision.walk.training import put_away
+from remote.contract import Phase
 
 UNTOLD: Final = "The box was ended and the books were not closed then: why there is no result is not known any more."
 
@@ -55,6 +57,8 @@ def _settled(run: Run, phases: Phases) -> End | None:
     if state.standing is Standing.OVER:
         confirm(run, phases)
         return None if read_outcome(run.folder) else Failed(UNTOLD)
+    if _result_is_home(run):
+        return _ended(run, phases)
     said = state.rental.tried.message if state.rental and state.rental.tried else ""
     while True:
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
@@ -64,6 +68,22 @@ def _settled(run: Run, phases: Phases) -> End | None:
         if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN:
             return end
         said = end.said
+
+
+def _result_is_home(run: Run) -> bool:
+    outcome = read_outcome(run.folder)
+    return outcome is not None and outcome.trained and adapter_home(run, outcome) is not None
+
+
+def _ended(run: Run, phases: Phases) -> End:
+    """Nothing is trained for that is at home, whatever became of the box; what is left of it is ended."""
+    if (outcome := read_outcome(run.folder)) is not None:
+        put_away(run, outcome)
+    if run.state.standing in (Standing.ASKED, Standing.UP):
+        with phases.timed(Phase.TEARDOWN):
+            lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
+        confirm(run, phases)
+    return Trained("")
 
 
 def _conclude(run: Run) -> None:

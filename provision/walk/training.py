@@ -16,6 +16,7 @@ from provision.aboard.checkpoints import ship_checkpoints
 from provision.errors import (
     BoxLost,
     ConnectionFailed,
+    ControlLost,
     Declined,
     HomeFailed,
     Reason,
@@ -68,6 +69,7 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         outcome = _bring_home(run, phases, shell, box)
     if not outcome.trained:
         raise _without_result(outcome, box)
+    put_away(run, outcome)
 
 
 def _without_result(outcome: Outcome, box: Box) -> RentuneError:
@@ -83,7 +85,7 @@ def _bring_home(run: Run, phases: Phases, shell: Shell, box: Box) -> Outcome:
     try:
         with phases.timed(Phase.FETCH):
             return patiently(run, lambda: fetch(run, shell, box))
-    except (BoxLost, TrainingFailed):
+    except (BoxLost, ControlLost, TrainingFailed):
         raise
     except Exception as error:
         if run.left_s <= 0 or not _result_waits(run):
@@ -197,6 +199,12 @@ def fetch(run: Run, shell: Shell, box: Box) -> Outcome:
     if outcome.adapter:
         _fetch_adapter(run, shell, box, outcome)
     return outcome
+
+
+def put_away(run: Run, outcome: Outcome) -> None:
+    """Keep what is whole at home where the run's state lies, too: from then on nobody trains for it again."""
+    if outcome.trained and (home := adapter_home(run, outcome)) is not None:
+        run.put_away(outcome, home)
 
 
 def fetch_words(run: Run, shell: Shell, box: Box) -> Outcome:

@@ -27,7 +27,13 @@ class Storage:
     url: str  # of the server
     away: bool = False  # it answers nobody
     forgetful: bool = False  # it passes conditions over in silence, as some that speak S3 do
+    answers_to_lose: int = 0  # so many writes are done, and nobody is told
     requests: list[str] = field(default_factory=list)  # method and path of each
+
+    def be_well(self) -> None:
+        """As at the start: there, and true to its conditions."""
+        self.away = self.forgetful = False
+        self.answers_to_lose = 0
 
     @property
     def place(self) -> str:
@@ -57,7 +63,19 @@ class _Front:
         if self._storage.forgetful:
             environ = {name: value for name, value in environ.items() if name not in CONDITIONS}
         with self._one_at_a_time:
-            return list(self._moto(environ, start_response))
+            answer = list(self._moto(environ, start_response if not self._loses(environ) else _unheard))
+        if self._loses(environ):
+            self._storage.answers_to_lose -= 1
+            start_response("503 Service Unavailable", [("Content-Length", "0")])
+            return [b""]
+        return answer
+
+    def _loses(self, environ: dict[str, Any]) -> bool:
+        return self._storage.answers_to_lose > 0 and environ["REQUEST_METHOD"] == "PUT"
+
+
+def _unheard(*_: Any) -> None:
+    """Where an answer goes that is lost."""
 
 
 class _Silent(WSGIRequestHandler):

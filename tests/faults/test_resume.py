@@ -27,7 +27,7 @@ from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal
-from tests.faults.standins import FINISH, ScriptedBox
+from tests.faults.standins import ADAPTER, FINISH, WEIGHTS, ScriptedBox
 from tests.provision.plans import about, attempted
 
 pytestmark = pytest.mark.box
@@ -164,3 +164,21 @@ def test_a_line_that_is_cut_again_and_again_loses_no_event(
         assert line.num_cuts >= 2
     numbers = [msgspec.json.decode(event)["seq"] for event in run.folder.events.read_bytes().splitlines()]
     assert numbers == list(range(200))
+
+
+@pytest.mark.fault("F14", tier="box")
+def test_a_result_at_home_is_not_trained_for_again_where_the_spot_machine_was_taken(rehearsal: Rehearsal, line: Proxy) -> None:
+    """A lost spot machine is followed by another only where there is something left to train."""
+
+    def spot(plan: Plan) -> Plan:
+        return boots_fast(msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, purchase="spot")))
+
+    scripted = ScriptedBox(rehearsal, line, FINISH)
+    run, _ = left_behind(rehearsal, scripted, change=spot)
+    run.folder.adapter.mkdir()
+    (run.folder.adapter / ADAPTER.path).write_bytes(WEIGHTS)
+    run.folder.outcome.write_bytes((rehearsal.folder / "stack/outcome.json").read_bytes())
+    scripted.destroy(run.claim)
+    receipt = walk(dataclasses.replace(run, plans=(run.plans[0], boots_fast(run.plans[0]))))
+    assert (receipt.exit_code, len(receipt.tries)) == (Exit.OK, 1)
+    assert rehearsal.is_gone(run.run_id)

@@ -4,29 +4,13 @@ from __future__ import annotations
 
 import urllib.error
 import urllib.request
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from provision.errors import BadInput, Refused, StoreFailed
 from provision.store.bucket import Bucket, Version, checked_url
-from tests.doubles.bucket import Storage, storage
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[Storage]:
-    with storage() as made:
-        yield made
-
-
-@pytest.fixture
-def stored(server: Storage, monkeypatch: pytest.MonkeyPatch) -> Storage:
-    for name, value in server.variables.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setattr(server, "away", False)
-    monkeypatch.setattr(server, "forgetful", False)
-    return server
+from tests.doubles.bucket import Storage
 
 
 @pytest.fixture

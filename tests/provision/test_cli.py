@@ -26,7 +26,7 @@ PLAN_OPTIONS = """
 # The surface. A change here is a change of what people have in their scripts: say so in the changelog.
 SURFACE: dict[str, str] = {
     "plan": f"{PLAN_OPTIONS} --explain --json --save",
-    "run": f"{PLAN_OPTIONS} --alert --assume-price --dearer --detach --host-key --json --keep-box-on-failure --yes",
+    "run": f"{PLAN_OPTIONS} --alert --assume-price --dearer --detach --host-key --json --keep-box-on-failure --state --yes",
     "estimate": """
         --adapter-dtype --alpha --attention --autocast --double-quant --dropout --engine --from --gpu --gpu-memory-gib
         --gradient-accumulation-steps
@@ -36,10 +36,10 @@ SURFACE: dict[str, str] = {
     "check": "--json --model",
     "catalog list": "--gpu --json --max-price --min-vram --on-demand --provider --region --spot --top",
     "catalog storage": "--json --provider",
-    "ls": "--all --json --orphans",
+    "ls": "--all --json --orphans --state",
     "logs": "--controller --events --follow --offset -f",
-    "resume": "--json",
-    "down": "--discard --json --orphans",
+    "resume": "--json --state",
+    "down": "--discard --json --orphans --state",
     "doctor": "--install --json",
     "report": "--by --html --json --since",
 }

@@ -1,0 +1,27 @@
+"""The run that a command names: in this home, or brought here from where its state lies."""
+
+from __future__ import annotations
+
+from provision.account.ledger import Ledger, RunState
+from provision.charge.control import find_run
+from provision.errors import BadInput
+from provision.places import Places
+from provision.state.shared import bring, refresh
+
+
+def run_brought(name: str, url: str | None, places: Places, *, up_to_date: bool = False) -> RunState:
+    """As this home's ledger has it; one that it does not know is brought from `url`, where that is given.
+
+    With `up_to_date` also what another machine has written meanwhile. Raises BadInput, Refused, StoreFailed.
+    """
+    ledger = Ledger(places.ledger)
+    try:
+        run_id = find_run(ledger, name).run_id
+    except BadInput:
+        if url is None or not name:
+            raise
+        run_id = bring(name, url, places)
+    else:
+        if up_to_date:
+            refresh(run_id, places)
+    return ledger.runs()[run_id]

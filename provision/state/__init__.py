@@ -1,0 +1,1 @@
+"""A run's state in object storage (`--state`): its book, its sealed papers, who holds it, and its result."""

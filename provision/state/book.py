@@ -1,0 +1,148 @@
+"""A run's book in the store: who holds the run, its ledger's lines, and which papers are the newest.
+
+One object, and every change of it is written over the version that was seen last, or not at all. So whoever was overtaken
+writes nothing, however slow it was, and acts no more: before each act stands a line in this book.
+
+**Whose clock.** A holder that is silent for longer than its term may be overtaken. Both times, of its last writing and of now,
+are the store's own: clocks of the machines are never compared. A holder that was asleep meanwhile finds out at its next line.
+"""
+
+from __future__ import annotations
+
+import secrets
+from typing import Final
+
+import msgspec
+
+from provision.errors import ControlLost, Refused, StoreFailed
+from provision.state.seal import Lock
+from provision.store.bucket import Bucket, Kept, Version
+
+RUNS: Final = "runs"
+TERM_S: Final = 90.0  # assumed: four beats may be lost in a bad minute, and nobody waits much longer to take a run over
+BEAT_S: Final = 20.0  # assumed: a request of a few kB, 180 an hour
+GRAIN_S: Final = 1.0  # derived: S3 tells whole seconds
+TRIES: Final = 3  # assumed: of a write whose answer was lost; the second finds out
+
+
+class Holder(msgspec.Struct, frozen=True, kw_only=True):
+    """Who is in charge. `token` is of this one taking; `home` of the state folder, where a lock of its own lets one in."""
+
+    token: str
+    home: str
+    machine: str
+    pid: int
+    since_s: float  # its own wall clock, for a person to read
+    term_s: float = TERM_S
+
+
+class Book(msgspec.Struct, frozen=True, kw_only=True):
+    """`beat` grows with each writing: the same bytes twice would be the same version."""
+
+    run_id: str
+    lock: Lock
+    lines: tuple[msgspec.Raw, ...]
+    papers: str | None = None
+    holder: Holder | None = None
+    beat: int = 0
+    book_version: int = 1
+
+
+def take(bucket: Bucket, run_id: str, holder: Holder) -> tuple[Held, Book]:
+    """Become the holder of a run's book; the book as it is then.
+
+    Raises Refused while another machine holds it, StoreFailed where nobody can tell.
+    """
+    book, kept = read_book(bucket, book_name(run_id))
+    if book.holder is not None and book.holder.home != holder.home and is_heard(bucket, book, kept):
+        raise Refused(f"Run {run_id} is controlled from {_who(book.holder)}.", hint=_how_to_go_on(book.holder))
+    held = Held(bucket, holder, version=kept.version, beat=book.beat)
+    taken = msgspec.structs.replace(book, holder=holder)
+    try:
+        held.write(taken)
+    except ControlLost as error:
+        raise Refused(f"{error}") from None
+    return held, taken
+
+
+class Held:
+    """One run's book in the hand of one taking. Not for two threads at once."""
+
+    def __init__(self, bucket: Bucket, holder: Holder, *, version: Version, beat: int) -> None:
+        """`version`: of the book that was seen last; `beat`: how often it had been written by then."""
+        self._bucket, self._holder = bucket, holder
+        self._version, self._beat = version, beat
+
+    def write(self, book: Book) -> None:
+        """Write it over what was seen last. Raises ControlLost where somebody else has written, StoreFailed."""
+        self._beat += 1
+        data = msgspec.json.encode(msgspec.structs.replace(book, beat=self._beat))
+        for _ in range(TRIES):
+            written = self._bucket.put_over(book_name(book.run_id), data, self._version)
+            if written is None:
+                written = self._ours(book.run_id, data)
+            if written is not None:
+                self._version = written
+                return
+        raise StoreFailed(f"{self._bucket.url} did not take a line of run {book.run_id}.")
+
+    def _ours(self, run_id: str, data: bytes) -> Version | None:
+        """After a write was refused: what lies there may be an earlier writing of ours whose answer was lost.
+
+        The version where it is the very same; None where it is to be written again. Raises ControlLost where it is not ours.
+        """
+        there, kept = read_book(self._bucket, book_name(run_id))
+        if kept.data == data:
+            return kept.version
+        if there.holder is None or there.holder.token != self._holder.token:
+            who = _who(there.holder) if there.holder else "another machine, which has let it go again"
+            raise ControlLost(
+                f"Run {run_id} was taken over from {who}; this process does nothing more about it.",
+                hint=f"rentune ls --state {self._bucket.url}",
+            )
+        self._version = kept.version
+        return None
+
+
+def new_book(bucket: Bucket, book: Book) -> None:
+    """The first writing of a run. Raises Refused where the store has that run already, StoreFailed."""
+    if bucket.put_new(book_name(book.run_id), msgspec.json.encode(book)) is None:
+        raise Refused(f"{bucket.url} has a run {book.run_id} already.")
+
+
+def read_book(bucket: Bucket, name: str) -> tuple[Book, Kept]:
+    """Raises StoreFailed also where there is none, or one that can't be read: who holds the run is not known then."""
+    kept = bucket.get(name)
+    if kept is None:
+        raise StoreFailed(f"{bucket.url}/{name} is not there.")
+    try:
+        return msgspec.json.decode(kept.data, type=Book), kept
+    except msgspec.DecodeError:
+        raise StoreFailed(f"{bucket.url}/{name} can't be read: it is damaged, or of a newer version of rentune.") from None
+
+
+def book_name(run_id: str) -> str:
+    return f"{RUNS}/{run_id}/book.json"
+
+
+def now_s(bucket: Bucket, run_id: str) -> float:
+    """The store's own clock: when something that was written this moment was written."""
+    asked = f"{RUNS}/{run_id}/asked"
+    bucket.put(asked, secrets.token_bytes(16))
+    kept = bucket.get(asked)
+    if kept is None:
+        raise StoreFailed(f"{bucket.url} forgets what is written there.")
+    return kept.written_at_s
+
+
+def is_heard(bucket: Bucket, book: Book, kept: Kept) -> bool:
+    """Whether its holder, if it has one, has written something within its term, by the store's clock."""
+    return book.holder is not None and now_s(bucket, book.run_id) - kept.written_at_s <= book.holder.term_s + GRAIN_S
+
+
+def _who(holder: Holder) -> str:
+    return f"{holder.machine} (process {holder.pid})"
+
+
+def _how_to_go_on(holder: Holder) -> str:
+    return f"End it there; or try again {holder.term_s:.0f} s after that machine was last heard of."

@@ -1,0 +1,36 @@
+"""Where a run's state lies beside this home, as its directory has it: whoever takes charge of the run here goes there first."""
+
+from __future__ import annotations
+
+import msgspec
+
+from provision.errors import Refused
+from provision.places import RunFolder
+from provision.whole import write_whole
+
+
+class Link(msgspec.Struct, frozen=True, kw_only=True):
+    """`key`: what the run's papers are sealed with. `papers`: those in the store that this directory has, or has sent."""
+
+    url: str
+    key: bytes
+    papers: str | None = None
+
+
+def read_link(folder: RunFolder) -> Link | None:
+    """None where the run's state lies here alone. Raises Refused where the file is damaged: nobody knows then."""
+    try:
+        return msgspec.json.decode(folder.state.read_bytes(), type=Link)
+    except FileNotFoundError:
+        return None
+    except msgspec.DecodeError:
+        raise Refused(
+            f"{folder.state} is damaged: whether another machine has the run can't be asked.",
+            hint=f"Remove {folder.root} and take the run up with --state.",
+        ) from None
+
+
+def write_link(folder: RunFolder, link: Link) -> None:
+    """Whole, and for its owner alone. Raises OSError."""
+    folder.root.mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_whole(folder.state, msgspec.json.encode(link))

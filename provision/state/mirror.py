@@ -1,0 +1,232 @@
+"""A ledger whose lines of one run stand in its book in the store as well, and no line without the right to write it.
+
+Each line goes to the store first, over the version that was seen last, together with the papers as they are by then. Where the
+store can't be reached nobody knows whether another machine has the run: that ends nothing. Lines are kept here and go along
+with the next that comes through. Only what would buy a box waits: its line has to stand there first.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from provision.account.ledger import AnyLine, Attempted, Ledger
+from provision.errors import ControlLost, StoreFailed
+from provision.places import Places
+from provision.state import results
+from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, take
+from provision.state.link import Link, write_link
+from provision.state.papers import pack, unpack
+from provision.state.seal import name_of, seal, unseal
+from provision.store.bucket import Bucket
+from provision.whole import write_whole
+from remote.contract import Outcome, encode
+
+AGAIN_S: Final = 5.0  # assumed: between two tries to write what has to stand in the store
+LAST_TRIES: Final = 3  # assumed: of the last lines; a hiccup is over by then
+Note = Callable[[str], None]
+
+
+class MirroredLedger(Ledger):
+    """The ledger of one run whose state lies in object storage. Nothing is asked of the store outside `charge`."""
+
+    def __init__(
+        self,
+        places: Places,
+        run_id: str,
+        link: Link,
+        holder: Holder,
+        *,
+        note: Note,
+        beat_s: float = BEAT_S,
+        clock: Callable[[], float] = time.time,
+        sleep: Callable[[float], None] = time.sleep,
+    ) -> None:
+        super().__init__(places.ledger)
+        self._places, self._run_id, self._link, self._holder = places, run_id, link, holder
+        self._bucket = Bucket(link.url)
+        self._note, self._beat_s, self._clock, self._sleep = note, beat_s, clock, sleep
+        self._one_at_a_time = threading.RLock()
+        self._mirror: Mirror | None = None  # while in charge
+
+    @contextmanager
+    def charge(self, *, ending: bool = False) -> Iterator[None]:
+        """Hold the run against every other machine for the block; what others have written about it is here by then.
+
+        Raises Refused while another holds it, StoreFailed where nobody can tell; with `ending` that is told and no more: a
+        person has said that it is to end, or its deadline has.
+        """
+        try:
+            held, book = take(self._bucket, self._run_id, self._holder)
+        except StoreFailed as error:
+            if not ending:
+                raise
+            self._note(f"{error} The run is ended all the same.")
+            yield
+            return
+        over = threading.Event()
+        beating = threading.Thread(target=self._beat, args=(over,), name="state", daemon=True)
+        self._mirror = Mirror(book, self._link, held, self._bucket, self._places, self._note)
+        try:
+            self._mirror.adopt()
+            beating.start()
+            yield
+        finally:
+            over.set()
+            if beating.ident is not None:
+                beating.join()
+            self._let_go()
+
+    def append(self, line: AnyLine) -> None:
+        """Into the store, then onto this disk. Raises ControlLost, and nothing is written, once another machine has the run."""
+        with self._one_at_a_time:
+            if self._mirror is not None and line.run_id == self._run_id:
+                self._write(self._mirror, line)
+            super().append(line)
+
+    def require_charge(self) -> None:
+        """Before an act that no line precedes. Raises ControlLost."""
+        with self._one_at_a_time:
+            if self._mirror is not None:
+                self._mirror.try_to_send()
+
+    def put_away(self, outcome: Outcome, adapter: Path) -> None:
+        """Keep a result that is whole at home in the store, too. What fails is told: the result is at home."""
+        self.require_charge()
+        try:
+            results.put_away(self._bucket, self._link.key, self._run_id, outcome, adapter)
+        except (StoreFailed, OSError) as error:
+            self._note(f"The result is at home, and could not be kept in the state as well: {error}")
+
+    def _write(self, mirror: Mirror, line: AnyLine) -> None:
+        """What buys waits for the store until the box's deadline: raises StoreFailed then, and it is as if never said."""
+        before = mirror.book
+        mirror.book = msgspec.structs.replace(before, lines=(*before.lines, msgspec.Raw(msgspec.json.encode(line))))
+        while (error := mirror.try_to_send()) is not None and isinstance(line, Attempted):
+            if self._clock() >= line.deadline_at_s:
+                mirror.book = before
+                raise error
+            self._sleep(AGAIN_S)
+
+    def _beat(self, over: threading.Event) -> None:
+        """Say now and then that this machine lives, and find out when another has the run."""
+        while not over.wait(self._beat_s):
+            with self._one_at_a_time:
+                try:
+                    if self._mirror is not None:
+                        self._mirror.try_to_send(with_papers=False)
+                except ControlLost as error:
+                    self._note(str(error))
+                    return
+
+    def _let_go(self) -> None:
+        """The last lines and papers, and nobody's name: another machine need not wait then."""
+        with self._one_at_a_time:
+            mirror, self._mirror = self._mirror, None
+            if mirror is None or mirror.lost is not None:
+                return
+            mirror.book = msgspec.structs.replace(mirror.book, holder=None)
+            try:
+                for _ in range(LAST_TRIES):
+                    if mirror.try_to_send() is None:
+                        return
+                    self._sleep(AGAIN_S)
+            except ControlLost as error:
+                self._note(str(error))
+            else:
+                self._note(f"The last lines of run {self._run_id} are here alone: rentune down {self._run_id} sends them.")
+
+
+class Mirror:
+    """The book of a run in charge as it should be, and how it gets there. `lost`: why nothing is written any more."""
+
+    def __init__(self, book: Book, link: Link, held: Held, bucket: Bucket, places: Places, note: Note) -> None:
+        self.book = book
+        self.lost: ControlLost | None = None
+        self._link, self._held, self._bucket, self._places, self._note = link, held, bucket, places, note
+        self._is_away = False
+
+    def adopt(self) -> None:
+        """What others have written comes here; lines that are new there go with the next writing. Raises StoreFailed."""
+        there = {bytes(line) for line in self.book.lines}
+        here = Ledger(self._places.ledger).raw_lines(self.book.run_id)
+        unsent = tuple(msgspec.Raw(line) for line in here if line not in there)
+        self._link = take_in(self.book, self._link, self._bucket, self._places)
+        self.book = msgspec.structs.replace(self.book, lines=(*self.book.lines, *unsent))
+
+    def try_to_send(self, *, with_papers: bool = True) -> StoreFailed | None:
+        """Papers, then the book. Where the store can't be reached that is told, once, and returned. Raises ControlLost."""
+        if self.lost is not None:
+            raise self.lost
+        try:
+            if with_papers:
+                self._send_papers()
+            self._held.write(self.book)
+        except ControlLost as error:
+            self.lost = error
+            raise
+        except StoreFailed as error:
+            if not self._is_away:
+                self._note(f"{error} The run goes on; its state is sent as soon as it can be.")
+            self._is_away = True
+            return error
+        if self._is_away:
+            self._note(f"{self._bucket.url} can be reached again, and has all of the run's lines.")
+        self._is_away = False
+        self._note_sent()
+        return None
+
+    def _send_papers(self) -> None:
+        packed = pack(self._places.run(self.book.run_id))
+        name = name_of(self._link.key, packed)
+        if name != self.book.papers:
+            self._bucket.put(papers_name(self.book.run_id, name), seal(self._link.key, packed, run_id=self.book.run_id))
+            self.book = msgspec.structs.replace(self.book, papers=name)
+
+    def _note_sent(self) -> None:
+        """Which papers this home has sent; those before are in no book any more."""
+        old, new = self._link.papers, self.book.papers
+        if old == new:
+            return
+        self._link = msgspec.structs.replace(self._link, papers=new)
+        write_link(self._places.run(self.book.run_id), self._link)
+        if old is not None:
+            with suppress(StoreFailed):  # sealed, and nobody's any more
+                self._bucket.delete([papers_name(self.book.run_id, old)])
+
+
+def take_in(book: Book, link: Link, bucket: Bucket, places: Places) -> Link:
+    """Lay out in this home what a book has and it has not: lines, papers, a finished result. The link as it is then.
+
+    Papers that this home has sent itself are not newer than its own. Raises StoreFailed, Refused, TransferFailed, OSError.
+    """
+    folder, ledger = places.run(book.run_id), Ledger(places.ledger)
+    if book.papers is not None and book.papers != link.papers:
+        unpack(read_papers(bucket, link.key, book), folder)
+        link = msgspec.structs.replace(link, papers=book.papers)
+    if (outcome := results.finished(bucket, link.key, book.run_id)) is not None:
+        results.bring(bucket, book.run_id, outcome, folder.adapter)
+        write_whole(folder.outcome, encode(outcome))
+    write_link(folder, link)
+    here = ledger.raw_lines(book.run_id)
+    ledger.copy_in(*(bytes(line) for line in book.lines if bytes(line) not in here))
+    return link
+
+
+def read_papers(bucket: Bucket, key: bytes, book: Book) -> bytes:
+    """The papers that a book names, packed. Raises StoreFailed where they are not there, Refused where they are damaged."""
+    name = papers_name(book.run_id, book.papers or "")
+    kept = bucket.get(name)
+    if kept is None:
+        raise StoreFailed(f"{bucket.url}/{name} is not there.")
+    return unseal(key, kept.data, run_id=book.run_id)
+
+
+def papers_name(run_id: str, name: str) -> str:
+    return f"{RUNS}/{run_id}/papers/{name}"

@@ -1,0 +1,151 @@
+"""A run's way into the store and out of it: given a book there when it is opened, brought to another home, listed."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from planner.asking.request import LOCAL
+from provision.account.ledger import UNREADABLE, AnyLine, Ledger, RunState, fold
+from provision.errors import BadInput, Refused
+from provision.installation import installation_id
+from provision.places import Places
+from provision.state.book import RUNS, Book, Holder, book_name, is_heard, new_book, read_book
+from provision.state.link import Link, read_link, write_link
+from provision.state.mirror import MirroredLedger, Note, papers_name, take_in
+from provision.state.papers import pack
+from provision.state.seal import locked, name_of, new_key, require_passphrase, seal, unlocked
+from provision.store.bucket import Bucket
+from remote.contract import Outcome
+
+PutAway = Callable[[Outcome, Path], None]
+STATE: Final = "RENTUNE_STATE"
+PASSPHRASE: Final = "RENTUNE_STATE_PASSPHRASE"  # noqa: S105 - a variable's name
+
+
+def ledger_of(run_id: str, places: Places, *, note: Note) -> Ledger:
+    """The ledger as this run's controller writes it: mirrored where its state lies in object storage.
+
+    Raises MissingPart where that can't be spoken to here, Refused where the run's own file about it is damaged.
+    """
+    link = read_link(places.run(run_id))
+    if link is None:
+        return Ledger(places.ledger)
+    return MirroredLedger(places, run_id, link, this_holder(places), note=note)
+
+
+def put_away_of(ledger: Ledger) -> PutAway:
+    """Where a result is kept beside this home: with the run's state, where that lies in object storage."""
+    return ledger.put_away if isinstance(ledger, MirroredLedger) else lambda _outcome, _adapter: None
+
+
+def this_holder(places: Places) -> Holder:
+    """Who this process is, of this state folder, for one taking."""
+    return Holder(
+        token=secrets.token_hex(16),
+        home=installation_id(places),
+        machine=socket.gethostname(),
+        pid=os.getpid(),
+        since_s=time.time(),
+    )
+
+
+class Place:
+    """Where state is to lie, checked before anything is opened. Raises BadInput, MissingPart, Refused or StoreFailed."""
+
+    def __init__(self, url: str, environment: Mapping[str, str] = os.environ) -> None:
+        self.bucket = Bucket(url, environment=environment)
+        self._passphrase = require_passphrase(environment.get(PASSPHRASE), variable=PASSPHRASE)
+        self.bucket.require_conditions()
+
+    def publish(self, run_id: str, places: Places) -> None:
+        """Give a run that was just opened its book and its papers there. Raises StoreFailed, Refused, OSError."""
+        folder, key = places.run(run_id), new_key()
+        packed = pack(folder)
+        name = name_of(key, packed)
+        self.bucket.put(papers_name(run_id, name), seal(key, packed, run_id=run_id))
+        lines = tuple(map(msgspec.Raw, Ledger(places.ledger).raw_lines(run_id)))
+        new_book(self.bucket, Book(run_id=run_id, lock=locked(key, self._passphrase), lines=lines, papers=name))
+        write_link(folder, Link(url=self.bucket.url, key=key, papers=name))
+
+
+def bring(name: str, url: str, places: Places, *, environment: Mapping[str, str] = os.environ) -> str:
+    """Lay a run of the store out in this home, where it is not yet; its id. Nobody is in charge of it by that.
+
+    Raises BadInput where no run is meant, or several; Refused for a wrong passphrase; StoreFailed.
+    """
+    bucket = Bucket(url, environment=environment)
+    run_id = _find(bucket, name)
+    if run_id in Ledger(places.ledger).runs():
+        refresh(run_id, places, environment=environment)
+        return run_id
+    passphrase = require_passphrase(environment.get(PASSPHRASE), variable=PASSPHRASE)
+    book, _ = read_book(bucket, book_name(run_id))
+    key = unlocked(book.lock, passphrase)
+    _require_reachable(book)
+    take_in(book, Link(url=bucket.url, key=key), bucket, places)
+    return run_id
+
+
+def refresh(run_id: str, places: Places, *, environment: Mapping[str, str] = os.environ) -> None:
+    """What other machines have written of a run that is here comes here. Nothing where its state lies here alone.
+
+    Raises StoreFailed.
+    """
+    if (link := read_link(places.run(run_id))) is not None:
+        bucket = Bucket(link.url, environment=environment)
+        book, _ = read_book(bucket, book_name(run_id))
+        take_in(book, link, bucket, places)
+
+
+class Shared(msgspec.Struct, frozen=True, kw_only=True):
+    """One run as its book has it, and who is in charge of it and was heard of lately."""
+
+    state: RunState
+    holder: Holder | None
+
+
+def shared_runs(url: str, *, environment: Mapping[str, str] = os.environ) -> Iterator[Shared]:
+    """Every run whose state lies there, oldest first. Needs no passphrase: the book is not sealed. Raises StoreFailed."""
+    bucket = Bucket(url, environment=environment)
+    for run_id in sorted(bucket.folders(RUNS)):
+        book, kept = read_book(bucket, book_name(run_id))
+        if (state := _folded(book)) is not None:
+            yield Shared(state=state, holder=book.holder if is_heard(bucket, book, kept) else None)
+
+
+def _find(bucket: Bucket, name: str) -> str:
+    run_ids = bucket.folders(RUNS)
+    matching = [each for each in run_ids if each == name] or [
+        each for each in run_ids if name and (each.startswith(name) or each.endswith(name))
+    ]
+    if len(matching) != 1:
+        what = f"{len(matching)} runs of {bucket.url} fit {name!r}." if matching else f"{bucket.url} has no run {name!r}."
+        raise BadInput(what, hint=f"rentune ls --state {bucket.url}")
+    return matching[0]
+
+
+def _require_reachable(book: Book) -> None:
+    """A local box is a process of the machine that it was opened on; from elsewhere it would look as if it were gone."""
+    state = _folded(book)
+    if state is not None and state.provider == LOCAL and not state.ended and not Path(state.opened.folder).exists():
+        raise Refused(f"The box of run {book.run_id} is on the machine that it was opened on.", hint="Go on with it there.")
+
+
+def _folded(book: Book) -> RunState | None:
+    return fold(_decoded(book)).get(book.run_id)
+
+
+def _decoded(book: Book) -> Iterator[AnyLine]:
+    decoder = msgspec.json.Decoder(AnyLine)
+    for line in book.lines:
+        with suppress(*UNREADABLE):
+            yield decoder.decode(line)

@@ -1,0 +1,116 @@
+"""A controller dies by kill -9, and its run is taken up from an empty home: on the real local box, through object storage."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from provision.account.ledger import Billed, Ledger
+from provision.cli import call
+from provision.errors import ControlLost, Exit
+from provision.places import Places, read_places
+from provision.providers import boxes_folder
+from provision.state.book import book_name, read_book, take
+from provision.state.results import FINISHED
+from provision.state.shared import PASSPHRASE, Place, this_holder
+from provision.store.bucket import Bucket
+from tests.doubles.bucket import Storage
+from tests.doubles.displays import Quiet
+from tests.doubles.proxy import Proxy
+from tests.faults.rehearsal import Rehearsal, wait_until
+from tests.faults.standins import FINISH, ScriptedBox
+
+pytestmark = [pytest.mark.box, pytest.mark.torch]
+
+
+@pytest.fixture
+def url(stored: Storage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv(PASSPHRASE, "only the user knows this")
+    return f"{stored.place}/{tmp_path.name}"
+
+
+def pass_the_term(url: str, run_id: str) -> None:
+    """As if the dead controller had been silent for its term: nobody waits 90 s in a test."""
+    bucket = Bucket(url)
+    book, kept = read_book(bucket, book_name(run_id))
+    assert book.holder is not None, "it died in charge"
+    silent = msgspec.structs.replace(book, holder=msgspec.structs.replace(book.holder, term_s=0.0))
+    assert bucket.put_over(book_name(run_id), msgspec.json.encode(silent), kept.version)
+    time.sleep(2.1)  # the store tells whole seconds
+
+
+def in_home(home: Path, monkeypatch: pytest.MonkeyPatch) -> Places:
+    monkeypatch.setenv("RENTUNE_HOME", str(home))
+    return read_places()
+
+
+@pytest.mark.parametrize("point", ["train", "fetch:after"])
+@pytest.mark.fault("F14", tier="box")
+@pytest.mark.fault("F23", tier="box")
+def test_another_home_brings_a_killed_run_to_its_receipt(
+    rehearsal: Rehearsal,
+    url: str,
+    point: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Refused while the first may live; then followed, brought home, gone, billed once, and from no home trained again."""
+    place = Place(url)
+    run_id = rehearsal.open()
+    place.publish(run_id, rehearsal.places)
+    rehearsal.kill_controller_at(run_id, point)
+
+    other = in_home(tmp_path / "other-home", monkeypatch)
+    assert call(["resume", run_id, "--state", url]) == Exit.REFUSED
+    assert "is controlled from" in capsys.readouterr().err
+    pass_the_term(url, run_id)
+    assert call(["resume", run_id[-4:], "--state", url]) == Exit.OK, capsys.readouterr()
+    assert rehearsal.is_gone(run_id)
+    assert (other.run(run_id).adapter / "adapter_model.safetensors").exists()
+    assert other.run(run_id).receipt.exists()
+    assert not other.run(run_id).keys.exists()
+    assert [line.exit_code for line in Ledger(other.ledger).lines() if isinstance(line, Billed)] == [Exit.OK]
+    assert f"runs/{run_id}/adapter/{FINISHED}" in set(Bucket(url).names(f"runs/{run_id}/adapter"))
+
+    for home in (rehearsal.places.home, tmp_path / "third-home"):
+        there = in_home(home, monkeypatch)
+        capsys.readouterr()
+        assert call(["resume", run_id, "--state", url]) == Exit.REFUSED
+        assert "is over" in capsys.readouterr().err
+        assert there.run(run_id).receipt.exists()
+        assert (there.run(run_id).adapter / "adapter_model.safetensors").exists()
+
+
+WAITS = f"touch begun; while [ ! -e $HERE/go ]; do sleep 0.1; done; {FINISH}"
+
+
+@pytest.mark.fault("F15", tier="box")
+def test_a_controller_that_was_overtaken_leaves_box_and_books_alone(
+    rehearsal: Rehearsal, url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In mid-training another machine takes its run; when the trainer is done the first one sees it, and ends nothing."""
+    place, displayed = Place(url), Quiet()
+    run_id = rehearsal.open()
+    place.publish(run_id, rehearsal.places)
+
+    def overtake() -> None:
+        wait_until((boxes_folder(rehearsal.places) / run_id / "job/begun").exists)
+        pass_the_term(url, run_id)
+        other = in_home(tmp_path / "other-home", monkeypatch)
+        take(Bucket(url), run_id, this_holder(other))
+        (rehearsal.folder / "stack/go").touch()
+
+    with Proxy(target_port=0) as line:
+        box = ScriptedBox(rehearsal, line, WAITS)
+        threading.Thread(target=overtake, daemon=True).start()
+        with pytest.raises(ControlLost, match="was taken over from"):
+            rehearsal.drive(run_id, displayed, make=lambda _claim: box)
+    state = rehearsal.state(run_id)
+    assert not rehearsal.is_gone(run_id)
+    assert (state.teardown, state.billed) == (None, None)
+    assert not rehearsal.places.run(run_id).receipt.exists()

@@ -1,0 +1,461 @@
+"""A run's state in object storage: its book, who holds it, what of it is sealed, and how another home takes it up."""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from planner.plan import Plan
+from provision.account.ledger import Ledger, PhaseStarted
+from provision.cli import call
+from provision.errors import BadInput, ControlLost, Exit, Refused, StoreFailed
+from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run, read_launch
+from provision.ssh.keys import client_key
+from provision.state.book import Holder, book_name, read_book, take
+from provision.state.link import read_link
+from provision.state.mirror import MirroredLedger
+from provision.state.papers import pack, unpack
+from provision.state.results import FINISHED
+from provision.state.seal import locked, name_of, new_key, seal, unlocked, unseal
+from provision.state.shared import PASSPHRASE, Place, bring, ledger_of, shared_runs, this_holder
+from provision.store.bucket import Bucket
+from remote.contract import EndReason, Measured, Outcome
+from tests.doubles.bucket import Storage
+from tests.doubles.displays import Quiet
+from tests.faults.standins import ADAPTER, WEIGHTS
+from tests.provision.plans import attempted
+
+SECRET = "only the user knows this"
+
+
+@dataclasses.dataclass
+class Team:
+    """Two machines' homes, and a place in object storage that both can reach."""
+
+    url: str
+    storage: Storage
+    here: Places
+    there: Places
+    run_id: str = ""
+
+    @property
+    def bucket(self) -> Bucket:
+        return Bucket(self.url)
+
+    def ledger(
+        self, places: Places, display: Quiet | None = None, *, term_s: float = 90.0, beat_s: float = 60.0
+    ) -> MirroredLedger:
+        """As `ledger_of` makes it, with times of the test's own."""
+        link = read_link(places.run(self.run_id))
+        assert link is not None
+        holder = msgspec.structs.replace(this_holder(places), machine=places.home.name, term_s=term_s)
+        note = (display or Quiet()).note
+        return MirroredLedger(places, self.run_id, link, holder, note=note, beat_s=beat_s, sleep=lambda _: None)
+
+
+@pytest.fixture
+def team(stored: Storage, places: Places, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
+    """A run that was opened here, with its state in the store."""
+    monkeypatch.setenv(PASSPHRASE, SECRET)
+    made = Team(
+        url=f"{stored.place}/{tmp_path.name}",
+        storage=stored,
+        here=places,
+        there=dataclasses.replace(places, home=tmp_path / "another-home"),
+    )
+    place = Place(made.url)
+    made.run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=time.time)
+    place.publish(made.run_id, places)
+    return made
+
+
+def entered(run_id: str, phase: str) -> PhaseStarted:
+    return PhaseStarted(run_id=run_id, at_s=time.time(), phase=phase)
+
+
+def phases(places: Places, run_id: str) -> list[str]:
+    return [line.phase for line in Ledger(places.ledger).lines() if isinstance(line, PhaseStarted) and line.run_id == run_id]
+
+
+# ── what is sealed ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_key_is_locked_by_a_passphrase() -> None:
+    """And by no other."""
+    key = new_key()
+    lock = locked(key, SECRET)
+    assert unlocked(lock, SECRET) == key
+    with pytest.raises(Refused, match="not the passphrase"):
+        unlocked(lock, SECRET + ".")
+
+
+def test_sealed_papers_are_those_of_one_run() -> None:
+    """Neither another run's nor changed ones are opened, and the name says nothing to whoever lacks the key."""
+    key = new_key()
+    sealed = seal(key, b"papers", run_id="r1")
+    assert unseal(key, sealed, run_id="r1") == b"papers"
+    for other, run_id in ((sealed, "r2"), (sealed[:-1] + bytes([sealed[-1] ^ 1]), "r1"), (b"", "r1")):
+        with pytest.raises(Refused, match="damaged"):
+            unseal(key, other, run_id=run_id)
+    assert name_of(key, b"papers") == name_of(key, b"papers") != name_of(new_key(), b"papers")
+
+
+def test_what_lies_in_the_store_shows_neither_key_nor_plan(team: Team) -> None:
+    """Only the ledger's lines can be read there."""
+    private = client_key(team.here.run(team.run_id).keys, run_id=team.run_id).private.read_bytes()
+    link = read_link(team.here.run(team.run_id))
+    assert link is not None
+    lying = {name: kept.data for name in team.bucket.names() if (kept := team.bucket.get(name))}
+    assert any(name.startswith(f"runs/{team.run_id}/papers/") for name in lying)
+    for data in lying.values():
+        for secret in (private.splitlines()[1], link.key, SECRET.encode(), b"loop", b"OPENSSH"):
+            assert secret not in data
+
+
+def test_the_papers_are_laid_out_as_they_were(team: Team) -> None:
+    """For their owner alone, the engine's state and passphrase among them, its locks not."""
+    folder, other = team.here.run(team.run_id), team.there.run(team.run_id)
+    for name in ("passphrase", "state/.pulumi/stacks/rentune/r.json", "state/.pulumi/locks/a.json", "log/up.log"):
+        (folder.engine / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder.engine / name).write_text(name)
+    other.root.mkdir(parents=True)
+    unpack(pack(folder), other)
+    laid = {path.relative_to(other.root).as_posix() for path in other.root.rglob("*") if path.is_file()}
+    assert laid >= {
+        "plan.json",
+        "launch.json",
+        "keys/client",
+        "engine/passphrase",
+        "engine/state/.pulumi/stacks/rentune/r.json",
+    }
+    assert not {name for name in laid if "locks" in name or "log" in name}
+    assert other.plan.read_bytes() == folder.plan.read_bytes()
+    assert {path.stat().st_mode & 0o077 for path in other.root.rglob("*") if path.is_file()} == {0}
+
+
+@pytest.mark.parametrize("value", [None, "", "short"])
+def test_a_passphrase_is_asked_for_before_anything_else(team: Team, value: str | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv(PASSPHRASE) if value is None else monkeypatch.setenv(PASSPHRASE, value)
+    with pytest.raises(BadInput, match=PASSPHRASE):
+        Place(team.url)
+
+
+# ── who holds it ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def holder_of(places: Places, *, term_s: float = 90.0) -> Holder:
+    return msgspec.structs.replace(this_holder(places), machine=places.home.name, term_s=term_s)
+
+
+@pytest.mark.fault("F15", tier="code")
+def test_one_machine_at_a_time(team: Team) -> None:
+    """Another is refused and told which one has it; whoever lets go lets the next one in at once."""
+    take(team.bucket, team.run_id, holder_of(team.here))
+    with pytest.raises(Refused, match="controlled from rentune-home") as refused:
+        take(team.bucket, team.run_id, holder_of(team.there))
+    assert "90 s" in str(refused.value.hint)
+    with team.ledger(team.here).charge():
+        pass
+    take(team.bucket, team.run_id, holder_of(team.there))
+
+
+def test_the_same_home_takes_it_up_at_once_after_a_kill(team: Team) -> None:
+    """There the run's lock lets one process in, so nobody has to wait."""
+    take(team.bucket, team.run_id, holder_of(team.here))
+    take(team.bucket, team.run_id, holder_of(team.here))
+
+
+@pytest.mark.fault("F15", tier="code")
+def test_whoever_was_silent_for_a_term_is_overtaken_and_writes_no_more(team: Team) -> None:
+    """By the store's clock alone; its next line is refused, here and there, whatever it was doing meanwhile."""
+    display = Quiet()
+    asleep = team.ledger(team.here, display, term_s=0.0)
+    with asleep.charge():
+        asleep.append(entered(team.run_id, "create"))
+        time.sleep(2.1)  # the store tells whole seconds
+        bring(team.run_id, team.url, team.there)
+        with team.ledger(team.there).charge() as _:
+            with pytest.raises(ControlLost, match="taken over from another-home"):
+                asleep.append(entered(team.run_id, "boot"))
+            with pytest.raises(ControlLost):
+                asleep.require_charge()
+    assert phases(team.here, team.run_id) == ["create"]
+    assert read_book(team.bucket, book_name(team.run_id))[0].holder is None  # the sleeper did not let go for the other
+
+
+def test_a_beat_keeps_it_and_finds_out_that_it_is_lost(team: Team) -> None:
+    """Nobody overtakes whoever lives; and who was overtaken hears of it without writing anything."""
+    display = Quiet()
+    ledger = team.ledger(team.here, display, term_s=1.0, beat_s=0.2)
+    with ledger.charge():
+        time.sleep(2.5)
+        with pytest.raises(Refused, match="controlled from"):
+            take(team.bucket, team.run_id, holder_of(team.there))
+        book, kept = read_book(team.bucket, book_name(team.run_id))
+        stolen = msgspec.structs.replace(book, holder=holder_of(team.there))
+        while team.bucket.put_over(book_name(team.run_id), msgspec.json.encode(stolen), kept.version) is None:
+            _, kept = read_book(team.bucket, book_name(team.run_id))
+        ends_at_s = time.monotonic() + 20
+        while not display.notes and time.monotonic() < ends_at_s:
+            time.sleep(0.05)
+    assert len(display.notes) == 1
+    assert "was taken over from another-home" in display.notes[0]
+
+
+RACE = """
+import os, sys, time
+from provision.errors import Refused
+from provision.places import read_places
+from provision.state.book import take
+from provision.state.shared import this_holder
+from provision.store.bucket import Bucket
+url, run_id, start_at_s = sys.argv[1], sys.argv[2], float(sys.argv[3])
+bucket, holder = Bucket(url), this_holder(read_places(os.environ))
+time.sleep(max(0.0, start_at_s - time.time()))
+try:
+    take(bucket, run_id, holder)
+    print("held", flush=True)
+    time.sleep(600)
+except Refused:
+    print("refused", flush=True)
+"""
+
+
+def racer(team: Team, home: Path, *, start_at_s: float = 0.0) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-c", RACE, team.url, team.run_id, str(start_at_s)],
+        env={**os.environ, "RENTUNE_HOME": str(home)},
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+
+
+def said(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    return process.stdout.readline().strip()
+
+
+def kill(process: subprocess.Popen[str]) -> None:
+    """As kill -9 does, and nothing of it is left."""
+    process.kill()
+    process.communicate()
+
+
+@pytest.mark.fault("F15", tier="code")
+def test_of_processes_that_race_one_gets_it_and_once_it_is_killed_another(team: Team, tmp_path: Path) -> None:
+    """Four at one moment; then the winner dies by kill -9, and after its term, not before, somebody else may."""
+    racers = [racer(team, tmp_path / f"home-{number}", start_at_s=time.time() + 3.0) for number in range(4)]
+    try:
+        assert sorted(said(each) for each in racers) == ["held", "refused", "refused", "refused"]
+    finally:
+        for each in racers:
+            kill(each)
+    late = racer(team, tmp_path / "late")
+    assert said(late) == "refused"
+    kill(late)
+    book, kept = read_book(team.bucket, book_name(team.run_id))
+    assert book.holder is not None
+    shorter = msgspec.structs.replace(book, holder=msgspec.structs.replace(book.holder, term_s=0.0))
+    assert team.bucket.put_over(book_name(team.run_id), msgspec.json.encode(shorter), kept.version)
+    time.sleep(2.1)
+    later = racer(team, tmp_path / "late")
+    assert said(later) == "held"
+    kill(later)
+
+
+def test_a_write_whose_answer_was_lost_is_known_as_ones_own(team: Team) -> None:
+    """The store has it and refuses it the second time: that is no other machine."""
+    ledger = team.ledger(team.here)
+    with ledger.charge():
+        team.storage.answers_to_lose = 1
+        ledger.append(entered(team.run_id, "create"))
+        ledger.append(entered(team.run_id, "boot"))
+    assert phases(team.here, team.run_id) == ["create", "boot"]
+    assert len(read_book(team.bucket, book_name(team.run_id))[0].lines) == 3
+
+
+# ── the store away ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_store_that_goes_away_in_mid_run_ends_nothing(team: Team) -> None:
+    """Told once; the lines are here, and go along with the first that comes through."""
+    display = Quiet()
+    ledger = team.ledger(team.here, display)
+    with ledger.charge():
+        ledger.append(entered(team.run_id, "create"))
+        team.storage.away = True
+        ledger.append(entered(team.run_id, "boot"))
+        ledger.append(entered(team.run_id, "download"))
+        ledger.require_charge()
+        assert phases(team.here, team.run_id) == ["create", "boot", "download"]
+        team.storage.away = False
+        ledger.append(entered(team.run_id, "train"))
+    assert ["can't be reached" in note for note in display.notes] == [True, False]
+    assert "can be reached again" in display.notes[1]
+    assert bring(team.run_id, team.url, team.there) == team.run_id
+    assert phases(team.there, team.run_id) == ["create", "boot", "download", "train"]
+
+
+def test_nothing_is_bought_while_the_store_is_away(team: Team, plan: Plan) -> None:
+    """What comes before a purchase waits until it stands there; past the deadline it was never said."""
+    ledger = team.ledger(team.here)
+    with ledger.charge():
+        team.storage.away = True
+        with pytest.raises(StoreFailed):
+            ledger.append(attempted(team.run_id, plan, at_s=time.time(), deadline_at_s=time.time() - 1))
+        assert Ledger(team.here.ledger).runs()[team.run_id].rentals == ()
+        ledger._sleep = lambda _: team.storage.be_well()
+        ledger.append(attempted(team.run_id, plan, at_s=time.time(), deadline_at_s=time.time() + 600))
+    state = next(iter(shared_runs(team.url))).state
+    assert len(state.rentals) == 1
+
+
+def test_who_can_not_ask_the_store_does_not_take_charge_unless_to_end_the_run(team: Team) -> None:
+    """`down` goes on: a person has said that it is to end."""
+    team.storage.away = True
+    display = Quiet()
+    ledger = team.ledger(team.here, display)
+    with pytest.raises(StoreFailed), ledger.charge():
+        pytest.fail("nobody knows who has the run")
+    with ledger.charge(ending=True):
+        ledger.append(entered(team.run_id, "teardown"))
+    assert "ended all the same" in display.notes[-1]
+    team.storage.be_well()
+    with team.ledger(team.here).charge():
+        pass
+    bring(team.run_id, team.url, team.there)
+    assert phases(team.there, team.run_id) == ["teardown"]
+
+
+def test_lines_that_could_not_be_sent_are_sent_by_the_next_controller(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """How to make that happen is said."""
+    display = Quiet()
+    with team.ledger(team.here, display).charge():
+        team.storage.away = True
+    assert f"rentune down {team.run_id} sends them" in display.notes[-1]
+
+
+# ── in another home ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_run_is_laid_out_in_an_empty_home(team: Team) -> None:
+    """Its lines, its papers, its key; its launch names the folder that it lies in now."""
+    assert bring(team.run_id[-4:], team.url, team.there) == team.run_id
+    here, there = team.here.run(team.run_id), team.there.run(team.run_id)
+    assert Ledger(team.there.ledger).raw_lines(team.run_id) == Ledger(team.here.ledger).raw_lines(team.run_id)
+    for paper in ("plan", "base", "alternatives"):
+        assert getattr(there, paper).read_bytes() == getattr(here, paper).read_bytes()
+    assert client_key(there.keys, run_id=team.run_id).public == client_key(here.keys, run_id=team.run_id).public
+    assert read_launch(there).folder == there.root
+    assert there.state.stat().st_mode & 0o077 == 0
+
+
+def test_another_passphrase_opens_nothing(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And nothing is written at home by trying."""
+    monkeypatch.setenv(PASSPHRASE, "somebody else's guess")
+    with pytest.raises(Refused, match="not the passphrase"):
+        bring(team.run_id, team.url, team.there)
+    assert not team.there.ledger.exists()
+
+
+def test_a_run_that_is_not_there_is_named_with_what_to_type(team: Team) -> None:
+    with pytest.raises(BadInput, match="has no run") as bad:
+        bring("20000101-000000-ffff", team.url, team.there)
+    assert bad.value.hint == f"rentune ls --state {team.url}"
+
+
+def test_a_local_box_is_not_taken_for_gone_on_another_machine(team: Team, tmp_path: Path) -> None:
+    """It is a process of the machine where the run was opened."""
+    (team.here.run(team.run_id).root).rename(tmp_path / "moved-away")
+    with pytest.raises(Refused, match="on the machine that it was opened on"):
+        bring(team.run_id, team.url, team.there)
+
+
+def test_a_finished_result_comes_along_and_is_nobodys_to_train_again(team: Team, tmp_path: Path) -> None:
+    """Its files with their hashes; the word that it is finished is written once, after them."""
+    adapter = tmp_path / "adapter"
+    adapter.mkdir()
+    (adapter / ADAPTER.path).write_bytes(WEIGHTS)
+    outcome = Outcome(
+        run_id=team.run_id, reason=EndReason.COMPLETED, message="", phase_s={}, measured=Measured(), adapter=(ADAPTER,)
+    )
+    ledger = team.ledger(team.here)
+    with ledger.charge():
+        ledger.put_away(outcome, adapter)
+    written = [request for request in team.storage.requests if "/adapter/" in request and request.startswith("PUT")]
+    assert [request.rpartition("/")[2] for request in written[-2:]] == [ADAPTER.path, FINISHED]
+    bring(team.run_id, team.url, team.there)
+    assert (team.there.run(team.run_id).adapter / ADAPTER.path).read_bytes() == WEIGHTS
+    assert team.there.run(team.run_id).outcome.exists()
+
+
+def test_papers_that_were_replaced_do_not_stay(team: Team) -> None:
+    """Keys that are gone from a directory are gone from the store: one bundle is there, the newest."""
+    ledger = team.ledger(team.here)
+    folder = team.here.run(team.run_id)
+    with ledger.charge():
+        for number in range(3):
+            folder.job.write_text(f'{{"number": {number}}}')
+            ledger.append(entered(team.run_id, "download"))
+    assert len(list(team.bucket.names(f"runs/{team.run_id}/papers"))) == 1
+
+
+# ── the commands ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_ls_shows_whose_it_is_without_a_passphrase(
+    team: Team, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Who is in charge, while somebody is; and nothing comes into this home."""
+    monkeypatch.delenv(PASSPHRASE)
+    monkeypatch.setenv("RENTUNE_HOME", str(team.there.home))
+    with team.ledger(team.here).charge():
+        assert call(["ls", "--state", team.url, "--json"]) == Exit.OK
+    [row] = msgspec.json.decode(capsys.readouterr().out)["data"]
+    assert (row["run_id"], row["status"], row["machine"]) == (team.run_id, "running on rentune-home", "rentune-home")
+    assert call(["ls", "--state", team.url]) == Exit.OK
+    assert team.run_id in capsys.readouterr().out
+    assert not team.there.ledger.exists()
+
+
+def test_down_on_another_machine_is_refused_while_the_first_lives_and_then_ends_it(
+    team: Team, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing was rented, so nothing is left; the first machine knows of it as soon as it asks."""
+    monkeypatch.setenv("RENTUNE_HOME", str(team.there.home))
+    with team.ledger(team.here).charge():
+        assert call(["down", team.run_id, "--state", team.url]) == Exit.REFUSED
+        assert "controlled from rentune-home" in capsys.readouterr().err
+    assert call(["down", team.run_id, "--state", team.url]) == Exit.OK
+    monkeypatch.setenv("RENTUNE_HOME", str(team.here.home))
+    assert call(["resume", team.run_id]) == Exit.REFUSED
+    assert "is over" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("storage", "words"), [("forgetful", "does not keep the conditions"), ("away", "can't be reached")], ids=str
+)
+def test_run_asks_the_store_before_it_opens_anything(
+    team: Team, storage: str, words: str, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that can't keep two machines apart is refused in one sentence."""
+    setattr(team.storage, storage, True)
+    monkeypatch.setenv("RENTUNE_HOME", str(team.there.home))
+    saved = team.here.run(team.run_id).plan
+    assert call(["run", str(saved), "--state", team.url, "--yes"]) != Exit.OK
+    assert words in capsys.readouterr().err
+    assert not team.there.ledger.exists()
+
+
+def test_a_run_without_state_asks_nobody(places: Places, run_id: str) -> None:
+    """Its ledger is the plain one."""
+    assert type(ledger_of(run_id, places, note=print)) is Ledger
