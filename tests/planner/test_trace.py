@@ -193,6 +193,16 @@ def test_what_costs_memory_costs_memory(less: Strategy, more: Strategy) -> None:
     assert trace_vram(TINY, less).allocated_peak_bytes < trace_vram(TINY, more).allocated_peak_bytes
 
 
+def test_the_first_trace_of_a_process_is_like_the_next() -> None:
+    """What a library makes once, as it is imported, is no memory of the job's."""
+    code = (
+        "from planner.estimators.trace import trace_vram\nfrom tests.planner.test_trace import LORA, TINY\n"
+        "first, second = (trace_vram(TINY, LORA) for _ in range(2))\nprint(first == second)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "True"
+
+
 def test_kept_outputs_are_there_in_backward() -> None:
     """Holding on to the logits costs two bytes each beside those of the loss."""
     kept = trace_vram(TINY, LORA, stack=Stack(keep_outputs="logits")).allocated_peak_bytes

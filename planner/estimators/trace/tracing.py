@@ -39,6 +39,8 @@ def traced(
 
     Raises Untraceable where the model's or the adapter's own code gives up on tensors without values.
     """
+    import peft  # noqa: F401 - some of its modules make tensors as they are imported: not while the log is kept
+
     casts = Casts()
     with posing_as_cuda(casts), _no_collector():
         found = configured(config)
