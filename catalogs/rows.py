@@ -5,7 +5,9 @@ from __future__ import annotations
 import datetime as dt
 from collections.abc import Iterator
 from fnmatch import fnmatchcase
-from typing import NamedTuple, get_args
+from typing import get_args
+
+import msgspec
 
 from catalogs.hardware import (
     Basis,
@@ -126,7 +128,7 @@ def offers_of(row: Row, instance: dict[str, object]) -> Iterator[Offer]:
             )
 
 
-class HostsRow(NamedTuple):
+class HostsRow(msgspec.Struct, frozen=True):
     """On whose machines a provider's types run, by a pattern of their names; of several rows that fit the first counts."""
 
     provider: str

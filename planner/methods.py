@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from functools import lru_cache
-from typing import Any, Final, Literal, NamedTuple, get_args
+from typing import Any, Final, Literal, get_args
+
+import msgspec
 
 from catalogs.architectures import Architecture, Linear
 from planner.precision import DTYPE_BYTES
@@ -39,14 +41,14 @@ Part = Literal["weights", "norms", "biases"]
 EVERYTHING: Final[frozenset[Part]] = frozenset(get_args(Part))
 
 
-class Adapter(NamedTuple):
+class Adapter(msgspec.Struct, frozen=True):
     """What a method hangs on linears of the base, and on which where `target_modules` says "default"."""
 
     computes: Literal["product", "scale"]  # a low-rank product beside the linear's own; a learned factor per feature
     default_targets: Mapping[str, tuple[str, ...]]  # by model_type
 
 
-class Method(NamedTuple):
+class Method(msgspec.Struct, frozen=True):
     """A way to tune, with all that the estimators ask of one. `trainable` None: known, but without a closed form yet."""
 
     paper: str

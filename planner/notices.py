@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
@@ -18,7 +20,7 @@ from remote.contract import MAX_HELD_OUT_SHARE, Strategy
 ESTIMATED: Final[Basis] = "estimated from characters"
 
 
-class Understood(NamedTuple):
+class Understood(msgspec.Struct, frozen=True):
     """A case beside what became of it."""
 
     case: Case

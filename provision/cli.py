@@ -12,15 +12,15 @@ import io
 import os
 import sys
 from pathlib import Path
-from typing import NamedTuple
 
 import click
+import msgspec
 
 # measured: collections take 5 % of `rentune plan`, and find nothing there (25 pairs of runs, Python 3.11, 2026-11-26)
 NEW_OBJECTS_BEFORE_COLLECTION = 50_000
 
 
-class Entry(NamedTuple):
+class Entry(msgspec.Struct, frozen=True):
     """One command: where its help stands, where its code lies, and its line in `rentune --help`."""
 
     group: str

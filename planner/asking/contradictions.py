@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from planner.advise import AUTO
 from planner.asking.request import HOST, OWN_MACHINES, Request, RequestError
 from planner.methods import METHODS
 
 
-class Contradiction(NamedTuple):
+class Contradiction(msgspec.Struct, frozen=True):
     """When two wishes exclude each other, the sentence about them, what to do, and where a job file says the second."""
 
     holds: Callable[[Request], bool]

@@ -5,14 +5,14 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import Any, Final, Literal, NamedTuple, Union, get_args, get_origin, get_type_hints
+from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
 
 Path = tuple[str | int, ...]
 
 
-class Mistyped(NamedTuple):
+class Mistyped(msgspec.Struct, frozen=True):
     """Where the value stands, one sentence about it, and what was probably meant."""
 
     path: Path

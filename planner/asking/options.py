@@ -8,15 +8,14 @@ from __future__ import annotations
 
 import shlex
 from collections.abc import Callable, Iterable, Mapping
-from typing import TYPE_CHECKING, Any, Final, NamedTuple, TypeVar
+from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
+import msgspec
 
 from planner.asking.quantities import parse_count, parse_gib, parse_hours, parse_usd
 
 if TYPE_CHECKING:
-    import msgspec
-
     from planner.asking.request import DataAsked, Measure, Request
     from planner.plan import Changes
 
@@ -90,7 +89,7 @@ TAG: Final = Amount("key=value", parse_tag)
 POLICY_KEY: Final = Amount("key", parse_policy_key)
 
 
-class Option(NamedTuple):
+class Option(msgspec.Struct, frozen=True):
     """One option, and the field of the Request that it fills ("training.rank", "where.gpus")."""
 
     flags: tuple[str, ...]

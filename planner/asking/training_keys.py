@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 
@@ -16,7 +16,7 @@ from planner.refusals import CaseError
 from remote.contract import Strategy
 
 
-class Home(NamedTuple):
+class Home(msgspec.Struct, frozen=True):
     """Where a job says a key that is not one of its `training`."""
 
     option: str | None  # None: only a job file says it

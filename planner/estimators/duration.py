@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -26,7 +26,7 @@ from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Strategy, Task
 ALONE: Final = 1.0  # derived: no factor
 
 
-class Pace(NamedTuple):
+class Pace(msgspec.Struct, frozen=True):
     """How fast this job goes on this machine."""
 
     step: StepTime
@@ -124,7 +124,7 @@ def estimate_duration(
     )
 
 
-class Work(NamedTuple):
+class Work(msgspec.Struct, frozen=True):
     """What there is to compute on: sequences, and the tokens of each in the mean, padding included."""
 
     num_examples: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
@@ -17,7 +19,7 @@ from remote.contract import Strategy, Task
 Engine = Literal["closed_form", "trace"]
 
 
-class Answered(NamedTuple):
+class Answered(msgspec.Struct, frozen=True):
     """A figure, who gave it, and what is to be said about that."""
 
     vram: VramEstimate

@@ -6,14 +6,16 @@ import math
 from collections import defaultdict
 from functools import lru_cache
 from itertools import accumulate
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from planner.asking.request import Profile
 
 MOST_DRAWN: Final = 512  # assumed: a larger step looks, once sorted, like so many of its sequences
 
 
-class Sequences(NamedTuple):
+class Sequences(msgspec.Struct, frozen=True):
     """What the model is trained on or judged by: how many sequences, and which share of them has which length."""
 
     number: int

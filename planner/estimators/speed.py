@@ -12,7 +12,7 @@ block is computed again (Kaplan et al., arXiv:2001.08361, for the count of 6 per
 
 from __future__ import annotations
 
-from typing import NamedTuple
+import msgspec
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
@@ -26,7 +26,7 @@ from planner.units import GB, GFLOPS, TERA
 from remote.contract import Strategy, Task
 
 
-class StepTime(NamedTuple):
+class StepTime(msgspec.Struct, frozen=True):
     """Seconds of one micro-step on the job's GPUs, and of what comes once per optimizer step."""
 
     compute_s: float
@@ -63,7 +63,7 @@ class StepTime(NamedTuple):
         return max(terms, key=lambda name: terms[name])
 
 
-class Job(NamedTuple):
+class Job(msgspec.Struct, frozen=True):
     """What the terms need."""
 
     architecture: Architecture

@@ -7,7 +7,9 @@ may take in all (docs/LOG.md). All that a plan needs of it is here: columns that
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
-from typing import Final, Literal, NamedTuple
+from typing import Final, Literal
+
+import msgspec
 
 Style = Literal["bold", "dim"]
 SELECT_GRAPHIC_RENDITION: Final[dict[Style, str]] = {"bold": "\x1b[1m", "dim": "\x1b[2m"}
@@ -18,7 +20,7 @@ FIRST_WIDE: Final = "\u1100"  # no sign before it takes two cells (Unicode 15, E
 OUR_SIGNS: Final = str.maketrans("", "", "–—‘’“”•…→≤≥─")  # later ones that we use ourselves, and that take one
 
 
-class Column(NamedTuple):
+class Column(msgspec.Struct, frozen=True):
     """How a column stands. One that does not wrap is as wide as its widest cell, whatever the terminal has."""
 
     title: str
@@ -26,7 +28,7 @@ class Column(NamedTuple):
     wraps: bool = False
 
 
-class _Row(NamedTuple):
+class _Row(msgspec.Struct, frozen=True):
     cells: tuple[str, ...]
     style: Style | None
 
@@ -49,7 +51,7 @@ class Table:
         self.rules_above.add(len(self.rows))
 
 
-class Words(NamedTuple):
+class Words(msgspec.Struct, frozen=True):
     """A paragraph in a style; `whole` is never broken, for it is there to be copied."""
 
     text: str

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range, Rejection
@@ -12,7 +14,7 @@ from planner.report.layout import Table
 from remote.contract import Phase
 
 
-class Column(NamedTuple):
+class Column(msgspec.Struct, frozen=True):
     """A column of the plan table; `from_width`: the terminal must be this wide for it."""
 
     title: str

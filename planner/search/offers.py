@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Iterable
-from typing import Final, NamedTuple
+from typing import Final
 
 import msgspec
 
@@ -48,7 +48,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
     num_offers: int
 
 
-class Wish(NamedTuple):
+class Wish(msgspec.Struct, frozen=True):
     """A condition on offers: which break it, why that refuses them, the field of the Request that says it, what would help."""
 
     breaks: Callable[[Offer], bool]

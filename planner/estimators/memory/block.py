@@ -7,7 +7,8 @@ Each function follows the module of the same name in transformers (`modeling_lla
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import NamedTuple
+
+import msgspec
 
 from catalogs.architectures import Architecture
 from planner.estimators.memory.numerics import Numerics
@@ -15,7 +16,7 @@ from planner.estimators.memory.operations import FP32, STATISTIC_BYTES, Block, a
 from planner.estimators.memory.tape import Tape, Tensor
 
 
-class BlockTape(NamedTuple):
+class BlockTape(msgspec.Struct, frozen=True):
     """A block written down."""
 
     tape: Tape

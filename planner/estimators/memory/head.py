@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import msgspec
 
 from catalogs.architectures import Architecture, Linear
 from planner.estimators.memory.numerics import Numerics
@@ -19,7 +21,7 @@ CHUNK_TOKENS: Final = 256  # derived: chunk of TRL's chunked loss (trl 1.10, tra
 NUM_CHUNKS: Final = 8  # derived: torchtune's CEWithChunkedOutputLoss cuts its logits into eight
 
 
-class HeadAsked(NamedTuple):
+class HeadAsked(msgspec.Struct, frozen=True):
     """What the head depends on, beside the architecture and the numerics of its blocks."""
 
     task: Task
@@ -62,7 +64,7 @@ class Head(Block):
         self.width = architecture.vocab_size if asked.task == "causal_lm" else NUM_LABELS
 
 
-class HeadTape(NamedTuple):
+class HeadTape(msgspec.Struct, frozen=True):
     """The head written down."""
 
     tape: Tape

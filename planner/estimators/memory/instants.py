@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
@@ -39,7 +41,7 @@ def workspace_bytes(compute_capability: tuple[int, int] | None) -> int:
     return 32 * MIB if newer else (2 * 4096 + 8 * 16) * KIB
 
 
-class Scene(NamedTuple):
+class Scene(msgspec.Struct, frozen=True):
     """Everything that the instants are made of, for one GPU."""
 
     architecture: Architecture

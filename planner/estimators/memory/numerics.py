@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
@@ -26,7 +28,7 @@ COMPILED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: torch.compile r
 MAX_FLASH_HEAD_DIM: Final = 256  # derived: torch's flash kernel
 
 
-class Numerics(NamedTuple):
+class Numerics(msgspec.Struct, frozen=True):
     """All that the tape of a block needs to know beside the architecture. Item sizes in bytes."""
 
     tokens: int

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from catalogs.architectures import Architecture
 from planner.estimators.memory.block import record_block
@@ -14,7 +16,7 @@ from planner.estimators.memory.tape import Profile, idle_bytes, replay
 KEPT: Final = 256  # assumed: a search over one model asks for some dozens
 
 
-class PlayedBlock(NamedTuple):
+class PlayedBlock(msgspec.Struct, frozen=True):
     """What one block takes. Bytes."""
 
     profile: Profile
@@ -22,7 +24,7 @@ class PlayedBlock(NamedTuple):
     idle_bytes: int  # of what is saved, how much is not when nothing before the block trains
 
 
-class PlayedHead(NamedTuple):
+class PlayedHead(msgspec.Struct, frozen=True):
     """What the head takes. Bytes, but for the width."""
 
     profile: Profile

@@ -8,12 +8,13 @@ saved and both peaks; no constant is fitted.
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+
+import msgspec
 
 Tensor = int  # an index into Tape.sizes
 
 
-class Op(NamedTuple):
+class Op(msgspec.Struct, frozen=True):
     """One node of the graph. Sizes in bytes."""
 
     inputs: tuple[Tensor, ...]
@@ -32,7 +33,7 @@ def _view(base: Tensor, view: Tensor, *, joins: bool) -> Op:
     return Op((base,), view, (), 0, (base,) if joins else (), passes=False, scratch=0, backward_scratch=0, weight_gradient=0)
 
 
-class Profile(NamedTuple):
+class Profile(msgspec.Struct, frozen=True):
     """What a tape takes. The input is not counted, wherever it is kept."""
 
     saved: int  # after forward, for backward

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import lru_cache
-from typing import Final, NamedTuple
+from typing import Final
+
+import msgspec
 
 from catalogs.architectures import Architecture, Linear
 from planner.methods import (
@@ -25,7 +27,7 @@ from remote.contract import Strategy, Task
 FP32: Final = 4
 
 
-class Weights(NamedTuple):
+class Weights(msgspec.Struct, frozen=True):
     """Bytes of the base at rest, after any k-bit preparation."""
 
     block: int  # one block
@@ -95,7 +97,7 @@ def _expert_bytes(architecture: Architecture, strategy: Strategy, item: int, sta
 # ── what is trained ────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-class Trained(NamedTuple):
+class Trained(msgspec.Struct, frozen=True):
     """Bytes of what gets a gradient, over the whole model."""
 
     params: int  # how many
