@@ -19,6 +19,7 @@ from provision.clouds.container import render_start
 from provision.clouds.drivers import misfit
 from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
+from provision.clouds.preview import WouldBe, would_be
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import (
     SSH_PORT,
@@ -88,11 +89,20 @@ class PulumiProvisioner:
 
     # ── up ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def preview(self, offer: Offer, launch: Launch) -> tuple[WouldBe, ...]:
+        """What `up` would create. The cloud is asked what the program must know; nothing is made. Raises ProvisionError."""
+        self._require_orderable(offer)
+        stack = self._stack(launch, operation_s=self.create_s)
+        order = self._order(offer, launch)
+        try:
+            foreseen = stack.preview(self.cloud.program(order))
+        except Declined as error:
+            raise read_refusal(self.cloud.REFUSALS, error, cloud=self.name) from None
+        return tuple(would_be(each, self.cloud.KINDS[each.type]) for each in foreseen)
+
     def up(self, offer: Offer, launch: Launch) -> Box:
         """One instance of the offer; refused while state or cloud knows of anything of this run."""
-        if offer.region == "*" and offer.region not in self._all_regions():
-            raise Refused(f"{offer.key} names no region.", hint="Choose one with --region.")
-        self._require_fit(offer)
+        self._require_orderable(offer)
         stack = self._stack(launch, operation_s=self.create_s)
         stack.recover()
         self._refuse_leftovers(stack.state(), offer.region, launch.run_id)
@@ -110,8 +120,13 @@ class PulumiProvisioner:
             raise ProvisionError(f"{str(error).removesuffix('.')}. {left}", hint=f"rentune down {launch.run_id}") from None
         return self._box(order, launch, state)
 
-    def _require_fit(self, offer: Offer) -> None:
-        """Raises Declined where the image's driver is none for the offer's cards: another type may have others."""
+    def _require_orderable(self, offer: Offer) -> None:
+        """Raises Refused for an offer without a region, Declined where the image's driver is none for its cards.
+
+        Another type may have others.
+        """
+        if offer.region == "*" and offer.region not in self._all_regions():
+            raise Refused(f"{offer.key} names no region.", hint="Choose one with --region.")
         if offer.gpu is None:
             return
         image = self.cloud.image_of(offer.instance_type, self.image)

@@ -37,6 +37,7 @@ from provision.processes import SAME_START_S, start_of, still_runs
 from provision.redact import redact, secrets_of
 
 PROJECT: Final = "rentune"
+OF_THE_ENGINE: Final = "pulumi:"  # what its own resources' types begin with: stack and providers
 OPERATION_S: Final = 900.0  # assumed: an instance takes minutes, a bare-metal one up to 15
 COLOUR: Final = re.compile(r"<\{%.*?%\}>")
 TRACEBACK: Final = "Traceback (most recent call last)"
@@ -59,6 +60,14 @@ class Recorded(msgspec.Struct, frozen=True, kw_only=True):
     urn: str
     id: str = ""
     outputs: dict[str, Any] = {}
+
+
+class Foreseen(msgspec.Struct, frozen=True, kw_only=True):
+    """One resource that `up` would create: its type, its name in the program, and its inputs, where secrets are hidden."""
+
+    type: str
+    name: str
+    inputs: dict[str, Any] = {}
 
 
 class State(msgspec.Struct, frozen=True, kw_only=True):
@@ -110,6 +119,19 @@ class Stack:
         """Run the program; what it made is in `state`."""
         with self._mapped("creating the box") as reasons:
             self._opened.up(program=program, on_event=reasons.hear, color="never", show_secrets=False, suppress_outputs=True)
+
+    def preview(self, program: Callable[[], None]) -> tuple[Foreseen, ...]:
+        """What `up` would create. The program asks the cloud what it must know; nothing is made."""
+        foreseen: list[Foreseen] = []
+
+        def hear(event: Any) -> None:
+            reasons.hear(event)
+            if (step := event.resource_pre_event) is not None and step.metadata.op is auto.OpType.CREATE:
+                foreseen.append(_foreseen(step.metadata))
+
+        with self._mapped("previewing the box") as reasons:
+            self._opened.preview(program=program, on_event=hear, color="never", suppress_outputs=True)
+        return tuple(each for each in foreseen if not each.type.startswith(OF_THE_ENGINE))
 
     def refresh(self) -> None:
         """Read every resource of the state back from the cloud."""
@@ -265,7 +287,11 @@ def _read_state(exported: dict[str, Any]) -> State:
 
 
 def _is_ours(resource: dict[str, Any]) -> bool:
-    return not resource["type"].startswith("pulumi:")
+    return not resource["type"].startswith(OF_THE_ENGINE)
+
+
+def _foreseen(step: Any) -> Foreseen:
+    return Foreseen(type=step.type, name=step.urn.rpartition("::")[2], inputs=dict(step.new.inputs or {}))
 
 
 def _recorded(resource: dict[str, Any]) -> Recorded:

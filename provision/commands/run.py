@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from provision.places import Places
     from provision.prepare.ahead import Open
     from provision.prepare.choosing import Chosen, KeyQuestion
+    from provision.prepare.preview import Preview
     from provision.state.shared import Place
 
 
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 @click.option("--dearer", is_flag=True, help="Where this offer can't be had, take another even at over a quarter more.")
 @click.option("--alert", "alerts", multiple=True, metavar="URL|COMMAND", help="Tell it of the run as JSON; may be repeated.")
 @click.option("--state", envvar="RENTUNE_STATE", metavar="URL", help="Keep its state at s3://, gs:// or az://…: see resume.")
+@click.option("--preview", is_flag=True, help="Show what would be created, and create nothing.")
 @click.option("--yes", is_flag=True, help="Do not ask.")
 @click.option("--detach", is_flag=True, help="Return at once; a supervisor of its own holds the box and ends it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the receipt as JSON; asks nothing, so it needs --yes.")
@@ -60,9 +62,12 @@ def command(**options: Any) -> int:
     alerts = _checked_alerts(places, options["alerts"])
     place = Place(options["state"]) if options["state"] else None
     _show(opened, quiet=quiet)
-    _ask(plan, options)
+    if not options["preview"]:
+        _ask(plan, options)
     require_parts(plan.offer.provider, places)
     require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
+    if options["preview"]:
+        return _preview(plan, places, as_json=quiet)
     run_id = open_run(
         plan,
         base,
@@ -165,6 +170,38 @@ def _ask(plan: Plan, options: dict[str, Any]) -> None:
         raise Refused("Nobody is there to agree to the plan.", hint="Add --yes to run it without being asked.")
     if not click.confirm("Run it, tight as it is?" if plan.verdict == "tight" else "Run it?"):
         raise Refused("Nothing was rented.")
+
+
+def _preview(plan: Plan, places: Places, *, as_json: bool) -> int:
+    import os
+    import time
+
+    from provision.envelope.show import show
+    from provision.prepare.preview import preview
+
+    seen = preview(plan, places=places, environment=os.environ, now_s=time.time())
+    return show("run", seen, lambda: _draw_preview(seen), as_json=as_json)
+
+
+def _draw_preview(seen: Preview) -> None:
+    """What the order comes to, then each resource with what is asked of it."""
+    import datetime as dt
+
+    from provision.envelope.show import console
+    from provision.report.tables import Table
+    from provision.report.terminal import draw
+
+    for each in seen.resources:
+        title = f"{each.kind} ({each.name})"
+        rows = tuple(each.properties.items())
+        console().print(draw(Table(title=title, columns=("property", "value"), rows=rows, of_words=True)))
+    where = "" if seen.region == "*" else f" in {seen.region}"
+    deadline = dt.datetime.fromtimestamp(seen.deadline_at_s).astimezone()
+    click.echo(
+        f"{seen.instance_type}{where} at {seen.provider}, {seen.purchase.replace('_', ' ')}: ${seen.usd_per_hour} an hour, "
+        f"{seen.disk_gib} GiB of disk, ended at {deadline:%Y-%m-%d %H:%M %Z} at the latest."
+    )
+    click.echo("Nothing was created." if seen.resources else f"At {seen.provider} nothing is created. Nothing was done.")
 
 
 def _ask_for_key(fingerprint: str) -> bool:

@@ -60,21 +60,8 @@ def open_run(
     except OSError as error:
         raise BadInput(f"{places.home} can't be written to: {error.strerror}.", hint="RENTUNE_HOME=FOLDER rentune …") from None
     deadline_s = deadline_at_s if deadline_at_s is not None else now_s + allowed_s(plan)
-    owner = getpass.getuser()
-    launch = Launch(
-        run_id=run_id,
-        provider=plan.offer.provider,
-        owner=owner,
-        folder=folder.root,
-        public_key=client_key(folder.keys, run_id=run_id).public,
-        deadline_at_s=deadline_s,
-        tags=plan.request.tags,
-        allow_from=plan.request.where.allow_from,
-        disk_gib=disk_gib(plan.host, plan.billing),
-        region=plan.offer.region,
-        user_at_host=plan.request.where.host,
-        host_key=host_key,
-    )
+    key = client_key(folder.keys, run_id=run_id)
+    launch = launch_of(plan, folder, run_id=run_id, public_key=key.public, deadline_at_s=deadline_s, host_key=host_key)
     write_whole(folder.plan, write_plan(plan).encode())
     write_whole(folder.alternatives, msgspec.json.encode(alternatives))
     write_whole(folder.base, msgspec.json.encode(base))
@@ -85,7 +72,7 @@ def open_run(
         Opened(
             run_id=run_id,
             at_s=now_s,
-            owner=owner,
+            owner=launch.owner,
             provider=plan.offer.provider,
             region=plan.offer.region,
             instance_type=plan.offer.instance_type,
@@ -103,6 +90,26 @@ def open_run(
         )
     )
     return run_id
+
+
+def launch_of(
+    plan: Plan, folder: RunFolder, *, run_id: str, public_key: str, deadline_at_s: float, host_key: str | None = None
+) -> Launch:
+    """What the provisioner is told of a run of this plan, beside the offer."""
+    return Launch(
+        run_id=run_id,
+        provider=plan.offer.provider,
+        owner=getpass.getuser(),
+        folder=folder.root,
+        public_key=public_key,
+        deadline_at_s=deadline_at_s,
+        tags=plan.request.tags,
+        allow_from=plan.request.where.allow_from,
+        disk_gib=disk_gib(plan.host, plan.billing),
+        region=plan.offer.region,
+        user_at_host=plan.request.where.host,
+        host_key=host_key,
+    )
 
 
 def new_run_id(now_s: float) -> str:

@@ -64,8 +64,9 @@ def inputs(**changes: Any) -> dict[str, dict[str, Any]]:
 
 
 def body(**changes: Any) -> dict[str, Any]:
-    """What is asked of RunPod, which is a secret on its way."""
-    read: dict[str, Any] = json.loads(inputs(**changes)[POD]["body"]["value"])
+    """What is asked of RunPod; its environment is a secret on its way."""
+    pod = inputs(**changes)[POD]
+    read: dict[str, Any] = json.loads(pod["body"]) | {"env": json.loads(pod["environment"]["value"])}
     return read
 
 
@@ -180,7 +181,8 @@ def rent(run_id: str = "r1") -> str:
     """A pod as the engine makes it; its id."""
     launch = msgspec.structs.replace(LAUNCH, run_id=run_id)
     asked = body(name=f"rentune-{run_id}", instance_type="1x-l4-secure", tags=run_tags(OFFER, launch, "a1b2"))
-    return str(PodProvider().create({"body": json.dumps(asked)}).id)
+    environment = json.dumps(asked.pop("env"))
+    return str(PodProvider().create({"body": json.dumps(asked), "environment": environment}).id)
 
 
 def listed(cloud: Emulator, run_id: str | None = "r1") -> tuple[Resource, ...]:

@@ -127,9 +127,10 @@ def program(order: Order) -> Callable[[], None]:
     Raises Refused for what RunPod can't do.
     """
     body = _body(order)
+    told = {START_VARIABLE: order.user_data, TAGS_VARIABLE: json.dumps(order.tags)}
 
     def run() -> None:
-        pod = Pod("box", pulumi.Output.secret(json.dumps(body)))
+        pod = Pod("box", json.dumps(body), pulumi.Output.secret(json.dumps(told)))
         address = Address("address", pod.id)
         pulumi.export("host", address.host)
         pulumi.export("port", address.port)
@@ -141,7 +142,7 @@ def program(order: Order) -> Callable[[], None]:
 
 
 def _body(order: Order) -> dict[str, Any]:
-    """RunPod's CreatePodRequest."""
+    """RunPod's CreatePodRequest without its environment, which is a secret."""
     require_no_spot("RunPod", order)
     if order.allow_from:
         raise Refused(
@@ -157,7 +158,6 @@ def _body(order: Order) -> dict[str, Any]:
         "disk": max(LEAST_DISK_GB, math.ceil(order.disk_gib * GIB / GB)),
         "ports": [f"{SSH_PORT}/tcp"],
         "entrypoint": list(ENTRYPOINT),
-        "env": {START_VARIABLE: order.user_data, TAGS_VARIABLE: json.dumps(order.tags)},
     }
     # RunPod finds a place by itself; a region is the id of one of its data centres.
     return body if order.region == ANYWHERE else body | {"dataCenterIds": [order.region]}

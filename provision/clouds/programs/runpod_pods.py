@@ -53,7 +53,7 @@ class PodProvider(ResourceProvider):  # type: ignore[misc] # pulumi's types are 
         """Returns as soon as RunPod has the pod."""
         api = connect(os.environ)
         body = json.loads(props["body"])
-        body["env"] |= {END_VARIABLE: SELF_END, API_VARIABLE: api.url}
+        body["env"] = json.loads(props["environment"]) | {END_VARIABLE: SELF_END, API_VARIABLE: api.url}
         pod = api.ask("POST", "/pods", body)
         return CreateResult(pod["id"], {"name": body["name"]})
 
@@ -99,10 +99,13 @@ def _read(pod: Json | None, id: str, props: dict[str, Any]) -> ReadResult:
 
 
 class Pod(Resource, module="runpod", name="Pod"):  # type: ignore[misc, call-arg] # pulumi's types are not followed
-    """One pod; `body` is RunPod's CreatePodRequest as JSON, so that whole numbers stay whole on their way."""
+    """One pod; `body` is RunPod's CreatePodRequest as JSON, so that whole numbers stay whole on their way.
 
-    def __init__(self, name: str, body: Input[str], opts: ResourceOptions | None = None) -> None:
-        super().__init__(PodProvider(), name, {"body": body}, opts)
+    `environment`, JSON as well, is what the pod is told.
+    """
+
+    def __init__(self, name: str, body: Input[str], environment: Input[str], opts: ResourceOptions | None = None) -> None:
+        super().__init__(PodProvider(), name, {"body": body, "environment": environment}, opts)
 
 
 class Address(Resource, module="runpod", name="Address"):  # type: ignore[misc, call-arg] # pulumi's types are not followed
