@@ -7,6 +7,7 @@ import shutil
 import sys
 from collections.abc import Mapping
 from functools import partial
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Final
 
@@ -20,6 +21,7 @@ from provision.account.ledger import Ledger, damage
 from provision.clouds.drivers import trains_on
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.errors import BadInput, ProvisionError
+from provision.extras import install_command
 from provision.parts import Find, Finding, clouds_in_reach, credentials_of, looked_for, missing_for, needed_parts
 from provision.places import HOME_VARIABLE, Places, nearest_there, obstacle
 from provision.prepare.policy import read_rules
@@ -42,6 +44,7 @@ def examine(places: Places, environment: Mapping[str, str], *, find: Find = shut
         *needed_parts(places, environment, find=find),
         _bubblewrap(find),
         _stack(),
+        _object_storage(),
     )
 
 
@@ -187,6 +190,17 @@ def _bubblewrap(find: Find) -> Finding:
         serves="the local box",
         lack="no bwrap: the box's processes are found by their marks instead of by their namespace",
         remedy="sudo apt-get install bubblewrap",
+        without="optional",
+    )
+
+
+def _object_storage() -> Finding:
+    return looked_for(
+        "obstore",
+        "installed" if find_spec("obstore") is not None else None,
+        serves="--state",
+        lack="not installed: a run's state lies on this machine alone",
+        remedy=install_command("state"),
         without="optional",
     )
 

@@ -54,8 +54,7 @@ def take(bucket: Bucket, run_id: str, holder: Holder) -> tuple[Held, Book]:
     Raises Refused while another machine holds it, StoreFailed where nobody can tell.
     """
     book, kept = read_book(bucket, book_name(run_id))
-    if book.holder is not None and book.holder.home != holder.home and is_heard(bucket, book, kept):
-        raise Refused(f"Run {run_id} is controlled from {_who(book.holder)}.", hint=_how_to_go_on(book.holder))
+    require_free(bucket, book, kept, home=holder.home)
     held = Held(bucket, holder, version=kept.version, beat=book.beat)
     taken = msgspec.structs.replace(book, holder=holder)
     try:
@@ -102,6 +101,12 @@ class Held:
             )
         self._version = kept.version
         return None
+
+
+def require_free(bucket: Bucket, book: Book, kept: Kept, *, home: str | None) -> None:
+    """Raises Refused while another state folder than `home` holds the run, and was heard of within its term."""
+    if book.holder is not None and book.holder.home != home and is_heard(bucket, book, kept):
+        raise Refused(f"Run {book.run_id} is controlled from {_who(book.holder)}.", hint=_how_to_go_on(book.holder))
 
 
 def new_book(bucket: Bucket, book: Book) -> None:

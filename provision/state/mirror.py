@@ -195,7 +195,8 @@ class Mirror:
         if old == new:
             return
         self._link = msgspec.structs.replace(self._link, papers=new)
-        write_link(self._places.run(self.book.run_id), self._link)
+        with suppress(OSError):  # a full disk: whoever takes the run up here then reads the same papers once more
+            write_link(self._places.run(self.book.run_id), self._link)
         if old is not None:
             with suppress(StoreFailed):  # sealed, and nobody's any more
                 self._bucket.delete([papers_name(self.book.run_id, old)])

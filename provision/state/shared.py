@@ -16,9 +16,9 @@ import msgspec
 from planner.asking.request import LOCAL
 from provision.account.ledger import UNREADABLE, AnyLine, Ledger, RunState, fold
 from provision.errors import BadInput, Refused
-from provision.installation import installation_id
+from provision.installation import installation_id, known_installation
 from provision.places import Places
-from provision.state.book import RUNS, Book, Holder, book_name, is_heard, new_book, read_book
+from provision.state.book import RUNS, Book, Holder, book_name, is_heard, new_book, read_book, require_free
 from provision.state.link import Link, read_link, write_link
 from provision.state.mirror import MirroredLedger, Note, papers_name, take_in
 from provision.state.papers import pack
@@ -80,7 +80,8 @@ class Place:
 def bring(name: str, url: str, places: Places, *, environment: Mapping[str, str] = os.environ) -> str:
     """Lay a run of the store out in this home, where it is not yet; its id. Nobody is in charge of it by that.
 
-    Raises BadInput where no run is meant, or several; Refused for a wrong passphrase; StoreFailed.
+    Raises BadInput where no run is meant, or several; Refused while another machine has it, and for a wrong passphrase;
+    StoreFailed.
     """
     bucket = Bucket(url, environment=environment)
     run_id = _find(bucket, name)
@@ -88,7 +89,8 @@ def bring(name: str, url: str, places: Places, *, environment: Mapping[str, str]
         refresh(run_id, places, environment=environment)
         return run_id
     passphrase = require_passphrase(environment.get(PASSPHRASE), variable=PASSPHRASE)
-    book, _ = read_book(bucket, book_name(run_id))
+    book, kept = read_book(bucket, book_name(run_id))
+    require_free(bucket, book, kept, home=known_installation(places))
     key = unlocked(book.lock, passphrase)
     _require_reachable(book)
     take_in(book, Link(url=bucket.url, key=key), bucket, places)

@@ -435,6 +435,7 @@ def test_down_on_another_machine_is_refused_while_the_first_lives_and_then_ends_
     with team.ledger(team.here).charge():
         assert call(["down", team.run_id, "--state", team.url]) == Exit.REFUSED
         assert "controlled from rentune-home" in capsys.readouterr().err
+        assert not team.there.ledger.exists()  # else `down --orphans` here would end it as soon as that machine sleeps
     assert call(["down", team.run_id, "--state", team.url]) == Exit.OK
     monkeypatch.setenv("RENTUNE_HOME", str(team.here.home))
     assert call(["resume", team.run_id]) == Exit.REFUSED

@@ -18,6 +18,7 @@ from provision.clouds.stack import State
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Scope
 from provision.places import RunFolder
 from provision.provisioner import Answer
+from provision.state.papers import pack, unpack
 from tests.doubles.bench import OFFER, PUBLIC_KEY, REGION, Bench
 
 pytestmark = pytest.mark.engine
@@ -80,6 +81,21 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(bench: Bench) -> 
             "KeyPair",
             "SecurityGroup",
         ]
+
+
+@pytest.mark.fault("F23", tier="engine")
+def test_a_box_is_destroyed_by_its_state_from_another_home(bench: Bench, tmp_path: Path) -> None:
+    """The papers that go to object storage hold all that the engine needs there: the plugin itself is told to delete."""
+    bench.provisioner().up(OFFER, bench.launch)
+    there = RunFolder(tmp_path / "another-home/runs" / bench.run_id)
+    there.root.mkdir(parents=True)
+    unpack(pack(RunFolder(bench.launch.folder)), there)
+
+    teardown = bench.provisioner().destroy(msgspec.structs.replace(bench.launch, folder=there.root))
+
+    assert teardown.verdict == "destroyed", teardown.message
+    deleted = sorted(call.split()[2] for call in bench.faults.calls() if call.split()[:2] == ["after", "delete"])
+    assert deleted == ["Instance", "KeyPair", "SecurityGroup"]
 
 
 def test_what_ec2_was_asked_for(bench: Bench) -> None:
