@@ -16,6 +16,7 @@ from tests.rendered import COMMANDS_PAGE, README, ROOMS, ROOT, render_commands, 
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.md"))]
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+MADE_UP = re.compile(r"\btoy\b")  # the cloud of docs/add-a-cloud.md, which is there only while that page is tested
 by_path = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 
 
@@ -38,8 +39,9 @@ def test_files_and_modules_exist(page: Path) -> None:
     rooms = "|".join(ROOMS)
     text = page.read_text()
     paths = {ROOT / found for found in re.findall(rf"(?<![\w/])(?:{rooms}|tests|docs|benchmarks)/[\w/.-]*\w", text)}
-    assert {str(path.relative_to(ROOT)) for path in paths if not target_of(page, relative(page, path)).exists()} == set()
-    assert {name for name in re.findall(rf"\b(?:{rooms})\.[a-z_][\w.]*\w", text) if not is_named(name)} == set()
+    lost = {str(path.relative_to(ROOT)) for path in paths if not target_of(page, relative(page, path)).exists()}
+    lost |= {name for name in re.findall(rf"\b(?:{rooms})\.[a-z_][\w.]*\w", text) if not is_named(name)}
+    assert {name for name in lost if not MADE_UP.search(name)} == set()
 
 
 def relative(page: Path, path: Path) -> str:
