@@ -72,11 +72,6 @@ def bench_at(
         yield at
 
 
-@pytest.fixture
-def bench_with_machines(bench_at: Callable[[str], Bench]) -> Bench:
-    return bench_at("aws")
-
-
 @pytest.fixture(scope="module")
 def rig(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rig]:
     """A rig for local boxes, shared by a module's tests."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import functools
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -11,29 +13,53 @@ from tests.doubles import emulator
 from tests.doubles.bench import Bench, set_up
 from tests.doubles.clouds import CLOUDS
 
+BY_PLUGIN = [name for name, row in CLOUDS.items() if row.double]
+
 
 @pytest.fixture(scope="session")
-def moto() -> Iterator[emulator.Emulator]:
-    with emulator.started() as running:
-        yield running
-
-
-@pytest.fixture(scope="session", params=[name for name, row in CLOUDS.items() if row.double and name != "aws"])
-def world(request: pytest.FixtureRequest) -> Iterator[emulator.Emulator]:
-    """Our own fake cloud, in the words of each vendor that a plugin stands for."""
-    with emulator.started(request.param) as running:
-        yield running
+def emulated() -> Iterator[Callable[[str], emulator.Emulator]]:
+    """Each emulated cloud, started when it is first asked for."""
+    with ExitStack() as held:
+        yield functools.cache(lambda cloud: held.enter_context(emulator.started(cloud)))
 
 
 @pytest.fixture
-def world_bench(tmp_path: Path, engine: Path, world: emulator.Emulator) -> Bench:
-    """The same over our own fake cloud."""
-    world.reset()
-    return set_up(tmp_path / "bench", engine, world)
-
-
-@pytest.fixture
-def bench(tmp_path: Path, engine: Path, moto: emulator.Emulator) -> Bench:
+def bench_without_machines(
+    tmp_path: Path, engine: Path, emulated: Callable[[str], emulator.Emulator]
+) -> Callable[[str], Bench]:
     """Everything of the test's own; the emulated cloud starts empty."""
-    moto.reset()
-    return set_up(tmp_path / "bench", engine, moto)
+
+    def at(cloud: str) -> Bench:
+        running = emulated(cloud)
+        running.reset()
+        return set_up(tmp_path / "bench", engine, running)
+
+    return at
+
+
+@pytest.fixture
+def bench(bench_without_machines: Callable[[str], Bench]) -> Bench:
+    return bench_without_machines("aws")
+
+
+@pytest.fixture(params=BY_PLUGIN)
+def bench_by_plugin(request: pytest.FixtureRequest, bench_without_machines: Callable[[str], Bench]) -> Bench:
+    """At each cloud that a plugin stands for, whose calls a test can stop."""
+    return bench_without_machines(request.param)
+
+
+@pytest.fixture(params=[name for name in BY_PLUGIN if name != "aws"])
+def world(request: pytest.FixtureRequest) -> str:
+    """Those of them behind which stands our own fake cloud, in the words of each vendor."""
+    return str(request.param)
+
+
+@pytest.fixture
+def world_bench(world: str, bench_without_machines: Callable[[str], Bench]) -> Bench:
+    return bench_without_machines(world)
+
+
+@pytest.fixture(params=CLOUDS)
+def bench_at_each(request: pytest.FixtureRequest, bench_without_machines: Callable[[str], Bench]) -> Bench:
+    """At every cloud."""
+    return bench_without_machines(request.param)

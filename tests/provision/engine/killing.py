@@ -13,6 +13,7 @@ from typing import Final
 import msgspec
 import psutil
 
+from provision.clouds.programs import load_cloud
 from provision.clouds.runner import living_engines
 from provision.places import RunFolder
 from tests.doubles.bench import ROOT, Bench
@@ -30,6 +31,23 @@ def wait_until(there: Callable[[], object]) -> None:
 
 def called(bench: Bench, call: str) -> bool:
     return any(line.startswith(call) for line in bench.faults.calls())
+
+
+def kill_everything(bench: Bench, deed: str, call: str) -> None:
+    """Controller and engine at once, as soon as the plugin has been called so."""
+    with controllers(bench) as start:
+        process = start(deed)
+        wait_until(lambda: called(bench, call))
+        engine = the_engine(bench)
+        process.kill()
+        engine.kill()
+        process.wait()
+        wait_until(lambda: not engine.is_running())
+
+
+def machine_of(bench: Bench) -> str:
+    """What the cloud's plugin calls the resource that bills."""
+    return load_cloud(bench.cloud).ADDRESS[0].rpartition(":")[2]
 
 
 @contextmanager

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -17,7 +15,7 @@ from provision.clouds.runner import living_engines
 from provision.errors import ProvisionError, Refused
 from provision.places import RunFolder
 from provision.provisioner import Answer, Resource
-from tests.doubles.bench import PUBLIC_KEY, ROOT, Bench, set_up
+from tests.doubles.bench import ROOT, Bench, set_up
 from tests.doubles.emulator import Emulator, started
 from tests.doubles.world.core import MACHINE, Reason
 from tests.provision.rigs import await_true
@@ -212,20 +210,3 @@ def test_what_it_can_not_do_is_refused_before_anything_is_made(bench: Bench) -> 
 def test_nobody_is_let_in_anew_where_everybody_is(bench: Bench) -> None:
     """A controller that moved has nothing to ask for."""
     assert bench.provisioner().readmit(bench.launch) is None
-
-
-def test_no_secret_lies_in_the_state_or_the_logs(bench: Bench) -> None:
-    """The one-time host key reaches the pod; no file of the engine holds it or the account's key, and no pod holds that."""
-    started_at_s = time.time()
-    bench.provisioner().up(bench.row.offer, bench.launch)
-
-    pod = json.dumps(the_pod(bench))
-    private = pod.partition("BEGIN OPENSSH PRIVATE KEY-----\\\\n")[2] or pod.partition("BEGIN OPENSSH PRIVATE KEY-----\\n")[2]
-    assert len(private[:60]) == 60
-    assert PUBLIC_KEY in pod
-    folder = RunFolder(bench.launch.folder).engine
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "passphrase"]
-    assert max(file.stat().st_mtime for file in files) > started_at_s
-    for secret in (private[:60], "a-secret-of-the-account"):
-        assert [file for file in files if secret in file.read_text("utf-8", "replace")] == []
-    assert "a-secret-of-the-account" not in pod

@@ -15,11 +15,9 @@ from provision import errors
 from provision.clouds.programs import load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import ProvisionError
-from provision.places import RunFolder
 from provision.provisioner import Answer, Resource
 from tests.doubles.bench import Bench
 from tests.doubles.world.core import MACHINE, TOKEN, Reason
-from tests.provision.engine.killing import called, controllers, the_engine, wait_until
 
 pytestmark = pytest.mark.engine
 HOUR_S = 3600.0
@@ -156,25 +154,6 @@ def test_a_delete_that_is_refused_at_first_is_asked_for_again(world_bench: Bench
     assert left(world_bench) == []
 
 
-@pytest.mark.fault("F3", tier="engine")
-def test_everything_killed_after_the_create_and_before_the_checkpoint(world_bench: Bench) -> None:
-    """The state has a create without an id, and the machine bills: found by its tag it is ended, and its tag last."""
-    machine = load_cloud(world_bench.cloud).ADDRESS[0].rpartition(":")[2]
-    world_bench.faults.plant("create", "after", machine, "hang", once=True)
-    with controllers(world_bench) as start:
-        process = start("up")
-        wait_until(lambda: called(world_bench, f"after create {machine}"))
-        engine = the_engine(world_bench)
-        process.kill()
-        engine.kill()
-        process.wait()
-        wait_until(lambda: not engine.is_running())
-
-        assert len(world_bench.control.standing(MACHINE)) == 1
-        assert world_bench.provisioner().destroy(world_bench.launch).verdict == "destroyed"
-        assert left(world_bench) == []
-
-
 @pytest.mark.fault("F5", tier="engine")
 def test_lists_that_lag_hide_neither_what_came_nor_what_went(world_bench: Bench) -> None:
     """From another computer, without the state, and before the list shows the machine: the second look, a grace later, does."""
@@ -227,19 +206,6 @@ def test_a_type_whose_disk_is_too_small_is_refused_before_anything_is_made(world
         world_bench.provisioner().up(world_bench.row.offer, large)
 
     assert left(world_bench) == []
-
-
-def test_no_secret_lies_in_the_state_or_the_logs(world_bench: Bench) -> None:
-    """The one-time host key reaches the machine; no file of the engine holds it or the account's token."""
-    world_bench.provisioner().up(world_bench.row.offer, world_bench.launch)
-
-    [machine] = world_bench.control.standing(MACHINE)
-    private = machine["details"]["user_data"].partition("BEGIN OPENSSH PRIVATE KEY-----\\n")[2][:60]
-    assert len(private) == 60
-    folder = RunFolder(world_bench.launch.folder).engine
-    files = [file for file in folder.rglob("*") if file.is_file() and file.name != "passphrase"]
-    for secret in (private, "a-secret-of-the-account"):
-        assert [file for file in files if secret in file.read_text("utf-8", "replace")] == []
 
 
 @pytest.mark.fault("F9", tier="engine")

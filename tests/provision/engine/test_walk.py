@@ -1,8 +1,8 @@
-"""A whole run at AWS as far as no account goes: plan, engine, plugin, API, a machine that boots, SSH, a job, nothing left.
+"""A whole run at each cloud as far as no account goes: plan, engine, plugin, API, a machine that boots, SSH, a job, the end.
 
-The engine, the user data, systemd, sshd and the trainer are real. The plugin is a double, the API is moto, and the
-machine is a tree of namespaces without a GPU, whose image has this project's training stack in it: so the offer is the
-planner's, and what is trained on it a model of two layers, on its CPU.
+The engine, our programs, the user data, systemd, sshd and the trainer are real. A plugin is a double, an API is moto or our own
+fake cloud, and a machine is a tree of namespaces without a GPU, whose image has this project's training stack in it: so the
+offer is the planner's, and what is trained on it a model of two layers, on its CPU.
 """
 
 from __future__ import annotations
@@ -10,13 +10,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Final
 
 import msgspec
 import psutil
 import pytest
 
 from catalogs.catalog import read_catalog
+from catalogs.hardware import Offer
 from planner.asking.request import Where
 from planner.cli import answer
 from planner.plan import Plan
@@ -34,29 +37,56 @@ from provision.watch.view import read_events
 from remote.contract import AdapterFile, Event, Outcome, Phase
 from remote.digest import sha256_of
 from tests.doubles.bench import Bench, WithTheStack
+from tests.doubles.clouds import CLOUDS
 from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.rigs import BOOT_S
 
-NO_ROOM = (
+pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.torch]
+
+HERE: Final = ("127.0.0.1/32",)
+HOUR_S: Final = 3600.0
+NO_ROOM: Final = (
     "creating EC2 Instance: operation error EC2: RunInstances, https response error StatusCode: 500, RequestID: 1f, api error "
     "InsufficientInstanceCapacity: We currently do not have sufficient g5.xlarge capacity in the zone you requested."
 )
 
-pytestmark = [pytest.mark.engine, pytest.mark.root, pytest.mark.torch]
+
+@dataclass(frozen=True)
+class Walk:
+    """What is asked of the planner, so that it chooses something that the emulated cloud sells; and who is let in there."""
+
+    where: Where
+    offers: tuple[Offer, ...] = ()  # beside the price list's
+    user: str = "ubuntu"
+    keeps_a_bill: bool = True
 
 
-def planned(folder: Path, *, steps: int = 8) -> Plan:
-    """A plan that trains on the CPU, on the offer and at the price that the planner chose at AWS."""
-    tiny = tiny_plan(*tiny_files(folder), steps=steps, where=Where(providers=("aws",), allow_from=("127.0.0.1/32",)))
-    chosen = answer(tiny.request, search_edges(), catalog=read_catalog()).recommended
+WALKS: Final = {
+    "aws": Walk(Where(providers=("aws",), allow_from=HERE), keeps_a_bill=False),  # moto knows no dollars
+    "gcp": Walk(Where(providers=("gcp",), regions=("us-central1",), gpus=("L4",), spot=False, allow_from=HERE)),
+    "digitalocean": Walk(Where(providers=("digitalocean",), gpus=("L40S",), allow_from=HERE)),
+    "hetzner": Walk(
+        Where(providers=("hetzner",), allow_from=HERE),
+        offers=(msgspec.structs.replace(CLOUDS["hetzner"].offer, vcpus=2, ram_gib=8, hosts="data centre"),),
+    ),
+    "runpod": Walk(Where(providers=("runpod",), gpus=("L4",)), user="root"),
+}
+
+
+def planned(walk: Walk, folder: Path, *, steps: int = 8) -> Plan:
+    """A plan that trains on the CPU, on the offer and at the price that the planner chose."""
+    tiny = tiny_plan(*tiny_files(folder), steps=steps, where=walk.where)
+    chosen = answer(tiny.request, search_edges(), catalog=read_catalog(), offers=walk.offers).recommended
     assert chosen
     return msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
 
 
-def test_from_the_plan_to_the_receipt(bench_with_machines: Bench, places: Places, tmp_path: Path) -> None:
-    """The adapter is at home, the bill is not zero, and neither the cloud nor this computer has anything of the run."""
-    bench, plan, ledger, display = bench_with_machines, planned(tmp_path), Ledger(places.ledger), Quiet()
+@pytest.mark.parametrize("cloud", WALKS)
+def test_from_the_plan_to_the_receipt(cloud: str, bench_at: Callable[[str], Bench], places: Places, tmp_path: Path) -> None:
+    """The adapter is at home, the bill has ended, and neither the cloud nor this computer has anything of the run."""
+    walk, bench, ledger, display = WALKS[cloud], bench_at(cloud), Ledger(places.ledger), Quiet()
+    plan = planned(walk, tmp_path)
     run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
 
     receipt = drive(run_id, places=places, display=display, make=lambda _: bench.provisioner(WithTheStack))
@@ -71,15 +101,20 @@ def test_from_the_plan_to_the_receipt(bench_with_machines: Bench, places: Places
     ]
     require_adapter(places.run(run_id))
     first, second = [line.box for line in ledger.lines() if isinstance(line, Created)][-2:]
+    assert second.user == walk.user
     assert first.host_key != second.host_key, "the key that travelled in user data was replaced over the pinned connection"
-    assert bench.provisioner().owned().resources == ()
+    assert bench.provisioner().owned().nothing
     assert [process for process in psutil.process_iter() if run_id in " ".join(environment_of(process))] == []
+    if walk.keeps_a_bill:
+        require_bill_that_has_ended(bench)
 
 
-def test_where_aws_has_no_room_the_next_region_is_tried(bench_with_machines: Bench, places: Places, tmp_path: Path) -> None:
+def test_where_a_cloud_has_no_room_the_next_region_is_tried(
+    bench_at: Callable[[str], Bench], places: Places, tmp_path: Path
+) -> None:
     """A refusal through engine and plugin, as EC2 words it; what it had made is gone before the other region is asked."""
-    bench, ledger, display = bench_with_machines, Ledger(places.ledger), Quiet()
-    plan = planned(tmp_path)
+    bench, ledger, display = bench_at("aws"), Ledger(places.ledger), Quiet()
+    plan = planned(WALKS["aws"], tmp_path)
     first, second = (in_region(plan, region) for region in bench.row.regions)
     bench.faults.plant("create", "before", "Instance", f"error {NO_ROOM}", once=True)
     base = find_base(first.request.model)
@@ -113,9 +148,9 @@ class Reboots(Quiet):
 
 
 @pytest.mark.fault("F12", tier="engine")
-def test_a_machine_that_reboots_in_training_goes_on(bench_with_machines: Bench, places: Places, tmp_path: Path) -> None:
+def test_a_machine_that_reboots_in_training_goes_on(bench_at: Callable[[str], Bench], places: Places, tmp_path: Path) -> None:
     """The same box, its disk and its deadline; the trainer starts again from its checkpoint, and the run ends once."""
-    bench, ledger, plan = bench_with_machines, Ledger(places.ledger), planned(tmp_path, steps=200)
+    bench, ledger, plan = bench_at("aws"), Ledger(places.ledger), planned(WALKS["aws"], tmp_path, steps=200)
     run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
 
     def reboot() -> None:
@@ -145,6 +180,15 @@ def require_adapter(folder: RunFolder) -> None:
     assert {file.path for file in files} >= {"adapter_model.safetensors", "adapter_config.json"}
     for file in files:
         assert sha256_of(folder.adapter / file.path) == file.sha256
+
+
+def require_bill_that_has_ended(bench: Bench) -> None:
+    """By the fake cloud's own book: something was paid for, nothing stands there, and an hour later not a cent came to it."""
+    assert bench.control.standing() == []
+    paid = bench.control.bill_usd()
+    assert paid > 0
+    bench.control.advance(HOUR_S)
+    assert bench.control.bill_usd() == paid
 
 
 def environment_of(process: psutil.Process) -> list[str]:
