@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from typing import TYPE_CHECKING
 
@@ -50,8 +51,9 @@ def command(run: str | None, orphans: bool, discard: bool, state: str | None, as
     if run == "":
         raise BadInput("The run's id is empty.", hint="rentune ls")
     places = read_places()
-    if state is not None and run is not None and not orphans:
-        run = run_brought(run, state, places).run_id
+    if run is not None and not orphans:
+        with suppress(BadInput):  # it may be nobody's run that a cloud still lists
+            run = run_brought(run, state, places, least_letters=LEAST_LETTERS).run_id
     if orphans or (run is not None and _is_stray(places, run)):
         teardowns, unseen, others = _end_orphans(places, run, discard=discard)
     else:

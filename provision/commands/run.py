@@ -46,6 +46,7 @@ def command(**options: Any) -> int:
     from provision.prepare.hub import pinned
     from provision.prepare.inputs import find_base, require_hub_access
     from provision.prepare.opening import open_run
+    from provision.prepare.policy import state_place
     from provision.providers import require_provider
     from provision.state.shared import Place
 
@@ -60,7 +61,8 @@ def command(**options: Any) -> int:
     require_folder(places.cache, variable=CACHE_VARIABLE)
     Ledger(places.ledger).require_place()
     alerts = _checked_alerts(places, options["alerts"])
-    place = Place(options["state"]) if options["state"] else None
+    url = state_place(places, options["state"])
+    place = Place(url) if url else None
     _show(opened, quiet=quiet)
     if not options["preview"]:
         _ask(plan, options)

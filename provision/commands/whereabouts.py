@@ -6,21 +6,23 @@ from provision.account.ledger import Ledger, RunState
 from provision.charge.control import find_run
 from provision.errors import BadInput
 from provision.places import Places
+from provision.prepare.policy import state_place
 from provision.state.shared import bring, refresh
 
 
-def run_brought(name: str, url: str | None, places: Places, *, up_to_date: bool = False) -> RunState:
-    """As this home's ledger has it; one that it does not know is brought from `url`, where that is given.
+def run_brought(name: str, url: str | None, places: Places, *, least_letters: int = 1, up_to_date: bool = False) -> RunState:
+    """As this home's ledger has it; one that it does not know is brought from `url`, or where a policy says.
 
     With `up_to_date` also what another machine has written meanwhile. Raises BadInput, Refused, StoreFailed.
     """
     ledger = Ledger(places.ledger)
     try:
-        run_id = find_run(ledger, name).run_id
+        run_id = find_run(ledger, name, least_letters=least_letters).run_id
     except BadInput:
-        if url is None or not name:
+        place = state_place(places, url)
+        if place is None or not name:
             raise
-        run_id = bring(name, url, places)
+        run_id = bring(name, place, places)
     else:
         if up_to_date:
             refresh(run_id, places)

@@ -38,6 +38,7 @@ class PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_field
     max_usd_per_hour: Decimal | None = None
     max_usd_per_run: Decimal | None = None  # held at a plan's p90, and by the deadline
     alerts: tuple[str, ...] = ()  # addresses of webhooks, or commands
+    state: str | None = None  # where in object storage every run's state lies
 
 
 def read_rules(places: Places) -> tuple[Rule, ...]:
@@ -53,6 +54,19 @@ def read_rules(places: Places) -> tuple[Rule, ...]:
 def read_policies(places: Places) -> tuple[PolicyFile, PolicyFile]:
     """The organisation's file and the user's; an absent one limits nothing. Raises BadInput for one that can't be used."""
     return _read(places.organisation_policy), _read(places.user_policy)
+
+
+def state_place(places: Places, said: str | None) -> str | None:
+    """Where a run's state is to lie beside this home: as the organisation says, else as was `said`, else as the user's file.
+
+    Raises Refused where somebody says another place than the organisation.
+    """
+    organisation, user = read_policies(places)
+    if said is not None and organisation.state not in (None, said):
+        raise Refused(
+            f"{places.organisation_policy} keeps the state of runs at {organisation.state}.", hint="Leave --state out."
+        )
+    return organisation.state or said or user.state
 
 
 def require_allowed(plan: Plan, rules: tuple[Rule, ...]) -> None:

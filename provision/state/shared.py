@@ -27,7 +27,7 @@ from provision.store.bucket import Bucket
 from remote.contract import Outcome
 
 PutAway = Callable[[Outcome, Path], None]
-STATE: Final = "RENTUNE_STATE"
+LEAST_LETTERS: Final = 4  # assumed: of an id's random end; fewer fit a run that was not meant
 PASSPHRASE: Final = "RENTUNE_STATE_PASSPHRASE"  # noqa: S105 - a variable's name
 
 
@@ -127,7 +127,7 @@ def shared_runs(url: str, *, environment: Mapping[str, str] = os.environ) -> Ite
 def _find(bucket: Bucket, name: str) -> str:
     run_ids = bucket.folders(RUNS)
     matching = [each for each in run_ids if each == name] or [
-        each for each in run_ids if name and (each.startswith(name) or each.endswith(name))
+        each for each in run_ids if len(name) >= LEAST_LETTERS and (each.startswith(name) or each.endswith(name))
     ]
     if len(matching) != 1:
         what = f"{len(matching)} runs of {bucket.url} fit {name!r}." if matching else f"{bucket.url} has no run {name!r}."

@@ -23,7 +23,7 @@ from provision.errors import BadInput, Exit, Refused
 from provision.places import Places, read_places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.prepare.policy import DEFAULT, capped, read_rules, require_allowed
+from provision.prepare.policy import DEFAULT, capped, read_rules, require_allowed, state_place
 from tests.provision.plans import tiny_files, tiny_plan
 
 RENTED = Offer(
@@ -221,3 +221,14 @@ def test_the_organisations_file_binds_whoever_types(tmp_path: Path) -> None:
     refused = planned_there("--overrule-policy", "providers")
     assert refused.returncode == Exit.REFUSED
     assert "providers in /etc/rentune/policy.toml can't be overruled" in refused.stdout
+
+
+def test_the_organisation_says_where_the_state_of_runs_lies(office: Places) -> None:
+    """Its word comes before the user's, and no other place can be said beside it."""
+    assert state_place(office, None) is None
+    say(office.user_policy, 'state = "s3://mine"\n')
+    assert (state_place(office, None), state_place(office, "s3://said")) == ("s3://mine", "s3://said")
+    say(office.organisation_policy, 'state = "s3://ours/runs"\n')
+    assert (state_place(office, None), state_place(office, "s3://ours/runs")) == ("s3://ours/runs", "s3://ours/runs")
+    with pytest.raises(Refused, match="keeps the state of runs at s3://ours/runs"):
+        state_place(office, "s3://said")
