@@ -22,6 +22,8 @@ from typing import Final
 
 import msgspec
 
+from provision.clouds import unattended
+from provision.clouds.unattended import render_lease
 from provision.errors import Refused
 
 FORCE_AFTER_S: Final = 120  # assumed: longer than an orderly shutdown; then without asking anybody
@@ -44,6 +46,7 @@ class FirstBoot(msgspec.Struct, frozen=True, kw_only=True):
     host_key_public: str  # "ssh-ed25519 AAAA…"
     deadline_at_s: float  # wall clock
     now_s: float
+    lease_s: float | None = None  # None = its end would end no bill
 
 
 def render_user_data(boot: FirstBoot) -> str:
@@ -53,7 +56,7 @@ def render_user_data(boot: FirstBoot) -> str:
     """
     require_time(boot)
     document = {
-        "bootcmd": [["sh", "-c", render_deadline(boot)], ["sh", "-c", render_quiet_apt()]],
+        "bootcmd": [["sh", "-c", text] for text in (render_deadline(boot), *_lease(boot), render_quiet_apt())],
         "ssh_deletekeys": True,
         "ssh_keys": {"ed25519_private": boot.host_key_private, "ed25519_public": boot.host_key_public},
         "users": [
@@ -75,6 +78,10 @@ def render_user_data(boot: FirstBoot) -> str:
         ],
     }
     return "#cloud-config\n" + json.dumps(document, indent=1) + "\n"
+
+
+def _lease(boot: FirstBoot) -> tuple[str, ...]:
+    return () if boot.lease_s is None else (render_lease(boot.folder, boot.lease_s, end=SERVICE),)
 
 
 def require_time(boot: FirstBoot) -> None:
@@ -113,8 +120,14 @@ def render_last_check() -> str:
     return f"timeout {ASK_S} systemctl is-active {TIMER} || {POWER_OFF}\n"
 
 
-def render_look() -> str:
-    """The script that reads the deadline back from systemd (provision/aboard/layers.py says what it prints)."""
+def render_look(*, leased: bool) -> str:
+    """The script that reads the deadline back from systemd (provision/aboard/layers.py says what it prints), and the lease
+    where there is one.
+    """
+    return _deadline_look() + (unattended.render_look() if leased else "")
+
+
+def _deadline_look() -> str:
     return f"""export LC_ALL=C TZ=UTC
 as_root=; [ "$(id -u)" = 0 ] || as_root="sudo -n"
 of_timer() {{ timeout {ASK_S} $as_root systemctl show --value --property="$1" {TIMER} 2> /dev/null; }}

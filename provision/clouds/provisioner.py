@@ -13,6 +13,7 @@ from typing import Any, Final
 
 from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
+from provision.aboard.renewal import LEASE_S
 from provision.clouds import bootstrap, container
 from provision.clouds.bootstrap import FirstBoot, render_user_data
 from provision.clouds.container import render_start
@@ -22,6 +23,7 @@ from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
 from provision.clouds.preview import WouldBe, would_be
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import (
+    ENDS_EARLY,
     SSH_PORT,
     TIMER_AFTER_S,
     Image,
@@ -46,7 +48,7 @@ TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five m
 ENGINE_S: Final = ENGINE_PATIENCE_S[0] + 3 * sum(ENGINE_PATIENCE_S) + 2 * OPERATION_S
 INSTALL: Final = "rentune doctor --install"
 FIRST_WORDS: Final = {"cloud-init": render_user_data, "start command": render_start}  # by Image.told_by
-LOOKS: Final = {"cloud-init": bootstrap.render_look(), "start command": container.render_look()}  # by the same
+LOOKS: Final = {"cloud-init": bootstrap.render_look, "start command": container.render_look}  # by the same
 
 
 class PulumiProvisioner:
@@ -83,7 +85,8 @@ class PulumiProvisioner:
         self.regions = regions
         self.create_s = create_s
         self.list_lag_s = grace_s
-        self.look = LOOKS[self.image.told_by]
+        self.lease_s = LEASE_S if cloud.POWER_OFF in ENDS_EARLY else None
+        self.look = LOOKS[self.image.told_by](leased=self.lease_s is not None)
         self.worst_teardown_s = ENGINE_S + teardown_s + grace_s
         self.inventory = Inventory(cloud, environment, clock=clock, sleep=sleep, grace_s=grace_s, teardown_s=teardown_s)
 
@@ -172,6 +175,7 @@ class PulumiProvisioner:
             host_key_public=host_public,
             deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(self.cloud.POWER_OFF, 0.0),
             now_s=self.inventory.clock(),
+            lease_s=self.lease_s,
         )
         return Order(
             name=resource_name(launch.run_id),

@@ -19,6 +19,7 @@ import psutil
 from catalogs.hardware import Offer
 from planner.asking.request import LOCAL
 from provision.aboard.marks import marks
+from provision.aboard.renewal import LEASE_S, idle_s, lease_layer
 from provision.aboard.ship import stack_is_here
 from provision.direct.limits import limit_name, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
@@ -68,6 +69,7 @@ class LocalBox:
         cache: Path,
         *,
         namespace: bool | None = None,
+        lease_s: float = LEASE_S,
         environment: Mapping[str, str] = os.environ,
         processes: Callable[[], Iterable[psutil.Process]] = psutil.process_iter,
         clock: Callable[[], float] = time.time,
@@ -76,6 +78,7 @@ class LocalBox:
         self._root = Path(os.path.realpath(root))  # Path.resolve raises for links that lead in a circle, and `down` must go on
         self._cache = Path(os.path.realpath(cache))
         self._namespace = namespace
+        self._lease_s = lease_s
         self._environment = environment
         self._processes = processes
         self._clock = clock
@@ -147,18 +150,21 @@ class LocalBox:
         """Nothing: whoever goes on is on this machine."""
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
-        """The keeper, as a process that lives, and the deadline that it was told."""
+        """The keeper, as a process that lives, with the deadline and the lease that it was told."""
+        folder = self._root / claim.run_id
         try:
             found = find_marked(self._root, self._processes())
             keepers = [each for each, run_id in found.items() if run_id == claim.run_id and KEEPER in _command(each)]
-            told = (self._root / claim.run_id / SERVER_FOLDER / KEEPING).read_bytes()
-            deadline_at_s = msgspec.json.decode(told, type=Keeping).deadline_at_s
+            told = msgspec.json.decode((folder / SERVER_FOLDER / KEEPING).read_bytes(), type=Keeping)
+            began_s = keepers[0].create_time() - psutil.boot_time() if keepers else 0.0
         except (psutil.Error, OSError, msgspec.DecodeError) as error:
             return (Layer(place="box", name="keeper", there=Answer.UNKNOWN, says=f"It can't be seen: {error}."),)
         if not keepers:
             return (Layer(place="box", name="keeper", there=Answer.NO, says="no process ends this box at its deadline"),)
         says = f"process {keepers[0].pid} ends it, by wall clock or by uptime"
-        return (Layer(place="box", name="keeper", there=Answer.YES, says=says, strikes_at_s=deadline_at_s),)
+        keeper = Layer(place="box", name="keeper", there=Answer.YES, says=says, strikes_at_s=told.deadline_at_s)
+        alone_s = idle_s(folder, began_s=began_s, now_s=time.clock_gettime(time.CLOCK_BOOTTIME))
+        return (keeper, lease_layer(alone_s, lease_s=told.lease_s, now_s=self._clock()))
 
     def _of(self, run_id: str) -> list[psutil.Process]:
         try:
@@ -187,6 +193,7 @@ class LocalBox:
             root=str(self._root),
             deadline_at_s=launch.deadline_at_s,
             server=command,
+            lease_s=self._lease_s,
             ram_gib=ram_gib,
         )
         (server / KEEPING).write_bytes(msgspec.json.encode(keeping))

@@ -2,9 +2,10 @@
 
 `python -m provision.direct.reaper KEEPING.json` returns once the box answers, and leaves a process in a session of its
 own. That process needs no controller, no network and no ledger. It ends the box at the deadline (by wall clock or by
-uptime, whichever comes first, so that a clock that is set back extends nothing), when asked by SIGTERM, or when the
-server is gone; and the box's folder with it. Inside a bubblewrap PID namespace the kernel ends the box should the
-keeper be killed; without one, orphaned processes of the box become the keeper's children, and die with the rest.
+uptime, whichever comes first, so that a clock that is set back extends nothing), when nobody has come for it in the
+time of its lease (provision/aboard/renewal.py), when asked by SIGTERM, or when the server is gone; and the box's folder
+with it. Inside a bubblewrap PID namespace the kernel ends the box should the keeper be killed; without one, orphaned
+processes of the box become the keeper's children, and die with the rest.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
+from provision.aboard.renewal import idle_s
 from provision.direct.limits import join, limit_name, limit_ram, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
 
@@ -41,6 +43,7 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
     root: str
     deadline_at_s: float  # wall clock
     server: tuple[str, ...]  # the command, without its port
+    lease_s: float  # of uptime, from the last time that somebody was there
     ram_gib: float | None = None  # of the offer; None = no limit is wanted
 
     @property
@@ -76,7 +79,8 @@ def keep(keeping: Keeping, *, ready: int) -> None:
     """Start the server, say so on the descriptor `ready`, and return when the box has to end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    ends_at_uptime_s = _uptime_s() + keeping.deadline_at_s - time.time()
+    began_s = _uptime_s()
+    ends_at_uptime_s = began_s + keeping.deadline_at_s - time.time()
     server, port = _start_server(keeping)
     keeping.port_file.write_text(str(port))
     os.write(ready, b"+")
@@ -86,8 +90,13 @@ def keep(keeping: Keeping, *, ready: int) -> None:
         caught = signal.sigtimedwait(WATCHED, min(left_s, TICK_S))
         if caught and caught.si_signo in ASKED:
             return
-        if server.pid in _reap():
+        if server.pid in _reap() or _is_forsaken(keeping, began_s):
             return
+
+
+def _is_forsaken(keeping: Keeping, began_s: float) -> bool:
+    alone_s = idle_s(keeping.folder, began_s=began_s, now_s=_uptime_s())
+    return alone_s is not None and alone_s >= keeping.lease_s
 
 
 def end(keeping: Keeping) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -12,6 +13,7 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.plan import Plan, read_plan
+from provision.aboard.renewal import attended
 from provision.account.ledger import Ledger, Rental, RunState
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
@@ -26,6 +28,7 @@ LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before on
 MakeProvisioner = Callable[[Claim], Provisioner]
 Connect = Callable[..., Shell]  # as Shell.connect
 PutAway = Callable[[Outcome, Path], None]  # a result that is whole in this folder
+Attended = Callable[..., AbstractContextManager[None]]  # as renewal.attended
 Agrees = Callable[[str], bool]  # a question → whether somebody is there and says yes
 
 
@@ -47,6 +50,7 @@ class Run:
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
     connect: Connect = Shell.connect
+    attended: Attended = attended
     least_boot_s: float = LEAST_BOOT_S
 
     @property

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, TypeVar
 
+from provision.aboard.renewal import LEASE_S
 from provision.errors import (
     BoxLost,
     ConnectionFailed,
@@ -17,6 +18,7 @@ from provision.errors import (
 from provision.provisioner import Answer, Box, Claim, Owned, Provisioner
 from provision.walk.held import Run
 from provision.whole import at_home
+from provision.words import seconds_words
 
 T = TypeVar("T")
 
@@ -24,6 +26,7 @@ RECONNECT_S: Final = 5.0  # assumed: pause between two tries to reach a box that
 SOON_S: Final = 5.0  # assumed: lists that lag no more than this may be asked at every try to reconnect
 MAX_BROKEN_TRANSFERS: Final = 10  # assumed: a box's full disk takes a moment to clear; what fails more often will fail again
 
+FORSAKEN: Final = f"Before its trainer begins, a box that nobody reaches for {seconds_words(LEASE_S)} ends itself."
 TOO_LATE: Final = "The deadline came before the trainer was done."
 
 
@@ -98,7 +101,7 @@ def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
     """Why a box that its provider no longer lists has gone, as far as the clock tells."""
     if run.left_s <= 0:
         return TrainingFailed(TOO_LATE, hint=_more_time(run))
-    return BoxLost("The box is gone before its deadline, and not by us.")
+    return BoxLost("The box is gone before its deadline, and not by us.", hint=None if run.folder.events.exists() else FORSAKEN)
 
 
 def _more_time(run: Run) -> str | None:

@@ -142,7 +142,8 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             if standing == "killed":
                 restarts += 1
                 _allow_restart(run, restarts)
-            patiently(run, partial(_start, run, phases, shell, box, again=standing == "killed"))
+            with run.attended(shell, box, keep=run.state.opened.keep_box_on_failure):
+                patiently(run, partial(_start, run, phases, shell, box, again=standing == "killed"))
         elif standing == "unknown":
             wait_for_box(run)
             continue

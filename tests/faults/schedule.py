@@ -10,7 +10,7 @@ from __future__ import annotations
 import dataclasses
 import random
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
 from decimal import Decimal
 from pathlib import Path
@@ -219,7 +219,8 @@ class Stage:
             clock=lambda: self.outside.now_s,
             sleep=cloud.sleep,
         )
-        return dataclasses.replace(run, connect=VirtualShell.connector(self.outside, life))
+        connect = VirtualShell.connector(self.outside, life)
+        return dataclasses.replace(run, connect=connect, attended=lambda *_, **__: nullcontext())  # no thread in virtual time
 
     # ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -15,6 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from ruamel.yaml import YAML
 
+from provision.clouds import unattended
 from provision.clouds.bootstrap import (
     ASK_S,
     SERVICE,
@@ -25,6 +26,7 @@ from provision.clouds.bootstrap import (
     render_quiet_apt,
     render_user_data,
 )
+from provision.clouds.unattended import render_lease
 from provision.errors import Refused
 
 NOW_S = dt.datetime(2026, 11, 25, 12, 0, tzinfo=dt.UTC).timestamp()
@@ -49,6 +51,28 @@ def test_the_first_act_of_the_first_stage_is_the_deadline() -> None:
     first, second = parsed(render_user_data(BOOT))["bootcmd"]
     assert first == ["sh", "-c", render_deadline(BOOT)]
     assert second == ["sh", "-c", render_quiet_apt()]
+
+
+def test_the_lease_comes_after_the_deadline_and_only_where_it_is_wanted() -> None:
+    """Whatever is wrong with it finds the deadline armed."""
+    leased = parsed(render_user_data(msgspec.structs.replace(BOOT, lease_s=3600.0)))["bootcmd"]
+    lease = ["sh", "-c", render_lease(BOOT.folder, 3600.0, end=SERVICE)]
+    first, second = parsed(render_user_data(BOOT))["bootcmd"]
+    assert leased == [first, lease, second]
+
+
+def test_systemd_finds_no_fault_in_the_units(tmp_path: Path) -> None:
+    """All four, as they are written."""
+    run_script(tmp_path, in_an_hour())
+    text = render_lease(BOOT.folder, 3600.0, end=SERVICE)
+    for there, here in (("/etc/systemd/system", tmp_path / "units"), (unattended.SCRIPT, tmp_path / "script")):
+        text = text.replace(there, str(here))
+    environment = {"PATH": f"{tmp_path / 'bin'}:{os.environ['PATH']}", "CALLS": str(tmp_path / "calls"), "FAILING": "nothing"}
+    subprocess.run(["sh", "-c", text.replace(unattended.BEGAN, str(tmp_path / "began"))], env=environment, check=True)
+    units = sorted((tmp_path / "units").iterdir())
+    assert [unit.name for unit in units] == sorted((SERVICE, TIMER, unattended.SERVICE, unattended.TIMER))
+    verified = subprocess.run(["systemd-analyze", "verify", *units], capture_output=True, text=True, check=False)
+    assert [line for line in verified.stderr.splitlines() if "rentune" in line] == []
 
 
 @pytest.mark.fault("F19", tier="code")
@@ -96,7 +120,9 @@ def test_a_deadline_that_is_over_is_refused() -> None:
         render_user_data(msgspec.structs.replace(BOOT, deadline_at_s=NOW_S))
 
 
-@pytest.mark.parametrize("script", [render_deadline(BOOT), render_quiet_apt(), render_last_check()])
+@pytest.mark.parametrize(
+    "script", [render_deadline(BOOT), render_quiet_apt(), render_last_check(), render_lease("/box", 1.0, end=SERVICE)]
+)
 def test_the_scripts_are_shell(script: str) -> None:
     subprocess.run(["sh", "-n"], input=script, text=True, check=True)
 

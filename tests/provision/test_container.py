@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from provision.aboard.renewal import BEGUN_FILE, LEASE_FILE
 from provision.clouds.bootstrap import UPTIME_MARGIN_S, FirstBoot
 from provision.clouds.container import END_VARIABLE, ENTRYPOINT, START_VARIABLE, WATCHER, render_look, render_start
 from provision.clouds.programs.runpod_pods import API_VARIABLE, SELF_END
@@ -24,6 +25,7 @@ from tests.provision.rigs import await_true
 KEY = "rpa_of_this_pod_alone"
 PRIVATE = "-----BEGIN OPENSSH PRIVATE KEY-----\nabc'$(false)`\ndef\n-----END OPENSSH PRIVATE KEY-----\n"
 HOUR_S = 3600.0
+LEASE_S = 600
 
 # What a container's image brings, as far as the text calls it; each notes its call. `curl` says no as often as a file says.
 PROGRAMS = {
@@ -67,7 +69,7 @@ class Container:
 
     def look(self) -> str:
         """What its look says, asked as over SSH."""
-        script = render_look().replace(WATCHER, str(self.watcher))
+        script = render_look(leased=True).replace(WATCHER, str(self.watcher)).replace("/proc/uptime", str(self.uptime))
         return subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=True).stdout
 
     def boot(self, *, left_s: float = HOUR_S) -> FirstBoot:
@@ -80,6 +82,7 @@ class Container:
             host_key_public="ssh-ed25519 AAAAhost run",
             deadline_at_s=now_s + left_s,
             now_s=now_s,
+            lease_s=LEASE_S,
         )
 
     def prepare(self, boot: FirstBoot) -> dict[str, str]:
@@ -173,7 +176,7 @@ def test_at_the_deadline_it_asks_for_its_end_and_not_before(container: Container
 
 def test_a_wrong_clock_is_overtaken_by_uptime(container: Container) -> None:
     """A clock that stands still would never come to the deadline."""
-    environment = container.prepare(container.boot())
+    environment = container.prepare(msgspec.structs.replace(container.boot(), lease_s=None))
     date = container.folder / "bin/date"
     date.write_text("#!/bin/sh\necho 0\n")
     date.chmod(0o755)
@@ -210,11 +213,37 @@ def test_whether_the_deadline_is_watched_can_be_asked(container: Container) -> N
     assert container.look().startswith("watcher|no||")
     with started(container, container.prepare(container.boot())):
         await_true(lambda: container.noted("sshd"))
-        name, there, left_s, _ = container.look().split("|")
+        watched, leased = container.look().splitlines()
+        name, there, left_s, _ = watched.split("|")
         assert (name, there) == ("watcher", "yes")
+        assert leased == f"lease|yes|{LEASE_S}|renewed 0 s ago"
         assert HOUR_S - 60 < int(left_s) <= HOUR_S
         os.kill(int(container.watcher.read_text().split()[0]), signal.SIGKILL)
-        assert container.look().startswith("watcher|no||")
+        assert [line.split("|")[:2] for line in container.look().splitlines()] == [["watcher", "no"], ["lease", "no"]]
+
+
+def test_a_container_for_which_nobody_comes_asks_for_its_end(container: Container) -> None:
+    """By uptime, and not while somebody renews its lease."""
+    with started(container, container.prepare(container.boot(left_s=10 * HOUR_S))):
+        await_true(lambda: container.noted("sshd"))
+        (container.home / "rentune-r1" / LEASE_FILE).write_text("150\n")
+        container.uptime.write_text(f"{150 + LEASE_S - 1}.50 0\n")
+        time.sleep(0.3)
+        assert not container.asked()
+        container.uptime.write_text(f"{150 + LEASE_S + 1}.50 0\n")
+        await_true(container.asked)
+
+
+def test_a_container_whose_trainer_has_begun_waits_for_its_deadline(container: Container) -> None:
+    """Nobody else has what it has learned."""
+    with started(container, container.prepare(container.boot(left_s=10 * HOUR_S))):
+        await_true(lambda: container.noted("sshd"))
+        begun = container.home / "rentune-r1" / BEGUN_FILE
+        begun.parent.mkdir()
+        begun.touch()
+        container.uptime.write_text(f"{100 + 2 * LEASE_S}.00 0\n")
+        time.sleep(0.3)
+        assert not container.asked()
 
 
 def test_a_key_that_may_not_delete_asks_for_a_stop(container: Container) -> None:

@@ -14,7 +14,8 @@ import msgspec
 import pytest
 
 from provision.aboard.layers import read_layers
-from provision.clouds import bootstrap
+from provision.aboard.renewal import BEGUN_FILE
+from provision.clouds import bootstrap, unattended
 from provision.clouds.bootstrap import TIMER, UPTIME_MARGIN_S, FirstBoot, render_look, render_user_data
 from provision.clouds.programs import aws
 from provision.errors import ConnectionFailed
@@ -36,6 +37,7 @@ with open("/var/lib/dpkg/lock-frontend", "w") as lock:
     open("/run/locked", "w").close()
     time.sleep(3600)
 ' & until [ -e /run/locked ]; do sleep 0.1; done"""
+LEASE_S = 600.0
 MASK_THE_TIMER = ["ln", "-s", "/dev/null", f"/etc/systemd/system/{TIMER}"]
 
 
@@ -81,6 +83,7 @@ def boot(tmp_path: Path) -> FirstBoot:
         host_key_public=host.public,
         deadline_at_s=now_s + 3600,
         now_s=now_s,
+        lease_s=LEASE_S,
     )
 
 
@@ -136,16 +139,19 @@ def test_the_deadline_can_be_read_back_and_what_is_undone_is_missing(box: Box, b
     with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
 
         def look() -> dict[str, Layer]:
-            return {layer.name: layer for layer in read_layers(shell, render_look(), now_s=time.time())}
+            return {layer.name: layer for layer in read_layers(shell, render_look(leased=True), now_s=time.time())}
 
         armed = look()
-        assert {name: layer.there for name, layer in armed.items()} == {"timer": Answer.YES, "limit by uptime": Answer.YES}
+        assert {name: layer.there for name, layer in armed.items()} == dict.fromkeys(
+            ("timer", "limit by uptime", "lease"), Answer.YES
+        )
+        assert armed["lease"].strikes_at_s == pytest.approx(time.time() + LEASE_S, abs=BOOT_S)
         assert armed["timer"].strikes_at_s == pytest.approx(boot.deadline_at_s, abs=3)
         late_s = (armed["limit by uptime"].strikes_at_s or 0) - boot.deadline_at_s
         assert 0 < late_s < 2 * UPTIME_MARGIN_S
         shell.run(f"sudo -n systemctl disable {TIMER}")
         assert (look()["timer"].there, look()["timer"].says) == (Answer.NO, "it waits, and a reboot would forget it")
-        shell.run(f"sudo -n systemctl stop {TIMER}")
+        shell.run(f"sudo -n systemctl stop {TIMER} {unattended.TIMER}")
         assert {layer.there for layer in look().values()} == {Answer.NO}
 
 
@@ -223,6 +229,22 @@ def test_a_machine_whose_clock_is_wrong_by_an_hour_ends_all_the_same(
     if wrong_by_s < 0:
         with Shell.connect(box_of(instance, boot), key=key, deadline_s=BOOT_S) as shell:
             assert shell.run(f"systemctl is-active {TIMER}").out == "active\n"
+    await_true(lambda: instance.state == "terminated", patience_s=BOOT_S)
+
+
+def test_a_machine_for_which_nobody_comes_ends_itself(cloud: Emulator, boot: FirstBoot, key: Path) -> None:
+    """At the next look of its timer, which is made here, for it comes by the minute; not once its trainer has begun."""
+    instance = Instance(cloud, render_user_data(msgspec.structs.replace(boot, lease_s=1.0)))
+    look = f"sudo -n systemctl start {unattended.SERVICE}"
+    with Shell.connect(box_of(instance, boot), key=key, deadline_s=BOOT_S) as shell:
+        await_true(lambda: shell.run(f"[ -d {FOLDER} ]").rc == 0)
+        shell.run(f"mkdir -p {FOLDER}/job && touch {FOLDER}/{BEGUN_FILE}")
+        time.sleep(1.0)
+        assert shell.run(look).rc == 0
+        assert instance.state == "running"
+        shell.run(f"rm {FOLDER}/{BEGUN_FILE}")
+        with suppress(ConnectionFailed):  # whichever is faster
+            shell.run(look)
     await_true(lambda: instance.state == "terminated", patience_s=BOOT_S)
 
 

@@ -41,6 +41,10 @@ class PowerOff(StrEnum):
 TIMER_AFTER_S: Final = {PowerOff.STOPS: 90.0}
 
 
+# Where a box that nobody comes for can end its own bill early: by a power-off, or by asking its cloud for the end.
+ENDS_EARLY: Final = frozenset({PowerOff.ENDS_BILL, PowerOff.REBOOTS})
+
+
 class Image(msgspec.Struct, frozen=True, kw_only=True):
     """How to find the machine image: the newest one of this owner whose name matches."""
 

@@ -1,0 +1,70 @@
+"""The end of a machine for which nobody comes, as shell and systemd units: the lease of provision/aboard/renewal.py.
+
+Only where a power-off ends the bill: elsewhere a machine that is off costs what it did, or stays for ever. It is armed after
+the deadline and apart from it, so whatever is wrong here costs no more than the time to the deadline.
+"""
+
+from __future__ import annotations
+
+import math
+import shlex
+from typing import Final
+
+from provision.aboard.renewal import FUNCTIONS
+
+SCRIPT: Final = "/etc/rentune-lease.sh"
+BEGAN: Final = "/run/rentune-began"  # the uptime at this boot's first command; a tmpfs, so of this boot
+SERVICE: Final = "rentune-lease.service"
+TIMER: Final = "rentune-lease.timer"
+LOOK_S: Final = 60  # assumed: a minute more does not matter
+
+
+def render_lease(folder: str, lease_s: float, *, end: str) -> str:
+    """The shell script that arms it, at every boot. `end` is the unit that powers off."""
+    return f"""\
+sed 's/[.].*//' /proc/uptime > {BEGAN}
+cat > {SCRIPT} <<'SCRIPT'
+box={shlex.quote(folder)} lease_s={math.ceil(lease_s)}
+read -r began_s < {BEGAN}
+{FUNCTIONS}[ "${{1:-}}" != end ] || ! is_forsaken || systemctl --no-block start {end}
+SCRIPT
+cat > /etc/systemd/system/{SERVICE} <<'UNIT'
+{_service_unit()}UNIT
+cat > /etc/systemd/system/{TIMER} <<'UNIT'
+{_timer_unit()}UNIT
+timeout {LOOK_S} systemctl daemon-reload
+timeout {LOOK_S} systemctl start --no-block {TIMER}
+"""
+
+
+def _service_unit() -> str:
+    return f"""[Unit]
+Description=The run's lease: power off where nobody has come
+DefaultDependencies=no
+[Service]
+Type=oneshot
+ExecStart=/bin/sh {SCRIPT} end
+"""
+
+
+def _timer_unit() -> str:
+    # No default dependencies, as those of the deadline: `bootcmd` runs before what they would wait for.
+    return f"""[Unit]
+Description=The run's lease, looked at again and again
+DefaultDependencies=no
+[Timer]
+OnActiveSec={LOOK_S}
+OnUnitInactiveSec={LOOK_S}
+AccuracySec=1s
+Unit={SERVICE}
+"""
+
+
+def render_look() -> str:
+    """The lines that read it back (provision/aboard/layers.py says what they print)."""
+    return f"""\
+watched=$(systemctl show --value --property=ActiveState {TIMER} 2> /dev/null)
+case "$watched" in active) watched=yes ;; "") watched=unknown ;; *) watched=no ;; esac
+if [ -r {SCRIPT} ]; then set --; . {SCRIPT}; tell_lease "$watched"
+else echo "lease|no||nothing ends it early if nobody comes"; fi
+"""

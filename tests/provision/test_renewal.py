@@ -1,0 +1,122 @@
+"""The lease: a box for which nobody comes ends itself, one that has something of worth waits for its deadline."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import cast
+
+import pytest
+
+from provision.aboard.renewal import BEGUN_FILE, FUNCTIONS, KEPT_FILE, LEASE_FILE, attended, idle_s, renew
+from provision.direct.local import LocalBox, local_offer
+from provision.errors import ConnectionFailed
+from provision.provisioner import Box
+from provision.ssh import Shell
+from tests.provision.rigs import await_true, rig_of
+
+NOW_S, BEGAN_S, LEASE_S = 5000, 1000, 3600
+
+
+def written(folder: Path, files: dict[str, str]) -> Path:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+    return folder
+
+
+@pytest.mark.parametrize(
+    ("files", "alone_s"),
+    [
+        ({}, 4000),  # nobody ever came
+        ({LEASE_FILE: "4990\n"}, 10),
+        ({LEASE_FILE: "9000\n"}, 4000),  # of the boot before this one
+        ({LEASE_FILE: "500\n"}, 4000),  # likewise
+        ({LEASE_FILE: "so\n"}, 4000),
+        ({LEASE_FILE: ""}, 4000),
+        ({BEGUN_FILE: ""}, None),
+        ({KEPT_FILE: ""}, None),
+        ({BEGUN_FILE: "", LEASE_FILE: "1001\n"}, None),
+    ],
+    ids=str,
+)
+def test_shell_and_python_read_it_alike(tmp_path: Path, files: dict[str, str], alone_s: int | None) -> None:
+    """The one runs on rented boxes, the other in the local box's keeper."""
+    box = written(tmp_path / "box", {"there": "", **files})
+    assert idle_s(box, began_s=BEGAN_S, now_s=NOW_S) == alone_s
+    (tmp_path / "uptime").write_text(f"{NOW_S}.77 1.00\n")
+    functions = FUNCTIONS.replace("/proc/uptime", str(tmp_path / "uptime"))
+    script = f"box={box} began_s={BEGAN_S} lease_s={LEASE_S}\n{functions}is_forsaken && echo forsaken; tell_lease yes"
+    said = subprocess.run(["sh", "-c", script], capture_output=True, text=True, check=False)
+    assert said.stderr == ""
+    *forsaken, told = said.stdout.splitlines()
+    assert (forsaken == ["forsaken"]) == (alone_s is not None and alone_s >= LEASE_S)
+    assert told.split("|")[2] == ("" if alone_s is None else str(LEASE_S - alone_s))
+
+
+class Line:
+    """A shell that notes what it is told, and is cut every other time."""
+
+    def __init__(self) -> None:
+        self.told: list[str] = []
+
+    def run(self, command: str) -> None:
+        self.told.append(command)
+        if len(self.told) % 2:
+            raise ConnectionFailed("cut")
+
+
+BOX = Box(run_id="r1", provider="aws", host="h", port=22, user="u", host_key="k", folder="/box")
+
+
+def test_it_is_renewed_for_as_long_as_the_block_runs() -> None:
+    """A line that is cut costs one renewal."""
+    line = Line()
+    with attended(cast("Shell", line), BOX, keep=False, every_s=0.01):
+        await_true(lambda: len(line.told) > 3)
+    await_true(lambda: "lease" not in {thread.name for thread in threading.enumerate()})
+    told = len(line.told)
+    time.sleep(0.05)
+    assert len(line.told) == told
+
+
+@pytest.fixture
+def leased(tmp_path: Path) -> Callable[[float], LocalBox]:
+    return lambda lease_s: LocalBox(tmp_path / "boxes", tmp_path / "cache", namespace=True, lease_s=lease_s)
+
+
+@pytest.mark.box
+def test_a_local_box_for_which_nobody_comes_is_gone_before_its_deadline(
+    tmp_path: Path, leased: Callable[[float], LocalBox]
+) -> None:
+    """Folder and all, like any that has ended."""
+    with rig_of("local box in a PID namespace", tmp_path) as rig:
+        box = leased(2.0).up(local_offer(), rig.launch())
+        await_true(lambda: not Path(box.folder).exists())
+        assert time.time() < rig.launch().deadline_at_s - 60
+
+
+@pytest.mark.box
+@pytest.mark.parametrize("keep", [False, True], ids=["renewed", "kept on failure"])
+def test_a_local_box_that_is_attended_lives(tmp_path: Path, leased: Callable[[float], LocalBox], *, keep: bool) -> None:
+    """For as long as somebody renews; one to be kept on failure, after that, too."""
+    with rig_of("local box in a PID namespace", tmp_path) as rig:
+        box = leased(3.0).up(local_offer(), rig.launch())
+        with rig.connect(box) as shell:
+            with attended(shell, box, keep=keep, every_s=0.5):
+                time.sleep(4.0)
+                assert Path(box.folder).exists()
+            time.sleep(4.0 if keep else 0.0)
+            assert Path(box.folder).exists()
+
+
+@pytest.mark.box
+def test_a_renewal_is_the_uptime_of_the_box(shell: Shell, box: Box) -> None:
+    """In whole seconds, whole or not at all."""
+    renew(shell, box)
+    up_s = float(Path("/proc/uptime").read_text().split()[0])
+    assert 0 <= up_s - int((Path(box.folder) / LEASE_FILE).read_text()) < 30
+    assert not (Path(box.folder) / f"{LEASE_FILE}.new").exists()
