@@ -39,7 +39,7 @@ SHAPES: Final = (
     r"(\bhttps://hooks\.slack\.com/)\S+|(\bhttps://[\w.]*discord(?:app)?\.com/api/webhooks/)\S+",
     r"(\w://)[^/\s:@]+:[^/\s@]+(?=@)",  # a URL's user and password
     r"(?i)\b((?:bearer|basic) )[\w.~+/=-]{16,}",
-    r"(?i)\b((?:x-amz-(?:signature|security-token|credential)|sig)=)[^&\s\"']+",  # a presigned URL
+    r"(?i)\b((?:x-(?:amz|goog)-(?:signature|security-token|credential)|sig)=)[^&\s\"']+",  # a presigned URL
     rf"(?i)((?:{NAMES_OF_SECRETS})[\"']?\s*[:=]\s*[\"']?)[^\s\"',;&]{{6,}}",
 )
 

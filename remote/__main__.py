@@ -11,12 +11,13 @@ import tempfile
 import time
 import traceback
 from pathlib import Path
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from remote.checkpoint import write_whole
 from remote.contract import (
+    CHECKPOINT_DIR,
     EVENTS_FILE,
     JOB_FILE,
     MODEL_CACHE_VARIABLE,
@@ -34,9 +35,12 @@ from remote.contract import (
 from remote.data.check import GUESSED, Counter, check_data, counter_of
 from remote.data.rows import FORMATS, UnreadableData
 from remote.ends import Ended, bad_job, ended, first_line
+from remote.grants import GRANTS_VARIABLE, Grants
 from remote.notice import listen
 from remote.telemetry import Events, complain, say
 from remote.watch import RESERVE_S, Watch
+
+T = TypeVar("T")
 
 # Room for the last words on a full disk: written at the start, given back before the outcome is written.
 BALLAST_FILE: Final = ".ballast"
@@ -119,12 +123,27 @@ def _read(job: Path) -> JobSpec:
 
 def take_secrets() -> None:
     """Put the variables that the controller has handed over into this process, and remove the file that held them."""
-    place = os.environ.pop(SECRETS_VARIABLE, None)
+    os.environ.update(_taken(SECRETS_VARIABLE, dict[str, str]) or {})  # without them the hub will say what is missing
+
+
+def take_grants() -> Grants | None:
+    """What the controller grants in object storage, and remove the file that held it: this process alone has it then.
+
+    Not as variables: they would be too long for a process to be started with.
+    """
+    return _taken(GRANTS_VARIABLE, Grants)
+
+
+def _taken(variable: str, kind: type[T]) -> T | None:
+    """What lies in the file that the variable names, read once."""
+    place = os.environ.pop(variable, None)
     if place is None:
-        return
-    with contextlib.suppress(OSError, msgspec.DecodeError):  # without them the hub will say what is missing
-        os.environ.update(msgspec.json.decode(Path(place).read_bytes(), type=dict[str, str]))
+        return None
+    with contextlib.suppress(OSError, msgspec.DecodeError):
+        taken = msgspec.json.decode(Path(place).read_bytes(), type=kind)
         Path(place).unlink()
+        return taken
+    return None
 
 
 def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome:
@@ -132,6 +151,7 @@ def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome
     if spec.notice_from is not None:
         listen(spec.notice_from, watch.announce)
     take_secrets()
+    grants = take_grants()
     for name, value in ENVIRONMENT.items():
         os.environ.setdefault(name, value)
     if spec.model.kind != "hub":
@@ -140,12 +160,19 @@ def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome
 
     from remote.loop import Desk
     from remote.meters import Meters
+    from remote.push import Pusher
     from remote.trainer import quiet, run
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
     quiet()
     cache = Path(os.environ.get(MODEL_CACHE_VARIABLE) or folder / "cache")
-    return run(spec, folder, cache=cache, desk=Desk(events=events, watch=watch, meters=Meters(spec.device)))
+    pusher = Pusher(grants, folder / CHECKPOINT_DIR, events) if grants is not None else None
+    try:
+        return run(spec, folder, cache=cache, desk=Desk(events=events, watch=watch, meters=Meters(spec.device), pusher=pusher))
+    except Ended as end:
+        if pusher is not None and end.reason == EndReason.INTERRUPTED:  # the box may be taken away, and its disk with it
+            pusher.finish()
+        raise
 
 
 def _without_result(run_id: str, end: Ended, events: Events) -> Outcome:

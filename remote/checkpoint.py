@@ -61,7 +61,7 @@ def write_checkpoint(folder: Path, trained: Trained, progress: Progress) -> int:
     torch.save(_state(trained), making / STATE)
     (making / PROGRESS).write_bytes(encode(progress))
     size_bytes = sum(fsynced(file) for file in making.iterdir())
-    place = folder / _name(progress.step)
+    place = folder / checkpoint_name(progress.step)
     shutil.rmtree(place, ignore_errors=True)
     making.rename(place)
     fsynced_folder(folder)
@@ -80,7 +80,7 @@ def _state(trained: Trained) -> dict[str, Any]:
 def read_progress(folder: Path) -> Progress | None:
     """The newest checkpoint's progress; None where there is no checkpoint."""
     newest = max(steps_in(folder), default=None)
-    return None if newest is None else decode((folder / _name(newest) / PROGRESS).read_bytes(), Progress)
+    return None if newest is None else decode((folder / checkpoint_name(newest) / PROGRESS).read_bytes(), Progress)
 
 
 def restore(folder: Path, step: int, trained: Trained) -> None:
@@ -88,7 +88,7 @@ def restore(folder: Path, step: int, trained: Trained) -> None:
     import torch
 
     restore_weights(folder, step, trained.model)
-    state = torch.load(folder / _name(step) / STATE, map_location="cpu", weights_only=True)
+    state = torch.load(folder / checkpoint_name(step) / STATE, map_location="cpu", weights_only=True)
     trained.optimizer.load_state_dict(state["optimizer"])
     if trained.scaler is not None:
         trained.scaler.load_state_dict(state["scaler"])
@@ -99,7 +99,7 @@ def restore_weights(folder: Path, step: int, model: Any) -> None:
     """Put the trained weights back to where they were at `step`."""
     from safetensors.torch import load_file
 
-    copy_weights(load_file(folder / _name(step) / WEIGHTS), model)
+    copy_weights(load_file(folder / checkpoint_name(step) / WEIGHTS), model)
 
 
 def copy_weights(weights: Mapping[str, Any], model: Any) -> None:
@@ -131,7 +131,8 @@ def steps_in(folder: Path) -> list[int]:
     return sorted(int(place.name.removeprefix("step-")) for place in folder.glob("step-*"))
 
 
-def _name(step: int) -> str:
+def checkpoint_name(step: int) -> str:
+    """Of its folder; as text they sort by step."""
     return f"step-{step:08d}"
 
 
@@ -139,7 +140,7 @@ def _prune(folder: Path, keep: Iterable[int | None]) -> None:
     kept = {*steps_in(folder)[-KEEP:], *keep}
     for step in steps_in(folder):
         if step not in kept:
-            shutil.rmtree(folder / _name(step))
+            shutil.rmtree(folder / checkpoint_name(step))
 
 
 def fsynced(path: Path) -> int:

@@ -212,10 +212,10 @@ class JobSpec(Value, frozen=True, kw_only=True):
 class Event(Value, frozen=True, kw_only=True):
     """One JSON line of the box's `events.jsonl`.
 
-    Kinds so far: machine, phase_started, phase_ended, progress, probe, step, evaluation, checkpoint, resumed, sample,
-    verified, warning, spot_notice, ended. docs/trainer.md lists what `data` holds for each. A reader keeps what it does not
-    know. "strategy_changed" is kept for a trainer that goes on with another Strategy after an out-of-memory; this one never
-    does, it ends.
+    Kinds so far: machine, phase_started, phase_ended, progress, probe, step, evaluation, checkpoint, checkpoint_kept,
+    checkpoint_not_kept, resumed, sample, verified, warning, spot_notice, ended. docs/trainer.md lists what `data` holds for
+    each. A reader keeps what it does not know. "strategy_changed" is kept for a trainer that goes on with another Strategy
+    after an out-of-memory; this one never does, it ends.
     """
 
     seq: int  # 0, 1, 2, … across restarts of the trainer

@@ -27,6 +27,7 @@ from remote.data.tokens import Example
 from remote.ends import Ended
 from remote.meters import Meters
 from remote.optimizers import build_optimizer, learning_rate, set_learning_rate
+from remote.push import Pusher
 from remote.result.evaluate import evaluate
 from remote.step import StepSettings, scaler_of, step
 from remote.telemetry import Events
@@ -43,6 +44,7 @@ class Desk:
     events: Events
     watch: Watch
     meters: Meters
+    pusher: Pusher | None = None  # where the controller has granted places in object storage
 
 
 class TrainingLoop:
@@ -229,6 +231,8 @@ class TrainingLoop:
         seconds = self._saved_at_s - started_s
         desk.watch.saved_in(seconds)
         desk.events.emit("checkpoint", step=self.progress.step, size_bytes=size_bytes, seconds=seconds)
+        if desk.pusher is not None:
+            desk.pusher.push(self.progress.step, self.progress.best_step)
 
     @property
     def tokens(self) -> int:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -28,6 +29,7 @@ class Events:
         self._phase = Phase.ENVIRONMENT
         self._phase_since_s: float | None = None
         self._progress_at_s = 0.0
+        self._one_at_a_time = threading.Lock()
         self.phase_s: dict[str, float] = {}
 
     def __enter__(self) -> Self:
@@ -41,10 +43,12 @@ class Events:
         return self._phase
 
     def emit(self, kind: str, **data: Any) -> None:
-        """Append one event. `data` is plain JSON; sizes and times carry their units in their names."""
-        event = Event(seq=self._seq, kind=kind, phase=self._phase, at_s=self._clock(), monotonic_s=self._monotonic(), data=data)
-        os.write(self._file, encode(event) + b"\n")
-        self._seq += 1
+        """Append one event, from any thread. `data` is plain JSON; sizes and times carry their units in their names."""
+        with self._one_at_a_time:
+            at_s, monotonic_s = self._clock(), self._monotonic()
+            event = Event(seq=self._seq, kind=kind, phase=self._phase, at_s=at_s, monotonic_s=monotonic_s, data=data)
+            os.write(self._file, encode(event) + b"\n")
+            self._seq += 1
 
     def enter(self, phase: Phase, *, since_s: float | None = None) -> None:
         """End the running phase and start `phase` (at monotonic `since_s`, now if not said). The same phase may come again."""

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import shlex
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
@@ -31,6 +32,11 @@ class _Best(msgspec.Struct, frozen=True):
     """The one field of a checkpoint's progress that names another checkpoint."""
 
     best_step: int | None = None
+
+
+def name_of(step: int) -> str:
+    """Of a checkpoint's folder, as the trainer names it."""
+    return f"step-{step:08d}"
 
 
 def steps_at_home(home: Path) -> list[int]:
@@ -58,19 +64,25 @@ def fetch_newest(shell: Shell, box: Box, home: Path) -> int | None:
     for name in wanted:
         if not (coming / name).exists() and not (home / name).exists():
             _fetch(shell, there, name, coming)
+    adopt(coming, home, wanted)
+    return int(newest.removeprefix("step-"))
+
+
+def adopt(coming: Path, home: Path, wanted: Sequence[str]) -> None:
+    """Let what has come take its place, in this order; what is not wanted goes."""
+    for name in wanted:
         if not (home / name).exists():
             (coming / name).rename(home / name)
     for place in home.glob("step-*"):
         if place.name not in wanted:
             shutil.rmtree(place)
     shutil.rmtree(coming, ignore_errors=True)
-    return int(newest.removeprefix("step-"))
 
 
 def ship_checkpoints(shell: Shell, box: Box, home: Path) -> None:
     """Lay what is at home where the trainer of a new box will look. Raises TransferFailed, or ConnectionFailed."""
     for step in steps_at_home(home):
-        for file in sorted((home / f"step-{step:08d}").iterdir()):
+        for file in sorted((home / name_of(step)).iterdir()):
             shell.put(file, f"{job_folder(box)}/{CHECKPOINT_DIR}/{file.parent.name}/{file.name}")
 
 
@@ -87,4 +99,4 @@ def _best_of(checkpoint: Path) -> str | None:
         best = msgspec.json.decode((checkpoint / PROGRESS).read_bytes(), type=_Best).best_step
     except (OSError, msgspec.DecodeError) as error:
         raise TransferFailed(f"{checkpoint.name} has no progress that can be read: {error}") from error
-    return None if best is None else f"step-{best:08d}"
+    return None if best is None else name_of(best)

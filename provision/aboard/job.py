@@ -31,6 +31,7 @@ from remote.contract import (
     encode,
     parse_event,
 )
+from remote.grants import GRANTS_VARIABLE, Grants
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
@@ -43,10 +44,19 @@ MEMORY = "/dev/shm"  # noqa: S108 - a tmpfs on every Linux
 LOOK_S = 0.1  # assumed: a look is one command over a standing line
 
 
-def start(shell: Shell, box: Box, spec: JobSpec, *, python: str, secrets: Mapping[str, str] = MappingProxyType({})) -> None:
+def start(
+    shell: Shell,
+    box: Box,
+    spec: JobSpec,
+    *,
+    python: str,
+    secrets: Mapping[str, str] = MappingProxyType({}),
+    grants: Grants | None = None,
+) -> None:
     """Upload job.json and start `python -m remote job.json`, detached. Does nothing while it runs or once it ended.
 
-    `secrets`, by the names of variables, reach the trainer through a file in the box's memory that it reads once and removes.
+    `secrets`, by the names of variables, and `grants` reach the trainer through files in the box's memory that it reads once
+    and removes.
 
     A job that was killed, or told to leave by somebody else (a reboot), is started again: it goes on from its last
     checkpoint.
@@ -62,17 +72,19 @@ def start(shell: Shell, box: Box, spec: JobSpec, *, python: str, secrets: Mappin
         MODEL_CACHE_VARIABLE: f"{cache_folder(box)}/models",
     }
     if secrets:
-        environment[SECRETS_VARIABLE] = _hand_over(shell, box, secrets)
+        environment[SECRETS_VARIABLE] = _hand_over(shell, f"rentune-{box.run_id}", msgspec.json.encode(dict(secrets)))
+    if grants is not None:
+        environment[GRANTS_VARIABLE] = _hand_over(shell, f"rentune-{box.run_id}-grants", encode(grants))
     commands = f"exec {shlex.quote(python)} -m remote {JOB_FILE}"
     detached.start(shell, folder, commands, environment | box_marks(box), again=(LEFT_RC,))
 
 
-def _hand_over(shell: Shell, box: Box, secrets: Mapping[str, str]) -> str:
-    """Write them where no disk keeps them, for the box's user alone; returns where. Raises TransferFailed."""
-    place = f"{MEMORY}/rentune-{box.run_id}"
-    written = shell.run(f"umask 077 && cat > {shlex.quote(place)}", stdin=msgspec.json.encode(dict(secrets)))
+def _hand_over(shell: Shell, name: str, content: bytes) -> str:
+    """Write it where no disk keeps it, for the box's user alone; returns where. Raises TransferFailed."""
+    place = f"{MEMORY}/{name}"
+    written = shell.run(f"umask 077 && cat > {shlex.quote(place)}", stdin=content)
     if written.rc != 0:
-        raise TransferFailed(f"The token can't be handed to {box.host}: {written.err.strip()}")
+        raise TransferFailed(f"What is secret can't be handed to {shell.box.host}: {written.err.strip()}")
     return place
 
 

@@ -24,6 +24,7 @@ from provision.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, ends_itself, provisioner_of_run
 from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teardown
+from provision.state.checkpoints import kept_of
 from provision.state.shared import ledger_of, put_away_of
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
@@ -77,6 +78,7 @@ def drive(
         display=display,
         agrees=agrees,
         put_away=put_away_of(ledger),
+        kept=kept_of(run_id, places.run(run_id)),
         crash_point=read_crash_point(environment),
     )
     with (
@@ -188,6 +190,7 @@ def _end_locked(
         make=lambda _claim: provisioner,
         display=display,
         put_away=put_away_of(ledger),
+        kept=kept_of(run_id, folder),
     )
     return end_with_books(run, discard=discard)
 

@@ -19,6 +19,7 @@ from provision.redact import redact
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
 from provision.walk.held import Run
+from provision.walk.keeping import forget_kept
 from provision.watch.curves import trace_curves
 from provision.watch.view import fold, measured, read_events
 from provision.whole import write_whole
@@ -66,6 +67,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         shutil.rmtree(run.folder.keys, ignore_errors=True)
     if receipt.trained:
         shutil.rmtree(run.folder.checkpoints, ignore_errors=True)
+        forget_kept(run)
     return with_open_books(receipt, troubles[0]) if troubles else receipt
 
 

@@ -13,6 +13,7 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.plan import Plan, read_plan
+from provision.aboard.kept import KeptCheckpoints
 from provision.aboard.renewal import attended
 from provision.account.ledger import Ledger, Rental, RunState
 from provision.places import Places, RunFolder
@@ -46,6 +47,7 @@ class Run:
     display: Display
     agrees: Agrees = lambda _question: False
     put_away: PutAway = lambda _outcome, _adapter: None  # where it is kept beside this home
+    kept: KeptCheckpoints | None = None  # in object storage, where the run's state lies there
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
     sleep: Callable[[float], None] = time.sleep
@@ -116,6 +118,7 @@ def read_run(
     display: Display,
     agrees: Agrees = lambda _question: False,
     put_away: PutAway = lambda _outcome, _adapter: None,
+    kept: KeptCheckpoints | None = None,
     crash_point: str | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
@@ -133,6 +136,7 @@ def read_run(
         display=display,
         agrees=agrees,
         put_away=put_away,
+        kept=kept,
         crash_point=crash_point,
         clock=clock,
         sleep=sleep,

@@ -10,11 +10,12 @@ from typing import Final
 from catalogs.hardware import Billing
 from planner.units import GB, SECONDS_PER_HOUR
 from provision.aboard.checkpoints import fetch_newest
-from provision.errors import BoxLost, RentuneError, WrongHostKey
+from provision.errors import BoxLost, RentuneError, StoreFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.walk.held import Run
 from remote.contract import Event
+from remote.grants import Grants
 
 TAKEN_PER_HOUR: Final = 0.05  # assumed: one in twenty; AWS's advisor counts from under 5 to over 20 % a month
 LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
@@ -32,10 +33,46 @@ def rhythm_s(usd_per_hour: Decimal, billing: Billing, size_bytes: int) -> float:
     return math.sqrt(2 * egress_usd / (TAKEN_PER_HOUR * float(usd_per_hour))) * SECONDS_PER_HOUR
 
 
+def granted(run: Run) -> Grants | None:
+    """Where in object storage the trainer may put its checkpoints until the deadline. A store that is away is told."""
+    if run.kept is None:
+        return None
+    try:
+        return run.kept.grant(valid_s=run.left_s)
+    except StoreFailed as error:
+        run.display.note(f"{error} Checkpoints stay on the box, and come home from there if it is a spot machine.")
+        return None
+
+
+def bring_kept(run: Run) -> None:
+    """What a box that is gone has left in object storage comes home for the next one. What fails is told."""
+    if run.kept is None:
+        return
+    try:
+        step = run.kept.bring_newest(run.folder.checkpoints)
+    except (StoreFailed, OSError) as error:
+        run.display.note(f"A checkpoint did not come home from object storage: {error}")
+        return
+    if step is not None:
+        run.display.note(f"The checkpoint of step {step} came home from object storage.")
+
+
+def forget_kept(run: Run) -> None:
+    """The result is at home: what lies in object storage of the way there would only cost. What fails is told."""
+    if run.kept is None:
+        return
+    try:
+        run.kept.forget()
+    except StoreFailed as error:
+        run.display.note(f"The run's checkpoints stay in object storage: {error}")
+
+
 class Keeper:
     """Hears of checkpoints, and brings home those that are due. What fails here must not hold up the training.
 
-    Once the provider has said that it takes the machine back, the next one that is home ends the attempt: raises BoxLost.
+    Where they go to object storage they come home from there once the box is gone, and only those that don't arrive there are
+    fetched from it. Once the provider has said that it takes the machine back, the next one that is home ends the attempt:
+    raises BoxLost.
     """
 
     def __init__(self, run: Run, shell: Shell, box: Box) -> None:
@@ -43,6 +80,7 @@ class Keeper:
         self._taken_by_right = run.plan.offer.purchase == "spot"
         self._next_at_s = -math.inf
         self._is_noticed = False
+        self._num_waiting = 0 if run.kept is not None else 1  # checkpoints that are not in object storage
 
     def heard(self, event: Event) -> None:
         """An event of the trainer's. A notice that the machine will be taken makes the next checkpoint due."""
@@ -51,10 +89,16 @@ class Keeper:
         if event.kind == "spot_notice":
             self._is_noticed, self._next_at_s = True, -math.inf
             self._run.display.note("The provider takes the machine back: its next checkpoint is brought home at once.")
-        elif event.kind == "checkpoint" and self._run.clock() >= self._next_at_s:
-            came = self._came_home(int(event.data.get("size_bytes", 0)))
-            if came and self._is_noticed:
+        elif event.kind == "checkpoint_kept":
+            self._num_waiting = 0
+        elif event.kind == "checkpoint":
+            self._num_waiting += 1
+            if self._is_due() and self._came_home(int(event.data.get("size_bytes", 0))) and self._is_noticed:
                 raise BoxLost(f"The provider takes the machine back; step {event.data.get('step')} is at home.")
+
+    def _is_due(self) -> bool:
+        """One that waits may still be on its way to object storage; a second means that the way is closed, or too slow."""
+        return (self._is_noticed or self._num_waiting > 1) and self._run.clock() >= self._next_at_s
 
     def _came_home(self, size_bytes: int) -> bool:
         started_s = time.monotonic()

@@ -26,6 +26,7 @@ from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attem
 from provision.walk.attempts import NoneLeft, Past, choose
 from provision.walk.books import adapter_home, close_books, read_outcome
 from provision.walk.held import Run
+from provision.walk.keeping import bring_kept
 from provision.walk.phases import Phases
 from provision.walk.training import put_away
 from remote.contract import Phase
@@ -61,6 +62,8 @@ def _settled(run: Run, phases: Phases) -> End | None:
         return _ended(run, phases)
     said = state.rental.tried.message if state.rental and state.rental.tried else ""
     while True:
+        if run.state.standing is Standing.BETWEEN:
+            bring_kept(run)
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
         if isinstance(plan, str):
             return Failed(" ".join(filter(None, (said, plan))))

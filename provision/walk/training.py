@@ -33,7 +33,7 @@ from provision.ssh import Shell
 from provision.walk.books import adapter_home, read_outcome
 from provision.walk.foresight import Foresight
 from provision.walk.held import Run
-from provision.walk.keeping import Keeper
+from provision.walk.keeping import Keeper, granted
 from provision.walk.patience import patiently, require_time, wait_for_box
 from provision.walk.phases import Phases
 from provision.whole import at_home, write_whole
@@ -113,7 +113,8 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
             require_inputs(run)
             ship.ship_inputs(shell, box, {Path(home): there for home, there in handed.files.items()})
             ship_checkpoints(shell, box, run.folder.checkpoints)
-    job.start(shell, box, handed.spec, python=python, secrets=hub_secrets(run.base, os.environ))
+    secrets = hub_secrets(run.base, os.environ)
+    job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=granted(run))
 
 
 def _handoff(run: Run, box: Box) -> Handoff:

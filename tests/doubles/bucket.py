@@ -1,12 +1,14 @@
 """Object storage on loopback: moto's S3, behind a front of ours that can go away and can forget the conditions of a write.
 
-A double in two ways. S3 keeps a condition and its write together; moto looks first and writes later, so here one request is
-answered at a time. Addresses that are signed moto lets in whatever they say.
+A double in three ways. S3 keeps a condition and its write together; moto looks first and writes later, so here one request is
+answered at a time. Signed addresses moto lets in whatever they say, so the front looks at them as S3 documents it: at their
+signature, which is of one name and one method, and at their end. And who signs nothing at all is shut out by the front as well.
 """
 
 from __future__ import annotations
 
 import threading
+import time
 import urllib.request
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
@@ -15,7 +17,10 @@ from typing import Any, Final
 
 from werkzeug.serving import WSGIRequestHandler, make_server
 
+from tests.doubles.signed import refused
+
 BUCKET: Final = "rentune-test"
+SECRET: Final = "testing-only"
 CONDITIONS: Final = ("HTTP_IF_MATCH", "HTTP_IF_NONE_MATCH")
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
@@ -28,12 +33,14 @@ class Storage:
     away: bool = False  # it answers nobody
     forgetful: bool = False  # it passes conditions over in silence, as some that speak S3 do
     answers_to_lose: int = 0  # so many writes are done, and nobody is told
+    ahead_s: float = 0.0  # of this machine's clock
     requests: list[str] = field(default_factory=list)  # method and path of each
 
     def be_well(self) -> None:
         """As at the start: there, and true to its conditions."""
         self.away = self.forgetful = False
         self.answers_to_lose = 0
+        self.ahead_s = 0.0
 
     @property
     def place(self) -> str:
@@ -45,7 +52,7 @@ class Storage:
         return {
             "AWS_ENDPOINT_URL": self.url,
             "AWS_ACCESS_KEY_ID": "testing",
-            "AWS_SECRET_ACCESS_KEY": "testing-only",
+            "AWS_SECRET_ACCESS_KEY": SECRET,
             "AWS_REGION": "us-east-1",
         }
 
@@ -60,6 +67,9 @@ class _Front:
         if self._storage.away:
             start_response("503 Service Unavailable", [("Content-Length", "0")])
             return [b""]
+        if why := refused(environ, secret=SECRET, now_s=time.time() + self._storage.ahead_s):
+            start_response("403 Forbidden", [("Content-Type", "text/plain")])
+            return [why.encode()]
         if self._storage.forgetful:
             environ = {name: value for name, value in environ.items() if name not in CONDITIONS}
         with self._one_at_a_time:
@@ -96,7 +106,7 @@ def storage() -> Iterator[Storage]:
     thread = threading.Thread(target=server.serve_forever, name="storage", daemon=True)
     thread.start()
     try:
-        names = {"aws_access_key_id": "testing", "aws_secret_access_key": "testing-only", "region_name": "us-east-1"}
+        names = {"aws_access_key_id": "testing", "aws_secret_access_key": SECRET, "region_name": "us-east-1"}
         urllib.request.urlopen(urllib.request.Request(f"{made.url}/moto-api/reset", method="POST")).close()
         boto3.client("s3", endpoint_url=made.url, **names).create_bucket(Bucket=BUCKET)
         yield made

@@ -60,6 +60,8 @@ PHRASES = {
     "a password in a URL": ("https://ada:secret@example.com/x", f"https://{HIDDEN}@example.com/x"),
     "a header": ("Authorization: Bearer abcdefgh12345678", f"Authorization: Bearer {HIDDEN}"),
     "a presigned URL": ("https://b/x?X-Amz-Signature=0a0a0a&a=1", f"https://b/x?X-Amz-Signature={HIDDEN}&a=1"),
+    "one of Google's": ("https://b/x?X-Goog-Signature=0a0a0a&a=1", f"https://b/x?X-Goog-Signature={HIDDEN}&a=1"),
+    "one of Azure's": ("https://b/x?sv=1&sig=0a0a0a%3D&se=2", f"https://b/x?sv=1&sig={HIDDEN}&se=2"),
     "a line of a credentials file": ("aws_secret_access_key = wJalrXUtnFEMI/K7", f"aws_secret_access_key = {HIDDEN}"),
     "a JSON field": ('{"password": "abcdefgh", "a": 1}', f'{{"password": "{HIDDEN}", "a": 1}}'),
 }
