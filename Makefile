@@ -17,18 +17,23 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := .uv/bin/uv
 INSTALL := $(UV) pip install --python $(BIN)/python --compile-bytecode
-COMPILE := $(UV) pip compile --quiet --universal --no-header --no-annotate --no-emit-index-url --python-version 3.11
+# Of a whole lock: nothing is looked up beside it, nothing is built, and what was altered on its way is refused.
+HASHED := --require-hashes --no-deps --only-binary :all:
+COMPILE := $(UV) pip compile --quiet --universal --generate-hashes --no-header --no-annotate --no-emit-index-url --python-version 3.11
 QUICK := not engine and not root and not base and not page
 REST := engine or root or base or page
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2 --dist loadgroup -q
 
-# torch on a machine without an NVIDIA GPU needs no triton. TORCH_BACKEND=cpu takes PyTorch's own CPU build instead,
-# where its index can be reached; nothing of CUDA is installed then.
+# torch on a machine without an NVIDIA GPU needs no triton, which weighs a gigabyte. TORCH_BACKEND=cpu takes PyTorch's own CPU
+# build instead, where its index can be reached: nothing of CUDA is installed then, and no hash is compared, since those builds
+# have others.
 TORCH_BACKEND ?=
 ifeq ($(TORCH_BACKEND),cpu)
-STACK_OPTIONS := --torch-backend cpu --override build/without_cuda.txt
+STACK_OPTIONS := --torch-backend cpu --no-deps
+STACK_FILTER := sed -nE '/^(nvidia-[^m]|cuda|triton)/d; s/ *\\$$//; /^[a-z]/p'
 else
-STACK_OPTIONS := $(shell command -v nvidia-smi >/dev/null || echo --override .ci/locks/without_gpu.txt)
+STACK_OPTIONS := $(HASHED)
+STACK_FILTER := $(shell command -v nvidia-smi >/dev/null && echo cat || echo "sed '/^triton==/,/[^\\]$$/d'")
 endif
 
 export PYTHON
@@ -82,7 +87,7 @@ $(UV): .ci/locks/uv.txt
 	@.ci/system.sh venv
 	@echo "Installing uv into .uv/"
 	@$(PYTHON) -m venv .uv
-	@.uv/bin/python -m pip install --quiet --disable-pip-version-check -r .ci/locks/uv.txt
+	@.uv/bin/python -m pip install --quiet --disable-pip-version-check --require-hashes -r .ci/locks/uv.txt
 	@touch $@
 
 $(BIN)/python: | $(UV)
@@ -90,23 +95,21 @@ $(BIN)/python: | $(UV)
 
 $(VENV)/.light: .ci/locks/light.txt .ci/locks/build.txt pyproject.toml | $(BIN)/python
 	@echo "Installing rentune into $(VENV)/"
-	@$(INSTALL) --quiet -r .ci/locks/light.txt
+	@$(INSTALL) --quiet $(HASHED) -r .ci/locks/light.txt
 	@$(INSTALL) --quiet --no-deps --build-constraint .ci/locks/build.txt --editable .
 	@touch $@
 
 # The stamp is the lock's hash: the local box trusts an environment that carries the hash of the lock it was told to use.
-$(VENV)/rentune-stack.sha256: remote/requirements.txt $(if $(filter cpu,$(TORCH_BACKEND)),build/without_cuda.txt) | $(VENV)/.light
+$(VENV)/rentune-stack.sha256: remote/requirements.txt | $(VENV)/.light
 	@echo "Installing the training stack into $(VENV)/ (once; several gigabytes)"
-	@$(INSTALL) $(STACK_OPTIONS) -r remote/requirements.txt
-	@sha256sum remote/requirements.txt | cut -d ' ' -f 1 > $@
-
-build/without_cuda.txt: remote/requirements.txt
-	@mkdir -p $(@D)
-	@grep -oE '^(nvidia|cuda|triton)[a-z0-9-]*' $< | grep -v nvidia-ml-py | sed "s/$$/; sys_platform == 'never'/" > $@
+	@mkdir -p build
+	@$(STACK_FILTER) $< > build/stack.txt
+	@$(INSTALL) $(STACK_OPTIONS) -r build/stack.txt
+	@sha256sum $< | cut -d ' ' -f 1 > $@
 
 $(VENV)/.dev: .ci/locks/dev.txt | $(VENV)/.light
 	@echo "Installing test and check tools into $(VENV)/"
-	@$(INSTALL) --quiet -r .ci/locks/dev.txt
+	@$(INSTALL) --quiet $(HASHED) -r .ci/locks/dev.txt
 	@touch $@
 
 pulumi: setup-light ## build the Pulumi engine from its published Go modules (cached by version)
@@ -122,6 +125,7 @@ docs: setup-light ## write docs/schemas, docs/commands.md, docs/clouds.md and th
 	@$(BIN)/python -m tests.rendered
 
 lock: | $(UV) ## compile the requirement files anew
+	$(COMPILE) .ci/locks/uv.in -o .ci/locks/uv.txt
 	$(COMPILE) .ci/locks/build.in -o .ci/locks/build.txt
 	$(COMPILE) pyproject.toml --extra provision -o .ci/locks/light.txt
 	$(COMPILE) remote/requirements.in -o remote/requirements.txt

@@ -6,6 +6,7 @@ import hashlib
 import shlex
 import sys
 import tempfile
+from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING
@@ -24,10 +25,12 @@ if TYPE_CHECKING:
 PACKAGE = Path(contract.__file__).parent
 REQUIREMENTS = PACKAGE / "requirements.txt"
 STACK_MARK = "rentune-stack.sha256"  # in an interpreter's prefix: hex sha256 of the requirements it was built from
+LAST_LINES = 5  # assumed: pip and uv tell in so many which package has another hash
 LARGE_BYTES = 32 * 1024 * 1024  # assumed: two pieces; from here on a file of a folder travels by itself: in pieces, hashed
 
 # Into "$stack" from "$requirements"; one at a time per cache, and the mark is the last thing written. The lock is whole, so
-# nothing is looked up beside it; and torch on a machine without an NVIDIA GPU needs no triton, which weighs a gigabyte.
+# nothing is looked up beside it, nothing is built, and a package that has not its hash is refused; and torch on a machine
+# without an NVIDIA GPU needs no triton, which weighs a gigabyte.
 BUILD = """\
 set -e
 mkdir -p "$(dirname "$stack")"
@@ -36,16 +39,17 @@ flock 9
 [ "$(cat "$stack/$mark" 2>/dev/null)" != "$hash" ] || exit 0
 rm -rf "$stack"
 if ! command -v nvidia-smi > /dev/null; then
-  sed '/^triton==/d' "$requirements" > "$requirements.cpu"
+  sed '/^triton==/,/[^\\]$/d' "$requirements" > "$requirements.cpu"
   requirements="$requirements.cpu"
 fi
+locked="--require-hashes --no-deps --only-binary :all:"
 PATH="$HOME/.local/bin:$PATH"
 if command -v uv > /dev/null; then
   uv venv --quiet --python '>=3.11' "$stack"
-  uv pip install --python "$stack/bin/python" --compile-bytecode --no-deps -r "$requirements"
+  uv pip install --python "$stack/bin/python" --compile-bytecode $locked -r "$requirements"
 else
   python3 -m venv "$stack"
-  "$stack/bin/python" -m pip install --disable-pip-version-check --no-input --no-deps -r "$requirements"
+  "$stack/bin/python" -m pip install --disable-pip-version-check --no-input $locked -r "$requirements"
 fi
 printf %s "$hash" > "$stack/$mark"
 """
@@ -159,20 +163,21 @@ def _build_stack(shell: Shell, box: Box, stack: str, progress: Callable[[str], N
         "requirements": f"{folder}/requirements.txt",
     }
     detached.start(shell, folder, BUILD, settings | box_marks(box), again=(detached.ANY_RC,))
-    last = ""
+    last: deque[str] = deque(maxlen=LAST_LINES)
     with tempfile.TemporaryDirectory() as mirror:
         for line in shell.follow(
             f"{folder}/{LOG_FILE}",
             Path(mirror) / LOG_FILE,
             alive=lambda: detached.state(shell, folder).state in ("running", "unknown"),
         ):
-            last = line.decode(errors="replace")
-            progress(last)
+            said = line.decode(errors="replace")
+            progress(said)
+            last.extend(filter(None, [said.strip()]))
     ended = detached.state(shell, folder)
     if ended.state == "unknown":
         raise ConnectionFailed(f"{box.host} did not say how the build of the environment ended.")
     if ended.rc != 0:
-        raise ProvisionError(f"The environment could not be built on {box.host} ({ended.state}): {last}")
+        raise ProvisionError(f"The environment could not be built on {box.host} ({ended.state}): {' / '.join(last)}")
 
 
 def _link(shell: Shell, local: Path, remote: str) -> None:

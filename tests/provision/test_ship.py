@@ -17,18 +17,27 @@ from provision.errors import ProvisionError, TransferFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
 from remote.contract import AdapterFile, EndReason, Measured, Outcome
+from tests.doubles.index import served
 from tests.provision.rigs import Rig, rig_of
 
 pytestmark = pytest.mark.box
 
 # A builder that makes an environment in no time, in place of the real one on the box's PATH.
-UV = """#!/bin/sh
+UV = r"""#!/bin/sh
 echo "uv $1"
 [ "$1" != pip ] || [ ! -e "{broken}" ] || { echo "no space left for torch"; exit 1; }
 [ "$1" != venv ] || for folder; do :; done
 [ "$1" != pip ] || for requirements; do :; done
 [ "$1" != pip ] || cp "$requirements" "{asked}"
+[ "$1" != pip ] || case "$*" in *--require-hashes*--no-deps*--only-binary\ :all:*) ;; *) echo "no hashes"; exit 1 ;; esac
 [ "$1" != venv ] || exec {python} -m venv --without-pip "$folder"
+"""
+
+# A python3 whose environments look for packages at an index on loopback, and keep none.
+PYTHON = """#!/bin/sh
+{python} "$@"
+for folder; do :; done
+printf '[global]\\nindex-url = {url}\\nno-cache-dir = true\\n' > "$folder/pip.conf"
 """
 
 
@@ -109,10 +118,46 @@ def test_a_box_without_a_gpu_gets_all_of_the_lock_but_triton(builder: tuple[Rig,
     with rig.connect(box) as shell:
         ship.ensure_environment(shell, box)
         has_gpu = shell.run("command -v nvidia-smi").rc == 0
-    lock = ship.REQUIREMENTS.read_text().splitlines()
-    left_out = [] if has_gpu else [line for line in lock if line.startswith("triton==")]
-    assert [line for line in lock if line not in left_out] == (tmp_path / "asked").read_text().splitlines()
-    assert len(left_out) == (not has_gpu)
+    lock, asked = packages(ship.REQUIREMENTS), packages(tmp_path / "asked")
+    assert asked | {"triton": lock["triton"]} == lock
+    assert ("triton" in asked) == has_gpu
+
+
+def packages(lock: Path) -> dict[str, set[str]]:
+    """What a requirement file says of each package: name → its entries, markers and hashes included."""
+    found: dict[str, set[str]] = {}
+    for entry in lock.read_text().replace("\\\n", " ").splitlines():
+        found.setdefault(entry.partition("==")[0], set()).add(entry)
+    return found
+
+
+def test_every_package_of_the_lock_has_hashes() -> None:
+    """Also those of machines unlike this one: the lock is the same for all."""
+    assert [
+        name for name, entries in packages(ship.REQUIREMENTS).items() if not all("--hash=sha256:" in e for e in entries)
+    ] == []
+
+
+def test_a_package_that_was_altered_on_its_way_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the box's own pip, from an index on loopback; the same package unaltered is installed."""
+    tools = tmp_path / "tools"
+    tools.mkdir()
+    monkeypatch.setattr(ship, "REQUIREMENTS", tmp_path / "requirements.txt")
+    with served(tmp_path / "index") as (index, url), rig_of("local box without namespace", tmp_path) as rig:
+        (tools / "python3").write_text(PYTHON.format(python=sys.executable, url=url))
+        (tools / "python3").chmod(0o755)
+        ship.REQUIREMENTS.write_text(f"rentune-tiny==1.0 \\\n    --hash=sha256:{index.offer('HONEST = True')}\n")
+        environment = {"PATH": f"{tools}:/usr/bin:/bin", "HOME": "/"}
+        provisioner = LocalBox(tmp_path / "boxes", tmp_path / "cache", namespace=False, environment=environment)
+        box = msgspec.structs.replace(provisioner.up(local_offer(), rig.launch()), python=None)
+        with rig.connect(box) as shell:
+            index.offer("HONEST = False")
+            with pytest.raises(ProvisionError, match=r"DO NOT MATCH THE HASHES.*rentune-tiny==1\.0"):
+                ship.ensure_environment(shell, box)
+            assert list(Path(str(box.cache)).rglob(STACK_MARK)) == []
+            index.offer("HONEST = True")
+            python = ship.ensure_environment(shell, box)
+            assert shell.run(f"{python} -c 'import rentune_tiny; print(rentune_tiny.HONEST)'").out.strip() == "True"
 
 
 def test_a_build_that_fails_says_its_last_words_and_is_not_mistaken_for_an_environment(
