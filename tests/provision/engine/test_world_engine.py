@@ -208,6 +208,7 @@ def test_a_type_whose_disk_is_too_small_is_refused_before_anything_is_made(world
     assert left(world_bench) == []
 
 
+@pytest.mark.parametrize("world", ["gcp"], indirect=True)
 @pytest.mark.fault("F9", tier="engine")
 def test_credentials_that_expire_while_a_box_runs(world_bench: Bench) -> None:
     """Nobody can look or end it: unknown, and why, never destroyed. The next command, with new credentials, finishes it."""
