@@ -83,6 +83,7 @@ class ResourceEnd(msgspec.Struct, frozen=True, kw_only=True):
     resource: Resource
     gone: Answer
     at_s: float
+    before: bool = False  # it had gone before anybody here looked, so `at_s` is only when that was seen
 
 
 class Teardown(msgspec.Struct, frozen=True, kw_only=True):

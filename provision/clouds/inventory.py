@@ -93,15 +93,21 @@ class Inventory:
                 notes.troubles.append(f"{resource.kind} {resource.id}: {type(error).__name__}: {error}")
 
 
-def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s: float) -> Teardown:
+def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s: float, seen_before: bool = False) -> Teardown:
     """The teardown that a last listing amounts to: destroyed only if it was complete and empty.
 
-    What is gone is billed until the look that first did not show it any more; what no look ever showed, until `at_s`.
+    What is gone is billed until the look that first did not show it any more; what no look ever showed, until `at_s`, unless
+    all of it was `seen_before` anything was ended: then it had gone by itself.
     """
     still = {(resource.kind, resource.id) for resource in listed.resources}
     unless_listed = Answer.YES if listed.complete is Answer.YES else Answer.UNKNOWN
     ends = tuple(
-        ResourceEnd(resource=resource, gone=Answer.NO if key in still else unless_listed, at_s=notes.gone_at_s.get(key, at_s))
+        ResourceEnd(
+            resource=resource,
+            gone=Answer.NO if key in still else unless_listed,
+            at_s=notes.gone_at_s.get(key, at_s),
+            before=seen_before and key not in notes.listed,
+        )
         for key, resource in notes.found.items()
     )
     why = f" ({'; '.join(dict.fromkeys(notes.troubles))})" if notes.troubles else ""

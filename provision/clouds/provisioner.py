@@ -253,18 +253,28 @@ class PulumiProvisioner:
     # ── destroy ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def destroy(self, claim: Claim) -> Teardown:
-        """By state, then by tag, then looked at twice."""
-        notes = Notes()
+        """Looked at, then ended by state, then by tag, then looked at twice."""
+        notes, seen_before = Notes(), False
         try:
             regions = self._regions_of(claim)
+            seen_before = self._look_first(claim, regions, notes)
             self._destroy_by_state(claim, regions, notes)
             listed = self.inventory.end(regions, claim.run_id, notes)
         except RentuneError as error:
             listed = Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
-        teardown = verdict_of(self.name, claim.run_id, listed, notes, at_s=self.inventory.clock())
+        now_s = self.inventory.clock()
+        teardown = verdict_of(self.name, claim.run_id, listed, notes, at_s=now_s, seen_before=seen_before)
         if teardown.clean:
             remove_engine_files(RunFolder(claim.folder).engine)
         return teardown
+
+    def _look_first(self, claim: Claim, regions: tuple[str, ...], notes: Notes) -> bool:
+        """Note what stands before anything is ended; whether all could be seen. Only the state knows of more than the tag."""
+        if not (RunFolder(claim.folder).engine / "state").exists():
+            return False
+        listed = self.inventory.listed(regions, claim.run_id)
+        notes.look(listed, at_s=self.inventory.clock())
+        return listed.complete is Answer.YES
 
     def _regions_of(self, claim: Claim) -> tuple[str, ...]:
         """The run's region; all of them when it is not known any more."""

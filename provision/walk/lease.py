@@ -73,8 +73,9 @@ def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callab
         ledger.require_charge()
         teardown = _destroy(provisioner, claim)
         state, now_s = ledger.runs().get(claim.run_id), clock()
-        if teardown.clean and state is not None and state.box is not None:
-            teardown = _with_what_had_gone(teardown, state.box.resources, min(now_s, state.deadline_at_s))
+        if teardown.clean and state is not None:
+            created = state.box.resources if state.box else ()
+            teardown = _with_what_had_gone(teardown, created, min(now_s, state.deadline_at_s))
         _write(teardown, ledger, now_s)
     return teardown
 
@@ -106,14 +107,15 @@ def _write(teardown: Teardown, ledger: Ledger, at_s: float) -> None:
 
 
 def _with_what_had_gone(teardown: Teardown, created: tuple[Resource, ...], at_s: float) -> Teardown:
-    """The verdict, with what was created and no longer there to be ended: a deadline takes a box without asking anybody."""
-    seen = {(end.resource.kind, end.resource.id) for end in teardown.resources}
+    """The verdict, with what was no longer there to be ended: a deadline takes a box without asking anybody, by `at_s`."""
+    ends = tuple(msgspec.structs.replace(end, at_s=min(end.at_s, at_s)) if end.before else end for end in teardown.resources)
+    seen = {(end.resource.kind, end.resource.id) for end in ends}
     gone = tuple(
-        ResourceEnd(resource=resource, gone=Answer.YES, at_s=at_s)
+        ResourceEnd(resource=resource, gone=Answer.YES, at_s=at_s, before=True)
         for resource in created
         if (resource.kind, resource.id) not in seen
     )
-    return msgspec.structs.replace(teardown, resources=teardown.resources + gone)
+    return msgspec.structs.replace(teardown, resources=ends + gone)
 
 
 def _destroy(provisioner: Provisioner, claim: Claim) -> Teardown:

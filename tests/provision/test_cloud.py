@@ -193,9 +193,9 @@ def test_a_list_that_forgets_a_box_for_a_moment_does_not_end_its_bill() -> None:
         notes.look(listed, at_s=float(at_s))
     notes.see([GROUP])
 
-    ends = verdict_of("cloudy", "r1", not_shown, notes, at_s=9.0).resources
+    ends = verdict_of("cloudy", "r1", not_shown, notes, at_s=9.0, seen_before=True).resources
 
-    assert {end.resource.id: end.at_s for end in ends} == {"i-1": 3.0, "sg-1": 9.0}
+    assert {end.resource.id: (end.at_s, end.before) for end in ends} == {"i-1": (3.0, False), "sg-1": (9.0, True)}
 
 
 def test_a_teardown_may_take_two_operations_of_the_engine_and_the_patience_with_its_lists(tmp_path: Path) -> None:

@@ -15,8 +15,9 @@ from catalogs.hardware import Billing
 from provision.account.ledger import Ledger, Opened, RunState
 from provision.direct.local import local_offer
 from provision.errors import ProvisionError
-from provision.provisioner import Box, Claim, Launch, Layer, Owned, Teardown
-from provision.walk.lease import leased
+from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, ResourceEnd, Teardown
+from provision.walk.lease import end, leased
+from tests.provision.plans import attempted
 
 
 class Rented:
@@ -139,6 +140,25 @@ def test_an_up_that_failed_halfway_is_destroyed_all_the_same(launch: Launch, led
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).ended
+
+
+@pytest.mark.fault("F19", tier="code")
+def test_what_had_gone_before_anybody_looked_is_billed_until_its_deadline(launch: Launch, ledger: Ledger) -> None:
+    """The state named it, the cloud did not list it any more. What was still there is billed until it was seen to be gone."""
+    ledger.append(attempted("run-1", at_s=2.0, deadline_at_s=50.0))
+    ends = tuple(
+        ResourceEnd(resource=Resource(kind="instance", id=id, run_id="run-1"), gone=Answer.YES, at_s=90.0, before=before)
+        for id, before in (("taken by its deadline", True), ("still there", False))
+    )
+
+    class Late(Rented):
+        def destroy(self, claim: Claim) -> Teardown:
+            return Teardown.destroyed(claim.run_id, "Gone.", resources=ends)
+
+    written = end(launch, provisioner=Late(), ledger=ledger)
+
+    assert {each.resource.id: each.at_s for each in written.resources} == {"taken by its deadline": 50.0, "still there": 90.0}
+    assert _state(ledger).teardown == written
 
 
 def test_a_destroy_that_breaks_is_a_verdict_with_the_command_to_type(launch: Launch, ledger: Ledger) -> None:

@@ -226,3 +226,17 @@ def test_credentials_that_expire_while_a_box_runs(world_bench: Bench) -> None:
         == "destroyed"
     )
     assert left(world_bench) == []
+
+
+@pytest.mark.parametrize("world", ["gcp"], indirect=True)
+@pytest.mark.fault("F19", tier="engine")
+def test_a_box_that_its_deadline_took_had_gone_before_anybody_looked(world_bench: Bench) -> None:
+    """The state still names it, so the look before the destroy decides: who comes a day later books no day."""
+    provisioner = world_bench.provisioner()
+    provisioner.up(world_bench.row.offer, world_bench.launch)
+    world_bench.control.advance(24 * HOUR_S)
+
+    teardown = provisioner.destroy(world_bench.launch)
+
+    assert teardown.verdict == "destroyed", teardown.message
+    assert {(end.resource.kind, end.before) for end in teardown.resources} == {("instance", True), ("firewall", False)}
