@@ -10,9 +10,12 @@ import click
 from planner.asking.options import USD, request_options
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from catalogs.hardware import Offer
     from planner.plan import Plan
     from provision.places import Places
-    from provision.prepare.ahead import Open
+    from provision.prepare.ahead import Open, Outlook
     from provision.prepare.choosing import Chosen, KeyQuestion
     from provision.prepare.preview import Preview
     from provision.state.shared import Place
@@ -42,6 +45,8 @@ def command(**options: Any) -> int:
     from provision.account.ledger import Ledger
     from provision.parts import require_parts
     from provision.places import CACHE_VARIABLE, read_places, require_folder
+    from provision.prepare.ahead import LookAhead
+    from provision.prepare.asking import market
     from provision.prepare.choosing import KeyQuestion, choose_plan
     from provision.prepare.hub import pinned
     from provision.prepare.inputs import find_base, require_hub_access
@@ -52,7 +57,7 @@ def command(**options: Any) -> int:
 
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
-    opened = _open(choose_plan(options, question), options)
+    opened = _open(choose_plan(options, question), options, LookAhead(os.environ, market().gpus))
     plan, alternatives = opened.plan, opened.alternatives
     base = find_base(plan.request.model)
     require_hub_access(base, os.environ)
@@ -88,19 +93,16 @@ def command(**options: Any) -> int:
     return _detach(run_id, places, as_json=quiet) if options["detach"] else _drive(run_id, places, question, as_json=quiet)
 
 
-def _open(chosen: Chosen, options: dict[str, Any]) -> Open:
+def _open(chosen: Chosen, options: dict[str, Any], look: Callable[[Offer], Outlook]) -> Open:
     """What was chosen, or what comes after it where that would be asked for in vain.
 
     Raises Refused where nothing is left, and where what is left is much dearer and nobody is asked about it.
     """
-    import os
-
     from provision.errors import Refused
-    from provision.prepare.ahead import LookAhead, first_open
-    from provision.prepare.asking import market
+    from provision.prepare.ahead import first_open
     from provision.walk.attempts import dearer_question
 
-    opened = first_open((chosen.plan, *chosen.alternatives), LookAhead(os.environ, market().gpus))
+    opened = first_open((chosen.plan, *chosen.alternatives), look)
     dearer = dearer_question(opened.plan, chosen.plan) if opened.passed else None
     if dearer is not None and options["yes"] and not options["dearer"]:
         why = "; ".join(f"{each.offer}: {each.why}" for each in opened.passed)

@@ -19,14 +19,16 @@ from provision.cli import call
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.programs.aws_quotas import used_vcpus
 from provision.clouds.quotas import Quota, shortage
+from provision.commands.run import _open
 from provision.doctor import clouds_here, examine, smallest_offer
 from provision.errors import Refused
 from provision.places import Places
 from provision.prepare.ahead import LookAhead, Outlook, first_open
+from provision.prepare.choosing import Chosen
 from tests.doubles import emulator, service_quotas
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.emulator import Emulator
-from tests.provision.plans import tiny_files
+from tests.provision.plans import about, tiny_files
 
 CATALOG = read_catalog()
 At = Callable[[str], Plan]
@@ -187,6 +189,19 @@ def test_the_next_offer_takes_the_place_of_one_that_the_account_may_not_have(at:
 def test_where_nothing_is_left_every_offer_says_why(at: At) -> None:
     with pytest.raises(Refused, match=r"here/.*: none; .*there/.*: few"):
         first_open((at("here"), at("there")), look({"here": "none", "there": "few"}))
+
+
+def test_much_dearer_is_not_taken_unasked(at: At) -> None:
+    """With --yes nobody is asked, so it takes --dearer; where somebody is, the plan is shown as it is."""
+    first, second = at("here"), at("there")
+    dear = msgspec.structs.replace(second, cost=msgspec.structs.replace(second.cost, total_usd=about(2.0)))
+    cheap = msgspec.structs.replace(first, cost=msgspec.structs.replace(first.cost, total_usd=about(1.0)))
+    chosen, shut = Chosen(cheap, (dear,)), look({"here": "no vCPUs"})
+    with pytest.raises(Refused, match=r"no vCPUs\. The next offer, .*, is planned at \$2\.00 .* 100 % more") as caught:
+        _open(chosen, {"yes": True, "dearer": False}, shut)
+    assert "--dearer" in str(caught.value.hint)
+    for options in ({"yes": True, "dearer": True}, {"yes": False, "dearer": False}):
+        assert _open(chosen, options, shut).plan == dear
 
 
 def job(folder: Path) -> Path:
