@@ -41,9 +41,10 @@ def hosts_in_code() -> dict[str, set[str]]:
 
 
 def hosts_on_page() -> set[str]:
-    """The first column of the table of hosts."""
-    table = PAGE.read_text().partition("## What leaves this machine")[2].partition("\n## ")[0]
-    return set(re.findall(r"^\| `([a-z0-9.<>*-]+)`", table, re.MULTILINE))
+    """The first column of the table of hosts, and whom the box itself asks."""
+    section = PAGE.read_text().partition("## What leaves this machine")[2].partition("\n## ")[0]
+    table, _, box = section.partition("**The box itself**")
+    return {*re.findall(r"^\| `([a-z0-9.<>*-]+)`", table, re.MULTILINE), *re.findall(r"`([a-z0-9.-]+)`", box)}
 
 
 def test_every_host_that_the_code_names_is_on_the_page() -> None:
