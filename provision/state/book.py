@@ -9,13 +9,14 @@ are the store's own: clocks of the machines are never compared. A holder that wa
 
 from __future__ import annotations
 
+import hmac
 import secrets
 from typing import Final
 
 import msgspec
 
 from provision.errors import ControlLost, Refused, StoreFailed
-from provision.state.seal import Lock
+from provision.state.seal import Lock, name_of
 from provision.store.bucket import Bucket, Kept, Version
 
 RUNS: Final = "runs"
@@ -45,6 +46,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     papers: str | None = None
     holder: Holder | None = None
     beat: int = 0
+    signature: str = ""  # of lines and papers, by the run's key: they say whose host the run's data go to
     book_version: int = 1
 
 
@@ -101,6 +103,24 @@ class Held:
             )
         self._version = kept.version
         return None
+
+
+def signed(book: Book, key: bytes) -> Book:
+    """The book as whoever has the run's key says it."""
+    return msgspec.structs.replace(book, signature=_signature(book, key))
+
+
+def require_genuine(book: Book, key: bytes) -> None:
+    """Raises Refused where lines or papers are not those that somebody with the run's key has written."""
+    if not hmac.compare_digest(book.signature, _signature(book, key)):
+        raise Refused(
+            f"The state of run {book.run_id} was changed by somebody who has not its key; nothing of it is believed.",
+            hint="Look at who may write to that bucket. What is rented is found by its tag: rentune ls --orphans",
+        )
+
+
+def _signature(book: Book, key: bytes) -> str:
+    return name_of(key, msgspec.json.encode((book.run_id, book.papers, book.lines)))
 
 
 def require_free(bucket: Bucket, book: Book, kept: Kept, *, home: str | None) -> None:

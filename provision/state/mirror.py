@@ -17,10 +17,10 @@ from typing import Final
 import msgspec
 
 from provision.account.ledger import AnyLine, Attempted, Ledger
-from provision.errors import ControlLost, StoreFailed
+from provision.errors import ControlLost, Refused, StoreFailed, TransferFailed
 from provision.places import Places
 from provision.state import results
-from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, take
+from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, require_genuine, signed, take
 from provision.state.link import Link, write_link
 from provision.state.papers import pack, unpack
 from provision.state.seal import name_of, seal, unseal
@@ -59,8 +59,8 @@ class MirroredLedger(Ledger):
     def charge(self, *, ending: bool = False) -> Iterator[None]:
         """Hold the run against every other machine for the block; what others have written about it is here by then.
 
-        Raises Refused while another holds it, StoreFailed where nobody can tell; with `ending` that is told and no more: a
-        person has said that it is to end, or its deadline has.
+        Raises Refused while another holds it; StoreFailed where nobody can tell, and what `take_in` raises: with `ending` that
+        is told and no more, for a person has said that it is to end, or its deadline has.
         """
         try:
             held, book = take(self._bucket, self._run_id, self._holder)
@@ -70,18 +70,35 @@ class MirroredLedger(Ledger):
             self._note(f"{error} The run is ended all the same.")
             yield
             return
+        mirror = Mirror(book, self._link, held, self._bucket, self._places, self._note)
+        if not self._adopted(mirror, ending=ending):
+            yield
+            return
         over = threading.Event()
         beating = threading.Thread(target=self._beat, args=(over,), name="state", daemon=True)
-        self._mirror = Mirror(book, self._link, held, self._bucket, self._places, self._note)
+        self._mirror = mirror
+        beating.start()
         try:
-            self._mirror.adopt()
-            beating.start()
             yield
         finally:
             over.set()
-            if beating.ident is not None:
-                beating.join()
+            beating.join()
             self._let_go()
+
+    def _adopted(self, mirror: Mirror, *, ending: bool) -> bool:
+        """Whether what others have written is here; if not, the run is let go of as it was found. Raises but with `ending`."""
+        try:
+            mirror.adopt()
+        except (StoreFailed, Refused, TransferFailed, OSError) as error:
+            mirror.give_back()
+            if not ending:
+                raise
+            self._note(f"{error} The run is ended all the same.")
+            return False
+        except BaseException:
+            mirror.give_back()
+            raise
+        return True
 
     def append(self, line: AnyLine) -> None:
         """Into the store, then onto this disk. Raises ControlLost, and nothing is written, once another machine has the run."""
@@ -108,11 +125,14 @@ class MirroredLedger(Ledger):
         """What buys waits for the store until the box's deadline: raises StoreFailed then, and it is as if never said."""
         before = mirror.book
         mirror.book = msgspec.structs.replace(before, lines=(*before.lines, msgspec.Raw(msgspec.json.encode(line))))
-        while (error := mirror.try_to_send()) is not None and isinstance(line, Attempted):
-            if self._clock() >= line.deadline_at_s:
-                mirror.book = before
-                raise error
-            self._sleep(AGAIN_S)
+        try:
+            while (error := mirror.try_to_send()) is not None and isinstance(line, Attempted):
+                if self._clock() >= line.deadline_at_s:
+                    raise error
+                self._sleep(AGAIN_S)
+        except BaseException:  # a Ctrl-C too: what was never asked for must not stand there as rented
+            mirror.book = before
+            raise
 
     def _beat(self, over: threading.Event) -> None:
         """Say now and then that this machine lives, and find out when another has the run."""
@@ -153,12 +173,17 @@ class Mirror:
         self._is_away = False
 
     def adopt(self) -> None:
-        """What others have written comes here; lines that are new there go with the next writing. Raises StoreFailed."""
+        """What others have written comes here; lines that are new there go with the next writing. Raises as `take_in` does."""
         there = {bytes(line) for line in self.book.lines}
         here = Ledger(self._places.ledger).raw_lines(self.book.run_id)
         unsent = tuple(msgspec.Raw(line) for line in here if line not in there)
         self._link = take_in(self.book, self._link, self._bucket, self._places)
         self.book = msgspec.structs.replace(self.book, lines=(*self.book.lines, *unsent))
+
+    def give_back(self) -> None:
+        """Let go of a run that could not be taken up: the book as it was found, and nobody's name in it."""
+        with suppress(StoreFailed, ControlLost):  # after its term another machine may take it all the same
+            self._held.write(msgspec.structs.replace(self.book, holder=None))
 
     def try_to_send(self, *, with_papers: bool = True) -> StoreFailed | None:
         """Papers, then the book. Where the store can't be reached that is told, once, and returned. Raises ControlLost."""
@@ -167,7 +192,7 @@ class Mirror:
         try:
             if with_papers:
                 self._send_papers()
-            self._held.write(self.book)
+            self._held.write(signed(self.book, self._link.key))
         except ControlLost as error:
             self.lost = error
             raise
@@ -207,6 +232,7 @@ def take_in(book: Book, link: Link, bucket: Bucket, places: Places) -> Link:
 
     Papers that this home has sent itself are not newer than its own. Raises StoreFailed, Refused, TransferFailed, OSError.
     """
+    require_genuine(book, link.key)
     folder, ledger = places.run(book.run_id), Ledger(places.ledger)
     if book.papers is not None and book.papers != link.papers:
         unpack(read_papers(bucket, link.key, book), folder)

@@ -18,7 +18,7 @@ from provision.account.ledger import UNREADABLE, AnyLine, Ledger, RunState, fold
 from provision.errors import BadInput, Refused
 from provision.installation import installation_id, known_installation
 from provision.places import Places
-from provision.state.book import RUNS, Book, Holder, book_name, is_heard, new_book, read_book, require_free
+from provision.state.book import RUNS, Book, Holder, book_name, is_heard, new_book, read_book, require_free, signed
 from provision.state.link import Link, read_link, write_link
 from provision.state.mirror import MirroredLedger, Note, papers_name, take_in
 from provision.state.papers import pack
@@ -73,7 +73,8 @@ class Place:
         name = name_of(key, packed)
         self.bucket.put(papers_name(run_id, name), seal(key, packed, run_id=run_id))
         lines = tuple(map(msgspec.Raw, Ledger(places.ledger).raw_lines(run_id)))
-        new_book(self.bucket, Book(run_id=run_id, lock=locked(key, self._passphrase), lines=lines, papers=name))
+        book = Book(run_id=run_id, lock=locked(key, self._passphrase), lines=lines, papers=name)
+        new_book(self.bucket, signed(book, key))
         write_link(folder, Link(url=self.bucket.url, key=key, papers=name))
 
 
@@ -100,7 +101,7 @@ def bring(name: str, url: str, places: Places, *, environment: Mapping[str, str]
 def refresh(run_id: str, places: Places, *, environment: Mapping[str, str] = os.environ) -> None:
     """What other machines have written of a run that is here comes here. Nothing where its state lies here alone.
 
-    Raises StoreFailed.
+    Raises as `take_in` does.
     """
     if (link := read_link(places.run(run_id))) is not None:
         bucket = Bucket(link.url, environment=environment)

@@ -336,12 +336,77 @@ def test_who_can_not_ask_the_store_does_not_take_charge_unless_to_end_the_run(te
     assert phases(team.there, team.run_id) == ["teardown"]
 
 
-def test_lines_that_could_not_be_sent_are_sent_by_the_next_controller(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_lines_that_could_not_be_sent_are_sent_by_the_next_controller(team: Team) -> None:
     """How to make that happen is said."""
     display = Quiet()
     with team.ledger(team.here, display).charge():
         team.storage.away = True
+        team.ledger(team.here).append(entered(team.run_id, "create"))
     assert f"rentune down {team.run_id} sends them" in display.notes[-1]
+    team.storage.be_well()
+    with team.ledger(team.here).charge():
+        pass
+    assert bring(team.run_id, team.url, team.there) == team.run_id
+    assert phases(team.there, team.run_id) == ["create"]
+
+
+def overwrite(team: Team, **changes: object) -> None:
+    """Write the book as somebody does who may write to the bucket and has no key."""
+    book, kept = read_book(team.bucket, book_name(team.run_id))
+    forged = msgspec.structs.replace(book, **changes)
+    assert team.bucket.put_over(book_name(team.run_id), msgspec.json.encode(forged), kept.version) is not None
+
+
+@pytest.mark.parametrize("changed", ["lines", "papers"])
+def test_what_somebody_without_the_key_wrote_is_not_believed(team: Team, changed: str) -> None:
+    """A line says which host the data go to, and that a box has ended: neither home takes it in, and neither is in charge."""
+    book, _ = read_book(team.bucket, book_name(team.run_id))
+    line = msgspec.Raw(msgspec.json.encode(entered(team.run_id, "teardown")))
+    overwrite(team, **{"lines": (*book.lines, line)} if changed == "lines" else {"papers": "0" * 64})
+    with pytest.raises(Refused, match="changed by somebody who has not its key"):
+        bring(team.run_id, team.url, team.there)
+    with pytest.raises(Refused, match="changed by somebody"), team.ledger(team.here).charge():
+        pytest.fail("what it knows of the run is not to be trusted")
+    assert phases(team.here, team.run_id) == phases(team.there, team.run_id) == []
+    display = Quiet()
+    with team.ledger(team.here, display).charge(ending=True):
+        pass
+    assert "is ended all the same" in display.notes[-1]
+
+
+def test_who_can_not_take_a_run_up_leaves_it_as_it_was(team: Team, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The newest papers stay the newest, and nobody has to wait for this home; to end a run it goes on with what is here."""
+    bring(team.run_id, team.url, team.there)
+    (team.here.run(team.run_id).root / "log").write_text("far ahead of the other home")
+    with team.ledger(team.here).charge():
+        pass
+    newest = read_book(team.bucket, book_name(team.run_id))[0].papers
+    get = Bucket.get
+    monkeypatch.setattr(Bucket, "get", lambda bucket, name: None if "/papers/" in name else get(bucket, name))
+    with pytest.raises(StoreFailed, match="papers"), team.ledger(team.there).charge():
+        pytest.fail("what the other home did is not known here")
+    book, _ = read_book(team.bucket, book_name(team.run_id))
+    assert (book.papers, book.holder) == (newest, None)
+    display = Quiet()
+    with team.ledger(team.there, display).charge(ending=True):
+        pass
+    assert "is ended all the same" in display.notes[-1]
+
+
+def test_a_box_that_was_never_asked_for_does_not_stand_there_as_rented(team: Team, plan: Plan) -> None:
+    """Ctrl-C while the store is waited for: the line goes with the question that it stood before."""
+    ledger = team.ledger(team.here)
+
+    def interrupted(_: float) -> None:
+        team.storage.be_well()
+        raise KeyboardInterrupt
+
+    with ledger.charge():
+        team.storage.away = True
+        ledger._sleep = interrupted
+        with pytest.raises(KeyboardInterrupt):
+            ledger.append(attempted(team.run_id, plan, at_s=time.time(), deadline_at_s=time.time() + 600))
+    assert next(iter(shared_runs(team.url))).state.rentals == ()
 
 
 # ── in another home ────────────────────────────────────────────────────────────────────────────────────────────────
