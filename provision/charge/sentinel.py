@@ -20,6 +20,7 @@ from provision.charge.bell import tell_end
 from provision.charge.control import end, ended_or_told
 from provision.charge.controller import hold_alone
 from provision.envelope.failure import tell
+from provision.errors import RentuneError
 from provision.places import read_places
 from provision.provisioner import Teardown
 from provision.watch.progress import LineDisplay
@@ -42,11 +43,14 @@ def watch(
     The deadline is read anew at each look: another attempt has one of its own.
     """
     next_at_s = 0.0
-    while not (state := ledger.runs()[run_id]).ended or state.goes_on:
+    state = ledger.runs()[run_id]
+    while not state.ended or state.goes_on:
         if clock() >= max(next_at_s, state.deadline_at_s + GRACE_S):
             end_run()
             next_at_s = clock() + AGAIN_S
         sleep(LOOK_S)
+        with suppress(RentuneError, OSError, KeyError):  # a ledger that can't be read now, or is lost, says of no end
+            state = ledger.runs()[run_id]
 
 
 def main(arguments: list[str]) -> int:

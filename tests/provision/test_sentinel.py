@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 
 import msgspec
@@ -14,7 +14,7 @@ import pytest
 from catalogs.hardware import Offer
 from planner.asking.request import LOCAL
 from planner.plan import Plan
-from provision.account.ledger import Ended, Ledger, Tried
+from provision.account.ledger import Ended, Ledger, RunState, Tried
 from provision.charge.control import SENTINEL, drive
 from provision.charge.controller import hold_alone
 from provision.charge.sentinel import AGAIN_S, GRACE_S, watch
@@ -81,6 +81,30 @@ def test_after_the_deadline_and_a_grace_it_ends_the_run(run_id: str, ledger: Led
     watch(run_id, ledger, end_run, clock=hours.clock, sleep=hours.sleep)
     first_s = DEADLINE_AT_S + GRACE_S
     assert ends_at_s == pytest.approx([first_s, first_s + AGAIN_S, first_s + 2 * AGAIN_S], abs=10.0)
+
+
+def test_a_ledger_that_can_not_be_read_for_a_while_is_no_end(
+    run_id: str, ledger: Ledger, hours: Time, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nor is one that is lost: nobody else would end the box."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
+    ended: list[float] = []
+    runs, failures = ledger.runs, iter([OSError("the disk"), KeyError(run_id), ProvisionError("not now")])
+
+    def reading() -> Mapping[str, RunState]:
+        if hours.now_s > 2000.0 and (failure := next(failures, None)) is not None:
+            raise failure
+        return runs()
+
+    def end_run() -> Teardown:
+        ended.append(hours.now_s)
+        ledger.append(gone(run_id))
+        return Teardown.destroyed(run_id, "")
+
+    monkeypatch.setattr(ledger, "runs", reading)
+    watch(run_id, ledger, end_run, clock=hours.clock, sleep=hours.sleep)
+    assert len(ended) == 1
+    assert next(failures, None) is None
 
 
 def test_between_two_attempts_it_stays_and_takes_the_next_deadline(run_id: str, ledger: Ledger, hours: Time) -> None:
