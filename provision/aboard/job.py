@@ -71,18 +71,27 @@ def start(
         "PYTHONUNBUFFERED": "1",
         MODEL_CACHE_VARIABLE: f"{cache_folder(box)}/models",
     }
+    secrets_at, grants_at = secret_places(box.run_id)
     if secrets:
-        environment[SECRETS_VARIABLE] = _hand_over(shell, f"rentune-{box.run_id}", msgspec.json.encode(dict(secrets)))
+        environment[SECRETS_VARIABLE] = _hand_over(shell, secrets_at, msgspec.json.encode(dict(secrets)))
     if grants is not None:
-        environment[GRANTS_VARIABLE] = _hand_over(shell, f"rentune-{box.run_id}-grants", encode(grants))
+        environment[GRANTS_VARIABLE] = _hand_over(shell, grants_at, encode(grants))
     commands = f"exec {shlex.quote(python)} -m remote {JOB_FILE}"
     detached.start(shell, folder, commands, environment | box_marks(box), again=(LEFT_RC,))
 
 
-def _hand_over(shell: Shell, name: str, content: bytes) -> str:
-    """Write it where no disk keeps it, for the box's user alone; returns where. Raises TransferFailed."""
-    place = f"{MEMORY}/{name}"
-    written = shell.run(f"umask 077 && cat > {shlex.quote(place)}", stdin=content)
+def secret_places(run_id: str) -> tuple[str, str]:
+    """Where secrets and grants wait in the box's memory. The trainer that reads them removes them; else the teardown does."""
+    return f"{MEMORY}/rentune-{run_id}", f"{MEMORY}/rentune-{run_id}-grants"
+
+
+def _hand_over(shell: Shell, place: str, content: bytes) -> str:
+    """Write it where no disk keeps it, for the box's user alone; returns where. Raises TransferFailed.
+
+    Everybody may write there: what another user laid in the way, a link included, is refused, not written through.
+    """
+    quoted = shlex.quote(place)
+    written = shell.run(f"umask 077 && rm -f {quoted} && set -C && cat > {quoted}", stdin=content)
     if written.rc != 0:
         raise TransferFailed(f"What is secret can't be handed to {shell.box.host}: {written.err.strip()}")
     return place

@@ -6,8 +6,10 @@ by its comment `rentune:<run id>`.
 
 from __future__ import annotations
 
+from provision.aboard.job import secret_places
 from provision.aboard.marks import MARKED
 
+SECRETS = " ".join(f'"{place}"' for place in secret_places("$run"))
 OURS = f"""\
 boxes="$HOME/.rentune/boxes"
 {MARKED}
@@ -71,6 +73,7 @@ while [ "$left" -gt 0 ] && [ -n "$(of_run "$run")" ]; do
 done
 rm -rf "${{boxes:?}}/${{run:?}}"
 rmdir "$boxes" "$HOME/.rentune" 2> /dev/null
+rm -f {SECRETS}
 grep -sq " rentune:$run\\$" "$HOME/.ssh/authorized_keys" || exit 0
 (
   set -e

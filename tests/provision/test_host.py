@@ -13,6 +13,7 @@ import msgspec
 import pytest
 
 from provision.aboard import detached
+from provision.aboard.job import secret_places
 from provision.aboard.ship import box_marks, job_folder
 from provision.direct import host_scripts as scripts
 from provision.direct.host import ExistingHost, parse_address
@@ -161,8 +162,12 @@ def test_the_host_is_left_as_it_was_found(host: Rig) -> None:
         detached.start(shell, job_folder(box), "touch checkpoint; exec sleep 1000", box_marks(box))
         shell.run(f"mkdir -p {box.folder}/cache/models && touch {box.folder}/cache/models/base")
         assert shell.run("true").rc == 0
+    unread = [Path(place) for place in secret_places(host.launch().run_id)]
+    for place in unread:
+        place.touch()
     teardown = host.provisioner.destroy(host.launch())
     assert teardown.verdict == "cleaned"
+    assert not any(place.exists() for place in unread)
     assert {"process", "folder", "key_line"} <= {end.resource.kind for end in teardown.resources}
     after = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
     admitted = home / ".ssh/authorized_keys"

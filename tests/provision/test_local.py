@@ -17,6 +17,7 @@ import msgspec
 import psutil
 import pytest
 
+from provision.aboard.job import secret_places
 from provision.direct.limits import candidates as limit_candidates
 from provision.direct.limits import limit_name
 from provision.direct.local import LocalBox, local_offer
@@ -121,6 +122,17 @@ def test_a_box_is_found_by_its_marks_when_its_folder_and_every_book_are_lost(tmp
         assert {each.run_id for each in rig.provisioner.owned().resources} == {"run-1"}
         assert rig.provisioner.destroy(rig.launch()).verdict == "destroyed"
         assert rig.provisioner.owned().resources == ()
+
+
+def test_secrets_that_no_trainer_took_go_with_the_box(tmp_path: Path) -> None:
+    """They lie in memory, outside its folder."""
+    with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
+        rig.provisioner.up(local_offer(), rig.launch())
+        unread = [Path(place) for place in secret_places(rig.launch().run_id)]
+        for place in unread:
+            place.touch()
+        assert rig.provisioner.destroy(rig.launch()).verdict == "destroyed"
+        assert not any(place.exists() for place in unread)
 
 
 def test_the_boxes_of_another_home_are_not_ours(tmp_path: Path) -> None:
