@@ -6,6 +6,7 @@ never destroys, restarts or bills.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol
@@ -13,6 +14,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from catalogs.hardware import Offer
+from provision.errors import RentuneError
 from provision.redact import redact
 
 
@@ -143,6 +145,17 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     def no_box(self) -> bool:
         """Whether everything could be seen, and nothing that bills: keys, rules and folders outlive their machine."""
         return self.complete is Answer.YES and not any(resource.bills for resource in self.resources)
+
+
+def seen(asked: Callable[[], Owned]) -> Owned:
+    """What a provider lists. Asking that fails, in whatever way, has seen nothing: unknown."""
+    try:
+        return asked()
+    except RentuneError as error:
+        return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
+    except Exception as error:  # noqa: BLE001 - of a provider's SDK or of ours: neither says that nothing is there
+        message = f"it could not be asked ({type(error).__name__}: {error})"
+        return Owned(resources=(), complete=Answer.UNKNOWN, message=message)
 
 
 class Layer(msgspec.Struct, frozen=True, kw_only=True):

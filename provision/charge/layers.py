@@ -21,7 +21,7 @@ from provision.errors import RentuneError
 from provision.places import Places, RunFolder
 from provision.prepare.opening import read_claim
 from provision.providers import ends_itself
-from provision.provisioner import Answer, Claim, Layer, Owned, Provisioner
+from provision.provisioner import Answer, Claim, Layer, Owned, Provisioner, seen
 from provision.ssh import Shell
 from provision.ssh.keys import known_key
 from provision.walk.held import Connect, MakeProvisioner
@@ -74,7 +74,7 @@ def examine_layers(
         return of_run
     claim = read_claim(folder, state)
     provisioner = (make or provisioners(places, environment))(claim)
-    owned = _listed(provisioner, claim)
+    owned = seen(lambda: provisioner.owned(claim))
     if _no_box(owned, state):
         message = f"{provisioner.name} lists no box of it any more: `rentune down {state.run_id}` closes its books."
         return msgspec.structs.replace(of_run, message=message)
@@ -89,14 +89,6 @@ def examine_layers(
         message=_box_words(provisioner.name, owned),
         layers=tuple(_in_time(layer, state.deadline_at_s) for layer in layers),
     )
-
-
-def _listed(provisioner: Provisioner, claim: Claim) -> Owned:
-    try:
-        return provisioner.owned(claim)
-    except Exception as error:  # noqa: BLE001 - of a provider's SDK or of ours: nothing was seen
-        message = f"it could not be asked ({type(error).__name__}: {error})"
-        return Owned(resources=(), complete=Answer.UNKNOWN, message=message)
 
 
 def _no_box(owned: Owned, state: RunState) -> bool:

@@ -8,12 +8,11 @@ from typing import TYPE_CHECKING
 
 from provision.account.ledger import Ledger, damage
 from provision.charge.orphans import Orphans, find_orphans, lists_of, providers_to_ask
-from provision.errors import RentuneError
 from provision.installation import known_installation
 from provision.parts import clouds_in_reach
 from provision.prepare.opening import read_claim
 from provision.providers import Lists, make_provisioner, provisioner_of_run
-from provision.provisioner import Answer, Owned
+from provision.provisioner import Answer, Owned, seen
 
 if TYPE_CHECKING:
     from provision.account.ledger import RunState
@@ -37,15 +36,12 @@ def look_for_orphans(places: Places) -> Orphans:
 
 
 def _ask(provider: str, places: Places) -> Owned:
-    try:
-        return make_provisioner(provider, places=places).owned()
-    except RentuneError as error:
-        return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
+    return seen(lambda: make_provisioner(provider, places=places).owned())
 
 
 def _ask_of_run(state: RunState, places: Places) -> Owned:
-    claim = read_claim(places.run(state.run_id), state)
-    try:
+    def asked() -> Owned:
+        claim = read_claim(places.run(state.run_id), state)
         return provisioner_of_run(claim, places=places).owned(claim)
-    except RentuneError as error:
-        return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
+
+    return seen(asked)

@@ -15,7 +15,7 @@ from provision.errors import (
     TransferFailed,
     WrongHostKey,
 )
-from provision.provisioner import Answer, Box, Claim, Owned, Provisioner
+from provision.provisioner import Box, Claim, Owned, Provisioner, seen
 from provision.walk.held import Run
 from provision.whole import at_home
 from provision.words import seconds_words
@@ -119,9 +119,5 @@ def has_gone(run: Run) -> bool:
 
 
 def listed(run: Run) -> Owned:
-    """What the provider lists of the run. Asking that fails, in whatever way, has seen nothing: unknown."""
-    try:
-        return run.provisioner.owned(run.claim)
-    except Exception as error:  # noqa: BLE001 - of a provider's SDK or of ours: neither says that the box is gone
-        message = f"{run.provisioner.name} could not be asked ({type(error).__name__}: {error})."
-        return Owned(resources=(), complete=Answer.UNKNOWN, message=message)
+    """What the provider lists of the run."""
+    return seen(lambda: run.provisioner.owned(run.claim))

@@ -15,8 +15,8 @@ from provision.charge.orphans import Orphans, find_orphans, lists_of, only_run, 
 from provision.cli import call
 from provision.errors import Exit
 from provision.places import Places
-from provision.providers import Lists, boxes_folder
-from provision.provisioner import Answer, Owned, Resource, Teardown
+from provision.providers import Lists, boxes_folder, make_provisioner
+from provision.provisioner import Answer, Owned, Provisioner, Resource, Teardown
 
 
 def resource(run_id: str | None, **tags: Any) -> Resource:
@@ -143,3 +143,17 @@ def test_a_host_of_the_users_is_asked_for_each_run_that_is_not_ended(run_id: str
     assert found.unseen == {"host of on-a-host": "The provider host needs an address."}
     ledger.append(Ended(run_id="on-a-host", at_s=1.0, teardown=Teardown.destroyed("on-a-host", "")))
     assert look_for_orphans(places).unseen == {}
+
+
+def test_one_provider_whose_answer_breaks_hides_no_other(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a vendor's library raises, nothing was seen there: unknown, with its words."""
+    make = make_provisioner
+
+    def made(provider: str, *, places: Places) -> Provisioner:
+        if provider == "runpod":
+            raise RuntimeError("no such attribute")
+        return make(provider, places=places)
+
+    monkeypatch.setattr("provision.charge.looking.make_provisioner", made)
+    monkeypatch.setattr("provision.charge.looking.clouds_in_reach", lambda _: ("runpod",))
+    assert look_for_orphans(places).unseen == {"runpod": "it could not be asked (RuntimeError: no such attribute)"}
