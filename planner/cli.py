@@ -79,8 +79,14 @@ def _from(home: Path, measure: Measure) -> Measure:
 
     def measure_there(file: DataFile) -> Lengths:
         model = _at(home, file.model)
-        there = msgspec.structs.replace(file, path=str(_at(home, file.path)), model=str(model) if exists(model) else file.model)
-        return measure(there)
+        return measure(
+            msgspec.structs.replace(
+                file,
+                path=str(_at(home, file.path)),
+                along=None if file.along is None else str(_at(home, file.along)),
+                model=str(model) if exists(model) else file.model,
+            )
+        )
 
     return measure_there
 

@@ -190,16 +190,27 @@ def _without_result(run_id: str, end: Ended, events: Events) -> Outcome:
 
 
 def check(arguments: list[str]) -> int:
-    """Say what a data file holds, as one JSON object; 0 when every row can be read."""
+    """Say what each data file holds, as one JSON object a line; 0 when every row can be read."""
     parser = argparse.ArgumentParser(prog="python -m remote check", description="Say what a data file holds, as JSON.")
     parser.add_argument("file", type=Path)
+    parser.add_argument("more", type=Path, nargs="*", help="files that are counted along, whole: a tokenizer loads slowly")
     parser.add_argument("--model", help="count tokens with the tokenizer in this folder or GGUF file")
     parser.add_argument("--format", choices=("auto", *FORMATS), default="auto", help="how rows are read")
-    parser.add_argument("--max-rows", type=int, help="only the first so many")
+    parser.add_argument("--max-rows", type=int, help="only the first so many, of FILE alone")
     asked = parser.parse_args(arguments)
     try:
-        report = check_data(asked.file, _counter(asked.model), kind=asked.format, max_rows=asked.max_rows)
-    except (UnreadableData, Ended) as error:
+        counter = _counter(asked.model)
+    except Ended as error:
+        say(json.dumps({"error": str(error)}))
+        return 2
+    first = _checked(asked.file, counter, asked.format, asked.max_rows)
+    return max(first, *(_checked(file, counter, asked.format, None) for file in asked.more), 0)
+
+
+def _checked(file: Path, counter: Counter, kind: str, max_rows: int | None) -> int:
+    try:
+        report = check_data(file, counter, kind=kind, max_rows=max_rows)
+    except UnreadableData as error:
         say(json.dumps({"error": str(error)}))
         return 2
     say(encode(report).decode())

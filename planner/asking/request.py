@@ -112,6 +112,7 @@ class DataFile(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     format: DataFormat = "auto"
     max_rows: int | None = None
+    along: str | None = None  # another file that is asked for next: what reads both at once need not begin twice
 
 
 class Lengths(msgspec.Struct, frozen=True, kw_only=True):
@@ -135,7 +136,7 @@ def measured_data(
     """Data in a file. Without a file of held-out rows some are kept back: as said, else 200, never more than a fifth."""
     if measure is None:
         raise RequestError(f"{file.path} cannot be read here", hint="say --examples and --tokens instead")
-    lengths, too_many = measure(file), None
+    lengths, too_many = measure(msgspec.structs.replace(file, along=held_out_path)), None
     if held_out_path is not None:
         apart = measure(msgspec.structs.replace(file, path=held_out_path, max_rows=None))
         num_trained, num_held_out, held_out_profile = lengths.num_rows, apart.num_rows, apart.profile

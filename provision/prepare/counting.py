@@ -51,7 +51,15 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
     """
     path, model = Path(file.path), expanded(file.model)
     counts = trains_on_bytes(model) or (has_tokenizer(model) and has_stack())
-    report = look_through(path, model if counts else None, kind=file.format, max_rows=file.max_rows, cache=cache, say=say)
+    report = look_through(
+        path,
+        model if counts else None,
+        kind=file.format,
+        max_rows=file.max_rows,
+        along=None if file.along is None else Path(file.along),
+        cache=cache,
+        say=say,
+    )
     if report.broken:
         more = f" (and {report.num_broken - 1} more broken row{'s' * (report.num_broken > 2)})" if report.num_broken > 1 else ""
         raise RequestError(
@@ -69,12 +77,20 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
 
 
 def look_through(
-    path: Path, model: Path | None, *, kind: str = "auto", max_rows: int | None = None, cache: Path, say: Say
+    path: Path,
+    model: Path | None,
+    *,
+    kind: str = "auto",
+    max_rows: int | None = None,
+    along: Path | None = None,
+    cache: Path,
+    say: Say,
 ) -> DataReport:
     """What the trainer will say of a data file. Raises RequestError for one that it can't read at all.
 
     `model`: what decides the tokens, a model folder, a GGUF file or a bare configuration; None = they are estimated from
-    characters.
+    characters. `along`: a file whose rows are all counted and kept as well, if this one has to be; what is wrong with it is for
+    whoever asks for it.
     """
     _require_file(path)
     if model is None or trains_on_bytes(model):
@@ -85,12 +101,22 @@ def look_through(
     kept = cache / "counted" / f"{_key(path, model, kind, max_rows)}.json"
     with suppress(OSError, msgspec.DecodeError):  # what can't be read again is counted again
         return msgspec.json.decode(kept.read_bytes(), type=DataReport)
-    say(f"Counting the tokens of {path.name} by the tokenizer of {model.name} …")
-    report = _asked_of_trainer(path, model, kind, max_rows, cache=cache / MODELS)
+    more = {} if along is None or not along.is_file() else {along: cache / "counted" / f"{_key(along, model, kind, None)}.json"}
+    names = " and ".join(file.name for file in (path, *more))
+    say(f"Counting the tokens of {names} by the tokenizer of {model.name} …")
+    answers = _asked_of_trainer((path, *more), model, kind, max_rows, cache=cache / MODELS)
+    for place, answer in zip((kept, *more.values()), answers, strict=False):
+        if isinstance(answer, DataReport):
+            _keep(place, answer)
+    if isinstance(answers[0], RequestError):
+        raise answers[0]
+    return answers[0]
+
+
+def _keep(place: Path, report: DataReport) -> None:
     with suppress(OSError):  # a cache that can't be written costs time, no answer
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, msgspec.json.encode(report))
-    return report
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(place, msgspec.json.encode(report))
 
 
 def has_tokenizer(model: Path) -> bool:
@@ -127,20 +153,25 @@ def _require_file(path: Path) -> None:
         )
 
 
-def _asked_of_trainer(path: Path, tokenizer: Path, kind: str, max_rows: int | None, *, cache: Path) -> DataReport:
-    arguments = [sys.executable, "-P", "-m", "remote", "check", str(path.absolute()), "--model", str(tokenizer.absolute())]
+def _asked_of_trainer(
+    files: tuple[Path, ...], tokenizer: Path, kind: str, max_rows: int | None, *, cache: Path
+) -> list[DataReport | RequestError]:
+    """Its answers to the files, in order; fewer where it broke off. Raises RequestError without any."""
+    arguments = [sys.executable, "-P", "-m", "remote", "check", *(str(file.absolute()) for file in files)]
+    arguments += ["--model", str(tokenizer.absolute())]
     arguments += ["--format", kind, *(["--max-rows", str(max_rows)] if max_rows is not None else [])]
     environment = os.environ | OFFLINE | {contract.MODEL_CACHE_VARIABLE: str(cache)}
     with interruptible():  # so that whoever ends this process ends the trainer's, too
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
-    try:
-        answer = msgspec.json.decode(done.stdout)
-        if "error" in answer:
-            raise RequestError(answer["error"], hint=HINT)
-        return msgspec.convert(answer, DataReport)
-    except (msgspec.DecodeError, msgspec.ValidationError):
+    answers: list[DataReport | RequestError] = []
+    with suppress(msgspec.DecodeError, msgspec.ValidationError):  # cut off: those before count
+        for answer in map(msgspec.json.decode, done.stdout.splitlines()):
+            failed = "error" in answer
+            answers.append(RequestError(answer["error"], hint=HINT) if failed else msgspec.convert(answer, DataReport))
+    if not answers:
         words = done.stderr.strip().splitlines() or ["it said nothing"]
-        raise RequestError(f"the tokens of {path} can't be counted: {words[-1]}", hint=HINT) from None
+        raise RequestError(f"the tokens of {files[0]} can't be counted: {words[-1]}", hint=HINT)
+    return answers
 
 
 # ── what was counted is found again ────────────────────────────────────────────────────────────────────────────────

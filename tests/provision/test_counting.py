@@ -73,6 +73,24 @@ def test_the_tokenizer_of_a_model_counts_as_the_trainer_does_and_once(data: Path
     assert len(heard.lines) == 4
 
 
+@pytest.mark.torch
+def test_a_file_of_held_out_rows_is_counted_along(data: Path, model: Path, tmp_path: Path) -> None:
+    """By one process, whole whatever the other's limit, and kept; one that can't be read is told to whoever asks for it."""
+    held_out = tmp_path / "held_out.jsonl"
+    held_out.write_text("\n".join(json.dumps(PAIR) for _ in range(5)))
+    heard, cache = Heard(), tmp_path / "cache"
+    both = DataFile(path=str(data), model=str(model), max_rows=2, along=str(held_out))
+    assert measured(both, cache=cache, say=heard).num_rows == 2
+    assert measured(DataFile(path=str(held_out), model=str(model)), cache=cache, say=heard).num_rows == 5
+    assert heard.lines == [f"Counting the tokens of {data.name} and {held_out.name} by the tokenizer of model …"]
+
+    held_out.write_text("no rows")
+    data.write_text(data.read_text() + "\n" + json.dumps(PAIR))
+    assert measured(DataFile(path=str(data), model=str(model), along=str(held_out)), cache=cache, say=heard).num_rows == 4
+    with pytest.raises(RequestError, match=r"held_out\.jsonl"):
+        measured(DataFile(path=str(held_out), model=str(model)), cache=cache, say=heard)
+
+
 @pytest.mark.parametrize("name", ["shape", "shape/config.json"])
 def test_a_model_of_random_weights_is_counted_in_bytes(name: str, data: Path, tmp_path: Path) -> None:
     """As its trainer will, exactly and without any library: the letters, and a mark after each turn."""
