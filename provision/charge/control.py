@@ -124,13 +124,15 @@ def end(
     environment: Mapping[str, str] = os.environ,
     make: MakeProvisioner | None = None,
     discard: bool = False,
+    meant: bool = True,
     hand_over_s: float | None = None,
 ) -> Teardown:
     """End a run for good: ask its controller to, else do it here. The books are closed with what is at home.
 
     A finished result comes home first, unless it is to be discarded; a box whose result does not come is not ended.
     A process that is ending the run already is waited for. One that is not done after `hand_over_s` (None = as long as it may
-    take) is an unknown end. Raises Refused while another machine holds the run.
+    take) is an unknown end. `meant`: somebody, or its deadline, has said that this very run is to end; so it is, even
+    where nobody can tell whether another machine holds it. Raises Refused while another machine does; StoreFailed.
     """
     ledger = ledger_of(run_id, places, note=display.note)
     folder = places.run(run_id)
@@ -144,7 +146,7 @@ def end(
     with _handed_over(run_id, folder, ledger, display, patience_s) as held:
         if not held:
             return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
-        with ledger.charge(ending=True):
+        with ledger.charge(ending=meant):
             return _end_locked(run_id, places, ledger, make, display, discard=discard)
 
 

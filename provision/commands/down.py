@@ -105,7 +105,7 @@ def _is_stray(places: Places, run: str) -> bool:
     return run in stray_run_ids(look_for_orphans(places))
 
 
-def _end_run(run: str, places: Places, *, discard: bool) -> Teardown:
+def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> Teardown:
     import sys
 
     from provision.account.ledger import Ledger
@@ -115,7 +115,7 @@ def _end_run(run: str, places: Places, *, discard: bool) -> Teardown:
     ledger = Ledger(places.ledger)
     run_id = find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
     with told_if_cut_off(run_id, ledger):
-        return end(run_id, places=places, display=LineDisplay(sys.stderr), discard=discard)
+        return end(run_id, places=places, display=LineDisplay(sys.stderr), discard=discard, meant=meant)
 
 
 def _end_orphans(
@@ -140,7 +140,7 @@ def _end_orphans(
             raise BadInput(f"Nothing anywhere that was asked carries the tag of {run!r}.", hint="rentune ls --orphans")
     acts = {
         **{run_id: partial(end_stray, run_id, provider, places=places) for run_id, provider in stray_run_ids(found).items()},
-        **{state.run_id: partial(_end_run, state.run_id, places, discard=discard) for state in found.runs},
+        **{state.run_id: partial(_end_run, state.run_id, places, discard=discard, meant=False) for state in found.runs},
     }
     left_alone = other_sentences(found) + controlled_sentences(found)
     return tuple(ended_or_told(run_id, act) for run_id, act in acts.items()), found.unseen, left_alone

@@ -57,13 +57,16 @@ def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # no
 
 def _show_shared(url: str, places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
     """What their books say; nothing comes here by that."""
+    from provision.commands.problems import unseen_problems
     from provision.envelope.show import show
     from provision.state.shared import shared_runs
 
-    runs = list(shared_runs(url))
+    runs, unseen = shared_runs(url)
     rows = [_shared_row(shared, places) for shared in (runs if everything else runs[-SHOWN:])]
     title = f"{len(rows)} of {len(runs)} runs at {url}"
-    return show("ls", rows, lambda: _draw(rows, title=title), as_json=as_json)
+    code = Exit.STILL_BILLS if unseen else Exit.OK
+    errors = unseen_problems(unseen)
+    return show("ls", rows, lambda: _draw(rows, title=title), as_json=as_json, errors=errors, exit_code=code)
 
 
 def _shared_row(shared: Shared, places: Places) -> dict[str, Any]:

@@ -15,7 +15,7 @@ import msgspec
 
 from planner.asking.request import LOCAL
 from provision.account.ledger import UNREADABLE, AnyLine, Ledger, RunState, fold
-from provision.errors import BadInput, Refused
+from provision.errors import BadInput, Refused, StoreFailed
 from provision.installation import installation_id, known_installation
 from provision.places import Places
 from provision.state.book import RUNS, Book, Holder, book_name, is_heard, new_book, read_book, require_free, signed
@@ -116,13 +116,27 @@ class Shared(msgspec.Struct, frozen=True, kw_only=True):
     holder: Holder | None
 
 
-def shared_runs(url: str, *, environment: Mapping[str, str] = os.environ) -> Iterator[Shared]:
-    """Every run whose state lies there, oldest first. Needs no passphrase: the book is not sealed. Raises StoreFailed."""
+def shared_runs(url: str, *, environment: Mapping[str, str] = os.environ) -> tuple[list[Shared], dict[str, str]]:
+    """Every run whose state lies there, oldest first, and why others can't be told, by their id.
+
+    Needs no passphrase: the book is not sealed. Raises StoreFailed where nothing can be seen.
+    """
     bucket = Bucket(url, environment=environment)
+    shared: list[Shared] = []
+    unseen: dict[str, str] = {}
     for run_id in sorted(bucket.folders(RUNS)):
-        book, kept = read_book(bucket, book_name(run_id))
-        if (state := _folded(book)) is not None:
-            yield Shared(state=state, holder=book.holder if is_heard(bucket, book, kept) else None)
+        try:
+            book, kept = read_book(bucket, book_name(run_id))
+            holder = book.holder if is_heard(bucket, book, kept) else None
+        except StoreFailed as error:
+            unseen[run_id] = str(error)
+            continue
+        lines = tuple(_decoded(book))
+        if len(lines) < len(book.lines):
+            unseen[run_id] = "some of its lines can't be read: they are damaged, or of a newer version of rentune"
+        if (state := fold(lines).get(run_id)) is not None:
+            shared.append(Shared(state=state, holder=holder))
+    return shared, unseen
 
 
 def _find(bucket: Bucket, name: str) -> str:

@@ -14,6 +14,7 @@ import pytest
 
 from planner.plan import Plan
 from provision.account.ledger import Ledger, PhaseStarted
+from provision.charge.control import end
 from provision.cli import call
 from provision.errors import BadInput, ControlLost, Exit, Refused, StoreFailed
 from provision.places import Places
@@ -315,7 +316,7 @@ def test_nothing_is_bought_while_the_store_is_away(team: Team, plan: Plan) -> No
         assert Ledger(team.here.ledger).runs()[team.run_id].rentals == ()
         ledger._sleep = lambda _: team.storage.be_well()
         ledger.append(attempted(team.run_id, plan, at_s=time.time(), deadline_at_s=time.time() + 600))
-    state = next(iter(shared_runs(team.url))).state
+    state = shared_runs(team.url)[0][0].state
     assert len(state.rentals) == 1
 
 
@@ -406,7 +407,7 @@ def test_a_box_that_was_never_asked_for_does_not_stand_there_as_rented(team: Tea
         ledger._sleep = interrupted
         with pytest.raises(KeyboardInterrupt):
             ledger.append(attempted(team.run_id, plan, at_s=time.time(), deadline_at_s=time.time() + 600))
-    assert next(iter(shared_runs(team.url))).state.rentals == ()
+    assert shared_runs(team.url)[0][0].state.rentals == ()
 
 
 # ── in another home ────────────────────────────────────────────────────────────────────────────────────────────────
@@ -490,6 +491,28 @@ def test_ls_shows_whose_it_is_without_a_passphrase(
     assert call(["ls", "--state", team.url]) == Exit.OK
     assert team.run_id in capsys.readouterr().out
     assert not team.there.ledger.exists()
+
+
+def test_ls_names_what_it_can_not_read_and_shows_the_rest(team: Team, capsys: pytest.CaptureFixture[str]) -> None:
+    """A damaged book hides no other run, and a line that can't be read may be one that bills."""
+    team.bucket.put(book_name("20260101-000000-dead"), b"{")
+    assert call(["ls", "--state", team.url, "--json"]) == Exit.STILL_BILLS
+    answer = msgspec.json.decode(capsys.readouterr().out)
+    assert [row["run_id"] for row in answer["data"]] == [team.run_id]
+    assert "20260101-000000-dead" in answer["errors"][0]["message"]
+    book, _ = read_book(team.bucket, book_name(team.run_id))
+    overwrite(team, lines=(*book.lines, msgspec.Raw(b'{"kind":"of tomorrow"}')))
+    assert call(["ls", "--state", team.url, "--json"]) == Exit.STILL_BILLS
+    assert len(msgspec.json.decode(capsys.readouterr().out)["errors"]) == 2
+
+
+def test_what_nobody_named_is_not_ended_while_nobody_can_tell_who_has_it(team: Team) -> None:
+    """`down --orphans` ends what is left behind; whether this is, only the store knows."""
+    team.storage.away = True
+    with pytest.raises(StoreFailed):
+        end(team.run_id, places=team.here, display=Quiet(), meant=False)
+    assert not Ledger(team.here.ledger).runs()[team.run_id].ended
+    assert end(team.run_id, places=team.here, display=Quiet()).clean
 
 
 def test_down_on_another_machine_is_refused_while_the_first_lives_and_then_ends_it(
