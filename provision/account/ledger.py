@@ -233,21 +233,32 @@ class Ledger:
 
         Raises OSError when it could not be written in full; then nothing of it is left in the file.
         """
-        self.copy_in(msgspec.json.encode(line))
+        self._add(lambda: (msgspec.json.encode(line),))
 
     def copy_in(self, *raw_lines: bytes) -> None:
-        """The same of lines as they stand in another ledger, of whatever version. Raises OSError."""
-        text = b"".join(raw + b"\n" for raw in raw_lines)
-        if not text:
-            return
+        """The same of lines as they stand in another ledger, of whatever version, but for those that are here. Raises OSError.
+
+        Two that copy at one moment leave each line once: twice it would be a second rental.
+        """
+
+        def missing() -> tuple[bytes, ...]:
+            here = set(self._raw_lines())
+            return tuple(raw for raw in raw_lines if raw not in here)
+
+        if raw_lines:
+            self._add(missing)
+
+    def _add(self, lines: Callable[[], tuple[bytes, ...]]) -> None:
+        """Write what `lines` says once nobody else writes."""
         self.path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.path, os.O_RDWR | os.O_APPEND | os.O_CREAT, 0o600)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX)
             size = os.fstat(descriptor).st_size
             torn = size > 0 and os.pread(descriptor, 1, size - 1) != b"\n"
+            text = b"".join(raw + b"\n" for raw in lines())
             try:
-                _write_all(descriptor, b"\n" * torn + text)
+                _write_all(descriptor, b"\n" * (torn and bool(text)) + text)
                 os.fsync(descriptor)
             except OSError:
                 os.ftruncate(descriptor, size)  # a half line would be told as damage for ever
@@ -264,8 +275,10 @@ class Ledger:
 
     def raw_lines(self, run_id: str) -> tuple[bytes, ...]:
         """One run's lines byte for byte, those of a newer version among them."""
-        raws = self.path.read_bytes().split(b"\n") if self.path.exists() else []
-        return tuple(raw for raw in raws if self._run_of(raw) == run_id)
+        return tuple(raw for raw in self._raw_lines() if self._run_of(raw) == run_id)
+
+    def _raw_lines(self) -> list[bytes]:
+        return self.path.read_bytes().split(b"\n") if self.path.exists() else []
 
     def _run_of(self, raw: bytes) -> str | None:
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from provision.account.ledger import Ledger, RunState
 from provision.charge.control import find_run
+from provision.charge.controller import lock_of
 from provision.errors import BadInput
 from provision.places import Places
 from provision.prepare.policy import state_place
@@ -25,5 +26,7 @@ def run_brought(name: str, url: str | None, places: Places, *, least_letters: in
         run_id = bring(name, place, places)
     else:
         if up_to_date:
-            refresh(run_id, places)
+            with lock_of(places.run(run_id)) as alone:  # a controller that lives here has it all, and its files under way
+                if alone:
+                    refresh(run_id, places)
     return ledger.runs()[run_id]

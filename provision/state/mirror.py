@@ -241,8 +241,7 @@ def take_in(book: Book, link: Link, bucket: Bucket, places: Places) -> Link:
         results.bring(bucket, book.run_id, outcome, folder.adapter)
         write_whole(folder.outcome, encode(outcome))
     write_link(folder, link)
-    here = ledger.raw_lines(book.run_id)
-    ledger.copy_in(*(bytes(line) for line in book.lines if bytes(line) not in here))
+    ledger.copy_in(*(bytes(line) for line in book.lines))
     return link
 
 

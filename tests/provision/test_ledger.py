@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
@@ -247,3 +248,13 @@ def test_a_line_that_cannot_be_read_is_named(ledger: Ledger, raw: bytes) -> None
     assert ledger.unreadable() == (2,)
     assert list(ledger.runs()) == ["r1"]
     assert damage(ledger) == f"line 2 of {ledger.path} can't be read, so a run may be missing here"
+
+
+def test_lines_that_are_copied_in_at_one_moment_stand_there_once(ledger: Ledger, run_id: str) -> None:
+    """A line of a rental that stood there twice would be a second rental."""
+    other = Ledger(ledger.path.with_name("other.jsonl"))
+    lines = ledger.raw_lines(run_id)
+    assert lines
+    with ThreadPoolExecutor(max_workers=8) as pool:
+        list(pool.map(lambda _: other.copy_in(*lines), range(8)))
+    assert other.raw_lines(run_id) == lines
