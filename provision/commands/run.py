@@ -118,7 +118,7 @@ def _publish(place: Place, run_id: str, places: Places) -> None:
 
     try:
         place.publish(run_id, places)
-    except RentuneError:
+    except (RentuneError, OSError):
         lease.end_unrented(run_id, ledger=Ledger(places.ledger))
         raise
 

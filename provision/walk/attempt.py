@@ -142,7 +142,7 @@ def _met_while_stopping(error: BaseException) -> bool:
 def attempt(run: Run, phases: Phases, plan: Plan) -> End:
     """Take up the box that stands, or ask for one of this plan, and train on it; what is left afterwards is ended.
 
-    Everything between the first and the last second that may bill. Nothing is raised, unless by a second Ctrl-C.
+    Everything between the first and the last second that may bill. Raises ControlLost, and at a second Ctrl-C; else nothing.
     """
     telling, leasing = Telling(run), None
     with telling.caught(), ExitStack() as held:

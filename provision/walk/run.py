@@ -37,7 +37,7 @@ UNTOLD: Final = "The box was ended and the books were not closed then: why there
 def walk(run: Run) -> Receipt:
     """Go on from where the run stands, to its receipt. The caller holds the run's lock.
 
-    What fails is told in the receipt, after the teardown; nothing is raised.
+    What fails is told in the receipt, after the teardown. Raises ControlLost alone: another machine has the run.
     """
     phases = Phases(run.run_id, run.ledger, run.display, clock=run.clock, crash_point=run.crash_point)
     telling, end = Telling(run), None
