@@ -35,8 +35,9 @@ up_s() {{ read -r up rest < /proc/uptime && echo "${{up%.*}}"; }}
 idle_s() {{
   last_s=$began_s
   read -r renewed_s 2> /dev/null < "$box/{LEASE_FILE}" || renewed_s=0
-  [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$(up_s)" ] && last_s=$renewed_s
-  echo $(($(up_s) - last_s))
+  now_s=$(up_s)
+  [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
+  echo $((now_s - last_s))
 }} 2> /dev/null
 is_valued() {{ [ -e "$box/{BEGUN_FILE}" ] || [ -e "$box/{KEPT_FILE}" ]; }}
 is_forsaken() {{ ! is_valued && [ "$(idle_s)" -ge "$lease_s" ]; }}
