@@ -72,7 +72,7 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(bench: Bench) -> 
 
     assert teardown.verdict == "destroyed", teardown.message
     assert {end.gone for end in teardown.resources} == {Answer.YES}
-    assert kinds(end.resource for end in teardown.resources) == ["instance", "key_pair", "security_group"]
+    assert kinds(end.resource for end in teardown.resources) == ["instance", "key_pair", "security_group", "volume"]
     assert provisioner.owned().resources == ()
     calls = [call.split()[:3] for call in bench.faults.calls()]
     for verb in ("create", "delete"):
