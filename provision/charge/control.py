@@ -13,6 +13,7 @@ from typing import Final
 
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Controlled, Ledger, RunState
+from provision.account.naming import fitting
 from provision.account.receipt import Receipt
 from provision.charge.apart import spawn_apart
 from provision.charge.bell import bell
@@ -228,15 +229,13 @@ def find_run(ledger: Ledger, name: str, *, least_letters: int = 1) -> RunState:
     if not name:
         raise BadInput("The run's id is empty.", hint="rentune ls")
     runs = ledger.runs()
-    if name in runs:
-        return runs[name]
-    if len(name) < least_letters:
+    if name not in runs and len(name) < least_letters:
         raise BadInput(
             f"{name!r} is too short a part of an id.", hint=f"Type at least {least_letters} letters of it: rentune ls"
         )
-    matching = [state for run_id, state in runs.items() if run_id.startswith(name) or run_id.endswith(name)]
+    matching = fitting(name, runs)
     if len(matching) == 1:
-        return matching[0]
+        return runs[matching[0]]
     what = f"{len(matching)} runs fit {name!r}." if matching else f"There is no run {name!r}."
     raise BadInput(what, hint="rentune ls")
 

@@ -13,8 +13,6 @@ if TYPE_CHECKING:
     from provision.places import Places
     from provision.provisioner import Teardown
 
-LEAST_LETTERS = 4  # assumed: of an id's random end; fewer fit a run that was not meant
-
 
 @click.command("down")
 @click.argument("run", required=False)
@@ -39,6 +37,7 @@ def command(run: str | None, orphans: bool, discard: bool, state: str | None, as
 
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
     """
+    from provision.account.naming import LEAST_LETTERS
     from provision.commands.problems import unseen_problems
     from provision.commands.whereabouts import run_brought
     from provision.envelope.show import show
@@ -96,11 +95,12 @@ def _open_books(places: Places, teardowns: tuple[Teardown, ...]) -> tuple[Proble
 def _is_stray(places: Places, run: str) -> bool:
     """Whether what carries the tag of a run that the ledger does not know is the user's to end."""
     from provision.account.ledger import Ledger
+    from provision.account.naming import fitting
     from provision.charge.looking import look_for_orphans
     from provision.charge.orphans import stray_run_ids
 
     runs = Ledger(places.ledger).runs()
-    if any(run_id.startswith(run) or run_id.endswith(run) for run_id in runs):
+    if fitting(run, runs):
         return False
     return run in stray_run_ids(look_for_orphans(places))
 
@@ -109,6 +109,7 @@ def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> 
     import sys
 
     from provision.account.ledger import Ledger
+    from provision.account.naming import LEAST_LETTERS
     from provision.charge.control import end, find_run, told_if_cut_off
     from provision.watch.progress import LineDisplay
 

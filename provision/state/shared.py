@@ -15,6 +15,7 @@ import msgspec
 
 from planner.asking.request import LOCAL
 from provision.account.ledger import UNREADABLE, AnyLine, Ledger, RunState, fold
+from provision.account.naming import LEAST_LETTERS, fitting
 from provision.errors import BadInput, Refused, StoreFailed
 from provision.installation import installation_id, known_installation
 from provision.places import Places
@@ -27,7 +28,6 @@ from provision.store.bucket import Bucket
 from remote.contract import Outcome
 
 PutAway = Callable[[Outcome, Path], None]
-LEAST_LETTERS: Final = 4  # assumed: of an id's random end; fewer fit a run that was not meant
 PASSPHRASE: Final = "RENTUNE_STATE_PASSPHRASE"  # noqa: S105 - a variable's name
 
 
@@ -140,10 +140,7 @@ def shared_runs(url: str, *, environment: Mapping[str, str] = os.environ) -> tup
 
 
 def _find(bucket: Bucket, name: str) -> str:
-    run_ids = bucket.folders(RUNS)
-    matching = [each for each in run_ids if each == name] or [
-        each for each in run_ids if len(name) >= LEAST_LETTERS and (each.startswith(name) or each.endswith(name))
-    ]
+    matching = fitting(name, bucket.folders(RUNS), least_letters=LEAST_LETTERS)
     if len(matching) != 1:
         what = f"{len(matching)} runs of {bucket.url} fit {name!r}." if matching else f"{bucket.url} has no run {name!r}."
         raise BadInput(what, hint=f"rentune ls --state {bucket.url}")
