@@ -36,7 +36,7 @@ class KeptCheckpoints:
     """Those of one run, below its own prefix. Every method raises StoreFailed where the store can't be asked."""
 
     bucket: Bucket
-    run_id: str
+    folder: str  # that prefix
 
     def grant(self, *, valid_s: float) -> Grants:
         """Places for one start of the trainer, each address good for so long and at most a week."""
@@ -45,7 +45,7 @@ class KeptCheckpoints:
         return Grants(
             places=tuple(
                 {
-                    name: self.bucket.signed_put(f"{self._folder}/{number}/{place}/{name}", valid_s=min(valid_s, LONGEST_S))
+                    name: self.bucket.signed_put(f"{self.folder}/{number}/{place}/{name}", valid_s=min(valid_s, LONGEST_S))
                     for name in names
                 }
                 for place in range(NUM_PLACES)
@@ -68,15 +68,11 @@ class KeptCheckpoints:
 
     def forget(self) -> None:
         """Remove them all: the result is at home."""
-        self.bucket.delete(list(self.bucket.names(self._folder)))
-
-    @property
-    def _folder(self) -> str:
-        return f"runs/{self.run_id}/checkpoints"
+        self.bucket.delete(list(self.bucket.names(self.folder)))
 
     def _taken_number(self) -> str:
-        number = len(self.bucket.folders(self._folder)) + 1
-        while self.bucket.put_new(f"{self._folder}/{number:03d}/{CLAIM}", b"-") is None:
+        number = len(self.bucket.folders(self.folder)) + 1
+        while self.bucket.put_new(f"{self.folder}/{number:03d}/{CLAIM}", b"-") is None:
             number += 1
         return f"{number:03d}"
 
@@ -93,7 +89,7 @@ class KeptCheckpoints:
                 yield (beside[best], newest)
 
     def _found(self) -> Iterator[Found]:
-        for name in list(self.bucket.names(self._folder)):
+        for name in list(self.bucket.names(self.folder)):
             folder, _, file = name.rpartition("/")
             kept = self.bucket.get(name) if file == WHOLE else None
             if kept is None:

@@ -13,6 +13,7 @@ import pytest
 from provision.aboard.checkpoints import steps_at_home
 from provision.aboard.kept import KeptCheckpoints
 from provision.errors import Exit, Reason
+from provision.state.checkpoints import kept_folder
 from provision.store.bucket import Bucket
 from provision.walk.run import walk
 from remote.contract import EVENTS_FILE
@@ -105,7 +106,7 @@ def test_a_store_that_is_away_holds_nothing_up(rehearsal: Rehearsal, line: Proxy
     run = opened(rehearsal, box, purchase="spot")
     display = Quiet()
     stored.away = True
-    kept = KeptCheckpoints(Bucket(f"{stored.place}/away"), run.run_id)
+    kept = KeptCheckpoints(Bucket(f"{stored.place}/away"), kept_folder(run.run_id))
 
     def take_away() -> None:
         wait_until(lambda: len(steps_at_home(run.folder.checkpoints)) == 2)

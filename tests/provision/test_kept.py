@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from provision.aboard.kept import LONGEST_S, KeptCheckpoints
+from provision.state.checkpoints import kept_folder
 from provision.store.bucket import Bucket
 from remote.checkpoint import PROGRESS, Progress, checkpoint_name
 from remote.contract import encode
@@ -20,7 +21,7 @@ from tests.doubles.bucket import Storage
 @pytest.fixture
 def kept(stored: Storage, request: pytest.FixtureRequest) -> KeptCheckpoints:
     """Of a run with a prefix of the test's own."""
-    return KeptCheckpoints(Bucket(f"{stored.place}/{request.node.name}"), "run-1")
+    return KeptCheckpoints(Bucket(f"{stored.place}/{request.node.name}"), kept_folder("run-1"))
 
 
 class OnBox:

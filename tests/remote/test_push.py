@@ -16,6 +16,7 @@ import pytest
 
 from provision.aboard.checkpoints import steps_at_home
 from provision.aboard.kept import KeptCheckpoints
+from provision.state.checkpoints import kept_folder
 from provision.store.bucket import Bucket
 from remote.__main__ import carry_out, take_grants
 from remote.contract import CHECKPOINT_DIR, OUTCOME_FILE, Event, Outcome, decode, encode
@@ -30,7 +31,7 @@ LONG = msgspec.structs.replace(LOOP, max_steps=160, evaluations=7, checkpoint_ev
 
 @pytest.fixture
 def kept(stored: Storage, tmp_path: Path) -> KeptCheckpoints:
-    return KeptCheckpoints(Bucket(f"{stored.place}/{tmp_path.name}"), "run-1")
+    return KeptCheckpoints(Bucket(f"{stored.place}/{tmp_path.name}"), kept_folder("run-1"))
 
 
 @pytest.mark.torch
