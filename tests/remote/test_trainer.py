@@ -208,13 +208,19 @@ def test_without_held_out_rows_the_last_weights_are_the_result(make_job: MakeJob
 
 
 def test_the_result_answers_a_prompt_by_itself(make_job: MakeJob, model_cache: Path) -> None:
-    job = make_job(loop=change(LOOP, max_steps=40))
-    run(job)
+    """One answer to every question is learnt by heart within 40 steps: the folder gives it, and without the adapter does not."""
+    rows = [{"prompt": f"What is {n} plus {n + 1}?", "completion": "Ask."} for n in range(100)]
+    job = make_job(rows=rows, loop=change(LOOP, max_steps=40))
+    outcome = run(job)
+    assert [sample.after for sample in outcome.samples] == ["Ask.", "Ask."]
     (base,) = [path for path in model_cache.iterdir() if path.name.startswith("random")][:1]
     command = [sys.executable, "try.py", "What is 1 plus 2?", "--base", str(base), "--max-tokens", "8"]
-    ran = subprocess.run(command, cwd=job.parent / "output", capture_output=True, text=True, check=False)
-    assert ran.returncode == 0, ran.stderr
-    assert ran.stdout.strip()
+    said, untuned = (
+        subprocess.run([*command, *more], cwd=job.parent / "output", capture_output=True, text=True, check=True).stdout.strip()
+        for more in ([], ["--without-adapter"])
+    )
+    assert said == "Ask."
+    assert untuned != "Ask."
 
 
 # ── ends without a result ──────────────────────────────────────────────────────────────────────────────────────────
