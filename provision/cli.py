@@ -1,7 +1,7 @@
 """`rentune`, `plan` and `provision-and-run`: the way in.
 
-Nothing but click is imported here: a command's code is loaded when that command is asked for, so `--help` is quick and
-planning loads neither Pulumi nor SSH.
+Nothing but click is imported here, not even what most commands need (msgspec and pathlib are a quarter of `--help`): a
+command's code is loaded when that command is asked for, so planning loads neither Pulumi nor SSH.
 """
 
 from __future__ import annotations
@@ -11,16 +11,15 @@ import importlib
 import io
 import os
 import sys
-from pathlib import Path
+from typing import NamedTuple
 
 import click
-import msgspec
 
 # measured: collections take 5 % of `rentune plan`, and find nothing there (25 pairs of runs, Python 3.11, 2026-11-26)
 NEW_OBJECTS_BEFORE_COLLECTION = 50_000
 
 
-class Entry(msgspec.Struct, frozen=True):
+class Entry(NamedTuple):
     """One command: where its help stands, where its code lies, and its line in `rentune --help`."""
 
     group: str
@@ -133,6 +132,6 @@ def _make_printable() -> None:
     for name in ("stdout", "stderr"):
         stream = getattr(sys, name)
         if stream is None:
-            setattr(sys, name, Path(os.devnull).open("w"))  # noqa: SIM115 - for the life of the process
+            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - for the life of the process; no pathlib
         elif isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")

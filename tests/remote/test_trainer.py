@@ -208,7 +208,7 @@ def test_without_held_out_rows_the_last_weights_are_the_result(make_job: MakeJob
 
 
 def test_the_result_answers_a_prompt_by_itself(make_job: MakeJob, model_cache: Path) -> None:
-    """One answer to every question is learnt by heart within 40 steps: the folder gives it, and without the adapter does not."""
+    """One answer to every question is learnt by heart within 40 steps: the folder gives it, its base alone does not."""
     rows = [{"prompt": f"What is {n} plus {n + 1}?", "completion": "Ask."} for n in range(100)]
     job = make_job(rows=rows, loop=change(LOOP, max_steps=40))
     outcome = run(job)
