@@ -1,0 +1,94 @@
+"""How many parameters a strategy trains and loads, and how large the file is that comes home."""
+
+from __future__ import annotations
+
+from typing import Final, Literal
+
+from catalogs.architectures import Architecture
+from planner.methods import parts
+from planner.methods.table import METHODS, require_method
+from planner.methods.targets import VOCABULARY_MODULES, adapted_linears, vocabulary_modules
+from planner.precision import DTYPE_BYTES
+from planner.refusals import Unsupported
+from remote.contract import Strategy, Task
+
+NUM_LABELS: Final = 2  # assumed: transformers' default num_labels; another count moves memory by a few kilobytes
+
+
+def adapted_names(architecture: Architecture, strategy: Strategy, *, computes: Literal["product", "scale"]) -> frozenset[str]:
+    """Module paths within a block that carry an adapter of this kind."""
+    adapter = METHODS[strategy.method].adapter
+    if adapter is None or adapter.computes != computes:
+        return frozenset()
+    return frozenset(linear.name for linear, _ in adapted_linears(architecture, strategy))
+
+
+def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
+    """How many blocks, from the top, take part in backward."""
+    if not METHODS[strategy.method].top_blocks_only:
+        return architecture.num_layers
+    return parts.top_blocks(architecture, strategy)
+
+
+def saved_module_params(architecture: Architecture, strategy: Strategy) -> int:
+    """Parameters of whole modules that are trained beside the adapter, each as a copy (peft's modules_to_save)."""
+    known = vocabulary_modules(strategy.modules_to_save)
+    if known < len(strategy.modules_to_save):
+        raise Unsupported(
+            "modules_to_save",
+            "only embeddings and output heads have a closed form as saved modules",
+            f"choose from {', '.join(sorted(VOCABULARY_MODULES))}",
+        )
+    return known * architecture.vocab_size * architecture.hidden_size
+
+
+def head_params(architecture: Architecture, task: Task) -> int:
+    """Parameters of the head that a task puts on the base; 0 where the language-model head is part of the base."""
+    h = architecture.hidden_size
+    match task, architecture.kind:
+        case "causal_lm", "encoder":
+            return h * h + h + 2 * h + architecture.vocab_size  # transform, norm, output bias; the matrix is tied
+        case "classification", "encoder" if architecture.model_type in ("roberta", "xlm-roberta", "distilbert"):
+            return h * h + h + NUM_LABELS * (h + 1)
+        case "classification", "decoder":
+            return NUM_LABELS * h
+        case "classification" | "token_classification", _:
+            return NUM_LABELS * (h + 1)
+        case _:
+            return 0
+
+
+def base_params(architecture: Architecture, task: Task) -> int:
+    """Parameters that are loaded: an untied output head is left out where the task has none."""
+    drops_head = task in ("classification", "token_classification", "embedding") and not architecture.tied_embeddings
+    return architecture.num_params - drops_head * architecture.vocab_size * architecture.hidden_size
+
+
+def total_params(architecture: Architecture, task: Task) -> int:
+    """Base and task head."""
+    return base_params(architecture, task) + head_params(architecture, task)
+
+
+def adapter_params(architecture: Architecture, strategy: Strategy) -> int:
+    """What the method adds to the base or trains of it, whole saved modules left out."""
+    return require_method(strategy.method)(architecture, strategy)
+
+
+def trainable_params(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
+    """How many parameters get a gradient, over all GPUs."""
+    if METHODS[strategy.method].moves_all:
+        return total_params(architecture, task)
+    own = adapter_params(architecture, strategy) + saved_module_params(architecture, strategy)
+    return own + (head_params(architecture, task) if task in ("classification", "token_classification") else 0)
+
+
+SAFETENSORS_HEADER_BYTES: Final = 120  # measured: bytes of header per tensor in adapters written by peft 0.21
+
+
+def adapter_file_bytes(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
+    """Bytes of the file that comes home: the trained parameters in the dtype they are trained in, and its header."""
+    held = strategy.param_dtype if METHODS[strategy.method].moves else strategy.adapter_dtype
+    tensors = (
+        2 * sum(times for _, times in adapted_linears(architecture, strategy)) if strategy.rank else architecture.num_layers
+    )
+    return trainable_params(architecture, strategy, task=task) * DTYPE_BYTES[held] + tensors * SAFETENSORS_HEADER_BYTES

@@ -1,0 +1,82 @@
+"""Which linears of a base carry an adapter."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Final
+
+from catalogs.architectures import Architecture, Linear
+from planner.refusals import CaseError
+from remote.contract import Strategy
+
+# derived: peft's TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING (peft 0.21, utils/constants.py)
+LORA_TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(
+        ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "opt"), ("q_proj", "v_proj")
+    ),
+    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta"), ("query", "value")),
+    "gpt_neox": ("query_key_value",),
+}
+# derived: peft's TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING (same file)
+IA3_TARGETS: Final[dict[str, tuple[str, ...]]] = {
+    **dict.fromkeys(("llama", "mistral"), ("k_proj", "v_proj", "down_proj")),
+    **dict.fromkeys(("gemma", "gemma2", "gemma3_text", "qwen2", "qwen3"), ("q_proj", "v_proj", "down_proj")),
+    **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn", "mlp.c_proj")),
+    **dict.fromkeys(("bert", "roberta"), ("key", "value", "output.dense")),
+    "opt": ("q_proj", "k_proj", "fc2"),
+    "gpt_neox": ("query_key_value", "dense_4h_to_h"),
+}
+
+# Method → model_type → suffixes, for the methods that hang on linears.
+DEFAULT_TARGETS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
+    **dict.fromkeys(("lora", "rslora", "pissa", "lora_plus"), LORA_TARGETS),
+    "ia3": IA3_TARGETS,
+}
+
+
+def _targets(architecture: Architecture, strategy: Strategy) -> tuple[str, ...]:
+    """The suffixes that are meant, or () for every linear."""
+    said = strategy.target_modules
+    if said == "all-linear":
+        return ()
+    if said != "default":
+        return said
+    table = DEFAULT_TARGETS.get(strategy.method, {})
+    if architecture.model_type not in table:
+        raise CaseError("target_modules", f"peft has no default targets for {architecture.model_type}", 'say "all-linear"')
+    return table[architecture.model_type]
+
+
+def adapted_linears(architecture: Architecture, strategy: Strategy) -> tuple[tuple[Linear, int], ...]:
+    """Every linear that carries an adapter, with how often it occurs. Raises CaseError for a target that matches nothing."""
+    return _linears_named(architecture, _targets(architecture, strategy))
+
+
+@lru_cache(maxsize=64)
+def _linears_named(architecture: Architecture, targets: tuple[str, ...]) -> tuple[tuple[Linear, int], ...]:
+    places = [(linear, architecture.num_layers) for linear in architecture.linears]
+    places += [(linear, 1) for linear in architecture.outer_linears]
+    chosen = tuple(
+        (linear, times) for linear, times in places if not targets or any(linear.matches(target) for target in targets)
+    )
+    unmatched = [target for target in targets if not _matches_any(target, places) and target not in VOCABULARY_MODULES]
+    if unmatched:
+        names = ", ".join(linear.name.rpartition(".")[2] for linear in architecture.linears)
+        raise CaseError("target_modules", f"{architecture.model_type} has no module {unmatched[0]}", f"its linears: {names}")
+    return chosen
+
+
+def _matches_any(target: str, places: list[tuple[Linear, int]]) -> bool:
+    return any(linear.matches(target) for linear, _ in places)
+
+
+VOCABULARY_MODULES: Final = frozenset(
+    {"embed_tokens", "lm_head", "wte", "embeddings", "word_embeddings", "embed_in", "embed_out"}
+)
+
+
+def vocabulary_modules(names: tuple[str, ...] | str) -> int:
+    """How many of the two V × h matrices are named."""
+    return 0 if isinstance(names, str) else sum(name in VOCABULARY_MODULES for name in names)
