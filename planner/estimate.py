@@ -17,7 +17,7 @@ from planner.asking.case import Case, effective, read_case, stack_of, strategy_o
 from planner.estimators.duration import pace_of
 from planner.estimators.engine import Engine, memory_by
 from planner.estimators.host import estimate_host, ram_verdict
-from planner.estimators.memory import available_bytes, bare_bytes, verdict
+from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, verdict
 from planner.estimators.memory.remedy import nearest_change
 from planner.estimators.memory.support import require_unquantized
 from planner.methods import adapter_file_bytes, total_params, trainable_params
@@ -112,11 +112,19 @@ def _fits(
     word, margin = verdict(vram, available)
     if word == "fits":
         return Fits(verdict=word, margin_bytes=margin)
+    if margin >= 0:
+        return Fits(verdict=word, margin_bytes=margin, reason=_unproven(vram))
     change = nearest_change(architecture, strategy, task=case.task, gpu=gpu, stack=stack, available_bytes=available)
     instant = vram.peak_instant.replace("_", " ")
     missing = f"{instant} takes {gib(bare_bytes(vram))}, {gib(vram.required_bytes)} with a margin; {gib(available)} are there"
     remedy = f"{change} would fit" if change else f"no single change fits, a GPU with {gib(vram.required_bytes)} would"
     return Fits(verdict=word, margin_bytes=margin, reason=f"{missing}; {remedy}")
+
+
+def _unproven(vram: VramEstimate) -> str:
+    """Why there is room and still no promise."""
+    names = [name for name, basis in vram.basis.items() if basis == "assumed" and vram.components[name]]
+    return f"{assumed_share(vram):.0%} of the peak is assumed ({', '.join(names)}), and that much can't promise a fit"
 
 
 def _speed(case: Case, architecture: Architecture, strategy: Strategy, stack: Stack, gpu: Gpu) -> Speed:

@@ -14,6 +14,7 @@ from planner.asking.request import Basis, DataAsked
 from planner.methods import METHODS, NUM_LABELS
 from planner.plan import VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
+from planner.stack import unprofiled
 from planner.units import gib
 from remote.contract import MAX_HELD_OUT_SHARE, Strategy
 
@@ -92,6 +93,7 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
             yield from sentences
         elif key in WITHOUT_EFFECT and WITHOUT_EFFECT[key][0](this):
             yield _vain(key, WITHOUT_EFFECT[key][1])
+    yield from unprofiled(this.case.versions)
     for applies, sentence in ASSUMPTIONS:
         if applies(this):
             yield sentence.format(this=this, labels=NUM_LABELS)

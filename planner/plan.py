@@ -28,6 +28,7 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
     p90: float
 
 
+ByteBasis = Literal["derived", "measured", "assumed"]
 Verdict = Literal["fits", "tight", "does_not_fit"]
 Instant = Literal["load", "prepare", "forward", "loss", "backward", "optimizer_step", "evaluation", "save", "merge"]
 Bound = Literal["compute", "memory", "host", "link"]
@@ -44,6 +45,7 @@ class VramEstimate(msgspec.Struct, frozen=True, kw_only=True):
     peak_instant: Instant
     components: dict[str, int]
     by_instant: dict[str, int]
+    basis: dict[str, ByteBasis] = {}  # what each component rests on; empty in plans of earlier versions
 
 
 class HostEstimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
 from typing import Final, Literal
 
 import msgspec
@@ -52,9 +53,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     def release(self, library: str) -> tuple[int, ...] | None:
         """(4, 45, 2) of "4.45.2"; None where the case names no release, which means the pinned one."""
         text = self.versions.get(library)
-        if text is None:
-            return None
-        return tuple(int(part) for part in text.split(".") if part.isdigit())
+        return None if text is None else release_of(text)
+
+
+def release_of(text: str) -> tuple[int, ...]:
+    """(4, 45, 2) of "4.45.2"."""
+    return tuple(int(part) for part in text.split(".") if part.isdigit())
 
 
 PINNED_STACK: Final = Stack()
@@ -65,3 +69,25 @@ PINNED_VERSIONS: Final[dict[str, str]] = {  # of the box stack that estimates ar
     "accelerate": "1.15.0",
     "bitsandbytes": "0.50.2",
 }
+
+# The oldest and the newest release whose memory is known: measured runs at one end, code that was read at the other.
+PROFILED: Final[dict[str, tuple[str, str]]] = {
+    "torch": ("2.4", "2.15"),  # measured: 2.4 (fms-acceleration) and 2.10 (fitcheck-llm); derived: 2.11 to 2.15, traced
+    "transformers": ("4.44", "5.24"),  # measured: 4.44 to 4.48 (fms-acceleration); derived: 5.17 to 5.24, traced
+    "peft": ("0.12", "0.21"),  # measured: 0.12 and 0.13 (fms-acceleration); derived: 0.21, traced
+    "accelerate": ("0.33", "1.15"),  # assumed: moves no memory of one GPU between these
+    "bitsandbytes": ("0.43", "0.50"),  # measured: 0.43 (fms-acceleration); derived: 0.50, traced
+    "trl": ("0.10", "1.15"),  # measured: 0.10 to 0.13 (fms-acceleration); 1.16 makes no logits any more
+}
+
+
+def unprofiled(versions: Mapping[str, str]) -> Iterator[str]:
+    """A sentence for each library whose release nobody has looked at."""
+    for library, text in versions.items():
+        if library not in PROFILED:
+            yield f"versions: {library} has no memory profile, and is passed over"
+            continue
+        oldest, newest = (release_of(end) for end in PROFILED[library])
+        if not oldest <= release_of(text)[:2] <= newest:
+            known = " to ".join(PROFILED[library])
+            yield f"versions: {library} {text} has no memory profile; {known} have one, the nearest is taken"

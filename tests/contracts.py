@@ -12,6 +12,7 @@ from typing import Any
 
 import msgspec
 
+from planner.explain import Explanation
 from planner.plan import Plan
 from provision.account.ledger import AnyLine
 from provision.account.receipt import Calibration, Receipt
@@ -27,6 +28,7 @@ CONTRACTS: dict[str, Any] = {
     "event": Event,
     "outcome": Outcome,
     "plan": Plan,
+    "explanation": Explanation,
     "box": Box,
     "teardown": Teardown,
     "owned": Owned,

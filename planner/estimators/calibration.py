@@ -22,6 +22,7 @@ CONTEXT_BYTES: Final[dict[str, int]] = {  # of a CUDA context after the first ke
     "A100-PCIE-80GB": 481 * MIB,  # assumed: the same chip
     "A100-PCIE-40GB": 481 * MIB,  # assumed: the same chip
 }
+CONTEXT_MEASURED: Final = frozenset({"T4", "RTX 3090", "RTX 6000 Ada", "A100-SXM4-80GB"})  # of these; the rest is assumed
 CONTEXT_BYTES_ELSE: Final = 512 * MIB  # assumed: no published figure for Hopper, Blackwell and the rest was found
 
 NCCL_BYTES: Final = 1536 * MIB  # assumed: between 1 and 2 GB per GPU (nccl issues 864 and 1685), outside torch's counters
@@ -39,6 +40,9 @@ BARE_LOOPS: Final = frozenset({"transformers", "torchtune", "litgpt"})  # stacks
 MARGIN_SHARE: Final = 0.03
 # measured: full fine-tuning fragments more; a run whose tensors take 78.5 of 85.9 GB ran out of memory (the same source)
 MARGIN_SHARE_FULL: Final = 0.10
+
+# assumed: the share of a peak that may rest on assumptions before "fits" becomes "tight", whatever room there is
+MAX_ASSUMED_SHARE: Final = 0.05
 
 # Fitted on 601 runs (fms-acceleration, MosaicML MPT, Qwen, torchtune, MLPerf 4.0 and 4.1) by benchmarks/fit_constants.py,
 # whose output in benchmarks/results shows what each group is left with.

@@ -21,10 +21,11 @@ from planner.methods.table import (
     require_method,
     supported_methods,
 )
-from planner.methods.targets import adapted_linears, vocabulary_modules
+from planner.methods.targets import DEFAULT_TARGETS, adapted_linears, vocabulary_modules
 
 __all__ = [
     "DEFAULT_RANK",
+    "DEFAULT_TARGETS",
     "METHODS",
     "NF4",
     "NUM_LABELS",

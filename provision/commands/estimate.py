@@ -15,6 +15,10 @@ from provision.errors import Exit
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from catalogs.catalog import Catalog
+    from planner.explain import Explanation
+    from provision.report.tables import Table
+
 # Contract keys that can be said on the command line, with what they mean; a case with others goes into a file (--from).
 CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type, str], ...] = (
     ("model", str, 'Size ("7b"), registry name, hub id, config.json, model folder or GGUF file.'),
@@ -60,12 +64,15 @@ def _case_options(function: Any) -> Any:
 @click.option(
     "--from", "cases", cls=Once, type=click.Path(), help="File of cases, one JSON object a line; - reads standard input."
 )
+@click.option("--explain", is_flag=True, help="Say what the memory is for, and what would change it.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as the estimate contract has it.")
-def command(cases: str | None, as_json: bool, **case: Any) -> int:  # noqa: FBT001 - click hands it over by name
+def command(cases: str | None, explain: bool, as_json: bool, **case: Any) -> int:  # noqa: FBT001 - click hands it over by name
     """Memory and time of one training configuration.
 
     With --from: one JSON answer a line. Exit 0 when all were answered, 1 when a line is an error, 2 when it could not run.
     """
+    from msgspec import to_builtins
+
     from planner.estimate import answer, answers
     from provision.errors import BadInput
     from provision.places import read_places
@@ -77,19 +84,31 @@ def command(cases: str | None, as_json: bool, **case: Any) -> int:  # noqa: FBT0
             raise BadInput(
                 f"--{said[0].replace('_', '-')} has no effect beside --from.", hint="say it in each line of the file"
             )
+        if explain:
+            raise BadInput("--explain is for one case, and --from reads many.", hint="say the case by options")
         return _print_lines(answers(_lines(cases), catalog, _base(cases), cache=kept))
     asked = {key: value for key, value in case.items() if value is not None}
     if "model" not in asked:
         raise BadInput("No model was named.", hint="--model 7b, or --from cases.jsonl")
     made = answer(asked, catalog, Path.cwd(), cache=kept)
+    why = _explanation(asked, catalog, kept) if explain and "error" not in made else None
     if as_json:
-        click.echo(json.dumps(made))
+        click.echo(json.dumps(made if why is None else made | {"explanation": to_builtins(why)}))
     elif "error" in made:
         error = made["error"]
         raise BadInput(error["message"], hint=error.get("hint"))
     else:
-        _draw(made)
+        _draw(made, why)
     return Exit.REFUSED if "error" in made else Exit.OK  # as without --json, where the same error is raised
+
+
+def _explanation(asked: dict[str, Any], catalog: Catalog, kept: Path) -> Explanation:
+    from planner.asking.case import read_case
+    from planner.estimate import estimate
+    from planner.explain import explain
+
+    case = read_case(asked)
+    return explain(estimate(case, catalog, base=Path.cwd(), cache=kept), case, catalog, base=Path.cwd())
 
 
 def _base(cases: str) -> Path:
@@ -119,17 +138,26 @@ def _print_lines(made: Iterable[dict[str, Any]]) -> int:
     return 1 if failed else 0
 
 
-def _draw(made: dict[str, Any]) -> None:
+def _draw(made: dict[str, Any], why: Explanation | None) -> None:
     from provision.envelope.show import console
-    from provision.report.tables import Table
+    from provision.report.explanation import explanation_tables, limit_lines
     from provision.report.terminal import draw
 
-    vram = made["vram"]
+    out = console()
+    for table in (_peak_table(made["vram"]),) if why is None else explanation_tables(why, width=out.width):
+        out.print(draw(table))
+    for line in (*_lines_below(made), *(() if why is None else limit_lines(why))):
+        out.print(line, markup=False)
+
+
+def _peak_table(vram: dict[str, Any]) -> Table:
+    from provision.report.tables import Table
+
     unit, unit_bytes = next(row for row in UNITS if vram["allocated_peak_bytes"] >= row[1])
     figures = {name: f"{vram[name] / unit_bytes:,.2f}" for name in vram if name.endswith("_peak_bytes")}
     allocated = figures.pop("allocated_peak_bytes")
     peaks = [f"{name.removesuffix('_peak_bytes')} {text} {unit}" for name, text in figures.items()]
-    table = Table(
+    return Table(
         title=f"GPU memory at the peak: {vram['peak_instant'].replace('_', ' ')}",
         columns=("component", unit),
         rows=tuple((name.replace("_", " "), f"{size / unit_bytes:,.2f}") for name, size in vram["components"].items()),
@@ -139,10 +167,6 @@ def _draw(made: dict[str, Any]) -> None:
             f"what lies outside of torch.\nPeaks: {', '.join(peaks)}; reserved and process hold spare cache, too."
         ),
     )
-    out = console()
-    out.print(draw(table))
-    for line in _lines_below(made):
-        out.print(line, markup=False)
 
 
 def _lines_below(made: dict[str, Any]) -> Iterator[str]:

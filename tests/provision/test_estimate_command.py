@@ -11,10 +11,12 @@ from pathlib import Path
 
 import click
 import pytest
+from jsonschema import Draft202012Validator
 
 from provision.cli import call
 from provision.commands.estimate import command
 from provision.errors import Exit
+from tests.contracts import render_schema
 
 CALLED = [sys.executable, "-c", "import sys; from provision.cli import call; sys.exit(call(sys.argv[1:]))"]
 
@@ -70,3 +72,40 @@ def test_one_line_of_cases_that_is_no_text_leaves_the_others_their_answers(
     answered = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
     assert ["vram" in one for one in answered] == [True, False, True]
     assert answered[1]["error"]["message"] == "line 2 is not UTF-8 text"
+
+
+# ── --explain ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TOO_LARGE = ("--model", "8b", "--gpu", "RTX 4090", "--micro-batch-size", "4")
+
+
+@pytest.mark.parametrize("columns", [80, 120])
+def test_an_explanation_keeps_its_bars_whole(
+    columns: int, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a narrow terminal as on a wide one: no figure and no bar is cut, and the pieces stand under one another."""
+    monkeypatch.setenv("COLUMNS", str(columns))
+    assert call(["estimate", *TOO_LARGE, "--explain"]) == Exit.OK
+    lines = capsys.readouterr().out.splitlines()
+    assert max(map(len, lines)) <= columns
+    bars = [re.search(r"[█·]{10,}", line) for line in lines]
+    assert len({len(bar[0]) for bar in bars[:16] if bar}) == 1
+    drawn = " ".join(lines)
+    for words in ("GPU memory at the peak: loss", "the card has", "What would change it", "Largest micro-batch of such"):
+        assert words in drawn
+    assert "…" not in drawn
+
+
+def test_an_explanation_in_json_stands_beside_the_contract_s_answer(capsys: pytest.CaptureFixture[str]) -> None:
+    """The answer is what it is without --explain, and the explanation has a schema of its own."""
+    assert call(["estimate", *TOO_LARGE, "--json"]) == Exit.OK
+    plain = json.loads(capsys.readouterr().out)
+    assert call(["estimate", *TOO_LARGE, "--json", "--explain"]) == Exit.OK
+    explained = json.loads(capsys.readouterr().out)
+    Draft202012Validator(json.loads(render_schema("explanation"))).validate(explained.pop("explanation"))
+    assert explained == plain
+
+
+def test_many_cases_are_not_explained(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["estimate", "--from", "-", "--explain"]) == Exit.REFUSED
+    assert "--explain is for one case" in capsys.readouterr().err

@@ -12,9 +12,11 @@ from typing import Final
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
+from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.evaluation import evaluation_parts
 from planner.estimators.memory.instants import instants_of, scene_of
 from planner.estimators.memory.process import (
+    assumed_share,
     available_bytes,
     bare_bytes,
     outside_bytes,
@@ -29,7 +31,7 @@ from planner.plan import VramEstimate
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import Strategy, Task
 
-__all__ = ["available_bytes", "bare_bytes", "estimate_vram", "resting_bytes", "verdict"]
+__all__ = ["assumed_share", "available_bytes", "bare_bytes", "estimate_vram", "resting_bytes", "verdict"]
 
 COMPONENTS: Final = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "temporaries")
 
@@ -58,6 +60,7 @@ def estimate_vram(
     outside = outside_bytes(gpu, strategy.num_gpus)
     limit = available_bytes(gpu, None) - outside if gpu is not None else None
     reserved = reserved_bytes(scene, allocated, limit)
+    components = dict.fromkeys(COMPONENTS, 0) | {name: size for name, size in instants[peak_instant].items() if size}
     return VramEstimate(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=reserved,
@@ -65,8 +68,9 @@ def estimate_vram(
         required_bytes=required_bytes(max(allocated, evaluation if asked else 0), outside, strategy),
         evaluation_peak_bytes=evaluation,
         peak_instant=peak_instant,
-        components=dict.fromkeys(COMPONENTS, 0) | {name: size for name, size in instants[peak_instant].items() if size},
+        components=components,
         by_instant={str(instant): size for instant, size in sums.items()} | {"evaluation": evaluation},
+        basis=basis_of(components, strategy, stack),
     )
 
 

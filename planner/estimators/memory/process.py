@@ -11,6 +11,7 @@ from planner.estimators.calibration import (
     CONTEXT_BYTES_ELSE,
     MARGIN_SHARE,
     MARGIN_SHARE_FULL,
+    MAX_ASSUMED_SHARE,
     NCCL_BYTES,
 )
 from planner.estimators.memory.instants import Scene
@@ -63,14 +64,20 @@ DRIVER_SHARE = 0.98  # assumed: the median of driver figure and memory as sold o
 def verdict(vram: VramEstimate, available_bytes: int) -> tuple[Verdict, int]:
     """Whether the job fits, and the bytes to spare beyond what is required (negative: missing).
 
-    "tight": the tensors and the context fit, the margin does not.
+    "tight": the tensors and the context fit, the margin does not; or too much of the peak is assumed to promise a fit.
     """
     margin = available_bytes - vram.required_bytes
     if margin >= 0:
-        return "fits", margin
+        return ("tight" if assumed_share(vram) > MAX_ASSUMED_SHARE else "fits"), margin
     return ("tight" if bare_bytes(vram) <= available_bytes else "does_not_fit"), margin
 
 
 def bare_bytes(vram: VramEstimate) -> int:
     """What the job takes without any margin: tensors, context, NCCL."""
     return vram.allocated_peak_bytes + vram.process_peak_bytes - vram.reserved_peak_bytes
+
+
+def assumed_share(vram: VramEstimate) -> float:
+    """The share of the peak whose components rest on an assumption."""
+    assumed = sum(size for name, size in vram.components.items() if vram.basis.get(name) == "assumed")
+    return assumed / max(1, vram.allocated_peak_bytes)

@@ -18,6 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.hardware import Gpu
+from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.process import available_bytes, outside_bytes, required_bytes
 from planner.estimators.trace.cache import installed, key_of, read_cached, write_cached
 from planner.plan import Instant, VramEstimate
@@ -73,6 +74,7 @@ def trace_vram(
         peak_instant=found.peak_instant,
         components=found.components,
         by_instant=found.by_instant,
+        basis=basis_of(found.components, strategy, stack),
     )
 
 

@@ -1,0 +1,34 @@
+"""What the bytes of each component rest on: derived from code, measured, or assumed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from catalogs.hardware import Gpu
+from planner.estimators.calibration import CONTEXT_MEASURED
+from planner.estimators.memory.numerics import FUSED_BY_STACK
+from planner.plan import ByteBasis
+from planner.stack import Stack
+from remote.contract import Strategy
+
+OF_A_BLOCK: Final = ("activations", "temporaries")  # what a block keeps, and what it needs while it runs
+
+
+def basis_of(components: Iterable[str], strategy: Strategy, stack: Stack) -> dict[str, ByteBasis]:
+    """What each component rests on. Most follow from code; assumed are the blocks of kernels whose code nobody read, the
+    even cut of parallel sizes, and Adafactor's rows and columns.
+    """
+    assumed: set[str] = set()
+    if strategy.kernels == "compiled" or (strategy.kernels == "fused" and stack.name not in FUSED_BY_STACK):
+        assumed.update(OF_A_BLOCK)
+    if stack.model_parallel > 1:
+        assumed.update((*OF_A_BLOCK, "logits"))
+    if strategy.optimizer == "adafactor":
+        assumed.add("optimizer")
+    return {name: "assumed" if name in assumed else "derived" for name in components}
+
+
+def context_basis(gpu: Gpu | None) -> ByteBasis:
+    """What the size of the CUDA context rests on: published for some cards, assumed for the others."""
+    return "measured" if gpu is not None and gpu.name in CONTEXT_MEASURED else "assumed"

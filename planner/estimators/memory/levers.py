@@ -1,0 +1,147 @@
+"""The levers that lower a job's GPU memory, from what its result does not feel to what it does. One table for all who ask."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from catalogs.architectures import Architecture
+from planner.methods import DEFAULT_RANK, DEFAULT_TARGETS, METHODS, NF4, QLORA_MEANS
+from planner.precision import FOUR_BIT
+from remote.contract import ALPHA_PER_RANK, Strategy
+
+
+class Change(NamedTuple):
+    """A strategy with one lever pulled."""
+
+    words: str  # the keys of a case and what to set them to
+    changes: dict[str, Any]  # the same as values
+    strategy: Strategy
+
+
+Steps = Callable[[Strategy, Architecture], Iterator[Change]]
+
+
+class Lever(NamedTuple):
+    """One way to need less. `steps`: how far it can be pulled, the gentlest first; none where it does not apply."""
+
+    name: str
+    steps: Steps
+    once: bool = False  # its steps are halvings: one is enough to show what it does
+    timed: bool = True  # whether the estimate of speed knows what it costs
+
+
+def _set(strategy: Strategy, words: str | None = None, **changes: Any) -> Iterator[Change]:
+    """The one step that sets these keys, unless they say so already."""
+    changed = msgspec.structs.replace(strategy, **changes)
+    if changed != strategy:
+        yield Change(words or ", ".join(f"{key} {value}" for key, value in changes.items()), changes, changed)
+
+
+def _checkpointing(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    if strategy.gradient_checkpointing == "off":
+        yield from _set(strategy, gradient_checkpointing="non_reentrant")
+
+
+def _attention(strategy: Strategy, architecture: Architecture) -> Iterator[Change]:
+    if strategy.attention == "eager" and not architecture.attention_softcap:
+        yield from _set(strategy, attention="sdpa")
+
+
+def _loss(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    if strategy.loss in ("hf", "hf_shifted"):
+        yield from _set(strategy, loss="liger")
+        yield from _set(strategy, loss="chunked")
+
+
+def _micro_batch(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    for size in _halved(strategy.micro_batch_size, 1):
+        more = strategy.gradient_accumulation_steps * strategy.micro_batch_size // size
+        words = f"micro_batch_size {size} with gradient_accumulation_steps {more}"
+        yield from _set(strategy, words, micro_batch_size=size, gradient_accumulation_steps=more)
+
+
+def _optimizer(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    if strategy.optimizer.startswith("adamw_torch"):
+        yield from _set(strategy, optimizer="adamw_8bit")
+        yield from _set(strategy, optimizer="paged_adamw_8bit")
+
+
+def _adapter_dtype(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    if strategy.adapter_dtype == "float32" and not METHODS[strategy.method].moves:
+        yield from _set(strategy, adapter_dtype="bfloat16" if strategy.autocast == "none" else strategy.autocast)
+
+
+def _quant(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    if strategy.quant == "none" and not METHODS[strategy.method].moves_linears:
+        yield from _set(strategy, "quant nf4", quant="nf4", kbit_upcast="full")  # what these words alone mean in a case
+        yield from _set(strategy, "quant nf4 with double_quant and kbit_upcast none", **NF4, kbit_upcast="none")
+
+
+def _upcast(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    if strategy.kbit_upcast == "full":
+        yield from _set(strategy, kbit_upcast="none")
+
+
+def _offloaded(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    if strategy.gradient_checkpointing != "off":
+        yield from _set(strategy, gradient_checkpointing="offloaded")
+    if strategy.offload == "none":
+        yield from _set(strategy, offload="optimizer")
+
+
+def _rank(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    for rank in _halved(strategy.rank or 1, 1):
+        yield from _set(strategy, f"rank {rank}", rank=rank, alpha=ALPHA_PER_RANK * rank)
+
+
+def _targets(strategy: Strategy, architecture: Architecture) -> Iterator[Change]:
+    if strategy.target_modules == "all-linear":
+        few = DEFAULT_TARGETS.get(strategy.method, {}).get(architecture.model_type)
+        if few is not None:
+            yield from _set(strategy, f"target_modules {','.join(few)}", target_modules=few)
+
+
+def _length(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    for length in _halved(strategy.seq_len, 256):
+        yield from _set(strategy, seq_len=length)
+
+
+def _method(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    if METHODS[strategy.method].moves_all:
+        changes: dict[str, Any] = {"method": "lora", "rank": DEFAULT_RANK, "alpha": ALPHA_PER_RANK * DEFAULT_RANK}
+        yield from _set(strategy, "method lora", **changes)
+        yield from _set(strategy, "method qlora", **(changes | QLORA_MEANS), kbit_upcast="full", optimizer="adamw_torch_fused")
+
+
+def _one_more_gpu(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+    if strategy.sharding in ("none", "ddp", "fsdp"):
+        more = strategy.num_gpus + 1
+        stored = {"quant_storage": "bfloat16"} if strategy.quant in FOUR_BIT else {}
+        yield from _set(strategy, f"num_gpus {more} with sharding fsdp", num_gpus=more, sharding="fsdp", **stored)
+
+
+LEVERS: Final[tuple[Lever, ...]] = (
+    Lever("recompute activations", _checkpointing),
+    Lever("a kernel for attention", _attention, timed=False),
+    Lever("a loss without whole logits", _loss, timed=False),
+    Lever("a smaller micro-batch", _micro_batch, once=True),
+    Lever("no fp32 copies of the base", _upcast),
+    Lever("a 16-bit adapter", _adapter_dtype),
+    Lever("an 8-bit optimizer", _optimizer, timed=False),
+    Lever("a 4-bit base", _quant),
+    Lever("RAM instead", _offloaded, timed=False),
+    Lever("a lower rank", _rank, once=True),
+    Lever("fewer targets", _targets),
+    Lever("shorter sequences", _length, once=True),
+    Lever("another method", _method),
+    Lever("one more GPU", _one_more_gpu),
+)
+
+
+def _halved(number: int, least: int) -> Iterator[int]:
+    while number // 2 >= least:
+        number //= 2
+        yield number

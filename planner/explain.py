@@ -1,0 +1,270 @@
+"""Why a case takes the GPU memory that it takes, and what would change it: `estimate --explain`.
+
+explain        one answered case -> Explanation
+pulled         each lever alone, and together with those above it
+limits_of      the largest micro-batch and the longest sequence that fit
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from catalogs.architectures import Architecture
+from catalogs.catalog import Catalog
+from catalogs.hardware import Gpu
+from catalogs.models import resolve_model
+from planner.asking.case import Case, stack_of, strategy_of
+from planner.estimate import Estimate
+from planner.estimators.calibration import NCCL_BYTES
+from planner.estimators.duration import Pace, pace_of
+from planner.estimators.memory import available_bytes, bare_bytes, estimate_vram, verdict
+from planner.estimators.memory.basis import context_basis
+from planner.estimators.memory.levers import LEVERS, Change, Lever
+from planner.estimators.memory.process import outside_bytes
+from planner.plan import ByteBasis, Instant, VramEstimate
+from planner.refusals import CaseRefused
+from planner.stack import Stack
+from remote.contract import CAPABILITIES, Strategy, Task
+
+MAX_MICRO_BATCH: Final = 4096  # assumed: nobody asks for more sequences in one pass
+
+
+class Part(msgspec.Struct, frozen=True, kw_only=True):
+    """One named piece of GPU memory."""
+
+    name: str
+    num_bytes: int
+    basis: ByteBasis
+
+
+class Budget(msgspec.Struct, frozen=True, kw_only=True):
+    """From the tensors at the peak to what the card must have. Bytes of the fullest GPU."""
+
+    instant: Instant
+    tensors: tuple[Part, ...]  # alive at the peak; they sum to allocated
+    allocated_bytes: int
+    spare_cache_bytes: int  # up to reserved; given back where the card is full
+    outside: tuple[Part, ...]  # of torch: context, libraries, NCCL; up to the process's peak
+    process_bytes: int
+    margin_bytes: int  # kept free beside tensors and outside
+    required_bytes: int
+    available_bytes: int | None  # None: the case names no card and no memory
+    by_instant: dict[str, int]
+
+
+class Effect(msgspec.Struct, frozen=True, kw_only=True):
+    """One lever, pulled once. Time is that of the same number of tokens; None where no card is named."""
+
+    lever: str
+    change: str  # what to set
+    changes: dict[str, Any]  # the same as keys of the case
+    saved_bytes: int  # of what is required
+    required_bytes: int
+    fits: bool | None
+    together_bytes: int  # required with this and every lever above it
+    slower_share: float | None  # 0.1: a tenth longer; negative: faster
+    slower_s: float | None  # for as many tokens as one step of the case has
+    runnable: bool  # whether this version's trainer can do it
+
+
+class Limits(msgspec.Struct, frozen=True, kw_only=True):
+    """How far this case can be stretched on the card; None where it does not fit at all."""
+
+    micro_batch_size: int | None
+    seq_len: int | None  # at most as many tokens as the model has positions
+
+
+class Explanation(msgspec.Struct, frozen=True, kw_only=True):
+    """The budget, the levers from the mildest on, and the limits. A case that only a trace answers has no levers."""
+
+    budget: Budget
+    levers: tuple[Effect, ...]
+    limits: Limits | None  # None: no card, or no closed form
+
+
+class Slower(NamedTuple):
+    """How much longer the same number of tokens takes: as a share, and in seconds for those of one step."""
+
+    share: float
+    seconds: float
+
+
+class Setting(msgspec.Struct, frozen=True, kw_only=True):
+    """What stays the same while a lever is pulled."""
+
+    architecture: Architecture
+    task: Task
+    gpu: Gpu | None
+    stack: Stack
+    mean_seq_len: float
+    interconnect: str
+    available_bytes: int | None
+
+    def vram(self, strategy: Strategy) -> VramEstimate:
+        """Raises Unsupported where there is no closed form."""
+        return estimate_vram(self.architecture, strategy, task=self.task, gpu=self.gpu, stack=self.stack)
+
+    def slower(self, before: Strategy, after: Strategy) -> Slower | None:
+        """What a change costs; None without a card."""
+        if self.gpu is None:
+            return None
+        was, becomes = self._pace(before, self.gpu), self._pace(after, self.gpu)
+        share = was.tokens_per_s.p50 / becomes.tokens_per_s.p50 - 1
+        return Slower(share, share * was.step_s.p50)
+
+    def _pace(self, strategy: Strategy, gpu: Gpu) -> Pace:
+        return pace_of(
+            self.architecture,
+            strategy,
+            gpu=gpu,
+            task=self.task,
+            stack=self.stack,
+            mean_seq_len=min(self.mean_seq_len, strategy.seq_len),
+            interconnect=self.interconnect,
+            cores=None,
+        )
+
+    def fits(self, strategy: Strategy) -> bool:
+        """Whether the card holds it, margin included. Only where the case names one."""
+        if self.available_bytes is None:
+            raise ValueError("a fit needs a card")
+        return verdict(self.vram(strategy), self.available_bytes)[0] == "fits"
+
+
+def explain(made: Estimate, case: Case, catalog: Catalog, *, base: Path | None = None) -> Explanation:
+    """The explanation of an answer that `planner.estimate.estimate` gave to this case."""
+    gpu = catalog.gpu(case.gpu).gpu if case.gpu is not None else None
+    named = gpu is not None or case.gpu_memory_gib is not None
+    setting = Setting(
+        architecture=resolve_model(case.model, base=base),
+        task=case.task,
+        gpu=gpu,
+        stack=stack_of(case),
+        mean_seq_len=case.mean_seq_len or float(case.seq_len),
+        interconnect=case.interconnect,
+        available_bytes=available_bytes(gpu, case.gpu_memory_gib) if named else None,
+    )
+    strategy = strategy_of(case)
+    budget = _budget(made.vram, gpu, case.num_gpus, setting.available_bytes)
+    if made.engine != "closed_form":
+        return Explanation(budget=budget, levers=(), limits=None)
+    limits = limits_of(strategy, setting) if named else None
+    return Explanation(budget=budget, levers=tuple(pulled(strategy, setting)), limits=limits)
+
+
+# ── the budget ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _budget(vram: VramEstimate, gpu: Gpu | None, num_gpus: int, available: int | None) -> Budget:
+    outside = outside_bytes(gpu, num_gpus)
+    nccl = NCCL_BYTES if num_gpus > 1 else 0
+    beside = [Part(name="CUDA context and libraries", num_bytes=outside - nccl, basis=context_basis(gpu))]
+    beside += [Part(name="NCCL", num_bytes=nccl, basis="assumed")] if nccl else []
+    tensors = (
+        Part(name=name.replace("_", " "), num_bytes=size, basis=vram.basis.get(name, "derived"))
+        for name, size in vram.components.items()
+        if size
+    )
+    return Budget(
+        instant=vram.peak_instant,
+        tensors=tuple(sorted(tensors, key=lambda part: -part.num_bytes)),
+        allocated_bytes=vram.allocated_peak_bytes,
+        spare_cache_bytes=vram.reserved_peak_bytes - vram.allocated_peak_bytes,
+        outside=tuple(beside),
+        process_bytes=vram.process_peak_bytes,
+        margin_bytes=vram.required_bytes - bare_bytes(vram),
+        required_bytes=vram.required_bytes,
+        available_bytes=available,
+        by_instant=vram.by_instant,
+    )
+
+
+# ── the levers ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pulled(strategy: Strategy, setting: Setting) -> Iterator[Effect]:
+    """Every lever that saves something, from the mildest on: alone, and on top of those above it.
+
+    On top of one another come only those that this version's trainer can do, unless it can't do the case itself.
+    """
+    before_bytes = setting.vram(strategy).required_bytes
+    can_run = not CAPABILITIES.missing(strategy, setting.task)
+    above = _Pulled(strategy, before_bytes)
+    for lever, change in _first_steps(strategy, setting.architecture):
+        required_bytes = _required_bytes(change.strategy, setting)
+        if required_bytes is None or required_bytes >= before_bytes:
+            continue
+        runnable = not CAPABILITIES.missing(change.strategy, setting.task)
+        if runnable or not can_run:
+            above = _on_top(above, change, setting)
+        slower = setting.slower(strategy, change.strategy) if lever.timed else None
+        yield Effect(
+            lever=lever.name,
+            change=change.words,
+            changes=msgspec.to_builtins(change.changes),
+            saved_bytes=before_bytes - required_bytes,
+            required_bytes=required_bytes,
+            fits=None if setting.available_bytes is None else setting.fits(change.strategy),
+            together_bytes=above.required_bytes,
+            slower_share=None if slower is None else slower.share,
+            slower_s=None if slower is None else slower.seconds,
+            runnable=runnable,
+        )
+
+
+def _first_steps(strategy: Strategy, architecture: Architecture) -> Iterator[tuple[Lever, Change]]:
+    """One step of levers that halve, every step of the others."""
+    for lever in LEVERS:
+        steps = lever.steps(strategy, architecture)
+        yield from ((lever, change) for change in (islice(steps, 1) if lever.once else steps))
+
+
+class _Pulled(NamedTuple):
+    """What the levers so far have come to."""
+
+    strategy: Strategy
+    required_bytes: int
+
+
+def _on_top(above: _Pulled, change: Change, setting: Setting) -> _Pulled:
+    """One lever more, where it still helps."""
+    strategy = msgspec.structs.replace(above.strategy, **change.changes)
+    required_bytes = _required_bytes(strategy, setting)
+    helps = required_bytes is not None and required_bytes < above.required_bytes
+    return _Pulled(strategy, required_bytes) if helps and required_bytes is not None else above
+
+
+def _required_bytes(strategy: Strategy, setting: Setting) -> int | None:
+    """None: without a closed form, or against the rules."""
+    try:
+        return setting.vram(strategy).required_bytes
+    except CaseRefused:
+        return None
+
+
+# ── the limits ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def limits_of(strategy: Strategy, setting: Setting) -> Limits:
+    """The largest micro-batch of such sequences, and the longest sequence in such a micro-batch."""
+    positions = max(setting.architecture.max_positions, strategy.seq_len)
+    return Limits(
+        micro_batch_size=_largest("micro_batch_size", MAX_MICRO_BATCH, strategy, setting),
+        seq_len=_largest("seq_len", positions, strategy, setting),
+    )
+
+
+def _largest(key: str, most: int, strategy: Strategy, setting: Setting) -> int | None:
+    """The largest value of `key`, from 1 to `most`, that fits; more never needs less."""
+    too_much = bisect.bisect_left(
+        range(1, most + 1),
+        1,
+        key=lambda value: int(not setting.fits(msgspec.structs.replace(strategy, **{key: value}))),
+    )
+    return too_much or None

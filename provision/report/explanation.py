@@ -1,0 +1,142 @@
+"""`estimate --explain` as tables: the budget as a bar, the instants, the levers, the limits."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from itertools import accumulate
+from typing import Final
+
+from planner.explain import Budget, Effect, Explanation, Part
+from planner.units import GIB
+from provision.report.tables import Table
+from provision.report.words import NOTHING, percent_words
+
+BLOCK, TRACK = "█", "·"
+OTHER_COLUMNS_WIDTH: Final = 54  # measured: beside the bar, name, GiB, basis and rules
+LEAST_BAR_WIDTH: Final = 10
+MOST_BAR_WIDTH: Final = 60
+
+
+def explanation_tables(found: Explanation, *, width: int) -> Iterator[Table]:
+    """What a person reads, from the peak to the levers. `width`: columns of the terminal."""
+    bar_width = max(LEAST_BAR_WIDTH, min(MOST_BAR_WIDTH, width - OTHER_COLUMNS_WIDTH))
+    yield budget_table(found.budget, bar_width)
+    yield instants_table(found.budget, bar_width)
+    if found.levers:
+        yield levers_table(found)
+
+
+def budget_table(budget: Budget, bar_width: int) -> Table:
+    """Each piece where the one above it ends, so that together they are one bar."""
+    margin = Part(name="margin", num_bytes=budget.margin_bytes, basis="assumed")
+    pieces = (*budget.tensors, *budget.outside, margin)
+    whole = max(budget.required_bytes, budget.process_bytes, budget.available_bytes or 0)
+    starts = accumulate((piece.num_bytes for piece in pieces), initial=0)
+    rows = [_row(piece, start, whole, bar_width) for piece, start in zip(pieces, starts, strict=False)]
+    of_torch = len(budget.tensors)
+    allocated = ("allocated", _gib(budget.allocated_bytes), "", _bar(0, budget.allocated_bytes, whole, bar_width))
+    required = ("required", _gib(budget.required_bytes), "", _bar(0, budget.required_bytes, whole, bar_width))
+    available = budget.available_bytes
+    there = [] if available is None else [("the card has", _gib(available), "", _bar(0, available, whole, bar_width))]
+    return Table(
+        title=f"GPU memory at the peak: {budget.instant.replace('_', ' ')}",
+        columns=("component", "GiB", "rests on", "bar"),
+        rows=(*rows[:of_torch], allocated, *rows[of_torch:], required, *there),
+        note=(
+            f"nvidia-smi shows {_gib(budget.process_bytes)} GiB at the peak: what is allocated, what lies outside of torch, "
+            f"and {_gib(budget.spare_cache_bytes)} of spare cache (measured on other runs), which is given back where the card "
+            "is full and so is not required."
+        ),
+        unbroken=("component", "GiB", "rests on", "bar"),
+    )
+
+
+def instants_table(budget: Budget, bar_width: int) -> Table:
+    whole = max(*budget.by_instant.values(), budget.available_bytes or 0)
+    return Table(
+        title="Allocated, instant by instant",
+        columns=("instant", "GiB", "", "bar"),
+        rows=tuple(
+            (
+                name.replace("_", " "),
+                _gib(size),
+                "the peak" if name == budget.instant else "",
+                _bar(0, size, whole, bar_width),
+            )
+            for name, size in budget.by_instant.items()
+        ),
+        unbroken=("instant", "GiB", "bar"),
+    )
+
+
+def levers_table(found: Explanation) -> Table:
+    """One row a lever. What this version cannot run is marked."""
+    return Table(
+        title="What would change it",
+        columns=("change, alone", "saves", "then", "fits", "time", "s/step", "together"),
+        rows=tuple(map(_lever_row, found.levers)),
+        note=" ".join(_lever_notes(found)),
+        unbroken=("saves", "then", "fits", "time", "s/step", "together"),
+    )
+
+
+def _lever_row(effect: Effect) -> tuple[str, ...]:
+    mark = "" if effect.runnable else " *"
+    return (
+        effect.change + mark,
+        _gib(effect.saved_bytes),
+        _gib(effect.required_bytes),
+        NOTHING if effect.fits is None else "yes" if effect.fits else "no",
+        NOTHING if effect.slower_share is None else percent_words(effect.slower_share),
+        NOTHING if effect.slower_s is None else f"{effect.slower_s:+.2f}".replace("-", "−"),
+        _gib(effect.together_bytes),
+    )
+
+
+def _lever_notes(found: Explanation) -> Iterator[str]:
+    yield (
+        "GiB required of the card; together: with every change above that can be run. Seconds are for as many tokens as one "
+        f"step has now; {NOTHING} where the estimate of speed does not know the change."
+    )
+    if not all(effect.runnable for effect in found.levers):
+        yield "* is estimated only: this version's trainer can't do it."
+    runnable = [effect for effect in found.levers if effect.runnable] or list(found.levers)
+    available = found.budget.available_bytes
+    if available is not None and found.budget.required_bytes > available:
+        enough = next((each for each in runnable if each.together_bytes <= available), None)
+        yield (
+            f"Made one after the other from the top, the job fits from {enough.change} on."
+            if enough is not None
+            else f"All of them together still need {_gib(runnable[-1].together_bytes)} GiB."
+        )
+    yield f"The last one left is {runnable[-1].change}; beyond it, a larger card."
+
+
+def limit_lines(found: Explanation) -> Iterator[str]:
+    """The largest micro-batch and the longest sequence, in sentences."""
+    if found.limits is None:
+        return
+    size, length = found.limits.micro_batch_size, found.limits.seq_len
+    if size is None and length is None:
+        yield "No micro-batch and no length fits this card as it is."
+        return
+    yield (
+        f"Largest micro-batch of such sequences that fits: {NOTHING if size is None else f'{size:,}'}. "
+        f"Longest sequence in such a micro-batch: {NOTHING if length is None else f'{length:,} tokens'}."
+    )
+
+
+def _row(piece: Part, start: int, whole: int, bar_width: int) -> tuple[str, ...]:
+    return piece.name, _gib(piece.num_bytes), piece.basis, _bar(start, start + piece.num_bytes, whole, bar_width)
+
+
+def _bar(start: int, end: int, whole: int, width: int) -> str:
+    """A stretch of the whole; what is there shows at least one block."""
+    first = min(width - 1, round(start / whole * width))
+    last = max(first + 1, round(end / whole * width))
+    return TRACK * first + BLOCK * (last - first) + TRACK * (width - last)
+
+
+def _gib(num_bytes: float) -> str:
+    """Two decimals; three for what two would show as nothing."""
+    return f"{num_bytes / GIB:.2f}" if num_bytes >= GIB / 100 or not num_bytes else f"{num_bytes / GIB:.4f}"

@@ -1,0 +1,156 @@
+"""`estimate --explain`: the budget sums, levers save what an estimate says they save, limits are the last that fit."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+import pytest
+
+from catalogs.catalog import read_catalog
+from planner.asking.case import read_case
+from planner.estimate import answer, estimate
+from planner.estimators.calibration import MAX_ASSUMED_SHARE
+from planner.estimators.memory import assumed_share
+from planner.explain import Explanation, explain
+from planner.plan import VramEstimate
+
+CATALOG = read_catalog()
+TOO_LARGE: dict[str, Any] = {"model": "8b", "gpu": "RTX 4090", "micro_batch_size": 4}
+
+
+def explained(**said: Any) -> Explanation:
+    case = read_case({"engine": "closed_form", **said})
+    return explain(estimate(case, CATALOG), case, CATALOG)
+
+
+def required_bytes(**said: Any) -> int:
+    return int(answer({"engine": "closed_form", **said}, CATALOG, None)["vram"]["required_bytes"])
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        TOO_LARGE,
+        {"model": "1b", "method": "full", "gpu": "T4", "optimizer": "adafactor"},
+        {"model": "7b", "quant": "nf4", "num_gpus": 2, "sharding": "fsdp", "gpu": "A100-SXM4-80GB"},
+        {"model": "7b"},
+    ],
+    ids=["too large", "full", "two GPUs", "no card"],
+)
+def test_the_budget_adds_up(said: dict[str, Any]) -> None:
+    """From tensors to the process, and from tensors to what is required."""
+    budget = explained(**said).budget
+    outside = sum(part.num_bytes for part in budget.outside)
+    assert sum(part.num_bytes for part in budget.tensors) == budget.allocated_bytes == budget.by_instant[budget.instant]
+    assert budget.allocated_bytes + budget.spare_cache_bytes + outside == budget.process_bytes
+    assert budget.allocated_bytes + budget.margin_bytes + outside == budget.required_bytes
+
+
+def test_each_lever_does_what_its_words_say() -> None:
+    """A case with the changes of one lever needs what the table says."""
+    found = explained(**TOO_LARGE)
+    assert len(found.levers) > 8
+    for effect in found.levers:
+        assert required_bytes(**(TOO_LARGE | effect.changes)) == effect.required_bytes, effect.change
+        assert effect.saved_bytes == found.budget.required_bytes - effect.required_bytes > 0
+
+
+def test_levers_on_top_of_one_another_never_need_more() -> None:
+    """What can't be run is left out of the sum, and the sum of all is a case of its own."""
+    levers = explained(**TOO_LARGE).levers
+    sums = [effect.together_bytes for effect in levers]
+    assert sums == sorted(sums, reverse=True)
+    assert all(
+        after == before for before, after, effect in zip(sums, sums[1:], levers[1:], strict=False) if not effect.runnable
+    )
+    together: dict[str, Any] = {}
+    for effect in levers:
+        together |= effect.changes if effect.runnable else {}
+    assert required_bytes(**(TOO_LARGE | together)) == sums[-1]
+
+
+def test_a_lever_costs_the_time_that_the_estimate_of_speed_says() -> None:
+    """Of the same number of tokens. What the estimate of speed does not know has no figure."""
+    levers = {effect.change: effect for effect in explained(**TOO_LARGE | {"gradient_checkpointing": "off"}).levers}
+    recompute = levers["gradient_checkpointing non_reentrant"]
+    assert recompute.slower_share is not None
+    assert recompute.slower_s is not None
+    assert 0.1 < recompute.slower_share < 0.5
+    before, after = (
+        answer(TOO_LARGE | {"gradient_checkpointing": word}, CATALOG, None)["time"]["step_s"]["p50"]
+        for word in ("off", "non_reentrant")
+    )
+    assert recompute.slower_s == pytest.approx(after - before)
+    assert levers["loss liger"].slower_share is None
+
+
+def test_the_limits_are_the_last_that_fit() -> None:
+    """One sequence, or one token, more does not."""
+    limits = explained(**TOO_LARGE).limits
+    assert limits is not None
+    for key, value in (("micro_batch_size", limits.micro_batch_size), ("seq_len", limits.seq_len)):
+        assert value is not None
+        verdicts = [answer(TOO_LARGE | {key: n}, CATALOG, None)["fits"]["verdict"] for n in (value, value + 1)]
+        assert verdicts[0] == "fits" != verdicts[1], key
+
+
+def test_what_never_fits_has_no_limits() -> None:
+    limits = explained(model="70b", gpu="T4").limits
+    assert limits is not None
+    assert (limits.micro_batch_size, limits.seq_len) == (None, None)
+
+
+def test_without_a_card_there_is_no_limit_and_no_time() -> None:
+    found = explained(model="7b")
+    assert found.limits is None
+    assert {effect.fits for effect in found.levers} == {effect.slower_s for effect in found.levers} == {None}
+
+
+# ── what bytes rest on ─────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("said", "assumed"),
+    [
+        ({}, set()),
+        ({"kernels": "fused"}, set()),
+        ({"kernels": "fused", "stack": "axolotl"}, {"activations", "temporaries"}),
+        ({"kernels": "compiled"}, {"activations", "temporaries"}),
+        ({"num_gpus": 2, "tensor_parallel_size": 2}, {"activations", "temporaries", "logits"}),
+        ({"method": "full", "optimizer": "adafactor"}, {"optimizer"}),
+    ],
+    ids=["plain", "fused as read", "fused as guessed", "compiled", "tensor parallel", "adafactor"],
+)
+def test_every_component_says_what_it_rests_on(said: dict[str, Any], assumed: set[str]) -> None:
+    vram = answer({"model": "7b", **said}, CATALOG, None)["vram"]
+    assert set(vram["basis"]) == set(vram["components"])
+    assert {name for name, basis in vram["basis"].items() if basis == "assumed"} == assumed
+
+
+def test_more_than_a_twentieth_assumed_forbids_fits() -> None:
+    """However much room there is; the reason says of what."""
+    case = {"model": "7b", "gpu": "A100-SXM4-80GB", "kernels": "compiled", "gradient_checkpointing": "off"}
+    made = answer(case, CATALOG, None)
+    assert assumed_share(msgspec.convert(made["vram"], VramEstimate)) > MAX_ASSUMED_SHARE
+    assert made["fits"]["verdict"] == "tight"
+    assert made["fits"]["margin_bytes"] > 0
+    assert "of the peak is assumed (activations" in made["fits"]["reason"]
+    assert answer(case | {"kernels": "eager"}, CATALOG, None)["fits"]["verdict"] == "fits"
+
+
+@pytest.mark.parametrize(
+    ("versions", "sentence"),
+    [
+        ({"transformers": "4.48.1", "torch": "2.4.1"}, None),
+        ({"transformers": "5.24.0"}, None),
+        ({"transformers": "4.30"}, "transformers 4.30 has no memory profile; 4.44 to 5.24 have one"),
+        ({"transformers": "5.31.0"}, "transformers 5.31.0 has no memory profile"),
+        ({"deepspeed": "0.15"}, "deepspeed has no memory profile, and is passed over"),
+    ],
+    ids=["measured", "pinned", "too old", "too new", "not known"],
+)
+def test_a_release_without_a_profile_is_said(versions: dict[str, str], sentence: str | None) -> None:
+    warnings = answer({"model": "7b", "versions": versions}, CATALOG, None)["warnings"]
+    said = [warning for warning in warnings if "memory profile" in warning]
+    assert (not said) if sentence is None else (len(said) == 1 and sentence in said[0])
