@@ -165,6 +165,10 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "FlashAttention-2 does not run on {this.gpu.name}",
     ),
     (
+        lambda this: this.strategy.quant == "mxfp4" and this.case.stack in ("transformers", "trl"),
+        "transformers unpacks MXFP4 experts to 16 bits to train (quant none); kernels that train on packed ones are meant",
+    ),
+    (
         lambda this: this.case.task in ("classification", "token_classification"),
         "{labels} labels are assumed; more move memory by kilobytes",
     ),

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Final
+from typing import Any, Final, Literal
+
+import msgspec
 
 from planner.refusals import Unsupported
 from planner.units import rounded
@@ -17,7 +19,12 @@ DTYPE_BYTES: Final[dict[str, int]] = {  # derived: their names
 
 BNB_BLOCK: Final = 64  # derived: weights per scale, bitsandbytes' Params4bit default
 BNB_DOUBLE_BLOCK: Final = 256  # derived: scales per second-level scale, bitsandbytes' quantize_4bit
-GPTQ_GROUP: Final = 128  # assumed: the group size of the published GPTQ checkpoints
+CHECKPOINT_GROUP: Final = 128  # assumed: the group size of the published GPTQ and AWQ checkpoints
+HQQ_GROUP: Final = 64  # derived: HqqConfig's default, transformers 5.24
+MXFP4_BLOCK: Final = 32  # derived: weights per one-byte scale, OCP Microscaling Formats 1.0
+FP8_BLOCK: Final = 128  # derived: side of the square that shares a scale, FineGrainedFP8Config's default, transformers 5.24
+
+Size = Callable[[int, int, int], int]  # (weights, in_features, out_features) -> bytes with all tables
 
 
 def _bnb4(weights: int, _in_features: int, _out_features: int) -> int:
@@ -37,34 +44,100 @@ def _int8(weights: int, _in_features: int, out_features: int) -> int:
     return rounded(weights) + rounded(4 * out_features)
 
 
-def _gptq(bits: int) -> Callable[[int, int, int], int]:
+def _gptq(bits: int) -> Size:
     """GPTQ (arXiv:2210.17323) as AutoGPTQ packs it: fp16 scale and packed zero per group, an int32 group index per input."""
 
     def num_bytes(weights: int, in_features: int, _out_features: int) -> int:
-        groups = -(-weights // GPTQ_GROUP)
+        groups = -(-weights // CHECKPOINT_GROUP)
         return rounded(weights * bits / 8) + rounded(2 * groups) + rounded(groups * bits / 8) + rounded(4 * in_features)
 
     return num_bytes
 
 
-# (quant, double_quant) -> bytes of so many weights with so many inputs and outputs, each derived by its function
-QUANTIZATIONS: Final[dict[tuple[str, bool], Callable[[int, int, int], int]]] = {
-    ("nf4", False): _bnb4,
-    ("fp4", False): _bnb4,
-    ("nf4", True): _bnb4_double,
-    ("fp4", True): _bnb4_double,
-    ("int8", False): _int8,
-    ("gptq_int4", False): _gptq(4),
-    ("gptq_int8", False): _gptq(8),
+def _awq(weights: int, _in_features: int, _out_features: int) -> int:
+    """AWQ (arXiv:2306.00978): half a byte each, an fp16 scale and a packed zero per group; inputs keep their order."""
+    groups = -(-weights // CHECKPOINT_GROUP)
+    return rounded(weights / 2) + rounded(2 * groups) + rounded(groups / 2)
+
+
+def _hqq(stored_bits: float) -> Size:
+    """HQQ (Badri and Shaji, 2023): packed weights, a 16-bit scale and a 16-bit zero per group (hqq 0.2.8, quantize.py)."""
+
+    def num_bytes(weights: int, _in_features: int, _out_features: int) -> int:
+        groups = -(-weights // HQQ_GROUP)
+        return rounded(weights * stored_bits / 8) + 2 * rounded(2 * groups)
+
+    return num_bytes
+
+
+def _mxfp4(weights: int, _in_features: int, _out_features: int) -> int:
+    """Four bits each and a one-byte exponent per block."""
+    return rounded(weights / 2) + rounded(weights / MXFP4_BLOCK)
+
+
+def _fp8(_weights: int, in_features: int, out_features: int) -> int:
+    """One byte each and an fp32 scale per square of 128 × 128."""
+    squares = -(-in_features // FP8_BLOCK) * -(-out_features // FP8_BLOCK)
+    return rounded(in_features * out_features) + rounded(4 * squares)
+
+
+class Quantization(msgspec.Struct, frozen=True, kw_only=True):
+    """How a linear's weight is stored, and what a product with it takes beside its output. Bytes per weight or input."""
+
+    size: Size
+    unpacked_forward: int = 2  # of the whole weight, in 16 bits
+    unpacked_backward: int = 2
+    packed_input: int = 0  # of the input, in the weight's own type
+    saves_input: bool = False  # for backward, though the weight is frozen
+    in_checkpoint: bool = False  # read as it is stored; else made from 16 bits while loading
+    experts: Literal["left", "packed", "alone"] = "left"  # in 16 bits; packed like linears; packed, and nothing else is
+
+
+# derived: hqq 0.2.8, quantize.py: its dequantize holds the codes, codes minus zeros and the product at once
+_HQQ: Final[dict[str, Any]] = {"unpacked_forward": 6, "unpacked_backward": 6, "saves_input": True}
+# assumed: kernels for stored checkpoints unpack one weight at a time
+_STORED: Final[dict[str, Any]] = {"in_checkpoint": True, "experts": "packed"}
+# derived: sizes by their functions, unpacking by the libraries' autograd functions (bitsandbytes 0.49; transformers 5.24,
+# finegrained_fp8.py)
+QUANTIZATIONS: Final[dict[tuple[str, bool], Quantization]] = {  # (quant, double_quant)
+    ("nf4", False): Quantization(size=_bnb4),
+    ("fp4", False): Quantization(size=_bnb4),
+    ("nf4", True): Quantization(size=_bnb4_double),
+    ("fp4", True): Quantization(size=_bnb4_double),
+    ("int8", False): Quantization(size=_int8),
+    ("gptq_int4", False): Quantization(size=_gptq(4), **_STORED),
+    ("gptq_int8", False): Quantization(size=_gptq(8), **_STORED),
+    ("awq_int4", False): Quantization(size=_awq, **_STORED),
+    ("hqq_int4", False): Quantization(size=_hqq(4), **_HQQ),
+    ("hqq_int3", False): Quantization(size=_hqq(3.2), **_HQQ),  # ten in 32 bits
+    ("hqq_int2", False): Quantization(size=_hqq(2), **_HQQ),
+    ("fp8", False): Quantization(size=_fp8, unpacked_forward=0, packed_input=1, **_STORED),
+    ("mxfp4", False): Quantization(size=_mxfp4, in_checkpoint=True, experts="alone"),
 }
 BITSANDBYTES: Final = frozenset({"nf4", "fp4", "int8"})  # quants that its kernels carry out, on cards that have them
 FOUR_BIT: Final = frozenset({"nf4", "fp4"})
 
 
-def quantized_bytes(quant: str, *, double_quant: bool, in_features: int, out_features: int) -> int:
-    """Bytes of one quantized linear's weight with all its tables, each a storage of its own."""
-    size = QUANTIZATIONS.get((quant, double_quant and quant in FOUR_BIT))
-    if size is None:
+def quantization_of(quant: str, *, double_quant: bool = False) -> Quantization:
+    """The row of a quant. Raises Unsupported where there is none."""
+    row = QUANTIZATIONS.get((quant, double_quant and quant in FOUR_BIT))
+    if row is None:
         known = ", ".join(sorted({name for name, _ in QUANTIZATIONS}))
         raise Unsupported("quant", f"quant {quant} has no closed form yet", f"quants that have one: none, {known}")
+    return row
+
+
+def quantized_bytes(quant: str, *, double_quant: bool, in_features: int, out_features: int) -> int:
+    """Bytes of one quantized linear's weight with all its tables, each a storage of its own."""
+    size = quantization_of(quant, double_quant=double_quant).size
     return size(in_features * out_features, in_features, out_features)
+
+
+def packs_linears(quant: str) -> bool:
+    """Whether the linears of a block are stored quantized (of MXFP4 bases only the experts are)."""
+    return quant != "none" and quantization_of(quant).experts != "alone"
+
+
+def packs_experts(quant: str, *, quantized_experts: bool) -> bool:
+    """Whether a mixture's experts are stored quantized: as the format says, or if `quantized_experts`."""
+    return quant != "none" and (quantized_experts or quantization_of(quant).experts != "left")

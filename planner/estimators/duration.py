@@ -19,6 +19,7 @@ from planner.estimators.sequences import Sequences, laid_out, padded_mean
 from planner.estimators.speed import StepTime, cpu_step_time, run_class, step_time, tokens_per_step
 from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range
+from planner.precision import quantization_of
 from planner.stack import PINNED_STACK, Stack
 from planner.units import KWH
 from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Strategy, Task
@@ -183,7 +184,8 @@ def steps_of(strategy: Strategy, stack: Stack, num_examples: int, loop: Loop) ->
 
 def _load(architecture: Architecture, strategy: Strategy, task: Task) -> Range:
     """The base from disk to memory, quantized on the way."""
-    slower = phases.QUANTIZE_SLOWDOWN if strategy.quant not in ("none", "gptq_int4", "gptq_int8") else ALONE
+    as_stored = strategy.quant == "none" or quantization_of(strategy.quant).in_checkpoint
+    slower = ALONE if as_stored else phases.QUANTIZE_SLOWDOWN
     return scaled(moving(download_bytes(architecture, strategy, task), phases.LOAD_BYTES_PER_S), slower)
 
 

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 from typing import Final
 
+import msgspec
+
 from catalogs.architectures import Architecture
 from planner.estimators.memory.instants import instants_of, scene_of
 from planner.estimators.memory.support import require_closed_form
-from planner.estimators.memory.weights import PAGED, STATE_BYTES, Trained, trained_of
+from planner.estimators.memory.weights import PAGED, STATE_BYTES, Trained, trained_of, weights_of
 from planner.methods import adapter_file_bytes, base_params
 from planner.plan import HostEstimate, Verdict
-from planner.precision import DTYPE_BYTES
+from planner.precision import DTYPE_BYTES, quantization_of
 from planner.stack import PINNED_STACK, Stack
 from planner.units import GB, GIB, MB
 from remote.contract import Strategy, Task
@@ -105,12 +107,10 @@ def _gpu_node_ram(
 
 def download_bytes(architecture: Architecture, strategy: Strategy, task: Task = "causal_lm") -> int:
     """What the hub sends: 16 bits per parameter, or a checkpoint that is quantized already."""
-    params = base_params(architecture, task)
-    if strategy.quant.startswith("gptq"):
-        bits = 4 if strategy.quant.endswith("4") else 8
-        packed = architecture.num_layers * architecture.linear_weights_per_block
-        return params * 2 - packed * 2 + packed * bits // 8
-    return params * 2
+    if strategy.quant != "none" and quantization_of(strategy.quant).in_checkpoint:
+        narrow = msgspec.structs.replace(strategy, param_dtype="bfloat16")
+        return weights_of(architecture, narrow, task=task, stack=PINNED_STACK).before_upcast
+    return base_params(architecture, task) * 2
 
 
 def _disk(architecture: Architecture, strategy: Strategy, task: Task, trained: Trained, num_checkpoints: int) -> dict[str, int]:

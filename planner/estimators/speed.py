@@ -20,7 +20,7 @@ from planner.estimators import calibration as known
 from planner.estimators.memory.numerics import fused_kernels
 from planner.methods import METHODS, adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks
 from planner.plan import Bound
-from planner.precision import DTYPE_BYTES
+from planner.precision import DTYPE_BYTES, packs_experts, packs_linears
 from planner.stack import Stack
 from planner.units import GB, GFLOPS, TERA
 from remote.contract import Strategy, Task
@@ -192,9 +192,11 @@ def _dequantized_bytes(job: Job) -> float:
     quant = job.strategy.quant
     if quant == "none":
         return 0.0
-    kappa = known.KAPPA_GPTQ if quant.startswith("gptq") else known.KAPPA_BITSANDBYTES
+    kappa = known.KAPPA_GPTQ if quant.startswith(("gptq", "awq")) else known.KAPPA_BITSANDBYTES
     a = job.architecture
-    packed = a.num_layers * (a.linear_weights_per_block + (a.expert_params_per_block if job.stack.quantized_experts else 0))
+    linears = a.linear_weights_per_block if packs_linears(quant) else 0
+    experts = a.expert_params_per_block if packs_experts(quant, quantized_experts=job.stack.quantized_experts) else 0
+    packed = a.num_layers * (linears + experts)
     return kappa * packed * (2 + job.recomputes)
 
 

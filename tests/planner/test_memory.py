@@ -238,7 +238,7 @@ def test_a_run_that_ran_out_of_memory_is_never_called_a_fit(model: str, batch: i
 @pytest.mark.parametrize(
     ("said", "key"),
     [
-        ({"quant": "awq_int4"}, "quant"),
+        ({"quant": "mxfp4"}, "quant"),
         ({"optimizer": "muon"}, "optimizer"),
         ({"offload": "stream"}, "offload"),
         ({"activation_offload": True}, "activation_offload"),

@@ -26,6 +26,12 @@ def test_nf4_is_half_a_byte_a_scale_per_block_and_a_code_table() -> None:
         ("fp4", True, 4.127),
         ("int8", False, 8.008),
         ("gptq_int4", False, 4.16),
+        ("awq_int4", False, 4.156),  # a 16-bit scale and a packed zero per 128
+        ("hqq_int4", False, 4.5),  # a 16-bit scale and a 16-bit zero per 64
+        ("hqq_int3", False, 3.7),  # ten weights in 32 bits
+        ("hqq_int2", False, 2.5),
+        ("mxfp4", False, 4.25),  # OCP Microscaling Formats 1.0: a shared exponent per 32
+        ("fp8", False, 8.002),
     ],
 )
 def test_bits_per_weight(quant: str, double: bool, bits: float) -> None:
@@ -34,8 +40,8 @@ def test_bits_per_weight(quant: str, double: bool, bits: float) -> None:
 
 
 def test_a_quant_without_a_count_is_refused_by_name() -> None:
-    with pytest.raises(Unsupported, match="awq_int4 has no closed form"):
-        quantized_bytes("awq_int4", double_quant=False, **SQUARE)
+    with pytest.raises(Unsupported, match="aqlm has no closed form"):
+        quantized_bytes("aqlm", double_quant=False, **SQUARE)
 
 
 @given(fan_in=st.integers(64, 20_000), fan_out=st.integers(64, 20_000))

@@ -10,7 +10,7 @@ import msgspec
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.methods import METHODS, adapted_names
-from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT
+from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, packs_linears
 from planner.stack import Stack
 from remote.contract import Strategy
 
@@ -89,7 +89,7 @@ def numerics_of(
         autocast=autocast,
         float16="float16" in (strategy.autocast, strategy.param_dtype),
         adapter=DTYPE_BYTES[strategy.adapter_dtype],
-        quant=strategy.quant,
+        quant=strategy.quant if packs_linears(strategy.quant) else "none",
         four_bit=strategy.quant in FOUR_BIT,
         adapted=adapted_names(architecture, strategy, computes="product"),
         rank=strategy.rank or 0,

@@ -8,7 +8,7 @@ from __future__ import annotations
 from catalogs.architectures import Architecture, Linear, Role
 from planner.estimators.memory.numerics import Numerics
 from planner.estimators.memory.tape import Tape, Tensor
-from planner.precision import BITSANDBYTES
+from planner.precision import BITSANDBYTES, quantization_of
 
 FP32 = 4
 STATISTIC_BYTES = 4  # derived: one fp32 figure per token: a reciprocal root mean square, a log-sum-exp
@@ -103,7 +103,7 @@ def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
         block.plain_attributes.add(x)  # MatMul8bitLt keeps its input on ctx, outside save_for_backward
     compute = item if n.quant in BITSANDBYTES else (n.autocast or n.weight)
     operand = block.cast(x, module.in_features, compute) if n.quant not in BITSANDBYTES else x
-    if n.trains_linears:
+    if n.trains_linears or (n.quant != "none" and quantization_of(n.quant).saves_input):
         saves = (operand,)
     if n.autocast and n.weight != n.autocast and n.quant == "none" and not n.trains_linears:
         keeps = module.num_weights * n.autocast  # a frozen fp32 weight is cast anew, and backward needs the copy
@@ -136,7 +136,9 @@ def _kernel_scratch(block: Block, module: Linear, item: int) -> tuple[int, int]:
         forward = n.tokens * (module.in_features * (2 + 1) + module.out_features * FP32)
         return forward, module.num_weights * item
     cast = n.tokens * (module.in_features + module.out_features) * 2 if n.four_bit and item == FP32 else 0
-    return module.num_weights * 2 + cast, module.num_weights * 2 + cast
+    row = quantization_of(n.quant)
+    packed = n.tokens * module.in_features * row.packed_input
+    return module.num_weights * row.unpacked_forward + packed + cast, module.num_weights * row.unpacked_backward + cast
 
 
 def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:

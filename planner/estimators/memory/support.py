@@ -6,8 +6,8 @@ from catalogs.architectures import Architecture
 from catalogs.user_file import shortened
 from planner.estimators.memory.weights import require_optimizer
 from planner.methods import require_method
-from planner.precision import BITSANDBYTES, QUANTIZATIONS
-from planner.refusals import Unsupported
+from planner.precision import BITSANDBYTES, packs_linears
+from planner.refusals import CaseError, Unsupported
 from planner.stack import Stack
 from remote.contract import Strategy, Task
 
@@ -47,9 +47,10 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
     quant = strategy.quant
     if quant == "none":
         return
-    if quant not in {name for name, _ in QUANTIZATIONS}:
-        known = sorted({name for name, _ in QUANTIZATIONS})
-        raise Unsupported("quant", f"quant {quant} has no closed form yet", f"quants that have one: none, {', '.join(known)}")
+    if not packs_linears(quant) and not architecture.num_experts:
+        raise CaseError(
+            "quant", f"{quant} packs experts alone, and {architecture.name} has none", "quant nf4 packs every linear"
+        )
     if architecture.kind == "encoder" and quant in BITSANDBYTES and strategy.kbit_upcast == "norms":
         raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")
 

@@ -18,7 +18,7 @@ from planner.methods import (
     saved_module_params,
     vocabulary_modules,
 )
-from planner.precision import DTYPE_BYTES, quantized_bytes
+from planner.precision import DTYPE_BYTES, packs_experts, packs_linears, quantized_bytes
 from planner.refusals import Unsupported
 from planner.stack import Stack
 from planner.units import ALLOCATION_BYTES, rounded
@@ -77,7 +77,7 @@ def _linears_bytes(architecture: Architecture, quant: str, *, double_quant: bool
 
 def _linear_bytes(linear: Linear, quant: str, *, double_quant: bool, item: int) -> int:
     bias = rounded(linear.out_features * item) if linear.bias else 0
-    if quant == "none":
+    if not packs_linears(quant):
         return rounded(linear.num_weights * item) + bias
     fan_in, fan_out = linear.in_features, linear.out_features
     return quantized_bytes(quant, double_quant=double_quant, in_features=fan_in, out_features=fan_out) + bias
@@ -86,9 +86,7 @@ def _linear_bytes(linear: Linear, quant: str, *, double_quant: bool, item: int) 
 def _expert_bytes(architecture: Architecture, strategy: Strategy, item: int, stack: Stack) -> int:
     """Experts: bitsandbytes leaves fused experts in 16 bits (its issue 1780); a GPTQ checkpoint holds them packed."""
     params = architecture.expert_params_per_block
-    if strategy.quant == "none" or not params:
-        return params * item
-    if not stack.quantized_experts and not strategy.quant.startswith("gptq"):
+    if not params or not packs_experts(strategy.quant, quantized_experts=stack.quantized_experts):
         return params * item
     width = architecture.hidden_size
     return quantized_bytes(strategy.quant, double_quant=strategy.double_quant, in_features=width, out_features=params // width)
