@@ -77,7 +77,7 @@ class Reason(StrEnum):
     PERMISSION = "permission"  # it knows us, and does not allow it
     HOST = "host"  # the machine came, and is no good
     LOST = "lost"  # the machine came, and was taken away
-    UNKNOWN = "unknown"
+    UNKNOWN = "unknown"  # it said something that stands in no table of ours
 
 
 class Scope(StrEnum):

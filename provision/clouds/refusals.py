@@ -19,10 +19,11 @@ class Refusal(NamedTuple):
 
 
 def read_refusal(rows: Iterable[Refusal], error: Declined, *, cloud: str) -> Declined:
-    """The same refusal with what it means. What no row knows stays as it was said, and rules out as little as can be."""
+    """The same refusal with what it means. What no row knows is told word for word, and rules out as little as can be."""
     message = str(error)
     for row in rows:
         if found := re.search(row.said, message, re.IGNORECASE):
             message, zone = f"{cloud} declined: {found.expand(row.words)}.", found.groupdict().get("zone")
             return Declined(message, reason=row.reason, scope=row.scope, zone=zone)
-    return error
+    unread = f"{message.removesuffix('.')} (an answer of {cloud} that this version does not know)"
+    return Declined(unread, reason=error.reason, scope=error.scope)

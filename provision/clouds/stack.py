@@ -265,15 +265,16 @@ def _sentence(message: str) -> str:
 
 
 def _as_ours(action: str, error: Exception, said: list[str], hidden: tuple[str, ...]) -> ProvisionError:
-    """Declined, unless what failed is known to be at home."""
+    """Declined where the engine failed at the cloud, as far as can be told; else what failed is at home, or in this program."""
     whole = " ".join([str(error), *said])
     for needle, sentence, hint in KNOWN:
         if needle in whole:
             return ProvisionError(f"{action.capitalize()} failed: {sentence}.", hint=hint)
-    kind = "" if isinstance(error, automation_errors.CommandError) else f" ({type(error).__name__})"
     said = [text.removesuffix(".") for text in dict.fromkeys(said) if text not in NOISE]
-    reason = "; ".join(said) or f"the engine gave no reason{kind}"
+    reason = "; ".join(said) or "the engine gave no reason"
     sentence = f"{action.capitalize()} failed: {redact(reason, hidden)}"
+    if not isinstance(error, automation_errors.CommandError):
+        return ProvisionError(f"{sentence} ({type(error).__name__}).")
     return Declined(sentence, reason=Reason.UNKNOWN, scope=Scope.OFFER)
 
 

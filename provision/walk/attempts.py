@@ -21,6 +21,7 @@ from provision.words import usd_words
 from remote.contract import Phase, Strategy
 
 MAX_DECLINED: Final = 5  # assumed: where five offers can't be had, one more is not what is missing
+MAX_UNKNOWN: Final = 2  # assumed: what nobody has understood twice may be a fault of ours, and each try may cost
 MAX_ZONES: Final = 3  # assumed: a region whose first three zones are full has no room, and each try takes minutes
 MAX_LOST: Final = 3  # assumed: a market that takes three machines back will take the fourth
 DEARER: Final = 1.25  # assumed: what a person would call about the same price
@@ -70,6 +71,8 @@ def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
     num_lost = sum(rental.tried.reason is Reason.LOST for rental in tried if rental.tried)
     if num_lost > MAX_LOST:
         return NoneLeft(why=f"Machines were taken back {num_lost} times.")
+    if sum(rental.tried.reason is Reason.UNKNOWN for rental in tried if rental.tried) >= MAX_UNKNOWN:
+        return NoneLeft(why=f"What came of {MAX_UNKNOWN} offers was not understood, so no more are tried.")
     if len({rental.offer.key for rental in tried if rental.tried and rental.tried.reason is not Reason.LOST}) >= MAX_DECLINED:
         return NoneLeft(why=f"{MAX_DECLINED} offers were tried.")
     left = [plan for plan in plans if not _is_ruled_out(plan.offer, tried) and past.strategy in (None, plan.strategy)]

@@ -129,6 +129,17 @@ def test_hours_that_are_gone_are_gone() -> None:
     )
 
 
+def test_what_is_not_understood_is_asked_for_once_more_and_never_a_third_time() -> None:
+    """Whatever else was refused in between: it may be a fault of ours, which every offer would meet."""
+    once, between = tried(FIRST, reason=Reason.UNKNOWN), tried(PLANS[1])
+    again = tried(PLANS[2], reason=Reason.UNKNOWN)
+    assert choose(PLANS, Past(rentals=(once,))) == Next(plan=PLANS[1])
+    assert choose(PLANS, Past(rentals=(once, between))) == Next(plan=PLANS[2])
+    assert choose(PLANS, Past(rentals=(once, between, again))) == NoneLeft(
+        why="What came of 2 offers was not understood, so no more are tried."
+    )
+
+
 def test_it_ends() -> None:
     """After so many refusals, and after so many machines that were taken back."""
     many = tuple(plan_at(f"aws/region-{number}/g5/spot", 1.0) for number in range(20))

@@ -92,6 +92,21 @@ def test_where_one_is_full_the_next_is_asked(at: At, opened: Opened, driven: Dri
     ]
 
 
+def test_what_nobody_understands_is_cleaned_up_told_word_for_word_and_tried_at_one_other_offer(
+    at: At, opened: Opened, driven: Driven
+) -> None:
+    """Whatever the first left behind is gone before the second is asked; the third never is."""
+    odd = {key: Declined(f"{key} said 42.", reason=Reason.UNKNOWN, scope=Scope.OFFER) for key in (HERE, THERE, YONDER)}
+    market = Market(odd, leaves=(HERE,))
+    receipt = driven(opened(at(HERE), at(THERE, 1.1), at(YONDER, 1.2)), market)
+    assert (market.asked, market.boxes) == ([HERE, THERE], {})
+    assert [(each.reason, each.message) for each in receipt.tries] == [
+        (Reason.UNKNOWN, f"{HERE} said 42."),
+        (Reason.UNKNOWN, f"{THERE} said 42."),
+    ]
+    assert receipt.message == f"{THERE} said 42. What came of 2 offers was not understood, so no more are tried."
+
+
 def test_where_a_zone_is_full_the_same_offer_is_asked_for_in_the_next(
     at: At, opened: Opened, driven: Driven, ledger: Ledger
 ) -> None:

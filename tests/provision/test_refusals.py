@@ -173,8 +173,10 @@ def test_a_refusal_is_read_for_what_it_rules_out(cloud: str, said: str, means: t
 @pytest.mark.parametrize("cloud", CLOUDS)
 def test_what_no_row_knows_rules_out_its_own_offer_alone(cloud: str) -> None:
     """And is told in the cloud's own words."""
-    error = unread("the moon is in the wrong place")
-    assert read_refusal(load_cloud(cloud).REFUSALS, error, cloud=cloud) is error
+    read = read_refusal(load_cloud(cloud).REFUSALS, unread("the moon is in the wrong place"), cloud=cloud)
+    assert (read.reason, read.scope) == (Reason.UNKNOWN, Scope.OFFER)
+    told = f"the moon is in the wrong place (an answer of {cloud} that this version does not know)"
+    assert str(read) == f"Creating the box failed: {told}"
 
 
 def test_the_first_row_that_matches_wins() -> None:

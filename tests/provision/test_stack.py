@@ -15,7 +15,7 @@ import pytest
 from pulumi.automation import CommandResult, errors
 
 from provision.clouds.stack import Stack, remove_engine_files
-from provision.errors import ProvisionError, RentuneError, WrongHostKey
+from provision.errors import Declined, ProvisionError, RentuneError, WrongHostKey
 from provision.redact import HIDDEN
 
 FOREIGN = [kind for _, kind in inspect.getmembers(errors, inspect.isclass) if issubclass(kind, Exception)]
@@ -87,6 +87,14 @@ def test_every_foreign_exception_becomes_ours(stack: Stack, kind: type[Exception
         raise_in(stack, error)
     assert "whole output" not in str(caught.value)
     assert caught.value.__cause__ is None
+
+
+@pytest.mark.parametrize("kind", [RuntimeError, FileNotFoundError, TypeError])
+def test_what_the_engine_did_not_say_is_no_answer_of_the_cloud(stack: Stack, kind: type[Exception]) -> None:
+    """A fault of the SDK or of ours would meet every offer: it is told, and nothing else is asked for."""
+    with pytest.raises(ProvisionError, match=rf"failed: the engine gave no reason \({kind.__name__}\)\.$") as caught:
+        raise_in(stack, foreign_error(kind))
+    assert not isinstance(caught.value, Declined)
 
 
 def test_our_own_errors_and_ctrl_c_pass_unchanged(stack: Stack) -> None:
