@@ -140,7 +140,7 @@ def _read_instances(
     folder: Path, gpus: dict[str, Gpu], billing: dict[str, Billing], sources: dict[str, Source]
 ) -> dict[tuple[str, str], dict[str, object]]:
     instances = {}
-    hosts = _read_hosts(folder, sources)
+    hosts = read_hosts(folder, sources)
     for row in read_rows(folder / "instances.csv", INSTANCE_FIELDS):
         instance = instance_of(cited(row, sources))
         if instance["provider"] not in billing:
@@ -154,8 +154,8 @@ def _read_instances(
     return instances
 
 
-def _read_hosts(folder: Path, sources: dict[str, Source]) -> tuple[HostsRow, ...]:
-    """On whose machines each provider's types run."""
+def read_hosts(folder: Path, sources: dict[str, Source]) -> tuple[HostsRow, ...]:
+    """On whose machines each provider's types run; the first row that fits a type counts. Raises CatalogError."""
     return tuple(hosts_of(cited(row, sources)) for row in read_rows(folder / "hosts.csv", HOSTS_FIELDS))
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
@@ -60,19 +60,24 @@ def read_rows(path: Path, fields: tuple[str, ...]) -> Iterator[Row]:
     if not path.is_file():
         raise CatalogError("is not there; a catalog folder holds all its tables", file=path.name)
     with path.open(encoding="utf-8", newline="") as stream:
-        reader = csv.reader(stream)
-        header = next(reader, [])
-        file = path.name
-        _check_header(file, header, fields)
-        for cells in reader:
-            if len(cells) != len(header):
-                wrong = f"has {len(cells)} cells where the header has {len(header)}; quote a cell that holds a comma"
-                raise CatalogError(wrong, file=file, line=reader.line_num)
-            yield Row(file, reader.line_num, dict(zip(header, cells)))  # noqa: B905  (as long as each other: see above)
+        yield from rows_of(stream, path.name, fields, needed=fields)
 
 
-def _check_header(file: str, header: list[str], fields: tuple[str, ...]) -> None:
-    for field in fields:
+def rows_of(stream: Iterable[str], file: str, fields: tuple[str, ...], *, needed: tuple[str, ...]) -> Iterator[Row]:
+    """The lines of a CSV text whose header has some of these columns, and those that are needed; what it has not is empty."""
+    reader = csv.reader(stream)
+    header = next(reader, [])
+    _check_header(file, header, fields, needed)
+    unsaid = dict.fromkeys(fields, "") if len(header) < len(fields) else {}
+    for cells in reader:
+        if len(cells) != len(header):
+            wrong = f"has {len(cells)} cells where the header has {len(header)}; quote a cell that holds a comma"
+            raise CatalogError(wrong, file=file, line=reader.line_num)
+        yield Row(file, reader.line_num, unsaid | dict(zip(header, cells)))  # noqa: B905  (as long as each other: see above)
+
+
+def _check_header(file: str, header: list[str], fields: tuple[str, ...], needed: tuple[str, ...]) -> None:
+    for field in needed:
         if field not in header:
             raise CatalogError("column is missing from the header", file=file, line=1, field=field)
     for field in header:

@@ -41,6 +41,10 @@ class Places:
         return self.cache / "catalog"  # as it was parsed last
 
     @property
+    def own_offers(self) -> Path:
+        return (self.config or self.home) / "offers.csv"  # the user's, beside those of the catalog
+
+    @property
     def ledger(self) -> Path:
         return self.home / "ledger.jsonl"
 

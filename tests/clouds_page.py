@@ -51,6 +51,9 @@ def render_page() -> str:
         ),
         "## Where one looks, and with which credentials",
         _table(("provider", "places in the price list", "found by", "spot", "credentials", "permissions"), _looks(catalog)),
+        "## Which limits of an account are asked before an order",
+        _table(("provider", "limits"), ((_title(name), row.limits) for name, row in CLOUDS.items())),
+        "The rest shows when a machine is ordered: it is declined, and the next offer is tried ([failover.md](failover.md)).",
         "## Of whom only the price is known",
         _table(("provider", "status", "places in the price list", "what is billed while it is off"), _prices(catalog)),
         "## The words",
@@ -93,7 +96,7 @@ def _when_off(billing: Billing) -> str:
 def _places(name: str, catalog: Catalog) -> str:
     regions = {offer.region for offer in catalog.offers if offer.provider == name}
     if not regions:
-        return "none: it is in no price list"
+        return "none: [offers of your own](catalog.md#your-own-offers) alone"
     return "one price everywhere" if regions == {"*"} else f"{len(regions)} region{'s' * (len(regions) > 1)}"
 
 

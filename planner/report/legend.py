@@ -40,7 +40,9 @@ def _tight(plans: Sequence[Plan]) -> str | None:
 
 def _price_only(plans: Sequence[Plan]) -> str | None:
     seen = any(words.status(plan) == PRICE_ONLY for plan in plans)
-    return f"{PRICE_ONLY}: this version knows the price and cannot rent there." if seen else None
+    return (
+        f"{PRICE_ONLY}: this version knows the price and cannot rent there; rent it yourself and use --host." if seen else None
+    )
 
 
 def _not_yet(plans: Sequence[Plan]) -> str | None:

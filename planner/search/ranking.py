@@ -229,7 +229,10 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
     capability = kind.gpu.compute_capability if kind.gpu is not None else None
     unfit = unfit_card(capability) if capability is not None else None
     reasons: tuple[tuple[bool, str], ...] = (
-        (not provider.runnable, f"{PRICE_ONLY}: this version cannot rent from {provider.name}"),
+        (
+            not provider.runnable,
+            f"{PRICE_ONLY}: this version cannot rent from {provider.name}; rent it yourself and use --host",
+        ),
         (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
         (
             kind.gpu is not None and kind.gpu.vendor != BOX_VENDOR,

@@ -76,9 +76,9 @@ def command(cases: str | None, explain: bool, as_json: bool, **case: Any) -> int
     from planner.estimate import answer, answers
     from provision.errors import BadInput
     from provision.places import read_places
-    from provision.prepare.asking import market
+    from provision.prepare.asking import shipped
 
-    catalog, kept = market(), read_places().cache / "traces"
+    catalog, kept = shipped(), read_places().cache / "traces"
     if cases is not None:
         if said := [key for key, value in case.items() if value is not None]:
             raise BadInput(

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
+from catalogs.user_file import exists
 from planner.asking.request import HOST, LOCAL
 from planner.cli import Edges
 from provision.places import read_places
@@ -37,9 +38,19 @@ def search_edges() -> Edges:
     )
 
 
-def market() -> Catalog:
-    """The shipped catalog, as an earlier command has kept it where there was one."""
+def shipped() -> Catalog:
+    """The catalog alone, as an earlier command has kept it where there was one."""
     return read_compiled(read_places().catalog)
+
+
+def market() -> Catalog:
+    """The catalog with the user's own offers. Raises CatalogError where their file is wrong."""
+    own, catalog = read_places().own_offers, shipped()
+    if not exists(own):
+        return catalog
+    from catalogs.own import read_own, with_own  # only where there is such a file: it costs start-up time
+
+    return with_own(catalog, read_own(own, catalog))
 
 
 def data_measure(*, quiet: bool) -> Measure:

@@ -128,7 +128,10 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
     tight, fits = make_plan(verdict="tight"), make_plan()
     texts = [shown(result(plan)) for plan in (CHEAPER, not_yet, tight, fits)]
     for sentence, standing in (
-        ("price only: this version knows the price and cannot rent there.", [True, False, False, False]),
+        (
+            "price only: this version knows the price and cannot rent there; rent it yourself and use --host.",
+            [True, False, False, False],
+        ),
         ("not yet runnable: the trainer cannot do sharding=fsdp.", [False, True, False, False]),
         ("tight: it needs more than is surely there and may run out of memory.", [False, False, True, False]),
         ("status of what can be run: what renting there has been tried with so far.", [False, False, True, True]),

@@ -36,6 +36,7 @@ SURFACE: dict[str, str] = {
         --optimizer --param-dtype --quant --rank --seq-len --sharding --target-modules --task
     """,
     "check": "--json --model",
+    "catalog import": "--json",
     "catalog list": "--gpu --json --max-price --min-vram --on-demand --provider --region --spot --top",
     "catalog storage": "--json --provider",
     "ls": "--all --json --orphans --state",

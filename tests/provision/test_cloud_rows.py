@@ -49,6 +49,12 @@ def test_one_look_sees_all_of_an_account_without_regions(cloud: str) -> None:
     assert load_cloud(cloud).regions({}) == EVERYWHERE
 
 
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_what_is_said_of_an_accounts_limits_is_what_is_asked(cloud: str) -> None:
+    offer = msgspec.structs.replace(DOUBLES[cloud].offer, vcpus=4.0)
+    assert CLOUDS[cloud].limits.startswith("none: ") == (load_cloud(cloud).needs(offer) == {})
+
+
 def test_a_word_changes_with_the_first_real_run() -> None:
     """It is shown beside every plan, and the first run on a cloud says more, until then."""
     row = msgspec.structs.replace(CLOUDS["aws"], run_for_real_on=dt.date(2026, 12, 1))

@@ -66,6 +66,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     secret_variables: tuple[str, ...]  # never shown; of all that hold secrets only these reach its engine and its plugin
     ends: Ends
     one_look: bool  # whether one list shows the whole account; else each region is asked
+    limits: str  # which of an account's are asked before an order
     spot: bool  # whether its program rents machines that may be taken away
     waits: Waits
 
@@ -93,6 +94,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         secret_variables=("AWS_SECRET_ACCESS_KEY", "AWS_SESSION_TOKEN", "AWS_CONTAINER_AUTHORIZATION_TOKEN"),
         ends=Ends.POWER_OFF,
         one_look=False,
+        limits="vCPUs of the type's family",
         spot=True,
         waits=Waits(
             create_s=600.0,
@@ -111,6 +113,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         secret_variables=("HCLOUD_TOKEN",),
         ends=Ends.HOME,
         one_look=True,
+        limits="none: its API publishes none",
         spot=False,
         waits=Waits(
             create_s=300.0,
@@ -129,6 +132,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         secret_variables=("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN"),
         ends=Ends.HOME,
         one_look=True,
+        limits="droplets; of GPUs its API publishes none",
         spot=False,
         waits=Waits(
             create_s=600.0,
@@ -147,6 +151,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         secret_variables=("GOOGLE_OAUTH_ACCESS_TOKEN", "GOOGLE_APPLICATION_CREDENTIALS", "GOOGLE_CREDENTIALS"),
         ends=Ends.LIMIT,  # Compute Engine's own
         one_look=True,
+        limits="GPUs on demand, of the card and in all",
         spot=True,
         waits=Waits(
             create_s=600.0,
@@ -165,6 +170,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         secret_variables=("RUNPOD_API_KEY",),
         ends=Ends.REQUEST,  # that a pod's key may end its pod has not been seen for real
         one_look=True,
+        limits="none: what its API calls its limit of dollars an hour was read nowhere",
         spot=False,
         waits=Waits(
             create_s=900.0,

@@ -147,7 +147,7 @@ def connect(environment: Mapping[str, str]) -> Api:
 
 
 def needs(offer: Offer) -> dict[str, float]:
-    """Nothing that is known: the API tells no limit."""
+    """Nothing: the API publishes no limit (docs.hetzner.cloud, 2026-11)."""
     return {}
 
 

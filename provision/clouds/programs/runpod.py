@@ -175,7 +175,7 @@ def _offered(instance_type: str) -> tuple[int, str, str]:
 
 
 def needs(offer: Offer) -> dict[str, float]:
-    """Nothing that is known: what its API tells of a limit of spending has been read nowhere."""
+    """Nothing that is known: the fields of its limit of dollars an hour (docs.runpod.io, 2026-11-18) have been read nowhere."""
     return {}
 
 

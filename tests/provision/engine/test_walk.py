@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from catalogs.catalog import read_catalog
-from catalogs.hardware import Offer
+from catalogs.own import read_own, with_own
 from planner.asking.request import Where
 from planner.cli import answer
 from planner.plan import Plan
@@ -37,7 +37,6 @@ from provision.watch.view import read_events
 from remote.contract import AdapterFile, Event, Outcome, Phase
 from remote.digest import sha256_of
 from tests.doubles.bench import Bench, WithTheStack
-from tests.doubles.clouds import CLOUDS
 from tests.doubles.displays import Quiet
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.rigs import BOOT_S
@@ -57,7 +56,7 @@ class Walk:
     """What is asked of the planner, so that it chooses something that the emulated cloud sells; and who is let in there."""
 
     where: Where
-    offers: tuple[Offer, ...] = ()  # beside the price list's
+    own: str = "provider,instance_type"  # a user's CSV of offers, beside the price list
     user: str = "ubuntu"
     keeps_a_bill: bool = True
 
@@ -68,7 +67,7 @@ WALKS: Final = {
     "digitalocean": Walk(Where(providers=("digitalocean",), gpus=("L40S",), allow_from=HERE)),
     "hetzner": Walk(
         Where(providers=("hetzner",), allow_from=HERE),
-        offers=(msgspec.structs.replace(CLOUDS["hetzner"].offer, vcpus=2, ram_gib=8, hosts="data centre"),),
+        own="provider,region,instance_type,vcpus,ram_gib,on_demand_usd_per_hour\nhetzner,fsn1,ccx13,2,8,0.02",
     ),
     "runpod": Walk(Where(providers=("runpod",), gpus=("L4",)), user="root"),
 }
@@ -77,7 +76,9 @@ WALKS: Final = {
 def planned(walk: Walk, folder: Path, *, steps: int = 8) -> Plan:
     """A plan that trains on the CPU, on the offer and at the price that the planner chose."""
     tiny = tiny_plan(*tiny_files(folder), steps=steps, where=walk.where)
-    chosen = answer(tiny.request, search_edges(), catalog=read_catalog(), offers=walk.offers).recommended
+    own, shipped = folder / "offers.csv", read_catalog()
+    own.write_text(walk.own)
+    chosen = answer(tiny.request, search_edges(), catalog=with_own(shipped, read_own(own, shipped))).recommended
     assert chosen
     return msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
 

@@ -1,0 +1,78 @@
+"""Offers of one's own, from the file to the plan: imported once, planned with from then on, rented where that is possible."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from provision.cli import call
+from provision.errors import Exit
+from provision.places import read_places
+
+FILE = """provider,region,instance_type,gpu,num_gpus,vcpus,ram_gib,hosts,on_demand_usd_per_hour,observed_on
+hetzner,fsn1,ccx13,,,2,8,,0.02,2026-11-20
+cellar,,big-box,RTX 4090,1,16,64,data centre,0.01,2026-11-20
+"""
+
+
+@pytest.fixture
+def imported(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> str:
+    """What the import says."""
+    file = tmp_path / "mine.csv"
+    file.write_text(FILE)
+    assert call(["catalog", "import", str(file)]) == Exit.OK
+    return capsys.readouterr().out
+
+
+def plans(capsys: pytest.CaptureFixture[str], *words: str) -> list[dict[str, Any]]:
+    assert call(["plan", "--model", "SmolLM2-135M", "--examples", "100", "--json", *words]) == Exit.OK
+    told: list[dict[str, Any]] = json.loads(capsys.readouterr().out)["data"]["plans"]
+    return told
+
+
+def test_the_import_says_what_it_took_who_can_be_rented_from_and_how_to_undo_it(imported: str) -> None:
+    file = read_places().own_offers
+    assert file.read_text() == FILE
+    assert "2 offers of yours: cellar, hetzner." in imported
+    assert f"{file}; delete it" in " ".join(imported.split())
+    assert "Price only: cellar. Rent there yourself and use --host user@address." in imported
+
+
+@pytest.mark.usefixtures("imported")
+def test_a_machine_of_a_cloud_that_no_list_carries_is_planned_and_can_be_run(capsys: pytest.CaptureFixture[str]) -> None:
+    """Hetzner's prices may not be shipped; its program rents all the same."""
+    [plan, *_] = plans(capsys, "--provider", "hetzner")
+    assert (plan["offer"]["instance_type"], plan["runnable"]) == ("ccx13", None)
+    assert call(["catalog", "list", "--provider", "hetzner", "--json"]) == Exit.OK
+    assert [offer["region"] for offer in json.loads(capsys.readouterr().out)["data"]] == ["fsn1"]
+
+
+@pytest.mark.usefixtures("imported")
+def test_of_a_seller_that_nothing_here_rents_from_the_price_is_planned_with_the_way_to_use_it(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    [plan, *_] = plans(capsys, "--provider", "cellar")
+    assert plan["offer"]["instance_type"] == "big-box"
+    assert plan["runnable"] == "price only: this version cannot rent from cellar; rent it yourself and use --host"
+    assert call(["plan", "--model", "SmolLM2-135M", "--provider", "cellar"]) == Exit.OK
+    assert "price only: this version knows the price and cannot rent there; rent it yourself and use --host." in " ".join(
+        capsys.readouterr().out.split()
+    )
+
+
+def test_a_file_that_is_wrong_is_not_taken_and_one_that_became_so_is_named(
+    imported: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The last good one stays; an edit of the kept file is checked like an import."""
+    assert imported
+    wrong, kept = tmp_path / "wrong.csv", read_places().own_offers
+    wrong.write_text("provider,instance_type\ncellar,box\n")
+    assert call(["catalog", "import", str(wrong)]) == Exit.REFUSED
+    assert f"{wrong}:2:on_demand_usd_per_hour: is empty" in capsys.readouterr().err
+    assert kept.read_text() == FILE
+    kept.write_bytes(wrong.read_bytes())
+    assert call(["catalog", "list"]) == Exit.REFUSED
+    assert f"{kept}:2:on_demand_usd_per_hour: is empty" in capsys.readouterr().err
