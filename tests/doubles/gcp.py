@@ -6,7 +6,7 @@ import os
 import time
 from typing import Final
 
-from provision.clouds.programs import gcp_api
+from provision.clouds.programs.accounts import gcp_api
 from provision.clouds.programs.rest import Api, Json
 from provision.errors import ProvisionError
 from tests.doubles.plugin import Double, Kind, serve

@@ -9,10 +9,11 @@ import msgspec
 import pytest
 
 from provision.clouds.programs import CLOUDS, Ends, load_cloud
-from provision.clouds.programs.order import PowerOff
+from provision.clouds.programs.order import ENDS_EARLY, PowerOff
 from provision.clouds.programs.rest import EVERYWHERE
 from provision.errors import Refused
 from provision.providers import known_providers, never_met
+from tests.clouds_page import DOCS
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.provision.orders import ORDER
 
@@ -53,6 +54,25 @@ def test_one_look_sees_all_of_an_account_without_regions(cloud: str) -> None:
 def test_what_is_said_of_an_accounts_limits_is_what_is_asked(cloud: str) -> None:
     offer = msgspec.structs.replace(DOUBLES[cloud].offer, vcpus=4.0)
     assert CLOUDS[cloud].limits.startswith("none: ") == (load_cloud(cloud).needs(offer) == {})
+
+
+# A layer of docs/layers.md that depends on the cloud, and which clouds have it, as their programs say.
+LAYERS = {
+    "lease": lambda cloud: load_cloud(cloud).POWER_OFF in ENDS_EARLY,
+    "sentinel": lambda cloud: not CLOUDS[cloud].ends_itself,
+    "timer": lambda cloud: load_cloud(cloud).IMAGE.told_by == "cloud-init",
+    "watcher": lambda cloud: load_cloud(cloud).IMAGE.told_by == "start command",
+    "shutdown behaviour": lambda cloud: load_cloud(cloud).POWER_OFF is PowerOff.ENDS_BILL,
+    "termination time": lambda cloud: CLOUDS[cloud].ends is Ends.LIMIT,
+}
+
+
+@pytest.mark.parametrize("layer", LAYERS)
+def test_the_page_of_layers_names_the_clouds_that_have_each(layer: str) -> None:
+    """A lease above all is armed only where a power-off, or asking, ends the bill."""
+    [row] = [line for line in (DOCS / "layers.md").read_text().splitlines() if line.startswith(f"| {layer} |")]
+    named = {cloud for cloud, each in CLOUDS.items() if each.title.split()[0] in row.split("|")[2]}
+    assert named == {cloud for cloud in CLOUDS if LAYERS[layer](cloud)}
 
 
 def test_a_word_changes_with_the_first_real_run() -> None:

@@ -16,7 +16,8 @@ import pytest
 from cryptography.hazmat.primitives import serialization
 from cryptography.hazmat.primitives.asymmetric import rsa
 
-from provision.clouds.programs import gcp, gcp_api
+from provision.clouds.programs import gcp
+from provision.clouds.programs.accounts import gcp_api
 from provision.clouds.programs.order import DEADLINE_FORMAT, run_tags
 from provision.clouds.programs.rest import Api, Json
 from provision.errors import ProvisionError, Refused

@@ -15,7 +15,8 @@ import pulumi_gcp as gcp_sdk
 import pytest
 from pulumi.runtime import mocks
 
-from provision.clouds.programs import gcp, gcp_api
+from provision.clouds.programs import gcp
+from provision.clouds.programs.accounts import gcp_api
 from provision.clouds.programs.order import run_tags
 from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS

@@ -17,7 +17,7 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.cli import call
 from provision.clouds.programs import CLOUDS, load_cloud
-from provision.clouds.programs.aws_quotas import used_vcpus
+from provision.clouds.programs.accounts.aws_quotas import used_vcpus
 from provision.clouds.quotas import Quota, shortage
 from provision.commands.run import _open
 from provision.doctor import clouds_here, examine, smallest_offer

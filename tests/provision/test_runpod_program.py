@@ -23,8 +23,8 @@ from catalogs.catalog import read_catalog
 from provision.charge.looking import look_for_orphans
 from provision.clouds.container import END_VARIABLE
 from provision.clouds.programs import runpod
+from provision.clouds.programs.accounts.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, connect, find
 from provision.clouds.programs.order import PowerOff, run_tags
-from provision.clouds.programs.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, connect, find
 from provision.clouds.programs.runpod_pods import API_VARIABLE, PodProvider
 from provision.errors import ProvisionError, Refused
 from provision.places import Places

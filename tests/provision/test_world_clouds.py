@@ -9,7 +9,8 @@ from decimal import Decimal
 
 import pytest
 
-from provision.clouds.programs import Cloud, digitalocean, gcp, gcp_api, hetzner, load_cloud
+from provision.clouds.programs import Cloud, digitalocean, gcp, hetzner, load_cloud
+from provision.clouds.programs.accounts import gcp_api
 from provision.clouds.programs.order import PowerOff, run_tags
 from provision.clouds.programs.rest import EVERYWHERE, Api, Json
 from provision.clouds.programs.tagging import label

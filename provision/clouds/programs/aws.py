@@ -19,12 +19,12 @@ import botocore.exceptions
 import pulumi
 import pulumi_aws as aws
 
-from provision.clouds.programs.aws_api import asked, reason_of
-from provision.clouds.programs.aws_api import connect as connect
-from provision.clouds.programs.aws_quotas import GPU_QUOTAS as GPU_QUOTAS
-from provision.clouds.programs.aws_quotas import needs as needs
-from provision.clouds.programs.aws_quotas import quotas as quotas
-from provision.clouds.programs.aws_refusals import REFUSALS as REFUSALS
+from provision.clouds.programs.accounts.aws_api import asked, reason_of
+from provision.clouds.programs.accounts.aws_api import connect as connect
+from provision.clouds.programs.accounts.aws_quotas import GPU_QUOTAS as GPU_QUOTAS
+from provision.clouds.programs.accounts.aws_quotas import needs as needs
+from provision.clouds.programs.accounts.aws_quotas import quotas as quotas
+from provision.clouds.programs.accounts.aws_refusals import REFUSALS as REFUSALS
 from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
 from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
 from provision.errors import Refused

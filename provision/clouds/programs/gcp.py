@@ -21,11 +21,11 @@ from typing import Any, Final
 import pulumi
 import pulumi_gcp as gcp
 
+from provision.clouds.programs.accounts.gcp_api import BILLING, connect, path_of, rows
+from provision.clouds.programs.accounts.gcp_quotas import GPU_QUOTAS as GPU_QUOTAS
+from provision.clouds.programs.accounts.gcp_quotas import needs as needs
+from provision.clouds.programs.accounts.gcp_quotas import quotas as quotas
 from provision.clouds.programs.caller import caller_address as caller_address
-from provision.clouds.programs.gcp_api import BILLING, connect, path_of, rows
-from provision.clouds.programs.gcp_quotas import GPU_QUOTAS as GPU_QUOTAS
-from provision.clouds.programs.gcp_quotas import needs as needs
-from provision.clouds.programs.gcp_quotas import quotas as quotas
 from provision.clouds.programs.order import DEADLINE_FORMAT, RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
 from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, as_owned
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped

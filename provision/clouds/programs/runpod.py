@@ -23,6 +23,16 @@ import pulumi
 
 from catalogs.hardware import Offer
 from provision.clouds.container import ENTRYPOINT, START_VARIABLE
+from provision.clouds.programs.accounts.runpod_api import (
+    BAD_KEY,
+    NO_CAPACITY,
+    TOO_POOR,
+    UNKNOWN_GPU,
+    connect,
+    log,
+    path_of,
+    pods,
+)
 from provision.clouds.programs.order import (
     GIB,
     OURS,
@@ -35,7 +45,6 @@ from provision.clouds.programs.order import (
     tagged_resource,
 )
 from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Json, as_owned
-from provision.clouds.programs.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, UNKNOWN_GPU, connect, log, path_of, pods
 from provision.clouds.programs.runpod_pods import Address, Pod
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
@@ -60,7 +69,7 @@ IMAGE: Final = Image(
 )
 GPU_QUOTAS: Final[tuple[str, ...]] = ()
 POWER_OFF: Final = PowerOff.REBOOTS
-REFUSALS: Final = (  # by our own words for what its API says (runpod_api)
+REFUSALS: Final = (  # by our own words for what its API says (accounts/runpod_api.py)
     Refusal(NO_CAPACITY, Reason.CAPACITY, Scope.OFFER, NO_CAPACITY),
     Refusal(TOO_POOR, Reason.QUOTA, Scope.CLOUD, TOO_POOR),
     Refusal(BAD_KEY, Reason.CREDENTIALS, Scope.CLOUD, BAD_KEY),

@@ -19,8 +19,8 @@ from pulumi import Input, ResourceOptions
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
 
 from provision.clouds.container import END_VARIABLE
+from provision.clouds.programs.accounts.runpod_api import connect, find, path_of
 from provision.clouds.programs.rest import Json
-from provision.clouds.programs.runpod_api import connect, find, path_of
 from provision.errors import ProvisionError
 
 API_VARIABLE: Final = "RENTUNE_API"

@@ -13,7 +13,7 @@ from typing import Any, Final, NamedTuple
 import botocore.exceptions
 
 from catalogs.hardware import Offer, Purchase
-from provision.clouds.programs.aws_api import asked, connect
+from provision.clouds.programs.accounts.aws_api import asked, connect
 from provision.clouds.quotas import Quota
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterable, Mapping
 from typing import Final
 
 from catalogs.hardware import Offer
-from provision.clouds.programs.gcp_api import connect, project_of
+from provision.clouds.programs.accounts.gcp_api import connect, project_of
 from provision.clouds.programs.rest import ANYWHERE, Json
 from provision.clouds.quotas import Quota
 

@@ -1,0 +1,1 @@
+"""How an account of each larger cloud is asked: its API, its limits, and what it declines."""
