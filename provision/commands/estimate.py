@@ -13,9 +13,10 @@ from planner.asking.options import SIZE, WORDS, Once
 from provision.errors import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator
 
     from catalogs.catalog import Catalog
+    from planner.course import Course
     from planner.explain import Explanation
     from provision.report.tables import Table
 
@@ -65,8 +66,9 @@ def _case_options(function: Any) -> Any:
     "--from", "cases", cls=Once, type=click.Path(), help="File of cases, one JSON object a line; - reads standard input."
 )
 @click.option("--explain", is_flag=True, help="Say what the memory is for, and what would change it.")
+@click.option("--plot", type=click.Path(), cls=Once, help="Draw the memory of a step into this file: .svg or .html.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as the estimate contract has it.")
-def command(cases: str | None, explain: bool, as_json: bool, **case: Any) -> int:  # noqa: FBT001 - click hands it over by name
+def command(cases: str | None, plot: str | None, explain: bool, as_json: bool, **case: Any) -> int:  # noqa: FBT001 - click hands it over by name
     """Memory and time of one training configuration.
 
     With --from: one JSON answer a line. Exit 0 when all were answered, 1 when a line is an error, 2 when it could not run.
@@ -84,12 +86,13 @@ def command(cases: str | None, explain: bool, as_json: bool, **case: Any) -> int
             raise BadInput(
                 f"--{said[0].replace('_', '-')} has no effect beside --from.", hint="say it in each line of the file"
             )
-        if explain:
-            raise BadInput("--explain is for one case, and --from reads many.", hint="say the case by options")
+        if alone := [f"--{name}" for name, value in (("explain", explain), ("plot", plot)) if value]:
+            raise BadInput(f"{alone[0]} is for one case, and --from reads many.", hint="say the case by options")
         return _print_lines(answers(_lines(cases), catalog, _base(cases), cache=kept))
     asked = {key: value for key, value in case.items() if value is not None}
     if "model" not in asked:
         raise BadInput("No model was named.", hint="--model 7b, or --from cases.jsonl")
+    draw = None if plot is None else _renderer(plot)
     made = answer(asked, catalog, Path.cwd(), cache=kept)
     why = _explanation(asked, catalog, kept) if explain and "error" not in made else None
     if as_json:
@@ -99,6 +102,8 @@ def command(cases: str | None, explain: bool, as_json: bool, **case: Any) -> int
         raise BadInput(error["message"], hint=error.get("hint"))
     else:
         _draw(made, why)
+    if plot is not None and draw is not None and "error" not in made:
+        _write_plot(asked, catalog, Path(plot), draw)
     return Exit.REFUSED if "error" in made else Exit.OK  # as without --json, where the same error is raised
 
 
@@ -109,6 +114,30 @@ def _explanation(asked: dict[str, Any], catalog: Catalog, kept: Path) -> Explana
 
     case = read_case(asked)
     return explain(estimate(case, catalog, base=Path.cwd(), cache=kept), case, catalog, base=Path.cwd())
+
+
+def _renderer(plot: str) -> Callable[[Course], str]:
+    from provision.errors import BadInput
+    from provision.report.areas import RENDERERS
+
+    suffix = Path(plot).suffix.lower()
+    if suffix not in RENDERERS:
+        raise BadInput(f"--plot draws {' and '.join(RENDERERS)} files, not {plot}.", hint="--plot memory.svg")
+    return RENDERERS[suffix]
+
+
+def _write_plot(asked: dict[str, Any], catalog: Catalog, file: Path, draw: Callable[[Course], str]) -> None:
+    from planner.asking.case import read_case
+    from planner.course import course_of
+    from provision.errors import BadInput
+
+    course = course_of(read_case(asked), catalog, base=Path.cwd())
+    try:
+        file.write_text(draw(course), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{file} can't be written: {error.strerror}.", hint="name another file") from None
+    how = "from a traced step" if course.untraced is None else f"from the closed form, since {course.untraced}"
+    click.echo(f"Plot: {file}, {how}.", err=True)
 
 
 def _base(cases: str) -> Path:

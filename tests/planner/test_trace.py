@@ -370,3 +370,25 @@ def test_a_trace_leaves_real_quantization_alone() -> None:
     log_of(changed(LORA, quant="nf4", double_quant=True))
     packed, state = bitsandbytes.functional.quantize_4bit(torch.ones(64, 64), compress_statistics=True, quant_type="nf4")
     assert packed.device.type == state.state2.code.device.type == "cpu"
+
+
+# ── drawn ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_drawn_step_keeps_its_peak_and_its_parts() -> None:
+    """Thinning out drops valleys and no top; of many micro-batches two are drawn, and what is reserved covers them."""
+    from planner.estimators.timelines import traced_line
+
+    strategy = changed(LORA, gradient_accumulation_steps=6)
+    line = traced_line(TINY, strategy, task="causal_lm", gpu=None, stack=Stack())
+    two = trace_vram(TINY, changed(LORA, gradient_accumulation_steps=2))
+    assert max(line.allocated) == two.allocated_peak_bytes
+    assert max(line.reserved) == two.reserved_peak_bytes
+    assert all(size <= held for size, held in zip(line.allocated, line.reserved, strict=True))
+    at = line.allocated.index(max(line.allocated))
+    assert {name: sizes[at] for name, sizes in line.components.items() if sizes[at]} == {
+        name: size for name, size in two.components.items() if size
+    }
+    assert [stretch.instant for stretch in line.stretches].count("forward") == 2
+    assert line.stretches[-1].instant == "optimizer_step"
+    assert line.stretches[-1].end == len(line.allocated) < line.num_events

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from planner.estimators.memory import COMPONENTS
+from planner.estimators.timelines import MOST_POINTS, Stretch, TimeLine
 from planner.estimators.trace import Traced
 from planner.estimators.trace.allocator import Allocator
 from planner.estimators.trace.recorder import Mark, Role, Stage, Trace
@@ -103,8 +104,15 @@ def components(trace: Trace, position: int) -> dict[str, int]:
 # ── reserved ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def reserved_peak_bytes(trace: Trace) -> int:
-    """What the caching allocator has taken from the driver after two steps, the first without optimizer states.
+class Reserved(NamedTuple):
+    """What the caching allocator holds after an event. `position` None: of the first of two steps, which a log has once."""
+
+    position: int | None
+    reserved_bytes: int
+
+
+def reserved_levels(trace: Trace) -> Iterator[Reserved]:
+    """What the caching allocator has taken from the driver over two steps, the first without optimizer states.
 
     transformers asks for the whole model in one piece before it loads (caching_allocator_warmup), so weights come out of
     one segment.
@@ -114,21 +122,32 @@ def reserved_peak_bytes(trace: Trace) -> int:
     loaded, made, stepped = trace.events[:states], trace.events[states:step], trace.events[step:evaluation]
     kept = [number for number in made if number >= 0 and ~number not in made]
     before = [number for number in kept if trace.roles[number] != Role.OPTIMIZER]
+    first = (*_unplaced(before), *_unplaced(stepped), *_unplaced(sorted({*kept} - {*before})))
     _warm_up(allocator, trace, loaded)
-    for events in (loaded, before, stepped, sorted({*kept} - {*before}), _again(stepped, len(trace.sizes))):
-        for event in events:
-            if event >= 0:
-                allocator.allocate(event, trace.sizes[event % len(trace.sizes)])
-            else:
-                allocator.release(~event)
-    return allocator.peak_reserved_bytes
+    for position, event in (*enumerate(loaded), *first, *_again(stepped, step, len(trace.sizes))):
+        if event >= 0:
+            allocator.allocate(event, trace.sizes[event % len(trace.sizes)])
+        else:
+            allocator.release(~event)
+        yield Reserved(position, allocator.reserved_bytes)
 
 
-def _again(step: Sequence[int], shift: int) -> list[int]:
+def reserved_peak_bytes(trace: Trace) -> int:
+    """The most that the caching allocator has taken from the driver."""
+    return max(level.reserved_bytes for level in reserved_levels(trace))
+
+
+def _unplaced(events: Iterable[int]) -> Iterator[tuple[int | None, int]]:
+    return ((None, event) for event in events)
+
+
+def _again(step: Sequence[int], start: int, shift: int) -> Iterator[tuple[int | None, int]]:
     """The same step once more, without what only a first step does: what it left behind, and what it ended for good."""
     born = {event for event in step if event >= 0}
     passing = born & {~event for event in step if event < 0}
-    return [event + shift if event >= 0 else event - shift for event in step if max(event, ~event) in passing]
+    for position, event in enumerate(step, start):
+        if max(event, ~event) in passing:
+            yield position, event + shift if event >= 0 else event - shift
 
 
 def _first(trace: Trace, stage: Stage) -> int:
@@ -139,6 +158,65 @@ def _warm_up(allocator: Allocator, trace: Trace, loaded: Iterable[int]) -> None:
     weights = sum(trace.sizes[number] for number in loaded if number >= 0 and trace.roles[number] == Role.WEIGHTS)
     allocator.allocate(-1, weights)
     allocator.release(-1)
+
+
+# ── to be drawn ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def time_line(trace: Trace) -> TimeLine:
+    """The log from loading to the optimizer's step, thinned out to the fullest moment of each neighbourhood."""
+    drawn = _stretches_of(trace)
+    after = levels(trace)
+    num_events = sum(end - start for start, end, _ in drawn)
+    chosen: list[int] = []
+    stretches: list[Stretch] = []
+    for start, end, instant in drawn:
+        first = len(chosen)
+        wide = max(1, num_events // MOST_POINTS)
+        chosen += [max(range(at, min(end, at + wide)), key=after.__getitem__) for at in range(start, end, wide)]
+        stretches.append(Stretch(instant=instant, start=first, end=len(chosen)))
+    return TimeLine(
+        engine="trace",
+        num_events=num_events,
+        stretches=tuple(stretches),
+        components=_components_at(trace, chosen),
+        reserved=_reserved_at(trace, chosen),
+    )
+
+
+def _stretches_of(trace: Trace) -> list[Span]:
+    """The instants in their order, neighbours of one kind joined; without evaluation."""
+    found: list[Span] = []
+    for span in spans(trace):
+        if span.start == span.end or span.instant == "evaluation":
+            continue
+        if found and found[-1].instant == span.instant and found[-1].end == span.start:
+            span = Span(found.pop().start, span.end, span.instant)
+        found.append(span)
+    return found
+
+
+def _components_at(trace: Trace, positions: Sequence[int]) -> dict[str, tuple[int, ...]]:
+    """Bytes alive right after these events, by role; roles that never occur are left out."""
+    wanted = set(positions)
+    alive = dict.fromkeys(map(str, Role), 0)
+    seen: dict[str, list[int]] = {name: [] for name in alive}
+    for position, event in enumerate(trace.events):
+        number = event if event >= 0 else ~event
+        alive[str(trace.roles[number])] += rounded(trace.sizes[number]) * (1 if event >= 0 else -1)
+        if position in wanted:
+            for name, size in alive.items():
+                seen[name].append(size)
+    return {name: tuple(sizes) for name, sizes in seen.items() if any(sizes)}
+
+
+def _reserved_at(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
+    """What is reserved after these events; an event that only a first step has keeps the level before it."""
+    known = {level.position: level.reserved_bytes for level in reserved_levels(trace)}
+    found: list[int] = []
+    for position in positions:
+        found.append(known.get(position, found[-1] if found else 0))
+    return tuple(found)
 
 
 # ── in short ───────────────────────────────────────────────────────────────────────────────────────────────────────────
