@@ -32,7 +32,8 @@ from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
 from planner.asking.request import Where
 from planner.cli import answer
-from provision.account.ledger import Created, Ledger, PhaseEnded
+from provision.account.ledger import Ledger
+from provision.account.lines import Created, PhaseEnded
 from provision.charge.control import drive
 from provision.clouds.engine.build import find_engine
 from provision.clouds.stack import OPERATION_S, Stack

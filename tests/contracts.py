@@ -14,7 +14,7 @@ import msgspec
 
 from planner.explain import Explanation
 from planner.plan import Plan
-from provision.account.ledger import AnyLine
+from provision.account.lines import AnyLine
 from provision.account.receipt import Calibration, Receipt
 from provision.envelope import Envelope
 from provision.provisioner import Box, Owned, Teardown

@@ -11,7 +11,7 @@ from typing import Literal
 from catalogs.hardware import Billing
 from planner.estimators.cost import SECONDS_PER_MONTH, round_to_bill
 from planner.units import GB, SECONDS_PER_HOUR
-from provision.account.ledger import Rental, RunState
+from provision.account.runs import Rental, RunState
 
 USD_STEP = Decimal("0.0001")
 LineName = Literal["compute", "idle", "disk", "egress", "failed attempts"]

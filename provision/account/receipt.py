@@ -14,7 +14,7 @@ from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
 from planner.strategy import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, rental_usd, rounded
-from provision.account.ledger import Rental, RunState
+from provision.account.runs import Rental, RunState
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Teardown
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sample

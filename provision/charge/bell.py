@@ -12,8 +12,9 @@ from typing import Final
 import msgspec
 
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Ledger, RunState
+from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
+from provision.account.runs import RunState
 from provision.errors import BadInput, ControlLost, Exit
 from provision.places import RunFolder
 from provision.provisioner import Teardown

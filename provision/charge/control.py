@@ -12,9 +12,11 @@ from functools import partial
 from typing import Final
 
 from provision.aboard.detached import ANSWER_S
-from provision.account.ledger import Controlled, Ledger, RunState
+from provision.account.ledger import Ledger
+from provision.account.lines import Controlled
 from provision.account.naming import fitting
 from provision.account.receipt import Receipt
+from provision.account.runs import RunState
 from provision.charge.apart import spawn_apart
 from provision.charge.bell import bell
 from provision.charge.controller import in_control, is_alive, is_locked, is_suspended, lock_of, this_process

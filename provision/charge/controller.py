@@ -11,7 +11,9 @@ from pathlib import Path
 
 import psutil
 
-from provision.account.ledger import Controlled, Ledger, RunState
+from provision.account.ledger import Ledger
+from provision.account.lines import Controlled
+from provision.account.runs import RunState
 from provision.errors import Refused
 from provision.places import RunFolder
 from provision.processes import still_runs

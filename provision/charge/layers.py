@@ -12,7 +12,8 @@ from typing import Final
 import msgspec
 
 from provision.aboard.layers import read_layers, unseen
-from provision.account.ledger import Ledger, RunState, Standing
+from provision.account.ledger import Ledger
+from provision.account.runs import RunState, Standing
 from provision.charge.control import find_run, provisioners
 from provision.charge.controller import is_alive, is_locked
 from provision.clouds.bootstrap import UPTIME_MARGIN_S

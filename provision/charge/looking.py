@@ -15,7 +15,7 @@ from provision.providers import Lists, make_provisioner, provisioner_of_run
 from provision.provisioner import Answer, Owned, seen
 
 if TYPE_CHECKING:
-    from provision.account.ledger import RunState
+    from provision.account.runs import RunState
     from provision.places import Places
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Mapping
 
 import msgspec
 
-from provision.account.ledger import RunState
+from provision.account.runs import RunState
 from provision.charge.controller import is_orphan
 from provision.providers import KINDS, Lists
 from provision.provisioner import Answer, Owned, Resource

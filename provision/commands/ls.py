@@ -11,7 +11,7 @@ import click
 from provision.errors import Exit
 
 if TYPE_CHECKING:
-    from provision.account.ledger import RunState
+    from provision.account.runs import RunState
     from provision.charge.orphans import Orphans
     from provision.places import Places
     from provision.report.tables import Table

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
-    from provision.account.ledger import RunState
+    from provision.account.runs import RunState
     from provision.errors import Refused
     from provision.places import Places, RunFolder
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from provision.account.ledger import RunState
+    from provision.account.runs import RunState
     from provision.errors import Refused
     from provision.places import RunFolder
 

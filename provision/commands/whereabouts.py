@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from provision.account.ledger import Ledger, RunState
+from provision.account.ledger import Ledger
+from provision.account.runs import RunState
 from provision.charge.control import find_run
 from provision.charge.controller import lock_of
 from provision.errors import BadInput

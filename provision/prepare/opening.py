@@ -15,7 +15,9 @@ import msgspec
 from planner.asking.request import RequestError
 from planner.estimators.cost import disk_gib
 from planner.plan import Plan, read_plan, write_plan
-from provision.account.ledger import UNREADABLE, Ledger, Opened, RunState
+from provision.account.ledger import Ledger
+from provision.account.lines import UNREADABLE, Opened
+from provision.account.runs import RunState
 from provision.errors import BadInput, Refused
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel

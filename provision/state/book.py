@@ -38,7 +38,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
-    """`beat` grows with each writing: the same bytes twice would be the same version."""
+    """`beat` grows with each writing: the same bytes twice would be the same version. `takings`: how often it was taken."""
 
     run_id: str
     lock: Lock
@@ -46,6 +46,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
     papers: str | None = None
     holder: Holder | None = None
     beat: int = 0
+    takings: int = 0
     signature: str = ""  # of lines and papers, by the run's key: they say whose host the run's data go to
     book_version: int = 1
 
@@ -58,7 +59,7 @@ def take(bucket: Bucket, run_id: str, holder: Holder) -> tuple[Held, Book]:
     book, kept = read_book(bucket, book_name(run_id))
     require_free(bucket, book, kept, home=holder.home)
     held = Held(bucket, holder, version=kept.version, beat=book.beat)
-    taken = msgspec.structs.replace(book, holder=holder)
+    taken = msgspec.structs.replace(book, holder=holder, takings=book.takings + 1)
     try:
         held.write(taken)
     except ControlLost as error:

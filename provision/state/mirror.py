@@ -16,7 +16,8 @@ from typing import Final
 
 import msgspec
 
-from provision.account.ledger import AnyLine, Attempted, Ledger
+from provision.account.ledger import Ledger
+from provision.account.lines import AnyLine, Attempted
 from provision.errors import ControlLost, Refused, StoreFailed, TransferFailed
 from provision.places import Places
 from provision.state import results
@@ -103,9 +104,19 @@ class MirroredLedger(Ledger):
     def append(self, line: AnyLine) -> None:
         """Into the store, then onto this disk. Raises ControlLost, and nothing is written, once another machine has the run."""
         with self._one_at_a_time:
-            if self._mirror is not None and line.run_id == self._run_id:
-                self._write(self._mirror, line)
+            if line.run_id == self._run_id:
+                line = self._numbered_line(line)
+                if self._mirror is not None:
+                    self._write(self._mirror, line)
             super().append(line)
+
+    def _numbered_line(self, line: AnyLine) -> AnyLine:
+        """The line in its place among all machines': behind what is known of the run here."""
+        if self._mirror is not None:
+            taking, lines = self._mirror.book.takings, self._mirror.book.lines
+        else:
+            taking, lines = self.takings(self._run_id), self.raw_lines(self._run_id)
+        return msgspec.structs.replace(line, taking=taking, number=len(lines) + 1)
 
     def require_charge(self) -> None:
         """Before an act that no line precedes. Raises ControlLost."""
@@ -178,7 +189,9 @@ class Mirror:
         here = Ledger(self._places.ledger).raw_lines(self.book.run_id)
         unsent = tuple(msgspec.Raw(line) for line in here if line not in there)
         self._link = take_in(self.book, self._link, self._bucket, self._places)
-        self.book = msgspec.structs.replace(self.book, lines=(*self.book.lines, *unsent))
+        # Nobody signs how often a book was taken; its lines are, and none is of a later taking than this.
+        takings = max(self.book.takings, 1 + Ledger(self._places.ledger).takings(self.book.run_id))
+        self.book = msgspec.structs.replace(self.book, lines=(*self.book.lines, *unsent), takings=takings)
 
     def give_back(self) -> None:
         """Let go of a run that could not be taken up: the book as it was found, and nobody's name in it."""

@@ -14,8 +14,10 @@ from typing import Final
 import msgspec
 
 from planner.asking.request import LOCAL
-from provision.account.ledger import UNREADABLE, AnyLine, Ledger, RunState, fold
+from provision.account.ledger import Ledger
+from provision.account.lines import UNREADABLE, AnyLine
 from provision.account.naming import LEAST_LETTERS, fitting
+from provision.account.runs import RunState, fold
 from provision.errors import BadInput, Refused, StoreFailed
 from provision.installation import installation_id, known_installation
 from provision.places import Places

@@ -13,7 +13,8 @@ import msgspec
 from planner.estimators.cost import disk_gib
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Attempted, Created, Standing, Tried
+from provision.account.lines import Attempted, Created, Tried
+from provision.account.runs import Standing
 from provision.errors import (
     BoxLost,
     ConnectionFailed,

@@ -14,7 +14,8 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
-from provision.account.ledger import Rental, Tried
+from provision.account.lines import Tried
+from provision.account.runs import Rental
 from provision.errors import Reason, Scope
 from provision.prepare.opening import allowed_s, around_s
 from provision.words import usd_words

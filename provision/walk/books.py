@@ -11,8 +11,9 @@ from pathlib import Path
 import msgspec
 
 from planner.plan import Plan, read_plan
-from provision.account.ledger import Billed, RunState
+from provision.account.lines import Billed
 from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
+from provision.account.runs import RunState
 from provision.errors import ControlLost
 from provision.places import RunFolder
 from provision.redact import redact

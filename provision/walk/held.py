@@ -15,7 +15,8 @@ from catalogs.hardware import Offer
 from planner.plan import Plan, read_plan
 from provision.aboard.kept import KeptCheckpoints
 from provision.aboard.renewal import attended
-from provision.account.ledger import Ledger, Rental, RunState
+from provision.account.ledger import Ledger
+from provision.account.runs import Rental, RunState
 from provision.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import read_alternatives, read_base, read_claim, read_launch

@@ -13,7 +13,8 @@ from types import FrameType
 import msgspec
 
 from catalogs.hardware import Offer
-from provision.account.ledger import Created, Ended, Ledger
+from provision.account.ledger import Ledger
+from provision.account.lines import Created, Ended
 from provision.errors import BoxLost, ResultOnBox
 from provision.interrupt import answered
 from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, Resource, ResourceEnd, Teardown

@@ -7,7 +7,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Protocol
 
-from provision.account.ledger import Ledger, PhaseEnded, PhaseStarted
+from provision.account.ledger import Ledger
+from provision.account.lines import PhaseEnded, PhaseStarted
 from provision.walk.crash import crash_if
 from remote.contract import Event, Phase
 

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from typing import Final
 
 from provision.aboard import job
-from provision.account.ledger import Standing
+from provision.account.runs import Standing
 from provision.errors import RentuneError, ResultOnBox
 from provision.provisioner import Box
 from provision.ssh import Shell

@@ -19,8 +19,8 @@ from typing import Final
 from planner.plan import Plan
 from provision.aboard.checkpoints import steps_at_home
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Standing
 from provision.account.receipt import Receipt
+from provision.account.runs import Standing
 from provision.walk import lease
 from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
 from provision.walk.attempts import NoneLeft, Past, choose

@@ -28,7 +28,8 @@ import msgspec
 from planner.asking.request import Where
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Ledger, RunState
+from provision.account.ledger import Ledger
+from provision.account.runs import RunState
 from provision.charge.control import drive, end
 from provision.charge.controller import is_locked
 from provision.clouds.runner import living_engines

@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 from planner.plan import Plan
-from provision.account.ledger import Ledger, RunState
+from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
+from provision.account.runs import RunState
 from provision.charge.control import drive
 from provision.direct.local import LocalBox
 from provision.places import Places

@@ -21,8 +21,9 @@ import msgspec
 from planner.plan import Plan
 from planner.units import SECONDS_PER_HOUR
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Ledger, RunState
+from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
+from provision.account.runs import RunState
 from provision.charge.control import end_with_books
 from provision.charge.controller import in_control
 from provision.clouds.programs.order import PowerOff

@@ -9,7 +9,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.account.ledger import Billed, Ledger
+from provision.account.ledger import Ledger
+from provision.account.lines import Billed
 from provision.cli import call
 from provision.errors import ControlLost, Exit
 from provision.places import Places, read_places

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from provision.account.ledger import Billed
+from provision.account.lines import Billed
 from provision.charge.control import end
 from provision.cli import call
 from provision.errors import Exit

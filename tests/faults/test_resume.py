@@ -13,7 +13,7 @@ import pytest
 
 from planner.plan import Plan
 from provision.aboard import job
-from provision.account.ledger import Created
+from provision.account.lines import Created
 from provision.errors import Exit
 from provision.handoff import hand_off
 from provision.provisioner import Box

@@ -13,7 +13,8 @@ import msgspec
 from catalogs.hardware import Billing, Offer
 from planner.asking.request import DataAsked, Request
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Plan, Range, VramEstimate
-from provision.account.ledger import Attempted, Rental
+from provision.account.lines import Attempted
+from provision.account.runs import Rental
 from remote.contract import Loop, Phase, Strategy
 
 TINY_CONFIG = {

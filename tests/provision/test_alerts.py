@@ -20,7 +20,8 @@ import pytest
 
 from planner.asking.request import Budget
 from planner.plan import Plan
-from provision.account.ledger import Attempted, Ledger, Tried
+from provision.account.ledger import Ledger
+from provision.account.lines import Attempted, Tried
 from provision.charge.bell import Bell, passed, read_targets, tell_end
 from provision.charge.control import SENTINEL, drive
 from provision.errors import BadInput, Exit, ProvisionError, Reason, Scope

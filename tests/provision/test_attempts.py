@@ -11,7 +11,8 @@ import pytest
 
 from planner.asking.request import Budget
 from planner.plan import Plan
-from provision.account.ledger import Rental, Tried
+from provision.account.lines import Tried
+from provision.account.runs import Rental
 from provision.errors import Reason, Scope
 from provision.walk.attempts import MAX_DECLINED, MAX_LOST, MAX_ZONES, Next, NoneLeft, Past, choose
 from tests.provision.plans import exactly, rental, tiny_plan

@@ -12,7 +12,8 @@ import pytest
 
 from planner.plan import Plan
 from provision.aboard.detached import ANSWER_S
-from provision.account.ledger import Billed, Controlled, Ended, Ledger, PhaseStarted
+from provision.account.ledger import Ledger
+from provision.account.lines import Billed, Controlled, Ended, PhaseStarted
 from provision.charge import control
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import boot_id, in_control, is_orphan

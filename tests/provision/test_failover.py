@@ -13,7 +13,8 @@ import pytest
 
 from planner.asking.request import Budget
 from planner.plan import Plan
-from provision.account.ledger import Attempted, Ended, Ledger, Tried
+from provision.account.ledger import Ledger
+from provision.account.lines import Attempted, Ended, Tried
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
 from provision.errors import Declined, Exit, ProvisionError, Reason, Scope

@@ -13,7 +13,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.account.ledger import Created, Ledger
+from provision.account.ledger import Ledger
+from provision.account.lines import Created
 from provision.charge.controller import hold_alone, in_control
 from provision.charge.layers import LATE_S, Layers, examine_layers
 from provision.cli import call

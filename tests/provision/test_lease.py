@@ -12,7 +12,9 @@ from pathlib import Path
 import pytest
 
 from catalogs.hardware import Billing
-from provision.account.ledger import Ledger, Opened, RunState
+from provision.account.ledger import Ledger
+from provision.account.lines import Opened
+from provision.account.runs import RunState
 from provision.direct.local import local_offer
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, ResourceEnd, Teardown

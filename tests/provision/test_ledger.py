@@ -2,27 +2,18 @@
 
 from __future__ import annotations
 
+import itertools
 import resource
 from concurrent.futures import ThreadPoolExecutor
 from decimal import Decimal
 from pathlib import Path
 
+import msgspec
 import pytest
 
-from provision.account.ledger import (
-    AnyLine,
-    Billed,
-    Controlled,
-    Created,
-    Ended,
-    Ledger,
-    Opened,
-    PhaseEnded,
-    PhaseStarted,
-    Standing,
-    Tried,
-    damage,
-)
+from provision.account.ledger import Ledger, damage
+from provision.account.lines import AnyLine, Billed, Controlled, Created, Ended, Opened, PhaseEnded, PhaseStarted, Tried
+from provision.account.runs import Standing, fold
 from provision.errors import Reason, Scope
 from provision.provisioner import Box, Teardown
 from tests.provision.plans import FREE, attempted
@@ -129,6 +120,22 @@ def test_seconds_of_a_phase_belong_to_the_box_that_stood(ledger: Ledger) -> None
     state = ledger.runs()["r1"]
     assert [rental.phase_s for rental in state.rentals] == [{"boot": 2.0, "teardown": 1.0}, {"boot": 3.0, "teardown": 1.0}]
     assert state.phase_s == {"boot": 5.0, "teardown": 2.0}
+
+
+def test_lines_of_several_machines_fold_alike_however_a_home_has_them_sorted(ledger: Ledger) -> None:
+    """By who took charge when, then by their number; those of before there were numbers stay as they were written."""
+    old: tuple[AnyLine, ...] = (OPENED, attempted("r1", at_s=102.0), Created(run_id="r1", at_s=103.0, box=BOX))
+    numbered: tuple[AnyLine, ...] = (
+        PhaseStarted(run_id="r1", at_s=190.0, phase="fetch", taking=1, number=4),
+        Ended(run_id="r1", at_s=200.0, teardown=GONE, taking=1, number=5),
+        PhaseStarted(run_id="r1", at_s=150.0, phase="create", taking=2, number=4),
+        msgspec.structs.replace(attempted("r1", at_s=160.0), taking=2, number=5),
+        PhaseEnded(run_id="r1", at_s=170.0, phase="create", duration_s=1.0, ok=True, taking=2, number=6),
+        PhaseEnded(run_id="r1", at_s=170.0, phase="create", duration_s=2.0, ok=True, taking=2, number=6),
+    )
+    states = [fold((*old, *late))["r1"] for late in itertools.permutations(numbered)]
+    assert all(state == states[0] for state in states)
+    assert ([rental.ended_at_s for rental in states[0].rentals], states[0].phase) == ([200.0, None], "create")
 
 
 def test_only_a_clean_teardown_ends_a_run(ledger: Ledger) -> None:

@@ -13,7 +13,8 @@ import pytest
 from rich.console import Console
 
 from planner.plan import Plan
-from provision.account.ledger import Billed, Ended, Ledger, PhaseStarted, Tried
+from provision.account.ledger import Ledger
+from provision.account.lines import Billed, Ended, PhaseStarted, Tried
 from provision.charge.controller import this_process
 from provision.cli import call
 from provision.commands.ls import describe, stands, status, table

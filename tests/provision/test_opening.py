@@ -11,7 +11,8 @@ import pytest
 
 from planner.asking.request import Budget
 from planner.plan import Plan, Range
-from provision.account.ledger import Ledger, Standing
+from provision.account.ledger import Ledger
+from provision.account.runs import Standing
 from provision.charge.control import end
 from provision.errors import BadInput, Refused
 from provision.places import Places

@@ -8,7 +8,8 @@ import msgspec
 import psutil
 import pytest
 
-from provision.account.ledger import Controlled, Ended, Ledger
+from provision.account.ledger import Ledger
+from provision.account.lines import Controlled, Ended
 from provision.charge.controller import boot_id, this_process
 from provision.charge.looking import look_for_orphans
 from provision.charge.orphans import Orphans, find_orphans, lists_of, only_run, other_sentences, providers_to_ask, stray_run_ids

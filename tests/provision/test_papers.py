@@ -7,7 +7,8 @@ import shutil
 import msgspec
 import pytest
 
-from provision.account.ledger import Created, Ledger
+from provision.account.ledger import Ledger
+from provision.account.lines import Created
 from provision.charge.control import end
 from provision.cli import call
 from provision.direct.local import local_offer

@@ -17,7 +17,8 @@ from catalogs.hardware import Offer
 from planner.asking.request import Budget, RequestError
 from planner.plan import Plan
 from planner.policy import Rule
-from provision.account.ledger import Ledger, Opened
+from provision.account.ledger import Ledger
+from provision.account.lines import Opened
 from provision.cli import call, rentune
 from provision.errors import BadInput, Exit, Refused
 from provision.places import Places, read_places

@@ -13,8 +13,10 @@ from hypothesis import strategies as st
 
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
-from provision.account.ledger import Ended, Ledger, Opened, RunState
+from provision.account.ledger import Ledger
+from provision.account.lines import Ended, Opened
 from provision.account.receipt import Receipt, calibrations, compare, exit_code, reckon, with_open_books
+from provision.account.runs import RunState
 from provision.errors import Exit
 from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome

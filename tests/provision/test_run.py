@@ -12,7 +12,8 @@ import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
-from provision.account.ledger import Ended, Ledger, Opened, PhaseEnded
+from provision.account.ledger import Ledger
+from provision.account.lines import Ended, Opened, PhaseEnded
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
 from provision.errors import Exit, ProvisionError

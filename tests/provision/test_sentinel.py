@@ -14,7 +14,9 @@ import pytest
 from catalogs.hardware import Offer
 from planner.asking.request import LOCAL
 from planner.plan import Plan
-from provision.account.ledger import Ended, Ledger, RunState, Tried
+from provision.account.ledger import Ledger
+from provision.account.lines import Ended, Tried
+from provision.account.runs import RunState
 from provision.charge.control import SENTINEL, drive
 from provision.charge.controller import hold_alone
 from provision.charge.sentinel import AGAIN_S, GRACE_S, watch

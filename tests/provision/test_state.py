@@ -13,13 +13,16 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
-from provision.account.ledger import Ledger, PhaseStarted
+from provision.account.ledger import Ledger
+from provision.account.lines import Ended, PhaseStarted
+from provision.account.runs import Standing
 from provision.charge.control import end
 from provision.cli import call
 from provision.errors import BadInput, ControlLost, Exit, Refused, StoreFailed
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run, read_launch
+from provision.provisioner import Teardown
 from provision.ssh.keys import client_key
 from provision.state.book import Holder, book_name, read_book, take
 from provision.state.link import read_link
@@ -27,7 +30,7 @@ from provision.state.mirror import MirroredLedger
 from provision.state.papers import pack, unpack
 from provision.state.results import FINISHED
 from provision.state.seal import locked, name_of, new_key, seal, unlocked, unseal
-from provision.state.shared import PASSPHRASE, Place, bring, ledger_of, shared_runs, this_holder
+from provision.state.shared import PASSPHRASE, Place, bring, ledger_of, refresh, shared_runs, this_holder
 from provision.store.bucket import Bucket
 from remote.contract import EndReason, Measured, Outcome
 from tests.doubles.bucket import Storage
@@ -349,6 +352,48 @@ def test_lines_that_could_not_be_sent_are_sent_by_the_next_controller(team: Team
         pass
     assert bring(team.run_id, team.url, team.there) == team.run_id
     assert phases(team.there, team.run_id) == ["create"]
+
+
+@pytest.mark.fault("F15", tier="code")
+def test_lines_that_come_late_from_a_machine_that_was_overtaken_say_the_same_in_both_homes(team: Team, plan: Plan) -> None:
+    """The first machine ends its box while the store is away, and falls asleep over it. The next one buys another. Whose lines
+    came when is another in each home; both, and the book, have one box that ended and one that stands.
+    """
+    overtaken = team.ledger(team.here, term_s=0.0)
+    with overtaken.charge():
+        overtaken.append(attempted(team.run_id, plan, at_s=100.0))
+        team.storage.away = True
+        overtaken.append(entered(team.run_id, "teardown"))
+        overtaken.append(Ended(run_id=team.run_id, at_s=200.0, teardown=Teardown.destroyed(team.run_id, "")))
+        time.sleep(2.1)  # the store tells whole seconds
+        team.storage.be_well()
+        bring(team.run_id, team.url, team.there)
+        with (next_one := team.ledger(team.there)).charge():
+            next_one.append(attempted(team.run_id, plan, at_s=300.0))
+    with team.ledger(team.here).charge():
+        pass
+    refresh(team.run_id, team.there)
+
+    homes = [Ledger(places.ledger) for places in (team.here, team.there)]
+    assert homes[0].raw_lines(team.run_id) != homes[1].raw_lines(team.run_id)
+    assert set(homes[0].raw_lines(team.run_id)) == set(homes[1].raw_lines(team.run_id))
+    here, there = (home.runs()[team.run_id] for home in homes)
+    assert here == there == shared_runs(team.url)[0][0].state
+    assert [rental.ended_at_s for rental in here.rentals] == [200.0, None]
+    assert here.standing is Standing.ASKED
+
+
+def test_a_book_that_was_set_back_to_fewer_takings_puts_no_later_line_first(team: Team) -> None:
+    """How often it was taken is not signed; the lines are."""
+    for phase in ("create", "boot"):
+        with (ledger := team.ledger(team.here)).charge():
+            ledger.append(entered(team.run_id, phase))
+    overwrite(team, takings=0)
+    with (ledger := team.ledger(team.here)).charge():
+        ledger.append(entered(team.run_id, "train"))
+    assert Ledger(team.here.ledger).runs()[team.run_id].phase == "train"
+    takings = [line.taking for line in Ledger(team.here.ledger).lines() if line.run_id == team.run_id]
+    assert takings == [0, 1, 2, 3]
 
 
 def overwrite(team: Team, **changes: object) -> None:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 from pathlib import Path
 
-from provision.account.ledger import AnyLine, Ledger
+from provision.account.ledger import Ledger
+from provision.account.lines import AnyLine
 
 
 class Killed(BaseException):

@@ -23,7 +23,8 @@ from catalogs.own import read_own, with_own
 from planner.asking.request import Where
 from planner.cli import answer
 from planner.plan import Plan
-from provision.account.ledger import Attempted, Created, Ended, Ledger
+from provision.account.ledger import Ledger
+from provision.account.lines import Attempted, Created, Ended
 from provision.charge.control import drive
 from provision.errors import ConnectionFailed, Exit, Reason
 from provision.places import Places, RunFolder

@@ -1,0 +1,125 @@
+"""What a ledger's lines say, a kind each. A line of a kind that this version does not know is kept and skipped."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import get_args
+
+import msgspec
+
+from catalogs.hardware import Billing, Offer
+from provision.errors import Reason, Scope
+from provision.provisioner import Box, Teardown
+
+LEDGER_VERSION = 1
+UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what the decoder says of damaged bytes
+
+
+class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
+    """What every line carries. `taking` and `number`: of a run that several machines may write about, its place among their
+    lines; 0 where one file's own order says it.
+    """
+
+    run_id: str
+    at_s: float  # wall clock, Unix
+    taking: int = 0  # how often charge of the run had been taken by then
+    number: int = 0  # among the run's lines, as far as its writer knew them; from 1
+    ledger_version: int = LEDGER_VERSION
+
+
+class Opened(Line, frozen=True, kw_only=True, tag="opened"):
+    """Intent: what was agreed to, written and fsynced before any provider is called."""
+
+    owner: str
+    provider: str
+    region: str
+    instance_type: str
+    model: str
+    usd_per_hour: Decimal
+    billing: Billing
+    max_usd: Decimal | None
+    deadline_at_s: float
+    tags: dict[str, str]
+    versions: dict[str, str]  # rentune, provider SDKs: an old stack needs its own plugin
+    folder: str  # the run directory, for a person who reads the ledger without us
+    keep_box_on_failure: bool = False
+    overruled: tuple[str, ...] = ()  # keys of the user's own policy that this run set aside
+    dearer: bool = False  # whether an offer may take the place of the plan's at a much higher price
+
+
+class Controlled(Line, frozen=True, kw_only=True, tag="controlled"):
+    """A process took charge of the run: pid, and the boot and start time that make the pid mean something."""
+
+    pid: int
+    process_started_s: float
+    boot_id: str
+    detached: bool = False
+    ending: bool = False  # it took charge only to end the run: nobody needs to ask it to
+
+
+class Attempted(Line, frozen=True, kw_only=True, tag="attempted"):
+    """A box is about to be asked for: from here on one may bill, at the price and under the rule that are frozen here."""
+
+    offer: Offer
+    billing: Billing
+    disk_gib: int
+    deadline_at_s: float  # of this box; the run's from now on
+
+
+class Tried(Line, frozen=True, kw_only=True, tag="tried"):
+    """The last attempt came to nothing, and nothing of it is left; another may follow."""
+
+    offer: str  # its key
+    reason: Reason
+    scope: Scope
+    zone: str | None = None  # which one, where that is the scope
+    message: str
+    took_s: float
+    usd: Decimal  # what the run has cost so far
+
+
+class Created(Line, frozen=True, kw_only=True, tag="created"):
+    """The provisioner returned a box; its resource ids are in it."""
+
+    box: Box
+
+
+class PhaseStarted(Line, frozen=True, kw_only=True, tag="phase_started"):
+    """The controller entered a phase."""
+
+    phase: str
+
+
+class PhaseEnded(Line, frozen=True, kw_only=True, tag="phase_ended"):
+    """The controller left a phase. What the trainer did between "start" and "fetch" is metered by its own events."""
+
+    phase: str
+    duration_s: float
+    ok: bool
+
+
+class Ended(Line, frozen=True, kw_only=True, tag="ended"):
+    teardown: Teardown
+
+
+class Billed(Line, frozen=True, kw_only=True, tag="billed"):
+    """The receipt's figures that `report --since` adds up."""
+
+    exit_code: int
+    trained: bool
+    planned_usd: Decimal
+    metered_usd: Decimal
+    wall_s: float
+    phase_s: dict[str, float] = {}  # of controller and trainer together
+
+
+AnyLine = Opened | Controlled | Attempted | PhaseStarted | Created | PhaseEnded | Ended | Tried | Billed
+KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyLine))
+
+
+class Header(msgspec.Struct, frozen=True, kw_only=True):
+    """What a line of any version has."""
+
+    kind: str
+    run_id: str
+    taking: int = 0

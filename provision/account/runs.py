@@ -1,0 +1,191 @@
+"""A run, folded from its ledger's lines: where it stands, what was rented for it, and since when that bills.
+
+How far a trainer came, and why it ended, its run's directory tells.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import msgspec
+
+from catalogs.hardware import Billing, Offer
+from provision.account.lines import (
+    AnyLine,
+    Attempted,
+    Billed,
+    Controlled,
+    Created,
+    Ended,
+    Opened,
+    PhaseEnded,
+    PhaseStarted,
+    Tried,
+)
+from provision.provisioner import Box, Teardown
+from remote.contract import Phase
+
+LineT = TypeVar("LineT")
+
+
+class Rental(msgspec.Struct, frozen=True, kw_only=True):
+    """One stretch of time for which a box of this run may have been billed, from an attempt to its clean teardown."""
+
+    offer: Offer
+    billing: Billing
+    disk_gib: int
+    asked_at_s: float
+    started_at_s: float  # when the provider said that the box runs; until it does, when it was asked
+    created: bool = False  # whether the provider said that the box runs
+    ended_at_s: float | None = None  # None = not known to have ended
+    shown: bool = False  # whether its end named something that bills
+    tried: Tried | None = None  # why it came to nothing, where another attempt may follow
+    phase_s: dict[str, float] = {}  # by the controller's clock, of what it did on this box
+
+    @property
+    def bought(self) -> bool:
+        """Whether it is billed. Not where the provider's answer was heard, and neither it nor the end showed a box."""
+        answered = Phase.CREATE.value in self.phase_s
+        return self.created or self.shown or self.ended_at_s is None or not answered
+
+
+class Standing(StrEnum):
+    """Where a run stands towards what bills."""
+
+    OPENED = "opened"  # no box was asked for yet
+    ASKED = "asked"  # one was asked for, and may be there
+    UP = "up"  # one runs, as far as anybody has seen
+    BETWEEN = "between"  # the last attempt came to nothing and left nothing; another may follow
+    OVER = "over"  # nothing of it can bill any more
+
+
+class RunState(msgspec.Struct, frozen=True, kw_only=True):
+    """One run, folded from its lines in their order."""
+
+    run_id: str
+    opened: Opened
+    controlled: Controlled | None = None
+    box: Box | None = None
+    phase: str | None = None  # the one that the controller entered last
+    phase_s: dict[str, float] = {}  # by the controller's clock, restarts added up
+    rentals: tuple[Rental, ...] = ()
+    deadline_at_s: float
+    teardown: Teardown | None = None
+    billed: Billed | None = None
+    goes_on: bool = False  # whether another attempt may follow the last one
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it can bill any more, as far as anyone has seen."""
+        return self.teardown is not None and self.teardown.clean
+
+    @property
+    def rental(self) -> Rental | None:
+        """The last one; None where no box was asked for yet."""
+        return self.rentals[-1] if self.rentals else None
+
+    @property
+    def provider(self) -> str:
+        """Who has the box, or was asked for it last."""
+        return self.rental.offer.provider if self.rental else self.opened.provider
+
+    @property
+    def standing(self) -> Standing:
+        if self.rental is None:
+            return Standing.OVER if self.ended else Standing.OPENED
+        if self.rental.ended_at_s is None:
+            return Standing.ASKED if self.box is None else Standing.UP
+        return Standing.BETWEEN if self.goes_on else Standing.OVER
+
+
+def fold(lines: Iterable[AnyLine]) -> dict[str, RunState]:
+    """Runs by id, in the order in which they were opened: the same from the same lines, however the homes have them sorted."""
+    states: dict[str, RunState] = {}
+    for line in sorted(lines, key=_place):
+        if isinstance(line, Opened):
+            states.setdefault(line.run_id, RunState(run_id=line.run_id, opened=line, deadline_at_s=line.deadline_at_s))
+        elif state := states.get(line.run_id):
+            states[line.run_id] = msgspec.structs.replace(state, **_changes(state, line))
+    return states
+
+
+def _place(line: AnyLine) -> tuple[int, int, bytes]:
+    """Where a line stands among its run's. One that was written by a machine which was overtaken, and came through late, is
+    before those of the next that took charge. Lines without a number stand as they were written.
+    """
+    return line.taking, line.number, msgspec.json.encode(line) if line.number else b""
+
+
+def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
+    match line:
+        case Controlled():
+            return {"controlled": line, "billed": None}  # its books are open again
+        case Attempted():
+            asked = Rental(
+                offer=line.offer, billing=line.billing, disk_gib=line.disk_gib, asked_at_s=line.at_s, started_at_s=line.at_s
+            )
+            rentals = (*state.rentals, asked)
+            return {"rentals": rentals, "box": None, "teardown": None, "deadline_at_s": line.deadline_at_s, "goes_on": False}
+        case PhaseStarted():
+            return {"phase": line.phase}
+        case Created():
+            return {"box": line.box, "rentals": _with_last(state.rentals, _with_box, line)}
+        case PhaseEnded():
+            return {"phase_s": _longer(state.phase_s, line), "rentals": _with_last(state.rentals, _with_phase, line)}
+        case Ended():
+            return {"teardown": line.teardown, "rentals": _after_end(state, line), "goes_on": False}
+        case Tried():
+            return {"rentals": _with_last(state.rentals, _with_reason, line), "goes_on": True}
+        case Billed():
+            return {"billed": line}
+        case _:
+            return {}
+
+
+def _longer(phase_s: dict[str, float], line: PhaseEnded) -> dict[str, float]:
+    return phase_s | {line.phase: phase_s.get(line.phase, 0.0) + line.duration_s}
+
+
+def _with_last(rentals: tuple[Rental, ...], change: Callable[[Rental, LineT], Rental], line: LineT) -> tuple[Rental, ...]:
+    """A line of a rental is of the last one: the one before ended cleanly before another was asked for."""
+    return (*rentals[:-1], change(rentals[-1], line)) if rentals else ()
+
+
+def _with_box(rental: Rental, line: Created) -> Rental:
+    if rental.created:
+        return rental  # the same box with another host key
+    return msgspec.structs.replace(rental, started_at_s=line.at_s, created=True)
+
+
+def _with_phase(rental: Rental, line: PhaseEnded) -> Rental:
+    return msgspec.structs.replace(rental, phase_s=_longer(rental.phase_s, line))
+
+
+def _after_end(state: RunState, line: Ended) -> tuple[Rental, ...]:
+    """A clean verdict ends whatever has not ended; one that takes it back opens the last rental again."""
+    if line.teardown.clean:
+        ended_at_s = _stopped_billing_s(line, deadline_at_s=state.deadline_at_s)
+        return tuple(_with_end(rental, line, ended_at_s) for rental in state.rentals)
+    return _with_last(state.rentals, lambda rental, _: msgspec.structs.replace(rental, ended_at_s=None), line)
+
+
+def _with_end(rental: Rental, line: Ended, ended_at_s: float) -> Rental:
+    if rental.ended_at_s is not None:
+        return rental
+    shown = any(end.resource.bills for end in line.teardown.resources)
+    return msgspec.structs.replace(rental, ended_at_s=ended_at_s, shown=shown)
+
+
+def _with_reason(rental: Rental, line: Tried) -> Rental:
+    return msgspec.structs.replace(rental, tried=line)
+
+
+def _stopped_billing_s(line: Ended, *, deadline_at_s: float) -> float:
+    """When the last of what bills had gone: at the end, or earlier where a deadline came before whoever looked.
+
+    A box that nobody here ever saw, and that is not there, was gone by its deadline at the latest.
+    """
+    unseen_at_s = min(line.at_s, deadline_at_s)
+    return max((end.at_s for end in line.teardown.resources if end.resource.bills), default=unseen_at_s)
