@@ -51,8 +51,11 @@ def _files(folder: Path, suffix: str) -> Iterator[tuple[str, int, int]]:
 
 
 def _keep(kept: Path, data: bytes) -> None:
-    """Whole or not at all: another command may be reading."""
+    """Whole or not at all: another command may be reading, and a disk that is full takes half of it. Raises OSError."""
     kept.parent.mkdir(parents=True, exist_ok=True)
     beside = kept.with_name(f"{kept.name}.{os.getpid()}")
-    beside.write_bytes(data)
-    beside.replace(kept)
+    try:
+        beside.write_bytes(data)
+        beside.replace(kept)
+    finally:
+        beside.unlink(missing_ok=True)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import resource
 import shutil
 from pathlib import Path
 
@@ -35,6 +36,17 @@ def test_what_comes_back_is_the_catalog(tables: Path, kept: Path, monkeypatch: p
     assert read_compiled(kept, tables) == parsed
     forbid_parsing(monkeypatch)
     assert read_compiled(kept, tables) == parsed
+
+
+def test_a_disk_that_takes_only_half_of_it_is_left_as_it_was(tables: Path, kept: Path) -> None:
+    """The catalog is there all the same, nothing half lies about, and what was kept before stays."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, hard))
+    try:
+        assert read_compiled(kept, tables) == read_catalog(tables)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    assert list(kept.parent.iterdir()) == []
 
 
 def test_a_table_that_has_changed_is_read_again(tables: Path, kept: Path) -> None:
