@@ -21,15 +21,13 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, Literal
+from typing import Final, Literal
 
 import msgspec
 
 from planner.asking.request import Where
 from planner.plan import Plan
-from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
-from provision.account.runs import RunState
 from provision.charge.control import drive, end
 from provision.charge.controller import is_locked
 from provision.clouds.runner import living_engines
@@ -37,14 +35,12 @@ from provision.errors import RentuneError
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.walk.books import read_outcome, read_receipt
 from remote.contract import Phase
-from remote.digest import sha256_of
 from tests.doubles.bench import ROOT, Bench, WithTheStack, set_up
 from tests.doubles.displays import Quiet
 from tests.doubles.emulator import started
 from tests.doubles.world.core import MACHINE, Fault, Reason, Verb
-from tests.faults.schedule import broken_by_dollars, broken_by_result
+from tests.faults.judge import JudgedRun, broken_by_dollars, broken_by_result
 from tests.provision.plans import about, tiny_files, tiny_plan
 
 USD_PER_HOUR: Final = Decimal("3.60")  # a tenth of a cent a second
@@ -144,13 +140,11 @@ def play(schedule: Schedule, folder: Path, engine: Path) -> Played:
         stage = Stage.set(schedule, folder, set_up(folder / "bench", engine, running))
         held.callback(stage.end_processes)
         struck = sum([stage.send(controller) for controller in schedule.controllers])
-        broken = stage.judged_when_nobody_came()
-        broken += stage.ended_by_a_fresh_process()
-        broken += stage.judged_at_the_end()
+        broken = stage.judged()
         return Played(
             schedule=schedule,
             broken=(*stage.broken, *broken),
-            trained=stage.receipt is not None and stage.receipt.trained,
+            trained=stage.trained,
             struck=struck,
             boxes=len(stage.seen),
             billed_usd=stage.bench.control.bill_usd(),
@@ -160,7 +154,7 @@ def play(schedule: Schedule, folder: Path, engine: Path) -> Played:
 
 
 @dataclass
-class Stage:
+class Stage(JudgedRun):
     """One schedule's cloud and places, the run in it, and what is still to come."""
 
     schedule: Schedule
@@ -268,55 +262,30 @@ class Stage:
 
     # ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def now_s(self) -> float:
+        return time.time()
+
     def judged_when_nobody_came(self) -> list[str]:
-        """At deadline and grace nothing stands, whoever lives. Of a run that is over nothing stands now."""
+        """As of every stage; of a run that is over nothing stands now."""
         if not self.is_over:
             self.pass_time(self.state.deadline_at_s + GRACE_S - time.time())
         return [f"box {each} lives past the deadline" for each in self.standing]
 
-    def ended_by_a_fresh_process(self) -> list[str]:
-        """Somebody comes, with a line and a cloud that are well: one command closes everything."""
+    def end_by_a_fresh_process(self) -> None:
         self.to_come.clear()
         self.bench.control.clear_faults()
-        self.bench.control.cable(joined=True)
+        if self.schedule.cuts:
+            self.bench.control.cable(joined=True)
         if not self.is_over:
             self._start("down").wait(AFTER_DEADLINE_S)
-        state = self.state
-        return [
-            *([] if state.ended else [f"the run is not ended: {state.teardown}"]),
-            *([] if state.billed else ["its books are open"]),
-        ]
 
     def judged_at_the_end(self) -> list[str]:
-        """Dollars and the result."""
         billed, cap = self.bench.control.bill_usd(), self.schedule.max_usd
         return [
             *broken_by_dollars(billed=billed, ledger=self.ledger_usd, cap=cap, usd_per_hour=USD_PER_HOUR),
             *broken_by_result(self.receipt, home=self.is_home),
         ]
-
-    @property
-    def state(self) -> RunState:
-        return Ledger(self.places.ledger).runs()[self.run_id]
-
-    @property
-    def is_over(self) -> bool:
-        return self.state.ended and self.state.billed is not None
-
-    @property
-    def receipt(self) -> Any:
-        return read_receipt(self.places.run(self.run_id))
-
-    @property
-    def ledger_usd(self) -> Decimal:
-        return usd_so_far(self.state, now_s=time.time())
-
-    @property
-    def is_home(self) -> bool:
-        folder = self.places.run(self.run_id)
-        files = getattr(read_outcome(folder), "adapter", ())
-        there = [(folder.adapter / file.path, file.sha256) for file in files]
-        return bool(there) and all(path.exists() and sha256_of(path) == sha256 for path, sha256 in there)
 
 
 def _plan(schedule: Schedule, bench: Bench, folder: Path) -> Plan:

@@ -40,8 +40,9 @@ class Probe:
         self._thread.join()
 
     def learn(self, name: str, key: str) -> None:
-        """A private key: its second line tells it apart from all others."""
-        self.secrets[name] = key.splitlines()[1]
+        """A private key in PEM: by its last full line. The first ones are a header, the same in all keys of a kind."""
+        *_, told, _rest, _end = key.splitlines()
+        self.secrets[name] = told
 
     def in_files(self, *roots: Path, but: Iterable[Path] = ()) -> list[tuple[str, str]]:
         """Which secret lies in which file below these roots, but for the files where it belongs."""

@@ -19,36 +19,29 @@ from typing import Final
 import msgspec
 
 from planner.plan import Plan
-from planner.units import SECONDS_PER_HOUR
-from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
-from provision.account.receipt import Receipt
-from provision.account.runs import RunState
 from provision.charge.control import end_with_books
 from provision.charge.controller import in_control
 from provision.clouds.programs.order import PowerOff
-from provision.errors import Exit
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.walk.books import read_receipt
 from provision.walk.held import Run, read_run
 from provision.walk.run import walk
 from remote.contract import Phase
-from remote.digest import sha256_of
 from tests.doubles.displays import Quiet
 from tests.doubles.virtual.cloud import GRACE_S, VirtualCloud
 from tests.doubles.virtual.lives import Killed, Life, MortalLedger
 from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.shell import VirtualShell
-from tests.doubles.virtual.trainer import ADAPTER, Training
+from tests.doubles.virtual.trainer import Training
 from tests.doubles.world.core import MACHINE, Fault, Reason, Settings, Verb
+from tests.faults.judge import JudgedRun, broken_by_dollars, broken_by_result
 from tests.provision.plans import about, tiny_files, tiny_plan
 
 USD_PER_HOUR: Final = Decimal("3.60")
 DEARER: Final = (Decimal("3.90"), Decimal("4.20"))
 SECOND_LOOK_S: Final = 3600.0  # when the fresh process comes, after deadline and grace
-MINUTE_S: Final = 60
 
 
 @dataclass(frozen=True)
@@ -151,13 +144,10 @@ def play(schedule: Schedule, folder: Path) -> Played:
         stage.outside.pass_time(controller.pause_s)
         kills += stage.send(controller)
         stops += controller.stopped_at is not None
-    broken = stage.judged_when_nobody_came()
-    broken += stage.ended_by_a_fresh_process()
-    broken += stage.judged_at_the_end()
     return Played(
         schedule=schedule,
-        broken=tuple(broken),
-        trained=stage.receipt is not None and stage.receipt.trained,
+        broken=tuple(stage.judged()),
+        trained=stage.trained,
         kills=kills,
         stops=stops,
         attempts=len(stage.state.rentals),
@@ -168,7 +158,7 @@ def play(schedule: Schedule, folder: Path) -> Played:
 
 
 @dataclass(frozen=True)
-class Stage:
+class Stage(JudgedRun):
     """One schedule's places, its world, and the run in it."""
 
     schedule: Schedule
@@ -196,11 +186,12 @@ class Stage:
 
     # ── controllers ────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def send(self, controller: Controller) -> bool:
+    def send(self, controller: Controller, *, ledger: Ledger | None = None) -> bool:
         """Let it do what it is for; whether it was killed. A run that is over is refused by either command."""
-        if self._is_over:
+        if self.is_over:
             return False
-        run = self._held(Life(killed_at=controller.killed_at, stopped_at=controller.stopped_at))
+        life = Life(killed_at=controller.killed_at, stopped_at=controller.stopped_at)
+        run = self._held(life, ledger or MortalLedger(self.places.ledger, life))
         act: Callable[[Run], object] = walk if controller.command == "resume" else end_with_books
         try:
             with suppress(KeyboardInterrupt), in_control(self.run_id, run.folder, run.ledger, clock=run.clock):
@@ -209,12 +200,12 @@ class Stage:
             return True
         return False
 
-    def _held(self, life: Life) -> Run:
+    def _held(self, life: Life, ledger: Ledger) -> Run:
         cloud = VirtualCloud(self.outside, life)
         run = read_run(
             self.run_id,
             places=self.places,
-            ledger=MortalLedger(self.places.ledger, life),
+            ledger=ledger,
             make=lambda _claim: cloud,
             display=Quiet(),
             clock=lambda: self.outside.now_s,
@@ -225,28 +216,24 @@ class Stage:
 
     # ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────
 
+    @property
+    def now_s(self) -> float:
+        return self.outside.now_s
+
     def judged_when_nobody_came(self) -> list[str]:
-        """At deadline and grace: the timer on the box has done its work, whoever lives."""
         self.outside.pass_time(self.state.deadline_at_s + GRACE_S - self.outside.now_s)
         return [f"box {each.id} lives past the deadline" for each in self.outside.standing]
 
-    def ended_by_a_fresh_process(self) -> list[str]:
-        """Later somebody comes, with a line and a cloud that are well: one command closes everything."""
+    def end_by_a_fresh_process(self) -> None:
         self.outside.pass_time(SECOND_LOOK_S)
         self.outside.to_come.clear()
         self.outside.world.faults.clear()
         self.outside.lost_answers = 0.0
         self.outside.cuts = ()
-        if not self._is_over:
+        if not self.is_over:
             self.send(Controller(command="down", pause_s=0.0))
-        state = self.state
-        return [
-            *([] if state.ended else [f"the run is not ended: {state.teardown}"]),
-            *([] if state.billed else ["its books are open"]),
-        ]
 
     def judged_at_the_end(self) -> list[str]:
-        """Dollars, boxes, and the result."""
         billed, at_once = self.outside.world.bill_usd(), self.outside.most_at_once
         cap, usd_per_hour = self.schedule.max_usd, max(USD_PER_HOUR, *DEARER)
         return [
@@ -254,49 +241,6 @@ class Stage:
             *broken_by_dollars(billed=billed, ledger=self.ledger_usd, cap=cap, usd_per_hour=usd_per_hour),
             *broken_by_result(self.receipt, home=self.is_home),
         ]
-
-    @property
-    def state(self) -> RunState:
-        return Ledger(self.places.ledger).runs()[self.run_id]
-
-    @property
-    def receipt(self) -> Receipt | None:
-        return read_receipt(self.places.run(self.run_id))
-
-    @property
-    def ledger_usd(self) -> Decimal:
-        return usd_so_far(self.state, now_s=self.outside.now_s)
-
-    @property
-    def _is_over(self) -> bool:
-        return self.state.ended and self.state.billed is not None
-
-    @property
-    def is_home(self) -> bool:
-        file = self.places.run(self.run_id).adapter / ADAPTER.path
-        return file.exists() and sha256_of(file) == ADAPTER.sha256
-
-
-def broken_by_dollars(*, billed: Decimal, ledger: Decimal, cap: Decimal, usd_per_hour: Decimal) -> list[str]:
-    """The ledger has what was billed, less a minute at the most, and neither is above the cap. What does not hold, in words."""
-    minute_usd = usd_per_hour * MINUTE_S / SECONDS_PER_HOUR
-    promises = {
-        f"the ledger has {ledger} of the {billed:.4f} dollars that were billed": ledger >= billed - minute_usd,
-        f"the ledger has {ledger} dollars, more than the cap of {cap}": ledger <= cap,
-        f"the cloud has billed {billed:.4f} dollars, more than the cap of {cap}": billed <= cap,
-    }
-    return [words for words, holds in promises.items() if not holds]
-
-
-def broken_by_result(receipt: Receipt | None, *, home: bool) -> list[str]:
-    """The adapter is at home, or the receipt says why not. What does not hold, in words."""
-    promises = {
-        "there is no receipt": receipt is not None,
-        "an exit code of 0 without an adapter at home": receipt is None or home or receipt.exit_code != Exit.OK,
-        "a run without a result that says nothing": receipt is None or receipt.trained or bool(receipt.message),
-        "an adapter at home that the receipt does not know": receipt is None or receipt.trained or not home,
-    }
-    return [words for words, holds in promises.items() if not holds]
 
 
 def _elsewhere(plan: Plan, usd_per_hour: Decimal) -> Plan:

@@ -4,15 +4,23 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shutil
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
 
+from provision.charge.control import drive
+from provision.charge.nothing import NothingRented
 from provision.clouds.programs.order import PowerOff
-from provision.errors import Exit
+from provision.errors import Exit, Refused
+from remote.contract import Outcome
+from remote.digest import sha256_of
+from tests.doubles.displays import Quiet
 from tests.doubles.virtual.cloud import GRACE_S
+from tests.doubles.virtual.lives import Killed, Life, MortalLedger
+from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.trainer import Training
 from tests.doubles.world.core import Fault, Reason, Settings, Verb
 from tests.faults.schedule import Controller, Schedule, Stage, draw, play
@@ -86,7 +94,7 @@ def test_credentials_that_expire_in_training_cost_no_result(tmp_path: Path) -> N
     assert stage.receipt.teardown is not None
     assert str(Reason.UNKNOWN_CALLER) in stage.receipt.teardown.message
     assert len(stage.outside.standing) == 1
-    assert stage.judged_when_nobody_came() + stage.ended_by_a_fresh_process() + stage.judged_at_the_end() == []
+    assert stage.judged_when_nobody_came() + stage.judged_once_ended() + stage.judged_at_the_end() == []
 
 
 @pytest.mark.fault("F14", tier="code")
@@ -103,6 +111,51 @@ def test_a_result_at_home_is_never_trained_for_again(tmp_path: Path) -> None:
     stage.send(Controller("resume", pause_s=0.0))
     assert stage.receipt is not None
     assert (stage.receipt.exit_code, len(stage.outside.world.things)) == (Exit.OK, 1)
+
+
+class KeepsElsewhere(MortalLedger):
+    """A ledger of a run whose state lies elsewhere: told of a result, it notes how many boxes stand; then its writer dies."""
+
+    def __init__(self, path: Path, outside: Outside, *, dies: bool) -> None:
+        super().__init__(path, Life())
+        self.boxes: list[int] = []
+        self._outside, self._dies = outside, dies
+
+    def put_away(self, outcome: Outcome, adapter: Path) -> None:
+        assert sha256_of(adapter / outcome.adapter[0].path) == outcome.adapter[0].sha256
+        self.boxes.append(len(self._outside.standing))
+        if self._dies:
+            raise Killed
+
+
+@pytest.mark.fault("F14", tier="code")
+@pytest.mark.parametrize("command", ["resume", "down"])
+def test_a_result_goes_to_the_store_once_its_box_is_gone_and_again_after_a_kill(command: str, tmp_path: Path) -> None:
+    """No box is paid for while it travels; whoever comes next sends it, rents nothing, and closes the books."""
+    stage = Stage.set(dataclasses.replace(CALM, training=Training(work_s=600.0)), tmp_path)
+    if command == "down":
+        stage.send(Controller("resume", pause_s=0.0, killed_at=60))
+        stage.outside.pass_time(3000.0)
+    dying, next_one = (KeepsElsewhere(stage.places.ledger, stage.outside, dies=dies) for dies in (True, False))
+    assert stage.send(Controller(command, pause_s=0.0), ledger=dying), "it is killed while it sends"
+    assert (stage.is_home, stage.state.ended, stage.state.billed) == (True, True, None)
+    assert not stage.send(Controller(command, pause_s=0.0), ledger=next_one)
+    assert (dying.boxes, next_one.boxes) == ([0], [0])
+    assert stage.receipt is not None
+    assert (stage.receipt.trained, len(stage.outside.world.things)) == (True, 1)
+
+
+def test_a_result_that_another_machine_has_is_not_trained_for_again(tmp_path: Path) -> None:
+    """Its box is gone, and its files are not here: whoever goes on is told so; `down` closes the books without it."""
+    stage = Stage.set(dataclasses.replace(CALM, training=Training(work_s=600.0)), tmp_path)
+    stage.send(CALM.controllers[0], ledger=KeepsElsewhere(stage.places.ledger, stage.outside, dies=True))
+    shutil.rmtree(stage.places.run(stage.run_id).adapter)
+    with pytest.raises(Refused, match="another machine has it"):
+        drive(stage.run_id, places=stage.places, display=Quiet(), make=lambda _claim: NothingRented())
+    assert stage.state.billed is None
+    stage.send(Controller("down", pause_s=0.0))
+    assert stage.receipt is not None
+    assert (stage.receipt.trained, stage.receipt.result_made, len(stage.outside.world.things)) == (False, True, 1)
 
 
 @pytest.mark.fault("F2", tier="code")

@@ -1,0 +1,105 @@
+"""A run as it is judged once its schedule was played, whatever played it: by its ledger, its receipt and its folder."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Final
+
+from planner.units import SECONDS_PER_HOUR
+from provision.account.bill import usd_so_far
+from provision.account.ledger import Ledger
+from provision.account.receipt import Receipt
+from provision.account.runs import RunState
+from provision.errors import Exit
+from provision.places import Places
+from provision.walk.books import read_outcome, read_receipt
+from remote.digest import sha256_of
+
+MINUTE_S: Final = 60
+
+
+class JudgedRun:
+    """What a stage is that plays a schedule. Each promise that does not hold is a sentence."""
+
+    places: Places
+    run_id: str
+
+    @property
+    def now_s(self) -> float:
+        """By the clock that the run lives by."""
+        raise NotImplementedError
+
+    def judged_when_nobody_came(self) -> list[str]:
+        """At deadline and grace: what is on the box has done its work, whoever lives."""
+        raise NotImplementedError
+
+    def end_by_a_fresh_process(self) -> None:
+        """Somebody comes later, with a line and a cloud that are well, and gives one command."""
+        raise NotImplementedError
+
+    def judged_at_the_end(self) -> list[str]:
+        """Dollars and the result."""
+        raise NotImplementedError
+
+    def judged(self) -> list[str]:
+        """Everything after the last controller, in the order in which it comes."""
+        return [*self.judged_when_nobody_came(), *self.judged_once_ended(), *self.judged_at_the_end()]
+
+    def judged_once_ended(self) -> list[str]:
+        """One command closes everything."""
+        self.end_by_a_fresh_process()
+        state = self.state
+        return [
+            *([] if state.ended else [f"the run is not ended: {state.teardown}"]),
+            *([] if state.billed else ["its books are open"]),
+        ]
+
+    @property
+    def state(self) -> RunState:
+        return Ledger(self.places.ledger).runs()[self.run_id]
+
+    @property
+    def receipt(self) -> Receipt | None:
+        return read_receipt(self.places.run(self.run_id))
+
+    @property
+    def trained(self) -> bool:
+        return self.receipt is not None and self.receipt.trained
+
+    @property
+    def ledger_usd(self) -> Decimal:
+        return usd_so_far(self.state, now_s=self.now_s)
+
+    @property
+    def is_over(self) -> bool:
+        return self.state.ended and self.state.billed is not None
+
+    @property
+    def is_home(self) -> bool:
+        """Whether every file of the adapter is in the run's directory, as its trainer wrote it."""
+        folder = self.places.run(self.run_id)
+        outcome = read_outcome(folder)
+        there = [(folder.adapter / file.path, file.sha256) for file in (outcome.adapter if outcome else ())]
+        return bool(there) and all(path.exists() and sha256_of(path) == sha256 for path, sha256 in there)
+
+
+def broken_by_dollars(*, billed: Decimal, ledger: Decimal, cap: Decimal, usd_per_hour: Decimal) -> list[str]:
+    """The ledger has what was billed, less a minute at the most, and neither is above the cap."""
+    minute_usd = usd_per_hour * MINUTE_S / SECONDS_PER_HOUR
+    promises = {
+        f"the ledger has {ledger} of the {billed:.4f} dollars that were billed": ledger >= billed - minute_usd,
+        f"the ledger has {ledger} dollars, more than the cap of {cap}": ledger <= cap,
+        f"the cloud has billed {billed:.4f} dollars, more than the cap of {cap}": billed <= cap,
+    }
+    return [words for words, holds in promises.items() if not holds]
+
+
+def broken_by_result(receipt: Receipt | None, *, home: bool) -> list[str]:
+    """The adapter is at home, or the receipt says why not."""
+    promises = {
+        "there is no receipt": receipt is not None,
+        "an exit code of 0 without an adapter at home": receipt is None or home or receipt.exit_code != Exit.OK,
+        "a run without a result that says nothing": receipt is None or receipt.trained or bool(receipt.message),
+        "an adapter at home that the receipt does not know": receipt is None or receipt.trained or not home,
+    }
+    return [words for words, holds in promises.items() if not holds]

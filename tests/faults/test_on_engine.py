@@ -1,0 +1,77 @@
+"""The frame that plays schedules on the real engine (`benchmarks/chaos_engine.py`): what it draws, whom it strikes, its words.
+
+The fake cloud is here, without machines; the engine is not, and what stands for a controller holds the run's lock and waits.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import signal
+import subprocess
+import sys
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from tests.doubles.bench import ROOT, set_up
+from tests.doubles.emulator import started
+from tests.doubles.world.core import MACHINE, Fault, Reason
+from tests.faults.on_engine import CLOUDS, Controller, Schedule, Stage, draw
+
+SEEDS = range(20)  # as many as the benchmark plays
+IN_CHARGE = "import sys, time; from provision.charge.controller import hold_alone as h; from pathlib import Path; \
+held = h(Path(sys.argv[1])); held.__enter__(); time.sleep(60)"
+
+
+class Waiting(Stage):
+    """Its controllers take charge and do nothing; its `down` ends at once."""
+
+    def _start(self, command: str) -> subprocess.Popen[bytes]:
+        code = IN_CHARGE if command == "resume" else "pass"
+        process = subprocess.Popen([sys.executable, "-c", code, str(self.places.run(self.run_id).lock)], cwd=ROOT)
+        self.processes.append(process)
+        return process
+
+
+@pytest.fixture
+def schedule() -> Schedule:
+    """One controller, killed half a second after it took charge, and a create that is refused from the beginning."""
+    return Schedule(
+        seed=0,
+        cloud="runpod",
+        settings={"list_lag_s": 0.0},
+        faults=((0.0, Fault(verb="create", kind=MACHINE, reason=Reason.BROKEN)),),
+        cuts=(),
+        steps=8,
+        max_usd=Decimal("0.20"),
+        controllers=(Controller("resume", pause_s=0.0, struck_after_s=0.5),),
+    )
+
+
+def test_a_seed_is_a_schedule_and_those_that_are_played_are_no_calm_ones() -> None:
+    """Both clouds, controllers and engines are struck, cables pulled, calls refused, runs that have no time to end."""
+    assert draw(7) == draw(7)
+    drawn = [draw(seed) for seed in SEEDS]
+    assert {schedule.cloud for schedule in drawn} == set(CLOUDS)
+    struck = [each.struck for schedule in drawn for each in schedule.controllers if each.struck_after_s is not None]
+    assert set(struck) == {"controller", "engine", "both"}
+    assert len(struck) >= 10
+    for fault in ("faults", "cuts"):
+        assert sum(bool(getattr(schedule, fault)) for schedule in drawn) >= 5, fault
+    assert len({schedule.steps for schedule in drawn}) == 2
+
+
+def test_a_controller_is_struck_once_it_is_in_charge_and_what_is_left_open_is_told(schedule: Schedule, tmp_path: Path) -> None:
+    """What was drawn is planted when it is due; a run that nobody has ended is named with each promise that it breaks."""
+    with started(schedule.cloud) as running:
+        stage = Waiting.set(schedule, tmp_path, set_up(tmp_path / "bench", tmp_path / "no-engine", running))
+        try:
+            assert stage.send(schedule.controllers[0])
+            assert stage.processes[0].returncode == -signal.SIGKILL
+            assert (stage.to_come, stage.standing, stage.broken) == ([], [], [])
+            assert not stage.send(dataclasses.replace(schedule.controllers[0], command="down")), "nobody was there to be struck"
+            assert stage.judged_once_ended() == ["the run is not ended: None", "its books are open"]
+            assert stage.judged_at_the_end() == ["there is no receipt"]
+        finally:
+            stage.end_processes()
