@@ -3,6 +3,7 @@
 RentuneError                 exit code (docs/exit-codes.md)
 ├── BadInput                 2   what was asked can't be understood
 ├── Refused                  2   understood, and declined: too dear, not runnable, no consent
+│   └── HeldElsewhere        2   another machine is in charge of the run, and was heard of lately
 ├── MissingPart              2   a tool, an extra or a credential is not there
 ├── PapersLost               3   a run's directory is gone, and its box may go on billing
 ├── ProvisionError           1   the provider did not give us a box
@@ -35,6 +36,7 @@ class Exit(IntEnum):
     FAILED = 1  # a run: failed and gone
     REFUSED = 2  # bad input, or understood and declined
     STILL_BILLS = 3  # something of a run is still there, or nobody could see that it is gone
+    UNSEEN = 4  # `doctor RUN`: nothing is missing that could be seen, and not all of it could
     INTERRUPTED = 130  # Ctrl-C or SIGTERM; a run: stopped and gone
 
 
@@ -53,6 +55,10 @@ class BadInput(RentuneError):
 
 class Refused(RentuneError):
     exit_code = Exit.REFUSED
+
+
+class HeldElsewhere(Refused):
+    pass
 
 
 class MissingPart(RentuneError):

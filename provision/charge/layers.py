@@ -44,9 +44,10 @@ class Layers(msgspec.Struct, frozen=True, kw_only=True):
     layers: tuple[Layer, ...] = ()
 
     @property
-    def whole(self) -> bool:
-        """Whether nothing is missing, as far as could be seen."""
-        return all(layer.there is not Answer.NO for layer in self.layers)
+    def whole(self) -> Answer:
+        """Whether all of it is there; unknown where nothing is missing, and something could not be seen."""
+        answers = {self.box} - {Answer.NO} | {layer.there for layer in self.layers}
+        return next((answer for answer in (Answer.NO, Answer.UNKNOWN) if answer in answers), Answer.YES)
 
 
 def examine_layers(

@@ -20,7 +20,7 @@ from provision.charge.bell import tell_end
 from provision.charge.control import end, ended_or_told
 from provision.charge.controller import hold_alone
 from provision.envelope.failure import tell
-from provision.errors import RentuneError
+from provision.errors import HeldElsewhere, RentuneError
 from provision.places import read_places
 from provision.provisioner import Teardown
 from provision.watch.progress import LineDisplay
@@ -63,7 +63,10 @@ def main(arguments: list[str]) -> int:
 
     def end_run() -> Teardown:
         display.note("The deadline has passed and the run is not seen to be over: ending it.")
-        teardown = ended_or_told(run_id, lambda: end(run_id, places=places, display=display))
+        try:
+            teardown = ended_or_told(run_id, lambda: end(run_id, places=places, display=display))
+        except HeldElsewhere as error:
+            teardown = Teardown.unknown(run_id, str(error))
         if teardown.verdict not in said:  # once, however often it is tried
             said.add(teardown.verdict)
             with suppress(Exception):  # an alert is no reason to leave the run alone

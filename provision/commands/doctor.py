@@ -30,8 +30,8 @@ def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT0
     Exit 0 when something can be run here, 2 when nothing can. Without --install nothing is stored.
 
     With the id of a RUN, or a part of it: everything that ends its box if nobody comes back, read back from the provider, from
-    the box and from this machine. Exit 1 when one of these is missing; what could not be seen is told, and counts as neither.
-    Nothing is changed.
+    the box and from this machine. Exit 1 when one of these is missing, 4 when none is and something could not be seen. Nothing
+    is changed.
     """
     if run is not None:
         return _examine_run(run, install=install, as_json=as_json)
@@ -58,11 +58,12 @@ def _examine_run(run: str, *, install: bool, as_json: bool) -> int:
     from provision.envelope.show import show
     from provision.errors import BadInput, Exit
     from provision.places import read_places
+    from provision.provisioner import Answer
 
     if install:
         raise BadInput("--install is for this machine, not for a run.", hint=f"rentune doctor {run}")
     found = examine_layers(run, places=read_places(), environment=os.environ)
-    code = Exit.OK if found.whole else Exit.FAILED
+    code = {Answer.YES: Exit.OK, Answer.NO: Exit.FAILED, Answer.UNKNOWN: Exit.UNSEEN}[found.whole]
     return show("doctor", found, lambda: _draw_layers(found), as_json=as_json, exit_code=code)
 
 

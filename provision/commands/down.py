@@ -32,7 +32,8 @@ def command(run: str | None, orphans: bool, discard: bool, state: str | None, as
     RUN is an id, or four or more letters of its start or end. A result that is finished and still on the box comes home first;
     a box whose result does not come is not ended.
 
-    What carries our tag but was rented elsewhere is listed and left alone until its deadline: somebody may watch it.
+    What carries our tag but was rented elsewhere is listed and left alone until its deadline: somebody may watch it. So is a
+    run of yours that another machine has in hand.
     `rentune down --orphans RUN` ends one such run all the same.
 
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
@@ -122,7 +123,7 @@ def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> 
 def _end_orphans(
     places: Places, run: str | None, *, discard: bool
 ) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:
-    """The teardowns, who could not be asked, and a sentence for each run of somebody else's. `run`: only that one.
+    """The teardowns, who could not be asked, and a sentence for each run in other hands. `run`: only that one.
 
     Raises BadInput where everybody could be asked, and nobody knows that run.
     """
@@ -130,7 +131,7 @@ def _end_orphans(
     from provision.charge.control import end_stray, ended_or_told
     from provision.charge.looking import look_for_orphans
     from provision.charge.orphans import controlled_sentences, only_run, other_sentences, stray_run_ids
-    from provision.errors import BadInput
+    from provision.errors import BadInput, HeldElsewhere
 
     if run in Ledger(places.ledger).runs():
         raise BadInput(f"{run} was opened here.", hint=f"rentune down {run}")
@@ -144,4 +145,11 @@ def _end_orphans(
         **{state.run_id: partial(_end_run, state.run_id, places, discard=discard, meant=False) for state in found.runs},
     }
     left_alone = other_sentences(found) + controlled_sentences(found)
-    return tuple(ended_or_told(run_id, act) for run_id, act in acts.items()), found.unseen, left_alone
+    teardowns: list[Teardown] = []
+    held: list[str] = []
+    for run_id, act in acts.items():
+        try:
+            teardowns.append(ended_or_told(run_id, act))
+        except HeldElsewhere as error:
+            held.append(f"{error} It is left alone; to end it: rentune down {run_id}, there.")
+    return tuple(teardowns), found.unseen, (*left_alone, *held)

@@ -15,7 +15,7 @@ from typing import Final
 
 import msgspec
 
-from provision.errors import ControlLost, Refused, StoreFailed
+from provision.errors import ControlLost, HeldElsewhere, Refused, StoreFailed
 from provision.state.seal import Lock, name_of
 from provision.store.bucket import Bucket, Kept, Version
 
@@ -54,7 +54,7 @@ class Book(msgspec.Struct, frozen=True, kw_only=True):
 def take(bucket: Bucket, run_id: str, holder: Holder) -> tuple[Held, Book]:
     """Become the holder of a run's book; the book as it is then.
 
-    Raises Refused while another machine holds it, StoreFailed where nobody can tell.
+    Raises HeldElsewhere while another machine holds it, StoreFailed where nobody can tell.
     """
     book, kept = read_book(bucket, book_name(run_id))
     require_free(bucket, book, kept, home=holder.home)
@@ -63,7 +63,7 @@ def take(bucket: Bucket, run_id: str, holder: Holder) -> tuple[Held, Book]:
     try:
         held.write(taken)
     except ControlLost as error:
-        raise Refused(f"{error}") from None
+        raise HeldElsewhere(f"{error}") from None
     return held, taken
 
 
@@ -125,9 +125,9 @@ def _signature(book: Book, key: bytes) -> str:
 
 
 def require_free(bucket: Bucket, book: Book, kept: Kept, *, home: str | None) -> None:
-    """Raises Refused while another state folder than `home` holds the run, and was heard of within its term."""
+    """Raises HeldElsewhere while another state folder than `home` holds the run, and was heard of within its term."""
     if book.holder is not None and book.holder.home != home and is_heard(bucket, book, kept):
-        raise Refused(f"Run {book.run_id} is controlled from {_who(book.holder)}.", hint=_how_to_go_on(book.holder))
+        raise HeldElsewhere(f"Run {book.run_id} is controlled from {_who(book.holder)}.", hint=_how_to_go_on(book.holder))
 
 
 def new_book(bucket: Bucket, book: Book) -> None:

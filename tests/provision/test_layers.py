@@ -109,7 +109,7 @@ def test_where_no_box_is_there_is_nothing_to_end(run_id: str, places: Places, le
     assert look(run_id, places, Paper()).layers == ()
     ledger.append(attempted(run_id, at_s=time.time()))
     gone = look(run_id, places, Paper())
-    assert (gone.box, gone.layers, gone.whole) == (Answer.NO, (), True)
+    assert (gone.box, gone.layers, gone.whole) == (Answer.NO, (), Answer.YES)
     assert f"rentune down {run_id}" in gone.message
 
 
@@ -126,12 +126,22 @@ class Away(Paper):
 
 
 def test_what_cannot_be_seen_is_unknown_and_nothing_is_missing_by_it(run_id: str, places: Places, ledger: Ledger) -> None:
-    """Neither the provider answers nor the box; whoever follows it is seen all the same."""
+    """Neither the provider answers nor the box; whoever follows it is seen all the same. What is missing outweighs it."""
     ledger.append(attempted(run_id, at_s=time.time()))
     with in_control(run_id, places.run(run_id), ledger, clock=time.time):
         found = look(run_id, places, Away())
-    assert (found.box, found.whole) == (Answer.UNKNOWN, True)
+    assert (found.box, found.whole) == (Answer.UNKNOWN, Answer.UNKNOWN)
+    assert look(run_id, places, Away()).whole is Answer.NO  # nobody follows it any more
     assert [layer.there for layer in found.layers] == [Answer.UNKNOWN, Answer.UNKNOWN, Answer.YES]
+
+
+def test_what_could_not_be_seen_has_a_code_of_its_own(rented: str, places: Places, ledger: Ledger) -> None:
+    """Everything there that answers, and a box whose key is not here: neither "all is well" nor "something is missing"."""
+    with in_control(rented, places.run(rented), ledger, clock=time.time):
+        assert call(["doctor", rented]) == Exit.OK
+        told = places.home / "boxes" / rented / SERVER_FOLDER / KEEPING
+        told.write_text("{")
+        assert call(["doctor", rented]) == Exit.UNSEEN
 
 
 def test_where_a_machine_is_billed_that_is_off_somebody_here_must_wait_for_it(
