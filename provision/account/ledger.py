@@ -20,6 +20,7 @@ from provision.account.runs import RunState, fold
 from provision.errors import BadInput
 from provision.places import HOME_VARIABLE, require_folder
 from provision.whole import sync_folder
+from remote.contract import Outcome
 
 
 class Ledger:
@@ -43,6 +44,9 @@ class Ledger:
 
     def require_charge(self) -> None:
         """Before an act that no line precedes. Raises ControlLost where it is shared, and another machine has the run."""
+
+    def put_away(self, outcome: Outcome, adapter: Path) -> None:
+        """Keep a result that is whole in this folder where the run's state lies, too. Of one that lies here alone nowhere."""
 
     def append(self, line: AnyLine) -> None:
         """Write one line and return when the disk has it. A torn last line (power cut) is closed off first.

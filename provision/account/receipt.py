@@ -20,7 +20,7 @@ from provision.provisioner import Teardown
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sample
 
 RECEIPT_VERSION = 1
-# What a teardown has left of a box that was stopped, by its verdict. The trainer can't know it.
+# What a teardown has left of a box that was stopped, by its verdict, where no checkpoint is at home. The trainer can't know it.
 WHAT_IS_LEFT: Final = {
     "destroyed": "The box and its checkpoints are gone.",
     "cleaned": "Its checkpoints are gone from the host.",
@@ -145,6 +145,7 @@ def reckon(
     heard: Measured = NOTHING_HEARD,
     last_box_phase_s: Mapping[str, float] | None = None,
     adapter_folder: str | None,
+    checkpoint_folder: str | None = None,
     interrupted: bool,
     message: str,
     ended_at_s: float,
@@ -153,8 +154,8 @@ def reckon(
 
     `box_phase_s` are the trainer's seconds by phase, on whichever boxes; `last_box_phase_s` those on the last one (None = there
     was one only). `heard`: what the trainer told step by step, for what its outcome leaves out. The controller's own seconds
-    come from the ledger. `message` is what the controller says; where the result is at
-    home the trainer's own words are enough.
+    come from the ledger. `checkpoint_folder`: the newest that is at home. `message` is what the controller says; where the
+    result is at home the trainer's own words are enough.
     """
     phase_s = _added(state.phase_s, box_phase_s)
     started_at_s = state.opened.at_s
@@ -171,7 +172,9 @@ def reckon(
         reason=outcome.reason if outcome else None,
         result_made=outcome is not None and outcome.trained,
         ended_by_deadline=outcome is None and _deadline_came(state),
-        message=_with_what_is_left(_message(outcome, message, trained=trained), state, stopped=interrupted and not trained),
+        message=_with_what_is_left(
+            _message(outcome, message, trained=trained), state, checkpoint_folder, stopped=interrupted and not trained
+        ),
         figures=_figures(plan, _completed(outcome.measured, heard) if outcome else heard),
         phases=_phases(plan, phase_s),
         bill=_bill(
@@ -207,9 +210,11 @@ def _message(outcome: Outcome | None, message: str, *, trained: bool) -> str:
     return " ".join(filter(None, (message, f"The trainer said: {outcome.message}" if message else outcome.message)))
 
 
-def _with_what_is_left(said: str, state: RunState, *, stopped: bool) -> str:
+def _with_what_is_left(said: str, state: RunState, checkpoint_folder: str | None, *, stopped: bool) -> str:
     """Of a run that was stopped, what became of its box, too; not where none came up, or its teardown tells what is left."""
     left = WHAT_IS_LEFT.get(state.teardown.verdict) if stopped and state.teardown and state.box else None
+    if left and checkpoint_folder:
+        left = f"Its last checkpoint is at home: {checkpoint_folder}"
     return f"{said.removesuffix('.')}. {left}" if left else said
 
 

@@ -75,6 +75,7 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     teardown: Teardown | None = None
     billed: Billed | None = None
     goes_on: bool = False  # whether another attempt may follow the last one
+    fetched: bool = False  # whether a controller, on whatever machine, has brought home all that the last box had
 
     @property
     def ended(self) -> bool:
@@ -127,13 +128,16 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
                 offer=line.offer, billing=line.billing, disk_gib=line.disk_gib, asked_at_s=line.at_s, started_at_s=line.at_s
             )
             rentals = (*state.rentals, asked)
-            return {"rentals": rentals, "box": None, "teardown": None, "deadline_at_s": line.deadline_at_s, "goes_on": False}
+            fresh = {"box": None, "teardown": None, "goes_on": False, "fetched": False}
+            return fresh | {"rentals": rentals, "deadline_at_s": line.deadline_at_s}
         case PhaseStarted():
             return {"phase": line.phase}
         case Created():
             return {"box": line.box, "rentals": _with_last(state.rentals, _with_box, line)}
         case PhaseEnded():
-            return {"phase_s": _longer(state.phase_s, line), "rentals": _with_last(state.rentals, _with_phase, line)}
+            rentals = _with_last(state.rentals, _with_phase, line)
+            fetched = state.fetched or (line.ok and line.phase == Phase.FETCH)
+            return {"phase_s": _longer(state.phase_s, line), "rentals": rentals, "fetched": fetched}
         case Ended():
             return {"teardown": line.teardown, "rentals": _after_end(state, line), "goes_on": False}
         case Tried():

@@ -21,21 +21,21 @@ from provision.charge.apart import spawn_apart
 from provision.charge.bell import bell
 from provision.charge.controller import in_control, is_alive, is_locked, is_suspended, lock_of, this_process
 from provision.charge.nothing import NothingRented
-from provision.errors import BadInput, BooksOpen, EndUnseen, MissingPart, RentuneError, ResultOnBox
+from provision.errors import BadInput, BooksOpen, EndUnseen, HeldElsewhere, MissingPart, Refused, RentuneError, ResultOnBox
 from provision.interrupt import SAME_MOMENT_S, interruptible
 from provision.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, ends_itself, provisioner_of_run
 from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teardown
 from provision.state.checkpoints import kept_of
-from provision.state.shared import ledger_of, put_away_of
+from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
 from provision.walk.crash import read_crash_point
 from provision.walk.held import Agrees, MakeProvisioner, Run, read_run
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
-from provision.walk.run import walk
+from provision.walk.run import result_is_elsewhere, walk
 from provision.walk.training import STOP_PATIENCE_S
 from provision.words import seconds_words
 from remote.contract import Phase
@@ -66,7 +66,8 @@ def drive(
     agrees: Agrees = lambda _question: False,
     hand_over: Callable[[], object] | None = None,
 ) -> Receipt:
-    """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge.
+    """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge,
+    and where another machine has the result.
 
     `agrees`: asked before an offer is taken that makes the job much dearer. Where the terminal is closed, `hand_over` leaves
     the run to somebody else; without it that stops the run.
@@ -80,10 +81,14 @@ def drive(
         make=make or provisioners(places, environment, confirm=confirm),
         display=display,
         agrees=agrees,
-        put_away=put_away_of(ledger),
         kept=kept_of(run_id, places.run(run_id)),
         crash_point=read_crash_point(environment),
     )
+    if result_is_elsewhere(run):
+        raise Refused(
+            f"The result of run {run_id} came home once, and is not here: another machine has it, or it was moved.",
+            hint=f"rentune resume {run_id} there; rentune down {run_id} closes the books without it.",
+        )
     with (
         bell(run) as ringing,
         interruptible(lambda: _hung_up(run, hand_over)),
@@ -194,7 +199,6 @@ def _end_locked(
         ledger=ledger,
         make=lambda _claim: provisioner,
         display=display,
-        put_away=put_away_of(ledger),
         kept=kept_of(run_id, folder),
     )
     return end_with_books(run, discard=discard)
@@ -290,9 +294,14 @@ def _made_if_rented(make: MakeProvisioner, folder: RunFolder, state: RunState) -
 
 
 def ended_or_told(run_id: str, act: Callable[[], Teardown]) -> Teardown:
-    """The verdict of `act`, also when it fails: whatever is wrong with one box, the next one must be ended, too."""
+    """The verdict of `act`, also when it fails: whatever is wrong with one box, the next one must be ended, too.
+
+    Raises HeldElsewhere alone: nothing of that run is this machine's to end.
+    """
     try:
         return act()
+    except HeldElsewhere:
+        raise
     except RentuneError as error:
         return Teardown.unknown(run_id, " ".join(filter(None, (str(error), error.hint))))
     except Exception as error:  # noqa: BLE001 - a fault of ours, or a run directory that is damaged

@@ -112,11 +112,11 @@ class MirroredLedger(Ledger):
 
     def _numbered_line(self, line: AnyLine) -> AnyLine:
         """The line in its place among all machines': behind what is known of the run here."""
-        if self._mirror is not None:
-            taking, lines = self._mirror.book.takings, self._mirror.book.lines
+        if self._mirror is None:
+            taking, num_lines = self.takings(self._run_id), len(self.raw_lines(self._run_id))
         else:
-            taking, lines = self.takings(self._run_id), self.raw_lines(self._run_id)
-        return msgspec.structs.replace(line, taking=taking, number=len(lines) + 1)
+            taking, num_lines = self._mirror.book.takings, len(self._mirror.book.lines)
+        return msgspec.structs.replace(line, taking=taking, number=num_lines + 1)
 
     def require_charge(self) -> None:
         """Before an act that no line precedes. Raises ControlLost."""
@@ -127,6 +127,7 @@ class MirroredLedger(Ledger):
     def put_away(self, outcome: Outcome, adapter: Path) -> None:
         """Keep a result that is whole at home in the store, too. What fails is told: the result is at home."""
         self.require_charge()
+        self._note(f"The result is at home; keeping it in {self._bucket.url} as well.")
         try:
             results.put_away(self._bucket, self._link.key, self._run_id, outcome, adapter)
         except (StoreFailed, OSError) as error:

@@ -16,32 +16,13 @@ from provision.errors import Refused
 from provision.places import RunFolder
 from provision.whole import write_whole
 
-# By their names below the run's directory. Locks, logs and caches of the engine's mean nothing on another machine.
-PAPERS: Final = (
-    "plan.json",
-    "alternatives.json",
-    "base.json",
-    "launch.json",
-    "alerts.json",
-    "job.json",
-    "outcome.json",
-    "receipt.json",
-    "report.html",
-    "events.jsonl",
-    "log",
-    "console.log",
-    "tries/*/*",
-    "keys/*",
-    "engine/passphrase",
-    "engine/work/*",
-    "engine/state/.pulumi/meta.yaml",
-    "engine/state/.pulumi/stacks/**/*",
-)
+# Of the engine's folder. Its locks, logs and caches mean nothing on another machine.
+ENGINE: Final = ("passphrase", "work/*", "state/.pulumi/meta.yaml", "state/.pulumi/stacks/**/*")
 
 
 def pack(folder: RunFolder) -> bytes:
     """Those that are there, in one piece: the same bytes for the same files."""
-    found = {path.relative_to(folder.root).as_posix(): path.read_bytes() for path in _papers(folder.root)}
+    found = {path.relative_to(folder.root).as_posix(): path.read_bytes() for path in _papers(folder)}
     return zlib.compress(msgspec.msgpack.encode(dict(sorted(found.items()))))
 
 
@@ -55,6 +36,22 @@ def unpack(packed: bytes, folder: RunFolder) -> None:
         write_whole(path, data)
 
 
-def _papers(root: Path) -> Iterator[Path]:
-    for pattern in PAPERS:
-        yield from (path for path in root.glob(pattern) if path.is_file())
+def _papers(folder: RunFolder) -> Iterator[Path]:
+    """Those that are there."""
+    alone = (
+        folder.plan,
+        folder.alternatives,
+        folder.base,
+        folder.launch,
+        folder.alerts,
+        folder.job,
+        folder.outcome,
+        folder.receipt,
+        folder.report,
+        folder.events,
+        folder.log,
+        folder.console,
+    )
+    of_engine = (path for pattern in ENGINE for path in folder.engine.glob(pattern))
+    named = (*alone, *folder.tries.glob("*/*"), *folder.keys.glob("*"), *of_engine)
+    return (path for path in named if path.is_file())

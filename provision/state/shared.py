@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -27,9 +27,7 @@ from provision.state.mirror import MirroredLedger, Note, papers_name, take_in
 from provision.state.papers import pack
 from provision.state.seal import locked, name_of, new_key, require_passphrase, seal, unlocked
 from provision.store.bucket import Bucket
-from remote.contract import Outcome
 
-PutAway = Callable[[Outcome, Path], None]
 PASSPHRASE: Final = "RENTUNE_STATE_PASSPHRASE"  # noqa: S105 - a variable's name
 
 
@@ -42,11 +40,6 @@ def ledger_of(run_id: str, places: Places, *, note: Note) -> Ledger:
     if link is None:
         return Ledger(places.ledger)
     return MirroredLedger(places, run_id, link, this_holder(places), note=note)
-
-
-def put_away_of(ledger: Ledger) -> PutAway:
-    """Where a result is kept beside this home: with the run's state, where that lies in object storage."""
-    return ledger.put_away if isinstance(ledger, MirroredLedger) else lambda _outcome, _adapter: None
 
 
 def this_holder(places: Places) -> Holder:

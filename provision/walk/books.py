@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from planner.plan import Plan, read_plan
+from provision.aboard.checkpoints import name_of, steps_at_home
 from provision.account.lines import Billed
 from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
 from provision.account.runs import RunState
@@ -31,6 +32,7 @@ from remote.digest import sha256_of
 def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     """Reckon what is known, write it down, and say so in the ledger. Safe to call again.
 
+    A result at home goes to where the run's state lies before that: whoever was cut off in between closes the books again.
     The receipt and the ledger's line come first: what only shows them can be made again. What can't be written is told.
     Books that stay open are told in the receipt that is returned, too, and in its exit code.
     """
@@ -40,6 +42,8 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     if outcome is None and run.folder.outcome.exists():
         message = f"{message} {run.folder.outcome} is damaged and was passed over.".strip()
     home = adapter_home(run, outcome) if outcome else None
+    if outcome is not None and outcome.trained and home is not None:
+        run.ledger.put_away(outcome, home)
     heard_s = fold(events).phase_s_until(_last_rented_s(state, run.clock()))
     receipt = reckon(
         run.plan,
@@ -49,6 +53,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         heard=measured(events),
         last_box_phase_s=heard_s if run.folder.tries.exists() else None,
         adapter_folder=str(home) if home else None,
+        checkpoint_folder=_last_checkpoint(run),
         interrupted=interrupted,
         message=message,
         ended_at_s=run.clock(),
@@ -105,6 +110,12 @@ def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[list[str]]:
     for trouble in troubles:
         with suppress(OSError):  # nobody reads along any more
             run.display.note(trouble)
+
+
+def _last_checkpoint(run: Run) -> str | None:
+    """The folder of the newest checkpoint that is at home."""
+    steps = steps_at_home(run.folder.checkpoints)
+    return str(run.folder.checkpoints / name_of(steps[-1])) if steps else None
 
 
 def _last_rented_s(state: RunState, now_s: float) -> float:

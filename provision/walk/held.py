@@ -23,13 +23,11 @@ from provision.prepare.opening import read_alternatives, read_base, read_claim, 
 from provision.provisioner import Claim, Launch, Provisioner
 from provision.ssh import Shell
 from provision.walk.phases import Display
-from remote.contract import Outcome
 
 LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
 
 MakeProvisioner = Callable[[Claim], Provisioner]
 Connect = Callable[..., Shell]  # as Shell.connect
-PutAway = Callable[[Outcome, Path], None]  # a result that is whole in this folder
 Attended = Callable[..., AbstractContextManager[None]]  # as renewal.attended
 Agrees = Callable[[str], bool]  # a question → whether somebody is there and says yes
 
@@ -47,7 +45,6 @@ class Run:
     make: MakeProvisioner
     display: Display
     agrees: Agrees = lambda _question: False
-    put_away: PutAway = lambda _outcome, _adapter: None  # where it is kept beside this home
     kept: KeptCheckpoints | None = None  # in object storage, where the run's state lies there
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
@@ -118,7 +115,6 @@ def read_run(
     make: MakeProvisioner,
     display: Display,
     agrees: Agrees = lambda _question: False,
-    put_away: PutAway = lambda _outcome, _adapter: None,
     kept: KeptCheckpoints | None = None,
     crash_point: str | None = None,
     clock: Callable[[], float] = time.time,
@@ -136,7 +132,6 @@ def read_run(
         make=_each_once(make),
         display=display,
         agrees=agrees,
-        put_away=put_away,
         kept=kept,
         crash_point=crash_point,
         clock=clock,

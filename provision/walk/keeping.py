@@ -1,9 +1,14 @@
-"""What a spot machine has learned comes home while it learns: it may be taken away at any moment, and its disk with it."""
+"""What a trainer has learned comes home before its box goes: of a spot machine while it learns, since that may be taken away at
+any moment; of one that was stopped before the teardown.
+"""
 
 from __future__ import annotations
 
 import math
+import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from decimal import Decimal
 from typing import Final
 
@@ -18,6 +23,7 @@ from remote.contract import Event
 from remote.grants import Grants
 
 TAKEN_PER_HOUR: Final = 0.05  # assumed: one in twenty; AWS's advisor counts from under 5 to over 20 % a month
+STOPPED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
 LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
 
 
@@ -31,6 +37,30 @@ def rhythm_s(usd_per_hour: Decimal, billing: Billing, size_bytes: int) -> float:
     if usd_per_hour <= 0:
         return 0.0
     return math.sqrt(2 * egress_usd / (TAKEN_PER_HOUR * float(usd_per_hour))) * SECONDS_PER_HOUR
+
+
+def bring_stopped(run: Run, shell: Shell, box: Box) -> None:
+    """The newest checkpoint of a trainer that was stopped, and its best, come home within a bound. What fails is told."""
+    try:
+        with ended_after(shell, STOPPED_S):
+            step = fetch_newest(shell, box, run.folder.checkpoints)
+    except (RentuneError, OSError) as error:
+        run.display.note(f"The last checkpoint did not come home: {error}")
+        return
+    if step is not None:
+        run.display.note(f"The checkpoint of step {step} is at home.")
+
+
+@contextmanager
+def ended_after(shell: Shell, seconds: float) -> Iterator[None]:
+    """Whatever still waits on the line then is told that it is closed."""
+    timer = threading.Timer(seconds, shell.close)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 def granted(run: Run) -> Grants | None:

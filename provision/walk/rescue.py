@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from typing import Final
 
 from provision.aboard import job
@@ -14,8 +12,9 @@ from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
 from provision.walk.held import Run
+from provision.walk.keeping import bring_stopped, ended_after
 from provision.walk.patience import listed
-from provision.walk.training import fetch, put_away
+from provision.walk.training import fetch
 from remote.contract import Outcome
 
 REACH_S: Final = 20.0  # assumed: a box that is well answers at once, and one try in three is lost
@@ -23,7 +22,10 @@ RESCUE_S: Final = 600.0  # assumed: 1 GB of adapter at 2 MB/s
 
 
 def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) -> None:
-    """Bring home what there is on a box that answers. Raises ResultOnBox when there is something, and it does not come."""
+    """Bring home what there is on a box that answers, its last checkpoint where there is no result.
+
+    Raises ResultOnBox when there is a result, and it does not come.
+    """
     box = _standing(run)
     if box is None:
         return
@@ -33,11 +35,13 @@ def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) ->
     except RentuneError as error:
         run.display.note(f"The box could not be asked for a result: {error}")
         return
-    with shell, _ended_after(shell, rescue_s):
+    with shell, ended_after(shell, rescue_s):
         outcome = _outcome(shell, box)
         if outcome is not None and outcome.adapter:
             run.display.note("The trainer has left a result; bringing it home first.")
             _fetch(run, shell, box)
+        else:
+            bring_stopped(run, shell, box)
 
 
 def _standing(run: Run) -> Box | None:
@@ -56,19 +60,7 @@ def _outcome(shell: Shell, box: Box) -> Outcome | None:
 
 def _fetch(run: Run, shell: Shell, box: Box) -> None:
     try:
-        put_away(run, fetch(run, shell, box))
+        fetch(run, shell, box)
     except (RentuneError, OSError) as error:
         hint = f"rentune down --discard {run.run_id} ends it without."
         raise ResultOnBox(f"The result is on the box and could not be brought home: {error}", hint=hint) from error
-
-
-@contextmanager
-def _ended_after(shell: Shell, seconds: float) -> Iterator[None]:
-    """Whatever still waits on the line then is told that it is closed."""
-    timer = threading.Timer(seconds, shell.close)
-    timer.daemon = True
-    timer.start()
-    try:
-        yield
-    finally:
-        timer.cancel()

@@ -28,7 +28,6 @@ from provision.walk.books import adapter_home, close_books, read_outcome
 from provision.walk.held import Run
 from provision.walk.keeping import bring_kept
 from provision.walk.phases import Phases
-from provision.walk.training import put_away
 from remote.contract import Phase
 
 UNTOLD: Final = "The box was ended and the books were not closed then: why there is no result is not known any more."
@@ -73,6 +72,13 @@ def _settled(run: Run, phases: Phases) -> End | None:
         said = end.said
 
 
+def result_is_elsewhere(run: Run) -> bool:
+    """Whether the last box is gone, and its result came home and is not here: another machine has it, or it was moved."""
+    outcome, state = read_outcome(run.folder), run.state
+    gone = state.standing in (Standing.BETWEEN, Standing.OVER)
+    return gone and state.fetched and outcome is not None and outcome.trained and adapter_home(run, outcome) is None
+
+
 def _result_is_home(run: Run) -> bool:
     outcome = read_outcome(run.folder)
     return outcome is not None and outcome.trained and adapter_home(run, outcome) is not None
@@ -80,8 +86,6 @@ def _result_is_home(run: Run) -> bool:
 
 def _ended(run: Run, phases: Phases) -> End:
     """Nothing is trained for that is at home, whatever became of the box; what is left of it is ended."""
-    if (outcome := read_outcome(run.folder)) is not None:
-        put_away(run, outcome)
     if run.state.standing in (Standing.ASKED, Standing.UP):
         with phases.timed(Phase.TEARDOWN):
             lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
@@ -100,6 +104,8 @@ def _conclude(run: Run) -> None:
 
 def _next(run: Run) -> Plan | str:
     """The plan to try, or why there is none. Where it costs much more somebody must have agreed."""
+    if result_is_elsewhere(run):
+        return "The result came home on another machine."
     chosen = choose(run.plans, past_of(run))
     if isinstance(chosen, NoneLeft):
         return chosen.why

@@ -33,7 +33,7 @@ from provision.ssh import Shell
 from provision.walk.books import adapter_home, read_outcome
 from provision.walk.foresight import Foresight
 from provision.walk.held import Run
-from provision.walk.keeping import Keeper, granted
+from provision.walk.keeping import Keeper, bring_stopped, granted
 from provision.walk.patience import patiently, require_time, wait_for_box
 from provision.walk.phases import Phases
 from provision.whole import at_home, write_whole
@@ -54,7 +54,8 @@ def require_inputs(run: Run) -> None:
 def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     """Start the trainer unless it runs or has ended, follow it to its end, and bring home what there is.
 
-    Ctrl-C stops the trainer; where that had a result already, it comes home all the same, unless Ctrl-C comes once more.
+    Ctrl-C stops the trainer; where that had a result already, it comes home all the same, else its last checkpoint does, unless
+    Ctrl-C comes once more.
     Raises ResultOnBox when there is a result and it can't be brought home.
     """
     try:
@@ -69,7 +70,6 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         outcome = _bring_home(run, phases, shell, box)
     if not outcome.trained:
         raise _without_result(outcome, box)
-    put_away(run, outcome)
 
 
 def _without_result(outcome: Outcome, box: Box) -> RentuneError:
@@ -187,12 +187,18 @@ def _announce_end(run: Run) -> None:
 def _stopped_with_result(run: Run, shell: Shell, box: Box) -> bool:
     """Ask the trainer to save and leave, and bring home its words; whether it had a result by then that is not at home.
 
-    What fails here must not delay the teardown.
+    Where it had none its last checkpoint comes home. A box that does not answer must not delay the teardown.
     """
-    with suppress(RentuneError, OSError):
+    try:
         job.stop(shell, box, patience_s=STOP_PATIENCE_S)
-        fetch_words(run, shell, box)
-    return _result_waits(run)
+        with suppress(TrainingFailed):  # it left no word: it was killed, and what it saved before is there
+            fetch_words(run, shell, box)
+    except (RentuneError, OSError):
+        return _result_waits(run)
+    if _result_waits(run):
+        return True
+    bring_stopped(run, shell, box)
+    return False
 
 
 def fetch(run: Run, shell: Shell, box: Box) -> Outcome:
@@ -201,12 +207,6 @@ def fetch(run: Run, shell: Shell, box: Box) -> Outcome:
     if outcome.adapter:
         _fetch_adapter(run, shell, box, outcome)
     return outcome
-
-
-def put_away(run: Run, outcome: Outcome) -> None:
-    """Keep what is whole at home where the run's state lies, too: from then on nobody trains for it again."""
-    if outcome.trained and (home := adapter_home(run, outcome)) is not None:
-        run.put_away(outcome, home)
 
 
 def fetch_words(run: Run, shell: Shell, box: Box) -> Outcome:

@@ -6,8 +6,10 @@ import signal
 
 import pytest
 
+from provision.aboard.checkpoints import name_of, steps_at_home
 from provision.errors import Exit
 from provision.walk.books import read_receipt
+from remote.checkpoint import PROGRESS, STATE, WEIGHTS
 from tests.doubles.displays import CtrlC
 from tests.faults.rehearsal import Rehearsal, wait_until
 
@@ -42,7 +44,7 @@ def test_ctrl_c_while_the_result_is_saved_keeps_it_where_it_was_finished(rehears
 
 
 def test_a_real_signal_does_the_same(rehearsal: Rehearsal) -> None:
-    """SIGINT to a controller in a process of its own, in the middle of training."""
+    """SIGINT to a controller in a process of its own, in the middle of training: what was learned by then is at home."""
     run_id = rehearsal.open(steps=NEVER_DONE)
     controller = rehearsal.start_controller(run_id)
     wait_until(lambda: rehearsal.num_steps(run_id) > 3)
@@ -56,5 +58,7 @@ def test_a_real_signal_does_the_same(rehearsal: Rehearsal) -> None:
     assert folder.outcome.exists()
     receipt = read_receipt(folder)
     assert receipt is not None
-    assert "stopped on request after step " in receipt.message
-    assert receipt.message.endswith(" The box and its checkpoints are gone.")
+    (step,) = steps_at_home(folder.checkpoints)[-1:]
+    assert f"stopped on request after step {step} of" in receipt.message
+    assert receipt.message.endswith(f" Its last checkpoint is at home: {folder.checkpoints / name_of(step)}")
+    assert {file.name for file in (folder.checkpoints / name_of(step)).iterdir()} == {WEIGHTS, STATE, PROGRESS}

@@ -297,6 +297,23 @@ def test_a_run_that_was_stopped_says_what_became_of_its_box(plan: Plan, verdict:
     assert receipt.message == f"Stopped by the user. The trainer said: stopped on request after step 3 of 8{left}"
 
 
+def test_a_run_that_was_stopped_says_where_its_last_checkpoint_is(plan: Plan) -> None:
+    """Once it has come home; where the adapter has, nobody needs it."""
+    state, at = run_state(plan, box=BOX, teardown=GONE), "/home/me/checkpoints/step-00000003"
+
+    def said(adapter_folder: str | None) -> str:
+        told = {
+            "adapter_folder": adapter_folder,
+            "checkpoint_folder": at,
+            "interrupted": True,
+            "message": "Stopped by the user.",
+        }
+        return receipt_of(plan, state, None if adapter_folder is None else outcome_of(), **told).message
+
+    assert said(None) == f"Stopped by the user. Its last checkpoint is at home: {at}"
+    assert said("/home/me/adapter") == "Trained."
+
+
 def test_an_orphan_reaches_the_exit_code(plan: Plan) -> None:
     """Trained, but the box is still there."""
     left = msgspec.structs.replace(GONE, verdict="orphaned", command="rentune down r")

@@ -575,6 +575,22 @@ def test_down_on_another_machine_is_refused_while_the_first_lives_and_then_ends_
     assert "is over" in capsys.readouterr().err
 
 
+def test_down_orphans_leaves_a_run_alone_that_another_machine_has_in_hand(
+    team: Team, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was opened here, so it looks left behind here. Nothing that nobody controls is left: 0, and a line that names it."""
+    bring(team.run_id, team.url, team.there)
+    monkeypatch.setenv("RENTUNE_HOME", str(team.here.home))
+    with team.ledger(team.there).charge():
+        assert call(["down", "--orphans"]) == Exit.OK
+        said = capsys.readouterr().out
+        assert f"Run {team.run_id} is controlled from another-home" in said
+        assert "left alone" in said
+        assert not Ledger(team.here.ledger).runs()[team.run_id].ended
+    assert call(["down", "--orphans"]) == Exit.OK
+    assert Ledger(team.here.ledger).runs()[team.run_id].ended
+
+
 @pytest.mark.parametrize(
     ("storage", "words"), [("forgetful", "does not keep the conditions"), ("away", "can't be reached")], ids=str
 )
