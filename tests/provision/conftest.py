@@ -4,14 +4,11 @@ from __future__ import annotations
 
 import functools
 import os
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
-import psutil
 import pytest
 
 from planner.plan import Plan
@@ -50,11 +47,6 @@ def with_machines() -> Iterator[Callable[[str], emulator.Emulator]]:
             return held.enter_context(emulator.started(cloud, machines=True))
 
         yield at
-
-
-@pytest.fixture(scope="session")
-def moto_with_machines(with_machines: Callable[[str], emulator.Emulator]) -> emulator.Emulator:
-    return with_machines("aws")
 
 
 @pytest.fixture
@@ -112,15 +104,6 @@ def ledger(places: Places) -> Ledger:
 def run_id(plan: Plan, places: Places, ledger: Ledger) -> str:
     """An opened run, for which nothing was rented yet."""
     return open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
-
-
-@pytest.fixture
-def other_process() -> Iterator[psutil.Process]:
-    """A process of somebody else that goes on until it is ended."""
-    process = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(300)"])
-    yield psutil.Process(process.pid)
-    process.kill()
-    process.wait()
 
 
 @pytest.fixture

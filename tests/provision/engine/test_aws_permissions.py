@@ -21,8 +21,8 @@ from tests.doubles.bench import PUBLIC_KEY, Bench, set_up
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.iam import Account
 from tests.doubles.wire import decode, encode
+from tests.provision.clouds.programs.test_aws_program import run
 from tests.provision.orders import ORDER
-from tests.provision.test_aws_program import run
 
 PERMISSIONS: Final = Path(__file__).parents[3] / "docs" / "permissions"
 STATEMENTS: Final[list[dict[str, Any]]] = json.loads((PERMISSIONS / "aws.json").read_text())["Statement"]

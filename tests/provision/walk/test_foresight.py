@@ -12,7 +12,7 @@ from provision.walk.foresight import Foresight
 from provision.walk.held import read_run
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
-from tests.provision.test_view import event
+from tests.provision.watch.test_view import event
 
 
 def test_a_deadline_before_the_end_of_the_training_is_told_once(run_id: str, places: Places, ledger: Ledger) -> None:

@@ -6,6 +6,7 @@ import json
 import shlex
 import sys
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -88,9 +89,10 @@ def boot(tmp_path: Path) -> FirstBoot:
 
 
 @pytest.fixture
-def cloud(moto_with_machines: Emulator) -> Emulator:
-    moto_with_machines.reset()
-    return moto_with_machines
+def cloud(with_machines: Callable[[str], Emulator]) -> Emulator:
+    emulator = with_machines("aws")
+    emulator.reset()
+    return emulator
 
 
 @pytest.fixture

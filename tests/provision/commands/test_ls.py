@@ -23,8 +23,8 @@ from provision.places import Places
 from provision.provisioner import Teardown
 from provision.report.terminal import draw
 from remote.contract import EndReason, Event, Phase, encode
+from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted
-from tests.provision.test_receipt import outcome_of, receipt_of, run_state
 
 HOUR_S = 3600.0
 

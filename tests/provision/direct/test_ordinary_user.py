@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.provision import test_local
+from tests.provision.direct import test_local
 
 pytestmark = pytest.mark.box
 
-HERE = Path(__file__).parents[2]
+HERE = Path(__file__).parents[3]
 UID = 12345  # nobody's on any machine that we know; must have a name and a shell, or no SSH server lets it in
 SPECIFICATION = (
     test_local.test_the_box_shares_files_and_says_so,

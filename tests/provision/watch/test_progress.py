@@ -12,7 +12,7 @@ from rich.console import Console
 from provision.watch.progress import LineDisplay, LiveDisplay, live_rows
 from provision.watch.view import fold
 from tests.provision.plans import tiny_files, tiny_plan
-from tests.provision.test_view import EVENTS, event
+from tests.provision.watch.test_view import EVENTS, event
 
 
 def test_lines_tell_phases_losses_and_warnings_once(tmp_path: Path) -> None:

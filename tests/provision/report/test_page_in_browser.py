@@ -12,9 +12,9 @@ import pytest
 
 from provision.report.page import render_page
 from remote.contract import Sample
+from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
 from tests.provision.plans import tiny_files, tiny_plan
-from tests.provision.test_receipt import outcome_of, receipt_of, run_state
-from tests.provision.test_report import CURVES
+from tests.provision.report.test_report import CURVES
 
 pytestmark = pytest.mark.page
 

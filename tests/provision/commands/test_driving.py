@@ -14,7 +14,7 @@ from provision.commands.driving import next_command
 from provision.errors import Exit
 from provision.places import Places
 from remote.contract import EndReason
-from tests.provision.test_receipt import outcome_of, receipt_of, run_state
+from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
 
 
 @pytest.fixture

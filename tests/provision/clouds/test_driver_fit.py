@@ -17,7 +17,7 @@ from provision.errors import Declined, Reason, Scope
 from provision.provisioner import Launch
 from remote.drivers import LEAST_CAPABILITY, least_driver
 from tests.doubles.clouds import CLOUDS as DOUBLES
-from tests.provision.test_cloud import OFFER, Sky, provisioner
+from tests.provision.clouds.test_cloud import OFFER, Sky, provisioner
 
 GPUS = read_catalog().gpus
 OFFERS = [offer for offer in read_catalog().offers if offer.gpu and GPUS[offer.gpu].vendor == "nvidia"]

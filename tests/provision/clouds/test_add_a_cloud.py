@@ -27,11 +27,10 @@ from tests.doubles.emulator import Emulator
 from tests.doubles.world.app import App
 from tests.doubles.world.core import Clock, Settings, World
 from tests.doubles.world.serve import NOBODYS, Handler
-from tests.provision import test_world_clouds as spec
-from tests.provision.orders import ORDER
+from tests.provision.clouds import test_world_clouds as spec
 
 # The contract itself, with the fixtures below: what is asked of every cloud's own half.
-from tests.provision.test_world_clouds import (  # noqa: F401
+from tests.provision.clouds.test_world_clouds import (  # noqa: F401
     test_a_cloud_that_does_not_answer_is_unknown_not_empty,
     test_a_create_is_never_asked_for_twice,
     test_a_list_of_many_pages_is_read_to_its_end,
@@ -42,8 +41,9 @@ from tests.provision.test_world_clouds import (  # noqa: F401
     test_what_is_ours_is_listed_with_whose_it_is_and_until_when,
     test_what_was_too_much_is_asked_again,
 )
+from tests.provision.orders import ORDER
 
-PAGE = Path(__file__).parents[2] / "docs" / "add-a-cloud.md"
+PAGE = Path(__file__).parents[3] / "docs" / "add-a-cloud.md"
 # The first line of each block of code says where it belongs.
 BLOCKS = {
     block.partition("\n")[0].removeprefix("# "): block

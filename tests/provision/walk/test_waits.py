@@ -20,7 +20,7 @@ from provision.walk.held import read_run
 from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
-from tests.provision.test_console import boots_at_once
+from tests.provision.walk.test_console import boots_at_once
 
 ROWS = pytest.mark.parametrize(("cloud", "row"), CLOUDS.items(), ids=CLOUDS)
 

@@ -20,7 +20,7 @@ from pulumi.automation import errors
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import Declined, MissingPart, ProvisionError, Reason
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60.0
 Patience = tuple[float, float, float]
 
