@@ -13,7 +13,8 @@ from planner.asking.request import OWN_MACHINES, DataAsked, Profile
 from planner.estimators import calibration as known
 from planner.estimators import phases
 from planner.estimators.host import download_bytes
-from planner.estimators.memory.weights import STATE_BYTES, trained_of
+from planner.estimators.memory.optimizers import state_bytes
+from planner.estimators.memory.weights import trained_of
 from planner.estimators.phases import moving, scaled, span, total
 from planner.estimators.sequences import Sequences, laid_out, padded_mean
 from planner.estimators.speed import StepTime, cpu_step_time, run_class, step_time, tokens_per_step
@@ -209,7 +210,7 @@ def _ends(one: Range) -> tuple[float, float, float]:
 def _save(architecture: Architecture, strategy: Strategy, task: Task, train: Range, loop: Loop) -> Range:
     """Checkpoints on the way, the result at the end, and the check that it loads again."""
     trained = trained_of(architecture, strategy, task=task)
-    states = trained.params * STATE_BYTES[strategy.optimizer](trained.item)
+    states = state_bytes(architecture, strategy, trained)
     num_checkpoints = 1 + train.p50 / loop.checkpoint_every_s
     return total(scaled(moving(trained.gradients + states, phases.DISK_BYTES_PER_S), num_checkpoints), phases.VERIFY_S)
 

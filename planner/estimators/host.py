@@ -8,8 +8,9 @@ import msgspec
 
 from catalogs.architectures import Architecture
 from planner.estimators.memory.instants import instants_of, scene_of
+from planner.estimators.memory.optimizers import is_paged, state_bytes
 from planner.estimators.memory.support import require_closed_form
-from planner.estimators.memory.weights import PAGED, STATE_BYTES, Trained, trained_of, weights_of
+from planner.estimators.memory.weights import Trained, trained_of, weights_of
 from planner.methods import adapter_file_bytes, base_params
 from planner.plan import HostEstimate, Verdict
 from planner.precision import DTYPE_BYTES, quantization_of
@@ -92,8 +93,8 @@ def _gpu_node_ram(
     whole = strategy.sharding in ("fsdp", "zero3") and ranks > 1
     tokens = strategy.micro_batch_size * strategy.seq_len
     hidden = tokens * architecture.hidden_size * DTYPE_BYTES[strategy.param_dtype]
-    states = round(trained.params * STATE_BYTES[strategy.optimizer](trained.item))
-    on_host = strategy.optimizer in PAGED or strategy.offload == "optimizer"
+    states = state_bytes(architecture, strategy, trained)
+    on_host = is_paged(strategy.optimizer) or strategy.offload == "optimizer"
     masters = 4 * trained.params if strategy.offload == "optimizer" and trained.item < 4 else 0
     parts = {
         "processes": ranks * (INTERPRETER_BYTES + CUDA_PROCESS_BYTES),
@@ -115,7 +116,7 @@ def download_bytes(architecture: Architecture, strategy: Strategy, task: Task = 
 
 def _disk(architecture: Architecture, strategy: Strategy, task: Task, trained: Trained, num_checkpoints: int) -> dict[str, int]:
     """System, packages, the base, checkpoints (weights and states of what is trained) and the result."""
-    states = round(trained.params * STATE_BYTES[strategy.optimizer](trained.item))
+    states = state_bytes(architecture, strategy, trained)
     return {
         "system": SYSTEM_DISK_BYTES,
         "environment": ENVIRONMENT_DISK_BYTES,

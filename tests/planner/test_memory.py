@@ -239,7 +239,7 @@ def test_a_run_that_ran_out_of_memory_is_never_called_a_fit(model: str, batch: i
     ("said", "key"),
     [
         ({"quant": "mxfp4"}, "quant"),
-        ({"optimizer": "muon"}, "optimizer"),
+        ({"optimizer": "galore_adamw"}, "optimizer"),
         ({"offload": "stream"}, "offload"),
         ({"activation_offload": True}, "activation_offload"),
         ({"task": "seq2seq"}, "task"),

@@ -15,6 +15,7 @@ from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.evaluation import evaluation_parts
 from planner.estimators.memory.instants import instants_of, scene_of
+from planner.estimators.memory.optimizers import states_on_gpu_bytes
 from planner.estimators.memory.process import (
     assumed_share,
     available_bytes,
@@ -26,7 +27,7 @@ from planner.estimators.memory.process import (
 )
 from planner.estimators.memory.sharding import share_of
 from planner.estimators.memory.support import require_closed_form
-from planner.estimators.memory.weights import optimizer_state_bytes, trained_of, weights_of
+from planner.estimators.memory.weights import trained_of, weights_of
 from planner.plan import VramEstimate
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import Strategy, Task
@@ -84,6 +85,6 @@ def resting_bytes(
     require_closed_form(architecture, strategy, task=task, stack=stack)
     weights = weights_of(architecture, strategy, task=task, stack=stack)
     trained = trained_of(architecture, strategy, task=task)
-    states = optimizer_state_bytes(trained, strategy.optimizer)
+    states = states_on_gpu_bytes(architecture, strategy, trained)
     share = share_of(architecture, strategy, stack, weights=weights, trained=trained, states=states)
     return share.weights + share.added + share.states

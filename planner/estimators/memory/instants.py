@@ -11,13 +11,12 @@ from catalogs.hardware import Gpu
 from planner.estimators.memory.head import head_asked
 from planner.estimators.memory.numerics import Numerics, numerics_of
 from planner.estimators.memory.operations import FP32
+from planner.estimators.memory.optimizers import states_on_gpu_bytes, step_scratch_bytes
 from planner.estimators.memory.played import PlayedBlock, PlayedHead, play_block, play_head
 from planner.estimators.memory.sharding import Share, share_of
 from planner.estimators.memory.weights import (
     Trained,
     Weights,
-    optimizer_scratch_bytes,
-    optimizer_state_bytes,
     trained_of,
     trains_vocabulary,
     weights_of,
@@ -74,7 +73,7 @@ def scene_of(
     numerics = numerics_of(architecture, strategy, gpu=gpu, stack=stack, on_cpu=on_cpu)
     weights = weights_of(architecture, strategy, task=task, stack=stack)
     trained = trained_of(architecture, strategy, task=task)
-    states = optimizer_state_bytes(trained, strategy.optimizer)
+    states = states_on_gpu_bytes(architecture, strategy, trained)
     share = share_of(architecture, strategy, stack, weights=weights, trained=trained, states=states)
     asked = head_asked(strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
     return Scene(
@@ -328,7 +327,7 @@ def _embedding_scratch(scene: Scene) -> int:
 
 def _optimizer_step(scene: Scene) -> Parts:
     """Gradients, states and the optimizer's own temporaries; no activations."""
-    scratch = optimizer_scratch_bytes(scene.trained, scene.strategy.optimizer)
+    scratch = step_scratch_bytes(scene.architecture, scene.strategy, scene.trained)
     scratch = scratch * scene.share.gradients // max(1, scene.trained.gradients)
     gradients = scene.share.gradients // max(1, scene.num_blocks) if scene.strategy.optimizer_in_backward else 0
     parts = _with(resident(scene), temporaries=scratch)

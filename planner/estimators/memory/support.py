@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalogs.architectures import Architecture
 from catalogs.user_file import shortened
-from planner.estimators.memory.weights import require_optimizer
+from planner.estimators.memory.optimizers import require_optimizer
 from planner.methods import require_method
 from planner.precision import BITSANDBYTES, packs_linears
 from planner.refusals import CaseError, Unsupported
@@ -19,7 +19,7 @@ ADAPTED_EXPERTS = frozenset({"mixtral", "qwen3_moe"})  # derived: peft's transfo
 def require_closed_form(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
     """Raise Unsupported with the key at fault and the nearest choice."""
     require_method(strategy.method)
-    require_optimizer(strategy.optimizer)
+    require_optimizer(architecture, strategy)
     for refuse in (_task, _quant, _experts, _offload, _sharding):
         refuse(architecture, strategy, task, stack)
 

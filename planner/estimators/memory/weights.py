@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from functools import lru_cache
 from typing import Final
 
@@ -19,7 +18,6 @@ from planner.methods import (
     vocabulary_modules,
 )
 from planner.precision import DTYPE_BYTES, packs_experts, packs_linears, quantized_bytes
-from planner.refusals import Unsupported
 from planner.stack import Stack
 from planner.units import ALLOCATION_BYTES, rounded
 from remote.contract import Strategy, Task
@@ -129,45 +127,6 @@ def _rounding(architecture: Architecture, strategy: Strategy, item: int) -> int:
         for features in (linear.in_features, linear.out_features):
             lost += times * (-(strategy.rank * features * item) % ALLOCATION_BYTES)
     return lost
-
-
-# ── optimizer ──────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-StateBytes = Callable[[float], float]  # bytes of one parameter -> bytes of its state
-
-STATE_BYTES: Final[dict[str, StateBytes]] = {
-    "adamw_torch": lambda item: (
-        2 * item
-    ),  # derived: two moments in the parameter's dtype (Loshchilov & Hutter, arXiv:1711.05101)
-    "adamw_torch_fused": lambda item: 2 * item,
-    "adamw_8bit": lambda _: 2 + 2 * 4 / 256,  # derived: two bytes and two fp32 scales per 256 (arXiv:2110.02861)
-    "adamw_4bit": lambda _: 1 + 2 * 4 / 128,  # derived: torchao's AdamW4bit, blocks of 128
-    "paged_adamw_32bit": lambda _: 8,
-    "paged_adamw_8bit": lambda _: 2 + 2 * 4 / 256,
-    "adafactor": lambda _: 0.01,  # assumed: rows and columns instead of a matrix (Shazeer & Stern, arXiv:1804.04235)
-    "sgd": lambda _: 0,
-    "sgd_momentum": lambda item: item,
-    "lion_32bit": lambda _: 4,  # derived: one fp32 moment in bitsandbytes (Chen et al., arXiv:2302.06675)
-    "lion_8bit": lambda _: 1 + 4 / 256,
-}
-FOREACH: Final = frozenset({"adamw_torch", "sgd_momentum"})  # derived: they hold one more copy of all parameters in the step
-PAGED: Final = frozenset({"paged_adamw_32bit", "paged_adamw_8bit"})
-
-
-def require_optimizer(name: str) -> None:
-    """Refuse the optimizers whose states depend on more than the count of parameters."""
-    if name not in STATE_BYTES:
-        raise Unsupported("optimizer", f"optimizer {name} has no closed form yet", f"it has one for {', '.join(STATE_BYTES)}")
-
-
-def optimizer_state_bytes(trained: Trained, optimizer: str) -> int:
-    """States on the GPU. Frozen base weights have none, which is why PEFT fits. Paged states count as host memory."""
-    return 0 if optimizer in PAGED else round(trained.params * STATE_BYTES[optimizer](trained.item))
-
-
-def optimizer_scratch_bytes(trained: Trained, optimizer: str) -> int:
-    """Temporaries of the step: a foreach optimizer's copy of all parameters."""
-    return trained.gradients if optimizer in FOREACH else 0
 
 
 def trains_vocabulary(strategy: Strategy) -> bool:
