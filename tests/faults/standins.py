@@ -20,6 +20,11 @@ WEIGHTS = b"weights"
 ADAPTER = AdapterFile(path="adapter.bin", size_bytes=len(WEIGHTS), sha256=hashlib.sha256(WEIGHTS).hexdigest())
 # What a trainer that succeeds leaves behind.
 FINISH = "mkdir -p output; printf weights > output/adapter.bin; cp $HERE/outcome.json outcome.json"
+# What one has saved that has done four steps; the best were the first two.
+LEARN = """for step in 00000002 00000004; do
+  mkdir -p checkpoints/.making; printf "weights of $step" > checkpoints/.making/trainable.safetensors
+  printf '{"step": 4, "best_step": 2}' > checkpoints/.making/progress.json; mv checkpoints/.making checkpoints/step-$step
+done"""
 
 
 class ScriptedBox(LocalBox):

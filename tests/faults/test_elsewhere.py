@@ -24,7 +24,7 @@ from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal, wait_until
-from tests.faults.standins import FINISH, ScriptedBox
+from tests.faults.standins import FINISH, LEARN, ScriptedBox
 from tests.provision.plans import about
 
 pytestmark = pytest.mark.box
@@ -98,12 +98,9 @@ class SilentHere(ScriptedBox):
 LEARNS = (
     "if [ -e checkpoints/step-00000004/progress.json ]; then cat checkpoints/step-*/trainable.safetensors > log; "
     + FINISH
+    + "\nelse\n"
+    + LEARN
     + """
-else
-  for step in 00000002 00000004; do
-    mkdir -p checkpoints/.making; printf "weights of $step" > checkpoints/.making/trainable.safetensors
-    printf '{"step": 4, "best_step": 2}' > checkpoints/.making/progress.json; mv checkpoints/.making checkpoints/step-$step
-  done
   printf '{"seq":0,"kind":"checkpoint","phase":"train","at_s":1,"monotonic_s":1,"data":{"step":4,"size_bytes":9}}\\n' \\
     > events.jsonl
   sleep 600

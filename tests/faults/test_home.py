@@ -11,6 +11,7 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
+from provision.aboard.checkpoints import name_of, steps_at_home
 from provision.charge.control import end
 from provision.errors import Exit
 from provision.providers import boxes_folder
@@ -18,19 +19,22 @@ from provision.provisioner import Teardown
 from provision.walk.held import Run
 from provision.walk.rescue import rescue
 from provision.walk.run import walk
+from remote.checkpoint import WEIGHTS as WEIGHTS_FILE
 from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal, wait_until
-from tests.faults.standins import FINISH, WEIGHTS, ScriptedBox
+from tests.faults.standins import FINISH, LEARN, WEIGHTS, ScriptedBox
 from tests.faults.test_resume import boots_fast, left_behind, start_trainer
 
 pytestmark = pytest.mark.box
 
 FINISH_DAMAGED = f"{FINISH}; printf worthless > output/adapter.bin"
-# A trainer that was in its last steps: told to leave, it has a result a moment later.
-FINISH_WHEN_TOLD = f"""trap '{FINISH}; exit 0' TERM
-printf '{{"seq":0,"kind":"phase_started","phase":"train","at_s":1.0,"monotonic_s":1.0}}\\n' > events.jsonl
+TRAINING = """printf '{"seq":0,"kind":"phase_started","phase":"train","at_s":1.0,"monotonic_s":1.0}\\n' > events.jsonl
 while :; do sleep 0.05; done"""
+# A trainer that has saved, and has far to go.
+LEARNS = f"{LEARN}\n{TRAINING}"
+# A trainer that was in its last steps: told to leave, it has a result a moment later.
+FINISH_WHEN_TOLD = f"trap '{FINISH}; exit 0' TERM\n{TRAINING}"
 
 
 @pytest.fixture
@@ -110,6 +114,31 @@ def test_ctrl_c_loses_no_result_that_came_in_that_moment(rehearsal: Rehearsal, l
     assert rehearsal.is_gone(run.run_id)
 
 
+def learned(run: Run) -> list[str]:
+    return [
+        (run.folder.checkpoints / name_of(step) / WEIGHTS_FILE).read_text() for step in steps_at_home(run.folder.checkpoints)
+    ]
+
+
+def test_ctrl_c_brings_home_what_was_learned_where_there_is_no_result(rehearsal: Rehearsal, line: Proxy) -> None:
+    """The last checkpoint and the best, and the report says where; the box is gone."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, LEARNS))
+    receipt = walk(shown_to(run, CtrlC(at="train")))
+    assert receipt.exit_code == Exit.INTERRUPTED
+    assert learned(run) == ["weights of 00000002", "weights of 00000004"]
+    assert receipt.message.endswith(f"Its last checkpoint is at home: {run.folder.checkpoints / name_of(4)}")
+    assert rehearsal.is_gone(run.run_id)
+
+
+def test_what_was_learned_and_does_not_come_keeps_no_box(rehearsal: Rehearsal, line: Proxy) -> None:
+    """A checkpoint that is half there is no result; why it is not at home is told."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, LEARNS.replace('"best_step": 2', "")))
+    receipt = walk(shown_to(run, watcher := CtrlC(at="train")))
+    assert any("The last checkpoint did not come home" in note for note in watcher.notes)
+    assert (receipt.exit_code, learned(run)) == (Exit.INTERRUPTED, [])
+    assert rehearsal.is_gone(run.run_id)
+
+
 def test_a_run_is_calibrated_once(rehearsal: Rehearsal, line: Proxy) -> None:
     """However often its books are closed, and wherever a crash came in between."""
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, FINISH))
@@ -144,6 +173,15 @@ def test_down_brings_home_what_is_finished(rehearsal: Rehearsal, line: Proxy, di
     billed = rehearsal.state(run.run_id).billed
     assert billed is not None
     assert billed.exit_code == (Exit.INTERRUPTED if discard else Exit.OK)
+
+
+def test_down_brings_home_what_was_learned_where_nothing_is_finished(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Nobody follows the trainer, and it is still at it."""
+    run, box = left_behind(rehearsal, ScriptedBox(rehearsal, line, LEARNS))
+    start_trainer(run, box)
+    wait_until((boxes_folder(rehearsal.places) / run.run_id / "job/events.jsonl").exists)
+    assert ended(rehearsal, run).clean
+    assert learned(run) == ["weights of 00000002", "weights of 00000004"]
 
 
 def test_down_does_not_end_a_box_whose_result_does_not_come(rehearsal: Rehearsal, line: Proxy) -> None:
