@@ -6,10 +6,27 @@ from typing import Any, Literal
 
 import msgspec
 
-Role = Literal["query", "key", "value", "qkv", "output", "gate", "up", "gate_up", "down", "outer"]
-Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_new", "relu"]
+Role = Literal[
+    "query",
+    "key",
+    "value",
+    "qkv",
+    "output",
+    "gate",
+    "up",
+    "gate_up",
+    "down",
+    "query_down",  # latent attention: into the narrow states, and out of them
+    "kv_down",
+    "kv_up",
+    "outer",
+]
+Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_new", "gelu_bloom", "relu"]
 Norm = Literal["rms", "rms_fp32", "layer"]
-Layout = Literal["pre", "post", "sandwich", "after_sublayer", "parallel"]
+Layout = Literal["pre", "post", "sandwich", "after_sublayer", "parallel", "parallel_shared"]
+Mixer = Literal["heads", "latent", "mamba"]
+Scores = Literal["wide", "narrow", "sinks", "alibi", "alibi_wide"]
+Experts = Literal["routed", "routed_clamped", "every"]
 QkNorm = Literal["none", "head", "full"]
 
 
@@ -38,7 +55,10 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
-    """A decoder or encoder stack of equal blocks, described once. Counts are exact; `config` is what they came from."""
+    """A stack of equal blocks, described once, with what lies around it; further kinds of blocks stand in `also`.
+
+    Counts are exact; `config` is what they came from.
+    """
 
     name: str  # as a person asked for it
     model_type: str  # transformers' model_type
@@ -50,6 +70,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     head_dim: int
     intermediate_size: int
     vocab_size: int
+    embedding_size: int | None = None  # width of the vocabulary's matrices; None = the hidden size
     max_positions: int
     tied_embeddings: bool
     linears: tuple[Linear, ...]  # of one block
@@ -62,7 +83,17 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     outer_linears: tuple[Linear, ...] = ()  # outside the blocks, counted in other_params: a pooler
     activation: Activation = "silu"
     norm: Norm = "rms"  # rms_fp32 = scaled by its weight in fp32 (Gemma, OLMo 2)
-    layout: Layout = "pre"  # where the norms stand; parallel = attention and MLP side by side
+    layout: Layout = "pre"  # where the norms stand; parallel = attention and MLP side by side, of one norm if shared
+    mixer: Mixer = "heads"  # latent = keys and values by way of a narrow state (DeepSeek)
+    scores: Scores = "wide"  # what attention does to its scores where they are written out; wide = softmax in fp32
+    remote_code: bool = False  # transformers does not have it: its code comes with its weights
+    own_linears: bool = False  # a class of its own, derived from nn.Linear
+    fused_attention: bool = True  # whether transformers can hand it to a fused kernel
+    shared_kv_broadcast: bool = False  # one key head meets all query heads as a broadcast, which no fused kernel takes
+    expands_kv: bool = False  # keys and values are copied to all query heads before the kernel, whatever it could do
+    window: int | None = None  # how many positions back a token sees; None = all
+    rotary_share: float = 1.0  # of each head that is rotated
+    experts: Experts = "routed"  # every = each token goes through all of them, weighted
     qk_norm: QkNorm = "none"
     rotary: bool = True
     joined_rotary: bool = False  # the rotated and the untouched part of a head are joined by a copy
@@ -73,6 +104,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     scaled_embeddings: bool = False
     scaled_logits: bool = False
     scaled_residual: bool = False
+    also: tuple[Architecture, ...] = ()  # blocks of the same stack that are built otherwise; each with its own num_layers
     config: dict[str, Any]  # keys of a transformers config
     source: str
 
@@ -91,6 +123,22 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         return self.num_kv_heads * self.head_dim
 
     @property
+    def parts(self) -> tuple[Architecture, ...]:
+        """Each kind of block once; together they are the stack."""
+        return (self, *self.also)
+
+    @property
+    def depth(self) -> int:
+        """Blocks of every kind."""
+        return sum(part.num_layers for part in self.parts)
+
+    @property
+    def placed_linears(self) -> tuple[tuple[Linear, int], ...]:
+        """Every linear that an adapter may be put on, with how often it occurs."""
+        inside = ((linear, part.num_layers) for part in self.parts for linear in part.linears)
+        return (*inside, *((linear, 1) for linear in self.outer_linears))
+
+    @property
     def linear_weights_per_block(self) -> int:
         """Weights of one block's linears: what 4-bit and 8-bit quantization replace."""
         return sum(linear.num_weights for linear in self.linears)
@@ -103,17 +151,22 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def vocabulary_params(self) -> int:
         """Embedding and output head: one matrix if tied."""
-        return self.vocab_size * self.hidden_size * (1 if self.tied_embeddings else 2)
+        return self.vocab_size * (self.embedding_size or self.hidden_size) * (1 if self.tied_embeddings else 2)
 
     @property
     def num_params(self) -> int:
         """All parameters: vocabulary, blocks, the rest. Encoders are counted without a language-model head."""
-        return self.vocabulary_params + self.num_layers * self.block_params + self.other_params
+        blocks = sum(part.num_layers * part.block_params for part in self.parts)
+        return self.vocabulary_params + blocks + self.other_params
 
     @property
     def active_params(self) -> int:
         """Parameters that one token meets: of a mixture, only the routed experts."""
+        return round(self.num_params - sum(part.num_layers * part.idle_params_per_block for part in self.parts))
+
+    @property
+    def idle_params_per_block(self) -> float:
+        """Parameters of one block's experts that a token does not meet."""
         if not self.num_experts:
-            return self.num_params
-        idle = self.expert_params_per_block * (1 - self.experts_per_token / self.num_experts)
-        return round(self.num_params - self.num_layers * idle)
+            return 0.0
+        return self.expert_params_per_block * (1 - self.experts_per_token / self.num_experts)

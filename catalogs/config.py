@@ -83,7 +83,10 @@ def activation(config: Config, *names: str, default: Activation) -> Activation:
 
 def grid(config: Config, *, head_dim: int | None = None) -> Fields:
     """Width, depth and heads, under the usual names."""
-    hidden, heads = size(config, "hidden_size", "n_embd", "dim"), size(config, "num_attention_heads", "n_head", "n_heads")
+    hidden, heads = (
+        size(config, "hidden_size", "n_embd", "dim", "d_model"),
+        size(config, "num_attention_heads", "n_head", "n_heads"),
+    )
     kv_heads = size(config, "num_key_value_heads", default=heads)
     if heads % kv_heads:
         raise ConfigUnusable(f"{heads} heads can't share {kv_heads} key heads evenly", "it must divide them")
@@ -91,12 +94,12 @@ def grid(config: Config, *, head_dim: int | None = None) -> Fields:
         raise ConfigUnusable(f"a width of {hidden} can't be cut into {heads} heads", "add head_dim to the config")
     return {
         "hidden_size": hidden,
-        "num_layers": size(config, "num_hidden_layers", "n_layer", "n_layers"),
+        "num_layers": size(config, "num_hidden_layers", "n_layer", "n_layers", "num_layers"),
         "num_heads": heads,
         "num_kv_heads": kv_heads,
         "head_dim": size(config, "head_dim", default=head_dim or hidden // heads),
         "vocab_size": size(config, "vocab_size"),
-        "max_positions": size(config, "max_position_embeddings", "n_positions", default=2048),
+        "max_positions": size(config, "max_position_embeddings", "n_positions", "max_seq_len", default=2048),
     }
 
 

@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 from functools import cache
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -32,7 +32,10 @@ class ModelUnknown(Failure):
 
 
 # Whose weights are behind a form on the hub, by the beginnings of their ids: from the model cards, as of 2026-11.
-GATED: Final = ("meta-llama/", "google/gemma-", "mistralai/mistral-", "mistralai/mixtral-")
+GATED: Final = (
+    *("meta-llama/", "google/gemma-", "mistralai/mistral-", "mistralai/mixtral-"),
+    *("bigcode/starcoder", "tiiuae/falcon-180b"),
+)
 
 
 class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
@@ -42,6 +45,7 @@ class ModelRow(msgspec.Struct, frozen=True, kw_only=True):
     hub: tuple[str, ...]  # ids that share this shape: base, instruct, re-uploads
     sizes: tuple[str, ...] = ()  # size words that mean this model
     num_params: int | None  # as the hub counts them; None where no count was at hand
+    confidence: Literal["high", "medium"]  # high: the config was read, or is transformers' own; medium: recalled
     source: str
     as_of: str
     config: dict[str, Any]

@@ -11,6 +11,7 @@ from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
+from planner.estimators.memory.numerics import as_run
 from planner.methods import METHODS, NUM_LABELS
 from planner.plan import VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
@@ -146,6 +147,21 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     (
         lambda this: this.architecture.attention_softcap and this.strategy.attention == "sdpa",
         "{this.architecture.model_type} caps its attention scores, which sdpa can't: eager attention is estimated",
+    ),
+    (
+        lambda this: not this.architecture.fused_attention and this.strategy.attention == "sdpa",
+        "transformers has no fused attention for {this.architecture.model_type}: eager attention is estimated",
+    ),
+    (
+        lambda this: as_run(this.architecture, this.strategy, stack_of(this.case)) != this.strategy,
+        (
+            "transformers 5 leaves {this.architecture.model_type}'s linears unquantized, their class not being nn.Linear: "
+            "16 bits are estimated; versions.transformers 4.57 quantizes them"
+        ),
+    ),
+    (
+        lambda this: this.architecture.remote_code,
+        "the code of {this.architecture.name} comes with its weights: shapes are as published, operations as in its kin",
     ),
     (_shards_packed_bytes, "4-bit weights stored as uint8 can't be cut into shards; quant_storage bfloat16 is estimated"),
     (

@@ -101,7 +101,7 @@ def _gpu_node_ram(
         # one rank reads the whole model and sends the others their parts (accelerate's cpu_ram_efficient_loading)
         "loading": download if whole else ranks * min(download, SHARD_BYTES),
         "optimizer": states + masters if on_host else 0,
-        "checkpoints": ranks * architecture.num_layers * hidden if strategy.gradient_checkpointing == "offloaded" else 0,
+        "checkpoints": ranks * architecture.depth * hidden if strategy.gradient_checkpointing == "offloaded" else 0,
     }
     return {name: size for name, size in parts.items() if size}
 

@@ -118,16 +118,17 @@ def step_time(
 
 def active_weights(architecture: Architecture) -> float:
     """Weights of the blocks' matrices that one token meets."""
-    experts = architecture.expert_params_per_block
-    met = experts * architecture.experts_per_token / architecture.num_experts if architecture.num_experts else 0.0
-    return architecture.num_layers * (architecture.linear_weights_per_block + met)
+    return sum(
+        part.num_layers * (part.linear_weights_per_block + part.expert_params_per_block - part.idle_params_per_block)
+        for part in architecture.parts
+    )
 
 
 def flops_of(job: Job) -> float:
     """Floating-point operations of one micro-batch, attention weighted by its lower efficiency."""
     a, strategy = job.architecture, job.strategy
     weights = active_weights(a)
-    backward_share = trained_blocks(a, strategy) / a.num_layers
+    backward_share = trained_blocks(a, strategy) / a.depth
     per_weight = 2 + (2 + 2 * job.recomputes) * backward_share
     method = METHODS[strategy.method]
     trained = weights * backward_share if "weights" in method.moves else 0.0
@@ -156,7 +157,7 @@ def _adapter_params(job: Job) -> int:
 def _attention(job: Job) -> float:
     """Operations of a forward pass per token, weighted."""
     causal = 1.0 if job.architecture.kind == "decoder" else 2.0
-    return known.ATTENTION_PENALTY * causal * 2 * job.seq_len * job.architecture.query_size * job.architecture.num_layers
+    return known.ATTENTION_PENALTY * causal * 2 * job.seq_len * job.architecture.query_size * job.architecture.depth
 
 
 def _achievable_flops(gpu: Gpu, job: Job) -> float:
@@ -184,7 +185,7 @@ def _traffic_bytes(job: Job) -> float:
     if job.strategy.rank:
         wrapped = sum(times * (linear.in_features + linear.out_features) for linear, times in adapted_linears(a, job.strategy))
     wide = 2 if job.strategy.kbit_upcast != "none" and job.strategy.quant != "none" else 1  # fp32 instead of 16 bits
-    return job.tokens * 2 * job.passes * wide * (alpha * a.hidden_size * a.num_layers + beta * wrapped)
+    return job.tokens * 2 * job.passes * wide * (alpha * a.hidden_size * a.depth + beta * wrapped)
 
 
 def _dequantized_bytes(job: Job) -> float:
@@ -193,10 +194,11 @@ def _dequantized_bytes(job: Job) -> float:
     if quant == "none":
         return 0.0
     kappa = known.KAPPA_GPTQ if quant.startswith(("gptq", "awq")) else known.KAPPA_BITSANDBYTES
-    a = job.architecture
-    linears = a.linear_weights_per_block if packs_linears(quant) else 0
-    experts = a.expert_params_per_block if packs_experts(quant, quantized_experts=job.stack.quantized_experts) else 0
-    packed = a.num_layers * (linears + experts)
+    linears, experts = packs_linears(quant), packs_experts(quant, quantized_experts=job.stack.quantized_experts)
+    packed = sum(
+        part.num_layers * (linears * part.linear_weights_per_block + experts * part.expert_params_per_block)
+        for part in job.architecture.parts
+    )
     return kappa * packed * (2 + job.recomputes)
 
 
@@ -222,9 +224,9 @@ def _host_s(job: Job) -> float:
     """Python and kernel launches: so much per block and pass, a third of it per wrapped linear, and per expert."""
     a, strategy = job.architecture, job.strategy
     wrapped = sum(times for _, times in adapted_linears(a, strategy)) if strategy.rank else 0
-    experts = a.num_layers * a.num_experts * known.HOST_PER_EXPERT if not job.fused else 0.0
+    experts = 0.0 if job.fused else known.HOST_PER_EXPERT * sum(part.num_layers * part.num_experts for part in a.parts)
     per_block = known.HOST_S_FUSED if job.fused else known.HOST_S_EAGER
-    return per_block * job.passes * (a.num_layers + wrapped / 3 + experts) / job.stack.pipeline_parallel_size
+    return per_block * job.passes * (a.depth + wrapped / 3 + experts) / job.stack.pipeline_parallel_size
 
 
 # ── link ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -253,7 +255,7 @@ def _linked_bytes(job: Job) -> float:
     if strategy.sharding == "zero2":  # its gradients are in parts, so every micro-step reduces them
         gathered += 2 * trained_params(job) * part
     tensor = job.stack.tensor_parallel_size
-    sums = 4 * 2 * job.tokens * a.hidden_size * 2 * a.num_layers * (tensor - 1) / tensor
+    sums = 4 * 2 * job.tokens * a.hidden_size * 2 * a.depth * (tensor - 1) / tensor
     return gathered + sums / job.stack.context_parallel_size
 
 

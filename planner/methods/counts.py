@@ -26,7 +26,7 @@ def adapted_names(architecture: Architecture, strategy: Strategy, *, computes: L
 def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
     """How many blocks, from the top, take part in backward."""
     if not METHODS[strategy.method].top_blocks_only:
-        return architecture.num_layers
+        return architecture.depth
     return parts.top_blocks(architecture, strategy)
 
 
@@ -88,7 +88,5 @@ SAFETENSORS_HEADER_BYTES: Final = 120  # measured: bytes of header per tensor in
 def adapter_file_bytes(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
     """Bytes of the file that comes home: the trained parameters in the dtype they are trained in, and its header."""
     held = strategy.param_dtype if METHODS[strategy.method].moves else strategy.adapter_dtype
-    tensors = (
-        2 * sum(times for _, times in adapted_linears(architecture, strategy)) if strategy.rank else architecture.num_layers
-    )
+    tensors = 2 * sum(times for _, times in adapted_linears(architecture, strategy)) if strategy.rank else architecture.depth
     return trainable_params(architecture, strategy, task=task) * DTYPE_BYTES[held] + tensors * SAFETENSORS_HEADER_BYTES

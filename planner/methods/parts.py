@@ -13,7 +13,8 @@ def whole(architecture: Architecture, _strategy: Strategy) -> int:
 
 def bitfit(architecture: Architecture, _strategy: Strategy) -> int:
     """Every bias of a linear."""
-    biases = architecture.num_layers * sum(linear.out_features for linear in architecture.linears if linear.bias)
+    in_blocks = ((linear, part.num_layers) for part in architecture.parts for linear in part.linears)
+    biases = sum(times * linear.out_features for linear, times in in_blocks if linear.bias)
     if not biases:
         raise CaseError("method", f"bitfit trains biases, and {architecture.name} has none", "choose lora")
     return biases
@@ -22,12 +23,14 @@ def bitfit(architecture: Architecture, _strategy: Strategy) -> int:
 def ln_tuning(architecture: Architecture, _strategy: Strategy) -> int:
     """Every norm of the blocks, and the last one."""
     last = architecture.hidden_size * (2 if architecture.norm == "layer" else 1)
-    return architecture.num_layers * architecture.norm_params_per_block + (last if architecture.layout != "post" else 0)
+    norms = sum(part.num_layers * part.norm_params_per_block for part in architecture.parts)
+    return norms + (last if architecture.layout != "post" else 0)
 
 
 def freeze(architecture: Architecture, strategy: Strategy) -> int:
-    """The top blocks whole."""
-    return top_blocks(architecture, strategy) * architecture.block_params
+    """The top blocks whole; where blocks are of several kinds, so many of average size."""
+    in_blocks = sum(part.num_layers * part.block_params for part in architecture.parts)
+    return top_blocks(architecture, strategy) * in_blocks // architecture.depth
 
 
 def top_blocks(architecture: Architecture, strategy: Strategy) -> int:
@@ -35,4 +38,4 @@ def top_blocks(architecture: Architecture, strategy: Strategy) -> int:
     if strategy.trainable_layers is None:
         needs = f"method {strategy.method} needs trainable_layers"
         raise CaseError("trainable_layers", needs, "say how many top blocks are trained")
-    return min(strategy.trainable_layers, architecture.num_layers)
+    return min(strategy.trainable_layers, architecture.depth)

@@ -13,11 +13,17 @@ from remote.contract import Strategy
 # derived: peft's TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING (peft 0.21, utils/constants.py)
 LORA_TARGETS: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(
-        ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "opt"), ("q_proj", "v_proj")
+        ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "opt", "stablelm"),
+        ("q_proj", "v_proj"),
     ),
     **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
-    **dict.fromkeys(("bert", "roberta", "xlm-roberta"), ("query", "value")),
-    "gpt_neox": ("query_key_value",),
+    **dict.fromkeys(("bert", "roberta", "xlm-roberta", "electra"), ("query", "value")),
+    **dict.fromkeys(("gpt_neox", "bloom", "falcon", "chatglm"), ("query_key_value",)),
+    **dict.fromkeys(("t5", "mt5"), ("q", "v")),
+    "phi": ("q_proj", "v_proj", "fc1", "fc2"),
+    "mpt": ("Wqkv",),
+    "deberta-v2": ("query_proj", "value_proj"),
+    "deberta": ("in_proj",),
 }
 # derived: peft's TRANSFORMERS_MODELS_TO_IA3_TARGET_MODULES_MAPPING (same file)
 IA3_TARGETS: Final[dict[str, tuple[str, ...]]] = {
@@ -26,7 +32,13 @@ IA3_TARGETS: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn", "mlp.c_proj")),
     **dict.fromkeys(("bert", "roberta"), ("key", "value", "output.dense")),
     "opt": ("q_proj", "k_proj", "fc2"),
-    "gpt_neox": ("query_key_value", "dense_4h_to_h"),
+    **dict.fromkeys(("gpt_neox", "falcon"), ("query_key_value", "dense_4h_to_h")),
+    "bloom": ("query_key_value", "mlp.dense_4h_to_h"),
+    "phi": ("q_proj", "v_proj", "fc2"),
+    "t5": ("k", "v", "wo"),
+    "mt5": ("k", "v", "wi_1"),
+    "deberta-v2": ("key_proj", "value_proj", "output.dense"),
+    "deberta": ("in_proj", "output.dense"),
 }
 
 # Method → model_type → suffixes, for the methods that hang on linears.
@@ -56,19 +68,18 @@ def adapted_linears(architecture: Architecture, strategy: Strategy) -> tuple[tup
 
 @lru_cache(maxsize=64)
 def _linears_named(architecture: Architecture, targets: tuple[str, ...]) -> tuple[tuple[Linear, int], ...]:
-    places = [(linear, architecture.num_layers) for linear in architecture.linears]
-    places += [(linear, 1) for linear in architecture.outer_linears]
+    places = architecture.placed_linears
     chosen = tuple(
         (linear, times) for linear, times in places if not targets or any(linear.matches(target) for target in targets)
     )
     unmatched = [target for target in targets if not _matches_any(target, places) and target not in VOCABULARY_MODULES]
     if unmatched:
-        names = ", ".join(linear.name.rpartition(".")[2] for linear in architecture.linears)
+        names = ", ".join(dict.fromkeys(linear.name.rpartition(".")[2] for linear, _ in places))
         raise CaseError("target_modules", f"{architecture.model_type} has no module {unmatched[0]}", f"its linears: {names}")
     return chosen
 
 
-def _matches_any(target: str, places: list[tuple[Linear, int]]) -> bool:
+def _matches_any(target: str, places: tuple[tuple[Linear, int], ...]) -> bool:
     return any(linear.matches(target) for linear, _ in places)
 
 

@@ -29,7 +29,7 @@ UNSHARDABLE: Final = ("int8",)  # bitsandbytes' int8 weights can't be cut; 4-bit
 
 def check_layers(request: Request, architecture: Architecture) -> None:
     """Raise RequestError where `loop.layers` names a block that the model does not have."""
-    last = architecture.num_layers - 1
+    last = architecture.depth - 1
     if beyond := [layer for layer in request.loop.layers or () if layer > last]:
         raise RequestError(
             f"layers names block {beyond[0]}, and {architecture.name} has blocks 0 to {last}",

@@ -7,16 +7,35 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 
 from planner.asking.options import PROVIDER, SIZE, USD, Once
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
     from catalogs.hardware import Offer
+    from catalogs.models import ModelRow
     from catalogs.storage import StoragePrice
     from provision.report.tables import Table
 
 SHOWN = 40  # rows on a screen, unless more are asked for
+
+
+class Base(msgspec.Struct, frozen=True, kw_only=True):
+    """A base model that `--model` takes by its name, a hub id or a size word."""
+
+    name: str
+    hub: tuple[str, ...]
+    sizes: tuple[str, ...]
+    model_type: str
+    num_params: int
+    num_layers: int
+    hidden_size: int
+    max_positions: int
+    gated: bool  # its weights are given only to an account that has accepted their terms
+    source: str
+    confidence: str
+    as_of: str
 
 
 class ListUnlessSaid(click.Group):
@@ -136,6 +155,63 @@ def list_storage(provider: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT0
         console().print(draw(_storage_table(prices)))
 
     return show("catalog storage", prices, draw_prices, as_json=as_json)
+
+
+@command.command("models")
+@click.option("--json", "as_json", is_flag=True, help="Print the models as JSON.")
+def list_models(as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+    """Base models that are known by name: size, shape, reach. Any other is taken by its config.json."""
+    from catalogs.models import registry
+    from provision.envelope.show import console, show
+
+    bases = tuple(sorted(map(_base, registry()), key=lambda base: (base.model_type, base.num_params)))
+
+    def draw_bases() -> None:
+        from provision.report.terminal import draw
+
+        console().print(draw(_models_table(bases)))
+
+    return show("catalog models", bases, draw_bases, as_json=as_json)
+
+
+def _base(row: ModelRow) -> Base:
+    from catalogs.models import is_gated, resolve_model
+
+    shape = resolve_model(row.name)
+    return Base(
+        name=row.name,
+        hub=row.hub,
+        sizes=row.sizes,
+        model_type=shape.model_type,
+        num_params=shape.num_params,
+        num_layers=shape.depth,
+        hidden_size=shape.hidden_size,
+        max_positions=shape.max_positions,
+        gated=any(map(is_gated, row.hub)),
+        source=row.source,
+        confidence=row.confidence,
+        as_of=row.as_of,
+    )
+
+
+def _models_table(bases: tuple[Base, ...]) -> Table:
+    from provision.report.tables import Table
+
+    return Table(
+        title=f"{len(bases)} base models",
+        columns=("name", "family", "parameters", "layers", "width", "reach", "on the hub"),
+        rows=tuple(_base_row(base) for base in bases),
+        note="* = its weights are given only to an account that has accepted their terms. Reach: positions in a sequence.",
+        unbroken=("name", "parameters"),
+    )
+
+
+def _base_row(base: Base) -> tuple[str, ...]:
+    reach = f"{base.max_positions:,}"
+    mark = " *" if base.gated else ""
+    shown = f"{base.hub[0]}{mark}" if base.hub else "–"
+    size = f"{base.num_params / 1e9:,.2f} B" if base.num_params >= 1e9 else f"{base.num_params / 1e6:,.0f} M"
+    return base.name, base.model_type, size, str(base.num_layers), f"{base.hidden_size:,}", reach, shown
 
 
 def _storage_table(prices: tuple[StoragePrice, ...]) -> Table:

@@ -158,6 +158,9 @@ def test_host_ram_gets_a_verdict_of_its_own() -> None:
         ({"gpu": "T4"}, "float16"),
         ({"quant": "nf4", "sharding": "fsdp", "num_gpus": 2}, "quant_storage bfloat16"),
         ({"model": "gemma-2-2b"}, "eager attention"),
+        ({"model": "bloom-560m"}, "no fused attention for bloom"),
+        ({"model": "falcon-7b", "method": "qlora"}, "transformers 5 leaves falcon's linears unquantized"),
+        ({"model": "chatglm3-6b"}, "comes with its weights"),
     ],
 )
 def test_what_is_said_in_vain_or_assumed_is_told(said: dict[str, Any], words: str) -> None:

@@ -32,6 +32,13 @@ def trained(model: Any, **said: Any) -> int:
     return trainable_params(resolve_model(model), strategy_of(read_case({"model": model, **said})))
 
 
+def test_targets_of_another_family_are_refused_with_the_names_that_exist() -> None:
+    """`q_proj` and `v_proj` on BLOOM, whose projections are one linear."""
+    names = "query_key_value, dense, dense_h_to_4h, dense_4h_to_h"
+    with pytest.raises(CaseError, match=f"bloom has no module q_proj; its linears: {names}"):
+        trained("bloom-560m", target_modules=["q_proj", "v_proj"])
+
+
 def test_lora_trains_r_times_in_plus_out() -> None:
     """Rank 16 on the four attention projections of Mistral-7B: 13.6 million, by hand."""
     widths = (4096 + 4096) + 2 * (4096 + 1024) + (4096 + 4096)

@@ -460,6 +460,11 @@ def test_weights_that_are_stored_quantized_are_not_planned_as_plain_ones() -> No
         ask(make_request(), market(make_offer()), architecture=stored)
 
 
+def test_a_base_whose_code_comes_with_its_weights_is_estimated_and_not_planned() -> None:
+    with pytest.raises(Unsupported, match="the trainer runs none from the hub; rentune estimate --model chatglm2-6b"):
+        ask(make_request(), market(make_offer()), architecture=resolve_model("chatglm2-6b"))
+
+
 def test_a_key_that_the_trainer_does_not_know_is_not_planned_around() -> None:
     """Its default is harmless, any other value is refused."""
     assert ask(make_request(training={"objective": "sft"}), market(make_offer())).plans

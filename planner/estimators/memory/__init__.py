@@ -15,6 +15,7 @@ from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.evaluation import evaluation_parts
 from planner.estimators.memory.instants import instants_of, scene_of
+from planner.estimators.memory.numerics import as_run
 from planner.estimators.memory.optimizers import states_on_gpu_bytes
 from planner.estimators.memory.process import (
     assumed_share,
@@ -83,6 +84,7 @@ def resting_bytes(
     Counted without playing a block, so a search can pass over what is hopeless. Raises `Unsupported`.
     """
     require_closed_form(architecture, strategy, task=task, stack=stack)
+    strategy = as_run(architecture, strategy, stack)
     weights = weights_of(architecture, strategy, task=task, stack=stack)
     trained = trained_of(architecture, strategy, task=task)
     states = states_on_gpu_bytes(architecture, strategy, trained)

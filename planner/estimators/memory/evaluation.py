@@ -17,7 +17,8 @@ def evaluation_parts(scene: Scene) -> Parts:
     micro_batch = asked.micro_batch_size or scene.strategy.micro_batch_size
     seq_len = asked.seq_len or scene.strategy.seq_len
     scale = micro_batch * seq_len / scene.numerics.tokens
-    block, head = (round(scale * profile.plain_peak) for profile in (scene.block.profile, scene.head.profile))
+    block = round(scale * max(kind.played.profile.plain_peak for kind in scene.kinds))
+    head = round(scale * scene.head.profile.plain_peak)
     item = scene.numerics.autocast or scene.numerics.weight
     kept = item * micro_batch * seq_len * scene.head.width if asked.logits == "kept_gpu" else 0
     parts = resident(scene) | {"gradients": 0, "activations": round(scale * scene.hidden_bytes)}

@@ -77,7 +77,8 @@ def record_head(architecture: Architecture, numerics: Numerics, asked: HeadAsked
     """Write the final norm, the output head and the loss."""
     head = Head(architecture, numerics, asked)
     x = head.source(architecture.hidden_size, numerics.residual)
-    normed = PREPARED[architecture.layout == "post"](head, x)
+    prepare = _final_norm if architecture.layout != "post" else PREPARED_AFTER_POST[architecture.kind]
+    normed = prepare(head, x)
     LOSSES[asked.loss if asked.task == "causal_lm" else "hf"](head, normed)
     return HeadTape(head.tape, x, head.width, head.tape.sizes[head.returned] if head.returned is not None else 0)
 
@@ -101,7 +102,12 @@ def _final_norm(head: Head, x: Tensor) -> Tensor:
     return normed
 
 
-PREPARED: Final = (_final_norm, _transform)  # by whether the blocks end in a norm of their own
+def _as_it_is(_head: Head, x: Tensor) -> Tensor:
+    return x
+
+
+# where the blocks end in a norm of their own
+PREPARED_AFTER_POST: Final = {"encoder": _transform, "decoder": _as_it_is, "encoder_decoder": _as_it_is}
 
 
 def _logits(head: Head, normed: Tensor) -> Tensor:

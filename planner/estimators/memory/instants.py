@@ -9,7 +9,7 @@ import msgspec
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.head import head_asked
-from planner.estimators.memory.numerics import Numerics, numerics_of
+from planner.estimators.memory.numerics import Numerics, as_run, numerics_of
 from planner.estimators.memory.operations import FP32
 from planner.estimators.memory.optimizers import states_on_gpu_bytes, step_scratch_bytes
 from planner.estimators.memory.played import PlayedBlock, PlayedHead, play_block, play_head
@@ -40,6 +40,13 @@ def workspace_bytes(compute_capability: tuple[int, int] | None) -> int:
     return 32 * MIB if newer else (2 * 4096 + 8 * 16) * KIB
 
 
+class Kind(msgspec.Struct, frozen=True):
+    """Blocks of one kind. `count`: how many there are here that keep activations; a fraction where GPUs share the stack."""
+
+    count: float
+    played: PlayedBlock
+
+
 class Scene(msgspec.Struct, frozen=True):
     """Everything that the instants are made of, for one GPU."""
 
@@ -50,15 +57,21 @@ class Scene(msgspec.Struct, frozen=True):
     weights: Weights
     trained: Trained
     share: Share
-    block: PlayedBlock
+    mask_item: int  # bytes per pair of tokens of the mask that the blocks are given: numbers that are added, or yes and no
+    kinds: tuple[Kind, ...]
     head: PlayedHead
-    num_blocks: int  # blocks here that keep activations
+    num_blocks: int  # blocks of every kind here that keep activations
     workspaces: int  # of cuBLAS
 
     @property
     def hidden_bytes(self) -> int:
         """One residual stream: what a checkpoint keeps."""
         return self.numerics.tokens * self.architecture.hidden_size * self.numerics.residual
+
+    @property
+    def largest_backward_bytes(self) -> int:
+        """The highest that any block rises in its backward, what it keeps included."""
+        return max(kind.played.profile.backward_peak for kind in self.kinds)
 
     @property
     def checkpointed(self) -> bool:
@@ -69,24 +82,31 @@ class Scene(msgspec.Struct, frozen=True):
 def scene_of(
     architecture: Architecture, strategy: Strategy, *, task: Task, gpu: Gpu | None, stack: Stack, on_cpu: bool = False
 ) -> Scene:
-    """Play one block and the head, and count what lies on the GPU beside them."""
-    numerics = numerics_of(architecture, strategy, gpu=gpu, stack=stack, on_cpu=on_cpu)
+    """Play one block of each kind and the head, and count what lies on the GPU beside them."""
+    strategy = as_run(architecture, strategy, stack)
+    numerics = tuple(numerics_of(part, strategy, gpu=gpu, stack=stack, on_cpu=on_cpu) for part in architecture.parts)
     weights = weights_of(architecture, strategy, task=task, stack=stack)
     trained = trained_of(architecture, strategy, task=task)
     states = states_on_gpu_bytes(architecture, strategy, trained)
     share = share_of(architecture, strategy, stack, weights=weights, trained=trained, states=states)
     asked = head_asked(strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
+    num_blocks = min(share.num_layers, trained_blocks(architecture, strategy))
+    output_lives = strategy.gradient_checkpointing == "reentrant"
     return Scene(
         architecture=architecture,
         strategy=strategy,
         stack=stack,
-        numerics=numerics,
+        numerics=numerics[0],
         weights=weights,
         trained=trained,
         share=share,
-        block=play_block(architecture, numerics, output_lives=strategy.gradient_checkpointing == "reentrant"),
-        head=play_head(architecture, numerics, asked),
-        num_blocks=min(share.num_layers, trained_blocks(architecture, strategy)),
+        mask_item=max(each.mask_item for each in numerics),
+        kinds=tuple(
+            Kind(num_blocks * part.num_layers / architecture.depth, play_block(part, its_own, output_lives=output_lives))
+            for part, its_own in zip(architecture.parts, numerics, strict=True)
+        ),
+        head=play_head(architecture, numerics[0], asked),
+        num_blocks=num_blocks,
         workspaces=0 if on_cpu else NUM_WORKSPACES * workspace_bytes(gpu.compute_capability if gpu else None),
     )
 
@@ -108,7 +128,8 @@ def instants_of(scene: Scene) -> dict[Instant, Parts]:
 
 def _load(scene: Scene) -> Parts:
     """Weights as loaded, and one 16-bit tensor while it is being quantized."""
-    share_of_all = scene.share.weights / max(1, scene.share.num_layers * scene.weights.block + scene.weights.outer)
+    here = scene.share.num_layers * scene.weights.blocks // scene.architecture.depth + scene.weights.outer
+    share_of_all = scene.share.weights / max(1, here)
     before = round(scene.weights.before_upcast * min(1.0, share_of_all))
     return {"weights": before, "temporaries": scene.weights.largest_loaded}
 
@@ -144,26 +165,33 @@ def _with(parts: Parts, **more: int) -> Parts:
     return parts | {name: parts.get(name, 0) + num_bytes for name, num_bytes in more.items()}
 
 
-def _kept_per_block(scene: Scene) -> int:
+def _kept_by(scene: Scene, kind: Kind) -> int:
     """Bytes that a block keeps until its backward, outside of it."""
+    played = kind.played
     if not scene.checkpointed:
-        return scene.block.profile.saved + scene.block.profile.saves_input * scene.hidden_bytes
-    attributes = scene.block.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
+        return played.profile.saved + played.profile.saves_input * scene.hidden_bytes
+    attributes = played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
     return attributes + (0 if scene.strategy.gradient_checkpointing == "offloaded" else scene.hidden_bytes)
 
 
-def _activations(scene: Scene, num_blocks: int) -> int:
-    """What `num_blocks` blocks keep, the batch itself, and the embedding where it is held apart."""
-    kept = num_blocks * _kept_per_block(scene) - min(num_blocks, 1) * _idle_bytes(scene)
-    if scene.strategy.gradient_checkpointing == "offloaded":
-        kept += 2 * scene.hidden_bytes  # one on its way out, one computing
-    return kept + _batch_bytes(scene) + _embedding_bytes(scene)
+def _activations(scene: Scene, *, without: Kind | None = None) -> int:
+    """What all blocks keep, but for one of a kind; the batch itself, and the embedding where it is held apart."""
+    kept = round(sum(kind.count * _kept_by(scene, kind) for kind in scene.kinds))
+    if without is None or scene.num_blocks > 1:
+        kept -= _idle_bytes(scene)
+    return kept - (_kept_by(scene, without) if without is not None else 0) + _around(scene)
+
+
+def _around(scene: Scene) -> int:
+    """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
+    in_flight = 2 * scene.hidden_bytes if scene.strategy.gradient_checkpointing == "offloaded" else 0  # one out, one computing
+    return in_flight + _batch_bytes(scene) + _embedding_bytes(scene)
 
 
 def _idle_bytes(scene: Scene) -> int:
     """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
     reached = scene.checkpointed or trains_vocabulary(scene.strategy) or scene.strategy.num_virtual_tokens is not None
-    return 0 if reached else scene.block.idle_bytes
+    return 0 if reached else scene.kinds[-1].played.idle_bytes
 
 
 def _embedding_bytes(scene: Scene) -> int:
@@ -183,10 +211,8 @@ def _embedding_bytes(scene: Scene) -> int:
 
 
 def _batch_bytes(scene: Scene) -> int:
-    """Token ids, labels, positions, and the mask of every pair where eager attention adds one."""
-    n = scene.numerics
-    mask = n.tokens * n.seq_len * n.residual if n.attention == "eager" else 0
-    return n.tokens * BATCH_BYTES_PER_TOKEN + mask
+    """Token ids, labels, positions, and the mask of every pair."""
+    return scene.numerics.tokens * (BATCH_BYTES_PER_TOKEN + scene.numerics.seq_len * scene.mask_item)
 
 
 def _autocast_copies(scene: Scene) -> int:
@@ -198,12 +224,12 @@ def _autocast_copies(scene: Scene) -> int:
 
 
 def _forward(scene: Scene) -> Parts:
-    """The last block, with everything that the blocks before it keep."""
-    profile = scene.block.profile
+    """The last block, with everything that the blocks before it keep: of the kind for which that is most."""
     if scene.checkpointed:
-        kept, hump = _activations(scene, scene.num_blocks), profile.plain_peak
+        humps = [(_activations(scene), kind.played.profile.plain_peak) for kind in scene.kinds]
     else:
-        kept, hump = _activations(scene, scene.num_blocks - 1), profile.forward_peak
+        humps = [(_activations(scene, without=kind), kind.played.profile.forward_peak) for kind in scene.kinds]
+    kept, hump = max(humps, key=sum)
     return _with(resident(scene), activations=kept, temporaries=hump, autocast_copies=_autocast_copies(scene))
 
 
@@ -214,7 +240,7 @@ def _loss(scene: Scene) -> Parts:
     """
     profile = scene.head.profile
     source = scene.hidden_bytes if profile.saves_input else 0
-    kept = _activations(scene, scene.num_blocks) + source
+    kept = _activations(scene) + source
     copies = _autocast_copies(scene)
     forward = _with(resident(scene), activations=kept, logits=profile.forward_peak, autocast_copies=copies)
     backward = _with(
@@ -255,11 +281,11 @@ def _backward(scene: Scene) -> Parts:
     return max((_last_block(scene), _first_block(scene)), key=lambda parts: sum(parts.values()))
 
 
-def _hump(scene: Scene) -> int:
+def _hump(scene: Scene, kind: Kind) -> int:
     """A block in backward, above what it keeps outside; its recomputation included where it is checkpointed."""
-    profile = scene.block.profile
+    profile = kind.played.profile
     peak = max(profile.backward_peak, profile.forward_peak) if scene.checkpointed else profile.backward_peak
-    kept_inside = scene.block.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
+    kept_inside = kind.played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
     return peak - (kept_inside if scene.checkpointed else profile.saved)
 
 
@@ -267,8 +293,8 @@ def _last_block(scene: Scene) -> Parts:
     made = _share_of_gradient(scene, scene.head.profile.weight_gradients)
     return _with(
         resident(scene),
-        activations=_activations(scene, scene.num_blocks),
-        temporaries=_hump(scene),
+        activations=_activations(scene),
+        temporaries=max(_hump(scene, kind) for kind in scene.kinds),
         logits=_kept_outputs(scene),
         gradients=made,
         autocast_copies=_autocast_copies(scene) if not scene.checkpointed else 0,
@@ -283,10 +309,12 @@ def _first_block(scene: Scene) -> Parts:
 def _in_first_block(scene: Scene) -> Parts:
     made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
     to_come = 0 if scene.architecture.tied_embeddings else _share_of_gradient(scene, _vocabulary_gradient(scene))
+    humps = ((_kept_by(scene, kind), _hump(scene, kind) - kind.played.profile.weight_gradients) for kind in scene.kinds)
+    kept, hump = max(humps, key=sum)
     return _with(
         resident(scene),
-        activations=_activations(scene, 1),
-        temporaries=_hump(scene) - scene.block.profile.weight_gradients,
+        activations=kept - _idle_bytes(scene) + _around(scene),
+        temporaries=hump,
         logits=_kept_outputs(scene),
         gradients=made - to_come,
     )

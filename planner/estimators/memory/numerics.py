@@ -50,7 +50,8 @@ class Numerics(msgspec.Struct, frozen=True):
     scales: frozenset[str]  # modules whose output (or input) IA3 scales
     attention: str  # the kernel: "flash", "efficient", "cpu" or "eager"
     repeats_kv: bool
-    padded: bool
+    mask_item: int  # bytes per pair of tokens of the mask that all blocks are given
+    masked: bool  # a kernel is given a mask of pairs: for padding, or for a window that the sequence is longer than
     fused: frozenset[str]
 
     def product(self, operand: int) -> int:
@@ -70,6 +71,17 @@ def fused_kernels(strategy: Strategy, stack: Stack) -> frozenset[str]:
     return frozenset()
 
 
+def as_run(architecture: Architecture, strategy: Strategy, stack: Stack) -> Strategy:
+    """The strategy as a release of transformers carries it out.
+
+    derived: from 5.0 on its bitsandbytes integration replaces linears whose class is nn.Linear itself, and no others.
+    """
+    exact_class = (stack.release("transformers") or (5,)) >= (5,)
+    if not (architecture.own_linears and exact_class and strategy.quant in BITSANDBYTES):
+        return strategy
+    return msgspec.structs.replace(strategy, quant="none", double_quant=False)
+
+
 def numerics_of(
     architecture: Architecture, strategy: Strategy, *, gpu: Gpu | None, stack: Stack, on_cpu: bool = False
 ) -> Numerics:
@@ -80,10 +92,15 @@ def numerics_of(
     autocast = 0 if strategy.autocast == "none" else DTYPE_BYTES[strategy.autocast]
     moves = METHODS[strategy.method].moves_in_every_block  # of the top blocks alone: the block here is a frozen one
     seq_len = strategy.seq_len + (strategy.num_virtual_tokens or 0)  # a prompt method's tokens stand in front
+    biased = architecture.scores == "alibi_wide" and architecture.fused_attention  # a mask that differs from head to head
+    masked = strategy.padded or biased or (architecture.window is not None and seq_len >= architecture.window)
+    kernel = _attention_kernel(architecture, strategy, gpu, on_cpu=on_cpu, masked=masked)
+    residual = 4 if norm_weight == 4 or _autocast_widens(architecture, strategy) else weight
+    added = weight * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
     return Numerics(
         tokens=math.ceil(strategy.micro_batch_size * seq_len / (stack.context_parallel_size * stack.tensor_parallel_size)),
         seq_len=seq_len,
-        residual=4 if norm_weight == 4 or (autocast and architecture.layout == "post") else weight,
+        residual=residual,
         norm_weight=norm_weight,
         weight=4 if upcast == "full" and strategy.quant == "none" else weight,
         autocast=autocast,
@@ -98,11 +115,20 @@ def numerics_of(
         trains_norms="norms" in moves,
         trains_biases="biases" in moves,
         scales=adapted_names(architecture, strategy, computes="scale"),
-        attention=_attention_kernel(architecture, strategy, gpu, on_cpu=on_cpu),
-        repeats_kv=_repeats_kv(architecture, strategy, gpu, stack, on_cpu=on_cpu),
-        padded=strategy.padded,
+        attention=kernel,
+        repeats_kv=_repeats_kv(architecture, strategy, gpu, stack, on_cpu=on_cpu, masked=masked),
+        mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,
+        masked=masked,
         fused=fused_kernels(strategy, stack),
     )
+
+
+def _autocast_widens(architecture: Architecture, strategy: Strategy) -> bool:
+    """Whether autocast's fp32 layer norms make the residual stream fp32: where it is what a norm gives, or where
+    bitsandbytes' linears hand the norms' dtype on to what is added to it.
+    """
+    through_linears = architecture.norm == "layer" and strategy.quant in BITSANDBYTES
+    return strategy.autocast != "none" and (architecture.layout == "post" or through_linears)
 
 
 def has_flash(gpu: Gpu | None) -> bool:
@@ -110,20 +136,26 @@ def has_flash(gpu: Gpu | None) -> bool:
     return gpu is None or gpu.compute_capability is None or gpu.compute_capability >= (8, 0)
 
 
-def _attention_kernel(architecture: Architecture, strategy: Strategy, gpu: Gpu | None, *, on_cpu: bool) -> str:
-    """Which kernel runs. A soft-cap has only the eager path in transformers; a mask, fp32 or an old card excludes flash."""
-    if strategy.attention == "eager" or (architecture.attention_softcap and strategy.attention == "sdpa"):
+def _attention_kernel(architecture: Architecture, strategy: Strategy, gpu: Gpu | None, *, on_cpu: bool, masked: bool) -> str:
+    """Which kernel runs. Some models have only the eager path in transformers; a mask, fp32 or an old card excludes flash."""
+    unfused = not architecture.fused_attention or (architecture.attention_softcap and strategy.attention == "sdpa")
+    if strategy.attention == "eager" or unfused:
         return "eager"
     if on_cpu:
         return "cpu"
     if strategy.attention == "flash_attention_2":
         return "flash"
+    if architecture.shared_kv_broadcast:
+        return "mathematics"
     narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
-    flash = narrow and has_flash(gpu) and not strategy.padded and architecture.head_dim <= MAX_FLASH_HEAD_DIM
+    narrow_head = architecture.head_dim <= MAX_FLASH_HEAD_DIM and architecture.mixer != "latent"  # latent keys are wider
+    flash = narrow and has_flash(gpu) and not masked and narrow_head
     return "flash" if flash else "efficient"
 
 
-def _repeats_kv(architecture: Architecture, strategy: Strategy, gpu: Gpu | None, stack: Stack, *, on_cpu: bool) -> bool:
+def _repeats_kv(
+    architecture: Architecture, strategy: Strategy, gpu: Gpu | None, stack: Stack, *, on_cpu: bool, masked: bool
+) -> bool:
     """Whether keys and values are copied to all query heads before the kernel.
 
     derived: transformers' sdpa_attention_forward groups heads inside the kernel only without a mask, and since 4.54;
@@ -131,7 +163,9 @@ def _repeats_kv(architecture: Architecture, strategy: Strategy, gpu: Gpu | None,
     """
     if architecture.num_kv_heads == architecture.num_heads:
         return False
+    if architecture.expands_kv:
+        return True
     release = stack.release("transformers") or (5,)
     if strategy.attention == "flash_attention_2":
         return architecture.model_type in ("mistral", "mixtral") and release < (4, 48)
-    return strategy.attention == "eager" or strategy.padded or release < (4, 54) or (not on_cpu and not has_flash(gpu))
+    return strategy.attention == "eager" or masked or release < (4, 54) or (not on_cpu and not has_flash(gpu))

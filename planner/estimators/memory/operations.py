@@ -192,13 +192,16 @@ def _scaled(block: Block, x: Tensor, module: Linear) -> Tensor:
 
 
 def activation(block: Block, x: Tensor, width: int) -> Tensor:
-    """Of silu and gelu the input is kept, of relu the output; GPT-2's gelu_new is written out."""
+    """Of silu and gelu the input is kept, of relu the output; GPT-2's gelu_new and BLOOM's are written out."""
     item = block.items[x]
     match block.architecture.activation:
         case "relu":
             return block.op((x,), width, item, saves_output=True)
         case "gelu_new":
             return _gelu_new(block, x, width)
+        case "gelu_bloom":
+            one = block.n.tokens * width * item
+            return block.op((x,), width, item, saves=(x,), scratch=2 * one, backward_scratch=3 * one)
         case _:
             return block.op((x,), width, item, saves=(x,))
 

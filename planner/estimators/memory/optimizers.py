@@ -141,8 +141,9 @@ def matrices_of(architecture: Architecture, strategy: Strategy) -> Iterator[Matr
     """
     method = METHODS[strategy.method]
     if method.moves_all:
-        for linear in architecture.linears:
-            yield Matrix(linear.out_features, linear.in_features, architecture.num_layers)
+        for part in architecture.parts:
+            for linear in part.linears:
+                yield Matrix(linear.out_features, linear.in_features, part.num_layers)
     elif method.adapter is not None and method.adapter.computes == "product" and strategy.rank:
         for linear, times in adapted_linears(architecture, strategy):
             yield Matrix(strategy.rank, linear.in_features, times)

@@ -32,7 +32,7 @@ def reserved_bytes(scene: Scene, allocated: int, available: int | None) -> int:
     whole_logits = scene.strategy.loss not in ("liger", "chunked") and scene.head.returned_bytes > 0
     logits = scene.numerics.tokens * scene.head.width if whole_logits else 0
     per_logit, of_block = CACHED_BY_BARE_LOOP if scene.stack.name in BARE_LOOPS else CACHED_BY_TRAINER
-    cached = round(per_logit * logits + of_block * scene.block.profile.backward_peak)
+    cached = round(per_logit * logits + of_block * scene.largest_backward_bytes)
     if available is None:
         return allocated + cached
     return max(allocated, min(allocated + cached, available))

@@ -36,10 +36,10 @@ def share_of(
     """The fullest GPU's part under the strategy's sharding."""
     ranks = stack.replicas(strategy)
     cut_into = strategy.num_gpus if strategy.sharding == "device_map" else stack.pipeline_parallel_size
-    layers = math.ceil(architecture.num_layers / cut_into)
-    blocks = layers * weights.block // stack.tensor_parallel_size
+    layers = math.ceil(architecture.depth / cut_into)
+    blocks = layers * weights.blocks // architecture.depth // stack.tensor_parallel_size
     outer = weights.outer // stack.tensor_parallel_size
-    fraction = layers / architecture.num_layers / stack.tensor_parallel_size
+    fraction = layers / architecture.depth / stack.tensor_parallel_size
     own = Share(
         num_layers=layers,
         weights=blocks + outer,
@@ -66,7 +66,7 @@ def _ddp(own: Share, ranks: int, _strategy: Strategy, _weights: Weights, _traine
 def _fsdp(own: Share, ranks: int, strategy: Strategy, weights: Weights, _trained: Trained) -> Share:
     """Everything in equal parts; blocks and the outermost unit are gathered to compute, in 16 bits unless quantized."""
     narrow = 2 / DTYPE_BYTES[strategy.param_dtype] if strategy.autocast != "none" else 1.0
-    gathered = round((FSDP_BLOCKS_GATHERED * weights.block + weights.outer) * narrow) if ranks > 1 else 0
+    gathered = round((FSDP_BLOCKS_GATHERED * weights.largest_block + weights.outer) * narrow) if ranks > 1 else 0
     return own._replace(
         weights=own.weights // ranks,
         gathered=gathered,

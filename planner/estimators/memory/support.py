@@ -38,6 +38,16 @@ def require_unquantized(architecture: Architecture, quant: str) -> None:
         )
 
 
+def require_known_code(architecture: Architecture) -> None:
+    """Raise Unsupported for a base that can be estimated and not be trained: our trainer runs no code from the hub."""
+    if architecture.remote_code:
+        raise Unsupported(
+            "model",
+            f"the code of {architecture.name} comes with its weights, and the trainer runs none from the hub",
+            f"rentune estimate --model {architecture.name} says what it needs; train it with its own loop",
+        )
+
+
 def _task(_architecture: Architecture, _strategy: Strategy, task: Task, _stack: Stack) -> None:
     if task not in TASKS:
         raise Unsupported("task", f"task {task} has no closed form yet", f"tasks that have one: {', '.join(TASKS)}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from functools import lru_cache
+from operator import mul
 from typing import Final
 
 import msgspec
@@ -28,7 +29,8 @@ FP32: Final = 4
 class Weights(msgspec.Struct, frozen=True):
     """Bytes of the base at rest, after any k-bit preparation."""
 
-    block: int  # one block
+    blocks: int  # all blocks
+    largest_block: int
     outer: int  # embeddings, output head, final norm, task head
     before_upcast: int  # of everything, as loaded
     largest_loaded: int  # the largest tensor in 16 bits, beside its quantized copy while loading
@@ -41,30 +43,34 @@ def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, st
     item = DTYPE_BYTES[strategy.param_dtype]
     rest_item = FP32 if strategy.kbit_upcast == "full" else item
     norm_item = FP32 if strategy.kbit_upcast in ("norms", "full") else item
-    linears = _linears_bytes(architecture, strategy.quant, double_quant=strategy.double_quant, item=rest_item)
-    experts = _expert_bytes(architecture, strategy, rest_item, stack)
-    block = linears + experts + rounded(architecture.norm_params_per_block * norm_item)
+    counts = [part.num_layers for part in architecture.parts]
+    prepared = [_block_bytes(part, strategy, stack, item=rest_item, norm_item=norm_item) for part in architecture.parts]
+    loaded = [_block_bytes(part, strategy, stack, item=item, norm_item=item) for part in architecture.parts]
     outer_params = outer_parameters(architecture, task)
-    loaded = _linears_bytes(architecture, strategy.quant, double_quant=strategy.double_quant, item=item)
-    loaded += _expert_bytes(architecture, strategy, item, stack) + rounded(architecture.norm_params_per_block * item)
     vocabulary = architecture.vocab_size * architecture.hidden_size
-    largest = max((linear.num_weights for linear in architecture.linears), default=0)
+    largest = max((linear.num_weights for part in architecture.parts for linear in part.linears), default=0)
     return Weights(
-        block=block,
+        blocks=sum(map(mul, counts, prepared)),
+        largest_block=max(prepared),
         outer=rounded(outer_params * rest_item),
-        before_upcast=architecture.num_layers * loaded + rounded(outer_params * item),
+        before_upcast=sum(map(mul, counts, loaded)) + rounded(outer_params * item),
         largest_loaded=largest * 2 if strategy.quant != "none" else 0,
         largest_upcast=vocabulary * item if rest_item != item else 0,
         lm_head_item=rest_item,
     )
 
 
+def _block_bytes(part: Architecture, strategy: Strategy, stack: Stack, *, item: int, norm_item: int) -> int:
+    """Bytes of one block, what is not quantized in items of so many bytes."""
+    linears = _linears_bytes(part, strategy.quant, double_quant=strategy.double_quant, item=item)
+    return linears + _expert_bytes(part, strategy, item, stack) + rounded(part.norm_params_per_block * norm_item)
+
+
 @lru_cache
 def outer_parameters(architecture: Architecture, task: Task) -> int:
     """Parameters outside the blocks, with the task's head."""
-    return (
-        base_params(architecture, task) - architecture.num_layers * architecture.block_params + head_params(architecture, task)
-    )
+    blocks = sum(part.num_layers * part.block_params for part in architecture.parts)
+    return base_params(architecture, task) - blocks + head_params(architecture, task)
 
 
 @lru_cache  # a search asks for a few quantizations of one architecture, each a hundred times

@@ -198,6 +198,8 @@ def _attention(
 
     aten = torch.ops.aten
     half = query.dtype in (torch.bfloat16, torch.float16)
+    if query.shape[1] != key.shape[1] and not enable_gqa:  # check_batch_size_and_num_heads_dense of torch's sdp_utils
+        return aten._scaled_dot_product_attention_math(query, key, value, attn_mask, dropout_p, is_causal, scale=scale)[0]  # noqa: SLF001
     if attn_mask is None and half and flash and query.shape[-1] == value.shape[-1] <= FLASH_WIDTH:
         padded = [_padded_head(tensor) for tensor in (query, key, value)]
         out = aten._scaled_dot_product_flash_attention(*padded, dropout_p, is_causal, scale=scale)[0]  # noqa: SLF001

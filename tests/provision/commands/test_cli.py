@@ -38,6 +38,7 @@ SURFACE: dict[str, str] = {
     "check": "--json --model",
     "catalog import": "--json",
     "catalog list": "--gpu --json --max-price --min-vram --on-demand --provider --region --spot --top",
+    "catalog models": "--json",
     "catalog storage": "--json --provider",
     "ls": "--all --json --orphans --state",
     "logs": "--controller --events --follow --offset -f",
@@ -161,6 +162,23 @@ def test_the_catalog_alone_lists_it(options: list[str], capsys: pytest.CaptureFi
     assert "salad" in told[0] or "aws" in told[0]
     assert call(["catalog", "--help"]) == Exit.OK
     assert "storage" in capsys.readouterr().out
+
+
+def test_the_models_that_are_known_by_name_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
+    """As a table, and as JSON with where each figure is from."""
+    assert call(["catalog", "models"]) == Exit.OK
+    assert "deepseek-ai/DeepSeek-V3" in capsys.readouterr().out
+    assert call(["catalog", "models", "--json"]) == Exit.OK
+    told = {base["name"]: base for base in json.loads(capsys.readouterr().out)["data"]}
+    falcon = told["falcon-7b"]
+    assert (falcon["num_params"], falcon["num_layers"], falcon["hidden_size"], falcon["gated"]) == (
+        6_921_720_704,
+        32,
+        4544,
+        False,
+    )
+    assert told["llama-3.1-8b"]["gated"]
+    assert "tiiuae/falcon-7b" in falcon["source"]
 
 
 def test_a_host_key_without_a_host_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,0 +1,77 @@
+"""FAMILIES: transformers' `model_type` -> how its config becomes an Architecture.
+
+Each row follows the module definitions of transformers 5.24 (`models/<type>/modeling_<type>.py`); a test builds every
+type on the meta device and compares names, shapes and counts.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from catalogs.architectures import Architecture
+from catalogs.config import Config, ConfigUnusable, Fields
+from catalogs.families import encoders, layer_norm, mixtures, remote_code, rotary
+from catalogs.user_file import shortened
+
+FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
+    "llama": rotary.llama,
+    "mistral": rotary.mistral,
+    "qwen2": rotary.qwen2,
+    "qwen3": rotary.qwen3,
+    "olmo2": rotary.olmo2,
+    "smollm3": rotary.smollm3,
+    "granite": rotary.granite,
+    "gemma": rotary.gemma,
+    "gemma2": rotary.gemma2,
+    "gemma3_text": rotary.gemma3,
+    "phi3": rotary.phi3,
+    "stablelm": rotary.stablelm,
+    "phi": layer_norm.phi,
+    "falcon": layer_norm.falcon,
+    "bloom": layer_norm.bloom,
+    "mpt": layer_norm.mpt,
+    "deepseek_v3": mixtures.deepseek_v3,
+    "gpt_oss": mixtures.gpt_oss,
+    "llama4_text": mixtures.llama4_text,
+    "qwen2_moe": mixtures.qwen2_moe,
+    "qwen": remote_code.qwen,
+    "baichuan": remote_code.baichuan,
+    "chatglm": remote_code.chatglm,
+    "mixtral": mixtures.mixtral,
+    "qwen3_moe": mixtures.qwen3_moe,
+    "granitemoe": mixtures.granitemoe,
+    "granitemoeshared": mixtures.granitemoeshared,
+    "gpt2": layer_norm.gpt2,
+    "gpt_bigcode": layer_norm.gpt_bigcode,
+    "opt": layer_norm.opt,
+    "gpt_neox": layer_norm.gpt_neox,
+    "bert": encoders.bert,
+    "roberta": encoders.bert,
+    "xlm-roberta": encoders.bert,
+    "distilbert": encoders.distilbert,
+}
+
+
+def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
+    """Read a transformers config. Raises `ConfigUnusable` for a type or a shape that no row covers."""
+    model_type = config.get("model_type")
+    if not isinstance(model_type, str) or model_type not in FAMILIES:
+        known = ", ".join(sorted(FAMILIES))
+        said = f"model type {shortened(str(model_type))}" if model_type else "a config without model_type"
+        raise ConfigUnusable(f"{said} has no closed form here", f"types that are known: {known}")
+    stored = config.get("quantization_config")
+    if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get("quant_method", ""), str)):
+        raise ConfigUnusable(
+            f"quantization_config is {shortened(repr(stored))}",
+            "quantization_config must be an object with a quant_method, or be left out",
+        )
+    try:
+        fields = FAMILIES[model_type](config)
+    except (TypeError, ValueError, ZeroDivisionError) as error:
+        raise ConfigUnusable(
+            f"the config of type {model_type} holds a value of the wrong kind: {error}", "correct it"
+        ) from error
+    own: Fields = {"name": name, "model_type": model_type, "config": dict(config), "source": source} | fields
+    also = tuple(Architecture(**own | {"also": ()} | changes) for changes in fields.get("also", ()))
+    return Architecture(**own | {"also": also})

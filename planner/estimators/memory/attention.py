@@ -1,0 +1,216 @@
+"""Attention, written onto a tape: projections, positions, the kernel, the output projection.
+
+Each function follows the lines of transformers' attention modules, in their order.
+"""
+
+from __future__ import annotations
+
+from planner.estimators.memory.operations import FP32, STATISTIC_BYTES, Block, dropout, linear, norm
+from planner.estimators.memory.tape import Tensor
+
+
+def attention(block: Block, x: Tensor) -> Tensor:
+    """Projections, positions, the kernel, the output projection and its dropout."""
+    a = block.architecture
+    query, key, value = MIXERS[a.mixer](block, x)
+    attended = KERNELS[block.n.attention](block, query, key, value)
+    if a.joined_rotary and block.n.attention != "eager":
+        attended = block.op((attended,), a.query_size, block.items[attended])  # joined heads lie outermost: a true copy
+    result = linear(block, attended, block.by_role["output"][0])
+    return dropout(block, result, a.hidden_size, a.hidden_dropout)
+
+
+def _heads(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys and values at their positions."""
+    a = block.architecture
+    query, key, value = _projections(block, x)
+    if a.qk_norm != "none":
+        query, key = norm(block, query, a.query_size), norm(block, key, a.kv_size)
+    if a.rotary:
+        query, key = _rotary(block, query, a.query_size), _rotary(block, key, a.kv_size)
+    return query, key, value
+
+
+def _latent(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """DeepSeek: keys and values go by way of a narrow state (arXiv:2405.04434); only a part of each head is rotated."""
+    a = block.architecture
+    narrow, wide = block.by_role["kv_down"][0], block.by_role["kv_up"][0]
+    rotated = narrow.out_features - wide.in_features
+    untouched = a.head_dim - rotated
+    queries = x
+    if "query_down" in block.by_role:
+        down = block.by_role["query_down"][0]
+        queries = norm(block, linear(block, x, down), down.out_features)
+    query = linear(block, queries, block.by_role["query"][0])
+    state, key_rotated = block.split(linear(block, x, narrow), (wide.in_features, rotated))
+    state = norm(block, state, wide.in_features)
+    query_rotated = _rotary(block, query, a.num_heads * rotated)
+    key_rotated = _rotary(block, key_rotated, rotated)
+    query = block.op((query, query_rotated), a.query_size, block.items[query])
+    both = linear(block, state, wide)
+    key, value = block.split(both, (a.num_heads * untouched, wide.out_features - a.num_heads * untouched))
+    return query, block.op((key, key_rotated), a.query_size, block.items[both]), value
+
+
+MIXERS = {"heads": _heads, "latent": _latent}
+
+
+def _projections(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Queries, keys, values: three products, or one whose output is cut into views."""
+    if "qkv" not in block.by_role:
+        query, key, value = (linear(block, x, block.by_role[role][0]) for role in ("query", "key", "value"))
+        return query, key, value
+    a = block.architecture
+    query, key, value = block.split(linear(block, x, block.by_role["qkv"][0]), (a.query_size, a.kv_size, a.kv_size))
+    return query, key, value
+
+
+def _rotary(block: Block, x: Tensor, features: int) -> Tensor:
+    """Rotated: x·cos + rotate_half(x)·sin: cos and sin need no gradient, so nothing is saved."""
+    share = block.architecture.rotary_share
+    if "rope" in block.n.fused:
+        return block.op((x,), features, block.items[x], backward_scratch=0)
+    one = block.n.tokens * features * block.items[x]
+    if share == 1.0:
+        return block.op((x,), features, block.items[x], scratch=2 * one, backward_scratch=2 * one)
+    turned = block.op((x,), features * share, block.items[x], scratch=2 * share * one, backward_scratch=2 * share * one)
+    return block.op((x, turned), features, block.items[x])
+
+
+def _repeated(block: Block, x: Tensor) -> Tensor:
+    """Keys or values, one copy for each query head of the group."""
+    if not block.n.repeats_kv:
+        return x
+    return block.op((x,), block.architecture.query_size, block.items[x])
+
+
+def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Flash and memory-efficient kernels keep q, k, v, the output and a log-sum-exp per head."""
+    n, a = block.n, block.architecture
+    half = 2 if n.attention == "flash" else (n.autocast or block.items[query])
+    query, key, value = (
+        block.cast(tensor, features, half) for tensor, features in ((query, a.query_size), (key, a.kv_size), (value, a.kv_size))
+    )
+    key, value = _repeated(block, key), _repeated(block, value)
+    return block.op(
+        tuple(dict.fromkeys((query, key, value))),
+        block.by_role["output"][0].in_features,
+        half,
+        saves=(query, key, value),
+        saves_output=True,
+        keeps=n.tokens * a.num_heads * STATISTIC_BYTES + _mask_bytes(block, half),
+        backward_scratch=_attention_scratch(block, half),
+    )
+
+
+def _mask_bytes(block: Block, item: int) -> int:
+    """A mask of yes and no becomes an additive bias in the query's dtype, made anew for each block."""
+    made_anew = block.n.masked and block.n.attention == "efficient" and block.architecture.scores != "alibi_wide"
+    return block.n.tokens * block.n.seq_len * item if made_anew else 0
+
+
+def _attention_scratch(block: Block, item: int) -> int:
+    """derived: flash backward accumulates dq in fp32, and dk, dv for all query heads before they are summed to groups."""
+    n, a = block.n, block.architecture
+    if n.attention == "efficient":
+        return n.tokens * a.num_heads * STATISTIC_BYTES
+    expanded = 2 * a.query_size * item if a.num_kv_heads != a.num_heads and not n.repeats_kv else 0
+    return n.tokens * (a.query_size * FP32 + a.num_heads * STATISTIC_BYTES + expanded)
+
+
+def _mathematics(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Torch's attention without a kernel, all of it in fp32 (_scaled_dot_product_attention_math of attention.cpp).
+
+    The one key head is scaled before it is repeated; rows without any weight are looked for, so weights exist twice for
+    a while.
+    """
+    n, a = block.n, block.architecture
+    item, pairs = n.autocast or block.items[query], a.num_heads * n.seq_len
+    query, key = block.cast(query, a.query_size, FP32), block.cast(key, a.kv_size, FP32)
+    value = block.cast(value, a.kv_size, FP32)
+    query, key = block.op((query,), a.query_size, FP32), block.op((key,), a.kv_size, FP32)
+    key = block.op((key,), a.query_size, FP32)
+    scores = block.op((query, key), pairs, FP32, saves=(query, key))
+    one = n.tokens * pairs * FP32
+    weights = block.op((scores,), pairs, FP32, saves_output=True, scratch=one, backward_scratch=one)
+    value = block.op((value,), a.query_size, FP32)
+    return block.cast(block.op((weights, value), a.query_size, FP32, saves=(weights, value)), a.query_size, item)
+
+
+def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+    """Scores of every pair of tokens, made into weights, and the weighted sum."""
+    n, a = block.n, block.architecture
+    key, value = _repeated(block, key), _repeated(block, value)
+    item, pairs = n.autocast or block.items[query], a.num_heads * n.seq_len
+    query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size, item)
+    scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
+    weights = SCORES[a.scores](block, scores, pairs)
+    weights = dropout(block, block.cast(weights, pairs, n.autocast or block.items[value]), pairs, a.attention_dropout)
+    value = block.cast(value, a.query_size, block.items[weights])
+    return block.op((weights, value), block.by_role["output"][0].in_features, block.items[value], saves=(weights, value))
+
+
+def _wide(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    """Scaled, capped, masked; softmax in fp32."""
+    a, item = block.architecture, block.items[scores]
+    scores = block.op((scores,), pairs, item)
+    if a.attention_softcap:
+        scores = block.op((scores,), pairs, item)
+        scores = block.op((scores,), pairs, item, saves_output=True)
+        scores = block.op((scores,), pairs, item)
+    return _softmax(block, _masked(block, scores, pairs), pairs, FP32)
+
+
+def _masked(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    if block.architecture.kind == "encoder" and not block.n.masked:
+        return scores
+    return block.op((scores,), pairs, block.items[scores], passes=True)
+
+
+def _softmax(block: Block, scores: Tensor, pairs: int, item: int) -> Tensor:
+    """Weights of this item size, which are kept.
+
+    torch converts bf16 first, only fp16 goes straight to an fp32 result; the frame still holds the 16-bit scores.
+    derived: softmax_backward on CUDA multiplies gradient and output into a tensor of its own (SoftMax.cu).
+    """
+    wide = scores if block.n.float16 else block.cast(scores, pairs, item)
+    held = () if wide == scores else (scores,)
+    product = block.n.tokens * pairs * item
+    return block.op((wide, *held), pairs, item, grads=(wide,), saves_output=True, backward_scratch=product)
+
+
+def _narrow(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    """Llama 4: scaled, masked, softmax in the scores' own dtype; autocast makes that fp32."""
+    scores = _masked(block, block.op((scores,), pairs, block.items[scores]), pairs)
+    return _softmax(block, scores, pairs, FP32 if block.n.autocast else block.items[scores])
+
+
+def _sinks(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    """GPT-OSS: a learned score that takes weight and gives nothing stands beside the scores of every row."""
+    item = block.items[scores]
+    scores = _masked(block, block.op((scores,), pairs, item), pairs)
+    joined = block.op((scores,), pairs, item)
+    less_largest = block.op((joined,), pairs, item)
+    return block.split(_softmax(block, less_largest, pairs, item), (pairs,))[0]  # the sink is cut off
+
+
+def _alibi(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    """BLOOM: the bias enters in the product itself; softmax in fp32."""
+    return _softmax(block, _masked(block, scores, pairs), pairs, FP32)
+
+
+def _alibi_wide(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    """MPT: scaled, a bias added in fp32, masked."""
+    scores = block.op((scores,), pairs, block.items[scores])
+    scores = block.op((scores,), pairs, FP32, passes=block.items[scores] == FP32)
+    return _softmax(block, _masked(block, scores, pairs), pairs, FP32)
+
+
+SCORES = {"wide": _wide, "narrow": _narrow, "sinks": _sinks, "alibi": _alibi, "alibi_wide": _alibi_wide}
+KERNELS = {
+    "flash": _fused_attention,
+    "efficient": _fused_attention,
+    "cpu": _fused_attention,
+    "mathematics": _mathematics,
+    "eager": _eager_attention,
+}

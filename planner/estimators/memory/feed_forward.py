@@ -1,0 +1,111 @@
+"""The feed-forward part of a block, written onto a tape: gated and plain MLPs, experts.
+
+Each function follows the lines of transformers' MLP and expert modules, in their order.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from planner.estimators.memory.operations import Block, activation, dropout, linear
+from planner.estimators.memory.tape import Tensor
+
+
+def feed_forward(block: Block, x: Tensor) -> Tensor:
+    """The MLP of a block: dense, experts, or both side by side."""
+    a = block.architecture
+    dense = _gated_mlp if a.gated_mlp else _plain_mlp
+    if not a.num_experts:
+        return dropout(block, dense(block, x), a.hidden_size, a.hidden_dropout)
+    routed = EXPERTS[a.experts](block, x)
+    if "down" not in block.by_role:
+        return routed
+    shared = dense(block, x)
+    return block.op((routed, shared), a.hidden_size, block.items[routed], passes=True)
+
+
+def _gated_mlp(block: Block, x: Tensor) -> Tensor:
+    """down(act(gate(x))·up(x)). The product keeps both factors, the activation its input."""
+    down = block.by_role["down"][0]
+    width = down.in_features
+    if "gate_up" in block.by_role:
+        gate, up = block.split(linear(block, x, block.by_role["gate_up"][0]), (width, width))
+        inner = _gated(block, gate, lambda: up, width)
+    else:
+        gate = linear(block, x, block.by_role["gate"][0])
+        inner = _gated(block, gate, lambda: linear(block, x, block.by_role["up"][0]), width)
+    return linear(block, inner, down)
+
+
+def _gated(block: Block, gate: Tensor, make_up: Callable[[], Tensor], width: int) -> Tensor:
+    """act(gate)·up, where up is made after the activation, as the module's line is evaluated."""
+    if "mlp" in block.n.fused:
+        up = make_up()
+        overwritten = -block.n.tokens * width * (block.items[gate] + block.items[up])  # gradients lie where gate and up lay
+        return block.op((gate, up), width, block.items[gate], saves=(gate, up), backward_scratch=overwritten)
+    activated = activation(block, gate, width)
+    up = make_up()
+    return block.op((activated, up), width, block.items[up], saves=(activated, up))
+
+
+def _plain_mlp(block: Block, x: Tensor) -> Tensor:
+    """down(act(up(x)))."""
+    up, down = block.by_role["up"][0], block.by_role["down"][0]
+    return linear(block, activation(block, linear(block, x, up), up.out_features), down)
+
+
+def _routed(block: Block, x: Tensor) -> Tensor:
+    """Grouped products over the routed copies of each token (transformers' `grouped_mm` path); the router is negligible."""
+    a, n = block.architecture, block.n
+    copies, width, item = a.experts_per_token, a.intermediate_size, n.autocast or n.weight
+    per_block = a.expert_params_per_block * n.weight if n.trains_linears else 0
+    gathered = block.op((x,), copies * a.hidden_size, item)
+    both = block.op(
+        (gathered,), copies * 2 * width, item, saves=(gathered,) if n.trains_linears else (), weight_gradient=per_block * 2 / 3
+    )
+    inner = GATES[a.experts](block, both, copies * width)
+    out = block.op(
+        (inner,), copies * a.hidden_size, item, saves=(inner,) if n.trains_linears else (), weight_gradient=per_block / 3
+    )
+    weighted = block.op((out,), copies * a.hidden_size, item, saves=(out,))
+    return block.op((weighted,), a.hidden_size, block.items[x])
+
+
+def _plain_gate(block: Block, both: Tensor, width: int) -> Tensor:
+    """silu(gate)·up, both halves in one tensor."""
+    activated = block.op((both,), width, block.items[both], saves=(both,))
+    return block.op((activated, both), width, block.items[both], saves=(activated,))
+
+
+def _clamped_gate(block: Block, both: Tensor, width: int) -> Tensor:
+    """GPT-OSS: (clamped up + 1)·clamped gate·sigmoid(α·clamped gate)."""
+    item = block.items[both]
+    gate = block.op((both,), width, item, saves=(both,))
+    up = block.op((both,), width, item, saves=(both,))
+    bent = block.op((gate,), width, item)
+    bent = block.op((bent,), width, item, saves_output=True)
+    glu = block.op((gate, bent), width, item, saves=(gate, bent))
+    up = block.op((up,), width, item)
+    return block.op((up, glu), width, item, saves=(up, glu))
+
+
+GATES = {"routed": _plain_gate, "routed_clamped": _clamped_gate}
+
+
+def _every(block: Block, x: Tensor) -> Tensor:
+    """Llama 4: every expert computes every token, weighted by a score that is 0 for all but the routed ones."""
+    a, n = block.architecture, block.n
+    all_, width, item = a.num_experts, a.intermediate_size, n.autocast or n.weight
+    per_block = a.expert_params_per_block * n.weight if n.trains_linears else 0
+    repeated = block.op((x,), all_ * a.hidden_size, block.items[x])
+    weighted = block.op((repeated,), all_ * a.hidden_size, block.items[x], saves=(repeated,))
+    kept = (weighted,) if n.trains_linears else ()
+    both = block.op((weighted,), all_ * 2 * width, item, saves=kept, weight_gradient=per_block * 2 / 3)
+    activated = block.op((both,), all_ * width, item, saves=(both,))
+    inner = block.op((activated, both), all_ * width, item, saves=(activated,))
+    kept = (inner,) if n.trains_linears else ()
+    out = block.op((inner,), all_ * a.hidden_size, item, saves=kept, weight_gradient=per_block / 3)
+    return block.op((out,), a.hidden_size, block.items[out])
+
+
+EXPERTS = {"routed": _routed, "routed_clamped": _routed, "every": _every}
