@@ -120,6 +120,7 @@ def known_providers() -> dict[str, Provider]:
             name=name,
             runnable=True,
             status=kind.status,
+            keeps_volumes=name in CLOUDS and CLOUDS[name].keeps_volumes,
             caution=None if ends_itself(name) else BILLED_ON.format(name=name),
         )
         for name, kind in KINDS.items()

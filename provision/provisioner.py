@@ -37,6 +37,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     installation: str | None = None  # from its tags: the state folder that it was rented from
     deadline_at_s: float | None = None  # from its tags, wall clock
     bills: bool = True
+    size_gib: int | None = None  # of a volume
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
@@ -78,6 +79,7 @@ class Launch(Claim, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
     disk_gib: int = 0
+    keep_volume: bool = False  # its disk outlives it
     full_zones: tuple[str, ...] = ()  # of the region, where this offer was refused to this run
 
 
@@ -96,6 +98,7 @@ class Teardown(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[ResourceEnd, ...]
     message: str  # without secrets, whoever wrote it: it goes to ledger, receipt and terminal
     command: str | None = None  # what to type to finish it; set when the verdict is orphaned or unknown
+    kept: tuple[Resource, ...] = ()  # what stays because the user wanted it, and bills on
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "message", redact(self.message))
@@ -132,6 +135,7 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[Resource, ...]
     complete: Answer
     message: str = ""  # without secrets
+    kept: tuple[Resource, ...] = ()  # beside those: what its user wanted to outlive its box
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "message", redact(self.message))

@@ -133,6 +133,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--allow-from",), "where.allow_from", str, "CIDR that may reach SSH on the box; may be repeated.", multiple=True),
     Option(("--max-cost",), "budget.max_usd", USD, "Dollars that the whole job may cost (held at p90)."),
     Option(("--max-hours",), "budget.max_hours", HOURS, "Hours that the whole job may take (held at p90)."),
+    Option(
+        ("--keep-volume/--no-keep-volume",),
+        "keep.volume",
+        bool,
+        "Keep the box's disk when the box is gone: it bills by the month.",
+    ),
     Option(("--tag",), "tags", TAG, "key=value on everything that is rented; may be repeated.", multiple=True),
     Option(
         ("--overrule-policy",),

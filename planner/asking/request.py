@@ -85,6 +85,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
 
     adapter: str | None = None  # folder at home that gets the adapter; None = in the run's directory
     box_on_failure: bool = False  # leave the box to its deadline when training failed
+    volume: bool = False  # the box's disk outlives it, and is paid for by the month
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -233,6 +233,7 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
             not provider.runnable,
             f"{PRICE_ONLY}: this version cannot rent from {provider.name}; rent it yourself and use --host",
         ),
+        (question.request.keep.volume and not provider.keeps_volumes, f"{NOT_YET}: at {provider.name} no disk can be kept"),
         (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
         (
             kind.gpu is not None and kind.gpu.vendor != BOX_VENDOR,

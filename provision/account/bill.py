@@ -59,6 +59,15 @@ def usd_so_far(state: RunState, *, now_s: float) -> Decimal:
     return sum(bill(state.rentals, now_s=now_s).values(), Decimal(0))
 
 
+def kept_usd_per_month(state: RunState) -> Decimal | None:
+    """What the disks that its user has kept cost by the month, at the last rental's price; None where that is not known."""
+    kept = state.teardown.kept if state.teardown is not None else ()
+    price = state.rental.billing.disk_usd_per_gib_month if state.rental is not None else None
+    if price is None and kept:
+        return None
+    return rounded(sum(((volume.size_gib or 0) * (price or Decimal(0)) for volume in kept), Decimal(0)))
+
+
 def rounded(usd: Decimal) -> Decimal:
     """To a hundredth of a cent."""
     return usd.quantize(USD_STEP, rounding=ROUND_HALF_UP)

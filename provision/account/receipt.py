@@ -13,7 +13,7 @@ import msgspec
 from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
 from planner.strategy import describe
-from provision.account.bill import LINES, LineName, bill, billed_s, rental_usd, rounded
+from provision.account.bill import LINES, LineName, bill, billed_s, kept_usd_per_month, rental_usd, rounded
 from provision.account.runs import Rental, RunState
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Teardown
@@ -108,6 +108,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     base_revision: str | None = None  # of a base from the hub: the commit that was trained
     base_sha256: dict[str, str] = {}  # likewise: weight file → hex, as the box had it
     tries: tuple[Try, ...] = ()  # every attempt, in order
+    kept_usd_per_month: Decimal | None = Decimal(0)  # of what the teardown has kept; None = its price is not known
     schema_version: int = RECEIPT_VERSION
 
     @property
@@ -198,6 +199,7 @@ def reckon(
         base_revision=outcome.base_revision if outcome else None,
         base_sha256=outcome.base_sha256 if outcome else {},
         tries=tuple(_try(rental, now_s=ended_at_s) for rental in state.rentals),
+        kept_usd_per_month=kept_usd_per_month(state),
     )
 
 

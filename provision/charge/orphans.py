@@ -23,6 +23,7 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     strays: tuple[tuple[str, Resource], ...]  # provider, resource: ours to end
     others: tuple[tuple[str, Resource], ...]  # with our tag, of a run that is unknown here, and not ours to end unasked
     unseen: dict[str, str]
+    kept: tuple[tuple[str, Resource], ...] = ()  # what its user wanted to outlive its box: no orphan, and it bills
     controlled: tuple[RunState, ...] = ()  # not ended, and in a living process's hands
 
     @property
@@ -49,6 +50,7 @@ def find_orphans(
         controlled=tuple(state for state in runs.values() if not state.ended and not is_orphan(state)),
         strays=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if is_ours),
         others=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if not is_ours),
+        kept=tuple((provider, resource) for provider, found in owned.items() for resource in found.kept),
         unseen={
             provider: found.message or "could not be asked"
             for provider, found in owned.items()
@@ -72,6 +74,15 @@ def only_run(orphans: Orphans, run_id: str) -> Orphans:
 def other_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What was seen of somebody else's, and how it is ended all the same; one sentence a resource."""
     return tuple(_other_sentence(provider, resource) for provider, resource in orphans.others)
+
+
+def kept_sentences(orphans: Orphans) -> tuple[str, ...]:
+    """What bills because somebody has kept it, and how it is ended."""
+    return tuple(
+        f"{provider}: {each.kind} {each.id} of run {each.run_id} is kept as asked, and bills: {each.size_gib or '?'} GiB in "
+        f"{each.region}; `rentune down --volumes {each.run_id}` ends it."
+        for provider, each in orphans.kept
+    )
 
 
 def controlled_sentences(orphans: Orphans) -> tuple[str, ...]:

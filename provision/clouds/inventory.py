@@ -7,6 +7,8 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
 
+import msgspec
+
 from provision.clouds.programs import Cloud
 from provision.errors import RentuneError
 from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
@@ -61,6 +63,7 @@ class Inventory:
             resources=tuple(resource for answer in answers for resource in answer.resources),
             complete=Answer.UNKNOWN if unseen else Answer.YES,
             message="; ".join(unseen),
+            kept=tuple(resource for answer in answers for resource in answer.kept),
         )
 
     def _listed_in(self, region: str, tag: str | None) -> Owned:
@@ -112,10 +115,15 @@ def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s:
     )
     why = f" ({'; '.join(dict.fromkeys(notes.troubles))})" if notes.troubles else ""
     if still:
-        return Teardown.orphaned(run_id, f"{provider} still lists {names_of(listed.resources)}{why}.", resources=ends)
-    if listed.complete is not Answer.YES:
-        return Teardown.unknown(run_id, f"{provider} could not be asked what is left: {listed.message}{why}.", resources=ends)
-    return Teardown.destroyed(run_id, f"{provider} lists nothing of this run any more.", resources=ends)
+        teardown = Teardown.orphaned(run_id, f"{provider} still lists {names_of(listed.resources)}{why}.", resources=ends)
+    elif listed.complete is not Answer.YES:
+        teardown = Teardown.unknown(
+            run_id, f"{provider} could not be asked what is left: {listed.message}{why}.", resources=ends
+        )
+    else:
+        but = f" but {names_of(listed.kept)}, which is kept as asked" if listed.kept else ""
+        teardown = Teardown.destroyed(run_id, f"{provider} lists nothing of this run any more{but}.", resources=ends)
+    return msgspec.structs.replace(teardown, kept=listed.kept)
 
 
 def names_of(resources: Iterable[Resource]) -> str:

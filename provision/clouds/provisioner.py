@@ -184,6 +184,7 @@ class PulumiProvisioner:
             instance_type=offer.instance_type,
             max_usd_per_hour=offer.usd_per_hour if offer.purchase == "spot" else None,
             disk_gib=launch.disk_gib,
+            keep_volume=launch.keep_volume,
             image=self.image,
             public_key=launch.public_key,
             host_key=host_public,

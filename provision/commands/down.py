@@ -21,12 +21,13 @@ if TYPE_CHECKING:
     is_flag=True,
     help="End what nobody controls and was rented from here. With RUN: what carries its tag, whoever rented it.",
 )
+@click.option("--volumes", is_flag=True, help="End the disks that were kept of runs that have ended; with RUN: of that one.")
 @click.option("--discard", is_flag=True, help="Do not bring home a result that is finished.")
 @click.option(
     "--state", envvar="RENTUNE_STATE", metavar="URL", help="Where its state lies, if it was opened on another machine."
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the verdicts as JSON.")
-def command(run: str | None, orphans: bool, discard: bool, state: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """End a run, or everything of yours that nobody controls.
 
     RUN is an id, or four or more letters of its start or end. A result that is finished and still on the box comes home first;
@@ -46,7 +47,9 @@ def command(run: str | None, orphans: bool, discard: bool, state: str | None, as
     from provision.places import read_places
     from provision.report.tables import teardown_words
 
-    if run is None and not orphans:
+    if orphans and volumes:
+        raise BadInput("--orphans and --volumes are two things to do.", hint="rentune down --orphans, then --volumes")
+    if run is None and not orphans and not volumes:
         raise BadInput("Say which run, or --orphans.", hint="rentune down RUN, or rentune down --orphans")
     if run == "":
         raise BadInput("The run's id is empty.", hint="rentune ls")
@@ -54,7 +57,9 @@ def command(run: str | None, orphans: bool, discard: bool, state: str | None, as
     if run is not None and not orphans:
         with suppress(BadInput):  # it may be nobody's run that a cloud still lists
             run = run_brought(run, state, places, least_letters=LEAST_LETTERS).run_id
-    if orphans or (run is not None and _is_stray(places, run)):
+    if volumes:
+        teardowns, unseen, others = _end_volumes(places, run)
+    elif orphans or (run is not None and _is_stray(places, run)):
         teardowns, unseen, others = _end_orphans(places, run, discard=discard)
     else:
         teardowns, unseen, others = (_end_run(str(run), places, discard=discard),), {}, ()
@@ -63,8 +68,12 @@ def command(run: str | None, orphans: bool, discard: bool, state: str | None, as
     def draw() -> None:
         for teardown in teardowns:
             click.echo(f"{teardown.run_id}: {teardown_words(teardown)}")
-        if not teardowns and run is not None:
+        if not teardowns and run is not None and volumes:
+            click.echo(f"No disk of {run} is kept anywhere that could be seen.")
+        elif not teardowns and run is not None:
             click.echo(f"Nothing that could be seen carries the tag of {run}.")
+        elif not teardowns and volumes:
+            click.echo("No disk is kept anywhere that could be seen.")
         elif not teardowns and not others:
             click.echo("Nothing of ours is left anywhere that could be seen.")
         for sentence in others:
@@ -118,6 +127,21 @@ def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> 
     run_id = find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
     with told_if_cut_off(run_id, ledger):
         return end(run_id, places=places, display=LineDisplay(sys.stderr), discard=discard, meant=meant)
+
+
+def _end_volumes(places: Places, run: str | None) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:
+    """The ends of the disks that were kept, and who could not be asked."""
+    import os
+
+    from provision.account.ledger import Ledger
+    from provision.charge.looking import look_for_orphans
+    from provision.charge.volumes import end_volume, kept_volumes
+    from provision.installation import known_installation
+
+    found = look_for_orphans(places)
+    volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
+    ended = (end_volume(provider, volume, places=places, environment=os.environ) for provider, volume in volumes)
+    return tuple(ended), found.unseen, ()
 
 
 def _end_orphans(

@@ -86,6 +86,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
     found = look_for_orphans(places)
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
     data = {"runs": rows, "strays": [{"provider": provider, "resource": resource} for provider, resource in found.strays]}
+    data["kept"] = [{"provider": provider, "resource": resource} for provider, resource in found.kept]
     data["others"] = [{"provider": provider, "resource": resource} for provider, resource in found.others]
     code = Exit.OK if found.nothing else Exit.STILL_BILLS
     errors = unseen_problems(found.unseen)
@@ -94,6 +95,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
 
 def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]:
     """One run as a row: what it is, where it stands or how it ended, what it has cost."""
+    from provision.account.bill import kept_usd_per_month
     from provision.watch.view import fold, read_events
 
     over = state.ended and state.billed is not None
@@ -109,6 +111,8 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "opened_at_s": state.opened.at_s,
         "took_s": state.billed.wall_s if over and state.billed else now_s - state.opened.at_s,
         "usd": str(_usd(state, now_s=now_s)),
+        "keeps": [volume.id for volume in state.teardown.kept] if state.teardown else [],
+        "kept_usd_per_month": None if (monthly := kept_usd_per_month(state)) is None else str(monthly),
         "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
         "cut_short_by_deadline": heard is not None and heard.outlasts(state.deadline_at_s),
         "tags": state.opened.tags,
@@ -200,17 +204,22 @@ def stands(row: dict[str, Any]) -> str:
     if left_s is None:
         link = "in" if row["status"] == "trained" else "after"
         why = f": {row['reason']}" if row["reason"] and row["status"] == "failed" else ""
-        return f"{row['status']} {link} {took}{why}" if row["status"] != BOOKS_OPEN else BOOKS_OPEN
+        kept = f"; its disk is kept: {_monthly(row['kept_usd_per_month'])}" if row["keeps"] else ""
+        return f"{row['status']} {link} {took}{why}{kept}" if row["status"] != BOOKS_OPEN else f"{BOOKS_OPEN}{kept}"
     deadline = f"deadline in {seconds_words(left_s)}" if left_s > 0 else f"deadline {seconds_words(-left_s)} ago"
     if row["cut_short_by_deadline"] and left_s > 0:
         deadline += ", before the training is through: what is trained by then comes home"
     return f"{row['status']}: {row['phase'] or 'opened'}, {took} since the start; {deadline}"
 
 
-def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
-    from provision.charge.orphans import controlled_sentences, other_sentences
+def _monthly(usd: str | None) -> str:
+    return "at a price that is not known" if usd is None else f"${Decimal(usd):.2f} a month"
 
-    for sentence in (*other_sentences(found), *controlled_sentences(found)):
+
+def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
+    from provision.charge.orphans import controlled_sentences, kept_sentences, other_sentences
+
+    for sentence in (*kept_sentences(found), *other_sentences(found), *controlled_sentences(found)):
         click.echo(sentence)
     if found.nothing:
         click.echo("No orphans.")

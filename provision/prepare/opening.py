@@ -108,6 +108,7 @@ def launch_of(
         tags=plan.request.tags,
         allow_from=plan.request.where.allow_from,
         disk_gib=disk_gib(plan.host, plan.billing),
+        keep_volume=plan.request.keep.volume,
         region=plan.offer.region,
         user_at_host=plan.request.where.host,
         host_key=host_key,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Final
 
 import msgspec
@@ -66,7 +67,7 @@ def bill_table(receipt: Receipt) -> Table:
         columns=("line", "planned", "metered"),
         rows=tuple((line.name, usd_words(line.planned_usd), usd_words(line.metered_usd)) for line in receipt.bill),
         total=("total", usd_words(receipt.planned_usd), usd_words(receipt.metered_usd)),
-        note=f"{_price_note(receipt)} {_error_note(receipt)}",
+        note=" ".join(filter(None, (_price_note(receipt), _error_note(receipt), _kept_note(receipt)))),
     )
 
 
@@ -100,6 +101,20 @@ def _price_note(receipt: Receipt) -> str:
     own = receipt.offer.partition("/")[0] in OWN_MACHINES  # no provider prices those
     whose = "the price that was assumed for it" if own else "the price at launch"
     return f"{billed} billed at ${receipt.usd_per_hour} per hour, {whose}."
+
+
+def _kept_note(receipt: Receipt) -> str:
+    """What bills on, because it was wanted so."""
+    kept = receipt.teardown.kept if receipt.teardown else ()
+    return (
+        f"Kept, and {monthly_words(receipt.kept_usd_per_month)}: rentune down --volumes {receipt.run_id} ends it."
+        if kept
+        else ""
+    )
+
+
+def monthly_words(usd_per_month: Decimal | None) -> str:
+    return "billed on at a price that is not known" if usd_per_month is None else f"billed on at ${usd_per_month:.2f} a month"
 
 
 def _error_note(receipt: Receipt) -> str:
@@ -178,7 +193,10 @@ def teardown_table(receipt: Receipt) -> Table | None:
         title="Teardown",
         columns=("what", "id", "gone"),
         of_words=True,
-        rows=tuple((end.resource.kind, end.resource.id, end.gone.value) for end in teardown.resources),
+        rows=(
+            *((end.resource.kind, end.resource.id, end.gone.value) for end in teardown.resources),
+            *((volume.kind, volume.id, "kept as asked") for volume in teardown.kept),
+        ),
         note=teardown_words(teardown),
     )
 

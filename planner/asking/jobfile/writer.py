@@ -53,6 +53,7 @@ COMMENTS: Final[Mapping[str, str]] = {
     "keep": "what stays after the run",
     "keep.adapter": "folder that gets the adapter",
     "keep.box_on_failure": "leave the box to its deadline when training fails",
+    "keep.volume": "keep the box's disk when the box is gone; it bills by the month",
     "tags": "on everything that is rented",
 }
 
@@ -138,7 +139,8 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
         | _stated({key: getattr(where, key) or None for key in ("gpus", "num_gpus", "providers", "regions")})
         | _stated({"instance_types": where.instance_types or None, "spot": where.spot, "host": where.host})
         | _stated({"allow_from": where.allow_from or None}),
-        "keep": _stated({"adapter": request.keep.adapter, "box_on_failure": request.keep.box_on_failure or None}),
+        "keep": _stated({"adapter": request.keep.adapter, "box_on_failure": request.keep.box_on_failure or None})
+        | _stated({"volume": request.keep.volume or None}),
         "tags": dict(request.tags),
     }
 

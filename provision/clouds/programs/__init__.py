@@ -67,6 +67,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     ends: Ends
     one_look: bool  # whether one list shows the whole account; else each region is asked
     limits: str  # which of an account's are asked before an order
+    keeps_volumes: bool = False  # whether its program lets a machine's disk outlive it
     spot: bool  # whether its program rents machines that may be taken away
     waits: Waits
 
@@ -95,6 +96,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         ends=Ends.POWER_OFF,
         one_look=False,
         limits="vCPUs of the type's family",
+        keeps_volumes=True,
         spot=True,
         waits=Waits(
             create_s=600.0,

@@ -16,6 +16,7 @@ from importlib import resources
 from typing import Any, Final
 
 import botocore.exceptions
+import msgspec
 import pulumi
 import pulumi_aws as aws
 
@@ -26,7 +27,7 @@ from provision.clouds.programs.accounts.aws_quotas import needs as needs
 from provision.clouds.programs.accounts.aws_quotas import quotas as quotas
 from provision.clouds.programs.accounts.aws_refusals import REFUSALS as REFUSALS
 from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
-from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
+from provision.clouds.programs.order import KEPT_TAG, RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
 from provision.errors import Refused
 from provision.provisioner import Answer, Layer, Owned, Resource
 
@@ -150,10 +151,10 @@ def _instance(
             "encrypted": True,
             "volume_type": "gp3",
             "volume_size": image.block_device_mappings.apply(lambda mappings: _disk_gib(order, mappings)),
-            "delete_on_termination": True,
+            "delete_on_termination": not order.keep_volume,
         },
         tags=order.tags,
-        volume_tags=order.tags,
+        volume_tags=order.tags | ({KEPT_TAG: "yes"} if order.keep_volume else {}),
         # A newer image or a fresh key must never replace a box that runs.
         opts=pulumi.ResourceOptions.merge(there, pulumi.ResourceOptions(ignore_changes=["ami", "userData"])),
     )
@@ -188,14 +189,15 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
-    """Instances, spot requests, volumes, security groups and key pairs with our tag that are not gone yet."""
+    """Instances, spot requests, volumes, security groups and key pairs with our tag that are not gone yet, and kept volumes."""
     has_tag = {"Name": "tag-key", "Values": [RUN_TAG]} if tag is None else {"Name": f"tag:{RUN_TAG}", "Values": [tag]}
     try:
         ec2 = connect(region, environment)
+        kept, volumes = _volumes(ec2, region, has_tag)
         found = tuple(resource for look in _LOOKS for resource in look(ec2, region, has_tag))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         return Owned(resources=(), complete=Answer.UNKNOWN, message=f"{region}: {reason_of(error)}")
-    return Owned(resources=found, complete=Answer.YES)
+    return Owned(resources=(*found, *volumes), complete=Answer.YES, kept=kept)
 
 
 def _instances(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
@@ -211,9 +213,14 @@ def _spot_requests(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resou
     return [_resource("spot_request", row["SpotInstanceRequestId"], region, row) for row in rows]
 
 
-def _volumes(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
+def _volumes(ec2: Any, region: str, has_tag: dict[str, Any]) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
+    """Those that are to outlive their machine, and those that are not."""
     rows = [row for page in ec2.get_paginator("describe_volumes").paginate(Filters=[has_tag]) for row in page["Volumes"]]
-    return [_resource("volume", row["VolumeId"], region, row) for row in rows if row["State"] != "deleting"]
+    kept: dict[bool, list[Resource]] = {True: [], False: []}
+    for row in (row for row in rows if row["State"] != "deleting"):
+        volume = msgspec.structs.replace(_resource("volume", row["VolumeId"], region, row), size_gib=row["Size"])
+        kept[any(tag["Key"] == KEPT_TAG for tag in row["Tags"])].append(volume)
+    return tuple(kept[True]), tuple(kept[False])
 
 
 def _security_groups(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
@@ -226,7 +233,7 @@ def _key_pairs(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]
     return [_resource("key_pair", row["KeyName"], region, row, bills=False) for row in rows]
 
 
-_LOOKS: Final = (_instances, _spot_requests, _volumes, _security_groups, _key_pairs)
+_LOOKS: Final = (_instances, _spot_requests, _security_groups, _key_pairs)
 
 
 def _resource(kind: str, id: str, region: str, row: dict[str, Any], *, bills: bool = True) -> Resource:

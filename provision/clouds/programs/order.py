@@ -25,6 +25,7 @@ OWNER_TAG: Final = f"{OUR_TAGS}owner"
 INSTALLATION_TAG: Final = f"{OUR_TAGS}installation"
 DEADLINE_TAG: Final = f"{OUR_TAGS}deadline"
 PRICE_TAG: Final = f"{OUR_TAGS}usd-per-hour"
+KEPT_TAG: Final = f"{OUR_TAGS}kept"  # on a disk that is to outlive its machine, so that no computer takes it for a leak
 DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -71,6 +72,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     instance_type: str
     max_usd_per_hour: Decimal | None  # a spot bid; None = on demand
     disk_gib: int  # 0 = as large as the image asks for
+    keep_volume: bool = False  # the disk outlives the machine
     image: Image
     public_key: str
     host_key: str  # the public half; exported, so that a resumed controller still knows it

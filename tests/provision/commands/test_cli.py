@@ -19,9 +19,9 @@ from provision.errors import Exit
 
 PLAN_OPTIONS = """
     --allow-from --alpha --data --dropout --epochs --examples --global-batch-size --gpu --gpu-budget
-    --gradient-accumulation-steps --gradient-checkpointing --host --max-cost --max-hours --max-vram --method
-    --micro-batch-size --model --num-gpus --on-demand --optimizer --overrule-policy --provider --quant --rank --region
-    --revision --seq-len --spot --tag --target-modules --tokens --top
+    --gradient-accumulation-steps --gradient-checkpointing --host --keep-volume --max-cost --max-hours --max-vram --method
+    --micro-batch-size --model --no-keep-volume --num-gpus --on-demand --optimizer --overrule-policy --provider --quant --rank
+    --region --revision --seq-len --spot --tag --target-modules --tokens --top
 """
 # The surface. A change here is a change of what people have in their scripts: say so in the changelog.
 SURFACE: dict[str, str] = {
@@ -43,7 +43,7 @@ SURFACE: dict[str, str] = {
     "ls": "--all --json --orphans --state",
     "logs": "--controller --events --follow --offset -f",
     "resume": "--json --state",
-    "down": "--discard --json --orphans --state",
+    "down": "--discard --json --orphans --state --volumes",
     "doctor": "--install --json",
     "report": "--by --html --json --since",
 }

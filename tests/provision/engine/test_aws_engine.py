@@ -12,6 +12,7 @@ import pulumi
 import pytest
 from pulumi import dynamic
 
+from provision.charge.volumes import end_volume
 from provision.clouds.engine.build import OLDEST_FITTING, read_version
 from provision.clouds.programs import aws
 from provision.clouds.stack import State
@@ -159,6 +160,24 @@ def test_no_secret_lies_in_the_state_or_the_logs(bench: Bench) -> None:
     assert PUBLIC_KEY in "".join(file.read_text("utf-8", "replace") for file in files)
     assert [file for file in files for secret in secrets if secret in file.read_text("utf-8", "replace")] == []
     assert {file.stat().st_mode & 0o077 for file in (folder / "log").iterdir() if file.suffix in (".out", ".err")} == {0}
+
+
+def test_a_disk_that_is_kept_outlives_its_box_and_is_no_leak_until_it_is_ended(bench: Bench) -> None:
+    """EC2 itself keeps it, whoever ends the box; found by tag from any computer, and ended when that is asked for."""
+    launch = msgspec.structs.replace(bench.launch, keep_volume=True)
+    provisioner = bench.provisioner()
+    provisioner.up(OFFER, launch)
+
+    teardown = provisioner.destroy(launch)
+
+    [kept] = teardown.kept
+    assert (teardown.verdict, kept.kind, kept.size_gib, kept.run_id) == ("destroyed", "volume", 60, launch.run_id)
+    assert f"but volume {kept.id}, which is kept as asked" in teardown.message
+    seen = provisioner.owned()
+    assert (seen.nothing, [each.id for each in seen.kept]) == (True, [kept.id])
+    end = end_volume("aws", kept, places=bench.places, environment=bench.environment)
+    assert (end.verdict, [each.gone for each in end.resources]) == ("destroyed", [Answer.YES])
+    assert ec2(bench).describe_volumes()["Volumes"] == []
 
 
 def test_what_the_cloud_declines_is_one_sentence_and_leaves_nothing(bench: Bench) -> None:

@@ -82,6 +82,14 @@ def test_the_instance_is_private_encrypted_and_ends_itself() -> None:
     assert "instanceMarketOptions" not in instance
 
 
+def test_a_disk_that_is_kept_stays_when_its_instance_goes_and_says_so_by_its_tag() -> None:
+    """By whatever it ends, its own deadline among them; only the disk has the tag."""
+    instance = run(msgspec.structs.replace(ORDER, keep_volume=True)).inputs["aws:ec2/instance:Instance"]
+    assert instance["rootBlockDevice"]["deleteOnTermination"] is False
+    assert instance["volumeTags"] == ORDER.tags | {"rentune-kept": "yes"}
+    assert instance["tags"] == ORDER.tags
+
+
 def test_user_data_is_a_secret() -> None:
     """The engine encrypts in its state what the program marks."""
     assert run(ORDER).inputs["aws:ec2/instance:Instance"]["userData"] == {

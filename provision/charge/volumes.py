@@ -1,0 +1,71 @@
+"""The disks that their users have kept: found by tag in the accounts within reach, and ended when that is asked for."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+
+import msgspec
+
+from provision.account.ledger import Ledger
+from provision.account.lines import Ended
+from provision.charge.orphans import Orphans
+from provision.clouds.programs import CLOUDS, load_cloud
+from provision.errors import ProvisionError, Refused
+from provision.places import Places
+from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
+from provision.redact import without_secrets
+
+Volume = tuple[str, Resource]  # who has it, and which it is
+
+
+def kept_volumes(found: Orphans, run_id: str | None, *, ledger: Ledger, installation: str | None) -> tuple[Volume, ...]:
+    """Those of one run, whoever rented it; without one, those of runs that were rented from here.
+
+    Raises Refused where that run has not ended: its box still writes on it.
+    """
+    runs = ledger.runs()
+    if run_id in runs and not runs[run_id].ended:
+        raise Refused(f"{run_id} has not ended.", hint=f"rentune down {run_id}")
+    return tuple(
+        (provider, volume)
+        for provider, volume in found.kept
+        if volume.run_id == run_id
+        or (run_id is None and (volume.run_id in runs or (installation is not None and volume.installation == installation)))
+    )
+
+
+def end_volume(provider: str, volume: Resource, *, places: Places, environment: Mapping[str, str]) -> Teardown:
+    """Delete one and look whether it is gone; the ledger is told, where it has the run."""
+    run_id = volume.run_id or "a run without a name"
+    cloud, own = load_cloud(provider), without_secrets(environment, but=CLOUDS[provider].secret_variables)
+    trouble = ""
+    try:
+        cloud.destroy_stray(volume, own)
+    except ProvisionError as error:
+        trouble = f": {str(error).removesuffix('.')}"
+    listed = cloud.owned(volume.region, volume.run_id, own)
+    gone = Answer.UNKNOWN if listed.complete is not Answer.YES else _is_gone(volume, listed.kept)
+    end = ResourceEnd(resource=volume, gone=gone, at_s=time.time())
+    if gone is Answer.YES:
+        _note_down(volume, Ledger(places.ledger), at_s=end.at_s)
+        return Teardown.destroyed(run_id, f"{provider} lists its {volume.kind} {volume.id} no more.", resources=(end,))
+    if gone is Answer.NO:
+        command = f"rentune down --volumes {run_id}"
+        still = f"{provider} still lists its {volume.kind} {volume.id}{trouble}."
+        return Teardown.orphaned(run_id, still, resources=(end,), command=command)
+    return Teardown.unknown(run_id, f"{provider} could not be asked for it: {listed.message}{trouble}.", resources=(end,))
+
+
+def _is_gone(volume: Resource, kept: tuple[Resource, ...]) -> Answer:
+    return Answer.NO if volume.id in {each.id for each in kept} else Answer.YES
+
+
+def _note_down(volume: Resource, ledger: Ledger, *, at_s: float) -> None:
+    """The run's verdict as it was, without this disk: `ls` tells it no more."""
+    state = ledger.runs().get(volume.run_id or "")
+    if state is None or state.teardown is None:
+        return
+    left = tuple(each for each in state.teardown.kept if each.id != volume.id)
+    teardown = msgspec.structs.replace(state.teardown, kept=left)
+    ledger.append(Ended(run_id=state.run_id, at_s=at_s, teardown=teardown))

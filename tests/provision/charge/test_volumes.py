@@ -1,0 +1,165 @@
+"""A disk that its user keeps: planned with its price, no leak when its box ends, shown while it bills, ended when asked."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+
+from catalogs.catalog import read_catalog
+from planner.asking.options import request_of
+from planner.cli import answer
+from planner.plan import Plan
+from provision.account.bill import kept_usd_per_month
+from provision.account.ledger import Ledger
+from provision.account.lines import Ended
+from provision.account.receipt import reckon
+from provision.account.runs import RunState
+from provision.charge.orphans import Orphans, find_orphans, kept_sentences
+from provision.charge.volumes import end_volume, kept_volumes
+from provision.cli import call
+from provision.clouds.inventory import Notes, verdict_of
+from provision.clouds.programs import CLOUDS, aws
+from provision.commands.ls import describe, stands
+from provision.errors import Exit, ProvisionError, Refused
+from provision.places import Places, RunFolder
+from provision.prepare.asking import search_edges
+from provision.prepare.opening import launch_of
+from provision.provisioner import Answer, Owned, Resource, Teardown
+from provision.report.tables import bill_table, teardown_table
+from tests.provision.plans import attempted
+
+VOLUME = Resource(kind="volume", id="vol-1", region="us-east-1", run_id="r1", installation="here", size_gib=100)
+
+
+def kept_by(run_id: str) -> Teardown:
+    return Teardown(run_id=run_id, verdict="destroyed", resources=(), message="", kept=(of(run_id),))
+
+
+def of(run_id: str) -> Resource:
+    return msgspec.structs.replace(VOLUME, run_id=run_id)
+
+
+def at_aws(plan: Plan) -> Plan:
+    """The plan at EBS's price by the month."""
+    billing = msgspec.structs.replace(plan.billing, provider="aws", disk_usd_per_gib_month=Decimal("0.08"))
+    return msgspec.structs.replace(plan, billing=billing)
+
+
+@pytest.fixture
+def kept(run_id: str, plan: Plan, ledger: Ledger) -> RunState:
+    """A run whose box is gone and whose disk is kept."""
+    ledger.append(attempted(run_id, at_aws(plan), at_s=1.0))
+    ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=kept_by(run_id)))
+    return ledger.runs()[run_id]
+
+
+def test_only_a_cloud_that_can_keep_one_is_planned_and_the_plan_says_what_it_costs_by_the_month() -> None:
+    """Its box is told to, and no other."""
+    options: dict[str, Any] = {"model": "smollm2-135m", "examples": 100, "keep_volume": True, "top": 50}
+    result = answer(request_of(options), search_edges(), catalog=read_catalog())
+    assert result.recommended is not None
+    assert result.recommended.offer.provider == "aws"
+    launch = launch_of(result.recommended, RunFolder(Path("/nowhere")), run_id="r", public_key="", deadline_at_s=0.0)
+    assert launch.keep_volume
+    said = f"its disk is kept: {launch.disk_gib} GiB at ${launch.disk_gib * 0.08:.2f} a month"
+    assert any(sentence.startswith(said) for sentence in result.recommended.assumptions)
+    refused = [plan.runnable for plan in result.plans if plan.offer.provider in CLOUDS and plan.offer.provider != "aws"]
+    assert refused
+    assert all(why is not None and "no disk can be kept" in why for why in refused)
+
+
+def test_it_is_no_leak_and_the_verdict_names_it() -> None:
+    """Beside what is left against anybody's will, which is one."""
+    seen = Owned(resources=(), complete=Answer.YES, kept=(VOLUME,))
+    assert (seen.nothing, seen.no_box) == (True, True)
+    teardown = verdict_of("aws", "r1", seen, Notes(), at_s=1.0)
+    assert (teardown.clean, teardown.kept) == (True, (VOLUME,))
+    assert teardown.message == "aws lists nothing of this run any more but volume vol-1, which is kept as asked."
+    left = msgspec.structs.replace(seen, resources=(msgspec.structs.replace(VOLUME, id="vol-2"),))
+    assert verdict_of("aws", "r1", left, Notes(), at_s=1.0).verdict == "orphaned"
+
+
+def test_report_and_list_show_what_it_costs_by_the_month(kept: RunState, places: Places) -> None:
+    """At the price that was frozen when its box was asked for; beside the run's dollars."""
+    assert kept_usd_per_month(kept) == Decimal("8.0000")
+    row = describe(kept, places, now_s=3.0)
+    assert (row["keeps"], row["kept_usd_per_month"]) == (["vol-1"], "8.0000")
+    assert "its disk is kept: $8.00 a month" in stands(row)
+
+
+def test_a_receipt_names_it_in_bill_and_teardown(kept: RunState, plan: Plan) -> None:
+    receipt = reckon(
+        at_aws(plan), kept, None, box_phase_s={}, adapter_folder=None, interrupted=False, message="", ended_at_s=3.0
+    )
+    assert f"Kept, and billed on at $8.00 a month: rentune down --volumes {kept.run_id} ends it." in str(bill_table(receipt).note)
+    table = teardown_table(receipt)
+    assert table is not None
+    assert ("volume", "vol-1", "kept as asked") in table.rows
+
+
+def found_at(ledger: Ledger, *volumes: Resource) -> Orphans:
+    owned = {"aws": Owned(resources=(), complete=Answer.YES, kept=volumes)}
+    return find_orphans(ledger.runs(), owned, installation="here", now_s=1000.0)
+
+
+def test_a_search_for_orphans_shows_it_and_ends_none(ledger: Ledger) -> None:
+    """From a computer without a ledger, too."""
+    found = found_at(ledger, VOLUME)
+    assert (found.nothing, found.strays, found.others) == (True, (), ())
+    assert kept_sentences(found) == (
+        "aws: volume vol-1 of run r1 is kept as asked, and bills: 100 GiB in us-east-1; `rentune down --volumes r1` ends it.",
+    )
+
+
+def test_ones_own_are_ended_without_a_name_and_somebody_else_s_by_the_run_s_id(kept: RunState, ledger: Ledger) -> None:
+    theirs = msgspec.structs.replace(VOLUME, id="vol-2", run_id="theirs", installation="there")
+    lost = msgspec.structs.replace(VOLUME, id="vol-3", run_id="lost")
+    untold = msgspec.structs.replace(of(kept.run_id), installation=None)
+    found = found_at(ledger, theirs, lost, untold)
+
+    def meant(run_id: str | None) -> list[str]:
+        return [each.id for _, each in kept_volumes(found, run_id, ledger=ledger, installation="here")]
+
+    assert (meant(None), meant("theirs"), meant("nobody")) == (["vol-3", "vol-1"], ["vol-2"], [])
+
+
+def test_the_disk_of_a_run_that_goes_on_is_not_ended(run_id: str, ledger: Ledger) -> None:
+    with pytest.raises(Refused, match="has not ended") as caught:
+        kept_volumes(found_at(ledger), run_id, ledger=ledger, installation=None)
+    assert caught.value.hint == f"rentune down {run_id}"
+
+
+def test_what_was_ended_is_in_the_list_no_more(
+    kept: RunState, ledger: Ledger, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """EC2 is played here; tests/provision/engine/test_aws_engine.py asks moto."""
+    there, refused = {"vol-1"}, [True]
+
+    def destroy_stray(volume: Resource, _environment: object) -> None:
+        if refused:
+            raise ProvisionError("EC2 declines.")
+        there.discard(volume.id)
+
+    def owned(*_asked: object) -> Owned:
+        return Owned(resources=(), complete=Answer.YES, kept=(of(kept.run_id),) if there else ())
+
+    monkeypatch.setattr(aws, "destroy_stray", destroy_stray)
+    monkeypatch.setattr(aws, "owned", owned)
+    still = end_volume("aws", of(kept.run_id), places=places, environment={})
+    assert (still.verdict, still.command) == ("orphaned", f"rentune down --volumes {kept.run_id}")
+    assert still.message == "aws still lists its volume vol-1: EC2 declines."
+    refused.clear()
+    assert end_volume("aws", of(kept.run_id), places=places, environment={}).verdict == "destroyed"
+    now = ledger.runs()[kept.run_id]
+    assert (now.ended, now.teardown and now.teardown.kept) == (True, ())
+    assert now.rentals == kept.rentals
+
+
+def test_where_nothing_is_kept_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
+    assert call(["down", "--volumes"]) == Exit.OK
+    assert "No disk is kept anywhere that could be seen." in capsys.readouterr().out
+    assert call(["down", "--volumes", "--orphans"]) == Exit.REFUSED
