@@ -95,7 +95,9 @@ def test_a_receipt_names_it_in_bill_and_teardown(kept: RunState, plan: Plan) -> 
     receipt = reckon(
         at_aws(plan), kept, None, box_phase_s={}, adapter_folder=None, interrupted=False, message="", ended_at_s=3.0
     )
-    assert f"Kept, and billed on at $8.00 a month: rentune down --volumes {kept.run_id} ends it." in str(bill_table(receipt).note)
+    assert f"Kept, and billed on at $8.00 a month: rentune down --volumes {kept.run_id} ends it." in str(
+        bill_table(receipt).note
+    )
     table = teardown_table(receipt)
     assert table is not None
     assert ("volume", "vol-1", "kept as asked") in table.rows
