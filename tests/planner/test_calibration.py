@@ -25,7 +25,7 @@ NOT_FIGURES = {
     r"[KMG]I?B|TERA|GFLOPS|KWH|UNITS|SECONDS_PER_[A-Z]+|[A-Z]+_BY_UNIT": "a unit: true by definition",
     r"FP32|SSH_PORT|PR_SET_CHILD_SUBREAPER|SOLE_STORAGE": "a name for a number that others have fixed",
     r"SHOWN|NAMES_SHOWN|MAX_NAMES|MAX_REJECTIONS|COLUMNS|CENTS|SPANS|TICKS|LOG_TAIL_LINES|NUMBER_COLUMNS_FROM"
-    r"|[A-Z_]+_WIDTH|[A-Z_]+_HEIGHT|[A-Z_]+_CHARS|LONGEST_WORDS|MAX_POINTS": "how much a screen shows: a choice, and no estimate stands on it",
+    r"|[A-Z_]+_WIDTH|[A-Z_]+_HEIGHT|[A-Z_]+_CHARS|LONGEST_WORDS|MAX_POINTS": "how much a screen shows: no estimate has it",
     r"[A-Z]+_EXAMPLES": "an example of what to type",
 }
 

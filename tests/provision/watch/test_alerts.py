@@ -35,6 +35,7 @@ from remote.contract import Event, Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
 from tests.provision.plans import attempted, tiny_files, tiny_plan
+from tests.provision.rigs import await_true
 
 AT_ONCE = (0.0,)
 ALERT = Alert(
@@ -176,9 +177,10 @@ def test_a_target_that_never_answers_holds_up_nobody() -> None:
         for _ in range(100):
             office.send(ALERT)
         assert time.monotonic() - began_s < 1
+        await_true(lambda: len(heard.bodies) == 100)
+        began_s = time.monotonic()
         office.close(patience_s=0.5)
         assert time.monotonic() - began_s < 5
-        assert len(heard.bodies) == 100
         assert deaf.bodies == []
 
 
