@@ -37,6 +37,7 @@ class Exit(IntEnum):
     REFUSED = 2  # bad input, or understood and declined
     STILL_BILLS = 3  # something of a run is still there, or nobody could see that it is gone
     UNSEEN = 4  # `doctor RUN`: nothing is missing that could be seen, and not all of it could
+    IN_PART = 5  # a run: cut short by its deadline; what was trained until then is at home, and the box is gone
     INTERRUPTED = 130  # Ctrl-C or SIGTERM; a run: stopped and gone
 
 

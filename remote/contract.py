@@ -264,6 +264,15 @@ class AdapterFile(Value, frozen=True, kw_only=True):
     sha256: str
 
 
+class Reached(Value, frozen=True, kw_only=True):
+    """How far a training came, in optimizer steps."""
+
+    step: int  # the last one that was made
+    total_steps: int  # that the job asks for
+    judged_step: int  # the last one whose weights were judged by held-out rows; 0 = none after the base
+    weights_step: int  # whose weights are the result
+
+
 class Outcome(Value, frozen=True, kw_only=True):
     """How the trainer ended. Written whole (temporary name, then moved), so it is either there or not."""
 
@@ -272,6 +281,7 @@ class Outcome(Value, frozen=True, kw_only=True):
     message: str  # one sentence for a person
     phase_s: dict[str, float]  # seconds by Phase value, as the box metered them
     measured: Measured
+    reached: Reached | None = None  # None without a result
     trainable_params: int | None = None
     before: Evaluation | None = None
     after: Evaluation | None = None
@@ -286,6 +296,11 @@ class Outcome(Value, frozen=True, kw_only=True):
     def trained(self) -> bool:
         """Whether a verified adapter exists that the user may call a result."""
         return bool(self.adapter) and self.reason in (EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.DEADLINE)
+
+    @property
+    def in_part(self) -> bool:
+        """Whether the deadline left steps undone. Where it only cut off the judging after the last step, all were done."""
+        return self.reason is EndReason.DEADLINE and (self.reached is None or self.reached.step < self.reached.total_steps)
 
 
 EXIT_CODES: Final[dict[EndReason, int]] = {  # of a trainer that ends without a result; with one it is 0

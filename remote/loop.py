@@ -21,7 +21,7 @@ from remote.checkpoint import (
     with_evaluation,
     write_checkpoint,
 )
-from remote.contract import EndReason, JobSpec, Phase
+from remote.contract import EndReason, JobSpec, Phase, Reached
 from remote.data.batches import Shape, batch_of_step, longest_batch, total_steps
 from remote.data.tokens import Example
 from remote.ends import Ended
@@ -233,6 +233,17 @@ class TrainingLoop:
         desk.events.emit("checkpoint", step=self.progress.step, size_bytes=size_bytes, seconds=seconds)
         if desk.pusher is not None:
             desk.pusher.push(self.progress.step, self.progress.best_step)
+
+    @property
+    def reached(self) -> Reached:
+        """How far it came, and whose weights are in the model once `run` has returned."""
+        progress = self.progress
+        return Reached(
+            step=progress.step,
+            total_steps=self.total_steps,
+            judged_step=max((evaluation.step for evaluation in progress.evaluations), default=0),
+            weights_step=progress.step if progress.best_step is None else progress.best_step,
+        )
 
     @property
     def tokens(self) -> int:

@@ -242,6 +242,7 @@ def _outcome(
         message=f"{_MESSAGES[reason]} ({progress.step} of {loop.total_steps} steps)",
         phase_s=dict(desk.events.phase_s),
         measured=measured(loop.step_s, loop.tokens, progress.peaks, desk),
+        reached=loop.reached,
         trainable_params=loaded.trainable_params,
         before=progress.evaluation_at(0),
         after=progress.evaluation_at(progress.best_step),

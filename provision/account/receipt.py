@@ -17,7 +17,7 @@ from provision.account.bill import LINES, LineName, bill, billed_s, kept_usd_per
 from provision.account.runs import Rental, RunState
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Teardown
-from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Sample
+from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Reached, Sample
 
 RECEIPT_VERSION = 1
 # What a teardown has left of a box that was stopped, by its verdict, where no checkpoint is at home. The trainer can't know it.
@@ -86,8 +86,10 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     strategy: str
     usd_per_hour: Decimal
     trained: bool
+    in_part: bool = False  # whether what it trained is the result of a training that its deadline cut short
     exit_code: int
     reason: EndReason | None  # the trainer's own; None without its outcome
+    reached: Reached | None = None  # how far the training came; None without a result
     result_made: bool = False  # whether the trainer came to a result, at home or not
     ended_by_deadline: bool = False  # the deadline took the box, and its trainer had left no outcome
     message: str
@@ -162,6 +164,7 @@ def reckon(
     started_at_s = state.opened.at_s
     adapter_bytes = sum(file.size_bytes for file in outcome.adapter) if outcome and adapter_folder else 0
     trained = outcome is not None and outcome.trained and adapter_folder is not None
+    in_part = trained and outcome is not None and outcome.in_part
     return Receipt(
         run_id=state.run_id,
         model=plan.request.model,
@@ -169,8 +172,10 @@ def reckon(
         strategy=f"{describe(plan.strategy)}, {plan.strategy.seq_len} tokens",
         usd_per_hour=state.rental.offer.usd_per_hour if state.rental else state.opened.usd_per_hour,
         trained=trained,
-        exit_code=exit_code(trained=trained, gone=state.ended, interrupted=interrupted),
+        in_part=in_part,
+        exit_code=exit_code(trained=trained, in_part=in_part, gone=state.ended, interrupted=interrupted),
         reason=outcome.reason if outcome else None,
+        reached=outcome.reached if outcome else None,
         result_made=outcome is not None and outcome.trained,
         ended_by_deadline=outcome is None and _deadline_came(state),
         message=_with_what_is_left(
@@ -226,18 +231,20 @@ def _deadline_came(state: RunState) -> bool:
     return ended_at_s is not None and ended_at_s >= state.deadline_at_s
 
 
-def exit_code(*, trained: bool, gone: bool, interrupted: bool) -> Exit:
-    """What still bills outweighs everything else that happened."""
+def exit_code(*, trained: bool, in_part: bool = False, gone: bool, interrupted: bool) -> Exit:
+    """What still bills outweighs everything else that happened. `in_part`: the deadline cut the training short."""
     if not gone:
         return Exit.STILL_BILLS
     if interrupted:
         return Exit.INTERRUPTED
-    return Exit.OK if trained else Exit.FAILED
+    if not trained:
+        return Exit.FAILED
+    return Exit.IN_PART if in_part else Exit.OK
 
 
 def with_open_books(receipt: Receipt, trouble: str) -> Receipt:
-    """The receipt of a run whose books could not be closed: a run that went well has failed in this."""
-    code = Exit.FAILED if receipt.exit_code == Exit.OK else receipt.exit_code
+    """The receipt of a run whose books could not be closed: a run that has its result has failed in this."""
+    code = Exit.FAILED if receipt.exit_code in (Exit.OK, Exit.IN_PART) else receipt.exit_code
     return msgspec.structs.replace(receipt, exit_code=code, message=" ".join(filter(None, (receipt.message, trouble))))
 
 

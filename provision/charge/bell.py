@@ -18,6 +18,7 @@ from provision.account.runs import RunState
 from provision.errors import BadInput, ControlLost, Exit
 from provision.places import RunFolder
 from provision.provisioner import Teardown
+from provision.report.words import trained_words
 from provision.walk.held import Run
 from provision.walk.phases import Display
 from provision.watch.alerts import Alert, Kind, Post, Target, target_of
@@ -69,7 +70,7 @@ class Bell:
 
     def finished(self, receipt: Receipt) -> None:
         """The books are closed; what may still bill rings twice."""
-        ended = "trained" if receipt.trained else "ended without a result"
+        ended = trained_words(receipt) if receipt.trained else "ended without a result"
         text = f"{self._name} {ended} (exit {receipt.exit_code}) for {usd_words(receipt.metered_usd)}."
         self._ring("finished", text, exit_code=receipt.exit_code, command=f"rentune report {self._id}")
         if receipt.exit_code == Exit.STILL_BILLS:

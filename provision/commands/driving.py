@@ -6,7 +6,7 @@ import sys
 import time
 from decimal import Decimal
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
@@ -20,6 +20,9 @@ from provision.watch.progress import LineDisplay, LiveDisplay
 if TYPE_CHECKING:
     from provision.account.receipt import Receipt
     from provision.places import Places
+
+
+LONGER: Final = "a larger --max-hours or --max-cost leaves more time; docs/job-file.md says how the deadline follows"
 
 
 def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool, confirm: Confirm | None = None) -> int:
@@ -78,7 +81,7 @@ def _agrees(display: LiveDisplay, question: str) -> bool:
 def _problems(receipt: Receipt) -> tuple[Problem, ...]:
     if receipt.exit_code == Exit.OK:
         return ()
-    hint = next_command(receipt) if receipt.exit_code == Exit.STILL_BILLS else None
+    hint = next_command(receipt) if receipt.exit_code == Exit.STILL_BILLS else LONGER if receipt.in_part else None
     return (Problem(message=receipt.message or "The run ended without a result.", hint=hint),)
 
 

@@ -11,6 +11,7 @@ import click
 from provision.errors import Exit
 
 if TYPE_CHECKING:
+    from provision.account.receipt import Receipt
     from provision.account.runs import RunState
     from provision.charge.orphans import Orphans
     from provision.places import Places
@@ -20,7 +21,13 @@ if TYPE_CHECKING:
 
 SHOWN = 20
 BOOKS_OPEN = "ended, books open"
-STATUSES = {Exit.OK: "trained", Exit.FAILED: "failed", Exit.INTERRUPTED: "interrupted"}  # of a run that is over
+IN_PART = "trained in part"
+STATUSES = {
+    Exit.OK: "trained",
+    Exit.IN_PART: IN_PART,
+    Exit.FAILED: "failed",
+    Exit.INTERRUPTED: "interrupted",
+}  # of a run that is over
 NOT_AT_HOME = "result not at home"
 DEADLINE = "deadline"  # the same word as a trainer's that kept it and had no result
 
@@ -96,9 +103,11 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
 def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]:
     """One run as a row: what it is, where it stands or how it ended, what it has cost."""
     from provision.account.bill import kept_usd_per_month
+    from provision.walk.books import read_receipt
     from provision.watch.view import fold, read_events
 
     over = state.ended and state.billed is not None
+    receipt = read_receipt(places.run(state.run_id)) if over else None
     heard = None if state.ended else fold(read_events(places.run(state.run_id).events))
     return {
         "run_id": state.run_id,
@@ -107,7 +116,8 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "offer": state.rental.offer.key if state.rental else None,
         "status": status(state),
         "phase": _phase(state, heard) if heard is not None else None,
-        "reason": _reason(state, places) if over else None,
+        "reason": _reason(receipt),
+        "reached": receipt.reached if receipt else None,
         "opened_at_s": state.opened.at_s,
         "took_s": state.billed.wall_s if over and state.billed else now_s - state.opened.at_s,
         "usd": str(_usd(state, now_s=now_s)),
@@ -119,14 +129,11 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
     }
 
 
-def _reason(state: RunState, places: Places) -> str | None:
+def _reason(receipt: Receipt | None) -> str | None:
     """The typed end of a run that is over; None where its trainer named none, or its receipt is gone.
 
     A trainer that came to its end and left nothing whole at home has not ended the run as it says.
     """
-    from provision.walk.books import read_receipt
-
-    receipt = read_receipt(places.run(state.run_id))
     if receipt is None:
         return None
     if receipt.result_made and not receipt.trained:
@@ -195,15 +202,17 @@ def table(rows: list[dict[str, Any]], *, title: str) -> Table:
 
 
 def stands(row: dict[str, Any]) -> str:
-    """As in "trained in 3 min 05 s", "failed after 41.2 s: deadline", "running: train, 12.0 s since the start; deadline 9.0 s
-    ago".
+    """As in "trained in 3 min 05 s", "trained in part in 3 min 05 s: 31 of 60 steps (deadline)", "failed after 41.2 s:
+    deadline", "running: train, 12.0 s since the start; deadline 9.0 s ago".
     """
+    from provision.report.words import part_words
     from provision.words import seconds_words
 
     took, left_s = seconds_words(row["took_s"]), row["deadline_in_s"]
     if left_s is None:
-        link = "in" if row["status"] == "trained" else "after"
+        link = "after" if row["status"] in ("failed", "interrupted", "ended") else "in"
         why = f": {row['reason']}" if row["reason"] and row["status"] == "failed" else ""
+        why = f": {part_words(row['reached'])}" if row["status"] == IN_PART else why
         kept = f"; its disk is kept: {_monthly(row['kept_usd_per_month'])}" if row["keeps"] else ""
         return f"{row['status']} {link} {took}{why}{kept}" if row["status"] != BOOKS_OPEN else f"{BOOKS_OPEN}{kept}"
     deadline = f"deadline in {seconds_words(left_s)}" if left_s > 0 else f"deadline {seconds_words(-left_s)} ago"

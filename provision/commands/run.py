@@ -37,7 +37,8 @@ def command(**options: Any) -> int:
     """Rent, train, bring the adapter home, tear down, account.
 
     JOB is a job file or a saved plan; options overrule what it says. The plan is shown first. Exit 0: trained and gone;
-    1: failed and gone; 2: refused; 3: something may still bill; 130: interrupted and gone.
+    1: failed and gone; 2: refused; 3: something may still bill; 5: trained in part, for its deadline came first, and gone;
+    130: interrupted and gone.
     """
     import os
     import time

@@ -8,10 +8,9 @@ from pathlib import Path
 from planner.plan import Plan
 from planner.units import GIB
 from provision.account.receipt import Receipt
-from provision.errors import Exit
 from provision.report.plot import Level, Series, render_plot
-from provision.report.tables import Table, headline, tables
-from provision.report.words import NO_ANSWER
+from provision.report.tables import Table, headline, tables, tone
+from provision.report.words import NO_ANSWER, weights_words
 from provision.watch.curves import Curves
 from provision.words import model_words
 from remote.contract import Sample
@@ -31,11 +30,11 @@ def render_page(receipt: Receipt, plan: Plan, curves: Curves) -> str:
 
 
 def _head(receipt: Receipt) -> str:
-    tone = "good" if receipt.exit_code == Exit.OK else "bad"
+    said = " ".join(filter(None, (receipt.message, weights_words(receipt))))
     return (
         f"<h1>{escape(model_words(receipt.model))} on {escape(receipt.offer)}</h1>"
         f'<p class="soft">Run {escape(receipt.run_id)} of {escape(receipt.model)}. {escape(receipt.strategy)}.</p>'
-        f'<p class="verdict {tone}">{escape(headline(receipt))}</p><p>{escape(receipt.message)}</p>'
+        f'<p class="verdict {tone(receipt)}">{escape(headline(receipt))}</p><p>{escape(said)}</p>'
     )
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -11,7 +11,7 @@ from planner.asking.request import OWN_MACHINES
 from provision.account.receipt import Figure, Receipt
 from provision.errors import Exit
 from provision.provisioner import Teardown
-from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words
+from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words, trained_words
 from provision.words import bytes_words, seconds_words, usd_words
 from remote.contract import Phase
 
@@ -23,11 +23,14 @@ VERDICTS = {
 }
 ENDINGS: Final = {  # of a run, by its exit code
     Exit.OK: "trained and gone",
+    Exit.IN_PART: "gone",
     Exit.FAILED: "failed and gone",
     Exit.REFUSED: "refused",
     Exit.STILL_BILLS: "SOMETHING MAY STILL BILL",
     Exit.INTERRUPTED: "interrupted and gone",
 }
+Tone = Literal["good", "in_part", "bad"]
+TONES: Final[dict[Exit, Tone]] = {Exit.OK: "good", Exit.IN_PART: "in_part"}  # by exit code; "bad" for the others
 BOOKS_OPEN: Final = "trained and gone, its books open"
 
 
@@ -44,8 +47,15 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 def headline(receipt: Receipt) -> str:
     """One line that says how it ended and what it cost."""
     words = BOOKS_OPEN if receipt.trained and receipt.exit_code == Exit.FAILED else ENDINGS[Exit(receipt.exit_code)]
+    if receipt.in_part:
+        words = f"{trained_words(receipt)}, {words.removeprefix('trained and ')}"
     spent = f"{usd_words(receipt.metered_usd)} in {seconds_words(receipt.wall_s)}"
     return f"{words}: {spent} (planned {usd_words(receipt.planned_usd)})"
+
+
+def tone(receipt: Receipt) -> Tone:
+    """How good that is."""
+    return TONES.get(Exit(receipt.exit_code), "bad")
 
 
 def tables(receipt: Receipt) -> tuple[Table, ...]:

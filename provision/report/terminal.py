@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from rich.console import Console, Group, JustifyMethod, RenderableType
 from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
 from provision.account.receipt import Receipt
-from provision.errors import Exit
-from provision.report.tables import Table, headline, tables
-from provision.report.words import NO_ANSWER
+from provision.report.tables import Table, Tone, headline, tables, tone
+from provision.report.words import NO_ANSWER, weights_words
 from provision.words import model_words
 from remote.contract import Sample
 
+STYLES: Final[dict[Tone, str]] = {"good": "bold green", "in_part": "bold yellow", "bad": "bold red"}
 NUMBER_COLUMNS_FROM = 1  # the first column is a name, the others are figures
 
 
@@ -21,9 +23,9 @@ def print_report(receipt: Receipt, console: Console, *, report_file: str | None)
     """The whole account of one run."""
     console.print(Text(f"Run {receipt.run_id}: {model_words(receipt.model)} on {receipt.offer}", style="bold"))
     console.print(Text(receipt.strategy, style="dim"))
-    console.print(Text(headline(receipt), style="bold green" if receipt.exit_code == Exit.OK else "bold red"))
-    if receipt.message:
-        console.print(Text(receipt.message))
+    console.print(Text(headline(receipt), style=STYLES[tone(receipt)]))
+    for sentence in filter(None, (receipt.message, weights_words(receipt))):
+        console.print(Text(sentence))
     for table in tables(receipt):
         console.print()
         console.print(draw(table))

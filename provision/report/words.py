@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from planner.plan import Range
-from provision.account.receipt import Figure, Unit
+from provision.account.receipt import Figure, Receipt, Unit
 from provision.words import bytes_words, seconds_words
+from remote.contract import EndReason, Reached
 
 NOTHING = "–"
 NO_ANSWER = "(nothing)"  # of a model that ended its answer at once
@@ -47,6 +48,30 @@ def metered_words(figure: Figure) -> str:
 
 def error_words(figure: Figure) -> str:
     return NOTHING if figure.error is None else percent_words(figure.error)
+
+
+def trained_words(receipt: Receipt) -> str:
+    """Of one that has its result: "trained", or "trained in part: 31 of 60 steps (deadline)"."""
+    return f"trained in part: {part_words(receipt.reached)}" if receipt.in_part else "trained"
+
+
+def part_words(reached: Reached | None) -> str:
+    """How far a training came that its deadline cut short."""
+    steps = f"{reached.step:,} of {reached.total_steps:,} steps " if reached else ""
+    return f"{steps}({EndReason.DEADLINE})"
+
+
+def weights_words(receipt: Receipt) -> str | None:
+    """Which step's weights came home, where they are not those of the last one or the last one was not judged; else None."""
+    reached = receipt.reached
+    if not receipt.trained or reached is None or reached.weights_step == reached.step == reached.judged_step:
+        return None
+    if not reached.judged_step:
+        return None if reached.weights_step == reached.total_steps else f"Weights of step {reached.step:,}; none were judged."
+    best = ", the lowest held-out loss" if reached.weights_step != reached.step else ""
+    unjudged = reached.step - reached.judged_step
+    after = f"; the last {unjudged:,} {'was' if unjudged == 1 else 'were'} not evaluated" if unjudged else ""
+    return f"Weights of step {reached.weights_step:,} of {reached.step:,} trained{best}{after}."
 
 
 def _is_exact(planned: Range) -> bool:

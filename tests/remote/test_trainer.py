@@ -21,6 +21,7 @@ from remote.contract import (
     Event,
     Outcome,
     Phase,
+    Reached,
     Strategy,
     decode,
     exit_code,
@@ -136,6 +137,12 @@ def test_before_the_deadline_the_best_so_far_is_saved(make_job: MakeJob, events_
     assert 0 < outcome.measured.steps < 12
     evaluated = [event.data["step"] for event in events_of(job) if event.kind == "evaluation"]
     assert (outcome.after is None) == (evaluated == [0])
+    assert outcome.reached == Reached(
+        step=outcome.measured.steps,
+        total_steps=12,
+        judged_step=evaluated[-1],
+        weights_step=outcome.after.step if outcome.after else outcome.measured.steps,
+    )
 
 
 def test_a_deadline_before_the_first_step_leaves_nothing_to_bring_home(make_job: MakeJob) -> None:

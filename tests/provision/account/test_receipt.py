@@ -19,7 +19,7 @@ from provision.account.receipt import Receipt, calibrations, compare, exit_code,
 from provision.account.runs import RunState
 from provision.errors import Exit
 from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
-from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
+from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome, Reached
 from tests.provision.plans import FREE, attempted, rental, tiny_plan
 
 OPENED_AT_S = 1_000_000.0
@@ -379,3 +379,21 @@ def test_only_a_clean_end_closes_the_bill(plan: Plan, tmp_path: Path) -> None:
     assert billed_s() == 500 + 490
     ledger.append(Ended(run_id="r", at_s=OPENED_AT_S + 200, teardown=GONE))
     assert billed_s() == 100 + 90
+
+
+@pytest.mark.parametrize(
+    ("reason", "step", "in_part", "code"),
+    [
+        (EndReason.DEADLINE, 31, True, Exit.IN_PART),
+        (EndReason.DEADLINE, 60, False, Exit.OK),
+        (EndReason.STOPPED_EARLY, 31, False, Exit.OK),
+    ],
+    ids=["cut short", "all steps made, the last not judged", "no longer better"],
+)
+def test_a_training_that_its_deadline_cut_short_is_a_result_with_a_code_of_its_own(
+    plan: Plan, reason: EndReason, step: int, in_part: bool, code: Exit
+) -> None:
+    """Nobody's script is to take half a training for a whole one."""
+    reached = Reached(step=step, total_steps=60, judged_step=20, weights_step=20)
+    receipt = receipt_of(plan, run_state(plan), outcome_of(reason=reason, reached=reached))
+    assert (receipt.trained, receipt.in_part, receipt.exit_code) == (True, in_part, code)

@@ -22,7 +22,7 @@ from provision.errors import Exit, Reason, Scope
 from provision.places import Places
 from provision.provisioner import Teardown
 from provision.report.terminal import draw
-from remote.contract import EndReason, Event, Phase, encode
+from remote.contract import EndReason, Event, Phase, Reached, encode
 from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted
 
@@ -77,6 +77,16 @@ def test_a_failure_names_its_reason(
     places.run(run_id).receipt.write_bytes(msgspec.json.encode(failed))
     row = describe(ledger.runs()[run_id], places, now_s=0.0)
     assert stands(row) == f"failed after 3 min 05 s: {word}"
+
+
+def test_a_training_that_was_cut_short_says_how_far_it_came(run_id: str, plan: Plan, places: Places, ledger: Ledger) -> None:
+    """It is not "trained", and it has not failed."""
+    close(ledger, run_id, exit_code=Exit.IN_PART)
+    reached = Reached(step=31, total_steps=60, judged_step=20, weights_step=20)
+    half = receipt_of(plan, run_state(plan), outcome_of(reason=EndReason.DEADLINE, reached=reached))
+    places.run(run_id).receipt.write_bytes(msgspec.json.encode(half))
+    row = describe(ledger.runs()[run_id], places, now_s=0.0)
+    assert stands(row) == "trained in part in 3 min 05 s: 31 of 60 steps (deadline)"
 
 
 def test_a_trainer_at_its_end_has_not_made_a_failed_run_complete(

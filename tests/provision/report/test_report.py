@@ -29,10 +29,10 @@ from provision.report.page import render_page
 from provision.report.plot import Series, render_plot, ticks
 from provision.report.tables import bill_table, headline, tables
 from provision.report.terminal import print_report
-from provision.report.words import percent_words
+from provision.report.words import percent_words, weights_words
 from provision.watch.curves import Curves
 from provision.words import bytes_words, seconds_words
-from remote.contract import Sample
+from remote.contract import EndReason, Reached, Sample
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
@@ -59,6 +59,40 @@ def test_the_first_line_says_how_it_ended_and_what_it_cost(receipt: Receipt) -> 
     assert headline(receipt) == "trained and gone: $0 in 1 min 50 s (planned $0.0160)"
     open_books = msgspec.structs.replace(receipt, exit_code=Exit.FAILED)
     assert headline(open_books).startswith("trained and gone, its books open: ")
+
+
+CUT_SHORT = Reached(step=31, total_steps=60, judged_step=20, weights_step=20)
+
+
+def test_half_a_training_is_not_shown_as_a_whole_one(plan: Plan) -> None:
+    """Neither on the terminal nor on the page, and both say whose weights came home."""
+    outcome = outcome_of(reason=EndReason.DEADLINE, reached=CUT_SHORT)
+    receipt = receipt_of(plan, run_state(plan), outcome)
+    page = render_page(receipt, plan, CURVES)
+    assert headline(receipt).startswith("trained in part: 31 of 60 steps (deadline), gone: ")
+    assert 'class="verdict in_part"' in page
+    for shown in (" ".join(printed(receipt).split()), page):
+        assert "trained in part: 31 of 60 steps (deadline)" in shown
+        assert "Weights of step 20 of 31 trained, the lowest held-out loss; the last 11 were not evaluated." in shown
+
+
+@pytest.mark.parametrize(
+    ("step", "judged_step", "weights_step", "words"),
+    [
+        (60, 60, 60, None),
+        (60, 60, 45, "Weights of step 45 of 60 trained, the lowest held-out loss."),
+        (21, 20, 20, "Weights of step 20 of 21 trained, the lowest held-out loss; the last 1 was not evaluated."),
+        (9, 0, 9, "Weights of step 9; none were judged."),
+        (60, 0, 60, None),
+    ],
+    ids=["the last", "the best", "one after it", "cut off before the first", "nothing to judge by"],
+)
+def test_whose_weights_came_home_is_said_where_it_is_not_plain(
+    plan: Plan, step: int, judged_step: int, weights_step: int, words: str | None
+) -> None:
+    """The last step's, judged, go without saying."""
+    reached = Reached(step=step, total_steps=60, judged_step=judged_step, weights_step=weights_step)
+    assert weights_words(receipt_of(plan, run_state(plan), outcome_of(reached=reached))) == words
 
 
 def test_the_terminal_shows_every_promised_line(receipt: Receipt) -> None:
