@@ -16,6 +16,10 @@ boxes="$HOME/.rentune/boxes"
 of_run() {{ for each in $(marked "RENTUNE_BOXES=$boxes"); do ! carries "RENTUNE_BOX=$1" "$each" || echo "$each"; done; }}
 """
 
+# What was not there before us goes with our last run: these are left as long as it is ours to remove.
+MADE_FOLDER = '"$HOME/.rentune/made.ssh"'
+MADE_KEYS = '"$HOME/.rentune/made.authorized_keys"'
+
 # The user's own keys must outlive whatever happens here: one change at a time (the lock is the folder's, so that no file
 # is left), and only a whole new file takes the old one's place. In a subshell, with `set -e`.
 CHANGE_KEYS = """\
@@ -39,9 +43,12 @@ mkdir -p "$boxes" && mkdir "$boxes/$run" && echo "$boxes/$run"
 ADMIT = f"""\
 set -e
 umask 077
+mkdir -p "$HOME/.rentune"
+[ -d "$HOME/.ssh" ] || : > {MADE_FOLDER}
 mkdir -p "$HOME/.ssh"
 until=$(date -d "@$ends_at" +%Y%m%d%H%M%S)
 {CHANGE_KEYS}
+[ -e "$keys" ] || : > {MADE_KEYS}
 [ ! -s "$keys.rentune" ] || [ -z "$(tail -c 1 "$keys.rentune")" ] || echo >> "$keys.rentune"
 echo "restrict,expiry-time=\\"$until\\" $key rentune:$run" >> "$keys.rentune"
 mv -f "$keys.rentune" "$keys"
@@ -72,15 +79,23 @@ while [ "$left" -gt 0 ] && [ -n "$(of_run "$run")" ]; do
   left=$((left - 1))
 done
 rm -rf "${{boxes:?}}/${{run:?}}"
-rmdir "$boxes" "$HOME/.rentune" 2> /dev/null
 rm -f {SECRETS}
-grep -sq " rentune:$run\\$" "$HOME/.ssh/authorized_keys" || exit 0
+if grep -sq " rentune:$run\\$" "$HOME/.ssh/authorized_keys"; then
 (
   set -e
 {CHANGE_KEYS}
   grep -v " rentune:$run\\$" "$keys" > "$keys.rentune" || [ "$?" = 1 ]  # 1: no other line is left
   mv -f "$keys.rentune" "$keys"
+  if [ -z "$(ls -A "$boxes" 2> /dev/null)" ]; then  # another run may be about to write its key
+    [ -s "$keys" ] || [ ! -e {MADE_KEYS} ] || rm -f "$keys"
+    [ ! -e {MADE_FOLDER} ] || rmdir "$HOME/.ssh" 2> /dev/null || true
+  fi
 )
+[ "$?" = 0 ] || exit 1  # not "|| exit": beside it set -e would say nothing
+fi
+[ -n "$(ls -A "$boxes" 2> /dev/null)" ] || rm -f {MADE_FOLDER} {MADE_KEYS}
+rmdir "$boxes" "$HOME/.rentune" 2> /dev/null
+true
 """
 
 # Prints "kind run_id id" for all runs.

@@ -259,11 +259,28 @@ def test_the_keys_stay_what_they_are_to_the_file_system(their_keys: Path) -> Non
         assert _runs(elsewhere) == left
 
 
-def test_the_only_key_may_be_ours(their_keys: Path) -> None:
-    their_keys.unlink()
+@pytest.mark.parametrize("had", ["nothing", "a folder", "an empty file"])
+def test_what_was_not_there_before_a_run_is_not_there_after(their_keys: Path, had: str) -> None:
+    home, folder = their_keys.parents[1], their_keys.parent
+    their_keys.write_text("")
+    if had != "an empty file":
+        their_keys.unlink()
+    if had == "nothing":
+        folder.rmdir()
+    found = sorted(home.rglob("*"))
     for script in (scripts.ADMIT, scripts.CLEAN):
-        assert _begin(their_keys.parents[1], script, "run-1").wait() == 0
-    assert their_keys.read_text() == ""
+        assert _begin(home, script, "run-1").wait() == 0
+    assert sorted(home.rglob("*")) == found
+
+
+def test_the_users_key_that_came_during_a_run_stays(their_keys: Path) -> None:
+    home = their_keys.parents[1]
+    their_keys.unlink()
+    assert _begin(home, scripts.ADMIT, "run-1").wait() == 0
+    with their_keys.open("a") as file:
+        file.write("ssh-ed25519 CCCC ada@desk\n")
+    assert _begin(home, scripts.CLEAN, "run-1").wait() == 0
+    assert their_keys.read_text() == "ssh-ed25519 CCCC ada@desk\n"
 
 
 def test_the_watchdog_can_be_read_back_and_so_can_its_loss(host: Rig) -> None:
