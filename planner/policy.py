@@ -76,6 +76,17 @@ def matches(region: str, patterns: Iterable[str]) -> bool:
     return any(fnmatchcase(region.lower(), pattern.lower()) for pattern in patterns)
 
 
+def unmatched(rules: Iterable[Rule], known: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
+    """A sentence for each name or pattern that means none of the known ones (by key): a slip of the pen forbids everything."""
+    return tuple(
+        f"{rule.place}: no {rule.key[:-1]} of the catalog is called {name!r}"
+        for rule in rules
+        if rule.key in known and isinstance(rule.allows, tuple)
+        for name in rule.allows
+        if not any(matches(each, (name,)) for each in known[rule.key])
+    )
+
+
 PER_RUN: Final = "max_usd_per_run"  # a limit on a plan, not on an offer: see `cap`
 _About = tuple[Callable[[Offer, Any], bool], Callable[[Any], str]]  # refuses?, the reason
 _ABOUT: Final[Mapping[str, _About]] = {

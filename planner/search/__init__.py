@@ -14,11 +14,11 @@ from planner.asking.training_keys import check_training
 from planner.estimators.memory.support import require_known_code, require_unquantized
 from planner.notices import cut_words
 from planner.plan import Plan, Provider, SearchResult, WayOut
-from planner.policy import Rule, in_force
+from planner.policy import Rule, in_force, unmatched
 from planner.search.assumptions import assumptions
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook
-from planner.search.offers import admit, check_names
+from planner.search.offers import admit, check_names, known_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_layers, seq_len_of
@@ -77,7 +77,11 @@ def search(
             *notebook.rejections(complete=not ranked),
             *asked.rejections,
         ),
-        warnings=(*asked.warnings, *([cut] if cut is not None else ())),
+        warnings=(
+            *asked.warnings,
+            *unmatched(question.rules, known_names(catalog, market)),
+            *([cut] if cut is not None else ()),
+        ),
         num_offers=asked.num_offers,
         num_strategies=figures.num_strategies,
         ways_out=ways,

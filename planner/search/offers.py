@@ -58,6 +58,7 @@ class Wish(msgspec.Struct, frozen=True):
 
 
 MAX_NAMES: Final = 8  # as many as a sentence holds
+CONTINENT_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AWS, Google and their like
 
 
 def admit(request: Request, catalog: Catalog, offers: Iterable[Offer], rules: Iterable[Rule] = ()) -> Asked:
@@ -169,18 +170,29 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
 
 def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
     """A name that no offer of the whole market has is a slip of the pen, not a wish that nothing fulfils: RequestError."""
-    sold = {
-        "provider": (where.providers, {offer.provider for offer in offers} | set(catalog.billing)),
-        "region": (where.regions, {offer.region for offer in offers}),
-    }
-    for option, (names, known) in sold.items():
-        for name in names:
+    for key, known in known_names(catalog, offers).items() if where.providers or where.regions else ():
+        for name in getattr(where, key):
             if not any(matches(each, (name,)) for each in known):
-                from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
-
-                close = get_close_matches(name, known, n=3, cutoff=0.5)
+                close = _close(name, known)
                 hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:MAX_NAMES])}"
-                raise RequestError(f"no offer has the {option} {name}", hint=hint)
+                raise RequestError(f"no offer has the {key[:-1]} {name}", hint=hint)
+
+
+def known_names(catalog: Catalog, offers: tuple[Offer, ...]) -> dict[str, set[str]]:
+    """Names that a wish or a rule may use, by the key that holds them."""
+    return {
+        "providers": {offer.provider for offer in offers} | set(catalog.billing),
+        "regions": {offer.region for offer in offers},
+    }
+
+
+def _close(name: str, known: set[str]) -> list[str]:
+    """What may have been meant: those that are spelled alike, or else lie on the continent that the first letters name."""
+    from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
+
+    continent = sorted(each for each in known if each.lower().startswith(name.lower()[:CONTINENT_LETTERS]))
+    alike = get_close_matches(name, continent or known, n=3, cutoff=0.5)
+    return alike or continent[:MAX_NAMES]
 
 
 def _own(offer: Offer) -> bool:

@@ -16,7 +16,7 @@ OURS = "/home/ada/.config/rentune/policy.toml"
 THEIRS = "/etc/rentune/policy.toml"
 ALLOWING: dict[Key, Any] = {  # values that let the standard offer pass
     "providers": ("cloud",),
-    "regions": ("north", "eu-*"),
+    "regions": ("nor*",),
     "hosts": "data centre",
     "max_usd_per_hour": Decimal("1.00"),
     "max_usd_per_run": Decimal(1000),
@@ -106,6 +106,13 @@ def test_an_organisations_rule_can_not() -> None:
     both = rule("regions", ("eu-*",)), rule("regions", ("eu-*",), said_in=OURS)
     with pytest.raises(RequestError, match=f"regions in {THEIRS} can't be overruled"):
         ask(make_request(overruled=("regions",)), make_catalog(OFFER), rules=both)
+
+
+@pytest.mark.parametrize(("key", "allows"), [("regions", ("north", "eu-*")), ("providers", ("cloud", "clowd"))])
+def test_a_rule_that_names_what_is_not_there_is_said(key: Key, allows: tuple[str, ...]) -> None:
+    """It would forbid all that it was meant to allow, without a word."""
+    result = ask(make_request(), make_catalog(OFFER), rules=(rule(key, allows),))
+    assert result.warnings == (f"{key} in {THEIRS}: no {key[:-1]} of the catalog is called {allows[1]!r}",)
 
 
 def test_no_way_out_leads_past_a_rule() -> None:
