@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
-import re
 import shlex
 import time
 from collections.abc import Callable, Iterator
@@ -21,16 +19,14 @@ from provision.aboard.layers import read_layers
 from provision.aboard.layers import unseen as unseen_on_box
 from provision.aboard.marks import marks
 from provision.direct import host_scripts as scripts
+from provision.direct.address import address_of
 from provision.direct.verdict import unseen, verdict
-from provision.errors import BadInput, ProvisionError, Refused, RentuneError, WrongHostKey
+from provision.errors import ProvisionError, Refused, RentuneError, WrongHostKey
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
 
 if TYPE_CHECKING:
     from provision.ssh import Completed, Shell
 
-ADDRESS = re.compile(
-    r"(?:(?P<user>\w[\w.+$-]*)@)?(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>\w[\w.-]*))(?::(?P<port>\d{1,5}))?"
-)
 IDENTITY_FILES = ("id_ed25519", "id_ecdsa", "id_rsa")  # as OpenSSH looks for them, hardware keys apart
 CLEAN_S = 120.0  # assumed: removing gigabytes from a slow disk
 SCRIPTS_OF_A_TEARDOWN = 3  # derived: it lists, cleans and lists again
@@ -53,6 +49,7 @@ class ExistingHost:
         self,
         user_at_host: str,
         *,
+        config: Path | None = None,
         known_hosts: tuple[Path, ...] = (),
         identities: tuple[Path, ...] = (),
         agent: bool = True,
@@ -61,11 +58,12 @@ class ExistingHost:
         patience_s: float = 30.0,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        """Empty `known_hosts` and `identities` mean the usual files in ~/.ssh. Raises BadInput for a malformed address."""
-        self._user, self._host, self._port = parse_address(user_at_host)
+        """No `config`, `known_hosts` and `identities`: the usual files in ~/.ssh. Raises BadInput as `address_of` does."""
+        self.address = address_of(user_at_host, config=config)
+        self._user, self._host, self._port = self.address.user, self.address.host, self.address.port
         ssh_folder = Path.home() / ".ssh"
         self._known_hosts = known_hosts or (ssh_folder / "known_hosts", Path("/etc/ssh/ssh_known_hosts"))
-        self._identities = identities or tuple(ssh_folder / name for name in IDENTITY_FILES)
+        self._identities = identities or self.address.identities or tuple(ssh_folder / name for name in IDENTITY_FILES)
         self._agent = agent
         self._pinned = host_key
         self._confirm = confirm
@@ -81,7 +79,7 @@ class ExistingHost:
         return Offer(
             provider=self.name,
             region=self._host,
-            instance_type=f"{self._user}@{self._host}",
+            instance_type=self.address.label,
             purchase="on_demand",
             gpu=self._known_gpu(gpus[0]) if gpus else None,
             num_gpus=Decimal(len(gpus)),
@@ -200,7 +198,7 @@ class ExistingHost:
             return shown
         raise Refused(
             f"Nobody vouches for the host key of {self._host}: it shows {found}.",
-            hint=f"If that is right: --host-key {found}",
+            hint=f"If that is right: `{self.address.command}` once writes it down, or `rentune run` takes --host-key {found}",
         )
 
     def _known_gpu(self, reported: str) -> str:
@@ -212,15 +210,6 @@ class ExistingHost:
             except CatalogError:
                 continue
         raise Refused(f"{self._host} has a GPU that no table knows: {name}.", hint="rentune catalog list --json")
-
-
-def parse_address(user_at_host: str) -> tuple[str, str, int]:
-    """User, host and port of `[user@]host[:port]`; an IPv6 address with a port stands in brackets. Raises BadInput."""
-    found = ADDRESS.fullmatch(user_at_host.strip())
-    port = int(found["port"] or 22) if found else 0
-    if not found or not 0 < port < 65536:
-        raise BadInput(f"{user_at_host!r} is not an address.", hint="user@address, or user@address:port")
-    return found["user"] or getpass.getuser(), found["ipv6"] or found["host"], port
 
 
 def _script(shell: Shell, script: str, **variables: str) -> Completed:

@@ -86,11 +86,11 @@ def offers_of_request(
         from provision.direct.host import ExistingHost
 
         host = ExistingHost(request.where.host, host_key=host_key, confirm=confirm)
-        offers.append(offer_of_host(host, request.where.host, usd_per_hour=usd_per_hour))
+        offers.append(offer_of_host(host, usd_per_hour=usd_per_hour))
     return tuple(offers)
 
 
-def offer_of_host(host: ExistingHost, address: str, *, usd_per_hour: Decimal) -> Offer:
+def offer_of_host(host: ExistingHost, *, usd_per_hour: Decimal) -> Offer:
     """The host's offer. Raises Refused where it does not answer: nothing was begun."""
     from provision.errors import ConnectionFailed, Refused, WrongHostKey
 
@@ -99,4 +99,4 @@ def offer_of_host(host: ExistingHost, address: str, *, usd_per_hour: Decimal) ->
     except WrongHostKey:
         raise
     except ConnectionFailed as error:
-        raise Refused(str(error), hint=f"See whether it answers: ssh {address}") from None
+        raise Refused(str(error), hint=f"See whether it answers: {host.address.command}") from None

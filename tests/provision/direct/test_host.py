@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import getpass
 import os
 import subprocess
 import time
@@ -16,7 +17,8 @@ from provision.aboard import detached
 from provision.aboard.job import secret_places
 from provision.aboard.ship import box_marks, job_folder
 from provision.direct import host_scripts as scripts
-from provision.direct.host import ExistingHost, parse_address
+from provision.direct.address import Address, address_of
+from provision.direct.host import ExistingHost
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, Refused, WrongHostKey
 from provision.prepare.asking import offer_of_host
@@ -59,8 +61,58 @@ def _unvouched(host: Rig, **options: object) -> ExistingHost:
         (" ada@[2001:db8::1] ", ("ada", "2001:db8::1", 22)),
     ],
 )
-def test_addresses_are_read_as_people_write_them(written: str, read: tuple[str, str, int]) -> None:
-    assert parse_address(written) == read
+def test_addresses_are_read_as_people_write_them(written: str, read: tuple[str, str, int], tmp_path: Path) -> None:
+    assert address_of(written, config=tmp_path / "none") == Address(*read)
+
+
+SSH_CONFIG = """\
+Host gpubox
+  HostName 192.0.2.7
+  User ada
+  Port 2222
+  IdentityFile /keys/gpubox
+Host inner
+  ProxyJump gateway
+"""
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        ("gpubox", Address("ada", "192.0.2.7", 2222, (Path("/keys/gpubox"),))),
+        ("root@gpubox:22", Address("root", "192.0.2.7", 22, (Path("/keys/gpubox"),))),
+        ("ada@elsewhere", Address("ada", "elsewhere", 22)),
+    ],
+)
+def test_what_is_not_typed_is_taken_from_the_users_ssh_config(written: str, read: Address, tmp_path: Path) -> None:
+    """As ssh does; what was typed holds."""
+    (tmp_path / "config").write_text(SSH_CONFIG)
+    assert address_of(written, config=tmp_path / "config") == read
+
+
+def test_a_host_behind_another_one_is_refused_with_a_way_in(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text(SSH_CONFIG)
+    with pytest.raises(BadInput, match="through another host \\(gateway\\)") as refused:
+        address_of("inner", config=tmp_path / "config")
+    assert "--host user@localhost:2222" in str(refused.value.hint)
+
+
+def test_an_ssh_config_that_cannot_be_read_is_told_in_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "config").write_text("Match exec\n  User ada\n")
+    with pytest.raises(BadInput, match="can't be read"):
+        address_of("gpubox", config=tmp_path / "config")
+
+
+@pytest.mark.parametrize(
+    ("address", "command", "label"),
+    [
+        (Address("ada", "example.org", 22), "ssh ada@example.org", "ada@example.org"),
+        (Address("ada", "example.org", 2222), "ssh -p 2222 ada@example.org", "ada@example.org:2222"),
+        (Address("ada", "2001:db8::1", 2222), "ssh -p 2222 ada@2001:db8::1", "ada@[2001:db8::1]:2222"),
+    ],
+)
+def test_an_address_is_shown_whole_and_in_words_that_ssh_takes(address: Address, command: str, label: str) -> None:
+    assert (address.command, address.label) == (command, label)
 
 
 @pytest.mark.parametrize(
@@ -79,22 +131,25 @@ def test_addresses_are_read_as_people_write_them(written: str, read: tuple[str, 
 )
 def test_what_is_no_address_is_refused_with_what_to_type(written: str) -> None:
     with pytest.raises(BadInput, match="not an address") as refused:
-        parse_address(written)
+        address_of(written)
     assert refused.value.hint == "user@address, or user@address:port"
 
 
 def test_a_host_that_does_not_answer_is_refused_before_anything_is_begun(tmp_path: Path) -> None:
     host = ExistingHost("ada@127.0.0.1:1", known_hosts=(tmp_path / "none",), agent=False, patience_s=0.2)
     with pytest.raises(Refused) as refused:
-        offer_of_host(host, "ada@127.0.0.1:1", usd_per_hour=Decimal(0))
-    assert refused.value.hint == "See whether it answers: ssh ada@127.0.0.1:1"
+        offer_of_host(host, usd_per_hour=Decimal(0))
+    assert refused.value.hint == "See whether it answers: ssh -p 1 ada@127.0.0.1"
 
 
 def test_a_host_key_that_nobody_vouches_for_is_never_accepted(host: Rig) -> None:
     shown = fingerprint(fetch_host_key("127.0.0.1", _port(host)))
     with pytest.raises(Refused, match=r"SHA256:") as refused:
         _unvouched(host).up(local_offer(), host.launch())
-    assert refused.value.hint == f"If that is right: --host-key {shown}"
+    assert refused.value.hint == (
+        f"If that is right: `ssh -p {_port(host)} {getpass.getuser()}@127.0.0.1` once writes it down, "
+        f"or `rentune run` takes --host-key {shown}"
+    )
     with pytest.raises(Refused):
         _unvouched(host, confirm=lambda _: False).up(local_offer(), host.launch())
 

@@ -49,7 +49,7 @@ def test_any_other_machine_is_used_by_its_address(places: Places, tmp_path: Path
         known, key = rig.folder / "host/known_hosts", rig.folder / "host/user_key"
         host = HostWithTheStack(address, known_hosts=(known,), identities=(key,), agent=False)
         tiny = tiny_plan(*tiny_files(tmp_path), where=Where(host=address))
-        offer = offer_of_host(host, address, usd_per_hour=USD_PER_HOUR)
+        offer = offer_of_host(host, usd_per_hour=USD_PER_HOUR)
         chosen = answer(tiny.request, search_edges(), catalog=read_catalog(), offers=(offer,)).recommended
         assert chosen
         plan = msgspec.structs.replace(tiny, offer=chosen.offer, billing=chosen.billing)
