@@ -15,7 +15,7 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
-from planner.asking.request import Request
+from planner.asking.request import HOST, Request
 from planner.estimators.cost import billed_range, disk_gib, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, DurationEstimate, HostEstimate, Provider
@@ -286,5 +286,5 @@ def _limit_s(found: Found, question: Question) -> float | None:
     """Seconds that the job may take: as said; without a word, what anybody waits for a machine without a GPU."""
     if (max_hours := question.request.budget.max_hours) is not None:
         return max_hours * SECONDS_PER_HOUR
-    named = found.offer.provider in question.request.where.providers
+    named = found.offer.provider in (*question.request.where.providers, HOST)
     return MAX_CPU_HOURS * SECONDS_PER_HOUR if found.kind.gpu is None and not named else None

@@ -353,6 +353,16 @@ def test_a_small_job_runs_on_this_machine_for_nothing() -> None:
     assert plan.host.ram_peak_bytes + plan.margin_bytes == pytest.approx(16 * GIB * 0.9, rel=1e-6)
 
 
+def test_a_host_of_ones_own_may_take_as_long_as_it_takes() -> None:
+    """Whoever names their machine knows that it has no GPU."""
+    host = make_offer(provider="host", instance_type="me@there", gpu=None, num_gpus=Decimal(0), usd_per_hour=Decimal(0))
+    request = make_request(model="7b", data=LONG, where=Where(host="me@there"))
+    there = Provider(name="host", runnable=True, status="yours")
+    slow = msgspec.structs.replace(host, ram_gib=512.0, vcpus=2.0)
+    (plan,) = ask(request, market(slow), providers=(there,)).plans
+    assert plan.duration.wall_s.p90 > 24 * 3600
+
+
 def test_a_host_is_asked_for_alone() -> None:
     """--host leaves every other offer out."""
     host = make_offer(provider="host", instance_type="me@there", usd_per_hour=Decimal(0))
