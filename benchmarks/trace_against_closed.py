@@ -24,6 +24,8 @@ from benchmarks.machine import describe_machine
 from catalogs.models import resolve_model
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_vram
+from planner.methods import METHODS
+from planner.methods.linears import CONV1D
 from planner.refusals import CaseRefused
 from planner.units import GIB
 from remote.contract import Strategy
@@ -78,6 +80,17 @@ WAYS: dict[str, dict[str, Any]] = {
     "full, foreach": FULL | {"optimizer": "adamw_torch"},
     "full, 8-bit states, accumulation": FULL | {"optimizer": "adamw_8bit", "gradient_accumulation_steps": 2},
 }
+# What other methods hang on linears, on families of three kinds: gated with and without biases, and GPT-2's.
+HUNG = ("dora", "loha", "lokr", "fourierft", "oft", "boft", "vera", "ia3")
+HUNG_FAMILIES = ("llama-2-7b", "qwen2.5-7b", "gpt2")
+HUNG_WAYS: dict[str, dict[str, Any]] = {
+    "": {},
+    ", no checkpointing": {"gradient_checkpointing": "off"},
+    ", no autocast": {"autocast": "none"},
+    ", no autocast, no checkpointing": {"autocast": "none", "gradient_checkpointing": "off"},
+    ", nf4": {"quant": "nf4", "double_quant": True},
+    ", nf4, no checkpointing": {"quant": "nf4", "double_quant": True, "gradient_checkpointing": "off"},
+}
 EXPERT_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]  # adapters on experts have no closed form
 
 SHAPES = ((4, 1024), (1, 2048))  # sequences, tokens
@@ -120,6 +133,21 @@ def grid(layers: int) -> Iterator[Point]:
             for size, length in SHAPES:
                 said = fields | own | {"micro_batch_size": size, "seq_len": min(length, _positions(config))}
                 yield Point(family, way, config, msgspec.convert(said, Strategy))
+
+
+def hung_grid(layers: int) -> Iterator[Point]:
+    """The methods beside LoRA that hang on linears, with peft's own ranks and blocks; what peft can't hang is left out."""
+    for family in HUNG_FAMILIES:
+        config = cut(resolve_model(family, base=None).config, layers)
+        for method in HUNG:
+            adapter = METHODS[method].adapter
+            if adapter is None or (config["model_type"] in CONV1D and not adapter.conv1d):
+                continue
+            for way, fields in HUNG_WAYS.items():
+                if fields.get("quant") and (config["model_type"] in CONV1D or not adapter.four_bit):
+                    continue
+                said = {"method": method, "rank": METHODS[method].default_rank, "micro_batch_size": 4, "seq_len": 512}
+                yield Point(family, method + way, config, msgspec.convert(said | fields, Strategy))
 
 
 def cut(config: dict[str, Any], layers: int) -> dict[str, Any]:
@@ -191,7 +219,8 @@ def report(rows: list[Row], layers: int) -> str:
     errors = [abs(row.error) for row in answered]
     worst = sorted(answered, key=lambda row: -abs(row.error))[:20]
     summary = (
-        f"{len(rows)} cases ({len(FAMILIES)} families, {len(WAYS)} ways, {len(SHAPES)} batches, {layers} layers each), "
+        f"{len(rows)} cases ({len(FAMILIES)} families, {len(WAYS)} ways, {len(SHAPES)} batches, {layers} layers each; of "
+        f"{len(HUNG)} further methods {len(HUNG_FAMILIES)} families and {len(HUNG_WAYS)} ways), "
         f"{len(refused)} refused. Allocated peak: median absolute error **{statistics.median(errors):.2%}**, "
         f"95th percentile **{percentile(errors, 0.95):.2%}**, worst {max(errors):.2%}; "
         f"{statistics.median(row.seconds for row in answered):.2f} s a trace (median)."
@@ -235,7 +264,8 @@ def main() -> int:
     parser.add_argument("--rows", type=Path, help="file of finished cases, to go on from")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     said = parser.parse_args()
-    rows = compare_all(list(grid(said.layers))[:: said.every], said.processes, said.rows)
+    points = [*grid(said.layers), *hung_grid(said.layers)]
+    rows = compare_all(points[:: said.every], said.processes, said.rows)
     text = report(rows, said.layers)
     print(text)
     if said.write:

@@ -92,7 +92,7 @@ def advise(request: Request) -> Advice:
     else:
         variants = (UPCAST,) if said.get("quant") in BITSANDBYTES else ({},)
     if METHODS[method].has_rank:
-        choices += _lora_choices(said)
+        choices += _adapter_choices(METHODS[method].default_rank, said)
     global_batch_size, batch_choice = _global_batch(request)
     choices += batch_choice
     filled = {choice.key: choice.value for choice in choices if choice.key != "global_batch_size"}
@@ -111,11 +111,14 @@ def _quant_variants(said: dict[str, Any]) -> tuple[dict[str, Any], ...]:
     return known or (UPCAST if said["quant"] in BITSANDBYTES else {},)
 
 
-def _lora_choices(said: dict[str, Any]) -> list[Choice]:
-    choices = [choice for choice in LORA_DEFAULTS if choice.key not in said]
-    if "rank" in said and "alpha" not in said:
-        choices[-1] = msgspec.structs.replace(choices[-1], value=ALPHA_PER_RANK * said["rank"])
-    return choices
+def _adapter_choices(default_rank: int | None, said: dict[str, Any]) -> list[Choice]:
+    """Targets, rank and alpha where nothing was said; a method with a rank of its own in peft keeps that."""
+    rank = said.get("rank", default_rank)
+    values = {"rank": default_rank, "alpha": None if rank is None else ALPHA_PER_RANK * rank}
+    filled = [msgspec.structs.replace(choice, value=values.get(choice.key, choice.value)) for choice in LORA_DEFAULTS]
+    if default_rank != DEFAULT_RANK:
+        filled[1] = msgspec.structs.replace(filled[1], reason="the default of this method", source="peft 0.21")
+    return [choice for choice in filled if choice.key not in said and choice.value is not None]
 
 
 def _global_batch(request: Request) -> tuple[int, list[Choice]]:

@@ -364,7 +364,10 @@ class Capabilities(Value, frozen=True, kw_only=True):
 
 CAPABILITIES: Final = Capabilities(
     tasks=("causal_lm",),
-    methods=("lora", "full"),
+    methods=(
+        *("lora", "rslora", "pissa", "dora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
+        "full",
+    ),
     quants=("none", "nf4", "int8"),
     optimizers=("adamw_torch", "adamw_torch_fused", "adamw_8bit", "sgd"),
     checkpointing=("off", "reentrant", "non_reentrant"),

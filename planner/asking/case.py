@@ -10,7 +10,7 @@ import msgspec
 from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, complaint
 from planner.asking.mistyped import mistyped, nearest
-from planner.methods import DEFAULT_RANK, METHODS, QLORA, QLORA_MEANS, require_method
+from planner.methods import METHODS, QLORA, QLORA_MEANS, require_method
 from planner.precision import BITSANDBYTES
 from planner.refusals import CaseError
 from planner.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
@@ -197,7 +197,7 @@ def strategy_of(case: Case) -> Strategy:
     case = _spelled_out(case)
     require_method(case.method)
     method = METHODS[case.method]
-    rank = case.rank or DEFAULT_RANK if method.has_rank else None
+    rank = case.rank or method.default_rank if method.has_rank else None
     return Strategy(
         method=case.method,
         rank=rank,

@@ -1,19 +1,23 @@
 """The ways to tune: the table of methods, the linears that they reach, and what they train."""
 
+from planner.methods.adapters import ADAPTERS
 from planner.methods.counts import (
     NUM_LABELS,
     adapted_names,
     adapter_file_bytes,
     adapter_params,
+    adapter_tensors,
     base_params,
+    frozen_entries,
     head_params,
     saved_module_params,
     total_params,
     trainable_params,
     trained_blocks,
 )
+from planner.methods.linears import dials_of
+from planner.methods.method import DEFAULT_RANK, Dials, Kind
 from planner.methods.table import (
-    DEFAULT_RANK,
     METHODS,
     NF4,
     QLORA,
@@ -24,6 +28,7 @@ from planner.methods.table import (
 from planner.methods.targets import DEFAULT_TARGETS, adapted_linears, vocabulary_modules
 
 __all__ = [
+    "ADAPTERS",
     "DEFAULT_RANK",
     "DEFAULT_TARGETS",
     "METHODS",
@@ -31,11 +36,16 @@ __all__ = [
     "NUM_LABELS",
     "QLORA",
     "QLORA_MEANS",
+    "Dials",
+    "Kind",
     "adapted_linears",
     "adapted_names",
     "adapter_file_bytes",
     "adapter_params",
+    "adapter_tensors",
     "base_params",
+    "dials_of",
+    "frozen_entries",
     "head_params",
     "require_method",
     "saved_module_params",

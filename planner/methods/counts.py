@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Final, Literal
+from typing import Final
 
 from catalogs.architectures import Architecture
 from planner.methods import parts
+from planner.methods.linears import dials_of
 from planner.methods.table import METHODS, require_method
 from planner.methods.targets import VOCABULARY_MODULES, adapted_linears, vocabulary_modules
 from planner.precision import DTYPE_BYTES
@@ -15,12 +16,29 @@ from remote.contract import Strategy, Task
 NUM_LABELS: Final = 2  # assumed: transformers' default num_labels; another count moves memory by a few kilobytes
 
 
-def adapted_names(architecture: Architecture, strategy: Strategy, *, computes: Literal["product", "scale"]) -> frozenset[str]:
-    """Module paths within a block that carry an adapter of this kind."""
-    adapter = METHODS[strategy.method].adapter
-    if adapter is None or adapter.computes != computes:
+def adapted_names(architecture: Architecture, strategy: Strategy) -> frozenset[str]:
+    """Module paths within a block that carry an adapter."""
+    if METHODS[strategy.method].adapter is None:
         return frozenset()
     return frozenset(linear.name for linear, _ in adapted_linears(architecture, strategy))
+
+
+def adapter_tensors(architecture: Architecture, strategy: Strategy) -> tuple[tuple[int, int], ...]:
+    """Entries of each tensor that the method hangs on linears, with how often it occurs."""
+    adapter = METHODS[strategy.method].adapter
+    if adapter is None:
+        return ()
+    dials = dials_of(adapter, strategy)
+    chosen = adapted_linears(architecture, strategy)
+    return tuple((entries, times) for linear, times in chosen for entries in adapter.tensors(linear, dials))
+
+
+def frozen_entries(architecture: Architecture, strategy: Strategy) -> int:
+    """Entries of fp32 tensors that the method brings along and does not train."""
+    adapter = METHODS[strategy.method].adapter
+    if adapter is None:
+        return 0
+    return adapter.frozen(adapted_linears(architecture, strategy), dials_of(adapter, strategy))
 
 
 def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
@@ -88,5 +106,5 @@ SAFETENSORS_HEADER_BYTES: Final = 120  # measured: bytes of header per tensor in
 def adapter_file_bytes(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
     """Bytes of the file that comes home: the trained parameters in the dtype they are trained in, and its header."""
     held = strategy.param_dtype if METHODS[strategy.method].moves else strategy.adapter_dtype
-    tensors = 2 * sum(times for _, times in adapted_linears(architecture, strategy)) if strategy.rank else architecture.depth
+    tensors = sum(times for _, times in adapter_tensors(architecture, strategy)) or architecture.depth
     return trainable_params(architecture, strategy, task=task) * DTYPE_BYTES[held] + tensors * SAFETENSORS_HEADER_BYTES

@@ -2,22 +2,61 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from catalogs.architectures import Architecture
+from planner.methods.adapters import IDLE_OPTIONS
+from planner.methods.method import Adapter, Dials, Formula
 from planner.methods.targets import adapted_linears, vocabulary_modules
-from planner.refusals import CaseError
+from planner.precision import BITSANDBYTES, FOUR_BIT
+from planner.refusals import CaseError, Unsupported
 from remote.contract import Strategy
 
-
-def lora(architecture: Architecture, strategy: Strategy) -> int:
-    """r·(in + out) per adapted linear; a targeted vocabulary matrix counts as one of V × h."""
-    if strategy.rank is None:
-        raise CaseError("rank", f"method {strategy.method} needs a rank", "say rank 16, for example")
-    width = sum(times * (linear.in_features + linear.out_features) for linear, times in adapted_linears(architecture, strategy))
-    width += vocabulary_modules(strategy.target_modules) * (architecture.vocab_size + architecture.hidden_size)
-    return strategy.rank * width
+CONV1D: Final = frozenset({"gpt2", "openai-gpt"})  # model types whose linears transformers writes as Conv1D
 
 
-def ia3(architecture: Architecture, strategy: Strategy) -> int:
-    """One factor per output of an attention module, per input of a feed-forward module."""
-    chosen = adapted_linears(architecture, strategy)
-    return sum(times * (linear.in_features if linear.role == "down" else linear.out_features) for linear, times in chosen)
+def hung(adapter: Adapter) -> Formula:
+    """The formula of a method that hangs `adapter` on each target: the sum of its tensors."""
+
+    def trainable(architecture: Architecture, strategy: Strategy) -> int:
+        require_hangable(adapter, architecture, strategy)
+        dials = dials_of(adapter, strategy)
+        chosen = adapted_linears(architecture, strategy)
+        return sum(times * sum(adapter.tensors(linear, dials)) for linear, times in chosen) + _on_vocabulary(
+            adapter, architecture, strategy
+        )
+
+    return trainable
+
+
+def dials_of(adapter: Adapter, strategy: Strategy) -> Dials:
+    """The strategy's rank and the options that the adapter reads. Raises Unsupported for options without a closed form."""
+    said = strategy.method_options
+    unread = sorted(set(said) - set(adapter.options) - IDLE_OPTIONS)
+    if unread:
+        known = ", ".join(adapter.options) or "none that moves memory"
+        raise Unsupported("method_options", f'"{unread[0]}" of {strategy.method} has no closed form', f"it reads {known}")
+    return Dials(strategy.rank or 0, tuple((name, said.get(name, default)) for name, default in adapter.options.items()))
+
+
+def require_hangable(adapter: Adapter, architecture: Architecture, strategy: Strategy) -> None:
+    """Raise CaseError where peft can't hang the adapter on this base."""
+    if strategy.quant in FOUR_BIT and not adapter.four_bit:
+        raise CaseError(
+            "quant", f"peft can't hang {strategy.method} on {strategy.quant} weights", "quant none, or method lora with nf4"
+        )
+    if strategy.quant not in ("none", *BITSANDBYTES) and adapter.kind != "lora":
+        raise Unsupported("quant", f"{strategy.method} over {strategy.quant} has no closed form", "method lora has one")
+    if architecture.model_type in CONV1D and not adapter.conv1d:
+        named = f"peft can't hang {strategy.method} on the transposed linears of {architecture.model_type}"
+        raise CaseError("method", named, "choose lora")
+
+
+def _on_vocabulary(adapter: Adapter, architecture: Architecture, strategy: Strategy) -> int:
+    """A targeted vocabulary matrix counts as one of V × h."""
+    matrices = vocabulary_modules(strategy.target_modules)
+    if matrices and adapter.kind != "lora":
+        raise Unsupported(
+            "target_modules", f"{strategy.method} on the vocabulary has no closed form", "name linears of the blocks"
+        )
+    return matrices * (strategy.rank or 0) * (architecture.vocab_size + architecture.hidden_size)

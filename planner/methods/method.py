@@ -2,23 +2,50 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import Final, Literal, get_args
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, get_args
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.architectures import Architecture, Linear
 from remote.contract import Strategy
+
+DEFAULT_RANK: Final = 16  # assumed: defaults of TRL 1.10; beyond 8 the rank hardly changes small instruction sets (QLoRA)
 
 Formula = Callable[[Architecture, Strategy], int]
 Part = Literal["weights", "norms", "biases"]
 EVERYTHING: Final[frozenset[Part]] = frozenset(get_args(Part))
+Kind = Literal["lora", "dora", "adalora", "loha", "lokr", "fourierft", "oft", "boft", "vera", "ia3"]
+
+
+class Dials(msgspec.Struct, frozen=True):
+    """What the size of an adapter follows from, beside the linear that it hangs on."""
+
+    rank: int = 0  # 0 = the method sizes its adapters by options alone
+    options: tuple[tuple[str, Any], ...] = ()  # the `method_options` that move memory, each with a value
+
+    def __getitem__(self, option: str) -> Any:
+        """The value of an option that the method's row names."""
+        return dict(self.options)[option]
+
+
+Places = tuple[tuple[Linear, int], ...]  # linears that carry an adapter, with how often each occurs
+
+
+def _nothing(_linears: Places, _dials: Dials) -> int:
+    return 0
 
 
 class Adapter(msgspec.Struct, frozen=True):
-    """What a method hangs on linears of the base. Which where `target_modules` says "default": DEFAULT_TARGETS."""
+    """What a method hangs on linears of the base. Which linears "default" means: DEFAULT_TARGETS."""
 
-    computes: Literal["product", "scale"]  # a low-rank product beside the linear's own; a learned factor per feature
+    kind: Kind  # which operations it adds to a linear's own
+    tensors: Callable[[Linear, Dials], tuple[int, ...]]  # entries of each trained tensor on one linear
+    options: Mapping[str, Any] = {}  # `method_options` that `tensors` and the operations read, with peft's defaults
+    frozen: Callable[[Places, Dials], int] = _nothing  # entries of fp32 tensors that it brings and does not train
+    widens: bool = False  # over bitsandbytes' linears, under autocast, its sums stay in the adapter's dtype
+    four_bit: bool = True  # whether peft can hang it on linears that bitsandbytes packs into four bits
+    conv1d: bool = True  # whether it can hang on GPT-2's transposed linears
 
 
 class Method(msgspec.Struct, frozen=True):
@@ -27,6 +54,7 @@ class Method(msgspec.Struct, frozen=True):
     paper: str
     trainable: Formula | None
     has_rank: bool = False
+    default_rank: int | None = DEFAULT_RANK  # of a method that has one, where nothing was said
     moves: frozenset[Part] = frozenset()  # parts of the base itself that are trained; empty = all that moves is added to it
     top_blocks_only: bool = False  # what moves does so in the last `trainable_layers` blocks, and nowhere else
     adapter: Adapter | None = None

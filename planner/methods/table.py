@@ -5,40 +5,41 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from planner.methods import linears, parts, prompts
-from planner.methods.method import EVERYTHING, Adapter, Formula, Method
+from planner.methods import parts, prompts
+from planner.methods.adapters import ADALORA, BOFT, DORA, FOURIERFT, IA3, LOHA, LOKR, LORA, OFT, VERA
+from planner.methods.linears import hung
+from planner.methods.method import DEFAULT_RANK, EVERYTHING, Adapter, Formula, Method
 from planner.refusals import CaseError, Unsupported
-
-DEFAULT_RANK: Final = 16  # assumed: defaults of TRL 1.10; beyond 8 the rank hardly changes small instruction sets (QLoRA)
 
 QLORA: Final = "qlora"  # no method of its own: what it is short for (Dettmers et al., arXiv:2305.14314) stands here
 NF4: Final[dict[str, Any]] = {"quant": "nf4", "double_quant": True}
 QLORA_MEANS: Final[dict[str, Any]] = {"method": "lora", **NF4}
 
-LORA: Final = Adapter(computes="product")
-IA3: Final = Adapter(computes="scale")
+
+def _hung(adapter: Adapter, paper: str, *, has_rank: bool = True, default_rank: int | None = DEFAULT_RANK) -> Method:
+    """The row of a method that hangs `adapter` on linears."""
+    return Method(paper, hung(adapter), has_rank=has_rank, default_rank=default_rank, adapter=adapter)
+
 
 METHODS: Final[Mapping[str, Method]] = {
     "full": Method("none: every weight moves", parts.whole, moves=EVERYTHING),
-    "lora": Method("Hu et al., arXiv:2106.09685", linears.lora, has_rank=True, adapter=LORA),
-    "rslora": Method("Kalajdzievski, arXiv:2312.03732: LoRA with another scale", linears.lora, has_rank=True, adapter=LORA),
-    "pissa": Method("Meng et al., arXiv:2404.02948: LoRA with another start", linears.lora, has_rank=True, adapter=LORA),
-    "lora_plus": Method(
-        "Hayou et al., arXiv:2402.12354: LoRA with two learning rates", linears.lora, has_rank=True, adapter=LORA
-    ),
-    "ia3": Method("Liu et al., arXiv:2205.05638", linears.ia3, adapter=IA3),
+    "lora": _hung(LORA, "Hu et al., arXiv:2106.09685"),
+    "rslora": _hung(LORA, "Kalajdzievski, arXiv:2312.03732: LoRA with another scale"),
+    "pissa": _hung(LORA, "Meng et al., arXiv:2404.02948: LoRA with another start"),
+    "lora_plus": _hung(LORA, "Hayou et al., arXiv:2402.12354: LoRA with two learning rates"),
+    "dora": _hung(DORA, "Liu et al., arXiv:2402.09353"),
+    "adalora": _hung(ADALORA, "Zhang et al., arXiv:2303.10512", default_rank=8),
+    "loha": _hung(LOHA, "Hyeon-Woo et al., arXiv:2108.06098", default_rank=8),
+    "lokr": _hung(LOKR, "Yeh et al., arXiv:2309.14859", default_rank=8),
+    "oft": _hung(OFT, "Qiu et al., arXiv:2306.07280", default_rank=None),
+    "boft": _hung(BOFT, "Liu et al., arXiv:2311.06243", has_rank=False),
+    "vera": _hung(VERA, "Kopiczko et al., arXiv:2310.11454", default_rank=256),
+    "fourierft": _hung(FOURIERFT, "Gao et al., arXiv:2405.03003", has_rank=False),
+    "ia3": _hung(IA3, "Liu et al., arXiv:2205.05638", has_rank=False),
     "bitfit": Method("Ben Zaken et al., arXiv:2106.10199", parts.bitfit, moves=frozenset({"biases"})),
     "ln_tuning": Method("Zhao et al., arXiv:2312.11420", parts.ln_tuning, moves=frozenset({"norms"})),
     "freeze": Method("none: the top blocks move", parts.freeze, moves=EVERYTHING, top_blocks_only=True),
     "prompt_tuning": Method("Lester et al., arXiv:2104.08691", prompts.prompt_tuning, prompt=True),
-    "dora": Method("Liu et al., arXiv:2402.09353", None, has_rank=True),
-    "adalora": Method("Zhang et al., arXiv:2303.10512", None, has_rank=True),
-    "loha": Method("Hyeon-Woo et al., arXiv:2108.06098", None, has_rank=True),
-    "lokr": Method("Yeh et al., arXiv:2309.14859", None, has_rank=True),
-    "oft": Method("Qiu et al., arXiv:2306.07280", None, has_rank=True),
-    "boft": Method("Liu et al., arXiv:2311.06243", None, has_rank=True),
-    "vera": Method("Kopiczko et al., arXiv:2310.11454", None, has_rank=True),
-    "fourierft": Method("Gao et al., arXiv:2405.03003", None),
     "prefix_tuning": Method("Li and Liang, arXiv:2101.00190", None),
     "p_tuning": Method("Liu et al., arXiv:2103.10385", None),
     "lora_prompt": Method("LoRA beside a trained prompt", None, has_rank=True),

@@ -41,9 +41,27 @@ IA3_TARGETS: Final[dict[str, tuple[str, ...]]] = {
     "deberta": ("in_proj", "output.dense"),
 }
 
+ADALORA_LACKS: Final = frozenset(
+    {"mistral", "mixtral", "xlm-roberta", "electra", "falcon", "chatglm", "mpt", "phi", "stablelm"}
+)
+ADALORA_TARGETS: Final = {  # derived: its own table there, which lacks newer types
+    model_type: suffixes for model_type, suffixes in LORA_TARGETS.items() if model_type not in ADALORA_LACKS
+} | {
+    "opt": ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2"),
+    "roberta": ("query", "key", "value", "dense"),
+    "t5": ("q", "k", "v", "o", "wi", "wo"),
+    "mt5": ("q", "k", "v", "o", "wi_0", "wi_1", "wo"),
+    "deberta-v2": ("query_proj", "key_proj", "value_proj", "dense"),
+}
+VERA_TARGETS: Final = LORA_TARGETS | {"phi": ("q_proj", "v_proj")}
+FOURIERFT_TARGETS: Final = LORA_TARGETS | dict.fromkeys(("gpt2", "gpt_bigcode"), ("mlp.c_proj",))
+
 # Method → model_type → suffixes, for the methods that hang on linears.
 DEFAULT_TARGETS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    **dict.fromkeys(("lora", "rslora", "pissa", "lora_plus"), LORA_TARGETS),
+    **dict.fromkeys(("lora", "rslora", "pissa", "lora_plus", "dora", "loha", "lokr", "oft", "boft"), LORA_TARGETS),
+    "adalora": ADALORA_TARGETS,
+    "fourierft": FOURIERFT_TARGETS,
+    "vera": VERA_TARGETS,
     "ia3": IA3_TARGETS,
 }
 

@@ -5,14 +5,24 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from remote.adapters.configs import lora
+from remote.adapters import configs
 from remote.adapters.targets import ALL_LINEAR, linears_in
 from remote.adapters.wrapping import with_adapter
 from remote.contract import Loop, Strategy
 
 # Method → its peft configuration; None where the model itself is trained.
 ADAPTERS: Final[Mapping[str, Callable[[Strategy, Loop], Any] | None]] = {
-    "lora": lora,
+    "lora": configs.lora,
+    "rslora": configs.rslora,
+    "pissa": configs.pissa,
+    "dora": configs.dora,
+    "loha": configs.loha,
+    "lokr": configs.lokr,
+    "oft": configs.oft,
+    "boft": configs.boft,
+    "vera": configs.vera,
+    "fourierft": configs.fourierft,
+    "ia3": configs.ia3,
     "full": None,
 }
 

@@ -5,7 +5,8 @@ Each function follows the lines of transformers' attention modules, in their ord
 
 from __future__ import annotations
 
-from planner.estimators.memory.operations import FP32, STATISTIC_BYTES, Block, dropout, linear, norm
+from planner.estimators.memory.adapters import linear
+from planner.estimators.memory.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
 from planner.estimators.memory.tape import Tensor
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planner.estimators.memory.operations import Block, activation, dropout, linear
+from planner.estimators.memory.adapters import linear
+from planner.estimators.memory.operations import Block, activation, dropout
 from planner.estimators.memory.tape import Tensor
 
 

@@ -7,9 +7,9 @@ from typing import Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.architectures import Architecture, Linear
 from catalogs.hardware import Gpu
-from planner.methods import METHODS, adapted_names
+from planner.methods import ADAPTERS, METHODS, Dials, Kind, adapted_names, dials_of
 from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, packs_linears
 from planner.stack import Stack
 from remote.contract import Strategy
@@ -41,18 +41,22 @@ class Numerics(msgspec.Struct, frozen=True):
     adapter: int
     quant: str  # "none" = plain linears
     four_bit: bool
-    adapted: frozenset[str]  # module paths that carry a LoRA
-    rank: int
+    adapted: frozenset[str]  # module paths that carry an adapter
+    adapter_kind: Kind | None
+    dials: Dials  # of the adapter
     dropout: float  # of the adapter
     trains_linears: bool  # full fine-tuning: weights get gradients
     trains_norms: bool
     trains_biases: bool
-    scales: frozenset[str]  # modules whose output (or input) IA3 scales
     attention: str  # the kernel: "flash", "efficient", "cpu" or "eager"
     repeats_kv: bool
     mask_item: int  # bytes per pair of tokens of the mask that all blocks are given
     masked: bool  # a kernel is given a mask of pairs: for padding, or for a window that the sequence is longer than
     fused: frozenset[str]
+
+    def sizes(self, module: Linear) -> tuple[int, ...]:
+        """Entries of each trained tensor that the method hangs on this linear."""
+        return () if self.adapter_kind is None else ADAPTERS[self.adapter_kind].tensors(module, self.dials)
 
     def product(self, operand: int) -> int:
         """Item size of a linear's output, given that of its input. bitsandbytes hands back the input's dtype."""
@@ -91,11 +95,21 @@ def numerics_of(
     norm_weight = 4 if upcast in ("norms", "full") else weight
     autocast = 0 if strategy.autocast == "none" else DTYPE_BYTES[strategy.autocast]
     moves = METHODS[strategy.method].moves_in_every_block  # of the top blocks alone: the block here is a frozen one
+    adapter = METHODS[strategy.method].adapter
+    adapted = adapted_names(architecture, strategy)
+    widened = (
+        adapter is not None
+        and adapter.widens
+        and bool(autocast)
+        and strategy.quant in BITSANDBYTES
+        and strategy.adapter_dtype == "float32"
+        and _meets_residual(architecture, adapted)
+    )
     seq_len = strategy.seq_len + (strategy.num_virtual_tokens or 0)  # a prompt method's tokens stand in front
     biased = architecture.scores == "alibi_wide" and architecture.fused_attention  # a mask that differs from head to head
     masked = strategy.padded or biased or (architecture.window is not None and seq_len >= architecture.window)
     kernel = _attention_kernel(architecture, strategy, gpu, on_cpu=on_cpu, masked=masked)
-    residual = 4 if norm_weight == 4 or _autocast_widens(architecture, strategy) else weight
+    residual = 4 if norm_weight == 4 or _autocast_widens(architecture, strategy) or widened else weight
     added = weight * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
     return Numerics(
         tokens=math.ceil(strategy.micro_batch_size * seq_len / (stack.context_parallel_size * stack.tensor_parallel_size)),
@@ -108,13 +122,13 @@ def numerics_of(
         adapter=DTYPE_BYTES[strategy.adapter_dtype],
         quant=strategy.quant if packs_linears(strategy.quant) else "none",
         four_bit=strategy.quant in FOUR_BIT,
-        adapted=adapted_names(architecture, strategy, computes="product"),
-        rank=strategy.rank or 0,
+        adapted=adapted,
+        adapter_kind=adapter.kind if adapter else None,
+        dials=dials_of(adapter, strategy) if adapter else Dials(),
         dropout=strategy.dropout,
         trains_linears="weights" in moves,
         trains_norms="norms" in moves,
         trains_biases="biases" in moves,
-        scales=adapted_names(architecture, strategy, computes="scale"),
         attention=kernel,
         repeats_kv=_repeats_kv(architecture, strategy, gpu, stack, on_cpu=on_cpu, masked=masked),
         mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,
@@ -129,6 +143,11 @@ def _autocast_widens(architecture: Architecture, strategy: Strategy) -> bool:
     """
     through_linears = architecture.norm == "layer" and strategy.quant in BITSANDBYTES
     return strategy.autocast != "none" and (architecture.layout == "post" or through_linears)
+
+
+def _meets_residual(architecture: Architecture, adapted: frozenset[str]) -> bool:
+    """Whether a linear that writes to the residual stream carries an adapter."""
+    return any(linear.name in adapted and linear.role in ("output", "down") for linear in architecture.linears)
 
 
 def has_flash(gpu: Gpu | None) -> bool:

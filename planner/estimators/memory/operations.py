@@ -1,6 +1,6 @@
-"""The operations that a block is made of: norms, linears with what a method hangs on them, activations, dropout.
+"""The operations that a block is made of: norms, linears, activations, dropout.
 
-Each function follows the lines of transformers' and peft's modules (`tuners/lora/layer.py`, `bnb.py`), in their order.
+Each function follows the lines of transformers' modules, in their order.
 """
 
 from __future__ import annotations
@@ -32,8 +32,19 @@ class Block:
         self.items[tensor] = item
         return tensor
 
-    def op(self, inputs: tuple[Tensor, ...], features: float, item: int, **lifetimes: object) -> Tensor:
-        output = self.tape.op(inputs, self.n.tokens * features * item, **lifetimes)  # type: ignore[arg-type]
+    def op(
+        self, inputs: tuple[Tensor, ...], features: float, item: int, *, holds: tuple[Tensor, ...] = (), **lifetimes: object
+    ) -> Tensor:
+        """An operation on tokens. `holds`: tensors that Python frames keep alive until it is done."""
+        if held := tuple(tensor for tensor in dict.fromkeys(holds) if tensor not in inputs):
+            lifetimes = {"grads": inputs} | lifetimes
+        output = self.tape.op((*inputs, *held), self.n.tokens * features * item, **lifetimes)  # type: ignore[arg-type]
+        self.items[output] = item
+        return output
+
+    def matrix(self, inputs: tuple[Tensor, ...], entries: float, item: int, **lifetimes: object) -> Tensor:
+        """An operation on weights, whose size follows from no token. Its gradient is made where the next one is."""
+        output = self.tape.op(inputs, entries * item, **lifetimes)  # type: ignore[arg-type]
         self.items[output] = item
         return output
 
@@ -79,17 +90,7 @@ def _weighted(block: Block, x: Tensor, features: float, item: int, weight_gradie
     return block.op((x,), features, item, saves=(x,), backward_scratch=product, weight_gradient=weight_gradient)
 
 
-# ── linears and their adapters ─────────────────────────────────────────────────────────────────────────────────────────
-
-
-def linear(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """A linear with whatever the method hangs on it."""
-    if module.name in block.n.scales:
-        return _scaled(block, x, module)
-    y = plain_product(block, x, module)
-    if module.name not in block.n.adapted:
-        return y
-    return _fused_lora(block, x, y, module) if "lora" in block.n.fused else _lora(block, x, y, module)
+# ── linears ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
@@ -139,53 +140,6 @@ def _kernel_scratch(block: Block, module: Linear, item: int) -> tuple[int, int]:
     row = quantization_of(n.quant)
     packed = n.tokens * module.in_features * row.packed_input
     return module.num_weights * row.unpacked_forward + packed + cast, module.num_weights * row.unpacked_backward + cast
-
-
-def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
-    """The sum y + B(A(dropout(x)))·scale as peft writes it: casts, mask, and an fp32 detour where there is no autocast."""
-    n, fan_in, fan_out = block.n, module.in_features, module.out_features
-    result_item = block.items[y]
-    bits = n.quant in BITSANDBYTES
-    if bits:
-        y = block.op((y,), fan_out, result_item)  # peft clones the result of a bitsandbytes layer
-    inner = x if bits and n.autocast else block.cast(x, fan_in, n.adapter)
-    if n.dropout:
-        inner = block.op((inner,), fan_in, block.items[inner], keeps=n.tokens * fan_in)  # a one-byte mask
-    item = n.autocast or n.adapter
-    inner = block.cast(inner, fan_in, item)
-    down = block.op((inner,), n.rank, item, saves=(inner,), weight_gradient=n.rank * fan_in * n.adapter)
-    up = block.op((down,), fan_out, item, saves=(down,), weight_gradient=n.rank * fan_out * n.adapter)
-    up = block.op((up,), fan_out, item)
-    if bits and not n.autocast:
-        up = block.cast(up, fan_out, result_item)
-    same = block.items[y] == block.items[up]
-    total = block.op((y, up), fan_out, max(block.items[y], block.items[up]), passes=same)
-    return total if bits else block.cast(total, fan_out, result_item)
-
-
-def _fused_lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
-    """Unsloth's fused product: the 16-bit input is kept once, the low-rank product is made again in backward."""
-    n = block.n
-    dropped = n.tokens * module.in_features * block.items[x] if n.dropout else 0
-    gradient = n.rank * (module.in_features + module.out_features) * n.adapter
-    return block.op((y,), module.out_features, block.items[y], saves=(x,), keeps=dropped, passes=True, weight_gradient=gradient)
-
-
-def _scaled(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """IA3 (arXiv:2205.05638): a learned vector on a feed-forward module's input, on any other module's output.
-
-    peft scales in the vector's dtype and casts back; the product keeps what it scales.
-    """
-    n = block.n
-    gradient = (module.in_features if module.role == "down" else module.out_features) * n.adapter
-    if module.role == "down":
-        item = block.items[x]
-        wide = block.op((x,), module.in_features, max(item, n.adapter), saves=(x,), weight_gradient=gradient)
-        return plain_product(block, block.cast(wide, module.in_features, item), module)
-    y = plain_product(block, x, module)
-    item = block.items[y]
-    wide = block.op((y,), module.out_features, max(item, n.adapter), saves=(y,), weight_gradient=gradient)
-    return block.cast(wide, module.out_features, item)
 
 
 # ── elementwise ────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -144,7 +144,7 @@ def matrices_of(architecture: Architecture, strategy: Strategy) -> Iterator[Matr
         for part in architecture.parts:
             for linear in part.linears:
                 yield Matrix(linear.out_features, linear.in_features, part.num_layers)
-    elif method.adapter is not None and method.adapter.computes == "product" and strategy.rank:
+    elif method.adapter is not None and method.adapter.kind == "lora" and strategy.rank:
         for linear, times in adapted_linears(architecture, strategy):
             yield Matrix(strategy.rank, linear.in_features, times)
             yield Matrix(linear.out_features, strategy.rank, times)

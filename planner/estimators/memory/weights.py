@@ -11,9 +11,10 @@ import msgspec
 from catalogs.architectures import Architecture, Linear
 from planner.methods import (
     METHODS,
-    adapted_linears,
     adapter_params,
+    adapter_tensors,
     base_params,
+    frozen_entries,
     head_params,
     saved_module_params,
     vocabulary_modules,
@@ -121,18 +122,13 @@ def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) ->
         return Trained(params + (head if method.moves_all else 0), DTYPE_BYTES[strategy.param_dtype], 0)
     item = DTYPE_BYTES[strategy.adapter_dtype]
     saved = saved_module_params(architecture, strategy)
-    return Trained(params + saved, item, params * item + saved * item + _rounding(architecture, strategy, item))
+    frozen = frozen_entries(architecture, strategy) * FP32
+    return Trained(params + saved, item, (params + saved) * item + frozen + _rounding(architecture, strategy, item))
 
 
 def _rounding(architecture: Architecture, strategy: Strategy, item: int) -> int:
-    """Bytes lost to the allocator's grain over all low-rank matrices."""
-    if not strategy.rank:
-        return 0
-    lost = 0
-    for linear, times in adapted_linears(architecture, strategy):
-        for features in (linear.in_features, linear.out_features):
-            lost += times * (-(strategy.rank * features * item) % ALLOCATION_BYTES)
-    return lost
+    """Bytes lost to the allocator's grain over all tensors of the adapter."""
+    return sum(times * (-entries * item % ALLOCATION_BYTES) for entries, times in adapter_tensors(architecture, strategy))
 
 
 def trains_vocabulary(strategy: Strategy) -> bool:

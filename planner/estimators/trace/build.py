@@ -153,14 +153,13 @@ _QUANTIZE: Final = {"Linear4bit": _quantize_4bit, "Linear8bitLt": _quantize_int8
 def adapted(model: Any, strategy: Strategy, recorder: Recorder) -> Any:
     """`model` with what the Strategy trains, in training mode; trained tensors and their gradients get their roles."""
     import torch
-    from transformers.initialization import no_init_weights
 
     from remote.adapters import adapt, is_adapter
     from remote.base import checkpoint_activations
     from remote.ends import Ended
 
     try:
-        with torch.device(DEVICE), no_init_weights():
+        with torch.device(DEVICE):
             model = adapt(model, strategy, LOOP)
     except Ended as end:
         raise CaseError("method", str(end)) from end

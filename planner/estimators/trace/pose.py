@@ -41,6 +41,7 @@ def posing_as_cuda(casts: Casts) -> Iterator[None]:
 def _answers(casts: Casts) -> list[Answer]:
     import torch
     import torch.utils.checkpoint
+    from peft.tuners.boft.layer import BOFTLayer
 
     optimizers = import_module("torch.optim.optimizer")  # torch.optim takes the name away from itself
     leave_autocast = torch.clear_autocast_cache
@@ -59,6 +60,7 @@ def _answers(casts: Casts) -> list[Answer]:
         Answer(optimizers, "_get_fused_kernels_supported_devices", _constant(["cuda", "cpu", "meta"])),
         Answer(torch, "autocast", autocast),
         Answer(torch, "clear_autocast_cache", cleared),
+        Answer(BOFTLayer, "perm2mat", lambda _, indices: torch.empty(len(indices), len(indices))),  # it reads the indices
     ]
 
 

@@ -1,0 +1,343 @@
+"""A linear with what a method hangs on it, by the kind of adapter.
+
+Each function follows the lines of peft's module (0.21, `tuners/*/layer.py`, `bnb.py`), in their order. Where an update has
+the size of the weight (`_loha`, `_lokr`, `_fourierft`) or of its input squared (`_dora`, `_boft`), it is a tensor of the tape.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from catalogs.architectures import Linear
+from planner.estimators.memory.operations import FP32, Block, plain_product
+from planner.estimators.memory.tape import Tensor
+from planner.methods import Kind
+from planner.methods.adapters import boft_blocks, is_factored, kronecker_factors, oft_blocks
+from planner.precision import BITSANDBYTES
+
+COMPLEX64: Final = 8  # derived: bytes of two fp32 numbers
+
+
+def linear(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """A linear with whatever the method hangs on it."""
+    kind = block.n.adapter_kind
+    if kind is None or module.name not in block.n.adapted:
+        return plain_product(block, x, module)
+    return ADAPTED[kind](block, x, module)
+
+
+# ── a product beside the linear's own ──────────────────────────────────────────────────────────────────────────────────
+
+
+def _lora_beside(block: Block, x: Tensor, module: Linear) -> Tensor:
+    y = plain_product(block, x, module)
+    return _fused_lora(block, x, y, module) if "lora" in block.n.fused else _lora(block, x, y, module)
+
+
+def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
+    """The sum y + B(A(dropout(x)))·scale as peft writes it: casts, mask, and an fp32 detour where there is no autocast."""
+    n, fan_in, fan_out = block.n, module.in_features, module.out_features
+    result_item = block.items[y]
+    bits = n.quant in BITSANDBYTES
+    if bits:
+        y = block.op((y,), fan_out, result_item)  # peft clones the result of a bitsandbytes layer
+    wide = inner = x if bits and n.autocast else block.cast(x, fan_in, n.adapter)
+    if n.dropout:
+        inner = block.op((inner,), fan_in, block.items[inner], keeps=n.tokens * fan_in)  # a one-byte mask
+    item = n.autocast or n.adapter
+    inner = block.cast(inner, fan_in, item)
+    down = block.op((inner,), n.dials.rank, item, saves=(inner,), weight_gradient=n.dials.rank * fan_in * n.adapter)
+    up = block.op((down,), fan_out, item, saves=(down,), weight_gradient=n.dials.rank * fan_out * n.adapter)
+    up = block.op((up,), fan_out, item)
+    if bits and not n.autocast:
+        up = block.cast(up, fan_out, result_item)
+    same = block.items[y] == block.items[up]
+    total = block.op((y, up), fan_out, max(block.items[y], block.items[up]), passes=same, holds=(x, wide))
+    return total if bits else block.cast(total, fan_out, result_item)
+
+
+def _fused_lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
+    """Unsloth's fused product: the 16-bit input is kept once, the low-rank product is made again in backward."""
+    n = block.n
+    dropped = n.tokens * module.in_features * block.items[x] if n.dropout else 0
+    gradient = n.dials.rank * (module.in_features + module.out_features) * n.adapter
+    return block.op((y,), module.out_features, block.items[y], saves=(x,), keeps=dropped, passes=True, weight_gradient=gradient)
+
+
+def _scaled(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """IA3 (arXiv:2205.05638): a learned vector on a feed-forward module's input, on any other module's output.
+
+    peft scales in the vector's dtype and casts back; the product keeps what it scales.
+    """
+    n = block.n
+    gradient = (module.in_features if module.role == "down" else module.out_features) * n.adapter
+    if module.role == "down":
+        item = block.items[x]
+        wide = block.op((x,), module.in_features, max(item, n.adapter), saves=(x,), weight_gradient=gradient)
+        return plain_product(block, block.cast(wide, module.in_features, item), module)
+    y = plain_product(block, x, module)
+    item = block.items[y]
+    wide = block.op((y,), module.out_features, max(item, n.adapter), saves=(y,), weight_gradient=gradient)
+    return block.cast(wide, module.out_features, item)
+
+
+def _dora(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """LoRA's product and the base's, rescaled by a magnitude over the norm of the whole weight, which is made for it."""
+    n, fan_in, fan_out = block.n, module.in_features, module.out_features
+    y = plain_product(block, x, module)
+    result_item = block.items[y]
+    bits = n.quant in BITSANDBYTES
+    if bits:
+        y = block.op((y,), fan_out, result_item)
+    inner = x if bits and n.autocast else block.cast(x, fan_in, n.adapter)
+    wide, product = block.items[inner], n.autocast or n.adapter
+    held, hump = _dora_weights(block, module, wide)
+    normed = block.matrix((y, inner), 0, FP32, grads=(), scratch=hump)
+    if n.dropout:
+        inner = block.op((inner,), fan_in, wide, keeps=n.tokens * fan_in)
+    narrow = block.cast(inner, fan_in, product)
+    rank = n.dials.rank
+    down = block.op((narrow, normed), rank, product, saves=(narrow,), scratch=held, weight_gradient=rank * fan_in * n.adapter)
+    up = block.op((down,), fan_out, product, saves=(down,), scratch=held, weight_gradient=rank * fan_out * n.adapter)
+    base = block.op((y,), fan_out, result_item) if module.bias else y
+    item = max(n.adapter, result_item)
+    whole = n.tokens * fan_out * item  # of a magnitude's gradient, before it is summed over tokens
+    scaled_base = block.op(
+        (base,), fan_out, item, saves=(base,), scratch=held, backward_scratch=whole, weight_gradient=fan_out * n.adapter
+    )
+    scaled = block.op((up,), fan_out, item, saves=(up,), scratch=held, backward_scratch=whole)
+    scaled = block.op((scaled,), fan_out, item, scratch=held)
+    change = block.op((scaled_base, scaled), fan_out, item, scratch=held, passes=True, holds=(x, inner))
+    total = block.op((y, change), fan_out, max(result_item, item), passes=block.items[y] == item)
+    return total if bits and n.autocast else block.cast(total, fan_out, result_item)
+
+
+def _dora_weights(block: Block, module: Linear, item: int) -> tuple[int, int]:
+    """Bytes that DoRA's frame holds until it returns, and at most: weight and update in the input's dtype, their sum.
+
+    The update is made of an identity matrix; its graph is never walked, yet lives as long as the frame.
+    """
+    n, weights, square = block.n, module.num_weights, module.in_features**2
+    product = n.autocast or n.adapter
+    graph = square * product + module.in_features * n.dials.rank * product
+    copy = weights * item if item != n.weight or n.quant != "none" else 0
+    held = graph + weights * item + copy
+    return held, held + 2 * weights * item
+
+
+def _adalora(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """A product through singular values, added in place. Its tensors are no leaves: autocast casts them at every use."""
+    n, fan_in, fan_out, rank = block.n, module.in_features, module.out_features, block.n.dials["init_r"]
+    y = plain_product(block, x, module)
+    result_item = block.items[y]
+    wide = inner = block.cast(x, fan_in, n.adapter)
+    if n.dropout:
+        inner = block.op((inner,), fan_in, block.items[inner], keeps=n.tokens * fan_in)
+    item = n.autocast or n.adapter
+    inner = block.cast(inner, fan_in, item)
+    copies = rank * item if n.autocast else 0
+    down = block.op(
+        (inner,),
+        rank,
+        item,
+        saves=(inner,),
+        keeps=rank * fan_in * (item if n.autocast else n.adapter),
+        weight_gradient=rank * (fan_in + 1) * n.adapter,
+    )
+    up = block.op((down,), fan_out, item, saves=(down,), keeps=copies * fan_out, weight_gradient=rank * fan_out * n.adapter)
+    up = block.op((up,), fan_out, item)
+    up = block.op((up,), fan_out, FP32)
+    in_place = -n.tokens * fan_out * result_item
+    return block.op((y, up), fan_out, result_item, scratch=in_place, passes=result_item == FP32, holds=(x, wide))
+
+
+def _vera(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """Two frozen projections with a learned scale behind each. Backward needs what each scale was applied to."""
+    n, fan_in, fan_out, rank = block.n, module.in_features, module.out_features, block.n.dials.rank
+    y = plain_product(block, x, module)
+    result_item = block.items[y]
+    if n.quant in BITSANDBYTES:
+        y = block.op((y,), fan_out, result_item)
+    wide = inner = block.cast(x, fan_in, n.adapter)
+    if n.dropout:
+        inner = block.op((inner,), fan_in, block.items[inner], keeps=n.tokens * fan_in)
+    item = n.autocast or n.adapter
+    copied = item if n.autocast else 0
+    inner = block.cast(inner, fan_in, item)
+    down = block.op((inner,), rank, item, keeps=rank * fan_in * copied)
+    scaled = block.op(
+        (down,),
+        rank,
+        n.adapter,
+        saves=(down,),
+        weight_gradient=rank * n.adapter,
+        backward_scratch=n.tokens * rank * n.adapter,
+    )
+    up = block.op((block.cast(scaled, rank, item),), fan_out, item, keeps=rank * fan_out * copied)
+    up = block.op(
+        (up,),
+        fan_out,
+        n.adapter,
+        saves=(up,),
+        weight_gradient=fan_out * n.adapter,
+        backward_scratch=n.tokens * fan_out * n.adapter,
+    )
+    same = result_item == n.adapter
+    total = block.op((y, up), fan_out, max(result_item, n.adapter), passes=same, holds=(x, wide))
+    return block.cast(total, fan_out, result_item)
+
+
+# ── an update as large as the weight ───────────────────────────────────────────────────────────────────────────────────
+
+
+def _loha(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """The update is one node of peft's own (HadaWeight), which multiplies again in backward, without autocast."""
+    n, weights = block.n, module.num_weights
+    y = plain_product(block, x, module)
+    item = n.autocast or n.adapter
+    delta = block.matrix(
+        (),
+        weights,
+        item,
+        scratch=2 * weights * item,
+        backward_scratch=weights * (item + 3 * n.adapter),
+        weight_gradient=sum(n.sizes(module)) * n.adapter,
+    )
+    return _with_update(block, x, y, delta, module)
+
+
+def _lokr(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """The update is a Kronecker product, then scaled."""
+    n, weights = block.n, module.num_weights
+    y = plain_product(block, x, module)
+    _, large = kronecker_factors(module, n.dials)
+    kept = large[0] * large[1] * (n.autocast or n.adapter) if is_factored(large, n.dials.rank) else 0
+    product = block.matrix(
+        (),
+        weights,
+        n.adapter,
+        keeps=kept,
+        backward_scratch=weights * n.adapter,
+        weight_gradient=sum(n.sizes(module)) * n.adapter,
+    )
+    return _with_update(block, x, y, block.matrix((product,), weights, n.adapter), module)
+
+
+def _fourierft(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """The update is the inverse transform of a sparse spectrum, in complex numbers."""
+    n, weights = block.n, module.num_weights
+    y = plain_product(block, x, module)
+    spectrum = block.matrix((), weights, FP32, weight_gradient=sum(n.sizes(module)) * n.adapter)
+    update = block.matrix((spectrum,), weights, COMPLEX64, scratch=weights * COMPLEX64, backward_scratch=weights * COMPLEX64)
+    return _with_update(block, x, y, block.matrix((update,), weights, FP32), module)
+
+
+def _with_update(block: Block, x: Tensor, y: Tensor, delta: Tensor, module: Linear) -> Tensor:
+    """The sum y + x·delta: both operands in the update's dtype, then in that of the product."""
+    n, fan_in, fan_out = block.n, module.in_features, module.out_features
+    result_item = block.items[x]
+    item = n.autocast or n.adapter
+    inner = block.cast(block.cast(x, fan_in, block.items[delta]), fan_in, item)
+    narrow = delta if block.items[delta] == item else block.matrix((delta,), module.num_weights, item)
+    change = block.op((inner, narrow), fan_out, item, saves=(inner, narrow))
+    same = block.items[y] == block.items[change]
+    total = block.op((y, change), fan_out, max(block.items[y], block.items[change]), passes=same, holds=(x,))
+    return block.cast(total, fan_out, result_item)
+
+
+# ── a rotation of the input ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _oft(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """Blocks of features, each rotated; the rotations are a power series of skew-symmetric matrices."""
+    n, fan_in = block.n, module.in_features
+    before = block.items[x]
+    item = n.autocast or n.adapter
+    _, width = oft_blocks(module, n.dials)
+    rotations = fan_in * width
+    inner = block.cast(x, fan_in, n.adapter)
+    kept = rotations * item * n.dials["num_cayley_neumann_terms"]
+    rotation = block.matrix(
+        (), rotations, item, keeps=kept, backward_scratch=4 * rotations * FP32, weight_gradient=sum(n.sizes(module)) * n.adapter
+    )
+    narrow = block.cast(inner, fan_in, item)
+    rotated = block.op((narrow, rotation), fan_in, item, saves=(narrow, rotation))
+    rotated = block.op((rotated,), fan_in, item)  # blocks lie outermost: a true copy
+    rotated = block.cast(block.cast(rotated, fan_in, n.adapter), fan_in, before)
+    return block.cast(plain_product(block, rotated, module), module.out_features, before)
+
+
+def _boft(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """A square rotation of the whole input, of which all but a diagonal of blocks is zero, and a scale of the output."""
+    n, fan_in, fan_out = block.n, module.in_features, module.out_features
+    before, square = block.items[x], module.in_features**2
+    _, width = boft_blocks(module, n.dials)
+    diagonal = block.matrix(
+        (), square, FP32, keeps=square * before + 3 * fan_in * width * FP32, weight_gradient=fan_in * width * n.adapter
+    )
+    item = n.autocast or before
+    permutation = square * before if before != FP32 else 0
+    narrow_diagonal = block.matrix((diagonal,), square, before, keeps=permutation)
+    turned = block.matrix((narrow_diagonal,), square, item)
+    matrix = block.matrix((turned,), square, item)
+    turned = block.matrix((matrix,), square, item)
+    narrow = block.cast(x, fan_in, item)
+    rotated = block.op((narrow, turned), fan_in, item, saves=(narrow, turned))
+    y = plain_product(block, rotated, module)
+    wide = max(block.items[y], n.adapter)
+    scaled = block.op(
+        (y,), fan_out, wide, saves=(y,), weight_gradient=fan_out * n.adapter, backward_scratch=n.tokens * fan_out * wide
+    )
+    if module.bias:
+        scaled = block.op((scaled,), fan_out, wide)
+    return block.op((scaled,), fan_out, before, passes=wide == before, holds=(narrow_diagonal, matrix))
+
+
+# ── a factor ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _ia3(block: Block, x: Tensor, module: Linear) -> Tensor:
+    """IA3 (arXiv:2205.05638): a learned vector on a feed-forward module's input, on any other module's output.
+
+    peft scales in the vector's dtype and casts back, but for a bitsandbytes layer under autocast; the product keeps what
+    it scales.
+    """
+    n = block.n
+    bits = n.quant in BITSANDBYTES
+    before = block.items[x]
+    if bits and not n.autocast:
+        x = block.cast(x, module.in_features, FP32)
+    if module.role == "down":
+        scaled = _factor(block, x if bits else block.cast(x, module.in_features, n.adapter), module.in_features)
+        y = plain_product(block, scaled if bits else block.cast(scaled, module.in_features, before), module)
+        return block.op((y,), module.out_features, block.items[y]) if bits else y
+    y = plain_product(block, x, module)
+    item = block.items[y]
+    scaled = _factor(block, y, module.out_features)
+    if not bits:
+        return block.cast(scaled, module.out_features, item)
+    scaled = block.op((scaled,), module.out_features, block.items[scaled])
+    return scaled if n.autocast else block.cast(scaled, module.out_features, item)
+
+
+def _factor(block: Block, x: Tensor, features: int) -> Tensor:
+    """A learned factor per feature. Its gradient is a product of full size before it is summed over tokens."""
+    n = block.n
+    item = max(block.items[x], n.adapter)
+    whole = n.tokens * features * item
+    return block.op((x,), features, item, saves=(x,), weight_gradient=features * n.adapter, backward_scratch=whole)
+
+
+ADAPTED: Final[dict[Kind, Callable[[Block, Tensor, Linear], Tensor]]] = {
+    "lora": _lora_beside,
+    "dora": _dora,
+    "adalora": _adalora,
+    "vera": _vera,
+    "loha": _loha,
+    "lokr": _lokr,
+    "fourierft": _fourierft,
+    "oft": _oft,
+    "boft": _boft,
+    "ia3": _ia3,
+}

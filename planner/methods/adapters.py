@@ -1,0 +1,164 @@
+"""The tensors that each method trains on one linear. Counts are peft's (0.21, `tuners/*/layer.py`), options its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from catalogs.architectures import Linear
+from planner.methods.method import Adapter, Dials, Kind, Places
+
+
+def _lora(linear: Linear, dials: Dials) -> tuple[int, ...]:
+    """A down, B up."""
+    return dials.rank * linear.in_features, dials.rank * linear.out_features
+
+
+def _dora(linear: Linear, dials: Dials) -> tuple[int, ...]:
+    """LoRA's, and a magnitude per output."""
+    return *_lora(linear, dials), linear.out_features
+
+
+def _adalora(linear: Linear, dials: Dials) -> tuple[int, ...]:
+    """Right vectors, left vectors, singular values, at the rank that it starts from; `rank` is where it ends."""
+    start = dials["init_r"]
+    return start * linear.in_features, start * linear.out_features, start
+
+
+def _loha(linear: Linear, dials: Dials) -> tuple[int, ...]:
+    """Two low-rank products, multiplied entry by entry."""
+    return _lora(linear, dials) * 2
+
+
+def kronecker_factors(linear: Linear, dials: Dials) -> tuple[tuple[int, int], tuple[int, int]]:
+    """Rows and columns of LoKr's small and its large factor."""
+    small_in, large_in = _factorized(linear.in_features, dials["decompose_factor"])
+    small_out, large_out = _factorized(linear.out_features, dials["decompose_factor"])
+    return (small_out, small_in), (large_out, large_in)
+
+
+def _factorized(features: int, near: int) -> tuple[int, int]:
+    """Two factors of `features`, the smaller first: `near` itself where it divides, else the largest not above it (-1 = √).
+
+    The stopping rule is peft's `factorization` (tuners/lokr/layer.py), line by line.
+    """
+    if near > 0 and features % near == 0:
+        return near, features // near
+    limit = features if near == -1 else near
+    small, large = 1, features
+    while small < large:
+        following = next(n for n in range(small + 1, features + 1) if features % n == 0)
+        if following + features // following > small + large or following > limit:
+            break
+        small, large = following, features // following
+    return min(small, large), max(small, large)
+
+
+def is_factored(rows_columns: tuple[int, int], rank: int) -> bool:
+    """Whether a factor of LoKr is itself a product of rank r: where that is less than half of its longer side."""
+    return rank < max(rows_columns) / 2
+
+
+def _lokr(linear: Linear, dials: Dials) -> tuple[int, ...]:
+    """A Kronecker product of a small and a large matrix, each whole or of low rank."""
+    small, large = kronecker_factors(linear, dials)
+    factored = (bool(dials["decompose_both"]) and is_factored(small, dials.rank), is_factored(large, dials.rank))
+    tensors: list[int] = []
+    for (rows, columns), low_rank in zip((small, large), factored, strict=True):
+        tensors += [rows * dials.rank, dials.rank * columns] if low_rank else [rows * columns]
+    return tuple(tensors)
+
+
+def oft_blocks(linear: Linear, dials: Dials) -> tuple[int, int]:
+    """How many rotations stand side by side on a linear's input, and how wide each is: what was asked for, or near it."""
+    wide = linear.in_features
+    if dials.rank:
+        count = _nearest_divisor(wide, dials.rank)
+        return count, wide // count
+    width = _nearest_divisor(wide, dials["oft_block_size"])
+    return wide // width, width
+
+
+def _nearest_divisor(features: int, wanted: int) -> int:
+    """The divisor nearest to `wanted`, the lower of two equally near ones."""
+    if wanted >= features:
+        return features
+    divisors = (n for n in range(1, features + 1) if features % n == 0)
+    return min(divisors, key=lambda n: (abs(n - wanted), n))
+
+
+def _oft(linear: Linear, dials: Dials) -> tuple[int, ...]:
+    """The upper triangle of a skew-symmetric matrix per block, or one for all blocks."""
+    count, width = oft_blocks(linear, dials)
+    return ((1 if dials["block_share"] else count) * (width * (width - 1) // 2),)
+
+
+def boft_blocks(linear: Linear, dials: Dials) -> tuple[int, int]:
+    """How many rotations, and how wide each is."""
+    count = dials["boft_block_num"] or linear.in_features // dials["boft_block_size"]
+    return count, linear.in_features // count
+
+
+def _boft(linear: Linear, dials: Dials) -> tuple[int, ...]:
+    """A square matrix per block, and a scale per output. One butterfly factor: peft has more only where it compiles CUDA."""
+    count, width = boft_blocks(linear, dials)
+    return count * width * width, linear.out_features
+
+
+def _vera(linear: Linear, dials: Dials) -> tuple[int, ...]:
+    """Two scales; both projections are random, frozen and shared by all linears."""
+    return linear.out_features, dials.rank
+
+
+def _fourierft(_linear: Linear, dials: Dials) -> tuple[int, ...]:
+    """So many coefficients of the update's spectrum."""
+    return (dials["n_frequency"],)
+
+
+def _ia3(linear: Linear, _dials: Dials) -> tuple[int, ...]:
+    """One factor per output of an attention module, per input of a feed-forward module."""
+    return (linear.in_features if linear.role == "down" else linear.out_features,)
+
+
+# `method_options` of peft's configurations that move neither counts nor memory
+IDLE_OPTIONS: Final = frozenset(
+    {
+        *("init_lora_weights", "init_weights", "use_rslora", "fan_in_fan_out", "loraplus_lr_ratio"),
+        *("target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "total_step"),
+        *("scaling", "random_loc_seed", "projection_prng_key", "save_projection", "d_initial", "eps", "rank_dropout_scale"),
+    }
+)
+
+
+def _permutations(linears: Places, _dials: Dials) -> int:
+    """BOFT's permutation of each linear's inputs, as a square matrix."""
+    return sum(times * linear.in_features**2 for linear, times in linears)
+
+
+def _projections(linears: Places, dials: Dials) -> int:
+    """VeRA's two, as wide as the widest linear."""
+    widest = max(linear.in_features for linear, _ in linears), max(linear.out_features for linear, _ in linears)
+    return dials.rank * sum(widest)
+
+
+# derived: the defaults of peft's configurations (0.21, `tuners/*/config.py`)
+OPTIONS: Final[Mapping[Kind, Mapping[str, Any]]] = {
+    "adalora": {"init_r": 12},
+    "lokr": {"decompose_factor": -1, "decompose_both": False},
+    "oft": {"oft_block_size": 32, "block_share": False, "num_cayley_neumann_terms": 5},
+    "boft": {"boft_block_size": 4, "boft_block_num": 0},
+    "fourierft": {"n_frequency": 1000},
+}
+
+LORA: Final = Adapter("lora", _lora)
+DORA: Final = Adapter("dora", _dora, widens=True)
+ADALORA: Final = Adapter("adalora", _adalora, OPTIONS["adalora"])
+LOHA: Final = Adapter("loha", _loha, four_bit=False, conv1d=False)
+LOKR: Final = Adapter("lokr", _lokr, OPTIONS["lokr"], four_bit=False, conv1d=False)
+OFT: Final = Adapter("oft", _oft, OPTIONS["oft"], conv1d=False)
+BOFT: Final = Adapter("boft", _boft, OPTIONS["boft"], frozen=_permutations, conv1d=False)
+VERA: Final = Adapter("vera", _vera, frozen=_projections)
+FOURIERFT: Final = Adapter("fourierft", _fourierft, OPTIONS["fourierft"])
+IA3: Final = Adapter("ia3", _ia3, widens=True)
+
+ADAPTERS: Final = {row.kind: row for row in (LORA, DORA, ADALORA, LOHA, LOKR, OFT, BOFT, VERA, FOURIERFT, IA3)}

@@ -1,0 +1,100 @@
+"""What a method hangs on linears, counted by the planner and by peft itself: every such method on tiny real models."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from catalogs.models import resolve_model
+from planner.asking.case import read_case, strategy_of
+from planner.methods import METHODS, trainable_params
+from planner.methods.targets import DEFAULT_TARGETS
+from planner.refusals import CaseError, Unsupported
+from remote.adapters import ADAPTERS, adapt
+from remote.contract import Loop
+from remote.ends import Ended
+
+pytestmark = [
+    pytest.mark.torch,
+    pytest.mark.filterwarnings("ignore::UserWarning"),  # peft about block sizes that it adjusts, torch about missing compilers
+]
+
+GATED: dict[str, Any] = {
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 192,
+    "vocab_size": 320,
+}
+FAMILIES: dict[str, dict[str, Any]] = {
+    "llama": {"model_type": "llama", **GATED},
+    "qwen2": {"model_type": "qwen2", **GATED},
+    "gpt2": {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 320, "n_positions": 128},
+    "bert": {"model_type": "bert", "is_decoder": True, **GATED},
+}
+SPECIAL_TOKENS = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
+HUNG = tuple(name for name, row in METHODS.items() if row.adapter is not None and name in ADAPTERS)
+
+
+def counted_by_peft(config: dict[str, Any], said: dict[str, Any]) -> int:
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    base = AutoModelForCausalLM.from_config(AutoConfig.for_model(**config, **SPECIAL_TOKENS))
+    model = adapt(base, strategy_of(read_case({"model": config, **said})), Loop())
+    return sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+
+
+def counted_by_us(config: dict[str, Any], said: dict[str, Any]) -> int:
+    return trainable_params(resolve_model(config, base=None), strategy_of(read_case({"model": config, **said})))
+
+
+@pytest.mark.parametrize("targets", ["all-linear", "default"])
+@pytest.mark.parametrize("family", FAMILIES)
+@pytest.mark.parametrize("method", HUNG)
+def test_peft_trains_as_many(method: str, family: str, targets: str) -> None:
+    """Where peft refuses the base, the planner does, too."""
+    config, said = FAMILIES[family], {"method": method, "target_modules": targets}
+    try:
+        ours = counted_by_us(config, said)
+    except CaseError:
+        with pytest.raises((Ended, TypeError)):
+            counted_by_peft(config, said)
+    else:
+        assert ours == counted_by_peft(config, said)
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"method": "lokr", "rank": 2},
+        {"method": "lokr", "rank": 2, "method_options": {"decompose_both": True, "decompose_factor": 4}},
+        {"method": "loha", "rank": 3},
+        {"method": "oft", "rank": 4},
+        {"method": "oft", "method_options": {"oft_block_size": 16, "block_share": True}},
+        {"method": "oft", "method_options": {"oft_block_size": 20}},
+        {"method": "boft", "method_options": {"boft_block_num": 8}},
+        {"method": "vera", "rank": 5},
+        {"method": "fourierft", "method_options": {"n_frequency": 300}},
+    ],
+    ids=str,
+)
+def test_peft_sizes_them_by_the_same_options(said: dict[str, Any]) -> None:
+    assert counted_by_us(FAMILIES["llama"], said) == counted_by_peft(FAMILIES["llama"], said)
+
+
+def test_an_option_without_a_closed_form_is_no_guess() -> None:
+    with pytest.raises(Unsupported, match="rank_pattern"):
+        counted_by_us(FAMILIES["llama"], {"method": "lora", "method_options": {"rank_pattern": {"q_proj": 4}}})
+
+
+@pytest.mark.parametrize("method", DEFAULT_TARGETS)
+def test_default_targets_are_peft_s(method: str) -> None:
+    """Of every model type in our table; one that peft lacks is not in it."""
+    from peft.utils import constants
+
+    kind = method if hasattr(constants, f"TRANSFORMERS_MODELS_TO_{method.upper()}_TARGET_MODULES_MAPPING") else "lora"
+    theirs = getattr(constants, f"TRANSFORMERS_MODELS_TO_{kind.upper()}_TARGET_MODULES_MAPPING")
+    for model_type, suffixes in DEFAULT_TARGETS[method].items():
+        assert set(suffixes) == set(theirs[model_type]), model_type
