@@ -5,7 +5,11 @@ from __future__ import annotations
 import re
 from decimal import Decimal
 
-_NUMBER = re.compile(r"^\s*\$?\s*([0-9][0-9_,]*(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z$/]*)\s*$")
+# A comma parts thousands, and nothing else: where it is a decimal point "0,50" would be read as fifty.
+_WHOLE = r"[0-9]{1,3}(?:,[0-9]{3})+|[0-9][0-9_]*"
+_NUMBER = re.compile(rf"^\s*\$?\s*((?:{_WHOLE})(?:\.[0-9]+)?|\.[0-9]+)\s*([A-Za-z$/]*)\s*$")
+_POINT = r"\1.\2"
+_COMMA = re.compile(r"([0-9]),([0-9])")
 
 # GB is read as GiB: cards are sold by names such as "16 GB", and hold that many GiB.
 GIB_BY_UNIT = {unit + tail: gib for unit, gib in (("m", 1 / 1024), ("g", 1.0), ("t", 1024.0)) for tail in ("", "b", "ib")} | {
@@ -58,5 +62,6 @@ def _split(text: str, units: dict[str, int] | dict[str, float], expected: str) -
     match = _NUMBER.match(text)
     unit = match.group(2).lower() if match else ""
     if match is None or unit not in units:
-        raise ValueError(f'"{text}" is not {expected}')
+        comma = f', and "{_COMMA.sub(_POINT, text)}" is written with a point' if _COMMA.search(text) else ""
+        raise ValueError(f'"{text}" is not {expected}{comma}')
     return Decimal(match.group(1).replace(",", "").replace("_", "")), unit

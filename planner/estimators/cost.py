@@ -9,7 +9,7 @@ its increment (AWS: 1 s, at least 60 s; others a minute or an hour).
 from __future__ import annotations
 
 from collections.abc import Callable
-from decimal import ROUND_CEILING, ROUND_HALF_EVEN, Decimal
+from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from catalogs.hardware import Billing, Offer
@@ -78,6 +78,13 @@ def round_to_bill(running_s: float, billing: Billing) -> float:
     increment = max(1, billing.increment_s)
     running = Decimal(str(max(running_s, float(billing.minimum_s), 0.0)))
     return float((running / increment).to_integral_value(ROUND_CEILING) * increment)
+
+
+def buyable_s(paid_s: float, billing: Billing) -> float:
+    """The longest that a machine may run for the price of so many seconds: whole increments, and nothing below the minimum."""
+    increment = max(1, billing.increment_s)
+    bought = float((Decimal(str(max(paid_s, 0.0))) / increment).to_integral_value(ROUND_FLOOR) * increment)
+    return bought if bought >= float(billing.minimum_s) else 0.0
 
 
 def _over(seconds: Range, usd: Callable[[Decimal], Decimal]) -> tuple[Decimal, ...]:

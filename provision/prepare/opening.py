@@ -13,7 +13,7 @@ from pathlib import Path
 import msgspec
 
 from planner.asking.request import RequestError
-from planner.estimators.cost import disk_gib
+from planner.estimators.cost import buyable_s, disk_gib
 from planner.plan import Plan, read_plan, write_plan
 from provision.account.ledger import Ledger
 from provision.account.lines import UNREADABLE, Opened
@@ -132,18 +132,22 @@ def allowed_s(plan: Plan, *, spent_usd: Decimal = Decimal(0), elapsed_s: float =
     if budget.max_hours is not None:
         limits.append(budget.max_hours * 3600 - elapsed_s)
     if budget.max_usd is not None and plan.offer.usd_per_hour > 0:
-        limits.append(
-            float(budget.max_usd - reserve_usd(plan, budget.max_usd) - spent_usd) / float(plan.offer.usd_per_hour) * 3600
-        )
+        limits.append(_paid_s(plan, budget.max_usd, spent_usd))
     return min(limits)
 
 
-def reserve_usd(plan: Plan, max_usd: Decimal) -> Decimal:
-    """What of the budget is kept for after the deadline: until the box is gone it is billed, and that takes its p90."""
+def _paid_s(plan: Plan, max_usd: Decimal, spent_usd: Decimal) -> float:
+    """Seconds until a box must begin to go, so that what is billed until it is gone stays below the budget.
+
+    Whole increments alone are bought: a box that ends a minute into its second hour costs two. Kept back: what egress and
+    the unforeseen take, or the p90 of ending a box where that is more.
+    """
+    per_s = plan.offer.usd_per_hour / 3600
+    bought_s = buyable_s(float((max_usd - spent_usd) / per_s), plan.billing)
     ending_s = sum(
         plan.duration.phase_s[phase].p90 for phase in (Phase.TEARDOWN, Phase.CONFIRM) if phase in plan.duration.phase_s
     )
-    return max(max_usd * Decimal(str(RESERVE_SHARE)), plan.offer.usd_per_hour * Decimal(ending_s) / 3600)
+    return bought_s - max(float(max_usd / per_s) * RESERVE_SHARE, ending_s)
 
 
 def around_s(plan: Plan) -> float:

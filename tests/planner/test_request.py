@@ -45,6 +45,15 @@ def test_counts_hours_and_dollars_as_people_type_them() -> None:
     assert [parse_usd(text) for text in ("5", "$5", "5.50")] == [Decimal(5), Decimal(5), Decimal("5.50")]
 
 
+@pytest.mark.parametrize("text", ["0,50", "2,50", "1,5", "1,00", "12,3456", "1,000,00"])
+def test_a_decimal_comma_is_no_hundredfold(text: str) -> None:
+    """Half of Europe writes 2,50 for two dollars fifty: it is asked back, never read as 250."""
+    for read in (parse_usd, parse_hours, parse_gib, parse_count):
+        with pytest.raises(ValueError, match="is written with a point"):
+            read(text)
+    assert parse_usd("$1,000.50") == Decimal("1000.50")
+
+
 @pytest.mark.parametrize(
     ("read", "text"), [(parse_gib, "16XB"), (parse_gib, "-3GB"), (parse_count, "1.5"), (parse_hours, "soon"), (parse_usd, "")]
 )

@@ -8,8 +8,11 @@ from pathlib import Path
 
 import msgspec
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from planner.asking.request import Budget
+from planner.estimators.cost import round_to_bill
 from planner.plan import Plan, Range
 from provision.account.ledger import Ledger
 from provision.account.runs import Standing
@@ -91,6 +94,32 @@ def test_what_a_slow_teardown_may_cost_is_kept_of_a_small_budget(plan: Plan) -> 
         request=msgspec.structs.replace(plan.request, budget=Budget(max_usd=Decimal("0.36"))),
     )
     assert allowed_s(slow) == pytest.approx(360.0 - 120.0 * float(plan.offer.usd_per_hour) / 3.6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    increment_s=st.sampled_from([1, 60, 3600]),
+    minimum_s=st.sampled_from([0, 60, 600, 3600]),
+    cents=st.integers(1, 2_000),
+    usd_per_hour=st.decimals("0.05", "40", places=2),
+)
+def test_a_budget_is_kept_in_what_the_provider_bills(
+    plan: Plan, increment_s: int, minimum_s: int, cents: int, usd_per_hour: Decimal
+) -> None:
+    """An hour begun is an hour billed: the box is gone before the one that the money does not reach."""
+    billing = msgspec.structs.replace(plan.billing, increment_s=increment_s, minimum_s=minimum_s)
+    budget = Budget(max_usd=Decimal(cents) / 100)
+    ending = Range(p10=10, p50=40, p90=100)
+    capped = msgspec.structs.replace(
+        plan,
+        billing=billing,
+        duration=msgspec.structs.replace(plan.duration, phase_s=plan.duration.phase_s | {Phase.TEARDOWN: ending}),
+        offer=msgspec.structs.replace(plan.offer, usd_per_hour=usd_per_hour),
+        request=msgspec.structs.replace(plan.request, budget=budget),
+    )
+    if (left_s := allowed_s(capped)) > 0:
+        billed_s = round_to_bill(left_s + ending.p90, billing)
+        assert billed_s * float(usd_per_hour) / 3600 <= cents / 100 + 1e-9
 
 
 def test_limits_that_leave_no_time_to_train_are_refused_before_anything_is_rented(plan: Plan) -> None:
