@@ -132,7 +132,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--host",), "where.host", str, "user@address of a machine that you have."),
     Option(("--allow-from",), "where.allow_from", str, "CIDR that may reach SSH on the box; may be repeated.", multiple=True),
     Option(("--max-cost",), "budget.max_usd", USD, "Dollars that the whole job may cost (held at p90)."),
-    Option(("--max-hours",), "budget.max_hours", HOURS, "Hours that the whole job may take (held at p90)."),
+    Option(("--max-hours",), "budget.max_hours", HOURS, "Hours that the whole job may take (held at p90); then it is ended."),
     Option(
         ("--keep-volume/--no-keep-volume",),
         "keep.volume",

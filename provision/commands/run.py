@@ -140,9 +140,12 @@ def _show(opened: Open, *, quiet: bool) -> None:
 
     Where stdout is for JSON, on stderr what is risky about it.
     """
+    import time
+
     from planner.report import render_plan
     from planner.report.legend import TIGHT
     from provision.envelope.show import width_columns
+    from provision.prepare.deadline import deadline_words, forsaken_words
     from provision.providers import never_met
 
     plan, alternatives = opened.plan, opened.alternatives
@@ -157,6 +160,9 @@ def _show(opened: Open, *, quiet: bool) -> None:
     click.echo(render_plan(plan, width=width_columns(), colour=sys.stdout.isatty()))
     if unmet := never_met(plan.offer.provider):
         click.echo(f"Note: {unmet}.")
+    now_s = time.time()
+    click.echo(f"Deadline: {deadline_words(plan, now_s=now_s)}")
+    click.echo(f"If this machine dies: {forsaken_words(plan, now_s=now_s)}")
     if opened.quota is not None:
         click.echo(f"Quota: {opened.quota}.")
     if alternatives:

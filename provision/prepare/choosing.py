@@ -24,8 +24,8 @@ from provision.envelope import Problem
 from provision.errors import BadInput, Refused
 from provision.prepare.alternatives import alternatives_of
 from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
+from provision.prepare.deadline import require_time_to_train
 from provision.prepare.inputs import adapter_folder, find_base, with_absolute_data, with_absolute_paths
-from provision.prepare.opening import require_time_to_train
 from provision.prepare.policy import capped, require_allowed
 from provision.providers import Confirm
 

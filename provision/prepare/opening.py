@@ -7,31 +7,23 @@ import getpass
 import secrets
 from collections.abc import Callable
 from contextlib import suppress
-from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 
 from planner.asking.request import RequestError
-from planner.estimators.cost import buyable_s, disk_gib
+from planner.estimators.cost import disk_gib
 from planner.plan import Plan, read_plan, write_plan
 from provision.account.ledger import Ledger
 from provision.account.lines import UNREADABLE, Opened
 from provision.account.runs import RunState
-from provision.errors import BadInput, Refused
+from provision.errors import BadInput
 from provision.places import Places, RunFolder
+from provision.prepare.deadline import allowed_s
 from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Box, Claim, Launch
 from provision.whole import write_whole
-from provision.words import seconds_words
-from remote.contract import Phase
-
-# assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
-DEADLINE_FACTOR = 1.5
-DEADLINE_SLACK_S = 600.0  # assumed likewise
-FREE_SLACK_S = 7200.0  # assumed: what costs nothing may be busy with other work; measured: 10 × a quiet machine's seconds
-RESERVE_SHARE = 0.05  # assumed: of the money, for egress and what no plan foresees; more where a slow teardown takes more
 
 
 def open_run(
@@ -118,53 +110,6 @@ def launch_of(
 def new_run_id(now_s: float) -> str:
     """Sorts by time, reads in a console, fits every cloud's names: 20261125-201530-a1b2."""
     return f"{dt.datetime.fromtimestamp(now_s, dt.UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
-
-
-def allowed_s(plan: Plan, *, spent_usd: Decimal = Decimal(0), elapsed_s: float = 0.0) -> float:
-    """Seconds from now that the run may live: the plan's p90 with slack, and never past the budget's money or hours.
-
-    `spent_usd` and `elapsed_s`: what earlier attempts have taken of both.
-    Where time is not money the slack is long: the deadline then guards against what is forgotten, not against what is slow.
-    """
-    budget = plan.request.budget
-    slack_s = DEADLINE_SLACK_S if plan.offer.usd_per_hour > 0 else FREE_SLACK_S
-    limits = [plan.duration.wall_s.p90 * DEADLINE_FACTOR + slack_s]
-    if budget.max_hours is not None:
-        limits.append(budget.max_hours * 3600 - elapsed_s)
-    if budget.max_usd is not None and plan.offer.usd_per_hour > 0:
-        limits.append(_paid_s(plan, budget.max_usd, spent_usd))
-    return min(limits)
-
-
-def _paid_s(plan: Plan, max_usd: Decimal, spent_usd: Decimal) -> float:
-    """Seconds until a box must begin to go, so that what is billed until it is gone stays below the budget.
-
-    Whole increments alone are bought: a box that ends a minute into its second hour costs two. Kept back: what egress and
-    the unforeseen take, or the p90 of ending a box where that is more.
-    """
-    per_s = plan.offer.usd_per_hour / 3600
-    bought_s = buyable_s(float((max_usd - spent_usd) / per_s), plan.billing)
-    ending_s = sum(
-        plan.duration.phase_s[phase].p90 for phase in (Phase.TEARDOWN, Phase.CONFIRM) if phase in plan.duration.phase_s
-    )
-    return bought_s - max(float(max_usd / per_s) * RESERVE_SHARE, ending_s)
-
-
-def around_s(plan: Plan) -> float:
-    """Seconds of a run that are planned to go to anything but the training."""
-    phases = plan.duration.phase_s.items()
-    return sum(seconds.p50 for phase, seconds in phases if phase not in (Phase.TRAIN, Phase.EVALUATE))
-
-
-def require_time_to_train(plan: Plan) -> None:
-    """Raises Refused when the budget's limits leave no time between what comes before the training and what comes after."""
-    limit_s = allowed_s(plan)
-    if limit_s <= around_s(plan):
-        raise Refused(
-            f"The limits of this plan leave {seconds_words(limit_s)}, and all but the training, "
-            f"from start-up to bringing the result home, takes {seconds_words(around_s(plan))}.",
-            hint="a larger --max-hours or --max-cost",
-        )
 
 
 def lost_papers(folder: RunFolder) -> tuple[Path, ...]:

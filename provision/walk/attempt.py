@@ -27,7 +27,7 @@ from provision.errors import (
     WrongHostKey,
 )
 from provision.places import RunFolder
-from provision.prepare.opening import allowed_s
+from provision.prepare.deadline import allowed_s
 from provision.providers import boot_wait_s
 from provision.provisioner import Box, Teardown
 from provision.redact import redact

@@ -17,7 +17,7 @@ from planner.plan import Plan
 from provision.account.lines import Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
-from provision.prepare.opening import allowed_s, around_s
+from provision.prepare.deadline import allowed_s, around_s
 from provision.words import usd_words
 from remote.contract import Phase, Strategy
 

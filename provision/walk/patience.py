@@ -104,10 +104,10 @@ def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
     return BoxLost("The box is gone before its deadline, and not by us.", hint=None if run.folder.events.exists() else FORSAKEN)
 
 
-def _more_time(run: Run) -> str | None:
-    """What to type, where the user's own budget set the deadline."""
+def _more_time(run: Run) -> str:
+    """What to type."""
     budget = run.plan.request.budget
-    return "Plan it with a larger --max-hours or --max-cost." if budget.max_hours or budget.max_usd else None
+    return f"Plan it with a larger --max-hours{' or --max-cost' if budget.max_usd else ''}."
 
 
 def has_gone(run: Run) -> bool:

@@ -1,0 +1,127 @@
+"""How long a run may live, for which reason, and what would happen were this machine to die meanwhile."""
+
+from __future__ import annotations
+
+import datetime as dt
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from planner.asking.request import LOCAL
+from planner.estimators.cost import buyable_s
+from planner.plan import Plan
+from provision.errors import Refused
+from provision.providers import KINDS, ends_itself
+from provision.words import seconds_words, usd_words
+from remote.contract import Phase
+
+# assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
+DEADLINE_FACTOR: Final = 1.5
+DEADLINE_SLACK_S: Final = 600.0  # assumed likewise
+FREE_SLACK_S: Final = (
+    7200.0  # assumed: what costs nothing may be busy with other work; measured: 10 × a quiet machine's seconds
+)
+RESERVE_SHARE: Final = (
+    0.05  # assumed: of the money, for egress and what no plan foresees; more where a slow teardown takes more
+)
+
+
+class Limit(msgspec.Struct, frozen=True, kw_only=True):
+    """One bound on a run's life: seconds from now, why, and what would move it."""
+
+    seconds: float
+    why: str
+    longer: str
+
+
+def limit_of(plan: Plan, *, spent_usd: Decimal = Decimal(0), elapsed_s: float = 0.0) -> Limit:
+    """The bound that comes first: the hours that were asked for, or else the plan's p90 with slack; never past the money.
+
+    `spent_usd` and `elapsed_s`: what earlier attempts have taken of the budget's dollars and hours.
+    """
+    limits = [_of_time(plan, elapsed_s)]
+    if plan.request.budget.max_usd is not None and plan.offer.usd_per_hour > 0:
+        limits.append(_of_money(plan, plan.request.budget.max_usd, spent_usd))
+    return min(limits, key=lambda limit: limit.seconds)
+
+
+def allowed_s(plan: Plan, *, spent_usd: Decimal = Decimal(0), elapsed_s: float = 0.0) -> float:
+    """Seconds from now that the run may live: those of `limit_of`."""
+    return limit_of(plan, spent_usd=spent_usd, elapsed_s=elapsed_s).seconds
+
+
+def _of_time(plan: Plan, elapsed_s: float) -> Limit:
+    """Whoever says hours has said how long it may take, be it more than the plan foresees or less.
+
+    Where time is not money the slack is long: the deadline then guards against what is forgotten, not against what is slow.
+    """
+    if (max_hours := plan.request.budget.max_hours) is not None:
+        return Limit(seconds=max_hours * 3600 - elapsed_s, why="--max-hours says so", longer="a larger --max-hours")
+    slack_s = DEADLINE_SLACK_S if plan.offer.usd_per_hour > 0 else FREE_SLACK_S
+    p90_s = plan.duration.wall_s.p90
+    why = f"{DEADLINE_FACTOR:g} × the plan's {seconds_words(p90_s)} (p90), and {seconds_words(slack_s)} more"
+    return Limit(seconds=p90_s * DEADLINE_FACTOR + slack_s, why=why, longer="--max-hours")
+
+
+def _of_money(plan: Plan, max_usd: Decimal, spent_usd: Decimal) -> Limit:
+    """Seconds until a box must begin to go, so that what is billed until it is gone stays below the budget.
+
+    Whole increments alone are bought: a box that ends a minute into its second hour costs two. Kept back: what egress and
+    the unforeseen take, or the p90 of ending a box where that is more.
+    """
+    per_s = plan.offer.usd_per_hour / 3600
+    bought_s = buyable_s(float((max_usd - spent_usd) / per_s), plan.billing)
+    ending_s = sum(
+        plan.duration.phase_s[phase].p90 for phase in (Phase.TEARDOWN, Phase.CONFIRM) if phase in plan.duration.phase_s
+    )
+    return Limit(
+        seconds=bought_s - max(float(max_usd / per_s) * RESERVE_SHARE, ending_s),
+        why=f"${max_usd:f} at most pays no more, with what its end takes",
+        longer="a larger --max-cost",
+    )
+
+
+def around_s(plan: Plan) -> float:
+    """Seconds of a run that are planned to go to anything but the training."""
+    phases = plan.duration.phase_s.items()
+    return sum(seconds.p50 for phase, seconds in phases if phase not in (Phase.TRAIN, Phase.EVALUATE))
+
+
+def require_time_to_train(plan: Plan) -> None:
+    """Raises Refused when the budget's limits leave no time between what comes before the training and what comes after."""
+    limit_s = allowed_s(plan)
+    if limit_s <= around_s(plan):
+        raise Refused(
+            f"The limits of this plan leave {seconds_words(limit_s)}, and all but the training, "
+            f"from start-up to bringing the result home, takes {seconds_words(around_s(plan))}.",
+            hint="a larger --max-hours or --max-cost",
+        )
+
+
+def deadline_words(plan: Plan, *, now_s: float) -> str:
+    """When the box ends whatever happens, why then, what it costs until then, and how one gets more time."""
+    limit = limit_of(plan)
+    usd = plan.offer.usd_per_hour * Decimal(str(limit.seconds)) / 3600
+    paid = f" {usd_words(usd)} of machine time at the most." if usd else ""
+    return (
+        f"{_clock(now_s + limit.seconds, now_s=now_s)}, {seconds_words(limit.seconds)} after the start: {limit.why}.{paid} "
+        f"A training that is not through by then is cut short, and what is trained comes home. More time: {limit.longer}."
+    )
+
+
+def forsaken_words(plan: Plan, *, now_s: float) -> str:
+    """What becomes of the box where this machine dies meanwhile."""
+    provider = plan.offer.provider
+    by = f"By {_clock(now_s + allowed_s(plan), now_s=now_s)}"
+    if provider == LOCAL:
+        return "The box goes with it: it is a process of this machine."
+    if ends_itself(provider):
+        return f"{by} {KINDS[provider].ends}. Until then `rentune resume RUN` takes the run up again."
+    return f"{by} it switches itself off, and {provider} bills it until this machine or `rentune down --orphans` deletes it."
+
+
+def _clock(at_s: float, *, now_s: float) -> str:
+    """As a clock on the wall shows it, with the day where it is another one."""
+    at, now = (dt.datetime.fromtimestamp(each_s).astimezone() for each_s in (at_s, now_s))
+    return f"{at:%H:%M}" if at.date() == now.date() else f"{at:%Y-%m-%d %H:%M}"

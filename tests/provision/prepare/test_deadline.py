@@ -1,0 +1,134 @@
+"""How long a run may live, and what is said of it before anybody agrees to it."""
+
+from __future__ import annotations
+
+import time
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from planner.asking.request import Budget
+from planner.estimators.cost import round_to_bill
+from planner.plan import Plan, Range
+from provision.errors import Refused
+from provision.prepare.deadline import allowed_s, deadline_words, forsaken_words, require_time_to_train
+from remote.contract import Phase
+
+NOON_S = time.mktime((2026, 11, 26, 12, 0, 0, 0, 0, -1))  # by the clock of this machine
+
+
+def test_the_deadline_follows_from_plan_and_budget(plan: Plan) -> None:
+    """p90 with slack, or the hours that were asked for, be they more or fewer; never past the money."""
+    assert allowed_s(plan) == pytest.approx(16.0 * 1.3 * 1.5 + 600)
+
+    def with_budget(budget: Budget) -> Plan:
+        return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+
+    assert allowed_s(with_budget(Budget(max_hours=0.1))) == 360.0
+    assert allowed_s(with_budget(Budget(max_usd=Decimal("0.36")))) == pytest.approx(0.95 * 360.0)
+    assert allowed_s(with_budget(Budget(max_usd=Decimal(1000)))) == allowed_s(plan)
+    assert allowed_s(with_budget(Budget(max_usd=Decimal(100000), max_hours=1000))) == 3_600_000.0
+    assert allowed_s(with_budget(Budget(max_usd=Decimal("0.36"), max_hours=1000))) == pytest.approx(0.95 * 360.0)
+
+
+def test_what_a_slow_teardown_may_cost_is_kept_of_a_small_budget(plan: Plan) -> None:
+    """Until the box is gone it is billed: of 36 cents at $3.60 an hour one minute and more is not for training."""
+    phase_s = plan.duration.phase_s | {
+        Phase.TEARDOWN: Range(p10=10, p50=40, p90=100),
+        Phase.CONFIRM: Range(p10=1, p50=2, p90=20),
+    }
+    slow = msgspec.structs.replace(
+        plan,
+        duration=msgspec.structs.replace(plan.duration, phase_s=phase_s),
+        request=msgspec.structs.replace(plan.request, budget=Budget(max_usd=Decimal("0.36"))),
+    )
+    assert allowed_s(slow) == pytest.approx(360.0 - 120.0 * float(plan.offer.usd_per_hour) / 3.6)
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(
+    increment_s=st.sampled_from([1, 60, 3600]),
+    minimum_s=st.sampled_from([0, 60, 600, 3600]),
+    cents=st.integers(1, 2_000),
+    usd_per_hour=st.decimals("0.05", "40", places=2),
+)
+def test_a_budget_is_kept_in_what_the_provider_bills(
+    plan: Plan, increment_s: int, minimum_s: int, cents: int, usd_per_hour: Decimal
+) -> None:
+    """An hour begun is an hour billed: the box is gone before the one that the money does not reach."""
+    billing = msgspec.structs.replace(plan.billing, increment_s=increment_s, minimum_s=minimum_s)
+    budget = Budget(max_usd=Decimal(cents) / 100)
+    ending = Range(p10=10, p50=40, p90=100)
+    capped = msgspec.structs.replace(
+        plan,
+        billing=billing,
+        duration=msgspec.structs.replace(plan.duration, phase_s=plan.duration.phase_s | {Phase.TEARDOWN: ending}),
+        offer=msgspec.structs.replace(plan.offer, usd_per_hour=usd_per_hour),
+        request=msgspec.structs.replace(plan.request, budget=budget),
+    )
+    if (left_s := allowed_s(capped)) > 0:
+        billed_s = round_to_bill(left_s + ending.p90, billing)
+        assert billed_s * float(usd_per_hour) / 3600 <= cents / 100 + 1e-9
+
+
+def test_limits_that_leave_no_time_to_train_are_refused_before_anything_is_rented(plan: Plan) -> None:
+    """Start-up, the result's way home and the teardown are planned to take 12 of the 16 seconds."""
+
+    def within(max_hours: float) -> Plan:
+        budget = Budget(max_hours=max_hours)
+        return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+
+    with pytest.raises(Refused, match=r"limits of this plan leave 11\.0 s, and all but the training, .*, takes 12\.0 s"):
+        require_time_to_train(within(11 / 3600))
+    require_time_to_train(within(13 / 3600))
+
+
+def test_where_time_is_not_money_the_deadline_is_patient(plan: Plan) -> None:
+    """A machine of one's own may be busy with other work; what is late there costs nothing."""
+    free = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, usd_per_hour=Decimal(0)))
+    assert allowed_s(free) == pytest.approx(16.0 * 1.3 * 1.5 + 7200)
+
+
+@pytest.mark.parametrize(
+    ("budget", "words", "more_time"),
+    [
+        (
+            Budget(),
+            "12:10, 10 min 31 s after the start: 1.5 × the plan's 20.8 s (p90), and 10 min 00 s more. $0.63",
+            "--max-hours",
+        ),
+        (
+            Budget(max_usd=Decimal("0.36")),
+            "12:05, 5 min 42 s after the start: $0.36 at most pays no more",
+            "a larger --max-cost",
+        ),
+        (Budget(max_hours=3), "15:00, 3 h 00 min after the start: --max-hours says so. $10.80", "a larger --max-hours"),
+        (Budget(max_hours=30), "2026-11-27 18:00, 30 h 00 min after the start: --max-hours says so.", "a larger --max-hours"),
+    ],
+)
+def test_before_anybody_agrees_the_deadline_is_told_with_its_reason(
+    plan: Plan, budget: Budget, words: str, more_time: str
+) -> None:
+    """When, why then, what it comes to until then, and what would move it."""
+    asked = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+    told = deadline_words(asked, now_s=NOON_S)
+    assert told.startswith(words)
+    assert told.endswith(f"More time: {more_time}.")
+
+
+@pytest.mark.parametrize(
+    ("provider", "words"),
+    [
+        ("local", "The box goes with it: it is a process of this machine."),
+        ("host", "By 12:10 a watchdog on it cleans up. Until then `rentune resume RUN` takes the run up again."),
+        ("aws", "By 12:10 it switches itself off, which ends the bill. Until then"),
+        ("hetzner", "By 12:10 it switches itself off, and hetzner bills it until this machine or `rentune down --orphans`"),
+    ],
+)
+def test_and_what_becomes_of_the_box_where_this_machine_dies(plan: Plan, provider: str, words: str) -> None:
+    """Not every cloud stops billing what has switched itself off, and nobody is to think so."""
+    rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider))
+    assert forsaken_words(rented, now_s=NOON_S).startswith(words)
