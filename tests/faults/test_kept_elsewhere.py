@@ -23,7 +23,7 @@ from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.probe import Probe
 from tests.faults.rehearsal import Rehearsal, wait_until
-from tests.faults.standins import ScriptedBox
+from tests.faults.standins import LEARN, ScriptedBox
 from tests.faults.test_elsewhere import LEARNS, opened
 
 pytestmark = pytest.mark.box
@@ -44,8 +44,9 @@ pusher.finish()
 """
 PUSHES = (
     "[ ! -e checkpoints ] || rm $RENTUNE_GRANTS\n"
-    + LEARNS.partition("  done\n")[0]
-    + "  done\n  {python} {push}; sleep 600\nfi"
+    + LEARNS.partition(LEARN)[0]
+    + f"{LEARN}\n"
+    + "  {python} {push}; sleep 600\nfi"
 )
 TELLS_TWICE = LEARNS.replace("  sleep 600", "  cp events.jsonl once; cat once >> events.jsonl; sleep 600")
 
