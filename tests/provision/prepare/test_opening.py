@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.runs import Standing
 from provision.charge.control import end
