@@ -242,6 +242,9 @@ def checkpoint_activations(model: Any, strategy: Strategy) -> None:
     options = CHECKPOINTING[strategy.gradient_checkpointing]
     if options is None:
         return
-    model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    if hasattr(model, "activation_checkpointing_enable"):
+        model.activation_checkpointing_enable(activation_checkpointing_kwargs=options)
+    else:  # transformers before 5.24, which a measurement on somebody else's machine may have
+        model.gradient_checkpointing_enable(gradient_checkpointing_kwargs=options)
     if options["use_reentrant"]:
         model.enable_input_require_grads()

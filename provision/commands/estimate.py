@@ -13,12 +13,12 @@ from planner.asking.options import SIZE, WORDS, Once
 from provision.errors import Exit
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Iterable, Iterator
 
     from catalogs.catalog import Catalog
-    from planner.course import Course
     from planner.explain import Explanation
     from provision.report.tables import Table
+    from remote.measured import StepMeasured
 
 # Contract keys that can be said on the command line, with what they mean; a case with others goes into a file (--from).
 CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type, str], ...] = (
@@ -48,6 +48,7 @@ CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type, str], ...] = (
     ("num_gpus", int, "GPUs of the whole job."),
     ("sharding", str, "none, ddp, fsdp, zero3, …: how several GPUs share the job."),
 )
+BESIDE = ("explain", "plot", "measure")  # what can be shown beside the answer to one case
 UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("bytes", 1))  # one for a whole table: that of its sum
 
 
@@ -67,77 +68,58 @@ def _case_options(function: Any) -> Any:
 )
 @click.option("--explain", is_flag=True, help="Say what the memory is for, and what would change it.")
 @click.option("--plot", type=click.Path(), cls=Once, help="Draw the memory of a step into this file: .svg or .html.")
+@click.option("--measure", is_flag=True, help="Run one real step on this machine's GPU and show predicted against measured.")
 @click.option("--json", "as_json", is_flag=True, help="Print the answer as the estimate contract has it.")
-def command(cases: str | None, plot: str | None, explain: bool, as_json: bool, **case: Any) -> int:  # noqa: FBT001 - click hands it over by name
+def command(cases: str | None, as_json: bool, **said: Any) -> int:  # noqa: FBT001 - click hands it over by name
     """Memory and time of one training configuration.
 
     With --from: one JSON answer a line. Exit 0 when all were answered, 1 when a line is an error, 2 when it could not run.
     """
-    from msgspec import to_builtins
-
-    from planner.estimate import answer, answers
+    from planner.estimate import answers
     from provision.errors import BadInput
     from provision.places import read_places
     from provision.prepare.asking import shipped
 
     catalog, kept = shipped(), read_places().cache / "traces"
+    beside = {name: said.pop(name) for name in BESIDE}
+    asked = {key: value for key, value in said.items() if value is not None}
     if cases is not None:
-        if said := [key for key, value in case.items() if value is not None]:
-            raise BadInput(
-                f"--{said[0].replace('_', '-')} has no effect beside --from.", hint="say it in each line of the file"
-            )
-        if alone := [f"--{name}" for name, value in (("explain", explain), ("plot", plot)) if value]:
-            raise BadInput(f"{alone[0]} is for one case, and --from reads many.", hint="say the case by options")
+        for key in asked:
+            raise BadInput(f"--{key.replace('_', '-')} has no effect beside --from.", hint="say it in each line of the file")
+        for name in filter(beside.get, BESIDE):
+            raise BadInput(f"--{name} is for one case, and --from reads many.", hint="say the case by options")
         return _print_lines(answers(_lines(cases), catalog, _base(cases), cache=kept))
-    asked = {key: value for key, value in case.items() if value is not None}
     if "model" not in asked:
         raise BadInput("No model was named.", hint="--model 7b, or --from cases.jsonl")
-    draw = None if plot is None else _renderer(plot)
+    return _answer_one(asked, catalog, kept, as_json=as_json, **beside)
+
+
+def _answer_one(
+    asked: dict[str, Any], catalog: Catalog, kept: Path, *, explain: bool, plot: str | None, measure: bool, as_json: bool
+) -> int:
+    from msgspec import to_builtins
+
+    from planner.estimate import answer
+    from provision.commands.beside import explanation, measurement, renderer, write_plot
+    from provision.errors import BadInput
+
+    draw = None if plot is None else renderer(plot)
     made = answer(asked, catalog, Path.cwd(), cache=kept)
-    why = _explanation(asked, catalog, kept) if explain and "error" not in made else None
+    if "error" in made:
+        if not as_json:
+            raise BadInput(made["error"]["message"], hint=made["error"].get("hint"))
+        click.echo(json.dumps(made))
+        return Exit.REFUSED  # as without --json, where the same error is raised
+    why = explanation(asked, catalog, kept) if explain else None
+    seen = measurement(asked) if measure else None
     if as_json:
-        click.echo(json.dumps(made if why is None else made | {"explanation": to_builtins(why)}))
-    elif "error" in made:
-        error = made["error"]
-        raise BadInput(error["message"], hint=error.get("hint"))
+        more = {name: to_builtins(value) for name, value in (("explanation", why), ("measured", seen)) if value is not None}
+        click.echo(json.dumps(made | more))
     else:
-        _draw(made, why)
-    if plot is not None and draw is not None and "error" not in made:
-        _write_plot(asked, catalog, Path(plot), draw)
-    return Exit.REFUSED if "error" in made else Exit.OK  # as without --json, where the same error is raised
-
-
-def _explanation(asked: dict[str, Any], catalog: Catalog, kept: Path) -> Explanation:
-    from planner.asking.case import read_case
-    from planner.estimate import estimate
-    from planner.explain import explain
-
-    case = read_case(asked)
-    return explain(estimate(case, catalog, base=Path.cwd(), cache=kept), case, catalog, base=Path.cwd())
-
-
-def _renderer(plot: str) -> Callable[[Course], str]:
-    from provision.errors import BadInput
-    from provision.report.areas import RENDERERS
-
-    suffix = Path(plot).suffix.lower()
-    if suffix not in RENDERERS:
-        raise BadInput(f"--plot draws {' and '.join(RENDERERS)} files, not {plot}.", hint="--plot memory.svg")
-    return RENDERERS[suffix]
-
-
-def _write_plot(asked: dict[str, Any], catalog: Catalog, file: Path, draw: Callable[[Course], str]) -> None:
-    from planner.asking.case import read_case
-    from planner.course import course_of
-    from provision.errors import BadInput
-
-    course = course_of(read_case(asked), catalog, base=Path.cwd())
-    try:
-        file.write_text(draw(course), encoding="utf-8")
-    except OSError as error:
-        raise BadInput(f"{file} can't be written: {error.strerror}.", hint="name another file") from None
-    how = "from a traced step" if course.untraced is None else f"from the closed form, since {course.untraced}"
-    click.echo(f"Plot: {file}, {how}.", err=True)
+        _draw(made, why, seen)
+    if plot is not None and draw is not None:
+        click.echo(write_plot(asked, catalog, plot, draw), err=True)
+    return Exit.OK
 
 
 def _base(cases: str) -> Path:
@@ -167,14 +149,17 @@ def _print_lines(made: Iterable[dict[str, Any]]) -> int:
     return 1 if failed else 0
 
 
-def _draw(made: dict[str, Any], why: Explanation | None) -> None:
+def _draw(made: dict[str, Any], why: Explanation | None, seen: StepMeasured | None) -> None:
     from provision.envelope.show import console
     from provision.report.explanation import explanation_tables, limit_lines
+    from provision.report.measured import measured_table
     from provision.report.terminal import draw
 
     out = console()
     for table in (_peak_table(made["vram"]),) if why is None else explanation_tables(why, width=out.width):
         out.print(draw(table))
+    if seen is not None:
+        out.print(draw(measured_table(made, seen)))
     for line in (*_lines_below(made), *(() if why is None else limit_lines(why))):
         out.print(line, markup=False)
 

@@ -13,9 +13,15 @@ import click
 import pytest
 from jsonschema import Draft202012Validator
 
+from catalogs.catalog import read_catalog
+from planner.estimate import answer
 from provision.cli import call
 from provision.commands.estimate import command
 from provision.errors import Exit
+from provision.prepare.measuring import run_step
+from provision.report.measured import measured_table
+from remote.contract import Strategy
+from remote.measured import StepMeasured
 from tests.contracts import render_schema
 
 CALLED = [sys.executable, "-c", "import sys; from provision.cli import call; sys.exit(call(sys.argv[1:]))"]
@@ -76,6 +82,15 @@ def test_one_line_of_cases_that_is_no_text_leaves_the_others_their_answers(
 
 # ── --explain ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+TINY = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 320,
+}
 TOO_LARGE = ("--model", "8b", "--gpu", "RTX 4090", "--micro-batch-size", "4")
 
 
@@ -109,3 +124,54 @@ def test_an_explanation_in_json_stands_beside_the_contract_s_answer(capsys: pyte
 def test_many_cases_are_not_explained(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["estimate", "--from", "-", "--explain"]) == Exit.REFUSED
     assert "--explain is for one case" in capsys.readouterr().err
+
+
+# ── --measure ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        ([], "This machine has no NVIDIA GPU to measure on."),
+        (["--loss", "liger"], "--measure runs the trainer's own step, which has no loss=liger yet."),
+    ],
+    ids=["no GPU", "not in the trainer"],
+)
+def test_a_step_that_can_t_be_measured_here_is_one_sentence(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))  # no nvidia-smi there, whatever this machine has
+    assert call(["estimate", "--model", "1b", *words, "--measure"]) == Exit.REFUSED
+    assert sentence in " ".join(capsys.readouterr().err.split())
+
+
+@pytest.mark.torch
+def test_a_step_is_run_in_a_process_of_its_own_and_shown_beside_what_was_predicted() -> None:
+    """On the CPU, where no figure of CUDA can be had: the table says so by leaving them out."""
+    strategy = Strategy(method="lora", rank=2, micro_batch_size=1, seq_len=16)
+    measured = run_step(TINY, strategy, "cpu")
+    assert measured.end == "measured"
+    assert (measured.allocated_bytes, measured.process_bytes) == (None, None)
+    answered = answer({"model": TINY, "seq_len": 16, "gpu": "T4"}, read_catalog(), None)
+    rows = {row[0]: row[1:] for row in measured_table(answered, measured).rows}
+    assert rows["allocated"][1:] == ("–", "–")
+    assert rows["a step"][2] != "–"
+
+
+def test_a_measured_step_stands_beside_its_prediction() -> None:
+    """Figures made up here: no GPU has been met yet."""
+    answered = answer({"model": "1b", "gpu": "T4"}, read_catalog(), None)
+    seen = StepMeasured(
+        end="measured",
+        device_name="made up",
+        versions={"torch": "2.15.0"},
+        allocated_bytes={"step": answered["vram"]["allocated_peak_bytes"] * 2, "evaluation": 2**30},
+        reserved_peak_bytes=2**33,
+    )
+    rows = {row[0]: row[1:] for row in measured_table(answered, seen).rows}
+    assert rows["allocated"][2] == "−50 %"
+    assert rows["process"][1:] == ("–", "–")

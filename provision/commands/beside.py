@@ -1,0 +1,49 @@
+"""What `rentune estimate` can show beside its answer: the reasons, the course of a step, a real step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from catalogs.catalog import Catalog
+from catalogs.models import resolve_model
+from planner.asking.case import read_case, strategy_of
+from planner.course import Course, course_of
+from planner.estimate import estimate
+from planner.explain import Explanation, explain
+from provision.errors import BadInput
+from provision.prepare.measuring import measure_here
+from provision.report.areas import RENDERERS
+from remote.measured import StepMeasured
+
+
+def explanation(asked: dict[str, Any], catalog: Catalog, kept: Path) -> Explanation:
+    """Of a case that was answered. `kept`: the folder of traces."""
+    case = read_case(asked)
+    return explain(estimate(case, catalog, base=Path.cwd(), cache=kept), case, catalog, base=Path.cwd())
+
+
+def measurement(asked: dict[str, Any]) -> StepMeasured:
+    """One real step of the case on this machine's GPU."""
+    case = read_case(asked)
+    return measure_here(dict(resolve_model(case.model, base=Path.cwd()).config), strategy_of(case), case.task)
+
+
+def renderer(plot: str) -> Callable[[Course], str]:
+    """What draws a file of this name. Raises BadInput for a suffix that nothing draws."""
+    suffix = Path(plot).suffix.lower()
+    if suffix not in RENDERERS:
+        raise BadInput(f"--plot draws {' and '.join(RENDERERS)} files, not {plot}.", hint="--plot memory.svg")
+    return RENDERERS[suffix]
+
+
+def write_plot(asked: dict[str, Any], catalog: Catalog, plot: str, draw: Callable[[Course], str]) -> str:
+    """Draw the course of a step into a file, and say from what."""
+    course = course_of(read_case(asked), catalog, base=Path.cwd())
+    try:
+        Path(plot).write_text(draw(course), encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{plot} can't be written: {error.strerror}.", hint="name another file") from None
+    how = "from a traced step" if course.untraced is None else f"from the closed form, since {course.untraced}"
+    return f"Plot: {plot}, {how}."

@@ -1,0 +1,159 @@
+"""A model with random weights, and tokens for it. 4- and 8-bit weights are made as random codes, so that no 16-bit copy of them
+ever exists.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any, Final
+
+from remote.contract import Strategy
+
+WEIGHTS_SCALE: Final = 0.02  # assumed: transformers' usual initializer_range
+BLOCKSIZE: Final = 64  # derived: bitsandbytes' default, of 4-bit weights
+STATES_BLOCKSIZE: Final = 256  # derived: of the scales that double quantization quantizes again
+
+
+def random_batch(strategy: Strategy, *, vocabulary: int, device: str) -> tuple[Any, ...]:
+    """The micro-batches of a step. Every label counts; where the Strategy says padding, one row is a token short."""
+    import torch
+
+    from remote.data.batches import MicroBatch
+
+    shape = (strategy.micro_batch_size, strategy.seq_len)
+    micros = []
+    for _ in range(strategy.gradient_accumulation_steps):
+        tokens = torch.randint(0, vocabulary, shape, device=device)
+        mask = torch.ones(shape, dtype=torch.int64, device=device) if strategy.padded else None
+        if mask is not None:
+            mask[0, -1] = 0
+        targets = strategy.micro_batch_size * max(1, strategy.seq_len - 1)
+        micros.append(MicroBatch(input_ids=tokens, labels=tokens.clone(), attention_mask=mask, num_targets=targets))
+    return tuple(micros)
+
+
+def vocabulary_of(config: Mapping[str, Any], model: Any) -> int:
+    """How many tokens there are to draw from."""
+    return int(config.get("vocab_size") or model.config.get_text_config().vocab_size)
+
+
+def random_model(config: Mapping[str, Any], strategy: Strategy, device: str) -> Any:
+    """The base on `device` with random weights, quantized as the Strategy says."""
+    import torch
+    from transformers import AutoConfig, AutoModelForCausalLM
+
+    from remote.base import quantization_config
+
+    said = dict(config)
+    known = AutoConfig.for_model(said.pop("model_type"), **said)
+    quantization = quantization_config(strategy)
+    dtype = getattr(torch, strategy.param_dtype)
+    with on(device), _linears_without_weights(wanted=quantization is not None):
+        model = AutoModelForCausalLM.from_config(known, dtype=dtype, attn_implementation=strategy.attention)
+    if quantization is not None:
+        _quantize(model, quantization, dtype, device)
+        model.tie_weights()
+    return model
+
+
+@contextmanager
+def on(device: str) -> Iterator[None]:
+    """What is made inside is made there."""
+    import torch
+
+    with torch.device(device):
+        yield
+
+
+@contextmanager
+def _linears_without_weights(*, wanted: bool) -> Iterator[None]:
+    """Linears are made on the meta device: those of a quantized base get their codes later, without weights before."""
+    import torch
+
+    if not wanted:
+        yield
+        return
+    made = torch.nn.Linear.__init__
+
+    def on_meta(self: Any, *arguments: Any, **options: Any) -> None:
+        made(self, *arguments, **{**options, "device": "meta"})
+
+    torch.nn.Linear.__init__ = on_meta
+    try:
+        yield
+    finally:
+        torch.nn.Linear.__init__ = made
+
+
+def _quantize(model: Any, quantization: Any, dtype: Any, device: str) -> None:
+    """Put bitsandbytes' linears where it puts them, with random codes; what stays in 16 bits gets random weights."""
+    import torch
+    from transformers.quantizers.auto import AutoHfQuantizer
+
+    quantizer = AutoHfQuantizer.from_config(quantization)
+    quantizer.preprocess_model(model, dtype=dtype, device_map=None)
+    quantizer.postprocess_model(model)
+    for module in model.modules():
+        fill = _FILL.get(type(module).__name__)
+        if fill is not None:
+            fill(module, dtype, device)
+        for name, parameter in list(module.named_parameters(recurse=False)):
+            if parameter.is_meta:
+                weights = torch.empty(parameter.shape, dtype=dtype, device=device).normal_(0, WEIGHTS_SCALE)
+                setattr(module, name, torch.nn.Parameter(weights, requires_grad=parameter.requires_grad))
+
+
+def _four_bit(module: Any, dtype: Any, device: str) -> None:
+    """Random codes and scales in the layout of bitsandbytes.functional.quantize_4bit."""
+    import bitsandbytes
+    import torch
+
+    old, functional = module.weight, bitsandbytes.functional
+    numel = module.in_features * module.out_features
+    blocks = -(-numel // BLOCKSIZE)
+    item_bytes = torch.empty((), dtype=old.quant_storage).element_size()
+    codes = torch.randint(0, 256, (-(-numel // 2),), dtype=torch.uint8, device=device)
+    packed = codes.view(old.quant_storage).reshape(-1, 1) if codes.numel() % item_bytes == 0 else codes.reshape(-1, 1)
+    state = functional.QuantState(
+        absmax=torch.full((blocks,), WEIGHTS_SCALE, dtype=torch.float32, device=device),
+        shape=torch.Size((module.out_features, module.in_features)),
+        dtype=dtype,
+        blocksize=BLOCKSIZE,
+        code=functional.get_4bit_type(old.quant_type, device=device),
+        quant_type=old.quant_type,
+    )
+    if old.compress_statistics:
+        state.offset = torch.tensor(WEIGHTS_SCALE, device=device)
+        state.state2 = functional.QuantState(
+            absmax=torch.full((-(-blocks // STATES_BLOCKSIZE),), WEIGHTS_SCALE / 100, dtype=torch.float32, device=device),
+            code=functional.create_dynamic_map().to(device),
+            blocksize=STATES_BLOCKSIZE,
+            dtype=torch.float32,
+        )
+        state.absmax = torch.randint(0, 256, (blocks,), dtype=torch.uint8, device=device)
+        state.nested = True
+    module.weight = bitsandbytes.nn.Params4bit(
+        packed,
+        requires_grad=False,
+        quant_state=state,
+        blocksize=BLOCKSIZE,
+        compress_statistics=old.compress_statistics,
+        quant_type=old.quant_type,
+        quant_storage=old.quant_storage,
+        module=module,
+        bnb_quantized=True,
+    )
+    module.quant_state = state
+
+
+def _int8(module: Any, _dtype: Any, device: str) -> None:
+    import bitsandbytes
+    import torch
+
+    codes = torch.randint(-127, 128, (module.out_features, module.in_features), dtype=torch.int8, device=device)
+    scales = torch.full((module.out_features,), WEIGHTS_SCALE, dtype=torch.float32, device=device)
+    module.weight = bitsandbytes.nn.Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales)
+
+
+_FILL: Final[Mapping[str, Callable[[Any, Any, str], None]]] = {"Linear4bit": _four_bit, "Linear8bitLt": _int8}
