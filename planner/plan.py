@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import datetime as dt
+import math
+from collections.abc import Iterator
 from typing import Any, Final, Literal
 
 import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer
-from planner.asking.request import Request, RequestError
+from planner.asking.request import OWN_MACHINES, Request, RequestError
 from remote.contract import Strategy
 
 PLAN_VERSION: Final = 1
+LEAST_USD_PER_HOUR: Final = 0.0001  # assumed: nobody rents out a machine for less; a price of zero is a gap in some list
 
 
 # The words by which a plan's table, and what explains it, call three states.
@@ -181,4 +184,24 @@ def read_plan(text: str, *, name: str) -> Plan:
             f"{name} has plan version {plan.schema_version}; this version reads up to {PLAN_VERSION}",
             hint="use the version that wrote it, or plan again",
         )
+    for what, value, least in _figures(plan):
+        if not (math.isfinite(value) and value >= least):
+            raise RequestError(f"{name} says {what} is {value:g}, which no plan of ours says", hint="plan again")
     return plan
+
+
+def _figures(plan: Plan) -> Iterator[tuple[str, float, float]]:
+    """What deadline and bill are reckoned from, and the least that each can be: nothing is rented for nothing."""
+    rented = plan.offer.provider not in OWN_MACHINES
+    yield "the price of an hour", float(plan.offer.usd_per_hour), LEAST_USD_PER_HOUR if rented else 0.0
+    for label, values in (("the time", plan.duration.wall_s), ("the cost", plan.cost.total_usd)):
+        for value in (values.p10, values.p50, values.p90):
+            yield label, value, 0.0
+    for phase, seconds in plan.duration.phase_s.items():
+        yield f"the time of {phase}", seconds.p90, 0.0
+    if plan.request.budget.max_usd is not None:
+        yield "--max-cost", float(plan.request.budget.max_usd), 0.0
+    if plan.request.budget.max_hours is not None:
+        yield "--max-hours", plan.request.budget.max_hours, 0.0
+    yield "the billing increment", float(plan.billing.increment_s), 0.0
+    yield "the billed minimum", float(plan.billing.minimum_s), 0.0

@@ -16,6 +16,7 @@ HOME_VARIABLE: Final = "RENTUNE_HOME"
 CACHE_VARIABLE: Final = "RENTUNE_CACHE"
 ORGANISATION: Final = Path("/etc/rentune")  # no variable moves it
 POLICY: Final = "policy.toml"
+RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 SYSTEM_FOLDERS: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin")  # of servers; not on everybody's PATH
 
 
@@ -53,6 +54,9 @@ class Places:
         return self.home / "calibration.jsonl"  # predicted and measured, one row a figure, of every finished run
 
     def run(self, run_id: str) -> RunFolder:
+        """The run's directory. Raises BadInput for what is no id: it may come from a cloud's tag, which anybody can write."""
+        if not RUN_ID.fullmatch(run_id):
+            raise BadInput(f"{shortened(run_id)!r} is no id of a run.", hint="rentune ls")
         return RunFolder(self.home / "runs" / run_id)
 
 
@@ -182,7 +186,7 @@ def read_places(environment: Mapping[str, str] = os.environ) -> Places:
     config = environment.get("XDG_CONFIG_HOME") or user / ".config"
     moved = environment.get(HOME_VARIABLE)
     return Places(
-        home=Path(moved or Path(state) / "rentune"),
-        cache=Path(environment.get(CACHE_VARIABLE) or Path(cache) / "rentune"),
-        config=None if moved else Path(config) / "rentune",
+        home=Path(moved or Path(state) / "rentune").absolute(),  # other programs are told of it, and start elsewhere
+        cache=Path(environment.get(CACHE_VARIABLE) or Path(cache) / "rentune").absolute(),
+        config=None if moved else Path(config).absolute() / "rentune",
     )

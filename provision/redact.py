@@ -16,8 +16,12 @@ HIDDEN: Final = "[hidden]"
 LEAST_CHARS: Final = 6  # assumed: a shorter value is no secret, and hiding it would garble every text
 LEAST_LINE_CHARS: Final = 20  # assumed: of a secret of several lines, the lines that tell something
 
-SECRET_WORDS: Final = frozenset({"SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "KEY", "CREDENTIALS", "PAT", "PIN"})
+SECRET_WORDS: Final = frozenset({"KEY", "CREDENTIALS", "PAT", "PIN", "DSN"})
+SECRET_ENDINGS: Final = ("SECRET", "TOKEN", "PASSWORD", "PASSWD", "PASSPHRASE", "PASS", "APIKEY")  # of a word: PGPASSWORD
+SECRET_NAMES: Final = ("CONNECTION_STRING", "_PWD", "WEBHOOK", "WEBHOOK_URL")  # of a whole name its end
 OPEN_ENDINGS: Final = frozenset({"FILE", "PATH", "DIR", "ID", "NAME", "URL", "URI", "SOCK", "PARALLELISM"})
+
+URL_WITH_PASSWORD: Final = re.compile(r"\w://[^/\s:@]*:[^/\s@]+@")
 
 NAMES_OF_SECRETS: Final = (
     "secret_?access_?key|session_?token|access_?token|auth_?token|api_?key|client_?secret|password|passphrase"
@@ -61,19 +65,25 @@ def _shapes() -> tuple[re.Pattern[str], ...]:
 
 def secrets_of(environment: Mapping[str, str]) -> tuple[str, ...]:
     """The values of the variables that hold a secret, by their names."""
-    return tuple(value for name, value in environment.items() if holds_secret(name))
+    return tuple(value for name, value in environment.items() if holds_secret(name, value))
 
 
 def without_secrets(environment: Mapping[str, str], *, but: Iterable[str] = ()) -> dict[str, str]:
     """The variables for another process: none that holds a secret, but for those that it needs."""
     needed = frozenset(but)
-    return {name: value for name, value in environment.items() if name in needed or not holds_secret(name)}
+    return {name: value for name, value in environment.items() if name in needed or not holds_secret(name, value)}
 
 
-def holds_secret(name: str) -> bool:
-    """Whether a variable's name says that its value is one: HF_TOKEN does, AWS_ACCESS_KEY_ID and SSH_KEY_FILE don't."""
-    words = name.upper().split("_")
-    return words[-1] not in OPEN_ENDINGS and not SECRET_WORDS.isdisjoint(words)
+def holds_secret(name: str, value: str = "") -> bool:
+    """Whether a variable's name says that its value is one (HF_TOKEN does, AWS_ACCESS_KEY_ID and SSH_KEY_FILE don't), or
+    its value is an address with a password in it, as DATABASE_URL's is.
+    """
+    upper = name.upper()
+    words = upper.split("_")
+    if upper.endswith(SECRET_NAMES) or URL_WITH_PASSWORD.search(value):
+        return True
+    secret = not SECRET_WORDS.isdisjoint(words) or any(word.endswith(SECRET_ENDINGS) for word in words)
+    return secret and words[-1] not in OPEN_ENDINGS
 
 
 def _forms(secrets: Iterable[str]) -> Iterator[str]:

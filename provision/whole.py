@@ -53,8 +53,14 @@ def write_whole(path: Path, data: bytes) -> None:
 
 
 def sync_folder(folder: Path) -> None:
-    """Return when the disk has the folder's names: a new file is lost in a power cut until then."""
-    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    """Return when the disk has the folder's names: a new file is lost in a power cut until then.
+
+    One that may be entered and not listed can't be waited for: its names are somebody else's to keep.
+    """
+    try:
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    except PermissionError:
+        return
     try:
         os.fsync(descriptor)
     finally:

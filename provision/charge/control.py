@@ -11,6 +11,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
+from catalogs.user_file import shortened
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled
@@ -316,7 +317,12 @@ def end_stray(
     environment: Mapping[str, str] = os.environ,
     make: MakeProvisioner | None = None,
 ) -> Teardown:
-    """End what carries the tag of a run that this ledger does not know, or knows as ended."""
-    claim = Claim(run_id=run_id, provider=provider, folder=places.run(run_id).root)
+    """End what carries the tag of a run that this ledger does not know, or knows as ended. A tag that no run of ours can have
+    is somebody else's: what carries it is left, and told.
+    """
+    try:
+        claim = Claim(run_id=run_id, provider=provider, folder=places.run(run_id).root)
+    except BadInput:
+        return Teardown.unknown(run_id, f"Something at {provider} carries the tag {shortened(run_id)!r}, which is no run's id.")
     make = make or provisioners(places, environment)
     return make(claim).destroy(claim)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+
 import msgspec
 import pytest
 
@@ -40,6 +42,14 @@ def test_what_is_tight_is_recommended_only_where_nothing_that_fits_can_be_run() 
     tight, fits = make_plan(verdict="tight"), make_plan(provider_status="dearer")
     assert result(tight, fits).recommended == fits
     assert result(tight, make_plan(runnable="price only: no")).recommended == tight
+
+
+@pytest.mark.parametrize("price", ["0", "-1", "Infinity", "1e-400"])
+def test_a_saved_plan_that_rents_for_nothing_is_refused(price: str) -> None:
+    """Its price is what the deadline is reckoned from: at nothing an hour no budget ends."""
+    offer = msgspec.structs.replace(make_plan().offer, usd_per_hour=Decimal(price))
+    with pytest.raises(RequestError, match="the price of an hour is"):
+        read_plan(write_plan(make_plan(offer=offer)), name="p.json")
 
 
 @pytest.mark.parametrize(

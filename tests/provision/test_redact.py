@@ -148,17 +148,32 @@ def test_a_private_key_is_hidden_whole_and_line_by_line(tmp_path: Path) -> None:
         ("RUNPOD_API_KEY", True),
         ("PULUMI_CONFIG_PASSPHRASE", True),
         ("db_password", True),
+        ("PGPASSWORD", True),
+        ("MYSQL_PWD", True),
+        ("SSHPASS", True),
+        ("WANDB_APIKEY", True),
+        ("SLACK_WEBHOOK_URL", True),
+        ("STORAGE_CONNECTION_STRING", True),
+        ("SENTRY_DSN", True),
         ("AWS_ACCESS_KEY_ID", False),
         ("AWS_WEB_IDENTITY_TOKEN_FILE", False),
         ("SSH_AUTH_SOCK", False),
         ("TOKENIZERS_PARALLELISM", False),
         ("PATH", False),
+        ("PWD", False),
+        ("OLDPWD", False),
         ("KEYBOARD", False),
     ],
 )
 def test_a_variables_name_tells(name: str, *, secret: bool) -> None:
     """Words between underscores; a file's name or an id is no secret."""
     assert holds_secret(name) == secret
+
+
+def test_an_address_with_a_password_in_it_is_a_secret_whatever_its_name() -> None:
+    assert secrets_of({"DATABASE_URL": "postgres://ada:s3cret@db/x", "HOMEPAGE_URL": "https://example.org:443/"}) == (
+        "postgres://ada:s3cret@db/x",
+    )
 
 
 def test_every_clouds_secret_variables_are_known_by_their_names() -> None:

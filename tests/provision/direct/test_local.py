@@ -124,14 +124,18 @@ def test_a_box_is_found_by_its_marks_when_its_folder_and_every_book_are_lost(tmp
         assert rig.provisioner.owned().resources == ()
 
 
-def test_secrets_that_no_trainer_took_go_with_the_box(tmp_path: Path) -> None:
+@pytest.mark.parametrize("ended_by", ["its controller", "its deadline"])
+def test_secrets_that_no_trainer_took_go_with_the_box(tmp_path: Path, ended_by: str) -> None:
     """They lie in memory, outside its folder."""
     with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
-        rig.provisioner.up(local_offer(), rig.launch())
+        rig.provisioner.up(local_offer(), rig.launch(deadline_at_s=time.time() + 3))
         unread = [Path(place) for place in secret_places(rig.launch().run_id)]
         for place in unread:
             place.touch()
-        assert rig.provisioner.destroy(rig.launch()).verdict == "destroyed"
+        if ended_by == "its deadline":
+            await_true(lambda: not rig.provisioner.owned().resources)
+        else:
+            assert rig.provisioner.destroy(rig.launch()).verdict == "destroyed"
         assert not any(place.exists() for place in unread)
 
 
