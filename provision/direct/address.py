@@ -75,10 +75,6 @@ def _configured(host: str, config: Path) -> dict[str, Any]:
     """What the user's ssh_config says of a host; nothing where there is none. Raises BadInput for one that can't be read."""
     if not config.exists():
         return {}
-    from paramiko import SSHConfig  # nothing else here needs SSH
-    from paramiko.ssh_exception import ConfigParseError
+    from provision.ssh.connect import read_config  # SSH's packages are loaded only where there is something to read
 
-    try:
-        return dict(SSHConfig.from_path(str(config)).lookup(host))
-    except (ConfigParseError, OSError, UnicodeDecodeError, ImportError) as error:
-        raise BadInput(f"{config} can't be read: {error}.", hint="--host user@address:port needs none of it") from None
+    return read_config(config, host)

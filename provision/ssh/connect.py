@@ -73,6 +73,14 @@ def fetch_host_key(host: str, port: int, *, key_type: str | None = None, timeout
         transport.close()
 
 
+def read_config(config: Path, host: str) -> dict[str, Any]:
+    """What an ssh_config says of a host: "hostname", "user", "port", "identityfile" and their like. Raises BadInput."""
+    try:
+        return dict(paramiko.SSHConfig.from_path(str(config)).lookup(host))
+    except (paramiko.ConfigParseError, OSError, UnicodeDecodeError, ImportError) as error:
+        raise BadInput(f"{config} can't be read: {error}.", hint="--host user@address:port needs none of it") from None
+
+
 def read_known_keys(known_hosts: Path, host: str, port: int) -> tuple[str, ...]:
     """Keys that a known_hosts file (hashed names too) holds for the host, strongest type first."""
     if not known_hosts.exists():
