@@ -365,7 +365,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
 CAPABILITIES: Final = Capabilities(
     tasks=("causal_lm",),
     methods=(
-        *("lora", "rslora", "pissa", "dora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
+        *("lora", "rslora", "dora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
         "full",
     ),
     quants=("none", "nf4", "int8"),

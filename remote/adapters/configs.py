@@ -23,13 +23,6 @@ def rslora(strategy: Strategy, loop: Loop) -> Any:
     return _config("LoraConfig", strategy, loop, {**_low_rank(strategy), "use_rslora": True})
 
 
-def pissa(strategy: Strategy, loop: Loop) -> Any:
-    """PiSSA (Meng et al., arXiv:2404.02948): starts from the weight's largest singular vectors."""
-    if strategy.quant != "none":
-        raise bad_job("pissa starts from whole weights, and these are quantized; set quant none, or choose lora")
-    return _config("LoraConfig", strategy, loop, {**_low_rank(strategy), "init_lora_weights": "pissa"})
-
-
 def dora(strategy: Strategy, loop: Loop) -> Any:
     """DoRA (Liu et al., arXiv:2402.09353): a learned magnitude beside LoRA's direction."""
     return _config("LoraConfig", strategy, loop, {**_low_rank(strategy), "use_dora": True})

@@ -14,7 +14,6 @@ from remote.contract import Loop, Strategy
 ADAPTERS: Final[Mapping[str, Callable[[Strategy, Loop], Any] | None]] = {
     "lora": configs.lora,
     "rslora": configs.rslora,
-    "pissa": configs.pissa,
     "dora": configs.dora,
     "loha": configs.loha,
     "lokr": configs.lokr,

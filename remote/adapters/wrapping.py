@@ -21,10 +21,18 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
         else:
             with _without_peft_warnings():
                 adapted = get_peft_model(model, config, autocast_adapter_dtype=_raised(strategy))
-    except ValueError as error:  # targets that this model does not have, a folder that holds no adapter
+    except (ValueError, TypeError) as error:  # targets that it does not have or peft can't wrap, a folder without an adapter
         raise bad_job(f"the adapter does not fit this model: {first_line(error)}") from error
+    _name_feed_forward(adapted.peft_config["default"])
     cast_trainable(adapted, strategy.adapter_dtype)
     return adapted
+
+
+def _name_feed_forward(config: Any) -> None:
+    """Let IA³ name its feed-forward modules as its targets are named: peft saves them apart, and refuses to read them so."""
+    suffixes = getattr(config, "feedforward_modules", None)
+    if suffixes:
+        config.feedforward_modules = {name for name in config.target_modules if name.endswith(tuple(suffixes))}
 
 
 def load_adapter(model: Any, folder: str, strategy: Strategy, *, trainable: bool) -> Any:

@@ -59,7 +59,7 @@ def test_peft_trains_as_many(method: str, family: str, targets: str) -> None:
     try:
         ours = counted_by_us(config, said)
     except CaseError:
-        with pytest.raises((Ended, TypeError)):
+        with pytest.raises(Ended):
             counted_by_peft(config, said)
     else:
         assert ours == counted_by_peft(config, said)
