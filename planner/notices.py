@@ -8,12 +8,13 @@ from typing import Final
 import msgspec
 
 from catalogs.architectures import Architecture
-from catalogs.hardware import Gpu
+from catalogs.hardware import Billing, Gpu
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
+from planner.estimators.cost import disk_gib
 from planner.estimators.memory.numerics import as_run
 from planner.methods import METHODS, NUM_LABELS
-from planner.plan import VramEstimate
+from planner.plan import HostEstimate, VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
 from planner.stack import unprofiled
 from planner.units import gib
@@ -106,6 +107,13 @@ def held_out_words(data: DataAsked) -> str:
     if data.held_out_wanted is None:
         return words
     return f"{words}, not {data.held_out_wanted:,}: at most {MAX_HELD_OUT_SHARE:.0%} of the rows are"
+
+
+def kept_words(host: HostEstimate, billing: Billing) -> str:
+    """What a disk that is kept costs, as a sentence. No part of the job's dollars: it is billed until somebody ends it."""
+    size_gib, price = disk_gib(host, billing), billing.disk_usd_per_gib_month
+    usd = "at a price that is not known" if price is None else f"at ${size_gib * price:.2f} a month"
+    return f"its disk is kept: {size_gib} GiB {usd}, beside the job's dollars, until `rentune down --volumes`"
 
 
 def cut_words(data: DataAsked, seq_len: int) -> str | None:

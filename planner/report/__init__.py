@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from planner.notices import cut_words, held_out_words, unread
+from planner.notices import cut_words, held_out_words, kept_words, unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
 from planner.report.layout import Table, Words, render
@@ -56,6 +56,7 @@ def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, 
     if explain and (plan := _central(result)) is not None:
         yield from _explained(plan)
     yield ""
+    yield from _kept(_central(result))
     yield from result.attributions
     yield from _closing(result, command)
 
@@ -109,8 +110,14 @@ def _one(plan: Plan) -> Iterator[Part]:
         yield f"Note: {cut}."
     for note in unread(plan.request.training, (plan.strategy,)):
         yield f"Note: {note}."
+    yield from _kept(plan)
     if plan.runnable is not None:
         yield f"This version cannot run it: {plan.runnable}."
+
+
+def _kept(plan: Plan | None) -> Iterator[Part]:
+    if plan is not None and plan.request.keep.volume:
+        yield f"Note: {kept_words(plan.host, plan.billing)}."
 
 
 def _price(plan: Plan) -> str:

@@ -6,8 +6,8 @@ import datetime as dt
 from collections.abc import Iterator
 
 from catalogs.catalog import age_days, is_stale
-from planner.estimators.cost import disk_gib, unpriced_lines
-from planner.notices import cut_words
+from planner.estimators.cost import unpriced_lines
+from planner.notices import cut_words, kept_words
 from planner.search.ranking import Found, Question
 from planner.units import GIB
 
@@ -15,7 +15,7 @@ from planner.units import GIB
 def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[str, ...]:
     """Everything assumed for this plan, the data first, then the price, last what its provider is known for."""
     caution = question.provider(found.offer.provider).caution
-    kept = (_kept(found),) if question.request.keep.volume else ()
+    kept = (kept_words(found.host, found.billing),) if question.request.keep.volume else ()
     return (*_job(question), *_machine(found), *_price(found, today), *kept, *([caution] if caution is not None else ()))
 
 
@@ -41,13 +41,6 @@ def _machine(found: Found) -> Iterator[str]:
         yield f"{offer.instance_type}: its RAM is not known; the job needs {ram_gib:.0f} GiB"
     if found.fit.verdict == "tight":
         yield f"memory is tight: {-found.fit.margin_bytes / GIB:.1f} GiB of the safety margin are missing"
-
-
-def _kept(found: Found) -> str:
-    """Not part of the job's dollars: it is billed until somebody ends it."""
-    gib, price = disk_gib(found.host, found.billing), found.billing.disk_usd_per_gib_month
-    usd = "at a price that is not known" if price is None else f"at ${gib * price:.2f} a month"
-    return f"its disk is kept: {gib} GiB {usd}, beside the job's dollars, until `rentune down --volumes`"
 
 
 def _price(found: Found, today: dt.date) -> Iterator[str]:

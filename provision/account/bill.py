@@ -12,6 +12,7 @@ from catalogs.hardware import Billing
 from planner.estimators.cost import SECONDS_PER_MONTH, round_to_bill
 from planner.units import GB, SECONDS_PER_HOUR
 from provision.account.runs import Rental, RunState
+from provision.provisioner import Resource
 
 USD_STEP = Decimal("0.0001")
 LineName = Literal["compute", "idle", "disk", "egress", "failed attempts"]
@@ -60,12 +61,16 @@ def usd_so_far(state: RunState, *, now_s: float) -> Decimal:
 
 
 def kept_usd_per_month(state: RunState) -> Decimal | None:
-    """What the disks that its user has kept cost by the month, at the last rental's price; None where that is not known."""
-    kept = state.teardown.kept if state.teardown is not None else ()
-    price = state.rental.billing.disk_usd_per_gib_month if state.rental is not None else None
-    if price is None and kept:
+    """What the disks that its user keeps cost by the month, each at its region's price; None where one is not known."""
+    prices = {rental.offer.region: rental.billing.disk_usd_per_gib_month for rental in state.rentals}
+    usd = [_monthly_usd(volume, prices.get(volume.region)) for volume in state.kept]
+    return None if None in usd else rounded(sum(filter(None, usd), Decimal(0)))
+
+
+def _monthly_usd(volume: Resource, usd_per_gib_month: Decimal | None) -> Decimal | None:
+    if volume.size_gib is None or usd_per_gib_month is None:
         return None
-    return rounded(sum(((volume.size_gib or 0) * (price or Decimal(0)) for volume in kept), Decimal(0)))
+    return volume.size_gib * usd_per_gib_month
 
 
 def rounded(usd: Decimal) -> Decimal:

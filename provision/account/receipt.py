@@ -16,7 +16,7 @@ from planner.strategy import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, kept_usd_per_month, rental_usd, rounded
 from provision.account.runs import Rental, RunState
 from provision.errors import Exit, Reason, Scope
-from provision.provisioner import Teardown
+from provision.provisioner import Resource, Teardown
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Reached, Sample
 
 RECEIPT_VERSION = 1
@@ -110,7 +110,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     base_revision: str | None = None  # of a base from the hub: the commit that was trained
     base_sha256: dict[str, str] = {}  # likewise: weight file → hex, as the box had it
     tries: tuple[Try, ...] = ()  # every attempt, in order
-    kept_usd_per_month: Decimal | None = Decimal(0)  # of what the teardown has kept; None = its price is not known
+    kept: tuple[Resource, ...] = ()  # disks that outlive their boxes, as was asked
+    kept_usd_per_month: Decimal | None = Decimal(0)  # what those cost; None = it is not known
     schema_version: int = RECEIPT_VERSION
 
     @property
@@ -204,6 +205,7 @@ def reckon(
         base_revision=outcome.base_revision if outcome else None,
         base_sha256=outcome.base_sha256 if outcome else {},
         tries=tuple(_try(rental, now_s=ended_at_s) for rental in state.rentals),
+        kept=state.kept,
         kept_usd_per_month=kept_usd_per_month(state),
     )
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from enum import StrEnum
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
@@ -24,10 +24,11 @@ from provision.account.lines import (
     PhaseStarted,
     Tried,
 )
-from provision.provisioner import Box, Teardown
+from provision.provisioner import Answer, Box, Resource, Teardown
 from remote.contract import Phase
 
 LineT = TypeVar("LineT")
+VOLUME: Final = "volume"  # of Resource.kind
 
 
 class Rental(msgspec.Struct, frozen=True, kw_only=True):
@@ -75,12 +76,19 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     teardown: Teardown | None = None
     billed: Billed | None = None
     goes_on: bool = False  # whether another attempt may follow the last one
+    volumes: dict[str, Resource] = {}  # by id: every disk of its boxes that was to outlive them
+    volumes_ended: frozenset[str] = frozenset()  # those of them that somebody has ended since
     fetched: bool = False  # whether a controller, on whatever machine, has brought home all that the last box had
 
     @property
     def ended(self) -> bool:
         """Whether nothing of it can bill any more, as far as anyone has seen."""
         return self.teardown is not None and self.teardown.clean
+
+    @property
+    def kept(self) -> tuple[Resource, ...]:
+        """The disks that its user keeps, of whichever attempt: they bill by the month."""
+        return tuple(volume for id, volume in self.volumes.items() if id not in self.volumes_ended)
 
     @property
     def rental(self) -> Rental | None:
@@ -139,7 +147,8 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
             fetched = state.fetched or (line.ok and line.phase == Phase.FETCH)
             return {"phase_s": _longer(state.phase_s, line), "rentals": rentals, "fetched": fetched}
         case Ended():
-            return {"teardown": line.teardown, "rentals": _after_end(state, line), "goes_on": False}
+            ended = {"teardown": line.teardown, "rentals": _after_end(state, line), "goes_on": False}
+            return ended | _volumes_after(state, line.teardown)
         case Tried():
             return {"rentals": _with_last(state.rentals, _with_reason, line), "goes_on": True}
         case Billed():
@@ -180,6 +189,13 @@ def _with_end(rental: Rental, line: Ended, ended_at_s: float) -> Rental:
         return rental
     shown = any(end.resource.bills for end in line.teardown.resources)
     return msgspec.structs.replace(rental, ended_at_s=ended_at_s, shown=shown)
+
+
+def _volumes_after(state: RunState, teardown: Teardown) -> dict[str, Any]:
+    """In whatever order two homes have the lines: a disk that was ended is gone for good."""
+    gone = {each.resource.id for each in teardown.resources if each.gone is Answer.YES and each.resource.kind == VOLUME}
+    kept = {volume.id: volume for volume in teardown.kept}
+    return {"volumes": state.volumes | kept, "volumes_ended": state.volumes_ended | gone}
 
 
 def _with_reason(rental: Rental, line: Tried) -> Rental:

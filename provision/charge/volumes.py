@@ -48,7 +48,7 @@ def end_volume(provider: str, volume: Resource, *, places: Places, environment: 
     gone = Answer.UNKNOWN if listed.complete is not Answer.YES else _is_gone(volume, listed.kept)
     end = ResourceEnd(resource=volume, gone=gone, at_s=time.time())
     if gone is Answer.YES:
-        _note_down(volume, Ledger(places.ledger), at_s=end.at_s)
+        _note_down(end, Ledger(places.ledger))
         return Teardown.destroyed(run_id, f"{provider} lists its {volume.kind} {volume.id} no more.", resources=(end,))
     if gone is Answer.NO:
         command = f"rentune down --volumes {run_id}"
@@ -61,11 +61,10 @@ def _is_gone(volume: Resource, kept: tuple[Resource, ...]) -> Answer:
     return Answer.NO if volume.id in {each.id for each in kept} else Answer.YES
 
 
-def _note_down(volume: Resource, ledger: Ledger, *, at_s: float) -> None:
-    """The run's verdict as it was, without this disk: `ls` tells it no more."""
-    state = ledger.runs().get(volume.run_id or "")
+def _note_down(end: ResourceEnd, ledger: Ledger) -> None:
+    """The run's verdict once more, with the end of this disk: `ls` tells it no more."""
+    state = ledger.runs().get(end.resource.run_id or "")
     if state is None or state.teardown is None:
         return
-    left = tuple(each for each in state.teardown.kept if each.id != volume.id)
-    teardown = msgspec.structs.replace(state.teardown, kept=left)
-    ledger.append(Ended(run_id=state.run_id, at_s=at_s, teardown=teardown))
+    teardown = msgspec.structs.replace(state.teardown, resources=(*state.teardown.resources, end))
+    ledger.append(Ended(run_id=state.run_id, at_s=end.at_s, teardown=teardown))

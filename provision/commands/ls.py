@@ -121,7 +121,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "opened_at_s": state.opened.at_s,
         "took_s": state.billed.wall_s if over and state.billed else now_s - state.opened.at_s,
         "usd": str(_usd(state, now_s=now_s)),
-        "keeps": [volume.id for volume in state.teardown.kept] if state.teardown else [],
+        "keeps": [volume.id for volume in state.kept],
         "kept_usd_per_month": None if (monthly := kept_usd_per_month(state)) is None else str(monthly),
         "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
         "cut_short_by_deadline": heard is not None and heard.outlasts(state.deadline_at_s),

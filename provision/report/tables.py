@@ -115,10 +115,9 @@ def _price_note(receipt: Receipt) -> str:
 
 def _kept_note(receipt: Receipt) -> str:
     """What bills on, because it was wanted so."""
-    kept = receipt.teardown.kept if receipt.teardown else ()
     return (
         f"Kept, and {monthly_words(receipt.kept_usd_per_month)}: rentune down --volumes {receipt.run_id} ends it."
-        if kept
+        if receipt.kept
         else ""
     )
 
@@ -205,7 +204,7 @@ def teardown_table(receipt: Receipt) -> Table | None:
         of_words=True,
         rows=(
             *((end.resource.kind, end.resource.id, end.gone.value) for end in teardown.resources),
-            *((volume.kind, volume.id, "kept as asked") for volume in teardown.kept),
+            *((volume.kind, volume.id, "kept as asked") for volume in receipt.kept),
         ),
         note=teardown_words(teardown),
     )

@@ -10,9 +10,10 @@ import msgspec
 import pytest
 
 from catalogs.catalog import read_catalog
-from planner.asking.options import request_of
+from planner.asking.options import request_of, spelled
 from planner.cli import answer
-from planner.plan import Plan
+from planner.plan import Plan, SearchResult
+from planner.report import render_plan, render_result
 from provision.account.bill import kept_usd_per_month
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
@@ -44,9 +45,14 @@ def of(run_id: str) -> Resource:
 
 
 def at_aws(plan: Plan) -> Plan:
-    """The plan at EBS's price by the month."""
+    """The plan in a region of AWS's, at EBS's price by the month."""
+    offer = msgspec.structs.replace(plan.offer, provider="aws", region=VOLUME.region)
     billing = msgspec.structs.replace(plan.billing, provider="aws", disk_usd_per_gib_month=Decimal("0.08"))
-    return msgspec.structs.replace(plan, billing=billing)
+    return msgspec.structs.replace(plan, offer=offer, billing=billing)
+
+
+def rendered(result: SearchResult) -> str:
+    return render_result(result, command=None, spelled=spelled, explain=False, width=200, colour=False)
 
 
 @pytest.fixture
@@ -67,6 +73,8 @@ def test_only_a_cloud_that_can_keep_one_is_planned_and_the_plan_says_what_it_cos
     assert launch.keep_volume
     said = f"its disk is kept: {launch.disk_gib} GiB at ${launch.disk_gib * 0.08:.2f} a month"
     assert any(sentence.startswith(said) for sentence in result.recommended.assumptions)
+    for shown in (render_plan(result.recommended, width=200, colour=False), rendered(result)):
+        assert f"Note: {said}, beside the job's dollars, until `rentune down --volumes`." in shown
     refused = [plan.runnable for plan in result.plans if plan.offer.provider in CLOUDS and plan.offer.provider != "aws"]
     assert refused
     assert all(why is not None and "no disk can be kept" in why for why in refused)
@@ -157,8 +165,21 @@ def test_what_was_ended_is_in_the_list_no_more(
     refused.clear()
     assert end_volume("aws", of(kept.run_id), places=places, environment={}).verdict == "destroyed"
     now = ledger.runs()[kept.run_id]
-    assert (now.ended, now.teardown and now.teardown.kept) == (True, ())
-    assert now.rentals == kept.rentals
+    assert (now.ended, now.kept, now.rentals) == (True, (), kept.rentals)
+
+
+def test_the_disk_of_an_attempt_that_came_to_nothing_is_counted_too(kept: RunState, plan: Plan, ledger: Ledger) -> None:
+    """Each at the price where its box was; one of an unknown price makes the sum unknown."""
+    elsewhere = at_aws(plan)
+    offer = msgspec.structs.replace(elsewhere.offer, region="us-west-2")
+    dearer = msgspec.structs.replace(elsewhere.billing, disk_usd_per_gib_month=Decimal("0.10"))
+    ledger.append(attempted(kept.run_id, msgspec.structs.replace(elsewhere, offer=offer, billing=dearer), at_s=3.0))
+    second = msgspec.structs.replace(of(kept.run_id), id="vol-2", region="us-west-2")
+    ledger.append(Ended(run_id=kept.run_id, at_s=4.0, teardown=msgspec.structs.replace(kept_by(kept.run_id), kept=(second,))))
+    state = ledger.runs()[kept.run_id]
+    assert ([volume.id for volume in state.kept], kept_usd_per_month(state)) == (["vol-1", "vol-2"], Decimal("18.0000"))
+    unknown = msgspec.structs.replace(second, id="vol-3", region="mars")
+    assert kept_usd_per_month(msgspec.structs.replace(state, volumes=state.volumes | {"vol-3": unknown})) is None
 
 
 def test_where_nothing_is_kept_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
