@@ -30,10 +30,11 @@ SURFACE: dict[str, str] = {
         {PLAN_OPTIONS} --alert --assume-price --dearer --detach --host-key --json --keep-box-on-failure --preview --state --yes
     """,
     "estimate": """
-        --adapter-dtype --alpha --attention --autocast --double-quant --dropout --engine --from --gpu --gpu-memory-gib
+        --adapter-dtype --alpha --attention --autocast --double-quant --dropout --engine --explain --from --gpu --gpu-memory-gib
         --gradient-accumulation-steps
-        --gradient-checkpointing --json --kbit-upcast --loss --method --micro-batch-size --model --no-double-quant --num-gpus
-        --optimizer --param-dtype --quant --rank --seq-len --sharding --target-modules --task
+        --gradient-checkpointing --json --kbit-upcast --loss --measure --method --micro-batch-size --model --no-double-quant
+        --num-gpus
+        --optimizer --param-dtype --plot --quant --rank --seq-len --sharding --target-modules --task
     """,
     "check": "--json --model",
     "catalog import": "--json",
