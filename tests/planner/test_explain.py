@@ -9,10 +9,12 @@ import pytest
 
 from catalogs.catalog import read_catalog
 from planner.asking.case import read_case
+from planner.course import course_of
 from planner.estimate import answer, estimate
 from planner.estimators.calibration import MAX_ASSUMED_SHARE
 from planner.estimators.memory import assumed_share
 from planner.explain import Explanation, explain
+from planner.methods import supported_methods
 from planner.plan import VramEstimate
 
 CATALOG = read_catalog()
@@ -105,6 +107,18 @@ def test_without_a_card_there_is_no_limit_and_no_time() -> None:
     found = explained(model="7b")
     assert found.limits is None
     assert {effect.fits for effect in found.levers} == {effect.slower_s for effect in found.levers} == {None}
+
+
+@pytest.mark.parametrize("method", list(supported_methods()))
+def test_every_method_with_a_closed_form_is_explained(method: str) -> None:
+    """Its budget, at least one lever, and a picture of its step."""
+    said = {"model": "qwen2.5-1.5b", "method": method, "num_virtual_tokens": 8, "trainable_layers": 2, "gpu": "T4"}
+    found = explained(**said)
+    assert found.budget.required_bytes > 0
+    assert found.levers
+    assert found.limits is not None
+    drawn = course_of(read_case({**said, "engine": "closed_form"}), CATALOG).line
+    assert max(drawn.allocated) == found.budget.allocated_bytes
 
 
 # ── what bytes rest on ─────────────────────────────────────────────────────────────────────────────────────────────

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import logging
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
@@ -39,6 +40,8 @@ def traced(
 
     Raises Untraceable where the model's or the adapter's own code gives up on tensors without values.
     """
+    # that there is no triton for a counter of FLOPs concerns nobody here
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)
     import peft  # noqa: F401 - some of its modules make tensors as they are imported: not while the log is kept
 
     casts = Casts()
