@@ -1,4 +1,4 @@
-"""The parts of the documents that are made from the code: the README's tree, every command's help, the clouds. `make docs`."""
+"""The parts of the documents that are made from the code: the README's tree, every command's help, clouds, methods. `make docs`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOMS = {
 }
 OTHER_FOLDERS = {
     "tests": "mirror the rooms; doubles are small real programs",
-    "docs": "architecture, derivations, acceptance, schemas; commands.md, clouds.md and the tree here are made from the code",
+    "docs": "architecture, derivations, acceptance, schemas; commands.md, clouds.md, methods.md and the tree are made from the code",
     "benchmarks": "scripts that measure, and their committed results",
     "examples": "job files that plan as they stand and run with `--data FILE`, and the demo",
     ".ci": "what CI runs, and the pinned requirement files",
@@ -98,12 +98,13 @@ def render_commands() -> str:
 
 
 def main() -> None:
-    """Write all three."""
-    from tests import clouds_page
+    """Write them all."""
+    from tests import clouds_page, methods_page
 
     README.write_text(with_tree(README.read_text()))
     COMMANDS_PAGE.write_text(render_commands())
     clouds_page.PAGE.write_text(clouds_page.render_page())
+    methods_page.PAGE.write_text(methods_page.render_page())
 
 
 if __name__ == "__main__":

@@ -11,7 +11,7 @@ import pytest
 
 from provision.cli import COMMANDS
 from provision.clouds.programs import CLOUDS
-from tests import clouds_page
+from tests import clouds_page, methods_page
 from tests.rendered import COMMANDS_PAGE, README, ROOMS, ROOT, render_commands, room_folder, with_tree
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.md"))]
@@ -99,6 +99,12 @@ def test_the_page_of_commands_is_their_help() -> None:
 def test_the_page_of_clouds_is_what_the_rows_say() -> None:
     """docs/clouds.md; `make docs` writes it."""
     assert clouds_page.PAGE.read_text() == clouds_page.render_page()
+
+
+def test_the_page_of_methods_is_what_the_estimators_answer() -> None:
+    """`make docs` writes docs/methods.md anew: which method has a trace, a closed form or neither, on each type of model."""
+    assert methods_page.PAGE.read_text() == methods_page.render_page()
+    assert methods_page.EXACT in methods_page.PAGE.read_text()
 
 
 @pytest.mark.parametrize("cloud", CLOUDS)
