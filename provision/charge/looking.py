@@ -7,6 +7,7 @@ import time
 from typing import TYPE_CHECKING
 
 from provision.account.ledger import Ledger, damage
+from provision.charge.elsewhere import ask_stores
 from provision.charge.orphans import Orphans, find_orphans, lists_of, providers_to_ask
 from provision.installation import known_installation
 from provision.parts import clouds_in_reach
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 
 def look_for_orphans(places: Places) -> Orphans:
     """The ledger against what each provider lists: where a run was opened, and every cloud whose credentials are here."""
+    elsewhere = ask_stores(places)
     ledger = Ledger(places.ledger)
     runs = ledger.runs()
     owned: dict[str, Owned] = {}
@@ -32,7 +34,7 @@ def look_for_orphans(places: Places) -> Orphans:
             owned[provider] = _ask(provider, places)
     if sentence := damage(ledger):
         owned["ledger"] = Owned(resources=(), complete=Answer.UNKNOWN, message=sentence)
-    return find_orphans(runs, owned, installation=known_installation(places), now_s=time.time())
+    return find_orphans(runs, owned, installation=known_installation(places), now_s=time.time(), elsewhere=elsewhere)
 
 
 def _ask(provider: str, places: Places) -> Owned:

@@ -7,13 +7,17 @@ a stray only if it was rented from this state folder or is past its own deadline
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
+from typing import Final
 
 import msgspec
 
 from provision.account.runs import RunState
 from provision.charge.controller import is_orphan
+from provision.charge.elsewhere import Elsewhere
 from provision.providers import KINDS, Lists
 from provision.provisioner import Answer, Owned, Resource
+
+NOBODY: Final[Mapping[str, Elsewhere]] = {}
 
 
 class Orphans(msgspec.Struct, frozen=True, kw_only=True):
@@ -24,6 +28,7 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[tuple[str, Resource], ...]  # with our tag, of a run that is unknown here, and not ours to end unasked
     unseen: dict[str, str]
     kept: tuple[tuple[str, Resource], ...] = ()  # what its user wanted to outlive its box: no orphan, and it bills
+    elsewhere: tuple[Elsewhere, ...] = ()  # opened here, and in another machine's hands, or perhaps
     controlled: tuple[RunState, ...] = ()  # not ended, and in a living process's hands
 
     @property
@@ -32,9 +37,16 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def find_orphans(
-    runs: Mapping[str, RunState], owned: Mapping[str, Owned], *, installation: str | None, now_s: float
+    runs: Mapping[str, RunState],
+    owned: Mapping[str, Owned],
+    *,
+    installation: str | None,
+    now_s: float,
+    elsewhere: Mapping[str, Elsewhere] = NOBODY,
 ) -> Orphans:
-    """Compare the ledger with what each provider lists. `installation` is this state folder's id, if it has one."""
+    """Compare the ledger with what each provider lists. `installation` is this state folder's id, if it has one;
+    `elsewhere` what stores said of its runs.
+    """
     unclaimed = [
         (provider, resource)
         for provider, found in owned.items()
@@ -46,7 +58,8 @@ def find_orphans(
         for provider, resource in unclaimed
     ]
     return Orphans(
-        runs=tuple(state for state in runs.values() if is_orphan(state)),
+        runs=tuple(state for state in runs.values() if is_orphan(state) and state.run_id not in elsewhere),
+        elsewhere=tuple(elsewhere.values()),
         controlled=tuple(state for state in runs.values() if not state.ended and not is_orphan(state)),
         strays=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if is_ours),
         others=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if not is_ours),
@@ -83,6 +96,11 @@ def kept_sentences(orphans: Orphans) -> tuple[str, ...]:
         f"{each.region}; `rentune down --volumes {each.run_id}` ends it."
         for provider, each in orphans.kept
     )
+
+
+def elsewhere_sentences(orphans: Orphans) -> tuple[str, ...]:
+    """What is left alone because another machine has it, or because its store alone knows who has; one sentence a run."""
+    return tuple(each.sentence for each in orphans.elsewhere)
 
 
 def controlled_sentences(orphans: Orphans) -> tuple[str, ...]:

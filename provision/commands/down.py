@@ -154,7 +154,7 @@ def _end_orphans(
     from provision.account.ledger import Ledger
     from provision.charge.control import end_stray, ended_or_told
     from provision.charge.looking import look_for_orphans
-    from provision.charge.orphans import controlled_sentences, only_run, other_sentences, stray_run_ids
+    from provision.charge.orphans import controlled_sentences, elsewhere_sentences, only_run, other_sentences, stray_run_ids
     from provision.errors import BadInput, HeldElsewhere
 
     if run in Ledger(places.ledger).runs():
@@ -168,7 +168,7 @@ def _end_orphans(
         **{run_id: partial(end_stray, run_id, provider, places=places) for run_id, provider in stray_run_ids(found).items()},
         **{state.run_id: partial(_end_run, state.run_id, places, discard=discard, meant=False) for state in found.runs},
     }
-    left_alone = other_sentences(found) + controlled_sentences(found)
+    left_alone = other_sentences(found) + elsewhere_sentences(found) + controlled_sentences(found)
     teardowns: list[Teardown] = []
     held: list[str] = []
     for run_id, act in acts.items():
@@ -176,4 +176,5 @@ def _end_orphans(
             teardowns.append(ended_or_told(run_id, act))
         except HeldElsewhere as error:
             held.append(f"{error} It is left alone; to end it: rentune down {run_id}, there.")
-    return tuple(teardowns), found.unseen, (*left_alone, *held)
+    unasked = {f"the store of run {each.run_id}": each.why for each in found.elsewhere if each.machine is None}
+    return tuple(teardowns), found.unseen | unasked, (*left_alone, *held)

@@ -13,6 +13,7 @@ from provision.errors import Exit
 if TYPE_CHECKING:
     from provision.account.receipt import Receipt
     from provision.account.runs import RunState
+    from provision.charge.elsewhere import Elsewhere
     from provision.charge.orphans import Orphans
     from provision.places import Places
     from provision.report.tables import Table
@@ -52,14 +53,26 @@ def command(orphans: bool, everything: bool, state: str | None, as_json: bool) -
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
     from provision.account.ledger import Ledger
+    from provision.charge.elsewhere import ask_stores
     from provision.commands.problems import ledger_problems
     from provision.envelope.show import show
 
+    elsewhere = ask_stores(places)
     ledger = Ledger(places.ledger)
     runs = list(ledger.runs().values())
-    rows = [describe(state, places, now_s=time.time()) for state in (runs if everything else runs[-SHOWN:])]
+    shown = runs if everything else runs[-SHOWN:]
+    rows = [_row(state, places, elsewhere.get(state.run_id)) for state in shown]
     title = f"{len(rows)} of {len(runs)} runs"
     return show("ls", rows, lambda: _draw(rows, title=title), as_json=as_json, errors=ledger_problems(ledger))
+
+
+def _row(state: RunState, places: Places, elsewhere: Elsewhere | None) -> dict[str, Any]:
+    """As this home has it; where another machine has the run, or may have, this home knows neither its end nor its sum."""
+    row = describe(state, places, now_s=time.time())
+    if elsewhere is None:
+        return row
+    row |= {"status": elsewhere.words, "machine": elsewhere.machine}
+    return row if elsewhere.machine else row | {"usd": None, "phase": None}
 
 
 def _show_shared(url: str, places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
@@ -92,7 +105,11 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
 
     found = look_for_orphans(places)
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
-    data = {"runs": rows, "strays": [{"provider": provider, "resource": resource} for provider, resource in found.strays]}
+    data: dict[str, Any] = {
+        "runs": rows,
+        "strays": [{"provider": provider, "resource": resource} for provider, resource in found.strays],
+    }
+    data["elsewhere"] = found.elsewhere
     data["kept"] = [{"provider": provider, "resource": resource} for provider, resource in found.kept]
     data["others"] = [{"provider": provider, "resource": resource} for provider, resource in found.others]
     code = Exit.OK if found.nothing else Exit.STILL_BILLS
@@ -194,7 +211,7 @@ def table(rows: list[dict[str, Any]], *, title: str) -> Table:
                 model_words(row["model"]),
                 row["provider"],
                 stands(row),
-                usd_words(Decimal(row["usd"])),
+                "unknown" if row["usd"] is None else usd_words(Decimal(row["usd"])),
             )
             for row in rows
         ),
@@ -215,6 +232,8 @@ def stands(row: dict[str, Any]) -> str:
         why = f": {part_words(row['reached'])}" if row["status"] == IN_PART else why
         kept = f"; its disk is kept: {_monthly(row['kept_usd_per_month'])}" if row["keeps"] else ""
         return f"{row['status']} {link} {took}{why}{kept}" if row["status"] != BOOKS_OPEN else f"{BOOKS_OPEN}{kept}"
+    if row["usd"] is None:
+        return str(row["status"])
     deadline = f"deadline in {seconds_words(left_s)}" if left_s > 0 else f"deadline {seconds_words(-left_s)} ago"
     if row["cut_short_by_deadline"] and left_s > 0:
         deadline += ", before the training is through: what is trained by then comes home"
@@ -226,9 +245,10 @@ def _monthly(usd: str | None) -> str:
 
 
 def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
-    from provision.charge.orphans import controlled_sentences, kept_sentences, other_sentences
+    from provision.charge import orphans
 
-    for sentence in (*kept_sentences(found), *other_sentences(found), *controlled_sentences(found)):
+    told = (orphans.kept_sentences, orphans.other_sentences, orphans.elsewhere_sentences, orphans.controlled_sentences)
+    for sentence in (sentence for sentences in told for sentence in sentences(found)):
         click.echo(sentence)
     if found.nothing:
         click.echo("No orphans.")

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 if TYPE_CHECKING:
+    from provision.account.receipt import Receipt
     from provision.account.runs import RunState
     from provision.errors import Refused
     from provision.places import Places, RunFolder
@@ -67,9 +68,9 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
 
     state = find_run(Ledger(places.ledger), run)
     folder = places.run(state.run_id)
-    receipt = read_receipt(folder)
+    receipt = read_receipt(folder) or _brought(state, places)
     if receipt is None:
-        raise without_receipt(state, folder)
+        raise without_receipt(find_run(Ledger(places.ledger), run), folder)
     if html is not None:
         try:
             write_page(folder, Path(html))
@@ -79,6 +80,33 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
             ) from None
     page = html or str(folder.report)
     return show("report", receipt, lambda: print_report(receipt, console(), report_file=page), as_json=as_json)
+
+
+def _brought(state: RunState, places: Places) -> Receipt | None:
+    """The receipt that another machine has written, from where the run's state lies; None where nobody has.
+
+    Raises Refused where that can't be asked: whether the run is over is known there alone.
+    """
+    from provision.charge.controller import lock_of
+    from provision.errors import Refused, RentuneError
+    from provision.state.link import read_link
+    from provision.state.shared import refresh_papers
+    from provision.walk.books import read_receipt
+
+    folder = places.run(state.run_id)
+    link = read_link(folder)
+    if link is None:
+        return None
+    try:
+        with lock_of(folder) as alone:  # a controller that lives here has it all
+            if alone:
+                refresh_papers(state.run_id, places)
+    except RentuneError as error:
+        raise Refused(
+            f"Run {state.run_id} has no receipt here, and its state at {link.url} can't be asked: {error}",
+            hint=f"rentune ls --state {link.url}",
+        ) from None
+    return read_receipt(folder)
 
 
 def without_receipt(state: RunState, folder: RunFolder) -> Refused:

@@ -19,7 +19,7 @@ import msgspec
 from provision.account.ledger import Ledger
 from provision.account.lines import AnyLine, Attempted
 from provision.errors import ControlLost, Refused, StoreFailed, TransferFailed
-from provision.places import Places
+from provision.places import Places, RunFolder
 from provision.state import results
 from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, require_genuine, signed, take
 from provision.state.link import Link, write_link
@@ -247,15 +247,30 @@ def take_in(book: Book, link: Link, bucket: Bucket, places: Places) -> Link:
     Papers that this home has sent itself are not newer than its own. Raises StoreFailed, Refused, TransferFailed, OSError.
     """
     require_genuine(book, link.key)
-    folder, ledger = places.run(book.run_id), Ledger(places.ledger)
-    if book.papers is not None and book.papers != link.papers:
-        unpack(read_papers(bucket, link.key, book), folder)
-        link = msgspec.structs.replace(link, papers=book.papers)
+    folder = places.run(book.run_id)
+    link = _unpacked(book, link, bucket, folder)
     if (outcome := results.finished(bucket, link.key, book.run_id)) is not None:
         results.bring(bucket, book.run_id, outcome, folder.adapter)
         write_whole(folder.outcome, encode(outcome))
-    write_link(folder, link)
-    ledger.copy_in(*(bytes(line) for line in book.lines))
+    return _noted(book, link, places)
+
+
+def take_papers(book: Book, link: Link, bucket: Bucket, places: Places) -> Link:
+    """The same of lines and papers alone."""
+    require_genuine(book, link.key)
+    return _noted(book, _unpacked(book, link, bucket, places.run(book.run_id)), places)
+
+
+def _unpacked(book: Book, link: Link, bucket: Bucket, folder: RunFolder) -> Link:
+    if book.papers is None or book.papers == link.papers:
+        return link
+    unpack(read_papers(bucket, link.key, book), folder)
+    return msgspec.structs.replace(link, papers=book.papers)
+
+
+def _noted(book: Book, link: Link, places: Places) -> Link:
+    write_link(places.run(book.run_id), link)
+    Ledger(places.ledger).copy_in(*(bytes(line) for line in book.lines))
     return link
 
 

@@ -21,9 +21,20 @@ from provision.account.runs import RunState, fold
 from provision.errors import BadInput, Refused, StoreFailed
 from provision.installation import installation_id, known_installation
 from provision.places import Places
-from provision.state.book import RUNS, Book, Holder, book_name, is_heard, new_book, read_book, require_free, signed
+from provision.state.book import (
+    RUNS,
+    Book,
+    Holder,
+    book_name,
+    is_heard,
+    new_book,
+    read_book,
+    require_free,
+    require_genuine,
+    signed,
+)
 from provision.state.link import Link, read_link, write_link
-from provision.state.mirror import MirroredLedger, Note, papers_name, take_in
+from provision.state.mirror import MirroredLedger, Note, papers_name, take_in, take_papers
 from provision.state.papers import pack
 from provision.state.seal import locked, name_of, new_key, require_passphrase, seal, unlocked
 from provision.store.bucket import Bucket
@@ -102,6 +113,25 @@ def refresh(run_id: str, places: Places, *, environment: Mapping[str, str] = os.
         bucket = Bucket(link.url, environment=environment)
         book, _ = read_book(bucket, book_name(run_id))
         take_in(book, link, bucket, places)
+
+
+def seen_book(run_id: str, link: Link, *, environment: Mapping[str, str] = os.environ) -> tuple[Book, bool]:
+    """A run's book as the store has it now, and whether its holder was heard of lately. Nothing comes here by that.
+
+    Raises StoreFailed, MissingPart, and Refused where somebody without the run's key has written it.
+    """
+    bucket = Bucket(link.url, environment=environment)
+    book, kept = read_book(bucket, book_name(run_id))
+    require_genuine(book, link.key)
+    return book, is_heard(bucket, book, kept)
+
+
+def refresh_papers(run_id: str, places: Places, *, environment: Mapping[str, str] = os.environ) -> None:
+    """As `refresh`, but for the result: it may be large, and whoever wants to read how a run went does not ask for it."""
+    if (link := read_link(places.run(run_id))) is not None:
+        bucket = Bucket(link.url, environment=environment)
+        book, _ = read_book(bucket, book_name(run_id))
+        take_papers(book, link, bucket, places)
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -20,66 +19,21 @@ from provision.charge.control import end
 from provision.cli import call
 from provision.errors import BadInput, ControlLost, Exit, Refused, StoreFailed
 from provision.places import Places
-from provision.prepare.inputs import find_base
-from provision.prepare.opening import open_run, read_launch
+from provision.prepare.opening import read_launch
 from provision.provisioner import Teardown
 from provision.ssh.keys import client_key
 from provision.state.book import Holder, book_name, read_book, take
 from provision.state.link import read_link
-from provision.state.mirror import MirroredLedger
 from provision.state.papers import pack, unpack
 from provision.state.results import FINISHED
 from provision.state.seal import locked, name_of, new_key, seal, unlocked, unseal
 from provision.state.shared import PASSPHRASE, Place, bring, ledger_of, refresh, shared_runs, this_holder
 from provision.store.bucket import Bucket
 from remote.contract import EndReason, Measured, Outcome
-from tests.doubles.bucket import Storage
 from tests.doubles.displays import Quiet
 from tests.faults.standins import ADAPTER, WEIGHTS
 from tests.provision.plans import attempted
-
-SECRET = "only the user knows this"
-
-
-@dataclasses.dataclass
-class Team:
-    """Two machines' homes, and a place in object storage that both can reach."""
-
-    url: str
-    storage: Storage
-    here: Places
-    there: Places
-    run_id: str = ""
-
-    @property
-    def bucket(self) -> Bucket:
-        return Bucket(self.url)
-
-    def ledger(
-        self, places: Places, display: Quiet | None = None, *, term_s: float = 90.0, beat_s: float = 60.0
-    ) -> MirroredLedger:
-        """As `ledger_of` makes it, with times of the test's own."""
-        link = read_link(places.run(self.run_id))
-        assert link is not None
-        holder = msgspec.structs.replace(this_holder(places), machine=places.home.name, term_s=term_s)
-        note = (display or Quiet()).note
-        return MirroredLedger(places, self.run_id, link, holder, note=note, beat_s=beat_s, sleep=lambda _: None)
-
-
-@pytest.fixture
-def team(stored: Storage, places: Places, plan: Plan, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Team:
-    """A run that was opened here, with its state in the store."""
-    monkeypatch.setenv(PASSPHRASE, SECRET)
-    made = Team(
-        url=f"{stored.place}/{tmp_path.name}",
-        storage=stored,
-        here=places,
-        there=dataclasses.replace(places, home=tmp_path / "another-home"),
-    )
-    place = Place(made.url)
-    made.run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=time.time)
-    place.publish(made.run_id, places)
-    return made
+from tests.provision.state.conftest import SECRET, Team
 
 
 def entered(run_id: str, phase: str) -> PhaseStarted:

@@ -1,0 +1,105 @@
+"""What the store says of a run that looks left behind here: another machine may have it, or have brought it to its end.
+
+Only a run whose state lies in object storage is asked about, and only while this home knows no end of it. A store that does not
+answer in time leaves it unknown: nothing of it is ended by that.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+from typing import Final
+
+import msgspec
+
+from provision.account.ledger import Ledger
+from provision.account.runs import RunState
+from provision.charge.controller import is_orphan, lock_of
+from provision.errors import RentuneError
+from provision.installation import known_installation
+from provision.places import Places
+from provision.state.book import Book
+from provision.state.link import Link, read_link
+from provision.state.shared import seen_book
+
+ASK_S: Final = 5.0  # assumed: a store that is there answers within one second, and who types `ls` waits no longer than this
+
+
+class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
+    """One run that is in other hands, or may be."""
+
+    run_id: str
+    url: str  # where its state lies
+    machine: str | None = None  # which has it, and was heard of lately; None = nobody could ask
+    why: str = ""  # it could not be asked
+
+    @property
+    def words(self) -> str:
+        """For where a run stands."""
+        return f"running on {self.machine}" if self.machine else f"unknown: kept at {self.url}, ask with --state"
+
+    @property
+    def sentence(self) -> str:
+        """For a person who looks for what nobody controls, with what to type."""
+        if self.machine:
+            held = f"Run {self.run_id} is controlled from {self.machine} and left alone"
+            return f"{held}; to end it: rentune down {self.run_id}, there."
+        return (
+            f"Run {self.run_id} is kept at {self.url}, which can't be asked who has it ({self.why}); it is left alone. "
+            f"Ask again: rentune ls --state {self.url}. End it all the same: rentune down {self.run_id}."
+        )
+
+
+def ask_stores(
+    places: Places, *, environment: Mapping[str, str] = os.environ, patience_s: float = ASK_S
+) -> dict[str, Elsewhere]:
+    """Runs of this home that look left behind and are, or may be, in other hands; by their id.
+
+    What other machines have written of such a run comes into this home's ledger. All are asked at once, and waited for so long.
+    """
+    ledger, home = Ledger(places.ledger), known_installation(places)
+    asked = [_Asked(state.run_id, places, environment) for state in _left_behind(ledger.runs().values(), places)]
+    ends_at_s = time.monotonic() + patience_s
+    found = (each.answer(ledger, places, home, patience_s=max(0.0, ends_at_s - time.monotonic())) for each in asked)
+    return {each.run_id: each for each in found if each is not None}
+
+
+def _left_behind(states: Iterable[RunState], places: Places) -> list[RunState]:
+    return [state for state in states if is_orphan(state) and places.run(state.run_id).state.exists()]
+
+
+class _Asked:
+    """A question that is under way, in a thread: a store that is not there keeps whoever asks for minutes."""
+
+    def __init__(self, run_id: str, places: Places, environment: Mapping[str, str]) -> None:
+        self._run_id = run_id
+        self._link: Link | None = None
+        self._seen: tuple[Book, bool] | None = None
+        self._why = f"no answer within {ASK_S:.0f} s"
+        self._thread = threading.Thread(target=self._ask, args=(places, environment), name="store", daemon=True)
+        self._thread.start()
+
+    def _ask(self, places: Places, environment: Mapping[str, str]) -> None:
+        try:
+            self._link = read_link(places.run(self._run_id))
+            self._seen = seen_book(self._run_id, self._link, environment=environment) if self._link else None
+        except RentuneError as error:
+            self._why = str(error).removesuffix(".")
+
+    def answer(self, ledger: Ledger, places: Places, home: str | None, *, patience_s: float) -> Elsewhere | None:
+        """None where it is in nobody's hands, or was ended: the ledger then says so."""
+        self._thread.join(patience_s)
+        url = self._link.url if self._link else str(places.run(self._run_id).state)
+        if self._thread.is_alive() or self._seen is None:
+            return Elsewhere(run_id=self._run_id, url=url, why=self._why)
+        book, is_heard = self._seen
+        with lock_of(places.run(self._run_id), patience_s=0.0) as alone, suppress(OSError):  # a full disk: it is asked again
+            if alone:
+                ledger.copy_in(*(bytes(line) for line in book.lines))
+        state = ledger.runs()[self._run_id]
+        if state.ended or not is_heard or book.holder is None or book.holder.home == home:
+            return None
+        return Elsewhere(run_id=self._run_id, url=url, machine=book.holder.machine)
