@@ -22,6 +22,7 @@ from provision.charge.control import drive, find_run
 from provision.charge.controller import in_control
 from provision.envelope.failure import tell
 from provision.errors import TrainingFailed
+from provision.interrupt import answered, interruptible
 from provision.places import Places, read_places
 from provision.state.shared import ledger_of
 from provision.walk import lease
@@ -42,16 +43,30 @@ def start_supervisor(
 ) -> int:
     """Start one for an opened run and return its pid once it is in charge.
 
-    Raises TrainingFailed when it is not in time: then it has been ended, with what it may have rented.
+    Raises TrainingFailed when it is not in time, and KeyboardInterrupt when somebody would not wait for it: then it has been
+    ended, with what it may have rented.
     """
-    pid = spawn_apart(command, run_id, places, environment)
     ledger = Ledger(places.ledger)
-    if _takes_charge(ledger, run_id, pid, start_s):
-        return pid
-    _end_process(pid)
-    _end_unless_rented(ledger, run_id, places)
+    pid: int | None = None
+    try:
+        with interruptible(hung_up=lambda: True):  # a closed terminal is what a supervisor is for
+            pid = spawn_apart(command, run_id, places, environment)
+            if _takes_charge(ledger, run_id, pid, start_s):
+                return pid
+    except KeyboardInterrupt:
+        with answered(lease.SHIELDED, lambda _number, _frame: None):  # what was asked for takes its time
+            _give_up(pid, run_id, places, ledger)
+        raise
+    _give_up(pid, run_id, places, ledger)
     log = places.run(run_id).controller_log
     raise TrainingFailed("The supervisor did not take charge.", hint=f"Its words are in {log}; rentune ls")
+
+
+def _give_up(pid: int | None, run_id: str, places: Places, ledger: Ledger) -> None:
+    """End a supervisor that is not in charge, and the run, unless it has rented: then it has ended that on its way out."""
+    if pid is not None:
+        _end_process(pid)
+    _end_unless_rented(ledger, run_id, places)
 
 
 def _takes_charge(ledger: Ledger, run_id: str, pid: int, start_s: float) -> bool:

@@ -220,10 +220,13 @@ def _ask_for_key(fingerprint: str) -> bool:
 
 
 def _detach(run_id: str, places: Places, *, as_json: bool) -> int:
+    from provision.account.ledger import Ledger
+    from provision.charge.control import told_if_cut_off
     from provision.charge.supervise import start_supervisor
     from provision.envelope.show import show
 
-    pid = start_supervisor(run_id, places=places)
+    with told_if_cut_off(run_id, Ledger(places.ledger)):
+        pid = start_supervisor(run_id, places=places)
 
     def draw() -> None:
         click.echo(f"In charge: process {pid}. Watch: rentune logs -f {run_id}. End: rentune down {run_id}.")

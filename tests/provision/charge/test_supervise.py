@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import os
+import signal
+import threading
 from pathlib import Path
 
 import psutil
@@ -57,6 +59,19 @@ def test_a_supervisor_that_cannot_take_charge_is_told(places: Places, tmp_path: 
         start_supervisor(run_id, places=places)
     assert find_run(Ledger(places.ledger), run_id).ended
     assert "is not a plan" in places.run(run_id).controller_log.read_text()
+
+
+@pytest.mark.parametrize("asked", [signal.SIGINT, signal.SIGTERM])
+def test_whoever_does_not_wait_for_the_supervisor_has_ended_the_run(
+    places: Places, tmp_path: Path, asked: signal.Signals
+) -> None:
+    """Stopped means stopped: nothing comes to life behind the back of whoever was told so."""
+    run_id = Rehearsal(places, tmp_path).open()
+    threading.Timer(0.5, os.kill, (os.getpid(), asked)).start()
+    with pytest.raises(KeyboardInterrupt):
+        start_supervisor(run_id, places=places, command=("/bin/sh", "-c", "echo $$; exec sleep 300", "sh"))
+    assert not psutil.pid_exists(int(places.run(run_id).controller_log.read_text()))
+    assert find_run(Ledger(places.ledger), run_id).ended
 
 
 def test_a_supervisor_that_is_late_is_ended_and_rents_nothing(places: Places, tmp_path: Path) -> None:
