@@ -6,6 +6,7 @@ agreed to, unless somebody agrees to that, too: an offer that vanished for a mom
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from decimal import Decimal
 from typing import Final
@@ -18,7 +19,7 @@ from provision.account.lines import Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
 from provision.prepare.deadline import allowed_s, around_s
-from provision.words import usd_words
+from provision.words import seconds_words, usd_words
 from remote.contract import Phase, Strategy
 
 MAX_DECLINED: Final = 5  # assumed: where five offers can't be had, one more is not what is missing
@@ -45,6 +46,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     rentals: tuple[Rental, ...] = ()
     spent_usd: Decimal = Decimal(0)
     elapsed_s: float = 0.0  # since the run was opened
+    left_s: float = math.inf  # until the deadline that stands: an offer that is asked for again has no other
     strategy: Strategy | None = None  # of the checkpoint at home: only the same can go on from it
     done_share: float = 0.0  # of the training, in that checkpoint
 
@@ -66,7 +68,7 @@ def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
     """The next attempt. `plans`: the one that was agreed to, then what may take its place."""
     tried = [rental for rental in past.rentals if rental.tried is not None]
     if not tried:
-        return Next(plan=plans[0])
+        return Next(plan=plans[0]) if past.left_s > around_s(plans[0]) else NoneLeft(why=_too_late(plans[0], past))
     if len(plans) == 1 and _is_ruled_out(plans[0].offer, tried):
         return NoneLeft(why="")
     num_lost = sum(rental.tried.reason is Reason.LOST for rental in tried if rental.tried)
@@ -100,7 +102,9 @@ def _is_alike(offer: Offer, other: Offer, tried: Tried) -> bool:
 
 def _has_time(plan: Plan, past: Past) -> bool:
     """Whether the limits leave more than start-up and end."""
-    return allowed_s(plan, spent_usd=past.spent_usd, elapsed_s=past.elapsed_s) > around_s(plan)
+    again = past.rentals and past.rentals[-1].offer.key == plan.offer.key
+    left_s = past.left_s if again else allowed_s(plan, spent_usd=past.spent_usd, elapsed_s=past.elapsed_s)
+    return left_s > around_s(plan)
 
 
 def _has_money(plan: Plan, past: Past) -> bool:
@@ -118,6 +122,15 @@ def usd_to_come(plan: Plan, past: Past) -> float:
 
 def _usd(plan: Plan) -> float:
     return plan.cost.total_usd.p50
+
+
+def _too_late(plan: Plan, past: Past) -> str:
+    if past.left_s <= 0:
+        return "The run's deadline has passed, so nothing was rented."
+    return (
+        f"The run's deadline leaves {seconds_words(past.left_s)}, and all but the training takes "
+        f"{seconds_words(around_s(plan))}, so nothing was rented."
+    )
 
 
 def _too_dear(plan: Plan, past: Past) -> str:

@@ -54,6 +54,19 @@ def test_the_plan_that_was_agreed_to_comes_first() -> None:
     assert choose(PLANS, Past()) == Next(plan=FIRST)
 
 
+@pytest.mark.parametrize(("left_s", "why"), [(-1.0, "deadline has passed"), (11.0, "leaves 11.0 s")])
+def test_nothing_is_asked_for_past_the_deadline(left_s: float, why: str) -> None:
+    """Whoever resumes days later has no time left: a box would be rented to be ended."""
+    chosen = choose(PLANS, Past(left_s=left_s))
+    assert isinstance(chosen, NoneLeft)
+    assert why in chosen.why
+
+
+def test_an_offer_that_is_asked_for_again_keeps_its_deadline_and_another_has_one_of_its_own() -> None:
+    past = Past(rentals=(tried(FIRST, Scope.ZONE),), left_s=11.0)
+    assert choose(PLANS, past) == Next(plan=PLANS[1])
+
+
 @pytest.mark.parametrize(
     ("scope", "following"),
     [
