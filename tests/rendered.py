@@ -1,4 +1,4 @@
-"""The parts of the documents that are made from the code: the README's tree, every command's help, clouds, methods. `make docs`."""
+"""What of the documents is made from the code: the README's tree, every command's help, clouds, methods. `make docs`."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ ROOMS = {
 }
 OTHER_FOLDERS = {
     "tests": "mirror the rooms; doubles are small real programs",
-    "docs": "architecture, derivations, acceptance, schemas; commands.md, clouds.md, methods.md and the tree are made from the code",
+    "docs": "architecture, derivations, acceptance, schemas; commands.md, clouds.md, methods.md and the tree are made",
     "benchmarks": "scripts that measure, and their committed results",
     "examples": "job files that plan as they stand and run with `--data FILE`, and the demo",
     ".ci": "what CI runs, and the pinned requirement files",
