@@ -21,6 +21,7 @@ from typing import Any, NamedTuple
 import msgspec
 
 from benchmarks.machine import describe_machine
+from catalogs.architectures import Architecture
 from catalogs.models import resolve_model
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_vram
@@ -50,9 +51,20 @@ FAMILIES = (
     "opt-1.3b",
     "mixtral-8x7b",
     "qwen3-30b-a3b",
+    "gemma-3-270m",  # longer than its window
+    "stablelm-2-1.6b",
+    "phi-2",
+    "falcon-7b",
+    "falcon-11b",
+    "bloom-560m",
+    "mpt-7b",
+    "opt-350m",
+    "qwen1.5-moe-a2.7b",
+    "gpt-oss-20b",
+    "deepseek-v3",
+    "llama-4-scout",
 )
-EAGER_ONLY = frozenset({"gemma2"})  # soft-capped attention has no other path in transformers
-LAYER_KEYS = ("num_hidden_layers", "n_layer", "num_layers")
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
 
 LORA: dict[str, Any] = {"method": "lora", "rank": 16}
 QLORA = LORA | {"quant": "nf4", "double_quant": True}
@@ -91,7 +103,6 @@ HUNG_WAYS: dict[str, dict[str, Any]] = {
     ", nf4": {"quant": "nf4", "double_quant": True},
     ", nf4, no checkpointing": {"quant": "nf4", "double_quant": True, "gradient_checkpointing": "off"},
 }
-EXPERT_TARGETS = ["q_proj", "k_proj", "v_proj", "o_proj"]  # adapters on experts have no closed form
 
 SHAPES = ((4, 1024), (1, 2048))  # sequences, tokens
 
@@ -127,9 +138,13 @@ def grid(layers: int) -> Iterator[Point]:
     """Every case, in a fixed order."""
     for family in FAMILIES:
         config = cut(resolve_model(family, base=None).config, layers)
-        own: dict[str, Any] = {"attention": "eager"} if config["model_type"] in EAGER_ONLY else {}
-        own |= {"target_modules": EXPERT_TARGETS} if resolve_model(config, base=None).num_experts else {}
+        architecture = resolve_model(config, base=None)
+        unfused = architecture.attention_softcap or not architecture.fused_attention
+        own: dict[str, Any] = {"attention": "eager"} if unfused else {}
+        own |= {"target_modules": attention_of(architecture)} if architecture.num_experts else {}
         for way, fields in WAYS.items():
+            if architecture.experts == "every" and "quant" in fields:
+                continue  # refused by the closed form, whose text says why
             for size, length in SHAPES:
                 said = fields | own | {"micro_batch_size": size, "seq_len": min(length, _positions(config))}
                 yield Point(family, way, config, msgspec.convert(said, Strategy))
@@ -150,9 +165,17 @@ def hung_grid(layers: int) -> Iterator[Point]:
                 yield Point(family, method + way, config, msgspec.convert(said | fields, Strategy))
 
 
+def attention_of(architecture: Architecture) -> list[str]:
+    """The linears of attention alone: adapters on experts have no closed form."""
+    names = (linear.name for linear, _ in architecture.placed_linears)
+    return sorted({name.rpartition(".")[2] for name in names if name.startswith("self_attn")})
+
+
 def cut(config: dict[str, Any], layers: int) -> dict[str, Any]:
     """The same model with fewer layers."""
     changed = {key: layers for key in LAYER_KEYS if key in config}
+    if "first_k_dense_replace" in config:
+        changed["first_k_dense_replace"] = 1  # one dense block, the others with experts
     if "layer_types" in config:
         changed["layer_types"] = config["layer_types"][:layers]
     return config | changed

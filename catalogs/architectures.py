@@ -20,12 +20,16 @@ Role = Literal[
     "kv_down",
     "kv_up",
     "outer",
+    "cross_query",  # from the decoder's state to the encoder's
+    "cross_key",
+    "cross_value",
+    "cross_output",
 ]
 Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_new", "gelu_bloom", "relu"]
-Norm = Literal["rms", "rms_fp32", "layer"]
-Layout = Literal["pre", "post", "sandwich", "after_sublayer", "parallel", "parallel_shared"]
+Norm = Literal["rms", "rms_fp32", "rms_t5", "layer"]
+Layout = Literal["pre", "post", "sandwich", "after_sublayer", "parallel", "parallel_shared", "pre_cross"]
 Mixer = Literal["heads", "latent", "mamba"]
-Scores = Literal["wide", "narrow", "sinks", "alibi", "alibi_wide"]
+Scores = Literal["wide", "narrow", "sinks", "alibi", "alibi_wide", "disentangled"]
 Experts = Literal["routed", "routed_clamped", "every"]
 QkNorm = Literal["none", "head", "full"]
 
@@ -99,6 +103,9 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     joined_rotary: bool = False  # the rotated and the untouched part of a head are joined by a copy
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
+    inner_dropout: float = 0.0  # between the activation of an MLP and its last linear
+    relative_span: int = 0  # relative positions that scores are made with (DeBERTa); 0 = none
+    position_bias: bool = False  # attention adds a learned bias to the scores of each head (T5)
     attention_softcap: bool = False
     logits_softcap: bool = False
     scaled_embeddings: bool = False

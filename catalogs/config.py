@@ -34,7 +34,8 @@ ACTIVATIONS: Final[dict[str, Activation]] = {
 
 
 MAX_SIZE: Final = 100_000_000  # assumed: no width, depth, vocabulary or reach of a model comes near it
-MAY_BE_ZERO: Final = ("shared_intermediate_size", "type_vocab_size")
+MAY_BE_ZERO: Final = ("shared_intermediate_size", "type_vocab_size", "conv_kernel_size")
+MAY_BE_LESS: Final = ("position_buckets", "max_relative_positions")  # -1 = none
 
 
 def size(config: Config, *names: str, default: int | None = None) -> int:
@@ -44,7 +45,7 @@ def size(config: Config, *names: str, default: int | None = None) -> int:
         if value is not None:
             if isinstance(value, bool) or not isinstance(value, int):
                 raise ConfigUnusable(f"{name} is {shortened(repr(value))}", f"{name} must be a whole number")
-            if not (0 if name in MAY_BE_ZERO else 1) <= value <= MAX_SIZE:
+            if not (-1 if name in MAY_BE_LESS else 0 if name in MAY_BE_ZERO else 1) <= value <= MAX_SIZE:
                 raise ConfigUnusable(f"{name} is {shortened(str(value))}", f"{name} must be from 1 to {MAX_SIZE:,}")
             return value
     if default is None:

@@ -11,7 +11,7 @@ from typing import Final
 
 from catalogs.architectures import Architecture
 from catalogs.config import Config, ConfigUnusable, Fields
-from catalogs.families import encoders, layer_norm, mixtures, remote_code, rotary
+from catalogs.families import encoders, layer_norm, mixtures, remote_code, rotary, seq2seq
 from catalogs.user_file import shortened
 
 FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
@@ -35,6 +35,9 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
     "gpt_oss": mixtures.gpt_oss,
     "llama4_text": mixtures.llama4_text,
     "qwen2_moe": mixtures.qwen2_moe,
+    "deberta-v2": encoders.deberta_v2,
+    "t5": seq2seq.t5,
+    "mt5": seq2seq.t5,
     "qwen": remote_code.qwen,
     "baichuan": remote_code.baichuan,
     "chatglm": remote_code.chatglm,

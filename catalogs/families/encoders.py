@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogs.config import Config, Fields, activation, grid, linears, share, size
+from catalogs.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
 
 
 def bert(config: Config) -> Fields:
@@ -57,5 +57,44 @@ def distilbert(config: Config) -> Fields:
             ("attention.out_lin", hidden, hidden, True, "output"),
             ("ffn.lin1", hidden, ffn, True, "up"),
             ("ffn.lin2", ffn, hidden, True, "down"),
+        ),
+    }
+
+
+def deberta_v2(config: Config) -> Fields:
+    """Scores are also made between contents and relative positions, through the projections of the contents themselves."""
+    shape = grid(config)
+    hidden, ffn = shape["hidden_size"], size(config, "intermediate_size")
+    if size(config, "conv_kernel_size", default=0) or not flag(config, "share_att_key", default=False):
+        raise ConfigUnusable("DeBERTa with a convolution or projections of its own for positions has no closed form", "use v3")
+    reach = size(config, "position_buckets", default=-1)
+    if reach < 1:
+        reach = size(config, "max_relative_positions", default=shape["max_positions"])
+    types = size(config, "type_vocab_size", default=0)
+    biased = shape["max_positions"] if flag(config, "position_biased_input", default=True) else 0
+    normed = 2 * hidden if "layer_norm" in str(config.get("norm_rel_ebd", "none")) else 0
+    return shape | {
+        "kind": "encoder",
+        "intermediate_size": ffn,
+        "tied_embeddings": True,
+        "norm_params_per_block": 4 * hidden,
+        "other_params": (biased + types + 2 + 2 * reach) * hidden + normed,
+        "gated_mlp": False,
+        "activation": activation(config, "hidden_act", default="gelu"),
+        "norm": "layer",
+        "layout": "post",
+        "rotary": False,
+        "scores": "disentangled",
+        "relative_span": 2 * reach,
+        "fused_attention": False,
+        "hidden_dropout": share(config, "hidden_dropout_prob", default=0.1),
+        "attention_dropout": share(config, "attention_probs_dropout_prob", default=0.1),
+        "linears": linears(
+            ("attention.self.query_proj", hidden, hidden, True, "query"),
+            ("attention.self.key_proj", hidden, hidden, True, "key"),
+            ("attention.self.value_proj", hidden, hidden, True, "value"),
+            ("attention.output.dense", hidden, hidden, True, "output"),
+            ("intermediate.dense", hidden, ffn, True, "up"),
+            ("output.dense", ffn, hidden, True, "down"),
         ),
     }

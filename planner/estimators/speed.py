@@ -147,7 +147,7 @@ def forward_share(job: Job) -> float:
 
 def _head_params(job: Job) -> int:
     a = job.architecture
-    return a.vocab_size * a.hidden_size if job.task == "causal_lm" else head_params(a, job.task)
+    return a.vocab_size * a.hidden_size if job.task in ("causal_lm", "seq2seq") else head_params(a, job.task)
 
 
 def _adapter_params(job: Job) -> int:

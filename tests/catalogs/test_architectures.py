@@ -39,6 +39,7 @@ LATENT = SMALL | {
     "qk_nope_head_dim": 16,
     "v_head_dim": 16,
 }
+T5 = {"vocab_size": 1000, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
 LLAMA4 = GROUPED | {"head_dim": 16, "num_local_experts": 4, "intermediate_size_mlp": 128}
 CONFIGS: dict[str, dict[str, Any]] = dict.fromkeys(FAMILIES, GROUPED) | {
     "gpt2": GPT2,
@@ -59,6 +60,10 @@ CONFIGS: dict[str, dict[str, Any]] = dict.fromkeys(FAMILIES, GROUPED) | {
     "deepseek_v3": LATENT,
     "gpt_oss": GROUPED | {"head_dim": 16, "num_local_experts": 4},
     "llama4_text": LLAMA4,
+    "t5": T5,
+    "mt5": T5,
+    "deberta-v2": SMALL
+    | {"relative_attention": True, "position_buckets": 16, "share_att_key": True, "pos_att_type": ["p2c", "c2p"]},
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("stablelm", GROUPED | {"use_parallel_residual": True, "use_qkv_bias": True}),
@@ -68,11 +73,12 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("opt", CONFIGS["opt"] | {"word_embed_proj_dim": 32, "do_layer_norm_before": False}),
     ("deepseek_v3", LATENT | {"q_lora_rank": None}),
     ("llama4_text", LLAMA4 | {"interleave_moe_layer_step": 2, "num_hidden_layers": 8}),
+    ("t5", T5 | {"num_decoder_layers": 2, "feed_forward_proj": "gated-gelu"}),
     ("gemma3_text", GROUPED | {"num_hidden_layers": 7, "sliding_window": 64}),
 ]
 REMOTE_CODE = {"qwen", "baichuan", "chatglm"}  # their code comes with their weights; counted against published rows
 BUILT = sorted(FAMILIES.keys() - REMOTE_CODE)
-BLOCK_PATH = re.compile(r"(?:layers?|h|blocks|transformer\.layer)\.\d+\.(.+)$")
+BLOCK_PATH = re.compile(r"(?:layers?|h|blocks|block|transformer\.layer)\.\d+\.(.+)$")
 
 
 @pytest.mark.torch
@@ -80,13 +86,14 @@ BLOCK_PATH = re.compile(r"(?:layers?|h|blocks|transformer\.layer)\.\d+\.(.+)$")
 def test_a_family_has_the_parameters_and_linears_that_transformers_builds(case: tuple[str, dict[str, Any]]) -> None:
     """Total count, and name, shape, bias and number of every linear in the blocks, on the meta device."""
     import torch
-    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
     from transformers.pytorch_utils import Conv1D
 
     model_type, said = case
     config = AutoConfig.for_model(model_type, **said)
     ours = architecture_of({**config.to_dict(), "model_type": model_type}, name=model_type, source="test")
-    builder = AutoModel if ours.kind == "encoder" else AutoModelForCausalLM
+    builders = {"encoder": AutoModel, "decoder": AutoModelForCausalLM, "encoder_decoder": AutoModelForSeq2SeqLM}
+    builder = builders[ours.kind]
     with torch.device("meta"):
         model = builder.from_config(config)
     theirs: Counter[tuple[str, tuple[int, ...], bool]] = Counter()

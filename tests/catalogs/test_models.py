@@ -27,7 +27,7 @@ def test_the_registry_is_broad_enough() -> None:
     rows = [row for row in registry() if row.hub]
     assert len(rows) >= 60
     bases = [resolve_model(row.name) for row in rows]
-    assert {base.kind for base in bases} == {"decoder", "encoder"}
+    assert {base.kind for base in bases} == {"decoder", "encoder", "encoder_decoder"}
     assert sum(base.num_experts > 0 for base in bases) >= 8
     sizes = [base.num_params for base in bases]
     assert min(sizes) < 150e6

@@ -137,6 +137,20 @@ def test_a_tight_job_is_told_the_nearest_change() -> None:
     assert change == "loss liger" or change.startswith(("micro_batch_size", "quant"))
 
 
+def test_an_encoder_with_a_decoder_is_answered_and_both_sides_count() -> None:
+    """T5: a token that is read meets the encoder, a token that is written the decoder, and each is kept."""
+    made = ask(model="flan-t5-base", task="seq2seq", seq_len=512, gradient_checkpointing="off")
+    assert made["total_params"] == 247_577_856
+    assert made["engine"] == "closed_form"
+    shorter = ask(model="flan-t5-base", task="seq2seq", seq_len=256, gradient_checkpointing="off")
+    assert made["vram"]["components"]["activations"] > 2 * shorter["vram"]["components"]["activations"]
+
+
+def test_experts_that_are_split_for_bitsandbytes_have_no_closed_form() -> None:
+    refused = ask(model="llama-4-scout", method="qlora", engine="closed_form")["error"]
+    assert (refused["key"], refused["hint"]) == ("quant", "engine trace, or quant none")
+
+
 def test_host_ram_gets_a_verdict_of_its_own() -> None:
     assert ask(model="7b", host_ram_gib=64)["ram"]["verdict"] == "fits"
     assert ask(model="7b", host_ram_gib=4)["ram"]["verdict"] == "does_not_fit"

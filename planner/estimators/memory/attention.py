@@ -5,9 +5,13 @@ Each function follows the lines of transformers' attention modules, in their ord
 
 from __future__ import annotations
 
+from typing import Final
+
 from planner.estimators.memory.adapters import linear
 from planner.estimators.memory.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
 from planner.estimators.memory.tape import Tensor
+
+INDEX_BYTES: Final = 8  # derived: of an int64
 
 
 def attention(block: Block, x: Tensor) -> Tensor:
@@ -18,6 +22,16 @@ def attention(block: Block, x: Tensor) -> Tensor:
     if a.joined_rotary and block.n.attention != "eager":
         attended = block.op((attended,), a.query_size, block.items[attended])  # joined heads lie outermost: a true copy
     result = linear(block, attended, block.by_role["output"][0])
+    return dropout(block, result, a.hidden_size, a.hidden_dropout)
+
+
+def cross_attention(block: Block, x: Tensor, seen: Tensor) -> Tensor:
+    """Queries of `x` meet keys and values of what the encoder made."""
+    a = block.architecture
+    query = linear(block, x, block.by_role["cross_query"][0])
+    key, value = (linear(block, seen, block.by_role[role][0]) for role in ("cross_key", "cross_value"))
+    attended = KERNELS[block.n.attention](block, query, key, value)
+    result = linear(block, attended, block.by_role["cross_output"][0])
     return dropout(block, result, a.hidden_size, a.hidden_dropout)
 
 
@@ -106,6 +120,8 @@ def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) ->
 
 def _mask_bytes(block: Block, item: int) -> int:
     """A mask of yes and no becomes an additive bias in the query's dtype, made anew for each block."""
+    if block.architecture.position_bias:
+        return block.n.position_bias_bytes(item, block.architecture.num_heads)
     made_anew = block.n.masked and block.n.attention == "efficient" and block.architecture.scores != "alibi_wide"
     return block.n.tokens * block.n.seq_len * item if made_anew else 0
 
@@ -207,7 +223,27 @@ def _alibi_wide(block: Block, scores: Tensor, pairs: int) -> Tensor:
     return _softmax(block, _masked(block, scores, pairs), pairs, FP32)
 
 
-SCORES = {"wide": _wide, "narrow": _narrow, "sinks": _sinks, "alibi": _alibi, "alibi_wide": _alibi_wide}
+def _disentangled(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    """DeBERTa (arXiv:2006.03654): to the scores come those of contents with positions, and of positions with contents."""
+    a, item = block.architecture, block.items[scores]
+    total = scores
+    for _ in ("c2p", "p2c"):
+        by_position = block.op((scores,), a.num_heads * a.relative_span, item)
+        index = INDEX_BYTES * block.n.seq_len * block.n.seq_len  # one for all heads and sequences
+        picked = block.op((by_position,), pairs, item, saves=(by_position,), keeps=index)
+        total = block.op((total, block.op((picked,), pairs, item)), pairs, item, passes=True)
+    total = block.op((total,), pairs, item)  # what is masked out is filled
+    return _softmax(block, total, pairs, FP32 if block.n.autocast else item)
+
+
+SCORES = {
+    "disentangled": _disentangled,
+    "wide": _wide,
+    "narrow": _narrow,
+    "sinks": _sinks,
+    "alibi": _alibi,
+    "alibi_wide": _alibi_wide,
+}
 KERNELS = {
     "flash": _fused_attention,
     "efficient": _fused_attention,

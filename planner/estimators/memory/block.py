@@ -9,7 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from catalogs.architectures import Architecture
-from planner.estimators.memory.attention import attention
+from planner.estimators.memory.attention import attention, cross_attention
 from planner.estimators.memory.feed_forward import feed_forward
 from planner.estimators.memory.numerics import Numerics
 from planner.estimators.memory.operations import Block, norm
@@ -40,6 +40,16 @@ def _pre(block: Block, x: Tensor) -> Tensor:
     """Llama, GPT-2: x + f(norm(x)), twice."""
     h = block.architecture.hidden_size
     middle = _residual(block, x, attention(block, norm(block, x, h)))
+    return _residual(block, middle, feed_forward(block, norm(block, middle, h)))
+
+
+def _pre_cross(block: Block, x: Tensor) -> Tensor:
+    """T5's decoder: x + f(norm(x)), three times; the second looks at what the encoder made."""
+    h = block.architecture.hidden_size
+    seen = block.source(h, block.n.residual)
+    block.tape.outside.add(seen)
+    middle = _residual(block, x, attention(block, norm(block, x, h)))
+    middle = _residual(block, middle, cross_attention(block, norm(block, middle, h), seen))
     return _residual(block, middle, feed_forward(block, norm(block, middle, h)))
 
 
@@ -80,6 +90,7 @@ def _parallel_shared(block: Block, x: Tensor) -> Tensor:
 
 LAYOUTS = {
     "pre": _pre,
+    "pre_cross": _pre_cross,
     "sandwich": _sandwich,
     "after_sublayer": _after_sublayer,
     "post": _post,

@@ -35,7 +35,7 @@ def _gated_mlp(block: Block, x: Tensor) -> Tensor:
     else:
         gate = linear(block, x, block.by_role["gate"][0])
         inner = _gated(block, gate, lambda: linear(block, x, block.by_role["up"][0]), width)
-    return linear(block, inner, down)
+    return linear(block, dropout(block, inner, width, block.architecture.inner_dropout), down)
 
 
 def _gated(block: Block, gate: Tensor, make_up: Callable[[], Tensor], width: int) -> Tensor:
@@ -52,7 +52,8 @@ def _gated(block: Block, gate: Tensor, make_up: Callable[[], Tensor], width: int
 def _plain_mlp(block: Block, x: Tensor) -> Tensor:
     """down(act(up(x)))."""
     up, down = block.by_role["up"][0], block.by_role["down"][0]
-    return linear(block, activation(block, linear(block, x, up), up.out_features), down)
+    inner = activation(block, linear(block, x, up), up.out_features)
+    return linear(block, dropout(block, inner, up.out_features, block.architecture.inner_dropout), down)
 
 
 def _routed(block: Block, x: Tensor) -> Tensor:

@@ -17,6 +17,7 @@ from planner.methods import NUM_LABELS
 from planner.stack import Stack
 from remote.contract import Loss, Strategy, Task
 
+VOCABULARY_TASKS: Final = ("causal_lm", "seq2seq")  # their head gives a score to every word
 CHUNK_TOKENS: Final = 256  # derived: chunk of TRL's chunked loss (trl 1.10, trainer/utils.py)
 NUM_CHUNKS: Final = 8  # derived: torchtune's CEWithChunkedOutputLoss cuts its logits into eight
 
@@ -61,7 +62,7 @@ class Head(Block):
         super().__init__(architecture, numerics)
         self.asked = asked
         self.returned: Tensor | None = None  # the logits that the model hands back; none where they are never whole
-        self.width = architecture.vocab_size if asked.task == "causal_lm" else NUM_LABELS
+        self.width = architecture.vocab_size if asked.task in VOCABULARY_TASKS else NUM_LABELS
 
 
 class HeadTape(msgspec.Struct, frozen=True):
@@ -79,7 +80,7 @@ def record_head(architecture: Architecture, numerics: Numerics, asked: HeadAsked
     x = head.source(architecture.hidden_size, numerics.residual)
     prepare = _final_norm if architecture.layout != "post" else PREPARED_AFTER_POST[architecture.kind]
     normed = prepare(head, x)
-    LOSSES[asked.loss if asked.task == "causal_lm" else "hf"](head, normed)
+    LOSSES[asked.loss if asked.task in VOCABULARY_TASKS else "hf"](head, normed)
     return HeadTape(head.tape, x, head.width, head.tape.sizes[head.returned] if head.returned is not None else 0)
 
 
@@ -131,6 +132,9 @@ def _logits(head: Head, normed: Tensor) -> Tensor:
 
 def _operand(head: Head, logits: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
     """What the cross-entropy reads, and the locals that Python frames hold meanwhile."""
+    if head.architecture.kind == "encoder_decoder":  # T5 hands its logits to the loss as they are; autocast raises them
+        head.returned = logits
+        return head.cast(logits, head.width, FP32 if head.n.autocast else head.items[logits]), (logits,)
     wide = head.cast(logits, head.width, FP32)
     held = (wide,) if head.asked.rebinds_logits else (logits, wide)
     head.returned = wide if head.asked.rebinds_logits else logits
@@ -148,7 +152,7 @@ def _finish(head: Head, operand: Tensor, held: tuple[Tensor, ...], **lifetimes: 
 def _hf(head: Head, normed: Tensor) -> None:
     """The loss of transformers (ForCausalLMLoss), by release. log-softmax and what follows each have a full-size gradient."""
     operand, held = _operand(head, _logits(head, normed))
-    log_probs = head.op((operand,), head.width, FP32, saves_output=True)
+    log_probs = head.op((operand,), head.width, head.items[operand], saves_output=True)
     _finish(head, log_probs, (normed, operand, *held))
 
 

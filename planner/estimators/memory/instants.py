@@ -185,7 +185,16 @@ def _activations(scene: Scene, *, without: Kind | None = None) -> int:
 def _around(scene: Scene) -> int:
     """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
     in_flight = 2 * scene.hidden_bytes if scene.strategy.gradient_checkpointing == "offloaded" else 0  # one out, one computing
-    return in_flight + _batch_bytes(scene) + _embedding_bytes(scene)
+    return in_flight + _batch_bytes(scene) + _embedding_bytes(scene) + _encoder_end_bytes(scene)
+
+
+def _encoder_end_bytes(scene: Scene) -> int:
+    """Between encoder and decoder: the last norm's input and its fp32 copy, what the decoder sees, a mask; two embeddings."""
+    a, n = scene.architecture, scene.numerics
+    if a.kind != "encoder_decoder":
+        return 0
+    mask = n.tokens * a.hidden_size if a.hidden_dropout else 0
+    return n.tokens * a.hidden_size * FP32 + 3 * scene.hidden_bytes + 3 * mask
 
 
 def _idle_bytes(scene: Scene) -> int:
@@ -211,8 +220,10 @@ def _embedding_bytes(scene: Scene) -> int:
 
 
 def _batch_bytes(scene: Scene) -> int:
-    """Token ids, labels, positions, and the mask of every pair."""
-    return scene.numerics.tokens * (BATCH_BYTES_PER_TOKEN + scene.numerics.seq_len * scene.mask_item)
+    """Token ids, labels, positions, the mask of every pair; learned biases of the encoder, the decoder and between them."""
+    a, n = scene.architecture, scene.numerics
+    biases = 3 * a.num_heads * n.seq_len * n.seq_len * n.weight if a.position_bias else 0
+    return n.tokens * (BATCH_BYTES_PER_TOKEN + n.seq_len * scene.mask_item) + biases
 
 
 def _autocast_copies(scene: Scene) -> int:

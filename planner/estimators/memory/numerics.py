@@ -58,6 +58,11 @@ class Numerics(msgspec.Struct, frozen=True):
         """Entries of each trained tensor that the method hangs on this linear."""
         return () if self.adapter_kind is None else ADAPTERS[self.adapter_kind].tensors(module, self.dials)
 
+    def position_bias_bytes(self, item: int, heads: int) -> int:
+        """A learned bias for every pair of positions and head: one for all sequences, unless padding differs among them."""
+        sequences = self.tokens // self.seq_len if self.masked else 1
+        return sequences * heads * self.seq_len * self.seq_len * item
+
     def product(self, operand: int) -> int:
         """Item size of a linear's output, given that of its input. bitsandbytes hands back the input's dtype."""
         if self.quant in BITSANDBYTES:
@@ -109,6 +114,8 @@ def numerics_of(
     biased = architecture.scores == "alibi_wide" and architecture.fused_attention  # a mask that differs from head to head
     masked = strategy.padded or biased or (architecture.window is not None and seq_len >= architecture.window)
     kernel = _attention_kernel(architecture, strategy, gpu, on_cpu=on_cpu, masked=masked)
+    if architecture.position_bias and (stack.release("transformers") or (5,)) < (5,):
+        kernel = "eager"  # derived: before 5.0 transformers had no other attention with such a bias
     residual = 4 if norm_weight == 4 or _autocast_widens(architecture, strategy) or widened else weight
     added = weight * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
     return Numerics(
@@ -168,7 +175,7 @@ def _attention_kernel(architecture: Architecture, strategy: Strategy, gpu: Gpu |
         return "mathematics"
     narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
     narrow_head = architecture.head_dim <= MAX_FLASH_HEAD_DIM and architecture.mixer != "latent"  # latent keys are wider
-    flash = narrow and has_flash(gpu) and not masked and narrow_head
+    flash = narrow and has_flash(gpu) and not masked and narrow_head and not architecture.position_bias
     return "flash" if flash else "efficient"
 
 

@@ -75,6 +75,9 @@ def norm(block: Block, x: Tensor, features: float) -> Tensor:
     if "norm" in n.fused:
         return block.op((x,), features, max(item, n.norm_weight), saves=(x,), keeps=statistic, weight_gradient=weight)
     wide = block.cast(x, features, FP32)
+    if kind == "rms_t5":  # the variance is that of an fp32 copy, and what is scaled is x itself: both are kept
+        scaled = block.op((x, wide), features, FP32, saves=(x, wide), keeps=statistic)
+        return _weighted(block, block.cast(scaled, features, n.norm_weight), features, n.norm_weight, weight)
     scaled = block.op((wide,), features, FP32, saves=(wide,), keeps=statistic, backward_scratch=n.tokens * features * FP32)
     if kind == "rms_fp32":
         return block.cast(_weighted(block, scaled, features, FP32, weight), features, item)

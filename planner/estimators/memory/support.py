@@ -11,7 +11,7 @@ from planner.refusals import CaseError, Unsupported
 from planner.stack import Stack
 from remote.contract import Strategy, Task
 
-TASKS = ("causal_lm", "classification", "token_classification", "embedding")
+TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
 
 ADAPTED_EXPERTS = frozenset({"mixtral", "qwen3_moe"})  # derived: peft's transformers_weight_conversion.py
 
@@ -48,9 +48,11 @@ def require_known_code(architecture: Architecture) -> None:
         )
 
 
-def _task(_architecture: Architecture, _strategy: Strategy, task: Task, _stack: Stack) -> None:
+def _task(architecture: Architecture, _strategy: Strategy, task: Task, _stack: Stack) -> None:
     if task not in TASKS:
         raise Unsupported("task", f"task {task} has no closed form yet", f"tasks that have one: {', '.join(TASKS)}")
+    if task == "seq2seq" and architecture.kind != "encoder_decoder":
+        raise CaseError("task", f"{architecture.name} has no encoder beside its decoder", "task causal_lm")
 
 
 def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
@@ -61,6 +63,10 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
         raise CaseError(
             "quant", f"{quant} packs experts alone, and {architecture.name} has none", "quant nf4 packs every linear"
         )
+    if architecture.experts == "every" and quant in BITSANDBYTES:
+        # derived: MODULES_TO_PATCH_FOR_QUANTIZATION of transformers' quantizers/base.py
+        split = f"for bitsandbytes transformers splits the experts of {architecture.model_type} into linears"
+        raise Unsupported("quant", f"{split}, which has no closed form yet", "engine trace, or quant none")
     if architecture.kind == "encoder" and quant in BITSANDBYTES and strategy.kbit_upcast == "norms":
         raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")
 

@@ -51,6 +51,7 @@ class Tape:
     sizes: list[int] = field(default_factory=list)  # of a tensor's gradient, and of its storage if it has its own
     roots: list[Tensor] = field(default_factory=list)  # whose storage a tensor lies in: its own, or that of a view's base
     ops: list[Op] = field(default_factory=list)
+    outside: set[Tensor] = field(default_factory=set)  # further inputs, owned by the caller as the source is
 
     def tensor(self, num_bytes: float, *, base: Tensor | None = None) -> Tensor:
         """A tensor that comes from outside, or a view of `base`."""
@@ -100,6 +101,8 @@ def replay(tape: Tape, source: Tensor, *, output_lives: bool, output_gradient: b
     """
     first_saver = _first_savers(tape)
     saves_input = first_saver.pop(source, None) is not None
+    for tensor in tape.outside:
+        first_saver.pop(tensor, None)
     saved_bytes, plain_peak, forward_peak = _forward(tape, source, first_saver)
     result = tape.ops[-1].output
     held = tape.sizes[result] if output_lives and result not in first_saver else 0
@@ -126,7 +129,7 @@ def _forward(tape: Tape, source: Tensor, saved: dict[Tensor, int]) -> tuple[int,
     last_use = {roots[tensor]: index for index, op in enumerate(tape.ops) for tensor in op.inputs}
     dying: dict[int, list[Tensor]] = {}
     for tensor, index in last_use.items():
-        if tensor != source:
+        if tensor != source and tensor not in tape.outside:
             dying.setdefault(index, []).append(tensor)
     plain = plain_peak = live = peak = 0
     for index, op in enumerate(tape.ops):
