@@ -32,6 +32,11 @@ def usd_words(usd: Decimal) -> str:
     return f"${usd:,.4f}" if usd else "$0"
 
 
+def spent_words(usd: Decimal, *, assumed: bool) -> str:
+    """The same of what a run cost; marked where no provider bills it, and the price was made up to rehearse a bill."""
+    return f"{usd_words(usd)} (assumed)" if assumed and usd else usd_words(usd)
+
+
 def model_words(model: str) -> str:
     """A base by the last part of its name or path."""
     return model.rstrip("/").rpartition("/")[2]

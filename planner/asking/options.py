@@ -147,7 +147,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
         "Set a key of your own policy.toml aside, on record; may be repeated.",
         multiple=True,
     ),
-    Option(("--top",), "top", int, "How many plans to show (default 5)."),
+    Option(("--top",), "top", int, "So many of the cheapest plans, and of those that can be run (default 5)."),
 )
 
 BY_FIELD: Final[Mapping[str, Option]] = {option.field: option for option in OPTIONS}

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
+from planner.asking.request import OWN_MACHINES
 from planner.notices import cut_words, held_out_words, kept_words, unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
@@ -123,6 +124,8 @@ def _kept(plan: Plan | None) -> Iterator[Part]:
 def _price(plan: Plan) -> str:
     if not plan.offer.usd_per_hour:
         return ": the machine has no price an hour"
+    if plan.offer.provider in OWN_MACHINES:
+        return f" at {words.hourly(plan)}, assumed"  # by --assume-price: nobody sells that hour
     return f" at {words.hourly(plan)}, price seen {words.age(plan)}"
 
 

@@ -14,6 +14,7 @@ import msgspec
 Style = Literal["bold", "dim"]
 SELECT_GRAPHIC_RENDITION: Final[dict[Style, str]] = {"bold": "\x1b[1m", "dim": "\x1b[2m"}
 RESET: Final = "\x1b[0m"
+JOINTS: Final = "-/"  # behind which a name may go on in the next line
 GAP: Final = "  "
 RULE: Final = "─"
 FIRST_WIDE: Final = "\u1100"  # no sign before it takes two cells (Unicode 15, East Asian Width)
@@ -101,12 +102,13 @@ def _wrapped_line(line: str, width: int) -> Iterator[str]:
 
 
 def _cut(word: str, width: int) -> Iterator[str]:
-    """Pieces of a word, each at most `width` cells wide, or one sign that is wider."""
+    """Pieces of a word, each at most `width` cells wide, or one sign that is wider; behind a joint where it has one."""
     piece = ""
     for sign in word:
         if piece and cells_of(piece + sign) > width:
-            yield piece
-            piece = ""
+            at = max(piece.rfind(joint) for joint in JOINTS) + 1 or len(piece)
+            yield piece[:at]
+            piece = piece[at:]
         piece += sign
     yield piece
 
@@ -128,12 +130,24 @@ def _widths(table: Table, titles: tuple[str, ...], width: int) -> list[int]:
     rows = (titles, *(row.cells for row in table.rows))
     widths = [max(cells_of(line) for cells in rows for line in cells[place].split("\n")) for place in range(len(titles))]
     wrapping = [place for place, column in enumerate(table.columns) if column.wraps]
+    longest = {
+        place: max((cells_of(word) for cells in rows for word in _unbroken(cells[place])), default=1) for place in wrapping
+    }
     excess = sum(widths) + len(GAP) * (len(widths) - 1) - width
-    while excess > 0 and (widest := max((widths[place] for place in wrapping), default=1)) > 1:
-        for place in [place for place in wrapping if widths[place] == widest][:excess]:
-            widths[place] -= 1
-            excess -= 1
+    for least in (longest, dict.fromkeys(wrapping, 1)):  # a word is cut only where the columns can't be narrowed otherwise
+        while excess > 0 and (shrinking := [place for place in wrapping if widths[place] > least[place]]):
+            widest = max(widths[place] for place in shrinking)
+            for place in [place for place in shrinking if widths[place] == widest][:excess]:
+                widths[place] -= 1
+                excess -= 1
     return widths
+
+
+def _unbroken(text: str) -> list[str]:
+    """The pieces of which each is to stay in one line."""
+    for joint in JOINTS:
+        text = text.replace(joint, f"{joint} ")
+    return text.split()
 
 
 def _row_lines(table: Table, row: _Row, widths: Sequence[int], *, colour: bool) -> Iterator[str]:

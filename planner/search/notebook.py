@@ -86,10 +86,10 @@ def _small(entries: list[TooSmall]) -> Iterator[Rejection]:
         group = [entry for entry in entries if entry.kind.num_gpus == num_gpus]
         nearest = min(group, key=lambda entry: entry.needed_bytes - entry.available_bytes)
         place = "on each GPU" if num_gpus > 1 else "of RAM" if num_gpus == 0 else "on one GPU"
-        needed, has = nearest.needed_bytes / GIB, nearest.available_bytes / GIB
+        needed, has = told_apart(nearest.needed_bytes / GIB, nearest.available_bytes / GIB)
         yield Rejection(
             what=names(entry.kind.name for entry in sorted(group, key=lambda entry: -entry.available_bytes)),
-            reason=f"needs at least {needed:.1f} GiB {place} ({nearest.strategy}); {nearest.kind.name} has {has:.1f} usable",
+            reason=f"needs at least {needed} GiB {place} ({nearest.strategy}); {nearest.kind.name} has {has} usable",
             needed={"required_bytes": nearest.needed_bytes, "available_bytes": nearest.available_bytes},
             num_offers=sum(len(entry.kind.offers) for entry in group),
         )
@@ -99,10 +99,11 @@ def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | Non
     if not entries:
         return
     largest = max(entries, key=lambda entry: has(entry.offer) or 0.0)
+    needed, limit = told_apart(largest.needed / GIB, largest.limit / GIB)
     yield Rejection(
         what=names(sorted({entry.offer.instance_type for entry in entries})),
-        reason=f"needs {largest.needed / GIB:.1f} GiB of {thing}; {largest.offer.instance_type} has "
-        f"{has(largest.offer) or 0:g} GiB, of which {largest.limit / GIB:.1f} can be used",
+        reason=f"needs {needed} GiB of {thing}; {largest.offer.instance_type} has "
+        f"{has(largest.offer) or 0:g} GiB, of which {limit} can be used",
         needed={f"{thing.lower()}_bytes": round(largest.needed)},
         num_offers=len(entries),
     )
@@ -139,6 +140,12 @@ def _slow(entries: list[Short], *, complete: bool) -> Iterator[Rejection]:
             needed={"p90_s": fastest.needed},
             num_offers=len(group),
         )
+
+
+def told_apart(needed: float, has: float) -> tuple[str, str]:
+    """Two figures with as few decimals as tell one from the other, one at least: the reason is their difference."""
+    pairs = ((f"{needed:.{decimals}f}", f"{has:.{decimals}f}") for decimals in range(1, 10))
+    return next((pair for pair in pairs if pair[0] != pair[1]), (f"{needed}", f"{has}"))
 
 
 def machines(number: int) -> str:

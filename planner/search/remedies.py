@@ -14,7 +14,7 @@ from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, required_bytes
-from planner.search.notebook import Notebook
+from planner.search.notebook import Notebook, told_apart
 from planner.search.offers import Kind, admit
 from planner.search.ranking import Found, Question, rank
 from planner.strategy import describe
@@ -189,6 +189,7 @@ def _rejection(strategy: Strategy, admitted: list[Kind], everywhere: tuple[Kind,
     except CaseRefused:
         return None  # told by the search, with the estimator's own words
     has_bytes = capacity_bytes(largest)
+    needed, has = told_apart(needed_bytes / GIB, has_bytes / GIB)
     enough = [
         kind
         for kind in everywhere
@@ -197,7 +198,7 @@ def _rejection(strategy: Strategy, admitted: list[Kind], everywhere: tuple[Kind,
     place = "on each GPU" if strategy.num_gpus > 1 else "on one GPU"
     return Rejection(
         what=describe(strategy),
-        reason=f"needs {needed_bytes / GIB:.1f} GiB {place}; the largest allowed has {has_bytes / GIB:.1f}",
+        reason=f"needs {needed} GiB {place}; the largest allowed has {has}",
         remedy=_cheapest_of(enough),
         needed={"required_bytes": needed_bytes, "available_bytes": has_bytes},
         num_offers=sum(len(kind.offers) for kind in admitted),

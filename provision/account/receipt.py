@@ -10,6 +10,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from planner.asking.request import OWN_MACHINES
 from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
 from planner.strategy import describe
@@ -113,6 +114,11 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[Resource, ...] = ()  # disks that outlive their boxes, as was asked
     kept_usd_per_month: Decimal | None = Decimal(0)  # what those cost; None = it is not known
     schema_version: int = RECEIPT_VERSION
+
+    @property
+    def assumed(self) -> bool:
+        """Whether its dollars are those of a price that was made up: a machine of one's own has no other."""
+        return self.offer.partition("/")[0] in OWN_MACHINES
 
     @property
     def planned_usd(self) -> Decimal:

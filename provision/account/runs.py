@@ -12,6 +12,7 @@ from typing import Any, Final, TypeVar
 import msgspec
 
 from catalogs.hardware import Billing, Offer
+from planner.asking.request import OWN_MACHINES
 from provision.account.lines import (
     AnyLine,
     Attempted,
@@ -99,6 +100,11 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     def provider(self) -> str:
         """Who has the box, or was asked for it last."""
         return self.rental.offer.provider if self.rental else self.opened.provider
+
+    @property
+    def assumed(self) -> bool:
+        """Whether its dollars are those of a price that was made up: a machine of one's own has no other."""
+        return self.provider in OWN_MACHINES
 
     @property
     def standing(self) -> Standing:

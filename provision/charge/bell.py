@@ -22,7 +22,7 @@ from provision.report.words import trained_words
 from provision.walk.held import Run
 from provision.walk.phases import Display
 from provision.watch.alerts import Alert, Kind, Post, Target, target_of
-from provision.words import usd_words
+from provision.words import spent_words, usd_words
 from remote.contract import EndReason, Event, Phase
 
 LOOK_S: Final = 15.0  # assumed: a dollar at the dearest hour of the catalog takes longer
@@ -71,7 +71,8 @@ class Bell:
     def finished(self, receipt: Receipt) -> None:
         """The books are closed; what may still bill rings twice."""
         ended = trained_words(receipt) if receipt.trained else "ended without a result"
-        text = f"{self._name} {ended} (exit {receipt.exit_code}) for {usd_words(receipt.metered_usd)}."
+        spent = spent_words(receipt.metered_usd, assumed=receipt.assumed)
+        text = f"{self._name} {ended} (exit {receipt.exit_code}) for {spent}."
         self._ring("finished", text, exit_code=receipt.exit_code, command=f"rentune report {self._id}")
         if receipt.exit_code == Exit.STILL_BILLS:
             command = receipt.teardown.command if receipt.teardown else None

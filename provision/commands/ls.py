@@ -138,6 +138,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "opened_at_s": state.opened.at_s,
         "took_s": state.billed.wall_s if over and state.billed else now_s - state.opened.at_s,
         "usd": str(_usd(state, now_s=now_s)),
+        "assumed": state.assumed,
         "keeps": [volume.id for volume in state.kept],
         "kept_usd_per_month": None if (monthly := kept_usd_per_month(state)) is None else str(monthly),
         "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
@@ -198,7 +199,7 @@ def _draw(rows: list[dict[str, Any]], *, title: str) -> None:
 def table(rows: list[dict[str, Any]], *, title: str) -> Table:
     """Five columns, so that a terminal of 80 has room for them."""
     from provision.report.tables import Table
-    from provision.words import model_words, usd_words
+    from provision.words import model_words, spent_words
 
     return Table(
         title=title,
@@ -211,7 +212,7 @@ def table(rows: list[dict[str, Any]], *, title: str) -> Table:
                 model_words(row["model"]),
                 row["provider"],
                 stands(row),
-                "unknown" if row["usd"] is None else usd_words(Decimal(row["usd"])),
+                "unknown" if row["usd"] is None else spent_words(Decimal(row["usd"]), assumed=row["assumed"]),
             )
             for row in rows
         ),

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 PERIOD = re.compile(r"(\d+)([hdw])")
 SECONDS_BY_UNIT = {"h": 3600, "d": 86_400, "w": 604_800}
 SUMS = "rentune report --since 30d has its sums"
+DOLLARS = ("planned_usd", "metered_usd", "assumed_usd")  # what is assumed is part of what was metered
 GROUPS = ("tag", "provider", "model")
 
 
@@ -32,7 +33,7 @@ GROUPS = ("tag", "provider", "model")
 def command(run: str | None, html: str | None, since: str | None, by: str, as_json: bool) -> int:  # noqa: FBT001
     """Planned against metered: one run, or many added up.
 
-    Without RUN and --since it is the newest run that has a receipt.
+    Without RUN and --since it is the run that ended last.
     """
     from provision.errors import BadInput
     from provision.places import read_places
@@ -46,14 +47,15 @@ def command(run: str | None, html: str | None, since: str | None, by: str, as_js
 
 
 def _newest(places: Places) -> str:
-    """The newest run with a receipt; which one it is, of how many, is said on stderr. Raises Refused where there is none."""
+    """The run with a receipt that ended last, told on stderr with how many there are. Refused where there is none."""
     from provision.account.ledger import Ledger
     from provision.errors import Refused
 
-    runs = [run_id for run_id in Ledger(places.ledger).runs() if places.run(run_id).receipt.exists()]
+    states = [state for state in Ledger(places.ledger).runs().values() if places.run(state.run_id).receipt.exists()]
+    runs = [state.run_id for state in sorted(states, key=lambda state: state.billed.at_s if state.billed else 0.0)]
     if not runs:
         raise Refused("No run has a receipt yet.", hint="rentune ls")
-    which = "The only run with a receipt" if len(runs) == 1 else f"The newest of {len(runs)} runs with a receipt"
+    which = "The only run with a receipt" if len(runs) == 1 else f"The last to end of {len(runs)} runs with a receipt"
     click.echo(f"{which}: {runs[-1]}", err=True)
     return runs[-1]
 
@@ -134,21 +136,33 @@ def _report_period(seconds: int, by: str, places: Places, *, as_json: bool) -> i
 
     since_s = time.time() - seconds
     ledger = Ledger(places.ledger)
-    states = [state for state in ledger.runs().values() if state.opened.at_s >= since_s and state.billed]
+    opened = [state for state in ledger.runs().values() if state.opened.at_s >= since_s]
+    states = [state for state in opened if state.billed]
+    if going_on := len(opened) - len(states):
+        runs = "1 run of this period goes on and is" if going_on == 1 else f"{going_on} runs of this period go on and are"
+        click.echo(f"{runs} not counted: rentune ls", err=True)
     sums = add_up(states, by)
 
     def show_sums() -> None:
-        rows = tuple(
-            (row["name"], str(row["runs"]), str(row["trained"]), usd_words(row["planned_usd"]), usd_words(row["metered_usd"]))
-            for row in sums
-        )
+        rows = tuple(map(_sum_row, sums))
         total = sum((row["metered_usd"] for row in sums), Decimal(0))
         columns = (by, "runs", "trained", "planned", "metered")
         planned = sum((row["planned_usd"] for row in sums), Decimal(0))
         totals = ("total", str(len(states)), "", usd_words(planned), usd_words(total))
-        console().print(draw(Table(title="Spent", columns=columns, rows=rows, total=None if by == "tag" else totals)))
+        assumed = sum((state.billed.metered_usd for state in states if state.billed and state.assumed), Decimal(0))
+        note = f"{usd_words(assumed)} of it is assumed (--assume-price): no provider bills that." if assumed else None
+        console().print(
+            draw(Table(title="Spent", columns=columns, rows=rows, total=None if by == "tag" else totals, note=note))
+        )
 
     return show("report", sums, show_sums, as_json=as_json, errors=ledger_problems(ledger))
+
+
+def _sum_row(row: dict[str, Any]) -> tuple[str, ...]:
+    from provision.words import spent_words, usd_words
+
+    metered = spent_words(row["metered_usd"], assumed=row["metered_usd"] == row["assumed_usd"])
+    return row["name"], str(row["runs"]), str(row["trained"]), usd_words(row["planned_usd"]), metered
 
 
 def read_period(text: str) -> int:
@@ -173,11 +187,10 @@ def add_up(states: list[RunState], by: str) -> list[dict[str, Any]]:
         if state.billed is None:
             continue
         for name in names[by](state):
-            row = sums.setdefault(
-                name, {"name": name, "runs": 0, "trained": 0, "planned_usd": Decimal(0), "metered_usd": Decimal(0)}
-            )
+            row = sums.setdefault(name, {"name": name, "runs": 0, "trained": 0} | dict.fromkeys(DOLLARS, Decimal(0)))
             row["runs"] += 1
             row["trained"] += int(state.billed.trained)
             row["planned_usd"] += state.billed.planned_usd
             row["metered_usd"] += state.billed.metered_usd
+            row["assumed_usd"] += state.billed.metered_usd * state.assumed
     return sorted(sums.values(), key=lambda row: row["metered_usd"], reverse=True)

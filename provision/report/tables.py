@@ -7,12 +7,11 @@ from typing import Final, Literal
 
 import msgspec
 
-from planner.asking.request import OWN_MACHINES
 from provision.account.receipt import Figure, Receipt
 from provision.errors import Exit
 from provision.provisioner import Teardown
 from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words, trained_words
-from provision.words import bytes_words, seconds_words, usd_words
+from provision.words import bytes_words, seconds_words, spent_words, usd_words
 from remote.contract import Phase
 
 VERDICTS = {
@@ -49,7 +48,7 @@ def headline(receipt: Receipt) -> str:
     words = BOOKS_OPEN if receipt.trained and receipt.exit_code == Exit.FAILED else ENDINGS[Exit(receipt.exit_code)]
     if receipt.in_part:
         words = f"{trained_words(receipt)}, {words.removeprefix('trained and ')}"
-    spent = f"{usd_words(receipt.metered_usd)} in {seconds_words(receipt.wall_s)}"
+    spent = f"{spent_words(receipt.metered_usd, assumed=receipt.assumed)} in {seconds_words(receipt.wall_s)}"
     return f"{words}: {spent} (planned {usd_words(receipt.planned_usd)})"
 
 
@@ -108,8 +107,7 @@ def _price_note(receipt: Receipt) -> str:
     billed = seconds_words(receipt.billed_s)
     if not receipt.usd_per_hour:
         return f"{billed} on a machine that bills nothing; `rentune run --assume-price USD` shows what such a run would cost."
-    own = receipt.offer.partition("/")[0] in OWN_MACHINES  # no provider prices those
-    whose = "the price that was assumed for it" if own else "the price at launch"
+    whose = "the price that was assumed for it" if receipt.assumed else "the price at launch"
     return f"{billed} billed at ${receipt.usd_per_hour} per hour, {whose}."
 
 

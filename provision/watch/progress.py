@@ -9,10 +9,11 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Self, TextIO
 
+from planner.asking.request import OWN_MACHINES
 from planner.plan import Plan
 from provision.redact import redact
 from provision.watch.view import View, after
-from provision.words import bytes_words, seconds_words, usd_words
+from provision.words import bytes_words, seconds_words, spent_words, usd_words
 from remote.contract import Event
 
 if TYPE_CHECKING:
@@ -110,8 +111,7 @@ class LiveDisplay:
 
     def event(self, event: Event) -> None:
         self._view = after(self._view, event)
-        if event.kind == "phase_started":
-            self._phase = str(event.phase)
+        self._phase = str(event.phase)  # each event tells its own: who takes a run up again has missed where it began
         if event.kind == "warning" and self._view.last_word:
             self.note(self._view.last_word)
 
@@ -141,7 +141,8 @@ def live_rows(plan: Plan, view: View, phase: str, *, elapsed_s: float, spent_usd
     if view.memory_bytes is not None:
         over = ", over its plan" if view.memory_bytes > planned_bytes else ""
         rows.append(("memory", f"{bytes_words(view.memory_bytes)} of {bytes_words(planned_bytes)} planned{over}"))
-    rows.append(("spent", f"{usd_words(spent_usd)} of {usd_words(Decimal(str(plan.cost.total_usd.p50)))} planned"))
+    spent = spent_words(spent_usd, assumed=plan.offer.provider in OWN_MACHINES)
+    rows.append(("spent", f"{spent} of {usd_words(Decimal(str(plan.cost.total_usd.p50)))} planned"))
     return rows
 
 

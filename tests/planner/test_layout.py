@@ -84,3 +84,12 @@ def test_styles_are_shown_in_colour_only(style: str, code: str) -> None:
 def test_what_is_to_be_copied_is_never_broken() -> None:
     command = "  rentune run --model 7b --data YOUR_DATA.jsonl"
     assert lines(Words(command, whole=True), width=10) == [command]
+
+
+def test_a_column_is_narrowed_at_the_joints_of_its_names() -> None:
+    """Nobody recognizes "digitaloce" and "an"."""
+    table = Table((Column("offer", wraps=True), Column("why", wraps=True)))
+    table.add("digitalocean gpu-l40s-secure", "needs more memory than the machine has")
+    told = [line.split()[0] for line in lines(table, width=36)[2:]]
+    assert "digitalocean" in told
+    assert wrapped("2x-rtx-a5000-secure", 16) == ["2x-rtx-a5000-", "secure"]

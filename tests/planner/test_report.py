@@ -220,6 +220,8 @@ def test_run_shows_the_one_plan_before_it_asks() -> None:
     ):
         assert words in text
     assert "cannot run it" in render_plan(CHEAPER, width=100, colour=False)
+    mine = msgspec.structs.replace(make_plan(), offer=msgspec.structs.replace(make_plan().offer, provider="local"))
+    assert "at $1.00/h, assumed" in render_plan(mine, width=100, colour=False)  # nobody has seen such a price
 
 
 def test_what_costs_nothing_is_called_free() -> None:

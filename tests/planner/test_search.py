@@ -17,6 +17,7 @@ from planner.asking.jobfile.writer import write_job
 from planner.asking.request import Budget, DataAsked, Profile, Request, RequestError, Where, stated_data
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
+from planner.search.notebook import told_apart
 from planner.units import GIB
 from remote.contract import CAPABILITIES, Loop
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
@@ -532,3 +533,9 @@ def test_a_machine_of_ones_own_is_no_spot_machine() -> None:
     assert not spot.plans
     assert any(rejection.wish == "where.spot" for rejection in spot.rejections)
     assert ask(msgspec.structs.replace(request, where=Where(spot=False)), market(own()), providers=(LOCAL,)).plans
+
+
+@pytest.mark.parametrize(("pair", "told"), [((9.0, 7.0), ("9.0", "7.0")), ((7.22, 7.18), ("7.22", "7.18"))])
+def test_two_figures_of_a_refusal_never_read_alike(pair: tuple[float, float], told: tuple[str, str]) -> None:
+    """Of "needs 7.2 GiB, of which 7.2 can be used" nobody learns the reason."""
+    assert told_apart(*pair) == told

@@ -244,13 +244,41 @@ def test_without_a_name_the_newest_run_with_a_receipt_is_reported(
 ) -> None:
     """And called by its id; a run that has none yet is passed over."""
     later = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
-    for name, words in ((run_id, "The only run with a receipt: "), (later, "The newest of 2 runs with a receipt: ")):
+    for name, words in ((run_id, "The only run with a receipt: "), (later, "The last to end of 2 runs with a receipt: ")):
         receipt = msgspec.structs.replace(receipt_of(plan, run_state(plan), outcome_of()), run_id=name)
         places.run(name).receipt.write_bytes(msgspec.json.encode(receipt))
         assert call(["report"]) == Exit.OK
         told = capsys.readouterr()
         assert told.err == f"{words}{name}\n"
         assert name in told.out
+
+
+def test_the_newest_is_the_one_that_ended_last_not_the_one_that_began_last(
+    run_id: str, plan: Plan, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """A long run that is done now is what somebody wants to read of."""
+    later = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    for name in (later, run_id):
+        end(name, places=places, display=Quiet(), make=lambda _launch: Paper())
+    capsys.readouterr()
+    assert call(["report"]) == Exit.OK
+    assert capsys.readouterr().err == f"The last to end of 2 runs with a receipt: {run_id}\n"
+
+
+def test_what_goes_on_is_named_where_it_is_not_counted(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """A sum that leaves something out says so."""
+    assert run_id
+    assert call(["report", "--since", "1d"]) == Exit.OK
+    assert capsys.readouterr().err == "1 run of this period goes on and is not counted: rentune ls\n"
+
+
+def test_dollars_that_nobody_bills_are_marked_wherever_they_stand(receipt: Receipt) -> None:
+    """A rehearsal at an assumed price, and a rented machine."""
+    [compute, *_] = receipt.bill
+    paid = msgspec.structs.replace(receipt, bill=(msgspec.structs.replace(compute, metered_usd=Decimal("0.05")),))
+    assert headline(paid).startswith("trained and gone: $0.0500 (assumed) in ")
+    rented = msgspec.structs.replace(paid, offer="aws/us-east-1/g6.xlarge/on_demand")
+    assert headline(rented).startswith("trained and gone: $0.0500 in ")
 
 
 def test_a_report_that_cannot_be_written_or_read_is_one_sentence(

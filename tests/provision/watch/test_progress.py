@@ -61,7 +61,7 @@ def test_the_live_table_says_what_a_person_wants_to_know(tmp_path: Path) -> None
     assert rows["step"] == "step 2/4, loss 4.0000, 110 tokens/s, 4.0 s to go"
     assert rows["held-out loss"] == "4.5000"
     assert rows["memory"] == "12 B of 600.0 MiB planned"
-    assert rows["spent"] == "$0.0100 of $0.0160 planned"
+    assert rows["spent"] == "$0.0100 (assumed) of $0.0160 planned"
 
 
 def test_the_live_display_leaves_notes_and_no_table_behind(tmp_path: Path) -> None:
@@ -79,3 +79,15 @@ def test_the_live_display_leaves_notes_and_no_table_behind(tmp_path: Path) -> No
     assert "two rows were cut" in out.getvalue()
     assert "The box went away." in out.getvalue()
     assert "[dim]" not in out.getvalue()  # the table is drawn beside each note
+
+
+def test_whoever_takes_a_run_up_in_mid_training_sees_that_it_trains(tmp_path: Path) -> None:
+    """The phase began before anybody looked; each step says in which it was made."""
+    console = Console(file=io.StringIO(), width=100)
+    plan = tiny_plan(*tiny_files(tmp_path))
+    display = LiveDisplay(console, plan, opened_at_s=0.0, deadline_at_s=lambda: 100.0, spent_usd=Decimal, clock=lambda: 50.0)
+    display.phase("boot")
+    display.event(event(7, "step", step=3, total_steps=4))
+    with console.capture() as shown:
+        console.print(display._draw())
+    assert "train, 50.0 s since the start" in shown.get()
