@@ -13,7 +13,7 @@ from remote.contract import Strategy, Task
 
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
 
-ADAPTED_EXPERTS = frozenset({"mixtral", "qwen3_moe"})  # derived: peft's transformers_weight_conversion.py
+ADAPTED_EXPERTS = frozenset({"mixtral", "qwen3_moe", "deepseek_v3"})  # derived: what peft 0.21 wraps of each type with experts
 
 
 def require_closed_form(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
