@@ -12,7 +12,7 @@ import argparse
 import statistics
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
@@ -103,6 +103,31 @@ HUNG_WAYS: dict[str, dict[str, Any]] = {
     ", nf4": {"quant": "nf4", "double_quant": True},
     ", nf4, no checkpointing": {"quant": "nf4", "double_quant": True, "gradient_checkpointing": "off"},
 }
+TOKENS: dict[str, Any] = {"num_virtual_tokens": 20}
+PLAIN: dict[str, Any] = {"gradient_checkpointing": "off"}
+BESIDE_LINEARS: dict[str, dict[str, Any]] = {  # methods that hang nothing on linears
+    "prompt": {"method": "prompt_tuning"} | TOKENS,
+    "prompt, no checkpointing, padded": {"method": "prompt_tuning", "padded": True} | TOKENS | PLAIN,
+    "p-tuning": {"method": "p_tuning"} | TOKENS,
+    "prefix": {"method": "prefix_tuning"} | TOKENS | PLAIN,
+    "prefix, projected, nf4": {"method": "prefix_tuning", "quant": "nf4", "method_options": {"prefix_projection": True}}
+    | TOKENS
+    | PLAIN,
+    "lora and prompt": {"method": "lora_prompt", "rank": 16, "autocast": "none"} | TOKENS | PLAIN,
+    "bottleneck": {"method": "bottleneck", "rank": 64},
+    "bottleneck, attention, no checkpointing": {
+        "method": "bottleneck",
+        "rank": 64,
+        "method_options": {"after": ["attention"], "non_linearity": "gelu"},
+    }
+    | PLAIN,
+    "norms": {"method": "ln_tuning"},
+    "norms, nf4, no checkpointing": {"method": "ln_tuning", "quant": "nf4", "kbit_upcast": "full"} | PLAIN,
+    "biases, no checkpointing": {"method": "bitfit", "autocast": "none"} | PLAIN,
+    "top block": {"method": "freeze", "trainable_layers": 1},
+    "top block, no checkpointing": {"method": "freeze", "trainable_layers": 1} | PLAIN,
+}
+HAVE_BIASES = frozenset({"qwen2", "gpt2", "gpt_neox", "opt"})
 
 SHAPES = ((4, 1024), (1, 2048))  # sequences, tokens
 
@@ -134,7 +159,7 @@ class Row(NamedTuple):
         return self.closed / self.traced - 1
 
 
-def grid(layers: int) -> Iterator[Point]:
+def grid(layers: int, ways: Mapping[str, dict[str, Any]] = WAYS) -> Iterator[Point]:
     """Every case, in a fixed order."""
     for family in FAMILIES:
         config = cut(resolve_model(family, base=None).config, layers)
@@ -142,11 +167,14 @@ def grid(layers: int) -> Iterator[Point]:
         unfused = architecture.attention_softcap or not architecture.fused_attention
         own: dict[str, Any] = {"attention": "eager"} if unfused else {}
         own |= {"target_modules": attention_of(architecture)} if architecture.num_experts else {}
-        for way, fields in WAYS.items():
+        for way, fields in ways.items():
             if architecture.experts == "every" and "quant" in fields:
                 continue  # refused by the closed form, whose text says why
+            if fields["method"] == "bitfit" and config["model_type"] not in HAVE_BIASES:
+                continue
             for size, length in SHAPES:
-                said = fields | own | {"micro_batch_size": size, "seq_len": min(length, _positions(config))}
+                positions = _positions(config) - fields.get("num_virtual_tokens", 0)
+                said = fields | own | {"micro_batch_size": size, "seq_len": min(length, positions)}
                 yield Point(family, way, config, msgspec.convert(said, Strategy))
 
 
@@ -287,7 +315,7 @@ def main() -> int:
     parser.add_argument("--rows", type=Path, help="file of finished cases, to go on from")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     said = parser.parse_args()
-    points = [*grid(said.layers), *hung_grid(said.layers)]
+    points = [*grid(said.layers, WAYS | BESIDE_LINEARS), *hung_grid(said.layers)]
     rows = compare_all(points[:: said.every], said.processes, said.rows)
     text = report(rows, said.layers)
     print(text)

@@ -36,6 +36,10 @@ def _has_no_rank(strategy: Strategy) -> bool:
     return not METHODS[strategy.method].has_rank
 
 
+def _hangs_on_nothing(strategy: Strategy) -> bool:
+    return METHODS[strategy.method].adapter is None or _has_no_rank(strategy)
+
+
 def _is_not_four_bit(strategy: Strategy) -> bool:
     return strategy.quant not in FOUR_BIT
 
@@ -45,8 +49,8 @@ Unread = tuple[Callable[[Strategy], bool], str]
 # key -> the strategies that do not read it, and why not: in a plan as in an estimate
 UNREAD: Final[dict[str, Unread]] = {
     "rank": (_has_no_rank, "the method has no rank"),
-    "alpha": (_has_no_rank, "the method has no rank that it would scale"),
-    "dropout": (_has_no_rank, "it is the adapter's dropout, and the method has no adapter that drops"),
+    "alpha": (_hangs_on_nothing, "the method has no rank that it would scale"),
+    "dropout": (_hangs_on_nothing, "it is the adapter's dropout, and the method has no adapter that drops"),
     "target_modules": (
         lambda strategy: METHODS[strategy.method].adapter is None,
         "the method targets no modules",
@@ -65,7 +69,7 @@ UNREAD: Final[dict[str, Unread]] = {
 # key -> when it moves nothing that an estimate shows, and why
 WITHOUT_EFFECT: Final[dict[str, tuple[Callable[[Understood], bool], str]]] = {
     "alpha": (lambda _: True, "it scales the update and moves neither memory nor time"),
-    "method_options": (lambda this: bool(this.case.method_options), "the closed form reads none of them"),
+    "method_options": (lambda this: METHODS[this.strategy.method].adapter is not None, "the closed form reads none of them"),
     "vision": (lambda _: True, "no vision-language model has a closed form"),
     "quantized_experts": (
         lambda this: not this.architecture.num_experts or this.strategy.quant == "none",

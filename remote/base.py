@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from remote import hub
+from remote.adapters.targets import is_norm
 from remote.contract import Dtype, ModelSource, Strategy
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import TOKENIZER_FILES
@@ -18,7 +19,6 @@ from remote.digest import sha256_of
 from remote.ends import bad_job, first_line
 
 FINGERPRINT_BYTES: Final = 4 * 2**20  # of each end of a GGUF file; its middle is covered by the size. assumed sufficient
-NORM_WORDS: Final = ("norm", "ln_", "layernorm")  # how transformers' models name their normalisation modules
 
 
 # ── on the disk ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -210,11 +210,7 @@ def _every(_module: Any) -> bool:
     return True
 
 
-def _is_norm(module: Any) -> bool:
-    return any(word in type(module).__name__.lower() for word in NORM_WORDS)
-
-
-_UPCAST: Final[Mapping[str, Callable[[Any], bool] | None]] = {"none": None, "norms": _is_norm, "full": _every}
+_UPCAST: Final[Mapping[str, Callable[[Any], bool] | None]] = {"none": None, "norms": is_norm, "full": _every}
 
 
 def upcast(model: Any, strategy: Strategy) -> None:

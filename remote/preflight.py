@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from remote.adapters import ADAPTERS
+from remote.adapters import way_of
 from remote.contract import CAPABILITIES, EndReason, JobSpec
 from remote.drivers import unfit_card, unfit_driver
 from remote.ends import Ended, bad_job
@@ -33,9 +33,11 @@ def check_job(spec: JobSpec, folder: Path) -> None:
         if name is not None and not (folder / name).is_file():
             raise bad_job(f"there is no data file at {folder / name}")
     strategy = spec.strategy
-    method, trains_base = f'method "{strategy.method}"', ADAPTERS[strategy.method] is None
+    method, trains_base = f'method "{strategy.method}"', way_of(strategy).trains_base
     if trains_base and strategy.quant != "none":
         raise bad_job(f'{method} can\'t train a base quantized to {strategy.quant}; use quant "none" or method "lora"')
+    if spec.loop.init_adapter is not None and way_of(strategy).kept != "adapters":
+        raise bad_job(f"{method} makes no adapter that it could go on with; leave init_adapter out")
     if strategy.kbit_upcast == "norms" and strategy.autocast == "none" and strategy.param_dtype != "float32":
         raise bad_job('kbit_upcast "norms" makes fp32 and 16-bit tensors meet; it needs an autocast')
     if trains_base and strategy.autocast == "float16" and strategy.param_dtype == "float16":

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from remote import preflight
-from remote.adapters import adapt, is_adapter
+from remote.adapters import adapt, base_of, way_of
 from remote.base import checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
 from remote.checkpoint import Progress, read_progress, trainable
 from remote.contract import CHECKPOINT_DIR, AdapterFile, EndReason, JobSpec, Measured, Outcome, Phase, Sample
@@ -108,7 +108,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
     model = load_base(base_folder, strategy, spec.device)
     torch.manual_seed(spec.loop.seed)
     model = adapt(model, strategy, spec.loop)
-    checkpoint_activations(model.get_base_model() if is_adapter(strategy) else model, strategy)
+    checkpoint_activations(base_of(model), strategy)
     model.train()
     trainable_params = sum(parameter.numel() for _, parameter in trainable(model))
     preflight.check_disk(folder, trainable_params)
@@ -166,7 +166,7 @@ def _loop(spec: JobSpec, folder: Path, loaded: Loaded, desk: Desk) -> TrainingLo
 
 
 def _base_answers(spec: JobSpec, loaded: Loaded) -> tuple[str, ...]:
-    if not is_adapter(spec.strategy):
+    if way_of(spec.strategy).kept != "adapters":  # nothing has moved yet, and what was put in adds nothing so far
         return _answers(spec, loaded)
     with loaded.model.disable_adapter():
         return _answers(spec, loaded)
@@ -277,4 +277,5 @@ def quiet() -> None:
     transformers.logging.set_verbosity_error()
     transformers.logging.disable_progress_bar()
     logging.getLogger("bitsandbytes").setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", message="`past_key_values` is deprecated", category=FutureWarning)  # peft 0.21 says it so
     warnings.filterwarnings("ignore", message="MatMul8bitLt: inputs will be cast")  # true, meant, and said at every step

@@ -145,6 +145,12 @@ def _check_together(case: Case) -> None:
         raise CaseError("num_nodes", f"{case.num_gpus} GPUs can't be spread evenly over {case.num_nodes} nodes")
     if case.sharding == "none" and case.num_gpus > parallel:
         raise CaseError("sharding", f"{case.num_gpus} GPUs need a sharding", "say ddp (replicas) or fsdp (parts)")
+    if case.method in METHODS and not METHODS[case.method].recomputes and case.gradient_checkpointing != "off":
+        raise CaseError(
+            "gradient_checkpointing",
+            f"{case.method} can't train with gradient checkpointing: a block computed again would meet its prefix twice",
+            "gradient_checkpointing off, or method prompt_tuning",
+        )
     check_quant(case.method, None if case.quant == "none" else case.quant)  # the contract's default, which need not be said
 
 

@@ -26,10 +26,16 @@ def _rents_nothing(request: Request) -> bool:
     return where.host is not None or (bool(where.providers) and OWN_MACHINES.issuperset(where.providers))
 
 
-def _moves_the_base(request: Request) -> bool:
-    """Whether the method trains weights of the base, and so has no adapter."""
-    method = _method(request)
-    return method in METHODS and bool(METHODS[method].moves)
+def _has_no_chosen_blocks(request: Request) -> bool:
+    """Whether the method trains something else than parts of blocks: all of the base, or what stands in front of it."""
+    method = METHODS.get(_method(request))
+    return method is not None and (method.moves_all or (method.prompt is not None and method.adapter is None))
+
+
+def _makes_no_adapter(request: Request) -> bool:
+    """Whether the result is no adapter that peft could go on with."""
+    method = METHODS.get(_method(request))
+    return method is not None and (bool(method.moves) or method.inserted_behind is not None)
 
 
 def _method(request: Request) -> str:
@@ -56,14 +62,14 @@ CONTRADICTIONS: Final[tuple[Contradiction, ...]] = (
         ("where", "allow_from"),
     ),
     Contradiction(
-        lambda request: request.loop.init_adapter is not None and _moves_the_base(request),
-        "init_adapter goes on with an adapter, and method {method} trains weights of the base",
+        lambda request: request.loop.init_adapter is not None and _makes_no_adapter(request),
+        "init_adapter goes on with an adapter that peft reads, and method {method} makes none",
         "leave init_adapter out, or choose method lora",
         ("loop", "init_adapter"),
     ),
     Contradiction(
-        lambda request: request.loop.layers is not None and _moves_the_base(request),
-        "layers says which blocks get adapters, and method {method} has none",
+        lambda request: request.loop.layers is not None and _has_no_chosen_blocks(request),
+        "layers says which blocks are trained, and method {method} chooses none",
         "leave layers out, or choose method lora",
         ("loop", "layers"),
     ),

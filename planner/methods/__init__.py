@@ -10,13 +10,14 @@ from planner.methods.counts import (
     base_params,
     frozen_entries,
     head_params,
+    moved_in_block,
     saved_module_params,
     total_params,
     trainable_params,
     trained_blocks,
 )
 from planner.methods.linears import dials_of
-from planner.methods.method import DEFAULT_RANK, Dials, Kind
+from planner.methods.method import DEFAULT_RANK, EVERYTHING, Dials, Kind
 from planner.methods.table import (
     METHODS,
     NF4,
@@ -31,6 +32,7 @@ __all__ = [
     "ADAPTERS",
     "DEFAULT_RANK",
     "DEFAULT_TARGETS",
+    "EVERYTHING",
     "METHODS",
     "NF4",
     "NUM_LABELS",
@@ -47,6 +49,7 @@ __all__ = [
     "dials_of",
     "frozen_entries",
     "head_params",
+    "moved_in_block",
     "require_method",
     "saved_module_params",
     "supported_methods",

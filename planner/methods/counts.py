@@ -7,6 +7,8 @@ from typing import Final
 from catalogs.architectures import Architecture
 from planner.methods import parts
 from planner.methods.linears import dials_of
+from planner.methods.method import Part
+from planner.methods.parts import chooses_all
 from planner.methods.table import METHODS, require_method
 from planner.methods.targets import VOCABULARY_MODULES, adapted_linears, vocabulary_modules
 from planner.precision import DTYPE_BYTES
@@ -46,6 +48,16 @@ def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
     if not METHODS[strategy.method].top_blocks_only:
         return architecture.depth
     return parts.top_blocks(architecture, strategy)
+
+
+def moved_in_block(architecture: Architecture, strategy: Strategy) -> tuple[frozenset[Part], frozenset[str]]:
+    """Which parts of the base move in a block that is trained, and of which of its linears."""
+    method = METHODS[strategy.method]
+    if not method.moves:
+        return frozenset(), frozenset()
+    chosen = architecture.linears if method.chosen is None else method.chosen(architecture, strategy)
+    whole_block = method.chosen is None or chooses_all(strategy)
+    return method.moves - (set() if whole_block else {"norms"}), frozenset(linear.name for linear in chosen)
 
 
 def saved_module_params(architecture: Architecture, strategy: Strategy) -> int:
@@ -97,7 +109,17 @@ def trainable_params(architecture: Architecture, strategy: Strategy, *, task: Ta
     if METHODS[strategy.method].moves_all:
         return total_params(architecture, task)
     own = adapter_params(architecture, strategy) + saved_module_params(architecture, strategy)
+    own += _moved_of_head(architecture, METHODS[strategy.method].moves_in_every_block, task)
     return own + (head_params(architecture, task) if task in ("classification", "token_classification") else 0)
+
+
+def _moved_of_head(architecture: Architecture, moves: frozenset[Part], task: Task) -> int:
+    """What moves of an encoder's language-model head: norm and biases. Such a model has no pooler."""
+    if task != "causal_lm" or architecture.kind != "encoder":
+        return 0
+    pooler = sum(linear.out_features for linear in architecture.outer_linears if linear.bias)
+    biases = 2 * architecture.hidden_size + architecture.vocab_size - pooler  # transform, its norm, output
+    return ("norms" in moves) * 2 * architecture.hidden_size + ("biases" in moves) * biases
 
 
 SAFETENSORS_HEADER_BYTES: Final = 120  # measured: bytes of header per tensor in adapters written by peft 0.21

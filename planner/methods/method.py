@@ -13,6 +13,7 @@ from remote.contract import Strategy
 DEFAULT_RANK: Final = 16  # assumed: defaults of TRL 1.10; beyond 8 the rank hardly changes small instruction sets (QLoRA)
 
 Formula = Callable[[Architecture, Strategy], int]
+Chosen = Callable[[Architecture, Strategy], tuple[Linear, ...]]
 Part = Literal["weights", "norms", "biases"]
 EVERYTHING: Final[frozenset[Part]] = frozenset(get_args(Part))
 Kind = Literal["lora", "dora", "adalora", "loha", "lokr", "fourierft", "oft", "boft", "vera", "ia3"]
@@ -48,6 +49,13 @@ class Adapter(msgspec.Struct, frozen=True):
     conv1d: bool = True  # whether it can hang on GPT-2's transposed linears
 
 
+class Prompt(msgspec.Struct, frozen=True):
+    """What learned positions are, and what they are made by."""
+
+    stands_in: Literal["sequence", "cache"]  # embeddings that lengthen the sequence; keys and values of every block
+    encoder: Formula | None = None  # parameters of the linears that make them, as far as there are any
+
+
 class Method(msgspec.Struct, frozen=True):
     """A way to tune, with all that the estimators ask of one. `trainable` None: known, but without a closed form yet."""
 
@@ -58,12 +66,20 @@ class Method(msgspec.Struct, frozen=True):
     moves: frozenset[Part] = frozenset()  # parts of the base itself that are trained; empty = all that moves is added to it
     top_blocks_only: bool = False  # what moves does so in the last `trainable_layers` blocks, and nowhere else
     adapter: Adapter | None = None
-    prompt: bool = False  # trains `num_virtual_tokens` tokens that stand in front of each sequence
+    prompt: Prompt | None = None  # `num_virtual_tokens` learned positions in front of each sequence
+    chosen: Chosen | None = None  # the linears of a block that alone move, where the strategy chooses some; None = all
+    inserted_behind: Chosen | None = None  # linears of a block that a small network of its own stands behind
+    copies: bool = False  # what moves is a copy, beside what it was
 
     @property
     def moves_linears(self) -> bool:
         """Whether parameters of the base's linears are trained, so that these can't be quantized."""
         return bool(self.moves & {"weights", "biases"})
+
+    @property
+    def recomputes(self) -> bool:
+        """Whether blocks can be computed again in backward: peft refuses that to a prefix, which lies in the cache."""
+        return self.prompt is None or self.prompt.stands_in != "cache"
 
     @property
     def moves_in_every_block(self) -> frozenset[Part]:

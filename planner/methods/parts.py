@@ -2,35 +2,89 @@
 
 from __future__ import annotations
 
-from catalogs.architectures import Architecture
-from planner.refusals import CaseError
+from fnmatch import fnmatchcase
+from typing import Final
+
+from catalogs.architectures import Architecture, Linear
+from planner.methods import options
+from planner.refusals import CaseError, Unsupported
 from remote.contract import Strategy
+
+MODULES: Final = "modules"  # method_options of freeze: patterns for module paths within a block
+EVERY: Final = ("*",)
 
 
 def whole(architecture: Architecture, _strategy: Strategy) -> int:
     return architecture.num_params
 
 
-def bitfit(architecture: Architecture, _strategy: Strategy) -> int:
-    """Every bias of a linear."""
-    in_blocks = ((linear, part.num_layers) for part in architecture.parts for linear in part.linears)
-    biases = sum(times * linear.out_features for linear, times in in_blocks if linear.bias)
+def bitfit(architecture: Architecture, strategy: Strategy) -> int:
+    """Every bias: of linears in the blocks and outside, and of norms that have one."""
+    options.known_only(strategy, ())
+    of_linears = sum(times * linear.out_features for linear, times in architecture.placed_linears if linear.bias)
+    biases = of_linears + (_all_norms(architecture) // 2 if architecture.norm == "layer" else 0)
     if not biases:
         raise CaseError("method", f"bitfit trains biases, and {architecture.name} has none", "choose lora")
     return biases
 
 
-def ln_tuning(architecture: Architecture, _strategy: Strategy) -> int:
-    """Every norm of the blocks, and the last one."""
-    last = architecture.hidden_size * (2 if architecture.norm == "layer" else 1)
-    norms = sum(part.num_layers * part.norm_params_per_block for part in architecture.parts)
-    return norms + (last if architecture.layout != "post" else 0)
+def ln_tuning(architecture: Architecture, strategy: Strategy) -> int:
+    """Every norm."""
+    options.known_only(strategy, ())
+    if strategy.target_modules != "all-linear":
+        raise Unsupported("target_modules", "ln_tuning of chosen norms has no closed form yet", "leave target_modules out")
+    return _all_norms(architecture)
+
+
+def _all_norms(architecture: Architecture) -> int:
+    """Parameters of the norms: in the blocks, and one outside: the last, or that of an encoder's embeddings."""
+    one = architecture.hidden_size * (2 if architecture.norm == "layer" else 1)
+    return sum(part.num_layers * part.norm_params_per_block for part in architecture.parts) + one
 
 
 def freeze(architecture: Architecture, strategy: Strategy) -> int:
-    """The top blocks whole; where blocks are of several kinds, so many of average size."""
-    in_blocks = sum(part.num_layers * part.block_params for part in architecture.parts)
+    """The top blocks, whole or what `modules` names of them; where blocks are of several kinds, so many of average size."""
+    options.one_stack(architecture, strategy)
+    options.known_only(strategy, (MODULES,))
+    in_blocks = sum(part.num_layers * _trained_of_block(part, strategy) for part in architecture.parts)
     return top_blocks(architecture, strategy) * in_blocks // architecture.depth
+
+
+def _trained_of_block(architecture: Architecture, strategy: Strategy) -> int:
+    if chooses_all(strategy):
+        return architecture.block_params
+    return sum(linear.num_params for linear in trained_linears(architecture, strategy))
+
+
+def chooses_all(strategy: Strategy) -> bool:
+    """Whether a trained block trains whole."""
+    return patterns_of(strategy) == EVERY
+
+
+def patterns_of(strategy: Strategy) -> tuple[str, ...]:
+    """What `modules` says; everything where it says nothing."""
+    return options.words(strategy, MODULES, EVERY)
+
+
+def trained_linears(architecture: Architecture, strategy: Strategy) -> tuple[Linear, ...]:
+    """Linears of a block that the patterns of `modules` name. Raises CaseError for one that names no linear."""
+    patterns = patterns_of(strategy)
+    inner_norms = architecture.qk_norm != "none" or architecture.layout == "post"
+    if patterns != EVERY and (architecture.num_experts or inner_norms):
+        words = "modules has no closed form where they hold norms or experts beside linears"
+        raise Unsupported("method_options", words, "leave modules out")
+    for pattern in patterns:
+        if not any(_names(pattern, linear) for linear in architecture.linears):
+            names = ", ".join(linear.name for linear in architecture.linears)
+            words = f"{architecture.model_type} has no linear in a block that {pattern} matches"
+            raise CaseError("method_options", words, f"its linears: {names}")
+    return tuple(linear for linear in architecture.linears if any(_names(pattern, linear) for pattern in patterns))
+
+
+def _names(pattern: str, linear: Linear) -> bool:
+    """Whether a pattern matches a linear's path within the block, or that of a module above it."""
+    steps = linear.name.split(".")
+    return any(fnmatchcase(".".join(steps[:end]), pattern) for end in range(1, len(steps) + 1))
 
 
 def top_blocks(architecture: Architecture, strategy: Strategy) -> int:

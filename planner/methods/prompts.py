@@ -1,13 +1,79 @@
-"""What the methods train that put learned tokens in front of a sequence."""
+"""What the methods train that put learned positions in front of a sequence. Counts are those of peft 0.21's encoders."""
 
 from __future__ import annotations
 
+from typing import Final
+
 from catalogs.architectures import Architecture
+from planner.methods import options
+from planner.methods.adapters import LORA
+from planner.methods.linears import hung
 from planner.refusals import CaseError
 from remote.contract import Strategy
 
+ENCODERS: Final = ("MLP", "LSTM")  # peft's PromptEncoderReparameterizationType, its default first
+TEXT_OPTIONS: Final = ("prompt_tuning_init", "prompt_tuning_init_text", "tokenizer_name_or_path", "tokenizer_kwargs")
 
-def prompt_tuning(architecture: Architecture, strategy: Strategy) -> int:
+
+def virtual_tokens(architecture: Architecture, strategy: Strategy) -> int:
+    """How many positions are learned. Raises CaseError where nothing says so."""
+    options.one_stack(architecture, strategy)
     if strategy.num_virtual_tokens is None:
         raise CaseError("num_virtual_tokens", f"{strategy.method} needs num_virtual_tokens", "say 20, for example")
-    return strategy.num_virtual_tokens * architecture.hidden_size
+    return strategy.num_virtual_tokens
+
+
+def prompt_tuning(architecture: Architecture, strategy: Strategy) -> int:
+    """One embedding for each virtual token."""
+    options.known_only(strategy, TEXT_OPTIONS)
+    return virtual_tokens(architecture, strategy) * architecture.hidden_size
+
+
+def lora_prompt(architecture: Architecture, strategy: Strategy) -> int:
+    """LoRA's matrices and the prompt's embeddings."""
+    return hung(LORA)(architecture, strategy) + virtual_tokens(architecture, strategy) * architecture.hidden_size
+
+
+def p_tuning(architecture: Architecture, strategy: Strategy) -> int:
+    """The embeddings, and the encoder that they go through."""
+    options.known_only(
+        strategy, ("encoder_reparameterization_type", "encoder_hidden_size", "encoder_num_layers", "encoder_dropout")
+    )
+    return virtual_tokens(architecture, strategy) * architecture.hidden_size + p_tuning_encoder(architecture, strategy)
+
+
+def p_tuning_encoder(architecture: Architecture, strategy: Strategy) -> int:
+    """derived: peft's PromptEncoder: an MLP of three linears, or a bidirectional LSTM and an MLP of two."""
+    h = architecture.hidden_size
+    e = options.count(strategy, "encoder_hidden_size", h)
+    if options.word(strategy, "encoder_reparameterization_type", ENCODERS) == "MLP":
+        return _linear(h, e) + _linear(e, e) + _linear(e, h)
+    layers = options.count(strategy, "encoder_num_layers", 2)
+    both_ways = sum(2 * 4 * e * (width + e + 2) for width in (h, *[2 * e] * (layers - 1)))  # four gates, two bias vectors
+    return both_ways + _linear(2 * e, 2 * e) + _linear(2 * e, h)
+
+
+def prefix_tuning(architecture: Architecture, strategy: Strategy) -> int:
+    """Keys and values of every block for each virtual token; with `prefix_projection`, an MLP that makes them."""
+    options.known_only(strategy, ("prefix_projection", "encoder_hidden_size", "init_weights"))
+    made = 2 * architecture.depth * architecture.kv_size
+    tokens = virtual_tokens(architecture, strategy)
+    if not projects(strategy):
+        return tokens * made
+    return tokens * architecture.kv_size + prefix_encoder(architecture, strategy)
+
+
+def projects(strategy: Strategy) -> bool:
+    """Whether a prefix is made by an MLP (Li and Liang's reparametrization)."""
+    return options.flag(strategy, "prefix_projection")
+
+
+def prefix_encoder(architecture: Architecture, strategy: Strategy) -> int:
+    """derived: peft's PrefixEncoder: two linears around a tanh; its width is that of all key heads."""
+    d = architecture.kv_size
+    e = options.count(strategy, "encoder_hidden_size", d)
+    return _linear(d, e) + _linear(e, 2 * architecture.depth * d)
+
+
+def _linear(fan_in: int, fan_out: int) -> int:
+    return fan_in * fan_out + fan_out

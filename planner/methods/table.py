@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any, Final
 
-from planner.methods import parts, prompts
+from planner.methods import inserted, parts, prompts
 from planner.methods.adapters import ADALORA, BOFT, DORA, FOURIERFT, IA3, LOHA, LOKR, LORA, OFT, VERA
 from planner.methods.linears import hung
-from planner.methods.method import DEFAULT_RANK, EVERYTHING, Adapter, Formula, Method
+from planner.methods.method import DEFAULT_RANK, EVERYTHING, Adapter, Formula, Method, Prompt
 from planner.refusals import CaseError, Unsupported
 
 QLORA: Final = "qlora"  # no method of its own: what it is short for (Dettmers et al., arXiv:2305.14314) stands here
@@ -37,13 +37,21 @@ METHODS: Final[Mapping[str, Method]] = {
     "fourierft": _hung(FOURIERFT, "Gao et al., arXiv:2405.03003", has_rank=False),
     "ia3": _hung(IA3, "Liu et al., arXiv:2205.05638", has_rank=False),
     "bitfit": Method("Ben Zaken et al., arXiv:2106.10199", parts.bitfit, moves=frozenset({"biases"})),
-    "ln_tuning": Method("Zhao et al., arXiv:2312.11420", parts.ln_tuning, moves=frozenset({"norms"})),
-    "freeze": Method("none: the top blocks move", parts.freeze, moves=EVERYTHING, top_blocks_only=True),
-    "prompt_tuning": Method("Lester et al., arXiv:2104.08691", prompts.prompt_tuning, prompt=True),
-    "prefix_tuning": Method("Li and Liang, arXiv:2101.00190", None),
-    "p_tuning": Method("Liu et al., arXiv:2103.10385", None),
-    "lora_prompt": Method("LoRA beside a trained prompt", None, has_rank=True),
-    "bottleneck": Method("Houlsby et al., arXiv:1902.00751", None, has_rank=True),
+    "ln_tuning": Method("Zhao et al., arXiv:2312.11420", parts.ln_tuning, moves=frozenset({"norms"}), copies=True),
+    "freeze": Method(
+        "none: the top blocks move", parts.freeze, moves=EVERYTHING, top_blocks_only=True, chosen=parts.trained_linears
+    ),
+    "prompt_tuning": Method("Lester et al., arXiv:2104.08691", prompts.prompt_tuning, prompt=Prompt("sequence")),
+    "prefix_tuning": Method(
+        "Li and Liang, arXiv:2101.00190", prompts.prefix_tuning, prompt=Prompt("cache", prompts.prefix_encoder)
+    ),
+    "p_tuning": Method("Liu et al., arXiv:2103.10385", prompts.p_tuning, prompt=Prompt("sequence", prompts.p_tuning_encoder)),
+    "lora_prompt": Method(
+        "LoRA beside a trained prompt", prompts.lora_prompt, has_rank=True, adapter=LORA, prompt=Prompt("sequence")
+    ),
+    "bottleneck": Method(
+        "Houlsby et al., arXiv:1902.00751", inserted.bottleneck, has_rank=True, inserted_behind=inserted.bottleneck_places
+    ),
 }
 
 

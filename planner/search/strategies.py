@@ -71,11 +71,12 @@ def strategies(
     said = advice.training | {"model": model, "seq_len": seq_len, "num_gpus": num_gpus}
     autocast = "none" if computes_in == "float32" else computes_in
     # a float16 autocast scales gradients, and unscales those of fp32 weights only
+    recomputing = CHECKPOINTING if METHODS[said["method"]].recomputes else CHECKPOINTING[:1]
     weights = "float32" if METHODS[said["method"]].moves_all and computes_in == "float16" else computes_in
     for variant in advice.variants:
         quant = said.get("quant", variant.get("quant", "none"))
         for sharding in _shardings(said, quant, num_gpus, computes_in):
-            for checkpointing in _said_or(said, "gradient_checkpointing", CHECKPOINTING):
+            for checkpointing in _said_or(said, "gradient_checkpointing", recomputing):
                 chosen = {"param_dtype": weights, "autocast": autocast} | variant | sharding
                 yield _ladder(chosen | {"gradient_checkpointing": checkpointing} | said, advice.global_batch_size)
 

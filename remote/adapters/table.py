@@ -2,43 +2,48 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
-from remote.adapters import configs
-from remote.adapters.targets import ALL_LINEAR, linears_in
-from remote.adapters.wrapping import with_adapter
+from remote.adapters import configs, parts, prompts
+from remote.adapters.inserted import bottleneck
+from remote.adapters.way import Way, by_peft
 from remote.contract import Loop, Strategy
 
-# Method → its peft configuration; None where the model itself is trained.
-ADAPTERS: Final[Mapping[str, Callable[[Strategy, Loop], Any] | None]] = {
-    "lora": configs.lora,
-    "rslora": configs.rslora,
-    "dora": configs.dora,
-    "loha": configs.loha,
-    "lokr": configs.lokr,
-    "oft": configs.oft,
-    "boft": configs.boft,
-    "vera": configs.vera,
-    "fourierft": configs.fourierft,
-    "ia3": configs.ia3,
-    "full": None,
+ADAPTERS: Final[Mapping[str, Way]] = {
+    "lora": by_peft(configs.lora),
+    "rslora": by_peft(configs.rslora),
+    "dora": by_peft(configs.dora),
+    "loha": by_peft(configs.loha),
+    "lokr": by_peft(configs.lokr),
+    "oft": by_peft(configs.oft),
+    "boft": by_peft(configs.boft),
+    "vera": by_peft(configs.vera),
+    "fourierft": by_peft(configs.fourierft),
+    "ia3": by_peft(configs.ia3),
+    "prompt_tuning": by_peft(prompts.prompt_tuning),
+    "p_tuning": by_peft(prompts.p_tuning),
+    "prefix_tuning": by_peft(prompts.prefix_tuning),
+    "lora_prompt": Way(prompts.lora_and_prompt, "adapters", folders=("lora", "prompt")),
+    "bottleneck": Way(bottleneck, "parts"),
+    "ln_tuning": Way(parts.ln_tuning, "adapters"),
+    "bitfit": Way(parts.bitfit, "parts", trains_base=True),
+    "freeze": Way(parts.freeze, "parts", trains_base=True),
+    "full": Way(parts.whole, "whole", trains_base=True),
 }
 
 
 def adapt(model: Any, strategy: Strategy, loop: Loop) -> Any:
-    """`model` with everything frozen but what `strategy` trains. A peft method wraps it; "full" returns it as it is."""
-    configure = ADAPTERS[strategy.method]
-    if configure is None:
-        model.requires_grad_(requires_grad=True)
-        return model
+    """`model` with everything frozen but what `strategy` trains."""
     model.requires_grad_(requires_grad=False)
-    config = configure(strategy, loop)
-    if loop.layers is not None and strategy.target_modules == ALL_LINEAR:  # peft takes the one or the other
-        config.target_modules = linears_in(model, loop.layers)
-    return with_adapter(model, config, strategy, loop.init_adapter)
+    return ADAPTERS[strategy.method].attach(model, strategy, loop)
+
+
+def way_of(strategy: Strategy) -> Way:
+    """The row of its method."""
+    return ADAPTERS[strategy.method]
 
 
 def is_adapter(strategy: Strategy) -> bool:
-    """Whether the result is an adapter beside an untouched base, rather than a whole model."""
-    return ADAPTERS[strategy.method] is not None
+    """Whether the result lies beside an untouched base, rather than being a whole model."""
+    return way_of(strategy).kept != "whole"

@@ -9,15 +9,33 @@ from remote.ends import bad_job
 
 ALL_LINEAR: Final = "all-linear"
 BLOCK_NUMBER: Final = re.compile(r"\.(?:layers|h|blocks|layer)\.(\d+)\.")  # how transformers' models name their blocks
+NORM_WORDS: Final = ("norm", "ln_", "layernorm")  # how transformers' models name their normalisation modules
+
+
+def block_number(name: str) -> int | None:
+    """The block that a parameter of this name belongs to; None outside of the blocks."""
+    found = BLOCK_NUMBER.search(f".{name}")
+    return None if found is None else int(found[1])
+
+
+def within_block(name: str) -> str:
+    """The path of a parameter within its block; empty outside of the blocks."""
+    found = BLOCK_NUMBER.search(f".{name}")
+    return "" if found is None else f".{name}"[found.end() :]
+
+
+def is_norm(module: Any) -> bool:
+    """Whether a module normalises, by the name of its class."""
+    return any(word in type(module).__name__.lower() for word in NORM_WORDS)
 
 
 def linears_in(model: Any, layers: tuple[int, ...]) -> set[str]:
-    """Full names of the linear modules of these blocks."""
+    """Full names of the linear modules of these blocks; GPT-2's are Conv1D."""
     import torch
+    from transformers.pytorch_utils import Conv1D
 
-    linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear)]
-    numbered = ((name, BLOCK_NUMBER.search(name)) for name in linears)
-    found = {name for name, number in numbered if number is not None and int(number[1]) in layers}
+    linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
+    found = {name for name in linears if block_number(f"{name}.") in layers}
     if not found:
         raise bad_job(f"the model has no linear modules in layers {', '.join(map(str, layers))}")
     return found

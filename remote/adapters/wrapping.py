@@ -5,14 +5,17 @@ from __future__ import annotations
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 from remote.contract import Strategy
 from remote.ends import bad_job, first_line
 
 
-def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str | None) -> Any:
-    """`model` with the adapter that peft makes of `config`, or with the one in the folder `init_adapter`."""
+def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str | None, *, keeps_dtype: bool = False) -> Any:
+    """`model` with the adapter that peft makes of `config`, or with the one in the folder `init_adapter`.
+
+    `keeps_dtype`: what trains stays in the base's dtype, else it is cast to the Strategy's `adapter_dtype`.
+    """
     from peft import get_peft_model
 
     try:
@@ -24,8 +27,23 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
     except (ValueError, TypeError) as error:  # targets that it does not have or peft can't wrap, a folder without an adapter
         raise bad_job(f"the adapter does not fit this model: {first_line(error)}") from error
     _name_feed_forward(adapted.peft_config["default"])
-    cast_trainable(adapted, strategy.adapter_dtype)
+    if not keeps_dtype:
+        cast_trainable(adapted, strategy.adapter_dtype)
     return adapted
+
+
+def base_of(model: Any) -> Any:
+    """The model that adapters were put on: itself where there are none."""
+    while hasattr(model, "get_base_model"):
+        model = model.get_base_model()
+    return model
+
+
+def bare(model: Any) -> Any:
+    """The base without its adapters; `model` is used up."""
+    while hasattr(model, "get_base_model"):
+        model = model.get_base_model() if model.active_peft_config.is_prompt_learning else model.unload()
+    return model
 
 
 def _name_feed_forward(config: Any) -> None:
@@ -48,11 +66,20 @@ def _raised(strategy: Strategy) -> bool:
     return strategy.adapter_dtype == "float32"
 
 
+# What peft 0.21 says while it wraps a model, and nobody can do anything about: by words and kind.
+_SAID_IN_VAIN: Final[tuple[tuple[str, type[Warning]], ...]] = (
+    ("`is_gradient_checkpointing` is deprecated", FutureWarning),  # it asks transformers 5.24 by a name that will go away
+    ("You are trying to modify a model with PEFT for a second time", UserWarning),  # LoRA and a prompt: it is meant
+    ("Unsupported layer type .*Norm", UserWarning),  # norms have no features in and out, and need none
+    ("fan_in_fan_out is set to False but the target module is `Conv1D`", UserWarning),  # it sets the right one itself
+)
+
+
 @contextmanager
 def _without_peft_warnings() -> Iterator[None]:
-    """Wrapping a model, peft 0.21 asks transformers 5.24 by a name that will go away; a user can't do anything about it."""
     with warnings.catch_warnings():
-        warnings.filterwarnings("ignore", message="`is_gradient_checkpointing` is deprecated", category=FutureWarning)
+        for words, kind in _SAID_IN_VAIN:
+            warnings.filterwarnings("ignore", message=words, category=kind)
         yield
 
 

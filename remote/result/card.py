@@ -10,11 +10,11 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import Final
 
-from remote.adapters import is_adapter
+from remote.adapters import is_adapter, way_of
 from remote.checkpoint import Progress
 from remote.contract import Evaluation, JobSpec, Sample
+from remote.result.kept import base_name
 from remote.result.licence import licence_of
-from remote.result.save import base_name
 
 BASE_WORDS: Final[Mapping[str, str]] = {
     "hub": "its id on the hub, or a folder that holds it",
@@ -74,7 +74,7 @@ def data_name(spec: JobSpec) -> str:
 
 def _front_matter(spec: JobSpec) -> list[str]:
     tags = ["rentune", spec.strategy.method]
-    library = "peft" if is_adapter(spec.strategy) else "transformers"
+    library = "peft" if way_of(spec.strategy).kept == "adapters" else "transformers"
     return [
         "---",
         f"base_model: {json.dumps(shown_base(spec))}",
@@ -124,7 +124,7 @@ def _method(spec: JobSpec, progress: Progress, trainable_params: int) -> dict[st
         "learning rate": f"{loop.learning_rate:g}, {loop.schedule}, warmed up over {loop.warmup_ratio:.0%} of the steps",
         "seed": f"{loop.seed}",
     }
-    if not is_adapter(strategy):
+    if way_of(strategy).trains_base:
         del rows["targets"], rows["dropout"]
     return rows
 

@@ -46,6 +46,7 @@ def _row_losses(model: Any, micro: MicroBatch, settings: StepSettings) -> list[f
     """Mean cross-entropy of each sequence's labels. Logits become fp32 at labelled positions only."""
     with torch.no_grad(), autocast(settings):
         logits = model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False).logits
+    logits = logits[:, -micro.labels.shape[1] :]  # without the positions that a prompt stands in
     targets = micro.labels[:, 1:]
     learned = targets != IGNORED
     per_token = torch.nn.functional.cross_entropy(logits[:, :-1][learned].float(), targets[learned], reduction="none")

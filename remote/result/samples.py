@@ -10,6 +10,7 @@ import torch
 
 from remote.data.rows import Conversation, Row
 from remote.data.tokens import first_token, rendered_messages
+from remote.result.try_adapter import new_tokens
 from remote.step import StepSettings, autocast
 
 OPENING_SHARE: Final = 0.5  # of a document is shown, the rest is to be written
@@ -54,10 +55,9 @@ def answers(
     model.eval()
     try:
         with torch.no_grad(), autocast(settings):
-            written = model.generate(**padded, generation_config=_greedy(model, tokenizer, max_tokens))
+            new = new_tokens(model, padded, generation_config=_greedy(model, tokenizer, max_tokens))
     finally:
         model.train(was_training)
-    new = written[:, padded["input_ids"].shape[1] :]
     return tuple(text.strip() for text in tokenizer.batch_decode(new, skip_special_tokens=True))
 
 

@@ -6,13 +6,16 @@ import shutil
 from pathlib import Path
 from typing import Any, Final
 
-from remote.adapters import is_adapter
+from remote.adapters import is_adapter, way_of
+from remote.adapters.inserted import INSERTED
 from remote.contract import AdapterFile, JobSpec, Value, encode
 from remote.digest import sha256_of
+from remote.result.kept import KEEPING, PARTS_FILE, base_name
 
 MANIFEST_FILE: Final = "sha256sums.txt"  # `sha256sum -c sha256sums.txt` checks it
 HOW_FILE: Final = "rentune.json"  # what try.py has to know
 TRY_FILE: Final = "try.py"
+MODULES: Final = Path(__file__).parent.parent / "adapters" / "bottleneck.py"  # goes along where try.py needs it
 
 
 class How(Value, frozen=True, kw_only=True):
@@ -23,23 +26,16 @@ class How(Value, frozen=True, kw_only=True):
     quant: str
     double_quant: bool
     dtype: str
-
-
-def base_name(spec: JobSpec) -> str:
-    """What the user calls the base model."""
-    return spec.model.name or spec.model.location
+    adapters: tuple[str, ...] = ()  # folders of peft's adapters here, in the order in which they go onto the base
+    parts: str | None = None  # file of what was trained, by the names of the model's parameters
+    inserted: dict[str, Any] | None = None  # bottleneck adapters that are put into the base first: arguments of `insert`
 
 
 def save_weights(folder: Path, model: Any, tokenizer: Any, spec: JobSpec) -> None:
     """Write the trained weights and the tokenizer (with the chat template that was trained on) into an empty `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    if is_adapter(spec.strategy):
-        model.peft_config["default"].base_model_name_or_path = base_name(spec)
-        model.peft_config["default"].revision = spec.model.revision  # whoever loads the adapter loads it onto the same base
-        model.save_pretrained(folder, save_embedding_layers=False)
-    else:
-        model.save_pretrained(folder)
+    KEEPING[way_of(spec.strategy).kept].save(folder, model, spec)
     tokenizer.save_pretrained(folder)
 
 
@@ -47,13 +43,20 @@ def save_companions(folder: Path, spec: JobSpec, card: str) -> None:
     """Write the model card and try.py."""
     (folder / "README.md").write_text(card, encoding="utf-8")
     strategy = spec.strategy
+    way = way_of(strategy)
+    inserted = INSERTED.get(strategy.method)
     how = How(
         base=base_name(spec) if is_adapter(strategy) else None,
         revision=spec.model.revision,
         quant=strategy.quant,
         double_quant=strategy.double_quant,
         dtype=strategy.param_dtype,
+        adapters=way.folders if way.kept == "adapters" else (),
+        parts=PARTS_FILE if way.kept == "parts" else None,
+        inserted=inserted(strategy, spec.loop) if inserted is not None else None,
     )
+    if inserted is not None:
+        shutil.copyfile(MODULES, folder / MODULES.name)
     (folder / HOW_FILE).write_bytes(encode(how))
     shutil.copyfile(Path(__file__).with_name("try_adapter.py"), folder / TRY_FILE)
 

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +53,29 @@ def load(base: str, how: dict[str, Any], *, with_adapter: bool) -> tuple[Any, An
         model = AutoModelForCausalLM.from_pretrained(place.parent, gguf_file=place.name, **options)
     else:
         model = AutoModelForCausalLM.from_pretrained(base, **options)
-    if how["base"] is not None and with_adapter:
+    if with_adapter:
+        model = tuned(model, how)
+    return model.eval(), AutoTokenizer.from_pretrained(HERE)
+
+
+def tuned(model: Any, how: dict[str, Any]) -> Any:
+    """`model` with what this folder holds put onto it or into it."""
+    for folder in how["adapters"]:
         from peft import PeftModel
 
-        model = PeftModel.from_pretrained(model, str(HERE))
-    return model.eval(), AutoTokenizer.from_pretrained(HERE)
+        model = PeftModel.from_pretrained(model, str(HERE / folder))
+    if how["inserted"] is not None:
+        from bottleneck import insert  # type: ignore[import-not-found]  # the file beside this one
+
+        insert(model, **how["inserted"])
+    if how["parts"] is not None:
+        from safetensors.torch import load_file
+
+        parts = load_file(HERE / how["parts"], device=str(model.device))
+        unknown = model.load_state_dict(parts, strict=False, assign=True).unexpected_keys
+        if unknown:
+            raise SystemExit(f"this is not the base that was trained: it has no {unknown[0]}")
+    return model
 
 
 def answer(model: Any, tokenizer: Any, prompt: str, max_tokens: int) -> str:
@@ -66,8 +85,34 @@ def answer(model: Any, tokenizer: Any, prompt: str, max_tokens: int) -> str:
     text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
     inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
     with torch.inference_mode():
-        written = model.generate(**inputs, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
-    return str(tokenizer.decode(written[0, inputs["input_ids"].shape[1] :], skip_special_tokens=True)).strip()
+        written = new_tokens(model, inputs, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)
+    return str(tokenizer.decode(written[0], skip_special_tokens=True)).strip()
+
+
+def new_tokens(model: Any, inputs: Mapping[str, Any], **options: Any) -> Any:
+    """What `model` writes behind `inputs`, row by row.
+
+    A learned prompt is put in front here: peft 0.21 hands it over by a name (`past_key_values`) that transformers 5.24 reads
+    no longer while it writes, so its own `generate` would leave a prefix out and repeat a prompt at each token.
+    """
+    import torch
+
+    ids = inputs["input_ids"]
+    peft_config = getattr(model, "active_peft_config", None)
+    if peft_config is None or not peft_config.is_prompt_learning:
+        return model.generate(**inputs, **options)[:, ids.shape[1] :]
+    if not model.has_active_enabled_adapter:
+        return new_tokens(model.base_model, inputs, **options)
+    learned, base = model.get_prompt(len(ids)), model.base_model
+    ahead = ids.new_zeros(len(ids), peft_config.num_virtual_tokens)
+    mask = torch.cat((torch.ones_like(ahead), inputs["attention_mask"]), dim=1)
+    if isinstance(learned, torch.Tensor):
+        embedded = model.word_embeddings(ids)
+        return base.generate(
+            inputs_embeds=torch.cat((learned.to(embedded.dtype), embedded), dim=1), attention_mask=mask, **options
+        )
+    ids = torch.cat((ahead, ids), dim=1)  # what the cache holds counts as read
+    return base.generate(input_ids=ids, attention_mask=mask, cache=learned, **options)[:, ids.shape[1] :]
 
 
 if __name__ == "__main__":

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
 import torch
 
-from remote.adapters import is_adapter, load_adapter
+from remote.adapters import way_of
 from remote.checkpoint import trainable
 from remote.contract import EndReason, Strategy, Value
 from remote.data.batches import MicroBatch
 from remote.ends import Ended
+from remote.result.kept import KEEPING
 from remote.step import StepSettings, autocast
 
 # Share of the largest logit that a reload may differ by. The same weights through the same kernels differ by nothing on a
@@ -66,8 +67,9 @@ def verify(
     model.eval()
     moved, total = check_weights(model, initial)
     trained = _logits(model, micro, settings)
-    reload = _reload_adapter if is_adapter(strategy) else _reload_whole
-    base_logits, reloaded = reload(folder, model, strategy, lambda loaded: _logits(loaded, micro, settings))
+    base_logits, reloaded = KEEPING[way_of(strategy).kept].reload(
+        folder, model, strategy, lambda loaded: _logits(loaded, micro, settings)
+    )
     found = Verified(
         moved_tensors=moved,
         trainable_tensors=total,
@@ -84,30 +86,7 @@ def verify(
     return found
 
 
-Logits = Callable[[Any], torch.Tensor]
-
-
-def _reload_adapter(folder: Path, model: Any, strategy: Strategy, logits: Logits) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """(logits of the bare base, logits with the adapter read from disk): the base is the one already in memory."""
-    base = model.unload()
-    bare = logits(base)
-    return bare, logits(load_adapter(base, str(folder), strategy, trainable=False).eval())
-
-
-def _reload_whole(folder: Path, model: Any, _strategy: Strategy, logits: Logits) -> tuple[torch.Tensor | None, torch.Tensor]:
-    """(nothing, logits with every weight wiped and read from disk again): a second copy need not fit into memory."""
-    from safetensors.torch import load_file
-
-    with torch.no_grad():
-        for parameter in model.parameters():
-            parameter.fill_(float("nan"))
-    for shard in sorted(folder.glob("*.safetensors")):
-        model.load_state_dict(load_file(shard), strict=False)
-    model.tie_weights()
-    return None, logits(model)
-
-
 def _logits(model: Any, micro: MicroBatch, settings: StepSettings) -> torch.Tensor:
     with torch.no_grad(), autocast(settings):
         logits: torch.Tensor = model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False).logits
-    return logits.float()
+    return logits[:, -micro.input_ids.shape[1] :].float()  # without the positions that a prompt stands in

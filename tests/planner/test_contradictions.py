@@ -20,8 +20,8 @@ EXCLUDING = [
     (make_request(where=Where(host="me@box", spot=True)), "sold as spot"),
     (make_request(where=Where(providers=("local",), spot=True)), "sold as spot"),
     (make_request(where=Where(providers=("local", "host"), allow_from=("192.0.2.0/24",))), "this job rents none"),
-    (make_request(training={"method": "full"}, loop=Loop(init_adapter="a")), "method full trains weights of the base"),
-    (make_request(training={"method": "bitfit"}, loop=Loop(layers=(0,))), "method bitfit has none"),
+    (make_request(training={"method": "full"}, loop=Loop(init_adapter="a")), "method full makes none"),
+    (make_request(training={"method": "prompt_tuning"}, loop=Loop(layers=(0,))), "method prompt_tuning chooses none"),
     (make_request(loop=Loop(early_stopping_evaluations=2, evaluations=0)), "there are none"),
 ]
 GOING_TOGETHER = [

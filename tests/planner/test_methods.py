@@ -81,7 +81,7 @@ def test_what_cannot_be_counted_is_refused_at_its_key(model: str, said: dict[str
 
 def test_methods_without_a_closed_form_name_those_that_have_one() -> None:
     with pytest.raises(Unsupported, match="lora"):
-        trained("7b", method="prefix_tuning")
+        trained("7b", method="adaption_prompt")
     assert set(supported_methods()) == {name for name, method in METHODS.items() if method.trainable}
 
 

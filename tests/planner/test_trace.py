@@ -85,7 +85,7 @@ def real_rise(strategy: Strategy) -> int:
     from torch.profiler import ProfilerActivity, profile
     from transformers import AutoConfig, AutoModelForCausalLM
 
-    from remote.adapters import adapt, is_adapter
+    from remote.adapters import adapt, base_of
     from remote.base import checkpoint_activations
     from remote.data.batches import MicroBatch
     from remote.optimizers import build_optimizer
@@ -95,7 +95,7 @@ def real_rise(strategy: Strategy) -> int:
     config = AutoConfig.for_model(TINY["model_type"], **said)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32, attn_implementation="eager")
     model = adapt(model, strategy, Loop())
-    checkpoint_activations(model.get_base_model() if is_adapter(strategy) else model, strategy)
+    checkpoint_activations(base_of(model), strategy)
     model.train()
     optimizer, settings = build_optimizer(strategy.optimizer, model, Loop()), settings_of(strategy, "cpu", 1.0)
     shape = (strategy.micro_batch_size, strategy.seq_len)

@@ -6,12 +6,23 @@ import statistics
 
 import pytest
 
-from benchmarks.trace_against_closed import FAMILIES, HUNG, WAYS, compare, grid, hung_grid, percentile
+from benchmarks.trace_against_closed import (
+    BESIDE_LINEARS,
+    FAMILIES,
+    HUNG,
+    WAYS,
+    Point,
+    compare,
+    grid,
+    hung_grid,
+    percentile,
+)
 
 pytestmark = pytest.mark.torch
 
 EVERY = 17  # coprime to the number of ways and of batches: each is met, over every family
 LAYERS = 2
+TAKE_TURNS = ("llama-3.2-1b", "qwen2.5-7b", "gpt2")
 
 
 def test_closed_form_and_trace_agree_over_families_and_ways_to_train() -> None:
@@ -37,3 +48,18 @@ def test_they_agree_over_the_methods_that_hang_on_linears() -> None:
     assert {row.way.partition(",")[0] for row in rows} == set(HUNG)
     assert statistics.median(errors) <= 0.01
     assert max(errors) <= 0.05
+
+
+def test_they_agree_on_methods_that_hang_nothing_on_linears() -> None:
+    """Each such way once, on a family of its turn; a base without biases has none to train."""
+    points = list(grid(LAYERS, BESIDE_LINEARS))
+    rows = [compare(_turn(points, way, at)) for at, way in enumerate(BESIDE_LINEARS)]
+    errors = [abs(row.error) for row in rows]
+    assert [row for row in rows if row.refused] == []
+    assert statistics.median(errors) <= 0.01
+    assert max(errors) <= 0.04
+
+
+def _turn(points: list[Point], way: str, at: int) -> Point:
+    of_way = [point for point in points if point.way == way and point.family in TAKE_TURNS]
+    return of_way[at % len(of_way)]

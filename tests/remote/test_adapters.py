@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from remote.adapters import ADAPTERS
+from remote.adapters import ADAPTERS, configs
 from remote.contract import CAPABILITIES, Loop, Strategy
 from remote.ends import Ended
 
@@ -23,9 +23,7 @@ def test_the_table_imports_without_torch() -> None:
 
 
 def config(layers: tuple[int, ...] | None = None, **fields: object) -> object:
-    builder = ADAPTERS["lora"]
-    assert builder is not None
-    return builder(Strategy(method="lora", **fields), Loop(layers=layers))  # type: ignore[arg-type]
+    return configs.lora(Strategy(method="lora", **fields), Loop(layers=layers))  # type: ignore[arg-type]
 
 
 @pytest.mark.torch

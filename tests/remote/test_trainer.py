@@ -47,6 +47,12 @@ STRATEGIES: dict[str, Strategy] = {
         gradient_checkpointing="reentrant",
     ),
     "lora on int8": change(STRATEGY, quant="int8", gradient_checkpointing="non_reentrant", adapter_dtype="bfloat16"),
+    "prompt": change(STRATEGY, method="prompt_tuning", rank=None, num_virtual_tokens=8),
+    "prefix": change(STRATEGY, method="prefix_tuning", rank=None, num_virtual_tokens=8, padded=True),
+    "lora and prompt": change(STRATEGY, method="lora_prompt", num_virtual_tokens=8, gradient_checkpointing="non_reentrant"),
+    "bottleneck": change(STRATEGY, method="bottleneck", rank=16, param_dtype="bfloat16"),
+    "norms": change(STRATEGY, method="ln_tuning", rank=None),
+    "top block": change(STRATEGY, method="freeze", rank=None, trainable_layers=1, gradient_checkpointing="non_reentrant"),
     "full": change(STRATEGY, method="full", rank=None, optimizer="adamw_torch_fused", gradient_accumulation_steps=2),
 }
 

@@ -1,8 +1,8 @@
 """GPU memory of one training job, in closed form: a maximum over instants, never a sum.
 
 The walk: `numerics` says what a Strategy means on a card; `block` and `head` write their operations onto a `tape`, whose
-replay gives saved bytes and humps; `weights` counts what lies beside them and `sharding` cuts it; `instants` puts the
-parts together moment by moment; `process` goes from live tensors to what the card must have. Derivations:
+replay gives saved bytes and humps; `weights` counts what lies beside them and `sharding` cuts it; `scene` holds it all;
+`instants` puts the parts together moment by moment; `process` goes from live tensors to what the card must have. Derivations:
 docs/derivations.md.
 """
 
@@ -14,7 +14,7 @@ from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.evaluation import evaluation_parts
-from planner.estimators.memory.instants import instants_of, scene_of
+from planner.estimators.memory.instants import instants_of
 from planner.estimators.memory.numerics import as_run
 from planner.estimators.memory.optimizers import states_on_gpu_bytes
 from planner.estimators.memory.process import (
@@ -26,6 +26,7 @@ from planner.estimators.memory.process import (
     reserved_bytes,
     verdict,
 )
+from planner.estimators.memory.scene import scene_of
 from planner.estimators.memory.sharding import share_of
 from planner.estimators.memory.support import require_closed_form
 from planner.estimators.memory.weights import trained_of, weights_of

@@ -16,15 +16,32 @@ from planner.methods import Kind
 from planner.methods.adapters import boft_blocks, is_factored, kronecker_factors, oft_blocks
 from planner.precision import BITSANDBYTES
 
+KEEPS_OUTPUT: Final = frozenset({"relu", "tanh"})  # derived: by their formulas in torch's derivatives.yaml
 COMPLEX64: Final = 8  # derived: bytes of two fp32 numbers
 
 
 def linear(block: Block, x: Tensor, module: Linear) -> Tensor:
     """A linear with whatever the method hangs on it."""
     kind = block.n.adapter_kind
+    if module.name in block.n.inserted:
+        return _bottleneck(block, plain_product(block, x, module), module.out_features)
     if kind is None or module.name not in block.n.adapted:
         return plain_product(block, x, module)
     return ADAPTED[kind](block, x, module)
+
+
+def _bottleneck(block: Block, y: Tensor, features: int) -> Tensor:
+    """The sum y + up(f(down(y))), as `remote/adapters/bottleneck.py` writes it: in the adapter's dtype, or that of autocast."""
+    n, item, width = block.n, block.n.autocast or block.n.adapter, block.n.inserted_width
+    inner = block.cast(block.cast(y, features, n.adapter), features, item)
+    down = block.op((inner,), width, item, saves=(inner,), weight_gradient=(features + 1) * width * n.adapter)
+    if n.non_linearity in KEEPS_OUTPUT:
+        bent = block.op((down,), width, item, saves_output=True)
+    else:
+        bent = block.op((down,), width, item, saves=(down,))
+    up = block.op((bent,), features, item, saves=(bent,), weight_gradient=(width + 1) * features * n.adapter)
+    narrow = block.cast(up, features, block.items[y])
+    return block.op((y, narrow), features, block.items[y], passes=True, holds=(up,))  # a local of the module's function
 
 
 # ── a product beside the linear's own ──────────────────────────────────────────────────────────────────────────────────

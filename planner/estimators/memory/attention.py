@@ -18,6 +18,7 @@ def attention(block: Block, x: Tensor) -> Tensor:
     """Projections, positions, the kernel, the output projection and its dropout."""
     a = block.architecture
     query, key, value = MIXERS[a.mixer](block, x)
+    key, value = _behind_prefix(block, key), _behind_prefix(block, value)
     attended = KERNELS[block.n.attention](block, query, key, value)
     if a.joined_rotary and block.n.attention != "eager":
         attended = block.op((attended,), a.query_size, block.items[attended])  # joined heads lie outermost: a true copy
@@ -92,11 +93,22 @@ def _rotary(block: Block, x: Tensor, features: int) -> Tensor:
     return block.op((x, turned), features, block.items[x])
 
 
+def _behind_prefix(block: Block, x: Tensor) -> Tensor:
+    """Keys or values behind the learned ones: the cache joins them in the wider dtype, and hands gradients back as views."""
+    n, features = block.n, block.architecture.kv_size
+    if not n.prefix:
+        return x
+    item = max(block.items[x], n.cache)
+    learned = n.tokens * (n.per_query - 1) * features * n.cache
+    same = item == block.items[x]
+    return block.op((x,), features * n.per_query, item, passes=same, weight_gradient=learned)
+
+
 def _repeated(block: Block, x: Tensor) -> Tensor:
     """Keys or values, one copy for each query head of the group."""
     if not block.n.repeats_kv:
         return x
-    return block.op((x,), block.architecture.query_size, block.items[x])
+    return block.op((x,), block.architecture.query_size * block.n.per_query, block.items[x])
 
 
 def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
@@ -104,7 +116,8 @@ def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) ->
     n, a = block.n, block.architecture
     half = 2 if n.attention == "flash" else (n.autocast or block.items[query])
     query, key, value = (
-        block.cast(tensor, features, half) for tensor, features in ((query, a.query_size), (key, a.kv_size), (value, a.kv_size))
+        block.cast(tensor, features, half)
+        for tensor, features in ((query, a.query_size), (key, a.kv_size * n.per_query), (value, a.kv_size * n.per_query))
     )
     key, value = _repeated(block, key), _repeated(block, value)
     return block.op(
@@ -123,7 +136,7 @@ def _mask_bytes(block: Block, item: int) -> int:
     if block.architecture.position_bias:
         return block.n.position_bias_bytes(item, block.architecture.num_heads)
     made_anew = block.n.masked and block.n.attention == "efficient" and block.architecture.scores != "alibi_wide"
-    return block.n.tokens * block.n.seq_len * item if made_anew else 0
+    return round(block.n.tokens * block.n.seq_len * block.n.per_query) * item if made_anew else 0
 
 
 def _attention_scratch(block: Block, item: int) -> int:
@@ -158,12 +171,12 @@ def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) ->
     """Scores of every pair of tokens, made into weights, and the weighted sum."""
     n, a = block.n, block.architecture
     key, value = _repeated(block, key), _repeated(block, value)
-    item, pairs = n.autocast or block.items[query], a.num_heads * n.seq_len
-    query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size, item)
+    item, pairs = n.autocast or block.items[query], a.num_heads * (n.seq_len + n.prefix)
+    query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size * n.per_query, item)
     scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
     weights = SCORES[a.scores](block, scores, pairs)
     weights = dropout(block, block.cast(weights, pairs, n.autocast or block.items[value]), pairs, a.attention_dropout)
-    value = block.cast(value, a.query_size, block.items[weights])
+    value = block.cast(value, a.query_size * n.per_query, block.items[weights])
     return block.op((weights, value), block.by_role["output"][0].in_features, block.items[value], saves=(weights, value))
 
 

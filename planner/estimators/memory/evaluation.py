@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from planner.estimators.memory.instants import Parts, Scene, resident
+from planner.estimators.memory.instants import Parts, resident
+from planner.estimators.memory.scene import Scene
 from planner.stack import EvaluationAsked
 
 AS_IN_TRAINING = EvaluationAsked()

@@ -60,14 +60,14 @@ def _routed(block: Block, x: Tensor) -> Tensor:
     """Grouped products over the routed copies of each token (transformers' `grouped_mm` path); the router is negligible."""
     a, n = block.architecture, block.n
     copies, width, item = a.experts_per_token, a.intermediate_size, n.autocast or n.weight
-    per_block = a.expert_params_per_block * n.weight if n.trains_linears else 0
+    per_block = a.expert_params_per_block * n.weight if n.trains_all else 0
     gathered = block.op((x,), copies * a.hidden_size, item)
     both = block.op(
-        (gathered,), copies * 2 * width, item, saves=(gathered,) if n.trains_linears else (), weight_gradient=per_block * 2 / 3
+        (gathered,), copies * 2 * width, item, saves=(gathered,) if n.trains_all else (), weight_gradient=per_block * 2 / 3
     )
     inner = GATES[a.experts](block, both, copies * width)
     out = block.op(
-        (inner,), copies * a.hidden_size, item, saves=(inner,) if n.trains_linears else (), weight_gradient=per_block / 3
+        (inner,), copies * a.hidden_size, item, saves=(inner,) if n.trains_all else (), weight_gradient=per_block / 3
     )
     weighted = block.op((out,), copies * a.hidden_size, item, saves=(out,))
     return block.op((weighted,), a.hidden_size, block.items[x])
@@ -98,14 +98,14 @@ def _every(block: Block, x: Tensor) -> Tensor:
     """Llama 4: every expert computes every token, weighted by a score that is 0 for all but the routed ones."""
     a, n = block.architecture, block.n
     all_, width, item = a.num_experts, a.intermediate_size, n.autocast or n.weight
-    per_block = a.expert_params_per_block * n.weight if n.trains_linears else 0
+    per_block = a.expert_params_per_block * n.weight if n.trains_all else 0
     repeated = block.op((x,), all_ * a.hidden_size, block.items[x])
     weighted = block.op((repeated,), all_ * a.hidden_size, block.items[x], saves=(repeated,))
-    kept = (weighted,) if n.trains_linears else ()
+    kept = (weighted,) if n.trains_all else ()
     both = block.op((weighted,), all_ * 2 * width, item, saves=kept, weight_gradient=per_block * 2 / 3)
     activated = block.op((both,), all_ * width, item, saves=(both,))
     inner = block.op((activated, both), all_ * width, item, saves=(activated,))
-    kept = (inner,) if n.trains_linears else ()
+    kept = (inner,) if n.trains_all else ()
     out = block.op((inner,), all_ * a.hidden_size, item, saves=kept, weight_gradient=per_block / 3)
     return block.op((out,), a.hidden_size, block.items[out])
 

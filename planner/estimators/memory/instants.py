@@ -4,111 +4,17 @@ from __future__ import annotations
 
 from typing import Final
 
-import msgspec
-
-from catalogs.architectures import Architecture
-from catalogs.hardware import Gpu
-from planner.estimators.memory.head import head_asked
-from planner.estimators.memory.numerics import Numerics, as_run, numerics_of
 from planner.estimators.memory.operations import FP32
-from planner.estimators.memory.optimizers import states_on_gpu_bytes, step_scratch_bytes
-from planner.estimators.memory.played import PlayedBlock, PlayedHead, play_block, play_head
-from planner.estimators.memory.sharding import Share, share_of
-from planner.estimators.memory.weights import (
-    Trained,
-    Weights,
-    trained_of,
-    trains_vocabulary,
-    weights_of,
-)
-from planner.methods import trained_blocks
+from planner.estimators.memory.optimizers import step_scratch_bytes
+from planner.estimators.memory.played import PlayedBlock
+from planner.estimators.memory.scene import Kind, Scene
+from planner.estimators.memory.weights import trains_vocabulary
+from planner.methods import METHODS
 from planner.plan import Instant
-from planner.stack import Stack
-from planner.units import KIB, MIB
-from remote.contract import Strategy, Task
 
 BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
 
-NUM_WORKSPACES: Final = 2  # derived: one per thread that calls cuBLAS, forward's and backward's
-
 Parts = dict[str, int]  # component -> bytes alive
-
-
-def workspace_bytes(compute_capability: tuple[int, int] | None) -> int:
-    """derived: cuBLAS's default workspace in torch (CublasHandlePool.cpp), :4096:2:16:8 kibibytes, from Hopper on 32 MiB."""
-    newer = compute_capability is not None and compute_capability >= (9, 0)
-    return 32 * MIB if newer else (2 * 4096 + 8 * 16) * KIB
-
-
-class Kind(msgspec.Struct, frozen=True):
-    """Blocks of one kind. `count`: how many there are here that keep activations; a fraction where GPUs share the stack."""
-
-    count: float
-    played: PlayedBlock
-
-
-class Scene(msgspec.Struct, frozen=True):
-    """Everything that the instants are made of, for one GPU."""
-
-    architecture: Architecture
-    strategy: Strategy
-    stack: Stack
-    numerics: Numerics
-    weights: Weights
-    trained: Trained
-    share: Share
-    mask_item: int  # bytes per pair of tokens of the mask that the blocks are given: numbers that are added, or yes and no
-    kinds: tuple[Kind, ...]
-    head: PlayedHead
-    num_blocks: int  # blocks of every kind here that keep activations
-    workspaces: int  # of cuBLAS
-
-    @property
-    def hidden_bytes(self) -> int:
-        """One residual stream: what a checkpoint keeps."""
-        return self.numerics.tokens * self.architecture.hidden_size * self.numerics.residual
-
-    @property
-    def largest_backward_bytes(self) -> int:
-        """The highest that any block rises in its backward, what it keeps included."""
-        return max(kind.played.profile.backward_peak for kind in self.kinds)
-
-    @property
-    def checkpointed(self) -> bool:
-        """Whether blocks are computed again in backward."""
-        return self.strategy.gradient_checkpointing != "off"
-
-
-def scene_of(
-    architecture: Architecture, strategy: Strategy, *, task: Task, gpu: Gpu | None, stack: Stack, on_cpu: bool = False
-) -> Scene:
-    """Play one block of each kind and the head, and count what lies on the GPU beside them."""
-    strategy = as_run(architecture, strategy, stack)
-    numerics = tuple(numerics_of(part, strategy, gpu=gpu, stack=stack, on_cpu=on_cpu) for part in architecture.parts)
-    weights = weights_of(architecture, strategy, task=task, stack=stack)
-    trained = trained_of(architecture, strategy, task=task)
-    states = states_on_gpu_bytes(architecture, strategy, trained)
-    share = share_of(architecture, strategy, stack, weights=weights, trained=trained, states=states)
-    asked = head_asked(strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
-    num_blocks = min(share.num_layers, trained_blocks(architecture, strategy))
-    output_lives = strategy.gradient_checkpointing == "reentrant"
-    return Scene(
-        architecture=architecture,
-        strategy=strategy,
-        stack=stack,
-        numerics=numerics[0],
-        weights=weights,
-        trained=trained,
-        share=share,
-        mask_item=max(each.mask_item for each in numerics),
-        kinds=tuple(
-            Kind(num_blocks * part.num_layers / architecture.depth, play_block(part, its_own, output_lives=output_lives))
-            for part, its_own in zip(architecture.parts, numerics, strict=True)
-        ),
-        head=play_head(architecture, numerics[0], asked),
-        num_blocks=num_blocks,
-        workspaces=0 if on_cpu else NUM_WORKSPACES * workspace_bytes(gpu.compute_capability if gpu else None),
-    )
 
 
 def instants_of(scene: Scene) -> dict[Instant, Parts]:
@@ -199,8 +105,14 @@ def _encoder_end_bytes(scene: Scene) -> int:
 
 def _idle_bytes(scene: Scene) -> int:
     """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
-    reached = scene.checkpointed or trains_vocabulary(scene.strategy) or scene.strategy.num_virtual_tokens is not None
+    reached = scene.checkpointed or trains_vocabulary(scene.strategy) or _learned_in_sequence(scene)
     return 0 if reached else scene.kinds[-1].played.idle_bytes
+
+
+def _learned_in_sequence(scene: Scene) -> bool:
+    """Whether what comes into the first block is learned itself: a prompt stands in front."""
+    prompt = METHODS[scene.strategy.method].prompt
+    return prompt is not None and prompt.stands_in == "sequence"
 
 
 def _embedding_bytes(scene: Scene) -> int:
@@ -210,10 +122,10 @@ def _embedding_bytes(scene: Scene) -> int:
     beside the first block's input wherever something is done to it in between. BERT's norm keeps its input, dropout a mask.
     """
     a, n = scene.architecture, scene.numerics
-    leaf = scene.checkpointed and scene.trained.added > 0
+    leaf = scene.checkpointed and not METHODS[scene.strategy.method].moves_all
     if not leaf and not trains_vocabulary(scene.strategy):
         return 0
-    apart = a.scaled_embeddings or not a.rotary
+    apart = a.scaled_embeddings or not a.rotary or _learned_in_sequence(scene)
     normed = n.tokens * a.hidden_size * (FP32 if n.autocast else n.residual) if a.layout == "post" else 0
     mask = n.tokens * a.hidden_size if a.hidden_dropout and not a.rotary else 0
     return leaf * apart * n.tokens * a.hidden_size * scene.weights.lm_head_item + normed + mask
@@ -223,7 +135,8 @@ def _batch_bytes(scene: Scene) -> int:
     """Token ids, labels, positions, the mask of every pair; learned biases of the encoder, the decoder and between them."""
     a, n = scene.architecture, scene.numerics
     biases = 3 * a.num_heads * n.seq_len * n.seq_len * n.weight if a.position_bias else 0
-    return n.tokens * (BATCH_BYTES_PER_TOKEN + n.seq_len * scene.mask_item) + biases
+    mask = round(n.tokens * n.seq_len * n.per_query) * scene.mask_item
+    return n.tokens * BATCH_BYTES_PER_TOKEN + mask + biases
 
 
 def _autocast_copies(scene: Scene) -> int:
@@ -234,6 +147,26 @@ def _autocast_copies(scene: Scene) -> int:
     return scene.trained.params * n.autocast if wanted else 0
 
 
+def _held_copies(scene: Scene) -> int:
+    """Those of them that a graph holds until backward has used it: of a checkpointed block none, of a prompt's encoder all."""
+    copies = _autocast_copies(scene)
+    prompt = METHODS[scene.strategy.method].prompt
+    if not copies or not scene.checkpointed:
+        return copies
+    if prompt is None or prompt.encoder is None:
+        return 0
+    return prompt.encoder(scene.architecture, scene.strategy) * scene.numerics.autocast
+
+
+def _cached(scene: Scene) -> int:
+    """Keys and values that the cache of a prefix holds while the model runs, where attention keeps repeated ones."""
+    n = scene.numerics
+    if not n.prefix or not n.repeats_kv:
+        return 0
+    item = max(n.cache, n.autocast or n.weight)
+    return round(2 * scene.share.num_layers * n.tokens * n.per_query * scene.architecture.kv_size * item)
+
+
 def _forward(scene: Scene) -> Parts:
     """The last block, with everything that the blocks before it keep: of the kind for which that is most."""
     if scene.checkpointed:
@@ -241,6 +174,7 @@ def _forward(scene: Scene) -> Parts:
     else:
         humps = [(_activations(scene, without=kind), kind.played.profile.forward_peak) for kind in scene.kinds]
     kept, hump = max(humps, key=sum)
+    kept += _cached(scene)
     return _with(resident(scene), activations=kept, temporaries=hump, autocast_copies=_autocast_copies(scene))
 
 
@@ -253,14 +187,15 @@ def _loss(scene: Scene) -> Parts:
     source = scene.hidden_bytes if profile.saves_input else 0
     kept = _activations(scene) + source
     copies = _autocast_copies(scene)
-    forward = _with(resident(scene), activations=kept, logits=profile.forward_peak, autocast_copies=copies)
+    in_forward = kept + _cached(scene)
+    forward = _with(resident(scene), activations=in_forward, logits=profile.forward_peak, autocast_copies=copies)
     backward = _with(
         resident(scene),
         activations=kept,
         logits=profile.backward_peak + _kept_outputs(scene) - profile.weight_gradients,
         gradients=_share_of_gradient(scene, profile.weight_gradients),
         temporaries=profile.weight_gradients if _accumulates(scene) else 0,  # made in full before it is added
-        autocast_copies=0 if scene.checkpointed else copies,
+        autocast_copies=_held_copies(scene),
     )
     return max((forward, backward), key=lambda parts: sum(parts.values()))
 
@@ -292,11 +227,11 @@ def _backward(scene: Scene) -> Parts:
     return max((_last_block(scene), _first_block(scene)), key=lambda parts: sum(parts.values()))
 
 
-def _hump(scene: Scene, kind: Kind) -> int:
+def _hump(scene: Scene, played: PlayedBlock) -> int:
     """A block in backward, above what it keeps outside; its recomputation included where it is checkpointed."""
-    profile = kind.played.profile
+    profile = played.profile
     peak = max(profile.backward_peak, profile.forward_peak) if scene.checkpointed else profile.backward_peak
-    kept_inside = kind.played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
+    kept_inside = played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
     return peak - (kept_inside if scene.checkpointed else profile.saved)
 
 
@@ -305,10 +240,10 @@ def _last_block(scene: Scene) -> Parts:
     return _with(
         resident(scene),
         activations=_activations(scene),
-        temporaries=max(_hump(scene, kind) for kind in scene.kinds),
+        temporaries=max(_hump(scene, kind.played) for kind in scene.kinds),
         logits=_kept_outputs(scene),
         gradients=made,
-        autocast_copies=_autocast_copies(scene) if not scene.checkpointed else 0,
+        autocast_copies=_held_copies(scene),
     )
 
 
@@ -320,7 +255,7 @@ def _first_block(scene: Scene) -> Parts:
 def _in_first_block(scene: Scene) -> Parts:
     made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
     to_come = 0 if scene.architecture.tied_embeddings else _share_of_gradient(scene, _vocabulary_gradient(scene))
-    humps = ((_kept_by(scene, kind), _hump(scene, kind) - kind.played.profile.weight_gradients) for kind in scene.kinds)
+    humps = ((_kept_by(scene, kind), _hump(scene, kind.first) - kind.first.profile.weight_gradients) for kind in scene.kinds)
     kept, hump = max(humps, key=sum)
     return _with(
         resident(scene),

@@ -9,7 +9,7 @@ import msgspec
 
 from catalogs.architectures import Architecture, Linear
 from catalogs.hardware import Gpu
-from planner.methods import ADAPTERS, METHODS, Dials, Kind, adapted_names, dials_of
+from planner.methods import ADAPTERS, EVERYTHING, METHODS, Dials, Kind, adapted_names, dials_of, moved_in_block
 from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, packs_linears
 from planner.stack import Stack
 from remote.contract import Strategy
@@ -45,13 +45,19 @@ class Numerics(msgspec.Struct, frozen=True):
     adapter_kind: Kind | None
     dials: Dials  # of the adapter
     dropout: float  # of the adapter
-    trains_linears: bool  # full fine-tuning: weights get gradients
+    trains_linears: frozenset[str]  # module paths whose weights get gradients
+    trains_all: bool  # a block that trains does so whole: its norms, its experts
     trains_norms: bool
     trains_biases: bool
+    inserted: frozenset[str]  # module paths that a bottleneck adapter stands behind
+    inserted_width: int
+    non_linearity: str  # of that adapter
+    prefix: int  # positions whose keys and values are learned
+    cache: int  # item size of those
     attention: str  # the kernel: "flash", "efficient", "cpu" or "eager"
     repeats_kv: bool
     mask_item: int  # bytes per pair of tokens of the mask that all blocks are given
-    masked: bool  # a kernel is given a mask of pairs: for padding, or for a window that the sequence is longer than
+    masked: bool  # a kernel is given a mask of pairs: for padding, a prefix, or a window that the sequence is longer than
     fused: frozenset[str]
 
     def sizes(self, module: Linear) -> tuple[int, ...]:
@@ -62,6 +68,11 @@ class Numerics(msgspec.Struct, frozen=True):
         """A learned bias for every pair of positions and head: one for all sequences, unless padding differs among them."""
         sequences = self.tokens // self.seq_len if self.masked else 1
         return sequences * heads * self.seq_len * self.seq_len * item
+
+    @property
+    def per_query(self) -> float:
+        """Positions that attention looks at, for each that it looks from: a learned prefix makes them more."""
+        return 1 + self.prefix / self.seq_len
 
     def product(self, operand: int) -> int:
         """Item size of a linear's output, given that of its input. bitsandbytes hands back the input's dtype."""
@@ -99,8 +110,13 @@ def numerics_of(
     upcast = strategy.kbit_upcast
     norm_weight = 4 if upcast in ("norms", "full") else weight
     autocast = 0 if strategy.autocast == "none" else DTYPE_BYTES[strategy.autocast]
-    moves = METHODS[strategy.method].moves_in_every_block  # of the top blocks alone: the block here is a frozen one
-    adapter = METHODS[strategy.method].adapter
+    method = METHODS[strategy.method]
+    adapter = method.adapter
+    moves, linears = moved_in_block(architecture, strategy)
+    learned = strategy.num_virtual_tokens or 0
+    in_cache = method.prompt is not None and method.prompt.stands_in == "cache"
+    seq_len = strategy.seq_len + (0 if in_cache else learned)  # a prompt's tokens stand in front
+    behind = () if method.inserted_behind is None else method.inserted_behind(architecture, strategy)
     adapted = adapted_names(architecture, strategy)
     widened = (
         adapter is not None
@@ -110,9 +126,8 @@ def numerics_of(
         and strategy.adapter_dtype == "float32"
         and _meets_residual(architecture, adapted)
     )
-    seq_len = strategy.seq_len + (strategy.num_virtual_tokens or 0)  # a prompt method's tokens stand in front
     biased = architecture.scores == "alibi_wide" and architecture.fused_attention  # a mask that differs from head to head
-    masked = strategy.padded or biased or (architecture.window is not None and seq_len >= architecture.window)
+    masked = strategy.padded or in_cache or biased or (architecture.window is not None and seq_len >= architecture.window)
     kernel = _attention_kernel(architecture, strategy, gpu, on_cpu=on_cpu, masked=masked)
     if architecture.position_bias and (stack.release("transformers") or (5,)) < (5,):
         kernel = "eager"  # derived: before 5.0 transformers had no other attention with such a bias
@@ -133,14 +148,27 @@ def numerics_of(
         adapter_kind=adapter.kind if adapter else None,
         dials=dials_of(adapter, strategy) if adapter else Dials(),
         dropout=strategy.dropout,
-        trains_linears="weights" in moves,
+        trains_linears=linears if "weights" in moves else frozenset(),
+        trains_all=moves == EVERYTHING,
         trains_norms="norms" in moves,
         trains_biases="biases" in moves,
+        inserted=frozenset(linear.name for linear in behind),
+        inserted_width=(strategy.rank or 0) if behind else 0,
+        non_linearity=str(strategy.method_options.get("non_linearity", "relu")) if behind else "",
+        prefix=learned if in_cache else 0,
+        cache=4 if upcast == "full" else weight,
         attention=kernel,
         repeats_kv=_repeats_kv(architecture, strategy, gpu, stack, on_cpu=on_cpu, masked=masked),
         mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,
         masked=masked,
         fused=fused_kernels(strategy, stack),
+    )
+
+
+def frozen(numerics: Numerics) -> Numerics:
+    """The same for what lies around trained blocks: nothing of the base moves there."""
+    return msgspec.structs.replace(
+        numerics, trains_linears=frozenset(), trains_all=False, trains_norms=False, trains_biases=False
     )
 
 

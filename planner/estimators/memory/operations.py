@@ -68,10 +68,11 @@ def norm(block: Block, x: Tensor, features: float) -> Tensor:
     item = block.items[x]
     statistic = n.tokens * STATISTIC_BYTES
     weight = features * n.norm_weight if n.trains_norms else 0
+    bias = features * n.norm_weight if n.trains_norms or (n.trains_biases and not n.trains_linears) else 0
     if kind == "layer":
         # autocast runs layer_norm in fp32
         x = block.cast(x, features, FP32) if n.autocast else x
-        return block.op((x,), features, block.items[x], saves=(x,), keeps=2 * statistic, weight_gradient=2 * weight)
+        return block.op((x,), features, block.items[x], saves=(x,), keeps=2 * statistic, weight_gradient=weight + bias)
     if "norm" in n.fused:
         return block.op((x,), features, max(item, n.norm_weight), saves=(x,), keeps=statistic, weight_gradient=weight)
     wide = block.cast(x, features, FP32)
@@ -107,11 +108,12 @@ def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
         block.plain_attributes.add(x)  # MatMul8bitLt keeps its input on ctx, outside save_for_backward
     compute = item if n.quant in BITSANDBYTES else (n.autocast or n.weight)
     operand = block.cast(x, module.in_features, compute) if n.quant not in BITSANDBYTES else x
-    if n.trains_linears or (n.quant != "none" and quantization_of(n.quant).saves_input):
+    trains = n.trains_all or module.name in n.trains_linears
+    if trains or (n.quant != "none" and quantization_of(n.quant).saves_input):
         saves = (operand,)
-    if n.autocast and n.weight != n.autocast and n.quant == "none" and not n.trains_linears:
+    if n.autocast and n.weight != n.autocast and n.quant == "none" and not trains:
         keeps = module.num_weights * n.autocast  # a frozen fp32 weight is cast anew, and backward needs the copy
-    gradient = (module.num_params if n.trains_linears else 0) + (
+    gradient = (module.num_params if trains else 0) + (
         module.out_features if n.trains_biases and not n.trains_linears and module.bias else 0
     )
     scratch, backward_scratch = _kernel_scratch(block, module, item)

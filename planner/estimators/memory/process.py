@@ -14,7 +14,7 @@ from planner.estimators.calibration import (
     MAX_ASSUMED_SHARE,
     NCCL_BYTES,
 )
-from planner.estimators.memory.instants import Scene
+from planner.estimators.memory.scene import Scene
 from planner.methods import METHODS
 from planner.plan import Verdict, VramEstimate
 from planner.units import GIB, MIB

@@ -119,7 +119,9 @@ def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) ->
     method = METHODS[strategy.method]
     if method.moves:
         head = head_params(architecture, task) + base_params(architecture, task) - architecture.num_params
-        return Trained(params + (head if method.moves_all else 0), DTYPE_BYTES[strategy.param_dtype], 0)
+        fp32_norms = method.moves == {"norms"} and strategy.kbit_upcast != "none"
+        item = FP32 if fp32_norms else DTYPE_BYTES[strategy.param_dtype]
+        return Trained(params + (head if method.moves_all else 0), item, params * item if method.copies else 0)
     item = DTYPE_BYTES[strategy.adapter_dtype]
     saved = saved_module_params(architecture, strategy)
     frozen = frozen_entries(architecture, strategy) * FP32

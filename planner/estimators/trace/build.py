@@ -154,7 +154,7 @@ def adapted(model: Any, strategy: Strategy, recorder: Recorder) -> Any:
     """`model` with what the Strategy trains, in training mode; trained tensors and their gradients get their roles."""
     import torch
 
-    from remote.adapters import adapt, is_adapter
+    from remote.adapters import adapt, base_of, way_of
     from remote.base import checkpoint_activations
     from remote.ends import Ended
 
@@ -163,10 +163,10 @@ def adapted(model: Any, strategy: Strategy, recorder: Recorder) -> Any:
             model = adapt(model, strategy, LOOP)
     except Ended as end:
         raise CaseError("method", str(end)) from end
-    checkpoint_activations(model.get_base_model() if is_adapter(strategy) else model, strategy)
+    checkpoint_activations(base_of(model), strategy)
     for parameter in model.parameters():
         if parameter.requires_grad:
-            recorder.assign(parameter, Role.ADAPTER if is_adapter(strategy) else Role.WEIGHTS)
+            recorder.assign(parameter, Role.WEIGHTS if way_of(strategy).trains_base else Role.ADAPTER)
             parameter.register_post_accumulate_grad_hook(lambda trained: recorder.assign(trained.grad, Role.GRADIENTS))
     return model.train()
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
-from planner.estimators.memory.instants import NUM_WORKSPACES, workspace_bytes
+from planner.estimators.memory.scene import NUM_WORKSPACES, workspace_bytes
 from planner.estimators.trace.autocast import Casts
 from planner.estimators.trace.build import (
     DEVICE,
@@ -105,6 +105,7 @@ def _evaluate(subject: Subject, strategy: Strategy, asked: EvaluationAsked | Non
     micro = micro_batch(size, length, padded=strategy.padded)
     with torch.no_grad(), autocast(subject.settings):
         logits = subject.model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False).logits
+    logits = logits[:, -length:]  # without the positions that a prompt stands in
     targets = micro.labels[:, 1:].flatten()
     torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, reduction="none")
 

@@ -1,0 +1,38 @@
+"""What bottleneck adapters train: modules of ours (`remote/adapters/bottleneck.py`), behind linears of the base."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from catalogs.architectures import Architecture, Linear
+from planner.methods import options
+from planner.refusals import CaseError
+from remote.contract import Strategy
+
+PLACES: Final = {"attention": "output", "feed_forward": "down"}  # `after` → the role of the linear that it stands behind
+NON_LINEARITIES: Final = ("relu", "gelu", "silu", "tanh")
+
+
+def bottleneck(architecture: Architecture, strategy: Strategy) -> int:
+    """Two linears with biases, h × r and r × h, at each place."""
+    if strategy.rank is None:
+        raise CaseError("rank", "method bottleneck needs a rank: the width of its adapters", "say rank 16, for example")
+    r = strategy.rank
+    places = ((linear, part.num_layers) for part in architecture.parts for linear in bottleneck_places(part, strategy))
+    return sum(times * (2 * r * linear.out_features + r + linear.out_features) for linear, times in places)
+
+
+def bottleneck_places(architecture: Architecture, strategy: Strategy) -> tuple[Linear, ...]:
+    """Linears of a block that an adapter stands behind. Raises CaseError where there is none."""
+    options.one_stack(architecture, strategy)
+    options.known_only(strategy, ("after", "non_linearity"))
+    options.word(strategy, "non_linearity", NON_LINEARITIES)
+    after = options.words(strategy, "after", tuple(PLACES))
+    for place in after:
+        if place not in PLACES:
+            raise CaseError("method_options", f"after can't be {place!r}", f"it lists some of {', '.join(PLACES)}")
+    roles = {PLACES[place] for place in after}
+    chosen = tuple(linear for linear in architecture.linears if linear.role in roles)
+    if not chosen:
+        raise CaseError("method_options", f"{architecture.name} has no linear behind its {after[0]}", "after attention")
+    return chosen

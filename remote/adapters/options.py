@@ -1,0 +1,29 @@
+"""`method_options`: what a method takes beside the Strategy's own fields."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from remote.contract import Loop, Strategy
+from remote.ends import bad_job
+
+
+def fields_of(kind: Any) -> set[str]:
+    """The fields of a peft configuration."""
+    return set(inspect.signature(kind).parameters)
+
+
+def options_of(strategy: Strategy, known: Iterable[str], whose: str) -> Mapping[str, Any]:
+    """The Strategy's `method_options`. Raises `Ended` (bad job) for one that is not among `known`."""
+    unknown = sorted(set(strategy.method_options) - set(known))
+    if unknown:
+        raise bad_job(f'method_options has "{unknown[0]}", which {whose} does not know')
+    return strategy.method_options
+
+
+def no_layers(strategy: Strategy, loop: Loop) -> None:
+    """Refuse chosen blocks for a method that trains none."""
+    if loop.layers is not None:
+        raise bad_job(f'layers chooses blocks, and method "{strategy.method}" trains none; leave layers out')

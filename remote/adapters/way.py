@@ -1,0 +1,36 @@
+"""`Way`: how one method turns a frozen base into something that trains, and what of it is the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Literal, NamedTuple
+
+from remote.adapters.targets import ALL_LINEAR, linears_in
+from remote.adapters.wrapping import with_adapter
+from remote.contract import Loop, Strategy
+
+# The whole model; adapters that peft reads; or a file of what was trained, to be put into the base by name.
+Kept = Literal["whole", "adapters", "parts"]
+
+Configure = Callable[[Strategy, Loop], Any]
+
+
+class Way(NamedTuple):
+    """One row of the table of methods."""
+
+    attach: Callable[[Any, Strategy, Loop], Any]  # the frozen base → what trains, which may wrap it
+    kept: Kept
+    trains_base: bool = False  # weights of the base itself move, so they can't be quantized
+    folders: tuple[str, ...] = (".",)  # of the adapters within the result, in the order in which they go onto the base
+
+
+def by_peft(configure: Configure) -> Way:
+    """The way of a method that peft carries out: `configure` says how."""
+
+    def attach(model: Any, strategy: Strategy, loop: Loop) -> Any:
+        config = configure(strategy, loop)
+        if loop.layers is not None and strategy.target_modules == ALL_LINEAR:  # peft takes the one or the other
+            config.target_modules = linears_in(model, loop.layers)
+        return with_adapter(model, config, strategy, loop.init_adapter)
+
+    return Way(attach, "adapters")

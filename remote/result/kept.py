@@ -1,0 +1,102 @@
+"""What a method leaves behind, written and read back: a whole model, peft's adapters, or the parts that were trained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+import torch
+
+from remote.adapters import way_of
+from remote.adapters.way import Kept
+from remote.adapters.wrapping import bare, load_adapter
+from remote.checkpoint import trainable
+from remote.contract import JobSpec, Strategy
+
+PARTS_FILE: Final = "trained.safetensors"  # by the names of the model's parameters
+
+Logits = Callable[[Any], torch.Tensor]
+# (logits of the bare base, or None where it is gone; logits with the files read from disk). Uses the model up.
+Reload = Callable[[Path, Any, Strategy, Logits], tuple[torch.Tensor | None, torch.Tensor]]
+
+
+class Keeping(NamedTuple):
+    """How one kind of result is written into a folder, and read back from there onto the loaded model."""
+
+    save: Callable[[Path, Any, JobSpec], None]
+    reload: Reload
+
+
+def base_name(spec: JobSpec) -> str:
+    """What the user calls the base model."""
+    return spec.model.name or spec.model.location
+
+
+def _save_whole(folder: Path, model: Any, _spec: JobSpec) -> None:
+    model.save_pretrained(folder)
+
+
+def _reload_whole(folder: Path, model: Any, _strategy: Strategy, logits: Logits) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """With every weight wiped and read from disk again: a second copy need not fit into memory."""
+    _wipe(model.parameters())
+    for shard in sorted(folder.glob("*.safetensors")):
+        _read(shard, model)
+    model.tie_weights()
+    return None, logits(model)
+
+
+def _save_adapters(folder: Path, model: Any, spec: JobSpec) -> None:
+    """Each adapter into the folder that its method has for it; whoever loads one loads it onto the same base."""
+    for name, adapter in zip(reversed(way_of(spec.strategy).folders), _adapters(model), strict=True):
+        adapter.peft_config["default"].base_model_name_or_path = base_name(spec)
+        adapter.peft_config["default"].revision = spec.model.revision
+        adapter.save_pretrained(folder / name, save_embedding_layers=False)
+
+
+def _adapters(model: Any) -> Iterator[Any]:
+    """From the outermost inwards."""
+    while hasattr(model, "get_base_model"):
+        yield model
+        model = model.base_model if model.active_peft_config.is_prompt_learning else model.get_base_model()
+
+
+def _reload_adapters(folder: Path, model: Any, strategy: Strategy, logits: Logits) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """The base is the one already in memory."""
+    base = bare(model)
+    untouched = logits(base)
+    for name in way_of(strategy).folders:
+        base = load_adapter(base, str(folder / name), strategy, trainable=False)
+    return untouched, logits(base.eval())
+
+
+def _save_parts(folder: Path, model: Any, _spec: JobSpec) -> None:
+    from safetensors.torch import save_file
+
+    save_file({name: parameter.detach().contiguous().cpu() for name, parameter in trainable(model)}, folder / PARTS_FILE)
+
+
+def _reload_parts(folder: Path, model: Any, _strategy: Strategy, logits: Logits) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """With what was trained wiped and read from disk again."""
+    _wipe(parameter for _, parameter in trainable(model))
+    _read(folder / PARTS_FILE, model)
+    return None, logits(model)
+
+
+def _wipe(parameters: Iterator[Any]) -> None:
+    with torch.no_grad():
+        for parameter in parameters:
+            parameter.fill_(float("nan"))
+
+
+def _read(file: Path, model: Any) -> None:
+    from safetensors.torch import load_file
+
+    model.load_state_dict(load_file(file), strict=False)
+
+
+KEEPING: Final[Mapping[Kept, Keeping]] = {
+    "whole": Keeping(_save_whole, _reload_whole),
+    "adapters": Keeping(_save_adapters, _reload_adapters),
+    "parts": Keeping(_save_parts, _reload_parts),
+}
