@@ -1,29 +1,54 @@
-"""A process of this machine that is told apart from a later one with the same pid."""
+"""A process of this machine that is told apart from a later one with the same pid, whatever is done to the clock."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Final
 
 import psutil
 
-# derived: a start time is boot time plus clock ticks (10 ms). The kernel gives boot time in whole seconds, and gives another
-# second after the clock was set, so two readings of one start lie up to 1.01 s apart.
+# derived: psutil adds boot time to a process's ticks; the kernel gives it in whole seconds, and gives another second after the
+# clock was set a little, so two readings of one start lie up to 1.01 s apart.
 SAME_START_S: Final = 1.5
+BOOT_ID: Final = Path("/proc/sys/kernel/random/boot_id")
+START_FIELD: Final = 19  # derived: proc(5) counts it as 22, from 1, and the two before the name's closing bracket
+PER_S: Final = 100  # assumed: as fine as ticks; of a start that is no tick of the kernel's
 
 
-def start_of(pid: int) -> float | None:
-    """When it began (Unix seconds); None when no such process runs."""
+def boot_id() -> str:
+    """What tells one boot of this machine from the next."""
+    return BOOT_ID.read_text().strip() if BOOT_ID.exists() else str(int(psutil.boot_time()))
+
+
+def start_of(pid: int) -> int | None:
+    """When it began, in clock ticks after boot, which no setting of the clock moves; None when no such process runs.
+
+    Where there is no /proc (macOS) hundredths of a Unix second: that kernel writes a start down once.
+    """
     try:
-        return float(psutil.Process(pid).create_time())
-    except psutil.NoSuchProcess:
+        if not BOOT_ID.exists():
+            return int(psutil.Process(pid).create_time() * PER_S)
+        _, _, after_name = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")
+        return int(after_name.split()[START_FIELD])
+    except (psutil.NoSuchProcess, FileNotFoundError, ProcessLookupError):
         return None
 
 
-def still_runs(pid: int, started_s: float) -> psutil.Process | None:
-    """The process that had this pid and began at `started_s`; None when it has ended, reaped or not."""
+def still_runs(pid: int, start_ticks: int) -> psutil.Process | None:
+    """The process that had this pid and began at `start_ticks` of this boot; None when it has ended, reaped or not."""
+    return living(pid) if start_of(pid) == start_ticks else None
+
+
+def still_runs_by_clock(pid: int, started_s: float) -> psutil.Process | None:
+    """The same by a Unix second, which is all that was written down until 2026-11-26; a clock set since misleads it."""
+    process = living(pid)
+    return process if process and abs(process.create_time() - started_s) < SAME_START_S else None
+
+
+def living(pid: int) -> psutil.Process | None:
+    """The process that has this pid now; None for one that has ended, reaped or not."""
     try:
         process = psutil.Process(pid)
-        same = abs(process.create_time() - started_s) < SAME_START_S and process.status() != psutil.STATUS_ZOMBIE
+        return None if process.status() == psutil.STATUS_ZOMBIE else process
     except psutil.NoSuchProcess:
         return None
-    return process if same else None

@@ -48,11 +48,12 @@ class Opened(Line, frozen=True, kw_only=True, tag="opened"):
 
 
 class Controlled(Line, frozen=True, kw_only=True, tag="controlled"):
-    """A process took charge of the run: pid, and the boot and start time that make the pid mean something."""
+    """A process took charge of the run: pid, and the boot and start that make the pid mean something."""
 
     pid: int
-    process_started_s: float
+    process_started_s: float  # wall clock, Unix, as the clock stood then
     boot_id: str
+    start_ticks: int | None = None  # the same after boot, which setting the clock does not move; None in older lines
     detached: bool = False
     ending: bool = False  # it took charge only to end the run: nobody needs to ask it to
 

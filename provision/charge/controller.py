@@ -16,7 +16,7 @@ from provision.account.lines import Controlled
 from provision.account.runs import RunState
 from provision.errors import Refused
 from provision.places import RunFolder
-from provision.processes import still_runs
+from provision.processes import boot_id, start_of, still_runs, still_runs_by_clock
 
 LOOK_S = 1.0  # assumed: a look at the lock takes microseconds
 POLL_S = 0.02  # assumed: as often as nobody notices
@@ -75,13 +75,13 @@ def _locks(descriptor: int, patience_s: float) -> bool:
 
 def this_process(run_id: str, *, at_s: float, detached: bool = False, ending: bool = False) -> Controlled:
     """A ledger line that names this very process, on this boot."""
-    started_s = psutil.Process().create_time()
     return Controlled(
         run_id=run_id,
         at_s=at_s,
         pid=os.getpid(),
-        process_started_s=started_s,
+        process_started_s=psutil.Process().create_time(),
         boot_id=boot_id(),
+        start_ticks=start_of(os.getpid()),
         detached=detached,
         ending=ending,
     )
@@ -102,7 +102,7 @@ def is_locked(lock: Path) -> bool:
 
 
 def is_alive(controlled: Controlled | None) -> bool:
-    """Whether the process that took charge still runs: same boot, same pid, same start time."""
+    """Whether the process that took charge still runs: same boot, same pid, same start."""
     return controlled is not None and _process_of(controlled) is not None
 
 
@@ -115,18 +115,16 @@ def is_suspended(controlled: Controlled) -> bool:
 
 
 def _process_of(controlled: Controlled) -> psutil.Process | None:
-    return still_runs(controlled.pid, controlled.process_started_s) if controlled.boot_id == boot_id() else None
+    if controlled.boot_id != boot_id():
+        return None
+    if controlled.start_ticks is None:
+        return still_runs_by_clock(controlled.pid, controlled.process_started_s)
+    return still_runs(controlled.pid, controlled.start_ticks)
 
 
 def is_orphan(state: RunState) -> bool:
     """Opened, not ended, and nobody is in control: its process is gone, or has closed the books on what it could not end."""
     return not state.ended and (state.billed is not None or not is_alive(state.controlled))
-
-
-def boot_id() -> str:
-    """What tells one boot of this machine from the next."""
-    path = Path("/proc/sys/kernel/random/boot_id")
-    return path.read_text().strip() if path.exists() else str(int(psutil.boot_time()))
 
 
 def _holder(ledger: Ledger, run_id: str) -> str:

@@ -36,18 +36,23 @@ def watch(
     end_run: Callable[[], Teardown],
     *,
     clock: Callable[[], float] = time.time,
+    steady: Callable[[], float] = time.monotonic,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Return once nothing of the run can bill; after its deadline and the grace, end it, as often as that takes.
 
-    The deadline is read anew at each look: another attempt has one of its own.
+    The deadline is read anew at each look: another attempt has one of its own. It has passed when the wall clock says so, or
+    when as much time has gone by as it was away when first read: a wall clock that is set back must not put it off.
     """
-    next_at_s = 0.0
-    state = ledger.runs()[run_id]
+    next_s = steady()
+    state, read_at_s, due_s = ledger.runs()[run_id], None, 0.0
     while not state.ended or state.goes_on:
-        if clock() >= max(next_at_s, state.deadline_at_s + GRACE_S):
+        end_at_s = state.deadline_at_s + GRACE_S
+        if end_at_s != read_at_s:
+            read_at_s, due_s = end_at_s, steady() + end_at_s - clock()
+        if (clock() >= end_at_s or steady() >= due_s) and steady() >= next_s:
             end_run()
-            next_at_s = clock() + AGAIN_S
+            next_s = steady() + AGAIN_S
         sleep(LOOK_S)
         with suppress(RentuneError, OSError, KeyError):  # a ledger that can't be read now, or is lost, says of no end
             state = ledger.runs()[run_id]

@@ -26,7 +26,7 @@ from pulumi.automation.errors import CommandError, create_command_error
 from semver import VersionInfo
 
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Scope
-from provision.processes import start_of, still_runs
+from provision.processes import boot_id, start_of, still_runs, still_runs_by_clock
 from provision.redact import redact
 from provision.whole import write_whole
 
@@ -244,16 +244,21 @@ def _text(path: Path) -> str:
 
 
 def _write_pid(path: Path, pid: int) -> None:
-    started_s = start_of(pid)
-    if started_s is not None:  # else it has already ended
-        write_whole(path, json.dumps({"pid": pid, "started_s": started_s}).encode())
+    start_ticks = start_of(pid)
+    if start_ticks is not None:  # else it has already ended
+        write_whole(path, json.dumps({"pid": pid, "boot_id": boot_id(), "start_ticks": start_ticks}).encode())
 
 
 def living_engines(folder: Path) -> list[psutil.Process]:
     """The engines that controllers of this run noted and that still run; a reused pid is told apart by its start."""
     noted = [json.loads(path.read_bytes()) for path in sorted(folder.glob("*.pid"))]
-    found = [still_runs(note["pid"], note["started_s"]) for note in noted]
-    return [process for process in found if process is not None]
+    return [process for note in noted if (process := _noted(note)) is not None]
+
+
+def _noted(note: Mapping[str, Any]) -> psutil.Process | None:
+    if "start_ticks" not in note:  # written before 2026-11-26
+        return still_runs_by_clock(note["pid"], note["started_s"])
+    return still_runs(note["pid"], note["start_ticks"]) if note["boot_id"] == boot_id() else None
 
 
 def outwait(engine: psutil.Process, *, patience_s: tuple[float, float, float] = PATIENCE_S) -> None:

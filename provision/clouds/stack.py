@@ -24,7 +24,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
 
 import msgspec
 import psutil
@@ -33,10 +33,11 @@ from pulumi.automation import errors as automation_errors
 
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import Declined, ProvisionError, Reason, RentuneError, Scope
-from provision.processes import SAME_START_S, start_of, still_runs
+from provision.processes import living
 from provision.redact import redact, secrets_of
 
 PROJECT: Final = "rentune"
+HOME_MARK: Final = "PULUMI_HOME"  # the SDK gives it to each engine that it starts
 OF_THE_ENGINE: Final = "pulumi:"  # what its own resources' types begin with: stack and providers
 OPERATION_S: Final = 900.0  # assumed: an instance takes minutes, a bare-metal one up to 15
 COLOUR: Final = re.compile(r"<\{%.*?%\}>")
@@ -176,7 +177,7 @@ class Stack:
         for lock in (self.folder / "state" / ".pulumi" / "locks").rglob("*.json"):
             if (owner := _owner_here(lock)) is None:
                 continue
-            if (engine := owner.process()) is not None:
+            if (engine := _engine(owner, self.folder / "home")) is not None:
                 outwait(engine)
             lock.unlink(missing_ok=True)
 
@@ -300,24 +301,19 @@ def _recorded(resource: dict[str, Any]) -> Recorded:
     return Recorded(type=resource["type"], urn=resource["urn"], id=id, outputs=outputs)
 
 
-class _Owner(NamedTuple):
-    """Who holds a lock of the engine's, on this machine."""
-
-    pid: int
-    locked_at_s: float
-
-    def process(self) -> psutil.Process | None:
-        """The engine, while it runs. What began after its lock was written only has its pid."""
-        started_s = start_of(self.pid)
-        if started_s is None or started_s > self.locked_at_s + SAME_START_S:
-            return None
-        return still_runs(self.pid, started_s)
-
-
-def _owner_here(lock: Path) -> _Owner | None:
-    """None for a lock that another machine holds, or that is freed or written this moment."""
+def _owner_here(lock: Path) -> int | None:
+    """Pid of who holds a lock of the engine's; None where another machine does, or it is freed or written this moment."""
     try:
-        owner, locked_at_s = json.loads(lock.read_text()), lock.stat().st_mtime
+        owner = json.loads(lock.read_text())
     except (FileNotFoundError, json.JSONDecodeError):
         return None
-    return _Owner(owner["pid"], locked_at_s) if owner["hostname"] == socket.gethostname() else None
+    return int(owner["pid"]) if owner["hostname"] == socket.gethostname() else None
+
+
+def _engine(pid: int, home: Path) -> psutil.Process | None:
+    """The engine with this pid, while it runs. What does not carry the stack's home in its environment only has the pid."""
+    try:
+        process = living(pid)
+        return process if process and process.environ().get(HOME_MARK) == str(home) else None
+    except psutil.Error:  # gone in between, or another user's: none of ours
+        return None

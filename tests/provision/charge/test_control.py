@@ -16,12 +16,13 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Billed, Controlled, Ended, PhaseStarted
 from provision.charge import control
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
-from provision.charge.controller import boot_id, in_control, is_orphan
+from provision.charge.controller import in_control, is_orphan
 from provision.cli import call
 from provision.errors import BadInput, Exit, MissingPart, RentuneError
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
+from provision.processes import boot_id
 from provision.provisioner import Claim, Resource, Teardown
 from provision.walk.rescue import RESCUE_S
 from provision.walk.training import STOP_PATIENCE_S

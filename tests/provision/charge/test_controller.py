@@ -14,6 +14,7 @@ from provision.account.ledger import Ledger
 from provision.charge.controller import in_control, is_alive, is_locked, this_process
 from provision.errors import Refused
 from provision.places import Places
+from provision.processes import start_of
 
 
 @pytest.mark.fault("F15", tier="code")
@@ -33,13 +34,32 @@ def test_a_pid_alone_means_nothing(other_process: psutil.Process) -> None:
         this_process("r", at_s=0.0, detached=False),
         pid=other_process.pid,
         process_started_s=other_process.create_time(),
+        start_ticks=start_of(other_process.pid),
     )
     assert is_alive(line)
-    assert not is_alive(msgspec.structs.replace(line, process_started_s=line.process_started_s - 60))
+    assert not is_alive(msgspec.structs.replace(line, start_ticks=(line.start_ticks or 0) - 1))
     assert not is_alive(msgspec.structs.replace(line, boot_id="another boot"))
     other_process.kill()
     other_process.wait()
     assert not is_alive(line)
+
+
+@pytest.mark.parametrize("set_s", [-7200, 30, 7200])
+def test_a_controller_lives_on_when_the_clock_is_set(set_s: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel's time of boot moves with the clock, and with it every start that is told in Unix seconds."""
+    line, booted_s = this_process("r", at_s=0.0), psutil.boot_time()
+    monkeypatch.setattr(psutil._pslinux, "boot_time", lambda: booted_s + set_s)
+    assert psutil.Process().create_time() != pytest.approx(line.process_started_s, abs=1.5)
+    assert is_alive(line)
+
+
+def test_an_older_line_is_still_understood(other_process: psutil.Process) -> None:
+    """It tells the start in Unix seconds alone."""
+    line = msgspec.structs.replace(
+        this_process("r", at_s=0.0), pid=other_process.pid, process_started_s=other_process.create_time(), start_ticks=None
+    )
+    assert is_alive(line)
+    assert not is_alive(msgspec.structs.replace(line, process_started_s=line.process_started_s - 60))
 
 
 def test_a_look_at_the_lock_refuses_nobody(run_id: str, places: Places, ledger: Ledger) -> None:

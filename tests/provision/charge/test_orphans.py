@@ -10,12 +10,13 @@ import pytest
 
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled, Ended
-from provision.charge.controller import boot_id, this_process
+from provision.charge.controller import this_process
 from provision.charge.looking import look_for_orphans
 from provision.charge.orphans import Orphans, find_orphans, lists_of, only_run, other_sentences, providers_to_ask, stray_run_ids
 from provision.cli import call
 from provision.errors import Exit
 from provision.places import Places
+from provision.processes import boot_id
 from provision.providers import Lists, boxes_folder, make_provisioner
 from provision.provisioner import Answer, Owned, Provisioner, Resource, Teardown
 

@@ -36,13 +36,17 @@ DEADLINE_AT_S = 5000.0
 
 
 class Time:
-    """A clock that only sleeping moves, and what happens at some of its seconds."""
+    """A clock that only sleeping moves, and what happens at some of its seconds. `set_s`: how far the wall clock was set."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
+        self.set_s = 0.0
         self.at: list[tuple[float, Callable[[], None]]] = []
 
     def clock(self) -> float:
+        return self.now_s + self.set_s
+
+    def steady(self) -> float:
         return self.now_s
 
     def sleep(self, seconds: float) -> None:
@@ -64,7 +68,7 @@ def test_a_run_that_ended_is_nobody_s_business(run_id: str, ledger: Ledger, hour
     """It leaves within a look; nothing was ended by it."""
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
     hours.at = [(2000.0, lambda: ledger.append(gone(run_id)))]
-    watch(run_id, ledger, lambda: pytest.fail("it was over"), clock=hours.clock, sleep=hours.sleep)
+    watch(run_id, ledger, lambda: pytest.fail("it was over"), clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
     assert hours.now_s == pytest.approx(2000.0, abs=5.0)
 
 
@@ -80,9 +84,29 @@ def test_after_the_deadline_and_a_grace_it_ends_the_run(run_id: str, ledger: Led
             return Teardown.destroyed(run_id, "")
         return Teardown.unknown(run_id, "No line.")
 
-    watch(run_id, ledger, end_run, clock=hours.clock, sleep=hours.sleep)
+    watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
     first_s = DEADLINE_AT_S + GRACE_S
     assert ends_at_s == pytest.approx([first_s, first_s + AGAIN_S, first_s + 2 * AGAIN_S], abs=10.0)
+
+
+@pytest.mark.parametrize(
+    ("set_s", "ends_at_s"), [(-86_400.0, DEADLINE_AT_S + GRACE_S), (1000.0, DEADLINE_AT_S + GRACE_S - 1000.0)]
+)
+def test_a_clock_that_is_set_back_puts_the_deadline_off_by_nothing(
+    run_id: str, ledger: Ledger, hours: Time, set_s: float, ends_at_s: float
+) -> None:
+    """One that is set forward is believed: that is how a machine wakes from its sleep."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
+    hours.at = [(2000.0, lambda: setattr(hours, "set_s", set_s))]
+    ended_s: list[float] = []
+
+    def end_run() -> Teardown:
+        ended_s.append(hours.now_s)
+        ledger.append(gone(run_id))
+        return Teardown.destroyed(run_id, "")
+
+    watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
+    assert ended_s == pytest.approx([ends_at_s], abs=5.0)
 
 
 def test_a_ledger_that_can_not_be_read_for_a_while_is_no_end(
@@ -104,7 +128,7 @@ def test_a_ledger_that_can_not_be_read_for_a_while_is_no_end(
         return Teardown.destroyed(run_id, "")
 
     monkeypatch.setattr(ledger, "runs", reading)
-    watch(run_id, ledger, end_run, clock=hours.clock, sleep=hours.sleep)
+    watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
     assert len(ended) == 1
     assert next(failures, None) is None
 
@@ -134,7 +158,7 @@ def test_between_two_attempts_it_stays_and_takes_the_next_deadline(run_id: str, 
         ledger.append(gone(run_id))
         return Teardown.destroyed(run_id, "")
 
-    watch(run_id, ledger, end_run, clock=hours.clock, sleep=hours.sleep)
+    watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
     assert ends_at_s == pytest.approx([later_s + GRACE_S], abs=5.0)
 
 

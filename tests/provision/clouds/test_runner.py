@@ -19,6 +19,7 @@ from pulumi.automation import errors
 
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import Declined, MissingPart, ProvisionError, Reason
+from provision.processes import boot_id, start_of
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60.0
@@ -260,6 +261,17 @@ def test_an_engine_left_behind_is_waited_for_before_it_is_asked(tmp_path: Path, 
 
 def test_a_reused_pid_is_not_taken_for_an_engine(folder: Path) -> None:
     """Another process with the noted pid started at another time."""
-    (folder / "001-up.pid").write_text(f'{{"pid": {os.getpid()}, "started_s": {psutil.Process().create_time() - 60}}}')
+    start_ticks = start_of(os.getpid()) or 0
+    (folder / "001-up.pid").write_text(json.dumps({"pid": os.getpid(), "boot_id": boot_id(), "start_ticks": start_ticks - 1}))
+    (folder / "002-up.pid").write_text(json.dumps({"pid": os.getpid(), "boot_id": "another", "start_ticks": start_ticks}))
 
     assert living_engines(folder) == []
+
+
+def test_an_older_note_is_still_understood(folder: Path) -> None:
+    """It tells the start in Unix seconds alone."""
+    started_s = psutil.Process().create_time()
+    for number, second in enumerate((started_s, started_s - 60)):
+        (folder / f"00{number}-up.pid").write_text(json.dumps({"pid": os.getpid(), "started_s": second}))
+
+    assert [engine.pid for engine in living_engines(folder)] == [os.getpid()]
