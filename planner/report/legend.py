@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
+from catalogs.catalog import STALE_AFTER_DAYS
 from planner.asking.request import OWN_MACHINES
 from planner.plan import NOT_READY, NOT_YET, PRICE_ONLY, Plan
 from planner.report import tables, words
@@ -68,7 +69,9 @@ def _prices(plans: Sequence[Plan]) -> str | None:
     if not days:
         return "Prices: undated." if priced else None
     span = words.ago(days[-1]) if days[0] == days[-1] else f"{days[0]} to {days[-1]} days ago"
-    return f"Prices were seen {span}{undated}."
+    stale = sum(age > STALE_AFTER_DAYS for age in days)
+    moved = f"; {stale} of {len(days)} over {STALE_AFTER_DAYS} days ago: stale, and may have moved" if stale else ""
+    return f"Prices were seen {span}{undated}{moved}."
 
 
 WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _met, _not_ready)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Final
 
+from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.hardware import Offer
 from planner.plan import NOT_READY, Plan, Range, Rejection
 from planner.strategy import describe
@@ -136,7 +137,9 @@ def sold(offer: Offer) -> str:
 def age(plan: Plan) -> str:
     """How old the price is."""
     days = age_days(plan)
-    return "undated" if days is None else ago(days)
+    if days is None:
+        return "undated"
+    return f"{ago(days)}, stale" if days > STALE_AFTER_DAYS else ago(days)
 
 
 def ago(days: int) -> str:

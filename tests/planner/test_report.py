@@ -197,6 +197,15 @@ def test_explain_takes_the_plan_apart() -> None:
         assert words in text
 
 
+def test_a_price_that_is_stale_is_called_so_in_a_wide_table_and_below_a_narrow_one() -> None:
+    """As `catalog list` calls it: past 90 days."""
+    fresh = make_plan()
+    old = msgspec.structs.replace(fresh, catalog_as_of=fresh.planned_on - dt.timedelta(days=91))
+    assert "91 days ago, stale" in shown(result(old), width=200)
+    assert "; 1 of 2 over 90 days ago: stale, and may have moved." in " ".join(shown(result(fresh, old), width=80).split())
+    assert "stale" not in shown(result(fresh), width=200)
+
+
 def test_credits_stand_beside_the_prices() -> None:
     """Licences ask for it."""
     assert "credit to the source" in shown(result(make_plan(), attributions=("credit to the source",)))
