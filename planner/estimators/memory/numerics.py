@@ -132,7 +132,8 @@ def numerics_of(
     if architecture.position_bias and (stack.release("transformers") or (5,)) < (5,):
         kernel = "eager"  # derived: before 5.0 transformers had no other attention with such a bias
     residual = 4 if norm_weight == 4 or _autocast_widens(architecture, strategy) or widened else weight
-    added = weight * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
+    embedded = 4 if upcast == "full" else weight  # of the embedding's output, and of the mask that is made to its measure
+    added = embedded * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
     return Numerics(
         tokens=math.ceil(strategy.micro_batch_size * seq_len / (stack.context_parallel_size * stack.tensor_parallel_size)),
         seq_len=seq_len,
@@ -156,7 +157,7 @@ def numerics_of(
         inserted_width=(strategy.rank or 0) if behind else 0,
         non_linearity=str(strategy.method_options.get("non_linearity", "relu")) if behind else "",
         prefix=learned if in_cache else 0,
-        cache=4 if upcast == "full" else weight,
+        cache=embedded,
         attention=kernel,
         repeats_kv=_repeats_kv(architecture, strategy, gpu, stack, on_cpu=on_cpu, masked=masked),
         mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,
