@@ -143,6 +143,7 @@ def _show(opened: Open, *, quiet: bool) -> None:
     import time
 
     from planner.report import render_plan
+    from planner.report.layout import wrapped
     from planner.report.legend import TIGHT
     from provision.envelope.show import width_columns
     from provision.prepare.deadline import deadline_words, forsaken_words
@@ -161,8 +162,8 @@ def _show(opened: Open, *, quiet: bool) -> None:
     if unmet := never_met(plan.offer.provider):
         click.echo(f"Note: {unmet}.")
     now_s = time.time()
-    click.echo(f"Deadline: {deadline_words(plan, now_s=now_s)}")
-    click.echo(f"If this machine dies: {forsaken_words(plan, now_s=now_s)}")
+    told = f"Deadline: {deadline_words(plan, now_s=now_s)}\nIf this machine dies meanwhile: {forsaken_words(plan, now_s=now_s)}"
+    click.echo("\n".join(wrapped(told, width_columns())))
     if opened.quota is not None:
         click.echo(f"Quota: {opened.quota}.")
     if alternatives:
