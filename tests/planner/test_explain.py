@@ -14,7 +14,7 @@ from planner.estimate import answer, estimate
 from planner.estimators.calibration import MAX_ASSUMED_SHARE
 from planner.estimators.memory import assumed_share
 from planner.explain import Explanation, explain
-from planner.methods import supported_methods
+from planner.methods import METHODS, supported_methods
 from planner.plan import VramEstimate
 
 CATALOG = read_catalog()
@@ -113,12 +113,23 @@ def test_without_a_card_there_is_no_limit_and_no_time() -> None:
 def test_every_method_with_a_closed_form_is_explained(method: str) -> None:
     """Its budget, at least one lever, and a picture of its step."""
     said = {"model": "qwen2.5-1.5b", "method": method, "num_virtual_tokens": 8, "trainable_layers": 2, "gpu": "T4"}
+    said |= {} if METHODS[method].recomputes else {"gradient_checkpointing": "off"}
     found = explained(**said)
     assert found.budget.required_bytes > 0
     assert found.levers
     assert found.limits is not None
     drawn = course_of(read_case({**said, "engine": "closed_form"}), CATALOG).line
     assert max(drawn.allocated) == found.budget.allocated_bytes
+
+
+def test_a_prefix_is_not_told_to_checkpoint() -> None:
+    """Peft refuses that; every other method is told so."""
+    said = {"model": "qwen2.5-1.5b", "num_virtual_tokens": 8, "gpu": "T4", "gradient_checkpointing": "off"}
+    levers = {method: str(explained(**said, method=method).levers) for method in ("prefix_tuning", "prompt_tuning")}
+    assert {method: "gradient_checkpointing" in words for method, words in levers.items()} == {
+        "prefix_tuning": False,
+        "prompt_tuning": True,
+    }
 
 
 # ── what bytes rest on ─────────────────────────────────────────────────────────────────────────────────────────────

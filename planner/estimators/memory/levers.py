@@ -41,7 +41,7 @@ def _set(strategy: Strategy, words: str | None = None, **changes: Any) -> Iterat
 
 
 def _checkpointing(strategy: Strategy, _: Architecture) -> Iterator[Change]:
-    if strategy.gradient_checkpointing == "off":
+    if strategy.gradient_checkpointing == "off" and METHODS[strategy.method].recomputes:
         yield from _set(strategy, gradient_checkpointing="non_reentrant")
 
 
