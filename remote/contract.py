@@ -209,6 +209,13 @@ class JobSpec(Value, frozen=True, kw_only=True):
 # ── what comes back ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
+# What the events' data count or measure, whatever the kind.
+FIGURES: Final = (
+    "step", "total_steps", "loss", "mean_loss", "seconds", "step_s", "planned_step_s", "tokens", "tokens_per_s", "size_bytes",
+    "peak_vram_process_bytes", "peak_vram_reserved_bytes", "peak_vram_allocated_bytes", "peak_ram_bytes",
+)  # fmt: skip
+
+
 class Event(Value, frozen=True, kw_only=True):
     """One JSON line of the box's `events.jsonl`.
 
@@ -400,7 +407,7 @@ CHECKPOINT_DIR: Final = "checkpoints"
 SECRETS_VARIABLE: Final = "RENTUNE_SECRETS"  # a JSON file of variables for the trainer alone, which removes it
 MODEL_CACHE_VARIABLE: Final = "RENTUNE_MODEL_CACHE"  # folder for converted base models; without it `cache` beside job.json
 
-T = TypeVar("T", bound=Value)
+T = TypeVar("T")
 
 _encoder = msgspec.json.Encoder()
 
@@ -411,13 +418,23 @@ def encode(value: Value) -> bytes:
 
 
 def decode(data: bytes | str, kind: type[T]) -> T:
-    """Read a value. Raises `msgspec.ValidationError` with the path of what is wrong (`$.strategy.rank`)."""
-    return msgspec.json.decode(data, type=kind)
+    """Read a value: the one door for bytes that may be damaged.
+
+    Raises `msgspec.DecodeError` whatever is wrong with them; as `msgspec.ValidationError` with the path (`$.strategy.rank`).
+    """
+    try:
+        return msgspec.json.decode(data, type=kind)
+    except (UnicodeDecodeError, RecursionError) as error:
+        raise msgspec.DecodeError(f"no JSON that can be read: {error}") from None
 
 
 def parse_event(line: bytes) -> Event | None:
-    """Read one line of `events.jsonl`; None for a line that a kill cut short (the next start goes on in a new line)."""
+    """Read one line of `events.jsonl`; None for a line that a kill cut short (the next start goes on in a new line), and for
+    one whose figures are none.
+    """
     try:
-        return decode(line, Event)
+        event = decode(line, Event)
     except msgspec.DecodeError:
         return None
+    figures = (event.data.get(key) for key in FIGURES)
+    return event if all(figure is None or isinstance(figure, int | float) for figure in figures) else None

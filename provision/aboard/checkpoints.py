@@ -18,7 +18,7 @@ import msgspec
 from provision.aboard.ship import job_folder
 from provision.errors import TransferFailed
 from provision.provisioner import Box
-from remote.contract import CHECKPOINT_DIR
+from remote.contract import CHECKPOINT_DIR, decode
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
@@ -96,7 +96,7 @@ def _fetch(shell: Shell, there: str, name: str, coming: Path) -> None:
 
 def _best_of(checkpoint: Path) -> str | None:
     try:
-        best = msgspec.json.decode((checkpoint / PROGRESS).read_bytes(), type=_Best).best_step
+        best = decode((checkpoint / PROGRESS).read_bytes(), _Best).best_step
     except (OSError, msgspec.DecodeError) as error:
         raise TransferFailed(f"{checkpoint.name} has no progress that can be read: {error}") from error
     return None if best is None else name_of(best)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from decimal import Decimal
-from typing import get_args
+from typing import Annotated, Final, get_args
 
 import msgspec
 
@@ -12,6 +12,10 @@ from provision.errors import Reason, Scope
 from provision.provisioner import Box, Teardown
 
 LEDGER_VERSION = 1
+LAST_MOMENT_S: Final = 253_402_300_799.0  # derived: the end of the year 9999, the last that a date can show
+MOST_USD: Final = Decimal(10**9)  # assumed: no run costs more, and no hour does
+MOST_GIB: Final = 10**6  # assumed: no disk is larger
+Moment = Annotated[float, msgspec.Meta(ge=0.0, le=LAST_MOMENT_S)]  # wall clock, Unix
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what the decoder says of damaged bytes
 
 
@@ -21,10 +25,20 @@ class Line(msgspec.Struct, frozen=True, kw_only=True, tag_field="kind"):
     """
 
     run_id: str
-    at_s: float  # wall clock, Unix
+    at_s: Moment
     taking: int = 0  # how often charge of the run had been taken by then
     number: int = 0  # among the run's lines, as far as its writer knew them; from 1
     ledger_version: int = LEDGER_VERSION
+
+
+def _require_dollars(*amounts: Decimal | None) -> None:
+    """Raises ValueError, which the decoder makes its own: with an endless sum nothing can be reckoned, of any run."""
+    if not all(usd is None or (usd.is_finite() and abs(usd) <= MOST_USD) for usd in amounts):
+        raise ValueError(f"dollars beyond {MOST_USD:,}, or none at all")
+
+
+def _prices(billing: Billing) -> tuple[Decimal | None, Decimal | None]:
+    return billing.disk_usd_per_gib_month, billing.egress_usd_per_gb
 
 
 class Opened(Line, frozen=True, kw_only=True, tag="opened"):
@@ -38,13 +52,16 @@ class Opened(Line, frozen=True, kw_only=True, tag="opened"):
     usd_per_hour: Decimal
     billing: Billing
     max_usd: Decimal | None
-    deadline_at_s: float
+    deadline_at_s: Moment
     tags: dict[str, str]
     versions: dict[str, str]  # rentune, provider SDKs: an old stack needs its own plugin
     folder: str  # the run directory, for a person who reads the ledger without us
     keep_box_on_failure: bool = False
     overruled: tuple[str, ...] = ()  # keys of the user's own policy that this run set aside
     dearer: bool = False  # whether an offer may take the place of the plan's at a much higher price
+
+    def __post_init__(self) -> None:
+        _require_dollars(self.usd_per_hour, self.max_usd, *_prices(self.billing))
 
 
 class Controlled(Line, frozen=True, kw_only=True, tag="controlled"):
@@ -63,8 +80,11 @@ class Attempted(Line, frozen=True, kw_only=True, tag="attempted"):
 
     offer: Offer
     billing: Billing
-    disk_gib: int
-    deadline_at_s: float  # of this box; the run's from now on
+    disk_gib: Annotated[int, msgspec.Meta(ge=0, le=MOST_GIB)]
+    deadline_at_s: Moment  # of this box; the run's from now on
+
+    def __post_init__(self) -> None:
+        _require_dollars(self.offer.usd_per_hour, *_prices(self.billing))
 
 
 class Tried(Line, frozen=True, kw_only=True, tag="tried"):
@@ -77,6 +97,9 @@ class Tried(Line, frozen=True, kw_only=True, tag="tried"):
     message: str
     took_s: float
     usd: Decimal  # what the run has cost so far
+
+    def __post_init__(self) -> None:
+        _require_dollars(self.usd)
 
 
 class Created(Line, frozen=True, kw_only=True, tag="created"):
@@ -112,6 +135,9 @@ class Billed(Line, frozen=True, kw_only=True, tag="billed"):
     metered_usd: Decimal
     wall_s: float
     phase_s: dict[str, float] = {}  # of controller and trainer together
+
+    def __post_init__(self) -> None:
+        _require_dollars(self.planned_usd, self.metered_usd)
 
 
 AnyLine = Opened | Controlled | Attempted | PhaseStarted | Created | PhaseEnded | Ended | Tried | Billed

@@ -23,7 +23,7 @@ from provision.walk.held import Run
 from provision.walk.phases import Display
 from provision.watch.alerts import Alert, Kind, Post, Target, target_of
 from provision.words import spent_words, usd_words
-from remote.contract import EndReason, Event, Phase
+from remote.contract import EndReason, Event, Phase, decode
 
 LOOK_S: Final = 15.0  # assumed: a dollar at the dearest hour of the catalog takes longer
 SHARES: Final = (50, 80, 100)  # percent of --max-cost; assumed: what still can be acted on, what should be, and the end
@@ -189,7 +189,7 @@ def passed(spent_usd: Decimal, max_usd: Decimal | None) -> int:
 def read_targets(folder: RunFolder) -> tuple[str, ...]:
     """Whom the run tells, as it was written down when it was opened."""
     with suppress(OSError, msgspec.DecodeError):
-        return msgspec.json.decode(folder.alerts.read_bytes(), type=tuple[str, ...])
+        return decode(folder.alerts.read_bytes(), tuple[str, ...])
     return ()
 
 

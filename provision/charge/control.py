@@ -13,6 +13,7 @@ from typing import Final
 
 from catalogs.user_file import shortened
 from provision.aboard.detached import ANSWER_S
+from provision.aboard.kept import KeptCheckpoints
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled
 from provision.account.naming import fitting
@@ -20,7 +21,7 @@ from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.charge.apart import spawn_apart
 from provision.charge.bell import bell
-from provision.charge.controller import in_control, is_alive, is_locked, is_suspended, lock_of, this_process
+from provision.charge.controller import in_control, is_alive, is_locked, is_suspended, lock_of, opened_lock, this_process
 from provision.charge.nothing import NothingRented
 from provision.errors import BadInput, BooksOpen, EndUnseen, HeldElsewhere, MissingPart, Refused, RentuneError, ResultOnBox
 from provision.interrupt import SAME_MOMENT_S, interruptible
@@ -143,7 +144,7 @@ def end(
     take) is an unknown end. `meant`: somebody, or its deadline, has said that this very run is to end; so it is, even
     where nobody can tell whether another machine holds it. Raises Refused while another machine does; StoreFailed.
     """
-    ledger = ledger_of(run_id, places, note=display.note)
+    ledger = _ledger_to_end(run_id, places, display, meant=meant)
     folder = places.run(run_id)
     state = find_run(ledger, run_id)
     make = make or provisioners(places, environment)
@@ -159,9 +160,29 @@ def end(
             return _end_locked(run_id, places, ledger, make, display, discard=discard)
 
 
+def _ledger_to_end(run_id: str, places: Places, display: Display, *, meant: bool) -> Ledger:
+    """As `ledger_of`; where what is said of the store can't be used, a run that is meant is ended by what is here alone."""
+    try:
+        return ledger_of(run_id, places, note=display.note)
+    except RentuneError as error:
+        if not meant:
+            raise
+        display.note(f"{error} The run is ended all the same.")
+        return Ledger(places.ledger)
+
+
 @contextmanager
 def _handed_over(run_id: str, folder: RunFolder, ledger: Ledger, display: Display, patience_s: float) -> Iterator[bool]:
-    """Hold the run's lock once its controller has let go; whether it has. What takes more than a moment is said."""
+    """Hold the run's lock once its controller has let go; whether it has. What takes more than a moment is said.
+
+    Nobody holds a lock that is not there: where its file can't be made, that is told, and keeps nothing that bills.
+    """
+    try:
+        os.close(opened_lock(folder.lock))
+    except OSError as error:
+        display.note(f"{folder.lock} can't be made ({error.strerror}). The run is ended all the same.")
+        yield True
+        return
     with lock_of(folder, patience_s=min(SILENCE_S, patience_s)) as held:
         if held or patience_s <= SILENCE_S:
             yield held
@@ -189,8 +210,11 @@ def _end_locked(
     state = find_run(ledger, run_id)
     if state.ended and state.billed and state.teardown:
         return state.teardown
-    ledger.append(this_process(run_id, at_s=time.time(), ending=True))
     provisioner = _made_if_rented(make, folder, state)
+    try:
+        ledger.append(this_process(run_id, at_s=time.time(), ending=True))
+    except OSError as error:  # who ends it can't be written down; what bills is ended first
+        display.note(f"{ledger.path} takes no line ({error.strerror}). The run is ended all the same.")
     if lost := set(lost_papers(folder)) - {folder.launch}:
         display.note(f"Its books stay open: {min(lost)} is missing or damaged.")
         return lease.end(read_claim(folder, state), provisioner=provisioner, ledger=ledger)
@@ -200,9 +224,16 @@ def _end_locked(
         ledger=ledger,
         make=lambda _claim: provisioner,
         display=display,
-        kept=kept_of(run_id, folder),
+        kept=_kept_if_seen(run_id, folder),
     )
     return end_with_books(run, discard=discard)
+
+
+def _kept_if_seen(run_id: str, folder: RunFolder) -> KeptCheckpoints | None:
+    """Where its checkpoints lie in object storage; None also where that can't be asked: they stay there, and bill no box."""
+    with suppress(RentuneError):
+        return kept_of(run_id, folder)
+    return None
 
 
 def longest_end_s(provisioner: Provisioner) -> float:
@@ -254,7 +285,7 @@ def told_if_cut_off(run_id: str, ledger: Ledger) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         state = ledger.runs()[run_id]
-        if state.rentals and not state.ended:
+        if _may_bill(state):
             raise EndUnseen(
                 f"Interrupted before the box of run {run_id} was seen to be gone: it may still bill.",
                 hint=f"rentune down {run_id}",
@@ -303,10 +334,33 @@ def ended_or_told(run_id: str, act: Callable[[], Teardown]) -> Teardown:
         return act()
     except HeldElsewhere:
         raise
-    except RentuneError as error:
-        return Teardown.unknown(run_id, " ".join(filter(None, (str(error), error.hint))))
     except Exception as error:  # noqa: BLE001 - a fault of ours, or a run directory that is damaged
-        return Teardown.unknown(run_id, f"It could not be ended ({type(error).__name__}: {error}).")
+        return _not_ended(run_id, error)
+
+
+def told_if_it_bills(run_id: str, ledger: Ledger, act: Callable[[], Teardown]) -> Teardown:
+    """The verdict of `act`; of a run that was rented and is not seen to have ended also when it fails, whatever it failed at.
+
+    Raises HeldElsewhere, and what `act` raises where nothing of the run can bill.
+    """
+    try:
+        return act()
+    except HeldElsewhere:
+        raise
+    except Exception as error:
+        if not _may_bill(ledger.runs()[run_id]):
+            raise
+        return _not_ended(run_id, error)
+
+
+def _may_bill(state: RunState) -> bool:
+    return bool(state.rentals) and not state.ended
+
+
+def _not_ended(run_id: str, error: Exception) -> Teardown:
+    if isinstance(error, RentuneError):
+        return Teardown.unknown(run_id, " ".join(filter(None, (str(error), error.hint))))
+    return Teardown.unknown(run_id, f"It could not be ended ({type(error).__name__}: {error}).")
 
 
 def end_stray(

@@ -32,12 +32,25 @@ def lock_of(folder: RunFolder, *, patience_s: float = LOOK_S) -> Iterator[bool]:
 @contextmanager
 def hold_alone(lock: Path, *, patience_s: float = LOOK_S) -> Iterator[bool]:
     """Hold a lock that one process can, waiting for it so long; whether it could be had."""
-    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    descriptor = opened_lock(lock)
     try:
         yield _locks(descriptor, patience_s)
     finally:
         os.close(descriptor)
+
+
+def opened_lock(lock: Path) -> int:
+    """A descriptor of the lock's file, made where it is not there. One that may only be read can be held as well.
+
+    Raises OSError where it can't be made.
+    """
+    lock.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    try:
+        return os.open(lock, os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError:
+        if not lock.exists():
+            raise
+        return os.open(lock, os.O_RDONLY)
 
 
 @contextmanager
@@ -91,7 +104,7 @@ def is_locked(lock: Path) -> bool:
     """Whether a process holds this lock right now."""
     if not lock.exists():
         return False
-    descriptor = os.open(lock, os.O_RDWR)
+    descriptor = opened_lock(lock)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)  # two who look do not see one another
     except BlockingIOError:

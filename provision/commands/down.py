@@ -120,13 +120,14 @@ def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> 
 
     from provision.account.ledger import Ledger
     from provision.account.naming import LEAST_LETTERS
-    from provision.charge.control import end, find_run, told_if_cut_off
+    from provision.charge.control import end, find_run, told_if_cut_off, told_if_it_bills
     from provision.watch.progress import LineDisplay
 
     ledger = Ledger(places.ledger)
     run_id = find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
+    act = partial(end, run_id, places=places, display=LineDisplay(sys.stderr), discard=discard, meant=meant)
     with told_if_cut_off(run_id, ledger):
-        return end(run_id, places=places, display=LineDisplay(sys.stderr), discard=discard, meant=meant)
+        return told_if_it_bills(run_id, ledger, act)
 
 
 def _end_volumes(places: Places, run: str | None) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:

@@ -29,7 +29,7 @@ def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 
     """
     from provision.commands.driving import drive_and_report
     from provision.commands.whereabouts import run_brought
-    from provision.errors import PapersLost, Refused
+    from provision.errors import EndUnseen, MissingPart, PapersLost, Refused
     from provision.places import read_places
     from provision.prepare.opening import lost_papers
 
@@ -42,7 +42,13 @@ def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 
         refusal = Refused if stands.ended or not stands.rentals else PapersLost
         what = "is damaged" if lost[0].exists() else "is missing"
         raise refusal(f"{lost[0]} {what}, and the run can't go on without it.", hint=f"rentune down {stands.run_id}")
-    return drive_and_report(stands.run_id, places, command="resume", as_json=as_json)
+    try:
+        return drive_and_report(stands.run_id, places, command="resume", as_json=as_json)
+    except MissingPart as error:
+        if stands.ended or not stands.rentals:
+            raise
+        what = f"{error} Nobody is in charge of run {stands.run_id}, and its box may bill until its deadline."
+        raise EndUnseen(what, hint=error.hint) from None
 
 
 def _over(state: RunState, folder: RunFolder) -> Refused:

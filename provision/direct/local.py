@@ -29,6 +29,7 @@ from provision.direct.server import bubblewrap_works, current_user, server_comma
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
+from remote.contract import decode
 
 START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
 END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves
@@ -158,7 +159,7 @@ class LocalBox:
         try:
             found = find_marked(self._root, self._processes())
             keepers = [each for each, run_id in found.items() if run_id == claim.run_id and KEEPER in _command(each)]
-            told = msgspec.json.decode((folder / SERVER_FOLDER / KEEPING).read_bytes(), type=Keeping)
+            told = decode((folder / SERVER_FOLDER / KEEPING).read_bytes(), Keeping)
             began_s = keepers[0].create_time() - psutil.boot_time() if keepers else 0.0
         except (psutil.Error, OSError, msgspec.DecodeError) as error:
             return (Layer(place="box", name="keeper", there=Answer.UNKNOWN, says=f"It can't be seen: {error}."),)

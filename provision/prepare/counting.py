@@ -100,7 +100,7 @@ def look_through(
             raise RequestError(str(error), hint=HINT) from None
     kept = cache / "counted" / f"{_key(path, model, kind, max_rows)}.json"
     with suppress(OSError, msgspec.DecodeError):  # what can't be read again is counted again
-        return msgspec.json.decode(kept.read_bytes(), type=DataReport)
+        return contract.decode(kept.read_bytes(), DataReport)
     more = {} if along is None or not along.is_file() else {along: cache / "counted" / f"{_key(along, model, kind, None)}.json"}
     names = " and ".join(file.name for file in (path, *more))
     say(f"Counting the tokens of {names} by the tokenizer of {model.name} …")

@@ -11,17 +11,19 @@ from __future__ import annotations
 
 import hmac
 import secrets
-from typing import Final
+from typing import Annotated, Final
 
 import msgspec
 
 from provision.errors import ControlLost, HeldElsewhere, Refused, StoreFailed
 from provision.state.seal import Lock, name_of
 from provision.store.bucket import Bucket, Kept, Version
+from remote.contract import decode
 
 RUNS: Final = "runs"
 TERM_S: Final = 90.0  # assumed: four beats may be lost in a bad minute, and nobody waits much longer to take a run over
 BEAT_S: Final = 20.0  # assumed: a request of a few kB, 180 an hour
+LONGEST_TERM_S: Final = 3600.0  # assumed: no version of ours is silent for longer; a book may not lock a run up for ever
 GRAIN_S: Final = 1.0  # derived: S3 tells whole seconds
 TRIES: Final = 3  # assumed: of a write whose answer was lost; the second finds out
 
@@ -34,7 +36,7 @@ class Holder(msgspec.Struct, frozen=True, kw_only=True):
     machine: str
     pid: int
     since_s: float  # its own wall clock, for a person to read
-    term_s: float = TERM_S
+    term_s: Annotated[float, msgspec.Meta(ge=0.0, le=LONGEST_TERM_S)] = TERM_S
 
 
 class Book(msgspec.Struct, frozen=True, kw_only=True):
@@ -142,9 +144,12 @@ def read_book(bucket: Bucket, name: str) -> tuple[Book, Kept]:
     if kept is None:
         raise StoreFailed(f"{bucket.url}/{name} is not there.")
     try:
-        return msgspec.json.decode(kept.data, type=Book), kept
+        book = decode(kept.data, Book)
     except msgspec.DecodeError:
         raise StoreFailed(f"{bucket.url}/{name} can't be read: it is damaged, or of a newer version of rentune.") from None
+    if book_name(book.run_id) != name:
+        raise StoreFailed(f"{bucket.url}/{name} is the book of another run, {book.run_id!r}.")
+    return book, kept
 
 
 def book_name(run_id: str) -> str:

@@ -7,6 +7,7 @@ import msgspec
 from provision.errors import Refused
 from provision.places import RunFolder
 from provision.whole import write_whole
+from remote.contract import decode
 
 
 class Link(msgspec.Struct, frozen=True, kw_only=True):
@@ -20,14 +21,23 @@ class Link(msgspec.Struct, frozen=True, kw_only=True):
 def read_link(folder: RunFolder) -> Link | None:
     """None where the run's state lies here alone. Raises Refused where the file is damaged: nobody knows then."""
     try:
-        return msgspec.json.decode(folder.state.read_bytes(), type=Link)
+        return decode(folder.state.read_bytes(), Link)
     except FileNotFoundError:
         return None
-    except msgspec.DecodeError:
+    except (OSError, msgspec.DecodeError):
         raise Refused(
             f"{folder.state} is damaged: whether another machine has the run can't be asked.",
-            hint=f"Remove {folder.root} and take the run up with --state.",
+            hint=f"rentune resume {folder.root.name} --state URL mends it; rentune down {folder.root.name} ends the run.",
         ) from None
+
+
+def is_damaged(folder: RunFolder) -> bool:
+    """Whether the file is there and says nothing."""
+    try:
+        read_link(folder)
+    except Refused:
+        return True
+    return False
 
 
 def write_link(folder: RunFolder, link: Link) -> None:

@@ -1,8 +1,9 @@
 """A ledger whose lines of one run stand in its book in the store as well, and no line without the right to write it.
 
 Each line goes to the store first, over the version that was seen last, together with the papers as they are by then. Where the
-store can't be reached nobody knows whether another machine has the run: that ends nothing. Lines are kept here and go along
-with the next that comes through. Only what would buy a box waits: its line has to stand there first.
+store can't be reached, or gives no answer, nobody knows whether another machine has the run: that ends nothing. Lines are kept
+here, nobody waits for it again, and the beat sends them once it comes through. Only what would buy a box waits: its line has to
+stand there first. Whatever is sent goes by one thread apart, so that a Ctrl-C need not wait for an answer.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Final
@@ -18,7 +20,7 @@ import msgspec
 
 from provision.account.ledger import Ledger
 from provision.account.lines import AnyLine, Attempted
-from provision.errors import ControlLost, Refused, StoreFailed, TransferFailed
+from provision.errors import ControlLost, StoreFailed
 from provision.places import Places, RunFolder
 from provision.state import results
 from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, require_genuine, signed, take
@@ -29,6 +31,7 @@ from provision.store.bucket import Bucket
 from provision.whole import write_whole
 from remote.contract import Outcome, encode
 
+LINE_S: Final = 10.0  # assumed: the papers of a long run, 1 MB packed, at 100 kB/s; an act waits no longer for its line
 AGAIN_S: Final = 5.0  # assumed: between two tries to write what has to stand in the store
 LAST_TRIES: Final = 3  # assumed: of the last lines; a hiccup is over by then
 Note = Callable[[str], None]
@@ -46,12 +49,14 @@ class MirroredLedger(Ledger):
         *,
         note: Note,
         beat_s: float = BEAT_S,
+        line_s: float = LINE_S,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
         super().__init__(places.ledger)
         self._places, self._run_id, self._link, self._holder = places, run_id, link, holder
-        self._bucket = Bucket(link.url)
+        self._bucket = Bucket(link.url)  # for results, which take long
+        self._book_bucket = Bucket(link.url, request_s=line_s)
         self._note, self._beat_s, self._clock, self._sleep = note, beat_s, clock, sleep
         self._one_at_a_time = threading.RLock()
         self._mirror: Mirror | None = None  # while in charge
@@ -64,14 +69,14 @@ class MirroredLedger(Ledger):
         is told and no more, for a person has said that it is to end, or its deadline has.
         """
         try:
-            held, book = take(self._bucket, self._run_id, self._holder)
+            held, book = take(self._book_bucket, self._run_id, self._holder)
         except StoreFailed as error:
             if not ending:
                 raise
             self._note(f"{error} The run is ended all the same.")
             yield
             return
-        mirror = Mirror(book, self._link, held, self._bucket, self._places, self._note)
+        mirror = Mirror(book, self._link, held, self._book_bucket, self._places, self._note)
         if not self._adopted(mirror, ending=ending):
             yield
             return
@@ -89,8 +94,8 @@ class MirroredLedger(Ledger):
     def _adopted(self, mirror: Mirror, *, ending: bool) -> bool:
         """Whether what others have written is here; if not, the run is let go of as it was found. Raises but with `ending`."""
         try:
-            mirror.adopt()
-        except (StoreFailed, Refused, TransferFailed, OSError) as error:
+            mirror.adopt(self._bucket)
+        except Exception as error:  # whatever it is, a run that is to end is ended
             mirror.give_back()
             if not ending:
                 raise
@@ -122,11 +127,13 @@ class MirroredLedger(Ledger):
         """Before an act that no line precedes. Raises ControlLost."""
         with self._one_at_a_time:
             if self._mirror is not None:
-                self._mirror.try_to_send()
+                self._mirror.send_unless_away()
 
     def put_away(self, outcome: Outcome, adapter: Path) -> None:
         """Keep a result that is whole at home in the store, too. What fails is told: the result is at home."""
-        self.require_charge()
+        if self._mirror is not None and (error := self._mirror.try_to_send()) is not None:
+            self._note(f"The result is at home, and could not be kept in the state as well: {error}")
+            return
         self._note(f"The result is at home; keeping it in {self._bucket.url} as well.")
         try:
             results.put_away(self._bucket, self._link.key, self._run_id, outcome, adapter)
@@ -138,7 +145,10 @@ class MirroredLedger(Ledger):
         before = mirror.book
         mirror.book = msgspec.structs.replace(before, lines=(*before.lines, msgspec.Raw(msgspec.json.encode(line))))
         try:
-            while (error := mirror.try_to_send()) is not None and isinstance(line, Attempted):
+            if not isinstance(line, Attempted):
+                mirror.send_unless_away()
+                return
+            while (error := mirror.try_to_send()) is not None:
                 if self._clock() >= line.deadline_at_s:
                     raise error
                 self._sleep(AGAIN_S)
@@ -149,19 +159,21 @@ class MirroredLedger(Ledger):
     def _beat(self, over: threading.Event) -> None:
         """Say now and then that this machine lives, and find out when another has the run."""
         while not over.wait(self._beat_s):
-            with self._one_at_a_time:
-                try:
-                    if self._mirror is not None:
-                        self._mirror.try_to_send(with_papers=False)
-                except ControlLost as error:
-                    self._note(str(error))
-                    return
+            try:
+                if (mirror := self._mirror) is not None:
+                    mirror.try_to_send(with_papers=False)
+            except ControlLost as error:
+                self._note(str(error))
+                return
 
     def _let_go(self) -> None:
         """The last lines and papers, and nobody's name: another machine need not wait then."""
         with self._one_at_a_time:
             mirror, self._mirror = self._mirror, None
-            if mirror is None or mirror.lost is not None:
+            if mirror is None:
+                return
+            if mirror.lost is not None:
+                mirror.close()
                 return
             mirror.book = msgspec.structs.replace(mirror.book, holder=None)
             try:
@@ -173,6 +185,8 @@ class MirroredLedger(Ledger):
                 self._note(str(error))
             else:
                 self._note(f"The last lines of run {self._run_id} are here alone: rentune down {self._run_id} sends them.")
+            finally:
+                mirror.close()
 
 
 class Mirror:
@@ -182,14 +196,18 @@ class Mirror:
         self.book = book
         self.lost: ControlLost | None = None
         self._link, self._held, self._bucket, self._places, self._note = link, held, bucket, places, note
+        self._papers = book.papers
         self._is_away = False
+        self._sender = ThreadPoolExecutor(max_workers=1, thread_name_prefix="state")
 
-    def adopt(self) -> None:
-        """What others have written comes here; lines that are new there go with the next writing. Raises as `take_in` does."""
+    def adopt(self, bucket: Bucket) -> None:
+        """What others have written comes here; lines that are new there go with the next writing. `bucket` waits for a result
+        as long as that takes. Raises as `take_in` does.
+        """
         there = {bytes(line) for line in self.book.lines}
         here = Ledger(self._places.ledger).raw_lines(self.book.run_id)
         unsent = tuple(msgspec.Raw(line) for line in here if line not in there)
-        self._link = take_in(self.book, self._link, self._bucket, self._places)
+        self._link = take_in(self.book, self._link, bucket, self._places)
         # Nobody signs how often a book was taken; its lines are, and none is of a later taking than this.
         takings = max(self.book.takings, 1 + Ledger(self._places.ledger).takings(self.book.run_id))
         self.book = msgspec.structs.replace(self.book, lines=(*self.book.lines, *unsent), takings=takings)
@@ -198,39 +216,61 @@ class Mirror:
         """Let go of a run that could not be taken up: the book as it was found, and nobody's name in it."""
         with suppress(StoreFailed, ControlLost):  # after its term another machine may take it all the same
             self._held.write(msgspec.structs.replace(self.book, holder=None))
+        self.close()
+
+    def close(self) -> None:
+        """Nothing is sent any more. What is under way gets its answer, or none."""
+        self._sender.shutdown(wait=False)
+
+    def send_unless_away(self) -> None:
+        """Papers and book, where the store gave an answer the last time; else the beat finds out. Raises ControlLost."""
+        if self.lost is not None:
+            raise self.lost
+        if not self._is_away:
+            self.try_to_send()
 
     def try_to_send(self, *, with_papers: bool = True) -> StoreFailed | None:
-        """Papers, then the book. Where the store can't be reached that is told, once, and returned. Raises ControlLost."""
+        """Papers, then the book, after what is being sent. Where the store can't be reached that is told, once, and returned.
+
+        Raises ControlLost. Whoever is interrupted meanwhile leaves it to be sent.
+        """
+        return self._sender.submit(self._send, with_papers=with_papers).result()
+
+    def _send(self, *, with_papers: bool) -> StoreFailed | None:
         if self.lost is not None:
             raise self.lost
         try:
             if with_papers:
                 self._send_papers()
-            self._held.write(signed(self.book, self._link.key))
+            self._held.write(signed(msgspec.structs.replace(self.book, papers=self._papers), self._link.key))
         except ControlLost as error:
             self.lost = error
             raise
-        except StoreFailed as error:
-            if not self._is_away:
-                self._note(f"{error} The run goes on; its state is sent as soon as it can be.")
-            self._is_away = True
-            return error
+        except Exception as error:  # noqa: BLE001 - a paper that can't be read, a fault of ours: that ends no run, either
+            return self._away(error)
         if self._is_away:
             self._note(f"{self._bucket.url} can be reached again, and has all of the run's lines.")
         self._is_away = False
         self._note_sent()
         return None
 
+    def _away(self, error: Exception) -> StoreFailed:
+        failed = error if isinstance(error, StoreFailed) else StoreFailed(f"{self._bucket.url} was not written to: {error!r}.")
+        if not self._is_away:
+            self._note(f"{failed} The run goes on; its state is sent as soon as it can be.")
+        self._is_away = True
+        return failed
+
     def _send_papers(self) -> None:
         packed = pack(self._places.run(self.book.run_id))
         name = name_of(self._link.key, packed)
-        if name != self.book.papers:
+        if name != self._papers:
             self._bucket.put(papers_name(self.book.run_id, name), seal(self._link.key, packed, run_id=self.book.run_id))
-            self.book = msgspec.structs.replace(self.book, papers=name)
+            self._papers = name
 
     def _note_sent(self) -> None:
         """Which papers this home has sent; those before are in no book any more."""
-        old, new = self._link.papers, self.book.papers
+        old, new = self._link.papers, self._papers
         if old == new:
             return
         self._link = msgspec.structs.replace(self._link, papers=new)

@@ -25,6 +25,10 @@ LEAST_CHARS: Final = 12  # assumed: whoever reads the bucket may try as long as 
 WRAPPED_FOR: Final = b"rentune state key"
 
 
+# Derived: what this version asks for, and three doublings to come. 2^20 takes 1 GiB; what a book asks for beyond is no lock.
+COSTS: Final = frozenset((2**exponent, 8, 1) for exponent in range(17, 21))
+
+
 class Lock(msgspec.Struct, frozen=True, kw_only=True):
     """A run's key as it lies in the store: of no use without the passphrase."""
 
@@ -33,6 +37,11 @@ class Lock(msgspec.Struct, frozen=True, kw_only=True):
     n: int = 2**17
     r: int = 8
     p: int = 1
+
+    def __post_init__(self) -> None:
+        """Raises ValueError, which a decoder makes its own, for a cost that no version of ours asks for."""
+        if (self.n, self.r, self.p) not in COSTS:
+            raise ValueError("no cost of a key that is known")
 
 
 def require_passphrase(passphrase: str | None, *, variable: str) -> str:

@@ -33,7 +33,7 @@ from provision.state.book import (
     require_genuine,
     signed,
 )
-from provision.state.link import Link, read_link, write_link
+from provision.state.link import Link, is_damaged, read_link, write_link
 from provision.state.mirror import MirroredLedger, Note, papers_name, take_in, take_papers
 from provision.state.papers import pack
 from provision.state.seal import locked, name_of, new_key, require_passphrase, seal, unlocked
@@ -92,7 +92,7 @@ def bring(name: str, url: str, places: Places, *, environment: Mapping[str, str]
     """
     bucket = Bucket(url, environment=environment)
     run_id = _find(bucket, name)
-    if run_id in Ledger(places.ledger).runs():
+    if run_id in Ledger(places.ledger).runs() and not is_damaged(places.run(run_id)):
         refresh(run_id, places, environment=environment)
         return run_id
     passphrase = require_passphrase(environment.get(PASSPHRASE), variable=PASSPHRASE)
@@ -161,6 +161,8 @@ def shared_runs(url: str, *, environment: Mapping[str, str] = os.environ) -> tup
             unseen[run_id] = "some of its lines can't be read: they are damaged, or of a newer version of rentune"
         if (state := fold(lines).get(run_id)) is not None:
             shared.append(Shared(state=state, holder=holder))
+        else:
+            unseen.setdefault(run_id, "its book has no line that opens it")
     return shared, unseen
 
 
@@ -173,9 +175,15 @@ def _find(bucket: Bucket, name: str) -> str:
 
 
 def _require_reachable(book: Book) -> None:
-    """A local box is a process of the machine that it was opened on; from elsewhere it would look as if it were gone."""
+    """Raises Refused for a book that tells of no run. A local box is a process of the machine that it was opened on; from
+    elsewhere it would look as if it were gone.
+    """
     state = _folded(book)
-    if state is not None and state.provider == LOCAL and not state.ended and not Path(state.opened.folder).exists():
+    if state is None:
+        raise Refused(
+            f"The book of run {book.run_id} has no line that opens it: it is damaged, or of a newer version of rentune."
+        )
+    if state.provider == LOCAL and not state.ended and not Path(state.opened.folder).exists():
         raise Refused(f"The box of run {book.run_id} is on the machine that it was opened on.", hint="Go on with it there.")
 
 

@@ -49,10 +49,12 @@ class Kept(NamedTuple):
 class Bucket:
     """Names below one prefix. Every method raises StoreFailed where the store can't be asked, or says no."""
 
-    def __init__(self, url: str, *, environment: Mapping[str, str] = os.environ) -> None:
-        """Nothing is asked yet. Raises BadInput for what is no such address, MissingPart without the library."""
+    def __init__(self, url: str, *, environment: Mapping[str, str] = os.environ, request_s: float = REQUEST_S) -> None:
+        """Nothing is asked yet; `request_s` is the limit of each answer. Raises BadInput for what is no such address,
+        MissingPart without the library.
+        """
         self.url = url.rstrip("/")
-        self._store = _opened(self.url, environment)
+        self._store = _opened(self.url, environment, request_s)
 
     def get(self, name: str) -> Kept | None:
         """What lies there; None where nothing does."""
@@ -189,7 +191,7 @@ def checked_url(text: str) -> str:
     return text.rstrip("/")
 
 
-def _opened(url: str, environment: Mapping[str, str]) -> Any:
+def _opened(url: str, environment: Mapping[str, str], request_s: float) -> Any:
     """The library's store. Plain HTTP is spoken only to an endpoint that a variable names so."""
     checked_url(url)
     try:
@@ -201,8 +203,8 @@ def _opened(url: str, environment: Mapping[str, str]) -> Any:
     try:
         return from_url(
             url,
-            client_options={"timeout": timedelta(seconds=REQUEST_S), "allow_http": named.startswith("http://")},
-            retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=RETRY_S)},
+            client_options={"timeout": timedelta(seconds=request_s), "allow_http": named.startswith("http://")},
+            retry_config={"max_retries": RETRIES, "retry_timeout": timedelta(seconds=min(RETRY_S, request_s))},
         )
     except (BaseError, ValueError) as error:
         raise BadInput(f"{url} can't be opened: {_words(error)}.", hint="Look at your cloud's variables.") from None

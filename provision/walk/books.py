@@ -148,15 +148,15 @@ def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:
 
 def read_outcome(folder: RunFolder) -> Outcome | None:
     """The outcome that came home. None also for a damaged one: nothing of it can be vouched for."""
-    with suppress(FileNotFoundError, msgspec.DecodeError):
+    with suppress(OSError, msgspec.DecodeError):
         return decode(folder.outcome.read_bytes(), Outcome)
     return None
 
 
 def read_receipt(folder: RunFolder) -> Receipt | None:
     """The receipt of a run whose books were closed. None also for a damaged one: closing the books makes it anew."""
-    with suppress(FileNotFoundError, msgspec.DecodeError):
-        return msgspec.json.decode(folder.receipt.read_bytes(), type=Receipt)
+    with suppress(OSError, msgspec.DecodeError):
+        return decode(folder.receipt.read_bytes(), Receipt)
     return None
 
 

@@ -15,7 +15,7 @@ import msgspec
 from catalogs.hardware import Offer
 from provision.account.ledger import Ledger
 from provision.account.lines import Created, Ended
-from provision.errors import BoxLost, ResultOnBox
+from provision.errors import BoxLost, ControlLost, ResultOnBox
 from provision.interrupt import answered
 from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, Resource, ResourceEnd, Teardown
 
@@ -68,17 +68,32 @@ def leased(
 def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:
     """Destroy what there is of a run, write the verdict, and only then answer to signals that came meanwhile.
 
-    Raises ControlLost, and nothing is touched, where another machine has taken the run over.
+    Raises ControlLost, and nothing is touched, where another machine has taken the run over. Nothing else stops it: neither
+    a store nor a home that takes no byte. A verdict that can't be written says so itself.
     """
     with _shielded():
-        ledger.require_charge()
+        _require_charge(ledger)
         teardown = _destroy(provisioner, claim)
         state, now_s = ledger.runs().get(claim.run_id), clock()
         if teardown.clean and state is not None:
             created = state.box.resources if state.box else ()
             teardown = _with_what_had_gone(teardown, created, min(now_s, state.deadline_at_s))
-        _write(teardown, ledger, now_s)
+        try:
+            _write(teardown, ledger, now_s)
+        except OSError as error:
+            unwritten = f"{ledger.path} could not take this line: {error.strerror or error}."
+            teardown = msgspec.structs.replace(teardown, message=f"{teardown.message} {unwritten}".strip())
     return teardown
+
+
+def _require_charge(ledger: Ledger) -> None:
+    """Raises ControlLost alone: whatever else is wrong with the books, what bills is ended."""
+    try:
+        ledger.require_charge()
+    except ControlLost:
+        raise
+    except Exception:  # noqa: BLE001, S110 - the next line that is written tells it
+        pass
 
 
 def end_unrented(run_id: str, *, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:

@@ -32,7 +32,7 @@ def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) ->
     try:
         key = client_key(run.folder.keys, run_id=run.run_id).private
         shell = run.connect(box, key=key, deadline_s=reach_s, patience_s=reach_s, lifetime_s=rescue_s)
-    except RentuneError as error:
+    except (RentuneError, OSError) as error:
         run.display.note(f"The box could not be asked for a result: {error}")
         return
     with shell, ended_after(shell, rescue_s):

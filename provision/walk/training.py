@@ -127,7 +127,7 @@ def _handoff(run: Run, box: Box) -> Handoff:
         started_at_s=run.clock(),
         deadline_at_s=run.state.deadline_at_s,
     )
-    with suppress(FileNotFoundError, msgspec.DecodeError):  # an unreadable one is made anew
+    with suppress(OSError, msgspec.DecodeError):  # an unreadable one is made anew
         return msgspec.structs.replace(handed, spec=decode(run.folder.job.read_bytes(), JobSpec))
     write_whole(run.folder.job, encode(handed.spec))
     return handed

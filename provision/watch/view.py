@@ -74,8 +74,8 @@ def fold(events: Iterable[Event]) -> View:
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events that are at home already; lines cut short are passed over."""
-    lines = path.read_bytes().splitlines() if path.exists() else []
+    """The events that are at home already; lines that can't be read are passed over, and so is what is no file."""
+    lines = path.read_bytes().splitlines() if path.is_file() else []
     return [event for line in lines if (event := parse_event(line)) is not None]
 
 

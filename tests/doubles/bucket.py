@@ -31,6 +31,7 @@ class Storage:
 
     url: str  # of the server
     away: bool = False  # it answers nobody
+    hangs: bool = False  # it takes every question, and answers none
     forgetful: bool = False  # it passes conditions over in silence, as some that speak S3 do
     answers_to_lose: int = 0  # so many writes are done, and nobody is told
     ahead_s: float = 0.0  # of this machine's clock
@@ -38,7 +39,7 @@ class Storage:
 
     def be_well(self) -> None:
         """As at the start: there, and true to its conditions."""
-        self.away = self.forgetful = False
+        self.away = self.hangs = self.forgetful = False
         self.answers_to_lose = 0
         self.ahead_s = 0.0
 
@@ -64,6 +65,8 @@ class _Front:
 
     def __call__(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         self._storage.requests.append(f"{environ['REQUEST_METHOD']} {environ['PATH_INFO']}")
+        while self._storage.hangs:
+            time.sleep(0.05)
         if self._storage.away:
             start_response("503 Service Unavailable", [("Content-Length", "0")])
             return [b""]

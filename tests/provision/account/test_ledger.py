@@ -265,3 +265,25 @@ def test_lines_that_are_copied_in_at_one_moment_stand_there_once(ledger: Ledger,
     with ThreadPoolExecutor(max_workers=8) as pool:
         list(pool.map(lambda _: other.copy_in(*lines), range(8)))
     assert other.raw_lines(run_id) == lines
+
+
+@pytest.mark.parametrize(
+    ("good", "odd"),
+    [
+        (b'"usd_per_hour":"1.25"', b'"usd_per_hour":"Infinity"'),
+        (b'"usd_per_hour":"1.25"', b'"usd_per_hour":"NaN"'),
+        (b'"usd_per_hour":"1.25"', b'"usd_per_hour":"1e30"'),
+        (b'"at_s":100.0', b'"at_s":1e300'),
+        (b'"deadline_at_s":1000.0', b'"deadline_at_s":-1.0'),
+    ],
+)
+def test_a_line_with_which_nothing_can_be_reckoned_is_damaged_and_ends_no_other_run(
+    ledger: Ledger, good: bytes, odd: bytes
+) -> None:
+    """It is named, and the other runs are there."""
+    write(ledger, OPENED)
+    line = ledger.path.read_bytes()
+    assert good in line
+    ledger.path.write_bytes(line + line.replace(b'"r1"', b'"r2"').replace(good, odd))
+    assert list(ledger.runs()) == ["r1"]
+    assert ledger.unreadable() == (2,)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import shutil
 
 import msgspec
@@ -12,10 +13,11 @@ from provision.account.lines import Created
 from provision.charge.control import end
 from provision.cli import call
 from provision.direct.local import local_offer
-from provision.errors import Exit
+from provision.errors import ControlLost, Exit
 from provision.places import Places
 from provision.prepare.opening import read_claim
 from provision.provisioner import Box, Resource
+from provision.walk import lease
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted
@@ -96,3 +98,84 @@ def test_a_run_without_its_directory_cannot_go_on(
     assert capsys.readouterr().err == (
         f"Error: {places.run(run_id).plan} is missing, and the run can't go on without it.\nHint: rentune down {run_id}\n"
     )
+
+
+UNREADABLE = {**DAMAGED, "too deep": b"[" * 200_000}
+
+
+@pytest.mark.parametrize("content", UNREADABLE.values(), ids=UNREADABLE)
+def test_what_came_home_damaged_keeps_no_box(run_id: str, places: Places, ledger: Ledger, content: bytes) -> None:
+    """Outcome, receipt and the word on where the state lies: `ls` goes on, and `down` ends the box."""
+    folder = places.run(run_id)
+    for file in (folder.outcome, folder.receipt, folder.state, folder.events):
+        file.write_bytes(content)
+    ledger.append(attempted(run_id, at_s=1.0))
+    assert call(["ls"]) == Exit.OK
+    paper, display = Paper(), Quiet()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    assert end(run_id, places=places, display=display, make=lambda _launch: paper).clean
+    assert not paper.boxes
+    assert any("is ended all the same" in note for note in display.notes)
+
+
+def test_a_home_that_takes_no_byte_keeps_no_box(
+    run_id: str, places: Places, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its box is ended, the verdict says what could not be written, and the next `down` writes it."""
+    ledger.append(attempted(run_id, at_s=1.0))
+    paper, display = Paper(), Quiet()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+
+    def full(_ledger: Ledger, _line: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Ledger, "append", full)
+        teardown = end(run_id, places=places, display=display, make=lambda _launch: paper)
+    assert not paper.boxes
+    assert "could not take this line: No space left on device" in teardown.message
+    assert any("takes no line" in note for note in display.notes)
+    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean
+    assert ledger.runs()[run_id].billed is not None
+
+
+def test_a_lock_that_can_not_be_made_is_held_by_nobody(run_id: str, places: Places, ledger: Ledger) -> None:
+    """A file lies where the run's directory was."""
+    ledger.append(attempted(run_id, at_s=1.0))
+    shutil.rmtree(places.run(run_id).root)
+    places.run(run_id).root.write_bytes(b"")
+    paper = Paper()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean
+    assert not paper.boxes
+
+
+def test_down_of_a_rented_run_that_fails_says_that_it_may_bill(
+    run_id: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its cloud's package is not there: 3, not the 2 of a run that rented nothing; `resume` likewise."""
+    nowhere = msgspec.structs.replace(local_offer(), provider="no-such-cloud", region="nowhere")
+    ledger.append(msgspec.structs.replace(attempted(run_id, at_s=1.0), offer=nowhere))
+    assert call(["down", run_id]) == Exit.STILL_BILLS
+    assert f"rentune down {run_id}" in capsys.readouterr().out
+
+
+def test_only_another_machine_that_took_the_run_over_stops_a_destroy(run_id: str, places: Places, ledger: Ledger) -> None:
+    """A fault of the books does not."""
+
+    class Faulty(Ledger):
+        error: Exception = RuntimeError("a fault of ours")
+
+        def require_charge(self) -> None:
+            raise self.error
+
+    paper, faulty = Paper(), Faulty(places.ledger)
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    claim = read_claim(places.run(run_id), ledger.runs()[run_id])
+    faulty.error = ControlLost("taken over")
+    with pytest.raises(ControlLost):
+        lease.end(claim, provisioner=paper, ledger=faulty)
+    assert paper.boxes
+    faulty.error = RuntimeError("a fault of ours")
+    assert lease.end(claim, provisioner=paper, ledger=faulty).clean
+    assert not paper.boxes

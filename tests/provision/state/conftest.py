@@ -39,14 +39,14 @@ class Team:
         return Bucket(self.url)
 
     def ledger(
-        self, places: Places, display: Quiet | None = None, *, term_s: float = 90.0, beat_s: float = 60.0
+        self, places: Places, display: Quiet | None = None, *, term_s: float = 90.0, beat_s: float = 60.0, line_s: float = 10.0
     ) -> MirroredLedger:
         """As `ledger_of` makes it, with times of the test's own."""
         link = read_link(places.run(self.run_id))
         assert link is not None
         holder = msgspec.structs.replace(this_holder(places), machine=places.home.name, term_s=term_s)
         note = (display or Quiet()).note
-        return MirroredLedger(places, self.run_id, link, holder, note=note, beat_s=beat_s, sleep=lambda _: None)
+        return MirroredLedger(places, self.run_id, link, holder, note=note, beat_s=beat_s, line_s=line_s, sleep=lambda _: None)
 
 
 @pytest.fixture

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -22,7 +26,7 @@ from provision.places import Places
 from provision.prepare.opening import read_launch
 from provision.provisioner import Teardown
 from provision.ssh.keys import client_key
-from provision.state.book import Holder, book_name, read_book, take
+from provision.state.book import Book, Holder, book_name, read_book, take
 from provision.state.link import read_link
 from provision.state.papers import pack, unpack
 from provision.state.results import FINISHED
@@ -263,6 +267,29 @@ def test_a_store_that_goes_away_in_mid_run_ends_nothing(team: Team) -> None:
     assert phases(team.there, team.run_id) == ["create", "boot", "download", "train"]
 
 
+def test_a_store_that_gives_no_answer_holds_up_one_line_and_no_other(team: Team, plan: Plan) -> None:
+    """Not even the question whether an act may be done; a Ctrl-C need not wait for the answer that does not come."""
+    display = Quiet()
+    ledger = team.ledger(team.here, display, line_s=0.5)
+    with ledger.charge():
+        team.storage.hangs = True
+        ledger.append(entered(team.run_id, "create"))
+        asked = len(team.storage.requests)
+        for phase in ("boot", "download", "train"):
+            ledger.append(entered(team.run_id, phase))
+            ledger.require_charge()
+        assert len(team.storage.requests) == asked
+        assert "The run goes on" in display.notes[-1]
+        timer = threading.Timer(0.1, signal.raise_signal, [signal.SIGINT])
+        timer.start()
+        with pytest.raises(KeyboardInterrupt):
+            ledger.append(attempted(team.run_id, plan, at_s=time.time(), deadline_at_s=time.time() + 600))
+        assert Ledger(team.here.ledger).runs()[team.run_id].rentals == ()
+        team.storage.be_well()
+    assert shared_runs(team.url)[0][0].state.phase == "train"
+    assert shared_runs(team.url)[0][0].state.rentals == ()
+
+
 def test_nothing_is_bought_while_the_store_is_away(team: Team, plan: Plan) -> None:
     """What comes before a purchase waits until it stands there; past the deadline it was never said."""
     ledger = team.ledger(team.here)
@@ -490,6 +517,48 @@ def test_ls_shows_whose_it_is_without_a_passphrase(
     assert call(["ls", "--state", team.url]) == Exit.OK
     assert team.run_id in capsys.readouterr().out
     assert not team.there.ledger.exists()
+
+
+@pytest.mark.parametrize(
+    "spoil",
+    [
+        lambda _: b'{"run_id":"\xff\xfe","lock":1}',
+        lambda _: b"[" * 200_000,
+        lambda book: msgspec.json.encode(book).replace(b'"n":131072', b'"n":3'),
+        lambda book: msgspec.json.encode(book).replace(b'"n":131072', b'"n":1099511627776'),
+        lambda book: msgspec.json.encode(book).replace(book.run_id.encode(), b"another-run"),
+        lambda book: msgspec.json.encode(msgspec.structs.replace(book, lines=())),
+        lambda book: msgspec.json.encode(book).replace(b'"usd_per_hour":"', b'"usd_per_hour":"Infinity", "was":"'),
+    ],
+    ids=["not text", "too deep", "no cost", "a cost without end", "another's", "without lines", "an endless price"],
+)
+def test_a_damaged_book_is_named_believed_by_nobody_and_keeps_no_box(team: Team, spoil: Callable[[Book], bytes]) -> None:
+    """`ls` names the run, another home does not take it up, and the controller that has it goes on and ends its box."""
+    book, _ = read_book(team.bucket, book_name(team.run_id))
+    display = Quiet()
+    ledger = team.ledger(team.here, display)
+    with ledger.charge():
+        team.bucket.put(book_name(team.run_id), spoil(book))
+        with contextlib.suppress(ControlLost):  # a book that can be read, and is not ours
+            ledger.append(entered(team.run_id, "create"))
+    shared, unseen = shared_runs(team.url)
+    assert ([each.state.run_id for each in shared], list(unseen)) == ([], [team.run_id])
+    with pytest.raises((StoreFailed, Refused)):
+        bring(team.run_id, team.url, team.there)
+    assert call(["ls", "--state", team.url]) == Exit.STILL_BILLS
+    with team.ledger(team.here, display).charge(ending=True):
+        pass
+    assert "is ended all the same" in display.notes[-1]
+
+
+def test_a_damaged_word_on_where_the_state_lies_is_mended_from_there(team: Team) -> None:
+    """By whoever has the passphrase."""
+    before = read_link(team.here.run(team.run_id))
+    team.here.run(team.run_id).state.write_bytes(b"\xff")
+    with pytest.raises(Refused, match="is damaged"):
+        ledger_of(team.run_id, team.here, note=Quiet().note)
+    bring(team.run_id, team.url, team.here)
+    assert read_link(team.here.run(team.run_id)) == before
 
 
 def test_ls_names_what_it_can_not_read_and_shows_the_rest(team: Team, capsys: pytest.CaptureFixture[str]) -> None:

@@ -98,3 +98,13 @@ def test_a_line_cut_short_is_passed_over(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join(encode(one) for one in EVENTS)[:-10])
     assert len(read_events(path)) == len(EVENTS) - 1
     assert read_events(tmp_path / "nowhere") == []
+
+
+def test_an_event_whose_figures_are_none_is_passed_over(tmp_path: Path) -> None:
+    """So is what can't be read at all, and a folder in the file's place."""
+    path = tmp_path / "events.jsonl"
+    odd = (event(7, "step", step="x"), event(8, "step", step=[3], loss=1.0), event(9, "phase_ended", seconds={"a": 1}))
+    lines = [*map(encode, EVENTS), *map(encode, odd), b'{"seq":"\xff\xfe"}', b"[" * 200_000]
+    path.write_bytes(b"\n".join(lines))
+    assert read_events(path) == EVENTS
+    assert read_events(tmp_path) == []
