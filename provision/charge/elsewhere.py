@@ -96,7 +96,7 @@ class _Asked:
         if self._thread.is_alive() or self._seen is None:
             return Elsewhere(run_id=self._run_id, url=url, why=self._why)
         book, is_heard = self._seen
-        with lock_of(places.run(self._run_id), patience_s=0.0) as alone, suppress(OSError):  # a full disk: it is asked again
+        with suppress(OSError), lock_of(places.run(self._run_id), patience_s=0.0) as alone:  # a full disk: it is asked again
             if alone:
                 ledger.copy_in(*(bytes(line) for line in book.lines))
         state = ledger.runs()[self._run_id]

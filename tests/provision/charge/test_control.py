@@ -7,6 +7,7 @@ import threading
 import time
 from decimal import Decimal
 
+import msgspec
 import psutil
 import pytest
 
@@ -193,10 +194,11 @@ def test_one_that_asked_is_not(run_id: str, places: Places, ledger: Ledger) -> N
 
 
 def test_a_box_that_cannot_be_ended_does_not_keep_the_next_one(places: Places, plan: Plan, ledger: Ledger) -> None:
-    """`down --orphans` with a run that can't be taken charge of: code 3, and the others are ended."""
+    """`down --orphans` with a run whose cloud this version does not know: code 3, and the others are ended."""
     base = find_base(plan.request.model)
     blocked, sound = (open_run(plan, base, places=places, ledger=ledger, clock=time.time) for _ in range(2))
-    places.run(blocked).lock.mkdir()
+    nowhere = msgspec.structs.replace(plan.offer, provider="no-such-cloud")
+    ledger.append(msgspec.structs.replace(attempted(blocked, plan, at_s=1.0), offer=nowhere))
     assert call(["down", "--orphans"]) == Exit.STILL_BILLS
     assert ledger.runs()[sound].ended
     assert not ledger.runs()[blocked].ended
