@@ -8,9 +8,13 @@ only the host is ever shown.
 from __future__ import annotations
 
 import http.client
+import io
 import os
+import re
 import shlex
 import shutil
+import signal
+import socket
 import subprocess
 import threading
 import time
@@ -18,9 +22,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from decimal import Decimal
 from pathlib import Path
-from queue import SimpleQueue
+from queue import Empty, SimpleQueue
 from typing import Any, Final, Literal, Protocol
 
 import msgspec
@@ -32,9 +37,12 @@ ALERT_VERSION: Final = 1
 TRY_S: Final = 10.0  # assumed: a webhook answers within one second, a command may send an e-mail
 PAUSES_S: Final = (0.0, 2.0, 8.0)  # assumed: before each try
 CLOSE_S: Final = 15.0  # assumed: for what is not delivered when the run is over; nobody waits longer for a prompt
+KEYED: Final = re.compile(r"[/?#=]")  # what follows may be a key
 SCHEMES: Final = ("http://", "https://")
 
 Kind = Literal["started", "probed", "crashed", "budget", "spot_notice", "moved", "finished", "still_bills"]
+
+URGENT: Final[frozenset[Kind]] = frozenset({"still_bills"})  # each minute costs: a target that hangs must not keep it waiting
 
 
 class Alert(msgspec.Struct, frozen=True, kw_only=True):
@@ -72,35 +80,114 @@ class Undelivered(Exception):
 
 def target_of(text: str) -> Target:
     """An address of a webhook, or a command and its words as a shell would part them. Raises BadInput."""
-    if text.startswith(SCHEMES):
+    if text.lower().startswith(SCHEMES):
         return _Webhook(text)
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise BadInput(f"The alert {text!r} is no command: {error}.") from None
+        raise BadInput(f"The alert {_shown(text)!r} is no command: {error}.") from None
     if not words or shutil.which(words[0]) is None:
         raise BadInput(
-            f"The alert {text!r} is neither a webhook's address nor a command that is here.", hint="https://… or a program"
+            f"The alert {_shown(text)!r} is neither a webhook's address nor a command that is here.",
+            hint="https://… or a program",
         )
     return _Command(words)
 
 
+def _shown(text: str) -> str:
+    """As much of what was mistyped as can hold no key: neither a path, nor a password, nor what follows the first word."""
+    words = text.split(maxsplit=1)
+    first = words[0].rpartition("@")[2] if words else ""
+    head = KEYED.split(first, maxsplit=1)[0]
+    return head if head == text else f"{head}…"
+
+
 class _Webhook:
     def __init__(self, url: str) -> None:
+        try:
+            parts = urllib.parse.urlsplit(url)
+            host, _ = parts.hostname, parts.port  # a port that is no number is told only to who asks for it
+        except ValueError:
+            host = None
+        if not host:
+            raise BadInput("The address of an alert's webhook names no host that can be read.", hint="https://HOST/…")
         self._url = url
-        self.name = f"the webhook at {urllib.parse.urlsplit(url).hostname}"
+        self.name = f"the webhook at {host}"
 
     def deliver(self, body: bytes) -> None:
-        request = urllib.request.Request(self._url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - SCHEMES
+        """In a thread of its own, so that the try ends as a whole: a socket's limit begins anew with each byte that comes."""
+        reasons: SimpleQueue[str | None] = SimpleQueue()
+        made = _Made()
+        threading.Thread(target=lambda: reasons.put(_post(self._url, body, made)), name="alert", daemon=True).start()
         try:
-            with _OPENER.open(request, timeout=TRY_S):
-                return
-        except urllib.error.HTTPError as error:
-            error.close()
-            raise Undelivered(f"it answered {error.code}") from None
-        except (OSError, http.client.HTTPException, ValueError) as error:
-            reason = getattr(error, "reason", error)
-            raise Undelivered(getattr(reason, "strerror", None) or type(reason).__name__) from None
+            reason = reasons.get(timeout=TRY_S)
+        except Empty:
+            made.cut()
+            reason = f"it did not answer within {TRY_S:.0f} s"
+        if reason is not None:
+            raise Undelivered(reason)
+
+
+def _post(url: str, body: bytes, made: _Made) -> str | None:
+    """Why it was not taken; None where it was."""
+    request = urllib.request.Request(url, data=body, headers={"Content-Type": "application/json"})  # noqa: S310 - SCHEMES
+    opener = urllib.request.build_opener(_NoRedirect, _Http(made), _Https(made))
+    try:
+        with opener.open(request, timeout=TRY_S):
+            return None
+    except urllib.error.HTTPError as error:
+        error.close()
+        return f"it answered {error.code}"
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        reason = getattr(error, "reason", error)
+        return getattr(reason, "strerror", None) or type(reason).__name__
+
+
+class _Made:
+    """What a try has opened, so that another thread can end it."""
+
+    def __init__(self) -> None:
+        self._connections: list[http.client.HTTPConnection] = []
+        self._responses: list[http.client.HTTPResponse] = []
+
+    def connection(self, connection: http.client.HTTPConnection) -> http.client.HTTPConnection:
+        """The same, noted, and with it what it will answer."""
+
+        def respond(*arguments: Any, **settings: Any) -> http.client.HTTPResponse:
+            self._responses.append(http.client.HTTPResponse(*arguments, **settings))
+            return self._responses[-1]
+
+        connection.response_class = respond  # type: ignore[assignment]  # whatever makes one will do
+        self._connections.append(connection)
+        return connection
+
+    def cut(self) -> None:
+        """Let who waits on it read an end, and who is flooded as well."""
+        for response in self._responses:
+            response.fp = io.BufferedReader(io.BytesIO())  # a flood is read on after the shutdown
+        for connection in self._connections:
+            with suppress(OSError, AttributeError):  # not connected yet, or no longer
+                connection.sock.shutdown(socket.SHUT_RDWR)
+
+
+class _Noting(urllib.request.AbstractHTTPHandler):
+    """Notes each connection."""
+
+    def __init__(self, made: _Made) -> None:
+        super().__init__()
+        self._made = made
+
+    def do_open(self, http_class: Any, req: urllib.request.Request, **arguments: Any) -> http.client.HTTPResponse:
+        def make(*where: Any, **settings: Any) -> Any:
+            return self._made.connection(http_class(*where, **settings))
+
+        return super().do_open(make, req, **arguments)
+
+
+class _Http(_Noting, urllib.request.HTTPHandler): ...
+
+
+class _Https(_Noting, urllib.request.HTTPSHandler): ...
 
 
 class _NoRedirect(urllib.request.HTTPRedirectHandler):
@@ -108,9 +195,6 @@ class _NoRedirect(urllib.request.HTTPRedirectHandler):
 
     def redirect_request(self, *_: Any, **__: Any) -> None:
         return None
-
-
-_OPENER: Final = urllib.request.build_opener(_NoRedirect)
 
 
 class _Command:
@@ -121,22 +205,24 @@ class _Command:
 
     def deliver(self, body: bytes) -> None:
         try:
-            done = subprocess.run(
+            process = subprocess.Popen(
                 self._words,
-                input=body,
+                stdin=subprocess.PIPE,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,
                 env=self._environment,
-                timeout=TRY_S,
                 start_new_session=True,
-                check=False,
             )
-        except subprocess.TimeoutExpired:
-            raise Undelivered(f"it did not end within {TRY_S:.0f} s") from None
         except OSError as error:
             raise Undelivered(error.strerror or type(error).__name__) from None
-        if done.returncode != 0:
-            raise Undelivered(f"it ended with {done.returncode}")
+        with process:
+            try:
+                process.communicate(body, timeout=TRY_S)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)  # what it started as well
+                raise Undelivered(f"it did not end within {TRY_S:.0f} s") from None
+        if process.returncode != 0:
+            raise Undelivered(f"it ended with {process.returncode}")
 
 
 class Post:
@@ -145,28 +231,38 @@ class Post:
     def __init__(
         self, targets: Iterable[Target], *, told: Callable[[str], None], pauses_s: tuple[float, ...] = PAUSES_S
     ) -> None:
-        self._lines = [_Line(target, told, pauses_s) for target in targets]
+        self._targets, self._told, self._pauses_s = tuple(targets), told, pauses_s
+        self._lines = self._new_lines()
+        self._past: list[_Line] = []  # those of what was urgent
 
     @property
     def has_targets(self) -> bool:
-        return bool(self._lines)
+        return bool(self._targets)
 
     def send(self, alert: Alert) -> None:
-        """Queue it."""
+        """Queue it; what is urgent goes past the queue."""
         body = msgspec.json.encode(msgspec.structs.replace(alert, text=redact(alert.text)))
-        for line in self._lines:
+        lines = self._lines
+        if alert.kind in URGENT:
+            lines = self._new_lines()
+            self._past = [*self._past, *lines]
+        for line in lines:
             line.queue.put(body)
 
     def close(self, *, patience_s: float = CLOSE_S) -> None:
         """Wait so long for what is queued. Ctrl-C ends the waiting."""
         ends_at_s = time.monotonic() + patience_s
-        for line in self._lines:
+        lines = [*self._past, *self._lines]
+        for line in lines:
             line.queue.put(None)
         try:
-            for line in self._lines:
+            for line in lines:
                 line.thread.join(max(0.0, ends_at_s - time.monotonic()))
         except KeyboardInterrupt:
             return
+
+    def _new_lines(self) -> list[_Line]:
+        return [_Line(target, self._told, self._pauses_s) for target in self._targets]
 
 
 class _Line:

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from decimal import Decimal
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -28,9 +29,11 @@ from provision.errors import BadInput, Exit, ProvisionError, Reason, Scope
 from provision.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
+from provision.processes import living
 from provision.provisioner import Teardown
 from provision.walk.held import Run, read_run
-from provision.watch.alerts import Alert, Post, target_of
+from provision.watch import alerts
+from provision.watch.alerts import Alert, Post, Undelivered, target_of
 from remote.contract import Event, Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
@@ -56,11 +59,12 @@ ALERT = Alert(
 class Heard:
     """A webhook's server: what was posted to it, and how it answers."""
 
-    def __init__(self, status: int = 200, *, silent: bool = False) -> None:
+    def __init__(self, status: int = 200, *, silent: bool = False, slow_kind: str | None = None) -> None:
         self.bodies: list[dict[str, Any]] = []
         self.types: set[str | None] = set()
         self.status = status
         self.silent = silent
+        self.slow_kind = slow_kind
         self.released = threading.Event()
         self.url = ""
 
@@ -73,7 +77,7 @@ def webhook(heard: Heard) -> Iterator[Heard]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers["Content-Length"]))
-            if heard.silent:
+            if heard.silent or json.loads(body)["kind"] == heard.slow_kind:
                 heard.released.wait()
             heard.types.add(self.headers["Content-Type"])
             heard.bodies.append(json.loads(body))
@@ -134,6 +138,34 @@ def test_what_is_neither_is_refused_before_anything_is_rented() -> None:
             target_of(text)
 
 
+@pytest.mark.parametrize("text", ["http://[", "https://", "https:///path", "http://h:port/", "http://h:99999/"])
+def test_an_address_without_a_host_that_can_be_read_is_refused(text: str) -> None:
+    with pytest.raises(BadInput, match="names no host"):
+        target_of(text)
+
+
+def test_a_scheme_is_read_in_any_case() -> None:
+    assert target_of("HTTPS://Hooks.example/a-key").name == "the webhook at hooks.example"
+
+
+@pytest.mark.parametrize(
+    ("text", "shown"),
+    [
+        ("htps://hooks.example/a-key", "'htps:…'"),
+        ("hooks.example/services/a-key", "'hooks.example…'"),
+        ("me:a-key@hooks.example/", "'hooks.example…'"),
+        ("no-such-program --token a-key", "'no-such-program…'"),
+        ("TOKEN=a-key curl", "'TOKEN…'"),
+        ("curl 'a-key", "'curl…'"),
+    ],
+)
+def test_of_a_mistyped_target_no_key_is_shown(text: str, shown: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        target_of(text)
+    assert shown in str(refused.value)
+    assert "a-key" not in f"{refused.value} {refused.value.hint}"
+
+
 @pytest.mark.parametrize("status", [302, 404, 500])
 def test_what_is_not_delivered_is_told_once_and_without_the_address(status: int) -> None:
     """A webhook's path is often its key; a redirect leads where nobody wanted it to go."""
@@ -184,6 +216,62 @@ def test_a_target_that_never_answers_holds_up_nobody() -> None:
         assert deaf.bodies == []
 
 
+def drip(connection: socket.socket) -> None:
+    """A header each moment, without an end."""
+    connection.sendall(b"HTTP/1.1 200 OK\r\n")
+    while True:
+        time.sleep(0.05)
+        connection.sendall(b"X: y\r\n")
+
+
+def put_off(connection: socket.socket) -> None:
+    """The interim answer, again and again."""
+    while True:
+        connection.sendall(b"HTTP/1.1 100 Continue\r\n\r\n")
+
+
+@pytest.mark.parametrize("answer", [drip, put_off])
+def test_a_try_ends_as_a_whole(answer: Callable[[socket.socket], None], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever trickles in, and then its connection is cut."""
+    monkeypatch.setattr(alerts, "TRY_S", 0.5)
+    cut = threading.Event()
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with connection, suppress(OSError):
+            answer(connection)
+        cut.set()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, daemon=True).start()
+        began_s = time.monotonic()
+        with pytest.raises(Undelivered, match="did not answer"):
+            target_of(f"http://127.0.0.1:{server.getsockname()[1]}/").deliver(b"{}")
+        assert time.monotonic() - began_s < 3
+        assert cut.wait(5)
+
+
+def test_a_command_that_does_not_end_is_ended_with_all_that_it_started(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(alerts, "TRY_S", 0.5)
+    noted = tmp_path / "pid"
+    with pytest.raises(Undelivered, match="did not end"):
+        target_of(f"sh -c 'sleep 60 & echo $! > {noted}; wait'").deliver(b"{}")
+    await_true(lambda: living(int(noted.read_text())) is None)
+
+
+def test_that_a_box_still_bills_waits_for_no_other_alert() -> None:
+    """A target that hangs over the last one hears of it all the same."""
+    with webhook(Heard(slow_kind="started")) as heard:
+        office = post(heard.url)
+        for _ in range(3):
+            office.send(ALERT)
+        office.send(msgspec.structs.replace(ALERT, kind="still_bills"))
+        await_true(lambda: heard.kinds() == ["still_bills"])
+        heard.released.set()
+        office.close()
+    assert heard.kinds() == ["still_bills", "started", "started", "started"]
+
+
 def test_a_secret_in_a_sentence_does_not_leave(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HF_TOKEN", "a-token-of-mine")
     with webhook(Heard()) as heard:
@@ -223,16 +311,17 @@ def test_a_run_that_finds_no_machine_rings_twice(plan: Plan, places: Places) -> 
     assert "Secret words" not in json.dumps(heard.bodies)
 
 
-def test_a_box_that_may_still_bill_rings_last(plan: Plan, places: Places) -> None:
-    """With the command that ends it."""
+def test_a_box_that_may_still_bill_rings_beside_the_end(plan: Plan, places: Places) -> None:
+    """With the command that ends it; it goes past what is queued."""
     provider = Failing(ProvisionError("Unknown outcome."), buys=True)
     provider.stubborn = True
     with webhook(Heard()) as heard:
         run_id = opened(plan, places, heard.url)
         drive(run_id, places=places, display=Quiet(), make=lambda _: provider)
-    assert heard.kinds() == ["started", "finished", "still_bills"]
-    assert heard.bodies[-1]["command"] == f"rentune down {run_id}"
-    assert heard.bodies[-1]["exit_code"] == Exit.STILL_BILLS
+    assert sorted(heard.kinds()) == ["finished", "started", "still_bills"]
+    [urgent] = [body for body in heard.bodies if body["kind"] == "still_bills"]
+    assert urgent["command"] == f"rentune down {run_id}"
+    assert urgent["exit_code"] == Exit.STILL_BILLS
 
 
 def test_a_run_ends_the_same_with_a_target_that_has_gone(plan: Plan, places: Places) -> None:
