@@ -9,7 +9,7 @@ from typing import Final
 import msgspec
 
 from planner.asking.request import LOCAL
-from planner.estimators.cost import buyable_s
+from planner.estimators.cost import buyable_s, round_to_bill
 from planner.plan import Plan
 from provision.errors import Refused
 from provision.providers import KINDS, ends_itself
@@ -19,12 +19,10 @@ from remote.contract import Phase
 # assumed: a plan that is off by half at its p90 should still end with a result; minutes cover what no plan foresees
 DEADLINE_FACTOR: Final = 1.5
 DEADLINE_SLACK_S: Final = 600.0  # assumed likewise
-FREE_SLACK_S: Final = (
-    7200.0  # assumed: what costs nothing may be busy with other work; measured: 10 × a quiet machine's seconds
-)
-RESERVE_SHARE: Final = (
-    0.05  # assumed: of the money, for egress and what no plan foresees; more where a slow teardown takes more
-)
+# assumed: what costs nothing may be busy with other work; measured: 10 × a quiet machine's seconds
+FREE_SLACK_S: Final = 7200.0
+# assumed: of the money, for egress and what no plan foresees; more where a slow teardown takes more
+RESERVE_SHARE: Final = 0.05
 
 
 class Limit(msgspec.Struct, frozen=True, kw_only=True):
@@ -102,7 +100,7 @@ def require_time_to_train(plan: Plan) -> None:
 def deadline_words(plan: Plan, *, now_s: float) -> str:
     """When the box ends whatever happens, why then, what it costs until then, and how one gets more time."""
     limit = limit_of(plan)
-    usd = plan.offer.usd_per_hour * Decimal(str(limit.seconds)) / 3600
+    usd = plan.offer.usd_per_hour * Decimal(str(round_to_bill(limit.seconds, plan.billing))) / 3600
     paid = f" {usd_words(usd)} of machine time at the most." if usd else ""
     return (
         f"{_clock(now_s + limit.seconds, now_s=now_s)}, {seconds_words(limit.seconds)} after the start: {limit.why}.{paid} "
