@@ -44,6 +44,7 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     from provision.commands.whereabouts import run_brought
     from provision.envelope.show import show
     from provision.errors import BadInput, Exit
+    from provision.interrupt import interruptible
     from provision.places import read_places
     from provision.report.tables import teardown_words
 
@@ -57,12 +58,13 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     if run is not None and not orphans:
         with suppress(BadInput):  # it may be nobody's run that a cloud still lists
             run = run_brought(run, state, places, least_letters=LEAST_LETTERS).run_id
-    if volumes:
-        teardowns, unseen, others = _end_volumes(places, run)
-    elif orphans or (run is not None and _is_stray(places, run)):
-        teardowns, unseen, others = _end_orphans(places, run, discard=discard)
-    else:
-        teardowns, unseen, others = (_end_run(str(run), places, discard=discard),), {}, ()
+    with interruptible():
+        if volumes:
+            teardowns, unseen, others = _end_volumes(places, run)
+        elif orphans or (run is not None and _is_stray(places, run)):
+            teardowns, unseen, others = _end_orphans(places, run, discard=discard)
+        else:
+            teardowns, unseen, others = (_end_run(str(run), places, discard=discard),), {}, ()
     clean = all(teardown.clean for teardown in teardowns) and not unseen
 
     def draw() -> None:

@@ -82,7 +82,7 @@ def growing(path: Path, offset: int, over: Callable[[], bool]) -> Iterator[bytes
     """What a file holds from `offset` on, and what is added to it until `over()` says that nothing will be."""
     while True:
         last_look = over()  # asked before reading, so that nothing written before the end is missed
-        if path.exists():
+        if path.exists() and path.stat().st_size > offset:
             with path.open("rb") as stream:
                 stream.seek(offset)
                 chunk = stream.read()

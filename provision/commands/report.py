@@ -40,6 +40,8 @@ def command(run: str | None, html: str | None, since: str | None, by: str, as_js
 
     if run is not None and since is not None:
         raise BadInput("Say a run or a period, not both.", hint="rentune report RUN, or rentune report --since 30d --by tag")
+    if html is not None and since is not None:
+        raise BadInput("--html writes the report of one run, and --since adds up many.", hint="rentune report RUN --html FILE")
     places = read_places()
     if since is not None:
         return _report_period(read_period(since), by, places, as_json=as_json)

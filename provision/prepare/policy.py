@@ -111,6 +111,8 @@ def _read(file: Path) -> PolicyFile:
         raise BadInput(f"{file} {error}.", hint="Without it nothing is planned: it may forbid it.") from None
     except tomllib.TOMLDecodeError as error:
         raise BadInput(f"{file} is not TOML: {error}.") from None
+    except RecursionError:
+        raise BadInput(f"{file} is nested too deep: a policy has keys and lists of words.") from None
     except msgspec.ValidationError as error:
         wrong = mistyped(error, values, PolicyFile)
         raise BadInput(f"{file}: {wrong.sentence}.", hint=wrong.hint) from None

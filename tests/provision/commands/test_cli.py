@@ -112,6 +112,7 @@ def test_help_loads_nothing_heavy(name: str) -> None:
         (["report", "--since", "soon"], "'soon' is not a period."),
         (["report"], "No run has a receipt yet."),
         (["report", "RUN", "--since", "1d"], "Say a run or a period, not both."),
+        (["report", "--since", "1d", "--html", "page.html"], "--html writes the report of one run"),
         (["check", "/nowhere.jsonl"], "/nowhere.jsonl is not there."),
         (["ls", "--colour"], "No such option"),
         (["catalog", "list", "--gpu", "H1000"], "H1000"),

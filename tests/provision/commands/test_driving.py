@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import signal
 from pathlib import Path
 
 import pytest
 
 from planner.plan import Plan
 from provision.account.ledger import Ledger
+from provision.charge import control
 from provision.cli import call
 from provision.commands.driving import next_command
 from provision.errors import Exit
 from provision.places import Places
 from remote.contract import EndReason
 from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
+from tests.provision.plans import attempted
 
 
 @pytest.fixture
@@ -55,3 +58,43 @@ def test_a_box_that_was_kept_with_a_result_is_gone_on_with(plan: Plan, reason: E
     kept = run_state(plan, teardown=None)
     assert next_command(receipt_of(plan, kept, outcome_of(reason=reason), adapter_folder=None)) == "rentune resume r"
     assert next_command(receipt_of(plan, kept, outcome_of(reason=reason, adapter=()))) == "rentune down r"
+
+
+@pytest.mark.parametrize(
+    ("rented", "code", "sentence"),
+    [(True, Exit.STILL_BILLS, "it may still bill"), (False, Exit.INTERRUPTED, "Nothing of run")],
+    ids=["with a box", "without one"],
+)
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP, signal.SIGINT])
+def test_a_down_that_is_cut_off_says_what_it_leaves(
+    number: signal.Signals,
+    rented: bool,
+    code: Exit,
+    sentence: str,
+    run_id: str,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """However it is asked to stop: whoever reads its exit code learns whether something bills."""
+    if rented:
+        ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=1e10))
+    monkeypatch.setattr(control, "end", lambda *_, **__: signal.raise_signal(number))
+    assert call(["down", run_id]) == code
+    assert sentence in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("kind", ["--events", "--controller"])
+def test_an_offset_past_the_end_shows_nothing(
+    kind: str, run_id: str, places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """However far it is past it."""
+    folder = places.run(run_id)
+    for path in (folder.events, folder.controller_log):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(b"one line\n")
+    for offset in (9, 2**63 - 1, 10**30):
+        assert call(["logs", run_id, kind, "--offset", str(offset)]) == 0
+    assert capsys.readouterr().out == ""
+    assert call(["logs", run_id, kind, "--offset", "4"]) == 0
+    assert capsys.readouterr().out == "line\n"

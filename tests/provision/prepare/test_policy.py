@@ -86,6 +86,7 @@ def test_both_files_hold_at_once(office: Places) -> None:
         ("max_usd_per_run = nan", "max_usd_per_run is NaN and must be at least 0", None),
         ('providers = "aws"', "providers must be a list, not text", None),
         ("providers = [", "is not TOML", None),
+        ("providers = " + "[" * 5_000, "is nested too deep", None),
     ],
 )
 def test_a_file_that_can_not_be_understood_stops_everything(office: Places, text: str, sentence: str, hint: str | None) -> None:
