@@ -120,6 +120,11 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         return hash((self.name, self.source, self.num_layers, self.hidden_size))
 
     @property
+    def eager_only(self) -> bool:
+        """Whether transformers writes its attention out and has no other: it refuses to load the model with sdpa."""
+        return self.attention_softcap or not self.fused_attention
+
+    @property
     def query_size(self) -> int:
         """Width of all query heads together; not always the hidden size."""
         return self.num_heads * self.head_dim

@@ -21,7 +21,7 @@ from planner.search.notebook import Notebook
 from planner.search.offers import admit, check_names, known_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
-from planner.search.strategies import check_layers, seq_len_of
+from planner.search.strategies import check_attention, check_layers, seq_len_of
 from remote.contract import Capabilities
 
 
@@ -108,6 +108,7 @@ def checks(
         lambda: require_known_code(architecture),
         lambda: require_unquantized(architecture, str(request.training.get("quant", "none"))),
         lambda: check_layers(request, architecture),
+        lambda: check_attention(request, architecture),
         lambda: seq_len_of(request, architecture),
     )
 

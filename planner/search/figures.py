@@ -78,7 +78,14 @@ class Figures:
         key = (num_gpus, computes_in)
         if key not in self._ladders:
             self._ladders[key] = tuple(
-                strategies(self._advice, model=self._model, seq_len=self._seq_len, num_gpus=num_gpus, computes_in=computes_in)
+                strategies(
+                    self._advice,
+                    model=self._model,
+                    seq_len=self._seq_len,
+                    num_gpus=num_gpus,
+                    computes_in=computes_in,
+                    eager=self.architecture.eager_only,
+                )
             )
         return self._ladders[key]
 

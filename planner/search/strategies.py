@@ -23,6 +23,9 @@ SEQ_LEN_MULTIPLE: Final = 8  # derived: collators pad to it; matrix units want i
 ESTIMATE_MARGIN: Final = 1.3
 COUNTED: Final = ("counted by the model's tokenizer", "stated", "default")
 
+SDPA: Final = "sdpa"
+EAGER: Final = "eager"
+
 COPIES: Final = {"sharding": "ddp"}
 UNSHARDABLE: Final = ("int8",)  # bitsandbytes' int8 weights can't be cut; 4-bit ones can, when stored in a 16-bit dtype
 
@@ -35,6 +38,16 @@ def check_layers(request: Request, architecture: Architecture) -> None:
             f"layers names block {beyond[0]}, and {architecture.name} has blocks 0 to {last}",
             hint=f"layers: {[layer for layer in request.loop.layers or () if layer <= last] or [last]}",
             place=("loop", "layers"),
+        )
+
+
+def check_attention(request: Request, architecture: Architecture) -> None:
+    """Raise RequestError for sdpa where transformers has only eager attention: the trainer would stop on the paid box."""
+    if request.training.get("attention") == SDPA and architecture.eager_only:
+        raise RequestError(
+            f"transformers has no attention {SDPA} for {architecture.model_type}, only {EAGER}",
+            hint=f"attention: {EAGER}, or leave it out",
+            place=("training", "attention"),
         )
 
 
@@ -61,23 +74,25 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
 
 
 def strategies(
-    advice: Advice, *, model: str, seq_len: int, num_gpus: int, computes_in: Dtype
+    advice: Advice, *, model: str, seq_len: int, num_gpus: int, computes_in: Dtype, eager: bool = False
 ) -> Iterator[tuple[Strategy, ...]]:
     """Ladders of strategies that differ only in their micro-batch, the largest first.
 
     Within a ladder memory falls from step to step, so the first that fits is the fastest that fits. `computes_in`: the
-    dtype in which the machine multiplies fastest; float32 where 16 bits gain nothing, as on most CPUs.
+    dtype in which the machine multiplies fastest; float32 where 16 bits gain nothing, as on most CPUs. `eager`: the model has
+    no other attention.
     """
     said = advice.training | {"model": model, "seq_len": seq_len, "num_gpus": num_gpus}
     autocast = "none" if computes_in == "float32" else computes_in
     # a float16 autocast scales gradients, and unscales those of fp32 weights only
     recomputing = CHECKPOINTING if METHODS[said["method"]].recomputes else CHECKPOINTING[:1]
     weights = "float32" if METHODS[said["method"]].moves_all and computes_in == "float16" else computes_in
+    attention = {"attention": EAGER} if eager else {}
     for variant in advice.variants:
         quant = said.get("quant", variant.get("quant", "none"))
         for sharding in _shardings(said, quant, num_gpus, computes_in):
             for checkpointing in _said_or(said, "gradient_checkpointing", recomputing):
-                chosen = {"param_dtype": weights, "autocast": autocast} | variant | sharding
+                chosen = {"param_dtype": weights, "autocast": autocast} | variant | sharding | attention
                 yield _ladder(chosen | {"gradient_checkpointing": checkpointing} | said, advice.global_batch_size)
 
 

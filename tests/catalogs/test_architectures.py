@@ -77,6 +77,7 @@ VARIANTS: list[tuple[str, dict[str, Any]]] = [
     ("gemma3_text", GROUPED | {"num_hidden_layers": 7, "sliding_window": 64}),
 ]
 REMOTE_CODE = {"qwen", "baichuan", "chatglm"}  # their code comes with their weights; counted against published rows
+ENCODER_DECODERS = {"t5", "mt5"}
 BUILT = sorted(FAMILIES.keys() - REMOTE_CODE)
 BLOCK_PATH = re.compile(r"(?:layers?|h|blocks|block|transformer\.layer)\.\d+\.(.+)$")
 
@@ -107,6 +108,24 @@ def test_a_family_has_the_parameters_and_linears_that_transformers_builds(case: 
             blocks[linear.name, (linear.in_features, linear.out_features), linear.bias] += part.num_layers
     assert ours.num_params == sum(parameter.numel() for parameter in model.parameters())
     assert blocks == theirs
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("model_type", [name for name in BUILT if name not in ENCODER_DECODERS])
+def test_a_family_is_eager_only_where_transformers_refuses_sdpa(model_type: str) -> None:
+    """A job that asked for what the model does not have would stop on the paid box."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM
+
+    config = AutoConfig.for_model(model_type, **CONFIGS[model_type])
+    ours = architecture_of({**config.to_dict(), "model_type": model_type}, name=model_type, source="test")
+    builder = AutoModel if ours.kind == "encoder" else AutoModelForCausalLM
+    with torch.device("meta"):
+        if not ours.eager_only:
+            builder.from_config(config, attn_implementation="sdpa")
+            return
+        with pytest.raises(ValueError, match="does not support an attention implementation"):
+            builder.from_config(config, attn_implementation="sdpa")
 
 
 def test_remote_code_is_counted_against_what_was_published() -> None:

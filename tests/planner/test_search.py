@@ -364,6 +364,15 @@ def test_a_host_of_ones_own_may_take_as_long_as_it_takes() -> None:
     assert plan.duration.wall_s.p90 > 24 * 3600
 
 
+def test_a_model_with_eager_attention_alone_is_planned_with_that() -> None:
+    """What the plan says is what the trainer is told: with sdpa transformers would not load it."""
+    offer = make_offer(gpu="Card 24GB")
+    plans = ask(make_request(model="gemma-2-2b"), market(offer)).plans
+    assert {plan.strategy.attention for plan in plans} == {"eager"}
+    with pytest.raises(RequestError, match="no attention sdpa for gemma2, only eager"):
+        ask(make_request(model="gemma-2-2b", training={"attention": "sdpa"}), market(offer))
+
+
 def test_a_host_is_asked_for_alone() -> None:
     """--host leaves every other offer out."""
     host = make_offer(provider="host", instance_type="me@there", usd_per_hour=Decimal(0))

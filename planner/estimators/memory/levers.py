@@ -46,7 +46,7 @@ def _checkpointing(strategy: Strategy, _: Architecture) -> Iterator[Change]:
 
 
 def _attention(strategy: Strategy, architecture: Architecture) -> Iterator[Change]:
-    if strategy.attention == "eager" and not architecture.attention_softcap:
+    if strategy.attention == "eager" and not architecture.eager_only:
         yield from _set(strategy, attention="sdpa")
 
 
