@@ -199,10 +199,11 @@ def _models_table(bases: tuple[Base, ...]) -> Table:
 
     return Table(
         title=f"{len(bases)} base models",
-        columns=("name", "family", "parameters", "layers", "width", "reach", "on the hub"),
+        columns=("name", "size", "reach", "on the hub"),
         rows=tuple(_base_row(base) for base in bases),
-        note="* = its weights are given only to an account that has accepted their terms. Reach: positions in a sequence.",
-        unbroken=("name", "parameters"),
+        note="* = its weights are given only to an account that has accepted their terms. Size in parameters, reach in tokens.",
+        unbroken=("name", "size", "reach"),
+        of_words=True,
     )
 
 
@@ -211,7 +212,7 @@ def _base_row(base: Base) -> tuple[str, ...]:
     mark = " *" if base.gated else ""
     shown = f"{base.hub[0]}{mark}" if base.hub else "–"
     size = f"{base.num_params / 1e9:,.2f} B" if base.num_params >= 1e9 else f"{base.num_params / 1e6:,.0f} M"
-    return base.name, base.model_type, size, str(base.num_layers), f"{base.hidden_size:,}", reach, shown
+    return base.name, size, reach, shown
 
 
 def _storage_table(prices: tuple[StoragePrice, ...]) -> Table:

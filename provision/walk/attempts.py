@@ -19,13 +19,14 @@ from provision.account.lines import Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
 from provision.prepare.deadline import allowed_s, around_s
-from provision.words import seconds_words, usd_words
+from provision.words import usd_words
 from remote.contract import Phase, Strategy
 
 MAX_DECLINED: Final = 5  # assumed: where five offers can't be had, one more is not what is missing
 MAX_UNKNOWN: Final = 2  # assumed: what nobody has understood twice may be a fault of ours, and each try may cost
 MAX_ZONES: Final = 3  # assumed: a region whose first three zones are full has no room, and each try takes minutes
 MAX_LOST: Final = 3  # assumed: a market that takes three machines back will take the fourth
+TOO_LATE: Final = "The run's deadline has passed, so nothing was rented."
 DEARER: Final = 1.25  # assumed: what a person would call about the same price
 
 # What each scope rules out: offers that agree with the one that was tried in all of these. A zone alone rules out nothing: the
@@ -68,7 +69,7 @@ def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
     """The next attempt. `plans`: the one that was agreed to, then what may take its place."""
     tried = [rental for rental in past.rentals if rental.tried is not None]
     if not tried:
-        return Next(plan=plans[0]) if past.left_s > around_s(plans[0]) else NoneLeft(why=_too_late(plans[0], past))
+        return Next(plan=plans[0]) if past.left_s > 0 else NoneLeft(why=TOO_LATE)
     if len(plans) == 1 and _is_ruled_out(plans[0].offer, tried):
         return NoneLeft(why="")
     num_lost = sum(rental.tried.reason is Reason.LOST for rental in tried if rental.tried)
@@ -122,15 +123,6 @@ def usd_to_come(plan: Plan, past: Past) -> float:
 
 def _usd(plan: Plan) -> float:
     return plan.cost.total_usd.p50
-
-
-def _too_late(plan: Plan, past: Past) -> str:
-    if past.left_s <= 0:
-        return "The run's deadline has passed, so nothing was rented."
-    return (
-        f"The run's deadline leaves {seconds_words(past.left_s)}, and all but the training takes "
-        f"{seconds_words(around_s(plan))}, so nothing was rented."
-    )
 
 
 def _too_dear(plan: Plan, past: Past) -> str:

@@ -153,7 +153,7 @@ def _data(data: DataAsked) -> dict[str, Any]:
     return (
         _stated({"file": data.path, "held_out": data.held_out_path, "max_rows": data.max_rows})
         | ({"format": data.format} if data.format != "auto" else {})
-        | ({"held_out_rows": data.held_out_rows} if data.held_out_path is None else {})
+        | ({"held_out_rows": data.held_out_wanted or data.held_out_rows} if data.held_out_path is None else {})
     )
 
 

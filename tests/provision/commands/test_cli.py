@@ -169,7 +169,7 @@ def test_the_catalog_alone_lists_it(options: list[str], capsys: pytest.CaptureFi
 def test_the_models_that_are_known_by_name_can_be_listed(capsys: pytest.CaptureFixture[str]) -> None:
     """As a table, and as JSON with where each figure is from."""
     assert call(["catalog", "models"]) == Exit.OK
-    assert "deepseek-ai/DeepSeek-V3" in capsys.readouterr().out
+    assert " deepseek-v3 " in capsys.readouterr().out
     assert call(["catalog", "models", "--json"]) == Exit.OK
     told = {base["name"]: base for base in json.loads(capsys.readouterr().out)["data"]}
     falcon = told["falcon-7b"]
