@@ -25,5 +25,4 @@ def read_refusal(rows: Iterable[Refusal], error: Declined, *, cloud: str) -> Dec
         if found := re.search(row.said, message, re.IGNORECASE):
             message, zone = f"{cloud} declined: {found.expand(row.words)}.", found.groupdict().get("zone")
             return Declined(message, reason=row.reason, scope=row.scope, zone=zone)
-    unread = f"{message.removesuffix('.')} (an answer of {cloud} that this version does not know)"
-    return Declined(unread, reason=error.reason, scope=error.scope)
+    return error
