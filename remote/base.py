@@ -202,6 +202,32 @@ def quantization_config(strategy: Strategy) -> Any:
     )
 
 
+def hold_4bit(module: Any, packed: Any, state: Any) -> None:
+    """Let a linear of bitsandbytes hold a 4-bit weight that is packed already, with its `QuantState`."""
+    import bitsandbytes
+
+    old = module.weight
+    module.weight = bitsandbytes.nn.Params4bit(
+        packed,
+        requires_grad=False,
+        quant_state=state,
+        blocksize=state.blocksize,
+        compress_statistics=old.compress_statistics,
+        quant_type=old.quant_type,
+        quant_storage=old.quant_storage,
+        module=module,
+        bnb_quantized=True,
+    )
+    module.quant_state = state
+
+
+def hold_int8(module: Any, codes: Any, scales: Any) -> None:
+    """The same of an int8 weight and its scales, one per output."""
+    import bitsandbytes
+
+    module.weight = bitsandbytes.nn.Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales)
+
+
 def _is_packed(parameter: Any) -> bool:
     return type(parameter).__name__ in ("Params4bit", "Int8Params")
 

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
 
+from remote.base import hold_4bit, hold_int8
 from remote.contract import Strategy
 
 WEIGHTS_SCALE: Final = 0.02  # assumed: transformers' usual initializer_range
@@ -133,27 +134,15 @@ def _four_bit(module: Any, dtype: Any, device: str) -> None:
         )
         state.absmax = torch.randint(0, 256, (blocks,), dtype=torch.uint8, device=device)
         state.nested = True
-    module.weight = bitsandbytes.nn.Params4bit(
-        packed,
-        requires_grad=False,
-        quant_state=state,
-        blocksize=BLOCKSIZE,
-        compress_statistics=old.compress_statistics,
-        quant_type=old.quant_type,
-        quant_storage=old.quant_storage,
-        module=module,
-        bnb_quantized=True,
-    )
-    module.quant_state = state
+    hold_4bit(module, packed, state)
 
 
 def _int8(module: Any, _dtype: Any, device: str) -> None:
-    import bitsandbytes
     import torch
 
     codes = torch.randint(-127, 128, (module.out_features, module.in_features), dtype=torch.int8, device=device)
     scales = torch.full((module.out_features,), WEIGHTS_SCALE, dtype=torch.float32, device=device)
-    module.weight = bitsandbytes.nn.Int8Params(codes, requires_grad=False, has_fp16_weights=False, CB=codes, SCB=scales)
+    hold_int8(module, codes, scales)
 
 
 _FILL: Final[Mapping[str, Callable[[Any, Any, str], None]]] = {"Linear4bit": _four_bit, "Linear8bitLt": _int8}

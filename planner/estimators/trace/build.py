@@ -116,6 +116,8 @@ def _quantize_4bit(module: Any, strategy: Strategy) -> None:
     """As Params4bit quantizes itself on its way to a card."""
     import bitsandbytes
 
+    from remote.base import hold_4bit
+
     old = module.weight
     packed, state = bitsandbytes.functional.quantize_4bit(
         _staged(module, strategy),
@@ -124,18 +126,7 @@ def _quantize_4bit(module: Any, strategy: Strategy) -> None:
         quant_type=old.quant_type,
         quant_storage=old.quant_storage,
     )
-    module.weight = bitsandbytes.nn.Params4bit(
-        packed,
-        requires_grad=False,
-        quant_state=state,
-        blocksize=old.blocksize,
-        compress_statistics=old.compress_statistics,
-        quant_type=old.quant_type,
-        quant_storage=old.quant_storage,
-        module=module,
-        bnb_quantized=True,
-    )
-    module.quant_state = state
+    hold_4bit(module, packed, state)
 
 
 def _quantize_int8(module: Any, strategy: Strategy) -> None:
@@ -143,8 +134,10 @@ def _quantize_int8(module: Any, strategy: Strategy) -> None:
     import bitsandbytes
     import torch
 
+    from remote.base import hold_int8
+
     quantized, scales, _ = bitsandbytes.functional.int8_vectorwise_quant(_staged(module, strategy).to(torch.float16))
-    module.weight = bitsandbytes.nn.Int8Params(quantized, requires_grad=False, has_fp16_weights=False, CB=quantized, SCB=scales)
+    hold_int8(module, quantized, scales)
 
 
 _QUANTIZE: Final = {"Linear4bit": _quantize_4bit, "Linear8bitLt": _quantize_int8}
