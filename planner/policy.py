@@ -81,7 +81,7 @@ def unmatched(rules: Iterable[Rule], known: Mapping[str, Iterable[str]]) -> tupl
     return tuple(
         f"{rule.place}: no {rule.key[:-1]} of the catalog is called {name!r}"
         for rule in rules
-        if rule.key in known and isinstance(rule.allows, tuple)
+        if isinstance(rule.allows, tuple)
         for name in rule.allows
         if not any(matches(each, (name,)) for each in known[rule.key])
     )

@@ -79,7 +79,7 @@ def search(
         ),
         warnings=(
             *asked.warnings,
-            *unmatched(question.rules, known_names(catalog, market)),
+            *_slips(question, catalog, market),
             *([cut] if cut is not None else ()),
         ),
         num_offers=asked.num_offers,
@@ -87,6 +87,12 @@ def search(
         ways_out=ways,
         attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
     )
+
+
+def _slips(question: Question, catalog: Catalog, market: tuple[Offer, ...]) -> tuple[str, ...]:
+    """Names in rules that mean nobody; the market is gone through only where a rule has names at all."""
+    naming = tuple(rule for rule in question.rules if isinstance(rule.allows, tuple))
+    return unmatched(naming, known_names(catalog, market)) if naming else ()
 
 
 def checks(
