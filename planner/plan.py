@@ -11,7 +11,7 @@ import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.request import OWN_MACHINES, Request, RequestError
-from remote.contract import Strategy
+from remote.contract import Strategy, decode
 
 PLAN_VERSION: Final = 1
 LEAST_USD_PER_HOUR: Final = 0.0001  # assumed: nobody rents out a machine for less; a price of zero is a gap in some list
@@ -169,7 +169,7 @@ def write_plan(plan: Plan) -> str:
 def read_plan(text: str, *, name: str) -> Plan:
     """The plan in a file: of `plan --save`, or the recommended one of `plan --json`. Raises RequestError naming the file."""
     try:
-        content = msgspec.json.decode(text)
+        content = decode(text, Any)
         data = content.get("data", content) if isinstance(content, dict) else content
         if isinstance(data, dict) and "plans" in data:
             plan = msgspec.convert(data, SearchResult).recommended

@@ -140,7 +140,7 @@ def _taken(variable: str, kind: type[T]) -> T | None:
     if place is None:
         return None
     with contextlib.suppress(OSError, msgspec.DecodeError):
-        taken = msgspec.json.decode(Path(place).read_bytes(), type=kind)
+        taken = decode(Path(place).read_bytes(), kind)
         Path(place).unlink()
         return taken
     return None

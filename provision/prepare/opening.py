@@ -24,6 +24,7 @@ from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Box, Claim, Launch
 from provision.whole import write_whole
+from remote.contract import decode
 
 
 def open_run(
@@ -160,8 +161,8 @@ def read_launch(folder: RunFolder) -> Launch:
 
 def read_alternatives(folder: RunFolder) -> tuple[Plan, ...]:
     """What may be rented instead; nothing where that was lost."""
-    with suppress(OSError, *UNREADABLE):
-        return msgspec.json.decode(folder.alternatives.read_bytes(), type=tuple[Plan, ...])
+    with suppress(OSError, msgspec.DecodeError):
+        return decode(folder.alternatives.read_bytes(), tuple[Plan, ...])
     return ()
 
 
@@ -178,4 +179,4 @@ def _path(kind: type, text: str) -> Path:
 
 
 def read_base(folder: RunFolder) -> BaseModel:
-    return msgspec.json.decode(folder.base.read_bytes(), type=BaseModel)
+    return decode(folder.base.read_bytes(), BaseModel)

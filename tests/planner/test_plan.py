@@ -56,6 +56,7 @@ def test_a_saved_plan_that_rents_for_nothing_is_refused(price: str) -> None:
     ("text", "words"),
     [
         ("not json", "p.json is not a plan"),
+        ("[" * 200_000, "p.json is not a plan"),
         ("[]", "p.json is not a plan"),
         ("{}", "p.json is not a plan"),
         (msgspec.json.encode(result()).decode(), "holds no plan that this version can run"),

@@ -299,12 +299,13 @@ def test_another_case_is_another_trace(tmp_path: Path) -> None:
     assert len(list(tmp_path.iterdir())) == 3
 
 
-def test_a_spoiled_cache_is_made_again(tmp_path: Path) -> None:
+@pytest.mark.parametrize("spoiled", [b"{", b'"\xff"'])
+def test_a_spoiled_cache_is_made_again(tmp_path: Path, spoiled: bytes) -> None:
     first = trace_vram(TINY, LORA, cache=tmp_path)
     (kept,) = tmp_path.iterdir()
-    kept.write_text("{")
+    kept.write_bytes(spoiled)
     assert trace_vram(TINY, LORA, cache=tmp_path) == first
-    assert kept.read_text() != "{"
+    assert kept.read_bytes() != spoiled
 
 
 # ── refusals ───────────────────────────────────────────────────────────────────────────────────────────────────────────

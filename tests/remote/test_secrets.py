@@ -22,11 +22,11 @@ def test_they_are_read_once_and_removed(tmp_path: Path, monkeypatch: pytest.Monk
     assert not place.exists()
 
 
-@pytest.mark.parametrize("text", [None, "half a fi"])
-def test_without_them_the_trainer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str | None) -> None:
+@pytest.mark.parametrize("text", [None, b"half a fi", b'"\xff"'])
+def test_without_them_the_trainer_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: bytes | None) -> None:
     """A restarted trainer may have its base already; if not, the hub says what is missing."""
     if text is not None:
-        (tmp_path / "secrets").write_text(text)
+        (tmp_path / "secrets").write_bytes(text)
     monkeypatch.setenv(SECRETS_VARIABLE, str(tmp_path / "secrets"))
     take_secrets()
     assert SECRETS_VARIABLE not in os.environ

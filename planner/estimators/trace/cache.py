@@ -12,6 +12,8 @@ from typing import Any, Final
 
 import msgspec
 
+from remote.contract import decode
+
 LIBRARIES: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes")
 OUR_CODE: Final = ("planner.estimators.trace", "remote")  # an edit in any of their files makes every earlier trace worthless
 
@@ -49,7 +51,7 @@ def key_of(config: Mapping[str, Any], **options: Any) -> str:
 def read_cached(folder: Path, key: str, kind: type[Any]) -> Any:
     """What was kept under `key`; None if nothing was, or if it can't be read."""
     try:
-        return msgspec.json.decode((folder / f"{key}.json").read_bytes(), type=kind)
+        return decode((folder / f"{key}.json").read_bytes(), kind)
     except (OSError, msgspec.DecodeError):
         return None
 

@@ -50,6 +50,7 @@ from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Refused, Scope
 from provision.provisioner import Layer, Owned, Resource
+from remote.contract import decode
 from remote.drivers import TORCH_CUDA, least_driver
 
 PLUGIN: Final = None  # a dynamic provider; what starts it comes with the engine
@@ -212,8 +213,8 @@ def _resource(pod: Json) -> Resource:
     """By its environment; one that lost it still has the run's name, and is known by that alone."""
     by_name = {RUN_TAG: pod["name"].removeprefix(OURS)}
     try:
-        tags = msgspec.json.decode(pod["env"][TAGS_VARIABLE], type=dict[str, str])
-    except (KeyError, TypeError, msgspec.MsgspecError):
+        tags = decode(pod["env"][TAGS_VARIABLE], dict[str, str])
+    except (KeyError, TypeError, msgspec.DecodeError):
         tags = {}
     return tagged_resource("instance", pod["id"], pod.get("dataCenterId") or "", by_name | tags, bills=True)
 
