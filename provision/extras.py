@@ -6,7 +6,7 @@ import re
 import shlex
 import sys
 from collections.abc import Iterable
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Final
 
@@ -35,7 +35,8 @@ def own_requirements() -> tuple[str, ...]:
 
 def installer_here() -> tuple[str, ...]:
     """What installs into the environment that this rentune runs in."""
-    return installer(has_pip=find_spec("pip") is not None, checkout=CHECKOUT)
+    # setuptools' finder takes any question about pip for an installation, and then `import setuptools` fails for good
+    return installer(has_pip=PathFinder.find_spec("pip") is not None, checkout=CHECKOUT)
 
 
 def installer(*, has_pip: bool, checkout: Path, python: str = sys.executable) -> tuple[str, ...]:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from provision.errors import MissingPart
 from provision.places import HOME_VARIABLE, SYSTEM_FOLDERS, UNFIT, require_folder
+from provision.redact import without_secrets
 from provision.ssh.keys import make_key
 
 VERSION = re.compile(r"OpenSSH_(\d+)\.(\d+)")
@@ -90,7 +91,12 @@ def bubblewrap_works() -> bool:
     """Whether a process can be started in a PID namespace of its own here."""
     if shutil.which("bwrap") is None:
         return False
-    return subprocess.run([*_namespace(), "true"], capture_output=True, check=False, timeout=TRY_S).returncode == 0
+    return _ask(*_namespace(), "true").returncode == 0
+
+
+def _ask(*command: str) -> subprocess.CompletedProcess[str]:
+    own = without_secrets(os.environ)  # everybody on this machine may see what a process of theirs was started with
+    return subprocess.run(command, env=own, capture_output=True, text=True, check=False, timeout=TRY_S)
 
 
 def _namespace() -> tuple[str, ...]:
@@ -103,6 +109,6 @@ def _penalties() -> str:
 
     Servers too old to know -V name their version beside their complaint.
     """
-    said = subprocess.run([find_sshd(), "-V"], capture_output=True, text=True, check=False, timeout=TRY_S).stderr
+    said = _ask(find_sshd(), "-V").stderr
     version = VERSION.search(said)
     return "PerSourcePenalties no\n" if version and (int(version[1]), int(version[2])) >= (9, 8) else ""

@@ -23,6 +23,7 @@ from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_r
 from planner.asking.request import DataFile, Lengths, RequestError
 from provision.interrupt import interruptible
 from provision.prepare.inputs import find_base
+from provision.redact import without_secrets
 from provision.whole import write_whole
 from remote import contract
 from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check_data
@@ -160,7 +161,7 @@ def _asked_of_trainer(
     arguments = [sys.executable, "-P", "-m", "remote", "check", *(str(file.absolute()) for file in files)]
     arguments += ["--model", str(tokenizer.absolute())]
     arguments += ["--format", kind, *(["--max-rows", str(max_rows)] if max_rows is not None else [])]
-    environment = os.environ | OFFLINE | {contract.MODEL_CACHE_VARIABLE: str(cache)}
+    environment = without_secrets(os.environ) | OFFLINE | {contract.MODEL_CACHE_VARIABLE: str(cache)}
     with interruptible():  # so that whoever ends this process ends the trainer's, too
         done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
     answers: list[DataReport | RequestError] = []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -9,6 +10,7 @@ from shutil import which
 from typing import Any, Final
 
 from provision.errors import MissingPart, Refused, TrainingFailed
+from provision.redact import without_secrets
 from remote.contract import CAPABILITIES, Strategy, Task, decode, encode
 from remote.measured import Device, StepAsked, StepMeasured
 
@@ -31,9 +33,8 @@ def run_step(config: dict[str, Any], strategy: Strategy, device: Device) -> Step
     """The step in a process of its own, since a CUDA context stays as long as its process. Raises TrainingFailed."""
     asked = encode(StepAsked(config=config, strategy=strategy, device=device))
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "remote.measure"], input=asked, capture_output=True, check=False, timeout=LIMIT_S
-        )
+        command, own = [sys.executable, "-m", "remote.measure"], without_secrets(os.environ)
+        done = subprocess.run(command, env=own, input=asked, capture_output=True, check=False, timeout=LIMIT_S)
     except subprocess.TimeoutExpired:
         raise TrainingFailed(f"The step did not end within {LIMIT_S // 60} minutes.", hint="a smaller model") from None
     if done.returncode:
@@ -46,5 +47,6 @@ def _has_gpu() -> bool:
     """Whether the driver names a card."""
     if which("nvidia-smi") is None:
         return False
-    asked = subprocess.run(["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], capture_output=True, check=False)
+    command, own = ["nvidia-smi", "--query-gpu=name", "--format=csv,noheader"], without_secrets(os.environ)
+    asked = subprocess.run(command, env=own, capture_output=True, check=False)
     return asked.returncode == 0 and bool(asked.stdout.strip())

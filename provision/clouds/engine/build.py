@@ -24,6 +24,7 @@ from provision.clouds.engine.where import VERSION, engine_binary, plugin_binary,
 from provision.errors import MissingPart, RentuneError
 from provision.extras import installer_here
 from provision.places import Places, read_places
+from provision.redact import without_secrets
 
 FOLDER: Final = Path(__file__).parent
 SDK_MODULE: Final = "github.com/pulumi/pulumi/sdk/v3"
@@ -60,7 +61,7 @@ def find_engine(places: Places, environment: Mapping[str, str] = os.environ) -> 
 
 def read_version(binary: Path, environment: Mapping[str, str] = os.environ) -> str:
     """What `pulumi version` says, without the leading v; empty when it says nothing or does not run."""
-    quiet = {**environment, "PULUMI_SKIP_UPDATE_CHECK": "true"}
+    quiet = {**without_secrets(environment), "PULUMI_SKIP_UPDATE_CHECK": "true"}
     try:
         answer = subprocess.run(
             [binary, "version"], env=quiet, capture_output=True, text=True, timeout=VERSION_TIMEOUT_S, check=False
@@ -108,9 +109,8 @@ def find_go(environment: Mapping[str, str]) -> Path | None:
     found = shutil.which("go", path=environment.get("PATH", ""))
     if found is None:
         return None
-    answer = subprocess.run(
-        [found, "env", "GOVERSION", "GOTOOLCHAIN"], env=dict(environment), capture_output=True, text=True, cwd="/", check=False
-    )
+    command, own = [found, "env", "GOVERSION", "GOTOOLCHAIN"], without_secrets(environment)
+    answer = subprocess.run(command, env=own, capture_output=True, text=True, cwd="/", check=False)
     version, toolchain = [*answer.stdout.split(), "", ""][:2]
     usable = _numbers(version) >= _numbers(go_version()) or (answer.returncode == 0 and toolchain != "local")
     return Path(found) if usable else None

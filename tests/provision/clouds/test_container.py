@@ -219,7 +219,8 @@ def test_whether_the_deadline_is_watched_can_be_asked(container: Container) -> N
         assert leased == f"lease|yes|{LEASE_S}|renewed 0 s ago"
         assert HOUR_S - 60 < int(left_s) <= HOUR_S
         os.kill(int(container.watcher.read_text().split()[0]), signal.SIGKILL)
-        assert [line.split("|")[:2] for line in container.look().splitlines()] == [["watcher", "no"], ["lease", "no"]]
+        gone = [["watcher", "no"], ["lease", "no"]]
+        await_true(lambda: [line.split("|")[:2] for line in container.look().splitlines()] == gone)  # a kill takes a moment
 
 
 def test_a_container_for_which_nobody_comes_asks_for_its_end(container: Container) -> None:

@@ -172,6 +172,12 @@ def test_a_package_is_installed_by_what_is_there(tmp_path: Path) -> None:
     assert found == (str(own), "pip", "install", "--python", "/env/python")
 
 
+def test_looking_for_pip_leaves_setuptools_importable() -> None:
+    """Its finder takes the question for an installation; peft's BOFT imports it later in the same process."""
+    asked = "from provision.extras import installer_here; installer_here(); import setuptools"
+    subprocess.run([sys.executable, "-c", asked], check=True, capture_output=True)
+
+
 def test_the_command_can_be_pasted_into_a_shell() -> None:
     """Quoted, since < and > mean files there; it names this environment's Python."""
     words = shlex.split(install_command("aws"))
