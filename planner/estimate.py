@@ -18,8 +18,8 @@ from planner.estimators.duration import pace_of
 from planner.estimators.engine import Engine, memory_by
 from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, verdict
-from planner.estimators.memory.remedy import nearest_change
-from planner.estimators.memory.support import require_unquantized
+from planner.estimators.memory.card.remedy import nearest_change
+from planner.estimators.memory.card.support import require_unquantized
 from planner.methods import adapter_file_bytes, total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate

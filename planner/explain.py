@@ -25,8 +25,8 @@ from planner.estimators.calibration import NCCL_BYTES
 from planner.estimators.duration import Pace, pace_of
 from planner.estimators.memory import available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.basis import context_basis
-from planner.estimators.memory.levers import LEVERS, Change, Lever
-from planner.estimators.memory.process import outside_bytes
+from planner.estimators.memory.card.levers import LEVERS, Change, Lever
+from planner.estimators.memory.card.process import outside_bytes
 from planner.plan import ByteBasis, Instant, VramEstimate
 from planner.refusals import CaseRefused
 from planner.stack import Stack

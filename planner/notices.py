@@ -12,7 +12,7 @@ from catalogs.hardware import Billing, Gpu
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
 from planner.estimators.cost import disk_gib
-from planner.estimators.memory.numerics import as_run
+from planner.estimators.memory.step.numerics import as_run
 from planner.methods import METHODS, NUM_LABELS
 from planner.plan import HostEstimate, VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT

@@ -13,8 +13,8 @@ from planner.asking.request import OWN_MACHINES, DataAsked, Profile
 from planner.estimators import calibration as known
 from planner.estimators import phases
 from planner.estimators.host import download_bytes
-from planner.estimators.memory.optimizers import state_bytes
-from planner.estimators.memory.weights import trained_of
+from planner.estimators.memory.held.optimizers import state_bytes
+from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.phases import moving, scaled, span, total
 from planner.estimators.sequences import Sequences, laid_out, padded_mean
 from planner.estimators.speed import StepTime, cpu_step_time, run_class, step_time, tokens_per_step

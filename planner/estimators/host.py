@@ -7,11 +7,11 @@ from typing import Final
 import msgspec
 
 from catalogs.architectures import Architecture
+from planner.estimators.memory.card.support import require_closed_form
+from planner.estimators.memory.held.optimizers import is_paged, state_bytes
+from planner.estimators.memory.held.weights import Trained, trained_of, weights_of
 from planner.estimators.memory.instants import instants_of
-from planner.estimators.memory.optimizers import is_paged, state_bytes
 from planner.estimators.memory.scene import scene_of
-from planner.estimators.memory.support import require_closed_form
-from planner.estimators.memory.weights import Trained, trained_of, weights_of
 from planner.methods import adapter_file_bytes, base_params
 from planner.plan import HostEstimate, Verdict
 from planner.precision import DTYPE_BYTES, quantization_of

@@ -17,7 +17,7 @@ import msgspec
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
-from planner.estimators.memory.numerics import fused_kernels
+from planner.estimators.memory.step.numerics import fused_kernels
 from planner.methods import METHODS, adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks
 from planner.plan import Bound
 from planner.precision import DTYPE_BYTES, packs_experts, packs_linears

@@ -10,9 +10,9 @@ import msgspec
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.engine import Engine
+from planner.estimators.memory.card.support import require_closed_form
 from planner.estimators.memory.instants import instants_of
 from planner.estimators.memory.scene import scene_of
-from planner.estimators.memory.support import require_closed_form
 from planner.plan import Instant
 from planner.stack import Stack
 from remote.contract import Strategy, Task

@@ -15,9 +15,9 @@ from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.estimators.duration import estimate_duration, unpadded
 from planner.estimators.host import estimate_host
 from planner.estimators.memory import estimate_vram, resting_bytes
-from planner.estimators.memory.numerics import has_flash
-from planner.estimators.memory.process import outside_bytes
+from planner.estimators.memory.card.process import outside_bytes
 from planner.estimators.memory.scene import workspace_bytes
+from planner.estimators.memory.step.numerics import has_flash
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import CaseRefused

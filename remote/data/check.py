@@ -27,7 +27,7 @@ TOKENIZER_FILES: Final = ("tokenizer.json", "tokenizer.model", "vocab.json", "vo
 BUCKETS: Final = (64, 128, 256, 512, 1024, 2048, 4096, 8192, 16384, 32768)  # upper ends, in tokens
 MAX_SHOWN: Final = 20
 # Shares of the rows at which a profile is cut: evenly, and ever finer to the top, where a batch's longest row comes from.
-# assumed enough: widths of batches follow from it within 3 % (tests/planner/test_sequences.py)
+# assumed enough: widths of batches follow from it within 3 % (tests/planner/estimators/test_sequences.py)
 EVEN_PARTS: Final = 24
 HALVINGS: Final = 8
 BORDERS: Final = (

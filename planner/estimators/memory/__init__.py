@@ -13,11 +13,7 @@ from typing import Final
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
-from planner.estimators.memory.evaluation import evaluation_parts
-from planner.estimators.memory.instants import instants_of
-from planner.estimators.memory.numerics import as_run
-from planner.estimators.memory.optimizers import states_on_gpu_bytes
-from planner.estimators.memory.process import (
+from planner.estimators.memory.card.process import (
     assumed_share,
     available_bytes,
     bare_bytes,
@@ -26,10 +22,14 @@ from planner.estimators.memory.process import (
     reserved_bytes,
     verdict,
 )
+from planner.estimators.memory.card.support import require_closed_form
+from planner.estimators.memory.evaluation import evaluation_parts
+from planner.estimators.memory.held.optimizers import states_on_gpu_bytes
+from planner.estimators.memory.held.sharding import share_of
+from planner.estimators.memory.held.weights import trained_of, weights_of
+from planner.estimators.memory.instants import instants_of
 from planner.estimators.memory.scene import scene_of
-from planner.estimators.memory.sharding import share_of
-from planner.estimators.memory.support import require_closed_form
-from planner.estimators.memory.weights import trained_of, weights_of
+from planner.estimators.memory.step.numerics import as_run
 from planner.plan import VramEstimate
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import Strategy, Task

@@ -7,7 +7,7 @@ from typing import Final
 
 from catalogs.hardware import Gpu
 from planner.estimators.calibration import CONTEXT_MEASURED
-from planner.estimators.memory.numerics import FUSED_BY_STACK
+from planner.estimators.memory.step.numerics import FUSED_BY_STACK
 from planner.plan import ByteBasis
 from planner.stack import Stack
 from remote.contract import Strategy

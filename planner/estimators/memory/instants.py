@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from typing import Final
 
-from planner.estimators.memory.operations import FP32
-from planner.estimators.memory.optimizers import step_scratch_bytes
-from planner.estimators.memory.played import PlayedBlock
+from planner.estimators.memory.held.optimizers import step_scratch_bytes
+from planner.estimators.memory.held.weights import trains_vocabulary
 from planner.estimators.memory.scene import Kind, Scene
-from planner.estimators.memory.weights import trains_vocabulary
+from planner.estimators.memory.step.operations import FP32
+from planner.estimators.memory.step.played import PlayedBlock
 from planner.methods import METHODS
 from planner.plan import Instant
 

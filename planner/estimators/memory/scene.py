@@ -8,12 +8,12 @@ import msgspec
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.estimators.memory.head import head_asked
-from planner.estimators.memory.numerics import Numerics, as_run, frozen, numerics_of
-from planner.estimators.memory.optimizers import states_on_gpu_bytes
-from planner.estimators.memory.played import PlayedBlock, PlayedHead, play_block, play_head
-from planner.estimators.memory.sharding import Share, share_of
-from planner.estimators.memory.weights import Trained, Weights, trained_of, weights_of
+from planner.estimators.memory.held.optimizers import states_on_gpu_bytes
+from planner.estimators.memory.held.sharding import Share, share_of
+from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
+from planner.estimators.memory.step.head import head_asked
+from planner.estimators.memory.step.numerics import Numerics, as_run, frozen, numerics_of
+from planner.estimators.memory.step.played import PlayedBlock, PlayedHead, play_block, play_head
 from planner.methods import METHODS, trained_blocks
 from planner.stack import Stack
 from planner.units import KIB, MIB

@@ -19,7 +19,7 @@ import msgspec
 
 from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
-from planner.estimators.memory.process import available_bytes, outside_bytes, required_bytes
+from planner.estimators.memory.card.process import available_bytes, outside_bytes, required_bytes
 from planner.estimators.trace.cache import installed, key_of, read_cached, write_cached
 from planner.plan import Instant, VramEstimate
 from planner.precision import BITSANDBYTES

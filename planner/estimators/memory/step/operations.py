@@ -6,8 +6,8 @@ Each function follows the lines of transformers' modules, in their order.
 from __future__ import annotations
 
 from catalogs.architectures import Architecture, Linear, Role
-from planner.estimators.memory.numerics import Numerics
-from planner.estimators.memory.tape import Tape, Tensor
+from planner.estimators.memory.step.numerics import Numerics
+from planner.estimators.memory.step.tape import Tape, Tensor
 from planner.precision import BITSANDBYTES, quantization_of
 
 FP32 = 4

@@ -196,7 +196,7 @@ def test_what_costs_memory_costs_memory(less: Strategy, more: Strategy) -> None:
 def test_the_first_trace_of_a_process_is_like_the_next() -> None:
     """What a library makes once, as it is imported, is no memory of the job's."""
     code = (
-        "from planner.estimators.trace import trace_vram\nfrom tests.planner.test_trace import LORA, TINY\n"
+        "from planner.estimators.trace import trace_vram\nfrom tests.planner.trace.test_trace import LORA, TINY\n"
         "first, second = (trace_vram(TINY, LORA) for _ in range(2))\nprint(first == second)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)

@@ -6,11 +6,11 @@ from collections.abc import Iterator
 
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
+from planner.estimators.memory.card.levers import LEVERS, Change
+from planner.estimators.memory.card.process import outside_bytes, required_bytes
+from planner.estimators.memory.card.support import require_closed_form
 from planner.estimators.memory.instants import instants_of
-from planner.estimators.memory.levers import LEVERS, Change
-from planner.estimators.memory.process import outside_bytes, required_bytes
 from planner.estimators.memory.scene import scene_of
-from planner.estimators.memory.support import require_closed_form
 from planner.refusals import CaseRefused
 from planner.stack import Stack
 from remote.contract import Strategy, Task

@@ -6,7 +6,7 @@ import math
 from typing import Final, NamedTuple
 
 from catalogs.architectures import Architecture
-from planner.estimators.memory.weights import Trained, Weights
+from planner.estimators.memory.held.weights import Trained, Weights
 from planner.precision import DTYPE_BYTES
 from planner.stack import Stack
 from remote.contract import Strategy

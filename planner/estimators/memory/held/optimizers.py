@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from catalogs.architectures import Architecture
-from planner.estimators.memory.weights import Trained
+from planner.estimators.memory.held.weights import Trained
 from planner.methods import METHODS, adapted_linears
 from planner.precision import DTYPE_BYTES
 from planner.refusals import Unsupported

@@ -9,11 +9,11 @@ from __future__ import annotations
 import msgspec
 
 from catalogs.architectures import Architecture
-from planner.estimators.memory.attention import attention, cross_attention
-from planner.estimators.memory.feed_forward import feed_forward
-from planner.estimators.memory.numerics import Numerics
-from planner.estimators.memory.operations import Block, norm
-from planner.estimators.memory.tape import Tape, Tensor
+from planner.estimators.memory.step.attention import attention, cross_attention
+from planner.estimators.memory.step.feed_forward import feed_forward
+from planner.estimators.memory.step.numerics import Numerics
+from planner.estimators.memory.step.operations import Block, norm
+from planner.estimators.memory.step.tape import Tape, Tensor
 
 
 class BlockTape(msgspec.Struct, frozen=True):

@@ -6,7 +6,7 @@ import msgspec
 import pytest
 
 from catalogs.models import resolve_model
-from planner.estimators.memory.optimizers import (
+from planner.estimators.memory.held.optimizers import (
     GALORE_RANK,
     Matrix,
     matrices_of,
@@ -14,7 +14,7 @@ from planner.estimators.memory.optimizers import (
     state_bytes,
     step_scratch_bytes,
 )
-from planner.estimators.memory.weights import trained_of
+from planner.estimators.memory.held.weights import trained_of
 from planner.refusals import Unsupported
 from remote.contract import Strategy
 

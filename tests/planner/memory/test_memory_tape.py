@@ -5,7 +5,7 @@ from __future__ import annotations
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.estimators.memory.tape import Tape, replay
+from planner.estimators.memory.step.tape import Tape, replay
 
 
 def test_a_product_of_two_factors_by_hand() -> None:

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from planner.estimators.memory.adapters import linear
-from planner.estimators.memory.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
-from planner.estimators.memory.tape import Tensor
+from planner.estimators.memory.step.adapters import linear
+from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
+from planner.estimators.memory.step.tape import Tensor
 
 INDEX_BYTES: Final = 8  # derived: of an int64
 

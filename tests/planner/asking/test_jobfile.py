@@ -29,7 +29,7 @@ from planner.refusals import CaseError
 from remote.contract import Loop
 from tests.planner.builders import counted, make_plan, make_request, parsed
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 CONTRACT = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
 SCHEMA = ROOT / "docs/schemas/job-file.schema.json"
 EXAMPLES = sorted(ROOT.glob("examples/**/*.yaml"))
@@ -381,7 +381,7 @@ def test_training_takes_the_keys_of_the_estimate_contract() -> None:
 
 
 def test_the_committed_schema_is_the_types_own() -> None:
-    """A change of the job file shows as a change of its schema: `python -m tests.planner.test_jobfile` writes it."""
+    """A change of the job file shows as a change of its schema: `python -m tests.planner.asking.test_jobfile` writes it."""
     assert SCHEMA.read_text() == rendered_schema()
 
 

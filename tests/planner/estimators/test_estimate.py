@@ -32,7 +32,7 @@ TINY: dict[str, Any] = {
     "vocab_size": 320,
 }
 
-# Every key that takes words, with its words. The engine is left to tests/planner/test_trace.py: "trace" needs torch.
+# Every key that takes words, with its words. The engine is left to tests/planner/trace/test_trace.py: "trace" needs torch.
 WORDS: dict[str, list[Any]] = {
     key: rule.get("enum", [True, False])
     for key, rule in PROPERTIES.items()

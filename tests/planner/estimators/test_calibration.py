@@ -14,7 +14,7 @@ import provision
 from planner.estimators import calibration as known
 from planner.stack import PINNED_VERSIONS
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 PLANNER = Path(planner.__path__[0])  # the installed package, which need not stand beside the tests
 ROOMS = (PLANNER, Path(provision.__path__[0]))
 MODULES = {f"{room.name}/{path.relative_to(room)}": path for room in ROOMS for path in sorted(room.rglob("*.py"))}

@@ -8,10 +8,10 @@ from typing import Final
 import msgspec
 
 from catalogs.architectures import Architecture
-from planner.estimators.memory.block import record_block
-from planner.estimators.memory.head import HeadAsked, record_head
-from planner.estimators.memory.numerics import Numerics
-from planner.estimators.memory.tape import Profile, idle_bytes, replay
+from planner.estimators.memory.step.block import record_block
+from planner.estimators.memory.step.head import HeadAsked, record_head
+from planner.estimators.memory.step.numerics import Numerics
+from planner.estimators.memory.step.tape import Profile, idle_bytes, replay
 
 KEPT: Final = 256  # assumed: a search over one model asks for some dozens
 

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from planner.estimators.memory.adapters import linear
-from planner.estimators.memory.operations import Block, activation, dropout
-from planner.estimators.memory.tape import Tensor
+from planner.estimators.memory.step.adapters import linear
+from planner.estimators.memory.step.operations import Block, activation, dropout
+from planner.estimators.memory.step.tape import Tensor
 
 
 def feed_forward(block: Block, x: Tensor) -> Tensor:

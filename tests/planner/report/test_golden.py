@@ -19,7 +19,7 @@ from planner.plan import Plan, SearchResult
 from planner.strategy import describe
 from tests.planner.builders import ask, make_catalog, make_offer
 
-CASES = sorted((Path(__file__).parent / "cases").glob("*.toml"))
+CASES = sorted((Path(__file__).parents[1] / "cases").glob("*.toml"))
 
 
 def asked(words: list[str]) -> Request:

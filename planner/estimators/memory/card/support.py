@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from catalogs.architectures import Architecture
 from catalogs.user_file import shortened
-from planner.estimators.memory.optimizers import require_optimizer
+from planner.estimators.memory.held.optimizers import require_optimizer
 from planner.methods import require_method
 from planner.precision import BITSANDBYTES, packs_linears
 from planner.refusals import CaseError, Unsupported

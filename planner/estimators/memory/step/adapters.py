@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Final
 
 from catalogs.architectures import Linear
-from planner.estimators.memory.operations import FP32, Block, plain_product
-from planner.estimators.memory.tape import Tensor
+from planner.estimators.memory.step.operations import FP32, Block, plain_product
+from planner.estimators.memory.step.tape import Tensor
 from planner.methods import Kind
 from planner.methods.adapters import boft_blocks, is_factored, kronecker_factors, oft_blocks
 from planner.precision import BITSANDBYTES

@@ -1,0 +1,1 @@
+"""What stays allocated from step to step: weights, optimizer states, and which share of them a rank holds."""
