@@ -14,7 +14,7 @@ import msgspec
 Style = Literal["bold", "dim"]
 SELECT_GRAPHIC_RENDITION: Final[dict[Style, str]] = {"bold": "\x1b[1m", "dim": "\x1b[2m"}
 RESET: Final = "\x1b[0m"
-JOINTS: Final = "-/"  # behind which a name may go on in the next line
+JOINTS: Final = "-/_"  # behind which a name may go on in the next line
 GAP: Final = "  "
 RULE: Final = "─"
 FIRST_WIDE: Final = "\u1100"  # no sign before it takes two cells (Unicode 15, East Asian Width)
@@ -126,15 +126,18 @@ def _table_lines(table: Table, *, width: int, colour: bool) -> Iterator[str]:
 
 
 def _widths(table: Table, titles: tuple[str, ...], width: int) -> list[int]:
-    """As wide as the widest line of each column; what is too much is taken from the widest of those that wrap."""
     rows = (titles, *(row.cells for row in table.rows))
-    widths = [max(cells_of(line) for cells in rows for line in cells[place].split("\n")) for place in range(len(titles))]
     wrapping = [place for place, column in enumerate(table.columns) if column.wraps]
-    longest = {
-        place: max((cells_of(word) for cells in rows for word in _unbroken(cells[place])), default=1) for place in wrapping
-    }
-    excess = sum(widths) + len(GAP) * (len(widths) - 1) - width
-    for least in (longest, dict.fromkeys(wrapping, 1)):  # a word is cut only where the columns can't be narrowed otherwise
+    return column_widths(rows, wrapping, room=width - len(GAP) * (len(titles) - 1))
+
+
+def column_widths(rows: Sequence[Sequence[str]], wrapping: Sequence[int], *, room: int) -> list[int]:
+    """The cells of each column: as its widest line. What is more than `room` in all is taken from the widest that wrap, down
+    to their words, then to the pieces of their names, and only then to one cell.
+    """
+    widths = [max(cells_of(line) for cells in rows for line in cells[place].split("\n")) for place in range(len(rows[0]))]
+    excess = sum(widths) - room
+    for least in (least_widths(rows, wrapping, joints=""), least_widths(rows, wrapping), dict.fromkeys(wrapping, 1)):
         while excess > 0 and (shrinking := [place for place in wrapping if widths[place] > least[place]]):
             widest = max(widths[place] for place in shrinking)
             for place in [place for place in shrinking if widths[place] == widest][:excess]:
@@ -143,9 +146,17 @@ def _widths(table: Table, titles: tuple[str, ...], width: int) -> list[int]:
     return widths
 
 
-def _unbroken(text: str) -> list[str]:
+def least_widths(rows: Sequence[Sequence[str]], places: Sequence[int], *, joints: str = JOINTS) -> dict[int, int]:
+    """By place of a column: the cells of the longest piece that is not broken between words, nor behind a joint."""
+    return {
+        place: max((cells_of(piece) for cells in rows for piece in _unbroken(cells[place], joints)), default=1)
+        for place in places
+    }
+
+
+def _unbroken(text: str, joints: str) -> list[str]:
     """The pieces of which each is to stay in one line."""
-    for joint in JOINTS:
+    for joint in joints:
         text = text.replace(joint, f"{joint} ")
     return text.split()
 

@@ -244,7 +244,8 @@ def _table(catalog: Catalog, offers: tuple[Offer, ...], *, num_offers: int) -> T
         columns=("offer", "GPUs", "memory each", "vCPUs", "RAM", "$/h", "seen"),
         rows=tuple(_row(catalog, offer, today) for offer in offers),
         note=f"Prices are of the whole machine; stale: seen over {STALE_AFTER_DAYS} days ago. ? = not told. {credits}".strip(),
-        unbroken=("$/h",),
+        unbroken=("GPUs", "$/h"),
+        spare=("vCPUs", "RAM"),
     )
 
 

@@ -112,18 +112,20 @@ def _tokenizer(model: str) -> Path:
 
 
 def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
+    from provision.envelope.show import say
+
     verdict = "can't be run as it is" if refused else "can be run"
     if data["job"] is None:
         click.echo(f"{data['file']} {verdict}: its data can't be read.")
         return
     counted = data["job"]["data"]
-    click.echo(
+    told = (
         f"{data['file']} {verdict}: {counted['num_examples']:,} examples of "
         f"{counted['mean_tokens']:.0f} tokens in the mean, {counted['max_tokens']} at most, {counted['basis']}; "
         f"{data['held_out']}."
     )
-    for note in data["notes"]:
-        click.echo(f"Note: {note}.")
+    for sentence in (told, *(f"Note: {note}." for note in data["notes"])):
+        say(sentence)
 
 
 def _draw_data(data: dict[str, Any]) -> None:

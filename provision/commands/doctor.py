@@ -93,7 +93,7 @@ def remedy_lines(findings: tuple[Finding, ...]) -> Iterator[str]:
 
 
 def _draw(findings: tuple[Finding, ...], providers: dict[str, str], clouds: dict[str, CloudHere]) -> None:
-    from provision.envelope.show import console
+    from provision.envelope.show import console, say
     from provision.report.tables import Table
     from provision.report.terminal import draw
 
@@ -101,7 +101,10 @@ def _draw(findings: tuple[Finding, ...], providers: dict[str, str], clouds: dict
     parts = tuple((finding.part, finding.state, finding.serves, finding.detail) for finding in findings)
     out.print(draw(Table(title="Parts", columns=("part", "state", "for", "found"), rows=parts, of_words=True)))
     for line in remedy_lines(findings):
-        click.echo(line)  # whole, so that it can be copied
+        if line.endswith("."):
+            say(line.strip(), indent="  ")
+        else:
+            click.echo(line)  # a command, so that it can be copied
     columns = ("provider", "here; met so far")
     out.print(draw(Table(title="Providers", columns=columns, rows=tuple(providers.items()), of_words=True)))
     of_clouds = tuple((name, each.credentials, each.gpu_quota, each.smallest_offer) for name, each in clouds.items())

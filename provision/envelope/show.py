@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
+from planner.report.layout import wrapped
 from provision.envelope import Problem, enclose, refusal_of, render_json
 from provision.errors import Exit
 
@@ -30,6 +31,12 @@ def console() -> Console:
 
     follows = sys.stdout.isatty() and shutil.get_terminal_size().columns >= LEAST_COLUMNS  # its window may be drawn wider
     return Console(width=None if follows else width_columns(), highlight=False, soft_wrap=False)
+
+
+def say(sentence: str, *, indent: str = "") -> None:
+    """Print what is to be read, broken between words; what is to be copied is echoed whole."""
+    for line in wrapped(sentence, width_columns() - len(indent)):
+        click.echo(f"{indent}{line}")
 
 
 def show(

@@ -41,6 +41,7 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
     note: str | None = None
     of_words: bool = False  # what follows the first column reads from the left
     unbroken: tuple[str, ...] = ()  # columns that are to be copied from a terminal, however narrow
+    spare: tuple[str, ...] = ()  # columns that a terminal goes without where names would break, the first first
 
 
 def headline(receipt: Receipt) -> str:
