@@ -20,7 +20,7 @@ from remote.contract import Sample
 
 STYLES: Final[dict[Tone, str]] = {"good": "bold green", "in_part": "bold yellow", "bad": "bold red"}
 NUMBER_COLUMNS_FROM = 1  # the first column is a name, the others are figures
-FRAME_OF_COLUMN: Final = 3  # cells: a line and a space on either side, as rich draws them
+FRAME_OF_COLUMN: Final = 3  # derived: the cells of a line and a space on either side, as rich draws them
 
 
 def print_report(receipt: Receipt, console: Console, *, report_file: str | None) -> None:
