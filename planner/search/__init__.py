@@ -66,7 +66,7 @@ def search(
         return _plan(found, question, figures, today=today, versions=dict(versions or {}))
 
     stuck = all(found.runnable is not None for found in ranked)
-    out = ways_out(question, market, figures) if stuck else ()
+    out = ways_out(question, market, figures, notebook.over) if stuck else ()
     plans = tuple(plan(found) for found in ranked)
     ways = tuple(WayOut(change=change, changes=changes, plan=plan(found)) for change, changes, found in out)
     return SearchResult(

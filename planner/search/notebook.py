@@ -9,13 +9,14 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.plan import Rejection
+from planner.plan import Changes, Rejection
 from planner.policy import Cap
 from planner.refusals import CaseRefused
 from planner.search.offers import Kind
 from planner.units import GIB, SECONDS_PER_HOUR
 
 NAMES_SHOWN: Final = 6
+TENTH_OF_HOUR_S: Final = 360
 
 
 class TooSmall(msgspec.Struct, frozen=True, kw_only=True):
@@ -31,19 +32,22 @@ LOOKED_AT: Final = ", of those looked at"  # cheaper ones did the job, so no mor
 
 
 class Short(msgspec.Struct, frozen=True, kw_only=True):
-    """An offer that holds the job on its GPU and not beside it, or holds it and breaks a limit."""
+    """An offer that holds the job on its GPU and not beside it."""
 
     offer: Offer
     needed: float
     limit: float
 
 
-class Dear(msgspec.Struct, frozen=True, kw_only=True):
-    """An offer that does the job, for more than it may cost."""
+class Over(msgspec.Struct, frozen=True, kw_only=True):
+    """An offer that does the job, and at p90 breaks a limit of money, of time or of both."""
 
     offer: Offer
-    needed_usd: float  # at p90
-    cap: Cap
+    needed_usd: float
+    needed_s: float
+    cap: Cap | None  # the limit of money that it breaks
+    limit_s: float | None  # the limit of time that it breaks
+    runnable: bool
 
 
 class Notebook:
@@ -55,8 +59,7 @@ class Notebook:
         self.unsupported: dict[str, tuple[str, CaseRefused]] = {}  # by message: the first strategy that met it
         self.short_of_ram: list[Short] = []  # bytes
         self.short_of_disk: list[Short] = []
-        self.too_dear: list[Dear] = []
-        self.too_slow: list[Short] = []  # seconds at p90
+        self.over: list[Over] = []
 
     def rejections(self, *, complete: bool) -> Iterator[Rejection]:
         """Everything that was written down: RAM, disk, money, time, what can't be computed, cards that are too small.
@@ -66,8 +69,7 @@ class Notebook:
         """
         yield from _beside(self.short_of_ram, "RAM", lambda offer: offer.ram_gib)
         yield from _beside(self.short_of_disk, "disk", lambda offer: offer.local_disk_gib)
-        yield from _dear(self.too_dear, complete=complete)
-        yield from _slow(self.too_slow, complete=complete)
+        yield from _over(self.over, complete=complete)
         for message, (strategy, refusal) in self.unsupported.items():
             yield Rejection(what=strategy, reason=message, remedy=refusal.hint)
         if self.without_kernels:
@@ -109,37 +111,67 @@ def _beside(entries: list[Short], thing: str, has: Callable[[Offer], float | Non
     )
 
 
-def _dear(entries: list[Dear], *, complete: bool) -> Iterator[Rejection]:
-    if not entries:
-        return
-    cheapest = min(entries, key=lambda entry: entry.needed_usd)
-    enough = Decimal(str(cheapest.needed_usd)).quantize(Decimal("0.01"), ROUND_CEILING)
-    least = f"; the cheapest, {cheapest.offer.key}, needs ${enough}"
-    rule = cheapest.cap.rule
-    place = "" if rule is None else f" ({rule.place})"
-    yield Rejection(
-        what=machines(len(entries)),
-        reason=f"over ${cheapest.cap.usd} at p90{place}{least if complete else LOOKED_AT}",
-        remedy=None if rule is None else rule.remedy,
-        changes={"budget.max_usd": enough} if complete and rule is None else {},
+def _over(entries: list[Over], *, complete: bool) -> Iterator[Rejection]:
+    dear = [each for each in entries if each.limit_s is None]
+    for place in dict.fromkeys(_place(each) for each in dear):
+        yield _dear([each for each in dear if _place(each) == place], place, complete=complete)
+    for limit_s in sorted({each.limit_s for each in entries if each.limit_s is not None}):
+        yield _slow([each for each in entries if each.limit_s == limit_s], limit_s, complete=complete)
+
+
+def _dear(group: list[Over], place: str, *, complete: bool) -> Rejection:
+    cheapest = min(group, key=lambda each: each.needed_usd)
+    least = f"; the cheapest, {cheapest.offer.key}, needs ${enough_usd(cheapest)}"
+    return Rejection(
+        what=machines(len(group)),
+        reason=f"over ${cheapest.cap.usd if cheapest.cap else 0} at p90{place}{least if complete else LOOKED_AT}",
+        remedy=_remedy(cheapest),
+        changes=lifted(cheapest) if complete and _remedy(cheapest) is None else {},
         needed={"p90_usd": cheapest.needed_usd},
-        num_offers=len(entries),
+        num_offers=len(group),
     )
 
 
-def _slow(entries: list[Short], *, complete: bool) -> Iterator[Rejection]:
-    for limit_s in sorted({entry.limit for entry in entries}):
-        group = [entry for entry in entries if entry.limit == limit_s]
-        fastest = min(group, key=lambda entry: entry.needed)
-        hours = fastest.needed / SECONDS_PER_HOUR
-        least = f"; the fastest, {fastest.offer.key}, needs {hours:,.1f} h"
-        yield Rejection(
-            what=machines(len(group)),
-            reason=f"over {limit_s / SECONDS_PER_HOUR:g} h at p90{least if complete else LOOKED_AT}",
-            changes={"budget.max_hours": -int(-hours // 1)} if complete else {},
-            needed={"p90_s": fastest.needed},
-            num_offers=len(group),
-        )
+def _slow(group: list[Over], limit_s: float, *, complete: bool) -> Rejection:
+    """Named is the fastest of those that keep to the money; where none does the cheapest, as a way out does."""
+    affordable = [each for each in group if each.cap is None]
+    nearest = min(affordable, key=lambda each: each.needed_s, default=None) or min(group, key=lambda each: each.needed_usd)
+    named, too = ("fastest", "") if affordable else ("cheapest", f" and ${enough_usd(nearest)}")
+    least = f"; the {named}, {nearest.offer.key}, needs {enough_hours(nearest):,.1f} h{too}"
+    return Rejection(
+        what=machines(len(group)),
+        reason=f"over {limit_s / SECONDS_PER_HOUR:g} h at p90{least if complete else LOOKED_AT}",
+        remedy=_remedy(nearest),
+        changes=lifted(nearest) if complete and _remedy(nearest) is None else {},
+        needed={"p90_s": nearest.needed_s},
+        num_offers=len(group),
+    )
+
+
+def _place(each: Over) -> str:
+    """The file that sets the limit of money; nothing where the job does."""
+    return f" ({each.cap.rule.place})" if each.cap is not None and each.cap.rule is not None else ""
+
+
+def _remedy(each: Over) -> str | None:
+    """What a rule says to do; None where the job's own limits stand in the way."""
+    return each.cap.rule.remedy if each.cap is not None and each.cap.rule is not None else None
+
+
+def lifted(each: Over) -> Changes:
+    """The limits that the offer breaks, as high as it needs them."""
+    usd = {} if each.cap is None else {"budget.max_usd": enough_usd(each)}
+    return usd if each.limit_s is None else {"budget.max_hours": enough_hours(each)} | usd
+
+
+def enough_usd(each: Over) -> Decimal:
+    """Whole cents that pay for the job at p90."""
+    return Decimal(each.needed_usd).quantize(Decimal("0.01"), ROUND_CEILING)
+
+
+def enough_hours(each: Over) -> float:
+    """The first tenth of an hour past the job's p90."""
+    return (each.needed_s // TENTH_OF_HOUR_S + 1) / 10
 
 
 def told_apart(needed: float, has: float) -> tuple[str, str]:

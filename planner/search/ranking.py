@@ -15,15 +15,15 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
-from planner.asking.request import HOST, Request
+from planner.asking.request import HOST, Budget, Request
 from planner.estimators.cost import billed_range, disk_gib, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, DurationEstimate, HostEstimate, Provider
-from planner.policy import Rule, cap
+from planner.policy import Cap, Rule, cap
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.fit import Fit, fitting
-from planner.search.notebook import Dear, Notebook, Short
+from planner.search.notebook import Notebook, Over, Short
 from planner.search.offers import Kind
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
@@ -271,15 +271,29 @@ def _held(
 
 
 def _within_budget(found: Found, question: Question, notebook: Notebook) -> bool:
-    """Whether time and money hold at p90; the first that does not is written down."""
-    limit_s, most = _limit_s(found, question), cap(question.request.budget, question.rules, found.offer)
-    if limit_s is not None and found.duration.wall_s.p90 > limit_s:
-        notebook.too_slow.append(Short(offer=found.offer, needed=found.duration.wall_s.p90, limit=limit_s))
-        return False
-    if most is not None and found.cost.total_usd.p90 > most.usd:
-        notebook.too_dear.append(Dear(offer=found.offer, needed_usd=found.cost.total_usd.p90, cap=most))
-        return False
-    return True
+    """Whether time and money hold at p90; what does not is written down."""
+    usd, seconds = found.cost.total_usd.p90, found.duration.wall_s.p90
+    limit_s, dear = _limit_s(found, question), _broken_cap(found, question)
+    slow = limit_s is not None and seconds > limit_s
+    if not slow and dear is None:
+        return True
+    notebook.over.append(
+        Over(
+            offer=found.offer,
+            needed_usd=usd,
+            needed_s=seconds,
+            cap=dear,
+            limit_s=limit_s if slow else None,
+            runnable=found.runnable is None,
+        )
+    )
+    return False
+
+
+def _broken_cap(found: Found, question: Question) -> Cap | None:
+    """The limit of money that the plan breaks; a rule's before the job's own, which is easier to lift."""
+    caps = (cap(budget, question.rules, found.offer) for budget in (Budget(), question.request.budget))
+    return next((each for each in caps if each is not None and found.cost.total_usd.p90 > each.usd), None)
 
 
 def _limit_s(found: Found, question: Question) -> float | None:

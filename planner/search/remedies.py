@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal
-from typing import Final
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 import msgspec
 
@@ -14,11 +13,11 @@ from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, required_bytes
-from planner.search.notebook import Notebook, told_apart
+from planner.search.notebook import Notebook, Over, lifted, told_apart
 from planner.search.offers import Kind, admit
 from planner.search.ranking import Found, Question, rank
 from planner.strategy import describe
-from planner.units import GIB, SECONDS_PER_HOUR
+from planner.units import GIB
 from remote.contract import Strategy
 
 STREAMED: Final = "stream"
@@ -35,14 +34,15 @@ class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
     changes: Callable[[Found], Changes]
 
 
-def ways_out(question: Question, market: Iterable[Offer], figures: Figures) -> Iterator[WayFound]:
+def ways_out(question: Question, market: Iterable[Offer], figures: Figures, over: Iterable[Over]) -> Iterator[WayFound]:
     """For each wish: the cheapest plan that this version can run without it. Nothing for a wish that is not the cause.
 
     Where the wish is memory the cheapest may be on far more than is needed, so the smallest card that does is named, too.
+    `over`: plans that were found and break a limit.
     """
     market = tuple(offer for offer in market if question.provider(offer.provider).runnable)
     told: set[str] = set()
-    for relaxed in _relaxations(question.request):
+    for relaxed in (*_relaxations(question.request), *_lifted_limits(question.request, over)):
         if (way := _way(relaxed, question, market, figures)) is not None:
             told.add(way[0])
             yield way
@@ -62,7 +62,7 @@ def _way(relaxed: Relaxed, question: Question, market: tuple[Offer, ...], figure
 
 
 def _relaxations(request: Request) -> Iterator[Relaxed]:
-    where, budget = request.where, request.budget
+    where = request.where
     if where.gpu_memory_gib is not None:
         yield _with_memory(request, None)
     if where.gpus or where.num_gpus is not None:
@@ -89,18 +89,37 @@ def _relaxations(request: Request) -> Iterator[Relaxed]:
             change=lambda found: f"from {found.offer.provider}",
             changes=lambda found: _seller(found, where.regions),
         )
-    if budget.max_usd is not None:
-        yield Relaxed(
-            request=_with(request, budget=Budget(max_hours=budget.max_hours)),
-            change=lambda found: f"for up to ${found.cost.total_usd.p90:.2f}",
-            changes=lambda found: {"budget.max_usd": Decimal(f"{found.cost.total_usd.p90 + 0.005:.2f}")},
-        )
-    if budget.max_hours is not None:
-        yield Relaxed(
-            request=_with(request, budget=Budget(max_usd=budget.max_usd)),
-            change=lambda found: f"in up to {found.duration.wall_s.p90 / SECONDS_PER_HOUR:.1f} hours",
-            changes=lambda found: {"budget.max_hours": round(found.duration.wall_s.p90 / SECONDS_PER_HOUR + 0.05, 1)},
-        )
+
+
+def _lifted_limits(request: Request, over: Iterable[Over]) -> Iterator[Relaxed]:
+    """The request with its money, its hours or both as high as the nearest plan needs them that this version can run."""
+    ours = [each for each in over if each.runnable and not (each.cap is not None and each.cap.rule is not None)]
+    dear, slow, both = (
+        [each for each in ours if (each.cap is not None, each.limit_s is not None) == broken]
+        for broken in ((True, False), (False, True), (True, True))
+    )
+    nearest = (
+        min(dear, key=lambda each: each.needed_usd, default=None),
+        min(slow, key=lambda each: each.needed_s, default=None),
+        min(both if not dear and not slow else (), key=lambda each: each.needed_usd, default=None),
+    )
+    return (_with_limits(request, lifted(each)) for each in nearest if each is not None)
+
+
+def _with_limits(request: Request, changes: Changes) -> Relaxed:
+    fields = {name.removeprefix("budget."): value for name, value in changes.items()}
+    words = " and ".join(_LIMIT_WORDS[name](value) for name, value in changes.items())
+    return Relaxed(
+        request=_with(request, budget=msgspec.structs.replace(request.budget, **fields)),
+        change=lambda _found: words,
+        changes=lambda _found: changes,
+    )
+
+
+_LIMIT_WORDS: Final[Mapping[str, Callable[[Any], str]]] = {
+    "budget.max_usd": lambda usd: f"for up to ${usd}",
+    "budget.max_hours": lambda hours: f"in up to {hours:,.1f} hours",
+}
 
 
 def _larger_cards(question: Question, market: tuple[Offer, ...]) -> Iterator[Relaxed]:

@@ -1,0 +1,107 @@
+"""Every remedy that is printed is true when it is typed: what it mends is gone, and nothing else stands in the way."""
+
+from __future__ import annotations
+
+import shlex
+from decimal import Decimal
+from itertools import product
+
+import pytest
+
+from catalogs.catalog import read_catalog
+from planner.asking.options import run_command, spelled
+from planner.plan import Rejection, SearchResult
+from planner.policy import Rule
+from planner.report.words import what_would_do
+from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, parsed
+from tests.planner.report.test_golden import asked
+
+CARDS = tuple(read_catalog().gpus.values())
+CHEAP = make_offer(provider="near", instance_type="cheap", gpu="L4", usd_per_hour=Decimal("0.30"))
+MARKET = make_catalog(
+    CHEAP,
+    make_offer(instance_type="slow", gpu="T4", usd_per_hour=Decimal("0.25"), purchase="spot"),
+    make_offer(instance_type="usual", gpu="L4", usd_per_hour=Decimal("0.80")),
+    make_offer(instance_type="large", gpu="A100-SXM4-80GB", usd_per_hour=Decimal("1.60"), region="south"),
+    make_offer(instance_type="fast", gpu="H100 SXM5", usd_per_hour=Decimal("9.00"), region="south"),
+    gpus=CARDS,
+)  # "near" sells cheaply, and nobody can rent from it
+WISHES = (
+    [],
+    ["--provider", "cloud"],
+    ["--provider", "near"],
+    ["--gpu", "H100 SXM5"],
+    ["--region", "north"],
+    ["--spot"],
+    ["--gpu-budget", "16GB"],
+    ["--quant", "nf4", "--gpu", "T4"],
+)
+LIMITS = (
+    ["--max-cost", "0.01"],
+    ["--max-hours", "0.01"],
+    ["--max-cost", "0.01", "--max-hours", "0.01"],
+    ["--max-hours", "0.3"],
+)
+
+
+def typed(words: list[str], more: str) -> list[str]:
+    """The options with those of a remedy in the place of their like."""
+    wanted = shlex.split(more.replace(",", " "))
+    names = {word for word in wanted if word.startswith("--")}
+    kept = [word for at, word in enumerate(words) if word not in names and (at == 0 or words[at - 1] not in names)]
+    return kept + wanted
+
+
+def answered(words: list[str], *rules: Rule) -> SearchResult:
+    return ask(asked(words), MARKET, rules=rules)
+
+
+def of_limits(rejection: Rejection) -> bool:
+    return any(name.startswith("budget.") for name in rejection.changes)
+
+
+@pytest.mark.parametrize(("wish", "limits"), tuple(product(WISHES, LIMITS)), ids=lambda words: " ".join(words) or "any")
+def test_what_is_printed_to_type_brings_a_plan(wish: list[str], limits: list[str]) -> None:
+    words = ["--model", "7b", *wish, *limits]
+    result = answered(words)
+    for rejection in filter(of_limits, result.rejections):
+        assert answered(typed(words, what_would_do(rejection, spelled))).plans, rejection
+    for way in result.ways_out:
+        command = run_command(parsed(*words), changes=way.changes, has_data=True, model=None)
+        found = answered(shlex.split(command.removeprefix("rentune run ")))
+        assert found.recommended is not None, command
+
+
+def test_money_is_named_once_and_as_much_as_is_asked_for() -> None:
+    """Row, heading and command say the same sum: the least that buys what can be rented."""
+    words = ["--model", "7b", "--provider", "cloud", "--max-cost", "0.01"]
+    result = answered(words)
+    (refused,), (way,) = filter(of_limits, result.rejections), result.ways_out
+    assert refused.changes == way.changes
+    assert way.change == f"for up to ${way.changes['budget.max_usd']}"
+    assert answered(typed(words, f"--max-cost {way.changes['budget.max_usd'] - Decimal('0.01')}")).plans == ()
+
+
+def test_a_remedy_does_not_lead_into_the_other_limit() -> None:
+    """What is both too dear and too slow needs both lifted; hours alone would be refused for their money."""
+    refused = next(filter(of_limits, answered(["--model", "7b", "--max-cost", "0.01", "--max-hours", "0.01"]).rejections))
+    assert set(refused.changes) == {"budget.max_usd", "budget.max_hours"}
+    affordable = next(filter(of_limits, answered(["--model", "7b", "--max-cost", "9", "--max-hours", "0.01"]).rejections))
+    assert set(affordable.changes) == {"budget.max_hours"}
+
+
+def test_no_sum_is_named_that_a_rule_forbids() -> None:
+    """More money helps nobody whose policy ends below it."""
+    rule = Rule(key="max_usd_per_run", allows=Decimal("0.02"), said_in="policy.toml", may_be_overruled=True)
+    words = ["--model", "7b", "--provider", "cloud", "--max-cost", "0.01"]
+    (refused,) = [each for each in answered(words, rule).rejections if "at p90" in each.reason]
+    assert what_would_do(refused, spelled) == "--overrule-policy max_usd_per_run"
+    assert answered(words, rule).ways_out == ()
+
+
+def test_the_kernels_that_a_card_lacks_are_not_asked_for_again() -> None:
+    bare = make_gpu(bitsandbytes="no")
+    words = ["--model", "350m", "--quant", "nf4"]
+    market = make_catalog(make_offer(), gpus=(bare,))
+    (refused,) = [each for each in ask(asked(words), market).rejections if each.changes]
+    assert ask(asked(typed(words, what_would_do(refused, spelled))), market).plans
