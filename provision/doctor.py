@@ -77,7 +77,9 @@ def clouds_here(findings: tuple[Finding, ...], catalog: Catalog, environment: Ma
         name: CloudHere(
             credentials=_credentials_words(credentials[credentials_of(name)], row.credentials_at),
             gpu_quota=_quota_words(name, offer, environment) if name in in_reach else "not asked",
-            smallest_offer="none in the catalog" if offer is None else _offer_words(offer, catalog),
+            smallest_offer="none in the catalog: rentune catalog import FILE.csv"
+            if offer is None
+            else _offer_words(offer, catalog),
         )
         for name, row in CLOUDS.items()
         for offer in [smallest_offer(name, catalog)]

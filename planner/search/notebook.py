@@ -16,7 +16,7 @@ from planner.search.offers import Kind
 from planner.units import GIB, SECONDS_PER_HOUR
 
 NAMES_SHOWN: Final = 6
-TENTH_OF_HOUR_S: Final = 360
+TENTH_OF_HOUR_S: Final = 360  # derived: a tenth of an hour in seconds
 
 
 class TooSmall(msgspec.Struct, frozen=True, kw_only=True):

@@ -65,7 +65,8 @@ def admit(request: Request, catalog: Catalog, offers: Iterable[Offer], rules: It
     """Sort the offers into kinds; what breaks a wish or a rule is counted. Raises CatalogError for a GPU that nobody knows."""
     offers = tuple(offers)
     matches = [catalog.gpu(name) for name in request.where.gpus]
-    wishes = (*_wishes(request.where, catalog, {match.gpu.name for match in matches}), *_limits(request.where))
+    sellers = {offer.provider for offer in offers}
+    wishes = (*_wishes(request.where, catalog, {match.gpu.name for match in matches}, sellers), *_limits(request.where))
     kept = offers
     rejections: list[Rejection] = []
     for wish in wishes:
@@ -81,13 +82,18 @@ def admit(request: Request, catalog: Catalog, offers: Iterable[Offer], rules: It
     )
 
 
-def _wishes(where: Where, catalog: Catalog, gpus: set[str]) -> Iterable[Wish]:
+def _wishes(where: Where, catalog: Catalog, gpus: set[str], sellers: set[str]) -> Iterable[Wish]:
     """What was asked for by name or by number."""
     if where.host is not None:
         yield Wish(lambda offer: offer.provider != HOST, f"the job is for {where.host}", "where.host")
     if where.providers:
         reason = f"not from {_or(where.providers)}"
-        yield Wish(lambda offer: offer.provider not in where.providers, reason, "where.providers")
+        remedy = (
+            None
+            if sellers & set(where.providers)
+            else "; ".join(f"{each}: {how_to_plan_with(each)}" for each in where.providers)
+        )
+        yield Wish(lambda offer: offer.provider not in where.providers, reason, "where.providers", remedy)
     if where.regions:
         reason = f"not in {_or(where.regions)}"
         yield Wish(lambda offer: not matches(offer.region, where.regions), reason, "where.regions")
@@ -166,6 +172,13 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
         )
         for (gpu, num_gpus, _, _), members in grouped.items()
     )
+
+
+def how_to_plan_with(provider: str) -> str:
+    """What to type where the catalog has no offer of a provider that is known."""
+    if provider == HOST:
+        return "name your machine (--host user@address)"
+    return "import prices that you see there (rentune catalog import FILE.csv), or rent there yourself (--host user@address)"
 
 
 def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> None:

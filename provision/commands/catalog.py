@@ -91,9 +91,14 @@ def list_offers(
     shown = offers[:top] if top else offers
 
     def draw_offers() -> None:
+        from planner.search.offers import how_to_plan_with
         from provision.report.terminal import draw
 
         console().print(draw(_table(catalog, shown, num_offers=len(offers))))
+        sellers = {offer.provider for offer in catalog.offers}
+        for name in (name.lower() for name in provider):
+            if name not in sellers:
+                click.echo(f"{name}: {how_to_plan_with(name)}.")
 
     return show("catalog list", shown, draw_offers, as_json=as_json)
 

@@ -6,6 +6,7 @@ import shlex
 from decimal import Decimal
 from itertools import product
 
+import msgspec
 import pytest
 
 from catalogs.catalog import read_catalog
@@ -13,7 +14,7 @@ from planner.asking.options import run_command, spelled
 from planner.plan import Rejection, SearchResult
 from planner.policy import Rule
 from planner.report.words import what_would_do
-from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, parsed
+from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, parsed
 from tests.planner.report.test_golden import asked
 
 CARDS = tuple(read_catalog().gpus.values())
@@ -26,7 +27,7 @@ MARKET = make_catalog(
     make_offer(instance_type="fast", gpu="H100 SXM5", usd_per_hour=Decimal("9.00"), region="south"),
     gpus=CARDS,
 )  # "near" sells cheaply, and nobody can rent from it
-WISHES = (
+WISHES: tuple[list[str], ...] = (
     [],
     ["--provider", "cloud"],
     ["--provider", "near"],
@@ -105,3 +106,25 @@ def test_the_kernels_that_a_card_lacks_are_not_asked_for_again() -> None:
     market = make_catalog(make_offer(), gpus=(bare,))
     (refused,) = [each for each in ask(asked(words), market).rejections if each.changes]
     assert ask(asked(typed(words, what_would_do(refused, spelled))), market).plans
+
+
+@pytest.mark.parametrize(
+    ("provider", "words"),
+    [
+        ("host", "host: name your machine (--host user@address)"),
+        ("bare", "bare: import prices that you see there (rentune catalog import FILE.csv"),
+    ],
+)
+def test_whoever_names_a_seller_without_a_price_is_told_what_to_type(provider: str, words: str) -> None:
+    """Nothing can be planned there as it is, and the words for that are no dead end."""
+    market = msgspec.structs.replace(MARKET, billing=MARKET.billing | {provider: make_billing(provider)})
+    (refused,) = [each for each in ask(asked(["--model", "7b", "--provider", provider]), market).rejections if each.remedy]
+    assert (refused.wish, words in str(refused.remedy)) == ("where.providers", True)
+
+
+def test_an_offer_of_ones_own_is_the_remedy_that_it_is_called() -> None:
+    """With it the seller has a price, and the row is about the others alone."""
+    bare = make_offer(provider="bare", gpu="L4")
+    result = ask(asked(["--model", "7b", "--provider", "bare"]), make_catalog(bare, CHEAP, gpus=CARDS))
+    assert [plan.offer.provider for plan in result.plans] == ["bare"]
+    assert all(each.remedy is None for each in result.rejections if each.wish == "where.providers")

@@ -90,6 +90,13 @@ def test_help_stands_in_groups(capsys: pytest.CaptureFixture[str]) -> None:
     assert re.findall(r"^(Plan|Run|Account):$", capsys.readouterr().out, re.MULTILINE) == ["Plan", "Run", "Account"]
 
 
+def test_a_seller_without_offers_is_no_dead_end(capsys: pytest.CaptureFixture[str]) -> None:
+    """An empty table says what to type."""
+    assert call(["catalog", "list", "--provider", "hetzner", "--provider", "aws", "--top", "1"]) == 0
+    (told,) = [line for line in capsys.readouterr().out.splitlines() if "rentune catalog import" in line]
+    assert told.startswith("hetzner: ")
+
+
 @pytest.mark.parametrize("name", [*COMMANDS, "catalog list"])
 def test_help_loads_nothing_heavy(name: str) -> None:
     """No torch, no Pulumi, no paramiko, no rich: help is for reading at once."""
