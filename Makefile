@@ -120,7 +120,7 @@ base: setup-light ## fetch the demo's base model (93 MB) into the cache
 
 # ── upkeep ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-docs: setup-light ## write docs/schemas, docs/commands.md, docs/clouds.md and the tree in the README anew
+docs: setup-light ## write docs/schemas, docs/commands.md, docs/clouds.md and the trees anew
 	@$(BIN)/python -m tests.contracts
 	@$(BIN)/python -m tests.rendered
 

@@ -1,4 +1,4 @@
-"""What of the documents is made from the code: the README's tree, every command's help, clouds, methods. `make docs`."""
+"""What of the documents is made from the code: rooms and files, every command's help, clouds, methods. `make docs`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[1]
 README = ROOT / "README.md"
 COMMANDS_PAGE = ROOT / "docs" / "commands.md"
+TREE_PAGE = ROOT / "docs" / "tree.md"
 ROOMS = {
     "catalogs": "GROUND. What the world sells, as typed data. Imports nothing of ours.",
     "remote": "GROUND. What runs on the box; shipped whole. Imports nothing of ours.",
@@ -18,7 +19,7 @@ ROOMS = {
 }
 OTHER_FOLDERS = {
     "tests": "mirror the rooms; doubles are small real programs",
-    "docs": "architecture, derivations, acceptance, schemas; commands.md, clouds.md, methods.md and the tree are made",
+    "docs": "architecture, derivations, acceptance, schemas; commands.md, clouds.md, methods.md and tree.md are made",
     "benchmarks": "scripts that measure, and their committed results",
     "examples": "job files that plan as they stand and run with `--data FILE`, and the demo",
     ".ci": "what CI runs, and the pinned requirement files",
@@ -40,27 +41,29 @@ def first_sentence(path: Path) -> str:
     return re.split(r"(?<=[.:?]) (?=[A-Z`])", " ".join(paragraph.split()))[0].rstrip(".:")
 
 
-def tree_lines(folder: Path, depth: int = 1) -> list[str]:
-    """One line for each file with code, folders first named, then opened."""
+def tree_lines(folder: Path, *, files: bool, depth: int = 1) -> list[str]:
+    """One line for each folder with code and, if `files`, for each file; folders first named, then opened."""
     lines = []
     for path in sorted(folder.iterdir(), key=lambda item: (item.is_dir(), item.name)):
         indent = "  " * depth
         if path.suffix == ".py" and path.name != "__init__.py":
+            if not files:
+                continue
             lines.append(f"{indent}{path.name:<{24 - len(indent)}}{first_sentence(path)}")
         elif path.is_dir() and any(path.glob("*.py")):
             summary = first_sentence(path / "__init__.py") if (path / "__init__.py").exists() else ""
             lines.append(f"{indent}{path.name + '/':<{24 - len(indent)}}{summary}".rstrip())
-            lines.extend(tree_lines(path, depth + 1))
+            lines.extend(tree_lines(path, files=files, depth=depth + 1))
         elif path.name == "data" and path.is_dir():
             lines.append(f"{indent}{'data/':<{24 - len(indent)}}the rows, each with source and date")
     return lines
 
 
-def render_tree() -> str:
-    """The four rooms, one line a file, and the folders around them."""
+def render_tree(*, files: bool) -> str:
+    """The four rooms, one line for each room in them or for each file, and the folders around them."""
     lines: list[str] = []
     for room, purpose in ROOMS.items():
-        lines += [f"{room + '/':<24}{purpose}", *tree_lines(room_folder(room))]
+        lines += [f"{room + '/':<24}{purpose}", *tree_lines(room_folder(room), files=files)]
     lines += [f"{name + '/':<24}{purpose}" for name, purpose in OTHER_FOLDERS.items()]
     return "```text\n" + "\n".join(map(shortened, lines)) + "\n```"
 
@@ -74,9 +77,14 @@ def shortened(line: str) -> str:
 
 
 def with_tree(readme: str) -> str:
-    """`readme` with the tree of this moment between its markers."""
-    replacement = f"<!-- tree -->\n{render_tree()}\n<!-- /tree -->"
+    """`readme` with the rooms of this moment between its markers."""
+    replacement = f"<!-- tree -->\n{render_tree(files=False)}\n<!-- /tree -->"
     return re.sub(r"<!-- tree -->.*<!-- /tree -->", lambda _: replacement, readme, flags=re.DOTALL)
+
+
+def render_tree_page() -> str:
+    """Every file with the first sentence that it says of itself."""
+    return f"# The tree\n\nMade from the code by `make docs`: a line for each file.\n\n{render_tree(files=True)}\n"
 
 
 def render_commands() -> str:
@@ -102,6 +110,7 @@ def main() -> None:
     from tests import clouds_page, methods_page
 
     README.write_text(with_tree(README.read_text()))
+    TREE_PAGE.write_text(render_tree_page())
     COMMANDS_PAGE.write_text(render_commands())
     clouds_page.PAGE.write_text(clouds_page.render_page())
     methods_page.PAGE.write_text(methods_page.render_page())

@@ -12,7 +12,17 @@ import pytest
 from provision.cli import COMMANDS
 from provision.clouds.programs import CLOUDS
 from tests import clouds_page, methods_page
-from tests.rendered import COMMANDS_PAGE, README, ROOMS, ROOT, render_commands, room_folder, with_tree
+from tests.rendered import (
+    COMMANDS_PAGE,
+    README,
+    ROOMS,
+    ROOT,
+    TREE_PAGE,
+    render_commands,
+    render_tree_page,
+    room_folder,
+    with_tree,
+)
 
 PAGES = [*sorted(ROOT.glob("*.md")), *sorted((ROOT / "docs").rglob("*.md")), *sorted((ROOT / "benchmarks").rglob("*.md"))]
 TARGETS = set(re.findall(r"^([a-z][a-z-]*):", (ROOT / "Makefile").read_text(), re.MULTILINE))
@@ -86,9 +96,10 @@ def test_pages_in_front_know_every_command_and_target() -> None:
     assert unnamed <= {"help", "setup-light", "setup-box", "setup-dev", "system-demo", "system-test", "test-wheel"}
 
 
-def test_the_tree_in_the_readme_is_the_tree() -> None:
+def test_the_trees_in_the_documents_are_the_tree() -> None:
     """One line per file, as the files themselves say; `make docs` writes it."""
     assert README.read_text() == with_tree(README.read_text())
+    assert TREE_PAGE.read_text() == render_tree_page()
 
 
 def test_the_page_of_commands_is_their_help() -> None:

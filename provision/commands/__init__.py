@@ -1,0 +1,1 @@
+"""One module per command: what it is asked, the rooms that do it, and what it shows."""
