@@ -200,7 +200,7 @@ def _error(message: str, key: str | None, hint: str | None) -> dict[str, Any]:
 def _told(estimate: Estimate) -> dict[str, Any]:
     """An Estimate in the contract's keys. What has no value is left out."""
     host = estimate.host
-    ram = {"peak_bytes": host.ram_peak_bytes, "components": host.ram_components}
+    ram = {"peak_bytes": host.ram_peak_bytes, "components": host.ram_components, "by_instant": host.ram_by_instant}
     if estimate.ram_verdict is not None:
         ram["verdict"] = estimate.ram_verdict
     told = {

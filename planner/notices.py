@@ -217,6 +217,18 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "sharded memory follows from the code of FSDP and DeepSpeed; not checked against a measured peak",
     ),
     (
+        lambda this: this.strategy.offload != "none" or this.strategy.activation_offload,
+        "offload follows from the code of DeepSpeed, FSDP and torchtune; not checked against a measured peak",
+    ),
+    (
+        lambda this: this.strategy.offload == "stream" and this.strategy.streaming is None,
+        "streaming: two blocks lie on the GPU at a time, the others in pinned host memory",
+    ),
+    (
+        lambda this: this.strategy.quant.startswith("gptq") and this.strategy.sharding == "fsdp" and this.strategy.num_gpus > 1,
+        "GPTQ under FSDP: packed integers looked at as 16-bit numbers, as fms-acceleration does, are estimated",
+    ),
+    (
         lambda this: this.case.evaluation is not None and this.case.evaluation.logits == "kept_gpu",
         "logits kept on the GPU are counted for one evaluation batch; they grow with every further batch",
     ),

@@ -55,9 +55,10 @@ class HostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """RAM of one node and disk of the box."""
 
     ram_peak_bytes: int
-    ram_components: dict[str, int]
+    ram_components: dict[str, int]  # at the peak; they sum to it
     disk_peak_bytes: int
     disk_components: dict[str, int]
+    ram_by_instant: dict[str, int] = {}  # load, step, save; empty in plans of earlier versions
 
 
 class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -50,6 +50,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         together = strategy.num_gpus if strategy.sharding == "device_map" else self.model_parallel
         return max(1, strategy.num_gpus // together)
 
+    @property
+    def fsdp_version(self) -> int:
+        """1 or 2. derived: from 5.0 on transformers' trainer asks for the second; torchtune and NeMo know no other."""
+        newer = (self.release("transformers") or (5,)) >= (5,)
+        return 2 if newer or self.name in ("torchtune", "nemo") else 1
+
     def release(self, library: str) -> tuple[int, ...] | None:
         """(4, 45, 2) of "4.45.2"; None where the case names no release, which means the pinned one."""
         text = self.versions.get(library)

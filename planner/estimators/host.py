@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
 from catalogs.architectures import Architecture
 from planner.estimators.memory.card.support import require_closed_form
+from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
-from planner.estimators.memory.held.weights import Trained, trained_of, weights_of
+from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
 from planner.estimators.memory.instants import instants_of
 from planner.estimators.memory.scene import scene_of
 from planner.methods import adapter_file_bytes, base_params
@@ -31,6 +32,9 @@ SHARD_BYTES: Final = 5 * GB  # derived: transformers writes shards of at most 5 
 ENVIRONMENT_DISK_BYTES: Final = 6_100 * MB  # measured: the box stack as installed, torch 2.15 with CUDA, 2026-11
 SYSTEM_DISK_BYTES: Final = 12 * GB  # assumed: an Ubuntu image with the NVIDIA driver
 LOG_DISK_BYTES: Final = 100 * MB  # assumed
+
+# derived: what parts the states among ranks; under any other sharding each rank has its own
+CUT_STATES: Final = frozenset({"fsdp", "zero1", "zero2", "zero3"})
 
 USABLE_RAM_SHARE: Final = 0.90  # assumed: the system, its page cache and our SSH server need a tenth of the RAM
 ENFORCED_RAM_SHARE: Final = 0.95  # derived: what the local box's limit lets a job have (provision/direct/limits.py)
@@ -65,13 +69,17 @@ def estimate_host(
     require_closed_form(architecture, strategy, task=task, stack=stack)
     trained = trained_of(architecture, strategy, task=task)
     if on_cpu:
-        ram = _cpu_ram(architecture, strategy, task, stack)
+        ram = {"step": _cpu_ram(architecture, strategy, task, stack)}
     else:
-        ram = _gpu_node_ram(architecture, strategy, task, trained, ranks=max(1, num_gpus // strategy.num_nodes))
+        ranks = max(1, num_gpus // strategy.num_nodes)
+        ram = _gpu_node_ram(Node(architecture, strategy, task, stack, trained, ranks))
+    sums = {instant: sum(parts.values()) for instant, parts in ram.items()}
+    peak = max(sums, key=lambda instant: sums[instant])
     disk = _disk(architecture, strategy, task, trained, num_checkpoints)
     return HostEstimate(
-        ram_peak_bytes=sum(ram.values()),
-        ram_components=ram,
+        ram_peak_bytes=sums[peak],
+        ram_components=ram[peak],
+        ram_by_instant=sums,
         disk_peak_bytes=sum(disk.values()),
         disk_components=disk,
     )
@@ -86,25 +94,94 @@ def _cpu_ram(architecture: Architecture, strategy: Strategy, task: Task, stack: 
     return {"interpreter": INTERPRETER_BYTES, **alive, "allocator": slack}
 
 
-def _gpu_node_ram(
-    architecture: Architecture, strategy: Strategy, task: Task, trained: Trained, *, ranks: int
-) -> dict[str, int]:
-    """Processes, the shard being read, and whatever the strategy keeps on the host."""
-    download = download_bytes(architecture, strategy, task)
-    whole = strategy.sharding in ("fsdp", "zero3") and ranks > 1
-    tokens = strategy.micro_batch_size * strategy.seq_len
-    hidden = tokens * architecture.hidden_size * DTYPE_BYTES[strategy.param_dtype]
-    states = state_bytes(architecture, strategy, trained)
-    on_host = is_paged(strategy.optimizer) or strategy.offload == "optimizer"
-    masters = 4 * trained.params if strategy.offload == "optimizer" and trained.item < 4 else 0
-    parts = {
-        "processes": ranks * (INTERPRETER_BYTES + CUDA_PROCESS_BYTES),
-        # one rank reads the whole model and sends the others their parts (accelerate's cpu_ram_efficient_loading)
-        "loading": download if whole else ranks * min(download, SHARD_BYTES),
-        "optimizer": states + masters if on_host else 0,
-        "checkpoints": ranks * architecture.depth * hidden if strategy.gradient_checkpointing == "offloaded" else 0,
+# ── a node with GPUs ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Node(NamedTuple):
+    """What the parts follow from."""
+
+    architecture: Architecture
+    strategy: Strategy
+    task: Task
+    stack: Stack
+    trained: Trained
+    ranks: int  # processes on it, one a GPU
+
+    @property
+    def wholes(self) -> float:
+        """How often this node holds what a sharding cuts: a part of one whole, or one for each rank."""
+        cut = self.strategy.sharding in CUT_STATES
+        return self.ranks / self.strategy.num_gpus if cut else float(self.ranks)
+
+    @property
+    def weights(self) -> Weights:
+        """Of the base at rest, wherever it lies."""
+        return weights_of(self.architecture, self.strategy, task=self.task, stack=self.stack)
+
+
+def _gpu_node_ram(node: Node) -> dict[str, dict[str, int]]:
+    """Instant -> what is in RAM then: processes and what waits on the host all along, and what that instant adds."""
+    processes = {"processes": node.ranks * (INTERPRETER_BYTES + CUDA_PROCESS_BYTES), "weights": _weights(node)}
+    training = processes | {"optimizer": _states(node)}
+    instants = {
+        "load": processes | {"loading": _loading(node)},
+        "step": training | {"activations": node.ranks * _activations(node)},
+        "save": training | {"gathered": _gathered(node)},
     }
-    return {name: size for name, size in parts.items() if size}
+    return {instant: {name: size for name, size in parts.items() if size} for instant, parts in instants.items()}
+
+
+def _loading(node: Node) -> int:
+    """A shard for each rank. Of weights that are cut one rank reads the whole and sends the others their parts: accelerate's
+    cpu_ram_efficient_loading, and transformers under ZeRO-3 (`_load_state_dict_into_zero3_model`).
+    """
+    download = download_bytes(node.architecture, node.strategy, node.task)
+    whole = node.strategy.sharding in ("fsdp", "zero3") and node.ranks > 1
+    return download if whole else node.ranks * min(download, SHARD_BYTES)
+
+
+def _states(node: Node) -> int:
+    """States that are paged or offloaded; with the latter the gradients, and the fp32 masters of 16-bit parameters.
+
+    derived: DeepSpeed (stage_1_and_2.py, stage3.py) steps in fp32 and pins the flat partition and its gradient; FSDP steps
+    what it has in its own dtype. Moments are plain memory.
+    """
+    architecture, strategy, trained = node.architecture, node.strategy, node.trained
+    if strategy.offload not in ("optimizer", "params"):
+        return round(node.wholes * state_bytes(architecture, strategy, trained)) if is_paged(strategy.optimizer) else 0
+    if strategy.sharding == "fsdp":
+        pinned = trained.gradients
+    else:
+        trained = msgspec.structs.replace(trained, item=DTYPE_BYTES["float32"])
+        pinned = 2 * trained.gradients
+    states = round(node.wholes * state_bytes(architecture, strategy, trained))
+    return states + node.ranks * pinned_bytes(pinned * node.wholes / node.ranks)
+
+
+def _weights(node: Node) -> int:
+    """Weights that wait on the host, pinned block by block: offloaded ones in the parts of the ranks, streamed ones whole."""
+    architecture, strategy, blocks = node.architecture, node.strategy, node.architecture.depth
+    if strategy.offload == "params":
+        part = node.wholes / node.ranks
+        ends = pinned_bytes(node.weights.outer * part)
+        return node.ranks * (blocks * pinned_bytes(node.weights.blocks * part / blocks) + ends)
+    if strategy.offload == "stream":
+        streamed = streamed_blocks_bytes(Leaving(architecture, strategy, node.weights, node.trained))
+        return node.ranks * blocks * pinned_bytes(streamed / blocks)
+    return 0
+
+
+def _activations(node: Node) -> int:
+    """What of one rank's activations waits on the host: a checkpoint of each block, or whatever the blocks save. Pinned."""
+    if node.strategy.gradient_checkpointing != "offloaded" and not node.strategy.activation_offload:
+        return 0
+    scene = scene_of(node.architecture, node.strategy, task=node.task, gpu=None, stack=node.stack)
+    return scene.num_blocks * pinned_bytes(scene.hidden_bytes) if scene.checkpoints_leave else scene.saved_away
+
+
+def _gathered(node: Node) -> int:
+    """Trained weights put together in 16 bits on one rank to be saved, where ranks hold parts of them."""
+    return 2 * node.trained.params if node.strategy.sharding in ("fsdp", "zero3") and node.ranks > 1 else 0
 
 
 def download_bytes(architecture: Architecture, strategy: Strategy, task: Task = "causal_lm") -> int:

@@ -186,7 +186,7 @@ def memory_rejections(
     if not one_is_enough and STREAMED not in question.capabilities.offload:
         yield Rejection(
             what="frozen blocks streamed from RAM through one GPU",
-            reason="would need less GPU memory; this version neither estimates nor runs it",
+            reason="would need less GPU memory; this version estimates it and does not run it",
         )
 
 

@@ -24,7 +24,6 @@ from planner.estimators.memory.card.process import (
 )
 from planner.estimators.memory.card.support import require_closed_form
 from planner.estimators.memory.evaluation import evaluation_parts
-from planner.estimators.memory.held.optimizers import states_on_gpu_bytes
 from planner.estimators.memory.held.sharding import share_of
 from planner.estimators.memory.held.weights import trained_of, weights_of
 from planner.estimators.memory.instants import instants_of
@@ -88,6 +87,5 @@ def resting_bytes(
     strategy = as_run(architecture, strategy, stack)
     weights = weights_of(architecture, strategy, task=task, stack=stack)
     trained = trained_of(architecture, strategy, task=task)
-    states = states_on_gpu_bytes(architecture, strategy, trained)
-    share = share_of(architecture, strategy, stack, weights=weights, trained=trained, states=states)
+    share = share_of(architecture, strategy, stack, weights=weights, trained=trained)
     return share.weights + share.added + share.states

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from typing import Final
 
-from planner.estimators.memory.held.optimizers import step_scratch_bytes
 from planner.estimators.memory.held.weights import trains_vocabulary
 from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.operations import FP32
@@ -77,7 +76,7 @@ def _kept_by(scene: Scene, kind: Kind) -> int:
     if not scene.checkpointed:
         return played.profile.saved + played.profile.saves_input * scene.hidden_bytes
     attributes = played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
-    return attributes + (0 if scene.strategy.gradient_checkpointing == "offloaded" else scene.hidden_bytes)
+    return attributes + (0 if scene.checkpoints_leave else scene.hidden_bytes)
 
 
 def _activations(scene: Scene, *, without: Kind | None = None) -> int:
@@ -90,7 +89,7 @@ def _activations(scene: Scene, *, without: Kind | None = None) -> int:
 
 def _around(scene: Scene) -> int:
     """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
-    in_flight = 2 * scene.hidden_bytes if scene.strategy.gradient_checkpointing == "offloaded" else 0  # one out, one computing
+    in_flight = 2 * scene.hidden_bytes if scene.checkpoints_leave else scene.in_flight  # one out, one computing
     return in_flight + _batch_bytes(scene) + _embedding_bytes(scene) + _encoder_end_bytes(scene)
 
 
@@ -301,8 +300,6 @@ def _embedding_scratch(scene: Scene) -> int:
 
 def _optimizer_step(scene: Scene) -> Parts:
     """Gradients, states and the optimizer's own temporaries; no activations."""
-    scratch = step_scratch_bytes(scene.architecture, scene.strategy, scene.trained)
-    scratch = scratch * scene.share.gradients // max(1, scene.trained.gradients)
     gradients = scene.share.gradients // max(1, scene.num_blocks) if scene.strategy.optimizer_in_backward else 0
-    parts = _with(resident(scene), temporaries=scratch)
+    parts = _with(resident(scene), temporaries=scene.share.step_scratch)
     return parts | {"gathered_weights": 0, "gradients": gradients or scene.share.gradients}

@@ -16,6 +16,7 @@ from planner.estimators.host import (
     ram_verdict,
     usable_ram_bytes,
 )
+from planner.estimators.memory.held.offloading import pinned_bytes
 from planner.plan import HostEstimate
 from planner.units import GIB
 from provision.direct import limits
@@ -67,12 +68,46 @@ def test_checkpoints_hold_what_is_trained_and_its_states() -> None:
     assert host("smollm2-135m", method="full", num_checkpoints=1).disk_components["checkpoints"] == full // 2
 
 
+def at_the_step(model: str, **said: Any) -> int:
+    return host(model, **said).ram_by_instant["step"]
+
+
 def test_what_leaves_the_gpu_turns_up_in_ram() -> None:
+    """DeepSpeed's states, masters and gradients in fp32: 16 bytes a parameter, two of the four pinned in one piece."""
+    params = resolve_model("7b").num_params
     plain = host("7b", method="full")
     assert "optimizer" not in plain.ram_components
-    assert host("7b", method="full", offload="optimizer").ram_components["optimizer"] > 7e9
-    assert host("7b", optimizer="paged_adamw_32bit").ram_components["optimizer"] > 0
-    assert host("7b", gradient_checkpointing="offloaded").ram_components["checkpoints"] == 28 * 2048 * 3584 * 2
+    assert host("7b", method="full", offload="optimizer").ram_components["optimizer"] == 8 * params + pinned_bytes(8 * params)
+    paged: dict[str, Any] = {"method": "full", "optimizer": "paged_adamw_32bit"}
+    assert host("7b", **paged).ram_components["optimizer"] == 8 * params
+    away = at_the_step("7b", gradient_checkpointing="offloaded") - at_the_step("7b")
+    assert away == 28 * pinned_bytes(2048 * 3584 * 2)
+    assert at_the_step("7b", activation_offload=True) - at_the_step("7b") == away
+
+
+def test_replicas_each_keep_their_states_and_shards_one_between_them() -> None:
+    said: dict[str, Any] = {"method": "full", "optimizer": "paged_adamw_32bit", "num_gpus": 4}
+    params = resolve_model("7b").num_params
+    assert host("7b", sharding="ddp", **said).ram_components["optimizer"] == 4 * 8 * params
+    assert host("7b", sharding="zero2", **said).ram_components["optimizer"] == 8 * params
+    assert host("7b", sharding="zero2", num_nodes=2, **said).ram_components["optimizer"] == 4 * params
+
+
+def test_weights_in_ram_are_pinned_block_by_block() -> None:
+    model = resolve_model("8b")
+    block, ends = 2 * model.parts[0].block_params, 2 * 2 * model.vocab_size * model.hidden_size
+    streamed = at_the_step("8b", offload="stream") - at_the_step("8b")
+    assert streamed == 32 * pinned_bytes(block)
+    ranks = host("8b", offload="params", sharding="fsdp", num_gpus=2).ram_components["weights"]
+    assert ranks == pytest.approx(2 * (32 * pinned_bytes(block / 2) + pinned_bytes(ends / 2)), rel=0.001)
+
+
+def test_the_peak_is_the_largest_instant() -> None:
+    """Shards are read before there are states, and a whole model is put together after the last step."""
+    shared = host("7b", method="full", sharding="fsdp", num_gpus=4, offload="params")
+    assert shared.ram_peak_bytes == max(shared.ram_by_instant.values()) == shared.ram_by_instant["save"]
+    assert set(shared.ram_by_instant) == {"load", "step", "save"}
+    assert "loading" not in shared.ram_components
 
 
 @pytest.mark.parametrize(("needed_gib", "word"), [(90, "fits"), (90.1, "tight"), (95, "tight"), (95.1, "does_not_fit")])

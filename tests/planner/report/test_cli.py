@@ -39,7 +39,7 @@ def test_32b_on_16_gb_is_answered_as_it_is(tmp_path: Path) -> None:
     assert text.startswith("Default job: 32b, 1,000 examples × 512 tokens × 3 epochs")
     assert "none of them can be run by this version" in text
     assert "lora r16 nf4, batch 1x16, checkpointing  " in text
-    assert "neither estimates nor runs it" in text
+    assert "estimates it and does not run it" in text
     last = text.splitlines()[-1]
     assert last.startswith("  rentune run --model Qwen/Qwen2.5-32B --data YOUR_DATA.jsonl --gpu-budget ")
     assert "--gpu-budget 16GB" not in last

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from catalogs.architectures import Architecture
 from catalogs.user_file import shortened
+from planner.estimators.memory.card.impossible import IMPOSSIBLE
 from planner.estimators.memory.held.optimizers import require_optimizer
 from planner.methods import require_method
 from planner.precision import BITSANDBYTES, packs_linears
@@ -20,7 +21,7 @@ def require_closed_form(architecture: Architecture, strategy: Strategy, *, task:
     """Raise Unsupported with the key at fault and the nearest choice."""
     require_method(strategy.method)
     require_optimizer(architecture, strategy)
-    for refuse in (_task, _quant, _experts, _offload, _sharding):
+    for refuse in (_task, _quant, _experts, _together):
         refuse(architecture, strategy, task, stack)
 
 
@@ -78,17 +79,10 @@ def _experts(architecture: Architecture, strategy: Strategy, _task: Task, _stack
         raise Unsupported("target_modules", "adapters on experts have no closed form yet", f"target attention alone: {names}")
 
 
-def _offload(_architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
-    if strategy.offload in ("params", "stream"):
-        raise Unsupported("offload", f"offload {strategy.offload} has no closed form yet", "offload none or optimizer")
-    if strategy.activation_offload:
-        raise Unsupported(
-            "activation_offload", "activation_offload has no closed form yet", "gradient_checkpointing offloaded has one"
-        )
-
-
-def _sharding(_architecture: Architecture, strategy: Strategy, _task: Task, stack: Stack) -> None:
-    if strategy.quant == "int8" and strategy.sharding in ("fsdp", "zero3") and strategy.num_gpus > 1:
-        raise Unsupported("sharding", "int8 weights can't be cut into shards", "sharding ddp, or quant nf4")
+def _together(architecture: Architecture, strategy: Strategy, _task: Task, stack: Stack) -> None:
+    """What can be said and not be done: the reason, and the nearest that can."""
+    for wrong in IMPOSSIBLE:
+        if wrong.holds(architecture, strategy, stack):
+            raise CaseError(wrong.key, wrong.why.format(strategy=strategy), wrong.hint)
     if stack.expert_parallel_size > 1:
         raise Unsupported("expert_parallel_size", "experts spread over GPUs have no closed form yet", "expert_parallel_size 1")

@@ -1,121 +1,147 @@
-"""How much of what one GPU holds when several share a job."""
+"""How much of what one GPU holds when several share a job, or when host memory takes a part of it."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
+import msgspec
+
 from catalogs.architectures import Architecture
-from planner.estimators.memory.held.weights import Trained, Weights
-from planner.precision import DTYPE_BYTES
+from planner.estimators.memory.held.offloading import OFFLOADS, Leaving
+from planner.estimators.memory.held.optimizers import states_on_gpu_bytes, step_scratch_bytes
+from planner.estimators.memory.held.share import Share
+from planner.estimators.memory.held.weights import FP32, Trained, Weights
+from planner.precision import DTYPE_BYTES, FOUR_BIT
 from planner.stack import Stack
 from remote.contract import Strategy
 
-ZERO3_LIVE_PARAMS: Final = 1_000_000_000  # derived: DeepSpeed's default of stage3_max_live_parameters
-ZERO_BUCKET_PARAMS: Final = 500_000_000  # derived: DeepSpeed's default of reduce_bucket_size
-FSDP_BLOCKS_GATHERED: Final = 2  # derived: FSDP1 gathers the next block while one computes (backward prefetch)
+# derived: DeepSpeed's default of reduce_bucket_size (runtime/zero/config.py). It makes the bucket whole however little trains:
+# `torch.empty(int(self.reduce_bucket_size))` in stage_1_and_2.py, and alike in stage3.py.
+ZERO_BUCKET_PARAMS: Final = 500_000_000
+ZERO3_LIVE_PARAMS: Final = 1_000_000_000  # derived: its default of stage3_max_live_parameters
+# derived: FSDP gathers the next block while one computes: FSDP1 by its rate limiter, FSDP2 by its copy-out buffer
+FSDP_BLOCKS_GATHERED: Final = 2
+DEEPSPEED: Final = frozenset({"zero1", "zero2", "zero3"})
 
 
-class Share(NamedTuple):
-    """One GPU's part. Counts are divisors or bytes."""
+class Job(NamedTuple):
+    """What the parts follow from."""
 
-    num_layers: int  # blocks whose activations live here
-    weights: int  # bytes of frozen and trained base weights at rest here
-    gathered: int  # bytes of other GPUs' weights while computing
-    added: int  # adapter
-    gradients: int
-    states: int
-    masters: int  # fp32 copies that the sharding keeps of 16-bit parameters
-    buckets: int  # communication buffers, there from the start
-    gradient_share: int  # a block's gradients are divided by this once they are reduced
+    architecture: Architecture
+    strategy: Strategy
+    stack: Stack
+    weights: Weights
+    trained: Trained
+    ranks: int  # data-parallel ones
+
+    @property
+    def in_parts(self) -> bool:
+        """Whether weights that are cut have to be fetched to compute: from other ranks, or from host memory."""
+        return self.ranks > 1 or self.strategy.offload == "params"
 
 
-def share_of(
-    architecture: Architecture, strategy: Strategy, stack: Stack, *, weights: Weights, trained: Trained, states: int
-) -> Share:
-    """The fullest GPU's part under the strategy's sharding."""
-    ranks = stack.replicas(strategy)
+def share_of(architecture: Architecture, strategy: Strategy, stack: Stack, *, weights: Weights, trained: Trained) -> Share:
+    """The fullest GPU's part under the strategy's sharding and offload."""
     cut_into = strategy.num_gpus if strategy.sharding == "device_map" else stack.pipeline_parallel_size
     layers = math.ceil(architecture.depth / cut_into)
     blocks = layers * weights.blocks // architecture.depth // stack.tensor_parallel_size
     outer = weights.outer // stack.tensor_parallel_size
     fraction = layers / architecture.depth / stack.tensor_parallel_size
+    # DeepSpeed steps fp32 parameters whatever the model's are
+    stepped = msgspec.structs.replace(trained, item=FP32) if strategy.sharding in DEEPSPEED else trained
     own = Share(
         num_layers=layers,
         weights=blocks + outer,
         gathered=0,
         added=round(trained.added * fraction),
         gradients=round(trained.gradients * fraction),
-        states=round(states * fraction),
+        states=round(states_on_gpu_bytes(architecture, strategy, stepped) * fraction),
         masters=0,
         buckets=0,
+        step_scratch=round(step_scratch_bytes(architecture, strategy, stepped) * fraction),
         gradient_share=1,
     )
-    return SHARDINGS[strategy.sharding](own, ranks, strategy, weights, trained)
+    job = Job(architecture, strategy, stack, weights, trained, stack.replicas(strategy))
+    shared = SHARDINGS[strategy.sharding](own, job)
+    return OFFLOADS[strategy.offload](shared, Leaving(architecture, strategy, weights, trained))
 
 
-def _whole(own: Share, _ranks: int, _strategy: Strategy, _weights: Weights, _trained: Trained) -> Share:
-    return own
+# ── one function per sharding: what a GPU would hold alone, and what it holds ──────────────────────────────────────────
 
 
-def _ddp(own: Share, ranks: int, _strategy: Strategy, _weights: Weights, _trained: Trained) -> Share:
+def _whole(own: Share, job: Job) -> Share:
+    """All of it; from host memory it comes unit by unit, as under FSDP."""
+    return own._replace(gathered=_units(job) if job.in_parts and job.strategy.offload == "params" else 0)
+
+
+def _ddp(own: Share, job: Job) -> Share:
     """A replica, and reduction buckets as large as the gradients."""
-    return own._replace(buckets=own.gradients if ranks > 1 else 0)
+    return own._replace(buckets=own.gradients if job.ranks > 1 else 0)
 
 
-def _fsdp(own: Share, ranks: int, strategy: Strategy, weights: Weights, _trained: Trained) -> Share:
-    """Everything in equal parts; blocks and the outermost unit are gathered to compute, in 16 bits unless quantized."""
-    narrow = 2 / DTYPE_BYTES[strategy.param_dtype] if strategy.autocast != "none" else 1.0
-    gathered = round((FSDP_BLOCKS_GATHERED * weights.largest_block + weights.outer) * narrow) if ranks > 1 else 0
+def _units(job: Job) -> int:
+    """Blocks and the outermost unit as they are gathered to compute, in 16 bits unless quantized."""
+    narrow = 2 / DTYPE_BYTES[job.strategy.param_dtype] if job.strategy.autocast != "none" else 1.0
+    return round((FSDP_BLOCKS_GATHERED * job.weights.largest_block + job.weights.outer) * narrow)
+
+
+def _fsdp(own: Share, job: Job) -> Share:
+    """Everything in equal parts, units gathered."""
+    ranks = job.ranks
     return own._replace(
         weights=own.weights // ranks,
-        gathered=gathered,
+        gathered=_units(job) if job.in_parts else 0,
         added=own.added // ranks,
         gradients=own.gradients // ranks,
         states=own.states // ranks,
+        step_scratch=own.step_scratch // ranks,
+        buckets=_reduced_unit(job) if ranks > 1 and job.stack.fsdp_version == 2 else 0,
         gradient_share=ranks,
     )
 
 
-def _zero(own: Share, ranks: int, trained: Trained, *, split_gradients: bool) -> Share:
-    """ZeRO-1 and -2: replicas, fp32 masters and states in parts (Rajbhandari et al., arXiv:1910.02054)."""
-    bucket = 2 * min(ZERO_BUCKET_PARAMS, trained.params) if ranks > 1 else 0
+def _reduced_unit(job: Job) -> int:
+    """FSDP2 copies a unit's gradients into one tensor to reduce them (`foreach_reduce` in torch's _fsdp_collectives.py)."""
+    return job.trained.gradients // job.architecture.depth
+
+
+def _zero_one(own: Share, job: Job) -> Share:
+    """Replicas; fp32 masters, states and their step in parts (Rajbhandari et al., arXiv:1910.02054); a bucket."""
+    masters = FP32 * job.trained.params if job.trained.item < FP32 else 0
     return own._replace(
-        gradients=own.gradients // ranks if split_gradients else own.gradients,
-        states=_fp32_states(own, trained) // ranks,
-        masters=trained.params * 4 // ranks if trained.item == 2 else 0,
-        buckets=bucket,
-        gradient_share=ranks if split_gradients else 1,
+        states=own.states // job.ranks,
+        masters=masters // job.ranks,
+        buckets=ZERO_BUCKET_PARAMS * _engine_item(job),
+        step_scratch=(own.step_scratch + masters) // job.ranks,  # its gradients are copied to fp32 first
     )
 
 
-def _fp32_states(own: Share, trained: Trained) -> int:
-    """DeepSpeed keeps states in fp32 whatever the parameters are in."""
-    return own.states * 4 // trained.item
+def _engine_item(job: Job) -> int:
+    """Bytes of a number of what DeepSpeed trains: its engine casts the model to the dtype that autocast would compute in."""
+    autocast = job.strategy.autocast
+    return job.trained.item if autocast == "none" else DTYPE_BYTES[autocast]
 
 
-def _zero1(own: Share, ranks: int, _strategy: Strategy, _weights: Weights, trained: Trained) -> Share:
-    return _zero(own, ranks, trained, split_gradients=False)
+def _zero_two(own: Share, job: Job) -> Share:
+    """The gradients in parts as well."""
+    return _zero_one(own, job)._replace(gradients=own.gradients // job.ranks, gradient_share=job.ranks)
 
 
-def _zero2(own: Share, ranks: int, _strategy: Strategy, _weights: Weights, trained: Trained) -> Share:
-    return _zero(own, ranks, trained, split_gradients=True)
+def _zero_three(own: Share, job: Job) -> Share:
+    """And the weights: a billion numbers of what they are stored in are gathered at a time, or the largest module."""
+    stored = max(2, DTYPE_BYTES[job.strategy.quant_storage]) if job.strategy.quant in FOUR_BIT else 2
+    live = min(max(ZERO3_LIVE_PARAMS * stored, job.weights.outer), own.weights) if job.in_parts else 0
+    return _zero_two(own, job)._replace(weights=own.weights // job.ranks, gathered=live, added=own.added // job.ranks)
 
 
-def _zero3(own: Share, ranks: int, strategy: Strategy, weights: Weights, trained: Trained) -> Share:
-    """ZeRO-2, and the weights in parts: up to a billion parameters are gathered at a time."""
-    two = _zero2(own, ranks, strategy, weights, trained)
-    per_param = 2 if strategy.quant == "none" else 1
-    live = min(ZERO3_LIVE_PARAMS * per_param, own.weights) if ranks > 1 else 0
-    return two._replace(weights=own.weights // ranks, gathered=live, added=own.added // ranks)
-
-
-SHARDINGS: Final = {
+SHARDINGS: Final[dict[str, Callable[[Share, Job], Share]]] = {
     "none": _whole,
     "device_map": _whole,
     "ddp": _ddp,
     "fsdp": _fsdp,
-    "zero1": _zero1,
-    "zero2": _zero2,
-    "zero3": _zero3,
+    "zero1": _zero_one,
+    "zero2": _zero_two,
+    "zero3": _zero_three,
 }

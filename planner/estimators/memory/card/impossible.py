@@ -1,0 +1,98 @@
+"""Ways to share or offload a job that exclude each other: one table, each row with its reason and the nearest that works."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import msgspec
+
+from catalogs.architectures import Architecture
+from planner.methods import METHODS
+from planner.stack import Stack
+from remote.contract import Strategy
+
+Holds = Callable[[Architecture, Strategy, Stack], bool]
+
+
+class Impossible(msgspec.Struct, frozen=True):
+    """When it holds, the key at fault, why it can't be, and the keys of a case that would be possible instead."""
+
+    key: str
+    holds: Holds
+    why: str  # `{strategy}` stands for what was asked
+    instead: dict[str, Any]
+
+    @property
+    def hint(self) -> str:
+        """The nearest possible way, in the words of a case."""
+        return " and ".join(f"{key} {value}" for key, value in self.instead.items())
+
+
+def _cuts_weights(strategy: Strategy) -> bool:
+    """Whether each of several GPUs holds a part of every weight."""
+    return strategy.sharding in ("fsdp", "zero3") and strategy.num_gpus > 1
+
+
+def _is_integers(strategy: Strategy) -> bool:
+    return strategy.quant.startswith(("gptq", "awq"))
+
+
+def _viewed(strategy: Strategy, stack: Stack) -> bool:
+    """Whether packed integers are looked at as 16-bit numbers: fms-acceleration does so for GPTQ, under TRL and FSDP."""
+    return strategy.quant.startswith("gptq") and strategy.sharding == "fsdp" and stack.name == "trl"
+
+
+# derived: the contract's defaults
+UNPARALLEL: Final = dict.fromkeys(("tensor_parallel_size", "context_parallel_size", "pipeline_parallel_size"), 1)
+
+IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
+    Impossible(
+        "sharding",
+        lambda _, strategy, __: strategy.quant == "int8" and _cuts_weights(strategy),
+        "int8 weights can't be cut into shards: bitsandbytes keeps their scales beside them",
+        {"sharding": "ddp"},
+    ),
+    Impossible(
+        "sharding",
+        lambda _, strategy, stack: _is_integers(strategy) and _cuts_weights(strategy) and not _viewed(strategy, stack),
+        "{strategy.quant} weights are packed in buffers of integers, and {strategy.sharding} cuts parameters alone",
+        {"sharding": "ddp"},
+    ),
+    Impossible(
+        "offload",
+        lambda _, strategy, __: strategy.offload == "params" and strategy.sharding in ("zero1", "zero2"),
+        "{strategy.sharding} keeps whole weights on each GPU: DeepSpeed offloads parameters in its third stage alone",
+        {"sharding": "zero3"},
+    ),
+    Impossible(
+        "offload",
+        lambda _, strategy, __: strategy.offload == "params" and strategy.sharding in ("ddp", "device_map"),
+        "{strategy.sharding} can't train with weights in host memory: it never fetches them",
+        {"sharding": "fsdp"},
+    ),
+    Impossible(
+        "offload",
+        lambda _, strategy, __: strategy.offload == "stream" and bool(METHODS[strategy.method].moves),
+        "only frozen blocks can be streamed, and method {strategy.method} trains the base's own",
+        {"offload": "params"},
+    ),
+    Impossible(
+        "offload",
+        lambda _, strategy, __: strategy.offload == "stream" and strategy.sharding not in ("none", "ddp"),
+        "streaming passes whole blocks through each GPU, and {strategy.sharding} leaves none whole or together",
+        {"sharding": "ddp"},
+    ),
+    Impossible(
+        "offload",
+        lambda _, strategy, stack: strategy.offload == "stream" and stack.model_parallel > 1,
+        "streaming passes whole blocks through each GPU, and parallel sizes cut them",
+        UNPARALLEL,
+    ),
+    Impossible(
+        "sharding",
+        lambda _, strategy, stack: strategy.sharding == "device_map" and stack.model_parallel > 1,
+        "device_map spreads whole blocks over all GPUs, and leaves none for parallel sizes",
+        UNPARALLEL,
+    ),
+)

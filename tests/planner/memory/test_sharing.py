@@ -1,0 +1,163 @@
+"""What a GPU holds when others, or host memory, take a part: counted by hand from the code of DeepSpeed, FSDP and torch."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from catalogs.catalog import read_catalog
+from catalogs.models import resolve_model
+from planner.asking.case import read_case, stack_of, strategy_of
+from planner.estimate import answer
+from planner.estimators.memory import estimate_vram
+from planner.estimators.memory.card.impossible import IMPOSSIBLE
+from planner.estimators.memory.held.offloading import pinned_bytes
+from planner.plan import VramEstimate
+
+CATALOG = read_catalog()
+MODEL = resolve_model("8b")  # Llama 3.1: 32 blocks, nothing tied
+P = MODEL.num_params
+FULL = {"method": "full", "seq_len": 512, "num_gpus": 8}
+
+
+def vram(**said: Any) -> VramEstimate:
+    case = read_case({"model": "8b", **said})
+    return estimate_vram(MODEL, strategy_of(case), stack=stack_of(case))
+
+
+def at_the_step(sharding: str, **said: Any) -> float:
+    """Bytes per parameter in the optimizer's step, DeepSpeed's bucket left out."""
+    return (vram(**FULL, sharding=sharding, **said).by_instant["optimizer_step"] - 10**9) / P
+
+
+@pytest.mark.parametrize(
+    ("sharding", "bytes_per_param"),
+    [
+        ("zero1", 2 + 2 + (4 + 8 + 4) / 8),  # weights, gradients; an eighth of master, two moments, the gradient in fp32
+        ("zero2", 2 + (2 + 4 + 8 + 4) / 8),
+        ("zero3", (2 + 2 + 4 + 8 + 4) / 8),
+    ],
+)
+def test_zero_holds_in_parts_what_its_stage_cuts(sharding: str, bytes_per_param: float) -> None:
+    assert at_the_step(sharding) == pytest.approx(bytes_per_param, rel=0.01)
+
+
+def test_deepspeed_makes_its_bucket_however_little_trains() -> None:
+    lora = vram(sharding="zero2", num_gpus=2).components["buckets"]
+    assert lora == vram(**FULL, sharding="zero2").components["buckets"] == 2 * 500_000_000
+
+
+def test_an_eight_bit_optimizer_stays_eight_bits_under_zero() -> None:
+    assert vram(**FULL, sharding="zero2", optimizer="adamw_8bit").components["optimizer"] == pytest.approx(
+        (2 + 2 * 4 / 256 + 4) * P / 8, rel=0.01
+    )
+
+
+def test_the_second_fsdp_copies_the_gradients_of_a_unit_to_reduce_them() -> None:
+    """Of transformers from 5.0 on it is the default; before, gradients were reduced where they lay."""
+    older = vram(**FULL, sharding="fsdp", versions={"transformers": "4.57"})
+    newer = vram(**FULL, sharding="fsdp")
+    assert "buckets" not in older.components
+    assert newer.components["buckets"] == 2 * P // 32
+
+
+# ── offload ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_offloaded_states_leave_the_gpu_and_parted_gradients_with_them() -> None:
+    assert "optimizer" in vram(**FULL, sharding="zero2").components
+    offloaded = vram(**FULL, sharding="zero2", offload="optimizer")
+    assert not offloaded.components["optimizer"]
+    assert offloaded.by_instant["optimizer_step"] == pytest.approx(
+        2 * P + 10**9 + 2 * MODEL.vocab_size * MODEL.hidden_size, rel=0.01
+    )
+    alone = vram(method="full", seq_len=512, offload="optimizer")  # nobody to part them with: they stay
+    assert alone.by_instant["optimizer_step"] == pytest.approx(4 * P, rel=0.01)
+
+
+@pytest.mark.parametrize("sharding", ["none", "fsdp", "zero3"])
+def test_offloaded_weights_leave_what_is_fetched(sharding: str) -> None:
+    num_gpus = 1 if sharding == "none" else 8
+    made = vram(method="full", seq_len=512, sharding=sharding, num_gpus=num_gpus, offload="params")
+    assert not made.components["weights"]
+    assert 0 < made.components["gathered_weights"] < 0.2 * 2 * P
+    assert made.by_instant["load"] == 0
+
+
+def test_streaming_leaves_two_slots_the_ends_and_what_trains() -> None:
+    block = 2 * (P - 2 * MODEL.vocab_size * MODEL.hidden_size) / 32
+    made = vram(offload="stream")
+    assert made.components["weights"] == pytest.approx(2 * 2 * MODEL.vocab_size * MODEL.hidden_size + 2 * block, rel=0.001)
+    assert made.components["adapter"] == vram().components["adapter"]
+    assert made.components["activations"] == vram().components["activations"]
+
+
+def test_activations_in_host_memory_leave_what_is_on_its_way() -> None:
+    """Of saved tensors five at most; of checkpoints one that leaves and one that is computed on."""
+    said = {"micro_batch_size": 4, "loss": "chunked"}
+    kept = vram(gradient_checkpointing="off", **said)
+    away = vram(gradient_checkpointing="off", activation_offload=True, **said)
+    tokens = 4 * 2048
+    assert away.components["activations"] == pytest.approx(5 * tokens * MODEL.intermediate_size * 2 + tokens * 24, rel=0.01)
+    assert kept.allocated_peak_bytes > 3 * away.allocated_peak_bytes
+    checkpoints = {vram(gradient_checkpointing="offloaded", **said).allocated_peak_bytes}
+    checkpoints.add(vram(activation_offload=True, **said).allocated_peak_bytes)
+    assert len(checkpoints) == 1  # two words for one thing
+
+
+@pytest.mark.parametrize(("num_bytes", "pinned"), [(0, 0), (1, 1), (4096, 4096), (4097, 8192), (10**9, 2**30)])
+def test_a_pinned_tensor_takes_the_next_power_of_two(num_bytes: int, pinned: int) -> None:
+    assert pinned_bytes(num_bytes) == pinned
+
+
+# ── what can't be ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+IMPOSSIBLE_CASES: tuple[dict[str, Any], ...] = (  # one a row of the table, in its order
+    {"quant": "int8", "sharding": "fsdp", "num_gpus": 2},
+    {"quant": "awq_int4", "sharding": "zero3", "num_gpus": 2},
+    {"method": "full", "offload": "params", "sharding": "zero2", "num_gpus": 2},
+    {"offload": "params", "sharding": "ddp", "num_gpus": 2},
+    {"method": "full", "offload": "stream"},
+    {"offload": "stream", "sharding": "fsdp", "num_gpus": 2},
+    {"offload": "stream", "sharding": "ddp", "num_gpus": 4, "tensor_parallel_size": 2},
+    {"sharding": "device_map", "num_gpus": 4, "tensor_parallel_size": 2},
+)
+
+
+@pytest.mark.parametrize(("row", "said"), list(enumerate(IMPOSSIBLE_CASES)))
+def test_what_excludes_each_other_is_refused_with_a_way_that_is_answered(row: int, said: dict[str, Any]) -> None:
+    """The hint is typed, and it works."""
+    wrong = IMPOSSIBLE[row]
+    case = {"model": "8b", "engine": "closed_form", **said}
+    refused = answer(case, CATALOG, None)["error"]
+    assert (refused["key"], refused["hint"]) == (wrong.key, wrong.hint)
+    assert "vram" in answer(case | wrong.instead, CATALOG, None)
+
+
+def test_each_impossible_pair_has_a_case() -> None:
+    assert len(IMPOSSIBLE_CASES) == len(IMPOSSIBLE)
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        ({"method": "full", "quant": "nf4"}, {"quant": "none"}),
+        ({"method": "qlora", "quant": "int8"}, {"method": "lora"}),
+        ({"num_gpus": 2}, {"sharding": "ddp"}),
+        ({"method": "prefix_tuning", "num_virtual_tokens": 8}, {"gradient_checkpointing": "off"}),
+        ({"expert_parallel_size": 2, "num_gpus": 2, "sharding": "ddp"}, {"expert_parallel_size": 1}),
+    ],
+)
+def test_what_the_case_itself_excludes_says_the_way_too(said: dict[str, Any], instead: dict[str, Any]) -> None:
+    case = {"model": "8b", "engine": "closed_form", **said}
+    hint = answer(case, CATALOG, None)["error"]["hint"]
+    assert all(f"{key} {value}" in hint or str(value) in hint for key, value in instead.items())
+    assert "vram" in answer(case | instead, CATALOG, None)
+
+
+def test_gptq_is_sharded_where_its_integers_are_looked_at_as_numbers() -> None:
+    """fms-acceleration does so under TRL; published runs show it."""
+    case = {"model": "8b", "engine": "closed_form", "quant": "gptq_int4", "sharding": "fsdp", "num_gpus": 2}
+    assert "error" in answer(case, CATALOG, None)
+    assert "vram" in answer(case | {"stack": "trl"}, CATALOG, None)
