@@ -99,6 +99,10 @@ class RunFolder:
         return self.root / "events.jsonl"  # byte for byte as on the box, so its size is the offset to go on from
 
     @property
+    def environment_log(self) -> Path:
+        return self.root / "environment.log"  # what building the trainer's environment said
+
+    @property
     def alerts(self) -> Path:
         return self.root / "alerts.json"  # 0600: whom the run tells
 

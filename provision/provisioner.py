@@ -52,6 +52,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     folder: str  # absolute path on the box; everything of ours lies below it
     python: str | None = None  # an interpreter whose installed stack has the lock's hash; None = build one
     cache: str | None = None  # folder on the box that outlives the run (stacks, converted bases); None = below `folder`
+    stacks: str | None = None  # folder on the box for environments that outlive the run; None = below `cache`
     shares_files: bool = False  # True = the controller's files are there under their own paths: link, never copy
     replace_host_key: bool = False  # the key travelled in user data: swap it over the first pinned connection
     ours: bool = True  # False = a machine that is cleaned, never destroyed or powered off
@@ -80,6 +81,7 @@ class Launch(Claim, frozen=True, kw_only=True):
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
     disk_gib: int = 0
     keep_volume: bool = False  # its disk outlives it
+    keep_environment: bool = True  # on a host of the user's: the trainer's packages outlive the run
     full_zones: tuple[str, ...] = ()  # of the region, where this offer was refused to this run
 
 

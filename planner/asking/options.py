@@ -139,6 +139,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
         bool,
         "Keep the box's disk when the box is gone: it bills by the month.",
     ),
+    Option(
+        ("--keep-environment/--no-keep-environment",),
+        "keep.environment",
+        bool,
+        "On a host of yours: leave the trainer's packages there for the next run (default).",
+    ),
     Option(("--tag",), "tags", TAG, "key=value on everything that is rented; may be repeated.", multiple=True),
     Option(
         ("--overrule-policy",),

@@ -86,6 +86,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
     adapter: str | None = None  # folder at home that gets the adapter; None = in the run's directory
     box_on_failure: bool = False  # leave the box to its deadline when training failed
     volume: bool = False  # the box's disk outlives it, and is paid for by the month
+    environment: bool = True  # on a host of one's own: the trainer's packages wait there for the next run
 
 
 class Request(msgspec.Struct, frozen=True, kw_only=True):

@@ -70,6 +70,11 @@ def cache_folder(box: Box) -> str:
     return box.cache or f"{box.folder}/cache"
 
 
+def stacks_folder(box: Box) -> str:
+    """The folder on the box for environments, each named by its lock's hash."""
+    return box.stacks or f"{cache_folder(box)}/stacks"
+
+
 def box_marks(box: Box) -> dict[str, str]:
     """The environment by which whatever we start there is found again, even without a ledger."""
     return marks(Path(box.folder).parent, box.run_id)
@@ -109,7 +114,7 @@ def ensure_environment(
     `progress` gets the build's lines. A build survives a lost connection and is never done twice at once.
     Raises ProvisionError with the build's last words.
     """
-    stack = f"{cache_folder(box)}/stacks/{stack_hash()[:16]}"
+    stack = f"{stacks_folder(box)}/{stack_hash()[:16]}"
     candidates = [each for each in (python, box.python, f"{stack}/bin/python") if each]
     for candidate in candidates:
         if _has_stack(shell, candidate):

@@ -6,8 +6,12 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
+
+if TYPE_CHECKING:
+    from provision.places import RunFolder
 
 POLL_S = 0.3  # assumed: as soon as a reader wants it
 
@@ -21,8 +25,9 @@ POLL_S = 0.3  # assumed: as soon as a reader wants it
 def command(run: str, follow: bool, offset: int, events: bool, controller: bool) -> int:  # noqa: FBT001 - click's names
     """What a run's trainer said, live or from any offset.
 
-    Its events in words, then its own output once that is home. The offset counts bytes of the file that is shown: the
-    events' in the run's directory, or with --controller the controller's log.
+    Until it is there the phases of the run, and what building its environment says; then its events in words, and its own
+    output once that is home. The offset counts bytes of the file that is shown: the events' in the run's directory, or with
+    --controller the controller's log.
     """
     from provision.account.ledger import Ledger
     from provision.charge.control import find_run
@@ -41,11 +46,27 @@ def command(run: str, follow: bool, offset: int, events: bool, controller: bool)
     if controller or events:
         _copy(folder.controller_log if controller else folder.events, offset, over)
         return 0
+    if not offset:
+        _tell_beginning(lambda: ledger.runs()[run_id].phase, folder, over)
     _tell(folder.events, offset, over)
     _copy(folder.log, 0, lambda: True)
     if follow and not ledger.runs()[run_id].ended:
         click.echo(f"Nobody follows this run now. Go on with it: rentune resume {run_id}", err=True)
     return 0
+
+
+def _tell_beginning(phase: Callable[[], str | None], folder: RunFolder, over: Callable[[], bool]) -> None:
+    """The controller's phases as they come, and the build's words, until the trainer has some of its own."""
+    shown: str | None = None
+
+    def begun() -> bool:
+        nonlocal shown
+        if (now := phase()) not in (shown, None) and not folder.events.exists():
+            click.echo(now)
+            shown = now
+        return folder.events.exists() or over()
+
+    _copy(folder.environment_log, 0, begun)
 
 
 def _copy(path: Path, offset: int, over: Callable[[], bool]) -> None:

@@ -23,6 +23,7 @@ from provision.direct.address import address_of
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError, Refused, RentuneError, WrongHostKey
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
+from provision.words import bytes_words
 
 if TYPE_CHECKING:
     from provision.ssh import Completed, Shell
@@ -110,6 +111,7 @@ class ExistingHost:
                 user=self._user,
                 host_key=shell.box.host_key,
                 folder=folder,
+                stacks=str(Path(folder).parents[1] / scripts.STACKS) if launch.keep_environment else None,
                 ours=False,
                 resources=(Resource(kind="folder", id=folder, region=self._host, run_id=launch.run_id, bills=False),),
             )
@@ -121,10 +123,19 @@ class ExistingHost:
                 before = _resources(_said(shell, scripts.LIST), self._host, claim.run_id)
                 _script(shell, scripts.CLEAN, run=claim.run_id)
                 left = _resources(_said(shell, scripts.LIST), self._host, claim.run_id)
+                kept = self._kept_words(_said(shell, scripts.KEPT))
         except RentuneError as error:
             return unseen(claim.run_id, str(error), at_s=self._clock())
-        message = f"Nothing of the run is left on {self._host}; the host itself was not touched."
+        message = f"Nothing of the run is left on {self._host}; the host itself was not touched.{kept}"
         return verdict(claim.run_id, before, left, clean="cleaned", message=message, at_s=self._clock())
+
+    def _kept_words(self, said: str) -> str:
+        """What waits there for the next run, if anything does: "KiB folder" as the script KEPT prints it."""
+        if not said:
+            return ""
+        kib, folder = said.split(" ", 1)
+        end = f"{self.address.command} rm -r {shlex.quote(folder)}"
+        return f" The trainer's packages, {bytes_words(int(kib) * 1024)}, wait in {folder} for the next run: `{end}` ends that."
 
     def owned(self, claim: Claim | None = None) -> Owned:
         """Folders, processes and admitted keys of ours on the host; unknown when it can't be reached."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from provision.aboard.job import secret_places
 from provision.aboard.marks import MARKED
+from provision.aboard.ship import STACK_MARK
 
 SECRETS = " ".join(f'"{place}"' for place in secret_places("$run"))
 OURS = f"""\
@@ -15,6 +16,8 @@ boxes="$HOME/.rentune/boxes"
 {MARKED}
 of_run() {{ for each in $(marked "RENTUNE_BOXES=$boxes"); do ! carries "RENTUNE_BOX=$1" "$each" || echo "$each"; done; }}
 """
+
+STACKS = "stacks"  # below ~/.rentune: environments that the next run may use, beside "boxes"
 
 # What was not there before us goes with our last run: these are left as long as it is ours to remove.
 MADE_FOLDER = '"$HOME/.rentune/made.ssh"'
@@ -80,6 +83,9 @@ while [ "$left" -gt 0 ] && [ -n "$(of_run "$run")" ]; do
 done
 rm -rf "${{boxes:?}}/${{run:?}}"
 rm -f {SECRETS}
+for each in "$HOME/.rentune/{STACKS}"/*; do  # half an environment is of no use, unless somebody is building it
+  if [ -d "$each" ] && [ ! -f "$each/{STACK_MARK}" ]; then flock -n "$each.lock" rm -rf "$each" "$each.lock"; fi
+done
 if grep -sq " rentune:$run\\$" "$HOME/.ssh/authorized_keys"; then
 (
   set -e
@@ -94,7 +100,13 @@ if grep -sq " rentune:$run\\$" "$HOME/.ssh/authorized_keys"; then
 [ "$?" = 0 ] || exit 1  # not "|| exit": beside it set -e would say nothing
 fi
 [ -n "$(ls -A "$boxes" 2> /dev/null)" ] || rm -f {MADE_FOLDER} {MADE_KEYS}
-rmdir "$boxes" "$HOME/.rentune" 2> /dev/null
+rmdir "$boxes" "$HOME/.rentune/{STACKS}" "$HOME/.rentune" 2> /dev/null
+true
+"""
+
+# Prints "KiB folder" of the environments that stay; nothing where there is none.
+KEPT = f"""\
+cd "$HOME/.rentune/{STACKS}" 2> /dev/null && echo "$(du -sk . | cut -f 1) $PWD"
 true
 """
 

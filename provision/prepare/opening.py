@@ -102,6 +102,7 @@ def launch_of(
         allow_from=plan.request.where.allow_from,
         disk_gib=disk_gib(plan.host, plan.billing),
         keep_volume=plan.request.keep.volume,
+        keep_environment=plan.request.keep.environment,
         region=plan.offer.region,
         user_at_host=plan.request.where.host,
         host_key=host_key,

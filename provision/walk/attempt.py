@@ -245,7 +245,7 @@ def _write_down(run: Run, plan: Plan) -> None:
 
 def _set_aside(folder: RunFolder, *, number: int) -> None:
     """What the trainer of an earlier attempt has left at home: the next box begins its own."""
-    for paper in (folder.job, folder.events, folder.log, folder.outcome):
+    for paper in (folder.job, folder.environment_log, folder.events, folder.log, folder.outcome):
         if paper.exists():
             (folder.tries / str(number)).mkdir(parents=True, exist_ok=True, mode=0o700)
             paper.replace(folder.tries / str(number) / paper.name)

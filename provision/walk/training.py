@@ -106,7 +106,7 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
     """Ship what the box lacks and start the trainer. One that ran before has its inputs there: `again` asks home for none."""
     with phases.timed(Phase.ENVIRONMENT):
         ship.ship_package(shell, box)
-        python = ship.ensure_environment(shell, box, progress=run.display.note)
+        python = ship.ensure_environment(shell, box, progress=partial(_built, run))
     handed = _handoff(run, box)
     if not again:
         with phases.timed(Phase.DOWNLOAD):
@@ -115,6 +115,13 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
             ship_checkpoints(shell, box, run.folder.checkpoints)
     secrets = hub_secrets(run.base, os.environ)
     job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=granted(run))
+
+
+def _built(run: Run, line: str) -> None:
+    """A word of whoever builds the environment, for the terminal and for `logs`; no disk that is full stands in its way."""
+    run.display.note(line)
+    with suppress(OSError), run.folder.environment_log.open("a") as log:
+        log.write(f"{line}\n")
 
 
 def _handoff(run: Run, box: Box) -> Handoff:

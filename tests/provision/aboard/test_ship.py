@@ -17,21 +17,11 @@ from provision.errors import ProvisionError, TransferFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
 from remote.contract import AdapterFile, EndReason, Measured, Outcome
+from tests.doubles.builder import quick_uv
 from tests.doubles.index import served
 from tests.provision.rigs import Rig, rig_of
 
 pytestmark = pytest.mark.box
-
-# A builder that makes an environment in no time, in place of the real one on the box's PATH.
-UV = r"""#!/bin/sh
-echo "uv $1"
-[ "$1" != pip ] || [ ! -e "{broken}" ] || { echo "no space left for torch"; exit 1; }
-[ "$1" != venv ] || for folder; do :; done
-[ "$1" != pip ] || for requirements; do :; done
-[ "$1" != pip ] || cp "$requirements" "{asked}"
-[ "$1" != pip ] || case "$*" in *--require-hashes*--no-deps*--only-binary\ :all:*) ;; *) echo "no hashes"; exit 1 ;; esac
-[ "$1" != venv ] || exec {python} -m venv --without-pip "$folder"
-"""
 
 # A python3 whose environments look for packages at an index on loopback, and keep none.
 PYTHON = """#!/bin/sh
@@ -86,11 +76,7 @@ def builder(tmp_path: Path) -> Iterator[tuple[Rig, Box, Path]]:
     """A box whose PATH begins with the quick builder; the file makes it fail."""
     broken = tmp_path / "broken"
     tools = tmp_path / "tools"
-    tools.mkdir()
-    (tools / "uv").write_text(
-        UV.replace("{broken}", str(broken)).replace("{asked}", str(tmp_path / "asked")).replace("{python}", sys.executable)
-    )
-    (tools / "uv").chmod(0o755)
+    quick_uv(tools, broken=broken, asked=tmp_path / "asked")
     with rig_of("local box without namespace", tmp_path) as rig:
         provisioner = LocalBox(
             tmp_path / "boxes", tmp_path / "cache", namespace=False, environment={"PATH": f"{tools}:/usr/bin:/bin", "HOME": "/"}

@@ -10,12 +10,13 @@ import pytest
 
 from planner.plan import Plan
 from provision.account.ledger import Ledger
+from provision.account.lines import PhaseStarted
 from provision.charge import control
 from provision.cli import call
 from provision.commands.driving import next_command
 from provision.errors import Exit
 from provision.places import Places
-from remote.contract import EndReason
+from remote.contract import EndReason, Event, Phase, encode
 from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted
 
@@ -98,3 +99,29 @@ def test_an_offset_past_the_end_shows_nothing(
     assert capsys.readouterr().out == ""
     assert call(["logs", run_id, kind, "--offset", "4"]) == 0
     assert capsys.readouterr().out == "line\n"
+
+
+def test_logs_of_a_run_whose_trainer_is_not_there_yet_say_where_it_stands(
+    run_id: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Gigabytes of packages take minutes, in which nothing else can be seen."""
+    folder = places.run(run_id)
+    ledger.append(PhaseStarted(run_id=run_id, at_s=1.0, phase=Phase.ENVIRONMENT))
+    folder.environment_log.write_text("Downloading torch (846.9MiB)\n")
+    assert call(["logs", run_id]) == 0
+    assert capsys.readouterr().out == "environment\nDownloading torch (846.9MiB)\n"
+
+
+def test_what_the_build_said_stands_before_what_the_trainer_says(
+    run_id: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """And is not told again to whoever goes on from an offset."""
+    folder = places.run(run_id)
+    ledger.append(PhaseStarted(run_id=run_id, at_s=1.0, phase=Phase.ENVIRONMENT))
+    folder.environment_log.write_text("Installed 72 packages\n")
+    folder.events.write_bytes(encode(Event(seq=0, at_s=0.0, monotonic_s=0.0, phase=Phase.LOAD, kind="phase_started")) + b"\n")
+    assert call(["logs", run_id]) == 0
+    built, loading = capsys.readouterr().out.splitlines()
+    assert (built, loading.split()[-1]) == ("Installed 72 packages", "load")
+    assert call(["logs", run_id, "--offset", str(folder.events.stat().st_size)]) == 0
+    assert capsys.readouterr().out == ""

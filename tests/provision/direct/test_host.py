@@ -4,27 +4,29 @@ from __future__ import annotations
 
 import getpass
 import os
+import shutil
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from pathlib import Path
 
 import msgspec
 import pytest
 
-from provision.aboard import detached
+from provision.aboard import detached, ship
 from provision.aboard.job import secret_places
 from provision.aboard.ship import box_marks, job_folder
 from provision.direct import host_scripts as scripts
 from provision.direct.address import Address, address_of
 from provision.direct.host import ExistingHost
 from provision.direct.local import local_offer
-from provision.errors import BadInput, ConnectionFailed, Refused, WrongHostKey
+from provision.errors import BadInput, ConnectionFailed, ProvisionError, Refused, WrongHostKey
 from provision.prepare.asking import offer_of_host
-from provision.provisioner import Answer, Layer, Resource
+from provision.provisioner import Answer, Launch, Layer, Resource
 from provision.ssh import fetch_host_key, fingerprint
 from provision.ssh.keys import make_key
+from tests.doubles.builder import quick_uv
 from tests.provision.rigs import HOST_PORT_FILE, Rig, await_true, free_port, rig_of
 
 pytestmark = pytest.mark.box
@@ -229,6 +231,61 @@ def test_the_host_is_left_as_it_was_found(host: Rig) -> None:
     assert after.pop(admitted).splitlines() == before.pop(admitted).splitlines()
     assert after == before
     assert not (home / ".rentune").exists()
+
+
+# ── the environment that waits for the next run ────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def installs(host: Rig, tmp_path: Path) -> Callable[[Launch], list[str]]:
+    """One run on the host as far as its environment, with what the quick builder said; then it is ended."""
+    quick_uv(host.folder / "host/.local/bin", broken=tmp_path / "broken", asked=tmp_path / "asked")
+
+    def one_run(launch: Launch) -> list[str]:
+        said: list[str] = []
+        with host.connect(host.provisioner.up(local_offer(), launch)) as shell:
+            python = ship.ensure_environment(shell, shell.box, progress=said.append)
+            assert shell.run(f"{python} -c ''").rc == 0
+        return said
+
+    return one_run
+
+
+def test_the_next_run_finds_the_packages_of_the_last_and_its_end_names_them(
+    host: Rig, installs: Callable[[Launch], list[str]]
+) -> None:
+    """Gigabytes are fetched once; what stays is said, with the command that ends it."""
+    waits = host.folder / "host/.rentune/stacks"
+    assert installs(host.launch()) == ["uv venv", "uv pip"]
+    teardown = host.provisioner.destroy(host.launch())
+    assert teardown.verdict == "cleaned"
+    assert f"wait in {waits} for the next run" in teardown.message
+    assert f"rm -r {waits}`" in teardown.message
+    assert host.provisioner.owned().nothing
+    assert installs(host.launch()) == []
+    shutil.rmtree(waits)
+    assert "wait in" not in host.provisioner.destroy(host.launch()).message
+    assert not waits.parent.exists()
+
+
+def test_who_wants_nothing_left_there_gets_that(host: Rig, installs: Callable[[Launch], list[str]]) -> None:
+    """`--no-keep-environment`: the packages lie below the run's folder, and go with it."""
+    launch = msgspec.structs.replace(host.launch(), keep_environment=False)
+    for _ in range(2):
+        assert installs(launch) == ["uv venv", "uv pip"]
+        assert "wait in" not in host.provisioner.destroy(launch).message
+        assert not (host.folder / "host/.rentune").exists()
+
+
+def test_half_an_environment_does_not_wait_for_anybody(
+    host: Rig, installs: Callable[[Launch], list[str]], tmp_path: Path
+) -> None:
+    """A build that came to nothing leaves no gigabytes behind."""
+    (tmp_path / "broken").touch()
+    with pytest.raises(ProvisionError, match="no space left for torch"):
+        installs(host.launch())
+    assert "wait in" not in host.provisioner.destroy(host.launch()).message
+    assert not (host.folder / "host/.rentune").exists()
 
 
 def test_the_key_of_a_run_is_good_until_the_deadline_and_only_for_commands(host: Rig) -> None:
