@@ -140,7 +140,17 @@ def _authenticate(transport: paramiko.Transport, box: Box, identity: Identity) -
             transport.auth_publickey(box.user, key)
             if transport.is_authenticated():
                 return
-    raise KeyRefused(f"{box.user}@{box.host}:{box.port} answers, but admits none of the keys that were offered.")
+    at = f"{box.user}@{box.host}:{box.port} answers, but"
+    if box.ours:
+        raise KeyRefused(f"{at} admits none of the keys that were offered.")
+    if not box.folder:  # by its owner's keys, before anything of ours is there
+        raise KeyRefused(
+            f"{at} admits none of the keys that were offered.", hint=f"See which: ssh -v -p {box.port} {box.user}@{box.host}"
+        )
+    raise KeyRefused(
+        f"{at} does not take the run's key, which stands in ~/.ssh/authorized_keys there until the deadline.",
+        hint="Its SSH server may read keys from another file: let AuthorizedKeysFile in its sshd_config name that one, too.",
+    )
 
 
 def _candidates(identity: Identity) -> Iterator[Any]:

@@ -206,15 +206,17 @@ def rig_of(kind: str, folder: Path, bench: Bench | None = None) -> Iterator[Rig]
 
 
 @contextlib.contextmanager
-def users_sshd(folder: Path) -> Iterator[None]:
-    """A plain SSH server with `folder` as everybody's home; admits `folder/user_key`, known in `folder/known_hosts`."""
+def users_sshd(folder: Path, *, keys_file: str = ".ssh/authorized_keys") -> Iterator[None]:
+    """A plain SSH server with `folder` as everybody's home; admits `folder/user_key`, known in `folder/known_hosts`, and who
+    else stands in its `keys_file`.
+    """
     (folder / ".ssh").mkdir(parents=True)
     admitted = make_key(folder / "user_key", comment="user")
-    (folder / ".ssh/authorized_keys").write_text(f"{admitted.public}")  # without a last newline: people do that
+    (folder / keys_file).write_text(f"{admitted.public}")  # without a last newline: people do that
     host_key = make_key(folder / "host_key", comment="host")
     config = folder / "sshd_config"
     config.write_text(
-        f"ListenAddress 127.0.0.1\nHostKey {folder}/host_key\nAuthorizedKeysFile {folder}/.ssh/authorized_keys\n"
+        f"ListenAddress 127.0.0.1\nHostKey {folder}/host_key\nAuthorizedKeysFile {folder}/{keys_file}\n"
         "AuthenticationMethods publickey\nUsePAM no\nStrictModes no\nPidFile none\nMaxSessions 64\n"
         f"SetEnv HOME={folder} SHLVL=1\n"
     )

@@ -27,7 +27,7 @@ from provision.provisioner import Answer, Launch, Layer, Resource
 from provision.ssh import fetch_host_key, fingerprint
 from provision.ssh.keys import make_key
 from tests.doubles.builder import quick_uv
-from tests.provision.rigs import HOST_PORT_FILE, Rig, await_true, free_port, rig_of
+from tests.provision.rigs import HOST_PORT_FILE, Rig, await_true, free_port, rig_of, users_sshd
 
 pytestmark = pytest.mark.box
 
@@ -299,8 +299,20 @@ def test_the_key_of_a_run_is_good_until_the_deadline_and_only_for_commands(host:
 
 def test_a_key_past_the_deadline_lets_nobody_in(host: Rig) -> None:
     box = host.provisioner.up(local_offer(), host.launch(deadline_at_s=time.time() - 60))
-    with pytest.raises(ConnectionFailed, match="admits none"):
+    with pytest.raises(ConnectionFailed, match="does not take the run's key"):
         host.connect(box)
+
+
+def test_a_server_that_reads_its_keys_elsewhere_is_told_apart_from_a_wrong_key(tmp_path: Path) -> None:
+    """The owner gets in, the run does not: the words name the setting, and nothing of the run is left there."""
+    with users_sshd(tmp_path / "host", keys_file="keys_of_everybody"):
+        rig = Rig("existing host", tmp_path)
+        box = rig.up()
+        with pytest.raises(ConnectionFailed, match="does not take the run's key") as refused:
+            rig.connect(box)
+        assert "AuthorizedKeysFile" in str(refused.value.hint)
+        assert rig.provisioner.destroy(rig.launch()).verdict == "cleaned"
+        assert not (tmp_path / "host/.ssh/authorized_keys").exists()
 
 
 def test_the_deadline_ends_our_job_and_nothing_else(host: Rig) -> None:
