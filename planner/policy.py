@@ -33,6 +33,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.key} in {self.said_in}"
 
     @property
+    def words(self) -> str:
+        """What it allows, and where that stands: "providers aws, gcp in /etc/rentune/policy.toml"."""
+        allows = ", ".join(self.allows) or "none at all" if isinstance(self.allows, tuple) else str(self.allows)
+        return f"{self.key} {allows} in {self.said_in}"
+
+    @property
     def remedy(self) -> str:
         """What to do about it."""
         return f"{OVERRULE} {self.key}" if self.may_be_overruled else f"whoever keeps {self.said_in} can change it"

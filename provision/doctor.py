@@ -153,7 +153,7 @@ def _policy(places: Places) -> Finding:
     """What may be rented from here, by the places that say so; one that can't be understood stops everything."""
     found, lack, remedy = None, "", ""
     try:
-        found = ", ".join(rule.place for rule in read_rules(places))
+        found = "; ".join(rule.words for rule in read_rules(places))
     except BadInput as error:
         lack, remedy = error.message, error.hint or "Mend the file."
     return looked_for("policy", found, serves="everything", lack=lack, remedy=remedy)

@@ -72,13 +72,15 @@ def test_a_damaged_ledger_is_named_with_its_line_and_stops_nobody(places: Places
     assert str(places.ledger) in str(found.remedy)
 
 
-def test_the_rules_that_hold_here_are_named_by_their_places(places: Places) -> None:
+def test_the_rules_that_hold_here_are_shown_with_their_places(places: Places) -> None:
     """And a policy that can't be understood stands in the way of everything, with what was probably meant."""
     environment = {"HOME": str(places.home)}
     places.home.mkdir(parents=True)
-    places.user_policy.write_text('providers = ["aws"]\n')
+    places.user_policy.write_text('providers = ["AWS", "gcp"]\nmax_usd_per_hour = 2.50\n')
     found = next(each for each in examine(places, environment) if each.part == "policy")
-    assert (found.state, found.detail) == ("there", f"providers in {places.user_policy}, hosts in the default")
+    ours = places.user_policy
+    words = f"providers aws, gcp in {ours}; hosts data centre in the default; max_usd_per_hour 2.50 in {ours}"
+    assert (found.state, set(found.detail.split("; "))) == ("there", set(words.split("; ")))
     places.user_policy.write_text('provider = ["aws"]\n')
     lost = next(each for each in examine(places, environment) if each.part == "policy")
     assert (lost.state, lost.serves, lost.remedy) == ("missing", "everything", 'did you mean "providers"?')
