@@ -18,6 +18,7 @@ from provision.account.bill import LINES, LineName, bill, billed_s, kept_usd_per
 from provision.account.runs import Rental, RunState
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Resource, Teardown
+from provision.words import seconds_words
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Reached, Sample
 
 RECEIPT_VERSION = 1
@@ -172,6 +173,9 @@ def reckon(
     adapter_bytes = sum(file.size_bytes for file in outcome.adapter) if outcome and adapter_folder else 0
     trained = outcome is not None and outcome.trained and adapter_folder is not None
     in_part = trained and outcome is not None and outcome.in_part
+    said = _message(outcome, message, trained=trained)
+    if not interrupted and _too_late(state, outcome):
+        said = f"{said} {_where_time_went(state, phase_s, checkpoint_folder)}".strip()
     return Receipt(
         run_id=state.run_id,
         model=plan.request.model,
@@ -185,9 +189,7 @@ def reckon(
         reached=outcome.reached if outcome else None,
         result_made=outcome is not None and outcome.trained,
         ended_by_deadline=outcome is None and _deadline_came(state),
-        message=_with_what_is_left(
-            _message(outcome, message, trained=trained), state, checkpoint_folder, stopped=interrupted and not trained
-        ),
+        message=_with_what_is_left(said, state, checkpoint_folder, stopped=interrupted and not trained),
         figures=_figures(plan, _completed(outcome.measured, heard) if outcome else heard),
         phases=_phases(plan, phase_s),
         bill=_bill(
@@ -231,6 +233,23 @@ def _with_what_is_left(said: str, state: RunState, checkpoint_folder: str | None
     if left and checkpoint_folder:
         left = f"Its last checkpoint is at home: {checkpoint_folder}"
     return f"{said.removesuffix('.')}. {left}" if left else said
+
+
+def _too_late(state: RunState, outcome: Outcome | None) -> bool:
+    """Whether the deadline came before there was a result."""
+    if outcome is not None:
+        return outcome.reason is EndReason.DEADLINE and not outcome.trained
+    return _deadline_came(state)
+
+
+def _where_time_went(state: RunState, phase_s: Mapping[str, float], checkpoint_folder: str | None) -> str:
+    """Of a run whose deadline came before its trainer was done: the phase that took longest, and what is saved."""
+    saved = f"Its last checkpoint is at home: {checkpoint_folder}" if checkpoint_folder else "Nothing that it learned is saved."
+    if not phase_s:
+        return saved
+    longest = max(phase_s, key=lambda name: phase_s[name])
+    given_s = state.deadline_at_s - state.opened.at_s
+    return f"Most of its time went to {longest}: {seconds_words(phase_s[longest])} of {seconds_words(given_s)}. {saved}"
 
 
 def _deadline_came(state: RunState) -> bool:

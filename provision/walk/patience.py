@@ -15,6 +15,7 @@ from provision.errors import (
     TransferFailed,
     WrongHostKey,
 )
+from provision.prepare.deadline import limit_of
 from provision.provisioner import Box, Claim, Owned, Provisioner, seen
 from provision.walk.held import Run
 from provision.whole import at_home
@@ -94,20 +95,20 @@ def require_box(run: Run, box: Box) -> None:
 def require_time(run: Run) -> None:
     """Raises ConnectionFailed once the deadline has come."""
     if run.left_s <= 0:
-        raise ConnectionFailed(TOO_LATE, hint=_more_time(run))
+        raise ConnectionFailed(TOO_LATE, hint=more_time(run))
 
 
 def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
     """Why a box that its provider no longer lists has gone, as far as the clock tells."""
     if run.left_s <= 0:
-        return TrainingFailed(TOO_LATE, hint=_more_time(run))
+        return TrainingFailed(TOO_LATE, hint=more_time(run))
     return BoxLost("The box is gone before its deadline, and not by us.", hint=None if run.folder.events.exists() else FORSAKEN)
 
 
-def _more_time(run: Run) -> str:
-    """What to type."""
-    budget = run.plan.request.budget
-    return f"Plan it with a larger --max-hours{' or --max-cost' if budget.max_usd else ''}."
+def more_time(run: Run) -> str:
+    """What to type: the limit that set the deadline, and when that came."""
+    given_s = run.state.deadline_at_s - run.state.opened.at_s
+    return f"It came {seconds_words(given_s)} after the start: run it again with {limit_of(run.plan).longer}."
 
 
 def has_gone(run: Run) -> bool:

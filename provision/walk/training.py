@@ -19,6 +19,7 @@ from provision.errors import (
     ControlLost,
     Declined,
     HomeFailed,
+    ProvisionError,
     Reason,
     RentuneError,
     ResultOnBox,
@@ -34,7 +35,7 @@ from provision.walk.books import adapter_home, read_outcome
 from provision.walk.foresight import Foresight
 from provision.walk.held import Run
 from provision.walk.keeping import Keeper, bring_stopped, granted
-from provision.walk.patience import patiently, require_time, wait_for_box
+from provision.walk.patience import more_time, patiently, require_time, wait_for_box
 from provision.walk.phases import Phases
 from provision.whole import at_home, write_whole
 from remote.contract import LOG_FILE, EndReason, Event, JobSpec, Outcome, Phase, decode, encode
@@ -69,15 +70,15 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         run.display.note("The result is on the box and is brought home first; once more Ctrl-C gives it up.")
         outcome = _bring_home(run, phases, shell, box)
     if not outcome.trained:
-        raise _without_result(outcome, box)
+        raise _without_result(run, outcome, box)
 
 
-def _without_result(outcome: Outcome, box: Box) -> RentuneError:
+def _without_result(run: Run, outcome: Outcome, box: Box) -> RentuneError:
     """A rented machine that is not what was ordered is declined by us: another may be."""
     words = f"The trainer ended without a result ({outcome.reason.value}): {outcome.message}"
     if outcome.reason is EndReason.PREFLIGHT and box.ours:
         return Declined(words, reason=Reason.HOST, scope=Scope.OFFER)
-    return TrainingFailed(words)
+    return TrainingFailed(words, hint=more_time(run) if outcome.reason is EndReason.DEADLINE else None)
 
 
 def _bring_home(run: Run, phases: Phases, shell: Shell, box: Box) -> Outcome:
@@ -106,7 +107,7 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
     """Ship what the box lacks and start the trainer. One that ran before has its inputs there: `again` asks home for none."""
     with phases.timed(Phase.ENVIRONMENT):
         ship.ship_package(shell, box)
-        python = ship.ensure_environment(shell, box, progress=partial(_built, run))
+        python = _ensured_environment(run, shell, box)
     handed = _handoff(run, box)
     if not again:
         with phases.timed(Phase.DOWNLOAD):
@@ -115,6 +116,15 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
             ship_checkpoints(shell, box, run.folder.checkpoints)
     secrets = hub_secrets(run.base, os.environ)
     job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=granted(run))
+
+
+def _ensured_environment(run: Run, shell: Shell, box: Box) -> str:
+    """Of the interpreter that trains. Where the deadline has ended the build, that is what is told of it."""
+    try:
+        return ship.ensure_environment(shell, box, progress=partial(_built, run))
+    except ProvisionError:
+        require_time(run)
+        raise
 
 
 def _built(run: Run, line: str) -> None:

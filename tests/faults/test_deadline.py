@@ -45,6 +45,8 @@ def test_a_box_that_its_deadline_ends_is_told_and_billed_as_such(rehearsal: Rehe
     assert (receipt.reason, receipt.ended_by_deadline, receipt.exit_code) == (None, True, Exit.FAILED)
     assert "deadline came" in receipt.message
     assert "--max-hours" in receipt.message
+    assert "Most of its time went to probe" in receipt.message
+    assert "Nothing that it learned is saved." in receipt.message
     [rental] = rehearsal.state(run_id).rentals
     assert rental.ended_at_s == pytest.approx(deadline_at_s, abs=5.0)
     assert receipt.billed_s <= DEADLINE_S + 5.0
