@@ -31,9 +31,9 @@ def _fields(columns: str) -> tuple[str, ...]:
 
 
 GPU_FIELDS = _fields(
-    "name aliases vendor architecture compute_capability memory_gib driver_memory_mib memory_bandwidth_gb_per_s"
-    " bf16_tflops fp16_tflops fp32_tflops achievable_tflops achievable_basis pcie_generation pcie_lanes nvlink_gb_per_s"
-    " tdp_w bf16 flash_attention bitsandbytes confidence source as_of"
+    "name aliases vendor architecture compute_capability memory_gib driver_memory_mib torch_memory_gib"
+    " memory_bandwidth_gb_per_s bf16_tflops fp16_tflops fp32_tflops achievable_tflops achievable_basis pcie_generation"
+    " pcie_lanes nvlink_gb_per_s tdp_w bf16 flash_attention bitsandbytes confidence source as_of"
 )
 GPU_WORD_FIELDS = _fields("word taken also")
 INSTANCE_FIELDS = _fields(
@@ -74,6 +74,7 @@ def gpu_of(row: Row) -> Gpu:
         compute_capability=row.maybe("compute_capability", _capability),
         memory_gib=row.get("memory_gib", positive),
         driver_memory_mib=row.maybe("driver_memory_mib", count),
+        torch_memory_gib=row.maybe("torch_memory_gib", positive),
         memory_bandwidth_gb_per_s=row.get("memory_bandwidth_gb_per_s", positive),
         bf16_tflops=row.maybe("bf16_tflops", positive),
         fp16_tflops=row.maybe("fp16_tflops", positive),

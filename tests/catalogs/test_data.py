@@ -11,10 +11,12 @@ import pytest
 from catalogs.catalog import DATA, Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer
 from catalogs.names import key_of
+from catalogs.quotas import read_quotas
 from catalogs.storage import read_storage
+from provision.clouds.programs.accounts import aws_quotas, gcp_quotas
 
 MAY_BE_PASSED_ON = {"Apache-2.0", "MIT", "CC-BY-4.0"}
-SNAPSHOT = dt.date(2026, 11, 25)
+SNAPSHOT = dt.date(2026, 11, 26)
 
 
 @pytest.fixture(scope="module")
@@ -29,9 +31,10 @@ def spread(offer: Offer) -> tuple[str, str, str]:
 def test_there_is_enough_to_choose_from(catalog: Catalog) -> None:
     """Offers of many providers, GPUs of three vendors, storage prices beside them."""
     with_gpu = [offer for offer in catalog.offers if offer.gpu]
-    assert len(with_gpu) >= 1_500
-    assert len({offer.provider for offer in with_gpu}) >= 20
-    assert len(catalog.gpus) >= 45
+    assert len(with_gpu) >= 1_900
+    assert len(catalog.offers) >= 2_000  # on demand and spot apart
+    assert len({offer.provider for offer in with_gpu}) >= 25
+    assert len(catalog.gpus) >= 70
     assert {gpu.vendor for gpu in catalog.gpus.values()} == {"nvidia", "amd", "intel"}
     assert len(read_storage()) >= 30
 
@@ -141,6 +144,7 @@ def test_no_source_is_listed_that_nothing_cites(catalog: Catalog) -> None:
     cited = {code for gpu in catalog.gpus.values() for code in gpu.source.split(";")}
     cited |= {code for rule in catalog.billing.values() for code in rule.source.split(";")}
     cited |= {offer.source for offer in catalog.offers} | {price.source for price in read_storage()}
+    cited |= {quota.source for quota in read_quotas()}
     instances = (DATA / "instances.csv").read_text(encoding="utf-8").splitlines()[1:]
     cited |= {line.rsplit(",", 1)[1] for line in instances}
     cited |= {line.split(",")[3] for line in (DATA / "hosts.csv").read_text(encoding="utf-8").splitlines()[1:]}
@@ -215,6 +219,41 @@ def test_an_ambiguous_word_takes_the_card_with_the_least_memory(catalog: Catalog
         taken = catalog.gpus[word.taken]
         assert word.also, word.word
         assert all(taken.memory_gib <= catalog.gpus[other].memory_gib for other in word.also), word.word
+
+
+# As people and drivers call them.
+@pytest.mark.parametrize(
+    "name",
+    """
+    RTX 3060; RTX 3070; RTX 4060 Ti 16; RTX 4070 Ti S; RTX 4080; RTX 4080 S; RTX 5060 Ti 16; RTX 5070 Ti; RTX 5080; A4000;
+    A4500; NVIDIA TITAN RTX; RTX 8000; L20; A800; H800; H20; GB300; MI350X; MI355X; Gaudi 2; Gaudi 3; Radeon W7900; 7900 XTX;
+    AMD Radeon RX 7900 XTX; RTX 2080 Ti; GTX 1080 Ti; Tesla T4; NVIDIA A100 80GB PCIe; NVIDIA H100 80GB HBM3; V100-PCIE-32GB;
+    NVIDIA GeForce RTX 4090; NVIDIA RTX 4000 SFF Ada Generation; NVIDIA RTX PRO 6000 Blackwell Workstation Edition; GH200 480GB
+    """.replace("\n", " ").split(";"),
+)
+def test_cards_that_people_own_or_rent_are_known_by_their_names(catalog: Catalog, name: str) -> None:
+    assert catalog.gpu(name.strip()).warning is None
+
+
+def test_torch_sees_less_than_the_driver_and_that_less_than_was_sold(catalog: Catalog) -> None:
+    """A T4: 16 GB as sold, 15,360 MiB by the driver, about 14.6 GiB by torch."""
+    t4 = catalog.gpus["T4"]
+    assert (t4.memory_gib, t4.driver_memory_mib, t4.torch_memory_gib) == (16, 15_360, 14.563)
+    known = [(gpu, gpu.torch_memory_gib) for gpu in gpus(catalog) if gpu.torch_memory_gib is not None]
+    assert len(known) >= 15
+    for gpu, torch_gib in known:
+        assert gpu.driver_memory_mib is not None, gpu.name
+        assert 0.9 * gpu.memory_gib < torch_gib <= gpu.driver_memory_mib / 1024 <= 1.02 * gpu.memory_gib, gpu.name
+
+
+def test_the_quotas_that_people_must_raise_have_names(catalog: Catalog) -> None:
+    """Of each cloud whose account may be refused, in its own words, and AWS's as the code that asks for them has them."""
+    rows = read_quotas()
+    assert {quota.provider for quota in rows} == {"aws", "azure", "digitalocean", "gcp"} <= set(catalog.billing)
+    aws = {(quota.code, quota.name, quota.purchase) for quota in rows if quota.provider == "aws"}
+    assert aws == {(row.code, row.name, row.purchase) for row in aws_quotas.ROWS}
+    assert gcp_quotas.EVERYWHERE in {quota.code for quota in rows}
+    assert set(gcp_quotas.METRICS.values()) <= {quota.code for quota in rows}
 
 
 # Total memory as nvidia-smi prints it on these cards.
