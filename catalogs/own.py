@@ -57,7 +57,7 @@ def with_own(catalog: Catalog, offers: tuple[Offer, ...]) -> Catalog:
     """
     keys = {offer.key for offer in offers}
     kept = tuple(offer for offer in catalog.offers if offer.key not in keys)
-    unknown = {offer.provider: _assumed(offer.provider) for offer in offers if offer.provider not in catalog.billing}
+    unknown = {offer.provider: assumed_hour(offer.provider) for offer in offers if offer.provider not in catalog.billing}
     return msgspec.structs.replace(catalog, offers=(*kept, *offers), billing=catalog.billing | unknown)
 
 
@@ -107,7 +107,8 @@ def _name(text: str) -> str:
     return text
 
 
-def _assumed(provider: str) -> Billing:
+def assumed_hour(provider: str) -> Billing:
+    """How somebody bills whose rule is not known: by the started hour."""
     return Billing(
         provider=provider,
         increment_s=ASSUMED_HOUR_S,

@@ -46,6 +46,10 @@ class Places:
         return (self.config or self.home) / "offers.csv"  # the user's, beside those of the catalog
 
     @property
+    def prices(self) -> Path:
+        return self.home / "prices"  # what `catalog refresh` fetched, a file a provider
+
+    @property
     def ledger(self) -> Path:
         return self.home / "ledger.jsonl"
 

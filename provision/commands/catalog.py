@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 import msgspec
 
 from planner.asking.options import PROVIDER, SIZE, USD, Once
+from provision.commands import refreshing, showing
 
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
@@ -52,6 +52,10 @@ def command() -> None:
 
     Without a command it means `catalog list`, and takes its options.
     """
+
+
+for each in (refreshing.refresh_prices, refreshing.list_changes, refreshing.import_offers, showing.show_one):
+    command.add_command(each)
 
 
 @command.command("list")
@@ -101,41 +105,6 @@ def list_offers(
                 click.echo(f"{name}: {how_to_plan_with(name)}.")
 
     return show("catalog list", shown, draw_offers, as_json=as_json)
-
-
-@command.command("import")
-@click.argument("file", type=click.Path(path_type=Path))
-@click.option("--json", "as_json", is_flag=True, help="Print the offers as JSON.")
-def import_offers(file: Path, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
-    """Plan with offers of your own: a CSV file with a row per machine type.
-
-    It needs the columns provider, instance_type, and a price: on_demand_usd_per_hour or spot_usd_per_hour. See docs/catalog.md
-    for the others. What was imported before is replaced.
-    """
-    from catalogs.own import read_own
-    from provision.envelope.show import show
-    from provision.places import read_places
-    from provision.prepare.asking import shipped
-    from provision.whole import at_home, write_whole
-
-    target = read_places().own_offers
-    offers = read_own(file, shipped())
-    with at_home(target):
-        target.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(target, file.read_bytes())
-    return show("catalog import", offers, lambda: click.echo(_imported(offers, target)), as_json=as_json)
-
-
-def _imported(offers: tuple[Offer, ...], target: Path) -> str:
-    """What is planned with from now on, who of them can be rented from, and how that ends."""
-    from provision.providers import KINDS
-
-    sellers = sorted({offer.provider for offer in offers})
-    number = f"{len(offers)} offer{'s' * (len(offers) != 1)}"
-    told = [f"{number} of yours: {', '.join(sellers) or 'nobody'}. They stand in {target}; delete it to plan without them."]
-    if unrented := [name for name in sellers if name not in KINDS]:
-        told.append(f"Price only: {', '.join(unrented)}. Rent there yourself and use --host user@address.")
-    return "\n".join(told)
 
 
 @command.command("storage")

@@ -44,13 +44,25 @@ def shipped() -> Catalog:
 
 
 def market() -> Catalog:
-    """The catalog with the user's own offers. Raises CatalogError where their file is wrong."""
-    own, catalog = read_places().own_offers, shipped()
-    if not exists(own):
+    """The catalog with newer prices and the user's own offers, as far as there are any. Raises CatalogError where a file of
+    theirs is wrong.
+    """
+    places = read_places()
+    catalog = with_newer(shipped(), places.prices)
+    if not exists(places.own_offers):
         return catalog
     from catalogs.own import read_own, with_own  # only where there is such a file: it costs start-up time
 
-    return with_own(catalog, read_own(own, catalog))
+    return with_own(catalog, read_own(places.own_offers, catalog))
+
+
+def with_newer(catalog: Catalog, folder: Path) -> Catalog:
+    """The catalog with the prices that were fetched into `folder`. Raises CatalogError."""
+    if not exists(folder):
+        return catalog
+    from catalogs.refreshed import read_refreshed, with_refreshed  # as above
+
+    return with_refreshed(catalog, read_refreshed(folder))
 
 
 def data_measure(*, quiet: bool) -> Measure:

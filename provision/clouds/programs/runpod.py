@@ -13,7 +13,6 @@ from __future__ import annotations
 import datetime as dt
 import json
 import math
-import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib.metadata import version
 from typing import Any, Final
@@ -22,6 +21,7 @@ import msgspec
 import pulumi
 
 from catalogs.hardware import Offer
+from catalogs.sellers import RUNPOD_GPU_IDS, RUNPOD_TYPE
 from provision.clouds.container import ENTRYPOINT, START_VARIABLE
 from provision.clouds.programs.accounts.runpod_api import (
     BAD_KEY,
@@ -80,42 +80,7 @@ TAGS_VARIABLE: Final = "RENTUNE_TAGS"
 MIN_CUDA: Final = f"{TORCH_CUDA[0]}.0"  # derived: a driver for the first of a major version runs all of it (remote.drivers)
 LEAST_DISK_GB: Final = 20  # assumed; RunPod's own default, and without a size it refuses a pod
 GB: Final = 10**9
-TYPE: Final = re.compile(r"(\d+)x-(.+)-(secure|community)")  # as the catalog names what RunPod rents
 CLOUDS: Final = {"secure": "SECURE", "community": "COMMUNITY"}
-
-# The catalog's word for a GPU -> RunPod's id (docs.runpod.io/references/gpu-types and its live list of 2026-08-27). The
-# trainer's stack is CUDA's, so AMD's cards have no row.
-GPU_IDS: Final = {
-    "a100-pcie-80": "NVIDIA A100 80GB PCIe",
-    "a100-sxm-40": "NVIDIA A100-SXM4-40GB",
-    "a100-sxm-80": "NVIDIA A100-SXM4-80GB",
-    "a40": "NVIDIA A40",
-    "b200": "NVIDIA B200",
-    "b300": "NVIDIA B300 SXM6 AC",
-    "h100-nvl": "NVIDIA H100 NVL",
-    "h100-pcie": "NVIDIA H100 PCIe",
-    "h100-sxm": "NVIDIA H100 80GB HBM3",
-    "h200": "NVIDIA H200",
-    "h200-nvl": "NVIDIA H200 NVL",
-    "l4": "NVIDIA L4",
-    "l40": "NVIDIA L40",
-    "l40s": "NVIDIA L40S",
-    "rtx-3090": "NVIDIA GeForce RTX 3090",
-    "rtx-3090-ti": "NVIDIA GeForce RTX 3090 Ti",
-    "rtx-4090": "NVIDIA GeForce RTX 4090",
-    "rtx-5080": "NVIDIA GeForce RTX 5080",
-    "rtx-5090": "NVIDIA GeForce RTX 5090",
-    "rtx-6000-ada": "NVIDIA RTX 6000 Ada Generation",
-    "rtx-a4000": "NVIDIA RTX A4000",
-    "rtx-a5000": "NVIDIA RTX A5000",
-    "rtx-a6000": "NVIDIA RTX A6000",
-    "rtx-pro-4500": "NVIDIA RTX PRO 4500 Blackwell",
-    "rtx-pro-6000-maxq": "NVIDIA RTX PRO 6000 Blackwell Max-Q Workstation Edition",
-    "rtx-pro-6000-server": "NVIDIA RTX PRO 6000 Blackwell Server Edition",
-    "rtx-pro-6000-wk": "NVIDIA RTX PRO 6000 Blackwell Workstation Edition",
-    "v100-pcie": "Tesla V100-PCIE-16GB",
-    "v100-sxm2": "Tesla V100-SXM2-16GB",
-}
 
 
 # ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -175,10 +140,10 @@ def _body(order: Order) -> dict[str, Any]:
 
 def _offered(instance_type: str) -> tuple[int, str, str]:
     """How many of which GPU in which of RunPod's two clouds."""
-    found = TYPE.fullmatch(instance_type)
-    if found is None or found[2] not in GPU_IDS:
+    found = RUNPOD_TYPE.fullmatch(instance_type)
+    if found is None or found[2] not in RUNPOD_GPU_IDS:
         raise Refused(f"What {instance_type!r} is called at RunPod is not known.", hint="Choose another GPU with --gpu.")
-    return int(found[1]), GPU_IDS[found[2]], CLOUDS[found[3]]
+    return int(found[1]), RUNPOD_GPU_IDS[found[2]], CLOUDS[found[3]]
 
 
 # ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────

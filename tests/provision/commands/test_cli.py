@@ -38,9 +38,12 @@ SURFACE: dict[str, str] = {
         --optimizer --param-dtype --plot --quant --rank --seq-len --sharding --target-modules --task
     """,
     "check": "--json --model",
-    "catalog import": "--json",
+    "catalog diff": "--json --provider --top",
+    "catalog import": "--accept --json",
     "catalog list": "--gpu --json --max-price --min-vram --on-demand --provider --region --spot --top",
     "catalog models": "--json",
+    "catalog refresh": "--accept --from --json --provider",
+    "catalog show": "--json",
     "catalog storage": "--json --provider",
     "ls": "--all --json --orphans --state",
     "logs": "--controller --events --follow --offset -f",

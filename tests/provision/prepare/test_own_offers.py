@@ -76,3 +76,29 @@ def test_a_file_that_is_wrong_is_not_taken_and_one_that_became_so_is_named(
     kept.write_bytes(wrong.read_bytes())
     assert call(["catalog", "list"]) == Exit.REFUSED
     assert f"{kept}:2:on_demand_usd_per_hour: is empty" in capsys.readouterr().err
+
+
+def test_an_import_that_looks_wrong_is_refused_unless_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Beside the shipped prices, and beside what was imported before; what was there stays."""
+    head = "provider,region,instance_type,gpu,on_demand_usd_per_hour\n"
+    many = head + "".join(f"cellar,here,box-{number},T4,0.2\n" for number in range(10))
+    file = tmp_path / "mine.csv"
+    file.write_text(many)
+    assert call(["catalog", "import", str(file)]) == Exit.OK
+    for wrong, said in (
+        (head + "cellar,here,box-1,T4,0.2\n", "it has 1 offers, and had 10 before"),
+        (many.replace("T4,0.2", "T4,0.6"), "the median of T4 on demand at cellar moved from 0.20 to 0.60 $/h per GPU"),
+        (many + "aws,us-east-1,g5.xlarge,A10G,100.6\n", "the median of A10G on demand at aws moved from"),
+    ):
+        file.write_text(wrong)
+        capsys.readouterr()
+        assert call(["catalog", "import", str(file)]) == Exit.REFUSED
+        error = capsys.readouterr().err
+        assert said in error
+        assert "add --accept" in error
+        assert read_places().own_offers.read_text() == many
+    assert call(["catalog", "diff", str(file), "--json"]) == Exit.OK
+    changes = {each["offer"]: each for each in json.loads(capsys.readouterr().out)["data"]}
+    assert changes["aws/us-east-1/g5.xlarge/on_demand"]["after_usd_per_hour"] == "100.6"
+    assert call(["catalog", "import", str(file), "--accept"]) == Exit.OK
+    assert read_places().own_offers.read_text() == file.read_text()

@@ -1,0 +1,73 @@
+"""Prices that were fetched after the shipped ones, a file a provider -> a catalog that has them in their place."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from catalogs.catalog import Catalog, CatalogError
+from catalogs.hardware import Offer
+from catalogs.own import assumed_hour
+from catalogs.user_file import MIB, FileUnusable, read_bytes
+
+MAX_FILE_BYTES: Final = 64 * MIB  # assumed: a hundred thousand offers; as it is kept, and as it is sent
+
+
+class Kept(msgspec.Struct, frozen=True, kw_only=True):
+    """The last good prices of a provider, as a file at home."""
+
+    version: str  # as gpuhunt calls it
+    observed_on: dt.date
+    offers: tuple[Offer, ...]
+
+
+def read_refreshed(folder: Path) -> tuple[Offer, ...]:
+    """All that is kept. Raises CatalogError where a file is damaged."""
+    kept = (read_kept(folder, path.stem) for path in sorted(folder.glob("*.json")))
+    return tuple(offer for each in kept if each is not None for offer in each.offers)
+
+
+def read_kept(folder: Path, provider: str) -> Kept | None:
+    """The last good prices of a provider; None where there are none. Raises CatalogError."""
+    path = path_of(folder, provider)
+    if not path.exists():
+        return None
+    try:
+        return msgspec.json.decode(read_bytes(path, max_bytes=MAX_FILE_BYTES), type=Kept)
+    except FileUnusable as error:
+        raise CatalogError(str(error), file=str(path)) from None
+    except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
+        raise CatalogError("is damaged; delete it, and fetch it again: rentune catalog refresh", file=str(path)) from None
+
+
+def with_refreshed(catalog: Catalog, refreshed: tuple[Offer, ...]) -> Catalog:
+    """The catalog with newer prices: a provider's machines with GPUs are those of the newer list alone, since the two may call
+    one machine by two names. Its CPU boxes stay.
+    """
+    sellers = {offer.provider for offer in refreshed}
+    shipped = _newest(offer for offer in catalog.offers if offer.provider in sellers)
+    newer = {seller for seller, day in _newest(refreshed).items() if day >= shipped.get(seller, dt.date.min)}
+    kept = tuple(offer for offer in catalog.offers if offer.gpu is None or offer.provider not in newer)
+    known = (offer for offer in refreshed if offer.gpu in catalog.gpus)  # another version may have named its GPUs otherwise
+    unknown = {seller: assumed_hour(seller) for seller in sellers if seller not in catalog.billing}
+    offers = (*kept, *(offer for offer in known if offer.provider in newer))
+    return msgspec.structs.replace(catalog, offers=offers, billing=catalog.billing | unknown)
+
+
+def _newest(offers: Iterable[Offer]) -> dict[str, dt.date]:
+    """The day of a seller's newest price with a GPU; undated ones are as old as can be."""
+    newest: dict[str, dt.date] = {}
+    for offer in offers:
+        if offer.gpu is not None:
+            day = offer.observed_on or dt.date.min
+            newest[offer.provider] = max(day, newest.get(offer.provider, day))
+    return newest
+
+
+def path_of(folder: Path, provider: str) -> Path:
+    """Where the prices of a provider are kept."""
+    return folder / f"{provider}.json"
