@@ -40,6 +40,10 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     pipeline_parallel_size: int = 1
     expert_parallel_size: int = 1
 
+    def __hash__(self) -> int:
+        """Equal stacks have equal hashes; `versions`, which have none, are left to the comparison."""
+        return hash((self.name, self.keep_outputs, self.model_parallel))
+
     @property
     def model_parallel(self) -> int:
         """GPUs that work on one micro-batch together."""

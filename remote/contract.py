@@ -133,6 +133,11 @@ class Strategy(Value, frozen=True, kw_only=True):
     offload: Offload = "none"
     streaming: Streaming | None = None  # set exactly when offload is "stream"
 
+    def __hash__(self) -> int:
+        """Equal strategies have equal hashes; `method_options`, which have none, are left to the comparison."""
+        model = self.method, self.rank, self.target_modules, self.quant, self.param_dtype, self.optimizer
+        return hash((*model, self.gradient_checkpointing, self.sharding, self.num_gpus, self.seq_len, self.micro_batch_size))
+
 
 class Loop(Value, frozen=True, kw_only=True):
     """What an estimate of memory does not need: how long, how fast, how often."""

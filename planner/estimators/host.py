@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from operator import itemgetter
 from typing import Final, NamedTuple
 
 import msgspec
 
 from catalogs.architectures import Architecture
 from planner.estimators.memory.card.support import require_closed_form
+from planner.estimators.memory.closed import filled
 from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
-from planner.estimators.memory.instants import instants_of
-from planner.estimators.memory.scene import scene_of
 from planner.methods import adapter_file_bytes, base_params
 from planner.plan import HostEstimate, Verdict
 from planner.precision import DTYPE_BYTES, quantization_of
@@ -87,9 +87,9 @@ def estimate_host(
 
 def _cpu_ram(architecture: Architecture, strategy: Strategy, task: Task, stack: Stack) -> dict[str, int]:
     """The tensors that a GPU would hold, the C library's slack, and the interpreter."""
-    instants = instants_of(scene_of(architecture, strategy, task=task, gpu=None, stack=stack, on_cpu=True))
-    parts = max(instants.values(), key=lambda parts: sum(parts.values()))
-    alive = {name: size for name, size in parts.items() if size}
+    form = filled(architecture, strategy, task=task, gpu=None, stack=stack, on_cpu=True)
+    _, parts = max(form.by_instant().values(), key=itemgetter(0))
+    alive = form.components(parts)
     slack = round(sum(alive.values()) * (CPU_ALLOCATOR_FACTOR - 1))
     return {"interpreter": INTERPRETER_BYTES, **alive, "allocator": slack}
 
@@ -175,8 +175,12 @@ def _activations(node: Node) -> int:
     """What of one rank's activations waits on the host: a checkpoint of each block, or whatever the blocks save. Pinned."""
     if node.strategy.gradient_checkpointing != "offloaded" and not node.strategy.activation_offload:
         return 0
-    scene = scene_of(node.architecture, node.strategy, task=node.task, gpu=None, stack=node.stack)
-    return scene.num_blocks * pinned_bytes(scene.hidden_bytes) if scene.checkpoints_leave else scene.saved_away
+    form = filled(node.architecture, node.strategy, task=node.task, gpu=None, stack=node.stack)
+    scene = form.scene
+    if scene.checkpoints_leave:
+        return scene.num_blocks * pinned_bytes(form.number(scene.hidden_bytes))
+    away = (kind.num_layers * sum(pinned_bytes(form.number(size)) for size in kind.away) for kind in scene.kinds)
+    return round(scene.num_blocks * sum(away) / scene.architecture.depth)
 
 
 def _gathered(node: Node) -> int:

@@ -10,9 +10,7 @@ import msgspec
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.engine import Engine
-from planner.estimators.memory.card.support import require_closed_form
-from planner.estimators.memory.instants import instants_of
-from planner.estimators.memory.scene import scene_of
+from planner.estimators.memory.closed import filled
 from planner.plan import Instant
 from planner.stack import Stack
 from remote.contract import Strategy, Task
@@ -46,9 +44,9 @@ class TimeLine(msgspec.Struct, frozen=True, kw_only=True):
 
 def closed_line(architecture: Architecture, strategy: Strategy, *, task: Task, gpu: Gpu | None, stack: Stack) -> TimeLine:
     """The closed form's instants, one point each. Raises Unsupported."""
-    require_closed_form(architecture, strategy, task=task, stack=stack)
-    instants = instants_of(scene_of(architecture, strategy, task=task, gpu=gpu, stack=stack))
-    names = dict.fromkeys(name for parts in instants.values() for name, size in parts.items() if size)
+    form = filled(architecture, strategy, task=task, gpu=gpu, stack=stack)
+    instants = {instant: form.components(parts) for instant, (_, parts) in form.by_instant().items()}
+    names = dict.fromkeys(name for parts in instants.values() for name in parts)
     return TimeLine(
         engine="closed_form",
         num_events=len(instants),

@@ -16,8 +16,7 @@ from planner.estimators.duration import estimate_duration, unpadded
 from planner.estimators.host import estimate_host
 from planner.estimators.memory import estimate_vram, resting_bytes
 from planner.estimators.memory.card.process import outside_bytes
-from planner.estimators.memory.scene import workspace_bytes
-from planner.estimators.memory.step.numerics import has_flash
+from planner.estimators.memory.scene import memory_class
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import CaseRefused
@@ -41,14 +40,6 @@ VARYING: Final = (
 )
 
 key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # what tells the strategies of one search apart
-
-
-def memory_class(gpu: Gpu | None) -> tuple[bool, int]:
-    """Cards of one class hold the same tensors: with or without flash attention, with workspaces of one size.
-
-    planner.estimators.memory decides by these two; a test compares every card of the catalog with its class.
-    """
-    return has_flash(gpu), workspace_bytes(gpu.compute_capability if gpu is not None else None)
 
 
 class Figures:

@@ -2,8 +2,9 @@
 
 The walk: `numerics` says what a Strategy means on a card; `block` and `head` write their operations onto a `tape`, whose
 replay gives saved bytes and humps; `weights` counts what lies beside them and `sharding` cuts it; `scene` holds it all;
-`instants` puts the parts together moment by moment; `process` goes from live tensors to what the card must have. Derivations:
-docs/derivations.md.
+`instants` puts the parts together moment by moment. All of that is done once for all batches, with `letters` for their sizes:
+the result is a `closed` form, and a `batch` puts its numbers in. `process` goes from live tensors to what the card must have.
+Derivations: docs/derivations.md.
 """
 
 from __future__ import annotations
@@ -23,17 +24,16 @@ from planner.estimators.memory.card.process import (
     verdict,
 )
 from planner.estimators.memory.card.support import require_closed_form
+from planner.estimators.memory.closed import filled
 from planner.estimators.memory.evaluation import evaluation_parts
 from planner.estimators.memory.held.sharding import share_of
 from planner.estimators.memory.held.weights import trained_of, weights_of
-from planner.estimators.memory.instants import instants_of
-from planner.estimators.memory.scene import scene_of
 from planner.estimators.memory.step.numerics import as_run
 from planner.plan import VramEstimate
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import Strategy, Task
 
-__all__ = ["assumed_share", "available_bytes", "bare_bytes", "estimate_vram", "resting_bytes", "verdict"]
+__all__ = ["assumed_share", "available_bytes", "bare_bytes", "estimate_vram", "peak_bytes", "resting_bytes", "verdict"]
 
 COMPONENTS: Final = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "temporaries")
 
@@ -51,18 +51,16 @@ def estimate_vram(
     Measured against 114 runs (fms-acceleration on A100, fitcheck-llm on T4): allocated within 0.01 % at the median,
     2 % at worst; docs/derivations.md and benchmarks/results hold the rows.
     """
-    require_closed_form(architecture, strategy, task=task, stack=stack)
-    scene = scene_of(architecture, strategy, task=task, gpu=gpu, stack=stack)
-    instants = instants_of(scene)
-    sums = {instant: sum(parts.values()) for instant, parts in instants.items()}
-    peak_instant = max(sums, key=lambda instant: sums[instant])
-    allocated = sums[peak_instant]
-    evaluation = sum(evaluation_parts(scene).values())
+    form = filled(architecture, strategy, task=task, gpu=gpu, stack=stack)
+    instants = form.by_instant()
+    peak_instant = max(instants, key=lambda instant: instants[instant][0])
+    allocated, parts = instants[peak_instant]
+    evaluation = sum(evaluation_parts(form, strategy, stack).values())
     asked = stack.evaluation is not None  # else it is as in training, and a forward alone needs less
     outside = outside_bytes(gpu, strategy.num_gpus)
     limit = available_bytes(gpu, None) - outside if gpu is not None else None
-    reserved = reserved_bytes(scene, allocated, limit)
-    components = dict.fromkeys(COMPONENTS, 0) | {name: size for name, size in instants[peak_instant].items() if size}
+    reserved = reserved_bytes(form, allocated, limit)
+    components = dict.fromkeys(COMPONENTS, 0) | form.components(parts)
     return VramEstimate(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=reserved,
@@ -71,9 +69,21 @@ def estimate_vram(
         evaluation_peak_bytes=evaluation,
         peak_instant=peak_instant,
         components=components,
-        by_instant={str(instant): size for instant, size in sums.items()} | {"evaluation": evaluation},
+        by_instant={str(instant): size for instant, (size, _) in instants.items()} | {"evaluation": evaluation},
         basis=basis_of(components, strategy, stack),
     )
+
+
+def peak_bytes(
+    architecture: Architecture,
+    strategy: Strategy,
+    *,
+    task: Task = "causal_lm",
+    gpu: Gpu | None = None,
+    stack: Stack = PINNED_STACK,
+) -> int:
+    """What `estimate_vram` says is allocated at the peak, and nothing else of it. Raises `Unsupported`."""
+    return filled(architecture, strategy, task=task, gpu=gpu, stack=stack).peak_bytes()
 
 
 def resting_bytes(

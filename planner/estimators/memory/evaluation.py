@@ -2,27 +2,29 @@
 
 from __future__ import annotations
 
+from planner.estimators.memory.closed import Filled
 from planner.estimators.memory.instants import Parts, resident
 from planner.estimators.memory.scene import Scene
-from planner.stack import EvaluationAsked
+from planner.stack import EvaluationAsked, Stack
+from remote.contract import Strategy
 
 AS_IN_TRAINING = EvaluationAsked()
 
 
-def evaluation_parts(scene: Scene) -> Parts:
+def evaluation_parts(form: Filled, strategy: Strategy, stack: Stack) -> Parts:
     """What is alive in one evaluation batch; what the case does not say is as in training.
 
     A block and the head never run at the same time: the larger of the two humps counts.
     """
-    asked = scene.stack.evaluation or AS_IN_TRAINING
-    micro_batch = asked.micro_batch_size or scene.strategy.micro_batch_size
-    seq_len = asked.seq_len or scene.strategy.seq_len
-    scale = micro_batch * seq_len / scene.numerics.tokens
-    block = round(scale * max(kind.played.profile.plain_peak for kind in scene.kinds))
-    head = round(scale * scene.head.profile.plain_peak)
+    scene, asked = form.scene, stack.evaluation or AS_IN_TRAINING
+    micro_batch = asked.micro_batch_size or strategy.micro_batch_size
+    seq_len = asked.seq_len or strategy.seq_len
+    scale = micro_batch * seq_len / form.number(scene.numerics.tokens)
+    block = round(scale * max(form.number(size) for kind in scene.kinds for size in kind.played.profile.plain_peak))
+    head = round(scale * max(map(form.number, scene.head.profile.plain_peak)))
     item = scene.numerics.autocast or scene.numerics.weight
     kept = item * micro_batch * seq_len * scene.head.width if asked.logits == "kept_gpu" else 0
-    parts = resident(scene) | {"gradients": 0, "activations": round(scale * scene.hidden_bytes)}
+    parts = resident(scene) | {"gradients": 0, "activations": round(scale * form.number(scene.hidden_bytes))}
     parts |= {"temporaries": block, "logits": kept} if block > head else {"logits": head + kept}
     return parts | {"cache": _cache_bytes(scene, asked, micro_batch, seq_len, item)}
 

@@ -1,31 +1,52 @@
-"""The instants of a step and what is alive in each: the peak is the largest of them, never their sum."""
+"""The instants of a step and what is alive in each: the peak is the largest of them, never their sum.
+
+Of most instants there are several: which of two blocks is the larger, or which moment within it, follows from the batch.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from planner.estimators.memory.held.weights import trains_vocabulary
 from planner.estimators.memory.scene import Kind, Scene
+from planner.estimators.memory.step.letters import cut, highest
 from planner.estimators.memory.step.operations import FP32
 from planner.estimators.memory.step.played import PlayedBlock
+from planner.estimators.memory.step.tape import Peak
 from planner.methods import METHODS
 from planner.plan import Instant
 
 BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
 
-Parts = dict[str, int]  # component -> bytes alive
+Parts = dict[str, int]  # component -> bytes alive, in letters
 
 
-def instants_of(scene: Scene) -> dict[Instant, Parts]:
-    """What is alive in each instant, by component."""
-    return {
-        "load": _load(scene),
-        "prepare": _prepare(scene),
-        "forward": _forward(scene),
-        "loss": _loss(scene),
-        "backward": _backward(scene),
-        "optimizer_step": _optimizer_step(scene),
+def instants_of(scene: Scene) -> dict[Instant, dict[int, Parts]]:
+    """What may be alive in each instant: all components together, and each. The largest in a batch is what counts."""
+    moments: dict[Instant, Iterable[Parts]] = {
+        "load": (_load(scene),),
+        "prepare": (_prepare(scene),),
+        "forward": _in_flight(scene, _forward(scene)),
+        "loss": _in_flight(scene, (*_loss_forward(scene), *_loss_backward(scene))),
+        "backward": (*_in_flight(scene, (*_last_block(scene), *_first_block(scene))), *_at_embedding(scene)),
+        "optimizer_step": (_optimizer_step(scene),),
     }
+    return {instant: _highest(several) for instant, several in moments.items()}
+
+
+def _in_flight(scene: Scene, moments: Iterable[Parts]) -> Iterable[Parts]:
+    """The moments, with what is on its way to the host and back where saved tensors wait there."""
+    if not scene.in_flight:
+        return moments
+    return [_with(parts, activations=size) for parts in moments for size in scene.in_flight]
+
+
+def _highest(moments: Iterable[Parts]) -> dict[int, Parts]:
+    by_total: dict[int, Parts] = {}
+    for parts in moments:
+        by_total.setdefault(sum(parts.values()), parts)
+    return {total: by_total[total] for total in highest(by_total)}
 
 
 # ── before the step ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -81,7 +102,7 @@ def _kept_by(scene: Scene, kind: Kind) -> int:
 
 def _activations(scene: Scene, *, without: Kind | None = None) -> int:
     """What all blocks keep, but for one of a kind; the batch itself, and the embedding where it is held apart."""
-    kept = round(sum(kind.count * _kept_by(scene, kind) for kind in scene.kinds))
+    kept = sum(cut(_kept_by(scene, kind), scene.num_blocks * kind.num_layers, scene.architecture.depth) for kind in scene.kinds)
     if without is None or scene.num_blocks > 1:
         kept -= _idle_bytes(scene)
     return kept - (_kept_by(scene, without) if without is not None else 0) + _around(scene)
@@ -89,7 +110,7 @@ def _activations(scene: Scene, *, without: Kind | None = None) -> int:
 
 def _around(scene: Scene) -> int:
     """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
-    in_flight = 2 * scene.hidden_bytes if scene.checkpoints_leave else scene.in_flight  # one out, one computing
+    in_flight = 2 * scene.hidden_bytes if scene.checkpoints_leave else 0  # one out, one computing
     return in_flight + _batch_bytes(scene) + _embedding_bytes(scene) + _encoder_end_bytes(scene)
 
 
@@ -134,8 +155,7 @@ def _batch_bytes(scene: Scene) -> int:
     """Token ids, labels, positions, the mask of every pair; learned biases of the encoder, the decoder and between them."""
     a, n = scene.architecture, scene.numerics
     biases = 3 * a.num_heads * n.seq_len * n.seq_len * n.weight if a.position_bias else 0
-    mask = round(n.tokens * n.seq_len * n.per_query) * scene.mask_item
-    return n.tokens * BATCH_BYTES_PER_TOKEN + mask + biases
+    return n.tokens * BATCH_BYTES_PER_TOKEN + n.pairs * scene.mask_item + biases
 
 
 def _autocast_copies(scene: Scene) -> int:
@@ -163,40 +183,44 @@ def _cached(scene: Scene) -> int:
     if not n.prefix or not n.repeats_kv:
         return 0
     item = max(n.cache, n.autocast or n.weight)
-    return round(2 * scene.share.num_layers * n.tokens * n.per_query * scene.architecture.kv_size * item)
+    return 2 * scene.share.num_layers * n.keys * scene.architecture.kv_size * item
 
 
-def _forward(scene: Scene) -> Parts:
-    """The last block, with everything that the blocks before it keep: of the kind for which that is most."""
-    if scene.checkpointed:
-        humps = [(_activations(scene), kind.played.profile.plain_peak) for kind in scene.kinds]
-    else:
-        humps = [(_activations(scene, without=kind), kind.played.profile.forward_peak) for kind in scene.kinds]
-    kept, hump = max(humps, key=sum)
-    kept += _cached(scene)
-    return _with(resident(scene), activations=kept, temporaries=hump, autocast_copies=_autocast_copies(scene))
+def _forward(scene: Scene) -> Iterator[Parts]:
+    """A last block of each kind, with everything that the blocks before it keep."""
+    around = _with(resident(scene), activations=_cached(scene), autocast_copies=_autocast_copies(scene))
+    for kind in scene.kinds:
+        kept = _activations(scene, without=None if scene.checkpointed else kind)
+        profile = kind.played.profile
+        for hump in profile.plain_peak if scene.checkpointed else profile.forward_peak:
+            yield _with(around, activations=kept, temporaries=hump)
 
 
-def _loss(scene: Scene) -> Parts:
-    """The head's forward or its backward, whichever is larger: the logits hump.
+def _loss_forward(scene: Scene) -> Iterator[Parts]:
+    """The head's forward: the logits hump."""
+    kept = _activations(scene) + _saved_by_head(scene) + _cached(scene)
+    around = _with(resident(scene), activations=kept, autocast_copies=_autocast_copies(scene))
+    for hump in scene.head.profile.forward_peak:
+        yield _with(around, logits=hump)
 
-    Autocast's copies go when its context ends, before backward, unless a block's graph holds them.
-    """
-    profile = scene.head.profile
-    source = scene.hidden_bytes if profile.saves_input else 0
-    kept = _activations(scene) + source
-    copies = _autocast_copies(scene)
-    in_forward = kept + _cached(scene)
-    forward = _with(resident(scene), activations=in_forward, logits=profile.forward_peak, autocast_copies=copies)
-    backward = _with(
+
+def _loss_backward(scene: Scene) -> Iterator[Parts]:
+    """The head's backward. Autocast's copies went when its context ended, unless a block's graph holds them."""
+    made = scene.head.profile.weight_gradients
+    around = _with(
         resident(scene),
-        activations=kept,
-        logits=profile.backward_peak + _kept_outputs(scene) - profile.weight_gradients,
-        gradients=_share_of_gradient(scene, profile.weight_gradients),
-        temporaries=profile.weight_gradients if _accumulates(scene) else 0,  # made in full before it is added
+        activations=_activations(scene) + _saved_by_head(scene),
+        logits=_kept_outputs(scene) - made,
+        gradients=_share_of_gradient(scene, made),
+        temporaries=made if _accumulates(scene) else 0,  # made in full before it is added
         autocast_copies=_held_copies(scene),
     )
-    return max((forward, backward), key=lambda parts: sum(parts.values()))
+    for hump in scene.head.profile.backward_peak:
+        yield _with(around, logits=hump)
+
+
+def _saved_by_head(scene: Scene) -> int:
+    return scene.hidden_bytes if scene.head.profile.saves_input else 0
 
 
 def _kept_outputs(scene: Scene) -> int:
@@ -221,60 +245,53 @@ def _share_of_gradient(scene: Scene, num_bytes: int) -> int:
     return 0 if _accumulates(scene) else num_bytes // scene.share.gradient_share
 
 
-def _backward(scene: Scene) -> Parts:
-    """The last block, with everything still kept; or the first, with every gradient made."""
-    return max((_last_block(scene), _first_block(scene)), key=lambda parts: sum(parts.values()))
-
-
-def _hump(scene: Scene, played: PlayedBlock) -> int:
+def _humps(scene: Scene, played: PlayedBlock) -> Peak:
     """A block in backward, above what it keeps outside; its recomputation included where it is checkpointed."""
     profile = played.profile
-    peak = max(profile.backward_peak, profile.forward_peak) if scene.checkpointed else profile.backward_peak
+    if not scene.checkpointed:
+        return tuple(size - profile.saved for size in profile.backward_peak)
     kept_inside = played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
-    return peak - (kept_inside if scene.checkpointed else profile.saved)
+    return tuple(size - kept_inside for size in (*profile.backward_peak, *profile.forward_peak))
 
 
-def _last_block(scene: Scene) -> Parts:
-    made = _share_of_gradient(scene, scene.head.profile.weight_gradients)
-    return _with(
+def _last_block(scene: Scene) -> Iterator[Parts]:
+    """The last block, with everything still kept: any kind may be it."""
+    around = _with(
         resident(scene),
         activations=_activations(scene),
-        temporaries=max(_hump(scene, kind.played) for kind in scene.kinds),
         logits=_kept_outputs(scene),
-        gradients=made,
+        gradients=_share_of_gradient(scene, scene.head.profile.weight_gradients),
         autocast_copies=_held_copies(scene),
     )
+    for kind in scene.kinds:
+        for hump in _humps(scene, kind.played):
+            yield _with(around, temporaries=hump)
 
 
-def _first_block(scene: Scene) -> Parts:
-    """The first block, with every gradient made but the embedding's; or that one, which is made last and in full."""
-    return max((_in_first_block(scene), _at_embedding(scene)), key=lambda parts: sum(parts.values()))
-
-
-def _in_first_block(scene: Scene) -> Parts:
+def _first_block(scene: Scene) -> Iterator[Parts]:
+    """The first block, with every gradient made but the embedding's."""
     made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
     to_come = 0 if scene.architecture.tied_embeddings else _share_of_gradient(scene, _vocabulary_gradient(scene))
-    humps = ((_kept_by(scene, kind), _hump(scene, kind.first) - kind.first.profile.weight_gradients) for kind in scene.kinds)
-    kept, hump = max(humps, key=sum)
-    return _with(
-        resident(scene),
-        activations=kept - _idle_bytes(scene) + _around(scene),
-        temporaries=hump,
-        logits=_kept_outputs(scene),
-        gradients=made - to_come,
-    )
+    around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made - to_come)
+    for kind in scene.kinds:
+        kept = _kept_by(scene, kind) - _idle_bytes(scene) + _around(scene)
+        for hump in _humps(scene, kind.first):
+            yield _with(around, activations=kept, temporaries=hump - kind.first.profile.weight_gradients)
 
 
-def _at_embedding(scene: Scene) -> Parts:
-    """The embedding's gradient. Tied to the output head, both wait here, and their sum is a matrix of its own.
+def _at_embedding(scene: Scene) -> Iterator[Parts]:
+    """The embedding's gradient, which is made last and in full.
 
-    derived: the head's gradient is a view when it comes to be summed, so autograd does not add in place.
+    Tied to the output head, both wait here, and their sum is a matrix of its own. derived: the head's gradient is a view when
+    it comes to be summed, so autograd does not add in place.
     """
     matrices = (2 if scene.architecture.tied_embeddings else 0) + _accumulates(scene)
-    return _with(
+    scattered = scene.numerics.batch.scattered * scene.architecture.hidden_size * FP32
+    scratch = scattered if trains_vocabulary(scene.strategy) else 0
+    yield _with(
         resident(scene),
         activations=_batch_bytes(scene),
-        temporaries=scene.hidden_bytes + matrices * _vocabulary_gradient(scene) + _embedding_scratch(scene),
+        temporaries=scene.hidden_bytes + matrices * _vocabulary_gradient(scene) + scratch,
         logits=_kept_outputs(scene),
         gradients=_share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share),
     )
@@ -284,18 +301,6 @@ def _vocabulary_gradient(scene: Scene) -> int:
     """Bytes of the gradient of one vocabulary matrix; 0 where none trains."""
     a = scene.architecture
     return a.vocab_size * a.hidden_size * scene.numerics.weight if trains_vocabulary(scene.strategy) else 0
-
-
-EMBEDDING_TOKENS: Final = 3072  # derived: up to here embedding_dense_backward has a kernel without scratch (Embedding.cu)
-ROWS_PER_THREAD: Final = 10  # derived: NROWS_PER_THREAD in EmbeddingBackwardKernel.cu
-
-
-def _embedding_scratch(scene: Scene) -> int:
-    """derived: fp32 partial sums of the embedding's gradient, one row per ten tokens and one per word that occurs."""
-    a, tokens = scene.architecture, scene.numerics.tokens
-    if tokens <= EMBEDDING_TOKENS or not trains_vocabulary(scene.strategy):
-        return 0
-    return (tokens // ROWS_PER_THREAD + min(tokens, a.vocab_size)) * a.hidden_size * FP32
 
 
 def _optimizer_step(scene: Scene) -> Parts:

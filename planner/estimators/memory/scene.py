@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, NamedTuple
 
 import msgspec
 
@@ -12,9 +12,11 @@ from planner.estimators.memory.held.sharding import share_of
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
 from planner.estimators.memory.step.head import head_asked
-from planner.estimators.memory.step.numerics import Numerics, as_run, frozen, numerics_of
+from planner.estimators.memory.step.letters import LETTERS, Sizes, highest
+from planner.estimators.memory.step.numerics import Numerics, as_run, frozen, has_flash, numerics_of
 from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
 from planner.estimators.memory.step.played import PlayedBlock, PlayedHead, play_block, play_head
+from planner.estimators.memory.step.tape import Peak
 from planner.methods import METHODS, trained_blocks
 from planner.stack import Stack
 from planner.units import KIB, MIB
@@ -29,12 +31,30 @@ def workspace_bytes(compute_capability: tuple[int, int] | None) -> int:
     return 32 * MIB if newer else (2 * 4096 + 8 * 16) * KIB
 
 
-class Kind(msgspec.Struct, frozen=True):
-    """Blocks of one kind. `count`: how many there are here that keep activations; a fraction where GPUs share the stack."""
+class MemoryClass(NamedTuple):
+    """Cards of one class hold the same tensors; so does a CPU box as its own kind of card."""
 
-    count: float
+    flash: bool
+    workspaces: int  # bytes of cuBLAS's
+    on_cpu: bool = False
+
+
+CPU: Final = MemoryClass(flash=True, workspaces=0, on_cpu=True)
+
+
+def memory_class(gpu: Gpu | None) -> MemoryClass:
+    """The class of a card; of a present one where none is named."""
+    capability = gpu.compute_capability if gpu is not None else None
+    return MemoryClass(has_flash(gpu), NUM_WORKSPACES * workspace_bytes(capability))
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """Blocks of one kind."""
+
+    num_layers: int
     played: PlayedBlock
     first: PlayedBlock  # one that backward meets last: frozen where only the top trains
+    away: tuple[int, ...] = ()  # saved tensors that wait in host memory
 
 
 class Scene(msgspec.Struct, frozen=True):
@@ -51,9 +71,8 @@ class Scene(msgspec.Struct, frozen=True):
     kinds: tuple[Kind, ...]
     head: PlayedHead
     num_blocks: int  # blocks of every kind here that keep activations
-    in_flight: int  # bytes of saved tensors on their way to the host and back
-    saved_away: int  # bytes of those that wait there, as they are pinned
-    workspaces: int  # of cuBLAS
+    in_flight: Peak  # saved tensors on their way to the host and back
+    workspaces: int  # bytes of cuBLAS's
 
     @property
     def hidden_bytes(self) -> int:
@@ -61,9 +80,9 @@ class Scene(msgspec.Struct, frozen=True):
         return self.numerics.tokens * self.architecture.hidden_size * self.numerics.residual
 
     @property
-    def largest_backward_bytes(self) -> int:
+    def largest_backward_bytes(self) -> Peak:
         """The highest that any block rises in its backward, what it keeps included."""
-        return max(kind.played.profile.backward_peak for kind in self.kinds)
+        return tuple(size for kind in self.kinds for size in kind.played.profile.backward_peak)
 
     @property
     def checkpoints_leave(self) -> bool:
@@ -77,11 +96,16 @@ class Scene(msgspec.Struct, frozen=True):
 
 
 def scene_of(
-    architecture: Architecture, strategy: Strategy, *, task: Task, gpu: Gpu | None, stack: Stack, on_cpu: bool = False
+    architecture: Architecture, strategy: Strategy, *, task: Task, card: MemoryClass, stack: Stack, sizes: Sizes = LETTERS
 ) -> Scene:
-    """Play one block of each kind and the head, and count what lies on the GPU beside them."""
+    """Play one block of each kind and the head, and count what lies on the GPU beside them. Bytes in letters, or in numbers
+    where `sizes` are.
+    """
     strategy = as_run(architecture, strategy, stack)
-    numerics = tuple(numerics_of(part, strategy, gpu=gpu, stack=stack, on_cpu=on_cpu) for part in architecture.parts)
+    numerics = tuple(
+        numerics_of(part, strategy, flash=card.flash, stack=stack, on_cpu=card.on_cpu, sizes=sizes)
+        for part in architecture.parts
+    )
     weights = weights_of(architecture, strategy, task=task, stack=stack)
     trained = trained_of(architecture, strategy, task=task)
     share = share_of(architecture, strategy, stack, weights=weights, trained=trained)
@@ -92,15 +116,14 @@ def scene_of(
     output_lives = strategy.gradient_checkpointing == "reentrant"
     kinds = tuple(
         Kind(
-            num_blocks * part.num_layers / architecture.depth,
+            part.num_layers,
             play_block(part, its_own, output_lives=output_lives),
             play_block(part, underneath if checkpointed else its_own, output_lives=output_lives),
         )
         for part, its_own, underneath in zip(architecture.parts, numerics, below, strict=True)
     )
-    in_flight = saved_away = 0
     if strategy.activation_offload and not checkpointed:
-        kinds, in_flight, saved_away = _without_saved(architecture, numerics, kinds)
+        kinds = tuple(map(_without_saved, architecture.parts, numerics, kinds))
     return Scene(
         architecture=architecture,
         strategy=strategy,
@@ -113,17 +136,12 @@ def scene_of(
         kinds=kinds,
         head=play_head(architecture, below[0], asked),
         num_blocks=num_blocks,
-        in_flight=in_flight,
-        saved_away=saved_away,
-        workspaces=0 if on_cpu else NUM_WORKSPACES * workspace_bytes(gpu.compute_capability if gpu else None),
+        in_flight=highest(FORWARD_STASH * size for kind in kinds for size in kind.away),
+        workspaces=card.workspaces,
     )
 
 
-def _without_saved(
-    architecture: Architecture, numerics: tuple[Numerics, ...], kinds: tuple[Kind, ...]
-) -> tuple[tuple[Kind, ...], int, int]:
-    """The kinds with their saved tensors in host memory, and the bytes of those on their way and of those there."""
-    left = [offloaded(*each) for each in zip(architecture.parts, numerics, (kind.played for kind in kinds), strict=True)]
-    without = tuple(Kind(kind.count, each.block, each.block) for kind, each in zip(kinds, left, strict=True))
-    away = round(sum(kind.count * each.pinned for kind, each in zip(kinds, left, strict=True)))
-    return without, FORWARD_STASH * max(each.largest for each in left), away
+def _without_saved(part: Architecture, numerics: Numerics, kind: Kind) -> Kind:
+    """The kind with its saved tensors in host memory."""
+    left = offloaded(part, numerics, kind.played)
+    return Kind(kind.num_layers, left.block, left.block, left.saved)

@@ -6,7 +6,7 @@ import math
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from planner.estimators.memory.instants import EMBEDDING_TOKENS, ROWS_PER_THREAD
+from planner.estimators.memory.batch import EMBEDDING_TOKENS, ROWS_PER_THREAD
 
 Arguments = tuple[Any, ...]
 

@@ -18,9 +18,9 @@ def test_a_product_of_two_factors_by_hand() -> None:
     profile = replay(tape, x, output_lives=False)
     assert profile.saved == 40  # a and b; x belongs to the caller
     assert profile.saves_input
-    assert profile.forward_peak == 60
+    assert profile.forward_peak == (60,)
     # backward of the product: both factors, the output's gradient, and a gradient for each factor
-    assert profile.backward_peak == 40 + 20 + 20 + 20
+    assert profile.backward_peak == (40 + 20 + 20 + 20,)
 
 
 def test_what_no_backward_needs_dies_after_its_last_reader() -> None:
@@ -31,7 +31,7 @@ def test_what_no_backward_needs_dies_after_its_last_reader() -> None:
     tape.op((second,), 8)
     profile = replay(tape, x, output_lives=False)
     assert profile.saved == 0
-    assert profile.plain_peak == profile.forward_peak == 200  # never all three
+    assert profile.plain_peak == profile.forward_peak == (200,)  # never all three
 
 
 def test_a_residual_hands_its_gradient_on_and_adds_up_beside_it() -> None:
@@ -41,7 +41,7 @@ def test_a_residual_hands_its_gradient_on_and_adds_up_beside_it() -> None:
     branch = tape.op((x,), 10)
     tape.op((x, branch), 10, passes=True)
     profile = replay(tape, x, output_lives=False)
-    assert profile.backward_peak == 10 + 10 + 10
+    assert profile.backward_peak == (10 + 10 + 10,)
 
 
 def test_views_keep_their_base_and_join_their_gradients_once() -> None:
@@ -52,7 +52,7 @@ def test_views_keep_their_base_and_join_their_gradients_once() -> None:
     tape.op((left, right), 5, saves=(right,))
     profile = replay(tape, x, output_lives=False)
     assert profile.saved == 30  # a view of 20 bytes holds all 30
-    assert profile.backward_peak == 30 + 5 + (10 + 20)  # what is saved, the output's gradient, the parts' gradients
+    assert profile.backward_peak == (30 + 5 + (10 + 20),)  # what is saved, the output's gradient, the parts' gradients
 
 
 def test_parts_gradients_stand_beside_the_joined_one() -> None:
@@ -61,7 +61,7 @@ def test_parts_gradients_stand_beside_the_joined_one() -> None:
     together = tape.op((x,), 30)
     left, right = tape.split(together, (10, 20))
     tape.op((left, right), 5)
-    assert replay(tape, x, output_lives=False).backward_peak == (10 + 20) + 30
+    assert replay(tape, x, output_lives=False).backward_peak == ((10 + 20) + 30,)
 
 
 def test_an_overwritten_gradient_takes_no_room_of_its_own() -> None:
@@ -69,7 +69,7 @@ def test_an_overwritten_gradient_takes_no_room_of_its_own() -> None:
     x = tape.tensor(0)
     logits = tape.op((x,), 100)
     tape.op((logits,), 0, saves=(logits,), backward_scratch=-100)
-    assert replay(tape, x, output_lives=False, output_gradient=False).backward_peak == 100
+    assert replay(tape, x, output_lives=False, output_gradient=False).backward_peak == (100,)
 
 
 def test_weight_gradients_stay() -> None:
@@ -79,7 +79,7 @@ def test_weight_gradients_stay() -> None:
     tape.op((y,), 10, saves=(y,), weight_gradient=5)
     profile = replay(tape, x, output_lives=False)
     assert profile.weight_gradients == 12
-    assert profile.backward_peak == 10 + 5 + 2 * 10  # y, the first weight gradient, those of the output and of y
+    assert profile.backward_peak == (10 + 5 + 2 * 10,)  # y, the first weight gradient, those of the output and of y
 
 
 @st.composite
@@ -96,6 +96,6 @@ def test_peaks_hold_for_every_chain(chain: list[tuple[int, bool]]) -> None:
         last = tape.op((last,), size, saves=(last,) if saved else ())
     profile = replay(tape, x, output_lives=False)
     assert profile.plain_peak <= profile.forward_peak
-    assert profile.saved <= profile.forward_peak
-    assert profile.saved <= profile.backward_peak
+    assert profile.saved <= max(profile.forward_peak)
+    assert profile.saved <= max(profile.backward_peak)
     assert replay(tape, x, output_lives=True).backward_peak >= profile.backward_peak

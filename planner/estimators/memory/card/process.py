@@ -14,7 +14,7 @@ from planner.estimators.calibration import (
     MAX_ASSUMED_SHARE,
     NCCL_BYTES,
 )
-from planner.estimators.memory.scene import Scene
+from planner.estimators.memory.closed import Filled
 from planner.methods import METHODS
 from planner.plan import Verdict, VramEstimate
 from planner.units import GIB, MIB
@@ -27,12 +27,13 @@ def outside_bytes(gpu: Gpu | None, num_gpus: int) -> int:
     return context + (NCCL_BYTES if num_gpus > 1 else 0)
 
 
-def reserved_bytes(scene: Scene, allocated: int, available: int | None) -> int:
+def reserved_bytes(form: Filled, allocated: int, available: int | None) -> int:
     """What the caching allocator holds at most. Near the card's limit it gives cache back instead of failing."""
+    scene = form.scene
     whole_logits = scene.strategy.loss not in ("liger", "chunked") and scene.head.returned_bytes > 0
-    logits = scene.numerics.tokens * scene.head.width if whole_logits else 0
+    logits = form.number(scene.numerics.tokens) * scene.head.width if whole_logits else 0
     per_logit, of_block = CACHED_BY_BARE_LOOP if scene.stack.name in BARE_LOOPS else CACHED_BY_TRAINER
-    cached = round(per_logit * logits + of_block * scene.largest_backward_bytes)
+    cached = round(per_logit * logits + of_block * max(map(form.number, scene.largest_backward_bytes)))
     if available is None:
         return allocated + cached
     return max(allocated, min(allocated + cached, available))

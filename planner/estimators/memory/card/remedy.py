@@ -8,9 +8,7 @@ from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.card.levers import LEVERS, Change
 from planner.estimators.memory.card.process import outside_bytes, required_bytes
-from planner.estimators.memory.card.support import require_closed_form
-from planner.estimators.memory.instants import instants_of
-from planner.estimators.memory.scene import scene_of
+from planner.estimators.memory.closed import filled
 from planner.refusals import CaseRefused
 from planner.stack import Stack
 from remote.contract import Strategy, Task
@@ -28,11 +26,9 @@ def nearest_change(
     """The first change, from the mildest on, after which the job fits. None if no single one does."""
     for words, _, changed in _changes(strategy, architecture):
         try:
-            require_closed_form(architecture, changed, task=task, stack=stack)
-            scene = scene_of(architecture, changed, task=task, gpu=gpu, stack=stack)
+            peak = filled(architecture, changed, task=task, gpu=gpu, stack=stack).peak_bytes()
         except CaseRefused:
             continue
-        peak = max(sum(parts.values()) for parts in instants_of(scene).values())
         if required_bytes(peak, outside_bytes(gpu, changed.num_gpus), changed) <= available_bytes:
             return words
     return None

@@ -86,10 +86,12 @@ def _rotary(block: Block, x: Tensor, features: int) -> Tensor:
     share = block.architecture.rotary_share
     if "rope" in block.n.fused:
         return block.op((x,), features, block.items[x], backward_scratch=0)
-    one = block.n.tokens * features * block.items[x]
     if share == 1.0:
-        return block.op((x,), features, block.items[x], scratch=2 * one, backward_scratch=2 * one)
-    turned = block.op((x,), features * share, block.items[x], scratch=2 * share * one, backward_scratch=2 * share * one)
+        both = 2 * block.n.tokens * features * block.items[x]
+        return block.op((x,), features, block.items[x], scratch=both, backward_scratch=both)
+    rotated = round(features * share)
+    part = 2 * block.n.tokens * rotated * block.items[x]
+    turned = block.op((x,), rotated, block.items[x], scratch=part, backward_scratch=part)
     return block.op((x, turned), features, block.items[x])
 
 
@@ -99,26 +101,24 @@ def _behind_prefix(block: Block, x: Tensor) -> Tensor:
     if not n.prefix:
         return x
     item = max(block.items[x], n.cache)
-    learned = n.tokens * (n.per_query - 1) * features * n.cache
+    learned = n.batch.learned * features * n.cache
     same = item == block.items[x]
-    return block.op((x,), features * n.per_query, item, passes=same, weight_gradient=learned)
+    return block.op((x,), features, item, tokens=n.keys, passes=same, weight_gradient=learned)
 
 
 def _repeated(block: Block, x: Tensor) -> Tensor:
     """Keys or values, one copy for each query head of the group."""
     if not block.n.repeats_kv:
         return x
-    return block.op((x,), block.architecture.query_size * block.n.per_query, block.items[x])
+    return block.op((x,), block.architecture.query_size, block.items[x], tokens=block.n.keys)
 
 
 def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
     """Flash and memory-efficient kernels keep q, k, v, the output and a log-sum-exp per head."""
     n, a = block.n, block.architecture
     half = 2 if n.attention == "flash" else (n.autocast or block.items[query])
-    query, key, value = (
-        block.cast(tensor, features, half)
-        for tensor, features in ((query, a.query_size), (key, a.kv_size * n.per_query), (value, a.kv_size * n.per_query))
-    )
+    query = block.cast(query, a.query_size, half)
+    key, value = (block.cast(tensor, a.kv_size, half, tokens=n.keys) for tensor in (key, value))
     key, value = _repeated(block, key), _repeated(block, value)
     return block.op(
         tuple(dict.fromkeys((query, key, value))),
@@ -136,7 +136,7 @@ def _mask_bytes(block: Block, item: int) -> int:
     if block.architecture.position_bias:
         return block.n.position_bias_bytes(item, block.architecture.num_heads)
     made_anew = block.n.masked and block.n.attention == "efficient" and block.architecture.scores != "alibi_wide"
-    return round(block.n.tokens * block.n.seq_len * block.n.per_query) * item if made_anew else 0
+    return block.n.pairs * item if made_anew else 0
 
 
 def _attention_scratch(block: Block, item: int) -> int:
@@ -172,11 +172,11 @@ def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) ->
     n, a = block.n, block.architecture
     key, value = _repeated(block, key), _repeated(block, value)
     item, pairs = n.autocast or block.items[query], a.num_heads * (n.seq_len + n.prefix)
-    query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size * n.per_query, item)
+    query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size, item, tokens=n.keys)
     scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
     weights = SCORES[a.scores](block, scores, pairs)
     weights = dropout(block, block.cast(weights, pairs, n.autocast or block.items[value]), pairs, a.attention_dropout)
-    value = block.cast(value, a.query_size * n.per_query, block.items[weights])
+    value = block.cast(value, a.query_size, block.items[weights], tokens=n.keys)
     return block.op((weights, value), block.by_role["output"][0].in_features, block.items[value], saves=(weights, value))
 
 

@@ -63,11 +63,11 @@ def _routed(block: Block, x: Tensor) -> Tensor:
     per_block = a.expert_params_per_block * n.weight if n.trains_all else 0
     gathered = block.op((x,), copies * a.hidden_size, item)
     both = block.op(
-        (gathered,), copies * 2 * width, item, saves=(gathered,) if n.trains_all else (), weight_gradient=per_block * 2 / 3
+        (gathered,), copies * 2 * width, item, saves=(gathered,) if n.trains_all else (), weight_gradient=per_block * 2 // 3
     )
     inner = GATES[a.experts](block, both, copies * width)
     out = block.op(
-        (inner,), copies * a.hidden_size, item, saves=(inner,) if n.trains_all else (), weight_gradient=per_block / 3
+        (inner,), copies * a.hidden_size, item, saves=(inner,) if n.trains_all else (), weight_gradient=per_block // 3
     )
     weighted = block.op((out,), copies * a.hidden_size, item, saves=(out,))
     return block.op((weighted,), a.hidden_size, block.items[x])
@@ -102,11 +102,11 @@ def _every(block: Block, x: Tensor) -> Tensor:
     repeated = block.op((x,), all_ * a.hidden_size, block.items[x])
     weighted = block.op((repeated,), all_ * a.hidden_size, block.items[x], saves=(repeated,))
     kept = (weighted,) if n.trains_all else ()
-    both = block.op((weighted,), all_ * 2 * width, item, saves=kept, weight_gradient=per_block * 2 / 3)
+    both = block.op((weighted,), all_ * 2 * width, item, saves=kept, weight_gradient=per_block * 2 // 3)
     activated = block.op((both,), all_ * width, item, saves=(both,))
     inner = block.op((activated, both), all_ * width, item, saves=(activated,))
     kept = (inner,) if n.trains_all else ()
-    out = block.op((inner,), all_ * a.hidden_size, item, saves=kept, weight_gradient=per_block / 3)
+    out = block.op((inner,), all_ * a.hidden_size, item, saves=kept, weight_gradient=per_block // 3)
     return block.op((out,), a.hidden_size, block.items[out])
 
 

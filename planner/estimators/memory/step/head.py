@@ -99,7 +99,7 @@ def _final_norm(head: Head, x: Tensor) -> Tensor:
     narrow = head.asked.lm_head_item == 2 and head.items[normed] == FP32 and not head.n.trains_norms
     if narrow:  # measured: with norms upcast, 2h and not 4h are alive here (fms-acceleration, baseline-peft-bnb)
         head.items[normed] = 2
-        head.tape.sizes[normed] //= 2
+        head.tape.sizes[normed] = head.n.tokens * head.architecture.hidden_size * 2
     return normed
 
 
@@ -169,25 +169,21 @@ def _chunked_logits(head: Head, normed: Tensor) -> None:
     """Whole 16-bit logits; cast, log-softmax and its gradient an eighth at a time, every eighth's log-softmax kept."""
     logits = _logits(head, normed)
     head.returned = logits
-    whole = head.n.tokens * head.width * FP32
-    _finish(head, logits, (normed,), keeps=whole, scratch=whole / NUM_CHUNKS, backward_scratch=2 * whole / NUM_CHUNKS)
+    whole, part = (tokens * head.width * FP32 for tokens in (head.n.tokens, head.n.batch.chunk))
+    _finish(head, logits, (normed,), keeps=whole, scratch=part, backward_scratch=2 * part)
 
 
 def _chunked(head: Head, normed: Tensor) -> None:
     """Logits of a few tokens at a time, made again in backward. Only the hidden state is kept."""
-    chunk = min(CHUNK_TOKENS, head.n.tokens) * head.width
+    chunk = head.n.batch.chunk * head.width
     gradient = head.width * head.architecture.hidden_size * head.n.weight if head.asked.trains_head else 0
     _finish(head, normed, (), saves=(normed,), scratch=chunk * 10, backward_scratch=chunk * 14, weight_gradient=gradient)
 
 
 def _liger(head: Head, normed: Tensor) -> None:
-    """Liger's fused linear cross-entropy (arXiv:2410.10989): the hidden state's gradient is made in forward, chunk by chunk.
-
-    The chunk is as many tokens, rounded up to a power of two, as make its logits about as large as the hidden state.
-    """
+    """Liger's fused linear cross-entropy (arXiv:2410.10989): the hidden state's gradient is made in forward, chunk by chunk."""
     hidden, tokens = head.architecture.hidden_size, head.n.tokens
-    wanted = math.ceil(tokens / math.ceil(head.width / hidden))
-    chunk = min(tokens, 1 << (wanted - 1).bit_length()) * head.width
+    chunk = head.n.batch.chunk * head.width
     gradient = head.width * hidden * head.n.weight if head.asked.trains_head else 0
     _finish(
         head,
@@ -208,3 +204,33 @@ LOSSES: Final[dict[str, Callable[[Head, Tensor], None]]] = {
     "chunked": _chunked,
     "liger": _liger,
 }
+
+
+# ── how many tokens' logits are made at a time ─────────────────────────────────────────────────────────────────────────
+
+
+def _eighth(tokens: int, _ratio: int) -> int:
+    return math.ceil(tokens / NUM_CHUNKS)
+
+
+def _few(tokens: int, _ratio: int) -> int:
+    return min(CHUNK_TOKENS, tokens)
+
+
+def _as_large_as_hidden(tokens: int, ratio: int) -> int:
+    """So many, rounded up to a power of two, as make their logits about as large as the hidden state of all."""
+    wanted = math.ceil(tokens / ratio)
+    return min(tokens, 1 << (wanted - 1).bit_length())
+
+
+CHUNKS: Final[dict[str, Callable[[int, int], int]]] = {
+    "chunked_logits": _eighth,
+    "chunked": _few,
+    "liger": _as_large_as_hidden,
+}
+
+
+def chunk_tokens(tokens: int, loss: str, architecture: Architecture) -> int:
+    """Tokens of a chunk of this loss; all of them where it has none."""
+    ratio = math.ceil(architecture.vocab_size / architecture.hidden_size)  # of a token's logits to its hidden state
+    return CHUNKS[loss](tokens, ratio) if loss in CHUNKS else tokens

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import math
 from typing import Final
 
 import msgspec
 
 from catalogs.architectures import Architecture, Linear
 from catalogs.hardware import Gpu
+from planner.estimators.memory.step.letters import LETTERS, Sizes
 from planner.methods import ADAPTERS, EVERYTHING, METHODS, Dials, Kind, adapted_names, dials_of, moved_in_block
 from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, packs_linears
 from planner.stack import Stack
@@ -31,8 +31,7 @@ MAX_FLASH_HEAD_DIM: Final = 256  # derived: torch's flash kernel
 class Numerics(msgspec.Struct, frozen=True):
     """All that the tape of a block needs to know beside the architecture. Item sizes in bytes."""
 
-    tokens: int
-    seq_len: int
+    batch: Sizes
     residual: int  # item size of the residual stream
     norm_weight: int  # of norm weights: an fp32 weight lifts a 16-bit norm's output
     weight: int  # of unquantized linears
@@ -66,13 +65,28 @@ class Numerics(msgspec.Struct, frozen=True):
 
     def position_bias_bytes(self, item: int, heads: int) -> int:
         """A learned bias for every pair of positions and head: one for all sequences, unless padding differs among them."""
-        sequences = self.tokens // self.seq_len if self.masked else 1
+        sequences = self.batch.sequences if self.masked else 1
         return sequences * heads * self.seq_len * self.seq_len * item
 
     @property
-    def per_query(self) -> float:
-        """Positions that attention looks at, for each that it looks from: a learned prefix makes them more."""
-        return 1 + self.prefix / self.seq_len
+    def tokens(self) -> int:
+        """Tokens that one GPU computes on at once."""
+        return self.batch.tokens
+
+    @property
+    def seq_len(self) -> int:
+        """Positions of a sequence."""
+        return self.batch.seq_len
+
+    @property
+    def keys(self) -> int:
+        """Positions that have a key and a value: the tokens, and those of a learned prefix before each sequence."""
+        return self.batch.tokens + (self.batch.learned if self.prefix else 0)
+
+    @property
+    def pairs(self) -> int:
+        """Pairs of a token and a position that it may look at."""
+        return self.batch.tokens * (self.batch.seq_len + self.prefix)
 
     def product(self, operand: int) -> int:
         """Item size of a linear's output, given that of its input. bitsandbytes hands back the input's dtype."""
@@ -103,9 +117,9 @@ def as_run(architecture: Architecture, strategy: Strategy, stack: Stack) -> Stra
 
 
 def numerics_of(
-    architecture: Architecture, strategy: Strategy, *, gpu: Gpu | None, stack: Stack, on_cpu: bool = False
+    architecture: Architecture, strategy: Strategy, *, flash: bool, stack: Stack, on_cpu: bool = False, sizes: Sizes = LETTERS
 ) -> Numerics:
-    """What the strategy means on this card under this stack."""
+    """What the strategy means under this stack on a card with or without the flash kernel."""
     weight = DTYPE_BYTES[strategy.param_dtype]
     upcast = strategy.kbit_upcast
     norm_weight = 4 if upcast in ("norms", "full") else weight
@@ -113,9 +127,7 @@ def numerics_of(
     method = METHODS[strategy.method]
     adapter = method.adapter
     moves, linears = moved_in_block(architecture, strategy)
-    learned = strategy.num_virtual_tokens or 0
-    in_cache = method.prompt is not None and method.prompt.stands_in == "cache"
-    seq_len = strategy.seq_len + (0 if in_cache else learned)  # a prompt's tokens stand in front
+    prefix = prefix_tokens(strategy)
     behind = () if method.inserted_behind is None else method.inserted_behind(architecture, strategy)
     adapted = adapted_names(architecture, strategy)
     widened = (
@@ -127,16 +139,16 @@ def numerics_of(
         and _meets_residual(architecture, adapted)
     )
     biased = architecture.scores == "alibi_wide" and architecture.fused_attention  # a mask that differs from head to head
-    masked = strategy.padded or in_cache or biased or (architecture.window is not None and seq_len >= architecture.window)
-    kernel = _attention_kernel(architecture, strategy, gpu, on_cpu=on_cpu, masked=masked)
+    windowed = architecture.window is not None and positions_of(strategy) >= architecture.window
+    masked = strategy.padded or _in_cache(strategy) or biased or windowed
+    kernel = _attention_kernel(architecture, strategy, flash=flash, on_cpu=on_cpu, masked=masked)
     if architecture.position_bias and (stack.release("transformers") or (5,)) < (5,):
         kernel = "eager"  # derived: before 5.0 transformers had no other attention with such a bias
     residual = 4 if norm_weight == 4 or _autocast_widens(architecture, strategy) or widened else weight
     embedded = 4 if upcast == "full" else weight  # of the embedding's output, and of the mask that is made to its measure
     added = embedded * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
     return Numerics(
-        tokens=math.ceil(strategy.micro_batch_size * seq_len / (stack.context_parallel_size * stack.tensor_parallel_size)),
-        seq_len=seq_len,
+        batch=sizes,
         residual=residual,
         norm_weight=norm_weight,
         weight=4 if upcast == "full" and strategy.quant == "none" else weight,
@@ -156,14 +168,29 @@ def numerics_of(
         inserted=frozenset(linear.name for linear in behind),
         inserted_width=(strategy.rank or 0) if behind else 0,
         non_linearity=str(strategy.method_options.get("non_linearity", "relu")) if behind else "",
-        prefix=learned if in_cache else 0,
+        prefix=prefix,
         cache=embedded,
         attention=kernel,
-        repeats_kv=_repeats_kv(architecture, strategy, gpu, stack, on_cpu=on_cpu, masked=masked),
+        repeats_kv=_repeats_kv(architecture, strategy, stack, flash=flash, on_cpu=on_cpu, masked=masked),
         mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,
         masked=masked,
         fused=fused_kernels(strategy, stack),
     )
+
+
+def positions_of(strategy: Strategy) -> int:
+    """Positions of a sequence: the tokens of a learned prompt stand in front."""
+    return strategy.seq_len + (strategy.num_virtual_tokens or 0) - prefix_tokens(strategy)
+
+
+def prefix_tokens(strategy: Strategy) -> int:
+    """Learned positions that are no part of the sequence: their keys and values lie in the cache of each block."""
+    return strategy.num_virtual_tokens or 0 if _in_cache(strategy) else 0
+
+
+def _in_cache(strategy: Strategy) -> bool:
+    prompt = METHODS[strategy.method].prompt
+    return prompt is not None and prompt.stands_in == "cache"
 
 
 def frozen(numerics: Numerics) -> Numerics:
@@ -191,7 +218,7 @@ def has_flash(gpu: Gpu | None) -> bool:
     return gpu is None or gpu.compute_capability is None or gpu.compute_capability >= (8, 0)
 
 
-def _attention_kernel(architecture: Architecture, strategy: Strategy, gpu: Gpu | None, *, on_cpu: bool, masked: bool) -> str:
+def _attention_kernel(architecture: Architecture, strategy: Strategy, *, flash: bool, on_cpu: bool, masked: bool) -> str:
     """Which kernel runs. Some models have only the eager path in transformers; a mask, fp32 or an old card excludes flash."""
     unfused = not architecture.fused_attention or (architecture.attention_softcap and strategy.attention == "sdpa")
     if strategy.attention == "eager" or unfused:
@@ -204,12 +231,12 @@ def _attention_kernel(architecture: Architecture, strategy: Strategy, gpu: Gpu |
         return "mathematics"
     narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
     narrow_head = architecture.head_dim <= MAX_FLASH_HEAD_DIM and architecture.mixer != "latent"  # latent keys are wider
-    flash = narrow and has_flash(gpu) and not masked and narrow_head and not architecture.position_bias
-    return "flash" if flash else "efficient"
+    fitting = narrow and narrow_head and not masked and not architecture.position_bias
+    return "flash" if flash and fitting else "efficient"
 
 
 def _repeats_kv(
-    architecture: Architecture, strategy: Strategy, gpu: Gpu | None, stack: Stack, *, on_cpu: bool, masked: bool
+    architecture: Architecture, strategy: Strategy, stack: Stack, *, flash: bool, on_cpu: bool, masked: bool
 ) -> bool:
     """Whether keys and values are copied to all query heads before the kernel.
 
@@ -223,4 +250,4 @@ def _repeats_kv(
     release = stack.release("transformers") or (5,)
     if strategy.attention == "flash_attention_2":
         return architecture.model_type in ("mistral", "mixtral") and release < (4, 48)
-    return strategy.attention == "eager" or masked or release < (4, 54) or (not on_cpu and not has_flash(gpu))
+    return strategy.attention == "eager" or masked or release < (4, 54) or (not on_cpu and not flash)

@@ -12,7 +12,6 @@ from typing import Final
 import msgspec
 
 from catalogs.architectures import Architecture
-from planner.estimators.memory.held.offloading import pinned_bytes
 from planner.estimators.memory.step.block import record_block
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.played import KEPT, PlayedBlock
@@ -25,8 +24,7 @@ class Offloaded(msgspec.Struct, frozen=True):
     """A block whose saved tensors leave. Bytes."""
 
     block: PlayedBlock
-    largest: int  # of those tensors
-    pinned: int  # of the host, for all of them
+    saved: tuple[int, ...]  # of each of those tensors
 
 
 @lru_cache(maxsize=KEPT)
@@ -36,13 +34,10 @@ def offloaded(architecture: Architecture, numerics: Numerics, played: PlayedBloc
     tape = written.tape
     without = Tape(tape.sizes, tape.roots, [msgspec.structs.replace(op, saves=(), keeps=0) for op in tape.ops], tape.outside)
     profile = replay(without, written.source, output_lives=False)
-    saved = _saved_sizes(tape)
-    return Offloaded(
-        msgspec.structs.replace(played, profile=profile, idle_bytes=0), max(saved, default=0), sum(map(pinned_bytes, saved))
-    )
+    return Offloaded(msgspec.structs.replace(played, profile=profile, idle_bytes=0), _saved_sizes(tape))
 
 
-def _saved_sizes(tape: Tape) -> list[int]:
+def _saved_sizes(tape: Tape) -> tuple[int, ...]:
     """Bytes of each tensor that backward needs: of a storage once, however many operations save it."""
     roots = {tape.roots[tensor] for op in tape.ops for tensor in op.saves}
-    return [tape.sizes[root] for root in roots] + [op.keeps for op in tape.ops if op.keeps]
+    return (*(tape.sizes[root] for root in roots), *(op.keeps for op in tape.ops if op.keeps))

@@ -33,16 +33,24 @@ class Block:
         return tensor
 
     def op(
-        self, inputs: tuple[Tensor, ...], features: float, item: int, *, holds: tuple[Tensor, ...] = (), **lifetimes: object
+        self,
+        inputs: tuple[Tensor, ...],
+        features: int,
+        item: int,
+        *,
+        tokens: int | None = None,
+        holds: tuple[Tensor, ...] = (),
+        **lifetimes: object,
     ) -> Tensor:
-        """An operation on tokens. `holds`: tensors that Python frames keep alive until it is done."""
+        """An operation on tokens, or on so many. `holds`: tensors that Python frames keep alive until it is done."""
         if held := tuple(tensor for tensor in dict.fromkeys(holds) if tensor not in inputs):
             lifetimes = {"grads": inputs} | lifetimes
-        output = self.tape.op((*inputs, *held), self.n.tokens * features * item, **lifetimes)  # type: ignore[arg-type]
+        num_bytes = (self.n.tokens if tokens is None else tokens) * features * item
+        output = self.tape.op((*inputs, *held), num_bytes, **lifetimes)  # type: ignore[arg-type]
         self.items[output] = item
         return output
 
-    def matrix(self, inputs: tuple[Tensor, ...], entries: float, item: int, **lifetimes: object) -> Tensor:
+    def matrix(self, inputs: tuple[Tensor, ...], entries: int, item: int, **lifetimes: object) -> Tensor:
         """An operation on weights, whose size follows from no token. Its gradient is made where the next one is."""
         output = self.tape.op(inputs, entries * item, **lifetimes)  # type: ignore[arg-type]
         self.items[output] = item
@@ -54,15 +62,15 @@ class Block:
         self.items.update(dict.fromkeys(parts, self.items[x]))
         return parts
 
-    def cast(self, x: Tensor, features: float, item: int) -> Tensor:
+    def cast(self, x: Tensor, features: int, item: int, *, tokens: int | None = None) -> Tensor:
         """`x.to(dtype)`: nothing when it has that item size already."""
-        return x if self.items[x] == item else self.op((x,), features, item)
+        return x if self.items[x] == item else self.op((x,), features, item, tokens=tokens)
 
 
 # ── norms ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def norm(block: Block, x: Tensor, features: float) -> Tensor:
+def norm(block: Block, x: Tensor, features: int) -> Tensor:
     """A norm over `features` per token, as the architecture's module or a fused kernel computes it."""
     n, kind = block.n, block.architecture.norm
     item = block.items[x]
@@ -86,7 +94,7 @@ def norm(block: Block, x: Tensor, features: float) -> Tensor:
     return _weighted(block, narrow, features, max(item, n.norm_weight), weight)
 
 
-def _weighted(block: Block, x: Tensor, features: float, item: int, weight_gradient: float) -> Tensor:
+def _weighted(block: Block, x: Tensor, features: int, item: int, weight_gradient: int) -> Tensor:
     """x·weight. A trained weight keeps x, and its gradient is a product of full size before it is summed over tokens."""
     if not block.n.trains_norms:
         return block.op((x,), features, item)
@@ -182,7 +190,7 @@ def _gelu_new(block: Block, x: Tensor, width: int) -> Tensor:
     return block.op((half, bent), width, wider, saves=(half, bent), backward_scratch=uncast)
 
 
-def dropout(block: Block, x: Tensor, features: float, share: float) -> Tensor:
+def dropout(block: Block, x: Tensor, features: int, share: float) -> Tensor:
     """CUDA's dropout keeps a one-byte mask."""
     if not share:
         return x

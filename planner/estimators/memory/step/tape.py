@@ -2,7 +2,7 @@
 
 Whoever writes a block onto the tape says, for each operation, what it makes, what it keeps for backward, which inputs
 get a gradient and what scratch it needs. Replaying forward and backward over these lifetimes gives the bytes that are
-saved and both peaks; no constant is fitted.
+saved and both peaks; no constant is fitted. All sizes are bytes, in numbers or in letters (see `letters`).
 """
 
 from __future__ import annotations
@@ -11,7 +11,10 @@ from dataclasses import dataclass, field
 
 import msgspec
 
+from planner.estimators.memory.step.letters import highest
+
 Tensor = int  # an index into Tape.sizes
+Peak = tuple[int, ...]
 
 
 class Op(msgspec.Struct, frozen=True):
@@ -38,9 +41,10 @@ class Profile(msgspec.Struct, frozen=True):
 
     saved: int  # after forward, for backward
     saves_input: bool  # whether the input itself is among what is saved
-    plain_peak: int  # of forward when nothing is saved: the first pass of a checkpointed block, or evaluation
-    forward_peak: int  # of forward with everything saved so far
-    backward_peak: int  # above the state before forward: saved tensors, gradients, scratch
+    # Peaks: the largest of these, whichever that is in a batch.
+    plain_peak: Peak  # of forward when nothing is saved: the first pass of a checkpointed block, or evaluation
+    forward_peak: Peak  # of forward with everything saved so far
+    backward_peak: Peak  # above the state before forward: saved tensors, gradients, scratch
     weight_gradients: int  # left behind by backward
 
 
@@ -53,9 +57,9 @@ class Tape:
     ops: list[Op] = field(default_factory=list)
     outside: set[Tensor] = field(default_factory=set)  # further inputs, owned by the caller as the source is
 
-    def tensor(self, num_bytes: float, *, base: Tensor | None = None) -> Tensor:
+    def tensor(self, num_bytes: int, *, base: Tensor | None = None) -> Tensor:
         """A tensor that comes from outside, or a view of `base`."""
-        self.sizes.append(int(num_bytes))
+        self.sizes.append(num_bytes)
         self.roots.append(len(self.roots) if base is None else self.roots[base])
         return len(self.sizes) - 1
 
@@ -72,24 +76,22 @@ class Tape:
     def op(
         self,
         inputs: tuple[Tensor, ...],
-        num_bytes: float,
+        num_bytes: int,
         *,
         saves: tuple[Tensor, ...] = (),
-        keeps: float = 0,
+        keeps: int = 0,
         grads: tuple[Tensor, ...] | None = None,
         passes: bool = False,
         saves_output: bool = False,
-        scratch: float = 0,
-        backward_scratch: float = 0,
-        weight_gradient: float = 0,
+        scratch: int = 0,
+        backward_scratch: int = 0,
+        weight_gradient: int = 0,
     ) -> Tensor:
         """Record one operation and return its output, a new tensor of `num_bytes`. `grads` None: every input gets one."""
         output = self.tensor(num_bytes)
         saves = (*saves, output) if saves_output else saves
         grads = inputs if grads is None else grads
-        self.ops.append(
-            Op(inputs, output, saves, int(keeps), grads, passes, int(scratch), int(backward_scratch), int(weight_gradient))
-        )
+        self.ops.append(Op(inputs, output, saves, keeps, grads, passes, scratch, backward_scratch, weight_gradient))
         return output
 
 
@@ -120,7 +122,7 @@ def _first_savers(tape: Tape) -> dict[Tensor, int]:
     return first
 
 
-def _forward(tape: Tape, source: Tensor, saved: dict[Tensor, int]) -> tuple[int, int, int]:
+def _forward(tape: Tape, source: Tensor, saved: dict[Tensor, int]) -> tuple[int, Peak, Peak]:
     """Bytes saved at the end, and two peaks: when nothing is saved, and when everything is.
 
     A tensor dies after its last reader.
@@ -131,19 +133,20 @@ def _forward(tape: Tape, source: Tensor, saved: dict[Tensor, int]) -> tuple[int,
     for tensor, index in last_use.items():
         if tensor != source and tensor not in tape.outside:
             dying.setdefault(index, []).append(tensor)
-    plain = plain_peak = live = peak = 0
+    plain = live = 0
+    plain_levels, levels = [0], [0]
     for index, op in enumerate(tape.ops):
         size = sizes[op.output] if roots[op.output] == op.output else 0
         plain += size
         live += size + op.keeps
-        plain_peak = max(plain_peak, plain + op.scratch)
-        peak = max(peak, live + op.scratch)
+        plain_levels.append(plain + op.scratch)
+        levels.append(live + op.scratch)
         for tensor in dying.get(index, ()):
             plain -= sizes[tensor]
             if tensor not in saved:
                 live -= sizes[tensor]
     result = tape.ops[-1].output
-    return live - (0 if result in saved else sizes[result]), plain_peak, peak
+    return live - (0 if result in saved else sizes[result]), highest(plain_levels), highest(levels)
 
 
 class _Gradients:
@@ -189,7 +192,7 @@ class _Gradients:
             self.live -= self.sizes[storage]
 
 
-def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, with_gradient: bool) -> tuple[int, int]:
+def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, with_gradient: bool) -> tuple[Peak, int]:
     """The peak, and the bytes of weight gradients left behind. Every operation leads to the result, so each has a gradient."""
     sizes = tape.sizes
     freed_by: dict[int, int] = {}
@@ -198,17 +201,17 @@ def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, wi
     gradients = _Gradients()
     result = tape.ops[-1].output
     gradients.add(result, sizes[result] if with_gradient else 0)
-    weight_gradients, peak = 0, kept_bytes + gradients.live
+    weight_gradients, levels = 0, [kept_bytes + gradients.live]
     for index in range(len(tape.ops) - 1, -1, -1):
         op = tape.ops[index]
         weight_gradients += op.weight_gradient
         transient = op.backward_scratch
         for tensor in op.grads:
             transient += gradients.share(op.output, tensor) if op.passes else gradients.add(tensor, sizes[tensor])
-        peak = max(peak, kept_bytes + gradients.live + weight_gradients + transient)
+        levels.append(kept_bytes + gradients.live + weight_gradients + transient)
         gradients.drop(op.output)
         kept_bytes -= op.keeps + freed_by.get(index, 0)
-    return peak, weight_gradients
+    return highest(levels), weight_gradients
 
 
 def idle_bytes(tape: Tape) -> int:
