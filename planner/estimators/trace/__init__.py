@@ -44,6 +44,9 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     by_instant: dict[str, int]
 
 
+OTHERWISE: Final = "engine closed_form"
+
+
 def trace_vram(
     config: Mapping[str, Any],
     strategy: Strategy,
@@ -82,22 +85,22 @@ def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Ta
     """Refuse at once what the trainer's own step does not do: a trace runs that step and no other."""
     missing = [word for word in CAPABILITIES.missing(strategy, task) if word != "quant=fp4"]
     if missing:
-        raise Untraceable(missing[0].partition("=")[0], f"a trace runs the trainer's own step, which has no {missing[0]} yet")
+        why = f"a trace runs the trainer's own step, which has no {missing[0]} yet"
+        raise Untraceable(missing[0].partition("=")[0], why, OTHERWISE)
     if stack.name != "transformers" or stack.matmul_dtype != "as_compute":
-        raise Untraceable("stack", f"a trace runs our own trainer, not the loop of {stack.name}")
+        raise Untraceable("stack", f"a trace runs our own trainer, not the loop of {stack.name}", OTHERWISE)
     if stack.evaluation is not None and stack.evaluation.generate_tokens:
-        raise Untraceable("evaluation", "a trace does not generate")
+        raise Untraceable("evaluation", "a trace does not generate", OTHERWISE)
     if "auto_map" in config:
-        raise Untraceable("model", "the model's code comes with its weights (auto_map) and is not run here")
+        raise Untraceable("model", "the model's code comes with its weights (auto_map) and is not run here", OTHERWISE)
     have = installed()
     absent = [name for name in (*NEEDED, *(("bitsandbytes",) if strategy.quant in BITSANDBYTES else ())) if not have[name]]
     if absent:
         raise Untraceable("engine", f"a trace needs {', '.join(absent)}", GET_THEM)
     for library, release in stack.versions.items():
         if not (have.get(library) or release).startswith(release):
-            raise Untraceable(
-                "versions", f"{library} {have[library]} is installed and a trace runs that, the case says {release}"
-            )
+            why = f"{library} {have[library]} is installed and a trace runs that, the case says {release}"
+            raise Untraceable("versions", why, OTHERWISE)
 
 
 def _cached(

@@ -36,7 +36,7 @@ def configured(config: Mapping[str, Any]) -> Any:
     if model_type not in CONFIG_MAPPING or type(found := AutoConfig.for_model(model_type, **said)) not in _known(
         AutoModelForCausalLM
     ):
-        raise Untraceable("model", f"transformers has no causal language model of type {model_type}")
+        raise Untraceable("model", f"transformers has no causal language model of type {model_type}", "engine closed_form")
     return found
 
 
