@@ -124,6 +124,7 @@ def _fits(
 def _unproven(vram: VramEstimate) -> str:
     """Why there is room and still no promise."""
     names = [name for name, basis in vram.basis.items() if basis == "assumed" and vram.components[name]]
+    names += ["the card's CUDA context"] if vram.assumed_outside_bytes else []
     return f"{assumed_share(vram):.0%} of the peak is assumed ({', '.join(names)}), and that much can't promise a fit"
 
 

@@ -21,12 +21,10 @@ from catalogs.hardware import Gpu
 from catalogs.models import resolve_model
 from planner.asking.case import Case, stack_of, strategy_of
 from planner.estimate import Estimate
-from planner.estimators.calibration import NCCL_BYTES
 from planner.estimators.duration import Pace, pace_of
 from planner.estimators.memory import available_bytes, bare_bytes, estimate_vram, verdict
-from planner.estimators.memory.basis import context_basis
 from planner.estimators.memory.card.levers import LEVERS, Change, Lever
-from planner.estimators.memory.card.process import outside_bytes
+from planner.estimators.memory.card.process import outside_of
 from planner.plan import ByteBasis, Instant, VramEstimate
 from planner.refusals import CaseRefused
 from planner.stack import Stack
@@ -151,7 +149,7 @@ def explain(made: Estimate, case: Case, catalog: Catalog, *, base: Path | None =
         available_bytes=available_bytes(gpu, case.gpu_memory_gib) if named else None,
     )
     strategy = strategy_of(case)
-    budget = _budget(made.vram, gpu, case.num_gpus, setting.available_bytes)
+    budget = _budget(made.vram, gpu, strategy, setting.available_bytes)
     if made.engine != "closed_form":
         return Explanation(budget=budget, levers=(), limits=None)
     limits = limits_of(strategy, setting) if named else None
@@ -161,11 +159,10 @@ def explain(made: Estimate, case: Case, catalog: Catalog, *, base: Path | None =
 # ── the budget ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _budget(vram: VramEstimate, gpu: Gpu | None, num_gpus: int, available: int | None) -> Budget:
-    outside = outside_bytes(gpu, num_gpus)
-    nccl = NCCL_BYTES if num_gpus > 1 else 0
-    beside = [Part(name="CUDA context and libraries", num_bytes=outside - nccl, basis=context_basis(gpu))]
-    beside += [Part(name="NCCL", num_bytes=nccl, basis="assumed")] if nccl else []
+def _budget(vram: VramEstimate, gpu: Gpu | None, strategy: Strategy, available: int | None) -> Budget:
+    outside = outside_of(gpu, strategy)
+    beside = [Part(name="CUDA context and libraries", num_bytes=outside.context_bytes, basis=outside.context_basis)]
+    beside += [Part(name="NCCL", num_bytes=outside.nccl_bytes, basis="derived")] if outside.nccl_bytes else []
     tensors = (
         Part(name=name.replace("_", " "), num_bytes=size, basis=vram.basis.get(name, "derived"))
         for name, size in vram.components.items()

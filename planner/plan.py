@@ -49,6 +49,7 @@ class VramEstimate(msgspec.Struct, frozen=True, kw_only=True):
     components: dict[str, int]
     by_instant: dict[str, int]
     basis: dict[str, ByteBasis] = {}  # what each component rests on; empty in plans of earlier versions
+    assumed_outside_bytes: int = 0  # of process beyond reserved, how much rests on an assumption
 
 
 class HostEstimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,7 @@ from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.estimators.duration import estimate_duration, unpadded
 from planner.estimators.host import estimate_host
 from planner.estimators.memory import estimate_vram, resting_bytes
-from planner.estimators.memory.card.process import outside_bytes
+from planner.estimators.memory.card.process import Outside, outside_of
 from planner.estimators.memory.scene import memory_class
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
@@ -54,7 +54,7 @@ class Figures:
         self._advice = advice
         self._seq_len = seq_len
         self._ladders: dict[tuple[int, Dtype], tuple[tuple[Strategy, ...], ...]] = {}
-        self._vram: dict[tuple[Any, ...], tuple[VramEstimate, int] | CaseRefused] = {}
+        self._vram: dict[tuple[Any, ...], tuple[VramEstimate, Outside] | CaseRefused] = {}
         self._resting: dict[tuple[Any, ...], int] = {}
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
@@ -91,16 +91,20 @@ class Figures:
         key = (*memory_class(gpu), *key_of(strategy))
         if key not in self._vram:
             try:
-                self._vram[key] = (self.vram(strategy, gpu), outside_bytes(gpu, strategy.num_gpus))
+                self._vram[key] = (self.vram(strategy, gpu), outside_of(gpu, strategy))
             except CaseRefused as error:
                 self._vram[key] = error
         found = self._vram[key]
         if isinstance(found, CaseRefused):
             raise found
-        vram, outside = found
-        more = outside_bytes(gpu, strategy.num_gpus) - outside
+        vram, elsewhere = found
+        here = outside_of(gpu, strategy)
+        more = here.num_bytes - elsewhere.num_bytes
         return msgspec.structs.replace(
-            vram, process_peak_bytes=vram.process_peak_bytes + more, required_bytes=vram.required_bytes + more
+            vram,
+            process_peak_bytes=vram.process_peak_bytes + more,
+            required_bytes=vram.required_bytes + more,
+            assumed_outside_bytes=here.assumed_bytes,
         )
 
     def resting_bytes(self, strategy: Strategy) -> int:

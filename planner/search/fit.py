@@ -107,14 +107,14 @@ def _family(strategy: Strategy) -> tuple[object, ...]:
 
 
 def _best(ladder: tuple[Strategy, ...], kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
-    """The largest micro-batch that fits, by halving; where only the smallest may, that one, tight or not."""
+    """The largest micro-batch that there is room for, by halving; where only the smallest may do, that one, tight or not."""
     if _floor_bytes(ladder[-1], kind, figures) > has_bytes:
         return None
     smallest = _fit(ladder[-1], kind, has_bytes, figures)
-    if smallest.verdict != "fits":
+    if smallest.margin_bytes < 0:
         return None if smallest.verdict == "does_not_fit" else smallest
     index = bisect.bisect_left(
-        ladder, 1, hi=len(ladder) - 1, key=lambda step: _fit(step, kind, has_bytes, figures).verdict == "fits"
+        ladder, 1, hi=len(ladder) - 1, key=lambda step: _fit(step, kind, has_bytes, figures).margin_bytes >= 0
     )
     return _fit(ladder[index], kind, has_bytes, figures)
 

@@ -18,7 +18,7 @@ from planner.estimators.memory.card.process import (
     assumed_share,
     available_bytes,
     bare_bytes,
-    outside_bytes,
+    outside_of,
     required_bytes,
     reserved_bytes,
     verdict,
@@ -57,20 +57,21 @@ def estimate_vram(
     allocated, parts = instants[peak_instant]
     evaluation = sum(evaluation_parts(form, strategy, stack).values())
     asked = stack.evaluation is not None  # else it is as in training, and a forward alone needs less
-    outside = outside_bytes(gpu, strategy.num_gpus)
-    limit = available_bytes(gpu, None) - outside if gpu is not None else None
+    outside = outside_of(gpu, strategy)
+    limit = available_bytes(gpu, None) - outside.num_bytes if gpu is not None else None
     reserved = reserved_bytes(form, allocated, limit)
     components = dict.fromkeys(COMPONENTS, 0) | form.components(parts)
     return VramEstimate(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=reserved,
-        process_peak_bytes=reserved + outside,
-        required_bytes=required_bytes(max(allocated, evaluation if asked else 0), outside, strategy),
+        process_peak_bytes=reserved + outside.num_bytes,
+        required_bytes=required_bytes(max(allocated, evaluation if asked else 0), outside.num_bytes, strategy),
         evaluation_peak_bytes=evaluation,
         peak_instant=peak_instant,
         components=components,
         by_instant={str(instant): size for instant, (size, _) in instants.items()} | {"evaluation": evaluation},
         basis=basis_of(components, strategy, stack),
+        assumed_outside_bytes=outside.assumed_bytes,
     )
 
 

@@ -5,8 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Final
 
-from catalogs.hardware import Gpu
-from planner.estimators.calibration import CONTEXT_MEASURED
 from planner.estimators.memory.step.numerics import FUSED_BY_STACK
 from planner.plan import ByteBasis
 from planner.stack import Stack
@@ -27,8 +25,3 @@ def basis_of(components: Iterable[str], strategy: Strategy, stack: Stack) -> dic
     if strategy.optimizer == "adafactor":
         assumed.add("optimizer")
     return {name: "assumed" if name in assumed else "derived" for name in components}
-
-
-def context_basis(gpu: Gpu | None) -> ByteBasis:
-    """What the size of the CUDA context rests on: published for some cards, assumed for the others."""
-    return "measured" if gpu is not None and gpu.name in CONTEXT_MEASURED else "assumed"

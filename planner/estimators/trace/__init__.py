@@ -19,7 +19,7 @@ import msgspec
 
 from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
-from planner.estimators.memory.card.process import available_bytes, outside_bytes, required_bytes
+from planner.estimators.memory.card.process import available_bytes, outside_of, required_bytes
 from planner.estimators.trace.cache import installed, key_of, read_cached, write_cached
 from planner.plan import Instant, VramEstimate
 from planner.precision import BITSANDBYTES
@@ -64,20 +64,21 @@ def trace_vram(
     require_traceable(config, strategy, task=task, stack=stack)
     capability = None if gpu is None else gpu.compute_capability
     found = _cached(config, strategy, stack, capability, cache)
-    outside = outside_bytes(gpu, strategy.num_gpus)
+    outside = outside_of(gpu, strategy)
     allocated, reserved = found.allocated_peak_bytes, found.reserved_peak_bytes
     if gpu is not None:  # near the card's limit the allocator gives its cache back
-        reserved = max(allocated, min(reserved, available_bytes(gpu, None) - outside))
+        reserved = max(allocated, min(reserved, available_bytes(gpu, None) - outside.num_bytes))
     return VramEstimate(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=reserved,
-        process_peak_bytes=reserved + outside,
-        required_bytes=required_bytes(max(allocated, found.evaluation_peak_bytes), outside, strategy),
+        process_peak_bytes=reserved + outside.num_bytes,
+        required_bytes=required_bytes(max(allocated, found.evaluation_peak_bytes), outside.num_bytes, strategy),
         evaluation_peak_bytes=found.evaluation_peak_bytes,
         peak_instant=found.peak_instant,
         components=found.components,
         by_instant=found.by_instant,
         basis=basis_of(found.components, strategy, stack),
+        assumed_outside_bytes=outside.assumed_bytes,
     )
 
 

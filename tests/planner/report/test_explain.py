@@ -165,6 +165,36 @@ def test_more_than_a_twentieth_assumed_forbids_fits() -> None:
 
 
 @pytest.mark.parametrize(
+    ("card", "basis", "word"),
+    [
+        ("A100-SXM4-80GB", "measured", "fits"),
+        ("H100 SXM5", "derived", "fits"),  # 132 multiprocessors, each with as much as the A100's
+        ("MI300X", "assumed", "tight"),  # half a GiB that nobody measured, beside five
+    ],
+)
+def test_a_context_that_is_assumed_counts_among_what_is_judged(card: str, basis: str, word: str) -> None:
+    """A job that is small beside it is not promised to fit; a large one is, and so is a small one on a card that is known."""
+    small = {"model": "1b", "method": "lora", "gpu": card, "loss": "liger"}
+    [context] = explained(**small).budget.outside
+    assert context.basis == basis
+    fits = answer({"engine": "closed_form", **small}, CATALOG, None)["fits"]
+    assert fits["verdict"] == word
+    assert ("CUDA context" in fits.get("reason", "")) == (word == "tight")
+    assert answer({"engine": "closed_form", **small, "model": "32b", "gpu": card}, CATALOG, None)["fits"]["verdict"] != "tight"
+
+
+def test_several_processes_speak_and_layers_that_are_spread_do_not() -> None:
+    """NCCL's buffers by its own defaults; device_map is one process."""
+    outside = {
+        sharding: {part.name: part for part in explained(model="7b", num_gpus=2, sharding=sharding).budget.outside}
+        for sharding in ("ddp", "device_map")
+    }
+    assert outside["ddp"]["NCCL"].basis == "derived"
+    assert 1.4 * 2**30 < outside["ddp"]["NCCL"].num_bytes < 1.5 * 2**30
+    assert "NCCL" not in outside["device_map"]
+
+
+@pytest.mark.parametrize(
     ("versions", "sentence"),
     [
         ({"transformers": "4.48.1", "torch": "2.4.1"}, None),

@@ -74,7 +74,7 @@ def methods() -> list[str]:
 
 
 def requests() -> Iterator[dict[str, Any]]:
-    """Every word for a decoder and for one of the others. A trace is asked for of a loop that has none: it would cost seconds."""
+    """Every word for a decoder and for one of the others. A trace is asked for of a loop that has none: it costs seconds."""
     words = [pair for pair in words_of(CASE) if pair[0] != "engine"] + [("method", name) for name in methods()]
     for number, (key, word) in enumerate(words):
         for model in (MODELS[0], MODELS[1 + number % 2]):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from catalogs.hardware import Gpu
 from planner.estimators.calibration import (
     BARE_LOOPS,
@@ -9,22 +11,63 @@ from planner.estimators.calibration import (
     CACHED_BY_TRAINER,
     CONTEXT_BYTES,
     CONTEXT_BYTES_ELSE,
+    CONTEXT_BYTES_UNKNOWN,
+    CONTEXT_PER_MULTIPROCESSOR_GDDR,
+    CONTEXT_PER_MULTIPROCESSOR_HBM,
     MARGIN_SHARE,
     MARGIN_SHARE_FULL,
     MAX_ASSUMED_SHARE,
+    MULTIPROCESSORS_GDDR,
+    MULTIPROCESSORS_HBM,
     NCCL_BYTES,
 )
 from planner.estimators.memory.closed import Filled
 from planner.methods import METHODS
-from planner.plan import Verdict, VramEstimate
+from planner.plan import ByteBasis, Verdict, VramEstimate
 from planner.units import GIB, MIB
 from remote.contract import Strategy
 
 
-def outside_bytes(gpu: Gpu | None, num_gpus: int) -> int:
-    """GPU memory that torch's counters never see: the CUDA context, and NCCL's buffers when there are several GPUs."""
-    context = CONTEXT_BYTES.get(gpu.name, CONTEXT_BYTES_ELSE) if gpu is not None else CONTEXT_BYTES_ELSE
-    return context + (NCCL_BYTES if num_gpus > 1 else 0)
+class Outside(NamedTuple):
+    """GPU memory that torch's counters never see."""
+
+    context_bytes: int  # CUDA's, with its libraries
+    context_basis: ByteBasis
+    nccl_bytes: int  # where several processes speak to one another
+
+    @property
+    def num_bytes(self) -> int:
+        """In all."""
+        return self.context_bytes + self.nccl_bytes
+
+    @property
+    def assumed_bytes(self) -> int:
+        """What of it nobody measured and nothing says."""
+        return self.context_bytes if self.context_basis == "assumed" else 0
+
+
+def outside_of(gpu: Gpu | None, strategy: Strategy) -> Outside:
+    """The CUDA context of this card, and NCCL's buffers; layers spread by device_map are one process, which needs none."""
+    speaks = strategy.num_gpus > 1 and strategy.sharding != "device_map"
+    num_bytes, basis = context_of(gpu)
+    return Outside(num_bytes, basis, NCCL_BYTES if speaks else 0)
+
+
+def context_of(gpu: Gpu | None) -> tuple[int, ByteBasis]:
+    """Bytes of a CUDA context and what they rest on: measured of this card, derived from how many multiprocessors it has,
+    the most that was measured of any where none is named, else assumed.
+    """
+    if gpu is None:
+        return CONTEXT_BYTES_ELSE, "derived"
+    if gpu.name in CONTEXT_BYTES:
+        return CONTEXT_BYTES[gpu.name], "measured"
+    for of_each, multiprocessors in (
+        (CONTEXT_PER_MULTIPROCESSOR_HBM, MULTIPROCESSORS_HBM),
+        (CONTEXT_PER_MULTIPROCESSOR_GDDR, MULTIPROCESSORS_GDDR),
+    ):
+        if gpu.name in multiprocessors:
+            return round(of_each * multiprocessors[gpu.name]), "derived"
+    return CONTEXT_BYTES_UNKNOWN, "assumed"
 
 
 def reserved_bytes(form: Filled, allocated: int, available: int | None) -> int:
@@ -79,6 +122,6 @@ def bare_bytes(vram: VramEstimate) -> int:
 
 
 def assumed_share(vram: VramEstimate) -> float:
-    """The share of the peak whose components rest on an assumption."""
-    assumed = sum(size for name, size in vram.components.items() if vram.basis.get(name) == "assumed")
-    return assumed / max(1, vram.allocated_peak_bytes)
+    """The share of what is judged, tensors, context and NCCL, that rests on an assumption."""
+    tensors = sum(size for name, size in vram.components.items() if vram.basis.get(name) == "assumed")
+    return (tensors + vram.assumed_outside_bytes) / max(1, bare_bytes(vram))

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.card.levers import LEVERS, Change
-from planner.estimators.memory.card.process import outside_bytes, required_bytes
+from planner.estimators.memory.card.process import outside_of, required_bytes
 from planner.estimators.memory.closed import filled
 from planner.refusals import CaseRefused
 from planner.stack import Stack
@@ -29,7 +29,7 @@ def nearest_change(
             peak = filled(architecture, changed, task=task, gpu=gpu, stack=stack).peak_bytes()
         except CaseRefused:
             continue
-        if required_bytes(peak, outside_bytes(gpu, changed.num_gpus), changed) <= available_bytes:
+        if required_bytes(peak, outside_of(gpu, changed).num_bytes, changed) <= available_bytes:
             return words
     return None
 
