@@ -83,7 +83,8 @@ class Billing(msgspec.Struct, frozen=True, kw_only=True):
     stopped_compute_bills: bool | None  # None = not established
     stopped_disk_bills: bool | None
     minimum_disk_gib: int
-    disk_usd_per_gib_month: Decimal | None
+    disk_usd_per_gib_month: Decimal | None  # of the machine's own disk
+    volume_usd_per_gib_month: Decimal | None = None  # of one that is kept; None = not known, or there is none
     egress_usd_per_gb: Decimal | None
     egress_free_gb: int
     source: str

@@ -42,7 +42,7 @@ INSTANCE_FIELDS = _fields(
 PRICE_FIELDS = _fields("provider region instance_type on_demand_usd_per_hour spot_usd_per_hour observed_on source confidence")
 BILLING_FIELDS = _fields(
     "provider increment_s minimum_s stopped_compute_bills stopped_disk_bills minimum_disk_gib disk_usd_per_gib_month"
-    " egress_usd_per_gb egress_free_gb source as_of"
+    " volume_usd_per_gib_month egress_usd_per_gb egress_free_gb source as_of"
 )
 HOSTS_FIELDS = _fields("provider instance_type hosts source as_of")
 SOURCE_FIELDS = _fields("code kind title url commit licence as_of attribution")
@@ -161,6 +161,7 @@ def billing_of(row: Row) -> Billing:
         stopped_disk_bills=row.maybe("stopped_disk_bills", yes_no),
         minimum_disk_gib=row.get("minimum_disk_gib", count),
         disk_usd_per_gib_month=row.maybe("disk_usd_per_gib_month", rate),
+        volume_usd_per_gib_month=row.maybe("volume_usd_per_gib_month", rate),
         egress_usd_per_gb=row.maybe("egress_usd_per_gb", rate),
         egress_free_gb=row.get("egress_free_gb", count),
         source=row.get("source", str),

@@ -25,6 +25,7 @@ from planner.notices import unread
 from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
 from planner.policy import Rule
 from planner.search import search
+from planner.search.offers import Place
 from remote.contract import Capabilities
 
 if TYPE_CHECKING:
@@ -43,6 +44,7 @@ class Edges(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path  # where relative paths start from
     versions: Mapping[str, str] = {}  # written into every plan
     rules: tuple[Rule, ...] = ()  # of policies
+    kept_at: Callable[[str], tuple[Place, ...]] = lambda _name: ()  # where a volume of that name lies; nowhere = not known
 
 
 def read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -> Request | Plan:
@@ -127,6 +129,7 @@ def answer(request: Request, edges: Edges, *, catalog: Catalog, offers: tuple[Of
         offers=(*catalog.offers, *offers),
         versions=edges.versions,
         rules=edges.rules,
+        kept_at=() if (name := request.keep.volume_name) is None else edges.kept_at(name),
     )
     return msgspec.structs.replace(result, warnings=(*_unread(result), *_gated(result), *result.warnings))
 

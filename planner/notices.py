@@ -11,7 +11,7 @@ from catalogs.architectures import Architecture
 from catalogs.hardware import Billing, Gpu
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
-from planner.estimators.cost import disk_gib
+from planner.estimators.cost import volume_gib
 from planner.estimators.memory.step.numerics import as_run
 from planner.methods import METHODS, NUM_LABELS
 from planner.plan import HostEstimate, VramEstimate
@@ -113,11 +113,11 @@ def held_out_words(data: DataAsked) -> str:
     return f"{words}, not {data.held_out_wanted:,}: at most {MAX_HELD_OUT_SHARE:.0%} of the rows are"
 
 
-def kept_words(host: HostEstimate, billing: Billing) -> str:
-    """What a disk that is kept costs, as a sentence. No part of the job's dollars: it is billed until somebody ends it."""
-    size_gib, price = disk_gib(host, billing), billing.disk_usd_per_gib_month
+def kept_words(name: str, host: HostEstimate, billing: Billing) -> str:
+    """What a volume that is kept costs, as a sentence. No part of the job's dollars: it is billed until somebody ends it."""
+    size_gib, price = volume_gib(host), billing.volume_usd_per_gib_month
     usd = "at a price that is not known" if price is None else f"at ${size_gib * price:.2f} a month"
-    return f"its disk is kept: {size_gib} GiB {usd}, beside the job's dollars, until `rentune down --volumes`"
+    return f"the volume {name} is kept: {size_gib} GiB {usd}, beside the job's dollars, until `rentune down --volumes {name}`"
 
 
 def cut_words(data: DataAsked, seq_len: int) -> str | None:

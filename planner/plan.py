@@ -130,7 +130,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     name: str
     runnable: bool
     status: str
-    keeps_volumes: bool = False  # whether a box's disk may outlive it there
+    keeps_volumes: bool = False  # whether a disk may outlive its box there
     caution: str | None = None  # what whoever rents there must know, in one sentence
 
 

@@ -38,6 +38,9 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_s: float | None = None  # from its tags, wall clock
     bills: bool = True
     size_gib: int | None = None  # of a volume
+    name: str | None = None  # of a volume that is kept: what its user calls it
+    zone: str | None = None  # of a volume: where a machine must be to use it, where that is less than the region
+    in_use: bool = False  # of a volume: some machine has it
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
@@ -80,7 +83,8 @@ class Launch(Claim, frozen=True, kw_only=True):
     tags: dict[str, str] = {}
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH; empty = the caller's address only
     disk_gib: int = 0
-    keep_volume: bool = False  # its disk outlives it
+    volume_name: str | None = None  # of a disk that outlives it: used where there is one of that name, else made
+    volume_gib: int = 0  # of that disk, if it is made
     keep_environment: bool = True  # on a host of the user's: the trainer's packages outlive the run
     full_zones: tuple[str, ...] = ()  # of the region, where this offer was refused to this run
 

@@ -134,10 +134,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--max-cost",), "budget.max_usd", USD, "Dollars that the whole job may cost (held at p90)."),
     Option(("--max-hours",), "budget.max_hours", HOURS, "Hours that the whole job may take (held at p90); then it is ended."),
     Option(
-        ("--keep-volume/--no-keep-volume",),
-        "keep.volume",
-        bool,
-        "Keep the box's disk when the box is gone: it bills by the month.",
+        ("--keep-volume",),
+        "keep.volume_name",
+        str,
+        "Name of a disk that holds what was downloaded, made once and used again: it outlives the box and bills by the month.",
     ),
     Option(
         ("--keep-environment/--no-keep-environment",),

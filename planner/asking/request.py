@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping
 from decimal import Decimal
 from math import isfinite, prod
@@ -85,7 +86,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
 
     adapter: str | None = None  # folder at home that gets the adapter; None = in the run's directory
     box_on_failure: bool = False  # leave the box to its deadline when training failed
-    volume: bool = False  # the box's disk outlives it, and is paid for by the month
+    volume_name: str | None = None  # a disk of that name is used, or made; it outlives the box, and is paid for by the month
     environment: bool = True  # on a host of one's own: the trainer's packages wait there for the next run
 
 
@@ -224,6 +225,7 @@ EXAMPLES: Final[Mapping[str, str]] = {  # what to type instead; without an examp
     "budget.max_usd": "5",
     "budget.max_hours": "12",
 }
+VOLUME_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")  # what the names and tags of every cloud can hold
 MAX_LAYER: Final = 100_000  # assumed: far beyond what any model has
 
 
@@ -241,6 +243,7 @@ def checked(request: Request) -> Request:
         raise RequestError("the model has no name", hint="--model 7b", place=("model",))
     for key, value in request.tags.items():
         _check_tag(key, value)
+    _check_volume_name(request.keep.volume_name)
     return request
 
 
@@ -320,3 +323,12 @@ def _check_tag(key: str, value: str) -> None:
         if odd := next((letter for letter in text if not letter.isprintable()), None):
             message = f"the {side} of the tag {shortened(key)} holds {odd!r}, which no cloud takes"
             raise RequestError(message, hint="letters, digits and spaces", place=place)
+
+
+def _check_volume_name(name: str | None) -> None:
+    if name is not None and not VOLUME_NAME.fullmatch(name):
+        raise RequestError(
+            f"{shortened(name)} is no name for a volume",
+            hint="2 to 32 small letters, digits and hyphens, such as models",
+            place=("keep", "volume_name"),
+        )

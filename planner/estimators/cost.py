@@ -1,9 +1,10 @@
 """Dollars of one job on one offer: billed time, disk, egress. Decimal inside, so that lines sum to their total.
 
-cost = usd_per_hour · billed_s / 3600 + disk_gib · usd_per_gib_month · billed_s / month + (egress_gb - free) · usd_per_gb
+cost = usd_per_hour · billed_s / 3600 + disks · billed_s / month + (egress_gb - free) · usd_per_gb
 
-`billed_s` is the wall time from the machine's boot to its teardown, at least the provider's minimum, rounded up to
-its increment (AWS: 1 s, at least 60 s; others a minute or an hour).
+`disks` are the dollars a month of the machine's disk, and of the volume beside it where one is to be kept. `billed_s` is
+the wall time from the machine's boot to its teardown, at least the provider's minimum, rounded up to its increment (AWS:
+1 s, at least 60 s; others a minute or an hour).
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ from remote.contract import Phase
 
 SECONDS_PER_MONTH: Final = 730 * SECONDS_PER_HOUR  # derived: 8,760 hours a year by 12, the clouds' own month
 MICRODOLLAR: Final = Decimal("0.000001")
+LEAST_VOLUME_GIB: Final = 10  # derived: the least that Hetzner and RunPod sell; the others sell less
 DISK_HEADROOM: Final = 1.1  # assumed: a tenth more than planned, for logs and the file system
 
 UNBILLED_PHASES: Final = (Phase.PREPARE, Phase.QUEUE, Phase.CREATE, Phase.CONFIRM)  # the machine does not run yet, or any more
@@ -28,6 +30,11 @@ SETUP_PHASES: Final = (Phase.BOOT, Phase.ENVIRONMENT, Phase.DOWNLOAD, Phase.LOAD
 def disk_gib(host: HostEstimate, billing: Billing) -> int:
     """Whole GiB to order: the planned peak with a tenth of headroom, never below the provider's minimum."""
     return max(billing.minimum_disk_gib, -int(-host.disk_peak_bytes * DISK_HEADROOM // GIB))
+
+
+def volume_gib(host: HostEstimate) -> int:
+    """Whole GiB of a volume that is to be kept: a box's whole disk would fit on it, so what was downloaded does."""
+    return max(LEAST_VOLUME_GIB, -int(-host.disk_peak_bytes * DISK_HEADROOM // GIB))
 
 
 def billed_range(duration: DurationEstimate, billing: Billing, *, spot: bool) -> Range:
@@ -42,11 +49,23 @@ def billed_range(duration: DurationEstimate, billing: Billing, *, spot: bool) ->
 
 
 def estimate_cost(
-    duration: DurationEstimate, host: HostEstimate, *, offer: Offer, billing: Billing, adapter_bytes: int
+    duration: DurationEstimate,
+    host: HostEstimate,
+    *,
+    offer: Offer,
+    billing: Billing,
+    adapter_bytes: int,
+    keeps_volume: bool = False,
 ) -> CostEstimate:
-    """Dollars by line at p10, p50 and p90. A price that no source states counts as zero; `unpriced_lines` names it."""
+    """Dollars by line at p10, p50 and p90. A price that no source states counts as zero; `unpriced_lines` names it.
+
+    A volume that is kept is part of them while the box runs; what it costs afterwards is no part of any job.
+    """
     billed_s = billed_range(duration, billing, spot=offer.purchase == "spot")
-    disk_usd_per_s = Decimal(disk_gib(host, billing)) * (billing.disk_usd_per_gib_month or 0) / SECONDS_PER_MONTH
+    disk_usd_per_month = Decimal(disk_gib(host, billing)) * (billing.disk_usd_per_gib_month or 0)
+    if keeps_volume:
+        disk_usd_per_month += volume_gib(host) * (billing.volume_usd_per_gib_month or 0)
+    disk_usd_per_s = disk_usd_per_month / SECONDS_PER_MONTH
     billed_gb = max(Decimal(0), Decimal(adapter_bytes) / GB - billing.egress_free_gb)
     egress_usd = _micro(billed_gb * (billing.egress_usd_per_gb or 0))
     compute = _over(billed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))

@@ -117,8 +117,8 @@ def _one(plan: Plan) -> Iterator[Part]:
 
 
 def _kept(plan: Plan | None) -> Iterator[Part]:
-    if plan is not None and plan.request.keep.volume:
-        yield f"Note: {kept_words(plan.host, plan.billing)}."
+    if plan is not None and (name := plan.request.keep.volume_name) is not None:
+        yield f"Note: {kept_words(name, plan.host, plan.billing)}."
 
 
 def _price(plan: Plan) -> str:

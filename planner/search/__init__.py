@@ -18,7 +18,7 @@ from planner.policy import Rule, in_force, unmatched
 from planner.search.assumptions import assumptions
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook
-from planner.search.offers import admit, check_names, known_names
+from planner.search.offers import Place, admit, check_names, known_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_attention, check_layers, seq_len_of
@@ -36,11 +36,13 @@ def search(
     offers: tuple[Offer, ...] | None = None,
     versions: Mapping[str, str] | None = None,
     rules: Iterable[Rule] = (),
+    kept_at: tuple[Place, ...] = (),
 ) -> SearchResult:
     """Every way to do the job, ranked by its total dollars (p50); what was refused says why.
 
     `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. `rules`:
-    what may be rented at all. Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
+    what may be rented at all. `kept_at`: where the volume lies that the request wants again; nowhere = it is made.
+    Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
     market = catalog.offers if offers is None else offers
     for check in checks(request, architecture, catalog, market):
@@ -55,9 +57,10 @@ def search(
         providers=providers,
         capabilities=capabilities,
         rules=in_force(rules, request.overruled),
+        kept_at=kept_at,
     )
     figures = Figures(architecture, request, advice, seq_len=seq_len)
-    asked = admit(request, catalog, market, question.rules)
+    asked = admit(request, catalog, market, question.rules, kept_at=question.kept_at)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
     notebook = Notebook()
     ranked = rank(question, asked.kinds, figures, notebook)

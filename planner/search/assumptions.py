@@ -15,7 +15,8 @@ from planner.units import GIB
 def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[str, ...]:
     """Everything assumed for this plan, the data first, then the price, last what its provider is known for."""
     caution = question.provider(found.offer.provider).caution
-    kept = (kept_words(found.host, found.billing),) if question.request.keep.volume else ()
+    name = question.request.keep.volume_name
+    kept = (kept_words(name, found.host, found.billing),) if name is not None else ()
     return (*_job(question), *_machine(found), *_price(found, today), *kept, *([caution] if caution is not None else ()))
 
 

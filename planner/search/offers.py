@@ -57,16 +57,31 @@ class Wish(msgspec.Struct, frozen=True):
     remedy: str | None = None
 
 
+Place = tuple[str, str]  # provider and region
 MAX_NAMES: Final = 8  # as many as a sentence holds
 CONTINENT_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AWS, Google and their like
 
 
-def admit(request: Request, catalog: Catalog, offers: Iterable[Offer], rules: Iterable[Rule] = ()) -> Asked:
-    """Sort the offers into kinds; what breaks a wish or a rule is counted. Raises CatalogError for a GPU that nobody knows."""
+def admit(
+    request: Request,
+    catalog: Catalog,
+    offers: Iterable[Offer],
+    rules: Iterable[Rule] = (),
+    *,
+    kept_at: Iterable[Place] = (),
+) -> Asked:
+    """Sort the offers into kinds; what breaks a wish or a rule is counted. Raises CatalogError for a GPU that nobody knows.
+
+    `kept_at`: where the volume is that the request wants to use again; nowhere = one is made.
+    """
     offers = tuple(offers)
     matches = [catalog.gpu(name) for name in request.where.gpus]
     sellers = {offer.provider for offer in offers}
-    wishes = (*_wishes(request.where, catalog, {match.gpu.name for match in matches}, sellers), *_limits(request.where))
+    wishes = (
+        *_wishes(request.where, catalog, {match.gpu.name for match in matches}, sellers),
+        *_beside_volume(request, tuple(kept_at)),
+        *_limits(request.where),
+    )
     kept = offers
     rejections: list[Rejection] = []
     for wish in wishes:
@@ -120,6 +135,17 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str], sellers: set[str]) -
             f"more than {limit_gib:g} GiB on each GPU",
             "where.gpu_memory_gib",
             "a larger budget per GPU",
+        )
+
+
+def _beside_volume(request: Request, kept_at: tuple[Place, ...]) -> Iterable[Wish]:
+    """A volume is used where it lies, and nowhere else."""
+    if kept_at:
+        yield Wish(
+            lambda offer: not any(offer.provider == provider and offer.region in (region, "*") for provider, region in kept_at),
+            f"not where the volume {request.keep.volume_name} is: {_or('/'.join(place) for place in kept_at)}",
+            "keep.volume_name",
+            "under another name one is made elsewhere",
         )
 
 

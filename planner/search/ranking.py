@@ -24,7 +24,7 @@ from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.fit import Fit, fitting
 from planner.search.notebook import Notebook, Over, Short
-from planner.search.offers import Kind
+from planner.search.offers import Kind, Place
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
 from remote.drivers import unfit_card
@@ -44,6 +44,7 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     providers: Mapping[str, Provider]
     capabilities: Capabilities
     rules: tuple[Rule, ...] = ()
+    kept_at: tuple[Place, ...] = ()  # of the volume that is to be used again
 
     def provider(self, name: str) -> Provider:
         """What the caller said about a provider; of an unknown one only the price is known."""
@@ -217,7 +218,14 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
         billing=billing,
         host=host,
         duration=duration,
-        cost=estimate_cost(duration, host, offer=offer, billing=billing, adapter_bytes=figures.adapter_bytes(fit.strategy)),
+        cost=estimate_cost(
+            duration,
+            host,
+            offer=offer,
+            billing=billing,
+            adapter_bytes=figures.adapter_bytes(fit.strategy),
+            keeps_volume=question.request.keep.volume_name is not None,
+        ),
         runnable=_not_runnable(fit, kind, offer, question),
     )
 
@@ -233,7 +241,10 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
             not provider.runnable,
             f"{PRICE_ONLY}: this version cannot rent from {provider.name}; rent it yourself and use --host",
         ),
-        (question.request.keep.volume and not provider.keeps_volumes, f"{NOT_YET}: at {provider.name} no disk can be kept"),
+        (
+            question.request.keep.volume_name is not None and not provider.keeps_volumes,
+            f"{NOT_YET}: at {provider.name} no disk can be kept",
+        ),
         (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
         (
             kind.gpu is not None and kind.gpu.vendor != BOX_VENDOR,

@@ -55,7 +55,7 @@ def ways_out(question: Question, market: Iterable[Offer], figures: Figures, over
 def _way(relaxed: Relaxed, question: Question, market: tuple[Offer, ...], figures: Figures) -> WayFound | None:
     """The cheapest plan of the relaxed request that this version can run; a tight one only where none fits."""
     eased = msgspec.structs.replace(question, request=msgspec.structs.replace(relaxed.request, top=1))
-    asked = admit(eased.request, eased.catalog, market, eased.rules)
+    asked = admit(eased.request, eased.catalog, market, eased.rules, kept_at=eased.kept_at)
     ranked = rank(eased, asked.kinds, figures, Notebook(), only_runnable=True)
     found = min(ranked, key=lambda each: each.fit.verdict != "fits", default=None)  # of those that fit the cheapest
     return None if found is None else (relaxed.change(found), relaxed.changes(found), found)
@@ -128,7 +128,7 @@ def _larger_cards(question: Question, market: tuple[Offer, ...]) -> Iterator[Rel
     if budget_gib is None:
         return
     unlimited = _with(question.request, where=msgspec.structs.replace(question.request.where, gpu_memory_gib=None))
-    kinds = admit(unlimited, question.catalog, market, question.rules).kinds
+    kinds = admit(unlimited, question.catalog, market, question.rules, kept_at=question.kept_at).kinds
     for size_gib in sorted({kind.gpu.memory_gib for kind in kinds if kind.gpu is not None}):
         if size_gib > budget_gib:
             yield _with_memory(question.request, size_gib)

@@ -13,7 +13,7 @@ import msgspec
 
 from provision.aboard import detached
 from provision.aboard.detached import TaskState as JobState
-from provision.aboard.ship import box_marks, cache_folder, job_folder, package_folder
+from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder
 from provision.errors import TransferFailed
 from provision.provisioner import Box
 from remote.contract import (
@@ -70,6 +70,7 @@ def start(
         "PYTHONPATH": package_folder(box),
         "PYTHONUNBUFFERED": "1",
         MODEL_CACHE_VARIABLE: f"{cache_folder(box)}/models",
+        **download_places(box),
     }
     secrets_at, grants_at = secret_places(box.run_id)
     if secrets:

@@ -6,6 +6,7 @@ import hashlib
 import shlex
 import sys
 import tempfile
+import time
 from collections import deque
 from collections.abc import Callable, Mapping
 from pathlib import Path, PurePosixPath
@@ -13,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from provision.aboard import detached
 from provision.aboard.marks import marks
-from provision.errors import ConnectionFailed, ProvisionError, TransferFailed
+from provision.errors import ConnectionFailed, Declined, ProvisionError, Reason, Scope, TransferFailed
 from provision.provisioner import Box
 from remote import contract
 from remote.contract import LOG_FILE, Outcome
@@ -26,6 +27,13 @@ PACKAGE = Path(contract.__file__).parent
 REQUIREMENTS = PACKAGE / "requirements.txt"
 STACK_MARK = "rentune-stack.sha256"  # in an interpreter's prefix: hex sha256 of the requirements it was built from
 LAST_LINES = 5  # assumed: pip and uv tell in so many which package has another hash
+CACHE_LOOKS, CACHE_LOOK_S = 72, 5.0  # assumed: a minute longer than the box itself waits for its volume (clouds/bootstrap.py)
+DOWNLOADS = {  # a variable of the hub's client, uv and pip -> its folder in the cache
+    "HF_HUB_CACHE": "hub",
+    "UV_CACHE_DIR": "uv",
+    "UV_PYTHON_INSTALL_DIR": "python",
+    "PIP_CACHE_DIR": "pip",
+}
 LARGE_BYTES = 32 * 1024 * 1024  # assumed: two pieces; from here on a file of a folder travels by itself: in pieces, hashed
 
 # Into "$stack" from "$requirements"; one at a time per cache, and the mark is the last thing written. The lock is whole, so
@@ -75,6 +83,13 @@ def stacks_folder(box: Box) -> str:
     return box.stacks or f"{cache_folder(box)}/stacks"
 
 
+def download_places(box: Box) -> dict[str, str]:
+    """Where other people's tools keep what they fetch: on a volume that is kept, so that a further box need not fetch it."""
+    if box.cache is None or box.shares_files:
+        return {}
+    return {name: f"{box.cache}/{folder}" for name, folder in DOWNLOADS.items()}
+
+
 def box_marks(box: Box) -> dict[str, str]:
     """The environment by which whatever we start there is found again, even without a ledger."""
     return marks(Path(box.folder).parent, box.run_id)
@@ -104,6 +119,17 @@ def ship_package(shell: Shell, box: Box) -> str:
     if done.rc != 0:
         raise TransferFailed(f"{box.host} could not unpack the trainer: {done.err.strip()}")
     return sha256
+
+
+def require_cache(shell: Shell, box: Box, *, sleep: Callable[[float], None] = time.sleep) -> None:
+    """Return once the box has mounted the volume that holds its cache, where it has one. Raises Declined where it does not."""
+    if not download_places(box):
+        return
+    for _ in range(CACHE_LOOKS):
+        if shell.run(f"[ -w {shlex.quote(cache_folder(box))} ]").rc == 0:
+            return
+        sleep(CACHE_LOOK_S)
+    raise Declined(f"{box.host} has not mounted the volume that is kept.", reason=Reason.HOST, scope=Scope.OFFER)
 
 
 def ensure_environment(
@@ -167,7 +193,7 @@ def _build_stack(shell: Shell, box: Box, stack: str, progress: Callable[[str], N
         "mark": STACK_MARK,
         "requirements": f"{folder}/requirements.txt",
     }
-    detached.start(shell, folder, BUILD, settings | box_marks(box), again=(detached.ANY_RC,))
+    detached.start(shell, folder, BUILD, settings | download_places(box) | box_marks(box), again=(detached.ANY_RC,))
     last: deque[str] = deque(maxlen=LAST_LINES)
     with tempfile.TemporaryDirectory() as mirror:
         for line in shell.follow(

@@ -11,7 +11,7 @@ from typing import Literal
 from catalogs.hardware import Billing
 from planner.estimators.cost import SECONDS_PER_MONTH, round_to_bill
 from planner.units import GB, SECONDS_PER_HOUR
-from provision.account.runs import Rental, RunState
+from provision.account.runs import ANYWHERE, Rental, RunState
 from provision.provisioner import Resource
 
 USD_STEP = Decimal("0.0001")
@@ -62,9 +62,14 @@ def usd_so_far(state: RunState, *, now_s: float) -> Decimal:
 
 def kept_usd_per_month(state: RunState) -> Decimal | None:
     """What the disks that its user keeps cost by the month, each at its region's price; None where one is not known."""
-    prices = {rental.offer.region: rental.billing.disk_usd_per_gib_month for rental in state.rentals}
-    usd = [_monthly_usd(volume, prices.get(volume.region)) for volume in state.kept]
+    prices = {rental.offer.region: _volume_usd_per_gib_month(rental.billing) for rental in state.rentals}
+    usd = [_monthly_usd(volume, prices.get(volume.region, prices.get(ANYWHERE))) for volume in state.kept]
     return None if None in usd else rounded(sum(filter(None, usd), Decimal(0)))
+
+
+def _volume_usd_per_gib_month(billing: Billing) -> Decimal | None:
+    """Older lines know the price of disks alone: what they kept was a box's own."""
+    return billing.disk_usd_per_gib_month if billing.volume_usd_per_gib_month is None else billing.volume_usd_per_gib_month
 
 
 def _monthly_usd(volume: Resource, usd_per_gib_month: Decimal | None) -> Decimal | None:
@@ -85,8 +90,9 @@ def _compute_usd(rental: Rental, now_s: float) -> Decimal:
 def _disk_usd(rental: Rental, now_s: float) -> Decimal:
     billing = rental.billing
     gib = max(rental.disk_gib, billing.minimum_disk_gib)
-    usd_per_hour = (billing.disk_usd_per_gib_month or Decimal(0)) * gib * SECONDS_PER_HOUR / SECONDS_PER_MONTH
-    return _usd(billed_s(rental, now_s=now_s), usd_per_hour)
+    usd_per_month = (billing.disk_usd_per_gib_month or Decimal(0)) * gib
+    usd_per_month += (billing.volume_usd_per_gib_month or Decimal(0)) * rental.volume_gib
+    return _usd(billed_s(rental, now_s=now_s), usd_per_month * SECONDS_PER_HOUR / SECONDS_PER_MONTH)
 
 
 def _usd(seconds: float, usd_per_hour: Decimal) -> Decimal:

@@ -37,8 +37,8 @@ def _require_dollars(*amounts: Decimal | None) -> None:
         raise ValueError(f"dollars beyond {MOST_USD:,}, or none at all")
 
 
-def _prices(billing: Billing) -> tuple[Decimal | None, Decimal | None]:
-    return billing.disk_usd_per_gib_month, billing.egress_usd_per_gb
+def _prices(billing: Billing) -> tuple[Decimal | None, ...]:
+    return billing.disk_usd_per_gib_month, billing.volume_usd_per_gib_month, billing.egress_usd_per_gb
 
 
 class Opened(Line, frozen=True, kw_only=True, tag="opened"):
@@ -81,6 +81,7 @@ class Attempted(Line, frozen=True, kw_only=True, tag="attempted"):
     offer: Offer
     billing: Billing
     disk_gib: Annotated[int, msgspec.Meta(ge=0, le=MOST_GIB)]
+    volume_gib: Annotated[int, msgspec.Meta(ge=0, le=MOST_GIB)] = 0  # of a disk beside it that is kept
     deadline_at_s: Moment  # of this box; the run's from now on
 
     def __post_init__(self) -> None:

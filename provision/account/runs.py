@@ -30,6 +30,7 @@ from remote.contract import Phase
 
 LineT = TypeVar("LineT")
 VOLUME: Final = "volume"  # of Resource.kind
+ANYWHERE: Final = "*"  # the region of an offer that has one price everywhere
 
 
 class Rental(msgspec.Struct, frozen=True, kw_only=True):
@@ -38,6 +39,7 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     offer: Offer
     billing: Billing
     disk_gib: int
+    volume_gib: int = 0
     asked_at_s: float
     started_at_s: float  # when the provider said that the box runs; until it does, when it was asked
     created: bool = False  # whether the provider said that the box runs
@@ -115,6 +117,18 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         return Standing.BETWEEN if self.goes_on else Standing.OVER
 
 
+def kept_at(runs: Iterable[RunState], name: str) -> tuple[tuple[str, str], ...]:
+    """Provider and region of every volume of that name that some run of these keeps."""
+    places = ((_renter(state, each), each.region) for state in runs for each in state.kept if each.name == name)
+    return tuple(dict.fromkeys(places))
+
+
+def _renter(state: RunState, volume: Resource) -> str:
+    """Who has a volume of a run, which may have gone on to another provider since."""
+    there = (each.offer.provider for each in state.rentals if each.offer.region in (volume.region, ANYWHERE))
+    return next(there, state.provider)
+
+
 def fold(lines: Iterable[AnyLine]) -> dict[str, RunState]:
     """Runs by id, in the order in which they were opened: the same from the same lines, however the homes have them sorted."""
     states: dict[str, RunState] = {}
@@ -139,7 +153,12 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
             return {"controlled": line, "billed": None}  # its books are open again
         case Attempted():
             asked = Rental(
-                offer=line.offer, billing=line.billing, disk_gib=line.disk_gib, asked_at_s=line.at_s, started_at_s=line.at_s
+                offer=line.offer,
+                billing=line.billing,
+                disk_gib=line.disk_gib,
+                volume_gib=line.volume_gib,
+                asked_at_s=line.at_s,
+                started_at_s=line.at_s,
             )
             rentals = (*state.rentals, asked)
             fresh = {"box": None, "teardown": None, "goes_on": False, "fetched": False}

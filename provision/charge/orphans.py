@@ -92,8 +92,8 @@ def other_sentences(orphans: Orphans) -> tuple[str, ...]:
 def kept_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What bills because somebody has kept it, and how it is ended."""
     return tuple(
-        f"{provider}: {each.kind} {each.id} of run {each.run_id} is kept as asked, and bills: {each.size_gib or '?'} GiB in "
-        f"{each.region}; `rentune down --volumes {each.run_id}` ends it."
+        f"{provider}: {each.kind} {each.id} ({each.name}) of run {each.run_id} is kept as asked, and bills: "
+        f"{each.size_gib or '?'} GiB in {each.region}; `rentune down --volumes {each.run_id}` ends it."
         for provider, each in orphans.kept
     )
 

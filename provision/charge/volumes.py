@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 
 import msgspec
 
@@ -11,32 +11,39 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.charge.orphans import Orphans
 from provision.clouds.programs import CLOUDS, load_cloud
-from provision.errors import ProvisionError, Refused
+from provision.errors import ProvisionError, Refused, RentuneError
 from provision.places import Places
 from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
 from provision.redact import without_secrets
+from provision.state.shared import ledger_of
 
+Note = Callable[[str], None]
 Volume = tuple[str, Resource]  # who has it, and which it is
 
 
-def kept_volumes(found: Orphans, run_id: str | None, *, ledger: Ledger, installation: str | None) -> tuple[Volume, ...]:
-    """Those of one run, whoever rented it; without one, those of runs that were rented from here.
+def kept_volumes(found: Orphans, named: str | None, *, ledger: Ledger, installation: str | None) -> tuple[Volume, ...]:
+    """Those of one run, whoever rented it, or one by its own name that is ours; without either, all that are ours.
 
     Raises Refused where that run has not ended: its box still writes on it.
     """
     runs = ledger.runs()
-    if run_id in runs and not runs[run_id].ended:
-        raise Refused(f"{run_id} has not ended.", hint=f"rentune down {run_id}")
+    if named in runs and not runs[named].ended:
+        raise Refused(f"{named} has not ended.", hint=f"rentune down {named}")
+
+    def is_ours(volume: Resource) -> bool:
+        return volume.run_id in runs or (installation is not None and volume.installation == installation)
+
     return tuple(
         (provider, volume)
         for provider, volume in found.kept
-        if volume.run_id == run_id
-        or (run_id is None and (volume.run_id in runs or (installation is not None and volume.installation == installation)))
+        if volume.run_id == named or (named in (None, volume.name) and is_ours(volume))
     )
 
 
-def end_volume(provider: str, volume: Resource, *, places: Places, environment: Mapping[str, str]) -> Teardown:
-    """Delete one and look whether it is gone; the ledger is told, where it has the run."""
+def end_volume(
+    provider: str, volume: Resource, *, places: Places, environment: Mapping[str, str], note: Note = lambda _said: None
+) -> Teardown:
+    """Delete one and look whether it is gone; the ledger is told, where it has the run, and the store where its state lies."""
     run_id = volume.run_id or "a run without a name"
     cloud, own = load_cloud(provider), without_secrets(environment, but=CLOUDS[provider].secret_variables)
     trouble = ""
@@ -48,7 +55,7 @@ def end_volume(provider: str, volume: Resource, *, places: Places, environment: 
     gone = Answer.UNKNOWN if listed.complete is not Answer.YES else _is_gone(volume, listed.kept)
     end = ResourceEnd(resource=volume, gone=gone, at_s=time.time())
     if gone is Answer.YES:
-        _note_down(end, Ledger(places.ledger))
+        _note_down(end, places, note)
         return Teardown.destroyed(run_id, f"{provider} lists its {volume.kind} {volume.id} no more.", resources=(end,))
     if gone is Answer.NO:
         command = f"rentune down --volumes {run_id}"
@@ -61,10 +68,17 @@ def _is_gone(volume: Resource, kept: tuple[Resource, ...]) -> Answer:
     return Answer.NO if volume.id in {each.id for each in kept} else Answer.YES
 
 
-def _note_down(end: ResourceEnd, ledger: Ledger) -> None:
-    """The run's verdict once more, with the end of this disk: `ls` tells it no more."""
-    state = ledger.runs().get(end.resource.run_id or "")
+def _note_down(end: ResourceEnd, places: Places, note: Note) -> None:
+    """The run's verdict once more, with the end of this disk: `ls` tells it no more, wherever the run's book is read."""
+    state = Ledger(places.ledger).runs().get(end.resource.run_id or "")
     if state is None or state.teardown is None:
         return
     teardown = msgspec.structs.replace(state.teardown, resources=(*state.teardown.resources, end))
-    ledger.append(Ended(run_id=state.run_id, at_s=end.at_s, teardown=teardown))
+    ended = Ended(run_id=state.run_id, at_s=end.at_s, teardown=teardown)
+    try:
+        shared = ledger_of(state.run_id, places, note=note)
+        with shared.charge(ending=True):
+            shared.append(ended)
+    except RentuneError as error:  # the disk is gone, whether or not the store can be told
+        note(f"{error} That {end.resource.id} is gone is written down here alone.")
+        Ledger(places.ledger).append(ended)

@@ -28,12 +28,26 @@ from provision.errors import Refused
 
 FORCE_AFTER_S: Final = 120  # assumed: longer than an orderly shutdown; then without asking anybody
 ASK_S: Final = 20  # assumed: far longer than systemd takes to answer, far shorter than a boot that hangs may bill
+DEVICE_S: Final = 300  # assumed: a volume is attached within a minute of its machine's start
 UPTIME_MARGIN_S: Final = 300  # assumed: how much later than the wall clock the uptime limit strikes
 
 SERVICE: Final = "rentune-deadline.service"
 TIMER: Final = "rentune-deadline.timer"
 POWER_OFF: Final = f"{{ timeout {ASK_S} systemctl --no-block poweroff || poweroff -f; }}"
 APT_UNITS: Final = ("apt-daily.timer", "apt-daily-upgrade.timer", "apt-daily.service", "apt-daily-upgrade.service")
+
+
+class Volume(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk that was there before the machine, or outlives it."""
+
+    device: str | None  # paths, with *; None = the cloud mounts it
+    mount: str
+    fresh: bool  # nothing is on it yet; of any other nothing is ever formatted
+
+    @property
+    def cache(self) -> str:
+        """The folder on it for what is dear to make again. It is there once the disk is mounted."""
+        return f"{self.mount}/cache"
 
 
 class FirstBoot(msgspec.Struct, frozen=True, kw_only=True):
@@ -47,6 +61,7 @@ class FirstBoot(msgspec.Struct, frozen=True, kw_only=True):
     deadline_at_s: float  # wall clock
     now_s: float
     lease_s: float | None = None  # None = its end would end no bill
+    volume: Volume | None = None
 
 
 def render_user_data(boot: FirstBoot) -> str:
@@ -75,6 +90,7 @@ def render_user_data(boot: FirstBoot) -> str:
         "runcmd": [
             ["sh", "-c", render_last_check()],
             ["install", "-d", "-m", "0700", "-o", boot.user, "-g", boot.user, boot.folder],
+            *([] if boot.volume is None else [["sh", "-c", render_mount(boot.volume, boot.user)]]),
         ],
     }
     return "#cloud-config\n" + json.dumps(document, indent=1) + "\n"
@@ -118,6 +134,29 @@ armed || {POWER_OFF}
 def render_last_check() -> str:
     """Once more at the end of the first boot, when everything else that may have undone the timer has happened."""
     return f"timeout {ASK_S} systemctl is-active {TIMER} || {POWER_OFF}\n"
+
+
+def render_mount(volume: Volume, user: str) -> str:
+    """The shell script that mounts a kept volume once it is attached. A disk with partitions is the machine's own.
+
+    Only a fresh one is formatted, and only where blkid finds nothing at all on it (its code 2): what is kept is never lost to
+    a look that failed.
+    """
+    form = 'blkid -p "$device" > /dev/null 2>&1; [ $? -ne 2 ] || mkfs.ext4 -q "$device"' if volume.fresh else ":"
+    return f"""set -u
+found() {{
+  for device in {volume.device}; do
+    [ -b "$device" ] && [ "$(lsblk -nro NAME "$device" | wc -l)" = 1 ] && return 0
+  done
+  return 1
+}}
+for second in $(seq {DEVICE_S}); do ! found || break; sleep 1; done
+found || {{ echo "rentune: the volume has not come"; exit 1; }}
+{form}
+mkdir -p {volume.mount}
+echo "UUID=$(blkid -s UUID -o value "$device") {volume.mount} ext4 nofail 0 2" >> /etc/fstab
+mount "$device" {volume.mount} && install -d -m 0700 -o {user} -g {user} {volume.cache}
+"""
 
 
 def render_look(*, leased: bool) -> str:

@@ -49,6 +49,7 @@ def render_start(boot: FirstBoot) -> str:
     deadline_s, uptime_s = limits_of(boot)
     lease_s = 0 if boot.lease_s is None else math.ceil(boot.lease_s)
     or_forsaken = "" if boot.lease_s is None else " || is_forsaken"
+    cache = "" if boot.volume is None else f" {shlex.quote(boot.volume.cache)}"
     options = " ".join(f"-o {option}" for option in SSHD_OPTIONS)
     return f"""\
 eval "${{{END_VARIABLE}:-}}"
@@ -62,7 +63,7 @@ echo "$! {deadline_s} $began_s $lease_s $box" > {WATCHER}
 until can_end; do echo "rentune: it could not end itself, so it serves nobody"; sleep {AGAIN_S}; done
 umask 077
 keys=/etc/ssh home=/root
-mkdir -p /run/sshd "$keys" "$home/.ssh" {shlex.quote(boot.folder)}
+mkdir -p /run/sshd "$keys" "$home/.ssh" {shlex.quote(boot.folder)}{cache}
 rm -f "$keys"/ssh_host_*
 printf '%s\\n' {shlex.quote(boot.host_key_private.strip())} > "$keys/ssh_host_ed25519_key"
 printf '%s\\n' {shlex.quote(boot.host_key_public.strip())} > "$keys/ssh_host_ed25519_key.pub"

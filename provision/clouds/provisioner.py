@@ -15,7 +15,7 @@ from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
 from provision.aboard.renewal import LEASE_S
 from provision.clouds import bootstrap, container
-from provision.clouds.bootstrap import FirstBoot, render_user_data
+from provision.clouds.bootstrap import FirstBoot, Volume, render_user_data
 from provision.clouds.container import render_start
 from provision.clouds.drivers import misfit
 from provision.clouds.engine.where import plugin_binary, plugins_folder
@@ -24,15 +24,18 @@ from provision.clouds.preview import WouldBe, would_be
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import (
     ENDS_EARLY,
+    MOUNT,
     SSH_PORT,
     TIMER_AFTER_S,
     Image,
+    KeptVolume,
     Order,
     checked_cidrs,
     resource_name,
     run_tags,
 )
 from provision.clouds.refusals import read_refusal
+from provision.clouds.reuse import kept_volume
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refused, RentuneError, Scope
@@ -101,7 +104,7 @@ class PulumiProvisioner:
             foreseen = stack.preview(self.cloud.program(order))
         except Declined as error:
             raise read_refusal(self.cloud.REFUSALS, error, cloud=self.name) from None
-        return tuple(would_be(each, self.cloud.KINDS[each.type]) for each in foreseen)
+        return tuple(would_be(each, self._kinds[each.type]) for each in foreseen)
 
     def up(self, offer: Offer, launch: Launch) -> Box:
         """One instance of the offer; refused while state or cloud knows of anything of this run."""
@@ -112,7 +115,7 @@ class PulumiProvisioner:
         order = self._order(offer, launch)
         try:
             stack.up(self.cloud.program(order))
-            state = self._require_whole(stack.state())
+            state = self._require_whole(stack.state(), order)
         except Declined as error:
             read = read_refusal(self.cloud.REFUSALS, error, cloud=self.name)
             left = self._left(offer.region, launch.run_id)
@@ -166,6 +169,7 @@ class PulumiProvisioner:
 
     def _order(self, offer: Offer, launch: Launch) -> Order:
         tags = run_tags(offer, launch, installation_id(self.places))
+        volume = self._volume(offer, launch, tags)
         host_private, host_public = _one_time_host_key(RunFolder(launch.folder).engine, launch.run_id)
         boot = FirstBoot(
             user=self.image.user,
@@ -176,6 +180,7 @@ class PulumiProvisioner:
             deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(self.cloud.POWER_OFF, 0.0),
             now_s=self.inventory.clock(),
             lease_s=self.lease_s,
+            volume=self._mounted(volume),
         )
         return Order(
             name=resource_name(launch.run_id),
@@ -184,7 +189,7 @@ class PulumiProvisioner:
             instance_type=offer.instance_type,
             max_usd_per_hour=offer.usd_per_hour if offer.purchase == "spot" else None,
             disk_gib=launch.disk_gib,
-            keep_volume=launch.keep_volume,
+            volume=volume,
             image=self.image,
             public_key=launch.public_key,
             host_key=host_public,
@@ -201,16 +206,39 @@ class PulumiProvisioner:
         here = self.cloud.caller_address()
         return () if here is None else checked_cidrs((here,))
 
-    def _require_whole(self, state: State) -> State:
+    def _volume(self, offer: Offer, launch: Launch, tags: dict[str, str]) -> KeptVolume | None:
+        """The one of that name, else one to be made; None where none is asked for. Raises as `kept_volume`."""
+        if launch.volume_name is None:
+            return None
+        if self.cloud.VOLUMES is None:
+            raise Refused(f"{self.name} keeps no volume.", hint="Leave --keep-volume out, or choose another provider.")
+        listed = self.inventory.listed(self._all_regions(), None)
+        if listed.complete is not Answer.YES:
+            raise ProvisionError(f"{self.name} can't be asked for the volume {launch.volume_name}: {listed.message}.")
+        return kept_volume(listed.kept, offer, launch, tags)
+
+    def _mounted(self, volume: KeptVolume | None) -> Volume | None:
+        if volume is None or self.cloud.VOLUMES is None:
+            return None
+        return Volume(device=self.cloud.VOLUMES.device, mount=MOUNT, fresh=volume.id is None)
+
+    @property
+    def _kinds(self) -> dict[str, str]:
+        """Of all that its program may make."""
+        return self.cloud.KINDS | (self.cloud.VOLUMES.kinds if self.cloud.VOLUMES else {})
+
+    def _require_whole(self, state: State, order: Order) -> State:
         if state.pending:
             raise ProvisionError(f"The engine left {len(state.pending)} operations unfinished.")
-        if missing := self._missing(state):
+        if missing := self._missing(state, order):
             raise ProvisionError(f"The engine recorded no {', '.join(missing)}.")
         return state
 
-    def _missing(self, state: State) -> list[str]:
+    def _missing(self, state: State, order: Order) -> list[str]:
         recorded = {resource.type for resource in state.resources if resource.id}
-        return [kind for type, kind in self.cloud.KINDS.items() if type not in recorded]
+        fresh = order.volume is not None and order.volume.id is None
+        expected = self._kinds if fresh else self.cloud.KINDS
+        return [kind for type, kind in expected.items() if type not in recorded]
 
     def _left(self, region: str, run_id: str) -> str:
         listed = self.inventory.listed((region,), run_id)
@@ -232,8 +260,9 @@ class PulumiProvisioner:
             user=order.image.user,
             host_key=order.host_key,
             folder=self._box_folder(launch.run_id),
+            cache=None if (mounted := self._mounted(order.volume)) is None else mounted.cache,
             replace_host_key=True,
-            resources=tuple(self._resource(order.region, launch.run_id, recorded) for recorded in state.resources),
+            resources=self._ending(order.region, launch.run_id, state),
         )
 
     def _box_folder(self, run_id: str) -> str:
@@ -291,7 +320,7 @@ class PulumiProvisioner:
             stack = self._stack(claim)
             stack.recover()
             state = stack.state()
-            notes.see(self._resource(regions[0], claim.run_id, recorded) for recorded in state.resources)
+            notes.see(self._ending(regions[0], claim.run_id, state))
             if state.pending:
                 stack.adopt(self._ids_by_type(regions, claim.run_id))
                 stack.refresh()
@@ -303,13 +332,15 @@ class PulumiProvisioner:
         except Exception as error:  # noqa: BLE001 - a full disk or a torn state must not keep the box from ending by tag
             notes.troubles.append(f"its state could not be used: {type(error).__name__}: {error}")
 
-    def _resource(self, region: str, run_id: str, recorded: Recorded) -> Resource:
-        kind = self.cloud.KINDS[recorded.type]
-        return Resource(kind=kind, id=recorded.id, region=region, run_id=run_id, bills=kind == "instance")
+    def _ending(self, region: str, run_id: str, state: State) -> tuple[Resource, ...]:
+        """What the state has and a teardown ends: all but a volume that is kept, and how it is attached."""
+        kinds = self.cloud.KINDS
+        return tuple(_resource(kinds[each.type], region, run_id, each) for each in state.resources if each.type in kinds)
 
     def _ids_by_type(self, regions: tuple[str, ...], run_id: str) -> dict[str, str]:
-        ids = {resource.kind: resource.id for resource in self.inventory.listed(regions, run_id).resources}
-        return {type: ids[kind] for type, kind in self.cloud.KINDS.items() if kind in ids}
+        listed = self.inventory.listed(regions, run_id)
+        ids = {resource.kind: resource.id for resource in listed.resources + listed.kept}
+        return {type: ids[kind] for type, kind in self._kinds.items() if kind in ids}
 
     # ── probes ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -339,6 +370,10 @@ class PulumiProvisioner:
             return self.cloud.guards(instance, self.environment)
         except ProvisionError as error:
             return (Layer(place="provider", name="its own limit", there=Answer.UNKNOWN, says=str(error)),)
+
+
+def _resource(kind: str, region: str, run_id: str, recorded: Recorded) -> Resource:
+    return Resource(kind=kind, id=recorded.id, region=region, run_id=run_id, bills=kind == "instance")
 
 
 def deadline_tag(instance: Resource) -> Layer:

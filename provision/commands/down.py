@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     is_flag=True,
     help="End what nobody controls and was rented from here. With RUN: what carries its tag, whoever rented it.",
 )
-@click.option("--volumes", is_flag=True, help="End the disks that were kept of runs that have ended; with RUN: of that one.")
+@click.option("--volumes", is_flag=True, help="End the volumes that are kept; with RUN: that run's, or the one of that name.")
 @click.option("--discard", is_flag=True, help="Do not bring home a result that is finished.")
 @click.option(
     "--state", envvar="RENTUNE_STATE", metavar="URL", help="Where its state lies, if it was opened on another machine."
@@ -71,11 +71,11 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
         for teardown in teardowns:
             click.echo(f"{teardown.run_id}: {teardown_words(teardown)}")
         if not teardowns and run is not None and volumes:
-            click.echo(f"No disk of {run} is kept anywhere that could be seen.")
+            click.echo(f"No volume of {run} is kept anywhere that could be seen.")
         elif not teardowns and run is not None:
             click.echo(f"Nothing that could be seen carries the tag of {run}.")
         elif not teardowns and volumes:
-            click.echo("No disk is kept anywhere that could be seen.")
+            click.echo("No volume is kept anywhere that could be seen.")
         elif not teardowns and not others:
             click.echo("Nothing of ours is left anywhere that could be seen.")
         for sentence in others:
@@ -133,17 +133,20 @@ def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> 
 
 
 def _end_volumes(places: Places, run: str | None) -> tuple[tuple[Teardown, ...], dict[str, str], tuple[str, ...]]:
-    """The ends of the disks that were kept, and who could not be asked."""
+    """The ends of the volumes that were kept, and who could not be asked."""
     import os
+    import sys
 
     from provision.account.ledger import Ledger
     from provision.charge.looking import look_for_orphans
     from provision.charge.volumes import end_volume, kept_volumes
     from provision.installation import known_installation
+    from provision.watch.progress import LineDisplay
 
     found = look_for_orphans(places)
     volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
-    ended = (end_volume(provider, volume, places=places, environment=os.environ) for provider, volume in volumes)
+    said = LineDisplay(sys.stderr).note
+    ended = (end_volume(provider, each, places=places, environment=os.environ, note=said) for provider, each in volumes)
     return tuple(ended), found.unseen, ()
 
 

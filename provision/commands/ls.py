@@ -231,7 +231,7 @@ def stands(row: dict[str, Any]) -> str:
         link = "after" if row["status"] in ("failed", "interrupted", "ended") else "in"
         why = f": {row['reason']}" if row["reason"] and row["status"] == "failed" else ""
         why = f": {part_words(row['reached'])}" if row["status"] == IN_PART else why
-        kept = f"; its disk is kept: {_monthly(row['kept_usd_per_month'])}" if row["keeps"] else ""
+        kept = f"; its volume is kept: {_monthly(row['kept_usd_per_month'])}" if row["keeps"] else ""
         return f"{row['status']} {link} {took}{why}{kept}" if row["status"] != BOOKS_OPEN else f"{BOOKS_OPEN}{kept}"
     if row["usd"] is None:
         return str(row["status"])

@@ -35,7 +35,16 @@ def search_edges() -> Edges:
         today=dt.datetime.now(tz=dt.UTC).date(),
         versions=RENTUNE,
         folder=Path.cwd(),
+        kept_at=_kept_at,
     )
+
+
+def _kept_at(name: str) -> tuple[tuple[str, str], ...]:
+    """As the ledger of this home has it; the ledger's code is loaded for it: most plans want no volume."""
+    from provision.account.ledger import Ledger
+    from provision.account.runs import kept_at
+
+    return kept_at(Ledger(read_places().ledger).runs().values(), name)
 
 
 def shipped() -> Catalog:

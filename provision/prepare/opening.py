@@ -12,7 +12,7 @@ from pathlib import Path
 import msgspec
 
 from planner.asking.request import RequestError
-from planner.estimators.cost import disk_gib
+from planner.estimators.cost import disk_gib, volume_gib
 from planner.plan import Plan, read_plan, write_plan
 from provision.account.ledger import Ledger
 from provision.account.lines import UNREADABLE, Opened
@@ -101,7 +101,8 @@ def launch_of(
         tags=plan.request.tags,
         allow_from=plan.request.where.allow_from,
         disk_gib=disk_gib(plan.host, plan.billing),
-        keep_volume=plan.request.keep.volume,
+        volume_name=plan.request.keep.volume_name,
+        volume_gib=volume_gib(plan.host) if plan.request.keep.volume_name is not None else 0,
         keep_environment=plan.request.keep.environment,
         region=plan.offer.region,
         user_at_host=plan.request.where.host,

@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from planner.estimators.cost import disk_gib
+from planner.estimators.cost import disk_gib, volume_gib
 from planner.plan import Plan
 from provision.account.bill import usd_so_far
 from provision.account.lines import Attempted, Created, Tried
@@ -238,6 +238,7 @@ def _write_down(run: Run, plan: Plan) -> None:
             offer=plan.offer,
             billing=plan.billing,
             disk_gib=disk_gib(plan.host, plan.billing),
+            volume_gib=volume_gib(plan.host) if plan.request.keep.volume_name is not None else 0,
             deadline_at_s=deadline_at_s,
         )
     )

@@ -106,6 +106,7 @@ def _result_waits(run: Run) -> bool:
 def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> None:
     """Ship what the box lacks and start the trainer. One that ran before has its inputs there: `again` asks home for none."""
     with phases.timed(Phase.ENVIRONMENT):
+        ship.require_cache(shell, box)
         ship.ship_package(shell, box)
         python = _ensured_environment(run, shell, box)
     handed = _handoff(run, box)

@@ -53,7 +53,7 @@ COMMENTS: Final[Mapping[str, str]] = {
     "keep": "what stays after the run",
     "keep.adapter": "folder that gets the adapter",
     "keep.box_on_failure": "leave the box to its deadline when training fails",
-    "keep.volume": "keep the box's disk when the box is gone; it bills by the month",
+    "keep.volume_name": "a disk that holds what was downloaded, made once and used again; it bills by the month",
     "keep.environment": "on a host of yours: false leaves no packages there for the next run",
     "tags": "on everything that is rented",
 }
@@ -141,7 +141,7 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
         | _stated({"instance_types": where.instance_types or None, "spot": where.spot, "host": where.host})
         | _stated({"allow_from": where.allow_from or None}),
         "keep": _stated({"adapter": request.keep.adapter, "box_on_failure": request.keep.box_on_failure or None})
-        | _stated({"volume": request.keep.volume or None, "environment": None if request.keep.environment else False}),
+        | _stated({"volume_name": request.keep.volume_name, "environment": None if request.keep.environment else False}),
         "tags": dict(request.tags),
     }
 

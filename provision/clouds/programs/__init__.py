@@ -52,6 +52,13 @@ class Waits(msgspec.Struct, frozen=True, kw_only=True):
     basis: str
 
 
+class Volumes(msgspec.Struct, frozen=True, kw_only=True):
+    """How a cloud's program keeps a disk beside the machine's own."""
+
+    kinds: dict[str, str]  # Pulumi's resource type -> Resource.kind, of what its program makes for it, and the engine leaves
+    device: str | None  # where the machine has it: paths, with *; None = the cloud mounts it
+
+
 class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     """What must be known of a cloud before its SDK is imported, or without it."""
 
@@ -67,7 +74,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     ends: Ends
     one_look: bool  # whether one list shows the whole account; else each region is asked
     limits: str  # which of an account's are asked before an order
-    keeps_volumes: bool = False  # whether its program lets a machine's disk outlive it
+    keeps_volumes: bool = False  # whether its program keeps a disk beside the machine's own
     spot: bool  # whether its program rents machines that may be taken away
     waits: Waits
 
@@ -188,6 +195,7 @@ class Cloud(Protocol):
 
     PLUGIN: str | None  # the provider plugin's name; None: a dynamic provider, whose starter comes with the engine
     KINDS: dict[str, str]  # Pulumi's resource type -> Resource.kind, for everything that `program` creates
+    VOLUMES: Volumes | None  # None: no disk outlives its machine there
     ADDRESS: tuple[str, ...]  # the type, the path of the output with the public address; that of SSH's port where it is not 22
     IMAGE: Image
     REFUSALS: tuple[Refusal, ...]  # what its refusals mean; one that is in no row rules out its own offer alone

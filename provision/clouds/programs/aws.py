@@ -20,6 +20,7 @@ import msgspec
 import pulumi
 import pulumi_aws as aws
 
+from provision.clouds.programs import Volumes
 from provision.clouds.programs.accounts.aws_api import asked, reason_of
 from provision.clouds.programs.accounts.aws_api import connect as connect
 from provision.clouds.programs.accounts.aws_quotas import GPU_QUOTAS as GPU_QUOTAS
@@ -27,12 +28,13 @@ from provision.clouds.programs.accounts.aws_quotas import needs as needs
 from provision.clouds.programs.accounts.aws_quotas import quotas as quotas
 from provision.clouds.programs.accounts.aws_refusals import REFUSALS as REFUSALS
 from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
-from provision.clouds.programs.order import KEPT_TAG, RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
+from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, KeptVolume, Order, PowerOff, tagged_resource
 from provision.errors import Refused
 from provision.provisioner import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of one of its modules
+    aws.ebs.Volume  # noqa: B018 - as below
     aws.ec2.Instance  # noqa: B018 - loads the lazy module now: first loaded in the engine's threads it can be half made
 
 PLUGIN: Final = "aws"
@@ -41,6 +43,11 @@ KINDS: Final = {
     "aws:ec2/securityGroup:SecurityGroup": "security_group",
     "aws:ec2/keyPair:KeyPair": "key_pair",
 }
+VOLUMES: Final = Volumes(
+    kinds={"aws:ebs/volume:Volume": "volume", "aws:ec2/volumeAttachment:VolumeAttachment": "attachment"},
+    device="/dev/disk/by-id/nvme-Amazon_Elastic_Block_Store_vol* /dev/xvdf",  # on Nitro and before it (EBS's user guide)
+)
+DEVICE: Final = "/dev/sdf"  # the first that EC2 recommends for a further volume
 ADDRESS: Final = ("aws:ec2/instance:Instance", "publicIp")
 IMAGE: Final = Image(
     owner="amazon",
@@ -79,6 +86,8 @@ def program(order: Order) -> Callable[[], None]:
         key = aws.ec2.KeyPair("key", key_name=order.name, public_key=order.public_key, tags=order.tags, opts=there)
         group = _security_group(order, there)
         instance = _instance(order, key, group, there)
+        if order.volume is not None:
+            _attach(order, order.volume, instance, there)
         pulumi.export("host", instance.public_ip)
         pulumi.export("user", order.image.user)
         pulumi.export("host_key", order.host_key)
@@ -139,7 +148,7 @@ def _instance(
         "box",
         ami=image.id,
         instance_type=order.instance_type,
-        availability_zone=_zone(order, there) if order.full_zones else None,  # the first time EC2 chooses
+        availability_zone=_zone_of(order, there),
         instance_market_options=spot if order.max_usd_per_hour is not None else None,
         key_name=key.key_name,
         vpc_security_group_ids=[group.id],
@@ -151,13 +160,39 @@ def _instance(
             "encrypted": True,
             "volume_type": "gp3",
             "volume_size": image.block_device_mappings.apply(lambda mappings: _disk_gib(order, mappings)),
-            "delete_on_termination": not order.keep_volume,
+            "delete_on_termination": True,
         },
         tags=order.tags,
-        volume_tags=order.tags | ({KEPT_TAG: "yes"} if order.keep_volume else {}),
-        # A newer image or a fresh key must never replace a box that runs.
-        opts=pulumi.ResourceOptions.merge(there, pulumi.ResourceOptions(ignore_changes=["ami", "userData"])),
+        volume_tags=order.tags,
+        # A newer image or a fresh key must never replace a box that runs; a volume that is attached keeps its own tags.
+        opts=pulumi.ResourceOptions.merge(there, pulumi.ResourceOptions(ignore_changes=["ami", "userData", "volumeTags"])),
     )
+
+
+def _attach(order: Order, volume: KeptVolume, instance: aws.ec2.Instance, there: pulumi.ResourceOptions) -> None:
+    """The volume, made in the instance's own zone where there is none yet. The engine's destroy leaves both where they are:
+    the instance's end detaches it, whoever ends it.
+    """
+    kept = pulumi.ResourceOptions.merge(there, pulumi.ResourceOptions(retain_on_delete=True))
+    id: Any = volume.id
+    if id is None:
+        id = aws.ebs.Volume(
+            "kept",
+            availability_zone=instance.availability_zone,
+            size=volume.size_gib,
+            type="gp3",
+            encrypted=True,
+            tags=volume.tags,
+            opts=kept,
+        ).id
+    aws.ec2.VolumeAttachment("attached", device_name=DEVICE, instance_id=instance.id, volume_id=id, opts=kept)
+
+
+def _zone_of(order: Order, there: pulumi.ResourceOptions) -> str | None:
+    """The volume's, where there is one; else EC2 chooses, until it has refused the type in a zone."""
+    if order.volume is not None and order.volume.place is not None:
+        return order.volume.place
+    return _zone(order, there) if order.full_zones else None
 
 
 def _zone(order: Order, there: pulumi.ResourceOptions) -> str:
@@ -218,8 +253,11 @@ def _volumes(ec2: Any, region: str, has_tag: dict[str, Any]) -> tuple[tuple[Reso
     rows = [row for page in ec2.get_paginator("describe_volumes").paginate(Filters=[has_tag]) for row in page["Volumes"]]
     kept: dict[bool, list[Resource]] = {True: [], False: []}
     for row in (row for row in rows if row["State"] != "deleting"):
-        volume = msgspec.structs.replace(_resource("volume", row["VolumeId"], region, row), size_gib=row["Size"])
-        kept[any(tag["Key"] == KEPT_TAG for tag in row["Tags"])].append(volume)
+        found = _resource("volume", row["VolumeId"], region, row)
+        volume = msgspec.structs.replace(
+            found, size_gib=row["Size"], zone=row["AvailabilityZone"], in_use=row["State"] == "in-use"
+        )
+        kept[volume.name is not None].append(volume)
     return tuple(kept[True]), tuple(kept[False])
 
 

@@ -56,6 +56,7 @@ KINDS: Final = {
     "digitalocean:index/sshKey:SshKey": "key_pair",
     "digitalocean:index/tag:Tag": "tag",
 }
+VOLUMES: Final = None
 ADDRESS: Final = ("digitalocean:index/droplet:Droplet", "ipv4Address")
 IMAGE: Final = Image(
     owner="digitalocean",

@@ -42,6 +42,7 @@ KINDS: Final = {
     "gcp:compute/instance:Instance": "instance",
     "gcp:compute/firewall:Firewall": "firewall",
 }
+VOLUMES: Final = None
 ADDRESS: Final = ("gcp:compute/instance:Instance", "networkInterfaces.0.accessConfigs.0.natIp")
 IMAGE: Final = Image(
     owner="ubuntu-os-cloud",

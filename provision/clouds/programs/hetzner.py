@@ -40,6 +40,7 @@ KINDS: Final = {
     "hcloud:index/firewall:Firewall": "firewall",
     "hcloud:index/sshKey:SshKey": "key_pair",
 }
+VOLUMES: Final = None
 ADDRESS: Final = ("hcloud:index/server:Server", "ipv4Address")
 IMAGE: Final = Image(
     owner="hetzner",

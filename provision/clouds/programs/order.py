@@ -25,7 +25,8 @@ OWNER_TAG: Final = f"{OUR_TAGS}owner"
 INSTALLATION_TAG: Final = f"{OUR_TAGS}installation"
 DEADLINE_TAG: Final = f"{OUR_TAGS}deadline"
 PRICE_TAG: Final = f"{OUR_TAGS}usd-per-hour"
-KEPT_TAG: Final = f"{OUR_TAGS}kept"  # on a disk that is to outlive its machine, so that no computer takes it for a leak
+KEPT_TAG: Final = f"{OUR_TAGS}kept"  # a volume's name, on what is to outlive its machine: no computer takes it for a leak
+MOUNT: Final = "/mnt/rentune"  # where a machine has the volume that is kept
 DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 
@@ -63,6 +64,15 @@ class Image(msgspec.Struct, frozen=True, kw_only=True):
         return "/root" if self.user == "root" else f"/home/{self.user}"
 
 
+class KeptVolume(msgspec.Struct, frozen=True, kw_only=True):
+    """A disk beside the machine's own, which outlives it."""
+
+    tags: dict[str, str]  # of one that is made
+    size_gib: int
+    id: str | None = None  # of the one that is there; None = it is made
+    place: str | None = None  # where that one lies: its zone, or its region where a cloud has no zones
+
+
 class Order(msgspec.Struct, frozen=True, kw_only=True):
     """One machine to create."""
 
@@ -72,7 +82,7 @@ class Order(msgspec.Struct, frozen=True, kw_only=True):
     instance_type: str
     max_usd_per_hour: Decimal | None  # a spot bid; None = on demand
     disk_gib: int  # 0 = as large as the image asks for
-    keep_volume: bool = False  # the disk outlives the machine
+    volume: KeptVolume | None = None
     image: Image
     public_key: str
     host_key: str  # the public half; exported, so that a resumed controller still knows it
@@ -127,6 +137,7 @@ def tagged_resource(kind: str, id: str, region: str, tags: Mapping[str, str], *,
         owner=tags.get(OWNER_TAG),
         installation=tags.get(INSTALLATION_TAG),
         deadline_at_s=_deadline_at_s(tags.get(DEADLINE_TAG, "")),
+        name=tags.get(KEPT_TAG),
         bills=bills,
     )
 

@@ -153,6 +153,8 @@ def token_of(cloud: str, environment: Mapping[str, str], names: Iterable[str]) -
 def as_owned(look: Callable[[], Iterable[Resource]]) -> Owned:
     """What a look has found; unknown where the cloud did not let us see all of it."""
     try:
-        return Owned(resources=tuple(look()), complete=Answer.YES)
+        found = tuple(look())
     except ProvisionError as error:
         return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
+    ending, kept = (tuple(each for each in found if (each.name is not None) is named) for named in (False, True))
+    return Owned(resources=ending, complete=Answer.YES, kept=kept)

@@ -58,6 +58,7 @@ KINDS: Final = {
     "pulumi-python:dynamic/runpod:Pod": "instance",
     "pulumi-python:dynamic/runpod:Address": "address",
 }
+VOLUMES: Final = None
 ADDRESS: Final = ("pulumi-python:dynamic/runpod:Address", "host", "port")
 IMAGE: Final = Image(
     owner="runpod",

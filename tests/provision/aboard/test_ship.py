@@ -13,7 +13,7 @@ import pytest
 from provision.aboard import ship
 from provision.aboard.ship import STACK_MARK, job_folder, package_folder, stack_hash
 from provision.direct.local import LocalBox, local_offer
-from provision.errors import ProvisionError, TransferFailed
+from provision.errors import Declined, ProvisionError, TransferFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
 from remote.contract import AdapterFile, EndReason, Measured, Outcome
@@ -35,6 +35,38 @@ printf '[global]\\nindex-url = {url}\\nno-cache-dir = true\\n' > "$folder/pip.co
 def bare(box: Box, tmp_path: Path) -> Box:
     """The box as a rented one: an empty folder, no stack, nothing shared."""
     return msgspec.structs.replace(box, folder=f"{box.folder}/{tmp_path.name}", python=None, cache=None, shares_files=False)
+
+
+def test_only_a_volume_that_is_kept_gets_what_other_tools_fetch(bare: Box) -> None:
+    """Of the hub, of uv and of pip; a box of one's own has its caches where they always are."""
+    assert ship.download_places(bare) == {}
+    kept = msgspec.structs.replace(bare, cache="/mnt/rentune/cache")
+    assert ship.download_places(kept) == {
+        "HF_HUB_CACHE": "/mnt/rentune/cache/hub",
+        "UV_CACHE_DIR": "/mnt/rentune/cache/uv",
+        "UV_PYTHON_INSTALL_DIR": "/mnt/rentune/cache/python",
+        "PIP_CACHE_DIR": "/mnt/rentune/cache/pip",
+    }
+    assert ship.download_places(msgspec.structs.replace(kept, shares_files=True)) == {}
+
+
+def test_a_box_that_has_not_mounted_its_volume_is_waited_for_and_then_no_good(shell: Shell, bare: Box, tmp_path: Path) -> None:
+    """Nothing is written below the place where it should be; another box may do better."""
+    place = tmp_path / "cache"
+    kept = msgspec.structs.replace(bare, cache=str(place))
+    pauses: list[float] = []
+
+    def pause(duration_s: float) -> None:
+        pauses.append(duration_s)
+        if len(pauses) == 3:
+            place.mkdir()
+
+    ship.require_cache(shell, kept, sleep=pause)
+    assert len(pauses) == 3
+    place.rmdir()
+    with pytest.raises(Declined, match="has not mounted the volume that is kept"):
+        ship.require_cache(shell, kept, sleep=lambda _: None)
+    assert not place.exists()
 
 
 def test_the_trainer_arrives_whole_and_nothing_else(shell: Shell, bare: Box) -> None:

@@ -1,4 +1,4 @@
-"""A disk that its user keeps: planned with its price, no leak when its box ends, shown while it bills, ended when asked."""
+"""A volume that its user keeps: planned with its price, no leak when its box ends, found again, shown while it bills, ended."""
 
 from __future__ import annotations
 
@@ -11,19 +11,21 @@ import pytest
 
 from catalogs.catalog import read_catalog
 from planner.asking.options import request_of, spelled
+from planner.asking.request import RequestError
 from planner.cli import answer
+from planner.estimators.cost import disk_gib, volume_gib
 from planner.plan import Plan, SearchResult
 from planner.report import render_plan, render_result
 from provision.account.bill import kept_usd_per_month
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.account.receipt import reckon
-from provision.account.runs import RunState
+from provision.account.runs import RunState, kept_at
 from provision.charge.orphans import Orphans, find_orphans, kept_sentences
 from provision.charge.volumes import end_volume, kept_volumes
 from provision.cli import call
 from provision.clouds.inventory import Notes, verdict_of
-from provision.clouds.programs import CLOUDS, aws
+from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.commands.ls import describe, stands
 from provision.errors import Exit, ProvisionError, Refused
 from provision.places import Places, RunFolder
@@ -33,7 +35,7 @@ from provision.provisioner import Answer, Owned, Resource, Teardown
 from provision.report.tables import bill_table, teardown_table
 from tests.provision.plans import attempted
 
-VOLUME = Resource(kind="volume", id="vol-1", region="us-east-1", run_id="r1", installation="here", size_gib=100)
+VOLUME = Resource(kind="volume", id="vol-1", region="us-east-1", run_id="r1", installation="here", size_gib=100, name="models")
 
 
 def kept_by(run_id: str) -> Teardown:
@@ -47,7 +49,7 @@ def of(run_id: str) -> Resource:
 def at_aws(plan: Plan) -> Plan:
     """The plan in a region of AWS's, at EBS's price by the month."""
     offer = msgspec.structs.replace(plan.offer, provider="aws", region=VOLUME.region)
-    billing = msgspec.structs.replace(plan.billing, provider="aws", disk_usd_per_gib_month=Decimal("0.08"))
+    billing = msgspec.structs.replace(plan.billing, provider="aws", volume_usd_per_gib_month=Decimal("0.08"))
     return msgspec.structs.replace(plan, offer=offer, billing=billing)
 
 
@@ -65,19 +67,57 @@ def kept(run_id: str, plan: Plan, ledger: Ledger) -> RunState:
 
 def test_only_a_cloud_that_can_keep_one_is_planned_and_the_plan_says_what_it_costs_by_the_month() -> None:
     """Its box is told to, and no other."""
-    options: dict[str, Any] = {"model": "smollm2-135m", "examples": 100, "keep_volume": True, "top": 50}
+    options: dict[str, Any] = {
+        "model": "smollm2-135m",
+        "examples": 100,
+        "keep_volume": "models",
+        "provider": ("aws",),
+        "top": 50,
+    }
     result = answer(request_of(options), search_edges(), catalog=read_catalog())
     assert result.recommended is not None
-    assert result.recommended.offer.provider == "aws"
     launch = launch_of(result.recommended, RunFolder(Path("/nowhere")), run_id="r", public_key="", deadline_at_s=0.0)
-    assert launch.keep_volume
-    said = f"its disk is kept: {launch.disk_gib} GiB at ${launch.disk_gib * 0.08:.2f} a month"
+    assert launch.volume_name == "models"
+    said = f"the volume models is kept: {launch.volume_gib} GiB at ${launch.volume_gib * 0.08:.2f} a month"
     assert any(sentence.startswith(said) for sentence in result.recommended.assumptions)
     for shown in (render_plan(result.recommended, width=200, colour=False), rendered(result)):
-        assert f"Note: {said}, beside the job's dollars, until `rentune down --volumes`." in shown
-    refused = [plan.runnable for plan in result.plans if plan.offer.provider in CLOUDS and plan.offer.provider != "aws"]
-    assert refused
-    assert all(why is not None and "no disk can be kept" in why for why in refused)
+        assert f"Note: {said}, beside the job's dollars, until `rentune down --volumes models`." in shown
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_each_cloud_that_can_keep_one_says_so_before_its_sdk_is_loaded_and_has_a_price(cloud: str) -> None:
+    assert CLOUDS[cloud].keeps_volumes is (load_cloud(cloud).VOLUMES is not None)
+    assert not CLOUDS[cloud].keeps_volumes or read_catalog().billing[cloud].volume_usd_per_gib_month is not None
+
+
+def test_while_its_box_runs_it_is_part_of_the_job_s_dollars() -> None:
+    """Beside the box's own disk."""
+    options: dict[str, Any] = {"model": "smollm2-135m", "examples": 100, "provider": ("aws",)}
+    without, beside = (
+        answer(request_of(options | more), search_edges(), catalog=read_catalog()).recommended
+        for more in ({}, {"keep_volume": "models"})
+    )
+    assert without is not None
+    assert beside is not None
+    ratio = beside.cost.disk_usd.p50 / without.cost.disk_usd.p50
+    share = volume_gib(beside.host) / disk_gib(beside.host, beside.billing)
+    assert ratio == pytest.approx(1 + share, rel=1e-3)
+
+
+def test_one_that_is_there_is_used_where_it_lies_and_offers_elsewhere_say_why_not(kept: RunState) -> None:
+    """As the ledger of this home knows it; under another name one is made anywhere."""
+    options: dict[str, Any] = {"model": "smollm2-135m", "examples": 100, "keep_volume": "models"}
+    result = answer(request_of(options), search_edges(), catalog=read_catalog())
+    assert {(plan.offer.provider, plan.offer.region) for plan in result.plans} == {("aws", "us-east-1")}
+    assert "not where the volume models is: aws/us-east-1" in {each.reason for each in result.rejections}
+    other = answer(request_of(options | {"keep_volume": "others"}), search_edges(), catalog=read_catalog())
+    assert len({plan.offer.provider for plan in other.plans}) > 1
+
+
+@pytest.mark.parametrize("name", ["", "a", "Models", "a_b", "-models", "models-", "m" * 33])
+def test_a_name_is_one_that_every_cloud_can_hold(name: str) -> None:
+    with pytest.raises(RequestError, match="is no name for a volume"):
+        request_of({"model": "smollm2-135m", "examples": 100, "keep_volume": name})
 
 
 def test_it_is_no_leak_and_the_verdict_names_it() -> None:
@@ -96,7 +136,7 @@ def test_report_and_list_show_what_it_costs_by_the_month(kept: RunState, places:
     assert kept_usd_per_month(kept) == Decimal("8.0000")
     row = describe(kept, places, now_s=3.0)
     assert (row["keeps"], row["kept_usd_per_month"]) == (["vol-1"], "8.0000")
-    assert "its disk is kept: $8.00 a month" in stands(row)
+    assert "its volume is kept: $8.00 a month" in stands(row)
 
 
 def test_a_receipt_names_it_in_bill_and_teardown(kept: RunState, plan: Plan) -> None:
@@ -120,9 +160,9 @@ def test_a_search_for_orphans_shows_it_and_ends_none(ledger: Ledger) -> None:
     """From a computer without a ledger, too."""
     found = found_at(ledger, VOLUME)
     assert (found.nothing, found.strays, found.others) == (True, (), ())
-    assert kept_sentences(found) == (
-        "aws: volume vol-1 of run r1 is kept as asked, and bills: 100 GiB in us-east-1; `rentune down --volumes r1` ends it.",
-    )
+    [sentence] = kept_sentences(found)
+    assert sentence.startswith("aws: volume vol-1 (models) of run r1 is kept as asked, and bills: 100 GiB in us-east-1; ")
+    assert sentence.endswith("`rentune down --volumes r1` ends it.")
 
 
 def test_ones_own_are_ended_without_a_name_and_somebody_else_s_by_the_run_s_id(kept: RunState, ledger: Ledger) -> None:
@@ -135,6 +175,7 @@ def test_ones_own_are_ended_without_a_name_and_somebody_else_s_by_the_run_s_id(k
         return [each.id for _, each in kept_volumes(found, run_id, ledger=ledger, installation="here")]
 
     assert (meant(None), meant("theirs"), meant("nobody")) == (["vol-3", "vol-1"], ["vol-2"], [])
+    assert meant("models") == ["vol-3", "vol-1"]  # by its own name, never somebody else's
 
 
 def test_the_disk_of_a_run_that_goes_on_is_not_ended(run_id: str, ledger: Ledger) -> None:
@@ -172,7 +213,7 @@ def test_the_disk_of_an_attempt_that_came_to_nothing_is_counted_too(kept: RunSta
     """Each at the price where its box was; one of an unknown price makes the sum unknown."""
     elsewhere = at_aws(plan)
     offer = msgspec.structs.replace(elsewhere.offer, region="us-west-2")
-    dearer = msgspec.structs.replace(elsewhere.billing, disk_usd_per_gib_month=Decimal("0.10"))
+    dearer = msgspec.structs.replace(elsewhere.billing, volume_usd_per_gib_month=Decimal("0.10"))
     ledger.append(attempted(kept.run_id, msgspec.structs.replace(elsewhere, offer=offer, billing=dearer), at_s=3.0))
     second = msgspec.structs.replace(of(kept.run_id), id="vol-2", region="us-west-2")
     ledger.append(Ended(run_id=kept.run_id, at_s=4.0, teardown=msgspec.structs.replace(kept_by(kept.run_id), kept=(second,))))
@@ -184,5 +225,22 @@ def test_the_disk_of_an_attempt_that_came_to_nothing_is_counted_too(kept: RunSta
 
 def test_where_nothing_is_kept_the_command_says_so(capsys: pytest.CaptureFixture[str]) -> None:
     assert call(["down", "--volumes"]) == Exit.OK
-    assert "No disk is kept anywhere that could be seen." in capsys.readouterr().out
+    assert "No volume is kept anywhere that could be seen." in capsys.readouterr().out
     assert call(["down", "--volumes", "--orphans"]) == Exit.REFUSED
+
+
+def test_what_an_older_version_kept_has_the_price_of_its_box_s_disk(kept: RunState) -> None:
+    """Its lines know no other."""
+    rental = kept.rentals[0]
+    older = msgspec.structs.replace(rental.billing, volume_usd_per_gib_month=None, disk_usd_per_gib_month=Decimal("0.05"))
+    state = msgspec.structs.replace(kept, rentals=(msgspec.structs.replace(rental, billing=older),))
+    assert kept_usd_per_month(state) == Decimal("5.0000")
+
+
+def test_one_of_a_cloud_with_one_price_everywhere_is_priced_and_found_by_its_own_region(kept: RunState) -> None:
+    rental = kept.rentals[0]
+    anywhere = msgspec.structs.replace(rental.offer, region="*")
+    state = msgspec.structs.replace(kept, rentals=(msgspec.structs.replace(rental, offer=anywhere),))
+    assert kept_usd_per_month(state) == Decimal("8.0000")
+    assert kept_at((state,), "models") == (("aws", "us-east-1"),)
+    assert kept_at((state,), "others") == ()

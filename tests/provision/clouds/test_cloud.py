@@ -13,6 +13,7 @@ import pytest
 from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.inventory import Notes, verdict_of
+from provision.clouds.programs import Volumes
 from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner, _output
 from provision.clouds.quotas import Quota
@@ -43,6 +44,7 @@ class Sky:
 
     PLUGIN: str | None = "cloudy"
     KINDS = {"cloudy:instance": "instance"}
+    VOLUMES: Volumes | None = None
     ADDRESS: tuple[str, ...] = ("cloudy:instance", "address")
     IMAGE = Image(owner="us", name="*", user="ubuntu")
     REFUSALS: tuple[Refusal, ...] = ()

@@ -20,7 +20,7 @@ from provision.errors import Exit
 PLAN_OPTIONS = """
     --allow-from --alpha --data --dropout --epochs --examples --global-batch-size --gpu --gpu-budget
     --gradient-accumulation-steps --gradient-checkpointing --host --keep-environment --keep-volume --max-cost
-    --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --no-keep-volume --num-gpus
+    --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --num-gpus
     --on-demand --optimizer --overrule-policy --provider --quant --rank --region --revision --seq-len --spot --tag
     --target-modules --tokens --top
 """

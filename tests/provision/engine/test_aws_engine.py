@@ -162,19 +162,35 @@ def test_no_secret_lies_in_the_state_or_the_logs(bench: Bench) -> None:
     assert {file.stat().st_mode & 0o077 for file in (folder / "log").iterdir() if file.suffix in (".out", ".err")} == {0}
 
 
-def test_a_disk_that_is_kept_outlives_its_box_and_is_no_leak_until_it_is_ended(bench: Bench) -> None:
-    """EC2 itself keeps it, whoever ends the box; found by tag from any computer, and ended when that is asked for."""
-    launch = msgspec.structs.replace(bench.launch, keep_volume=True)
+def test_a_volume_that_is_kept_outlives_its_box_and_serves_the_next_one(bench: Bench) -> None:
+    """Found by tag from any computer, mounted again by another run's box in its zone, and ended when that is asked for."""
+    launch = msgspec.structs.replace(bench.launch, volume_name="models", volume_gib=60)
     provisioner = bench.provisioner()
-    provisioner.up(OFFER, launch)
+    first = provisioner.up(OFFER, launch)
+    assert first.cache == "/mnt/rentune/cache"
+    assert {resource.kind for resource in first.resources} == set(aws.KINDS.values())
 
     teardown = provisioner.destroy(launch)
 
     [kept] = teardown.kept
     assert (teardown.verdict, kept.kind, kept.size_gib, kept.run_id) == ("destroyed", "volume", 60, launch.run_id)
     assert f"but volume {kept.id}, which is kept as asked" in teardown.message
+    assert kept.id not in {each.resource.id for each in teardown.resources}
     seen = provisioner.owned()
     assert (seen.nothing, [each.id for each in seen.kept]) == (True, [kept.id])
+
+    other = msgspec.structs.replace(bench, run_id="r2")
+    second = msgspec.structs.replace(other.launch, volume_name="models", volume_gib=60)
+    provisioner.up(OFFER, second)
+    [volume] = [each for each in ec2(bench).describe_volumes()["Volumes"] if each["VolumeId"] == kept.id]
+    [machine] = ec2(bench).describe_instances(Filters=[{"Name": "instance-state-name", "Values": ["running"]}])["Reservations"]
+    assert [each["InstanceId"] for each in volume["Attachments"]] == [machine["Instances"][0]["InstanceId"]]
+    assert machine["Instances"][0]["Placement"]["AvailabilityZone"] == volume["AvailabilityZone"]
+    told = ec2(bench).describe_instance_attribute(InstanceId=machine["Instances"][0]["InstanceId"], Attribute="userData")
+    script = base64.b64decode(told["UserData"]["Value"]).decode()
+    assert "mount" in script
+    assert "mkfs" not in script  # what is kept is never formatted
+    assert provisioner.destroy(second).verdict == "destroyed"
     end = end_volume("aws", kept, places=bench.places, environment=bench.environment)
     assert (end.verdict, [each.gone for each in end.resources]) == ("destroyed", [Answer.YES])
     assert ec2(bench).describe_volumes()["Volumes"] == []

@@ -12,7 +12,7 @@ import msgspec
 import pytest
 
 from provision.clouds.programs import aws
-from provision.clouds.programs.order import RUN_TAG, resource_name
+from provision.clouds.programs.order import KEPT_TAG, RUN_TAG, KeptVolume, resource_name
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Resource
 from tests.doubles import emulator
@@ -56,11 +56,16 @@ class Denied(Exception):
 def life_of_a_box(run_id: str, environment: Mapping[str, str], admin: Mapping[str, str]) -> None:
     """Everything that is ever asked of EC2, by the code that asks it: the plugin's double and the program's own half.
 
-    What the run does not make itself, a volume and a spot request that were left behind, is put there by `admin`.
+    What the run does not make itself, a spot request that was left behind, is put there by `admin`.
     """
     ec2 = aws.connect(REGION, environment)
+    tags = ORDER.tags | {RUN_TAG: run_id}
     order = msgspec.structs.replace(
-        ORDER, name=resource_name(run_id), public_key=PUBLIC_KEY, tags=ORDER.tags | {RUN_TAG: run_id}
+        ORDER,
+        name=resource_name(run_id),
+        public_key=PUBLIC_KEY,
+        tags=tags,
+        volume=KeptVolume(tags=tags | {KEPT_TAG: "models"}, size_gib=1),
     )
     inputs = {type.rsplit(":", 1)[-1]: decode(encode(each)) for type, each in run(order).inputs.items()}
     kinds = {type.rsplit(":", 1)[-1]: kind for type, kind in AWS.kinds.items()}
@@ -76,6 +81,10 @@ def life_of_a_box(run_id: str, environment: Mapping[str, str], admin: Mapping[st
     ids["SecurityGroup"] = kinds["SecurityGroup"].create(ec2, inputs["SecurityGroup"])
     box = inputs["Instance"] | {"ami": image["id"], "vpcSecurityGroupIds": [ids["SecurityGroup"]]}
     ids["Instance"] = kinds["Instance"].create(ec2, box)
+    zone = (kinds["Instance"].read(ec2, ids["Instance"]) or {})["availabilityZone"]
+    ids["Volume"] = kinds["Volume"].create(ec2, inputs["Volume"] | {"availabilityZone": zone})
+    joined = {"instanceId": ids["Instance"], "volumeId": ids["Volume"]}
+    kinds["VolumeAttachment"].create(ec2, inputs["VolumeAttachment"] | joined)
     for kind, id in ids.items():
         assert kinds[kind].read(ec2, id)
 
@@ -87,8 +96,8 @@ def life_of_a_box(run_id: str, environment: Mapping[str, str], admin: Mapping[st
 
     for kind in ("Instance", "SecurityGroup", "KeyPair"):
         kinds[kind].delete(ec2, ids[kind])
-    for left in left_behind(run_id, admin):
-        aws.destroy_stray(left, environment)
+    aws.destroy_stray(Resource(kind="volume", id=ids["Volume"], region=REGION), environment)
+    aws.destroy_stray(left_behind(admin), environment)
     assert listed(run_id, environment) == ()
 
 
@@ -99,19 +108,14 @@ def listed(run_id: str, environment: Mapping[str, str]) -> tuple[Resource, ...]:
     return owned.resources
 
 
-def left_behind(run_id: str, admin: Mapping[str, str]) -> list[Resource]:
-    """A volume with our tag, and a spot request; moto takes no tags for those."""
+def left_behind(admin: Mapping[str, str]) -> Resource:
+    """A spot request; moto takes no tags for it."""
     ec2 = aws.connect(REGION, admin)
-    tags = [{"ResourceType": "volume", "Tags": [{"Key": RUN_TAG, "Value": run_id}]}]
-    volume = ec2.create_volume(AvailabilityZone=f"{REGION}a", Size=1, TagSpecifications=tags)["VolumeId"]
     [image] = ec2.describe_images(Filters=[{"Name": "name", "Values": [ROW.image.name if ROW.image else ""]}])["Images"][:1]
     [spot] = ec2.request_spot_instances(
         SpotPrice="1", LaunchSpecification={"ImageId": image["ImageId"], "InstanceType": "g5.xlarge"}
     )["SpotInstanceRequests"]
-    return [
-        Resource(kind="volume", id=volume, region=REGION),
-        Resource(kind="spot_request", id=spot["SpotInstanceRequestId"], region=REGION),
-    ]
+    return Resource(kind="spot_request", id=spot["SpotInstanceRequestId"], region=REGION)
 
 
 def test_the_policy_is_enough(account: Account) -> None:

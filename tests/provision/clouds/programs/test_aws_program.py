@@ -11,10 +11,10 @@ import pulumi
 import pulumi.runtime
 import pytest
 from pulumi.runtime import mocks
-from pulumi_aws import ec2
+from pulumi_aws import ebs, ec2
 
 from provision.clouds.programs import CLOUDS, aws, load_cloud
-from provision.clouds.programs.order import Order, checked_cidrs, run_tags, tagged_resource
+from provision.clouds.programs.order import KeptVolume, Order, checked_cidrs, run_tags, tagged_resource
 from provision.errors import BadInput
 from tests.doubles.aws import AWS, VERSION
 from tests.doubles.bench import OFFER
@@ -26,7 +26,10 @@ SDK_CLASSES = {
     "aws:ec2/keyPair:KeyPair": (ec2.KeyPair, ec2.KeyPairArgs),
     "aws:ec2/securityGroup:SecurityGroup": (ec2.SecurityGroup, ec2.SecurityGroupArgs),
     "aws:ec2/instance:Instance": (ec2.Instance, ec2.InstanceArgs),
+    "aws:ebs/volume:Volume": (ebs.Volume, ebs.VolumeArgs),
+    "aws:ec2/volumeAttachment:VolumeAttachment": (ec2.VolumeAttachment, ec2.VolumeAttachmentArgs),
 }
+WITH_VOLUME = msgspec.structs.replace(ORDER, volume=KeptVolume(tags={"rentune-kept": "models"}, size_gib=40))
 
 
 class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are not followed
@@ -39,7 +42,7 @@ class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.inputs[args.typ] = args.inputs
-        return f"{args.name}-id", {**args.inputs, "publicIp": "198.51.100.4"}
+        return f"{args.name}-id", {"availabilityZone": "eu-central-1b", **args.inputs, "publicIp": "198.51.100.4"}
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
         self.lookups.append(args.args)
@@ -82,12 +85,31 @@ def test_the_instance_is_private_encrypted_and_ends_itself() -> None:
     assert "instanceMarketOptions" not in instance
 
 
-def test_a_disk_that_is_kept_stays_when_its_instance_goes_and_says_so_by_its_tag() -> None:
-    """By whatever it ends, its own deadline among them; only the disk has the tag."""
-    instance = run(msgspec.structs.replace(ORDER, keep_volume=True)).inputs["aws:ec2/instance:Instance"]
-    assert instance["rootBlockDevice"]["deleteOnTermination"] is False
-    assert instance["volumeTags"] == ORDER.tags | {"rentune-kept": "yes"}
-    assert instance["tags"] == ORDER.tags
+def test_a_volume_that_is_kept_is_made_beside_the_instance_in_its_zone_and_outlives_it() -> None:
+    """The machine's own disk goes with it. That a destroy leaves the volume shows tests/provision/engine/test_aws_engine.py."""
+    made = run(WITH_VOLUME)
+    assert made.inputs["aws:ec2/instance:Instance"]["rootBlockDevice"]["deleteOnTermination"] is True
+    assert made.inputs["aws:ebs/volume:Volume"] == {
+        "availabilityZone": "eu-central-1b",
+        "encrypted": True,
+        "size": 40,
+        "type": "gp3",
+        "tags": {"rentune-kept": "models"},
+    }
+    assert made.inputs["aws:ec2/volumeAttachment:VolumeAttachment"] == {
+        "deviceName": "/dev/sdf",
+        "instanceId": "box-id",
+        "volumeId": "kept-id",
+    }
+
+
+def test_a_volume_that_is_there_is_attached_to_an_instance_in_its_zone() -> None:
+    """Whatever zone would be chosen otherwise; a further one is not made."""
+    there = KeptVolume(tags={}, size_gib=40, id="vol-7", place="eu-central-1c")
+    again = run(msgspec.structs.replace(ORDER, volume=there, full_zones=("eu-central-1a",))).inputs
+    assert again["aws:ec2/instance:Instance"]["availabilityZone"] == "eu-central-1c"
+    assert again["aws:ec2/volumeAttachment:VolumeAttachment"]["volumeId"] == "vol-7"
+    assert "aws:ebs/volume:Volume" not in again
 
 
 def test_user_data_is_a_secret() -> None:
@@ -153,7 +175,9 @@ def test_a_misspelt_or_missing_argument_is_a_type_error() -> None:
 def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
     """Else a pending create of it could not be found again."""
     made = set(run(ORDER).inputs) - {"pulumi:providers:aws"}
-    assert made == set(aws.KINDS) == set(AWS.kinds)
+    assert made == set(aws.KINDS)
+    assert set(run(WITH_VOLUME).inputs) - made - {"pulumi:providers:aws"} == set(aws.VOLUMES.kinds)
+    assert set(AWS.kinds) == made | set(aws.VOLUMES.kinds)
     assert aws.ADDRESS[0] in made
 
 
@@ -165,7 +189,7 @@ def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
     """What it accepts exists, what the SDK requires it requires, and what the program sends it acts on."""
     kind = AWS.kinds[type]
     require_likeness(kind, *SDK_CLASSES[type])
-    assert set(run(msgspec.structs.replace(ORDER, max_usd_per_hour=Decimal(1))).inputs[type]) <= kind.accepts
+    assert set(run(msgspec.structs.replace(WITH_VOLUME, max_usd_per_hour=Decimal(1))).inputs[type]) <= kind.accepts
 
 
 def test_the_double_has_the_version_of_the_installed_sdk() -> None:

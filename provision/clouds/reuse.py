@@ -1,0 +1,39 @@
+"""Whether a volume of the wanted name is there already, and whether this offer's machine can have it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from catalogs.hardware import Offer
+from provision.clouds.programs.order import INSTALLATION_TAG, KEPT_TAG, KeptVolume
+from provision.clouds.programs.rest import ANYWHERE
+from provision.errors import Declined, Reason, Refused, Scope
+from provision.provisioner import Launch, Resource
+
+
+def kept_volume(kept: Iterable[Resource], offer: Offer, launch: Launch, tags: dict[str, str]) -> KeptVolume:
+    """The user's volume of the launch's name, of whichever of their runs; where there is none, one that is to be made.
+
+    `tags` are those of the run. Raises Declined where it lies in another region, or in a zone that has no such machine, and
+    Refused where another machine has it: two would spoil it.
+    """
+    name = str(launch.volume_name)
+    mine = [each for each in kept if each.name == name and launch.owner == each.owner]
+    mine += [each for each in kept if each.name == name and tags[INSTALLATION_TAG] == each.installation and each not in mine]
+    if not mine:
+        return KeptVolume(tags=tags | {KEPT_TAG: name}, size_gib=launch.volume_gib)
+    here = [each for each in mine if offer.region in (each.region, ANYWHERE)]
+    if not here:
+        places = ", ".join(sorted({each.region for each in mine}))
+        raise Declined(f"The volume {name} is in {places}, and {offer.key} is not.", reason=Reason.CAPACITY, scope=Scope.REGION)
+    free = [each for each in here if not each.in_use]
+    if not free:
+        raise Refused(
+            f"The volume {name} ({here[0].id}) is in use by another machine.",
+            hint="Wait until that run has ended, or give another name to --keep-volume.",
+        )
+    [volume, *_] = free
+    if volume.zone in launch.full_zones:
+        words = f"The volume {name} is in {volume.zone}, where no {offer.instance_type} is free."
+        raise Declined(words, reason=Reason.CAPACITY, scope=Scope.OFFER)
+    return KeptVolume(tags={}, size_gib=volume.size_gib or 0, id=volume.id, place=volume.zone or volume.region)

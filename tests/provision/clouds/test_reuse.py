@@ -1,0 +1,59 @@
+"""A volume that is kept, looked for by the next run: whose it is, where it is, and whether the machine can have it."""
+
+from __future__ import annotations
+
+import msgspec
+import pytest
+
+from provision.clouds.programs.order import KeptVolume
+from provision.clouds.reuse import kept_volume
+from provision.errors import Declined, Refused, Scope
+from provision.provisioner import Launch, Resource
+from tests.doubles.bench import OFFER
+from tests.provision.orders import LAUNCH
+
+MINE = Resource(
+    kind="volume",
+    id="vol-1",
+    region=OFFER.region,
+    zone=f"{OFFER.region}b",
+    owner="ada",
+    installation="here",
+    size_gib=100,
+    name="models",
+)
+TAGS = {"rentune-installation": "here", "rentune-run": "r2"}
+WANTED = msgspec.structs.replace(LAUNCH, volume_name="models", volume_gib=40)
+
+
+def used(*there: Resource, launch: Launch = WANTED) -> KeptVolume:
+    return kept_volume(there, OFFER, launch, TAGS)
+
+
+def test_where_there_is_none_it_is_made_with_its_name_as_a_tag() -> None:
+    """One of somebody else's, or of another name, is none."""
+    theirs = msgspec.structs.replace(MINE, owner="eve", installation="there")
+    made = KeptVolume(tags=TAGS | {"rentune-kept": "models"}, size_gib=40)
+    assert used() == used(theirs, msgspec.structs.replace(MINE, name="others")) == made
+
+
+@pytest.mark.parametrize("change", [{"installation": "another laptop"}, {"owner": "ada@work"}])
+def test_it_is_the_user_s_by_owner_or_by_the_home_that_it_was_rented_from(change: dict[str, str]) -> None:
+    assert used(msgspec.structs.replace(MINE, **change)).id == "vol-1"
+
+
+def test_the_machine_goes_to_its_zone() -> None:
+    assert (used(MINE).place, used(MINE).size_gib) == (MINE.zone, 100)
+    assert used(msgspec.structs.replace(MINE, zone=None)).place == OFFER.region
+
+
+def test_a_machine_that_can_t_have_it_is_not_bought() -> None:
+    """In one sentence, with what else may be tried: another region, another type, another time."""
+    with pytest.raises(Declined, match=r"The volume models is in mars, and aws/.* is not") as elsewhere:
+        used(msgspec.structs.replace(MINE, region="mars"))
+    assert elsewhere.value.scope is Scope.REGION
+    with pytest.raises(Declined, match=r"is in eu-central-1b, where no .* is free") as full:
+        used(MINE, launch=msgspec.structs.replace(WANTED, full_zones=(f"{OFFER.region}b",)))
+    assert full.value.scope is Scope.OFFER
+    with pytest.raises(Refused, match="is in use by another machine"):
+        used(msgspec.structs.replace(MINE, in_use=True))
