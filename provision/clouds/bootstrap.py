@@ -42,12 +42,8 @@ class Volume(msgspec.Struct, frozen=True, kw_only=True):
 
     device: str | None  # paths, with *; None = the cloud mounts it
     mount: str
+    cache: str  # the folder on it for what is dear to make again; it is there once the disk is mounted
     fresh: bool  # nothing is on it yet; of any other nothing is ever formatted
-
-    @property
-    def cache(self) -> str:
-        """The folder on it for what is dear to make again. It is there once the disk is mounted."""
-        return f"{self.mount}/cache"
 
 
 class FirstBoot(msgspec.Struct, frozen=True, kw_only=True):

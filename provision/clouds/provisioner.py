@@ -15,7 +15,7 @@ from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
 from provision.aboard.renewal import LEASE_S
 from provision.clouds import bootstrap, container
-from provision.clouds.bootstrap import FirstBoot, Volume, render_user_data
+from provision.clouds.bootstrap import FirstBoot, render_user_data
 from provision.clouds.container import render_start
 from provision.clouds.drivers import misfit
 from provision.clouds.engine.where import plugin_binary, plugins_folder
@@ -24,7 +24,6 @@ from provision.clouds.preview import WouldBe, would_be
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import (
     ENDS_EARLY,
-    MOUNT,
     SSH_PORT,
     TIMER_AFTER_S,
     Image,
@@ -35,7 +34,7 @@ from provision.clouds.programs.order import (
     run_tags,
 )
 from provision.clouds.refusals import read_refusal
-from provision.clouds.reuse import kept_volume
+from provision.clouds.reuse import CACHE, kept_volume, mounted
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refused, RentuneError, Scope
@@ -180,7 +179,7 @@ class PulumiProvisioner:
             deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(self.cloud.POWER_OFF, 0.0),
             now_s=self.inventory.clock(),
             lease_s=self.lease_s,
-            volume=self._mounted(volume),
+            volume=mounted(self.cloud.VOLUMES, volume),
         )
         return Order(
             name=resource_name(launch.run_id),
@@ -212,15 +211,7 @@ class PulumiProvisioner:
             return None
         if self.cloud.VOLUMES is None:
             raise Refused(f"{self.name} keeps no volume.", hint="Leave --keep-volume out, or choose another provider.")
-        listed = self.inventory.listed(self._all_regions(), None)
-        if listed.complete is not Answer.YES:
-            raise ProvisionError(f"{self.name} can't be asked for the volume {launch.volume_name}: {listed.message}.")
-        return kept_volume(listed.kept, offer, launch, tags)
-
-    def _mounted(self, volume: KeptVolume | None) -> Volume | None:
-        if volume is None or self.cloud.VOLUMES is None:
-            return None
-        return Volume(device=self.cloud.VOLUMES.device, mount=MOUNT, fresh=volume.id is None)
+        return kept_volume(self.inventory.listed(self._all_regions(), None), offer, launch, tags)
 
     @property
     def _kinds(self) -> dict[str, str]:
@@ -260,7 +251,7 @@ class PulumiProvisioner:
             user=order.image.user,
             host_key=order.host_key,
             folder=self._box_folder(launch.run_id),
-            cache=None if (mounted := self._mounted(order.volume)) is None else mounted.cache,
+            cache=CACHE if order.volume else None,
             replace_host_key=True,
             resources=self._ending(order.region, launch.run_id, state),
         )

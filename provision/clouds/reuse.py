@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from catalogs.hardware import Offer
-from provision.clouds.programs.order import INSTALLATION_TAG, KEPT_TAG, KeptVolume
+from provision.clouds.bootstrap import Volume
+from provision.clouds.programs import Volumes
+from provision.clouds.programs.order import CACHE as CACHE
+from provision.clouds.programs.order import INSTALLATION_TAG, KEPT_TAG, MOUNT, KeptVolume
 from provision.clouds.programs.rest import ANYWHERE
-from provision.errors import Declined, Reason, Refused, Scope
-from provision.provisioner import Launch, Resource
+from provision.errors import Declined, ProvisionError, Reason, Refused, Scope
+from provision.provisioner import Answer, Launch, Owned, Resource
 
 
-def kept_volume(kept: Iterable[Resource], offer: Offer, launch: Launch, tags: dict[str, str]) -> KeptVolume:
+def kept_volume(listed: Owned, offer: Offer, launch: Launch, tags: dict[str, str]) -> KeptVolume:
     """The user's volume of the launch's name, of whichever of their runs; where there is none, one that is to be made.
 
-    `tags` are those of the run. Raises Declined where it lies in another region, or in a zone that has no such machine, and
-    Refused where another machine has it: two would spoil it.
+    `tags` are those of the run. Raises ProvisionError where not all could be seen, Declined where it lies in another region,
+    or in a zone that has no such machine, and Refused where another machine has it: two would spoil it.
     """
     name = str(launch.volume_name)
-    mine = [each for each in kept if each.name == name and launch.owner == each.owner]
-    mine += [each for each in kept if each.name == name and tags[INSTALLATION_TAG] == each.installation and each not in mine]
+    if listed.complete is not Answer.YES:
+        raise ProvisionError(f"{offer.provider} can't be asked for the volume {name}: {listed.message}.")
+    mine = [each for each in listed.kept if each.name == name and _is_mine(each, launch, tags)]
     if not mine:
         return KeptVolume(tags=tags | {KEPT_TAG: name}, size_gib=launch.volume_gib)
     here = [each for each in mine if offer.region in (each.region, ANYWHERE)]
@@ -37,3 +39,14 @@ def kept_volume(kept: Iterable[Resource], offer: Offer, launch: Launch, tags: di
         words = f"The volume {name} is in {volume.zone}, where no {offer.instance_type} is free."
         raise Declined(words, reason=Reason.CAPACITY, scope=Scope.OFFER)
     return KeptVolume(tags={}, size_gib=volume.size_gib or 0, id=volume.id, place=volume.zone or volume.region)
+
+
+def mounted(volumes: Volumes | None, volume: KeptVolume | None) -> Volume | None:
+    """What the machine is told of it; None where it has none."""
+    if volumes is None or volume is None:
+        return None
+    return Volume(device=volumes.device, mount=MOUNT, cache=CACHE, fresh=volume.id is None)
+
+
+def _is_mine(volume: Resource, launch: Launch, tags: dict[str, str]) -> bool:
+    return launch.owner == volume.owner or tags[INSTALLATION_TAG] == volume.installation

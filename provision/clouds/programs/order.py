@@ -27,6 +27,7 @@ DEADLINE_TAG: Final = f"{OUR_TAGS}deadline"
 PRICE_TAG: Final = f"{OUR_TAGS}usd-per-hour"
 KEPT_TAG: Final = f"{OUR_TAGS}kept"  # a volume's name, on what is to outlive its machine: no computer takes it for a leak
 MOUNT: Final = "/mnt/rentune"  # where a machine has the volume that is kept
+CACHE: Final = f"{MOUNT}/cache"  # what is on it
 DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
 
 

@@ -51,7 +51,12 @@ class Box:
         (self.root / f"parts.{name}").write_text("\n".join(["disk", *["part"] * parts]) + "\n")
 
     def mount(self, *, fresh: bool) -> int:
-        volume = Volume(device=f"{self.root}/nvme-vol* {self.root}/xvdf", mount=f"{self.root}/kept", fresh=fresh)
+        volume = Volume(
+            device=f"{self.root}/nvme-vol* {self.root}/xvdf",
+            mount=f"{self.root}/kept",
+            cache=f"{self.root}/kept/cache",
+            fresh=fresh,
+        )
         script = render_mount(volume, "ubuntu").replace("/etc/fstab", f"{self.root}/fstab")
         environment = {"PATH": f"{self.root}:{os.environ['PATH']}"}
         return subprocess.run(["sh", "-c", script], env=environment, capture_output=True, check=False).returncode
@@ -108,7 +113,7 @@ def test_one_that_does_not_come_is_said_and_nothing_is_touched(box: Box) -> None
 
 def test_cloud_init_mounts_it_last_and_a_container_has_it_from_its_cloud() -> None:
     """Whatever is wrong with it finds the deadline armed, and SSH open."""
-    volume = Volume(device="/dev/disk/by-id/kept", mount="/mnt/rentune", fresh=True)
+    volume = Volume(device="/dev/disk/by-id/kept", mount="/mnt/rentune", cache="/mnt/rentune/cache", fresh=True)
     boot = msgspec.structs.replace(BOOT, volume=volume)
     assert parsed(render_user_data(boot))["runcmd"][-1] == ["sh", "-c", render_mount(volume, "ubuntu")]
     assert "mount" not in str(parsed(render_user_data(BOOT))["runcmd"])

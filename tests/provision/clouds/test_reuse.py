@@ -7,8 +7,8 @@ import pytest
 
 from provision.clouds.programs.order import KeptVolume
 from provision.clouds.reuse import kept_volume
-from provision.errors import Declined, Refused, Scope
-from provision.provisioner import Launch, Resource
+from provision.errors import Declined, ProvisionError, Refused, Scope
+from provision.provisioner import Answer, Launch, Owned, Resource
 from tests.doubles.bench import OFFER
 from tests.provision.orders import LAUNCH
 
@@ -27,7 +27,7 @@ WANTED = msgspec.structs.replace(LAUNCH, volume_name="models", volume_gib=40)
 
 
 def used(*there: Resource, launch: Launch = WANTED) -> KeptVolume:
-    return kept_volume(there, OFFER, launch, TAGS)
+    return kept_volume(Owned(resources=(), complete=Answer.YES, kept=there), OFFER, launch, TAGS)
 
 
 def test_where_there_is_none_it_is_made_with_its_name_as_a_tag() -> None:
@@ -40,6 +40,13 @@ def test_where_there_is_none_it_is_made_with_its_name_as_a_tag() -> None:
 @pytest.mark.parametrize("change", [{"installation": "another laptop"}, {"owner": "ada@work"}])
 def test_it_is_the_user_s_by_owner_or_by_the_home_that_it_was_rented_from(change: dict[str, str]) -> None:
     assert used(msgspec.structs.replace(MINE, **change)).id == "vol-1"
+
+
+def test_where_not_all_could_be_seen_none_is_made() -> None:
+    """It may be there."""
+    unseen = Owned(resources=(), complete=Answer.UNKNOWN, message="eu-central-1: no answer")
+    with pytest.raises(ProvisionError, match="aws can't be asked for the volume models: eu-central-1: no answer"):
+        kept_volume(unseen, OFFER, WANTED, TAGS)
 
 
 def test_the_machine_goes_to_its_zone() -> None:
