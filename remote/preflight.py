@@ -21,6 +21,7 @@ STACK: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "
 # in fp32, and the result. derived
 DISK_BYTES_PER_TRAINED_PARAMETER: Final = 4 * (4 + 8) + 4
 GIB: Final = 2**30
+MIB: Final = 2**20
 DRIVER_FILE: Final = Path("/proc/driver/nvidia/version")  # of the host, in a container too
 
 
@@ -120,7 +121,7 @@ def check_disk(folder: Path, trainable_params: int) -> None:
     if free_bytes < needed_bytes:
         raise Ended(
             EndReason.DISK_FULL,
-            f"{free_bytes / GIB:.1f} GiB of disk are free, checkpoints and result need up to {needed_bytes / GIB:.1f}",
+            f"{free_bytes / MIB:,.1f} MiB of disk are free, checkpoints and result need up to {needed_bytes / MIB:,.1f}",
         )
 
 

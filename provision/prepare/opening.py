@@ -5,8 +5,9 @@ from __future__ import annotations
 import datetime as dt
 import getpass
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+import shutil
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import msgspec
@@ -17,13 +18,13 @@ from planner.plan import Plan, read_plan, write_plan
 from provision.account.ledger import Ledger
 from provision.account.lines import UNREADABLE, Opened
 from provision.account.runs import RunState
-from provision.errors import BadInput
+from provision.errors import BadInput, HomeFailed
 from provision.places import Places, RunFolder
 from provision.prepare.deadline import allowed_s
 from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Box, Claim, Launch
-from provision.whole import write_whole
+from provision.whole import at_home, write_whole
 from remote.contract import decode
 
 
@@ -55,36 +56,49 @@ def open_run(
     except OSError as error:
         raise BadInput(f"{places.home} can't be written to: {error.strerror}.", hint="RENTUNE_HOME=FOLDER rentune …") from None
     deadline_s = deadline_at_s if deadline_at_s is not None else now_s + allowed_s(plan)
-    key = client_key(folder.keys, run_id=run_id)
-    launch = launch_of(plan, folder, run_id=run_id, public_key=key.public, deadline_at_s=deadline_s, host_key=host_key)
-    write_whole(folder.plan, write_plan(plan).encode())
-    write_whole(folder.alternatives, msgspec.json.encode(alternatives))
-    write_whole(folder.base, msgspec.json.encode(base))
-    write_whole(folder.launch, msgspec.json.encode(launch, enc_hook=str))
-    if alerts:
-        write_whole(folder.alerts, msgspec.json.encode(alerts))
-    ledger.append(
-        Opened(
-            run_id=run_id,
-            at_s=now_s,
-            owner=launch.owner,
-            provider=plan.offer.provider,
-            region=plan.offer.region,
-            instance_type=plan.offer.instance_type,
-            model=plan.request.model,
-            usd_per_hour=plan.offer.usd_per_hour,
-            billing=plan.billing,
-            max_usd=plan.request.budget.max_usd,
-            deadline_at_s=deadline_s,
-            tags=plan.request.tags,
-            versions=installed_versions(),
-            folder=str(folder.root),
-            keep_box_on_failure=plan.request.keep.box_on_failure,
-            overruled=plan.request.overruled,
-            dearer=dearer,
+    with _whole_or_not(folder, ledger, run_id):
+        key = client_key(folder.keys, run_id=run_id)
+        launch = launch_of(plan, folder, run_id=run_id, public_key=key.public, deadline_at_s=deadline_s, host_key=host_key)
+        write_whole(folder.plan, write_plan(plan).encode())
+        write_whole(folder.alternatives, msgspec.json.encode(alternatives))
+        write_whole(folder.base, msgspec.json.encode(base))
+        write_whole(folder.launch, msgspec.json.encode(launch, enc_hook=str))
+        if alerts:
+            write_whole(folder.alerts, msgspec.json.encode(alerts))
+        ledger.append(
+            Opened(
+                run_id=run_id,
+                at_s=now_s,
+                owner=launch.owner,
+                provider=plan.offer.provider,
+                region=plan.offer.region,
+                instance_type=plan.offer.instance_type,
+                model=plan.request.model,
+                usd_per_hour=plan.offer.usd_per_hour,
+                billing=plan.billing,
+                max_usd=plan.request.budget.max_usd,
+                deadline_at_s=deadline_s,
+                tags=plan.request.tags,
+                versions=installed_versions(),
+                folder=str(folder.root),
+                keep_box_on_failure=plan.request.keep.box_on_failure,
+                overruled=plan.request.overruled,
+                dearer=dearer,
+            )
         )
-    )
     return run_id
+
+
+@contextmanager
+def _whole_or_not(folder: RunFolder, ledger: Ledger, run_id: str) -> Iterator[None]:
+    """What home does not take is told, and leaves no half of a run: without its line in the ledger nobody would find it."""
+    try:
+        with at_home(folder.root):
+            yield
+    except HomeFailed as error:
+        if run_id not in ledger.runs():
+            shutil.rmtree(folder.root, ignore_errors=True)
+        raise BadInput(f"{error} Nothing was rented.", hint=error.hint) from None
 
 
 def launch_of(

@@ -40,6 +40,7 @@ from provision.walk.lease import Lease, leased
 from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
 from provision.walk.phases import Phases
 from provision.walk.training import require_inputs, train
+from provision.whole import CURES
 from remote.contract import Phase
 
 BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box on one's own machines that does not answer is given up
@@ -107,6 +108,9 @@ class Telling:
             self._tell(" ".join(filter(None, (str(error), error.hint))), error)
         except Exception as error:  # noqa: BLE001 - a fault of ours; the traceback is kept, the box is not
             self._interrupted = self._interrupted or _met_while_stopping(error)
+            if isinstance(error, OSError) and error.errno in CURES:  # no fault of ours
+                self._tell(f"{self._run.places.home} takes no more: {error.strerror}. {CURES[error.errno]}", error)
+                return
             with suppress(OSError), self._run.folder.controller_log.open("a") as log:
                 log.write(redact(traceback.format_exc()))
             self._tell(f"The controller failed: {error!r}. Details: {self._run.folder.controller_log}", error)

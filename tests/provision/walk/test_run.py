@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import resource
 import time
 from collections.abc import Callable
@@ -222,6 +223,12 @@ def test_a_silent_box_is_told_where_we_are_now(plan: Plan, places: Places) -> No
     held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: gated, display=Quiet(), crash_point=None)
     wait_for_box(dataclasses.replace(held, sleep=lambda _duration_s: None))
     assert admitted == [run_id]
+
+
+def test_a_disk_that_is_full_is_no_fault_of_ours(run: Callable[[Paper], Receipt], places: Places) -> None:
+    """Said in one sentence, without the name of an exception, and with what to do."""
+    message = run(Failing(OSError(errno.ENOSPC, "No space left on device"))).message
+    assert message == f"{places.home} takes no more: No space left on device. Free space there."
 
 
 def test_files_that_a_power_cut_has_torn_do_not_keep_the_books_open(run: Callable[[Paper], Receipt], places: Places) -> None:
