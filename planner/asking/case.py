@@ -137,7 +137,7 @@ def _check_together(case: Case) -> None:
         )
     if not case.target_modules:
         raise CaseError("target_modules", "target_modules names no module", 'say "all-linear", or leave it out')
-    if case.mean_seq_len is not None and case.mean_seq_len > case.seq_len:
+    if case.mean_seq_len is not None and case.mean_seq_len >= case.seq_len + 1:  # published lengths are cut to whole tokens
         raise CaseError(
             "mean_seq_len", f"sequences of {case.seq_len} tokens at most can't have {case.mean_seq_len:g} in the mean"
         )

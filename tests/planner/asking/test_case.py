@@ -67,6 +67,7 @@ def test_a_key_takes_the_contract_s_words_and_no_others(key: str) -> None:
             "mean_seq_len",
             "of 128 tokens at most can't have 4096 in the mean",
         ),
+        ({"model": "7b", "seq_len": 193, "mean_seq_len": 194.0}, "mean_seq_len", "can't have 194 in the mean"),
         ({}, "model", "names no model"),
         ({"model": 7}, "model", "model"),
     ],
@@ -76,6 +77,11 @@ def test_a_wrong_case_is_refused_with_its_key_and_what_to_type(said: dict[str, A
         read_case(said)
     assert refused.value.key == key
     assert words in str(refused.value)
+
+
+def test_a_mean_above_the_longest_by_less_than_a_token_is_answered() -> None:
+    """Published lengths are cut to whole tokens, their means are not."""
+    assert read_case({"model": "7b", "seq_len": 193, "mean_seq_len": 193.5}).mean_seq_len == 193.5
 
 
 def test_qlora_is_lora_on_double_quantized_nf4() -> None:
