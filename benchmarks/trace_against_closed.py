@@ -63,8 +63,10 @@ FAMILIES = (
     "gpt-oss-20b",
     "deepseek-v3",
     "llama-4-scout",
+    "t5-base",
+    "flan-t5-large",
 )
-LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers")
+LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")
 
 LORA: dict[str, Any] = {"method": "lora", "rank": 16}
 QLORA = LORA | {"quant": "nf4", "double_quant": True}
@@ -139,6 +141,26 @@ class Point(NamedTuple):
     way: str
     config: dict[str, Any]
     strategy: Strategy
+
+    @property
+    def shape(self) -> str:
+        return f"{self.strategy.micro_batch_size} × {self.strategy.seq_len}"
+
+
+class Seen(msgspec.Struct, frozen=True):
+    """What a trace says of a point. Bytes; `refused`: its sentence where it has none."""
+
+    family: str
+    way: str
+    shape: str
+    traced: int = 0
+    instant: str = ""
+    seconds: float = 0.0
+    refused: str = ""
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.family, self.way, self.shape
 
 
 class Row(NamedTuple):
@@ -215,35 +237,52 @@ def _positions(config: dict[str, Any]) -> int:
 
 def compare(point: Point) -> Row:
     """Both estimators on one case."""
-    strategy = point.strategy
-    shape = f"{strategy.micro_batch_size} × {strategy.seq_len}"
+    return _beside(point, _seen(point))
+
+
+def _seen(point: Point) -> Seen:
     started_s = time.perf_counter()
     try:
-        traced = trace_vram(point.config, strategy)
-        seconds = time.perf_counter() - started_s
-        closed = estimate_vram(resolve_model(point.config, base=None), strategy)
+        traced = trace_vram(point.config, point.strategy)
     except CaseRefused as refusal:
-        return Row(point.family, point.way, shape, 1, 1, "", 0.0, refusal.message)
-    instants = f"{traced.peak_instant} / {closed.peak_instant}"
-    peaks = (traced.allocated_peak_bytes, closed.allocated_peak_bytes)
-    return Row(point.family, point.way, shape, *peaks, instants, seconds, "")
+        return Seen(point.family, point.way, point.shape, refused=refusal.message)
+    seconds = time.perf_counter() - started_s
+    return Seen(point.family, point.way, point.shape, traced.allocated_peak_bytes, traced.peak_instant, seconds)
+
+
+def _beside(point: Point, seen: Seen) -> Row:
+    """The closed form beside a trace, at once: it is as it stands today, whenever the trace was made."""
+    if seen.refused:
+        return Row(*seen.key, 1, 1, "", 0.0, seen.refused)
+    try:
+        closed = estimate_vram(resolve_model(point.config, base=None), point.strategy)
+    except CaseRefused as refusal:
+        return Row(*seen.key, 1, 1, "", 0.0, refusal.message)
+    instants = f"{seen.instant} / {closed.peak_instant}"
+    return Row(*seen.key, seen.traced, closed.allocated_peak_bytes, instants, seen.seconds, "")
 
 
 def compare_all(points: list[Point], processes: int, kept: Path | None) -> list[Row]:
-    """Rows in the order of the points. Those that `kept` holds are not made again, and new ones are added to it."""
-    rows = [] if kept is None or not kept.exists() else [msgspec.json.decode(line, type=Row) for line in kept.open("rb")]
-    to_do = points[len(rows) :]
-    if processes == 1:
-        return rows + [_noted(compare(point), kept) for point in to_do]
+    """Rows in the order of the points. Traces that `kept` holds are not made again, and new ones are added to it."""
+    lines = [] if kept is None or not kept.exists() else [line for line in kept.open("rb") if line.endswith(b"\n")]
+    known = {seen.key: seen for seen in (msgspec.json.decode(line, type=Seen) for line in lines)}
+    to_do = [point for point in points if (point.family, point.way, point.shape) not in known]
+    made = map(_seen, to_do) if processes == 1 else _by_workers(to_do, processes)
+    for seen in made:
+        known[seen.key] = seen
+        _note(seen, kept)
+    return [_beside(point, known[point.family, point.way, point.shape]) for point in points]
+
+
+def _by_workers(points: list[Point], processes: int) -> Iterator[Seen]:
     with ProcessPoolExecutor(processes, mp_context=get_context("spawn")) as pool:
-        return rows + [_noted(row, kept) for row in pool.map(compare, to_do, chunksize=4)]
+        yield from pool.map(_seen, points, chunksize=4)
 
 
-def _noted(row: Row, kept: Path | None) -> Row:
+def _note(seen: Seen, kept: Path | None) -> None:
     if kept is not None:
         with kept.open("ab") as lines:
-            lines.write(msgspec.json.encode(row) + b"\n")
-    return row
+            lines.write(msgspec.json.encode(seen) + b"\n")
 
 
 def percentile(values: list[float], share: float) -> float:
@@ -312,7 +351,7 @@ def main() -> int:
     parser.add_argument("--layers", type=int, default=4)
     parser.add_argument("--every", type=int, default=1, help="take every n-th case")
     parser.add_argument("--processes", type=int, default=2)
-    parser.add_argument("--rows", type=Path, help="file of finished cases, to go on from")
+    parser.add_argument("--rows", type=Path, help="file of finished traces, to go on from")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     said = parser.parse_args()
     points = [*grid(said.layers, WAYS | BESIDE_LINEARS), *hung_grid(said.layers)]

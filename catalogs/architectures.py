@@ -42,6 +42,7 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True):
     out_features: int
     bias: bool = False
     role: Role = "outer"
+    kept: bool = False  # bitsandbytes leaves it as it is: transformers names it, or its class is no plain nn.Linear
 
     @property
     def num_weights(self) -> int:

@@ -7,6 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
+from catalogs.architectures import Linear
 from planner.refusals import Unsupported
 from planner.units import rounded
 
@@ -131,6 +132,11 @@ def quantized_bytes(quant: str, *, double_quant: bool, in_features: int, out_fea
     """Bytes of one quantized linear's weight with all its tables, each a storage of its own."""
     size = quantization_of(quant, double_quant=double_quant).size
     return size(in_features * out_features, in_features, out_features)
+
+
+def is_packed(linear: Linear, quant: str) -> bool:
+    """Whether a quant packs this linear's weight."""
+    return packs_linears(quant) and not (linear.kept and quant in BITSANDBYTES)
 
 
 def packs_linears(quant: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from catalogs.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
 
-Rows = tuple[tuple[str, int, int, bool, str], ...]  # name, inputs, outputs, whether there is a bias, role
+Row = tuple[str, int, int, bool, str]  # name, inputs, outputs, whether there is a bias, role
+Rows = tuple[Row, ...]
 
 
 def attention_rows(fields: Fields, *, qkv_bias: bool, out_bias: bool) -> Rows:

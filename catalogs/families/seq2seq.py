@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from msgspec.structs import replace
+
+from catalogs.architectures import Linear
 from catalogs.config import Config, Fields, activation, flag, linears, share, size
-from catalogs.families.rotary import Rows
+from catalogs.families.rotary import Row, Rows
 
 
 def t5(config: Config) -> Fields:
@@ -20,7 +23,7 @@ def t5(config: Config) -> Fields:
         "num_layers": layers,
         "layout": "pre",
         "norm_params_per_block": 2 * hidden,
-        "linears": linears(*attention, *_mlp("layer.1.DenseReluDense", hidden, ffn, gated=gated)),
+        "linears": _linears(*attention, *_mlp("layer.1.DenseReluDense", hidden, ffn, gated=gated)),
     }
     return {
         "kind": "encoder_decoder",
@@ -47,9 +50,14 @@ def t5(config: Config) -> Fields:
         "hidden_dropout": dropout,
         "attention_dropout": dropout,
         "inner_dropout": dropout,
-        "linears": linears(*attention, *cross, *_mlp("layer.2.DenseReluDense", hidden, ffn, gated=gated)),
+        "linears": _linears(*attention, *cross, *_mlp("layer.2.DenseReluDense", hidden, ffn, gated=gated)),
         "also": (encoder,),
     }
+
+
+def _linears(*rows: Row) -> tuple[Linear, ...]:
+    """Linears of which bitsandbytes leaves the last of an MLP: `_keep_in_fp32_modules` of transformers' T5."""
+    return tuple(replace(linear, kept=linear.role == "down") for linear in linears(*rows))
 
 
 def _attention(path: str, hidden: int, inner: int, side: str) -> Rows:

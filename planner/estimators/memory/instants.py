@@ -8,6 +8,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from planner.estimators.memory.beside_decoder import (
+    bias_gradient_bytes,
+    encoder_end_bytes,
+    remade_bias_bytes,
+    shared_bias_bytes,
+)
 from planner.estimators.memory.held.weights import trains_vocabulary
 from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.letters import cut, highest
@@ -29,7 +35,10 @@ def instants_of(scene: Scene) -> dict[Instant, dict[int, Parts]]:
         "prepare": (_prepare(scene),),
         "forward": _in_flight(scene, _forward(scene)),
         "loss": _in_flight(scene, (*_loss_forward(scene), *_loss_backward(scene))),
-        "backward": (*_in_flight(scene, (*_last_block(scene), *_first_block(scene))), *_at_embedding(scene)),
+        "backward": (
+            *_in_flight(scene, (*_last_block(scene), *_above_encoder(scene), *_first_block(scene))),
+            *_at_embedding(scene),
+        ),
         "optimizer_step": (_optimizer_step(scene),),
     }
     return {instant: _highest(several) for instant, several in moments.items()}
@@ -111,22 +120,14 @@ def _activations(scene: Scene, *, without: Kind | None = None) -> int:
 def _around(scene: Scene) -> int:
     """What lies beside the blocks' own: checkpoints in flight, the batch, the embedding."""
     in_flight = 2 * scene.hidden_bytes if scene.checkpoints_leave else 0  # one out, one computing
-    return in_flight + _batch_bytes(scene) + _embedding_bytes(scene) + _encoder_end_bytes(scene)
-
-
-def _encoder_end_bytes(scene: Scene) -> int:
-    """Between encoder and decoder: the last norm's input and its fp32 copy, what the decoder sees, a mask; two embeddings."""
-    a, n = scene.architecture, scene.numerics
-    if a.kind != "encoder_decoder":
-        return 0
-    mask = n.tokens * a.hidden_size if a.hidden_dropout else 0
-    return n.tokens * a.hidden_size * FP32 + 3 * scene.hidden_bytes + 3 * mask
+    return in_flight + _batch_bytes(scene) + _embedding_bytes(scene) + encoder_end_bytes(scene)
 
 
 def _idle_bytes(scene: Scene) -> int:
     """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
     reached = scene.checkpointed or trains_vocabulary(scene.strategy) or _learned_in_sequence(scene)
-    return 0 if reached else scene.kinds[-1].played.idle_bytes
+    stacks = scene.kinds if scene.architecture.kind == "encoder_decoder" else scene.kinds[-1:]
+    return 0 if reached else sum(kind.played.idle_bytes for kind in stacks)
 
 
 def _learned_in_sequence(scene: Scene) -> bool:
@@ -148,14 +149,14 @@ def _embedding_bytes(scene: Scene) -> int:
     apart = a.scaled_embeddings or not a.rotary or _learned_in_sequence(scene)
     normed = n.tokens * a.hidden_size * (FP32 if n.autocast else n.residual) if a.layout == "post" else 0
     mask = n.tokens * a.hidden_size if a.hidden_dropout and not a.rotary else 0
-    return leaf * apart * n.tokens * a.hidden_size * scene.weights.lm_head_item + normed + mask
+    stacks = 2 if a.kind == "encoder_decoder" else 1
+    return stacks * (leaf * apart * n.tokens * a.hidden_size * scene.weights.lm_head_item + normed + mask)
 
 
 def _batch_bytes(scene: Scene) -> int:
-    """Token ids, labels, positions, the mask of every pair; learned biases of the encoder, the decoder and between them."""
-    a, n = scene.architecture, scene.numerics
-    biases = 3 * a.num_heads * n.seq_len * n.seq_len * n.weight if a.position_bias else 0
-    return n.tokens * BATCH_BYTES_PER_TOKEN + n.pairs * scene.mask_item + biases
+    """Token ids, labels, positions, the mask of every pair, T5's biases."""
+    n = scene.numerics
+    return n.tokens * BATCH_BYTES_PER_TOKEN + n.pairs * scene.mask_item + shared_bias_bytes(scene)
 
 
 def _autocast_copies(scene: Scene) -> int:
@@ -266,6 +267,27 @@ def _last_block(scene: Scene) -> Iterator[Parts]:
     for kind in scene.kinds:
         for hump in _humps(scene, kind.played):
             yield _with(around, temporaries=hump)
+
+
+def _above_encoder(scene: Scene) -> Iterator[Parts]:
+    """The decoder's last block but one, and its first: gradients of shared biases have come, the encoder's states are kept."""
+    decoder = scene.kinds[0]
+    if scene.architecture.kind != "encoder_decoder" or not scene.checkpointed:
+        return
+    kept, depth = _kept_by(scene, decoder), scene.architecture.depth
+    around = _with(
+        resident(scene),
+        activations=_activations(scene) - kept,
+        temporaries=bias_gradient_bytes(scene),
+        logits=_kept_outputs(scene),
+        gradients=_share_of_gradient(scene, scene.head.profile.weight_gradients),
+        autocast_copies=_held_copies(scene),
+    )
+    for hump in _humps(scene, decoder.played):
+        yield _with(around, temporaries=hump)
+    below = cut(kept, max(0, scene.num_blocks * decoder.num_layers - 2 * depth), depth)
+    for size in decoder.played.profile.forward_peak:
+        yield _with(around, activations=-below, temporaries=size + remade_bias_bytes(scene))
 
 
 def _first_block(scene: Scene) -> Iterator[Parts]:

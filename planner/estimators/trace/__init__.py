@@ -30,6 +30,7 @@ from remote.contract import CAPABILITIES, Strategy, Task
 __all__ = ["Traced", "require_traceable", "trace_vram"]
 
 NEEDED: Final = ("torch", "transformers", "peft")
+STEPS_BEYOND_THE_TRAINER: Final = ("quant=fp4", "task=seq2seq")  # the step is the same; no data reaches the trainer for it
 GET_THEM: Final = "make setup-box in the checkout, or: pipx install '.[trace]'"
 
 
@@ -84,7 +85,7 @@ def trace_vram(
 
 def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Task, stack: Stack) -> None:
     """Refuse at once what the trainer's own step does not do: a trace runs that step and no other."""
-    missing = [word for word in CAPABILITIES.missing(strategy, task) if word != "quant=fp4"]
+    missing = [word for word in CAPABILITIES.missing(strategy, task) if word not in STEPS_BEYOND_THE_TRAINER]
     if missing:
         why = f"a trace runs the trainer's own step, which has no {missing[0]} yet"
         raise Untraceable(missing[0].partition("=")[0], why, OTHERWISE)

@@ -29,25 +29,29 @@ class Subject:
 
 def configured(config: Mapping[str, Any]) -> Any:
     """The transformers configuration. Refuses model types whose code transformers does not have."""
-    from transformers import CONFIG_MAPPING, AutoConfig, AutoModelForCausalLM
+    from transformers import CONFIG_MAPPING, AutoConfig
 
     said = dict(config)
     model_type = said.pop("model_type", "")
-    if model_type not in CONFIG_MAPPING or type(found := AutoConfig.for_model(model_type, **said)) not in _known(
-        AutoModelForCausalLM
-    ):
-        raise Untraceable("model", f"transformers has no causal language model of type {model_type}", "engine closed_form")
+    if model_type not in CONFIG_MAPPING or _auto_class(found := AutoConfig.for_model(model_type, **said)) is None:
+        raise Untraceable("model", f"transformers has no language model of type {model_type}", "engine closed_form")
+    if found.is_encoder_decoder:
+        found.decoder_start_token_id = 0  # which word it is changes no size, and a shape may state none
     return found
 
 
-def _known(auto: Any) -> Any:
-    return auto._model_mapping  # noqa: SLF001 - the table that from_config itself looks into
+def _auto_class(config: Any) -> Any:
+    """Of transformers' makers of language models the one that knows this configuration: decoders first. None = neither."""
+    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    makers = (AutoModelForCausalLM, AutoModelForSeq2SeqLM)
+    # _model_mapping is the table that from_config itself looks into
+    return next((maker for maker in makers if type(config) in maker._model_mapping), None)  # noqa: SLF001
 
 
 def skeleton(config: Any, strategy: Strategy) -> Any:
     """The base model before its weights come: modules and shapes, quantized linears in their places."""
     import torch
-    from transformers import AutoModelForCausalLM
     from transformers.initialization import no_init_weights
     from transformers.quantizers.auto import AutoHfQuantizer
 
@@ -55,14 +59,27 @@ def skeleton(config: Any, strategy: Strategy) -> Any:
 
     dtype = getattr(torch, strategy.param_dtype)
     with torch.device(DEVICE), no_init_weights():
-        model = AutoModelForCausalLM.from_config(config, dtype=dtype, attn_implementation=strategy.attention)
+        model = _auto_class(config).from_config(config, dtype=dtype, attn_implementation=strategy.attention)
         model.tie_weights()
+        if not getattr(config, "scale_decoder_outputs", True):
+            _part_head(model)
     quantization = quantization_config(strategy)
     if quantization is not None:
         quantizer = AutoHfQuantizer.from_config(quantization)
         quantizer.preprocess_model(model, dtype=dtype, device_map=None)
         quantizer.postprocess_model(model)
     return model
+
+
+def _part_head(model: Any) -> None:
+    """Give the output head a matrix of its own, as loading does where a checkpoint holds two that differ.
+
+    transformers 5 calls T5's always tied; a config that says `tie_word_embeddings: false` is of a checkpoint with two.
+    """
+    import torch
+
+    head = model.get_output_embeddings()
+    head.weight = torch.nn.Parameter(torch.empty_like(head.weight))
 
 
 def load(model: Any, strategy: Strategy, recorder: Recorder) -> None:

@@ -103,9 +103,12 @@ def _evaluate(subject: Subject, strategy: Strategy, asked: EvaluationAsked | Non
     length = (asked.seq_len if asked else None) or strategy.seq_len
     subject.model.eval()
     micro = micro_batch(size, length, padded=strategy.padded)
+    taught = {"labels": micro.labels} if subject.model.config.is_encoder_decoder else {}  # what its decoder reads
     with torch.no_grad(), autocast(subject.settings):
-        logits = subject.model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False).logits
-    logits = logits[:, -length:]  # without the positions that a prompt stands in
+        out = subject.model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False, **taught)
+    if taught:
+        return
+    logits = out.logits[:, -length:]  # without the positions that a prompt stands in
     targets = micro.labels[:, 1:].flatten()
     torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, reduction="none")
 

@@ -19,7 +19,7 @@ from planner.methods import (
     saved_module_params,
     vocabulary_modules,
 )
-from planner.precision import DTYPE_BYTES, packs_experts, packs_linears, quantized_bytes
+from planner.precision import DTYPE_BYTES, is_packed, packs_experts, quantized_bytes
 from planner.stack import Stack
 from planner.units import ALLOCATION_BYTES, rounded
 from remote.contract import Strategy, Task
@@ -49,7 +49,8 @@ def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, st
     loaded = [_block_bytes(part, strategy, stack, item=item, norm_item=item) for part in architecture.parts]
     outer_params = outer_parameters(architecture, task)
     vocabulary = architecture.vocab_size * architecture.hidden_size
-    largest = max((linear.num_weights for part in architecture.parts for linear in part.linears), default=0)
+    packed = (linear for part in architecture.parts for linear in part.linears if is_packed(linear, strategy.quant))
+    largest = max((linear.num_weights for linear in packed), default=0)
     return Weights(
         blocks=sum(map(mul, counts, prepared)),
         largest_block=max(prepared),
@@ -82,7 +83,7 @@ def _linears_bytes(architecture: Architecture, quant: str, *, double_quant: bool
 
 def _linear_bytes(linear: Linear, quant: str, *, double_quant: bool, item: int) -> int:
     bias = rounded(linear.out_features * item) if linear.bias else 0
-    if not packs_linears(quant):
+    if not is_packed(linear, quant):
         return rounded(linear.num_weights * item) + bias
     fan_in, fan_out = linear.in_features, linear.out_features
     return quantized_bytes(quant, double_quant=double_quant, in_features=fan_in, out_features=fan_out) + bias

@@ -14,7 +14,7 @@ from planner.estimators.memory.step.operations import FP32, Block, plain_product
 from planner.estimators.memory.step.tape import Tensor
 from planner.methods import Kind
 from planner.methods.adapters import boft_blocks, is_factored, kronecker_factors, oft_blocks
-from planner.precision import BITSANDBYTES
+from planner.precision import BITSANDBYTES, is_packed
 
 KEEPS_OUTPUT: Final = frozenset({"relu", "tanh"})  # derived: by their formulas in torch's derivatives.yaml
 COMPLEX64: Final = 8  # derived: bytes of two fp32 numbers
@@ -23,6 +23,8 @@ COMPLEX64: Final = 8  # derived: bytes of two fp32 numbers
 def linear(block: Block, x: Tensor, module: Linear) -> Tensor:
     """A linear with whatever the method hangs on it."""
     kind = block.n.adapter_kind
+    if not is_packed(module, block.n.quant):
+        block = block.with_kept() if block.n.quant != "none" else block
     if module.name in block.n.inserted:
         return _bottleneck(block, plain_product(block, x, module), module.out_features)
     if kind is None or module.name not in block.n.adapted:

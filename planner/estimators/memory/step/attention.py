@@ -5,7 +5,7 @@ Each function follows the lines of transformers' attention modules, in their ord
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
@@ -13,13 +13,15 @@ from planner.estimators.memory.step.tape import Tensor
 
 INDEX_BYTES: Final = 8  # derived: of an int64
 
+Seen = Literal["itself", "encoder"]  # what a sequence attends to
+
 
 def attention(block: Block, x: Tensor) -> Tensor:
     """Projections, positions, the kernel, the output projection and its dropout."""
     a = block.architecture
     query, key, value = MIXERS[a.mixer](block, x)
     key, value = _behind_prefix(block, key), _behind_prefix(block, value)
-    attended = KERNELS[block.n.attention](block, query, key, value)
+    attended = KERNELS[block.n.attention](block, query, key, value, "itself")
     if a.joined_rotary and block.n.attention != "eager":
         attended = block.op((attended,), a.query_size, block.items[attended])  # joined heads lie outermost: a true copy
     result = linear(block, attended, block.by_role["output"][0])
@@ -31,7 +33,7 @@ def cross_attention(block: Block, x: Tensor, seen: Tensor) -> Tensor:
     a = block.architecture
     query = linear(block, x, block.by_role["cross_query"][0])
     key, value = (linear(block, seen, block.by_role[role][0]) for role in ("cross_key", "cross_value"))
-    attended = KERNELS[block.n.attention](block, query, key, value)
+    attended = KERNELS[block.n.attention](block, query, key, value, "encoder")
     result = linear(block, attended, block.by_role["cross_output"][0])
     return dropout(block, result, a.hidden_size, a.hidden_dropout)
 
@@ -113,7 +115,7 @@ def _repeated(block: Block, x: Tensor) -> Tensor:
     return block.op((x,), block.architecture.query_size, block.items[x], tokens=block.n.keys)
 
 
-def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, seen: Seen) -> Tensor:
     """Flash and memory-efficient kernels keep q, k, v, the output and a log-sum-exp per head."""
     n, a = block.n, block.architecture
     half = 2 if n.attention == "flash" else (n.autocast or block.items[query])
@@ -126,17 +128,33 @@ def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) ->
         half,
         saves=(query, key, value),
         saves_output=True,
-        keeps=n.tokens * a.num_heads * STATISTIC_BYTES + _mask_bytes(block, half),
-        backward_scratch=_attention_scratch(block, half),
+        keeps=n.tokens * a.num_heads * STATISTIC_BYTES + _mask_bytes(block, half, seen),
+        backward_scratch=_attention_scratch(block, half) + _bias_gradient_bytes(block, half, seen),
     )
 
 
-def _mask_bytes(block: Block, item: int) -> int:
-    """A mask of yes and no becomes an additive bias in the query's dtype, made anew for each block."""
-    if block.architecture.position_bias:
-        return block.n.position_bias_bytes(item, block.architecture.num_heads)
+def _mask_bytes(block: Block, item: int, seen: Seen) -> int:
+    """A mask of yes and no becomes an additive bias in the query's dtype, made anew for each block. So does a bias of
+    positions, but for that between encoder and decoder where nothing is padded: it is zero, and one for all blocks. What
+    the decoder itself reads is not told as padded.
+    """
+    a = block.architecture
+    if a.position_bias:
+        padded = block.n.masked and (seen == "encoder" or a.kind == "encoder")
+        shared = seen == "encoder" and not padded
+        return 0 if shared else block.n.position_bias_bytes(item, a.num_heads, each=padded)
     made_anew = block.n.masked and block.n.attention == "efficient" and block.architecture.scores != "alibi_wide"
     return block.n.pairs * item if made_anew else 0
+
+
+def _bias_gradient_bytes(block: Block, item: int, seen: Seen) -> int:
+    """Of a bias of positions that asks for a gradient: one for every sequence, before they are summed.
+
+    derived: T5Attention lets the zeros between encoder and decoder ask for one under checkpointing.
+    """
+    n, a = block.n, block.architecture
+    asks = a.position_bias and (n.trains_all or (seen == "encoder" and n.zero_bias_asks))
+    return n.position_bias_bytes(item, a.num_heads, each=True) if asks else 0
 
 
 def _attention_scratch(block: Block, item: int) -> int:
@@ -148,7 +166,7 @@ def _attention_scratch(block: Block, item: int) -> int:
     return n.tokens * (a.query_size * FP32 + a.num_heads * STATISTIC_BYTES + expanded)
 
 
-def _mathematics(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _mathematics(block: Block, query: Tensor, key: Tensor, value: Tensor, _seen: Seen) -> Tensor:
     """Torch's attention without a kernel, all of it in fp32 (_scaled_dot_product_attention_math of attention.cpp).
 
     The one key head is scaled before it is repeated; rows without any weight are looked for, so weights exist twice for
@@ -167,7 +185,7 @@ def _mathematics(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Ten
     return block.cast(block.op((weights, value), a.query_size, FP32, saves=(weights, value)), a.query_size, item)
 
 
-def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor) -> Tensor:
+def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, _seen: Seen) -> Tensor:
     """Scores of every pair of tokens, made into weights, and the weighted sum."""
     n, a = block.n, block.architecture
     key, value = _repeated(block, key), _repeated(block, value)
@@ -210,8 +228,11 @@ def _softmax(block: Block, scores: Tensor, pairs: int, item: int) -> Tensor:
 
 
 def _narrow(block: Block, scores: Tensor, pairs: int) -> Tensor:
-    """Llama 4: scaled, masked, softmax in the scores' own dtype; autocast makes that fp32."""
-    scores = _masked(block, block.op((scores,), pairs, block.items[scores]), pairs)
+    """Llama 4, T5: scaled, biased, masked, softmax in the scores' own dtype; autocast makes that fp32."""
+    scores = block.op((scores,), pairs, block.items[scores])
+    if block.architecture.position_bias:
+        scores = block.op((scores,), pairs, block.items[scores], passes=True)
+    scores = _masked(block, scores, pairs)
     return _softmax(block, scores, pairs, FP32 if block.n.autocast else block.items[scores])
 
 

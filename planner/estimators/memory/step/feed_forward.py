@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from catalogs.architectures import Linear
 from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.operations import Block, activation, dropout
 from planner.estimators.memory.step.tape import Tensor
@@ -35,7 +36,7 @@ def _gated_mlp(block: Block, x: Tensor) -> Tensor:
     else:
         gate = linear(block, x, block.by_role["gate"][0])
         inner = _gated(block, gate, lambda: linear(block, x, block.by_role["up"][0]), width)
-    return linear(block, dropout(block, inner, width, block.architecture.inner_dropout), down)
+    return _down(block, dropout(block, inner, width, block.architecture.inner_dropout), down)
 
 
 def _gated(block: Block, gate: Tensor, make_up: Callable[[], Tensor], width: int) -> Tensor:
@@ -53,7 +54,15 @@ def _plain_mlp(block: Block, x: Tensor) -> Tensor:
     """down(act(up(x)))."""
     up, down = block.by_role["up"][0], block.by_role["down"][0]
     inner = activation(block, linear(block, x, up), up.out_features)
-    return linear(block, dropout(block, inner, up.out_features, block.architecture.inner_dropout), down)
+    return _down(block, dropout(block, inner, up.out_features, block.architecture.inner_dropout), down)
+
+
+def _down(block: Block, inner: Tensor, down: Linear) -> Tensor:
+    """The last linear. T5 casts what comes into it to its weight's dtype."""
+    if block.architecture.norm == "rms_t5":
+        kept = down.kept and block.n.quant != "none"
+        inner = block.cast(inner, down.in_features, block.n.kept_weight if kept else block.n.weight)
+    return linear(block, inner, down)
 
 
 def _routed(block: Block, x: Tensor) -> Tensor:

@@ -35,6 +35,7 @@ class Numerics(msgspec.Struct, frozen=True):
     residual: int  # item size of the residual stream
     norm_weight: int  # of norm weights: an fp32 weight lifts a 16-bit norm's output
     weight: int  # of unquantized linears
+    kept_weight: int  # of linears that a quantization leaves as they are
     autocast: int  # 0 = none, else the item size of matrix products
     float16: bool  # whether the 16-bit type is fp16
     adapter: int
@@ -52,10 +53,11 @@ class Numerics(msgspec.Struct, frozen=True):
     inserted_width: int
     non_linearity: str  # of that adapter
     prefix: int  # positions whose keys and values are learned
-    cache: int  # item size of those
+    cache: int  # item size of those, and of whatever else embeddings give: T5's biases
     attention: str  # the kernel: "flash", "efficient", "cpu" or "eager"
     repeats_kv: bool
     mask_item: int  # bytes per pair of tokens of the mask that all blocks are given
+    zero_bias_asks: bool  # T5's, between encoder and decoder, asks for a gradient
     masked: bool  # a kernel is given a mask of pairs: for padding, a prefix, or a window that the sequence is longer than
     fused: frozenset[str]
 
@@ -63,9 +65,9 @@ class Numerics(msgspec.Struct, frozen=True):
         """Entries of each trained tensor that the method hangs on this linear."""
         return () if self.adapter_kind is None else ADAPTERS[self.adapter_kind].tensors(module, self.dials)
 
-    def position_bias_bytes(self, item: int, heads: int) -> int:
-        """A learned bias for every pair of positions and head: one for all sequences, unless padding differs among them."""
-        sequences = self.batch.sequences if self.masked else 1
+    def position_bias_bytes(self, item: int, heads: int, *, each: bool) -> int:
+        """A learned bias for every pair of positions and head: one for all sequences, or one for each."""
+        sequences = self.batch.sequences if each else 1
         return sequences * heads * self.seq_len * self.seq_len * item
 
     @property
@@ -152,6 +154,7 @@ def numerics_of(
         residual=residual,
         norm_weight=norm_weight,
         weight=4 if upcast == "full" and strategy.quant == "none" else weight,
+        kept_weight=4 if upcast == "full" else weight,
         autocast=autocast,
         float16="float16" in (strategy.autocast, strategy.param_dtype),
         adapter=DTYPE_BYTES[strategy.adapter_dtype],
@@ -173,6 +176,7 @@ def numerics_of(
         attention=kernel,
         repeats_kv=_repeats_kv(architecture, strategy, stack, flash=flash, on_cpu=on_cpu, masked=masked),
         mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,
+        zero_bias_asks=architecture.position_bias and strategy.gradient_checkpointing != "off",
         masked=masked,
         fused=fused_kernels(strategy, stack),
     )

@@ -5,6 +5,10 @@ Each function follows the lines of transformers' modules, in their order.
 
 from __future__ import annotations
 
+from copy import copy
+
+from msgspec.structs import replace
+
 from catalogs.architectures import Architecture, Linear, Role
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.tape import Tape, Tensor
@@ -26,6 +30,12 @@ class Block:
         self.by_role: dict[Role, list[Linear]] = {}
         for linear in architecture.linears:
             self.by_role.setdefault(linear.role, []).append(linear)
+
+    def with_kept(self) -> Block:
+        """The same block being written, where linears are such as the quantization leaves."""
+        block = copy(self)
+        block.n = replace(self.n, quant="none", four_bit=False, weight=self.n.kept_weight)
+        return block
 
     def source(self, features: int, item: int) -> Tensor:
         tensor = self.tape.tensor(self.n.tokens * features * item)
