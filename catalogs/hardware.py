@@ -57,6 +57,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     purchase: Purchase
     gpu: str | None  # a name in the GPU table; None = a CPU box
     num_gpus: Decimal  # 0.125 of a card is sold, too; 0 for a CPU box
+    gpu_free_mib: int | None = None  # on each GPU, as read from the machine; None = what the GPU table says
     interconnect: Interconnect = "unknown"
     vcpus: float | None = None
     ram_gib: float | None = None

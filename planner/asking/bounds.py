@@ -85,6 +85,7 @@ REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request and its
     "data.max_rows": Bounds(1, 1_000 * MANY),
     "where.gpu_memory_gib": CASE_BOUNDS["gpu_memory_gib"],
     "where.num_gpus": PARTS,
+    "where.power_usd_per_kwh": Bounds(0, 100),
     "budget.max_usd": Bounds(0, MANY),
     "budget.max_hours": Bounds(0, 100_000, open_low=True),
 }

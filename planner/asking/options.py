@@ -123,7 +123,10 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--gradient-accumulation-steps",), "training.gradient_accumulation_steps", int, "Passes per optimizer step."),
     Option(("--gradient-checkpointing",), "training.gradient_checkpointing", str, "off, reentrant or non_reentrant."),
     Option(("--optimizer",), "training.optimizer", str, "adamw_torch_fused (default), adamw_8bit, …"),
-    Option(("--gpu",), "where.gpus", str, "Only this GPU; may be repeated.", multiple=True),
+    Option(
+        ("--gpu",), "where.gpus", str, 'Only this GPU; may be repeated. "here": this machine\'s own beside them.', multiple=True
+    ),
+    Option(("--power-price",), "where.power_usd_per_kwh", USD, "Dollars per kWh of this machine's electricity (--gpu here)."),
     Option(("--num-gpus",), "where.num_gpus", int, "Only machines with this many GPUs."),
     Option(("--gpu-budget", "--max-vram"), "where.gpu_memory_gib", SIZE, 'Memory per GPU at most, as sold ("16GB" = 16 GiB).'),
     Option(("--provider",), "where.providers", PROVIDER, "Only this provider; may be repeated.", multiple=True),

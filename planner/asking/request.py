@@ -60,11 +60,14 @@ class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     max_rows: int | None = None  # only the first rows of the file
 
 
+HERE: Final = "here"  # among names of GPUs: the card of this machine, as an offer beside the others
+
+
 class Where(msgspec.Struct, frozen=True, kw_only=True):
     """What may be rented, and how much of it."""
 
     gpu_memory_gib: float | None = None  # per GPU, as sold: --gpu-budget, --max-vram
-    gpus: tuple[str, ...] = ()  # names in the GPU table; empty = any
+    gpus: tuple[str, ...] = ()  # names in the GPU table, or HERE; empty = any
     num_gpus: int | None = None
     providers: tuple[str, ...] = ()
     regions: tuple[str, ...] = ()
@@ -72,6 +75,17 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
     spot: bool | None = None  # None = both
     host: str | None = None  # user@address of a machine that exists
     allow_from: tuple[str, ...] = ()  # CIDRs that may reach SSH on the box; empty = the caller's address only
+    power_usd_per_kwh: Decimal | None = None  # what this machine's electricity costs; None = it is not counted
+
+    @property
+    def cards(self) -> tuple[str, ...]:
+        """The names among `gpus` that are names of the GPU table; empty = any."""
+        return tuple(name for name in self.gpus if name.lower() != HERE)
+
+    @property
+    def own_card(self) -> bool:
+        """Whether this machine's card is an offer."""
+        return len(self.cards) < len(self.gpus)
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
@@ -212,6 +226,7 @@ JOB_PLACES: Final[Mapping[str, tuple[str, ...]]] = {
     "global_batch_size": ("training", "global_batch_size"),
     "data.num_examples": ("data", "examples"),
     "where.gpu_memory_gib": ("where", "gpu_budget"),
+    "where.power_usd_per_kwh": ("where", "power_price"),
     "budget.max_usd": ("budget", "max_cost"),
 }
 EXAMPLES: Final[Mapping[str, str]] = {  # what to type instead; without an example the default is a good one
@@ -222,6 +237,7 @@ EXAMPLES: Final[Mapping[str, str]] = {  # what to type instead; without an examp
     "data.mean_tokens": "512",
     "where.gpu_memory_gib": "24GB",
     "where.num_gpus": "1",
+    "where.power_usd_per_kwh": "0.30",
     "budget.max_usd": "5",
     "budget.max_hours": "12",
 }

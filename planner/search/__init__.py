@@ -107,7 +107,7 @@ def checks(
     """
     of_words: tuple[Callable[[], object], ...] = (
         lambda: check_training(request.model, request.training),
-        lambda: [catalog.gpu(name) for name in request.where.gpus],
+        lambda: [catalog.gpu(name) for name in request.where.cards],
         lambda: check_names(request.where, catalog, offers),
     )
     if architecture is None:

@@ -6,6 +6,7 @@ import datetime as dt
 from collections.abc import Iterator
 
 from catalogs.catalog import age_days, is_stale
+from planner.asking.request import Where
 from planner.estimators.cost import unpriced_lines
 from planner.notices import cut_words, kept_words
 from planner.search.ranking import Found, Question
@@ -17,7 +18,8 @@ def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[st
     caution = question.provider(found.offer.provider).caution
     name = question.request.keep.volume_name
     kept = (kept_words(name, found.host, found.billing),) if name is not None else ()
-    return (*_job(question), *_machine(found), *_price(found, today), *kept, *([caution] if caution is not None else ()))
+    price = _price(found, question.request.where, today)
+    return (*_job(question), *_machine(found), *price, *kept, *([caution] if caution is not None else ()))
 
 
 def _job(question: Question) -> Iterator[str]:
@@ -37,6 +39,8 @@ def _machine(found: Found) -> Iterator[str]:
             yield f"{gpu.name}: no driver figure known; {gpu.memory_gib:g} GiB as sold less a reserve"
         if gpu.bitsandbytes in ("partial", "build-dependent") and found.fit.strategy.quant != "none":
             yield f"{gpu.name}: bitsandbytes support is {gpu.bitsandbytes}"
+    if offer.gpu_free_mib is not None:
+        yield f"{offer.gpu} in this machine: {offer.gpu_free_mib:,} MiB are free now; what the desktop holds is taken off"
     if offer.ram_gib is None:
         ram_gib = found.host.ram_peak_bytes / GIB
         yield f"{offer.instance_type}: its RAM is not known; the job needs {ram_gib:.0f} GiB"
@@ -44,9 +48,11 @@ def _machine(found: Found) -> Iterator[str]:
         yield f"memory is tight: {-found.fit.margin_bytes / GIB:.1f} GiB of the safety margin are missing"
 
 
-def _price(found: Found, today: dt.date) -> Iterator[str]:
+def _price(found: Found, where: Where, today: dt.date) -> Iterator[str]:
     offer = found.offer
     yield from unpriced_lines(found.billing)
+    if offer.gpu_free_mib is not None:
+        yield _electricity(where)
     if offer.purchase == "spot":
         yield "spot: the p90 pays for one interruption; its price and its stock move by the hour"
     age = age_days(offer, today)
@@ -54,3 +60,9 @@ def _price(found: Found, today: dt.date) -> Iterator[str]:
         yield "price: undated, may have moved"
     elif is_stale(offer, today):
         yield f"price: {age} days old, may have moved"
+
+
+def _electricity(where: Where) -> str:
+    if where.power_usd_per_kwh is None:
+        return "this machine's electricity is not counted; --power-price 0.30 counts it"
+    return f"electricity at ${where.power_usd_per_kwh} per kWh, for all that the card may draw and 100 W beside it"

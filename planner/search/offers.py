@@ -10,7 +10,7 @@ import msgspec
 
 from catalogs.catalog import Catalog
 from catalogs.hardware import Gpu, Offer
-from planner.asking.request import HOST, OWN_MACHINES, Request, RequestError, Where
+from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, RequestError, Where
 from planner.plan import Rejection
 from planner.policy import Rule, matches, refusal
 from remote.contract import Dtype
@@ -75,7 +75,7 @@ def admit(
     `kept_at`: where the volume is that the request wants to use again; nowhere = one is made.
     """
     offers = tuple(offers)
-    matches = [catalog.gpu(name) for name in request.where.gpus]
+    matches = [catalog.gpu(name) for name in request.where.cards]
     sellers = {offer.provider for offer in offers}
     wishes = (
         *_wishes(request.where, catalog, {match.gpu.name for match in matches}, sellers),
@@ -117,7 +117,13 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str], sellers: set[str]) -
     if gpus:
         sold = any(offer.gpu in gpus for offer in catalog.offers)
         remedy = None if sold else f'nobody sells it; what fits it: rentune estimate --gpu "{min(gpus)}"'
-        yield Wish(lambda offer: offer.gpu not in gpus, f"no {_or(sorted(gpus))} in it", "where.gpus", remedy)
+        yield Wish(
+            # this machine's own card was asked for beside them
+            lambda offer: offer.gpu not in gpus and not (where.own_card and offer.provider == LOCAL),
+            f"no {_or(sorted(gpus))} in it",
+            "where.gpus",
+            remedy,
+        )
     if where.num_gpus is not None:
         reason = f"not {where.num_gpus} GPU{'s' * (where.num_gpus > 1)}"
         yield Wish(lambda offer: offer.num_gpus != where.num_gpus, reason, "where.num_gpus")
@@ -188,16 +194,22 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
             cheapest[key] = offer
     grouped: dict[tuple[str | None, int, str, str], list[Offer]] = defaultdict(list)
     for offer in cheapest.values():
-        own = offer.key if offer.gpu is None else ""  # CPU boxes are each their own kind: cores and RAM decide
+        # each its own kind: CPU boxes, where cores and RAM decide, and a machine whose cards' free memory was read
+        own = offer.key if offer.gpu is None or offer.gpu_free_mib is not None else ""
         grouped[offer.gpu, int(offer.num_gpus), offer.interconnect, own].append(offer)
     return tuple(
         Kind(
-            gpu=catalog.gpus[gpu] if gpu is not None else None,
+            gpu=_card(catalog.gpus[gpu], members[0]) if gpu is not None else None,
             num_gpus=num_gpus,
             offers=tuple(sorted(members, key=lambda offer: (offer.usd_per_hour, offer.key))),
         )
         for (gpu, num_gpus, _, _), members in grouped.items()
     )
+
+
+def _card(gpu: Gpu, offer: Offer) -> Gpu:
+    """The card with what is free on it in place of what its driver reports, where that was read."""
+    return gpu if offer.gpu_free_mib is None else msgspec.structs.replace(gpu, driver_memory_mib=offer.gpu_free_mib)
 
 
 def how_to_plan_with(provider: str) -> str:

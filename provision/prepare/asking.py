@@ -99,7 +99,11 @@ def offers_of_request(
     """What is on offer beside the catalog: the local machine where it is asked for, and the user's host, looked at over SSH."""
     wanted = request.where.providers
     offers: list[Offer] = []
-    if LOCAL in wanted:
+    if request.where.own_card:
+        from provision.direct.card import card_offer
+
+        offers.append(card_offer(shipped(), usd_per_kwh=request.where.power_usd_per_kwh, usd_per_hour=usd_per_hour))
+    elif LOCAL in wanted:
         from provision.direct.local import local_offer
 
         offers.append(local_offer(usd_per_hour=usd_per_hour))

@@ -202,4 +202,5 @@ def _where(document: Document, section: WhereSection) -> Where:
         spot=section.spot,
         host=section.host,
         allow_from=section.allow_from,
+        power_usd_per_kwh=section.power_price,
     )

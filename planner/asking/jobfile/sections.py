@@ -47,6 +47,7 @@ class WhereSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fie
     spot: bool | None = None
     host: str | None = None
     allow_from: tuple[str, ...] = ()
+    power_price: Decimal | None = None
 
 
 class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

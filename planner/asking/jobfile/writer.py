@@ -9,10 +9,11 @@ from typing import Any, Final
 
 import msgspec
 
+from catalogs.hardware import Offer
 from planner.advise import AUTO
 from planner.asking.case import Case
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
-from planner.asking.request import DataAsked, Request, Where
+from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
 from planner.asking.training_keys import ELSEWHERE
 from planner.methods import QLORA, QLORA_MEANS
 from planner.plan import Plan
@@ -50,6 +51,7 @@ COMMENTS: Final[Mapping[str, str]] = {
     "budget.max_cost": "dollars for the whole job",
     "where": "what may be rented; what is left out may be anything",
     "where.gpu_budget": "memory per GPU at most, as sold",
+    "where.power_price": "dollars per kWh of this machine's electricity",
     "keep": "what stays after the run",
     "keep.adapter": "folder that gets the adapter",
     "keep.box_on_failure": "leave the box to its deadline when training fails",
@@ -112,7 +114,7 @@ def pinned(plan: Plan) -> Request:
         if key in defaults and key not in ELSEWHERE and (key in spoken or value != defaults[key])
     }
     where = Where(
-        gpus=(plan.offer.gpu,) if plan.offer.gpu is not None else (),
+        gpus=_cards(plan.offer),
         num_gpus=plan.strategy.num_gpus if plan.offer.gpu is not None else None,
         providers=(plan.offer.provider,),
         regions=(plan.offer.region,),
@@ -120,11 +122,19 @@ def pinned(plan: Plan) -> Request:
         spot=plan.offer.purchase == "spot",
         host=plan.request.where.host,
         allow_from=plan.request.where.allow_from,
+        power_usd_per_kwh=plan.request.where.power_usd_per_kwh,
     )
     data = plan.request.data
     if data.basis == "default":  # what is written down is no default any more
         data = msgspec.structs.replace(data, basis="stated")
     return msgspec.structs.replace(plan.request, training=training, global_batch_size=None, where=where, data=data)
+
+
+def _cards(offer: Offer) -> tuple[str, ...]:
+    """The card of the machine by its name; this machine's is found by looking."""
+    if offer.gpu is None:
+        return ()
+    return (HERE,) if offer.provider == LOCAL else (offer.gpu,)
 
 
 def _sections(request: Request) -> dict[str, dict[str, Any]]:
@@ -139,7 +149,7 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
         "where": _stated({"gpu_budget": where.gpu_memory_gib})
         | _stated({key: getattr(where, key) or None for key in ("gpus", "num_gpus", "providers", "regions")})
         | _stated({"instance_types": where.instance_types or None, "spot": where.spot, "host": where.host})
-        | _stated({"allow_from": where.allow_from or None}),
+        | _stated({"allow_from": where.allow_from or None, "power_price": where.power_usd_per_kwh}),
         "keep": _stated({"adapter": request.keep.adapter, "box_on_failure": request.keep.box_on_failure or None})
         | _stated({"volume_name": request.keep.volume_name, "environment": None if request.keep.environment else False}),
         "tags": dict(request.tags),

@@ -143,6 +143,7 @@ def test_a_file_of_held_out_rows_is_measured_for_itself() -> None:
         ({"data": DataAsked(num_examples=5, mean_tokens=50, max_tokens=5, basis="stated")}, "shorter than the mean"),
         ({"loop": Loop(epochs=0)}, "epochs is 0"),
         ({"where": Where(gpu_memory_gib=0.0)}, "gpu_budget is 0 and must be above 0"),
+        ({"where": Where(power_usd_per_kwh=Decimal(-1))}, "power_price is -1 and must be"),
         ({"where": Where(num_gpus=0)}, "num_gpus is 0"),
         ({"budget": Budget(max_usd=Decimal(-1))}, "max_cost is -1"),
         ({"budget": Budget(max_hours=0.0)}, "max_hours is 0"),

@@ -21,7 +21,7 @@ PLAN_OPTIONS = """
     --allow-from --alpha --data --dropout --epochs --examples --global-batch-size --gpu --gpu-budget
     --gradient-accumulation-steps --gradient-checkpointing --host --keep-environment --keep-volume --max-cost
     --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --num-gpus
-    --on-demand --optimizer --overrule-policy --provider --quant --rank --region --revision --seq-len --spot --tag
+    --on-demand --optimizer --overrule-policy --power-price --provider --quant --rank --region --revision --seq-len --spot --tag
     --target-modules --tokens --top
 """
 # The surface. A change here is a change of what people have in their scripts: say so in the changelog.
