@@ -80,6 +80,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "lora, eager attention": LORA | {"attention": "eager"},
     "lora, dropout": LORA | {"dropout": 0.05, "gradient_checkpointing": "off"},
     "lora, no autocast": LORA | {"autocast": "none"},
+    "lora, A at rest, no checkpointing": LORA | {"optimizer": "lora_fa", "gradient_checkpointing": "off"},
     "lora, fp32 base": LORA | {"param_dtype": "float32", "autocast": "none"},
     "lora, bf16 adapter": LORA | {"adapter_dtype": "bfloat16"},
     "lora, accumulation, foreach": LORA | {"gradient_accumulation_steps": 4, "optimizer": "adamw_torch"},
@@ -95,7 +96,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "full, 8-bit states, accumulation": FULL | {"optimizer": "adamw_8bit", "gradient_accumulation_steps": 2},
 }
 # What other methods hang on linears, on families of three kinds: gated with and without biases, and GPT-2's.
-HUNG = ("dora", "loha", "lokr", "fourierft", "oft", "boft", "vera", "ia3")
+HUNG = ("dora", "loha", "lokr", "fourierft", "oft", "boft", "vera", "ia3", "adalora")
 HUNG_FAMILIES = ("llama-2-7b", "qwen2.5-7b", "gpt2")
 HUNG_WAYS: dict[str, dict[str, Any]] = {
     "": {},

@@ -11,6 +11,7 @@ from typing import Any, Final
 
 import msgspec
 
+from remote.adapters.ranks import Ranks
 from remote.contract import Evaluation, Value, decode, encode
 
 KEEP: Final = 2  # one may be bad, the one before it is still there
@@ -36,11 +37,12 @@ class Progress(Value, frozen=True, kw_only=True):
 
 @dataclass(frozen=True, kw_only=True)
 class Trained:
-    """The live objects that a checkpoint holds. `scaler` is None unless a float16 autocast needs one."""
+    """The live objects that a checkpoint holds. `scaler` is there for a float16 autocast, `ranks` for AdaLoRA."""
 
     model: Any
     optimizer: Any
     scaler: Any
+    ranks: Ranks | None = None
 
 
 def trainable(model: Any) -> Iterator[tuple[str, Any]]:
@@ -73,6 +75,7 @@ def _state(trained: Trained) -> dict[str, Any]:
     return {
         "optimizer": trained.optimizer.state_dict(),
         "scaler": None if trained.scaler is None else trained.scaler.state_dict(),
+        "ranks": None if trained.ranks is None else trained.ranks.state(),
         "rng": rng_state(),
     }
 
@@ -92,6 +95,8 @@ def restore(folder: Path, step: int, trained: Trained) -> None:
     trained.optimizer.load_state_dict(state["optimizer"])
     if trained.scaler is not None:
         trained.scaler.load_state_dict(state["scaler"])
+    if trained.ranks is not None:
+        trained.ranks.restore(state["ranks"])
     restore_rng(state["rng"])
 
 

@@ -352,6 +352,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
     sharding: tuple[str, ...]
     offload: tuple[str, ...]
     max_gpus: int
+    unquantized: tuple[str, ...] = ()  # methods that read the weights' numbers, and so need 16 or 32 bits
 
     def missing(self, strategy: Strategy, task: str = "causal_lm") -> tuple[str, ...]:
         """What of `strategy` the trainer cannot do, as "key=value" words; empty when it can do all of it."""
@@ -368,6 +369,8 @@ class Capabilities(Value, frozen=True, kw_only=True):
             ("offload", strategy.offload, self.offload),
         )
         missing = [f"{key}={value}" for key, value, known in asked if value not in known]
+        over_packed = strategy.quant != "none" and strategy.method in self.unquantized
+        missing += [f"method={strategy.method} over quant={strategy.quant}"] * over_packed
         missing += ["optimizer_in_backward"] * strategy.optimizer_in_backward
         missing += ["activation_offload"] * strategy.activation_offload
         missing += [f"num_gpus={strategy.num_gpus}"] * (strategy.num_gpus > self.max_gpus)
@@ -377,7 +380,7 @@ class Capabilities(Value, frozen=True, kw_only=True):
 CAPABILITIES: Final = Capabilities(
     tasks=("causal_lm",),
     methods=(
-        *("lora", "rslora", "dora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
+        *("lora", "rslora", "pissa", "lora_plus", "dora", "adalora", "loha", "lokr", "oft", "boft", "vera", "fourierft", "ia3"),
         "prompt_tuning",
         "p_tuning",
         "prefix_tuning",
@@ -389,7 +392,7 @@ CAPABILITIES: Final = Capabilities(
         "full",
     ),
     quants=("none", "nf4", "int8"),
-    optimizers=("adamw_torch", "adamw_torch_fused", "adamw_8bit", "sgd"),
+    optimizers=("adamw_torch", "adamw_torch_fused", "adamw_8bit", "sgd", "lora_fa"),
     checkpointing=("off", "reentrant", "non_reentrant"),
     attention=("sdpa", "eager"),
     losses=("hf",),
@@ -397,6 +400,7 @@ CAPABILITIES: Final = Capabilities(
     sharding=("none",),
     offload=("none",),
     max_gpus=1,
+    unquantized=("pissa",),
 )
 
 

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from remote.adapters.ranks import Ranks, tuner_of
 from remote.checkpoint import (
     Progress,
     Trained,
@@ -65,14 +66,26 @@ class TrainingLoop:
     ) -> None:
         self._spec, self._train, self._held_out = spec, train, held_out
         self._shape, self._settings, self._checkpoints, self._desk = shape, settings, checkpoints, desk
-        self._trained = _with_optimizer(spec, model, settings)
+        self.total_steps = total_steps(len(train), spec.loop.epochs, spec.loop.max_steps, shape.sequences_per_step)
+        self._trained = self._with_optimizer(model)
         self._step_s = list(progress.step_s)
         self._evaluation_s = 0.0
         self._saved_at_s = time.monotonic()
         self._tokens = progress.tokens
         self.progress = progress
-        self.total_steps = total_steps(len(train), spec.loop.epochs, spec.loop.max_steps, shape.sequences_per_step)
         self._evaluate_at = evaluation_steps(self.total_steps, spec.loop.evaluations) if held_out else frozenset()
+
+    def _with_optimizer(self, model: Any) -> Trained:
+        """`model` as before its first step."""
+        optimizer, tuner = build_optimizer(self._spec.strategy, model, self._spec.loop), tuner_of(model)
+        ranks = None if tuner is None else Ranks(tuner, self._steps_of_ranks())
+        if ranks is not None:
+            ranks.watch(optimizer)
+        return Trained(model=model, optimizer=optimizer, scaler=scaler_of(self._settings), ranks=ranks)
+
+    def _steps_of_ranks(self) -> int | None:
+        """How many steps AdaLoRA's schedule has: the run's, unless the job says it."""
+        return None if "total_step" in self._spec.strategy.method_options else self.total_steps
 
     def resume(self) -> None:
         """Go on from the checkpoint of `progress`."""
@@ -85,7 +98,7 @@ class TrainingLoop:
         batch = longest_batch(self._train, self._shape)
         set_learning_rate(self._trained.optimizer, 0.0)
         seconds = [self._timed_step(batch)[0] for _ in range(PROBE_STEPS)]
-        self._trained = _with_optimizer(self._spec, self._trained.model, self._settings)
+        self._trained = self._with_optimizer(self._trained.model)
         restore_rng(before)
         self._desk.events.emit(
             "probe",
@@ -143,6 +156,8 @@ class TrainingLoop:
         number = self.progress.step
         rate = learning_rate(number, self.total_steps, self._spec.loop)
         set_learning_rate(self._trained.optimizer, rate)
+        if self._trained.ranks is not None:
+            self._trained.ranks.step = number + 1
         batch = batch_of_step(number, self._train, self._shape, self._spec.loop.seed)
         seconds, loss, grad_norm = self._timed_step(batch)
         tokens = sum(micro.num_tokens for micro in batch)
@@ -252,11 +267,6 @@ class TrainingLoop:
     @property
     def step_s(self) -> Sequence[float]:
         return self._step_s
-
-
-def _with_optimizer(spec: JobSpec, model: Any, settings: StepSettings) -> Trained:
-    optimizer = build_optimizer(spec.strategy.optimizer, model, spec.loop)
-    return Trained(model=model, optimizer=optimizer, scaler=scaler_of(settings))
 
 
 def evaluation_steps(steps: int, evaluations: int) -> frozenset[int]:

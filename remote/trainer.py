@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from remote import preflight
-from remote.adapters import adapt, base_of, way_of
+from remote.adapters import adapt, base_of, disabled, way_of
 from remote.base import checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
 from remote.checkpoint import Progress, read_progress, trainable
 from remote.contract import CHECKPOINT_DIR, AdapterFile, EndReason, JobSpec, Measured, Outcome, Phase, Sample
@@ -168,7 +168,7 @@ def _loop(spec: JobSpec, folder: Path, loaded: Loaded, desk: Desk) -> TrainingLo
 def _base_answers(spec: JobSpec, loaded: Loaded) -> tuple[str, ...]:
     if way_of(spec.strategy).kept != "adapters":  # nothing has moved yet, and what was put in adds nothing so far
         return _answers(spec, loaded)
-    with loaded.model.disable_adapter():
+    with disabled(loaded.model):
         return _answers(spec, loaded)
 
 

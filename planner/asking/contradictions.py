@@ -32,10 +32,10 @@ def _has_no_chosen_blocks(request: Request) -> bool:
     return method is not None and (method.moves_all or (method.prompt is not None and method.adapter is None))
 
 
-def _makes_no_adapter(request: Request) -> bool:
-    """Whether the result is no adapter that peft could go on with."""
+def _starts_anew(request: Request) -> bool:
+    """Whether the method can't go on with an adapter: it makes none that peft reads, or begins with the base's own weights."""
     method = METHODS.get(_method(request))
-    return method is not None and (bool(method.moves) or method.inserted_behind is not None)
+    return method is not None and (bool(method.moves) or method.inserted_behind is not None or method.starts_anew)
 
 
 def _method(request: Request) -> str:
@@ -62,8 +62,8 @@ CONTRADICTIONS: Final[tuple[Contradiction, ...]] = (
         ("where", "allow_from"),
     ),
     Contradiction(
-        lambda request: request.loop.init_adapter is not None and _makes_no_adapter(request),
-        "init_adapter goes on with an adapter that peft reads, and method {method} makes none",
+        lambda request: request.loop.init_adapter is not None and _starts_anew(request),
+        "init_adapter goes on with an adapter of an earlier run, and method {method} can't",
         "leave init_adapter out, or choose method lora",
         ("loop", "init_adapter"),
     ),

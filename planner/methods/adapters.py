@@ -7,6 +7,7 @@ from typing import Any, Final
 
 from catalogs.architectures import Linear
 from planner.methods.method import Adapter, Dials, Kind, Places
+from planner.precision import BITSANDBYTES
 
 
 def _lora(linear: Linear, dials: Dials) -> tuple[int, ...]:
@@ -151,14 +152,17 @@ OPTIONS: Final[Mapping[Kind, Mapping[str, Any]]] = {
 }
 
 LORA: Final = Adapter("lora", _lora)
-DORA: Final = Adapter("dora", _dora, widens=True)
-ADALORA: Final = Adapter("adalora", _adalora, OPTIONS["adalora"])
+DORA: Final = Adapter("dora", _dora, widens=BITSANDBYTES)
+# derived: importance, its mean and uncertainty (peft's RankAllocator); an orthogonal regularization; A is scaled before use
+ADALORA: Final = Adapter(
+    "adalora", _adalora, OPTIONS["adalora"], widens=frozenset({"int8"}), remembers=3, regularized=True, leaves=False
+)
 LOHA: Final = Adapter("loha", _loha, four_bit=False, conv1d=False)
 LOKR: Final = Adapter("lokr", _lokr, OPTIONS["lokr"], four_bit=False, conv1d=False)
 OFT: Final = Adapter("oft", _oft, OPTIONS["oft"], conv1d=False)
 BOFT: Final = Adapter("boft", _boft, OPTIONS["boft"], frozen=_permutations, conv1d=False)
 VERA: Final = Adapter("vera", _vera, frozen=_projections)
 FOURIERFT: Final = Adapter("fourierft", _fourierft, OPTIONS["fourierft"])
-IA3: Final = Adapter("ia3", _ia3, widens=True)
+IA3: Final = Adapter("ia3", _ia3, widens=BITSANDBYTES)
 
 ADAPTERS: Final = {row.kind: row for row in (LORA, DORA, ADALORA, LOHA, LOKR, OFT, BOFT, VERA, FOURIERFT, IA3)}

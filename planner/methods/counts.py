@@ -43,6 +43,14 @@ def frozen_entries(architecture: Architecture, strategy: Strategy) -> int:
     return adapter.frozen(adapted_linears(architecture, strategy), dials_of(adapter, strategy))
 
 
+def resting_entries(architecture: Architecture, strategy: Strategy) -> int:
+    """Entries of the adapter's own tensors that are not trained: LoRA's A under LoRA-FA."""
+    adapter = METHODS[strategy.method].adapter
+    if adapter is None or not (dials := dials_of(adapter, strategy)).first_stays:
+        return 0
+    return sum(times * adapter.tensors(linear, dials)[0] for linear, times in adapted_linears(architecture, strategy))
+
+
 def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
     """How many blocks, from the top, take part in backward."""
     if not METHODS[strategy.method].top_blocks_only:
@@ -126,7 +134,8 @@ SAFETENSORS_HEADER_BYTES: Final = 120  # measured: bytes of header per tensor in
 
 
 def adapter_file_bytes(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
-    """Bytes of the file that comes home: the trained parameters in the dtype they are trained in, and its header."""
+    """Bytes of the file that comes home: the adapter's parameters in the dtype they are trained in, and its header."""
     held = strategy.param_dtype if METHODS[strategy.method].moves else strategy.adapter_dtype
     tensors = sum(times for _, times in adapter_tensors(architecture, strategy)) or architecture.depth
-    return trainable_params(architecture, strategy, task=task) * DTYPE_BYTES[held] + tensors * SAFETENSORS_HEADER_BYTES
+    params = trainable_params(architecture, strategy, task=task) + resting_entries(architecture, strategy)
+    return params * DTYPE_BYTES[held] + tensors * SAFETENSORS_HEADER_BYTES

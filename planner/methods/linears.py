@@ -12,6 +12,7 @@ from planner.precision import BITSANDBYTES, FOUR_BIT
 from planner.refusals import CaseError, Unsupported
 from remote.contract import Strategy
 
+LORA_FA: Final = "lora_fa"  # the optimizer that trains LoRA's B and leaves its A as it was drawn (arXiv:2308.03303)
 CONV1D: Final = frozenset({"gpt2", "openai-gpt"})  # model types whose linears transformers writes as Conv1D
 
 
@@ -22,7 +23,7 @@ def hung(adapter: Adapter) -> Formula:
         require_hangable(adapter, architecture, strategy)
         dials = dials_of(adapter, strategy)
         chosen = adapted_linears(architecture, strategy)
-        return sum(times * sum(adapter.tensors(linear, dials)) for linear, times in chosen) + _on_vocabulary(
+        return sum(times * sum(adapter.trained(linear, dials)) for linear, times in chosen) + _on_vocabulary(
             adapter, architecture, strategy
         )
 
@@ -36,7 +37,8 @@ def dials_of(adapter: Adapter, strategy: Strategy) -> Dials:
     if unread:
         known = ", ".join(adapter.options) or "none that moves memory"
         raise Unsupported("method_options", f'"{unread[0]}" of {strategy.method} has no closed form', f"it reads {known}")
-    return Dials(strategy.rank or 0, tuple((name, said.get(name, default)) for name, default in adapter.options.items()))
+    options = tuple((name, said.get(name, default)) for name, default in adapter.options.items())
+    return Dials(strategy.rank or 0, options, first_stays=adapter.kind == "lora" and strategy.optimizer == LORA_FA)
 
 
 def require_hangable(adapter: Adapter, architecture: Architecture, strategy: Strategy) -> None:

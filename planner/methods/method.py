@@ -24,6 +24,7 @@ class Dials(msgspec.Struct, frozen=True):
 
     rank: int = 0  # 0 = the method sizes its adapters by options alone
     options: tuple[tuple[str, Any], ...] = ()  # the `method_options` that move memory, each with a value
+    first_stays: bool = False  # the first tensor on a linear is not trained: LoRA's A under LoRA-FA
 
     def __getitem__(self, option: str) -> Any:
         """The value of an option that the method's row names."""
@@ -44,9 +45,16 @@ class Adapter(msgspec.Struct, frozen=True):
     tensors: Callable[[Linear, Dials], tuple[int, ...]]  # entries of each trained tensor on one linear
     options: Mapping[str, Any] = {}  # `method_options` that `tensors` and the operations read, with peft's defaults
     frozen: Callable[[Places, Dials], int] = _nothing  # entries of fp32 tensors that it brings and does not train
-    widens: bool = False  # over bitsandbytes' linears, under autocast, its sums stay in the adapter's dtype
+    widens: frozenset[str] = frozenset()  # over such linears, under autocast, its sums stay in the adapter's dtype
     four_bit: bool = True  # whether peft can hang it on linears that bitsandbytes packs into four bits
     conv1d: bool = True  # whether it can hang on GPT-2's transposed linears
+    remembers: int = 0  # numbers for each trained one that the method itself keeps from step to step
+    regularized: bool = False  # the loss has a term over its tensors, whose gradients so come before all others
+    leaves: bool = True  # products read the trained tensors as they are, so that autocast keeps a 16-bit copy of each
+
+    def trained(self, linear: Linear, dials: Dials) -> tuple[int, ...]:
+        """Entries of each tensor on one linear that gets a gradient."""
+        return self.tensors(linear, dials)[dials.first_stays :]
 
 
 class Prompt(msgspec.Struct, frozen=True):
@@ -70,6 +78,7 @@ class Method(msgspec.Struct, frozen=True):
     chosen: Chosen | None = None  # the linears of a block that alone move, where the strategy chooses some; None = all
     inserted_behind: Chosen | None = None  # linears of a block that a small network of its own stands behind
     copies: bool = False  # what moves is a copy, beside what it was
+    starts_anew: bool = False  # can't go on with an adapter of an earlier run
 
     @property
     def moves_linears(self) -> bool:

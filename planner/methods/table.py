@@ -16,19 +16,26 @@ NF4: Final[dict[str, Any]] = {"quant": "nf4", "double_quant": True}
 QLORA_MEANS: Final[dict[str, Any]] = {"method": "lora", **NF4}
 
 
-def _hung(adapter: Adapter, paper: str, *, has_rank: bool = True, default_rank: int | None = DEFAULT_RANK) -> Method:
+def _hung(
+    adapter: Adapter,
+    paper: str,
+    *,
+    has_rank: bool = True,
+    default_rank: int | None = DEFAULT_RANK,
+    starts_anew: bool = False,
+) -> Method:
     """The row of a method that hangs `adapter` on linears."""
-    return Method(paper, hung(adapter), has_rank=has_rank, default_rank=default_rank, adapter=adapter)
+    return Method(paper, hung(adapter), has_rank=has_rank, default_rank=default_rank, adapter=adapter, starts_anew=starts_anew)
 
 
 METHODS: Final[Mapping[str, Method]] = {
     "full": Method("none: every weight moves", parts.whole, moves=EVERYTHING),
     "lora": _hung(LORA, "Hu et al., arXiv:2106.09685"),
     "rslora": _hung(LORA, "Kalajdzievski, arXiv:2312.03732: LoRA with another scale"),
-    "pissa": _hung(LORA, "Meng et al., arXiv:2404.02948: LoRA with another start"),
+    "pissa": _hung(LORA, "Meng et al., arXiv:2404.02948: LoRA with another start", starts_anew=True),
     "lora_plus": _hung(LORA, "Hayou et al., arXiv:2402.12354: LoRA with two learning rates"),
     "dora": _hung(DORA, "Liu et al., arXiv:2402.09353"),
-    "adalora": _hung(ADALORA, "Zhang et al., arXiv:2303.10512", default_rank=8),
+    "adalora": _hung(ADALORA, "Zhang et al., arXiv:2303.10512", default_rank=8, starts_anew=True),
     "loha": _hung(LOHA, "Hyeon-Woo et al., arXiv:2108.06098", default_rank=8),
     "lokr": _hung(LOKR, "Yeh et al., arXiv:2309.14859", default_rank=8),
     "oft": _hung(OFT, "Qiu et al., arXiv:2306.07280", default_rank=None),

@@ -4,11 +4,17 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Final
 
+import msgspec
+
+from remote.adapters.options import RATE_RATIO
 from remote.adapters.targets import ALL_LINEAR
 from remote.contract import ALPHA_PER_RANK, Loop, Strategy
 from remote.ends import bad_job, first_line
+
+PISSA_START: Final = "pissa_niter_16"  # derived: the paper's fast decomposition, seconds for each model instead of minutes
+ADALORA_START: Final = 12  # derived: `init_r` of peft 0.21's AdaLoraConfig
 
 # Each function names its method's fields; `method_options` are further fields of the same peft configuration.
 
@@ -23,9 +29,34 @@ def rslora(strategy: Strategy, loop: Loop) -> Any:
     return _config("LoraConfig", strategy, loop, {**_low_rank(strategy), "use_rslora": True})
 
 
+def lora_plus(strategy: Strategy, loop: Loop) -> Any:
+    """LoRA+ (Hayou et al., arXiv:2402.12354): LoRA whose B learns faster; the optimizer reads how much."""
+    options = {name: value for name, value in strategy.method_options.items() if name != RATE_RATIO}
+    return lora(msgspec.structs.replace(strategy, method_options=options), loop)
+
+
 def dora(strategy: Strategy, loop: Loop) -> Any:
     """DoRA (Liu et al., arXiv:2402.09353): a learned magnitude beside LoRA's direction."""
     return _config("LoraConfig", strategy, loop, {**_low_rank(strategy), "use_dora": True})
+
+
+def pissa(strategy: Strategy, loop: Loop) -> Any:
+    """PiSSA (Meng et al., arXiv:2404.02948): LoRA that starts from the largest singular values of the weight."""
+    start = strategy.method_options.get("init_lora_weights", PISSA_START)
+    return _config("LoraConfig", strategy, loop, {**_low_rank(strategy), "init_lora_weights": start})
+
+
+def adalora(strategy: Strategy, loop: Loop) -> Any:
+    """AdaLoRA (Zhang et al., arXiv:2303.10512): from `init_r` ranks everywhere to `rank` on average."""
+    options, kept = strategy.method_options, _rank(strategy)
+    start = options.get("init_r", ADALORA_START)
+    if kept >= start:
+        raise bad_job(f"adalora starts with {start} ranks and keeps {kept}; set method_options init_r above rank {kept}")
+    if loop.init_adapter is not None:
+        raise bad_job("an adapter of adalora has given its ranks away and can't be trained on; leave init_adapter out")
+    some = options.get("tinit", 0) + options.get("tfinal", 0) + 1  # peft wants a length now; the loop knows it later
+    ranks = {"target_r": kept, "init_r": start, "total_step": options.get("total_step", some)}
+    return _config("AdaLoraConfig", strategy, loop, {"lora_alpha": _alpha(strategy), "lora_dropout": strategy.dropout, **ranks})
 
 
 def loha(strategy: Strategy, loop: Loop) -> Any:

@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import inspect
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, Final
 
 from remote.contract import Loop, Strategy
 from remote.ends import bad_job
+
+LORA_FA: Final = "lora_fa"  # the optimizer that leaves LoRA's A as it was drawn
+LORA_PLUS: Final = "lora_plus"  # the method whose B learns faster
+RATE_RATIO: Final = "loraplus_lr_ratio"  # of LoRA+, by peft's name: how much faster B learns than A
 
 
 def fields_of(kind: Any) -> set[str]:

@@ -7,13 +7,19 @@ from typing import Any, Final
 
 from remote.adapters import configs, parts, prompts
 from remote.adapters.inserted import bottleneck
+from remote.adapters.options import LORA_FA
+from remote.adapters.pissa import pissa
 from remote.adapters.way import Way, by_peft
+from remote.adapters.wrapping import freeze_first_factor
 from remote.contract import Loop, Strategy
 
 ADAPTERS: Final[Mapping[str, Way]] = {
     "lora": by_peft(configs.lora),
     "rslora": by_peft(configs.rslora),
+    "pissa": Way(pissa, "moved_base"),
+    "lora_plus": by_peft(configs.lora_plus),
     "dora": by_peft(configs.dora),
+    "adalora": by_peft(configs.adalora),
     "loha": by_peft(configs.loha),
     "lokr": by_peft(configs.lokr),
     "oft": by_peft(configs.oft),
@@ -36,7 +42,10 @@ ADAPTERS: Final[Mapping[str, Way]] = {
 def adapt(model: Any, strategy: Strategy, loop: Loop) -> Any:
     """`model` with everything frozen but what `strategy` trains."""
     model.requires_grad_(requires_grad=False)
-    return ADAPTERS[strategy.method].attach(model, strategy, loop)
+    adapted = ADAPTERS[strategy.method].attach(model, strategy, loop)
+    if strategy.optimizer == LORA_FA:
+        freeze_first_factor(adapted, strategy)
+    return adapted
 
 
 def way_of(strategy: Strategy) -> Way:

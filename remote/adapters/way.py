@@ -9,8 +9,9 @@ from remote.adapters.targets import ALL_LINEAR, linears_in
 from remote.adapters.wrapping import with_adapter
 from remote.contract import Loop, Strategy
 
-# The whole model; adapters that peft reads; or a file of what was trained, to be put into the base by name.
-Kept = Literal["whole", "adapters", "parts"]
+# The whole model; adapters that peft reads; adapters of a base whose own weights were changed for them; or a file of what was
+# trained, to be put into the base by name.
+Kept = Literal["whole", "adapters", "moved_base", "parts"]
 
 Configure = Callable[[Strategy, Loop], Any]
 
@@ -22,6 +23,11 @@ class Way(NamedTuple):
     kept: Kept
     trains_base: bool = False  # weights of the base itself move, so they can't be quantized
     folders: tuple[str, ...] = (".",)  # of the adapters within the result, in the order in which they go onto the base
+
+    @property
+    def adapter_folders(self) -> tuple[str, ...]:
+        """Where peft finds adapters in the result; nowhere where it reads none."""
+        return self.folders if self.kept in ("adapters", "moved_base") else ()
 
 
 def by_peft(configure: Configure) -> Way:

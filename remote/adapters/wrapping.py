@@ -70,9 +70,20 @@ def _raised(strategy: Strategy) -> bool:
 _SAID_IN_VAIN: Final[tuple[tuple[str, type[Warning]], ...]] = (
     ("`is_gradient_checkpointing` is deprecated", FutureWarning),  # it asks transformers 5.24 by a name that will go away
     ("You are trying to modify a model with PEFT for a second time", UserWarning),  # LoRA and a prompt: it is meant
+    ("The following rank_pattern keys did not match", RuntimeWarning),  # AdaLoRA's ranks, which it looks for as LoRA's
     ("Unsupported layer type .*Norm", UserWarning),  # norms have no features in and out, and need none
     ("fan_in_fan_out is set to False but the target module is `Conv1D`", UserWarning),  # it sets the right one itself
 )
+
+
+@contextmanager
+def disabled(model: Any) -> Iterator[None]:
+    """Peft's adapters switched off for a while. What trained before trains after: peft would let all of an adapter train."""
+    trains = [parameter.requires_grad for parameter in model.parameters()]
+    with model.disable_adapter():
+        yield
+    for parameter, before in zip(model.parameters(), trains, strict=True):
+        parameter.requires_grad_(requires_grad=before)
 
 
 @contextmanager
@@ -90,3 +101,15 @@ def cast_trainable(model: Any, dtype: str) -> None:
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.data = parameter.data.to(getattr(torch, dtype))
+
+
+def freeze_first_factor(model: Any, strategy: Strategy) -> None:
+    """Leave LoRA's A as it was drawn, as LoRA-FA does. Raises `Ended` (bad job) where there is more than A and B."""
+    factors = [name for name, parameter in model.named_parameters() if parameter.requires_grad and "lora" in name]
+    if not factors or not all("lora_A" in name or "lora_B" in name for name in factors):
+        raise bad_job(
+            f'optimizer "lora_fa" trains LoRA\'s B alone, and method "{strategy.method}" has more or none; choose lora'
+        )
+    for name, parameter in model.named_parameters():
+        if "lora_A" in name:
+            parameter.requires_grad_(requires_grad=False)

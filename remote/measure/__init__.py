@@ -62,7 +62,7 @@ def _measured(asked: StepAsked, gauge: Gauge) -> StepMeasured:
     checkpoint_activations(model.get_base_model() if is_adapter(strategy) else model, strategy)
     model.train()
     gauge.note("adapter")
-    optimizer = build_optimizer(strategy.optimizer, model, LOOP)
+    optimizer = build_optimizer(strategy, model, LOOP)
     settings = settings_of(strategy, device, LOOP.max_grad_norm)
     scaler = scaler_of(settings)
     batch = random_batch(strategy, vocabulary=vocabulary_of(asked.config, model), device=device)

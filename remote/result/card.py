@@ -74,7 +74,7 @@ def data_name(spec: JobSpec) -> str:
 
 def _front_matter(spec: JobSpec) -> list[str]:
     tags = ["rentune", spec.strategy.method]
-    library = "peft" if way_of(spec.strategy).kept == "adapters" else "transformers"
+    library = "peft" if way_of(spec.strategy).adapter_folders else "transformers"
     return [
         "---",
         f"base_model: {json.dumps(shown_base(spec))}",

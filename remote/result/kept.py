@@ -9,6 +9,8 @@ from typing import Any, Final, NamedTuple
 import torch
 
 from remote.adapters import way_of
+from remote.adapters.pissa import base_put_back, save_as_lora
+from remote.adapters.ranks import name_ranks, tuner_of
 from remote.adapters.way import Kept
 from remote.adapters.wrapping import bare, load_adapter
 from remote.checkpoint import trainable
@@ -49,9 +51,16 @@ def _reload_whole(folder: Path, model: Any, _strategy: Strategy, logits: Logits)
 def _save_adapters(folder: Path, model: Any, spec: JobSpec) -> None:
     """Each adapter into the folder that its method has for it; whoever loads one loads it onto the same base."""
     for name, adapter in zip(reversed(way_of(spec.strategy).folders), _adapters(model), strict=True):
-        adapter.peft_config["default"].base_model_name_or_path = base_name(spec)
-        adapter.peft_config["default"].revision = spec.model.revision
+        _name_base(adapter, spec)
+        tuner = tuner_of(adapter)
+        if tuner is not None:
+            name_ranks(tuner)
         adapter.save_pretrained(folder / name, save_embedding_layers=False)
+
+
+def _name_base(adapter: Any, spec: JobSpec) -> None:
+    adapter.peft_config["default"].base_model_name_or_path = base_name(spec)
+    adapter.peft_config["default"].revision = spec.model.revision
 
 
 def _adapters(model: Any) -> Iterator[Any]:
@@ -68,6 +77,21 @@ def _reload_adapters(folder: Path, model: Any, strategy: Strategy, logits: Logit
     for name in way_of(strategy).folders:
         base = load_adapter(base, str(folder / name), strategy, trainable=False)
     return untouched, logits(base.eval())
+
+
+def _save_moved_base(folder: Path, model: Any, spec: JobSpec) -> None:
+    """As LoRA of twice the rank, onto the base as it was: what was learned, less what was taken out of its weights."""
+    _name_base(model, spec)
+    save_as_lora(folder, model)
+
+
+def _reload_moved_base(
+    folder: Path, model: Any, strategy: Strategy, logits: Logits
+) -> tuple[torch.Tensor | None, torch.Tensor]:
+    """What was taken out of the base's weights goes back into them first."""
+    base = base_put_back(model)
+    untouched = logits(base)
+    return untouched, logits(load_adapter(base, str(folder), strategy, trainable=False).eval())
 
 
 def _save_parts(folder: Path, model: Any, _spec: JobSpec) -> None:
@@ -98,5 +122,6 @@ def _read(file: Path, model: Any) -> None:
 KEEPING: Final[Mapping[Kept, Keeping]] = {
     "whole": Keeping(_save_whole, _reload_whole),
     "adapters": Keeping(_save_adapters, _reload_adapters),
+    "moved_base": Keeping(_save_moved_base, _reload_moved_base),
     "parts": Keeping(_save_parts, _reload_parts),
 }

@@ -51,7 +51,7 @@ def save_companions(folder: Path, spec: JobSpec, card: str) -> None:
         quant=strategy.quant,
         double_quant=strategy.double_quant,
         dtype=strategy.param_dtype,
-        adapters=way.folders if way.kept == "adapters" else (),
+        adapters=way.adapter_folders,
         parts=PARTS_FILE if way.kept == "parts" else None,
         inserted=inserted(strategy, spec.loop) if inserted is not None else None,
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 import argparse
 import json
 import sys
+import warnings
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -63,6 +64,8 @@ def tuned(model: Any, how: dict[str, Any]) -> Any:
     for folder in how["adapters"]:
         from peft import PeftModel
 
+        # AdaLoRA's ranks, which peft 0.21 looks for as if they were LoRA's
+        warnings.filterwarnings("ignore", message="The following rank_pattern keys did not match", category=RuntimeWarning)
         model = PeftModel.from_pretrained(model, str(HERE / folder))
     if how["inserted"] is not None:
         from bottleneck import insert  # type: ignore[import-not-found]  # the file beside this one

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote.checkpoint import Progress, Trained, read_progress, restore, steps_in, with_evaluation, write_checkpoint
-from remote.contract import Evaluation, Loop
+from remote.contract import Evaluation, Loop, Strategy
 from remote.optimizers import build_optimizer
 
 
@@ -33,7 +33,7 @@ def trained() -> Trained:
     torch.manual_seed(0)
     model = torch.nn.Linear(3, 2)
     model(torch.ones(1, 3)).sum().backward()
-    optimizer = build_optimizer("adamw_torch", model, Loop())
+    optimizer = build_optimizer(Strategy(method="lora", optimizer="adamw_torch"), model, Loop())
     optimizer.step()
     return Trained(model=model, optimizer=optimizer, scaler=None)
 

@@ -33,6 +33,9 @@ FAMILIES: dict[str, dict[str, Any]] = {
 }  # fmt: skip
 FIELDS: dict[str, dict[str, Any]] = {
     "rslora": {},
+    "pissa": {},
+    "lora_plus": {"method_options": {"loraplus_lr_ratio": 4}},
+    "adalora": {"method_options": {"init_r": 6}},
     "dora": {},
     "loha": {},
     "lokr": {},
@@ -71,7 +74,7 @@ def test_a_method_trains_saves_and_comes_back(method: str, family: str, tmp_path
     strategy = strategy_of(method)
     model = adapt(base_of(family), strategy, Loop())
     before, settings = sums_of(model), settings_of(strategy, "cpu", 1.0)
-    optimizer = build_optimizer(strategy.optimizer, model, Loop(learning_rate=2e-2))
+    optimizer = build_optimizer(strategy, model, Loop(learning_rate=2e-2))
     model.train()
     losses = [float(step(model, batch(), optimizer, settings).loss) for _ in range(STEPS)]
     assert losses[-1] < losses[0]

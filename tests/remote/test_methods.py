@@ -86,7 +86,7 @@ def batch() -> list[MicroBatch]:
 
 def overfitted(model: Any, strategy: Strategy) -> list[float]:
     """Losses of a few steps over one batch."""
-    optimizer = build_optimizer(strategy.optimizer, model, Loop(learning_rate=2e-2))
+    optimizer = build_optimizer(strategy, model, Loop(learning_rate=2e-2))
     settings = settings_of(strategy, "cpu", 1.0)
     model.train()
     return [float(step(model, batch(), optimizer, settings).loss) for _ in range(STEPS)]

@@ -9,7 +9,7 @@ import pytest
 
 import remote.loop
 import remote.step
-from remote.contract import Loop
+from remote.contract import Loop, Strategy
 from remote.data.batches import Batch, Shape, batched, collated
 from remote.data.tokens import IGNORED, Example
 from remote.optimizers import build_optimizer
@@ -63,7 +63,7 @@ def stepped(batch: Batch, **loop: Any) -> tuple[Any, Any]:
     """(the model after one step of plain gradient descent, what the step returned)."""
     trained = model()
     trained.train()
-    optimizer = build_optimizer("sgd", trained, Loop(learning_rate=1.0, **loop))
+    optimizer = build_optimizer(Strategy(method="lora", optimizer="sgd"), trained, Loop(learning_rate=1.0, **loop))
     return trained, step(trained, batch, optimizer, PLAIN)
 
 
@@ -128,7 +128,7 @@ def test_a_float16_autocast_scales_its_loss_and_steps_all_the_same() -> None:
 
     half = StepSettings(device_type="cpu", autocast="float16", max_grad_norm=1.0)
     trained = model()
-    optimizer = build_optimizer("adamw_torch", trained, Loop())
+    optimizer = build_optimizer(Strategy(method="lora", optimizer="adamw_torch"), trained, Loop())
     scaler = torch.amp.GradScaler("cpu", init_scale=1024.0)
     result = step(trained, batched(examples(), shape(2)), optimizer, half, scaler=scaler)
     _, exact = stepped(batched(examples(), shape(2)))

@@ -20,7 +20,7 @@ from planner.estimators.memory.step.letters import cut, highest
 from planner.estimators.memory.step.operations import FP32
 from planner.estimators.memory.step.played import PlayedBlock
 from planner.estimators.memory.step.tape import Peak
-from planner.methods import METHODS
+from planner.methods import ADAPTERS, METHODS
 from planner.plan import Instant
 
 BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
@@ -164,6 +164,7 @@ def _autocast_copies(scene: Scene) -> int:
     n = scene.numerics
     wanted = n.autocast and scene.trained.item > n.autocast and scene.strategy.sharding not in ("fsdp", "zero3")
     wanted = wanted and "lora" not in n.fused  # fused products cast for themselves and keep nothing
+    wanted = wanted and (n.adapter_kind is None or ADAPTERS[n.adapter_kind].leaves)
     return scene.trained.params * n.autocast if wanted else 0
 
 
@@ -212,7 +213,7 @@ def _loss_backward(scene: Scene) -> Iterator[Parts]:
         resident(scene),
         activations=_activations(scene) + _saved_by_head(scene),
         logits=_kept_outputs(scene) - made,
-        gradients=_share_of_gradient(scene, made),
+        gradients=_share_of_gradient(scene, made + _gradients_before(scene)),
         temporaries=made if _accumulates(scene) else 0,  # made in full before it is added
         autocast_copies=_held_copies(scene),
     )
@@ -246,6 +247,12 @@ def _share_of_gradient(scene: Scene, num_bytes: int) -> int:
     return 0 if _accumulates(scene) else num_bytes // scene.share.gradient_share
 
 
+def _gradients_before(scene: Scene) -> int:
+    """Those that a term of the loss over the trained tensors themselves makes: added last, it is met first."""
+    adapter = METHODS[scene.strategy.method].adapter
+    return scene.share.gradients * scene.share.gradient_share if adapter is not None and adapter.regularized else 0
+
+
 def _humps(scene: Scene, played: PlayedBlock) -> Peak:
     """A block in backward, above what it keeps outside; its recomputation included where it is checkpointed."""
     profile = played.profile
@@ -261,7 +268,7 @@ def _last_block(scene: Scene) -> Iterator[Parts]:
         resident(scene),
         activations=_activations(scene),
         logits=_kept_outputs(scene),
-        gradients=_share_of_gradient(scene, scene.head.profile.weight_gradients),
+        gradients=_share_of_gradient(scene, scene.head.profile.weight_gradients + _gradients_before(scene)),
         autocast_copies=_held_copies(scene),
     )
     for kind in scene.kinds:

@@ -182,19 +182,23 @@ def adapted(model: Any, strategy: Strategy, recorder: Recorder) -> Any:
 
 
 def with_optimizer(model: Any, strategy: Strategy, recorder: Recorder) -> Subject:
-    """All that a step takes. The optimizer's states are there, as after an earlier step."""
+    """All that a step takes. The optimizer's states are there, as after an earlier step, and what AdaLoRA remembers."""
     import torch
 
+    from remote.adapters.ranks import Ranks, tuner_of
     from remote.optimizers import build_optimizer
     from remote.step import scaler_of, settings_of
 
     recorder.enter(Stage.STATES)
     settings = settings_of(strategy, "cuda", LOOP.max_grad_norm)
-    optimizer = build_optimizer(strategy.optimizer, model, LOOP)
+    optimizer = build_optimizer(strategy, model, LOOP)
     for parameter in model.parameters():
         if parameter.requires_grad:
             parameter.grad = torch.empty_like(parameter)
     optimizer.step()
+    tuner = tuner_of(model)
+    if tuner is not None:
+        Ranks(tuner, total_steps=None).take_note()
     optimizer.zero_grad(set_to_none=True)
     return Subject(
         model=model, optimizer=optimizer, scaler=scaler_of(settings), batch=_batch(strategy, recorder), settings=settings

@@ -20,7 +20,7 @@ EXCLUDING = [
     (make_request(where=Where(host="me@box", spot=True)), "sold as spot"),
     (make_request(where=Where(providers=("local",), spot=True)), "sold as spot"),
     (make_request(where=Where(providers=("local", "host"), allow_from=("192.0.2.0/24",))), "this job rents none"),
-    (make_request(training={"method": "full"}, loop=Loop(init_adapter="a")), "method full makes none"),
+    (make_request(training={"method": "full"}, loop=Loop(init_adapter="a")), "and method full can't"),
     (make_request(training={"method": "prompt_tuning"}, loop=Loop(layers=(0,))), "method prompt_tuning chooses none"),
     (make_request(loop=Loop(early_stopping_evaluations=2, evaluations=0)), "there are none"),
 ]

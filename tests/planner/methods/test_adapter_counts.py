@@ -70,6 +70,8 @@ def test_peft_trains_as_many(method: str, family: str, targets: str) -> None:
     [
         {"method": "lokr", "rank": 2},
         {"method": "lokr", "rank": 2, "method_options": {"decompose_both": True, "decompose_factor": 4}},
+        {"method": "adalora", "rank": 3, "method_options": {"init_r": 5}},
+        {"method": "lora", "optimizer": "lora_fa"},
         {"method": "loha", "rank": 3},
         {"method": "oft", "rank": 4},
         {"method": "oft", "method_options": {"oft_block_size": 16, "block_share": True}},

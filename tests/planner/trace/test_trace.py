@@ -97,7 +97,7 @@ def real_rise(strategy: Strategy) -> int:
     model = adapt(model, strategy, Loop())
     checkpoint_activations(base_of(model), strategy)
     model.train()
-    optimizer, settings = build_optimizer(strategy.optimizer, model, Loop()), settings_of(strategy, "cpu", 1.0)
+    optimizer, settings = build_optimizer(strategy, model, Loop()), settings_of(strategy, "cpu", 1.0)
     shape = (strategy.micro_batch_size, strategy.seq_len)
     batch = [
         MicroBatch(

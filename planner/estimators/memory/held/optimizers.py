@@ -10,8 +10,9 @@ import msgspec
 from catalogs.architectures import Architecture
 from planner.estimators.memory.held.weights import Trained
 from planner.methods import METHODS, adapted_linears
+from planner.methods.linears import LORA_FA
 from planner.precision import DTYPE_BYTES
-from planner.refusals import Unsupported
+from planner.refusals import CaseError, Unsupported
 from remote.contract import Strategy
 
 FP32: Final = DTYPE_BYTES["float32"]
@@ -42,6 +43,7 @@ class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
     foreach: bool = False  # holds one more copy of all parameters in the step
     paged: bool = False  # its states lie in host memory
     whole_weights: bool = False  # steps weights of the base alone
+    low_rank: bool = False  # steps LoRA's factors alone
 
 
 def _momentum(matrix: Matrix, item: int) -> int:
@@ -66,6 +68,11 @@ def _decomposed(matrix: Matrix, _item: int) -> int:
     return (matrix.params + side * (matrix.rows + matrix.columns)) * FP32
 
 
+def _corrected(matrix: Matrix, item: int) -> int:
+    """The corrected gradient, and the root of the second moment."""
+    return matrix.params * 2 * item
+
+
 # derived, where nothing else is said: the optimizers' own code
 OPTIMIZERS: Final[dict[str, Optimizer]] = {
     # two moments in the parameter's dtype (Loshchilov & Hutter, arXiv:1711.05101)
@@ -82,6 +89,8 @@ OPTIMIZERS: Final[dict[str, Optimizer]] = {
     "sgd_momentum": Optimizer(state=lambda item: item, foreach=True),
     "lion_32bit": Optimizer(state=lambda _: 4),  # one fp32 moment in bitsandbytes (Chen et al., arXiv:2302.06675)
     "lion_8bit": Optimizer(state=lambda _: 1 + 4 / 256),
+    # AdamW on B alone, whose gradient is corrected on the way (Zhang et al., arXiv:2308.03303, as peft's LoraFAOptimizer)
+    "lora_fa": Optimizer(state=lambda item: 2 * item, matrix_scratch=_corrected, low_rank=True),
     # Jordan et al., 2024, as torch.optim.Muon: one moment of each matrix of a block, AdamW for all else
     "muon": Optimizer(state=lambda item: 2 * item, of_matrix=_momentum, matrix_scratch=_newton_schulz),
     # Zhao et al., arXiv:2403.03507, as galore_torch: AdamW on projected gradients of a block's matrices
@@ -100,6 +109,9 @@ def require_optimizer(architecture: Architecture, strategy: Strategy) -> None:
     if row.whole_weights and not method.moves_all:
         why = f"{name} projects gradients of whole weights, and {strategy.method} trains none"
         raise Unsupported("optimizer", why, "method full")
+    if row.low_rank and (method.adapter is None or method.adapter.kind != "lora"):
+        why = f"{name} trains the second factor of LoRA, and {strategy.method} has none"
+        raise CaseError("optimizer", why, "method lora, or optimizer adamw_torch_fused")
     if row.of_matrix is not None and not any(matrices_of(architecture, strategy)):
         raise Unsupported(
             "optimizer", f"{name} steps matrices, and those of {strategy.method} have no closed form yet", "adamw_torch_fused"
@@ -112,7 +124,19 @@ def is_paged(optimizer: str) -> bool:
 
 
 def state_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
-    """States of everything that is trained, wherever they lie. Frozen weights have none, which is why PEFT fits."""
+    """States of everything that is trained, wherever they lie, and what the method itself remembers of it.
+
+    Frozen weights have none, which is why PEFT fits.
+    """
+    return _optimizer_bytes(architecture, strategy, trained) + _remembered_bytes(strategy, trained)
+
+
+def _remembered_bytes(strategy: Strategy, trained: Trained) -> int:
+    adapter = METHODS[strategy.method].adapter
+    return 0 if adapter is None else adapter.remembers * trained.gradients
+
+
+def _optimizer_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
     row = OPTIMIZERS[strategy.optimizer]
     if row.of_matrix is None:
         return round(trained.params * row.state(trained.item))
@@ -122,8 +146,9 @@ def state_bytes(architecture: Architecture, strategy: Strategy, trained: Trained
 
 
 def states_on_gpu_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
-    """The states that lie on the GPU: paged ones count as host memory."""
-    return 0 if is_paged(strategy.optimizer) else state_bytes(architecture, strategy, trained)
+    """The states that lie on the GPU: paged ones count as host memory, and a method pages nothing."""
+    paged = is_paged(strategy.optimizer)
+    return _remembered_bytes(strategy, trained) + (0 if paged else _optimizer_bytes(architecture, strategy, trained))
 
 
 def step_scratch_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
@@ -146,5 +171,6 @@ def matrices_of(architecture: Architecture, strategy: Strategy) -> Iterator[Matr
                 yield Matrix(linear.out_features, linear.in_features, part.num_layers)
     elif method.adapter is not None and method.adapter.kind == "lora" and strategy.rank:
         for linear, times in adapted_linears(architecture, strategy):
-            yield Matrix(strategy.rank, linear.in_features, times)
+            if strategy.optimizer != LORA_FA:
+                yield Matrix(strategy.rank, linear.in_features, times)
             yield Matrix(linear.out_features, strategy.rank, times)

@@ -16,6 +16,7 @@ from planner.methods import (
     base_params,
     frozen_entries,
     head_params,
+    resting_entries,
     saved_module_params,
     vocabulary_modules,
 )
@@ -126,7 +127,8 @@ def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) ->
     item = DTYPE_BYTES[strategy.adapter_dtype]
     saved = saved_module_params(architecture, strategy)
     frozen = frozen_entries(architecture, strategy) * FP32
-    return Trained(params + saved, item, (params + saved) * item + frozen + _rounding(architecture, strategy, item))
+    beside = (params + saved + resting_entries(architecture, strategy)) * item + frozen
+    return Trained(params + saved, item, beside + _rounding(architecture, strategy, item))
 
 
 def _rounding(architecture: Architecture, strategy: Strategy, item: int) -> int:

@@ -66,7 +66,7 @@ def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
         inner = block.op((inner,), fan_in, block.items[inner], keeps=n.tokens * fan_in)  # a one-byte mask
     item = n.autocast or n.adapter
     inner = block.cast(inner, fan_in, item)
-    down = block.op((inner,), n.dials.rank, item, saves=(inner,), weight_gradient=n.dials.rank * fan_in * n.adapter)
+    down = _down(block, inner, fan_in, item)
     up = block.op((down,), fan_out, item, saves=(down,), weight_gradient=n.dials.rank * fan_out * n.adapter)
     up = block.op((up,), fan_out, item)
     if bits and not n.autocast:
@@ -74,6 +74,14 @@ def _lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
     same = block.items[y] == block.items[up]
     total = block.op((y, up), fan_out, max(block.items[y], block.items[up]), passes=same, holds=(x, wide))
     return total if bits else block.cast(total, fan_out, result_item)
+
+
+def _down(block: Block, inner: Tensor, fan_in: int, item: int) -> Tensor:
+    """The product with LoRA's A. One that stays as it was drawn needs no input in backward, but autocast's copy of itself."""
+    n, entries = block.n, block.n.dials.rank * fan_in
+    if n.dials.first_stays:
+        return block.op((inner,), n.dials.rank, item, keeps=entries * item if item != n.adapter else 0)
+    return block.op((inner,), n.dials.rank, item, saves=(inner,), weight_gradient=entries * n.adapter)
 
 
 def _fused_lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
@@ -146,11 +154,16 @@ def _dora_weights(block: Block, module: Linear, item: int) -> tuple[int, int]:
 
 
 def _adalora(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """A product through singular values, added in place. Its tensors are no leaves: autocast casts them at every use."""
+    """A product through singular values, added in place. Its tensors are no leaves: autocast casts them at every use.
+
+    Over four bits peft clones the linear's result, over eight it adds out of place; over both, autocast casts the input.
+    """
     n, fan_in, fan_out, rank = block.n, module.in_features, module.out_features, block.n.dials["init_r"]
     y = plain_product(block, x, module)
-    result_item = block.items[y]
-    wide = inner = block.cast(x, fan_in, n.adapter)
+    result_item, bits = block.items[y], n.quant in BITSANDBYTES
+    if n.four_bit:
+        y = block.op((y,), fan_out, result_item)
+    wide = inner = x if bits and n.autocast else block.cast(x, fan_in, n.adapter)
     if n.dropout:
         inner = block.op((inner,), fan_in, block.items[inner], keeps=n.tokens * fan_in)
     item = n.autocast or n.adapter
@@ -165,8 +178,12 @@ def _adalora(block: Block, x: Tensor, module: Linear) -> Tensor:
         weight_gradient=rank * (fan_in + 1) * n.adapter,
     )
     up = block.op((down,), fan_out, item, saves=(down,), keeps=copies * fan_out, weight_gradient=rank * fan_out * n.adapter)
-    up = block.op((up,), fan_out, item)
+    if bits and not n.autocast:
+        up = block.cast(up, fan_out, result_item)
+    up = block.op((up,), fan_out, block.items[up])
     up = block.op((up,), fan_out, FP32)
+    if bits and not n.four_bit:
+        return block.op((y, up), fan_out, FP32, passes=result_item == FP32, holds=(x, wide))
     in_place = -n.tokens * fan_out * result_item
     return block.op((y, up), fan_out, result_item, scratch=in_place, passes=result_item == FP32, holds=(x, wide))
 

@@ -63,7 +63,7 @@ class Numerics(msgspec.Struct, frozen=True):
 
     def sizes(self, module: Linear) -> tuple[int, ...]:
         """Entries of each trained tensor that the method hangs on this linear."""
-        return () if self.adapter_kind is None else ADAPTERS[self.adapter_kind].tensors(module, self.dials)
+        return () if self.adapter_kind is None else ADAPTERS[self.adapter_kind].trained(module, self.dials)
 
     def position_bias_bytes(self, item: int, heads: int, *, each: bool) -> int:
         """A learned bias for every pair of positions and head: one for all sequences, or one for each."""
@@ -134,9 +134,8 @@ def numerics_of(
     adapted = adapted_names(architecture, strategy)
     widened = (
         adapter is not None
-        and adapter.widens
+        and strategy.quant in adapter.widens
         and bool(autocast)
-        and strategy.quant in BITSANDBYTES
         and strategy.adapter_dtype == "float32"
         and _meets_residual(architecture, adapted)
     )
