@@ -22,6 +22,7 @@ from catalogs.models import resolve_model
 from planner.asking.case import Case, stack_of, strategy_of
 from planner.estimate import Estimate
 from planner.estimators.duration import Pace, pace_of
+from planner.estimators.host import vcpus_of
 from planner.estimators.memory import available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.card.levers import LEVERS, Change, Lever
 from planner.estimators.memory.card.process import outside_of
@@ -30,6 +31,11 @@ from planner.refusals import CaseRefused
 from planner.stack import Stack
 from remote.contract import CAPABILITIES, Strategy, Task
 
+RULE_OF_THUMB: Final = 1.3  # assumed: model, data and checkpoints with three tenths to spare, as guides to fine-tuning have it
+CACHED_BYTES_PER_TOKEN: Final = (
+    24  # derived: ids, labels and mask as `datasets` writes them, 64 bits each; our trainer writes none
+)
+MERGED_BYTES_PER_PARAM: Final = 2  # derived: adapters are merged into 16-bit weights, and saved as such
 MAX_MICRO_BATCH: Final = 4096  # assumed: nobody asks for more sequences in one pass
 
 
@@ -78,10 +84,23 @@ class Limits(msgspec.Struct, frozen=True, kw_only=True):
     seq_len: int | None  # at most as many tokens as the model has positions
 
 
+class Box(msgspec.Struct, frozen=True, kw_only=True):
+    """What the machine around the GPU needs. Bytes of one node."""
+
+    ram_by_instant: dict[str, int]
+    ram: dict[str, int]  # at the peak, by what it is for
+    disk: dict[str, int]  # all of it is there at the end
+    disk_bytes: int
+    disk_by_rule_bytes: int  # the same by the field's rule of thumb
+    merged_bytes: int  # what a merged model would take beside it
+    vcpus: int
+
+
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     """The budget, the levers from the mildest on, and the limits. A case that only a trace answers has no levers."""
 
     budget: Budget
+    box: Box
     levers: tuple[Effect, ...]
     limits: Limits | None  # None: no card, or no closed form
 
@@ -150,10 +169,11 @@ def explain(made: Estimate, case: Case, catalog: Catalog, *, base: Path | None =
     )
     strategy = strategy_of(case)
     budget = _budget(made.vram, gpu, strategy, setting.available_bytes)
+    box = _box(made, strategy)
     if made.engine != "closed_form":
-        return Explanation(budget=budget, levers=(), limits=None)
+        return Explanation(budget=budget, box=box, levers=(), limits=None)
     limits = limits_of(strategy, setting) if named else None
-    return Explanation(budget=budget, levers=tuple(pulled(strategy, setting)), limits=limits)
+    return Explanation(budget=budget, box=box, levers=tuple(pulled(strategy, setting)), limits=limits)
 
 
 # ── the budget ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -179,6 +199,19 @@ def _budget(vram: VramEstimate, gpu: Gpu | None, strategy: Strategy, available: 
         required_bytes=vram.required_bytes,
         available_bytes=available,
         by_instant=vram.by_instant,
+    )
+
+
+def _box(made: Estimate, strategy: Strategy) -> Box:
+    host = made.host
+    return Box(
+        ram_by_instant=host.ram_by_instant,
+        ram=host.ram_components,
+        disk=host.disk_components,
+        disk_bytes=host.disk_peak_bytes,
+        disk_by_rule_bytes=round(host.disk_peak_bytes * RULE_OF_THUMB),
+        merged_bytes=MERGED_BYTES_PER_PARAM * made.total_params,
+        vcpus=vcpus_of(strategy),
     )
 
 

@@ -33,6 +33,9 @@ ENVIRONMENT_DISK_BYTES: Final = 6_100 * MB  # measured: the box stack as install
 SYSTEM_DISK_BYTES: Final = 12 * GB  # assumed: an Ubuntu image with the NVIDIA driver
 LOG_DISK_BYTES: Final = 100 * MB  # assumed
 
+VCPUS_PER_RANK: Final = 2  # assumed: Python's thread, and autograd's or NCCL's beside it; batches are made in the former
+VCPUS_OF_THE_SYSTEM: Final = 1  # assumed: SSH, checkpoints being written
+
 # derived: what parts the states among ranks; under any other sharding each rank has its own
 CUT_STATES: Final = frozenset({"fsdp", "zero1", "zero2", "zero3"})
 
@@ -43,6 +46,11 @@ ENFORCED_RAM_SHARE: Final = 0.95  # derived: what the local box's limit lets a j
 def usable_ram_bytes(ram_gib: float) -> int:
     """What of a box's RAM a job may be planned to take."""
     return int(ram_gib * GIB * USABLE_RAM_SHARE)
+
+
+def vcpus_of(strategy: Strategy) -> int:
+    """Virtual cores that keep one node's GPUs fed: so many for each rank on it, and for the machine."""
+    return VCPUS_PER_RANK * max(1, strategy.num_gpus // strategy.num_nodes) + VCPUS_OF_THE_SYSTEM
 
 
 def ram_verdict(needed_bytes: int, ram_gib: float) -> Verdict:

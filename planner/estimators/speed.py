@@ -20,7 +20,7 @@ from planner.estimators import calibration as known
 from planner.estimators.memory.step.numerics import fused_kernels
 from planner.methods import METHODS, adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks
 from planner.plan import Bound
-from planner.precision import DTYPE_BYTES, packs_experts, packs_linears
+from planner.precision import DTYPE_BYTES, FOUR_BIT, packs_experts, packs_linears
 from planner.stack import Stack
 from planner.units import GB, GFLOPS, TERA
 from remote.contract import Strategy, Task
@@ -107,8 +107,8 @@ def step_time(
         compute_s=flops_of(job) / (_achievable_flops(gpu, job) * together),
         memory_s=(_traffic_bytes(job) / together + _dequantized_bytes(job) / together) / bandwidth,
         host_s=_host_s(job),
-        link_s=_linked_bytes(job) / link,
-        once_s=_optimizer_bytes(job) / bandwidth + _reduced_bytes(job) / link,
+        link_s=_linked_bytes(job) / link + _fetched_bytes(job) / _host_bytes_per_s(gpu),
+        once_s=_step_s(job, gpu, bandwidth) + _reduced_bytes(job) / link,
         forward_share=forward_share(job),
     )
 
@@ -238,8 +238,33 @@ def _link_bytes_per_s(gpu: Gpu, strategy: Strategy, interconnect: str) -> float:
         return known.NODE_LINK_GB_PER_S * GB
     if interconnect == "nvlink" and gpu.nvlink_gb_per_s:
         return known.NVLINK_SHARE * gpu.nvlink_gb_per_s / 2 * GB
+    return _host_bytes_per_s(gpu)
+
+
+def _host_bytes_per_s(gpu: Gpu) -> float:
+    """Effective bytes per second between the GPU and host memory, in one direction."""
     generation = gpu.pcie_generation or 4
     return known.PCIE_GB_PER_S[min(generation, max(known.PCIE_GB_PER_S))] * gpu.pcie_lanes / 16 * GB
+
+
+def _fetched_bytes(job: Job) -> float:
+    """Bytes per micro-step between a GPU and its host: weights for forward and for backward, where a block is computed again in
+    the same visit; checkpoints out and in. What blocks save beyond those is not counted.
+    """
+    a, strategy = job.architecture, job.strategy
+    stored = known.STORED_BYTES_4BIT if strategy.quant in FOUR_BIT else DTYPE_BYTES[strategy.param_dtype]
+    weights = 2 * stored * a.num_params / job.ranks if strategy.offload == "params" else 0.0
+    weights = 2 * stored * (a.num_params - a.vocab_size * a.hidden_size) if strategy.offload == "stream" else weights
+    leave = strategy.gradient_checkpointing == "offloaded" or strategy.activation_offload
+    return weights + leave * 2 * 2 * job.tokens * a.hidden_size * a.depth
+
+
+def _step_s(job: Job, gpu: Gpu, bandwidth: float) -> float:
+    """Seconds of the optimizer's step: on the GPU, or on the cores of its host, gradients going there and parameters back."""
+    if job.strategy.offload not in ("optimizer", "params"):
+        return _optimizer_bytes(job) / bandwidth
+    params = trained_params(job) / job.ranks / job.stack.model_parallel
+    return params * (2 * 2 / _host_bytes_per_s(gpu) + known.OPTIMIZER_BYTES_HOST / (known.HOST_MEMORY_GB_PER_S * GB))
 
 
 def _linked_bytes(job: Job) -> float:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from itertools import accumulate
 from typing import Final
 
-from planner.explain import Budget, Effect, Explanation, Part
+from planner.explain import CACHED_BYTES_PER_TOKEN, Box, Budget, Effect, Explanation, Part
 from planner.units import GIB
 from provision.report.tables import Table
 from provision.report.words import NOTHING, percent_words
@@ -22,6 +22,7 @@ def explanation_tables(found: Explanation, *, width: int) -> Iterator[Table]:
     bar_width = max(LEAST_BAR_WIDTH, min(MOST_BAR_WIDTH, width - OTHER_COLUMNS_WIDTH))
     yield budget_table(found.budget, bar_width)
     yield instants_table(found.budget, bar_width)
+    yield box_table(found.box)
     if found.levers:
         yield levers_table(found)
 
@@ -66,6 +67,27 @@ def instants_table(budget: Budget, bar_width: int) -> Table:
             for name, size in budget.by_instant.items()
         ),
         unbroken=("instant", "GiB", "bar"),
+    )
+
+
+def box_table(box: Box) -> Table:
+    """RAM by instant and by part, disk by part."""
+    most = max(box.ram_by_instant.values())
+    return Table(
+        title="RAM and disk of the box",
+        columns=("part", "GiB", ""),
+        rows=(
+            *((f"RAM, {name}", _gib(size), "the peak" if size == most else "") for name, size in box.ram_by_instant.items()),
+            *((f"RAM at its peak: {name}", _gib(size), "") for name, size in box.ram.items()),
+            *((f"disk: {name}", _gib(size), "") for name, size in box.disk.items() if size),
+            ("disk at the end", _gib(box.disk_bytes), ""),
+        ),
+        note=(
+            f"By the field's rule of thumb, three tenths on top, the disk has {_gib(box.disk_by_rule_bytes)} GiB. A merged "
+            f"model takes {_gib(box.merged_bytes)} more; a cache of tokens, where a trainer writes one, "
+            f"{CACHED_BYTES_PER_TOKEN} B a token. {box.vcpus} vCPUs keep the GPUs of a node fed (assumed)."
+        ),
+        unbroken=("GiB",),
     )
 
 

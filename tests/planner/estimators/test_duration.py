@@ -105,6 +105,25 @@ def test_a_slow_link_binds_sharded_weights() -> None:
     assert pace("7b", "A100-SXM4-80GB", quant="nf4", interconnect="pcie", **said).step_s.p50 < over_pcie.step_s.p50
 
 
+def test_streamed_blocks_cross_the_link_twice_a_micro_step() -> None:
+    """7 billion weights of blocks and head, 2 bytes each, in and again for backward at 25 GB/s: 1.1 s, whatever the batch."""
+    said = {"seq_len": 128, "offload": "stream"}
+    short, shorter = (pace("7b", "A100-SXM4-80GB", **said | {"seq_len": length}).step_s.p50 for length in (128, 64))
+    assert short == pytest.approx(shorter, rel=0.15)
+    assert short > 2 * 2 * 7.0e9 / 25e9
+    longer = {name: pace("7b", "A100-SXM4-80GB", seq_len=8192, offload=name).step_s.p50 for name in ("none", "stream")}
+    assert longer["stream"] < 1.3 * longer["none"]  # hidden behind what is computed
+
+
+def test_a_step_on_the_host_s_cores_takes_its_memory_and_the_link() -> None:
+    """16 bits to the host and back, and 32 bytes a parameter at 20 GB/s."""
+    said: dict[str, Any] = {"method": "full", "seq_len": 512}
+    here, there = (pace("7b", "A100-SXM4-80GB", offload=name, **said).step_s.p50 for name in ("none", "optimizer"))
+    assert there - here == pytest.approx(7.6e9 * (4 / 25e9 + 32 / 20e9), rel=0.05)
+    two = pace("7b", "A100-SXM4-80GB", offload="optimizer", sharding="zero2", num_gpus=2, interconnect="nvlink", **said)
+    assert two.step_s.p50 < 0.7 * there
+
+
 @pytest.mark.parametrize(
     ("autocast", "param_dtype", "measured_s"),
     [("none", "float32", 2.5), ("none", "float32", 3.9), ("bfloat16", "float32", 1.65)],

@@ -87,6 +87,28 @@ def test_a_lever_costs_the_time_that_the_estimate_of_speed_says() -> None:
     assert levers["loss liger"].slower_share is None
 
 
+def test_what_goes_to_host_memory_has_its_price_in_time() -> None:
+    """Frozen blocks are streamed; where the base itself trains its weights are fetched, and the step is the host's."""
+    frozen, whole = (
+        {effect.change: effect for effect in explained(**TOO_LARGE | {"method": method}).levers} for method in ("lora", "full")
+    )
+    assert {"offload stream", "offload params"} & set(frozen) == {"offload stream"}
+    assert {"offload stream", "offload params"} & set(whole) == {"offload params"}
+    for effect in (frozen["offload stream"], whole["offload params"], frozen["gradient_checkpointing offloaded"]):
+        assert effect.slower_s is not None
+        assert effect.slower_s > 0
+    assert frozen["offload stream"].saved_bytes > 10 * 2**30
+
+
+def test_the_box_is_explained_by_instant_and_part() -> None:
+    """What is shown sums to what is estimated; the rule of thumb stands beside it."""
+    box = explained(**TOO_LARGE).box
+    assert sum(box.ram.values()) == max(box.ram_by_instant.values())
+    assert sum(box.disk.values()) == box.disk_bytes < box.disk_by_rule_bytes == round(1.3 * box.disk_bytes)
+    eight = explained(model="8b", sharding="fsdp", num_gpus=8).box
+    assert eight.vcpus > 8 > box.vcpus
+
+
 def test_the_limits_are_the_last_that_fit() -> None:
     """One sequence, or one token, more does not."""
     limits = explained(**TOO_LARGE).limits

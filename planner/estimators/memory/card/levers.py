@@ -90,6 +90,8 @@ def _offloaded(strategy: Strategy, _: Architecture) -> Iterator[Change]:
         yield from _set(strategy, gradient_checkpointing="offloaded")
     if strategy.offload == "none":
         yield from _set(strategy, offload="optimizer")
+        frozen, whole = not METHODS[strategy.method].moves, strategy.sharding in ("none", "ddp")
+        yield from _set(strategy, offload="stream" if frozen and whole else "params")
 
 
 def _rank(strategy: Strategy, _: Architecture) -> Iterator[Change]:
@@ -132,7 +134,7 @@ LEVERS: Final[tuple[Lever, ...]] = (
     Lever("a 16-bit adapter", _adapter_dtype),
     Lever("an 8-bit optimizer", _optimizer, timed=False),
     Lever("a 4-bit base", _quant),
-    Lever("RAM instead", _offloaded, timed=False),
+    Lever("RAM instead", _offloaded),
     Lever("a lower rank", _rank, once=True),
     Lever("fewer targets", _targets),
     Lever("shorter sequences", _length, once=True),
