@@ -37,7 +37,7 @@ from provision.state.link import Link, is_damaged, read_link, write_link
 from provision.state.mirror import MirroredLedger, Note, papers_name, take_in, take_papers
 from provision.state.papers import pack
 from provision.state.seal import locked, name_of, new_key, require_passphrase, seal, unlocked
-from provision.store.bucket import Bucket
+from provision.store.bucket import QUESTION_S, Bucket
 
 PASSPHRASE: Final = "RENTUNE_STATE_PASSPHRASE"  # noqa: S105 - a variable's name
 
@@ -68,7 +68,7 @@ class Place:
     """Where state is to lie, checked before anything is opened. Raises BadInput, MissingPart, Refused or StoreFailed."""
 
     def __init__(self, url: str, environment: Mapping[str, str] = os.environ) -> None:
-        self.bucket = Bucket(url, environment=environment)
+        self.bucket = Bucket(url, environment=environment, request_s=QUESTION_S)
         self._passphrase = require_passphrase(environment.get(PASSPHRASE), variable=PASSPHRASE)
         self.bucket.require_conditions()
 
@@ -90,7 +90,7 @@ def bring(name: str, url: str, places: Places, *, environment: Mapping[str, str]
     Raises BadInput where no run is meant, or several; Refused while another machine has it, and for a wrong passphrase;
     StoreFailed.
     """
-    bucket = Bucket(url, environment=environment)
+    bucket = Bucket(url, environment=environment, request_s=QUESTION_S)
     run_id = _find(bucket, name)
     if run_id in Ledger(places.ledger).runs() and not is_damaged(places.run(run_id)):
         refresh(run_id, places, environment=environment)
@@ -100,7 +100,7 @@ def bring(name: str, url: str, places: Places, *, environment: Mapping[str, str]
     require_free(bucket, book, kept, home=known_installation(places))
     key = unlocked(book.lock, passphrase)
     _require_reachable(book)
-    take_in(book, Link(url=bucket.url, key=key), bucket, places)
+    take_in(book, Link(url=bucket.url, key=key), Bucket(url, environment=environment), places)
     return run_id
 
 
@@ -110,9 +110,8 @@ def refresh(run_id: str, places: Places, *, environment: Mapping[str, str] = os.
     Raises as `take_in` does.
     """
     if (link := read_link(places.run(run_id))) is not None:
-        bucket = Bucket(link.url, environment=environment)
-        book, _ = read_book(bucket, book_name(run_id))
-        take_in(book, link, bucket, places)
+        book, _ = read_book(Bucket(link.url, environment=environment, request_s=QUESTION_S), book_name(run_id))
+        take_in(book, link, Bucket(link.url, environment=environment), places)
 
 
 def seen_book(run_id: str, link: Link, *, environment: Mapping[str, str] = os.environ) -> tuple[Book, bool]:
@@ -120,7 +119,7 @@ def seen_book(run_id: str, link: Link, *, environment: Mapping[str, str] = os.en
 
     Raises StoreFailed, MissingPart, and Refused where somebody without the run's key has written it.
     """
-    bucket = Bucket(link.url, environment=environment)
+    bucket = Bucket(link.url, environment=environment, request_s=QUESTION_S)
     book, kept = read_book(bucket, book_name(run_id))
     require_genuine(book, link.key)
     return book, is_heard(bucket, book, kept)
@@ -129,9 +128,8 @@ def seen_book(run_id: str, link: Link, *, environment: Mapping[str, str] = os.en
 def refresh_papers(run_id: str, places: Places, *, environment: Mapping[str, str] = os.environ) -> None:
     """As `refresh`, but for the result: it may be large, and whoever wants to read how a run went does not ask for it."""
     if (link := read_link(places.run(run_id))) is not None:
-        bucket = Bucket(link.url, environment=environment)
-        book, _ = read_book(bucket, book_name(run_id))
-        take_papers(book, link, bucket, places)
+        book, _ = read_book(Bucket(link.url, environment=environment, request_s=QUESTION_S), book_name(run_id))
+        take_papers(book, link, Bucket(link.url, environment=environment), places)
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
@@ -146,7 +144,7 @@ def shared_runs(url: str, *, environment: Mapping[str, str] = os.environ) -> tup
 
     Needs no passphrase: the book is not sealed. Raises StoreFailed where nothing can be seen.
     """
-    bucket = Bucket(url, environment=environment)
+    bucket = Bucket(url, environment=environment, request_s=QUESTION_S)
     shared: list[Shared] = []
     unseen: dict[str, str] = {}
     for run_id in sorted(bucket.folders(RUNS)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 import os
 import re
 import secrets
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import timedelta
@@ -17,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from provision.errors import BadInput, MissingPart, Refused, StoreFailed
 from provision.extras import install_command
+from provision.words import seconds_words
 
 if TYPE_CHECKING:
     from obstore import PutResult, UpdateVersion
@@ -24,6 +26,7 @@ if TYPE_CHECKING:
 SCHEMES: Final = ("s3", "gs", "az")
 ENDPOINTS: Final = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT", "AZURE_STORAGE_ENDPOINT")
 URL: Final = re.compile(rf"(?:{'|'.join(SCHEMES)})://[^/\s?#]+(?:/[^\s?#]*)?")
+QUESTION_S: Final = 10.0  # assumed: a book, or the names below a folder; somebody waits for it
 REQUEST_S: Final = 60.0  # assumed: a piece of a file, 5 MB, at 85 kB/s
 RETRY_S: Final = 10.0  # assumed: a hiccup is over by then; what lasts longer is told, and tried again by whoever asked
 RETRIES: Final = 3  # assumed likewise
@@ -54,6 +57,7 @@ class Bucket:
         MissingPart without the library.
         """
         self.url = url.rstrip("/")
+        self._request_s = request_s
         self._store = _opened(self.url, environment, request_s)
 
     def get(self, name: str) -> Kept | None:
@@ -170,6 +174,7 @@ class Bucket:
     def _asked(self) -> Iterator[None]:
         from obstore.exceptions import BaseError, PermissionDeniedError, UnauthenticatedError
 
+        began_s = time.monotonic()
         try:
             yield
         except (PermissionDeniedError, UnauthenticatedError) as error:
@@ -179,7 +184,9 @@ class Bucket:
         except FileNotFoundError:
             raise StoreFailed(f"{self.url}: there is no such bucket.", hint="Make it first.") from None
         except (BaseError, ValueError) as error:
-            raise StoreFailed(f"{self.url} can't be reached: {_words(error)}.") from None
+            silent = time.monotonic() - began_s >= self._request_s
+            why = f"it gave no answer within {seconds_words(self._request_s)}" if silent else _words(error)
+            raise StoreFailed(f"{self.url} can't be reached: {why}.", hint="Try again once the store answers.") from None
 
 
 def checked_url(text: str) -> str:

@@ -7,6 +7,7 @@ signature, which is of one name and one method, and at their end. And who signs 
 
 from __future__ import annotations
 
+import sys
 import threading
 import time
 import urllib.request
@@ -117,3 +118,9 @@ def storage() -> Iterator[Storage]:
         server.shutdown()
         server.server_close()
         thread.join()
+
+
+if __name__ == "__main__":  # a process of its own, which a test can freeze: says where, and ends with its standard input
+    with storage() as here:
+        print(here.url, flush=True)  # noqa: T201
+        sys.stdin.read()
