@@ -195,7 +195,11 @@ def select(
 def _provider(catalog: Catalog, name: str) -> str:
     if name.lower() in catalog.billing:
         return name.lower()
-    raise CatalogError(f'no provider "{name}" in the catalog; there are {", ".join(sorted(catalog.billing))}')
+    from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
+
+    near = get_close_matches(name.lower(), catalog.billing, n=3, cutoff=0.6)
+    known = f"nearest: {', '.join(near)}" if near else f"there are {', '.join(sorted(catalog.billing))}"
+    raise CatalogError(f'no provider "{name}" in the catalog; {known}')
 
 
 def _pattern(catalog: Catalog, name: str) -> str:

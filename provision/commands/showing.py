@@ -70,11 +70,25 @@ def show_one(name: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it 
 
 def find(name: str, catalog: Catalog) -> Card | Seller | Sold:
     """What a name means. Raises CatalogError or BadInput with the nearest that there is."""
+    from catalogs.catalog import CatalogError
+    from provision.errors import BadInput
+
     if "/" in name:
         return _sold(name, catalog)
     if name.lower() in catalog.billing:
         return _seller(name.lower(), catalog)
-    return _card(name, catalog)
+    try:
+        return _card(name, catalog)
+    except CatalogError:
+        if (near := _near(name.lower(), catalog.billing)) is None:
+            raise
+        raise BadInput(f"Nothing is called {name}.", hint=f"rentune catalog show {near}") from None
+
+
+def _near(name: str, known: Iterable[str]) -> str | None:
+    from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
+
+    return next(iter(get_close_matches(name, tuple(known), n=1, cutoff=0.6)), None)
 
 
 def _sold(key: str, catalog: Catalog) -> Sold:
@@ -82,10 +96,8 @@ def _sold(key: str, catalog: Catalog) -> Sold:
 
     offers = {offer.key: offer for offer in catalog.offers}
     if (offer := offers.get(key)) is None:
-        from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
-
-        near = get_close_matches(key, offers, n=1, cutoff=0.5)
-        hint = f"rentune catalog show {near[0]}" if near else "rentune catalog list"
+        near = _near(key, offers)
+        hint = f"rentune catalog show {near}" if near else "rentune catalog list"
         raise BadInput(f"There is no offer {key}.", hint=hint)
     billing = catalog.billing[offer.provider]
     return Sold(offer=offer, billing=billing, sources=_sources(catalog, (offer.source, billing.source)))

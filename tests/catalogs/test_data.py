@@ -158,10 +158,14 @@ def test_every_provider_has_a_billing_rule_and_so_have_machines_that_cost_nothin
         assert (free.disk_usd_per_gib_month, free.egress_usd_per_gb) == (Decimal(0), Decimal(0))
 
 
-def test_billing_rules_are_at_most_a_started_hour(catalog: Catalog) -> None:
+def test_billing_rules_are_at_most_a_started_hour_but_for_one_that_sells_days(catalog: Catalog) -> None:
+    """Voltage Park charges full days, two of them in advance: an hour there costs 48."""
     for rule in catalog.billing.values():
-        assert 1 <= rule.increment_s <= 3600, rule.provider
-        assert 0 <= rule.minimum_s <= 3600, rule.provider
+        if rule.provider != "voltagepark":
+            assert 1 <= rule.increment_s <= 3600, rule.provider
+            assert 0 <= rule.minimum_s <= 3600, rule.provider
+    days = catalog.billing["voltagepark"]
+    assert (days.increment_s, days.minimum_s) == (86_400, 2 * 86_400)
 
 
 def test_egress_tiers_grow_cheaper_with_volume(catalog: Catalog) -> None:

@@ -149,6 +149,7 @@ def test_a_provider_that_fails_does_not_hold_back_the_others(refresh: Refresh, b
     assert [each.state for each in refresh.all(("aws", "oci"))] == ["failed", "new"]
 
 
+@pytest.mark.fault("F24", tier="code")
 @pytest.mark.parametrize(
     ("items", "said"),
     [
