@@ -193,6 +193,10 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "FlashAttention-2 does not run on {this.gpu.name}",
     ),
     (
+        lambda this: this.strategy.quant in BITSANDBYTES and stack_of(this.case).reads_ahead,
+        "transformers 5.0 to 5.22 read weights ahead of packing them: loading may take up to all in 16 bits, not counted here",
+    ),
+    (
         lambda this: this.strategy.quant == "mxfp4" and this.case.stack in ("transformers", "trl"),
         "transformers unpacks MXFP4 experts to 16 bits to train (quant none); kernels that train on packed ones are meant",
     ),

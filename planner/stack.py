@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from typing import Final, Literal
+from typing import Final, Literal, NamedTuple
 
 import msgspec
 
@@ -54,11 +54,26 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         together = strategy.num_gpus if strategy.sharding == "device_map" else self.model_parallel
         return max(1, strategy.num_gpus // together)
 
+    def has(self, change: str) -> bool:
+        """Whether its releases have a change of `CHANGES`. A release that is not named is newer than every one known."""
+        row = CHANGES[change]
+        release = self.release(row.library)
+        return release is None or release >= row.since
+
     @property
     def fsdp_version(self) -> int:
-        """1 or 2. derived: from 5.0 on transformers' trainer asks for the second; torchtune and NeMo know no other."""
-        newer = (self.release("transformers") or (5,)) >= (5,)
-        return 2 if newer or self.name in ("torchtune", "nemo") else 1
+        """1 or 2; torchtune and NeMo know no other than the second."""
+        return 2 if self.has("second_fsdp") or self.name in ("torchtune", "nemo") else 1
+
+    @property
+    def reads_ahead(self) -> bool:
+        """Whether weights are read before there is room for them, packed."""
+        first, mended = READS_AHEAD
+        return first <= (self.release("transformers") or mended) < mended
+
+    def quantizes_experts(self, model_type: str) -> bool:
+        """Whether a quantization of linears packs a mixture's experts too: where the case says so, or they are linears."""
+        return self.quantized_experts or (model_type in SPLIT_EXPERTS and not self.has("fused_experts"))
 
     def release(self, library: str) -> tuple[int, ...] | None:
         """(4, 45, 2) of "4.45.2"; None where the case names no release, which means the pinned one."""
@@ -70,6 +85,31 @@ def release_of(text: str) -> tuple[int, ...]:
     """(4, 45, 2) of "4.45.2"."""
     return tuple(int(part) for part in text.split(".") if part.isdigit())
 
+
+class Change(NamedTuple):
+    """What a release of a library changed about memory, and what was before it."""
+
+    library: str
+    since: tuple[int, ...]
+    before: str
+
+
+# derived: the code of the releases on both sides of each; docs/memory.md shows the table
+CHANGES: Final[dict[str, Change]] = {
+    "kept_16_bit_logits": Change("transformers", (4, 46), "logits become fp32 at once, and the 16-bit ones are gone"),
+    "grouped_flash": Change("transformers", (4, 48), "Mistral's FlashAttention-2 repeats keys and values for every query head"),
+    "shifted_labels": Change(
+        "transformers", (4, 50), "the loss copies the logits, shifted by one token, instead of the labels"
+    ),
+    "grouped_sdpa": Change("transformers", (4, 54), "sdpa repeats keys and values for every query head, without a mask too"),
+    "bias_in_sdpa": Change("transformers", (5,), "attention with a learned bias (T5) is eager"),
+    "exact_linears": Change("transformers", (5,), "bitsandbytes packs linears of a class of their own (Falcon), too"),
+    "fused_experts": Change("transformers", (5,), "experts are linears of their own, which bitsandbytes packs with the others"),
+    "second_fsdp": Change("transformers", (5,), "the trainer asks for FSDP1, which reduces gradients where they lie"),
+}
+SPLIT_EXPERTS: Final = frozenset({"mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v3"})  # derived: lists of MLPs before 5.0
+# derived: transformers issue 43032, until loading became synchronous; how many are ahead depends on disk and threads
+READS_AHEAD: Final = ((5,), (5, 23))
 
 PINNED_STACK: Final = Stack()
 PINNED_VERSIONS: Final[dict[str, str]] = {  # of the box stack that estimates are made for; a test compares them with its lock

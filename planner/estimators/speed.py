@@ -194,7 +194,8 @@ def _dequantized_bytes(job: Job) -> float:
     if quant == "none":
         return 0.0
     kappa = known.KAPPA_GPTQ if quant.startswith(("gptq", "awq")) else known.KAPPA_BITSANDBYTES
-    linears, experts = packs_linears(quant), packs_experts(quant, quantized_experts=job.stack.quantized_experts)
+    as_linears = job.stack.quantizes_experts(job.architecture.model_type)
+    linears, experts = packs_linears(quant), packs_experts(quant, quantized_experts=as_linears)
     packed = sum(
         part.num_layers * (linears * part.linear_weights_per_block + experts * part.expert_params_per_block)
         for part in job.architecture.parts

@@ -91,9 +91,10 @@ def _linear_bytes(linear: Linear, quant: str, *, double_quant: bool, item: int) 
 
 
 def _expert_bytes(architecture: Architecture, strategy: Strategy, item: int, stack: Stack) -> int:
-    """Experts: bitsandbytes leaves fused experts in 16 bits (its issue 1780); a GPTQ checkpoint holds them packed."""
+    """Experts: bitsandbytes leaves fused ones in 16 bits (its issue 1780); a GPTQ checkpoint holds them packed."""
     params = architecture.expert_params_per_block
-    if not params or not packs_experts(strategy.quant, quantized_experts=stack.quantized_experts):
+    as_linears = stack.quantizes_experts(architecture.model_type)
+    if not params or not packs_experts(strategy.quant, quantized_experts=as_linears):
         return params * item
     width = architecture.hidden_size
     return quantized_bytes(strategy.quant, double_quant=strategy.double_quant, in_features=width, out_features=params // width)

@@ -30,28 +30,20 @@ class HeadAsked(msgspec.Struct, frozen=True):
     trains_head: bool
     lm_head_item: int  # of the output matrix at rest
     stack_name: str
-    transformers: tuple[int, ...]
-
-    @property
-    def rebinds_logits(self) -> bool:
-        """derived: until 4.45 the model wrote `logits = logits.float()`, so the 16-bit logits died at once."""
-        return self.loss == "hf_shifted" or self.transformers < (4, 46)
-
-    @property
-    def shifts_logits(self) -> bool:
-        """derived: until 4.49 the loss shifted the logits by a contiguous copy; since then it shifts the labels."""
-        return self.loss == "hf_shifted" or self.transformers < (4, 50)
+    rebinds_logits: bool  # the 16-bit logits die at once
+    shifts_logits: bool  # by a contiguous copy
 
 
 def head_asked(strategy: Strategy, *, task: Task, stack: Stack, lm_head_item: int) -> HeadAsked:
-    """What a strategy, a task and a stack ask of the head. A release that is not named is newer than every change known."""
+    """What a strategy, a task and a stack ask of the head."""
     return HeadAsked(
         task=task,
         loss=strategy.loss,
         trains_head=trains_vocabulary(strategy),
         lm_head_item=lm_head_item,
         stack_name=stack.name,
-        transformers=stack.release("transformers") or (5,),
+        rebinds_logits=strategy.loss == "hf_shifted" or not stack.has("kept_16_bit_logits"),
+        shifts_logits=strategy.loss == "hf_shifted" or not stack.has("shifted_labels"),
     )
 
 

@@ -108,12 +108,8 @@ def fused_kernels(strategy: Strategy, stack: Stack) -> frozenset[str]:
 
 
 def as_run(architecture: Architecture, strategy: Strategy, stack: Stack) -> Strategy:
-    """The strategy as a release of transformers carries it out.
-
-    derived: from 5.0 on its bitsandbytes integration replaces linears whose class is nn.Linear itself, and no others.
-    """
-    exact_class = (stack.release("transformers") or (5,)) >= (5,)
-    if not (architecture.own_linears and exact_class and strategy.quant in BITSANDBYTES):
+    """The strategy as a release of transformers carries it out."""
+    if not (architecture.own_linears and stack.has("exact_linears") and strategy.quant in BITSANDBYTES):
         return strategy
     return msgspec.structs.replace(strategy, quant="none", double_quant=False)
 
@@ -143,8 +139,8 @@ def numerics_of(
     windowed = architecture.window is not None and positions_of(strategy) >= architecture.window
     masked = strategy.padded or _in_cache(strategy) or biased or windowed
     kernel = _attention_kernel(architecture, strategy, flash=flash, on_cpu=on_cpu, masked=masked)
-    if architecture.position_bias and (stack.release("transformers") or (5,)) < (5,):
-        kernel = "eager"  # derived: before 5.0 transformers had no other attention with such a bias
+    if architecture.position_bias and not stack.has("bias_in_sdpa"):
+        kernel = "eager"
     residual = 4 if norm_weight == 4 or _autocast_widens(architecture, strategy) or widened else weight
     embedded = 4 if upcast == "full" else weight  # of the embedding's output, and of the mask that is made to its measure
     added = embedded * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
@@ -243,14 +239,12 @@ def _repeats_kv(
 ) -> bool:
     """Whether keys and values are copied to all query heads before the kernel.
 
-    derived: transformers' sdpa_attention_forward groups heads inside the kernel only without a mask, and since 4.54;
-    mistral's own FlashAttention-2 path repeated them before 4.48.
+    derived: transformers' sdpa_attention_forward groups heads inside the kernel only without a mask.
     """
     if architecture.num_kv_heads == architecture.num_heads:
         return False
     if architecture.expands_kv:
         return True
-    release = stack.release("transformers") or (5,)
     if strategy.attention == "flash_attention_2":
-        return architecture.model_type in ("mistral", "mixtral") and release < (4, 48)
-    return strategy.attention == "eager" or masked or release < (4, 54) or (not on_cpu and not flash)
+        return architecture.model_type in ("mistral", "mixtral") and not stack.has("grouped_flash")
+    return strategy.attention == "eager" or masked or not stack.has("grouped_sdpa") or (not on_cpu and not flash)
