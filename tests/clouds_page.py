@@ -51,6 +51,9 @@ def render_page() -> str:
         ),
         "## Where one looks, and with which credentials",
         _table(("provider", "places in the price list", "found by", "spot", "credentials", "permissions"), _looks(catalog)),
+        "## What a volume that is kept costs",
+        "With `--keep-volume NAME` a disk outlives its box and serves the next one ([clouds/volumes.md](clouds/volumes.md)).",
+        _table(("provider", "dollars a month and GiB"), _kept(catalog)),
         "## Which limits of an account are asked before an order",
         _table(("provider", "limits"), ((_title(name), row.limits) for name, row in CLOUDS.items())),
         "The rest shows when a machine is ordered: it is declined, and the next offer is tried ([failover.md](failover.md)).",
@@ -77,6 +80,12 @@ def _looks(catalog: Catalog) -> Iterator[tuple[str, ...]]:
     for name, row in CLOUDS.items():
         found = "one look" if row.one_look else "one look a region"
         yield _title(name), _places(name, catalog), found, "yes" if row.spot else "no", _credentials(row), _permissions(name)
+
+
+def _kept(catalog: Catalog) -> Iterator[tuple[str, ...]]:
+    for name, row in CLOUDS.items():
+        price = catalog.billing[name].volume_usd_per_gib_month
+        yield _title(name), "no volume is kept" if not row.keeps_volumes else "not known" if price is None else f"{price}"
 
 
 def _prices(catalog: Catalog) -> Iterator[tuple[str, ...]]:

@@ -167,6 +167,56 @@ DROPLET: Final = Kind(
     auto_name="name",
 )
 
+# ── volume ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _create_volume(api: Api, inputs: Properties) -> str:
+    body = {"name": inputs["name"], "region": inputs["region"], "tags": inputs.get("tags", [])}
+    return str(api.ask("POST", "/volumes", body | {"size_gigabytes": int(inputs["size"])})["volume"]["id"])
+
+
+def _read_volume(api: Api, id: str) -> Properties | None:
+    found = _read(api, f"/volumes/{id}", "volume")
+    return found and {"name": found["name"], "dropletIds": found["droplet_ids"]}
+
+
+VOLUME: Final = Kind(
+    accepts=frozenset({"name", "region", "size", "tags"}),
+    required=frozenset({"region", "size"}),
+    replaces=frozenset({"name", "region"}),
+    computed=("dropletIds",),
+    create=_create_volume,
+    read=_read_volume,
+    update=_unchanged,
+    delete=lambda api, id: api.delete(f"/volumes/{id}"),
+    auto_name="name",
+)
+
+
+def _attach(api: Api, inputs: Properties) -> str:
+    """Named as the vendor's plugin names it: by what it joins."""
+    droplet, volume = int(inputs["dropletId"]), str(inputs["volumeId"])
+    api.ask("POST", f"/volumes/{volume}/actions", {"type": "attach", "droplet_id": droplet})
+    return f"{droplet}-{volume}-attached"
+
+
+def _read_attachment(api: Api, id: str) -> Properties | None:
+    droplet, _, rest = id.partition("-")
+    found = _read(api, f"/volumes/{rest.removesuffix('-attached')}", "volume")
+    return {"dropletId": int(droplet)} if found and int(droplet) in found["droplet_ids"] else None
+
+
+ATTACHMENT: Final = Kind(
+    accepts=frozenset({"dropletId", "volumeId"}),
+    required=frozenset({"dropletId", "volumeId"}),
+    replaces=frozenset({"dropletId", "volumeId"}),
+    computed=(),
+    create=_attach,
+    read=_read_attachment,
+    update=_unchanged,
+    delete=lambda api, id: None,
+)
+
 # ── lookups ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -199,6 +249,8 @@ DIGITALOCEAN: Final = Double(
         "digitalocean:index/sshKey:SshKey": KEY,
         "digitalocean:index/firewall:Firewall": FIREWALL,
         "digitalocean:index/droplet:Droplet": DROPLET,
+        "digitalocean:index/volume:Volume": VOLUME,
+        "digitalocean:index/volumeAttachment:VolumeAttachment": ATTACHMENT,
     },
     lookups={"digitalocean:index/getSizes:getSizes": _get_sizes},
     connect=connect,

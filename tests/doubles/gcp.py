@@ -149,6 +149,53 @@ INSTANCE: Final = Kind(
     auto_name="name",
 )
 
+# ── disk ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _create_disk(api: Api, inputs: Properties) -> str:
+    zone = f"zones/{inputs['zone']}"
+    body = {"name": inputs["name"], "sizeGb": str(int(inputs["size"])), "labels": inputs.get("labels", {})}
+    _await(api, zone, api.ask("POST", f"{HERE}/{zone}/disks", body | {"type": f"{zone}/diskTypes/{inputs['type']}"}))
+    return f"{HERE[1:]}/{zone}/disks/{inputs['name']}"
+
+
+def _read_disk(api: Api, id: str) -> Properties | None:
+    found = api.find(f"/{id}")
+    return found and {"name": found["name"], "selfLink": found["selfLink"]}
+
+
+DISK: Final = Kind(
+    accepts=frozenset({"name", "zone", "size", "type", "labels"}),
+    required=frozenset(),
+    replaces=frozenset({"name", "zone", "type"}),
+    computed=("selfLink",),
+    create=_create_disk,
+    read=_read_disk,
+    update=_unchanged,
+    delete=_delete,
+    auto_name="name",
+)
+
+
+def _attach(api: Api, inputs: Properties) -> str:
+    """Named as the vendor's plugin names it: by the instance, and the disk behind it."""
+    zone, name = f"zones/{inputs['zone']}", str(inputs["instance"]).rpartition("/")[2]
+    body = {"source": inputs["disk"], "deviceName": inputs["deviceName"]}
+    _await(api, zone, api.ask("POST", f"{HERE}/{zone}/instances/{name}/attachDisk", body))
+    return f"{HERE[1:]}/{zone}/instances/{name}/{str(inputs['disk']).rpartition('/')[2]}"
+
+
+ATTACHED_DISK: Final = Kind(
+    accepts=frozenset({"disk", "instance", "zone", "deviceName"}),
+    required=frozenset({"disk", "instance"}),
+    replaces=frozenset({"disk", "instance", "zone", "deviceName"}),
+    computed=(),
+    create=_attach,
+    read=lambda api, id: {} if api.find(f"/{id.rpartition('/')[0]}") else None,
+    update=_unchanged,
+    delete=lambda api, id: None,
+)
+
 # ── lookups ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -179,6 +226,8 @@ GCP: Final = Double(
     kinds={
         "gcp:compute/firewall:Firewall": FIREWALL,
         "gcp:compute/instance:Instance": INSTANCE,
+        "gcp:compute/disk:Disk": DISK,
+        "gcp:compute/attachedDisk:AttachedDisk": ATTACHED_DISK,
     },
     lookups={
         "gcp:compute/getZones:getZones": _get_zones,

@@ -126,6 +126,7 @@ def _read_server(api: Api, id: str) -> Properties | None:
         "status": found["status"],
         "ipv4Address": found["public_net"]["ipv4"]["ip"],
         "ipv6Network": found["public_net"]["ipv6"]["ip"],
+        "location": found["location"]["name"],
     }
 
 
@@ -143,12 +144,62 @@ SERVER: Final = Kind(
     ),
     required=frozenset({"serverType"}),
     replaces=frozenset({"image", "location", "sshKeys", "userData"}),
-    computed=("ipv4Address", "ipv6Network", "status"),
+    computed=("ipv4Address", "ipv6Network", "status", "location"),
     create=_create_server,
     read=_read_server,
     update=lambda api, id, news: api.ask("PUT", f"/servers/{id}", {"labels": news.get("labels", {})}),
     delete=_delete_server,
     auto_name="name",
+)
+
+# ── volume ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _create_volume(api: Api, inputs: Properties) -> str:
+    body = {name: inputs[name] for name in ("name", "location", "labels")} | {"size": int(inputs["size"])}
+    answer = api.ask("POST", "/volumes", body)
+    _await(api, answer["action"])
+    return str(answer["volume"]["id"])
+
+
+def _read_volume(api: Api, id: str) -> Properties | None:
+    found = _read(api, f"/volumes/{id}", "volume")
+    return found and {"name": found["name"], "labels": found["labels"], "linuxDevice": found["linux_device"]}
+
+
+VOLUME: Final = Kind(
+    accepts=frozenset({"name", "size", "location", "labels"}),
+    required=frozenset({"size"}),
+    replaces=frozenset({"location"}),
+    computed=("linuxDevice",),
+    create=_create_volume,
+    read=_read_volume,
+    update=lambda api, id, news: None,
+    delete=lambda api, id: api.delete(f"/volumes/{id}"),
+    auto_name="name",
+)
+
+
+def _attach(api: Api, inputs: Properties) -> str:
+    id, body = int(inputs["volumeId"]), {"server": int(inputs["serverId"]), "automount": inputs["automount"]}
+    _await(api, api.ask("POST", f"/volumes/{id}/actions/attach", body)["action"])
+    return str(id)
+
+
+def _read_attachment(api: Api, id: str) -> Properties | None:
+    found = _read(api, f"/volumes/{id}", "volume")
+    return {"serverId": found["server"]} if found and found["server"] is not None else None
+
+
+ATTACHMENT: Final = Kind(
+    accepts=frozenset({"serverId", "volumeId", "automount"}),
+    required=frozenset({"serverId", "volumeId"}),
+    replaces=frozenset({"serverId", "volumeId"}),
+    computed=(),
+    create=_attach,
+    read=_read_attachment,
+    update=lambda api, id, news: None,
+    delete=lambda api, id: None,
 )
 
 # ── lookups ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -168,6 +219,8 @@ HCLOUD: Final = Double(
         "hcloud:index/sshKey:SshKey": KEY,
         "hcloud:index/firewall:Firewall": FIREWALL,
         "hcloud:index/server:Server": SERVER,
+        "hcloud:index/volume:Volume": VOLUME,
+        "hcloud:index/volumeAttachment:VolumeAttachment": ATTACHMENT,
     },
     lookups={"hcloud:index/getServerType:getServerType": _get_server_type},
     connect=connect,

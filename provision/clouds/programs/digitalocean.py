@@ -22,16 +22,19 @@ import msgspec
 import pulumi
 
 from catalogs.hardware import Offer
+from provision.clouds.programs import Volumes
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
     DEADLINE_TAG,
     INSTALLATION_TAG,
+    KEPT_TAG,
     OURS,
     OWNER_TAG,
     PRICE_TAG,
     RUN_TAG,
     SSH_PORT,
     Image,
+    KeptVolume,
     Order,
     PowerOff,
     require_disk,
@@ -56,7 +59,13 @@ KINDS: Final = {
     "digitalocean:index/sshKey:SshKey": "key_pair",
     "digitalocean:index/tag:Tag": "tag",
 }
-VOLUMES: Final = None
+VOLUMES: Final = Volumes(
+    kinds={
+        "digitalocean:index/volume:Volume": "volume",
+        "digitalocean:index/volumeAttachment:VolumeAttachment": "attachment",
+    },
+    device="/dev/disk/by-id/scsi-0DO_Volume_*",  # docs.digitalocean.com, Volumes: by its name
+)
 ADDRESS: Final = ("digitalocean:index/droplet:Droplet", "ipv4Address")
 IMAGE: Final = Image(
     owner="digitalocean",
@@ -93,26 +102,30 @@ REFUSALS: Final = (
 URL: Final = "https://api.digitalocean.com"
 TOKENS: Final = ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN")
 GB: Final = 10**9
+BILLING: Final = frozenset({"instance", "volume"})
 EVERYBODY: Final = ("0.0.0.0/0", "::/0")
 
 WORD: Final = "rentune"
 FACTS: Final = (RUN_TAG, OWNER_TAG, INSTALLATION_TAG, DEADLINE_TAG, PRICE_TAG)  # in this order behind the word
+KEPT_WORD: Final = "rentune-kept"  # so begins the tag of a volume that is kept: a run's own ends with the run
+KEPT_FACTS: Final = (*FACTS, KEPT_TAG)
 TAG_LENGTH: Final = 256  # shorter than; source=the API's reference (v2, Tags), 2026-11
+WORDS: Final = {WORD: FACTS, KEPT_WORD: KEPT_FACTS}
 PLAIN: Final = SMALL_LETTERS + "-"  # a capital letter is no other letter to DigitalOcean
 
 
-def tag_of(tags: Mapping[str, str]) -> str:
+def tag_of(tags: Mapping[str, str], word: str = WORD) -> str:
     """Everything of a run in one word. Raises Refused where that is too long."""
-    facts = [tags.get(fact, "") for fact in FACTS]
-    return shorter_than(TAG_LENGTH, ":".join((WORD, *(escaped(fact, PLAIN) for fact in facts))), " ".join(facts))
+    facts = [tags.get(fact, "") for fact in WORDS[word]]
+    return shorter_than(TAG_LENGTH, ":".join((word, *(escaped(fact, PLAIN) for fact in facts))), " ".join(facts))
 
 
 def from_tag(words: Iterable[str]) -> dict[str, str]:
     """What the first of these words that is one of ours tells; empty where none is."""
     for word in words:
         first, *facts = word.split(":")
-        if first == WORD and len(facts) == len(FACTS):
-            return dict(zip(FACTS, map(unescaped, facts), strict=True))
+        if len(facts) == len(WORDS.get(first, ())) != 0:
+            return dict(zip(WORDS[first], map(unescaped, facts), strict=True))
     return {}
 
 
@@ -146,8 +159,10 @@ def program(order: Order) -> Callable[[], None]:
         tag = digitalocean.Tag("tag", name=word, opts=pulumi.ResourceOptions(retain_on_delete=True))
         key = digitalocean.SshKey("key", name=word, public_key=order.public_key)
         firewall = digitalocean.Firewall("ssh", name=order.name, tags=[tag.name], **_rules(order.allow_from))
-        region = size.regions[0] if order.region == ANYWHERE else order.region
+        region = _region(order, size)
         droplet = _droplet(order, slug, region, key, firewall, [tag.name, *users])
+        if order.volume is not None:
+            _attach(order, order.volume, region, droplet)
         pulumi.export("host", droplet.ipv4_address)
         pulumi.export("user", order.image.user)
         pulumi.export("host_key", order.host_key)
@@ -156,6 +171,23 @@ def program(order: Order) -> Callable[[], None]:
         pulumi.export("key_pair", key.id)
 
     return run
+
+
+def _region(order: Order, size: Any) -> str:
+    """The volume's, where there is one; else the order's, or the first that has the size."""
+    if order.volume is not None and order.volume.place is not None:
+        return order.volume.place
+    return str(size.regions[0]) if order.region == ANYWHERE else order.region
+
+
+def _attach(order: Order, volume: KeptVolume, region: str, droplet: digitalocean.Droplet) -> None:
+    """The volume, made where the droplet is, if there is none yet. The engine leaves both; a droplet's end detaches it."""
+    kept, id = pulumi.ResourceOptions(retain_on_delete=True), volume.id
+    if id is None:
+        after = pulumi.ResourceOptions(retain_on_delete=True, depends_on=[droplet])  # no machine, no volume that bills
+        tags = [tag_of(volume.tags, KEPT_WORD)]
+        id = digitalocean.Volume("kept", name=order.name, region=region, size=volume.size_gib, tags=tags, opts=after).id
+    digitalocean.VolumeAttachment("attached", droplet_id=droplet.id.apply(int), volume_id=id, opts=kept)
 
 
 def _size(slug: str) -> Any:
@@ -238,11 +270,12 @@ LISTS: Final[dict[str, tuple[str, str, str, Callable[[Json], list[str]]]]] = {
     "firewall": ("/firewalls", "firewalls", "id", lambda row: row["tags"] or []),
     "key_pair": ("/account/keys", "ssh_keys", "id", lambda row: [row["name"]]),
     "tag": ("/tags", "tags", "name", lambda row: [row["name"]]),
+    "volume": ("/volumes", "volumes", "id", lambda row: row["tags"] or []),
 }
 
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
-    """Droplets, firewalls, keys and tags of the whole team that are ours. All are listed: nothing can be asked by a prefix."""
+    """Droplets, firewalls, keys, tags and volumes of the team that are ours. All are listed: none can be asked by a prefix."""
     return as_owned(lambda: _listed(connect(environment), tag))
 
 
@@ -250,9 +283,11 @@ def _listed(api: Api, run_id: str | None) -> Iterator[Resource]:
     for kind, (path, name, id, words) in LISTS.items():
         for row in api.rows(path, name):
             facts = from_tag(words(row)) or _from_name(row["name"])
-            if facts and run_id in (None, facts[RUN_TAG]):
+            if facts and run_id in (None, facts[RUN_TAG]) and (kind, KEPT_TAG in facts) != ("tag", True):
                 region = (row.get("region") or {}).get("slug", "")
-                yield tagged_resource(kind, str(row[id]), region, facts, bills=kind == "instance")
+                found = tagged_resource(kind, str(row[id]), region, facts, bills=kind in BILLING)
+                sized = {"size_gib": row["size_gigabytes"], "in_use": bool(row["droplet_ids"])} if kind == "volume" else {}
+                yield msgspec.structs.replace(found, **sized)
 
 
 def _from_name(name: str) -> dict[str, str]:
@@ -265,7 +300,11 @@ def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
     api = connect(environment)
     if resource.kind == "tag":
         _require_unused(api, resource.id)
-    api.delete(f"{LISTS[resource.kind][0]}/{urllib.parse.quote(resource.id, safe=':')}")
+    path = f"{LISTS[resource.kind][0]}/{urllib.parse.quote(resource.id, safe=':')}"
+    carried = (api.find(path) or {}).get("volume", {}).get("tags", []) if resource.kind == "volume" else []
+    api.delete(path)
+    for word in (each for each in carried if each.startswith(f"{KEPT_WORD}:")):  # of this volume alone
+        api.delete(f"/tags/{urllib.parse.quote(word, safe=':')}")
 
 
 def _require_unused(api: Api, word: str) -> None:

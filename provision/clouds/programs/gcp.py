@@ -18,15 +18,27 @@ from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
 from typing import Any, Final
 
+import msgspec
 import pulumi
 import pulumi_gcp as gcp
 
+from provision.clouds.programs import Volumes
 from provision.clouds.programs.accounts.gcp_api import BILLING, connect, path_of, rows
 from provision.clouds.programs.accounts.gcp_quotas import GPU_QUOTAS as GPU_QUOTAS
 from provision.clouds.programs.accounts.gcp_quotas import needs as needs
 from provision.clouds.programs.accounts.gcp_quotas import quotas as quotas
 from provision.clouds.programs.caller import caller_address as caller_address
-from provision.clouds.programs.order import DEADLINE_FORMAT, RUN_TAG, SSH_PORT, Image, Order, PowerOff, tagged_resource
+from provision.clouds.programs.order import (
+    DEADLINE_FORMAT,
+    KEPT_TAG,
+    RUN_TAG,
+    SSH_PORT,
+    Image,
+    KeptVolume,
+    Order,
+    PowerOff,
+    tagged_resource,
+)
 from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, as_owned
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.clouds.refusals import Refusal
@@ -42,7 +54,11 @@ KINDS: Final = {
     "gcp:compute/instance:Instance": "instance",
     "gcp:compute/firewall:Firewall": "firewall",
 }
-VOLUMES: Final = None
+KEPT_DEVICE: Final = "rentune-kept"
+VOLUMES: Final = Volumes(
+    kinds={"gcp:compute/disk:Disk": "volume", "gcp:compute/attachedDisk:AttachedDisk": "attachment"},
+    device=f"/dev/disk/by-id/google-{KEPT_DEVICE}",  # docs.cloud.google.com, "Symbolic links to your disks"
+)
 ADDRESS: Final = ("gcp:compute/instance:Instance", "networkInterfaces.0.accessConfigs.0.natIp")
 IMAGE: Final = Image(
     owner="ubuntu-os-cloud",
@@ -174,6 +190,8 @@ def program(order: Order) -> Callable[[], None]:
         ssh = [{"protocol": "tcp", "ports": [str(SSH_PORT)]}]
         firewall = _firewall("ssh", order.name, order, FIRST, admitted, allows=ssh)
         instance = _instance(order, zone, image, labels, [shut, firewall])
+        if order.volume is not None:
+            _attach(order, order.volume, zone, instance)
         address = instance.network_interfaces[0].access_configs[0].nat_ip
         pulumi.export("host", address)
         pulumi.export("user", order.image.user)
@@ -193,7 +211,11 @@ def version_4(cidrs: Iterable[str]) -> list[str]:
 
 
 def _zone_with(order: Order) -> str:
-    """The first zone of the region that has the type and has not refused it; whether one is free shows only the create."""
+    """The volume's, where there is one; else the first zone of the region that has the type and has not refused it. Whether
+    one is free shows only the create.
+    """
+    if order.volume is not None and order.volume.place is not None:
+        return order.volume.place
     zones = gcp.compute.get_zones(region=order.region, status="UP").names
     for zone in (zone for zone in zones if zone not in order.full_zones):
         if gcp.compute.get_machine_types(zone=zone, filter=f'name = "{order.instance_type}"').machine_types:
@@ -234,7 +256,7 @@ def _instance(
     disk = {
         "image": image.self_link,
         "size": max(order.disk_gib, image.disk_size_gb),
-        "type": "hyperdisk-balanced" if HYPERDISK_ONLY.match(order.instance_type) else "pd-balanced",
+        "type": _disk_type(order),
         "labels": labels,
     }
     return gcp.compute.Instance(
@@ -257,8 +279,28 @@ def _instance(
         tags=[order.name],
         # No service account: none is named, so none is there. The rules stand before what they protect; a newer image or a
         # fresh key must never replace a box that runs.
-        opts=pulumi.ResourceOptions(depends_on=firewalls, ignore_changes=["bootDisk", "metadata", "zone"]),
+        opts=pulumi.ResourceOptions(depends_on=firewalls, ignore_changes=["attachedDisks", "bootDisk", "metadata", "zone"]),
     )
+
+
+def _disk_type(order: Order) -> str:
+    return "hyperdisk-balanced" if HYPERDISK_ONLY.match(order.instance_type) else "pd-balanced"
+
+
+def _attach(order: Order, volume: KeptVolume, zone: str, instance: gcp.compute.Instance) -> None:
+    """The volume, made in the instance's zone if there is none yet. The engine leaves both; an instance's end detaches it."""
+    kept, id = pulumi.ResourceOptions(retain_on_delete=True), volume.id
+    if id is None:
+        id = gcp.compute.Disk(
+            "kept",
+            name=f"{order.name}-kept",  # the boot disk has the instance's name
+            zone=zone,
+            size=volume.size_gib,
+            type=_disk_type(order),
+            labels=labels_of(volume.tags),
+            opts=pulumi.ResourceOptions(retain_on_delete=True, depends_on=[instance]),  # no machine, no volume that bills
+        ).id
+    gcp.compute.AttachedDisk("attached", disk=id, instance=instance.id, zone=zone, device_name=KEPT_DEVICE, opts=kept)
 
 
 def _scheduling(order: Order) -> Any:
@@ -284,7 +326,7 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
-    """Instances, disks that none of them uses, and firewall rules of the whole project that are ours."""
+    """Instances, disks that none of them uses, firewall rules, and kept volumes of the whole project that are ours."""
     return as_owned(lambda: _listed(environment, tag))
 
 
@@ -293,8 +335,11 @@ def _listed(environment: Mapping[str, str], run_id: str | None) -> Iterable[Reso
     selector = f"labels.{RUN_TAG}:*" if run_id is None else f"labels.{RUN_TAG}={escaped(run_id, PLAIN)}"
     for kind in BILLING:
         for row in rows(api, environment, kind, filter=selector):
-            if not row.get("users"):  # a disk that an instance uses ends with it
-                yield _resource(kind, row, from_labels(row["labels"]))
+            tags = from_labels(row["labels"])
+            if KEPT_TAG in tags:
+                yield _volume(row, tags)
+            elif not row.get("users"):  # a disk that an instance uses ends with it
+                yield _resource(kind, row, tags)
     for row in rows(api, environment, "firewall"):
         tags = from_description(row.get("description", ""))
         if tags and run_id in (None, tags[RUN_TAG]):
@@ -305,6 +350,12 @@ def _resource(kind: str, row: Mapping[str, Any], tags: Mapping[str, str]) -> Res
     """By the path that Pulumi's id is, too."""
     region = row.get("zone", "").rpartition("/")[2].rpartition("-")[0]
     return tagged_resource(kind, path_of(row).removeprefix("/"), region, tags, bills=kind in BILLING)
+
+
+def _volume(row: Mapping[str, Any], tags: Mapping[str, str]) -> Resource:
+    zone = row.get("zone", "").rpartition("/")[2]
+    found, size_gib = _resource("disk", row, tags), int(row["sizeGb"])  # Google's GB are 2^30 bytes
+    return msgspec.structs.replace(found, kind="volume", size_gib=size_gib, zone=zone, in_use=bool(row.get("users")))
 
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:

@@ -12,15 +12,18 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from importlib import resources
 from typing import Any, Final
 
+import msgspec
 import pulumi
 import pulumi_hcloud as hcloud
 
 from catalogs.hardware import Offer
+from provision.clouds.programs import Volumes
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
     RUN_TAG,
     SSH_PORT,
     Image,
+    KeptVolume,
     Order,
     PowerOff,
     require_disk,
@@ -40,7 +43,10 @@ KINDS: Final = {
     "hcloud:index/firewall:Firewall": "firewall",
     "hcloud:index/sshKey:SshKey": "key_pair",
 }
-VOLUMES: Final = None
+VOLUMES: Final = Volumes(
+    kinds={"hcloud:index/volume:Volume": "volume", "hcloud:index/volumeAttachment:VolumeAttachment": "attachment"},
+    device="/dev/disk/by-id/scsi-0HC_Volume_*",  # docs.hetzner.cloud, Volumes: linux_device
+)
 ADDRESS: Final = ("hcloud:index/server:Server", "ipv4Address")
 IMAGE: Final = Image(
     owner="hetzner",
@@ -65,12 +71,14 @@ REFUSALS: Final = (
 )
 ENDPOINT: Final = "https://api.hetzner.cloud/v1"
 GB: Final = 10**9
+BILLING: Final = frozenset({"instance", "volume"})
 
 # Resource.kind -> the list of it: path, and name of its rows. What bills is ended first.
 LISTS: Final = {
     "instance": ("/servers", "servers"),
     "firewall": ("/firewalls", "firewalls"),
     "key_pair": ("/ssh_keys", "ssh_keys"),
+    "volume": ("/volumes", "volumes"),
 }
 
 
@@ -102,6 +110,8 @@ def program(order: Order) -> Callable[[], None]:
         key = hcloud.SshKey("key", name=order.name, public_key=order.public_key, labels=labels)
         firewall = hcloud.Firewall("ssh", name=order.name, labels=labels, rules=[_ssh_from(order.allow_from)])
         server = _server(order, key, firewall, labels)
+        if order.volume is not None:
+            _attach(order, order.volume, server)
         pulumi.export("host", server.ipv4_address)
         pulumi.export("user", order.image.user)
         pulumi.export("host_key", order.host_key)
@@ -118,7 +128,7 @@ def _server(order: Order, key: hcloud.SshKey, firewall: hcloud.Firewall, labels:
         name=order.name,
         server_type=order.instance_type,
         image=order.image.name,
-        location=None if order.region == ANYWHERE else order.region,
+        location=_location(order),
         ssh_keys=[key.id],  # without one a password is made, and sent by mail
         firewall_ids=[firewall.id.apply(int)],
         user_data=pulumi.Output.secret(order.user_data),
@@ -126,6 +136,26 @@ def _server(order: Order, key: hcloud.SshKey, firewall: hcloud.Firewall, labels:
         # A newer image or a fresh key must never replace a box that runs.
         opts=pulumi.ResourceOptions(ignore_changes=["image", "sshKeys", "userData"]),
     )
+
+
+def _location(order: Order) -> str | None:
+    """The volume's, where there is one; None: Hetzner chooses."""
+    if order.volume is not None and order.volume.place is not None:
+        return order.volume.place
+    return None if order.region == ANYWHERE else order.region
+
+
+def _attach(order: Order, volume: KeptVolume, server: hcloud.Server) -> None:
+    """The volume, made where the server is, if there is none yet. The engine leaves both; a server's end detaches it."""
+    kept = pulumi.ResourceOptions(retain_on_delete=True)
+    id: Any = volume.id
+    if id is None:
+        labels = {label(key): label(value) for key, value in volume.tags.items()}
+        made = hcloud.Volume("kept", name=order.name, size=volume.size_gib, location=server.location, labels=labels, opts=kept)
+        id = made.id.apply(int)
+    else:
+        id = int(id)
+    hcloud.VolumeAttachment("attached", server_id=server.id.apply(int), volume_id=id, automount=False, opts=kept)
 
 
 def _ssh_from(cidrs: tuple[str, ...]) -> Any:
@@ -163,7 +193,7 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
-    """Servers, firewalls and keys of the whole project with our label."""
+    """Servers, firewalls and keys of the whole project with our label, and kept volumes."""
     return as_owned(lambda: _listed(connect(environment), tag))
 
 
@@ -177,7 +207,10 @@ def _listed(api: Api, tag: str | None) -> Iterator[Resource]:
 def _resource(kind: str, row: Json) -> Resource:
     tags = {from_label(key): from_label(value) for key, value in row["labels"].items()}
     region = (row.get("location") or {}).get("name", "")
-    return tagged_resource(kind, str(row["id"]), region, tags, bills=kind == "instance")
+    found = tagged_resource(kind, str(row["id"]), region, tags, bills=kind in BILLING)
+    if kind != "volume":
+        return found
+    return msgspec.structs.replace(found, size_gib=row["size"], in_use=row["server"] is not None)
 
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:

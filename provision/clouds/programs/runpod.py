@@ -23,6 +23,7 @@ import pulumi
 from catalogs.hardware import Offer
 from catalogs.sellers import RUNPOD_GPU_IDS, RUNPOD_TYPE
 from provision.clouds.container import ENTRYPOINT, START_VARIABLE
+from provision.clouds.programs import Volumes
 from provision.clouds.programs.accounts.runpod_api import (
     BAD_KEY,
     NO_CAPACITY,
@@ -32,10 +33,16 @@ from provision.clouds.programs.accounts.runpod_api import (
     log,
     path_of,
     pods,
+    volume_path,
+    volumes,
 )
 from provision.clouds.programs.order import (
     GIB,
+    INSTALLATION_TAG,
+    KEPT_TAG,
+    MOUNT,
     OURS,
+    OWNER_TAG,
     RUN_TAG,
     SSH_PORT,
     Image,
@@ -46,6 +53,7 @@ from provision.clouds.programs.order import (
 )
 from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Json, as_owned
 from provision.clouds.programs.runpod_pods import Address, Pod
+from provision.clouds.programs.tagging import LETTERS, escaped, unescaped
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Refused, Scope
@@ -58,7 +66,14 @@ KINDS: Final = {
     "pulumi-python:dynamic/runpod:Pod": "instance",
     "pulumi-python:dynamic/runpod:Address": "address",
 }
-VOLUMES: Final = None
+VOLUMES: Final = Volumes(kinds={}, device=None)  # a network volume: made with the pod (runpod_pods.py), mounted by RunPod
+KEPT: Final = "rentune-kept"  # the first word of a volume's name, which is all that RunPod lets one write on it
+KEPT_FACTS: Final = (KEPT_TAG, RUN_TAG, INSTALLATION_TAG, OWNER_TAG)  # the others, in this order
+KEPT_LETTERS: Final = LETTERS + "-"
+LEAST_VOLUME_GB: Final = 10  # source=its API (v2, CreateNetworkVolumeRequest), 2026-11
+# Data centres with network volumes: those that RunPod's S3 interface to them is named for (docs.runpod.io, 2026-11). A volume
+# lies in one of them; where the offer names none, they are asked for the pod one after the other.
+DATA_CENTRES: Final = ("EU-RO-1", "EU-CZ-1", "EUR-IS-1", "US-KS-2")
 ADDRESS: Final = ("pulumi-python:dynamic/runpod:Address", "host", "port")
 IMAGE: Final = Image(
     owner="runpod",
@@ -106,7 +121,7 @@ def program(order: Order) -> Callable[[], None]:
     told = {START_VARIABLE: order.user_data, TAGS_VARIABLE: json.dumps(order.tags)}
 
     def run() -> None:
-        pod = Pod("box", json.dumps(body), pulumi.Output.secret(json.dumps(told)))
+        pod = Pod("box", json.dumps(body), pulumi.Output.secret(json.dumps(told)), json.dumps(_volume(order)))
         address = Address("address", pod.id)
         pulumi.export("host", address.host)
         pulumi.export("port", address.port)
@@ -126,6 +141,8 @@ def _body(order: Order) -> dict[str, Any]:
             hint="Leave it out: SSH is open to everybody there and admits only the key of the run.",
         )
     count, gpu, cloud = _offered(order.instance_type)
+    if order.volume is not None and cloud != CLOUDS["secure"]:
+        raise Refused("RunPod's community hosts have no network volumes.", hint="Leave --keep-volume out.")
     body: dict[str, Any] = {
         "name": order.name,
         "image": order.image.name,
@@ -136,7 +153,35 @@ def _body(order: Order) -> dict[str, Any]:
         "entrypoint": list(ENTRYPOINT),
     }
     # RunPod finds a place by itself; a region is the id of one of its data centres.
+    if order.volume is not None and order.volume.id is not None:
+        mounted = {"mounts": {"network": [{"volumeId": order.volume.id, "path": MOUNT}]}}
+        return body | mounted | {"dataCenterIds": [order.volume.place]}
     return body if order.region == ANYWHERE else body | {"dataCenterIds": [order.region]}
+
+
+def _volume(order: Order) -> dict[str, Any]:
+    """The network volume that is to be made with the pod; nothing where there is one, or none is asked for."""
+    if order.volume is None or order.volume.id is not None:
+        return {}
+    return {
+        "name": volume_name(order.volume.tags),
+        "size": max(LEAST_VOLUME_GB, math.ceil(order.volume.size_gib * GIB / GB)),
+        "path": MOUNT,
+        "dataCentres": DATA_CENTRES if order.region == ANYWHERE else (order.region,),
+    }
+
+
+def volume_name(tags: Mapping[str, str]) -> str:
+    """What tells whose a volume is: RunPod has no tags."""
+    return " ".join((KEPT, *(escaped(tags.get(fact, ""), KEPT_LETTERS) for fact in KEPT_FACTS)))
+
+
+def from_volume_name(name: str) -> dict[str, str]:
+    """What `volume_name` was given; empty where somebody else wrote it."""
+    first, *facts = name.split(" ")
+    if first != KEPT or len(facts) != len(KEPT_FACTS):
+        return {}
+    return dict(zip(KEPT_FACTS, map(unescaped, facts), strict=True))
 
 
 def _offered(instance_type: str) -> tuple[int, str, str]:
@@ -166,13 +211,26 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
-    """Pods of ours that are not gone yet, wherever they are."""
+    """Pods and volumes of ours that are not gone yet, wherever they are."""
     return as_owned(lambda: _listed(environment, tag))
 
 
+PATHS: Final = {"instance": path_of, "volume": volume_path}  # of what has a bill of its own
+
+
 def _listed(environment: Mapping[str, str], tag: str | None) -> Iterator[Resource]:
-    ours = (_resource(pod) for pod in pods(connect(environment)) if pod["name"].startswith(OURS))
+    api = connect(environment)
+    there = list(pods(api))
+    used = {mount["volumeId"] for pod in there for mount in (pod.get("mounts") or {}).get("network") or []}
+    kept = (_kept(volume, used) for volume in volumes(api) if from_volume_name(volume["name"]))
+    ours = (*(_resource(pod) for pod in there if pod["name"].startswith(OURS)), *kept)
     return (each for each in ours if tag in (None, each.run_id))
+
+
+def _kept(volume: Json, used: set[str]) -> Resource:
+    tags = from_volume_name(volume["name"])
+    found = tagged_resource("volume", volume["id"], volume["dataCenter"], tags, bills=True)
+    return msgspec.structs.replace(found, size_gib=volume["size"] * GB // GIB, in_use=volume["id"] in used)
 
 
 def _resource(pod: Json) -> Resource:
@@ -186,9 +244,9 @@ def _resource(pod: Json) -> Resource:
 
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:
-    """Delete one pod and what it holds."""
-    if resource.kind == "instance":
-        connect(environment).delete(path_of(resource.id))
+    """Delete one pod and what it holds, or one volume."""
+    if resource.kind in PATHS:
+        connect(environment).delete(PATHS[resource.kind](resource.id))
 
 
 def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping[str, str]) -> None:

@@ -19,8 +19,8 @@ from pulumi import Input, ResourceOptions
 from pulumi.dynamic import CreateResult, DiffResult, ReadResult, Resource, ResourceProvider
 
 from provision.clouds.container import END_VARIABLE
-from provision.clouds.programs.accounts.runpod_api import connect, find, path_of
-from provision.clouds.programs.rest import Json
+from provision.clouds.programs.accounts.runpod_api import NO_CAPACITY, connect, find, path_of, volume_path
+from provision.clouds.programs.rest import Api, Json
 from provision.errors import ProvisionError
 
 API_VARIABLE: Final = "RENTUNE_API"
@@ -54,7 +54,8 @@ class PodProvider(ResourceProvider):  # type: ignore[misc] # pulumi's types are 
         api = connect(os.environ)
         body = json.loads(props["body"])
         body["env"] = json.loads(props["environment"]) | {END_VARIABLE: SELF_END, API_VARIABLE: api.url}
-        pod = api.ask("POST", "/pods", body)
+        wanted = json.loads(props.get("volume") or "{}")
+        pod = _with_volume(api, body, wanted) if wanted else api.ask("POST", "/pods", body)
         return CreateResult(pod["id"], {"name": body["name"]})
 
     def read(self, id_: str, props: dict[str, Any]) -> ReadResult:
@@ -66,6 +67,33 @@ class PodProvider(ResourceProvider):  # type: ignore[misc] # pulumi's types are 
 
     def delete(self, _id: str, _props: dict[str, Any]) -> None:
         connect(os.environ).delete(path_of(_id))
+
+
+def _with_volume(api: Api, body: Json, wanted: dict[str, Any]) -> Json:
+    """The pod with a volume of its own, which must be there first: in the first data centre that has room for the pod.
+
+    One that was made for a pod that did not come is ended: nothing was ever on it. Raises ProvisionError where none has room.
+    """
+    *others, last = wanted["dataCentres"]
+    for centre in others:
+        try:
+            return _beside(api, body, wanted, centre)
+        except ProvisionError as error:
+            if NO_CAPACITY not in str(error):
+                raise
+    return _beside(api, body, wanted, last)
+
+
+def _beside(api: Api, body: Json, wanted: dict[str, Any], centre: str) -> Json:
+    order = {"name": wanted["name"], "size": wanted["size"], "dataCenter": centre}
+    volume = api.ask("POST", "/network-volumes", order)["id"]
+    mounts = {"network": [{"volumeId": volume, "path": wanted["path"]}]}
+    try:
+        return api.ask("POST", "/pods", body | {"mounts": mounts, "dataCenterIds": [centre]})
+    except ProvisionError as error:
+        if NO_CAPACITY in str(error):  # any other answer does not say that no pod has it
+            api.delete(volume_path(volume))
+        raise
 
 
 class AddressProvider(ResourceProvider):  # type: ignore[misc] # pulumi's types are not followed
@@ -101,11 +129,11 @@ def _read(pod: Json | None, id: str, props: dict[str, Any]) -> ReadResult:
 class Pod(Resource, module="runpod", name="Pod"):  # type: ignore[misc, call-arg] # pulumi's types are not followed
     """One pod; `body` is RunPod's CreatePodRequest as JSON, so that whole numbers stay whole on their way.
 
-    `environment`, JSON as well, is what the pod is told.
+    `environment`, JSON as well, is what the pod is told; `volume`, too: the network volume that is made for it, or nothing.
     """
 
-    def __init__(self, name: str, body: Input[str], environment: Input[str], opts: ResourceOptions | None = None) -> None:
-        super().__init__(PodProvider(), name, {"body": body, "environment": environment}, opts)
+    def __init__(self, name: str, body: Input[str], environment: Input[str], volume: Input[str] = "{}") -> None:
+        super().__init__(PodProvider(), name, {"body": body, "environment": environment, "volume": volume})
 
 
 class Address(Resource, module="runpod", name="Address"):  # type: ignore[misc, call-arg] # pulumi's types are not followed

@@ -18,6 +18,9 @@ from tests.doubles.world.core import MACHINE, Declined, Reason, Thing, World
 KEY: Final = "ssh_key"
 FIREWALL: Final = "firewall"
 TAG: Final = "tag"
+VOLUME: Final = "volume"
+VOLUME_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,63}")
+VOLUME_USD_PER_GIB_HOUR: Final = Decimal("0.00015")
 MADE_UP_LIMIT: Final = 10
 PER_PAGE: Final = 20
 MOST_PER_PAGE: Final = 200
@@ -167,6 +170,58 @@ def _list_regions(world: World, asked: Asked) -> Reply:
     return _page("regions", [{"slug": slug, "name": slug, "available": True} for slug in REGIONS], asked)
 
 
+# ── volumes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _create_volume(world: World, asked: Asked) -> Reply:
+    body, size_gib = asked.body, int(asked.body["size_gigabytes"])
+    if body["region"] not in REGIONS or size_gib < 1 or not VOLUME_NAME.fullmatch(body["name"]):
+        raise Declined(Reason.INVALID, "invalid region, size or name")
+    taken = lambda thing: (thing.name, thing.details["region"]) == (body["name"], body["region"])  # noqa: E731
+    world.require_free(VOLUME, "a volume with this name already exists in that region", taken)
+    for tag in body.get("tags", []):
+        _made_tag(world, tag)
+    details = {"tags": body.get("tags", []), "region": body["region"], "size_gib": size_gib, "droplet": None}
+    volume = world.create(VOLUME, body["name"], details, usd_per_hour=VOLUME_USD_PER_GIB_HOUR * size_gib)
+    return Reply(201, {"volume": _volume(world, volume)})
+
+
+def _volume(world: World, volume: Thing) -> Json:
+    """A droplet that is gone has it no more."""
+    details = volume.details
+    return {
+        "id": UUID.format(volume.id),
+        "name": volume.name,
+        "region": {"slug": details["region"]},
+        "size_gigabytes": details["size_gib"],
+        "droplet_ids": _users(world, volume),
+        "created_at": volume.created,
+        "filesystem_type": "",
+        "tags": details["tags"],
+    }
+
+
+def _users(world: World, volume: Thing) -> list[int]:
+    return [each.id for each in world.standing() if each.kind == MACHINE and each.id == volume.details["droplet"]]
+
+
+def _act_on_volume(world: World, asked: Asked, id: str) -> Reply:
+    volume, droplet = world.read(VOLUME, int(id)), world.read(MACHINE, int(asked.body["droplet_id"]))
+    if asked.body["type"] != "attach" or droplet.details["region"] != volume.details["region"]:
+        raise Declined(Reason.INVALID, "attach is imitated, in one region")
+    if _users(world, volume):
+        raise Declined(Reason.IN_USE)
+    world.change(VOLUME, volume.id, {"droplet": droplet.id})
+    return Reply(202, {"action": {"id": volume.id, "status": "completed", "type": "attach_volume"}})
+
+
+def _delete_volume(world: World, asked: Asked, id: str) -> Reply:
+    if _users(world, world.read(VOLUME, int(id))):
+        raise Declined(Reason.IN_USE)
+    world.delete(VOLUME, int(id))
+    return Reply(204)
+
+
 # ── keys ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -200,7 +255,8 @@ def _create_tag(world: World, asked: Asked) -> Reply:
 
 
 def _tag(world: World, tag: Thing) -> Json:
-    count = sum(tag.name in thing.details.get("tags", []) for thing in world.standing() if thing.kind == MACHINE)
+    carriers = [thing for thing in world.standing() if thing.kind in (MACHINE, VOLUME)]
+    count = sum(tag.name in thing.details.get("tags", []) for thing in carriers)
     return {"name": tag.name, "resources": {"count": count}}
 
 
@@ -272,6 +328,11 @@ ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
     ("GET", r"/v2/droplets", _listing("droplets", MACHINE, _droplet)),
     ("GET", r"/v2/droplets/(\d+)", _reading("droplet", MACHINE, _droplet)),
     ("DELETE", r"/v2/droplets/(\d+)", _deleting(MACHINE)),
+    ("POST", r"/v2/volumes", _create_volume),
+    ("GET", r"/v2/volumes", _listing("volumes", VOLUME, _volume)),
+    ("GET", rf"/v2/volumes/{IN_UUID}", _reading("volume", VOLUME, _volume)),
+    ("POST", rf"/v2/volumes/{IN_UUID}/actions", _act_on_volume),
+    ("DELETE", rf"/v2/volumes/{IN_UUID}", _delete_volume),
     ("POST", r"/v2/account/keys", _create_key),
     ("GET", r"/v2/account/keys", _listing("ssh_keys", KEY, _key)),
     ("GET", r"/v2/account/keys/(\d+)", _reading("ssh_key", KEY, _key)),

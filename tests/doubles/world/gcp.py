@@ -266,22 +266,49 @@ def _list_instances(world: World, asked: Asked) -> Reply:
 
 def _create_disk(world: World, asked: Asked, zone: str) -> Reply:
     name = _require_name(world, DISK, asked.body)
-    disk = world.create(DISK, name, {"labels": _labels(asked.body), "zone": zone}, usd_per_hour=Decimal("0.01"))
+    details = {"labels": _labels(asked.body), "zone": zone, "size_gb": asked.body.get("sizeGb", "10"), "instance": None}
+    disk = world.create(DISK, name, details, usd_per_hour=Decimal("0.01"))
     return _operation(world, "insert", disk)
 
 
 def _disk(disk: Thing, users: list[str]) -> Json:
     zone = f"{LINK}/projects/{PROJECT}/zones/{disk.details['zone']}"
     link = f"{zone}/disks/{disk.name}"
-    return {"name": disk.name, "selfLink": link, "zone": zone, "labels": disk.details["labels"]} | (
-        {"users": users} if users else {}
-    )
+    size_gb = disk.details.get("size_gb", "10")
+    shown = {"name": disk.name, "selfLink": link, "zone": zone, "sizeGb": size_gb, "labels": disk.details["labels"]}
+    return shown | ({"users": users} if users else {})
+
+
+def _users(world: World, disk: Thing) -> list[str]:
+    """An instance that is gone has it no more."""
+    return [_link(each) for each in world.standing() if each.kind == MACHINE and each.id == disk.details["instance"]]
+
+
+def _read_disk(world: World, asked: Asked, zone: str, name: str) -> Reply:
+    disk = _find(world, DISK, name)
+    return Reply(200, _disk(disk, _users(world, disk)))
+
+
+def _attach_disk(world: World, asked: Asked, zone: str, name: str) -> Reply:
+    instance, disk = _find(world, MACHINE, name), _find(world, DISK, str(asked.body["source"]).rpartition("/")[2])
+    if disk.details["zone"] != zone:
+        raise Declined(Reason.INVALID, "The disk must be in the zone of the instance")
+    if _users(world, disk):
+        raise Declined(Reason.IN_USE)
+    world.change(DISK, disk.id, {"instance": instance.id, "device": asked.body["deviceName"]})
+    return _operation(world, "insert", disk)
+
+
+def _delete_disk(world: World, asked: Asked, zone: str, name: str) -> Reply:
+    if _users(world, _find(world, DISK, name)):
+        raise Declined(Reason.IN_USE)
+    return _delete_of(DISK)(world, asked, zone, name)
 
 
 def _list_disks(world: World, asked: Asked) -> Reply:
     """Those of instances, and those that nothing uses."""
     of_machines = [_disk(machine, [_link(machine)]) for machine in _selected(world.listed(MACHINE), asked)]
-    rows = of_machines + [_disk(disk, []) for disk in _selected(world.listed(DISK), asked)]
+    rows = of_machines + [_disk(disk, _users(world, disk)) for disk in _selected(world.listed(DISK), asked)]
     return _aggregated("diskAggregatedList", "disks", rows, asked)
 
 
@@ -389,7 +416,9 @@ ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
     ("DELETE", rf"{HERE}/zones/([a-z0-9-]+)/instances/([^/]+)", _delete_of(MACHINE)),
     ("POST", rf"{HERE}/zones/([a-z0-9-]+)/disks", _create_disk),
     ("GET", rf"{HERE}/aggregated/disks", _list_disks),
-    ("DELETE", rf"{HERE}/zones/([a-z0-9-]+)/disks/([^/]+)", _delete_of(DISK)),
+    ("GET", rf"{HERE}/zones/([a-z0-9-]+)/disks/([^/]+)", _read_disk),
+    ("POST", rf"{HERE}/zones/([a-z0-9-]+)/instances/([^/]+)/attachDisk", _attach_disk),
+    ("DELETE", rf"{HERE}/zones/([a-z0-9-]+)/disks/([^/]+)", _delete_disk),
     ("POST", rf"{HERE}/global/firewalls", _create_firewall),
     ("GET", rf"{HERE}/global/firewalls", _list_firewalls),
     ("GET", rf"{HERE}/global/firewalls/([^/]+)", _read_of(FIREWALL, _firewall)),

@@ -18,6 +18,9 @@ from tests.doubles.world.app import Asked, Dialect, Json, Reply
 from tests.doubles.world.core import MACHINE, Declined, Reason, Thing, World
 
 KEY: Final = "ssh_key"
+VOLUME: Final = "volume"
+LEAST_GB: Final = 10
+VOLUME_USD_PER_GB_HOUR: Final = Decimal("0.0000784")  # 0.0572 a month
 FIREWALL: Final = "firewall"
 PER_PAGE: Final = 25
 MOST_PER_PAGE: Final = 50
@@ -116,7 +119,14 @@ def _action(world: World, thing: Thing, command: str) -> Json:
     return {"id": number, "command": command, "resources": resources, **progress}
 
 
-COMMANDS: Final = ("create_server", "delete_server", "set_firewall_rules", "apply_firewall")
+COMMANDS: Final = (
+    "create_server",
+    "delete_server",
+    "set_firewall_rules",
+    "apply_firewall",
+    "create_volume",
+    "attach_volume",
+)
 
 
 def _read_action(world: World, asked: Asked, number: str) -> Reply:
@@ -178,7 +188,7 @@ def _server(world: World, server: Thing) -> Json:
             "ipv6": {"ip": f"2001:db8:{server.id:x}::/64", "blocked": False},
             "firewalls": [{"id": id, "status": "applied"} for id in details["firewalls"]],
         },
-        "volumes": [],
+        "volumes": [each.id for each in world.standing() if each.kind == VOLUME and each.details["server"] == server.id],
     }
 
 
@@ -215,6 +225,60 @@ def _list_types(world: World, asked: Asked) -> Reply:
 
 def _list_locations(world: World, asked: Asked) -> Reply:
     return _page("locations", [{"id": number, "name": name} for number, name in enumerate(LOCATIONS, 1)], asked)
+
+
+# ── volumes ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _create_volume(world: World, asked: Asked) -> Reply:
+    body, name = asked.body, _require_name(world, VOLUME, asked)
+    if int(body["size"]) < LEAST_GB:
+        raise Declined(Reason.INVALID, "invalid input in field 'size': must be at least 10")
+    if body["location"] not in LOCATIONS:
+        raise Declined(Reason.INVALID, f"location {body['location']} not found")
+    details = {"labels": _labels(asked), "location": body["location"], "size": int(body["size"]), "server": None}
+    volume = world.create(VOLUME, name, details, usd_per_hour=VOLUME_USD_PER_GB_HOUR * int(body["size"]))
+    answer = {"volume": _volume(world, volume), "action": _action(world, volume, "create_volume"), "next_actions": []}
+    return Reply(201, answer)
+
+
+def _volume(world: World, volume: Thing) -> Json:
+    """A server that is gone has it no more."""
+    details = volume.details
+    return {
+        "id": volume.id,
+        "name": volume.name,
+        "status": "available",
+        "created": volume.created,
+        "labels": details["labels"],
+        "location": {"name": details["location"]},
+        "size": details["size"],
+        "format": None,
+        "linux_device": f"/dev/disk/by-id/scsi-0HC_Volume_{volume.id}",
+        "server": _user(world, volume),
+    }
+
+
+def _user(world: World, volume: Thing) -> int | None:
+    there = {each.id for each in world.standing() if each.kind == MACHINE}
+    return volume.details["server"] if volume.details["server"] in there else None
+
+
+def _attach_volume(world: World, asked: Asked, id: str) -> Reply:
+    volume, server = world.read(VOLUME, int(id)), world.read(MACHINE, int(asked.body["server"]))
+    if _user(world, volume) is not None:
+        raise Declined(Reason.LOCKED)
+    if server.details["location"] != volume.details["location"]:
+        raise Declined(Reason.INVALID, "server and volume must be in the same location")
+    world.change(VOLUME, volume.id, {"server": server.id})
+    return Reply(201, {"action": _action(world, volume, "attach_volume")})
+
+
+def _delete_volume(world: World, asked: Asked, id: str) -> Reply:
+    if _user(world, world.read(VOLUME, int(id))) is not None:
+        raise Declined(Reason.IN_USE)
+    world.delete(VOLUME, int(id))
+    return Reply(204)
 
 
 # ── keys and firewalls ─────────────────────────────────────────────────────────────────────────────────────────────
@@ -307,6 +371,11 @@ ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
     ("GET", r"/v1/servers/(\d+)", _read_server),
     ("PUT", r"/v1/servers/(\d+)", _relabel(MACHINE, _server)),
     ("DELETE", r"/v1/servers/(\d+)", _delete_server),
+    ("POST", r"/v1/volumes", _create_volume),
+    ("GET", r"/v1/volumes", _list_of(VOLUME, _volume)),
+    ("GET", r"/v1/volumes/(\d+)", _read_of(VOLUME, _volume)),
+    ("POST", r"/v1/volumes/(\d+)/actions/attach", _attach_volume),
+    ("DELETE", r"/v1/volumes/(\d+)", _delete_volume),
     ("POST", r"/v1/ssh_keys", _create_key),
     ("GET", r"/v1/ssh_keys", _list_of(KEY, _shown_key)),
     ("GET", r"/v1/ssh_keys/(\d+)", _read_of(KEY, _shown_key)),

@@ -20,6 +20,11 @@ from tests.doubles.machines import SUBNETS, Container
 from tests.doubles.world.app import Asked, Dialect, Json, Reply
 from tests.doubles.world.core import MACHINE, Declined, Reason, Thing, World
 
+VOLUME: Final = "volume"
+VOLUME_FIELDS: Final = {"name": str, "size": int, "dataCenter": str}
+SIZES_GB: Final = range(10, 4097)
+DATA_CENTRES: Final = ("EU-RO-1", "EU-CZ-1", "EUR-IS-1", "US-KS-2")
+VOLUME_USD_PER_GB_HOUR: Final = Decimal("0.0000959")  # 0.07 a month
 PER_PAGE: Final = 2  # "a page may hold fewer than `limit` pods"
 MOST_VARIABLES: Final = 50
 FIRST_PORT: Final = 40_000
@@ -35,6 +40,7 @@ FIELDS: Final = {
     "entrypoint": list,
     "cmd": list,
     "dataCenterIds": list,
+    "mounts": dict,
 }
 GPU_FIELDS: Final = {"id": str, "count": int, "minCudaVersion": str}
 ACTIONS: Final = ("start", "stop", "restart", "terminate")
@@ -81,6 +87,9 @@ def _create(world: World, asked: Asked) -> Reply:
     _require(bool(re.fullmatch(r"\d+\.\d+", body["gpu"].get("minCudaVersion", "12.0"))), "$.gpu.minCudaVersion: no match")
     _require(body["gpu"]["id"] in PRICES_USD_PER_HOUR, f"GPU type {body['gpu']['id']} not found")
     _require("disk" in body, "You must either provide a template id or pod configuration parameters")
+    for mount in body.get("mounts", {}).get("network", []):
+        volume = world.read(VOLUME, int(mount["volumeId"].removeprefix("vol")))
+        _require(body.get("dataCenterIds") == [volume.details["dataCenter"]], "the volume is in another data center")
     gpu, count = body["gpu"]["id"], body["gpu"].get("count", 1)
     pod = world.create(
         MACHINE, body["name"], {"body": body}, usd_per_hour=PRICES_USD_PER_HOUR[gpu] * count, type=f"{gpu} {body['cloud']}"
@@ -110,7 +119,8 @@ def _shown(world: World, pod: Thing) -> Json:
         "status": _status(world, pod),
         "cost": float(pod.usd_per_hour),
         "cloud": body["cloud"],
-        "dataCenterId": "EU-RO-1" if runs else None,
+        "dataCenterId": (body.get("dataCenterIds") or ["EU-RO-1"])[0] if runs else None,
+        "mounts": body.get("mounts", {}),
         "image": body["image"],
         "env": body.get("env", {}),
         "gpu": body["gpu"],
@@ -168,12 +178,47 @@ def _act(world: World, asked: Asked, id: str) -> Reply:
     return Reply(200, _shown(world, pod))
 
 
+# ── network volumes ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _create_volume(world: World, asked: Asked) -> Reply:
+    body = asked.body
+    _require_fields("$", body, VOLUME_FIELDS, required=tuple(VOLUME_FIELDS))
+    _require(body["size"] in SIZES_GB, "$.size: must be from 10 to 4096")
+    _require(body["dataCenter"] in DATA_CENTRES, "$.dataCenter: there is no such one")
+    details = {"size": body["size"], "dataCenter": body["dataCenter"]}
+    volume = world.create(VOLUME, body["name"], details, usd_per_hour=VOLUME_USD_PER_GB_HOUR * body["size"])
+    return Reply(201, _volume(volume))
+
+
+def _volume(volume: Thing) -> Json:
+    known = {name: volume.details[name] for name in ("size", "dataCenter")}
+    return {"id": f"vol{volume.id}", "name": volume.name, "type": "STANDARD", **known}
+
+
+def _list_volumes(world: World, asked: Asked) -> Reply:
+    return Reply(200, {"networkVolumes": [_volume(each) for each in world.listed(VOLUME)]})
+
+
+def _delete_volume(world: World, asked: Asked, id: str) -> Reply:
+    """Whether RunPod refuses one that a pod has, was read nowhere; assumed."""
+    pods = (each for each in world.standing() if each.kind == MACHINE)
+    mounts = (mount for pod in pods for mount in pod.details["body"].get("mounts", {}).get("network", []))
+    if any(mount["volumeId"] == f"vol{id}" for mount in mounts):
+        raise Declined(Reason.IN_USE)
+    world.delete(VOLUME, int(id))
+    return Reply(204)
+
+
 ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
     ("POST", r"/v2/pods", _create),
     ("GET", r"/v2/pods", _list),
     ("GET", r"/v2/pods/pod(\d+)", _read),
     ("DELETE", r"/v2/pods/pod(\d+)", _delete),
     ("POST", r"/v2/pods/pod(\d+)/action", _act),
+    ("POST", r"/v2/network-volumes", _create_volume),
+    ("GET", r"/v2/network-volumes", _list_volumes),
+    ("DELETE", r"/v2/network-volumes/vol(\d+)", _delete_volume),
 )
 
 # ── what is in a pod ───────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,16 +5,17 @@ from __future__ import annotations
 import dataclasses
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 
 import msgspec
 import pytest
 
 from provision import errors
+from provision.charge.volumes import end_volume
 from provision.clouds.programs import load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
-from provision.errors import ProvisionError
+from provision.errors import ProvisionError, Refused
 from provision.provisioner import Answer, Resource
 from tests.doubles.bench import Bench
 from tests.doubles.world.core import MACHINE, TOKEN, Reason
@@ -58,6 +59,35 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(world_bench: Benc
     paid = world_bench.control.bill_usd()
     world_bench.control.advance(HOUR_S)
     assert world_bench.control.bill_usd() == paid
+
+
+@pytest.mark.parametrize("bench", ["hetzner", "digitalocean", "gcp", "runpod"])
+def test_a_volume_that_is_kept_outlives_its_box_and_serves_the_next_one(
+    bench: str, bench_without_machines: Callable[[str], Bench]
+) -> None:
+    """Attached again by its name to another run's box where it lies; billed until it is ended, and then nothing is left."""
+    first, cloud = bench_without_machines(bench), load_cloud(bench)
+    provisioner, launch = first.provisioner(), msgspec.structs.replace(first.launch, volume_name="models", volume_gib=12)
+    box = provisioner.up(first.row.offer, launch)
+    assert box.cache == "/mnt/rentune/cache"
+    assert {resource.kind for resource in box.resources} == set(cloud.KINDS.values())
+    [seen] = provisioner.owned(launch).kept
+    assert (seen.kind, seen.name, seen.size_gib, seen.run_id, seen.in_use) == ("volume", "models", 12, launch.run_id, True)
+    teardown = provisioner.destroy(launch)
+    [kept] = teardown.kept
+    assert (teardown.verdict, kept.id, kept.in_use) == ("destroyed", seen.id, False)
+
+    second = msgspec.structs.replace(first, run_id="r2")
+    again = msgspec.structs.replace(second.launch, volume_name="models", volume_gib=12)
+    provisioner.up(msgspec.structs.replace(first.row.offer, region=kept.region), again)
+    assert [(each.id, each.in_use) for each in provisioner.owned().kept] == [(kept.id, True)]
+    with pytest.raises(Refused, match="is in use by another machine"):
+        provisioner.preview(first.row.offer, msgspec.structs.replace(again, run_id="r3"))
+    assert provisioner.destroy(again).verdict == "destroyed"
+
+    assert [thing["kind"] for thing in first.control.standing() if thing["name"] != "team:nlp"] != []
+    assert end_volume(bench, kept, places=first.places, environment=first.environment).verdict == "destroyed"
+    assert left(first) == []
 
 
 @pytest.mark.parametrize("world", ["hetzner", "digitalocean"], indirect=True)

@@ -84,6 +84,19 @@ def log(api: Api, id: str) -> str:
     return "\n".join(event["line"] for event in events)
 
 
+def volumes(api: Api) -> list[Json]:
+    """All network volumes of the account; RunPod gives them on one page. Raises ProvisionError."""
+    answer = api.ask("GET", "/network-volumes")
+    if "networkVolumes" not in answer:  # what can't be read is not an empty list
+        raise ProvisionError("RunPod answered GET /network-volumes with no list.")
+    return list(answer["networkVolumes"])
+
+
+def volume_path(id: str) -> str:
+    """Where a network volume is asked for."""
+    return f"/network-volumes/{urllib.parse.quote(id, safe='')}"
+
+
 def path_of(id: str) -> str:
     """Where a pod is asked for."""
     return f"/pods/{urllib.parse.quote(id, safe='')}"

@@ -14,7 +14,7 @@ import pytest
 from pulumi.runtime import mocks
 
 from provision.clouds.programs import digitalocean
-from provision.clouds.programs.order import run_tags
+from provision.clouds.programs.order import KeptVolume, run_tags
 from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.digitalocean import DIGITALOCEAN, VERSION
@@ -25,13 +25,18 @@ DROPLET = "digitalocean:index/droplet:Droplet"
 FIREWALL = "digitalocean:index/firewall:Firewall"
 KEY = "digitalocean:index/sshKey:SshKey"
 TAG = "digitalocean:index/tag:Tag"
+VOLUME = "digitalocean:index/volume:Volume"
+ATTACHMENT = "digitalocean:index/volumeAttachment:VolumeAttachment"
 SDK_CLASSES: dict[str, tuple[Any, Any]] = {
     DROPLET: (sdk.Droplet, sdk.DropletArgs),
     FIREWALL: (sdk.Firewall, sdk.FirewallArgs),
     KEY: (sdk.SshKey, sdk.SshKeyArgs),
     TAG: (sdk.Tag, sdk.TagArgs),
+    VOLUME: (sdk.Volume, sdk.VolumeArgs),
+    ATTACHMENT: (sdk.VolumeAttachment, sdk.VolumeAttachmentArgs),
 }
 TAGS = run_tags(CLOUDS["digitalocean"].offer, LAUNCH, "a1b2")
+FRESH = KeptVolume(tags=TAGS | {"rentune-kept": "models"}, size_gib=40)
 THEIRS = msgspec.structs.replace(
     ORDER, region="fra1", instance_type="s-2vcpu-4gb", disk_gib=60, image=digitalocean.IMAGE, tags=TAGS
 )
@@ -143,10 +148,27 @@ def test_a_gpu_comes_with_the_image_that_has_its_driver(type: str, size: str, im
     assert (droplet["size"], droplet["image"]) == (size, image)
 
 
+def test_a_volume_that_is_kept_lies_where_the_droplet_does_under_a_tag_that_is_not_the_run_s() -> None:
+    """The run's own tag ends with the run; what the volume carries tells the same, and its name."""
+    made = inputs(volume=FRESH)
+    [word] = made[VOLUME]["tags"]
+    assert word != made[TAG]["name"]
+    assert digitalocean.from_tag([word]) == {name: TAGS.get(name, "") for name in digitalocean.FACTS} | {
+        "rentune-kept": "models"
+    }
+    assert (made[VOLUME]["region"], made[VOLUME]["size"]) == ("fra1", 40)
+    assert [*made].index(DROPLET) < [*made].index(VOLUME)
+    again = inputs(volume=KeptVolume(tags={}, size_gib=40, id="u-7", place="tor1"), region="*")
+    assert (again[DROPLET]["region"], again[ATTACHMENT]["volumeId"]) == ("tor1", "u-7")
+    assert VOLUME not in again
+
+
 def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
     """Else a pending create of it could not be found again."""
-    assert set(inputs()) == set(digitalocean.KINDS) == set(DIGITALOCEAN.kinds)
-    assert set(digitalocean.KINDS.values()) == set(digitalocean.LISTS)
+    assert set(inputs()) == set(digitalocean.KINDS)
+    both = set(digitalocean.KINDS) | set(digitalocean.VOLUMES.kinds)
+    assert set(inputs(volume=FRESH)) == both == set(DIGITALOCEAN.kinds)
+    assert set(digitalocean.KINDS.values()) | {"volume"} == set(digitalocean.LISTS)
     assert digitalocean.ADDRESS[0] in digitalocean.KINDS
 
 
@@ -155,7 +177,7 @@ def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
     """What it accepts exists, what the SDK requires it requires, and what the program sends it acts on."""
     kind = DIGITALOCEAN.kinds[type]
     require_likeness(kind, *SDK_CLASSES[type])
-    assert set(inputs()[type]) <= kind.accepts
+    assert set(inputs(volume=FRESH)[type]) <= kind.accepts
 
 
 def test_the_double_has_the_version_of_the_installed_sdk() -> None:

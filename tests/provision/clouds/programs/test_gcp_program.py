@@ -17,7 +17,7 @@ from pulumi.runtime import mocks
 
 from provision.clouds.programs import gcp
 from provision.clouds.programs.accounts import gcp_api
-from provision.clouds.programs.order import run_tags
+from provision.clouds.programs.order import KeptVolume, run_tags
 from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.gcp import GCP, VERSION
@@ -26,10 +26,15 @@ from tests.provision.sdk import require_likeness
 
 INSTANCE = "gcp:compute/instance:Instance"
 FIREWALL = "gcp:compute/firewall:Firewall"
+DISK = "gcp:compute/disk:Disk"
+ATTACHED = "gcp:compute/attachedDisk:AttachedDisk"
 SDK_CLASSES: dict[str, tuple[Any, Any]] = {
     INSTANCE: (gcp_sdk.compute.Instance, gcp_sdk.compute.InstanceArgs),
     FIREWALL: (gcp_sdk.compute.Firewall, gcp_sdk.compute.FirewallArgs),
+    DISK: (gcp_sdk.compute.Disk, gcp_sdk.compute.DiskArgs),
+    ATTACHED: (gcp_sdk.compute.AttachedDisk, gcp_sdk.compute.AttachedDiskArgs),
 }
+FRESH = KeptVolume(tags={"rentune-run": "r1", "rentune-kept": "models"}, size_gib=40)
 GOOGLES = msgspec.structs.replace(ORDER, region="us-central1", instance_type="g2-standard-4", image=gcp.IMAGE)
 ON_CPU = msgspec.structs.replace(GOOGLES, instance_type="e2-standard-4")
 
@@ -193,9 +198,30 @@ def test_an_offer_without_a_region_is_refused() -> None:
         gcp.program(msgspec.structs.replace(GOOGLES, region="*"))
 
 
+def test_a_volume_that_is_kept_is_made_in_the_instance_s_zone_and_one_that_is_there_draws_the_instance_to_it() -> None:
+    """Of the kind of disk that the machine takes, under a name beside that of its boot disk."""
+    made = recorded(volume=FRESH).inputs
+    assert made["kept"] == {
+        "name": "rentune-r1-kept",
+        "zone": "us-central1-b",
+        "size": 40,
+        "type": "pd-balanced",
+        "labels": FRESH.tags,
+    }
+    attached = {"disk": "kept", "instance": "box", "zone": "us-central1-b", "deviceName": "rentune-kept"}
+    assert made["attached"] == attached
+    there = KeptVolume(tags={}, size_gib=40, id="projects/p/zones/us-central1-c/disks/d", place="us-central1-c")
+    again = recorded(volume=there).inputs
+    assert again["box"]["zone"] == again["attached"]["zone"] == "us-central1-c"
+    assert again["attached"]["disk"] == there.id
+    assert "kept" not in again
+    assert recorded(volume=FRESH, instance_type="n4-standard-8").inputs["kept"]["type"] == "hyperdisk-balanced"
+
+
 def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
     """Else a pending create of it could not be found again."""
-    assert recorded().types == set(gcp.KINDS) == set(GCP.kinds)
+    assert recorded().types == set(gcp.KINDS)
+    assert recorded(volume=FRESH).types == set(gcp.KINDS) | set(gcp.VOLUMES.kinds) == set(GCP.kinds)
     assert set(gcp.KINDS.values()) <= set(gcp_api.LISTS)
     assert gcp.ADDRESS[0] in gcp.KINDS
 
@@ -205,8 +231,8 @@ def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
     """What it accepts exists, what the SDK requires it requires, and what the program sends it acts on."""
     kind = GCP.kinds[type]
     require_likeness(kind, *SDK_CLASSES[type])
-    made = recorded().inputs
-    for name in {INSTANCE: ["box"], FIREWALL: ["ssh", "shut"]}[type]:
+    made = recorded(volume=FRESH).inputs
+    for name in {INSTANCE: ["box"], FIREWALL: ["ssh", "shut"], DISK: ["kept"], ATTACHED: ["attached"]}[type]:
         assert set(made[name]) <= kind.accepts
 
 

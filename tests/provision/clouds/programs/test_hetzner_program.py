@@ -16,7 +16,7 @@ from pulumi.runtime import mocks
 
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs import hetzner
-from provision.clouds.programs.order import run_tags
+from provision.clouds.programs.order import KeptVolume, run_tags
 from provision.clouds.programs.tagging import from_label
 from provision.errors import Refused
 from provision.parts import needed_parts
@@ -29,11 +29,16 @@ from tests.provision.sdk import require_likeness
 SERVER = "hcloud:index/server:Server"
 FIREWALL = "hcloud:index/firewall:Firewall"
 KEY = "hcloud:index/sshKey:SshKey"
+VOLUME = "hcloud:index/volume:Volume"
+ATTACHMENT = "hcloud:index/volumeAttachment:VolumeAttachment"
 SDK_CLASSES: dict[str, tuple[Any, Any]] = {
     SERVER: (hcloud.Server, hcloud.ServerArgs),
     FIREWALL: (hcloud.Firewall, hcloud.FirewallArgs),
     KEY: (hcloud.SshKey, hcloud.SshKeyArgs),
+    VOLUME: (hcloud.Volume, hcloud.VolumeArgs),
+    ATTACHMENT: (hcloud.VolumeAttachment, hcloud.VolumeAttachmentArgs),
 }
+FRESH = KeptVolume(tags={"rentune-run": "r1", "rentune-kept": "models"}, size_gib=40)
 HETZNERS = msgspec.structs.replace(ORDER, region="fsn1", instance_type="ccx13", disk_gib=60, image=hetzner.IMAGE)
 
 
@@ -45,7 +50,7 @@ class Recorder(pulumi.runtime.Mocks):  # type: ignore[misc] # pulumi's types are
 
     def new_resource(self, args: mocks.MockResourceArgs) -> tuple[str, dict[str, Any]]:
         self.inputs[args.typ] = args.inputs
-        return str(len(self.inputs)), {**args.inputs, "ipv4Address": "198.51.100.4"}
+        return str(len(self.inputs)), {"location": "hel1", **args.inputs, "ipv4Address": "198.51.100.4"}
 
     def call(self, args: mocks.MockCallArgs) -> dict[str, Any]:
         return {"id": 1, "name": args.args["name"], "disk": 80}
@@ -109,9 +114,22 @@ def test_a_type_whose_disk_is_too_small_is_refused() -> None:
         inputs(disk_gib=75)
 
 
+def test_a_volume_that_is_kept_is_made_where_the_server_is_and_one_that_is_there_draws_the_server_to_it() -> None:
+    """Also where Hetzner chose the location. A further one is not made."""
+    made = inputs(volume=FRESH, region="*")
+    assert (made[VOLUME]["location"], made[VOLUME]["size"]) == ("hel1", 40)
+    assert made[VOLUME]["labels"] == FRESH.tags
+    ids = [str(place) for place, type in enumerate(made, 1) if type in (SERVER, VOLUME)]
+    assert [str(int(made[ATTACHMENT][name])) for name in ("serverId", "volumeId")] == ids
+    again = inputs(volume=KeptVolume(tags={}, size_gib=40, id="77", place="nbg1"), region="*")
+    assert (again[SERVER]["location"], int(again[ATTACHMENT]["volumeId"])) == ("nbg1", 77)
+    assert VOLUME not in again
+
+
 def test_every_kind_that_the_program_makes_is_known_to_the_listing() -> None:
     """Else a pending create of it could not be found again."""
-    assert set(inputs()) == set(hetzner.KINDS) == set(HCLOUD.kinds)
+    assert set(inputs()) == set(hetzner.KINDS)
+    assert set(inputs(volume=FRESH)) == set(hetzner.KINDS) | set(hetzner.VOLUMES.kinds) == set(HCLOUD.kinds)
     assert set(hetzner.KINDS.values()) <= set(hetzner.LISTS)
     assert hetzner.ADDRESS[0] in hetzner.KINDS
 
@@ -121,7 +139,7 @@ def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
     """What it accepts exists, what the SDK requires it requires, and what the program sends it acts on."""
     kind = HCLOUD.kinds[type]
     require_likeness(kind, *SDK_CLASSES[type])
-    assert set(inputs()[type]) <= kind.accepts
+    assert set(inputs(volume=FRESH)[type]) <= kind.accepts
 
 
 def test_the_plugin_is_looked_for_by_its_own_name(tmp_path: Path) -> None:

@@ -24,7 +24,7 @@ from provision.charge.looking import look_for_orphans
 from provision.clouds.container import END_VARIABLE
 from provision.clouds.programs import runpod
 from provision.clouds.programs.accounts.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, connect, find
-from provision.clouds.programs.order import PowerOff, run_tags
+from provision.clouds.programs.order import KeptVolume, PowerOff, run_tags
 from provision.clouds.programs.runpod_pods import API_VARIABLE, PodProvider
 from provision.errors import ProvisionError, Refused
 from provision.places import Places
@@ -106,6 +106,31 @@ def test_the_first_process_evaluates_what_the_environment_tells_it() -> None:
 def test_a_place_is_asked_for_only_where_the_offer_names_one() -> None:
     assert "dataCenterIds" not in body()
     assert body(region="EU-RO-1")["dataCenterIds"] == ["EU-RO-1"]
+
+
+def test_a_volume_is_made_with_the_pod_and_one_that_is_there_draws_the_pod_to_it() -> None:
+    """In the data centre that the offer names, or one after the other; its name is all that tells whose it is."""
+    tags = run_tags(OFFER, LAUNCH, "a1b2") | {"rentune-kept": "models"}
+    fresh = json.loads(inputs(volume=KeptVolume(tags=tags, size_gib=100))[POD]["volume"])
+    assert (fresh["size"], fresh["path"], fresh["dataCentres"]) == (108, "/mnt/rentune", list(runpod.DATA_CENTRES))
+    assert fresh["name"] == "rentune-kept models r1 a1b2 ada"
+    assert runpod.from_volume_name(fresh["name"]) == {name: tags[name] for name in runpod.KEPT_FACTS}
+    assert json.loads(inputs()[POD]["volume"]) == {}
+    named = inputs(volume=KeptVolume(tags=tags, size_gib=1), region="US-KS-2")[POD]["volume"]
+    assert (json.loads(named)["dataCentres"], json.loads(named)["size"]) == (["US-KS-2"], 10)
+    there = body(volume=KeptVolume(tags={}, size_gib=100, id="vol7", place="EU-CZ-1"))
+    assert there["mounts"] == {"network": [{"volumeId": "vol7", "path": "/mnt/rentune"}]}
+    assert there["dataCenterIds"] == ["EU-CZ-1"]
+
+
+def test_a_community_host_has_no_network_volume() -> None:
+    with pytest.raises(Refused, match="community hosts have no network volumes"):
+        inputs(instance_type="1x-l40-community", volume=KeptVolume(tags={}, size_gib=1, id="vol7", place="EU-CZ-1"))
+
+
+@pytest.mark.parametrize("name", ["somebody's", "rentune-kept", "rentune-kept models r1"])
+def test_a_volume_that_somebody_else_has_named_is_not_ours(name: str) -> None:
+    assert runpod.from_volume_name(name) == {}
 
 
 def test_a_tag_may_be_whatever_a_text_can_be() -> None:
@@ -281,6 +306,43 @@ def test_a_delete_ends_the_bill_and_gone_is_fine(cloud: Emulator) -> None:
     assert listed(cloud) == ()
     runpod.destroy_stray(pod, cloud.environment)
     PodProvider().delete(pod.id, {})
+
+
+def rent_with_volume(*centres: str) -> str:
+    """A pod and the volume that is made for it; its id."""
+    asked = body(instance_type="1x-l4-secure", tags=run_tags(OFFER, LAUNCH, "a1b2"))
+    environment = json.dumps(asked.pop("env"))
+    name = runpod.volume_name(run_tags(OFFER, LAUNCH, "a1b2") | {"rentune-kept": "models"})
+    wanted = {"name": name, "size": 12, "path": "/mnt/rentune", "dataCentres": centres or runpod.DATA_CENTRES}
+    props = {"body": json.dumps(asked), "environment": environment, "volume": json.dumps(wanted)}
+    return str(PodProvider().create(props).id)
+
+
+def test_where_no_pod_is_free_its_volume_goes_and_the_next_data_centre_is_asked(cloud: Emulator) -> None:
+    """A volume lies in one of them, and must be there before the pod."""
+    cloud.control.plant("create", Reason.NO_CAPACITY, MACHINE, times=2)
+    rent_with_volume()
+    owned = runpod.owned("*", "r1", cloud.environment)
+    assert [(each.kind, each.region, each.name, each.in_use) for each in owned.kept] == [
+        ("volume", runpod.DATA_CENTRES[2], "models", True)
+    ]
+    assert [each.kind for each in owned.resources] == ["instance"]
+
+
+def test_where_no_pod_is_free_anywhere_no_volume_is_left(cloud: Emulator) -> None:
+    cloud.control.plant("create", Reason.NO_CAPACITY, MACHINE, times=2)
+    with pytest.raises(ProvisionError, match=NO_CAPACITY):
+        rent_with_volume("EU-RO-1", "US-KS-2")
+    assert cloud.control.standing() == []
+
+
+def test_where_nobody_knows_whether_the_pod_came_its_volume_stays_and_is_found(cloud: Emulator) -> None:
+    """It may be the pod's; it is listed as kept, and no further pod is asked for."""
+    cloud.control.plant("create", Reason.BROKEN, MACHINE, after=True)
+    with pytest.raises(ProvisionError):
+        rent_with_volume()
+    owned = runpod.owned("*", None, cloud.environment)
+    assert ([each.name for each in owned.kept], len(owned.resources)) == (["models"], 1)
 
 
 def test_what_a_list_still_names_as_ended_is_gone(cloud: Emulator) -> None:
