@@ -20,15 +20,16 @@ MAX_FILE_BYTES: Final = 64 * MIB  # assumed: a hundred thousand offers; as it is
 class Kept(msgspec.Struct, frozen=True, kw_only=True):
     """The last good prices of a provider, as a file at home."""
 
+    provider: str
     version: str  # as gpuhunt calls it
     observed_on: dt.date
     offers: tuple[Offer, ...]
 
 
-def read_refreshed(folder: Path) -> tuple[Offer, ...]:
+def read_refreshed(folder: Path) -> tuple[Kept, ...]:
     """All that is kept. Raises CatalogError where a file is damaged."""
     kept = (read_kept(folder, path.stem) for path in sorted(folder.glob("*.json")))
-    return tuple(offer for each in kept if each is not None for offer in each.offers)
+    return tuple(each for each in kept if each is not None)
 
 
 def read_kept(folder: Path, provider: str) -> Kept | None:
@@ -44,18 +45,17 @@ def read_kept(folder: Path, provider: str) -> Kept | None:
         raise CatalogError("is damaged; delete it, and fetch it again: rentune catalog refresh", file=str(path)) from None
 
 
-def with_refreshed(catalog: Catalog, refreshed: tuple[Offer, ...]) -> Catalog:
+def with_refreshed(catalog: Catalog, refreshed: tuple[Kept, ...]) -> Catalog:
     """The catalog with newer prices: a provider's machines with GPUs are those of the newer list alone, since the two may call
     one machine by two names. Its CPU boxes stay.
     """
-    sellers = {offer.provider for offer in refreshed}
-    shipped = _newest(offer for offer in catalog.offers if offer.provider in sellers)
-    newer = {seller for seller, day in _newest(refreshed).items() if day >= shipped.get(seller, dt.date.min)}
+    shipped = _newest(catalog.offers)
+    newer = {each.provider: each for each in refreshed if each.observed_on >= shipped.get(each.provider, dt.date.min)}
     kept = tuple(offer for offer in catalog.offers if offer.gpu is None or offer.provider not in newer)
-    known = (offer for offer in refreshed if offer.gpu in catalog.gpus)  # another version may have named its GPUs otherwise
-    unknown = {seller: assumed_hour(seller) for seller in sellers if seller not in catalog.billing}
-    offers = (*kept, *(offer for offer in known if offer.provider in newer))
-    return msgspec.structs.replace(catalog, offers=offers, billing=catalog.billing | unknown)
+    # another version may have named its GPUs otherwise
+    fresh = (offer for each in newer.values() for offer in each.offers if offer.gpu in catalog.gpus)
+    unknown = {seller: assumed_hour(seller) for seller in newer if seller not in catalog.billing}
+    return msgspec.structs.replace(catalog, offers=(*kept, *fresh), billing=catalog.billing | unknown)
 
 
 def _newest(offers: Iterable[Offer]) -> dict[str, dt.date]:

@@ -75,7 +75,7 @@ class Refresh:
             return _told(provider, "refused", before, wrong)
         if not found.offers:
             return _told(provider, "refused", before, ("it has no machine with a GPU that the catalog knows",))
-        kept = Kept(version=version, observed_on=day, offers=found.offers)
+        kept = Kept(provider=provider, version=version, observed_on=day, offers=found.offers)
         keep(self.folder, provider, kept)
         return _told(provider, "new", kept, wrong)
 

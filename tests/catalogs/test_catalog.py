@@ -138,8 +138,10 @@ def test_spot_alone(catalog: Catalog) -> None:
 
 
 def test_unknown_names_in_a_condition_are_refused(catalog: Catalog) -> None:
-    with pytest.raises(CatalogError, match='no provider "awz" in the catalog; there are aws, azure'):
+    with pytest.raises(CatalogError, match='no provider "awz" in the catalog; nearest: aws'):
         select(catalog, providers=["awz"])
+    with pytest.raises(CatalogError, match='no provider "qqq" in the catalog; there are aws, azure'):
+        select(catalog, providers=["qqq"])
     with pytest.raises(CatalogError, match="no GPU"):
         select(catalog, gpus=["abacus"])
     with pytest.raises(CatalogError, match=r'no region "us-east-99" in the catalog; nearest: .*us-east'):

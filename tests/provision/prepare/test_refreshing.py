@@ -240,7 +240,7 @@ def test_newer_prices_stand_in_place_of_the_shipped_and_older_ones_do_not(refres
     one(refresh)
     kept = read_kept(refresh.folder, "aws")
     assert kept is not None
-    newer = with_refreshed(CATALOG, kept.offers)
+    newer = with_refreshed(CATALOG, (kept,))
     mine = [offer for offer in newer.offers if offer.provider == "aws"]
     assert sorted(offer.key for offer in mine if offer.gpu) == keys(refresh)
     assert [offer for offer in mine if offer.gpu is None] == [
@@ -249,8 +249,8 @@ def test_newer_prices_stand_in_place_of_the_shipped_and_older_ones_do_not(refres
     assert [offer for offer in newer.offers if offer.provider != "aws"] == [
         offer for offer in CATALOG.offers if offer.provider != "aws"
     ]
-    old = tuple(msgspec.structs.replace(offer, observed_on=dt.date(2020, 1, 1)) for offer in kept.offers)
-    assert with_refreshed(CATALOG, old).offers == CATALOG.offers
+    old = msgspec.structs.replace(kept, observed_on=dt.date(2020, 1, 1))
+    assert with_refreshed(CATALOG, (old,)).offers == CATALOG.offers
 
 
 def test_a_damaged_file_at_home_is_told_with_what_to_type(refresh: Refresh) -> None:
