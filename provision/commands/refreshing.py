@@ -79,7 +79,8 @@ def list_changes(file: Path | None, provider: tuple[str, ...], top: int, as_json
     found = changes(_of(before.offers, provider), _of(after.offers, provider))
     shown = found[:top] if top else found
     table = _changes_table(shown, num_changes=len(found))
-    return show("catalog diff", shown, lambda: console().print(draw(table)), as_json=as_json)
+    nothing = "Nothing differs from the shipped prices." if file is None else "It would change nothing."
+    return show("catalog diff", shown, lambda: console().print(draw(table) if found else nothing), as_json=as_json)
 
 
 @click.command("import")

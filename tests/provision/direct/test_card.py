@@ -12,6 +12,7 @@ from decimal import Decimal
 from types import SimpleNamespace
 from typing import Any
 
+import pynvml
 import pytest
 
 from catalogs.catalog import read_catalog
@@ -72,6 +73,13 @@ def nvml(monkeypatch: pytest.MonkeyPatch) -> Nvml:
     double = Nvml([DESKTOP])
     monkeypatch.setitem(sys.modules, "pynvml", double)
     return double
+
+
+def test_the_double_has_the_names_of_the_real_package() -> None:
+    """nvidia-ml-py is part of the trainer's packages."""
+    names = {name for name in (*vars(Nvml), "NVMLError") if name.startswith(("nvml", "NVML"))}
+    assert len(names) == 8
+    assert [name for name in names if not hasattr(pynvml, name)] == []
 
 
 def test_a_card_is_an_offer_with_what_its_desktop_leaves_free_at_the_price_of_electricity(nvml: Nvml) -> None:

@@ -264,6 +264,8 @@ def test_the_command_refreshes_and_everything_after_it_has_the_new_prices(
     bucket: Bucket, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """`diff` says what moved, `show` and `list` have it, `plan` is priced by it."""
+    assert call(["catalog", "diff"]) == Exit.OK
+    assert capsys.readouterr().out == "Nothing differs from the shipped prices.\n"
     assert call(["catalog", "refresh", "--provider", "aws", "--from", bucket.url, "--json"]) == Exit.OK
     [told] = json.loads(capsys.readouterr().out)["data"]
     assert (told["provider"], told["state"], told["num_offers"]) == ("aws", "new", 3)
