@@ -65,6 +65,8 @@ FAMILIES = (
     "llama-4-scout",
     "t5-base",
     "flan-t5-large",
+    "granite-4.0-h-tiny",
+    "phi-3.5-moe",
 )
 LAYER_KEYS = ("num_hidden_layers", "n_layer", "n_layers", "num_layers", "num_decoder_layers")
 
@@ -189,7 +191,8 @@ def grid(layers: int, ways: Mapping[str, dict[str, Any]] = WAYS) -> Iterator[Poi
         architecture = resolve_model(config, base=None)
         unfused = architecture.attention_softcap or not architecture.fused_attention
         own: dict[str, Any] = {"attention": "eager"} if unfused else {}
-        own |= {"target_modules": attention_of(architecture)} if architecture.num_experts else {}
+        attention = attention_of(architecture)
+        own |= {"target_modules": attention} if architecture.num_experts and attention else {}
         for way, fields in ways.items():
             if architecture.experts == "every" and "quant" in fields:
                 continue  # refused by the closed form, whose text says why

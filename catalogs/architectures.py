@@ -20,6 +20,8 @@ Role = Literal[
     "kv_down",
     "kv_up",
     "outer",
+    "mamba_in",
+    "router",  # gives several tensors, so no adapter is hung on it
     "cross_query",  # from the decoder's state to the encoder's
     "cross_key",
     "cross_value",
@@ -59,6 +61,22 @@ class Linear(msgspec.Struct, frozen=True, kw_only=True):
         return self.name == suffix or self.name.endswith("." + suffix)
 
 
+class Mamba(msgspec.Struct, frozen=True, kw_only=True):
+    """Widths of a Mamba 2 mixer."""
+
+    inner: int
+    heads: int
+    groups: int
+    state: int
+    kernel: int  # positions that the convolution sees
+    chunk: int  # positions that are computed at once
+
+    @property
+    def convolved(self) -> int:
+        """Features that go through the convolution."""
+        return self.inner + 2 * self.groups * self.state
+
+
 class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     """A stack of equal blocks, described once, with what lies around it; further kinds of blocks stand in `also`.
 
@@ -89,6 +107,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     activation: Activation = "silu"
     norm: Norm = "rms"  # rms_fp32 = scaled by its weight in fp32 (Gemma, OLMo 2)
     layout: Layout = "pre"  # where the norms stand; parallel = attention and MLP side by side, of one norm if shared
+    mamba: Mamba | None = None  # where the mixer is one
     mixer: Mixer = "heads"  # latent = keys and values by way of a narrow state (DeepSeek)
     scores: Scores = "wide"  # what attention does to its scores where they are written out; wide = softmax in fp32
     remote_code: bool = False  # transformers does not have it: its code comes with its weights
@@ -99,6 +118,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     window: int | None = None  # how many positions back a token sees; None = all
     rotary_share: float = 1.0  # of each head that is rotated
     experts: Experts = "routed"  # every = each token goes through all of them, weighted
+    jitters_input: bool = False  # of experts and of their router, in training
     qk_norm: QkNorm = "none"
     rotary: bool = True
     joined_rotary: bool = False  # the rotated and the untouched part of a head are joined by a copy

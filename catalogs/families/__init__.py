@@ -45,6 +45,8 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
     "qwen3_moe": mixtures.qwen3_moe,
     "granitemoe": mixtures.granitemoe,
     "granitemoeshared": mixtures.granitemoeshared,
+    "granitemoehybrid": mixtures.granitemoehybrid,
+    "phimoe": mixtures.phimoe,
     "gpt2": layer_norm.gpt2,
     "gpt_bigcode": layer_norm.gpt_bigcode,
     "opt": layer_norm.opt,

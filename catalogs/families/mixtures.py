@@ -6,8 +6,9 @@ from collections import Counter
 
 import msgspec
 
-from catalogs.config import Config, ConfigUnusable, Fields, flag, linears, size
-from catalogs.families.rotary import Rows, decoder, granite, llama, mlp_rows, qwen3
+from catalogs.architectures import Linear, Mamba
+from catalogs.config import Config, ConfigUnusable, Fields, flag, linears, share, size
+from catalogs.families.rotary import Rows, decoder, granite, llama, mlp_rows, qwen3, window_of
 
 
 def experts(fields: Fields, config: Config, *, ffn: int, top_k: int) -> Fields:
@@ -50,6 +51,66 @@ def granitemoeshared(config: Config) -> Fields:
         ("shared_mlp.output_linear", shared, hidden, False, "down"),
     )
     return fields | {"linears": fields["linears"] + rows}
+
+
+def granitemoehybrid(config: Config) -> Fields:
+    """Granite 4: blocks with Mamba 2 and a few with attention; every block has a shared MLP, and experts or none."""
+    fields = granite(config)
+    hidden, shared = fields["hidden_size"], size(config, "shared_intermediate_size", default=1024)
+    if config.get("num_local_experts", 8):
+        fields = experts(fields, {"num_local_experts": 8, **config}, ffn=fields["intermediate_size"], top_k=2)
+    attention = tuple(linear for linear in fields["linears"] if not linear.name.startswith("mlp."))
+    mlp = linears(
+        ("shared_mlp.input_linear", hidden, 2 * shared, False, "gate_up"),
+        ("shared_mlp.output_linear", shared, hidden, False, "down"),
+    )
+    fields |= {"rotary": config.get("position_embedding_type") == "rope", "linears": attention + mlp}
+    layers = fields["num_layers"]
+    kinds = config.get("layer_types") or config.get("layers_block_type") or ["mamba"] * layers
+    attending = sum(kind in ("attention", "full_attention") for kind in kinds)
+    if attending == layers:
+        return fields
+    scanning = _mamba(config, hidden) | {"num_layers": layers - attending}
+    scanning["linears"] += mlp
+    return fields | (scanning if not attending else {"num_layers": attending, "also": (scanning,)})
+
+
+def _mamba(config: Config, hidden: int) -> Fields:
+    mamba = Mamba(
+        inner=hidden * size(config, "mamba_expand", default=2),
+        heads=size(config, "mamba_n_heads", default=128),
+        groups=size(config, "mamba_n_groups", default=1),
+        state=size(config, "mamba_d_state", default=256),
+        kernel=size(config, "mamba_d_conv", default=4),
+        chunk=size(config, "mamba_chunk_size", default=256),
+    )
+    bias = flag(config, "mamba_proj_bias", default=False)
+    convolution = mamba.convolved * (mamba.kernel + flag(config, "mamba_conv_bias", default=True))
+    return {
+        "mixer": "mamba",
+        "mamba": mamba,
+        "norm_params_per_block": 2 * hidden + mamba.inner + convolution + 3 * mamba.heads,
+        "linears": linears(
+            ("mamba.in_proj", hidden, mamba.inner + mamba.convolved + mamba.heads, bias, "mamba_in"),
+            ("mamba.out_proj", mamba.inner, hidden, bias, "output"),
+        ),
+    }
+
+
+def phimoe(config: Config) -> Fields:
+    """Phi-3.5-MoE: Mixtral with layer norms; the router is a linear, of a class of its own."""
+    fields = experts(llama(config), config, ffn=size(config, "intermediate_size"), top_k=2)
+    hidden, num = fields["hidden_size"], fields["num_experts"]
+    router = Linear(name="mlp.router", in_features=hidden, out_features=num, role="router", kept=True)
+    return fields | {
+        "norm": "layer",
+        "norm_params_per_block": 4 * hidden,
+        "other_params": 2 * hidden + flag(config, "lm_head_bias", default=False) * fields["vocab_size"],
+        "window": window_of(config),
+        "jitters_input": share(config, "input_jitter_noise", default=0.0) > 0,
+        "linears": (*fields["linears"], router),
+        "expert_params_per_block": fields["expert_params_per_block"] - num * hidden,  # the router is counted as a linear
+    }
 
 
 def qwen2_moe(config: Config) -> Fields:
@@ -126,7 +187,7 @@ def llama4_text(config: Config) -> Fields:
     hidden, layers, ffn = base["hidden_size"], base["num_layers"], size(config, "intermediate_size")
     attention = tuple(linear for linear in base["linears"] if not linear.name.startswith("mlp."))
     mixture = experts(base, {"num_local_experts": 16, **config}, ffn=ffn, top_k=1)
-    router = ("feed_forward.router", hidden, mixture["num_experts"], False, "outer")
+    router = ("feed_forward.router", hidden, mixture["num_experts"], False, "router")
     sparse = {
         "linears": attention + linears(*_under("feed_forward.shared_expert.", mlp_rows(hidden, ffn, bias=False)), router),
         "num_experts": mixture["num_experts"],

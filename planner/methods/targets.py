@@ -86,7 +86,7 @@ def adapted_linears(architecture: Architecture, strategy: Strategy) -> tuple[tup
 
 @lru_cache(maxsize=64)
 def _linears_named(architecture: Architecture, targets: tuple[str, ...]) -> tuple[tuple[Linear, int], ...]:
-    places = architecture.placed_linears
+    places = tuple(place for place in architecture.placed_linears if place[0].role != "router")
     chosen = tuple(
         (linear, times) for linear, times in places if not targets or any(linear.matches(target) for target in targets)
     )

@@ -35,7 +35,19 @@ def linears_in(model: Any, layers: tuple[int, ...]) -> set[str]:
     from transformers.pytorch_utils import Conv1D
 
     linears = [name for name, module in model.named_modules() if isinstance(module, torch.nn.Linear | Conv1D)]
-    found = {name for name in linears if block_number(f"{name}.") in layers}
+    routers = routers_in(model)
+    found = {name for name in linears if block_number(f"{name}.") in layers and name not in routers}
     if not found:
         raise bad_job(f"the model has no linear modules in layers {', '.join(map(str, layers))}")
     return found
+
+
+def routers_in(model: Any) -> list[str]:
+    """Full names of linears that choose experts (Llama 4, Phi-3.5-MoE): they return several tensors, and peft expects one."""
+    import torch
+
+    return [
+        name
+        for name, module in model.named_modules()
+        if isinstance(module, torch.nn.Linear) and type(module).__name__.endswith("Router")
+    ]

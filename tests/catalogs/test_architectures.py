@@ -41,6 +41,14 @@ LATENT = SMALL | {
 }
 T5 = {"vocab_size": 1000, "d_model": 64, "d_kv": 16, "d_ff": 96, "num_layers": 3, "num_heads": 4}
 LLAMA4 = GROUPED | {"head_dim": 16, "num_local_experts": 4, "intermediate_size_mlp": 128}
+HYBRID = GROUPED | {
+    "layer_types": ["mamba", "attention", "mamba"],
+    "num_local_experts": 4,
+    "shared_intermediate_size": 48,
+    "mamba_n_heads": 8,
+    "mamba_d_state": 16,
+    "mamba_n_groups": 2,
+}
 CONFIGS: dict[str, dict[str, Any]] = dict.fromkeys(FAMILIES, GROUPED) | {
     "gpt2": GPT2,
     "gpt_bigcode": GPT2,
@@ -53,6 +61,8 @@ CONFIGS: dict[str, dict[str, Any]] = dict.fromkeys(FAMILIES, GROUPED) | {
     "distilbert": {"vocab_size": 1000, "dim": 64, "n_layers": 3, "n_heads": 4, "hidden_dim": 96},
     "qwen3_moe": GROUPED | {"moe_intermediate_size": 32, "num_experts": 8},
     "granitemoeshared": GROUPED | {"shared_intermediate_size": 48},
+    "granitemoehybrid": HYBRID,
+    "phimoe": GROUPED | {"num_local_experts": 4, "lm_head_bias": True, "attention_bias": True},
     "falcon": FALCON,
     "bloom": {"vocab_size": 1000, "hidden_size": 64, "n_layer": 3, "n_head": 4},
     "mpt": {"vocab_size": 1000, "d_model": 64, "n_layers": 3, "n_heads": 4},
@@ -66,6 +76,11 @@ CONFIGS: dict[str, dict[str, Any]] = dict.fromkeys(FAMILIES, GROUPED) | {
     | {"relative_attention": True, "position_buckets": 16, "share_att_key": True, "pos_att_type": ["p2c", "c2p"]},
 }
 VARIANTS: list[tuple[str, dict[str, Any]]] = [
+    (
+        "granitemoehybrid",
+        HYBRID | {"num_local_experts": 0, "layer_types": ["attention"] * 3, "position_embedding_type": "rope"},
+    ),
+    ("granitemoehybrid", HYBRID | {"layer_types": ["mamba"] * 3, "mamba_conv_bias": False, "mamba_proj_bias": True}),
     ("stablelm", GROUPED | {"use_parallel_residual": True, "use_qkv_bias": True}),
     ("falcon", FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2}),
     ("falcon", FALCON | {"new_decoder_architecture": True, "num_kv_heads": 2, "num_ln_in_parallel_attn": 1}),

@@ -58,9 +58,15 @@ def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, st
         outer=rounded(outer_params * rest_item),
         before_upcast=sum(map(mul, counts, loaded)) + rounded(outer_params * item),
         largest_loaded=largest * 2 if strategy.quant != "none" else 0,
-        largest_upcast=vocabulary * item if rest_item != item else 0,
+        largest_upcast=max(vocabulary, _experts_upcast(architecture)) * item if rest_item != item else 0,
         lm_head_item=rest_item,
     )
+
+
+def _experts_upcast(architecture: Architecture) -> int:
+    """Entries that are there twice when the last block's experts are cast, less an output head's, which is cast later."""
+    down = max(part.num_experts * part.hidden_size * part.intermediate_size for part in architecture.parts)
+    return down - (0 if architecture.tied_embeddings else architecture.vocab_size * architecture.hidden_size)
 
 
 def _block_bytes(part: Architecture, strategy: Strategy, stack: Stack, *, item: int, norm_item: int) -> int:

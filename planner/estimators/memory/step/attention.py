@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import Final, Literal
 
 from planner.estimators.memory.step.adapters import linear
+from planner.estimators.memory.step.mamba import mamba
 from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
 from planner.estimators.memory.step.tape import Tensor
 
@@ -19,6 +20,8 @@ Seen = Literal["itself", "encoder"]  # what a sequence attends to
 def attention(block: Block, x: Tensor) -> Tensor:
     """Projections, positions, the kernel, the output projection and its dropout."""
     a = block.architecture
+    if a.mixer == "mamba":
+        return mamba(block, x)
     query, key, value = MIXERS[a.mixer](block, x)
     key, value = _behind_prefix(block, key), _behind_prefix(block, value)
     attended = KERNELS[block.n.attention](block, query, key, value, "itself")

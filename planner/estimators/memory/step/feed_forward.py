@@ -66,11 +66,17 @@ def _down(block: Block, inner: Tensor, down: Linear) -> Tensor:
 
 
 def _routed(block: Block, x: Tensor) -> Tensor:
-    """Grouped products over the routed copies of each token (transformers' `grouped_mm` path); the router is negligible."""
+    """Grouped products over the routed copies of each token (transformers' `grouped_mm` path); the router is negligible.
+
+    derived: torch's grouped_mm knows no autocast, so transformers casts what comes in to the weights' dtype.
+    """
     a, n = block.architecture, block.n
-    copies, width, item = a.experts_per_token, a.intermediate_size, n.autocast or n.weight
+    copies, width, item = a.experts_per_token, a.intermediate_size, n.kept_weight
     per_block = a.expert_params_per_block * n.weight if n.trains_all else 0
-    gathered = block.op((x,), copies * a.hidden_size, item)
+    if a.jitters_input:
+        x = _jittered(block, _jittered(block, x))  # by the block, and again by its router
+    before = block.items[x]  # experts hand back what came to them
+    gathered = block.cast(block.op((x,), copies * a.hidden_size, before), copies * a.hidden_size, item)
     both = block.op(
         (gathered,), copies * 2 * width, item, saves=(gathered,) if n.trains_all else (), weight_gradient=per_block * 2 // 3
     )
@@ -79,13 +85,20 @@ def _routed(block: Block, x: Tensor) -> Tensor:
         (inner,), copies * a.hidden_size, item, saves=(inner,) if n.trains_all else (), weight_gradient=per_block // 3
     )
     weighted = block.op((out,), copies * a.hidden_size, item, saves=(out,))
-    return block.op((weighted,), a.hidden_size, block.items[x])
+    return block.cast(block.op((weighted,), a.hidden_size, block.items[weighted]), a.hidden_size, before)
+
+
+def _jittered(block: Block, x: Tensor) -> Tensor:
+    """Times a random number each, in place: backward needs the numbers."""
+    one = block.n.tokens * block.architecture.hidden_size * block.items[x]
+    return block.op((x,), block.architecture.hidden_size, block.items[x], keeps=one)
 
 
 def _plain_gate(block: Block, both: Tensor, width: int) -> Tensor:
     """silu(gate)·up, both halves in one tensor."""
-    activated = block.op((both,), width, block.items[both], saves=(both,))
-    return block.op((activated, both), width, block.items[both], saves=(activated,))
+    gate, up = block.split(both, (width, width))
+    activated = block.op((gate,), width, block.items[both], saves=(gate,))
+    return block.op((activated, up), width, block.items[both], saves=(activated, up))
 
 
 def _clamped_gate(block: Block, both: Tensor, width: int) -> Tensor:

@@ -11,7 +11,7 @@ from catalogs.hardware import Gpu
 from planner.estimators.memory.step.letters import LETTERS, Sizes
 from planner.methods import ADAPTERS, EVERYTHING, METHODS, Dials, Kind, adapted_names, dials_of, moved_in_block
 from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, packs_linears
-from planner.stack import Stack
+from planner.stack import PINNED_STACK, Stack
 from remote.contract import Strategy
 
 # Which fused kernels a stack's "fused" means. measured: the runs of fms-acceleration (trl) show fused norms, rotary
@@ -98,7 +98,12 @@ class Numerics(msgspec.Struct, frozen=True):
 
 
 def fused_kernels(strategy: Strategy, stack: Stack) -> frozenset[str]:
-    """The kernels that are not plain modules."""
+    """The kernels that are not plain modules. assumed: who trains Mamba blocks by a loop of their own has mamba_ssm's."""
+    kernels = _kernels_of_modules(strategy, stack)
+    return kernels if stack.name == PINNED_STACK.name and strategy.kernels == "eager" else kernels | {"mamba"}
+
+
+def _kernels_of_modules(strategy: Strategy, stack: Stack) -> frozenset[str]:
     if strategy.kernels == "compiled":
         return COMPILED
     if strategy.kernels == "fused":
@@ -201,9 +206,9 @@ def frozen(numerics: Numerics) -> Numerics:
 
 def _autocast_widens(architecture: Architecture, strategy: Strategy) -> bool:
     """Whether autocast's fp32 layer norms make the residual stream fp32: where it is what a norm gives, or where
-    bitsandbytes' linears hand the norms' dtype on to what is added to it.
+    bitsandbytes' linears, or experts, hand the norms' dtype on to what is added to it.
     """
-    through_linears = architecture.norm == "layer" and strategy.quant in BITSANDBYTES
+    through_linears = architecture.norm == "layer" and (strategy.quant in BITSANDBYTES or architecture.num_experts > 0)
     return strategy.autocast != "none" and (architecture.layout == "post" or through_linears)
 
 

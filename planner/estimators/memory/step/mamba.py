@@ -1,0 +1,98 @@
+"""Mamba 2 (arXiv:2405.21060), written onto a tape: as transformers writes it out, or as mamba_ssm's kernels do.
+
+transformers looks for the kernels when it runs; where they are not installed, as on our own boxes, a chunk of positions is
+computed as a matrix of pairs, in fp32.
+"""
+
+from __future__ import annotations
+
+from catalogs.architectures import Mamba
+from planner.estimators.memory.step.adapters import linear
+from planner.estimators.memory.step.operations import FP32, Block
+from planner.estimators.memory.step.tape import Tensor
+
+
+def mamba(block: Block, x: Tensor) -> Tensor:
+    """The projection into gate, states and steps; the scan; the gated norm; the projection out."""
+    m: Mamba = block.architecture.mamba  # type: ignore[assignment]  # a family that says mixer "mamba" says how wide
+    projected = linear(block, x, block.by_role["mamba_in"][0])
+    scanned = _by_kernel(block, m, projected) if "mamba" in block.n.fused else _written_out(block, m, projected)
+    item = block.items[x]
+    return linear(block, block.cast(scanned, m.inner, item), block.by_role["output"][0])
+
+
+def _by_kernel(block: Block, m: Mamba, projected: Tensor) -> Tensor:
+    """One node of autograd: it keeps what it read and what the scan gave, and makes the rest again in backward.
+
+    assumed from memory of mamba_ssm 2.2, ops/triton/ssd_combined.py: MambaSplitConv1dScanCombinedFn.
+    """
+    n, item = block.n, block.items[projected]
+    convolved = n.tokens * m.convolved * item
+    states = n.tokens * m.inner * m.state * FP32 // m.chunk
+    again = convolved + states + n.tokens * (m.inner + m.convolved) * item
+    return block.op(
+        (projected,),
+        m.inner,
+        item,
+        saves=(projected,),
+        keeps=n.tokens * m.inner * item,
+        scratch=convolved + states,
+        backward_scratch=again,
+    )
+
+
+def _written_out(block: Block, m: Mamba, projected: Tensor) -> Tensor:
+    """`torch_forward` of transformers' GraniteMoeHybridMambaLayer, its lines in their order."""
+    item = block.n.autocast or block.items[projected]
+    gate, both, steps = block.split(projected, (m.inner, m.convolved, m.heads))
+    convolved = block.op((block.cast(both, m.convolved, item),), m.convolved, item, saves=(both,))
+    active = block.op((convolved,), m.convolved, item, saves=(convolved,))
+    hidden, keys, queries = block.split(active, (m.inner, m.groups * m.state, m.groups * m.state))
+    scanned = _scan(block, m, hidden, keys, queries, steps)
+    return _gated_norm(block, m, scanned, gate)
+
+
+def _scan(block: Block, m: Mamba, hidden: Tensor, keys: Tensor, queries: Tensor, steps: Tensor) -> Tensor:
+    """`mamba2_chunk_scan`: pairs within a chunk, states between chunks. B are keys, C queries of an attention that decays."""
+    item = block.n.autocast or FP32
+    each_head, pairs, states = m.heads * m.state, m.heads * m.chunk, m.inner * m.state // m.chunk
+    steps = block.op((steps,), m.heads, FP32, saves_output=True)
+    hidden = block.cast(hidden, m.inner, FP32)
+    keys = block.op((block.cast(keys, m.groups * m.state, FP32),), each_head, FP32)
+    queries = block.op((block.cast(queries, m.groups * m.state, FP32),), each_head, FP32)
+    around = block.op((block.op((hidden,), m.inner, FP32),), m.inner, FP32)  # D · x, added at the end
+    hidden = block.op((hidden, steps), m.inner, FP32, saves=(hidden, steps))
+    hidden = block.op((hidden,), m.inner, FP32)  # padding to whole chunks copies, also where there is nothing to pad
+    decays = block.op((block.op((steps,), m.heads, FP32),), m.heads, FP32)
+    keys, queries = block.op((keys,), each_head, FP32), block.op((queries,), each_head, FP32)
+    summed = block.op((decays,), m.heads, FP32)
+    filled = block.op((decays,), pairs, FP32)
+    sums = block.op((filled,), pairs, FP32)
+    within = block.op((block.op((sums,), pairs, FP32),), pairs, FP32, saves_output=True)
+    scores = _product(block, (queries, each_head), (keys, each_head), pairs, item)
+    weights = block.op((scores, within), pairs, FP32, saves=(scores, within))
+    inside = _product(block, (weights, pairs), (hidden, m.inner), m.inner, item)
+    decayed = block.op((keys, summed), each_head, FP32, saves=(keys, summed))
+    states_of = _product(block, (decayed, each_head), (hidden, m.inner), states, item)
+    joined = block.op((block.cast(states_of, states, item),), states, item)
+    started = _product(block, (joined, states), (joined, states), states, item)
+    across = _product(block, (queries, each_head), (started, states), m.inner, item)
+    across = block.op((across, summed), m.inner, FP32, saves=(across,), keeps=block.n.tokens * m.heads * FP32)
+    total = block.op((inside, across), m.inner, FP32)
+    return block.op((total, around), m.inner, FP32, passes=True)
+
+
+def _product(block: Block, one: tuple[Tensor, int], other: tuple[Tensor, int], features: int, item: int) -> Tensor:
+    """An einsum: both operands in the dtype of products, laid out anew, and kept."""
+    laid = tuple(block.op((block.cast(tensor, width, item),), width, item) for tensor, width in dict.fromkeys((one, other)))
+    return block.op(laid, features, item, saves=laid)
+
+
+def _gated_norm(block: Block, m: Mamba, x: Tensor, gate: Tensor) -> Tensor:
+    """An RMS norm of x · silu(gate), in fp32."""
+    wide = block.cast(gate, m.inner, FP32)
+    opened = block.op((wide,), m.inner, FP32, saves=(wide,))
+    product = block.op((x, opened), m.inner, FP32, saves=(x, opened))
+    one = block.n.tokens * m.inner * FP32
+    scaled = block.op((product,), m.inner, FP32, saves=(product,), backward_scratch=one)
+    return block.op((scaled,), m.inner, FP32, saves=(scaled,) if block.n.trains_norms else ())
