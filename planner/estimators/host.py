@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from catalogs.architectures import Architecture
-from planner.estimators.memory.card.support import require_closed_form
+from planner.estimators.memory.card.support import require_closed_form, require_counted
 from planner.estimators.memory.closed import filled
 from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
@@ -72,9 +72,11 @@ def estimate_host(
 ) -> HostEstimate:
     """RAM of one node (all ranks on it) and disk of the box, in bytes. `on_cpu`: the model trains in RAM.
 
-    `num_checkpoints`: how many are on the disk at once, the one being written included.
+    `num_checkpoints`: how many are on the disk at once, the one being written included. Beside a GPU this asks for no closed
+    form of its memory: what is traced has a host as well.
     """
-    require_closed_form(architecture, strategy, task=task, stack=stack)
+    require = require_closed_form if on_cpu else require_counted
+    require(architecture, strategy, task=task, stack=stack)
     trained = trained_of(architecture, strategy, task=task)
     if on_cpu:
         ram = {"step": _cpu_ram(architecture, strategy, task, stack)}

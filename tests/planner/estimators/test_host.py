@@ -18,6 +18,7 @@ from planner.estimators.host import (
 )
 from planner.estimators.memory.held.offloading import pinned_bytes
 from planner.plan import HostEstimate
+from planner.refusals import CaseRefused
 from planner.units import GIB
 from provision.direct import limits
 
@@ -100,6 +101,16 @@ def test_weights_in_ram_are_pinned_block_by_block() -> None:
     assert streamed == 32 * pinned_bytes(block)
     ranks = host("8b", offload="params", sharding="fsdp", num_gpus=2).ram_components["weights"]
     assert ranks == pytest.approx(2 * (32 * pinned_bytes(block / 2) + pinned_bytes(ends / 2)), rel=0.001)
+
+
+def test_what_only_a_trace_answers_has_a_host_too() -> None:
+    """Experts that transformers splits for bitsandbytes: no closed form of the GPU's memory, and RAM and disk all the same."""
+    said: dict[str, Any] = {"method": "qlora", "target_modules": ["q_proj", "v_proj"]}
+    with pytest.raises(CaseRefused):
+        host("llama-4-scout", on_cpu=True, **said)
+    assert host("llama-4-scout", **said).disk_components["base"] > 200e9
+    with pytest.raises(CaseRefused):  # adapters whose parameters nobody counts
+        host("mixtral-8x7b", method="qlora")
 
 
 def test_the_peak_is_the_largest_instant() -> None:

@@ -25,6 +25,12 @@ def require_closed_form(architecture: Architecture, strategy: Strategy, *, task:
         refuse(architecture, strategy, task, stack)
 
 
+def require_counted(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
+    """Raise Unsupported where not even the trained parameters can be counted; less than a closed form asks for."""
+    require_method(strategy.method)
+    _experts(architecture, strategy, task, stack)
+
+
 def require_unquantized(architecture: Architecture, quant: str) -> None:
     """Raise Unsupported for weights that are stored quantized, unless the case itself says another way than bitsandbytes':
     that one quantizes plain weights while they are loaded.
