@@ -13,7 +13,8 @@ from provision.provisioner import Answer, Launch, Owned, Resource
 
 
 def kept_volume(listed: Owned, offer: Offer, launch: Launch, tags: dict[str, str]) -> KeptVolume:
-    """The user's volume of the launch's name, of whichever of their runs; where there is none, one that is to be made.
+    """The user's volume of the launch's name, of whichever of their runs; where there is none, one that is to be made. So it is
+    where an attempt of this very run has made one in another region: that box was no good, and nothing worth keeping is there.
 
     `tags` are those of the run. Raises ProvisionError where not all could be seen, Declined where it lies in another region,
     or in a zone that has no such machine, and Refused where another machine has it: two would spoil it.
@@ -22,9 +23,9 @@ def kept_volume(listed: Owned, offer: Offer, launch: Launch, tags: dict[str, str
     if listed.complete is not Answer.YES:
         raise ProvisionError(f"{offer.provider} can't be asked for the volume {name}: {listed.message}.")
     mine = [each for each in listed.kept if each.name == name and _is_mine(each, launch, tags)]
-    if not mine:
-        return KeptVolume(tags=tags | {KEPT_TAG: name}, size_gib=launch.volume_gib)
     here = [each for each in mine if offer.region in (each.region, ANYWHERE)]
+    if not here and all(each.run_id == launch.run_id for each in mine):
+        return KeptVolume(tags=tags | {KEPT_TAG: name}, size_gib=launch.volume_gib)
     if not here:
         places = ", ".join(sorted({each.region for each in mine}))
         raise Declined(f"The volume {name} is in {places}, and {offer.key} is not.", reason=Reason.CAPACITY, scope=Scope.REGION)

@@ -54,6 +54,15 @@ def test_the_machine_goes_to_its_zone() -> None:
     assert used(msgspec.structs.replace(MINE, zone=None)).place == OFFER.region
 
 
+def test_what_an_attempt_of_this_run_has_made_elsewhere_keeps_the_next_one_nowhere() -> None:
+    """Its box was no good. In its own region it is used."""
+    elsewhere = msgspec.structs.replace(MINE, region="mars", run_id=WANTED.run_id)
+    assert used(elsewhere).id is None
+    assert used(msgspec.structs.replace(elsewhere, region=OFFER.region)).id == "vol-1"
+    with pytest.raises(Declined):
+        used(elsewhere, msgspec.structs.replace(MINE, region="venus"))
+
+
 def test_a_machine_that_can_t_have_it_is_not_bought() -> None:
     """In one sentence, with what else may be tried: another region, another type, another time."""
     with pytest.raises(Declined, match=r"The volume models is in mars, and aws/.* is not") as elsewhere:

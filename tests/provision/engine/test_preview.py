@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from provision.account.ledger import Ledger
@@ -19,7 +20,8 @@ pytestmark = pytest.mark.engine
 
 def seen(bench: Bench) -> dict[str, dict[str, str]]:
     """Properties by kind."""
-    would = bench.provisioner().preview(bench.row.offer, bench.launch)
+    launch = msgspec.structs.replace(bench.launch, volume_name="models", volume_gib=40)
+    would = bench.provisioner().preview(bench.row.offer, launch)
     return {each.kind: each.properties for each in would}
 
 
@@ -29,9 +31,14 @@ def secrets_of(bench: Bench) -> list[str]:
 
 
 def test_what_would_be_created_at_aws(bench: Bench) -> None:
-    """Type, image, disk, firewall rule, tags with deadline and price; EC2 holds nothing of it afterwards."""
+    """Type, image, disk, volume, firewall rule, tags with deadline and price; EC2 holds nothing of it afterwards."""
     would = seen(bench)
-    assert set(would) == {"instance", "security_group", "key_pair"}
+    assert set(would) == {"instance", "security_group", "key_pair", "volume", "attachment"}
+    assert (would["volume"]["size"], would["volume"]["encrypted"], would["volume"]["tags.rentune-kept"]) == (
+        "40",
+        "true",
+        "models",
+    )
     box, group = would["instance"], would["security_group"]
     assert (box["instanceType"], box["rootBlockDevice.volumeSize"]) == ("g5.xlarge", "60")
     assert (box["rootBlockDevice.encrypted"], box["instanceInitiatedShutdownBehavior"]) == ("true", "terminate")
