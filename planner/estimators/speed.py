@@ -12,6 +12,8 @@ block is computed again (Kaplan et al., arXiv:2001.08361, for the count of 6 per
 
 from __future__ import annotations
 
+from functools import lru_cache
+
 import msgspec
 
 from catalogs.architectures import Architecture
@@ -124,6 +126,7 @@ def active_weights(architecture: Architecture) -> float:
     )
 
 
+@lru_cache  # a search asks for the same job on every card
 def flops_of(job: Job) -> float:
     """Floating-point operations of one micro-batch, attention weighted by its lower efficiency."""
     a, strategy = job.architecture, job.strategy
@@ -137,6 +140,7 @@ def flops_of(job: Job) -> float:
     return job.tokens * (gemm + _adapter_params(job) * (6 + 2 * job.recomputes) + _attention(job) * (1 + 2.5 + job.recomputes))
 
 
+@lru_cache
 def forward_share(job: Job) -> float:
     """What a forward pass without gradients costs of a training pass, by operations: about a third where everything trains,
     a half where the base is frozen (its weights get no gradient), less where blocks are recomputed.

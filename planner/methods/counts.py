@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from typing import Final
 
 from catalogs.architectures import Architecture
@@ -133,6 +134,7 @@ def _moved_of_head(architecture: Architecture, moves: frozenset[Part], task: Tas
 SAFETENSORS_HEADER_BYTES: Final = 120  # measured: bytes of header per tensor in adapters written by peft 0.21
 
 
+@lru_cache  # a search asks for the same on every machine
 def adapter_file_bytes(architecture: Architecture, strategy: Strategy, *, task: Task = "causal_lm") -> int:
     """Bytes of the file that comes home: the adapter's parameters in the dtype they are trained in, and its header."""
     held = strategy.param_dtype if METHODS[strategy.method].moves else strategy.adapter_dtype

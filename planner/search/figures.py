@@ -132,6 +132,7 @@ class Figures:
         return self._timed(strategy, gpu, offer, padded=False)
 
     def _timed(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, padded: bool) -> DurationEstimate:
+        padded = padded or not self._data.profile  # sizes that were only stated hold no padding
         local = offer.provider == LOCAL  # its environment stands already, and so does the model
         kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
         link = offer.interconnect if strategy.num_gpus > 1 else None  # one GPU has nobody to talk to, in whatever box

@@ -71,16 +71,16 @@ def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figu
 
 def _least_demanding(strategies: list[Strategy], kind: Kind, figures: Figures) -> tuple[int, Strategy]:
     """The one that needs least, and how much: what rests on the GPU says of most that they need more than another."""
-    first, *others = sorted(strategies, key=lambda each: _floor_bytes(each, kind, figures))
+    first, *others = sorted(strategies, key=lambda each: floor_bytes(each, kind, figures))
     least = required_bytes(first, kind, figures), first
     for strategy in others:
-        if _floor_bytes(strategy, kind, figures) >= least[0]:
+        if floor_bytes(strategy, kind, figures) >= least[0]:
             break
         least = min(least, (required_bytes(strategy, kind, figures), strategy), key=lambda pair: pair[0])
     return least
 
 
-def _floor_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
+def floor_bytes(strategy: Strategy, kind: Kind, figures: Figures) -> int:
     """Below this nothing fits. On a CPU box nothing is said: there the verdict is on RAM."""
     return 0 if kind.gpu is None else figures.resting_bytes(strategy)
 
@@ -93,7 +93,7 @@ def _if_it_fits(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures
     if _has_no_kernels(strategy, kind):
         return None
     try:
-        if _floor_bytes(strategy, kind, figures) > has_bytes:
+        if floor_bytes(strategy, kind, figures) > has_bytes:
             return None
         fit = _fit(strategy, kind, has_bytes, figures)
     except CaseRefused:
@@ -108,7 +108,7 @@ def _family(strategy: Strategy) -> tuple[object, ...]:
 
 def _best(ladder: tuple[Strategy, ...], kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
     """The largest micro-batch that there is room for, by halving; where only the smallest may do, that one, tight or not."""
-    if _floor_bytes(ladder[-1], kind, figures) > has_bytes:
+    if floor_bytes(ladder[-1], kind, figures) > has_bytes:
         return None
     smallest = _fit(ladder[-1], kind, has_bytes, figures)
     if smallest.margin_bytes < 0:

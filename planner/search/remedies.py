@@ -12,7 +12,7 @@ from planner.asking.request import Budget, Request, Where
 from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
-from planner.search.fit import capacity_bytes, required_bytes
+from planner.search.fit import capacity_bytes, floor_bytes, required_bytes
 from planner.search.notebook import Notebook, Over, lifted, told_apart
 from planner.search.offers import Kind, admit
 from planner.search.ranking import Found, Question, rank
@@ -46,17 +46,22 @@ def ways_out(question: Question, market: Iterable[Offer], figures: Figures, over
         if (way := _way(relaxed, question, market, figures)) is not None:
             told.add(way[0])
             yield way
-    larger = (_way(relaxed, question, market, figures) for relaxed in _larger_cards(question, market))
+    larger = (_cheapest(relaxed, kinds, question, figures) for relaxed, kinds in _larger_cards(question, market))
     nearest = next((way for way in larger if way is not None), None)
     if nearest is not None and nearest[0] not in told:
         yield nearest
 
 
 def _way(relaxed: Relaxed, question: Question, market: tuple[Offer, ...], figures: Figures) -> WayFound | None:
-    """The cheapest plan of the relaxed request that this version can run; a tight one only where none fits."""
+    """The cheapest plan of the relaxed request that this version can run."""
+    asked = admit(relaxed.request, question.catalog, market, question.rules, kept_at=question.kept_at)
+    return _cheapest(relaxed, asked.kinds, question, figures)
+
+
+def _cheapest(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, figures: Figures) -> WayFound | None:
+    """The same on these machines; a tight one only where none fits."""
     eased = msgspec.structs.replace(question, request=msgspec.structs.replace(relaxed.request, top=1))
-    asked = admit(eased.request, eased.catalog, market, eased.rules, kept_at=eased.kept_at)
-    ranked = rank(eased, asked.kinds, figures, Notebook(), only_runnable=True)
+    ranked = rank(eased, kinds, figures, Notebook(), only_runnable=True)
     found = min(ranked, key=lambda each: each.fit.verdict != "fits", default=None)  # of those that fit the cheapest
     return None if found is None else (relaxed.change(found), relaxed.changes(found), found)
 
@@ -122,8 +127,10 @@ _LIMIT_WORDS: Final[Mapping[str, Callable[[Any], str]]] = {
 }
 
 
-def _larger_cards(question: Question, market: tuple[Offer, ...]) -> Iterator[Relaxed]:
-    """The request with each size of card above its budget that can be rented, the smallest first."""
+def _larger_cards(question: Question, market: tuple[Offer, ...]) -> Iterator[tuple[Relaxed, tuple[Kind, ...]]]:
+    """The request with each size of card above its budget that can be rented, the smallest first, and the machines with it:
+    on those with less nothing can be run, as was found before.
+    """
     budget_gib = question.request.where.gpu_memory_gib
     if budget_gib is None:
         return
@@ -131,7 +138,8 @@ def _larger_cards(question: Question, market: tuple[Offer, ...]) -> Iterator[Rel
     kinds = admit(unlimited, question.catalog, market, question.rules, kept_at=question.kept_at).kinds
     for size_gib in sorted({kind.gpu.memory_gib for kind in kinds if kind.gpu is not None}):
         if size_gib > budget_gib:
-            yield _with_memory(question.request, size_gib)
+            of_size = tuple(kind for kind in kinds if kind.gpu is not None and kind.gpu.memory_gib == size_gib)
+            yield _with_memory(question.request, size_gib), of_size
 
 
 def _with_memory(request: Request, memory_gib: float | None) -> Relaxed:
@@ -201,7 +209,7 @@ def _least_demanding(question: Question, num_gpus: int, figures: Figures) -> Ite
 
 def _rejection(strategy: Strategy, admitted: list[Kind], everywhere: tuple[Kind, ...], figures: Figures) -> Rejection | None:
     try:
-        if any(required_bytes(strategy, kind, figures) <= capacity_bytes(kind) for kind in admitted):
+        if any(_holds(kind, strategy, figures) for kind in admitted):
             return None
         largest = max(admitted, key=capacity_bytes)
         needed_bytes = required_bytes(strategy, largest, figures)
@@ -222,6 +230,12 @@ def _rejection(strategy: Strategy, admitted: list[Kind], everywhere: tuple[Kind,
         needed={"required_bytes": needed_bytes, "available_bytes": has_bytes},
         num_offers=sum(len(kind.offers) for kind in admitted),
     )
+
+
+def _holds(kind: Kind, strategy: Strategy, figures: Figures) -> bool:
+    """Whether it fits there. Of most that do not, what rests on the GPU says so."""
+    has_bytes = capacity_bytes(kind)
+    return floor_bytes(strategy, kind, figures) <= has_bytes and required_bytes(strategy, kind, figures) <= has_bytes
 
 
 def _cheapest_of(kinds: list[Kind]) -> str | None:

@@ -122,6 +122,7 @@ class Trained(msgspec.Struct, frozen=True):
         return self.params * self.item
 
 
+@lru_cache  # asked for by every estimate of a job, and by a search on every machine
 def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) -> Trained:
     """The trained parameters: of the base itself, or added to it. Small tensors are rounded as the allocator does."""
     params = adapter_params(architecture, strategy)

@@ -7,8 +7,6 @@ saved and both peaks; no constant is fitted. All sizes are bytes, in numbers or 
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
 import msgspec
 
 from planner.estimators.memory.step.letters import highest
@@ -48,14 +46,13 @@ class Profile(msgspec.Struct, frozen=True):
     weight_gradients: int  # left behind by backward
 
 
-@dataclass
-class Tape:
+class Tape(msgspec.Struct):
     """Operations in the order of the forward pass."""
 
-    sizes: list[int] = field(default_factory=list)  # of a tensor's gradient, and of its storage if it has its own
-    roots: list[Tensor] = field(default_factory=list)  # whose storage a tensor lies in: its own, or that of a view's base
-    ops: list[Op] = field(default_factory=list)
-    outside: set[Tensor] = field(default_factory=set)  # further inputs, owned by the caller as the source is
+    sizes: list[int] = []  # of a tensor's gradient, and of its storage if it has its own
+    roots: list[Tensor] = []  # whose storage a tensor lies in: its own, or that of a view's base
+    ops: list[Op] = []
+    outside: set[Tensor] = set()  # further inputs, owned by the caller as the source is
 
     def tensor(self, num_bytes: int, *, base: Tensor | None = None) -> Tensor:
         """A tensor that comes from outside, or a view of `base`."""
