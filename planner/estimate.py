@@ -20,7 +20,7 @@ from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, verdict
 from planner.estimators.memory.card.remedy import nearest_change
 from planner.estimators.memory.card.support import require_unquantized
-from planner.methods import adapter_file_bytes, total_params, trainable_params
+from planner.methods import METHODS, total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
@@ -77,20 +77,24 @@ def estimate(
     match = catalog.gpu(case.gpu) if case.gpu is not None else None
     gpu = match.gpu if match is not None else None
     memory = memory_by(case.engine, architecture, strategy, task=case.task, gpu=gpu, stack=stack, cache=cache)
-    host = estimate_host(architecture, strategy, num_gpus=case.num_gpus, on_cpu=False, task=case.task, stack=stack)
+    counted = None if METHODS[strategy.method].trainable is not None else memory.num_trained
+    host = estimate_host(
+        architecture, strategy, num_gpus=case.num_gpus, on_cpu=False, task=case.task, stack=stack, num_trained=counted
+    )
     warnings = [match.warning] if match is not None and match.warning else []
     warnings += memory.warnings
     warnings += notices_of(Understood(case, strategy, architecture, gpu), said)
     warnings += cache_notice(memory.vram)
+    warnings += [f"time: no speed is known of method {case.method}"] if counted is not None and gpu is not None else []
     return Estimate(
         vram=memory.vram,
         host=host,
         ram_verdict=None if case.host_ram_gib is None else ram_verdict(host.ram_peak_bytes, case.host_ram_gib),
         fits=_fits(case, architecture, strategy, stack, gpu, memory.vram),
-        time=_speed(case, architecture, strategy, stack, gpu) if gpu is not None else None,
-        trainable_params=trainable_params(architecture, strategy, task=case.task),
+        time=_speed(case, architecture, strategy, stack, gpu) if gpu is not None and counted is None else None,
+        trainable_params=trainable_params(architecture, strategy, task=case.task) if counted is None else counted,
         total_params=total_params(architecture, case.task),
-        adapter_file_bytes=adapter_file_bytes(architecture, strategy, task=case.task),
+        adapter_file_bytes=host.disk_components["result"],
         engine=memory.engine,
         versions=PINNED_VERSIONS | case.versions,
         warnings=(f"model: {architecture.name} ({architecture.source})", *warnings),

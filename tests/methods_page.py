@@ -10,7 +10,7 @@ from catalogs.architectures import Architecture
 from catalogs.models import registry, resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.estimators.memory import estimate_vram
-from planner.methods import METHODS
+from planner.methods import supported_methods
 from planner.refusals import CaseRefused
 from remote.contract import CAPABILITIES
 
@@ -30,7 +30,9 @@ unquantized weights and peft's own ranks:
 Both are held against each other on Llama, Qwen 2 and GPT-2 for every method that hangs on linears, and for LoRA, QLoRA and full
 fine-tuning on twenty-nine bases (`benchmarks/trace_against_closed.py`). LoHa and LoKr can't hang on nf4 or fp4 weights.
 
-A method of peft that has no column has neither a closed form nor a row in the trainer, and is refused by name.
+A method of peft that has no column has neither a closed form nor a row in the trainer. `rentune estimate --method NAME` (its
+`peft_type` in lower case) traces a step of it by peft's own defaults where that can be done:
+[benchmarks/results/methods_of_peft.md](../benchmarks/results/methods_of_peft.md) says of which.
 """
 LEAST: Final = {"num_virtual_tokens": 20, "trainable_layers": 1}  # what some methods can't do without
 
@@ -57,10 +59,10 @@ def _answer(method: str, base: Architecture) -> tuple[str, str]:
 
 def render_page() -> str:
     """The whole page."""
-    bases = _bases()
-    answers = {(name, method): _answer(method, base) for name, base in bases.items() for method in METHODS}
-    lines = [f"| type of model | {' | '.join(METHODS)} |", f"| --- |{' --- |' * len(METHODS)}"]
-    lines += [f"| {name} | {' | '.join(answers[name, method][0] for method in METHODS)} |" for name in bases]
+    bases, columns = _bases(), tuple(supported_methods())
+    answers = {(name, method): _answer(method, base) for name, base in bases.items() for method in supported_methods()}
+    lines = [f"| type of model | {' | '.join(columns)} |", f"| --- |{' --- |' * len(columns)}"]
+    lines += [f"| {name} | {' | '.join(answers[name, method][0] for method in columns)} |" for name in bases]
     return "\n\n".join((BEGIN.rstrip(), "\n".join(lines), "## Why not", "\n".join(_reasons(answers)))) + "\n"
 
 

@@ -10,7 +10,7 @@ import msgspec
 from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, complaint
 from planner.asking.mistyped import mistyped, nearest
-from planner.methods import METHODS, QLORA, QLORA_MEANS, require_method
+from planner.methods import METHODS, QLORA, QLORA_MEANS, known_method
 from planner.precision import BITSANDBYTES
 from planner.refusals import CaseError
 from planner.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
@@ -201,8 +201,7 @@ def example_of(key: str) -> str:
 def strategy_of(case: Case) -> Strategy:
     """The case's way to train, with nothing left open: qlora resolved, ranks and upcasts filled in."""
     case = _spelled_out(case)
-    require_method(case.method)
-    method = METHODS[case.method]
+    method = known_method(case.method)
     rank = case.rank or method.default_rank if method.has_rank else None
     return Strategy(
         method=case.method,

@@ -11,7 +11,7 @@ from planner.advise import AUTO
 from planner.asking.case import KEYS, Case, check_quant, read_case
 from planner.asking.mistyped import nearest
 from planner.asking.request import RequestError
-from planner.methods import METHODS, QLORA
+from planner.methods import METHODS, QLORA, supported_methods
 from planner.refusals import CaseError
 from remote.contract import Strategy
 
@@ -42,7 +42,12 @@ def check_training(model: str, training: Mapping[str, Any]) -> None:
     said = {key: value for key, value in training.items() if (key, value) != ("method", AUTO)}
     case = read_case({"model": model} | said)
     if case.method not in (*METHODS, QLORA):
-        raise CaseError("method", f"there is no method {case.method}", nearest(case.method, (AUTO, QLORA, *METHODS)))
+        raise CaseError(
+            "method", f"there is no method {case.method}", nearest(case.method, (AUTO, QLORA, *supported_methods()))
+        )
+    if case.method != QLORA and METHODS[case.method].trainable is None:
+        asked = f"rentune estimate --model {model} --method {case.method} traces one step of it"
+        raise CaseError("method", f"a plan reckons by closed forms, and method {case.method} has none", asked)
     check_quant(case.method, training.get("quant"))
     defaults = msgspec.to_builtins(Case(model=model))
     for key, value in training.items():

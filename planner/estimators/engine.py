@@ -11,6 +11,7 @@ from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.asking.case import EngineAsked
 from planner.estimators.memory import estimate_vram
+from planner.methods import METHODS
 from planner.plan import VramEstimate
 from planner.refusals import Unsupported, Untraceable
 from planner.stack import Stack
@@ -25,6 +26,7 @@ class Answered(msgspec.Struct, frozen=True):
     vram: VramEstimate
     engine: Engine
     warnings: tuple[str, ...]
+    num_trained: int | None = None  # parameters that got a gradient in a trace; None where the formulas say it
 
 
 def memory_by(
@@ -42,22 +44,25 @@ def memory_by(
     Raises Unsupported (of the closed form, unless a trace was asked for). `cache`: a folder for traces, or None.
     """
     if asked == "trace":
-        return Answered(_traced(architecture, strategy, task, gpu, stack, cache), "trace", ())
+        return _traced(architecture, strategy, task, gpu, stack, cache)
     try:
         return Answered(estimate_vram(architecture, strategy, task=task, gpu=gpu, stack=stack), "closed_form", ())
     except Unsupported as refusal:
         if asked == "closed_form":
             raise
         try:
-            vram = _traced(architecture, strategy, task, gpu, stack, cache)
-        except Untraceable:
+            found = _traced(architecture, strategy, task, gpu, stack, cache)
+        except Untraceable as untraceable:
+            if METHODS[strategy.method].trainable is None:  # then only a trace could have answered
+                raise untraceable from None
             raise refusal from None
-        return Answered(vram, "trace", (f"engine: traced, because {refusal.message}",))
+        return msgspec.structs.replace(found, warnings=(f"engine: traced, because {refusal.message}",))
 
 
 def _traced(
     architecture: Architecture, strategy: Strategy, task: Task, gpu: Gpu | None, stack: Stack, cache: Path | None
-) -> VramEstimate:
-    from planner.estimators.trace import trace_vram  # most estimates need none
+) -> Answered:
+    from planner.estimators.trace import trace_counted  # most estimates need none
 
-    return trace_vram(architecture.config, strategy, task=task, gpu=gpu, stack=stack, cache=cache)
+    found = trace_counted(architecture.config, strategy, task=task, gpu=gpu, stack=stack, cache=cache)
+    return Answered(found.vram, "trace", (), found.num_trained)

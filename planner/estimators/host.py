@@ -69,15 +69,23 @@ def estimate_host(
     task: Task = "causal_lm",
     stack: Stack = PINNED_STACK,
     num_checkpoints: int = 2,
+    num_trained: int | None = None,
 ) -> HostEstimate:
     """RAM of one node (all ranks on it) and disk of the box, in bytes. `on_cpu`: the model trains in RAM.
 
-    `num_checkpoints`: how many are on the disk at once, the one being written included. Beside a GPU this asks for no closed
-    form of its memory: what is traced has a host as well.
+    `num_checkpoints`: how many are on the disk at once, the one being written included. `num_trained`: how many parameters
+    train, where only a trace could count them. Beside a GPU this asks for no closed form of its memory: what is traced has a
+    host as well.
     """
-    require = require_closed_form if on_cpu else require_counted
-    require(architecture, strategy, task=task, stack=stack)
-    trained = trained_of(architecture, strategy, task=task)
+    if num_trained is None:
+        require = require_closed_form if on_cpu else require_counted
+        require(architecture, strategy, task=task, stack=stack)
+        trained = trained_of(architecture, strategy, task=task)
+        result = adapter_file_bytes(architecture, strategy, task=task)
+    else:
+        item = DTYPE_BYTES[strategy.adapter_dtype]
+        trained = Trained(num_trained, item, num_trained * item)
+        result = trained.gradients
     if on_cpu:
         ram = {"step": _cpu_ram(architecture, strategy, task, stack)}
     else:
@@ -85,7 +93,7 @@ def estimate_host(
         ram = _gpu_node_ram(Node(architecture, strategy, task, stack, trained, ranks))
     sums = {instant: sum(parts.values()) for instant, parts in ram.items()}
     peak = max(sums, key=lambda instant: sums[instant])
-    disk = _disk(architecture, strategy, task, trained, num_checkpoints)
+    disk = _disk(architecture, strategy, task, trained, num_checkpoints) | {"result": result, "logs": LOG_DISK_BYTES}
     return HostEstimate(
         ram_peak_bytes=sums[peak],
         ram_components=ram[peak],
@@ -207,13 +215,11 @@ def download_bytes(architecture: Architecture, strategy: Strategy, task: Task = 
 
 
 def _disk(architecture: Architecture, strategy: Strategy, task: Task, trained: Trained, num_checkpoints: int) -> dict[str, int]:
-    """System, packages, the base, checkpoints (weights and states of what is trained) and the result."""
+    """System, packages, the base, checkpoints (weights and states of what is trained)."""
     states = state_bytes(architecture, strategy, trained)
     return {
         "system": SYSTEM_DISK_BYTES,
         "environment": ENVIRONMENT_DISK_BYTES,
         "base": download_bytes(architecture, strategy, task),
         "checkpoints": num_checkpoints * (trained.gradients + states),
-        "result": adapter_file_bytes(architecture, strategy, task=task),
-        "logs": LOG_DISK_BYTES,
     }

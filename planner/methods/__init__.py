@@ -24,6 +24,7 @@ from planner.methods.table import (
     NF4,
     QLORA,
     QLORA_MEANS,
+    known_method,
     require_method,
     supported_methods,
 )
@@ -50,6 +51,7 @@ __all__ = [
     "dials_of",
     "frozen_entries",
     "head_params",
+    "known_method",
     "moved_in_block",
     "require_method",
     "resting_entries",

@@ -9,6 +9,7 @@ from planner.methods import inserted, parts, prompts
 from planner.methods.adapters import ADALORA, BOFT, DORA, FOURIERFT, IA3, LOHA, LOKR, LORA, OFT, VERA
 from planner.methods.linears import hung
 from planner.methods.method import DEFAULT_RANK, EVERYTHING, Adapter, Formula, Method, Prompt
+from planner.methods.others import OTHERS
 from planner.refusals import CaseError, Unsupported
 
 QLORA: Final = "qlora"  # no method of its own: what it is short for (Dettmers et al., arXiv:2305.14314) stands here
@@ -59,12 +60,20 @@ METHODS: Final[Mapping[str, Method]] = {
     "bottleneck": Method(
         "Houlsby et al., arXiv:1902.00751", inserted.bottleneck, has_rank=True, inserted_behind=inserted.bottleneck_places
     ),
+    **OTHERS,
 }
 
 
 def supported_methods() -> Iterator[str]:
     """Methods with a closed form."""
     return (name for name, method in METHODS.items() if method.trainable is not None)
+
+
+def known_method(name: str) -> Method:
+    """The row of a method. Raises CaseError for "auto", Unsupported for a name that has none."""
+    if name not in METHODS:
+        require_method(name)
+    return METHODS[name]
 
 
 def require_method(name: str) -> Formula:
@@ -74,6 +83,7 @@ def require_method(name: str) -> Formula:
         raise CaseError("method", "an estimate is of one method; auto is resolved by `rentune plan`", hint)
     formula = METHODS[name].trainable if name in METHODS else None
     if formula is None:
-        hint = f"methods that have one: {', '.join(supported_methods())}"
+        traced = f"rentune estimate --method {name} traces it; " if name in METHODS else ""
+        hint = f"{traced}methods that have one: {', '.join(supported_methods())}"
         raise Unsupported("method", f"method {name} has no closed form yet", hint)
     return formula

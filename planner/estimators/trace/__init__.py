@@ -13,7 +13,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import msgspec
 
@@ -21,16 +21,19 @@ from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.card.process import available_bytes, outside_of, required_bytes
 from planner.estimators.trace.cache import installed, key_of, read_cached, write_cached
+from planner.methods.others import OTHERS
 from planner.plan import Instant, VramEstimate
 from planner.precision import BITSANDBYTES
 from planner.refusals import Untraceable
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import CAPABILITIES, Strategy, Task
 
-__all__ = ["Traced", "require_traceable", "trace_vram"]
+__all__ = ["Counted", "Traced", "require_traceable", "trace_counted", "trace_vram"]
 
 NEEDED: Final = ("torch", "transformers", "peft")
-STEPS_BEYOND_THE_TRAINER: Final = ("quant=fp4", "task=seq2seq")  # the step is the same; no data reaches the trainer for it
+STEPS_BEYOND_THE_TRAINER: Final = frozenset(  # the step is the same; no data or no row for it reaches the trainer
+    {"quant=fp4", "task=seq2seq", *(f"method={name}" for name in OTHERS)}
+)
 GET_THEM: Final = "make setup-box in the checkout, or: pipx install '.[trace]'"
 
 
@@ -43,6 +46,7 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     peak_instant: Instant
     components: dict[str, int]
     by_instant: dict[str, int]
+    num_trained: int  # parameters that got a gradient
 
 
 OTHERWISE: Final = "engine closed_form"
@@ -62,6 +66,26 @@ def trace_vram(
     The same value as `planner.estimators.memory.estimate_vram`. `cache`: a folder where traces are kept, or None. Raises
     Untraceable.
     """
+    return trace_counted(config, strategy, task=task, gpu=gpu, stack=stack, cache=cache).vram
+
+
+class Counted(NamedTuple):
+    """What a trace says of memory, and how many parameters got a gradient in it."""
+
+    vram: VramEstimate
+    num_trained: int
+
+
+def trace_counted(
+    config: Mapping[str, Any],
+    strategy: Strategy,
+    *,
+    task: Task = "causal_lm",
+    gpu: Gpu | None = None,
+    stack: Stack = PINNED_STACK,
+    cache: Path | None = None,
+) -> Counted:
+    """As `trace_vram`, for whoever asks for the parameters as well. Raises Untraceable."""
     require_traceable(config, strategy, task=task, stack=stack)
     capability = None if gpu is None else gpu.compute_capability
     found = _cached(config, strategy, stack, capability, cache)
@@ -69,7 +93,7 @@ def trace_vram(
     allocated, reserved = found.allocated_peak_bytes, found.reserved_peak_bytes
     if gpu is not None:  # near the card's limit the allocator gives its cache back
         reserved = max(allocated, min(reserved, available_bytes(gpu, None) - outside.num_bytes))
-    return VramEstimate(
+    vram = VramEstimate(
         allocated_peak_bytes=allocated,
         reserved_peak_bytes=reserved,
         process_peak_bytes=reserved + outside.num_bytes,
@@ -81,6 +105,7 @@ def trace_vram(
         basis=basis_of(found.components, strategy, stack),
         assumed_outside_bytes=outside.assumed_bytes,
     )
+    return Counted(vram, found.num_trained)
 
 
 def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Task, stack: Stack) -> None:

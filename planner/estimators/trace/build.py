@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Final
 
+from planner.estimators.trace.others import by_default
 from planner.estimators.trace.recorder import Recorder, Role, Stage
 from planner.refusals import CaseError, Untraceable
 from planner.stack import KeptOutputs
@@ -164,19 +165,21 @@ def adapted(model: Any, strategy: Strategy, recorder: Recorder) -> Any:
     """`model` with what the Strategy trains, in training mode; trained tensors and their gradients get their roles."""
     import torch
 
-    from remote.adapters import adapt, base_of, way_of
+    from remote.adapters import ADAPTERS, adapt, base_of
     from remote.base import checkpoint_activations
     from remote.ends import Ended
 
     try:
         with torch.device(DEVICE):
-            model = adapt(model, strategy, LOOP)
+            model = adapt(model, strategy, LOOP) if strategy.method in ADAPTERS else by_default(model, strategy)
     except Ended as end:
         raise CaseError("method", str(end)) from end
     checkpoint_activations(base_of(model), strategy)
+    role = Role.WEIGHTS if strategy.method in ADAPTERS and ADAPTERS[strategy.method].trains_base else Role.ADAPTER
     for parameter in model.parameters():
         if parameter.requires_grad:
-            recorder.assign(parameter, Role.WEIGHTS if way_of(strategy).trains_base else Role.ADAPTER)
+            recorder.num_trained += parameter.numel()
+            recorder.assign(parameter, role)
             parameter.register_post_accumulate_grad_hook(lambda trained: recorder.assign(trained.grad, Role.GRADIENTS))
     return model.train()
 

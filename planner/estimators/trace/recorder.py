@@ -50,6 +50,7 @@ class Trace:
     sizes: tuple[int, ...]  # bytes as torch asked for them
     roles: tuple[Role, ...]
     marks: tuple[Mark, ...]
+    num_trained: int = 0  # parameters that got a gradient
 
 
 MADE_IN: Final[dict[Stage, Role]] = {  # what survives a stage that makes only one kind of thing
@@ -72,6 +73,7 @@ class Recorder:
         self._watches: dict[int, Any] = {}
         self._fresh: list[int] = []  # made since the running forward pass (or recomputation) began
         self._stage = Stage.LOAD
+        self.num_trained = 0
         self.enter(Stage.LOAD)
 
     @property
@@ -120,7 +122,13 @@ class Recorder:
     def trace(self) -> Trace:
         """The log so far."""
         self._settle()
-        return Trace(events=tuple(self._events), sizes=tuple(self._sizes), roles=tuple(self._roles), marks=tuple(self._marks))
+        return Trace(
+            events=tuple(self._events),
+            sizes=tuple(self._sizes),
+            roles=tuple(self._roles),
+            marks=tuple(self._marks),
+            num_trained=self.num_trained,
+        )
 
     def _birth(self, size_bytes: int, role: Role) -> int:
         number = len(self._sizes)

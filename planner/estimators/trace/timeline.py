@@ -234,4 +234,5 @@ def summary(trace: Trace) -> Traced:
         peak_instant=top.instant,
         components=components(trace, top.position),
         by_instant={str(instant): peak.allocated_bytes for instant, peak in found.items()},
+        num_trained=trace.num_trained,
     )

@@ -16,7 +16,7 @@ from jsonschema import Draft202012Validator
 from catalogs.catalog import read_catalog
 from catalogs.models import resolve_model
 from planner.estimate import answer, answers
-from planner.methods import METHODS
+from planner.methods import supported_methods
 
 CATALOG = read_catalog()
 SCHEMA = json.loads((files("planner") / "estimate.schema.json").read_text())
@@ -37,7 +37,7 @@ WORDS: dict[str, list[Any]] = {
     key: rule.get("enum", [True, False])
     for key, rule in PROPERTIES.items()
     if ("enum" in rule or rule.get("type") == "boolean") and key != "engine"
-} | {"method": ["qlora", "auto", "no_such_method", *METHODS]}
+} | {"method": ["qlora", "auto", "no_such_method", "miss", *supported_methods()]}
 
 
 def ask(**said: Any) -> dict[str, Any]:

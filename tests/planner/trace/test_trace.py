@@ -358,9 +358,9 @@ def test_a_case_that_cannot_be_traced_says_why() -> None:
 
 
 def test_auto_traces_only_what_has_no_closed_form() -> None:
-    """With a closed form it answers. Activation offload has neither, and the closed form's reason is told."""
+    """With a closed form it answers. Muon over LoHa has neither, and the closed form's reason is told."""
     assert answered({"model": TINY, "seq_len": 96})["engine"] == "closed_form"
-    assert "closed form" in answered({"model": TINY, "activation_offload": True})["error"]["message"]
+    assert "closed form" in answered({"model": TINY, "method": "loha", "optimizer": "muon"})["error"]["message"]
 
 
 def test_a_trace_leaves_real_quantization_alone() -> None:
