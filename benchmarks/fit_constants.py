@@ -17,6 +17,7 @@ import argparse
 import json
 import math
 import platform
+import re
 import statistics
 import sys
 from collections import defaultdict
@@ -31,27 +32,26 @@ from catalogs.catalog import read_catalog
 from catalogs.hardware import Gpu
 from catalogs.models import ModelUnknown, resolve_model
 from planner.asking.case import Case, read_case, stack_of, strategy_of
-from planner.estimators import calibration
+from planner.estimators import calibration, speed
 from planner.estimators.speed import run_class, step_time, tokens_per_step
+from planner.stack import Stack
 from provision.account.receipt import Calibration
+from remote.contract import Strategy
 
 BOUNDS: Mapping[str, tuple[float, float]] = {
     "COMPUTE_EFFICIENCY": (0.8, 1.15),
-    "ALPHA_EAGER": (40, 220),
-    "ALPHA_FUSED": (30, 160),
+    "ALPHA": (10, 120),
     "BETA_EAGER": (1, 14),
     "BETA_FUSED": (0.3, 8),
     "HOST_S_EAGER": (0.2e-3, 1.2e-3),
-    "HOST_S_FUSED": (0.05e-3, 0.5e-3),
+    "HOST_S_PER_UNIT": (0, 3e-3),
     "HOST_PER_EXPERT": (0, 0.5),
-    "KAPPA_BITSANDBYTES": (4, 8),
-    "KAPPA_GPTQ": (4, 40),
+    "KAPPA_EARLY": (4, 40),
     "EXPERT_HALF_WIDTH": (1_000, 9_000),
     "LOW_PRECISION_SPEEDUP": (1.1, 2),
-    "NODE_LINK_GB_PER_S": (2, 50),
     "NVLINK_SHARE": (0.2, 1),
-    "OPTIMIZER_BYTES_16": (20, 120),
-    "OPTIMIZER_BYTES_32": (20, 120),
+    "OPTIMIZER_BYTES_16": (14, 60),
+    "OPTIMIZER_BYTES_32": (28, 120),
 }
 STEPS = (0.7, 0.85, 0.93, 1.07, 1.17, 1.4)
 
@@ -60,6 +60,8 @@ class Run(NamedTuple):
     """A measured run, ready to be predicted."""
 
     case: Case
+    strategy: Strategy
+    stack: Stack
     architecture: Architecture
     gpu: Gpu
     tokens_per_s_per_gpu: float
@@ -67,6 +69,12 @@ class Run(NamedTuple):
     @property
     def source(self) -> str:
         return (self.case.id or "").rpartition("-")[0]
+
+    @property
+    def family(self) -> str:
+        """A100-SXM4-80GB and A100-PCIE-40GB are one family of GPUs, and so are all memory sizes of a card."""
+        found = re.match(r"RTX (PRO )?\w+|[A-Za-z]+\d+", self.gpu.name)
+        return found[0] if found else self.gpu.name
 
     @property
     def weight(self) -> float:
@@ -97,12 +105,13 @@ def read_runs(path: Path) -> tuple[list[Run], int]:
         except ModelUnknown:
             unknown += 1
             continue
-        runs.append(Run(case, architecture, catalog.gpu(case.gpu or "").gpu, row["tokens_per_s_per_gpu"]))
+        gpu = catalog.gpu(case.gpu or "").gpu
+        runs.append(Run(case, strategy_of(case), stack_of(case), architecture, gpu, row["tokens_per_s_per_gpu"]))
     return runs, unknown
 
 
 def score(run: Run) -> Scored:
-    case, strategy, stack = run.case, strategy_of(run.case), stack_of(run.case)
+    case, strategy, stack = run.case, run.strategy, run.stack
     mean = case.mean_seq_len or float(case.seq_len)
     step = step_time(
         run.architecture,
@@ -119,19 +128,45 @@ def score(run: Run) -> Scored:
 
 
 def loss(runs: Sequence[Run]) -> float:
-    return sum(run.weight * min(1.0, abs(score(run).error)) for run in runs) / sum(run.weight for run in runs)
+    """Summed over runs, by weight."""
+    return sum(run.weight * min(1.0, abs(score(run).error)) for run in runs)
+
+
+class Reads:
+    """The constants, with a note of which of them were read."""
+
+    def __init__(self) -> None:
+        self.names: set[str] = set()
+
+    def __getattr__(self, name: str) -> object:
+        self.names.add(name)
+        return getattr(calibration, name)
+
+
+def readers(runs: Sequence[Run]) -> Mapping[str, list[Run]]:
+    """The runs whose estimate reads a constant, by its name: the others need not be scored again when it moves."""
+    found: dict[str, list[Run]] = {name: [] for name in BOUNDS}
+    for run in runs:
+        reads = Reads()
+        vars(speed)["known"] = reads
+        score(run)
+        for name in reads.names & BOUNDS.keys():
+            found[name].append(run)
+    vars(speed)["known"] = calibration
+    return found
 
 
 def fit(runs: Sequence[Run], rounds: int = 3) -> None:
     """Move one constant at a time, in the module itself, as long as the loss falls."""
-    best = loss(runs)
+    reading = readers(runs)
     for _ in range(rounds):
         for name, (low, high) in BOUNDS.items():
             kept = getattr(calibration, name)
+            best = loss(reading[name])
             tried = [kept * step for step in STEPS] + [low + (high - low) * part / 6 for part in range(7)]
             for value in (value for value in tried if low <= value <= high):
                 setattr(calibration, name, value)
-                if (now := loss(runs)) < best - 1e-6:
+                if (now := loss(reading[name])) < best - 1e-3:
                     best, kept = now, value
             setattr(calibration, name, kept)
 
@@ -191,20 +226,34 @@ def spreads(scored: Sequence[Scored]) -> Iterable[str]:
         yield f"| {name} | {len(members)} | {ruled ** (1 / WIDENED):.2f} | {ruled:.2f} | {checked_in:.2f} | {inside:.0%} |"
 
 
-def leave_one_source_out(runs: Sequence[Run]) -> Iterable[str]:
-    """Fit without a source, score it: what the constants are worth on runs they have not seen."""
-    start = {name: getattr(calibration, name) for name in BOUNDS}
-    yield "| left out | runs | median | p90 |"
-    yield "| --- | --- | --- | --- |"
+def leave_one_out(runs: Sequence[Run], name: str, group_of: Callable[[Run], str]) -> Iterable[str]:
+    """Fit without a group, from the middle of the bounds, and score it: what the constants are worth on runs not seen."""
+    kept = {name: getattr(calibration, name) for name in BOUNDS}
     groups: dict[str, list[Run]] = defaultdict(list)
     for run in runs:
-        groups[run.source].append(run)
-    for source, held in sorted(groups.items()):
-        fit([run for run in runs if run.source != source], rounds=1)
-        sizes = sorted(abs(score(run).error) for run in held)
-        yield f"| {source} | {len(held)} | {statistics.median(sizes):.1%} | {sizes[int(0.9 * len(sizes))]:.1%} |"
-        for name, value in start.items():
-            setattr(calibration, name, value)
+        groups[group_of(run)].append(run)
+    yield f"| {name} left out | runs | median | p90 | bias | inside p10-p90 | p90 / p10, median |"
+    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    pooled: list[Scored] = []
+    for left_out, held in sorted(groups.items()):
+        for constant, (low, high) in BOUNDS.items():
+            setattr(calibration, constant, (low + high) / 2)
+        fit([run for run in runs if group_of(run) != left_out], rounds=2)
+        scored = [score(run) for run in held]
+        pooled += scored
+        yield _left_out_row(left_out, scored)
+    yield _left_out_row("pooled", pooled)
+    for constant, value in kept.items():
+        setattr(calibration, constant, value)
+
+
+def _left_out_row(name: str, scored: Sequence[Scored]) -> str:
+    sizes = sorted(abs(item.error) for item in scored)
+    bias = statistics.median(item.error for item in scored)
+    inside = sum(item.inside for item in scored) / len(scored)
+    width = statistics.median(calibration.SPREADS[item.kind] ** 2 for item in scored)
+    p90 = sizes[int(0.9 * len(sizes))]
+    return f"| {name} | {len(scored)} | {statistics.median(sizes):.1%} | {p90:.1%} | {bias:+.1%} | {inside:.0%} | {width:.2f} |"
 
 
 def calibration_rows(path: Path) -> Iterable[str]:
@@ -229,7 +278,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument(
         "--fit", action="store_true", help="fit before scoring; without it the constants are scored as they are"
     )
-    parser.add_argument("--leave-one-out", action="store_true", help="also fit without each source and score it (minutes)")
+    parser.add_argument(
+        "--leave-one-out", action="store_true", help="also fit without each source and each GPU family, and score it (minutes)"
+    )
     parser.add_argument("--out", type=Path)
     options = parser.parse_args(arguments)
     if options.rows:
@@ -254,7 +305,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         "Constants: " + ", ".join(f"{name} {getattr(calibration, name):g}" for name in BOUNDS) + ".",
     ]
     if options.leave_one_out:
-        lines += ["", "Fitted without a source, scored on it:", "", *leave_one_source_out(runs)]
+        lines += ["", "Fitted without a group of runs from the middle of the bounds, scored on it:"]
+        lines += ["", *leave_one_out(runs, "source", lambda run: run.source)]
+        lines += ["", *leave_one_out(runs, "GPU family", lambda run: run.family)]
     print("\n".join(lines))
     if options.out:
         options.out.write_text("\n".join(lines) + "\n")

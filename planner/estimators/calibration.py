@@ -95,29 +95,57 @@ MAX_ASSUMED_SHARE: Final = 0.05
 
 # ── speed ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
-COMPUTE_EFFICIENCY: Final = 1.0  # fitted: of the best matmul
-ATTENTION_PENALTY: Final = 1.6  # assumed: flash attention runs at 1/1.6 of a matmul's speed
+COMPUTE_EFFICIENCY: Final = 0.98  # fitted: of the best matmul
+# derived: FlashAttention-2 reaches 50 to 73 % of an A100's peak where a matmul reaches 87 % (arXiv:2307.08691)
+ATTENTION_PENALTY: Final = 1.6
+ATTENTION_PENALTY_BY_CARD: Final[dict[str, float]] = {
+    "Hopper": 2.3,  # derived: it reaches 35 % of an H100's peak, a matmul 80 % (arXiv:2407.08608)
+}
+OWN_ATTENTION_STACKS: Final = frozenset({"nemo", "megatron"})  # cuDNN's kernels, made for each card
 BANDWIDTH_SHARE: Final = 0.85  # assumed: of the datasheet's memory bandwidth
-ALPHA_EAGER: Final = 110.0  # fitted: hidden-sized reads and writes per block and pass
-ALPHA_FUSED: Final = 80.0  # fitted
-BETA_EAGER: Final = 7.5  # fitted: the same per wrapped linear's input and output
-BETA_FUSED: Final = 3.0  # fitted
-KAPPA_BITSANDBYTES: Final = 7.0  # fitted: 0.5 read, 2 written, 2 read again per weight and pass would be 4.5
-KAPPA_GPTQ: Final = 22.0  # fitted: kernels of 2023
-OPTIMIZER_BYTES_16: Final = 28.0  # fitted: bytes moved per 16-bit parameter and step
-OPTIMIZER_BYTES_32: Final = 100.0  # fitted: per fp32 parameter and step
+ALPHA: Final = 58.0  # fitted: hidden-sized reads and writes per block and pass beside those that follow
+# Elements read and written per element and pass, in 16-bit elements, counted in transformers' code.
+NORM_EAGER: Final[dict[str, float]] = {
+    "rms": 17.0,  # derived: to fp32, square, mean, product, back, weight: seven kernels
+    "rms_fp32": 17.0,  # derived: the same, the weight before the cast
+    "rms_t5": 17.0,  # derived: the same without a cast
+    "layer": 5.0,  # derived: one kernel, with a cast under autocast
+}
+NORM_FUSED: Final = 2.5  # derived: read, written, statistics
+ROTARY_EAGER: Final = 8.0  # derived: two products, a half turned, a sum
+ROTARY_FUSED: Final = 2.0  # derived: read and written
+GATED_MLP: Final = 5.0  # derived: an activation read and written, a product of two
+PLAIN_MLP: Final = 2.0  # derived: an activation read and written
+BETA_EAGER: Final = 6.0  # fitted: the same per wrapped linear's input and output
+BETA_FUSED: Final = 2.3  # fitted
+# derived: bytes read and written per logit, forward and backward; a cast, a shift and the softmax in fp32, unless in place
+LOGIT_BYTES: Final[dict[str, float]] = {
+    "hf": 40.0,
+    "hf_shifted": 48.0,
+    "chunked": 40.0,
+    "chunked_logits": 40.0,
+    "liger": 10.0,
+    "fused_inplace": 10.0,
+}
+KAPPA: Final = 4.5  # derived: bytes moved per 4-bit weight and pass: 0.5 read, 2 written, 2 read again
+KAPPA_EARLY: Final = 22.0  # fitted: GPTQ's kernels of 2023
+KERNELS_SINCE: Final = (4, 36)  # assumed: transformers' release from which GPTQ came with kernels in Triton
+OPTIMIZER_BYTES_16: Final = 20.0  # fitted: bytes moved per 16-bit parameter and step
+OPTIMIZER_BYTES_32: Final = 120.0  # fitted: per fp32 parameter and step
 OPTIMIZER_BYTES_HOST: Final = 32.0  # derived: fp32 master and two moments read and written, the gradient read, the copy written
 HOST_MEMORY_GB_PER_S: Final = 20.0  # assumed: of a rank's share of a server's memory bandwidth
 HOST_S_EAGER: Final = 0.47e-3  # fitted: seconds of Python per block and pass
-HOST_S_FUSED: Final = 0.2e-3  # fitted
-HOST_PER_EXPERT: Final = 0.47  # fitted: an expert's Python, as a share of a block's
-EXPERT_HALF_WIDTH: Final = 4400.0  # fitted: width of an expert at which its matmuls run at half the best speed
-LOW_PRECISION_SPEEDUP: Final = 1.28  # fitted: fp8 against 16 bits, casts and amax included
+HOST_S_FUSED: Final = 0.2e-3  # assumed: no run that was measured is bound by it
+HOST_S_PER_UNIT: Final = 0.8e-3  # fitted: of what FSDP gathers at once, per pass
+HOST_PER_EXPERT: Final = 0.44  # fitted: an expert's Python, as a share of a block's
+EXPERT_HALF_WIDTH: Final = 5700.0  # fitted: width of an expert at which its matmuls run at half the best speed
+LOW_PRECISION_SPEEDUP: Final = 1.4  # fitted: fp8 against 16 bits, casts and amax included
 FUSED_STACKS: Final = frozenset({"unsloth", "nemo", "megatron"})
 IMPERFECT_OVERLAP: Final = 0.15  # assumed
-NVLINK_SHARE: Final = 0.47  # fitted: of the datasheet's rate in one direction
+NVLINK_SHARE: Final = 0.85  # fitted: of the datasheet's rate in one direction
 PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  # assumed: x16, effective
-NODE_LINK_GB_PER_S: Final = 40.0  # fitted: per GPU, between nodes; InfiniBand of HGX clusters, a cheap cloud has far less
+# derived: a network card of 200 Gb/s for each GPU, as HGX clusters have them; a cheap cloud has far less
+NODE_LINK_GB_PER_S: Final = 25.0
 STORED_BYTES_4BIT: Final = 0.55  # derived: bytes per parameter gathered of a 4-bit base
 
 RunClass = Literal["link_bound", "other_card", "host_bound", "full", "experts", "several_gpus", "one_gpu"]
@@ -127,13 +155,13 @@ RunClass = Literal["link_bound", "other_card", "host_bound", "full", "experts", 
 # The third on top is assumed, for runs that the fit has not seen: fitted without a source, its errors are larger. In
 # brackets: the runs, and how many of them lie inside. The factors fall, so the first class that applies is the widest.
 SPREADS: Final[Mapping[RunClass, float]] = {
-    "link_bound": 2.94,  # derived (26, 88 %); nobody knows a rented box's topology before it is measured
-    "other_card": 2.36,  # derived (7, 100 %); the matmul rate of other cards is often an assumption itself
-    "host_bound": 1.40,  # derived (21, 86 %); moves with the day and the host
-    "full": 1.36,  # derived (258, 84 %)
-    "experts": 1.25,  # derived (24, 96 %)
-    "several_gpus": 1.16,  # derived (145, 85 %)
-    "one_gpu": 1.15,  # derived (120, 88 %); PEFT of dense models
+    "link_bound": 2.43,  # derived (6, 100 %); nobody knows a rented box's topology before it is measured
+    "other_card": 1.82,  # derived (5, 100 %); the matmul rate of other cards is often an assumption itself
+    "full": 1.42,  # derived (284, 86 %)
+    "host_bound": 1.40,  # derived (16, 94 %); moves with the day and the host
+    "several_gpus": 1.23,  # derived (172, 90 %)
+    "experts": 1.15,  # derived (10, 100 %)
+    "one_gpu": 1.15,  # derived (120, 89 %); PEFT of dense models
 }
 MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200
 

@@ -1,10 +1,11 @@
 """Seconds of one micro-step, term by term: what binds is what the plan should change.
 
     compute  tokens · (GEMM + attention FLOPs) / achievable matmul
-    memory   elementwise and adapter traffic, dequantization, optimizer / memory bandwidth
+    memory   elementwise and adapter traffic, logits, dequantization / memory bandwidth
+    sums     tensor-parallel sums / link within a machine
     host     Python's and the launches' floor, whatever the GPU
-    link     gathered, reduced and streamed bytes / link
-    t = M + 0.15·m, M and m the larger and the smaller of max(compute + memory, host) and link
+    link     gathered and reduced bytes / link, what comes from host memory / PCIe
+    t = M + 0.15·m, M and m the larger and the smaller of max(compute + memory + sums, host) and link
 
 FLOPs: 2 per weight forward, 2 per weight for the activations' gradient, 2 more for a trained weight's, 2 more where a
 block is computed again (Kaplan et al., arXiv:2001.08361, for the count of 6 per trained weight).
@@ -19,7 +20,6 @@ import msgspec
 from catalogs.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
-from planner.estimators.memory.step.numerics import fused_kernels
 from planner.methods import METHODS, adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks
 from planner.plan import Bound
 from planner.precision import DTYPE_BYTES, FOUR_BIT, packs_experts, packs_linears
@@ -34,14 +34,15 @@ class StepTime(msgspec.Struct, frozen=True):
     compute_s: float
     memory_s: float
     host_s: float
-    link_s: float
+    link_s: float  # beside the computing: gathered weights, reduced gradients, streamed weights
+    summed_s: float  # between products that wait for it: tensor-parallel sums
     once_s: float  # per optimizer step: reductions and the optimizer itself
     forward_share: float  # what an evaluation costs of the same tokens' training
 
     @property
     def busy_s(self) -> float:
-        """Seconds that the GPU or its feeder needs, the network left out."""
-        return max(self.compute_s + self.memory_s, self.host_s)
+        """Seconds that the GPU or its feeder needs, what goes on beside it left out."""
+        return max(self.compute_s + self.memory_s + self.summed_s, self.host_s)
 
     @property
     def micro_step_s(self) -> float:
@@ -56,11 +57,12 @@ class StepTime(msgspec.Struct, frozen=True):
     @property
     def bound(self) -> Bound:
         """The term that decides."""
+        waits = self.host_s > self.compute_s + self.memory_s + self.summed_s
         terms: dict[Bound, float] = {
-            "compute": self.compute_s if self.compute_s + self.memory_s >= self.host_s else 0.0,
-            "memory": self.memory_s if self.compute_s + self.memory_s >= self.host_s else 0.0,
-            "host": self.host_s if self.host_s > self.compute_s + self.memory_s else 0.0,
-            "link": self.link_s,
+            "compute": 0.0 if waits else self.compute_s,
+            "memory": 0.0 if waits else self.memory_s,
+            "host": self.host_s if waits else 0.0,
+            "link": max(self.link_s, self.summed_s),
         }
         return max(terms, key=lambda name: terms[name])
 
@@ -100,16 +102,18 @@ def step_time(
     interconnect: str,
 ) -> StepTime:
     """Seconds on this card. `mean_seq_len`: tokens per sequence that are computed on, padding included."""
-    fused = bool(fused_kernels(strategy, stack)) or stack.name in known.FUSED_STACKS
+    fused = strategy.kernels != "eager" or stack.name in known.FUSED_STACKS
     job = Job(architecture, strategy, stack, task, strategy.micro_batch_size * mean_seq_len, mean_seq_len, fused)
     bandwidth = known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB
     together = job.stack.model_parallel
-    link = _link_bytes_per_s(gpu, strategy, interconnect)
+    inside = _inside_bytes_per_s(gpu, interconnect)
+    link = _link_bytes_per_s(inside, strategy)
     return StepTime(
-        compute_s=flops_of(job) / (_achievable_flops(gpu, job) * together),
+        compute_s=_compute_s(job, gpu) / together,
         memory_s=(_traffic_bytes(job) / together + _dequantized_bytes(job) / together) / bandwidth,
         host_s=_host_s(job),
         link_s=_linked_bytes(job) / link + _fetched_bytes(job) / _host_bytes_per_s(gpu),
+        summed_s=_summed_bytes(job) / inside,
         once_s=_step_s(job, gpu, bandwidth) + _reduced_bytes(job) / link,
         forward_share=forward_share(job),
     )
@@ -126,18 +130,34 @@ def active_weights(architecture: Architecture) -> float:
     )
 
 
-@lru_cache  # a search asks for the same job on every card
 def flops_of(job: Job) -> float:
-    """Floating-point operations of one micro-batch, attention weighted by its lower efficiency."""
+    """Floating-point operations of one micro-batch."""
+    flops = _flops_by_kernel(job)
+    return flops.dense + flops.experts + flops.attention
+
+
+class Flops(msgspec.Struct, frozen=True):
+    """Operations of one micro-batch by the kind of kernel that does them: each has its own share of the best speed."""
+
+    dense: float
+    experts: float
+    attention: float
+
+
+@lru_cache  # a search asks for the same job on every card
+def _flops_by_kernel(job: Job) -> Flops:
     a, strategy = job.architecture, job.strategy
-    weights = active_weights(a)
     backward_share = trained_blocks(a, strategy) / a.depth
-    per_weight = 2 + (2 + 2 * job.recomputes) * backward_share
     method = METHODS[strategy.method]
-    trained = weights * backward_share if "weights" in method.moves else 0.0
+    per_weight = 2 + (2 + 2 * job.recomputes) * backward_share + 2 * backward_share * ("weights" in method.moves)
     trains_head = method.moves_all or saved_module_params(a, strategy) > 0
-    gemm = weights * per_weight + 2 * trained + _head_params(job) * (4 + 2 * trains_head)
-    return job.tokens * (gemm + _adapter_params(job) * (6 + 2 * job.recomputes) + _attention(job) * (1 + 2.5 + job.recomputes))
+    linears = sum(part.num_layers * part.linear_weights_per_block for part in a.parts)
+    dense = linears * per_weight + _head_params(job) * (4 + 2 * trains_head) + _adapter_params(job) * (6 + 2 * job.recomputes)
+    return Flops(
+        dense=job.tokens * dense,
+        experts=job.tokens * (active_weights(a) - linears) * per_weight,
+        attention=job.tokens * _attention(job) * (1 + 2.5 + job.recomputes),
+    )
 
 
 @lru_cache
@@ -159,9 +179,23 @@ def _adapter_params(job: Job) -> int:
 
 
 def _attention(job: Job) -> float:
-    """Operations of a forward pass per token, weighted."""
+    """Operations of a forward pass per token."""
     causal = 1.0 if job.architecture.kind == "decoder" else 2.0
-    return known.ATTENTION_PENALTY * causal * 2 * job.seq_len * job.architecture.query_size * job.architecture.depth
+    return causal * 2 * job.seq_len * job.architecture.query_size * job.architecture.depth
+
+
+def _compute_s(job: Job, gpu: Gpu) -> float:
+    """Seconds of the products on one card."""
+    flops = _flops_by_kernel(job)
+    weighted = flops.dense + flops.attention * _attention_penalty(job, gpu)
+    if flops.experts:  # narrow experts make small products
+        weighted += flops.experts * (1 + known.EXPERT_HALF_WIDTH / job.architecture.intermediate_size)
+    return weighted / _achievable_flops(gpu, job)
+
+
+def _attention_penalty(job: Job, gpu: Gpu) -> float:
+    own = job.stack.name in known.OWN_ATTENTION_STACKS
+    return known.ATTENTION_PENALTY if own else known.ATTENTION_PENALTY_BY_CARD.get(gpu.architecture, known.ATTENTION_PENALTY)
 
 
 def _achievable_flops(gpu: Gpu, job: Job) -> float:
@@ -172,9 +206,6 @@ def _achievable_flops(gpu: Gpu, job: Job) -> float:
         return flops * known.LOW_PRECISION_SPEEDUP
     if strategy.autocast == "none" and strategy.param_dtype == "float32" and gpu.fp32_tflops is not None:
         return min(flops, gpu.fp32_tflops * TERA)
-    if job.architecture.num_experts:  # narrow experts make small matmuls
-        width = job.architecture.intermediate_size
-        return flops * width / (width + known.EXPERT_HALF_WIDTH)
     return flops
 
 
@@ -182,14 +213,32 @@ def _achievable_flops(gpu: Gpu, job: Job) -> float:
 
 
 def _traffic_bytes(job: Job) -> float:
-    """Elementwise work on hidden-sized tensors, and the adapters' on inputs and outputs of what they wrap."""
+    """Elementwise work: on hidden-sized tensors, on the MLP's, on logits, and the adapters' on what they wrap."""
     a = job.architecture
-    alpha, beta = (known.ALPHA_FUSED, known.BETA_FUSED) if job.fused else (known.ALPHA_EAGER, known.BETA_EAGER)
+    beta = known.BETA_FUSED if job.fused else known.BETA_EAGER
     wrapped = 0
     if job.strategy.rank:
         wrapped = sum(times * (linear.in_features + linear.out_features) for linear, times in adapted_linears(a, job.strategy))
-    wide = 2 if job.strategy.kbit_upcast != "none" and job.strategy.quant != "none" else 1  # fp32 instead of 16 bits
-    return job.tokens * 2 * job.passes * wide * (alpha * a.hidden_size * a.depth + beta * wrapped)
+    wide = 2 if _upcast(job) else 1  # fp32 instead of 16 bits
+    logits = a.vocab_size * known.LOGIT_BYTES[job.strategy.loss] if job.task == "causal_lm" else 0
+    blocks = sum(part.num_layers * _elements_per_block(part, fused=job.fused) for part in a.parts)
+    return job.tokens * (2 * job.passes * wide * (blocks + beta * wrapped) + logits)
+
+
+def _elements_per_block(a: Architecture, *, fused: bool) -> float:
+    """Elements read and written per token and pass: norms, rotation and activation as they are written, and the rest."""
+    norm = known.NORM_FUSED if fused else known.NORM_EAGER[a.norm]
+    rotated = (known.ROTARY_FUSED if fused else known.ROTARY_EAGER) * (a.query_size + a.kv_size) if a.rotary else 0.0
+    active = known.GATED_MLP if a.gated_mlp else known.PLAIN_MLP
+    ffn = a.intermediate_size * max(1, a.experts_per_token)
+    return (known.ALPHA + 2 * norm) * a.hidden_size + rotated + active * ffn
+
+
+def _upcast(job: Job) -> bool:
+    """Whether norms and the stream between blocks are fp32. TRL does not prepare a quantized base that is sharded."""
+    strategy = job.strategy
+    unprepared = job.stack.name == "trl" and strategy.sharding in ("fsdp", "zero3")
+    return strategy.quant != "none" and strategy.kbit_upcast != "none" and not unprepared
 
 
 def _dequantized_bytes(job: Job) -> float:
@@ -197,7 +246,8 @@ def _dequantized_bytes(job: Job) -> float:
     quant = job.strategy.quant
     if quant == "none":
         return 0.0
-    kappa = known.KAPPA_GPTQ if quant.startswith(("gptq", "awq")) else known.KAPPA_BITSANDBYTES
+    early = (job.stack.release("transformers") or known.KERNELS_SINCE) < known.KERNELS_SINCE
+    kappa = known.KAPPA_EARLY if early and quant.startswith(("gptq", "awq")) else known.KAPPA
     as_linears = job.stack.quantizes_experts(job.architecture.model_type)
     linears, experts = packs_linears(quant), packs_experts(quant, quantized_experts=as_linears)
     packed = sum(
@@ -229,27 +279,58 @@ def _host_s(job: Job) -> float:
     """Python and kernel launches: so much per block and pass, a third of it per wrapped linear, and per expert."""
     a, strategy = job.architecture, job.strategy
     wrapped = sum(times for _, times in adapted_linears(a, strategy)) if strategy.rank else 0
-    experts = 0.0 if job.fused else known.HOST_PER_EXPERT * sum(part.num_layers * part.num_experts for part in a.parts)
+    experts = sum(part.num_layers * part.num_experts for part in a.parts)
+    own = known.HOST_PER_EXPERT * experts if experts and not job.fused else 0.0
     per_block = known.HOST_S_FUSED if job.fused else known.HOST_S_EAGER
-    return per_block * job.passes * (a.depth + wrapped / 3 + experts) / job.stack.pipeline_parallel_size
+    python = per_block * (a.depth + wrapped / 3 + own)
+    if strategy.sharding == "fsdp":  # with the first FSDP, peft's policy makes each matrix of an adapter a unit of its own
+        python += known.HOST_S_PER_UNIT * (a.depth + 2 * wrapped * (job.stack.fsdp_version == 1))
+    return python * job.passes / job.stack.pipeline_parallel_size
 
 
 # ── link ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _link_bytes_per_s(gpu: Gpu, strategy: Strategy, interconnect: str) -> float:
-    """Effective bytes per second between this job's GPUs."""
-    if strategy.num_nodes > 1:
-        return known.NODE_LINK_GB_PER_S * GB
-    if interconnect == "nvlink" and gpu.nvlink_gb_per_s:
-        return known.NVLINK_SHARE * gpu.nvlink_gb_per_s / 2 * GB
-    return _host_bytes_per_s(gpu)
 
 
 def _host_bytes_per_s(gpu: Gpu) -> float:
     """Effective bytes per second between the GPU and host memory, in one direction."""
     generation = gpu.pcie_generation or 4
     return known.PCIE_GB_PER_S[min(generation, max(known.PCIE_GB_PER_S))] * gpu.pcie_lanes / 16 * GB
+
+
+def _inside_bytes_per_s(gpu: Gpu, interconnect: str) -> float:
+    """Effective bytes per second between the GPUs of one machine."""
+    if interconnect == "nvlink" and gpu.nvlink_gb_per_s:
+        return known.NVLINK_SHARE * gpu.nvlink_gb_per_s / 2 * GB
+    return _host_bytes_per_s(gpu)
+
+
+def _link_bytes_per_s(inside: float, strategy: Strategy) -> float:
+    """Between data-parallel ranks. A ring enters each machine once, by all its network cards together."""
+    if strategy.num_nodes == 1:
+        return inside
+    return min(inside, known.NODE_LINK_GB_PER_S * GB * strategy.num_gpus / strategy.num_nodes)
+
+
+def _linked_bytes(job: Job) -> float:
+    """Bytes per micro-step and GPU that move beside the computing: gathered weights, gradients reduced in parts."""
+    a, strategy, ranks = job.architecture, job.strategy, job.ranks
+    part = (ranks - 1) / ranks
+    gathered = 0.0
+    if strategy.sharding in ("fsdp", "zero3"):
+        stored = known.STORED_BYTES_4BIT if strategy.quant != "none" else 2.0
+        visits = 2 + (job.recomputes if strategy.sharding == "zero3" else 0)
+        gathered = visits * stored * a.num_params * part
+        gathered += 2 * trained_params(job) * part
+    if strategy.sharding == "zero2":  # its gradients are in parts, so every micro-step reduces them
+        gathered += 2 * trained_params(job) * part
+    return gathered
+
+
+def _summed_bytes(job: Job) -> float:
+    """Bytes per micro-step and GPU of tensor-parallel sums: two per block and direction, and the next product waits."""
+    tensor = job.stack.tensor_parallel_size
+    sums = 4 * 2 * job.tokens * job.architecture.hidden_size * 2 * job.architecture.depth * (tensor - 1) / tensor
+    return sums / job.stack.context_parallel_size
 
 
 def _fetched_bytes(job: Job) -> float:
@@ -270,23 +351,6 @@ def _step_s(job: Job, gpu: Gpu, bandwidth: float) -> float:
         return _optimizer_bytes(job) / bandwidth
     params = trained_params(job) / job.ranks / job.stack.model_parallel
     return params * (2 * 2 / _host_bytes_per_s(gpu) + known.OPTIMIZER_BYTES_HOST / (known.HOST_MEMORY_GB_PER_S * GB))
-
-
-def _linked_bytes(job: Job) -> float:
-    """Bytes per micro-step and GPU: gathered weights, reduced gradients of FSDP, tensor-parallel sums."""
-    a, strategy, ranks = job.architecture, job.strategy, job.ranks
-    part = (ranks - 1) / ranks
-    gathered = 0.0
-    if strategy.sharding in ("fsdp", "zero3"):
-        stored = known.STORED_BYTES_4BIT if strategy.quant != "none" else 2.0
-        visits = 2 + (job.recomputes if strategy.sharding == "zero3" else 0)
-        gathered = visits * stored * a.num_params * part
-        gathered += 2 * trained_params(job) * part
-    if strategy.sharding == "zero2":  # its gradients are in parts, so every micro-step reduces them
-        gathered += 2 * trained_params(job) * part
-    tensor = job.stack.tensor_parallel_size
-    sums = 4 * 2 * job.tokens * a.hidden_size * 2 * a.depth * (tensor - 1) / tensor
-    return gathered + sums / job.stack.context_parallel_size
 
 
 def _reduced_bytes(job: Job) -> float:
@@ -330,6 +394,7 @@ def cpu_step_time(
         memory_s=0.0,
         host_s=_host_s(job),
         link_s=0.0,
+        summed_s=0.0,
         once_s=0.0,
         forward_share=forward_share(job),
     )

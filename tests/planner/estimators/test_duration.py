@@ -124,6 +124,52 @@ def test_a_step_on_the_host_s_cores_takes_its_memory_and_the_link() -> None:
     assert two.step_s.p50 < 0.7 * there
 
 
+def test_tensor_parallel_sums_stay_within_a_machine() -> None:
+    """A second machine beside the first adds replicas, which LoRA hardly reduces over, and slows no sum."""
+    said = {"sharding": "ddp", "tensor_parallel_size": 4, "interconnect": "nvlink", "seq_len": 8192, "stack": "nemo"}
+    one = pace("70b", "H100 SXM5", num_gpus=8, **said)
+    two = pace("70b", "H100 SXM5", num_gpus=16, num_nodes=2, **said)
+    assert two.step_s.p50 == pytest.approx(one.step_s.p50, rel=0.01)
+    assert pace("70b", "H100 SXM5", num_gpus=8, **said | {"interconnect": "pcie"}).step_s.p50 > 1.2 * one.step_s.p50
+
+
+def test_machines_share_their_network_cards_in_a_ring() -> None:
+    """What is gathered enters each machine once, by all of its cards: eight GPUs to a machine are faster than two."""
+    said = {"sharding": "fsdp", "method": "full", "num_gpus": 8, "interconnect": "nvlink", "seq_len": 512}
+    wide, narrow = (pace("7b", "A100-SXM4-80GB", num_nodes=nodes, **said) for nodes in (2, 4))
+    assert narrow.bound == "link"
+    assert narrow.step_s.p50 > wide.step_s.p50
+
+
+def test_flash_attention_gains_little_from_a_hopper_card_unless_its_kernel_is_made_for_it() -> None:
+    said = {"seq_len": 32768}
+    plain, own = (pace("7b", "H100 SXM5", stack=stack, kernels="fused", **said) for stack in ("transformers", "megatron"))
+    assert plain.step.compute_s > 1.1 * own.step.compute_s
+    on_ampere = [pace("7b", "A100-SXM4-80GB", stack=stack, **said).step.compute_s for stack in ("transformers", "megatron")]
+    assert on_ampere[0] == on_ampere[1]
+
+
+def test_fused_kernels_help_where_norms_are_many_kernels_and_heads_are_rotated() -> None:
+    """GPT-2's norm is one kernel and nothing is rotated, so there is little to fuse; a fused loss reads logits fewer times."""
+    said = {"seq_len": 1024, "method": "full", "micro_batch_size": 8}
+
+    def saved(model: str) -> float:
+        eager, fused = (pace(model, "A100-SXM4-80GB", kernels=kernels, **said).step for kernels in ("eager", "fused"))
+        return 1 - fused.memory_s / eager.memory_s
+
+    assert saved("smollm2-135m") > 3 * saved("gpt2") > 0
+    plain, liger = (pace("gpt2", "A100-SXM4-80GB", loss=loss, **said).step for loss in ("hf", "liger"))
+    assert liger.memory_s < plain.memory_s
+
+
+def test_the_first_fsdp_waits_for_each_matrix_of_an_adapter() -> None:
+    """With peft's policy each is a unit of its own; the second FSDP, with transformers 5, gathers whole blocks."""
+    said = {"num_gpus": 2, "sharding": "fsdp", "interconnect": "nvlink", "seq_len": 512}
+    first, second = (pace("7b", "A100-SXM4-80GB", versions={"transformers": version}, **said) for version in ("4.48", "5.24"))
+    assert first.bound == "host"
+    assert first.step.host_s > 2 * second.step.host_s
+
+
 @pytest.mark.parametrize(
     ("autocast", "param_dtype", "measured_s"),
     [("none", "float32", 2.5), ("none", "float32", 3.9), ("bfloat16", "float32", 1.65)],
