@@ -1,6 +1,7 @@
 """The closed form against the trace: families × ways to train × batches, every case by both, differences by where they lie.
 
-    python -m benchmarks.trace_against_closed [--layers 4] [--every 1] [--processes 2] [--rows FILE] [--write]
+    python -m benchmarks.trace_against_closed [--layers 4] [--every 1] [--processes 2] [--rows FILE] [--minutes 30]
+        [--write]
 
 Models are cut to a few layers: a step repeats them, and both estimators know it. Allocated peak; positive errors are
 bytes that the closed form books too much.
@@ -9,6 +10,7 @@ bytes that the closed form books too much.
 from __future__ import annotations
 
 import argparse
+import math
 import statistics
 import sys
 import time
@@ -134,6 +136,8 @@ BESIDE_LINEARS: dict[str, dict[str, Any]] = {  # methods that hang nothing on li
 }
 HAVE_BIASES = frozenset({"qwen2", "gpt2", "gpt_neox", "opt"})
 
+STRIDE = 23  # coprime to the number of ways and of batches: what a run has traced when it is cut short is of every kind
+
 SHAPES = ((4, 1024), (1, 2048))  # sequences, tokens
 
 
@@ -148,6 +152,10 @@ class Point(NamedTuple):
     @property
     def shape(self) -> str:
         return f"{self.strategy.micro_batch_size} × {self.strategy.seq_len}"
+
+    @property
+    def key(self) -> tuple[str, str, str]:
+        return self.family, self.way, self.shape
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -266,16 +274,18 @@ def _beside(point: Point, seen: Seen) -> Row:
     return Row(*seen.key, seen.traced, closed.allocated_peak_bytes, instants, seen.seconds, "")
 
 
-def compare_all(points: list[Point], processes: int, kept: Path | None) -> list[Row]:
-    """Rows in the order of the points. Traces that `kept` holds are not made again, and new ones are added to it."""
+def compare_all(points: list[Point], processes: int, kept: Path | None, until_s: float = math.inf) -> list[Row]:
+    """Rows in the order of the points, of those that are traced by then. Traces that `kept` holds are not made again, and new
+    ones are added to it.
+    """
     lines = [] if kept is None or not kept.exists() else [line for line in kept.open("rb") if line.endswith(b"\n")]
     known = {seen.key: seen for seen in (msgspec.json.decode(line, type=Seen) for line in lines)}
-    to_do = [point for point in points if (point.family, point.way, point.shape) not in known]
+    to_do = [point for start in range(STRIDE) for point in points[start::STRIDE] if point.key not in known]
     made = map(_seen, to_do) if processes == 1 else _by_workers(to_do, processes)
-    for seen in made:
+    while time.monotonic() < until_s and (seen := next(made, None)) is not None:
         known[seen.key] = seen
         _note(seen, kept)
-    return [_beside(point, known[point.family, point.way, point.shape]) for point in points]
+    return [_beside(point, known[point.key]) for point in points if point.key in known]
 
 
 def _by_workers(points: list[Point], processes: int) -> Iterator[Seen]:
@@ -307,14 +317,15 @@ def _table(rows: list[Row], by: str) -> list[str]:
     return lines
 
 
-def report(rows: list[Row], layers: int) -> str:
+def report(rows: list[Row], layers: int, num_asked: int) -> str:
     """The result file."""
     answered, refused = [row for row in rows if not row.refused], [row for row in rows if row.refused]
     errors = [abs(row.error) for row in answered]
     worst = sorted(answered, key=lambda row: -abs(row.error))[:20]
     summary = (
-        f"{len(rows)} cases ({len(FAMILIES)} families, {len(WAYS)} ways, {len(SHAPES)} batches, {layers} layers each; of "
-        f"{len(HUNG)} further methods {len(HUNG_FAMILIES)} families and {len(HUNG_WAYS)} ways), "
+        f"{len(rows)} of {num_asked} cases ({len(FAMILIES)} families, {len(WAYS)} ways, {len(SHAPES)} batches, {layers} layers "
+        f"each, and {len(BESIDE_LINEARS)} ways that hang nothing on linears; of {len(HUNG)} further methods "
+        f"{len(HUNG_FAMILIES)} families and {len(HUNG_WAYS)} ways), "
         f"{len(refused)} refused. Allocated peak: median absolute error **{statistics.median(errors):.2%}**, "
         f"95th percentile **{percentile(errors, 0.95):.2%}**, worst {max(errors):.2%}; "
         f"{statistics.median(row.seconds for row in answered):.2f} s a trace (median)."
@@ -343,7 +354,7 @@ def report(rows: list[Row], layers: int) -> str:
             "",
             *(f"CaseRefused: {row.family}, {row.way}, {row.shape}: {row.refused}." for row in refused),
             "",
-            "By `python -m benchmarks.trace_against_closed --write`.",
+            "By `python -m benchmarks.trace_against_closed --rows FILE --write`, which goes on where it was stopped.",
             "",
         ]
     )
@@ -357,10 +368,12 @@ def main() -> int:
     parser.add_argument("--processes", type=int, default=2)
     parser.add_argument("--rows", type=Path, help="file of finished traces, to go on from")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
+    parser.add_argument("--minutes", type=float, default=math.inf, help="stop then, and say how many cases are there")
     said = parser.parse_args()
     points = [*grid(said.layers, WAYS | BESIDE_LINEARS), *hung_grid(said.layers)]
-    rows = compare_all(points[:: said.every], said.processes, said.rows)
-    text = report(rows, said.layers)
+    asked = points[:: said.every]
+    rows = compare_all(asked, said.processes, said.rows, time.monotonic() + 60 * said.minutes)
+    text = report(rows, said.layers, len(asked))
     print(text)
     if said.write:
         RESULT.write_text(text)

@@ -151,10 +151,20 @@ def _shards_packed_bytes(this: Understood) -> bool:
     return sharded and this.strategy.quant in FOUR_BIT and this.strategy.quant_storage == "uint8"
 
 
+def _rank_reaches_width(this: Understood) -> bool:
+    """Whether the rank is no lower than a width of the model: factors of it are then as large as what they stand for."""
+    rank = this.strategy.rank
+    return rank is not None and METHODS[this.strategy.method].adapter is not None and rank >= this.architecture.hidden_size
+
+
 ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     (
         lambda this: this.strategy.seq_len > this.architecture.max_positions,
         "seq_len is longer than the {this.architecture.max_positions} positions of {this.architecture.name}",
+    ),
+    (
+        _rank_reaches_width,
+        "rank {this.strategy.rank} is not below the width of {this.architecture.name}, {this.architecture.hidden_size}",
     ),
     (
         lambda this: this.architecture.attention_softcap and this.strategy.attention == "sdpa",

@@ -146,6 +146,11 @@ def test_an_encoder_with_a_decoder_is_answered_and_both_sides_count() -> None:
     assert made["vram"]["components"]["activations"] > 2 * shorter["vram"]["components"]["activations"]
 
 
+def test_a_rank_as_wide_as_the_model_is_answered_and_said() -> None:
+    assert any("rank 768 is not below the width" in warning for warning in ask(model="gpt2", rank=768)["warnings"])
+    assert not any("width of gpt2" in warning for warning in ask(model="gpt2", rank=64)["warnings"])
+
+
 def test_experts_that_are_split_for_bitsandbytes_have_no_closed_form() -> None:
     refused = ask(model="llama-4-scout", method="qlora", engine="closed_form")["error"]
     assert (refused["key"], refused["hint"]) == ("quant", "engine trace, or quant none")
