@@ -19,8 +19,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from benchmarks.machine import describe_machine
-from catalogs.architectures import Architecture
-from catalogs.models import resolve_model
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import resolve_model
 from planner.estimators.memory import estimate_vram, peak_bytes
 from remote.contract import Strategy
 

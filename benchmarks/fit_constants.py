@@ -27,10 +27,10 @@ from typing import NamedTuple
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import ModelUnknown, resolve_model
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Gpu
-from catalogs.models import ModelUnknown, resolve_model
 from planner.asking.case import Case, read_case, stack_of, strategy_of
 from planner.estimators import calibration, speed
 from planner.estimators.speed import run_class, step_time, tokens_per_step

@@ -27,7 +27,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.precision import BITSANDBYTES
 from remote.contract import CAPABILITIES

@@ -17,7 +17,7 @@ from typing import Any, Final, NamedTuple
 
 from benchmarks.machine import describe_machine
 from benchmarks.trace_against_closed import cut
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.estimators.trace import trace_counted
 from planner.estimators.trace.autocast import Casts

@@ -23,8 +23,8 @@ from typing import Any, NamedTuple
 import msgspec
 
 from benchmarks.machine import describe_machine
-from catalogs.architectures import Architecture
-from catalogs.models import resolve_model
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import resolve_model
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_vram
 from planner.methods import METHODS

@@ -15,7 +15,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import describe_machine
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.estimators.trace import trace_vram
 from planner.units import GIB
 from remote.contract import Strategy
@@ -28,7 +28,7 @@ KEPT = """
 import sys, time
 started = time.perf_counter()
 from pathlib import Path
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.estimators.trace import trace_vram
 from remote.contract import Strategy
 strategy = Strategy(method="lora", rank=16, micro_batch_size=4, seq_len=2048)

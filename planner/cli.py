@@ -14,9 +14,9 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from catalogs.bases.models import hub_id_of, is_gated, resolve_model
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Offer
-from catalogs.models import hub_id_of, is_gated, resolve_model
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
 from planner.asking.earlier import continued
 from planner.asking.options import request_of, run_command, said, spelled

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import msgspec
 
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
-from catalogs.models import resolve_model
 from planner.asking.case import Case, stack_of, strategy_of
 from planner.estimators.memory import available_bytes
 from planner.estimators.timelines import TimeLine, closed_line, traced_line

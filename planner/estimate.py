@@ -8,10 +8,10 @@ from typing import Any, Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import ModelUnknown, resolve_model
 from catalogs.catalog import Catalog, CatalogError
 from catalogs.hardware import Gpu
-from catalogs.models import ModelUnknown, resolve_model
 from catalogs.user_file import decode_json
 from planner.asking.case import Case, effective, read_case, stack_of, strategy_of
 from planner.estimators.duration import pace_of

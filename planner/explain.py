@@ -15,10 +15,10 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from catalogs.hardware import Gpu
-from catalogs.models import resolve_model
 from planner.asking.case import Case, stack_of, strategy_of
 from planner.estimate import Estimate
 from planner.estimators.duration import Pace, pace_of

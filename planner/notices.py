@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Billing, Gpu
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked

@@ -7,7 +7,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from catalogs.architectures import Linear
+from catalogs.bases.architectures import Linear
 from planner.refusals import Unsupported
 from planner.units import rounded
 

@@ -15,7 +15,8 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from remote.checkpoint import write_whole
+from remote.checkpoints.checkpoint import write_whole
+from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import (
     CHECKPOINT_DIR,
     EVENTS_FILE,
@@ -35,8 +36,7 @@ from remote.contract import (
 from remote.data.check import GUESSED, Counter, check_data, counter_of
 from remote.data.rows import FORMATS, UnreadableData
 from remote.ends import Ended, bad_job, ended, first_line
-from remote.grants import GRANTS_VARIABLE, Grants
-from remote.notice import listen
+from remote.machine.notice import listen
 from remote.telemetry import Events, complain, say
 from remote.watch import RESERVE_S, Watch
 
@@ -158,9 +158,9 @@ def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome
         os.environ.setdefault("HF_HUB_OFFLINE", "1")
     import torch
 
+    from remote.checkpoints.push import Pusher
     from remote.loop import Desk
-    from remote.meters import Meters
-    from remote.push import Pusher
+    from remote.machine.meters import Meters
     from remote.trainer import quiet, run
 
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS") or len(os.sched_getaffinity(0))))
@@ -176,7 +176,7 @@ def _train(spec: JobSpec, folder: Path, events: Events, watch: Watch) -> Outcome
 
 
 def _without_result(run_id: str, end: Ended, events: Events) -> Outcome:
-    from remote.meters import peak_ram_bytes
+    from remote.machine.meters import peak_ram_bytes
 
     with contextlib.suppress(OSError):  # on a full disk the outcome matters more than the phase's last line
         events.leave()

@@ -12,7 +12,7 @@ from typing import Any
 import msgspec
 
 from remote.adapters.ranks import Ranks, tuner_of
-from remote.checkpoint import (
+from remote.checkpoints.checkpoint import (
     Progress,
     Trained,
     restore,
@@ -22,13 +22,13 @@ from remote.checkpoint import (
     with_evaluation,
     write_checkpoint,
 )
+from remote.checkpoints.push import Pusher
 from remote.contract import EndReason, JobSpec, Phase, Reached
 from remote.data.batches import Shape, batch_of_step, longest_batch, total_steps
 from remote.data.tokens import Example
 from remote.ends import Ended
-from remote.meters import Meters
+from remote.machine.meters import Meters
 from remote.optimizers import build_optimizer, learning_rate, set_learning_rate
-from remote.push import Pusher
 from remote.result.evaluate import evaluate
 from remote.step import StepSettings, scaler_of, step
 from remote.telemetry import Events

@@ -11,15 +11,15 @@ from typing import Any
 
 import msgspec
 
-from remote import preflight
 from remote.adapters import adapt, base_of, disabled, way_of
 from remote.base import checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
-from remote.checkpoint import Progress, read_progress, trainable
+from remote.checkpoints.checkpoint import Progress, read_progress, trainable
 from remote.contract import CHECKPOINT_DIR, AdapterFile, EndReason, JobSpec, Measured, Outcome, Phase, Sample
 from remote.data.batches import Shape, collated
 from remote.data.split import Data, load_data
 from remote.data.tokens import ready
 from remote.loop import Desk, TrainingLoop, merged_peaks
+from remote.machine import preflight
 from remote.result.card import model_card
 from remote.result.samples import Prompt, answers, prompts_of
 from remote.result.save import save_companions, save_manifest, save_weights

@@ -9,7 +9,7 @@ from typing import Final
 
 from remote.contract import EndReason
 from remote.ends import Ended
-from remote.notice import Notice
+from remote.machine.notice import Notice
 
 RESERVE_S: Final = 20.0  # to save, verify and hash before the deadline, beside what is measured; assumed generous
 SAVES_IN_RESERVE: Final = 3.0  # adapter, its reload and its hashes, each about one checkpoint's time; assumed

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from catalogs.architectures import Architecture
-from catalogs.models import registry, resolve_model
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import registry, resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.estimators.memory import estimate_vram
 from planner.methods import supported_methods

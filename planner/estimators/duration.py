@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu, Offer
 from planner.asking.request import OWN_MACHINES, DataAsked, Profile
 from planner.estimators import calibration as known

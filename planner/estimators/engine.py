@@ -7,7 +7,7 @@ from typing import Literal
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.asking.case import EngineAsked
 from planner.estimators.memory import estimate_vram

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.card.support import require_closed_form, require_counted
 from planner.estimators.memory.closed import filled
 from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes

@@ -17,7 +17,7 @@ from functools import lru_cache
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
 from planner.methods import METHODS, adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.engine import Engine
 from planner.estimators.memory.closed import filled

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from catalogs.architectures import Linear
+from catalogs.bases.architectures import Linear
 from planner.methods.method import Adapter, Dials, Kind, Places
 from planner.precision import BITSANDBYTES
 

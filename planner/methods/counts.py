@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from typing import Final
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.methods import parts
 from planner.methods.linears import dials_of
 from planner.methods.method import Part

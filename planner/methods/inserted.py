@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from catalogs.architectures import Architecture, Linear
+from catalogs.bases.architectures import Architecture, Linear
 from planner.methods import options
 from planner.refusals import CaseError
 from remote.contract import Strategy

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.methods.adapters import IDLE_OPTIONS
 from planner.methods.method import Adapter, Dials, Formula
 from planner.methods.targets import adapted_linears, vocabulary_modules

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.refusals import CaseError, Unsupported
 from remote.contract import Strategy
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from fnmatch import fnmatchcase
 from typing import Final
 
-from catalogs.architectures import Architecture, Linear
+from catalogs.bases.architectures import Architecture, Linear
 from planner.methods import options
 from planner.refusals import CaseError, Unsupported
 from remote.contract import Strategy

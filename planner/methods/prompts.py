@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.methods import options
 from planner.methods.adapters import LORA
 from planner.methods.linears import hung

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from functools import lru_cache
 from typing import Final
 
-from catalogs.architectures import Architecture, Linear
+from catalogs.bases.architectures import Architecture, Linear
 from planner.refusals import CaseError
 from remote.contract import Strategy
 

@@ -27,7 +27,7 @@ from planner.search.notebook import Notebook, Over, Short
 from planner.search.offers import Kind, Place
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
-from remote.drivers import unfit_card
+from remote.machine.drivers import unfit_card
 
 BOX_VENDOR: Final = "nvidia"  # the box's pinned stack is built for CUDA
 BOX_CPU: Final = "x86_64"  # and for this machine language

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.advise import Advice
 from planner.asking.case import read_case, strategy_of
 from planner.asking.request import Request, RequestError

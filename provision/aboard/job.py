@@ -16,6 +16,7 @@ from provision.aboard.detached import TaskState as JobState
 from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder
 from provision.errors import TransferFailed
 from provision.provisioner import Box
+from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import (
     EVENTS_FILE,
     EXIT_CODES,
@@ -31,7 +32,6 @@ from remote.contract import (
     encode,
     parse_event,
 )
-from remote.grants import GRANTS_VARIABLE, Grants
 
 if TYPE_CHECKING:
     from provision.ssh import Shell

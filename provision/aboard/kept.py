@@ -16,9 +16,9 @@ import msgspec
 
 from provision.aboard.checkpoints import COMING, adopt, name_of, steps_at_home
 from provision.store.bucket import Bucket
+from remote.checkpoints.grants import FILES, NUM_PLACES, WHOLE, Grants, Whole
 from remote.contract import decode
 from remote.digest import sha256_of
-from remote.grants import FILES, NUM_PLACES, WHOLE, Grants, Whole
 
 LONGEST_S: Final = 7 * 24 * 3600.0  # derived: S3 signs no address for longer (Signature Version 4)
 CLAIM: Final = "granted"  # the name by which a number is taken

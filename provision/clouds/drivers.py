@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 from catalogs.hardware import Gpu, Offer
 from provision.clouds.programs.order import Image
-from remote.drivers import unfit_card, unfit_driver
+from remote.machine.drivers import unfit_card, unfit_driver
 
 
 def trains_on(card: Gpu) -> bool:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
-from catalogs.models import resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.course import Course, course_of
 from planner.estimate import estimate

@@ -12,9 +12,9 @@ from planner.asking.options import PROVIDER, SIZE, USD, Once
 from provision.commands import refreshing, showing
 
 if TYPE_CHECKING:
+    from catalogs.bases.models import ModelRow
     from catalogs.catalog import Catalog
     from catalogs.hardware import Offer
-    from catalogs.models import ModelRow
     from catalogs.storage import StoragePrice
     from provision.report.tables import Table
 
@@ -135,7 +135,7 @@ def list_storage(provider: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT0
 @click.option("--json", "as_json", is_flag=True, help="Print the models as JSON.")
 def list_models(as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Base models that are known by name: size, shape, reach. Any other is taken by its config.json."""
-    from catalogs.models import registry
+    from catalogs.bases.models import registry
     from provision.envelope.show import console, show
 
     bases = tuple(sorted(map(_base, registry()), key=lambda base: (base.model_type, base.num_params)))
@@ -149,7 +149,7 @@ def list_models(as_json: bool) -> int:  # noqa: FBT001 - click hands it over by 
 
 
 def _base(row: ModelRow) -> Base:
-    from catalogs.models import is_gated, resolve_model
+    from catalogs.bases.models import is_gated, resolve_model
 
     shape = resolve_model(row.name)
     return Base(

@@ -13,8 +13,8 @@ from planner.asking.options import PROVIDER, Once
 if TYPE_CHECKING:
     from decimal import Decimal
 
-    from catalogs.compared import Change
     from catalogs.hardware import Offer
+    from catalogs.lists.compared import Change
     from provision.prepare.refreshing import Refreshed
     from provision.report.tables import Table
 
@@ -35,7 +35,7 @@ def refresh_prices(provider: tuple[str, ...], accept: bool, url: str | None, as_
     A file that can't be had leaves the last good one in place. So does one that looks wrong: with half of its machines lost, a
     median moved threefold, or a price of 0; --accept keeps it all the same. Exit 1 when a provider was not refreshed.
     """
-    from catalogs.hunted import PROVIDERS
+    from catalogs.lists.hunted import PROVIDERS
     from planner.asking.mistyped import nearest
     from provision.envelope.show import console, show
     from provision.errors import BadInput, Exit
@@ -69,8 +69,8 @@ def refresh_prices(provider: tuple[str, ...], accept: bool, url: str | None, as_
 @click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
 def list_changes(file: Path | None, provider: tuple[str, ...], top: int, as_json: bool) -> int:  # noqa: FBT001 - click
     """What differs from the shipped prices since `refresh` and `import`; with a FILE, what importing it would change."""
-    from catalogs.compared import changes
-    from catalogs.own import read_own, with_own
+    from catalogs.lists.compared import changes
+    from catalogs.lists.own import read_own, with_own
     from provision.envelope.show import console, show
     from provision.prepare.asking import market, shipped
     from provision.report.terminal import draw
@@ -94,7 +94,7 @@ def import_offers(file: Path, accept: bool, as_json: bool) -> int:  # noqa: FBT0
     for the others. What was imported before is replaced. A file that looks wrong beside that (half of its offers lost, a median
     moved threefold) is refused unless you --accept it.
     """
-    from catalogs.own import read_own
+    from catalogs.lists.own import read_own
     from provision.envelope.show import show
     from provision.places import read_places
     from provision.prepare.asking import shipped
@@ -113,8 +113,8 @@ def import_offers(file: Path, accept: bool, as_json: bool) -> int:  # noqa: FBT0
 def _require_believable(target: Path, offers: tuple[Offer, ...]) -> None:
     """Raises Refused for offers that look wrong beside those that were imported before, or beside the shipped ones."""
     from catalogs.catalog import CatalogError
-    from catalogs.compared import doubts
-    from catalogs.own import read_own
+    from catalogs.lists.compared import doubts
+    from catalogs.lists.own import read_own
     from provision.errors import Refused
     from provision.prepare.asking import shipped
 

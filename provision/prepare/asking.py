@@ -60,7 +60,7 @@ def market() -> Catalog:
     catalog = with_newer(shipped(), places.prices)
     if not exists(places.own_offers):
         return catalog
-    from catalogs.own import read_own, with_own  # only where there is such a file: it costs start-up time
+    from catalogs.lists.own import read_own, with_own  # only where there is such a file: it costs start-up time
 
     return with_own(catalog, read_own(places.own_offers, catalog))
 
@@ -69,7 +69,7 @@ def with_newer(catalog: Catalog, folder: Path) -> Catalog:
     """The catalog with the prices that were fetched into `folder`. Raises CatalogError."""
     if not exists(folder):
         return catalog
-    from catalogs.refreshed import read_refreshed, with_refreshed  # as above
+    from catalogs.lists.refreshed import read_refreshed, with_refreshed  # as above
 
     return with_refreshed(catalog, read_refreshed(folder))
 

@@ -9,9 +9,9 @@ from typing import Any, NamedTuple, TypeVar
 
 import msgspec
 
+from catalogs.bases.models import resolve_model
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
-from catalogs.models import resolve_model
 from planner.asking.options import plan_command, spelled
 from planner.asking.request import OWN_MACHINES, Request
 from planner.cli import Edges, answer, read_asked

@@ -11,7 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
-from catalogs.models import hub_id_of, is_gated, is_size
+from catalogs.bases.models import hub_id_of, is_gated, is_size
 from planner.asking.request import DataAsked, Keep, Request
 from planner.plan import Plan
 from provision.errors import BadInput, Refused

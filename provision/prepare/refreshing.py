@@ -15,9 +15,9 @@ from typing import Final, Literal
 import msgspec
 
 from catalogs.catalog import Catalog, CatalogError
-from catalogs.compared import doubts
-from catalogs.hunted import PROVIDERS, Hunted, read_hunted
-from catalogs.refreshed import MAX_FILE_BYTES, Kept, path_of, read_kept
+from catalogs.lists.compared import doubts
+from catalogs.lists.hunted import PROVIDERS, Hunted, read_hunted
+from catalogs.lists.refreshed import MAX_FILE_BYTES, Kept, path_of, read_kept
 from catalogs.user_file import MIB, shortened
 from provision.prepare.fetching import NotFetched, fetch
 from provision.whole import at_home, write_whole

@@ -19,8 +19,8 @@ from provision.errors import BoxLost, RentuneError, StoreFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.walk.held import Run
+from remote.checkpoints.grants import Grants
 from remote.contract import Event
-from remote.grants import Grants
 
 TAKEN_PER_HOUR: Final = 0.05  # assumed: one in twenty; AWS's advisor counts from under 5 to over 20 % a month
 STOPPED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again

@@ -11,7 +11,7 @@ from types import MappingProxyType
 from typing import Final
 
 from remote.adapters import is_adapter, way_of
-from remote.checkpoint import Progress
+from remote.checkpoints.checkpoint import Progress
 from remote.contract import Evaluation, JobSpec, Sample
 from remote.result.kept import base_name
 from remote.result.licence import licence_of

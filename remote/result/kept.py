@@ -13,7 +13,7 @@ from remote.adapters.pissa import base_put_back, save_as_lora
 from remote.adapters.ranks import name_ranks, tuner_of
 from remote.adapters.way import Kept
 from remote.adapters.wrapping import bare, load_adapter
-from remote.checkpoint import trainable
+from remote.checkpoints.checkpoint import trainable
 from remote.contract import JobSpec, Strategy
 
 PARTS_FILE: Final = "trained.safetensors"  # by the names of the model's parameters

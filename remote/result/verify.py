@@ -9,7 +9,7 @@ from typing import Any, Final
 import torch
 
 from remote.adapters import way_of
-from remote.checkpoint import trainable
+from remote.checkpoints.checkpoint import trainable
 from remote.contract import EndReason, Strategy, Value
 from remote.data.batches import MicroBatch
 from remote.ends import Ended

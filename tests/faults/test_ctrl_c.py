@@ -9,7 +9,7 @@ import pytest
 from provision.aboard.checkpoints import name_of, steps_at_home
 from provision.errors import Exit
 from provision.walk.books import read_receipt
-from remote.checkpoint import PROGRESS, STATE, WEIGHTS
+from remote.checkpoints.checkpoint import PROGRESS, STATE, WEIGHTS
 from tests.doubles.displays import CtrlC
 from tests.faults.rehearsal import Rehearsal, wait_until
 

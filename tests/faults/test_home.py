@@ -19,7 +19,7 @@ from provision.provisioner import Teardown
 from provision.walk.held import Run
 from provision.walk.rescue import rescue
 from provision.walk.run import walk
-from remote.checkpoint import WEIGHTS as WEIGHTS_FILE
+from remote.checkpoints.checkpoint import WEIGHTS as WEIGHTS_FILE
 from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal, wait_until

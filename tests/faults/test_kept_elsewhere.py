@@ -16,8 +16,8 @@ from provision.errors import Exit, Reason
 from provision.state.checkpoints import kept_folder
 from provision.store.bucket import Bucket
 from provision.walk.run import walk
+from remote.checkpoints.grants import Grants
 from remote.contract import EVENTS_FILE
-from remote.grants import Grants
 from tests.doubles.bucket import Storage
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
@@ -32,7 +32,7 @@ pytestmark = pytest.mark.box
 PUSH = """
 from pathlib import Path
 from remote.__main__ import take_grants
-from remote.push import Pusher
+from remote.checkpoints.push import Pusher
 from remote.telemetry import Events
 for step, best in ((2, 2), (4, 2)):
     folder = Path(f"checkpoints/step-{step:08d}")

@@ -10,10 +10,10 @@ import click
 import msgspec
 from click.testing import CliRunner
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Gpu, Offer
-from catalogs.models import resolve_model
 from planner.asking.options import request_options, view_options
 from planner.asking.request import DataFile, Lengths, Request, default_data
 from planner.plan import DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate

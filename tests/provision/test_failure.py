@@ -12,8 +12,8 @@ from pathlib import Path
 import click
 import pytest
 
+from catalogs.bases.models import ModelUnknown
 from catalogs.failure import Failure
-from catalogs.models import ModelUnknown
 from catalogs.read import CatalogError
 from planner.asking.request import RequestError
 from planner.refusals import CaseRefused

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from remote.adapters import adapt
-from remote.checkpoint import Progress
+from remote.checkpoints.checkpoint import Progress
 from remote.contract import DataSource, Event, JobSpec, ModelSource
 from remote.data.batches import Shape
 from remote.data.rows import Document
 from remote.data.tokens import encode_rows
 from remote.loop import Desk, TrainingLoop, evaluation_steps
-from remote.meters import Meters
+from remote.machine.meters import Meters
 from remote.step import settings_of
 from remote.telemetry import Events
 from remote.watch import Watch

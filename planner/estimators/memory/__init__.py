@@ -11,7 +11,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.card.process import (

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.head import chunk_tokens
 from planner.estimators.memory.step.letters import Sizes
 from planner.estimators.memory.step.numerics import positions_of, prefix_tokens

@@ -12,7 +12,7 @@ from typing import Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.batch import sizes_of, without_sizes
 from planner.estimators.memory.card.support import require_closed_form

@@ -6,7 +6,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.held.sharding import share_of
 from planner.estimators.memory.held.share import Share

@@ -59,7 +59,7 @@ from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Refused, Scope
 from provision.provisioner import Layer, Owned, Resource
 from remote.contract import decode
-from remote.drivers import TORCH_CUDA, least_driver
+from remote.machine.drivers import TORCH_CUDA, least_driver
 
 PLUGIN: Final = None  # a dynamic provider; what starts it comes with the engine
 KINDS: Final = {
@@ -93,7 +93,7 @@ REFUSALS: Final = (  # by our own words for what its API says (accounts/runpod_a
     Refusal(UNKNOWN_GPU, Reason.CAPACITY, Scope.INSTANCE_TYPE, UNKNOWN_GPU),
 )
 TAGS_VARIABLE: Final = "RENTUNE_TAGS"
-MIN_CUDA: Final = f"{TORCH_CUDA[0]}.0"  # derived: a driver for the first of a major version runs all of it (remote.drivers)
+MIN_CUDA: Final = f"{TORCH_CUDA[0]}.0"  # derived: that of the first runs a whole major version (remote.machine.drivers)
 LEAST_DISK_GB: Final = 20  # assumed; RunPod's own default, and without a size it refuses a pod
 GB: Final = 10**9
 CLOUDS: Final = {"secure": "SECURE", "community": "COMMUNITY"}

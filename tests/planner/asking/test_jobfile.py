@@ -14,7 +14,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from catalogs.models import is_size
+from catalogs.bases.models import is_size
 from planner.advise import AUTO
 from planner.asking.case import check_quant
 from planner.asking.contradictions import CONTRADICTIONS

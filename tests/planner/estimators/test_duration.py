@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
-from catalogs.models import resolve_model
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.asking.request import DataAsked
 from planner.estimators import phases

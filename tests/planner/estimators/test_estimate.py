@@ -13,8 +13,8 @@ import msgspec
 import pytest
 from jsonschema import Draft202012Validator
 
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
-from catalogs.models import resolve_model
 from planner.estimate import answer, answers
 from planner.methods import supported_methods
 

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.estimators.host import (
     ENFORCED_RAM_SHARE,

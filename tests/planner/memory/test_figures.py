@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
-from catalogs.models import resolve_model
 from planner.advise import advise
 from planner.estimators.memory import available_bytes, verdict
 from planner.search.figures import Figures

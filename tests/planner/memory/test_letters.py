@@ -8,7 +8,7 @@ import msgspec
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.estimators.memory.batch import sizes_of
 from planner.estimators.memory.closed import Filled, closed_form_of, filled
 from planner.estimators.memory.scene import memory_class, scene_of

@@ -8,8 +8,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
-from catalogs.models import resolve_model
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.estimators.memory import available_bytes, estimate_vram, resting_bytes, verdict
 from planner.plan import VramEstimate

@@ -5,7 +5,7 @@ from __future__ import annotations
 import msgspec
 import pytest
 
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.estimators.memory.held.optimizers import (
     GALORE_RANK,
     Matrix,

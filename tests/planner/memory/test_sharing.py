@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
-from catalogs.models import resolve_model
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.estimate import answer
 from planner.estimators.memory import estimate_vram

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.methods import METHODS, trainable_params
 from planner.methods.targets import DEFAULT_TARGETS

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import planner
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.methods import METHODS, adapter_file_bytes, supported_methods, total_params, trainable_params
 from planner.refusals import CaseError, CaseRefused, Unsupported

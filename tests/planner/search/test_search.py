@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog, CatalogError, read_catalog
 from catalogs.hardware import Gpu, Offer
-from catalogs.models import resolve_model
 from planner.asking.jobfile import read_job
 from planner.asking.jobfile.writer import write_job
 from planner.asking.request import Budget, DataAsked, Profile, Request, RequestError, Where, stated_data

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_vram
 from planner.methods import adapter_params

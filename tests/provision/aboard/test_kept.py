@@ -10,10 +10,10 @@ import pytest
 from provision.aboard.kept import LONGEST_S, KeptCheckpoints
 from provision.state.checkpoints import kept_folder
 from provision.store.bucket import Bucket
-from remote.checkpoint import PROGRESS, Progress, checkpoint_name
+from remote.checkpoints.checkpoint import PROGRESS, Progress, checkpoint_name
+from remote.checkpoints.grants import FILES, NUM_PLACES, WHOLE, Grants
+from remote.checkpoints.push import NotTaken, Pusher, put_patiently
 from remote.contract import encode
-from remote.grants import FILES, NUM_PLACES, WHOLE, Grants
-from remote.push import NotTaken, Pusher, put_patiently
 from remote.telemetry import Events
 from tests.doubles.bucket import Storage
 

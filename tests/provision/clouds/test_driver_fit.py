@@ -15,7 +15,7 @@ from provision.clouds.programs import CLOUDS, load_cloud, runpod
 from provision.clouds.programs.order import Image
 from provision.errors import Declined, Reason, Scope
 from provision.provisioner import Launch
-from remote.drivers import LEAST_CAPABILITY, least_driver
+from remote.machine.drivers import LEAST_CAPABILITY, least_driver
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.provision.clouds.test_cloud import OFFER, Sky, provisioner
 

@@ -262,7 +262,7 @@ def test_a_machine_whose_timer_cannot_be_armed_ends_at_once(cloud: Emulator, boo
 def test_the_trainer_hears_on_the_machine_itself_that_it_will_be_taken_back(box: Box, key: Path) -> None:
     """At the address where every cloud has its metadata server, with nothing set; the server there is a double."""
     serve = f"cd {ROOT} && exec {sys.executable} -m tests.doubles.metadata 169.254.169.254 /tmp"
-    hear = "from remote.notice import SOURCES, await_notice; print(await_notice(SOURCES['aws']).action)"
+    hear = "from remote.machine.notice import SOURCES, await_notice; print(await_notice(SOURCES['aws']).action)"
     with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
         shell.run("sudo -n ip address add 169.254.169.254/32 dev lo")
         shell.run(f"nohup sudo -n sh -c {shlex.quote(serve)} > /dev/null 2>&1 < /dev/null &")

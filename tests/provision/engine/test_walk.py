@@ -19,7 +19,7 @@ import psutil
 import pytest
 
 from catalogs.catalog import read_catalog
-from catalogs.own import read_own, with_own
+from catalogs.lists.own import read_own, with_own
 from planner.asking.request import Where
 from planner.cli import answer
 from planner.plan import Plan

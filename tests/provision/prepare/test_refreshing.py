@@ -16,8 +16,8 @@ import msgspec
 import pytest
 
 from catalogs.catalog import CatalogError, read_catalog
-from catalogs.hunted import PROVIDERS
-from catalogs.refreshed import read_kept, with_refreshed
+from catalogs.lists.hunted import PROVIDERS
+from catalogs.lists.refreshed import read_kept, with_refreshed
 from provision.cli import call
 from provision.errors import Exit
 from provision.places import read_places

@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
+from catalogs.bases.models import registry
 from catalogs.catalog import select
-from catalogs.models import registry
 from provision.commands.catalog import _base, _models_table, _table
 from provision.prepare.asking import shipped
 from provision.report.tables import Table

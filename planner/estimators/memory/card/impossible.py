@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.methods import METHODS
 from planner.stack import Stack
 from remote.contract import Strategy

@@ -7,7 +7,7 @@ from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.methods import DEFAULT_RANK, DEFAULT_TARGETS, METHODS, NF4, QLORA_MEANS
 from planner.precision import FOUR_BIT
 from remote.contract import ALPHA_PER_RANK, Strategy

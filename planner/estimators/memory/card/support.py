@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from catalogs.user_file import shortened
 from planner.estimators.memory.card.impossible import IMPOSSIBLE
 from planner.estimators.memory.held.optimizers import require_optimizer

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights, trains_vocabulary
 from remote.contract import Strategy, Streaming

@@ -7,7 +7,7 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.weights import Trained
 from planner.methods import METHODS, adapted_linears
 from planner.methods.linears import LORA_FA

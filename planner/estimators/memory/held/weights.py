@@ -8,7 +8,7 @@ from typing import Final
 
 import msgspec
 
-from catalogs.architectures import Architecture, Linear
+from catalogs.bases.architectures import Architecture, Linear
 from planner.methods import (
     METHODS,
     adapter_params,

@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from catalogs.architectures import Linear
+from catalogs.bases.architectures import Linear
 from planner.estimators.memory.step.operations import FP32, Block, plain_product
 from planner.estimators.memory.step.tape import Tensor
 from planner.methods import Kind

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.attention import attention, cross_attention
 from planner.estimators.memory.step.feed_forward import feed_forward
 from planner.estimators.memory.step.numerics import Numerics

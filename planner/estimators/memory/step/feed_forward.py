@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
-from catalogs.architectures import Linear
+from catalogs.bases.architectures import Linear
 from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.operations import Block, activation, dropout
 from planner.estimators.memory.step.tape import Tensor

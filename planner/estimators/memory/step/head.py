@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from catalogs.architectures import Architecture, Linear
+from catalogs.bases.architectures import Architecture, Linear
 from planner.estimators.memory.held.weights import trains_vocabulary
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.operations import FP32, Block, activation, norm, plain_product

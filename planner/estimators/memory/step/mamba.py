@@ -6,7 +6,7 @@ computed as a matrix of pairs, in fp32.
 
 from __future__ import annotations
 
-from catalogs.architectures import Mamba
+from catalogs.bases.architectures import Mamba
 from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.operations import FP32, Block
 from planner.estimators.memory.step.tape import Tensor

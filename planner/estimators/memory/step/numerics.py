@@ -6,7 +6,7 @@ from typing import Final
 
 import msgspec
 
-from catalogs.architectures import Architecture, Linear
+from catalogs.bases.architectures import Architecture, Linear
 from catalogs.hardware import Gpu
 from planner.estimators.memory.step.letters import LETTERS, Sizes
 from planner.methods import ADAPTERS, EVERYTHING, METHODS, Dials, Kind, adapted_names, dials_of, moved_in_block

@@ -11,7 +11,7 @@ from typing import Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.block import record_block
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.played import KEPT, PlayedBlock

@@ -9,7 +9,7 @@ from copy import copy
 
 from msgspec.structs import replace
 
-from catalogs.architectures import Architecture, Linear, Role
+from catalogs.bases.architectures import Architecture, Linear, Role
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.tape import Tape, Tensor
 from planner.precision import BITSANDBYTES, quantization_of

@@ -7,7 +7,7 @@ from typing import Final
 
 import msgspec
 
-from catalogs.architectures import Architecture
+from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.block import record_block
 from planner.estimators.memory.step.head import HeadAsked, record_head
 from planner.estimators.memory.step.numerics import Numerics

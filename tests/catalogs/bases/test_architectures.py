@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from catalogs.config import ConfigUnusable
-from catalogs.families import FAMILIES, architecture_of
-from catalogs.models import registry, resolve_model
+from catalogs.bases.config import ConfigUnusable
+from catalogs.bases.families import FAMILIES, architecture_of
+from catalogs.bases.models import registry, resolve_model
 
 SMALL: dict[str, Any] = {
     "vocab_size": 1000,

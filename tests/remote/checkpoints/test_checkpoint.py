@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from remote.checkpoint import Progress, Trained, read_progress, restore, steps_in, with_evaluation, write_checkpoint
+from remote.checkpoints.checkpoint import Progress, Trained, read_progress, restore, steps_in, with_evaluation, write_checkpoint
 from remote.contract import Evaluation, Loop, Strategy
 from remote.optimizers import build_optimizer
 

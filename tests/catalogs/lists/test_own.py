@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from catalogs.catalog import CatalogError, read_catalog
-from catalogs.own import ASSUMED_HOUR_S, OWN_MACHINES, read_own, with_own
+from catalogs.lists.own import ASSUMED_HOUR_S, OWN_MACHINES, read_own, with_own
 from planner.asking import request
 
 CATALOG = read_catalog()

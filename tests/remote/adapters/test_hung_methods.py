@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from remote.adapters import adapt
-from remote.checkpoint import trainable
+from remote.checkpoints.checkpoint import trainable
 from remote.contract import DataSource, JobSpec, Loop, ModelSource, Strategy
 from remote.data.batches import MicroBatch
 from remote.optimizers import build_optimizer

@@ -8,10 +8,10 @@ from pathlib import Path
 import pytest
 
 from catalogs.catalog import read_catalog
-from remote import drivers, preflight
-from remote.drivers import least_driver, unfit_card, unfit_driver
+from remote.machine import drivers, preflight
+from remote.machine.drivers import least_driver, unfit_card, unfit_driver
 
-LOCK = Path(drivers.__file__).with_name("requirements.txt")
+LOCK = Path(drivers.__file__).parents[1] / "requirements.txt"
 # As the kernel modules of NVIDIA write it, the closed and the open one.
 CLOSED = (
     "NVRM version: NVIDIA UNIX x86_64 Kernel Module  535.183.01  Sun May 12 19:39:15 UTC 2024\n"

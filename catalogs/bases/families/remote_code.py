@@ -7,8 +7,8 @@ parameters that they give equal the published ones.
 
 from __future__ import annotations
 
-from catalogs.config import Config, Fields, flag, linears, size
-from catalogs.families.rotary import decoder, mlp_rows
+from catalogs.bases.config import Config, Fields, flag, linears, size
+from catalogs.bases.families.rotary import decoder, mlp_rows
 
 
 def qwen(config: Config) -> Fields:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogs.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
+from catalogs.bases.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
 
 
 def bert(config: Config) -> Fields:

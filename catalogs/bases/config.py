@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, Final
 
-from catalogs.architectures import Activation, Linear
+from catalogs.bases.architectures import Activation, Linear
 from catalogs.user_file import shortened
 
 Config = Mapping[str, Any]

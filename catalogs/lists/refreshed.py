@@ -11,7 +11,7 @@ import msgspec
 
 from catalogs.catalog import Catalog, CatalogError
 from catalogs.hardware import Offer
-from catalogs.own import assumed_hour
+from catalogs.lists.own import assumed_hour
 from catalogs.user_file import MIB, FileUnusable, read_bytes
 
 MAX_FILE_BYTES: Final = 64 * MIB  # assumed: a hundred thousand offers; as it is kept, and as it is sent

@@ -6,9 +6,9 @@ from collections import Counter
 
 import msgspec
 
-from catalogs.architectures import Linear, Mamba
-from catalogs.config import Config, ConfigUnusable, Fields, flag, linears, share, size
-from catalogs.families.rotary import Rows, decoder, granite, llama, mlp_rows, qwen3, window_of
+from catalogs.bases.architectures import Linear, Mamba
+from catalogs.bases.config import Config, ConfigUnusable, Fields, flag, linears, share, size
+from catalogs.bases.families.rotary import Rows, decoder, granite, llama, mlp_rows, qwen3, window_of
 
 
 def experts(fields: Fields, config: Config, *, ffn: int, top_k: int) -> Fields:

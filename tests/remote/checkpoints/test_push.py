@@ -19,8 +19,8 @@ from provision.aboard.kept import KeptCheckpoints
 from provision.state.checkpoints import kept_folder
 from provision.store.bucket import Bucket
 from remote.__main__ import carry_out, take_grants
+from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import CHECKPOINT_DIR, OUTCOME_FILE, Event, Outcome, decode, encode
-from remote.grants import GRANTS_VARIABLE, Grants
 from remote.watch import Watch
 from tests.doubles.bucket import Storage
 from tests.remote.conftest import LOOP, MakeJob

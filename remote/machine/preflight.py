@@ -13,8 +13,8 @@ from typing import Any, Final
 
 from remote.adapters import way_of
 from remote.contract import CAPABILITIES, EndReason, JobSpec
-from remote.drivers import unfit_card, unfit_driver
 from remote.ends import Ended, bad_job
+from remote.machine.drivers import unfit_card, unfit_driver
 
 STACK: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "safetensors", "gguf")
 # Disk per trained parameter: up to four checkpoints (two last, the best, one being written) of weights and Adam's moments

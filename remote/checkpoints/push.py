@@ -8,10 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from remote.checkpoint import PROGRESS, Progress, checkpoint_name
+from remote.checkpoints.checkpoint import PROGRESS, Progress, checkpoint_name
+from remote.checkpoints.grants import FILES, WHOLE, Grants, Whole
 from remote.contract import AdapterFile, decode, encode
 from remote.digest import sha256_of
-from remote.grants import FILES, WHOLE, Grants, Whole
 from remote.telemetry import Events
 
 LARGEST_BYTES: Final = 5 * 2**30  # of one PUT at S3 (its user guide, 2026-11); Azure and Google Cloud take as much

@@ -16,7 +16,7 @@ import msgspec
 import pytest
 
 from remote.contract import NOTICES, Event, NoticeFrom
-from remote.notice import SOURCES, Notice, Source, await_notice
+from remote.machine.notice import SOURCES, Notice, Source, await_notice
 from remote.watch import Watch
 from tests.doubles.metadata import NOTICE_S, MetadataServer
 from tests.remote.conftest import LOOP, MakeJob

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from catalogs.gguf import GgufUnreadable, read_gguf_config
-from catalogs.models import ModelUnknown, resolve_model
+from catalogs.bases.gguf import GgufUnreadable, read_gguf_config
+from catalogs.bases.models import ModelUnknown, resolve_model
 
 UINT32, FLOAT32, STRING, ARRAY = 4, 6, 8, 9
 SMOLLM2: list[tuple[str, int, Any]] = [

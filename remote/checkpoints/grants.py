@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from remote.checkpoint import PROGRESS, STATE, WEIGHTS
+from remote.checkpoints.checkpoint import PROGRESS, STATE, WEIGHTS
 from remote.contract import AdapterFile, Value
 
 GRANTS_VARIABLE: Final = "RENTUNE_GRANTS"  # a JSON file of `Grants` for the trainer alone, which removes it

@@ -10,10 +10,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from catalogs.models import resolve_model
+from catalogs.bases.models import resolve_model
 from planner.methods import METHODS, trainable_params
 from remote.adapters import ADAPTERS, adapt
-from remote.checkpoint import trainable
+from remote.checkpoints.checkpoint import trainable
 from remote.contract import DataSource, JobSpec, Loop, ModelSource, Strategy
 from remote.data.batches import MicroBatch
 from remote.ends import Ended

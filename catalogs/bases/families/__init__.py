@@ -9,9 +9,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from catalogs.architectures import Architecture
-from catalogs.config import Config, ConfigUnusable, Fields
-from catalogs.families import encoders, layer_norm, mixtures, remote_code, rotary, seq2seq
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.config import Config, ConfigUnusable, Fields
+from catalogs.bases.families import encoders, layer_norm, mixtures, remote_code, rotary, seq2seq
 from catalogs.user_file import shortened
 
 FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {

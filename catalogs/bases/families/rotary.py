@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from catalogs.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
+from catalogs.bases.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
 
 Row = tuple[str, int, int, bool, str]  # name, inputs, outputs, whether there is a bias, role
 Rows = tuple[Row, ...]

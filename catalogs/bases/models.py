@@ -10,14 +10,14 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from catalogs.architectures import Architecture
-from catalogs.config import ConfigUnusable
+from catalogs.bases.architectures import Architecture
+from catalogs.bases.config import ConfigUnusable
+from catalogs.bases.families import architecture_of
+from catalogs.bases.gguf import GgufUnreadable, read_gguf_config
 from catalogs.failure import Failure
-from catalogs.families import architecture_of
-from catalogs.gguf import GgufUnreadable, read_gguf_config
 from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, exists, expanded, read_text, shortened
 
-REGISTRY: Final = Path(__file__).parent / "data" / "architectures.json"
+REGISTRY: Final = Path(__file__).parents[1] / "data" / "architectures.json"
 SIZE_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)([bm])")
 
 

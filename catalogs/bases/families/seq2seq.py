@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from msgspec.structs import replace
 
-from catalogs.architectures import Linear
-from catalogs.config import Config, Fields, activation, flag, linears, share, size
-from catalogs.families.rotary import Row, Rows
+from catalogs.bases.architectures import Linear
+from catalogs.bases.config import Config, Fields, activation, flag, linears, share, size
+from catalogs.bases.families.rotary import Row, Rows
 
 
 def t5(config: Config) -> Fields:

@@ -8,7 +8,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from remote.checkpoint import Progress
+from remote.checkpoints.checkpoint import Progress
 from remote.contract import DataSource, Evaluation, JobSpec, ModelSource, Sample
 from remote.result.card import model_card
 from remote.result.licence import licence_of

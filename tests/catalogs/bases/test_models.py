@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from catalogs.models import ModelUnknown, hub_id_of, is_size, registry, resolve_model
+from catalogs.bases.models import ModelUnknown, hub_id_of, is_size, registry, resolve_model
 
 LLAMA: dict[str, Any] = {
     "model_type": "llama",

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from catalogs.architectures import Activation
-from catalogs.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
+from catalogs.bases.architectures import Activation
+from catalogs.bases.config import Config, ConfigUnusable, Fields, activation, flag, grid, linears, share, size
 
 
 def gpt2_like(config: Config, *, kv: int, default_activation: Activation) -> Fields:
