@@ -264,6 +264,16 @@ def test_adapters_on_experts_are_refused_and_attention_alone_is_not() -> None:
     assert vram("mixtral-8x7b", quant="nf4", quantized_experts=True, target_modules=ATTENTION).allocated_peak_bytes < 40e9
 
 
+@pytest.mark.parametrize("model", ["gemma-2-2b", "gpt-oss-20b", "bloom-560m", "mpt-7b", "deberta-v3-base"])
+@pytest.mark.parametrize("checkpointing", ["off", "non_reentrant"])
+def test_who_has_eager_attention_alone_needs_the_same_whatever_was_asked(model: str, checkpointing: str) -> None:
+    """transformers writes these families' attention out, and copies keys and values to all query heads as it does so."""
+    assert resolve_model(model).eager_only
+    assert vram(model, attention="sdpa", gradient_checkpointing=checkpointing) == vram(
+        model, attention="eager", gradient_checkpointing=checkpointing
+    )
+
+
 def test_a_case_that_excludes_itself_is_the_case_s_fault() -> None:
     with pytest.raises(CaseError):
         vram("7b", method="bitfit", quant="nf4")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Final, Literal
 
 import msgspec
 
@@ -26,6 +26,8 @@ FUSED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: other stacks fuse 
 COMPILED: Final = frozenset({"norm", "rope", "mlp"})  # assumed: torch.compile recomputes elementwise work in backward
 
 MAX_FLASH_HEAD_DIM: Final = 256  # derived: torch's flash kernel
+
+AttentionKernel = Literal["flash", "efficient", "mathematics", "cpu", "eager"]
 
 
 class Numerics(msgspec.Struct, frozen=True):
@@ -54,7 +56,7 @@ class Numerics(msgspec.Struct, frozen=True):
     non_linearity: str  # of that adapter
     prefix: int  # positions whose keys and values are learned
     cache: int  # item size of those, and of whatever else embeddings give: T5's biases
-    attention: str  # the kernel: "flash", "efficient", "cpu" or "eager"
+    attention: AttentionKernel
     repeats_kv: bool
     mask_item: int  # bytes per pair of tokens of the mask that all blocks are given
     zero_bias_asks: bool  # T5's, between encoder and decoder, asks for a gradient
@@ -143,9 +145,7 @@ def numerics_of(
     biased = architecture.scores == "alibi_wide" and architecture.fused_attention  # a mask that differs from head to head
     windowed = architecture.window is not None and positions_of(strategy) >= architecture.window
     masked = strategy.padded or _in_cache(strategy) or biased or windowed
-    kernel = _attention_kernel(architecture, strategy, flash=flash, on_cpu=on_cpu, masked=masked)
-    if architecture.position_bias and not stack.has("bias_in_sdpa"):
-        kernel = "eager"
+    kernel = _attention_kernel(architecture, strategy, stack, flash=flash, on_cpu=on_cpu, masked=masked)
     residual = 4 if norm_weight == 4 or _autocast_widens(architecture, strategy) or widened else weight
     embedded = 4 if upcast == "full" else weight  # of the embedding's output, and of the mask that is made to its measure
     added = embedded * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
@@ -174,7 +174,7 @@ def numerics_of(
         prefix=prefix,
         cache=embedded,
         attention=kernel,
-        repeats_kv=_repeats_kv(architecture, strategy, stack, flash=flash, on_cpu=on_cpu, masked=masked),
+        repeats_kv=_repeats_kv(architecture, kernel, strategy, stack, groups=on_cpu or flash, masked=masked),
         mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,
         zero_bias_asks=architecture.position_bias and strategy.gradient_checkpointing != "off",
         masked=masked,
@@ -222,10 +222,13 @@ def has_flash(gpu: Gpu | None) -> bool:
     return gpu is None or gpu.compute_capability is None or gpu.compute_capability >= (8, 0)
 
 
-def _attention_kernel(architecture: Architecture, strategy: Strategy, *, flash: bool, on_cpu: bool, masked: bool) -> str:
+def _attention_kernel(
+    architecture: Architecture, strategy: Strategy, stack: Stack, *, flash: bool, on_cpu: bool, masked: bool
+) -> AttentionKernel:
     """Which kernel runs. Some models have only the eager path in transformers; a mask, fp32 or an old card excludes flash."""
     unfused = not architecture.fused_attention or (architecture.attention_softcap and strategy.attention == "sdpa")
-    if strategy.attention == "eager" or unfused:
+    unbiased = architecture.position_bias and not stack.has("bias_in_sdpa")
+    if strategy.attention == "eager" or unfused or unbiased:
         return "eager"
     if on_cpu:
         return "cpu"
@@ -240,16 +243,17 @@ def _attention_kernel(architecture: Architecture, strategy: Strategy, *, flash: 
 
 
 def _repeats_kv(
-    architecture: Architecture, strategy: Strategy, stack: Stack, *, flash: bool, on_cpu: bool, masked: bool
+    architecture: Architecture, kernel: AttentionKernel, strategy: Strategy, stack: Stack, *, groups: bool, masked: bool
 ) -> bool:
-    """Whether keys and values are copied to all query heads before the kernel.
+    """Whether keys and values are copied to all query heads before the kernel. `groups`: sdpa has one here that need not.
 
-    derived: transformers' sdpa_attention_forward groups heads inside the kernel only without a mask.
+    derived: transformers' eager paths always copy; its sdpa_attention_forward groups heads inside the kernel only without a
+    mask.
     """
     if architecture.num_kv_heads == architecture.num_heads:
         return False
-    if architecture.expands_kv:
+    if architecture.expands_kv or kernel == "eager":
         return True
     if strategy.attention == "flash_attention_2":
         return architecture.model_type in ("mistral", "mixtral") and not stack.has("grouped_flash")
-    return strategy.attention == "eager" or masked or not stack.has("grouped_sdpa") or (not on_cpu and not flash)
+    return masked or not stack.has("grouped_sdpa") or not groups
