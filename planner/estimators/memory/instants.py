@@ -63,10 +63,7 @@ def _highest(moments: Iterable[Parts]) -> dict[int, Parts]:
 
 def _load(scene: Scene) -> Parts:
     """Weights as loaded, and one 16-bit tensor while it is being quantized."""
-    here = scene.share.num_layers * scene.weights.blocks // scene.architecture.depth + scene.weights.outer
-    share_of_all = scene.share.weights / max(1, here)
-    before = round(scene.weights.before_upcast * min(1.0, share_of_all))
-    return {"weights": before, "temporaries": scene.weights.largest_loaded}
+    return {"weights": scene.share.loaded, "temporaries": scene.weights.largest_loaded}
 
 
 def _prepare(scene: Scene) -> Parts:

@@ -62,6 +62,18 @@ def test_the_second_fsdp_copies_the_gradients_of_a_unit_to_reduce_them() -> None
     assert newer.components["buckets"] == 2 * P // 32
 
 
+@pytest.mark.parametrize("said", [{"sharding": "device_map"}, {"pipeline_parallel_size": 4, "sharding": "ddp"}])
+def test_blocks_spread_over_gpus_are_loaded_where_they_stay(said: dict[str, Any]) -> None:
+    """A quarter of the blocks, and the vocabulary; in nf4 as packed, before preparation casts the rest to fp32."""
+    outer = 2 * MODEL.vocab_size * MODEL.hidden_size + MODEL.hidden_size
+    made = vram(num_gpus=4, **said)
+    assert made.by_instant["load"] == pytest.approx(2 * ((P - outer) / 4 + outer), rel=0.0001)
+    assert made.by_instant["load"] < made.by_instant["prepare"] < made.by_instant["backward"]
+    alone, spread = (vram(quant="nf4", **several).by_instant["load"] for several in ({}, {"num_gpus": 4, **said}))
+    largest = 2 * MODEL.hidden_size * MODEL.intermediate_size
+    assert spread - 2 * outer - largest == pytest.approx((alone - 2 * outer - largest) / 4, rel=0.001)
+
+
 # ── offload ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -48,15 +48,17 @@ def _params(share: Share, job: Leaving) -> Share:
     derived: FSDP's CPUOffload and CPUOffloadPolicy move both and step on the CPU; DeepSpeed asserts that parameters are
     offloaded only together with states (stage3.py).
     """
-    return _optimizer(share, job)._replace(weights=0, added=0, gradients=0)
+    return _optimizer(share, job)._replace(weights=0, loaded=0, added=0, gradients=0)
 
 
 def _stream(share: Share, job: Leaving) -> Share:
     """Embeddings, head and what trains stay; of the frozen blocks so many as reside, and the slots that the others pass."""
     streaming = job.strategy.streaming or STREAMED
     here = streaming.num_slots + streaming.num_resident_blocks
-    blocks = share.weights - job.weights.outer
-    return share._replace(weights=job.weights.outer + min(blocks, here * job.weights.largest_block))
+    weights = job.weights
+    blocks = min(weights.blocks, here * weights.largest_block)
+    loaded = weights.blocks_before_upcast * blocks // max(1, weights.blocks)
+    return share._replace(weights=weights.outer + blocks, loaded=weights.outer_before_upcast + loaded)
 
 
 OFFLOADS: Final[dict[str, Callable[[Share, Leaving], Share]]] = {

@@ -46,14 +46,18 @@ def share_of(architecture: Architecture, strategy: Strategy, stack: Stack, *, we
     """The fullest GPU's part under the strategy's sharding and offload."""
     cut_into = strategy.num_gpus if strategy.sharding == "device_map" else stack.pipeline_parallel_size
     layers = math.ceil(architecture.depth / cut_into)
-    blocks = layers * weights.blocks // architecture.depth // stack.tensor_parallel_size
-    outer = weights.outer // stack.tensor_parallel_size
+
+    def here(blocks: int, outer: int) -> int:
+        """The blocks of one GPU, and the ends, which one of them holds both of."""
+        return (layers * blocks // architecture.depth + outer) // stack.tensor_parallel_size
+
     fraction = layers / architecture.depth / stack.tensor_parallel_size
     # DeepSpeed steps fp32 parameters whatever the model's are
     stepped = msgspec.structs.replace(trained, item=FP32) if strategy.sharding in DEEPSPEED else trained
     own = Share(
         num_layers=layers,
-        weights=blocks + outer,
+        weights=here(weights.blocks, weights.outer),
+        loaded=here(weights.blocks_before_upcast, weights.outer_before_upcast),
         gathered=0,
         added=round(trained.added * fraction),
         gradients=round(trained.gradients * fraction),
@@ -92,6 +96,7 @@ def _fsdp(own: Share, job: Job) -> Share:
     ranks = job.ranks
     return own._replace(
         weights=own.weights // ranks,
+        loaded=own.loaded // ranks,
         gathered=_units(job) if job.in_parts else 0,
         added=own.added // ranks,
         gradients=own.gradients // ranks,
@@ -133,7 +138,9 @@ def _zero_three(own: Share, job: Job) -> Share:
     """And the weights: a billion numbers of what they are stored in are gathered at a time, or the largest module."""
     stored = max(2, DTYPE_BYTES[job.strategy.quant_storage]) if job.strategy.quant in FOUR_BIT else 2
     live = min(max(ZERO3_LIVE_PARAMS * stored, job.weights.outer), own.weights) if job.in_parts else 0
-    return _zero_two(own, job)._replace(weights=own.weights // job.ranks, gathered=live, added=own.added // job.ranks)
+    return _zero_two(own, job)._replace(
+        weights=own.weights // job.ranks, loaded=own.loaded // job.ranks, gathered=live, added=own.added // job.ranks
+    )
 
 
 SHARDINGS: Final[dict[str, Callable[[Share, Job], Share]]] = {

@@ -10,6 +10,7 @@ class Share(NamedTuple):
 
     num_layers: int  # blocks whose activations live here
     weights: int  # bytes of frozen and trained base weights at rest here
+    loaded: int  # the same before preparation has cast any
     gathered: int  # bytes of weights that lie elsewhere, while computing
     added: int  # adapter
     gradients: int

@@ -34,10 +34,16 @@ class Weights(msgspec.Struct, frozen=True):
     blocks: int  # all blocks
     largest_block: int
     outer: int  # embeddings, output head, final norm, task head
-    before_upcast: int  # of everything, as loaded
+    blocks_before_upcast: int  # as loaded
+    outer_before_upcast: int
     largest_loaded: int  # the largest tensor in 16 bits, beside its quantized copy while loading
     largest_upcast: int  # the largest tensor that preparation casts, in its old dtype
     lm_head_item: int
+
+    @property
+    def before_upcast(self) -> int:
+        """Of everything, as loaded."""
+        return self.blocks_before_upcast + self.outer_before_upcast
 
 
 def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> Weights:
@@ -56,7 +62,8 @@ def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, st
         blocks=sum(map(mul, counts, prepared)),
         largest_block=max(prepared),
         outer=rounded(outer_params * rest_item),
-        before_upcast=sum(map(mul, counts, loaded)) + rounded(outer_params * item),
+        blocks_before_upcast=sum(map(mul, counts, loaded)),
+        outer_before_upcast=rounded(outer_params * item),
         largest_loaded=largest * 2 if strategy.quant != "none" else 0,
         largest_upcast=max(vocabulary, _experts_upcast(architecture)) * item if rest_item != item else 0,
         lm_head_item=rest_item,
