@@ -12,6 +12,7 @@ from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.estimators.memory import available_bytes, estimate_vram, resting_bytes, verdict
+from planner.methods import METHODS
 from planner.plan import VramEstimate
 from planner.refusals import CaseError, CaseRefused, Unsupported
 from planner.units import GIB, MIB
@@ -257,17 +258,26 @@ def test_what_has_no_closed_form_is_refused_at_its_key(said: dict[str, Any], key
 def test_adapters_on_experts_are_refused_and_attention_alone_is_not() -> None:
     """Of the families whose experts peft wraps too: it leaves those of GPT-OSS, Llama 4 and Granite as they are."""
     for model in ("mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3"):
-        with pytest.raises(Unsupported, match="experts"):
-            vram(model, quant="nf4")
+        for method in ("lora", "dora", "lora_prompt"):
+            with pytest.raises(Unsupported, match="experts"):
+                vram(model, method=method, quant="nf4", num_virtual_tokens=8)
     assert vram("gpt-oss-20b", quant="nf4").allocated_peak_bytes > 38e9
     assert vram("mixtral-8x7b", quant="nf4", target_modules=ATTENTION).allocated_peak_bytes > 80e9  # experts stay 16-bit
     assert vram("mixtral-8x7b", quant="nf4", quantized_experts=True, target_modules=ATTENTION).allocated_peak_bytes < 40e9
 
 
+@pytest.mark.parametrize("model", ["mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3"])
+@pytest.mark.parametrize("method", ["adalora", "loha", "lokr", "vera", "oft", "boft", "ia3", "bottleneck"])
+def test_methods_that_wrap_no_experts_are_answered_with_a_rank_or_without(model: str, method: str) -> None:
+    """Experts are parameters of their own there; peft turns names of linears into them for LoRA's configurations alone."""
+    rank = {"rank": 16} if METHODS[method].has_rank else {}
+    assert vram(model, method=method, **rank).components["adapter"] > 0
+
+
 @pytest.mark.parametrize("model", ["gemma-2-2b", "gpt-oss-20b", "bloom-560m", "mpt-7b", "deberta-v3-base"])
 @pytest.mark.parametrize("checkpointing", ["off", "non_reentrant"])
 def test_who_has_eager_attention_alone_needs_the_same_whatever_was_asked(model: str, checkpointing: str) -> None:
-    """transformers writes these families' attention out, and copies keys and values to all query heads as it does so."""
+    """Its code in transformers writes scores out, and copies keys and values to all query heads for it."""
     assert resolve_model(model).eager_only
     assert vram(model, attention="sdpa", gradient_checkpointing=checkpointing) == vram(
         model, attention="eager", gradient_checkpointing=checkpointing

@@ -6,7 +6,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.user_file import shortened
 from planner.estimators.memory.card.impossible import IMPOSSIBLE
 from planner.estimators.memory.held.optimizers import require_optimizer
-from planner.methods import require_method
+from planner.methods import METHODS, require_method
 from planner.precision import BITSANDBYTES, packs_linears
 from planner.refusals import CaseError, Unsupported
 from planner.stack import Stack
@@ -80,7 +80,9 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
 
 def _experts(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
     """Adapters on experts: peft 0.21 wraps the fused experts of these types too, each with a whole delta per product."""
-    if architecture.model_type in ADAPTED_EXPERTS and strategy.rank and strategy.target_modules == "all-linear":
+    adapter = METHODS[strategy.method].adapter
+    wraps = adapter is not None and adapter.on_experts and strategy.target_modules == "all-linear"
+    if wraps and architecture.model_type in ADAPTED_EXPERTS:
         names = ", ".join(linear.name.rpartition(".")[2] for linear in architecture.linears)
         raise Unsupported("target_modules", "adapters on experts have no closed form yet", f"target attention alone: {names}")
 
