@@ -26,8 +26,7 @@ from planner.estimators.memory.card.process import (
 from planner.estimators.memory.card.support import require_closed_form
 from planner.estimators.memory.closed import filled
 from planner.estimators.memory.evaluation import evaluation_parts
-from planner.estimators.memory.held.sharding import share_of
-from planner.estimators.memory.held.weights import trained_of, weights_of
+from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.step.numerics import as_run
 from planner.plan import VramEstimate
 from planner.stack import PINNED_STACK, Stack
@@ -96,7 +95,5 @@ def resting_bytes(
     """
     require_closed_form(architecture, strategy, task=task, stack=stack)
     strategy = as_run(architecture, strategy, stack)
-    weights = weights_of(architecture, strategy, task=task, stack=stack)
-    trained = trained_of(architecture, strategy, task=task)
-    share = share_of(architecture, strategy, stack, weights=weights, trained=trained)
+    share = held_of(architecture, strategy, task=task, stack=stack).share
     return share.weights + share.added + share.states

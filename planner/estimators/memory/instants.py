@@ -210,7 +210,7 @@ def _loss_backward(scene: Scene) -> Iterator[Parts]:
         resident(scene),
         activations=_activations(scene) + _saved_by_head(scene),
         logits=_kept_outputs(scene) - made,
-        gradients=_share_of_gradient(scene, made + _gradients_before(scene)),
+        gradients=_share_of_gradient(scene, _head_gradients(scene) + _gradients_before(scene)),
         temporaries=made if _accumulates(scene) else 0,  # made in full before it is added
         autocast_copies=_held_copies(scene),
     )
@@ -244,6 +244,10 @@ def _share_of_gradient(scene: Scene, num_bytes: int) -> int:
     return 0 if _accumulates(scene) else num_bytes // scene.share.gradient_share
 
 
+def _head_gradients(scene: Scene) -> int:
+    return scene.trained.stage.of_ends(scene.head.profile.weight_gradients)
+
+
 def _gradients_before(scene: Scene) -> int:
     """Those that a term of the loss over the trained tensors themselves makes: added last, it is met first."""
     adapter = METHODS[scene.strategy.method].adapter
@@ -265,7 +269,7 @@ def _last_block(scene: Scene) -> Iterator[Parts]:
         resident(scene),
         activations=_activations(scene),
         logits=_kept_outputs(scene),
-        gradients=_share_of_gradient(scene, scene.head.profile.weight_gradients + _gradients_before(scene)),
+        gradients=_share_of_gradient(scene, _head_gradients(scene) + _gradients_before(scene)),
         autocast_copies=_held_copies(scene),
     )
     for kind in scene.kinds:
@@ -284,7 +288,7 @@ def _above_encoder(scene: Scene) -> Iterator[Parts]:
         activations=_activations(scene) - kept,
         temporaries=bias_gradient_bytes(scene),
         logits=_kept_outputs(scene),
-        gradients=_share_of_gradient(scene, scene.head.profile.weight_gradients),
+        gradients=_share_of_gradient(scene, _head_gradients(scene)),
         autocast_copies=_held_copies(scene),
     )
     for hump in _humps(scene, decoder.played):
@@ -326,7 +330,8 @@ def _at_embedding(scene: Scene) -> Iterator[Parts]:
 def _vocabulary_gradient(scene: Scene) -> int:
     """Bytes of the gradient of one vocabulary matrix; 0 where none trains."""
     a = scene.architecture
-    return a.vocab_size * a.hidden_size * scene.numerics.weight if trains_vocabulary(scene.strategy) else 0
+    whole = a.vocab_size * a.hidden_size * scene.numerics.weight
+    return scene.trained.stage.of_ends(whole) if trains_vocabulary(scene.strategy) else 0
 
 
 def _optimizer_step(scene: Scene) -> Parts:

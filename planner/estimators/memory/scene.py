@@ -8,9 +8,9 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.estimators.memory.held.sharding import share_of
+from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.held.share import Share
-from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
+from planner.estimators.memory.held.weights import Trained, Weights
 from planner.estimators.memory.step.head import head_asked
 from planner.estimators.memory.step.letters import LETTERS, Sizes, highest
 from planner.estimators.memory.step.numerics import Numerics, as_run, frozen, has_flash, numerics_of
@@ -106,9 +106,7 @@ def scene_of(
         numerics_of(part, strategy, flash=card.flash, stack=stack, on_cpu=card.on_cpu, sizes=sizes)
         for part in architecture.parts
     )
-    weights = weights_of(architecture, strategy, task=task, stack=stack)
-    trained = trained_of(architecture, strategy, task=task)
-    share = share_of(architecture, strategy, stack, weights=weights, trained=trained)
+    weights, trained, share = held_of(architecture, strategy, task=task, stack=stack)
     checkpointed = strategy.gradient_checkpointing != "off"  # then a gradient goes down to the embedding, whatever trains
     below = tuple(map(frozen, numerics)) if METHODS[strategy.method].top_blocks_only else numerics
     asked = head_asked(strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)

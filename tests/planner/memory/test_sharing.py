@@ -62,6 +62,32 @@ def test_the_second_fsdp_copies_the_gradients_of_a_unit_to_reduce_them() -> None
     assert newer.components["buckets"] == 2 * P // 32
 
 
+@pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_8bit", "muon"])
+@pytest.mark.parametrize("sharding", ["zero3", "fsdp"])
+def test_what_tensor_parallelism_cuts_is_cut_everywhere(sharding: str, optimizer: str) -> None:
+    """Of weights and states four ranks of two GPUs hold what eight of one do."""
+    said = {**FULL, "sharding": sharding, "optimizer": optimizer, "tensor_parallel_size": 2}
+    cut, whole = vram(**said), vram(**FULL, sharding=sharding, optimizer=optimizer)
+    assert cut.by_instant["load"] == pytest.approx(whole.by_instant["load"], rel=0.001)
+    assert cut.components["optimizer"] == pytest.approx(whole.components["optimizer"], rel=0.001)
+
+
+def test_tensor_parallelism_cuts_units_and_masters() -> None:
+    """Two blocks and the vocabulary to compute with; fp32 masters and both moments."""
+    fsdp = vram(**FULL, sharding="fsdp"), vram(**FULL, sharding="fsdp", tensor_parallel_size=4)
+    assert fsdp[1].components["gathered_weights"] == pytest.approx(fsdp[0].components["gathered_weights"] / 4, rel=0.001)
+    assert fsdp[1].components["buckets"] == pytest.approx(fsdp[0].components["buckets"] / 4, rel=0.001)
+    zero = vram(**FULL, sharding="zero3", tensor_parallel_size=8)
+    assert zero.components["optimizer"] == pytest.approx((4 + 8) * P / 8, rel=0.001)
+
+
+def test_a_pipeline_leaves_the_vocabulary_whole_with_its_gradients_and_states() -> None:
+    outer = 2 * MODEL.vocab_size * MODEL.hidden_size + MODEL.hidden_size
+    staged = vram(method="full", seq_len=512, num_gpus=4, sharding="ddp", pipeline_parallel_size=4)
+    here = (P - outer) / 4 + outer
+    assert staged.by_instant["optimizer_step"] == pytest.approx((2 + 2 + 4) * here, rel=0.01)
+
+
 @pytest.mark.parametrize("said", [{"sharding": "device_map"}, {"pipeline_parallel_size": 4, "sharding": "ddp"}])
 def test_blocks_spread_over_gpus_are_loaded_where_they_stay(said: dict[str, Any]) -> None:
     """A quarter of the blocks, and the vocabulary; in nf4 as packed, before preparation casts the rest to fp32."""

@@ -39,7 +39,8 @@ def _optimizer(share: Share, job: Leaving) -> Share:
 def _largest_gradient(job: Leaving) -> int:
     """Bytes of the largest tensor that trains, where that is no small one: a vocabulary matrix."""
     whole = trains_vocabulary(job.strategy)
-    return job.architecture.vocab_size * job.architecture.hidden_size * job.trained.item if whole else 0
+    vocabulary = job.trained.stage.of_ends(job.architecture.vocab_size * job.architecture.hidden_size)
+    return vocabulary * job.trained.item if whole else 0
 
 
 def _params(share: Share, job: Leaving) -> Share:

@@ -141,8 +141,9 @@ def _optimizer_bytes(architecture: Architecture, strategy: Strategy, trained: Tr
     if row.of_matrix is None:
         return round(trained.params * row.state(trained.item))
     matrices = tuple(matrices_of(architecture, strategy))
-    rest = trained.params - sum(each.times * each.params for each in matrices)
-    return round(rest * row.state(trained.item)) + sum(each.times * row.of_matrix(each, trained.item) for each in matrices)
+    rest = trained.params - trained.stage.of_blocks(sum(each.times * each.params for each in matrices))
+    of_matrices = sum(each.times * row.of_matrix(each, trained.item) for each in matrices)
+    return round(rest * row.state(trained.item)) + trained.stage.of_blocks(of_matrices)
 
 
 def states_on_gpu_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:

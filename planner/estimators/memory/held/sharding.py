@@ -11,11 +11,11 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.offloading import OFFLOADS, Leaving
 from planner.estimators.memory.held.optimizers import states_on_gpu_bytes, step_scratch_bytes
-from planner.estimators.memory.held.share import Share
-from planner.estimators.memory.held.weights import FP32, Trained, Weights
+from planner.estimators.memory.held.share import Share, Stage
+from planner.estimators.memory.held.weights import FP32, Trained, Weights, trained_of, weights_of
 from planner.precision import DTYPE_BYTES, FOUR_BIT
 from planner.stack import Stack
-from remote.contract import Strategy
+from remote.contract import Strategy, Task
 
 # derived: DeepSpeed's default of reduce_bucket_size (runtime/zero/config.py). It makes the bucket whole however little trains:
 # `torch.empty(int(self.reduce_bucket_size))` in stage_1_and_2.py, and alike in stage3.py.
@@ -32,7 +32,7 @@ class Job(NamedTuple):
     architecture: Architecture
     strategy: Strategy
     stack: Stack
-    weights: Weights
+    weights: Weights  # of the part that the GPU computes
     trained: Trained
     ranks: int  # data-parallel ones
 
@@ -42,32 +42,46 @@ class Job(NamedTuple):
         return self.ranks > 1 or self.strategy.offload == "params"
 
 
-def share_of(architecture: Architecture, strategy: Strategy, stack: Stack, *, weights: Weights, trained: Trained) -> Share:
-    """The fullest GPU's part under the strategy's sharding and offload."""
-    cut_into = strategy.num_gpus if strategy.sharding == "device_map" else stack.pipeline_parallel_size
-    layers = math.ceil(architecture.depth / cut_into)
+class Held(NamedTuple):
+    """What the fullest GPU computes with, its own or fetched, and how much of it lies there all along."""
 
-    def here(blocks: int, outer: int) -> int:
-        """The blocks of one GPU, and the ends, which one of them holds both of."""
-        return (layers * blocks // architecture.depth + outer) // stack.tensor_parallel_size
+    weights: Weights
+    trained: Trained
+    share: Share
 
-    fraction = layers / architecture.depth / stack.tensor_parallel_size
+
+def held_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> Held:
+    """The part of the model that the fullest GPU computes, and its share of that under the strategy's sharding and offload."""
+    stage = stage_of(architecture, strategy, stack)
+    weights = weights_of(architecture, strategy, task=task, stack=stack).on(stage)
+    trained = trained_of(architecture, strategy, task=task).on(stage)
+    return Held(weights, trained, _share_of(Job(architecture, strategy, stack, weights, trained, stack.replicas(strategy))))
+
+
+def stage_of(architecture: Architecture, strategy: Strategy, stack: Stack) -> Stage:
+    """Layers are spread by device_map and pipelines, matrices by tensor parallelism (assumed: evenly)."""
+    spread_over = strategy.num_gpus if strategy.sharding == "device_map" else stack.pipeline_parallel_size
+    return Stage(math.ceil(architecture.depth / spread_over), architecture.depth, stack.tensor_parallel_size)
+
+
+def _share_of(job: Job) -> Share:
+    """What lies on the GPU of the part that it computes."""
+    architecture, strategy, weights, trained = job.architecture, job.strategy, job.weights, job.trained
     # DeepSpeed steps fp32 parameters whatever the model's are
     stepped = msgspec.structs.replace(trained, item=FP32) if strategy.sharding in DEEPSPEED else trained
     own = Share(
-        num_layers=layers,
-        weights=here(weights.blocks, weights.outer),
-        loaded=here(weights.blocks_before_upcast, weights.outer_before_upcast),
+        num_layers=trained.stage.num_layers,
+        weights=weights.blocks + weights.outer,
+        loaded=weights.before_upcast,
         gathered=0,
-        added=round(trained.added * fraction),
-        gradients=round(trained.gradients * fraction),
-        states=round(states_on_gpu_bytes(architecture, strategy, stepped) * fraction),
+        added=trained.added,
+        gradients=trained.gradients,
+        states=states_on_gpu_bytes(architecture, strategy, stepped),
         masters=0,
         buckets=0,
-        step_scratch=round(step_scratch_bytes(architecture, strategy, stepped) * fraction),
+        step_scratch=step_scratch_bytes(architecture, strategy, stepped),
         gradient_share=1,
     )
-    job = Job(architecture, strategy, stack, weights, trained, stack.replicas(strategy))
     shared = SHARDINGS[strategy.sharding](own, job)
     return OFFLOADS[strategy.offload](shared, Leaving(architecture, strategy, weights, trained))
 
@@ -109,7 +123,7 @@ def _fsdp(own: Share, job: Job) -> Share:
 
 def _reduced_unit(job: Job) -> int:
     """FSDP2 copies a unit's gradients into one tensor to reduce them (`foreach_reduce` in torch's _fsdp_collectives.py)."""
-    return job.trained.gradients // job.architecture.depth
+    return job.trained.gradients // job.trained.stage.num_layers
 
 
 def _zero_one(own: Share, job: Job) -> Share:

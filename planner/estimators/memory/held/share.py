@@ -1,8 +1,30 @@
-"""`Share`: one GPU's part of what a job holds beside its activations."""
+"""`Share`: one GPU's part of what a job holds beside its activations; `Stage`: which part of the model it computes."""
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from typing import Final, NamedTuple
+
+
+class Stage(NamedTuple):
+    """What the fullest GPU computes of a model that is spread over several: so many of its layers, and of each matrix a part.
+
+    Both ends count as here: they are not cut by layers, and device_map may put them on one GPU.
+    """
+
+    num_layers: int
+    depth: int  # layers of the whole model
+    matrices_cut_into: int
+
+    def of_blocks(self, whole: int) -> int:
+        """Of a number over all blocks, what lies here."""
+        return self.num_layers * whole // self.depth // self.matrices_cut_into
+
+    def of_ends(self, whole: int) -> int:
+        """Of a number outside the blocks, what lies here."""
+        return whole // self.matrices_cut_into
+
+
+UNCUT: Final = Stage(num_layers=1, depth=1, matrices_cut_into=1)
 
 
 class Share(NamedTuple):

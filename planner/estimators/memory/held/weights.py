@@ -9,6 +9,7 @@ from typing import Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture, Linear
+from planner.estimators.memory.held.share import UNCUT, Stage
 from planner.methods import (
     METHODS,
     adapter_params,
@@ -44,6 +45,19 @@ class Weights(msgspec.Struct, frozen=True):
     def before_upcast(self) -> int:
         """Of everything, as loaded."""
         return self.blocks_before_upcast + self.outer_before_upcast
+
+    def on(self, stage: Stage) -> Weights:
+        """What of them lies on a GPU that computes this part of the model."""
+        return Weights(
+            blocks=stage.of_blocks(self.blocks),
+            largest_block=stage.of_ends(self.largest_block),
+            outer=stage.of_ends(self.outer),
+            blocks_before_upcast=stage.of_blocks(self.blocks_before_upcast),
+            outer_before_upcast=stage.of_ends(self.outer_before_upcast),
+            largest_loaded=stage.of_ends(self.largest_loaded),
+            largest_upcast=stage.of_ends(self.largest_upcast),
+            lm_head_item=self.lm_head_item,
+        )
 
 
 def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> Weights:
@@ -117,16 +131,29 @@ def _expert_bytes(architecture: Architecture, strategy: Strategy, item: int, sta
 
 
 class Trained(msgspec.Struct, frozen=True):
-    """Bytes of what gets a gradient, over the whole model."""
+    """What gets a gradient, over the whole model or on one GPU of those that it is spread over."""
 
     params: int  # how many
     item: int  # bytes of one at rest
     added: int  # bytes that the method puts beside the base (0 where the base itself is trained)
+    outer_params: int = 0  # of the parameters, how many lie outside the blocks
+    stage: Stage = UNCUT
 
     @property
     def gradients(self) -> int:
         """One number of the parameter's own dtype each."""
         return self.params * self.item
+
+    def on(self, stage: Stage) -> Trained:
+        """What of it lies on a GPU that computes this part of the model."""
+        outer, added_outside = self.outer_params, min(self.added, self.outer_params * self.item)
+        return Trained(
+            params=stage.of_blocks(self.params - outer) + stage.of_ends(outer),
+            item=self.item,
+            added=stage.of_blocks(self.added - added_outside) + stage.of_ends(added_outside),
+            outer_params=stage.of_ends(outer),
+            stage=stage,
+        )
 
 
 @lru_cache  # asked for by every estimate of a job, and by a search on every machine
@@ -138,12 +165,14 @@ def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) ->
         head = head_params(architecture, task) + base_params(architecture, task) - architecture.num_params
         fp32_norms = method.moves == {"norms"} and strategy.kbit_upcast != "none"
         item = FP32 if fp32_norms else DTYPE_BYTES[strategy.param_dtype]
-        return Trained(params + (head if method.moves_all else 0), item, params * item if method.copies else 0)
+        outer = outer_parameters(architecture, task) if method.moves_all else 0
+        return Trained(params + (head if method.moves_all else 0), item, params * item if method.copies else 0, outer)
     item = DTYPE_BYTES[strategy.adapter_dtype]
     saved = saved_module_params(architecture, strategy)
     frozen = frozen_entries(architecture, strategy) * FP32
     beside = (params + saved + resting_entries(architecture, strategy)) * item + frozen
-    return Trained(params + saved, item, beside + _rounding(architecture, strategy, item))
+    outer = saved + (params if method.prompt is not None and method.adapter is None else 0)
+    return Trained(params + saved, item, beside + _rounding(architecture, strategy, item), outer)
 
 
 def _rounding(architecture: Architecture, strategy: Strategy, item: int) -> int:
