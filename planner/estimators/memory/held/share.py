@@ -24,7 +24,7 @@ class Stage(NamedTuple):
         return whole // self.matrices_cut_into
 
 
-UNCUT: Final = Stage(num_layers=1, depth=1, matrices_cut_into=1)
+UNCUT: Final = Stage(num_layers=1, depth=1, matrices_cut_into=1)  # derived: one GPU computes all of it
 
 
 class Share(NamedTuple):
