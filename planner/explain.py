@@ -226,7 +226,7 @@ def pulled(strategy: Strategy, setting: Setting) -> Iterator[Effect]:
     before_bytes = setting.vram(strategy).required_bytes
     can_run = not CAPABILITIES.missing(strategy, setting.task)
     above = _Pulled(strategy, before_bytes)
-    for lever, change in _first_steps(strategy, setting.architecture):
+    for lever, change in _first_steps(strategy, setting):
         required_bytes = _required_bytes(change.strategy, setting)
         if required_bytes is None or required_bytes >= before_bytes:
             continue
@@ -248,10 +248,10 @@ def pulled(strategy: Strategy, setting: Setting) -> Iterator[Effect]:
         )
 
 
-def _first_steps(strategy: Strategy, architecture: Architecture) -> Iterator[tuple[Lever, Change]]:
+def _first_steps(strategy: Strategy, setting: Setting) -> Iterator[tuple[Lever, Change]]:
     """One step of levers that halve, every step of the others."""
     for lever in LEVERS:
-        steps = lever.steps(strategy, architecture)
+        steps = lever.steps(strategy, setting.architecture, setting.stack)
         yield from ((lever, change) for change in (islice(steps, 1) if lever.once else steps))
 
 

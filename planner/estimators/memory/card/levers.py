@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator
 from typing import Any, Final, NamedTuple
 
@@ -10,6 +11,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from planner.methods import DEFAULT_RANK, DEFAULT_TARGETS, METHODS, NF4, QLORA_MEANS
 from planner.precision import FOUR_BIT
+from planner.stack import Stack
 from remote.contract import ALPHA_PER_RANK, Strategy
 
 
@@ -21,7 +23,7 @@ class Change(NamedTuple):
     strategy: Strategy
 
 
-Steps = Callable[[Strategy, Architecture], Iterator[Change]]
+Steps = Callable[[Strategy, Architecture, Stack], Iterator[Change]]
 
 
 class Lever(NamedTuple):
@@ -34,58 +36,76 @@ class Lever(NamedTuple):
 
 
 def _set(strategy: Strategy, words: str | None = None, **changes: Any) -> Iterator[Change]:
-    """The one step that sets these keys, unless they say so already."""
+    """The one step that sets these keys, unless they say so already. `words`: where fewer than all of them mean the same."""
     changed = msgspec.structs.replace(strategy, **changes)
     if changed != strategy:
-        yield Change(words or ", ".join(f"{key} {value}" for key, value in changes.items()), changes, changed)
+        yield Change(words or _typed(changes), changes, changed)
 
 
-def _checkpointing(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _typed(changes: dict[str, Any]) -> str:
+    """Every key with its value: one of them, and what goes with it."""
+    first, *others = (key if value is True else f"{key} {_said(value)}" for key, value in changes.items())
+    return f"{first} with {' and '.join(others)}" if others else first
+
+
+def _said(value: Any) -> str:
+    match value:
+        case tuple():
+            return ",".join(value)
+        case float():
+            return f"{value:g}"
+        case _:
+            return str(value)
+
+
+def _checkpointing(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.gradient_checkpointing == "off" and METHODS[strategy.method].recomputes:
         yield from _set(strategy, gradient_checkpointing="non_reentrant")
 
 
-def _attention(strategy: Strategy, architecture: Architecture) -> Iterator[Change]:
+def _attention(strategy: Strategy, architecture: Architecture, _: Stack) -> Iterator[Change]:
     if strategy.attention == "eager" and not architecture.eager_only:
         yield from _set(strategy, attention="sdpa")
 
 
-def _loss(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _loss(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.loss in ("hf", "hf_shifted"):
         yield from _set(strategy, loss="liger")
         yield from _set(strategy, loss="chunked")
 
 
-def _micro_batch(strategy: Strategy, _: Architecture) -> Iterator[Change]:
-    for size in _halved(strategy.micro_batch_size, 1):
-        more = strategy.gradient_accumulation_steps * strategy.micro_batch_size // size
-        words = f"micro_batch_size {size} with gradient_accumulation_steps {more}"
-        yield from _set(strategy, words, micro_batch_size=size, gradient_accumulation_steps=more)
+def _micro_batch(strategy: Strategy, *_: object) -> Iterator[Change]:
+    """Divisors alone: an optimizer step is of as many sequences as before."""
+    micro_batch, accumulation = strategy.micro_batch_size, strategy.gradient_accumulation_steps
+    for size in range(micro_batch // 2, 0, -1):
+        if micro_batch % size == 0:
+            more = accumulation * micro_batch // size
+            yield from _set(strategy, micro_batch_size=size, gradient_accumulation_steps=more)
 
 
-def _optimizer(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _optimizer(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.optimizer.startswith("adamw_torch"):
         yield from _set(strategy, optimizer="adamw_8bit")
         yield from _set(strategy, optimizer="paged_adamw_8bit")
 
 
-def _adapter_dtype(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _adapter_dtype(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.adapter_dtype == "float32" and not METHODS[strategy.method].moves:
         yield from _set(strategy, adapter_dtype="bfloat16" if strategy.autocast == "none" else strategy.autocast)
 
 
-def _quant(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _quant(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.quant == "none" and not METHODS[strategy.method].moves_linears:
         yield from _set(strategy, "quant nf4", quant="nf4", kbit_upcast="full")  # what these words alone mean in a case
-        yield from _set(strategy, "quant nf4 with double_quant and kbit_upcast none", **NF4, kbit_upcast="none")
+        yield from _set(strategy, **NF4, kbit_upcast="none")
 
 
-def _upcast(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _upcast(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.kbit_upcast == "full":
         yield from _set(strategy, kbit_upcast="none")
 
 
-def _offloaded(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _offloaded(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.gradient_checkpointing != "off":
         yield from _set(strategy, gradient_checkpointing="offloaded")
     if strategy.offload == "none":
@@ -94,35 +114,41 @@ def _offloaded(strategy: Strategy, _: Architecture) -> Iterator[Change]:
         yield from _set(strategy, offload="stream" if frozen and whole else "params")
 
 
-def _rank(strategy: Strategy, _: Architecture) -> Iterator[Change]:
-    for rank in _halved(strategy.rank or 1, 1):
-        yield from _set(strategy, f"rank {rank}", rank=rank, alpha=ALPHA_PER_RANK * rank)
+def _rank(strategy: Strategy, *_: object) -> Iterator[Change]:
+    """The update's scale, alpha / rank, stays what it is."""
+    if strategy.rank is None:
+        return
+    scale = strategy.alpha / strategy.rank if strategy.alpha is not None else ALPHA_PER_RANK
+    for rank in _halved(strategy.rank, 1):
+        words = None if METHODS[strategy.method].adapter else f"rank {rank}"  # what hangs on no linear reads no alpha
+        yield from _set(strategy, words, rank=rank, alpha=scale * rank)
 
 
-def _targets(strategy: Strategy, architecture: Architecture) -> Iterator[Change]:
+def _targets(strategy: Strategy, architecture: Architecture, _: Stack) -> Iterator[Change]:
     if strategy.target_modules == "all-linear":
         few = DEFAULT_TARGETS.get(strategy.method, {}).get(architecture.model_type)
         if few is not None:
-            yield from _set(strategy, f"target_modules {','.join(few)}", target_modules=few)
+            yield from _set(strategy, target_modules=few)
 
 
-def _length(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _length(strategy: Strategy, *_: object) -> Iterator[Change]:
     for length in _halved(strategy.seq_len, 256):
         yield from _set(strategy, seq_len=length)
 
 
-def _method(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _method(strategy: Strategy, *_: object) -> Iterator[Change]:
     if METHODS[strategy.method].moves_all:
-        changes: dict[str, Any] = {"method": "lora", "rank": DEFAULT_RANK, "alpha": ALPHA_PER_RANK * DEFAULT_RANK}
-        yield from _set(strategy, "method lora", **changes)
-        yield from _set(strategy, "method qlora", **(changes | QLORA_MEANS), kbit_upcast="full", optimizer="adamw_torch_fused")
+        lora: dict[str, Any] = {"method": "lora", "rank": DEFAULT_RANK, "alpha": ALPHA_PER_RANK * DEFAULT_RANK}
+        yield from _set(strategy, "method lora", **lora)
+        yield from _set(strategy, "method qlora", **(lora | QLORA_MEANS), kbit_upcast="full")
 
 
-def _one_more_gpu(strategy: Strategy, _: Architecture) -> Iterator[Change]:
+def _more_gpus(strategy: Strategy, _: Architecture, stack: Stack) -> Iterator[Change]:
+    """As few more as every machine and every group of parallel ranks can have alike."""
     if strategy.sharding in ("none", "ddp", "fsdp"):
-        more = strategy.num_gpus + 1
+        more = strategy.num_gpus + math.lcm(strategy.num_nodes, stack.model_parallel)
         stored = {"quant_storage": "bfloat16"} if strategy.quant in FOUR_BIT else {}
-        yield from _set(strategy, f"num_gpus {more} with sharding fsdp", num_gpus=more, sharding="fsdp", **stored)
+        yield from _set(strategy, num_gpus=more, sharding="fsdp", **stored)
 
 
 LEVERS: Final[tuple[Lever, ...]] = (
@@ -139,7 +165,7 @@ LEVERS: Final[tuple[Lever, ...]] = (
     Lever("fewer targets", _targets),
     Lever("shorter sequences", _length, once=True),
     Lever("another method", _method),
-    Lever("one more GPU", _one_more_gpu),
+    Lever("more GPUs", _more_gpus),
 )
 
 

@@ -24,7 +24,7 @@ def nearest_change(
     available_bytes: int,
 ) -> str | None:
     """The first change, from the mildest on, after which the job fits. None if no single one does."""
-    for words, _, changed in _changes(strategy, architecture):
+    for words, _, changed in _changes(strategy, architecture, stack):
         try:
             peak = filled(architecture, changed, task=task, gpu=gpu, stack=stack).peak_bytes()
         except CaseRefused:
@@ -34,6 +34,6 @@ def nearest_change(
     return None
 
 
-def _changes(strategy: Strategy, architecture: Architecture) -> Iterator[Change]:
+def _changes(strategy: Strategy, architecture: Architecture, stack: Stack) -> Iterator[Change]:
     for lever in LEVERS:
-        yield from lever.steps(strategy, architecture)
+        yield from lever.steps(strategy, architecture, stack)
