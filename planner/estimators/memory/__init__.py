@@ -24,12 +24,12 @@ from planner.estimators.memory.card.process import (
     verdict,
 )
 from planner.estimators.memory.card.support import require_closed_form
-from planner.estimators.memory.closed import filled
-from planner.estimators.memory.evaluation import evaluation_parts
+from planner.estimators.memory.closed import Filled, filled
+from planner.estimators.memory.evaluation import as_evaluated, evaluation_parts
 from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.step.numerics import as_run
 from planner.plan import VramEstimate
-from planner.stack import PINNED_STACK, Stack
+from planner.stack import PINNED_STACK, EvaluationAsked, Stack
 from remote.contract import Strategy, Task
 
 __all__ = ["assumed_share", "available_bytes", "bare_bytes", "estimate_vram", "peak_bytes", "resting_bytes", "verdict"]
@@ -54,7 +54,7 @@ def estimate_vram(
     instants = form.by_instant()
     peak_instant = max(instants, key=lambda instant: instants[instant][0])
     allocated, parts = instants[peak_instant]
-    evaluation = sum(evaluation_parts(form, strategy, stack).values())
+    evaluation = _evaluation_bytes(form, architecture, strategy, task=task, gpu=gpu, stack=stack)
     asked = stack.evaluation is not None  # else it is as in training, and a forward alone needs less
     outside = outside_of(gpu, strategy)
     limit = available_bytes(gpu, None) - outside.num_bytes if gpu is not None else None
@@ -72,6 +72,17 @@ def estimate_vram(
         basis=basis_of(components, strategy, stack),
         assumed_outside_bytes=outside.assumed_bytes,
     )
+
+
+def _evaluation_bytes(
+    form: Filled, architecture: Architecture, strategy: Strategy, *, task: Task, gpu: Gpu | None, stack: Stack
+) -> int:
+    """What evaluation allocates at most: with training's batch, or with the one that the case says."""
+    asked = stack.evaluation or EvaluationAsked()
+    evaluated = as_evaluated(strategy, asked)
+    if evaluated != strategy:
+        form = filled(architecture, evaluated, task=task, gpu=gpu, stack=stack)
+    return sum(evaluation_parts(form, evaluated, asked).values())
 
 
 def peak_bytes(

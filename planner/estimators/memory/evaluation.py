@@ -2,31 +2,37 @@
 
 from __future__ import annotations
 
+import msgspec
+
 from planner.estimators.memory.closed import Filled
 from planner.estimators.memory.instants import Parts, resident
 from planner.estimators.memory.scene import Scene
-from planner.stack import EvaluationAsked, Stack
+from planner.stack import EvaluationAsked
 from remote.contract import Strategy
 
-AS_IN_TRAINING = EvaluationAsked()
+
+def as_evaluated(strategy: Strategy, asked: EvaluationAsked) -> Strategy:
+    """The strategy with evaluation's batch; what the case does not say of it is as in training."""
+    return msgspec.structs.replace(
+        strategy,
+        micro_batch_size=asked.micro_batch_size or strategy.micro_batch_size,
+        seq_len=asked.seq_len or strategy.seq_len,
+    )
 
 
-def evaluation_parts(form: Filled, strategy: Strategy, stack: Stack) -> Parts:
-    """What is alive in one evaluation batch; what the case does not say is as in training.
+def evaluation_parts(form: Filled, strategy: Strategy, asked: EvaluationAsked) -> Parts:
+    """What is alive in one evaluation batch, of a form and a strategy that hold that batch.
 
     A block and the head never run at the same time: the larger of the two humps counts.
     """
-    scene, asked = form.scene, stack.evaluation or AS_IN_TRAINING
-    micro_batch = asked.micro_batch_size or strategy.micro_batch_size
-    seq_len = asked.seq_len or strategy.seq_len
-    scale = micro_batch * seq_len / form.number(scene.numerics.tokens)
-    block = round(scale * max(form.number(size) for kind in scene.kinds for size in kind.played.profile.plain_peak))
-    head = round(scale * max(map(form.number, scene.head.profile.plain_peak)))
+    scene = form.scene
+    block = max(form.number(size) for kind in scene.kinds for size in kind.played.profile.plain_peak)
+    head = max(map(form.number, scene.head.profile.plain_peak))
     item = scene.numerics.autocast or scene.numerics.weight
-    kept = item * micro_batch * seq_len * scene.head.width if asked.logits == "kept_gpu" else 0
-    parts = resident(scene) | {"gradients": 0, "activations": round(scale * form.number(scene.hidden_bytes))}
+    kept = item * form.number(scene.numerics.tokens) * scene.head.width if asked.logits == "kept_gpu" else 0
+    parts = resident(scene) | {"gradients": 0, "activations": form.number(scene.hidden_bytes)}
     parts |= {"temporaries": block, "logits": kept} if block > head else {"logits": head + kept}
-    return parts | {"cache": _cache_bytes(scene, asked, micro_batch, seq_len, item)}
+    return parts | {"cache": _cache_bytes(scene, asked, strategy.micro_batch_size, strategy.seq_len, item)}
 
 
 def _cache_bytes(scene: Scene, asked: EvaluationAsked, micro_batch: int, seq_len: int, item: int) -> int:

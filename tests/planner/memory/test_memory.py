@@ -199,6 +199,23 @@ def test_evaluation_counts_only_where_it_was_asked_for() -> None:
     assert asked.required_bytes > plain.required_bytes
 
 
+@pytest.mark.parametrize(
+    ("model", "said"),
+    [
+        ("8b", {"attention": "eager", "seq_len": 1024}),  # scores grow with the square of the length
+        ("llama-3.2-1b", {"loss": "liger", "padded": True, "attention": "sdpa"}),
+        ("gemma-3-1b", {"seq_len": 256}),  # 8,192 is longer than its window, 256 is not
+        ("8b", {"num_gpus": 4, "sharding": "ddp", "context_parallel_size": 4}),
+        ("llama-3.2-1b", {"method": "prompt_tuning", "num_virtual_tokens": 50}),
+    ],
+)
+def test_evaluation_takes_what_the_same_batch_takes_in_a_job_of_its_own(model: str, said: dict[str, Any]) -> None:
+    shape = {"micro_batch_size": 3, "seq_len": 8192}
+    beside = vram(model, **said, evaluation=shape | {"logits": "kept_gpu"})
+    alone = vram(model, **(said | shape), evaluation={"logits": "kept_gpu"})
+    assert beside.evaluation_peak_bytes == alone.evaluation_peak_bytes
+
+
 # ── does it fit ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
