@@ -131,7 +131,7 @@ class Strategy(Value, frozen=True, kw_only=True):
     num_nodes: int = 1
     sharding: Sharding = "none"
     offload: Offload = "none"
-    streaming: Streaming | None = None  # set exactly when offload is "stream"
+    streaming: Streaming | None = None  # how blocks pass under offload "stream"; None = by two slots, none resident
 
     def __hash__(self) -> int:
         """Equal strategies have equal hashes; `method_options`, which have none, are left to the comparison."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Mapping
 from typing import Any, Final
 
 import msgspec
 
-from remote.adapters.options import RATE_RATIO
+from remote.adapters.options import RATE_RATIO, fields_of, options_of
 from remote.adapters.targets import ALL_LINEAR
 from remote.contract import ALPHA_PER_RANK, Loop, Strategy
 from remote.ends import bad_job, first_line
@@ -120,9 +119,7 @@ def _config(name: str, strategy: Strategy, loop: Loop, fields: Mapping[str, Any]
     import peft
 
     kind = getattr(peft, name)
-    unknown = sorted(set(strategy.method_options) - set(inspect.signature(kind).parameters))
-    if unknown:
-        raise bad_job(f'method_options has "{unknown[0]}", which peft\'s {name} does not know')
+    options = options_of(strategy, fields_of(kind), f"peft's {name}")
     targets = strategy.target_modules
     named: dict[str, Any] = {
         "target_modules": None if targets == "default" else targets if isinstance(targets, str) else list(targets),
@@ -132,6 +129,6 @@ def _config(name: str, strategy: Strategy, loop: Loop, fields: Mapping[str, Any]
     if loop.layers is not None and targets != ALL_LINEAR:
         named["layers_to_transform"] = list(loop.layers)
     try:
-        return kind(**{**strategy.method_options, **fields, **named})
+        return kind(**{**options, **fields, **named})
     except (TypeError, ValueError) as error:
         raise bad_job(f"peft's {name} refuses this: {first_line(error)}") from error

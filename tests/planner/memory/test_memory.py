@@ -283,6 +283,11 @@ def test_adapters_on_experts_are_refused_and_attention_alone_is_not() -> None:
     assert vram("mixtral-8x7b", quant="nf4", quantized_experts=True, target_modules=ATTENTION).allocated_peak_bytes < 40e9
 
 
+def test_a_loss_without_whole_logits_changes_nothing_where_a_task_has_no_vocabulary() -> None:
+    """A classifier's few logits are whole whatever loss was named."""
+    assert vram("1b", task="classification", loss="liger") == vram("1b", task="classification", loss="hf")
+
+
 @pytest.mark.parametrize("model", ["mixtral-8x7b", "qwen3-30b-a3b", "deepseek-v3"])
 @pytest.mark.parametrize("method", ["adalora", "loha", "lokr", "vera", "oft", "boft", "ia3", "bottleneck"])
 def test_methods_that_wrap_no_experts_are_answered_with_a_rank_or_without(model: str, method: str) -> None:

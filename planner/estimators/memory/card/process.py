@@ -73,8 +73,7 @@ def context_of(gpu: Gpu | None) -> tuple[int, ByteBasis]:
 def reserved_bytes(form: Filled, allocated: int, available: int | None) -> int:
     """What the caching allocator holds at most. Near the card's limit it gives cache back instead of failing."""
     scene = form.scene
-    whole_logits = scene.strategy.loss not in ("liger", "chunked") and scene.head.returned_bytes > 0
-    logits = form.number(scene.numerics.tokens) * scene.head.width if whole_logits else 0
+    logits = form.number(scene.numerics.tokens) * scene.head.width if scene.head.returned_bytes > 0 else 0
     per_logit, of_block = CACHED_BY_BARE_LOOP if scene.stack.name in BARE_LOOPS else CACHED_BY_TRAINER
     cached = round(per_logit * logits + of_block * max(map(form.number, scene.largest_backward_bytes)))
     if available is None:

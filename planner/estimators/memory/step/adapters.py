@@ -92,23 +92,6 @@ def _fused_lora(block: Block, x: Tensor, y: Tensor, module: Linear) -> Tensor:
     return block.op((y,), module.out_features, block.items[y], saves=(x,), keeps=dropped, passes=True, weight_gradient=gradient)
 
 
-def _scaled(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """IA3 (arXiv:2205.05638): a learned vector on a feed-forward module's input, on any other module's output.
-
-    peft scales in the vector's dtype and casts back; the product keeps what it scales.
-    """
-    n = block.n
-    gradient = (module.in_features if module.role == "down" else module.out_features) * n.adapter
-    if module.role == "down":
-        item = block.items[x]
-        wide = block.op((x,), module.in_features, max(item, n.adapter), saves=(x,), weight_gradient=gradient)
-        return plain_product(block, block.cast(wide, module.in_features, item), module)
-    y = plain_product(block, x, module)
-    item = block.items[y]
-    wide = block.op((y,), module.out_features, max(item, n.adapter), saves=(y,), weight_gradient=gradient)
-    return block.cast(wide, module.out_features, item)
-
-
 def _dora(block: Block, x: Tensor, module: Linear) -> Tensor:
     """LoRA's product and the base's, rescaled by a magnitude over the norm of the whole weight, which is made for it."""
     n, fan_in, fan_out = block.n, module.in_features, module.out_features
