@@ -14,6 +14,7 @@ from planner.estimators.memory.beside_decoder import (
     remade_bias_bytes,
     shared_bias_bytes,
 )
+from planner.estimators.memory.held.optimizers import stepped_bytes
 from planner.estimators.memory.held.weights import trains_vocabulary
 from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.letters import cut, highest
@@ -335,7 +336,10 @@ def _vocabulary_gradient(scene: Scene) -> int:
 
 
 def _optimizer_step(scene: Scene) -> Parts:
-    """Gradients, states and the optimizer's own temporaries; no activations."""
-    gradients = scene.share.gradients // max(1, scene.num_blocks) if scene.strategy.optimizer_in_backward else 0
-    parts = _with(resident(scene), temporaries=scene.share.step_scratch)
-    return parts | {"gathered_weights": 0, "gradients": gradients or scene.share.gradients}
+    """Gradients, states and the optimizer's own temporaries; no activations, unless it runs in backward: then the head is the
+    first that is stepped, with everything still kept.
+    """
+    kept = _activations(scene) if scene.strategy.optimizer_in_backward else 0
+    together = stepped_bytes(scene.architecture, scene.strategy, scene.trained) // scene.share.gradient_share
+    parts = _with(resident(scene), temporaries=scene.share.step_scratch, activations=kept)
+    return parts | {"gathered_weights": 0, "gradients": min(together, scene.share.gradients)}

@@ -6,6 +6,7 @@ import msgspec
 import pytest
 
 from catalogs.bases.models import resolve_model
+from planner.estimators.memory import estimate_vram
 from planner.estimators.memory.held.optimizers import (
     GALORE_RANK,
     Matrix,
@@ -44,6 +45,21 @@ def test_muon_keeps_one_moment_of_a_matrix_and_two_of_all_else() -> None:
     in_blocks = MODEL.num_layers * MODEL.linear_weights_per_block
     others = MODEL.num_params - in_blocks
     assert states(change(FULL, optimizer="muon")) == 2 * in_blocks + 4 * others
+
+
+def test_a_step_in_backward_holds_and_copies_one_gradient_of_a_matrix_of_the_vocabulary_or_of_a_block() -> None:
+    whole = change(FULL, optimizer="adamw_torch")
+    assert scratch(whole) == 2 * MODEL.num_params
+    for model in ("8b", "mistral-7b"):
+        architecture = resolve_model(model)
+        block, vocabulary = architecture.block_params, architecture.vocab_size * architecture.hidden_size
+        early, late = (
+            estimate_vram(architecture, change(whole, optimizer_in_backward=in_backward)).by_instant["optimizer_step"]
+            for in_backward in (True, False)
+        )
+        kept = (1 + architecture.num_layers) * 2 * 128 * architecture.hidden_size  # what backward still needs
+        spared = 2 * (2 * architecture.num_params - 2 * max(block, vocabulary))  # a gradient and its copy of each parameter
+        assert late - early == pytest.approx(spared, abs=kept)
 
 
 @pytest.mark.torch

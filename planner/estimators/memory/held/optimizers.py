@@ -9,7 +9,7 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.weights import Trained
-from planner.methods import METHODS, adapted_linears
+from planner.methods import METHODS, adapted_linears, trained_blocks
 from planner.methods.linears import LORA_FA
 from planner.precision import DTYPE_BYTES
 from planner.refusals import CaseError, Unsupported
@@ -153,11 +153,21 @@ def states_on_gpu_bytes(architecture: Architecture, strategy: Strategy, trained:
 
 
 def step_scratch_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
-    """Temporaries of the step: a foreach optimizer's copy of all parameters, or what the most demanding matrix takes."""
+    """Temporaries of the step: a foreach optimizer's copy of what it steps at once, or what the most demanding matrix takes."""
     row = OPTIMIZERS[strategy.optimizer]
     if row.matrix_scratch is None:
-        return trained.gradients if row.foreach else 0
+        return stepped_bytes(architecture, strategy, trained) if row.foreach else 0
     return max(row.matrix_scratch(each, trained.item) for each in matrices_of(architecture, strategy))
+
+
+def stepped_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
+    """Gradients that stand together when parameters are stepped: all; while backward runs, a block's or a vocabulary matrix's."""
+    if not strategy.optimizer_in_backward:
+        return trained.gradients
+    num_blocks = min(trained.stage.num_layers, trained_blocks(architecture, strategy))
+    of_block = (trained.params - trained.outer_params) // num_blocks
+    vocabulary = trained.stage.of_ends(architecture.vocab_size * architecture.hidden_size)
+    return max(of_block, min(trained.outer_params, vocabulary)) * trained.item
 
 
 def matrices_of(architecture: Architecture, strategy: Strategy) -> Iterator[Matrix]:
