@@ -54,12 +54,18 @@ def test_an_eight_bit_optimizer_stays_eight_bits_under_zero() -> None:
     )
 
 
-def test_the_second_fsdp_copies_the_gradients_of_a_unit_to_reduce_them() -> None:
-    """Of transformers from 5.0 on it is the default; before, gradients were reduced where they lay."""
+def test_the_second_fsdp_copies_the_gradients_of_the_largest_unit_to_reduce_them() -> None:
+    """Of transformers from 5.0 on it is the default; before, gradients were reduced where they lay.
+
+    Units are the blocks, and what lies around them: both vocabulary matrices and the last norm.
+    """
     older = vram(**FULL, sharding="fsdp", versions={"transformers": "4.57"})
     newer = vram(**FULL, sharding="fsdp")
     assert "buckets" not in older.components
-    assert newer.components["buckets"] == 2 * P // 32
+    assert newer.components["buckets"] == 2 * (2 * MODEL.vocab_size * MODEL.hidden_size + MODEL.hidden_size)
+    mixture = resolve_model("mixtral-8x7b")  # whose block is larger than its vocabulary
+    case = read_case({"model": "mixtral-8x7b", **FULL, "sharding": "fsdp"})
+    assert estimate_vram(mixture, strategy_of(case)).components["buckets"] == 2 * mixture.block_params
 
 
 @pytest.mark.parametrize("optimizer", ["adamw_torch", "adamw_8bit", "muon"])

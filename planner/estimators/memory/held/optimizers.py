@@ -8,8 +8,8 @@ from typing import Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.estimators.memory.held.weights import Trained
-from planner.methods import METHODS, adapted_linears, trained_blocks
+from planner.estimators.memory.held.weights import Trained, trained_in_block
+from planner.methods import METHODS, adapted_linears
 from planner.methods.linears import LORA_FA
 from planner.precision import DTYPE_BYTES
 from planner.refusals import CaseError, Unsupported
@@ -161,13 +161,11 @@ def step_scratch_bytes(architecture: Architecture, strategy: Strategy, trained: 
 
 
 def stepped_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
-    """Gradients that stand together when parameters are stepped: all; while backward runs, a block's or a vocabulary matrix's."""
+    """Gradients that stand together when parameters are stepped: all; in backward a block's, or a vocabulary matrix's."""
     if not strategy.optimizer_in_backward:
         return trained.gradients
-    num_blocks = min(trained.stage.num_layers, trained_blocks(architecture, strategy))
-    of_block = (trained.params - trained.outer_params) // num_blocks
     vocabulary = trained.stage.of_ends(architecture.vocab_size * architecture.hidden_size)
-    return max(of_block, min(trained.outer_params, vocabulary)) * trained.item
+    return max(trained_in_block(architecture, strategy, trained), min(trained.outer_params, vocabulary)) * trained.item
 
 
 def matrices_of(architecture: Architecture, strategy: Strategy) -> Iterator[Matrix]:

@@ -12,7 +12,7 @@ from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.offloading import OFFLOADS, Leaving
 from planner.estimators.memory.held.optimizers import states_on_gpu_bytes, step_scratch_bytes
 from planner.estimators.memory.held.share import Share, Stage
-from planner.estimators.memory.held.weights import FP32, Trained, Weights, trained_of, weights_of
+from planner.estimators.memory.held.weights import FP32, Trained, Weights, trained_in_block, trained_of, weights_of
 from planner.precision import DTYPE_BYTES, FOUR_BIT
 from planner.stack import Stack
 from remote.contract import Strategy, Task
@@ -122,8 +122,13 @@ def _fsdp(own: Share, job: Job) -> Share:
 
 
 def _reduced_unit(job: Job) -> int:
-    """FSDP2 copies a unit's gradients into one tensor to reduce them (`foreach_reduce` in torch's _fsdp_collectives.py)."""
-    return job.trained.gradients // job.trained.stage.num_layers
+    """FSDP2 copies a unit's gradients into one tensor to reduce them (`foreach_reduce` in torch's _fsdp_collectives.py).
+
+    The largest unit's: a block's, or the outermost one's, which holds what trains outside the blocks and is the last. Before
+    its turn comes, the head's gradient waits whole for it, in the same room.
+    """
+    in_block = trained_in_block(job.architecture, job.strategy, job.trained)
+    return max(in_block, job.trained.outer_params) * job.trained.item
 
 
 def _zero_one(own: Share, job: Job) -> Share:

@@ -19,6 +19,7 @@ from planner.methods import (
     head_params,
     resting_entries,
     saved_module_params,
+    trained_blocks,
     vocabulary_modules,
 )
 from planner.precision import DTYPE_BYTES, is_packed, packs_experts, quantized_bytes
@@ -173,6 +174,12 @@ def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) ->
     beside = (params + saved + resting_entries(architecture, strategy)) * item + frozen
     outer = saved + (params if method.prompt is not None and method.adapter is None else 0)
     return Trained(params + saved, item, beside + _rounding(architecture, strategy, item), outer)
+
+
+def trained_in_block(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
+    """Parameters that train in a block, on average of the blocks that do."""
+    num_blocks = min(trained.stage.num_layers, trained_blocks(architecture, strategy))
+    return (trained.params - trained.outer_params) // num_blocks
 
 
 def _rounding(architecture: Architecture, strategy: Strategy, item: int) -> int:
