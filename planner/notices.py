@@ -9,10 +9,10 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Billing, Gpu
+from planner.as_run import departures
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
 from planner.estimators.cost import volume_gib
-from planner.estimators.memory.step.numerics import as_run
 from planner.methods import METHODS, NUM_LABELS
 from planner.plan import HostEstimate, VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
@@ -100,6 +100,7 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
         elif key in WITHOUT_EFFECT and WITHOUT_EFFECT[key][0](this):
             yield _vain(key, WITHOUT_EFFECT[key][1])
     yield from unprofiled(this.case.versions)
+    yield from departures(this.architecture, this.strategy, stack_of(this.case))
     for applies, sentence in ASSUMPTIONS:
         if applies(this):
             yield sentence.format(this=this, labels=NUM_LABELS)
@@ -173,13 +174,6 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     (
         lambda this: not this.architecture.fused_attention and this.strategy.attention == "sdpa",
         "transformers has no fused attention for {this.architecture.model_type}: eager attention is estimated",
-    ),
-    (
-        lambda this: as_run(this.architecture, this.strategy, stack_of(this.case)) != this.strategy,
-        (
-            "transformers 5 leaves {this.architecture.model_type}'s linears unquantized, their class not being nn.Linear: "
-            "16 bits are estimated; versions.transformers 4.57 quantizes them"
-        ),
     ),
     (
         lambda this: this.architecture.remote_code,

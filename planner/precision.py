@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, Final, Literal
+from typing import Any, Final, Literal, NamedTuple
 
 import msgspec
 
 from catalogs.bases.architectures import Linear
 from planner.refusals import Unsupported
 from planner.units import rounded
+from remote.contract import KbitUpcast, Strategy
 
 DTYPE_BYTES: Final[dict[str, int]] = {  # derived: their names
     "float32": 4,
@@ -147,3 +148,26 @@ def packs_linears(quant: str) -> bool:
 def packs_experts(quant: str, *, quantized_experts: bool) -> bool:
     """Whether a mixture's experts are stored quantized: as the format says, or if `quantized_experts`."""
     return quant != "none" and (quantized_experts or quantization_of(quant).experts != "left")
+
+
+# ── preparing a quantized base ─────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Items(NamedTuple):
+    """Bytes of one number of a base's weights once it is prepared."""
+
+    weight: int  # as loaded; so stay linears that are packed, in what is not
+    norm: int
+    rest: int  # embeddings, output head, biases, linears that a quantization leaves
+
+
+def items_of(strategy: Strategy) -> Items:
+    """What `kbit_upcast` casts to fp32: nothing, norms alone, or all that is not packed."""
+    weight, fp32 = DTYPE_BYTES[strategy.param_dtype], DTYPE_BYTES["float32"]
+    upcast = strategy.kbit_upcast
+    return Items(weight, fp32 if upcast != "none" else weight, fp32 if upcast == "full" else weight)
+
+
+def usual_upcast(quant: str) -> KbitUpcast:
+    """What is cast where a case does not say: peft's `prepare_model_for_kbit_training` casts everything."""
+    return "full" if quant in BITSANDBYTES else "none"

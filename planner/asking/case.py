@@ -11,7 +11,7 @@ from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, complaint
 from planner.asking.mistyped import mistyped, nearest
 from planner.methods import METHODS, QLORA, QLORA_MEANS, known_method
-from planner.precision import BITSANDBYTES
+from planner.precision import usual_upcast
 from planner.refusals import CaseError
 from planner.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
 from remote.contract import (
@@ -216,7 +216,7 @@ def strategy_of(case: Case) -> Strategy:
         quant=case.quant,
         double_quant=case.double_quant,
         quant_storage=case.quant_storage,
-        kbit_upcast=case.kbit_upcast or ("full" if case.quant in BITSANDBYTES else "none"),
+        kbit_upcast=case.kbit_upcast or usual_upcast(case.quant),
         param_dtype=case.param_dtype,
         autocast=case.autocast,
         adapter_dtype=case.adapter_dtype,

@@ -140,7 +140,6 @@ HOST_S_PER_UNIT: Final = 0.8e-3  # fitted: of what FSDP gathers at once, per pas
 HOST_PER_EXPERT: Final = 0.44  # fitted: an expert's Python, as a share of a block's
 EXPERT_HALF_WIDTH: Final = 5700.0  # fitted: width of an expert at which its matmuls run at half the best speed
 LOW_PRECISION_SPEEDUP: Final = 1.4  # fitted: fp8 against 16 bits, casts and amax included
-FUSED_STACKS: Final = frozenset({"unsloth", "nemo", "megatron"})
 IMPERFECT_OVERLAP: Final = 0.15  # assumed
 NVLINK_SHARE: Final = 0.85  # fitted: of the datasheet's rate in one direction
 PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  # assumed: x16, effective

@@ -19,10 +19,11 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
+from planner.as_run import as_run
 from planner.estimators import calibration as known
 from planner.methods import METHODS, adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks
 from planner.plan import Bound
-from planner.precision import DTYPE_BYTES, FOUR_BIT, packs_experts, packs_linears
+from planner.precision import DTYPE_BYTES, FOUR_BIT, items_of, packs_experts, packs_linears
 from planner.stack import Stack
 from planner.units import GB, GFLOPS, TERA
 from remote.contract import Strategy, Task
@@ -76,7 +77,10 @@ class Job(msgspec.Struct, frozen=True):
     task: Task
     tokens: float  # per micro-batch of one data-parallel rank
     seq_len: float
-    fused: bool
+
+    @property
+    def fused(self) -> bool:
+        return self.strategy.kernels != "eager"
 
     @property
     def ranks(self) -> int:
@@ -91,6 +95,11 @@ class Job(msgspec.Struct, frozen=True):
         return 3 + self.recomputes
 
 
+def _job(architecture: Architecture, strategy: Strategy, stack: Stack, *, task: Task, mean_seq_len: float) -> Job:
+    strategy = as_run(architecture, strategy, stack)
+    return Job(architecture, strategy, stack, task, strategy.micro_batch_size * mean_seq_len, mean_seq_len)
+
+
 def step_time(
     architecture: Architecture,
     strategy: Strategy,
@@ -102,8 +111,8 @@ def step_time(
     interconnect: str,
 ) -> StepTime:
     """Seconds on this card. `mean_seq_len`: tokens per sequence that are computed on, padding included."""
-    fused = strategy.kernels != "eager" or stack.name in known.FUSED_STACKS
-    job = Job(architecture, strategy, stack, task, strategy.micro_batch_size * mean_seq_len, mean_seq_len, fused)
+    job = _job(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len)
+    strategy = job.strategy
     bandwidth = known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB
     together = job.stack.model_parallel
     inside = _inside_bytes_per_s(gpu, interconnect)
@@ -219,7 +228,8 @@ def _traffic_bytes(job: Job) -> float:
     wrapped = 0
     if job.strategy.rank:
         wrapped = sum(times * (linear.in_features + linear.out_features) for linear, times in adapted_linears(a, job.strategy))
-    wide = 2 if _upcast(job) else 1  # fp32 instead of 16 bits
+    items = items_of(job.strategy)
+    wide = 2 if items.norm > items.weight else 1  # norms and the stream between blocks in fp32 instead of 16 bits
     logits = a.vocab_size * known.LOGIT_BYTES[job.strategy.loss] if job.task == "causal_lm" else 0
     blocks = sum(part.num_layers * _elements_per_block(part, fused=job.fused) for part in a.parts)
     return job.tokens * (2 * job.passes * wide * (blocks + beta * wrapped) + logits)
@@ -232,13 +242,6 @@ def _elements_per_block(a: Architecture, *, fused: bool) -> float:
     active = known.GATED_MLP if a.gated_mlp else known.PLAIN_MLP
     ffn = a.intermediate_size * max(1, a.experts_per_token)
     return (known.ALPHA + 2 * norm) * a.hidden_size + rotated + active * ffn
-
-
-def _upcast(job: Job) -> bool:
-    """Whether norms and the stream between blocks are fp32. TRL does not prepare a quantized base that is sharded."""
-    strategy = job.strategy
-    unprepared = job.stack.name == "trl" and strategy.sharding in ("fsdp", "zero3")
-    return strategy.quant != "none" and strategy.kbit_upcast != "none" and not unprepared
 
 
 def _dequantized_bytes(job: Job) -> float:
@@ -386,7 +389,7 @@ def cpu_step_time(
     architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack, mean_seq_len: float, cores: float
 ) -> StepTime:
     """Seconds of one micro-step on the cores of a machine without a GPU."""
-    job = Job(architecture, strategy, stack, task, strategy.micro_batch_size * mean_seq_len, mean_seq_len, fused=False)
+    job = _job(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len)
     narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
     gflops = known.CPU_GFLOPS_PER_CORE_BF16 if narrow else known.CPU_GFLOPS_PER_CORE_FP32
     return StepTime(

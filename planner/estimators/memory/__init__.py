@@ -13,6 +13,7 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
+from planner.as_run import as_run
 from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.card.process import (
     assumed_share,
@@ -27,7 +28,6 @@ from planner.estimators.memory.card.support import require_closed_form
 from planner.estimators.memory.closed import Filled, filled
 from planner.estimators.memory.evaluation import as_evaluated, evaluation_parts
 from planner.estimators.memory.held.sharding import held_of
-from planner.estimators.memory.step.numerics import as_run
 from planner.plan import VramEstimate
 from planner.stack import PINNED_STACK, EvaluationAsked, Stack
 from remote.contract import Strategy, Task
@@ -69,7 +69,7 @@ def estimate_vram(
         peak_instant=peak_instant,
         components=components,
         by_instant={str(instant): size for instant, (size, _) in instants.items()} | {"evaluation": evaluation},
-        basis=basis_of(components, strategy, stack),
+        basis=basis_of(components, form.scene.strategy, stack),
         assumed_outside_bytes=outside.assumed_bytes,
     )
 

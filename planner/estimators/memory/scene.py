@@ -8,12 +8,13 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
+from planner.as_run import as_run
 from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
 from planner.estimators.memory.step.head import head_asked
 from planner.estimators.memory.step.letters import LETTERS, Sizes, highest
-from planner.estimators.memory.step.numerics import Numerics, as_run, frozen, has_flash, numerics_of
+from planner.estimators.memory.step.numerics import Numerics, frozen, has_flash, numerics_of
 from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
 from planner.estimators.memory.step.played import PlayedBlock, PlayedHead, play_block, play_head
 from planner.estimators.memory.step.tape import Peak

@@ -10,7 +10,7 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.methods import DEFAULT_RANK, DEFAULT_TARGETS, METHODS, NF4, QLORA_MEANS
-from planner.precision import FOUR_BIT
+from planner.precision import FOUR_BIT, usual_upcast
 from planner.stack import Stack
 from remote.contract import ALPHA_PER_RANK, Strategy
 
@@ -96,7 +96,7 @@ def _adapter_dtype(strategy: Strategy, *_: object) -> Iterator[Change]:
 
 def _quant(strategy: Strategy, *_: object) -> Iterator[Change]:
     if strategy.quant == "none" and not METHODS[strategy.method].moves_linears:
-        yield from _set(strategy, "quant nf4", quant="nf4", kbit_upcast="full")  # what these words alone mean in a case
+        yield from _set(strategy, "quant nf4", quant="nf4", kbit_upcast=usual_upcast("nf4"))  # what these words alone mean
         yield from _set(strategy, **NF4, kbit_upcast="none")
 
 
@@ -140,7 +140,7 @@ def _method(strategy: Strategy, *_: object) -> Iterator[Change]:
     if METHODS[strategy.method].moves_all:
         lora: dict[str, Any] = {"method": "lora", "rank": DEFAULT_RANK, "alpha": ALPHA_PER_RANK * DEFAULT_RANK}
         yield from _set(strategy, "method lora", **lora)
-        yield from _set(strategy, "method qlora", **(lora | QLORA_MEANS), kbit_upcast="full")
+        yield from _set(strategy, "method qlora", **(lora | QLORA_MEANS), kbit_upcast=usual_upcast("nf4"))
 
 
 def _more_gpus(strategy: Strategy, _: Architecture, stack: Stack) -> Iterator[Change]:

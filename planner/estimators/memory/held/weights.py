@@ -22,7 +22,7 @@ from planner.methods import (
     trained_blocks,
     vocabulary_modules,
 )
-from planner.precision import DTYPE_BYTES, is_packed, packs_experts, quantized_bytes
+from planner.precision import DTYPE_BYTES, is_packed, items_of, packs_experts, quantized_bytes
 from planner.stack import Stack
 from planner.units import ALLOCATION_BYTES, rounded
 from remote.contract import Strategy, Task
@@ -63,9 +63,7 @@ class Weights(msgspec.Struct, frozen=True):
 
 def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> Weights:
     """Bytes of weights. Only linears of blocks are quantized; vocabulary, norms and biases keep a dtype."""
-    item = DTYPE_BYTES[strategy.param_dtype]
-    rest_item = FP32 if strategy.kbit_upcast == "full" else item
-    norm_item = FP32 if strategy.kbit_upcast in ("norms", "full") else item
+    item, norm_item, rest_item = items_of(strategy)
     counts = [part.num_layers for part in architecture.parts]
     prepared = [_block_bytes(part, strategy, stack, item=rest_item, norm_item=norm_item) for part in architecture.parts]
     loaded = [_block_bytes(part, strategy, stack, item=item, norm_item=item) for part in architecture.parts]
@@ -164,8 +162,8 @@ def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) ->
     method = METHODS[strategy.method]
     if method.moves:
         head = head_params(architecture, task) + base_params(architecture, task) - architecture.num_params
-        fp32_norms = method.moves == {"norms"} and strategy.kbit_upcast != "none"
-        item = FP32 if fp32_norms else DTYPE_BYTES[strategy.param_dtype]
+        items = items_of(strategy)
+        item = items.norm if method.moves == {"norms"} else items.weight
         outer = outer_parameters(architecture, task) if method.moves_all else 0
         return Trained(params + (head if method.moves_all else 0), item, params * item if method.copies else 0, outer)
     item = DTYPE_BYTES[strategy.adapter_dtype]

@@ -10,7 +10,7 @@ from catalogs.bases.architectures import Architecture, Linear
 from catalogs.hardware import Gpu
 from planner.estimators.memory.step.letters import LETTERS, Sizes
 from planner.methods import ADAPTERS, EVERYTHING, METHODS, Dials, Kind, adapted_names, dials_of, moved_in_block
-from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, packs_linears
+from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, items_of, packs_linears
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import Strategy
 
@@ -114,20 +114,12 @@ def _kernels_of_modules(strategy: Strategy, stack: Stack) -> frozenset[str]:
     return frozenset()
 
 
-def as_run(architecture: Architecture, strategy: Strategy, stack: Stack) -> Strategy:
-    """The strategy as a release of transformers carries it out."""
-    if not (architecture.own_linears and stack.has("exact_linears") and strategy.quant in BITSANDBYTES):
-        return strategy
-    return msgspec.structs.replace(strategy, quant="none", double_quant=False)
-
-
 def numerics_of(
     architecture: Architecture, strategy: Strategy, *, flash: bool, stack: Stack, on_cpu: bool = False, sizes: Sizes = LETTERS
 ) -> Numerics:
     """What the strategy means under this stack on a card with or without the flash kernel."""
-    weight = DTYPE_BYTES[strategy.param_dtype]
-    upcast = strategy.kbit_upcast
-    norm_weight = 4 if upcast in ("norms", "full") else weight
+    items = items_of(strategy)
+    weight = items.weight
     autocast = 0 if strategy.autocast == "none" else DTYPE_BYTES[strategy.autocast]
     method = METHODS[strategy.method]
     adapter = method.adapter
@@ -146,15 +138,14 @@ def numerics_of(
     windowed = architecture.window is not None and positions_of(strategy) >= architecture.window
     masked = strategy.padded or _in_cache(strategy) or biased or windowed
     kernel = _attention_kernel(architecture, strategy, stack, flash=flash, on_cpu=on_cpu, masked=masked)
-    residual = 4 if norm_weight == 4 or _autocast_widens(architecture, strategy) or widened else weight
-    embedded = 4 if upcast == "full" else weight  # of the embedding's output, and of the mask that is made to its measure
-    added = embedded * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
+    residual = 4 if items.norm == 4 or _autocast_widens(architecture, strategy) or widened else weight
+    added = items.rest * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
     return Numerics(
         batch=sizes,
         residual=residual,
-        norm_weight=norm_weight,
-        weight=4 if upcast == "full" and strategy.quant == "none" else weight,
-        kept_weight=4 if upcast == "full" else weight,
+        norm_weight=items.norm,
+        weight=items.rest if strategy.quant == "none" else weight,
+        kept_weight=items.rest,
         autocast=autocast,
         float16="float16" in (strategy.autocast, strategy.param_dtype),
         adapter=DTYPE_BYTES[strategy.adapter_dtype],
@@ -172,7 +163,7 @@ def numerics_of(
         inserted_width=(strategy.rank or 0) if behind else 0,
         non_linearity=str(strategy.method_options.get("non_linearity", "relu")) if behind else "",
         prefix=prefix,
-        cache=embedded,
+        cache=items.rest,
         attention=kernel,
         repeats_kv=_repeats_kv(architecture, kernel, strategy, stack, groups=on_cpu or flash, masked=masked),
         mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,

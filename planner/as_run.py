@@ -1,0 +1,69 @@
+"""What a stack makes of a strategy: where it does otherwise than it is asked, the other way is what is estimated."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any, Final, NamedTuple
+
+import msgspec
+
+from catalogs.bases.architectures import Architecture
+from planner.precision import BITSANDBYTES
+from planner.stack import Stack
+from remote.contract import Strategy
+
+# derived: their models and loops are built of fused kernels, whatever is asked (unsloth/kernels, megatron/core/fusions)
+FUSED_STACKS: Final = frozenset({"unsloth", "nemo", "megatron"})
+
+
+class Departure(NamedTuple):
+    """When a stack departs from a strategy, what it runs instead, and the sentence that says so."""
+
+    holds: Callable[[Architecture, Strategy, Stack], bool]
+    instead: dict[str, Any]
+    sentence: str  # `{architecture}` and `{stack}` stand for what was asked
+
+
+def _leaves_linears(architecture: Architecture, strategy: Strategy, stack: Stack) -> bool:
+    return architecture.own_linears and stack.has("exact_linears") and strategy.quant in BITSANDBYTES
+
+
+def _leaves_unprepared(_: Architecture, strategy: Strategy, stack: Stack) -> bool:
+    """derived: SFTTrainer prepares a quantized base unless that is sharded (`is_sharded_qlora`, trl/trainer/sft_trainer.py)."""
+    sharded = strategy.sharding in ("fsdp", "zero3")
+    return stack.name == "trl" and sharded and strategy.quant != "none" and strategy.kbit_upcast != "none"
+
+
+def _fuses(_: Architecture, strategy: Strategy, stack: Stack) -> bool:
+    return stack.name in FUSED_STACKS and strategy.kernels == "eager"
+
+
+DEPARTURES: Final = (
+    Departure(
+        _leaves_linears,
+        {"quant": "none", "double_quant": False},
+        "transformers 5 leaves {architecture.model_type}'s linears unquantized, their class not being nn.Linear: "
+        "16 bits are estimated; versions.transformers 4.57 quantizes them",
+    ),
+    Departure(
+        _leaves_unprepared,
+        {"kbit_upcast": "none"},
+        "trl does not prepare a quantized base that is sharded: kbit_upcast none is estimated",
+    ),
+    Departure(_fuses, {"kernels": "fused"}, "{stack.name} has fused kernels alone: kernels fused is estimated"),
+)
+
+
+def as_run(architecture: Architecture, strategy: Strategy, stack: Stack) -> Strategy:
+    """The strategy as the stack carries it out: memory and time are both of this one."""
+    for departure in DEPARTURES:
+        if departure.holds(architecture, strategy, stack):
+            strategy = msgspec.structs.replace(strategy, **departure.instead)
+    return strategy
+
+
+def departures(architecture: Architecture, strategy: Strategy, stack: Stack) -> Iterator[str]:
+    """A sentence for each thing that the stack does otherwise than it is asked."""
+    for departure in DEPARTURES:
+        if departure.holds(architecture, strategy, stack):
+            yield departure.sentence.format(architecture=architecture, stack=stack)
