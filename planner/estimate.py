@@ -19,7 +19,7 @@ from planner.estimators.engine import Engine, memory_by
 from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, verdict
 from planner.estimators.memory.card.remedy import nearest_change
-from planner.estimators.memory.card.support import require_unquantized
+from planner.estimators.memory.refused.support import require_unquantized
 from planner.methods import METHODS, total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate

@@ -8,11 +8,11 @@ from typing import Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.estimators.memory.card.support import require_closed_form, require_counted
 from planner.estimators.memory.closed import filled
 from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
+from planner.estimators.memory.refused.support import require_closed_form, require_counted
 from planner.methods import adapter_file_bytes, base_params
 from planner.plan import HostEstimate, Verdict
 from planner.precision import DTYPE_BYTES, quantization_of

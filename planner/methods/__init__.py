@@ -16,6 +16,7 @@ from planner.methods.counts import (
     total_params,
     trainable_params,
     trained_blocks,
+    trains_vocabulary,
 )
 from planner.methods.linears import dials_of
 from planner.methods.method import DEFAULT_RANK, EVERYTHING, Dials, Kind
@@ -60,5 +61,6 @@ __all__ = [
     "total_params",
     "trainable_params",
     "trained_blocks",
+    "trains_vocabulary",
     "vocabulary_modules",
 ]

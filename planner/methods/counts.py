@@ -81,6 +81,11 @@ def saved_module_params(architecture: Architecture, strategy: Strategy) -> int:
     return known * architecture.vocab_size * architecture.hidden_size
 
 
+def trains_vocabulary(strategy: Strategy) -> bool:
+    """Whether an embedding or output matrix gets a gradient of its own size."""
+    return METHODS[strategy.method].moves_all or vocabulary_modules(strategy.modules_to_save) > 0
+
+
 def head_params(architecture: Architecture, task: Task) -> int:
     """Parameters of the head that a task puts on the base; 0 where the language-model head is part of the base."""
     h = architecture.hidden_size

@@ -11,7 +11,7 @@ from catalogs.hardware import Offer
 from planner.advise import advise
 from planner.asking.request import Request
 from planner.asking.training_keys import check_training
-from planner.estimators.memory.card.support import require_known_code, require_unquantized
+from planner.estimators.memory.refused.support import require_known_code, require_unquantized
 from planner.notices import cut_words
 from planner.plan import Plan, Provider, SearchResult, WayOut
 from planner.policy import Rule, in_force, unmatched

@@ -24,10 +24,10 @@ from planner.estimators.memory.card.process import (
     reserved_bytes,
     verdict,
 )
-from planner.estimators.memory.card.support import require_closed_form
 from planner.estimators.memory.closed import Filled, filled
 from planner.estimators.memory.evaluation import as_evaluated, evaluation_parts
 from planner.estimators.memory.held.sharding import held_of
+from planner.estimators.memory.refused.support import require_closed_form
 from planner.plan import VramEstimate
 from planner.stack import PINNED_STACK, EvaluationAsked, Stack
 from remote.contract import Strategy, Task

@@ -15,8 +15,8 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.batch import sizes_of, without_sizes
-from planner.estimators.memory.card.support import require_closed_form
 from planner.estimators.memory.instants import Parts, instants_of
+from planner.estimators.memory.refused.support import require_closed_form
 from planner.estimators.memory.scene import CPU, MemoryClass, Scene, memory_class, scene_of
 from planner.estimators.memory.step.letters import Values, highest, in_numbers, values_of
 from planner.plan import Instant

@@ -15,13 +15,12 @@ from planner.estimators.memory.beside_decoder import (
     shared_bias_bytes,
 )
 from planner.estimators.memory.held.optimizers import stepped_bytes
-from planner.estimators.memory.held.weights import trains_vocabulary
 from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.letters import cut, highest
 from planner.estimators.memory.step.operations import FP32
 from planner.estimators.memory.step.played import PlayedBlock
 from planner.estimators.memory.step.tape import Peak
-from planner.methods import ADAPTERS, METHODS
+from planner.methods import ADAPTERS, METHODS, trains_vocabulary
 from planner.plan import Instant
 
 BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)

@@ -11,8 +11,8 @@ from catalogs.catalog import read_catalog
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.estimate import answer
 from planner.estimators.memory import estimate_vram
-from planner.estimators.memory.card.impossible import IMPOSSIBLE
 from planner.estimators.memory.held.offloading import pinned_bytes
+from planner.estimators.memory.refused.impossible import IMPOSSIBLE
 from planner.plan import VramEstimate
 
 CATALOG = read_catalog()

@@ -7,7 +7,8 @@ from typing import Final, NamedTuple
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.share import Share
-from planner.estimators.memory.held.weights import Trained, Weights, trains_vocabulary
+from planner.estimators.memory.held.weights import Trained, Weights
+from planner.methods import trains_vocabulary
 from remote.contract import Strategy, Streaming
 
 # derived: one block computes while the next arrives; fewer slots would make them take turns

@@ -20,7 +20,6 @@ from planner.methods import (
     resting_entries,
     saved_module_params,
     trained_blocks,
-    vocabulary_modules,
 )
 from planner.precision import DTYPE_BYTES, is_packed, items_of, packs_experts, quantized_bytes
 from planner.stack import Stack
@@ -183,8 +182,3 @@ def trained_in_block(architecture: Architecture, strategy: Strategy, trained: Tr
 def _rounding(architecture: Architecture, strategy: Strategy, item: int) -> int:
     """Bytes lost to the allocator's grain over all tensors of the adapter."""
     return sum(times * (-entries * item % ALLOCATION_BYTES) for entries, times in adapter_tensors(architecture, strategy))
-
-
-def trains_vocabulary(strategy: Strategy) -> bool:
-    """Whether an embedding or output matrix gets a gradient of its own size."""
-    return METHODS[strategy.method].moves_all or vocabulary_modules(strategy.modules_to_save) > 0

@@ -9,11 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture, Linear
-from planner.estimators.memory.held.weights import trains_vocabulary
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.operations import FP32, Block, activation, norm, plain_product
 from planner.estimators.memory.step.tape import Tape, Tensor
-from planner.methods import NUM_LABELS
+from planner.methods import NUM_LABELS, trains_vocabulary
 from planner.stack import Stack
 from remote.contract import Loss, Strategy, Task
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from catalogs.bases.architectures import Architecture
 from catalogs.user_file import shortened
-from planner.estimators.memory.card.impossible import IMPOSSIBLE
 from planner.estimators.memory.held.optimizers import require_optimizer
+from planner.estimators.memory.refused.impossible import IMPOSSIBLE
 from planner.methods import METHODS, require_method
 from planner.precision import BITSANDBYTES, packs_linears
 from planner.refusals import CaseError, Unsupported
