@@ -226,6 +226,15 @@ def test_the_driver_s_figure_decides_not_the_box_it_is_sold_in() -> None:
         available_bytes(None, None)
 
 
+def test_a_card_whose_driver_s_figure_nobody_told_is_taken_for_the_one_that_keeps_most_to_itself() -> None:
+    gpus = CATALOG.gpus.values()
+    least = min(gpu.driver_memory_mib / (gpu.memory_gib * 1024) for gpu in gpus if gpu.driver_memory_mib is not None)
+    untold = [gpu for gpu in gpus if gpu.driver_memory_mib is None]
+    assert untold
+    for gpu in untold:
+        assert least - 0.001 < available_bytes(gpu, None) / (gpu.memory_gib * GIB) <= least, gpu.name
+
+
 def test_a_verdict_has_three_words() -> None:
     estimate = vram("7b", quant="nf4", gpu="A100-SXM4-80GB")
     assert verdict(estimate, estimate.required_bytes) == ("fits", 0)

@@ -14,6 +14,7 @@ from planner.estimators.calibration import (
     CONTEXT_BYTES_UNKNOWN,
     CONTEXT_PER_MULTIPROCESSOR_GDDR,
     CONTEXT_PER_MULTIPROCESSOR_HBM,
+    DRIVER_SHARE,
     MARGIN_SHARE,
     MARGIN_SHARE_FULL,
     MAX_ASSUMED_SHARE,
@@ -99,9 +100,6 @@ def available_bytes(gpu: Gpu | None, gpu_memory_gib: float | None) -> int:
     if gpu.driver_memory_mib is not None:
         return gpu.driver_memory_mib * MIB
     return round(gpu.memory_gib * GIB * DRIVER_SHARE)
-
-
-DRIVER_SHARE = 0.98  # assumed: the median of driver figure and memory as sold over the cards whose driver figure is known
 
 
 def verdict(vram: VramEstimate, available_bytes: int) -> tuple[Verdict, int]:
