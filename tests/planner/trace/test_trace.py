@@ -316,7 +316,7 @@ def test_a_spoiled_cache_is_made_again(tmp_path: Path, spoiled: bytes) -> None:
     [
         ({"model_type": "made_up"}, LORA, Stack(), "model"),
         (TINY | {"auto_map": {"AutoModelForCausalLM": "code.Model"}}, LORA, Stack(), "model"),
-        (TINY, changed(LORA, method="adalora"), Stack(), "method"),
+        (TINY, changed(LORA, method="trainable_tokens"), Stack(), "method"),
         (TINY, changed(LORA, loss="liger"), Stack(), "loss"),
         (TINY, changed(LORA, sharding="fsdp", num_gpus=2), Stack(), "sharding"),
         (TINY, changed(LORA, attention="flash_attention_2"), Stack(), "attention"),
