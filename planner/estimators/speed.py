@@ -190,7 +190,16 @@ def _adapter_params(job: Job) -> int:
 def _attention(job: Job) -> float:
     """Operations of a forward pass per token."""
     causal = 1.0 if job.architecture.kind == "decoder" else 2.0
-    return causal * 2 * job.seq_len * job.architecture.query_size * job.architecture.depth
+    return causal * 2 * sum(part.num_layers * part.query_size * _seen(part, job) for part in job.architecture.parts)
+
+
+def _seen(part: Architecture, job: Job) -> float:
+    """Twice the positions that a token behind a causal mask looks at in the mean. A Mamba block scores no pairs of tokens."""
+    if part.mixer == "mamba":
+        return 0.0
+    skips = part.window is not None and job.strategy.attention == "flash_attention_2"  # sdpa's kernels compute and mask
+    seen = min(job.seq_len, part.window) if skips and part.window is not None else job.seq_len
+    return seen * (2 - seen / job.seq_len)
 
 
 def _compute_s(job: Job, gpu: Gpu) -> float:

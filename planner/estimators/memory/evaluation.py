@@ -6,7 +6,6 @@ import msgspec
 
 from planner.estimators.memory.closed import Filled
 from planner.estimators.memory.instants import Parts, resident
-from planner.estimators.memory.scene import Scene
 from planner.stack import EvaluationAsked
 from remote.contract import Strategy
 
@@ -32,12 +31,7 @@ def evaluation_parts(form: Filled, strategy: Strategy, asked: EvaluationAsked) -
     kept = item * form.number(scene.numerics.tokens) * scene.head.width if asked.logits == "kept_gpu" else 0
     parts = resident(scene) | {"gradients": 0, "activations": form.number(scene.hidden_bytes)}
     parts |= {"temporaries": block, "logits": kept} if block > head else {"logits": head + kept}
-    return parts | {"cache": _cache_bytes(scene, asked, strategy.micro_batch_size, strategy.seq_len, item)}
-
-
-def _cache_bytes(scene: Scene, asked: EvaluationAsked, micro_batch: int, seq_len: int, item: int) -> int:
-    """Keys and values of every position, when tokens are generated."""
     if not asked.generate_tokens:
-        return 0
-    positions = micro_batch * (seq_len + asked.generate_tokens)
-    return 2 * positions * scene.architecture.kv_size * item * scene.share.num_layers
+        return parts
+    positions = strategy.micro_batch_size * (strategy.seq_len + asked.generate_tokens)
+    return parts | {"cache": form.number(scene.cache_bytes(positions, item))}

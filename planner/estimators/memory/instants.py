@@ -182,7 +182,7 @@ def _cached(scene: Scene) -> int:
     if not n.prefix or not n.repeats_kv:
         return 0
     item = max(n.cache, n.autocast or n.weight)
-    return 2 * scene.share.num_layers * n.keys * scene.architecture.kv_size * item
+    return scene.cache_bytes(n.keys, item)
 
 
 def _forward(scene: Scene) -> Iterator[Parts]:
@@ -229,8 +229,7 @@ def _kept_outputs(scene: Scene) -> int:
     cache = 0
     if scene.stack.keep_outputs == "logits_and_cache" and not scene.checkpointed and scene.numerics.repeats_kv:
         # without repeated heads the cache is the very keys and values that attention keeps
-        item = scene.numerics.autocast or scene.numerics.weight
-        cache = 2 * scene.architecture.kv_size * item * scene.numerics.tokens * scene.share.num_layers
+        cache = scene.cache_bytes(scene.numerics.tokens, scene.numerics.autocast or scene.numerics.weight)
     return scene.head.returned_bytes + cache
 
 

@@ -13,7 +13,7 @@ from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
 from planner.estimators.memory.step.head import head_asked
-from planner.estimators.memory.step.letters import LETTERS, Sizes, highest
+from planner.estimators.memory.step.letters import LETTERS, Sizes, cut, highest
 from planner.estimators.memory.step.numerics import Numerics, frozen, has_flash, numerics_of
 from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
 from planner.estimators.memory.step.played import PlayedBlock, PlayedHead, play_block, play_head
@@ -79,6 +79,13 @@ class Scene(msgspec.Struct, frozen=True):
     def hidden_bytes(self) -> int:
         """One residual stream: what a checkpoint keeps."""
         return self.numerics.tokens * self.architecture.hidden_size * self.numerics.residual
+
+    def cache_bytes(self, positions: int, item: int) -> int:
+        """Keys and values of so many positions, in every block here that has some: a Mamba block has none."""
+        depth, attending = self.architecture.depth, (part for part in self.architecture.parts if part.mixer != "mamba")
+        return sum(
+            cut(2 * positions * part.kv_size * item, self.share.num_layers * part.num_layers, depth) for part in attending
+        )
 
     @property
     def largest_backward_bytes(self) -> Peak:

@@ -17,9 +17,10 @@ from planner.asking.case import read_case, stack_of, strategy_of
 from planner.asking.request import DataAsked
 from planner.estimators import phases
 from planner.estimators.duration import Pace, estimate_duration, pace_of, steps_of, work_of
+from planner.estimators.speed import Job, flops_of
 from planner.plan import DurationEstimate
 from planner.stack import PINNED_STACK
-from remote.contract import Loop, Phase, Strategy
+from remote.contract import Attention, Loop, Phase, Strategy
 from remote.data.batches import total_steps
 
 CATALOG = read_catalog()
@@ -95,6 +96,25 @@ def test_short_batches_are_bound_by_the_host_and_long_ones_by_the_gpu() -> None:
     assert short.bound == "host"
     assert pace("7b", "A100-SXM4-80GB", seq_len=128, **said).step_s.p50 == pytest.approx(short.step_s.p50, rel=0.01)
     assert pace("7b", "H100 SXM5", seq_len=4096, micro_batch_size=4, **said).bound != "host"
+
+
+def attention_per_token(model: str, seq_len: int, attention: Attention) -> float:
+    """Operations that grow with the length, of a step that trains every weight without recomputing."""
+    architecture = resolve_model(model)
+    strategy = Strategy(method="full", gradient_checkpointing="off", attention=attention, seq_len=seq_len)
+    long, short = (Job(architecture, strategy, PINNED_STACK, "causal_lm", 1.0, length) for length in (seq_len, 1e-9))
+    return flops_of(long) - flops_of(short)
+
+
+def test_only_blocks_that_attend_and_only_as_far_as_they_see_cost_attention() -> None:
+    """Of Granite 4 H Tiny's 40 blocks four attend, 1,536 wide. Of Gemma 3 1B's 26, 1,024 wide, 22 see 512 positions back: at
+    8,192 a token's mean is 512 less what the first 512 tokens lack, where the kernel skips the rest.
+    """
+    passes = 1 + 2.5  # forward, and backward by FlashAttention
+    assert attention_per_token("granite-4.0-h-tiny", 8192, "sdpa") == pytest.approx(passes * 4 * 2 * 8192 * 1536)
+    all_seen, windowed = (attention_per_token("gemma-3-1b", 8192, kernel) for kernel in ("sdpa", "flash_attention_2"))
+    assert all_seen == pytest.approx(passes * 26 * 2 * 8192 * 1024)
+    assert windowed == pytest.approx(passes * 2 * 1024 * (4 * 8192 + 22 * 512 * (2 - 512 / 8192)))
 
 
 def test_a_slow_link_binds_sharded_weights() -> None:
