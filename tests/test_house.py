@@ -13,6 +13,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 
 import pytest
@@ -157,6 +158,36 @@ def test_every_trained_method_has_a_formula_and_a_builder() -> None:
 
     assert set(CAPABILITIES.methods) == set(ADAPTERS)
     assert set(CAPABILITIES.methods) <= set(METHODS)
+
+
+@pytest.mark.torch
+def test_formulas_and_trainer_put_the_same_bottlenecks_in_the_same_places() -> None:
+    """The file that travels with a result can import neither, and the planner nothing of the trainer: so each has its words."""
+    from catalogs.bases.models import resolve_model
+    from planner.estimators.memory.step.numerics import numerics_of
+    from planner.methods import inserted as counted
+    from planner.stack import PINNED_STACK
+    from remote.adapters import bottleneck as built
+    from remote.adapters import inserted as asked
+    from remote.contract import Loop, Strategy
+
+    assert set(counted.PLACES) == set(asked.CHOICES[asked.AFTER]) == set(built.PLACES)
+    assert set(counted.NON_LINEARITIES) == set(asked.CHOICES[asked.NON_LINEARITY]) == set(built.NON_LINEARITIES)
+    unsaid = Strategy(method="bottleneck", rank=8)
+    told = asked.bottleneck_options(unsaid, Loop())
+    assert set(told["after"]) == set(counted.PLACES)
+    numerics = numerics_of(resolve_model("smollm2-135m"), unsaid, flash=True, stack=PINNED_STACK)
+    assert numerics.non_linearity == told["non_linearity"] == signature(built.insert).parameters["non_linearity"].default
+
+
+@pytest.mark.torch
+def test_adalora_starts_with_the_rank_that_is_counted() -> None:
+    from peft import AdaLoraConfig
+
+    from planner.methods.adapters import OPTIONS
+    from remote.adapters.configs import ADALORA_START
+
+    assert OPTIONS["adalora"]["init_r"] == ADALORA_START == AdaLoraConfig(total_step=1).init_r
 
 
 def test_job_file_and_strategy_speak_the_contract_of_estimate() -> None:
