@@ -74,8 +74,9 @@ MULTIPROCESSORS_GDDR: Final[dict[str, int]] = {
 # 4 MiB, 4,915,200 B and 512 KiB for its three protocols. Reports lie between 1 and 2 GB per GPU (nccl issues 864 and 1685).
 NCCL_BYTES: Final = 32 * (1 + 4) * (4 * MIB + 4_915_200 + MIB // 2)
 
-# What the caching allocator holds beyond what is allocated: bytes per logit that is made whole, and a share of a block's
-# hump. Why a trainer's loop caches so much more than a bare one is not known; verdicts stand on neither.
+# What the caching allocator holds beyond what is allocated: bytes per logit that is made whole, and a share of the most that a
+# block holds in its backward, what it keeps included. Why a trainer's loop caches so much more than a bare one is not known;
+# verdicts stand on neither.
 CACHED_BY_TRAINER: Final = (6.5, 0.26)  # fitted: 67 PEFT runs under TRL (fms-acceleration, A100), nvidia-smi less allocated
 CACHED_BY_BARE_LOOP: Final = (0.5, 0.65)  # fitted: 35 runs of one step (fitcheck-llm, T4), reserved less allocated
 BARE_LOOPS: Final = frozenset({"transformers", "torchtune", "litgpt"})  # stacks whose loop is a few lines of their own

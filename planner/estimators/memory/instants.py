@@ -62,7 +62,7 @@ def _highest(moments: Iterable[Parts]) -> dict[int, Parts]:
 
 
 def _load(scene: Scene) -> Parts:
-    """Weights as loaded, and one 16-bit tensor while it is being quantized."""
+    """Weights as loaded, and one 16-bit tensor while it is being quantized; a checkpoint that is so already quantizes none."""
     return {"weights": scene.share.loaded, "temporaries": scene.weights.largest_loaded}
 
 

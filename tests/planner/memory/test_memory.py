@@ -192,6 +192,15 @@ def test_a_large_vocabulary_makes_the_loss_the_peak() -> None:
     assert vram("llama-3.2-1b", micro_batch_size=8, loss="liger").peak_instant == "backward"
 
 
+@pytest.mark.parametrize(("quant", "packs"), [("nf4", True), ("int8", True), ("gptq_int4", False), ("awq_int4", False)])
+def test_loading_holds_a_16_bit_tensor_only_where_it_is_what_packs_it(quant: str, packs: bool) -> None:
+    """GPTQ and AWQ checkpoints are read as they are stored."""
+    model = resolve_model("8b")
+    loaded = vram("8b", quant=quant, kbit_upcast="none")
+    at_rest = loaded.by_instant["prepare"] - vram("8b").components["adapter"]
+    assert loaded.by_instant["load"] == at_rest + packs * 2 * model.hidden_size * model.intermediate_size
+
+
 def test_evaluation_counts_only_where_it_was_asked_for() -> None:
     plain = vram("llama-3.2-1b", loss="liger")
     asked = vram("llama-3.2-1b", loss="liger", evaluation={"micro_batch_size": 64, "logits": "kept_gpu"})

@@ -21,7 +21,7 @@ from planner.methods import (
     saved_module_params,
     trained_blocks,
 )
-from planner.precision import DTYPE_BYTES, is_packed, items_of, packs_experts, quantized_bytes
+from planner.precision import DTYPE_BYTES, is_packed, items_of, packs_experts, quantization_of, quantized_bytes
 from planner.stack import Stack
 from planner.units import ALLOCATION_BYTES, rounded
 from remote.contract import Strategy, Task
@@ -37,7 +37,7 @@ class Weights(msgspec.Struct, frozen=True):
     outer: int  # embeddings, output head, final norm, task head
     blocks_before_upcast: int  # as loaded
     outer_before_upcast: int
-    largest_loaded: int  # the largest tensor in 16 bits, beside its quantized copy while loading
+    largest_loaded: int  # the largest tensor in 16 bits, beside its packed copy, where loading packs it
     largest_upcast: int  # the largest tensor that preparation casts, in its old dtype
     lm_head_item: int
 
@@ -68,15 +68,15 @@ def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, st
     loaded = [_block_bytes(part, strategy, stack, item=item, norm_item=item) for part in architecture.parts]
     outer_params = outer_parameters(architecture, task)
     vocabulary = architecture.vocab_size * architecture.hidden_size
-    packed = (linear for part in architecture.parts for linear in part.linears if is_packed(linear, strategy.quant))
-    largest = max((linear.num_weights for linear in packed), default=0)
+    packs = strategy.quant != "none" and not quantization_of(strategy.quant).in_checkpoint
+    packed = (linear for part in architecture.parts for linear in part.linears if packs and is_packed(linear, strategy.quant))
     return Weights(
         blocks=sum(map(mul, counts, prepared)),
         largest_block=max(prepared),
         outer=rounded(outer_params * rest_item),
         blocks_before_upcast=sum(map(mul, counts, loaded)),
         outer_before_upcast=rounded(outer_params * item),
-        largest_loaded=largest * 2 if strategy.quant != "none" else 0,
+        largest_loaded=2 * max((linear.num_weights for linear in packed), default=0),
         largest_upcast=max(vocabulary, _experts_upcast(architecture)) * item if rest_item != item else 0,
         lm_head_item=rest_item,
     )
