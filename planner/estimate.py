@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +19,7 @@ from planner.asking.case import Case, effective, read_case, stack_of, strategy_o
 from planner.estimators.duration import pace_of
 from planner.estimators.engine import Engine, memory_by
 from planner.estimators.host import estimate_host, ram_verdict
-from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, verdict
+from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.card.remedy import nearest_change
 from planner.estimators.memory.refused.support import require_unquantized
 from planner.methods import METHODS, total_params, trainable_params
@@ -25,7 +27,7 @@ from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
 from planner.stack import PINNED_VERSIONS, Stack
-from planner.units import gib
+from planner.units import GIB, gib
 from remote.contract import Strategy
 
 
@@ -118,11 +120,22 @@ def _fits(
         return Fits(verdict=word, margin_bytes=margin)
     if margin >= 0:
         return Fits(verdict=word, margin_bytes=margin, reason=_unproven(vram))
-    change = nearest_change(architecture, strategy, task=case.task, gpu=gpu, stack=stack, available_bytes=available)
-    instant = vram.peak_instant.replace("_", " ")
+
+    def surely(changed: Strategy, around: Stack) -> bool:
+        with suppress(CaseRefused):
+            return verdict(estimate_vram(architecture, changed, task=case.task, gpu=gpu, stack=around), available)[0] == "fits"
+        return False
+
+    change = nearest_change(architecture, strategy, stack, surely)
+    instant = vram.judged_instant.replace("_", " ")
     missing = f"{instant} takes {gib(bare_bytes(vram))}, {gib(vram.required_bytes)} with a margin; {gib(available)} are there"
-    remedy = f"{change} would fit" if change else f"no single change fits, a GPU with {gib(vram.required_bytes)} would"
+    remedy = f"{change} would fit" if change else f"no single change fits, a GPU with {_enough(vram.required_bytes)} would"
     return Fits(verdict=word, margin_bytes=margin, reason=f"{missing}; {remedy}")
+
+
+def _enough(num_bytes: int) -> str:
+    """Rounded up: with what is said here typed in, the job fits."""
+    return gib(math.ceil(num_bytes / GIB * 10) / 10 * GIB)
 
 
 def _unproven(vram: VramEstimate) -> str:

@@ -56,7 +56,8 @@ class Budget(msgspec.Struct, frozen=True, kw_only=True):
     spare_cache_bytes: int  # up to reserved; given back where the card is full
     outside: tuple[Part, ...]  # of torch: context, libraries, NCCL; up to the process's peak
     process_bytes: int
-    margin_bytes: int  # kept free beside tensors and outside
+    evaluation_bytes: int  # what evaluation, where it has a batch of its own, takes beyond allocated
+    margin_bytes: int  # kept free beside them
     required_bytes: int
     available_bytes: int | None  # None: the case names no card and no memory
     by_instant: dict[str, int]
@@ -195,6 +196,7 @@ def _budget(vram: VramEstimate, gpu: Gpu | None, strategy: Strategy, available: 
         spare_cache_bytes=vram.reserved_peak_bytes - vram.allocated_peak_bytes,
         outside=tuple(beside),
         process_bytes=vram.process_peak_bytes,
+        evaluation_bytes=vram.judged_bytes - vram.allocated_peak_bytes,
         margin_bytes=vram.required_bytes - bare_bytes(vram),
         required_bytes=vram.required_bytes,
         available_bytes=available,

@@ -50,6 +50,18 @@ class VramEstimate(msgspec.Struct, frozen=True, kw_only=True):
     by_instant: dict[str, int]
     basis: dict[str, ByteBasis] = {}  # what each component rests on; empty in plans of earlier versions
     assumed_outside_bytes: int = 0  # of process beyond reserved, how much rests on an assumption
+    evaluation_counts: bool = False  # it has a batch of its own; with training's, its forward alone needs less than a step
+
+    @property
+    def judged_instant(self) -> str:
+        """When the most is allocated of all that the job does."""
+        higher = self.evaluation_counts and self.evaluation_peak_bytes > self.allocated_peak_bytes
+        return "evaluation" if higher else self.peak_instant
+
+    @property
+    def judged_bytes(self) -> int:
+        """The most that is allocated then."""
+        return max(self.allocated_peak_bytes, self.evaluation_peak_bytes if self.evaluation_counts else 0)
 
 
 class HostEstimate(msgspec.Struct, frozen=True, kw_only=True):

@@ -30,7 +30,8 @@ def explanation_tables(found: Explanation, *, width: int) -> Iterator[Table]:
 def budget_table(budget: Budget, bar_width: int) -> Table:
     """Each piece where the one above it ends, so that together they are one bar."""
     margin = Part(name="margin", num_bytes=budget.margin_bytes, basis="assumed")
-    pieces = (*budget.tensors, *budget.outside, margin)
+    beyond = Part(name="evaluation, beyond allocated", num_bytes=budget.evaluation_bytes, basis="derived")
+    pieces = (*budget.tensors, *budget.outside, *((beyond,) if budget.evaluation_bytes else ()), margin)
     whole = max(budget.required_bytes, budget.process_bytes, budget.available_bytes or 0)
     starts = accumulate((piece.num_bytes for piece in pieces), initial=0)
     rows = [_row(piece, start, whole, bar_width) for piece, start in zip(pieces, starts, strict=False)]

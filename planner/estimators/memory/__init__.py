@@ -71,6 +71,7 @@ def estimate_vram(
         by_instant={str(instant): size for instant, (size, _) in instants.items()} | {"evaluation": evaluation},
         basis=basis_of(components, form.scene.strategy, stack),
         assumed_outside_bytes=outside.assumed_bytes,
+        evaluation_counts=asked,
     )
 
 

@@ -104,6 +104,7 @@ def trace_counted(
         by_instant=found.by_instant,
         basis=basis_of(found.components, strategy, stack),
         assumed_outside_bytes=outside.assumed_bytes,
+        evaluation_counts=True,
     )
     return Counted(vram, found.num_trained)
 

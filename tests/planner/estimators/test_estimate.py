@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
+import re
 from collections.abc import Iterator
 from importlib.resources import files
 from pathlib import Path
@@ -135,6 +136,27 @@ def test_a_tight_job_is_told_the_nearest_change() -> None:
     assert made["fits"]["verdict"] == "does_not_fit"
     change = made["fits"]["reason"].partition("; ")[2].partition("; ")[2].removesuffix(" would fit")
     assert change == "loss liger" or change.startswith(("micro_batch_size", "quant"))
+
+
+def test_an_evaluation_that_does_not_fit_is_judged_by_its_own_peak() -> None:
+    """And named, with what of evaluation would fit."""
+    made = ask(model="qwen3-0.6b", gpu="T4", evaluation={"micro_batch_size": 32})
+    assert made["vram"]["evaluation_peak_bytes"] > 6 * made["vram"]["allocated_peak_bytes"]
+    assert made["fits"]["verdict"] == "does_not_fit"
+    assert made["fits"]["reason"].startswith("evaluation takes ")
+    remedy = made["fits"]["reason"].rpartition("; ")[2]
+    size = int(remedy.removeprefix("evaluation micro_batch_size ").removesuffix(" would fit"))
+    assert ask(model="qwen3-0.6b", gpu="T4", evaluation={"micro_batch_size": size})["fits"]["verdict"] == "fits"
+
+
+@pytest.mark.parametrize("micro_batch_size", [1, 2, 3, 5])
+def test_the_gpu_that_would_do_does_when_its_figure_is_typed(micro_batch_size: int) -> None:
+    asked: dict[str, Any] = {"model": "falcon-7b", "quant": "int8", "seq_len": 64, "micro_batch_size": micro_batch_size}
+    asked |= {"gradient_checkpointing": "off", "gpu": "T4", "gpu_memory_gib": 4}
+    refused = ask(**asked)["fits"]["reason"]
+    told = re.search(r"a GPU with ([\d.]+) GiB would", refused)
+    assert told is not None, refused
+    assert ask(**asked | {"gpu_memory_gib": float(told[1])})["fits"]["verdict"] == "fits"
 
 
 def test_an_encoder_with_a_decoder_is_answered_and_both_sides_count() -> None:

@@ -37,8 +37,9 @@ def required_bytes(**said: Any) -> int:
         {"model": "1b", "method": "full", "gpu": "T4", "optimizer": "adafactor"},
         {"model": "7b", "quant": "nf4", "num_gpus": 2, "sharding": "fsdp", "gpu": "A100-SXM4-80GB"},
         {"model": "7b"},
+        {"model": "7b", "gpu": "L4", "evaluation": {"micro_batch_size": 64}},
     ],
-    ids=["too large", "full", "two GPUs", "no card"],
+    ids=["too large", "full", "two GPUs", "no card", "a large evaluation"],
 )
 def test_the_budget_adds_up(said: dict[str, Any]) -> None:
     """From tensors to the process, and from tensors to what is required."""
@@ -46,7 +47,8 @@ def test_the_budget_adds_up(said: dict[str, Any]) -> None:
     outside = sum(part.num_bytes for part in budget.outside)
     assert sum(part.num_bytes for part in budget.tensors) == budget.allocated_bytes == budget.by_instant[budget.instant]
     assert budget.allocated_bytes + budget.spare_cache_bytes + outside == budget.process_bytes
-    assert budget.allocated_bytes + budget.margin_bytes + outside == budget.required_bytes
+    beyond = budget.evaluation_bytes + budget.margin_bytes
+    assert budget.allocated_bytes + beyond + outside == budget.required_bytes
 
 
 def test_each_lever_does_what_its_words_say() -> None:

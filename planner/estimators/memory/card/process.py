@@ -115,7 +115,7 @@ def verdict(vram: VramEstimate, available_bytes: int) -> tuple[Verdict, int]:
 
 def bare_bytes(vram: VramEstimate) -> int:
     """What the job takes without any margin: tensors, context, NCCL."""
-    return vram.allocated_peak_bytes + vram.process_peak_bytes - vram.reserved_peak_bytes
+    return vram.judged_bytes + vram.process_peak_bytes - vram.reserved_peak_bytes
 
 
 def assumed_share(vram: VramEstimate) -> float:

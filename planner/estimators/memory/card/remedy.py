@@ -1,39 +1,40 @@
-"""The smallest change that would make a job fit, found by estimating the changes one by one."""
+"""What to change so that a job fits."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+
+import msgspec
 
 from catalogs.bases.architectures import Architecture
-from catalogs.hardware import Gpu
-from planner.estimators.memory.card.levers import LEVERS, Change
-from planner.estimators.memory.card.process import outside_of, required_bytes
-from planner.estimators.memory.closed import filled
-from planner.refusals import CaseRefused
+from planner.estimators.memory.card.levers import LEVERS
 from planner.stack import Stack
-from remote.contract import Strategy, Task
+from remote.contract import Strategy
+
+Fits = Callable[[Strategy, Stack], bool]
 
 
-def nearest_change(
-    architecture: Architecture,
-    strategy: Strategy,
-    *,
-    task: Task,
-    gpu: Gpu | None,
-    stack: Stack,
-    available_bytes: int,
-) -> str | None:
-    """The first change, from the mildest on, after which the job fits. None if no single one does."""
-    for words, _, changed in _changes(strategy, architecture, stack):
-        try:
-            peak = filled(architecture, changed, task=task, gpu=gpu, stack=stack).peak_bytes()
-        except CaseRefused:
-            continue
-        if required_bytes(peak, outside_of(gpu, changed).num_bytes, changed) <= available_bytes:
+def nearest_change(architecture: Architecture, strategy: Strategy, stack: Stack, fits: Fits) -> str | None:
+    """The first change, from the mildest on, after which the job surely fits. None if no single one does."""
+    for words, changed, around in _changes(architecture, strategy, stack):
+        if fits(changed, around):
             return words
     return None
 
 
-def _changes(strategy: Strategy, architecture: Architecture, stack: Stack) -> Iterator[Change]:
+def _changes(architecture: Architecture, strategy: Strategy, stack: Stack) -> Iterator[tuple[str, Strategy, Stack]]:
+    """What a person types, and what the job is then. Evaluation's own batch comes first: it changes nothing that is learned."""
+    for words, around in _smaller_evaluations(stack):
+        yield words, strategy, around
     for lever in LEVERS:
-        yield from lever.steps(strategy, architecture, stack)
+        for words, _, changed in lever.steps(strategy, architecture, stack):
+            yield words, changed, stack
+
+
+def _smaller_evaluations(stack: Stack) -> Iterator[tuple[str, Stack]]:
+    asked = stack.evaluation
+    size = asked.micro_batch_size if asked is not None else None
+    while asked is not None and size is not None and size > 1:
+        size //= 2
+        smaller = msgspec.structs.replace(asked, micro_batch_size=size)
+        yield f"evaluation micro_batch_size {size}", msgspec.structs.replace(stack, evaluation=smaller)
