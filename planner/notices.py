@@ -13,7 +13,7 @@ from planner.as_run import departures
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
 from planner.estimators.cost import volume_gib
-from planner.methods import METHODS, NUM_LABELS
+from planner.methods import METHODS, NUM_LABELS, QLORA, QLORA_MEANS
 from planner.plan import HostEstimate, VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
 from planner.stack import unprofiled
@@ -44,6 +44,11 @@ def _is_not_four_bit(strategy: Strategy) -> bool:
     return strategy.quant not in FOUR_BIT
 
 
+def _reads_no_option(strategy: Strategy) -> bool:
+    adapter = METHODS[strategy.method].adapter
+    return adapter is not None and not set(strategy.method_options) & set(adapter.options)
+
+
 Unread = tuple[Callable[[Strategy], bool], str]
 
 # key -> the strategies that do not read it, and why not: in a plan as in an estimate
@@ -69,7 +74,7 @@ UNREAD: Final[dict[str, Unread]] = {
 # key -> when it moves nothing that an estimate shows, and why
 WITHOUT_EFFECT: Final[dict[str, tuple[Callable[[Understood], bool], str]]] = {
     "alpha": (lambda _: True, "it scales the update and moves neither memory nor time"),
-    "method_options": (lambda this: METHODS[this.strategy.method].adapter is not None, "the closed form reads none of them"),
+    "method_options": (lambda this: _reads_no_option(this.strategy), "the closed form reads none of them"),
     "vision": (lambda _: True, "no vision-language model has a closed form"),
     "quantized_experts": (
         lambda this: not this.architecture.num_experts or this.strategy.quant == "none",
@@ -99,11 +104,22 @@ def notices_of(this: Understood, said: Iterable[str]) -> Iterator[str]:
             yield from sentences
         elif key in WITHOUT_EFFECT and WITHOUT_EFFECT[key][0](this):
             yield _vain(key, WITHOUT_EFFECT[key][1])
+    yield from _overruled(this.case, said)
     yield from unprofiled(this.case.versions)
     yield from departures(this.architecture, this.strategy, stack_of(this.case))
     for applies, sentence in ASSUMPTIONS:
         if applies(this):
             yield sentence.format(this=this, labels=NUM_LABELS)
+
+
+def _overruled(case: Case, said: Iterable[str]) -> Iterator[str]:
+    """What a short word for a method means, where something else was said beside it."""
+    if case.method != QLORA:
+        return
+    for key in said:
+        if key in QLORA_MEANS and key != "method" and getattr(case, key) != QLORA_MEANS[key]:
+            asked, meant = (str(value).lower() for value in (getattr(case, key), QLORA_MEANS[key]))
+            yield f"{key} {asked} is overruled: method qlora means {key} {meant}; say method lora to choose"
 
 
 def held_out_words(data: DataAsked) -> str:

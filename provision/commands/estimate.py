@@ -29,6 +29,8 @@ CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type, str], ...] = (
     ("alpha", float, "Scale of the adapters; moves neither memory nor time."),
     ("dropout", float, "Dropout of the adapters (default 0)."),
     ("target_modules", WORDS, "all-linear (default), default, or q_proj,v_proj,…"),
+    ("num_virtual_tokens", int, "Learned positions of prompt_tuning, p_tuning, prefix_tuning, …."),
+    ("trainable_layers", int, "How many top blocks method freeze trains."),
     ("quant", str, "none (default), nf4, int8, …: how the frozen weights are held."),
     ("double_quant", bool, "Whether the scales of 4-bit weights are quantized again."),
     ("kbit_upcast", str, "none, norms or full: what a quantized base has cast to fp32."),
@@ -47,6 +49,7 @@ CASE_OPTIONS: tuple[tuple[str, click.ParamType[Any] | type, str], ...] = (
     ("gpu_memory_gib", SIZE, "What the job may use of one GPU (16GB), whatever its card has."),
     ("num_gpus", int, "GPUs of the whole job."),
     ("sharding", str, "none, ddp, fsdp, zero3, …: how several GPUs share the job."),
+    ("offload", str, "none, optimizer, params or stream: what waits in host memory."),
 )
 BESIDE = ("explain", "plot", "measure")  # what can be shown beside the answer to one case
 UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("bytes", 1))  # one for a whole table: that of its sum

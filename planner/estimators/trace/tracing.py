@@ -46,10 +46,10 @@ def traced(
 
     casts = Casts()
     with posing_as_cuda(casts), _no_collector():
-        found = configured(config)
         tokens = strategy.micro_batch_size * strategy.seq_len
-        recorder = Recorder(device_type=DEVICE, vocabulary=found.vocab_size, tokens=tokens)
         try:
+            found = configured(config)
+            recorder = Recorder(device_type=DEVICE, vocabulary=found.vocab_size, tokens=tokens)
             model = skeleton(found, strategy)
             with recording(recorder, padded=strategy.padded):
                 subject = _subject(model, strategy, recorder)
@@ -62,7 +62,7 @@ def traced(
         except (CaseRefused, MemoryError):
             raise
         except Exception as error:  # what foreign code raises on tensors without values is of any kind
-            raise Untraceable("model", f"{found.model_type} can't be traced: {_first_line(error)}") from error
+            raise Untraceable("model", f"{config.get('model_type')} can't be traced: {_first_line(error)}") from error
         return recorder.trace()
 
 

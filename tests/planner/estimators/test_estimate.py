@@ -173,6 +173,20 @@ def test_a_rank_as_wide_as_the_model_is_answered_and_said() -> None:
     assert not any("width of gpt2" in warning for warning in ask(model="gpt2", rank=64)["warnings"])
 
 
+@pytest.mark.parametrize(("key", "value", "meant"), [("double_quant", False, "true"), ("quant", "none", "nf4")])
+def test_what_qlora_overrules_is_said(key: str, value: Any, meant: str) -> None:
+    warnings = ask(model="7b", method="qlora", **{key: value})["warnings"]
+    assert any(f"method qlora means {key} {meant}" in warning for warning in warnings)
+    assert not any("overruled" in warning for warning in ask(model="7b", method="qlora", double_quant=True)["warnings"])
+
+
+def test_an_option_that_moves_memory_is_not_called_vain() -> None:
+    some = ask(model="qwen3-0.6b", method="fourierft", method_options={"n_frequency": 1000})
+    more = ask(model="qwen3-0.6b", method="fourierft", method_options={"n_frequency": 4000})
+    assert more["trainable_params"] == 4 * some["trainable_params"]
+    assert not any("method_options has no effect" in warning for warning in more["warnings"])
+
+
 def test_experts_that_are_split_for_bitsandbytes_have_no_closed_form() -> None:
     refused = ask(model="llama-4-scout", method="qlora", engine="closed_form")["error"]
     assert (refused["key"], refused["hint"]) == ("quant", "engine trace, or quant none")

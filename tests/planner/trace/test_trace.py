@@ -315,6 +315,7 @@ def test_a_spoiled_cache_is_made_again(tmp_path: Path, spoiled: bytes) -> None:
     ("config", "strategy", "stack", "key"),
     [
         ({"model_type": "made_up"}, LORA, Stack(), "model"),
+        (TINY | {"num_attention_heads": 0}, LORA, Stack(), "model"),
         (TINY | {"auto_map": {"AutoModelForCausalLM": "code.Model"}}, LORA, Stack(), "model"),
         (TINY, changed(LORA, method="trainable_tokens"), Stack(), "method"),
         (TINY, changed(LORA, loss="liger"), Stack(), "loss"),

@@ -31,11 +31,10 @@ SURFACE: dict[str, str] = {
         {PLAN_OPTIONS} --alert --assume-price --dearer --detach --host-key --json --keep-box-on-failure --preview --state --yes
     """,
     "estimate": """
-        --adapter-dtype --alpha --attention --autocast --double-quant --dropout --engine --explain --from --gpu --gpu-memory-gib
-        --gradient-accumulation-steps
-        --gradient-checkpointing --json --kbit-upcast --loss --measure --method --micro-batch-size --model --no-double-quant
-        --num-gpus
-        --optimizer --param-dtype --plot --quant --rank --seq-len --sharding --target-modules --task
+        --adapter-dtype --alpha --attention --autocast --double-quant --dropout --engine --explain --from --gpu
+        --gpu-memory-gib --gradient-accumulation-steps --gradient-checkpointing --json --kbit-upcast --loss --measure --method
+        --micro-batch-size --model --no-double-quant --num-gpus --num-virtual-tokens --offload --optimizer --param-dtype
+        --plot --quant --rank --seq-len --sharding --target-modules --task --trainable-layers
     """,
     "check": "--json --model",
     "catalog diff": "--json --provider --top",
