@@ -107,6 +107,7 @@ ATTENTION_PENALTY: Final = 1.6
 ATTENTION_PENALTY_BY_CARD: Final[dict[str, float]] = {
     "Hopper": 2.3,  # derived: it reaches 35 % of an H100's peak, a matmul 80 % (arXiv:2407.08608)
 }
+ATTENTION_BACKWARD: Final = 2.5  # derived: five products where forward has two (the same)
 OWN_ATTENTION_STACKS: Final = frozenset({"nemo", "megatron"})  # cuDNN's kernels, made for each card
 BANDWIDTH_SHARE: Final = 0.85  # assumed: of the datasheet's memory bandwidth
 ALPHA: Final = 58.0  # fitted: hidden-sized reads and writes per block and pass beside those that follow
@@ -133,8 +134,7 @@ LOGIT_BYTES: Final[dict[str, float]] = {
     "liger": 10.0,
     "fused_inplace": 10.0,
 }
-KAPPA: Final = 4.5  # derived: bytes moved per 4-bit weight and pass: 0.5 read, 2 written, 2 read again
-KAPPA_EARLY: Final = 22.0  # fitted: GPTQ's kernels of 2023
+KAPPA_EARLY: Final = 22.0  # fitted: bytes moved per weight and pass by GPTQ's kernels of 2023
 KERNELS_SINCE: Final = (4, 36)  # assumed: transformers' release from which GPTQ came with kernels in Triton
 OPTIMIZER_BYTES_16: Final = 20.0  # fitted: bytes moved per 16-bit parameter and step
 OPTIMIZER_BYTES_32: Final = 120.0  # fitted: per fp32 parameter and step
@@ -143,6 +143,7 @@ HOST_MEMORY_GB_PER_S: Final = 20.0  # assumed: of a rank's share of a server's m
 HOST_S_EAGER: Final = 0.47e-3  # fitted: seconds of Python per block and pass
 HOST_S_FUSED: Final = 0.2e-3  # assumed: no run that was measured is bound by it
 HOST_S_PER_UNIT: Final = 0.8e-3  # fitted: of what FSDP gathers at once, per pass
+HOST_PER_WRAPPED: Final = 1 / 3  # assumed: a wrapped linear's Python, as a share of a block's
 HOST_PER_EXPERT: Final = 0.44  # fitted: an expert's Python, as a share of a block's
 EXPERT_HALF_WIDTH: Final = 5700.0  # fitted: width of an expert at which its matmuls run at half the best speed
 LOW_PRECISION_SPEEDUP: Final = 1.4  # fitted: fp8 against 16 bits, casts and amax included
@@ -151,7 +152,9 @@ NVLINK_SHARE: Final = 0.85  # fitted: of the datasheet's rate in one direction
 PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  # assumed: x16, effective
 # derived: a network card of 200 Gb/s for each GPU, as HGX clusters have them; a cheap cloud has far less
 NODE_LINK_GB_PER_S: Final = 25.0
-STORED_BYTES_4BIT: Final = 0.55  # derived: bytes per parameter gathered of a 4-bit base
+SUMS_PER_BLOCK: Final = 4  # derived: behind attention and MLP, forward and backward (Megatron-LM, arXiv:1909.08053)
+RING_TRIPS: Final = 2  # derived: a sum over a ring sends every byte twice, to be added and to be handed out
+NARROW_BYTES: Final = 2  # derived: of a 16-bit number
 
 RunClass = Literal["link_bound", "other_card", "host_bound", "full", "experts", "several_gpus", "one_gpu"]
 

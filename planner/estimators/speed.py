@@ -19,11 +19,20 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.as_run import as_run
 from planner.estimators import calibration as known
+from planner.estimators.links import (
+    fetched_bytes,
+    host_bytes_per_s,
+    inside_bytes_per_s,
+    link_bytes_per_s,
+    linked_bytes,
+    reduced_bytes,
+    summed_bytes,
+)
+from planner.estimators.timed import Job, timed
 from planner.methods import METHODS, adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks
 from planner.plan import Bound
-from planner.precision import DTYPE_BYTES, FOUR_BIT, items_of, packs_experts, packs_linears
+from planner.precision import items_of, packs_experts, packs_linears, quantization_of
 from planner.stack import Stack
 from planner.units import GB, GFLOPS, TERA
 from remote.contract import Strategy, Task
@@ -68,38 +77,6 @@ class StepTime(msgspec.Struct, frozen=True):
         return max(terms, key=lambda name: terms[name])
 
 
-class Job(msgspec.Struct, frozen=True):
-    """What the terms need."""
-
-    architecture: Architecture
-    strategy: Strategy
-    stack: Stack
-    task: Task
-    tokens: float  # per micro-batch of one data-parallel rank
-    seq_len: float
-
-    @property
-    def fused(self) -> bool:
-        return self.strategy.kernels != "eager"
-
-    @property
-    def ranks(self) -> int:
-        return self.stack.replicas(self.strategy)
-
-    @property
-    def recomputes(self) -> int:
-        return int(self.strategy.gradient_checkpointing != "off")
-
-    @property
-    def passes(self) -> int:
-        return 3 + self.recomputes
-
-
-def _job(architecture: Architecture, strategy: Strategy, stack: Stack, *, task: Task, mean_seq_len: float) -> Job:
-    strategy = as_run(architecture, strategy, stack)
-    return Job(architecture, strategy, stack, task, strategy.micro_batch_size * mean_seq_len, mean_seq_len)
-
-
 def step_time(
     architecture: Architecture,
     strategy: Strategy,
@@ -111,19 +88,19 @@ def step_time(
     interconnect: str,
 ) -> StepTime:
     """Seconds on this card. `mean_seq_len`: tokens per sequence that are computed on, padding included."""
-    job = _job(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len)
+    job = timed(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len)
     strategy = job.strategy
     bandwidth = known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB
     together = job.stack.model_parallel
-    inside = _inside_bytes_per_s(gpu, interconnect)
-    link = _link_bytes_per_s(inside, strategy)
+    inside = inside_bytes_per_s(gpu, interconnect)
+    link = link_bytes_per_s(inside, strategy)
     return StepTime(
         compute_s=_compute_s(job, gpu) / together,
         memory_s=(_traffic_bytes(job) / together + _dequantized_bytes(job) / together) / bandwidth,
         host_s=_host_s(job),
-        link_s=_linked_bytes(job) / link + _fetched_bytes(job) / _host_bytes_per_s(gpu),
-        summed_s=_summed_bytes(job) / inside,
-        once_s=_step_s(job, gpu, bandwidth) + _reduced_bytes(job) / link,
+        link_s=linked_bytes(job) / link + fetched_bytes(job) / host_bytes_per_s(gpu),
+        summed_s=summed_bytes(job) / inside,
+        once_s=_step_s(job, gpu, bandwidth) + reduced_bytes(job) / link,
         forward_share=forward_share(job),
     )
 
@@ -165,7 +142,7 @@ def _flops_by_kernel(job: Job) -> Flops:
     return Flops(
         dense=job.tokens * dense,
         experts=job.tokens * (active_weights(a) - linears) * per_weight,
-        attention=job.tokens * _attention(job) * (1 + 2.5 + job.recomputes),
+        attention=job.tokens * _attention(job) * (1 + known.ATTENTION_BACKWARD + job.recomputes),
     )
 
 
@@ -259,117 +236,58 @@ def _dequantized_bytes(job: Job) -> float:
     if quant == "none":
         return 0.0
     early = (job.stack.release("transformers") or known.KERNELS_SINCE) < known.KERNELS_SINCE
-    kappa = known.KAPPA_EARLY if early and quant.startswith(("gptq", "awq")) else known.KAPPA
+    if early and quant.startswith(("gptq", "awq")):
+        per_weight = known.KAPPA_EARLY * (2 + job.recomputes)
+    else:
+        per_weight = _moved_per_weight(job)
     as_linears = job.stack.quantizes_experts(job.architecture.model_type)
     linears, experts = packs_linears(quant), packs_experts(quant, quantized_experts=as_linears)
     packed = sum(
         part.num_layers * (linears * part.linear_weights_per_block + experts * part.expert_params_per_block)
         for part in job.architecture.parts
     )
-    return kappa * packed * (2 + job.recomputes)
+    return per_weight * packed
+
+
+def _moved_per_weight(job: Job) -> float:
+    """Bytes per packed weight: read as it is stored, written in 16 bits as far as it is unpacked, and read again as such."""
+    strategy, width = job.strategy, job.architecture.hidden_size
+    row = quantization_of(strategy.quant, double_quant=strategy.double_quant)
+    stored = row.size(width * width, width, width) / width**2
+    forward, backward = stored + 2 * row.unpacked_forward, stored + 2 * row.unpacked_backward
+    return forward * (1 + job.recomputes) + backward
 
 
 def _optimizer_bytes(job: Job) -> float:
     """Reading and writing parameters, gradients and states once per step."""
-    params = trained_params(job)
-    strategy = job.strategy
-    item = DTYPE_BYTES[strategy.param_dtype if METHODS[strategy.method].moves_all else strategy.adapter_dtype]
-    per_param = known.OPTIMIZER_BYTES_16 if item == 2 else known.OPTIMIZER_BYTES_32
-    sharded = job.ranks if strategy.sharding in ("fsdp", "zero1", "zero2", "zero3") else 1
-    return per_param * params / sharded / job.stack.model_parallel
-
-
-def trained_params(job: Job) -> float:
-    """Parameters that get a gradient."""
-    return adapter_params(job.architecture, job.strategy) + saved_module_params(job.architecture, job.strategy)
-
-
-# ── host ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _host_s(job: Job) -> float:
-    """Python and kernel launches: so much per block and pass, a third of it per wrapped linear, and per expert."""
-    a, strategy = job.architecture, job.strategy
-    wrapped = sum(times for _, times in adapted_linears(a, strategy)) if strategy.rank else 0
-    experts = sum(part.num_layers * part.num_experts for part in a.parts)
-    own = known.HOST_PER_EXPERT * experts if experts and not job.fused else 0.0
-    per_block = known.HOST_S_FUSED if job.fused else known.HOST_S_EAGER
-    python = per_block * (a.depth + wrapped / 3 + own)
-    if strategy.sharding == "fsdp":  # with the first FSDP, peft's policy makes each matrix of an adapter a unit of its own
-        python += known.HOST_S_PER_UNIT * (a.depth + 2 * wrapped * (job.stack.fsdp_version == 1))
-    return python * job.passes / job.stack.pipeline_parallel_size
-
-
-# ── link ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _host_bytes_per_s(gpu: Gpu) -> float:
-    """Effective bytes per second between the GPU and host memory, in one direction."""
-    generation = gpu.pcie_generation or 4
-    return known.PCIE_GB_PER_S[min(generation, max(known.PCIE_GB_PER_S))] * gpu.pcie_lanes / 16 * GB
-
-
-def _inside_bytes_per_s(gpu: Gpu, interconnect: str) -> float:
-    """Effective bytes per second between the GPUs of one machine."""
-    if interconnect == "nvlink" and gpu.nvlink_gb_per_s:
-        return known.NVLINK_SHARE * gpu.nvlink_gb_per_s / 2 * GB
-    return _host_bytes_per_s(gpu)
-
-
-def _link_bytes_per_s(inside: float, strategy: Strategy) -> float:
-    """Between data-parallel ranks. A ring enters each machine once, by all its network cards together."""
-    if strategy.num_nodes == 1:
-        return inside
-    return min(inside, known.NODE_LINK_GB_PER_S * GB * strategy.num_gpus / strategy.num_nodes)
-
-
-def _linked_bytes(job: Job) -> float:
-    """Bytes per micro-step and GPU that move beside the computing: gathered weights, gradients reduced in parts."""
-    a, strategy, ranks = job.architecture, job.strategy, job.ranks
-    part = (ranks - 1) / ranks
-    gathered = 0.0
-    if strategy.sharding in ("fsdp", "zero3"):
-        stored = known.STORED_BYTES_4BIT if strategy.quant != "none" else 2.0
-        visits = 2 + (job.recomputes if strategy.sharding == "zero3" else 0)
-        gathered = visits * stored * a.num_params * part
-        gathered += 2 * trained_params(job) * part
-    if strategy.sharding == "zero2":  # its gradients are in parts, so every micro-step reduces them
-        gathered += 2 * trained_params(job) * part
-    return gathered
-
-
-def _summed_bytes(job: Job) -> float:
-    """Bytes per micro-step and GPU of tensor-parallel sums: two per block and direction, and the next product waits."""
-    tensor = job.stack.tensor_parallel_size
-    sums = 4 * 2 * job.tokens * job.architecture.hidden_size * 2 * job.architecture.depth * (tensor - 1) / tensor
-    return sums / job.stack.context_parallel_size
-
-
-def _fetched_bytes(job: Job) -> float:
-    """Bytes per micro-step between a GPU and its host: weights for forward and for backward, where a block is computed again in
-    the same visit; checkpoints out and in. What blocks save beyond those is not counted.
-    """
-    a, strategy = job.architecture, job.strategy
-    stored = known.STORED_BYTES_4BIT if strategy.quant in FOUR_BIT else DTYPE_BYTES[strategy.param_dtype]
-    weights = 2 * stored * a.num_params / job.ranks if strategy.offload == "params" else 0.0
-    weights = 2 * stored * (a.num_params - a.vocab_size * a.hidden_size) if strategy.offload == "stream" else weights
-    leave = strategy.gradient_checkpointing == "offloaded" or strategy.activation_offload
-    return weights + leave * 2 * 2 * job.tokens * a.hidden_size * a.depth
+    per_param = known.OPTIMIZER_BYTES_16 if job.trained.item == 2 else known.OPTIMIZER_BYTES_32
+    sharded = job.ranks if job.strategy.sharding in ("fsdp", "zero1", "zero2", "zero3") else 1
+    return per_param * job.trained.params / sharded / job.stack.model_parallel
 
 
 def _step_s(job: Job, gpu: Gpu, bandwidth: float) -> float:
     """Seconds of the optimizer's step: on the GPU, or on the cores of its host, gradients going there and parameters back."""
     if job.strategy.offload not in ("optimizer", "params"):
         return _optimizer_bytes(job) / bandwidth
-    params = trained_params(job) / job.ranks / job.stack.model_parallel
-    return params * (2 * 2 / _host_bytes_per_s(gpu) + known.OPTIMIZER_BYTES_HOST / (known.HOST_MEMORY_GB_PER_S * GB))
+    params = job.trained.params / job.ranks / job.stack.model_parallel
+    there_and_back = 2 * known.NARROW_BYTES / host_bytes_per_s(gpu)
+    return params * (there_and_back + known.OPTIMIZER_BYTES_HOST / (known.HOST_MEMORY_GB_PER_S * GB))
 
 
-def _reduced_bytes(job: Job) -> float:
-    """Bytes per optimizer step and GPU: gradients summed over replicas."""
-    if job.strategy.sharding in ("none", "device_map", "fsdp", "zero2", "zero3"):
-        return 0.0
-    return 2 * 2 * trained_params(job) * (job.ranks - 1) / job.ranks / job.stack.model_parallel
+# ── host ───────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _host_s(job: Job) -> float:
+    """Python and kernel launches: so much per block and pass, and shares of it per wrapped linear and per expert."""
+    a, strategy = job.architecture, job.strategy
+    wrapped = sum(times for _, times in adapted_linears(a, strategy)) if strategy.rank else 0
+    experts = sum(part.num_layers * part.num_experts for part in a.parts)
+    own = known.HOST_PER_EXPERT * experts if experts and not job.fused else 0.0
+    per_block = known.HOST_S_FUSED if job.fused else known.HOST_S_EAGER
+    python = per_block * (a.depth + known.HOST_PER_WRAPPED * wrapped + own)
+    if strategy.sharding == "fsdp":  # with the first FSDP, peft's policy makes each matrix of an adapter a unit of its own
+        python += known.HOST_S_PER_UNIT * (a.depth + 2 * wrapped * (job.stack.fsdp_version == 1))
+    return python * job.passes / job.stack.pipeline_parallel_size
 
 
 # ── what follows from a step ───────────────────────────────────────────────────────────────────────────────────────────
@@ -398,7 +316,7 @@ def cpu_step_time(
     architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack, mean_seq_len: float, cores: float
 ) -> StepTime:
     """Seconds of one micro-step on the cores of a machine without a GPU."""
-    job = _job(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len)
+    job = timed(architecture, strategy, stack, task=task, mean_seq_len=mean_seq_len)
     narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
     gflops = known.CPU_GFLOPS_PER_CORE_BF16 if narrow else known.CPU_GFLOPS_PER_CORE_FP32
     return StepTime(

@@ -1,0 +1,94 @@
+"""What a micro-step moves over links: between GPUs, between machines, and to and from host memory; and how fast each is."""
+
+from __future__ import annotations
+
+from catalogs.hardware import Gpu
+from planner.estimators import calibration as known
+from planner.estimators.timed import Job
+from planner.precision import DTYPE_BYTES
+from planner.units import GB
+from remote.contract import Strategy
+
+
+def host_bytes_per_s(gpu: Gpu) -> float:
+    """Effective bytes per second between the GPU and host memory, in one direction."""
+    generation = gpu.pcie_generation or 4
+    return known.PCIE_GB_PER_S[min(generation, max(known.PCIE_GB_PER_S))] * gpu.pcie_lanes / 16 * GB
+
+
+def inside_bytes_per_s(gpu: Gpu, interconnect: str) -> float:
+    """Effective bytes per second between the GPUs of one machine."""
+    if interconnect == "nvlink" and gpu.nvlink_gb_per_s:
+        return known.NVLINK_SHARE * gpu.nvlink_gb_per_s / 2 * GB
+    return host_bytes_per_s(gpu)
+
+
+def link_bytes_per_s(inside: float, strategy: Strategy) -> float:
+    """Between data-parallel ranks. A ring enters each machine once, by all its network cards together."""
+    if strategy.num_nodes == 1:
+        return inside
+    return min(inside, known.NODE_LINK_GB_PER_S * GB * strategy.num_gpus / strategy.num_nodes)
+
+
+def linked_bytes(job: Job) -> float:
+    """Bytes per micro-step and GPU that move beside the computing: gathered weights, gradients reduced in parts."""
+    strategy, part = job.strategy, (job.ranks - 1) / job.ranks
+    moved = 0.0
+    if strategy.sharding in ("fsdp", "zero3"):
+        visits = 2 + (job.recomputes if strategy.sharding == "zero3" else 0)
+        moved += visits * _gathered_bytes(job)
+    if strategy.sharding in ("fsdp", "zero2", "zero3"):  # gradients in parts: every micro-step reduces them
+        moved += _gradient_bytes(job)
+    return moved * part
+
+
+def _gathered_bytes(job: Job) -> float:
+    """All weights as they cross a link to be computed with: packed, or in what autocast computes in."""
+    strategy = job.strategy
+    if strategy.quant != "none" or strategy.autocast == "none":
+        return job.weights.before_upcast
+    return job.architecture.num_params * DTYPE_BYTES[strategy.autocast]
+
+
+def _gradient_bytes(job: Job) -> float:
+    """All gradients as they are reduced: in their own dtype under DDP; accelerate's FSDP and DeepSpeed's engine reduce in what
+    autocast computes in.
+    """
+    strategy = job.strategy
+    own = strategy.sharding == "ddp" or strategy.autocast == "none"
+    return job.trained.params * (job.trained.item if own else DTYPE_BYTES[strategy.autocast])
+
+
+def summed_bytes(job: Job) -> float:
+    """Bytes per micro-step and GPU of tensor-parallel sums: two per block and direction, and the next product waits."""
+    tensor = job.stack.tensor_parallel_size
+    summed = job.tokens * job.architecture.hidden_size * known.NARROW_BYTES
+    rings = known.SUMS_PER_BLOCK * job.architecture.depth * known.RING_TRIPS * (tensor - 1) / tensor
+    return rings * summed / job.stack.context_parallel_size
+
+
+def fetched_bytes(job: Job) -> float:
+    """Bytes per micro-step between a GPU and its host: weights for forward and for backward, where a block is computed again in
+    the same visit; checkpoints out and in. What blocks save beyond those is not counted.
+    """
+    a, strategy = job.architecture, job.strategy
+    leave = strategy.gradient_checkpointing == "offloaded" or strategy.activation_offload
+    checkpoints = leave * known.NARROW_BYTES * job.tokens * a.hidden_size * a.depth
+    return 2 * (_weights_from_host(job) + checkpoints)
+
+
+def _weights_from_host(job: Job) -> float:
+    match job.strategy.offload:
+        case "params":
+            return job.weights.before_upcast / job.ranks
+        case "stream":
+            return job.weights.blocks_before_upcast
+        case _:
+            return 0.0
+
+
+def reduced_bytes(job: Job) -> float:
+    """Bytes per optimizer step and GPU: gradients summed over replicas."""
+    if job.strategy.sharding in ("none", "device_map", "fsdp", "zero2", "zero3"):
+        return 0.0
+    return known.RING_TRIPS * _gradient_bytes(job) * (job.ranks - 1) / job.ranks / job.stack.model_parallel

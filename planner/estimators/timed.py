@@ -1,0 +1,52 @@
+"""`Job`: what the terms of a step's time need."""
+
+from __future__ import annotations
+
+import msgspec
+
+from catalogs.bases.architectures import Architecture
+from planner.as_run import as_run
+from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
+from planner.stack import Stack
+from remote.contract import Strategy, Task
+
+
+class Job(msgspec.Struct, frozen=True):
+    """What the terms need."""
+
+    architecture: Architecture
+    strategy: Strategy
+    stack: Stack
+    task: Task
+    tokens: float  # per micro-batch of one data-parallel rank
+    seq_len: float
+
+    @property
+    def fused(self) -> bool:
+        return self.strategy.kernels != "eager"
+
+    @property
+    def weights(self) -> Weights:
+        return weights_of(self.architecture, self.strategy, task=self.task, stack=self.stack)
+
+    @property
+    def trained(self) -> Trained:
+        return trained_of(self.architecture, self.strategy, task=self.task)
+
+    @property
+    def ranks(self) -> int:
+        return self.stack.replicas(self.strategy)
+
+    @property
+    def recomputes(self) -> int:
+        return int(self.strategy.gradient_checkpointing != "off")
+
+    @property
+    def passes(self) -> int:
+        return 3 + self.recomputes
+
+
+def timed(architecture: Architecture, strategy: Strategy, stack: Stack, *, task: Task, mean_seq_len: float) -> Job:
+    """The job as its stack runs it. `mean_seq_len`: tokens per sequence that are computed on, padding included."""
+    strategy = as_run(architecture, strategy, stack)
+    return Job(architecture, strategy, stack, task, strategy.micro_batch_size * mean_seq_len, mean_seq_len)
