@@ -71,14 +71,13 @@ def moved_in_block(architecture: Architecture, strategy: Strategy) -> tuple[froz
 
 def saved_module_params(architecture: Architecture, strategy: Strategy) -> int:
     """Parameters of whole modules that are trained beside the adapter, each as a copy (peft's modules_to_save)."""
-    known = vocabulary_modules(strategy.modules_to_save)
-    if known < len(strategy.modules_to_save):
+    if not VOCABULARY_MODULES.issuperset(strategy.modules_to_save):
         raise Unsupported(
             "modules_to_save",
             "only embeddings and output heads have a closed form as saved modules",
             f"choose from {', '.join(sorted(VOCABULARY_MODULES))}",
         )
-    return known * architecture.vocab_size * architecture.hidden_size
+    return vocabulary_modules(strategy.modules_to_save) * architecture.vocab_size * architecture.hidden_size
 
 
 def trains_vocabulary(strategy: Strategy) -> bool:

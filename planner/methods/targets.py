@@ -101,11 +101,11 @@ def _matches_any(target: str, places: tuple[tuple[Linear, int], ...]) -> bool:
     return any(linear.matches(target) for linear, _ in places)
 
 
-VOCABULARY_MODULES: Final = frozenset(
-    {"embed_tokens", "lm_head", "wte", "embeddings", "word_embeddings", "embed_in", "embed_out"}
-)
+EMBEDDINGS: Final = frozenset({"embed_tokens", "wte", "embeddings", "word_embeddings", "embed_in"})
+HEADS: Final = frozenset({"lm_head", "embed_out"})
+VOCABULARY_MODULES: Final = EMBEDDINGS | HEADS
 
 
 def vocabulary_modules(names: tuple[str, ...] | str) -> int:
     """How many of the two V × h matrices are named."""
-    return 0 if isinstance(names, str) else sum(name in VOCABULARY_MODULES for name in names)
+    return 0 if isinstance(names, str) else sum(not matrix.isdisjoint(names) for matrix in (EMBEDDINGS, HEADS))

@@ -180,6 +180,12 @@ def test_what_qlora_overrules_is_said(key: str, value: Any, meant: str) -> None:
     assert not any("overruled" in warning for warning in ask(model="7b", method="qlora", double_quant=True)["warnings"])
 
 
+@pytest.mark.parametrize("names", [["lm_head", "lm_head"], ["embed_tokens"], ["embed_tokens", "wte"]])
+def test_a_matrix_that_is_saved_counts_once_however_often_it_is_named(names: list[str]) -> None:
+    one = ask(model="llama-3.1-8b", modules_to_save=["lm_head"])["trainable_params"]
+    assert ask(model="llama-3.1-8b", modules_to_save=names)["trainable_params"] == one
+
+
 def test_an_option_that_moves_memory_is_not_called_vain() -> None:
     some = ask(model="qwen3-0.6b", method="fourierft", method_options={"n_frequency": 1000})
     more = ask(model="qwen3-0.6b", method="fourierft", method_options={"n_frequency": 4000})
