@@ -160,6 +160,17 @@ def test_every_trained_method_has_a_formula_and_a_builder() -> None:
     assert set(CAPABILITIES.methods) <= set(METHODS)
 
 
+def test_every_kind_of_adapter_has_tensors_operations_and_targets() -> None:
+    """What hangs on linears is written in four tables of the planner."""
+    from typing import get_args
+
+    from planner.estimators.memory.step.adapters import ADAPTED
+    from planner.methods import ADAPTERS, DEFAULT_TARGETS, METHODS, Kind
+
+    assert set(get_args(Kind)) == set(ADAPTERS) == set(ADAPTED)
+    assert {name for name, method in METHODS.items() if method.adapter is not None} == set(DEFAULT_TARGETS)
+
+
 @pytest.mark.torch
 def test_formulas_and_trainer_put_the_same_bottlenecks_in_the_same_places() -> None:
     """The file that travels with a result can import neither, and the planner nothing of the trainer: so each has its words."""

@@ -58,7 +58,9 @@ FOURIERFT_TARGETS: Final = LORA_TARGETS | dict.fromkeys(("gpt2", "gpt_bigcode"),
 
 # Method → model_type → suffixes, for the methods that hang on linears.
 DEFAULT_TARGETS: Final[Mapping[str, Mapping[str, tuple[str, ...]]]] = {
-    **dict.fromkeys(("lora", "rslora", "pissa", "lora_plus", "dora", "loha", "lokr", "oft", "boft"), LORA_TARGETS),
+    **dict.fromkeys(
+        ("lora", "rslora", "pissa", "lora_plus", "lora_prompt", "dora", "loha", "lokr", "oft", "boft"), LORA_TARGETS
+    ),
     "adalora": ADALORA_TARGETS,
     "fourierft": FOURIERFT_TARGETS,
     "vera": VERA_TARGETS,
