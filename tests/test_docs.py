@@ -102,6 +102,28 @@ def test_the_trees_in_the_documents_are_the_tree() -> None:
     assert TREE_PAGE.read_text() == render_tree_page()
 
 
+def test_the_document_of_memory_names_files_and_functions_that_are_there() -> None:
+    """In its table of instants, whose last column stands without the folder."""
+    folder = room_folder("planner") / "estimators" / "memory"
+    table = (ROOT / "docs" / "memory.md").read_text().partition("## The instants")[2].partition("\n## ")[0]
+    named = [found for line in table.splitlines() for found in re.findall(r"`([^`]+)`", line.rpartition(" | ")[2])]
+    files = {word for words in named for word in re.findall(r"[\w/]+\.py", words)}
+    functions = {word for words in named for word in re.findall(r"(?<![\w/.])_?[a-z_]+(?![\w/.])", words)}
+    instants = (folder / "instants.py").read_text()
+    assert len(files) >= 4
+    assert len(functions) >= 8
+    assert [name for name in sorted(files) if not (folder / name).is_file()] == []
+    assert [name for name in sorted(functions) if f"def {name}(" not in instants] == []
+
+
+def test_the_architecture_names_every_room_within_a_room() -> None:
+    told = re.findall(r"\w+", (ROOT / "docs" / "architecture.md").read_text().partition("**Rooms within rooms.**")[2])
+    rooms = {
+        path.parent.name for floor in ("planner", "provision", "remote") for path in room_folder(floor).rglob("*/__init__.py")
+    }
+    assert rooms - set(told[:120]) == set()
+
+
 def test_the_page_of_commands_is_their_help() -> None:
     """docs/commands.md is what `--help` prints; `make docs` writes it."""
     assert COMMANDS_PAGE.read_text() == render_commands()
