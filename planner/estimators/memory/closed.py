@@ -66,8 +66,11 @@ class Filled(msgspec.Struct, frozen=True):
         }
 
     def components(self, parts: Parts) -> Parts:
-        """What is alive of each component in this batch."""
-        return {name: in_numbers(size, self.values) for name, size in parts.items() if size}
+        """What is alive of each component in this batch. A block that backward has mostly freed is fewer activations."""
+        alive = {name: in_numbers(size, self.values) for name, size in parts.items() if size}
+        if (freed := alive.get("temporaries", 0)) < 0:
+            alive |= {"activations": alive.get("activations", 0) + freed, "temporaries": 0}
+        return alive
 
 
 def filled(

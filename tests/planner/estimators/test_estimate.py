@@ -180,6 +180,14 @@ def test_what_qlora_overrules_is_said(key: str, value: Any, meant: str) -> None:
     assert not any("overruled" in warning for warning in ask(model="7b", method="qlora", double_quant=True)["warnings"])
 
 
+def test_no_component_is_less_than_nothing() -> None:
+    """A block whose backward has freed more than it has made is fewer activations, no negative scratch."""
+    asked: dict[str, Any] = {"model": "llama-3.1-70b", "method": "freeze", "trainable_layers": 2, "attention": "eager"}
+    vram = ask(**asked, gradient_checkpointing="off", seq_len=512)["vram"]
+    assert min(vram["components"].values()) >= 0
+    assert sum(vram["components"].values()) == vram["allocated_peak_bytes"]
+
+
 @pytest.mark.parametrize("names", [["lm_head", "lm_head"], ["embed_tokens"], ["embed_tokens", "wte"]])
 def test_a_matrix_that_is_saved_counts_once_however_often_it_is_named(names: list[str]) -> None:
     one = ask(model="llama-3.1-8b", modules_to_save=["lm_head"])["trainable_params"]
