@@ -121,15 +121,10 @@ def _over(entries: list[Over], *, complete: bool) -> Iterator[Rejection]:
 
 def _dear(group: list[Over], place: str, *, complete: bool) -> Rejection:
     cheapest = min(group, key=lambda each: each.needed_usd)
-    least = f"; the cheapest, {cheapest.offer.key}, needs ${enough_usd(cheapest)}"
-    return Rejection(
-        what=machines(len(group)),
-        reason=f"over ${cheapest.cap.usd if cheapest.cap else 0} at p90{place}{least if complete else LOOKED_AT}",
-        remedy=_remedy(cheapest),
-        changes=lifted(cheapest) if complete and _remedy(cheapest) is None else {},
-        needed={"p90_usd": cheapest.needed_usd},
-        num_offers=len(group),
-    )
+    limit = f"${cheapest.cap.usd if cheapest.cap else 0} at p90{place}"
+    least = f"the cheapest, {cheapest.offer.key}, needs ${enough_usd(cheapest)}"
+    needed: dict[str, float] = {"p90_usd": cheapest.needed_usd}
+    return _beyond(limit, least, cheapest, needed, num_offers=len(group), complete=complete)
 
 
 def _slow(group: list[Over], limit_s: float, *, complete: bool) -> Rejection:
@@ -137,14 +132,21 @@ def _slow(group: list[Over], limit_s: float, *, complete: bool) -> Rejection:
     affordable = [each for each in group if each.cap is None]
     nearest = min(affordable, key=lambda each: each.needed_s, default=None) or min(group, key=lambda each: each.needed_usd)
     named, too = ("fastest", "") if affordable else ("cheapest", f" and ${enough_usd(nearest)}")
-    least = f"; the {named}, {nearest.offer.key}, needs {enough_hours(nearest):,.1f} h{too}"
+    least = f"the {named}, {nearest.offer.key}, needs {enough_hours(nearest):,.1f} h{too}"
+    limit = f"{limit_s / SECONDS_PER_HOUR:g} h at p90"
+    return _beyond(limit, least, nearest, {"p90_s": nearest.needed_s}, num_offers=len(group), complete=complete)
+
+
+def _beyond(limit: str, least: str, nearest: Over, needed: dict[str, float], *, num_offers: int, complete: bool) -> Rejection:
+    """What is over a limit, told by the one that comes nearest to it."""
+    remedy = _remedy(nearest)
     return Rejection(
-        what=machines(len(group)),
-        reason=f"over {limit_s / SECONDS_PER_HOUR:g} h at p90{least if complete else LOOKED_AT}",
-        remedy=_remedy(nearest),
-        changes=lifted(nearest) if complete and _remedy(nearest) is None else {},
-        needed={"p90_s": nearest.needed_s},
-        num_offers=len(group),
+        what=machines(num_offers),
+        reason=f"over {limit}{f'; {least}' if complete else LOOKED_AT}",
+        remedy=remedy,
+        changes=lifted(nearest) if complete and remedy is None else {},
+        needed=needed,
+        num_offers=num_offers,
     )
 
 

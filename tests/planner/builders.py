@@ -24,6 +24,15 @@ from remote.contract import CAPABILITIES, Capabilities, Strategy
 TODAY = dt.date(2026, 11, 25)
 GIB = 2**30
 CLOUD = Provider(name="cloud", runnable=True, status="tested")
+TINY_LLAMA: dict[str, Any] = {
+    "model_type": "llama",
+    "hidden_size": 64,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "intermediate_size": 128,
+    "vocab_size": 320,
+}
 
 
 def exactly(value: float) -> Range:

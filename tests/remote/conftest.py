@@ -23,6 +23,7 @@ from remote.contract import (
     encode,
     parse_event,
 )
+from remote.watch import Watch
 
 CONFIG: dict[str, Any] = {
     "model_type": "llama",
@@ -50,6 +51,20 @@ DATA = DataSource(train="data.jsonl", held_out_rows=20)
 
 MakeJob = Callable[..., Path]
 changed = msgspec.structs.replace
+
+
+class Asked(Watch):
+    """Somebody asks to stop after so many looks."""
+
+    def __init__(self, looks: int) -> None:
+        super().__init__()
+        self.looks = looks
+
+    def check(self, *, needed_s: float = 0.0) -> None:
+        self.looks -= 1
+        if self.looks == 0:
+            self.ask()
+        super().check(needed_s=needed_s)
 
 
 @pytest.fixture(scope="session")

@@ -27,7 +27,7 @@ from remote.contract import (
     exit_code,
 )
 from remote.watch import Watch
-from tests.remote.conftest import LOOP, STRATEGY, MakeJob, questions
+from tests.remote.conftest import LOOP, STRATEGY, Asked, MakeJob, questions
 
 pytestmark = pytest.mark.torch
 
@@ -154,20 +154,6 @@ def test_before_the_deadline_the_best_so_far_is_saved(make_job: MakeJob, events_
 def test_a_deadline_before_the_first_step_leaves_nothing_to_bring_home(make_job: MakeJob) -> None:
     outcome = run(make_job(), watch=Deadline(3))
     assert (outcome.reason, outcome.trained, exit_code(outcome)) == (EndReason.DEADLINE, False, 3)
-
-
-class Asked(Watch):
-    """Somebody asks to stop after so many looks."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def check(self, *, needed_s: float = 0.0) -> None:
-        self.looks -= 1
-        if self.looks == 0:
-            self.ask()
-        super().check(needed_s=needed_s)
 
 
 @pytest.mark.parametrize("looks", [2, 7, 15, 24, 33])

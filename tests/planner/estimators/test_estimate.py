@@ -18,20 +18,12 @@ from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.estimate import answer, answers
 from planner.methods import supported_methods
+from tests.planner.builders import TINY_LLAMA
 
 CATALOG = read_catalog()
 SCHEMA = json.loads((files("planner") / "estimate.schema.json").read_text())
 PROPERTIES = SCHEMA["$defs"]["case"]["properties"]
 ANSWER = Draft202012Validator({**SCHEMA, "$ref": "#/$defs/answer"})
-TINY: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 128,
-    "vocab_size": 320,
-}
 
 # Every key that takes words, with its words. The engine is left to tests/planner/trace/test_trace.py: "trace" needs torch.
 WORDS: dict[str, list[Any]] = {
@@ -64,7 +56,7 @@ def pairs_with(key: str) -> Iterator[dict[str, Any]]:
     later = list(WORDS)[list(WORDS).index(key) + 1 :]
     for word, other in itertools.product(WORDS[key], later):
         for value in WORDS[other]:
-            case = {"model": TINY, key: word, other: value, "gpu": "A100-SXM4-80GB"}
+            case = {"model": TINY_LLAMA, key: word, other: value, "gpu": "A100-SXM4-80GB"}
             case |= {"num_virtual_tokens": 8, "trainable_layers": 1, "seq_len": 64}
             yield case | ({"num_gpus": 4} if case.get("sharding", "none") != "none" else {})
 

@@ -16,16 +16,7 @@ from planner.asking.case import read_case, strategy_of
 from planner.methods import METHODS, adapter_file_bytes, supported_methods, total_params, trainable_params
 from planner.refusals import CaseError, CaseRefused, Unsupported
 from remote.contract import Strategy
-
-TINY: dict[str, Any] = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 128,
-    "vocab_size": 320,
-}
+from tests.planner.builders import TINY_LLAMA
 
 
 def trained(model: Any, **said: Any) -> int:
@@ -49,16 +40,16 @@ def test_lora_trains_r_times_in_plus_out() -> None:
 @pytest.mark.parametrize(
     ("said", "count"),
     [
-        ({"method": "full"}, resolve_model(TINY).num_params),
+        ({"method": "full"}, resolve_model(TINY_LLAMA).num_params),
         ({"method": "ln_tuning"}, 2 * 2 * 64 + 64),
-        ({"method": "freeze", "trainable_layers": 1}, resolve_model(TINY).block_params),
+        ({"method": "freeze", "trainable_layers": 1}, resolve_model(TINY_LLAMA).block_params),
         ({"method": "prompt_tuning", "num_virtual_tokens": 20}, 20 * 64),
         ({"method": "ia3", "target_modules": ["k_proj", "v_proj", "down_proj"]}, 2 * (32 + 32 + 128)),
         ({"method": "lora", "rank": 4, "target_modules": ["q_proj"], "modules_to_save": ["lm_head"]}, 2 * 4 * 128 + 320 * 64),
     ],
 )
 def test_each_method_by_hand(said: dict[str, Any], count: int) -> None:
-    assert trained(TINY, **said) == count
+    assert trained(TINY_LLAMA, **said) == count
 
 
 @pytest.mark.parametrize(
@@ -134,7 +125,7 @@ def test_the_adapter_file_is_its_parameters_and_a_small_header() -> None:
 
 @given(rank=st.integers(1, 256), more=st.integers(1, 64))
 def test_more_rank_trains_more(rank: int, more: int) -> None:
-    assert trained(TINY, rank=rank) < trained(TINY, rank=rank + more)
+    assert trained(TINY_LLAMA, rank=rank) < trained(TINY_LLAMA, rank=rank + more)
 
 
 def test_refusals_are_typed() -> None:

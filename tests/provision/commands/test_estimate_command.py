@@ -23,6 +23,7 @@ from provision.report.measured import measured_table
 from remote.contract import Strategy
 from remote.measured import StepMeasured
 from tests.contracts import render_schema
+from tests.planner.builders import TINY_LLAMA
 
 CALLED = [sys.executable, "-c", "import sys; from provision.cli import call; sys.exit(call(sys.argv[1:]))"]
 
@@ -82,15 +83,6 @@ def test_one_line_of_cases_that_is_no_text_leaves_the_others_their_answers(
 
 # ── --explain ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
-TINY = {
-    "model_type": "llama",
-    "hidden_size": 64,
-    "num_hidden_layers": 2,
-    "num_attention_heads": 4,
-    "num_key_value_heads": 2,
-    "intermediate_size": 128,
-    "vocab_size": 320,
-}
 TOO_LARGE = ("--model", "8b", "--gpu", "RTX 4090", "--micro-batch-size", "4")
 
 
@@ -153,10 +145,10 @@ def test_a_step_that_can_t_be_measured_here_is_one_sentence(
 def test_a_step_is_run_in_a_process_of_its_own_and_shown_beside_what_was_predicted() -> None:
     """On the CPU, where no figure of CUDA can be had: the table says so by leaving them out."""
     strategy = Strategy(method="lora", rank=2, micro_batch_size=1, seq_len=16)
-    measured = run_step(TINY, strategy, "cpu")
+    measured = run_step(TINY_LLAMA, strategy, "cpu")
     assert measured.end == "measured"
     assert (measured.allocated_bytes, measured.process_bytes) == (None, None)
-    answered = answer({"model": TINY, "seq_len": 16, "gpu": "T4"}, read_catalog(), None)
+    answered = answer({"model": TINY_LLAMA, "seq_len": 16, "gpu": "T4"}, read_catalog(), None)
     rows = {row[0]: row[1:] for row in measured_table(answered, measured).rows}
     assert rows["allocated"][1:] == ("–", "–")
     assert rows["a step"][2] != "–"

@@ -12,21 +12,14 @@ from click.testing import CliRunner
 from jsonschema import Draft202012Validator
 
 from provision.commands.estimate import command
+from tests.planner.builders import TINY_LLAMA
 
 SCHEMA: Final = json.loads((files("planner") / "estimate.schema.json").read_text())
 CASE: Final = SCHEMA["$defs"]["case"]["properties"]
 ANSWER: Final = Draft202012Validator({**SCHEMA, "$ref": "#/$defs/answer"})
 ASKED: Final = Draft202012Validator({**SCHEMA, "$ref": "#/$defs/case"})
 MODELS: Final[tuple[dict[str, Any], ...]] = (  # a decoder, one with experts, an encoder; each two blocks of 64
-    {
-        "model_type": "llama",
-        "hidden_size": 64,
-        "num_hidden_layers": 2,
-        "num_attention_heads": 4,
-        "num_key_value_heads": 2,
-        "intermediate_size": 128,
-        "vocab_size": 320,
-    },
+    TINY_LLAMA,
     {
         "model_type": "mixtral",
         "hidden_size": 64,

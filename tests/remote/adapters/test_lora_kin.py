@@ -19,7 +19,7 @@ from remote.optimizers import RATE_FACTOR, build_optimizer, set_learning_rate
 from remote.result.save import save_weights
 from remote.step import settings_of, step
 from remote.watch import Watch
-from tests.remote.conftest import CONFIG, LOOP, STRATEGY, MakeJob
+from tests.remote.conftest import CONFIG, LOOP, STRATEGY, Asked, MakeJob
 
 pytestmark = [
     pytest.mark.torch,
@@ -41,20 +41,6 @@ def outcome_of(job: Path) -> Outcome:
     return decode(job.with_name(OUTCOME_FILE).read_bytes(), Outcome)
 
 
-class Stopping(Watch):
-    """Somebody asks to stop once so many steps are made."""
-
-    def __init__(self, looks: int) -> None:
-        super().__init__()
-        self.looks = looks
-
-    def check(self, *, needed_s: float = 0.0) -> None:
-        self.looks -= 1
-        if self.looks == 0:
-            self.ask()
-        super().check(needed_s=needed_s)
-
-
 def weights(job: Path) -> str:
     return next(file.sha256 for file in outcome_of(job).adapter if file.path == "adapter_model.safetensors")
 
@@ -68,7 +54,7 @@ def test_a_run_that_was_stopped_brings_the_same_verified_result(make_job: MakeJo
     assert found.before is not None
     assert found.after is not None
     assert found.after.mean_loss < found.before.mean_loss
-    assert carry_out(stopped, watch=Stopping(28)) == 4
+    assert carry_out(stopped, watch=Asked(28)) == 4
     assert carry_out(stopped, watch=Watch()) == 0
     assert weights(stopped) == weights(whole)
 
