@@ -14,11 +14,13 @@ import pytest
 from safetensors.torch import load_file
 
 from remote.__main__ import carry_out
+from remote.base import prepare_base
 from remote.contract import (
     OUTCOME_FILE,
     DataSource,
     EndReason,
     Event,
+    ModelSource,
     Outcome,
     Phase,
     Reached,
@@ -212,8 +214,9 @@ def test_the_result_answers_a_prompt_by_itself(make_job: MakeJob, model_cache: P
     job = make_job(rows=rows, loop=change(LOOP, max_steps=40))
     outcome = run(job)
     assert [sample.after for sample in outcome.samples] == ["Ask.", "Ask."]
-    (base,) = [path for path in model_cache.iterdir() if path.name.startswith("random")][:1]
-    command = [sys.executable, "try.py", "What is 1 plus 2?", "--base", str(base), "--max-tokens", "8"]
+    drawn = ModelSource(kind="config", location=str(job.parent / "config.json"))  # the one of this job
+    base = prepare_base(drawn, cache=model_cache, dtype=STRATEGY.param_dtype, seed=LOOP.seed)
+    command = [sys.executable, "try.py", "What is 1 plus 2?", "--base", base, "--max-tokens", "8"]
     said, untuned = (
         subprocess.run([*command, *more], cwd=job.parent / "output", capture_output=True, text=True, check=True).stdout.strip()
         for more in ([], ["--without-adapter"])
