@@ -1,29 +1,39 @@
 """What the planner chooses where nothing was said: method, rank, targets, batch, with a reason and a source for each.
 
-Values, not prose: the search reads them, `--explain` prints them, and any of them can be overruled by saying the key.
+Values, not prose: the search reads them, the plan carries them, and any of them can be overruled by saying the key. What
+they rest on is a table, planner/recipes.py. Memory is no row of it: among the variants here the search takes what fits.
 """
 
 from __future__ import annotations
 
+from collections.abc import Container
 from typing import Any, Final
 
 import msgspec
 
+from catalogs.bases.architectures import Architecture
+from planner.asking.case import read_case, strategy_of
 from planner.asking.request import Request
-from planner.methods import DEFAULT_RANK, METHODS, NF4, QLORA, QLORA_MEANS
+from planner.methods import DEFAULT_RANK, METHODS, NF4, QLORA, QLORA_MEANS, adapter_params
 from planner.precision import BITSANDBYTES
+from planner.recipes import (
+    FEW_EXAMPLES,
+    LONG_ROW_TOKENS,
+    OF_THE_LOOP,
+    REGRET,
+    RULES,
+    SERVING_RULES,
+    SHORT_RUN_SEQUENCES,
+    SKEWED,
+    USE_CASES,
+    Choice,
+    Facts,
+    Rule,
+)
+from planner.recipes import QLORA as QLORA_SOURCE
 from remote.contract import ALPHA_PER_RANK, Loop
 
 AUTO: Final = "auto"
-
-
-class Choice(msgspec.Struct, frozen=True, kw_only=True):
-    """One key of the estimate contract that the planner fills, and why so."""
-
-    key: str
-    value: Any
-    reason: str
-    source: str
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
@@ -34,9 +44,6 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     global_batch_size: int
     choices: tuple[Choice, ...]  # only what the planner chose
 
-
-LORA_SOURCE: Final = "Schulman et al., LoRA Without Regret, 2025"
-QLORA_SOURCE: Final = "Dettmers et al., QLoRA, arXiv:2305.14314"
 
 LORA_DEFAULTS: Final = (
     Choice(key="target_modules", value="all-linear", reason="adapters on attention alone fall behind", source=QLORA_SOURCE),
@@ -54,7 +61,7 @@ METHOD_CHOICE: Final = Choice(
     key="method",
     value="lora",
     reason="equals full tuning on small and medium data at two thirds of the compute and far less memory",
-    source=LORA_SOURCE,
+    source=REGRET,
 )
 
 # The authors' own training code holds norms in fp32 and leaves embedding and head in 16 bits (github.com/artidoro/qlora);
@@ -69,22 +76,65 @@ MINIMUM_STEPS: Final = 20  # assumed: fewer optimizer steps than this and the sc
 # derived: LoRA's best rate is about ten times that of full tuning (LoRA Without Regret, 2025), and the Loop's default is LoRA's
 LEARNING_RATE_OF_WEIGHTS: Final = 2e-5
 
+ADVISED_METHODS: Final = ("lora", "dora")  # those that the rules on rank and dropout are about
+BITS_PER_PARAMETER: Final = (
+    2  # that a network can hold (Allen-Zhu and Li, arXiv:2404.05405), by which LoRA Without Regret counts
+)
+BITS_PER_TOKEN: Final = 1  # assumed there of text that a base has not seen
+RANKS: Final = (8, 16, 32, 64, 128, 256)  # assumed: powers of two, up to the highest that the sources tried
 
-def loop_for(method: str | None) -> Loop:
-    """The loop that is used where nothing was said: its learning rate follows the method."""
-    row = METHODS.get(method or AUTO)
-    return Loop(learning_rate=LEARNING_RATE_OF_WEIGHTS) if row is not None and "weights" in row.moves else Loop()
+
+# ── the loop ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def advise(request: Request) -> Advice:
-    """Resolve `method: auto` and fill rank, alpha, targets and batch where the request is silent."""
+def loop_for(request: Request) -> Loop:
+    """The loop of this job where nothing of it was said: the rate follows the method, schedule and warm-up what it is for."""
+    if _moves_weights(request):
+        return Loop(learning_rate=LEARNING_RATE_OF_WEIGHTS)
+    advised: dict[str, Any] = {choice.key: choice.value for choice in _loop_choices(request)}
+    return Loop(**advised)
+
+
+def with_loop(request: Request, *, said: Container[str]) -> Request:
+    """The request with a loop as it is advised, but for the keys of it that were said."""
+    advised = loop_for(request)
+    changes = {key: getattr(advised, key) for key in OF_THE_LOOP if key not in said}
+    return msgspec.structs.replace(request, loop=msgspec.structs.replace(request.loop, **changes))
+
+
+def said_of_loop(request: Request) -> frozenset[str]:
+    """The keys of its loop that are not as advised: those that somebody has said."""
+    advised = loop_for(request)
+    return frozenset(key for key in OF_THE_LOOP if getattr(advised, key) != getattr(request.loop, key))
+
+
+def _loop_choices(request: Request) -> list[Choice]:
+    """What the rules say of the loop. They are LoRA's: where the base's own weights move, none holds."""
+    if _moves_weights(request):
+        return []
+    usual = Loop()
+    ruled = {choice.key: choice for choice in _ruled(request, {key: getattr(usual, key) for key in OF_THE_LOOP})}
+    return list(ruled.values())
+
+
+def _moves_weights(request: Request) -> bool:
+    row = METHODS.get(request.training.get("method", AUTO))
+    return row is not None and "weights" in row.moves
+
+
+# ── the strategy ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def advise(request: Request, architecture: Architecture) -> Advice:
+    """Resolve `method: auto` and fill rank, alpha, targets, dropout and batch where the request is silent."""
     said = dict(request.training)
     method = said.pop("method", AUTO)
     choices: list[Choice] = []
     if method == AUTO:
-        choices.append(METHOD_CHOICE)
-        method = "lora"
-        variants = _quant_variants(said)
+        chosen = _last(_ruled(request, {"method": METHOD_CHOICE.value}), "method") or METHOD_CHOICE
+        choices.append(chosen)
+        method = chosen.value
+        variants = _quant_variants(request, said, choices)
     elif method == QLORA:
         method, variants = QLORA_MEANS["method"], (NF4 | UPCAST,)
     elif METHODS[method].moves_all and "optimizer" not in said:
@@ -92,42 +142,104 @@ def advise(request: Request) -> Advice:
     else:
         variants = (UPCAST,) if said.get("quant") in BITSANDBYTES else ({},)
     if METHODS[method].has_rank:
-        choices += _adapter_choices(METHODS[method].default_rank, said)
+        choices += _adapter_choices(request, architecture, method, said)
     global_batch_size, batch_choice = _global_batch(request)
     choices += batch_choice
-    filled = {choice.key: choice.value for choice in choices if choice.key != "global_batch_size"}
+    filled = {choice.key: choice.value for choice in choices if choice.key not in ("global_batch_size", "quant")}
+    as_advised = [choice for choice in _loop_choices(request) if getattr(request.loop, choice.key) == choice.value]
     return Advice(
         training=filled | said | {"method": method},
         variants=variants,
         global_batch_size=global_batch_size,
-        choices=tuple(choices),
+        choices=(*choices, *as_advised),
     )
 
 
-def _quant_variants(said: dict[str, Any]) -> tuple[dict[str, Any], ...]:
-    if "quant" not in said:
+def facts_of(request: Request) -> Facts:
+    """What the rules ask of a job, in their words."""
+    purpose, data = request.purpose, request.data
+    sequences = data.num_examples * request.loop.epochs
+    return {
+        "use_case": purpose.use_case,
+        "deployment": purpose.deployment,
+        "accuracy": purpose.accuracy,
+        "examples": "few" if data.num_examples < FEW_EXAMPLES else None,
+        "rows": "long" if data.mean_tokens >= LONG_ROW_TOKENS else None,
+        "run": "short" if sequences < SHORT_RUN_SEQUENCES else None,
+        "balance": "skewed" if (purpose.imbalance or 1.0) >= SKEWED else None,
+    }
+
+
+def _ruled(request: Request, so_far: dict[str, Any], *, counted: tuple[Rule, ...] = ()) -> list[Choice]:
+    """What the rules that hold change of these keys, in their order. `counted`: rules with a figure of this very job."""
+    facts, values, choices = facts_of(request), dict(so_far), []
+    for rule in (*RULES, *counted, *SERVING_RULES):
+        if rule.key in values and rule.holds(facts) and rule.moves(values[rule.key]):
+            values[rule.key] = rule.value
+            choices.append(Choice(key=rule.key, value=rule.value, reason=rule.reason, source=rule.source))
+    return choices
+
+
+def _last(choices: list[Choice], key: str) -> Choice | None:
+    """What decided this key in the end."""
+    return next((choice for choice in reversed(choices) if choice.key == key), None)
+
+
+def _quant_variants(request: Request, said: dict[str, Any], choices: list[Choice]) -> tuple[dict[str, Any], ...]:
+    """How frozen weights may be held: as was said, as a rule has it (which then is one of the `choices`), else any way."""
+    ruled = _last(_ruled(request, {"quant": None}), "quant")
+    if "quant" not in said and ruled is None:
         return QUANT_VARIANTS
-    known = tuple(variant for variant in QUANT_VARIANTS if variant["quant"] == said["quant"])
-    return known or (UPCAST if said["quant"] in BITSANDBYTES else {},)
+    if "quant" not in said and ruled is not None:
+        choices.append(ruled)
+    quant = said["quant"] if "quant" in said or ruled is None else ruled.value
+    known = tuple(variant for variant in QUANT_VARIANTS if variant["quant"] == quant)
+    return known or (UPCAST if quant in BITSANDBYTES else {},)
 
 
-def _adapter_choices(default_rank: int | None, said: dict[str, Any]) -> list[Choice]:
-    """Targets, rank and alpha where nothing was said; a method with a rank of its own in peft keeps that."""
-    rank = said.get("rank", default_rank)
-    values = {"rank": default_rank, "alpha": None if rank is None else ALPHA_PER_RANK * rank}
-    filled = [msgspec.structs.replace(choice, value=values.get(choice.key, choice.value)) for choice in LORA_DEFAULTS]
+def _adapter_choices(request: Request, architecture: Architecture, method: str, said: dict[str, Any]) -> list[Choice]:
+    """Targets, rank, alpha and dropout where nothing was said; a method with a rank of its own in peft keeps that."""
+    default_rank = METHODS[method].default_rank
+    filled = {choice.key: choice for choice in LORA_DEFAULTS}
     if default_rank != DEFAULT_RANK:
-        filled[1] = msgspec.structs.replace(filled[1], reason="the default of this method", source="peft 0.21")
-    return [choice for choice in filled if choice.key not in said and choice.value is not None]
+        filled["rank"] = Choice(key="rank", value=default_rank, reason="the default of this method", source="peft 0.21")
+    if method in ADVISED_METHODS:
+        so_far = {"rank": default_rank, "dropout": 0.0}
+        counted = _capacity_rules(request, architecture, method, said)
+        filled |= {choice.key: choice for choice in _ruled(request, so_far, counted=counted)}
+    rank = said.get("rank", filled["rank"].value)
+    alpha = None if rank is None else ALPHA_PER_RANK * rank
+    filled["alpha"] = msgspec.structs.replace(filled["alpha"], value=alpha)
+    return [choice for choice in filled.values() if choice.key not in said and choice.value is not None]
+
+
+def _capacity_rules(request: Request, architecture: Architecture, method: str, said: dict[str, Any]) -> tuple[Rule, ...]:
+    """The lowest rank whose adapters can hold what one pass over the data tells; none needed where no use was named."""
+    if request.purpose.use_case is None or "rank" in said:
+        return ()
+    num_tokens = request.data.num_examples * request.data.mean_tokens
+    targets = said.get("target_modules", LORA_DEFAULTS[0].value)
+    one = strategy_of(read_case({"model": request.model, "method": method, "rank": 1, "target_modules": targets}))
+    bits_per_rank = BITS_PER_PARAMETER * adapter_params(architecture, one)
+    rank = next((rank for rank in RANKS if rank * bits_per_rank >= num_tokens * BITS_PER_TOKEN), RANKS[-1])
+    reason = f"{num_tokens / 1e6:,.0f} million tokens tell a bit each, and a trained number holds two"
+    return (Rule(when={"use_case": USE_CASES}, key="rank", bound="at least", value=rank, reason=reason, source=REGRET),)
+
+
+# ── the batch ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
 def _global_batch(request: Request) -> tuple[int, list[Choice]]:
-    """Sequences per optimizer step: as said, else 16, halved until the run has enough steps."""
+    """Sequences per optimizer step: as said, else 16 or what a rule has, halved until the run has enough steps."""
     if request.global_batch_size is not None:
         return request.global_batch_size, []
-    size = GLOBAL_BATCH_SIZE
+    key = "global_batch_size"
+    usual = Choice(key=key, value=GLOBAL_BATCH_SIZE, reason="as for 7B and 13B in the source", source=QLORA_SOURCE)
+    chosen = _last(_ruled(request, {key: GLOBAL_BATCH_SIZE}), key) or usual
+    size = chosen.value
     sequences = request.data.num_examples * request.loop.epochs
     while size > 1 and sequences / size < MINIMUM_STEPS:
         size //= 2
-    reason = "as for 7B and 13B in the source" if size == GLOBAL_BATCH_SIZE else f"smaller, for at least {MINIMUM_STEPS} steps"
-    return size, [Choice(key="global_batch_size", value=size, reason=reason, source=QLORA_SOURCE)]
+    if size != chosen.value:
+        chosen = msgspec.structs.replace(usual, value=size, reason=f"smaller, for at least {MINIMUM_STEPS} steps")
+    return size, [chosen]

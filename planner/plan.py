@@ -11,6 +11,7 @@ import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.request import OWN_MACHINES, Request, RequestError
+from planner.recipes import Choice
 from remote.contract import Strategy, decode
 
 PLAN_VERSION: Final = 1
@@ -118,6 +119,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     catalog_as_of: dt.date | None  # the price's date
     planned_on: dt.date
     versions: dict[str, str]
+    choices: tuple[Choice, ...] = ()  # what the planner filled in, and why; in plans of earlier versions among `assumptions`
     schema_version: int = PLAN_VERSION
 
 

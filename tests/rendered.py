@@ -19,7 +19,7 @@ ROOMS = {
 }
 OTHER_FOLDERS = {
     "tests": "mirror the rooms; doubles are small real programs",
-    "docs": "architecture, derivations, acceptance, schemas; commands.md, clouds.md, methods.md and tree.md are made",
+    "docs": "architecture, derivations, acceptance, schemas; advice, commands, clouds, methods and tree are made",
     "benchmarks": "scripts that measure, and their committed results",
     "examples": "job files that plan as they stand and run with `--data FILE`, and the demo",
     ".ci": "what CI runs, and the pinned requirement files",
@@ -107,11 +107,12 @@ def render_commands() -> str:
 
 def main() -> None:
     """Write them all."""
-    from tests import clouds_page, methods_page
+    from tests import advice_page, clouds_page, methods_page
 
     README.write_text(with_tree(README.read_text()))
     TREE_PAGE.write_text(render_tree_page())
     COMMANDS_PAGE.write_text(render_commands())
+    advice_page.PAGE.write_text(advice_page.render_page())
     clouds_page.PAGE.write_text(clouds_page.render_page())
     methods_page.PAGE.write_text(methods_page.render_page())
 

@@ -11,7 +11,7 @@ import pytest
 
 from provision.cli import COMMANDS
 from provision.clouds.programs import CLOUDS
-from tests import clouds_page, methods_page
+from tests import advice_page, clouds_page, methods_page
 from tests.rendered import (
     COMMANDS_PAGE,
     README,
@@ -132,6 +132,11 @@ def test_the_page_of_commands_is_their_help() -> None:
 def test_the_page_of_clouds_is_what_the_rows_say() -> None:
     """docs/clouds.md; `make docs` writes it."""
     assert clouds_page.PAGE.read_text() == clouds_page.render_page()
+
+
+def test_the_page_of_advice_is_what_the_rules_say() -> None:
+    """docs/advice.md; `make docs` writes it."""
+    assert advice_page.PAGE.read_text() == advice_page.render_page()
 
 
 def test_the_page_of_methods_is_what_the_estimators_answer() -> None:

@@ -83,6 +83,7 @@ REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request and its
     "data.max_tokens": Bounds(1, 100_000_000),
     "data.held_out_rows": Bounds(0, MANY),
     "data.max_rows": Bounds(1, 1_000 * MANY),
+    "purpose.imbalance": Bounds(1, MANY),
     "where.gpu_memory_gib": CASE_BOUNDS["gpu_memory_gib"],
     "where.num_gpus": PARTS,
     "where.power_usd_per_kwh": Bounds(0, 100),

@@ -79,6 +79,21 @@ def parse_policy_key(text: str) -> str:
     return text
 
 
+def parse_word_of(noun: str, name: str) -> Callable[[str], str]:
+    """A reader of one of the words of this tuple in planner/recipes.py. It raises ValueError."""
+
+    def read(text: str) -> str:
+        from planner import recipes
+        from planner.asking.mistyped import nearest
+
+        known: tuple[str, ...] = getattr(recipes, name)
+        if text not in known:
+            raise ValueError(f'there is no {noun} "{text}"; {nearest(text, known)}')
+        return text
+
+    return read
+
+
 SIZE: Final = Amount("size", parse_gib)
 COUNT: Final = Amount("count", parse_count)
 USD: Final = Amount("usd", parse_usd)
@@ -87,6 +102,9 @@ WORDS: Final = Amount("names", parse_words)
 PROVIDER: Final = Amount("text", str.lower)  # as the catalog writes them
 TAG: Final = Amount("key=value", parse_tag)
 POLICY_KEY: Final = Amount("key", parse_policy_key)
+USE_CASE: Final = Amount("use", parse_word_of("use case", "USE_CASES"))
+DEPLOYMENT: Final = Amount("place", parse_word_of("deployment", "DEPLOYMENTS"))
+ACCURACY: Final = Amount("word", parse_word_of("accuracy", "ACCURACIES"))
 
 
 class Option(msgspec.Struct, frozen=True):
@@ -111,6 +129,15 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--examples",), "examples", COUNT, "Number of examples; of a data file, its first so many rows."),
     Option(("--tokens",), "tokens", COUNT, "Tokens in one pass over the examples (500k, 2M)."),
     Option(("--epochs",), "loop.epochs", float, "Passes over the data (default 3)."),
+    Option(
+        ("--use-case",),
+        "purpose.use_case",
+        USE_CASE,
+        "What it is for (classification, extraction, chat, code, summarization, translation, style): advises the rest.",
+    ),
+    Option(("--deployment",), "purpose.deployment", DEPLOYMENT, "Where it will answer: many_adapters, merged or edge."),
+    Option(("--accuracy",), "purpose.accuracy", ACCURACY, "highest: where the last point counts more than memory."),
+    Option(("--imbalance",), "purpose.imbalance", float, "Rows of the commonest class for each of the rarest."),
     Option(("--method",), "training.method", str, "auto (default), lora, qlora, full, or another method."),
     Option(("--rank",), "training.rank", int, "Rank of the adapters (default 16)."),
     Option(("--alpha",), "training.alpha", float, "Scale of the adapters (default twice the rank)."),
@@ -195,7 +222,7 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
 
     `measure` reads the lengths of the file named by --data; without it such a file is refused.
     """
-    from planner.advise import loop_for
+    from planner.advise import said_of_loop, with_loop
     from planner.asking.contradictions import consistent
     from planner.asking.request import Request, RequestError, checked, default_data
     from planner.asking.training_keys import check_training
@@ -204,10 +231,11 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
     if start is None:
         if "model" not in given:
             raise RequestError("no model was named", hint="--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file")
-        start = Request(model=given["model"], data=default_data(), loop=loop_for(given.get("training.method")))
+        start = Request(model=given["model"], data=default_data())
     request = _overlay(start, given)
     check_training(request.model, request.training)
-    return consistent(checked(_replace(request, data=_data(request, options, measure=measure))))
+    request = _replace(request, data=_data(request, options, measure=measure))
+    return consistent(checked(with_loop(request, said=said_of_loop(start))))
 
 
 def _overlay(request: Request, given: dict[str, Any]) -> Request:

@@ -14,6 +14,7 @@ import msgspec
 from catalogs.failure import Failure
 from catalogs.user_file import shortened
 from planner.asking.bounds import REQUEST_BOUNDS, Bounds, complaint
+from planner.recipes import Accuracy, Deployment, UseCase
 from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Loop, Task
 
 LOCAL: Final = "local"  # the provider that is this machine
@@ -104,6 +105,15 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
     environment: bool = True  # on a host of one's own: the trainer's packages wait there for the next run
 
 
+class Purpose(msgspec.Struct, frozen=True, kw_only=True):
+    """What the job is for: by it the planner advises what nobody says (planner/recipes.py)."""
+
+    use_case: UseCase | None = None
+    deployment: Deployment | None = None  # where the adapter will answer
+    accuracy: Accuracy | None = None
+    imbalance: float | None = None  # rows of the commonest class for each of the rarest; None = not known
+
+
 class Request(msgspec.Struct, frozen=True, kw_only=True):
     """A job to plan. `training` holds the case keys of the estimate contract that were said; the planner fills the rest."""
 
@@ -114,6 +124,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     global_batch_size: int | None = None  # sequences per optimizer step; None = planner's choice
     loop: Loop = msgspec.field(default_factory=Loop)
     data: DataAsked
+    purpose: Purpose = Purpose()
     where: Where = Where()
     budget: Budget = Budget()
     keep: Keep = Keep()
@@ -240,6 +251,7 @@ EXAMPLES: Final[Mapping[str, str]] = {  # what to type instead; without an examp
     "where.power_usd_per_kwh": "0.30",
     "budget.max_usd": "5",
     "budget.max_hours": "12",
+    "purpose.imbalance": "20",
 }
 VOLUME_NAME: Final = re.compile(r"[a-z][a-z0-9-]{0,30}[a-z0-9]")  # what the names and tags of every cloud can hold
 MAX_LAYER: Final = 100_000  # assumed: far beyond what any model has

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from planner.asking.request import OWN_MACHINES
+from planner.asking.request import OWN_MACHINES, Purpose
 from planner.notices import cut_words, held_out_words, kept_words, unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
@@ -36,6 +36,8 @@ def _rendered(parts: Iterator[Part], *, width: int, colour: bool) -> str:
 
 def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, *, explain: bool, width: int) -> Iterator[Part]:
     yield _job_line(result)
+    if (plan := _central(result)) is not None and plan.request.purpose != Purpose() and plan.choices:
+        yield _advice_line(plan)
     for warning in result.warnings:
         yield f"Note: {warning}."
     yield ""
@@ -81,6 +83,18 @@ def _job_line(result: SearchResult) -> str:
         line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens on {words.offer(plan)}"
         line += ", padding included" if data.profile else ""
     return f"{line}; {held_out_words(data)}" if data.held_out_rows or data.held_out_wanted else line
+
+
+def _advice_line(plan: Plan) -> str:
+    """What the planner filled in for what the job is for; the reasons are many, and so left to --explain."""
+    purpose = (plan.request.purpose.use_case, plan.request.purpose.deployment, plan.request.purpose.accuracy)
+    named = ", ".join(word.replace("_", " ") for word in purpose if word is not None) or "these classes"
+    chosen = ", ".join(f"{each.key} {_plain(each.value)}" for each in plan.choices)
+    return f"Advised for {named}: {chosen}. --explain says why."
+
+
+def _plain(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
 def _central(result: SearchResult) -> Plan | None:
@@ -143,7 +157,8 @@ def _explained(plan: Plan) -> Iterator[Part]:
     )
     yield tables.cost_table(plan)
     yield "This rests on:"
-    for sentence in plan.assumptions:
+    choices = (f"{choice.key} = {choice.value}: {choice.reason} ({choice.source})" for choice in plan.choices)
+    for sentence in (*plan.assumptions, *choices):
         yield f"  · {sentence}"
 
 

@@ -48,7 +48,7 @@ def search(
     for check in checks(request, architecture, catalog, market):
         check()
     seq_len = seq_len_of(request, architecture)
-    advice = advise(request)
+    advice = advise(request, architecture)
     question = Question(
         request=request,
         advice=advice,
@@ -141,4 +141,5 @@ def _plan(found: Found, question: Question, figures: Figures, *, today: dt.date,
         catalog_as_of=found.offer.observed_on,
         planned_on=today,
         versions=versions,
+        choices=question.advice.choices,
     )

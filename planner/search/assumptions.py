@@ -27,8 +27,6 @@ def _job(question: Question) -> Iterator[str]:
     yield f"data: {data.num_examples:,} examples of {data.mean_tokens:,.0f} tokens, {data.basis}"
     if cut := cut_words(data, question.seq_len):
         yield cut
-    for choice in question.advice.choices:
-        yield f"{choice.key} = {choice.value}: {choice.reason} ({choice.source})"
 
 
 def _machine(found: Found) -> Iterator[str]:

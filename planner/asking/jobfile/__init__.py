@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from planner.advise import loop_for
+from planner.advise import with_loop
 from planner.asking.contradictions import consistent
 from planner.asking.jobfile.positions import Document, read_document
 from planner.asking.jobfile.sections import (
@@ -35,7 +35,6 @@ from planner.asking.request import (
 )
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
 from planner.refusals import CaseError
-from remote.contract import Loop
 
 
 def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request:
@@ -56,15 +55,16 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
         task=job.task,
         training=training,
         global_batch_size=_global_batch_size(document, job.training),
-        loop=_loop(document, job, training),
+        loop=job.loop,
         data=_data(document, job, training, measure),
+        purpose=job.purpose,
         where=_where(document, job.where),
         budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours),
         keep=job.keep,
         tags=job.tags,
     )
     try:
-        return consistent(checked(request))
+        return consistent(checked(with_loop(request, said=document.values.get("loop") or {})))
     except RequestError as error:
         raise document.error(error.place, str(error), hint=error.hint) from None
 
@@ -135,13 +135,6 @@ def _global_batch_size(document: Document, training: dict[str, Any]) -> int | No
     if size is not None and (type(size) is not int or size < 1):
         raise document.error(("training", GLOBAL_BATCH_SIZE), "global_batch_size must be a whole number, 1 or more")
     return size
-
-
-def _loop(document: Document, job: JobFile, training: dict[str, Any]) -> Loop:
-    said = document.values.get("loop") or {}
-    if "learning_rate" in said:
-        return job.loop
-    return msgspec.structs.replace(job.loop, learning_rate=loop_for(training.get("method")).learning_rate)
 
 
 def _data(document: Document, job: JobFile, training: dict[str, Any], measure: Measure | None) -> DataAsked:

@@ -8,7 +8,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from planner.asking.request import JOB_PLACES, DataFormat, Keep
+from planner.asking.request import JOB_PLACES, DataFormat, Keep, Purpose
 from planner.asking.training_keys import TRAINING_KEYS
 from remote.contract import Loop, Task
 
@@ -60,6 +60,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     training: dict[str, Any] = {}
     loop: Loop = msgspec.field(default_factory=Loop)
     data: DataSection = DataSection()
+    purpose: Purpose = Purpose()
     budget: BudgetSection = BudgetSection()
     where: WhereSection = WhereSection()
     keep: Keep = Keep()
@@ -69,6 +70,7 @@ class JobFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
 SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "loop": Loop,
     "data": DataSection,
+    "purpose": Purpose,
     "budget": BudgetSection,
     "where": WhereSection,
     "keep": Keep,
@@ -87,7 +89,8 @@ def job_schema(contract: Mapping[str, Any]) -> dict[str, Any]:
     schema = msgspec.json.schema(JobFile)
     keys = contract["$defs"]["case"]["properties"]
     definitions = schema["$defs"]
-    definitions["Loop"]["additionalProperties"] = definitions["Keep"]["additionalProperties"] = False
+    for section in ("Loop", "Purpose", "Keep"):
+        definitions[section]["additionalProperties"] = False
     definitions["BudgetSection"]["properties"]["max_cost"]["anyOf"].insert(0, {"type": "number", "minimum": 0})
     training = {key: keys[key] for key in TRAINING_KEYS} | {GLOBAL_BATCH_SIZE: {"type": "integer", "minimum": 1}}
     definitions["JobFile"]["properties"]["training"] = {

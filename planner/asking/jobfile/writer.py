@@ -10,15 +10,15 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.advise import AUTO
+from planner.advise import AUTO, loop_for
 from planner.asking.case import Case
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
 from planner.asking.training_keys import ELSEWHERE
 from planner.methods import QLORA, QLORA_MEANS
 from planner.plan import Plan
+from planner.recipes import DEPLOYMENTS, USE_CASES
 from planner.strategy import describe
-from remote.contract import Loop
 
 COMMENTS: Final[Mapping[str, str]] = {
     "model": "hub id, folder with weights or GGUF file; only to plan: a size word, registry name or config.json",
@@ -47,6 +47,11 @@ COMMENTS: Final[Mapping[str, str]] = {
     "data.examples": "to train on",
     "data.mean_tokens": "tokens per example",
     "data.max_tokens": "tokens of the longest example",
+    "purpose": "what the job is for: the planner advises by it what nobody says",
+    "purpose.use_case": f"one of {', '.join(USE_CASES)}",
+    "purpose.deployment": f"where it will answer: {', '.join(DEPLOYMENTS)}",
+    "purpose.accuracy": "highest: where the last point counts more than memory",
+    "purpose.imbalance": "rows of the commonest class for each of the rarest",
     "budget": "kept at the plan's p90, not at its middle",
     "budget.max_cost": "dollars for the whole job",
     "where": "what may be rented; what is left out may be anything",
@@ -77,7 +82,7 @@ def write_job(asked: Request | Plan) -> str:
         heading.append(f"# Planned {asked.planned_on}: {describe(asked.strategy)} on {asked.offer.key}, ")
         heading[-1] += f"about ${asked.cost.total_usd.p50:.2f}." if asked.cost.total_usd.p50 else "free."
         heading.append(f"# Lines marked ({CHOSEN}) may be deleted, all of them: then the planner chooses anew.")
-    chosen = _chosen(asked) if isinstance(asked, Plan) else frozenset()
+    chosen = _chosen(asked) if isinstance(asked, Plan) else {}
     top: dict[str, Any] = {"version": JOB_FILE_VERSION, "model": request.model, "task": request.task}
     top |= _stated({"revision": request.revision})
     lines = [*heading, *_lines(top, "", chosen)]
@@ -89,14 +94,15 @@ def write_job(asked: Request | Plan) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _chosen(plan: Plan) -> frozenset[str]:
-    """The keys of the job file that hold what the planner chose, as they are called in COMMENTS."""
+def _chosen(plan: Plan) -> dict[str, str]:
+    """The keys of the job file that hold what the planner chose, as COMMENTS calls them, with why, where a rule says."""
     said, now = plan.request, pinned(plan)
     meant = QLORA_MEANS.keys() if said.training.get("method") == QLORA else set()
     said_method = {"method"} if said.training.get("method") in (None, AUTO) else set()
     training = (now.training.keys() - said.training.keys() - meant) | said_method
     where = {key for key in now.where.__struct_fields__ if not _says(said.where, key) and _says(now.where, key)}
-    return frozenset({f"training.{key}" for key in training} | {f"where.{key}" for key in where})
+    reasons = {choice.key: f"{choice.reason}; {choice.source}" for choice in plan.choices}
+    return {f"training.{key}": reasons.get(key, "") for key in training} | {f"where.{key}": "" for key in where}
 
 
 def _says(where: Where, key: str) -> bool:
@@ -140,11 +146,12 @@ def _cards(offer: Offer) -> tuple[str, ...]:
 def _sections(request: Request) -> dict[str, dict[str, Any]]:
     where, budget = request.where, request.budget
     loop = msgspec.to_builtins(request.loop)
-    usual = msgspec.to_builtins(Loop())
+    usual = msgspec.to_builtins(loop_for(request))
     return {
         "training": {**request.training, **_stated({GLOBAL_BATCH_SIZE: request.global_batch_size})},
         "loop": {key: value for key, value in loop.items() if value != usual[key] or key in ("epochs", "learning_rate")},
         "data": _data(request.data),
+        "purpose": _stated(msgspec.structs.asdict(request.purpose)),
         "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours}),
         "where": _stated({"gpu_budget": where.gpu_memory_gib})
         | _stated({key: getattr(where, key) or None for key in ("gpus", "num_gpus", "providers", "regions")})
@@ -172,10 +179,11 @@ def _stated(values: dict[str, Any]) -> dict[str, Any]:
     return {key: value for key, value in values.items() if value is not None}
 
 
-def _lines(values: dict[str, Any], prefix: str, chosen: frozenset[str], *, indent: str = "") -> Iterable[str]:
+def _lines(values: dict[str, Any], prefix: str, chosen: Mapping[str, str], *, indent: str = "") -> Iterable[str]:
     for key, value in values.items():
-        mark = f"({CHOSEN})" if f"{prefix}{key}" in chosen else ""
-        comment = " ".join(filter(None, (COMMENTS.get(f"{prefix}{key}"), mark)))
+        place = f"{prefix}{key}"
+        mark = f"({CHOSEN})" if place in chosen else ""
+        comment = " ".join(filter(None, (chosen.get(place) or COMMENTS.get(place), mark)))
         yield f"{indent}{_text(key)}: {_flow(value)}" + (f"  # {comment}" if comment else "")
 
 

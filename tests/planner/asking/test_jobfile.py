@@ -23,8 +23,9 @@ from planner.asking.jobfile.positions import JobFileError, read_document
 from planner.asking.jobfile.sections import job_schema
 from planner.asking.jobfile.writer import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
 from planner.asking.options import request_of
-from planner.asking.request import TAKEN_TAGS, Budget, DataAsked, DataFile, Keep, Request, Where, measured_data
+from planner.asking.request import TAKEN_TAGS, Budget, DataAsked, DataFile, Keep, Purpose, Request, Where, measured_data
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
+from planner.recipes import DEPLOYMENTS, USE_CASES
 from planner.refusals import CaseError
 from remote.contract import Loop
 from tests.planner.builders import counted, make_plan, make_request, parsed
@@ -118,6 +119,15 @@ def test_full_tuning_learns_slower_unless_a_rate_is_said() -> None:
     """The default follows the method."""
     assert read("model: 7b\ntraining: {method: full}").loop.learning_rate == pytest.approx(2e-5)
     assert read("model: 7b\ntraining: {method: full}\nloop: {learning_rate: 1e-3}").loop.learning_rate == pytest.approx(1e-3)
+
+
+def test_what_the_job_is_for_sets_the_loop_unless_it_is_said() -> None:
+    """Key by key; options over the file change what nobody said in it, and keep the rest."""
+    text = "model: 3b\npurpose: {use_case: classification}\nloop: {schedule: cosine}\n"
+    loop = read(text).loop
+    assert (loop.schedule, loop.warmup_ratio) == ("cosine", 0.06)
+    over = request_of(parsed("--use-case", "chat"), start=read(text)).loop
+    assert (over.schedule, over.warmup_ratio) == ("cosine", 0.03)
 
 
 def test_auto_may_be_written_out() -> None:
@@ -292,6 +302,11 @@ def requests(draw: st.DrawFn) -> Request:
             layers=draw(st.none() | st.lists(st.integers(0, 80), max_size=3).map(tuple)),
         ),
         data=draw(sizes() | files_of(model)),
+        purpose=Purpose(
+            use_case=draw(st.none() | st.sampled_from(USE_CASES)),
+            deployment=draw(st.none() | st.sampled_from(DEPLOYMENTS)),
+            imbalance=draw(st.none() | st.floats(1, 1_000)),
+        ),
         where=Where(
             gpu_memory_gib=draw(st.none() | st.floats(0.5, 500)),
             gpus=draw(MAYBE_NAMES),
@@ -367,6 +382,7 @@ def test_a_written_file_explains_itself() -> None:
 
 def _section(schema: dict[str, Any], section: str) -> dict[str, Any]:
     names = {"loop": "Loop", "data": "DataSection", "budget": "BudgetSection", "where": "WhereSection", "keep": "Keep"}
+    names |= {"purpose": "Purpose"}
     properties: dict[str, Any] = schema[names[section]]["properties"]
     return properties
 

@@ -15,13 +15,14 @@ from remote.contract import Strategy
 from tests.planner.builders import make_request
 
 REQUEST = make_request(model="3b")
-LADDERS = tuple(strategies(advise(REQUEST), model="3b", seq_len=512, num_gpus=1, computes_in="bfloat16"))
+BASE = resolve_model("3b")
+LADDERS = tuple(strategies(advise(REQUEST, BASE), model="3b", seq_len=512, num_gpus=1, computes_in="bfloat16"))
 
 
 @pytest.mark.parametrize("strategy", [LADDERS[0][0], LADDERS[1][-1], LADDERS[-1][-1]], ids=describe)
 def test_a_class_of_cards_stands_for_each_of_them(strategy: Strategy) -> None:
     """What one estimate per class says of a card, its own estimate says, too: for every card that is sold."""
-    figures = Figures(resolve_model("3b"), REQUEST, advise(REQUEST), seq_len=512)
+    figures = Figures(BASE, REQUEST, advise(REQUEST, BASE), seq_len=512)
     for gpu in read_catalog().gpus.values():
         own, shared = figures.vram(strategy, gpu), figures.vram_like(strategy, gpu)
         assert (own.allocated_peak_bytes, own.required_bytes) == (shared.allocated_peak_bytes, shared.required_bytes), gpu.name
@@ -32,7 +33,7 @@ def test_a_class_of_cards_stands_for_each_of_them(strategy: Strategy) -> None:
 @pytest.mark.parametrize("num_gpus", [1, 2, 8])
 def test_memory_falls_along_a_ladder(num_gpus: int) -> None:
     """So the search may halve its way to the largest micro-batch that fits."""
-    figures = Figures(resolve_model("3b"), REQUEST, advise(REQUEST), seq_len=512)
+    figures = Figures(BASE, REQUEST, advise(REQUEST, BASE), seq_len=512)
     for ladder in figures.ladders(num_gpus, computes_in="bfloat16"):
         required = [figures.vram_like(strategy, None).required_bytes for strategy in ladder]
         assert required == sorted(required, reverse=True), describe(ladder[0])
@@ -41,7 +42,7 @@ def test_memory_falls_along_a_ladder(num_gpus: int) -> None:
 @pytest.mark.parametrize("num_gpus", [1, 2, 4, 8])
 def test_every_strategy_makes_the_same_optimizer_step(num_gpus: int) -> None:
     """Sequences per step don't depend on how they are cut into passes and spread over GPUs."""
-    figures = Figures(resolve_model("3b"), REQUEST, advise(REQUEST), seq_len=512)
+    figures = Figures(BASE, REQUEST, advise(REQUEST, BASE), seq_len=512)
     for ladder in figures.ladders(num_gpus, computes_in="bfloat16"):
         for strategy in ladder:
             assert strategy.micro_batch_size * strategy.gradient_accumulation_steps * num_gpus == 16
@@ -49,7 +50,7 @@ def test_every_strategy_makes_the_same_optimizer_step(num_gpus: int) -> None:
 
 def test_int8_is_never_sharded_and_four_bits_only_in_a_dtype_that_can_be() -> None:
     """The int8 weights of bitsandbytes can't be cut; packed 4-bit ones can when stored as bfloat16."""
-    figures = Figures(resolve_model("3b"), REQUEST, advise(REQUEST), seq_len=512)
+    figures = Figures(BASE, REQUEST, advise(REQUEST, BASE), seq_len=512)
     sharded = [ladder[0] for ladder in figures.ladders(4, computes_in="bfloat16") if ladder[0].sharding == "fsdp"]
     assert {(strategy.quant, strategy.quant_storage) for strategy in sharded} == {("none", "uint8"), ("nf4", "bfloat16")}
 
@@ -57,7 +58,7 @@ def test_int8_is_never_sharded_and_four_bits_only_in_a_dtype_that_can_be() -> No
 def test_what_was_said_is_in_every_strategy() -> None:
     """Search varies only what was left open."""
     training = {"rank": 4, "quant": "nf4", "micro_batch_size": 2, "gradient_checkpointing": "reentrant", "dropout": 0.1}
-    advice = advise(make_request(training=training))
+    advice = advise(make_request(training=training), BASE)
     (ladder,) = strategies(advice, model="3b", seq_len=512, num_gpus=1, computes_in="bfloat16")
     (strategy,) = ladder
     for key, value in training.items():

@@ -163,6 +163,19 @@ def test_a_plan_can_be_saved_as_a_job_file(tmp_path: Path) -> None:
     assert (again.offer, again.strategy, again.cost) == (first.offer, first.strategy, first.cost)
 
 
+def test_a_use_case_is_advised_of_and_said_where_it_is_shown_and_saved(tmp_path: Path) -> None:
+    """One line above the plans; reasons and sources with --explain and in the saved job file, which plans the same again."""
+    said = ("--model", "7b", "--use-case", "code", "--examples", "5000")
+    code, text = plan(*said, "--explain", "--save", "job.yaml", folder=tmp_path)
+    assert code == 0
+    assert text.splitlines()[1].startswith("Advised for code: method lora, target_modules all-linear, rank 64, alpha 128")
+    assert "rank = 64: what code asks of a base is far from low rank" in text
+    saved = (tmp_path / "job.yaml").read_text()
+    assert "  use_case: code  #" in saved
+    assert "rank: 64  # what code asks of a base is far from low rank" in saved
+    assert "lora r64" in plan("job.yaml", folder=tmp_path)[1]
+
+
 def test_json_is_the_whole_answer(tmp_path: Path) -> None:
     """Equal to what was shown, for other programs."""
     code, text = plan("--model", "7b", "--json", folder=tmp_path)

@@ -4,14 +4,33 @@ from __future__ import annotations
 
 import pytest
 
-from planner.advise import GLOBAL_BATCH_SIZE, MINIMUM_STEPS, Advice, advise, loop_for
-from planner.asking.request import stated_data
+from catalogs.bases.models import resolve_model
+from planner.advise import GLOBAL_BATCH_SIZE, MINIMUM_STEPS, Advice, advise, loop_for, with_loop
+from planner.asking.request import Purpose, Request, stated_data
+from planner.recipes import ACCURACIES, DEPLOYMENTS, MEANINGS, OF_THE_LOOP, RULES, SERVING_RULES, USE_CASES, UseCase
+from remote.contract import Loop, Strategy
 from tests.planner.builders import make_request
+
+BASE = resolve_model("7b")
+LARGE = stated_data(num_examples=5_000, tokens_per_example=512)
 
 
 def advised(**training: object) -> Advice:
     """Advice for the default job with these keys said."""
-    return advise(make_request(training=training))
+    return advise(make_request(training=training), BASE)
+
+
+def job(use_case: UseCase | None = None, *, training: dict[str, object] | None = None, **changes: object) -> Request:
+    """5,000 examples for this use, unless other data are named; fields of a Purpose go there."""
+    of_purpose = {key: changes.pop(key) for key in Purpose.__struct_fields__ if key in changes}
+    purpose = Purpose(use_case=use_case, **of_purpose)  # type: ignore[arg-type]
+    request = make_request(**{"data": LARGE, "purpose": purpose, "training": training or {}} | changes)
+    return with_loop(request, said=())
+
+
+def for_use(use_case: UseCase | None = None, **changes: object) -> dict[str, object]:
+    """What is chosen for it, by key."""
+    return {choice.key: choice.value for choice in advise(job(use_case, **changes), BASE).choices}  # type: ignore[arg-type]
 
 
 def test_silence_means_lora_on_all_linear_layers() -> None:
@@ -64,17 +83,116 @@ def test_full_tuning_only_where_it_is_asked_for() -> None:
     advice = advised(method="full")
     assert "rank" not in advice.training
     assert [variant["optimizer"] for variant in advice.variants] == ["adamw_torch_fused", "adamw_8bit"]
-    assert loop_for("full").learning_rate == pytest.approx(loop_for("lora").learning_rate / 10)
+    of_weights, of_adapters = (loop_for(make_request(training={"method": name})) for name in ("full", "lora"))
+    assert of_weights.learning_rate == pytest.approx(of_adapters.learning_rate / 10)
 
 
 def test_a_small_job_gets_smaller_batches_for_enough_steps() -> None:
     """Twenty steps at least, where there are so many sequences."""
     tiny = make_request(data=stated_data(num_examples=50, num_tokens=None, tokens_per_example=64))
-    assert advise(make_request()).global_batch_size == GLOBAL_BATCH_SIZE
-    assert advise(tiny).global_batch_size == 4
+    assert advise(make_request(), BASE).global_batch_size == GLOBAL_BATCH_SIZE
+    assert advise(tiny, BASE).global_batch_size == 4
     assert MINIMUM_STEPS <= 50 * 3 / 4
 
 
 def test_a_global_batch_that_was_said_is_kept() -> None:
     """However few steps that makes."""
-    assert advise(make_request(global_batch_size=64)).global_batch_size == 64
+    assert advise(make_request(global_batch_size=64), BASE).global_batch_size == 64
+
+
+# ── what it is for ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("use_case", "rank", "schedule", "warmup_ratio"),
+    [
+        ("classification", 8, "linear", 0.06),
+        ("extraction", 8, "linear", 0.06),
+        ("chat", 16, "constant", 0.03),
+        ("code", 64, "cosine", 0.03),
+        ("summarization", 8, "linear", 0.03),
+        ("translation", 16, "cosine", 0.01),
+        ("style", 8, "linear", 0.03),
+    ],
+)
+def test_each_use_has_its_rank_and_schedule(use_case: UseCase, rank: int, schedule: str, warmup_ratio: float) -> None:
+    """Alpha follows the rank; learning rate and targets are everybody's."""
+    request = job(use_case)
+    training = advise(request, BASE).training
+    assert (training["rank"], training["alpha"], training["method"]) == (rank, 2.0 * rank, "lora")
+    assert (request.loop.schedule, request.loop.warmup_ratio, request.loop.learning_rate) == (schedule, warmup_ratio, 2e-4)
+
+
+def test_every_rule_can_hold_and_speaks_of_what_can_be_said() -> None:
+    """Its facts are words that a request can have, its key one of a Strategy, the Loop or the batch; its source has a year."""
+    words = {"use_case": USE_CASES, "deployment": DEPLOYMENTS, "accuracy": ACCURACIES}
+    for rule in (*RULES, *SERVING_RULES):
+        for fact, named in rule.when.items():
+            assert all(word in words.get(fact, ()) or (fact, word) in MEANINGS for word in named), rule
+        fields = Loop.__struct_fields__ if rule.key in OF_THE_LOOP else (*Strategy.__struct_fields__, "global_batch_size")
+        assert rule.key in fields, rule
+        assert rule.reason, rule
+        assert "20" in rule.source, rule  # the year
+
+
+def test_what_is_said_stands_against_every_rule() -> None:
+    """Each key by itself: a rank of 4 for code, alpha after it; a schedule of the job's own."""
+    advice = advise(job("code", training={"rank": 4, "dropout": 0.2}), BASE)
+    assert (advice.training["rank"], advice.training["alpha"], advice.training["dropout"]) == (4, 8.0, 0.2)
+    assert not {"rank", "dropout"} & {choice.key for choice in advice.choices}
+    own = with_loop(make_request(purpose=Purpose(use_case="chat")), said={"schedule"})
+    assert own.loop.schedule == "cosine"
+
+
+def test_few_examples_get_dropout_and_a_short_run_a_higher_rate() -> None:
+    """Below 1,000 rows, and below 100 steps of 16."""
+    chosen = for_use("chat", data=stated_data(num_examples=200, tokens_per_example=512))
+    assert (chosen["dropout"], chosen["learning_rate"]) == (0.05, 3e-4)
+    assert not {"dropout", "learning_rate"} & set(for_use("chat"))
+
+
+def test_more_tokens_than_a_rank_can_hold_raise_it() -> None:
+    """A bit for each token, two for each trained number; 256 is the highest that the sources tried."""
+    assert for_use("style", data=stated_data(num_examples=500_000, tokens_per_example=512))["rank"] == 64
+    assert for_use("style", data=stated_data(num_examples=10**9, tokens_per_example=512))["rank"] == 256
+
+
+def test_long_rows_and_skewed_classes_change_the_batch() -> None:
+    """A step of long rows holds fewer of them; one of skewed classes more, so that it sees the rarest."""
+    long = stated_data(num_examples=5_000, tokens_per_example=16_384)
+    assert for_use("summarization", data=long)["global_batch_size"] == 8
+    assert for_use("classification", imbalance=20.0)["global_batch_size"] == 32
+    assert for_use("classification", imbalance=2.0)["global_batch_size"] == 16
+
+
+def test_where_it_answers_bounds_the_rank() -> None:
+    """Many adapters and small devices bear 16; merged, any rank answers as fast. That is the last word of all rules."""
+    assert for_use("code", deployment="many_adapters")["rank"] == 16
+    assert for_use("style", deployment="many_adapters")["rank"] == 8
+    assert for_use("style", deployment="merged")["rank"] == 32
+    assert for_use("code", deployment="merged")["rank"] == 64
+
+
+def test_a_small_device_gets_an_adapter_made_for_four_bits() -> None:
+    """Where nothing is said of it; and DoRA where the last point counts at that rank."""
+    edge = advise(job("style", deployment="edge"), BASE)
+    assert [variant["quant"] for variant in edge.variants] == ["nf4"]
+    assert "quant" in {choice.key for choice in edge.choices}
+    said = advise(job("style", deployment="edge", training={"quant": "int8"}), BASE)
+    assert [variant["quant"] for variant in said.variants] == ["int8"]
+    assert for_use("style", deployment="edge", accuracy="highest")["method"] == "dora"
+    assert for_use("style", accuracy="highest")["rank"] == 64
+
+
+def test_a_method_with_a_rank_of_its_own_keeps_it() -> None:
+    """The rules are about LoRA and DoRA; the weights' own tuning has its own rate and no advice of theirs."""
+    assert advise(job("code", training={"method": "loha"}), BASE).training["rank"] == 8
+    full = job("classification", training={"method": "full"})
+    assert (full.loop.learning_rate, full.loop.schedule) == (2e-5, "cosine")
+
+
+def test_without_a_purpose_nothing_changes() -> None:
+    """Whoever names no use gets what the planner always chose, however few or many the rows."""
+    few = make_request(data=stated_data(num_examples=100, tokens_per_example=16_384))
+    assert with_loop(few, said=()).loop == Loop()
+    assert advise(few, BASE).training["rank"] == 16
