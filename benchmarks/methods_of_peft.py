@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from benchmarks.machine import describe_machine
-from benchmarks.trace_against_closed import cut
+from benchmarks.trace_cases import cut
 from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, strategy_of
 from planner.estimators.trace import trace_counted

@@ -30,7 +30,15 @@ from planner.estimators.links import (
     summed_bytes,
 )
 from planner.estimators.timed import Job, timed
-from planner.methods import METHODS, adapted_linears, adapter_params, head_params, saved_module_params, trained_blocks
+from planner.methods import (
+    METHODS,
+    adapted_linears,
+    adapter_params,
+    expert_params,
+    head_params,
+    saved_module_params,
+    trained_blocks,
+)
 from planner.plan import Bound
 from planner.precision import items_of, packs_experts, packs_linears, quantization_of
 from planner.stack import Stack
@@ -161,7 +169,10 @@ def _head_params(job: Job) -> int:
 
 
 def _adapter_params(job: Job) -> int:
-    return adapter_params(job.architecture, job.strategy) if job.strategy.rank else 0
+    """Trained parameters that each token is multiplied with."""
+    if not job.strategy.rank:
+        return 0
+    return adapter_params(job.architecture, job.strategy) - expert_params(job.architecture, job.strategy)
 
 
 def _attention(job: Job) -> float:

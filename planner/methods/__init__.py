@@ -8,6 +8,7 @@ from planner.methods.counts import (
     adapter_params,
     adapter_tensors,
     base_params,
+    expert_params,
     frozen_entries,
     head_params,
     moved_in_block,
@@ -18,6 +19,7 @@ from planner.methods.counts import (
     trained_blocks,
     trains_vocabulary,
 )
+from planner.methods.experts import Fused, Parameter, adapted_experts
 from planner.methods.linears import dials_of
 from planner.methods.method import DEFAULT_RANK, EVERYTHING, Dials, Kind
 from planner.methods.table import (
@@ -42,7 +44,10 @@ __all__ = [
     "QLORA",
     "QLORA_MEANS",
     "Dials",
+    "Fused",
     "Kind",
+    "Parameter",
+    "adapted_experts",
     "adapted_linears",
     "adapted_names",
     "adapter_file_bytes",
@@ -50,6 +55,7 @@ __all__ = [
     "adapter_tensors",
     "base_params",
     "dials_of",
+    "expert_params",
     "frozen_entries",
     "head_params",
     "known_method",

@@ -151,9 +151,8 @@ OPTIONS: Final[Mapping[Kind, Mapping[str, Any]]] = {
     "fourierft": {"n_frequency": 1000},
 }
 
-# derived: peft turns names of linears into fused experts for configurations of LoRA alone (transformers_weight_conversion.py)
-LORA: Final = Adapter("lora", _lora, on_experts=True)
-DORA: Final = Adapter("dora", _dora, widens=BITSANDBYTES, on_experts=True)
+LORA: Final = Adapter("lora", _lora)
+DORA: Final = Adapter("dora", _dora, widens=BITSANDBYTES)
 # derived: importance, its mean and uncertainty (peft's RankAllocator); an orthogonal regularization; A is scaled before use
 ADALORA: Final = Adapter(
     "adalora", _adalora, OPTIONS["adalora"], widens=frozenset({"int8"}), remembers=3, regularized=True, leaves=False

@@ -7,7 +7,8 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture
 from planner.methods import parts
-from planner.methods.linears import dials_of
+from planner.methods.experts import adapted_experts
+from planner.methods.linears import dials_of, on_experts
 from planner.methods.method import Part
 from planner.methods.parts import chooses_all
 from planner.methods.table import METHODS, require_method
@@ -33,7 +34,14 @@ def adapter_tensors(architecture: Architecture, strategy: Strategy) -> tuple[tup
         return ()
     dials = dials_of(adapter, strategy)
     chosen = adapted_linears(architecture, strategy)
-    return tuple((entries, times) for linear, times in chosen for entries in adapter.tensors(linear, dials))
+    of_linears = ((entries, times) for linear, times in chosen for entries in adapter.tensors(linear, dials))
+    of_experts = (
+        (entries, part.num_layers)
+        for part in architecture.parts
+        for fused in adapted_experts(part, strategy)
+        for entries in fused.tensors(dials)
+    )
+    return (*of_linears, *of_experts)
 
 
 def frozen_entries(architecture: Architecture, strategy: Strategy) -> int:
@@ -44,12 +52,21 @@ def frozen_entries(architecture: Architecture, strategy: Strategy) -> int:
     return adapter.frozen(adapted_linears(architecture, strategy), dials_of(adapter, strategy))
 
 
+def expert_params(architecture: Architecture, strategy: Strategy) -> int:
+    """How many of what trains hang on fused experts and routers, which no token is multiplied with alone."""
+    adapter = METHODS[strategy.method].adapter
+    return 0 if adapter is None else on_experts(architecture, strategy, dials_of(adapter, strategy))
+
+
 def resting_entries(architecture: Architecture, strategy: Strategy) -> int:
     """Entries of the adapter's own tensors that are not trained: LoRA's A under LoRA-FA."""
     adapter = METHODS[strategy.method].adapter
     if adapter is None or not (dials := dials_of(adapter, strategy)).first_stays:
         return 0
-    return sum(times * adapter.tensors(linear, dials)[0] for linear, times in adapted_linears(architecture, strategy))
+    of_linears = sum(times * adapter.tensors(linear, dials)[0] for linear, times in adapted_linears(architecture, strategy))
+    return of_linears + sum(
+        part.num_layers * fused.tensors(dials)[0] for part in architecture.parts for fused in adapted_experts(part, strategy)
+    )
 
 
 def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:

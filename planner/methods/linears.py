@@ -6,6 +6,7 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture
 from planner.methods.adapters import IDLE_OPTIONS
+from planner.methods.experts import adapted_experts
 from planner.methods.method import Adapter, Dials, Formula
 from planner.methods.targets import adapted_linears, vocabulary_modules
 from planner.precision import BITSANDBYTES, FOUR_BIT
@@ -22,12 +23,19 @@ def hung(adapter: Adapter) -> Formula:
     def trainable(architecture: Architecture, strategy: Strategy) -> int:
         require_hangable(adapter, architecture, strategy)
         dials = dials_of(adapter, strategy)
-        chosen = adapted_linears(architecture, strategy)
-        return sum(times * sum(adapter.trained(linear, dials)) for linear, times in chosen) + _on_vocabulary(
-            adapter, architecture, strategy
+        on_linears = sum(
+            times * sum(adapter.trained(linear, dials)) for linear, times in adapted_linears(architecture, strategy)
         )
+        return on_linears + on_experts(architecture, strategy, dials) + _on_vocabulary(adapter, architecture, strategy)
 
     return trainable
+
+
+def on_experts(architecture: Architecture, strategy: Strategy, dials: Dials) -> int:
+    """How many of what trains hang on fused experts and routers."""
+    return sum(
+        part.num_layers * sum(fused.trained(dials)) for part in architecture.parts for fused in adapted_experts(part, strategy)
+    )
 
 
 def dials_of(adapter: Adapter, strategy: Strategy) -> Dials:

@@ -7,6 +7,7 @@ from functools import lru_cache
 from typing import Final
 
 from catalogs.bases.architectures import Architecture, Linear
+from planner.methods.experts import renamed
 from planner.refusals import CaseError
 from remote.contract import Strategy
 
@@ -83,20 +84,31 @@ def _targets(architecture: Architecture, strategy: Strategy) -> tuple[str, ...]:
 
 def adapted_linears(architecture: Architecture, strategy: Strategy) -> tuple[tuple[Linear, int], ...]:
     """Every linear that carries an adapter, with how often it occurs. Raises CaseError for a target that matches nothing."""
-    return _linears_named(architecture, _targets(architecture, strategy))
+    fused = frozenset(renamed(architecture, strategy.method))
+    return _linears_named(architecture, _targets(architecture, strategy), fused)
 
 
 @lru_cache(maxsize=64)
-def _linears_named(architecture: Architecture, targets: tuple[str, ...]) -> tuple[tuple[Linear, int], ...]:
-    places = tuple(place for place in architecture.placed_linears if place[0].role != "router")
+def _linears_named(
+    architecture: Architecture, targets: tuple[str, ...], fused: frozenset[str]
+) -> tuple[tuple[Linear, int], ...]:
+    """`fused`: last names that mean something else here."""
+    places = tuple(
+        place for place in architecture.placed_linears if place[0].role != "router" and _last(place[0].name) not in fused
+    )
     chosen = tuple(
         (linear, times) for linear, times in places if not targets or any(linear.matches(target) for target in targets)
     )
-    unmatched = [target for target in targets if not _matches_any(target, places) and target not in VOCABULARY_MODULES]
+    named = [target for target in targets if target not in VOCABULARY_MODULES and _last(target) not in fused]
+    unmatched = [target for target in named if not _matches_any(target, places)]
     if unmatched:
-        names = ", ".join(dict.fromkeys(linear.name.rpartition(".")[2] for linear, _ in places))
+        names = ", ".join(dict.fromkeys([*(_last(linear.name) for linear, _ in places), *sorted(fused)]))
         raise CaseError("target_modules", f"{architecture.model_type} has no module {unmatched[0]}", f"its linears: {names}")
     return chosen
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
 
 
 def _matches_any(target: str, places: tuple[tuple[Linear, int], ...]) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from remote.adapters.targets import ALL_LINEAR, linears_in, routers_in
+from remote.adapters.targets import ALL_LINEAR, DEFAULT, default_targets, linears_in, routers_in
 from remote.adapters.wrapping import with_adapter
 from remote.contract import Loop, Strategy
 
@@ -35,6 +35,8 @@ def by_peft(configure: Configure) -> Way:
 
     def attach(model: Any, strategy: Strategy, loop: Loop) -> Any:
         config = configure(strategy, loop)
+        if strategy.target_modules == DEFAULT and config.peft_type == "LORA":
+            config.target_modules = default_targets(model)
         if strategy.target_modules == ALL_LINEAR:
             config.exclude_modules = routers_in(model) or None
             if loop.layers is not None:  # peft takes the one or the other

@@ -70,7 +70,8 @@ def _raised(strategy: Strategy) -> bool:
 _SAID_IN_VAIN: Final[tuple[tuple[str, type[Warning]], ...]] = (
     ("`is_gradient_checkpointing` is deprecated", FutureWarning),  # it asks transformers 5.24 by a name that will go away
     ("You are trying to modify a model with PEFT for a second time", UserWarning),  # LoRA and a prompt: it is meant
-    ("The following rank_pattern keys did not match", RuntimeWarning),  # AdaLoRA's ranks, which it looks for as LoRA's
+    # AdaLoRA's ranks, which it looks for as LoRA's; those of fused experts, which it looks for among modules
+    ("The following (rank|alpha)_pattern keys did not match", RuntimeWarning),
     ("Unsupported layer type .*Norm", UserWarning),  # norms have no features in and out, and need none
     ("fan_in_fan_out is set to False but the target module is `Conv1D`", UserWarning),  # it sets the right one itself
 )

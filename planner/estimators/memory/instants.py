@@ -20,7 +20,7 @@ from planner.estimators.memory.step.letters import cut, highest
 from planner.estimators.memory.step.operations import FP32
 from planner.estimators.memory.step.played import PlayedBlock
 from planner.estimators.memory.step.tape import Peak
-from planner.methods import ADAPTERS, METHODS, trains_vocabulary
+from planner.methods import ADAPTERS, METHODS, expert_params, trains_vocabulary
 from planner.plan import Instant
 
 BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
@@ -162,7 +162,10 @@ def _autocast_copies(scene: Scene) -> int:
     wanted = n.autocast and scene.trained.item > n.autocast and scene.strategy.sharding not in ("fsdp", "zero3")
     wanted = wanted and "lora" not in n.fused  # fused products cast for themselves and keep nothing
     wanted = wanted and (n.adapter_kind is None or ADAPTERS[n.adapter_kind].leaves)
-    return scene.trained.params * n.autocast if wanted else 0
+    if not wanted:
+        return 0
+    on_experts = expert_params(scene.architecture, scene.strategy)  # peft casts these itself, at each use
+    return (scene.trained.params - scene.trained.stage.of_blocks(on_experts)) * n.autocast
 
 
 def _held_copies(scene: Scene) -> int:

@@ -34,6 +34,28 @@ FAMILIES: dict[str, dict[str, Any]] = {
     "gpt2": {"model_type": "gpt2", "n_embd": 64, "n_layer": 2, "n_head": 4, "vocab_size": 320, "n_positions": 128},
     "bert": {"model_type": "bert", "is_decoder": True, **GATED},
 }
+EXPERTS = {
+    "num_local_experts": 8,
+    "num_experts": 8,
+    "n_routed_experts": 8,
+    "num_experts_per_tok": 2,
+    "moe_intermediate_size": 48,
+}
+LATENT = {"q_lora_rank": 24, "kv_lora_rank": 16, "qk_nope_head_dim": 16, "qk_rope_head_dim": 8, "v_head_dim": 16}
+MIXTURES: dict[str, dict[str, Any]] = {
+    "mixtral": {"model_type": "mixtral", **GATED, **EXPERTS},
+    "qwen3_moe": {"model_type": "qwen3_moe", **GATED, **EXPERTS, "head_dim": 16},
+    "deepseek_v3": {  # one dense block, whose linears have the names of experts
+        "model_type": "deepseek_v3",
+        **GATED,
+        **EXPERTS,
+        **LATENT,
+        "num_key_value_heads": 4,
+        "first_k_dense_replace": 1,
+        "n_group": 2,
+        "topk_group": 1,
+    },
+}
 SPECIAL_TOKENS = dict.fromkeys(("pad_token_id", "bos_token_id", "eos_token_id"), 0)
 HUNG = tuple(name for name, row in METHODS.items() if row.adapter is not None and name in ADAPTERS)
 
@@ -55,14 +77,54 @@ def counted_by_us(config: dict[str, Any], said: dict[str, Any]) -> int:
 @pytest.mark.parametrize("method", HUNG)
 def test_peft_trains_as_many(method: str, family: str, targets: str) -> None:
     """Where peft refuses the base, the planner does, too."""
-    config, said = FAMILIES[family], {"method": method, "target_modules": targets}
+    _both_agree(FAMILIES[family], {"method": method, "target_modules": targets})
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        {},
+        {"target_modules": "default"},
+        {"target_modules": ["o_proj"]},
+        {"dropout": 0.1},
+        {"method": "dora"},
+        {"method": "rslora"},
+        {"method": "lokr"},
+        {"method": "lora_prompt", "num_virtual_tokens": 4},
+        {"optimizer": "lora_fa"},
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("family", MIXTURES)
+def test_peft_adapts_as_much_of_a_mixture(family: str, said: dict[str, Any]) -> None:
+    """Where it refuses, the planner does, too."""
+    _both_agree(MIXTURES[family], {"method": "lora", **said})
+
+
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [
+        ("mixtral", ["o_proj", "w1", "w2", "w3"]),
+        ("mixtral", ["o_proj", "w1"]),
+        ("mixtral", ["gate"]),
+        ("qwen3_moe", ["o_proj", "gate_proj", "up_proj", "down_proj"]),
+        ("deepseek_v3", ["mlp.down_proj"]),
+        ("deepseek_v3", ["o_proj", "gate_proj"]),
+    ],
+)
+def test_names_of_linears_that_were_fused_mean_experts(family: str, targets: list[str]) -> None:
+    """One half of a fused pair is refused by both."""
+    _both_agree(MIXTURES[family], {"method": "lora", "target_modules": targets})
+
+
+def _both_agree(config: dict[str, Any], asked: dict[str, Any]) -> None:
     try:
-        ours = counted_by_us(config, said)
+        ours = counted_by_us(config, asked)
     except CaseError:
         with pytest.raises(Ended):
-            counted_by_peft(config, said)
+            counted_by_peft(config, asked)
     else:
-        assert ours == counted_by_peft(config, said)
+        assert ours == counted_by_peft(config, asked)
 
 
 @pytest.mark.parametrize(

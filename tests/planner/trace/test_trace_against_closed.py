@@ -6,16 +6,17 @@ import statistics
 
 import pytest
 
-from benchmarks.trace_against_closed import (
+from benchmarks.trace_against_closed import compare, percentile
+from benchmarks.trace_cases import (
     BESIDE_LINEARS,
+    EXPERT_FAMILIES,
     FAMILIES,
     HUNG,
     WAYS,
     Point,
-    compare,
+    expert_grid,
     grid,
     hung_grid,
-    percentile,
 )
 
 pytestmark = pytest.mark.torch
@@ -37,6 +38,7 @@ def test_closed_form_and_trace_agree_over_families_and_ways_to_train() -> None:
     assert percentile(errors, 0.95) <= 0.04
 
 
+EXPERTS_EVERY = 5  # each family is met
 HUNG_EVERY = 7  # every method is met, and every way
 
 
@@ -48,6 +50,14 @@ def test_they_agree_over_the_methods_that_hang_on_linears() -> None:
     assert {row.way.partition(",")[0] for row in rows} == set(HUNG)
     assert statistics.median(errors) <= 0.01
     assert max(errors) <= 0.05
+
+
+def test_they_agree_on_adapters_of_fused_experts() -> None:
+    """Within half a per cent each: the adapted matrices of a block's experts are made anew, and so are their gradients."""
+    rows = [compare(point) for point in list(expert_grid(LAYERS))[::EXPERTS_EVERY]]
+    assert [row for row in rows if row.refused] == []
+    assert {row.family for row in rows} == set(EXPERT_FAMILIES)
+    assert max(abs(row.error) for row in rows) <= 0.005
 
 
 def test_they_agree_on_methods_that_hang_nothing_on_linears() -> None:

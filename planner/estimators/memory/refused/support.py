@@ -6,15 +6,13 @@ from catalogs.bases.architectures import Architecture
 from catalogs.user_file import shortened
 from planner.estimators.memory.held.optimizers import require_optimizer
 from planner.estimators.memory.refused.impossible import IMPOSSIBLE
-from planner.methods import METHODS, require_method
-from planner.precision import BITSANDBYTES, packs_linears
+from planner.methods import adapted_experts, require_method
+from planner.precision import BITSANDBYTES, packs_experts, packs_linears
 from planner.refusals import CaseError, Unsupported
 from planner.stack import Stack
 from remote.contract import Strategy, Task
 
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
-
-ADAPTED_EXPERTS = frozenset({"mixtral", "qwen3_moe", "deepseek_v3"})  # derived: what peft 0.21 wraps of each type with experts
 
 
 def require_closed_form(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
@@ -78,13 +76,13 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
         raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")
 
 
-def _experts(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
-    """Adapters on experts: peft 0.21 wraps the fused experts of these types too, each with a whole delta per product."""
-    adapter = METHODS[strategy.method].adapter
-    wraps = adapter is not None and adapter.on_experts and strategy.target_modules == "all-linear"
-    if wraps and architecture.model_type in ADAPTED_EXPERTS:
+def _experts(architecture: Architecture, strategy: Strategy, _task: Task, stack: Stack) -> None:
+    """Adapters on experts that are linears of their own: before transformers 5, or where a quantization packs them."""
+    packed = packs_experts(strategy.quant, quantized_experts=stack.quantizes_experts(architecture.model_type))
+    if (packed or not stack.has("fused_experts")) and any(adapted_experts(part, strategy) for part in architecture.parts):
         names = ", ".join(linear.name.rpartition(".")[2] for linear in architecture.linears)
-        raise Unsupported("target_modules", "adapters on experts have no closed form yet", f"target attention alone: {names}")
+        words = "adapters on experts that are linears, packed or before transformers 5, have no closed form yet"
+        raise Unsupported("target_modules", words, f"target attention alone: {names}")
 
 
 def _together(architecture: Architecture, strategy: Strategy, _task: Task, stack: Stack) -> None:

@@ -11,6 +11,7 @@ from catalogs.bases.architectures import Linear
 from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.operations import Block, activation, dropout
 from planner.estimators.memory.step.tape import Tensor
+from planner.methods import Parameter
 
 
 def feed_forward(block: Block, x: Tensor) -> Tensor:
@@ -77,15 +78,49 @@ def _routed(block: Block, x: Tensor) -> Tensor:
         x = _jittered(block, _jittered(block, x))  # by the block, and again by its router
     before = block.items[x]  # experts hand back what came to them
     gathered = block.cast(block.op((x,), copies * a.hidden_size, before), copies * a.hidden_size, item)
+    both_matrix = _with_lora(block, "gate_up_proj")
     both = block.op(
-        (gathered,), copies * 2 * width, item, saves=(gathered,) if n.trains_all else (), weight_gradient=per_block * 2 // 3
+        (gathered, *both_matrix),
+        copies * 2 * width,
+        item,
+        saves=(gathered, *both_matrix) if n.trains_all or both_matrix else (),
+        weight_gradient=per_block * 2 // 3,
     )
     inner = GATES[a.experts](block, both, copies * width)
+    down_matrix = _with_lora(block, "down_proj")
     out = block.op(
-        (inner,), copies * a.hidden_size, item, saves=(inner,) if n.trains_all else (), weight_gradient=per_block // 3
+        (inner, *down_matrix),
+        copies * a.hidden_size,
+        item,
+        saves=(inner, *down_matrix) if n.trains_all or down_matrix else (),
+        weight_gradient=per_block // 3,
     )
     weighted = block.op((out,), copies * a.hidden_size, item, saves=(out,))
     return block.cast(block.op((weighted,), a.hidden_size, block.items[weighted]), a.hidden_size, before)
+
+
+def _with_lora(block: Block, parameter: Parameter) -> tuple[Tensor, ...]:
+    """The matrices of all experts with LoRA's product added: a tensor as large as theirs; none where they carry nothing.
+
+    derived: peft 0.21's ParamWrapper and _LoraFactorsProxy (tuners/lora/layer.py), in the dtype of the experts, whatever
+    autocast says. A router's is left out: a few megabytes.
+    """
+    n, item = block.n, block.n.kept_weight
+    fused = next((each for each in n.adapted_experts if each.parameter == parameter), None)
+    if fused is None:
+        return ()
+    narrow = sum(fused.tensors(n.dials)) * item  # both factors, cast for the product and kept for its backward
+    whole = fused.experts * fused.in_features * fused.out_features
+    return (
+        block.matrix(
+            (),
+            whole,
+            item,
+            keeps=narrow if item != n.adapter else 0,
+            backward_scratch=narrow,
+            weight_gradient=sum(fused.trained(n.dials)) * n.adapter,
+        ),
+    )
 
 
 def _jittered(block: Block, x: Tensor) -> Tensor:

@@ -9,7 +9,18 @@ import msgspec
 from catalogs.bases.architectures import Architecture, Linear
 from catalogs.hardware import Gpu
 from planner.estimators.memory.step.letters import LETTERS, Sizes
-from planner.methods import ADAPTERS, EVERYTHING, METHODS, Dials, Kind, adapted_names, dials_of, moved_in_block
+from planner.methods import (
+    ADAPTERS,
+    EVERYTHING,
+    METHODS,
+    Dials,
+    Fused,
+    Kind,
+    adapted_experts,
+    adapted_names,
+    dials_of,
+    moved_in_block,
+)
 from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, items_of, packs_linears
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import Strategy
@@ -44,6 +55,7 @@ class Numerics(msgspec.Struct, frozen=True):
     quant: str  # "none" = plain linears
     four_bit: bool
     adapted: frozenset[str]  # module paths that carry an adapter
+    adapted_experts: tuple[Fused, ...]
     adapter_kind: Kind | None
     dials: Dials  # of the adapter
     dropout: float  # of the adapter
@@ -152,6 +164,7 @@ def numerics_of(
         quant=strategy.quant if packs_linears(strategy.quant) else "none",
         four_bit=strategy.quant in FOUR_BIT,
         adapted=adapted,
+        adapted_experts=adapted_experts(architecture, strategy),
         adapter_kind=adapter.kind if adapter else None,
         dials=dials_of(adapter, strategy) if adapter else Dials(),
         dropout=strategy.dropout,
