@@ -74,6 +74,11 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         """Stable and readable: provider/region/instance_type/purchase."""
         return f"{self.provider}/{self.region}/{self.instance_type}/{self.purchase}"
 
+    @property
+    def is_whole(self) -> bool:
+        """Whether its RAM and its cores are known: what is not told is never taken to be enough."""
+        return self.ram_gib is not None and self.vcpus is not None
+
 
 class Billing(msgspec.Struct, frozen=True, kw_only=True):
     """How a provider turns hours into dollars."""

@@ -11,6 +11,7 @@ import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.request import OWN_MACHINES, Request, RequestError
+from planner.goals import MEASURES, Goal
 from planner.recipes import Choice
 from remote.contract import Strategy, decode
 
@@ -122,6 +123,15 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...] = ()  # what the planner filled in, and why; in plans of earlier versions among `assumptions`
     schema_version: int = PLAN_VERSION
 
+    @property
+    def doubts(self) -> Doubts:
+        """What speaks against recommending it."""
+        return NOT_READY in self.provider_status, self.verdict == "tight", not self.offer.is_whole
+
+
+# Each for which a plan comes after all without it: its provider lacks something here, its memory is tight, its machine's RAM
+# or cores are not known. What can't be begun weighs more than what may fail.
+Doubts = tuple[bool, bool, bool]
 
 Changes = dict[str, Any]  # fields of a Request ("budget.max_usd") and what they would have to be; None = left out
 
@@ -147,6 +157,11 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     keeps_volumes: bool = False  # whether a disk may outlive its box there
     caution: str | None = None  # what whoever rents there must know, in one sentence
 
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is known to be missing here for renting there."""
+        return NOT_READY not in self.status
+
 
 class WayOut(msgspec.Struct, frozen=True, kw_only=True):
     """The cheapest plan that this version can run once one wish of the request is given up."""
@@ -167,14 +182,22 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     num_strategies: int
     ways_out: tuple[WayOut, ...] = ()  # only where no plan can be run as asked
     attributions: tuple[str, ...] = ()  # sources whose licence asks to be named
+    by_the_hour: Plan | None = None  # what choosing by the price of an hour would have led to, of what can be run
 
     @property
     def recommended(self) -> Plan | None:
-        """The cheapest plan that this version can run as asked; the only one that a command is printed for. What is tight
-        comes after everything that fits: the cheapest hour is none that ends out of memory.
+        """The best plan for the goal that was asked for; the only one that a command is printed for."""
+        return self.best(self.request.budget.goal)
+
+    def best(self, goal: Goal) -> Plan | None:
+        """Of the plans that this version can run as asked the one with the fewest doubts and the least of what the goal counts.
+        What is tight, say, comes after everything that fits: the cheapest hour is none that ends out of memory.
         """
-        runnable = [plan for plan in self.plans if plan.runnable is None]
-        return next((plan for plan in runnable if plan.verdict == "fits"), runnable[0] if runnable else None)
+        return min(
+            (plan for plan in self.plans if plan.runnable is None),
+            key=lambda plan: (plan.doubts, MEASURES[goal](plan.cost.total_usd.p50, plan.duration.wall_s.p50)),
+            default=None,
+        )
 
 
 def write_plan(plan: Plan) -> str:

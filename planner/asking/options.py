@@ -14,6 +14,7 @@ import click
 import msgspec
 
 from planner.asking.quantities import parse_count, parse_gib, parse_hours, parse_usd
+from planner.goals import GOALS
 
 if TYPE_CHECKING:
     from planner.asking.request import DataAsked, Measure, Request
@@ -163,6 +164,12 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--allow-from",), "where.allow_from", str, "CIDR that may reach SSH on the box; may be repeated.", multiple=True),
     Option(("--max-cost",), "budget.max_usd", USD, "Dollars that the whole job may cost (held at p90)."),
     Option(("--max-hours",), "budget.max_hours", HOURS, "Hours that the whole job may take (held at p90); then it is ended."),
+    Option(
+        ("--goal",),
+        "budget.goal",
+        click.Choice(GOALS),
+        "What the recommended plan has least of: dollars (default), hours, or both together.",
+    ),
     Option(
         ("--keep-volume",),
         "keep.volume_name",

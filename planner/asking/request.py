@@ -14,6 +14,7 @@ import msgspec
 from catalogs.failure import Failure
 from catalogs.user_file import shortened
 from planner.asking.bounds import REQUEST_BOUNDS, Bounds, complaint
+from planner.goals import CHEAPEST, Goal
 from planner.recipes import Accuracy, Deployment, UseCase
 from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Loop, Task
 
@@ -90,10 +91,11 @@ class Where(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Budget(msgspec.Struct, frozen=True, kw_only=True):
-    """Limits that a plan must keep at its p90."""
+    """Limits that a plan must keep at its p90, and what is to be least within them."""
 
     max_usd: Decimal | None = None
     max_hours: float | None = None
+    goal: Goal = CHEAPEST
 
 
 class Keep(msgspec.Struct, frozen=True, kw_only=True):

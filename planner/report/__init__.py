@@ -9,6 +9,7 @@ from planner.asking.request import OWN_MACHINES, Purpose
 from planner.notices import cut_words, held_out_words, kept_words, unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
+from planner.report.goals import goal_lines
 from planner.report.layout import Table, Words, render
 from planner.report.legend import TIGHT, legend
 
@@ -44,6 +45,7 @@ def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, 
     if result.plans:
         yield _plans_heading(result)
         yield tables.plan_table(result.plans, width=width, recommended=result.recommended)
+        yield from goal_lines(result)
     else:
         yield "Nothing on offer does this job as asked."
     for way in result.ways_out:

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from typing import Final
 
 from catalogs.catalog import STALE_AFTER_DAYS
 from planner.asking.request import OWN_MACHINES
-from planner.plan import NOT_READY, NOT_YET, PRICE_ONLY, Plan
+from planner.estimators.host import vcpus_of
+from planner.plan import NOT_YET, PRICE_ONLY, Plan
 from planner.report import tables, words
 
 TIGHT: Final = "it needs more than is surely there and may run out of memory"
@@ -40,26 +41,46 @@ def _tight(plans: Sequence[Plan]) -> str | None:
 
 
 def _price_only(plans: Sequence[Plan]) -> str | None:
-    seen = any(words.status(plan) == PRICE_ONLY for plan in plans)
+    seen = any(words.readiness(plan) == PRICE_ONLY for plan in plans)
     return (
         f"{PRICE_ONLY}: this version knows the price and cannot rent there; rent it yourself and use --host." if seen else None
     )
 
 
 def _not_yet(plans: Sequence[Plan]) -> str | None:
-    reasons = [plan.runnable.partition(": ")[2] for plan in plans if plan.runnable and words.status(plan) == NOT_YET]
+    reasons = [plan.runnable.partition(": ")[2] for plan in plans if plan.runnable and words.readiness(plan) == NOT_YET]
     return f"{NOT_YET}: {'; '.join(dict.fromkeys(reasons))}." if reasons else None
 
 
 def _met(plans: Sequence[Plan]) -> str | None:
-    met = any(plan.runnable is None and plan.offer.provider not in OWN_MACHINES for plan in plans)
-    return "status of what can be run: what renting there has been tried with so far." if met else None
+    rented = [plan for plan in plans if plan.runnable is None and plan.offer.provider not in OWN_MACHINES]
+    by_word: dict[str, list[str]] = {}
+    for plan in rented:
+        by_word.setdefault(words.tried(plan), []).append(plan.offer.provider)
+    lists = "; ".join(f"{word} ({', '.join(dict.fromkeys(names))})" for word, names in by_word.items())
+    return f"Renting was tried with: {lists}." if lists else None
 
 
 def _not_ready(plans: Sequence[Plan]) -> str | None:
-    lacking = {plan.offer.provider: words.missing(plan) for plan in plans if plan.runnable is None and words.missing(plan)}
-    lists = "; ".join(f"{provider} lacks {parts}" for provider, parts in lacking.items())
-    return f"{NOT_READY}: {lists}; `rentune doctor` says how to get it." if lists else None
+    lacking = {plan.offer.provider: plan for plan in plans if plan.runnable is None and words.missing(plan)}
+    lists = "; ".join(f"{provider} lacks {words.missing(plan)}" for provider, plan in lacking.items())
+    return f"{_first_words(lacking.values())}: {lists}; `rentune doctor` says how to get it." if lists else None
+
+
+def _first_words(plans: Iterable[Plan]) -> str:
+    """The words of the status column that the line explains."""
+    return ", ".join(dict.fromkeys(words.readiness(plan) for plan in plans))
+
+
+def _unknown(plans: Sequence[Plan]) -> str | None:
+    unknown = [plan for plan in plans if not plan.offer.is_whole]
+    if not unknown:
+        return None
+    ram_bytes, cores = max(plan.host.ram_peak_bytes for plan in unknown), max(vcpus_of(plan.strategy) for plan in unknown)
+    return (
+        f"unknown: the seller does not state it, and the job needs up to {words.memory_gib(ram_bytes)} GiB of RAM and "
+        f"{cores} cores; recommended only where nothing else can be run."
+    )
 
 
 def _prices(plans: Sequence[Plan]) -> str | None:
@@ -74,4 +95,4 @@ def _prices(plans: Sequence[Plan]) -> str | None:
     return f"Prices were seen {span}{undated}{moved}."
 
 
-WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _met, _not_ready)
+WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _not_ready, _unknown, _met)

@@ -15,6 +15,9 @@ SECONDS_PER_DAY: Final = 86_400
 SECONDS_PER_MINUTE: Final = 60
 
 
+READY: Final = "ready"
+NO_CREDENTIALS: Final = "no credentials"
+CREDENTIALS: Final = "credentials"  # so ends the name of that part of a provider
 FREE: Final = "free"
 CENTS: Final = ((0.00995, 4), (0.0995, 3), (1_000, 2), (float("inf"), 0))  # dollars below, decimals that tell enough
 
@@ -153,11 +156,27 @@ def age_days(plan: Plan) -> int | None:
 
 
 def status(plan: Plan) -> str:
-    """The provider's word, without what is missing here (the legend has it); where this version can't run the plan, why not."""
+    """Whether it can be begun now, or what is missing first (the legend has all), and what is not known of the machine."""
+    unknown = f", {unknown_words(plan.offer)} unknown" if not plan.offer.is_whole else ""
+    return f"{readiness(plan)}{unknown}"
+
+
+def readiness(plan: Plan) -> str:
+    """The same without what is not known."""
     if plan.runnable is not None:
         return plan.runnable.partition(":")[0]
-    words, lacking, _ = plan.provider_status.partition(NOT_READY)
-    return words + lacking
+    lacking = missing(plan)
+    return NO_CREDENTIALS if CREDENTIALS in lacking else NOT_READY if lacking else READY
+
+
+def unknown_words(offer: Offer) -> str:
+    """What of the machine nobody has stated, RAM before cores; empty where all of it is known."""
+    return next((word for word, value in (("RAM", offer.ram_gib), ("cores", offer.vcpus)) if value is None), "")
+
+
+def tried(plan: Plan) -> str:
+    """What renting at the plan's provider has been tried with so far."""
+    return plan.provider_status.partition(f"; {NOT_READY}")[0]
 
 
 def missing(plan: Plan) -> str:

@@ -16,9 +16,10 @@ from planner.notices import cut_words
 from planner.plan import Plan, Provider, SearchResult, WayOut
 from planner.policy import Rule, in_force, unmatched
 from planner.search.assumptions import assumptions
+from planner.search.best import AIMS, best, by_the_hour
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook
-from planner.search.offers import Place, admit, check_names, known_names
+from planner.search.offers import Kind, Place, admit, check_names, known_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_attention, check_layers, seq_len_of
@@ -64,11 +65,13 @@ def search(
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
     notebook = Notebook()
     ranked = rank(question, asked.kinds, figures, notebook)
+    stuck = all(found.runnable is not None for found in ranked)
+    hourly = None if stuck else best(question, asked.kinds, figures, by_the_hour)
+    ranked = ranked if stuck else _with_the_best(ranked, question, asked.kinds, figures)
 
     def plan(found: Found) -> Plan:
         return _plan(found, question, figures, today=today, versions=dict(versions or {}))
 
-    stuck = all(found.runnable is not None for found in ranked)
     out = ways_out(question, market, figures, notebook.over) if stuck else ()
     plans = tuple(plan(found) for found in ranked)
     ways = tuple(WayOut(change=change, changes=changes, plan=plan(found)) for change, changes, found in out)
@@ -89,7 +92,16 @@ def search(
         num_strategies=figures.num_strategies,
         ways_out=ways,
         attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
+        by_the_hour=plan(hourly) if hourly is not None else None,
     )
+
+
+def _with_the_best(
+    ranked: tuple[Found, ...], question: Question, kinds: tuple[Kind, ...], figures: Figures
+) -> tuple[Found, ...]:
+    """The ranked and, for each goal, the best of all machines: it may be dear, or slow, and further down."""
+    every = [*ranked, *(found for aim in AIMS.values() if (found := best(question, kinds, figures, aim)) is not None)]
+    return tuple(sorted({found.name: found for found in every}.values(), key=lambda found: found.order))
 
 
 def _slips(question: Question, catalog: Catalog, market: tuple[Offer, ...]) -> tuple[str, ...]:

@@ -18,10 +18,10 @@ from planner.advise import Advice
 from planner.asking.request import HOST, Budget, Request
 from planner.estimators.cost import billed_range, disk_gib, estimate_cost
 from planner.estimators.host import usable_ram_bytes
-from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, DurationEstimate, HostEstimate, Provider
+from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
 from planner.policy import Cap, Rule, cap
 from planner.refusals import CaseRefused
-from planner.search.figures import Figures
+from planner.search.figures import Figures, key_of
 from planner.search.fit import Fit, fitting
 from planner.search.notebook import Notebook, Over, Short
 from planner.search.offers import Kind, Place
@@ -62,6 +62,12 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     duration: DurationEstimate
     cost: CostEstimate
     runnable: str | None  # None = this version can run it; else why not
+    ready: bool  # whether nothing is known to be missing here for renting there
+
+    @property
+    def doubts(self) -> Doubts:
+        """As those of the plan that it becomes."""
+        return not self.ready, self.fit.verdict == "tight", not self.offer.is_whole
 
     @property
     def order(self) -> tuple[float, float, str, str]:
@@ -69,39 +75,35 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
         return self.cost.total_usd.p50, self.duration.wall_s.p50, self.offer.key, self.fit.strategy.sharding
 
     @property
+    def name(self) -> tuple[object, ...]:
+        """What tells it from every other plan of one search."""
+        return self.offer.key, *key_of(self.fit.strategy)
+
+    @property
     def choice(self) -> tuple[str, str, str | None, int]:
         """What a person chooses between: who rents it out, how, and what trains; more GPUs that stand idle are no choice."""
         return self.offer.provider, self.offer.purchase, self.offer.gpu, self.fit.strategy.num_gpus
 
 
-def rank(
-    question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook, *, only_runnable: bool = False
-) -> tuple[Found, ...]:
-    """The `top` cheapest plans, the `top` cheapest that can be run and the cheapest of those that surely fit, together in one
-    order; or without the first.
-    """
+def rank(question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook: Notebook) -> tuple[Found, ...]:
+    """The `top` cheapest plans and the `top` cheapest that can be run, together in one order."""
     top = question.request.top
-    every, runnable, fitting = _Cheapest(0 if only_runnable else top), _Cheapest(top), _Cheapest(1)
-    doable = _Floors(question, figures, lambda kind: _fastest_doable(kind, question, figures))
-    fastest = doable if only_runnable else _Floors(question, figures, lambda kind: _fastest(kind, figures))
+    every, runnable = _Cheapest(top), _Cheapest(top)
+    doable = Floors(question, figures, lambda kind: fastest_doable(kind, question, figures))
+    fastest = Floors(question, figures, lambda kind: _fastest(kind, figures))
 
     def may_be_taken(kind: Kind, offer: Offer) -> bool:
         if every.may_take(fastest.usd(kind, offer)):
             return True
-        if not question.provider(offer.provider).runnable:
-            return False
-        floor_usd = doable.usd(kind, offer)
-        return runnable.may_take(floor_usd) or fitting.may_take(floor_usd)
+        return question.provider(offer.provider).runnable and runnable.may_take(doable.usd(kind, offer))
 
     for kind in sorted(kinds, key=lambda kind: min(fastest.usd(kind, offer) for offer in kind.offers)):
         wanted = [offer for offer in kind.offers if may_be_taken(kind, offer)]
-        for found in _on(kind, wanted, question, figures, notebook):
+        for found in on_kind(kind, wanted, question, figures, notebook):
             every.take(found)
             if found.runnable is None:
                 runnable.take(found)
-            if found.runnable is None and found.fit.verdict == "fits":
-                fitting.take(found)
-    kept = {id(found): found for found in (*every.found, *runnable.found, *fitting.found)}
+    kept = {id(found): found for found in (*every.found, *runnable.found)}
     return tuple(sorted(kept.values(), key=lambda found: found.order))
 
 
@@ -130,13 +132,13 @@ def _fastest(kind: Kind, figures: Figures, num_gpus: int | None = None) -> Strat
     return figures.ladders(num_gpus or max(1, kind.num_gpus), computes_in=kind.computes_in)[0][0]
 
 
-def _fastest_doable(kind: Kind, question: Question, figures: Figures) -> Strategy:
+def fastest_doable(kind: Kind, question: Question, figures: Figures) -> Strategy:
     """The same on as many of its GPUs as the trainer can use: nothing that can be run is faster."""
     counts = _counts(kind, question.request)
     return _fastest(kind, figures, next((count for count in counts if count <= question.capabilities.max_gpus), counts[0]))
 
 
-class _Floors:
+class Floors:
     """What a job costs at least on each kind of machine, with the strategy that `fastest` names; counted when it is asked."""
 
     def __init__(self, question: Question, figures: Figures, fastest: Callable[[Kind], Strategy]) -> None:
@@ -145,9 +147,16 @@ class _Floors:
 
     def usd(self, kind: Kind, offer: Offer) -> float:
         """Dollars of one of the kind's offers."""
+        return self._floor(kind).usd(offer)
+
+    def wall_s(self, kind: Kind) -> float:
+        """Seconds of the whole job on the kind's machines."""
+        return self._floor(kind).wall_s
+
+    def _floor(self, kind: Kind) -> _Floor:
         if id(kind) not in self._floors:
             self._floors[id(kind)] = _Floor(kind, self._fastest(kind), self._question, self._figures)
-        return self._floors[id(kind)].usd(offer)
+        return self._floors[id(kind)]
 
 
 class _Floor:
@@ -156,8 +165,10 @@ class _Floor:
     def __init__(self, kind: Kind, fastest: Strategy, question: Question, figures: Figures) -> None:
         self._billing = question.catalog.billing
         self._hours: dict[str, float] = {}  # by provider: each bills in its own way
+        self.wall_s = 0.0
         try:
             self._duration = figures.least_duration(fastest, kind.gpu, kind.offers[0])
+            self.wall_s = self._duration.wall_s.p50
         except CaseRefused:
             self._hours = dict.fromkeys(self._billing, 0.0)  # nothing is known; the search will say why
 
@@ -169,22 +180,24 @@ class _Floor:
         return self._hours[offer.provider] * float(offer.usd_per_hour)
 
 
-def _on(kind: Kind, offers: list[Offer], question: Question, figures: Figures, notebook: Notebook) -> Iterator[Found]:
+def on_kind(kind: Kind, offers: list[Offer], question: Question, figures: Figures, notebook: Notebook) -> Iterator[Found]:
     """Plans on one kind of machine: with its fastest strategy, and with the fastest that the trainer can do."""
     if not offers:
         return
     fits = _fastest_first(kind, offers[0], question, figures, notebook)
     doable = tuple(fit for fit in fits if not question.capabilities.missing(fit.strategy, question.request.task))
-    placed: set[tuple[str, str, bool]] = set()  # a seller's cheapest box with these GPUs is enough, once it holds the job
+    # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does
+    placed: set[tuple[str, str, bool, bool]] = set()
     for offer in offers:
         can_rent = question.provider(offer.provider).runnable
         for only_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
-            if (offer.provider, offer.purchase, only_doable) in placed or not choice:
+            place = offer.provider, offer.purchase, offer.is_whole, only_doable
+            if place in placed or not choice:
                 continue
             fit = _held(choice, kind, offer, question, figures, notebook)
             found = _found(fit, kind, offer, question, figures) if fit is not None else None
             if found is not None and _within_budget(found, question, notebook):
-                placed.add((offer.provider, offer.purchase, only_doable))
+                placed.add(place)
                 yield found
 
 
@@ -227,6 +240,7 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
             keeps_volume=question.request.keep.volume_name is not None,
         ),
         runnable=_not_runnable(fit, kind, offer, question),
+        ready=question.provider(offer.provider).ready,
     )
 
 

@@ -11,11 +11,12 @@ from catalogs.hardware import Offer
 from planner.asking.request import Budget, Request, Where
 from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
+from planner.search.best import best
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, floor_bytes, required_bytes
-from planner.search.notebook import Notebook, Over, lifted, told_apart
+from planner.search.notebook import Over, lifted, told_apart
 from planner.search.offers import Kind, admit
-from planner.search.ranking import Found, Question, rank
+from planner.search.ranking import Found, Question
 from planner.strategy import describe
 from planner.units import GIB
 from remote.contract import Strategy
@@ -59,10 +60,8 @@ def _way(relaxed: Relaxed, question: Question, market: tuple[Offer, ...], figure
 
 
 def _cheapest(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, figures: Figures) -> WayFound | None:
-    """The same on these machines; a tight one only where none fits."""
-    eased = msgspec.structs.replace(question, request=msgspec.structs.replace(relaxed.request, top=1))
-    ranked = rank(eased, kinds, figures, Notebook(), only_runnable=True)
-    found = min(ranked, key=lambda each: each.fit.verdict != "fits", default=None)  # of those that fit the cheapest
+    """The same on these machines; one with doubts only where there is no other."""
+    found = best(msgspec.structs.replace(question, request=relaxed.request), kinds, figures)
     return None if found is None else (relaxed.change(found), relaxed.changes(found), found)
 
 

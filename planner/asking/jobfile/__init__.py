@@ -59,7 +59,7 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
         data=_data(document, job, training, measure),
         purpose=job.purpose,
         where=_where(document, job.where),
-        budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours),
+        budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours, goal=job.budget.goal),
         keep=job.keep,
         tags=job.tags,
     )

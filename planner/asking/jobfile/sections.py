@@ -10,6 +10,7 @@ import msgspec
 
 from planner.asking.request import JOB_PLACES, DataFormat, Keep, Purpose
 from planner.asking.training_keys import TRAINING_KEYS
+from planner.goals import CHEAPEST, Goal
 from remote.contract import Loop, Task
 
 JOB_FILE_VERSION: Final = 1
@@ -29,10 +30,11 @@ class DataSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fiel
 
 
 class BudgetSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """`budget:` dollars and hours that the plan keeps at its p90."""
+    """`budget:` dollars and hours that the plan keeps at its p90, and the goal within them."""
 
     max_cost: Decimal | None = None
     max_hours: float | None = None
+    goal: Goal = CHEAPEST
 
 
 class WhereSection(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):

@@ -15,6 +15,7 @@ from planner.asking.case import Case
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
 from planner.asking.training_keys import ELSEWHERE
+from planner.goals import CHEAPEST
 from planner.methods import QLORA, QLORA_MEANS
 from planner.plan import Plan
 from planner.recipes import DEPLOYMENTS, USE_CASES
@@ -54,6 +55,7 @@ COMMENTS: Final[Mapping[str, str]] = {
     "purpose.imbalance": "rows of the commonest class for each of the rarest",
     "budget": "kept at the plan's p90, not at its middle",
     "budget.max_cost": "dollars for the whole job",
+    "budget.goal": "what is to be least: cheapest, fastest or balanced",
     "where": "what may be rented; what is left out may be anything",
     "where.gpu_budget": "memory per GPU at most, as sold",
     "where.power_price": "dollars per kWh of this machine's electricity",
@@ -152,7 +154,8 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
         "loop": {key: value for key, value in loop.items() if value != usual[key] or key in ("epochs", "learning_rate")},
         "data": _data(request.data),
         "purpose": _stated(msgspec.structs.asdict(request.purpose)),
-        "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours}),
+        "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours})
+        | ({"goal": budget.goal} if budget.goal != CHEAPEST else {}),
         "where": _stated({"gpu_budget": where.gpu_memory_gib})
         | _stated({key: getattr(where, key) or None for key in ("gpus", "num_gpus", "providers", "regions")})
         | _stated({"instance_types": where.instance_types or None, "spot": where.spot, "host": where.host})

@@ -12,9 +12,9 @@ from planner.asking.options import spelled
 from planner.asking.request import DataAsked
 from planner.plan import Plan, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
-from planner.report.words import age, count, fit, machine, several, span, span_range, usd, usd_range
+from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range
 from remote.contract import Loop, Strategy
-from tests.planner.builders import make_offer, make_plan, make_request
+from tests.planner.builders import exactly, make_duration, make_offer, make_plan, make_request
 
 REFUSED = Rejection(what="lora r16 bf16", reason="needs 66.9 GiB on one GPU", remedy="1 x H100 with 80 GiB")
 CHEAPER = make_plan(runnable="price only: this version cannot rent from elsewhere", provider_status="price only")
@@ -100,7 +100,7 @@ def test_every_row_carries_its_range_its_verdict_its_status_and_the_age_of_its_p
         catalog_as_of=dt.date(2026, 11, 1),
     )
     (row,) = [line for line in shown(result(plan), width=200).splitlines() if line.startswith("→ 1 ")]
-    for part in ("1 x Card 24GB", "12.0/22.0 fits", "60 (50–90) min", "$1.00 (0.90–1.50)", "tested", "24 days ago"):
+    for part in ("1 x Card 24GB", "12.0/22.0 fits", "60 (50–90) min", "$1.00 (0.90–1.50)", "ready", "24 days ago"):
         assert part in row
 
 
@@ -134,17 +134,51 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
         ),
         ("not yet runnable: the trainer cannot do sharding=fsdp.", [False, True, False, False]),
         ("tight: it needs more than is surely there and may run out of memory.", [False, False, True, False]),
-        ("status of what can be run: what renting there has been tried with so far.", [False, False, True, True]),
+        ("Renting was tried with: tested (cloud).", [False, False, True, True]),
     ):
         assert [sentence in text for text in texts] == standing
     lacking = make_plan(provider_status="tested; not ready here: credentials")
     told = shown(result(lacking))
-    assert "not ready here: cloud lacks credentials; `rentune doctor` says how to get it." in told
-    assert told.count("credentials") == 1  # the cell has the word, the line below the table what it means
+    assert "no credentials: cloud lacks credentials; `rentune doctor` says how to get it." in told
     own = shown(result(make_plan(gpu=None, offer=make_offer(gpu=None, provider="local", ram_gib=7.8, vcpus=2.0))))
     assert "RAM: the machine's own cores train" in own
     assert "what its driver leaves" not in own
-    assert "status of what" not in own
+    assert "Renting was tried" not in own
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({}, "ready"),
+        ({"provider_status": "tested; not ready here: SDK, credentials"}, "no credentials"),
+        ({"provider_status": "tested; not ready here: SDK"}, "not ready here"),
+        ({"runnable": "price only: nobody rents there"}, "price only"),
+        ({"runnable": "not yet runnable: no"}, "not yet runnable"),
+        ({"offer": make_offer(ram_gib=None, vcpus=None)}, "ready, RAM unknown"),
+        ({"offer": make_offer(vcpus=None)}, "ready, cores unknown"),
+    ],
+)
+def test_one_word_says_whether_a_plan_can_be_begun_now(changes: dict[str, object], words: str) -> None:
+    """The first thing that is missing; what nobody states of the machine stands beside it."""
+    assert status(make_plan(**changes)) == words
+
+
+def test_what_nobody_states_is_told_with_what_the_job_needs_of_it() -> None:
+    """Below the table, where it stands in it."""
+    told = shown(result(make_plan(offer=make_offer(ram_gib=None))))
+    assert "unknown: the seller does not state it, and the job needs up to 8.0 GiB of RAM and 3 cores" in told
+    assert "unknown: " not in shown(result(make_plan()))
+
+
+def test_the_best_for_each_goal_is_named_with_the_option_that_takes_it() -> None:
+    """By the number of its row; beside it what a price list alone would have led to."""
+    slow = make_plan(duration=make_duration(exactly(7_200.0)))
+    quick = make_plan(cost=msgspec.structs.replace(slow.cost, total_usd=exactly(3.0)))
+    told = " ".join(shown(result(slow, quick, by_the_hour=quick)).split())
+    assert "Best of what can be run: cheapest and balanced 1 ($1.00, 2.0 h), fastest 2 ($3.00, 60 min)." in told
+    assert "--goal fastest recommends that one." in told
+    assert "the job would cost $3.00 and take 60 min: 3.0 times as much." in told
+    assert "Best of" not in shown(result(CHEAPER), command=None)
 
 
 def test_what_is_recommended_has_an_arrow() -> None:

@@ -20,7 +20,7 @@ from provision.errors import Exit
 PLAN_OPTIONS = """
     --allow-from --alpha --data --dropout --epochs --examples --global-batch-size --gpu --gpu-budget
     --gradient-accumulation-steps --gradient-checkpointing --host --keep-environment --keep-volume --max-cost
-    --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --num-gpus
+    --goal --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --num-gpus
     --on-demand --optimizer --overrule-policy --power-price --provider --quant --rank --region --revision --seq-len --spot --tag
     --target-modules --tokens --top
 """

@@ -1,0 +1,53 @@
+"""The best plan for each goal: branch and bound over kinds again, by what the goal counts instead of by dollars."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from catalogs.hardware import Offer
+from planner.goals import CHEAPEST, MEASURES, Goal
+from planner.plan import Doubts
+from planner.search.figures import Figures
+from planner.search.notebook import Notebook
+from planner.search.offers import Kind
+from planner.search.ranking import Floors, Found, Question, fastest_doable, on_kind
+
+Rank = tuple[Doubts, float]
+Aim = Callable[[float, float, float], float]  # dollars and seconds of the job, dollars of an hour -> what is to be least
+
+
+def _aim(goal: Goal) -> Aim:
+    return lambda usd, seconds, _usd_per_hour: MEASURES[goal](usd, seconds)
+
+
+AIMS: Final[Mapping[Goal, Aim]] = {goal: _aim(goal) for goal in MEASURES}
+
+
+def by_the_hour(_usd: float, _seconds: float, usd_per_hour: float) -> float:
+    """What somebody goes by who looks at a price list alone."""
+    return usd_per_hour
+
+
+def best(question: Question, kinds: tuple[Kind, ...], figures: Figures, aim: Aim = AIMS[CHEAPEST]) -> Found | None:
+    """Of the plans that this version can run the one with the fewest doubts and, of those, the least of what `aim` counts."""
+    floors = Floors(question, figures, lambda kind: fastest_doable(kind, question, figures))
+
+    def floor(kind: Kind, offer: Offer) -> Rank:
+        surely = not question.provider(offer.provider).ready, False, not offer.is_whole
+        return surely, aim(floors.usd(kind, offer), floors.wall_s(kind), float(offer.usd_per_hour))
+
+    found: Found | None = None
+    least: Rank | None = None
+    reach = [(kind, offers) for kind in kinds if (offers := _rentable(kind, question))]
+    for kind, offers in sorted(reach, key=lambda each: min(floor(each[0], offer) for offer in each[1])):
+        wanted = [offer for offer in offers if least is None or floor(kind, offer) <= least]
+        for each in on_kind(kind, wanted, question, figures, Notebook()):
+            rank = each.doubts, aim(each.cost.total_usd.p50, each.duration.wall_s.p50, float(each.offer.usd_per_hour))
+            if each.runnable is None and (least is None or found is None or (rank, each.order) < (least, found.order)):
+                found, least = each, rank
+    return found
+
+
+def _rentable(kind: Kind, question: Question) -> list[Offer]:
+    return [offer for offer in kind.offers if question.provider(offer.provider).runnable]

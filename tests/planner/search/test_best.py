@@ -1,0 +1,128 @@
+"""The best plan for each goal, what speaks against a plan, and what the price of an hour alone would lead to."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from decimal import Decimal
+
+import msgspec
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalogs.hardware import Gpu
+from planner.asking.request import Budget, stated_data
+from planner.goals import GOALS, MEASURES, Goal
+from planner.plan import NOT_READY, Plan, Provider
+from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
+
+FAST = make_gpu(
+    "Card 80GB", memory_gib=80.0, driver_memory_mib=81559, achievable_tflops=776.0, memory_bandwidth_gb_per_s=3350.0
+)
+CARDS = (make_gpu(), FAST, make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=15360))
+DATA = stated_data(num_examples=2_000, num_tokens=None, tokens_per_example=512)
+LACKING = Provider(name="bare", runnable=True, status=f"tested; {NOT_READY}: credentials")
+ELSEWHERE = Provider(name="elsewhere", runnable=False, status="price only")
+SLOW = make_offer(instance_type="slow", usd_per_hour=Decimal("0.50"))
+QUICK = make_offer(instance_type="quick", gpu=FAST.name, usd_per_hour=Decimal(40))
+
+
+def least(plans: Sequence[Plan], goal: Goal) -> tuple[object, ...] | None:
+    """The doubts and the figure of the best of these that can be run."""
+    every = [plan for plan in plans if plan.runnable is None]
+    keys = [(plan.doubts, MEASURES[goal](plan.cost.total_usd.p50, plan.duration.wall_s.p50)) for plan in every]
+    return min(keys, default=None)
+
+
+@settings(max_examples=12)
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from(CARDS),
+            st.integers(1, 2),
+            st.integers(10, 900),
+            st.sampled_from(["cloud", "elsewhere", "bare"]),
+            st.sampled_from([64.0, None]),
+        ),
+        min_size=1,
+        max_size=5,
+    )
+)
+def test_nothing_that_was_passed_over_is_better_for_any_goal(
+    machines: list[tuple[Gpu, int, int, str, float | None]],
+) -> None:
+    """However few plans are asked for, the best of all machines is shown: as good as when each is asked about alone."""
+    offers = [
+        make_offer(
+            provider=provider,
+            instance_type=f"machine-{number}",
+            gpu=gpu.name,
+            num_gpus=Decimal(num_gpus),
+            usd_per_hour=Decimal(cents) / 100,
+            ram_gib=ram_gib,
+        )
+        for number, (gpu, num_gpus, cents, provider, ram_gib) in enumerate(machines)
+    ]
+    request, providers = make_request(model="3b", top=1, data=DATA), (CLOUD, LACKING, ELSEWHERE)
+    by_hour = (make_billing("bare", increment_s=3_600),)
+    together = ask(request, make_catalog(*offers, gpus=CARDS, billing=by_hour), providers=providers)
+    alone = [
+        plan
+        for each in offers
+        for plan in ask(request, make_catalog(each, gpus=CARDS, billing=by_hour), providers=providers).plans
+    ]
+    for goal in GOALS:
+        assert least(together.plans, goal) == least(alone, goal)
+    hours = [(plan.doubts, plan.offer.usd_per_hour) for plan in alone if plan.runnable is None]
+    hourly = together.by_the_hour
+    assert ((hourly.doubts, hourly.offer.usd_per_hour) if hourly else None) == min(hours, default=None)
+
+
+def test_the_goal_decides_what_is_recommended() -> None:
+    """And every goal's best is among the plans, whatever is asked for."""
+    catalog = make_catalog(SLOW, QUICK, gpus=CARDS)
+    wanted: dict[Goal, str] = {"cheapest": "slow", "fastest": "quick"}
+    for goal, machine in wanted.items():
+        result = ask(make_request(model="3b", data=DATA, top=1, budget=Budget(goal=goal)), catalog)
+        assert result.recommended is not None
+        assert result.recommended.offer.instance_type == machine
+        assert {plan.offer.instance_type for plan in result.plans} == {"slow", "quick"}
+
+
+def test_the_fastest_keeps_to_the_budget() -> None:
+    """Limits come before goals."""
+    request = make_request(model="3b", data=DATA, budget=Budget(max_usd=Decimal(2), goal="fastest"))
+    result = ask(request, make_catalog(SLOW, QUICK, gpus=CARDS))
+    assert [plan.offer.instance_type for plan in result.plans] == ["slow"]
+
+
+def test_the_cheapest_hour_is_told_with_what_the_job_would_cost_by_it() -> None:
+    """A price list alone leads to the slow card."""
+    dear = msgspec.structs.replace(QUICK, usd_per_hour=Decimal("0.60"))
+    result = ask(make_request(model="3b", data=DATA), make_catalog(SLOW, dear, gpus=CARDS))
+    assert result.recommended is not None
+    assert result.by_the_hour is not None
+    assert (result.recommended.offer.instance_type, result.by_the_hour.offer.instance_type) == ("quick", "slow")
+
+
+@pytest.mark.parametrize("unknown", ["ram_gib", "vcpus"])
+def test_a_machine_whose_ram_or_cores_nobody_states_is_recommended_only_where_there_is_no_other(unknown: str) -> None:
+    """It is shown, and never taken to be enough."""
+    cheap = msgspec.structs.replace(SLOW, instance_type="untold", usd_per_hour=Decimal("0.10"), **{unknown: None})
+    result = ask(make_request(), make_catalog(cheap, SLOW, gpus=CARDS))
+    assert result.recommended is not None
+    assert result.recommended.offer.instance_type == "slow"
+    assert "untold" in [plan.offer.instance_type for plan in result.plans]
+    alone = ask(make_request(), make_catalog(cheap, gpus=CARDS)).recommended
+    assert alone is not None
+    assert alone.offer.instance_type == "untold"
+
+
+def test_what_can_be_begun_now_comes_before_what_needs_credentials_first() -> None:
+    """At whatever price; where nothing is ready, the price decides."""
+    bare = msgspec.structs.replace(SLOW, provider="bare", instance_type="bare", usd_per_hour=Decimal("0.10"))
+    both = ask(make_request(), make_catalog(bare, SLOW, gpus=CARDS), providers=(CLOUD, LACKING)).recommended
+    one = ask(make_request(), make_catalog(bare, gpus=CARDS), providers=(LACKING,)).recommended
+    assert both is not None
+    assert one is not None
+    assert (both.offer.instance_type, one.offer.instance_type) == ("slow", "bare")

@@ -1,0 +1,65 @@
+"""Whatever `plan` recommends can be handed over: its JobSpec is one that the trainer carries out, and somebody can rent it."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from catalogs.bases.models import resolve_model
+from catalogs.catalog import read_catalog
+from planner.asking.request import Budget, Request, Where, default_data
+from planner.goals import GOALS
+from planner.plan import Plan
+from planner.search import search
+from provision.clouds.drivers import misfit
+from provision.clouds.programs import CLOUDS, load_cloud
+from provision.handoff import hand_off
+from provision.places import read_places
+from provision.prepare.inputs import BaseModel
+from provision.providers import known_providers, make_provisioner
+from remote.contract import CAPABILITIES, JobSpec, decode
+
+CATALOG = read_catalog()
+WISHES = {
+    "anything": Where(),
+    "spot": Where(spot=True),
+    "16 GB on demand": Where(gpu_memory_gib=16.0, spot=False),
+    **{cloud: Where(providers=(cloud,)) for cloud in CLOUDS if any(each.provider == cloud for each in CATALOG.offers)},
+}
+
+
+def runnable(where: Where, model: str = "7b") -> list[Plan]:
+    """All plans that are said to be runnable: those shown, and the best for each goal."""
+    request = Request(model=model, data=default_data(), where=where, budget=Budget(goal="balanced"), top=3)
+    result = search(
+        request,
+        catalog=CATALOG,
+        architecture=resolve_model(model),
+        providers=known_providers(),
+        capabilities=CAPABILITIES,
+        today=dt.date(2026, 11, 26),
+    )
+    best = [plan for goal in GOALS if (plan := result.best(goal)) is not None]
+    return [plan for plan in (*result.plans, *best) if plan.runnable is None]
+
+
+@pytest.mark.parametrize("wish", WISHES)
+def test_every_recommended_row_becomes_a_job_and_finds_its_provisioner(wish: str, tmp_path: Path) -> None:
+    """Nothing is promised that the next step would refuse."""
+    plans = runnable(WISHES[wish])
+    assert plans != []
+    base = BaseModel(kind="hub", hub_id="owner/name", revision="a" * 40, sha256={"model.safetensors": "b" * 64})
+    places = read_places({"HOME": str(tmp_path)})
+    for plan in plans:
+        data = msgspec.structs.replace(plan.request.data, path="/home/rows.jsonl")
+        asked = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, data=data))
+        handed = hand_off(asked, base, run_id="r1", job_folder="/b", started_at_s=0.0, deadline_at_s=9e9)
+        spec = decode(msgspec.json.encode(handed.spec), JobSpec)
+        assert spec.strategy == plan.strategy
+        assert CAPABILITIES.missing(spec.strategy, plan.request.task) == ()
+        cloud = load_cloud(plan.offer.provider)
+        assert misfit(plan.offer, cloud.image_of(plan.offer.instance_type, cloud.IMAGE), CATALOG.gpus) is None
+        assert make_provisioner(plan.offer.provider, places=places, environment={}) is not None
