@@ -18,11 +18,11 @@ from provision.cli import COMMANDS, call, rentune
 from provision.errors import Exit
 
 PLAN_OPTIONS = """
-    --allow-from --alpha --data --dropout --epochs --examples --global-batch-size --gpu --gpu-budget
-    --gradient-accumulation-steps --gradient-checkpointing --host --keep-environment --keep-volume --max-cost
-    --goal --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --num-gpus
+    --accuracy --allow-from --alpha --data --deployment --dropout --epochs --examples --global-batch-size --goal --gpu
+    --gpu-budget --gradient-accumulation-steps --gradient-checkpointing --host --imbalance --keep-environment --keep-volume
+    --max-cost --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --num-gpus
     --on-demand --optimizer --overrule-policy --power-price --provider --quant --rank --region --revision --seq-len --spot --tag
-    --target-modules --tokens --top
+    --target-modules --tokens --top --use-case
 """
 # The surface. A change here is a change of what people have in their scripts: say so in the changelog.
 SURFACE: dict[str, str] = {
