@@ -10,7 +10,6 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import resolve_model
 from planner.methods import METHODS
-from planner.methods.linears import CONV1D
 from remote.contract import Strategy
 
 FAMILIES = (
@@ -167,13 +166,14 @@ def grid(layers: int, ways: Mapping[str, dict[str, Any]] = WAYS) -> Iterator[Poi
 def hung_grid(layers: int) -> Iterator[Point]:
     """The methods beside LoRA that hang on linears, with peft's own ranks and blocks; what peft can't hang is left out."""
     for family in HUNG_FAMILIES:
-        config = cut(resolve_model(family, base=None).config, layers)
+        architecture = resolve_model(family, base=None)
+        config, transposed = cut(architecture.config, layers), architecture.transposed_linears
         for method in HUNG:
             adapter = METHODS[method].adapter
-            if adapter is None or (config["model_type"] in CONV1D and not adapter.conv1d):
+            if adapter is None or (transposed and not adapter.conv1d):
                 continue
             for way, fields in HUNG_WAYS.items():
-                if fields.get("quant") and (config["model_type"] in CONV1D or not adapter.four_bit):
+                if fields.get("quant") and (transposed or not adapter.four_bit):
                     continue
                 said = {"method": method, "rank": METHODS[method].default_rank, "micro_batch_size": 4, "seq_len": 512}
                 yield Point(family, method + way, config, msgspec.convert(said | fields, Strategy))

@@ -10,6 +10,7 @@ import msgspec
 
 Support = Literal["yes", "no", "partial", "build-dependent"]
 Confidence = Literal["high", "medium", "low"]
+MemoryType = Literal["HBM", "GDDR"]
 Vendor = Literal["nvidia", "amd", "intel"]
 Basis = Literal["measured", "assumed"]
 Interconnect = Literal["nvlink", "pcie", "unknown"]
@@ -27,9 +28,11 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     vendor: Vendor
     architecture: str
     compute_capability: tuple[int, int] | None = None
+    multiprocessors: int | None = None
     memory_gib: float  # as sold
     driver_memory_mib: int | None = None  # as the driver reports it; decides what fits
     torch_memory_gib: float | None = None  # as torch totals it, the least that was seen
+    memory_type: MemoryType | None = None
     memory_bandwidth_gb_per_s: float
     bf16_tflops: float | None = None  # dense datasheet peak with fp32 accumulation
     fp16_tflops: float | None = None

@@ -17,6 +17,7 @@ from catalogs.hardware import (
     Gpu,
     Hosts,
     Interconnect,
+    MemoryType,
     Offer,
     Source,
     SourceKind,
@@ -31,9 +32,9 @@ def _fields(columns: str) -> tuple[str, ...]:
 
 
 GPU_FIELDS = _fields(
-    "name aliases vendor architecture compute_capability memory_gib driver_memory_mib torch_memory_gib"
-    " memory_bandwidth_gb_per_s bf16_tflops fp16_tflops fp32_tflops achievable_tflops achievable_basis pcie_generation"
-    " pcie_lanes nvlink_gb_per_s tdp_w bf16 flash_attention bitsandbytes confidence source as_of"
+    "name aliases vendor architecture compute_capability multiprocessors memory_gib driver_memory_mib torch_memory_gib"
+    " memory_type memory_bandwidth_gb_per_s bf16_tflops fp16_tflops fp32_tflops achievable_tflops achievable_basis"
+    " pcie_generation pcie_lanes nvlink_gb_per_s tdp_w bf16 flash_attention bitsandbytes confidence source as_of"
 )
 GPU_WORD_FIELDS = _fields("word taken also")
 INSTANCE_FIELDS = _fields(
@@ -50,6 +51,7 @@ SOURCE_FIELDS = _fields("code kind title url commit licence as_of attribution")
 _support = one_of(get_args(Support))
 _confidence = one_of(get_args(Confidence))
 _hosts = one_of(get_args(Hosts))
+_memory_type = one_of(get_args(MemoryType))
 _vendor = one_of(get_args(Vendor))
 _basis = one_of(get_args(Basis))
 _interconnect = one_of(get_args(Interconnect))
@@ -72,9 +74,11 @@ def gpu_of(row: Row) -> Gpu:
         vendor=row.get("vendor", _vendor),
         architecture=row.get("architecture", str),
         compute_capability=row.maybe("compute_capability", _capability),
+        multiprocessors=row.maybe("multiprocessors", count),
         memory_gib=row.get("memory_gib", positive),
         driver_memory_mib=row.maybe("driver_memory_mib", count),
         torch_memory_gib=row.maybe("torch_memory_gib", positive),
+        memory_type=row.maybe("memory_type", _memory_type),
         memory_bandwidth_gb_per_s=row.get("memory_bandwidth_gb_per_s", positive),
         bf16_tflops=row.maybe("bf16_tflops", positive),
         fp16_tflops=row.maybe("fp16_tflops", positive),

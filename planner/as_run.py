@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
+from planner.cuts import cut_of
 from planner.precision import BITSANDBYTES
 from planner.stack import Stack
 from remote.contract import Strategy
@@ -30,8 +31,7 @@ def _leaves_linears(architecture: Architecture, strategy: Strategy, stack: Stack
 
 def _leaves_unprepared(_: Architecture, strategy: Strategy, stack: Stack) -> bool:
     """derived: SFTTrainer prepares a quantized base unless that is sharded (`is_sharded_qlora`, trl/trainer/sft_trainer.py)."""
-    sharded = strategy.sharding in ("fsdp", "zero3")
-    return stack.name == "trl" and sharded and strategy.quant != "none" and strategy.kbit_upcast != "none"
+    return stack.name == "trl" and cut_of(strategy).weights and strategy.quant != "none" and strategy.kbit_upcast != "none"
 
 
 def _fuses(_: Architecture, strategy: Strategy, stack: Stack) -> bool:

@@ -12,6 +12,7 @@ from catalogs.hardware import Billing, Gpu
 from planner.as_run import departures
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
+from planner.cuts import cut_of, cuts_weights
 from planner.estimators.cost import volume_gib
 from planner.methods import METHODS, NUM_LABELS, QLORA, QLORA_MEANS
 from planner.plan import HostEstimate, VramEstimate
@@ -164,8 +165,7 @@ def _vain(key: str, why: str) -> str:
 
 
 def _shards_packed_bytes(this: Understood) -> bool:
-    sharded = this.strategy.sharding in ("fsdp", "zero3") and this.strategy.num_gpus > 1
-    return sharded and this.strategy.quant in FOUR_BIT and this.strategy.quant_storage == "uint8"
+    return cuts_weights(this.strategy) and this.strategy.quant in FOUR_BIT and this.strategy.quant_storage == "uint8"
 
 
 def _rank_reaches_width(this: Understood) -> bool:
@@ -237,7 +237,7 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
         "parallel sizes cut weights and activations evenly here; not checked against a measured peak",
     ),
     (
-        lambda this: this.strategy.sharding in ("fsdp", "zero1", "zero2", "zero3", "device_map") and this.strategy.num_gpus > 1,
+        lambda this: (cut_of(this.strategy).states or cut_of(this.strategy).spreads_blocks) and this.strategy.num_gpus > 1,
         "sharded memory follows from the code of FSDP and DeepSpeed; not checked against a measured peak",
     ),
     (

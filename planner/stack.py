@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
+from planner.cuts import cut_of
 from remote.contract import Strategy
 
 StackName = Literal[
@@ -51,7 +52,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
     def replicas(self, strategy: Strategy) -> int:
         """Data-parallel ranks: micro-batches that are computed side by side."""
-        together = strategy.num_gpus if strategy.sharding == "device_map" else self.model_parallel
+        together = strategy.num_gpus if cut_of(strategy).spreads_blocks else self.model_parallel
         return max(1, strategy.num_gpus // together)
 
     def has(self, change: str) -> bool:
@@ -71,9 +72,12 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         first, mended = READS_AHEAD
         return first <= (self.release("transformers") or mended) < mended
 
-    def quantizes_experts(self, model_type: str) -> bool:
-        """Whether a quantization of linears packs a mixture's experts too: where the case says so, or they are linears."""
-        return self.quantized_experts or (model_type in SPLIT_EXPERTS and not self.has("fused_experts"))
+    def quantizes_experts(self, *, were_linears: bool) -> bool:
+        """Whether a quantization of linears packs a mixture's experts too: where the case says so, or they are linears.
+
+        `were_linears`: of this family, before transformers fused them.
+        """
+        return self.quantized_experts or (were_linears and not self.has("fused_experts"))
 
     def release(self, library: str) -> tuple[int, ...] | None:
         """(4, 45, 2) of "4.45.2"; None where the case names no release, which means the pinned one."""
@@ -107,7 +111,6 @@ CHANGES: Final[dict[str, Change]] = {
     "fused_experts": Change("transformers", (5,), "experts are linears of their own, which bitsandbytes packs with the others"),
     "second_fsdp": Change("transformers", (5,), "the trainer asks for FSDP1, which reduces gradients where they lie"),
 }
-SPLIT_EXPERTS: Final = frozenset({"mixtral", "qwen2_moe", "qwen3_moe", "deepseek_v3"})  # derived: lists of MLPs before 5.0
 # derived: transformers issue 43032, until loading became synchronous; how many are ahead depends on disk and threads
 READS_AHEAD: Final = ((5,), (5, 23))
 

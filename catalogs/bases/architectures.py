@@ -112,18 +112,23 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     scores: Scores = "wide"  # what attention does to its scores where they are written out; wide = softmax in fp32
     remote_code: bool = False  # transformers does not have it: its code comes with its weights
     own_linears: bool = False  # a class of its own, derived from nn.Linear
+    transposed_linears: bool = False  # written as Conv1D
     fused_attention: bool = True  # whether transformers can hand it to a fused kernel
     shared_kv_broadcast: bool = False  # one key head meets all query heads as a broadcast, which no fused kernel takes
+    expanded_kv_for_flash: bool = False  # until transformers 4.48, for FlashAttention-2 alone
     expands_kv: bool = False  # keys and values are copied to all query heads before the kernel, whatever it could do
     window: int | None = None  # how many positions back a token sees; None = all
     rotary_share: float = 1.0  # of each head that is rotated
     experts: Experts = "routed"  # every = each token goes through all of them, weighted
+    experts_were_linears: bool = False  # lists of MLPs before transformers 5 fused them
     jitters_input: bool = False  # of experts and of their router, in training
     qk_norm: QkNorm = "none"
     rotary: bool = True
     joined_rotary: bool = False  # the rotated and the untouched part of a head are joined by a copy
     hidden_dropout: float = 0.0
     attention_dropout: float = 0.0
+    narrows_inner: bool = False  # what comes into an MLP's last linear is cast to its weight's dtype
+    dense_classifier: bool = False  # a task's head has a hidden layer of the base's width
     inner_dropout: float = 0.0  # between the activation of an MLP and its last linear
     relative_span: int = 0  # relative positions that scores are made with (DeBERTa); 0 = none
     position_bias: bool = False  # attention adds a learned bias to the scores of each head (T5)

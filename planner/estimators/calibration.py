@@ -23,51 +23,12 @@ CONTEXT_BYTES: Final[dict[str, int]] = {  # of a CUDA context after the first ke
     "RTX PRO 6000": 555 * MIB,  # measured: the same
     "A100-SXM4-80GB": 481 * MIB,  # measured: 0.47 GiB with lazy loading, stas00/ml-engineering
 }
-CONTEXT_BYTES_ELSE: Final = 555 * MIB  # measured: the most that any of these takes; for a card that no case names
-CONTEXT_BYTES_UNKNOWN: Final = 512 * MIB  # assumed: of cards that are neither measured nor listed below
+CONTEXT_BYTES_ELSE: Final = 555 * MIB  # measured: the most that any of these takes; assumed of one that is named and unknown
 
 # A context grows with the multiprocessors that a card has; the most that a measured card takes for each, by memory.
-CONTEXT_PER_MULTIPROCESSOR_HBM: Final = 481 / 108 * MIB  # derived: of the A100
-CONTEXT_PER_MULTIPROCESSOR_GDDR: Final = 141 / 40 * MIB  # derived: of the T4; the other four take 3.0 to 3.2 MiB
-# derived: NVIDIA's datasheets
-MULTIPROCESSORS_HBM: Final[dict[str, int]] = {
-    **dict.fromkeys(("P100-PCIE-16GB", "A30"), 56),
-    **dict.fromkeys(("V100-SXM2-16GB", "V100-SXM2-32GB", "V100-PCIE-16GB", "V100-PCIE-32GB"), 80),
-    **dict.fromkeys(("A100-PCIE-40GB", "A100-PCIE-80GB", "A100-SXM4-40GB", "A800-SXM4-80GB"), 108),
-    "H20": 78,
-    "H100 PCIe": 114,
-    **dict.fromkeys(("H100 SXM5", "H100 NVL", "H800 SXM", "H200 SXM", "H200 NVL", "GH200"), 132),
-    "B200": 148,
-}
-# derived: NVIDIA's datasheets
-MULTIPROCESSORS_GDDR: Final[dict[str, int]] = {
-    **dict.fromkeys(("A2", "A16"), 10),
-    "RTX 2000 Ada": 22,
-    "RTX A2000 12GB": 26,
-    **dict.fromkeys(("GTX 1080 Ti", "RTX 3060 12GB"), 28),
-    "RTX 5060": 30,
-    **dict.fromkeys(("RTX 5060 Ti 8GB", "RTX 5060 Ti 16GB"), 36),
-    "T4G": 40,
-    **dict.fromkeys(("RTX 3070", "RTX 4070"), 46),
-    **dict.fromkeys(("Quadro RTX 5000", "RTX A4000", "RTX 4000 SFF Ada", "RTX 4000 Ada", "RTX 5070"), 48),
-    "RTX A4500": 56,
-    "L4": 58,
-    **dict.fromkeys(("RTX 4500 Ada", "RTX 4070 Ti"), 60),
-    "RTX A5000": 64,
-    "RTX 4070 Ti Super": 66,
-    **dict.fromkeys(("RTX 2080 Ti", "RTX 3080 10GB"), 68),
-    **dict.fromkeys(("RTX 3080 12GB", "RTX 5070 Ti"), 70),
-    **dict.fromkeys(("Titan RTX", "Quadro RTX 6000", "Quadro RTX 8000", "A10"), 72),
-    "RTX 4080": 76,
-    **dict.fromkeys(("A10G", "RTX 3080 Ti", "RTX 4080 Super"), 80),
-    "RTX PRO 4500": 82,
-    **dict.fromkeys(("A40", "RTX A6000", "RTX 3090 Ti", "RTX 5080"), 84),
-    "L20": 92,
-    "RTX 5000 Ada": 100,
-    "RTX 4090": 128,
-    **dict.fromkeys(("L40", "L40S"), 142),
-    "RTX 5090": 170,
-    "RTX PRO 6000 Max-Q": 188,
+CONTEXT_PER_MULTIPROCESSOR: Final[dict[str, float]] = {
+    "HBM": 481 / 108 * MIB,  # derived: of the A100
+    "GDDR": 141 / 40 * MIB,  # derived: of the T4; the other four take 3.0 to 3.2 MiB
 }
 
 # derived: NCCL's defaults (init.cc, device.h): 32 channels, each receiving on a ring and on a tree from four, with a buffer of

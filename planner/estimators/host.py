@@ -8,6 +8,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
+from planner.cuts import cut_of
 from planner.estimators.memory.closed import filled
 from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
@@ -35,9 +36,6 @@ LOG_DISK_BYTES: Final = 100 * MB  # assumed
 
 VCPUS_PER_RANK: Final = 2  # assumed: Python's thread, and autograd's or NCCL's beside it; batches are made in the former
 VCPUS_OF_THE_SYSTEM: Final = 1  # assumed: SSH, checkpoints being written
-
-# derived: what parts the states among ranks; under any other sharding each rank has its own
-CUT_STATES: Final = frozenset({"fsdp", "zero1", "zero2", "zero3"})
 
 USABLE_RAM_SHARE: Final = 0.90  # assumed: the system, its page cache and our SSH server need a tenth of the RAM
 ENFORCED_RAM_SHARE: Final = 0.95  # derived: what the local box's limit lets a job have (provision/direct/limits.py)
@@ -128,8 +126,8 @@ class Node(NamedTuple):
     @property
     def wholes(self) -> float:
         """How often this node holds what a sharding cuts: a part of one whole, or one for each rank."""
-        cut = self.strategy.sharding in CUT_STATES
-        return self.ranks / self.strategy.num_gpus if cut else float(self.ranks)
+        parted = cut_of(self.strategy).states
+        return self.ranks / self.strategy.num_gpus if parted else float(self.ranks)
 
     @property
     def weights(self) -> Weights:
@@ -154,7 +152,7 @@ def _loading(node: Node) -> int:
     cpu_ram_efficient_loading, and transformers under ZeRO-3 (`_load_state_dict_into_zero3_model`).
     """
     download = download_bytes(node.architecture, node.strategy, node.task)
-    whole = node.strategy.sharding in ("fsdp", "zero3") and node.ranks > 1
+    whole = cut_of(node.strategy).weights and node.ranks > 1
     return download if whole else node.ranks * min(download, SHARD_BYTES)
 
 
@@ -167,7 +165,7 @@ def _states(node: Node) -> int:
     architecture, strategy, trained = node.architecture, node.strategy, node.trained
     if strategy.offload not in ("optimizer", "params"):
         return round(node.wholes * state_bytes(architecture, strategy, trained)) if is_paged(strategy.optimizer) else 0
-    if strategy.sharding == "fsdp":
+    if cut_of(strategy).engine == "fsdp":
         pinned = trained.gradients
     else:
         trained = msgspec.structs.replace(trained, item=DTYPE_BYTES["float32"])
@@ -203,7 +201,7 @@ def _activations(node: Node) -> int:
 
 def _gathered(node: Node) -> int:
     """Trained weights put together in 16 bits on one rank to be saved, where ranks hold parts of them."""
-    return 2 * node.trained.params if node.strategy.sharding in ("fsdp", "zero3") and node.ranks > 1 else 0
+    return 2 * node.trained.params if cut_of(node.strategy).weights and node.ranks > 1 else 0
 
 
 def download_bytes(architecture: Architecture, strategy: Strategy, task: Task = "causal_lm") -> int:

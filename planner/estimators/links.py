@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from catalogs.hardware import Gpu
+from planner.cuts import cut_of
 from planner.estimators import calibration as known
 from planner.estimators.timed import Job
 from planner.precision import DTYPE_BYTES
@@ -34,10 +35,11 @@ def linked_bytes(job: Job) -> float:
     """Bytes per micro-step and GPU that move beside the computing: gathered weights, gradients reduced in parts."""
     strategy, part = job.strategy, (job.ranks - 1) / job.ranks
     moved = 0.0
-    if strategy.sharding in ("fsdp", "zero3"):
-        visits = 2 + (job.recomputes if strategy.sharding == "zero3" else 0)
+    cut = cut_of(strategy)
+    if cut.weights:
+        visits = 2 + (job.recomputes if cut.engine == "deepspeed" else 0)
         moved += visits * _gathered_bytes(job)
-    if strategy.sharding in ("fsdp", "zero2", "zero3"):  # gradients in parts: every micro-step reduces them
+    if cut.gradients:  # gradients in parts: every micro-step reduces them
         moved += _gradient_bytes(job)
     return moved * part
 
@@ -55,7 +57,7 @@ def _gradient_bytes(job: Job) -> float:
     autocast computes in.
     """
     strategy = job.strategy
-    own = strategy.sharding == "ddp" or strategy.autocast == "none"
+    own = cut_of(strategy).engine == "torch" or strategy.autocast == "none"
     return job.trained.params * (job.trained.item if own else DTYPE_BYTES[strategy.autocast])
 
 
@@ -89,6 +91,6 @@ def _weights_from_host(job: Job) -> float:
 
 def reduced_bytes(job: Job) -> float:
     """Bytes per optimizer step and GPU: gradients summed over replicas."""
-    if job.strategy.sharding in ("none", "device_map", "fsdp", "zero2", "zero3"):
+    if cut_of(job.strategy).gradients:
         return 0.0
     return known.RING_TRIPS * _gradient_bytes(job) * (job.ranks - 1) / job.ranks / job.stack.model_parallel

@@ -19,6 +19,7 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
+from planner.cuts import cut_of
 from planner.estimators import calibration as known
 from planner.estimators.links import (
     fetched_bytes,
@@ -251,7 +252,7 @@ def _dequantized_bytes(job: Job) -> float:
         per_weight = known.KAPPA_EARLY * (2 + job.recomputes)
     else:
         per_weight = _moved_per_weight(job)
-    as_linears = job.stack.quantizes_experts(job.architecture.model_type)
+    as_linears = job.stack.quantizes_experts(were_linears=job.architecture.experts_were_linears)
     linears, experts = packs_linears(quant), packs_experts(quant, quantized_experts=as_linears)
     packed = sum(
         part.num_layers * (linears * part.linear_weights_per_block + experts * part.expert_params_per_block)
@@ -272,7 +273,7 @@ def _moved_per_weight(job: Job) -> float:
 def _optimizer_bytes(job: Job) -> float:
     """Reading and writing parameters, gradients and states once per step."""
     per_param = known.OPTIMIZER_BYTES_16 if job.trained.item == 2 else known.OPTIMIZER_BYTES_32
-    sharded = job.ranks if job.strategy.sharding in ("fsdp", "zero1", "zero2", "zero3") else 1
+    sharded = job.ranks if cut_of(job.strategy).states else 1
     return per_param * job.trained.params / sharded / job.stack.model_parallel
 
 
@@ -296,7 +297,9 @@ def _host_s(job: Job) -> float:
     own = known.HOST_PER_EXPERT * experts if experts and not job.fused else 0.0
     per_block = known.HOST_S_FUSED if job.fused else known.HOST_S_EAGER
     python = per_block * (a.depth + known.HOST_PER_WRAPPED * wrapped + own)
-    if strategy.sharding == "fsdp":  # with the first FSDP, peft's policy makes each matrix of an adapter a unit of its own
+    if (
+        cut_of(strategy).engine == "fsdp"
+    ):  # with the first FSDP, peft's policy makes each matrix of an adapter a unit of its own
         python += known.HOST_S_PER_UNIT * (a.depth + 2 * wrapped * (job.stack.fsdp_version == 1))
     return python * job.passes / job.stack.pipeline_parallel_size
 

@@ -108,7 +108,7 @@ def head_params(architecture: Architecture, task: Task) -> int:
     match task, architecture.kind:
         case "causal_lm", "encoder":
             return h * h + h + 2 * h + architecture.vocab_size  # transform, norm, output bias; the matrix is tied
-        case "classification", "encoder" if architecture.model_type in ("roberta", "xlm-roberta", "distilbert"):
+        case "classification", "encoder" if architecture.dense_classifier:
             return h * h + h + NUM_LABELS * (h + 1)
         case "classification", "decoder":
             return NUM_LABELS * h

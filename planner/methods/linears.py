@@ -14,7 +14,6 @@ from planner.refusals import CaseError, Unsupported
 from remote.contract import Strategy
 
 LORA_FA: Final = "lora_fa"  # the optimizer that trains LoRA's B and leaves its A as it was drawn (arXiv:2308.03303)
-CONV1D: Final = frozenset({"gpt2", "openai-gpt"})  # model types whose linears transformers writes as Conv1D
 
 
 def hung(adapter: Adapter) -> Formula:
@@ -57,7 +56,7 @@ def require_hangable(adapter: Adapter, architecture: Architecture, strategy: Str
         )
     if strategy.quant not in ("none", *BITSANDBYTES) and adapter.kind != "lora":
         raise Unsupported("quant", f"{strategy.method} over {strategy.quant} has no closed form", "method lora has one")
-    if architecture.model_type in CONV1D and not adapter.conv1d:
+    if architecture.transposed_linears and not adapter.conv1d:
         named = f"peft can't hang {strategy.method} on the transposed linears of {architecture.model_type}"
         raise CaseError("method", named, "choose lora")
 

@@ -97,14 +97,14 @@ WRONG = [
     ),
     (
         "gpus.csv",
-        "T4,,nvidia,Turing,7.5,16,15360,",
-        "T4,,nvidia,Turing,7.5,0,15360,",
+        "T4,,nvidia,Turing,7.5,40,16,15360,",
+        "T4,,nvidia,Turing,7.5,40,0,15360,",
         "gpus.csv:{line}:memory_gib: must be above 0; leave it empty if it is not known",
     ),
     (
         "gpus.csv",
-        "T4,,nvidia,Turing,7.5,16,15360,",
-        "T4,,nvidia,Turing,7.5,16,15.0 GiB,",
+        "T4,,nvidia,Turing,7.5,40,16,15360,",
+        "T4,,nvidia,Turing,7.5,40,16,15.0 GiB,",
         'gpus.csv:{line}:driver_memory_mib: "15.0 GiB" is not a whole number such as 80',
     ),
     (

@@ -52,8 +52,8 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
     "opt": layer_norm.opt,
     "gpt_neox": layer_norm.gpt_neox,
     "bert": encoders.bert,
-    "roberta": encoders.bert,
-    "xlm-roberta": encoders.bert,
+    "roberta": encoders.roberta,
+    "xlm-roberta": encoders.roberta,
     "distilbert": encoders.distilbert,
 }
 

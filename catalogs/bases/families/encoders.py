@@ -34,6 +34,10 @@ def bert(config: Config) -> Fields:
     }
 
 
+def roberta(config: Config) -> Fields:
+    return bert(config) | {"dense_classifier": True}
+
+
 def distilbert(config: Config) -> Fields:
     shape = grid(config)
     hidden, ffn = shape["hidden_size"], size(config, "hidden_dim")
@@ -43,6 +47,7 @@ def distilbert(config: Config) -> Fields:
         "tied_embeddings": True,
         "norm_params_per_block": 4 * hidden,
         "other_params": (shape["max_positions"] + 2) * hidden,
+        "dense_classifier": True,
         "gated_mlp": False,
         "activation": activation(config, "activation", default="gelu"),
         "norm": "layer",

@@ -32,7 +32,8 @@ def gpt2_like(config: Config, *, kv: int, default_activation: Activation) -> Fie
 
 
 def gpt2(config: Config) -> Fields:
-    return gpt2_like(config, kv=size(config, "n_embd", "hidden_size"), default_activation="gelu_new")
+    fields = gpt2_like(config, kv=size(config, "n_embd", "hidden_size"), default_activation="gelu_new")
+    return fields | {"transposed_linears": True}
 
 
 def gpt_bigcode(config: Config) -> Fields:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections import Counter
+from typing import Final
 
 import msgspec
 
 from catalogs.bases.architectures import Linear, Mamba
 from catalogs.bases.config import Config, ConfigUnusable, Fields, flag, linears, share, size
 from catalogs.bases.families.rotary import Rows, decoder, granite, llama, mlp_rows, qwen3, window_of
+
+WERE_LINEARS: Final[Fields] = {"experts_were_linears": True}  # derived: their modules before transformers 5.0
 
 
 def experts(fields: Fields, config: Config, *, ffn: int, top_k: int) -> Fields:
@@ -27,14 +30,15 @@ def experts(fields: Fields, config: Config, *, ffn: int, top_k: int) -> Fields:
 
 
 def mixtral(config: Config) -> Fields:
-    return experts(llama(config), config, ffn=size(config, "intermediate_size"), top_k=2)
+    fields = experts(llama(config), config, ffn=size(config, "intermediate_size"), top_k=2)
+    return fields | WERE_LINEARS | {"expanded_kv_for_flash": True}
 
 
 def qwen3_moe(config: Config) -> Fields:
     if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1:
         raise ConfigUnusable("a mixture with dense blocks in between has no closed form", "use the trace engine")
     fields = qwen3({**config, "intermediate_size": size(config, "moe_intermediate_size")}, head_dim=None)
-    return experts(fields, config, ffn=size(config, "moe_intermediate_size"), top_k=8)
+    return experts(fields, config, ffn=size(config, "moe_intermediate_size"), top_k=8) | WERE_LINEARS
 
 
 def granitemoe(config: Config) -> Fields:
@@ -122,7 +126,7 @@ def qwen2_moe(config: Config) -> Fields:
     gate = linears(("mlp.shared_expert_gate", fields["hidden_size"], 1, False, "outer"))
     fields = experts(fields, config, ffn=size(config, "moe_intermediate_size"), top_k=4)
     inside = tuple(msgspec.structs.replace(linear, name=linear.name.replace("mlp.", "mlp.shared_expert.")) for linear in dense)
-    return fields | {"linears": fields["linears"] + inside + gate}
+    return fields | {"linears": fields["linears"] + inside + gate} | WERE_LINEARS
 
 
 def deepseek_v3(config: Config) -> Fields:
@@ -147,7 +151,7 @@ def deepseek_v3(config: Config) -> Fields:
     ffn = size(config, "moe_intermediate_size", default=2048)
     shared = mlp_rows(hidden, ffn * size(config, "n_shared_experts", default=1), bias=False)
     dense = size(config, "first_k_dense_replace", default=3) if config.get("first_k_dense_replace") != 0 else 0
-    fields |= {
+    fields |= WERE_LINEARS | {
         "mixer": "latent",
         "joined_rotary": True,
         "norm_params_per_block": 2 * hidden + kv_rank + (q_rank or 0),

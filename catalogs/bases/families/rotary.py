@@ -52,7 +52,7 @@ def llama(config: Config, *, tied: bool = False, qkv_bias: bool = False, head_di
 
 
 def mistral(config: Config) -> Fields:
-    return llama(config) | {"window": window_of(config)}
+    return llama(config) | {"window": window_of(config), "expanded_kv_for_flash": True}
 
 
 def window_of(config: Config) -> int | None:

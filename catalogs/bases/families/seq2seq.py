@@ -50,6 +50,7 @@ def t5(config: Config) -> Fields:
         "hidden_dropout": dropout,
         "attention_dropout": dropout,
         "inner_dropout": dropout,
+        "narrows_inner": True,
         "linears": _linears(*attention, *cross, *_mlp("layer.2.DenseReluDense", hidden, ffn, gated=gated)),
         "also": (encoder,),
     }

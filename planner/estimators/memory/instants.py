@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
+from planner.cuts import cut_of
 from planner.estimators.memory.beside_decoder import (
     bias_gradient_bytes,
     encoder_end_bytes,
@@ -159,7 +160,7 @@ def _batch_bytes(scene: Scene) -> int:
 def _autocast_copies(scene: Scene) -> int:
     """16-bit copies of fp32 parameters that train, which autocast keeps while it is on."""
     n = scene.numerics
-    wanted = n.autocast and scene.trained.item > n.autocast and scene.strategy.sharding not in ("fsdp", "zero3")
+    wanted = n.autocast and scene.trained.item > n.autocast and not cut_of(scene.strategy).weights
     wanted = wanted and "lora" not in n.fused  # fused products cast for themselves and keep nothing
     wanted = wanted and (n.adapter_kind is None or ADAPTERS[n.adapter_kind].leaves)
     if not wanted:

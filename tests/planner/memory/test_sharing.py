@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.case import read_case, stack_of, strategy_of
+from planner.cuts import CUTS
 from planner.estimate import answer
 from planner.estimators.memory import estimate_vram
 from planner.estimators.memory.held.offloading import pinned_bytes
 from planner.estimators.memory.refused.impossible import IMPOSSIBLE
 from planner.plan import VramEstimate
+from remote.contract import Sharding
 
 CATALOG = read_catalog()
 MODEL = resolve_model("8b")  # Llama 3.1: 32 blocks, nothing tied
@@ -24,6 +26,12 @@ FULL = {"method": "full", "seq_len": 512, "num_gpus": 8}
 def vram(**said: Any) -> VramEstimate:
     case = read_case({"model": "8b", **said})
     return estimate_vram(MODEL, strategy_of(case), stack=stack_of(case))
+
+
+def test_every_sharding_of_the_contract_says_what_it_cuts() -> None:
+    assert set(CUTS) == set(get_args(Sharding))
+    for cut in CUTS.values():  # a stage cuts what the stages before it cut
+        assert cut.states >= cut.gradients >= cut.weights
 
 
 def at_the_step(sharding: str, **said: Any) -> float:

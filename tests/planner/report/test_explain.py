@@ -193,7 +193,7 @@ def test_more_than_a_twentieth_assumed_forbids_fits() -> None:
     [
         ("A100-SXM4-80GB", "measured", "fits"),
         ("H100 SXM5", "derived", "fits"),  # 132 multiprocessors, each with as much as the A100's
-        ("MI300X", "assumed", "tight"),  # half a GiB that nobody measured, beside five
+        ("MI300X", "assumed", "tight"),  # half a GiB that nobody measured, beside five: as much as the most that was
     ],
 )
 def test_a_context_that_is_assumed_counts_among_what_is_judged(card: str, basis: str, word: str) -> None:

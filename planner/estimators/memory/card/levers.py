@@ -9,6 +9,7 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
+from planner.cuts import cut_of
 from planner.methods import DEFAULT_RANK, DEFAULT_TARGETS, METHODS, NF4, QLORA_MEANS
 from planner.precision import FOUR_BIT, usual_upcast
 from planner.stack import Stack
@@ -110,7 +111,8 @@ def _offloaded(strategy: Strategy, *_: object) -> Iterator[Change]:
         yield from _set(strategy, gradient_checkpointing="offloaded")
     if strategy.offload == "none":
         yield from _set(strategy, offload="optimizer")
-        frozen, whole = not METHODS[strategy.method].moves, strategy.sharding in ("none", "ddp")
+        cut = cut_of(strategy)
+        frozen, whole = not METHODS[strategy.method].moves, not (cut.states or cut.spreads_blocks)
         yield from _set(strategy, offload="stream" if frozen and whole else "params")
 
 
@@ -145,7 +147,8 @@ def _method(strategy: Strategy, *_: object) -> Iterator[Change]:
 
 def _more_gpus(strategy: Strategy, _: Architecture, stack: Stack) -> Iterator[Change]:
     """As few more as every machine and every group of parallel ranks can have alike."""
-    if strategy.sharding in ("none", "ddp", "fsdp"):
+    cut = cut_of(strategy)
+    if not cut.spreads_blocks and cut.engine != "deepspeed":
         more = strategy.num_gpus + math.lcm(strategy.num_nodes, stack.model_parallel)
         stored = {"quant_storage": "bfloat16"} if strategy.quant in FOUR_BIT else {}
         yield from _set(strategy, num_gpus=more, sharding="fsdp", **stored)

@@ -5,21 +5,18 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from catalogs.hardware import Gpu
+from planner.cuts import cut_of
 from planner.estimators.calibration import (
     BARE_LOOPS,
     CACHED_BY_BARE_LOOP,
     CACHED_BY_TRAINER,
     CONTEXT_BYTES,
     CONTEXT_BYTES_ELSE,
-    CONTEXT_BYTES_UNKNOWN,
-    CONTEXT_PER_MULTIPROCESSOR_GDDR,
-    CONTEXT_PER_MULTIPROCESSOR_HBM,
+    CONTEXT_PER_MULTIPROCESSOR,
     DRIVER_SHARE,
     MARGIN_SHARE,
     MARGIN_SHARE_FULL,
     MAX_ASSUMED_SHARE,
-    MULTIPROCESSORS_GDDR,
-    MULTIPROCESSORS_HBM,
     NCCL_BYTES,
 )
 from planner.estimators.memory.closed import Filled
@@ -49,26 +46,22 @@ class Outside(NamedTuple):
 
 def outside_of(gpu: Gpu | None, strategy: Strategy) -> Outside:
     """The CUDA context of this card, and NCCL's buffers; layers spread by device_map are one process, which needs none."""
-    speaks = strategy.num_gpus > 1 and strategy.sharding != "device_map"
+    speaks = strategy.num_gpus > 1 and not cut_of(strategy).spreads_blocks
     num_bytes, basis = context_of(gpu)
     return Outside(num_bytes, basis, NCCL_BYTES if speaks else 0)
 
 
 def context_of(gpu: Gpu | None) -> tuple[int, ByteBasis]:
-    """Bytes of a CUDA context and what they rest on: measured of this card, derived from how many multiprocessors it has,
-    the most that was measured of any where none is named, else assumed.
+    """Bytes of a CUDA context and what they rest on: measured of this card, derived from how many multiprocessors it has, else
+    the most that was measured of any, which is assumed of a card that is named.
     """
     if gpu is None:
         return CONTEXT_BYTES_ELSE, "derived"
     if gpu.name in CONTEXT_BYTES:
         return CONTEXT_BYTES[gpu.name], "measured"
-    for of_each, multiprocessors in (
-        (CONTEXT_PER_MULTIPROCESSOR_HBM, MULTIPROCESSORS_HBM),
-        (CONTEXT_PER_MULTIPROCESSOR_GDDR, MULTIPROCESSORS_GDDR),
-    ):
-        if gpu.name in multiprocessors:
-            return round(of_each * multiprocessors[gpu.name]), "derived"
-    return CONTEXT_BYTES_UNKNOWN, "assumed"
+    if gpu.multiprocessors is not None and gpu.memory_type is not None:
+        return round(CONTEXT_PER_MULTIPROCESSOR[gpu.memory_type] * gpu.multiprocessors), "derived"
+    return CONTEXT_BYTES_ELSE, "assumed"
 
 
 def reserved_bytes(form: Filled, allocated: int, available: int | None) -> int:

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from catalogs.bases.architectures import Architecture
+from planner.cuts import cut_of
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
 from planner.methods import trains_vocabulary
@@ -13,7 +14,6 @@ from remote.contract import Strategy, Streaming
 
 # derived: one block computes while the next arrives; fewer slots would make them take turns
 STREAMED: Final = Streaming(num_slots=2, num_resident_blocks=0, num_visits=1, num_blocks_without_recompute=0)
-GRADIENTS_LEAVE: Final = frozenset({"zero2", "zero3"})  # derived: DeepSpeed copies a reduced gradient to the host at once
 
 
 class Leaving(NamedTuple):
@@ -32,7 +32,8 @@ def _nothing(share: Share, _job: Leaving) -> Share:
 def _optimizer(share: Share, job: Leaving) -> Share:
     """States, masters and the step are the host's; a gradient too where DeepSpeed has parted them, by way of one buffer."""
     stepped = share._replace(states=0, masters=0, step_scratch=0)
-    if job.strategy.sharding not in GRADIENTS_LEAVE:
+    cut = cut_of(job.strategy)
+    if not (cut.gradients and cut.engine == "deepspeed"):  # derived: it copies a reduced gradient to the host at once
         return stepped
     return stepped._replace(gradients=0, buckets=share.buckets + _largest_gradient(job))
 

@@ -9,6 +9,7 @@ from typing import Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
+from planner.cuts import cut_of
 from planner.estimators.memory.held.offloading import OFFLOADS, Leaving
 from planner.estimators.memory.held.optimizers import states_on_gpu_bytes, step_scratch_bytes
 from planner.estimators.memory.held.share import Share, Stage
@@ -23,7 +24,6 @@ ZERO_BUCKET_PARAMS: Final = 500_000_000
 ZERO3_LIVE_PARAMS: Final = 1_000_000_000  # derived: its default of stage3_max_live_parameters
 # derived: FSDP gathers the next block while one computes: FSDP1 by its rate limiter, FSDP2 by its copy-out buffer
 FSDP_BLOCKS_GATHERED: Final = 2
-DEEPSPEED: Final = frozenset({"zero1", "zero2", "zero3"})
 
 
 class Job(NamedTuple):
@@ -60,7 +60,7 @@ def held_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack
 
 def stage_of(architecture: Architecture, strategy: Strategy, stack: Stack) -> Stage:
     """Layers are spread by device_map and pipelines, matrices by tensor parallelism (assumed: evenly)."""
-    spread_over = strategy.num_gpus if strategy.sharding == "device_map" else stack.pipeline_parallel_size
+    spread_over = strategy.num_gpus if cut_of(strategy).spreads_blocks else stack.pipeline_parallel_size
     return Stage(math.ceil(architecture.depth / spread_over), architecture.depth, stack.tensor_parallel_size)
 
 
@@ -68,7 +68,7 @@ def _share_of(job: Job) -> Share:
     """What lies on the GPU of the part that it computes."""
     architecture, strategy, weights, trained = job.architecture, job.strategy, job.weights, job.trained
     # DeepSpeed steps fp32 parameters whatever the model's are
-    stepped = msgspec.structs.replace(trained, item=FP32) if strategy.sharding in DEEPSPEED else trained
+    stepped = msgspec.structs.replace(trained, item=FP32) if cut_of(strategy).engine == "deepspeed" else trained
     own = Share(
         num_layers=trained.stage.num_layers,
         weights=weights.blocks + weights.outer,
@@ -82,7 +82,7 @@ def _share_of(job: Job) -> Share:
         step_scratch=step_scratch_bytes(architecture, strategy, stepped),
         gradient_share=1,
     )
-    shared = SHARDINGS[strategy.sharding](own, job)
+    shared = SHARES[strategy.sharding](own, job)
     return OFFLOADS[strategy.offload](shared, Leaving(architecture, strategy, weights, trained))
 
 
@@ -162,7 +162,7 @@ def _zero_three(own: Share, job: Job) -> Share:
     )
 
 
-SHARDINGS: Final[dict[str, Callable[[Share, Job], Share]]] = {
+SHARES: Final[dict[str, Callable[[Share, Job], Share]]] = {
     "none": _whole,
     "device_map": _whole,
     "ddp": _ddp,

@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
+from planner.cuts import cut_of, cuts_weights
 from planner.methods import METHODS
 from planner.stack import Stack
 from remote.contract import Strategy
@@ -29,11 +30,6 @@ class Impossible(msgspec.Struct, frozen=True):
         return " and ".join(f"{key} {value}" for key, value in self.instead.items())
 
 
-def _cuts_weights(strategy: Strategy) -> bool:
-    """Whether each of several GPUs holds a part of every weight."""
-    return strategy.sharding in ("fsdp", "zero3") and strategy.num_gpus > 1
-
-
 def _is_integers(strategy: Strategy) -> bool:
     return strategy.quant.startswith(("gptq", "awq"))
 
@@ -49,19 +45,19 @@ UNPARALLEL: Final = dict.fromkeys(("tensor_parallel_size", "context_parallel_siz
 IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
     Impossible(
         "sharding",
-        lambda _, strategy, __: strategy.quant == "int8" and _cuts_weights(strategy),
+        lambda _, strategy, __: strategy.quant == "int8" and cuts_weights(strategy),
         "int8 weights can't be cut into shards: bitsandbytes keeps their scales beside them",
         {"sharding": "ddp"},
     ),
     Impossible(
         "sharding",
-        lambda _, strategy, stack: _is_integers(strategy) and _cuts_weights(strategy) and not _viewed(strategy, stack),
+        lambda _, strategy, stack: _is_integers(strategy) and cuts_weights(strategy) and not _viewed(strategy, stack),
         "{strategy.quant} weights are packed in buffers of integers, and {strategy.sharding} cuts parameters alone",
         {"sharding": "ddp"},
     ),
     Impossible(
         "offload",
-        lambda _, strategy, __: strategy.offload == "params" and strategy.sharding in ("zero1", "zero2"),
+        lambda _, strategy, __: strategy.offload == "params" and cut_of(strategy).states and not cut_of(strategy).weights,
         "{strategy.sharding} keeps whole weights on each GPU: DeepSpeed offloads parameters in its third stage alone",
         {"sharding": "zero3"},
     ),
@@ -79,7 +75,7 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
     ),
     Impossible(
         "offload",
-        lambda _, strategy, __: strategy.offload == "stream" and strategy.sharding not in ("none", "ddp"),
+        lambda _, strategy, __: strategy.offload == "stream" and (cut_of(strategy).states or cut_of(strategy).spreads_blocks),
         "streaming passes whole blocks through each GPU, and {strategy.sharding} leaves none whole or together",
         {"sharding": "ddp"},
     ),
@@ -91,7 +87,7 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
     ),
     Impossible(
         "sharding",
-        lambda _, strategy, stack: strategy.sharding == "device_map" and stack.model_parallel > 1,
+        lambda _, strategy, stack: cut_of(strategy).spreads_blocks and stack.model_parallel > 1,
         "device_map spreads whole blocks over all GPUs, and leaves none for parallel sizes",
         UNPARALLEL,
     ),

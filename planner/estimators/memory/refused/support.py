@@ -78,7 +78,9 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
 
 def _experts(architecture: Architecture, strategy: Strategy, _task: Task, stack: Stack) -> None:
     """Adapters on experts that are linears of their own: before transformers 5, or where a quantization packs them."""
-    packed = packs_experts(strategy.quant, quantized_experts=stack.quantizes_experts(architecture.model_type))
+    packed = packs_experts(
+        strategy.quant, quantized_experts=stack.quantizes_experts(were_linears=architecture.experts_were_linears)
+    )
     if (packed or not stack.has("fused_experts")) and any(adapted_experts(part, strategy) for part in architecture.parts):
         names = ", ".join(linear.name.rpartition(".")[2] for linear in architecture.linears)
         words = "adapters on experts that are linears, packed or before transformers 5, have no closed form yet"

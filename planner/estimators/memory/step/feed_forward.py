@@ -59,8 +59,8 @@ def _plain_mlp(block: Block, x: Tensor) -> Tensor:
 
 
 def _down(block: Block, inner: Tensor, down: Linear) -> Tensor:
-    """The last linear. T5 casts what comes into it to its weight's dtype."""
-    if block.architecture.norm == "rms_t5":
+    """The last linear. T5 casts what comes into it."""
+    if block.architecture.narrows_inner:
         kept = down.kept and block.n.quant != "none"
         inner = block.cast(inner, down.in_features, block.n.kept_weight if kept else block.n.weight)
     return linear(block, inner, down)

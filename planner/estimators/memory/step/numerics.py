@@ -259,5 +259,5 @@ def _repeats_kv(
     if architecture.expands_kv or kernel == "eager":
         return True
     if strategy.attention == "flash_attention_2":
-        return architecture.model_type in ("mistral", "mixtral") and not stack.has("grouped_flash")
+        return architecture.expanded_kv_for_flash and not stack.has("grouped_flash")
     return masked or not stack.has("grouped_sdpa") or not groups
