@@ -22,7 +22,7 @@ from planner.asking.earlier import continued
 from planner.asking.options import request_of, run_command, said, spelled
 from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError, checked
 from planner.notices import unread
-from planner.plan import Plan, Provider, SearchResult, read_plan, write_plan
+from planner.plan import Cards, Plan, Provider, SearchResult, read_plan, write_plan
 from planner.policy import Rule
 from planner.search import search
 from planner.search.offers import Place
@@ -117,7 +117,9 @@ def _at(home: Path, path: str) -> Path:
     return (home / expanded(path)).absolute()
 
 
-def answer(request: Request, edges: Edges, *, catalog: Catalog, offers: tuple[Offer, ...] = ()) -> SearchResult:
+def answer(
+    request: Request, edges: Edges, *, catalog: Catalog, offers: tuple[Offer, ...] = (), cards: Cards | None = None
+) -> SearchResult:
     """Search the catalog's offers, and `offers` beside them (this machine, a host that exists), within the rules."""
     result = search(
         request,
@@ -130,6 +132,7 @@ def answer(request: Request, edges: Edges, *, catalog: Catalog, offers: tuple[Of
         versions=edges.versions,
         rules=edges.rules,
         kept_at=() if (name := request.keep.volume_name) is None else edges.kept_at(name),
+        cards=cards,
     )
     return msgspec.structs.replace(result, warnings=(*_unread(result), *_gated(result), *result.warnings))
 
@@ -175,7 +178,8 @@ def run_plan(
             request=asked.request, plans=(asked,), rejections=(), warnings=notes, num_offers=1, num_strategies=1
         )
     else:
-        result = answer(asked, edges, catalog=catalog(), offers=offers_for(asked))
+        cards = Cards(*options["gpus"]) if options.get("gpus") is not None else None
+        result = answer(asked, edges, catalog=catalog(), offers=offers_for(asked), cards=cards)
     saved = _save(options["save"], result, edges.folder) if options.get("save") is not None else None
     if options.get("json"):
         write(enclose(result))

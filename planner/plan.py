@@ -171,6 +171,40 @@ class WayOut(msgspec.Struct, frozen=True, kw_only=True):
     plan: Plan
 
 
+LayoutKind = Literal["whole", "copies", "states", "turns", "parts", "three_bits", "two_bits", "streamed"]
+
+
+class Cards(msgspec.Struct, frozen=True):
+    """Cards that somebody has, of which nothing but the memory is told."""
+
+    number: int
+    memory_gib: float  # of each, as sold
+
+
+class Streamed(msgspec.Struct, frozen=True, kw_only=True):
+    """What it costs to bring frozen blocks over the link in every pass."""
+
+    ram_bytes: int  # of the node, all that the job needs there
+    link_gb_per_s: float  # effective, in one direction: assumed of the card's PCIe generation and lanes
+    tokens: int  # of one micro-step, as planned
+    hiding_tokens: int  # a micro-step of so many computes as long as the link needs
+    slow_down: float  # of a micro-step, against the same card with room for all weights
+    slow_down_half: float  # the same where the link gives half of that: x8, or slow RAM
+
+
+class Layout(msgspec.Struct, frozen=True, kw_only=True):
+    """The job laid on cards in one way: what each of them must hold."""
+
+    kind: LayoutKind
+    strategy: Strategy
+    card: str | None  # None: any of that memory
+    required_bytes: int  # of each card
+    available_bytes: int  # on each card, as its driver leaves it
+    verdict: Verdict
+    missing: tuple[str, ...]  # what the trainer cannot do of it; empty where it can be run
+    streamed: Streamed | None = None  # only of what is streamed through a card that is known
+
+
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a person needs to decide: the ranked plans, the refused, what was not known."""
 
@@ -182,6 +216,8 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     num_strategies: int
     ways_out: tuple[WayOut, ...] = ()  # only where no plan can be run as asked
     attributions: tuple[str, ...] = ()  # sources whose licence asks to be named
+    cards: Cards | None = None  # the cards that were asked about
+    layouts: tuple[Layout, ...] = ()  # on those; else on cards of the budget's size, where it holds the job on none
     by_the_hour: Plan | None = None  # what choosing by the price of an hour would have led to, of what can be run
 
     @property

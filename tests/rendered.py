@@ -107,12 +107,13 @@ def render_commands() -> str:
 
 def main() -> None:
     """Write them all."""
-    from tests import advice_page, clouds_page, methods_page
+    from tests import advice_page, answer_page, clouds_page, methods_page
 
     README.write_text(with_tree(README.read_text()))
     TREE_PAGE.write_text(render_tree_page())
     COMMANDS_PAGE.write_text(render_commands())
     advice_page.PAGE.write_text(advice_page.render_page())
+    answer_page.PAGE.write_text(answer_page.render_page())
     clouds_page.PAGE.write_text(clouds_page.render_page())
     methods_page.PAGE.write_text(methods_page.render_page())
 

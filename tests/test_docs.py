@@ -11,7 +11,7 @@ import pytest
 
 from provision.cli import COMMANDS
 from provision.clouds.programs import CLOUDS
-from tests import advice_page, clouds_page, methods_page
+from tests import advice_page, answer_page, clouds_page, methods_page
 from tests.rendered import (
     COMMANDS_PAGE,
     README,
@@ -137,6 +137,11 @@ def test_the_page_of_clouds_is_what_the_rows_say() -> None:
 def test_the_page_of_advice_is_what_the_rules_say() -> None:
     """docs/advice.md; `make docs` writes it."""
     assert advice_page.PAGE.read_text() == advice_page.render_page()
+
+
+def test_the_page_of_32b_on_16_gb_is_what_the_search_answers() -> None:
+    """docs/32b-on-16gb.md; `make docs` writes it."""
+    assert answer_page.PAGE.read_text() == answer_page.render_page()
 
 
 def test_the_page_of_methods_is_what_the_estimators_answer() -> None:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
-from planner.asking.quantities import parse_count, parse_gib, parse_hours, parse_usd
+from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_usd
 from planner.goals import GOALS
 
 if TYPE_CHECKING:
@@ -99,6 +99,7 @@ SIZE: Final = Amount("size", parse_gib)
 COUNT: Final = Amount("count", parse_count)
 USD: Final = Amount("usd", parse_usd)
 HOURS: Final = Amount("hours", parse_hours)
+CARDS: Final = Amount("cards", parse_cards)
 WORDS: Final = Amount("names", parse_words)
 PROVIDER: Final = Amount("text", str.lower)  # as the catalog writes them
 TAG: Final = Amount("key=value", parse_tag)
@@ -196,10 +197,17 @@ OPTIONS: Final[tuple[Option, ...]] = (
 BY_FIELD: Final[Mapping[str, Option]] = {option.field: option for option in OPTIONS}
 _DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
 
-VIEW_OPTIONS: Final[tuple[tuple[str, str, bool], ...]] = (
-    ("--explain", "Show where memory, time, dollars and every choice come from.", True),
-    ("--json", "Print the answer as JSON.", True),
-    ("--save", "Write the recommended plan: FILE.json for `run`, FILE.yaml as a commented job file.", False),
+FLAG: Final[Mapping[str, Any]] = {"is_flag": True}
+FILE: Final[Mapping[str, Any]] = {"cls": Once, "metavar": "FILE"}
+VIEW_OPTIONS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
+    (
+        "--gpus",
+        'Cards that you have ("4x24GB"): how each way to share them would hold the job. Restricts nothing that is offered.',
+        {"cls": Once, "type": CARDS},
+    ),
+    ("--explain", "Show where memory, time, dollars and every choice come from.", FLAG),
+    ("--json", "Print the answer as JSON.", FLAG),
+    ("--save", "Write the recommended plan: FILE.json for `run`, FILE.yaml as a commented job file.", FILE),
 )
 
 
@@ -213,8 +221,7 @@ def request_options(command: F) -> F:
 
 def view_options(command: F) -> F:
     """Decorator: how `plan` shows its answer."""
-    for flag, text, is_flag in reversed(VIEW_OPTIONS):
-        how: dict[str, Any] = {"is_flag": True} if is_flag else {"cls": Once, "metavar": "FILE"}
+    for flag, text, how in reversed(VIEW_OPTIONS):
         command = click.option(flag, help=text, **how)(command)
     return command
 

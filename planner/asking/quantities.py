@@ -58,6 +58,22 @@ def parse_usd(text: str) -> Decimal:
     return _split(text, {"": 1, "usd": 1, "$": 1}, 'dollars such as "5" or "$2.50"')[0]
 
 
+_CARDS = re.compile(r"^\s*([0-9]{1,4})\s*[x×*]\s*(.+)$", re.IGNORECASE)
+
+
+def parse_cards(text: str) -> tuple[int, float]:
+    """How many cards, and GiB on each. "4x24GB" and "4 × 24" are the same, "24GB" is one. Raises ValueError."""
+    match = _CARDS.match(text)
+    number, size = (int(match.group(1)), match.group(2)) if match else (1, text)
+    try:
+        memory_gib = parse_gib(size)
+    except ValueError:
+        memory_gib = 0.0
+    if not (number and memory_gib):
+        raise ValueError(f'"{text}" says no number of cards and their memory, such as "4x24GB"')
+    return number, memory_gib
+
+
 def _split(text: str, units: dict[str, int] | dict[str, float], expected: str) -> tuple[Decimal, str]:
     match = _NUMBER.match(text)
     unit = match.group(2).lower() if match else ""

@@ -42,12 +42,18 @@ def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, 
     for warning in result.warnings:
         yield f"Note: {warning}."
     yield ""
+    if result.cards is not None:
+        yield from _layouts(result)
+        yield ""
     if result.plans:
         yield _plans_heading(result)
         yield tables.plan_table(result.plans, width=width, recommended=result.recommended)
         yield from goal_lines(result)
     else:
         yield "Nothing on offer does this job as asked."
+    if result.cards is None and result.layouts:
+        yield ""
+        yield from _layouts(result)
     for way in result.ways_out:
         yield f"\nCan be run {way.change}:"
         yield tables.plan_table([way.plan], width=width)
@@ -64,6 +70,16 @@ def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, 
     yield from _kept(_central(result))
     yield from result.attributions
     yield from _closing(result, command)
+
+
+def _layouts(result: SearchResult) -> Iterator[Part]:
+    """In which ways the cards that were asked about, or cards of the budget's size, hold the job."""
+    from planner.report.layouts import budget_lines, cards_lines  # only for an answer with them: it costs start-up time
+
+    if result.cards is not None:
+        yield from cards_lines(result.cards, result.layouts)
+    else:
+        yield from budget_lines(result.request.where.gpu_memory_gib or 0.0, result.layouts)
 
 
 def _job_line(result: SearchResult) -> str:

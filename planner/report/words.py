@@ -8,8 +8,9 @@ from typing import Any, Final
 from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.hardware import Offer
 from planner.plan import NOT_READY, Plan, Range, Rejection
-from planner.strategy import describe
+from planner.strategy import SHORT_DTYPES, describe
 from planner.units import GIB, SECONDS_PER_HOUR
+from remote.contract import Strategy
 
 SECONDS_PER_DAY: Final = 86_400
 SECONDS_PER_MINUTE: Final = 60
@@ -182,6 +183,11 @@ def tried(plan: Plan) -> str:
 def missing(plan: Plan) -> str:
     """What the provider lacks on this machine; empty where nothing is known to be missing."""
     return plan.provider_status.partition(f"{NOT_READY}: ")[2]
+
+
+def held_in(strategy: Strategy) -> str:
+    """How the frozen weights are held: the quantization, or the dtype."""
+    return strategy.quant if strategy.quant != "none" else SHORT_DTYPES[strategy.param_dtype]
 
 
 def strategy(plan: Plan) -> str:

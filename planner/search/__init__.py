@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from catalogs.bases.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
@@ -13,7 +13,7 @@ from planner.asking.request import Request
 from planner.asking.training_keys import check_training
 from planner.estimators.memory.refused.support import require_known_code, require_unquantized
 from planner.notices import cut_words
-from planner.plan import Plan, Provider, SearchResult, WayOut
+from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
 from planner.policy import Rule, in_force, unmatched
 from planner.search.assumptions import assumptions
 from planner.search.best import AIMS, best, by_the_hour
@@ -38,11 +38,13 @@ def search(
     versions: Mapping[str, str] | None = None,
     rules: Iterable[Rule] = (),
     kept_at: tuple[Place, ...] = (),
+    cards: Cards | None = None,
 ) -> SearchResult:
     """Every way to do the job, ranked by its total dollars (p50); what was refused says why.
 
     `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. `rules`:
-    what may be rented at all. `kept_at`: where the volume lies that the request wants again; nowhere = it is made.
+    what may be rented at all. `kept_at`: where the volume lies that the request wants again; nowhere = it is made. `cards`:
+    cards that somebody has, to be told in which ways they hold the job.
     Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
     market = catalog.offers if offers is None else offers
@@ -92,8 +94,21 @@ def search(
         num_strategies=figures.num_strategies,
         ways_out=ways,
         attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
+        cards=cards,
+        layouts=tuple(_layouts(cards, question, market, figures, stuck=stuck)),
         by_the_hour=plan(hourly) if hourly is not None else None,
     )
+
+
+def _layouts(
+    cards: Cards | None, question: Question, market: tuple[Offer, ...], figures: Figures, *, stuck: bool
+) -> Iterator[Layout]:
+    """On the cards that were asked about; else, where a budget per GPU leaves nothing to run, on cards of its size."""
+    if cards is None and not (stuck and question.request.where.gpu_memory_gib is not None):
+        return
+    from planner.search.layouts import layouts_of_budget, layouts_of_cards  # only then: it costs start-up time
+
+    yield from layouts_of_cards(cards, question, figures) if cards else layouts_of_budget(question, market, figures)
 
 
 def _with_the_best(

@@ -37,6 +37,7 @@ VARYING: Final = (
     "gradient_checkpointing",
     "sharding",
     "num_gpus",
+    "offload",
 )
 
 key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # what tells the strategies of one search apart

@@ -1,0 +1,101 @@
+"""In which ways given cards hold the job: a row for each way, and a column for each card where there are several kinds."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from typing import Final
+
+from planner.plan import NOT_YET, Cards, Layout, LayoutKind, Streamed
+from planner.report import layout, words
+from planner.report.layout import Table
+from planner.units import GIB
+
+NAMES: Final[Mapping[LayoutKind, str]] = {
+    "whole": "all on one card",
+    "copies": "a copy on each card",
+    "states": "states cut in parts",
+    "turns": "blocks on card after card",
+    "parts": "cut in parts",
+    "three_bits": "3 bits a weight",
+    "two_bits": "2 bits a weight",
+    "streamed": "streamed from RAM",
+}
+ADDS_UP: Final[Mapping[LayoutKind, str]] = {
+    "whole": "nothing adds up, the other cards stand idle",
+    "copies": "nothing adds up: every card holds the whole model, so it is faster and no larger",
+    "states": "only optimizer states and, with zero2, gradients add up: of an adapter these are small",
+    "turns": "weights add up; one card computes while the others wait",
+    "parts": "weights, gradients and optimizer states add up; activations and the block at work do not",
+    "three_bits": "nothing adds up",
+    "two_bits": "nothing adds up",
+    "streamed": "no card's memory adds up: frozen blocks wait in RAM and pass through one card",
+}
+
+
+def cards_lines(cards: Cards, layouts: tuple[Layout, ...]) -> Iterator[str | Table]:
+    """One way a row: what of the cards' memory it adds up, and whether that does."""
+    yield f"{_heading(cards)} What a job needs of each, with what its driver is assumed to leave:"
+    table = Table(
+        (layout.Column("way", wraps=True), layout.Column("what adds up", wraps=True), layout.Column("GiB", wraps=True))
+    )
+    for each in layouts:
+        table.add(way(each), ADDS_UP[each.kind], cell(each), style=None if each.verdict == "does_not_fit" else "bold")
+    yield table
+    yield from _cannot(layouts)
+    yield "Tensor and context parallel cut weights and rows, too: `rentune estimate` counts them, and nothing here runs them."
+
+
+def _heading(cards: Cards) -> str:
+    size = f"{cards.memory_gib:g} GB"
+    if cards.number == 1:
+        return f"One card of {size}."
+    return f"{cards.number} cards of {size} are not one card of {cards.number * cards.memory_gib:g} GB."
+
+
+def way(each: Layout) -> str:
+    """A way by its name, with the framework's word where there are several cards, and how weights are held."""
+    held, strategy = words.held_in(each.strategy), each.strategy
+    if strategy.num_gpus == 1:
+        return f"{NAMES[each.kind]}, {held}"
+    return f"{strategy.num_gpus} cards, {NAMES[each.kind]} ({strategy.sharding}), {held}"
+
+
+def cell(each: Layout) -> str:
+    """As in "16.2/16.0 tight": GiB that each card must hold and has, and the verdict."""
+    figures = "/".join(f"{value / GIB:.1f}" for value in (each.required_bytes, each.available_bytes))
+    return f"{figures} {each.verdict.replace('_', ' ')}"
+
+
+# ── a budget per GPU ───────────────────────────────────────────────────────────────────────────────────────────────
+
+Line = tuple[str, Callable[[Streamed], str]]
+STREAMING: Final[tuple[Line, ...]] = (
+    ("  RAM needed", lambda streamed: f"{streamed.ram_bytes / GIB:.0f} GiB"),
+    ("  link, assumed", lambda streamed: f"{streamed.link_gb_per_s:g} GB/s"),
+    ("  hidden from", lambda streamed: f"{streamed.hiding_tokens:,} tokens a pass"),
+    ("  slower by", lambda streamed: f"{streamed.slow_down - 1:.0%} at {streamed.tokens:,} tokens"),
+    ("  on half the link", lambda streamed: f"{streamed.slow_down_half - 1:.0%}"),
+)
+
+
+def budget_lines(budget_gib: float, layouts: tuple[Layout, ...]) -> Iterator[str | Table]:
+    """A row for each way, a column for each card of the budget's size; what streaming takes below its row."""
+    seq_len = layouts[0].strategy.seq_len
+    yield f"What it takes on {budget_gib:g} GB per GPU, whoever owns it (GiB need/has; sequences of {seq_len:,} tokens):"
+    cards = list(dict.fromkeys(str(each.card) for each in layouts))
+    table = Table((layout.Column("way", wraps=True), *(layout.Column(card, wraps=True) for card in cards)))
+    for kind in dict.fromkeys(each.kind for each in layouts):
+        of_kind = {str(each.card): each for each in layouts if each.kind == kind}
+        table.add(way(next(iter(of_kind.values()))), *(cell(of_kind[card]) if card in of_kind else "" for card in cards))
+        streams = {card: each.streamed for card, each in of_kind.items() if each.streamed is not None}
+        for name, text in STREAMING if streams else ():
+            table.add(name, *(text(streams[card]) if card in streams else "" for card in cards), style="dim")
+    yield table
+    yield from _cannot(layouts)
+
+
+def _cannot(layouts: tuple[Layout, ...]) -> Iterator[str]:
+    """What the trainer can't do of those that would fit, in one sentence."""
+    missing = dict.fromkeys(word for each in layouts if each.verdict != "does_not_fit" for word in each.missing)
+    if missing:
+        yield f"{NOT_YET}: of those that would fit the trainer cannot do {', '.join(missing)}."

@@ -1,0 +1,170 @@
+"""Every way to lay a job on cards that are given: what a budget per GPU leaves, and whether N × M GB are one card of N·M GB."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from catalogs.hardware import Gpu, Offer
+from planner.estimators.calibration import DRIVER_SHARE
+from planner.estimators.links import host_bytes_per_s
+from planner.estimators.memory import available_bytes, verdict
+from planner.estimators.speed import StepTime, step_time
+from planner.methods import METHODS
+from planner.plan import Cards, Layout, LayoutKind, Streamed
+from planner.refusals import CaseRefused
+from planner.search.figures import Figures
+from planner.search.ranking import BOX_VENDOR, Question
+from planner.stack import PINNED_STACK
+from planner.units import GB, GIB
+from remote.contract import Dtype, Strategy
+
+# kind -> what it makes of the most quantized way to train on one card. Half stands for the dtype that the card multiplies in.
+HALF: Final = "half"
+SHARED: Final[dict[str, Any]] = {"adapter_dtype": HALF, "kbit_upcast": "none", "quant_storage": HALF}
+WAYS: Final[Mapping[LayoutKind, tuple[dict[str, Any], ...]]] = {
+    "whole": ({},),
+    "copies": ({"sharding": "ddp"},),
+    "states": ({"sharding": "zero1"}, {"sharding": "zero2"}),
+    "turns": ({"sharding": "device_map"},),
+    "parts": ({"sharding": "fsdp", **SHARED}, {"sharding": "zero3", **SHARED}),
+    "three_bits": ({"quant": "hqq_int3", "double_quant": False, "kbit_upcast": "none"},),
+    "two_bits": ({"quant": "hqq_int2", "double_quant": False, "kbit_upcast": "none"},),
+    "streamed": ({"offload": "stream"},),
+}
+OF_CARDS: Final[tuple[LayoutKind, ...]] = ("whole", "copies", "states", "turns", "parts", "streamed")
+ON_SEVERAL: Final[frozenset[LayoutKind]] = frozenset({"copies", "states", "turns", "parts"})
+OF_A_BUDGET: Final[tuple[tuple[LayoutKind, int], ...]] = (
+    ("whole", 1),
+    ("three_bits", 1),
+    ("two_bits", 1),
+    ("parts", 2),
+    ("streamed", 1),
+)
+MOST_CARDS: Final = 3  # of a budget: one that people have, and the two that are sold most often without bfloat16
+
+
+def layouts_of_cards(cards: Cards, question: Question, figures: Figures) -> Iterator[Layout]:
+    """Each way on so many cards of that memory, with the lightest quantization that fits, else the strongest."""
+    has_bytes = round(cards.memory_gib * GIB * DRIVER_SHARE)
+    for kind in OF_CARDS:
+        num_gpus = cards.number if kind in ON_SEVERAL else 1
+        if kind in ON_SEVERAL and num_gpus == 1:
+            continue
+        for changes in WAYS[kind]:
+            laid = [
+                each
+                for base in _recomputing(figures, "bfloat16")
+                if (each := _laid(kind, changes, base, num_gpus, None, has_bytes, question, figures)) is not None
+            ]
+            if laid:
+                yield next((each for each in laid if each.verdict == "fits"), laid[-1])
+
+
+def layouts_of_budget(question: Question, market: Iterable[Offer], figures: Figures) -> Iterator[Layout]:
+    """What there is to do where the budget per GPU holds the job on none: on cards of that size, each way with its figures."""
+    for gpu in _cards_of(question, market):
+        base = _recomputing(figures, "bfloat16" if gpu.bf16 else "float16")[-1]
+        for kind, num_gpus in OF_A_BUDGET:
+            layout = _laid(kind, WAYS[kind][0], base, num_gpus, gpu, available_bytes(gpu, None), question, figures)
+            if layout is not None:
+                yield layout
+
+
+def _recomputing(figures: Figures, computes_in: Dtype) -> list[tuple[Strategy, ...]]:
+    """The ladders on one card that recompute activations, the most quantized last."""
+    ladders = figures.ladders(1, computes_in=computes_in)
+    return [ladder for ladder in ladders if ladder[-1].gradient_checkpointing != "off"] or [ladders[-1]]
+
+
+def _cards_of(question: Question, market: Iterable[Offer]) -> list[Gpu]:
+    """Cards of the largest size within the budget: the fastest with bfloat16 on PCIe 4, then those without that sell most."""
+    budget_gib = question.request.where.gpu_memory_gib or math.inf
+    nvidia = [gpu for gpu in question.catalog.gpus.values() if gpu.vendor == BOX_VENDOR and gpu.memory_gib <= budget_gib]
+    size_gib = max((gpu.memory_gib for gpu in nvidia), default=0.0)
+    of_size = [gpu for gpu in nvidia if gpu.memory_gib == size_gib]
+    modern = [gpu for gpu in of_size if gpu.bf16 and gpu.pcie_generation == 4]
+    sold = [offer.gpu for offer in market]
+    older = {gpu.architecture: gpu for gpu in sorted(of_size, key=lambda gpu: sold.count(gpu.name)) if not gpu.bf16}
+    often = sorted(older.values(), key=lambda gpu: -sold.count(gpu.name))
+    return [*sorted(modern, key=lambda gpu: -gpu.achievable_tflops)[:1], *often][:MOST_CARDS]
+
+
+def _laid(
+    kind: LayoutKind,
+    changes: Mapping[str, Any],
+    base: tuple[Strategy, ...],
+    num_gpus: int,
+    gpu: Gpu | None,
+    has_bytes: int,
+    question: Question,
+    figures: Figures,
+) -> Layout | None:
+    """The smallest micro-batch laid in this way; streamed the largest that fits, which hides the link best. None where the way
+    makes no sense for the method.
+    """
+    steps = [_changed(step, changes, num_gpus, question.advice.global_batch_size) for step in base]
+    if kind == "streamed" and METHODS[steps[-1].method].moves:
+        return None
+    try:
+        strategy = _largest(steps, gpu, has_bytes, figures) if kind == "streamed" else steps[-1]
+        vram = figures.vram(strategy, gpu)
+        word, _ = verdict(vram, has_bytes)
+        streamed = _streamed(strategy, gpu, figures, question) if kind == "streamed" and gpu is not None else None
+    except CaseRefused:
+        return None
+    return Layout(
+        kind=kind,
+        strategy=strategy,
+        card=gpu.name if gpu is not None else None,
+        required_bytes=vram.required_bytes,
+        available_bytes=has_bytes,
+        verdict=word,
+        missing=question.capabilities.missing(strategy, question.request.task),
+        streamed=streamed,
+    )
+
+
+def _changed(step: Strategy, changes: Mapping[str, Any], num_gpus: int, global_batch_size: int) -> Strategy:
+    packed = step.quant != "none"
+    dtype = step.param_dtype
+    said = {key: dtype if value == HALF else value for key, value in changes.items() if packed or key != "quant_storage"}
+    passes = max(1, global_batch_size // (step.micro_batch_size * num_gpus))
+    return msgspec.structs.replace(step, num_gpus=num_gpus, gradient_accumulation_steps=passes, **said)
+
+
+def _largest(steps: list[Strategy], gpu: Gpu | None, has_bytes: int, figures: Figures) -> Strategy:
+    def fits(step: Strategy) -> bool:
+        return figures.vram(step, gpu).required_bytes <= has_bytes
+
+    return next(filter(fits, steps), steps[-1])
+
+
+def _streamed(strategy: Strategy, gpu: Gpu, figures: Figures, question: Question) -> Streamed:
+    """What the link takes of a micro-step. Computing grows with the tokens, and what crosses the link does not."""
+    streamed = _step(strategy, gpu, figures, question)
+    resident = _step(msgspec.structs.replace(strategy, offload="none"), gpu, figures, question)
+    tokens = strategy.micro_batch_size * strategy.seq_len
+    return Streamed(
+        ram_bytes=figures.host(strategy, on_cpu=False).ram_peak_bytes,
+        link_gb_per_s=host_bytes_per_s(gpu) / GB,
+        tokens=tokens,
+        hiding_tokens=math.ceil(tokens * streamed.link_s / streamed.busy_s),
+        slow_down=streamed.micro_step_s / resident.micro_step_s,
+        slow_down_half=msgspec.structs.replace(streamed, link_s=2 * streamed.link_s).micro_step_s / resident.micro_step_s,
+    )
+
+
+def _step(strategy: Strategy, gpu: Gpu, figures: Figures, question: Question) -> StepTime:
+    return step_time(
+        figures.architecture,
+        strategy,
+        task=question.request.task,
+        gpu=gpu,
+        stack=PINNED_STACK,
+        mean_seq_len=float(strategy.seq_len),
+        interconnect="pcie",
+    )

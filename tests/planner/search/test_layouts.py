@@ -1,0 +1,141 @@
+"""Cards that are given: which ways hold the job, what of their memory adds up, and what streaming asks of link and RAM."""
+
+from __future__ import annotations
+
+from typing import Any, get_args
+
+import pytest
+
+from catalogs.bases.models import resolve_model
+from catalogs.catalog import read_catalog
+from planner.asking.quantities import parse_cards
+from planner.asking.request import Where
+from planner.plan import Cards, Layout, LayoutKind, SearchResult
+from planner.report.layout import render
+from planner.report.layouts import ADDS_UP, budget_lines, cards_lines
+from planner.search import search
+from planner.units import GIB
+from remote.contract import CAPABILITIES
+from tests.answer_page import answer
+from tests.planner.builders import CLOUD, TODAY, make_catalog, make_offer, make_request
+
+CATALOG = read_catalog()
+MARKET = make_catalog(
+    *(make_offer(gpu=name, instance_type=name, ram_gib=256.0) for name in ("T4", "V100-PCIE-16GB", "H100 SXM5")),
+    gpus=tuple(CATALOG.gpus.values()),
+)
+
+
+def asked(model: str = "32b", *, cards: Cards | None = None, budget_gib: float | None = None, **training: Any) -> SearchResult:
+    """The answer on a market of a few machines."""
+    request = make_request(model=model, where=Where(gpu_memory_gib=budget_gib), training=training)
+    return search(
+        request,
+        catalog=MARKET,
+        architecture=resolve_model(model),
+        providers={"cloud": CLOUD},
+        capabilities=CAPABILITIES,
+        today=TODAY,
+        cards=cards,
+    )
+
+
+def of(result: SearchResult, kind: LayoutKind) -> list[Layout]:
+    """The rows of one way, in the order of the cards."""
+    return [each for each in result.layouts if each.kind == kind]
+
+
+@pytest.fixture(scope="module")
+def on_16_gb() -> SearchResult:
+    """The shipped market's answer."""
+    return answer(CATALOG)
+
+
+def test_32b_on_16_gb_is_told_for_an_owned_card_and_for_those_that_are_rented(on_16_gb: SearchResult) -> None:
+    """One with bfloat16 and PCIe 4, a T4 and a V100."""
+    cards = [CATALOG.gpus[name] for name in dict.fromkeys(str(each.card) for each in on_16_gb.layouts)]
+    assert [(card.bf16, card.pcie_generation) for card in cards] == [(True, 4), (False, 3), (False, 3)]
+    assert {card.architecture for card in cards[1:]} == {"Turing", "Volta"}
+
+
+def test_plain_qlora_of_32b_needs_more_than_16_gb_and_streamed_it_fits(on_16_gb: SearchResult) -> None:
+    """On each of the cards; the trainer streams nothing yet, and that is said."""
+    assert {each.verdict for each in of(on_16_gb, "whole")} == {"does_not_fit"}
+    assert {each.strategy.quant for each in of(on_16_gb, "whole")} == {"nf4"}
+    assert {each.verdict for each in of(on_16_gb, "streamed")} == {"fits"}
+    assert {each.missing for each in of(on_16_gb, "streamed")} == {("offload=stream",)}
+    assert all(each.required_bytes > 16 * GIB for each in of(on_16_gb, "three_bits"))
+    assert {each.strategy.num_gpus for each in of(on_16_gb, "parts")} == {2}
+
+
+def test_what_streaming_asks_for_is_in_figures(on_16_gb: SearchResult) -> None:
+    """RAM for all blocks, a link, the tokens that hide it; a slower link costs more."""
+    for each in of(on_16_gb, "streamed"):
+        assert each.streamed is not None
+        assert each.streamed.ram_bytes > 16e9  # 31 billion weights at half a byte wait there
+        assert each.streamed.tokens >= each.streamed.hiding_tokens > 0
+        assert 1 < each.streamed.slow_down < each.streamed.slow_down_half
+    links = [each.streamed.link_gb_per_s for each in of(on_16_gb, "streamed") if each.streamed is not None]
+    assert links == [25.0, 12.5, 12.5]
+
+
+def test_nothing_is_told_of_cards_where_the_budget_holds_the_job() -> None:
+    """Nor where there is no budget."""
+    assert asked("1b", budget_gib=16.0).layouts == ()
+    assert asked("32b").layouts == ()
+
+
+def test_copies_do_not_add_memory_up_and_parts_do() -> None:
+    """Four cards of 24 GB are not one card of 96."""
+    one, two, four = (asked(cards=Cards(number, 24.0)) for number in (1, 2, 4))
+    assert {each.kind for each in one.layouts} == {"whole", "streamed"}
+    whole, copies = of(four, "whole")[0], of(four, "copies")[0]
+    assert copies.required_bytes >= whole.required_bytes
+    assert all(each.required_bytes >= whole.required_bytes for each in of(four, "states"))
+    by_number = [min(each.required_bytes for each in of(result, "parts")) for result in (two, four)]
+    assert whole.required_bytes > by_number[0] > by_number[1]
+    assert of(four, "parts")[0].missing != ()
+
+
+def test_of_cards_the_lightest_change_that_fits_is_told() -> None:
+    """Nobody quantizes a model that fits as it is."""
+    (whole,) = of(asked("1b", cards=Cards(1, 24.0)), "whole")
+    assert (whole.strategy.quant, whole.verdict) == ("none", "fits")
+
+
+def test_what_trains_the_base_itself_is_not_streamed() -> None:
+    """Only frozen blocks can be."""
+    assert of(asked("1b", cards=Cards(2, 24.0), method="full"), "streamed") == []
+
+
+def test_each_way_is_a_row_with_what_adds_up() -> None:
+    """At any width; what would fit and can't be run is named."""
+    parts = tuple(cards_lines(Cards(4, 24.0), asked(cards=Cards(4, 24.0)).layouts))
+    for width in (80, 100):
+        lines = [line for part in parts for line in render(part, width=width, colour=False)]
+        text = " ".join(" ".join(lines).split())
+        assert text.startswith("4 cards of 24 GB are not one card of 96 GB.")
+        assert "not yet runnable: of those that would fit the trainer cannot do" in text
+        assert max(map(len, lines)) <= width
+    assert set(ADDS_UP) == set(get_args(LayoutKind))
+
+
+def test_a_budget_is_a_table_of_ways_and_cards(on_16_gb: SearchResult) -> None:
+    """It holds in eighty columns."""
+    lines = [line for part in budget_lines(16.0, on_16_gb.layouts) for line in render(part, width=80, colour=False)]
+    assert max(map(len, lines)) <= 80
+    for words in ("streamed from RAM", "RAM needed", "hidden from", "slower by", "2 cards", "offload=stream"):
+        assert words in "\n".join(lines)
+
+
+@pytest.mark.parametrize(("text", "cards"), [("4x24GB", (4, 24.0)), ("2 × 16", (2, 16.0)), ("80GiB", (1, 80.0))])
+def test_cards_are_a_number_and_a_size(text: str, cards: tuple[int, float]) -> None:
+    """As people say it."""
+    assert parse_cards(text) == cards
+
+
+@pytest.mark.parametrize("text", ["4x", "0x24GB", "x24", "4y24", "-1x24GB", "4xNaN", "4x0GB", "99999x24GB", ""])
+def test_what_is_no_number_of_cards_is_refused(text: str) -> None:
+    """With how it is written."""
+    with pytest.raises(ValueError, match='such as "4x24GB"'):
+        parse_cards(text)
