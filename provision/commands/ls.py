@@ -76,17 +76,27 @@ def _row(state: RunState, places: Places, elsewhere: Elsewhere | None) -> dict[s
 
 
 def _show_shared(url: str, places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
-    """What their books say; nothing comes here by that."""
+    """What their books say, and this home where it knows more; nothing comes here by that."""
+    from provision.account.ledger import Ledger
     from provision.commands.problems import unseen_problems
     from provision.envelope.show import show
     from provision.state.shared import shared_runs
 
-    runs, unseen = shared_runs(url)
+    runs, unseen = shared_runs(url, ledger=Ledger(places.ledger))
     rows = [_shared_row(shared, places) for shared in (runs if everything else runs[-SHOWN:])]
     title = f"{len(rows)} of {len(runs)} runs at {url}"
     code = Exit.STILL_BILLS if unseen else Exit.OK
     errors = unseen_problems(unseen)
-    return show("ls", rows, lambda: _draw(rows, title=title), as_json=as_json, errors=errors, exit_code=code)
+    return show("ls", rows, lambda: _draw_shared(rows, title=title), as_json=as_json, errors=errors, exit_code=code)
+
+
+def _draw_shared(rows: list[dict[str, Any]], *, title: str) -> None:
+    from provision.state.mirror import unsent_words
+
+    _draw(rows, title=title)
+    for row in rows:
+        if row["unsent_lines"] and row["deadline_in_s"] is None:  # of a run that goes on its controller sends them
+            click.echo(unsent_words(row["run_id"]))
 
 
 def _shared_row(shared: Shared, places: Places) -> dict[str, Any]:
@@ -95,7 +105,7 @@ def _shared_row(shared: Shared, places: Places) -> dict[str, Any]:
     machine = shared.holder.machine if shared.holder is not None else None
     if machine is not None and not shared.state.ended:
         row["status"] = f"running on {machine}"
-    return row | {"machine": machine}
+    return row | {"machine": machine, "unsent_lines": shared.num_unsent}
 
 
 def _show_orphans(places: Places, *, as_json: bool) -> int:

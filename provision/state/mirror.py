@@ -33,7 +33,6 @@ from remote.contract import Outcome, encode
 
 LINE_S: Final = 10.0  # assumed: the papers of a long run, 1 MB packed, at 100 kB/s; an act waits no longer for its line
 AGAIN_S: Final = 5.0  # assumed: between two tries to write what has to stand in the store
-LAST_TRIES: Final = 3  # assumed: of the last lines; a hiccup is over by then
 Note = Callable[[str], None]
 
 
@@ -57,7 +56,7 @@ class MirroredLedger(Ledger):
         self._places, self._run_id, self._link, self._holder = places, run_id, link, holder
         self._bucket = Bucket(link.url)  # for results, which take long
         self._book_bucket = Bucket(link.url, request_s=line_s)
-        self._note, self._beat_s, self._clock, self._sleep = note, beat_s, clock, sleep
+        self._note, self._beat_s, self._line_s, self._clock, self._sleep = note, beat_s, line_s, clock, sleep
         self._one_at_a_time = threading.RLock()
         self._mirror: Mirror | None = None  # while in charge
 
@@ -177,16 +176,34 @@ class MirroredLedger(Ledger):
                 return
             mirror.book = msgspec.structs.replace(mirror.book, holder=None)
             try:
-                for _ in range(LAST_TRIES):
-                    if mirror.try_to_send() is None:
-                        return
-                    self._sleep(AGAIN_S)
+                sent = self._last_sent(mirror)
             except ControlLost as error:
                 self._note(str(error))
             else:
-                self._note(f"The last lines of run {self._run_id} are here alone: rentune down {self._run_id} sends them.")
+                if not sent:
+                    self._note(unsent_words(self._run_id))
             finally:
                 mirror.close()
+
+    def _last_sent(self, mirror: Mirror) -> bool:
+        """Whether the last lines came through. Where the store says no it is asked three times: a hiccup is over by then.
+
+        One that gives no answer has used the time up with the first try.
+        """
+        left_s = self._line_s + AGAIN_S
+        while left_s > 0:
+            began_s = time.monotonic()
+            if mirror.try_to_send() is None:
+                return True
+            left_s -= time.monotonic() - began_s + AGAIN_S
+            if left_s > 0:
+                self._sleep(AGAIN_S)
+        return False
+
+
+def unsent_words(run_id: str) -> str:
+    """For a person who wonders why other machines do not know how a run ended."""
+    return f"The last lines of run {run_id} are here alone: rentune down {run_id} sends them."
 
 
 class Mirror:

@@ -6,7 +6,7 @@ import os
 import secrets
 import socket
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Final
@@ -133,16 +133,23 @@ def refresh_papers(run_id: str, places: Places, *, environment: Mapping[str, str
 
 
 class Shared(msgspec.Struct, frozen=True, kw_only=True):
-    """One run as its book has it, and who is in charge of it and was heard of lately."""
+    """One run as its book has it, and who is in charge of it and was heard of lately.
+
+    `num_unsent`: lines of this home that the book has not, for the store gave no answer; the state has them.
+    """
 
     state: RunState
     holder: Holder | None
+    num_unsent: int = 0
 
 
-def shared_runs(url: str, *, environment: Mapping[str, str] = os.environ) -> tuple[list[Shared], dict[str, str]]:
+def shared_runs(
+    url: str, *, ledger: Ledger | None = None, environment: Mapping[str, str] = os.environ
+) -> tuple[list[Shared], dict[str, str]]:
     """Every run whose state lies there, oldest first, and why others can't be told, by their id.
 
-    Needs no passphrase: the book is not sealed. Raises StoreFailed where nothing can be seen.
+    `ledger`: this home's, which may know more than a store that was away. Needs no passphrase: the book is not sealed.
+    Raises StoreFailed where nothing can be seen.
     """
     bucket = Bucket(url, environment=environment, request_s=QUESTION_S)
     shared: list[Shared] = []
@@ -154,13 +161,15 @@ def shared_runs(url: str, *, environment: Mapping[str, str] = os.environ) -> tup
         except StoreFailed as error:
             unseen[run_id] = str(error)
             continue
-        lines = tuple(_decoded(book))
+        lines = tuple(_decoded(book.lines))
         if len(lines) < len(book.lines):
             unseen[run_id] = "some of its lines can't be read: they are damaged, or of a newer version of rentune"
-        if (state := fold(lines).get(run_id)) is not None:
-            shared.append(Shared(state=state, holder=holder))
-        else:
+        if run_id not in fold(lines):
             unseen.setdefault(run_id, "its book has no line that opens it")
+            continue
+        unsent = _unsent(book, ledger)
+        state = fold((*lines, *_decoded(unsent)))[run_id]
+        shared.append(Shared(state=state, holder=holder, num_unsent=len(unsent)))
     return shared, unseen
 
 
@@ -186,11 +195,19 @@ def _require_reachable(book: Book) -> None:
 
 
 def _folded(book: Book) -> RunState | None:
-    return fold(_decoded(book)).get(book.run_id)
+    return fold(_decoded(book.lines)).get(book.run_id)
 
 
-def _decoded(book: Book) -> Iterator[AnyLine]:
+def _unsent(book: Book, ledger: Ledger | None) -> tuple[bytes, ...]:
+    """What this home's ledger says of the run and its book does not."""
+    if ledger is None:
+        return ()
+    there = {bytes(line) for line in book.lines}
+    return tuple(line for line in ledger.raw_lines(book.run_id) if line not in there)
+
+
+def _decoded(lines: Iterable[msgspec.Raw | bytes]) -> Iterator[AnyLine]:
     decoder = msgspec.json.Decoder(AnyLine)
-    for line in book.lines:
+    for line in lines:
         with suppress(*UNREADABLE):
             yield decoder.decode(line)

@@ -28,6 +28,7 @@ from provision.provisioner import Teardown
 from provision.ssh.keys import client_key
 from provision.state.book import Book, Holder, book_name, read_book, take
 from provision.state.link import read_link
+from provision.state.mirror import AGAIN_S
 from provision.state.papers import pack, unpack
 from provision.state.results import FINISHED
 from provision.state.seal import locked, name_of, new_key, seal, unlocked, unseal
@@ -333,6 +334,40 @@ def test_lines_that_could_not_be_sent_are_sent_by_the_next_controller(team: Team
         pass
     assert bring(team.run_id, team.url, team.there) == team.run_id
     assert phases(team.there, team.run_id) == ["create"]
+
+
+def test_the_last_lines_are_tried_once_where_no_answer_comes_and_again_where_it_is_no(team: Team) -> None:
+    """The first has used the time up with that; whoever waits for the end of the run waits for it, too."""
+    for field, expected in (("hangs", []), ("away", [AGAIN_S, AGAIN_S])):
+        waits: list[float] = []
+        ledger = team.ledger(team.here, line_s=1.0 if field == "hangs" else 4 * AGAIN_S)
+        with ledger.charge(ending=True):
+            ledger._sleep = waits.append
+            setattr(team.storage, field, True)
+        team.storage.be_well()
+        assert waits[:2] == expected
+
+
+def test_an_end_that_the_store_did_not_hear_is_told_by_ls_of_this_home_until_down_sends_it(
+    team: Team, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What the store has is older: the run goes on."""
+    with (ledger := team.ledger(team.here)).charge(ending=True):
+        team.storage.away = True
+        ledger.append(Ended(run_id=team.run_id, at_s=time.time(), teardown=Teardown.destroyed(team.run_id, "Gone.")))
+    team.storage.be_well()
+    assert not shared_runs(team.url)[0][0].state.ended
+
+    sends_them = f"The last lines of run {team.run_id} are here alone: rentune down {team.run_id} sends them."
+    assert call(["ls", "--state", team.url]) == Exit.OK
+    told = capsys.readouterr().out
+    assert "running on" not in told
+    assert sends_them in told
+    assert call(["down", team.run_id]) == Exit.OK
+    capsys.readouterr()
+    assert call(["ls", "--state", team.url]) == Exit.OK
+    assert sends_them not in capsys.readouterr().out
+    assert shared_runs(team.url)[0][0].state.ended
 
 
 @pytest.mark.fault("F15", tier="code")
