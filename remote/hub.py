@@ -8,6 +8,7 @@ from __future__ import annotations
 import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any, Final
 
 from remote.ends import bad_job, first_line
@@ -47,6 +48,15 @@ def fetch(location: str, revision: str | None, *, pause: Callable[[float], objec
         log.warning("%s is asked for again in %.0f s: the hub has had too many requests", location, busy.wait_s)
         pause(busy.wait_s)
         waited_s += busy.wait_s
+
+
+def held_bytes(location: str) -> int:
+    """Bytes of this model's files, of whichever commits, in the hub client's cache: half of one is none."""
+    from huggingface_hub import constants
+    from huggingface_hub.file_download import repo_folder_name
+
+    blobs = Path(constants.HF_HUB_CACHE, repo_folder_name(repo_id=location, repo_type="model"), "blobs")
+    return sum(file.stat().st_size for file in blobs.glob("*") if file.suffix != ".incomplete")
 
 
 def _fetched(location: str, revision: str | None) -> str:

@@ -11,6 +11,7 @@ from typing import Any
 
 import msgspec
 
+from remote import hub
 from remote.adapters import adapt, base_of, disabled, way_of
 from remote.base import checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
 from remote.checkpoints.checkpoint import Progress, read_progress, trainable
@@ -88,7 +89,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
 
     strategy = spec.strategy
     desk.events.enter(Phase.DOWNLOAD)
-    base_folder = prepare_base(spec.model, cache=cache, dtype=strategy.param_dtype, seed=spec.loop.seed)
+    base_folder = _base_folder(spec, cache, desk)
     base_sha256 = hub_weights(spec.model, Path(base_folder))
     desk.watch.check()
     tokenizer = load_tokenizer(base_folder)
@@ -130,6 +131,16 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
         trainable_params=trainable_params,
         base_sha256=base_sha256,
     )
+
+
+def _base_folder(spec: JobSpec, cache: Path, desk: Desk) -> str:
+    """The base on the disk. Of one from the hub is said how much had to be fetched: on a kept volume it may lie already."""
+    model, is_fetched = spec.model, spec.model.kind == "hub"
+    held_bytes = hub.held_bytes(model.location) if is_fetched else 0
+    folder = prepare_base(model, cache=cache, dtype=spec.strategy.param_dtype, seed=spec.loop.seed)
+    if is_fetched:
+        desk.events.emit("base", fetched_bytes=hub.held_bytes(model.location) - held_bytes)
+    return folder
 
 
 # ── train ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -111,6 +111,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     versions: dict[str, str]
     base_revision: str | None = None  # of a base from the hub: the commit that was trained
     base_sha256: dict[str, str] = {}  # likewise: weight file → hex, as the box had it
+    base_fetched_bytes: int | None = None  # likewise: what the last box had to fetch; 0 = all of it lay there
     tries: tuple[Try, ...] = ()  # every attempt, in order
     kept: tuple[Resource, ...] = ()  # disks that outlive their boxes, as was asked
     kept_usd_per_month: Decimal | None = Decimal(0)  # what those cost; None = it is not known
@@ -154,6 +155,7 @@ def reckon(
     *,
     box_phase_s: Mapping[str, float],
     heard: Measured = NOTHING_HEARD,
+    base_fetched_bytes: int | None = None,
     last_box_phase_s: Mapping[str, float] | None = None,
     adapter_folder: str | None,
     checkpoint_folder: str | None = None,
@@ -169,6 +171,7 @@ def reckon(
     result is at home the trainer's own words are enough.
     """
     phase_s = _added(state.phase_s, box_phase_s)
+    last_s = box_phase_s if last_box_phase_s is None else last_box_phase_s
     started_at_s = state.opened.at_s
     adapter_bytes = sum(file.size_bytes for file in outcome.adapter) if outcome and adapter_folder else 0
     trained = outcome is not None and outcome.trained and adapter_folder is not None
@@ -192,13 +195,7 @@ def reckon(
         message=_with_what_is_left(said, state, checkpoint_folder, stopped=interrupted and not trained),
         figures=_figures(plan, _completed(outcome.measured, heard) if outcome else heard),
         phases=_phases(plan, phase_s),
-        bill=_bill(
-            plan,
-            state,
-            box_phase_s if last_box_phase_s is None else last_box_phase_s,
-            adapter_bytes=adapter_bytes,
-            now_s=ended_at_s,
-        ),
+        bill=_bill(plan, state, last_s, adapter_bytes=adapter_bytes, now_s=ended_at_s),
         billed_s=sum(billed_s(rental, now_s=ended_at_s) for rental in state.rentals),
         wall_s=ended_at_s - started_at_s,
         started_at_s=started_at_s,
@@ -212,6 +209,7 @@ def reckon(
         versions=state.opened.versions | (outcome.versions if outcome else {}),
         base_revision=outcome.base_revision if outcome else None,
         base_sha256=outcome.base_sha256 if outcome else {},
+        base_fetched_bytes=base_fetched_bytes,
         tries=tuple(_try(rental, now_s=ended_at_s) for rental in state.rentals),
         kept=state.kept,
         kept_usd_per_month=kept_usd_per_month(state),

@@ -153,15 +153,28 @@ def phases_table(receipt: Receipt) -> Table:
             (figure.name, planned_words(figure), metered_words(figure), error_words(figure)) for figure in receipt.phases
         ),
         total=("in phases", seconds_words(planned_s), seconds_words(metered_s), _difference(planned_s, metered_s)),
-        note=f"{seconds_words(receipt.wall_s)} from the first line in the ledger to the last.{_judging_note(receipt)}",
+        note=" ".join(filter(None, (_wall_note(receipt), _base_note(receipt), _judging_note(receipt)))),
     )
+
+
+def _wall_note(receipt: Receipt) -> str:
+    return f"{seconds_words(receipt.wall_s)} from the first line in the ledger to the last."
+
+
+def _base_note(receipt: Receipt) -> str:
+    """Whether `download` was one, for a base from the hub: on a volume that is kept it may lie there from an earlier run."""
+    if receipt.base_fetched_bytes is None:
+        return ""
+    if receipt.base_fetched_bytes == 0:
+        return "The base model lay on the box already: nothing of it was downloaded."
+    return f"{bytes_words(receipt.base_fetched_bytes)} of the base model were downloaded."
 
 
 def _judging_note(receipt: Receipt) -> str:
     """What to do where judging took most of the time, as it does on a small job."""
     metered = {figure.name: figure.metered or 0.0 for figure in receipt.phases}
     longer = metered.get(Phase.EVALUATE, 0.0) > metered.get(Phase.TRAIN, 0.0) > 0.0
-    return " Judging took longer than training: fewer evaluations or held-out rows shorten it." if longer else ""
+    return "Judging took longer than training: fewer evaluations or held-out rows shorten it." if longer else ""
 
 
 def _difference(planned: float, metered: float) -> str:

@@ -23,7 +23,7 @@ from provision.report.page import render_page
 from provision.walk.held import Run
 from provision.walk.keeping import forget_kept
 from provision.watch.curves import trace_curves
-from provision.watch.view import fold, measured, read_events
+from provision.watch.view import base_fetched_bytes, fold, measured, read_events
 from provision.whole import write_whole
 from remote.contract import AdapterFile, Outcome, decode
 from remote.digest import sha256_of
@@ -51,6 +51,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         outcome,
         box_phase_s=outcome.phase_s if outcome else heard_s,
         heard=measured(events),
+        base_fetched_bytes=base_fetched_bytes(events),
         last_box_phase_s=heard_s if run.folder.tries.exists() else None,
         adapter_folder=str(home) if home else None,
         checkpoint_folder=_last_checkpoint(run),

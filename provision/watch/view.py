@@ -98,6 +98,12 @@ def measured(events: Iterable[Event]) -> Measured:
     )
 
 
+def base_fetched_bytes(events: Iterable[Event]) -> int | None:
+    """What the box has fetched of a base from the hub, restarts added up; None of another base, or before it was there."""
+    fetched = [int(event.data.get("fetched_bytes", 0)) for event in events if event.kind == "base"]
+    return sum(fetched) if fetched else None
+
+
 # ── one function per kind of event ─────────────────────────────────────────────────────────────────────────────────
 
 

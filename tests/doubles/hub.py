@@ -129,11 +129,11 @@ class _Desk(BaseHTTPRequestHandler):
 
 
 @contextmanager
-def served() -> Iterator[Hub]:
+def served(address: str = "127.0.0.1") -> Iterator[Hub]:
     """The hub at `Hub.url`."""
     hub = Hub()
-    with ThreadingHTTPServer(("127.0.0.1", 0), type("Desk", (_Desk,), {"hub": hub})) as server:
-        hub.url = f"http://127.0.0.1:{server.server_port}"
+    with ThreadingHTTPServer((address, 0), type("Desk", (_Desk,), {"hub": hub})) as server:
+        hub.url = f"http://{address}:{server.server_port}"
         Thread(target=server.serve_forever, daemon=True).start()
         yield hub
         server.shutdown()

@@ -35,6 +35,7 @@ SUBNETS: Final = tuple(NETWORK.subnets(new_prefix=24))
 ROOT: Final = Path(__file__).parents[2]
 IMAGE: Final = Path(__file__).with_name("image")  # what the image has in another form than this computer
 WORK: Final = Path("/run/machines")  # a tmpfs of the caller's namespace
+VOLUMES: Final = WORK / "volumes"  # a folder each
 CONTROL: Final = WORK / "control"  # the mounted tree of control groups
 SWITCH: Final = "switch"  # the network namespace that joins the machines
 USER_DATA: Final = "var/lib/cloud/instance/user-data.txt"
@@ -95,6 +96,9 @@ for folder in root home; do mount --bind "$own/$folder" $folder; done
 for folder in $readable; do
   mkdir -p ".$folder" && mount --bind "$folder" ".$folder" && mount -o remount,bind,ro ".$folder"
 done
+for each in $volumes; do
+  folder=".${each%%=*}" && mkdir -p "$folder" && mount --bind "${each#*=}" "$folder"
+done
 pivot_root . .
 umount -l .
 exec env {environment} setpriv --bounding-set -sys_time,-sys_module,-sys_rawio chroot . {first}
@@ -153,6 +157,7 @@ class Container:
     entrypoint: tuple[str, ...]
     environment: Mapping[str, str]
     port: int  # what comes in there goes to port 22
+    volumes: Mapping[str, str] = field(default_factory=dict)  # where it has which, by a name of this emulated cloud
 
 
 @dataclass
@@ -206,6 +211,7 @@ def _power(machine: Machine) -> Power:
         "own": str(WORK / name / "own"),
         "console": os.ttyname(theirs),
         "readable": " ".join(readable()),
+        "volumes": " ".join(_volumes(told)),
     }
     environment, first = SYSTEMD if isinstance(told, str) else _first_of(told, own)
     init = INIT.replace("{environment}", environment).replace("{first}", first)
@@ -226,6 +232,15 @@ def _first_of(container: Container, own: Mapping[str, str]) -> tuple[str, str]:
     """Its environment is that of this command, for a command line can be read by everybody; but for what is ours in it."""
     less = " ".join(f"-u {name}" for name in own if name != "PATH")
     return f"{less} PATH={PATH}", shlex.join(container.entrypoint)
+
+
+def _volumes(told: str | Container) -> list[str]:
+    """Place and folder of each; the folder outlives the machine, and goes with the cloud."""
+    if isinstance(told, str):
+        return []
+    for name in told.volumes.values():
+        (VOLUMES / name).mkdir(parents=True, exist_ok=True)
+    return [f"{place}={VOLUMES / name}" for place, name in told.volumes.items()]
 
 
 def _mapping(container: Container) -> str:

@@ -13,7 +13,19 @@ from pathlib import Path
 import pytest
 
 from remote.base import prepare_base
-from remote.contract import OUTCOME_FILE, SECRETS_VARIABLE, EndReason, JobSpec, ModelSource, Outcome, decode, encode
+from remote.contract import (
+    EVENTS_FILE,
+    OUTCOME_FILE,
+    SECRETS_VARIABLE,
+    EndReason,
+    Event,
+    JobSpec,
+    ModelSource,
+    Outcome,
+    decode,
+    encode,
+    parse_event,
+)
 from remote.hub import PATIENCE_S
 from tests.doubles.hub import Hub, served
 from tests.remote.conftest import CONFIG, LOOP, MakeJob, changed
@@ -69,6 +81,17 @@ def test_just_the_commit_of_the_job_is_trained_and_told(hub: Hub, commit: str, m
     assert json.loads((job.parent / "output/rentune.json").read_text())["revision"] == commit
     assert {path for path in hub.asked if MODEL not in path or commit not in path} == set()
     assert [path for path in hub.asked if path.endswith((".py", ".bin"))] == []
+    [told] = [event for event in events_of(job) if event.kind == "base"]
+    assert told.data == {"fetched_bytes": sum(len(data) for name, data in hub.commits[MODEL, commit].items() if wanted(name))}
+
+
+def wanted(name: str) -> bool:
+    return not name.endswith((".py", ".bin"))
+
+
+def events_of(job: Path) -> list[Event]:
+    lines = job.with_name(EVENTS_FILE).read_bytes().splitlines()
+    return [event for line in lines if (event := parse_event(line)) is not None]
 
 
 def test_weights_that_are_not_what_the_hub_said_are_not_trained(hub: Hub, commit: str, make_job: MakeJob) -> None:

@@ -152,6 +152,10 @@ def _cable(world: World, asked: Asked) -> Reply:
     return Reply(200, {})
 
 
+def _outside(world: World, asked: Asked) -> Reply:
+    return Reply(200, {"address": world.outside})
+
+
 def _standing(world: World, asked: Asked) -> Reply:
     return Reply(200, {"things": [_shown(thing) for thing in world.standing()]})
 
@@ -173,6 +177,7 @@ CONTROL: Final[tuple[Route, ...]] = (
     ("POST", "/_world/advance", _advance),
     ("POST", "/_world/power-off", _power_off),
     ("POST", "/_world/cable", _cable),
+    ("GET", "/_world/outside", _outside),
     ("GET", "/_world/standing", _standing),
     ("GET", "/_world/bill", _bill),
 )

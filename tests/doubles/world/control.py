@@ -41,6 +41,10 @@ class Control:
         """Pull the cable between the machines and everybody else, or put it back; only where there are machines."""
         self._ask("POST", "cable", {"joined": joined})
 
+    def outside(self) -> str:
+        """Where its machines reach this computer; only where there are machines."""
+        return str(self._ask("GET", "outside")["address"])
+
     def clear_faults(self) -> None:
         """Nothing that was planted strikes any more."""
         self._ask("POST", "well", {})

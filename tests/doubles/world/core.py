@@ -122,6 +122,7 @@ class World:
         self.settings = self.manners = settings
         self.clock = clock
         self.addresses = addresses
+        self.outside = ""  # the address at which whatever stands behind a machine reaches this computer
         self.ids = itertools.count(FIRST_ID)  # never twice, not after a reset either: machines are called by them
         self.things: list[Thing] = []
         self.faults: list[Fault] = []

@@ -234,7 +234,8 @@ def _told(pod: Thing) -> Container:
     [network] = [subnet for subnet in SUBNETS if ipaddress.ip_address(pod.address) in subnet]
     outside = {name: value.replace("127.0.0.1", str(network[1])) for name, value in body.get("env", {}).items()}
     own = {"RUNPOD_POD_ID": _name(pod), "RUNPOD_API_KEY": _key(pod)}
-    return Container((*body.get("entrypoint", ()), *body.get("cmd", ())), outside | own, _port(pod))
+    volumes = {mount["path"]: mount["volumeId"] for mount in body.get("mounts", {}).get("network", [])}
+    return Container((*body.get("entrypoint", ()), *body.get("cmd", ())), outside | own, _port(pod), volumes)
 
 
 class RunPod(Dialect):

@@ -36,7 +36,8 @@ def main(name: str, port: int, *, machines: bool) -> None:
     if machines:
         app.hosts = Hosts(app.lock, app.ended)
         world.addresses = app.hosts.addresses
-        _listen_to_machines(app, str(app.hosts.subnet[1]), port)
+        world.outside = str(app.hosts.subnet[1])
+        _listen_to_machines(app, world.outside, port)
     end_with_starter(app.hosts.end if app.hosts else lambda: None)
     run_simple("127.0.0.1", port, app, threaded=True, request_handler=Handler)
 

@@ -26,19 +26,23 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Created, Ended
 from provision.charge.control import drive
+from provision.cli import call
 from provision.errors import ConnectionFailed, Exit, Reason
 from provision.places import Places, RunFolder
 from provision.prepare.asking import search_edges
+from provision.prepare.hub import pinned
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Answer
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
 from provision.watch.view import read_events
-from remote.contract import AdapterFile, Event, Outcome, Phase
+from remote.base import prepare_base
+from remote.contract import AdapterFile, Event, ModelSource, Outcome, Phase
 from remote.digest import sha256_of
 from tests.doubles.bench import Bench, WithTheStack
 from tests.doubles.displays import Quiet
+from tests.doubles.hub import served
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.rigs import BOOT_S
 
@@ -111,6 +115,46 @@ def test_from_the_plan_to_the_receipt(cloud: str, bench_at: Callable[[str], Benc
         require_bill_that_has_ended(bench)
 
 
+def test_a_volume_that_is_kept_spares_the_next_run_the_download(
+    bench_at: Callable[[str], Bench],
+    places: Places,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """The first run fills it from the hub; the second, on a box of its own, asks for no weights, and its report says so.
+
+    Then nothing is left but the volume, until `down --volumes` ends it, and the bill.
+    """
+    walk, bench = WALKS["runpod"], bench_at("runpod")
+    plan = planned(walk, tmp_path, steps=2)
+    keep = msgspec.structs.replace(plan.request.keep, volume_name="models")
+    plan = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, keep=keep))
+    with served(bench.control.outside()) as hub:
+        hub.commit("owner/tiny", drawn_base(plan, tmp_path / "drawn"))
+        base = pinned(find_base("owner/tiny"), None, {"HF_ENDPOINT": hub.url})
+        kept: list[list[str | None]] = []
+        fetched, reports = [], []
+        for _ in range(2):
+            hub.asked.clear()
+            ledger = Ledger(places.ledger)
+            run_id = open_run(plan, base, places=places, ledger=ledger, clock=time.time)
+            receipt = drive(run_id, places=places, display=Quiet(), make=lambda _: bench.provisioner(WithTheStack))
+            assert receipt.exit_code == Exit.OK, receipt.message
+            kept.append([volume.name for volume in receipt.kept])
+            fetched.append(any(each.startswith("GET ") and each.endswith(".safetensors") for each in hub.asked))
+            reports.append(places.run(run_id).report.read_text())
+    assert kept == [["models"], []], "it bills on once"
+    assert fetched == [True, False]
+    assert ["nothing of it was downloaded" in report for report in reports] == [False, True]
+
+    assert [thing["kind"] for thing in bench.control.standing()] == ["volume"]
+    for name, value in {"RENTUNE_HOME": str(places.home), **bench.row.variables(bench.url)}.items():
+        monkeypatch.setenv(name, value)
+    assert call(["down", "--volumes", "models"]) == Exit.OK, capsys.readouterr()
+    require_bill_that_has_ended(bench)
+
+
 def test_where_a_cloud_has_no_room_the_next_region_is_tried(
     bench_at: Callable[[str], Bench], places: Places, tmp_path: Path
 ) -> None:
@@ -170,6 +214,13 @@ def test_a_machine_that_reboots_in_training_goes_on(bench_at: Callable[[str], Be
     assert (steps[-1], len(steps) < 2 * 200) == (200, True), "it did not begin anew"
     assert len({line.box.host for line in ledger.lines() if isinstance(line, Created)}) == 1
     assert bench.provisioner().owned().resources == ()
+
+
+def drawn_base(plan: Plan, folder: Path) -> dict[str, bytes]:
+    """The files of the plan's base with random weights, as a hub has them."""
+    source = ModelSource(kind="config", location=plan.request.model)
+    made = Path(prepare_base(source, cache=folder, dtype=plan.strategy.param_dtype, seed=1))
+    return {file.name: file.read_bytes() for file in made.iterdir()}
 
 
 def in_region(plan: Plan, region: str) -> Plan:

@@ -218,6 +218,20 @@ def test_the_bill_stands_beside_the_adapter_as_markdown(receipt: Receipt) -> Non
     assert re.search(r"\| total \| \$0\.0160 \| \$0 \|", text)
 
 
+@pytest.mark.parametrize(
+    ("fetched_bytes", "words"),
+    [
+        (None, None),
+        (0, "The base model lay on the box already: nothing of it was downloaded."),
+        (3 * 2**20, "3.0 MiB of the base model were downloaded."),
+    ],
+)
+def test_what_was_downloaded_of_a_base_from_the_hub_is_told(plan: Plan, fetched_bytes: int | None, words: str | None) -> None:
+    receipt = receipt_of(plan, run_state(plan), outcome_of())
+    shown = " ".join(printed(msgspec.structs.replace(receipt, base_fetched_bytes=fetched_bytes)).split())
+    assert (words in shown) if words else ("download" not in shown.partition("Phases")[2].partition("from the first line")[2])
+
+
 def test_judging_that_takes_longer_than_training_is_told(plan: Plan) -> None:
     """As it does on a small job: with what makes it shorter."""
     small = receipt_of(plan, run_state(plan), outcome_of(phase_s={"train": 5.0, "evaluate": 9.0}))

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from provision.watch.curves import MAX_POINTS, thinned, trace_curves
-from provision.watch.view import View, fold, measured, read_events
+from provision.watch.view import View, base_fetched_bytes, fold, measured, read_events
 from remote.contract import Event, Measured, Phase, encode
 
 
@@ -48,6 +48,14 @@ def test_steps_add_up_without_the_trainer() -> None:
     ]
     assert measured(told) == Measured(steps=3, tokens=240, step_s=2.0, tokens_per_s=40.0, peak_ram_bytes=20)
     assert measured(EVENTS[:3]) == Measured()
+
+
+def test_what_was_fetched_of_a_base_adds_up_over_restarts() -> None:
+    """A second start on the same box finds it there; that does not make it one that was never downloaded."""
+    told = [event(1, "base", Phase.DOWNLOAD, fetched_bytes=700), event(2, "base", Phase.DOWNLOAD, fetched_bytes=0)]
+    assert base_fetched_bytes(told) == 700
+    assert base_fetched_bytes(told[1:]) == 0
+    assert base_fetched_bytes(EVENTS) is None, "it did not come from the hub, or nobody said"
 
 
 def test_curves_are_what_was_said_over_time() -> None:
