@@ -11,20 +11,24 @@ import importlib
 import io
 import os
 import sys
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import click
 
 # measured: collections take 5 % of `rentune plan`, and find nothing there (25 pairs of runs, Python 3.11, 2026-11-26)
 NEW_OBJECTS_BEFORE_COLLECTION = 50_000
+HELP = ("-h", "--help")
 
 
 class Entry(NamedTuple):
-    """One command: where its help stands, where its code lies, and its line in `rentune --help`."""
+    """One command: where its help stands, where its code lies, its line in `rentune --help`, and when it looks for runs that
+    nobody controls: `run` may take hours, so before it rents; others once they have done what they were asked.
+    """
 
     group: str
     module: str
     help: str
+    looks: Literal["never", "before", "after"] = "never"
 
 
 COMMANDS: dict[str, Entry] = {
@@ -32,13 +36,15 @@ COMMANDS: dict[str, Entry] = {
     "estimate": Entry("Plan", "provision.commands.estimate", "Memory and time of one training configuration."),
     "check": Entry("Plan", "provision.commands.check", "Look through a data file or a job file before paying."),
     "catalog": Entry("Plan", "provision.commands.catalog", "What can be rented, at which price, seen when."),
-    "run": Entry("Run", "provision.commands.run", "Rent, train, bring the adapter home, tear down, account."),
-    "ls": Entry("Run", "provision.commands.ls", "Runs, and what may still bill."),
-    "logs": Entry("Run", "provision.commands.logs", "What a run's trainer said, live or from any offset."),
-    "resume": Entry("Run", "provision.commands.resume", "Take control of a run again, wherever it stands."),
-    "down": Entry("Run", "provision.commands.down", "End a run, or everything of yours that nobody controls."),
-    "doctor": Entry("Run", "provision.commands.doctor", "What is there, what is missing, how to get it."),
-    "report": Entry("Account", "provision.commands.report", "Planned against metered: one run, or many added up."),
+    "run": Entry("Run", "provision.commands.run", "Rent, train, bring the adapter home, tear down, account.", looks="before"),
+    "ls": Entry("Run", "provision.commands.ls", "Runs, and what may still bill.", looks="after"),
+    "logs": Entry("Run", "provision.commands.logs", "What a run's trainer said, live or from any offset.", looks="after"),
+    "resume": Entry("Run", "provision.commands.resume", "Take control of a run again, wherever it stands.", looks="after"),
+    "down": Entry("Run", "provision.commands.down", "End a run, or everything of yours that nobody controls.", looks="after"),
+    "doctor": Entry("Run", "provision.commands.doctor", "What is there, what is missing, how to get it.", looks="after"),
+    "report": Entry(
+        "Account", "provision.commands.report", "Planned against metered: one run, or many added up.", looks="after"
+    ),
 }
 
 
@@ -81,7 +87,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
         ctx.exit()
 
 
-@click.command(cls=Umbrella, context_settings={"help_option_names": ["-h", "--help"]})
+@click.command(cls=Umbrella, context_settings={"help_option_names": list(HELP)})
 @click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version.")
 def rentune() -> None:
     """Rent a GPU, tune a model, pay only for what you planned."""
@@ -89,6 +95,29 @@ def rentune() -> None:
 
 def call(arguments: list[str]) -> int:
     """Run the command line `arguments` and return its exit code. What goes wrong is said in one sentence on stderr."""
+    looks = _looks(arguments)
+    if looks == "before":
+        _tell_forsaken(arguments)
+    code = _called(arguments)
+    if looks == "after":
+        _tell_forsaken(arguments)
+    return code
+
+
+def _looks(arguments: list[str]) -> str:
+    """When this very command looks for runs that nobody controls; never where it only explains itself."""
+    entry = COMMANDS.get(arguments[0]) if arguments else None
+    return "never" if entry is None or not set(HELP).isdisjoint(arguments) else entry.looks
+
+
+def _tell_forsaken(words: list[str]) -> None:
+    from provision.charge.forsaken import forsaken_sentence
+
+    if (sentence := forsaken_sentence(words)) is not None:
+        click.echo(sentence, err=True)
+
+
+def _called(arguments: list[str]) -> int:
     try:
         code = rentune.main(arguments, prog_name="rentune", standalone_mode=False)
     except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through

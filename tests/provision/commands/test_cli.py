@@ -14,8 +14,13 @@ import click
 import pytest
 
 from planner.asking.options import plan_command
+from planner.plan import Plan
+from provision.account.ledger import Ledger
 from provision.cli import COMMANDS, call, rentune
 from provision.errors import Exit
+from provision.places import Places
+from provision.prepare.inputs import find_base
+from provision.prepare.opening import open_run
 
 PLAN_OPTIONS = """
     --accuracy --allow-from --alpha --data --deployment --dropout --epochs --examples --global-batch-size --goal --gpu
@@ -262,3 +267,63 @@ def test_an_empty_ledger_is_no_failure(capsys: pytest.CaptureFixture[str]) -> No
     """A first look at a new machine."""
     assert call(["ls", "--orphans"]) == Exit.OK
     assert capsys.readouterr().out == "No orphans.\n"
+
+
+# ── runs that nobody controls ──────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def forsaken(run_id: str, places: Places, monkeypatch: pytest.MonkeyPatch) -> str:
+    """A run whose controller is gone, in this home."""
+    monkeypatch.setenv("RENTUNE_HOME", str(places.home))
+    return run_id
+
+
+LOOKING = [
+    ["run", "--model", "nothing/of-the-kind"],
+    ["ls"],
+    ["logs", "none"],
+    ["resume", "none"],
+    ["down", "none"],
+    ["doctor", "none"],
+]
+
+
+@pytest.mark.parametrize("words", [*LOOKING, ["report"]], ids=lambda words: words[0])
+def test_each_command_that_rents_or_accounts_says_that_a_run_is_controlled_by_nobody(
+    forsaken: str, words: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line beside its own words, whatever comes of the command; with what to type."""
+    call(words)
+    told = capsys.readouterr()
+    line = (
+        f"Nobody here controls run {forsaken}, which has cost $0 so far. "
+        f"Go on with it: rentune resume {forsaken}. End it: rentune down {forsaken}."
+    )
+    assert told.err.splitlines().count(line) == 1
+    assert "Nobody here" not in told.out
+
+
+@pytest.mark.usefixtures("forsaken")
+@pytest.mark.parametrize(
+    "words",
+    [["--help"], ["ls", "--help"], ["plan", "--model", "nothing/of-the-kind"], ["estimate", "-h"], ["catalog", "show", "L4"]],
+)
+def test_whoever_only_plans_or_asks_for_help_is_not_told(words: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    call(words)
+    assert "Nobody here" not in capsys.readouterr().err
+
+
+def test_a_run_that_was_ended_is_not_told_of_and_several_are_one_line(
+    forsaken: str, places: Places, plan: Plan, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The command itself may have ended it."""
+    other = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=lambda: 0.0)
+    assert call(["ls"]) == Exit.OK
+    assert "Nobody here controls 2 runs, which have cost $0 so far. See them: rentune ls --orphans" in capsys.readouterr().err
+    assert call(["down", other]) == Exit.OK
+    assert f"Nobody here controls run {forsaken}" in capsys.readouterr().err
+    assert call(["doctor", forsaken[-5:]]) != Exit.OK
+    assert "Nobody here" not in capsys.readouterr().err, "whoever names it knows of it"
+    assert call(["down", forsaken]) == Exit.OK
+    assert "Nobody here" not in capsys.readouterr().err
