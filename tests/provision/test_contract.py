@@ -7,49 +7,88 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
 from provision.aboard.layers import read_layers
 from provision.errors import ProvisionError
-from provision.provisioner import Answer
+from provision.provisioner import Answer, Box, Launch
+from tests.doubles import emulator
+from tests.doubles.bench import set_up
 from tests.provision.rigs import KINDS, Rig, await_true, rig_of
 
 pytestmark = pytest.mark.box
 
+STANDING_S = 600.0  # a box that tests share lives longer than they take on a busy computer
 CLOCKS_S = 3.0  # whole seconds, here and there, and a busy computer between two looks
 
 
 @pytest.fixture(params=[pytest.param(name, marks=row.marks) for name, row in KINDS.items()])
 def kind(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Rig]:
+    """Nothing is up; whatever a test has left is ended."""
     cloud = KINDS[request.param].cloud
     bench = request.getfixturevalue("bench_at")(cloud) if cloud else None
     with rig_of(request.param, tmp_path, bench) as rig:
         yield rig
 
 
-def test_a_box_that_is_up_answers_over_ssh_and_all_that_would_end_it_can_be_read_back(kind: Rig) -> None:
+@pytest.fixture(
+    scope="module",
+    params=[pytest.param(name, marks=(*row.marks, pytest.mark.xdist_group(f"up: {name}"))) for name, row in KINDS.items()],
+)
+def standing(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[Rig, Launch, Box]]:
+    """One box that is up, for all tests that leave it as it was: a box of a cloud takes ten seconds, a question one."""
+    folder, cloud = tmp_path_factory.mktemp("standing"), KINDS[request.param].cloud
+    with ExitStack() as held:
+        bench = None
+        if cloud:  # one of its own: other tests leave theirs empty
+            emulated = held.enter_context(emulator.started(cloud, machines=True))
+            bench = set_up(folder / "bench", request.getfixturevalue("engine"), emulated)
+        rig = held.enter_context(rig_of(request.param, folder, bench))
+        launch = rig.launch(deadline_at_s=time.time() + STANDING_S)
+        yield rig, launch, rig.up(launch)
+
+
+def test_a_box_that_is_up_answers_over_ssh_and_all_that_would_end_it_can_be_read_back(
+    standing: tuple[Rig, Launch, Box],
+) -> None:
     """With the key of the run. Nothing is missing or unknown, and something strikes at its deadline."""
-    launch, provisioner = kind.launch(), kind.provisioner
-    box = kind.up(launch)
-    with kind.connect(box) as shell:
+    rig, launch, box = standing
+    with rig.connect(box) as shell:
         assert shell.run("echo it is me").out == "it is me\n"
         assert shell.run(f"cd {box.folder} && touch mine").rc == 0
-        on_box = read_layers(shell, provisioner.look, now_s=time.time()) if provisioner.look else ()
-    layers = (*provisioner.layers(launch), *on_box)
+        on_box = read_layers(shell, rig.provisioner.look, now_s=time.time()) if rig.provisioner.look else ()
+    layers = (*rig.provisioner.layers(launch), *on_box)
     assert {layer.there for layer in layers} == {Answer.YES}, layers
     assert min(layer.strikes_at_s or math.inf for layer in layers) == pytest.approx(launch.deadline_at_s, abs=CLOCKS_S)
 
 
-def test_what_is_up_is_found_by_its_tag_and_not_by_another(kind: Rig) -> None:
-    kind.up()
-    mine = kind.provisioner.owned(kind.launch())
+def test_what_is_up_is_found_by_its_tag_and_not_by_another(standing: tuple[Rig, Launch, Box]) -> None:
+    rig, launch, _ = standing
+    mine = rig.provisioner.owned(launch)
     assert mine.complete is Answer.YES
     assert mine.resources
     assert {resource.run_id for resource in mine.resources} == {"run-1"}
-    assert kind.provisioner.owned(kind.launch(run_id="run-2")).resources == ()
-    assert {resource.run_id for resource in kind.provisioner.owned().resources} == {"run-1"}
+    assert rig.provisioner.owned(rig.launch(run_id="run-2")).resources == ()
+    assert {resource.run_id for resource in rig.provisioner.owned().resources} == {"run-1"}
+
+
+def test_a_second_box_for_the_same_run_is_refused_and_the_first_lives_on(standing: tuple[Rig, Launch, Box]) -> None:
+    rig, launch, box = standing
+    with pytest.raises(ProvisionError):
+        rig.up(launch)
+    with rig.connect(box) as shell:
+        assert shell.run("true").rc == 0
+
+
+def test_letting_in_again_shuts_nobody_out(standing: tuple[Rig, Launch, Box]) -> None:
+    """Also where there is no gate to open: whoever finds a box silent asks for it and need not know."""
+    rig, launch, box = standing
+    rig.provisioner.readmit(launch)
+    with rig.connect(box) as shell:
+        assert shell.run("true").rc == 0
 
 
 def test_destroy_leaves_nothing_and_names_what_it_ended(kind: Rig) -> None:
@@ -68,22 +107,6 @@ def test_destroying_twice_or_without_a_box_is_clean(kind: Rig) -> None:
     again = kind.provisioner.destroy(kind.launch())
     assert again.clean
     assert again.resources == ()
-
-
-def test_a_second_box_for_the_same_run_is_refused_and_the_first_lives_on(kind: Rig) -> None:
-    box = kind.up()
-    with pytest.raises(ProvisionError):
-        kind.up()
-    with kind.connect(box) as shell:
-        assert shell.run("true").rc == 0
-
-
-def test_letting_in_again_shuts_nobody_out(kind: Rig) -> None:
-    """Also where there is no gate to open: whoever finds a box silent asks for it and need not know."""
-    box = kind.up()
-    kind.provisioner.readmit(kind.launch())
-    with kind.connect(box) as shell:
-        assert shell.run("true").rc == 0
 
 
 def test_two_runs_do_not_touch_each_other(kind: Rig) -> None:
