@@ -97,6 +97,15 @@ EXPERT_WAYS: dict[str, dict[str, Any]] = {
     "experts, A at rest": {"optimizer": "lora_fa"},
     "experts, bf16 adapter": {"adapter_dtype": "bfloat16"},
 }
+# Chosen blocks of four: those below take part in backward only where they are checkpointed.
+SOME_BLOCKS: dict[str, dict[str, Any]] = {
+    "lora": LORA,
+    "qlora": LORA | {"quant": "nf4"},
+    "bottleneck": {"method": "bottleneck", "rank": 64},
+    "freeze": {"method": "freeze"},
+}
+CHOSEN = ([3], [0, 2], [1, 2])
+SOME_FAMILIES = ("llama-2-7b", "gpt2")
 TOKENS: dict[str, Any] = {"num_virtual_tokens": 20}
 PLAIN: dict[str, Any] = {"gradient_checkpointing": "off"}
 BESIDE_LINEARS: dict[str, dict[str, Any]] = {  # methods that hang nothing on linears
@@ -186,6 +195,22 @@ def expert_grid(layers: int) -> Iterator[Point]:
         for way, fields in EXPERT_WAYS.items():
             said = LORA | {"target_modules": "all-linear", "micro_batch_size": 4, "seq_len": 512} | fields
             yield Point(family, way, config, msgspec.convert(said, Strategy))
+
+
+def chosen_grid() -> Iterator[Point]:
+    """Some of four blocks, with checkpointing and without."""
+    for family in SOME_FAMILIES:
+        architecture = resolve_model(family, base=None)
+        config = cut(architecture.config, 4)
+        for way, fields in SOME_BLOCKS.items():
+            if architecture.transposed_linears and "quant" in fields:
+                continue
+            for layers in CHOSEN:
+                for checkpointing in ("off", "non_reentrant"):
+                    said = {"micro_batch_size": 2, "seq_len": 512, "gradient_checkpointing": checkpointing}
+                    chosen = {"method_options": {"layers_to_transform": layers}}
+                    named = f"{way} in blocks {layers}, checkpointing {checkpointing}"
+                    yield Point(family, named, config, msgspec.convert(fields | said | chosen, Strategy))
 
 
 def attention_of(architecture: Architecture) -> list[str]:

@@ -14,7 +14,7 @@ from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
 from planner.cuts import cut_of, cuts_weights
 from planner.estimators.cost import volume_gib
-from planner.methods import METHODS, NUM_LABELS, QLORA, QLORA_MEANS
+from planner.methods import LAYERS, METHODS, NUM_LABELS, QLORA, QLORA_MEANS
 from planner.plan import HostEstimate, VramEstimate
 from planner.precision import BITSANDBYTES, FOUR_BIT
 from planner.stack import unprofiled
@@ -47,7 +47,7 @@ def _is_not_four_bit(strategy: Strategy) -> bool:
 
 def _reads_no_option(strategy: Strategy) -> bool:
     adapter = METHODS[strategy.method].adapter
-    return adapter is not None and not set(strategy.method_options) & set(adapter.options)
+    return adapter is not None and not set(strategy.method_options) & {*adapter.options, LAYERS}
 
 
 Unread = tuple[Callable[[Strategy], bool], str]

@@ -195,8 +195,8 @@ def _activations(node: Node) -> int:
     scene = form.scene
     if scene.checkpoints_leave:
         return scene.num_blocks * pinned_bytes(form.number(scene.hidden_bytes))
-    away = (kind.num_layers * sum(pinned_bytes(form.number(size)) for size in kind.away) for kind in scene.kinds)
-    return round(scene.num_blocks * sum(away) / scene.architecture.depth)
+    away = (kind.num_layers / kind.of * sum(pinned_bytes(form.number(size)) for size in kind.away) for kind in scene.kinds)
+    return round(scene.num_blocks * sum(away))
 
 
 def _gathered(node: Node) -> int:

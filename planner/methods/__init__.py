@@ -8,6 +8,7 @@ from planner.methods.counts import (
     adapter_params,
     adapter_tensors,
     base_params,
+    carrying_blocks,
     expert_params,
     frozen_entries,
     head_params,
@@ -20,6 +21,7 @@ from planner.methods.counts import (
     trains_vocabulary,
 )
 from planner.methods.experts import Fused, Parameter, adapted_experts
+from planner.methods.layers import LAYERS, chosen_layers, require_layers
 from planner.methods.linears import dials_of
 from planner.methods.method import DEFAULT_RANK, EVERYTHING, Dials, Kind
 from planner.methods.table import (
@@ -38,6 +40,7 @@ __all__ = [
     "DEFAULT_RANK",
     "DEFAULT_TARGETS",
     "EVERYTHING",
+    "LAYERS",
     "METHODS",
     "NF4",
     "NUM_LABELS",
@@ -54,12 +57,15 @@ __all__ = [
     "adapter_params",
     "adapter_tensors",
     "base_params",
+    "carrying_blocks",
+    "chosen_layers",
     "dials_of",
     "expert_params",
     "frozen_entries",
     "head_params",
     "known_method",
     "moved_in_block",
+    "require_layers",
     "require_method",
     "resting_entries",
     "saved_module_params",

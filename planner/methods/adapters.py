@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from catalogs.bases.architectures import Linear
+from planner.methods.layers import LAYERS
 from planner.methods.method import Adapter, Dials, Kind, Places
 from planner.precision import BITSANDBYTES
 
@@ -121,9 +122,10 @@ def _ia3(linear: Linear, _dials: Dials) -> tuple[int, ...]:
     return (linear.in_features if linear.role == "down" else linear.out_features,)
 
 
-# `method_options` of peft's configurations that move neither counts nor memory
+# `method_options` of peft's configurations that change neither what hangs on a linear nor its memory
 IDLE_OPTIONS: Final = frozenset(
     {
+        LAYERS,
         *("init_lora_weights", "init_weights", "use_rslora", "fan_in_fan_out", "loraplus_lr_ratio"),
         *("target_r", "tinit", "tfinal", "deltaT", "beta1", "beta2", "orth_reg_weight", "total_step"),
         *("scaling", "random_loc_seed", "projection_prng_key", "save_projection", "d_initial", "eps", "rank_dropout_scale"),
@@ -163,6 +165,6 @@ OFT: Final = Adapter("oft", _oft, OPTIONS["oft"], conv1d=False)
 BOFT: Final = Adapter("boft", _boft, OPTIONS["boft"], frozen=_permutations, conv1d=False)
 VERA: Final = Adapter("vera", _vera, frozen=_projections)
 FOURIERFT: Final = Adapter("fourierft", _fourierft, OPTIONS["fourierft"])
-IA3: Final = Adapter("ia3", _ia3, widens=BITSANDBYTES)
+IA3: Final = Adapter("ia3", _ia3, widens=BITSANDBYTES, names_blocks=False)
 
 ADAPTERS: Final = {row.kind: row for row in (LORA, DORA, ADALORA, LOHA, LOKR, OFT, BOFT, VERA, FOURIERFT, IA3)}

@@ -8,6 +8,7 @@ from typing import Final
 from catalogs.bases.architectures import Architecture
 from planner.methods import parts
 from planner.methods.experts import adapted_experts
+from planner.methods.layers import chosen_layers
 from planner.methods.linears import dials_of, on_experts
 from planner.methods.method import Part
 from planner.methods.parts import chooses_all
@@ -70,10 +71,24 @@ def resting_entries(architecture: Architecture, strategy: Strategy) -> int:
 
 
 def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
-    """How many blocks, from the top, take part in backward."""
-    if not METHODS[strategy.method].top_blocks_only:
-        return architecture.depth
-    return parts.top_blocks(architecture, strategy)
+    """How many blocks, from the top, take part in backward: down to the lowest that carries something."""
+    chosen, method = chosen_layers(strategy), METHODS[strategy.method]
+    if chosen is not None and not _learns_below(strategy):
+        return architecture.depth - chosen[0]
+    if chosen is None and method.top_blocks_only:
+        return parts.top_blocks(architecture, strategy)
+    return architecture.depth
+
+
+def _learns_below(strategy: Strategy) -> bool:
+    """Whether something trains that lies before the first block."""
+    return METHODS[strategy.method].prompt is not None or trains_vocabulary(strategy)
+
+
+def carrying_blocks(architecture: Architecture, strategy: Strategy) -> int:
+    """How many blocks carry something that trains."""
+    chosen = chosen_layers(strategy)
+    return trained_blocks(architecture, strategy) if chosen is None else len(chosen)
 
 
 def moved_in_block(architecture: Architecture, strategy: Strategy) -> tuple[frozenset[Part], frozenset[str]]:
@@ -139,7 +154,8 @@ def trainable_params(architecture: Architecture, strategy: Strategy, *, task: Ta
     if METHODS[strategy.method].moves_all:
         return total_params(architecture, task)
     own = adapter_params(architecture, strategy) + saved_module_params(architecture, strategy)
-    own += _moved_of_head(architecture, METHODS[strategy.method].moves_in_every_block, task)
+    if chosen_layers(strategy) is None:
+        own += _moved_of_head(architecture, METHODS[strategy.method].moves_in_every_block, task)
     return own + (head_params(architecture, task) if task in ("classification", "token_classification") else 0)
 
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture, Linear
 from planner.methods import options
+from planner.methods.layers import LAYERS, carriers
 from planner.refusals import CaseError
 from remote.contract import Strategy
 
@@ -18,14 +19,16 @@ def bottleneck(architecture: Architecture, strategy: Strategy) -> int:
     if strategy.rank is None:
         raise CaseError("rank", "method bottleneck needs a rank: the width of its adapters", "say rank 16, for example")
     r = strategy.rank
-    places = ((linear, part.num_layers) for part in architecture.parts for linear in bottleneck_places(part, strategy))
+    places = (
+        (linear, times) for part, times in carriers(architecture, strategy) for linear in bottleneck_places(part, strategy)
+    )
     return sum(times * (2 * r * linear.out_features + r + linear.out_features) for linear, times in places)
 
 
 def bottleneck_places(architecture: Architecture, strategy: Strategy) -> tuple[Linear, ...]:
     """Linears of a block that an adapter stands behind. Raises CaseError where there is none."""
     options.one_stack(architecture, strategy)
-    options.known_only(strategy, ("after", "non_linearity"))
+    options.known_only(strategy, ("after", "non_linearity", LAYERS))
     options.word(strategy, "non_linearity", NON_LINEARITIES)
     after = options.words(strategy, "after", tuple(PLACES))
     for place in after:

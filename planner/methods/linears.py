@@ -7,6 +7,7 @@ from typing import Final
 from catalogs.bases.architectures import Architecture
 from planner.methods.adapters import IDLE_OPTIONS
 from planner.methods.experts import adapted_experts
+from planner.methods.layers import chosen_layers
 from planner.methods.method import Adapter, Dials, Formula
 from planner.methods.targets import adapted_linears, vocabulary_modules
 from planner.precision import BITSANDBYTES, FOUR_BIT
@@ -50,6 +51,7 @@ def dials_of(adapter: Adapter, strategy: Strategy) -> Dials:
 
 def require_hangable(adapter: Adapter, architecture: Architecture, strategy: Strategy) -> None:
     """Raise CaseError where peft can't hang the adapter on this base."""
+    _require_nameable(adapter, strategy)
     if strategy.quant in FOUR_BIT and not adapter.four_bit:
         raise CaseError(
             "quant", f"peft can't hang {strategy.method} on {strategy.quant} weights", "quant none, or method lora with nf4"
@@ -59,6 +61,12 @@ def require_hangable(adapter: Adapter, architecture: Architecture, strategy: Str
     if architecture.transposed_linears and not adapter.conv1d:
         named = f"peft can't hang {strategy.method} on the transposed linears of {architecture.model_type}"
         raise CaseError("method", named, "choose lora")
+
+
+def _require_nameable(adapter: Adapter, strategy: Strategy) -> None:
+    if chosen_layers(strategy) is not None and not adapter.names_blocks and strategy.target_modules != "all-linear":
+        words = f"peft can't choose blocks among named modules for {strategy.method}"
+        raise CaseError("method_options", words, "target_modules all-linear")
 
 
 def _on_vocabulary(adapter: Adapter, architecture: Architecture, strategy: Strategy) -> int:

@@ -48,6 +48,7 @@ class Adapter(msgspec.Struct, frozen=True):
     widens: frozenset[str] = frozenset()  # over such linears, under autocast, its sums stay in the adapter's dtype
     four_bit: bool = True  # whether peft can hang it on linears that bitsandbytes packs into four bits
     conv1d: bool = True  # whether it can hang on GPT-2's transposed linears
+    names_blocks: bool = True  # whether its configuration in peft can choose blocks among modules that are named
     remembers: int = 0  # numbers for each trained one that the method itself keeps from step to step
     regularized: bool = False  # the loss has a term over its tensors, whose gradients so come before all others
     leaves: bool = True  # products read the trained tensors as they are, so that autocast keeps a 16-bit copy of each

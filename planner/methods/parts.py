@@ -7,6 +7,7 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture, Linear
 from planner.methods import options
+from planner.methods.layers import LAYERS, carriers, chosen_layers
 from planner.refusals import CaseError, Unsupported
 from remote.contract import Strategy
 
@@ -14,15 +15,19 @@ MODULES: Final = "modules"  # method_options of freeze: patterns for module path
 EVERY: Final = ("*",)
 
 
-def whole(architecture: Architecture, _strategy: Strategy) -> int:
+def whole(architecture: Architecture, strategy: Strategy) -> int:
+    """Everything."""
+    options.known_only(strategy, ())
     return architecture.num_params
 
 
 def bitfit(architecture: Architecture, strategy: Strategy) -> int:
     """Every bias: of linears in the blocks and outside, and of norms that have one."""
-    options.known_only(strategy, ())
-    of_linears = sum(times * linear.out_features for linear, times in architecture.placed_linears if linear.bias)
-    biases = of_linears + (_all_norms(architecture) // 2 if architecture.norm == "layer" else 0)
+    options.known_only(strategy, (LAYERS,))
+    inside = tuple((linear, times) for part, times in carriers(architecture, strategy) for linear in part.linears)
+    outside = tuple((linear, 1) for linear in architecture.outer_linears if chosen_layers(strategy) is None)
+    of_linears = sum(times * linear.out_features for linear, times in (*inside, *outside) if linear.bias)
+    biases = of_linears + (_norms(architecture, strategy) // 2 if architecture.norm == "layer" else 0)
     if not biases:
         raise CaseError("method", f"bitfit trains biases, and {architecture.name} has none", "choose lora")
     return biases
@@ -30,24 +35,29 @@ def bitfit(architecture: Architecture, strategy: Strategy) -> int:
 
 def ln_tuning(architecture: Architecture, strategy: Strategy) -> int:
     """Every norm."""
-    options.known_only(strategy, ())
+    options.known_only(strategy, (LAYERS,))
     if strategy.target_modules != "all-linear":
         raise Unsupported("target_modules", "ln_tuning of chosen norms has no closed form yet", "leave target_modules out")
-    return _all_norms(architecture)
+    return _norms(architecture, strategy)
 
 
-def _all_norms(architecture: Architecture) -> int:
+def _norms(architecture: Architecture, strategy: Strategy) -> int:
     """Parameters of the norms: in the blocks, and one outside: the last, or that of an encoder's embeddings."""
     one = architecture.hidden_size * (2 if architecture.norm == "layer" else 1)
-    return sum(part.num_layers * part.norm_params_per_block for part in architecture.parts) + one
+    in_blocks = sum(times * part.norm_params_per_block for part, times in carriers(architecture, strategy))
+    return in_blocks + (one if chosen_layers(strategy) is None else 0)
 
 
 def freeze(architecture: Architecture, strategy: Strategy) -> int:
-    """The top blocks, whole or what `modules` names of them; where blocks are of several kinds, so many of average size."""
+    """The top blocks or those that are chosen, whole or what `modules` names of them; where blocks are of several kinds, so
+    many of average size.
+    """
     options.one_stack(architecture, strategy)
-    options.known_only(strategy, (MODULES,))
+    options.known_only(strategy, (MODULES, LAYERS))
     in_blocks = sum(part.num_layers * _trained_of_block(part, strategy) for part in architecture.parts)
-    return top_blocks(architecture, strategy) * in_blocks // architecture.depth
+    chosen = chosen_layers(strategy)
+    count = top_blocks(architecture, strategy) if chosen is None else len(chosen)
+    return count * in_blocks // architecture.depth
 
 
 def _trained_of_block(architecture: Architecture, strategy: Strategy) -> int:

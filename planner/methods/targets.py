@@ -8,6 +8,7 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture, Linear
 from planner.methods.experts import renamed
+from planner.methods.layers import carriers, chosen_layers
 from planner.refusals import CaseError
 from remote.contract import Strategy
 
@@ -85,7 +86,11 @@ def _targets(architecture: Architecture, strategy: Strategy) -> tuple[str, ...]:
 def adapted_linears(architecture: Architecture, strategy: Strategy) -> tuple[tuple[Linear, int], ...]:
     """Every linear that carries an adapter, with how often it occurs. Raises CaseError for a target that matches nothing."""
     fused = frozenset(renamed(architecture, strategy.method))
-    return _linears_named(architecture, _targets(architecture, strategy), fused)
+    everywhere = _linears_named(architecture, _targets(architecture, strategy), fused)
+    if chosen_layers(strategy) is None:
+        return everywhere
+    ((carrier, times),) = carriers(architecture, strategy)
+    return tuple((linear, times) for linear in dict.fromkeys(linear for linear, _ in everywhere) if linear in carrier.linears)
 
 
 @lru_cache(maxsize=64)

@@ -77,6 +77,7 @@ class Figures:
                     num_gpus=num_gpus,
                     computes_in=computes_in,
                     eager=self.architecture.eager_only,
+                    layers=self._loop.layers,
                 )
             )
         return self._ladders[key]

@@ -11,7 +11,7 @@ from catalogs.bases.architectures import Architecture
 from planner.advise import Advice
 from planner.asking.case import read_case, strategy_of
 from planner.asking.request import Request, RequestError
-from planner.methods import METHODS
+from planner.methods import LAYERS, METHODS
 from remote.contract import Dtype, Strategy
 
 MICRO_BATCHES: Final = (16, 8, 4, 2, 1)  # assumed: kernels like powers of two, and beyond 16 little is gained
@@ -74,15 +74,24 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
 
 
 def strategies(
-    advice: Advice, *, model: str, seq_len: int, num_gpus: int, computes_in: Dtype, eager: bool = False
+    advice: Advice,
+    *,
+    model: str,
+    seq_len: int,
+    num_gpus: int,
+    computes_in: Dtype,
+    eager: bool = False,
+    layers: tuple[int, ...] | None = None,
 ) -> Iterator[tuple[Strategy, ...]]:
     """Ladders of strategies that differ only in their micro-batch, the largest first.
 
     Within a ladder memory falls from step to step, so the first that fits is the fastest that fits. `computes_in`: the
     dtype in which the machine multiplies fastest; float32 where 16 bits gain nothing, as on most CPUs. `eager`: the model has
-    no other attention.
+    no other attention. `layers`: the blocks that train, where the job chooses some.
     """
     said = advice.training | {"model": model, "seq_len": seq_len, "num_gpus": num_gpus}
+    if layers is not None:
+        said["method_options"] = said.get("method_options", {}) | {LAYERS: list(layers)}
     autocast = "none" if computes_in == "float32" else computes_in
     # a float16 autocast scales gradients, and unscales those of fp32 weights only
     recomputing = CHECKPOINTING if METHODS[said["method"]].recomputes else CHECKPOINTING[:1]

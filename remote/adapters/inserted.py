@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from remote.adapters.options import options_of
+from remote.adapters.options import layers_apart, options_of
 from remote.adapters.wrapping import cast_trainable
 from remote.contract import Loop, Strategy
 from remote.ends import bad_job
@@ -26,6 +26,7 @@ def bottleneck(model: Any, strategy: Strategy, loop: Loop) -> Any:
 
 def bottleneck_options(strategy: Strategy, loop: Loop) -> dict[str, Any]:
     """What `remote.adapters.bottleneck.insert` is told. Raises `Ended` (bad job) for words that it does not know."""
+    strategy, loop = layers_apart(strategy, loop)
     options = options_of(strategy, CHOICES, "bottleneck")
     if strategy.rank is None:
         raise bad_job('method "bottleneck" needs the adapters\' width; set training.rank')

@@ -6,12 +6,27 @@ import inspect
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+import msgspec
+
 from remote.contract import Loop, Strategy
 from remote.ends import bad_job
 
 LORA_FA: Final = "lora_fa"  # the optimizer that leaves LoRA's A as it was drawn
 LORA_PLUS: Final = "lora_plus"  # the method whose B learns faster
 RATE_RATIO: Final = "loraplus_lr_ratio"  # of LoRA+, by peft's name: how much faster B learns than A
+
+
+LAYERS: Final = "layers_to_transform"  # peft's word for chosen blocks, which a job says in its loop
+
+
+def layers_apart(strategy: Strategy, loop: Loop) -> tuple[Strategy, Loop]:
+    """The two with the blocks that `method_options` choose said in the loop, where every method looks."""
+    if LAYERS not in strategy.method_options:
+        return strategy, loop
+    options = dict(strategy.method_options)
+    said = options.pop(LAYERS)
+    layers = tuple(said) if isinstance(said, list | tuple) else (said,)
+    return msgspec.structs.replace(strategy, method_options=options), msgspec.structs.replace(loop, layers=layers)
 
 
 def fields_of(kind: Any) -> set[str]:

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from remote.adapters import configs, parts, prompts
 from remote.adapters.inserted import bottleneck
-from remote.adapters.options import LORA_FA
+from remote.adapters.options import LORA_FA, layers_apart
 from remote.adapters.pissa import pissa
 from remote.adapters.way import Way, by_peft
 from remote.adapters.wrapping import freeze_first_factor
@@ -41,6 +41,7 @@ ADAPTERS: Final[Mapping[str, Way]] = {
 
 def adapt(model: Any, strategy: Strategy, loop: Loop) -> Any:
     """`model` with everything frozen but what `strategy` trains."""
+    strategy, loop = layers_apart(strategy, loop)
     model.requires_grad_(requires_grad=False)
     adapted = ADAPTERS[strategy.method].attach(model, strategy, loop)
     if strategy.optimizer == LORA_FA:

@@ -36,7 +36,7 @@ class ClosedForm(msgspec.Struct, frozen=True):
     @property
     def cut_into(self) -> int:
         """Where there are blocks of several kinds, a part of the stack can hold fractions of each."""
-        return self.scene.architecture.depth if len(self.scene.kinds) > 1 else 1
+        return self.scene.kinds[0].of if len(self.scene.kinds) > 1 else 1
 
 
 class Filled(msgspec.Struct, frozen=True):

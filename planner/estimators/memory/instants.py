@@ -37,7 +37,9 @@ def instants_of(scene: Scene) -> dict[Instant, dict[int, Parts]]:
         "forward": _in_flight(scene, _forward(scene)),
         "loss": _in_flight(scene, (*_loss_forward(scene), *_loss_backward(scene))),
         "backward": (
-            *_in_flight(scene, (*_last_block(scene), *_above_encoder(scene), *_first_block(scene))),
+            *_in_flight(
+                scene, (*_last_block(scene), *_above_encoder(scene), *_lowest_that_trains(scene), *_first_block(scene))
+            ),
             *_at_embedding(scene),
         ),
         "optimizer_step": (_optimizer_step(scene),),
@@ -109,7 +111,7 @@ def _kept_by(scene: Scene, kind: Kind) -> int:
 
 def _activations(scene: Scene, *, without: Kind | None = None) -> int:
     """What all blocks keep, but for one of a kind; the batch itself, and the embedding where it is held apart."""
-    kept = sum(cut(_kept_by(scene, kind), scene.num_blocks * kind.num_layers, scene.architecture.depth) for kind in scene.kinds)
+    kept = sum(cut(_kept_by(scene, kind), scene.num_blocks * kind.num_layers, kind.of) for kind in scene.kinds)
     if without is None or scene.num_blocks > 1:
         kept -= _idle_bytes(scene)
     return kept - (_kept_by(scene, without) if without is not None else 0) + _around(scene)
@@ -299,6 +301,19 @@ def _above_encoder(scene: Scene) -> Iterator[Parts]:
     below = cut(kept, max(0, scene.num_blocks * decoder.num_layers - 2 * depth), depth)
     for size in decoder.played.profile.forward_peak:
         yield _with(around, activations=-below, temporaries=size + remade_bias_bytes(scene))
+
+
+def _lowest_that_trains(scene: Scene) -> Iterator[Parts]:
+    """The lowest block that trains, where others lie below it: all gradients but its own are made, those blocks still kept."""
+    if not scene.num_below:
+        return
+    made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
+    around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made)
+    for kind in scene.kinds:
+        here = scene.num_below * scene.share.num_layers * (kind.of // scene.architecture.depth)
+        kept = cut(_kept_by(scene, kind), here, kind.of) + _kept_by(scene, kind) + _around(scene)
+        for hump in _humps(scene, kind.played):
+            yield _with(around, activations=kept, temporaries=hump - kind.played.profile.weight_gradients)
 
 
 def _first_block(scene: Scene) -> Iterator[Parts]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from math import gcd
 from typing import Final, NamedTuple
 
 import msgspec
@@ -18,7 +19,7 @@ from planner.estimators.memory.step.numerics import Numerics, frozen, has_flash,
 from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
 from planner.estimators.memory.step.played import PlayedBlock, PlayedHead, play_block, play_head
 from planner.estimators.memory.step.tape import Peak
-from planner.methods import METHODS, trained_blocks
+from planner.methods import carrying_blocks, trained_blocks
 from planner.stack import Stack
 from planner.units import KIB, MIB
 from remote.contract import Strategy, Task
@@ -50,9 +51,10 @@ def memory_class(gpu: Gpu | None) -> MemoryClass:
 
 
 class Kind(msgspec.Struct, frozen=True):
-    """Blocks of one kind."""
+    """Blocks of one kind: `num_layers` of each `of` that keep activations."""
 
     num_layers: int
+    of: int
     played: PlayedBlock
     first: PlayedBlock  # one that backward meets last: frozen where only the top trains
     away: tuple[int, ...] = ()  # saved tensors that wait in host memory
@@ -72,6 +74,7 @@ class Scene(msgspec.Struct, frozen=True):
     kinds: tuple[Kind, ...]
     head: PlayedHead
     num_blocks: int  # blocks of every kind here that keep activations
+    num_below: int  # blocks under the lowest that trains, which backward reaches all the same
     in_flight: Peak  # saved tensors on their way to the host and back
     workspaces: int  # bytes of cuBLAS's
 
@@ -116,20 +119,16 @@ def scene_of(
     )
     weights, trained, share = held_of(architecture, strategy, task=task, stack=stack)
     checkpointed = strategy.gradient_checkpointing != "off"  # then a gradient goes down to the embedding, whatever trains
-    below = tuple(map(frozen, numerics)) if METHODS[strategy.method].top_blocks_only else numerics
+    carrying = carrying_blocks(architecture, strategy)
+    below = tuple(map(frozen, numerics)) if carrying < architecture.depth else numerics
     asked = head_asked(strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
-    num_blocks = share.num_layers if checkpointed else min(share.num_layers, trained_blocks(architecture, strategy))
-    output_lives = strategy.gradient_checkpointing == "reentrant"
-    kinds = tuple(
-        Kind(
-            part.num_layers,
-            play_block(part, its_own, output_lives=output_lives),
-            play_block(part, underneath if checkpointed else its_own, output_lives=output_lives),
-        )
-        for part, its_own, underneath in zip(architecture.parts, numerics, below, strict=True)
-    )
-    if strategy.activation_offload and not checkpointed:
-        kinds = tuple(map(_without_saved, architecture.parts, numerics, kinds))
+    checkpointed = strategy.gradient_checkpointing != "off"  # then a gradient goes down to the embedding, whatever trains
+    trained_up = trained_blocks(architecture, strategy)
+    num_below = architecture.depth - trained_up if checkpointed else 0
+    reached = architecture.depth if checkpointed else trained_up
+    play = Playing(architecture, strategy, first=below if num_below else numerics)
+    bare = play.kinds(below, reached - carrying, reached) if carrying < reached else ()
+    kinds = (*bare, *play.kinds(numerics, carrying, reached))
     return Scene(
         architecture=architecture,
         strategy=strategy,
@@ -141,13 +140,32 @@ def scene_of(
         mask_item=max(each.mask_item for each in numerics),
         kinds=kinds,
         head=play_head(architecture, below[0], asked),
-        num_blocks=num_blocks,
+        num_blocks=share.num_layers if checkpointed else min(share.num_layers, trained_up),
+        num_below=num_below,
         in_flight=highest(FORWARD_STASH * size for kind in kinds for size in kind.away),
         workspaces=card.workspaces,
     )
 
 
-def _without_saved(part: Architecture, numerics: Numerics, kind: Kind) -> Kind:
-    """The kind with its saved tensors in host memory."""
-    left = offloaded(part, numerics, kind.played)
-    return Kind(kind.num_layers, left.block, left.block, left.saved)
+class Playing(NamedTuple):
+    """How blocks are played."""
+
+    architecture: Architecture
+    strategy: Strategy
+    first: tuple[Numerics, ...]  # of the block that backward meets last, for each kind of the architecture
+
+    def kinds(self, numerics: tuple[Numerics, ...], times: int, of: int) -> tuple[Kind, ...]:
+        """`times` of each `of` blocks with these numerics, so many of each kind that the architecture has."""
+        common = gcd(times, of)
+        parts = zip(self.architecture.parts, numerics, self.first, strict=True)
+        return tuple(self._kind(part, its_own, first, times // common, of // common) for part, its_own, first in parts)
+
+    def _kind(self, part: Architecture, numerics: Numerics, first: Numerics, times: int, of: int) -> Kind:
+        checkpointing = self.strategy.gradient_checkpointing
+        lives = checkpointing == "reentrant"
+        played = play_block(part, numerics, output_lives=lives)
+        share = part.num_layers * times, self.architecture.depth * of
+        if self.strategy.activation_offload and checkpointing == "off":
+            left = offloaded(part, numerics, played)
+            return Kind(*share, left.block, left.block, left.saved)
+        return Kind(*share, played, play_block(part, first, output_lives=lives))

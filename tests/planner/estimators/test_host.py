@@ -110,7 +110,7 @@ def test_what_only_a_trace_answers_has_a_host_too() -> None:
         host("llama-4-scout", on_cpu=True, **said)
     assert host("llama-4-scout", **said).disk_components["base"] > 200e9
     with pytest.raises(CaseRefused):  # adapters whose parameters nobody counts
-        host("mixtral-8x7b", method="qlora")
+        host("mixtral-8x7b", method="qlora", quantized_experts=True)
 
 
 def test_the_peak_is_the_largest_instant() -> None:

@@ -8,7 +8,7 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, strategy_of
-from planner.methods import METHODS, trainable_params
+from planner.methods import METHODS, require_layers, trainable_params
 from planner.methods.targets import DEFAULT_TARGETS
 from planner.refusals import CaseError, Unsupported
 from remote.adapters import ADAPTERS, adapt
@@ -146,6 +146,26 @@ def _both_agree(config: dict[str, Any], asked: dict[str, Any]) -> None:
 )
 def test_peft_sizes_them_by_the_same_options(said: dict[str, Any]) -> None:
     assert counted_by_us(FAMILIES["llama"], said) == counted_by_peft(FAMILIES["llama"], said)
+
+
+MIDDLE = {"layers_to_transform": [1]}
+CHOOSING = tuple(name for name, row in METHODS.items() if row.trainable and name in ADAPTERS and name != "full")
+
+
+@pytest.mark.parametrize("family", ["llama", "gpt2", "bert"])
+@pytest.mark.parametrize("method", CHOOSING)
+def test_peft_trains_as_many_in_chosen_blocks(method: str, family: str) -> None:
+    """The middle one of three; whoever can't choose blocks is refused by both."""
+    config = FAMILIES[family] | {"num_hidden_layers": 3, "n_layer": 3}
+    asked = {"method": method, "method_options": MIDDLE, "num_virtual_tokens": 4, "gradient_checkpointing": "off"}
+    _both_agree(config, asked | ({"rank": 4} if METHODS[method].has_rank else {}))
+
+
+def test_a_block_that_is_not_there_is_refused_with_those_that_are() -> None:
+    beyond = strategy_of(read_case({"model": "7b", "method_options": {"layers_to_transform": [0, 5]}}))
+    with pytest.raises(CaseError, match="has blocks 0 to 1, and no 5") as refused:
+        require_layers(resolve_model(FAMILIES["llama"], base=None), beyond)
+    assert refused.value.hint == "layers_to_transform [0]"
 
 
 def test_an_option_without_a_closed_form_is_no_guess() -> None:

@@ -474,6 +474,15 @@ def test_blocks_that_the_model_does_not_have_get_no_adapters() -> None:
     assert refused.value.hint == "layers: [0]"
 
 
+def test_chosen_blocks_are_what_is_planned_and_what_the_trainer_is_told() -> None:
+    """Fewer blocks need less memory than all of them."""
+    (some, *_), (every, *_) = (
+        ask(make_request(loop=Loop(layers=layers)), market(make_offer())).plans for layers in ((0, 1), None)
+    )
+    assert some.strategy.method_options == {"layers_to_transform": [0, 1]}
+    assert some.vram.allocated_peak_bytes < every.vram.allocated_peak_bytes
+
+
 def test_weights_that_are_stored_quantized_are_not_planned_as_plain_ones() -> None:
     stored = msgspec.structs.replace(SHAPE, config=SHAPE.config | {"quantization_config": {"quant_method": "awq"}})
     with pytest.raises(Unsupported, match="is stored in awq, and this version plans from unquantized weights"):

@@ -12,8 +12,10 @@ from benchmarks.trace_cases import (
     EXPERT_FAMILIES,
     FAMILIES,
     HUNG,
+    SOME_BLOCKS,
     WAYS,
     Point,
+    chosen_grid,
     expert_grid,
     grid,
     hung_grid,
@@ -38,6 +40,7 @@ def test_closed_form_and_trace_agree_over_families_and_ways_to_train() -> None:
     assert percentile(errors, 0.95) <= 0.04
 
 
+CHOSEN_EVERY = 5  # each way, family and choice is met
 EXPERTS_EVERY = 5  # each family is met
 HUNG_EVERY = 7  # every method is met, and every way
 
@@ -58,6 +61,15 @@ def test_they_agree_on_adapters_of_fused_experts() -> None:
     assert [row for row in rows if row.refused] == []
     assert {row.family for row in rows} == set(EXPERT_FAMILIES)
     assert max(abs(row.error) for row in rows) <= 0.005
+
+
+def test_they_agree_on_chosen_blocks() -> None:
+    """Blocks below the lowest that trains keep nothing, unless they are checkpointed: then backward goes down to the first."""
+    rows = [compare(point) for point in list(chosen_grid())[::CHOSEN_EVERY]]
+    assert [row for row in rows if row.refused] == []
+    assert {row.way.partition(" ")[0] for row in rows} == set(SOME_BLOCKS)
+    assert statistics.median(abs(row.error) for row in rows) <= 0.002
+    assert max(abs(row.error) for row in rows) <= 0.01
 
 
 def test_they_agree_on_methods_that_hang_nothing_on_linears() -> None:

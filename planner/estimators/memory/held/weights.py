@@ -15,11 +15,11 @@ from planner.methods import (
     adapter_params,
     adapter_tensors,
     base_params,
+    carrying_blocks,
     frozen_entries,
     head_params,
     resting_entries,
     saved_module_params,
-    trained_blocks,
 )
 from planner.precision import DTYPE_BYTES, is_packed, items_of, packs_experts, quantization_of, quantized_bytes
 from planner.stack import Stack
@@ -175,7 +175,7 @@ def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) ->
 
 def trained_in_block(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
     """Parameters that train in a block, on average of the blocks that do."""
-    num_blocks = min(trained.stage.num_layers, trained_blocks(architecture, strategy))
+    num_blocks = min(trained.stage.num_layers, carrying_blocks(architecture, strategy))
     return (trained.params - trained.outer_params) // num_blocks
 
 

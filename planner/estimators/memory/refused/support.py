@@ -6,7 +6,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.user_file import shortened
 from planner.estimators.memory.held.optimizers import require_optimizer
 from planner.estimators.memory.refused.impossible import IMPOSSIBLE
-from planner.methods import adapted_experts, require_method
+from planner.methods import adapted_experts, chosen_layers, require_layers, require_method
 from planner.precision import BITSANDBYTES, packs_experts, packs_linears
 from planner.refusals import CaseError, Unsupported
 from planner.stack import Stack
@@ -19,13 +19,14 @@ def require_closed_form(architecture: Architecture, strategy: Strategy, *, task:
     """Raise Unsupported with the key at fault and the nearest choice."""
     require_method(strategy.method)
     require_optimizer(architecture, strategy)
-    for refuse in (_task, _quant, _experts, _together):
+    for refuse in (_layers, _task, _quant, _experts, _together):
         refuse(architecture, strategy, task, stack)
 
 
 def require_counted(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
     """Raise Unsupported where not even the trained parameters can be counted; less than a closed form asks for."""
     require_method(strategy.method)
+    _layers(architecture, strategy, task, stack)
     _experts(architecture, strategy, task, stack)
 
 
@@ -51,6 +52,14 @@ def require_known_code(architecture: Architecture) -> None:
             f"the code of {architecture.name} comes with its weights, and the trainer runs none from the hub",
             f"rentune estimate --model {architecture.name} says what it needs; train it with its own loop",
         )
+
+
+def _layers(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
+    """Chosen blocks: those that there are, and no experts, of which peft adapts all blocks' alike."""
+    require_layers(architecture, strategy)
+    if chosen_layers(strategy) is not None and any(adapted_experts(part, strategy) for part in architecture.parts):
+        words = "peft adapts the experts of every block, whichever blocks are chosen"
+        raise CaseError("method_options", words, "target the linears of attention alone")
 
 
 def _task(architecture: Architecture, _strategy: Strategy, task: Task, _stack: Stack) -> None:

@@ -202,9 +202,16 @@ def _in_cache(strategy: Strategy) -> bool:
 
 
 def frozen(numerics: Numerics) -> Numerics:
-    """The same for what lies around trained blocks: nothing of the base moves there."""
+    """The same for what lies around trained blocks: nothing of the base moves there, and nothing is added."""
     return msgspec.structs.replace(
-        numerics, trains_linears=frozenset(), trains_all=False, trains_norms=False, trains_biases=False
+        numerics,
+        trains_linears=frozenset(),
+        trains_all=False,
+        trains_norms=False,
+        trains_biases=False,
+        adapted=frozenset(),
+        adapted_experts=(),
+        inserted=frozenset(),
     )
 
 
