@@ -16,7 +16,7 @@ from planner.estimators.memory.held.weights import Trained, Weights, trained_of,
 from planner.estimators.memory.refused.support import require_closed_form, require_counted
 from planner.methods import adapter_file_bytes, base_params
 from planner.plan import HostEstimate, Verdict
-from planner.precision import DTYPE_BYTES, quantization_of
+from planner.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
 from planner.stack import PINNED_STACK, Stack
 from planner.units import GB, GIB, MB
 from remote.contract import Strategy, Task
@@ -28,6 +28,9 @@ CUDA_PROCESS_BYTES: Final = 2_000 * MB
 # measured: growth of the resident set over the tensors that the closed form counts: 1.49 without checkpointing and 1.54
 # with it, SmolLM2-135M's shape, LoRA r 8 all-linear, 4 × 128 tokens in fp32 on a CPU, 2026-11-25
 CPU_ALLOCATOR_FACTOR: Final = 1.5
+# measured: the same on a 4-bit base, whose layers are unpacked between activations and leave holes in the heap: 2.0 after 5
+# steps of 8 × 96 tokens, 2.2 after 20, of the same shape, 2026-11-26 (docs/LOG.md says what smaller holes would cost)
+CPU_UNPACKING_ALLOCATOR_FACTOR: Final = 2.1
 SHARD_BYTES: Final = 5 * GB  # derived: transformers writes shards of at most 5 GB; one is read at a time
 
 ENVIRONMENT_DISK_BYTES: Final = 6_100 * MB  # measured: the box stack as installed, torch 2.15 with CUDA, 2026-11
@@ -106,7 +109,8 @@ def _cpu_ram(architecture: Architecture, strategy: Strategy, task: Task, stack: 
     form = filled(architecture, strategy, task=task, gpu=None, stack=stack, on_cpu=True)
     _, parts = max(form.by_instant().values(), key=itemgetter(0))
     alive = form.components(parts)
-    slack = round(sum(alive.values()) * (CPU_ALLOCATOR_FACTOR - 1))
+    factor = CPU_UNPACKING_ALLOCATOR_FACTOR if strategy.quant in FOUR_BIT else CPU_ALLOCATOR_FACTOR
+    slack = round(sum(alive.values()) * (factor - 1))
     return {"interpreter": INTERPRETER_BYTES, **alive, "allocator": slack}
 
 
