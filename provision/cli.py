@@ -1,4 +1,4 @@
-"""`rentune`, `plan` and `provision-and-run`: the way in.
+"""`rentune`, `plan` and `provision-and-run`: the umbrella over all commands.
 
 Nothing but click is imported here, not even what most commands need (msgspec and pathlib are a quarter of `--help`): a
 command's code is loaded when that command is asked for, so planning loads neither Pulumi nor SSH.
@@ -14,6 +14,8 @@ import sys
 from typing import Literal, NamedTuple
 
 import click
+
+from planner.asking.plain import PlainCommand, PlainOption, help_option
 
 # measured: collections take 5 % of `rentune plan`, and find nothing there (25 pairs of runs, Python 3.11, 2026-11-26)
 NEW_OBJECTS_BEFORE_COLLECTION = 50_000
@@ -48,7 +50,7 @@ COMMANDS: dict[str, Entry] = {
 }
 
 
-class Umbrella(click.Group):
+class Umbrella(PlainCommand, click.Group):
     """A group whose commands are imported when they are called."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002 - click's signature
@@ -88,7 +90,16 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
 
 
 @click.command(cls=Umbrella, context_settings={"help_option_names": list(HELP)})
-@click.option("--version", is_flag=True, expose_value=False, is_eager=True, callback=_print_version, help="Print the version.")
+@click.option(
+    "--version",
+    cls=PlainOption,
+    is_flag=True,
+    expose_value=False,
+    is_eager=True,
+    callback=_print_version,
+    help="Print the version.",
+)
+@help_option(*HELP)
 def rentune() -> None:
     """Rent a GPU, tune a model, pay only for what you planned."""
 
@@ -132,22 +143,10 @@ def _called(arguments: list[str]) -> int:
     return code if isinstance(code, int) else 0
 
 
-def main() -> int:
-    """`rentune ...`"""
+def main(words: list[str] | None = None) -> int:
+    """`rentune WORDS`; without any, those that the process was given."""
     _prepare()
-    return call(sys.argv[1:])
-
-
-def plan_main() -> int:
-    """`plan ...` = `rentune plan ...`"""
-    _prepare()
-    return call(["plan", *sys.argv[1:]])
-
-
-def run_main() -> int:
-    """`provision-and-run ...` = `rentune run ...`"""
-    _prepare()
-    return call(["run", *sys.argv[1:]])
+    return call(sys.argv[1:] if words is None else words)
 
 
 def _prepare() -> None:

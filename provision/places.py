@@ -5,9 +5,10 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
+
+import msgspec
 
 from catalogs.user_file import shortened
 from provision.errors import BadInput
@@ -20,8 +21,7 @@ RUN_ID: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9-]*")
 SYSTEM_FOLDERS: Final = ("/usr/sbin", "/usr/local/sbin", "/sbin", "/usr/bin")  # of servers; not on everybody's PATH
 
 
-@dataclass(frozen=True)
-class Places:
+class Places(msgspec.Struct, frozen=True):
     """Roots on this machine. `RENTUNE_HOME` and `RENTUNE_CACHE` override the XDG folders."""
 
     home: Path
@@ -64,8 +64,7 @@ class Places:
         return RunFolder(self.home / "runs" / run_id)
 
 
-@dataclass(frozen=True)
-class RunFolder:
+class RunFolder(msgspec.Struct, frozen=True):
     """One run's directory: everything a person may want after the box is gone."""
 
     root: Path

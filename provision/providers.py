@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 from collections.abc import Callable, Mapping
 from enum import StrEnum
@@ -180,7 +179,7 @@ def provisioner_of_run(
     elsewhere = claim.opened_in if claim.provider == LOCAL and claim.opened_in != claim.folder else None
     return make_provisioner(
         claim.provider,
-        places=dataclasses.replace(places, home=elsewhere.parent.parent) if elsewhere else places,
+        places=msgspec.structs.replace(places, home=elsewhere.parent.parent) if elsewhere else places,
         environment=environment,
         user_at_host=claim.user_at_host,
         host_key=claim.host_key,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, TypeVar
 import click
 import msgspec
 
+from planner.asking.plain import PlainOption
 from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_usd
 from planner.goals import GOALS
 
@@ -41,7 +42,7 @@ class Amount(click.ParamType[Any]):
             self.fail(str(error), param, ctx)
 
 
-class Once(click.Option):
+class Once(PlainOption):
     """An option with one value. Said again with another value it contradicts itself, and is refused: neither is meant."""
 
     def __init__(self, *args: Any, **settings: Any) -> None:
@@ -197,7 +198,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
 BY_FIELD: Final[Mapping[str, Option]] = {option.field: option for option in OPTIONS}
 _DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
 
-FLAG: Final[Mapping[str, Any]] = {"is_flag": True}
+FLAG: Final[Mapping[str, Any]] = {"cls": PlainOption, "is_flag": True}
 FILE: Final[Mapping[str, Any]] = {"cls": Once, "metavar": "FILE"}
 VIEW_OPTIONS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
     (
@@ -214,7 +215,7 @@ VIEW_OPTIONS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
 def request_options(command: F) -> F:
     """Decorator: the optional JOB argument and every option of the table, on a click command."""
     for option in reversed(OPTIONS):
-        how: dict[str, Any] = {"multiple": True} if option.multiple else {"cls": Once}
+        how: dict[str, Any] = {"cls": PlainOption, "multiple": True} if option.multiple else {"cls": Once}
         command = click.option(*option.flags, option.parameter, type=option.kind, help=option.help, **how)(command)
     return click.argument("job", required=False, metavar="[JOB.yaml|plan.json]")(command)
 

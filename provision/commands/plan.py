@@ -8,14 +8,16 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from planner.asking.options import request_options, view_options
+from planner.asking.plain import PlainCommand, help_option
 
 if TYPE_CHECKING:
     from planner.plan import SearchResult
 
 
-@click.command("plan")
+@click.command("plan", cls=PlainCommand)
 @request_options
 @view_options
+@help_option("-h", "--help")
 def command(**options: Any) -> int:
     """Rank the ways to do a job by what the whole job costs.
 

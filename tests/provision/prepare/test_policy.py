@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import os
 import subprocess
 import sys
@@ -43,7 +42,7 @@ RENTED = Offer(
 @pytest.fixture
 def office(places: Places, tmp_path: Path) -> Places:
     """A machine that its organisation has a say in."""
-    return dataclasses.replace(places, organisation=tmp_path / "etc")
+    return msgspec.structs.replace(places, organisation=tmp_path / "etc")
 
 
 def say(file: Path, text: str) -> None:

@@ -1,0 +1,62 @@
+"""The way in: `rentune`, `plan` and `provision-and-run` start here, before anything is imported that costs time."""
+
+from __future__ import annotations
+
+import sys
+from importlib.util import find_spec, module_from_spec
+
+# Imported by click, pathlib, shutil and msgspec, and used by nothing that plans
+UNUSED = ("bz2", "inspect", "ipaddress", "lzma", "textwrap")
+ALONE = ("plan", "-h", "--help", "--version")  # what starts no thread: nothing is loaded by one while another uses it
+LEADS_FURTHER = ("--host", "--data", ".yaml", ".yml", ".json")  # what may: a host, a data file, a job that names one
+
+
+def main() -> int:
+    """`rentune ...`"""
+    return _start(sys.argv[1:])
+
+
+def plan_main() -> int:
+    """`plan ...` = `rentune plan ...`"""
+    return _start(["plan", *sys.argv[1:]])
+
+
+def run_main() -> int:
+    """`provision-and-run ...` = `rentune run ...`"""
+    return _start(["run", *sys.argv[1:]])
+
+
+def _start(words: list[str]) -> int:
+    if starts_no_thread(words):
+        for name in UNUSED:
+            put_off(name)
+    from provision.cli import main as said
+
+    return said(words)
+
+
+def starts_no_thread(words: list[str]) -> bool:
+    """Whether this command line only plans or helps, all in one thread."""
+    return (not words or words[0] in ALONE) and not any(each in word for word in words for each in LEADS_FURTHER)
+
+
+def put_off(name: str) -> None:
+    """Let a module be loaded when something of it is first asked for, and not when it is imported.
+
+    `importlib.util.LazyLoader` does so for a module that is imported once: in Python 3.11 the second import loads it.
+    """
+    spec = find_spec(name) if name not in sys.modules else None
+    if spec is None or spec.loader is None:
+        return
+    loader, module = spec.loader, module_from_spec(spec)
+
+    def load(attribute: str) -> object:
+        if vars(module).pop("__getattr__", None) is not None:
+            loader.exec_module(module)
+        try:
+            return vars(module)[attribute]
+        except KeyError:
+            raise AttributeError(f"module {name!r} has no attribute {attribute!r}") from None
+
+    vars(module)["__getattr__"] = load  # PEP 562
+    sys.modules[name] = module

@@ -1,0 +1,75 @@
+"""The way in: what a plan does not use is not loaded for it, and whatever may start a thread is left alone."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from provision.start import put_off, starts_no_thread
+
+
+@pytest.fixture
+def module(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> str:
+    """The name of a module that says when it is loaded."""
+    (tmp_path / "said_when_loaded.py").write_text("import sys\nsys.loaded_late = True\nanswer = 42\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "loaded_late", False, raising=False)
+    monkeypatch.delitem(sys.modules, "said_when_loaded", raising=False)
+    return "said_when_loaded"
+
+
+def test_a_module_that_is_put_off_is_loaded_when_something_of_it_is_asked_for(module: str) -> None:
+    try:
+        put_off(module)
+        first, second = __import__(module), __import__(module)
+        assert not sys.loaded_late  # type: ignore[attr-defined]
+        assert (first is second, first.answer, sys.loaded_late) == (True, 42, True)  # type: ignore[attr-defined]
+        with pytest.raises(AttributeError, match="has no attribute 'question'"):
+            _ = first.question
+    finally:
+        sys.modules.pop(module, None)
+
+
+def test_a_module_that_is_there_or_nowhere_is_left_as_it_is() -> None:
+    there = sys.modules["inspect"]
+    put_off("inspect")
+    put_off("no_module_has_this_name")
+    assert (sys.modules["inspect"] is there, "no_module_has_this_name" in sys.modules) == (True, False)
+
+
+@pytest.mark.parametrize(
+    ("line", "alone"),
+    [
+        ("", True),
+        ("--help", True),
+        ("plan --help", True),
+        ("plan --model 32b --gpu-budget 16GB --json", True),
+        ("plan --model 7b --host me@there", False),
+        ("plan --model 7b --host=me@there", False),
+        ("plan --model 7b --data rows.jsonl", False),
+        ("plan job.yaml", False),
+        ("run job.yaml", False),
+        ("ls", False),
+    ],
+)
+def test_modules_are_put_off_only_where_no_thread_can_start(line: str, alone: bool) -> None:
+    assert starts_no_thread(line.split()) is alone
+
+
+@pytest.mark.parametrize("words", [("--help",), ("plan", "--help"), ("plan", "--model", "7b")], ids=" ".join)
+def test_a_plan_and_its_help_do_without_what_takes_longest_to_load(words: tuple[str, ...]) -> None:
+    """But for what other packages that happen to be installed want of it: msgspec asks typing_extensions, where it is there."""
+    code = f"""
+import sys
+sys.modules["typing_extensions"] = None
+sys.argv = ["rentune", *{words!r}]
+from provision.start import main
+code = main()
+print("__getattr__" in vars(sys.modules["inspect"]), file=sys.stderr)
+sys.exit(code)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr.strip()) == (0, "True")
