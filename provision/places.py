@@ -11,6 +11,7 @@ from typing import Final
 import msgspec
 
 from catalogs.user_file import shortened
+from provision import __version__
 from provision.errors import BadInput
 
 HOME_VARIABLE: Final = "RENTUNE_HOME"
@@ -39,7 +40,7 @@ class Places(msgspec.Struct, frozen=True):
 
     @property
     def catalog(self) -> Path:
-        return self.cache / "catalog"  # as it was parsed last
+        return self.cache / f"catalog-{__version__}"  # as it was parsed last; another version beside this one has its own
 
     @property
     def own_offers(self) -> Path:
