@@ -19,7 +19,7 @@ from planner.search.assumptions import assumptions
 from planner.search.best import AIMS, best, by_the_hour
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook
-from planner.search.offers import Kind, Place, admit, check_names, known_names
+from planner.search.offers import Kind, Market, Place, admit, check_names, known_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_attention, check_layers, seq_len_of
@@ -47,8 +47,8 @@ def search(
     cards that somebody has, to be told in which ways they hold the job.
     Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
-    market = catalog.offers if offers is None else offers
-    for check in checks(request, architecture, catalog, market):
+    market = Market(catalog, catalog.offers if offers is None else offers)
+    for check in checks(request, architecture, catalog, market.offers):
         check()
     seq_len = seq_len_of(request, architecture)
     advice = advise(request, architecture)
@@ -63,7 +63,7 @@ def search(
         kept_at=kept_at,
     )
     figures = Figures(architecture, request, advice, seq_len=seq_len)
-    asked = admit(request, catalog, market, question.rules, kept_at=question.kept_at)
+    asked = admit(request, market, question.rules, kept_at=question.kept_at)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
     notebook = Notebook()
     ranked = rank(question, asked.kinds, figures, notebook)
@@ -87,7 +87,7 @@ def search(
         ),
         warnings=(
             *asked.warnings,
-            *_slips(question, catalog, market),
+            *_slips(question, catalog, market.offers),
             *([cut] if cut is not None else ()),
         ),
         num_offers=asked.num_offers,

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Iterable
-from typing import Final
+from collections.abc import Callable, Hashable, Iterable
+from functools import partial
+from typing import Any, Final
 
 import msgspec
 
@@ -51,6 +52,7 @@ class Asked(msgspec.Struct, frozen=True, kw_only=True):
 class Wish(msgspec.Struct, frozen=True):
     """A condition on offers: which break it, why that refuses them, the field of the Request that says it, what would help."""
 
+    asks: tuple[Any, ...]  # what it depends on, by name and value: of two that ask the same, the same offers break both
     breaks: Callable[[Offer], bool]
     reason: str
     field: str | None = None
@@ -62,45 +64,75 @@ MAX_NAMES: Final = 8  # as many as a sentence holds
 CONTINENT_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AWS, Google and their like
 
 
+class Market:
+    """All offers of one search. It asks for them again with one wish less, so each condition is looked at once."""
+
+    def __init__(self, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
+        self.catalog, self.offers = catalog, offers
+        self.every = frozenset(range(len(offers)))
+        self.sellers = frozenset(offer.provider for offer in offers)
+        self._broken: dict[Hashable, frozenset[int]] = {}
+        self._kinds: dict[frozenset[int], tuple[Kind, ...]] = {}
+
+    def broken(self, asks: Hashable, breaks: Callable[[Offer], object]) -> frozenset[int]:
+        """Which offers break a condition, by their place among all."""
+        if asks not in self._broken:
+            self._broken[asks] = frozenset(place for place, offer in enumerate(self.offers) if breaks(offer))
+        return self._broken[asks]
+
+    def kinds(self, places: frozenset[int]) -> tuple[Kind, ...]:
+        """The offers in these places, sorted into kinds."""
+        if places not in self._kinds:
+            self._kinds[places] = _kinds([self.offers[place] for place in sorted(places)], self.catalog)
+        return self._kinds[places]
+
+    def sold_by(self, sellers: frozenset[str]) -> frozenset[int]:
+        """The places of what these sell."""
+        return self.every - self.broken(("sellers", sellers), lambda offer: offer.provider not in sellers)
+
+
 def admit(
     request: Request,
-    catalog: Catalog,
-    offers: Iterable[Offer],
+    market: Market,
     rules: Iterable[Rule] = (),
     *,
     kept_at: Iterable[Place] = (),
+    among: frozenset[int] | None = None,
 ) -> Asked:
     """Sort the offers into kinds; what breaks a wish or a rule is counted. Raises CatalogError for a GPU that nobody knows.
 
-    `kept_at`: where the volume is that the request wants to use again; nowhere = one is made.
+    `kept_at`: where the volume is that the request wants to use again; nowhere = one is made. `among`: None = all offers.
     """
-    offers = tuple(offers)
-    matches = [catalog.gpu(name) for name in request.where.cards]
-    sellers = {offer.provider for offer in offers}
+    catalog, where = market.catalog, request.where
+    matches = [catalog.gpu(name) for name in where.cards]
     wishes = (
-        *_wishes(request.where, catalog, {match.gpu.name for match in matches}, sellers),
+        *_wishes(where, catalog, frozenset(match.gpu.name for match in matches), market.sellers),
         *_beside_volume(request, tuple(kept_at)),
-        *_limits(request.where),
+        *_limits(where),
     )
-    kept = offers
+    kept = offered = market.every if among is None else among
     rejections: list[Rejection] = []
     for wish in wishes:
-        before, kept = kept, tuple(offer for offer in kept if not wish.breaks(offer))
-        if broken := len(before) - len(kept):
-            rejections.append(_counted(broken, wish.reason, wish.remedy, wish.field))
-    kept, refused = _allowed(kept, rules)
+        if broken := kept & market.broken(wish.asks, wish.breaks):
+            kept -= broken
+            rejections.append(_counted(len(broken), wish.reason, wish.remedy, wish.field))
+    for rule in rules:
+        if refused := kept & market.broken(rule, partial(refusal, rule)):
+            kept -= refused
+            reason = refusal(rule, market.offers[min(refused)]) or ""
+            rejections.append(_counted(len(refused), reason, rule.remedy))
     return Asked(
-        kinds=_kinds(kept, catalog),
-        rejections=(*rejections, *refused),
+        kinds=market.kinds(kept),
+        rejections=tuple(rejections),
         warnings=tuple(match.warning for match in matches if match.warning),
-        num_offers=len(offers),
+        num_offers=len(offered),
     )
 
 
-def _wishes(where: Where, catalog: Catalog, gpus: set[str], sellers: set[str]) -> Iterable[Wish]:
+def _wishes(where: Where, catalog: Catalog, gpus: frozenset[str], sellers: frozenset[str]) -> Iterable[Wish]:
     """What was asked for by name or by number."""
     if where.host is not None:
-        yield Wish(lambda offer: offer.provider != HOST, f"the job is for {where.host}", "where.host")
+        yield Wish(("host",), lambda offer: offer.provider != HOST, f"the job is for {where.host}", "where.host")
     if where.providers:
         reason = f"not from {_or(where.providers)}"
         remedy = (
@@ -108,16 +140,19 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str], sellers: set[str]) -
             if sellers & set(where.providers)
             else "; ".join(f"{each}: {how_to_plan_with(each)}" for each in where.providers)
         )
-        yield Wish(lambda offer: offer.provider not in where.providers, reason, "where.providers", remedy)
+        asks = "providers", where.providers
+        yield Wish(asks, lambda offer: offer.provider not in where.providers, reason, "where.providers", remedy)
     if where.regions:
         reason = f"not in {_or(where.regions)}"
-        yield Wish(lambda offer: not matches(offer.region, where.regions), reason, "where.regions")
+        yield Wish(("regions", where.regions), lambda offer: not matches(offer.region, where.regions), reason, "where.regions")
     if where.instance_types:
-        yield Wish(lambda offer: offer.instance_type not in where.instance_types, f"not a {_or(where.instance_types)}")
+        types = where.instance_types
+        yield Wish(("types", types), lambda offer: offer.instance_type not in types, f"not a {_or(types)}")
     if gpus:
         sold = any(offer.gpu in gpus for offer in catalog.offers)
         remedy = None if sold else f'nobody sells it; what fits it: rentune estimate --gpu "{min(gpus)}"'
         yield Wish(
+            ("gpus", gpus, where.own_card),
             # this machine's own card was asked for beside them
             lambda offer: offer.gpu not in gpus and not (where.own_card and offer.provider == LOCAL),
             f"no {_or(sorted(gpus))} in it",
@@ -126,10 +161,12 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str], sellers: set[str]) -
         )
     if where.num_gpus is not None:
         reason = f"not {where.num_gpus} GPU{'s' * (where.num_gpus > 1)}"
-        yield Wish(lambda offer: offer.num_gpus != where.num_gpus, reason, "where.num_gpus")
+        asked = where.num_gpus
+        yield Wish(("num_gpus", asked), lambda offer: offer.num_gpus != asked, reason, "where.num_gpus")
     if where.spot is not None:
         unwanted = "on_demand" if where.spot else "spot"
         yield Wish(
+            ("spot", where.spot),
             # no machine of one's own is a spot machine; where on-demand is asked for it is as good as a rented one
             lambda offer: offer.purchase == unwanted and (unwanted == "on_demand" or not _own(offer)),
             f"sold {unwanted.replace('_', ' ')}",
@@ -137,6 +174,7 @@ def _wishes(where: Where, catalog: Catalog, gpus: set[str], sellers: set[str]) -
         )
     if (limit_gib := where.gpu_memory_gib) is not None:
         yield Wish(
+            ("gpu_memory_gib", limit_gib),
             lambda offer: (catalog.gpu_memory_gib(offer) or 0) > limit_gib,
             f"more than {limit_gib:g} GiB on each GPU",
             "where.gpu_memory_gib",
@@ -148,6 +186,7 @@ def _beside_volume(request: Request, kept_at: tuple[Place, ...]) -> Iterable[Wis
     """A volume is used where it lies, and nowhere else."""
     if kept_at:
         yield Wish(
+            ("kept_at", kept_at),
             lambda offer: not any(offer.provider == provider and offer.region in (region, "*") for provider, region in kept_at),
             f"not where the volume {request.keep.volume_name} is: {_or('/'.join(place) for place in kept_at)}",
             "keep.volume_name",
@@ -158,25 +197,16 @@ def _beside_volume(request: Request, kept_at: tuple[Place, ...]) -> Iterable[Wis
 def _limits(where: Where) -> Iterable[Wish]:
     """What the planner itself leaves out."""
     yield Wish(
-        lambda offer: offer.num_gpus != int(offer.num_gpus), "a share of a GPU: no measurement says how fast a share trains"
+        ("whole",),
+        lambda offer: offer.num_gpus != int(offer.num_gpus),
+        "a share of a GPU: no measurement says how fast a share trains",
     )
     yield Wish(
+        ("rented CPU", where.providers),
         lambda offer: offer.gpu is None and not _own(offer) and offer.provider not in where.providers,
         "a rented machine without a GPU",
         remedy="name its provider to have it planned all the same",
     )
-
-
-def _allowed(offers: tuple[Offer, ...], rules: Iterable[Rule]) -> tuple[tuple[Offer, ...], tuple[Rejection, ...]]:
-    """What the rules leave, and what each has refused."""
-    kept, rejections = offers, []
-    for rule in rules:
-        reasons = [refusal(rule, offer) for offer in kept]
-        refused = [reason for reason in reasons if reason is not None]
-        if refused:
-            kept = tuple(offer for offer, reason in zip(kept, reasons, strict=True) if reason is None)
-            rejections.append(_counted(len(refused), refused[0], rule.remedy))
-    return kept, tuple(rejections)
 
 
 def _counted(number: int, reason: str, remedy: str | None, wish: str | None = None) -> Rejection:

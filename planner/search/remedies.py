@@ -7,7 +7,6 @@ from typing import Any, Final
 
 import msgspec
 
-from catalogs.hardware import Offer
 from planner.asking.request import Budget, Request, Where
 from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
@@ -15,7 +14,7 @@ from planner.search.best import best
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, floor_bytes, required_bytes
 from planner.search.notebook import Over, lifted, told_apart
-from planner.search.offers import Kind, admit
+from planner.search.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question
 from planner.strategy import describe
 from planner.units import GIB
@@ -35,27 +34,27 @@ class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
     changes: Callable[[Found], Changes]
 
 
-def ways_out(question: Question, market: Iterable[Offer], figures: Figures, over: Iterable[Over]) -> Iterator[WayFound]:
+def ways_out(question: Question, market: Market, figures: Figures, over: Iterable[Over]) -> Iterator[WayFound]:
     """For each wish: the cheapest plan that this version can run without it. Nothing for a wish that is not the cause.
 
     Where the wish is memory the cheapest may be on far more than is needed, so the smallest card that does is named, too.
     `over`: plans that were found and break a limit.
     """
-    market = tuple(offer for offer in market if question.provider(offer.provider).runnable)
+    among = market.sold_by(frozenset(seller for seller in market.sellers if question.provider(seller).runnable))
     told: set[str] = set()
     for relaxed in (*_relaxations(question.request), *_lifted_limits(question.request, over)):
-        if (way := _way(relaxed, question, market, figures)) is not None:
+        if (way := _way(relaxed, question, market, among, figures)) is not None:
             told.add(way[0])
             yield way
-    larger = (_cheapest(relaxed, kinds, question, figures) for relaxed, kinds in _larger_cards(question, market))
+    larger = (_cheapest(relaxed, kinds, question, figures) for relaxed, kinds in _larger_cards(question, market, among))
     nearest = next((way for way in larger if way is not None), None)
     if nearest is not None and nearest[0] not in told:
         yield nearest
 
 
-def _way(relaxed: Relaxed, question: Question, market: tuple[Offer, ...], figures: Figures) -> WayFound | None:
+def _way(relaxed: Relaxed, question: Question, market: Market, among: frozenset[int], figures: Figures) -> WayFound | None:
     """The cheapest plan of the relaxed request that this version can run."""
-    asked = admit(relaxed.request, question.catalog, market, question.rules, kept_at=question.kept_at)
+    asked = admit(relaxed.request, market, question.rules, kept_at=question.kept_at, among=among)
     return _cheapest(relaxed, asked.kinds, question, figures)
 
 
@@ -126,7 +125,7 @@ _LIMIT_WORDS: Final[Mapping[str, Callable[[Any], str]]] = {
 }
 
 
-def _larger_cards(question: Question, market: tuple[Offer, ...]) -> Iterator[tuple[Relaxed, tuple[Kind, ...]]]:
+def _larger_cards(question: Question, market: Market, among: frozenset[int]) -> Iterator[tuple[Relaxed, tuple[Kind, ...]]]:
     """The request with each size of card above its budget that can be rented, the smallest first, and the machines with it:
     on those with less nothing can be run, as was found before.
     """
@@ -134,7 +133,7 @@ def _larger_cards(question: Question, market: tuple[Offer, ...]) -> Iterator[tup
     if budget_gib is None:
         return
     unlimited = _with(question.request, where=msgspec.structs.replace(question.request.where, gpu_memory_gib=None))
-    kinds = admit(unlimited, question.catalog, market, question.rules, kept_at=question.kept_at).kinds
+    kinds = admit(unlimited, market, question.rules, kept_at=question.kept_at, among=among).kinds
     for size_gib in sorted({kind.gpu.memory_gib for kind in kinds if kind.gpu is not None}):
         if size_gib > budget_gib:
             of_size = tuple(kind for kind in kinds if kind.gpu is not None and kind.gpu.memory_gib == size_gib)
@@ -171,12 +170,10 @@ def _with(request: Request, *, where: Where | None = None, budget: Budget | None
 # ── memory ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def memory_rejections(
-    question: Question, kinds: tuple[Kind, ...], market: Iterable[Offer], figures: Figures
-) -> Iterator[Rejection]:
+def memory_rejections(question: Question, kinds: tuple[Kind, ...], market: Market, figures: Figures) -> Iterator[Rejection]:
     """Each family of strategies whose least demanding member fits none of the admitted GPUs, with what it needs."""
     unlimited = msgspec.structs.replace(question.request, where=Where())
-    everywhere = admit(unlimited, question.catalog, market, question.rules).kinds
+    everywhere = admit(unlimited, market, question.rules).kinds
     one_is_enough = True
     for num_gpus in sorted({kind.num_gpus for kind in kinds if kind.num_gpus} | {1}):
         of_size = [kind for kind in kinds if kind.gpu is not None and kind.num_gpus >= num_gpus]
