@@ -95,7 +95,7 @@ def search(
         ways_out=ways,
         attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
         cards=cards,
-        layouts=tuple(_layouts(cards, question, market, figures, stuck=stuck)),
+        layouts=tuple(_layouts(cards, question, market.offers, figures, stuck=stuck)),
         by_the_hour=plan(hourly) if hourly is not None else None,
     )
 
