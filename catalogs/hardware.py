@@ -68,6 +68,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
     cpu_architecture: CpuArchitecture = "x86_64"  # of the host; decides which wheels the box needs
     hosts: Hosts | None = None  # None = not established
     usd_per_hour: Decimal  # the whole box
+    setup_usd: Decimal = Decimal(0)  # once, however long it runs
     observed_on: dt.date | None = None  # None = undated, which counts as stale
     source: str
     confidence: Confidence = "medium"

@@ -33,6 +33,8 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
     p90: float
 
 
+NOTHING: Final = Range(p10=0.0, p50=0.0, p90=0.0)
+
 ByteBasis = Literal["derived", "measured", "assumed"]
 Verdict = Literal["fits", "tight", "does_not_fit"]
 Instant = Literal["load", "prepare", "forward", "loss", "backward", "optimizer_step", "evaluation", "save", "merge"]
@@ -87,6 +89,8 @@ class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):
     phase_s: dict[str, Range]
     wall_s: Range
     energy_kwh: Range
+    interruptions: Range | None = None  # how often a spot machine is taken away; None = it is none
+    lost_s: float = 0.0  # by each of them: until another one computes, and what it has to compute again
 
 
 class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
@@ -96,8 +100,10 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     disk_usd: Range
     egress_usd: Range
     total_usd: Range
-    billed_s: Range
+    billed_s: Range  # rework included
     usd_per_million_tokens: float
+    rework_usd: Range = NOTHING  # what is paid again after a spot machine was taken away
+    setup_usd: Range = NOTHING  # once for each machine, whatever it runs
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

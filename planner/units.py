@@ -12,6 +12,7 @@ GB: Final = 10**9
 TERA: Final = 1e12
 GFLOPS: Final = 1e9
 KWH: Final = 3.6e6  # joules
+SECONDS_PER_MINUTE: Final = 60
 SECONDS_PER_HOUR: Final = 3_600
 
 ALLOCATION_BYTES: Final = 512  # derived: kMinBlockSize of torch's CUDACachingAllocator; every tensor is rounded up to it

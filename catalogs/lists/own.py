@@ -6,6 +6,7 @@ import csv
 import io
 from collections.abc import Iterator
 from dataclasses import dataclass
+from decimal import Decimal
 from pathlib import Path
 from typing import Final, get_args
 
@@ -13,7 +14,7 @@ import msgspec
 
 from catalogs.catalog import DATA, Catalog, read_hosts
 from catalogs.hardware import Billing, Hosts, Offer
-from catalogs.read import CatalogError, Row, one_of, rows_of
+from catalogs.read import CatalogError, Row, one_of, rate, rows_of
 from catalogs.rows import INSTANCE_FIELDS, PRICE_FIELDS, HostsRow, instance_of, offers_of
 from catalogs.user_file import MIB, FileUnusable, read_text
 
@@ -21,7 +22,9 @@ MAX_OWN_BYTES: Final = 16 * MIB  # assumed: a hundred thousand offers
 SOURCE: Final = "own-list"
 ASSUMED_HOUR_S: Final = 3600  # assumed, as for every provider whose rule is not known: the dearest that is usual
 NEEDED: Final = ("provider", "instance_type")
-FIELDS: Final = tuple(field for field in dict.fromkeys((*INSTANCE_FIELDS, *PRICE_FIELDS, "hosts")) if field != "source")
+FIELDS: Final = tuple(
+    field for field in dict.fromkeys((*INSTANCE_FIELDS, *PRICE_FIELDS, "hosts", "setup_usd")) if field != "source"
+)
 # What an empty cell, or a column that is not there, means. What has no word here means "not known", as in every table.
 UNSAID: Final = {
     "region": "*",
@@ -80,7 +83,11 @@ class _Table:
         if (gpu is None) != (instance["num_gpus"] == 0):
             raise row.error("num_gpus", "must be 0 on a CPU box, and above 0 with a GPU")
         known = next((each.hosts for each in self.hosts if each.fit(provider, instance_type)), None)
-        yield from offers_of(whole, instance | {"hosts": row.maybe("hosts", one_of(get_args(Hosts))) or known})
+        beside = {
+            "hosts": row.maybe("hosts", one_of(get_args(Hosts))) or known,
+            "setup_usd": row.maybe("setup_usd", rate) or Decimal(0),
+        }
+        yield from offers_of(whole, instance | beside)
 
     def _gpu(self, text: str) -> str:
         """A name of the GPU table, from any way to write it; never a guess among several cards."""

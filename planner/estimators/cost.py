@@ -1,10 +1,10 @@
 """Dollars of one job on one offer: billed time, disk, egress. Decimal inside, so that lines sum to their total.
 
-cost = usd_per_hour · billed_s / 3600 + disks · billed_s / month + (egress_gb - free) · usd_per_gb
+cost = setup + usd_per_hour · billed_s / 3600 + disks · billed_s / month + (egress_gb - free) · usd_per_gb
 
 `disks` are the dollars a month of the machine's disk, and of the volume beside it where one is to be kept. `billed_s` is
 the wall time from the machine's boot to its teardown, at least the provider's minimum, rounded up to its increment (AWS:
-1 s, at least 60 s; others a minute or an hour).
+1 s, at least 60 s; others a minute or an hour). What a spot machine does again after it was taken is a line of its own.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Final
 
 from catalogs.hardware import Billing, Offer
-from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Range
+from planner.plan import NOTHING, CostEstimate, DurationEstimate, HostEstimate, Range
 from planner.units import GB, GIB, SECONDS_PER_HOUR
 from remote.contract import Phase
 
@@ -24,7 +24,6 @@ LEAST_VOLUME_GIB: Final = 10  # derived: the least that Hetzner and RunPod sell;
 DISK_HEADROOM: Final = 1.1  # assumed: a tenth more than planned, for logs and the file system
 
 UNBILLED_PHASES: Final = (Phase.PREPARE, Phase.QUEUE, Phase.CREATE, Phase.CONFIRM)  # the machine does not run yet, or any more
-SETUP_PHASES: Final = (Phase.BOOT, Phase.ENVIRONMENT, Phase.DOWNLOAD, Phase.LOAD)  # paid again after a spot interruption
 
 
 def disk_gib(host: HostEstimate, billing: Billing) -> int:
@@ -37,14 +36,16 @@ def volume_gib(host: HostEstimate) -> int:
     return max(LEAST_VOLUME_GIB, -int(-host.disk_peak_bytes * DISK_HEADROOM // GIB))
 
 
-def billed_range(duration: DurationEstimate, billing: Billing, *, spot: bool) -> Range:
-    """Seconds on the bill. A spot machine's p90 pays for one interruption: it sets up a second time (assumed)."""
+def billed_range(duration: DurationEstimate, billing: Billing, *, rework: bool = True) -> Range:
+    """Seconds on the bill; without `rework`, as if no spot machine were ever taken away."""
     unbilled_s = sum(duration.phase_s[phase].p50 for phase in UNBILLED_PHASES if phase in duration.phase_s)
-    again_s = sum(duration.phase_s[phase].p50 for phase in SETUP_PHASES if phase in duration.phase_s) if spot else 0.0
+    times = duration.interruptions or NOTHING
+    create_s = duration.phase_s[Phase.CREATE].p50 if Phase.CREATE in duration.phase_s else 0.0
+    less_s = create_s if rework else duration.lost_s  # of each interruption
     return Range(
-        p10=round_to_bill(duration.wall_s.p10 - unbilled_s, billing),
-        p50=round_to_bill(duration.wall_s.p50 - unbilled_s, billing),
-        p90=round_to_bill(duration.wall_s.p90 - unbilled_s + again_s, billing),
+        p10=round_to_bill(duration.wall_s.p10 - unbilled_s - times.p10 * less_s, billing),
+        p50=round_to_bill(duration.wall_s.p50 - unbilled_s - times.p50 * less_s, billing),
+        p90=round_to_bill(duration.wall_s.p90 - unbilled_s - times.p90 * less_s, billing),
     )
 
 
@@ -54,27 +55,32 @@ def estimate_cost(
     *,
     offer: Offer,
     billing: Billing,
-    adapter_bytes: int,
+    sent_bytes: float,
     keeps_volume: bool = False,
 ) -> CostEstimate:
     """Dollars by line at p10, p50 and p90. A price that no source states counts as zero; `unpriced_lines` names it.
 
-    A volume that is kept is part of them while the box runs; what it costs afterwards is no part of any job.
+    `sent_bytes` leave the provider. A volume that is kept is part of them while the box runs; what it costs afterwards is no
+    part of any job.
     """
-    billed_s = billed_range(duration, billing, spot=offer.purchase == "spot")
+    billed_s, undisturbed_s = billed_range(duration, billing), billed_range(duration, billing, rework=False)
     disk_usd_per_month = Decimal(disk_gib(host, billing)) * (billing.disk_usd_per_gib_month or 0)
     if keeps_volume:
         disk_usd_per_month += volume_gib(host) * (billing.volume_usd_per_gib_month or 0)
     disk_usd_per_s = disk_usd_per_month / SECONDS_PER_MONTH
-    billed_gb = max(Decimal(0), Decimal(adapter_bytes) / GB - billing.egress_free_gb)
+    billed_gb = max(Decimal(0), Decimal(sent_bytes) / GB - billing.egress_free_gb)
     egress_usd = _micro(billed_gb * (billing.egress_usd_per_gb or 0))
-    compute = _over(billed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
+    compute = _over(undisturbed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
+    computed = _over(billed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
+    rework = tuple(every - once for every, once in zip(computed, compute, strict=True))
     disk = _over(billed_s, lambda seconds: _micro(disk_usd_per_s * seconds))
-    totals = tuple(a + b + egress_usd for a, b in zip(compute, disk, strict=True))
+    totals = tuple(a + b + egress_usd + offer.setup_usd for a, b in zip(computed, disk, strict=True))
     return CostEstimate(
         compute_usd=_range(compute),
         disk_usd=_range(disk),
         egress_usd=_range((egress_usd,) * 3),
+        rework_usd=_range(rework),
+        setup_usd=_range((offer.setup_usd,) * 3),
         total_usd=_range(totals),
         billed_s=billed_s,
         usd_per_million_tokens=float(totals[1]) * 1e6 / max(duration.num_tokens, 1),

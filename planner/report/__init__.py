@@ -135,7 +135,7 @@ def _one(plan: Plan) -> Iterator[Part]:
         f"memory  {words.memory(plan)}\n"
         f"time    {words.span_range(plan.duration.wall_s)}, "
         f"{words.count(plan.duration.tokens_per_s.p50)} tokens/s\n"
-        f"cost    {words.usd_range(plan.cost.total_usd)}{_price(plan)}"
+        f"cost    {words.usd_range(plan.cost.total_usd)}{_price(plan)}{_per_million(plan)}"
     )
     if plan.verdict == "tight":
         yield f"Tight: {TIGHT}."
@@ -151,6 +151,10 @@ def _one(plan: Plan) -> Iterator[Part]:
 def _kept(plan: Plan | None) -> Iterator[Part]:
     if plan is not None and (name := plan.request.keep.volume_name) is not None:
         yield f"Note: {kept_words(name, plan.host, plan.billing)}."
+
+
+def _per_million(plan: Plan) -> str:
+    return f"; {words.usd(plan.cost.usd_per_million_tokens)} per million tokens" if plan.cost.total_usd.p50 else ""
 
 
 def _price(plan: Plan) -> str:

@@ -98,9 +98,14 @@ def time_table(plan: Plan) -> Table:
     for phase in Phase:
         if (figure := plan.duration.phase_s.get(phase)) is not None and figure.p90 > 0:
             table.add(phase, *_three(figure, words.span), "not billed" if phase in UNBILLED_PHASES else "")
+    if (times := plan.duration.interruptions) is not None:
+        table.add("rework", *_three(times, lambda number: words.span(number * plan.duration.lost_s)), "when it is taken away")
     table.rule()
     table.add("in all", *_three(plan.duration.wall_s, words.span), "")
     return table
+
+
+SELDOM = ("setup", "rework")  # lines that most plans have not
 
 
 def cost_table(plan: Plan) -> Table:
@@ -108,13 +113,19 @@ def cost_table(plan: Plan) -> Table:
     table = _figures("Dollars", "line", "p10", "p50", "p90")
     hours = words.span_range(plan.cost.billed_s)
     for name, figure in (
+        ("setup, once", plan.cost.setup_usd),
         (f"compute: {hours} at {words.hourly(plan)}", plan.cost.compute_usd),
+        ("rework: done again when the machine is taken away", plan.cost.rework_usd),
         ("disk", plan.cost.disk_usd),
-        ("egress: the adapter home", plan.cost.egress_usd),
+        (f"egress: the adapter{' and checkpoints' if plan.offer.purchase == 'spot' else ''} home", plan.cost.egress_usd),
     ):
+        if figure.p90 == 0 and name.startswith(SELDOM):
+            continue
         table.add(name, *_three(figure, words.usd))
     table.rule()
     table.add("total", *_three(plan.cost.total_usd, words.usd))
+    if plan.cost.usd_per_million_tokens:
+        table.add("a million tokens", "", words.usd(plan.cost.usd_per_million_tokens), "")
     return table
 
 

@@ -9,11 +9,10 @@ from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.hardware import Offer
 from planner.plan import NOT_READY, Plan, Range, Rejection
 from planner.strategy import SHORT_DTYPES, describe
-from planner.units import GIB, SECONDS_PER_HOUR
+from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from remote.contract import Strategy
 
 SECONDS_PER_DAY: Final = 86_400
-SECONDS_PER_MINUTE: Final = 60
 
 
 READY: Final = "ready"

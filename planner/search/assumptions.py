@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from catalogs.catalog import age_days, is_stale
 from planner.asking.request import Where
 from planner.estimators.cost import unpriced_lines
+from planner.estimators.interruptions import TAKEN_PER_HOUR
 from planner.notices import cut_words, kept_words
 from planner.search.ranking import Found, Question
-from planner.units import GIB
+from planner.units import GIB, SECONDS_PER_MINUTE
 
 
 def assumptions(found: Found, question: Question, *, today: dt.date) -> tuple[str, ...]:
@@ -51,8 +52,11 @@ def _price(found: Found, where: Where, today: dt.date) -> Iterator[str]:
     yield from unpriced_lines(found.billing)
     if offer.gpu_free_mib is not None:
         yield _electricity(where)
-    if offer.purchase == "spot":
-        yield "spot: the p90 pays for one interruption; its price and its stock move by the hour"
+    if (times := found.duration.interruptions) is not None:
+        yield (
+            f"spot: taken away {TAKEN_PER_HOUR:g} times an hour, assumed: {times.p50:.2g} at p50, {times.p90:.2g} at p90, "
+            f"{found.duration.lost_s / SECONDS_PER_MINUTE:.0f} minutes lost each time; price and stock move by the hour"
+        )
     age = age_days(offer, today)
     if age is None:
         yield "price: undated, may have moved"

@@ -18,6 +18,7 @@ from planner.advise import Advice
 from planner.asking.request import HOST, Budget, Request
 from planner.estimators.cost import billed_range, disk_gib, estimate_cost
 from planner.estimators.host import usable_ram_bytes
+from planner.estimators.interruptions import interrupted, interval_s, sent_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
 from planner.policy import Cap, Rule, cap
 from planner.refusals import CaseRefused
@@ -175,7 +176,7 @@ class _Floor:
     def usd(self, offer: Offer) -> float:
         """Billed time of the fastest strategy × the price."""
         if offer.provider not in self._hours:
-            billed_s = billed_range(self._duration, self._billing[offer.provider], spot=False)
+            billed_s = billed_range(self._duration, self._billing[offer.provider])
             self._hours[offer.provider] = billed_s.p50 / SECONDS_PER_HOUR
         return self._hours[offer.provider] * float(offer.usd_per_hour)
 
@@ -223,7 +224,9 @@ def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:
     billing = question.catalog.billing[offer.provider]
     host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
-    duration = figures.duration(fit.strategy, kind.gpu, offer)
+    adapter_bytes, loop = figures.adapter_bytes(fit.strategy), question.request.loop
+    every_s = interval_s(offer, billing, adapter_bytes=adapter_bytes, checkpoint_every_s=loop.checkpoint_every_s)
+    duration = interrupted(figures.duration(fit.strategy, kind.gpu, offer), offer, every_s=every_s)
     return Found(
         fit=fit,
         kind=kind,
@@ -236,7 +239,7 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
             host,
             offer=offer,
             billing=billing,
-            adapter_bytes=figures.adapter_bytes(fit.strategy),
+            sent_bytes=sent_bytes(duration, offer, adapter_bytes=adapter_bytes, every_s=every_s),
             keeps_volume=question.request.keep.volume_name is not None,
         ),
         runnable=_not_runnable(fit, kind, offer, question),

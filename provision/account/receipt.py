@@ -386,11 +386,11 @@ def _bill(
     metered = bill(state.rentals, now_s=now_s, busy_s=busy_s, sent_bytes=adapter_bytes)
     cost = plan.cost
     planned: dict[LineName, float] = {
-        "compute": cost.compute_usd.p50,
+        "compute": cost.compute_usd.p50 + cost.setup_usd.p50,
         "idle": 0.0,
         "disk": cost.disk_usd.p50,
         "egress": cost.egress_usd.p50,
-        "failed attempts": 0.0,
+        "failed attempts": cost.rework_usd.p50,
     }
     return tuple(
         BillLine(name=name, planned_usd=rounded(Decimal(str(planned[name]))), metered_usd=metered[name]) for name in LINES

@@ -48,12 +48,15 @@ def _in_other_regions(plan: Plan, market: Iterable[Offer]) -> Iterator[Plan]:
 
 
 def _at_price(plan: Plan, usd_per_hour: Decimal) -> CostEstimate:
-    """The same hours at another price: only the compute line changes."""
+    """The same hours at another price: only what the machine itself costs by the hour changes."""
     cost = plan.cost
-    compute = _times(cost.compute_usd, float(usd_per_hour / plan.offer.usd_per_hour))
-    total = _sum(compute, cost.disk_usd, cost.egress_usd)
+    factor = float(usd_per_hour / plan.offer.usd_per_hour)
+    compute, rework = _times(cost.compute_usd, factor), _times(cost.rework_usd, factor)
+    total = _sum(cost.setup_usd, compute, rework, cost.disk_usd, cost.egress_usd)
     per_token = cost.usd_per_million_tokens * (total.p50 / cost.total_usd.p50 if cost.total_usd.p50 else 1.0)
-    return msgspec.structs.replace(cost, compute_usd=compute, total_usd=total, usd_per_million_tokens=per_token)
+    return msgspec.structs.replace(
+        cost, compute_usd=compute, rework_usd=rework, total_usd=total, usd_per_million_tokens=per_token
+    )
 
 
 def _times(dollars: Range, factor: float) -> Range:

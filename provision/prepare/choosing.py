@@ -164,5 +164,5 @@ def _priced(plan: Plan, usd_per_hour: Decimal | None) -> Plan:
             f"{plan.offer.provider} has a price of its own.", hint="--assume-price is for --provider local and --host"
         )
     offer = msgspec.structs.replace(plan.offer, usd_per_hour=usd_per_hour)
-    cost = estimate_cost(plan.duration, plan.host, offer=offer, billing=plan.billing, adapter_bytes=0)
+    cost = estimate_cost(plan.duration, plan.host, offer=offer, billing=plan.billing, sent_bytes=0)
     return msgspec.structs.replace(plan, offer=offer, cost=cost)

@@ -9,11 +9,9 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from decimal import Decimal
 from typing import Final
 
-from catalogs.hardware import Billing
-from planner.units import GB, SECONDS_PER_HOUR
+from planner.estimators.interruptions import rhythm_s
 from provision.aboard.checkpoints import fetch_newest
 from provision.errors import BoxLost, RentuneError, StoreFailed, WrongHostKey
 from provision.provisioner import Box
@@ -22,21 +20,8 @@ from provision.walk.held import Run
 from remote.checkpoints.grants import Grants
 from remote.contract import Event
 
-TAKEN_PER_HOUR: Final = 0.05  # assumed: one in twenty; AWS's advisor counts from under 5 to over 20 % a month
 STOPPED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
 LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
-
-
-def rhythm_s(usd_per_hour: Decimal, billing: Billing, size_bytes: int) -> float:
-    """Seconds between two checkpoints that come home, where the dollars for sending and for what is lost are least.
-
-    Sending one costs E = size · egress price; a box at p $/h that is taken λ times an hour loses half an interval each time:
-    E/T + λ·p·T/2 is least at T = √(2·E/(λ·p)) (derived, as Young, 1974, does for time). Where sending costs nothing: every one.
-    """
-    egress_usd = size_bytes / GB * float(billing.egress_usd_per_gb or 0)
-    if usd_per_hour <= 0:
-        return 0.0
-    return math.sqrt(2 * egress_usd / (TAKEN_PER_HOUR * float(usd_per_hour))) * SECONDS_PER_HOUR
 
 
 def bring_stopped(run: Run, shell: Shell, box: Box) -> None:

@@ -167,7 +167,7 @@ def make_plan(**changes: Any) -> Plan:
         ),
         host=host,
         duration=duration,
-        cost=estimate_cost(duration, host, offer=offer, billing=billing, adapter_bytes=10_000_000),
+        cost=estimate_cost(duration, host, offer=offer, billing=billing, sent_bytes=10_000_000),
         verdict="fits",
         margin_bytes=10 * GIB,
         runnable=None,

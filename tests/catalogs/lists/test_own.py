@@ -53,6 +53,13 @@ def test_ones_own_price_stands_in_place_of_the_list_s_and_an_unknown_seller_bill
     assert (merged.billing["cellar"].increment_s, merged.billing["cellar"].stopped_compute_bills) == (ASSUMED_HOUR_S, None)
 
 
+def test_a_fee_for_setting_up_is_the_offers_own(tmp_path: Path) -> None:
+    """Once for each machine; empty or missing, there is none."""
+    rows = "provider,instance_type,gpu,on_demand_usd_per_hour,setup_usd\ncellar,box,T4,0.1,79\ncellar,other,T4,0.1,\n"
+    offers = read_own(written(tmp_path, rows), CATALOG)
+    assert [offer.setup_usd for offer in offers] == [Decimal(79), Decimal(0)]
+
+
 @pytest.mark.parametrize(
     ("text", "said"),
     [

@@ -22,7 +22,7 @@ def test_an_hour_at_a_dollar_with_a_disk_and_an_adapter() -> None:
         billing=make_billing(
             disk_usd_per_gib_month=Decimal("0.10"), egress_usd_per_gb=Decimal("0.09"), egress_free_gb=1, minimum_disk_gib=0
         ),
-        adapter_bytes=1_500_000_000,
+        sent_bytes=1_500_000_000,
     )
     assert cost.compute_usd == exactly(1.0)
     assert cost.disk_usd == exactly(0.006027)
@@ -46,19 +46,26 @@ def test_time_is_billed_in_increments_above_a_minimum(
 ) -> None:
     """A started minute or hour is paid whole."""
     billing = make_billing(increment_s=increment_s, minimum_s=minimum_s)
-    assert billed_range(make_duration(exactly(running_s)), billing, spot=False) == exactly(billed_s)
+    assert billed_range(make_duration(exactly(running_s)), billing) == exactly(billed_s)
 
 
 def test_what_comes_before_and_after_the_machine_is_not_billed() -> None:
     """Keys are made before it runs, and its end is confirmed after it stopped."""
     duration = make_duration(exactly(1_000.0), prepare=10.0, queue=200.0, create=40.0, train=700.0, confirm=50.0)
-    assert billed_range(duration, make_billing(), spot=False) == exactly(700.0)
+    assert billed_range(duration, make_billing()) == exactly(700.0)
 
 
-def test_only_the_pessimistic_end_of_a_spot_machine_pays_for_an_interruption() -> None:
-    """One setting-up more at p90; the middle stays."""
-    duration = make_duration(exactly(1_000.0), boot=60.0, environment=120.0, download=30.0, load=20.0, train=770.0)
-    assert billed_range(duration, make_billing(), spot=True) == Range(p10=1_000.0, p50=1_000.0, p90=1_230.0)
+def test_a_machine_that_is_set_up_for_a_fee_pays_it_once() -> None:
+    """However long it runs; the total has it at every end."""
+    cost = estimate_cost(
+        make_duration(exactly(3_600.0)),
+        make_host(),
+        offer=make_offer(setup_usd=Decimal(79)),
+        billing=make_billing(),
+        sent_bytes=0,
+    )
+    assert cost.setup_usd == exactly(79.0)
+    assert cost.total_usd == exactly(80.0)
 
 
 def test_the_disk_is_never_smaller_than_the_provider_sells() -> None:
@@ -89,7 +96,7 @@ def test_lines_sum_to_the_total_to_the_microdollar(
         make_host(),
         offer=make_offer(usd_per_hour=hour),
         billing=make_billing(disk_usd_per_gib_month=disk, egress_usd_per_gb=egress),
-        adapter_bytes=adapter_bytes,
+        sent_bytes=adapter_bytes,
     )
     for end in ("p10", "p50", "p90"):
         lines = [Decimal(str(getattr(line, end))) for line in (cost.compute_usd, cost.disk_usd, cost.egress_usd)]
@@ -100,8 +107,6 @@ def test_lines_sum_to_the_total_to_the_microdollar(
 @given(SECONDS, st.integers(1, 7_200), st.integers(0, 7_200))
 def test_a_bill_covers_the_time_and_is_less_than_one_increment_over(seconds: float, increment_s: int, minimum_s: int) -> None:
     """Rounding is upwards, and never by a whole increment."""
-    billed_s = billed_range(
-        make_duration(exactly(seconds)), make_billing(increment_s=increment_s, minimum_s=minimum_s), spot=False
-    ).p50
+    billed_s = billed_range(make_duration(exactly(seconds)), make_billing(increment_s=increment_s, minimum_s=minimum_s)).p50
     assert max(seconds, minimum_s) <= billed_s < max(seconds, minimum_s) + increment_s
     assert billed_s % increment_s == 0

@@ -259,7 +259,7 @@ def test_run_shows_the_one_plan_before_it_asks() -> None:
         "lora r16 bf16",
         "cloud north one (1 x Card 24GB), tested",
         "memory  needs 12.0 of 22.0 GiB on the GPU: fits",
-        "cost    $1.00 (1.00–1.00) at $1.00/h, price seen today",
+        "cost    $1.00 (1.00–1.00) at $1.00/h, price seen today; $1.00 per million tokens",
     ):
         assert words in text
     assert "cannot run it" in render_plan(CHEAPER, width=100, colour=False)

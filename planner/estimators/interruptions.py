@@ -1,0 +1,62 @@
+"""Spot machines that are taken away: how often, what has to be done again then, how often checkpoints come home.
+
+An interruption loses the seconds until another machine computes (create, boot, environment, download, load) and, in the
+mean, half of the time between two checkpoints that came home, or of a training that is shorter than that.
+"""
+
+from __future__ import annotations
+
+import math
+from decimal import Decimal
+from typing import Final
+
+import msgspec
+
+from catalogs.hardware import Billing, Offer
+from planner.estimators.phases import ZERO, scaled, span, total
+from planner.plan import DurationEstimate
+from planner.units import GB, SECONDS_PER_HOUR
+from remote.contract import Phase
+
+TAKEN_PER_HOUR: Final = 0.05  # assumed: one in twenty; AWS's advisor counts from under 5 to over 20 % a month
+CHECKPOINT_PER_ADAPTER: Final = 3  # derived: the adapter, and Adam's two states of its size
+P90_SIGMAS: Final = 1.28  # derived: of a normal distribution, below which nine in ten lie; a count's variance is its mean
+AGAIN_PHASES: Final = (Phase.CREATE, Phase.BOOT, Phase.ENVIRONMENT, Phase.DOWNLOAD, Phase.LOAD)
+AT_WORK_PHASES: Final = (*AGAIN_PHASES, Phase.PROBE, Phase.TRAIN, Phase.EVALUATE, Phase.SAVE)  # while it can be taken
+
+
+def rhythm_s(usd_per_hour: Decimal, billing: Billing, size_bytes: int) -> float:
+    """Seconds between two checkpoints that come home, where the dollars for sending and for what is lost are least.
+
+    Sending one costs E = size · egress price; a box at p $/h that is taken λ times an hour loses half an interval each time:
+    E/T + λ·p·T/2 is least at T = √(2·E/(λ·p)) (derived, as Young, 1974, does for time). Where sending costs nothing: every one.
+    """
+    egress_usd = size_bytes / GB * float(billing.egress_usd_per_gb or 0)
+    if usd_per_hour <= 0:
+        return 0.0
+    return math.sqrt(2 * egress_usd / (TAKEN_PER_HOUR * float(usd_per_hour))) * SECONDS_PER_HOUR
+
+
+def interval_s(offer: Offer, billing: Billing, *, adapter_bytes: int, checkpoint_every_s: float) -> float:
+    """Seconds between two checkpoints that come home: none comes more often than one is made."""
+    return max(checkpoint_every_s, rhythm_s(offer.usd_per_hour, billing, CHECKPOINT_PER_ADAPTER * adapter_bytes))
+
+
+def sent_bytes(duration: DurationEstimate, offer: Offer, *, adapter_bytes: int, every_s: float) -> float:
+    """Bytes that leave the provider: the adapter in the end, and from a spot machine checkpoints on the way."""
+    if offer.purchase != "spot":
+        return adapter_bytes
+    train = duration.phase_s.get(Phase.TRAIN, ZERO)
+    return adapter_bytes + train.p50 / every_s * CHECKPOINT_PER_ADAPTER * adapter_bytes
+
+
+def interrupted(duration: DurationEstimate, offer: Offer, *, every_s: float) -> DurationEstimate:
+    """The time on a spot machine: the mean number of interruptions at p50, at p90 one at the least. Others are not taken."""
+    if offer.purchase != "spot":
+        return duration
+    seconds = {phase: duration.phase_s.get(phase, ZERO) for phase in AT_WORK_PHASES}
+    taken = scaled(total(*seconds.values()), TAKEN_PER_HOUR / SECONDS_PER_HOUR)
+    times = span(0.0, taken.p50, max(1.0, taken.p90 + P90_SIGMAS * math.sqrt(taken.p90)))
+    lost_s = sum(seconds[phase].p50 for phase in AGAIN_PHASES) + min(every_s, seconds[Phase.TRAIN].p50) / 2
+    wall_s = total(duration.wall_s, scaled(times, lost_s))
+    return msgspec.structs.replace(duration, wall_s=wall_s, interruptions=times, lost_s=lost_s)
