@@ -21,6 +21,7 @@ from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, re
 from planner.asking.earlier import continued
 from planner.asking.options import request_of, run_command, said, spelled
 from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError, checked
+from planner.goals import GOALS
 from planner.notices import unread
 from planner.plan import Cards, Plan, Provider, SearchResult, read_plan, write_plan
 from planner.policy import Rule
@@ -33,6 +34,8 @@ if TYPE_CHECKING:
 
 PLAN_SUFFIX: Final = ".json"
 JOB_SUFFIXES: Final = (".yaml", ".yml")
+PAGE_SUFFIX: Final = ".html"
+EVERY: Final = 1_000  # derived: the most that --top takes, and more than there are choices
 
 
 class Edges(msgspec.Struct, frozen=True, kw_only=True):
@@ -162,11 +165,13 @@ def run_plan(
     width: int,
     colour: bool,
     enclose: Callable[[SearchResult], str],
+    draw: Callable[[SearchResult, SearchResult, str | None, Spelling], str],
 ) -> int:
     """Answer the options on `write`: as tables `width` columns wide, or with --json as `enclose` renders the result.
 
     `measure` reads how long the rows of a data file are, `catalog` what is sold. `offers_for` names what is on offer beside
-    it for what was asked: this machine, a host that exists.
+    it for what was asked: this machine, a host that exists. `draw` makes the page of --html from the answer, the answer with
+    every plan there is, the command that runs it, and how a wish was said.
 
     Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
     typed refusals for what can't be understood.
@@ -174,24 +179,48 @@ def run_plan(
     asked = read_asked(options, folder=edges.folder, measure=measure)
     if isinstance(asked, Plan):
         notes = unread(asked.request.training, (asked.strategy,))
-        result = SearchResult(
+        result = every = SearchResult(
             request=asked.request, plans=(asked,), rejections=(), warnings=notes, num_offers=1, num_strategies=1
         )
     else:
         cards = Cards(*options["gpus"]) if options.get("gpus") is not None else None
-        result = answer(asked, edges, catalog=catalog(), offers=offers_for(asked), cards=cards)
-    saved = _save(options["save"], result, edges.folder) if options.get("save") is not None else None
+        market, beside = catalog(), offers_for(asked)
+        result = every = answer(asked, edges, catalog=market, offers=beside, cards=cards)
+        if options.get("html") is not None:
+            every = answer(msgspec.structs.replace(asked, top=EVERY), edges, catalog=market, offers=beside)
+    command, spelling = _command(options, result), _spelling(options)
+    written = []
+    if options.get("save") is not None:
+        written.append(_save(options["save"], result, edges.folder))
+    if options.get("html") is not None:
+        written.append(_write_page(options["html"], draw(result, every, command, spelling), edges.folder))
     if options.get("json"):
-        write(enclose(result))
+        write(enclose(_with_places(result)))
     else:
         from planner.report import render_result
 
-        command = _command(options, result)
         how: dict[str, Any] = {"explain": bool(options.get("explain")), "width": width, "colour": colour}
-        write(render_result(result, command=command, spelled=_spelling(options), **how))
-        if saved is not None:
-            write(saved)
+        write(render_result(result, command=command, spelled=spelling, **how))
+        for line in written:
+            write(line)
     return 0 if result.plans else 2
+
+
+def _with_places(result: SearchResult) -> SearchResult:
+    """The answer for programs: which of its plans are best, and which nothing beats, by their places among them."""
+    from planner.pareto import pareto
+
+    places = {id(plan): place for place, plan in enumerate(result.plans)}
+    best = {goal: places[id(plan)] for goal in GOALS if (plan := result.best(goal)) is not None}
+    return msgspec.structs.replace(result, best_of=best, pareto=tuple(places[id(plan)] for plan in pareto(result.plans)))
+
+
+def _write_page(name: str, page: str, folder: Path) -> str:
+    """Write the page; returns what to tell."""
+    if Path(name).suffix != PAGE_SUFFIX:
+        raise RequestError(f"{name} does not end in {PAGE_SUFFIX}", hint="--html plan.html")
+    _write(folder / name, page, said=name, hint="another place for --html")
+    return f"Drawn in {name}."
 
 
 def _spelling(options: Mapping[str, Any]) -> Spelling:
@@ -230,11 +259,15 @@ def _save(name: str, result: SearchResult, folder: Path) -> str:
         from planner.asking.jobfile.writer import write_job
 
         text = write_job(plan)
-    try:
-        (folder / name).write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise RequestError(f"{name} can't be written: {error.strerror}", hint="another place for --save") from None
+    _write(folder / name, text, said=name, hint="another place for --save")
     return f"Saved to {name}." + (f" This version cannot run it: {plan.runnable}." if plan.runnable else "")
+
+
+def _write(path: Path, text: str, *, said: str, hint: str) -> None:
+    try:
+        path.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise RequestError(f"{said} can't be written: {error.strerror}", hint=hint) from None
 
 
 def _with_weights(plan: Plan) -> Plan:

@@ -13,7 +13,7 @@ from typing import Any
 import msgspec
 
 from planner.explain import Explanation
-from planner.plan import Plan
+from planner.plan import Plan, SearchResult
 from provision.account.lines import AnyLine
 from provision.account.receipt import Calibration, Receipt
 from provision.envelope import Envelope
@@ -28,6 +28,7 @@ CONTRACTS: dict[str, Any] = {
     "event": Event,
     "outcome": Outcome,
     "plan": Plan,
+    "plan-answer": SearchResult,
     "explanation": Explanation,
     "box": Box,
     "teardown": Teardown,

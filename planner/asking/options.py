@@ -207,6 +207,7 @@ VIEW_OPTIONS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
         {"cls": Once, "type": CARDS},
     ),
     ("--explain", "Show where memory, time, dollars and every choice come from.", FLAG),
+    ("--html", "Write the answer with a plot of dollars against hours, in one HTML file.", FILE),
     ("--json", "Print the answer as JSON.", FLAG),
     ("--save", "Write the recommended plan: FILE.json for `run`, FILE.yaml as a commented job file.", FILE),
 )

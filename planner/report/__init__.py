@@ -36,7 +36,7 @@ def _rendered(parts: Iterator[Part], *, width: int, colour: bool) -> str:
 
 
 def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, *, explain: bool, width: int) -> Iterator[Part]:
-    yield _job_line(result)
+    yield job_line(result)
     if (plan := _central(result)) is not None and plan.request.purpose != Purpose() and plan.choices:
         yield _advice_line(plan)
     for warning in result.warnings:
@@ -82,7 +82,7 @@ def _layouts(result: SearchResult) -> Iterator[Part]:
         yield from budget_lines(result.request.where.gpu_memory_gib or 0.0, result.layouts)
 
 
-def _job_line(result: SearchResult) -> str:
+def job_line(result: SearchResult) -> str:
     """What is planned. Without a word about data that is a default, and is called so."""
     request, data, loop = result.request, result.request.data, result.request.loop
     num_tokens = data.num_examples * data.mean_tokens * loop.epochs

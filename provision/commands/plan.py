@@ -12,6 +12,7 @@ from planner.asking.plain import PlainCommand, help_option
 
 if TYPE_CHECKING:
     from planner.plan import SearchResult
+    from planner.report.words import Spelling
 
 
 @click.command("plan", cls=PlainCommand)
@@ -37,7 +38,14 @@ def command(**options: Any) -> int:
         width=width_columns(),
         colour=sys.stdout.isatty(),
         enclose=_enclose,
+        draw=_draw,
     )
+
+
+def _draw(result: SearchResult, every: SearchResult, command: str | None, spelled: Spelling) -> str:
+    from provision.report.plan_page import render_plan_page  # only where a page is wanted
+
+    return render_plan_page(result, every, command=command, spelled=spelled)
 
 
 def _enclose(result: SearchResult) -> str:

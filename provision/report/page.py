@@ -20,12 +20,23 @@ STYLE_FILE = Path(__file__).with_name("page.css")
 
 def render_page(receipt: Receipt, plan: Plan, curves: Curves) -> str:
     """A whole document. A run that never trained has no curves and shows no plot."""
-    body = [_head(receipt), *map(_table, tables(receipt)), _plots(plan, curves), _samples(receipt.samples), _foot(receipt)]
+    body = [
+        _head(receipt),
+        *map(render_table, tables(receipt)),
+        _plots(plan, curves),
+        _samples(receipt.samples),
+        _foot(receipt),
+    ]
+    return document(f"rentune run {receipt.run_id}", "".join(body))
+
+
+def document(title: str, body: str) -> str:
+    """A page in the house's style around what is already HTML."""
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'
         '<meta name="viewport" content="width=device-width,initial-scale=1">'
-        f"<title>rentune run {escape(receipt.run_id)}</title><style>{STYLE_FILE.read_text()}</style></head>"
-        f"<body><main>{''.join(body)}</main></body></html>\n"
+        f"<title>{escape(title)}</title><style>{STYLE_FILE.read_text()}</style></head>"
+        f"<body><main>{body}</main></body></html>\n"
     )
 
 
@@ -38,7 +49,8 @@ def _head(receipt: Receipt) -> str:
     )
 
 
-def _table(table: Table) -> str:
+def render_table(table: Table) -> str:
+    """One table under its heading; it scrolls by itself where the window is narrow."""
     head = "".join(f'<th scope="col">{escape(column)}</th>' for column in table.columns)
     body = "".join(_row(row) for row in table.rows)
     foot = f"<tfoot>{_row(table.total)}</tfoot>" if table.total else ""

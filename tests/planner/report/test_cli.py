@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 from pathlib import Path
 
+import jsonschema
 import msgspec
 import pytest
 
@@ -12,6 +13,7 @@ from planner.asking.request import DataFile, Lengths, Request, RequestError
 from planner.cli import Edges, read_asked, run_plan
 from planner.plan import Plan, Provider, SearchResult, read_plan
 from remote.contract import CAPABILITIES
+from tests.contracts import SCHEMAS
 from tests.planner.builders import TODAY, counted, parsed
 
 AWS = {"aws": Provider(name="aws", runnable=True, status="emulator")}
@@ -28,6 +30,7 @@ def plan(*words: str, folder: Path, width: int = 240) -> tuple[int, str]:
         width=width,
         colour=False,
         enclose=lambda result: msgspec.json.encode(result).decode(),
+        draw=lambda result, every, command, _spelled: f"{len(result.plans)} of {len(every.plans)} plans, {command}",
     )
     return code, "\n".join(written)
 
@@ -174,6 +177,37 @@ def test_a_use_case_is_advised_of_and_said_where_it_is_shown_and_saved(tmp_path:
     assert "  use_case: code  #" in saved
     assert "rank: 64  # what code asks of a base is far from low rank" in saved
     assert "lora r64" in plan("job.yaml", folder=tmp_path)[1]
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("--model", "7b"),
+        ("--model", "32b", "--gpu-budget", "16GB"),
+        ("--model", "32b", "--gpus", "4x24GB"),
+        ("--model", "7b", "--max-cost", "0.01"),
+        ("--model", "1b", "--gpu", "T4", "--top", "1000"),
+    ],
+)
+def test_what_json_prints_fits_the_schema_that_is_committed(words: tuple[str, ...], tmp_path: Path) -> None:
+    """Other programs may rely on it: with the places of the best and of what nothing beats."""
+    schema = msgspec.json.decode((SCHEMAS / "plan-answer.schema.json").read_bytes())
+    answer = msgspec.json.decode(plan(*words, "--json", folder=tmp_path)[1])
+    jsonschema.validate(answer, schema)
+    plans = answer["plans"]
+    assert set(answer["pareto"]) <= set(range(len(plans)))
+    assert bool(answer["best_of"]) is any(each["runnable"] is None for each in plans)
+
+
+def test_the_page_gets_every_plan_and_the_command(tmp_path: Path) -> None:
+    """The answer itself keeps to --top; a place that can't be written to is told."""
+    code, text = plan("--model", "1b", "--gpu", "T4", "--top", "1", "--html", "plan.html", folder=tmp_path)
+    assert (code, text.splitlines()[-1]) == (0, "Drawn in plan.html.")
+    few, of, many, *rest = (tmp_path / "plan.html").read_text().split()
+    assert (int(few) < int(many), of, rest[1:3]) == (True, "of", ["rentune", "run"])
+    for name, words in (("plan.svg", "does not end in .html"), ("nowhere/plan.html", "can't be written")):
+        with pytest.raises(RequestError, match=words):
+            plan("--model", "1b", "--html", name, folder=tmp_path)
 
 
 def test_json_is_the_whole_answer(tmp_path: Path) -> None:

@@ -10,8 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from catalogs.catalog import read_catalog
+from planner.asking.options import spelled
 from provision.report.page import render_page
+from provision.report.plan_page import render_plan_page
 from remote.contract import Sample
+from tests.answer_page import answer
 from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.report.test_report import CURVES
@@ -72,6 +76,18 @@ def test_a_narrow_window_shows_it_whole_in_light_and_dark(browser: str, tmp_path
     assert light["plots"] == dark["plots"] == 2
     assert (light["ground"], light["ink"]) != (dark["ground"], dark["ink"])
     assert light["broken_words"] == 0
+
+
+def test_the_page_of_a_plan_is_whole_on_a_phone_in_light_and_dark(browser: str, tmp_path: Path) -> None:
+    """The shipped market's answer: one plot, and nothing runs out of the page."""
+    plans = answer(read_catalog())
+    page = tmp_path / "plan.html"
+    text = render_plan_page(plans, plans, command="rentune run --model 32b", spelled=spelled)
+    page.write_text(text.replace("</body>", f"{PROBE}</body>"))
+    light = seen(browser, page, tmp_path / "light", "--window-size=500,900")
+    dark = seen(browser, page, tmp_path / "dark", "--window-size=500,900", "--blink-settings=preferredColorScheme=0")
+    assert (light["too_wide"], light["broken_words"], light["plots"]) == (0, 0, 1)
+    assert (light["ground"], light["ink"]) != (dark["ground"], dark["ink"])
 
 
 def test_a_phone_shows_every_table_and_plot(browser: str, tmp_path: Path) -> None:
