@@ -8,6 +8,7 @@ from catalogs.bases.architectures import Architecture
 from planner.methods.adapters import IDLE_OPTIONS
 from planner.methods.experts import adapted_experts
 from planner.methods.layers import chosen_layers
+from planner.methods.limits import require_possible
 from planner.methods.method import Adapter, Dials, Formula
 from planner.methods.targets import adapted_linears, vocabulary_modules
 from planner.precision import BITSANDBYTES, FOUR_BIT
@@ -22,10 +23,9 @@ def hung(adapter: Adapter) -> Formula:
 
     def trainable(architecture: Architecture, strategy: Strategy) -> int:
         require_hangable(adapter, architecture, strategy)
-        dials = dials_of(adapter, strategy)
-        on_linears = sum(
-            times * sum(adapter.trained(linear, dials)) for linear, times in adapted_linears(architecture, strategy)
-        )
+        dials, places = dials_of(adapter, strategy), adapted_linears(architecture, strategy)
+        require_possible(adapter, strategy, places, dials)
+        on_linears = sum(times * sum(adapter.trained(linear, dials)) for linear, times in places)
         return on_linears + on_experts(architecture, strategy, dials) + _on_vocabulary(adapter, architecture, strategy)
 
     return trainable

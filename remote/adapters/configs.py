@@ -76,7 +76,7 @@ def oft(strategy: Strategy, loop: Loop) -> Any:
 
 def boft(strategy: Strategy, loop: Loop) -> Any:
     """BOFT (Liu et al., arXiv:2311.06243): a rotation made of butterflies, and a scale."""
-    blocks = {"boft_block_size": 0} if "boft_block_num" in strategy.method_options else {}
+    blocks = {"boft_block_size": 0} if strategy.method_options.get("boft_block_num") else {}
     return _config("BOFTConfig", strategy, loop, {**blocks, "boft_dropout": strategy.dropout})
 
 

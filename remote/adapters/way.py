@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, Literal, NamedTuple
 
-from remote.adapters.targets import ALL_LINEAR, DEFAULT, default_targets, linears_in, routers_in
+from remote.adapters.targets import ALL_LINEAR, DEFAULT, default_targets, feed_forward_ends, linears_in, routers_in
 from remote.adapters.wrapping import with_adapter
 from remote.contract import Loop, Strategy
 
@@ -37,6 +37,8 @@ def by_peft(configure: Configure) -> Way:
         config = configure(strategy, loop)
         if strategy.target_modules == DEFAULT and config.peft_type == "LORA":
             config.target_modules = default_targets(model)
+        if config.peft_type == "IA3" and config.feedforward_modules is None:
+            config.feedforward_modules = feed_forward_ends(model)
         if strategy.target_modules == ALL_LINEAR:
             config.exclude_modules = routers_in(model) or None
             if loop.layers is not None:  # peft takes the one or the other

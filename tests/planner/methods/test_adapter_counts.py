@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from typing import Any
 
 import pytest
@@ -166,6 +167,38 @@ def test_a_block_that_is_not_there_is_refused_with_those_that_are() -> None:
     with pytest.raises(CaseError, match="has blocks 0 to 1, and no 5") as refused:
         require_layers(resolve_model(FAMILIES["llama"], base=None), beyond)
     assert refused.value.hint == "layers_to_transform [0]"
+
+
+OPTION_VALUES: dict[str, dict[str, list[Any]]] = {
+    "fourierft": {"n_frequency": [-1, 0, 1, 2048, 2049, 4096, 100_000, 1.5, True, "x"]},
+    "boft": {"boft_block_size": [-1, 0, 1, 2, 3, 5, 16, 64, 128], "boft_block_num": [-1, 0, 1, 3, 4, 64, 128]},
+    "oft": {"oft_block_size": [-1, 0, 1, 3, 16, 20, 64, 1000]},
+    "adalora": {"init_r": [-1, 0, 1, 8, 9, 64, "x"], "total_step": [0, 1], "tinit": [-1, 0, 5]},
+    "lokr": {"decompose_factor": [-2, -1, 0, 1, 3, 64, 1000]},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "option", "value"),
+    [(method, option, value) for method, row in OPTION_VALUES.items() for option, some in row.items() for value in some],
+)
+def test_values_that_peft_refuses_are_refused_with_one_that_it_takes(method: str, option: str, value: Any) -> None:
+    """The planner's word is that of peft's own constructors; what its hint says is trained, as many as it says."""
+    config, said = FAMILIES["llama"], {"method": method, "method_options": {option: value}}
+    try:
+        ours = counted_by_us(config, said)
+    except CaseError as refusal:
+        with pytest.raises((Ended, RuntimeError, TypeError)):
+            counted_by_peft(config, said)
+        said = {"method": method, "method_options": json.loads(str(refusal.hint).removeprefix("method_options "))}
+        ours = counted_by_us(config, said)
+    assert ours == counted_by_peft(config, said)
+
+
+@pytest.mark.parametrize("family", MIXTURES)
+def test_ia3_is_hung_where_peft_does_not_know_the_feed_forward_modules(family: str) -> None:
+    """Qwen3-MoE has none beside its experts."""
+    _both_agree(MIXTURES[family], {"method": "ia3"})
 
 
 def test_an_option_without_a_closed_form_is_no_guess() -> None:
