@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 
 import msgspec
@@ -9,6 +10,7 @@ import msgspec
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from planner.asking.case import Case, stack_of, strategy_of
+from planner.estimators.engine import Tracing
 from planner.estimators.memory import available_bytes
 from planner.estimators.timelines import TimeLine, closed_line, traced_line
 from planner.refusals import Untraceable
@@ -23,7 +25,7 @@ class Course(msgspec.Struct, frozen=True, kw_only=True):
     untraced: str | None  # why the closed form's instants are drawn instead of a trace's events; None = they aren't
 
 
-def course_of(case: Case, catalog: Catalog, *, base: Path | None = None) -> Course:
+def course_of(case: Case, catalog: Catalog, *, base: Path | None = None, tracing: Tracing = nullcontext) -> Course:
     """A traced step, event by event; where there is no trace, or the closed form was asked for, its instants.
 
     Raises as `planner.estimate.estimate` does.
@@ -35,7 +37,8 @@ def course_of(case: Case, catalog: Catalog, *, base: Path | None = None) -> Cour
     line = None
     if case.engine != "closed_form":
         try:
-            line = traced_line(architecture.config, strategy, task=case.task, gpu=gpu, stack=stack)
+            with tracing():
+                line = traced_line(architecture.config, strategy, task=case.task, gpu=gpu, stack=stack)
         except Untraceable as refusal:
             if case.engine == "trace":
                 raise

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,7 +18,7 @@ from catalogs.hardware import Gpu
 from catalogs.user_file import decode_json
 from planner.asking.case import Case, effective, read_case, stack_of, strategy_of
 from planner.estimators.duration import pace_of
-from planner.estimators.engine import Engine, memory_by
+from planner.estimators.engine import Engine, Tracing, memory_by
 from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.card.remedy import nearest_change
@@ -65,10 +66,16 @@ class Estimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def estimate(
-    case: Case, catalog: Catalog, *, base: Path | None = None, said: Iterable[str] = (), cache: Path | None = None
+    case: Case,
+    catalog: Catalog,
+    *,
+    base: Path | None = None,
+    said: Iterable[str] = (),
+    cache: Path | None = None,
+    tracing: Tracing = nullcontext,
 ) -> Estimate:
     """Answer one case by the engine that it asks for. `said`: keys that the caller wrote, for warnings about those without
-    effect; `cache`: a folder where traces are kept, or None.
+    effect; `cache`: a folder where traces are kept, or None; `tracing`: entered while a step is traced, which takes seconds.
 
     Raises CaseRefused for a case that is wrong or that no engine answers, ModelUnknown, CatalogError for the GPU.
     """
@@ -78,7 +85,7 @@ def estimate(
     require_unquantized(architecture, strategy.quant)
     match = catalog.gpu(case.gpu) if case.gpu is not None else None
     gpu = match.gpu if match is not None else None
-    memory = memory_by(case.engine, architecture, strategy, task=case.task, gpu=gpu, stack=stack, cache=cache)
+    memory = memory_by(case.engine, architecture, strategy, task=case.task, gpu=gpu, stack=stack, cache=cache, tracing=tracing)
     counted = None if METHODS[strategy.method].trainable is not None else memory.num_trained
     host = estimate_host(
         architecture, strategy, num_gpus=case.num_gpus, on_cpu=False, task=case.task, stack=stack, num_trained=counted
@@ -106,7 +113,11 @@ def estimate(
 
 def _require_answerable(case: Case) -> None:
     if case.objective != "sft":
-        raise Unsupported("objective", f"objective {case.objective} has no closed form yet", "objective sft")
+        raise Unsupported("objective", f"objective {case.objective} has no estimate yet", "objective sft")
+    if case.vision is not None:
+        raise Unsupported(
+            "vision", "vision-language training has no estimate yet", "leave vision out: the language model alone has one"
+        )
 
 
 def _fits(
@@ -126,7 +137,7 @@ def _fits(
             return verdict(estimate_vram(architecture, changed, task=case.task, gpu=gpu, stack=around), available)[0] == "fits"
         return False
 
-    change = nearest_change(architecture, strategy, stack, surely)
+    change = nearest_change(architecture, strategy, stack, surely, mean_seq_len=case.mean_seq_len)
     instant = vram.judged_instant.replace("_", " ")
     missing = f"{instant} takes {gib(bare_bytes(vram))}, {gib(vram.required_bytes)} with a margin; {gib(available)} are there"
     remedy = f"{change} would fit" if change else f"no single change fits, a GPU with {_enough(vram.required_bytes)} would"
@@ -162,11 +173,18 @@ def _speed(case: Case, architecture: Architecture, strategy: Strategy, stack: St
 # ── the contract's form ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def answer(line: Mapping[str, Any], catalog: Catalog, base: Path | None, *, cache: Path | None = None) -> dict[str, Any]:
+def answer(
+    line: Mapping[str, Any],
+    catalog: Catalog,
+    base: Path | None,
+    *,
+    cache: Path | None = None,
+    tracing: Tracing = nullcontext,
+) -> dict[str, Any]:
     """The contract's answer to one case: figures, or {"id", "error": {"message", "key", "hint"}}."""
     identity = {"id": line["id"]} if isinstance(line.get("id"), str) else {}
     try:
-        return identity | _told(estimate(read_case(line), catalog, base=base, said=line, cache=cache))
+        return identity | _told(estimate(read_case(line), catalog, base=base, said=line, cache=cache, tracing=tracing))
     except CaseRefused as error:
         return identity | _error(error.message, error.key, error.hint)
     except ModelUnknown as error:
@@ -179,7 +197,12 @@ BYTE_ORDER_MARK: Final = "\ufeff".encode()  # what some editors put before the f
 
 
 def answers(
-    lines: Iterable[bytes], catalog: Catalog, base: Path | None, *, cache: Path | None = None
+    lines: Iterable[bytes],
+    catalog: Catalog,
+    base: Path | None,
+    *,
+    cache: Path | None = None,
+    tracing: Tracing = nullcontext,
 ) -> Iterator[dict[str, Any]]:
     """One answer per JSON line in UTF-8; blank lines are skipped. `base`: where relative paths of models start."""
     for number, raw in enumerate(lines, start=1):
@@ -195,17 +218,19 @@ def answers(
             yield _error(f"line {number} is not JSON: {error}", None, "one JSON object a line")
             continue
         if isinstance(case, dict):
-            yield _answer_whatever_it_is(case, number, catalog, base, cache)
+            yield _answer_whatever_it_is(
+                case, number, partial(answer, catalog=catalog, base=base, cache=cache, tracing=tracing)
+            )
         else:
             yield _error(f"line {number} is no JSON object", None, 'a case is an object such as {"model": "7b"}')
 
 
 def _answer_whatever_it_is(
-    case: Mapping[str, Any], number: int, catalog: Catalog, base: Path | None, cache: Path | None
+    case: Mapping[str, Any], number: int, ask: Callable[[Mapping[str, Any]], dict[str, Any]]
 ) -> dict[str, Any]:
     """An answer or an error: one line that nobody foresaw must not take the answers of the others away."""
     try:
-        return answer(case, catalog, base, cache=cache)
+        return ask(case)
     except Exception as error:  # noqa: BLE001 - the seam between the lines, see above
         return _error(f"line {number} can't be answered: {type(error).__name__}", None, "leave keys out until it can")
 

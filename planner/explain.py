@@ -8,7 +8,8 @@ limits_of      the largest micro-batch and the longest sequence that fit
 from __future__ import annotations
 
 import bisect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import nullcontext
 from itertools import islice
 from pathlib import Path
 from typing import Any, Final, NamedTuple
@@ -22,9 +23,10 @@ from catalogs.hardware import Gpu
 from planner.asking.case import Case, stack_of, strategy_of
 from planner.estimate import Estimate
 from planner.estimators.duration import Pace, pace_of
+from planner.estimators.engine import Tracing, memory_by
 from planner.estimators.host import vcpus_of
 from planner.estimators.memory import available_bytes, bare_bytes, estimate_vram, verdict
-from planner.estimators.memory.card.levers import LEVERS, Change, Lever
+from planner.estimators.memory.card.levers import LEVERS, Change, Lever, steps_of
 from planner.estimators.memory.card.process import outside_of
 from planner.plan import ByteBasis, Instant, VramEstimate
 from planner.refusals import CaseRefused
@@ -98,7 +100,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Explanation(msgspec.Struct, frozen=True, kw_only=True):
-    """The budget, the levers from the mildest on, and the limits. A case that only a trace answers has no levers."""
+    """The budget, the levers from the mildest on, and the limits."""
 
     budget: Budget
     box: Box
@@ -123,14 +125,19 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
     mean_seq_len: float
     interconnect: str
     available_bytes: int | None
+    said_mean: float | None = None  # what the case itself says of the length in the mean
+    paced: bool = True  # whether the speed of the case is known
+    by_trace: Callable[[Strategy], VramEstimate] | None = None  # where there is no closed form of the case
 
     def vram(self, strategy: Strategy) -> VramEstimate:
-        """Raises Unsupported where there is no closed form."""
+        """Raises CaseRefused where there is no closed form, or no trace where that answers."""
+        if self.by_trace is not None:
+            return self.by_trace(strategy)
         return estimate_vram(self.architecture, strategy, task=self.task, gpu=self.gpu, stack=self.stack)
 
     def slower(self, before: Strategy, after: Strategy) -> Slower | None:
         """What a change costs; None without a card."""
-        if self.gpu is None:
+        if self.gpu is None or not self.paced:
             return None
         was, becomes = self._pace(before, self.gpu), self._pace(after, self.gpu)
         share = was.tokens_per_s.p50 / becomes.tokens_per_s.p50 - 1
@@ -155,8 +162,18 @@ class Setting(msgspec.Struct, frozen=True, kw_only=True):
         return verdict(self.vram(strategy), self.available_bytes)[0] == "fits"
 
 
-def explain(made: Estimate, case: Case, catalog: Catalog, *, base: Path | None = None) -> Explanation:
-    """The explanation of an answer that `planner.estimate.estimate` gave to this case."""
+def explain(
+    made: Estimate,
+    case: Case,
+    catalog: Catalog,
+    *,
+    base: Path | None = None,
+    cache: Path | None = None,
+    tracing: Tracing = nullcontext,
+) -> Explanation:
+    """The explanation of an answer that `planner.estimate.estimate` gave to this case. Levers are pulled in the closed form;
+    where there is none each is traced (`cache` and `tracing` as there), and limits are not looked for.
+    """
     gpu = catalog.gpu(case.gpu).gpu if case.gpu is not None else None
     named = gpu is not None or case.gpu_memory_gib is not None
     setting = Setting(
@@ -167,14 +184,34 @@ def explain(made: Estimate, case: Case, catalog: Catalog, *, base: Path | None =
         mean_seq_len=case.mean_seq_len or float(case.seq_len),
         interconnect=case.interconnect,
         available_bytes=available_bytes(gpu, case.gpu_memory_gib) if named else None,
+        said_mean=case.mean_seq_len,
+        paced=made.time is not None,
     )
     strategy = strategy_of(case)
     budget = _budget(made.vram, gpu, strategy, setting.available_bytes)
     box = _box(made, strategy)
-    if made.engine != "closed_form":
-        return Explanation(budget=budget, box=box, levers=(), limits=None)
-    limits = limits_of(strategy, setting) if named else None
+    if made.engine == "trace" and _required_bytes(strategy, setting) is None:
+        setting = msgspec.structs.replace(setting, by_trace=_tracer(setting, cache, tracing))
+    limits = limits_of(strategy, setting) if named and setting.by_trace is None else None
     return Explanation(budget=budget, box=box, levers=tuple(pulled(strategy, setting)), limits=limits)
+
+
+def _tracer(setting: Setting, cache: Path | None, tracing: Tracing) -> Callable[[Strategy], VramEstimate]:
+    """One lever's job, traced."""
+
+    def traced(strategy: Strategy) -> VramEstimate:
+        return memory_by(
+            "trace",
+            setting.architecture,
+            strategy,
+            task=setting.task,
+            gpu=setting.gpu,
+            stack=setting.stack,
+            cache=cache,
+            tracing=tracing,
+        ).vram
+
+    return traced
 
 
 # ── the budget ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,7 +276,7 @@ def pulled(strategy: Strategy, setting: Setting) -> Iterator[Effect]:
         yield Effect(
             lever=lever.name,
             change=change.words,
-            changes=msgspec.to_builtins(change.changes),
+            changes=msgspec.to_builtins(change.changes | change.beside),
             saved_bytes=before_bytes - required_bytes,
             required_bytes=required_bytes,
             fits=None if setting.available_bytes is None else setting.fits(change.strategy),
@@ -253,7 +290,7 @@ def pulled(strategy: Strategy, setting: Setting) -> Iterator[Effect]:
 def _first_steps(strategy: Strategy, setting: Setting) -> Iterator[tuple[Lever, Change]]:
     """One step of levers that halve, every step of the others."""
     for lever in LEVERS:
-        steps = lever.steps(strategy, setting.architecture, setting.stack)
+        steps = steps_of(lever, strategy, setting.architecture, setting.stack, setting.said_mean)
         yield from ((lever, change) for change in (islice(steps, 1) if lever.once else steps))
 
 

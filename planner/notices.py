@@ -76,7 +76,6 @@ UNREAD: Final[dict[str, Unread]] = {
 WITHOUT_EFFECT: Final[dict[str, tuple[Callable[[Understood], bool], str]]] = {
     "alpha": (lambda _: True, "it scales the update and moves neither memory nor time"),
     "method_options": (lambda this: _reads_no_option(this.strategy), "the closed form reads none of them"),
-    "vision": (lambda _: True, "no vision-language model has a closed form"),
     "quantized_experts": (
         lambda this: not this.architecture.num_experts or this.strategy.quant == "none",
         "there are no experts to quantize",
@@ -190,6 +189,10 @@ ASSUMPTIONS: Final[tuple[tuple[Callable[[Understood], bool], str], ...]] = (
     (
         lambda this: not this.architecture.fused_attention and this.strategy.attention == "sdpa",
         "transformers has no fused attention for {this.architecture.model_type}: eager attention is estimated",
+    ),
+    (
+        lambda this: this.architecture.part_of is not None,
+        "the language model of {this.architecture.part_of} alone is estimated, without its vision tower",
     ),
     (
         lambda this: this.architecture.remote_code,

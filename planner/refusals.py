@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from catalogs.failure import Failure
+
+OTHERWISE: Final = "engine closed_form"  # where a trace can't answer
 
 
 class CaseRefused(Failure):

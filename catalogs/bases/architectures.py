@@ -97,7 +97,13 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     max_positions: int
     tied_embeddings: bool
     linears: tuple[Linear, ...]  # of one block
-    norm_params_per_block: int
+    norm_params_per_block: int  # and of what else is neither linear nor expert
+    scan_params_per_block: int = 0  # of those what is no norm: the convolution of a Mamba, and its steps
+    biases_per_block: int = 0  # beside those of linears and norms
+    outer_biases: int = 0  # of an output head
+    outer_norms: int = 1
+    norms_have_biases: bool = True  # of layer norms
+    weightless_norms: bool = False  # whether some norms have no weights at all
     other_params: int  # embeddings of positions and types, final norm, pooler: all outside blocks and vocabulary
     gated_mlp: bool
     num_experts: int = 0  # 0 = dense
@@ -113,6 +119,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     remote_code: bool = False  # transformers does not have it: its code comes with its weights
     own_linears: bool = False  # a class of its own, derived from nn.Linear
     transposed_linears: bool = False  # written as Conv1D
+    flash_attention_2: bool = True  # whether transformers hands it to that library where it is asked to
     fused_attention: bool = True  # whether transformers can hand it to a fused kernel
     shared_kv_broadcast: bool = False  # one key head meets all query heads as a broadcast, which no fused kernel takes
     expanded_kv_for_flash: bool = False  # until transformers 4.48, for FlashAttention-2 alone
@@ -138,6 +145,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     scaled_logits: bool = False
     scaled_residual: bool = False
     also: tuple[Architecture, ...] = ()  # blocks of the same stack that are built otherwise; each with its own num_layers
+    part_of: str | None = None  # model_type of the whole, where this is the language model of a base that also sees
     config: dict[str, Any]  # keys of a transformers config
     source: str
 

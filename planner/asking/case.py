@@ -135,6 +135,13 @@ def _check_together(case: Case) -> None:
         raise CaseError(
             "num_gpus", f"{case.num_gpus} GPUs can't be cut into groups of {parallel} (tensor × context × pipeline)"
         )
+    # derived: under a causal mask each rank has two chunks of a sequence (Megatron, torch's context_parallel)
+    if case.context_parallel_size > max(1, case.seq_len // 2):
+        raise CaseError(
+            "context_parallel_size",
+            f"a sequence of {case.seq_len} tokens can't be cut in two chunks for each of {case.context_parallel_size} GPUs",
+            f"context_parallel_size {max(1, case.seq_len // 2)} at most",
+        )
     if not case.target_modules:
         raise CaseError("target_modules", "target_modules names no module", 'say "all-linear", or leave it out')
     if case.mean_seq_len is not None and case.mean_seq_len >= case.seq_len + 1:  # published lengths are cut to whole tokens

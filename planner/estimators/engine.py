@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -11,13 +13,15 @@ from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.asking.case import EngineAsked
 from planner.estimators.memory import estimate_vram
-from planner.methods import METHODS
+from planner.estimators.memory.refused.support import require_closed_form
+from planner.methods import METHODS, trainable_params
 from planner.plan import VramEstimate
-from planner.refusals import Unsupported, Untraceable
+from planner.refusals import OTHERWISE, CaseRefused, Unsupported, Untraceable
 from planner.stack import Stack
 from remote.contract import Strategy, Task
 
 Engine = Literal["closed_form", "trace"]
+Tracing = Callable[[], AbstractContextManager[object]]
 
 
 class Answered(msgspec.Struct, frozen=True):
@@ -38,31 +42,69 @@ def memory_by(
     gpu: Gpu | None,
     stack: Stack,
     cache: Path | None,
+    tracing: Tracing = nullcontext,
 ) -> Answered:
     """GPU memory by the engine that was asked for. "auto": the closed form where there is one, else the trace, said aloud.
 
-    Raises Unsupported (of the closed form, unless a trace was asked for). `cache`: a folder for traces, or None.
+    Raises Unsupported (of the closed form, unless a trace was asked for). `cache`: a folder for traces, or None;
+    `tracing`: entered while a step is traced, which takes seconds.
     """
     if asked == "trace":
-        return _traced(architecture, strategy, task, gpu, stack, cache)
+        try:
+            return _traced(architecture, strategy, task, gpu, stack, cache, tracing)
+        except Untraceable as untraceable:
+            raise _with_a_way_out(untraceable, architecture, strategy, task, stack) from None
     try:
         return Answered(estimate_vram(architecture, strategy, task=task, gpu=gpu, stack=stack), "closed_form", ())
     except Unsupported as refusal:
         if asked == "closed_form":
-            raise
+            raise _or_traced(refusal, architecture, strategy, task, stack) from None
         try:
-            found = _traced(architecture, strategy, task, gpu, stack, cache)
+            found = _traced(architecture, strategy, task, gpu, stack, cache, tracing)
         except Untraceable as untraceable:
             if METHODS[strategy.method].trainable is None:  # then only a trace could have answered
-                raise untraceable from None
-            raise refusal from None
+                raise _with_a_way_out(untraceable, architecture, strategy, task, stack) from None
+            raise Unsupported(refusal.key, f"{refusal.message}; {untraceable.message}", refusal.hint) from None
         return msgspec.structs.replace(found, warnings=(f"engine: traced, because {refusal.message}",))
 
 
+def _with_a_way_out(
+    untraceable: Untraceable, architecture: Architecture, strategy: Strategy, task: Task, stack: Stack
+) -> CaseRefused:
+    """The refusal, whose hint sends nobody to a closed form that there is none of."""
+    if untraceable.hint != OTHERWISE:
+        return untraceable
+    if METHODS[strategy.method].trainable is None:
+        hint = f"another {untraceable.key}, or a method that has a closed form, such as lora"
+        return Untraceable(untraceable.key, untraceable.message, hint)
+    try:
+        require_closed_form(architecture, strategy, task=task, stack=stack)
+        trainable_params(architecture, strategy, task=task)
+    except CaseRefused as refusal:
+        return type(refusal)(refusal.key, f"{untraceable.message}; {refusal.message}", refusal.hint)
+    return untraceable
+
+
+def _or_traced(refusal: Unsupported, architecture: Architecture, strategy: Strategy, task: Task, stack: Stack) -> Unsupported:
+    """The refusal of a closed form, with the trace as one more way out where it is one."""
+    from planner.estimators.trace import require_traceable
+
+    with suppress(Untraceable):
+        require_traceable(architecture.config, strategy, task=task, stack=stack)
+        return Unsupported(refusal.key, refusal.message, f"{refusal.hint}; or engine trace")
+    return refusal
+
+
 def _traced(
-    architecture: Architecture, strategy: Strategy, task: Task, gpu: Gpu | None, stack: Stack, cache: Path | None
+    architecture: Architecture,
+    strategy: Strategy,
+    task: Task,
+    gpu: Gpu | None,
+    stack: Stack,
+    cache: Path | None,
+    tracing: Tracing,
 ) -> Answered:
     from planner.estimators.trace import trace_counted  # most estimates need none
 
-    found = trace_counted(architecture.config, strategy, task=task, gpu=gpu, stack=stack, cache=cache)
+    found = trace_counted(architecture.config, strategy, task=task, gpu=gpu, stack=stack, cache=cache, tracing=tracing)
     return Answered(found.vram, "trace", (), found.num_trained)

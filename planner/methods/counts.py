@@ -134,9 +134,20 @@ def head_params(architecture: Architecture, task: Task) -> int:
 
 
 def base_params(architecture: Architecture, task: Task) -> int:
-    """Parameters that are loaded: an untied output head is left out where the task has none."""
+    """Parameters that are loaded: an untied output head is left out where the task has none, a pooler where it reads none."""
     drops_head = task in ("classification", "token_classification", "embedding") and not architecture.tied_embeddings
-    return architecture.num_params - drops_head * architecture.vocab_size * architecture.hidden_size
+    head = drops_head * architecture.vocab_size * architecture.hidden_size
+    return architecture.num_params - head - (0 if _pools(architecture, task) else _pooler_params(architecture))
+
+
+def _pools(architecture: Architecture, task: Task) -> bool:
+    """derived: `add_pooling_layer` of transformers' encoders: for a label of the whole, unless the head is dense itself."""
+    return task == "embedding" or (task == "classification" and not architecture.dense_classifier)
+
+
+def _pooler_params(architecture: Architecture) -> int:
+    """Of an encoder's linear outside the blocks; those of a decoder stand around its blocks, and stay."""
+    return sum(linear.num_params for linear in architecture.outer_linears) if architecture.kind == "encoder" else 0
 
 
 def total_params(architecture: Architecture, task: Task) -> int:

@@ -24,10 +24,13 @@ def whole(architecture: Architecture, strategy: Strategy) -> int:
 def bitfit(architecture: Architecture, strategy: Strategy) -> int:
     """Every bias: of linears in the blocks and outside, and of norms that have one."""
     options.known_only(strategy, (LAYERS,))
+    whole = chosen_layers(strategy) is None
     inside = tuple((linear, times) for part, times in carriers(architecture, strategy) for linear in part.linears)
-    outside = tuple((linear, 1) for linear in architecture.outer_linears if chosen_layers(strategy) is None)
+    outside = tuple((linear, 1) for linear in architecture.outer_linears if whole)
     of_linears = sum(times * linear.out_features for linear, times in (*inside, *outside) if linear.bias)
-    biases = of_linears + (_norms(architecture, strategy) // 2 if architecture.norm == "layer" else 0)
+    of_norms = _norms(architecture, strategy) // 2 if _norms_have_biases(architecture) else 0
+    others = sum(times * part.biases_per_block for part, times in carriers(architecture, strategy))
+    biases = of_linears + of_norms + others + (architecture.outer_biases if whole else 0)
     if not biases:
         raise CaseError("method", f"bitfit trains biases, and {architecture.name} has none", "choose lora")
     return biases
@@ -38,14 +41,22 @@ def ln_tuning(architecture: Architecture, strategy: Strategy) -> int:
     options.known_only(strategy, (LAYERS,))
     if strategy.target_modules != "all-linear":
         raise Unsupported("target_modules", "ln_tuning of chosen norms has no closed form yet", "leave target_modules out")
+    if architecture.weightless_norms:
+        raise CaseError("method", f"peft can't tune norms without weights, as {architecture.name} has them", "choose lora")
     return _norms(architecture, strategy)
 
 
 def _norms(architecture: Architecture, strategy: Strategy) -> int:
-    """Parameters of the norms: in the blocks, and one outside: the last, or that of an encoder's embeddings."""
-    one = architecture.hidden_size * (2 if architecture.norm == "layer" else 1)
-    in_blocks = sum(times * part.norm_params_per_block for part, times in carriers(architecture, strategy))
-    return in_blocks + (one if chosen_layers(strategy) is None else 0)
+    """Parameters of the norms: in the blocks, and outside: of each stack the last, those of embeddings."""
+    one = architecture.hidden_size * (2 if _norms_have_biases(architecture) else 1)
+    of_blocks = sum(
+        times * (part.norm_params_per_block - part.scan_params_per_block) for part, times in carriers(architecture, strategy)
+    )
+    return of_blocks + (architecture.outer_norms * one if chosen_layers(strategy) is None else 0)
+
+
+def _norms_have_biases(architecture: Architecture) -> bool:
+    return architecture.norm == "layer" and architecture.norms_have_biases
 
 
 def freeze(architecture: Architecture, strategy: Strategy) -> int:

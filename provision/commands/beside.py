@@ -11,6 +11,7 @@ from catalogs.catalog import Catalog
 from planner.asking.case import read_case, strategy_of
 from planner.course import Course, course_of
 from planner.estimate import estimate
+from planner.estimators.engine import Tracing
 from planner.explain import Explanation, explain
 from provision.errors import BadInput
 from provision.prepare.measuring import measure_here
@@ -18,10 +19,11 @@ from provision.report.areas import RENDERERS
 from remote.measured import StepMeasured
 
 
-def explanation(asked: dict[str, Any], catalog: Catalog, kept: Path) -> Explanation:
-    """Of a case that was answered. `kept`: the folder of traces."""
+def explanation(asked: dict[str, Any], catalog: Catalog, kept: Path, tracing: Tracing) -> Explanation:
+    """Of a case that was answered. `kept`: the folder of traces; `tracing`: entered while a step is traced."""
     case = read_case(asked)
-    return explain(estimate(case, catalog, base=Path.cwd(), cache=kept), case, catalog, base=Path.cwd())
+    made = estimate(case, catalog, base=Path.cwd(), cache=kept, tracing=tracing)
+    return explain(made, case, catalog, base=Path.cwd(), cache=kept, tracing=tracing)
 
 
 def measurement(asked: dict[str, Any]) -> StepMeasured:
@@ -38,9 +40,9 @@ def renderer(plot: str) -> Callable[[Course], str]:
     return RENDERERS[suffix]
 
 
-def write_plot(asked: dict[str, Any], catalog: Catalog, plot: str, draw: Callable[[Course], str]) -> str:
+def write_plot(asked: dict[str, Any], catalog: Catalog, plot: str, draw: Callable[[Course], str], tracing: Tracing) -> str:
     """Draw the course of a step into a file, and say from what."""
-    course = course_of(read_case(asked), catalog, base=Path.cwd())
+    course = course_of(read_case(asked), catalog, base=Path.cwd(), tracing=tracing)
     try:
         Path(plot).write_text(draw(course), encoding="utf-8")
     except OSError as error:

@@ -150,6 +150,7 @@ def list_models(as_json: bool) -> int:  # noqa: FBT001 - click hands it over by 
 
 def _base(row: ModelRow) -> Base:
     from catalogs.bases.models import is_gated, resolve_model
+    from planner.methods import total_params
 
     shape = resolve_model(row.name)
     return Base(
@@ -157,7 +158,7 @@ def _base(row: ModelRow) -> Base:
         hub=row.hub,
         sizes=row.sizes,
         model_type=shape.model_type,
-        num_params=shape.num_params,
+        num_params=total_params(shape, "causal_lm"),
         num_layers=shape.depth,
         hidden_size=shape.hidden_size,
         max_positions=shape.max_positions,

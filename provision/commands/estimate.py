@@ -79,6 +79,7 @@ def command(cases: str | None, as_json: bool, **said: Any) -> int:  # noqa: FBT0
     With --from: one JSON answer a line. Exit 0 when all were answered, 1 when a line is an error, 2 when it could not run.
     """
     from planner.estimate import answers
+    from provision.envelope.show import tracing
     from provision.errors import BadInput
     from provision.places import read_places
     from provision.prepare.asking import shipped
@@ -91,7 +92,7 @@ def command(cases: str | None, as_json: bool, **said: Any) -> int:  # noqa: FBT0
             raise BadInput(f"--{key.replace('_', '-')} has no effect beside --from.", hint="say it in each line of the file")
         for name in filter(beside.get, BESIDE):
             raise BadInput(f"--{name} is for one case, and --from reads many.", hint="say the case by options")
-        return _print_lines(answers(_lines(cases), catalog, _base(cases), cache=kept))
+        return _print_lines(answers(_lines(cases), catalog, _base(cases), cache=kept, tracing=tracing))
     if "model" not in asked:
         raise BadInput("No model was named.", hint="--model 7b, or --from cases.jsonl")
     return _answer_one(asked, catalog, kept, as_json=as_json, **beside)
@@ -104,16 +105,17 @@ def _answer_one(
 
     from planner.estimate import answer
     from provision.commands.beside import explanation, measurement, renderer, write_plot
+    from provision.envelope.show import tracing
     from provision.errors import BadInput
 
     draw = None if plot is None else renderer(plot)
-    made = answer(asked, catalog, Path.cwd(), cache=kept)
+    made = answer(asked, catalog, Path.cwd(), cache=kept, tracing=tracing)
     if "error" in made:
         if not as_json:
             raise BadInput(made["error"]["message"], hint=made["error"].get("hint"))
         click.echo(json.dumps(made))
         return Exit.REFUSED  # as without --json, where the same error is raised
-    why = explanation(asked, catalog, kept) if explain else None
+    why = explanation(asked, catalog, kept, tracing) if explain else None
     seen = measurement(asked) if measure else None
     if as_json:
         more = {name: to_builtins(value) for name, value in (("explanation", why), ("measured", seen)) if value is not None}
@@ -121,7 +123,7 @@ def _answer_one(
     else:
         _draw(made, why, seen)
     if plot is not None and draw is not None:
-        click.echo(write_plot(asked, catalog, plot, draw), err=True)
+        click.echo(write_plot(asked, catalog, plot, draw, tracing), err=True)
     return Exit.OK
 
 

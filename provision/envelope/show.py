@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import sys
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -31,6 +31,15 @@ def console() -> Console:
 
     follows = sys.stdout.isatty() and shutil.get_terminal_size().columns >= LEAST_COLUMNS  # its window may be drawn wider
     return Console(width=None if follows else width_columns(), highlight=False, soft_wrap=False)
+
+
+def tracing() -> AbstractContextManager[object]:
+    """Shows on stderr, for as long as it lasts, that a step is traced; nothing where nobody watches."""
+    if not sys.stderr.isatty():
+        return nullcontext()
+    from rich.console import Console
+
+    return Console(stderr=True).status("Tracing a training step: some seconds, the first time.")
 
 
 def say(sentence: str, *, indent: str = "") -> None:

@@ -12,6 +12,7 @@ from typing import Final
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.config import Config, ConfigUnusable, Fields
 from catalogs.bases.families import encoders, layer_norm, mixtures, remote_code, rotary, seq2seq
+from catalogs.bases.nested import text_part
 from catalogs.user_file import shortened
 
 FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
@@ -59,7 +60,11 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
 
 
 def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
-    """Read a transformers config. Raises `ConfigUnusable` for a type or a shape that no row covers."""
+    """Read a transformers config, of one that nests its text part.
+
+    Raises `ConfigUnusable` for a type or a shape that no row covers.
+    """
+    config, whole = text_part(config), config
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
@@ -78,5 +83,6 @@ def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
             f"the config of type {model_type} holds a value of the wrong kind: {error}", "correct it"
         ) from error
     own: Fields = {"name": name, "model_type": model_type, "config": dict(config), "source": source} | fields
+    own["part_of"] = None if config is whole else shortened(str(whole.get("model_type") or "a config with text_config"))
     also = tuple(Architecture(**own | {"also": ()} | changes) for changes in fields.get("also", ()))
     return Architecture(**own | {"also": also})

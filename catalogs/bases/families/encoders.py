@@ -84,6 +84,7 @@ def deberta_v2(config: Config) -> Fields:
         "tied_embeddings": True,
         "norm_params_per_block": 4 * hidden,
         "other_params": (biased + types + 2 + 2 * reach) * hidden + normed,
+        "outer_norms": 1 + bool(normed),
         "gated_mlp": False,
         "activation": activation(config, "hidden_act", default="gelu"),
         "norm": "layer",
@@ -92,6 +93,7 @@ def deberta_v2(config: Config) -> Fields:
         "scores": "disentangled",
         "relative_span": 2 * reach,
         "fused_attention": False,
+        "flash_attention_2": False,
         "hidden_dropout": share(config, "hidden_dropout_prob", default=0.1),
         "attention_dropout": share(config, "attention_probs_dropout_prob", default=0.1),
         "linears": linears(

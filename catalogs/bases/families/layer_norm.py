@@ -58,6 +58,7 @@ def opt(config: Config) -> Fields:
         "embedding_size": embedded,
         "outer_linears": outer,
         "other_params": (shape["max_positions"] + 2 + 2 * before) * hidden + sum(linear.num_params for linear in outer),
+        "outer_norms": int(before),
         "layout": "pre" if before else "post",
         "gated_mlp": False,
         "activation": activation(config, "activation_function", default="relu"),
@@ -107,13 +108,16 @@ def phi(config: Config) -> Fields:
     hidden, ffn = shape["hidden_size"], size(config, "intermediate_size")
     kv = shape["num_kv_heads"] * shape["head_dim"]
     if flag(config, "qk_layernorm", default=False):
-        raise ConfigUnusable("Phi with norms on queries and keys has no closed form", "use the trace engine")
+        raise ConfigUnusable(
+            "Phi with norms on queries and keys has no closed form", "qk_layernorm false, or name another base"
+        )
     return shape | {
         "kind": "decoder",
         "intermediate_size": ffn,
         "tied_embeddings": flag(config, "tie_word_embeddings", default=False),
         "norm_params_per_block": 2 * hidden,
-        "other_params": 2 * hidden + shape["vocab_size"],  # the output head has a bias
+        "other_params": 2 * hidden + shape["vocab_size"],
+        "outer_biases": shape["vocab_size"],
         "gated_mlp": False,
         "activation": activation(config, "hidden_act", default="gelu_new"),
         "norm": "layer",
@@ -178,12 +182,14 @@ def bloom(config: Config) -> Fields:
         "tied_embeddings": flag(config, "tie_word_embeddings", default=True),
         "norm_params_per_block": 4 * hidden,
         "other_params": 4 * hidden,  # a norm follows the embedding
+        "outer_norms": 2,
         "gated_mlp": False,
         "activation": "gelu_bloom",
         "norm": "layer",
         "rotary": False,
         "scores": "alibi",
         "fused_attention": False,
+        "flash_attention_2": False,
         "hidden_dropout": share(config, "hidden_dropout", default=0.0),
         "attention_dropout": share(config, "attention_dropout", default=0.0),
         "linears": linears(
@@ -202,7 +208,8 @@ def mpt(config: Config) -> Fields:
         "kind": "decoder",
         "intermediate_size": 4 * hidden,
         "tied_embeddings": flag(config, "tie_word_embeddings", default=True),
-        "norm_params_per_block": 2 * hidden,  # without biases
+        "norm_params_per_block": 2 * hidden,
+        "norms_have_biases": False,
         "other_params": hidden,
         "gated_mlp": False,
         "activation": "gelu",
@@ -210,6 +217,7 @@ def mpt(config: Config) -> Fields:
         "rotary": False,
         "scores": "alibi_wide",
         "fused_attention": False,
+        "flash_attention_2": False,
         "linears": linears(
             ("attn.Wqkv", hidden, 3 * hidden, False, "qkv"),
             ("attn.out_proj", hidden, hidden, False, "output"),

@@ -36,7 +36,10 @@ def mixtral(config: Config) -> Fields:
 
 def qwen3_moe(config: Config) -> Fields:
     if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1:
-        raise ConfigUnusable("a mixture with dense blocks in between has no closed form", "use the trace engine")
+        raise ConfigUnusable(
+            "a mixture with dense blocks in between has no closed form",
+            "make every block sparse: decoder_sparse_step 1, no mlp_only_layers",
+        )
     fields = qwen3({**config, "intermediate_size": size(config, "moe_intermediate_size")}, head_dim=None)
     return experts(fields, config, ffn=size(config, "moe_intermediate_size"), top_k=8) | WERE_LINEARS
 
@@ -89,11 +92,14 @@ def _mamba(config: Config, hidden: int) -> Fields:
         chunk=size(config, "mamba_chunk_size", default=256),
     )
     bias = flag(config, "mamba_proj_bias", default=False)
-    convolution = mamba.convolved * (mamba.kernel + flag(config, "mamba_conv_bias", default=True))
+    conv_bias = flag(config, "mamba_conv_bias", default=True)
+    scan = mamba.convolved * (mamba.kernel + conv_bias) + 3 * mamba.heads
     return {
         "mixer": "mamba",
         "mamba": mamba,
-        "norm_params_per_block": 2 * hidden + mamba.inner + convolution + 3 * mamba.heads,
+        "norm_params_per_block": 2 * hidden + mamba.inner + scan,
+        "scan_params_per_block": scan,
+        "biases_per_block": conv_bias * mamba.convolved,
         "linears": linears(
             ("mamba.in_proj", hidden, mamba.inner + mamba.convolved + mamba.heads, bias, "mamba_in"),
             ("mamba.out_proj", mamba.inner, hidden, bias, "output"),
@@ -105,11 +111,13 @@ def phimoe(config: Config) -> Fields:
     """Phi-3.5-MoE: Mixtral with layer norms; the router is a linear, of a class of its own."""
     fields = experts(llama(config), config, ffn=size(config, "intermediate_size"), top_k=2)
     hidden, num = fields["hidden_size"], fields["num_experts"]
+    head_bias = flag(config, "lm_head_bias", default=False) * fields["vocab_size"]
     router = Linear(name="mlp.router", in_features=hidden, out_features=num, role="router", kept=True)
     return fields | {
         "norm": "layer",
         "norm_params_per_block": 4 * hidden,
-        "other_params": 2 * hidden + flag(config, "lm_head_bias", default=False) * fields["vocab_size"],
+        "other_params": 2 * hidden + head_bias,
+        "outer_biases": head_bias,
         "window": window_of(config),
         "jitters_input": share(config, "input_jitter_noise", default=0.0) > 0,
         "linears": (*fields["linears"], router),
@@ -119,7 +127,10 @@ def phimoe(config: Config) -> Fields:
 
 def qwen2_moe(config: Config) -> Fields:
     if config.get("mlp_only_layers") or config.get("decoder_sparse_step", 1) != 1:
-        raise ConfigUnusable("a mixture with dense blocks in between has no closed form", "use the trace engine")
+        raise ConfigUnusable(
+            "a mixture with dense blocks in between has no closed form",
+            "make every block sparse: decoder_sparse_step 1, no mlp_only_layers",
+        )
     shared = size(config, "shared_expert_intermediate_size")
     fields = llama({**config, "intermediate_size": shared}, qkv_bias=True)
     dense = tuple(linear for linear in fields["linears"] if linear.name.startswith("mlp."))
@@ -180,7 +191,9 @@ def gpt_oss(config: Config) -> Fields:
         "norm": "rms_fp32",
         "scores": "sinks",
         "fused_attention": False,
+        "flash_attention_2": False,
         "experts": "routed_clamped",
+        "biases_per_block": fields["num_experts"],  # of the router; those of experts are no `bias`
         "expert_params_per_block": fields["expert_params_per_block"] + biases,
     }
 
@@ -205,9 +218,10 @@ def llama4_text(config: Config) -> Fields:
         "experts_per_token": 0,
         "expert_params_per_block": 0,
     }
+    normed = flag(config, "use_qk_norm", default=True)
     rotated = {
         "window": size(config, "attention_chunk_size", default=8192),
-        "qk_norm": "head" if flag(config, "use_qk_norm", default=True) else "none",
+        "qk_norm": "head" if normed else "none",
     }
     still = {"rotary": False, "window": None, "qk_norm": "none"}
     step, interval = (
@@ -221,7 +235,9 @@ def llama4_text(config: Config) -> Fields:
         (sparse if mixes else dense) | (rotated if turns else still) | {"num_layers": times}
         for (mixes, turns), times in sorted(kinds.items(), reverse=True)
     ]
-    return base | {"scores": "narrow", "experts": "every", "intermediate_size": ffn} | rows[0] | {"also": tuple(rows[1:])}
+    own = {"scores": "narrow", "experts": "every", "intermediate_size": ffn, "flash_attention_2": False}
+    own["weightless_norms"] = normed
+    return base | own | rows[0] | {"also": tuple(rows[1:])}
 
 
 def _under(path: str, rows: Rows) -> Rows:

@@ -138,7 +138,9 @@ def phi3(config: Config) -> Fields:
 def stablelm(config: Config) -> Fields:
     fields = decoder(config, tied=False)
     if flag(config, "qk_layernorm", default=False):
-        raise ConfigUnusable("StableLM with a norm for each head has no closed form", "use the trace engine")
+        raise ConfigUnusable(
+            "StableLM with a norm for each head has no closed form", "qk_layernorm false, or name another base"
+        )
     shared, hidden = flag(config, "use_parallel_residual", default=False), fields["hidden_size"]
     rows = attention_rows(fields, qkv_bias=flag(config, "use_qkv_bias", default=False), out_bias=False)
     return fields | {

@@ -38,6 +38,7 @@ def t5(config: Config) -> Fields:
         "tied_embeddings": flag(config, "tie_word_embeddings", default=True),
         "norm_params_per_block": 3 * hidden,
         "other_params": 2 * hidden + 2 * buckets * heads,
+        "outer_norms": 2,
         "gated_mlp": gated,
         "activation": activation(
             {"form": "gelu_new" if form == "gated-gelu" else form.removeprefix("gated-")}, "form", default="relu"
@@ -47,6 +48,7 @@ def t5(config: Config) -> Fields:
         "rotary": False,
         "scores": "narrow",
         "position_bias": True,
+        "flash_attention_2": False,
         "hidden_dropout": dropout,
         "attention_dropout": dropout,
         "inner_dropout": dropout,

@@ -11,7 +11,8 @@ The walk: `build` makes model, adapter and optimizer as `remote` does; `pose` an
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -24,7 +25,7 @@ from planner.estimators.trace.cache import installed, key_of, read_cached, write
 from planner.methods.others import OTHERS
 from planner.plan import Instant, VramEstimate
 from planner.precision import BITSANDBYTES
-from planner.refusals import Untraceable
+from planner.refusals import OTHERWISE, Untraceable
 from planner.stack import PINNED_STACK, Stack
 from remote.contract import CAPABILITIES, Strategy, Task
 
@@ -47,9 +48,6 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     components: dict[str, int]
     by_instant: dict[str, int]
     num_trained: int  # parameters that got a gradient
-
-
-OTHERWISE: Final = "engine closed_form"
 
 
 def trace_vram(
@@ -84,11 +82,15 @@ def trace_counted(
     gpu: Gpu | None = None,
     stack: Stack = PINNED_STACK,
     cache: Path | None = None,
+    tracing: Callable[[], AbstractContextManager[object]] = nullcontext,
 ) -> Counted:
-    """As `trace_vram`, for whoever asks for the parameters as well. Raises Untraceable."""
+    """As `trace_vram`, for whoever asks for the parameters as well. `tracing`: entered for as long as no kept trace spares.
+
+    Raises Untraceable.
+    """
     require_traceable(config, strategy, task=task, stack=stack)
     capability = None if gpu is None else gpu.compute_capability
-    found = _cached(config, strategy, stack, capability, cache)
+    found = _cached(config, strategy, stack, capability, cache, tracing)
     outside = outside_of(gpu, strategy)
     allocated, reserved = found.allocated_peak_bytes, found.reserved_peak_bytes
     if gpu is not None:  # near the card's limit the allocator gives its cache back
@@ -119,6 +121,8 @@ def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Ta
         raise Untraceable("stack", f"a trace runs our own trainer, not the loop of {stack.name}", OTHERWISE)
     if stack.evaluation is not None and stack.evaluation.generate_tokens:
         raise Untraceable("evaluation", "a trace does not generate", OTHERWISE)
+    if stack.expert_parallel_size > 1:
+        raise Untraceable("expert_parallel_size", "a trace is of one GPU", OTHERWISE)
     if "auto_map" in config:
         raise Untraceable("model", "the model's code comes with its weights (auto_map) and is not run here", OTHERWISE)
     have = installed()
@@ -137,9 +141,11 @@ def _cached(
     stack: Stack,
     capability: tuple[int, int] | None,
     cache: Path | None,
+    tracing: Callable[[], AbstractContextManager[object]],
 ) -> Traced:
     if cache is None:
-        return _traced(config, strategy, stack, capability)
+        with tracing():
+            return _traced(config, strategy, stack, capability)
     key = key_of(
         config,
         strategy=msgspec.to_builtins(strategy),
@@ -149,7 +155,8 @@ def _cached(
     )
     found: Traced | None = read_cached(cache, key, Traced)
     if found is None:
-        found = _traced(config, strategy, stack, capability)
+        with tracing():
+            found = _traced(config, strategy, stack, capability)
         write_cached(cache, key, found)
     return found
 

@@ -9,7 +9,7 @@ from typing import Any, Final
 
 from planner.estimators.trace.others import by_default
 from planner.estimators.trace.recorder import Recorder, Role, Stage
-from planner.refusals import CaseError, Untraceable
+from planner.refusals import OTHERWISE, CaseError, Untraceable
 from planner.stack import KeptOutputs
 from remote.contract import Loop, Strategy
 
@@ -35,7 +35,7 @@ def configured(config: Mapping[str, Any]) -> Any:
     said = dict(config)
     model_type = said.pop("model_type", "")
     if model_type not in CONFIG_MAPPING or _auto_class(found := AutoConfig.for_model(model_type, **said)) is None:
-        raise Untraceable("model", f"transformers has no language model of type {model_type}", "engine closed_form")
+        raise Untraceable("model", f"transformers has no language model of type {model_type}", OTHERWISE)
     if found.is_encoder_decoder:
         found.decoder_start_token_id = 0  # which word it is changes no size, and a shape may state none
     return found

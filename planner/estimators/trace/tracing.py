@@ -24,7 +24,7 @@ from planner.estimators.trace.build import (
 from planner.estimators.trace.modes import as_cuda, recording
 from planner.estimators.trace.pose import posing_as_cuda
 from planner.estimators.trace.recorder import Recorder, Role, Stage, Trace
-from planner.refusals import CaseRefused, Untraceable
+from planner.refusals import OTHERWISE, CaseRefused, Untraceable
 from planner.stack import PINNED_STACK, EvaluationAsked, Stack
 from remote.contract import Strategy
 
@@ -62,7 +62,8 @@ def traced(
         except (CaseRefused, MemoryError):
             raise
         except Exception as error:  # what foreign code raises on tensors without values is of any kind
-            raise Untraceable("model", f"{config.get('model_type')} can't be traced: {_first_line(error)}") from error
+            why = f"{config.get('model_type')} can't be traced: {_first_line(error)}"
+            raise Untraceable("model", why, OTHERWISE) from error
         return recorder.trace()
 
 

@@ -193,7 +193,64 @@ def test_an_option_that_moves_memory_is_not_called_vain() -> None:
 
 def test_experts_that_are_split_for_bitsandbytes_have_no_closed_form() -> None:
     refused = ask(model="llama-4-scout", method="qlora", engine="closed_form")["error"]
-    assert (refused["key"], refused["hint"]) == ("quant", "engine trace, or quant none")
+    assert (refused["key"], refused["hint"]) == ("quant", "quant none; or engine trace")
+
+
+@pytest.mark.parametrize(
+    ("said", "key", "hint"),
+    [
+        ({"model": "bloom-560m", "attention": "flash_attention_2"}, "attention", "attention eager"),
+        ({"model": "gpt-oss-20b", "attention": "flash_attention_2"}, "attention", "attention eager"),
+        ({"model": "flan-t5-base", "attention": "flash_attention_2"}, "attention", "attention sdpa"),
+        ({"pipeline_parallel_size": 64, "num_gpus": 64}, "pipeline_parallel_size", "pipeline_parallel_size 32"),
+        ({"tensor_parallel_size": 6, "num_gpus": 6}, "tensor_parallel_size", "tensor_parallel_size 2"),
+        ({"tensor_parallel_size": 64, "num_gpus": 64}, "tensor_parallel_size", "tensor_parallel_size 32"),
+        ({"context_parallel_size": 4, "num_gpus": 4, "seq_len": 6}, "context_parallel_size", "context_parallel_size 3 at most"),
+        ({"expert_parallel_size": 4}, "expert_parallel_size", "expert_parallel_size 1"),
+        ({"model": "mixtral-8x7b", "expert_parallel_size": 4}, "expert_parallel_size", "expert_parallel_size 1"),
+        ({"vision": {}}, "vision", "leave vision out: the language model alone has one"),
+    ],
+)
+def test_what_a_base_does_not_do_or_can_t_be_cut_into_is_refused_with_what_would_do(
+    said: dict[str, Any], key: str, hint: str
+) -> None:
+    said = {"model": "8b"} | said
+    refused = ask(**said)["error"]
+    assert (refused["key"], refused["hint"]) == (key, hint)
+    if hint.startswith(f"{key} ") and key != "expert_parallel_size":
+        value: Any = hint.split()[1]
+        number = int(value) if value.isdigit() else 0
+        changed = {key: number, "num_gpus": number} if number else {key: value}
+        assert "vram" in ask(**said | changed)
+
+
+@pytest.mark.parametrize(
+    ("said", "hint"),
+    [
+        ({"method": "dora", "quant": "fp8"}, "method lora has one"),  # the closed form's own way out
+        ({"method": "miss", "quant": "fp8"}, "another quant, or a method that has a closed form, such as lora"),
+        ({"model": {**TINY_LLAMA, "model_type": "phi", "qk_layernorm": True}}, "qk_layernorm false, or name another base"),
+    ],
+)
+@pytest.mark.parametrize("engine", ["trace", "auto"])
+def test_no_hint_names_an_engine_that_can_t_answer_either(said: dict[str, Any], hint: str, engine: str) -> None:
+    refused = ask(**{"model": TINY_LLAMA, "engine": engine} | said)["error"]
+    assert refused["hint"] == hint
+
+
+def test_the_text_part_alone_is_estimated_and_that_is_said() -> None:
+    nested = {"model_type": "mistral3", "text_config": {**TINY_LLAMA, "model_type": "mistral"}, "vision_config": {}}
+    assert any("without its vision tower" in warning for warning in ask(model=nested)["warnings"])
+
+
+def test_a_shorter_sequence_that_would_fit_is_one_that_the_case_can_be_typed_with() -> None:
+    """Rows of 3,000 tokens in the mean can't be in sequences of 2,048: both are named, and both are accepted."""
+    small: dict[str, Any] = {"rank": 1, "target_modules": ["q_proj"], "adapter_dtype": "bfloat16", "loss": "chunked"}
+    small |= {"gradient_checkpointing": "offloaded", "offload": "optimizer", "optimizer": "paged_adamw_8bit"}
+    asked = {"model": "8b", "quant": "nf4", "kbit_upcast": "none", "seq_len": 4096, "mean_seq_len": 3000.0} | small
+    reason = ask(**asked, gpu_memory_gib=7)["fits"]["reason"]
+    assert reason.endswith("; seq_len 2048 with mean_seq_len 2048 would fit")
+    assert ask(**asked | {"seq_len": 2048, "mean_seq_len": 2048.0}, gpu_memory_gib=7)["fits"]["verdict"] == "fits"
 
 
 def test_host_ram_gets_a_verdict_of_its_own() -> None:

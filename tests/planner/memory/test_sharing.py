@@ -174,6 +174,8 @@ IMPOSSIBLE_CASES: tuple[dict[str, Any], ...] = (  # one a row of the table, in i
     {"offload": "stream", "sharding": "fsdp", "num_gpus": 2},
     {"offload": "stream", "sharding": "ddp", "num_gpus": 4, "tensor_parallel_size": 2},
     {"sharding": "device_map", "num_gpus": 4, "tensor_parallel_size": 2},
+    {"model": "bloom-560m", "attention": "flash_attention_2"},
+    {"model": "flan-t5-base", "attention": "flash_attention_2"},
 )
 
 

@@ -5,14 +5,20 @@ from __future__ import annotations
 import gc
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import msgspec
 import pytest
 
-from planner.estimators.trace import trace_vram
+from catalogs.catalog import read_catalog
+from planner.asking.case import read_case
+from planner.estimate import estimate
+from planner.estimators.trace import trace_counted, trace_vram
 from planner.estimators.trace.recorder import Role, Stage, Trace
+from planner.explain import explain
 from planner.refusals import CaseError, Untraceable
 from planner.stack import EvaluationAsked, Stack
 from planner.units import MIB
@@ -291,6 +297,32 @@ print(found.allocated_peak_bytes)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (f"{first.allocated_peak_bytes}\n", "")
+
+
+def test_who_waits_is_told_while_a_step_is_traced_and_not_where_one_was_kept(tmp_path: Path) -> None:
+    told: list[str] = []
+
+    @contextmanager
+    def tracing() -> Iterator[None]:
+        told.append("begun")
+        yield
+        told.append("ended")
+
+    for _ in range(2):
+        trace_counted(TINY, LORA, cache=tmp_path, tracing=tracing)
+    assert told == ["begun", "ended"]
+
+
+def test_levers_of_a_case_that_only_a_trace_answers_are_traced(tmp_path: Path) -> None:
+    """MiSS has no closed form. A shorter sequence saves what its own trace says that it saves."""
+    said = {"model": TINY, "method": "miss", "rank": 4, "micro_batch_size": 1, "seq_len": 512, "gradient_checkpointing": "off"}
+    case, catalog = read_case(said), read_catalog()
+    made = estimate(case, catalog, cache=tmp_path)
+    found = explain(made, case, catalog, cache=tmp_path)
+    assert found.limits is None
+    (shorter,) = (effect for effect in found.levers if effect.changes == {"seq_len": 256})
+    asked = estimate(read_case(said | {"seq_len": 256}), catalog, cache=tmp_path)
+    assert shorter.required_bytes == asked.vram.required_bytes < made.vram.required_bytes
 
 
 def test_another_case_is_another_trace(tmp_path: Path) -> None:

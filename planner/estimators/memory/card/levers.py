@@ -22,6 +22,7 @@ class Change(NamedTuple):
     words: str  # the keys of a case and what to set them to
     changes: dict[str, Any]  # the same as values
     strategy: Strategy
+    beside: dict[str, Any] = {}  # keys of the case that have to follow, and that no Strategy has
 
 
 Steps = Callable[[Strategy, Architecture, Stack], Iterator[Change]]
@@ -34,6 +35,18 @@ class Lever(NamedTuple):
     steps: Steps
     once: bool = False  # its steps are halvings: one is enough to show what it does
     timed: bool = True  # whether the estimate of speed knows what it costs
+
+
+def steps_of(
+    lever: Lever, strategy: Strategy, architecture: Architecture, stack: Stack, mean_seq_len: float | None
+) -> Iterator[Change]:
+    """The lever's steps; where the case says how long sequences are in the mean, what is cut shorter is so in the mean."""
+    for change in lever.steps(strategy, architecture, stack):
+        length = change.changes.get("seq_len")
+        if length is None or mean_seq_len is None or mean_seq_len <= length:
+            yield change
+        else:
+            yield change._replace(words=f"{change.words} with mean_seq_len {length}", beside={"mean_seq_len": float(length)})
 
 
 def _set(strategy: Strategy, words: str | None = None, **changes: Any) -> Iterator[Change]:

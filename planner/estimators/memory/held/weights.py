@@ -19,7 +19,7 @@ from planner.methods import (
     frozen_entries,
     head_params,
     resting_entries,
-    saved_module_params,
+    trainable_params,
 )
 from planner.precision import DTYPE_BYTES, is_packed, items_of, packs_experts, quantization_of, quantized_bytes
 from planner.stack import Stack
@@ -157,20 +157,18 @@ class Trained(msgspec.Struct, frozen=True):
 @lru_cache  # asked for by every estimate of a job, and by a search on every machine
 def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) -> Trained:
     """The trained parameters: of the base itself, or added to it. Small tensors are rounded as the allocator does."""
-    params = adapter_params(architecture, strategy)
+    trained, params = trainable_params(architecture, strategy, task=task), adapter_params(architecture, strategy)
     method = METHODS[strategy.method]
     if method.moves:
-        head = head_params(architecture, task) + base_params(architecture, task) - architecture.num_params
         items = items_of(strategy)
         item = items.norm if method.moves == {"norms"} else items.weight
-        outer = outer_parameters(architecture, task) if method.moves_all else 0
-        return Trained(params + (head if method.moves_all else 0), item, params * item if method.copies else 0, outer)
+        outer = outer_parameters(architecture, task) if method.moves_all else trained - params
+        return Trained(trained, item, params * item if method.copies else 0, outer)
     item = DTYPE_BYTES[strategy.adapter_dtype]
-    saved = saved_module_params(architecture, strategy)
     frozen = frozen_entries(architecture, strategy) * FP32
-    beside = (params + saved + resting_entries(architecture, strategy)) * item + frozen
-    outer = saved + (params if method.prompt is not None and method.adapter is None else 0)
-    return Trained(params + saved, item, beside + _rounding(architecture, strategy, item), outer)
+    beside = (trained + resting_entries(architecture, strategy)) * item + frozen
+    outer = trained - params + (params if method.prompt is not None and method.adapter is None else 0)
+    return Trained(trained, item, beside + _rounding(architecture, strategy, item), outer)
 
 
 def trained_in_block(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:

@@ -21,7 +21,7 @@ class Impossible(msgspec.Struct, frozen=True):
 
     key: str
     holds: Holds
-    why: str  # `{strategy}` stands for what was asked
+    why: str  # `{strategy}` and `{architecture}` stand for what was asked
     instead: dict[str, Any]
 
     @property
@@ -37,6 +37,16 @@ def _is_integers(strategy: Strategy) -> bool:
 def _viewed(strategy: Strategy, stack: Stack) -> bool:
     """Whether packed integers are looked at as 16-bit numbers: fms-acceleration does so for GPTQ, under TRL and FSDP."""
     return strategy.quant.startswith("gptq") and strategy.sharding == "fsdp" and stack.name == "trl"
+
+
+# derived: their models are written anew, beside transformers'
+OWN_MODELS: Final = frozenset({"unsloth", "torchtune", "litgpt", "nemo", "megatron"})
+
+
+def _lacks_flash_attention(architecture: Architecture, strategy: Strategy, stack: Stack) -> bool:
+    """derived: `_supports_flash_attn` and `_compatible_flash_implementations` of transformers 5.24, which raises ValueError."""
+    asked = strategy.attention == "flash_attention_2" and stack.name not in OWN_MODELS
+    return asked and not architecture.flash_attention_2
 
 
 # derived: the contract's defaults
@@ -90,5 +100,17 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
         lambda _, strategy, stack: cut_of(strategy).spreads_blocks and stack.model_parallel > 1,
         "device_map spreads whole blocks over all GPUs, and leaves none for parallel sizes",
         UNPARALLEL,
+    ),
+    Impossible(
+        "attention",
+        lambda architecture, strategy, stack: _lacks_flash_attention(architecture, strategy, stack) and architecture.eager_only,
+        "transformers has no FlashAttention-2 for {architecture.model_type}",
+        {"attention": "eager"},
+    ),
+    Impossible(
+        "attention",
+        _lacks_flash_attention,
+        "transformers has no FlashAttention-2 for {architecture.model_type}",
+        {"attention": "sdpa"},
     ),
 )

@@ -6,6 +6,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.user_file import shortened
 from planner.estimators.memory.held.optimizers import require_optimizer
 from planner.estimators.memory.refused.impossible import IMPOSSIBLE
+from planner.estimators.memory.refused.parallel import require_parallel
 from planner.methods import adapted_experts, chosen_layers, require_layers, require_method
 from planner.precision import BITSANDBYTES, packs_experts, packs_linears
 from planner.refusals import CaseError, Unsupported
@@ -21,6 +22,7 @@ def require_closed_form(architecture: Architecture, strategy: Strategy, *, task:
     require_optimizer(architecture, strategy)
     for refuse in (_layers, _task, _quant, _experts, _together):
         refuse(architecture, strategy, task, stack)
+    require_parallel(architecture, stack)
 
 
 def require_counted(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
@@ -80,7 +82,7 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
     if architecture.experts == "every" and quant in BITSANDBYTES:
         # derived: MODULES_TO_PATCH_FOR_QUANTIZATION of transformers' quantizers/base.py
         split = f"for bitsandbytes transformers splits the experts of {architecture.model_type} into linears"
-        raise Unsupported("quant", f"{split}, which has no closed form yet", "engine trace, or quant none")
+        raise Unsupported("quant", f"{split}, which has no closed form yet", "quant none")
     if architecture.kind == "encoder" and quant in BITSANDBYTES and strategy.kbit_upcast == "norms":
         raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")
 
@@ -100,6 +102,4 @@ def _together(architecture: Architecture, strategy: Strategy, _task: Task, stack
     """What can be said and not be done: the reason, and the nearest that can."""
     for wrong in IMPOSSIBLE:
         if wrong.holds(architecture, strategy, stack):
-            raise CaseError(wrong.key, wrong.why.format(strategy=strategy), wrong.hint)
-    if stack.expert_parallel_size > 1:
-        raise Unsupported("expert_parallel_size", "experts spread over GPUs have no closed form yet", "expert_parallel_size 1")
+            raise CaseError(wrong.key, wrong.why.format(strategy=strategy, architecture=architecture), wrong.hint)
