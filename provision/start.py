@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from importlib.util import find_spec, module_from_spec
 
@@ -27,12 +28,30 @@ def run_main() -> int:
 
 
 def _start(words: list[str]) -> int:
-    if starts_no_thread(words):
+    alone = starts_no_thread(words)
+    if alone:
         for name in UNUSED:
             put_off(name)
     from provision.cli import main as said
 
-    return said(words)
+    code = said(words)
+    if alone:
+        leave(code)
+    return code
+
+
+def leave(code: int) -> None:
+    """End the process as it stands, once all is written: what only plans or helps has nothing open that it must close itself.
+
+    Python would take every object apart first: measured 2026-11-26, 38 of the 770 million instructions of a plan. Returns where
+    the output takes nothing more, which Python's own way out tells.
+    """
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        return
+    os._exit(code)
 
 
 def starts_no_thread(words: list[str]) -> bool:

@@ -40,7 +40,11 @@ VARYING: Final = (
     "offload",
 )
 
+# What of these moves nothing that rests on a GPU
+OF_A_PASS: Final = frozenset({"micro_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"})
+
 key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # what tells the strategies of one search apart
+_resting_key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*(name for name in VARYING if name not in OF_A_PASS))
 
 
 class Figures:
@@ -57,13 +61,14 @@ class Figures:
         self._ladders: dict[tuple[int, Dtype], tuple[tuple[Strategy, ...], ...]] = {}
         self._vram: dict[tuple[Any, ...], tuple[VramEstimate, Outside] | CaseRefused] = {}
         self._resting: dict[tuple[Any, ...], int] = {}
+        self._weighed: set[tuple[Any, ...]] = set()
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
 
     @property
     def num_strategies(self) -> int:
         """How many different strategies were looked at."""
-        return len({key[2:] for key in self._vram} | {key[1:] for key in self._host} | set(self._resting))
+        return len({key[2:] for key in self._vram} | {key[1:] for key in self._host} | self._weighed)
 
     def ladders(self, num_gpus: int, *, computes_in: Dtype) -> tuple[tuple[Strategy, ...], ...]:
         """What is tried on so many GPUs that multiply fastest in this dtype."""
@@ -111,9 +116,10 @@ class Figures:
 
     def resting_bytes(self, strategy: Strategy) -> int:
         """What no GPU can do with less of. Raises CaseRefused for what has no closed form."""
-        key = key_of(strategy)
+        key = _resting_key_of(strategy)
         if key not in self._resting:
             self._resting[key] = resting_bytes(self.architecture, strategy, task=self._task)
+        self._weighed.add(key_of(strategy))
         return self._resting[key]
 
     def host(self, strategy: Strategy, *, on_cpu: bool) -> HostEstimate:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import defaultdict
 from collections.abc import Callable, Hashable, Iterable
 from functools import partial
+from operator import attrgetter
 from typing import Any, Final
 
 import msgspec
@@ -57,8 +58,12 @@ class Wish(msgspec.Struct, frozen=True):
     reason: str
     field: str | None = None
     remedy: str | None = None
+    reads: str | None = None  # a field of an offer beside those of ALIKE that it looks at
 
 
+# Nearly all conditions look at these fields alone, and four offers in five are alike in them: one of each is looked at
+ALIKE: Final = ("provider", "gpu", "num_gpus", "purchase", "hosts")
+RULES_READ: Final = {"regions": "region", "max_usd_per_hour": "usd_per_hour"}  # of rules, what they look at beside those
 Place = tuple[str, str]  # provider and region
 MAX_NAMES: Final = 8  # as many as a sentence holds
 CONTINENT_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AWS, Google and their like
@@ -70,14 +75,29 @@ class Market:
     def __init__(self, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
         self.catalog, self.offers = catalog, offers
         self.every = frozenset(range(len(offers)))
-        self.sellers = frozenset(offer.provider for offer in offers)
+        self._alike: dict[str | None, tuple[list[int], ...]] = {}
         self._broken: dict[Hashable, frozenset[int]] = {}
         self._kinds: dict[frozenset[int], tuple[Kind, ...]] = {}
 
-    def broken(self, asks: Hashable, breaks: Callable[[Offer], object]) -> frozenset[int]:
+    @property
+    def sellers(self) -> frozenset[str]:
+        """Who sells any of it."""
+        return frozenset(self.offers[places[0]].provider for places in self.alike(None))
+
+    def alike(self, reads: str | None) -> tuple[list[int], ...]:
+        """The places of all offers, those together that have the same in every field of ALIKE, and in another one."""
+        if reads not in self._alike:
+            together: defaultdict[tuple[Any, ...], list[int]] = defaultdict(list)
+            for place, what in enumerate(map(attrgetter(*ALIKE, *([reads] if reads else ())), self.offers)):
+                together[what].append(place)
+            self._alike[reads] = tuple(together.values())
+        return self._alike[reads]
+
+    def broken(self, asks: Hashable, breaks: Callable[[Offer], object], *, reads: str | None = None) -> frozenset[int]:
         """Which offers break a condition, by their place among all."""
         if asks not in self._broken:
-            self._broken[asks] = frozenset(place for place, offer in enumerate(self.offers) if breaks(offer))
+            groups = (places for places in self.alike(reads) if breaks(self.offers[places[0]]))
+            self._broken[asks] = frozenset().union(*groups)
         return self._broken[asks]
 
     def kinds(self, places: frozenset[int]) -> tuple[Kind, ...]:
@@ -113,11 +133,11 @@ def admit(
     kept = offered = market.every if among is None else among
     rejections: list[Rejection] = []
     for wish in wishes:
-        if broken := kept & market.broken(wish.asks, wish.breaks):
+        if broken := kept & market.broken(wish.asks, wish.breaks, reads=wish.reads):
             kept -= broken
             rejections.append(_counted(len(broken), wish.reason, wish.remedy, wish.field))
     for rule in rules:
-        if refused := kept & market.broken(rule, partial(refusal, rule)):
+        if refused := kept & market.broken(rule, partial(refusal, rule), reads=RULES_READ.get(rule.key)):
             kept -= refused
             reason = refusal(rule, market.offers[min(refused)]) or ""
             rejections.append(_counted(len(refused), reason, rule.remedy))
@@ -144,10 +164,18 @@ def _wishes(where: Where, catalog: Catalog, gpus: frozenset[str], sellers: froze
         yield Wish(asks, lambda offer: offer.provider not in where.providers, reason, "where.providers", remedy)
     if where.regions:
         reason = f"not in {_or(where.regions)}"
-        yield Wish(("regions", where.regions), lambda offer: not matches(offer.region, where.regions), reason, "where.regions")
+        yield Wish(
+            ("regions", where.regions),
+            lambda offer: not matches(offer.region, where.regions),
+            reason,
+            "where.regions",
+            reads="region",
+        )
     if where.instance_types:
         types = where.instance_types
-        yield Wish(("types", types), lambda offer: offer.instance_type not in types, f"not a {_or(types)}")
+        yield Wish(
+            ("types", types), lambda offer: offer.instance_type not in types, f"not a {_or(types)}", reads="instance_type"
+        )
     if gpus:
         sold = any(offer.gpu in gpus for offer in catalog.offers)
         remedy = None if sold else f'nobody sells it; what fits it: rentune estimate --gpu "{min(gpus)}"'
@@ -191,6 +219,7 @@ def _beside_volume(request: Request, kept_at: tuple[Place, ...]) -> Iterable[Wis
             f"not where the volume {request.keep.volume_name} is: {_or('/'.join(place) for place in kept_at)}",
             "keep.volume_name",
             "under another name one is made elsewhere",
+            reads="region",
         )
 
 

@@ -100,19 +100,21 @@ def strategies(
     for variant in advice.variants:
         quant = said.get("quant", variant.get("quant", "none"))
         for sharding in _shardings(said, quant, num_gpus, computes_in):
-            for checkpointing in _said_or(said, "gradient_checkpointing", recomputing):
-                chosen = {"param_dtype": weights, "autocast": autocast} | variant | sharding | attention
-                yield _ladder(chosen | {"gradient_checkpointing": checkpointing} | said, advice.global_batch_size)
+            chosen = {"param_dtype": weights, "autocast": autocast} | variant | sharding | attention
+            several = _said_or(said, "gradient_checkpointing", recomputing)
+            first = strategy_of(read_case(chosen | {"gradient_checkpointing": several[0]} | said))
+            for checkpointing in several:
+                way = msgspec.structs.replace(first, gradient_checkpointing=checkpointing)
+                yield _ladder(way, chosen | said, advice.global_batch_size)
 
 
-def _ladder(said: dict[str, Any], global_batch_size: int) -> tuple[Strategy, ...]:
+def _ladder(way: Strategy, said: dict[str, Any], global_batch_size: int) -> tuple[Strategy, ...]:
     num_gpus: int = said["num_gpus"]
     per_gpu = max(1, global_batch_size // num_gpus)
     sizes = _said_or(said, "micro_batch_size", _micro_batches(per_gpu, said["seq_len"]))
-    first = strategy_of(read_case(said))
     return tuple(
         msgspec.structs.replace(
-            first,
+            way,
             micro_batch_size=size,
             gradient_accumulation_steps=said.get("gradient_accumulation_steps", max(1, per_gpu // size)),
         )

@@ -66,10 +66,33 @@ def test_a_plan_and_its_help_do_without_what_takes_longest_to_load(words: tuple[
 import sys
 sys.modules["typing_extensions"] = None
 sys.argv = ["rentune", *{words!r}]
-from provision.start import main
-code = main()
+from provision import start
+start.leave = lambda _code: None
+code = start.main()
 print("__getattr__" in vars(sys.modules["inspect"]), file=sys.stderr)
 sys.exit(code)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stderr.strip()) == (0, "True")
+
+
+@pytest.mark.parametrize(
+    ("words", "code"),
+    [(("--help",), 0), (("plan", "--model", "7b", "--json"), 0), (("plan", "--model", "7b", "--gpu-budget", "1GB"), 2)],
+    ids=("help", "plan", "nothing fits"),
+)
+def test_an_answer_is_written_whole_and_ends_with_its_code(words: tuple[str, ...], code: int) -> None:
+    """Through a pipe, where Python writes only when it is told to, or when it ends by itself."""
+    way_in = "import sys; from provision.{} import main; sys.argv = ['rentune', *{!r}]; sys.exit(main())"
+    here, plain = (
+        subprocess.run([sys.executable, "-c", way_in.format(module, words)], capture_output=True, text=True, check=False)
+        for module in ("start", "cli")
+    )
+    assert (here.returncode, here.stdout, here.stderr) == (code, plain.stdout, plain.stderr)
+
+
+def test_an_output_that_takes_nothing_is_told_as_python_tells_it() -> None:
+    code = "import sys; from provision.start import main; sys.argv = ['rentune', '--help']; sys.exit(main())"
+    with Path("/dev/full").open("w") as full:
+        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
+    assert done.returncode != 0

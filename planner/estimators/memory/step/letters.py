@@ -85,13 +85,16 @@ def _digits(size: int) -> tuple[int, ...]:
 
 
 def highest(sizes: Iterable[int]) -> tuple[int, ...]:
-    """Those that may be the largest in some batch, in their order: of no other all letters count at least as much."""
+    """Those that may be the largest in some batch, in their order: of no other all letters count at least as much.
+
+    Such another is the larger integer, too, so it is met before in falling order.
+    """
+    distinct = dict.fromkeys(sizes)
     kept: list[int] = []
-    for size in dict.fromkeys(sizes):
+    for size in sorted(distinct, reverse=True):
         for other in kept:
             if not (other - size) & _SIGNS:  # no digit of the difference is negative
                 break
         else:
-            kept = [other for other in kept if (size - other) & _SIGNS]
             kept.append(size)
-    return tuple(kept)
+    return tuple(filter(kept.__contains__, distinct))
