@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from decimal import ROUND_CEILING, Decimal
 from typing import Final
 
@@ -120,9 +120,9 @@ def _over(entries: list[Over], *, complete: bool) -> Iterator[Rejection]:
 
 
 def _dear(group: list[Over], place: str, *, complete: bool) -> Rejection:
-    cheapest = min(group, key=lambda each: each.needed_usd)
+    cheapest = nearest_of(group, lambda each: each.needed_usd) or group[0]
     limit = f"${cheapest.cap.usd if cheapest.cap else 0} at p90{place}"
-    least = f"the cheapest, {cheapest.offer.key}, needs ${enough_usd(cheapest)}"
+    least = f"the cheapest{_known(cheapest, group)}, {cheapest.offer.key}, needs ${enough_usd(cheapest)}"
     needed: dict[str, float] = {"p90_usd": cheapest.needed_usd}
     return _beyond(limit, least, cheapest, needed, num_offers=len(group), complete=complete)
 
@@ -130,11 +130,22 @@ def _dear(group: list[Over], place: str, *, complete: bool) -> Rejection:
 def _slow(group: list[Over], limit_s: float, *, complete: bool) -> Rejection:
     """Named is the fastest of those that keep to the money; where none does the cheapest, as a way out does."""
     affordable = [each for each in group if each.cap is None]
-    nearest = min(affordable, key=lambda each: each.needed_s, default=None) or min(group, key=lambda each: each.needed_usd)
+    nearest = nearest_of(affordable, lambda each: each.needed_s) or nearest_of(group, lambda each: each.needed_usd) or group[0]
     named, too = ("fastest", "") if affordable else ("cheapest", f" and ${enough_usd(nearest)}")
-    least = f"the {named}, {nearest.offer.key}, needs {enough_hours(nearest):,.1f} h{too}"
+    known = _known(nearest, affordable or group)
+    least = f"the {named}{known}, {nearest.offer.key}, needs {enough_hours(nearest):,.1f} h{too}"
     limit = f"{limit_s / SECONDS_PER_HOUR:g} h at p90"
     return _beyond(limit, least, nearest, {"p90_s": nearest.needed_s}, num_offers=len(group), complete=complete)
+
+
+def nearest_of(entries: Iterable[Over], figure: Callable[[Over], float]) -> Over | None:
+    """The one with the least of a figure; what RAM or cores nobody states only where there is no other."""
+    return min(entries, key=lambda each: (not each.offer.is_whole, figure(each)), default=None)
+
+
+def _known(nearest: Over, group: list[Over]) -> str:
+    """What sets it apart from others that may need less, and may have too little RAM."""
+    return " of known RAM" if nearest.offer.is_whole and not all(each.offer.is_whole for each in group) else ""
 
 
 def _beyond(limit: str, least: str, nearest: Over, needed: dict[str, float], *, num_offers: int, complete: bool) -> Rejection:

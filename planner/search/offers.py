@@ -296,8 +296,28 @@ def known_names(catalog: Catalog, offers: tuple[Offer, ...]) -> dict[str, set[st
     }
 
 
+# What people call a provider, and the catalog calls otherwise.
+CALLED: Final[dict[str, str]] = {
+    "amazon": "aws",
+    "ec2": "aws",
+    "google": "gcp",
+    "gce": "gcp",
+    "microsoft": "azure",
+    "oracle": "oci",
+    "datacrunch": "verda",
+    "ovh": "ovhcloud",
+    "lambdalabs": "lambda",
+    "do": "digitalocean",
+}
+
+
 def _close(name: str, known: set[str]) -> list[str]:
-    """What may have been meant: those that are spelled alike, or else lie on the continent that the first letters name."""
+    """What may have been meant: another name of it, those that are spelled alike, or else those that lie on the continent that
+    the first letters name.
+    """
+    called = CALLED.get(name.lower())
+    if called is not None and called in known:
+        return [called]
     from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
     continent = sorted(each for each in known if each.lower().startswith(name.lower()[:CONTINENT_LETTERS]))

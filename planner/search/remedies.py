@@ -13,7 +13,7 @@ from planner.refusals import CaseRefused
 from planner.search.best import best
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, floor_bytes, required_bytes
-from planner.search.notebook import Over, lifted, told_apart
+from planner.search.notebook import Over, lifted, nearest_of, told_apart
 from planner.search.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question
 from planner.strategy import describe
@@ -102,9 +102,9 @@ def _lifted_limits(request: Request, over: Iterable[Over]) -> Iterator[Relaxed]:
         for broken in ((True, False), (False, True), (True, True))
     )
     nearest = (
-        min(dear, key=lambda each: each.needed_usd, default=None),
-        min(slow, key=lambda each: each.needed_s, default=None),
-        min(both if not dear and not slow else (), key=lambda each: each.needed_usd, default=None),
+        nearest_of(dear, lambda each: each.needed_usd),
+        nearest_of(slow, lambda each: each.needed_s),
+        nearest_of(both if not dear and not slow else (), lambda each: each.needed_usd),
     )
     return (_with_limits(request, lifted(each)) for each in nearest if each is not None)
 

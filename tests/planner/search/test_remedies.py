@@ -11,10 +11,11 @@ import pytest
 
 from catalogs.catalog import read_catalog
 from planner.asking.options import run_command, spelled
-from planner.plan import Rejection, SearchResult
+from planner.asking.request import Budget
+from planner.plan import Provider, Rejection, SearchResult
 from planner.policy import Rule
 from planner.report.words import what_would_do
-from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, parsed
+from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request, parsed
 from tests.planner.report.test_golden import asked
 
 CARDS = tuple(read_catalog().gpus.values())
@@ -81,6 +82,21 @@ def test_money_is_named_once_and_as_much_as_is_asked_for() -> None:
     assert refused.changes == way.changes
     assert way.change == f"for up to ${way.changes['budget.max_usd']}"
     assert answered(typed(words, f"--max-cost {way.changes['budget.max_usd'] - Decimal('0.01')}")).plans == ()
+
+
+def test_money_is_named_for_a_machine_whose_ram_is_known() -> None:
+    """One of untold RAM may cost less, and may not do."""
+    known = make_offer(usd_per_hour=Decimal(2))
+    untold = make_offer(instance_type="untold", provider="elsewhere", ram_gib=None)
+    rented = tuple(Provider(name=name, runnable=True, status="tested") for name in ("cloud", "elsewhere"))
+    asked = make_request(budget=Budget(max_usd=Decimal("0.01")))
+    result = ask(asked, make_catalog(known, untold), providers=rented)
+    (refused,), (way,) = filter(of_limits, result.rejections), result.ways_out
+    assert "the cheapest of known RAM, cloud/north/one/on_demand, needs $" in refused.reason
+    assert way.plan.offer == known
+    assert refused.changes == way.changes
+    (refused,) = filter(of_limits, ask(asked, make_catalog(untold), providers=rented).rejections)
+    assert "the cheapest, elsewhere/north/untold/on_demand, needs $" in refused.reason
 
 
 def test_a_remedy_does_not_lead_into_the_other_limit() -> None:

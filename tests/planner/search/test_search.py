@@ -400,6 +400,14 @@ def test_a_name_that_nobody_sells_is_a_slip_of_the_pen(where: Where, words: str,
     assert refused.value.hint == hint
 
 
+def test_a_provider_by_another_name_is_told_its_own() -> None:
+    """However another one is spelled: amazon is not lambda."""
+    sellers = [make_offer(provider=name) for name in ("aws", "lambda", "gcp")]
+    with pytest.raises(RequestError, match="no offer has the provider Amazon") as refused:
+        ask(make_request(where=Where(providers=("Amazon",))), market(*sellers))
+    assert refused.value.hint == "did you mean aws?"
+
+
 def test_a_card_that_nobody_sells_can_be_estimated() -> None:
     """The table knows it; no offer has it."""
     refused = about(ask(make_request(where=Where(gpus=(SMALL.name,))), market(make_offer())), f"no {SMALL.name} in it")
