@@ -60,8 +60,7 @@ def render_page() -> str:
         "## Of whom only the price is known",
         _table(("provider", "status", "places in the price list", "what is billed while it is off"), _prices(catalog)),
         "## The words",
-        "`plan` has them below its table, `run` and `doctor` beside each provider. The first run on a cloud that was never met "
-        "for real says so before it asks.",
+        "`plan`, `run` and `doctor` show them. The first run on a cloud that was never met for real says so before it asks.",
         "\n".join(f"- *{word}*: {meaning}." for word, meaning in MEANS.items()),
     )
     return "\n\n".join(blocks) + "\n"

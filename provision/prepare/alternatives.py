@@ -20,7 +20,7 @@ def alternatives_of(plan: Plan, found: Iterable[Plan], offers: Iterable[Offer], 
     """The same job elsewhere, cheapest first: the other plans that can be run, and each on equal machines in other regions.
 
     `found`: what the search has ranked; of equal machines it names the cheapest only. Nothing stands in for a machine of
-    one's own, and what is tight only for what is tight.
+    one's own; what is tight only for what is tight, and a machine of untold RAM only for another.
     """
     if plan.offer.provider in OWN_MACHINES:
         return ()
@@ -34,7 +34,8 @@ def alternatives_of(plan: Plan, found: Iterable[Plan], offers: Iterable[Offer], 
 
 def _can_take_its_place(each: Plan, plan: Plan) -> bool:
     ready = each.runnable is None and NOT_READY not in each.provider_status
-    return ready and each.offer.provider not in OWN_MACHINES and each.verdict in ("fits", plan.verdict)
+    no_less_known = each.offer.is_whole or not plan.offer.is_whole
+    return ready and no_less_known and each.offer.provider not in OWN_MACHINES and each.verdict in ("fits", plan.verdict)
 
 
 def _in_other_regions(plan: Plan, market: Iterable[Offer]) -> Iterator[Plan]:

@@ -68,6 +68,15 @@ def test_what_the_search_ranked_beside_it_is_one_too() -> None:
     assert keys(alternatives_of(tight, unfit[:1], (), ())) == ["cloud/a/big/on_demand"]
 
 
+def test_a_machine_of_untold_ram_takes_no_place_of_one_whose_ram_is_known() -> None:
+    """It may have too little; for another of untold RAM it may stand in."""
+    untold = plan_at("a", offer=msgspec.structs.replace(plan_at("a").offer, ram_gib=None))
+    assert FIRST.offer.is_whole
+    assert alternatives_of(FIRST, (untold,), (), ()) == ()
+    other = plan_at("b", offer=msgspec.structs.replace(plan_at("b").offer, ram_gib=None))
+    assert keys(alternatives_of(untold, (other,), (), ())) == ["cloud/b/big/on_demand"]
+
+
 def test_the_wish_for_a_region_and_the_policy_hold_for_them_as_well() -> None:
     """What the first plan may not be, none that takes its place may be."""
     market = [plan_at(region).offer for region in ("eu-north", "eu-south", "us-west")]
