@@ -37,7 +37,10 @@ printf '%s | %s\\n' "$*" "$(cat)" >> "$NOTES/curl"
 echo "$*" >> "$NOTES/sshd"
 [ -e "$NOTES/ends" ] || exec /bin/sleep 60
 """,
-    "sleep": "#!/bin/sh\nexec /bin/sleep 0.02\n",
+    "sleep": """#!/bin/sh
+echo >> "$NOTES/looks"
+exec /bin/sleep 0.02
+""",
 }
 
 
@@ -115,6 +118,11 @@ class Container:
         file = self.notes / program
         return file.read_text().splitlines() if file.exists() else []
 
+    def await_look(self) -> None:
+        """Until what watches has looked once more from beginning to end: it sleeps after each look."""
+        before = len(self.noted("looks"))
+        await_true(lambda: len(self.noted("looks")) > before + 1)
+
     def asked(self) -> list[str]:
         """What RunPod was asked, by method and path."""
         words = [line.partition(" | ")[0].split() for line in self.noted("curl")]
@@ -170,8 +178,8 @@ def test_at_the_deadline_it_asks_for_its_end_and_not_before(container: Container
     with started(container, container.prepare(boot)):
         await_true(lambda: len(container.asked()) > 1)
         assert time.time() >= int(boot.deadline_at_s)
+        await_true(lambda: container.noted("sshd"))
     assert set(container.asked()) == {"DELETE https://api.example/v2/pods/pod-1"}
-    assert container.noted("sshd")
 
 
 def test_a_wrong_clock_is_overtaken_by_uptime(container: Container) -> None:
@@ -183,7 +191,7 @@ def test_a_wrong_clock_is_overtaken_by_uptime(container: Container) -> None:
     with started(container, environment):
         await_true(lambda: container.noted("sshd"))
         container.uptime.write_text(f"{100 + HOUR_S + UPTIME_MARGIN_S - 2:.2f} 400.00\n")
-        time.sleep(0.3)
+        container.await_look()
         assert not container.asked()
         container.uptime.write_text(f"{100 + HOUR_S + UPTIME_MARGIN_S + 1:.2f} 400.00\n")
         await_true(container.asked)
@@ -228,9 +236,9 @@ def test_a_container_for_which_nobody_comes_asks_for_its_end(container: Containe
     with started(container, container.prepare(container.boot(left_s=10 * HOUR_S))):
         await_true(lambda: container.noted("sshd"))
         (container.home / "rentune-r1" / LEASE_FILE).write_text("150\n")
-        time.sleep(1.0)  # an hour passes in no moment of a real machine: whoever looks right now must have seen the lease
+        container.await_look()  # minutes pass in no moment of a real machine: whoever looks right now must have seen the lease
         container.uptime.write_text(f"{150 + LEASE_S - 1}.50 0\n")
-        time.sleep(0.3)
+        container.await_look()
         assert not container.asked()
         container.uptime.write_text(f"{150 + LEASE_S + 1}.50 0\n")
         await_true(container.asked)
@@ -243,8 +251,9 @@ def test_a_container_whose_trainer_has_begun_waits_for_its_deadline(container: C
         begun = container.home / "rentune-r1" / BEGUN_FILE
         begun.parent.mkdir()
         begun.touch()
+        container.await_look()  # whoever looks right now may have missed the file, and would see the later uptime
         container.uptime.write_text(f"{100 + 2 * LEASE_S}.00 0\n")
-        time.sleep(0.3)
+        container.await_look()
         assert not container.asked()
 
 
@@ -269,7 +278,7 @@ def test_a_container_that_could_not_end_itself_serves_nobody(container: Containe
     del environment[lacking]
     with started(container, environment):
         await_true(lambda: "could not end itself" in (container.folder / "console").read_text())
-        time.sleep(0.2)
+        container.await_look()
     assert not container.noted("sshd")
     assert not container.keys.joinpath("ssh_host_ed25519_key").exists()
 
