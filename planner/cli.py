@@ -21,6 +21,7 @@ from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, re
 from planner.asking.earlier import continued
 from planner.asking.options import request_of, run_command, said, spelled
 from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError, checked
+from planner.estimators.learned import Seen
 from planner.goals import GOALS
 from planner.notices import unread
 from planner.plan import Cards, Plan, Provider, SearchResult, read_plan, write_plan
@@ -47,6 +48,7 @@ class Edges(msgspec.Struct, frozen=True, kw_only=True):
     folder: Path  # where relative paths start from
     versions: Mapping[str, str] = {}  # written into every plan
     rules: tuple[Rule, ...] = ()  # of policies
+    seen: tuple[Seen, ...] = ()  # earlier runs here
     kept_at: Callable[[str], tuple[Place, ...]] = lambda _name: ()  # where a volume of that name lies; nowhere = not known
 
 
@@ -134,6 +136,7 @@ def answer(
         offers=(*catalog.offers, *offers),
         versions=edges.versions,
         rules=edges.rules,
+        seen=edges.seen,
         kept_at=() if (name := request.keep.volume_name) is None else edges.kept_at(name),
         cards=cards,
     )

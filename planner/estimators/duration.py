@@ -13,6 +13,7 @@ from planner.asking.request import OWN_MACHINES, DataAsked, Profile
 from planner.estimators import calibration as known
 from planner.estimators import phases
 from planner.estimators.host import download_bytes
+from planner.estimators.learned import NOTHING_LEARNED, Learned, Seen, learned_from
 from planner.estimators.memory.held.optimizers import state_bytes
 from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.phases import moving, scaled, span, total
@@ -26,6 +27,10 @@ from planner.units import KWH
 from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Strategy, Task
 
 ALONE: Final = 1.0  # derived: no factor
+GPU_STACK, CPU_STACK = (
+    "transformers",
+    "transformers on a CPU",
+)  # what earlier runs of the trainer taught of one says nothing of the other
 
 
 class Pace(msgspec.Struct, frozen=True):
@@ -35,6 +40,7 @@ class Pace(msgspec.Struct, frozen=True):
     step_s: Range  # one optimizer step
     tokens_per_s: Range  # of the whole job
     bound: Bound
+    learned: Learned = NOTHING_LEARNED
 
 
 def pace_of(
@@ -47,8 +53,12 @@ def pace_of(
     mean_seq_len: float,
     interconnect: str,
     cores: float | None,
+    seen: tuple[Seen, ...] = (),
 ) -> Pace:
-    """Seconds of a step and tokens per second, with the spread of runs like this one. `gpu` None: `cores` train."""
+    """Seconds of a step and tokens per second, with the spread of runs like this one. `gpu` None: `cores` train.
+
+    `seen`: earlier runs here. They move the middle, and make the range narrower.
+    """
     if gpu is None:
         step = cpu_step_time(
             architecture, strategy, task=task, stack=stack, mean_seq_len=mean_seq_len, cores=cores or known.CPU_CORES_ELSE
@@ -59,13 +69,17 @@ def pace_of(
             architecture, strategy, task=task, gpu=gpu, stack=stack, mean_seq_len=mean_seq_len, interconnect=interconnect
         )
         fast = slow = known.SPREADS[run_class(architecture, strategy, gpu, step)]
-    seconds = step.step_s(strategy.gradient_accumulation_steps)
+    named = {"stack": GPU_STACK, "gpu": gpu.name} if gpu is not None else {"stack": CPU_STACK, "gpu": "cpu"}
+    learned = learned_from(seen, **named, quant=strategy.quant, spread=slow) if seen else NOTHING_LEARNED
+    fast, slow = min(fast, learned.spread), min(slow, learned.spread)
+    seconds = step.step_s(strategy.gradient_accumulation_steps) * learned.factor
     tokens = tokens_per_step(strategy, stack, mean_seq_len)
     return Pace(
         step=step,
         step_s=span(seconds / fast, seconds, seconds * slow),
         tokens_per_s=span(tokens / (seconds * slow), tokens / seconds, tokens / seconds * fast),
         bound=step.bound,
+        learned=learned,
     )
 
 
@@ -81,10 +95,12 @@ def estimate_duration(
     stack: Stack = PINNED_STACK,
     reused_environment: bool = False,
     model_on_box: bool = False,
+    seen: tuple[Seen, ...] = (),
 ) -> DurationEstimate:
     """Every phase's seconds with p10, p50, p90. `gpu` None: the cores of the box itself train.
 
     `reused_environment`: the box stack is already installed (the local box). `model_on_box`: nothing is downloaded.
+    `seen`: earlier runs here.
     """
     work = work_of(data, strategy, on_cpu=gpu is None)
     pace = pace_of(
@@ -96,6 +112,7 @@ def estimate_duration(
         mean_seq_len=work.train_mean,
         interconnect=offer.interconnect,
         cores=offer.vcpus,
+        seen=seen,
     )
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
     train = scaled(pace.step_s, num_steps)
@@ -123,6 +140,8 @@ def estimate_duration(
         phase_s=phase_s,
         wall_s=total(*phase_s.values()),
         energy_kwh=_energy(pace, gpu, strategy, seconds, cores=offer.vcpus),
+        learned=pace.learned.factor,
+        learned_from=pace.learned.num_runs,
     )
 
 

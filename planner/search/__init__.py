@@ -11,6 +11,7 @@ from catalogs.hardware import Offer
 from planner.advise import advise
 from planner.asking.request import Request
 from planner.asking.training_keys import check_training
+from planner.estimators.learned import Seen
 from planner.estimators.memory.refused.support import require_known_code, require_unquantized
 from planner.notices import cut_words
 from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
@@ -39,12 +40,14 @@ def search(
     rules: Iterable[Rule] = (),
     kept_at: tuple[Place, ...] = (),
     cards: Cards | None = None,
+    seen: tuple[Seen, ...] = (),
 ) -> SearchResult:
     """Every way to do the job, ranked by its total dollars (p50); what was refused says why.
 
     `offers`: None = the catalog's. `providers`: who can be rented from; of any other only the price is known. `rules`:
     what may be rented at all. `kept_at`: where the volume lies that the request wants again; nowhere = it is made. `cards`:
     cards that somebody has, to be told in which ways they hold the job.
+    `seen`: earlier runs, which correct speeds.
     Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
     market = Market(catalog, catalog.offers if offers is None else offers)
@@ -62,7 +65,7 @@ def search(
         rules=in_force(rules, request.overruled),
         kept_at=kept_at,
     )
-    figures = Figures(architecture, request, advice, seq_len=seq_len)
+    figures = Figures(architecture, request, advice, seq_len=seq_len, seen=seen)
     asked = admit(request, market, question.rules, kept_at=question.kept_at)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
     notebook = Notebook()

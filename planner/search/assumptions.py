@@ -32,6 +32,9 @@ def _job(question: Question) -> Iterator[str]:
 
 def _machine(found: Found) -> Iterator[str]:
     gpu, offer = found.kind.gpu, found.offer
+    if found.duration.learned_from:
+        runs = "run" if found.duration.learned_from == 1 else "runs"
+        yield f"{found.duration.learned_from} earlier {runs}: a step takes {found.duration.learned:.2f} of what is reckoned"
     if gpu is not None:
         yield f"{gpu.name}: {gpu.achievable_tflops:g} TFLOP/s at best in 16-bit products, {gpu.achievable_basis}"
         if gpu.driver_memory_mib is None:

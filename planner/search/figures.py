@@ -14,6 +14,7 @@ from planner.advise import Advice
 from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.estimators.duration import estimate_duration, unpadded
 from planner.estimators.host import estimate_host
+from planner.estimators.learned import Seen
 from planner.estimators.memory import estimate_vram, resting_bytes
 from planner.estimators.memory.card.process import Outside, outside_of
 from planner.estimators.memory.scene import memory_class
@@ -50,7 +51,9 @@ _resting_key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*(nam
 class Figures:
     """Memoized estimates of one job. Refusals of the estimators are remembered, too, as the error they raised."""
 
-    def __init__(self, architecture: Architecture, request: Request, advice: Advice, *, seq_len: int) -> None:
+    def __init__(
+        self, architecture: Architecture, request: Request, advice: Advice, *, seq_len: int, seen: tuple[Seen, ...] = ()
+    ) -> None:
         self.architecture = architecture
         self._model = request.model
         self._task = request.task
@@ -58,6 +61,7 @@ class Figures:
         self._loop = request.loop
         self._advice = advice
         self._seq_len = seq_len
+        self._seen = seen
         self._ladders: dict[tuple[int, Dtype], tuple[tuple[Strategy, ...], ...]] = {}
         self._vram: dict[tuple[Any, ...], tuple[VramEstimate, Outside] | CaseRefused] = {}
         self._resting: dict[tuple[Any, ...], int] = {}
@@ -156,6 +160,7 @@ class Figures:
                 task=self._task,
                 reused_environment=local,
                 model_on_box=local,
+                seen=self._seen,
             )
         return self._duration[key]
 

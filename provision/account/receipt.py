@@ -142,9 +142,11 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     predicted: float
     measured: float
     versions: dict[str, str]
+    learned: float = 1.0  # the factor within `predicted` that earlier rows taught
     schema_version: int = 1
 
 
+STEP: Final = "optimizer step"
 NOTHING_HEARD: Final = Measured()
 
 
@@ -313,6 +315,7 @@ def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
             predicted=figure.planned.p50,
             measured=figure.metered,
             versions=receipt.versions,
+            learned=plan.duration.learned if figure.name == STEP else 1.0,
         )
         for figure in (*receipt.figures, *receipt.phases)
         if figure.planned is not None and figure.metered is not None
@@ -333,7 +336,7 @@ def _figures(plan: Plan, measured: Measured) -> tuple[Figure, ...]:
     rows: tuple[tuple[str, Unit, Range, float | None], ...] = (
         *((name, "bytes", _exactly(planned), metered) for name, planned, metered in memory),
         ("tokens per second", "tokens/s", duration.tokens_per_s, measured.tokens_per_s),
-        ("optimizer step", "s", duration.step_s, measured.step_s),
+        (STEP, "s", duration.step_s, measured.step_s),
         ("optimizer steps", "steps", _exactly(duration.num_steps), measured.steps or None),
         ("tokens computed", "tokens", _exactly(duration.num_tokens), measured.tokens or None),
         ("energy", "kWh", duration.energy_kwh, measured.energy_kwh),

@@ -22,6 +22,7 @@ from remote.contract import CAPABILITIES
 if TYPE_CHECKING:
     from catalogs.catalog import Catalog
     from planner.asking.request import DataFile, Lengths, Measure, Request
+    from planner.estimators.learned import Seen
     from provision.direct.host import ExistingHost
 
 
@@ -35,8 +36,17 @@ def search_edges() -> Edges:
         today=dt.datetime.now(tz=dt.UTC).date(),
         versions=RENTUNE,
         folder=Path.cwd(),
+        seen=_seen(places.calibration),
         kept_at=_kept_at,
     )
+
+
+def _seen(rows: Path) -> tuple[Seen, ...]:
+    if not exists(rows):
+        return ()
+    from provision.account.earlier import read_seen  # only where something has run: it costs start-up time
+
+    return read_seen(rows)
 
 
 def _kept_at(name: str) -> tuple[tuple[str, str], ...]:

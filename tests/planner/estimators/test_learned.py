@@ -1,0 +1,88 @@
+"""What earlier runs teach: the middle moves to them, the range narrows, the more the more they have in common."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from catalogs.bases.models import resolve_model
+from planner.asking.request import default_data
+from planner.estimators.duration import GPU_STACK, estimate_duration
+from planner.estimators.learned import NOTHING_LEARNED, Learned, Seen, learned_from
+from planner.plan import DurationEstimate
+from remote.contract import Loop, Strategy
+from tests.planner.builders import make_gpu, make_offer
+
+SPREAD = 1.5
+
+
+def seen(off: float, *, stack: str = GPU_STACK, gpu: str = "Card 24GB", quant: str = "none", num_runs: int = 1) -> Seen:
+    """Runs that took `off` times what was planned."""
+    return Seen(stack, gpu, quant, math.log(off), num_runs)
+
+
+def learned(*runs: Seen, gpu: str = "Card 24GB", quant: str = "none") -> Learned:
+    """What they teach of such a job."""
+    return learned_from(runs, stack=GPU_STACK, gpu=gpu, quant=quant, spread=SPREAD)
+
+
+def test_without_runs_of_its_stack_nothing_is_learned() -> None:
+    assert learned() == NOTHING_LEARNED
+    assert learned(seen(2.0, stack="another")) == NOTHING_LEARNED
+
+
+def test_one_run_of_the_same_kind_by_hand() -> None:
+    """Prior variance p = (ln 1.5 / 1.2816)² - 0.05², noise 0.05²: the mean is shrunk by p / (p + 0.05²)."""
+    prior = (math.log(SPREAD) / 1.2816) ** 2 - 0.05**2
+    kept = prior / (prior + 0.05**2)
+    found = learned(seen(1.2))
+    assert found.factor == pytest.approx(1.2**kept)
+    assert found.spread == pytest.approx(math.exp(1.2816 * math.sqrt(prior * (1 - kept) + 0.05**2)))
+
+
+def test_what_is_more_alike_teaches_more() -> None:
+    """The same quantization on the same card, then the card, then the stack alone."""
+    same, other_quant, other_card = (
+        learned(seen(1.3, gpu=gpu, quant=quant))
+        for gpu, quant in (("Card 24GB", "none"), ("Card 24GB", "nf4"), ("Other", "none"))
+    )
+    assert 1.3 > same.factor > other_quant.factor > other_card.factor > 1.0
+    assert 1.0 < same.spread < other_quant.spread < other_card.spread < SPREAD
+
+
+def test_more_runs_teach_more_and_runs_that_disagree_are_weighed() -> None:
+    """The own kind has the word over others; ten runs leave hardly more than what runs differ by among themselves."""
+    once, often = learned(seen(1.3)), learned(seen(1.3, num_runs=10))
+    assert once.factor < often.factor < 1.3
+    assert math.exp(1.2816 * 0.05) < often.spread < once.spread
+    mixed = learned(seen(1.3, num_runs=5), seen(0.7, gpu="Other", num_runs=5))
+    assert 1.2 < mixed.factor < 1.3
+
+
+def test_runs_far_outside_of_the_range_are_believed() -> None:
+    """Twice as slow as planned, where the range went to 1.5 times."""
+    assert learned(seen(2.0)).factor == pytest.approx(2.0, rel=0.01)
+
+
+def timed(*runs: Seen) -> DurationEstimate:
+    return estimate_duration(
+        resolve_model("3b"),
+        Strategy(method="lora", rank=16, alpha=32.0, seq_len=512, micro_batch_size=8),
+        gpu=make_gpu(),
+        offer=make_offer(),
+        data=default_data(),
+        loop=Loop(),
+        seen=runs,
+    )
+
+
+def test_a_plan_with_earlier_runs_is_moved_and_narrower_and_says_so() -> None:
+    """Steps and tokens per second; what surrounds training stays."""
+    before, after = timed(), timed(seen(1.3, num_runs=4))
+    assert after.step_s.p50 == pytest.approx(before.step_s.p50 * after.learned)
+    assert 1.2 < after.learned < 1.3
+    assert after.tokens_per_s.p50 == pytest.approx(before.tokens_per_s.p50 / after.learned)
+    assert after.step_s.p90 / after.step_s.p10 < before.step_s.p90 / before.step_s.p10
+    assert (before.learned, before.learned_from, after.learned_from) == (1.0, 0, 4)
+    assert after.phase_s["download"] == before.phase_s["download"]
