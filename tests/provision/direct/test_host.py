@@ -316,7 +316,7 @@ def test_a_server_that_reads_its_keys_elsewhere_is_told_apart_from_a_wrong_key(t
 
 
 def test_the_deadline_ends_our_job_and_nothing_else(host: Rig) -> None:
-    box = host.provisioner.up(local_offer(), host.launch(deadline_at_s=time.time() + 3))
+    box = host.provisioner.up(local_offer(), host.launch(deadline_at_s=time.time() + 8))
     theirs = msgspec.structs.replace(box, run_id="somebody-else")
     with host.connect(box) as shell:
         detached.start(shell, job_folder(box), "touch result; exec sleep 1000", box_marks(box))

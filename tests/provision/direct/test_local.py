@@ -128,7 +128,7 @@ def test_a_box_is_found_by_its_marks_when_its_folder_and_every_book_are_lost(tmp
 def test_secrets_that_no_trainer_took_go_with_the_box(tmp_path: Path, ended_by: str) -> None:
     """They lie in memory, outside its folder."""
     with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
-        rig.provisioner.up(local_offer(), rig.launch(deadline_at_s=time.time() + 3))
+        rig.provisioner.up(local_offer(), rig.launch(deadline_at_s=time.time() + 8))
         unread = [Path(place) for place in secret_places(rig.launch().run_id)]
         for place in unread:
             place.touch()
