@@ -37,6 +37,7 @@ WAYS: Final[Mapping[LayoutKind, tuple[dict[str, Any], ...]]] = {
 }
 OF_CARDS: Final[tuple[LayoutKind, ...]] = ("whole", "copies", "states", "turns", "parts", "streamed")
 ON_SEVERAL: Final[frozenset[LayoutKind]] = frozenset({"copies", "states", "turns", "parts"})
+# derived: the number of cards that each way of laying the job out needs at the least
 OF_A_BUDGET: Final[tuple[tuple[LayoutKind, int], ...]] = (
     ("whole", 1),
     ("three_bits", 1),
@@ -44,7 +45,7 @@ OF_A_BUDGET: Final[tuple[tuple[LayoutKind, int], ...]] = (
     ("parts", 2),
     ("streamed", 1),
 )
-MOST_CARDS: Final = 3  # of a budget: one that people have, and the two that are sold most often without bfloat16
+MOST_CARDS: Final = 3  # assumed: of a budget: one that people have, and the two that are sold most often without bfloat16
 
 
 def layouts_of_cards(cards: Cards, question: Question, figures: Figures) -> Iterator[Layout]:

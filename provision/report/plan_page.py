@@ -23,7 +23,7 @@ KEYS: Final = (
     ("can", "can be run by this version"),
     ("other", "price only, or not yet runnable"),
 )
-MOST_REASONS: Final = 40  # more are counted
+MOST_REASONS: Final = 40  # assumed: as many as a page bears; more are counted
 
 
 def render_plan_page(result: SearchResult, wide: SearchResult, *, command: str | None, spelled: words.Spelling) -> str:

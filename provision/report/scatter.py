@@ -11,8 +11,8 @@ import msgspec
 
 WIDTH, HEIGHT = 720, 380
 LEFT, RIGHT, TOP, BOTTOM = 76, 20, 18, 46
-ROOM = 1.25  # a factor around the outermost dots
-STEPS = (1, 2, 5)  # of each power of ten
+ROOM = 1.25  # assumed: a factor around the outermost dots
+STEPS = (1, 2, 5)  # assumed: ticks that people read, of each power of ten
 
 
 class Dot(msgspec.Struct, frozen=True, kw_only=True):
