@@ -112,7 +112,7 @@ def _laid(
         return None
     try:
         strategy = _largest(steps, gpu, has_bytes, figures) if kind == "streamed" else steps[-1]
-        vram = figures.vram(strategy, gpu)
+        vram = figures.vram_like(strategy, gpu)
         word, _ = verdict(vram, has_bytes)
         streamed = _streamed(strategy, gpu, figures, question) if kind == "streamed" and gpu is not None else None
     except CaseRefused:
@@ -139,7 +139,7 @@ def _changed(step: Strategy, changes: Mapping[str, Any], num_gpus: int, global_b
 
 def _largest(steps: list[Strategy], gpu: Gpu | None, has_bytes: int, figures: Figures) -> Strategy:
     def fits(step: Strategy) -> bool:
-        return figures.vram(step, gpu).required_bytes <= has_bytes
+        return figures.vram_like(step, gpu).required_bytes <= has_bytes
 
     return next(filter(fits, steps), steps[-1])
 
