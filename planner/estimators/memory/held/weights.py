@@ -60,8 +60,26 @@ class Weights(msgspec.Struct, frozen=True):
         )
 
 
+def _alone(strategy: Strategy) -> Strategy:
+    """The same on one GPU with the least batch: neither moves what a base weighs, nor what of it trains."""
+    return msgspec.structs.replace(
+        strategy,
+        micro_batch_size=1,
+        gradient_accumulation_steps=1,
+        gradient_checkpointing="off",
+        sharding="none",
+        num_gpus=1,
+        num_nodes=1,
+    )
+
+
 def weights_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> Weights:
     """Bytes of weights. Only linears of blocks are quantized; vocabulary, norms and biases keep a dtype."""
+    return _weights(architecture, _alone(strategy), task, stack)
+
+
+@lru_cache
+def _weights(architecture: Architecture, strategy: Strategy, task: Task, stack: Stack) -> Weights:
     item, norm_item, rest_item = items_of(strategy)
     counts = [part.num_layers for part in architecture.parts]
     prepared = [_block_bytes(part, strategy, stack, item=rest_item, norm_item=norm_item) for part in architecture.parts]
@@ -154,9 +172,13 @@ class Trained(msgspec.Struct, frozen=True):
         )
 
 
-@lru_cache  # asked for by every estimate of a job, and by a search on every machine
 def trained_of(architecture: Architecture, strategy: Strategy, *, task: Task) -> Trained:
     """The trained parameters: of the base itself, or added to it. Small tensors are rounded as the allocator does."""
+    return _trained(architecture, _alone(strategy), task)
+
+
+@lru_cache  # asked for by every estimate of a job, and by a search on every machine
+def _trained(architecture: Architecture, strategy: Strategy, task: Task) -> Trained:
     trained, params = trainable_params(architecture, strategy, task=task), adapter_params(architecture, strategy)
     method = METHODS[strategy.method]
     if method.moves:
