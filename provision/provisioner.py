@@ -7,6 +7,7 @@ never destroys, restarts or bills.
 from __future__ import annotations
 
 from collections.abc import Callable
+from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
 from typing import Literal, Protocol
@@ -14,6 +15,7 @@ from typing import Literal, Protocol
 import msgspec
 
 from catalogs.hardware import Offer
+from planner.units import SECONDS_PER_HOUR
 from provision.errors import RentuneError
 from provision.redact import redact
 
@@ -41,6 +43,14 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     name: str | None = None  # of a volume that is kept: what its user calls it
     zone: str | None = None  # of a volume: where a machine must be to use it, where that is less than the region
     in_use: bool = False  # of a volume: some machine has it
+    usd_per_hour: Decimal | None = None  # of a machine, from its tags: what was agreed to
+    since_s: float | None = None  # when its provider made it, wall clock, by the provider's own word
+
+    def usd_so_far(self, *, now_s: float) -> Decimal | None:
+        """What a machine has cost by its tags alone, without disk and egress; None where price or beginning is not known."""
+        if self.usd_per_hour is None or self.since_s is None:
+            return None
+        return self.usd_per_hour * Decimal(max(0.0, now_s - self.since_s)) / SECONDS_PER_HOUR
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):

@@ -16,6 +16,7 @@ from provision.charge.controller import is_orphan
 from provision.charge.elsewhere import Elsewhere
 from provision.providers import KINDS, Lists
 from provision.provisioner import Answer, Owned, Resource
+from provision.words import usd_words
 
 NOBODY: Final[Mapping[str, Elsewhere]] = {}
 
@@ -27,6 +28,7 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     strays: tuple[tuple[str, Resource], ...]  # provider, resource: ours to end
     others: tuple[tuple[str, Resource], ...]  # with our tag, of a run that is unknown here, and not ours to end unasked
     unseen: dict[str, str]
+    seen_at_s: float  # when it was looked
     kept: tuple[tuple[str, Resource], ...] = ()  # what its user wanted to outlive its box: no orphan, and it bills
     elsewhere: tuple[Elsewhere, ...] = ()  # opened here, and in another machine's hands, or perhaps
     controlled: tuple[RunState, ...] = ()  # not ended, and in a living process's hands
@@ -58,6 +60,7 @@ def find_orphans(
         for provider, resource in unclaimed
     ]
     return Orphans(
+        seen_at_s=now_s,
         runs=tuple(state for state in runs.values() if is_orphan(state) and state.run_id not in elsewhere),
         elsewhere=tuple(elsewhere.values()),
         controlled=tuple(state for state in runs.values() if not state.ended and not is_orphan(state)),
@@ -81,12 +84,20 @@ def only_run(orphans: Orphans, run_id: str) -> Orphans:
     """The same of one run that the user has named: by that it is his to end, whoever rented it."""
     named = tuple(each for each in orphans.strays + orphans.others if each[1].run_id == run_id)
     runs = tuple(state for state in orphans.runs if state.run_id == run_id)
-    return Orphans(runs=runs, strays=named, others=(), unseen=orphans.unseen)
+    return Orphans(runs=runs, strays=named, others=(), unseen=orphans.unseen, seen_at_s=orphans.seen_at_s)
 
 
 def other_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What was seen of somebody else's, and how it is ended all the same; one sentence a resource."""
-    return tuple(_other_sentence(provider, resource) for provider, resource in orphans.others)
+    return tuple(_other_sentence(provider, resource, orphans.seen_at_s) for provider, resource in orphans.others)
+
+
+def stray_sentences(orphans: Orphans) -> tuple[str, ...]:
+    """What was seen of ours that is in no ledger, and what it has cost; one sentence a resource."""
+    return tuple(
+        f"{provider}: {each.kind} {each.id} of run {each.run_id or 'unknown'}, in no ledger{_spent(each, orphans.seen_at_s)}"
+        for provider, each in orphans.strays
+    )
 
 
 def kept_sentences(orphans: Orphans) -> tuple[str, ...]:
@@ -116,10 +127,17 @@ def controlled_sentences(orphans: Orphans) -> tuple[str, ...]:
     )
 
 
-def _other_sentence(provider: str, resource: Resource) -> str:
+def _spent(resource: Resource, now_s: float) -> str:
+    """Of a machine, by its tags: whoever rented it may have no ledger any more."""
+    usd = resource.usd_so_far(now_s=now_s)
+    return "" if usd is None else f": {usd_words(usd)} so far at ${resource.usd_per_hour} an hour"
+
+
+def _other_sentence(provider: str, resource: Resource, now_s: float) -> str:
     whose = f"somebody else's ({resource.owner})" if resource.owner else "somebody else's"
     way = f"`rentune down --orphans {resource.run_id}` ends it" if resource.run_id else f"only {provider} itself can end it"
-    return f"{provider}: {resource.kind} {resource.id} in {resource.region or 'an unknown region'} is {whose}; {way}."
+    what = f"{resource.kind} {resource.id} in {resource.region or 'an unknown region'}"
+    return f"{provider}: {what} is {whose}{_spent(resource, now_s)}; {way}."
 
 
 def providers_to_ask(runs: Iterable[RunState], *, reached: Iterable[str] = ()) -> tuple[str, ...]:

@@ -266,7 +266,7 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
         return
     if rows:
         _draw(rows, title="Runs that nobody controls")
-    for provider, resource in found.strays:
-        click.echo(f"{provider}: {resource.kind} {resource.id} of run {resource.run_id or 'unknown'}, in no ledger")
+    for sentence in orphans.stray_sentences(found):
+        click.echo(sentence)
     if rows or found.strays:
         click.echo(f"End them: rentune down --orphans.{' Go on with a run: rentune resume RUN.' if rows else ''}")

@@ -285,7 +285,8 @@ def _listed(api: Api, run_id: str | None) -> Iterator[Resource]:
             facts = from_tag(words(row)) or _from_name(row["name"])
             if facts and run_id in (None, facts[RUN_TAG]) and (kind, KEPT_TAG in facts) != ("tag", True):
                 region = (row.get("region") or {}).get("slug", "")
-                found = tagged_resource(kind, str(row[id]), region, facts, bills=kind in BILLING)
+                made_at = row.get("created_at")
+                found = tagged_resource(kind, str(row[id]), region, facts, bills=kind in BILLING, made_at=made_at)
                 sized = {"size_gib": row["size_gigabytes"], "in_use": bool(row["droplet_ids"])} if kind == "volume" else {}
                 yield msgspec.structs.replace(found, **sized)
 

@@ -349,7 +349,8 @@ def _listed(environment: Mapping[str, str], run_id: str | None) -> Iterable[Reso
 def _resource(kind: str, row: Mapping[str, Any], tags: Mapping[str, str]) -> Resource:
     """By the path that Pulumi's id is, too."""
     region = row.get("zone", "").rpartition("/")[2].rpartition("-")[0]
-    return tagged_resource(kind, path_of(row).removeprefix("/"), region, tags, bills=kind in BILLING)
+    id, made_at = path_of(row).removeprefix("/"), row.get("creationTimestamp")
+    return tagged_resource(kind, id, region, tags, bills=kind in BILLING, made_at=made_at)
 
 
 def _volume(row: Mapping[str, Any], tags: Mapping[str, str]) -> Resource:

@@ -207,7 +207,7 @@ def _listed(api: Api, tag: str | None) -> Iterator[Resource]:
 def _resource(kind: str, row: Json) -> Resource:
     tags = {from_label(key): from_label(value) for key, value in row["labels"].items()}
     region = (row.get("location") or {}).get("name", "")
-    found = tagged_resource(kind, str(row["id"]), region, tags, bills=kind in BILLING)
+    found = tagged_resource(kind, str(row["id"]), region, tags, bills=kind in BILLING, made_at=row.get("created"))
     if kind != "volume":
         return found
     return msgspec.structs.replace(found, size_gib=row["size"], in_use=row["server"] is not None)

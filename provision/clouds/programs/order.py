@@ -6,7 +6,7 @@ import datetime as dt
 import ipaddress
 import math
 from collections.abc import Mapping
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from enum import StrEnum
 from typing import Final, Literal
 
@@ -128,8 +128,10 @@ def run_tags(offer: Offer, launch: Launch, installation: str) -> dict[str, str]:
     }
 
 
-def tagged_resource(kind: str, id: str, region: str, tags: Mapping[str, str], *, bills: bool) -> Resource:
-    """What the tags of `run_tags` say of a resource that a cloud lists."""
+def tagged_resource(
+    kind: str, id: str, region: str, tags: Mapping[str, str], *, bills: bool, made_at: str | None = None
+) -> Resource:
+    """What the tags of `run_tags` say of a resource that a cloud lists. `made_at`: by the cloud's own word, in ISO 8601."""
     return Resource(
         kind=kind,
         id=id,
@@ -140,7 +142,24 @@ def tagged_resource(kind: str, id: str, region: str, tags: Mapping[str, str], *,
         deadline_at_s=_deadline_at_s(tags.get(DEADLINE_TAG, "")),
         name=tags.get(KEPT_TAG),
         bills=bills,
+        usd_per_hour=_usd_per_hour(tags.get(PRICE_TAG, "")) if kind == "instance" else None,
+        since_s=_instant_s(made_at or ""),
     )
+
+
+def _usd_per_hour(text: str) -> Decimal | None:
+    try:
+        price = Decimal(text)
+    except InvalidOperation:
+        return None  # as a deadline that somebody's own hand wrote
+    return price if price.is_finite() and price >= 0 else None
+
+
+def _instant_s(text: str) -> float | None:
+    try:
+        return dt.datetime.fromisoformat(text).timestamp()
+    except ValueError:
+        return None
 
 
 def _deadline_at_s(text: str) -> float | None:

@@ -240,7 +240,8 @@ def _resource(pod: Json) -> Resource:
         tags = decode(pod["env"][TAGS_VARIABLE], dict[str, str])
     except (KeyError, TypeError, msgspec.DecodeError):
         tags = {}
-    return tagged_resource("instance", pod["id"], pod.get("dataCenterId") or "", by_name | tags, bills=True)
+    place, made_at = pod.get("dataCenterId") or "", pod.get("createdAt")
+    return tagged_resource("instance", pod["id"], place, by_name | tags, bills=True, made_at=made_at)
 
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -12,8 +13,18 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Controlled, Ended
 from provision.charge.controller import this_process
 from provision.charge.looking import look_for_orphans
-from provision.charge.orphans import Orphans, find_orphans, lists_of, only_run, other_sentences, providers_to_ask, stray_run_ids
+from provision.charge.orphans import (
+    Orphans,
+    find_orphans,
+    lists_of,
+    only_run,
+    other_sentences,
+    providers_to_ask,
+    stray_run_ids,
+    stray_sentences,
+)
 from provision.cli import call
+from provision.clouds.programs.order import PRICE_TAG, tagged_resource
 from provision.errors import Exit
 from provision.places import Places
 from provision.processes import boot_id
@@ -63,6 +74,29 @@ def test_somebody_else_s_box_is_shown_and_left_alone_until_its_deadline(ledger: 
     assert {each.run_id for _, each in found.others} == {"theirs", "untold", None}
     assert any("bob" in sentence and "rentune down --orphans theirs" in sentence for sentence in other_sentences(found))
     assert stray_run_ids(only_run(found, "theirs")) == {"theirs": "aws"}
+
+
+def test_what_a_box_has_cost_is_told_without_its_ledger(ledger: Ledger) -> None:
+    """By the price on its tag, since its cloud made it; what one of the two is missing of costs nobody knows what."""
+    priced = {"usd_per_hour": Decimal("3.60"), "since_s": 900.0}
+    lost = resource("lost", installation="here", **priced)
+    theirs = resource("theirs", installation="there", deadline_at_s=1001.0, **priced)
+    untold = resource("untold", installation="here", usd_per_hour=Decimal("3.60"))
+    found = orphans(ledger, seen(lost, theirs, untold))
+    assert stray_sentences(found) == (
+        "aws: instance i-lost of run lost, in no ledger: $0.1000 so far at $3.60 an hour",
+        "aws: instance i-untold of run untold, in no ledger",
+    )
+    assert (
+        "somebody else's: $0.1000 so far at $3.60 an hour; `rentune down --orphans theirs` ends it."
+        in other_sentences(found)[0]
+    )
+
+
+@pytest.mark.parametrize("text", ["", "about a dollar", "NaN", "-1", "Infinity"])
+def test_a_price_that_somebodys_own_hand_wrote_on_a_tag_is_none(text: str) -> None:
+    found = tagged_resource("instance", "i-1", "", {PRICE_TAG: text}, bills=True, made_at="2026-11-26T10:00:00Z")
+    assert (found.usd_per_hour, found.since_s) == (None, 1795687200.0)
 
 
 def test_a_provider_that_cannot_be_asked_is_named(ledger: Ledger) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import os
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from provision.state.papers import pack, unpack
 from tests.doubles.bench import OFFER, PUBLIC_KEY, REGION, Bench
 
 pytestmark = pytest.mark.engine
+HOUR_S = 3600.0
 MEGABYTE = 2**20
 
 
@@ -68,6 +70,10 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(bench: Bench) -> 
     assert kinds(owned.resources) == ["instance", "key_pair", "security_group", "volume"]
     assert {resource.id for resource in box.resources} <= {resource.id for resource in owned.resources}
     assert {resource.owner for resource in owned.resources} == {"ada"}
+    [box_seen] = [resource for resource in owned.resources if resource.kind == "instance"]
+    assert box_seen.since_s is not None
+    assert abs(time.time() - box_seen.since_s) < HOUR_S, "by the cloud's own word"
+    assert box_seen.usd_so_far(now_s=box_seen.since_s + HOUR_S) == bench.row.offer.usd_per_hour, "without a ledger"
 
     teardown = provisioner.destroy(bench.launch)
 

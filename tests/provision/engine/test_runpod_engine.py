@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import time
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -64,6 +65,9 @@ def test_up_then_found_then_destroyed_then_nothing_left(bench: Bench) -> None:
     [listed] = owned.resources
     assert listed.id in {resource.id for resource in box.resources}
     assert (listed.kind, listed.owner, listed.bills) == ("instance", "ada", True)
+    assert listed.since_s is not None
+    assert abs(time.time() - listed.since_s) < HOUR_S, "by the cloud's own word"
+    assert listed.usd_so_far(now_s=listed.since_s + HOUR_S) == bench.row.offer.usd_per_hour, "without a ledger"
     assert listed.deadline_at_s == int(launch.deadline_at_s)
 
     teardown = provisioner.destroy(launch)

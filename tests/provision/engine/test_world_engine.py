@@ -47,6 +47,10 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(world_bench: Benc
     assert set(kinds(owned.resources)) == made
     assert {resource.id for resource in box.resources} == {resource.id for resource in owned.resources}
     assert {resource.owner for resource in owned.resources} == {"ada"}
+    [box_seen] = [resource for resource in owned.resources if resource.kind == "instance"]
+    assert box_seen.since_s is not None
+    assert abs(time.time() - box_seen.since_s) < HOUR_S, "by the cloud's own word"
+    assert box_seen.usd_so_far(now_s=box_seen.since_s + HOUR_S) == world_bench.row.offer.usd_per_hour, "without a ledger"
     assert {resource.deadline_at_s is None for resource in owned.resources} == {False}
 
     teardown = provisioner.destroy(world_bench.launch)
