@@ -57,7 +57,7 @@ def team(stored: Storage, places: Places, plan: Plan, tmp_path: Path, monkeypatc
         url=f"{stored.place}/{tmp_path.name}",
         storage=stored,
         here=places,
-        there=dataclasses.replace(places, home=tmp_path / "another-home"),
+        there=msgspec.structs.replace(places, home=tmp_path / "another-home"),
     )
     place = Place(made.url)
     made.run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=time.time)
