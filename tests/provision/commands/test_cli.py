@@ -16,7 +16,7 @@ import pytest
 from planner.asking.options import plan_command
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.cli import COMMANDS, call, rentune
+from provision.cli import COMMANDS, HELP, call, rentune
 from provision.errors import Exit
 from provision.places import Places
 from provision.prepare.inputs import find_base
@@ -74,7 +74,7 @@ def commands() -> dict[str, click.Command]:
 
 def options_of(command: click.Command) -> set[str]:
     options = [parameter for parameter in command.params if isinstance(parameter, click.Option)]
-    return {flag for option in options for flag in (*option.opts, *option.secondary_opts)}
+    return {flag for option in options for flag in (*option.opts, *option.secondary_opts)} - set(HELP)  # every command has it
 
 
 def test_the_surface_is_pinned() -> None:
