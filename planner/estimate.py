@@ -190,7 +190,9 @@ def answer(
     except ModelUnknown as error:
         return identity | _error(error.message, "model", error.hint)
     except CatalogError as error:
-        return identity | _error(str(error), "gpu", None)
+        return identity | _error(
+            str(error), "gpu", "the name of a card, such as L4; gpu_memory_gib says how much memory it has whatever it is"
+        )
 
 
 BYTE_ORDER_MARK: Final = "\ufeff".encode()  # what some editors put before the first line

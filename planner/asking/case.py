@@ -133,7 +133,9 @@ def _check_together(case: Case) -> None:
     parallel = stack_of(case).model_parallel
     if case.num_gpus % parallel:
         raise CaseError(
-            "num_gpus", f"{case.num_gpus} GPUs can't be cut into groups of {parallel} (tensor × context × pipeline)"
+            "num_gpus",
+            f"{case.num_gpus} GPUs can't be cut into groups of {parallel} (tensor × context × pipeline)",
+            f"num_gpus {_up_to_multiple(case.num_gpus, parallel)}",
         )
     # derived: under a causal mask each rank has two chunks of a sequence (Megatron, torch's context_parallel)
     if case.context_parallel_size > max(1, case.seq_len // 2):
@@ -146,10 +148,16 @@ def _check_together(case: Case) -> None:
         raise CaseError("target_modules", "target_modules names no module", 'say "all-linear", or leave it out')
     if case.mean_seq_len is not None and case.mean_seq_len >= case.seq_len + 1:  # published lengths are cut to whole tokens
         raise CaseError(
-            "mean_seq_len", f"sequences of {case.seq_len} tokens at most can't have {case.mean_seq_len:g} in the mean"
+            "mean_seq_len",
+            f"sequences of {case.seq_len} tokens at most can't have {case.mean_seq_len:g} in the mean",
+            f"mean_seq_len {case.seq_len} at most",
         )
     if case.num_gpus % case.num_nodes:
-        raise CaseError("num_nodes", f"{case.num_gpus} GPUs can't be spread evenly over {case.num_nodes} nodes")
+        raise CaseError(
+            "num_nodes",
+            f"{case.num_gpus} GPUs can't be spread evenly over {case.num_nodes} nodes",
+            f"num_gpus {_up_to_multiple(case.num_gpus, case.num_nodes)}",
+        )
     if case.sharding == "none" and case.num_gpus > parallel:
         raise CaseError("sharding", f"{case.num_gpus} GPUs need a sharding", "say ddp (replicas) or fsdp (parts)")
     if case.method in METHODS and not METHODS[case.method].recomputes and case.gradient_checkpointing != "off":
@@ -159,6 +167,10 @@ def _check_together(case: Case) -> None:
             "gradient_checkpointing off, or method prompt_tuning",
         )
     check_quant(case.method, None if case.quant == "none" else case.quant)  # the contract's default, which need not be said
+
+
+def _up_to_multiple(number: int, of: int) -> int:
+    return -(-number // of) * of
 
 
 def check_quant(method: str, quant: str | None) -> None:
