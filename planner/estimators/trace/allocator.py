@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from bisect import bisect_left, insort
 from dataclasses import dataclass, field
-from typing import Final, NamedTuple
+from typing import Final
 
 from planner.units import MIB, rounded
 
@@ -46,31 +46,25 @@ class Block:
         return self.before is None and self.after is None
 
 
-class _Place(NamedTuple):
-    """Where a free block stands in its pool: best fit first, lowest address first."""
-
-    size_bytes: int
-    address: int
-
-
 @dataclass(slots=True)
 class _Pool:
     """The free blocks of one kind of segment."""
 
-    places: list[_Place] = field(default_factory=list)
+    # (bytes, address): best fit first, lowest address first. Plain tuples, since a trace makes a quarter of a million of them
+    places: list[tuple[int, int]] = field(default_factory=list)
     blocks: dict[int, Block] = field(default_factory=dict)  # by address
 
     def add(self, block: Block) -> None:
-        insort(self.places, _Place(block.size_bytes, block.address))
+        insort(self.places, (block.size_bytes, block.address))
         self.blocks[block.address] = block
 
     def remove(self, block: Block) -> None:
-        del self.places[bisect_left(self.places, _Place(block.size_bytes, block.address))]
+        del self.places[bisect_left(self.places, (block.size_bytes, block.address))]
         del self.blocks[block.address]
 
     def best_fit(self, size_bytes: int) -> Block | None:
-        at = bisect_left(self.places, _Place(size_bytes, 0))
-        return self.blocks[self.places[at].address] if at < len(self.places) else None
+        at = bisect_left(self.places, (size_bytes, 0))
+        return self.blocks[self.places[at][1]] if at < len(self.places) else None
 
 
 class Allocator:

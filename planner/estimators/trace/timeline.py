@@ -120,7 +120,8 @@ def reserved_levels(trace: Trace) -> Iterator[Reserved]:
     allocator = Allocator()
     states, step, evaluation = (_first(trace, stage) for stage in (Stage.STATES, Stage.FORWARD, Stage.EVALUATION))
     loaded, made, stepped = trace.events[:states], trace.events[states:step], trace.events[step:evaluation]
-    kept = [number for number in made if number >= 0 and ~number not in made]
+    gone = {~event for event in made if event < 0}
+    kept = [number for number in made if number >= 0 and number not in gone]
     before = [number for number in kept if trace.roles[number] != Role.OPTIMIZER]
     first = (*_unplaced(before), *_unplaced(stepped), *_unplaced(sorted({*kept} - {*before})))
     _warm_up(allocator, trace, loaded)
