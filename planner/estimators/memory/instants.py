@@ -265,7 +265,9 @@ def _humps(scene: Scene, played: PlayedBlock) -> Peak:
     if not scene.checkpointed:
         return tuple(size - profile.saved for size in profile.backward_peak)
     kept_inside = played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
-    return tuple(size - kept_inside for size in (*profile.backward_peak, *profile.forward_peak))
+    waiting = profile.waiting if scene.strategy.gradient_checkpointing != "reentrant" else scene.hidden_bytes
+    again = (size + waiting for size in profile.forward_peak)
+    return tuple(size - kept_inside for size in (*profile.backward_peak, *again))
 
 
 def _last_block(scene: Scene) -> Iterator[Parts]:

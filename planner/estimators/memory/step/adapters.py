@@ -133,7 +133,8 @@ def _dora_weights(block: Block, module: Linear, item: int) -> tuple[int, int]:
     graph = square * product + module.in_features * n.dials.rank * product
     copy = weights * item if item != n.weight or n.quant != "none" else 0
     held = graph + weights * item + copy
-    return held, held + 2 * weights * item
+    identity = square * n.adapter if product != n.adapter else 0  # as it was made, before autocast's copy; gone with the update
+    return held, max(held + 2 * weights * item, graph + identity + weights * product)
 
 
 def _adalora(block: Block, x: Tensor, module: Linear) -> Tensor:

@@ -144,6 +144,7 @@ def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
         scratch=scratch,
         backward_scratch=backward_scratch,
         weight_gradient=gradient * n.weight,
+        asks=True,
     )
 
 

@@ -27,6 +27,7 @@ class Op(msgspec.Struct, frozen=True):
     scratch: int  # beside the output, during forward
     backward_scratch: int  # beside the gradients, during backward
     weight_gradient: int  # made in backward and alive until the optimizer step
+    asks: bool = False  # backward asks for something saved, be it a weight: a checkpoint is then computed again
 
 
 def _view(base: Tensor, view: Tensor, *, joins: bool) -> Op:
@@ -44,6 +45,7 @@ class Profile(msgspec.Struct, frozen=True):
     forward_peak: Peak  # of forward with everything saved so far
     backward_peak: Peak  # above the state before forward: saved tensors, gradients, scratch
     weight_gradients: int  # left behind by backward
+    waiting: int  # gradients when backward first asks for what was saved: a block that is computed again is so beside them
 
 
 class Tape(msgspec.Struct):
@@ -83,12 +85,13 @@ class Tape(msgspec.Struct):
         scratch: int = 0,
         backward_scratch: int = 0,
         weight_gradient: int = 0,
+        asks: bool = False,
     ) -> Tensor:
         """Record one operation and return its output, a new tensor of `num_bytes`. `grads` None: every input gets one."""
         output = self.tensor(num_bytes)
         saves = (*saves, output) if saves_output else saves
         grads = inputs if grads is None else grads
-        self.ops.append(Op(inputs, output, saves, keeps, grads, passes, scratch, backward_scratch, weight_gradient))
+        self.ops.append(Op(inputs, output, saves, keeps, grads, passes, scratch, backward_scratch, weight_gradient, asks))
         return output
 
 
@@ -105,8 +108,8 @@ def replay(tape: Tape, source: Tensor, *, output_lives: bool, output_gradient: b
     saved_bytes, plain_peak, forward_peak = _forward(tape, source, first_saver)
     result = tape.ops[-1].output
     held = tape.sizes[result] if output_lives and result not in first_saver else 0
-    backward_peak, weight_gradients = _backward(tape, saved_bytes + held, first_saver, with_gradient=output_gradient)
-    return Profile(saved_bytes, saves_input, plain_peak, forward_peak, backward_peak, weight_gradients)
+    backward_peak, weight_gradients, waiting = _backward(tape, saved_bytes + held, first_saver, with_gradient=output_gradient)
+    return Profile(saved_bytes, saves_input, plain_peak, forward_peak, backward_peak, weight_gradients, waiting)
 
 
 def _first_savers(tape: Tape) -> dict[Tensor, int]:
@@ -189,8 +192,11 @@ class _Gradients:
             self.live -= self.sizes[storage]
 
 
-def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, with_gradient: bool) -> tuple[Peak, int]:
-    """The peak, and the bytes of weight gradients left behind. Every operation leads to the result, so each has a gradient."""
+def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, with_gradient: bool) -> tuple[Peak, int, int]:
+    """The peak, the bytes of weight gradients left behind, and those that wait when something saved is first asked for.
+
+    Every operation leads to the result, so each has a gradient.
+    """
     sizes = tape.sizes
     freed_by: dict[int, int] = {}
     for tensor, index in first_saver.items():
@@ -198,9 +204,11 @@ def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, wi
     gradients = _Gradients()
     result = tape.ops[-1].output
     gradients.add(result, sizes[result] if with_gradient else 0)
-    weight_gradients, levels = 0, [kept_bytes + gradients.live]
+    weight_gradients, levels, waiting = 0, [kept_bytes + gradients.live], None
     for index in range(len(tape.ops) - 1, -1, -1):
         op = tape.ops[index]
+        if waiting is None and (op.saves or op.asks):
+            waiting = gradients.live
         weight_gradients += op.weight_gradient
         transient = op.backward_scratch
         for tensor in op.grads:
@@ -208,7 +216,7 @@ def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, wi
         levels.append(kept_bytes + gradients.live + weight_gradients + transient)
         gradients.drop(op.output)
         kept_bytes -= op.keeps + freed_by.get(index, 0)
-    return highest(levels), weight_gradients
+    return highest(levels), weight_gradients, waiting or 0
 
 
 def idle_bytes(tape: Tape) -> int:
