@@ -214,6 +214,16 @@ def test_a_host_key_without_a_host_is_refused(tmp_path: Path, capsys: pytest.Cap
     assert "--host-key is for a host of yours" in capsys.readouterr().err
 
 
+def test_a_place_to_crash_that_does_not_exist_is_refused_before_a_run_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RENTUNE_HOME", str(tmp_path / "home"))
+    monkeypatch.setenv("RENTUNE_CRASH_AT", "lunch")
+    assert call(["run", "--model", "smollm2-135m", "--provider", "local", "--yes"]) == Exit.REFUSED
+    assert "RENTUNE_CRASH_AT=lunch names no crash point" in capsys.readouterr().err
+    assert not (tmp_path / "home").exists()
+
+
 def test_a_refused_run_names_the_plan_command_that_shows_why() -> None:
     """Typed as it stands, it asks for the same."""
     typed = [
