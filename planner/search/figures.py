@@ -9,9 +9,10 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from catalogs.hardware import Gpu, Offer
+from catalogs.hardware import Billing, Gpu, Offer
 from planner.advise import Advice
 from planner.asking.request import LOCAL, OWN_MACHINES, Request
+from planner.estimators.cost import billed_range
 from planner.estimators.duration import estimate_duration, unpadded
 from planner.estimators.host import estimate_host
 from planner.estimators.learned import Seen
@@ -68,6 +69,7 @@ class Figures:
         self._weighed: set[tuple[Any, ...]] = set()
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
+        self._billed_s: dict[tuple[int, str], float] = {}
 
     @property
     def num_strategies(self) -> int:
@@ -163,6 +165,13 @@ class Figures:
                 seen=self._seen,
             )
         return self._duration[key]
+
+    def billed_s(self, duration: DurationEstimate, billing: Billing) -> float:
+        """Seconds on a provider's bill at p50, of a duration that was asked for here: every goal asks again for the same."""
+        key = (id(duration), billing.provider)  # it is kept above, so no other has its id
+        if key not in self._billed_s:
+            self._billed_s[key] = billed_range(duration, billing).p50
+        return self._billed_s[key]
 
     def adapter_bytes(self, strategy: Strategy) -> int:
         """Bytes that come home."""

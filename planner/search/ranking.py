@@ -16,7 +16,7 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
 from planner.asking.request import HOST, Budget, Request
-from planner.estimators.cost import billed_range, disk_gib, estimate_cost
+from planner.estimators.cost import disk_gib, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.interruptions import interrupted, interval_s, sent_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
@@ -164,7 +164,7 @@ class _Floor:
     """What a job costs at least on one kind of machine with a strategy: fitting or not, without padding or disk."""
 
     def __init__(self, kind: Kind, fastest: Strategy, question: Question, figures: Figures) -> None:
-        self._billing = question.catalog.billing
+        self._billing, self._figures = question.catalog.billing, figures
         self._hours: dict[str, float] = {}  # by provider: each bills in its own way
         self.wall_s = 0.0
         try:
@@ -176,8 +176,8 @@ class _Floor:
     def usd(self, offer: Offer) -> float:
         """Billed time of the fastest strategy × the price."""
         if offer.provider not in self._hours:
-            billed_s = billed_range(self._duration, self._billing[offer.provider])
-            self._hours[offer.provider] = billed_s.p50 / SECONDS_PER_HOUR
+            billed_s = self._figures.billed_s(self._duration, self._billing[offer.provider])
+            self._hours[offer.provider] = billed_s / SECONDS_PER_HOUR
         return self._hours[offer.provider] * float(offer.usd_per_hour)
 
 
