@@ -11,6 +11,7 @@ from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, complaint
 from planner.asking.mistyped import mistyped, nearest
 from planner.methods import METHODS, QLORA, QLORA_MEANS, known_method
+from planner.methods.adapters import filled_options
 from planner.precision import usual_upcast
 from planner.refusals import CaseError
 from planner.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
@@ -231,7 +232,7 @@ def strategy_of(case: Case) -> Strategy:
         modules_to_save=case.modules_to_save,
         num_virtual_tokens=case.num_virtual_tokens if method.prompt else None,
         trainable_layers=case.trainable_layers if method.top_blocks_only else None,
-        method_options=case.method_options,
+        method_options=filled_options(method.adapter.kind if method.adapter else None, rank, case.method_options),
         quant=case.quant,
         double_quant=case.double_quant,
         quant_storage=case.quant_storage,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from math import ceil
 from typing import Any, Final
 
 from catalogs.bases.architectures import Linear
@@ -152,6 +153,16 @@ OPTIONS: Final[Mapping[Kind, Mapping[str, Any]]] = {
     "boft": {"boft_block_size": 4, "boft_block_num": 0},
     "fourierft": {"n_frequency": 1000},
 }
+
+ADALORA_STARTS_WITH: Final = 1.5  # derived: times the rank that it keeps; peft starts with 12 and keeps 8 where nothing is said
+
+
+def filled_options(kind: Kind | None, rank: int | None, said: Mapping[str, Any]) -> dict[str, Any]:
+    """What was said of a method's options, and what the rank asks for beyond peft's defaults: AdaLoRA must start above it."""
+    if kind == "adalora" and rank is not None and rank >= OPTIONS["adalora"]["init_r"]:
+        return {"init_r": ceil(ADALORA_STARTS_WITH * rank)} | dict(said)
+    return dict(said)
+
 
 LORA: Final = Adapter("lora", _lora)
 DORA: Final = Adapter("dora", _dora, widens=BITSANDBYTES)

@@ -90,6 +90,15 @@ def test_qlora_is_lora_on_double_quantized_nf4() -> None:
     assert strategy.kbit_upcast == "full"
 
 
+@pytest.mark.parametrize(
+    ("said", "start"),
+    [({"rank": 16}, 24), ({"rank": 12}, 18), ({"rank": 16, "method_options": {"init_r": 17}}, 17), ({"rank": 8}, None)],
+)
+def test_adalora_starts_above_the_rank_that_it_keeps(said: dict[str, Any], start: int | None) -> None:
+    """With half as many more, as peft's own 12 are of its 8; below those, peft's default holds."""
+    assert strategy_of(read_case({"model": "7b", "method": "adalora", **said})).method_options.get("init_r") == start
+
+
 def test_auto_is_refused_and_an_unknown_method_is_unsupported() -> None:
     with pytest.raises(CaseError, match="auto"):
         strategy_of(read_case({"model": "7b", "method": "auto"}))
