@@ -14,7 +14,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from planner.asking.case import read_case, strategy_of
 from planner.asking.request import Request
-from planner.methods import DEFAULT_RANK, METHODS, NF4, QLORA, QLORA_MEANS, adapter_params
+from planner.methods import DEFAULT_RANK, LAYERS, METHODS, NF4, QLORA, QLORA_MEANS, adapter_params
 from planner.precision import BITSANDBYTES
 from planner.recipes import (
     FEW_EXAMPLES,
@@ -24,6 +24,7 @@ from planner.recipes import (
     RULES,
     SERVING_RULES,
     SHORT_RUN_SEQUENCES,
+    SHORT_RUN_STEPS,
     SKEWED,
     USE_CASES,
     Choice,
@@ -76,7 +77,7 @@ MINIMUM_STEPS: Final = 20  # assumed: fewer optimizer steps than this and the sc
 # derived: LoRA's best rate is about ten times that of full tuning (LoRA Without Regret, 2025), and the Loop's default is LoRA's
 LEARNING_RATE_OF_WEIGHTS: Final = 2e-5
 
-ADVISED_METHODS: Final = ("lora", "dora")  # those that the rules on rank and dropout are about
+ADVISED_METHODS: Final = ("lora", "dora")  # those that the rules on rank, dropout and how the base is held are about
 BITS_PER_PARAMETER: Final = (
     2  # that a network can hold (Allen-Zhu and Li, arXiv:2404.05405), by which LoRA Without Regret counts
 )
@@ -96,16 +97,19 @@ def loop_for(request: Request) -> Loop:
 
 
 def with_loop(request: Request, *, said: Container[str]) -> Request:
-    """The request with a loop as it is advised, but for the keys of it that were said."""
+    """The request with a loop as it is advised, but for the keys of it that were said, which it remembers."""
     advised = loop_for(request)
     changes = {key: getattr(advised, key) for key in OF_THE_LOOP if key not in said}
-    return msgspec.structs.replace(request, loop=msgspec.structs.replace(request.loop, **changes))
+    remembered = tuple(key for key in OF_THE_LOOP if key in said)
+    return msgspec.structs.replace(request, loop=msgspec.structs.replace(request.loop, **changes), said_of_loop=remembered)
 
 
-def said_of_loop(request: Request) -> frozenset[str]:
-    """The keys of its loop that are not as advised: those that somebody has said."""
+def said_of_loop(request: Request) -> tuple[str, ...]:
+    """The keys of its loop that somebody has said; in plans of earlier versions, which don't tell, those not as advised."""
     advised = loop_for(request)
-    return frozenset(key for key in OF_THE_LOOP if getattr(advised, key) != getattr(request.loop, key))
+    return tuple(
+        key for key in OF_THE_LOOP if key in request.said_of_loop or getattr(advised, key) != getattr(request.loop, key)
+    )
 
 
 def _loop_choices(request: Request) -> list[Choice]:
@@ -139,6 +143,8 @@ def advise(request: Request, architecture: Architecture) -> Advice:
         method, variants = QLORA_MEANS["method"], (NF4 | UPCAST,)
     elif METHODS[method].moves_all and "optimizer" not in said:
         variants = OPTIMIZER_VARIANTS
+    elif method in ADVISED_METHODS and "quant" not in said and _last(_ruled(request, {"quant": None}), "quant") is not None:
+        variants = _quant_variants(request, said, choices)
     else:
         variants = (UPCAST,) if said.get("quant") in BITSANDBYTES else ({},)
     if METHODS[method].has_rank:
@@ -146,26 +152,28 @@ def advise(request: Request, architecture: Architecture) -> Advice:
     global_batch_size, batch_choice = _global_batch(request)
     choices += batch_choice
     filled = {choice.key: choice.value for choice in choices if choice.key not in ("global_batch_size", "quant")}
-    as_advised = [choice for choice in _loop_choices(request) if getattr(request.loop, choice.key) == choice.value]
+    of_loop = [choice for choice in _loop_choices(request) if choice.key not in said_of_loop(request)]
     return Advice(
         training=filled | said | {"method": method},
         variants=variants,
         global_batch_size=global_batch_size,
-        choices=(*choices, *as_advised),
+        choices=(*choices, *of_loop),
     )
 
 
 def facts_of(request: Request) -> Facts:
     """What the rules ask of a job, in their words."""
     purpose, data = request.purpose, request.data
-    sequences = data.num_examples * request.loop.epochs
+    sequences, most_steps = data.num_examples * request.loop.epochs, request.loop.max_steps
+    is_short = sequences < SHORT_RUN_SEQUENCES or (most_steps is not None and most_steps < SHORT_RUN_STEPS)
     return {
         "use_case": purpose.use_case,
         "deployment": purpose.deployment,
         "accuracy": purpose.accuracy,
         "examples": "few" if data.num_examples < FEW_EXAMPLES else None,
         "rows": "long" if data.mean_tokens >= LONG_ROW_TOKENS else None,
-        "run": "short" if sequences < SHORT_RUN_SEQUENCES else None,
+        "run": "short" if is_short else None,
+        "trains": "weights" if _moves_weights(request) else "adapters",
         "balance": "skewed" if (purpose.imbalance or 1.0) >= SKEWED else None,
     }
 
@@ -219,8 +227,11 @@ def _capacity_rules(request: Request, architecture: Architecture, method: str, s
         return ()
     num_tokens = request.data.num_examples * request.data.mean_tokens
     targets = said.get("target_modules", LORA_DEFAULTS[0].value)
-    one = strategy_of(read_case({"model": request.model, "method": method, "rank": 1, "target_modules": targets}))
-    bits_per_rank = BITS_PER_PARAMETER * adapter_params(architecture, one)
+    probe = said | {"model": request.model, "method": method, "target_modules": targets}
+    if request.loop.layers is not None:
+        probe["method_options"] = said.get("method_options", {}) | {LAYERS: list(request.loop.layers)}
+    one, two = (adapter_params(architecture, strategy_of(read_case(probe | {"rank": rank}))) for rank in (1, 2))
+    bits_per_rank = BITS_PER_PARAMETER * (two - one)  # DoRA's magnitudes are as many at every rank
     rank = next((rank for rank in RANKS if rank * bits_per_rank >= num_tokens * BITS_PER_TOKEN), RANKS[-1])
     reason = f"{num_tokens / 1e6:,.0f} million tokens tell a bit each, and a trained number holds two"
     return (Rule(when={"use_case": USE_CASES}, key="rank", bound="at least", value=rank, reason=reason, source=REGRET),)

@@ -23,19 +23,21 @@ Key = Literal[
     "method", "rank", "dropout", "target_modules", "quant", "global_batch_size", "learning_rate", "schedule", "warmup_ratio"
 ]
 OF_THE_LOOP: Final[tuple[Key, ...]] = ("learning_rate", "schedule", "warmup_ratio")
-Fact = Literal["use_case", "deployment", "accuracy", "examples", "rows", "run", "balance"]
+Fact = Literal["use_case", "deployment", "accuracy", "examples", "rows", "run", "balance", "trains"]
 Facts = Mapping[Fact, str | None]  # None = nothing was said
 
 # What the words of a fact mean, for those that are read off figures.
 FEW_EXAMPLES: Final = 1_000  # assumed: LIMA (arXiv:2305.11206) calls its 1,000 rows few
 LONG_ROW_TOKENS: Final = 8_192  # assumed: 16 such rows are the 131,072 tokens of a step beyond which batches count as large
-SHORT_RUN_SEQUENCES: Final = 1_600  # derived: 100 steps (LoRA Without Regret) of 16 sequences
+SHORT_RUN_STEPS: Final = 100  # LoRA Without Regret
+SHORT_RUN_SEQUENCES: Final = 1_600  # derived: so many steps of 16 sequences
 SKEWED: Final = 10.0  # assumed: at ten to one nearly half of all batches of 8 lack the rarest class
 MEANINGS: Final[Mapping[tuple[Fact, str], str]] = {
     ("examples", "few"): f"fewer than {FEW_EXAMPLES:,} examples",
     ("rows", "long"): f"rows of {LONG_ROW_TOKENS:,} tokens or more in the mean",
-    ("run", "short"): f"fewer than {SHORT_RUN_SEQUENCES:,} sequences over all epochs",
+    ("run", "short"): f"fewer than {SHORT_RUN_SEQUENCES:,} sequences over all epochs, or `max_steps` below {SHORT_RUN_STEPS}",
     ("balance", "skewed"): f"{SKEWED:g} or more rows of the commonest class for each of the rarest",
+    ("trains", "adapters"): "adapters are trained, not the base's own weights",
 }
 
 
@@ -131,7 +133,7 @@ RULES: Final[tuple[Rule, ...]] = (
         source=REGRET,
     ),
     Rule(
-        when={"use_case": USE_CASES, "rows": ("long",)},
+        when={"use_case": USE_CASES, "rows": ("long",), "trains": ("adapters",)},
         key="global_batch_size",
         bound="at most",
         value=8,

@@ -125,6 +125,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     training: dict[str, Any] = {}
     global_batch_size: int | None = None  # sequences per optimizer step; None = planner's choice
     loop: Loop = msgspec.field(default_factory=Loop)
+    said_of_loop: tuple[str, ...] = ()  # keys of it that a job file says, of those that are advised: they stand
     data: DataAsked
     purpose: Purpose = Purpose()
     where: Where = Where()

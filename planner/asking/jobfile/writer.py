@@ -10,7 +10,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.advise import AUTO, loop_for
+from planner.advise import AUTO, loop_for, said_of_loop
 from planner.asking.case import Case
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
@@ -18,7 +18,7 @@ from planner.asking.training_keys import ELSEWHERE
 from planner.goals import CHEAPEST
 from planner.methods import QLORA, QLORA_MEANS
 from planner.plan import Plan
-from planner.recipes import DEPLOYMENTS, USE_CASES
+from planner.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.strategy import describe
 
 COMMENTS: Final[Mapping[str, str]] = {
@@ -69,6 +69,7 @@ COMMENTS: Final[Mapping[str, str]] = {
 
 
 CHOSEN: Final = "planner's choice"
+RATE: Final = "learning_rate"  # stands in every file of a plan, also where it is as advised
 NO_FILE: Final = "  # file: YOUR_DATA.jsonl  # what `run` trains on; with it, delete the lines below and its tokens are counted"
 
 SPOKEN: Final = frozenset(  # written down even where they are the default
@@ -135,7 +136,15 @@ def pinned(plan: Plan) -> Request:
     data = plan.request.data
     if data.basis == "default":  # what is written down is no default any more
         data = msgspec.structs.replace(data, basis="stated")
-    return msgspec.structs.replace(plan.request, training=training, global_batch_size=None, where=where, data=data)
+    said = {RATE, *said_of_loop(plan.request)}
+    return msgspec.structs.replace(
+        plan.request,
+        training=training,
+        global_batch_size=None,
+        where=where,
+        data=data,
+        said_of_loop=tuple(key for key in OF_THE_LOOP if key in said),
+    )
 
 
 def _cards(offer: Offer) -> tuple[str, ...]:
@@ -149,9 +158,10 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
     where, budget = request.where, request.budget
     loop = msgspec.to_builtins(request.loop)
     usual = msgspec.to_builtins(loop_for(request))
+    written = {"epochs", *request.said_of_loop}
     return {
         "training": {**request.training, **_stated({GLOBAL_BATCH_SIZE: request.global_batch_size})},
-        "loop": {key: value for key, value in loop.items() if value != usual[key] or key in ("epochs", "learning_rate")},
+        "loop": {key: value for key, value in loop.items() if value != usual[key] or key in written},
         "data": _data(request.data),
         "purpose": _stated(msgspec.structs.asdict(request.purpose)),
         "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours})

@@ -15,7 +15,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs.bases.models import is_size
-from planner.advise import AUTO
+from planner.advise import AUTO, said_of_loop, with_loop
 from planner.asking.case import check_quant
 from planner.asking.contradictions import CONTRADICTIONS
 from planner.asking.jobfile import read_job
@@ -25,7 +25,7 @@ from planner.asking.jobfile.writer import CHOSEN, COMMENTS, NO_FILE, pinned, wri
 from planner.asking.options import request_of
 from planner.asking.request import TAKEN_TAGS, Budget, DataAsked, DataFile, Keep, Purpose, Request, Where, measured_data
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
-from planner.recipes import DEPLOYMENTS, USE_CASES
+from planner.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.refusals import CaseError
 from remote.contract import Loop
 from tests.planner.builders import counted, make_plan, make_request, parsed
@@ -76,6 +76,7 @@ def test_every_section_reaches_the_request() -> None:
         training={"method": "lora", "rank": 8, "target_modules": ["q_proj", "v_proj"]},
         global_batch_size=32,
         loop=Loop(epochs=2.0, learning_rate=1e-4),
+        said_of_loop=("learning_rate",),
         data=DataAsked(num_examples=5_000, mean_tokens=300.0, max_tokens=900, basis="stated"),
         where=Where(gpu_memory_gib=24.0, providers=("aws",), spot=False),
         budget=Budget(max_usd=Decimal("4.10"), max_hours=2.5),
@@ -128,6 +129,16 @@ def test_what_the_job_is_for_sets_the_loop_unless_it_is_said() -> None:
     assert (loop.schedule, loop.warmup_ratio) == ("cosine", 0.06)
     over = request_of(parsed("--use-case", "chat"), start=read(text)).loop
     assert (over.schedule, over.warmup_ratio) == ("cosine", 0.03)
+
+
+def test_a_rate_that_is_said_as_it_would_be_advised_stands_when_options_change_the_advice() -> None:
+    """Also in a file that was saved, and in the plan of one; where nobody said a rate it becomes that of a short run."""
+    options = parsed("--use-case", "chat", "--examples", "200")
+    said = read("model: 7b\nloop: {learning_rate: 2e-4}\n")
+    for start in (said, read(write_job(said)), read(write_job(make_plan(request=said)))):
+        assert request_of(options, start=start).loop.learning_rate == pytest.approx(2e-4)
+    assert request_of(options, start=request_of(parsed("--rank", "4"), start=said)).loop.learning_rate == pytest.approx(2e-4)
+    assert request_of(options, start=read("model: 7b")).loop.learning_rate == pytest.approx(3e-4)
 
 
 def test_auto_may_be_written_out() -> None:
@@ -289,7 +300,8 @@ def requests(draw: st.DrawFn) -> Request:
     model = draw(TEXT.filter(str.strip))
     training: dict[str, Any] = draw(TRAINING.filter(go_together))
     num_gpus: int | None = draw(st.none() | st.integers(1, 16))
-    return Request(
+    said = draw(st.sets(st.sampled_from(OF_THE_LOOP)))
+    request = Request(
         model=model,
         training=training,
         global_batch_size=draw(st.none() | st.integers(1, 1_000).map(lambda share: share * (num_gpus or 1))),
@@ -324,6 +336,7 @@ def requests(draw: st.DrawFn) -> Request:
         keep=Keep(adapter=draw(st.none() | TEXT), box_on_failure=draw(st.booleans())),
         tags=draw(st.dictionaries(TAG.filter(str.strip), TAG, max_size=2)),
     )
+    return with_loop(request, said={*said, *said_of_loop(request)})
 
 
 @settings(max_examples=40)

@@ -196,3 +196,57 @@ def test_without_a_purpose_nothing_changes() -> None:
     few = make_request(data=stated_data(num_examples=100, tokens_per_example=16_384))
     assert with_loop(few, said=()).loop == Loop()
     assert advise(few, BASE).training["rank"] == 16
+
+
+# ── what is said, each key by itself ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_loop_key_that_was_said_stands_also_where_it_is_as_advised() -> None:
+    """And is no choice of ours, whatever the job turns out to be for."""
+    short = job("chat", data=stated_data(num_examples=200, tokens_per_example=512))
+    assert (short.loop.learning_rate, short.said_of_loop) == (3e-4, ())
+    said = with_loop(short, said={"learning_rate"})
+    assert (said.loop.learning_rate, said.said_of_loop) == (3e-4, ("learning_rate",))
+    assert "learning_rate" not in {choice.key for choice in advise(said, BASE).choices}
+
+
+@pytest.mark.parametrize("method", ["auto", "lora", "dora"])
+def test_a_small_device_gets_four_bits_whichever_of_the_two_methods_is_said(method: str) -> None:
+    """A method that is said says nothing of how the base is held."""
+    advice = advise(job("style", deployment="edge", training={"method": method}), BASE)
+    assert [variant["quant"] for variant in advice.variants] == ["nf4"]
+    assert "quant" in {choice.key for choice in advice.choices}
+    said = advise(job("style", deployment="edge", training={"method": method, "quant": "none"}), BASE)
+    assert {variant.get("quant", "none") for variant in said.variants} == {"none"}
+
+
+@pytest.mark.parametrize(("max_steps", "rate"), [(99, 3e-4), (100, 2e-4), (None, 2e-4)])
+def test_a_run_that_is_cut_short_is_short(max_steps: int | None, rate: float) -> None:
+    """Fewer than a hundred steps of a large file."""
+    assert job("chat", loop=Loop(max_steps=max_steps)).loop.learning_rate == rate
+
+
+def test_what_loras_bear_less_well_is_nothing_to_full_tuning() -> None:
+    """Long rows leave its batch; skewed classes change that of every method."""
+    long = stated_data(num_examples=5_000, tokens_per_example=16_384)
+    assert for_use("summarization", data=long, training={"method": "full"})["global_batch_size"] == 16
+    assert for_use("classification", imbalance=20.0, training={"method": "full"})["global_batch_size"] == 32
+
+
+# ── what a rank can hold ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_two_blocks_that_train_hold_less_than_all() -> None:
+    """So they need a higher rank for the same tokens, however the two were named."""
+    data = stated_data(num_examples=100_000, tokens_per_example=512)
+    assert for_use("style", data=data)["rank"] == 16
+    assert for_use("style", data=data, loop=Loop(layers=(0, 1)))["rank"] == 256
+    assert for_use("style", data=data, training={"method_options": {"layers_to_transform": [0, 1]}})["rank"] == 256
+
+
+def test_magnitudes_of_dora_are_no_more_at_a_higher_rank() -> None:
+    """What a rank adds is the same for both methods, so is the rank that they need."""
+    for num_examples in (100_000, 150_000, 250_000, 310_000, 620_000):
+        data = stated_data(num_examples=num_examples, tokens_per_example=512)
+        ranks = {for_use("style", data=data, training={"method": method})["rank"] for method in ("lora", "dora")}
+        assert len(ranks) == 1, num_examples
