@@ -1,6 +1,6 @@
 """The closed form against the trace: families × ways to train × batches, every case by both, differences by where they lie.
 
-    python -m benchmarks.trace_against_closed [--layers 4] [--every 1] [--processes 2] [--rows FILE] [--minutes 30]
+    python -m benchmarks.trace_against_closed [--layers 2] [--every 1] [--processes 2] [--rows FILE] [--minutes 30]
         [--write]
 
 Models are cut to a few layers: a step repeats them, and both estimators know it. Allocated peak; positive errors are

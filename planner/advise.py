@@ -46,16 +46,20 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     choices: tuple[Choice, ...]  # only what the planner chose
 
 
+OF_TRL: Final = "a default of TRL 1.10 (r 16, alpha 32)"
 LORA_DEFAULTS: Final = (
     Choice(key="target_modules", value="all-linear", reason="adapters on attention alone fall behind", source=QLORA_SOURCE),
     Choice(
-        key="rank", value=DEFAULT_RANK, reason="beyond 8 the rank hardly changes small instruction sets", source=QLORA_SOURCE
+        key="rank",
+        value=DEFAULT_RANK,
+        reason="beyond 8 the rank hardly changes small instruction sets",
+        source=f"{QLORA_SOURCE}; 16 is {OF_TRL}",
     ),
     Choice(
         key="alpha",
         value=ALPHA_PER_RANK * DEFAULT_RANK,
         reason="twice the rank is the field's habit",
-        source="defaults of TRL 1.10: r 16, alpha 32",
+        source=OF_TRL,
     ),
 )
 METHOD_CHOICE: Final = Choice(
@@ -72,7 +76,8 @@ QUANT_VARIANTS: Final = ({"quant": "none"}, {"quant": "int8"} | UPCAST, NF4 | UP
 OPTIMIZER_VARIANTS: Final = ({"optimizer": "adamw_torch_fused"}, {"optimizer": "adamw_8bit"})  # 8 and 2 bytes of state
 
 GLOBAL_BATCH_SIZE: Final = 16  # QLoRA, arXiv:2305.14314, appendix B: 16 for 7B and 13B
-MINIMUM_STEPS: Final = 20  # assumed: fewer optimizer steps than this and the schedule has no shape
+MINIMUM_STEPS: Final = 20  # assumed, as the next line tells
+OF_STEPS: Final = "assumed: with fewer steps a schedule has no shape"
 
 # derived: LoRA's best rate is about ten times that of full tuning (LoRA Without Regret, 2025), and the Loop's default is LoRA's
 LEARNING_RATE_OF_WEIGHTS: Final = 2e-5
@@ -184,7 +189,7 @@ def _ruled(request: Request, so_far: dict[str, Any], *, counted: tuple[Rule, ...
     for rule in (*RULES, *counted, *SERVING_RULES):
         if rule.key in values and rule.holds(facts) and rule.moves(values[rule.key]):
             values[rule.key] = rule.value
-            choices.append(Choice(key=rule.key, value=rule.value, reason=rule.reason, source=rule.source))
+            choices.append(Choice(key=rule.key, value=rule.value, reason=rule.reason, source=rule.cited))
     return choices
 
 
@@ -252,5 +257,5 @@ def _global_batch(request: Request) -> tuple[int, list[Choice]]:
     while size > 1 and sequences / size < MINIMUM_STEPS:
         size //= 2
     if size != chosen.value:
-        chosen = msgspec.structs.replace(usual, value=size, reason=f"smaller, for at least {MINIMUM_STEPS} steps")
+        chosen = Choice(key=key, value=size, reason=f"smaller, for at least {MINIMUM_STEPS} steps", source=OF_STEPS)
     return size, [chosen]

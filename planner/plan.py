@@ -92,7 +92,7 @@ class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):
     interruptions: Range | None = None  # how often a spot machine is taken away; None = it is none
     learned: float = 1.0  # the factor in `step_s` that earlier runs taught
     learned_from: int = 0  # so many of them
-    lost_s: float = 0.0  # by each of them: until another one computes, and what it has to compute again
+    lost_s: float = 0.0  # by each interruption: until another one computes, and what it has to compute again
 
 
 class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):

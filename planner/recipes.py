@@ -51,14 +51,25 @@ class Choice(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
-    """Where all facts of `when` hold, `key` is `value`, or at least or at most that."""
+    """Where all facts of `when` hold, `key` is `value`, or at least or at most that. The source's own value, unless assumed."""
 
     when: Mapping[Fact, tuple[str, ...]]
     key: Key
     bound: Literal["is", "at least", "at most"] = "is"
     value: Any
-    reason: str
+    reason: str  # as the source has it
     source: str
+    assumed: str | None = None  # where the source has no such value: whence ours
+
+    @property
+    def basis(self) -> str:
+        """Whose the value is, in a few words."""
+        return "the source's" if self.assumed is None else f"assumed: {self.assumed}"
+
+    @property
+    def cited(self) -> str:
+        """The source, and that the value is not its own."""
+        return self.source if self.assumed is None else f"{self.source}; the value is {self.basis}"
 
     def holds(self, facts: Facts) -> bool:
         """Whether every fact that it names has one of its words."""
@@ -90,7 +101,7 @@ IMBALANCE: Final = "Henning et al., Class Imbalance in NLP, 2023, arXiv:2210.046
 LABELS: Final = ("classification", "extraction")
 LOW_RANK: Final = "a few directions are enough for it"
 
-# derived: each value from the runs of the source that its row names; the batch of 32 is assumed, its source has no figure
+# derived from the source that each row names, whose runs have that value; `assumed` where they have none
 RULES: Final[tuple[Rule, ...]] = (
     # ── the task ───────────────────────────────────────────────────────────────────────────────────────────────────
     Rule(when={"use_case": LABELS}, key="rank", value=8, reason=f"{LOW_RANK}: 8 did as well as 64 on such tasks", source=LORA),
@@ -103,6 +114,7 @@ RULES: Final[tuple[Rule, ...]] = (
         value=64,
         reason="what code asks of a base is far from low rank; 16 falls behind full tuning there",
         source=LESS,
+        assumed="the middle one of the ranks that it ran, 16, 64 and 256",
     ),
     Rule(when={"use_case": ("summarization",)}, key="rank", value=8, reason=f"{LOW_RANK} (SAMSum)", source=LORA),
     Rule(when={"use_case": ("summarization",)}, key="schedule", value="linear", reason="as in its runs on text", source=LORA),
@@ -114,8 +126,9 @@ RULES: Final[tuple[Rule, ...]] = (
         value=8,
         reason="style is learned from few examples, knowledge is in the base already",
         source=LIMA,
+        assumed="it tuned all weights; the rank that is enough for labels",
     ),
-    Rule(when={"use_case": ("style",)}, key="schedule", value="linear", reason="as in its runs", source=LIMA),
+    Rule(when={"use_case": ("style",)}, key="schedule", value="linear", reason="as in its runs, of all weights", source=LIMA),
     # ── the data ───────────────────────────────────────────────────────────────────────────────────────────────────
     Rule(
         when={"use_case": USE_CASES, "examples": ("few",)},
@@ -139,6 +152,7 @@ RULES: Final[tuple[Rule, ...]] = (
         value=8,
         reason="LoRA bears large batches less well than full tuning, and these rows are long",
         source=REGRET,
+        assumed="half of the usual 16",
     ),
     Rule(
         when={"use_case": LABELS, "balance": ("skewed",)},
@@ -147,6 +161,7 @@ RULES: Final[tuple[Rule, ...]] = (
         value=32,
         reason="a step should see the rarest class; rows of it that are repeated in the file help more",
         source=IMBALANCE,
+        assumed="twice the usual 16",
     ),
     # ── how good it has to be ──────────────────────────────────────────────────────────────────────────────────────
     Rule(
@@ -156,6 +171,7 @@ RULES: Final[tuple[Rule, ...]] = (
         value=64,
         reason="a higher rank never learned worse at the same learning rate; it costs memory alone",
         source=REGRET,
+        assumed="four times the usual 16",
     ),
     Rule(
         when={"deployment": ("merged",)},
@@ -164,10 +180,11 @@ RULES: Final[tuple[Rule, ...]] = (
         value=32,
         reason="once merged, an adapter of any rank adds nothing to the time of an answer",
         source=LORA,
+        assumed="twice the usual 16",
     ),
 )
 
-# derived: from the source that each row names. The last word: what the place where it will answer can bear
+# derived, or `assumed`, as above. The last word: what the place where it will answer can bear
 SERVING_RULES: Final[tuple[Rule, ...]] = (
     Rule(
         when={"deployment": ("many_adapters",)},
@@ -183,20 +200,22 @@ SERVING_RULES: Final[tuple[Rule, ...]] = (
         value="nf4",
         reason="the device holds the base in 4 bits, and an adapter trained on such a base makes up for the rounding",
         source=QA_LORA,
+        assumed="its own format is INT4 by groups; of the formats that the trainer has, nf4 has four bits",
     ),
     Rule(
         when={"deployment": ("edge",)},
         key="rank",
         bound="at most",
         value=16,
-        reason="the adapter is sent to each device, and computed on it",
+        reason="an adapter is small to send and to exchange, and the smaller the lower its rank",
         source=LORA,
+        assumed="the usual rank, which no small device should exceed",
     ),
     Rule(
         when={"deployment": ("edge",), "accuracy": ("highest",)},
         key="method",
         value="dora",
-        reason="where the rank must stay low it learns more than LoRA, for up to twice the time",
+        reason="where the rank must stay low it learns more than LoRA",
         source=DORA,
     ),
 )

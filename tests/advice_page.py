@@ -6,7 +6,16 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
 
-from planner.advise import BITS_PER_PARAMETER, BITS_PER_TOKEN, GLOBAL_BATCH_SIZE, LORA_DEFAULTS, METHOD_CHOICE, MINIMUM_STEPS
+from planner.advise import (
+    ADVISED_METHODS,
+    BITS_PER_PARAMETER,
+    BITS_PER_TOKEN,
+    GLOBAL_BATCH_SIZE,
+    LORA_DEFAULTS,
+    METHOD_CHOICE,
+    MINIMUM_STEPS,
+    OF_STEPS,
+)
 from planner.recipes import MEANINGS, REGRET, RULES, SERVING_RULES, USE_CASES, Choice, Fact, Rule
 from remote.contract import Loop
 
@@ -35,6 +44,9 @@ follows the one whose task is nearest.
 """
 
 
+OF_RULES: Final = ("where", "key", "value", "whose value", "why", "source")
+
+
 def render_page() -> str:
     """The whole page."""
     loop = Loop()
@@ -45,7 +57,7 @@ def render_page() -> str:
             key="global_batch_size",
             value=GLOBAL_BATCH_SIZE,
             reason=f"as for 7B and 13B; halved until there are {MINIMUM_STEPS} steps",
-            source="Dettmers et al., QLoRA, arXiv:2305.14314",
+            source=f"Dettmers et al., QLoRA, arXiv:2305.14314; the {MINIMUM_STEPS} steps are {OF_STEPS}",
         ),
         Choice(
             key="learning_rate",
@@ -53,6 +65,10 @@ def render_page() -> str:
             reason="ten times that of full tuning, whatever the rank",
             source=REGRET,
         ),
+    )
+    later = (
+        "A later row has the word over an earlier one. The rules on rank, dropout and how the base is held are about\n"
+        f"{' and '.join(ADVISED_METHODS)}, whether the planner chose the method or somebody said it."
     )
     capacity = (
         "With a use case, and unless the rank is said, it is at least the lowest power of two whose trained numbers hold\n"
@@ -66,11 +82,11 @@ def render_page() -> str:
                 "## Where nothing is known",
                 _table(("key", "value", "why", "source"), (_row(choice) for choice in usual)),
                 "## What the job is for",
-                "A later row has the word over an earlier one.",
-                _table(("where", "key", "value", "why", "source"), (_ruled(rule) for rule in RULES)),
+                later,
+                _table(OF_RULES, (_ruled(rule) for rule in RULES)),
                 capacity,
                 "## Where it will answer",
-                _table(("where", "key", "value", "why", "source"), (_ruled(rule) for rule in SERVING_RULES)),
+                _table(OF_RULES, (_ruled(rule) for rule in SERVING_RULES)),
             )
         )
         + "\n"
@@ -88,7 +104,7 @@ def _row(choice: Choice) -> tuple[str, ...]:
 def _ruled(rule: Rule) -> tuple[str, ...]:
     where = "; ".join(_words(fact, named) for fact, named in rule.when.items() if named != USE_CASES)
     value = str(rule.value) if rule.bound == "is" else f"{rule.bound} {rule.value}"
-    return (where, f"`{rule.key}`", value, rule.reason, rule.source)
+    return (where, f"`{rule.key}`", value, rule.basis, rule.reason, rule.source)
 
 
 def _words(fact: Fact, named: tuple[str, ...]) -> str:

@@ -34,8 +34,10 @@ class Fused(msgspec.Struct, frozen=True):
         return self.tensors(dials)[dials.first_stays :]
 
 
-# derived: _MOE_TARGET_MODULE_MAPPING and _MOE_FUSED_TARGETS of peft 0.21 (utils/transformers_weight_conversion.py). Linears of
-# these names elsewhere in such a model, those of DeepSeek's dense blocks and shared experts, then carry nothing.
+# derived: _MOE_TARGET_MODULE_MAPPING and _MOE_FUSED_TARGETS of peft 0.21 (utils/transformers_weight_conversion.py), looked up
+# by what transformers' _MODEL_TO_CONVERSION_PATTERN (conversion_mapping.py) has for the model's type: qwen2_moe's for qwen3_moe
+# and deepseek_v3. qwen2_moe itself is no key of it, so nothing of it is renamed; mixtral, which is none either, peft adds.
+# Linears of these names elsewhere in such a model, those of DeepSeek's dense blocks and shared experts, then carry nothing.
 MIXTRAL: Final[Mapping[str, Parameter]] = {"gate": "gate", "w1": "gate_up_proj", "w3": "gate_up_proj", "w2": "down_proj"}
 QWEN: Final[Mapping[str, Parameter]] = {
     "gate": "gate",

@@ -135,6 +135,17 @@ def test_every_rule_can_hold_and_speaks_of_what_can_be_said() -> None:
         assert "20" in rule.source, rule  # the year
 
 
+def test_a_value_that_no_source_has_says_so_wherever_it_is_shown() -> None:
+    """LIMA tuned all weights, QA-LoRA knows no nf4, nobody names twenty steps: such a value is never shown as the source's."""
+    style = {choice.key: choice for choice in advise(job("style", deployment="edge"), BASE).choices}
+    for key in ("rank", "quant"):
+        assert "the value is assumed: " in style[key].source
+    assert "assumed" not in {choice.key: choice for choice in advise(job("translation"), BASE).choices}["rank"].source
+    short = make_request(data=stated_data(num_examples=50, tokens_per_example=64))
+    batch = next(choice for choice in advise(short, BASE).choices if choice.key == "global_batch_size")
+    assert batch.source.startswith("assumed: ")
+
+
 def test_what_is_said_stands_against_every_rule() -> None:
     """Each key by itself: a rank of 4 for code, alpha after it; a schedule of the job's own."""
     advice = advise(job("code", training={"rank": 4, "dropout": 0.2}), BASE)
