@@ -122,10 +122,19 @@ def _looks(arguments: list[str]) -> str:
 
 
 def _tell_forsaken(words: list[str]) -> None:
-    from provision.charge.forsaken import forsaken_sentence
+    """A home or a ledger that can't be read the command tells of itself."""
+    import time
+    from contextlib import suppress
 
-    if (sentence := forsaken_sentence(words)) is not None:
-        click.echo(sentence, err=True)
+    from provision.account.ledger import Ledger
+    from provision.charge.forsaken import forsaken_sentence
+    from provision.errors import RentuneError
+    from provision.places import read_places
+
+    with suppress(RentuneError, OSError):
+        sentence = forsaken_sentence(words, ledger=Ledger(read_places().ledger), now_s=time.time())
+        if sentence is not None:
+            click.echo(sentence, err=True)
 
 
 def _called(arguments: list[str]) -> int:

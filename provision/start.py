@@ -55,8 +55,14 @@ def leave(code: int) -> None:
 
 
 def starts_no_thread(words: list[str]) -> bool:
-    """Whether this command line only plans or helps, all in one thread."""
-    return (not words or words[0] in ALONE) and not any(each in word for word in words for each in LEADS_FURTHER)
+    """Whether this command line only plans or helps, in one thread. A file that is there may be a job, whatever its name."""
+    if words and words[0] not in ALONE:
+        return False
+    return not any(any(each in word for each in LEADS_FURTHER) or _names_file(word) for word in words[1:])
+
+
+def _names_file(word: str) -> bool:
+    return os.access(os.path.expanduser(word), os.F_OK)  # noqa: PTH111 - pathlib loads what is put off
 
 
 def put_off(name: str) -> None:
@@ -70,8 +76,9 @@ def put_off(name: str) -> None:
     loader, module = spec.loader, module_from_spec(spec)
 
     def load(attribute: str) -> object:
-        if vars(module).pop("__getattr__", None) is not None:
+        if "__getattr__" in vars(module):
             loader.exec_module(module)
+            vars(module).pop("__getattr__", None)  # not before: what could not be loaded is loaded when it is next asked for
         try:
             return vars(module)[attribute]
         except KeyError:

@@ -2,39 +2,33 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
-from contextlib import suppress
 from decimal import Decimal
 
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.account.naming import LEAST_LETTERS, fitting
 from provision.charge.controller import is_orphan
-from provision.errors import RentuneError
-from provision.places import read_places
 from provision.words import spent_words
 
 
-def forsaken_sentence(words: Sequence[str]) -> str | None:
+def forsaken_sentence(words: Sequence[str], *, ledger: Ledger, now_s: float) -> str | None:
     """What they have cost so far and what to type; None where there is none. Nobody beyond this machine is asked.
 
-    `words` are those of the command: a run that it names it tells of itself, and so it does of a home that can't be read.
+    `words` are those of the command: a run that it names it tells of itself. Raises RentuneError or OSError for a ledger that
+    can't be read.
     """
-    with suppress(RentuneError, OSError):
-        known = Ledger(read_places().ledger).runs()
-        named = {run_id for word in words for run_id in fitting(word, known, least_letters=LEAST_LETTERS)}
-        runs = [state for run_id, state in known.items() if run_id not in named and is_orphan(state)]
-        if not runs:
-            return None
-        now_s = time.time()
-        usd = sum((usd_so_far(state, now_s=now_s) for state in runs), Decimal(0))
-        spent = spent_words(usd, assumed=all(state.assumed for state in runs))
-        if len(runs) > 1:
-            return f"Nobody here controls {len(runs)} runs, which have cost {spent} so far. See them: rentune ls --orphans"
-        run_id = runs[0].run_id
-        return (
-            f"Nobody here controls run {run_id}, which has cost {spent} so far. "
-            f"Go on with it: rentune resume {run_id}. End it: rentune down {run_id}."
-        )
-    return None
+    known = ledger.runs()
+    named = {run_id for word in words for run_id in fitting(word, known, least_letters=LEAST_LETTERS)}
+    runs = [state for run_id, state in known.items() if run_id not in named and is_orphan(state)]
+    if not runs:
+        return None
+    usd = sum((usd_so_far(state, now_s=now_s) for state in runs), Decimal(0))
+    spent = spent_words(usd, assumed=all(state.assumed for state in runs))
+    if len(runs) > 1:
+        return f"Nobody here controls {len(runs)} runs, which have cost {spent} so far. See them: rentune ls --orphans"
+    run_id = runs[0].run_id
+    return (
+        f"Nobody here controls run {run_id}, which has cost {spent} so far. "
+        f"Go on with it: rentune resume {run_id}. End it: rentune down {run_id}."
+    )

@@ -33,6 +33,24 @@ def test_a_module_that_is_put_off_is_loaded_when_something_of_it_is_asked_for(mo
         sys.modules.pop(module, None)
 
 
+def test_a_module_that_could_not_be_loaded_is_loaded_when_it_is_next_asked_for(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not left empty: what stopped it, such as Ctrl-C, may be over."""
+    (tmp_path / "stopped_once.py").write_text("import sys\nif sys.stops:\n    raise KeyboardInterrupt\nanswer = 42\n")
+    monkeypatch.syspath_prepend(str(tmp_path))
+    monkeypatch.setattr(sys, "stops", True, raising=False)
+    try:
+        put_off("stopped_once")
+        module = __import__("stopped_once")
+        with pytest.raises(KeyboardInterrupt):
+            _ = module.answer
+        monkeypatch.setattr(sys, "stops", False)
+        assert module.answer == 42
+    finally:
+        sys.modules.pop("stopped_once", None)
+
+
 def test_a_module_that_is_there_or_nowhere_is_left_as_it_is() -> None:
     there = sys.modules["inspect"]
     put_off("inspect")
@@ -57,6 +75,21 @@ def test_a_module_that_is_there_or_nowhere_is_left_as_it_is() -> None:
 )
 def test_modules_are_put_off_only_where_no_thread_can_start(line: str, alone: bool) -> None:
     assert starts_no_thread(line.split()) is alone
+
+
+def test_a_file_that_is_there_may_be_a_job_whatever_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It may name data, which is counted by threads; a folder called like the command is none."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    (tmp_path / "plan").mkdir()
+    assert starts_no_thread(["plan", "job"])
+    (tmp_path / "job").write_text("model: 7b\ndata: {file: rows}\n")
+    assert [starts_no_thread(["plan", word, "--json"]) for word in ("job", "~/job", str(tmp_path / "job"), "none")] == [
+        False,
+        False,
+        False,
+        True,
+    ]
 
 
 @pytest.mark.parametrize("words", [("--help",), ("plan", "--help"), ("plan", "--model", "7b")], ids=" ".join)
