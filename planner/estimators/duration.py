@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from typing import Final
 
 import msgspec
@@ -24,7 +25,7 @@ from planner.plan import Bound, DurationEstimate, Range
 from planner.precision import quantization_of
 from planner.stack import PINNED_STACK, Stack
 from planner.units import KWH
-from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Strategy, Task
+from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Quant, Strategy, Task
 
 ALONE: Final = 1.0  # derived: no factor
 GPU_STACK, CPU_STACK = (
@@ -54,10 +55,11 @@ def pace_of(
     interconnect: str,
     cores: float | None,
     seen: tuple[Seen, ...] = (),
+    learned: Learned | None = None,
 ) -> Pace:
     """Seconds of a step and tokens per second, with the spread of runs like this one. `gpu` None: `cores` train.
 
-    `seen`: earlier runs here. They move the middle, and make the range narrower.
+    `seen`: earlier runs here. They move the middle, and make the range narrower. `learned`: what is taken for what they say.
     """
     if gpu is None:
         step = cpu_step_time(
@@ -69,8 +71,8 @@ def pace_of(
             architecture, strategy, task=task, gpu=gpu, stack=stack, mean_seq_len=mean_seq_len, interconnect=interconnect
         )
         fast = slow = known.SPREADS[run_class(architecture, strategy, gpu, step)]
-    named = {"stack": GPU_STACK, "gpu": gpu.name} if gpu is not None else {"stack": CPU_STACK, "gpu": "cpu"}
-    learned = learned_from(seen, **named, quant=strategy.quant, spread=slow) if seen else NOTHING_LEARNED
+    if learned is None:
+        learned = learned_from(seen, **_names(gpu), quant=strategy.quant, spread=slow) if seen else NOTHING_LEARNED
     fast, slow = min(fast, learned.spread), min(slow, learned.spread)
     seconds = step.step_s(strategy.gradient_accumulation_steps) * learned.factor
     tokens = tokens_per_step(strategy, stack, mean_seq_len)
@@ -81,6 +83,18 @@ def pace_of(
         bound=step.bound,
         learned=learned,
     )
+
+
+def least_learned(seen: tuple[Seen, ...], quants: Iterable[Quant], *, gpu: Gpu | None) -> Learned:
+    """The least factor that earlier runs teach of any run there whose weights are held in one of these ways."""
+    spreads = known.SPREADS.values() if gpu is not None else (known.SPREAD_CPU_SLOW,)
+    every = [learned_from(seen, **_names(gpu), quant=quant, spread=spread) for quant in quants for spread in spreads]
+    return min(every, key=lambda each: each.factor)
+
+
+def _names(gpu: Gpu | None) -> dict[str, str]:
+    """Under which earlier runs on such a machine are kept."""
+    return {"stack": GPU_STACK, "gpu": gpu.name} if gpu is not None else {"stack": CPU_STACK, "gpu": "cpu"}
 
 
 def estimate_duration(
@@ -96,11 +110,12 @@ def estimate_duration(
     reused_environment: bool = False,
     model_on_box: bool = False,
     seen: tuple[Seen, ...] = (),
+    learned: Learned | None = None,
 ) -> DurationEstimate:
     """Every phase's seconds with p10, p50, p90. `gpu` None: the cores of the box itself train.
 
     `reused_environment`: the box stack is already installed (the local box). `model_on_box`: nothing is downloaded.
-    `seen`: earlier runs here.
+    `seen`: earlier runs here. `learned`: what is taken for what they say.
     """
     work = work_of(data, strategy, on_cpu=gpu is None)
     pace = pace_of(
@@ -113,6 +128,7 @@ def estimate_duration(
         interconnect=offer.interconnect,
         cores=offer.vcpus,
         seen=seen,
+        learned=learned,
     )
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
     train = scaled(pace.step_s, num_steps)

@@ -13,7 +13,7 @@ from catalogs.hardware import Billing, Gpu, Offer
 from planner.advise import Advice
 from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.estimators.cost import billed_range
-from planner.estimators.duration import estimate_duration, unpadded
+from planner.estimators.duration import estimate_duration, least_learned, unpadded
 from planner.estimators.host import estimate_host
 from planner.estimators.learned import Seen
 from planner.estimators.memory import estimate_vram, resting_bytes
@@ -23,7 +23,7 @@ from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import CaseRefused
 from planner.search.strategies import strategies
-from remote.contract import Dtype, Strategy
+from remote.contract import Dtype, Quant, Strategy
 
 # In these the strategies of one search differ; the rest of a Strategy is the same for all of them.
 VARYING: Final = (
@@ -62,7 +62,7 @@ class Figures:
         self._loop = request.loop
         self._advice = advice
         self._seq_len = seq_len
-        self._seen = seen
+        self.seen = seen
         self._ladders: dict[tuple[int, Dtype], tuple[tuple[Strategy, ...], ...]] = {}
         self._vram: dict[tuple[Any, ...], tuple[VramEstimate, Outside] | CaseRefused] = {}
         self._resting: dict[tuple[Any, ...], int] = {}
@@ -142,11 +142,13 @@ class Figures:
         return self._timed(strategy, gpu, offer, padded=True)
 
     def least_duration(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> DurationEstimate:
-        """The same without a token of padding: rows of one length, so no other micro-batch computes on less."""
+        """The same without a token of padding: rows of one length, so no other micro-batch computes on less. Of what earlier
+        runs taught the least is taken that any of the ladders may gain by it.
+        """
         return self._timed(strategy, gpu, offer, padded=False)
 
     def _timed(self, strategy: Strategy, gpu: Gpu | None, offer: Offer, *, padded: bool) -> DurationEstimate:
-        padded = padded or not self._data.profile  # sizes that were only stated hold no padding
+        padded = padded or not (self._data.profile or self.seen)  # sizes that were only stated hold no padding
         local = offer.provider == LOCAL  # its environment stands already, and so does the model
         kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
         link = offer.interconnect if strategy.num_gpus > 1 else None  # one GPU has nobody to talk to, in whatever box
@@ -162,9 +164,14 @@ class Figures:
                 task=self._task,
                 reused_environment=local,
                 model_on_box=local,
-                seen=self._seen,
+                seen=self.seen,
+                learned=None if padded or not self.seen else least_learned(self.seen, self._quants(), gpu=gpu),
             )
         return self._duration[key]
+
+    def _quants(self) -> frozenset[Quant]:
+        """In which ways the weights are held, in all that is tried."""
+        return frozenset(ladder[0].quant for ladders in self._ladders.values() for ladder in ladders)
 
     def billed_s(self, duration: DurationEstimate, billing: Billing) -> float:
         """Seconds on a provider's bill at p50, of a duration that was asked for here: every goal asks again for the same."""

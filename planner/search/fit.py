@@ -38,12 +38,14 @@ def needs_bitsandbytes(strategy: Strategy) -> bool:
 def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
     """The best step of every ladder; a kind on which none fits is refused with the least that was needed.
 
-    The first step of the first ladder is the fastest of all where rows are of one length: where it fits nothing else is
-    looked at. A ladder that keeps its activations is not looked at where recomputing them was not enough.
+    The first step of the first ladder is the fastest of all where rows are of one length and no earlier runs taught more of
+    one way than of another: where it fits nothing else is looked at. A ladder that keeps its activations is not looked at where recomputing them was not enough.
     """
     has_bytes = capacity_bytes(kind)
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
-        return (fastest,)
+        if not figures.seen:
+            return (fastest,)
+        notebook = Notebook()  # what else does not fit is no reason against the kind
     fits: list[Fit] = []
     too_large: list[Strategy] = []
     hopeless: set[tuple[object, ...]] = set()

@@ -129,12 +129,14 @@ class _Cheapest:
 
 
 def _fastest(kind: Kind, figures: Figures, num_gpus: int | None = None) -> Strategy:
-    """The fastest strategy on all of the machine's GPUs, or on so many, whether it fits or not."""
+    """The fastest strategy on all of the machine's GPUs, or on so many, whether it fits or not: before earlier runs are asked,
+    of which a floor takes the least that they say.
+    """
     return figures.ladders(num_gpus or max(1, kind.num_gpus), computes_in=kind.computes_in)[0][0]
 
 
 def fastest_doable(kind: Kind, question: Question, figures: Figures) -> Strategy:
-    """The same on as many of its GPUs as the trainer can use: nothing that can be run is faster."""
+    """The same on as many of its GPUs as the trainer can use."""
     counts = _counts(kind, question.request)
     return _fastest(kind, figures, next((count for count in counts if count <= question.capabilities.max_gpus), counts[0]))
 
@@ -161,7 +163,9 @@ class Floors:
 
 
 class _Floor:
-    """What a job costs at least on one kind of machine with a strategy: fitting or not, without padding or disk."""
+    """What a job costs at least on one kind of machine with a strategy: fitting or not, without padding or disk, and with the
+    least of what earlier runs taught.
+    """
 
     def __init__(self, kind: Kind, fastest: Strategy, question: Question, figures: Figures) -> None:
         self._billing, self._figures = question.catalog.billing, figures

@@ -16,6 +16,7 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.options import request_options, view_options
 from planner.asking.request import DataFile, Lengths, Request, default_data
+from planner.estimators.learned import Seen
 from planner.plan import DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate
 from planner.policy import Rule
 from planner.search import search
@@ -188,6 +189,7 @@ def ask(
     capabilities: Capabilities = CAPABILITIES,
     architecture: Architecture | None = None,
     rules: tuple[Rule, ...] = (),
+    seen: tuple[Seen, ...] = (),
 ) -> SearchResult:
     """Search a market."""
     return search(
@@ -198,6 +200,7 @@ def ask(
         capabilities=capabilities,
         today=TODAY,
         rules=rules,
+        seen=seen,
     )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from decimal import Decimal
 
@@ -12,6 +13,8 @@ from hypothesis import strategies as st
 
 from catalogs.hardware import Gpu
 from planner.asking.request import Budget, stated_data
+from planner.estimators.duration import GPU_STACK
+from planner.estimators.learned import Seen
 from planner.goals import GOALS, MEASURES, Goal
 from planner.plan import NOT_READY, Plan, Provider
 from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
@@ -25,6 +28,15 @@ LACKING = Provider(name="bare", runnable=True, status=f"tested; {NOT_READY}: cre
 ELSEWHERE = Provider(name="elsewhere", runnable=False, status="price only")
 SLOW = make_offer(instance_type="slow", usd_per_hour=Decimal("0.50"))
 QUICK = make_offer(instance_type="quick", gpu=FAST.name, usd_per_hour=Decimal(40))
+
+EARLIER = st.builds(
+    Seen,
+    st.just(GPU_STACK),
+    st.sampled_from([card.name for card in CARDS]),
+    st.sampled_from(["none", "nf4", "int8"]),
+    st.floats(-0.7, 0.7),
+    st.integers(1, 20),
+)
 
 
 def least(plans: Sequence[Plan], goal: Goal) -> tuple[object, ...] | None:
@@ -46,12 +58,16 @@ def least(plans: Sequence[Plan], goal: Goal) -> tuple[object, ...] | None:
         ),
         min_size=1,
         max_size=5,
-    )
+    ),
+    st.lists(EARLIER, max_size=4, unique_by=lambda each: (each.gpu, each.quant)),
 )
 def test_nothing_that_was_passed_over_is_better_for_any_goal(
-    machines: list[tuple[Gpu, int, int, str, float | None]],
+    machines: list[tuple[Gpu, int, int, str, float | None]], earlier: list[Seen]
 ) -> None:
-    """However few plans are asked for, the best of all machines is shown: as good as when each is asked about alone."""
+    """However few plans are asked for, and whatever earlier runs taught, the best of all machines is shown: as good as when
+    each is asked about alone.
+    """
+    seen = tuple(earlier)
     offers = [
         make_offer(
             provider=provider,
@@ -65,17 +81,43 @@ def test_nothing_that_was_passed_over_is_better_for_any_goal(
     ]
     request, providers = make_request(model="3b", top=1, data=DATA), (CLOUD, LACKING, ELSEWHERE)
     by_hour = (make_billing("bare", increment_s=3_600),)
-    together = ask(request, make_catalog(*offers, gpus=CARDS, billing=by_hour), providers=providers)
+    together = ask(request, make_catalog(*offers, gpus=CARDS, billing=by_hour), providers=providers, seen=seen)
     alone = [
         plan
         for each in offers
-        for plan in ask(request, make_catalog(each, gpus=CARDS, billing=by_hour), providers=providers).plans
+        for plan in ask(request, make_catalog(each, gpus=CARDS, billing=by_hour), providers=providers, seen=seen).plans
     ]
     for goal in GOALS:
         assert least(together.plans, goal) == least(alone, goal)
     hours = [(plan.doubts, plan.offer.usd_per_hour) for plan in alone if plan.runnable is None]
     hourly = together.by_the_hour
     assert ((hourly.doubts, hourly.offer.usd_per_hour) if hourly else None) == min(hours, default=None)
+
+
+def taught(gpu: str, quant: str, factor: float) -> Seen:
+    """By many runs, which leave no doubt."""
+    return Seen(GPU_STACK, gpu, quant, math.log(factor), 20)
+
+
+def test_a_way_that_earlier_runs_found_faster_is_taken_though_another_is_faster_by_itself() -> None:
+    """Each way of holding the weights has its own factor. What does not fit besides is not told: the card does the job."""
+    catalog, request = make_catalog(QUICK, gpus=CARDS), make_request(model="3b", data=DATA)
+    before = ask(request, catalog)
+    after = ask(request, catalog, seen=(taught(FAST.name, "none", 1.6), taught(FAST.name, "nf4", 0.6)))
+    assert [plan.strategy.quant for plan in (*before.plans, *after.plans)] == ["none", "nf4"]
+    assert after.rejections == before.rejections
+
+
+def test_a_machine_is_not_passed_over_for_what_slowed_another_way_there() -> None:
+    """What a machine takes at least is reckoned with the least that earlier runs there taught."""
+    slowed = taught(SLOW.gpu or "", "none", 1.9), taught(SLOW.gpu or "", "nf4", 0.5)
+    quick = msgspec.structs.replace(QUICK, usd_per_hour=Decimal(6))
+    request = make_request(model="3b", data=stated_data(num_examples=20_000, num_tokens=None, tokens_per_example=512), top=1)
+    slow_alone, quick_alone, both = (
+        ask(request, make_catalog(*offers, gpus=CARDS), seen=slowed).plans for offers in ((SLOW,), (quick,), (SLOW, quick))
+    )
+    assert slow_alone[0].cost.total_usd.p50 < quick_alone[0].cost.total_usd.p50
+    assert [plan.offer.instance_type for plan in both] == ["slow", "quick"]
 
 
 def test_the_goal_decides_what_is_recommended() -> None:
