@@ -5,15 +5,26 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final, Literal, get_args
 
+from planner.units import SECONDS_PER_HOUR
+
 Goal = Literal["cheapest", "fastest", "balanced"]
 
 CHEAPEST: Final[Goal] = "cheapest"
 
+# derived: a little less than the cheapest card is rented for ($0.065, 2026-10), so that it moves nothing between rented ones. A
+# machine that bills nothing would be balanced however slow, for anything times nothing is least.
+LEAST_USD_PER_HOUR: Final = 0.05
+
+
+def _balanced(usd: float, seconds: float) -> float:
+    return max(usd, LEAST_USD_PER_HOUR * seconds / SECONDS_PER_HOUR) * seconds
+
+
 # dollars and seconds of the whole job (p50) -> what is to be least. Balanced is the product: a tenth fewer hours are worth a
-# tenth more dollars, whatever the job's size.
+# tenth more dollars, whatever the job's size; no hour counts for less than the least that a card's costs.
 MEASURES: Final[Mapping[Goal, Callable[[float, float], float]]] = {
     "cheapest": lambda usd, _seconds: usd,
     "fastest": lambda _usd, seconds: seconds,
-    "balanced": lambda usd, seconds: usd * seconds,
+    "balanced": _balanced,
 }
 GOALS: Final[tuple[Goal, ...]] = get_args(Goal)

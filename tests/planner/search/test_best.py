@@ -26,6 +26,7 @@ CARDS = (make_gpu(), FAST, make_gpu("Card 16GB", memory_gib=16.0, driver_memory_
 DATA = stated_data(num_examples=2_000, num_tokens=None, tokens_per_example=512)
 LACKING = Provider(name="bare", runnable=True, status=f"tested; {NOT_READY}: credentials")
 ELSEWHERE = Provider(name="elsewhere", runnable=False, status="price only")
+LONG = stated_data(num_examples=20_000, num_tokens=None, tokens_per_example=512)
 SLOW = make_offer(instance_type="slow", usd_per_hour=Decimal("0.50"))
 QUICK = make_offer(instance_type="quick", gpu=FAST.name, usd_per_hour=Decimal(40))
 
@@ -37,6 +38,7 @@ EARLIER = st.builds(
     st.floats(-0.7, 0.7),
     st.integers(1, 20),
 )
+CHEAP = msgspec.structs.replace(QUICK, usd_per_hour=Decimal(1))
 
 
 def least(plans: Sequence[Plan], goal: Goal) -> tuple[object, ...] | None:
@@ -112,7 +114,7 @@ def test_a_machine_is_not_passed_over_for_what_slowed_another_way_there() -> Non
     """What a machine takes at least is reckoned with the least that earlier runs there taught."""
     slowed = taught(SLOW.gpu or "", "none", 1.9), taught(SLOW.gpu or "", "nf4", 0.5)
     quick = msgspec.structs.replace(QUICK, usd_per_hour=Decimal(6))
-    request = make_request(model="3b", data=stated_data(num_examples=20_000, num_tokens=None, tokens_per_example=512), top=1)
+    request = make_request(model="3b", data=LONG, top=1)
     slow_alone, quick_alone, both = (
         ask(request, make_catalog(*offers, gpus=CARDS), seen=slowed).plans for offers in ((SLOW,), (quick,), (SLOW, quick))
     )
@@ -129,6 +131,17 @@ def test_the_goal_decides_what_is_recommended() -> None:
         assert result.recommended is not None
         assert result.recommended.offer.instance_type == machine
         assert {plan.offer.instance_type for plan in result.plans} == {"slow", "quick"}
+
+
+def test_a_machine_that_costs_nothing_is_balanced_only_where_it_is_not_slow() -> None:
+    """Its hours count for the least that a card is rented for; it stays the cheapest."""
+    for card, expected in ((CARDS[0], "quick"), (FAST, "free")):
+        free = msgspec.structs.replace(SLOW, instance_type="free", gpu=card.name, usd_per_hour=Decimal(0))
+        result = ask(make_request(model="3b", data=LONG), make_catalog(free, CHEAP, gpus=CARDS))
+        cheapest, balanced = result.best("cheapest"), result.best("balanced")
+        assert cheapest is not None
+        assert balanced is not None
+        assert (cheapest.offer.instance_type, balanced.offer.instance_type) == ("free", expected)
 
 
 def test_the_fastest_keeps_to_the_budget() -> None:
