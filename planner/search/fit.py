@@ -13,13 +13,13 @@ from planner.plan import Verdict
 from planner.precision import BITSANDBYTES
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
-from planner.search.notebook import Notebook, TooSmall
+from planner.search.notebook import Kernelless, Notebook, TooSmall
 from planner.search.offers import Kind
 from planner.strategy import describe
 from remote.contract import Strategy
 
 # What bitsandbytes carries out; a card without its kernels can do none of it.
-BITSANDBYTES_OPTIMIZERS: Final = frozenset({"adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_8bit"})
+BITSANDBYTES_OPTIMIZERS: Final = frozenset({"adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit"})
 
 
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,14 +32,23 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
 
 def needs_bitsandbytes(strategy: Strategy) -> bool:
     """Whether the strategy cannot run without bitsandbytes' kernels."""
-    return strategy.quant in BITSANDBYTES or strategy.optimizer in BITSANDBYTES_OPTIMIZERS
+    return any(word is not None for word in _needing_kernels(strategy).values())
+
+
+def _needing_kernels(strategy: Strategy) -> dict[str, str | None]:
+    """What of the strategy they carry out."""
+    return {
+        "quant": strategy.quant if strategy.quant in BITSANDBYTES else None,
+        "optimizer": strategy.optimizer if strategy.optimizer in BITSANDBYTES_OPTIMIZERS else None,
+    }
 
 
 def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
     """The best step of every ladder; a kind on which none fits is refused with the least that was needed.
 
     The first step of the first ladder is the fastest of all where rows are of one length and no earlier runs taught more of
-    one way than of another: where it fits nothing else is looked at. A ladder that keeps its activations is not looked at where recomputing them was not enough.
+    one way than of another: where it fits nothing else is looked at. A ladder that keeps its activations is not looked at
+    where recomputing them was not enough.
     """
     has_bytes = capacity_bytes(kind)
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
@@ -51,7 +60,7 @@ def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figu
     hopeless: set[tuple[object, ...]] = set()
     for ladder in reversed(ladders):
         if _has_no_kernels(ladder[0], kind):
-            notebook.without_kernels.append(kind)
+            notebook.without_kernels.append(Kernelless(kind=kind, **_needing_kernels(ladder[0])))
         elif _family(ladder[0]) not in hopeless:
             try:
                 fit = _best(ladder, kind, has_bytes, figures)

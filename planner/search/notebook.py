@@ -14,8 +14,10 @@ from planner.policy import Cap
 from planner.refusals import CaseRefused
 from planner.search.offers import Kind
 from planner.units import GIB, SECONDS_PER_HOUR
+from remote.contract import Optimizer
 
 NAMES_SHOWN: Final = 6
+OF_TORCH: Final[Optimizer] = "adamw_torch_fused"  # the default, which needs no kernels of bitsandbytes'
 TENTH_OF_HOUR_S: Final = 360  # derived: a tenth of an hour in seconds
 
 
@@ -26,6 +28,14 @@ class TooSmall(msgspec.Struct, frozen=True, kw_only=True):
     needed_bytes: int
     available_bytes: int
     strategy: str
+
+
+class Kernelless(msgspec.Struct, frozen=True, kw_only=True):
+    """A kind of machine whose cards bitsandbytes has no kernels for, and what of a strategy needs them."""
+
+    kind: Kind
+    quant: str | None
+    optimizer: str | None
 
 
 LOOKED_AT: Final = ", of those looked at"  # cheaper ones did the job, so no more were
@@ -55,7 +65,7 @@ class Notebook:
 
     def __init__(self) -> None:
         self.too_small: list[TooSmall] = []
-        self.without_kernels: list[Kind] = []
+        self.without_kernels: list[Kernelless] = []
         self.unsupported: dict[str, tuple[str, CaseRefused]] = {}  # by message: the first strategy that met it
         self.short_of_ram: list[Short] = []  # bytes
         self.short_of_disk: list[Short] = []
@@ -73,14 +83,21 @@ class Notebook:
         for message, (strategy, refusal) in self.unsupported.items():
             yield Rejection(what=strategy, reason=message, remedy=refusal.hint)
         if self.without_kernels:
-            kinds = {kind.name: kind for kind in self.without_kernels}
-            yield Rejection(
-                what="int8 and nf4 on " + names(kinds),
-                reason="bitsandbytes has no kernels for these cards",
-                changes={"training.quant": "none"},
-                num_offers=sum(len(kind.offers) for kind in kinds.values()),
-            )
+            yield _kernelless(self.without_kernels)
         yield from _small(self.too_small)
+
+
+def _kernelless(entries: list[Kernelless]) -> Rejection:
+    kinds = {entry.kind.name: entry.kind for entry in entries}
+    quants = sorted({entry.quant for entry in entries if entry.quant is not None})
+    optimizers = sorted({entry.optimizer for entry in entries if entry.optimizer is not None})
+    instead: Changes = {"training.quant": "none"} if quants else {}
+    return Rejection(
+        what=f"{' and '.join((*quants, *optimizers))} on {names(kinds)}",
+        reason="bitsandbytes has no kernels for these cards",
+        changes=instead | ({"training.optimizer": OF_TORCH} if optimizers else {}),
+        num_offers=sum(len(kind.offers) for kind in kinds.values()),
+    )
 
 
 def _small(entries: list[TooSmall]) -> Iterator[Rejection]:

@@ -265,7 +265,18 @@ def test_a_card_without_kernels_gets_no_quantized_plan() -> None:
     assert {plan.strategy.quant for plan in ask(make_request(), make_catalog(make_offer(), gpus=(bare,))).plans} == {"none"}
     result = ask(make_request(model="32b"), make_catalog(make_offer(), gpus=(bare,)))
     assert result.plans == ()
-    assert about(result, "no kernels").changes == {"training.quant": "none"}
+    refused = about(result, "no kernels")
+    assert refused.what.startswith("int8 and nf4 on ")
+    assert refused.changes == {"training.quant": "none"}
+
+
+def test_a_card_without_kernels_is_told_by_the_optimizer_that_wants_them() -> None:
+    """Weights that are no quantized ones are not blamed."""
+    catalog = make_catalog(make_offer(), gpus=(make_gpu(bitsandbytes="no"),))
+    for training in ({}, {"optimizer": "adamw_8bit"}):
+        refused = about(ask(make_request(model="7b", training={"method": "full"} | training), catalog), "no kernels")
+        assert refused.what.startswith("adamw_8bit on ")
+        assert refused.changes == {"training.optimizer": "adamw_torch_fused"}
 
 
 def test_a_card_without_bfloat16_computes_in_float16() -> None:
