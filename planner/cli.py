@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 PLAN_SUFFIX: Final = ".json"
 JOB_SUFFIXES: Final = (".yaml", ".yml")
 PAGE_SUFFIX: Final = ".html"
-EVERY: Final = 1_000  # derived: the most that --top takes, and more than there are choices
+EVERY: Final = 1_000  # derived: the most that --top takes, and more than a search keeps: one for each of a provider's cards
 
 
 class Edges(msgspec.Struct, frozen=True, kw_only=True):
@@ -174,7 +174,7 @@ def run_plan(
 
     `measure` reads how long the rows of a data file are, `catalog` what is sold. `offers_for` names what is on offer beside
     it for what was asked: this machine, a host that exists. `draw` makes the page of --html from the answer, the answer with
-    every plan there is, the command that runs it, and how a wish was said.
+    each provider's cheapest for every card, number and way of renting, the command that runs it, and how a wish was said.
 
     Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
     typed refusals for what can't be understood.
@@ -189,7 +189,7 @@ def run_plan(
         cards = Cards(*options["gpus"]) if options.get("gpus") is not None else None
         market, beside = catalog(), offers_for(asked)
         result = every = answer(asked, edges, catalog=market, offers=beside, cards=cards)
-        if options.get("html") is not None:
+        if options.get("html") is not None or options.get("json"):  # what nothing beats may be dear, or slow
             every = answer(msgspec.structs.replace(asked, top=EVERY), edges, catalog=market, offers=beside)
     command, spelling = _command(options, result), _spelling(options)
     written = []
@@ -198,7 +198,7 @@ def run_plan(
     if options.get("html") is not None:
         written.append(_write_page(options["html"], draw(result, every, command, spelling), edges.folder))
     if options.get("json"):
-        write(enclose(_with_places(result)))
+        write(enclose(_with_front(result, every)))
     else:
         from planner.report import render_result
 
@@ -209,13 +209,24 @@ def run_plan(
     return 0 if result.plans else 2
 
 
-def _with_places(result: SearchResult) -> SearchResult:
-    """The answer for programs: which of its plans are best, and which nothing beats, by their places among them."""
+def _with_front(result: SearchResult, every: SearchResult) -> SearchResult:
+    """The answer for programs: with what nothing of `every` beats among its plans, and by their places which these are and
+    which are the best.
+    """
     from planner.pareto import pareto
 
-    places = {id(plan): place for place, plan in enumerate(result.plans)}
-    best = {goal: places[id(plan)] for goal in GOALS if (plan := result.best(goal)) is not None}
-    return msgspec.structs.replace(result, best_of=best, pareto=tuple(places[id(plan)] for plan in pareto(result.plans)))
+    front = [msgspec.structs.replace(plan, request=result.request) for plan in pareto(every.plans)]
+    known = [plan.name for plan in result.plans]
+    plans = [*result.plans, *(plan for plan in front if plan.name not in known)]
+    plans.sort(key=lambda plan: (plan.cost.total_usd.p50, plan.duration.wall_s.p50))
+    places = [plan.name for plan in plans]
+    return msgspec.structs.replace(
+        result,
+        plans=tuple(plans),
+        attributions=every.attributions,
+        best_of={goal: places.index(plan.name) for goal in GOALS if (plan := result.best(goal)) is not None},
+        pareto=tuple(places.index(plan.name) for plan in front),
+    )
 
 
 def _write_page(name: str, page: str, folder: Path) -> str:

@@ -132,6 +132,11 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = PLAN_VERSION
 
     @property
+    def name(self) -> tuple[str, Strategy]:
+        """What tells it from every other plan of the same answer."""
+        return self.offer.key, self.strategy
+
+    @property
     def doubts(self) -> Doubts:
         """What speaks against recommending it."""
         return NOT_READY in self.provider_status, self.verdict == "tight", not self.offer.is_whole
@@ -227,7 +232,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     cards: Cards | None = None  # the cards that were asked about
     layouts: tuple[Layout, ...] = ()  # on those; else on cards of the budget's size, where it holds the job on none
     best_of: dict[Goal, int] = {}  # goal -> place of its best among the plans, from 0; told in --json
-    pareto: tuple[int, ...] = ()  # places of those that no other of them beats in dollars, hours and risk; told in --json
+    pareto: tuple[int, ...] = ()  # places of those that nothing beats in dollars, hours and risk (planner.pareto); as `best_of`
     by_the_hour: Plan | None = None  # what choosing by the price of an hour would have led to, of what can be run
 
     @property

@@ -23,17 +23,20 @@ KEYS: Final = (
     ("can", "can be run by this version"),
     ("other", "price only, or not yet runnable"),
 )
+DRAWN: Final = "A dot: a provider's cheapest plan with a card, a number of them, and a way of renting; or the best for a goal."
 MOST_REASONS: Final = 40  # assumed: as many as a page bears; more are counted
 
 
 def render_plan_page(result: SearchResult, wide: SearchResult, *, command: str | None, spelled: words.Spelling) -> str:
-    """A whole document. `wide`: the same question, answered with every plan that there is."""
+    """A whole document. `wide`: the same question, answered with each provider's cheapest for each card, number of them and
+    way of renting.
+    """
     best = pareto(wide.plans)
     parts = [
         _head(result, command),
         _plot(result, wide, best),
         *(render_table(table) for table in _tables(result, best, spelled)),
-        _foot(result),
+        _foot(result, wide.attributions),
     ]
     return document(f"rentune plan {result.request.model}", "".join(parts))
 
@@ -52,11 +55,11 @@ def _head(result: SearchResult, command: str | None) -> str:
 
 
 def _plot(result: SearchResult, wide: SearchResult, best: tuple[Plan, ...]) -> str:
-    chosen = result.recommended.offer.key if result.recommended is not None else None
+    chosen = result.recommended
     on_line = {id(plan) for plan in best}
 
     def css(plan: Plan) -> str:
-        if plan.runnable is None and plan.offer.key == chosen:
+        if chosen is not None and plan.name == chosen.name:
             return "recommended"
         return "best" if id(plan) in on_line else "can" if plan.runnable is None else "other"
 
@@ -72,7 +75,8 @@ def _plot(result: SearchResult, wide: SearchResult, best: tuple[Plan, ...]) -> s
     )
     there = {dot.css for dot in dots}
     keys = "".join(f'<span><i class="{css}"></i>{escape(name)}</span>' for css, name in KEYS if css in there)
-    return f'<h2>Dollars against hours</h2>{drawn}<p class="legend">{keys}</p>' if drawn else ""
+    legend = f'<p class="legend">{keys}</p><p class="soft">{DRAWN}</p>'
+    return f"<h2>Dollars against hours</h2>{drawn}{legend}" if drawn else ""
 
 
 def _frontier(best: tuple[Plan, ...]) -> tuple[tuple[float, float], ...]:
@@ -169,8 +173,8 @@ def _three(plan: Plan) -> tuple[float, float, float]:
     return wall_s.p10, wall_s.p50, wall_s.p90
 
 
-def _foot(result: SearchResult) -> str:
+def _foot(result: SearchResult, attributions: tuple[str, ...]) -> str:
     plan = result.recommended
     rests = "".join(f"<li>{escape(sentence)}</li>" for sentence in (plan.assumptions if plan is not None else ()))
-    credit = "".join(f'<p class="soft">{escape(each)}</p>' for each in result.attributions)
+    credit = "".join(f'<p class="soft">{escape(each)}</p>' for each in attributions)
     return f"{f'<h2>This rests on</h2><ul>{rests}</ul>' if rests else ''}{credit}"

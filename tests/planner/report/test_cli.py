@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shlex
 from pathlib import Path
+from typing import Any
 
 import jsonschema
 import msgspec
@@ -11,6 +12,7 @@ import pytest
 
 from planner.asking.request import DataFile, Lengths, Request, RequestError
 from planner.cli import Edges, read_asked, run_plan
+from planner.goals import GOALS
 from planner.plan import Plan, Provider, SearchResult, read_plan
 from remote.contract import CAPABILITIES
 from tests.contracts import SCHEMAS
@@ -195,8 +197,22 @@ def test_what_json_prints_fits_the_schema_that_is_committed(words: tuple[str, ..
     answer = msgspec.json.decode(plan(*words, "--json", folder=tmp_path)[1])
     jsonschema.validate(answer, schema)
     plans = answer["plans"]
-    assert set(answer["pareto"]) <= set(range(len(plans)))
+    assert {*answer["pareto"], *answer["best_of"].values()} <= set(range(len(plans)))
     assert bool(answer["best_of"]) is any(each["runnable"] is None for each in plans)
+
+
+def test_what_nothing_beats_is_the_same_however_few_plans_are_asked_for(tmp_path: Path) -> None:
+    """And the same that the page draws: in JSON it stands among the plans, which --top does not cut then."""
+
+    def front(top: str) -> list[tuple[str, Any]]:
+        result = msgspec.json.decode(plan("--model", "1b", "--top", top, "--json", folder=tmp_path)[1], type=SearchResult)
+        assert all(each.request == result.request for each in result.plans)
+        figures = [(each.cost.total_usd.p50, each.duration.wall_s.p50) for each in result.plans]
+        assert figures == sorted(figures)
+        return [result.plans[place].name for place in result.pareto]
+
+    assert front("1") == front("1000")
+    assert len(front("1")) > len(GOALS)
 
 
 def test_the_page_gets_every_plan_and_the_command(tmp_path: Path) -> None:

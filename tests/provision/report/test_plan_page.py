@@ -16,16 +16,19 @@ from provision.report.plan_page import render_plan_page
 from provision.report.scatter import marks
 from tests.planner.builders import exactly, make_duration, make_offer, make_plan, make_request
 
-FIGURES = st.tuples(st.integers(0, 4), st.integers(1, 4), st.booleans(), st.booleans())
+FIGURES = st.tuples(st.integers(0, 4), st.integers(1, 4), st.booleans(), st.booleans(), st.booleans())
 
 
-def planned(usd: float, hours: float, *, spot: bool = False, runnable: bool = True, name: str = "one") -> Plan:
+def planned(
+    usd: float, hours: float, *, spot: bool = False, tight: bool = False, runnable: bool = True, name: str = "one"
+) -> Plan:
     """A plan of these figures."""
     whole = make_plan()
     return make_plan(
         offer=make_offer(instance_type=name, purchase="spot" if spot else "on_demand"),
         duration=make_duration(exactly(hours * 3_600.0)),
         cost=msgspec.structs.replace(whole.cost, total_usd=exactly(usd)),
+        verdict="tight" if tight else "fits",
         runnable=None if runnable else "price only: nobody rents there",
     )
 
@@ -42,16 +45,17 @@ def page(*plans: Plan) -> str:
 
 
 @given(st.lists(FIGURES, min_size=1, max_size=6))
-def test_of_the_pareto_set_nothing_is_beaten_and_everything_else_is(figures: list[tuple[int, int, bool, bool]]) -> None:
+def test_of_the_pareto_set_nothing_is_beaten_and_everything_else_is(figures: list[tuple[int, int, bool, bool, bool]]) -> None:
     """In dollars, in hours and in risk, among what can be run; where nothing can, among all."""
-    plans = [planned(usd, hours, spot=spot, runnable=runnable) for usd, hours, spot, runnable in figures]
+    plans = [planned(usd, hours, spot=spot, tight=tight, runnable=runnable) for usd, hours, spot, tight, runnable in figures]
     asked = [plan for plan in plans if plan.runnable is None] or plans
     best = pareto(plans)
 
     def beats(one: Plan, other: Plan) -> bool:
         ours, theirs = (
-            (each.cost.total_usd.p50, each.duration.wall_s.p50, len(risks(each))) for each in (one, other)
-        )  # of one risk alone, fewer is none of the other's
+            (each.cost.total_usd.p50, each.duration.wall_s.p50, each.offer.purchase == "spot", each.verdict == "tight")
+            for each in (one, other)
+        )  # of two risks, one is neither more nor less than the other
         return all(a <= b for a, b in zip(ours, theirs, strict=True)) and ours != theirs
 
     assert best != ()
@@ -88,6 +92,15 @@ def test_every_plan_is_a_dot_with_its_words_and_the_recommended_one_stands_out()
         "recommended": "cloud north one",
     }
     assert text.count('class="frontier"') == 1
+
+
+def test_of_two_plans_on_one_box_only_the_recommended_one_is_marked() -> None:
+    """All its GPUs, or one of them: the offer is the same."""
+    one = planned(1, 1)
+    two = planned(2, 0.5)
+    two = msgspec.structs.replace(two, strategy=msgspec.structs.replace(two.strategy, num_gpus=2, sharding="ddp"))
+    assert one.offer == two.offer
+    assert re.findall(r'<circle class="(\w+)"', page(one, two)) == ["best", "recommended"]
 
 
 def test_the_page_tells_what_was_refused_and_what_it_rests_on() -> None:
