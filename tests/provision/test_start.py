@@ -125,7 +125,13 @@ def test_an_answer_is_written_whole_and_ends_with_its_code(words: tuple[str, ...
 
 
 def test_an_output_that_takes_nothing_is_told_as_python_tells_it() -> None:
-    code = "import sys; from provision.start import main; sys.argv = ['rentune', '--help']; sys.exit(main())"
+    way_in = "import sys; from provision.{} import main; sys.argv = ['rentune', '--help']; sys.exit(main())"
     with Path("/dev/full").open("w") as full:
-        done = subprocess.run([sys.executable, "-c", code], stdout=full, stderr=subprocess.PIPE, text=True, check=False)
-    assert done.returncode != 0
+        here, plain = (
+            subprocess.run(
+                [sys.executable, "-c", way_in.format(module)], stdout=full, stderr=subprocess.PIPE, text=True, check=False
+            )
+            for module in ("start", "cli")
+        )
+    assert (here.returncode, here.stderr) == (plain.returncode, plain.stderr)
+    assert (here.returncode, here.stderr) == (1, "Error: No space left on device\n")
