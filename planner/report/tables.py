@@ -8,6 +8,7 @@ from typing import Final
 import msgspec
 
 from planner.estimators.cost import UNBILLED_PHASES
+from planner.estimators.phases import scaled
 from planner.plan import Plan, Range, Rejection
 from planner.report import layout, words
 from planner.report.layout import Table
@@ -92,20 +93,30 @@ def host_table(plan: Plan) -> Table:
     return table
 
 
+REWORK: Final = "rework"
+TIME_NOTES: Final[dict[str, str]] = dict.fromkeys(UNBILLED_PHASES, "not billed") | {REWORK: "when it is taken away"}
+
+
+def time_rows(plan: Plan) -> Iterator[tuple[str, Range]]:
+    """Seconds of all that the whole time is made of: each phase, and what a spot machine does again."""
+    for phase in Phase:
+        if (figure := plan.duration.phase_s.get(phase)) is not None and figure.p90 > 0:
+            yield phase, figure
+    if (times := plan.duration.interruptions) is not None:
+        yield REWORK, scaled(times, plan.duration.lost_s)
+
+
 def time_table(plan: Plan) -> Table:
     """Seconds of each phase, from where to where they may lie."""
     table = _figures("Time by phase", "phase", "p10", "p50", "p90", note="")
-    for phase in Phase:
-        if (figure := plan.duration.phase_s.get(phase)) is not None and figure.p90 > 0:
-            table.add(phase, *_three(figure, words.span), "not billed" if phase in UNBILLED_PHASES else "")
-    if (times := plan.duration.interruptions) is not None:
-        table.add("rework", *_three(times, lambda number: words.span(number * plan.duration.lost_s)), "when it is taken away")
+    for name, figure in time_rows(plan):
+        table.add(name, *_three(figure, words.span), TIME_NOTES.get(name, ""))
     table.rule()
     table.add("in all", *_three(plan.duration.wall_s, words.span), "")
     return table
 
 
-SELDOM = ("setup", "rework")  # lines that most plans have not
+SELDOM = ("setup", REWORK)  # lines that most plans have not
 
 
 def cost_table(plan: Plan) -> Table:

@@ -11,11 +11,11 @@ from planner.pareto import pareto, risks
 from planner.plan import Plan, SearchResult
 from planner.report import job_line, words
 from planner.report.layouts import cell, way
+from planner.report.tables import time_rows
 from planner.units import SECONDS_PER_HOUR
 from provision.report.page import document, render_table
 from provision.report.scatter import Dot, render_scatter
 from provision.report.tables import Table
-from remote.contract import Phase
 
 KEYS: Final = (
     ("recommended", "recommended"),
@@ -155,14 +155,12 @@ def _risks(plan: Plan) -> str:
 
 def _phases(plan: Plan) -> Table:
     """What is planned of the recommended one, phase by phase."""
-    times = [(phase, plan.duration.phase_s[phase]) for phase in Phase if phase in plan.duration.phase_s]
     return Table(
         title=f"Planned on {words.offer(plan)}",
         columns=("phase", "p10", "p50", "p90"),
         rows=tuple(
-            (str(phase), *(words.span(value) for value in (figure.p10, figure.p50, figure.p90)))
-            for phase, figure in times
-            if figure.p90 > 0
+            (str(name), *(words.span(value) for value in (figure.p10, figure.p50, figure.p90)))
+            for name, figure in time_rows(plan)
         ),
         total=("in all", *(words.span(value) for value in _three(plan))),
     )

@@ -10,8 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.asking.options import spelled
+from planner.estimators.interruptions import interrupted
 from planner.pareto import pareto, risks
 from planner.plan import Plan, Rejection, SearchResult
+from planner.report.tables import time_rows
 from provision.report.plan_page import render_plan_page
 from provision.report.scatter import marks
 from tests.planner.builders import exactly, make_duration, make_offer, make_plan, make_request
@@ -109,6 +111,17 @@ def test_the_page_tells_what_was_refused_and_what_it_rests_on() -> None:
     for words in ("Why not", "&lt;b&gt;lora&lt;/b&gt;", "needs 66.9 GiB on one GPU", "an assumption", "rentune run --model x"):
         assert words in text
     assert "<b>lora" not in text
+
+
+def test_what_a_spot_machine_does_again_is_among_the_rows_that_make_up_the_whole_time() -> None:
+    """A minute of boot, an hour of training, and what is lost in the mean: together the last row."""
+    whole = planned(1, 1, spot=True)
+    undisturbed = make_duration(exactly(3_660.0), boot=60.0, train=3_600.0)
+    duration = interrupted(undisturbed, whole.offer, every_s=240.0)
+    plan = msgspec.structs.replace(whole, duration=duration)
+    assert sum(figure.p50 for _, figure in time_rows(plan)) == pytest.approx(duration.wall_s.p50)
+    table = page(plan).partition("Planned on ")[2].partition("</table>")[0]
+    assert re.findall(r"boot|train|rework|in all", table) == ["boot", "train", "rework", "in all"]
 
 
 def test_a_job_that_costs_nothing_has_its_place() -> None:
