@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable
 from typing import Final
@@ -72,7 +73,8 @@ def pace_of(
         )
         fast = slow = known.SPREADS[run_class(architecture, strategy, gpu, step)]
     if learned is None:
-        learned = learned_from(seen, **_names(gpu), quant=strategy.quant, spread=slow) if seen else NOTHING_LEARNED
+        named = _names(gpu) | {"quant": strategy.quant}
+        learned = learned_from(seen, **named, num_gpus=strategy.num_gpus, spread=slow) if seen else NOTHING_LEARNED
     fast, slow = min(fast, learned.spread), min(slow, learned.spread)
     seconds = step.step_s(strategy.gradient_accumulation_steps) * learned.factor
     tokens = tokens_per_step(strategy, stack, mean_seq_len)
@@ -85,10 +87,13 @@ def pace_of(
     )
 
 
-def least_learned(seen: tuple[Seen, ...], quants: Iterable[Quant], *, gpu: Gpu | None) -> Learned:
-    """The least factor that earlier runs teach of any run there whose weights are held in one of these ways."""
+def least_learned(seen: tuple[Seen, ...], quants: Iterable[Quant], *, gpu: Gpu | None, num_gpus: int) -> Learned:
+    """The least factor that earlier runs teach of any run there, on one GPU or all, whose weights are held in one of these ways."""
     spreads = known.SPREADS.values() if gpu is not None else (known.SPREAD_CPU_SLOW,)
-    every = [learned_from(seen, **_names(gpu), quant=quant, spread=spread) for quant in quants for spread in spreads]
+    every = [
+        learned_from(seen, **_names(gpu), num_gpus=number, quant=quant, spread=spread)
+        for quant, number, spread in itertools.product(quants, {1, num_gpus}, spreads)
+    ]
     return min(every, key=lambda each: each.factor)
 
 

@@ -1,7 +1,8 @@
 """What earlier runs here say of the next one's speed: a factor on the planned step, and a narrower range around it.
 
-ln(measured / planned) of a run is taken as a sum of four normal parts: of its stack, of its GPU there, of its quantization on
-that GPU, and of the run itself. What earlier runs share with the next one is conditioned on (derived; the variances are not).
+ln(measured / planned) of a run is taken as a sum of five normal parts: of its stack, of its GPU there, of how many of them,
+of its quantization on those, and of the run itself. What earlier runs share with the next one is conditioned on (derived;
+the variances are not).
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ P90_SIGMAS: Final = 1.2816  # derived: of a normal distribution, below which nin
 OF_ONE_RUN: Final = (
     0.05  # measured: with a factor per stack, GPU and quantization published runs are 2 to 5 % off in the median
 )
-SHARE_PER_LEVEL: Final = 1 / 3  # assumed: stack, GPU and quantization miss by as much, each
+SHARE_PER_LEVEL: Final = 1 / 4  # assumed: stack, GPU, their number and quantization miss by as much, each
 
 
 class Seen(msgspec.Struct, frozen=True):
@@ -24,6 +25,7 @@ class Seen(msgspec.Struct, frozen=True):
 
     stack: str
     gpu: str
+    num_gpus: int  # that compute on it together; 1 on a CPU, too
     quant: str
     mean_log: float  # of ln(measured / planned, without what was learned before)
     num_runs: int
@@ -41,7 +43,7 @@ NOTHING_LEARNED: Final = Learned()
 
 
 @lru_cache  # a search asks for each card of each strategy
-def learned_from(seen: tuple[Seen, ...], *, stack: str, gpu: str, quant: str, spread: float) -> Learned:
+def learned_from(seen: tuple[Seen, ...], *, stack: str, gpu: str, num_gpus: int, quant: str, spread: float) -> Learned:
     """`spread`: of such a run's p90 over its p50 where nothing is known of earlier ones."""
     alike = tuple(each for each in seen if each.stack == stack)
     if not alike:
@@ -51,7 +53,7 @@ def learned_from(seen: tuple[Seen, ...], *, stack: str, gpu: str, quant: str, sp
     prior = max((math.log(spread) / P90_SIGMAS) ** 2, observed) - OF_ONE_RUN**2
     if prior <= 0:
         return NOTHING_LEARNED
-    target = Seen(stack, gpu, quant, 0.0, 0)
+    target = Seen(stack, gpu, num_gpus, quant, 0.0, 0)
     noise = [OF_ONE_RUN**2 / each.num_runs for each in alike]
     among = [
         [prior * _shared(one, other) + (noise[row] if row == column else 0.0) for column, other in enumerate(alike)]
@@ -67,7 +69,12 @@ def learned_from(seen: tuple[Seen, ...], *, stack: str, gpu: str, quant: str, sp
 
 def _shared(one: Seen, other: Seen) -> float:
     """The share of their variance that two kinds of runs have in common."""
-    levels = (one.stack == other.stack, one.gpu == other.gpu, one.quant == other.quant)
+    levels = (
+        one.stack == other.stack,
+        one.gpu == other.gpu,
+        one.num_gpus == other.num_gpus,
+        one.quant == other.quant,
+    )
     together = next((number for number, same in enumerate(levels) if not same), len(levels))
     return together * SHARE_PER_LEVEL
 

@@ -165,7 +165,9 @@ class Figures:
                 reused_environment=local,
                 model_on_box=local,
                 seen=self.seen,
-                learned=None if padded or not self.seen else least_learned(self.seen, self._quants(), gpu=gpu),
+                learned=None
+                if padded or not self.seen
+                else least_learned(self.seen, self._quants(), gpu=gpu, num_gpus=strategy.num_gpus),
             )
         return self._duration[key]
 

@@ -12,40 +12,53 @@ import msgspec
 from planner.estimators.duration import CPU_STACK, GPU_STACK
 from planner.estimators.learned import Seen
 
-STEP: Final = "optimizer step"
+STEP: Final = "optimizer step"  # as the receipt names these two figures, and the rows after it
 STEPS: Final = "optimizer steps"
+PLANNER: Final = "rentune"  # among a row's versions: the release whose estimate it judges
 LEAST_STEPS: Final = 20  # assumed: in a shorter run the first steps, which warm up, weigh too much
 WILDEST: Final = 8.0  # assumed: a run that is further off met something else than a wrong constant
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """What is read of a row's key."""
+
+    gpu: str
+    num_gpus: int
+    quant: str
 
 
 class Row(msgspec.Struct, frozen=True):
     """What is read of a calibration row."""
 
     run_id: str
-    key: dict[str, str]
+    key: Kind
+    versions: dict[str, str]
     quantity: str
     predicted: float
     measured: float
     learned: float = 1.0  # the factor of still earlier runs within `predicted`
 
 
-def read_seen(path: Path) -> tuple[Seen, ...]:
-    """Kinds of runs with their mean. Lines that cannot be read teach nothing."""
-    rows = [row for line in path.read_bytes().splitlines() if (row := _row(line)) is not None]
+def read_seen(path: Path, *, version: str) -> tuple[Seen, ...]:
+    """Kinds of runs with their mean. Lines that cannot be read teach nothing, nor do those of a release other than `version`:
+    what its constants missed, the next one's may have put right.
+    """
+    read = (_row(line) for line in path.read_bytes().splitlines())
+    rows = [row for row in read if row is not None and row.versions.get(PLANNER) == version]
     long_enough = {row.run_id for row in rows if row.quantity == STEPS and row.measured >= LEAST_STEPS}
-    logs: dict[tuple[str, str, str], list[float]] = defaultdict(list)
+    logs: dict[tuple[str, str, int, str], list[float]] = defaultdict(list)
     for row in rows:
         if row.quantity != STEP or row.run_id not in long_enough or min(row.predicted, row.measured, row.learned) <= 0:
             continue
         off = row.measured / (row.predicted / row.learned)
         if 1 / WILDEST <= off <= WILDEST:
-            gpu = row.key.get("gpu", "")
-            logs[CPU_STACK if gpu == "cpu" else GPU_STACK, gpu, row.key.get("quant", "")].append(math.log(off))
+            stack = CPU_STACK if row.key.gpu == "cpu" else GPU_STACK
+            logs[stack, row.key.gpu, row.key.num_gpus, row.key.quant].append(math.log(off))
     return tuple(Seen(*kind, sum(each) / len(each), len(each)) for kind, each in sorted(logs.items()))
 
 
 def _row(line: bytes) -> Row | None:
     try:
-        return msgspec.json.decode(line, type=Row)
+        return msgspec.json.decode(line, type=Row, strict=False)  # every value of a key is a string
     except (msgspec.DecodeError, UnicodeDecodeError):
         return None

@@ -15,6 +15,7 @@ from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
 from planner.strategy import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, kept_usd_per_month, rental_usd, rounded
+from provision.account.earlier import STEP, STEPS
 from provision.account.runs import Rental, RunState
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Resource, Teardown
@@ -146,7 +147,6 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = 1
 
 
-STEP: Final = "optimizer step"
 NOTHING_HEARD: Final = Measured()
 
 
@@ -174,7 +174,6 @@ def reckon(
     """
     phase_s = _added(state.phase_s, box_phase_s)
     last_s = box_phase_s if last_box_phase_s is None else last_box_phase_s
-    started_at_s = state.opened.at_s
     adapter_bytes = sum(file.size_bytes for file in outcome.adapter) if outcome and adapter_folder else 0
     trained = outcome is not None and outcome.trained and adapter_folder is not None
     in_part = trained and outcome is not None and outcome.in_part
@@ -199,8 +198,8 @@ def reckon(
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, last_s, adapter_bytes=adapter_bytes, now_s=ended_at_s),
         billed_s=sum(billed_s(rental, now_s=ended_at_s) for rental in state.rentals),
-        wall_s=ended_at_s - started_at_s,
-        started_at_s=started_at_s,
+        wall_s=ended_at_s - state.opened.at_s,
+        started_at_s=state.opened.at_s,
         ended_at_s=ended_at_s,
         loss=compare(outcome.before, outcome.after) if outcome and outcome.before and outcome.after else None,
         samples=outcome.samples if outcome else (),
@@ -302,6 +301,7 @@ def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
         "seq_len": str(chosen.seq_len),
         "gradient_checkpointing": chosen.gradient_checkpointing,
         "gpu": plan.gpu.name if plan.gpu else "cpu",
+        "num_gpus": str(chosen.num_gpus),
         "provider": plan.offer.provider,
         "instance_type": plan.offer.instance_type,
     }
@@ -314,7 +314,7 @@ def calibrations(plan: Plan, receipt: Receipt) -> tuple[Calibration, ...]:
             unit=figure.unit,
             predicted=figure.planned.p50,
             measured=figure.metered,
-            versions=receipt.versions,
+            versions=receipt.versions | plan.versions,  # of the release that predicted
             learned=plan.duration.learned if figure.name == STEP else 1.0,
         )
         for figure in (*receipt.figures, *receipt.phases)
@@ -337,7 +337,7 @@ def _figures(plan: Plan, measured: Measured) -> tuple[Figure, ...]:
         *((name, "bytes", _exactly(planned), metered) for name, planned, metered in memory),
         ("tokens per second", "tokens/s", duration.tokens_per_s, measured.tokens_per_s),
         (STEP, "s", duration.step_s, measured.step_s),
-        ("optimizer steps", "steps", _exactly(duration.num_steps), measured.steps or None),
+        (STEPS, "steps", _exactly(duration.num_steps), measured.steps or None),
         ("tokens computed", "tokens", _exactly(duration.num_tokens), measured.tokens or None),
         ("energy", "kWh", duration.energy_kwh, measured.energy_kwh),
     )

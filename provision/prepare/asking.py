@@ -46,7 +46,7 @@ def _seen(rows: Path) -> tuple[Seen, ...]:
         return ()
     from provision.account.earlier import read_seen  # only where something has run: it costs start-up time
 
-    return read_seen(rows)
+    return read_seen(rows, version=RENTUNE["rentune"])
 
 
 def _kept_at(name: str) -> tuple[tuple[str, str], ...]:

@@ -17,14 +17,16 @@ from tests.planner.builders import make_gpu, make_offer
 SPREAD = 1.5
 
 
-def seen(off: float, *, stack: str = GPU_STACK, gpu: str = "Card 24GB", quant: str = "none", num_runs: int = 1) -> Seen:
+def seen(
+    off: float, *, stack: str = GPU_STACK, gpu: str = "Card 24GB", num_gpus: int = 1, quant: str = "none", num_runs: int = 1
+) -> Seen:
     """Runs that took `off` times what was planned."""
-    return Seen(stack, gpu, quant, math.log(off), num_runs)
+    return Seen(stack, gpu, num_gpus, quant, math.log(off), num_runs)
 
 
 def learned(*runs: Seen, gpu: str = "Card 24GB", quant: str = "none") -> Learned:
     """What they teach of such a job."""
-    return learned_from(runs, stack=GPU_STACK, gpu=gpu, quant=quant, spread=SPREAD)
+    return learned_from(runs, stack=GPU_STACK, gpu=gpu, num_gpus=1, quant=quant, spread=SPREAD)
 
 
 def test_without_runs_of_its_stack_nothing_is_learned() -> None:
@@ -42,13 +44,12 @@ def test_one_run_of_the_same_kind_by_hand() -> None:
 
 
 def test_what_is_more_alike_teaches_more() -> None:
-    """The same quantization on the same card, then the card, then the stack alone."""
-    same, other_quant, other_card = (
-        learned(seen(1.3, gpu=gpu, quant=quant))
-        for gpu, quant in (("Card 24GB", "none"), ("Card 24GB", "nf4"), ("Other", "none"))
+    """The same quantization on the same card, then as many of them, then the card, then the stack alone."""
+    same, other_quant, more_cards, other_card = (
+        learned(run) for run in (seen(1.3), seen(1.3, quant="nf4"), seen(1.3, num_gpus=8), seen(1.3, gpu="Other"))
     )
-    assert 1.3 > same.factor > other_quant.factor > other_card.factor > 1.0
-    assert 1.0 < same.spread < other_quant.spread < other_card.spread < SPREAD
+    assert 1.3 > same.factor > other_quant.factor > more_cards.factor > other_card.factor > 1.0
+    assert 1.0 < same.spread < other_quant.spread < more_cards.spread < other_card.spread < SPREAD
 
 
 def test_more_runs_teach_more_and_runs_that_disagree_are_weighed() -> None:

@@ -98,7 +98,7 @@ def test_nothing_that_was_passed_over_is_better_for_any_goal(
 
 def taught(gpu: str, quant: str, factor: float) -> Seen:
     """By many runs, which leave no doubt."""
-    return Seen(GPU_STACK, gpu, quant, math.log(factor), 20)
+    return Seen(GPU_STACK, gpu, 1, quant, math.log(factor), 20)
 
 
 def test_a_way_that_earlier_runs_found_faster_is_taken_though_another_is_faster_by_itself() -> None:

@@ -4,52 +4,65 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Any
 
 import msgspec
 import pytest
 
 from planner.estimators.duration import CPU_STACK, GPU_STACK
 from planner.estimators.learned import Seen
-from provision.account.earlier import STEP, STEPS, read_seen
-from provision.account.receipt import Calibration
+from provision.account.earlier import read_seen
+from provision.account.receipt import Calibration, calibrations
+from remote.contract import Measured
+from tests.planner.builders import exactly, make_gpu
+from tests.provision.account.receipts import outcome_of, receipt_of, run_state
+from tests.provision.plans import tiny_plan
 
 
-def rows(run_id: str, *, predicted: float, measured: float, steps: int = 100, **changes: Any) -> list[Calibration]:
-    """A run's rows as they are written after it."""
-    key = {"gpu": changes.pop("gpu", "L4"), "quant": changes.pop("quant", "nf4")}
-    row = Calibration(
-        run_id=run_id,
-        at_s=0.0,
-        key=key,
-        quantity=STEP,
-        unit="s",
-        predicted=predicted,
-        measured=measured,
-        versions={},
-        **changes,
+def rows(
+    run_id: str,
+    *,
+    predicted: float,
+    measured: float,
+    steps: int = 100,
+    gpu: str = "L4",
+    num_gpus: int = 1,
+    quant: str = "nf4",
+    learned: float = 1.0,
+    version: str = "1.0",
+) -> tuple[Calibration, ...]:
+    """A run's rows as its books write them."""
+    tiny = tiny_plan(Path("/model"), Path("/data"), steps=steps)
+    plan = msgspec.structs.replace(
+        tiny,
+        gpu=None if gpu == "cpu" else make_gpu(gpu),
+        strategy=msgspec.structs.replace(tiny.strategy, quant=quant, num_gpus=num_gpus),
+        duration=msgspec.structs.replace(tiny.duration, step_s=exactly(predicted), learned=learned),
+        versions={"rentune": version},
     )
-    return [row, msgspec.structs.replace(row, quantity=STEPS, unit="steps", predicted=steps, measured=steps, learned=1.0)]
+    receipt = receipt_of(plan, run_state(plan, run_id=run_id), outcome_of(measured=Measured(step_s=measured, steps=steps)))
+    return calibrations(plan, receipt)
 
 
-def written(folder: Path, *kinds: list[Calibration], more: bytes = b"") -> tuple[Seen, ...]:
-    """What is read of these rows."""
+def written(folder: Path, *kinds: tuple[Calibration, ...], more: bytes = b"") -> tuple[Seen, ...]:
+    """What release 1.0 reads of these rows."""
     path = folder / "calibration.jsonl"
     path.write_bytes(b"".join(msgspec.json.encode(row) + b"\n" for kind in kinds for row in kind) + more)
-    return read_seen(path)
+    return read_seen(path, version="1.0")
 
 
 def test_runs_of_a_kind_are_one_mean(tmp_path: Path) -> None:
-    """By card and quantization; a CPU's runs are another stack's."""
+    """By card, how many of them, and quantization; a CPU's runs are another stack's."""
     found = written(
         tmp_path,
         rows("a", predicted=1.0, measured=1.1),
         rows("b", predicted=2.0, measured=2.6),
         rows("c", predicted=1.0, measured=1.0, gpu="cpu", quant="none"),
+        rows("d", predicted=1.0, measured=2.0, num_gpus=8),
     )
-    assert [(each.stack, each.gpu, each.quant, each.num_runs) for each in found] == [
-        (GPU_STACK, "L4", "nf4", 2),
-        (CPU_STACK, "cpu", "none", 1),
+    assert [(each.stack, each.gpu, each.num_gpus, each.quant, each.num_runs) for each in found] == [
+        (GPU_STACK, "L4", 1, "nf4", 2),
+        (GPU_STACK, "L4", 8, "nf4", 1),
+        (CPU_STACK, "cpu", 1, "none", 1),
     ]
     assert found[0].mean_log == pytest.approx((math.log(1.1) + math.log(1.3)) / 2)
 
@@ -58,6 +71,12 @@ def test_what_a_plan_had_learned_is_taken_out_again(tmp_path: Path) -> None:
     """Else a right correction would be unlearned by the run that proves it."""
     [found] = written(tmp_path, rows("a", predicted=1.3, measured=1.3, learned=1.3))
     assert found.mean_log == pytest.approx(math.log(1.3))
+
+
+def test_what_another_release_missed_teaches_nothing(tmp_path: Path) -> None:
+    """It may have put its constant right since: the old rows would correct it once more."""
+    assert written(tmp_path, rows("a", predicted=1.0, measured=1.5, version="0.9")) == ()
+    assert len(written(tmp_path, rows("a", predicted=1.0, measured=1.5))) == 1
 
 
 def test_short_runs_wild_ones_and_broken_lines_teach_nothing(tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from provision.walk.training import _ensured_environment
 from remote.contract import EndReason, Outcome
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
-from tests.provision.account.test_receipt import OPENED_AT_S, outcome_of, receipt_of, run_state
+from tests.provision.account.receipts import OPENED_AT_S, outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted, rental
 
 

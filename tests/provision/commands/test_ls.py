@@ -23,7 +23,7 @@ from provision.places import Places
 from provision.provisioner import Teardown
 from provision.report.terminal import draw
 from remote.contract import EndReason, Event, Phase, Reached, encode
-from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
+from tests.provision.account.receipts import outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted
 
 HOUR_S = 3600.0

@@ -16,7 +16,7 @@ from provision.report.page import render_page
 from provision.report.plan_page import render_plan_page
 from remote.contract import Sample
 from tests.answer_page import answer
-from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
+from tests.provision.account.receipts import outcome_of, receipt_of, run_state
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.report.test_report import CURVES
 

@@ -35,7 +35,7 @@ from provision.words import bytes_words, seconds_words
 from remote.contract import EndReason, Reached, Sample
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
-from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
+from tests.provision.account.receipts import outcome_of, receipt_of, run_state
 
 CURVES = Curves(losses=((1, 5.0), (2, 4.0), (3, 3.5)), held_out=((0, 5.2), (3, 4.0)), memory=((10.0, 2**30), (11.0, 2**30 + 5)))
 SAMPLE = Sample(

@@ -19,7 +19,7 @@ from provision.provisioner import Teardown
 from provision.state.shared import bring
 from provision.walk.books import billed
 from tests.doubles.displays import Quiet
-from tests.provision.account.test_receipt import outcome_of, receipt_of, run_state
+from tests.provision.account.receipts import outcome_of, receipt_of, run_state
 from tests.provision.state.conftest import Team
 
 
