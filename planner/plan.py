@@ -89,7 +89,7 @@ class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):
     phase_s: dict[str, Range]
     wall_s: Range
     energy_kwh: Range
-    interruptions: Range | None = None  # how often a spot machine is taken away; None = it is none
+    interruptions: Range | None = None  # of a spot machine: the mean at p50, once at least at p90; None = it is none
     learned: float = 1.0  # the factor in `step_s` that earlier runs taught
     learned_from: int = 0  # so many of them
     lost_s: float = 0.0  # by each interruption: until another one computes, and what it has to compute again

@@ -249,10 +249,14 @@ def _ends(one: Range) -> tuple[float, float, float]:
 
 def _save(architecture: Architecture, strategy: Strategy, task: Task, train: Range, loop: Loop) -> Range:
     """Checkpoints on the way, the result at the end, and the check that it loads again."""
+    num_bytes, num_checkpoints = checkpoint_bytes(architecture, strategy, task), 1 + train.p50 / loop.checkpoint_every_s
+    return total(scaled(moving(num_bytes, phases.DISK_BYTES_PER_S), num_checkpoints), phases.VERIFY_S)
+
+
+def checkpoint_bytes(architecture: Architecture, strategy: Strategy, task: Task) -> int:
+    """What is trained, as it is kept while it learns, and what its optimizer and its method remember of it."""
     trained = trained_of(architecture, strategy, task=task)
-    states = state_bytes(architecture, strategy, trained)
-    num_checkpoints = 1 + train.p50 / loop.checkpoint_every_s
-    return total(scaled(moving(trained.gradients + states, phases.DISK_BYTES_PER_S), num_checkpoints), phases.VERIFY_S)
+    return trained.gradients + state_bytes(architecture, strategy, trained)
 
 
 def _fetch(architecture: Architecture, strategy: Strategy, task: Task, *, own: bool) -> Range:

@@ -18,9 +18,10 @@ from planner.plan import DurationEstimate
 from planner.units import GB, SECONDS_PER_HOUR
 from remote.contract import Phase
 
-TAKEN_PER_HOUR: Final = 0.05  # assumed: one in twenty; AWS's advisor counts from under 5 to over 20 % a month
-CHECKPOINT_PER_ADAPTER: Final = 3  # derived: the adapter, and Adam's two states of its size
-P90_SIGMAS: Final = 1.28  # derived: of a normal distribution, below which nine in ten lie; a count's variance is its mean
+TAKEN_PER_HOUR: Final = 0.05  # assumed, far on the careful side: AWS's advisor says 5 to 20 % a month, 160 to 700 times less
+SIGMAS: Final = {0.1: -1.2816, 0.9: 1.2816}  # derived: below which that share of a normal distribution lies
+MANY: Final = 100.0  # derived: from here on a count of that mean has a normal one's quantiles, to within one
+LEAST_AT_P90: Final = 1.0  # assumed: a margin, for a budget has to bear that a machine is taken once, however short the job
 AGAIN_PHASES: Final = (Phase.CREATE, Phase.BOOT, Phase.ENVIRONMENT, Phase.DOWNLOAD, Phase.LOAD)
 AT_WORK_PHASES: Final = (*AGAIN_PHASES, Phase.PROBE, Phase.TRAIN, Phase.EVALUATE, Phase.SAVE)  # while it can be taken
 
@@ -37,26 +38,44 @@ def rhythm_s(usd_per_hour: Decimal, billing: Billing, size_bytes: int) -> float:
     return math.sqrt(2 * egress_usd / (TAKEN_PER_HOUR * float(usd_per_hour))) * SECONDS_PER_HOUR
 
 
-def interval_s(offer: Offer, billing: Billing, *, adapter_bytes: int, checkpoint_every_s: float) -> float:
+def interval_s(offer: Offer, billing: Billing, *, checkpoint_bytes: int, checkpoint_every_s: float) -> float:
     """Seconds between two checkpoints that come home: none comes more often than one is made."""
-    return max(checkpoint_every_s, rhythm_s(offer.usd_per_hour, billing, CHECKPOINT_PER_ADAPTER * adapter_bytes))
+    return max(checkpoint_every_s, rhythm_s(offer.usd_per_hour, billing, checkpoint_bytes))
 
 
-def sent_bytes(duration: DurationEstimate, offer: Offer, *, adapter_bytes: int, every_s: float) -> float:
+def sent_bytes(duration: DurationEstimate, offer: Offer, *, adapter_bytes: int, checkpoint_bytes: int, every_s: float) -> float:
     """Bytes that leave the provider: the adapter in the end, and from a spot machine checkpoints on the way."""
     if offer.purchase != "spot":
         return adapter_bytes
     train = duration.phase_s.get(Phase.TRAIN, ZERO)
-    return adapter_bytes + train.p50 / every_s * CHECKPOINT_PER_ADAPTER * adapter_bytes
+    return adapter_bytes + train.p50 / every_s * checkpoint_bytes
 
 
 def interrupted(duration: DurationEstimate, offer: Offer, *, every_s: float) -> DurationEstimate:
-    """The time on a spot machine: the mean number of interruptions at p50, at p90 one at the least. Others are not taken."""
+    """The time on a spot machine. Others are not taken.
+
+    How often is a Poisson count: its p10 of the shortest time at work, its p90 of the longest, but once at the least. At p50
+    stands its mean, as that is what the dollars of many such jobs come to.
+    """
     if offer.purchase != "spot":
         return duration
     seconds = {phase: duration.phase_s.get(phase, ZERO) for phase in AT_WORK_PHASES}
     taken = scaled(total(*seconds.values()), TAKEN_PER_HOUR / SECONDS_PER_HOUR)
-    times = span(0.0, taken.p50, max(1.0, taken.p90 + P90_SIGMAS * math.sqrt(taken.p90)))
+    often = max(LEAST_AT_P90, poisson_quantile(taken.p90, 0.9))
+    times = span(poisson_quantile(taken.p10, 0.1), taken.p50, often)
     lost_s = sum(seconds[phase].p50 for phase in AGAIN_PHASES) + min(every_s, seconds[Phase.TRAIN].p50) / 2
     wall_s = total(duration.wall_s, scaled(times, lost_s))
     return msgspec.structs.replace(duration, wall_s=wall_s, interruptions=times, lost_s=lost_s)
+
+
+def poisson_quantile(mean: float, share: float) -> float:
+    """The least count that so large a share (one of `SIGMAS`) of Poisson counts with this mean does not exceed."""
+    if mean > MANY:
+        return float(round(mean + SIGMAS[share] * math.sqrt(mean)))
+    count, chance = 0, math.exp(-mean)
+    reached = chance
+    while reached < share:
+        count += 1
+        chance *= mean / count
+        reached += chance
+    return float(count)

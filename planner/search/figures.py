@@ -13,7 +13,7 @@ from catalogs.hardware import Billing, Gpu, Offer
 from planner.advise import Advice
 from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.estimators.cost import billed_range
-from planner.estimators.duration import estimate_duration, least_learned, unpadded
+from planner.estimators.duration import checkpoint_bytes, estimate_duration, least_learned, unpadded
 from planner.estimators.host import estimate_host
 from planner.estimators.learned import Seen
 from planner.estimators.memory import estimate_vram, resting_bytes
@@ -185,3 +185,7 @@ class Figures:
     def adapter_bytes(self, strategy: Strategy) -> int:
         """Bytes that come home."""
         return adapter_file_bytes(self.architecture, strategy, task=self._task)
+
+    def checkpoint_bytes(self, strategy: Strategy) -> int:
+        """Bytes of one checkpoint on the way."""
+        return checkpoint_bytes(self.architecture, strategy, self._task)

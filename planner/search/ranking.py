@@ -228,8 +228,9 @@ def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:
     billing = question.catalog.billing[offer.provider]
     host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
-    adapter_bytes, loop = figures.adapter_bytes(fit.strategy), question.request.loop
-    every_s = interval_s(offer, billing, adapter_bytes=adapter_bytes, checkpoint_every_s=loop.checkpoint_every_s)
+    adapter_bytes, checkpoint_bytes = figures.adapter_bytes(fit.strategy), figures.checkpoint_bytes(fit.strategy)
+    made_every_s = question.request.loop.checkpoint_every_s
+    every_s = interval_s(offer, billing, checkpoint_bytes=checkpoint_bytes, checkpoint_every_s=made_every_s)
     duration = interrupted(figures.duration(fit.strategy, kind.gpu, offer), offer, every_s=every_s)
     return Found(
         fit=fit,
@@ -243,7 +244,9 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
             host,
             offer=offer,
             billing=billing,
-            sent_bytes=sent_bytes(duration, offer, adapter_bytes=adapter_bytes, every_s=every_s),
+            sent_bytes=sent_bytes(
+                duration, offer, adapter_bytes=adapter_bytes, checkpoint_bytes=checkpoint_bytes, every_s=every_s
+            ),
             keeps_volume=question.request.keep.volume_name is not None,
         ),
         runnable=_not_runnable(fit, kind, offer, question),
