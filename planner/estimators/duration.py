@@ -88,7 +88,7 @@ def pace_of(
 
 
 def least_learned(seen: tuple[Seen, ...], quants: Iterable[Quant], *, gpu: Gpu | None, num_gpus: int) -> Learned:
-    """The least factor that earlier runs teach of any run there, on one GPU or all, whose weights are held in one of these ways."""
+    """The least factor that earlier runs teach of any run there, on one GPU or all, with its weights in one of these forms."""
     spreads = known.SPREADS.values() if gpu is not None else (known.SPREAD_CPU_SLOW,)
     every = [
         learned_from(seen, **_names(gpu), num_gpus=number, quant=quant, spread=spread)

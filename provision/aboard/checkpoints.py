@@ -34,6 +34,13 @@ class _Best(msgspec.Struct, frozen=True):
     best_step: int | None = None
 
 
+class Fetched(msgspec.Struct, frozen=True):
+    """What came home."""
+
+    step: int  # of the newest
+    num_bytes: int  # that left the box for it
+
+
 def name_of(step: int) -> str:
     """Of a checkpoint's folder, as the trainer names it."""
     return f"step-{step:08d}"
@@ -45,8 +52,8 @@ def steps_at_home(home: Path) -> list[int]:
     return sorted(int(found[1]) for found in names if found)
 
 
-def fetch_newest(shell: Shell, box: Box, home: Path) -> int | None:
-    """Bring home the newest checkpoint and the best that it names; its step, or None where the box has none.
+def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
+    """Bring home the newest checkpoint and the best that it names; None where the box has none.
 
     Older ones at home go once it is there. Raises TransferFailed (also where the trainer dropped it meanwhile),
     ConnectionFailed, or HomeFailed.
@@ -64,8 +71,9 @@ def fetch_newest(shell: Shell, box: Box, home: Path) -> int | None:
     for name in wanted:
         if not (coming / name).exists() and not (home / name).exists():
             _fetch(shell, there, name, coming)
+    num_bytes = sum(file.stat().st_size for file in coming.glob("*/*"))
     adopt(coming, home, wanted)
-    return int(newest.removeprefix("step-"))
+    return Fetched(step=int(newest.removeprefix("step-")), num_bytes=num_bytes)
 
 
 def adopt(coming: Path, home: Path, wanted: Sequence[str]) -> None:

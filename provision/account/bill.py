@@ -25,7 +25,7 @@ def bill(
     """Dollars by line at `now_s`, each rental at the price and under the rule that were frozen before it was asked for.
 
     Every rental is rounded to what its provider bills. `busy_s` are the seconds of the last one in which something of
-    the run went on, the rest is idle; None = all of it. `sent_bytes` left the provider.
+    the run went on, the rest is idle; None = all of it. `sent_bytes` left the last one beside its checkpoints.
     """
     if not rentals:
         return dict.fromkeys(LINES, Decimal(0))
@@ -37,7 +37,7 @@ def bill(
         "compute": rounded(_usd(busy, usd_per_hour)),
         "idle": rounded(_usd(last_s, usd_per_hour)) - rounded(_usd(busy, usd_per_hour)),
         "disk": rounded(sum((_disk_usd(rental, now_s) for rental in rentals), Decimal(0))),
-        "egress": _egress_usd(last.billing, sent_bytes),
+        "egress": _egress_usd(rentals, sent_bytes),
         "failed attempts": rounded(sum((_compute_usd(rental, now_s) for rental in failed), Decimal(0))),
     }
 
@@ -56,7 +56,7 @@ def rental_usd(rental: Rental, *, now_s: float) -> Decimal:
 
 
 def usd_so_far(state: RunState, *, now_s: float) -> Decimal:
-    """What a run that goes on has cost: the same sum as its receipt would show now, less egress."""
+    """What a run that goes on has cost: the same sum as its receipt would show now, less the adapter's way home."""
     return sum(bill(state.rentals, now_s=now_s).values(), Decimal(0))
 
 
@@ -99,7 +99,16 @@ def _usd(seconds: float, usd_per_hour: Decimal) -> Decimal:
     return Decimal(str(seconds)) * usd_per_hour / SECONDS_PER_HOUR
 
 
-def _egress_usd(billing: Billing, sent_bytes: int) -> Decimal:
-    price = billing.egress_usd_per_gb or Decimal(0)
-    billable_gb = max(Decimal(0), Decimal(sent_bytes) / GB - billing.egress_free_gb)
-    return rounded(billable_gb * price)
+def _egress_usd(rentals: tuple[Rental, ...], sent_bytes: int) -> Decimal:
+    """What is free of charge is so once a provider, however many of its boxes there were."""
+    sent = {rental.billing.provider: 0 for rental in rentals}
+    for rental in rentals:
+        sent[rental.billing.provider] += rental.sent_bytes
+    sent[rentals[-1].billing.provider] += sent_bytes
+    rules = {rental.billing.provider: rental.billing for rental in rentals}
+    return rounded(sum((_sending_usd(rules[provider], num_bytes) for provider, num_bytes in sent.items()), Decimal(0)))
+
+
+def _sending_usd(billing: Billing, num_bytes: int) -> Decimal:
+    billable_gb = max(Decimal(0), Decimal(num_bytes) / GB - billing.egress_free_gb)
+    return billable_gb * (billing.egress_usd_per_gb or Decimal(0))

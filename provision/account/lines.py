@@ -15,6 +15,7 @@ LEDGER_VERSION = 1
 LAST_MOMENT_S: Final = 253_402_300_799.0  # derived: the end of the year 9999, the last that a date can show
 MOST_USD: Final = Decimal(10**9)  # assumed: no run costs more, and no hour does
 MOST_GIB: Final = 10**6  # assumed: no disk is larger
+MOST_BYTES: Final = MOST_GIB * 2**30  # derived: what lies on the largest
 Moment = Annotated[float, msgspec.Meta(ge=0.0, le=LAST_MOMENT_S)]  # wall clock, Unix
 UNREADABLE = (msgspec.DecodeError, UnicodeDecodeError, RecursionError)  # what the decoder says of damaged bytes
 
@@ -123,6 +124,12 @@ class PhaseEnded(Line, frozen=True, kw_only=True, tag="phase_ended"):
     ok: bool
 
 
+class Sent(Line, frozen=True, kw_only=True, tag="sent"):
+    """Checkpoints came home from the last box: what leaves a provider is billed by most."""
+
+    num_bytes: Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
+
+
 class Ended(Line, frozen=True, kw_only=True, tag="ended"):
     teardown: Teardown
 
@@ -141,7 +148,7 @@ class Billed(Line, frozen=True, kw_only=True, tag="billed"):
         _require_dollars(self.planned_usd, self.metered_usd)
 
 
-AnyLine = Opened | Controlled | Attempted | PhaseStarted | Created | PhaseEnded | Ended | Tried | Billed
+AnyLine = Opened | Controlled | Attempted | PhaseStarted | Created | PhaseEnded | Sent | Ended | Tried | Billed
 KINDS = frozenset(str(kind.__struct_config__.tag) for kind in get_args(AnyLine))
 
 

@@ -23,6 +23,7 @@ from provision.account.lines import (
     Opened,
     PhaseEnded,
     PhaseStarted,
+    Sent,
     Tried,
 )
 from provision.provisioner import Answer, Box, Resource, Teardown
@@ -47,6 +48,7 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     shown: bool = False  # whether its end named something that bills
     tried: Tried | None = None  # why it came to nothing, where another attempt may follow
     phase_s: dict[str, float] = {}  # by the controller's clock, of what it did on this box
+    sent_bytes: int = 0  # of checkpoints that came home from it
 
     @property
     def bought(self) -> bool:
@@ -171,6 +173,8 @@ def _changes(state: RunState, line: AnyLine) -> dict[str, Any]:
             rentals = _with_last(state.rentals, _with_phase, line)
             fetched = state.fetched or (line.ok and line.phase == Phase.FETCH)
             return {"phase_s": _longer(state.phase_s, line), "rentals": rentals, "fetched": fetched}
+        case Sent():
+            return {"rentals": _with_last(state.rentals, _with_sent, line)}
         case Ended():
             ended = {"teardown": line.teardown, "rentals": _after_end(state, line), "goes_on": False}
             return ended | _volumes_after(state, line.teardown)
@@ -199,6 +203,10 @@ def _with_box(rental: Rental, line: Created) -> Rental:
 
 def _with_phase(rental: Rental, line: PhaseEnded) -> Rental:
     return msgspec.structs.replace(rental, phase_s=_longer(rental.phase_s, line))
+
+
+def _with_sent(rental: Rental, line: Sent) -> Rental:
+    return msgspec.structs.replace(rental, sent_bytes=rental.sent_bytes + line.num_bytes)
 
 
 def _after_end(state: RunState, line: Ended) -> tuple[Rental, ...]:

@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from typing import Final
 
 from planner.estimators.interruptions import rhythm_s
-from provision.aboard.checkpoints import fetch_newest
+from provision.aboard.checkpoints import Fetched, fetch_newest
+from provision.account.lines import Sent
 from provision.errors import BoxLost, RentuneError, StoreFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import Shell
@@ -28,12 +29,21 @@ def bring_stopped(run: Run, shell: Shell, box: Box) -> None:
     """The newest checkpoint of a trainer that was stopped, and its best, come home within a bound. What fails is told."""
     try:
         with ended_after(shell, STOPPED_S):
-            step = fetch_newest(shell, box, run.folder.checkpoints)
+            fetched = fetch_newest(shell, box, run.folder.checkpoints)
     except (RentuneError, OSError) as error:
         run.display.note(f"The last checkpoint did not come home: {error}")
         return
-    if step is not None:
-        run.display.note(f"The checkpoint of step {step} is at home.")
+    if fetched is not None:
+        _write_down(run, fetched)
+        run.display.note(f"The checkpoint of step {fetched.step} is at home.")
+
+
+def _write_down(run: Run, fetched: Fetched) -> None:
+    """What has left the provider, for the bill. A line that can't be written is told: the training must not end for it."""
+    try:
+        run.ledger.append(Sent(run_id=run.run_id, at_s=run.clock(), num_bytes=fetched.num_bytes))
+    except OSError as error:
+        run.display.note(f"The bill will lack {fetched.num_bytes:,} bytes of checkpoints that came home: {error}")
 
 
 @contextmanager
@@ -118,12 +128,14 @@ class Keeper:
     def _came_home(self, size_bytes: int) -> bool:
         started_s = time.monotonic()
         try:
-            fetch_newest(self._shell, self._box, self._run.folder.checkpoints)
+            fetched = fetch_newest(self._shell, self._box, self._run.folder.checkpoints)
         except WrongHostKey:
             raise
         except (RentuneError, OSError) as error:
             self._run.display.note(f"A checkpoint did not come home: {error}")
             return False
+        if fetched is not None:
+            _write_down(self._run, fetched)
         plan, took_s = self._run.plan, time.monotonic() - started_s
         pause_s = max(rhythm_s(plan.offer.usd_per_hour, plan.billing, size_bytes), took_s / LINE_SHARE)
         self._next_at_s = self._run.clock() + pause_s

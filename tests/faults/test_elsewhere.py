@@ -154,6 +154,7 @@ def test_a_spot_machine_that_is_taken_away_is_followed_by_one_that_goes_on_from_
         ("local/there/this-machine/spot", None),
     ]
     assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
+    assert [each.sent_bytes > len("weights of 00000002weights of 00000004") for each in run.state.rentals] == [True, False]
     assert (run.folder.tries / "1/events.jsonl").exists()
     assert not run.folder.checkpoints.exists()
     require_bill(receipt, run)

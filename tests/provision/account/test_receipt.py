@@ -61,6 +61,19 @@ def test_what_a_stopped_trainer_did_not_add_up_was_heard(plan: Plan, outcome: Ou
     assert metered["RAM"] == (500 if outcome else 400)
 
 
+def test_checkpoints_that_came_home_are_on_the_bill(plan: Plan) -> None:
+    """At 10 cents a GB, of which one is free: 2 GB from the box that was taken away, 3 from the next."""
+    sold = msgspec.structs.replace(FREE, egress_usd_per_gb=Decimal("0.10"), egress_free_gb=1)
+    boxes = [
+        rental(plan, billing=sold, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S, sent_bytes=gb * 10**9) for gb in (2, 3)
+    ]
+    state = run_state(plan, rentals=tuple(boxes))
+    metered = {line.name: line.metered_usd for line in receipt_of(plan, state, outcome_of()).bill}
+    assert metered["egress"] == Decimal("0.4000")
+    elsewhere = msgspec.structs.replace(boxes[1], billing=msgspec.structs.replace(sold, provider="another"))
+    assert usd_so_far(run_state(plan, rentals=(boxes[0], elsewhere)), now_s=OPENED_AT_S) == Decimal("0.1") + Decimal("0.2")
+
+
 def test_an_attempt_that_never_became_a_box_is_on_its_own_line(plan: Plan) -> None:
     """The first `up` took 50 s and failed, the second box lived for 100 s."""
     rentals = (
