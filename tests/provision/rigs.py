@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import socket
 import subprocess
 import sys
@@ -35,6 +36,7 @@ from tests.doubles.bench import Bench
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.world.core import MACHINE
 
+RUN = f"run-{secrets.token_hex(4)}"  # its own in each process: secrets lie in memory by the run, for the whole machine
 HOST_PORT_FILE = "host/port"
 BENCH_FILE = "bench.json"
 HERE = "127.0.0.1/32"
@@ -168,16 +170,16 @@ class Rig:
         """A box of the kind's own offer."""
         return self.provisioner.up(self.row.offer(), launch or self.launch())
 
-    def tasks(self, run_id: str = "run-1") -> list[str]:
+    def tasks(self, run_id: str = RUN) -> list[str]:
         """What the provisioner lists of a task that runs on the box."""
         owned = self.provisioner.owned(self.launch(run_id=run_id))
         assert owned.complete is Answer.YES
         return [resource.id for resource in owned.resources if resource.kind == self.row.task]
 
-    def key(self, run_id: str = "run-1") -> KeyPair:
+    def key(self, run_id: str = RUN) -> KeyPair:
         return client_key(self.folder / "keys" / run_id, run_id=run_id)
 
-    def launch(self, *, run_id: str = "run-1", deadline_at_s: float | None = None) -> Launch:
+    def launch(self, *, run_id: str = RUN, deadline_at_s: float | None = None) -> Launch:
         return Launch(
             run_id=run_id,
             owner="tester",

@@ -17,7 +17,7 @@ from provision.errors import ProvisionError
 from provision.provisioner import Answer, Box, Launch
 from tests.doubles import emulator
 from tests.doubles.bench import set_up
-from tests.provision.rigs import KINDS, Rig, await_true, rig_of
+from tests.provision.rigs import KINDS, RUN, Rig, await_true, rig_of
 
 pytestmark = pytest.mark.box
 
@@ -70,9 +70,9 @@ def test_what_is_up_is_found_by_its_tag_and_not_by_another(standing: tuple[Rig, 
     mine = rig.provisioner.owned(launch)
     assert mine.complete is Answer.YES
     assert mine.resources
-    assert {resource.run_id for resource in mine.resources} == {"run-1"}
+    assert {resource.run_id for resource in mine.resources} == {RUN}
     assert rig.provisioner.owned(rig.launch(run_id="run-2")).resources == ()
-    assert {resource.run_id for resource in rig.provisioner.owned().resources} == {"run-1"}
+    assert {resource.run_id for resource in rig.provisioner.owned().resources} == {RUN}
 
 
 def test_a_second_box_for_the_same_run_is_refused_and_the_first_lives_on(standing: tuple[Rig, Launch, Box]) -> None:
@@ -128,7 +128,7 @@ def test_a_box_comes_up_again_after_its_end(kind: Rig) -> None:
 
 def test_the_deadline_ends_it_alone_after_the_controller_was_killed(kind: Rig) -> None:
     deadline_at_s = math.ceil(time.time()) + kind.row.life_s
-    command = [sys.executable, "-m", "tests.provision.rigs", kind.kind, str(kind.folder), "run-1", str(deadline_at_s)]
+    command = [sys.executable, "-m", "tests.provision.rigs", kind.kind, str(kind.folder), RUN, str(deadline_at_s)]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as controller:
         assert controller.stdout
         assert controller.stdout.readline() == b"up\n"

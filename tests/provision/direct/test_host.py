@@ -27,7 +27,7 @@ from provision.provisioner import Answer, Launch, Layer, Resource
 from provision.ssh import fetch_host_key, fingerprint
 from provision.ssh.keys import make_key
 from tests.doubles.builder import quick_uv
-from tests.provision.rigs import HOST_PORT_FILE, Rig, await_true, free_port, rig_of, users_sshd
+from tests.provision.rigs import HOST_PORT_FILE, RUN, Rig, await_true, free_port, rig_of, users_sshd
 
 pytestmark = pytest.mark.box
 
@@ -196,7 +196,7 @@ def test_a_host_that_cannot_be_reached_is_unknown_not_empty(host: Rig) -> None:
     away = ExistingHost(f"127.0.0.1:{free_port()}", known_hosts=(host.folder / "host/known_hosts",), patience_s=0.5)
     assert away.owned().complete is Answer.UNKNOWN
     teardown = away.destroy(host.launch())
-    assert (teardown.verdict, teardown.command) == ("unknown", "rentune down run-1")
+    assert (teardown.verdict, teardown.command) == ("unknown", f"rentune down {RUN}")
 
 
 def test_the_host_is_offered_as_it_reports_itself(host: Rig) -> None:
@@ -292,7 +292,7 @@ def test_the_key_of_a_run_is_good_until_the_deadline_and_only_for_commands(host:
     box = host.provisioner.up(local_offer(), host.launch(deadline_at_s=time.time() + 3600))
     line = (host.folder / "host/.ssh/authorized_keys").read_text().splitlines()[-1]
     assert line.startswith("restrict,expiry-time=")
-    assert line.endswith(" rentune:run-1")
+    assert line.endswith(f" rentune:{RUN}")
     with host.connect(box) as shell:
         assert shell.run("true").rc == 0
 
@@ -321,7 +321,7 @@ def test_the_deadline_ends_our_job_and_nothing_else(host: Rig) -> None:
     with host.connect(box) as shell:
         detached.start(shell, job_folder(box), "touch result; exec sleep 1000", box_marks(box))
         detached.start(shell, f"{box.folder}/theirs", "exec sleep 1000", box_marks(theirs))
-    await_true(lambda: not _processes(host, "run-1"))
+    await_true(lambda: not _processes(host, RUN))
     assert _processes(host, "somebody-else")
     assert Path(job_folder(box), "result").exists()
     host.provisioner.destroy(host.launch(run_id="somebody-else"))
@@ -356,11 +356,11 @@ def _runs(keys: Path) -> list[str]:
 
 def test_a_full_disk_costs_the_user_no_key(their_keys: Path) -> None:
     home = their_keys.parents[1]
-    assert _begin(home, scripts.ADMIT, "run-1", before=FULL_DISK).wait() != 0
+    assert _begin(home, scripts.ADMIT, RUN, before=FULL_DISK).wait() != 0
     assert their_keys.read_text() == THEIRS
-    assert _begin(home, scripts.ADMIT, "run-1").wait() == 0
+    assert _begin(home, scripts.ADMIT, RUN).wait() == 0
     admitted = their_keys.read_text()
-    assert _begin(home, scripts.CLEAN, "run-1", before=FULL_DISK).wait() != 0
+    assert _begin(home, scripts.CLEAN, RUN, before=FULL_DISK).wait() != 0
     assert their_keys.read_text() == admitted
     assert list(their_keys.parent.iterdir()) == [their_keys]
 
@@ -377,8 +377,8 @@ def test_the_keys_stay_what_they_are_to_the_file_system(their_keys: Path) -> Non
     elsewhere = their_keys.rename(their_keys.parents[1] / "elsewhere")
     elsewhere.chmod(0o640)
     their_keys.symlink_to(elsewhere)
-    for script, left in ((scripts.ADMIT, ["run-1"]), (scripts.CLEAN, [])):
-        assert _begin(their_keys.parents[1], script, "run-1").wait() == 0
+    for script, left in ((scripts.ADMIT, [RUN]), (scripts.CLEAN, [])):
+        assert _begin(their_keys.parents[1], script, RUN).wait() == 0
         assert (their_keys.readlink(), elsewhere.stat().st_mode & 0o777) == (elsewhere, 0o640)
         assert _runs(elsewhere) == left
 
@@ -393,17 +393,17 @@ def test_what_was_not_there_before_a_run_is_not_there_after(their_keys: Path, ha
         folder.rmdir()
     found = sorted(home.rglob("*"))
     for script in (scripts.ADMIT, scripts.CLEAN):
-        assert _begin(home, script, "run-1").wait() == 0
+        assert _begin(home, script, RUN).wait() == 0
     assert sorted(home.rglob("*")) == found
 
 
 def test_the_users_key_that_came_during_a_run_stays(their_keys: Path) -> None:
     home = their_keys.parents[1]
     their_keys.unlink()
-    assert _begin(home, scripts.ADMIT, "run-1").wait() == 0
+    assert _begin(home, scripts.ADMIT, RUN).wait() == 0
     with their_keys.open("a") as file:
         file.write("ssh-ed25519 CCCC ada@desk\n")
-    assert _begin(home, scripts.CLEAN, "run-1").wait() == 0
+    assert _begin(home, scripts.CLEAN, RUN).wait() == 0
     assert their_keys.read_text() == "ssh-ed25519 CCCC ada@desk\n"
 
 

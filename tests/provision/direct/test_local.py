@@ -24,7 +24,7 @@ from provision.direct.local import LocalBox, local_offer
 from provision.direct.server import bubblewrap_works
 from provision.errors import BadInput, ProvisionError
 from provision.provisioner import Answer, Box
-from tests.provision.rigs import KINDS, Rig, await_true, rig_of
+from tests.provision.rigs import KINDS, RUN, Rig, await_true, rig_of
 
 pytestmark = pytest.mark.box
 
@@ -119,7 +119,7 @@ def test_a_box_is_found_by_its_marks_when_its_folder_and_every_book_are_lost(tmp
     with rig_of(LOCAL_KINDS[1], tmp_path) as rig:
         rig.provisioner.up(local_offer(), rig.launch())
         shutil.rmtree(tmp_path / "boxes")
-        assert {each.run_id for each in rig.provisioner.owned().resources} == {"run-1"}
+        assert {each.run_id for each in rig.provisioner.owned().resources} == {RUN}
         assert rig.provisioner.destroy(rig.launch()).verdict == "destroyed"
         assert rig.provisioner.owned().resources == ()
 
@@ -158,7 +158,7 @@ def test_processes_that_cannot_be_seen_are_unknown_and_nothing_is_called_gone(tm
         assert blinded.owned().complete is Answer.UNKNOWN
         teardown = blinded.destroy(rig.launch())
         assert teardown.verdict == "unknown"
-        assert teardown.command == "rentune down run-1"
+        assert teardown.command == f"rentune down {RUN}"
 
 
 def test_a_server_that_does_not_start_is_told_with_its_reason_and_leaves_nothing(
