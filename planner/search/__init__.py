@@ -12,7 +12,7 @@ from planner.advise import advise
 from planner.asking.request import Request
 from planner.asking.training_keys import check_training
 from planner.estimators.learned import Seen
-from planner.estimators.memory.refused.support import require_known_code, require_unquantized
+from planner.estimators.memory.refused.support import require_trainable, require_unquantized
 from planner.notices import cut_words
 from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
 from planner.policy import Rule, in_force, unmatched
@@ -144,7 +144,7 @@ def checks(
         return of_words
     return (
         *of_words,
-        lambda: require_known_code(architecture),
+        lambda: require_trainable(architecture, request.task),
         lambda: require_unquantized(architecture, str(request.training.get("quant", "none"))),
         lambda: check_layers(request, architecture),
         lambda: check_attention(request, architecture),

@@ -513,6 +513,15 @@ def test_a_base_whose_code_comes_with_its_weights_is_estimated_and_not_planned()
         ask(make_request(), market(make_offer()), architecture=resolve_model("chatglm2-6b"))
 
 
+@pytest.mark.parametrize("model", ["bert-base-uncased", "t5-small"])
+def test_what_cannot_go_on_with_a_text_is_not_planned(model: str) -> None:
+    """The box would be rented, and the trainer refuse the base there. Another task is priced, as not yet runnable."""
+    with pytest.raises(Unsupported, match=f"models that go on with a text; rentune estimate --model {model}"):
+        ask(make_request(), market(make_offer()), architecture=resolve_model(model))
+    classified = ask(make_request(task="classification"), market(make_offer()), architecture=resolve_model("bert-base-uncased"))
+    assert {plan.runnable for plan in classified.plans} == {"not yet runnable: the trainer cannot do task=classification"}
+
+
 def test_a_key_that_the_trainer_does_not_know_is_not_planned_around() -> None:
     """Its default is harmless, any other value is refused."""
     assert ask(make_request(training={"objective": "sft"}), market(make_offer())).plans

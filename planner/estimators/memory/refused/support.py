@@ -14,6 +14,7 @@ from planner.stack import Stack
 from remote.contract import Strategy, Task
 
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
+NO_CAUSAL = {"encoder": "an encoder", "encoder_decoder": "an encoder with a decoder"}  # kinds that go on with no text
 
 
 def require_closed_form(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
@@ -46,14 +47,18 @@ def require_unquantized(architecture: Architecture, quant: str) -> None:
         )
 
 
-def require_known_code(architecture: Architecture) -> None:
-    """Raise Unsupported for a base that can be estimated and not be trained: our trainer runs no code from the hub."""
+def require_trainable(architecture: Architecture, task: Task) -> None:
+    """Raise Unsupported for a base that can be estimated and not be trained: our trainer runs no code from the hub, and what
+    it trains to go on with a text must have been made for that.
+    """
     if architecture.remote_code:
-        raise Unsupported(
-            "model",
-            f"the code of {architecture.name} comes with its weights, and the trainer runs none from the hub",
-            f"rentune estimate --model {architecture.name} says what it needs; train it with its own loop",
-        )
+        why = f"the code of {architecture.name} comes with its weights, and the trainer runs none from the hub"
+    elif task == "causal_lm" and architecture.kind in NO_CAUSAL:
+        why = f"{architecture.name} is {NO_CAUSAL[architecture.kind]}, and the trainer trains models that go on with a text"
+    else:
+        return
+    hint = f"rentune estimate --model {architecture.name} says what it needs; train it with its own loop"
+    raise Unsupported("model", why, hint)
 
 
 def _layers(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
