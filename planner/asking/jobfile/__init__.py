@@ -13,6 +13,7 @@ from planner.asking.contradictions import consistent
 from planner.asking.jobfile.positions import Document, read_document
 from planner.asking.jobfile.sections import (
     GLOBAL_BATCH_SIZE,
+    HEADINGS,
     SECTIONS,
     DataSection,
     JobFile,
@@ -45,6 +46,7 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
     document = read_document(text, name=name)
     if not isinstance(document.values, dict):
         raise document.error((), "a job file is a list of `key: value` lines", hint="at least `model: 7b`")
+    document = msgspec.structs.replace(document, values=_without_empty_sections(document.values))
     _check_keys(document)
     job = _converted(document)
     training = {key: value for key, value in job.training.items() if key != GLOBAL_BATCH_SIZE and value is not None}
@@ -83,6 +85,11 @@ def _check_keys(document: Document) -> None:
             hint = f"write {ELSEWHERE[key].job_file}"
             raise document.error(("training", key), f"{key} does not stand under training", hint=hint)
         _check_words(document, ("training",), (*TRAINING_KEYS, GLOBAL_BATCH_SIZE))
+
+
+def _without_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
+    """A heading whose lines were all deleted says nothing, as a key without a value does."""
+    return {key: value for key, value in values.items() if value is not None or key not in HEADINGS}
 
 
 def _check_words(document: Document, section: tuple[str, ...], known: Iterable[str]) -> None:

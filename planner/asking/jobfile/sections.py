@@ -77,6 +77,7 @@ SECTIONS: Final[Mapping[str, type[msgspec.Struct]]] = {
     "where": WhereSection,
     "keep": Keep,
 }
+HEADINGS: Final = frozenset({*SECTIONS, "training", "tags"})  # keys that lines stand under
 GLOBAL_BATCH_SIZE: Final = "global_batch_size"  # a key of the planner's own, beside those of the contract
 
 

@@ -237,6 +237,12 @@ def test_a_key_without_a_value_says_nothing() -> None:
     assert request.where.providers == ("local",)
 
 
+@pytest.mark.parametrize("heading", ["training", "loop", "data", "purpose", "budget", "where", "keep", "tags"])
+def test_a_heading_without_lines_says_nothing(heading: str) -> None:
+    """A saved file says that lines marked as the planner's choice may be deleted, all of them."""
+    assert read_job(f"model: 7b\n{heading}:\n", name="job.yaml") == read_job("model: 7b\n", name="job.yaml")
+
+
 # ── writing ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 TEXT = st.text(min_size=1, max_size=12)
