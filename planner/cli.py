@@ -189,7 +189,8 @@ def run_plan(
         cards = Cards(*options["gpus"]) if options.get("gpus") is not None else None
         market, beside = catalog(), offers_for(asked)
         result = every = answer(asked, edges, catalog=market, offers=beside, cards=cards)
-        if options.get("html") is not None or options.get("json"):  # what nothing beats may be dear, or slow
+        if options.get("html") is not None or (options.get("json") and options.get("explain")):
+            # what nothing beats may be dear, or slow: it is sought among far more, which takes a second
             every = answer(msgspec.structs.replace(asked, top=EVERY), edges, catalog=market, offers=beside)
     command, spelling = _command(options, result), _spelling(options)
     written = []
@@ -198,7 +199,7 @@ def run_plan(
     if options.get("html") is not None:
         written.append(_write_page(options["html"], draw(result, every, command, spelling), edges.folder))
     if options.get("json"):
-        write(enclose(_with_front(result, every)))
+        write(enclose(_for_programs(result, every)))
     else:
         from planner.report import render_result
 
@@ -209,13 +210,12 @@ def run_plan(
     return 0 if result.plans else 2
 
 
-def _with_front(result: SearchResult, every: SearchResult) -> SearchResult:
-    """The answer for programs: with what nothing of `every` beats among its plans, and by their places which these are and
-    which are the best.
-    """
+def _for_programs(result: SearchResult, every: SearchResult) -> SearchResult:
+    """The answer with the best plans by their places; where `every` was asked for, with what nothing of it beats, too."""
     from planner.pareto import pareto
 
-    front = [msgspec.structs.replace(plan, request=result.request) for plan in pareto(every.plans)]
+    wide = () if every is result else pareto(every.plans)
+    front = [msgspec.structs.replace(plan, request=result.request) for plan in wide]
     known = [plan.name for plan in result.plans]
     plans = [*result.plans, *(plan for plan in front if plan.name not in known)]
     plans.sort(key=lambda plan: (plan.cost.total_usd.p50, plan.duration.wall_s.p50))

@@ -232,7 +232,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     cards: Cards | None = None  # the cards that were asked about
     layouts: tuple[Layout, ...] = ()  # on those; else on cards of the budget's size, where it holds the job on none
     best_of: dict[Goal, int] = {}  # goal -> place of its best among the plans, from 0; told in --json
-    pareto: tuple[int, ...] = ()  # places of those that nothing beats in dollars, hours and risk (planner.pareto); as `best_of`
+    pareto: tuple[int, ...] = ()  # of those that nothing beats in dollars, hours and risk (planner.pareto): --json --explain
     by_the_hour: Plan | None = None  # what choosing by the price of an hour would have led to, of what can be run
 
     @property

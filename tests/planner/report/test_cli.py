@@ -194,7 +194,7 @@ def test_a_use_case_is_advised_of_and_said_where_it_is_shown_and_saved(tmp_path:
 def test_what_json_prints_fits_the_schema_that_is_committed(words: tuple[str, ...], tmp_path: Path) -> None:
     """Other programs may rely on it: with the places of the best and of what nothing beats."""
     schema = msgspec.json.decode((SCHEMAS / "plan-answer.schema.json").read_bytes())
-    answer = msgspec.json.decode(plan(*words, "--json", folder=tmp_path)[1])
+    answer = msgspec.json.decode(plan(*words, "--json", "--explain", folder=tmp_path)[1])
     jsonschema.validate(answer, schema)
     plans = answer["plans"]
     assert {*answer["pareto"], *answer["best_of"].values()} <= set(range(len(plans)))
@@ -205,7 +205,9 @@ def test_what_nothing_beats_is_the_same_however_few_plans_are_asked_for(tmp_path
     """And the same that the page draws: in JSON it stands among the plans, which --top does not cut then."""
 
     def front(top: str) -> list[tuple[str, Any]]:
-        result = msgspec.json.decode(plan("--model", "1b", "--top", top, "--json", folder=tmp_path)[1], type=SearchResult)
+        result = msgspec.json.decode(
+            plan("--model", "1b", "--top", top, "--json", "--explain", folder=tmp_path)[1], type=SearchResult
+        )
         assert all(each.request == result.request for each in result.plans)
         figures = [(each.cost.total_usd.p50, each.duration.wall_s.p50) for each in result.plans]
         assert figures == sorted(figures)
