@@ -177,7 +177,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WayOut(msgspec.Struct, frozen=True, kw_only=True):
-    """The cheapest plan that this version can run once one wish of the request is given up."""
+    """The best plan for the goal that this version can run once one wish of the request is given up."""
 
     change: str  # one sentence: which wish, from what to what
     changes: Changes  # the same as fields of the Request

@@ -1,4 +1,4 @@
-"""What would help: the machine that a refused strategy needs, and the cheapest runnable plan with one wish given up."""
+"""What would help: the machine that a refused strategy needs, and the best runnable plan with one wish given up."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import msgspec
 from planner.asking.request import Budget, Request, Where
 from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
-from planner.search.best import best
+from planner.search.best import AIMS, best
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, floor_bytes, required_bytes
 from planner.search.notebook import Over, lifted, nearest_of, told_apart
@@ -35,9 +35,9 @@ class Relaxed(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def ways_out(question: Question, market: Market, figures: Figures, over: Iterable[Over]) -> Iterator[WayFound]:
-    """For each wish: the cheapest plan that this version can run without it. Nothing for a wish that is not the cause.
+    """For each wish: the best plan that this version can run without it. Nothing for a wish that is not the cause.
 
-    Where the wish is memory the cheapest may be on far more than is needed, so the smallest card that does is named, too.
+    Where the wish is memory the best may be on far more than is needed, so the smallest card that does is named, too.
     `over`: plans that were found and break a limit.
     """
     among = market.sold_by(frozenset(seller for seller in market.sellers if question.provider(seller).runnable))
@@ -46,21 +46,23 @@ def ways_out(question: Question, market: Market, figures: Figures, over: Iterabl
         if (way := _way(relaxed, question, market, among, figures)) is not None:
             told.add(way[0])
             yield way
-    larger = (_cheapest(relaxed, kinds, question, figures) for relaxed, kinds in _larger_cards(question, market, among))
+    larger = (_best_of(relaxed, kinds, question, figures) for relaxed, kinds in _larger_cards(question, market, among))
     nearest = next((way for way in larger if way is not None), None)
     if nearest is not None and nearest[0] not in told:
         yield nearest
 
 
 def _way(relaxed: Relaxed, question: Question, market: Market, among: frozenset[int], figures: Figures) -> WayFound | None:
-    """The cheapest plan of the relaxed request that this version can run."""
+    """The best plan of the relaxed request that this version can run."""
     asked = admit(relaxed.request, market, question.rules, kept_at=question.kept_at, among=among)
-    return _cheapest(relaxed, asked.kinds, question, figures)
+    return _best_of(relaxed, asked.kinds, question, figures)
 
 
-def _cheapest(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, figures: Figures) -> WayFound | None:
-    """The same on these machines; one with doubts only where there is no other."""
-    found = best(msgspec.structs.replace(question, request=relaxed.request), kinds, figures)
+def _best_of(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, figures: Figures) -> WayFound | None:
+    """The same on these machines; one with doubts only where there is no other. Best for the goal that was asked for: the
+    command that is printed asks for it again.
+    """
+    found = best(msgspec.structs.replace(question, request=relaxed.request), kinds, figures, AIMS[relaxed.request.budget.goal])
     return None if found is None else (relaxed.change(found), relaxed.changes(found), found)
 
 

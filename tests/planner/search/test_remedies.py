@@ -12,6 +12,7 @@ import pytest
 from catalogs.catalog import read_catalog
 from planner.asking.options import run_command, spelled
 from planner.asking.request import Budget
+from planner.goals import GOALS
 from planner.plan import Provider, Rejection, SearchResult
 from planner.policy import Rule
 from planner.report.words import what_would_do
@@ -72,6 +73,18 @@ def test_what_is_printed_to_type_brings_a_plan(wish: list[str], limits: list[str
         command = run_command(parsed(*words), changes=way.changes, has_data=True, model=None)
         found = answered(shlex.split(command.removeprefix("rentune run ")))
         assert found.recommended is not None, command
+
+
+@pytest.mark.parametrize("goal", GOALS)
+@pytest.mark.parametrize("wish", [*WISHES[1:], ["--max-hours", "0.3"], ["--max-cost", "0.01"]], ids=" ".join)
+def test_the_plan_that_a_way_out_names_is_the_one_that_its_command_leads_to(wish: list[str], goal: str) -> None:
+    """With its price: who asks for the fastest is not told what the cheapest costs."""
+    words = ["--model", "32b", *wish, "--goal", goal]
+    for way in answered(words).ways_out:
+        command = run_command(parsed(*words), changes=way.changes, has_data=True, model=None)
+        recommended = answered(shlex.split(command.removeprefix("rentune run "))).recommended
+        assert recommended is not None
+        assert (recommended.name, recommended.cost.total_usd) == (way.plan.name, way.plan.cost.total_usd), command
 
 
 def test_money_is_named_once_and_as_much_as_is_asked_for() -> None:
