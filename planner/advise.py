@@ -68,6 +68,12 @@ METHOD_CHOICE: Final = Choice(
     reason="equals full tuning on small and medium data at two thirds of the compute and far less memory",
     source=REGRET,
 )
+VIRTUAL_TOKENS: Final = Choice(
+    key="num_virtual_tokens",
+    value=20,
+    reason="of 1, 5, 20, 100 and 150 learned positions the last gains over 20 were small",
+    source="Lester et al. 2021, arXiv:2104.08691",
+)
 
 # The authors' own training code holds norms in fp32 and leaves embedding and head in 16 bits (github.com/artidoro/qlora);
 # peft's prepare_model_for_kbit_training would hold those two in fp32 as well, gigabytes of it with a large vocabulary.
@@ -154,6 +160,8 @@ def advise(request: Request, architecture: Architecture) -> Advice:
         variants = (UPCAST,) if said.get("quant") in BITSANDBYTES else ({},)
     if METHODS[method].has_rank:
         choices += _adapter_choices(request, architecture, method, said)
+    if METHODS[method].prompt is not None and said.get(VIRTUAL_TOKENS.key) is None:
+        choices.append(VIRTUAL_TOKENS)
     global_batch_size, batch_choice = _global_batch(request)
     choices += batch_choice
     filled = {choice.key: choice.value for choice in choices if choice.key not in ("global_batch_size", "quant")}

@@ -53,6 +53,14 @@ def test_every_choice_names_reason_and_source() -> None:
     assert {choice.key for choice in advised().choices} == {"method", "target_modules", "rank", "alpha", "global_batch_size"}
 
 
+@pytest.mark.parametrize("method", ["prompt_tuning", "p_tuning", "lora_prompt"])
+def test_a_prompt_has_a_length_without_being_asked(method: str) -> None:
+    """`plan` has no option for it; a job file says another."""
+    assert advised(method=method).training["num_virtual_tokens"] == 20
+    assert advised(method=method, num_virtual_tokens=8).training["num_virtual_tokens"] == 8
+    assert "num_virtual_tokens" not in {choice.key for choice in advised(method=method, num_virtual_tokens=8).choices}
+
+
 def test_what_was_said_is_not_chosen_again() -> None:
     """A said key stands, and is no choice of ours."""
     advice = advised(rank=8, target_modules=["q_proj"])
