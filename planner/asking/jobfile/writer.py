@@ -124,7 +124,7 @@ def pinned(plan: Plan) -> Request:
     }
     where = Where(
         gpus=_cards(plan.offer),
-        num_gpus=plan.strategy.num_gpus if plan.offer.gpu is not None else None,
+        num_gpus=plan.strategy.num_gpus if plan.offer.num_gpus == plan.strategy.num_gpus else None,  # else one of a box's many
         providers=(plan.offer.provider,),
         regions=(plan.offer.region,),
         instance_types=(plan.offer.instance_type,),

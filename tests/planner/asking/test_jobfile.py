@@ -28,7 +28,7 @@ from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.refusals import CaseError
 from remote.contract import Loop
-from tests.planner.builders import counted, make_plan, make_request, parsed
+from tests.planner.builders import ask, counted, make_catalog, make_offer, make_plan, make_request, parsed
 
 ROOT = Path(__file__).parents[3]
 CONTRACT = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
@@ -363,6 +363,17 @@ def test_a_saved_plan_leaves_nothing_to_choose() -> None:
     )
     assert request.training["micro_batch_size"] == 4
     assert "# Planned 2026-11-25: lora r16 bf16, batch 4x4, checkpointing on cloud/north/one/on_demand, about $1.00." in text
+
+
+def test_a_saved_plan_of_one_gpu_among_many_leads_to_itself() -> None:
+    """The box is named, with as many as it has; the file does not ask for a box of one."""
+    eight = make_catalog(make_offer(instance_type="eight", num_gpus=Decimal(8)))
+    planned = ask(make_request(), eight).recommended
+    assert planned is not None
+    assert planned.strategy.num_gpus == 1
+    again = ask(read_job(write_job(planned), name="job.yaml"), eight).recommended
+    assert again is not None
+    assert again.name == planned.name
 
 
 def test_a_saved_plan_tells_the_planners_choices_from_the_users() -> None:
