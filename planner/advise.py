@@ -68,6 +68,7 @@ METHOD_CHOICE: Final = Choice(
     reason="equals full tuning on small and medium data at two thirds of the compute and far less memory",
     source=REGRET,
 )
+# derived: the paper tries 1, 5, 20, 100 and 150, of which those above 20 gain little (arXiv:2104.08691)
 VIRTUAL_TOKENS: Final = Choice(
     key="num_virtual_tokens",
     value=20,

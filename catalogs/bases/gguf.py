@@ -13,6 +13,9 @@ from typing import Any, Final
 from catalogs.user_file import FileUnusable, require_regular
 
 MAGIC: Final = b"GGUF"
+# what lengths beyond the file and numbers of another kind lead to
+DAMAGE: Final = (struct.error, KeyError, ValueError, IndexError, OverflowError, TypeError, ZeroDivisionError)
+ALIGNMENT: Final = 32  # bytes, of where tensors begin; the format's default
 _STRING, _ARRAY = 8, 9
 _SCALARS: Final = {0: "B", 1: "b", 2: "H", 3: "h", 4: "I", 5: "i", 6: "f", 7: "?", 10: "Q", 11: "q", 12: "d"}
 
@@ -80,17 +83,21 @@ class _Cursor:
 
 
 def _read_head(data: mmap.mmap) -> tuple[dict[str, Any], set[str]]:
-    """Metadata (arrays as their lengths) and the names of the tensors."""
+    """Metadata (arrays as their lengths) and the names of the tensors. The last of these must begin within the file."""
     cursor = _Cursor(data)
     cursor.skip(len(MAGIC))
     if (version := cursor.take("I")) not in (2, 3):
         raise GgufUnreadable(f"GGUF version {version} is not known (2 and 3 are)")
     num_tensors, num_keys = cursor.take("Q"), cursor.take("Q")
     metadata = {cursor.text(): cursor.value(cursor.take("I")) for _ in range(num_keys)}
-    tensors = set()
+    tensors, last_at = set(), -1
     for _ in range(num_tensors):
         tensors.add(cursor.text())
-        cursor.skip(8 * cursor.take("I") + 4 + 8)  # dimensions, type, offset
+        cursor.skip(8 * cursor.take("I") + 4)  # dimensions, type
+        last_at = max(last_at, cursor.take("Q"))
+    alignment = metadata.get("general.alignment", ALIGNMENT)
+    if -(-cursor.at // alignment) * alignment + last_at >= len(data):
+        raise GgufUnreadable("the file is cut off: it ends before its last tensor")
     return metadata, tensors
 
 
@@ -104,7 +111,15 @@ def read_gguf_config(path: Path) -> dict[str, Any]:
             metadata, tensors = _read_head(data)
     except FileUnusable as error:
         raise GgufUnreadable(str(error)) from None
-    except (struct.error, KeyError, ValueError, IndexError, OverflowError, TypeError) as error:  # lengths beyond the file
+    except (
+        struct.error,
+        KeyError,
+        ValueError,
+        IndexError,
+        OverflowError,
+        TypeError,
+        ZeroDivisionError,
+    ) as error:  # lengths beyond the file
         raise GgufUnreadable("the file is cut off or damaged") from error
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in MODEL_TYPES:

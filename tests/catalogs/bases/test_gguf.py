@@ -62,6 +62,14 @@ def test_an_output_tensor_means_a_head_of_its_own(tmp_path: Path) -> None:
     assert read_gguf_config(path)["tie_word_embeddings"] is False
 
 
+def test_a_file_that_ends_before_its_tensors_is_refused(tmp_path: Path) -> None:
+    """Its head alone would be planned, and the box would find out."""
+    path = write_gguf(tmp_path / "torn.gguf", SMOLLM2, ("token_embd.weight",))
+    path.write_bytes(path.read_bytes()[:-64])
+    with pytest.raises(GgufUnreadable, match="it ends before its last tensor"):
+        read_gguf_config(path)
+
+
 def test_a_folder_with_one_gguf_file_is_that_file(tmp_path: Path) -> None:
     write_gguf(tmp_path / "only.gguf", SMOLLM2, ())
     assert resolve_model(".", base=tmp_path).name == "only"
