@@ -212,10 +212,11 @@ def run_plan(
 
 def _for_programs(result: SearchResult, every: SearchResult) -> SearchResult:
     """The answer with the best plans by their places; where `every` was asked for, with what nothing of it beats, too."""
-    from planner.pareto import pareto
+    front: list[Plan] = []
+    if every is not result:
+        from planner.pareto import pareto
 
-    wide = () if every is result else pareto(every.plans)
-    front = [msgspec.structs.replace(plan, request=result.request) for plan in wide]
+        front = [msgspec.structs.replace(plan, request=result.request) for plan in pareto(every.plans)]
     known = [plan.name for plan in result.plans]
     plans = [*result.plans, *(plan for plan in front if plan.name not in known)]
     plans.sort(key=lambda plan: (plan.cost.total_usd.p50, plan.duration.wall_s.p50))

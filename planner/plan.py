@@ -34,6 +34,7 @@ class Range(msgspec.Struct, frozen=True, kw_only=True):
 
 
 NOTHING: Final = Range(p10=0.0, p50=0.0, p90=0.0)
+P90_SIGMAS: Final = 1.2816  # derived: of a normal distribution, below which nine in ten lie
 
 ByteBasis = Literal["derived", "measured", "assumed"]
 Verdict = Literal["fits", "tight", "does_not_fit"]

@@ -14,12 +14,12 @@ import msgspec
 
 from catalogs.hardware import Billing, Offer
 from planner.estimators.phases import ZERO, scaled, span, total
-from planner.plan import DurationEstimate
+from planner.plan import P90_SIGMAS, DurationEstimate
 from planner.units import GB, SECONDS_PER_HOUR
 from remote.contract import Phase
 
 TAKEN_PER_HOUR: Final = 0.05  # assumed, far on the careful side: AWS's advisor says 5 to 20 % a month, 160 to 700 times less
-SIGMAS: Final = {0.1: -1.2816, 0.9: 1.2816}  # derived: below which that share of a normal distribution lies
+SIGMAS: Final = {0.1: -P90_SIGMAS, 0.9: P90_SIGMAS}  # derived: below which that share of a normal distribution lies
 MANY: Final = 100.0  # derived: from here on a count of that mean has a normal one's quantiles, to within one
 LEAST_AT_P90: Final = 1.0  # assumed: a margin, for a budget has to bear that a machine is taken once, however short the job
 AGAIN_PHASES: Final = (Phase.CREATE, Phase.BOOT, Phase.ENVIRONMENT, Phase.DOWNLOAD, Phase.LOAD)

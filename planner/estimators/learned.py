@@ -13,7 +13,8 @@ from typing import Final
 
 import msgspec
 
-P90_SIGMAS: Final = 1.2816  # derived: of a normal distribution, below which nine in ten lie
+from planner.plan import P90_SIGMAS
+
 OF_ONE_RUN: Final = (
     0.05  # measured: with a factor per stack, GPU and quantization published runs are 2 to 5 % off in the median
 )

@@ -66,7 +66,7 @@ def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request
         tags=job.tags,
     )
     try:
-        return consistent(checked(with_loop(request, said=document.values.get("loop") or {})))
+        return consistent(checked(with_loop(request, said=document.values.get("loop", {}))))
     except RequestError as error:
         raise document.error(error.place, str(error), hint=error.hint) from None
 
