@@ -34,7 +34,7 @@ from catalogs.hardware import Gpu
 from planner.asking.case import Case, read_case, stack_of, strategy_of
 from planner.estimators import calibration, speed
 from planner.estimators.speed import run_class, step_time, tokens_per_step
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from provision.account.receipt import Calibration
 from remote.contract import Strategy
 

@@ -29,7 +29,7 @@ import msgspec
 
 from catalogs.bases.models import resolve_model
 from planner.asking.case import read_case, strategy_of
-from planner.precision import BITSANDBYTES
+from planner.strategy.precision import BITSANDBYTES
 from remote.contract import CAPABILITIES
 from remote.measured import StepAsked
 

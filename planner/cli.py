@@ -21,11 +21,11 @@ from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, re
 from planner.asking.earlier import continued
 from planner.asking.options import request_of, run_command, said, spelled
 from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError, checked
+from planner.choice.goals import GOALS
+from planner.choice.policy import Rule
 from planner.estimators.learned import Seen
-from planner.goals import GOALS
 from planner.notices import unread
 from planner.plan import Cards, Plan, Provider, SearchResult, read_plan, write_plan
-from planner.policy import Rule
 from planner.search import search
 from planner.search.offers import Place
 from remote.contract import Capabilities
@@ -214,7 +214,7 @@ def _for_programs(result: SearchResult, every: SearchResult) -> SearchResult:
     """The answer with the best plans by their places; where `every` was asked for, with what nothing of it beats, too."""
     front: list[Plan] = []
     if every is not result:
-        from planner.pareto import pareto
+        from planner.choice.pareto import pareto
 
         front = [msgspec.structs.replace(plan, request=result.request) for plan in pareto(every.plans)]
     known = [plan.name for plan in result.plans]

@@ -27,7 +27,7 @@ from planner.methods import METHODS, total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
-from planner.stack import PINNED_VERSIONS, Stack
+from planner.strategy.stack import PINNED_VERSIONS, Stack
 from planner.units import GIB, gib
 from remote.contract import Strategy
 

@@ -30,7 +30,7 @@ from planner.estimators.memory.card.levers import LEVERS, Change, Lever, steps_o
 from planner.estimators.memory.card.process import outside_of
 from planner.plan import ByteBasis, Instant, VramEstimate
 from planner.refusals import CaseRefused
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from remote.contract import CAPABILITIES, Strategy, Task
 
 RULE_OF_THUMB: Final = 1.3  # assumed: model, data and checkpoints with three tenths to spare, as guides to fine-tuning have it

@@ -9,15 +9,15 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Billing, Gpu
-from planner.as_run import departures
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
-from planner.cuts import cut_of, cuts_weights
 from planner.estimators.cost import volume_gib
 from planner.methods import LAYERS, METHODS, NUM_LABELS, QLORA, QLORA_MEANS
 from planner.plan import HostEstimate, VramEstimate
-from planner.precision import BITSANDBYTES, FOUR_BIT
-from planner.stack import unprofiled
+from planner.strategy.as_run import departures
+from planner.strategy.cuts import cut_of, cuts_weights
+from planner.strategy.precision import BITSANDBYTES, FOUR_BIT
+from planner.strategy.stack import unprofiled
 from planner.units import gib
 from remote.contract import MAX_HELD_OUT_SHARE, Strategy
 

@@ -177,7 +177,7 @@ def test_formulas_and_trainer_put_the_same_bottlenecks_in_the_same_places() -> N
     from catalogs.bases.models import resolve_model
     from planner.estimators.memory.step.numerics import numerics_of
     from planner.methods import inserted as counted
-    from planner.stack import PINNED_STACK
+    from planner.strategy.stack import PINNED_STACK
     from remote.adapters import bottleneck as built
     from remote.adapters import inserted as asked
     from remote.contract import Loop, Strategy

@@ -12,9 +12,9 @@ from planner.asking.bounds import CASE_BOUNDS, complaint
 from planner.asking.mistyped import mistyped, nearest
 from planner.methods import METHODS, QLORA, QLORA_MEANS, known_method
 from planner.methods.adapters import filled_options
-from planner.precision import usual_upcast
 from planner.refusals import CaseError
-from planner.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
+from planner.strategy.precision import usual_upcast
+from planner.strategy.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
 from remote.contract import (
     ALPHA_PER_RANK,
     Attention,

@@ -15,7 +15,7 @@ import msgspec
 
 from planner.asking.plain import PlainOption
 from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_usd
-from planner.goals import GOALS
+from planner.choice.goals import GOALS
 
 if TYPE_CHECKING:
     from planner.asking.request import DataAsked, Measure, Request
@@ -74,7 +74,7 @@ def parse_tag(text: str) -> tuple[str, str]:
 def parse_policy_key(text: str) -> str:
     """A key of policy.toml. Raises ValueError."""
     from planner.asking.mistyped import nearest
-    from planner.policy import KEYS
+    from planner.choice.policy import KEYS
 
     if text not in KEYS:
         raise ValueError(f'a policy has no key "{text}"; {nearest(text, KEYS)}')
@@ -82,10 +82,10 @@ def parse_policy_key(text: str) -> str:
 
 
 def parse_word_of(noun: str, name: str) -> Callable[[str], str]:
-    """A reader of one of the words of this tuple in planner/recipes.py. It raises ValueError."""
+    """A reader of one of the words of this tuple in planner/advise/recipes.py. It raises ValueError."""
 
     def read(text: str) -> str:
-        from planner import recipes
+        from planner.advise import recipes
         from planner.asking.mistyped import nearest
 
         known: tuple[str, ...] = getattr(recipes, name)

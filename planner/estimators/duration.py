@@ -23,8 +23,8 @@ from planner.estimators.sequences import Sequences, laid_out, padded_mean
 from planner.estimators.speed import StepTime, cpu_step_time, run_class, step_time, tokens_per_step
 from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range
-from planner.precision import quantization_of
-from planner.stack import PINNED_STACK, Stack
+from planner.strategy.precision import quantization_of
+from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import KWH
 from remote.contract import WIDTH_MULTIPLE, Loop, Phase, Quant, Strategy, Task
 

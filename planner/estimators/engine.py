@@ -17,7 +17,7 @@ from planner.estimators.memory.refused.support import require_closed_form
 from planner.methods import METHODS, trainable_params
 from planner.plan import VramEstimate
 from planner.refusals import OTHERWISE, CaseRefused, Unsupported, Untraceable
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
 Engine = Literal["closed_form", "trace"]

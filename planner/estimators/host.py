@@ -8,7 +8,6 @@ from typing import Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.cuts import cut_of
 from planner.estimators.memory.closed import filled
 from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
@@ -16,8 +15,9 @@ from planner.estimators.memory.held.weights import Trained, Weights, trained_of,
 from planner.estimators.memory.refused.support import require_closed_form, require_counted
 from planner.methods import adapter_file_bytes, base_params
 from planner.plan import HostEstimate, Verdict
-from planner.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
-from planner.stack import PINNED_STACK, Stack
+from planner.strategy.cuts import cut_of
+from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
+from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import GB, GIB, MB
 from remote.contract import Strategy, Task
 

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from catalogs.hardware import Gpu
-from planner.cuts import cut_of
 from planner.estimators import calibration as known
 from planner.estimators.timed import Job
-from planner.precision import DTYPE_BYTES
+from planner.strategy.cuts import cut_of
+from planner.strategy.precision import DTYPE_BYTES
 from planner.units import GB
 from remote.contract import Strategy
 

@@ -19,7 +19,6 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.cuts import cut_of
 from planner.estimators import calibration as known
 from planner.estimators.links import (
     fetched_bytes,
@@ -41,8 +40,9 @@ from planner.methods import (
     trained_blocks,
 )
 from planner.plan import Bound
-from planner.precision import items_of, packs_experts, packs_linears, quantization_of
-from planner.stack import Stack
+from planner.strategy.cuts import cut_of
+from planner.strategy.precision import items_of, packs_experts, packs_linears, quantization_of
+from planner.strategy.stack import Stack
 from planner.units import GB, GFLOPS, TERA
 from remote.contract import Strategy, Task
 

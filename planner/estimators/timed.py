@@ -5,9 +5,9 @@ from __future__ import annotations
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.as_run import as_run
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
-from planner.stack import Stack
+from planner.strategy.as_run import as_run
+from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
 

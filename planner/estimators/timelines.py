@@ -12,7 +12,7 @@ from catalogs.hardware import Gpu
 from planner.estimators.engine import Engine
 from planner.estimators.memory.closed import filled
 from planner.plan import Instant
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
 MOST_POINTS: Final = 600  # assumed: more than a screen has columns for

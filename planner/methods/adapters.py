@@ -9,7 +9,7 @@ from typing import Any, Final
 from catalogs.bases.architectures import Linear
 from planner.methods.layers import LAYERS
 from planner.methods.method import Adapter, Dials, Kind, Places
-from planner.precision import BITSANDBYTES
+from planner.strategy.precision import BITSANDBYTES
 
 
 def _lora(linear: Linear, dials: Dials) -> tuple[int, ...]:

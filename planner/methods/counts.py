@@ -14,8 +14,8 @@ from planner.methods.method import Part
 from planner.methods.parts import chooses_all
 from planner.methods.table import METHODS, require_method
 from planner.methods.targets import VOCABULARY_MODULES, adapted_linears, vocabulary_modules
-from planner.precision import DTYPE_BYTES
 from planner.refusals import Unsupported
+from planner.strategy.precision import DTYPE_BYTES
 from remote.contract import Strategy, Task
 
 NUM_LABELS: Final = 2  # assumed: transformers' default num_labels; another count moves memory by a few kilobytes

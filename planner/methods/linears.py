@@ -11,8 +11,8 @@ from planner.methods.layers import chosen_layers
 from planner.methods.limits import require_possible
 from planner.methods.method import Adapter, Dials, Formula
 from planner.methods.targets import adapted_linears, vocabulary_modules
-from planner.precision import BITSANDBYTES, FOUR_BIT
 from planner.refusals import CaseError, Unsupported
+from planner.strategy.precision import BITSANDBYTES, FOUR_BIT
 from remote.contract import Strategy
 
 LORA_FA: Final = "lora_fa"  # the optimizer that trains LoRA's B and leaves its A as it was drawn (arXiv:2308.03303)

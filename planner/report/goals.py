@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from planner.goals import GOALS, Goal
+from planner.choice.goals import GOALS, Goal
 from planner.plan import Plan, SearchResult
 from planner.report import words
 

@@ -8,7 +8,7 @@ from typing import Any, Final
 from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.hardware import Offer
 from planner.plan import NOT_READY, Plan, Range, Rejection
-from planner.strategy import SHORT_DTYPES, describe
+from planner.strategy.words import SHORT_DTYPES, describe
 from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from remote.contract import Strategy
 

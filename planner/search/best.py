@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from typing import Final
 
 from catalogs.hardware import Offer
-from planner.goals import CHEAPEST, MEASURES, Goal
+from planner.choice.goals import CHEAPEST, MEASURES, Goal
 from planner.plan import Doubts
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook

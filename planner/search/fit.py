@@ -10,12 +10,12 @@ import msgspec
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.memory import available_bytes, verdict
 from planner.plan import Verdict
-from planner.precision import BITSANDBYTES
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.notebook import Kernelless, Notebook, TooSmall
 from planner.search.offers import Kind
-from planner.strategy import describe
+from planner.strategy.precision import BITSANDBYTES
+from planner.strategy.words import describe
 from remote.contract import Strategy
 
 # What bitsandbytes carries out; a card without its kernels can do none of it.

@@ -18,7 +18,7 @@ from planner.plan import Cards, Layout, LayoutKind, Streamed
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.ranking import BOX_VENDOR, Question
-from planner.stack import PINNED_STACK
+from planner.strategy.stack import PINNED_STACK
 from planner.units import GB, GIB
 from remote.contract import Dtype, Strategy
 

@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
+from planner.choice.policy import Cap
 from planner.plan import Changes, Rejection
-from planner.policy import Cap
 from planner.refusals import CaseRefused
 from planner.search.offers import Kind
 from planner.units import GIB, SECONDS_PER_HOUR

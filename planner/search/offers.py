@@ -13,8 +13,8 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Gpu, Offer
 from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, RequestError, Where
+from planner.choice.policy import Rule, matches, refusal
 from planner.plan import Rejection
-from planner.policy import Rule, matches, refusal
 from remote.contract import Dtype
 
 

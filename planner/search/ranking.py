@@ -16,11 +16,11 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
 from planner.asking.request import HOST, Budget, Request
+from planner.choice.policy import Cap, Rule, cap
 from planner.estimators.cost import disk_gib, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.interruptions import interrupted, interval_s, sent_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
-from planner.policy import Cap, Rule, cap
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures, key_of
 from planner.search.fit import Fit, fitting

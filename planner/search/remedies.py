@@ -16,7 +16,7 @@ from planner.search.fit import capacity_bytes, floor_bytes, required_bytes
 from planner.search.notebook import Over, lifted, nearest_of, told_apart
 from planner.search.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question
-from planner.strategy import describe
+from planner.strategy.words import describe
 from planner.units import GIB
 from remote.contract import Strategy
 

@@ -13,7 +13,7 @@ import msgspec
 from planner.asking.request import OWN_MACHINES
 from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
-from planner.strategy import describe
+from planner.strategy.words import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, kept_usd_per_month, rental_usd, rounded
 from provision.account.earlier import STEP, STEPS
 from provision.account.runs import Rental, RunState

@@ -10,8 +10,8 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.asking.request import OWN_MACHINES
+from planner.choice.policy import Rule, in_force, matches, refusal
 from planner.plan import NOT_READY, CostEstimate, Plan, Range
-from planner.policy import Rule, in_force, matches, refusal
 
 MOST: Final = 20  # assumed: more than will be tried, whatever they are refused for
 

@@ -14,10 +14,10 @@ from catalogs.failure import Failure
 from catalogs.hardware import Offer
 from planner.asking.options import plan_command, spelled
 from planner.asking.request import OWN_MACHINES, Request
+from planner.choice.policy import Rule
 from planner.cli import Edges, answer, read_asked
 from planner.estimators.cost import estimate_cost
 from planner.plan import Plan, SearchResult
-from planner.policy import Rule
 from planner.report.words import what_would_do
 from planner.search import checks
 from provision.envelope import Problem

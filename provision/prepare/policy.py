@@ -20,8 +20,8 @@ from catalogs.user_file import FileUnusable, exists, read_text
 from planner.asking.bounds import REQUEST_BOUNDS, complaint
 from planner.asking.mistyped import mistyped
 from planner.asking.request import Budget, Request
+from planner.choice.policy import KEYS, Rule, cap, in_force, refusal
 from planner.plan import Plan
-from planner.policy import KEYS, Rule, cap, in_force, refusal
 from provision.errors import BadInput, Refused
 from provision.places import Places
 

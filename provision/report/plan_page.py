@@ -6,8 +6,8 @@ from collections.abc import Iterable, Iterator
 from html import escape
 from typing import Final
 
-from planner.goals import GOALS
-from planner.pareto import pareto, risks
+from planner.choice.goals import GOALS
+from planner.choice.pareto import pareto, risks
 from planner.plan import Plan, SearchResult
 from planner.report import job_line, words
 from planner.report.layouts import cell, way

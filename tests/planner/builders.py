@@ -16,9 +16,9 @@ from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.options import request_options, view_options
 from planner.asking.request import DataFile, Lengths, Request, default_data
+from planner.choice.policy import Rule
 from planner.estimators.learned import Seen
 from planner.plan import DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate
-from planner.policy import Rule
 from planner.search import search
 from remote.contract import CAPABILITIES, Capabilities, Strategy
 

@@ -10,7 +10,7 @@ import msgspec
 
 from planner.asking.request import JOB_PLACES, DataFormat, Keep, Purpose
 from planner.asking.training_keys import TRAINING_KEYS
-from planner.goals import CHEAPEST, Goal
+from planner.choice.goals import CHEAPEST, Goal
 from remote.contract import Loop, Task
 
 JOB_FILE_VERSION: Final = 1

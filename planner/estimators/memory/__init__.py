@@ -13,7 +13,6 @@ from typing import Final
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.as_run import as_run
 from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.card.process import (
     assumed_share,
@@ -29,7 +28,8 @@ from planner.estimators.memory.evaluation import as_evaluated, evaluation_parts
 from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.refused.support import require_closed_form
 from planner.plan import VramEstimate
-from planner.stack import PINNED_STACK, EvaluationAsked, Stack
+from planner.strategy.as_run import as_run
+from planner.strategy.stack import PINNED_STACK, EvaluationAsked, Stack
 from remote.contract import Strategy, Task
 
 __all__ = ["assumed_share", "available_bytes", "bare_bytes", "estimate_vram", "peak_bytes", "resting_bytes", "verdict"]

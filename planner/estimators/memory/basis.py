@@ -7,7 +7,7 @@ from typing import Final
 
 from planner.estimators.memory.step.numerics import FUSED_BY_STACK
 from planner.plan import ByteBasis
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from remote.contract import Strategy
 
 OF_A_BLOCK: Final = ("activations", "temporaries")  # what a block keeps, and what it needs while it runs

@@ -11,7 +11,7 @@ from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.head import chunk_tokens
 from planner.estimators.memory.step.letters import Sizes
 from planner.estimators.memory.step.numerics import positions_of, prefix_tokens
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from remote.contract import Strategy
 
 EMBEDDING_TOKENS: Final = 3072  # derived: up to here embedding_dense_backward has a kernel without scratch (Embedding.cu)

@@ -20,7 +20,7 @@ from planner.estimators.memory.refused.support import require_closed_form
 from planner.estimators.memory.scene import CPU, MemoryClass, Scene, memory_class, scene_of
 from planner.estimators.memory.step.letters import Values, highest, in_numbers, values_of
 from planner.plan import Instant
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
 KEPT: Final = 1024  # assumed: a search over one model asks for some dozens

@@ -6,7 +6,7 @@ import msgspec
 
 from planner.estimators.memory.closed import Filled
 from planner.estimators.memory.instants import Parts, resident
-from planner.stack import EvaluationAsked
+from planner.strategy.stack import EvaluationAsked
 from remote.contract import Strategy
 
 

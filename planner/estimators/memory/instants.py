@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from typing import Final
 
-from planner.cuts import cut_of
 from planner.estimators.memory.beside_decoder import (
     bias_gradient_bytes,
     encoder_end_bytes,
@@ -23,6 +22,7 @@ from planner.estimators.memory.step.played import PlayedBlock
 from planner.estimators.memory.step.tape import Peak
 from planner.methods import ADAPTERS, METHODS, expert_params, trains_vocabulary
 from planner.plan import Instant
+from planner.strategy.cuts import cut_of
 
 BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
 

@@ -9,7 +9,6 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.as_run import as_run
 from planner.estimators.memory.held.sharding import held_of
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
@@ -20,7 +19,8 @@ from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
 from planner.estimators.memory.step.played import PlayedBlock, PlayedHead, play_block, play_head
 from planner.estimators.memory.step.tape import Peak
 from planner.methods import carrying_blocks, trained_blocks
-from planner.stack import Stack
+from planner.strategy.as_run import as_run
+from planner.strategy.stack import Stack
 from planner.units import KIB, MIB
 from remote.contract import Strategy, Task
 

@@ -24,9 +24,9 @@ from planner.estimators.memory.card.process import available_bytes, outside_of, 
 from planner.estimators.trace.cache import installed, key_of, read_cached, write_cached
 from planner.methods.others import OTHERS
 from planner.plan import Instant, VramEstimate
-from planner.precision import BITSANDBYTES
 from planner.refusals import OTHERWISE, Untraceable
-from planner.stack import PINNED_STACK, Stack
+from planner.strategy.precision import BITSANDBYTES
+from planner.strategy.stack import PINNED_STACK, Stack
 from remote.contract import CAPABILITIES, Strategy, Task
 
 __all__ = ["Counted", "Traced", "require_traceable", "trace_counted", "trace_vram"]

@@ -10,7 +10,7 @@ from typing import Any, Final
 from planner.estimators.trace.others import by_default
 from planner.estimators.trace.recorder import Recorder, Role, Stage
 from planner.refusals import OTHERWISE, CaseError, Untraceable
-from planner.stack import KeptOutputs
+from planner.strategy.stack import KeptOutputs
 from remote.contract import Loop, Strategy
 
 DEVICE: Final = "meta"

@@ -25,7 +25,7 @@ from planner.estimators.trace.modes import as_cuda, recording
 from planner.estimators.trace.pose import posing_as_cuda
 from planner.estimators.trace.recorder import Recorder, Role, Stage, Trace
 from planner.refusals import OTHERWISE, CaseRefused, Untraceable
-from planner.stack import PINNED_STACK, EvaluationAsked, Stack
+from planner.strategy.stack import PINNED_STACK, EvaluationAsked, Stack
 from remote.contract import Strategy
 
 

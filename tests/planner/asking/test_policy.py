@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 
 from planner.asking.request import Budget, RequestError, Where
+from planner.choice.policy import KEYS, Cap, Key, Rule, cap, in_force, refusal
 from planner.plan import Rejection
-from planner.policy import KEYS, Cap, Key, Rule, cap, in_force, refusal
 from tests.planner.builders import ask, make_catalog, make_offer, make_request
 
 OURS = "/home/ada/.config/rentune/policy.toml"

@@ -6,8 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.precision import quantized_bytes
 from planner.refusals import Unsupported
+from planner.strategy.precision import quantized_bytes
 
 SQUARE = {"in_features": 4096, "out_features": 4096}
 WEIGHTS = 4096 * 4096

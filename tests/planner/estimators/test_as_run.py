@@ -8,9 +8,9 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
-from planner.as_run import DEPARTURES, as_run, departures
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.estimate import answer
+from planner.strategy.as_run import DEPARTURES, as_run, departures
 
 CATALOG = read_catalog()
 ON_A_CARD: dict[str, Any] = {"gpu": "A100-SXM4-80GB", "micro_batch_size": 4, "seq_len": 1024}

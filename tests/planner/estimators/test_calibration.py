@@ -12,7 +12,7 @@ import pytest
 import planner
 import provision
 from planner.estimators import calibration as known
-from planner.stack import PINNED_VERSIONS
+from planner.strategy.stack import PINNED_VERSIONS
 
 ROOT = Path(__file__).parents[3]
 PLANNER = Path(planner.__path__[0])  # the installed package, which need not stand beside the tests

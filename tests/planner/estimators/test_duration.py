@@ -21,7 +21,7 @@ from planner.estimators.links import linked_bytes, reduced_bytes
 from planner.estimators.speed import flops_of
 from planner.estimators.timed import Job, timed
 from planner.plan import DurationEstimate
-from planner.stack import PINNED_STACK
+from planner.strategy.stack import PINNED_STACK
 from remote.contract import Attention, Loop, Phase, Strategy
 from remote.data.batches import total_steps
 

@@ -10,7 +10,7 @@ from planner.advise import advise
 from planner.estimators.memory import available_bytes, verdict
 from planner.search.figures import Figures
 from planner.search.strategies import strategies
-from planner.strategy import describe
+from planner.strategy.words import describe
 from remote.contract import Strategy
 from tests.planner.builders import make_request
 

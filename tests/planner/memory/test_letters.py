@@ -15,7 +15,7 @@ from planner.estimators.memory.scene import memory_class, scene_of
 from planner.estimators.memory.step.letters import LETTERS, cut, highest, in_numbers, values_of
 from planner.methods import METHODS, supported_methods
 from planner.refusals import CaseRefused
-from planner.stack import PINNED_STACK
+from planner.strategy.stack import PINNED_STACK
 from remote.contract import Attention, Checkpointing, KbitUpcast, Loss, Sharding, Strategy
 
 SIZES = msgspec.structs.replace(LETTERS, tokens=1000, seq_len=50, learned=7, sequences=20, chunk=3, scattered=1100)

@@ -9,7 +9,7 @@ import pytest
 
 from catalogs.catalog import read_catalog
 from planner.estimate import answer
-from planner.stack import CHANGES, Stack
+from planner.strategy.stack import CHANGES, Stack
 
 CATALOG = read_catalog()
 DOCUMENT = Path(__file__).parents[3] / "docs/memory.md"

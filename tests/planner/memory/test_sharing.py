@@ -9,12 +9,12 @@ import pytest
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.case import read_case, stack_of, strategy_of
-from planner.cuts import CUTS
 from planner.estimate import answer
 from planner.estimators.memory import estimate_vram
 from planner.estimators.memory.held.offloading import pinned_bytes
 from planner.estimators.memory.refused.impossible import IMPOSSIBLE
 from planner.plan import VramEstimate
+from planner.strategy.cuts import CUTS
 from remote.contract import Sharding
 
 CATALOG = read_catalog()

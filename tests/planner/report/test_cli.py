@@ -11,8 +11,8 @@ import msgspec
 import pytest
 
 from planner.asking.request import DataFile, Lengths, Request, RequestError
+from planner.choice.goals import GOALS
 from planner.cli import Edges, read_asked, run_plan
-from planner.goals import GOALS
 from planner.plan import Plan, Provider, SearchResult, read_plan
 from remote.contract import CAPABILITIES
 from tests.contracts import SCHEMAS

@@ -16,7 +16,7 @@ from catalogs.hardware import Offer
 from planner.asking.options import request_of, request_options
 from planner.asking.request import Request
 from planner.plan import Plan, SearchResult
-from planner.strategy import describe
+from planner.strategy.words import describe
 from tests.planner.builders import ask, make_catalog, make_offer
 
 CASES = sorted((Path(__file__).parents[1] / "cases").glob("*.toml"))

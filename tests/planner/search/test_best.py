@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 
 from catalogs.hardware import Gpu
 from planner.asking.request import Budget, stated_data
+from planner.choice.goals import GOALS, MEASURES, Goal
 from planner.estimators.duration import GPU_STACK
 from planner.estimators.learned import Seen
-from planner.goals import GOALS, MEASURES, Goal
 from planner.plan import NOT_READY, Plan, Provider
 from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 

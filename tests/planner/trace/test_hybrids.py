@@ -10,7 +10,7 @@ from catalogs.bases.models import resolve_model
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_vram
 from planner.methods import adapter_params
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from remote.contract import Loop, Strategy
 
 GRANITE: dict[str, Any] = {

@@ -20,7 +20,7 @@ from planner.estimators.trace import trace_counted, trace_vram
 from planner.estimators.trace.recorder import Role, Stage, Trace
 from planner.explain import explain
 from planner.refusals import CaseError, Untraceable
-from planner.stack import EvaluationAsked, Stack
+from planner.strategy.stack import EvaluationAsked, Stack
 from planner.units import MIB
 from remote.contract import Loop, Strategy
 

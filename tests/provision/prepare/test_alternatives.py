@@ -10,8 +10,8 @@ import msgspec
 import pytest
 
 from planner.asking.request import Where
+from planner.choice.policy import Rule
 from planner.plan import NOT_READY, Plan
-from planner.policy import Rule
 from provision.prepare.alternatives import alternatives_of
 from tests.provision.plans import exactly, tiny_plan
 

@@ -14,8 +14,8 @@ from click.testing import CliRunner
 
 from catalogs.hardware import Offer
 from planner.asking.request import Budget, RequestError
+from planner.choice.policy import Rule
 from planner.plan import Plan
-from planner.policy import Rule
 from provision.account.ledger import Ledger
 from provision.account.lines import Opened
 from provision.cli import call, rentune

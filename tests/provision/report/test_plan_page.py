@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.asking.options import spelled
+from planner.choice.pareto import pareto, risks
 from planner.estimators.interruptions import interrupted
-from planner.pareto import pareto, risks
 from planner.plan import Plan, Rejection, SearchResult
 from planner.report.tables import time_rows
 from provision.report.plan_page import render_plan_page

@@ -9,10 +9,10 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.cuts import cut_of
 from planner.methods import DEFAULT_RANK, DEFAULT_TARGETS, METHODS, NF4, QLORA_MEANS
-from planner.precision import FOUR_BIT, usual_upcast
-from planner.stack import Stack
+from planner.strategy.cuts import cut_of
+from planner.strategy.precision import FOUR_BIT, usual_upcast
+from planner.strategy.stack import Stack
 from remote.contract import ALPHA_PER_RANK, Strategy
 
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 from typing import NamedTuple
 
 from catalogs.hardware import Gpu
-from planner.cuts import cut_of
 from planner.estimators.calibration import (
     BARE_LOOPS,
     CACHED_BY_BARE_LOOP,
@@ -22,6 +21,7 @@ from planner.estimators.calibration import (
 from planner.estimators.memory.closed import Filled
 from planner.methods import METHODS
 from planner.plan import ByteBasis, Verdict, VramEstimate
+from planner.strategy.cuts import cut_of
 from planner.units import GIB, MIB
 from remote.contract import Strategy
 

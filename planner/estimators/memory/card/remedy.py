@@ -8,7 +8,7 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.card.levers import LEVERS, steps_of
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from remote.contract import Strategy
 
 Fits = Callable[[Strategy, Stack], bool]

@@ -6,10 +6,10 @@ from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from catalogs.bases.architectures import Architecture
-from planner.cuts import cut_of
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
 from planner.methods import trains_vocabulary
+from planner.strategy.cuts import cut_of
 from remote.contract import Strategy, Streaming
 
 # derived: one block computes while the next arrives; fewer slots would make them take turns

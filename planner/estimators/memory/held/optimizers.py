@@ -11,8 +11,8 @@ from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.weights import Trained, trained_in_block
 from planner.methods import METHODS, adapted_linears
 from planner.methods.linears import LORA_FA
-from planner.precision import DTYPE_BYTES
 from planner.refusals import CaseError, Unsupported
+from planner.strategy.precision import DTYPE_BYTES
 from remote.contract import Strategy
 
 FP32: Final = DTYPE_BYTES["float32"]

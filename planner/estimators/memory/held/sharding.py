@@ -9,13 +9,13 @@ from typing import Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.cuts import cut_of
 from planner.estimators.memory.held.offloading import OFFLOADS, Leaving
 from planner.estimators.memory.held.optimizers import states_on_gpu_bytes, step_scratch_bytes
 from planner.estimators.memory.held.share import Share, Stage
 from planner.estimators.memory.held.weights import FP32, Trained, Weights, trained_in_block, trained_of, weights_of
-from planner.precision import DTYPE_BYTES, FOUR_BIT
-from planner.stack import Stack
+from planner.strategy.cuts import cut_of
+from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT
+from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
 # derived: DeepSpeed's default of reduce_bucket_size (runtime/zero/config.py). It makes the bucket whole however little trains:

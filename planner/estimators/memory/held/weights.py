@@ -21,8 +21,8 @@ from planner.methods import (
     resting_entries,
     trainable_params,
 )
-from planner.precision import DTYPE_BYTES, is_packed, items_of, packs_experts, quantization_of, quantized_bytes
-from planner.stack import Stack
+from planner.strategy.precision import DTYPE_BYTES, is_packed, items_of, packs_experts, quantization_of, quantized_bytes
+from planner.strategy.stack import Stack
 from planner.units import ALLOCATION_BYTES, rounded
 from remote.contract import Strategy, Task
 

@@ -8,9 +8,9 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.cuts import cut_of, cuts_weights
 from planner.methods import METHODS
-from planner.stack import Stack
+from planner.strategy.cuts import cut_of, cuts_weights
+from planner.strategy.stack import Stack
 from remote.contract import Strategy
 
 Holds = Callable[[Architecture, Strategy, Stack], bool]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 
 from catalogs.bases.architectures import Architecture
 from planner.refusals import CaseError, Unsupported
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 
 
 def require_parallel(architecture: Architecture, stack: Stack) -> None:

@@ -8,9 +8,9 @@ from planner.estimators.memory.held.optimizers import require_optimizer
 from planner.estimators.memory.refused.impossible import IMPOSSIBLE
 from planner.estimators.memory.refused.parallel import require_parallel
 from planner.methods import adapted_experts, chosen_layers, require_layers, require_method
-from planner.precision import BITSANDBYTES, packs_experts, packs_linears
 from planner.refusals import CaseError, Unsupported
-from planner.stack import Stack
+from planner.strategy.precision import BITSANDBYTES, packs_experts, packs_linears
+from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")

@@ -14,7 +14,7 @@ from planner.estimators.memory.step.operations import FP32, Block, plain_product
 from planner.estimators.memory.step.tape import Tensor
 from planner.methods import Kind
 from planner.methods.adapters import boft_blocks, is_factored, kronecker_factors, oft_blocks
-from planner.precision import BITSANDBYTES, is_packed
+from planner.strategy.precision import BITSANDBYTES, is_packed
 
 KEEPS_OUTPUT: Final = frozenset({"relu", "tanh"})  # derived: by their formulas in torch's derivatives.yaml
 COMPLEX64: Final = 8  # derived: bytes of two fp32 numbers

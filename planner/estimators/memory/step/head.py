@@ -13,7 +13,7 @@ from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.operations import FP32, Block, activation, norm, plain_product
 from planner.estimators.memory.step.tape import Tape, Tensor
 from planner.methods import NUM_LABELS, trains_vocabulary
-from planner.stack import Stack
+from planner.strategy.stack import Stack
 from remote.contract import Loss, Strategy, Task
 
 VOCABULARY_TASKS: Final = ("causal_lm", "seq2seq")  # their head gives a score to every word

@@ -21,8 +21,8 @@ from planner.methods import (
     dials_of,
     moved_in_block,
 )
-from planner.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, items_of, packs_linears
-from planner.stack import PINNED_STACK, Stack
+from planner.strategy.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, items_of, packs_linears
+from planner.strategy.stack import PINNED_STACK, Stack
 from remote.contract import Strategy
 
 # Which fused kernels a stack's "fused" means. measured: the runs of fms-acceleration (trl) show fused norms, rotary

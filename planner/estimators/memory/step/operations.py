@@ -12,7 +12,7 @@ from msgspec.structs import replace
 from catalogs.bases.architectures import Architecture, Linear, Role
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.tape import Tape, Tensor
-from planner.precision import BITSANDBYTES, quantization_of
+from planner.strategy.precision import BITSANDBYTES, quantization_of
 
 FP32 = 4
 STATISTIC_BYTES = 4  # derived: one fp32 figure per token: a reciprocal root mean square, a log-sum-exp

@@ -8,9 +8,9 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.cuts import cut_of
-from planner.precision import BITSANDBYTES
-from planner.stack import Stack
+from planner.strategy.cuts import cut_of
+from planner.strategy.precision import BITSANDBYTES
+from planner.strategy.stack import Stack
 from remote.contract import Strategy
 
 # derived: their models and loops are built of fused kernels, whatever is asked (unsloth/kernels, megatron/core/fusions)

@@ -1,7 +1,7 @@
 """What the planner chooses where nothing was said: method, rank, targets, batch, with a reason and a source for each.
 
 Values, not prose: the search reads them, the plan carries them, and any of them can be overruled by saying the key. What
-they rest on is a table, planner/recipes.py. Memory is no row of it: among the variants here the search takes what fits.
+they rest on is a table, planner/advise/recipes.py. Memory is no row of it: among the variants here the search takes what fits.
 """
 
 from __future__ import annotations
@@ -12,11 +12,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.asking.case import read_case, strategy_of
-from planner.asking.request import Request
-from planner.methods import DEFAULT_RANK, LAYERS, METHODS, NF4, QLORA, QLORA_MEANS, adapter_params
-from planner.precision import BITSANDBYTES
-from planner.recipes import (
+from planner.advise.recipes import (
     FEW_EXAMPLES,
     LONG_ROW_TOKENS,
     OF_THE_LOOP,
@@ -31,7 +27,11 @@ from planner.recipes import (
     Facts,
     Rule,
 )
-from planner.recipes import QLORA as QLORA_SOURCE
+from planner.advise.recipes import QLORA as QLORA_SOURCE
+from planner.asking.case import read_case, strategy_of
+from planner.asking.request import Request
+from planner.methods import DEFAULT_RANK, LAYERS, METHODS, NF4, QLORA, QLORA_MEANS, adapter_params
+from planner.strategy.precision import BITSANDBYTES
 from remote.contract import ALPHA_PER_RANK, Loop
 
 AUTO: Final = "auto"

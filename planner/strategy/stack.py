@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 
 import msgspec
 
-from planner.cuts import cut_of
+from planner.strategy.cuts import cut_of
 from remote.contract import Strategy
 
 StackName = Literal[
