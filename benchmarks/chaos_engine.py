@@ -22,8 +22,8 @@ from typing import Final
 
 from benchmarks.machine import describe_machine
 from provision.clouds.engine.build import find_engine
-from provision.places import read_places
-from tests.doubles.machines import lacks
+from provision.home.places import read_places
+from tests.doubles.hosting.machines import lacks
 from tests.faults.on_engine import AFTER_DEADLINE_S, GRACE_S, Played, Schedule, draw, play
 
 RESULT: Final = Path(__file__).parent / "results" / "chaos_engine.md"

@@ -38,7 +38,7 @@ from provision.charge.control import drive
 from provision.clouds.engine.build import find_engine
 from provision.clouds.stack import OPERATION_S, Stack
 from provision.errors import Exit
-from provision.places import Places, read_places
+from provision.home.places import Places, read_places
 from provision.prepare.asking import search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run

@@ -18,7 +18,7 @@ from typing import NamedTuple
 
 from benchmarks.machine import describe_machine
 from provision.clouds.engine.build import find_engine
-from provision.places import read_places
+from provision.home.places import read_places
 from tests.doubles import emulator
 from tests.doubles.bench import set_up
 from tests.provision.engine.matrix import MATRIX, MOMENTS, SIGNALS, TARGETS, Strike, broken_by

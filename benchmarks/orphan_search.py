@@ -26,7 +26,7 @@ from provision.charge.orphans import Orphans, find_orphans
 from provision.clouds.inventory import AT_ONCE
 from provision.clouds.programs import load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
-from provision.places import Places
+from provision.home.places import Places
 
 RESULT = Path(__file__).parent / "results" / "orphan_search.md"
 REGIONS: Final = tuple(f"eu-test-{number}" for number in range(1, 21))

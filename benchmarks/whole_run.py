@@ -19,7 +19,7 @@ import time
 from pathlib import Path
 
 from benchmarks.machine import describe_machine
-from provision.places import read_places
+from provision.home.places import read_places
 from remote.base import prepare_base
 from remote.contract import ModelSource
 

@@ -10,9 +10,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer
-from planner.advise.recipes import Choice
 from planner.asking.request import OWN_MACHINES, Request, RequestError
 from planner.choice.goals import MEASURES, Goal
+from planner.choice.recipes import Choice
 from remote.contract import Strategy, decode
 
 PLAN_VERSION: Final = 1
@@ -233,9 +233,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     cards: Cards | None = None  # the cards that were asked about
     layouts: tuple[Layout, ...] = ()  # on those; else on cards of the budget's size, where it holds the job on none
     best_of: dict[Goal, int] = {}  # goal -> place of its best among the plans, from 0; told in --json
-    pareto: tuple[
-        int, ...
-    ] = ()  # of those that nothing beats in dollars, hours and risk : --json --explain
+    pareto: tuple[int, ...] = ()  # of those that nothing beats in dollars, hours and risk : --json --explain
     by_the_hour: Plan | None = None  # what choosing by the price of an hour would have led to, of what can be run
 
     @property

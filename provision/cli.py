@@ -129,7 +129,7 @@ def _tell_forsaken(words: list[str]) -> None:
     from provision.account.ledger import Ledger
     from provision.charge.forsaken import forsaken_sentence
     from provision.errors import RentuneError
-    from provision.places import read_places
+    from provision.home.places import read_places
 
     with suppress(RentuneError, OSError):
         sentence = forsaken_sentence(words, ledger=Ledger(read_places().ledger), now_s=time.time())

@@ -22,8 +22,8 @@ from provision.clouds.drivers import trains_on
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.errors import BadInput, ProvisionError
 from provision.extras import install_command
+from provision.home.places import HOME_VARIABLE, Places, nearest_there, obstacle
 from provision.parts import Find, Finding, clouds_in_reach, credentials_of, looked_for, missing_for, needed_parts
-from provision.places import HOME_VARIABLE, Places, nearest_there, obstacle
 from provision.prepare.policy import read_rules
 from provision.providers import known_providers
 

@@ -15,7 +15,7 @@ from planner.asking.request import HOST, LOCAL
 from provision.clouds.programs import CLOUDS, CloudRow
 from provision.errors import MissingPart
 from provision.extras import install_command
-from provision.places import SYSTEM_FOLDERS, Places
+from provision.home.places import SYSTEM_FOLDERS, Places
 
 State = Literal["there", "missing", "optional"]
 Find = Callable[[str], str | None]  # a program's name → where it is

@@ -14,7 +14,7 @@ from planner.asking.request import HOST, LOCAL
 from planner.plan import NOT_READY, Provider
 from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
-from provision.places import Places
+from provision.home.places import Places
 from provision.provisioner import Claim, Provisioner
 from provision.redact import without_secrets
 

@@ -16,7 +16,7 @@ from planner.advise import (
     MINIMUM_STEPS,
     OF_STEPS,
 )
-from planner.advise.recipes import MEANINGS, REGRET, RULES, SERVING_RULES, USE_CASES, Choice, Fact, Rule
+from planner.choice.recipes import MEANINGS, REGRET, RULES, SERVING_RULES, USE_CASES, Choice, Fact, Rule
 from remote.contract import Loop
 
 PAGE: Final = Path(__file__).parents[1] / "docs" / "advice.md"

@@ -14,9 +14,9 @@ from typing import Any
 import hypothesis
 import pytest
 
-from provision.places import Places, read_places
-from tests.doubles.bucket import Storage, storage
-from tests.doubles.machines import NETWORK
+from provision.home.places import Places, read_places
+from tests.doubles.hosting.machines import NETWORK
+from tests.doubles.services.bucket import Storage, storage
 
 # The same examples on every machine, and no verdict on speed: a busy machine is not a failure.
 hypothesis.settings.register_profile("steady", derandomize=True, deadline=None, print_blob=True)

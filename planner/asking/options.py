@@ -82,11 +82,11 @@ def parse_policy_key(text: str) -> str:
 
 
 def parse_word_of(noun: str, name: str) -> Callable[[str], str]:
-    """A reader of one of the words of this tuple in planner/advise/recipes.py. It raises ValueError."""
+    """A reader of one of the words of this tuple in planner/choice/recipes.py. It raises ValueError."""
 
     def read(text: str) -> str:
-        from planner.advise import recipes
         from planner.asking.mistyped import nearest
+        from planner.choice import recipes
 
         known: tuple[str, ...] = getattr(recipes, name)
         if text not in known:

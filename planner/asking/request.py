@@ -13,9 +13,9 @@ import msgspec
 
 from catalogs.failure import Failure
 from catalogs.user_file import shortened
-from planner.advise.recipes import Accuracy, Deployment, UseCase
 from planner.asking.bounds import REQUEST_BOUNDS, Bounds, complaint
 from planner.choice.goals import CHEAPEST, Goal
+from planner.choice.recipes import Accuracy, Deployment, UseCase
 from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Loop, Task
 
 LOCAL: Final = "local"  # the provider that is this machine
@@ -108,7 +108,7 @@ class Keep(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Purpose(msgspec.Struct, frozen=True, kw_only=True):
-    """What the job is for: by it the planner advises what nobody says (planner/advise/recipes.py)."""
+    """What the job is for: by it the planner advises what nobody says (planner/choice/recipes.py)."""
 
     use_case: UseCase | None = None
     deployment: Deployment | None = None  # where the adapter will answer

@@ -1,1 +1,1 @@
-"""What makes one plan the better one, which plans nothing beats, and what may be rented at all."""
+"""What a choice rests on: what makes a plan the better one, what nothing beats, what may be rented, what the field advises."""

@@ -18,8 +18,8 @@ import msgspec
 from provision.account.lines import KINDS, UNREADABLE, AnyLine, Header
 from provision.account.runs import RunState, fold
 from provision.errors import BadInput
-from provision.places import HOME_VARIABLE, require_folder
-from provision.whole import sync_folder
+from provision.home.places import HOME_VARIABLE, require_folder
+from provision.home.whole import sync_folder
 from remote.contract import Outcome
 
 

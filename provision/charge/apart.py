@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping, Sequence
 
-from provision.places import Places
+from provision.home.places import Places
 
 
 def spawn_apart(command: Sequence[str], run_id: str, places: Places, environment: Mapping[str, str]) -> int:

@@ -16,7 +16,7 @@ from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.errors import BadInput, ControlLost, Exit
-from provision.places import RunFolder
+from provision.home.places import RunFolder
 from provision.provisioner import Teardown
 from provision.report.words import trained_words
 from provision.walk.held import Run

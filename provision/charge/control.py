@@ -24,8 +24,8 @@ from provision.charge.bell import bell
 from provision.charge.controller import in_control, is_alive, is_locked, is_suspended, lock_of, opened_lock, this_process
 from provision.charge.nothing import NothingRented
 from provision.errors import BadInput, BooksOpen, EndUnseen, HeldElsewhere, MissingPart, Refused, RentuneError, ResultOnBox
-from provision.interrupt import SAME_MOMENT_S, interruptible
-from provision.places import Places, RunFolder
+from provision.home.interrupt import SAME_MOMENT_S, interruptible
+from provision.home.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, ends_itself, provisioner_of_run
 from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teardown

@@ -15,8 +15,8 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Controlled
 from provision.account.runs import RunState
 from provision.errors import Refused
-from provision.places import RunFolder
-from provision.processes import boot_id, start_of, still_runs, still_runs_by_clock
+from provision.home.places import RunFolder
+from provision.home.processes import boot_id, start_of, still_runs, still_runs_by_clock
 
 LOOK_S = 1.0  # assumed: a look at the lock takes microseconds
 POLL_S = 0.02  # assumed: as often as nobody notices

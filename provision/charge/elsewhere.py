@@ -19,8 +19,8 @@ from provision.account.ledger import Ledger
 from provision.account.runs import RunState
 from provision.charge.controller import is_orphan, lock_of
 from provision.errors import RentuneError
-from provision.installation import known_installation
-from provision.places import Places
+from provision.home.installation import known_installation
+from provision.home.places import Places
 from provision.state.book import Book
 from provision.state.link import Link, read_link
 from provision.state.shared import seen_book

@@ -19,7 +19,7 @@ from provision.charge.controller import is_alive, is_locked
 from provision.clouds.bootstrap import UPTIME_MARGIN_S
 from provision.clouds.programs.order import TIMER_AFTER_S
 from provision.errors import RentuneError
-from provision.places import Places, RunFolder
+from provision.home.places import Places, RunFolder
 from provision.prepare.opening import read_claim
 from provision.providers import ends_itself
 from provision.provisioner import Answer, Claim, Layer, Owned, Provisioner, seen

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from provision.account.ledger import Ledger, damage
 from provision.charge.elsewhere import ask_stores
 from provision.charge.orphans import Orphans, find_orphans, lists_of, providers_to_ask
-from provision.installation import known_installation
+from provision.home.installation import known_installation
 from provision.parts import clouds_in_reach
 from provision.prepare.opening import read_claim
 from provision.providers import Lists, make_provisioner, provisioner_of_run
@@ -17,7 +17,7 @@ from provision.provisioner import Answer, Owned, seen
 
 if TYPE_CHECKING:
     from provision.account.runs import RunState
-    from provision.places import Places
+    from provision.home.places import Places
 
 
 def look_for_orphans(places: Places) -> Orphans:

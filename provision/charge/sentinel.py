@@ -21,7 +21,7 @@ from provision.charge.control import end, ended_or_told
 from provision.charge.controller import hold_alone
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
-from provision.places import read_places
+from provision.home.places import read_places
 from provision.provisioner import Teardown
 from provision.watch.progress import LineDisplay
 

@@ -22,8 +22,8 @@ from provision.charge.control import drive, find_run
 from provision.charge.controller import in_control
 from provision.envelope.failure import tell
 from provision.errors import TrainingFailed
-from provision.interrupt import answered, interruptible
-from provision.places import Places, read_places
+from provision.home.interrupt import answered, interruptible
+from provision.home.places import Places, read_places
 from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.watch.progress import LineDisplay

@@ -12,7 +12,7 @@ from provision.account.lines import Ended
 from provision.charge.orphans import Orphans
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.errors import ProvisionError, Refused, RentuneError
-from provision.places import Places
+from provision.home.places import Places
 from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
 from provision.redact import without_secrets
 from provision.state.shared import ledger_of

@@ -38,8 +38,8 @@ from provision.clouds.reuse import CACHE, kept_volume, mounted
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refused, RentuneError, Scope
-from provision.installation import installation_id
-from provision.places import Places, RunFolder
+from provision.home.installation import installation_id
+from provision.home.places import Places, RunFolder
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
 from provision.redact import redact
 from provision.ssh.keys import make_key

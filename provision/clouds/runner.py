@@ -26,9 +26,9 @@ from pulumi.automation.errors import CommandError, create_command_error
 from semver import VersionInfo
 
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Scope
-from provision.processes import boot_id, start_of, still_runs, still_runs_by_clock
+from provision.home.processes import boot_id, start_of, still_runs, still_runs_by_clock
+from provision.home.whole import write_whole
 from provision.redact import redact
-from provision.whole import write_whole
 
 OPERATIONS: Final = frozenset({"up", "preview", "refresh", "destroy"})  # the rest may print secrets: never to a file
 POLL_S: Final = 0.05  # assumed: a look costs microseconds, an operation takes seconds

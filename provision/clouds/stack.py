@@ -33,7 +33,7 @@ from pulumi.automation import errors as automation_errors
 
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import Declined, ProvisionError, Reason, RentuneError, Scope
-from provision.processes import living
+from provision.home.processes import living
 from provision.redact import redact, secrets_of
 
 PROJECT: Final = "rentune"

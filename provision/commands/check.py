@@ -84,8 +84,8 @@ def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:
     """What the trainer says of the file: what stands here is what it will say on the box."""
     import msgspec
 
-    from provision.places import read_places
-    from provision.prepare.counting import look_through, notes
+    from provision.home.places import read_places
+    from provision.prepare.inputs.counting import look_through, notes
 
     tokenizer = _tokenizer(model) if model is not None else None
     report: dict[str, Any] = msgspec.to_builtins(
@@ -97,7 +97,7 @@ def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:
 def _tokenizer(model: str) -> Path:
     """What decides the tokens, when it can be read here. Raises BadInput, and MissingPart without a tokenizer's libraries."""
     from provision.errors import BadInput, MissingPart
-    from provision.prepare.counting import has_stack, has_tokenizer, trains_on_bytes
+    from provision.prepare.inputs.counting import has_stack, has_tokenizer, trains_on_bytes
 
     path = Path(model).expanduser()
     if trains_on_bytes(path):

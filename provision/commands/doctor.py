@@ -12,8 +12,8 @@ import click
 if TYPE_CHECKING:
     from provision.charge.layers import Layers
     from provision.doctor import CloudHere
+    from provision.home.places import Places
     from provision.parts import Finding
-    from provision.places import Places
     from provision.provisioner import Layer
 
 
@@ -38,7 +38,7 @@ def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT0
     from provision.doctor import clouds_here, examine, provider_words, usable_providers
     from provision.envelope.show import show
     from provision.errors import Exit
-    from provision.places import read_places
+    from provision.home.places import read_places
     from provision.prepare.asking import market
 
     places = read_places()
@@ -57,7 +57,7 @@ def _examine_run(run: str, *, install: bool, as_json: bool) -> int:
     from provision.charge.layers import examine_layers
     from provision.envelope.show import show
     from provision.errors import BadInput, Exit
-    from provision.places import read_places
+    from provision.home.places import read_places
     from provision.provisioner import Answer
 
     if install:

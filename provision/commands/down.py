@@ -10,7 +10,7 @@ import click
 
 if TYPE_CHECKING:
     from provision.envelope import Problem
-    from provision.places import Places
+    from provision.home.places import Places
     from provision.provisioner import Teardown
 
 
@@ -44,8 +44,8 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     from provision.commands.whereabouts import run_brought
     from provision.envelope.show import show
     from provision.errors import BadInput, Exit
-    from provision.interrupt import interruptible
-    from provision.places import read_places
+    from provision.home.interrupt import interruptible
+    from provision.home.places import read_places
     from provision.report.tables import teardown_words
 
     if orphans and volumes:
@@ -140,7 +140,7 @@ def _end_volumes(places: Places, run: str | None) -> tuple[tuple[Teardown, ...],
     from provision.account.ledger import Ledger
     from provision.charge.looking import look_for_orphans
     from provision.charge.volumes import end_volume, kept_volumes
-    from provision.installation import known_installation
+    from provision.home.installation import known_installation
     from provision.watch.progress import LineDisplay
 
     found = look_for_orphans(places)

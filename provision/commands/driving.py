@@ -19,7 +19,7 @@ from provision.watch.progress import LineDisplay, LiveDisplay
 
 if TYPE_CHECKING:
     from provision.account.receipt import Receipt
-    from provision.places import Places
+    from provision.home.places import Places
 
 
 LONGER: Final = "a larger --max-hours or --max-cost leaves more time; docs/job-file.md says how the deadline follows"

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import click
 
 if TYPE_CHECKING:
-    from provision.places import RunFolder
+    from provision.home.places import RunFolder
 
 POLL_S = 0.3  # assumed: as soon as a reader wants it
 
@@ -32,7 +32,7 @@ def command(run: str, follow: bool, offset: int, events: bool, controller: bool)
     from provision.account.ledger import Ledger
     from provision.charge.control import find_run
     from provision.charge.controller import is_alive
-    from provision.places import read_places
+    from provision.home.places import read_places
 
     places = read_places()
     ledger = Ledger(places.ledger)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from provision.account.runs import RunState
     from provision.charge.elsewhere import Elsewhere
     from provision.charge.orphans import Orphans
-    from provision.places import Places
+    from provision.home.places import Places
     from provision.report.tables import Table
     from provision.state.shared import Shared
     from provision.watch.view import View
@@ -43,7 +43,7 @@ def command(orphans: bool, everything: bool, state: str | None, as_json: bool) -
 
     With --orphans: exit 3 when something is found, a provider could not be asked, or a line of the ledger can't be read.
     """
-    from provision.places import read_places
+    from provision.home.places import read_places
 
     places = read_places()
     if state is not None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from provision.account.receipt import Receipt
     from provision.account.runs import RunState
     from provision.errors import Refused
-    from provision.places import Places, RunFolder
+    from provision.home.places import Places, RunFolder
 
 PERIOD = re.compile(r"(\d+)([hdw])")
 SECONDS_BY_UNIT = {"h": 3600, "d": 86_400, "w": 604_800}
@@ -36,7 +36,7 @@ def command(run: str | None, html: str | None, since: str | None, by: str, as_js
     Without RUN and --since it is the run that ended last.
     """
     from provision.errors import BadInput
-    from provision.places import read_places
+    from provision.home.places import read_places
 
     if run is not None and since is not None:
         raise BadInput("Say a run or a period, not both.", hint="rentune report RUN, or rentune report --since 30d --by tag")

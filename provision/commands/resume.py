@@ -9,7 +9,7 @@ import click
 if TYPE_CHECKING:
     from provision.account.runs import RunState
     from provision.errors import Refused
-    from provision.places import RunFolder
+    from provision.home.places import RunFolder
 
 
 @click.command("resume")
@@ -30,7 +30,7 @@ def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 
     from provision.commands.driving import drive_and_report
     from provision.commands.whereabouts import run_brought
     from provision.errors import EndUnseen, MissingPart, PapersLost, Refused
-    from provision.places import read_places
+    from provision.home.places import read_places
     from provision.prepare.opening import lost_papers
 
     places = read_places()

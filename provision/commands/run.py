@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from catalogs.hardware import Offer
     from planner.plan import Plan
-    from provision.places import Places
+    from provision.home.places import Places
     from provision.prepare.ahead import Open, Outlook
     from provision.prepare.choosing import Chosen, KeyQuestion
     from provision.prepare.preview import Preview
@@ -44,13 +44,13 @@ def command(**options: Any) -> int:
     import time
 
     from provision.account.ledger import Ledger
+    from provision.home.places import CACHE_VARIABLE, read_places, require_folder
     from provision.parts import require_parts
-    from provision.places import CACHE_VARIABLE, read_places, require_folder
     from provision.prepare.ahead import LookAhead
     from provision.prepare.asking import market
     from provision.prepare.choosing import KeyQuestion, choose_plan
-    from provision.prepare.hub import pinned
     from provision.prepare.inputs import find_base, require_hub_access
+    from provision.prepare.inputs.hub import pinned
     from provision.prepare.opening import open_run
     from provision.prepare.policy import state_place
     from provision.providers import require_provider

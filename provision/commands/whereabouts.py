@@ -7,7 +7,7 @@ from provision.account.runs import RunState
 from provision.charge.control import find_run
 from provision.charge.controller import lock_of
 from provision.errors import BadInput
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.policy import state_place
 from provision.state.shared import bring, refresh
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from provision.errors import MissingPart
-from provision.places import HOME_VARIABLE, SYSTEM_FOLDERS, UNFIT, require_folder
+from provision.home.places import HOME_VARIABLE, SYSTEM_FOLDERS, UNFIT, require_folder
 from provision.redact import without_secrets
 from provision.ssh.keys import make_key
 

@@ -13,7 +13,7 @@ from catalogs.hardware import Offer
 from catalogs.user_file import exists
 from planner.asking.request import HOST, LOCAL
 from planner.cli import Edges
-from provision.places import read_places
+from provision.home.places import read_places
 from provision.prepare.policy import read_rules
 from provision.prepare.versions import RENTUNE
 from provision.providers import Confirm, providers_here
@@ -91,8 +91,8 @@ def data_measure(*, quiet: bool) -> Measure:
     """
 
     def measure(file: DataFile) -> Lengths:
-        from provision.places import read_places
-        from provision.prepare.counting import measured, notes
+        from provision.home.places import read_places
+        from provision.prepare.inputs.counting import measured, notes
 
         return measured(file, cache=read_places().cache, say=notes(quiet=quiet))
 

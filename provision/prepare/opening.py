@@ -19,12 +19,12 @@ from provision.account.ledger import Ledger
 from provision.account.lines import UNREADABLE, Opened
 from provision.account.runs import RunState
 from provision.errors import BadInput, HomeFailed
-from provision.places import Places, RunFolder
+from provision.home.places import Places, RunFolder
+from provision.home.whole import at_home, write_whole
 from provision.prepare.deadline import allowed_s
 from provision.prepare.inputs import BaseModel
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Box, Claim, Launch
-from provision.whole import at_home, write_whole
 from remote.contract import decode
 
 

@@ -23,7 +23,7 @@ from planner.asking.request import Budget, Request
 from planner.choice.policy import KEYS, Rule, cap, in_force, refusal
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
-from provision.places import Places
+from provision.home.places import Places
 
 MAX_POLICY_BYTES: Final = 64 * 1024  # assumed: a policy has ten lines
 DEFAULT: Final = Rule(key="hosts", allows="data centre", said_in="the default", may_be_overruled=True)

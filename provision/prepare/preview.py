@@ -12,7 +12,7 @@ import msgspec
 
 from planner.plan import Plan
 from provision.clouds.programs import CLOUDS
-from provision.places import Places, RunFolder
+from provision.home.places import Places, RunFolder
 from provision.prepare.deadline import allowed_s
 from provision.prepare.opening import launch_of, new_run_id
 from provision.providers import make_provisioner

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, TypeVar
 
 from provision.errors import ConnectionFailed, TransferFailed, WrongHostKey
+from provision.home.whole import at_home
 from provision.ssh.channel import CHUNK_BYTES, Unreachable, begin, lost_connection, wait_rc
 from provision.ssh.pieces import BLOCK_BYTES, Part, Piece, pieces, read_piece
-from provision.whole import at_home
 from remote.digest import sha256_of
 
 if TYPE_CHECKING:

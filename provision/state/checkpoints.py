@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from provision.aboard.kept import KeptCheckpoints
-from provision.places import RunFolder
+from provision.home.places import RunFolder
 from provision.state.book import RUNS
 from provision.state.link import read_link
 from provision.store.bucket import Bucket

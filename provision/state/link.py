@@ -5,8 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from provision.errors import Refused
-from provision.places import RunFolder
-from provision.whole import write_whole
+from provision.home.places import RunFolder
+from provision.home.whole import write_whole
 from remote.contract import decode
 
 

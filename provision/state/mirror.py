@@ -21,14 +21,14 @@ import msgspec
 from provision.account.ledger import Ledger
 from provision.account.lines import AnyLine, Attempted
 from provision.errors import ControlLost, StoreFailed
-from provision.places import Places, RunFolder
+from provision.home.places import Places, RunFolder
+from provision.home.whole import write_whole
 from provision.state import results
 from provision.state.book import BEAT_S, RUNS, Book, Held, Holder, require_genuine, signed, take
 from provision.state.link import Link, write_link
 from provision.state.papers import pack, unpack
 from provision.state.seal import name_of, seal, unseal
 from provision.store.bucket import Bucket
-from provision.whole import write_whole
 from remote.contract import Outcome, encode
 
 LINE_S: Final = 10.0  # assumed: the papers of a long run, 1 MB packed, at 100 kB/s; an act waits no longer for its line

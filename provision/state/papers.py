@@ -13,8 +13,8 @@ from typing import Final
 import msgspec
 
 from provision.errors import Refused
-from provision.places import RunFolder
-from provision.whole import write_whole
+from provision.home.places import RunFolder
+from provision.home.whole import write_whole
 
 # Of the engine's folder. Its locks, logs and caches mean nothing on another machine.
 ENGINE: Final = ("passphrase", "work/*", "state/.pulumi/meta.yaml", "state/.pulumi/stacks/**/*")

@@ -19,8 +19,8 @@ from provision.account.lines import UNREADABLE, AnyLine
 from provision.account.naming import LEAST_LETTERS, fitting
 from provision.account.runs import RunState, fold
 from provision.errors import BadInput, Refused, StoreFailed
-from provision.installation import installation_id, known_installation
-from provision.places import Places
+from provision.home.installation import installation_id, known_installation
+from provision.home.places import Places
 from provision.state.book import (
     RUNS,
     Book,

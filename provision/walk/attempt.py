@@ -26,7 +26,8 @@ from provision.errors import (
     Scope,
     WrongHostKey,
 )
-from provision.places import RunFolder
+from provision.home.places import RunFolder
+from provision.home.whole import CURES
 from provision.prepare.deadline import allowed_s
 from provision.providers import boot_wait_s
 from provision.provisioner import Box, Teardown
@@ -40,7 +41,6 @@ from provision.walk.lease import Lease, leased
 from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
 from provision.walk.phases import Phases
 from provision.walk.training import require_inputs, train
-from provision.whole import CURES
 from remote.contract import Phase
 
 BOOT_FACTOR: Final = 3.0  # assumed: of the planned p90, before a box on one's own machines that does not answer is given up

@@ -16,7 +16,8 @@ from provision.account.lines import Billed
 from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
 from provision.account.runs import RunState
 from provision.errors import ControlLost
-from provision.places import RunFolder
+from provision.home.places import RunFolder
+from provision.home.whole import write_whole
 from provision.redact import redact
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
@@ -24,7 +25,6 @@ from provision.walk.held import Run
 from provision.walk.keeping import forget_kept
 from provision.watch.curves import trace_curves
 from provision.watch.view import base_fetched_bytes, fold, measured, read_events
-from provision.whole import write_whole
 from remote.contract import AdapterFile, Outcome, decode
 from remote.digest import sha256_of
 

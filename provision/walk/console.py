@@ -6,9 +6,9 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from provision.errors import ConnectionFailed, WrongHostKey
+from provision.home.whole import write_whole
 from provision.walk.held import Run
 from provision.walk.training import last_words
-from provision.whole import write_whole
 
 T = TypeVar("T")
 

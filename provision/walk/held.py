@@ -17,7 +17,7 @@ from provision.aboard.kept import KeptCheckpoints
 from provision.aboard.renewal import attended
 from provision.account.ledger import Ledger
 from provision.account.runs import Rental, RunState
-from provision.places import Places, RunFolder
+from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import read_alternatives, read_base, read_claim, read_launch
 from provision.provisioner import Claim, Launch, Provisioner

@@ -16,7 +16,7 @@ from catalogs.hardware import Offer
 from provision.account.ledger import Ledger
 from provision.account.lines import Created, Ended
 from provision.errors import BoxLost, ControlLost, ResultOnBox
-from provision.interrupt import answered
+from provision.home.interrupt import answered
 from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, Resource, ResourceEnd, Teardown
 
 SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)

@@ -15,10 +15,10 @@ from provision.errors import (
     TransferFailed,
     WrongHostKey,
 )
+from provision.home.whole import at_home
 from provision.prepare.deadline import limit_of
 from provision.provisioner import Box, Claim, Owned, Provisioner, seen
 from provision.walk.held import Run
-from provision.whole import at_home
 from provision.words import seconds_words
 
 T = TypeVar("T")

@@ -28,6 +28,7 @@ from provision.errors import (
     WrongHostKey,
 )
 from provision.handoff import Handoff, hand_off
+from provision.home.whole import at_home, write_whole
 from provision.prepare.inputs import hub_secrets, input_files
 from provision.provisioner import Box
 from provision.ssh import Shell
@@ -37,7 +38,6 @@ from provision.walk.held import Run
 from provision.walk.keeping import Keeper, bring_stopped, granted
 from provision.walk.patience import more_time, patiently, require_time, wait_for_box
 from provision.walk.phases import Phases
-from provision.whole import at_home, write_whole
 from remote.contract import LOG_FILE, EndReason, Event, JobSpec, Outcome, Phase, decode, encode
 
 MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again

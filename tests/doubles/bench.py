@@ -14,14 +14,14 @@ from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
-from provision.places import Places
+from provision.home.places import Places
 from provision.provisioner import Box, Launch, Owned
 from provision.redact import without_secrets
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.clouds import Row
 from tests.doubles.emulator import Emulator
 from tests.doubles.faults import Faults
-from tests.doubles.plugin import FAULTS_VARIABLE
+from tests.doubles.plugins.plugin import FAULTS_VARIABLE
 from tests.doubles.world.control import Control
 
 ROOT: Final = Path(__file__).parents[2]

@@ -10,8 +10,8 @@ from typing import Final
 
 from catalogs.hardware import Offer
 from provision.clouds.programs.order import Image
-from tests.doubles import aws, digitalocean, gcp, hcloud
-from tests.doubles.plugin import Double
+from tests.doubles.plugins import aws, digitalocean, gcp, hcloud
+from tests.doubles.plugins.plugin import Double
 from tests.doubles.world.core import TOKEN
 from tests.doubles.world.gcp import PROJECT
 
@@ -56,10 +56,10 @@ def _world(dialect: str, *more: str) -> Callable[[int], Command]:
 CLOUDS: Final = {
     "aws": Row(
         double=aws.AWS,
-        module="tests.doubles.aws",
+        module="tests.doubles.plugins.aws",
         offer=_offer("aws", "eu-central-1", "g5.xlarge", "1.006", gpu="A10G", num_gpus=1),
         serve=lambda port: ("moto.server", "-H", "127.0.0.1", "-p", str(port)),
-        serve_machines=lambda port: ("tests.doubles.hosted", str(port)),
+        serve_machines=lambda port: ("tests.doubles.hosting.hosted", str(port)),
         variables=lambda url: {
             "AWS_ENDPOINT_URL": url,
             "AWS_ACCESS_KEY_ID": "testing",
@@ -72,7 +72,7 @@ CLOUDS: Final = {
     ),
     "hetzner": Row(
         double=hcloud.HCLOUD,
-        module="tests.doubles.hcloud",
+        module="tests.doubles.plugins.hcloud",
         offer=_offer("hetzner", "fsn1", "ccx13", "0.02", gpu=None, num_gpus=0),
         serve=_world("hetzner"),
         serve_machines=_world("hetzner", "machines"),
@@ -81,7 +81,7 @@ CLOUDS: Final = {
     ),
     "digitalocean": Row(
         double=digitalocean.DIGITALOCEAN,
-        module="tests.doubles.digitalocean",
+        module="tests.doubles.plugins.digitalocean",
         offer=_offer("digitalocean", "fra1", "s-2vcpu-4gb", "0.03571", gpu=None, num_gpus=0),
         serve=_world("digitalocean"),
         serve_machines=_world("digitalocean", "machines"),
@@ -90,7 +90,7 @@ CLOUDS: Final = {
     ),
     "gcp": Row(
         double=gcp.GCP,
-        module="tests.doubles.gcp",
+        module="tests.doubles.plugins.gcp",
         offer=_offer("gcp", "us-central1", "g2-standard-4", "0.70", gpu="L4", num_gpus=1),
         serve=_world("gcp"),
         serve_machines=_world("gcp", "machines"),

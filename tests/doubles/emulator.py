@@ -1,7 +1,7 @@
 """The cloud behind a plugin double, on loopback: moto's server for AWS, with every validation that it offers switched on;
 our own fake cloud for the others.
 
-With `machines` a real one stands behind each instance (tests/doubles/machines.py); that needs root on Linux.
+With `machines` a real one stands behind each instance (tests/doubles/hosting/machines.py); that needs root on Linux.
 """
 
 from __future__ import annotations

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.places import Places
+from provision.home.places import Places
 from tests.faults.rehearsal import Rehearsal
 
 

@@ -11,7 +11,7 @@ from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.errors import Exit
-from provision.places import Places
+from provision.home.places import Places
 from provision.walk.books import read_outcome, read_receipt
 from remote.digest import sha256_of
 

@@ -32,7 +32,7 @@ from provision.charge.control import drive, end
 from provision.charge.controller import is_locked
 from provision.clouds.runner import living_engines
 from provision.errors import RentuneError
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from remote.contract import Phase

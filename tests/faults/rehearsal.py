@@ -17,7 +17,7 @@ from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.charge.control import drive
 from provision.direct.local import LocalBox
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run, read_claim
 from provision.providers import boxes_folder

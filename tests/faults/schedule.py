@@ -23,7 +23,7 @@ from provision.account.ledger import Ledger
 from provision.charge.control import end_with_books
 from provision.charge.controller import in_control
 from provision.clouds.programs.order import PowerOff
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.walk.held import Run, read_run

@@ -13,16 +13,16 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Billed
 from provision.cli import call
 from provision.errors import ControlLost, Exit
-from provision.places import Places, read_places
+from provision.home.places import Places, read_places
 from provision.providers import boxes_folder
 from provision.state.book import book_name, read_book, take
 from provision.state.results import FINISHED
 from provision.state.shared import PASSPHRASE, Place, this_holder
 from provision.store.bucket import Bucket
 from provision.watch.view import read_events
-from tests.doubles.bucket import Storage
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
+from tests.doubles.services.bucket import Storage
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, ScriptedBox
 

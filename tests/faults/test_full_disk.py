@@ -20,7 +20,7 @@ import pytest
 from provision.account.ledger import Ledger
 from provision.cli import call
 from provision.errors import Exit
-from provision.places import read_places
+from provision.home.places import read_places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from tests.provision.plans import tiny_files, tiny_plan

@@ -18,9 +18,9 @@ from provision.store.bucket import Bucket
 from provision.walk.run import walk
 from remote.checkpoints.grants import Grants
 from remote.contract import EVENTS_FILE
-from tests.doubles.bucket import Storage
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
+from tests.doubles.services.bucket import Storage
 from tests.faults.probe import Probe
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import LEARN, ScriptedBox

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.serialization import load_ssh_private_key
 
 from provision.envelope.show import console
 from provision.errors import Exit
-from provision.places import Places
+from provision.home.places import Places
 from provision.providers import boxes_folder
 from provision.report.terminal import print_report
 from provision.ssh.keys import make_key

@@ -14,14 +14,14 @@ import pytest
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.clouds.engine.build import find_engine
-from provision.places import Places, read_places
+from provision.home.places import Places, read_places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Box
 from provision.ssh import Shell
 from tests.doubles import emulator
 from tests.doubles.bench import Bench, set_up
-from tests.doubles.machines import lacks
+from tests.doubles.hosting.machines import lacks
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.rigs import Rig, rig_of
 

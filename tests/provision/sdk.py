@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 from typing import Any
 
-from tests.doubles.plugin import Kind
+from tests.doubles.plugins.plugin import Kind
 
 
 def require_likeness(kind: Kind, resource: Any, arguments: Any) -> None:

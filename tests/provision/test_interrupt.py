@@ -6,7 +6,7 @@ import signal
 
 import pytest
 
-from provision.interrupt import interruptible
+from provision.home.interrupt import interruptible
 
 
 def test_two_signals_at_one_moment_are_one() -> None:

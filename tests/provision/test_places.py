@@ -8,7 +8,7 @@ import pytest
 
 from provision.charge.control import end_stray
 from provision.errors import BadInput
-from provision.places import Places, read_places
+from provision.home.places import Places, read_places
 from provision.prepare.opening import new_run_id
 
 

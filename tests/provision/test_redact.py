@@ -24,7 +24,7 @@ from provision.clouds.programs import CLOUDS
 from provision.clouds.runner import EngineCommand
 from provision.envelope.failure import tell
 from provision.errors import ProvisionError
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Answer, Owned, Teardown

@@ -27,7 +27,7 @@ from remote.contract import (
     parse_event,
 )
 from remote.hub import PATIENCE_S
-from tests.doubles.hub import Hub, served
+from tests.doubles.services.hub import Hub, served
 from tests.remote.conftest import CONFIG, LOOP, MakeJob, changed
 
 pytestmark = pytest.mark.torch

@@ -11,12 +11,12 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.advise import AUTO, loop_for, said_of_loop
-from planner.advise.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.asking.case import Case
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
 from planner.asking.training_keys import ELSEWHERE
 from planner.choice.goals import CHEAPEST
+from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.methods import QLORA, QLORA_MEANS
 from planner.plan import Plan
 from planner.strategy.words import describe

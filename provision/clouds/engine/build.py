@@ -23,7 +23,7 @@ import click
 from provision.clouds.engine.where import VERSION, engine_binary, plugin_binary, plugins_folder
 from provision.errors import MissingPart, RentuneError
 from provision.extras import installer_here
-from provision.places import Places, read_places
+from provision.home.places import Places, read_places
 from provision.redact import without_secrets
 
 FOLDER: Final = Path(__file__).parent

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Final
 
-from provision.places import Places
+from provision.home.places import Places
 
 VERSION: Final = "3.274.1"  # that `go.mod` requires; a test compares
 PINS: Final = "cea3bf98335d"  # of the SHA-256 of `go.sum`; a test compares

@@ -14,8 +14,8 @@ from urllib.parse import parse_qsl
 import msgspec
 
 from provision.clouds.programs.order import PowerOff
-from tests.doubles.hosts import Hosts
-from tests.doubles.machines import Container, plug
+from tests.doubles.hosting.hosts import Hosts
+from tests.doubles.hosting.machines import Container, plug
 from tests.doubles.world.core import MACHINE, Declined, Fault, Reason, Settings, Thing, World
 
 Json = dict[str, Any]

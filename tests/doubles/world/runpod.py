@@ -16,7 +16,7 @@ from decimal import Decimal
 from typing import Any, Final
 
 from provision.clouds.programs.order import PowerOff
-from tests.doubles.machines import SUBNETS, Container
+from tests.doubles.hosting.machines import SUBNETS, Container
 from tests.doubles.world.app import Asked, Dialect, Json, Reply
 from tests.doubles.world.core import MACHINE, Declined, Reason, Thing, World
 

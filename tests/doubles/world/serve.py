@@ -13,7 +13,7 @@ from typing import Final
 
 from werkzeug.serving import WSGIRequestHandler, make_server, run_simple
 
-from tests.doubles.hosts import Hosts, end_with_starter
+from tests.doubles.hosting.hosts import Hosts, end_with_starter
 from tests.doubles.world.app import App, Dialect
 from tests.doubles.world.core import Clock, Settings, World
 

@@ -16,10 +16,10 @@ from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import resolve_model
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
-from planner.advise.recipes import ACCURACIES, DEPLOYMENTS, USE_CASES
 from planner.asking.case import read_case, strategy_of
 from planner.asking.options import OPTIONS, request_of, request_options
 from planner.asking.request import Budget, Purpose, Request, Where, stated_data
+from planner.choice.recipes import ACCURACIES, DEPLOYMENTS, USE_CASES
 from planner.estimators.memory import estimate_vram
 from planner.methods import supported_methods
 from planner.plan import Plan, Range, SearchResult

@@ -15,7 +15,7 @@ from remote.checkpoints.grants import FILES, NUM_PLACES, WHOLE, Grants
 from remote.checkpoints.push import NotTaken, Pusher, put_patiently
 from remote.contract import encode
 from remote.telemetry import Events
-from tests.doubles.bucket import Storage
+from tests.doubles.services.bucket import Storage
 
 
 @pytest.fixture

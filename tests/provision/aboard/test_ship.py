@@ -18,7 +18,7 @@ from provision.provisioner import Box
 from provision.ssh import Shell
 from remote.contract import AdapterFile, EndReason, Measured, Outcome
 from tests.doubles.builder import quick_uv
-from tests.doubles.index import served
+from tests.doubles.services.index import served
 from tests.provision.rigs import Rig, rig_of
 
 pytestmark = pytest.mark.box

@@ -10,7 +10,7 @@ from planner.plan import Plan
 from provision.aboard import ship
 from provision.account.ledger import Ledger
 from provision.errors import ConnectionFailed, ProvisionError
-from provision.places import Places
+from provision.home.places import Places
 from provision.walk.held import read_run
 from provision.walk.patience import TOO_LATE
 from provision.walk.training import _ensured_environment

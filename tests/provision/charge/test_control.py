@@ -20,10 +20,10 @@ from provision.charge.control import end, ended_or_told, find_run, longest_end_s
 from provision.charge.controller import in_control, is_orphan
 from provision.cli import call
 from provision.errors import BadInput, Exit, MissingPart, RentuneError
-from provision.places import Places
+from provision.home.places import Places
+from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.processes import boot_id
 from provision.provisioner import Claim, Resource, Teardown
 from provision.walk.rescue import RESCUE_S
 from provision.walk.training import STOP_PATIENCE_S

@@ -13,8 +13,8 @@ import pytest
 from provision.account.ledger import Ledger
 from provision.charge.controller import in_control, is_alive, is_locked, this_process
 from provision.errors import Refused
-from provision.places import Places
-from provision.processes import start_of
+from provision.home.places import Places
+from provision.home.processes import start_of
 
 
 @pytest.mark.fault("F15", tier="code")

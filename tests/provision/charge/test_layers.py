@@ -21,7 +21,7 @@ from provision.cli import call
 from provision.direct.local import KEEPING, LocalBox
 from provision.direct.processes import SERVER_FOLDER
 from provision.errors import Exit
-from provision.places import Places
+from provision.home.places import Places
 from provision.provisioner import Answer, Claim, Layer, Owned, Resource
 from provision.walk.held import read_run
 from tests.doubles.displays import Quiet

@@ -26,8 +26,8 @@ from provision.charge.orphans import (
 from provision.cli import call
 from provision.clouds.programs.order import PRICE_TAG, tagged_resource
 from provision.errors import Exit
-from provision.places import Places
-from provision.processes import boot_id
+from provision.home.places import Places
+from provision.home.processes import boot_id
 from provision.providers import Lists, boxes_folder, make_provisioner
 from provision.provisioner import Answer, Owned, Provisioner, Resource, Teardown
 

@@ -14,7 +14,7 @@ from provision.charge.control import end
 from provision.cli import call
 from provision.direct.local import local_offer
 from provision.errors import ControlLost, Exit
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.opening import read_claim
 from provision.provisioner import Box, Resource
 from provision.walk import lease

@@ -22,7 +22,7 @@ from provision.charge.controller import hold_alone
 from provision.charge.sentinel import AGAIN_S, GRACE_S, watch
 from provision.clouds.programs import CLOUDS
 from provision.errors import Exit, ProvisionError, Reason, Scope
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.providers import known_providers, never_met

@@ -16,7 +16,7 @@ from provision.charge.control import find_run
 from provision.charge.supervise import start_supervisor
 from provision.cli import call
 from provision.errors import Exit, TrainingFailed
-from provision.places import Places
+from provision.home.places import Places
 from provision.walk.books import read_receipt
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.provision.plans import tiny_files

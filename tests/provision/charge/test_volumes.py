@@ -28,7 +28,7 @@ from provision.clouds.inventory import Notes, verdict_of
 from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.commands.ls import describe, stands
 from provision.errors import Exit, ProvisionError, Refused
-from provision.places import Places, RunFolder
+from provision.home.places import Places, RunFolder
 from provision.prepare.asking import search_edges
 from provision.prepare.opening import launch_of
 from provision.provisioner import Answer, Owned, Resource, Teardown

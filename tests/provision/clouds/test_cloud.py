@@ -20,8 +20,8 @@ from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.clouds.stack import OPERATION_S
 from provision.errors import MissingPart, ProvisionError, Refused
-from provision.installation import installation_id, known_installation
-from provision.places import Places, RunFolder
+from provision.home.installation import installation_id, known_installation
+from provision.home.places import Places, RunFolder
 from provision.provisioner import Answer, Launch, Layer, Owned, Resource
 from provision.walk.patience import let_in_again
 

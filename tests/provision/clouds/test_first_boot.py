@@ -26,7 +26,7 @@ from provision.ssh.keys import make_key
 from tests.doubles.bench import OFFER, REGION
 from tests.doubles.clouds import MOTOS_IMAGE as IMAGE
 from tests.doubles.emulator import Emulator
-from tests.doubles.machines import ROOT
+from tests.doubles.hosting.machines import ROOT
 from tests.provision.rigs import BOOT_S, await_true
 
 pytestmark = pytest.mark.root
@@ -261,7 +261,7 @@ def test_a_machine_whose_timer_cannot_be_armed_ends_at_once(cloud: Emulator, boo
 @pytest.mark.fault("F16", tier="box")
 def test_the_trainer_hears_on_the_machine_itself_that_it_will_be_taken_back(box: Box, key: Path) -> None:
     """At the address where every cloud has its metadata server, with nothing set; the server there is a double."""
-    serve = f"cd {ROOT} && exec {sys.executable} -m tests.doubles.metadata 169.254.169.254 /tmp"
+    serve = f"cd {ROOT} && exec {sys.executable} -m tests.doubles.hosting.metadata 169.254.169.254 /tmp"
     hear = "from remote.machine.notice import SOURCES, await_notice; print(await_notice(SOURCES['aws']).action)"
     with Shell.connect(box, key=key, deadline_s=BOOT_S) as shell:
         shell.run("sudo -n ip address add 169.254.169.254/32 dev lo")

@@ -22,12 +22,13 @@ from provision.clouds.quotas import Quota, shortage
 from provision.commands.run import _open
 from provision.doctor import clouds_here, examine, smallest_offer
 from provision.errors import Refused
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.ahead import LookAhead, Outlook, first_open
 from provision.prepare.choosing import Chosen
-from tests.doubles import emulator, service_quotas
+from tests.doubles import emulator
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.emulator import Emulator
+from tests.doubles.services import service_quotas
 from tests.provision.plans import about, tiny_files
 
 CATALOG = read_catalog()

@@ -19,7 +19,7 @@ from pulumi.automation import errors
 
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import Declined, MissingPart, ProvisionError, Reason
-from provision.processes import boot_id, start_of
+from provision.home.processes import boot_id, start_of
 
 ROOT = Path(__file__).parents[3]
 PATIENCE_S = 60.0

@@ -18,7 +18,7 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.cli import COMMANDS, HELP, call, rentune
 from provision.errors import Exit
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 

@@ -21,8 +21,8 @@ from provision.commands.doctor import remedy_lines
 from provision.doctor import examine, provider_words, usable_providers
 from provision.errors import Exit, MissingPart
 from provision.extras import extra_with, install_command, installer, requirements
+from provision.home.places import Places
 from provision.parts import Finding, require_parts
-from provision.places import Places
 from provision.providers import known_providers, make_provisioner, providers_here
 from tests.provision.plans import tiny_files, tiny_plan
 
@@ -121,7 +121,7 @@ LOOK = """
 import os, sys
 from pathlib import Path
 from provision.doctor import examine
-from provision.places import Places
+from provision.home.places import Places
 findings = examine(Places(home=Path(sys.argv[1]) / "home", cache=Path(sys.argv[1])), os.environ)
 print(next(f"{found.state} {found.detail}" for found in findings if found.part == "state folder"))
 """

@@ -15,7 +15,7 @@ from provision.charge import control
 from provision.cli import call
 from provision.commands.driving import next_command
 from provision.errors import Exit
-from provision.places import Places
+from provision.home.places import Places
 from remote.contract import EndReason, Event, Phase, encode
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
 from tests.provision.plans import attempted

@@ -19,7 +19,7 @@ from provision.charge.controller import this_process
 from provision.cli import call
 from provision.commands.ls import describe, stands, status, table
 from provision.errors import Exit, Reason, Scope
-from provision.places import Places
+from provision.home.places import Places
 from provision.provisioner import Teardown
 from provision.report.terminal import draw
 from remote.contract import EndReason, Event, Phase, Reached, encode

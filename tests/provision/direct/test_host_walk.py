@@ -18,7 +18,7 @@ from provision.account.ledger import Ledger
 from provision.charge.control import drive
 from provision.direct.host import ExistingHost
 from provision.errors import Exit
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.asking import offer_of_host, search_edges
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run

@@ -15,7 +15,7 @@ import psutil
 
 from provision.clouds.programs import load_cloud
 from provision.clouds.runner import living_engines
-from provision.places import RunFolder
+from provision.home.places import RunFolder
 from tests.doubles.bench import ROOT, Bench
 
 PATIENCE_S: Final = 120.0

@@ -11,7 +11,7 @@ from typing import Final, Literal
 from provision.clouds.inventory import Notes
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.clouds.stack import State
-from provision.places import RunFolder
+from provision.home.places import RunFolder
 from provision.provisioner import Claim
 from tests.doubles.bench import Bench
 from tests.doubles.faults import Moment

@@ -18,7 +18,7 @@ from provision.clouds.engine.build import OLDEST_FITTING, read_version
 from provision.clouds.programs import aws
 from provision.clouds.stack import State
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Scope
-from provision.places import RunFolder
+from provision.home.places import RunFolder
 from provision.provisioner import Answer
 from provision.state.papers import pack, unpack
 from tests.doubles.bench import OFFER, PUBLIC_KEY, REGION, Bench

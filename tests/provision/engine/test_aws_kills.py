@@ -9,7 +9,7 @@ import pytest
 
 from provision.clouds.stack import Stack
 from provision.errors import ProvisionError
-from provision.places import RunFolder
+from provision.home.places import RunFolder
 from tests.doubles.bench import OFFER, Bench
 from tests.provision.engine.killing import PATIENCE_S, Start, called, controllers, the_engine, wait_until
 

@@ -16,11 +16,11 @@ from provision.clouds.programs.order import KEPT_TAG, RUN_TAG, KeptVolume, resou
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Resource
 from tests.doubles import emulator
-from tests.doubles.aws import AWS
 from tests.doubles.bench import PUBLIC_KEY, Bench, set_up
 from tests.doubles.clouds import CLOUDS
-from tests.doubles.iam import Account
-from tests.doubles.wire import decode, encode
+from tests.doubles.plugins.aws import AWS
+from tests.doubles.plugins.wire import decode, encode
+from tests.doubles.services.iam import Account
 from tests.provision.clouds.programs.test_aws_program import run
 from tests.provision.orders import ORDER
 

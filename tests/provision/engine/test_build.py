@@ -13,7 +13,7 @@ import pytest
 from provision.clouds.engine.build import FOLDER, SHIM, build_engine, find_engine, install_plugin, read_version
 from provision.clouds.engine.where import VERSION, engine_root
 from provision.errors import MissingPart
-from provision.places import Places, read_places
+from provision.home.places import Places, read_places
 
 ROOT = Path(__file__).parents[3]
 

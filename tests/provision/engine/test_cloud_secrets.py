@@ -11,7 +11,7 @@ import pytest
 
 from provision.clouds.programs import CLOUDS, aws
 from provision.clouds.provisioner import PulumiProvisioner
-from provision.places import RunFolder
+from provision.home.places import RunFolder
 from tests.doubles.bench import Bench
 from tests.doubles.world.core import MACHINE
 from tests.faults.probe import PLANTED, Probe

@@ -10,7 +10,7 @@ import pytest
 
 from provision.account.ledger import Ledger
 from provision.cli import call
-from provision.places import Places, RunFolder
+from provision.home.places import Places, RunFolder
 from tests.doubles import emulator
 from tests.doubles.bench import Bench
 from tests.provision.plans import tiny_files

@@ -14,7 +14,7 @@ import pytest
 from provision.clouds.programs import runpod
 from provision.clouds.runner import living_engines
 from provision.errors import ProvisionError, Refused
-from provision.places import RunFolder
+from provision.home.places import RunFolder
 from provision.provisioner import Answer, Resource
 from tests.doubles.bench import ROOT, Bench, set_up
 from tests.doubles.emulator import Emulator, started

@@ -28,10 +28,10 @@ from provision.account.lines import Attempted, Created, Ended
 from provision.charge.control import drive
 from provision.cli import call
 from provision.errors import ConnectionFailed, Exit, Reason
-from provision.places import Places, RunFolder
+from provision.home.places import Places, RunFolder
 from provision.prepare.asking import search_edges
-from provision.prepare.hub import pinned
 from provision.prepare.inputs import find_base
+from provision.prepare.inputs.hub import pinned
 from provision.prepare.opening import open_run
 from provision.provisioner import Answer
 from provision.ssh import Shell
@@ -42,7 +42,7 @@ from remote.contract import AdapterFile, Event, ModelSource, Outcome, Phase
 from remote.digest import sha256_of
 from tests.doubles.bench import Bench, WithTheStack
 from tests.doubles.displays import Quiet
-from tests.doubles.hub import served
+from tests.doubles.services.hub import served
 from tests.provision.plans import tiny_files, tiny_plan
 from tests.provision.rigs import BOOT_S
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from planner.asking.request import DataFile, RequestError
-from provision.prepare.counting import has_tokenizer, look_through, measured, trains_on_bytes
+from provision.prepare.inputs.counting import has_tokenizer, look_through, measured, trains_on_bytes
 from remote.data.byte_tokenizer import byte_tokenizer
 from remote.data.check import BYTES_PER_TOKEN, TOKENS_OF_DEFAULT_SYSTEM, TOKENS_PER_MESSAGE, check_data, counter_of
 from tests.provision.plans import TINY_CONFIG

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 
 from provision.errors import BadInput, Refused
-from provision.prepare.hub import pinned
 from provision.prepare.inputs import BaseModel, hub_secrets
-from tests.doubles.hub import Hub, served
+from provision.prepare.inputs.hub import pinned
+from tests.doubles.services.hub import Hub, served
 
 MODEL = "owner/tiny"
 BASE = BaseModel(kind="hub", hub_id=MODEL)

@@ -12,7 +12,7 @@ from provision.account.ledger import Ledger
 from provision.account.runs import Standing
 from provision.charge.control import end
 from provision.errors import BadInput
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import new_run_id, open_run, read_launch
 from tests.doubles.displays import Quiet

@@ -10,7 +10,7 @@ import pytest
 
 from provision.cli import call
 from provision.errors import Exit
-from provision.places import read_places
+from provision.home.places import read_places
 
 FILE = """provider,region,instance_type,gpu,num_gpus,vcpus,ram_gib,hosts,on_demand_usd_per_hour,observed_on
 hetzner,fsn1,ccx13,,,2,8,,0.02,2026-11-20

@@ -20,7 +20,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Opened
 from provision.cli import call, rentune
 from provision.errors import BadInput, Exit, Refused
-from provision.places import Places, read_places
+from provision.home.places import Places, read_places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.prepare.policy import DEFAULT, capped, read_rules, require_allowed, state_place

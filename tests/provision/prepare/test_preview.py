@@ -11,7 +11,7 @@ from provision.account.ledger import Ledger
 from provision.cli import call
 from provision.clouds.preview import HIDDEN, LATER, SECRET, UNKNOWN, would_be
 from provision.clouds.stack import Foreseen
-from provision.places import Places
+from provision.home.places import Places
 from tests.provision.plans import tiny_files
 
 

@@ -16,7 +16,7 @@ from planner.search import search
 from provision.clouds.drivers import misfit
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.handoff import hand_off
-from provision.places import read_places
+from provision.home.places import read_places
 from provision.prepare.inputs import BaseModel
 from provision.providers import known_providers, make_provisioner
 from remote.contract import CAPABILITIES, JobSpec, decode

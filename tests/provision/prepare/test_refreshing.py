@@ -20,9 +20,9 @@ from catalogs.lists.hunted import PROVIDERS
 from catalogs.lists.refreshed import read_kept, with_refreshed
 from provision.cli import call
 from provision.errors import Exit
-from provision.places import read_places
-from provision.prepare.refreshing import Refresh, Refreshed
-from tests.doubles.prices import FIELDS, GOLDEN, VERSION, Bucket, Row, published, row
+from provision.home.places import read_places
+from provision.prepare.prices.refreshing import Refresh, Refreshed
+from tests.doubles.services.prices import FIELDS, GOLDEN, VERSION, Bucket, Row, published, row
 
 CATALOG = read_catalog()
 TODAY = dt.date(2026, 11, 26)

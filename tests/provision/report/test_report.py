@@ -21,7 +21,7 @@ from provision.account.receipt import Receipt
 from provision.charge.control import end
 from provision.cli import call
 from provision.errors import Exit
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.report.cost import render_cost

@@ -11,15 +11,15 @@ import pytest
 
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.state.link import read_link
 from provision.state.mirror import MirroredLedger
 from provision.state.shared import PASSPHRASE, Place, this_holder
 from provision.store.bucket import Bucket
-from tests.doubles.bucket import Storage
 from tests.doubles.displays import Quiet
+from tests.doubles.services.bucket import Storage
 
 SECRET = "only the user knows this"
 

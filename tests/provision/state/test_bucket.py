@@ -10,7 +10,7 @@ import pytest
 
 from provision.errors import BadInput, Refused, StoreFailed
 from provision.store.bucket import Bucket, Version, checked_url
-from tests.doubles.bucket import Storage
+from tests.doubles.services.bucket import Storage
 
 
 @pytest.fixture

@@ -13,11 +13,11 @@ import pytest
 
 from provision.cli import call
 from provision.errors import Exit, StoreFailed
-from provision.places import Places
+from provision.home.places import Places
 from provision.state import shared
 from provision.store.bucket import Bucket, Version
-from tests.doubles import bucket as double
-from tests.doubles.bucket import Storage
+from tests.doubles.services import bucket as double
+from tests.doubles.services.bucket import Storage
 from tests.provision.plans import tiny_files
 
 REQUEST_S = 0.5  # so that a test need not wait as long as a person may

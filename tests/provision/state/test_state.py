@@ -22,7 +22,7 @@ from provision.account.runs import Standing
 from provision.charge.control import end
 from provision.cli import call
 from provision.errors import BadInput, ControlLost, Exit, Refused, StoreFailed
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.opening import read_launch
 from provision.provisioner import Teardown
 from provision.ssh.keys import client_key
@@ -177,7 +177,7 @@ def test_a_beat_keeps_it_and_finds_out_that_it_is_lost(team: Team) -> None:
 RACE = """
 import os, sys, time
 from provision.errors import Refused
-from provision.places import read_places
+from provision.home.places import read_places
 from provision.state.book import take
 from provision.state.shared import this_holder
 from provision.store.bucket import Bucket

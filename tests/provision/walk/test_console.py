@@ -11,7 +11,7 @@ from catalogs.hardware import Offer
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.errors import Exit, ProvisionError
-from provision.places import Places
+from provision.home.places import Places
 from provision.provisioner import Box, Claim, Launch, Resource
 from provision.walk.held import read_run
 from provision.walk.run import walk

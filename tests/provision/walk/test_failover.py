@@ -18,7 +18,7 @@ from provision.account.lines import Attempted, Ended, Tried
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
 from provision.errors import Declined, Exit, ProvisionError, Reason, Scope
-from provision.places import Places
+from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Claim, Provisioner

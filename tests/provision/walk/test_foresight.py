@@ -7,7 +7,7 @@ import dataclasses
 import msgspec
 
 from provision.account.ledger import Ledger
-from provision.places import Places
+from provision.home.places import Places
 from provision.walk.foresight import Foresight
 from provision.walk.held import read_run
 from tests.doubles.displays import Quiet

@@ -18,7 +18,8 @@ from provision.account.lines import Ended, Opened, PhaseEnded
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
 from provision.errors import Exit, ProvisionError
-from provision.places import Places
+from provision.home.places import Places
+from provision.home.whole import write_whole
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Answer, Box, Claim, Launch, Owned, Resource, Teardown
@@ -26,7 +27,6 @@ from provision.walk.books import read_receipt
 from provision.walk.held import read_run
 from provision.walk.patience import wait_for_box
 from provision.walk.run import UNTOLD
-from provision.whole import write_whole
 from remote.contract import Event, Phase, encode
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing, Paper

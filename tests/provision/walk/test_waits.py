@@ -13,7 +13,7 @@ from provision.account.ledger import Ledger
 from provision.clouds.programs import CLOUDS, CloudRow, runpod_pods
 from provision.clouds.stack import OPERATION_S
 from provision.errors import ConnectionFailed
-from provision.places import Places
+from provision.home.places import Places
 from provision.providers import make_provisioner
 from provision.provisioner import Box, Launch, Resource
 from provision.walk.held import read_run

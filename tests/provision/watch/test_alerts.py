@@ -26,10 +26,10 @@ from provision.account.lines import Attempted, Tried
 from provision.charge.bell import Bell, passed, read_targets, tell_end
 from provision.charge.control import SENTINEL, drive
 from provision.errors import BadInput, Exit, ProvisionError, Reason, Scope
-from provision.places import Places
+from provision.home.places import Places
+from provision.home.processes import living
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.processes import living
 from provision.provisioner import Teardown
 from provision.walk.held import Run, read_run
 from provision.watch import alerts

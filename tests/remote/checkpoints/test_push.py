@@ -22,7 +22,7 @@ from remote.__main__ import carry_out, take_grants
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import CHECKPOINT_DIR, OUTCOME_FILE, Event, Outcome, decode, encode
 from remote.watch import Watch
-from tests.doubles.bucket import Storage
+from tests.doubles.services.bucket import Storage
 from tests.remote.conftest import LOOP, MakeJob
 
 EventsOf = Callable[[Path], list[Event]]

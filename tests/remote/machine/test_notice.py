@@ -1,6 +1,6 @@
 """The notice before a spot machine is taken back: heard from a metadata server, heeded with a checkpoint of the very step.
 
-The server is a double (tests/doubles/metadata.py): the real ones answer on their providers' machines only.
+The server is a double (tests/doubles/hosting/metadata.py): the real ones answer on their providers' machines only.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ import pytest
 from remote.contract import NOTICES, Event, NoticeFrom
 from remote.machine.notice import SOURCES, Notice, Source, await_notice
 from remote.watch import Watch
-from tests.doubles.metadata import NOTICE_S, MetadataServer
+from tests.doubles.hosting.metadata import NOTICE_S, MetadataServer
 from tests.remote.conftest import LOOP, MakeJob
 
 LOOKED_FOR: dict[NoticeFrom, Callable[[MetadataServer], dict[str, str]]] = {

@@ -16,9 +16,9 @@ from pulumi_aws import ebs, ec2
 from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.clouds.programs.order import KeptVolume, Order, checked_cidrs, run_tags, tagged_resource
 from provision.errors import BadInput
-from tests.doubles.aws import AWS, VERSION
 from tests.doubles.bench import OFFER
-from tests.doubles.wire import SIGNATURE
+from tests.doubles.plugins.aws import AWS, VERSION
+from tests.doubles.plugins.wire import SIGNATURE
 from tests.provision.orders import LAUNCH, ORDER
 from tests.provision.sdk import require_likeness
 

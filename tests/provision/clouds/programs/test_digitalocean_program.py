@@ -17,7 +17,7 @@ from provision.clouds.programs import digitalocean
 from provision.clouds.programs.order import KeptVolume, run_tags
 from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS
-from tests.doubles.digitalocean import DIGITALOCEAN, VERSION
+from tests.doubles.plugins.digitalocean import DIGITALOCEAN, VERSION
 from tests.provision.orders import LAUNCH, ORDER
 from tests.provision.sdk import require_likeness
 

@@ -20,7 +20,7 @@ from provision.clouds.programs.accounts import gcp_api
 from provision.clouds.programs.order import KeptVolume, run_tags
 from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS
-from tests.doubles.gcp import GCP, VERSION
+from tests.doubles.plugins.gcp import GCP, VERSION
 from tests.provision.orders import DEADLINE_AT_S, LAUNCH, ORDER
 from tests.provision.sdk import require_likeness
 

@@ -19,10 +19,10 @@ from provision.clouds.programs import hetzner
 from provision.clouds.programs.order import KeptVolume, run_tags
 from provision.clouds.programs.tagging import from_label
 from provision.errors import Refused
+from provision.home.places import Places
 from provision.parts import needed_parts
-from provision.places import Places
 from tests.doubles.clouds import CLOUDS
-from tests.doubles.hcloud import HCLOUD, VERSION
+from tests.doubles.plugins.hcloud import HCLOUD, VERSION
 from tests.provision.orders import LAUNCH, ORDER
 from tests.provision.sdk import require_likeness
 

@@ -27,7 +27,7 @@ from provision.clouds.programs.accounts.runpod_api import BAD_KEY, NO_CAPACITY, 
 from provision.clouds.programs.order import KeptVolume, PowerOff, run_tags
 from provision.clouds.programs.runpod_pods import API_VARIABLE, PodProvider
 from provision.errors import ProvisionError, Refused
-from provision.places import Places
+from provision.home.places import Places
 from provision.provisioner import Answer, Resource
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator, started

@@ -1,0 +1,270 @@
+"""What the planner chooses where nothing was said: method, rank, targets, batch, with a reason and a source for each.
+
+Values, not prose: the search reads them, the plan carries them, and any of them can be overruled by saying the key. What
+they rest on is a table, planner/choice/recipes.py. Memory is no row of it: among the variants here the search takes what fits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Container
+from typing import Any, Final
+
+import msgspec
+
+from catalogs.bases.architectures import Architecture
+from planner.asking.case import read_case, strategy_of
+from planner.asking.request import Request
+from planner.choice.recipes import (
+    FEW_EXAMPLES,
+    LONG_ROW_TOKENS,
+    OF_THE_LOOP,
+    REGRET,
+    RULES,
+    SERVING_RULES,
+    SHORT_RUN_SEQUENCES,
+    SHORT_RUN_STEPS,
+    SKEWED,
+    USE_CASES,
+    Choice,
+    Facts,
+    Rule,
+)
+from planner.choice.recipes import QLORA as QLORA_SOURCE
+from planner.methods import DEFAULT_RANK, LAYERS, METHODS, NF4, QLORA, QLORA_MEANS, adapter_params
+from planner.strategy.precision import BITSANDBYTES
+from remote.contract import ALPHA_PER_RANK, Loop
+
+AUTO: Final = "auto"
+
+
+class Advice(msgspec.Struct, frozen=True, kw_only=True):
+    """The keys that hold for every strategy, and the variants among which the search chooses, lightest change first."""
+
+    training: dict[str, Any]  # said by the user, or chosen here
+    variants: tuple[dict[str, Any], ...]  # `training` is laid over each: what was said stands
+    global_batch_size: int
+    choices: tuple[Choice, ...]  # only what the planner chose
+
+
+OF_TRL: Final = "a default of TRL 1.10 (r 16, alpha 32)"
+LORA_DEFAULTS: Final = (
+    Choice(key="target_modules", value="all-linear", reason="adapters on attention alone fall behind", source=QLORA_SOURCE),
+    Choice(
+        key="rank",
+        value=DEFAULT_RANK,
+        reason="beyond 8 the rank hardly changes small instruction sets",
+        source=f"{QLORA_SOURCE}; 16 is {OF_TRL}",
+    ),
+    Choice(
+        key="alpha",
+        value=ALPHA_PER_RANK * DEFAULT_RANK,
+        reason="twice the rank is the field's habit",
+        source=OF_TRL,
+    ),
+)
+METHOD_CHOICE: Final = Choice(
+    key="method",
+    value="lora",
+    reason="equals full tuning on small and medium data at two thirds of the compute and far less memory",
+    source=REGRET,
+)
+# derived: the paper tries 1, 5, 20, 100 and 150, of which those above 20 gain little (arXiv:2104.08691)
+VIRTUAL_TOKENS: Final = Choice(
+    key="num_virtual_tokens",
+    value=20,
+    reason="of 1, 5, 20, 100 and 150 learned positions the last gains over 20 were small",
+    source="Lester et al. 2021, arXiv:2104.08691",
+)
+
+# The authors' own training code holds norms in fp32 and leaves embedding and head in 16 bits (github.com/artidoro/qlora);
+# peft's prepare_model_for_kbit_training would hold those two in fp32 as well, gigabytes of it with a large vocabulary.
+UPCAST: Final = {"kbit_upcast": "norms"}
+QUANT_VARIANTS: Final = ({"quant": "none"}, {"quant": "int8"} | UPCAST, NF4 | UPCAST)  # 2, 1, 0.52 bytes a frozen parameter
+OPTIMIZER_VARIANTS: Final = ({"optimizer": "adamw_torch_fused"}, {"optimizer": "adamw_8bit"})  # 8 and 2 bytes of state
+
+GLOBAL_BATCH_SIZE: Final = 16  # QLoRA, arXiv:2305.14314, appendix B: 16 for 7B and 13B
+MINIMUM_STEPS: Final = 20  # assumed, as the next line tells
+OF_STEPS: Final = "assumed: with fewer steps a schedule has no shape"
+
+# derived: LoRA's best rate is about ten times that of full tuning (LoRA Without Regret, 2025), and the Loop's default is LoRA's
+LEARNING_RATE_OF_WEIGHTS: Final = 2e-5
+
+ADVISED_METHODS: Final = ("lora", "dora")  # those that the rules on rank, dropout and how the base is held are about
+BITS_PER_PARAMETER: Final = (
+    2  # that a network can hold (Allen-Zhu and Li, arXiv:2404.05405), by which LoRA Without Regret counts
+)
+BITS_PER_TOKEN: Final = 1  # assumed there of text that a base has not seen
+RANKS: Final = (8, 16, 32, 64, 128, 256)  # assumed: powers of two, up to the highest that the sources tried
+
+
+# ── the loop ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def loop_for(request: Request) -> Loop:
+    """The loop of this job where nothing of it was said: the rate follows the method, schedule and warm-up what it is for."""
+    if _moves_weights(request):
+        return Loop(learning_rate=LEARNING_RATE_OF_WEIGHTS)
+    advised: dict[str, Any] = {choice.key: choice.value for choice in _loop_choices(request)}
+    return Loop(**advised)
+
+
+def with_loop(request: Request, *, said: Container[str]) -> Request:
+    """The request with a loop as it is advised, but for the keys of it that were said, which it remembers."""
+    advised = loop_for(request)
+    changes = {key: getattr(advised, key) for key in OF_THE_LOOP if key not in said}
+    remembered = tuple(key for key in OF_THE_LOOP if key in said)
+    return msgspec.structs.replace(request, loop=msgspec.structs.replace(request.loop, **changes), said_of_loop=remembered)
+
+
+def said_of_loop(request: Request) -> tuple[str, ...]:
+    """The keys of its loop that somebody has said; in plans of earlier versions, which don't tell, those not as advised."""
+    advised = loop_for(request)
+    return tuple(
+        key for key in OF_THE_LOOP if key in request.said_of_loop or getattr(advised, key) != getattr(request.loop, key)
+    )
+
+
+def _loop_choices(request: Request) -> list[Choice]:
+    """What the rules say of the loop. They are LoRA's: where the base's own weights move, none holds."""
+    if _moves_weights(request):
+        return []
+    usual = Loop()
+    ruled = {choice.key: choice for choice in _ruled(request, {key: getattr(usual, key) for key in OF_THE_LOOP})}
+    return list(ruled.values())
+
+
+def _moves_weights(request: Request) -> bool:
+    row = METHODS.get(request.training.get("method", AUTO))
+    return row is not None and "weights" in row.moves
+
+
+# ── the strategy ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def advise(request: Request, architecture: Architecture) -> Advice:
+    """Resolve `method: auto` and fill rank, alpha, targets, dropout and batch where the request is silent."""
+    said = dict(request.training)
+    method = said.pop("method", AUTO)
+    choices: list[Choice] = []
+    if method == AUTO:
+        chosen = _last(_ruled(request, {"method": METHOD_CHOICE.value}), "method") or METHOD_CHOICE
+        choices.append(chosen)
+        method = chosen.value
+        variants = _quant_variants(request, said, choices)
+    elif method == QLORA:
+        method, variants = QLORA_MEANS["method"], (NF4 | UPCAST,)
+    elif METHODS[method].moves_all and "optimizer" not in said:
+        variants = OPTIMIZER_VARIANTS
+    elif method in ADVISED_METHODS and "quant" not in said and _last(_ruled(request, {"quant": None}), "quant") is not None:
+        variants = _quant_variants(request, said, choices)
+    else:
+        variants = (UPCAST,) if said.get("quant") in BITSANDBYTES else ({},)
+    if METHODS[method].has_rank:
+        choices += _adapter_choices(request, architecture, method, said)
+    if METHODS[method].prompt is not None and said.get(VIRTUAL_TOKENS.key) is None:
+        choices.append(VIRTUAL_TOKENS)
+    global_batch_size, batch_choice = _global_batch(request)
+    choices += batch_choice
+    filled = {choice.key: choice.value for choice in choices if choice.key not in ("global_batch_size", "quant")}
+    of_loop = [choice for choice in _loop_choices(request) if choice.key not in said_of_loop(request)]
+    return Advice(
+        training=filled | said | {"method": method},
+        variants=variants,
+        global_batch_size=global_batch_size,
+        choices=(*choices, *of_loop),
+    )
+
+
+def facts_of(request: Request) -> Facts:
+    """What the rules ask of a job, in their words."""
+    purpose, data = request.purpose, request.data
+    sequences, most_steps = data.num_examples * request.loop.epochs, request.loop.max_steps
+    is_short = sequences < SHORT_RUN_SEQUENCES or (most_steps is not None and most_steps < SHORT_RUN_STEPS)
+    return {
+        "use_case": purpose.use_case,
+        "deployment": purpose.deployment,
+        "accuracy": purpose.accuracy,
+        "examples": "few" if data.num_examples < FEW_EXAMPLES else None,
+        "rows": "long" if data.mean_tokens >= LONG_ROW_TOKENS else None,
+        "run": "short" if is_short else None,
+        "trains": "weights" if _moves_weights(request) else "adapters",
+        "balance": "skewed" if (purpose.imbalance or 1.0) >= SKEWED else None,
+    }
+
+
+def _ruled(request: Request, so_far: dict[str, Any], *, counted: tuple[Rule, ...] = ()) -> list[Choice]:
+    """What the rules that hold change of these keys, in their order. `counted`: rules with a figure of this very job."""
+    facts, values, choices = facts_of(request), dict(so_far), []
+    for rule in (*RULES, *counted, *SERVING_RULES):
+        if rule.key in values and rule.holds(facts) and rule.moves(values[rule.key]):
+            values[rule.key] = rule.value
+            choices.append(Choice(key=rule.key, value=rule.value, reason=rule.reason, source=rule.cited))
+    return choices
+
+
+def _last(choices: list[Choice], key: str) -> Choice | None:
+    """What decided this key in the end."""
+    return next((choice for choice in reversed(choices) if choice.key == key), None)
+
+
+def _quant_variants(request: Request, said: dict[str, Any], choices: list[Choice]) -> tuple[dict[str, Any], ...]:
+    """How frozen weights may be held: as was said, as a rule has it (which then is one of the `choices`), else any way."""
+    ruled = _last(_ruled(request, {"quant": None}), "quant")
+    if "quant" not in said and ruled is None:
+        return QUANT_VARIANTS
+    if "quant" not in said and ruled is not None:
+        choices.append(ruled)
+    quant = said["quant"] if "quant" in said or ruled is None else ruled.value
+    known = tuple(variant for variant in QUANT_VARIANTS if variant["quant"] == quant)
+    return known or (UPCAST if quant in BITSANDBYTES else {},)
+
+
+def _adapter_choices(request: Request, architecture: Architecture, method: str, said: dict[str, Any]) -> list[Choice]:
+    """Targets, rank, alpha and dropout where nothing was said; a method with a rank of its own in peft keeps that."""
+    default_rank = METHODS[method].default_rank
+    filled = {choice.key: choice for choice in LORA_DEFAULTS}
+    if default_rank != DEFAULT_RANK:
+        filled["rank"] = Choice(key="rank", value=default_rank, reason="the default of this method", source="peft 0.21")
+    if method in ADVISED_METHODS:
+        so_far = {"rank": default_rank, "dropout": 0.0}
+        counted = _capacity_rules(request, architecture, method, said)
+        filled |= {choice.key: choice for choice in _ruled(request, so_far, counted=counted)}
+    rank = said.get("rank", filled["rank"].value)
+    alpha = None if rank is None else ALPHA_PER_RANK * rank
+    filled["alpha"] = msgspec.structs.replace(filled["alpha"], value=alpha)
+    return [choice for choice in filled.values() if choice.key not in said and choice.value is not None]
+
+
+def _capacity_rules(request: Request, architecture: Architecture, method: str, said: dict[str, Any]) -> tuple[Rule, ...]:
+    """The lowest rank whose adapters can hold what one pass over the data tells; none needed where no use was named."""
+    if request.purpose.use_case is None or "rank" in said:
+        return ()
+    num_tokens = request.data.num_examples * request.data.mean_tokens
+    targets = said.get("target_modules", LORA_DEFAULTS[0].value)
+    probe = said | {"model": request.model, "method": method, "target_modules": targets}
+    if request.loop.layers is not None:
+        probe["method_options"] = said.get("method_options", {}) | {LAYERS: list(request.loop.layers)}
+    one, two = (adapter_params(architecture, strategy_of(read_case(probe | {"rank": rank}))) for rank in (1, 2))
+    bits_per_rank = BITS_PER_PARAMETER * (two - one)  # DoRA's magnitudes are as many at every rank
+    rank = next((rank for rank in RANKS if rank * bits_per_rank >= num_tokens * BITS_PER_TOKEN), RANKS[-1])
+    reason = f"{num_tokens / 1e6:,.0f} million tokens tell a bit each, and a trained number holds two"
+    return (Rule(when={"use_case": USE_CASES}, key="rank", bound="at least", value=rank, reason=reason, source=REGRET),)
+
+
+# ── the batch ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _global_batch(request: Request) -> tuple[int, list[Choice]]:
+    """Sequences per optimizer step: as said, else 16 or what a rule has, halved until the run has enough steps."""
+    if request.global_batch_size is not None:
+        return request.global_batch_size, []
+    key = "global_batch_size"
+    usual = Choice(key=key, value=GLOBAL_BATCH_SIZE, reason="as for 7B and 13B in the source", source=QLORA_SOURCE)
+    chosen = _last(_ruled(request, {key: GLOBAL_BATCH_SIZE}), key) or usual
+    size = chosen.value
+    sequences = request.data.num_examples * request.loop.epochs
+    while size > 1 and sequences / size < MINIMUM_STEPS:
+        size //= 2
+    if size != chosen.value:
+        chosen = Choice(key=key, value=size, reason=f"smaller, for at least {MINIMUM_STEPS} steps", source=OF_STEPS)
+    return size, [chosen]

@@ -1,0 +1,192 @@
+"""`rentune catalog refresh`, `diff` and `import`: how prices get newer than the shipped ones."""
+
+from __future__ import annotations
+
+import datetime as dt
+from pathlib import Path
+from typing import TYPE_CHECKING, Final
+
+import click
+
+from planner.asking.options import PROVIDER, Once
+
+if TYPE_CHECKING:
+    from decimal import Decimal
+
+    from catalogs.hardware import Offer
+    from catalogs.lists.compared import Change
+    from provision.prepare.prices.refreshing import Refreshed
+    from provision.report.tables import Table
+
+SHOWN: Final = 40  # rows on a screen, unless more are asked for
+TERMS: Final = (
+    "From gpuhunt's public files (dstack), which state no licence: fetched by you, for you, and kept on this machine alone."
+)
+
+
+@click.command("refresh")
+@click.option("--provider", multiple=True, type=PROVIDER, help="Only this provider; may be repeated.")
+@click.option("--accept", is_flag=True, help="Keep prices that look wrong, too.")
+@click.option("--from", "url", cls=Once, metavar="URL", help="Address of a mirror (default gpuhunt's own).")
+@click.option("--json", "as_json", is_flag=True, help="Print what became of each provider as JSON.")
+def refresh_prices(provider: tuple[str, ...], accept: bool, url: str | None, as_json: bool) -> int:  # noqa: FBT001 - click
+    """Fetch newer prices, a file per provider, and plan with them from now on.
+
+    A file that can't be had leaves the last good one in place. So does one that looks wrong: with half of its machines lost, a
+    median moved threefold, or a price of 0; --accept keeps it all the same. Exit 1 when a provider was not refreshed.
+    """
+    from catalogs.lists.hunted import PROVIDERS
+    from planner.asking.mistyped import nearest
+    from provision.envelope.show import console, show
+    from provision.errors import BadInput, Exit
+    from provision.home.places import read_places
+    from provision.prepare.asking import shipped
+    from provision.prepare.prices.refreshing import PUBLISHED, Refresh
+    from provision.report.terminal import draw
+
+    known = sorted(PROVIDERS.values())
+    if unknown := [name for name in provider if name not in known]:
+        hint = f"{nearest(unknown[0], known)}; a list of your own comes with: rentune catalog import FILE.csv"
+        raise BadInput(f"There are no newer prices of {unknown[0]} to fetch.", hint=hint)
+    today = _today()
+    asked = Refresh(folder=read_places().prices, catalog=shipped(), today=today, accept=accept, url=url or PUBLISHED)
+    found = asked.all(dict.fromkeys(provider) or known)
+    whole = all(each.state in ("new", "unchanged") for each in found)
+    table = _refreshed_table(found, today)
+    return show(
+        "catalog refresh",
+        found,
+        lambda: console().print(draw(table)),
+        as_json=as_json,
+        exit_code=Exit.OK if whole else Exit.FAILED,
+    )
+
+
+@click.command("diff")
+@click.argument("file", required=False, type=click.Path(path_type=Path))
+@click.option("--provider", multiple=True, type=PROVIDER, help="Only this provider; may be repeated.")
+@click.option("--top", type=click.IntRange(min=0), default=SHOWN, show_default=True, help="Rows to show; 0 shows all.")
+@click.option("--json", "as_json", is_flag=True, help="Print the changes as JSON.")
+def list_changes(file: Path | None, provider: tuple[str, ...], top: int, as_json: bool) -> int:  # noqa: FBT001 - click
+    """What differs from the shipped prices since `refresh` and `import`; with a FILE, what importing it would change."""
+    from catalogs.lists.compared import changes
+    from catalogs.lists.own import read_own, with_own
+    from provision.envelope.show import console, show
+    from provision.prepare.asking import market, shipped
+    from provision.report.terminal import draw
+
+    before, after = (shipped(), market()) if file is None else (market(), with_own(market(), read_own(file, shipped())))
+    found = changes(_of(before.offers, provider), _of(after.offers, provider))
+    shown = found[:top] if top else found
+    table = _changes_table(shown, num_changes=len(found))
+    nothing = "Nothing differs from the shipped prices." if file is None else "It would change nothing."
+    return show("catalog diff", shown, lambda: console().print(draw(table) if found else nothing), as_json=as_json)
+
+
+@click.command("import")
+@click.argument("file", type=click.Path(path_type=Path))
+@click.option("--accept", is_flag=True, help="Take a file that looks wrong, too.")
+@click.option("--json", "as_json", is_flag=True, help="Print the offers as JSON.")
+def import_offers(file: Path, accept: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+    """Plan with offers of your own: a CSV file with a row per machine type.
+
+    It needs the columns provider, instance_type, and a price: on_demand_usd_per_hour or spot_usd_per_hour. See docs/catalog.md
+    for the others. What was imported before is replaced. A file that looks wrong beside that (half of its offers lost, a median
+    moved threefold) is refused unless you --accept it.
+    """
+    from catalogs.lists.own import read_own
+    from provision.envelope.show import show
+    from provision.home.places import read_places
+    from provision.home.whole import at_home, write_whole
+    from provision.prepare.asking import shipped
+
+    target = read_places().own_offers
+    offers = read_own(file, shipped())
+    if not accept:
+        _require_believable(target, offers)
+    with at_home(target):
+        target.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(target, file.read_bytes())
+    return show("catalog import", offers, lambda: click.echo(_imported(offers, target)), as_json=as_json)
+
+
+def _require_believable(target: Path, offers: tuple[Offer, ...]) -> None:
+    """Raises Refused for offers that look wrong beside those that were imported before, or beside the shipped ones."""
+    from catalogs.catalog import CatalogError
+    from catalogs.lists.compared import doubts
+    from catalogs.lists.own import read_own
+    from provision.errors import Refused
+    from provision.prepare.asking import shipped
+
+    sellers = {offer.provider for offer in offers}
+    listed = tuple(offer for offer in shipped().offers if offer.provider in sellers)
+    try:
+        before = read_own(target, shipped()) if target.exists() else ()
+    except CatalogError:  # what is wrong already can be replaced by anything
+        before = ()
+    if wrong := (*doubts(before, offers, same_source=True), *doubts(listed, offers, same_source=False)):
+        raise Refused(f"The file looks wrong: {'; '.join(wrong)}.", hint="If it is right all the same, add --accept.")
+
+
+def _imported(offers: tuple[Offer, ...], target: Path) -> str:
+    """What is planned with from now on, who of them can be rented from, and how that ends."""
+    from provision.providers import KINDS
+
+    sellers = sorted({offer.provider for offer in offers})
+    number = f"{len(offers)} offer{'s' * (len(offers) != 1)}"
+    told = [f"{number} of yours: {', '.join(sellers) or 'nobody'}. They stand in {target}; delete it to plan without them."]
+    if unrented := [name for name in sellers if name not in KINDS]:
+        told.append(f"Price only: {', '.join(unrented)}. Rent there yourself and use --host user@address.")
+    return "\n".join(told)
+
+
+def _of(offers: tuple[Offer, ...], providers: tuple[str, ...]) -> tuple[Offer, ...]:
+    return tuple(offer for offer in offers if not providers or offer.provider in providers)
+
+
+def _refreshed_table(found: tuple[Refreshed, ...], today: dt.date) -> Table:
+    from provision.report.tables import Table
+
+    return Table(
+        title="Prices by provider",
+        columns=("provider", "this time", "offers kept", "seen", "why"),
+        rows=tuple(_refreshed_row(each, today) for each in found),
+        note=TERMS,
+        of_words=True,
+        unbroken=("provider",),
+    )
+
+
+def _refreshed_row(each: Refreshed, today: dt.date) -> tuple[str, ...]:
+    from planner.report.words import several
+
+    kept = "none" if each.num_offers is None else f"{each.num_offers:,}"
+    seen = "–" if each.observed_on is None else f"{several((today - each.observed_on).days, 'day')} ago"
+    return each.provider, each.state, kept, seen, "; ".join(each.says)
+
+
+def _changes_table(shown: tuple[Change, ...], *, num_changes: int) -> Table:
+    from provision.report.tables import Table
+
+    return Table(
+        title=f"{len(shown):,} of {num_changes:,} changes",
+        columns=("offer", "$/h before", "$/h now", "change"),
+        rows=tuple(_change_row(each) for each in shown),
+        note="Of the whole machine; – = not on the list.",
+        unbroken=("$/h before", "$/h now", "change"),
+    )
+
+
+def _change_row(change: Change) -> tuple[str, ...]:
+    before, after = change.before_usd_per_hour, change.after_usd_per_hour
+    return change.offer, *("–" if usd is None else f"{usd:.4f}" for usd in (before, after)), _change_word(before, after)
+
+
+def _change_word(before: Decimal | None, after: Decimal | None) -> str:
+    if before is None or after is None:
+        return "new" if before is None else "gone"
+    return f"{float(after / before - 1):+.0%}"
+
+
+def _today() -> dt.date:
+    return dt.datetime.now(tz=dt.UTC).date()

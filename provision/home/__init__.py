@@ -1,0 +1,1 @@
+"""What this machine holds and does: folders, whole files, processes, being asked to stop, whose a resource is."""

@@ -1,0 +1,203 @@
+"""How long the rows of a data file are, counted by the trainer's own code: check, plan and run say the same.
+
+Its tokenizer libraries are heavy, so they run in a process of their own, and what they counted is kept in the cache.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Final
+
+import click
+import msgspec
+
+from catalogs.user_file import MAX_DATA_BYTES, FileUnusable, expanded, require_regular, shortened
+from planner.asking.request import DataFile, Lengths, RequestError
+from provision.home.interrupt import interruptible
+from provision.home.whole import write_whole
+from provision.prepare.inputs import find_base
+from provision.redact import without_secrets
+from remote import contract
+from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check_data
+from remote.data.rows import UnreadableData
+from remote.digest import sha256_of
+
+HINT: Final = "JSONL, JSON, CSV or text; see docs/trainer.md"
+STACK: Final = ("torch", "transformers", "tokenizers")  # what reads a tokenizer; a GGUF file needs all three
+TOKENIZER_NAMES: Final = ("*token*", "vocab*", "merges*", "spiece*", "chat_template*", "config.json")  # what moves its tokens
+CODE: Final = ("data", "base.py")  # of the trainer's package: what reads rows, and what loads a tokenizer
+MODELS: Final = "models"  # in the cache, as on the local box (provision/aboard/job.py): a GGUF file's tokenizer is read once
+OFFLINE: Final = {"HF_HUB_OFFLINE": "1"}  # a look at a file at home asks nobody
+
+Say = Callable[[str], None]
+
+
+def notes(*, quiet: bool) -> Say:
+    """What says a line to the person who waits; with `quiet` nothing is said."""
+    return (lambda _line: None) if quiet else partial(click.echo, err=True)
+
+
+def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
+    """Lengths by the tokenizer that will be trained with, where it and its libraries are at hand; else estimated.
+
+    `say` gets a line before a count that takes its time. Raises RequestError for a file or a row that can't be used.
+    """
+    path, model = Path(file.path), expanded(file.model)
+    counts = trains_on_bytes(model) or (has_tokenizer(model) and has_stack())
+    report = look_through(
+        path,
+        model if counts else None,
+        kind=file.format,
+        max_rows=file.max_rows,
+        along=None if file.along is None else Path(file.along),
+        cache=cache,
+        say=say,
+    )
+    if report.broken:
+        more = f" (and {report.num_broken - 1} more broken row{'s' * (report.num_broken > 2)})" if report.num_broken > 1 else ""
+        raise RequestError(
+            f"{report.file}, {report.broken[0]}{more}", hint=f"`rentune check {path}` lists every row that can't be used"
+        )
+    return Lengths(
+        num_rows=report.rows,
+        mean_tokens=report.mean_tokens,
+        max_tokens=report.max_tokens,
+        profile=report.profile,
+        documents=report.format == "text",
+        basis=report.basis,
+        least_seq_len=report.least_seq_len,
+    )
+
+
+def look_through(
+    path: Path,
+    model: Path | None,
+    *,
+    kind: str = "auto",
+    max_rows: int | None = None,
+    along: Path | None = None,
+    cache: Path,
+    say: Say,
+) -> DataReport:
+    """What the trainer will say of a data file. Raises RequestError for one that it can't read at all.
+
+    `model`: what decides the tokens, a model folder, a GGUF file or a bare configuration; None = they are estimated from
+    characters. `along`: a file whose rows are all counted and kept as well, if this one has to be; what is wrong with it is for
+    whoever asks for it.
+    """
+    _require_file(path)
+    if model is None or trains_on_bytes(model):
+        try:
+            return check_data(path, GUESSED if model is None else BYTES, kind=kind, max_rows=max_rows)
+        except UnreadableData as error:
+            raise RequestError(str(error), hint=HINT) from None
+    kept = cache / "counted" / f"{_key(path, model, kind, max_rows)}.json"
+    with suppress(OSError, msgspec.DecodeError):  # what can't be read again is counted again
+        return contract.decode(kept.read_bytes(), DataReport)
+    more = {} if along is None or not along.is_file() else {along: cache / "counted" / f"{_key(along, model, kind, None)}.json"}
+    names = " and ".join(file.name for file in (path, *more))
+    say(f"Counting the tokens of {names} by the tokenizer of {model.name} …")
+    answers = _asked_of_trainer((path, *more), model, kind, max_rows, cache=cache / MODELS)
+    for place, answer in zip((kept, *more.values()), answers, strict=False):
+        if isinstance(answer, DataReport):
+            _keep(place, answer)
+    if isinstance(answers[0], RequestError):
+        raise answers[0]
+    return answers[0]
+
+
+def _keep(place: Path, report: DataReport) -> None:
+    with suppress(OSError):  # a cache that can't be written costs time, no answer
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(place, msgspec.json.encode(report))
+
+
+def has_tokenizer(model: Path) -> bool:
+    """Whether this model folder or GGUF file brings the tokenizer that the trainer will use."""
+    try:
+        return (model.suffix == ".gguf" and model.is_file()) or any((model / name).is_file() for name in TOKENIZER_FILES)
+    except (OSError, ValueError):  # no name for a file
+        return False
+
+
+def trains_on_bytes(model: Path) -> bool:
+    """Whether this is a bare configuration: the trainer makes random weights for it, and reads text as bytes."""
+    try:
+        there = model.is_file() or (model / "config.json").is_file()
+        return there and find_base(str(model)).kind == "config" and not has_tokenizer(model)
+    except (OSError, ValueError):  # no name for a file
+        return False
+
+
+def has_stack() -> bool:
+    """Whether the libraries that read a tokenizer are installed beside this program. Imports none of them."""
+    return all(find_spec(name) is not None for name in STACK)
+
+
+def _require_file(path: Path) -> None:
+    try:
+        num_bytes = require_regular(path)
+    except FileUnusable as error:
+        raise RequestError(f"{shortened(str(path))} {error}", hint="the path of a data file") from None
+    if num_bytes > MAX_DATA_BYTES:
+        raise RequestError(
+            f"{path} is too large: {num_bytes:,} bytes, at most {MAX_DATA_BYTES:,} are read",
+            hint="split it, or take a part of it",
+        )
+
+
+def _asked_of_trainer(
+    files: tuple[Path, ...], tokenizer: Path, kind: str, max_rows: int | None, *, cache: Path
+) -> list[DataReport | RequestError]:
+    """Its answers to the files, in order; fewer where it broke off. Raises RequestError without any."""
+    arguments = [sys.executable, "-P", "-m", "remote", "check", *(str(file.absolute()) for file in files)]
+    arguments += ["--model", str(tokenizer.absolute())]
+    arguments += ["--format", kind, *(["--max-rows", str(max_rows)] if max_rows is not None else [])]
+    environment = without_secrets(os.environ) | OFFLINE | {contract.MODEL_CACHE_VARIABLE: str(cache)}
+    with interruptible():  # so that whoever ends this process ends the trainer's, too
+        done = subprocess.run(arguments, capture_output=True, text=True, check=False, env=environment)
+    answers: list[DataReport | RequestError] = []
+    with suppress(msgspec.DecodeError, msgspec.ValidationError):  # cut off: those before count
+        for answer in map(msgspec.json.decode, done.stdout.splitlines()):
+            failed = "error" in answer
+            answers.append(RequestError(answer["error"], hint=HINT) if failed else msgspec.convert(answer, DataReport))
+    if not answers:
+        words = done.stderr.strip().splitlines() or ["it said nothing"]
+        raise RequestError(f"the tokens of {files[0]} can't be counted: {words[-1]}", hint=HINT)
+    return answers
+
+
+# ── what was counted is found again ────────────────────────────────────────────────────────────────────────────────
+
+
+def _key(path: Path, tokenizer: Path, kind: str, max_rows: int | None) -> str:
+    """Hex sha256 over everything that the answer depends on: the data, the tokenizer, how it is asked, and who counts."""
+    parts = (path.name, sha256_of(path), kind, str(max_rows), *_tokenizer_marks(tokenizer), *_counter_marks())
+    return hashlib.sha256("\0".join(parts).encode()).hexdigest()
+
+
+def _tokenizer_marks(tokenizer: Path) -> Iterator[str]:
+    """Name, size and time of change of each file that decides the tokens: a base has gigabytes, and none is read for this."""
+    files = (tokenizer,) if tokenizer.is_file() else {file for name in TOKENIZER_NAMES for file in tokenizer.glob(name)}
+    for file in sorted(files):
+        found = file.stat()
+        yield f"{file.absolute()} {found.st_size} {found.st_mtime_ns}"
+
+
+def _counter_marks() -> Iterator[str]:
+    """The trainer's code that counts, and the releases of the libraries below it."""
+    from importlib.metadata import version  # costs start-up time, and is needed with a tokenizer only
+
+    package = Path(contract.__file__).parent
+    for name in CODE:
+        for file in sorted((package / name).glob("*.py")) or [package / name]:
+            yield sha256_of(file)
+    yield from map(version, STACK)

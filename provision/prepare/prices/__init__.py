@@ -1,0 +1,1 @@
+"""Newer prices than the shipped ones: fetched, judged, kept."""
