@@ -45,6 +45,10 @@ class Advice(msgspec.Struct, frozen=True, kw_only=True):
     global_batch_size: int
     choices: tuple[Choice, ...]  # only what the planner chose
 
+    def chose(self, key: str) -> bool:
+        """Whether the planner chose it, because nobody said it."""
+        return any(choice.key == key for choice in self.choices)
+
 
 OF_TRL: Final = "a default of TRL 1.10 (r 16, alpha 32)"
 LORA_DEFAULTS: Final = (

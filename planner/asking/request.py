@@ -299,14 +299,12 @@ def _check_data(data: DataAsked) -> None:
 def _check_batch(request: Request) -> None:
     """A step's sequences are those of a pass x the passes x the GPUs: what was said of the three must make up the whole."""
     whole, num_gpus = request.global_batch_size, request.where.num_gpus
-    micro, passes = (request.training.get(key) for key in ("micro_batch_size", "gradient_accumulation_steps"))
-    if whole is None:
+    if whole is None or batch_comes_out(request, num_gpus):
         return
+    micro, passes = (request.training.get(key) for key in IN_A_STEP)
     parts = ((micro, "sequence", ""), (passes, "pass", "es"), (num_gpus, "GPU", ""))
     said = [(number, word, more or "s") for number, word, more in parts if number is not None]
     product = prod(number for number, _, _ in said)
-    if product == whole or (len(said) < len(parts) and whole % product == 0 and not (micro and passes)):
-        return
     factors = " x ".join(f"{number} {word}{more * (number != 1)}" for number, word, more in said)
     on_more = f"--num-gpus {whole // product}, or " if whole % product == 0 and num_gpus is None else ""
     raise RequestError(
@@ -314,6 +312,18 @@ def _check_batch(request: Request) -> None:
         hint=f"{on_more}leave one of them out",
         place=("training", "global_batch_size"),
     )
+
+
+IN_A_STEP: Final = ("micro_batch_size", "gradient_accumulation_steps")
+
+
+def batch_comes_out(request: Request, num_gpus: int | None) -> bool:
+    """Whether so many GPUs (None = one at least) take the sequences of a step as they were said, no more and no fewer."""
+    whole, said = request.global_batch_size, [request.training.get(key) for key in IN_A_STEP]
+    if whole is None:
+        return True
+    product = prod(number for number in (*said, num_gpus) if number is not None)
+    return product == whole or (None in said and whole % product == 0)
 
 
 def _check_network(text: str) -> None:

@@ -15,7 +15,7 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
-from planner.asking.request import HOST, Budget, Request
+from planner.asking.request import HOST, Budget, Request, batch_comes_out
 from planner.choice.policy import Cap, Rule, cap
 from planner.estimators.cost import disk_gib, estimate_cost
 from planner.estimators.host import usable_ram_bytes
@@ -220,9 +220,13 @@ def _fastest_first(kind: Kind, offer: Offer, question: Question, figures: Figure
 
 
 def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
-    """How many of the machine's GPUs may be used: all, or one, unless the number was said."""
+    """How many of the machine's GPUs may be used: all, or one, unless the number was said. One alone where a step's sequences,
+    as they were said, can't be spread over all.
+    """
     every = max(1, kind.num_gpus)
-    return (every,) if every == 1 or request.where.num_gpus is not None else (every, 1)
+    if every == 1 or request.where.num_gpus is not None:
+        return (every,)
+    return (every, 1) if batch_comes_out(request, every) else (1,)
 
 
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:

@@ -105,20 +105,21 @@ def strategies(
             first = strategy_of(read_case(chosen | {"gradient_checkpointing": several[0]} | said))
             for checkpointing in several:
                 way = msgspec.structs.replace(first, gradient_checkpointing=checkpointing)
-                yield _ladder(way, chosen | said, advice.global_batch_size)
+                yield _ladder(way, chosen | said, advice)
 
 
-def _ladder(way: Strategy, said: dict[str, Any], global_batch_size: int) -> tuple[Strategy, ...]:
+def _ladder(way: Strategy, said: dict[str, Any], advice: Advice) -> tuple[Strategy, ...]:
     num_gpus: int = said["num_gpus"]
-    per_gpu = max(1, global_batch_size // num_gpus)
-    sizes = _said_or(said, "micro_batch_size", _micro_batches(per_gpu, said["seq_len"]))
+    per_gpu = max(1, advice.global_batch_size // num_gpus)
+    passes: int | None = said.get("gradient_accumulation_steps")
+    free = _micro_batches(per_gpu, said["seq_len"])
+    if passes is not None and not advice.chose("global_batch_size"):
+        free = (max(1, per_gpu // passes),)  # both were said, so the third follows
     return tuple(
         msgspec.structs.replace(
-            way,
-            micro_batch_size=size,
-            gradient_accumulation_steps=said.get("gradient_accumulation_steps", max(1, per_gpu // size)),
+            way, micro_batch_size=size, gradient_accumulation_steps=max(1, per_gpu // size) if passes is None else passes
         )
-        for size in sizes
+        for size in _said_or(said, "micro_batch_size", free)
     )
 
 

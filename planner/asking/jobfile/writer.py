@@ -14,7 +14,7 @@ from planner.advise import AUTO, loop_for, said_of_loop
 from planner.asking.case import Case
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
-from planner.asking.training_keys import ELSEWHERE
+from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.goals import CHEAPEST
 from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.methods import QLORA, QLORA_MEANS
@@ -69,6 +69,8 @@ COMMENTS: Final[Mapping[str, str]] = {
 
 
 CHOSEN: Final = "planner's choice"
+PINNED_OF_WHERE: Final = ("gpus", "num_gpus", "providers", "regions", "instance_types", "spot")  # they name the plan's machine
+SIZE_KEYS: Final = ("examples", "mean_tokens", "max_tokens")
 RATE: Final = "learning_rate"  # stands in every file of a plan, also where it is as advised
 NO_FILE: Final = "  # file: YOUR_DATA.jsonl  # what `run` trains on; with it, delete the lines below and its tokens are counted"
 
@@ -98,14 +100,20 @@ def write_job(asked: Request | Plan) -> str:
 
 
 def _chosen(plan: Plan) -> dict[str, str]:
-    """The keys of the job file that hold what the planner chose, as COMMENTS calls them, with why, where a rule says."""
+    """The keys of the job file that hold what the planner chose, as COMMENTS calls them, with why, where a rule says.
+
+    Without them the file says what was asked for, and nothing else.
+    """
     said, now = plan.request, pinned(plan)
-    meant = QLORA_MEANS.keys() if said.training.get("method") == QLORA else set()
-    said_method = {"method"} if said.training.get("method") in (None, AUTO) else set()
-    training = (now.training.keys() - said.training.keys() - meant) | said_method
-    where = {key for key in now.where.__struct_fields__ if not _says(said.where, key) and _says(now.where, key)}
+    said_training = {key for key, value in said.training.items() if (key, value) != ("method", AUTO)}
     reasons = {choice.key: f"{choice.reason}; {choice.source}" for choice in plan.choices}
-    return {f"training.{key}": reasons.get(key, "") for key in training} | {f"where.{key}": "" for key in where}
+    where = {key for key in PINNED_OF_WHERE if not _says(said.where, key) and _says(now.where, key)}
+    return (
+        {f"training.{key}": reasons.get(key, "") for key in now.training.keys() - said_training}
+        | {f"where.{key}": "" for key in where}
+        | {f"loop.{RATE}": reasons.get(RATE, "") for _ in [RATE] if RATE not in said_of_loop(said)}
+        | {f"data.{key}": "" for key in SIZE_KEYS if said.data.basis == "default"}
+    )
 
 
 def _says(where: Where, key: str) -> bool:
@@ -113,38 +121,48 @@ def _says(where: Where, key: str) -> bool:
 
 
 def pinned(plan: Plan) -> Request:
-    """The plan's request with nothing left to choose: its strategy to the letter, its machine by name."""
-    defaults = msgspec.to_builtins(Case(model="")) | {"kbit_upcast": "none"}
-    strategy = msgspec.to_builtins(plan.strategy)
-    spoken = SPOKEN if plan.strategy.quant == "none" else {*SPOKEN, "kbit_upcast"}
-    training = {
-        key: value
-        for key, value in strategy.items()
-        if key in defaults and key not in ELSEWHERE and (key in spoken or value != defaults[key])
+    """The plan's request with nothing left to choose: every wish as it was said, and beside them its strategy to the letter,
+    its machine by name. Of what the wishes and these names admit together no plan is better than this one was of more.
+    """
+    request, offer, num_gpus = plan.request, plan.offer, plan.strategy.num_gpus
+    chosen: dict[str, Any] = {
+        "gpus": _cards(offer),
+        "num_gpus": num_gpus if offer.num_gpus == num_gpus else None,  # else one of a box's many
+        "providers": (offer.provider,),
+        "regions": (offer.region,),
+        "instance_types": (offer.instance_type,),
+        "spot": offer.purchase == "spot",
     }
-    where = Where(
-        gpus=_cards(plan.offer),
-        num_gpus=plan.strategy.num_gpus if plan.offer.num_gpus == plan.strategy.num_gpus else None,  # else one of a box's many
-        providers=(plan.offer.provider,),
-        regions=(plan.offer.region,),
-        instance_types=(plan.offer.instance_type,),
-        spot=plan.offer.purchase == "spot",
-        host=plan.request.where.host,
-        allow_from=plan.request.where.allow_from,
-        power_usd_per_kwh=plan.request.where.power_usd_per_kwh,
-    )
-    data = plan.request.data
+    where = {key: value for key, value in chosen.items() if not _says(request.where, key)}
+    data = request.data
     if data.basis == "default":  # what is written down is no default any more
         data = msgspec.structs.replace(data, basis="stated")
-    said = {RATE, *said_of_loop(plan.request)}
+    said = {RATE, *said_of_loop(request)}
     return msgspec.structs.replace(
-        plan.request,
-        training=training,
-        global_batch_size=None,
-        where=where,
+        request,
+        training=_settled(plan),
+        where=msgspec.structs.replace(request.where, **where),
         data=data,
         said_of_loop=tuple(key for key in OF_THE_LOOP if key in said),
     )
+
+
+def _settled(plan: Plan) -> dict[str, Any]:
+    """The keys of `training`: as they were said, the others as the strategy has them where that is no default.
+
+    What `qlora` means follows from it, and `method_options` from what was said of them, the rank and `layers`.
+    """
+    said = {key: value for key, value in plan.request.training.items() if (key, value) != ("method", AUTO)}
+    follows = {"method_options", *(QLORA_MEANS if said.get("method") == QLORA else ())}
+    defaults = msgspec.to_builtins(Case(model="")) | {"kbit_upcast": "none"}
+    spoken = SPOKEN if plan.strategy.quant == "none" else {*SPOKEN, "kbit_upcast"}
+    strategy = {
+        key: value
+        for key, value in msgspec.to_builtins(plan.strategy).items()
+        if key in defaults and key not in (*ELSEWHERE, *follows) and (key in spoken or value != defaults[key])
+    }
+    settled = strategy | said
+    return {key: settled[key] for key in TRAINING_KEYS if key in settled}
 
 
 def _cards(offer: Offer) -> tuple[str, ...]:

@@ -1,0 +1,137 @@
+"""A saved job file holds what was asked for as wishes, and beside them what the planner chose, marked as its choice."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+
+import msgspec
+import pytest
+
+from planner.asking.jobfile import read_job
+from planner.asking.jobfile.writer import CHOSEN, write_job
+from planner.asking.options import OPTIONS, request_of
+from planner.asking.request import Request
+from planner.plan import Plan
+from tests.planner.builders import ask, counted, make_catalog, make_gpu, make_offer, parsed
+
+CARDS = (make_gpu(), make_gpu("Card 80GB", memory_gib=80.0, driver_memory_mib=81_000))
+MARKET = make_catalog(
+    make_offer(),
+    make_offer(region="us-south", usd_per_hour=Decimal("0.90")),
+    make_offer(region="us-east", purchase="spot", usd_per_hour=Decimal("0.50")),
+    make_offer(instance_type="two", num_gpus=Decimal(2), usd_per_hour=Decimal("1.80")),
+    make_offer(instance_type="large", gpu="Card 80GB", usd_per_hour=Decimal("3.00")),
+    make_offer(provider="other", instance_type="alike", usd_per_hour=Decimal("1.10")),
+    make_offer(provider="host", region="host", instance_type="host", usd_per_hour=Decimal(0)),
+    gpus=CARDS,
+)
+
+# One way or more to say every option of `plan` that asks for something, each another value than the default.
+WISHES: dict[str, tuple[tuple[str, ...], ...]] = {
+    "model": (("--model", "SmolLM2-360M"),),
+    "revision": (("--revision", "main"),),
+    "data": (("--data", "rows.jsonl"),),
+    "examples": (("--examples", "700"), ("--data", "rows.jsonl", "--examples", "700")),
+    "tokens": (("--tokens", "90k"), ("--tokens", "90k", "--examples", "500")),
+    "loop.epochs": (("--epochs", "2"), ("--epochs", "3")),
+    "purpose.use_case": (("--use-case", "classification"),),
+    "purpose.deployment": (("--deployment", "edge"),),
+    "purpose.accuracy": (("--accuracy", "highest"),),
+    "purpose.imbalance": (("--imbalance", "20"),),
+    "training.method": (("--method", "lora"), ("--method", "qlora"), ("--method", "full"), ("--method", "adalora")),
+    "training.rank": (("--rank", "8"), ("--rank", "16")),
+    "training.alpha": (("--alpha", "24"),),
+    "training.dropout": (("--dropout", "0.1"), ("--dropout", "0")),
+    "training.target_modules": (
+        ("--target-modules", "q_proj,v_proj"),
+        ("--target-modules", "q_proj"),
+        ("--target-modules", "all-linear"),
+    ),
+    "training.quant": (("--quant", "int8"), ("--quant", "none")),
+    "training.seq_len": (("--seq-len", "256"), ("--seq-len", "512")),
+    "training.micro_batch_size": (("--micro-batch-size", "2"),),
+    "global_batch_size": (
+        ("--global-batch-size", "32"),
+        ("--global-batch-size", "33"),
+        ("--global-batch-size", "32", "--gradient-accumulation-steps", "4"),
+        ("--global-batch-size", "32", "--micro-batch-size", "16", "--num-gpus", "2"),
+    ),
+    "training.gradient_accumulation_steps": (("--gradient-accumulation-steps", "4"),),
+    "training.gradient_checkpointing": (("--gradient-checkpointing", "off"), ("--gradient-checkpointing", "reentrant")),
+    "training.optimizer": (("--optimizer", "adamw_8bit"),),
+    "where.gpus": (("--gpu", "Card 24GB"), ("--gpu", "Card 80GB", "--gpu", "Card 24GB"), ("--gpu", "card 80gb")),
+    "where.power_usd_per_kwh": (("--power-price", "0.30"),),
+    "where.num_gpus": (("--num-gpus", "2"), ("--num-gpus", "1")),
+    "where.gpu_memory_gib": (("--gpu-budget", "80GB"), ("--gpu-budget", "24.5GB")),
+    "where.providers": (("--provider", "cloud"), ("--provider", "other", "--provider", "cloud")),
+    "where.regions": (("--region", "us-*"), ("--region", "us-south", "--region", "north")),
+    "where.spot": (("--spot",), ("--on-demand",)),
+    "where.host": (("--host", "me@192.0.2.7"),),
+    "where.allow_from": (("--allow-from", "192.0.2.0/24", "--allow-from", "198.51.100.7"),),
+    "budget.max_usd": (("--max-cost", "12.50"),),
+    "budget.max_hours": (("--max-hours", "90m"),),
+    "budget.goal": (("--goal", "fastest"), ("--goal", "balanced")),
+    "keep.volume_name": (("--keep-volume", "models"),),
+    "keep.environment": (("--no-keep-environment",), ("--keep-environment",)),
+    "tags": (("--tag", "team=search", "--tag", "yes=no: really"),),
+}
+# Options that no job file holds, and why.
+NOT_HELD = {
+    "top": "how many plans are shown is no part of the job",
+    "overruled": "to set a policy aside is said each time, and recorded: a file that does it would do it for ever",
+}
+SAID = [pytest.param(words, id=" ".join(words)) for ways in WISHES.values() for words in ways]
+
+
+def asked(words: tuple[str, ...]) -> Request:
+    """The request of a command line."""
+    model = () if "--model" in words else ("--model", "SmolLM2-135M")
+    return request_of(parsed(*model, *words), measure=counted)
+
+
+def planned(request: Request) -> Plan:
+    """What would be saved."""
+    result = ask(request, MARKET)
+    plan = result.recommended or result.plans[0]
+    assert plan is not None
+    return plan
+
+
+def read(text: str) -> Request:
+    """As `plan job.yaml` reads it."""
+    return read_job(text, name="job.yaml", measure=counted)
+
+
+def test_every_option_is_tried_here_or_named_as_one_that_no_file_holds() -> None:
+    """A new option has to decide."""
+    assert {option.field for option in OPTIONS} == WISHES.keys() | NOT_HELD.keys()
+
+
+@pytest.mark.parametrize("words", SAID)
+def test_without_the_planners_choices_a_saved_file_is_what_was_asked_for(words: tuple[str, ...]) -> None:
+    """Every wish stands as it was said, and none that nobody had."""
+    request = asked(words)
+    lines = write_job(planned(request)).splitlines()
+    left = [line for line in lines if not line.endswith(f"({CHOSEN})")]
+    assert read("\n".join(left)) == request
+
+
+@pytest.mark.parametrize("words", SAID)
+def test_a_saved_file_plans_what_was_shown(words: tuple[str, ...]) -> None:
+    """The same machine, strategy and loop for the same dollars and hours, and every wish with its own value."""
+    request = asked(words)
+    shown = planned(request)
+    saved = read(write_job(shown))
+    again = planned(saved)
+    assert (again.offer, again.strategy, again.request.loop) == (shown.offer, shown.strategy, shown.request.loop)
+    assert (again.cost, again.duration) == (shown.cost, shown.duration)
+    assert saved.training | request.training == saved.training
+    for section in ("where", "keep", "budget", "purpose", "tags", "global_batch_size", "model", "revision"):
+        for said, kept in _pairs(getattr(request, section), getattr(saved, section)):
+            assert said in (kept, None, ()), section
+
+
+def _pairs(said: object, kept: object) -> list[tuple[object, object]]:
+    if isinstance(said, msgspec.Struct):
+        return [(getattr(said, key), getattr(kept, key)) for key in said.__struct_fields__]
+    return [(said, kept)]
