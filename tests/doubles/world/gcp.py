@@ -51,6 +51,7 @@ TYPES: Final = {
 }
 MADE_UP_LIMIT: Final = 8
 EXHAUSTED: Final = "ZONE_RESOURCE_POOL_EXHAUSTED"
+NO_ROOM: Final = "does not have enough resources available to fulfill the request."
 
 # Reason -> status, reason and text; those of quota and permission as seen in public reports.
 SAYS: Final[dict[Reason, tuple[int, str, str]]] = {
@@ -59,6 +60,7 @@ SAYS: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.IN_USE: (400, "resourceInUseByAnotherResource", "The resource is already being used"),
     Reason.INVALID: (400, "invalid", ""),
     Reason.LOCKED: (400, "resourceNotReady", "The resource is not ready"),
+    Reason.NO_CAPACITY: (503, EXHAUSTED, NO_ROOM),  # of an order the operation says it
     Reason.QUOTA: (403, "quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally."),
     Reason.TAKEN: (409, "alreadyExists", ""),
     Reason.THROTTLED: (429, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'"),
@@ -162,7 +164,7 @@ def _read_operation(world: World, asked: Asked, verb: str, id: str) -> Reply:
 
 def _exhausted(zone: str) -> Reply:
     """Google takes the order, and the operation fails."""
-    told = f"The zone 'projects/{PROJECT}/zones/{zone}' does not have enough resources available to fulfill the request."
+    told = f"The zone 'projects/{PROJECT}/zones/{zone}' {NO_ROOM}"
     error = {"errors": [{"code": EXHAUSTED, "message": told}]}
     return Reply(200, {"kind": "compute#operation", "name": "operation-failed-0", "status": "DONE", "error": error})
 

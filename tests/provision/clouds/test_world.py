@@ -9,6 +9,8 @@ import msgspec
 import pytest
 
 from provision.clouds.programs.order import PowerOff
+from tests.doubles.world import digitalocean, gcp, hetzner, runpod
+from tests.doubles.world.app import Dialect
 from tests.doubles.world.core import MACHINE, Clock, Declined, Fault, Reason, Settings, Thing, World
 
 HOUR_S = 3600.0
@@ -180,6 +182,12 @@ def test_a_fault_can_strike_after_the_deed() -> None:
     with pytest.raises(Declined):
         order(world)
     assert names(world.standing()) == ["k", "box"]
+
+
+@pytest.mark.parametrize("dialect", [digitalocean.DIALECT, gcp.DIALECT, hetzner.DIALECT, runpod.DIALECT])
+def test_each_dialect_has_words_for_every_no(dialect: Dialect) -> None:
+    """Whatever a schedule plants at whichever call: the cloud declines, and its double does not break."""
+    assert all(400 <= dialect.declined(Declined(reason)).status < 600 for reason in Reason)
 
 
 def test_a_refused_delete_ends_nothing() -> None:
