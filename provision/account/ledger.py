@@ -22,12 +22,23 @@ from provision.home.places import HOME_VARIABLE, require_folder
 from provision.home.whole import sync_folder
 from remote.contract import Outcome
 
+Around = Callable[[AnyLine], AbstractContextManager[None]]
+
+
+def unattended(_line: AnyLine) -> AbstractContextManager[None]:
+    """Around a line that nothing happens around."""
+    return nullcontext()
+
 
 class Ledger:
-    """Append and fold. Opening does nothing; the folder is made at the first append."""
+    """Append and fold. Opening does nothing; the folder is made at the first append.
 
-    def __init__(self, path: Path) -> None:
+    `around`: entered before each line is written, and left once it is.
+    """
+
+    def __init__(self, path: Path, *, around: Around = unattended) -> None:
         self.path = path
+        self._around = around
         self._decoder = msgspec.json.Decoder(AnyLine)
         self._header = msgspec.json.Decoder(Header)
         self._folded: tuple[int, dict[str, RunState]] = (0, {})  # by the size of the file, which only grows
@@ -53,6 +64,10 @@ class Ledger:
 
         Raises OSError when it could not be written in full; then nothing of it is left in the file.
         """
+        with self._around(line):
+            self._keep(line)
+
+    def _keep(self, line: AnyLine) -> None:
         self._add(lambda: (msgspec.json.encode(line),))
 
     def copy_in(self, *raw_lines: bytes) -> None:

@@ -14,7 +14,7 @@ from typing import Final
 from catalogs.user_file import shortened
 from provision.aboard.detached import ANSWER_S
 from provision.aboard.kept import KeptCheckpoints
-from provision.account.ledger import Ledger
+from provision.account.ledger import Around, Ledger
 from provision.account.lines import Controlled
 from provision.account.naming import fitting
 from provision.account.receipt import Receipt
@@ -33,7 +33,7 @@ from provision.state.checkpoints import kept_of
 from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
-from provision.walk.crash import read_crash_point
+from provision.walk.crash import crash_around, read_crash_point, spared
 from provision.walk.held import Agrees, MakeProvisioner, Run, read_run
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
@@ -74,7 +74,8 @@ def drive(
     `agrees`: asked before an offer is taken that makes the job much dearer. Where the terminal is closed, `hand_over` leaves
     the run to somebody else; without it that stops the run.
     """
-    ledger = ledger_of(run_id, places, note=display.note)
+    crash_point = read_crash_point(environment)
+    ledger = ledger_of(run_id, places, note=display.note, around=crash_around(crash_point))
     find_run(ledger, run_id)
     run = read_run(
         run_id,
@@ -84,7 +85,7 @@ def drive(
         display=display,
         agrees=agrees,
         kept=kept_of(run_id, places.run(run_id)),
-        crash_point=read_crash_point(environment),
+        crash_point=crash_point,
     )
     if result_is_elsewhere(run):
         raise Refused(
@@ -108,7 +109,7 @@ def _set_sentinel(run: Run, environment: Mapping[str, str]) -> None:
     if all(ends_itself(plan.offer.provider) for plan in run.plans):
         return
     try:
-        spawn_apart(SENTINEL, run.run_id, run.places, environment)
+        spawn_apart(SENTINEL, run.run_id, run.places, spared(environment))
     except OSError as error:
         run.display.note(f"Nobody here will end this run at its deadline: no process could be started ({error.strerror}).")
 
@@ -144,7 +145,8 @@ def end(
     take) is an unknown end. `meant`: somebody, or its deadline, has said that this very run is to end; so it is, even
     where nobody can tell whether another machine holds it. Raises Refused while another machine does; StoreFailed.
     """
-    ledger = _ledger_to_end(run_id, places, display, meant=meant)
+    around = crash_around(read_crash_point(environment))
+    ledger = _ledger_to_end(run_id, places, display, meant=meant, around=around)
     folder = places.run(run_id)
     state = find_run(ledger, run_id)
     make = make or provisioners(places, environment)
@@ -160,15 +162,15 @@ def end(
             return _end_locked(run_id, places, ledger, make, display, discard=discard)
 
 
-def _ledger_to_end(run_id: str, places: Places, display: Display, *, meant: bool) -> Ledger:
+def _ledger_to_end(run_id: str, places: Places, display: Display, *, meant: bool, around: Around) -> Ledger:
     """As `ledger_of`; where what is said of the store can't be used, a run that is meant is ended by what is here alone."""
     try:
-        return ledger_of(run_id, places, note=display.note)
+        return ledger_of(run_id, places, note=display.note, around=around)
     except RentuneError as error:
         if not meant:
             raise
         display.note(f"{error} The run is ended all the same.")
-        return Ledger(places.ledger)
+        return Ledger(places.ledger, around=around)
 
 
 @contextmanager

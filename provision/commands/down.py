@@ -39,6 +39,8 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
 
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
     """
+    import os
+
     from provision.account.naming import LEAST_LETTERS
     from provision.commands.problems import unseen_problems
     from provision.commands.whereabouts import run_brought
@@ -47,7 +49,9 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     from provision.home.interrupt import interruptible
     from provision.home.places import read_places
     from provision.report.tables import teardown_words
+    from provision.walk.crash import read_crash_point
 
+    read_crash_point(os.environ)  # refused before anything is looked at
     if orphans and volumes:
         raise BadInput("--orphans and --volumes are two things to do.", hint="rentune down --orphans, then --volumes")
     if run is None and not orphans and not volumes:

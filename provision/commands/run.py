@@ -55,9 +55,9 @@ def command(**options: Any) -> int:
     from provision.prepare.policy import state_place
     from provision.providers import require_provider
     from provision.state.shared import Place
-    from provision.walk.crash import read_crash_point
+    from provision.walk.crash import crash_around, read_crash_point
 
-    read_crash_point(os.environ)  # refused while nothing is opened
+    crash_point = read_crash_point(os.environ)  # refused while nothing is opened
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
     opened = _open(choose_plan(options, question), options, LookAhead(os.environ, market().gpus))
@@ -82,7 +82,7 @@ def command(**options: Any) -> int:
         plan,
         base,
         places=places,
-        ledger=Ledger(places.ledger),
+        ledger=Ledger(places.ledger, around=crash_around(crash_point)),
         clock=time.time,
         host_key=question.agreed,
         alerts=alerts,

@@ -18,7 +18,7 @@ from typing import Final
 
 import msgspec
 
-from provision.account.ledger import Ledger
+from provision.account.ledger import Around, Ledger, unattended
 from provision.account.lines import AnyLine, Attempted
 from provision.errors import ControlLost, StoreFailed
 from provision.home.places import Places, RunFolder
@@ -47,12 +47,13 @@ class MirroredLedger(Ledger):
         holder: Holder,
         *,
         note: Note,
+        around: Around = unattended,
         beat_s: float = BEAT_S,
         line_s: float = LINE_S,
         clock: Callable[[], float] = time.time,
         sleep: Callable[[float], None] = time.sleep,
     ) -> None:
-        super().__init__(places.ledger)
+        super().__init__(places.ledger, around=around)
         self._places, self._run_id, self._link, self._holder = places, run_id, link, holder
         self._bucket = Bucket(link.url)  # for results, which take long
         self._book_bucket = Bucket(link.url, request_s=line_s)
@@ -105,14 +106,14 @@ class MirroredLedger(Ledger):
             raise
         return True
 
-    def append(self, line: AnyLine) -> None:
+    def _keep(self, line: AnyLine) -> None:
         """Into the store, then onto this disk. Raises ControlLost, and nothing is written, once another machine has the run."""
         with self._one_at_a_time:
             if line.run_id == self._run_id:
                 line = self._numbered_line(line)
                 if self._mirror is not None:
                     self._write(self._mirror, line)
-            super().append(line)
+            super()._keep(line)
 
     def _numbered_line(self, line: AnyLine) -> AnyLine:
         """The line in its place among all machines': behind what is known of the run here."""

@@ -14,7 +14,7 @@ from typing import Final
 import msgspec
 
 from planner.asking.request import LOCAL
-from provision.account.ledger import Ledger
+from provision.account.ledger import Around, Ledger, unattended
 from provision.account.lines import UNREADABLE, AnyLine
 from provision.account.naming import LEAST_LETTERS, fitting
 from provision.account.runs import RunState, fold
@@ -42,15 +42,15 @@ from provision.store.bucket import QUESTION_S, Bucket
 PASSPHRASE: Final = "RENTUNE_STATE_PASSPHRASE"  # noqa: S105 - a variable's name
 
 
-def ledger_of(run_id: str, places: Places, *, note: Note) -> Ledger:
+def ledger_of(run_id: str, places: Places, *, note: Note, around: Around = unattended) -> Ledger:
     """The ledger as this run's controller writes it: mirrored where its state lies in object storage.
 
     Raises MissingPart where that can't be spoken to here, Refused where the run's own file about it is damaged.
     """
     link = read_link(places.run(run_id))
     if link is None:
-        return Ledger(places.ledger)
-    return MirroredLedger(places, run_id, link, this_holder(places), note=note)
+        return Ledger(places.ledger, around=around)
+    return MirroredLedger(places, run_id, link, this_holder(places), note=note, around=around)
 
 
 def this_holder(places: Places) -> Holder:
