@@ -79,7 +79,7 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.provider}/{self.region}/{self.instance_type}/{self.purchase}"
 
     @property
-    def is_whole(self) -> bool:
+    def is_stated(self) -> bool:
         """Whether its RAM and its cores are known: what is not told is never taken to be enough."""
         return self.ram_gib is not None and self.vcpus is not None
 

@@ -140,7 +140,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def doubts(self) -> Doubts:
         """What speaks against recommending it."""
-        return NOT_READY in self.provider_status, self.verdict == "tight", not self.offer.is_whole
+        return NOT_READY in self.provider_status, self.verdict == "tight", not self.offer.is_stated
 
 
 # Each for which a plan comes after all without it: its provider lacks something here, its memory is tight, its machine's RAM

@@ -10,8 +10,8 @@ from planner.notices import cut_words, held_out_words, kept_words, unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
 from planner.report.goals import goal_lines
-from planner.report.layout import Table, Words, render
 from planner.report.legend import TIGHT, legend
+from planner.report.lines import Table, Words, render
 
 Part = str | Words | Table
 

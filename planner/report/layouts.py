@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import Final
 
 from planner.plan import NOT_YET, Cards, Layout, LayoutKind, Streamed
-from planner.report import layout, words
-from planner.report.layout import Table
+from planner.report import lines, words
+from planner.report.lines import Table
 from planner.units import GIB
 
 NAMES: Final[Mapping[LayoutKind, str]] = {
@@ -35,9 +35,7 @@ ADDS_UP: Final[Mapping[LayoutKind, str]] = {
 def cards_lines(cards: Cards, layouts: tuple[Layout, ...]) -> Iterator[str | Table]:
     """One way a row: what of the cards' memory it adds up, and whether that does."""
     yield f"{_heading(cards)} What a job needs of each, with what its driver is assumed to leave:"
-    table = Table(
-        (layout.Column("way", wraps=True), layout.Column("what adds up", wraps=True), layout.Column("GiB", wraps=True))
-    )
+    table = Table((lines.Column("way", wraps=True), lines.Column("what adds up", wraps=True), lines.Column("GiB", wraps=True)))
     for each in layouts:
         table.add(way(each), ADDS_UP[each.kind], cell(each), style=None if each.verdict == "does_not_fit" else "bold")
     yield table
@@ -83,7 +81,7 @@ def budget_lines(budget_gib: float, layouts: tuple[Layout, ...]) -> Iterator[str
     seq_len = layouts[0].strategy.seq_len
     yield f"What it takes on {budget_gib:g} GB per GPU, whoever owns it (GiB need/has; sequences of {seq_len:,} tokens):"
     cards = list(dict.fromkeys(str(each.card) for each in layouts))
-    table = Table((layout.Column("way", wraps=True), *(layout.Column(card, wraps=True) for card in cards)))
+    table = Table((lines.Column("way", wraps=True), *(lines.Column(card, wraps=True) for card in cards)))
     for kind in dict.fromkeys(each.kind for each in layouts):
         of_kind = {str(each.card): each for each in layouts if each.kind == kind}
         table.add(way(next(iter(of_kind.values()))), *(cell(of_kind[card]) if card in of_kind else "" for card in cards))

@@ -73,7 +73,7 @@ def _first_words(plans: Iterable[Plan]) -> str:
 
 
 def _unknown(plans: Sequence[Plan]) -> str | None:
-    unknown = [plan for plan in plans if not plan.offer.is_whole]
+    unknown = [plan for plan in plans if not plan.offer.is_stated]
     if not unknown:
         return None
     ram_bytes, cores = max(plan.host.ram_peak_bytes for plan in unknown), max(vcpus_of(plan.strategy) for plan in unknown)

@@ -10,8 +10,8 @@ import msgspec
 from planner.estimators.cost import UNBILLED_PHASES
 from planner.estimators.phases import scaled
 from planner.plan import Plan, Range, Rejection
-from planner.report import layout, words
-from planner.report.layout import Table
+from planner.report import lines, words
+from planner.report.lines import Table
 from remote.contract import Phase
 
 
@@ -46,8 +46,8 @@ def plan_table(plans: Iterable[Plan], *, width: int, recommended: Plan | None = 
     fewer columns.
     """
     columns = [column for column in COLUMNS if width >= column.from_width]
-    shown = (layout.Column(column.title, right=column.figure, wraps=not column.figure) for column in columns)
-    table = Table((layout.Column("", right=True), *shown))
+    shown = (lines.Column(column.title, right=column.figure, wraps=not column.figure) for column in columns)
+    table = Table((lines.Column("", right=True), *shown))
     for number, plan in enumerate(plans, start=1):
         mark = f"{ARROW} {number}" if plan is recommended else str(number)
         cells = (column.text(plan).replace(" (", "\n(") if width < ONE_LINE_WIDTH else column.text(plan) for column in columns)
@@ -57,7 +57,7 @@ def plan_table(plans: Iterable[Plan], *, width: int, recommended: Plan | None = 
 
 def rejection_table(rejections: Iterable[Rejection], spelled: words.Spelling) -> Table:
     """What was looked at and refused, why, and what would help."""
-    table = Table(tuple(layout.Column(title, wraps=True) for title in ("refused", "why", "what would do")))
+    table = Table(tuple(lines.Column(title, wraps=True) for title in ("refused", "why", "what would do")))
     for rejection in rejections:
         table.add(rejection.what, words.reason(rejection, spelled), words.what_would_do(rejection, spelled))
     return table
@@ -142,8 +142,8 @@ def cost_table(plan: Plan) -> Table:
 
 def _figures(title: str, name: str, *figures: str, note: str | None = None) -> Table:
     """A table of names and figures, with a column of words behind them where there is a note."""
-    columns = (layout.Column(name, wraps=True), *(layout.Column(figure, right=True) for figure in figures))
-    return Table(columns if note is None else (*columns, layout.Column(note, wraps=True)), title=title)
+    columns = (lines.Column(name, wraps=True), *(lines.Column(figure, right=True) for figure in figures))
+    return Table(columns if note is None else (*columns, lines.Column(note, wraps=True)), title=title)
 
 
 def _three(figure: Range, word: Callable[[float], str]) -> Iterator[str]:

@@ -157,7 +157,7 @@ def age_days(plan: Plan) -> int | None:
 
 def status(plan: Plan) -> str:
     """Whether it can be begun now, or what is missing first (the legend has all), and what is not known of the machine."""
-    unknown = f", {unknown_words(plan.offer)} unknown" if not plan.offer.is_whole else ""
+    unknown = f", {unknown_words(plan.offer)} unknown" if not plan.offer.is_stated else ""
     return f"{readiness(plan)}{unknown}"
 
 

@@ -157,12 +157,12 @@ def _slow(group: list[Over], limit_s: float, *, complete: bool) -> Rejection:
 
 def nearest_of(entries: Iterable[Over], figure: Callable[[Over], float]) -> Over | None:
     """The one with the least of a figure; what RAM or cores nobody states only where there is no other."""
-    return min(entries, key=lambda each: (not each.offer.is_whole, figure(each)), default=None)
+    return min(entries, key=lambda each: (not each.offer.is_stated, figure(each)), default=None)
 
 
 def _known(nearest: Over, group: list[Over]) -> str:
     """What sets it apart from others that may need less, and may have too little RAM."""
-    return " of known RAM" if nearest.offer.is_whole and not all(each.offer.is_whole for each in group) else ""
+    return " of known RAM" if nearest.offer.is_stated and not all(each.offer.is_stated for each in group) else ""
 
 
 def _beyond(limit: str, least: str, nearest: Over, needed: dict[str, float], *, num_offers: int, complete: bool) -> Rejection:

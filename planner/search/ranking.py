@@ -68,7 +68,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def doubts(self) -> Doubts:
         """As those of the plan that it becomes."""
-        return not self.ready, self.fit.verdict == "tight", not self.offer.is_whole
+        return not self.ready, self.fit.verdict == "tight", not self.offer.is_stated
 
     @property
     def order(self) -> tuple[float, float, str, str]:
@@ -196,7 +196,7 @@ def on_kind(kind: Kind, offers: list[Offer], question: Question, figures: Figure
     for offer in offers:
         can_rent = question.provider(offer.provider).runnable
         for only_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
-            place = offer.provider, offer.purchase, offer.is_whole, only_doable
+            place = offer.provider, offer.purchase, offer.is_stated, only_doable
             if place in placed or not choice:
                 continue
             fit = _held(choice, kind, offer, question, figures, notebook)

@@ -145,8 +145,8 @@ def _show(opened: Open, *, quiet: bool) -> None:
     import time
 
     from planner.report import render_plan
-    from planner.report.layout import wrapped
     from planner.report.legend import TIGHT
+    from planner.report.lines import wrapped
     from provision.envelope.show import width_columns
     from provision.prepare.deadline import deadline_words, forsaken_words
     from provision.providers import never_met

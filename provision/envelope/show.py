@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import click
 
-from planner.report.layout import wrapped
+from planner.report.lines import wrapped
 from provision.envelope import Problem, enclose, refusal_of, render_json
 from provision.errors import Exit
 

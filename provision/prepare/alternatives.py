@@ -34,7 +34,7 @@ def alternatives_of(plan: Plan, found: Iterable[Plan], offers: Iterable[Offer], 
 
 def _can_take_its_place(each: Plan, plan: Plan) -> bool:
     ready = each.runnable is None and NOT_READY not in each.provider_status
-    no_less_known = each.offer.is_whole or not plan.offer.is_whole
+    no_less_known = each.offer.is_stated or not plan.offer.is_stated
     return ready and no_less_known and each.offer.provider not in OWN_MACHINES and each.verdict in ("fits", plan.verdict)
 
 

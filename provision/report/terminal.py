@@ -11,7 +11,7 @@ from rich.panel import Panel
 from rich.table import Table as RichTable
 from rich.text import Text
 
-from planner.report.layout import column_widths, least_widths, wrapped
+from planner.report.lines import column_widths, least_widths, wrapped
 from provision.account.receipt import Receipt
 from provision.report.tables import Table, Tone, headline, tables, tone
 from provision.report.words import NO_ANSWER, weights_words

@@ -11,8 +11,8 @@ from catalogs.catalog import read_catalog
 from planner.asking.quantities import parse_cards
 from planner.asking.request import Where
 from planner.plan import Cards, Layout, LayoutKind, SearchResult
-from planner.report.layout import render
 from planner.report.layouts import ADDS_UP, budget_lines, cards_lines
+from planner.report.lines import render
 from planner.search import search
 from planner.units import GIB
 from remote.contract import CAPABILITIES

@@ -71,7 +71,7 @@ def test_what_the_search_ranked_beside_it_is_one_too() -> None:
 def test_a_machine_of_untold_ram_takes_no_place_of_one_whose_ram_is_known() -> None:
     """It may have too little; for another of untold RAM it may stand in."""
     untold = plan_at("a", offer=msgspec.structs.replace(plan_at("a").offer, ram_gib=None))
-    assert FIRST.offer.is_whole
+    assert FIRST.offer.is_stated
     assert alternatives_of(FIRST, (untold,), (), ()) == ()
     other = plan_at("b", offer=msgspec.structs.replace(plan_at("b").offer, ram_gib=None))
     assert keys(alternatives_of(untold, (other,), (), ())) == ["cloud/b/big/on_demand"]

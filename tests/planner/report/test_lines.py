@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.report.layout import Column, Table, Words, cells_of, render, wrapped
+from planner.report.lines import Column, Table, Words, cells_of, render, wrapped
 
 TEXT = st.text(st.characters(codec="utf-8", exclude_categories=("C", "M", "Z")) | st.sampled_from(" \n漢"), max_size=60)
 
