@@ -49,9 +49,16 @@ def memory_by(
     Raises Unsupported (of the closed form, unless a trace was asked for). `cache`: a folder for traces, or None;
     `tracing`: entered while a step is traced, which takes seconds.
     """
+
+    def traced() -> Answered:
+        from planner.estimators.trace import trace_counted  # most estimates need none
+
+        found = trace_counted(architecture.config, strategy, task=task, gpu=gpu, stack=stack, cache=cache, tracing=tracing)
+        return Answered(found.vram, "trace", (), found.num_trained)
+
     if asked == "trace":
         try:
-            return _traced(architecture, strategy, task, gpu, stack, cache, tracing)
+            return traced()
         except Untraceable as untraceable:
             raise _with_a_way_out(untraceable, architecture, strategy, task, stack) from None
     try:
@@ -60,7 +67,7 @@ def memory_by(
         if asked == "closed_form":
             raise _or_traced(refusal, architecture, strategy, task, stack) from None
         try:
-            found = _traced(architecture, strategy, task, gpu, stack, cache, tracing)
+            found = traced()
         except Untraceable as untraceable:
             if METHODS[strategy.method].trainable is None:  # then only a trace could have answered
                 raise _with_a_way_out(untraceable, architecture, strategy, task, stack) from None
@@ -93,18 +100,3 @@ def _or_traced(refusal: Unsupported, architecture: Architecture, strategy: Strat
         require_traceable(architecture.config, strategy, task=task, stack=stack)
         return Unsupported(refusal.key, refusal.message, f"{refusal.hint}; or engine trace")
     return refusal
-
-
-def _traced(
-    architecture: Architecture,
-    strategy: Strategy,
-    task: Task,
-    gpu: Gpu | None,
-    stack: Stack,
-    cache: Path | None,
-    tracing: Tracing,
-) -> Answered:
-    from planner.estimators.trace import trace_counted  # most estimates need none
-
-    found = trace_counted(architecture.config, strategy, task=task, gpu=gpu, stack=stack, cache=cache, tracing=tracing)
-    return Answered(found.vram, "trace", (), found.num_trained)

@@ -48,20 +48,32 @@ OF_A_BUDGET: Final[tuple[tuple[LayoutKind, int], ...]] = (
 MOST_CARDS: Final = 3  # assumed: of a budget: one that people have, and the two that are sold most often without bfloat16
 
 
+class _Way(msgspec.Struct, frozen=True):
+    """One way, as far as cards differ by it."""
+
+    kind: LayoutKind
+    changes: Mapping[str, Any]
+    num_gpus: int
+
+
+class _Card(msgspec.Struct, frozen=True):
+    """A card that holds a job or not; None: any of that memory."""
+
+    gpu: Gpu | None
+    has_bytes: int
+
+
 def layouts_of_cards(cards: Cards, question: Question, figures: Figures) -> Iterator[Layout]:
     """Each way on so many cards of that memory, with the lightest quantization that fits, else the strongest."""
-    has_bytes = round(cards.memory_gib * GIB * DRIVER_SHARE)
+    card = _Card(None, round(cards.memory_gib * GIB * DRIVER_SHARE))
     for kind in OF_CARDS:
         num_gpus = cards.number if kind in ON_SEVERAL else 1
         if kind in ON_SEVERAL and num_gpus == 1:
             continue
         for changes in WAYS[kind]:
-            laid = [
-                each
-                for base in _recomputing(figures, "bfloat16")
-                if (each := _laid(kind, changes, base, num_gpus, None, has_bytes, question, figures)) is not None
-            ]
-            if laid:
+            way = _Way(kind, changes, num_gpus)
+            tried = (_laid(way, base, card, question, figures) for base in _recomputing(figures, "bfloat16"))
+            if laid := [each for each in tried if each is not None]:
                 yield next((each for each in laid if each.verdict == "fits"), laid[-1])
 
 
@@ -69,9 +81,9 @@ def layouts_of_budget(question: Question, market: Iterable[Offer], figures: Figu
     """What there is to do where the budget per GPU holds the job on none: on cards of that size, each way with its figures."""
     for gpu in _cards_of(question, market):
         base = _recomputing(figures, "bfloat16" if gpu.bf16 else "float16")[-1]
+        card = _Card(gpu, available_bytes(gpu, None))
         for kind, num_gpus in OF_A_BUDGET:
-            layout = _laid(kind, WAYS[kind][0], base, num_gpus, gpu, available_bytes(gpu, None), question, figures)
-            if layout is not None:
+            if (layout := _laid(_Way(kind, WAYS[kind][0], num_gpus), base, card, question, figures)) is not None:
                 yield layout
 
 
@@ -94,52 +106,44 @@ def _cards_of(question: Question, market: Iterable[Offer]) -> list[Gpu]:
     return [*sorted(modern, key=lambda gpu: -gpu.achievable_tflops)[:1], *often][:MOST_CARDS]
 
 
-def _laid(
-    kind: LayoutKind,
-    changes: Mapping[str, Any],
-    base: tuple[Strategy, ...],
-    num_gpus: int,
-    gpu: Gpu | None,
-    has_bytes: int,
-    question: Question,
-    figures: Figures,
-) -> Layout | None:
+def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question, figures: Figures) -> Layout | None:
     """The smallest micro-batch laid in this way; streamed the largest that fits, which hides the link best. None where the way
     makes no sense for the method.
     """
-    steps = [_changed(step, changes, num_gpus, question.advice.global_batch_size) for step in base]
-    if kind == "streamed" and METHODS[steps[-1].method].moves:
+    steps = [_changed(step, way, question.advice.global_batch_size) for step in base]
+    streams = way.kind == "streamed"
+    if streams and METHODS[steps[-1].method].moves:
         return None
     try:
-        strategy = _largest(steps, gpu, has_bytes, figures) if kind == "streamed" else steps[-1]
-        vram = figures.vram_like(strategy, gpu)
-        word, _ = verdict(vram, has_bytes)
-        streamed = _streamed(strategy, gpu, figures, question) if kind == "streamed" and gpu is not None else None
+        strategy = _largest(steps, card, figures) if streams else steps[-1]
+        vram = figures.vram_like(strategy, card.gpu)
+        word, _ = verdict(vram, card.has_bytes)
+        streamed = _streamed(strategy, card.gpu, figures, question) if streams and card.gpu is not None else None
     except CaseRefused:
         return None
     return Layout(
-        kind=kind,
+        kind=way.kind,
         strategy=strategy,
-        card=gpu.name if gpu is not None else None,
+        card=card.gpu.name if card.gpu is not None else None,
         required_bytes=vram.required_bytes,
-        available_bytes=has_bytes,
+        available_bytes=card.has_bytes,
         verdict=word,
         missing=question.capabilities.missing(strategy, question.request.task),
         streamed=streamed,
     )
 
 
-def _changed(step: Strategy, changes: Mapping[str, Any], num_gpus: int, global_batch_size: int) -> Strategy:
+def _changed(step: Strategy, way: _Way, global_batch_size: int) -> Strategy:
     packed = step.quant != "none"
     dtype = step.param_dtype
-    said = {key: dtype if value == HALF else value for key, value in changes.items() if packed or key != "quant_storage"}
-    passes = max(1, global_batch_size // (step.micro_batch_size * num_gpus))
-    return msgspec.structs.replace(step, num_gpus=num_gpus, gradient_accumulation_steps=passes, **said)
+    said = {key: dtype if value == HALF else value for key, value in way.changes.items() if packed or key != "quant_storage"}
+    passes = max(1, global_batch_size // (step.micro_batch_size * way.num_gpus))
+    return msgspec.structs.replace(step, num_gpus=way.num_gpus, gradient_accumulation_steps=passes, **said)
 
 
-def _largest(steps: list[Strategy], gpu: Gpu | None, has_bytes: int, figures: Figures) -> Strategy:
+def _largest(steps: list[Strategy], card: _Card, figures: Figures) -> Strategy:
     def fits(step: Strategy) -> bool:
-        return figures.vram_like(step, gpu).required_bytes <= has_bytes
+        return figures.vram_like(step, card.gpu).required_bytes <= card.has_bytes
 
     return next(filter(fits, steps), steps[-1])
 
