@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import os
 import socket
 import subprocess
@@ -9,6 +10,8 @@ import sys
 from pathlib import Path
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 
 from provision.home.places import Places
 from tests.conftest import NetworkUsed
@@ -35,6 +38,25 @@ def test_each_test_has_a_state_folder_of_its_own(places: Places, tmp_path: Path)
     """Neither this process nor its children write to the user's ledger."""
     assert places.home.is_relative_to(tmp_path)
     assert os.environ["RENTUNE_HOME"] == str(places.home)
+
+
+def test_what_is_drawn_does_not_depend_on_the_modules_that_are_loaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A module of ours with a number that nobody would draw by chance changes no example of a test."""
+    drawn: list[int] = []
+
+    @settings(max_examples=500, database=None)
+    @given(st.integers())
+    def draws(number: int) -> None:
+        drawn.append(number)
+
+    draws()
+    before = drawn.copy()
+    (tmp_path / "of_ours.py").write_text(f"NUMBERS = {list(range(987_654_000, 987_654_090))}\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    importlib.import_module("of_ours")
+    drawn.clear()
+    draws()
+    assert drawn == before
 
 
 def test_a_skipped_test_fails_and_what_is_left_out_is_said(tmp_path: Path) -> None:
