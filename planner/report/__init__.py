@@ -10,6 +10,7 @@ from planner.notices import cut_words, held_out_words, kept_words, unread
 from planner.plan import Plan, SearchResult
 from planner.report import tables, words
 from planner.report.goals import goal_lines
+from planner.report.groups import grouped
 from planner.report.legend import TIGHT, legend
 from planner.report.lines import Table, Words, render
 
@@ -21,7 +22,7 @@ MAX_REJECTIONS = 8  # more are counted; --json has all
 def render_result(
     result: SearchResult, *, command: str | None, spelled: words.Spelling, explain: bool, width: int, colour: bool
 ) -> str:
-    """The whole answer: the job in the first line, plans by price, the refused, and the command that runs it."""
+    """The whole answer: the job in the first line, plans by verdict and price, the refused, and the command that runs it."""
     return _rendered(_answer(result, command, spelled, explain=explain, width=width), width=width, colour=colour)
 
 
@@ -47,7 +48,7 @@ def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, 
         yield ""
     if result.plans:
         yield _plans_heading(result)
-        yield tables.plan_table(result.plans, width=width, recommended=result.recommended)
+        yield tables.plan_table(grouped(result.plans), width=width, recommended=result.recommended)
         yield from goal_lines(result)
     else:
         yield "Nothing on offer does this job as asked."
@@ -56,7 +57,7 @@ def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, 
         yield from _layouts(result)
     for way in result.ways_out:
         yield f"\nCan be run {way.change}:"
-        yield tables.plan_table([way.plan], width=width)
+        yield tables.plan_table({"": [way.plan]}, width=width)
     yield from legend((*result.plans, *(way.plan for way in result.ways_out)), width=width)
     shown = result.rejections if explain else result.rejections[:MAX_REJECTIONS]
     if shown:

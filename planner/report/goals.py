@@ -8,6 +8,7 @@ from typing import Final
 from planner.choice.goals import GOALS, Goal
 from planner.plan import Plan, SearchResult
 from planner.report import words
+from planner.report.groups import in_order
 
 DEARER: Final = 1.05  # assumed: below it nobody would call the other one dearer
 
@@ -23,7 +24,7 @@ def goal_lines(result: SearchResult) -> Iterator[str]:
 
 def _picks(result: SearchResult, best: dict[Goal, Plan]) -> Iterator[str]:
     """Each of these rows with all that it is the best for."""
-    for number, plan in enumerate(result.plans, start=1):
+    for number, plan in enumerate(in_order(result.plans), start=1):
         if goals := [goal for goal, each in best.items() if each is plan]:
             yield f"{' and '.join(goals)} {number} ({_figures(plan)})"
 

@@ -42,6 +42,7 @@ class Table:
         self.title = title
         self.rows: list[_Row] = []
         self.rules_above: set[int] = set()  # numbers of rows, from 0
+        self.headings_above: dict[int, str] = {}
 
     def add(self, *cells: str, style: Style | None = None) -> None:
         """One row more."""
@@ -50,6 +51,10 @@ class Table:
     def rule(self) -> None:
         """A line between what is there and what comes."""
         self.rules_above.add(len(self.rows))
+
+    def heading(self, text: str) -> None:
+        """Words across all columns, above what comes."""
+        self.headings_above[len(self.rows)] = text
 
 
 class Words(msgspec.Struct, frozen=True):
@@ -122,6 +127,8 @@ def _table_lines(table: Table, *, width: int, colour: bool) -> Iterator[str]:
     for number, row in enumerate(table.rows):
         if number == 0 or number in table.rules_above:
             yield RULE * min(width, sum(widths) + len(GAP) * (len(widths) - 1))
+        if number in table.headings_above:
+            yield from wrapped(table.headings_above[number], width)
         yield from _row_lines(table, row, widths, colour=colour)
 
 

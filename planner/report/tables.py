@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+import math
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
 import msgspec
@@ -16,17 +17,24 @@ from remote.contract import Phase
 
 
 class Column(msgspec.Struct, frozen=True):
-    """A column of the plan table; `from_width`: the terminal must be this wide for it."""
+    """A column of the plan table; the terminal must be at least `from_width` wide for it, and below `below_width`."""
 
     title: str
     text: Callable[[Plan], str]
     figure: bool = False  # figures are never cut in two; names may be
     from_width: int = 0
+    below_width: float = math.inf
+
+
+def _job_and_rate(plan: Plan) -> str:
+    rate = f"\n{words.usd(plan.cost.usd_per_million_tokens)}/M tok" if plan.cost.usd_per_million_tokens else ""
+    return f"{words.usd_range(plan.cost.total_usd)}{rate}"
 
 
 ARROW: Final = "→"
 ONE_LINE_WIDTH: Final = 100  # narrower, a range stands below its middle
 PRICE_WIDTH: Final = 128  # narrower, one sentence says how old the prices are
+RATE_WIDTH: Final = 140  # narrower, dollars of a million tokens stand below those of the job
 
 COLUMNS: Final = (
     Column("offer", words.offer),
@@ -34,24 +42,29 @@ COLUMNS: Final = (
     Column("strategy", words.strategy, from_width=112),
     Column("GiB need/has", words.fit, from_width=80),
     Column("time", lambda plan: words.span_range(plan.duration.wall_s), figure=True),
-    Column("whole job", lambda plan: words.usd_range(plan.cost.total_usd), figure=True),
-    Column("$/M tok", lambda plan: words.usd(plan.cost.usd_per_million_tokens), figure=True, from_width=140),
+    Column("whole job", lambda plan: words.usd_range(plan.cost.total_usd), figure=True, from_width=RATE_WIDTH),
+    Column("whole job", _job_and_rate, figure=True, below_width=RATE_WIDTH),
+    Column("$/M tok", lambda plan: words.usd(plan.cost.usd_per_million_tokens), figure=True, from_width=RATE_WIDTH),
     Column("status", words.status),
     Column("price seen", words.age, figure=True, from_width=PRICE_WIDTH),
 )
 
 
-def plan_table(plans: Iterable[Plan], *, width: int, recommended: Plan | None = None) -> Table:
-    """One row a plan, in the order given. What can be run is bold, what is recommended has an arrow. A narrow terminal gets
-    fewer columns.
+def plan_table(groups: Mapping[str, Iterable[Plan]], *, width: int, recommended: Plan | None = None) -> Table:
+    """One row a plan, in the order given, below the word of its group where it has one. What can be run is bold, what is
+    recommended has an arrow. A narrow terminal gets fewer columns.
     """
-    columns = [column for column in COLUMNS if width >= column.from_width]
+    columns = [column for column in COLUMNS if column.from_width <= width < column.below_width]
     shown = (lines.Column(column.title, right=column.figure, wraps=not column.figure) for column in columns)
     table = Table((lines.Column("", right=True), *shown))
-    for number, plan in enumerate(plans, start=1):
-        mark = f"{ARROW} {number}" if plan is recommended else str(number)
-        cells = (column.text(plan).replace(" (", "\n(") if width < ONE_LINE_WIDTH else column.text(plan) for column in columns)
-        table.add(mark, *cells, style="bold" if plan.runnable is None else "dim")
+    for word, plans in groups.items():
+        if word:
+            table.heading(f"{word}:")
+        for number, plan in enumerate(plans, start=len(table.rows) + 1):
+            mark = f"{ARROW} {number}" if plan is recommended else str(number)
+            texts = (column.text(plan) for column in columns)
+            cells = (text.replace(" (", "\n(") if width < ONE_LINE_WIDTH else text for text in texts)
+            table.add(mark, *cells, style="bold" if plan.runnable is None else "dim")
     return table
 
 

@@ -10,6 +10,7 @@ from planner.choice.goals import GOALS
 from planner.choice.pareto import pareto, risks
 from planner.plan import Plan, SearchResult
 from planner.report import job_line, words
+from planner.report.groups import grouped
 from planner.report.layouts import cell, way
 from planner.report.tables import time_rows
 from planner.units import SECONDS_PER_HOUR
@@ -108,10 +109,10 @@ def _tables(result: SearchResult, best: tuple[Plan, ...], spelled: words.Spellin
     if goals:
         yield Table(
             title="Best for each goal",
-            columns=("goal", "offer", "whole job", "time"),
+            columns=("goal", "offer", "whole job", "$/M tokens", "time"),
             rows=tuple((goal, words.offer(plan), *_figures(plan)) for goal, plan in goals),
         )
-    yield _plans("The cheapest", result.plans)
+    yield from (_plans(f"The cheapest: {word}", plans) for word, plans in grouped(result.plans).items())
     yield from (_plans(f"Can be run {way_out.change}", (way_out.plan,)) for way_out in result.ways_out)
     if result.layouts:
         yield Table(
@@ -137,7 +138,7 @@ def _tables(result: SearchResult, best: tuple[Plan, ...], spelled: words.Spellin
 def _plans(title: str, plans: Iterable[Plan]) -> Table:
     return Table(
         title=title,
-        columns=("offer", "GPUs", "GiB need/has", "whole job", "time", "risk", "status"),
+        columns=("offer", "GPUs", "GiB need/has", "whole job", "$/M tokens", "time", "risk", "status"),
         rows=tuple(
             (words.offer(plan), words.machine(plan), words.fit(plan), *_figures(plan), _risks(plan), words.status(plan))
             for plan in plans
@@ -145,8 +146,9 @@ def _plans(title: str, plans: Iterable[Plan]) -> Table:
     )
 
 
-def _figures(plan: Plan) -> tuple[str, str]:
-    return words.usd_range(plan.cost.total_usd), words.span_range(plan.duration.wall_s)
+def _figures(plan: Plan) -> tuple[str, str, str]:
+    rate = words.usd(plan.cost.usd_per_million_tokens)
+    return words.usd_range(plan.cost.total_usd), rate, words.span_range(plan.duration.wall_s)
 
 
 def _risks(plan: Plan) -> str:

@@ -104,6 +104,48 @@ def test_every_row_carries_its_range_its_verdict_its_status_and_the_age_of_its_p
         assert part in row
 
 
+def test_plans_stand_in_groups_by_what_can_be_done_with_them_and_in_a_group_by_dollars() -> None:
+    """A price that nobody can rent at is not what a person looks for first, however low it is."""
+
+    def priced(name: str, usd: float, **changes: object) -> Plan:
+        cost = msgspec.structs.replace(make_plan().cost, total_usd=exactly(usd))
+        return make_plan(offer=make_offer(instance_type=name), cost=cost, **changes)
+
+    not_yet = "not yet runnable: the trainer cannot do num_gpus=2"
+    plans = (
+        priced("known", 0.1, runnable="price only: this version cannot rent from cloud"),
+        priced("later", 0.2, runnable=not_yet),
+        priced("narrow", 0.3, verdict="tight"),
+        priced("roomy", 0.4),
+        priced("dear", 0.5),
+    )
+    text = shown(result(*plans), width=200)
+    rows = [line.split() for line in text[text.index("─\n") : text.index("Best of")].splitlines()[1:]]
+    told = [" ".join(row) if row[-1].endswith(":") else row[row.index("cloud") + 2] for row in rows]
+    assert told == [
+        "fits:",
+        "roomy",
+        "dear",
+        "tight:",
+        "narrow",
+        "not yet runnable:",
+        "later",
+        "price only:",
+        "known",
+    ]
+    assert "cheapest and fastest and balanced 1 ($0.40" in text
+
+
+@pytest.mark.parametrize("width", [80, 100, 140])
+def test_dollars_of_a_million_tokens_stand_beside_every_total(width: int) -> None:
+    """Below it where the terminal is narrow, in a column of their own where it is not; also of a way out."""
+    way = WayOut(change="on demand", changes={}, plan=make_plan())
+    text = shown(result(make_plan(), CHEAPER, ways_out=(way,)), width=width)
+    table = text[text.index("─") :]
+    assert table.count("$1.00/M tok" if width < 140 else " $1.00  ") >= 3
+    assert max(map(len, text.splitlines())) <= width
+
+
 def test_a_price_without_a_date_is_called_so() -> None:
     """Undated is not new."""
     assert "undated" in shown(result(make_plan(catalog_as_of=None)))
@@ -183,9 +225,9 @@ def test_the_best_for_each_goal_is_named_with_the_option_that_takes_it() -> None
 
 def test_what_is_recommended_has_an_arrow() -> None:
     """It need not be the first of those that can be run."""
-    tight, fits = make_plan(verdict="tight"), make_plan(provider_status="elsewhere")
-    rows = [line for line in shown(result(CHEAPER, tight, fits)).splitlines() if line.lstrip(" →")[:1] in ("1", "2", "3")]
-    assert [row.startswith("→") for row in rows] == [False, False, True]
+    lacking, ready = make_plan(provider_status="tested; not ready here: credentials"), make_plan()
+    rows = [line for line in shown(result(CHEAPER, lacking, ready)).splitlines() if line.lstrip(" →")[:1] in ("1", "2", "3")]
+    assert [row.startswith("→") for row in rows] == [False, True, False]
 
 
 def test_a_tight_plan_is_called_so_wherever_it_is_offered() -> None:

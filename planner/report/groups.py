@@ -1,0 +1,29 @@
+"""Plans by what can be done with them: what fits, what is tight, what cannot be run yet, what is a price alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Final
+
+from planner.plan import NOT_YET, PRICE_ONLY, Plan
+
+ORDER: Final = ("fits", "tight", NOT_YET, PRICE_ONLY)
+
+
+def grouped(plans: Iterable[Plan]) -> dict[str, list[Plan]]:
+    """By the word of the group, in this order; within a group as they come, the cheapest job first. No group is empty."""
+    groups: dict[str, list[Plan]] = {word: [] for word in ORDER}
+    for plan in plans:
+        groups[_word(plan)].append(plan)
+    return {word: members for word, members in groups.items() if members}
+
+
+def in_order(plans: Iterable[Plan]) -> list[Plan]:
+    """As the table numbers them."""
+    return [plan for members in grouped(plans).values() for plan in members]
+
+
+def _word(plan: Plan) -> str:
+    if plan.runnable is None:
+        return "tight" if plan.verdict == "tight" else "fits"
+    return PRICE_ONLY if plan.runnable.startswith(PRICE_ONLY) else NOT_YET
