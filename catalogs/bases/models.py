@@ -19,6 +19,8 @@ from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, exis
 
 REGISTRY: Final = Path(__file__).parents[1] / "data" / "architectures.json"
 SIZE_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)([bm])")
+# "owner/name" or "name", less what marks a copy that is stored quantized
+MAYBE_COPY: Final = re.compile(r"(?:\w[\w.-]*/)?(\w[\w.-]*?)(?:(?:-unsloth)?-bnb-4bit|-gptq|-awq)?")
 
 
 class ModelUnknown(Failure):
@@ -65,6 +67,22 @@ def _names() -> dict[str, ModelRow]:
     return names | {row.name.lower(): row for row in registry()}
 
 
+@cache
+def _copied() -> dict[str, ModelRow]:
+    """What stands behind the owner in a hub id, and registry names: copies of a model keep its name, and have its shape."""
+    last = {hub_id.lower().rpartition("/")[2]: row for row in registry() for hub_id in row.hub}
+    return last | {row.name.lower(): row for row in registry()}
+
+
+def _row_of(reference: str) -> ModelRow | None:
+    """The row that is meant by a name, a hub id, or the name of a copy by another owner."""
+    word = reference.strip().lower()
+    if row := _names().get(word):
+        return row
+    name = MAYBE_COPY.fullmatch(word)
+    return _copied().get(name[1]) if name else None
+
+
 def is_size(reference: str) -> bool:
     """Whether a model is named by its size alone, which is a shape and no weights."""
     return SIZE_WORD.fullmatch(reference.strip().lower()) is not None
@@ -75,10 +93,10 @@ def hub_id_of(reference: str) -> str | None:
     None where the registry knows none.
     """
     word = reference.strip().lower()
-    row = _names().get(word)
-    if row is None or not row.hub:
+    row = _row_of(word)
+    if row is None or not row.hub or ("/" in word and word not in _names()):
         return None
-    return next((hub_id for hub_id in row.hub if hub_id.lower() == word), row.hub[0])
+    return next((hub_id for hub_id in row.hub if word in (hub_id.lower(), hub_id.lower().rpartition("/")[2])), row.hub[0])
 
 
 def is_gated(hub_id: str) -> bool:
@@ -98,12 +116,18 @@ def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = Non
         return _of_row(row, reference)
     if reference.strip() and base is not None and exists(path := base / expanded(reference)):
         return _of_path(path, reference)
+    if row := _row_of(reference):
+        return _of_row(row, reference)
     raise _unknown(shortened(reference), looked_up=base is not None)
 
 
 def _of_row(row: ModelRow, reference: str) -> Architecture:
-    typical = f"typical shape of {reference}: {row.name}; " if is_size(reference) else ""
-    return architecture_of(row.config, name=row.name, source=f"{typical}{row.source} ({row.as_of})")
+    word, taken = reference.strip().lower(), ""
+    if is_size(word):
+        taken = f"typical shape of {reference}: {row.name}; "
+    elif word not in _names():
+        taken = f"{shortened(reference)} is taken for a copy, by its name; "
+    return architecture_of(row.config, name=row.name, source=f"{taken}{row.source} ({row.as_of})")
 
 
 def _of_path(path: Path, reference: str) -> Architecture:

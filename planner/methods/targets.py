@@ -15,7 +15,7 @@ from remote.contract import Strategy
 # derived: peft's TRANSFORMERS_MODELS_TO_LORA_TARGET_MODULES_MAPPING (peft 0.21, utils/constants.py)
 LORA_TARGETS: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(
-        ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "opt", "stablelm"),
+        ("llama", "mistral", "mixtral", "gemma", "gemma2", "gemma3_text", "qwen2", "qwen3", "opt", "gptj", "stablelm"),
         ("q_proj", "v_proj"),
     ),
     **dict.fromkeys(("gpt2", "gpt_bigcode"), ("c_attn",)),
@@ -37,6 +37,7 @@ IA3_TARGETS: Final[dict[str, tuple[str, ...]]] = {
     **dict.fromkeys(("gpt_neox", "falcon"), ("query_key_value", "dense_4h_to_h")),
     "bloom": ("query_key_value", "mlp.dense_4h_to_h"),
     "phi": ("q_proj", "v_proj", "fc2"),
+    "gptj": ("q_proj", "v_proj", "fc_out"),
     "t5": ("k", "v", "wo"),
     "mt5": ("k", "v", "wi_1"),
     "deberta-v2": ("key_proj", "value_proj", "output.dense"),

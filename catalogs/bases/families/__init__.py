@@ -28,7 +28,9 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
     "gemma3_text": rotary.gemma3,
     "phi3": rotary.phi3,
     "stablelm": rotary.stablelm,
+    "starcoder2": rotary.starcoder2,
     "phi": layer_norm.phi,
+    "gptj": layer_norm.gptj,
     "falcon": layer_norm.falcon,
     "bloom": layer_norm.bloom,
     "mpt": layer_norm.mpt,
@@ -56,6 +58,7 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
     "roberta": encoders.roberta,
     "xlm-roberta": encoders.roberta,
     "distilbert": encoders.distilbert,
+    "electra": encoders.electra,
 }
 
 

@@ -38,6 +38,16 @@ def roberta(config: Config) -> Fields:
     return bert(config) | {"dense_classifier": True}
 
 
+def electra(config: Config) -> Fields:
+    """The discriminator: BERT without a pooler."""
+    fields = bert(config)
+    hidden = fields["hidden_size"]
+    if size(config, "embedding_size", default=hidden) != hidden:
+        raise ConfigUnusable("ELECTRA with embeddings of another width has no closed form", "name the base or the large one")
+    pooler = hidden * hidden + hidden
+    return fields | {"other_params": fields["other_params"] - pooler, "outer_linears": (), "dense_classifier": True}
+
+
 def distilbert(config: Config) -> Fields:
     shape = grid(config)
     hidden, ffn = shape["hidden_size"], size(config, "hidden_dim")

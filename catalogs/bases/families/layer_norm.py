@@ -137,6 +137,35 @@ def phi(config: Config) -> Fields:
     }
 
 
+def gptj(config: Config) -> Fields:
+    shape = grid(config)
+    hidden, ffn = shape["hidden_size"], size(config, "n_inner", default=4 * shape["hidden_size"])
+    return shape | {
+        "kind": "decoder",
+        "intermediate_size": ffn,
+        "tied_embeddings": flag(config, "tie_word_embeddings", default=False),
+        "norm_params_per_block": 2 * hidden,
+        "other_params": 2 * hidden + shape["vocab_size"],
+        "outer_biases": shape["vocab_size"],
+        "gated_mlp": False,
+        "activation": activation(config, "activation_function", default="gelu_new"),
+        "norm": "layer",
+        "layout": "parallel_shared",
+        "rotary_share": min(1.0, size(config, "rotary_dim", default=64) / shape["head_dim"]),
+        "joined_rotary": True,
+        "hidden_dropout": share(config, "resid_pdrop", default=0.0),
+        "attention_dropout": share(config, "attn_pdrop", default=0.0),
+        "linears": linears(
+            ("attn.k_proj", hidden, hidden, False, "key"),
+            ("attn.v_proj", hidden, hidden, False, "value"),
+            ("attn.q_proj", hidden, hidden, False, "query"),
+            ("attn.out_proj", hidden, hidden, False, "output"),
+            ("mlp.fc_in", hidden, ffn, True, "up"),
+            ("mlp.fc_out", ffn, hidden, True, "down"),
+        ),
+    }
+
+
 def falcon(config: Config) -> Fields:
     shape = grid(config)
     hidden, newer = shape["hidden_size"], flag(config, "new_decoder_architecture", default=False)

@@ -153,3 +153,18 @@ def stablelm(config: Config) -> Fields:
         "other_params": 2 * hidden,
         "linears": linears(*rows, *mlp_rows(hidden, fields["intermediate_size"], bias=False)),
     }
+
+
+def starcoder2(config: Config) -> Fields:
+    fields = decoder({"hidden_act": "gelu_pytorch_tanh", **config}, tied=True)
+    hidden, ffn, bias = fields["hidden_size"], fields["intermediate_size"], flag(config, "use_bias", default=True)
+    mlp = (("mlp.c_fc", hidden, ffn, bias, "up"), ("mlp.c_proj", ffn, hidden, bias, "down"))
+    return fields | {
+        "norm": "layer",
+        "gated_mlp": False,
+        "window": window_of(config),
+        "hidden_dropout": share(config, "residual_dropout", default=0.0),
+        "norm_params_per_block": 4 * hidden,
+        "other_params": 2 * hidden,
+        "linears": linears(*attention_rows(fields, qkv_bias=bias, out_bias=bias), *mlp),
+    }

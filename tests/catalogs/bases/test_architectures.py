@@ -55,9 +55,11 @@ CONFIGS: dict[str, dict[str, Any]] = dict.fromkeys(FAMILIES, GROUPED) | {
     "opt": {key: SMALL[key] for key in ("vocab_size", "hidden_size", "num_hidden_layers", "num_attention_heads")}
     | {"ffn_dim": 96, "word_embed_proj_dim": 64},
     "gpt_neox": SMALL,
+    "gptj": GPT2 | {"rotary_dim": 8},
     "bert": SMALL,
     "roberta": SMALL,
     "xlm-roberta": SMALL,
+    "electra": SMALL | {"embedding_size": 64},
     "distilbert": {"vocab_size": 1000, "dim": 64, "n_layers": 3, "n_heads": 4, "hidden_dim": 96},
     "qwen3_moe": GROUPED | {"moe_intermediate_size": 32, "num_experts": 8},
     "granitemoeshared": GROUPED | {"shared_intermediate_size": 48},
