@@ -12,6 +12,7 @@ from catalogs.hardware import Billing, Gpu
 from planner.asking.case import Case, stack_of
 from planner.asking.request import Basis, DataAsked
 from planner.estimators.cost import volume_gib
+from planner.estimators.sequences import rows_read
 from planner.methods import LAYERS, METHODS, NUM_LABELS, QLORA, QLORA_MEANS
 from planner.plan import HostEstimate, VramEstimate
 from planner.strategy.as_run import departures
@@ -19,7 +20,7 @@ from planner.strategy.cuts import cut_of, cuts_weights
 from planner.strategy.precision import BITSANDBYTES, FOUR_BIT
 from planner.strategy.stack import unprofiled
 from planner.units import gib
-from remote.contract import MAX_HELD_OUT_SHARE, Strategy
+from remote.contract import MAX_HELD_OUT_SHARE, RowsRead, Strategy
 
 ESTIMATED: Final[Basis] = "estimated from characters"
 
@@ -138,16 +139,27 @@ def kept_words(name: str, host: HostEstimate, billing: Billing) -> str:
 
 
 def cut_words(data: DataAsked, seq_len: int) -> str | None:
-    """How many rows the trainer will cut at that length, as a sentence; None for none. Documents are split instead."""
-    if data.max_tokens <= seq_len or data.documents:
+    """How many rows the trainer will cut at that length or leave out, as a sentence; None for none. Documents are split."""
+    read = rows_read(data, seq_len)
+    number, total = read.cut + read.left_out, read.used + read.left_out
+    if not number:
         return None
-    share = sum(share for tokens, share in data.profile if tokens > seq_len) if data.profile else 1.0
-    rows = max(1, round(share * data.num_examples))
-    about = "" if share == 1 else "about "
-    return (
-        f"{about}{rows:,} of {data.num_examples:,} rows are longer than {seq_len:,} tokens and will be cut (--seq-len); "
-        f"the longest has {data.max_tokens:,}{', as estimated' if data.basis == ESTIMATED else ''}"
+    exact = number == total or (
+        data.basis != ESTIMATED and data.beginnings is not None and number < len(data.beginnings.longest)
     )
+    rows = f"{'' if exact else 'about '}{number:,} of {total:,} rows {'is' if number == 1 else 'are'}"
+    longest = f"the longest has {data.max_tokens:,}{', as estimated' if data.basis == ESTIMATED else ''}"
+    return f"{rows} longer than {seq_len:,} tokens{_fate(read)} (--seq-len); {longest}"
+
+
+def _fate(read: RowsRead) -> str:
+    if not read.left_out:
+        return " and will be cut"
+    why = "nothing to learn is left of " + ("it" if read.left_out == 1 else "them")
+    where = f" ({read.lines_words})" if read.left_out_lines else ""
+    if not read.cut:
+        return f" and will be left out, for {why}{where}"
+    return f": {read.cut:,} will be cut and {read.left_out:,} left out, for {why}{where}"
 
 
 def cache_notice(vram: VramEstimate) -> Iterator[str]:

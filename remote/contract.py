@@ -256,6 +256,32 @@ class Evaluation(Value, frozen=True, kw_only=True):
     row_losses: tuple[float, ...]
 
 
+LINES_TOLD: Final = 5  # assumed: as many as a sentence bears
+
+
+class Beginnings(Value, frozen=True, kw_only=True):
+    """The rows of a file that a cut reaches first, and how many tokens come before there is something to learn."""
+
+    longest: tuple[tuple[int, int], ...]  # (line, tokens), the longest row first; a few
+    latest: tuple[tuple[int, int | None], ...]  # (line, tokens to its first that teaches; None = none does), the latest first
+    profile: tuple[tuple[float, float], ...]  # of the latter: (mean tokens, share of the rows), shortest first
+
+
+class RowsRead(Value, frozen=True, kw_only=True):
+    """What becomes of the rows of a part of the data within a sequence length."""
+
+    used: int  # learned from or judged by, cut or whole
+    cut: int  # of those
+    left_out: int  # nothing to learn is left of them
+    left_out_lines: tuple[int, ...]  # of those, at most `LINES_TOLD`, in the file
+
+    @property
+    def lines_words(self) -> str:
+        """Where those left out stand: "line 41", "lines 3, 7, 9, 12, 20, …"."""
+        lines = ", ".join(f"{line:,}" for line in self.left_out_lines)
+        return f"line{'s' * (self.left_out > 1)} {lines}{', …' * (self.left_out > len(self.left_out_lines))}"
+
+
 class Measured(Value, frozen=True, kw_only=True):
     """What the meters showed. Absent meters are None: a CPU box has no VRAM."""
 
@@ -295,6 +321,8 @@ class Outcome(Value, frozen=True, kw_only=True):
     measured: Measured
     reached: Reached | None = None  # None without a result
     trainable_params: int | None = None
+    train_rows: RowsRead | None = None  # None of a trainer of before 2026-12
+    held_out_rows: RowsRead | None = None  # likewise
     before: Evaluation | None = None
     after: Evaluation | None = None
     samples: tuple[Sample, ...] = ()

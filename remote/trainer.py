@@ -255,6 +255,8 @@ def _outcome(
         measured=measured(loop.step_s, loop.tokens, progress.peaks, desk),
         reached=loop.reached,
         trainable_params=loaded.trainable_params,
+        train_rows=loaded.data.train_read,
+        held_out_rows=loaded.data.held_out_read if loaded.data.held_out_rows else None,
         before=progress.evaluation_at(0),
         after=progress.evaluation_at(progress.best_step),
         samples=samples,

@@ -16,7 +16,7 @@ from catalogs.user_file import shortened
 from planner.asking.bounds import REQUEST_BOUNDS, Bounds, complaint
 from planner.choice.goals import CHEAPEST, Goal
 from planner.choice.recipes import Accuracy, Deployment, UseCase
-from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Loop, Task
+from remote.contract import HELD_OUT_ROWS, MAX_HELD_OUT_SHARE, Beginnings, Loop, Task
 
 LOCAL: Final = "local"  # the provider that is this machine
 HOST: Final = "host"  # the one that is a machine of the user's, reached by SSH
@@ -54,6 +54,7 @@ class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
     documents: bool = False
     basis: str  # one of `Basis`
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
+    beginnings: Beginnings | None = None  # of the rows of `path`; None = not counted
     held_out_rows: int = 0
     held_out_wanted: int | None = None  # as was said, where fewer are held out; None = as many
     held_out_path: str | None = None
@@ -156,6 +157,7 @@ class Lengths(msgspec.Struct, frozen=True, kw_only=True):
     documents: bool  # raw text, which the trainer splits where it cuts a conversation
     basis: Basis
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
+    beginnings: Beginnings | None = None  # None = not counted
 
 
 Measure = Callable[[DataFile], Lengths]  # raises RequestError for what can't be trained on
@@ -185,6 +187,7 @@ def measured_data(
         documents=lengths.documents,
         basis=lengths.basis,
         least_seq_len=lengths.least_seq_len,
+        beginnings=lengths.beginnings,
         held_out_rows=num_held_out,
         held_out_wanted=too_many,
         held_out_path=held_out_path,

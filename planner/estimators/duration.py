@@ -19,7 +19,7 @@ from planner.estimators.learned import NOTHING_LEARNED, Learned, Seen, learned_f
 from planner.estimators.memory.held.optimizers import state_bytes
 from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.phases import moving, scaled, span, total
-from planner.estimators.sequences import Sequences, laid_out, padded_mean
+from planner.estimators.sequences import Sequences, laid_out, padded_mean, share_used
 from planner.estimators.speed import StepTime, cpu_step_time, run_class, step_time, tokens_per_step
 from planner.methods import adapter_file_bytes
 from planner.plan import Bound, DurationEstimate, Range
@@ -181,7 +181,8 @@ def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> Work:
     Held-out rows are evaluated beside others of like length (remote/data/batches.py), so only widths are rounded up.
     """
     alike = ((data.mean_tokens, 1.0),)
-    trained = _within(data.num_examples, data.profile or alike, data, strategy)
+    num_used = round(data.num_examples * share_used(data, strategy.seq_len))
+    trained = _within(num_used, data.profile or alike, data, strategy)
     judged = _within(data.held_out_rows, data.held_out_profile or data.profile or alike, data, strategy)
     multiple = WIDTH_MULTIPLE["cpu" if on_cpu else "cuda"]
     if not data.profile:

@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import math
 from collections import defaultdict
+from collections.abc import Sequence
 from functools import lru_cache
 from itertools import accumulate
 from typing import Final
 
 import msgspec
 
-from planner.asking.request import Profile
+from planner.asking.request import DataAsked, Profile
+from remote.contract import LINES_TOLD, Beginnings, RowsRead
 
 MOST_DRAWN: Final = 512  # assumed: a larger step looks, once sorted, like so many of its sequences
+
+
+UNCOUNTED: Final = Beginnings(longest=(), latest=(), profile=())
 
 
 class Sequences(msgspec.Struct, frozen=True):
@@ -41,6 +46,48 @@ def laid_out(num_rows: int, profile: Profile, *, seq_len: int, documents: bool) 
     per_row = sum(pieces.values())
     shares = tuple((tokens, number / per_row) for tokens, number in sorted(pieces.items()) if number)
     return Sequences(number=round(num_rows * per_row), lengths=shares)
+
+
+def rows_read(data: DataAsked, seq_len: int) -> RowsRead:
+    """What becomes of the file's rows, held-out ones of it included, within `seq_len` tokens. The trainer's rule.
+
+    Exact where few rows are cut; where they are more than are known one by one, by the shares of the rows' lengths.
+    """
+    num_rows = data.num_examples + (data.held_out_rows if data.held_out_path is None else 0)
+    known = data.beginnings or UNCOUNTED
+    late = _over(seq_len, known.latest)
+    num_late = len(late) if _all_known(late, known.latest, num_rows) else _share_over(seq_len, known.profile, num_rows)
+    longer = _over(seq_len, known.longest)
+    profile = data.profile or ((float(data.max_tokens), 1.0),)
+    num_longer = len(longer) if _all_known(longer, known.longest, num_rows) else _share_over(seq_len, profile, num_rows)
+    return RowsRead(
+        used=num_rows - num_late,
+        cut=0 if data.documents else max(0, num_longer - num_late),
+        left_out=num_late,
+        left_out_lines=tuple(sorted(late)[:LINES_TOLD]),
+    )
+
+
+def share_used(data: DataAsked, seq_len: int) -> float:
+    """The share of the file's rows that leave something to learn within `seq_len` tokens."""
+    if data.beginnings is None or not _over(seq_len, data.beginnings.latest[:1]):
+        return 1.0
+    read = rows_read(data, seq_len)
+    return read.used / (read.used + read.left_out)
+
+
+def _over(seq_len: int, rows: Sequence[tuple[int, int | None]]) -> list[int]:
+    """The lines of those that need more."""
+    return [line for line, tokens in rows if tokens is None or tokens > seq_len]
+
+
+def _all_known(found: list[int], known: Sequence[tuple[int, int | None]], num_rows: int) -> bool:
+    """Whether no row beyond the known ones can be among those found."""
+    return len(found) < len(known) or len(known) == num_rows
+
+
+def _share_over(seq_len: int, profile: Profile, num_rows: int) -> int:
+    return round(num_rows * sum(share for tokens, share in profile if tokens > seq_len))
 
 
 @lru_cache

@@ -20,7 +20,7 @@ from provision.account.runs import Rental, RunState
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Resource, Teardown
 from provision.words import seconds_words
-from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Reached, Sample
+from remote.contract import EndReason, Evaluation, Measured, Outcome, Phase, Reached, RowsRead, Sample
 
 RECEIPT_VERSION = 1
 # What a teardown has left of a box that was stopped, by its verdict, where no checkpoint is at home. The trainer can't know it.
@@ -104,6 +104,8 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     started_at_s: float
     ended_at_s: float
     loss: LossChange | None
+    train_rows: RowsRead | None = None  # what became of the rows; None without the trainer's outcome
+    held_out_rows: RowsRead | None = None  # likewise; None also where none were held out
     samples: tuple[Sample, ...]
     adapter_bytes: int
     adapter_folder: str | None
@@ -202,6 +204,8 @@ def reckon(
         started_at_s=state.opened.at_s,
         ended_at_s=ended_at_s,
         loss=compare(outcome.before, outcome.after) if outcome and outcome.before and outcome.after else None,
+        train_rows=outcome.train_rows if outcome else None,
+        held_out_rows=outcome.held_out_rows if outcome else None,
         samples=outcome.samples if outcome else (),
         adapter_bytes=adapter_bytes,
         adapter_folder=adapter_folder,

@@ -11,6 +11,8 @@ from provision.envelope import Problem
 from provision.errors import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from planner.asking.request import Request
 
 JOB_SUFFIXES = (".yaml", ".yml")
@@ -37,6 +39,7 @@ def _data_file(path: Path, model: str | None, *, as_json: bool) -> int:
     from provision.envelope.show import show
 
     data = _data(path, model, quiet=as_json)
+    data["notes"] = [] if model is None else list(_cut_by(model, data))
     broken: int = data["num_broken"]
     rows = "1 row" if broken == 1 else f"{broken:,} rows"
     errors = (Problem(message=f"{rows} can't be used: {data['broken'][0]}"),) if broken else ()
@@ -54,8 +57,8 @@ def _job(path: Path, *, as_json: bool) -> int:
 
     request, unread = _asked(path, quiet=as_json)
     refused = refusals_of_job(request, str(path), KeyQuestion(None, ask=None), unread=unread)
-    said = request.training.get("seq_len")
-    cut = cut_words(request.data, said) if said is not None and not unread else None
+    seq_len = request.training.get("seq_len") or _most_tokens(request.model)
+    cut = cut_words(request.data, seq_len) if seq_len is not None and not unread else None
     notes = [] if cut is None else [cut]
     job = None if unread else msgspec.to_builtins(request, builtin_types=())
     data = {"file": str(path), "job": job, "held_out": held_out_words(request.data), "notes": notes}
@@ -94,6 +97,34 @@ def _data(path: Path, model: str | None, *, quiet: bool) -> dict[str, Any]:
     return report
 
 
+def _cut_by(model: str, data: dict[str, Any]) -> Iterator[str]:
+    """What the model itself cuts: it reads so many tokens of a row and no more."""
+    import msgspec
+
+    from planner.asking.request import DataAsked
+    from planner.notices import cut_words
+
+    seq_len = _most_tokens(model)
+    if seq_len is not None and data["rows"]:
+        of_file = msgspec.convert(
+            {name: data[name] for name in ("mean_tokens", "max_tokens", "profile", "basis", "beginnings")}
+            | {"num_examples": data["rows"], "documents": data["format"] == "text"},
+            DataAsked,
+        )
+        yield from filter(None, [cut_words(of_file, seq_len)])
+
+
+def _most_tokens(model: str) -> int | None:
+    """The longest row that the model reads whole; None where its shape can't be read."""
+    from catalogs.bases.models import resolve_model
+    from catalogs.failure import Failure
+
+    try:
+        return resolve_model(model, base=Path.cwd()).max_positions
+    except Failure:
+        return None
+
+
 def _tokenizer(model: str) -> Path:
     """What decides the tokens, when it can be read here. Raises BadInput, and MissingPart without a tokenizer's libraries."""
     from provision.errors import BadInput, MissingPart
@@ -129,7 +160,7 @@ def _draw_job(data: dict[str, Any], refused: tuple[Problem, ...]) -> None:
 
 
 def _draw_data(data: dict[str, Any]) -> None:
-    from provision.envelope.show import console
+    from provision.envelope.show import console, say
     from provision.report.tables import Table
     from provision.report.terminal import draw
 
@@ -147,3 +178,5 @@ def _draw_data(data: dict[str, Any]) -> None:
     out.print(draw(Table(title="Rows by length", columns=("length", "rows"), rows=spread)))
     for line in data["broken"]:
         out.print(line, markup=False)
+    for note in data["notes"]:
+        say(f"Note: {note}.")

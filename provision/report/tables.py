@@ -65,6 +65,7 @@ def tables(receipt: Receipt) -> tuple[Table, ...]:
         tries_table(receipt),
         figures_table(receipt),
         phases_table(receipt),
+        rows_table(receipt),
         loss_table(receipt),
         teardown_table(receipt),
     )
@@ -183,6 +184,21 @@ def _difference(planned: float, metered: float) -> str:
 
 def _figure_row(figure: Figure) -> tuple[str, ...]:
     return figure.name, planned_words(figure), metered_words(figure), error_words(figure)
+
+
+def rows_table(receipt: Receipt) -> Table | None:
+    """What became of the rows of the data."""
+    parts = {"to learn from": receipt.train_rows, "held out": receipt.held_out_rows}
+    read = {name: rows for name, rows in parts.items() if rows is not None}
+    if not read:
+        return None
+    left_out = [f"{name}, {rows.lines_words}" for name, rows in read.items() if rows.left_out]
+    return Table(
+        title="Rows of the data",
+        columns=("rows", "used", "of these cut", "left out"),
+        rows=tuple((name, f"{rows.used:,}", f"{rows.cut:,}", f"{rows.left_out:,}") for name, rows in read.items()),
+        note=f"Left out, for a cut left nothing to learn: {'; '.join(left_out)}." if left_out else None,
+    )
 
 
 def loss_table(receipt: Receipt) -> Table | None:

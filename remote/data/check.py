@@ -5,15 +5,17 @@ Loads no tokenizer and no numpy until a model is named, so that the planning sid
 
 from __future__ import annotations
 
+import math
 from collections import Counter as Histogram
 from collections.abc import Callable, Sequence
+from heapq import nlargest
 from itertools import accumulate, pairwise
 from pathlib import Path
 from typing import Any, Final, Literal, NamedTuple
 
-from remote.contract import Value
+from remote.contract import Beginnings, Value
 from remote.data.byte_tokenizer import num_byte_tokens
-from remote.data.rows import Document, Row, UnreadableData, read_rows
+from remote.data.rows import Document, Message, Row, UnreadableData, read_rows
 
 # assumed: English text under vocabularies of 32k to 150k. Bytes, since a letter of another script is more of a token:
 # of Cyrillic two bytes and about 0.4 tokens a letter, of Chinese three and about 0.7 (Qwen2.5's vocabulary).
@@ -40,13 +42,14 @@ DECIMALS: Final = 3  # of a mean length; without rounding 512 tokens would be a 
 
 
 Basis = Literal["estimated from characters", "counted by the model's tokenizer"]
+ESTIMATED: Final[Basis] = "estimated from characters"
 
 
 class Size(NamedTuple):
-    """The tokens of a row, and of its beginning up to and with the first token that teaches; None = not counted."""
+    """The tokens of a row, and of its beginning up to and with the first token that teaches; None = none does."""
 
     tokens: int
-    to_first_target: int | None = None
+    to_first_target: int | None
 
 
 class Counter(NamedTuple):
@@ -71,6 +74,7 @@ class DataReport(Value, frozen=True, kw_only=True):
     profile: tuple[tuple[float, float], ...]  # see `profile_of`
     basis: Basis
     least_seq_len: int | None = None  # cut any shorter, no row leaves anything to learn; None = not counted
+    beginnings: Beginnings | None = None
 
 
 def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: int | None = None) -> DataReport:
@@ -95,7 +99,25 @@ def check_data(path: Path, counter: Counter, *, kind: str = "auto", max_rows: in
         histogram={label: buckets[label] for label in labels if buckets[label]},
         profile=profile_of(lengths),
         basis=counter.basis,
-        least_seq_len=min((size.to_first_target for size in sizes if size.to_first_target is not None), default=None),
+        least_seq_len=None if counter.basis == ESTIMATED else _least(sizes),
+        beginnings=_beginnings(rows.lines, sizes),
+    )
+
+
+def _least(sizes: Sequence[Size]) -> int | None:
+    return min((size.to_first_target for size in sizes if size.to_first_target is not None), default=None)
+
+
+def _beginnings(lines: Sequence[int], sizes: Sequence[Size]) -> Beginnings:
+    numbered = list(zip(lines, sizes, strict=True))
+    longest = nlargest(MAX_SHOWN, numbered, key=lambda row: row[1].tokens)
+    latest = nlargest(
+        MAX_SHOWN, numbered, key=lambda row: math.inf if row[1].to_first_target is None else row[1].to_first_target
+    )
+    return Beginnings(
+        longest=tuple((line, size.tokens) for line, size in longest),
+        latest=tuple((line, size.to_first_target) for line, size in latest),
+        profile=profile_of([size.to_first_target for size in sizes if size.to_first_target is not None]),
     )
 
 
@@ -151,16 +173,23 @@ def _in_bytes(row: Row) -> Size:
 
 def _guessed(row: Row) -> Size:
     if isinstance(row, Document):
-        return Size(_tokens_of(row.text) + TOKENS_PER_DOCUMENT)
-    system = 0 if any(message.role == "system" for message in row.messages) else TOKENS_OF_DEFAULT_SYSTEM
-    text = "".join(message.content for message in row.messages)
-    return Size(_tokens_of(text) + TOKENS_PER_MESSAGE * len(row.messages) + system)
+        return Size(_tokens_of(row.text) + TOKENS_PER_DOCUMENT, FIRST_THAT_TEACHES)
+    answer = next(place for place, message in enumerate(row.messages) if message.role == "assistant")
+    return Size(
+        _guessed_turns(row.messages), max(FIRST_THAT_TEACHES, _guessed_turns(row.messages[:answer]) + TOKENS_PER_MESSAGE)
+    )
+
+
+def _guessed_turns(messages: Sequence[Message]) -> int:
+    system = 0 if any(message.role == "system" for message in messages) else TOKENS_OF_DEFAULT_SYSTEM
+    text = "".join(message.content for message in messages)
+    return _tokens_of(text) + TOKENS_PER_MESSAGE * len(messages) + system
 
 
 def _tokens_of(text: str) -> int:
     return round(len(text.encode(errors="replace")) / BYTES_PER_TOKEN)
 
 
-GUESSED: Final = Counter(lambda rows: [_guessed(row) for row in rows], "estimated from characters")
+GUESSED: Final = Counter(lambda rows: [_guessed(row) for row in rows], ESTIMATED)
 # Exactly, and without any library: for models of random weights, which are trained over bytes.
 BYTES: Final = Counter(lambda rows: [_in_bytes(row) for row in rows], "counted by the model's tokenizer")

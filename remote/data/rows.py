@@ -70,6 +70,7 @@ class Broken:
 class Rows:
     format: Literal["text", "instruction", "chat"]
     rows: tuple[Row, ...]
+    lines: tuple[int, ...]  # in the file, of each of them
     broken: tuple[Broken, ...]
 
 
@@ -88,19 +89,21 @@ def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) ->
     """
     chosen: str | None = None if kind == "auto" else kind
     rows: list[Row] = []
+    lines: list[int] = []
     broken: list[Broken] = []
     for line, raw in _records(path):
         try:
             record = raw if isinstance(raw, Mapping) else _parsed(raw)
             chosen = chosen or kind_of(record)
             rows.append(_of_characters(_READERS[chosen](record)))
+            lines.append(line)
         except _BadRow as error:
             broken.append(Broken(line=line, why=_printable(str(error))))
         if max_rows is not None and len(rows) >= max_rows:
             break
     if not rows and not broken:
         raise UnreadableData(f"{path.name} holds no rows")
-    return Rows(format=_as_format(chosen or "text"), rows=tuple(rows), broken=tuple(broken))
+    return Rows(format=_as_format(chosen or "text"), rows=tuple(rows), lines=tuple(lines), broken=tuple(broken))
 
 
 def _as_format(kind: str) -> Literal["text", "instruction", "chat"]:
@@ -306,6 +309,8 @@ def _message(turn: Any, number: int) -> Message:
     content = turn.get("content", turn.get("value"))
     if not isinstance(content, str):
         raise _BadRow(f"message {number} must have text as its content, not {_name(content)}")
+    if ROLES[role] == "assistant" and not content.strip():
+        raise _BadRow(f"message {number}, the assistant's, is empty")
     return Message(role=ROLES[role], content=content)
 
 

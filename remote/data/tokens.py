@@ -49,8 +49,8 @@ class Encoded:
     """All sequences of a data set, and what became of the rows on the way."""
 
     examples: tuple[Example, ...]
-    truncated: int  # rows cut at seq_len
-    dropped: int  # rows of which nothing to learn was left
+    truncated: int  # rows cut at seq_len, and learned from
+    dropped: tuple[int, ...]  # the places of rows of which nothing to learn was left
     longest_tokens: int  # before cutting
 
 
@@ -61,17 +61,18 @@ class UntokenizableRow(Exception):
 def encode_rows(rows: Sequence[Row], tokenizer: Any, seq_len: int) -> Encoded:
     """Tokenize rows. Conversations longer than `seq_len` are cut at the end, documents are split into pieces of it."""
     examples: list[Example] = []
-    truncated = dropped = longest_tokens = 0
-    for row, (ids, labels) in zip(rows, tokenized(rows, tokenizer), strict=True):
+    truncated = longest_tokens = 0
+    dropped: list[int] = []
+    for place, (row, (ids, labels)) in enumerate(zip(rows, tokenized(rows, tokenizer), strict=True)):
         longest_tokens = max(longest_tokens, len(ids))
         cut = len(ids) > seq_len
         width = len(ids) if cut and isinstance(row, Document) else seq_len
         pieces = [_example(ids[at : at + seq_len], labels[at : at + seq_len]) for at in range(0, min(len(ids), width), seq_len)]
         kept = [piece for piece in pieces if piece.num_targets]
-        truncated += cut and isinstance(row, Conversation)
-        dropped += not kept
+        truncated += bool(kept) and cut and isinstance(row, Conversation)
+        dropped += () if kept else (place,)
         examples += kept
-    return Encoded(examples=tuple(examples), truncated=truncated, dropped=dropped, longest_tokens=longest_tokens)
+    return Encoded(examples=tuple(examples), truncated=truncated, dropped=tuple(dropped), longest_tokens=longest_tokens)
 
 
 def _example(ids: Ids, labels: Ids) -> Example:

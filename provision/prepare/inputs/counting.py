@@ -74,6 +74,7 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
         documents=report.format == "text",
         basis=report.basis,
         least_seq_len=report.least_seq_len,
+        beginnings=report.beginnings,
     )
 
 

@@ -88,6 +88,34 @@ def test_a_limit_that_an_assumed_price_breaks_is_told_with_what_would_do(
     assert re.search(r"Hint: --max-cost \d+\.\d\d\n", told)
 
 
+CHATS = [{"prompt": "q" * 20, "completion": "a" * 20}] * 9 + [{"prompt": "q" * 600, "completion": "a"}]
+
+
+@pytest.mark.parametrize(
+    ("seq_len", "told"),
+    [
+        ("training: {seq_len: 40}\n", "10 of 10 rows are longer than 40 tokens: 9 will be cut and 1 left out"),
+        ("training: {seq_len: 64}\n", "1 of 10 rows is longer than 64 tokens and will be left out"),
+        ("", "1 of 10 rows is longer than 512 tokens and will be left out"),
+    ],
+)
+def test_what_a_cut_leaves_nothing_of_is_told_with_its_line_by_check_and_plan(
+    seq_len: str, told: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By the length that is said, else by what the model reads. The row's answer begins after it."""
+    checked(f"model: config.json\n{DATA}{HERE}{seq_len}", tmp_path, monkeypatch)
+    (tmp_path / "rows.jsonl").write_text("\n".join(map(json.dumps, CHATS)))
+    capsys.readouterr()
+    for words in (["check", "job.yaml"], ["plan", "job.yaml"]):
+        assert call(words) == Exit.OK
+        shown = " ".join(capsys.readouterr().out.split())
+        assert told in shown
+        assert "for nothing to learn is left of it (line 10)" in shown
+    if not seq_len:
+        assert call(["check", "rows.jsonl", "--model", "config.json"]) == Exit.OK
+        assert told in " ".join(capsys.readouterr().out.split())
+
+
 def test_a_look_at_data_is_a_table_with_units(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Rounded for people, whole in JSON; each row that can't be used by its line."""
     (tmp_path / "rows.jsonl").write_text('{"text": "ab"}\n{"text": "abcd"}\n{"text": "abcd"}\n{oops\n')

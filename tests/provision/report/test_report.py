@@ -32,7 +32,7 @@ from provision.report.terminal import print_report
 from provision.report.words import percent_words, weights_words
 from provision.watch.curves import Curves
 from provision.words import bytes_words, seconds_words
-from remote.contract import EndReason, Reached, Sample
+from remote.contract import EndReason, Reached, RowsRead, Sample
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
@@ -230,6 +230,19 @@ def test_what_was_downloaded_of_a_base_from_the_hub_is_told(plan: Plan, fetched_
     receipt = receipt_of(plan, run_state(plan), outcome_of())
     shown = " ".join(printed(msgspec.structs.replace(receipt, base_fetched_bytes=fetched_bytes)).split())
     assert (words in shown) if words else ("download" not in shown.partition("Phases")[2].partition("from the first line")[2])
+
+
+def test_rows_that_were_cut_or_left_out_are_told_on_terminal_and_page(plan: Plan) -> None:
+    """With the lines of those that taught nothing."""
+    learned = RowsRead(used=119, cut=2, left_out=1, left_out_lines=(41,))
+    judged = RowsRead(used=30, cut=0, left_out=0, left_out_lines=())
+    receipt = receipt_of(plan, run_state(plan), outcome_of(train_rows=learned, held_out_rows=judged))
+    (table,) = (table for table in tables(receipt) if table.title == "Rows of the data")
+    assert table.columns == ("rows", "used", "of these cut", "left out")
+    assert table.rows == (("to learn from", "119", "2", "1"), ("held out", "30", "0", "0"))
+    for shown in (printed(receipt), render_page(receipt, plan, CURVES)):
+        assert "Rows of the data" in shown
+        assert "Left out, for a cut left nothing to learn: to learn from, line 41." in shown
 
 
 def test_judging_that_takes_longer_than_training_is_told(plan: Plan) -> None:

@@ -12,10 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from planner.asking.request import DataAsked
+from planner.estimators.sequences import rows_read
 from remote.__main__ import main
+from remote.contract import LINES_TOLD, DataSource
 from remote.data.byte_tokenizer import byte_tokenizer
-from remote.data.check import BORDERS, BYTES, check_data, counter_of, profile_of
+from remote.data.check import BORDERS, BYTES, DataReport, check_data, counter_of, profile_of
 from remote.data.rows import read_rows
+from remote.data.split import load_data
 from remote.data.tokens import encode_rows, ready
 
 
@@ -80,6 +84,66 @@ def test_the_least_length_is_the_one_below_which_the_trainer_learns_nothing(tmp_
     ready(tokenizer)
     assert encode_rows(rows, tokenizer, least).examples
     assert not encode_rows(rows, tokenizer, least - 1).examples
+
+
+def as_asked(report: DataReport) -> DataAsked:
+    """The data of a job that learns from all of these rows."""
+    return DataAsked(
+        num_examples=report.rows,
+        mean_tokens=report.mean_tokens,
+        max_tokens=report.max_tokens,
+        profile=report.profile,
+        basis=report.basis,
+        beginnings=report.beginnings,
+    )
+
+
+LATE = (  # tokens before the answer, of the answer: in bytes, with the marks of the plain template
+    (9, 4),
+    (60, 3),
+    (12, 50),
+    (2, 2),
+    (200, 5),
+)
+
+
+@pytest.mark.torch
+@pytest.mark.parametrize("seq_len", [8, 16, 32, 61, 62, 128, 201, 202, 300])
+def test_what_a_cut_leaves_of_the_rows_is_foreseen_as_the_trainer_finds_it(tmp_path: Path, seq_len: int) -> None:
+    """How many are learned from whole, cut, or not at all, and on which lines the latter stand."""
+    lines = [json.dumps({"prompt": "q" * before, "completion": "a" * answer}) for before, answer in LATE]
+    (tmp_path / "data.jsonl").write_text("\n\n".join(lines))
+    asked, tokenizer = as_asked(check_data(tmp_path / "data.jsonl", BYTES)), byte_tokenizer()
+    ready(tokenizer)
+    source = DataSource(train=str(tmp_path / "data.jsonl"), held_out_rows=0)
+    found = load_data(source, tokenizer, seq_len=seq_len, seed=0, warn=lambda **_data: None).train_read
+    assert rows_read(asked, seq_len) == found
+    assert found.used < len(LATE) or seq_len >= 202
+
+
+@pytest.mark.torch
+def test_a_row_that_is_left_out_is_told_with_its_line(tmp_path: Path) -> None:
+    """By the trainer, on the box: a row of one is not "1 rows"."""
+    lines = [json.dumps({"prompt": "q" * before, "completion": "a" * answer}) for before, answer in LATE]
+    (tmp_path / "data.jsonl").write_text("\n\n".join(lines))
+    tokenizer, told = byte_tokenizer(), []
+    ready(tokenizer)
+    source = DataSource(train=str(tmp_path / "data.jsonl"), held_out_rows=0)
+    load_data(source, tokenizer, seq_len=62, seed=0, warn=lambda **data: told.append(data))
+    (warning,) = told
+    assert (warning["truncated"], warning["dropped"]) == (2, 1)
+    assert "2 rows cut at 62 tokens; 1 row left out" in warning["message"]
+    assert "(line 9)" in warning["message"]
+
+
+def test_rows_beyond_the_few_that_are_known_are_counted_by_their_share(tmp_path: Path) -> None:
+    """Half of 200 rows begin too late: about so many are foreseen, the first of them by line."""
+    lines = [json.dumps({"prompt": "q" * (10 + 90 * (place % 2)), "completion": "a"}) for place in range(200)]
+    (tmp_path / "data.jsonl").write_text("\n".join(lines))
+    read = rows_read(as_asked(check_data(tmp_path / "data.jsonl", BYTES)), 64)
+    assert read.left_out == pytest.approx(100, abs=4)
+    assert (read.used, read.cut, len(read.left_out_lines)) == (200 - read.left_out, 0, LINES_TOLD)
+    assert not [line for line in read.left_out_lines if line % 2]
 
 
 @pytest.mark.torch

@@ -83,6 +83,7 @@ def test_a_broken_row_is_told_with_its_line_and_the_others_are_kept(tmp_path: Pa
         ([{"role": "user", "content": "x"}], "no message of the assistant"),
         ([{"role": "wizard", "content": "x"}], "message 1 has the role 'wizard'"),
         ([{"role": "user", "content": "x"}, {"role": "assistant", "content": None}], "message 2 must have text"),
+        ([{"role": "user", "content": "x"}, {"role": "assistant", "content": " "}], "message 2, the assistant's, is empty"),
         (["hello"], "message 1 must be an object, not text"),
     ],
 )

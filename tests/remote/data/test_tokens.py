@@ -82,13 +82,13 @@ def test_a_long_conversation_is_cut_and_one_without_a_visible_answer_is_left_out
     rows = [talk("hi", "x" * 50), talk("q" * 50, "y"), talk("hi", "ok")]
     encoded = encode_rows(rows, byte_tokenizer, 20)
     assert [example.num_tokens for example in encoded.examples] == [20, len("hi\nok") + 1]
-    assert (encoded.truncated, encoded.dropped, encoded.longest_tokens) == (2, 1, 54)
+    assert (encoded.truncated, encoded.dropped, encoded.longest_tokens) == (1, (1,), 54)
 
 
 def test_a_long_document_is_split_so_that_nothing_of_it_is_lost(byte_tokenizer: Any) -> None:
     encoded = encode_rows([Document(text="abcdefghij" * 5)], byte_tokenizer, 20)
     assert [example.num_tokens for example in encoded.examples] == [20, 20, 11]
-    assert (encoded.truncated, encoded.dropped) == (0, 0)
+    assert (encoded.truncated, encoded.dropped) == (0, ())
 
 
 def test_the_number_of_targets_is_what_the_shifted_loss_sees(byte_tokenizer: Any) -> None:
