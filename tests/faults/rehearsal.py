@@ -52,6 +52,7 @@ class Rehearsal:
         deadline_s: float = 900.0,
         change: Callable[[Plan], Plan] = lambda plan: plan,
         alternatives: tuple[Plan, ...] = (),
+        alerts: tuple[str, ...] = (),
     ) -> str:
         """Open a run and return its id; nothing is rented yet."""
         plan = change(self.plan(steps=steps))
@@ -65,6 +66,7 @@ class Rehearsal:
             clock=lambda: now_s,
             deadline_at_s=now_s + deadline_s,
             alternatives=alternatives,
+            alerts=alerts,
         )
 
     def drive(self, run_id: str, display: Quiet | None = None, **edges: Any) -> Receipt:

@@ -22,6 +22,7 @@ from provision.ssh.keys import make_key
 from remote.contract import EndReason
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
+from tests.doubles.services.webhook import Heard, Letters, webhook
 from tests.faults.rehearsal import Rehearsal, wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
@@ -169,15 +170,19 @@ def kill_trainer(rehearsal: Rehearsal, run_id: str) -> None:
                 process.kill()
 
 
-def test_a_killed_trainer_goes_on_from_its_checkpoint(rehearsal: Rehearsal) -> None:
+def test_a_killed_trainer_goes_on_from_its_checkpoint_and_whoever_is_told_hears_of_it(rehearsal: Rehearsal) -> None:
     """As the kernel kills what takes too much memory: started again, and trained to the end."""
-    run_id = rehearsal.open(steps=400)
-    killer = threading.Thread(target=kill_trainer, args=(rehearsal, run_id))
-    killer.start()
-    receipt = rehearsal.drive(run_id, watcher := Quiet())
-    killer.join()
+    letters = Letters(rehearsal.folder / "letters")
+    with webhook(Heard()) as heard:
+        run_id = rehearsal.open(steps=400, alerts=(heard.url, letters.command))
+        killer = threading.Thread(target=kill_trainer, args=(rehearsal, run_id))
+        killer.start()
+        receipt = rehearsal.drive(run_id, watcher := Quiet())
+        killer.join()
     assert any("starting it again" in note for note in watcher.notes)
     assert receipt.exit_code == Exit.OK
+    assert heard.kinds() == ["started", "probed", "crashed", "finished"]
+    assert letters.bodies() == heard.bodies
 
 
 def crashing(plan: Plan) -> Plan:

@@ -16,6 +16,7 @@ from planner.plan import Plan
 from provision.aboard.checkpoints import steps_at_home
 from provision.account.bill import rental_usd, rounded
 from provision.account.receipt import Receipt
+from provision.charge.bell import bell
 from provision.errors import Declined, Exit, Reason, Scope
 from provision.provisioner import Box, Launch
 from provision.walk.held import Run, read_run
@@ -23,6 +24,7 @@ from provision.walk.run import walk
 from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
+from tests.doubles.services.webhook import Heard, Letters, webhook
 from tests.faults.rehearsal import Rehearsal, wait_until
 from tests.faults.standins import FINISH, LEARN, ScriptedBox
 from tests.provision.plans import about
@@ -48,11 +50,18 @@ def boots_at_once(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, duration=duration)
 
 
-def opened(rehearsal: Rehearsal, box: ScriptedBox, *, purchase: str = "on_demand", deadline_s: float = 120.0) -> Run:
+def opened(
+    rehearsal: Rehearsal,
+    box: ScriptedBox,
+    *,
+    purchase: str = "on_demand",
+    deadline_s: float = 120.0,
+    alerts: tuple[str, ...] = (),
+) -> Run:
     """A run of a plan here, with the same at twice the price there."""
     plan = elsewhere(boots_at_once(rehearsal.plan(steps=8)), "here", purchase=purchase)
     there = elsewhere(plan, "there", usd_per_hour="7.20", purchase=purchase)
-    run_id = rehearsal.open(deadline_s=deadline_s, change=lambda _: plan, alternatives=(there,))
+    run_id = rehearsal.open(deadline_s=deadline_s, change=lambda _: plan, alternatives=(there,), alerts=alerts)
     run = read_run(
         run_id,
         places=rehearsal.places,
@@ -121,10 +130,16 @@ NOTICED = LEARNS.replace("> events.jsonl", ">> events.jsonl").replace(
 def test_a_machine_that_will_be_taken_back_is_left_as_soon_as_its_checkpoint_is_at_home(
     rehearsal: Rehearsal, line: Proxy
 ) -> None:
-    """Nobody waits for the end of it: it is ended by us, seen to be gone, and the next goes on."""
-    run = opened(rehearsal, ScriptedBox(rehearsal, line, NOTICED), purchase="spot")
-    receipt = walk(run)
+    """Nobody waits for the end of it: it is ended by us, seen to be gone, and the next goes on. Both are told."""
+    letters = Letters(rehearsal.folder / "letters")
+    with webhook(Heard()) as heard:
+        box = ScriptedBox(rehearsal, line, NOTICED)
+        run = opened(rehearsal, box, purchase="spot", alerts=(heard.url, letters.command))
+        with bell(run) as ringing:
+            receipt = walk(ringing.run)
     assert receipt.exit_code == Exit.OK, receipt.message
+    assert heard.kinds() == ["spot_notice", "moved"]
+    assert letters.bodies() == heard.bodies
     assert [(each.reason, each.message) for each in receipt.tries] == [
         (Reason.LOST, "The provider takes the machine back; step 4 is at home."),
         (None, ""),

@@ -9,10 +9,9 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
 from decimal import Decimal
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +36,7 @@ from provision.watch.alerts import Alert, Post, Undelivered, target_of
 from remote.contract import Event, Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
+from tests.doubles.services.webhook import Heard, Letters, webhook
 from tests.provision.plans import attempted, tiny_files, tiny_plan
 from tests.provision.rigs import await_true
 
@@ -54,50 +54,6 @@ ALERT = Alert(
     max_usd=Decimal("12.50"),
     deadline_at_s=1_795_669_200.0,
 )
-
-
-class Heard:
-    """A webhook's server: what was posted to it, and how it answers."""
-
-    def __init__(self, status: int = 200, *, silent: bool = False, slow_kind: str | None = None) -> None:
-        self.bodies: list[dict[str, Any]] = []
-        self.types: set[str | None] = set()
-        self.status = status
-        self.silent = silent
-        self.slow_kind = slow_kind
-        self.released = threading.Event()
-        self.url = ""
-
-    def kinds(self) -> list[str]:
-        return [body["kind"] for body in self.bodies]
-
-
-@contextmanager
-def webhook(heard: Heard) -> Iterator[Heard]:
-    class Handler(BaseHTTPRequestHandler):
-        def do_POST(self) -> None:
-            body = self.rfile.read(int(self.headers["Content-Length"]))
-            if heard.silent or json.loads(body)["kind"] == heard.slow_kind:
-                heard.released.wait()
-            heard.types.add(self.headers["Content-Type"])
-            heard.bodies.append(json.loads(body))
-            self.send_response(heard.status)
-            self.send_header("Location", "/elsewhere")
-            self.end_headers()
-
-        def log_message(self, *_: object) -> None: ...
-
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    heard.url = f"http://127.0.0.1:{server.server_port}/services/T0/B0/a-key-in-the-path"
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield heard
-    finally:
-        heard.released.set()
-        server.shutdown()
-        thread.join()
-        server.server_close()
 
 
 def post(*targets: str, told: Callable[[str], None] = lambda _: None) -> Post:
@@ -311,14 +267,15 @@ def test_a_run_that_finds_no_machine_rings_twice(plan: Plan, places: Places) -> 
     assert "Secret words" not in json.dumps(heard.bodies)
 
 
-def test_a_box_that_may_still_bill_rings_beside_the_end(plan: Plan, places: Places) -> None:
-    """With the command that ends it; it goes past what is queued."""
-    provider = Failing(ProvisionError("Unknown outcome."), buys=True)
+def test_a_box_that_may_still_bill_rings_beside_the_end(plan: Plan, places: Places, tmp_path: Path) -> None:
+    """With the command that ends it, at a webhook and at a command alike; it goes past what is queued."""
+    provider, letters = Failing(ProvisionError("Unknown outcome."), buys=True), Letters(tmp_path / "letters")
     provider.stubborn = True
     with webhook(Heard()) as heard:
-        run_id = opened(plan, places, heard.url)
+        run_id = opened(plan, places, heard.url, letters.command)
         drive(run_id, places=places, display=Quiet(), make=lambda _: provider)
     assert sorted(heard.kinds()) == ["finished", "started", "still_bills"]
+    assert sorted(letters.bodies(), key=repr) == sorted(heard.bodies, key=repr)
     [urgent] = [body for body in heard.bodies if body["kind"] == "still_bills"]
     assert urgent["command"] == f"rentune down {run_id}"
     assert urgent["exit_code"] == Exit.STILL_BILLS
@@ -414,8 +371,9 @@ def test_half_four_fifths_and_all_of_the_budget() -> None:
     assert passed(Decimal(10), None) == 0
 
 
-def test_the_budget_rings_by_itself_and_each_share_once(plan: Plan, places: Places) -> None:
-    """A clock that runs on at each look passes 50, 80 and 100 percent of $10 at $3.60 an hour."""
+def test_the_budget_rings_by_itself_and_each_share_once(plan: Plan, places: Places, tmp_path: Path) -> None:
+    """A clock that runs on at each look passes 50, 80 and 100 percent of $10 at $3.60 an hour: a webhook and a command hear."""
+    letters = Letters(tmp_path / "letters")
     with webhook(Heard()) as heard:
         run_id = opened(plan, places, heard.url)
         Ledger(places.ledger).append(attempted(run_id, plan, at_s=0.0))
@@ -427,15 +385,16 @@ def test_the_budget_rings_by_itself_and_each_share_once(plan: Plan, places: Plac
             return now_s
 
         run = dataclasses.replace(held(run_id, places), clock=clock)
-        office = post(heard.url)
+        office = post(heard.url, letters.command)
         bell = Bell(run, office, look_s=0.001)
         bell.started()
         while heard.kinds().count("budget") < 3:
             time.sleep(0.01)
         bell.stop()
         office.close()
-    texts = [body["text"] for body in heard.bodies if body["kind"] == "budget"]
-    assert texts == [f"Run {run_id} has spent {share} % of its $10.0000." for share in (50, 80, 100)]
+    for bodies in (heard.bodies, letters.bodies()):
+        texts = [body["text"] for body in bodies if body["kind"] == "budget"]
+        assert texts == [f"Run {run_id} has spent {share} % of its $10.0000." for share in (50, 80, 100)]
 
 
 def test_the_supervisor_of_a_detached_run_tells_the_same(plan: Plan, places: Places) -> None:
