@@ -24,7 +24,7 @@ from benchmarks.machine import describe_machine
 from provision.clouds.engine.build import find_engine
 from provision.home.places import read_places
 from tests.doubles.hosting.machines import lacks
-from tests.faults.on_engine import AFTER_DEADLINE_S, GRACE_S, Played, Schedule, draw, play
+from tests.faults.on_engine import GRACE_S, MOST_LINES, SILENT_S, Played, Schedule, draw, play
 
 RESULT: Final = Path(__file__).parent / "results" / "chaos_engine.md"
 WHAT: Final = f"""Each schedule is one run of a model of two layers at our own fake cloud, in the words of Google Cloud or of
@@ -32,9 +32,9 @@ RunPod, with a machine behind each instance, a price of $3.60 an hour, and a dea
 minutes or three. Drawn are: one to three controllers, each a process that is left in peace or struck, it, its engine or both,
 by SIGKILL, SIGTERM or SIGINT; refused or lost calls; lists that lag up to 5 s, slow boots and deletes; cuts of the machines'
 cable; a training that ends before the deadline or never. What must hold: no box stands {GRACE_S:.0f} s after the deadline,
-though nobody came; never two at once; every controller has let go {AFTER_DEADLINE_S:.0f} s after it; one `down` afterwards
-closes everything; the ledger's dollars are at least the fake cloud's bill less one minute and at most the cap, and so is the
-bill; the adapter is at home, or the receipt says why not."""
+though nobody came; never two at once; no controller that is past it is silent for {SILENT_S:.0f} s, or writes more than
+{MOST_LINES} lines; one `down` afterwards closes everything; the ledger's dollars are at least the fake cloud's bill less one
+minute and at most the cap, and so is the bill; the adapter is at home, or the receipt says why not."""
 COLUMNS: Final = (
     "seed | cloud | controllers, what strikes | calls refused | cuts | boxes | adapter | billed $ | ledger $ | cap $"
 )
@@ -71,7 +71,8 @@ def _play(schedule: Schedule, engine: Path) -> Played:
         words = "; ".join(played.broken) or "ok"
         print(f"seed {schedule.seed} ({schedule.cloud}, {played.took_s:.0f} s): {words}", flush=True)
         if played.broken:
-            print((Path(folder) / "controllers.out").read_text(), flush=True)
+            for told in ("controllers.out", "home/ledger.jsonl"):  # the folder is gone in a moment
+                print((Path(folder) / told).read_text(), flush=True)
     return played
 
 

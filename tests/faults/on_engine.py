@@ -47,7 +47,8 @@ USD_PER_HOUR: Final = Decimal("3.60")  # a tenth of a cent a second
 GRACE_S: Final = 45.0  # after the deadline: a container that asks for its end is refused once, and asks again after 30 s
 LAG_S: Final = 6.0  # lists lag less, and the provisioner is told this much
 TEARDOWN_S: Final = 20.0
-AFTER_DEADLINE_S: Final = 120.0  # a controller that has not let go by then never will
+SILENT_S: Final = 120.0  # under whatever load: what ends a run says something sooner, in the ledger or by its engine
+MOST_LINES: Final = 60  # of the ledger after the deadline: a teardown takes a dozen, and what goes round for ever takes more
 LOOK_S: Final = 0.25
 CLOUDS: Final = {"runpod": "NVIDIA GeForce RTX 4090 SECURE", "gcp": "g2-standard-4"}  # whose machines end themselves; the type
 Struck = Literal["controller", "engine", "both"]
@@ -164,6 +165,7 @@ class Stage(JudgedRun):
     to_come: list[tuple[float, Callable[[], object]]]  # by wall clock
     processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
     seen: set[int] = field(default_factory=set)  # every machine that stood at some look
+    silent_s: float = SILENT_S
     broken: list[str] = field(default_factory=list)
 
     @classmethod
@@ -191,8 +193,7 @@ class Stage(JudgedRun):
         if self.is_over:
             return False
         process, strikes_at_s, struck = self._start(controller.command), math.inf, False
-        ends_at_s = self.state.deadline_at_s + AFTER_DEADLINE_S
-        while process.poll() is None:
+        while self._is_at_it(process):
             self._look()
             if (
                 controller.struck_after_s is not None
@@ -202,10 +203,31 @@ class Stage(JudgedRun):
                 strikes_at_s = time.time() + controller.struck_after_s  # from when it is in charge
             if time.time() >= strikes_at_s and not struck:
                 struck = self._strike(controller, process)
-            if time.time() > ends_at_s:
-                process.kill()
-                self.broken.append(f"a controller still ran {AFTER_DEADLINE_S:.0f} s after the deadline")
         return struck
+
+    def _is_at_it(self, process: subprocess.Popen[bytes]) -> bool:
+        """Whether it still runs. One that never lets go past its deadline is told by what it does, not by the clock: on a
+        busy machine a teardown is slow, and neither silent nor endless.
+        """
+        if process.poll() is not None:
+            return False
+        deadline_s = self.state.deadline_at_s
+        silent_s = time.time() - max(deadline_s, self._last_sign_s())
+        num_lines = sum(line.at_s > deadline_s for line in Ledger(self.places.ledger).lines())
+        if silent_s <= self.silent_s and num_lines <= MOST_LINES:
+            return True
+        process.kill()
+        process.wait()
+        self.broken.append(f"past the deadline a controller was silent for {silent_s:.0f} s, after {num_lines} lines")
+        return False
+
+    def _last_sign_s(self) -> float:
+        """When the ledger, or anything in the run's directory, was last written: its engine's words are there."""
+        written_s = [0.0]
+        for path in [self.places.ledger, *self.places.run(self.run_id).root.rglob("*")]:
+            with suppress(FileNotFoundError):
+                written_s.append(path.stat().st_mtime)
+        return max(written_s)
 
     def _start(self, command: str) -> subprocess.Popen[bytes]:
         words = [msgspec.json.encode(self.bench).decode(), str(self.places.home), self.run_id, command]
@@ -278,7 +300,9 @@ class Stage(JudgedRun):
         if self.schedule.cuts:
             self.bench.control.cable(joined=True)
         if not self.is_over:
-            self._start("down").wait(AFTER_DEADLINE_S)
+            ending = self._start("down")
+            while self._is_at_it(ending):
+                time.sleep(LOOK_S)
 
     def judged_at_the_end(self) -> list[str]:
         billed, cap = self.bench.control.bill_usd(), self.schedule.max_usd

@@ -9,15 +9,18 @@ import dataclasses
 import signal
 import subprocess
 import sys
+import time
 from decimal import Decimal
 from pathlib import Path
 
 import pytest
 
+from provision.account.ledger import Ledger
 from tests.doubles.bench import ROOT, set_up
 from tests.doubles.emulator import started
 from tests.doubles.world.core import MACHINE, Fault, Reason
-from tests.faults.on_engine import CLOUDS, Controller, Schedule, Stage, draw
+from tests.faults.on_engine import CLOUDS, MOST_LINES, Controller, Schedule, Stage, draw
+from tests.provision.plans import attempted
 
 SEEDS = range(20)  # as many as the benchmark plays
 IN_CHARGE = "import sys, time; from provision.charge.controller import hold_alone as h; from pathlib import Path; \
@@ -75,3 +78,22 @@ def test_a_controller_is_struck_once_it_is_in_charge_and_what_is_left_open_is_to
             assert stage.judged_at_the_end() == ["there is no receipt"]
         finally:
             stage.end_processes()
+
+
+@pytest.mark.parametrize(("silent_s", "num_lines"), [(0.1, 0), (3600.0, MOST_LINES)], ids=["silent", "endless"])
+def test_a_controller_that_never_lets_go_is_told_by_what_it_does(
+    silent_s: float, num_lines: int, schedule: Schedule, tmp_path: Path
+) -> None:
+    """Past its deadline it says nothing for so long, or goes round for ever. How busy the machine is decides neither."""
+    with started(schedule.cloud) as running:
+        stage = Waiting.set(schedule, tmp_path, set_up(tmp_path / "bench", tmp_path / "no-engine", running))
+        stage.silent_s, deadline_s = silent_s, stage.state.opened.at_s
+        for _ in range(1 + num_lines):
+            line = attempted(stage.run_id, at_s=time.time(), deadline_at_s=deadline_s)
+            Ledger(stage.places.ledger).append(line)
+        try:
+            assert not stage.send(dataclasses.replace(schedule.controllers[0], struck_after_s=None))
+        finally:
+            stage.end_processes()
+    assert stage.processes[0].returncode == -signal.SIGKILL
+    assert [f"after {1 + num_lines} lines" in told for told in stage.broken] == [True]
