@@ -9,6 +9,7 @@ both are struck by a signal; the machines' cable is pulled; calls are refused. T
 from __future__ import annotations
 
 import dataclasses
+import faulthandler
 import math
 import random
 import signal
@@ -24,6 +25,7 @@ from pathlib import Path
 from typing import Final, Literal
 
 import msgspec
+import psutil
 
 from planner.asking.request import Where
 from planner.plan import Plan
@@ -50,6 +52,7 @@ TEARDOWN_S: Final = 20.0
 SILENT_S: Final = 120.0  # under whatever load: what ends a run says something sooner, in the ledger or by its engine
 MOST_LINES: Final = 60  # of the ledger after the deadline: a teardown takes a dozen, and what goes round for ever takes more
 LOOK_S: Final = 0.25
+SAY_S: Final = 5.0  # for the stacks of a controller that is given up
 CLOUDS: Final = {"runpod": "NVIDIA GeForce RTX 4090 SECURE", "gcp": "g2-standard-4"}  # whose machines end themselves; the type
 Struck = Literal["controller", "engine", "both"]
 
@@ -211,11 +214,14 @@ class Stage(JudgedRun):
         """
         if process.poll() is not None:
             return False
-        deadline_s = self.state.deadline_at_s
-        silent_s = time.time() - max(deadline_s, self._last_sign_s())
+        deadline_s, began_s = self.state.deadline_at_s, psutil.Process(process.pid).create_time()
+        silent_s = time.time() - max(deadline_s, began_s, self._last_sign_s())
         num_lines = sum(line.at_s > deadline_s for line in Ledger(self.places.ledger).lines())
         if silent_s <= self.silent_s and num_lines <= MOST_LINES:
             return True
+        process.send_signal(signal.SIGUSR1)  # it says where it stands
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(SAY_S)
         process.kill()
         process.wait()
         self.broken.append(f"past the deadline a controller was silent for {silent_s:.0f} s, after {num_lines} lines")
@@ -327,6 +333,8 @@ def _plan(schedule: Schedule, bench: Bench, folder: Path) -> Plan:
 
 def main(bench_json: str, home: str, run_id: str, command: str) -> None:
     """The controller: it has a provisioner that knows how much this cloud's lists lag."""
+    faulthandler.register(signal.SIGUSR1)
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # whoever is started in a shell's background ignores it
     bench, display = msgspec.json.decode(bench_json, type=Bench), Quiet()
     places = Places(home=Path(home), cache=Path(home).parent / "cache")
     provisioner = bench.provisioner(WithTheStack, teardown_s=TEARDOWN_S)

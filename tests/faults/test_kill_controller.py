@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import signal
+
 import pytest
 
 from provision.account.lines import Billed
@@ -9,11 +11,22 @@ from provision.charge.control import end
 from provision.cli import call
 from provision.errors import Exit
 from tests.doubles.displays import Quiet
-from tests.faults.rehearsal import Rehearsal, wait_until
+from tests.faults.rehearsal import PATIENCE_S, Rehearsal, wait_until
 
 pytestmark = [pytest.mark.box, pytest.mark.torch]
 
 MANY_STEPS = 100_000
+LIVES_S = (35.0, 120.0)  # from the opening to the deadline: a trainer has begun by then, also on a busy machine
+PLACES = (
+    "prepare",
+    "create",
+    "create:after",
+    "download",
+    "save",
+    "fetch:after",
+    "teardown",
+    "confirm",
+)  # in this order
 
 
 def listed_as_orphan(rehearsal: Rehearsal, run_id: str, capsys: pytest.CaptureFixture[str]) -> bool:
@@ -34,16 +47,16 @@ def test_down_ends_what_a_killed_controller_left(rehearsal: Rehearsal, point: st
     assert call(["ls", "--orphans"]) == Exit.OK
 
 
-@pytest.mark.parametrize(
-    "point", ["prepare", "create", "create:after", "download", "save", "fetch:after", "teardown", "confirm"]
-)
 @pytest.mark.fault("F2", tier="box")
 @pytest.mark.fault("F20", tier="box")
-def test_resume_brings_a_killed_run_to_its_end(rehearsal: Rehearsal, point: str, capsys: pytest.CaptureFixture[str]) -> None:
-    """Wherever it stood: trained, at home, gone, and billed once."""
+def test_resume_brings_a_run_to_its_end_whose_controllers_are_killed_one_after_another(
+    rehearsal: Rehearsal, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Each resumes where the last one stood, and dies at the next place. The ninth: trained, at home, gone, and billed once."""
     run_id = rehearsal.open()
-    rehearsal.kill_controller_at(run_id, point)
-    assert listed_as_orphan(rehearsal, run_id, capsys) or rehearsal.state(run_id).ended
+    for place in PLACES:
+        rehearsal.kill_controller_at(run_id, place)
+        assert listed_as_orphan(rehearsal, run_id, capsys) or rehearsal.state(run_id).ended, place
     receipt = rehearsal.drive(run_id)
     assert receipt.exit_code == Exit.OK
     assert rehearsal.is_gone(run_id)
@@ -83,10 +96,19 @@ def test_the_deadline_ends_a_box_that_nobody_controls(rehearsal: Rehearsal, poin
 @pytest.mark.fault("F13", tier="box")
 def test_the_deadline_ends_a_trainer_that_nobody_controls(rehearsal: Rehearsal) -> None:
     """In the middle of training: the box ends it, without controller, ledger or network."""
-    run_id = rehearsal.open(steps=MANY_STEPS, deadline_s=100.0)
-    rehearsal.kill_controller_at(run_id, "train")
-    wait_until(lambda: rehearsal.is_gone(run_id), patience_s=120.0)
+    run_id = killed_in_training(rehearsal)
+    wait_until(lambda: rehearsal.is_gone(run_id), patience_s=max(LIVES_S))
     assert rehearsal.state(run_id).teardown is None
+
+
+def killed_in_training(rehearsal: Rehearsal) -> str:
+    """A run whose controller was killed before its deadline, which is as near as this machine's load allows."""
+    for life_s in LIVES_S:
+        run_id = rehearsal.open(steps=MANY_STEPS, deadline_s=life_s)
+        if rehearsal.start_controller(run_id, crash_at="train").wait(PATIENCE_S) == -signal.SIGKILL:
+            return run_id
+        assert rehearsal.is_gone(run_id)
+    pytest.fail(f"no trainer has begun within {max(LIVES_S):.0f} s")
 
 
 @pytest.mark.fault("F15", tier="box")
