@@ -22,9 +22,10 @@ if TYPE_CHECKING:
 STOPPED_FILE = "stopped"  # we asked it to leave; without this file it was somebody else
 ANY_RC = "any"
 KILLED_RC = 128  # derived: a shell reports 128 + the signal
+TOO_SLOW_RC = 75  # sysexits.h EX_TEMPFAIL: asked again, the same task goes on beginning
 ANSWER_S = 30.0  # assumed: such a script needs 0.1 s
 
-# Shell: what makes a pid mean something; nothing for a process that has ended.
+# Shell: what makes a pid mean something; nothing for a process that has ended and waits for its parent.
 IDENTITY = """\
 identity() {
   set -- $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null)
@@ -86,7 +87,7 @@ export {TASK_MARK}="$PWD"  # not before: what carries it counts as the task's
 setsid nohup sh ./leader.sh >> {LOG_FILE} 2>&1 < /dev/null 9>&- &
 left=200
 while [ ! -f {PID_FILE} ] && [ "$left" -gt 0 ]; do sleep 0.02; left=$((left - 1)); done
-[ -f {PID_FILE} ]
+[ -f {PID_FILE} ] || exit {TOO_SLOW_RC}
 """
 
 STATE = f"""\
@@ -123,10 +124,13 @@ def start(
     """Run `commands` (POSIX shell) in `folder`, detached. Does nothing while they run, or once they ended by themselves.
 
     What was killed is started again, and what ended with one of the codes `again` (ANY_RC: with any) unless `stop` had
-    asked it to; `log` goes on where it stopped. Raises ProvisionError.
+    asked it to; `log` goes on where it stopped. Raises ProvisionError, and ConnectionFailed from a box that is too busy to
+    begin it: asking again starts nothing twice.
     """
     settings = {"RENTUNE_FOLDER": folder, "RENTUNE_COMMANDS": commands, "RENTUNE_AGAIN": " ".join(map(str, again))}
     done = shell.script(START, {**environment, **settings}, timeout_s=ANSWER_S)
+    if done.rc == TOO_SLOW_RC:
+        raise ConnectionFailed(f"{shell.box.host} has not begun its task yet: it seems to be busy.")
     if done.rc != 0:
         raise ProvisionError(f"{shell.box.host} could not start a task in {folder}: {done.err.strip() or 'no reason given'}")
 

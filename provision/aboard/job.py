@@ -5,6 +5,7 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING
@@ -14,7 +15,7 @@ import msgspec
 from provision.aboard import detached
 from provision.aboard.detached import TaskState as JobState
 from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder
-from provision.errors import TransferFailed
+from provision.errors import ProvisionError, TransferFailed
 from provision.provisioner import Box
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import (
@@ -41,6 +42,7 @@ __all__ = ["JobState", "events", "job_folder", "outcome", "start", "state", "sto
 LEFT_RC = EXIT_CODES[EndReason.INTERRUPTED]  # of a trainer that saved and left at a signal
 LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
 MEMORY = "/dev/shm"  # noqa: S108 - a tmpfs on every Linux
+CLOCKS_AGREE_S = 2.0  # assumed: less than a whole second and the way there can't be told from a clock that is right
 LOOK_S = 0.1  # assumed: a look is one command over a standing line
 
 
@@ -52,6 +54,7 @@ def start(
     python: str,
     secrets: Mapping[str, str] = MappingProxyType({}),
     grants: Grants | None = None,
+    clock: Callable[[], float] = time.time,
 ) -> None:
     """Upload job.json and start `python -m remote job.json`, detached. Does nothing while it runs or once it ended.
 
@@ -59,9 +62,10 @@ def start(
     and removes.
 
     A job that was killed, or told to leave by somebody else (a reboot), is started again: it goes on from its last
-    checkpoint.
+    checkpoint. The deadline of `spec` is by `clock`; the trainer is told it by the clock that it has.
     """
     folder = job_folder(box)
+    spec = _by_their_clock(shell, spec, clock)
     place = shlex.quote(f"{folder}/{JOB_FILE}")
     written = shell.run(f"mkdir -p {shlex.quote(folder)} && cat > {place}.$$ && mv {place}.$$ {place}", stdin=encode(spec))
     if written.rc != 0:
@@ -81,9 +85,30 @@ def start(
     detached.start(shell, folder, commands, environment | box_marks(box), again=(LEFT_RC,))
 
 
+def _by_their_clock(shell: Shell, spec: JobSpec, clock: Callable[[], float]) -> JobSpec:
+    """The job, its deadline moved by what the box's clock is ahead: a host that is wrong by an hour has as long as any."""
+    if spec.deadline_at_s is None:
+        return spec
+    asked_at_s = clock()
+    said = shell.run("date +%s")
+    if said.rc != 0 or not said.out.strip().isdigit():
+        raise ProvisionError(f"{shell.box.host} does not say what time it is: {said.err.strip() or said.out.strip()}")
+    ahead_s = int(said.out) - (asked_at_s + clock()) / 2
+    if abs(ahead_s) <= CLOCKS_AGREE_S:
+        return spec
+    return msgspec.structs.replace(spec, deadline_at_s=spec.deadline_at_s + ahead_s)
+
+
 def secret_places(run_id: str) -> tuple[str, str]:
     """Where secrets and grants wait in the box's memory. The trainer that reads them removes them; else the teardown does."""
     return f"{MEMORY}/rentune-{run_id}", f"{MEMORY}/rentune-{run_id}-grants"
+
+
+def forget_secrets(run_id: str) -> None:
+    """Of a box that shares this machine's memory: its files there. What another user laid in their place is theirs."""
+    for place in secret_places(run_id):
+        with suppress(OSError):
+            Path(place).unlink()
 
 
 def _hand_over(shell: Shell, place: str, content: bytes) -> str:

@@ -49,12 +49,19 @@ def card_offer(catalog: Catalog, *, usd_per_kwh: Decimal | None = None, usd_per_
 
 
 def _known(card: Card, catalog: Catalog) -> str:
-    """Its name in the catalog; of several cards with one name the one with its memory."""
-    for name in (f"{card.name} {round(card.total_mib / 1024)}GB", card.name):
-        with suppress(CatalogError):
-            return catalog.gpu(name).gpu.name
+    known = named(card.name, card.total_mib, catalog)
+    if known is not None:
+        return known
     memory = f"--gpu-memory-gib {card.free_mib / 1024:.1f}"
     raise Refused(f"This machine's {card.name} is not in the catalog.", hint=f"What fits it: rentune estimate {memory}")
+
+
+def named(name: str, total_mib: float, catalog: Catalog) -> str | None:
+    """A card's name in the catalog; of several cards with one name the one with its memory."""
+    for each in (f"{name} {round(total_mib / 1024)}GB", name):
+        with suppress(CatalogError):
+            return catalog.gpu(each).gpu.name
+    return None
 
 
 def cards_here() -> tuple[Card, ...]:

@@ -11,7 +11,7 @@ from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from catalogs.catalog import CatalogError, read_catalog
+from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
 from planner.asking.request import HOST
 from provision.aboard import detached
@@ -20,6 +20,7 @@ from provision.aboard.layers import unseen as unseen_on_box
 from provision.aboard.marks import marks
 from provision.direct import host_scripts as scripts
 from provision.direct.address import address_of
+from provision.direct.card import named
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError, Refused, RentuneError, WrongHostKey
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
@@ -73,17 +74,24 @@ class ExistingHost:
         self._clock = clock
 
     def fetch_offer(self, *, usd_per_hour: Decimal = Decimal(0)) -> Offer:
-        """The host as an offer: cores, RAM and GPUs as it reports them. Raises Refused for a GPU that no table knows."""
+        """The host as an offer: cores, RAM and GPUs as it reports them; of unlike cards the first, and those like it.
+
+        Raises Refused for a GPU that no table knows, and where its driver does not say what is there.
+        """
         with self._login() as shell:
             facts = dict(line.split("=", 1) for line in _said(shell, scripts.FACTS).splitlines() if "=" in line)
+        if "unread" in facts:
+            check = f"{self.address.command} nvidia-smi"
+            raise Refused(f"The driver of {self._host} does not say which GPUs it has: {facts['unread']}", hint=check)
         gpus = [each for each in facts["gpus"].split(";") if each]
+        num_like = gpus.count(gpus[0]) if gpus else 0
         return Offer(
             provider=self.name,
             region=self._host,
             instance_type=self.address.label,
             purchase="on_demand",
             gpu=self._known_gpu(gpus[0]) if gpus else None,
-            num_gpus=Decimal(len(gpus)),
+            num_gpus=Decimal(num_like),
             vcpus=float(facts["vcpus"]),
             ram_gib=round(int(facts["ram_kib"]) / 2**20, 1),
             local_disk_gib=round(int(facts["disk_kib"]) / 2**20, 1),
@@ -163,14 +171,16 @@ class ExistingHost:
 
     def _admit(self, shell: Shell, launch: Launch) -> None:
         key = " ".join(launch.public_key.split()[:2])
-        _said(shell, scripts.ADMIT, run=launch.run_id, key=key, ends_at=str(round(launch.deadline_at_s)))
+        _said(shell, scripts.ADMIT, run=launch.run_id, key=key, left=str(self._left_s(launch)))
 
     def _arm(self, shell: Shell, folder: str, launch: Launch) -> None:
         """A watchdog on the host that ends our processes, and nothing else, when the time is up."""
-        left_s = max(0, round(launch.deadline_at_s - self._clock()))  # their clock may be wrong, the span is not
-        detached.start(
-            shell, f"{folder}/deadline", scripts.WATCH, marks(Path(folder).parent, launch.run_id) | {"left": str(left_s)}
-        )
+        left = {"left": str(max(0, self._left_s(launch)))}
+        detached.start(shell, f"{folder}/deadline", scripts.WATCH, marks(Path(folder).parent, launch.run_id) | left)
+
+    def _left_s(self, launch: Launch) -> int:
+        """Until the deadline: a span, since their clock may be wrong."""
+        return round(launch.deadline_at_s - self._clock())
 
     @contextmanager
     def _login(self) -> Iterator[Shell]:
@@ -213,13 +223,13 @@ class ExistingHost:
         )
 
     def _known_gpu(self, reported: str) -> str:
-        name, _, memory_mib = reported.partition(",")
-        catalog = read_catalog()
-        for candidate in (f"{name} {round(float(memory_mib) / 1024)}GB", name):
-            try:
-                return catalog.gpu(candidate).gpu.name
-            except CatalogError:
-                continue
+        name, _, said = reported.partition(",")
+        try:
+            memory_mib = float(said)
+        except ValueError:
+            raise Refused(f"{self._host} does not say how much memory its {name} has: {said.strip() or 'nothing'}.") from None
+        if (known := named(name, memory_mib, read_catalog())) is not None:
+            return known
         raise Refused(f"{self._host} has a GPU that no table knows: {name}.", hint="rentune catalog list --json")
 
 

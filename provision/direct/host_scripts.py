@@ -41,15 +41,15 @@ umask 077
 mkdir -p "$boxes" && mkdir "$boxes/$run" && echo "$boxes/$run"
 """
 
-# Variables: run, key ("type base64"), ends_at (Unix time). The key ends by itself: what nobody removes lets nobody in
-# after the deadline.
+# Variables: run, key ("type base64"), left (seconds: this clock may be wrong, the span is not). The key ends by itself: what
+# nobody removes lets nobody in after the deadline.
 ADMIT = f"""\
 set -e
 umask 077
 mkdir -p "$HOME/.rentune"
 [ -d "$HOME/.ssh" ] || : > {MADE_FOLDER}
 mkdir -p "$HOME/.ssh"
-until=$(date -d "@$ends_at" +%Y%m%d%H%M%S)
+until=$(date -d "@$(($(date +%s) + left))" +%Y%m%d%H%M%S)
 {CHANGE_KEYS}
 [ -e "$keys" ] || : > {MADE_KEYS}
 [ ! -s "$keys.rentune" ] || [ -z "$(tail -c 1 "$keys.rentune")" ] || echo >> "$keys.rentune"
@@ -147,11 +147,20 @@ case "$(grep -s " rentune:$run\\$" "$HOME/.ssh/authorized_keys")" in
 esac
 """
 
-# Prints name=value lines. GPUs as "name, MiB" by the driver's own tool, separated by semicolons.
-FACTS = """\
+# Prints name=value lines. GPUs as "name, MiB" by the driver's own tool, separated by semicolons; else what that says is wrong.
+NO_DEVICES_RC = 6  # nvidia-smi(1): "a query to find an object was unsuccessful": a driver without a card
+FACTS = f"""\
 echo "vcpus=$(nproc)"
 echo "ram_kib=$(sed -n 's/^MemTotal:[[:space:]]*\\([0-9]*\\).*/\\1/p' /proc/meminfo)"
-df -Pk "$HOME" | { read -r _; read -r _ _ _ free _; echo "disk_kib=$free"; }
-gpus=$(nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits 2> /dev/null | tr '\\n' ';')
-echo "gpus=$gpus"
+df -Pk "$HOME" | {{ read -r _; read -r _ _ _ free _; echo "disk_kib=$free"; }}
+gpus=
+if command -v nvidia-smi > /dev/null; then
+  gpus=$(nvidia-smi --query-gpu=name,memory.total --format=csv,noheader,nounits 2>&1)
+  case "$?" in
+    0) ;;
+    {NO_DEVICES_RC}) gpus= ;;
+    *) echo "unread=$(echo "$gpus" | head -n 1)"; gpus= ;;
+  esac
+fi
+echo "gpus=$(echo "$gpus" | tr '\\n' ';')"
 """

@@ -18,7 +18,7 @@ import psutil
 
 from catalogs.hardware import Offer
 from planner.asking.request import LOCAL
-from provision.aboard.job import secret_places
+from provision.aboard.job import forget_secrets
 from provision.aboard.marks import marks
 from provision.aboard.renewal import LEASE_S, idle_s, lease_layer
 from provision.aboard.ship import stack_is_here
@@ -123,8 +123,7 @@ class LocalBox:
         self._end(claim.run_id)
         remove_limit(limit_name(folder))
         shutil.rmtree(folder, ignore_errors=True)
-        for place in secret_places(claim.run_id):
-            Path(place).unlink(missing_ok=True)
+        forget_secrets(claim.run_id)
         after = self.owned(claim)
         if after.complete is not Answer.YES:
             return unseen(claim.run_id, after.message, before.resources, at_s=self._clock())

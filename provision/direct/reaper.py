@@ -23,7 +23,7 @@ from pathlib import Path
 import msgspec
 import psutil
 
-from provision.aboard.job import secret_places
+from provision.aboard.job import forget_secrets
 from provision.aboard.renewal import idle_s
 from provision.direct.limits import join, limit_name, limit_ram, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
@@ -111,8 +111,7 @@ def end(keeping: Keeping) -> None:
         for victim in victims:
             _kill(victim)
         time.sleep(0.02)
-    for place in secret_places(keeping.run_id):
-        Path(place).unlink(missing_ok=True)  # in memory, which outlives the box: the trainer may not have come to read it
+    forget_secrets(keeping.run_id)  # in memory, which outlives the box: the trainer may not have come to read it
     remove_limit(limit_name(keeping.folder))
     shutil.rmtree(keeping.folder, ignore_errors=True)
 

@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ import pytest
 from provision.aboard import detached, job
 from provision.aboard.detached import TaskState, read_state
 from provision.direct.local import local_offer
+from provision.errors import ConnectionFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
 from remote.contract import DataSource, JobSpec, Loop, ModelSource, Strategy, decode
@@ -90,6 +92,28 @@ def test_secrets_are_handed_over_in_memory_to_the_user_alone(shell: Shell, fresh
 def test_the_box_gets_the_job_as_it_is(shell: Shell, fresh: Box, trainer: Trainer) -> None:
     job.start(shell, fresh, SPEC, python=trainer("exit 0"))
     assert decode(Path(job.job_folder(fresh), "job.json").read_bytes(), JobSpec) == SPEC
+
+
+@pytest.mark.parametrize("ahead_s", [-3600.0, 0.0, 3600.0])
+def test_a_box_whose_clock_is_wrong_has_as_long_as_any(shell: Shell, fresh: Box, trainer: Trainer, ahead_s: float) -> None:
+    """The trainer is told its deadline by the clock that it has."""
+    by_ours = msgspec.structs.replace(SPEC, deadline_at_s=time.time() - ahead_s + 600.0)
+    job.start(shell, fresh, by_ours, python=trainer("exit 0"), clock=lambda: time.time() - ahead_s)
+    told = decode(Path(job.job_folder(fresh), "job.json").read_bytes(), JobSpec)
+    assert told.deadline_at_s is not None
+    assert told.deadline_at_s - time.time() == pytest.approx(600.0, abs=60.0)
+    assert (told == by_ours) == (ahead_s == 0.0)
+
+
+def test_a_host_too_busy_to_begin_is_asked_again(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    """Its leader is no more than late: another may begin the task once more, and nothing runs twice."""
+    folder = Path(job.job_folder(fresh))
+    folder.mkdir(parents=True)
+    Path(fresh.folder, "sh").symlink_to("/bin/true")  # a leader that never comes to write its pid
+    with pytest.raises(ConnectionFailed, match="has not begun its task yet"):
+        detached.start(shell, str(folder), "exit 0", {"PATH": f"{fresh.folder}:{os.environ['PATH']}"})
+    job.start(shell, fresh, SPEC, python=trainer("exit 0"))
+    assert _await(shell, fresh, "ended").rc == 0
 
 
 def test_starting_it_again_starts_nothing_while_it_runs_or_once_it_ended(shell: Shell, fresh: Box, trainer: Trainer) -> None:

@@ -210,6 +210,33 @@ def test_the_host_is_offered_as_it_reports_itself(host: Rig) -> None:
     assert offer.local_disk_gib > 0
 
 
+DRIVERS = {
+    "two alike": ("echo 'NVIDIA L4, 23034'; echo 'NVIDIA L4, 23034'", ("L4", 2)),
+    "of unlike ones those like the first": ("echo 'NVIDIA L4, 23034'; echo 'Tesla T4, 15360'", ("L4", 1)),
+    "a driver without a card": ("echo 'No devices were found'; exit 6", (None, 0)),
+    "a driver that fails": ("echo 'NVIDIA-SMI has failed'; exit 9", "does not say which GPUs it has: NVIDIA-SMI has failed"),
+    "memory that is not told": ("echo 'NVIDIA L4, [N/A]'", r"does not say how much memory its NVIDIA L4 has: \[N/A\]"),
+}
+
+
+@pytest.mark.parametrize(("driver", "expected"), DRIVERS.values(), ids=DRIVERS)
+def test_the_cards_of_a_host_are_what_its_driver_says(
+    host: Rig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, driver: str, expected: str | tuple[str | None, int]
+) -> None:
+    """nvidia-smi is a script here: its words and exit codes are those of NVIDIA's manual."""
+    provisioner = host.provisioner
+    assert isinstance(provisioner, ExistingHost)
+    (tmp_path / "nvidia-smi").write_text(f"#!/bin/sh\n{driver}\n")
+    (tmp_path / "nvidia-smi").chmod(0o755)
+    monkeypatch.setattr(scripts, "FACTS", f"PATH={tmp_path}:$PATH\n{scripts.FACTS}")
+    if isinstance(expected, str):
+        with pytest.raises(Refused, match=expected):
+            provisioner.fetch_offer()
+    else:
+        offer = provisioner.fetch_offer()
+        assert (offer.gpu, int(offer.num_gpus)) == expected
+
+
 def test_the_host_is_left_as_it_was_found(host: Rig) -> None:
     home = host.folder / "host"
     before = {path: path.read_bytes() for path in home.rglob("*") if path.is_file()}
