@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
@@ -34,6 +34,17 @@ def read_piece(file: BinaryIO, piece: Piece) -> Iterator[memoryview]:
         yield memoryview(chunk)
 
 
+def sha256_of_pieces(path: Path, size_bytes: int, before: Callable[[Piece], None]) -> str:
+    """Hash a file piece by piece. `before` each it may wait for the piece, or raise where nobody wants the hash any more."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        for piece in pieces(size_bytes):
+            before(piece)
+            for chunk in read_piece(file, piece):
+                digest.update(chunk)
+    return digest.hexdigest()
+
+
 class Part:
     """A download that is not whole yet: `LOCAL.part`, and beside it which file it will be and the pieces that it holds."""
 
@@ -61,18 +72,14 @@ class Part:
             self._changed.notify_all()
 
     def sha256(self) -> str:
-        """Hash the pieces in their order while they arrive."""
-        digest = hashlib.sha256()
-        with self.path.open("rb") as file:
-            for piece in pieces(self._size_bytes):
-                self._await(piece)
-                for chunk in read_piece(file, piece):
-                    digest.update(chunk)
-        return digest.hexdigest()
+        """Hash the pieces in their order while they arrive. Raises TransferFailed once the download is abandoned."""
+        return sha256_of_pieces(self.path, self._size_bytes, self._await)
 
     def _await(self, piece: Piece) -> None:
         with self._changed:
             self._changed.wait_for(lambda: self._abandoned or piece in self.done)
+            if self._abandoned:
+                raise TransferFailed(f"{self._local} did not come home: its download was abandoned.")
 
     def abandon(self) -> None:
         with self._changed:

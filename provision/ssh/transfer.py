@@ -18,8 +18,7 @@ from typing import TYPE_CHECKING, TypeVar
 from provision.errors import ConnectionFailed, TransferFailed, WrongHostKey
 from provision.home.whole import at_home
 from provision.ssh.channel import CHUNK_BYTES, Unreachable, begin, lost_connection, wait_rc
-from provision.ssh.pieces import BLOCK_BYTES, Part, Piece, pieces, read_piece
-from remote.digest import sha256_of
+from provision.ssh.pieces import BLOCK_BYTES, Part, Piece, pieces, read_piece, sha256_of_pieces
 
 if TYPE_CHECKING:
     import paramiko
@@ -45,7 +44,7 @@ def put(shell: Shell, local: Path, remote: str, progress: Progress | None) -> st
     _checked(shell, f"mkdir -p {folder} && : > {part}", complaint)
     meter = _Meter(size, progress)
     with ThreadPoolExecutor(1) as hasher, _stoppable(shell) as stop:
-        digest = hasher.submit(sha256_of, local)
+        digest = hasher.submit(sha256_of_pieces, local, size, lambda _: _require_wanted(local, stop))
         _each_piece(pieces(size), lambda piece: _send_piece(shell, local, f"{remote}.part", piece, meter, stop), stop)
         sha256 = digest.result()
     arrived = _remote_sha256(shell, f"{remote}.part")
@@ -131,6 +130,11 @@ def _stoppable(shell: Shell, abandon: Callable[[], None] = lambda: None) -> Iter
         raise
 
 
+def _require_wanted(local: Path, stop: threading.Event) -> None:
+    if stop.is_set():
+        raise TransferFailed(f"{local} was not sent: its transfer was given up.")
+
+
 def _each_piece(todo: list[Piece], move: Callable[[Piece], None], stop: threading.Event) -> None:
     """Move all pieces, NUM_CHANNELS at a time."""
     pool = ThreadPoolExecutor(NUM_CHANNELS)
@@ -143,7 +147,7 @@ def _each_piece(todo: list[Piece], move: Callable[[Piece], None], stop: threadin
 
 
 def _persist(act: Callable[[], T], stop: threading.Event | None = None) -> T:
-    """Do what may be done again until the line holds. Raises TransferFailed when it breaks ATTEMPTS times."""
+    """Do what may be done again until the line holds. Raises ConnectionFailed when it breaks ATTEMPTS times."""
     attempt = 1
     while True:
         try:
@@ -152,7 +156,7 @@ def _persist(act: Callable[[], T], stop: threading.Event | None = None) -> T:
             raise
         except ConnectionFailed as error:
             if attempt == ATTEMPTS or (stop and stop.is_set()):
-                raise TransferFailed(f"The connection broke {attempt} times over one piece of work: {error}") from error
+                raise ConnectionFailed(f"The connection broke {attempt} times over one piece of work: {error}") from error
         attempt += 1
 
 

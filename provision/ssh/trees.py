@@ -54,8 +54,8 @@ def put_tree(shell: Shell, local: Path, remote: str, leave_out: LeaveOut) -> Non
                 channel.shutdown_write()
                 said = channel.recv(BUFFER_BYTES)
                 rc = wait_rc(channel, timeout_s=STALL_S)
-        except (TimeoutError, ConnectionFailed) as error:
-            raise TransferFailed(f"{local} did not reach {shell.box.host}: {_reason(error)}") from error
+        except TimeoutError as error:
+            raise ConnectionFailed(f"{local} did not reach {shell.box.host}: nothing moved for {STALL_S:.0f} s.") from error
     if rc != 0:
         raise TransferFailed(f"{shell.box.host} could not unpack {local}: {said.decode(errors='replace').strip()}")
 
@@ -115,7 +115,3 @@ def _readable(path: Path) -> Iterator[None]:
         raise
     except OSError as error:
         raise TransferFailed(f"{path} can't be read: {error.strerror or error}.") from error
-
-
-def _reason(error: Exception) -> str:
-    return str(error) or f"nothing moved for {STALL_S:.0f} s."

@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from provision.errors import ConnectionFailed, HomeFailed, TransferFailed
 from provision.provisioner import Box
 from provision.ssh import Shell
-from provision.ssh.pieces import BLOCK_BYTES, PIECE_BYTES, pieces
+from provision.ssh.pieces import BLOCK_BYTES, PIECE_BYTES, Part, pieces
 from tests.doubles.proxy import proxied
 from tests.provision.rigs import Rig
 
@@ -232,6 +232,31 @@ def test_a_box_that_stays_away_ends_the_transfer_after_one_patience(rig: Rig, bo
     ):
         far.put(source, f"{place}/file", progress=lambda *_: line.cut())
     assert not Path(place, "file").exists()
+
+
+def test_a_line_that_breaks_under_a_folder_is_called_that(rig: Rig, box: Box, place: str, tmp_path: Path) -> None:
+    """So that it is waited for: bytes that a box refuses are not."""
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    for name in "ab":
+        (tree / name).write_bytes(os.urandom(PIECE_BYTES))
+    with proxied(box.port) as line, rig.connect(msgspec.structs.replace(box, port=line.port), patience_s=2.0) as far:
+
+        def cut_before_b(path: Path) -> bool:
+            if path.name == "b":
+                line.cut()
+            return False
+
+        with pytest.raises(ConnectionFailed):
+            far.put_tree(tree, f"{place}/tree", leave_out=cut_before_b)
+
+
+def test_nobody_goes_on_hashing_what_is_not_wanted_any_more(tmp_path: Path) -> None:
+    """Sixty gigabytes of an abandoned download take minutes to hash, while the box is paid."""
+    part = Part(tmp_path / "home", 2 * PIECE_BYTES, None)
+    part.abandon()
+    with pytest.raises(TransferFailed, match="abandoned"):
+        part.sha256()
 
 
 def test_a_folder_travels_as_it_is_but_for_what_is_left_out(shell: Shell, place: str, tmp_path: Path) -> None:
