@@ -16,7 +16,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
-from provision.errors import RentuneError
+from provision.errors import ProvisionError, RentuneError
 from provision.provisioner import Answer, Box, Layer
 from remote.contract import LOG_FILE
 
@@ -70,10 +70,16 @@ def lease_layer(alone_s: float | None, *, lease_s: float, now_s: float) -> Layer
 
 
 def renew(shell: Shell, box: Box, *, keep: bool = False) -> None:
-    """Say on the box that somebody is there; with `keep`, that its deadline alone may end it. Raises ConnectionFailed."""
+    """Say on the box that somebody is there; with `keep`, that its deadline alone may end it. Raises ConnectionFailed, and
+    ProvisionError from a box that can't take it.
+    """
     folder = shlex.quote(box.folder)
     kept = f"; : > {KEPT_FILE}" if keep else ""
-    shell.run(f"cd {folder} && sed 's/[.].*//' /proc/uptime > {LEASE_FILE}.new && mv {LEASE_FILE}.new {LEASE_FILE}{kept}")
+    done = shell.run(
+        f"cd {folder} || exit; sed 's/[.].*//' /proc/uptime > {LEASE_FILE}.new && mv {LEASE_FILE}.new {LEASE_FILE}{kept}"
+    )
+    if done.rc != 0:
+        raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip()}")
 
 
 @contextmanager

@@ -9,13 +9,14 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import cast
 
+import msgspec
 import pytest
 
 from provision.aboard.renewal import BEGUN_FILE, FUNCTIONS, KEPT_FILE, LEASE_FILE, attended, idle_s, renew
 from provision.direct.local import LocalBox, local_offer
-from provision.errors import ConnectionFailed
+from provision.errors import ConnectionFailed, ProvisionError
 from provision.provisioner import Box
-from provision.ssh import Shell
+from provision.ssh import Completed, Shell
 from tests.provision.rigs import await_true, rig_of
 
 NOW_S, BEGAN_S, LEASE_S = 5000, 1000, 3600
@@ -63,10 +64,11 @@ class Line:
     def __init__(self) -> None:
         self.told: list[str] = []
 
-    def run(self, command: str) -> None:
+    def run(self, command: str) -> Completed:
         self.told.append(command)
         if len(self.told) % 2:
             raise ConnectionFailed("cut")
+        return Completed(rc=0, out="", err="")
 
 
 BOX = Box(run_id="r1", provider="aws", host="h", port=22, user="u", host_key="k", folder="/box")
@@ -111,6 +113,15 @@ def test_a_local_box_that_is_attended_lives(tmp_path: Path, leased: Callable[[fl
                 assert Path(box.folder).exists()
             time.sleep(4.0 if keep else 0.0)
             assert Path(box.folder).exists()
+
+
+@pytest.mark.box
+def test_a_renewal_that_fails_says_so_and_leaves_nothing_elsewhere(shell: Shell, box: Box, tmp_path: Path) -> None:
+    """A folder that is gone: neither lease nor mark is written where the user happens to be."""
+    gone = msgspec.structs.replace(box, folder=str(tmp_path / "gone"))
+    with pytest.raises(ProvisionError, match="could not be told that somebody is there"):
+        renew(shell, gone, keep=True)
+    assert shell.run(f"test -e {KEPT_FILE}").rc != 0
 
 
 @pytest.mark.box
