@@ -73,7 +73,7 @@ def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
     if len(plans) == 1 and _is_ruled_out(plans[0].offer, tried):
         return NoneLeft(why="")
     num_lost = sum(rental.tried.reason is Reason.LOST for rental in tried if rental.tried)
-    if num_lost > MAX_LOST:
+    if num_lost >= MAX_LOST:
         return NoneLeft(why=f"Machines were taken back {num_lost} times.")
     if sum(rental.tried.reason is Reason.UNKNOWN for rental in tried if rental.tried) >= MAX_UNKNOWN:
         return NoneLeft(why=f"What came of {MAX_UNKNOWN} offers was not understood, so no more are tried.")

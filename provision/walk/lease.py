@@ -153,7 +153,9 @@ def _shielded() -> Iterator[None]:
     def note(number: int, _frame: FrameType | None) -> None:
         arrived.append(number)
 
-    with answered(SHIELDED, note):
-        yield
-    for each in dict.fromkeys(arrived):
-        signal.raise_signal(each)
+    try:
+        with answered(SHIELDED, note):
+            yield
+    finally:
+        for each in dict.fromkeys(arrived):
+            signal.raise_signal(each)

@@ -157,9 +157,9 @@ def test_it_ends() -> None:
     refused = tuple(tried(plan) for plan in many[:MAX_DECLINED])
     assert isinstance(choose(many, Past(rentals=refused[:-1])), Next)
     assert choose(many, Past(rentals=refused)) == NoneLeft(why=f"{MAX_DECLINED} offers were tried.")
-    lost = tuple(tried(plan, reason=Reason.LOST) for plan in many[: MAX_LOST + 1])
+    lost = tuple(tried(plan, reason=Reason.LOST) for plan in many[:MAX_LOST])
     assert isinstance(choose(many, Past(rentals=lost[:-1])), Next)
-    assert choose(many, Past(rentals=lost)) == NoneLeft(why=f"Machines were taken back {MAX_LOST + 1} times.")
+    assert choose(many, Past(rentals=lost)) == NoneLeft(why=f"Machines were taken back {MAX_LOST} times.")
 
 
 def test_a_checkpoint_goes_on_only_where_the_same_is_trained() -> None:

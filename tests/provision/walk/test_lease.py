@@ -182,6 +182,19 @@ def test_ctrl_c_during_the_destroy_is_answered_after_it(launch: Launch, ledger: 
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
+def test_ctrl_c_during_a_destroy_that_fails_is_answered_all_the_same(
+    launch: Launch, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Even where the books themselves break."""
+
+    def broken(*_: object) -> None:
+        raise MemoryError
+
+    monkeypatch.setattr(ledger, "append", broken)
+    with pytest.raises(KeyboardInterrupt):
+        end(launch, provisioner=Rented(interrupt_destroy=True), ledger=ledger)
+
+
 def test_a_box_that_an_earlier_controller_left_is_taken_over_and_ended(launch: Launch, ledger: Ledger) -> None:
     rented = Rented()
     earlier = Rented().up(local_offer(), launch)
