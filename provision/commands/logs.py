@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -100,15 +102,22 @@ def _tell(path: Path, offset: int, over: Callable[[], bool]) -> None:
 
 
 def growing(path: Path, offset: int, over: Callable[[], bool]) -> Iterator[bytes]:
-    """What a file holds from `offset` on, and what is added to it until `over()` says that nothing will be."""
+    """What a file holds from `offset` on, and what is added to it until `over()` says that nothing will be.
+
+    Another file in its place, as the next attempt of a run begins one, is read from its first byte.
+    """
+    shown: int | None = None
     while True:
         last_look = over()  # asked before reading, so that nothing written before the end is missed
-        if path.exists() and path.stat().st_size > offset:
-            with path.open("rb") as stream:
-                stream.seek(offset)
-                chunk = stream.read()
-            offset += len(chunk)
-            yield chunk
+        with suppress(FileNotFoundError), path.open("rb") as stream:
+            now = os.fstat(stream.fileno())
+            if shown is not None and (shown != now.st_ino or now.st_size < offset):
+                offset = 0
+            shown = now.st_ino
+            stream.seek(offset)
+            if chunk := stream.read():
+                offset += len(chunk)
+                yield chunk
         if last_look:
             return
         time.sleep(POLL_S)

@@ -14,6 +14,7 @@ from provision.account.lines import PhaseStarted
 from provision.charge import control
 from provision.cli import call
 from provision.commands.driving import next_command
+from provision.commands.logs import growing
 from provision.errors import Exit
 from provision.home.places import Places
 from remote.contract import EndReason, Event, Phase, encode
@@ -99,6 +100,18 @@ def test_an_offset_past_the_end_shows_nothing(
     assert capsys.readouterr().out == ""
     assert call(["logs", run_id, kind, "--offset", "4"]) == 0
     assert capsys.readouterr().out == "line\n"
+
+
+def test_logs_that_follow_a_run_begin_anew_with_its_next_attempt(tmp_path: Path) -> None:
+    """The first box's events are moved away; another file takes their place, whatever its length."""
+    events = tmp_path / "events.jsonl"
+    events.write_bytes(b"first attempt, of the longer words\n")
+    over = iter([False, False, True])
+    told = growing(events, 6, lambda: next(over))
+    assert next(told) == b"attempt, of the longer words\n"
+    events.rename(tmp_path / "away")
+    events.write_bytes(b"second\n")
+    assert list(told) == [b"second\n"]
 
 
 def test_logs_of_a_run_whose_trainer_is_not_there_yet_say_where_it_stands(
