@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -28,6 +28,7 @@ from provision.prepare.deadline import require_time_to_train
 from provision.prepare.inputs import adapter_folder, find_base, with_absolute_data, with_absolute_paths
 from provision.prepare.policy import capped, require_allowed
 from provision.providers import Confirm
+from provision.words import usd_words
 
 Answer = TypeVar("Answer")
 
@@ -63,7 +64,9 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     price = options["assume_price"]
     if options["host_key"] is not None and request.where.host is None:
         raise BadInput("--host-key is for a host of yours, and none is named.", hint="--host user@address")
+    offers_of_today = market().offers
     if isinstance(asked, Plan):
+        require_price_of_today(asked, offers_of_today)
         plan, *others = (asked,)
     else:
         located = with_absolute_paths(asked)
@@ -73,10 +76,21 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
     require_allowed(plan, edges.rules)
     chosen = _priced(plan, price)
-    every = (chosen, *alternatives_of(chosen, others, market().offers, edges.rules))
+    every = (chosen, *alternatives_of(chosen, others, offers_of_today, edges.rules))
     first, *alternatives = (_to_be_run(each, edges.rules, keep=options["keep_box_on_failure"]) for each in every)
     require_time_to_train(first)
     return Chosen(first, tuple(alternatives))
+
+
+def require_price_of_today(plan: Plan, offers: Iterable[Offer]) -> None:
+    """Raises Refused where a saved plan is cheaper than what is on offer: its price bounds the deadline and the budget."""
+    today = next((each for each in offers if each.key == plan.offer.key), None)
+    if today is not None and today.usd_per_hour > plan.offer.usd_per_hour:
+        raise Refused(
+            f"The plan was saved at {usd_words(plan.offer.usd_per_hour)} an hour; {plan.offer.key} is listed at "
+            f"{usd_words(today.usd_per_hour)} now.",
+            hint="Plan it again: rentune plan with the same options, and --save",
+        )
 
 
 def _to_be_run(plan: Plan, rules: tuple[Rule, ...], *, keep: bool) -> Plan:

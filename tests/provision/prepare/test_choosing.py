@@ -2,9 +2,15 @@
 
 from __future__ import annotations
 
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
 import pytest
 
-from provision.prepare.choosing import KeyQuestion
+from provision.errors import Refused
+from provision.prepare.choosing import KeyQuestion, require_price_of_today
+from tests.provision.plans import tiny_plan
 
 
 @pytest.mark.parametrize(
@@ -41,3 +47,17 @@ def test_what_was_agreed_to_is_not_asked_again() -> None:
     assert question("SHA256:a")
     assert not question("SHA256:b")
     assert asked == ["SHA256:a"]
+
+
+@pytest.mark.parametrize(("today", "refused"), [("0.9", False), ("1.0", False), ("1.5", True)])
+def test_a_saved_plan_is_not_run_below_todays_price(today: str, refused: bool) -> None:
+    """Its price makes the deadline and the budget: an old one, or one that was mended by hand, would promise too much."""
+    plan = tiny_plan(Path("model"), Path("data.jsonl"))
+    saved = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, usd_per_hour=Decimal("1.0")))
+    listed = (msgspec.structs.replace(plan.offer, usd_per_hour=Decimal(today)),)
+    if refused:
+        with pytest.raises(Refused, match=r"saved at \$1.0000 an hour; .* is listed at \$1.5000 now"):
+            require_price_of_today(saved, listed)
+    else:
+        require_price_of_today(saved, listed)
+    require_price_of_today(saved, ())  # nobody lists it: a host, a machine of one's own
