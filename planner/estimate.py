@@ -182,7 +182,7 @@ def answer(
     tracing: Tracing = nullcontext,
 ) -> dict[str, Any]:
     """The contract's answer to one case: figures, or {"id", "error": {"message", "key", "hint"}}."""
-    identity = {"id": line["id"]} if isinstance(line.get("id"), str) else {}
+    identity = _identity(line)
     try:
         return identity | _told(estimate(read_case(line), catalog, base=base, said=line, cache=cache, tracing=tracing))
     except CaseRefused as error:
@@ -227,6 +227,11 @@ def answers(
             yield _error(f"line {number} is no JSON object", None, 'a case is an object such as {"model": "7b"}')
 
 
+def _identity(case: Mapping[str, Any]) -> dict[str, str]:
+    """What the contract has echoed in every answer, an error too."""
+    return {"id": case["id"]} if isinstance(case.get("id"), str) else {}
+
+
 def _answer_whatever_it_is(
     case: Mapping[str, Any], number: int, ask: Callable[[Mapping[str, Any]], dict[str, Any]]
 ) -> dict[str, Any]:
@@ -234,7 +239,9 @@ def _answer_whatever_it_is(
     try:
         return ask(case)
     except Exception as error:  # noqa: BLE001 - the seam between the lines, see above
-        return _error(f"line {number} can't be answered: {type(error).__name__}", None, "leave keys out until it can")
+        identity = _identity(case)
+        words = f"line {number} can't be answered: {type(error).__name__}"
+        return identity | _error(words, None, "leave keys out until it can")
 
 
 def _error(message: str, key: str | None, hint: str | None) -> dict[str, Any]:

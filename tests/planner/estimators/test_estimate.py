@@ -345,7 +345,8 @@ def test_a_case_may_say_the_quantization_that_is_stored() -> None:
 def test_a_failure_that_nobody_foresaw_stays_in_its_line() -> None:
     """Whatever breaks, the other lines keep their answers."""
     broken = msgspec.structs.replace(CATALOG, gpu_words=None)
-    bad, good = answers([b'{"model": "7b", "gpu": "L4"}', b'{"model": "7b"}'], broken, None)
+    bad, good = answers([b'{"model": "7b", "gpu": "L4", "id": "mine"}', b'{"model": "7b"}'], broken, None)
+    assert bad["id"] == "mine"
     assert bad["error"]["message"].startswith("line 1 can't be answered")
     assert "vram" in good
 
