@@ -41,17 +41,20 @@ class Shown(NamedTuple):
 def run(command: str, home: str) -> Shown:
     """The command as a person types it in the checkout, with the project's environment first on PATH."""
     environment = os.environ | {"PATH": f"{ROOT}/.venv/bin:{os.environ['PATH']}", "RENTUNE_HOME": home, "OMP_NUM_THREADS": "1"}
-    done = subprocess.run(
-        ["bash", "-euo", "pipefail", "-c", command],
-        cwd=ROOT,
-        env=environment,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        timeout=LIMIT_S,
-        check=False,
-    )
+    try:
+        done = subprocess.run(
+            ["bash", "-euo", "pipefail", "-c", command],
+            cwd=ROOT,
+            env=environment,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+            text=True,
+            timeout=LIMIT_S,
+            check=False,
+        )
+    except subprocess.TimeoutExpired:
+        return Shown(f"FAILED, not done in {LIMIT_S} s", good=False)
     passed = COUNT.search(done.stdout) if command.startswith("pytest") else None
     result = f"passed, {passed[1]} tests" if passed else "shown"
     tail = "\n".join(f"        {line}" for line in done.stdout.splitlines()[-15:])
@@ -77,7 +80,7 @@ def read_junit(folder: Path) -> dict[str, list[bool]]:
     """Module → whether each of its tests passed."""
     outcomes: dict[str, list[bool]] = {}
     for case in (case for path in sorted(folder.glob("*.xml")) for case in ET.parse(path).iter("testcase")):
-        good = case.find("failure") is None and case.find("error") is None
+        good = all(case.find(bad) is None for bad in ("failure", "error", "skipped"))
         outcomes.setdefault(case.get("classname", ""), []).append(good)
     return outcomes
 
@@ -89,13 +92,15 @@ def day_of(seconds: float) -> dt.date:
 
 def renewed(row: re.Match[str], seen: Shown, date: dt.date) -> str:
     """The row with what was seen. Where that is only that it ran, a person's own words say more and stay."""
-    result = row["result"] if seen.result == "shown" and row["result"] != "open" else seen.result
+    words = row["result"] != "open" and not row["result"].startswith("FAILED")
+    result = row["result"] if seen.result == "shown" and words else seen.result
     return f"| {row['promise']} | {row['cheap'] or ''}`{row['command']}` | {result} | {date} |"
 
 
 def main() -> int:
     """Exit 0 when everything that was looked at is shown. A command that stands for several promises runs once."""
     outcomes = read_junit(JUNIT)
+    tested_at_s = min((path.stat().st_mtime for path in JUNIT.glob("*.xml")), default=0.0)  # of all, the oldest
     shown: dict[str, Shown | None] = {}
     lines = PAGE.read_text().splitlines()
     verdicts: list[bool] = []
@@ -109,7 +114,7 @@ def main() -> int:
             if (seen := shown[command]) is None:
                 continue
             verdicts.append(seen.good)
-            lines[number] = renewed(row, seen, day_of(time.time() if row["cheap"] else JUNIT.stat().st_mtime))
+            lines[number] = renewed(row, seen, day_of(time.time() if row["cheap"] else tested_at_s))
             print(f"{'ok    ' if seen.good else 'FAILED'}  {row['promise']}\n        $ {command}", flush=True)
             if seen.tail:
                 print(seen.tail, flush=True)
