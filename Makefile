@@ -1,4 +1,4 @@
-# The developer's vocabulary: `make` lists it. CI runs `setup`, `check` and `test`, and nothing else.
+# The developer's vocabulary: `make` lists it. CI runs `setup`, `pulumi`, `base`, `check` and `test`, and nothing else.
 
 MAKEFLAGS += --no-print-directory
 SHELL := bash

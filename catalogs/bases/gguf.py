@@ -111,15 +111,7 @@ def read_gguf_config(path: Path) -> dict[str, Any]:
             metadata, tensors = _read_head(data)
     except FileUnusable as error:
         raise GgufUnreadable(str(error)) from None
-    except (
-        struct.error,
-        KeyError,
-        ValueError,
-        IndexError,
-        OverflowError,
-        TypeError,
-        ZeroDivisionError,
-    ) as error:  # lengths beyond the file
+    except DAMAGE as error:  # lengths beyond the file
         raise GgufUnreadable("the file is cut off or damaged") from error
     architecture = metadata.get("general.architecture")
     if not isinstance(architecture, str) or architecture not in MODEL_TYPES:

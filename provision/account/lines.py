@@ -117,7 +117,7 @@ class PhaseStarted(Line, frozen=True, kw_only=True, tag="phase_started"):
 
 
 class PhaseEnded(Line, frozen=True, kw_only=True, tag="phase_ended"):
-    """The controller left a phase. What the trainer did between "start" and "fetch" is metered by its own events."""
+    """The controller left a phase. What the trainer does meanwhile is metered by its own events."""
 
     phase: str
     duration_s: float

@@ -108,7 +108,7 @@ def _box_words(provider: str, owned: Owned) -> str:
 def _of_provider(provisioner: Provisioner, claim: Claim) -> tuple[Layer, ...]:
     try:
         return provisioner.layers(claim)
-    except Exception as error:  # noqa: BLE001 - as above
+    except Exception as error:  # noqa: BLE001 - whatever it was, a layer that nobody saw is unknown
         says = f"it could not be asked ({type(error).__name__}: {error})"
         return (Layer(place="provider", name="its own limit", there=Answer.UNKNOWN, says=says),)
 

@@ -8,8 +8,6 @@ from typing import Any, Final
 
 from planner.estimators.memory.batch import EMBEDDING_TOKENS, ROWS_PER_THREAD
 
-Arguments = tuple[Any, ...]
-
 # ── scratch: bytes inside one launch, by operation ─────────────────────────────────────────────────────────────────────
 
 FP32: Final = 4
