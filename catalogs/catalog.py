@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from collections.abc import Iterable
+from contextlib import suppress
 from decimal import Decimal
 from fnmatch import fnmatchcase
 from functools import cached_property
@@ -52,6 +53,13 @@ class Catalog(msgspec.Struct, frozen=True, kw_only=True, dict=True):
     def gpu(self, name: str) -> GpuMatch:
         """The GPU that a name, an alias or a common word means, whatever its case and punctuation. Raises CatalogError."""
         return self._names.match(name, self.gpus)
+
+    def gpu_of_driver(self, name: str, memory_mib: float) -> str | None:
+        """The name here of a card as its driver reports it: of several with one name the one with its memory. None: no row."""
+        for each in (f"{name} {round(memory_mib / 1024)}GB", name):
+            with suppress(CatalogError):
+                return self.gpu(each).gpu.name
+        return None
 
     def gpu_memory_gib(self, offer: Offer) -> float | None:
         """GiB as sold of each GPU that the box shows: a slice of a card has a slice of its memory. None on a CPU box."""

@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import suppress
 from decimal import Decimal
 from typing import Any, Final, NamedTuple
 
 import msgspec
 
-from catalogs.catalog import Catalog, CatalogError
+from catalogs.catalog import Catalog
 from catalogs.hardware import Offer
 from provision.direct.local import local_offer
 from provision.errors import MissingPart, Refused
@@ -49,19 +48,11 @@ def card_offer(catalog: Catalog, *, usd_per_kwh: Decimal | None = None, usd_per_
 
 
 def _known(card: Card, catalog: Catalog) -> str:
-    known = named(card.name, card.total_mib, catalog)
+    known = catalog.gpu_of_driver(card.name, card.total_mib)
     if known is not None:
         return known
     memory = f"--gpu-memory-gib {card.free_mib / 1024:.1f}"
     raise Refused(f"This machine's {card.name} is not in the catalog.", hint=f"What fits it: rentune estimate {memory}")
-
-
-def named(name: str, total_mib: float, catalog: Catalog) -> str | None:
-    """A card's name in the catalog; of several cards with one name the one with its memory."""
-    for each in (f"{name} {round(total_mib / 1024)}GB", name):
-        with suppress(CatalogError):
-            return catalog.gpu(each).gpu.name
-    return None
 
 
 def cards_here() -> tuple[Card, ...]:

@@ -20,7 +20,6 @@ from provision.aboard.layers import unseen as unseen_on_box
 from provision.aboard.marks import marks
 from provision.direct import host_scripts as scripts
 from provision.direct.address import address_of
-from provision.direct.card import named
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError, Refused, RentuneError, WrongHostKey
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
@@ -228,7 +227,7 @@ class ExistingHost:
             memory_mib = float(said)
         except ValueError:
             raise Refused(f"{self._host} does not say how much memory its {name} has: {said.strip() or 'nothing'}.") from None
-        if (known := named(name, memory_mib, read_catalog())) is not None:
+        if (known := read_catalog().gpu_of_driver(name, memory_mib)) is not None:
             return known
         raise Refused(f"{self._host} has a GPU that no table knows: {name}.", hint="rentune catalog list --json")
 
