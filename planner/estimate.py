@@ -23,7 +23,7 @@ from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.card.remedy import nearest_change
 from planner.estimators.memory.refused.support import require_unquantized
-from planner.methods import METHODS, total_params, trainable_params
+from planner.methods import total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
@@ -86,7 +86,7 @@ def estimate(
     match = catalog.gpu(case.gpu) if case.gpu is not None else None
     gpu = match.gpu if match is not None else None
     memory = memory_by(case.engine, architecture, strategy, task=case.task, gpu=gpu, stack=stack, cache=cache, tracing=tracing)
-    counted = None if METHODS[strategy.method].trainable is not None else memory.num_trained
+    counted = None if memory.num_trained is None or _has_count(architecture, strategy, case) else memory.num_trained
     host = estimate_host(
         architecture, strategy, num_gpus=case.num_gpus, on_cpu=False, task=case.task, stack=stack, num_trained=counted
     )
@@ -109,6 +109,13 @@ def estimate(
         warnings=(f"model: {architecture.name} ({architecture.source})", *warnings),
         effective=effective(case),
     )
+
+
+def _has_count(architecture: Architecture, strategy: Strategy, case: Case) -> bool:
+    """Whether a formula says what is trained; of the others (prompts of T5, most of peft's methods) a trace has counted it."""
+    with suppress(Unsupported):
+        return trainable_params(architecture, strategy, task=case.task) > 0
+    return False
 
 
 def _require_answerable(case: Case) -> None:

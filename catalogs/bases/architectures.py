@@ -139,12 +139,14 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     inner_dropout: float = 0.0  # between the activation of an MLP and its last linear
     relative_span: int = 0  # relative positions that scores are made with (DeBERTa); 0 = none
     position_bias: bool = False  # attention adds a learned bias to the scores of each head (T5)
+    returns_weights: bool = False  # a block hands its attention's weights back beside the hidden state
     attention_softcap: bool = False
     logits_softcap: bool = False
     scaled_embeddings: bool = False
     scaled_logits: bool = False
     scaled_residual: bool = False
     also: tuple[Architecture, ...] = ()  # blocks of the same stack that are built otherwise; each with its own num_layers
+    also_first: bool = False  # whether those lie below this kind, nearest to the embedding; else kinds alternate
     part_of: str | None = None  # model_type of the whole, where this is the language model of a base that also sees
     config: dict[str, Any]  # keys of a transformers config
     source: str
@@ -177,6 +179,11 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     def depth(self) -> int:
         """Blocks of every kind."""
         return sum(part.num_layers for part in self.parts)
+
+    def top_kinds(self, count: int) -> tuple[int, ...]:
+        """How many of each kind are among so many top blocks, where the kinds don't alternate."""
+        own = min(count, self.num_layers)
+        return (own, *(min(part.num_layers, count - own) for part in self.also))
 
     @property
     def placed_linears(self) -> tuple[tuple[Linear, int], ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from fnmatch import fnmatchcase
+from operator import mul
 from typing import Final
 
 from catalogs.bases.architectures import Architecture, Linear
@@ -13,6 +14,8 @@ from remote.contract import Strategy
 
 MODULES: Final = "modules"  # method_options of freeze: patterns for module paths within a block
 EVERY: Final = ("*",)
+# derived: types of whose norms peft 0.21's default leaves none out (TRANSFORMERS_MODELS_TO_LNTUNING_TARGET_MODULES_MAPPING)
+DEFAULT_IS_EVERY_NORM: Final = frozenset({"llama", "mistral", "gemma", "gemma2", "gpt2", "gptj", "t5", "mt5"})
 
 
 def whole(architecture: Architecture, strategy: Strategy) -> int:
@@ -39,7 +42,8 @@ def bitfit(architecture: Architecture, strategy: Strategy) -> int:
 def ln_tuning(architecture: Architecture, strategy: Strategy) -> int:
     """Every norm."""
     options.known_only(strategy, (LAYERS,))
-    if strategy.target_modules != "all-linear":
+    by_default = strategy.target_modules == "default" and architecture.model_type in DEFAULT_IS_EVERY_NORM
+    if strategy.target_modules != "all-linear" and not by_default:
         raise Unsupported("target_modules", "ln_tuning of chosen norms has no closed form yet", "leave target_modules out")
     if architecture.weightless_norms:
         raise CaseError("method", f"peft can't tune norms without weights, as {architecture.name} has them", "choose lora")
@@ -60,15 +64,21 @@ def _norms_have_biases(architecture: Architecture) -> bool:
 
 
 def freeze(architecture: Architecture, strategy: Strategy) -> int:
-    """The top blocks or those that are chosen, whole or what `modules` names of them; where blocks are of several kinds, so
-    many of average size.
+    """The top blocks or those that are chosen, whole or what `modules` names of them; where blocks of several kinds
+    alternate, so many of average size.
     """
     options.one_stack(architecture, strategy)
     options.known_only(strategy, (MODULES, LAYERS))
-    in_blocks = sum(part.num_layers * _trained_of_block(part, strategy) for part in architecture.parts)
     chosen = chosen_layers(strategy)
     count = top_blocks(architecture, strategy) if chosen is None else len(chosen)
-    return count * in_blocks // architecture.depth
+    of_block = [_trained_of_block(part, strategy) for part in architecture.parts]
+    if architecture.also_first:
+        return sum(map(mul, architecture.top_kinds(count), of_block))
+    return (
+        count
+        * sum(part.num_layers * each for part, each in zip(architecture.parts, of_block, strict=True))
+        // architecture.depth
+    )
 
 
 def _trained_of_block(architecture: Architecture, strategy: Strategy) -> int:

@@ -245,6 +245,7 @@ def mpt(config: Config) -> Fields:
         "norm": "layer",
         "rotary": False,
         "scores": "alibi_wide",
+        "returns_weights": True,
         "fused_attention": False,
         "flash_attention_2": False,
         "linears": linears(

@@ -179,7 +179,7 @@ def deepseek_v3(config: Config) -> Fields:
         "expert_params_per_block": 0,
         "intermediate_size": size(config, "intermediate_size"),
     }
-    return mixture | {"linears": mixture["linears"] + beside, "also": (first,) if dense else ()}
+    return mixture | {"linears": mixture["linears"] + beside, "also": (first,) if dense else (), "also_first": True}
 
 
 def gpt_oss(config: Config) -> Fields:

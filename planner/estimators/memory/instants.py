@@ -17,6 +17,7 @@ from planner.estimators.memory.beside_decoder import (
 from planner.estimators.memory.held.optimizers import stepped_bytes
 from planner.estimators.memory.scene import Kind, Scene
 from planner.estimators.memory.step.letters import cut, highest
+from planner.estimators.memory.step.numerics import accumulates
 from planner.estimators.memory.step.operations import FP32
 from planner.estimators.memory.step.played import PlayedBlock
 from planner.estimators.memory.step.tape import Peak
@@ -217,7 +218,7 @@ def _loss_backward(scene: Scene) -> Iterator[Parts]:
         activations=_activations(scene) + _saved_by_head(scene),
         logits=_kept_outputs(scene) - made,
         gradients=_share_of_gradient(scene, _head_gradients(scene) + _gradients_before(scene)),
-        temporaries=made if _accumulates(scene) else 0,  # made in full before it is added
+        temporaries=made if accumulates(scene.strategy) else 0,  # made in full before it is added
         autocast_copies=_held_copies(scene),
     )
     for hump in scene.head.profile.backward_peak:
@@ -239,18 +240,18 @@ def _kept_outputs(scene: Scene) -> int:
     return scene.head.returned_bytes + cache
 
 
-def _accumulates(scene: Scene) -> bool:
-    """Whether gradients are added to such as stand in `resident` already (or are used up at once)."""
-    return scene.strategy.gradient_accumulation_steps > 1 or scene.strategy.optimizer_in_backward
-
-
 def _share_of_gradient(scene: Scene, num_bytes: int) -> int:
     """A gradient that has just been made: 0 where it goes into another."""
-    return 0 if _accumulates(scene) else num_bytes // scene.share.gradient_share
+    return 0 if accumulates(scene.strategy) else num_bytes // scene.share.gradient_share
 
 
 def _head_gradients(scene: Scene) -> int:
     return scene.trained.stage.of_ends(scene.head.profile.weight_gradients)
+
+
+def _waiting_for_embedding(scene: Scene) -> int:
+    """The head's gradient where it is added to one that stands: of a tied matrix not before the embedding's has come."""
+    return _head_gradients(scene) if scene.architecture.tied_embeddings and accumulates(scene.strategy) else 0
 
 
 def _gradients_before(scene: Scene) -> int:
@@ -267,7 +268,18 @@ def _humps(scene: Scene, played: PlayedBlock) -> Peak:
     kept_inside = played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
     waiting = profile.waiting if scene.strategy.gradient_checkpointing != "reentrant" else scene.hidden_bytes
     again = (size + waiting for size in profile.forward_peak)
-    return tuple(size - kept_inside for size in (*profile.backward_peak, *again))
+    return tuple(size - kept_inside + _returned_weights(scene) for size in (*profile.backward_peak, *again))
+
+
+def _returned_weights(scene: Scene) -> int:
+    """Attention's weights that a block returns, and zeros for a gradient of them: the re-entrant checkpoint holds both.
+
+    derived: CheckpointFunction leaves `set_materialize_grads` as it is, and what it returned alive through its backward.
+    """
+    a, n = scene.architecture, scene.numerics
+    if not a.returns_weights or scene.strategy.gradient_checkpointing != "reentrant":
+        return 0
+    return 2 * a.num_heads * n.pairs * (n.autocast or n.weight)
 
 
 def _last_block(scene: Scene) -> Iterator[Parts]:
@@ -277,6 +289,7 @@ def _last_block(scene: Scene) -> Iterator[Parts]:
         activations=_activations(scene),
         logits=_kept_outputs(scene),
         gradients=_share_of_gradient(scene, _head_gradients(scene) + _gradients_before(scene)),
+        temporaries=_waiting_for_embedding(scene),
         autocast_copies=_held_copies(scene),
     )
     for kind in scene.kinds:
@@ -310,7 +323,8 @@ def _lowest_that_trains(scene: Scene) -> Iterator[Parts]:
     if not scene.num_below:
         return
     made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
-    around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made)
+    waiting = _waiting_for_embedding(scene)
+    around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made, temporaries=waiting)
     for kind in scene.kinds:
         here = scene.num_below * scene.share.num_layers * (kind.of // scene.architecture.depth)
         kept = cut(_kept_by(scene, kind), here, kind.of) + _kept_by(scene, kind) + _around(scene)
@@ -322,7 +336,8 @@ def _first_block(scene: Scene) -> Iterator[Parts]:
     """The first block, with every gradient made but the embedding's."""
     made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
     to_come = 0 if scene.architecture.tied_embeddings else _share_of_gradient(scene, _vocabulary_gradient(scene))
-    around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made - to_come)
+    waiting = _waiting_for_embedding(scene)
+    around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made - to_come, temporaries=waiting)
     for kind in scene.kinds:
         kept = _kept_by(scene, kind) - _idle_bytes(scene) + _around(scene)
         for hump in _humps(scene, kind.first):
@@ -335,7 +350,7 @@ def _at_embedding(scene: Scene) -> Iterator[Parts]:
     Tied to the output head, both wait here, and their sum is a matrix of its own. derived: the head's gradient is a view when
     it comes to be summed, so autograd does not add in place.
     """
-    matrices = (2 if scene.architecture.tied_embeddings else 0) + _accumulates(scene)
+    matrices = (2 if scene.architecture.tied_embeddings else 0) + accumulates(scene.strategy)
     scattered = scene.numerics.batch.scattered * scene.architecture.hidden_size * FP32
     scratch = scattered if trains_vocabulary(scene.strategy) else 0
     yield _with(

@@ -118,7 +118,6 @@ def scene_of(
         for part in architecture.parts
     )
     weights, trained, share = held_of(architecture, strategy, task=task, stack=stack)
-    checkpointed = strategy.gradient_checkpointing != "off"  # then a gradient goes down to the embedding, whatever trains
     carrying = carrying_blocks(architecture, strategy)
     below = tuple(map(frozen, numerics)) if carrying < architecture.depth else numerics
     asked = head_asked(strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
@@ -127,8 +126,8 @@ def scene_of(
     num_below = architecture.depth - trained_up if checkpointed else 0
     reached = architecture.depth if checkpointed else trained_up
     play = Playing(architecture, strategy, first=below if num_below else numerics)
-    bare = play.kinds(below, reached - carrying, reached) if carrying < reached else ()
-    kinds = (*bare, *play.kinds(numerics, carrying, reached))
+    bare, bearing = _shares(architecture, carrying, reached)
+    kinds = (*play.kinds(below, bare), *play.kinds(numerics, bearing))
     return Scene(
         architecture=architecture,
         strategy=strategy,
@@ -147,6 +146,27 @@ def scene_of(
     )
 
 
+class Part(NamedTuple):
+    """Blocks of one kind: `times` of each `of` that keep activations. All parts of a scene are cut into equally many."""
+
+    times: int
+    of: int
+
+
+def _shares(architecture: Architecture, carrying: int, reached: int) -> tuple[tuple[Part, ...], tuple[Part, ...]]:
+    """Of the blocks that backward reaches, each kind's that carry nothing, and each kind's that do."""
+    if architecture.also_first and carrying < architecture.depth:
+        top, all_reached = architecture.top_kinds(carrying), architecture.top_kinds(reached)
+        bare = tuple(Part(whole - own, reached) for whole, own in zip(all_reached, top, strict=True))
+        return bare, tuple(Part(own, reached) for own in top)
+    common, depth = gcd(carrying, reached), architecture.depth
+
+    def shares(times: int) -> tuple[Part, ...]:
+        return tuple(Part(part.num_layers * times // common, depth * reached // common) for part in architecture.parts)
+
+    return shares(reached - carrying), shares(carrying)
+
+
 class Playing(NamedTuple):
     """How blocks are played."""
 
@@ -154,17 +174,15 @@ class Playing(NamedTuple):
     strategy: Strategy
     first: tuple[Numerics, ...]  # of the block that backward meets last, for each kind of the architecture
 
-    def kinds(self, numerics: tuple[Numerics, ...], times: int, of: int) -> tuple[Kind, ...]:
-        """`times` of each `of` blocks with these numerics, so many of each kind that the architecture has."""
-        common = gcd(times, of)
-        parts = zip(self.architecture.parts, numerics, self.first, strict=True)
-        return tuple(self._kind(part, its_own, first, times // common, of // common) for part, its_own, first in parts)
+    def kinds(self, numerics: tuple[Numerics, ...], shares: tuple[Part, ...]) -> tuple[Kind, ...]:
+        """Blocks with these numerics, so many of each kind that the architecture has."""
+        parts = zip(self.architecture.parts, numerics, self.first, shares, strict=True)
+        return tuple(self._kind(part, its_own, first, share) for part, its_own, first, share in parts if share.times)
 
-    def _kind(self, part: Architecture, numerics: Numerics, first: Numerics, times: int, of: int) -> Kind:
+    def _kind(self, part: Architecture, numerics: Numerics, first: Numerics, share: Part) -> Kind:
         checkpointing = self.strategy.gradient_checkpointing
         lives = checkpointing == "reentrant"
         played = play_block(part, numerics, output_lives=lives)
-        share = part.num_layers * times, self.architecture.depth * of
         if self.strategy.activation_offload and checkpointing == "off":
             left = offloaded(part, numerics, played)
             return Kind(*share, left.block, left.block, left.saved)

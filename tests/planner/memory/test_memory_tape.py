@@ -82,6 +82,18 @@ def test_weight_gradients_stay() -> None:
     assert profile.backward_peak == (10 + 5 + 2 * 10,)  # y, the first weight gradient, those of the output and of y
 
 
+def test_weight_gradients_that_are_added_up_never_stand_together() -> None:
+    """Each goes at once into one that stands from the pass before."""
+    tape = Tape()
+    x = tape.tensor(10)
+    y = tape.op((x,), 10, saves=(x,), weight_gradient=7)
+    tape.op((y,), 10, saves=(y,), weight_gradient=5)
+    profile = replay(tape, x, output_lives=False, adds_up=True)
+    assert profile.weight_gradients == 0
+    assert profile.backward_peak == (10 + 5 + 2 * 10,)
+    assert min(profile.backward_peak) < 10 + 5 + 7 + 2 * 10
+
+
 @st.composite
 def chains(draw: st.DrawFn) -> list[tuple[int, bool]]:
     return draw(st.lists(st.tuples(st.integers(0, 1000), st.booleans()), min_size=1, max_size=12))

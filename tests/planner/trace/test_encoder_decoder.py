@@ -7,6 +7,8 @@ from typing import Any
 import pytest
 
 from catalogs.bases.models import resolve_model
+from catalogs.catalog import read_catalog
+from planner.estimate import answer
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_vram
 from remote.contract import Strategy
@@ -48,3 +50,11 @@ def test_a_checkpoint_with_a_head_of_its_own_keeps_it() -> None:
     strategy = Strategy(**LORA, micro_batch_size=1, seq_len=64)
     tied, apart = (trace_vram(TINY | {"tie_word_embeddings": tied}, strategy, task="seq2seq") for tied in (True, False))
     assert apart.by_instant["load"] - tied.by_instant["load"] == TINY["vocab_size"] * TINY["d_model"] * 2
+
+
+def test_a_prompt_on_t5_is_traced_and_its_parameters_counted_there() -> None:
+    """There is no formula for it."""
+    case = {"model": TINY, "task": "seq2seq", "method": "prompt_tuning", "num_virtual_tokens": 10, "seq_len": 64}
+    made = answer(case, read_catalog(), None)
+    assert made["engine"] == "trace"
+    assert made["trainable_params"] == 10 * TINY["d_model"]

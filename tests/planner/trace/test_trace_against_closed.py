@@ -90,6 +90,21 @@ def test_they_agree_on_methods_that_hang_nothing_on_linears() -> None:
     assert max(errors) <= 0.04
 
 
+ONCE_WIDE = (  # what was 4 to 22 % apart: gradients that are added one by one, unlike blocks, weights that a block returns
+    ("mixtral-8x7b", "full, 8-bit states, accumulation"),
+    ("deepseek-v3", "top block"),
+    ("mpt-7b", "lora, re-entrant"),
+)
+
+
+def test_they_agree_where_they_once_did_not() -> None:
+    """Within one per cent, and never below the trace by more than a quarter."""
+    points = {(point.family, point.way): point for point in grid(LAYERS, WAYS | BESIDE_LINEARS)}
+    errors = [compare(points[case]).error for case in ONCE_WIDE]
+    assert min(errors) >= -0.0025
+    assert max(errors) <= 0.01
+
+
 def _turn(points: list[Point], way: str, at: int) -> Point:
     of_way = [point for point in points if point.way == way and point.family in TAKE_TURNS]
     return of_way[at % len(of_way)]

@@ -21,6 +21,7 @@ from planner.methods import (
     dials_of,
     moved_in_block,
 )
+from planner.strategy.cuts import cut_of
 from planner.strategy.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, items_of, packs_linears
 from planner.strategy.stack import PINNED_STACK, Stack
 from remote.contract import Strategy
@@ -72,6 +73,7 @@ class Numerics(msgspec.Struct, frozen=True):
     repeats_kv: bool
     mask_item: int  # bytes per pair of tokens of the mask that all blocks are given
     zero_bias_asks: bool  # T5's, between encoder and decoder, asks for a gradient
+    adds_up: bool  # weights' gradients go at once into such as stand already, or are used up
     masked: bool  # a kernel is given a mask of pairs: for padding, a prefix, or a window that the sequence is longer than
     fused: frozenset[str]
 
@@ -181,9 +183,20 @@ def numerics_of(
         repeats_kv=_repeats_kv(architecture, kernel, strategy, stack, groups=on_cpu or flash, masked=masked),
         mask_item=added if kernel == "eager" or (masked and kernel == "efficient") else 0,
         zero_bias_asks=architecture.position_bias and strategy.gradient_checkpointing != "off",
+        adds_up=adds_up(strategy),
         masked=masked,
         fused=fused_kernels(strategy, stack),
     )
+
+
+def accumulates(strategy: Strategy) -> bool:
+    """Whether gradients are added to such as stand from the pass before, or are used up as they come."""
+    return strategy.gradient_accumulation_steps > 1 or strategy.optimizer_in_backward
+
+
+def adds_up(strategy: Strategy) -> bool:
+    """The same, one by one: where gradients are cut, those of a whole unit wait until they are reduced."""
+    return accumulates(strategy) and not cut_of(strategy).gradients
 
 
 def positions_of(strategy: Strategy) -> int:

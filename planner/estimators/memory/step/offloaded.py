@@ -33,7 +33,7 @@ def offloaded(architecture: Architecture, numerics: Numerics, played: PlayedBloc
     written = record_block(architecture, numerics)
     tape = written.tape
     without = Tape(tape.sizes, tape.roots, [msgspec.structs.replace(op, saves=(), keeps=0) for op in tape.ops], tape.outside)
-    profile = replay(without, written.source, output_lives=False)
+    profile = replay(without, written.source, output_lives=False, adds_up=numerics.adds_up)
     return Offloaded(msgspec.structs.replace(played, profile=profile, idle_bytes=0), _saved_sizes(tape))
 
 

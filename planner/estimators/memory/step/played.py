@@ -36,7 +36,7 @@ class PlayedHead(msgspec.Struct, frozen=True):
 def play_block(architecture: Architecture, numerics: Numerics, *, output_lives: bool) -> PlayedBlock:
     """Write one block and replay it. `output_lives`: its output is alive through its backward (re-entrant checkpointing)."""
     block = record_block(architecture, numerics)
-    profile = replay(block.tape, block.source, output_lives=output_lives)
+    profile = replay(block.tape, block.source, output_lives=output_lives, adds_up=numerics.adds_up)
     return PlayedBlock(profile, block.attribute_bytes, idle_bytes(block.tape))
 
 
@@ -44,5 +44,11 @@ def play_block(architecture: Architecture, numerics: Numerics, *, output_lives: 
 def play_head(architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> PlayedHead:
     """Write the head and replay it from its loss."""
     head = record_head(architecture, numerics, asked)
-    profile = replay(head.tape, head.source, output_lives=False, output_gradient=False)
+    profile = replay(
+        head.tape,
+        head.source,
+        output_lives=False,
+        output_gradient=False,
+        adds_up=numerics.adds_up and not architecture.tied_embeddings,  # a tied matrix's waits for the embedding's
+    )
     return PlayedHead(profile, head.width, head.returned_bytes)

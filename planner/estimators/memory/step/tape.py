@@ -95,11 +95,12 @@ class Tape(msgspec.Struct):
         return output
 
 
-def replay(tape: Tape, source: Tensor, *, output_lives: bool, output_gradient: bool = True) -> Profile:
+def replay(tape: Tape, source: Tensor, *, output_lives: bool, output_gradient: bool = True, adds_up: bool = False) -> Profile:
     """Run the tape forward and backward.
 
     `source` is the tape's input, owned by the caller. `output_lives`: the output stays alive through backward (as under
     re-entrant checkpointing). `output_gradient`: backward starts with a gradient of the output's size (False for a loss).
+    `adds_up`: a weight's gradient goes at once into one that stands already, or is used up, so none is left behind.
     """
     first_saver = _first_savers(tape)
     saves_input = first_saver.pop(source, None) is not None
@@ -108,7 +109,9 @@ def replay(tape: Tape, source: Tensor, *, output_lives: bool, output_gradient: b
     saved_bytes, plain_peak, forward_peak = _forward(tape, source, first_saver)
     result = tape.ops[-1].output
     held = tape.sizes[result] if output_lives and result not in first_saver else 0
-    backward_peak, weight_gradients, waiting = _backward(tape, saved_bytes + held, first_saver, with_gradient=output_gradient)
+    backward_peak, weight_gradients, waiting = _backward(
+        tape, saved_bytes + held, first_saver, with_gradient=output_gradient, adds_up=adds_up
+    )
     return Profile(saved_bytes, saves_input, plain_peak, forward_peak, backward_peak, weight_gradients, waiting)
 
 
@@ -192,7 +195,9 @@ class _Gradients:
             self.live -= self.sizes[storage]
 
 
-def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, with_gradient: bool) -> tuple[Peak, int, int]:
+def _backward(
+    tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, with_gradient: bool, adds_up: bool
+) -> tuple[Peak, int, int]:
     """The peak, the bytes of weight gradients left behind, and those that wait when something saved is first asked for.
 
     Every operation leads to the result, so each has a gradient.
@@ -209,8 +214,11 @@ def _backward(tape: Tape, kept_bytes: int, first_saver: dict[Tensor, int], *, wi
         op = tape.ops[index]
         if waiting is None and (op.saves or op.asks):
             waiting = gradients.live
-        weight_gradients += op.weight_gradient
         transient = op.backward_scratch
+        if adds_up:
+            transient += op.weight_gradient
+        else:
+            weight_gradients += op.weight_gradient
         for tensor in op.grads:
             transient += gradients.share(op.output, tensor) if op.passes else gradients.add(tensor, sizes[tensor])
         levels.append(kept_bytes + gradients.live + weight_gradients + transient)
