@@ -12,6 +12,7 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
 from planner.asking.request import Budget, RequestError
 from planner.choice.policy import Rule
@@ -19,6 +20,7 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Opened
 from provision.cli import call, rentune
+from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput, Exit, Refused
 from provision.home.places import Places, read_places
 from provision.prepare.inputs import find_base
@@ -198,6 +200,18 @@ def test_nothing_is_rented_without_consent(places: Places, tmp_path: Path) -> No
     assert isinstance(done.exception, Refused)
     assert "Nobody is there to agree to the plan." in str(done.exception)
     assert not places.ledger.exists()
+
+
+@pytest.mark.parametrize("cloud", [name for name, row in CLOUDS.items() if row.run_for_real_on is None])
+def test_a_cloud_that_was_never_met_for_real_is_called_so_before_the_question(cloud: str, tmp_path: Path) -> None:
+    """By the command itself, beside the plan. One whose prices no list has can't be planned with, and so is never agreed to."""
+    model, data = tiny_files(tmp_path)
+    words = ["run", "--model", str(model), "--data", str(data), "--provider", cloud, "--seq-len", "64"]
+    done = CliRunner().invoke(rentune, [*words, "--allow-from", "203.0.113.7/32"])
+    assert isinstance(done.exception, Refused)
+    is_priced = any(offer.provider == cloud for offer in read_catalog().offers)
+    asked = "Nobody is there to agree to the plan." in str(done.exception)
+    assert (asked, f"Note: this version was never run against the real {cloud}" in done.stdout) == (is_priced, is_priced)
 
 
 @pytest.mark.root
