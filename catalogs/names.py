@@ -13,6 +13,7 @@ from catalogs.read import CatalogError
 _SIZE = re.compile(r"\d+(\.\d+)?\s*(g|gi?b)", re.IGNORECASE)
 _NOISE = re.compile(r"[^a-z0-9]|nvidia|geforce|tesla|amd|instinct|intel|habana")
 MAX_NEAR = 5
+USUAL = ("T4", "L4", "RTX 3090", "RTX 4090", "L40S", "A100-SXM4-80GB", "H100 SXM5", "H200 SXM")  # one of each kind, by memory
 
 
 class GpuWord(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,8 +59,9 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
         near = dict.fromkeys(words[close] for close in get_close_matches(key, words, n=MAX_NEAR, cutoff=0.6))
         if near:
             return f"nearest: {', '.join(near)}"
-        known = sorted({gpu.name for gpu in self.exact.values()})
-        return f"there are {', '.join(known)}"
+        known = {gpu.name for gpu in self.exact.values()}
+        usual = [name for name in USUAL if name in known]
+        return f"it has {len(known)} of them, {', '.join(usual or sorted(known)[:MAX_NEAR])} among them"
 
 
 def key_of(name: str) -> str:

@@ -81,9 +81,12 @@ def require_method(name: str) -> Formula:
     if name == "auto":
         hint = "name one: lora, qlora, full"
         raise CaseError("method", "an estimate is of one method; auto is resolved by `rentune plan`", hint)
-    formula = METHODS[name].trainable if name in METHODS else None
+    if name not in METHODS:
+        from planner.asking.mistyped import nearest  # only for a name that is wrong: it costs start-up time
+
+        raise CaseError("method", f"there is no method {name}", nearest(name, (QLORA, *METHODS)))
+    formula = METHODS[name].trainable
     if formula is None:
-        traced = f"rentune estimate --method {name} traces it; " if name in METHODS else ""
-        hint = f"{traced}methods that have one: {', '.join(supported_methods())}"
+        hint = f"rentune estimate --method {name} traces it; methods that have one: {', '.join(supported_methods())}"
         raise Unsupported("method", f"method {name} has no closed form yet", hint)
     return formula

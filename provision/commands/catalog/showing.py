@@ -49,6 +49,9 @@ class Sold(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
 
 
+OFFER_WORDS = 4  # provider, region, type and purchase
+
+
 @click.command("show")
 @click.argument("name")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
@@ -75,12 +78,15 @@ def find(name: str, catalog: Catalog) -> Card | Seller | Sold:
 
     if "/" in name:
         return _sold(name, catalog)
+    if len(words := name.split()) == OFFER_WORDS and words[0].lower() in catalog.billing:
+        return _sold("/".join(words), catalog)  # as a plan prints it
     if name.lower() in catalog.billing:
         return _seller(name.lower(), catalog)
     try:
         return _card(name, catalog)
     except CatalogError:
-        if (near := _near(name.lower(), catalog.billing)) is None:
+        sold = next((offer.key for offer in catalog.offers if offer.instance_type == name), None)
+        if (near := sold or _near(name.lower(), catalog.billing)) is None:
             raise
         raise BadInput(f"Nothing is called {name}.", hint=f"rentune catalog show {near}") from None
 

@@ -13,7 +13,7 @@ from jsonschema import Draft202012Validator
 from planner.asking.bounds import CASE_BOUNDS
 from planner.asking.case import KEYS, Case, effective, example_of, read_case, stack_of, strategy_of
 from planner.asking.mistyped import words_at
-from planner.refusals import CaseError, CaseRefused, Unsupported
+from planner.refusals import CaseError, CaseRefused
 
 SCHEMA = json.loads(files("planner").joinpath("estimate.schema.json").read_text())
 PROPERTIES = SCHEMA["$defs"]["case"]["properties"]
@@ -99,11 +99,12 @@ def test_adalora_starts_above_the_rank_that_it_keeps(said: dict[str, Any], start
     assert strategy_of(read_case({"model": "7b", "method": "adalora", **said})).method_options.get("init_r") == start
 
 
-def test_auto_is_refused_and_an_unknown_method_is_unsupported() -> None:
+def test_auto_and_an_unknown_method_are_refused() -> None:
     with pytest.raises(CaseError, match="auto"):
         strategy_of(read_case({"model": "7b", "method": "auto"}))
-    with pytest.raises(Unsupported, match="closed form"):
-        strategy_of(read_case({"model": "7b", "method": "wavelets"}))
+    with pytest.raises(CaseError, match="there is no method QLORRA") as refused:
+        strategy_of(read_case({"model": "7b", "method": "QLORRA"}))
+    assert refused.value.hint == 'did you mean "qlora"?'
 
 
 @pytest.mark.parametrize("quant", ["none", "nf4", "fp4", "int8", "gptq_int4"])

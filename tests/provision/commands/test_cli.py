@@ -136,6 +136,8 @@ def test_help_loads_nothing_heavy(name: str) -> None:
         (["catalog", "list", "--provider", "hetzne"], "nearest: hetzner"),
         (["catalog", "show", "lamda"], "rentune catalog show lambda"),
         (["catalog", "show", "RTX 4091"], "nearest: RTX 4090"),
+        (["catalog", "show", "aws us-east-1 g5.xlarg on_demand"], "rentune catalog show aws/us-east-1/g5.xlarge/on_demand"),
+        (["catalog", "show", "g5.xlarge"], "/g5.xlarge/"),
         (["catalog", "show", "aws/us-east-1/g5.xlarg/on_demand"], "rentune catalog show aws/us-east-1/g5.xlarge/on_demand"),
         (["catalog", "refresh", "--provider", "gpc"], 'did you mean "gcp"?'),
         (["catalog", "diff", "/nowhere.csv"], "/nowhere.csv: can't be read"),
