@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 STOPPED_FILE = "stopped"  # we asked it to leave; without this file it was somebody else
 ANY_RC = "any"
 KILLED_RC = 128  # derived: a shell reports 128 + the signal
-TOO_SLOW_RC = 75  # sysexits.h EX_TEMPFAIL: asked again, the same task goes on beginning
+TOO_SLOW_RC = 75  # derived: EX_TEMPFAIL of sysexits.h; asked again, the same task goes on beginning
 ANSWER_S = 30.0  # assumed: such a script needs 0.1 s
 
 # Shell: what makes a pid mean something; nothing for a process that has ended and waits for its parent.

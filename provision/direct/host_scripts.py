@@ -148,7 +148,7 @@ esac
 """
 
 # Prints name=value lines. GPUs as "name, MiB" by the driver's own tool, separated by semicolons; else what that says is wrong.
-NO_DEVICES_RC = 6  # nvidia-smi(1): "a query to find an object was unsuccessful": a driver without a card
+NO_DEVICES_RC = 6  # derived: nvidia-smi(1): "a query to find an object was unsuccessful": a driver without a card
 FACTS = f"""\
 echo "vcpus=$(nproc)"
 echo "ram_kib=$(sed -n 's/^MemTotal:[[:space:]]*\\([0-9]*\\).*/\\1/p' /proc/meminfo)"

@@ -49,7 +49,7 @@ class Sold(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
 
 
-OFFER_WORDS = 4  # provider, region, type and purchase
+OFFER_WORDS = 4  # derived: provider, region, type and purchase
 
 
 @click.command("show")
