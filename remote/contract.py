@@ -7,6 +7,7 @@ a newer box. All times are seconds, all sizes bytes, unless a name says otherwis
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from enum import StrEnum
 from typing import Any, Final, Literal, TypeVar, get_args
@@ -187,6 +188,8 @@ class DataSource(Value, frozen=True, kw_only=True):
     max_rows: int | None = None
 
 
+OUTPUT_DIR: Final = "output"  # on the box, beside the job file: the result
+
 NoticeFrom = Literal["aws", "gcp"]
 NOTICES: Final[dict[str, NoticeFrom]] = {
     name: name for name in get_args(NoticeFrom)
@@ -202,11 +205,14 @@ class JobSpec(Value, frozen=True, kw_only=True):
     strategy: Strategy
     loop: Loop
     task: Task = "causal_lm"
-    output: str = "output"  # folder on the box, relative to the job file
+    output: str = OUTPUT_DIR  # folder on the box, relative to the job file
     device: Literal["cuda", "cpu"] = "cuda"
     deadline_at_s: float | None = None  # wall clock (Unix): be saved and gone by then
     planned_peak_bytes: int | None = None  # VRAM (RAM on a CPU) that the plan promised
     planned_step_s: float | None = None
+    planned_disk_bytes: int | None = (
+        None  # what the plan has disk for: every checkpoint that lies there at once, and the result
+    )
     notice_from: NoticeFrom | None = None  # whose metadata server tells that a spot machine is taken back; None = nobody does
     schema_version: int = SCHEMA_VERSION
 
@@ -440,9 +446,38 @@ OUTCOME_FILE: Final = "outcome.json"
 LOG_FILE: Final = "log"
 PID_FILE: Final = "pid"
 RC_FILE: Final = "rc"  # the exit code, moved into place when it is whole
-CHECKPOINT_DIR: Final = "checkpoints"
+CHECKPOINT_DIR: Final = "checkpoints"  # a folder in it for each, named by `checkpoint_name`
 SECRETS_VARIABLE: Final = "RENTUNE_SECRETS"  # a JSON file of variables for the trainer alone, which removes it
 MODEL_CACHE_VARIABLE: Final = "RENTUNE_MODEL_CACHE"  # folder for converted base models; without it `cache` beside job.json
+
+# ── a checkpoint: a folder of three files ──────────────────────────────────────────────────────────────────────────
+
+WEIGHTS_FILE: Final = "trainable.safetensors"
+STATE_FILE: Final = "state.pt"
+PROGRESS_FILE: Final = "progress.json"
+CHECKPOINT_FILES: Final = (WEIGHTS_FILE, STATE_FILE, PROGRESS_FILE)
+KEPT_CHECKPOINTS: Final = 2  # assumed: the newest, and the one before it, which somebody may be fetching
+MAX_CHECKPOINTS: Final = (
+    KEPT_CHECKPOINTS + 2
+)  # derived: on a disk at once; beside these the best, and one that is being written
+
+
+class Judged(Value, frozen=True, kw_only=True):
+    """What a checkpoint's progress says of another checkpoint, which is needed beside it."""
+
+    best_step: int | None = None  # of the lowest held-out loss after step 0
+
+
+def checkpoint_name(step: int) -> str:
+    """Of a checkpoint's folder; as text they sort by step."""
+    return f"step-{step:08d}"
+
+
+def checkpoint_step(name: str) -> int | None:
+    """The step of a checkpoint's folder; None of any other name."""
+    found = re.fullmatch(r"step-(\d{8,})", name)
+    return int(found[1]) if found else None
+
 
 T = TypeVar("T")
 

@@ -6,7 +6,6 @@ sides, and a checkpoint gets its name at home only once it is there whole.
 
 from __future__ import annotations
 
-import re
 import shlex
 import shutil
 from collections.abc import Sequence
@@ -18,20 +17,12 @@ import msgspec
 from provision.aboard.ship import job_folder
 from provision.errors import TransferFailed
 from provision.provisioner import Box
-from remote.contract import CHECKPOINT_DIR, decode
+from remote.contract import CHECKPOINT_DIR, PROGRESS_FILE, Judged, checkpoint_name, checkpoint_step, decode
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
-NAME: Final = re.compile(r"step-(\d{8})")
-PROGRESS: Final = "progress.json"
 COMING: Final = ".coming"
-
-
-class _Best(msgspec.Struct, frozen=True):
-    """The one field of a checkpoint's progress that names another checkpoint."""
-
-    best_step: int | None = None
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -41,15 +32,9 @@ class Fetched(msgspec.Struct, frozen=True):
     num_bytes: int  # that left the box for it
 
 
-def name_of(step: int) -> str:
-    """Of a checkpoint's folder, as the trainer names it."""
-    return f"step-{step:08d}"
-
-
 def steps_at_home(home: Path) -> list[int]:
     """Steps whose checkpoint is at home whole, oldest first."""
-    names = (NAME.fullmatch(place.name) for place in home.glob("step-*"))
-    return sorted(int(found[1]) for found in names if found)
+    return sorted(step for place in home.glob("*") if (step := checkpoint_step(place.name)) is not None)
 
 
 def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
@@ -60,9 +45,10 @@ def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
     """
     there = f"{job_folder(box)}/{CHECKPOINT_DIR}"
     listed = shell.run(f"ls {shlex.quote(there)} 2>/dev/null").out.split()
-    newest = max((name for name in listed if NAME.fullmatch(name)), default=None)
-    if newest is None:
+    step = max((step for name in listed if (step := checkpoint_step(name)) is not None), default=None)
+    if step is None:
         return None
+    newest = checkpoint_name(step)
     coming = home / COMING
     shutil.rmtree(coming, ignore_errors=True)
     _fetch(shell, there, newest, coming)
@@ -73,7 +59,7 @@ def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
             _fetch(shell, there, name, coming)
     num_bytes = sum(file.stat().st_size for file in coming.glob("*/*"))
     adopt(coming, home, wanted)
-    return Fetched(step=int(newest.removeprefix("step-")), num_bytes=num_bytes)
+    return Fetched(step=step, num_bytes=num_bytes)
 
 
 def adopt(coming: Path, home: Path, wanted: Sequence[str]) -> None:
@@ -90,7 +76,7 @@ def adopt(coming: Path, home: Path, wanted: Sequence[str]) -> None:
 def ship_checkpoints(shell: Shell, box: Box, home: Path) -> None:
     """Lay what is at home where the trainer of a new box will look. Raises TransferFailed, or ConnectionFailed."""
     for step in steps_at_home(home):
-        for file in sorted((home / name_of(step)).iterdir()):
+        for file in sorted((home / checkpoint_name(step)).iterdir()):
             shell.put(file, f"{job_folder(box)}/{CHECKPOINT_DIR}/{file.parent.name}/{file.name}")
 
 
@@ -104,7 +90,7 @@ def _fetch(shell: Shell, there: str, name: str, coming: Path) -> None:
 
 def _best_of(checkpoint: Path) -> str | None:
     try:
-        best = decode((checkpoint / PROGRESS).read_bytes(), _Best).best_step
+        best = decode((checkpoint / PROGRESS_FILE).read_bytes(), Judged).best_step
     except (OSError, msgspec.DecodeError) as error:
         raise TransferFailed(f"{checkpoint.name} has no progress that can be read: {error}") from error
-    return None if best is None else name_of(best)
+    return None if best is None else checkpoint_name(best)

@@ -14,10 +14,10 @@ from typing import Final, NamedTuple
 
 import msgspec
 
-from provision.aboard.checkpoints import COMING, adopt, name_of, steps_at_home
+from provision.aboard.checkpoints import COMING, adopt, steps_at_home
 from provision.store.bucket import Bucket
-from remote.checkpoints.grants import FILES, NUM_PLACES, WHOLE, Grants, Whole
-from remote.contract import decode
+from remote.checkpoints.grants import NUM_PLACES, WHOLE, Grants, Whole
+from remote.contract import CHECKPOINT_FILES, checkpoint_name, decode
 from remote.digest import sha256_of
 
 LONGEST_S: Final = 7 * 24 * 3600.0  # derived: S3 signs no address for longer (Signature Version 4)
@@ -41,7 +41,7 @@ class KeptCheckpoints:
     def grant(self, *, valid_s: float) -> Grants:
         """Places for one start of the trainer, each address good for so long and at most a week."""
         number = self._taken_number()
-        names = (*FILES, WHOLE)
+        names = (*CHECKPOINT_FILES, WHOLE)
         return Grants(
             places=tuple(
                 {
@@ -62,7 +62,7 @@ class KeptCheckpoints:
             if wanted[-1].whole.step <= here:
                 return None
             if self._come(home, wanted):
-                adopt(home / COMING, home, [name_of(found.whole.step) for found in wanted])
+                adopt(home / COMING, home, [checkpoint_name(found.whole.step) for found in wanted])
                 return wanted[-1].whole.step
         return None
 
@@ -104,10 +104,10 @@ class KeptCheckpoints:
         coming = home / COMING
         shutil.rmtree(coming, ignore_errors=True)
         for place, whole in wanted:
-            folder = coming / name_of(whole.step)
+            folder = coming / checkpoint_name(whole.step)
             folder.mkdir(parents=True)
             sha256 = {file.path: file.sha256 for file in whole.files}
-            for name in FILES:
+            for name in CHECKPOINT_FILES:
                 self.bucket.fetch(f"{place}/{name}", folder / name)
                 if sha256_of(folder / name) != sha256.get(name):
                     return False

@@ -17,7 +17,7 @@ from provision.aboard.marks import marks
 from provision.errors import ConnectionFailed, Declined, ProvisionError, Reason, Scope, TransferFailed
 from provision.provisioner import Box
 from remote import contract
-from remote.contract import LOG_FILE, Outcome
+from remote.contract import LOG_FILE, OUTPUT_DIR, Outcome
 from remote.digest import sha256_of
 
 if TYPE_CHECKING:
@@ -164,12 +164,12 @@ def ship_inputs(shell: Shell, box: Box, files: Mapping[Path, str]) -> None:
             shell.put(local, remote)
 
 
-def fetch_adapter(shell: Shell, box: Box, outcome: Outcome, folder: Path, *, output: str = "output") -> None:
+def fetch_adapter(shell: Shell, box: Box, outcome: Outcome, folder: Path) -> None:
     """Bring the adapter home into `folder`; each file must have its sha256. Files that are there and right are not sent again.
 
-    `output` is the job's: the folder on the box, below the job folder, that holds them. Raises TransferFailed.
+    Raises TransferFailed.
     """
-    remote = PurePosixPath(job_folder(box)) / output
+    remote = PurePosixPath(job_folder(box)) / OUTPUT_DIR
     for file in outcome.adapter:
         local = folder / file.path
         if not local.resolve().is_relative_to(folder.resolve()):

@@ -11,7 +11,7 @@ from pathlib import Path
 import msgspec
 
 from planner.plan import Plan, read_plan
-from provision.aboard.checkpoints import name_of, steps_at_home
+from provision.aboard.checkpoints import steps_at_home
 from provision.account.lines import Billed
 from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
 from provision.account.runs import RunState
@@ -25,7 +25,7 @@ from provision.walk.held import Run
 from provision.walk.keeping import forget_kept
 from provision.watch.curves import trace_curves
 from provision.watch.view import base_fetched_bytes, fold, measured, read_events
-from remote.contract import AdapterFile, Outcome, decode
+from remote.contract import AdapterFile, Outcome, checkpoint_name, decode
 from remote.digest import sha256_of
 
 
@@ -116,7 +116,7 @@ def _passed_over(run: Run, what: str, *, hint: str = "") -> Iterator[list[str]]:
 def _last_checkpoint(run: Run) -> str | None:
     """The folder of the newest checkpoint that is at home."""
     steps = steps_at_home(run.folder.checkpoints)
-    return str(run.folder.checkpoints / name_of(steps[-1])) if steps else None
+    return str(run.folder.checkpoints / checkpoint_name(steps[-1])) if steps else None
 
 
 def _last_rented_s(state: RunState, now_s: float) -> float:

@@ -12,20 +12,30 @@ from typing import Any, Final
 import msgspec
 
 from remote.adapters.ranks import Ranks
-from remote.contract import Evaluation, Value, decode, encode
+from remote.contract import (
+    KEPT_CHECKPOINTS,
+    PROGRESS_FILE,
+    STATE_FILE,
+    WEIGHTS_FILE,
+    Evaluation,
+    Judged,
+    checkpoint_name,
+    checkpoint_step,
+    decode,
+    encode,
+)
 
-KEEP: Final = 2  # one may be bad, the one before it is still there
-WEIGHTS, STATE, PROGRESS = "trainable.safetensors", "state.pt", "progress.json"
+MAKING: Final = ".making"  # what is being written, until it is whole
+ASIDE: Final = ".aside-"  # before the name of one that another of the same step replaces, until that is in its place
 
 
-class Progress(Value, frozen=True, kw_only=True):
+class Progress(Judged, frozen=True, kw_only=True):
     """How far the run is, and what it has seen. The data's position follows from the step."""
 
     step: int = 0  # optimizer steps done
     tokens: int = 0  # computed on, padding included
     step_s: tuple[float, ...] = ()
     evaluations: tuple[Evaluation, ...] = ()
-    best_step: int | None = None  # of the lowest held-out loss after step 0
     answers_before: tuple[str, ...] = ()
     initial_sums: dict[str, tuple[float, float]] = {}  # trainable parameter → (sum, sum of magnitudes) before training
     phase_s: dict[str, float] = {}
@@ -51,24 +61,49 @@ def trainable(model: Any) -> Iterator[tuple[str, Any]]:
 
 
 def write_checkpoint(folder: Path, trained: Trained, progress: Progress) -> int:
-    """Write `folder/step-…` (fsynced, then renamed) and drop all but the last two and the best. Returns its bytes."""
+    """Write `folder/step-…` (fsynced, then renamed) and drop all but the last two and the best. Returns its bytes.
+
+    At every moment of it the checkpoints that lie in `folder` are whole, or `put_right` makes them so.
+    """
     import torch
     from safetensors.torch import save_file
 
-    making = folder / f".making-{os.getpid()}"
+    making = folder / MAKING
     shutil.rmtree(making, ignore_errors=True)
     making.mkdir(parents=True)
     weights = {name: parameter.detach().contiguous().cpu() for name, parameter in trainable(trained.model)}
-    save_file(weights, making / WEIGHTS)
-    torch.save(_state(trained), making / STATE)
-    (making / PROGRESS).write_bytes(encode(progress))
+    save_file(weights, making / WEIGHTS_FILE)
+    torch.save(_state(trained), making / STATE_FILE)
+    (making / PROGRESS_FILE).write_bytes(encode(progress))
     size_bytes = sum(fsynced(file) for file in making.iterdir())
-    place = folder / checkpoint_name(progress.step)
-    shutil.rmtree(place, ignore_errors=True)
-    making.rename(place)
-    fsynced_folder(folder)
+    _put_in_place(making, folder / checkpoint_name(progress.step))
     _prune(folder, keep={progress.best_step, progress.step})
     return size_bytes
+
+
+def _put_in_place(making: Path, place: Path) -> None:
+    """Give it its name. One of the same step steps aside first: it may be the newest there is."""
+    aside = place.with_name(f"{ASIDE}{place.name}")
+    if place.exists():
+        place.rename(aside)
+    making.rename(place)
+    fsynced_folder(place.parent)
+    shutil.rmtree(aside, ignore_errors=True)
+
+
+def put_right(folder: Path) -> None:
+    """Undo what a kill left half done: what was being written goes, and one that stepped aside for nothing comes back.
+
+    For the one trainer of `folder`, before it reads there.
+    """
+    for making in folder.glob(f"{MAKING}*"):
+        shutil.rmtree(making, ignore_errors=True)
+    for aside in folder.glob(f"{ASIDE}*"):
+        place = folder / aside.name.removeprefix(ASIDE)
+        if place.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+        else:
+            aside.rename(place)
 
 
 def _state(trained: Trained) -> dict[str, Any]:
@@ -83,7 +118,7 @@ def _state(trained: Trained) -> dict[str, Any]:
 def read_progress(folder: Path) -> Progress | None:
     """The newest checkpoint's progress; None where there is no checkpoint."""
     newest = max(steps_in(folder), default=None)
-    return None if newest is None else decode((folder / checkpoint_name(newest) / PROGRESS).read_bytes(), Progress)
+    return None if newest is None else decode((folder / checkpoint_name(newest) / PROGRESS_FILE).read_bytes(), Progress)
 
 
 def restore(folder: Path, step: int, trained: Trained) -> None:
@@ -91,7 +126,7 @@ def restore(folder: Path, step: int, trained: Trained) -> None:
     import torch
 
     restore_weights(folder, step, trained.model)
-    state = torch.load(folder / checkpoint_name(step) / STATE, map_location="cpu", weights_only=True)
+    state = torch.load(folder / checkpoint_name(step) / STATE_FILE, map_location="cpu", weights_only=True)
     trained.optimizer.load_state_dict(state["optimizer"])
     if trained.scaler is not None:
         trained.scaler.load_state_dict(state["scaler"])
@@ -104,7 +139,7 @@ def restore_weights(folder: Path, step: int, model: Any) -> None:
     """Put the trained weights back to where they were at `step`."""
     from safetensors.torch import load_file
 
-    copy_weights(load_file(folder / checkpoint_name(step) / WEIGHTS), model)
+    copy_weights(load_file(folder / checkpoint_name(step) / WEIGHTS_FILE), model)
 
 
 def copy_weights(weights: Mapping[str, Any], model: Any) -> None:
@@ -133,16 +168,11 @@ def restore_rng(state: Mapping[str, Any]) -> None:
 
 def steps_in(folder: Path) -> list[int]:
     """Steps that have a checkpoint, oldest first."""
-    return sorted(int(place.name.removeprefix("step-")) for place in folder.glob("step-*"))
-
-
-def checkpoint_name(step: int) -> str:
-    """Of its folder; as text they sort by step."""
-    return f"step-{step:08d}"
+    return sorted(step for place in folder.glob("*") if (step := checkpoint_step(place.name)) is not None)
 
 
 def _prune(folder: Path, keep: Iterable[int | None]) -> None:
-    kept = {*steps_in(folder)[-KEEP:], *keep}
+    kept = {*steps_in(folder)[-KEPT_CHECKPOINTS:], *keep}
     for step in steps_in(folder):
         if step not in kept:
             shutil.rmtree(folder / checkpoint_name(step))

@@ -8,12 +8,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from remote.checkpoints.checkpoint import PROGRESS, STATE, WEIGHTS
-from remote.contract import AdapterFile, Value
+from remote.contract import MAX_CHECKPOINTS, AdapterFile, Value
 
 GRANTS_VARIABLE: Final = "RENTUNE_GRANTS"  # a JSON file of `Grants` for the trainer alone, which removes it
-NUM_PLACES: Final = 4  # derived: the newest and its best stay whole while the next best and the next newest are written
-FILES: Final = (WEIGHTS, STATE, PROGRESS)
+NUM_PLACES: Final = (
+    MAX_CHECKPOINTS  # derived: the newest and its best stay whole while the next best and the next newest are written
+)
 WHOLE: Final = "whole.json"  # written last; emptied before its place is written over
 
 

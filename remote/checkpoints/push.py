@@ -8,9 +8,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from remote.checkpoints.checkpoint import PROGRESS, Progress, checkpoint_name
-from remote.checkpoints.grants import FILES, WHOLE, Grants, Whole
-from remote.contract import AdapterFile, decode, encode
+from remote.checkpoints.grants import WHOLE, Grants, Whole
+from remote.contract import CHECKPOINT_FILES, PROGRESS_FILE, AdapterFile, Judged, checkpoint_name, decode, encode
 from remote.digest import sha256_of
 from remote.telemetry import Events
 
@@ -105,11 +104,12 @@ class Pusher:
 def _described(step: int, folder: Path) -> Whole:
     """Raises NotTaken for one that is too large for a single PUT."""
     files = tuple(
-        AdapterFile(path=name, size_bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name)) for name in FILES
+        AdapterFile(path=name, size_bytes=(folder / name).stat().st_size, sha256=sha256_of(folder / name))
+        for name in CHECKPOINT_FILES
     )
     if any(file.size_bytes > LARGEST_BYTES for file in files):
         raise NotTaken(f"a file of it is larger than the {LARGEST_BYTES / 2**30:.0f} GiB that are taken at once")
-    best_step = decode((folder / PROGRESS).read_bytes(), Progress).best_step
+    best_step = decode((folder / PROGRESS_FILE).read_bytes(), Judged).best_step
     return Whole(step=step, best_step=best_step, files=files)
 
 

@@ -6,10 +6,10 @@ import signal
 
 import pytest
 
-from provision.aboard.checkpoints import name_of, steps_at_home
+from provision.aboard.checkpoints import steps_at_home
 from provision.errors import Exit
 from provision.walk.books import read_receipt
-from remote.checkpoints.checkpoint import PROGRESS, STATE, WEIGHTS
+from remote.contract import CHECKPOINT_FILES, checkpoint_name
 from tests.doubles.displays import CtrlC
 from tests.faults.rehearsal import Rehearsal, wait_until
 
@@ -60,5 +60,5 @@ def test_a_real_signal_does_the_same(rehearsal: Rehearsal) -> None:
     assert receipt is not None
     (step,) = steps_at_home(folder.checkpoints)[-1:]
     assert f"stopped on request after step {step} of" in receipt.message
-    assert receipt.message.endswith(f" Its last checkpoint is at home: {folder.checkpoints / name_of(step)}")
-    assert {file.name for file in (folder.checkpoints / name_of(step)).iterdir()} == {WEIGHTS, STATE, PROGRESS}
+    assert receipt.message.endswith(f" Its last checkpoint is at home: {folder.checkpoints / checkpoint_name(step)}")
+    assert {file.name for file in (folder.checkpoints / checkpoint_name(step)).iterdir()} == set(CHECKPOINT_FILES)

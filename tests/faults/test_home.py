@@ -11,7 +11,7 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
-from provision.aboard.checkpoints import name_of, steps_at_home
+from provision.aboard.checkpoints import steps_at_home
 from provision.charge.control import end
 from provision.errors import Exit
 from provision.providers import boxes_folder
@@ -19,7 +19,7 @@ from provision.provisioner import Teardown
 from provision.walk.held import Run
 from provision.walk.rescue import rescue
 from provision.walk.run import walk
-from remote.checkpoints.checkpoint import WEIGHTS as WEIGHTS_FILE
+from remote.contract import WEIGHTS_FILE, checkpoint_name
 from tests.doubles.displays import CtrlC, Quiet
 from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal, wait_until
@@ -116,7 +116,8 @@ def test_ctrl_c_loses_no_result_that_came_in_that_moment(rehearsal: Rehearsal, l
 
 def learned(run: Run) -> list[str]:
     return [
-        (run.folder.checkpoints / name_of(step) / WEIGHTS_FILE).read_text() for step in steps_at_home(run.folder.checkpoints)
+        (run.folder.checkpoints / checkpoint_name(step) / WEIGHTS_FILE).read_text()
+        for step in steps_at_home(run.folder.checkpoints)
     ]
 
 
@@ -126,7 +127,7 @@ def test_ctrl_c_brings_home_what_was_learned_where_there_is_no_result(rehearsal:
     receipt = walk(shown_to(run, CtrlC(at="train")))
     assert receipt.exit_code == Exit.INTERRUPTED
     assert learned(run) == ["weights of 00000002", "weights of 00000004"]
-    assert receipt.message.endswith(f"Its last checkpoint is at home: {run.folder.checkpoints / name_of(4)}")
+    assert receipt.message.endswith(f"Its last checkpoint is at home: {run.folder.checkpoints / checkpoint_name(4)}")
     assert rehearsal.is_gone(run.run_id)
 
 

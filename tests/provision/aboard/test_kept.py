@@ -10,10 +10,10 @@ import pytest
 from provision.aboard.kept import LONGEST_S, KeptCheckpoints
 from provision.state.checkpoints import kept_folder
 from provision.store.bucket import Bucket
-from remote.checkpoints.checkpoint import PROGRESS, Progress, checkpoint_name
-from remote.checkpoints.grants import FILES, NUM_PLACES, WHOLE, Grants
+from remote.checkpoints.checkpoint import Progress
+from remote.checkpoints.grants import NUM_PLACES, WHOLE, Grants
 from remote.checkpoints.push import NotTaken, Pusher, put_patiently
-from remote.contract import encode
+from remote.contract import CHECKPOINT_FILES, PROGRESS_FILE, checkpoint_name, encode
 from remote.telemetry import Events
 from tests.doubles.services.bucket import Storage
 
@@ -36,9 +36,9 @@ class OnBox:
     def write(self, step: int, *, best: int | None) -> None:
         place = self.checkpoints / checkpoint_name(step)
         place.mkdir(parents=True)
-        for name in FILES:
+        for name in CHECKPOINT_FILES:
             (place / name).write_bytes(f"{name} of {step}".encode())
-        (place / PROGRESS).write_bytes(encode(Progress(step=step, best_step=best)))
+        (place / PROGRESS_FILE).write_bytes(encode(Progress(step=step, best_step=best)))
 
     def push(self, step: int, *, best: int | None) -> None:
         self.write(step, best=best)
@@ -61,7 +61,7 @@ def steps(home: Path) -> list[str]:
 def test_each_address_is_of_one_name_below_the_run(kept: KeptCheckpoints) -> None:
     grants = kept.grant(valid_s=3600)
     paths = [address.partition("?")[0] for place in grants.places for address in place.values()]
-    assert len(set(paths)) == NUM_PLACES * (len(FILES) + 1)
+    assert len(set(paths)) == NUM_PLACES * (len(CHECKPOINT_FILES) + 1)
     assert all("/runs/run-1/checkpoints/001/" in path for path in paths)
     assert all("X-Amz-Expires=3600&" in address for place in grants.places for address in place.values())
 
