@@ -78,6 +78,11 @@ class HostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     disk_components: dict[str, int]
     ram_by_instant: dict[str, int] = {}  # load, step, save; empty in plans of earlier versions
 
+    @property
+    def written_bytes(self) -> int:
+        """What of the disk the trainer itself fills: checkpoints and result."""
+        return sum(self.disk_components.get(name, 0) for name in ("checkpoints", "result"))
+
 
 class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):
     """Seconds by phase (keys: values of remote.contract.Phase), and the speed behind them."""

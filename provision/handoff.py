@@ -63,6 +63,7 @@ def hand_off(
         deadline_at_s=trainer_deadline_s(plan, started_at_s=started_at_s, deadline_at_s=deadline_at_s),
         planned_peak_bytes=plan.host.ram_peak_bytes if on_cpu else plan.vram.process_peak_bytes,
         planned_step_s=plan.duration.step_s.p50,
+        planned_disk_bytes=plan.host.written_bytes,
         notice_from=NOTICES.get(plan.offer.provider) if plan.offer.purchase == "spot" else None,
     )
     return Handoff(spec=spec, files=files)

@@ -14,7 +14,7 @@ import msgspec
 from remote import hub
 from remote.adapters import adapt, base_of, disabled, way_of
 from remote.base import checkpoint_activations, hub_weights, load_base, load_tokenizer, prepare_base
-from remote.checkpoints.checkpoint import Progress, read_progress, trainable
+from remote.checkpoints.checkpoint import Progress, put_right, read_progress, trainable
 from remote.contract import CHECKPOINT_DIR, AdapterFile, EndReason, JobSpec, Measured, Outcome, Phase, Sample
 from remote.data.batches import Shape, collated
 from remote.data.split import Data, load_data
@@ -52,6 +52,8 @@ def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
     spec = located(spec, folder)
     preflight.check_job(spec, folder)
     preflight.check_machine(spec)
+    put_right(folder / CHECKPOINT_DIR)
+    preflight.check_disk(spec, folder)
     desk.events.emit("machine", versions=preflight.versions(), **preflight.machine(spec.device))
     slow = preflight.slow_here(spec)
     if slow is not None:
@@ -90,6 +92,7 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
     strategy = spec.strategy
     desk.events.enter(Phase.DOWNLOAD)
     base_folder = _base_folder(spec, cache, desk)
+    preflight.check_disk(spec, folder)  # once more: the base may be larger than planned
     base_sha256 = hub_weights(spec.model, Path(base_folder))
     desk.watch.check()
     tokenizer = load_tokenizer(base_folder)
@@ -112,7 +115,6 @@ def _load(spec: JobSpec, folder: Path, cache: Path, desk: Desk) -> Loaded:
     checkpoint_activations(base_of(model), strategy)
     model.train()
     trainable_params = sum(parameter.numel() for _, parameter in trainable(model))
-    preflight.check_disk(folder, trainable_params)
     desk.watch.check()
     return Loaded(
         model=model,

@@ -19,7 +19,7 @@ from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
 from planner.units import GB, GIB, MB
-from remote.contract import Strategy, Task
+from remote.contract import MAX_CHECKPOINTS, Strategy, Task
 
 # measured: resident set of Python with torch 2.15, transformers 5.24 and peft 0.21 imported, CUDA build, 2026-11-25
 INTERPRETER_BYTES: Final = 750 * MB
@@ -69,14 +69,12 @@ def estimate_host(
     on_cpu: bool,
     task: Task = "causal_lm",
     stack: Stack = PINNED_STACK,
-    num_checkpoints: int = 2,
     num_trained: int | None = None,
 ) -> HostEstimate:
     """RAM of one node (all ranks on it) and disk of the box, in bytes. `on_cpu`: the model trains in RAM.
 
-    `num_checkpoints`: how many are on the disk at once, the one being written included. `num_trained`: how many parameters
-    train, where only a trace could count them. Beside a GPU this asks for no closed form of its memory: what is traced has a
-    host as well.
+    `num_trained`: how many parameters train, where only a trace could count them. Beside a GPU this asks for no closed form of
+    its memory: what is traced has a host as well.
     """
     if num_trained is None:
         require = require_closed_form if on_cpu else require_counted
@@ -94,7 +92,7 @@ def estimate_host(
         ram = _gpu_node_ram(Node(architecture, strategy, task, stack, trained, ranks))
     sums = {instant: sum(parts.values()) for instant, parts in ram.items()}
     peak = max(sums, key=lambda instant: sums[instant])
-    disk = _disk(architecture, strategy, task, trained, num_checkpoints) | {"result": result, "logs": LOG_DISK_BYTES}
+    disk = _disk(architecture, strategy, task, trained) | {"result": result, "logs": LOG_DISK_BYTES}
     return HostEstimate(
         ram_peak_bytes=sums[peak],
         ram_components=ram[peak],
@@ -216,12 +214,12 @@ def download_bytes(architecture: Architecture, strategy: Strategy, task: Task = 
     return base_params(architecture, task) * 2
 
 
-def _disk(architecture: Architecture, strategy: Strategy, task: Task, trained: Trained, num_checkpoints: int) -> dict[str, int]:
-    """System, packages, the base, checkpoints (weights and states of what is trained)."""
+def _disk(architecture: Architecture, strategy: Strategy, task: Task, trained: Trained) -> dict[str, int]:
+    """System, packages, the base, as many checkpoints (weights and states of what is trained) as lie there at once."""
     states = state_bytes(architecture, strategy, trained)
     return {
         "system": SYSTEM_DISK_BYTES,
         "environment": ENVIRONMENT_DISK_BYTES,
         "base": download_bytes(architecture, strategy, task),
-        "checkpoints": num_checkpoints * (trained.gradients + states),
+        "checkpoints": MAX_CHECKPOINTS * (trained.gradients + states),
     }

@@ -12,14 +12,11 @@ from pathlib import Path
 from typing import Any, Final
 
 from remote.adapters import way_of
-from remote.contract import CAPABILITIES, EndReason, JobSpec
+from remote.contract import CAPABILITIES, CHECKPOINT_DIR, EndReason, JobSpec
 from remote.ends import Ended, bad_job
 from remote.machine.drivers import unfit_card, unfit_driver
 
 STACK: Final = ("torch", "transformers", "peft", "accelerate", "bitsandbytes", "tokenizers", "safetensors", "gguf")
-# Disk per trained parameter: up to four checkpoints (two last, the best, one being written) of weights and Adam's moments
-# in fp32, and the result. derived
-DISK_BYTES_PER_TRAINED_PARAMETER: Final = 4 * (4 + 8) + 4
 GIB: Final = 2**30
 MIB: Final = 2**20
 DRIVER_FILE: Final = Path("/proc/driver/nvidia/version")  # of the host, in a container too
@@ -114,15 +111,23 @@ def slow_here(spec: JobSpec) -> str | None:
     return f'this processor has no 16-bit arithmetic, so {halves[0]} is many times slower than autocast "none" in float32'
 
 
-def check_disk(folder: Path, trainable_params: int) -> None:
-    """Refuse a disk that can't hold the checkpoints."""
-    needed_bytes = trainable_params * DISK_BYTES_PER_TRAINED_PARAMETER
+def check_disk(spec: JobSpec, folder: Path) -> None:
+    """Refuse a disk that can't take what the plan means to write. What of it lies there since an earlier start counts."""
+    if spec.planned_disk_bytes is None:
+        return
     free_bytes = shutil.disk_usage(folder).free
-    if free_bytes < needed_bytes:
+    held_bytes = sum(_held_bytes(folder / name) for name in (CHECKPOINT_DIR, spec.output))
+    if free_bytes + held_bytes < spec.planned_disk_bytes:
         raise Ended(
             EndReason.DISK_FULL,
-            f"{free_bytes / MIB:,.1f} MiB of disk are free, checkpoints and result need up to {needed_bytes / MIB:,.1f}",
+            f"{free_bytes / MIB:,.1f} MiB of disk are free, checkpoints and result need up to "
+            f"{(spec.planned_disk_bytes - held_bytes) / MIB:,.1f}",
         )
+
+
+def _held_bytes(folder: Path) -> int:
+    """What lies in it, whole or half written: the latter is removed before anything more is."""
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def versions() -> dict[str, str]:

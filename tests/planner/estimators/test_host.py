@@ -21,9 +21,10 @@ from planner.plan import HostEstimate
 from planner.refusals import CaseRefused
 from planner.units import GIB
 from provision.direct import limits
+from remote.contract import MAX_CHECKPOINTS
 
 
-def host(model: str, *, on_cpu: bool = False, num_checkpoints: int = 2, **said: Any) -> HostEstimate:
+def host(model: str, *, on_cpu: bool = False, **said: Any) -> HostEstimate:
     case = read_case({"model": model, **said})
     return estimate_host(
         resolve_model(model),
@@ -32,7 +33,6 @@ def host(model: str, *, on_cpu: bool = False, num_checkpoints: int = 2, **said: 
         on_cpu=on_cpu,
         task=case.task,
         stack=stack_of(case),
-        num_checkpoints=num_checkpoints,
     )
 
 
@@ -72,9 +72,8 @@ def test_the_download_is_sixteen_bits_or_what_is_packed_already() -> None:
 def test_checkpoints_hold_what_is_trained_and_its_states() -> None:
     full = host("smollm2-135m", method="full").disk_components["checkpoints"]
     params = resolve_model("smollm2-135m").num_params
-    assert full == 2 * (2 * params + 4 * params)  # bf16 weights and two bf16 moments, twice
+    assert full == MAX_CHECKPOINTS * (2 * params + 4 * params)  # bf16 weights and two bf16 moments of each
     assert host("smollm2-135m").disk_components["checkpoints"] < full / 10
-    assert host("smollm2-135m", method="full", num_checkpoints=1).disk_components["checkpoints"] == full // 2
 
 
 def at_the_step(model: str, **said: Any) -> int:
