@@ -61,7 +61,8 @@ def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
     loaded = _load(spec, folder, cache, desk)
     loop = _loop(spec, folder, loaded, desk)
     reason = loop.run()
-    samples = () if reason == EndReason.DEADLINE else _samples(spec, loaded, loop.progress, desk)
+    hurries = reason == EndReason.DEADLINE or desk.watch.asked  # what is trained is saved; what only shows it is left out
+    samples = () if hurries else _samples(spec, loaded, loop.progress, desk)
     files = _save(spec, folder / spec.output, loaded, loop.progress, samples, desk)
     desk.events.leave()
     return _outcome(spec, reason, loop, loaded, samples, files, desk)

@@ -36,6 +36,11 @@ class Watch:
         """Stop at the next safe point."""
         self._asked = True
 
+    @property
+    def asked(self) -> bool:
+        """Whether somebody wants it to leave."""
+        return self._asked
+
     def announce(self, notice: Notice) -> None:
         """The machine will be taken away."""
         self._notice = notice

@@ -37,12 +37,13 @@ from remote.contract import (
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
-__all__ = ["JobState", "events", "job_folder", "outcome", "start", "state", "stop"]
+__all__ = ["JobState", "events", "job_folder", "last_events", "outcome", "start", "state", "stop"]
 
 LEFT_RC = EXIT_CODES[EndReason.INTERRUPTED]  # of a trainer that saved and left at a signal
 LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
 MEMORY = "/dev/shm"  # noqa: S108 - a tmpfs on every Linux
 CLOCKS_AGREE_S = 2.0  # assumed: less than a whole second and the way there can't be told from a clock that is right
+LAST_EVENTS = 2000  # assumed: steps of a tenth of a second since the last checkpoint, and half a megabyte
 LOOK_S = 0.1  # assumed: a look is one command over a standing line
 
 
@@ -150,6 +151,13 @@ def events(shell: Shell, box: Box, local: Path, *, sleep: Callable[[float], None
         if event.kind == "ended":
             _await_exit(alive, sleep)
             return
+
+
+def last_events(shell: Shell, box: Box) -> list[Event]:
+    """The newest of what the trainer has said, oldest first; none where it has said nothing. Raises ConnectionFailed."""
+    place = shlex.quote(f"{job_folder(box)}/{EVENTS_FILE}")
+    said = shell.run(f"tail -n {LAST_EVENTS} {place} 2> /dev/null").out
+    return [event for line in said.splitlines() if (event := parse_event(line.encode())) is not None]
 
 
 def outcome(shell: Shell, box: Box) -> Outcome | None:

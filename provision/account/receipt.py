@@ -195,7 +195,7 @@ def reckon(
         reached=outcome.reached if outcome else None,
         result_made=outcome is not None and outcome.trained,
         ended_by_deadline=outcome is None and _deadline_came(state),
-        message=_with_what_is_left(said, state, checkpoint_folder, stopped=interrupted and not trained),
+        message=said if trained else _with_what_is_left(said, state, checkpoint_folder, stopped=interrupted),
         figures=_figures(plan, _completed(outcome.measured, heard) if outcome else heard),
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, last_s, adapter_bytes=adapter_bytes, now_s=ended_at_s),
@@ -231,10 +231,12 @@ def _message(outcome: Outcome | None, message: str, *, trained: bool) -> str:
 
 
 def _with_what_is_left(said: str, state: RunState, checkpoint_folder: str | None, *, stopped: bool) -> str:
-    """Of a run that was stopped, what became of its box, too; not where none came up, or its teardown tells what is left."""
+    """Of a run without a result, where what it learned is at home; else, of one that was stopped, what became of its box: not
+    where none came up, or its teardown tells what is left.
+    """
     left = WHAT_IS_LEFT.get(state.teardown.verdict) if stopped and state.teardown and state.box else None
-    if left and checkpoint_folder:
-        left = f"Its last checkpoint is at home: {checkpoint_folder}"
+    if checkpoint_folder:
+        left = None if checkpoint_folder in said else f"Its last checkpoint is at home: {checkpoint_folder}"
     return f"{said.removesuffix('.')}. {left}" if left else said
 
 

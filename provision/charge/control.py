@@ -38,12 +38,12 @@ from provision.walk.held import Agrees, MakeProvisioner, Run, read_run
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
 from provision.walk.run import result_is_elsewhere, walk
-from provision.walk.training import STOP_PATIENCE_S
+from provision.walk.stopping import MOST_S
 from provision.words import seconds_words
 from remote.contract import Phase
 
 # Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
-STOPPING_S: Final = STOP_PATIENCE_S + ANSWER_S + RESCUE_S
+STOPPING_S: Final = MOST_S + ANSWER_S + RESCUE_S
 CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, and the books
 ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
 SILENCE_S: Final = 5.0  # assumed: nobody wonders so soon what is waited for

@@ -1,5 +1,5 @@
 """What a trainer has learned comes home before its box goes: of a spot machine while it learns, since that may be taken away at
-any moment; of one that was stopped before the teardown.
+any moment; of one that was stopped or that failed, before the teardown.
 """
 
 from __future__ import annotations
@@ -21,14 +21,19 @@ from provision.walk.held import Run
 from remote.checkpoints.grants import Grants
 from remote.contract import Event
 
-STOPPED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
+LEARNED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
 LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
 
 
-def bring_stopped(run: Run, shell: Shell, box: Box) -> None:
-    """The newest checkpoint of a trainer that was stopped, and its best, come home within a bound. What fails is told."""
+def bring_learned(run: Run, shell: Shell, box: Box) -> None:
+    """The newest checkpoint of a trainer that ended without a result, and its best, come home within a bound. What fails is
+    told: nothing of it may keep a box. At the deadline there is none to ask.
+    """
+    within_s = min(LEARNED_S, run.left_s)
+    if within_s <= 0:
+        return
     try:
-        with ended_after(shell, STOPPED_S):
+        with ended_after(shell, within_s):
             fetched = fetch_newest(shell, box, run.folder.checkpoints)
     except (RentuneError, OSError) as error:
         run.display.note(f"The last checkpoint did not come home: {error}")

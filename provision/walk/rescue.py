@@ -12,17 +12,18 @@ from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
 from provision.walk.held import Run
-from provision.walk.keeping import bring_stopped, ended_after
+from provision.walk.keeping import ended_after
 from provision.walk.patience import listed
-from provision.walk.training import fetch
-from remote.contract import Outcome
+from provision.walk.stopping import MOST_S
+from provision.walk.training import fetch, stopped_with_result
 
 REACH_S: Final = 20.0  # assumed: a box that is well answers at once, and one try in three is lost
 RESCUE_S: Final = 600.0  # assumed: 1 GB of adapter at 2 MB/s
 
 
 def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) -> None:
-    """Bring home what there is on a box that answers, its last checkpoint where there is no result.
+    """Bring home what there is on a box that answers; a trainer that is still at it is told to save and leave before, and has
+    its last checkpoint brought home where it has no result by then.
 
     Raises ResultOnBox when there is a result, and it does not come.
     """
@@ -31,17 +32,16 @@ def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) ->
         return
     try:
         key = client_key(run.folder.keys, run_id=run.run_id).private
-        shell = run.connect(box, key=key, deadline_s=reach_s, patience_s=reach_s, lifetime_s=rescue_s)
+        shell = run.connect(box, key=key, deadline_s=reach_s, patience_s=reach_s, lifetime_s=MOST_S + rescue_s)
     except (RentuneError, OSError) as error:
         run.display.note(f"The box could not be asked for a result: {error}")
         return
-    with shell, ended_after(shell, rescue_s):
-        outcome = _outcome(shell, box)
-        if outcome is not None and outcome.adapter:
+    with shell, ended_after(shell, MOST_S + rescue_s):
+        if _left_result(shell, box) or stopped_with_result(
+            run, shell, box, otherwise=f"rentune down --discard {run.run_id} does not wait"
+        ):
             run.display.note("The trainer has left a result; bringing it home first.")
             _fetch(run, shell, box)
-        else:
-            bring_stopped(run, shell, box)
 
 
 def _standing(run: Run) -> Box | None:
@@ -52,10 +52,11 @@ def _standing(run: Run) -> Box | None:
     return None if listed(run).nothing else state.box
 
 
-def _outcome(shell: Shell, box: Box) -> Outcome | None:
+def _left_result(shell: Shell, box: Box) -> bool:
     with suppress(RentuneError):
-        return job.outcome(shell, box)
-    return None
+        outcome = job.outcome(shell, box)
+        return outcome is not None and bool(outcome.adapter)
+    return False
 
 
 def _fetch(run: Run, shell: Shell, box: Box) -> None:

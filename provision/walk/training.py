@@ -35,13 +35,15 @@ from provision.ssh import Shell
 from provision.walk.books import adapter_home, read_outcome
 from provision.walk.foresight import Foresight
 from provision.walk.held import Run
-from provision.walk.keeping import Keeper, bring_stopped, granted
+from provision.walk.keeping import Keeper, bring_learned, granted
 from provision.walk.patience import more_time, patiently, require_time, wait_for_box
 from provision.walk.phases import Phases
+from provision.walk.stopping import leaving_s
+from provision.watch.view import read_events
+from provision.words import seconds_words
 from remote.contract import LOG_FILE, EndReason, Event, JobSpec, Outcome, Phase, decode, encode
 
 MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again
-STOP_PATIENCE_S: Final = 10.0  # assumed: enough for a checkpoint of an adapter
 LOG_TAIL_LINES: Final = 5
 
 
@@ -53,7 +55,8 @@ def require_inputs(run: Run) -> None:
 
 
 def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
-    """Start the trainer unless it runs or has ended, follow it to its end, and bring home what there is.
+    """Start the trainer unless it runs or has ended, follow it to its end, and bring home what there is: where there is no
+    result, what it had saved.
 
     Ctrl-C stops the trainer; where that had a result already, it comes home all the same, else its last checkpoint does, unless
     Ctrl-C comes once more.
@@ -64,12 +67,15 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
         outcome = _bring_home(run, phases, shell, box)
     except KeyboardInterrupt:
         _announce_end(run)
-        run.display.note("Stopping the trainer; once more Ctrl-C goes straight to the teardown.")
-        if not _stopped_with_result(run, shell, box):
+        if not stopped_with_result(run, shell, box, otherwise="once more Ctrl-C goes straight to the teardown"):
             raise
         run.display.note("The result is on the box and is brought home first; once more Ctrl-C gives it up.")
         outcome = _bring_home(run, phases, shell, box)
+    except TrainingFailed:
+        bring_learned(run, shell, box)
+        raise
     if not outcome.trained:
+        bring_learned(run, shell, box)
         raise _without_result(run, outcome, box)
 
 
@@ -202,21 +208,32 @@ def _announce_end(run: Run) -> None:
         run.ledger.append(msgspec.structs.replace(controlled, at_s=run.clock(), ending=True))
 
 
-def _stopped_with_result(run: Run, shell: Shell, box: Box) -> bool:
+def stopped_with_result(run: Run, shell: Shell, box: Box, *, otherwise: str) -> bool:
     """Ask the trainer to save and leave, and bring home its words; whether it had a result by then that is not at home.
 
-    Where it had none its last checkpoint comes home. A box that does not answer must not delay the teardown.
+    Where it had none its last checkpoint comes home. A box that does not answer must not delay the teardown. `otherwise`: what
+    whoever does not want to wait may do.
     """
+    patience_s = leaving_s(_latest_events(run, shell, box), run.plan)
+    if job.state(shell, box).state != "ended":
+        run.display.note(f"Stopping the trainer, which may take up to {seconds_words(patience_s)}; {otherwise}.")
     try:
-        job.stop(shell, box, patience_s=STOP_PATIENCE_S)
+        job.stop(shell, box, patience_s=patience_s)
         with suppress(TrainingFailed):  # it left no word: it was killed, and what it saved before is there
             fetch_words(run, shell, box)
     except (RentuneError, OSError):
         return _result_waits(run)
     if _result_waits(run):
         return True
-    bring_stopped(run, shell, box)
+    bring_learned(run, shell, box)
     return False
+
+
+def _latest_events(run: Run, shell: Shell, box: Box) -> list[Event]:
+    """What the trainer said last, as the box has it; where that does not answer, as it is known here."""
+    with suppress(RentuneError):
+        return job.last_events(shell, box)
+    return read_events(run.folder.events)
 
 
 def fetch(run: Run, shell: Shell, box: Box) -> Outcome:

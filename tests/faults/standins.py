@@ -56,6 +56,8 @@ def _trainer(stack: Path, lines: str) -> str:
         run_id="", reason=EndReason.COMPLETED, message="Done.", phase_s={}, measured=Measured(), adapter=(ADAPTER,)
     )
     (stack / "outcome.json").write_bytes(encode(outcome))
+    crashed = Outcome(run_id="", reason=EndReason.CRASHED, message="It is broken.", phase_s={}, measured=Measured())
+    (stack / "crashed.json").write_bytes(encode(crashed))
     script = stack / "python"
     script.write_text(f'#!/bin/sh\nHERE={stack}\nif [ "$1" = -c ]; then echo $HERE; exit; fi\n{lines}\n')
     script.chmod(0o755)

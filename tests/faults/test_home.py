@@ -33,6 +33,11 @@ TRAINING = """printf '{"seq":0,"kind":"phase_started","phase":"train","at_s":1.0
 while :; do sleep 0.05; done"""
 # A trainer that has saved, and has far to go.
 LEARNS = f"{LEARN}\n{TRAINING}"
+# A trainer that saves once it is told to leave.
+LEARNS_WHEN_TOLD = f"leave() {{\n{LEARN}\nexit 4\n}}\ntrap leave TERM\n{TRAINING}"
+# A trainer that crashes after it has saved: by its own words, and without a word.
+CRASHES = f"{LEARN}\ncp $HERE/crashed.json outcome.json; exit 11"
+VANISHES = f"{LEARN}\nexit 1"
 # A trainer that was in its last steps: told to leave, it has a result a moment later.
 FINISH_WHEN_TOLD = f"trap '{FINISH}; exit 0' TERM\n{TRAINING}"
 
@@ -131,6 +136,19 @@ def test_ctrl_c_brings_home_what_was_learned_where_there_is_no_result(rehearsal:
     assert rehearsal.is_gone(run.run_id)
 
 
+@pytest.mark.parametrize(("lines", "why"), [(CRASHES, "(crashed): It is broken."), (VANISHES, "left no outcome")])
+def test_a_trainer_that_fails_leaves_what_it_had_learned_at_home(
+    rehearsal: Rehearsal, line: Proxy, lines: str, why: str
+) -> None:
+    """Its box is ended as before; the report says where the checkpoint is."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, lines))
+    receipt = walk(run)
+    assert (receipt.exit_code, learned(run)) == (Exit.FAILED, ["weights of 00000002", "weights of 00000004"])
+    assert why in receipt.message
+    assert receipt.message.endswith(f"Its last checkpoint is at home: {run.folder.checkpoints / checkpoint_name(4)}")
+    assert rehearsal.is_gone(run.run_id)
+
+
 def test_what_was_learned_and_does_not_come_keeps_no_box(rehearsal: Rehearsal, line: Proxy) -> None:
     """A checkpoint that is half there is no result; why it is not at home is told."""
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, LEARNS.replace('"best_step": 2', "")))
@@ -179,6 +197,15 @@ def test_down_brings_home_what_is_finished(rehearsal: Rehearsal, line: Proxy, di
 def test_down_brings_home_what_was_learned_where_nothing_is_finished(rehearsal: Rehearsal, line: Proxy) -> None:
     """Nobody follows the trainer, and it is still at it."""
     run, box = left_behind(rehearsal, ScriptedBox(rehearsal, line, LEARNS))
+    start_trainer(run, box)
+    wait_until((boxes_folder(rehearsal.places) / run.run_id / "job/events.jsonl").exists)
+    assert ended(rehearsal, run).clean
+    assert learned(run) == ["weights of 00000002", "weights of 00000004"]
+
+
+def test_down_lets_a_trainer_that_is_at_it_save_first(rehearsal: Rehearsal, line: Proxy) -> None:
+    """Nobody else would tell it to."""
+    run, box = left_behind(rehearsal, ScriptedBox(rehearsal, line, LEARNS_WHEN_TOLD))
     start_trainer(run, box)
     wait_until((boxes_folder(rehearsal.places) / run.run_id / "job/events.jsonl").exists)
     assert ended(rehearsal, run).clean

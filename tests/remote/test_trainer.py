@@ -59,6 +59,18 @@ STRATEGIES: dict[str, Strategy] = {
 }
 
 
+class Counting(Watch):
+    """Counts how often it is asked."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made = 0
+
+    def check(self, *, needed_s: float = 0.0) -> None:
+        self.made += 1
+        super().check(needed_s=needed_s)
+
+
 def run(job: Path, *, watch: Watch | None = None) -> Outcome:
     code = carry_out(job, watch=watch or Watch())
     outcome = decode(job.with_name(OUTCOME_FILE).read_bytes(), Outcome)
@@ -177,6 +189,21 @@ def test_a_stopped_run_goes_on_to_the_same_result(make_job: MakeJob, events_of: 
 
 def weights(outcome: Outcome) -> str:
     return next(file.sha256 for file in outcome.adapter if file.path == "adapter_model.safetensors")
+
+
+def test_who_is_told_to_leave_when_all_is_trained_saves_the_result_without_its_samples(make_job: MakeJob) -> None:
+    """The last look is after the last batch of the last evaluation; from there on nothing keeps it from its result."""
+    looks = Counting()
+    assert run(make_job("counted"), watch=looks).samples
+
+    class Late(Counting):
+        def check(self, *, needed_s: float = 0.0) -> None:
+            super().check(needed_s=needed_s)
+            if self.made == looks.made:
+                self.ask()
+
+    outcome = run(make_job("told"), watch=Late())
+    assert (outcome.reason, outcome.trained, outcome.samples) == (EndReason.COMPLETED, True, ())
 
 
 def test_an_8_bit_optimizer_also_goes_on_where_it_stopped(make_job: MakeJob) -> None:

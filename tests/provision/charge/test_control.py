@@ -26,7 +26,7 @@ from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.provisioner import Claim, Resource, Teardown
 from provision.walk.rescue import RESCUE_S
-from provision.walk.training import STOP_PATIENCE_S
+from provision.walk.stopping import MOST_S
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.plans import attempted
@@ -169,7 +169,7 @@ def test_down_waits_for_as_long_as_a_cloud_may_take() -> None:
     """The trainer leaves, a result comes home, and the provisioner takes its worst time."""
     slow = Paper()
     slow.worst_teardown_s = 4000.0
-    assert longest_end_s(slow) >= STOP_PATIENCE_S + ANSWER_S + RESCUE_S + 4000.0
+    assert longest_end_s(slow) >= MOST_S + ANSWER_S + RESCUE_S + 4000.0
 
 
 def test_a_run_that_asked_for_nothing_is_ended_without_its_providers_sdk(run_id: str, places: Places, ledger: Ledger) -> None:
