@@ -165,8 +165,9 @@ def test_a_task_that_may_be_repeated_is_run_again_after_any_end(shell: Shell, fr
 
 
 def test_a_trainer_that_lives_on_without_its_shell_still_runs(shell: Shell, fresh: Box, trainer: Trainer) -> None:
-    job.start(shell, fresh, SPEC, python=trainer("while [ ! -e go ]; do sleep 0.05; done"))
+    job.start(shell, fresh, SPEC, python=trainer("touch ready; while [ ! -e go ]; do sleep 0.05; done"))
     folder = Path(job.job_folder(fresh))
+    await_true((folder / "ready").exists)
     os.kill(int((folder / "pid").read_text()), signal.SIGKILL)
     assert job.state(shell, fresh).state == "running"
     (folder / "go").touch()
