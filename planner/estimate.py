@@ -227,9 +227,8 @@ def answers(
             yield _error(f"line {number} is not JSON: {error}", None, "one JSON object a line")
             continue
         if isinstance(case, dict):
-            yield _answer_whatever_it_is(
-                case, number, partial(answer, catalog=catalog, base=base, cache=cache, tracing=tracing)
-            )
+            ask = partial(answer, catalog=catalog, base=base, cache=cache, tracing=tracing)
+            yield _at_line(number, _answer_whatever_it_is(case, ask))
         else:
             yield _error(f"line {number} is no JSON object", None, 'a case is an object such as {"model": "7b"}')
 
@@ -239,16 +238,19 @@ def _identity(case: Mapping[str, Any]) -> dict[str, str]:
     return {"id": case["id"]} if isinstance(case.get("id"), str) else {}
 
 
-def _answer_whatever_it_is(
-    case: Mapping[str, Any], number: int, ask: Callable[[Mapping[str, Any]], dict[str, Any]]
-) -> dict[str, Any]:
+def _answer_whatever_it_is(case: Mapping[str, Any], ask: Callable[[Mapping[str, Any]], dict[str, Any]]) -> dict[str, Any]:
     """An answer or an error: one line that nobody foresaw must not take the answers of the others away."""
     try:
         return ask(case)
     except Exception as error:  # noqa: BLE001 - the seam between the lines, see above
-        identity = _identity(case)
-        words = f"line {number} can't be answered: {type(error).__name__}"
-        return identity | _error(words, None, "leave keys out until it can")
+        return _identity(case) | _error(f"it can't be answered: {type(error).__name__}", None, "leave keys out until it can")
+
+
+def _at_line(number: int, made: dict[str, Any]) -> dict[str, Any]:
+    """An error with its line in the file, which blank ones part from the number of its answer."""
+    if "error" not in made:
+        return made
+    return made | {"error": made["error"] | {"message": f"line {number}: {made['error']['message']}"}}
 
 
 def _error(message: str, key: str | None, hint: str | None) -> dict[str, Any]:

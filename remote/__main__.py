@@ -185,7 +185,7 @@ def _without_result(run_id: str, end: Ended, events: Events) -> Outcome:
         reason=end.reason,
         message=str(end),
         phase_s=dict(events.phase_s),
-        measured=Measured(peak_ram_bytes=peak_ram_bytes()),
+        measured=end.measured or Measured(peak_ram_bytes=peak_ram_bytes()),
     )
 
 

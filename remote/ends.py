@@ -6,7 +6,7 @@ import errno
 from collections.abc import Callable
 from typing import Final
 
-from remote.contract import EndReason
+from remote.contract import EndReason, Measured
 
 DISK_FULL_ERRNOS: Final = (errno.ENOSPC, errno.EDQUOT)
 DISK_FULL_WORDS: Final = (
@@ -18,11 +18,15 @@ OUT_OF_MEMORY_WORDS: Final = ("out of memory", "can't allocate memory", "cannot 
 
 
 class Ended(Exception):
-    """The run is over for a known reason; `str(error)` is the sentence for the person who asked for it."""
+    """The run is over for a known reason; `str(error)` is the sentence for the person who asked for it.
+
+    `measured`: what the meters showed until then, where it trained.
+    """
 
     def __init__(self, reason: EndReason, message: str) -> None:
         super().__init__(message)
         self.reason = reason
+        self.measured: Measured | None = None
 
 
 def bad_job(message: str) -> Ended:

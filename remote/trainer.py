@@ -19,6 +19,7 @@ from remote.contract import CHECKPOINT_DIR, AdapterFile, EndReason, JobSpec, Mea
 from remote.data.batches import Shape, collated
 from remote.data.split import Data, load_data
 from remote.data.tokens import ready
+from remote.ends import Ended
 from remote.loop import Desk, TrainingLoop, merged_peaks
 from remote.machine import preflight
 from remote.result.card import model_card
@@ -60,7 +61,11 @@ def run(spec: JobSpec, folder: Path, *, cache: Path, desk: Desk) -> Outcome:
         desk.events.emit("warning", message=slow)
     loaded = _load(spec, folder, cache, desk)
     loop = _loop(spec, folder, loaded, desk)
-    reason = loop.run()
+    try:
+        reason = loop.run()
+    except Ended as end:
+        end.measured = measured(loop.step_s, loop.tokens, loop.progress.peaks, desk)
+        raise
     hurries = reason == EndReason.DEADLINE or desk.watch.asked  # what is trained is saved; what only shows it is left out
     samples = () if hurries else _samples(spec, loaded, loop.progress, desk)
     files = _save(spec, folder / spec.output, loaded, loop.progress, samples, desk)

@@ -48,18 +48,24 @@ def _data_file(path: Path, model: str | None, *, as_json: bool) -> int:
 
 
 def _job(path: Path, *, as_json: bool) -> int:
-    """The request that the job file makes, its data files counted, and all that `plan` and `run` refuse of it."""
+    """The request that the job file makes, its data files counted, all that `plan` and `run` refuse of it, and what is not
+    ready here.
+    """
+    import os
+
     import msgspec
 
     from planner.notices import cut_words, held_out_words
     from provision.envelope.show import show
-    from provision.prepare.choosing import KeyQuestion, refusals_of_job
+    from provision.home.places import read_places
+    from provision.prepare.choosing import KeyQuestion, lacking_here, look_at_job
 
     request, unread = _asked(path, quiet=as_json)
-    refused = refusals_of_job(request, str(path), KeyQuestion(None, ask=None), unread=unread)
+    refused, plan = look_at_job(request, str(path), KeyQuestion(None, ask=None), unread=unread)
     seq_len = request.training.get("seq_len") or _most_tokens(request.model)
     cut = cut_words(request.data, seq_len) if seq_len is not None and not unread else None
-    notes = [] if cut is None else [cut]
+    lacking = [] if plan is None or refused else lacking_here(plan, read_places(), os.environ)
+    notes = [*filter(None, [cut]), *(f"`run` would stop here: {each}" for each in lacking)]
     job = None if unread else msgspec.to_builtins(request, builtin_types=())
     data = {"file": str(path), "job": job, "held_out": held_out_words(request.data), "notes": notes}
     code = Exit.REFUSED if refused else Exit.OK

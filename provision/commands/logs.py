@@ -52,9 +52,20 @@ def command(run: str, follow: bool, offset: int, events: bool, controller: bool)
         _tell_beginning(lambda: ledger.runs()[run_id].phase, folder, over)
     _tell(folder.events, offset, over)
     _copy(folder.log, 0, lambda: True)
+    _tell_end(folder)
     if follow and not ledger.runs()[run_id].ended:
         click.echo(f"Nobody follows this run now. Go on with it: rentune resume {run_id}", err=True)
     return 0
+
+
+def _tell_end(folder: RunFolder) -> None:
+    """How the run ended, where it has: of one that was ended by hand the trainer says nothing of it."""
+    from provision.report.tables import headline
+    from provision.walk.books import read_receipt
+
+    receipt = read_receipt(folder)
+    if receipt is not None:
+        click.echo(" ".join(filter(None, (f"{headline(receipt)}.", receipt.message))), err=True)
 
 
 def _tell_beginning(phase: Callable[[], str | None], folder: RunFolder, over: Callable[[], bool]) -> None:

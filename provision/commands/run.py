@@ -72,12 +72,11 @@ def command(**options: Any) -> int:
     url = state_place(places, options["state"])
     place = Place(url) if url else None
     _show(opened, quiet=quiet)
-    if not options["preview"]:
-        _ask(plan, options)
-    require_parts(plan.offer.provider, places)
+    require_parts(plan.offer.provider, places)  # nobody is asked to agree to what this machine can't do
     require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
     if options["preview"]:
         return _preview(plan, places, as_json=quiet)
+    _ask(plan, options)
     run_id = open_run(
         plan,
         base,

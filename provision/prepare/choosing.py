@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NamedTuple, TypeVar
@@ -21,11 +21,13 @@ from planner.plan import Plan, SearchResult
 from planner.report.words import what_would_do
 from planner.search import checks
 from provision.envelope import Problem
-from provision.errors import BadInput, Refused
+from provision.errors import BadInput, Refused, RentuneError
+from provision.home.places import Places
+from provision.parts import require_parts
 from provision.prepare.alternatives import alternatives_of
 from provision.prepare.asking import data_measure, market, offers_of_request, search_edges
 from provision.prepare.deadline import require_time_to_train
-from provision.prepare.inputs import adapter_folder, find_base, with_absolute_data, with_absolute_paths
+from provision.prepare.inputs import adapter_folder, find_base, require_hub_access, with_absolute_data, with_absolute_paths
 from provision.prepare.policy import capped, require_allowed
 from provision.providers import Confirm
 from provision.words import usd_words
@@ -98,11 +100,16 @@ def _to_be_run(plan: Plan, rules: tuple[Rule, ...], *, keep: bool) -> Plan:
     return msgspec.structs.replace(kept, request=capped(kept, rules))
 
 
-def refusals_of_job(
-    request: Request, job: str, question: KeyQuestion, *, unread: tuple[Problem, ...] = ()
-) -> tuple[Problem, ...]:
+class Looked(NamedTuple):
+    """What is refused of a job, and what would be run of it as far as that is known."""
+
+    refused: tuple[Problem, ...]
+    plan: Plan | None
+
+
+def look_at_job(request: Request, job: str, question: KeyQuestion, *, unread: tuple[Problem, ...] = ()) -> Looked:
     """All that `plan` and `run` refuse of a job file's request, where they stop at the first. What this machine lacks to rent
-    is no matter of the job. `unread`: why its data could not be read, if so.
+    is no matter of the job (`lacking_here`). `unread`: why its data could not be read, if so.
     """
     told = Told(*unread)
     if not unread:
@@ -114,10 +121,27 @@ def refusals_of_job(
     offers = told.met(lambda: _offers(request, question, assumed_price=None))
     for check in checks(request, architecture, market(), (*market().offers, *(offers or ()))):
         told.met(check)
+    plan = None
     if architecture is not None and offers is not None:
         see_why = plan_command({"job": job})
-        told.met(lambda: require_time_to_train(_found(request, search_edges(), offers, assumed_price=None, see_why=see_why)[0]))
-    return tuple(dict.fromkeys(told.problems))
+        plan = told.met(lambda: _found(request, search_edges(), offers, assumed_price=None, see_why=see_why)[0])
+    if plan is not None:
+        told.met(lambda: require_time_to_train(plan))
+    return Looked(tuple(dict.fromkeys(told.problems)), plan)
+
+
+def lacking_here(plan: Plan, places: Places, environment: Mapping[str, str]) -> Iterator[str]:
+    """What this machine lacks to run the plan, as sentences. Nobody is asked for it."""
+    offer, model = plan.offer, plan.request.model
+    asks: tuple[Callable[[], None], ...] = (
+        lambda: require_parts(offer.provider, places, environment),
+        lambda: require_hub_access(find_base(model), environment),
+    )
+    for ask in asks:
+        try:
+            ask()
+        except RentuneError as error:
+            yield f"{error.message.removesuffix('.')}; {error.hint}" if error.hint else error.message.removesuffix(".")
 
 
 class Told:

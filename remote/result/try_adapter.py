@@ -1,4 +1,6 @@
-"""Answer one prompt with the model in this folder: python try.py "a question" [--base FOLDER | FILE.gguf | HUB ID]
+"""Answer one prompt with the model in this folder: python try.py "a question" [--system TEXT] [--base BASE]
+
+BASE is a folder, a GGUF file or a hub id.
 
 Needs torch, transformers and, for an adapter, peft (bitsandbytes where the base was quantized, gguf for a GGUF file).
 """
@@ -7,6 +9,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import sys
 import warnings
 from collections.abc import Mapping
@@ -20,6 +23,7 @@ def main(arguments: list[str] | None = None) -> int:
     how = json.loads((HERE / "rentune.json").read_text(encoding="utf-8"))
     parser = argparse.ArgumentParser(description="Answer one prompt with the model in this folder.")
     parser.add_argument("prompt")
+    parser.add_argument("--system", metavar="TEXT", help="the system prompt, as the rows had it that were learned from")
     parser.add_argument("--base", default=how["base"], help=f"folder, GGUF file or hub id of the base (default: {how['base']})")
     parser.add_argument("--max-tokens", type=int, default=128)
     parser.add_argument("--without-adapter", action="store_true", help="let the untouched base answer")
@@ -28,9 +32,20 @@ def main(arguments: list[str] | None = None) -> int:
         asked.base = str(HERE)
     elif Path(asked.base).is_absolute() and not Path(asked.base).exists():
         parser.error(f"the base model is not at {asked.base}; say where it is with --base")
+    hush()
     model, tokenizer = load(asked.base, how, with_adapter=not asked.without_adapter)
-    sys.stdout.write(answer(model, tokenizer, asked.prompt, asked.max_tokens) + "\n")
+    sys.stdout.write(answer(model, tokenizer, asked.prompt, asked.max_tokens, system=asked.system) + "\n")
     return 0
+
+
+def hush() -> None:
+    """Leave the terminal to the answer: what libraries say to nobody in particular is left out, errors still speak."""
+    logging.getLogger("torch.utils.flop_counter").setLevel(logging.ERROR)  # misses triton, which a CPU has no use for
+    import transformers
+
+    transformers.logging.set_verbosity_error()
+    transformers.logging.disable_progress_bar()
+    warnings.simplefilter("ignore", category=FutureWarning)
 
 
 def load(base: str, how: dict[str, Any], *, with_adapter: bool) -> tuple[Any, Any]:
@@ -81,11 +96,13 @@ def tuned(model: Any, how: dict[str, Any]) -> Any:
     return model
 
 
-def answer(model: Any, tokenizer: Any, prompt: str, max_tokens: int) -> str:
-    """The greedy answer to `prompt`, asked as a user would."""
+def answer(model: Any, tokenizer: Any, prompt: str, max_tokens: int, *, system: str | None = None) -> str:
+    """The greedy answer to `prompt`, asked as a user would, after the system prompt where there is one."""
     import torch
 
-    text = tokenizer.apply_chat_template([{"role": "user", "content": prompt}], tokenize=False, add_generation_prompt=True)
+    before = [] if system is None else [{"role": "system", "content": system}]
+    messages = [*before, {"role": "user", "content": prompt}]
+    text = tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True)
     inputs = tokenizer(text, add_special_tokens=False, return_tensors="pt").to(model.device)
     with torch.inference_mode():
         written = new_tokens(model, inputs, max_new_tokens=max_tokens, do_sample=False, pad_token_id=tokenizer.pad_token_id)

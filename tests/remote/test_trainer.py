@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 import subprocess
 import sys
 from collections.abc import Callable
@@ -178,6 +179,8 @@ def test_a_stopped_run_goes_on_to_the_same_result(make_job: MakeJob, events_of: 
     job = make_job("stopped", strategy=strategy)
     stopped = run(job, watch=Asked(looks))
     assert (stopped.reason, exit_code(stopped)) == (EndReason.INTERRUPTED, 4)
+    told = re.search(r"after step (\d+) of", stopped.message)
+    assert stopped.measured.steps == (int(told[1]) if told else 0)  # the receipt shows both
     assert stopped.message.startswith("stopped on request")  # and no promise: whether the box stays is not the trainer's to say
     resumed = run(job)
     assert weights(resumed) == weights(whole)
@@ -245,11 +248,12 @@ def test_the_result_answers_a_prompt_by_itself(make_job: MakeJob, model_cache: P
     base = prepare_base(drawn, cache=model_cache, dtype=STRATEGY.param_dtype, seed=LOOP.seed)
     command = [sys.executable, "try.py", "What is 1 plus 2?", "--base", base, "--max-tokens", "8"]
     said, untuned = (
-        subprocess.run([*command, *more], cwd=job.parent / "output", capture_output=True, text=True, check=True).stdout.strip()
-        for more in ([], ["--without-adapter"])
+        subprocess.run([*command, *more], cwd=job.parent / "output", capture_output=True, text=True, check=True)
+        for more in (["--system", ""], ["--without-adapter"])
     )
-    assert said == "Ask."
-    assert untuned != "Ask."
+    assert said.stdout.strip() == "Ask."
+    assert untuned.stdout.strip() != "Ask."
+    assert not said.stderr  # no bars, and nothing that a library says to nobody
 
 
 # ── ends without a result ──────────────────────────────────────────────────────────────────────────────────────────

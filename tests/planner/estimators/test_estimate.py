@@ -347,7 +347,7 @@ def test_a_failure_that_nobody_foresaw_stays_in_its_line() -> None:
     broken = msgspec.structs.replace(CATALOG, gpu_words=None)
     bad, good = answers([b'{"model": "7b", "gpu": "L4", "id": "mine"}', b'{"model": "7b"}'], broken, None)
     assert bad["id"] == "mine"
-    assert bad["error"]["message"].startswith("line 1 can't be answered")
+    assert bad["error"]["message"].startswith("line 1: it can't be answered")
     assert "vram" in good
 
 

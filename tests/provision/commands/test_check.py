@@ -88,6 +88,17 @@ def test_a_limit_that_an_assumed_price_breaks_is_told_with_what_would_do(
     assert re.search(r"Hint: --max-cost \d+\.\d\d\n", told)
 
 
+def test_what_is_not_ready_here_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The job itself can be run; `run` would refuse it on this machine, where a cloud's plugin was never fetched."""
+    assert checked(f"{SMOL}{DATA}where: {{providers: [aws]}}\n", tmp_path, monkeypatch) == Exit.OK
+    told = " ".join(capsys.readouterr().out.split())
+    assert told.startswith("job.yaml can be run: ")
+    assert "Note: `run` would stop here: aws is not ready here: " in told
+    assert "rentune doctor" in told
+
+
 CHATS = [{"prompt": "q" * 20, "completion": "a" * 20}] * 9 + [{"prompt": "q" * 600, "completion": "a"}]
 
 

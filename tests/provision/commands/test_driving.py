@@ -6,6 +6,7 @@ import json
 import signal
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from planner.plan import Plan
@@ -123,6 +124,21 @@ def test_logs_of_a_run_whose_trainer_is_not_there_yet_say_where_it_stands(
     folder.environment_log.write_text("Downloading torch (846.9MiB)\n")
     assert call(["logs", run_id]) == 0
     assert capsys.readouterr().out == "environment\nDownloading torch (846.9MiB)\n"
+
+
+def test_logs_of_a_run_that_was_ended_by_hand_say_so(
+    run_id: str, plan: Plan, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """The trainer could not: its last word is a phase that it was in."""
+    folder = places.run(run_id)
+    folder.events.write_bytes(encode(Event(seq=0, at_s=0.0, monotonic_s=0.0, phase=Phase.PROBE, kind="phase_started")) + b"\n")
+    receipt = receipt_of(plan, run_state(plan), message="Ended by rentune down.")
+    folder.receipt.write_bytes(msgspec.json.encode(receipt))
+    assert call(["logs", run_id]) == 0
+    told = capsys.readouterr()
+    assert told.out.endswith("probe\n")
+    assert told.err.startswith("failed and gone: ")
+    assert told.err.endswith(". Ended by rentune down.\n")
 
 
 def test_what_the_build_said_stands_before_what_the_trainer_says(

@@ -81,6 +81,14 @@ def test_one_line_of_cases_that_is_no_text_leaves_the_others_their_answers(
     assert answered[1]["error"]["message"] == "line 2 is not UTF-8 text"
 
 
+def test_an_error_names_its_line_whatever_is_wrong_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Blank lines have no answer, so the second answer may be of the third line."""
+    (tmp_path / "cases.jsonl").write_text('{"model": "7b"}\n\n{"model": "7b", "rnk": 8}\n{"model": "no/such"}\n')
+    assert call(["estimate", "--from", str(tmp_path / "cases.jsonl")]) == Exit.FAILED
+    _, *answered = (json.loads(line) for line in capsys.readouterr().out.splitlines())
+    assert [one["error"]["message"].partition(": ")[0] for one in answered] == ["line 3", "line 4"]
+
+
 # ── --explain ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
 TOO_LARGE = ("--model", "8b", "--gpu", "RTX 4090", "--micro-batch-size", "4")

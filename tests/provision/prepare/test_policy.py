@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 from decimal import Decimal
@@ -21,7 +22,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Opened
 from provision.cli import call, rentune
 from provision.clouds.programs import CLOUDS
-from provision.errors import BadInput, Exit, Refused
+from provision.errors import BadInput, Exit, MissingPart, Refused
 from provision.home.places import Places, read_places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
@@ -208,10 +209,20 @@ def test_a_cloud_that_was_never_met_for_real_is_called_so_before_the_question(cl
     model, data = tiny_files(tmp_path)
     words = ["run", "--model", str(model), "--data", str(data), "--provider", cloud, "--seq-len", "64"]
     done = CliRunner().invoke(rentune, [*words, "--allow-from", "203.0.113.7/32"])
-    assert isinstance(done.exception, Refused)
+    assert isinstance(done.exception, Refused | MissingPart)
     is_priced = any(offer.provider == cloud for offer in read_catalog().offers)
-    asked = "Nobody is there to agree to the plan." in str(done.exception)
-    assert (asked, f"Note: this version was never run against the real {cloud}" in done.stdout) == (is_priced, is_priced)
+    planned = re.search("Nobody is there to agree|is not ready here", str(done.exception)) is not None
+    assert (planned, f"Note: this version was never run against the real {cloud}" in done.stdout) == (is_priced, is_priced)
+
+
+def test_what_is_not_ready_is_told_before_anybody_is_asked(places: Places, tmp_path: Path) -> None:
+    """--yes would not help: the cloud's plugin was never fetched."""
+    _, data = tiny_files(tmp_path)
+    words = ["run", "--model", "HuggingFaceTB/SmolLM2-135M", "--data", str(data), "--provider", "aws", "--seq-len", "64"]
+    done = CliRunner().invoke(rentune, [*words, "--revision", "0" * 40])
+    assert isinstance(done.exception, MissingPart)
+    assert str(done.exception).startswith("aws is not ready here: ")
+    assert not places.ledger.exists()
 
 
 @pytest.mark.root

@@ -167,6 +167,27 @@ def test_the_folder_gives_the_trained_model_back_by_itself(
     assert [int(token) for token in written[0]] == greedy(again, ids, 5)
 
 
+def test_a_system_prompt_stands_before_the_question_as_in_the_rows(tmp_path: Path, byte_tokenizer: Any) -> None:
+    from remote.data.tokens import ready
+
+    ready(byte_tokenizer)
+    save_companions(tmp_path, spec_of(strategy_of("lora"), "base"), "")
+    script, seen = the_try_script(tmp_path), []
+
+    class Reader:
+        """A stand-in for a model, which only keeps what it was given to read."""
+
+        device = "cpu"
+
+        def generate(self, input_ids: Any, **_options: Any) -> Any:
+            seen.append(byte_tokenizer.decode(input_ids[0]))
+            return input_ids
+
+    script.answer(Reader(), byte_tokenizer, "Why?", 8)
+    script.answer(Reader(), byte_tokenizer, "Why?", 8, system="Be brief.")
+    assert seen == ["Why?\n", "Be brief.\nWhy?\n"]
+
+
 @pytest.mark.parametrize("case", ["ln_tuning", "bitfit", "bottleneck", "freeze", "lora_prompt"])
 def test_chosen_blocks_are_trained_and_no_others(case: str) -> None:
     strategy = strategy_of(case)
