@@ -125,8 +125,9 @@ def growing(path: Path, offset: int, over: Callable[[], bool]) -> Iterator[bytes
             if shown is not None and (shown != now.st_ino or now.st_size < offset):
                 offset = 0
             shown = now.st_ino
-            stream.seek(offset)
-            if chunk := stream.read():
+            if now.st_size > offset:  # no file system seeks to any number
+                stream.seek(offset)
+                chunk = stream.read()
                 offset += len(chunk)
                 yield chunk
         if last_look:
