@@ -35,8 +35,16 @@ def open_channel(transport: paramiko.Transport, *, timeout_s: float) -> paramiko
 
 
 def begin(channel: paramiko.Channel, command: str, *, timeout_s: float) -> None:
-    """Start `command`. Paramiko waits for the answer without a limit, so a timer ends the connection of a mute box."""
-    timer = threading.Timer(timeout_s, channel.get_transport().close)
+    """Start `command`. Paramiko waits for the answer without a limit, so a timer ends the connection of a mute box.
+
+    And the waiting itself: on a line that died as it began nobody else is left who would.
+    """
+
+    def give_up() -> None:
+        channel.get_transport().close()
+        channel.event.set()
+
+    timer = threading.Timer(timeout_s, give_up)
     timer.daemon = True
     timer.start()
     try:

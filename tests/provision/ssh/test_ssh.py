@@ -18,6 +18,7 @@ from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, TrainingFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import Shell, fetch_host_key, fingerprint, read_known_keys, replace_host_key
+from provision.ssh.channel import begin
 from provision.ssh.keys import client_key, make_key
 from tests.doubles.proxy import Proxy, proxied
 from tests.provision.rigs import Rig, await_true, free_port, rig_of
@@ -291,6 +292,32 @@ def test_a_frozen_box_is_noticed_and_comes_back(tmp_path: Path) -> None:
                 shell.run("true")
             _signal_all(servers, signal.SIGCONT)
             assert shell.run("echo thawed").out == "thawed\n"
+
+
+def test_a_line_that_dies_just_as_a_command_begins_is_waited_for_no_longer_than_any(
+    rig: Rig, box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Between paramiko's look whether the channel is open and its wait for the answer: nobody is left then to end the wait."""
+    told: list[str] = []
+
+    def begin_on_a_dying_line() -> None:
+        with rig.connect(box) as shell, shell.session() as channel:
+            wait_from_now_on = channel._event_pending
+
+            def die_first() -> None:
+                channel.get_transport().close()
+                wait_from_now_on()
+
+            monkeypatch.setattr(channel, "_event_pending", die_first)
+            try:
+                begin(channel, "true", timeout_s=0.2)
+            except ConnectionFailed as error:
+                told.append(str(error))
+
+    beginning = threading.Thread(target=begin_on_a_dying_line, daemon=True)
+    beginning.start()
+    beginning.join(60.0)
+    assert told, "it waits for ever"
 
 
 def test_a_killed_server_ends_the_box(tmp_path: Path) -> None:
