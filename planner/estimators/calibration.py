@@ -57,7 +57,7 @@ DRIVER_SHARE: Final = 0.932
 # assumed: the share of a peak that may rest on assumptions before "fits" becomes "tight", whatever room there is
 MAX_ASSUMED_SHARE: Final = 0.05
 
-# Fitted on 601 runs (fms-acceleration, MosaicML MPT, Qwen, torchtune, MLPerf 4.0 and 4.1) by benchmarks/fit_constants.py,
+# Fitted on 613 runs (fms-acceleration, MosaicML MPT, Qwen, torchtune, MLPerf 4.0 and 4.1) by benchmarks/fit_constants.py,
 # whose output in benchmarks/results shows what each group is left with.
 
 # ── speed ──────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -65,13 +65,24 @@ MAX_ASSUMED_SHARE: Final = 0.05
 COMPUTE_EFFICIENCY: Final = 0.98  # fitted: of the best matmul
 # derived: FlashAttention-2 reaches 50 to 73 % of an A100's peak where a matmul reaches 87 % (arXiv:2307.08691)
 ATTENTION_PENALTY: Final = 1.6
-ATTENTION_PENALTY_BY_CARD: Final[dict[str, float]] = {
-    "Hopper": 2.3,  # derived: it reaches 35 % of an H100's peak, a matmul 80 % (arXiv:2407.08608)
+ATTENTION_PENALTY_BY_CAPABILITY: Final[dict[tuple[int, ...], float]] = {
+    (8, 6): 1.3,  # derived: forward as fast as a matmul on an RTX 4090 (arXiv:2410.02367); assumed: backward at two thirds
+    (8, 9): 1.3,  # derived: the same
+    (9, 0): 2.3,  # derived: it reaches 35 % of an H100's peak, a matmul 80 % (arXiv:2407.08608)
+    (10, 0): 3.0,  # assumed: between Hopper's penalty at twice the matmul, and kernels made for the card
+    (10, 3): 3.0,  # assumed: the same
+    (12, 0): 1.3,  # derived: as on Ada, whose instructions these cards have
 }
+EFFICIENT_ATTENTION_PENALTY: Final = 2.0  # derived: xformers' kernel against FlashAttention-2 on an A100 (arXiv:2307.08691)
+# Bytes per pair of tokens and head, counted in transformers' eager_attention_forward: scores, scale, mask, softmax in fp32, its
+# cast and the second product; backward the same way back.
+SCORE_BYTES_FORWARD: Final = 24.0  # derived
+SCORE_BYTES_BACKWARD: Final = 26.0  # derived
 ATTENTION_BACKWARD: Final = 2.5  # derived: five products where forward has two (the same)
 OWN_ATTENTION_STACKS: Final = frozenset({"nemo", "megatron"})  # cuDNN's kernels, made for each card
 BANDWIDTH_SHARE: Final = 0.85  # assumed: of the datasheet's memory bandwidth
-ALPHA: Final = 58.0  # fitted: hidden-sized reads and writes per block and pass beside those that follow
+ALPHA: Final = 60.0  # fitted: hidden-sized reads and writes per block and pass beside those that follow
+ALPHA_COMPILED: Final = 20.0  # derived: what products and attention read and write; the rest is part of its neighbours' kernels
 # Elements read and written per element and pass, in 16-bit elements, counted in transformers' code.
 NORM_EAGER: Final[dict[str, float]] = {
     "rms": 17.0,  # derived: to fp32, square, mean, product, back, weight: seven kernels
@@ -84,7 +95,7 @@ ROTARY_EAGER: Final = 8.0  # derived: two products, a half turned, a sum
 ROTARY_FUSED: Final = 2.0  # derived: read and written
 GATED_MLP: Final = 5.0  # derived: an activation read and written, a product of two
 PLAIN_MLP: Final = 2.0  # derived: an activation read and written
-BETA_EAGER: Final = 6.0  # fitted: the same per wrapped linear's input and output
+BETA_EAGER: Final = 6.2  # fitted: the same per wrapped linear's input and output
 BETA_FUSED: Final = 2.3  # fitted
 # derived: bytes read and written per logit, forward and backward; a cast, a shift and the softmax in fp32, unless in place
 LOGIT_BYTES: Final[dict[str, float]] = {
@@ -97,19 +108,22 @@ LOGIT_BYTES: Final[dict[str, float]] = {
 }
 KAPPA_EARLY: Final = 22.0  # fitted: bytes moved per weight and pass by GPTQ's kernels of 2023
 KERNELS_SINCE: Final = (4, 36)  # assumed: transformers' release from which GPTQ came with kernels in Triton
-OPTIMIZER_BYTES_16: Final = 20.0  # fitted: bytes moved per 16-bit parameter and step
-OPTIMIZER_BYTES_32: Final = 120.0  # fitted: per fp32 parameter and step
+OPTIMIZER_BYTES_16: Final = 28.0  # fitted: bytes moved per 16-bit parameter and step
+OPTIMIZER_BYTES_32: Final = 60.0  # fitted: per fp32 parameter and step
 OPTIMIZER_BYTES_HOST: Final = 32.0  # derived: fp32 master and two moments read and written, the gradient read, the copy written
 HOST_MEMORY_GB_PER_S: Final = 20.0  # assumed: of a rank's share of a server's memory bandwidth
-HOST_S_EAGER: Final = 0.47e-3  # fitted: seconds of Python per block and pass
+HOST_S_EAGER: Final = 0.48e-3  # fitted: seconds of Python per block and pass
 HOST_S_FUSED: Final = 0.2e-3  # assumed: no run that was measured is bound by it
-HOST_S_PER_UNIT: Final = 0.8e-3  # fitted: of what FSDP gathers at once, per pass
+HOST_S_PER_UNIT: Final = 0.73e-3  # fitted: of a block that FSDP gathers, per pass; the GPU waits for it
+HOST_PER_MATRIX: Final = 1 / 4  # measured: of a unit that is one small matrix, as a share of a block's (the same runs)
 HOST_PER_WRAPPED: Final = 1 / 3  # assumed: a wrapped linear's Python, as a share of a block's
 HOST_PER_EXPERT: Final = 0.44  # fitted: an expert's Python, as a share of a block's
-EXPERT_HALF_WIDTH: Final = 5700.0  # fitted: width of an expert at which its matmuls run at half the best speed
-LOW_PRECISION_SPEEDUP: Final = 1.4  # fitted: fp8 against 16 bits, casts and amax included
+EXPERT_HALF_WIDTH: Final = 4900.0  # fitted: width of an expert at which its matmuls run at half the best speed
+LOW_PRECISION_SPEEDUP: Final = 1.5  # fitted: of an 8-bit product against a 16-bit one, its casts included
+NVFP4_SPEEDUP: Final = 2.2  # assumed: the products of 4 bits take half of those of 8, their casts as long
+LOW_PRECISION_SINCE: Final = (8, 9)  # derived: the compute capability that 8-bit floats came with
 IMPERFECT_OVERLAP: Final = 0.15  # assumed
-NVLINK_SHARE: Final = 0.85  # fitted: of the datasheet's rate in one direction
+NVLINK_SHARE: Final = 0.8  # fitted: of the datasheet's rate in one direction
 PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  # assumed: x16, effective
 # derived: a network card of 200 Gb/s for each GPU, as HGX clusters have them; a cheap cloud has far less
 NODE_LINK_GB_PER_S: Final = 25.0
@@ -117,22 +131,23 @@ SUMS_PER_BLOCK: Final = 4  # derived: behind attention and MLP, forward and back
 RING_TRIPS: Final = 2  # derived: a sum over a ring sends every byte twice, to be added and to be handed out
 NARROW_BYTES: Final = 2  # derived: of a 16-bit number
 
-RunClass = Literal["link_bound", "other_card", "host_bound", "full", "experts", "several_gpus", "one_gpu"]
+RunClass = Literal["link_bound", "other_vendor", "host_bound", "experts", "other_card", "full", "several_gpus", "one_gpu"]
 
 # How far p10 and p90 lie from p50, as a factor. Derived by benchmarks/fit_constants.py: runs are parted into classes, a run
-# belongs to the first that applies, and a class's factor is exp(4/3 · the 80th percentile of |ln(predicted / measured)|).
-# The third on top is assumed, for runs that the fit has not seen: fitted without a source, its errors are larger. In
+# belongs to the first that applies, and a class's factor is exp(7/6 · the 80th percentile of |ln(predicted / measured)|), each
+# run predicted by a fit that had not seen its source. The sixth on top is assumed, for stacks that no source shows. In
 # brackets: the runs, and how many of them lie inside. The factors fall, so the first class that applies is the widest.
 SPREADS: Final[Mapping[RunClass, float]] = {
-    "link_bound": 2.43,  # derived (6, 100 %); nobody knows a rented box's topology before it is measured
-    "other_card": 1.82,  # derived (5, 100 %); the matmul rate of other cards is often an assumption itself
-    "full": 1.42,  # derived (284, 86 %)
-    "host_bound": 1.40,  # derived (16, 94 %); moves with the day and the host
-    "several_gpus": 1.23,  # derived (172, 90 %)
-    "experts": 1.15,  # derived (10, 100 %)
-    "one_gpu": 1.15,  # derived (120, 89 %); PEFT of dense models
+    "link_bound": 2.39,  # derived (6, 100 %); nobody knows a rented box's topology before it is measured
+    "other_vendor": 1.74,  # derived (1, 100 %); other libraries of kernels
+    "host_bound": 1.71,  # derived (22, 86 %); moves with the day and the host
+    "experts": 1.66,  # derived (63, 83 %); how they are multiplied moves with the release
+    "other_card": 1.36,  # derived (5, 80 %); the matmul rate of other cards is often an assumption itself
+    "full": 1.27,  # derived (253, 84 %)
+    "several_gpus": 1.18,  # derived (158, 85 %)
+    "one_gpu": 1.13,  # derived (116, 86 %); PEFT of dense models
 }
-MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200
+MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200, with HBM
 
 # ── training on a CPU ──────────────────────────────────────────────────────────────────────────────────────────────────
 

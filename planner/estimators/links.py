@@ -44,6 +44,14 @@ def linked_bytes(job: Job) -> float:
     return moved * part
 
 
+def waited_bytes(job: Job) -> float:
+    """Of those, what no computing goes on beside: DeepSpeed reads ahead by hidden_size² weights, which is less than a matrix of
+    an MLP (transformers' "auto" for `stage3_prefetch_bucket_size`).
+    """
+    cut = cut_of(job.strategy)
+    return linked_bytes(job) if cut.weights and cut.engine == "deepspeed" else 0.0
+
+
 def _gathered_bytes(job: Job) -> float:
     """All weights as they cross a link to be computed with: packed, or in what autocast computes in."""
     strategy = job.strategy

@@ -20,6 +20,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators import calibration as known
+from planner.estimators.attention import attention_flops, attention_penalty, scored_bytes
 from planner.estimators.links import (
     fetched_bytes,
     host_bytes_per_s,
@@ -28,6 +29,7 @@ from planner.estimators.links import (
     linked_bytes,
     reduced_bytes,
     summed_bytes,
+    waited_bytes,
 )
 from planner.estimators.timed import Job, timed
 from planner.methods import (
@@ -53,15 +55,16 @@ class StepTime(msgspec.Struct, frozen=True):
     compute_s: float
     memory_s: float
     host_s: float
+    held_s: float  # of Python that the GPU waits for, as it may be two of FSDP's units ahead and no more
     link_s: float  # beside the computing: gathered weights, reduced gradients, streamed weights
-    summed_s: float  # between products that wait for it: tensor-parallel sums
+    summed_s: float  # between products that wait for it: tensor-parallel sums, and what DeepSpeed gathers
     once_s: float  # per optimizer step: reductions and the optimizer itself
     forward_share: float  # what an evaluation costs of the same tokens' training
 
     @property
     def busy_s(self) -> float:
         """Seconds that the GPU or its feeder needs, what goes on beside it left out."""
-        return max(self.compute_s + self.memory_s + self.summed_s, self.host_s)
+        return max(self.compute_s + self.memory_s + self.summed_s, self.host_s) + self.held_s
 
     @property
     def micro_step_s(self) -> float:
@@ -80,7 +83,7 @@ class StepTime(msgspec.Struct, frozen=True):
         terms: dict[Bound, float] = {
             "compute": 0.0 if waits else self.compute_s,
             "memory": 0.0 if waits else self.memory_s,
-            "host": self.host_s if waits else 0.0,
+            "host": (self.host_s if waits else 0.0) + self.held_s,
             "link": max(self.link_s, self.summed_s),
         }
         return max(terms, key=lambda name: terms[name])
@@ -103,12 +106,14 @@ def step_time(
     together = job.stack.model_parallel
     inside = inside_bytes_per_s(gpu, interconnect)
     link = link_bytes_per_s(inside, strategy)
+    gathered_s = waited_bytes(job) / link
     return StepTime(
         compute_s=_compute_s(job, gpu) / together,
-        memory_s=(_traffic_bytes(job) / together + _dequantized_bytes(job) / together) / bandwidth,
+        memory_s=(_traffic_bytes(job) + scored_bytes(job, gpu) + _dequantized_bytes(job)) / together / bandwidth,
         host_s=_host_s(job),
-        link_s=linked_bytes(job) / link + fetched_bytes(job) / host_bytes_per_s(gpu),
-        summed_s=summed_bytes(job) / inside,
+        held_s=_held_s(job),
+        link_s=linked_bytes(job) / link - gathered_s + fetched_bytes(job) / host_bytes_per_s(gpu),
+        summed_s=summed_bytes(job) / inside + gathered_s,
         once_s=_step_s(job, gpu, bandwidth) + reduced_bytes(job) / link,
         forward_share=forward_share(job),
     )
@@ -151,7 +156,7 @@ def _flops_by_kernel(job: Job) -> Flops:
     return Flops(
         dense=job.tokens * dense,
         experts=job.tokens * (active_weights(a) - linears) * per_weight,
-        attention=job.tokens * _attention(job) * (1 + known.ATTENTION_BACKWARD + job.recomputes),
+        attention=job.tokens * attention_flops(job) * (1 + known.ATTENTION_BACKWARD + job.recomputes),
     )
 
 
@@ -160,7 +165,7 @@ def forward_share(job: Job) -> float:
     """What a forward pass without gradients costs of a training pass, by operations: about a third where everything trains,
     a half where the base is frozen (its weights get no gradient), less where blocks are recomputed.
     """
-    forward = 2 * (active_weights(job.architecture) + _head_params(job) + _adapter_params(job)) + _attention(job)
+    forward = 2 * (active_weights(job.architecture) + _head_params(job) + _adapter_params(job)) + attention_flops(job)
     return job.tokens * forward / flops_of(job)
 
 
@@ -176,41 +181,33 @@ def _adapter_params(job: Job) -> int:
     return adapter_params(job.architecture, job.strategy) - expert_params(job.architecture, job.strategy)
 
 
-def _attention(job: Job) -> float:
-    """Operations of a forward pass per token."""
-    causal = 1.0 if job.architecture.kind == "decoder" else 2.0
-    return causal * 2 * sum(part.num_layers * part.query_size * _seen(part, job) for part in job.architecture.parts)
-
-
-def _seen(part: Architecture, job: Job) -> float:
-    """Twice the positions that a token behind a causal mask looks at in the mean. A Mamba block scores no pairs of tokens."""
-    if part.mixer == "mamba":
-        return 0.0
-    skips = part.window is not None and job.strategy.attention == "flash_attention_2"  # sdpa's kernels compute and mask
-    seen = min(job.seq_len, part.window) if skips and part.window is not None else job.seq_len
-    return seen * (2 - seen / job.seq_len)
-
-
 def _compute_s(job: Job, gpu: Gpu) -> float:
-    """Seconds of the products on one card."""
-    flops = _flops_by_kernel(job)
-    weighted = flops.dense + flops.attention * _attention_penalty(job, gpu)
-    if flops.experts:  # narrow experts make small products
-        weighted += flops.experts * (1 + known.EXPERT_HALF_WIDTH / job.architecture.intermediate_size)
-    return weighted / _achievable_flops(gpu, job)
+    """Seconds of the products on one card. A product of few tokens takes as long as reading its weights does."""
+    flops, achievable = _flops_by_kernel(job), _achievable_flops(gpu)
+    least_tokens = achievable * known.NARROW_BYTES / (2 * known.BANDWIDTH_SHARE * gpu.memory_bandwidth_gb_per_s * GB)
+    dense = flops.dense * max(1.0, least_tokens / job.tokens)
+    if flops.experts:  # narrow experts make small products, and each sees few of the tokens
+        a = job.architecture
+        own_tokens = job.tokens * a.experts_per_token / a.num_experts
+        dense += flops.experts * max(1 + known.EXPERT_HALF_WIDTH / a.intermediate_size, least_tokens / own_tokens)
+    return dense / _product_flops(gpu, job) + flops.attention * attention_penalty(job, gpu) / achievable
 
 
-def _attention_penalty(job: Job, gpu: Gpu) -> float:
-    own = job.stack.name in known.OWN_ATTENTION_STACKS
-    return known.ATTENTION_PENALTY if own else known.ATTENTION_PENALTY_BY_CARD.get(gpu.architecture, known.ATTENTION_PENALTY)
+def _achievable_flops(gpu: Gpu) -> float:
+    """Best 16-bit matmul of this card."""
+    return gpu.achievable_tflops * TERA * known.COMPUTE_EFFICIENCY
 
 
-def _achievable_flops(gpu: Gpu, job: Job) -> float:
-    """Best matmul of this card in the job's dtype."""
-    strategy = job.strategy
-    flops = gpu.achievable_tflops * TERA * known.COMPUTE_EFFICIENCY
+def _product_flops(gpu: Gpu, job: Job) -> float:
+    """The same of what the job's linears are multiplied in."""
+    strategy, flops = job.strategy, _achievable_flops(gpu)
     if job.stack.matmul_dtype != "as_compute":
-        return flops * known.LOW_PRECISION_SPEEDUP
+        has = gpu.compute_capability is None or gpu.compute_capability >= known.LOW_PRECISION_SINCE
+        return (
+            flops * (known.NVFP4_SPEEDUP if job.stack.matmul_dtype == "nvfp4" else known.LOW_PRECISION_SPEEDUP)
+            if has
+            else flops
+        )
     if strategy.autocast == "none" and strategy.param_dtype == "float32" and gpu.fp32_tflops is not None:
         return min(flops, gpu.fp32_tflops * TERA)
     return flops
@@ -229,17 +226,18 @@ def _traffic_bytes(job: Job) -> float:
     items = items_of(job.strategy)
     wide = 2 if items.norm > items.weight else 1  # norms and the stream between blocks in fp32 instead of 16 bits
     logits = a.vocab_size * known.LOGIT_BYTES[job.strategy.loss] if job.task == "causal_lm" else 0
-    blocks = sum(part.num_layers * _elements_per_block(part, fused=job.fused) for part in a.parts)
+    blocks = sum(part.num_layers * _elements_per_block(part, job) for part in a.parts)
     return job.tokens * (2 * job.passes * wide * (blocks + beta * wrapped) + logits)
 
 
-def _elements_per_block(a: Architecture, *, fused: bool) -> float:
+def _elements_per_block(a: Architecture, job: Job) -> float:
     """Elements read and written per token and pass: norms, rotation and activation as they are written, and the rest."""
-    norm = known.NORM_FUSED if fused else known.NORM_EAGER[a.norm]
-    rotated = (known.ROTARY_FUSED if fused else known.ROTARY_EAGER) * (a.query_size + a.kv_size) if a.rotary else 0.0
+    alpha = known.ALPHA_COMPILED if job.strategy.kernels == "compiled" else known.ALPHA
+    norm = known.NORM_FUSED if job.fused else known.NORM_EAGER[a.norm]
+    rotated = (known.ROTARY_FUSED if job.fused else known.ROTARY_EAGER) * (a.query_size + a.kv_size) if a.rotary else 0.0
     active = known.GATED_MLP if a.gated_mlp else known.PLAIN_MLP
     ffn = a.intermediate_size * max(1, a.experts_per_token)
-    return (known.ALPHA + 2 * norm) * a.hidden_size + rotated + active * ffn
+    return (alpha + 2 * norm) * a.hidden_size + rotated + active * ffn
 
 
 def _dequantized_bytes(job: Job) -> float:
@@ -294,14 +292,20 @@ def _host_s(job: Job) -> float:
     a, strategy = job.architecture, job.strategy
     wrapped = sum(times for _, times in adapted_linears(a, strategy)) if strategy.rank else 0
     experts = sum(part.num_layers * part.num_experts for part in a.parts)
-    own = known.HOST_PER_EXPERT * experts if experts and not job.fused else 0.0
+    loops = not job.fused and not job.stack.groups_experts
+    own = known.HOST_PER_EXPERT * experts if loops else 0.0
     per_block = known.HOST_S_FUSED if job.fused else known.HOST_S_EAGER
     python = per_block * (a.depth + known.HOST_PER_WRAPPED * wrapped + own)
-    if (
-        cut_of(strategy).engine == "fsdp"
-    ):  # with the first FSDP, peft's policy makes each matrix of an adapter a unit of its own
-        python += known.HOST_S_PER_UNIT * (a.depth + 2 * wrapped * (job.stack.fsdp_version == 1))
     return python * job.passes / job.stack.pipeline_parallel_size
+
+
+def _held_s(job: Job) -> float:
+    """Python between FSDP's units. With the first FSDP, peft's policy makes each matrix of an adapter a unit of its own."""
+    if cut_of(job.strategy).engine != "fsdp" or job.ranks == 1:
+        return 0.0
+    wrapped = sum(times for _, times in adapted_linears(job.architecture, job.strategy)) if job.strategy.rank else 0
+    units = job.architecture.depth + 2 * wrapped * known.HOST_PER_MATRIX * (job.stack.fsdp_version == 1)
+    return known.HOST_S_PER_UNIT * units * job.passes / job.stack.pipeline_parallel_size
 
 
 # ── what follows from a step ───────────────────────────────────────────────────────────────────────────────────────────
@@ -316,10 +320,11 @@ def run_class(architecture: Architecture, strategy: Strategy, gpu: Gpu, step: St
     """Which runs this one is like, as far as trusting its estimate goes: the class with the widest spread that applies."""
     applies: dict[known.RunClass, bool] = {
         "link_bound": step.bound == "link",
-        "other_card": gpu.architecture not in known.MEASURED_ARCHITECTURES,
-        "host_bound": step.bound == "host",
-        "full": "weights" in METHODS[strategy.method].moves,
+        "other_vendor": gpu.vendor != "nvidia",
+        "host_bound": step.bound == "host" and not architecture.num_experts,
         "experts": architecture.num_experts > 0,
+        "other_card": gpu.architecture not in known.MEASURED_ARCHITECTURES or gpu.memory_type != "HBM",
+        "full": "weights" in METHODS[strategy.method].moves,
         "several_gpus": strategy.num_gpus > 1,
         "one_gpu": True,
     }
@@ -337,6 +342,7 @@ def cpu_step_time(
         compute_s=flops_of(job) / (gflops * GFLOPS * cores),
         memory_s=0.0,
         host_s=_host_s(job),
+        held_s=0.0,
         link_s=0.0,
         summed_s=0.0,
         once_s=0.0,

@@ -67,6 +67,15 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         return 2 if self.has("second_fsdp") or self.name in ("torchtune", "nemo") else 1
 
     @property
+    def groups_experts(self) -> bool:
+        """Whether all experts are one product on the GPU, as transformers 5 multiplies them (`experts_implementation`).
+
+        Of another trainer that names no release it is not assumed: most runs that were published are older.
+        """
+        named = self.release("transformers")
+        return self.has("fused_experts") if named is not None else self.name == "transformers"
+
+    @property
     def reads_ahead(self) -> bool:
         """Whether weights are read before there is room for them, packed."""
         first, mended = READS_AHEAD

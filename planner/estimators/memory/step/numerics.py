@@ -148,10 +148,8 @@ def numerics_of(
         and strategy.adapter_dtype == "float32"
         and _meets_residual(architecture, adapted)
     )
-    biased = architecture.scores == "alibi_wide" and architecture.fused_attention  # a mask that differs from head to head
-    windowed = architecture.window is not None and positions_of(strategy) >= architecture.window
-    masked = strategy.padded or _in_cache(strategy) or biased or windowed
-    kernel = _attention_kernel(architecture, strategy, stack, flash=flash, on_cpu=on_cpu, masked=masked)
+    biased, masked = _is_biased(architecture), is_masked(architecture, strategy)
+    kernel = attention_kernel(architecture, strategy, stack, flash=flash, on_cpu=on_cpu)
     residual = 4 if items.norm == 4 or _autocast_widens(architecture, strategy) or widened else weight
     added = items.rest * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
     return Numerics(
@@ -246,8 +244,19 @@ def has_flash(gpu: Gpu | None) -> bool:
     return gpu is None or gpu.compute_capability is None or gpu.compute_capability >= (8, 0)
 
 
-def _attention_kernel(
-    architecture: Architecture, strategy: Strategy, stack: Stack, *, flash: bool, on_cpu: bool, masked: bool
+def _is_biased(architecture: Architecture) -> bool:
+    """Whether its mask differs from head to head."""
+    return architecture.scores == "alibi_wide" and architecture.fused_attention
+
+
+def is_masked(architecture: Architecture, strategy: Strategy) -> bool:
+    """Whether a mask of its own reaches the kernel, which a causal one never does."""
+    windowed = architecture.window is not None and positions_of(strategy) >= architecture.window
+    return strategy.padded or _in_cache(strategy) or _is_biased(architecture) or windowed
+
+
+def attention_kernel(
+    architecture: Architecture, strategy: Strategy, stack: Stack, *, flash: bool, on_cpu: bool = False
 ) -> AttentionKernel:
     """Which kernel runs. Some models have only the eager path in transformers; a mask, fp32 or an old card excludes flash."""
     unfused = not architecture.fused_attention or (architecture.attention_softcap and strategy.attention == "sdpa")
@@ -262,7 +271,7 @@ def _attention_kernel(
         return "mathematics"
     narrow = strategy.autocast != "none" or strategy.param_dtype != "float32"
     narrow_head = architecture.head_dim <= MAX_FLASH_HEAD_DIM and architecture.mixer != "latent"  # latent keys are wider
-    fitting = narrow and narrow_head and not masked and not architecture.position_bias
+    fitting = narrow and narrow_head and not is_masked(architecture, strategy) and not architecture.position_bias
     return "flash" if flash and fitting else "efficient"
 
 

@@ -1,0 +1,145 @@
+"""What a micro-step waits for, kernel by kernel: each law holds whatever the constants are fitted to."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from catalogs.bases.models import resolve_model
+from catalogs.catalog import read_catalog
+from planner.asking.case import read_case, stack_of, strategy_of
+from planner.estimators import calibration as known
+from planner.estimators.speed import StepTime, run_class, step_time
+
+CATALOG = read_catalog()
+
+
+def step(model: str, gpu: str, **said: Any) -> StepTime:
+    case = read_case({"model": model, "padded": False, **said})
+    return step_time(
+        resolve_model(model),
+        strategy_of(case),
+        task=case.task,
+        gpu=CATALOG.gpu(gpu).gpu,
+        stack=stack_of(case),
+        mean_seq_len=float(case.seq_len),
+        interconnect=case.interconnect,
+    )
+
+
+# ── attention ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_eager_attention_moves_every_pair_of_tokens() -> None:
+    """24 B a pair and head forward, 26 B backward: SmolLM2-135M has 30 blocks of 9 heads."""
+    said = {"seq_len": 2048, "gradient_checkpointing": "off", "versions": {"transformers": "5.24"}}
+    eager, flash = (step("smollm2-135m", "A100-SXM4-80GB", attention=kernel, **said) for kernel in ("eager", "sdpa"))
+    moved = (eager.memory_s - flash.memory_s) * known.BANDWIDTH_SHARE * 2_039e9
+    assert moved == pytest.approx(2048 * 2048 * 30 * 9 * (24 + 26))
+
+
+def test_a_mask_costs_the_flash_kernel_and_the_half_that_it_skips() -> None:
+    said = {"seq_len": 8192, "micro_batch_size": 2}
+    plain, padded = (step("7b", "A100-SXM4-80GB", padded=padded, **said).compute_s for padded in (False, True))
+    short = {"seq_len": 512, "micro_batch_size": 2}
+    flat, flat_padded = (step("7b", "A100-SXM4-80GB", padded=padded, **short).compute_s for padded in (False, True))
+    assert padded > 1.3 * plain
+    assert flat_padded < 1.1 * flat
+    told = step("7b", "A100-SXM4-80GB", padded=True, attention="flash_attention_2", **said).compute_s
+    assert told == plain  # it is told the lengths, and sees no mask
+
+
+def test_attention_is_as_slow_as_its_kernel_on_a_card() -> None:
+    """What 8,192 tokens add to 512, against what the linears take: a T4 has no flash kernel, a Hopper card one for Ampere."""
+
+    def grows(gpu: str, dtype: str) -> float:
+        said = {"param_dtype": dtype, "autocast": "none"}
+        long, short = (step("7b", gpu, seq_len=length, **said).compute_s / length for length in (8192, 512))
+        return long / short
+
+    ampere, hopper, ada = (grows(gpu, "bfloat16") for gpu in ("A100-SXM4-80GB", "H100 SXM5", "RTX 4090"))
+    assert ada < ampere < hopper
+    assert grows("T4", "float16") > grows("A100-SXM4-80GB", "float16")
+
+
+# ── products ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_product_of_few_tokens_takes_as_long_as_reading_its_weights() -> None:
+    few, fewer = (step("7b", "L4", seq_len=length).compute_s for length in (64, 16))
+    assert few == pytest.approx(fewer, rel=0.05)
+    assert step("7b", "L4", seq_len=2048).compute_s > 4 * few
+
+
+def test_experts_share_the_tokens_out_among_them() -> None:
+    """128 experts of which each token meets 8: of 64 tokens each sees 4, and all its weights are read for them."""
+    per_token = [step("qwen3-30b-a3b", "A100-SXM4-80GB", seq_len=length).compute_s / length for length in (64, 2048)]
+    assert per_token[0] > 2 * per_token[1]
+
+
+def test_eight_bits_speed_up_products_alone_and_on_cards_that_have_them() -> None:
+    def gain(gpu: str, seq_len: int) -> float:
+        plain, narrow = (step("7b", gpu, seq_len=seq_len, matmul_dtype=dtype).compute_s for dtype in ("as_compute", "fp8"))
+        return plain / narrow
+
+    assert 1.3 < gain("H100 SXM5", 512) <= known.LOW_PRECISION_SPEEDUP
+    assert gain("H100 SXM5", 65_536) < gain("H100 SXM5", 512)
+    assert gain("A100-SXM4-80GB", 512) == 1
+
+
+def test_compiled_blocks_move_less_than_fused_ones() -> None:
+    said = {"seq_len": 2048, "micro_batch_size": 2}
+    eager, fused, compiled = (step("8b", "L40S", kernels=name, **said).memory_s for name in ("eager", "fused", "compiled"))
+    assert compiled < 0.8 * fused < 0.8 * eager
+
+
+# ── what is waited for ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_fsdp_holds_the_gpu_up_by_the_same_seconds_whatever_the_batch() -> None:
+    said = {"sharding": "fsdp", "num_gpus": 2, "interconnect": "nvlink", "seq_len": 4096}
+    small, large = (step("7b", "A100-SXM4-80GB", micro_batch_size=size, **said) for size in (2, 8))
+    assert small.held_s == large.held_s > 0
+    assert small.micro_step_s > small.compute_s + small.memory_s + small.held_s
+    assert step("7b", "A100-SXM4-80GB", sharding="fsdp", num_gpus=1, seq_len=4096).held_s == 0
+
+
+def test_nothing_is_computed_beside_what_deepspeed_s_third_stage_gathers() -> None:
+    """Qwen-72B, LoRA on four A100: a step of 256 tokens took the time of gathering and of computing one after the other."""
+    said = {"num_gpus": 4, "interconnect": "nvlink", "micro_batch_size": 2, "seq_len": 512}
+    deepspeed, fsdp = (step("70b", "A100-SXM4-80GB", sharding=name, **said) for name in ("zero3", "fsdp"))
+    assert deepspeed.summed_s == pytest.approx(fsdp.link_s, rel=0.5)
+    assert deepspeed.link_s == 0
+    assert deepspeed.micro_step_s >= deepspeed.compute_s + deepspeed.memory_s + deepspeed.summed_s
+    assert step("70b", "A100-SXM4-80GB", sharding="zero2", **said).summed_s == 0  # its weights are whole
+
+
+def test_python_walks_through_experts_in_earlier_releases_alone() -> None:
+    said = {"seq_len": 512}
+    grouped, looped, other = (
+        step("qwen3-30b-a3b", "H100 SXM5", **said, **more).host_s
+        for more in ({}, {"versions": {"transformers": "4.57"}}, {"stack": "trl"})
+    )
+    assert looped == other > 10 * grouped
+
+
+# ── how far an estimate is to be trusted ───────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("gpu", "expected"),
+    [
+        ("A100-SXM4-80GB", "one_gpu"),
+        ("H200 SXM", "one_gpu"),
+        ("RTX 3090", "other_card"),  # of the same generation, and another chip
+        ("RTX 4090", "other_card"),
+        ("B200", "other_card"),
+        ("MI300X", "other_vendor"),
+    ],
+)
+def test_a_card_that_nobody_measured_is_trusted_less(gpu: str, expected: str) -> None:
+    case = read_case({"model": "7b", "seq_len": 4096})
+    found = run_class(resolve_model("7b"), strategy_of(case), CATALOG.gpu(gpu).gpu, step("7b", gpu, seq_len=4096))
+    assert found == expected
+    assert known.SPREADS[found] >= known.SPREADS["one_gpu"]
