@@ -335,8 +335,10 @@ def _lowest_that_trains(scene: Scene) -> Iterator[Parts]:
 def _first_block(scene: Scene) -> Iterator[Parts]:
     """The first block, with every gradient made but the embedding's."""
     made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
-    to_come = 0 if scene.architecture.tied_embeddings else _share_of_gradient(scene, _vocabulary_gradient(scene))
-    waiting = _waiting_for_embedding(scene)
+    a = scene.architecture  # a decoder's embedding has had its share of the gradient that an encoder's adds to
+    begun = a.tied_embeddings or a.kind == "encoder_decoder"
+    to_come = 0 if begun else _share_of_gradient(scene, _vocabulary_gradient(scene))
+    waiting = _vocabulary_gradient(scene) if begun and accumulates(scene.strategy) else 0
     around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made - to_come, temporaries=waiting)
     for kind in scene.kinds:
         kept = _kept_by(scene, kind) - _idle_bytes(scene) + _around(scene)
@@ -348,9 +350,11 @@ def _at_embedding(scene: Scene) -> Iterator[Parts]:
     """The embedding's gradient, which is made last and in full.
 
     Tied to the output head, both wait here, and their sum is a matrix of its own. derived: the head's gradient is a view when
-    it comes to be summed, so autograd does not add in place.
+    it comes to be summed, so autograd does not add in place. An encoder's embedding is its decoder's as well: what that
+    has given waits for the encoder's, which is added in place.
     """
-    matrices = (2 if scene.architecture.tied_embeddings else 0) + accumulates(scene.strategy)
+    a = scene.architecture
+    matrices = (2 if a.tied_embeddings else a.kind == "encoder_decoder") + accumulates(scene.strategy)
     scattered = scene.numerics.batch.scattered * scene.architecture.hidden_size * FP32
     scratch = scattered if trains_vocabulary(scene.strategy) else 0
     yield _with(

@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +18,7 @@ from catalogs.catalog import read_catalog
 from planner.asking.case import read_case
 from planner.estimate import estimate
 from planner.estimators.trace import trace_counted, trace_vram
+from planner.estimators.trace.cache import LIBRARIES, installed
 from planner.estimators.trace.recorder import Role, Stage, Trace
 from planner.explain import explain
 from planner.refusals import CaseError, Untraceable
@@ -297,6 +299,17 @@ print(found.allocated_peak_bytes)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert (done.stdout, done.stderr) == (f"{first.allocated_peak_bytes}\n", "")
+
+
+def test_releases_are_those_that_the_packages_state() -> None:
+    """They are read off the names of folders, which spares the library for that: a kept trace is answered sooner."""
+    assert installed() == {library: version(library) for library in LIBRARIES}
+
+
+def test_a_library_that_is_not_there_has_no_release(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    (tmp_path / "torch-2.12.0+cpu.dist-info").mkdir()
+    monkeypatch.setattr(sys, "path", [str(tmp_path), str(tmp_path / "nowhere")])
+    assert installed() == dict.fromkeys(LIBRARIES) | {"torch": "2.12.0+cpu"}
 
 
 def test_who_waits_is_told_while_a_step_is_traced_and_not_where_one_was_kept(tmp_path: Path) -> None:
