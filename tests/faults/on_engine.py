@@ -11,6 +11,7 @@ from __future__ import annotations
 import dataclasses
 import faulthandler
 import math
+import os
 import random
 import signal
 import subprocess
@@ -229,10 +230,11 @@ class Stage(JudgedRun):
 
     def _last_sign_s(self) -> float:
         """When the ledger, or anything in the run's directory, was last written: its engine's words are there."""
-        written_s = [0.0]
-        for path in [self.places.ledger, *self.places.run(self.run_id).root.rglob("*")]:
-            with suppress(FileNotFoundError):
-                written_s.append(path.stat().st_mtime)
+        written_s = [self.places.ledger.stat().st_mtime]
+        for folder, _, names in os.walk(self.places.run(self.run_id).root):  # which passes over what goes away meanwhile
+            for name in names:
+                with suppress(FileNotFoundError):
+                    written_s.append((Path(folder) / name).stat().st_mtime)
         return max(written_s)
 
     def _start(self, command: str) -> subprocess.Popen[bytes]:
