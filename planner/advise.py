@@ -30,7 +30,7 @@ from planner.choice.recipes import (
     Rule,
 )
 from planner.choice.recipes import QLORA as QLORA_SOURCE
-from planner.methods import DEFAULT_RANK, LAYERS, METHODS, NF4, QLORA, QLORA_MEANS, adapter_params
+from planner.methods import DEFAULT_RANK, LAYERS, METHODS, NF4, QLORA, QLORA_MEANS, TOP_BLOCKS, adapter_params
 from planner.strategy.precision import BITSANDBYTES
 from remote.contract import ALPHA_PER_RANK, Loop
 
@@ -78,6 +78,12 @@ VIRTUAL_TOKENS: Final = Choice(
     value=20,
     reason="of 1, 5, 20, 100 and 150 learned positions the last gains over 20 were small",
     source="Lester et al. 2021, arXiv:2104.08691",
+)
+BLOCKS_THAT_MOVE: Final = Choice(
+    key="trainable_layers",
+    value=TOP_BLOCKS,
+    reason="the top blocks move; more of them learn more and need more memory",
+    source="freeze_trainable_layers of LLaMA-Factory (Zheng et al. 2024, arXiv:2403.13372)",
 )
 
 # The authors' own training code holds norms in fp32 and leaves embedding and head in 16 bits (github.com/artidoro/qlora);
@@ -167,6 +173,8 @@ def advise(request: Request, architecture: Architecture) -> Advice:
         choices += _adapter_choices(request, architecture, method, said)
     if METHODS[method].prompt is not None and said.get(VIRTUAL_TOKENS.key) is None:
         choices.append(VIRTUAL_TOKENS)
+    if METHODS[method].top_blocks_only and said.get(BLOCKS_THAT_MOVE.key) is None and request.loop.layers is None:
+        choices.append(msgspec.structs.replace(BLOCKS_THAT_MOVE, value=min(TOP_BLOCKS, architecture.depth)))
     global_batch_size, batch_choice = _global_batch(request)
     choices += batch_choice
     filled = {choice.key: choice.value for choice in choices if choice.key not in ("global_batch_size", "quant")}

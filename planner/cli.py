@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
+from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import hub_id_of, is_gated, resolve_model
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Offer
@@ -126,10 +127,11 @@ def answer(
     request: Request, edges: Edges, *, catalog: Catalog, offers: tuple[Offer, ...] = (), cards: Cards | None = None
 ) -> SearchResult:
     """Search the catalog's offers, and `offers` beside them (this machine, a host that exists), within the rules."""
+    architecture = resolve_model(request.model, base=edges.folder)
     result = search(
         request,
         catalog=catalog,
-        architecture=resolve_model(request.model, base=edges.folder),
+        architecture=architecture,
         providers=edges.providers,
         capabilities=edges.capabilities,
         today=edges.today,
@@ -140,7 +142,8 @@ def answer(
         kept_at=() if (name := request.keep.volume_name) is None else edges.kept_at(name),
         cards=cards,
     )
-    return msgspec.structs.replace(result, warnings=(*_unread(result), *_gated(result), *result.warnings))
+    notes = (*_unread(result), *_gated(result), *_part(architecture))
+    return msgspec.structs.replace(result, warnings=(*notes, *result.warnings))
 
 
 def _unread(result: SearchResult) -> tuple[str, ...]:
@@ -155,6 +158,12 @@ def _gated(result: SearchResult) -> tuple[str, ...]:
     if not is_gated(weights):
         return ()
     return (f"{weights} is gated: its terms are accepted on the hub first, and `run` needs HF_TOKEN",)
+
+
+def _part(architecture: Architecture) -> tuple[str, ...]:
+    """That a base is trained without what makes it see."""
+    whole = architecture.part_of
+    return () if whole is None else (f"of this {whole} the language model alone is loaded and trained, no vision tower",)
 
 
 def run_plan(

@@ -78,14 +78,11 @@ class TrainingLoop:
     def _with_optimizer(self, model: Any) -> Trained:
         """`model` as before its first step."""
         optimizer, tuner = build_optimizer(self._spec.strategy, model, self._spec.loop), tuner_of(model)
-        ranks = None if tuner is None else Ranks(tuner, self._steps_of_ranks())
+        said_steps = self._spec.strategy.method_options.get("total_step")
+        ranks = None if tuner is None else Ranks(tuner, self.total_steps, said_steps)
         if ranks is not None:
             ranks.watch(optimizer)
         return Trained(model=model, optimizer=optimizer, scaler=scaler_of(self._settings), ranks=ranks)
-
-    def _steps_of_ranks(self) -> int | None:
-        """How many steps AdaLoRA's schedule has: the run's, unless the job says it."""
-        return None if "total_step" in self._spec.strategy.method_options else self.total_steps
 
     def resume(self) -> None:
         """Go on from the checkpoint of `progress`."""

@@ -21,6 +21,9 @@ WHOLES: Final[dict[str, str]] = {
     "qwen2_5_vl": "qwen2",
     "qwen3_vl": "qwen3",
 }
+# derived: of these transformers' AutoModelForCausalLM (5.24) loads the text part alone; of gemma3 it loads the tower, too, and
+# of the others nothing. A test asks it.
+TEXT_IS_LOADED: Final = frozenset({"llama4"})
 # model_type of a text part -> the family that its blocks are of: the parts differ in how positions are counted alone
 KIN: Final[dict[str, str]] = {"qwen2_vl_text": "qwen2", "qwen2_5_vl_text": "qwen2", "qwen3_vl_text": "qwen3"}
 # derived: the defaults of Gemma3TextConfig, which the files on the hub leave out

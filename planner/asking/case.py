@@ -11,7 +11,6 @@ from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, complaint
 from planner.asking.mistyped import mistyped, nearest
 from planner.methods import METHODS, QLORA, QLORA_MEANS, known_method
-from planner.methods.adapters import filled_options
 from planner.refusals import CaseError
 from planner.strategy.precision import usual_upcast
 from planner.strategy.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName
@@ -117,6 +116,8 @@ def read_case(said: Mapping[str, Any]) -> Case:
         case = msgspec.convert(said, Case)
     except msgspec.ValidationError as error:
         raise _mistyped(said, error) from error
+    if "gradient_checkpointing" not in said and case.method in METHODS and not METHODS[case.method].recomputes:
+        case = msgspec.structs.replace(case, gradient_checkpointing="off")
     _check_numbers(case)
     _check_together(case)
     return case
@@ -232,7 +233,7 @@ def strategy_of(case: Case) -> Strategy:
         modules_to_save=case.modules_to_save,
         num_virtual_tokens=case.num_virtual_tokens if method.prompt else None,
         trainable_layers=case.trainable_layers if method.top_blocks_only else None,
-        method_options=filled_options(method.adapter.kind if method.adapter else None, rank, case.method_options),
+        method_options=(method.adapter.options_at(rank) if method.adapter else {}) | case.method_options,
         quant=case.quant,
         double_quant=case.double_quant,
         quant_storage=case.quant_storage,

@@ -22,8 +22,10 @@ from planner.methods.counts import (
 )
 from planner.methods.experts import Fused, Parameter, adapted_experts
 from planner.methods.layers import LAYERS, chosen_layers, require_layers
+from planner.methods.limits import require_within
 from planner.methods.linears import dials_of
 from planner.methods.method import DEFAULT_RANK, EVERYTHING, Dials, Kind
+from planner.methods.parts import TOP_BLOCKS
 from planner.methods.table import (
     METHODS,
     NF4,
@@ -46,6 +48,7 @@ __all__ = [
     "NUM_LABELS",
     "QLORA",
     "QLORA_MEANS",
+    "TOP_BLOCKS",
     "Dials",
     "Fused",
     "Kind",
@@ -67,6 +70,7 @@ __all__ = [
     "moved_in_block",
     "require_layers",
     "require_method",
+    "require_within",
     "resting_entries",
     "saved_module_params",
     "supported_methods",

@@ -157,18 +157,25 @@ OPTIONS: Final[Mapping[Kind, Mapping[str, Any]]] = {
 ADALORA_STARTS_WITH: Final = 1.5  # derived: times the rank that it keeps; peft starts with 12 and keeps 8 where nothing is said
 
 
-def filled_options(kind: Kind | None, rank: int | None, said: Mapping[str, Any]) -> dict[str, Any]:
-    """What was said of a method's options, and what the rank asks for beyond peft's defaults: AdaLoRA must start above it."""
-    if kind == "adalora" and rank is not None and rank >= OPTIONS["adalora"]["init_r"]:
-        return {"init_r": ceil(ADALORA_STARTS_WITH * rank)} | dict(said)
-    return dict(said)
+def _start_above(rank: int | None) -> dict[str, Any]:
+    """AdaLoRA must start with more ranks than it keeps."""
+    if rank is None or rank < OPTIONS["adalora"]["init_r"]:
+        return {}
+    return {"init_r": ceil(ADALORA_STARTS_WITH * rank)}
 
 
 LORA: Final = Adapter("lora", _lora)
 DORA: Final = Adapter("dora", _dora, widens=BITSANDBYTES)
 # derived: importance, its mean and uncertainty (peft's RankAllocator); an orthogonal regularization; A is scaled before use
 ADALORA: Final = Adapter(
-    "adalora", _adalora, OPTIONS["adalora"], widens=frozenset({"int8"}), remembers=3, regularized=True, leaves=False
+    "adalora",
+    _adalora,
+    OPTIONS["adalora"],
+    options_at=_start_above,
+    widens=frozenset({"int8"}),
+    remembers=3,
+    regularized=True,
+    leaves=False,
 )
 LOHA: Final = Adapter("loha", _loha, four_bit=False, conv1d=False)
 LOKR: Final = Adapter("lokr", _lokr, OPTIONS["lokr"], four_bit=False, conv1d=False)

@@ -20,6 +20,12 @@ def require_possible(adapter: Adapter, strategy: Strategy, places: Places, dials
         check(strategy, places, dials)
 
 
+def require_within(adapter: Adapter, strategy: Strategy, num_steps: int) -> None:
+    """Raise CaseError for options that ask for another number of optimizer steps than the run makes."""
+    if (check := LIMITS_OF_A_RUN.get(adapter.kind)) is not None:
+        check(strategy, num_steps)
+
+
 def _is_whole(value: Any) -> bool:
     return isinstance(value, int) and not isinstance(value, bool)
 
@@ -40,11 +46,29 @@ def _adalora(strategy: Strategy, _places: Places, dials: Dials) -> None:
     for name in SCHEDULE:
         if not _is_whole(strategy.method_options.get(name, 0)):
             raise _refusal(f"{name} must be a whole number, not {strategy.method_options[name]!r}", name, 1)
-    first, last = (strategy.method_options.get(name, 0) for name in ("tinit", "tfinal"))
+    first, last = _apart(strategy)
     total = strategy.method_options.get("total_step", first + last + 1)
     if total <= 0 or first >= total - last:
         words = f"adalora takes ranks away after step {first} and before the last {last}, and total_step {total} is no longer"
         raise _refusal(words, "total_step", max(1, first + last + 1))
+
+
+def _apart(strategy: Strategy) -> tuple[int, int]:
+    """The steps at the beginning and at the end in which AdaLoRA leaves the ranks alone."""
+    return strategy.method_options.get("tinit", 0), strategy.method_options.get("tfinal", 0)
+
+
+def _schedule_within(strategy: Strategy, num_steps: int) -> None:
+    """What is said of the schedule, against the run: it may end before the run does, and then the ranks stay as they are."""
+    said = strategy.method_options.get("total_step")
+    if said is not None and said > num_steps:
+        words = f"adalora's schedule has {said:,} steps (total_step), and the run makes {num_steps:,}: ranks would be left over"
+        raise CaseError("method_options", words, "leave total_step out: the schedule is then as long as the run")
+    first, last = _apart(strategy)
+    if said is None and first + last >= num_steps:
+        words = f"adalora takes ranks away after step {first} (tinit) and before the last {last} (tfinal)"
+        hint = f"tinit and tfinal that add up to less than {num_steps:,}, or leave them out"
+        raise CaseError("method_options", f"{words}, and the run makes {num_steps:,}", hint)
 
 
 def _fourierft(_strategy: Strategy, places: Places, dials: Dials) -> None:
@@ -81,3 +105,4 @@ LIMITS: Final[Mapping[Kind, Callable[[Strategy, Places, Dials], None]]] = {
     "boft": _boft,
     "oft": _oft,
 }
+LIMITS_OF_A_RUN: Final[Mapping[Kind, Callable[[Strategy, int], None]]] = {"adalora": _schedule_within}

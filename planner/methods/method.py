@@ -38,12 +38,17 @@ def _nothing(_linears: Places, _dials: Dials) -> int:
     return 0
 
 
+def _defaults(_rank: int | None) -> dict[str, Any]:
+    return {}
+
+
 class Adapter(msgspec.Struct, frozen=True):
     """What a method hangs on linears of the base. Which linears "default" means: DEFAULT_TARGETS."""
 
     kind: Kind  # which operations it adds to a linear's own
     tensors: Callable[[Linear, Dials], tuple[int, ...]]  # entries of each trained tensor on one linear
     options: Mapping[str, Any] = {}  # `method_options` that `tensors` and the operations read, with peft's defaults
+    options_at: Callable[[int | None], dict[str, Any]] = _defaults  # where a rank asks for others than peft's defaults
     frozen: Callable[[Places, Dials], int] = _nothing  # entries of fp32 tensors that it brings and does not train
     widens: frozenset[str] = frozenset()  # over such linears, under autocast, its sums stay in the adapter's dtype
     four_bit: bool = True  # whether peft can hang it on linears that bitsandbytes packs into four bits

@@ -16,6 +16,7 @@ MODULES: Final = "modules"  # method_options of freeze: patterns for module path
 EVERY: Final = ("*",)
 # derived: types of whose norms peft 0.21's default leaves none out (TRANSFORMERS_MODELS_TO_LNTUNING_TARGET_MODULES_MAPPING)
 DEFAULT_IS_EVERY_NORM: Final = frozenset({"llama", "mistral", "gemma", "gemma2", "gpt2", "gptj", "t5", "mt5"})
+TOP_BLOCKS: Final = 2  # derived: freeze_trainable_layers of LLaMA-Factory (Zheng et al. 2024, arXiv:2403.13372)
 
 
 def whole(architecture: Architecture, strategy: Strategy) -> int:
@@ -119,8 +120,12 @@ def _names(pattern: str, linear: Linear) -> bool:
 
 
 def top_blocks(architecture: Architecture, strategy: Strategy) -> int:
-    """How many blocks, from the top, are trained. Raises CaseError where nothing says so."""
-    if strategy.trainable_layers is None:
-        needs = f"method {strategy.method} needs trainable_layers"
-        raise CaseError("trainable_layers", needs, "say how many top blocks are trained")
-    return min(strategy.trainable_layers, architecture.depth)
+    """How many blocks, from the top, are trained. Raises CaseError where nothing says so, and for more than there are."""
+    count, depth = strategy.trainable_layers, architecture.depth
+    if count is None:
+        needs = f"method {strategy.method} needs trainable_layers, the number of top blocks that are trained"
+        raise CaseError("trainable_layers", needs, f"trainable_layers {min(TOP_BLOCKS, depth)}, for example")
+    if count > depth:
+        words = f"{architecture.name} has {depth} block{'s' * (depth > 1)}, and trainable_layers is {count:,}"
+        raise CaseError("trainable_layers", words, f"trainable_layers 1 to {depth}")
+    return count

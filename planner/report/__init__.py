@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from planner.asking.request import OWN_MACHINES, Purpose
 from planner.notices import cut_words, held_out_words, kept_words, unread
-from planner.plan import Plan, SearchResult
+from planner.plan import Plan, Rejection, SearchResult
 from planner.report import tables, words
 from planner.report.goals import goal_lines
 from planner.report.groups import grouped
@@ -185,9 +185,18 @@ def _explained(plan: Plan) -> Iterator[Part]:
         yield f"  · {sentence}"
 
 
+def _stuck(rejections: tuple[Rejection, ...]) -> str:
+    """What there is to type where nothing can be run: what the refusals name, where they name anything."""
+    helpful = next((place for place, each in enumerate(rejections) if each.remedy or each.changes), None)
+    if helpful is None:
+        return "This version can run none of these: nothing to type yet."
+    where = "above" if helpful < MAX_REJECTIONS else "under --explain"
+    return f"Nothing here can be run as asked; “what would do” {where} says what to change."
+
+
 def _closing(result: SearchResult, command: str | None) -> Iterator[Part]:
     if command is None:
-        yield "This version can run none of these: nothing to type yet."
+        yield _stuck(result.rejections)
         return
     plan = _central(result)
     if plan is None:

@@ -23,7 +23,7 @@ from planner.search.notebook import Notebook
 from planner.search.offers import Kind, Market, Place, admit, check_names, known_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
-from planner.search.strategies import check_attention, check_layers, seq_len_of
+from planner.search.strategies import check_attention, check_layers, check_method, seq_len_of
 from remote.contract import Capabilities
 
 
@@ -149,6 +149,7 @@ def checks(
         lambda: check_layers(request, architecture),
         lambda: check_attention(request, architecture),
         lambda: seq_len_of(request, architecture),
+        lambda: check_method(request, architecture),
     )
 
 

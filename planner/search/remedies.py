@@ -8,6 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from planner.asking.request import Budget, Request, Where
+from planner.methods import METHODS
 from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
 from planner.search.best import AIMS, best
@@ -201,7 +202,7 @@ def _least_demanding(question: Question, num_gpus: int, figures: Figures) -> Ite
     ladders = figures.ladders(num_gpus, computes_in="bfloat16")
     said = "gradient_checkpointing" in question.advice.training or "sharding" in question.advice.training
     for *_, last in ladders:
-        if said or (last.gradient_checkpointing != "off" and last.sharding != "ddp"):
+        if said or not METHODS[last.method].recomputes or (last.gradient_checkpointing != "off" and last.sharding != "ddp"):
             yield last
 
 

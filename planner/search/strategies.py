@@ -8,10 +8,13 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.advise import Advice
+from planner.advise import Advice, advise
 from planner.asking.case import read_case, strategy_of
 from planner.asking.request import Request, RequestError
-from planner.methods import LAYERS, METHODS
+from planner.estimators.duration import steps_of
+from planner.methods import LAYERS, METHODS, adapter_params, require_within
+from planner.refusals import CaseRefused
+from planner.strategy.stack import PINNED_STACK
 from remote.contract import Dtype, Strategy
 
 MICRO_BATCHES: Final = (16, 8, 4, 2, 1)  # assumed: kernels like powers of two, and beyond 16 little is gained
@@ -49,6 +52,40 @@ def check_attention(request: Request, architecture: Architecture) -> None:
             hint=f"attention: {EAGER}, or leave it out",
             place=("training", "attention"),
         )
+
+
+def check_method(request: Request, architecture: Architecture) -> None:
+    """Raise CaseRefused for what every way to do the job is refused for: a method that finds nothing to train in this base,
+    options that it does not take, a schedule that is not the run's. Each is tried on as many GPUs as were asked for.
+    """
+    if not request.training:
+        return  # what is advised can be done
+    ladders = strategies(
+        advise(request, architecture),
+        model=request.model,
+        seq_len=seq_len_of(request, architecture),
+        num_gpus=request.where.num_gpus or 1,
+        computes_in="bfloat16",
+        eager=architecture.eager_only,
+        layers=request.loop.layers,
+    )
+    refused: CaseRefused | None = None
+    for first, *_ in ladders:
+        try:
+            _require_done(first, request, architecture)
+        except CaseRefused as error:
+            refused = refused or error
+        else:
+            return
+    if refused is not None:
+        raise refused
+
+
+def _require_done(strategy: Strategy, request: Request, architecture: Architecture) -> None:
+    adapter = METHODS[strategy.method].adapter
+    adapter_params(architecture, strategy)
+    if adapter is not None:
+        require_within(adapter, strategy, steps_of(strategy, PINNED_STACK, request.data.num_examples, request.loop))
 
 
 def seq_len_of(request: Request, architecture: Architecture) -> int:

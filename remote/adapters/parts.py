@@ -77,7 +77,9 @@ def _last_blocks(model: Any, strategy: Strategy) -> range:
     if strategy.trainable_layers is None:
         raise bad_job('method "freeze" needs the blocks that train; set training.trainable_layers')
     count = 1 + max((number for name, _ in model.named_parameters() if (number := block_number(name)) is not None), default=-1)
-    return range(max(0, count - strategy.trainable_layers), count)
+    if strategy.trainable_layers > count:
+        raise bad_job(f"the model has {count} blocks, and trainable_layers is {strategy.trainable_layers}; say 1 to {count}")
+    return range(count - strategy.trainable_layers, count)
 
 
 def _in(layers: tuple[int, ...] | None, name: str) -> bool:

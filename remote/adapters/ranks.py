@@ -13,14 +13,18 @@ SMOOTHED: Final = ("exp_avg_ipt", "exp_avg_unc")  # what peft's allocator rememb
 class Ranks:
     """Guards which ranks of an adapter are left. A rank that was taken away is a singular value of exactly zero."""
 
-    def __init__(self, tuner: Any, total_steps: int | None) -> None:
-        """`tuner`: peft's AdaLoraModel, as before any step. `total_steps`: of the run; None = as its configuration says."""
+    def __init__(self, tuner: Any, total_steps: int | None, said_steps: int | None = None) -> None:
+        """`tuner`: peft's AdaLoraModel, as before any step. `total_steps`: of the run; None = there is none, and the schedule
+        is its configuration's. `said_steps`: those that the job gives the schedule; None = it is as long as the run. Raises
+        `Ended` (bad job) for a schedule that the run would not come to the end of.
+        """
         self._tuner = tuner
         self._allocator = tuner.rankallocator
         self._allocator.reset_ipt()
         if total_steps is not None:
-            _require_time(tuner.peft_config[tuner.trainable_adapter_name], total_steps)
-            self._allocator.set_total_step(total_steps)
+            steps = total_steps if said_steps is None else said_steps
+            _require_time(tuner.peft_config[tuner.trainable_adapter_name], steps, total_steps)
+            self._allocator.set_total_step(steps)
         self.step = 0  # the optimizer step that comes next, from 1 on; at 0 importance is taken, and no rank away
 
     def watch(self, optimizer: Any) -> None:
@@ -49,8 +53,10 @@ class Ranks:
         name_ranks(self._tuner)
 
 
-def _require_time(config: Any, total_steps: int) -> None:
-    if config.tinit + config.tfinal >= total_steps:
+def _require_time(config: Any, steps: int, total_steps: int) -> None:
+    if steps > total_steps:
+        raise bad_job(f"adalora's schedule has {steps} steps, and the run has {total_steps} steps; leave total_step out")
+    if config.tinit + config.tfinal >= steps:
         raise bad_job(
             f"adalora takes ranks away between step tinit ({config.tinit}) and the last tfinal ({config.tfinal}) steps, "
             f"and the run has {total_steps} steps; lower them in method_options"

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 
 from catalogs.bases.models import ModelUnknown, resolve_model
+from catalogs.bases.nested import TEXT_IS_LOADED, WHOLES
 
 VISION = {"vision_config": {"hidden_size": 1152}}
 BLOCKS: dict[str, Any] = {
@@ -59,3 +60,17 @@ def test_a_text_part_that_is_none_is_refused_in_a_sentence(text: object) -> None
     with pytest.raises(ModelUnknown) as refused:
         resolve_model({"model_type": "gemma3" if text == {} else "seer", "text_config": text})
     assert refused.value.hint
+
+
+def test_of_which_wholes_the_text_part_is_loaded_alone_transformers_says() -> None:
+    """By the class that AutoModelForCausalLM has for a config: it reads the text part where that class's own config is one."""
+    from transformers import CONFIG_MAPPING, AutoModelForCausalLM
+
+    classes = {whole: CONFIG_MAPPING[whole] for whole in WHOLES}
+    loaded = {whole: AutoModelForCausalLM._model_mapping.get(kind, None) for whole, kind in classes.items()}
+    alone = {
+        whole
+        for whole, model in loaded.items()
+        if model is not None and model.config_class is classes[whole].sub_configs["text_config"]
+    }
+    assert alone == TEXT_IS_LOADED

@@ -243,6 +243,13 @@ def test_the_text_part_alone_is_estimated_and_that_is_said() -> None:
     assert any("without its vision tower" in warning for warning in ask(model=nested)["warnings"])
 
 
+def test_a_prefix_is_estimated_without_checkpointing_and_effective_shows_it() -> None:
+    """Where nothing was said of it; what is said all the same is refused."""
+    prefix = {"model": TINY_LLAMA, "method": "prefix_tuning", "num_virtual_tokens": 8}
+    assert ask(**prefix)["effective"]["gradient_checkpointing"] == "off"
+    assert ask(**prefix, gradient_checkpointing="non_reentrant")["error"]["key"] == "gradient_checkpointing"
+
+
 def test_a_shorter_sequence_that_would_fit_is_one_that_the_case_can_be_typed_with() -> None:
     """Rows of 3,000 tokens in the mean can't be in sequences of 2,048: both are named, and both are accepted."""
     small: dict[str, Any] = {"rank": 1, "target_modules": ["q_proj"], "adapter_dtype": "bfloat16", "loss": "chunked"}

@@ -79,10 +79,24 @@ def test_the_last_line_is_the_command() -> None:
 
 def test_without_a_runnable_plan_nothing_is_recommended() -> None:
     """And it is said."""
-    text = shown(result(CHEAPER), command=None)
+    text = shown(result(CHEAPER, rejections=()), command=None)
     assert "none of them can be run by this version" in text
     assert text.splitlines()[-1] == "This version can run none of these: nothing to type yet."
     assert "rentune run" not in text
+
+
+@pytest.mark.parametrize(
+    ("rejections", "where"),
+    [
+        ((REFUSED,), "above"),
+        ((Rejection(what="x", reason="y", changes={"where.spot": True}),), "above"),
+        ((*[Rejection(what="x", reason="y")] * MAX_REJECTIONS, REFUSED), "under --explain"),
+    ],
+)
+def test_where_a_refusal_names_what_to_type_the_last_line_says_so(rejections: tuple[Rejection, ...], where: str) -> None:
+    """Below a table that names it "nothing to type" would be wrong."""
+    last = shown(result(rejections=rejections), command=None).splitlines()[-1]
+    assert last == f"Nothing here can be run as asked; “what would do” {where} says what to change."
 
 
 def test_a_way_out_says_what_it_gives_up() -> None:

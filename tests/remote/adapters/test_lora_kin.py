@@ -183,3 +183,12 @@ def test_lora_fa_leaves_the_first_factor_as_it_was_drawn() -> None:
 def test_a_job_may_say_how_long_adalora_s_schedule_is() -> None:
     model = small(change(ADALORA, method_options={**ADALORA.method_options, "total_step": 40}))
     assert tuner_of(model).peft_config["default"].total_step == 40
+
+
+def test_a_schedule_longer_than_the_run_is_a_bad_job() -> None:
+    """It would end with ranks still to take away; one that ends before leaves them as they are."""
+    tuner = tuner_of(small(ADALORA))
+    with pytest.raises(Ended, match="has 13 steps, and the run has 12 steps; leave total_step out"):
+        Ranks(tuner, total_steps=12, said_steps=13)
+    Ranks(tuner, total_steps=12, said_steps=9)
+    assert tuner.peft_config["default"].total_step == 9

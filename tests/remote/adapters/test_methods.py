@@ -207,6 +207,7 @@ def test_chosen_blocks_are_trained_and_no_others(case: str) -> None:
         ("bottleneck", {"method_options": {"after": ["head"]}}, Loop(), 'no after "head"'),
         ("bottleneck", {"rank": None}, Loop(), "needs the adapters' width"),
         ("freeze", {"trainable_layers": None}, Loop(), "set training.trainable_layers"),
+        ("freeze", {"trainable_layers": 9}, Loop(), "has 2 blocks, and trainable_layers is 9; say 1 to 2"),
         ("freeze", {"method_options": {"modules": ["nowhere"]}}, Loop(), "matches nothing in a block"),
         ("bitfit", {}, Loop(), "nothing that method"),
     ],

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from catalogs.bases.architectures import Architecture
+from catalogs.bases.nested import TEXT_IS_LOADED
 from catalogs.user_file import shortened
 from planner.estimators.memory.held.optimizers import require_optimizer
 from planner.estimators.memory.refused.impossible import IMPOSSIBLE
@@ -53,6 +54,8 @@ def require_trainable(architecture: Architecture, task: Task) -> None:
     """
     if architecture.remote_code:
         why = f"the code of {architecture.name} comes with its weights, and the trainer runs none from the hub"
+    elif architecture.part_of is not None and architecture.part_of not in TEXT_IS_LOADED:
+        why = f"{architecture.name} is a {architecture.part_of}, of which the trainer can't load the language model alone"
     elif task == "causal_lm" and architecture.kind in NO_CAUSAL:
         why = f"{architecture.name} is {NO_CAUSAL[architecture.kind]}, and the trainer trains models that go on with a text"
     else:
