@@ -8,14 +8,13 @@ from __future__ import annotations
 
 import gc
 import importlib
-import io
-import os
 import sys
 from typing import Literal, NamedTuple
 
 import click
 
 from planner.asking.plain import PlainCommand, PlainOption, help_option
+from provision import output
 
 # measured: collections take 5 % of `rentune plan`, and find nothing there (25 pairs of runs, Python 3.11, 2026-11-26)
 NEW_OBJECTS_BEFORE_COLLECTION = 50_000
@@ -23,14 +22,16 @@ HELP = ("-h", "--help")
 
 
 class Entry(NamedTuple):
-    """One command: where its help stands, where its code lies, its line in `rentune --help`, and when it looks for runs that
-    nobody controls: `run` may take hours, so before it rents; others once they have done what they were asked.
+    """One command: where its help stands, where its code lies, its line in `rentune --help`, when it looks for runs that
+    nobody controls (`run` may take hours, so before it rents; others once they have done what they were asked), and whether
+    it acts on a run: such a one comes to its end whether or not anybody reads what it prints.
     """
 
     group: str
     module: str
     help: str
     looks: Literal["never", "before", "after"] = "never"
+    acts: bool = False
 
 
 COMMANDS: dict[str, Entry] = {
@@ -38,11 +39,17 @@ COMMANDS: dict[str, Entry] = {
     "estimate": Entry("Plan", "provision.commands.estimate", "Memory and time of one training configuration."),
     "check": Entry("Plan", "provision.commands.check", "Look through a data file or a job file before paying."),
     "catalog": Entry("Plan", "provision.commands.catalog", "What can be rented, at which price, seen when."),
-    "run": Entry("Run", "provision.commands.run", "Rent, train, bring the adapter home, tear down, account.", looks="before"),
+    "run": Entry(
+        "Run", "provision.commands.run", "Rent, train, bring the adapter home, tear down, account.", looks="before", acts=True
+    ),
     "ls": Entry("Run", "provision.commands.ls", "Runs, and what may still bill.", looks="after"),
     "logs": Entry("Run", "provision.commands.logs", "What a run's trainer said, live or from any offset.", looks="after"),
-    "resume": Entry("Run", "provision.commands.resume", "Take control of a run again, wherever it stands.", looks="after"),
-    "down": Entry("Run", "provision.commands.down", "End a run, or everything of yours that nobody controls.", looks="after"),
+    "resume": Entry(
+        "Run", "provision.commands.resume", "Take control of a run again, wherever it stands.", looks="after", acts=True
+    ),
+    "down": Entry(
+        "Run", "provision.commands.down", "End a run, or everything of yours that nobody controls.", looks="after", acts=True
+    ),
     "doctor": Entry("Run", "provision.commands.doctor", "What is there, what is missing, how to get it.", looks="after"),
     "report": Entry(
         "Account", "provision.commands.report", "Planned against metered: one run, or many added up.", looks="after"
@@ -154,21 +161,15 @@ def _called(arguments: list[str]) -> int:
 
 def main(words: list[str] | None = None) -> int:
     """`rentune WORDS`; without any, those that the process was given."""
-    _prepare()
-    return call(sys.argv[1:] if words is None else words)
+    words = sys.argv[1:] if words is None else words
+    _prepare(words)
+    code = call(words)
+    output.flush()
+    return code
 
 
-def _prepare() -> None:
+def _prepare(words: list[str]) -> None:
     """Once for the process: what is made at start-up stays, so it is not searched for garbage; output can't fail."""
     gc.set_threshold(NEW_OBJECTS_BEFORE_COLLECTION)
-    _make_printable()
-
-
-def _make_printable() -> None:
-    """Let no output fail for its destination: a closed one swallows, a narrow encoding shows `?` for what it lacks."""
-    for name in ("stdout", "stderr"):
-        stream = getattr(sys, name)
-        if stream is None:
-            setattr(sys, name, open(os.devnull, "w"))  # noqa: SIM115, PTH123 - for the life of the process; no pathlib
-        elif isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="replace")
+    entry = COMMANDS.get(words[0]) if words else None
+    output.make_safe(outlives_reader=entry is not None and entry.acts)

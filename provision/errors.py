@@ -39,6 +39,7 @@ class Exit(IntEnum):
     UNSEEN = 4  # `doctor RUN`: nothing is missing that could be seen, and not all of it could
     IN_PART = 5  # a run: cut short by its deadline; what was trained until then is at home, and the box is gone
     INTERRUPTED = 130  # Ctrl-C or SIGTERM; a run: stopped and gone
+    UNREAD = 141  # nobody reads the output any more, as the shell tells a death by SIGPIPE; never of what acts on a run
 
 
 class RentuneError(Failure):
