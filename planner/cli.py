@@ -188,6 +188,7 @@ def run_plan(
     Returns 0 when there is a plan, runnable or not, and 2 when nothing does the job. Raises RequestError and the other
     typed refusals for what can't be understood.
     """
+    _require_two_files(options, edges.folder)
     asked = read_asked(options, folder=edges.folder, measure=measure)
     if isinstance(asked, Plan):
         notes = unread(asked.request.training, (asked.strategy,))
@@ -217,6 +218,13 @@ def run_plan(
         for line in written:
             write(line)
     return 0 if result.plans else 2
+
+
+def _require_two_files(options: Mapping[str, Any], folder: Path) -> None:
+    """The job or plan and the page are two files, whatever their names lead to."""
+    saved, page = options.get("save"), options.get("html")
+    if saved is not None and page is not None and (folder / saved).resolve() == (folder / page).resolve():
+        raise RequestError(f"--save and --html both name {page}", hint="--save plan.json --html plan.html")
 
 
 def _for_programs(result: SearchResult, every: SearchResult) -> SearchResult:

@@ -30,14 +30,19 @@ ADDS_UP: Final[Mapping[LayoutKind, str]] = {
     "two_bits": "nothing adds up",
     "streamed": "no card's memory adds up: frozen blocks wait in RAM and pass through one card",
 }
+ON_ONE: Final[Mapping[LayoutKind, str]] = {  # of a single card, which has nothing to add up with
+    "whole": "everything lies on the card",
+    "streamed": "frozen blocks wait in RAM and pass through the card",
+}
 
 
 def cards_lines(cards: Cards, layouts: tuple[Layout, ...]) -> Iterator[str | Table]:
     """One way a row: what of the cards' memory it adds up, and whether that does."""
     yield f"{_heading(cards)} What a job needs of each, with what its driver is assumed to leave:"
-    table = Table((lines.Column("way", wraps=True), lines.Column("what adds up", wraps=True), lines.Column("GiB", wraps=True)))
+    words, heading = (ON_ONE, "what lies where") if cards.number == 1 else (ADDS_UP, "what adds up")
+    table = Table((lines.Column("way", wraps=True), lines.Column(heading, wraps=True), lines.Column("GiB", wraps=True)))
     for each in layouts:
-        table.add(way(each), ADDS_UP[each.kind], cell(each), style=None if each.verdict == "does_not_fit" else "bold")
+        table.add(way(each), words[each.kind], cell(each), style=None if each.verdict == "does_not_fit" else "bold")
     yield table
     yield from _cannot(layouts)
     yield "Tensor and context parallel cut weights and rows, too: `rentune estimate` counts them, and nothing here runs them."

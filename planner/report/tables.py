@@ -31,14 +31,20 @@ def _job_and_rate(plan: Plan) -> str:
     return f"{words.usd_range(plan.cost.total_usd)}{rate}"
 
 
+def _offer_and_machine(plan: Plan) -> str:
+    return f"{words.offer(plan)}\n{words.machine(plan)}"
+
+
 ARROW: Final = "→"
+MACHINE_WIDTH: Final = 66  # derived: the words of all columns and the gaps; narrower, GPUs stand below their offer
 ONE_LINE_WIDTH: Final = 100  # narrower, a range stands below its middle
 PRICE_WIDTH: Final = 128  # narrower, one sentence says how old the prices are
 RATE_WIDTH: Final = 140  # narrower, dollars of a million tokens stand below those of the job
 
 COLUMNS: Final = (
-    Column("offer", words.offer),
-    Column("GPUs", words.machine),
+    Column("offer, GPUs", _offer_and_machine, below_width=MACHINE_WIDTH),
+    Column("offer", words.offer, from_width=MACHINE_WIDTH),
+    Column("GPUs", words.machine, from_width=MACHINE_WIDTH),
     Column("strategy", words.strategy, from_width=112),
     Column("GiB need/has", words.fit, from_width=80),
     Column("time", lambda plan: words.span_range(plan.duration.wall_s), figure=True),

@@ -19,8 +19,9 @@ from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
 from planner.search.assumptions import assumptions
 from planner.search.best import AIMS, best, by_the_hour
 from planner.search.figures import Figures
+from planner.search.idle import Told, idle_wishes
 from planner.search.notebook import Notebook
-from planner.search.offers import Kind, Market, Place, admit, check_names, known_names
+from planner.search.offers import Kind, Market, Place, admit, check_memory, check_names, known_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_attention, check_layers, check_method, seq_len_of
@@ -53,6 +54,8 @@ def search(
     market = Market(catalog, catalog.offers if offers is None else offers)
     for check in checks(request, architecture, catalog, market.offers):
         check()
+    check_memory(None if cards is None else cards.memory_gib, catalog, said="--gpus")
+    policy = tuple(rules)
     seq_len = seq_len_of(request, architecture)
     advice = advise(request, architecture)
     question = Question(
@@ -62,7 +65,7 @@ def search(
         catalog=catalog,
         providers=providers,
         capabilities=capabilities,
-        rules=in_force(rules, request.overruled),
+        rules=in_force(policy, request.overruled),
         kept_at=kept_at,
     )
     figures = Figures(architecture, request, advice, seq_len=seq_len, seen=seen)
@@ -89,6 +92,7 @@ def search(
             *asked.rejections,
         ),
         warnings=(
+            *idle_wishes(Told(request, architecture, market, policy)),
             *asked.warnings,
             *_slips(question, catalog, market.offers),
             *([cut] if cut is not None else ()),
@@ -139,6 +143,7 @@ def checks(
         lambda: check_training(request.model, request.training),
         lambda: [catalog.gpu(name) for name in request.where.cards],
         lambda: check_names(request.where, catalog, offers),
+        lambda: check_memory(request.where.gpu_memory_gib, catalog, said="gpu_budget"),
     )
     if architecture is None:
         return of_words

@@ -107,15 +107,15 @@ def _cards_of(question: Question, market: Iterable[Offer]) -> list[Gpu]:
 
 
 def _laid(way: _Way, base: tuple[Strategy, ...], card: _Card, question: Question, figures: Figures) -> Layout | None:
-    """The smallest micro-batch laid in this way; streamed the largest that fits, which hides the link best. None where the way
-    makes no sense for the method.
+    """The smallest micro-batch laid in this way; streamed through a card that is known the largest that fits, which hides its
+    link best, and is told. None where the way makes no sense for the method.
     """
     steps = [_changed(step, way, question.advice.global_batch_size) for step in base]
     streams = way.kind == "streamed"
     if streams and METHODS[steps[-1].method].moves:
         return None
     try:
-        strategy = _largest(steps, card, figures) if streams else steps[-1]
+        strategy = _largest(steps, card, figures) if streams and card.gpu is not None else steps[-1]
         vram = figures.vram_like(strategy, card.gpu)
         word, _ = verdict(vram, card.has_bytes)
         streamed = _streamed(strategy, card.gpu, figures, question) if streams and card.gpu is not None else None

@@ -15,6 +15,7 @@ from catalogs.hardware import Gpu, Offer
 from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, RequestError, Where
 from planner.choice.policy import Rule, matches, refusal
 from planner.plan import Rejection
+from planner.units import GIB, MIB
 from remote.contract import Dtype
 
 
@@ -286,6 +287,19 @@ def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> No
                 close = _close(name, known)
                 hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:MAX_NAMES])}"
                 raise RequestError(f"no offer has the {key[:-1]} {name}", hint=hint)
+
+
+def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str) -> None:
+    """Raise RequestError for less memory on a card than half of what the smallest has: a slip of the unit. `said`: where."""
+    smallest_gib = min(gpu.memory_gib for gpu in catalog.gpus.values())
+    if memory_gib is None or memory_gib >= smallest_gib / 2:
+        return
+    in_mib = memory_gib * GIB / MIB
+    shown, meant_gib = (f"{memory_gib:g} GB", smallest_gib) if memory_gib >= 1 else (f"{in_mib:g} MB", in_mib)
+    raise RequestError(
+        f"{said} says {shown} on a card, and the smallest card has {smallest_gib:g} GB",
+        hint=f"did you mean {max(meant_gib, smallest_gib):g}GB?",
+    )
 
 
 def known_names(catalog: Catalog, offers: tuple[Offer, ...]) -> dict[str, set[str]]:

@@ -6,6 +6,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
+from functools import cache
 from typing import TYPE_CHECKING, Any, Final
 
 import click
@@ -21,8 +22,20 @@ LEAST_COLUMNS: Final = 60  # measured: below it the table of `ls` has columns of
 
 
 def width_columns() -> int:
-    """How wide the output is: as COLUMNS says, else as the terminal is, else 120; never so narrow that words fall apart."""
-    return max(LEAST_COLUMNS, shutil.get_terminal_size((120, 24)).columns)
+    """How wide the output is: as COLUMNS says, else as the terminal is, else 120; never so narrow that words fall apart, which
+    is told once.
+    """
+    columns = shutil.get_terminal_size((120, 24)).columns
+    if columns < LEAST_COLUMNS:
+        _tell_narrow(columns)
+    return max(LEAST_COLUMNS, columns)
+
+
+@cache
+def _tell_narrow(columns: int) -> None:
+    note = f"Note: this is laid out for {LEAST_COLUMNS} columns, the least that its tables need; here are {columns}."
+    with suppress(OSError):
+        click.echo(note, err=True)
 
 
 def console() -> Console:

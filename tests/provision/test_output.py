@@ -83,3 +83,13 @@ sys.exit(7)
     done = subprocess.run([sys.executable, "-c", code], stdout=writer, stderr=writer, check=False)
     os.close(writer)
     assert done.returncode == 7
+
+
+def test_a_terminal_too_narrow_for_tables_is_told_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Beside the answer, which is laid out as narrow as its words allow."""
+    monkeypatch.setenv("COLUMNS", "40")
+    done = subprocess.run(
+        [sys.executable, "-c", WAY_IN, "estimate", "--model", "7b"], capture_output=True, text=True, check=False
+    )
+    assert done.stderr == "Note: this is laid out for 60 columns, the least that its tables need; here are 40.\n"
+    assert max(map(len, done.stdout.splitlines())) <= 60

@@ -111,7 +111,7 @@ sys.exit(code)
 
 @pytest.mark.parametrize(
     ("words", "code"),
-    [(("--help",), 0), (("plan", "--model", "7b", "--json"), 0), (("plan", "--model", "7b", "--gpu-budget", "1GB"), 2)],
+    [(("--help",), 0), (("plan", "--model", "7b", "--json"), 0), (("plan", "--model", "7b", "--gpu-budget", "4GB"), 2)],
     ids=("help", "plan", "nothing fits"),
 )
 def test_an_answer_is_written_whole_and_ends_with_its_code(words: tuple[str, ...], code: int) -> None:

@@ -131,6 +131,15 @@ def test_a_saved_plan_that_was_edited_is_checked_like_any_other_request(tmp_path
         read_asked(parsed("plan.json"), folder=tmp_path, measure=counted)
 
 
+def test_plan_and_page_are_two_files(tmp_path: Path) -> None:
+    """By whatever name or link; nothing is written before that is seen."""
+    (tmp_path / "page.html").symlink_to(tmp_path / "plan.json")
+    for saved, page in (("plan.html", "plan.html"), ("plan.json", "page.html"), ("plan.json", "./plan.json")):
+        with pytest.raises(RequestError, match="both name"):
+            plan("--model", "7b", "--save", saved, "--html", page, folder=tmp_path)
+    assert not (tmp_path / "plan.json").exists()
+
+
 def test_what_is_saved_from_a_size_names_weights(tmp_path: Path) -> None:
     """`run` trains no shape. What the registry does not know stays as it was said."""
     (tmp_path / "base.gguf").touch()

@@ -14,7 +14,7 @@ from planner.plan import Plan, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range
 from remote.contract import Loop, Strategy
-from tests.planner.builders import exactly, make_duration, make_offer, make_plan, make_request
+from tests.planner.builders import exactly, make_duration, make_gpu, make_offer, make_plan, make_request
 
 REFUSED = Rejection(what="lora r16 bf16", reason="needs 66.9 GiB on one GPU", remedy="1 x H100 with 80 GiB")
 CHEAPER = make_plan(runnable="price only: this version cannot rent from elsewhere", provider_status="price only")
@@ -97,6 +97,25 @@ def test_where_a_refusal_names_what_to_type_the_last_line_says_so(rejections: tu
     """Below a table that names it "nothing to type" would be wrong."""
     last = shown(result(rejections=rejections), command=None).splitlines()[-1]
     assert last == f"Nothing here can be run as asked; “what would do” {where} says what to change."
+
+
+@pytest.mark.parametrize("width", [60, 66, 80, 100])
+def test_no_word_of_the_plan_table_is_cut_in_two(width: int) -> None:
+    """Names go on in the next line behind a joint; on the narrowest terminal GPUs stand below their offer."""
+    offer = make_offer(provider="massedcompute", region="asia-northeast3", instance_type="g2-standard-4", purchase="spot")
+    far = {"phase_s": {}, "wall_s": Range(p10=3_600.0, p50=7_000.0, p90=7_190.0)}
+    plan = make_plan(
+        offer=offer,
+        gpu=make_gpu("RTX A5000"),
+        provider_status="tested; not ready here: credentials",
+        duration=msgspec.structs.replace(make_plan().duration, **far),
+        cost=msgspec.structs.replace(make_plan().cost, total_usd=Range(p10=0.063, p50=0.089, p90=0.183)),
+    )
+    text = shown(result(plan), width=width)
+    table = [line for line in text.splitlines() if not line.startswith("─")]
+    assert max(map(len, table)) <= width
+    words = {word for line in table for word in line.split()}
+    assert {"massedcompute", "credentials", "$0.089", "(0.063–0.183)", "A5000"} <= words
 
 
 def test_a_way_out_says_what_it_gives_up() -> None:

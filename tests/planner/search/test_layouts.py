@@ -9,7 +9,7 @@ import pytest
 from catalogs.bases.models import resolve_model
 from catalogs.catalog import read_catalog
 from planner.asking.quantities import parse_cards
-from planner.asking.request import Where
+from planner.asking.request import RequestError, Where
 from planner.plan import Cards, Layout, LayoutKind, SearchResult
 from planner.report.layouts import ADDS_UP, budget_lines, cards_lines
 from planner.report.lines import render
@@ -101,6 +101,35 @@ def test_of_cards_the_lightest_change_that_fits_is_told() -> None:
     """Nobody quantizes a model that fits as it is."""
     (whole,) = of(asked("1b", cards=Cards(1, 24.0)), "whole")
     assert (whole.strategy.quant, whole.verdict) == ("none", "fits")
+
+
+@pytest.mark.parametrize(("model", "quant"), [("7b", "none"), ("7b", "nf4"), ("32b", "nf4")])
+def test_streamed_through_a_card_a_job_needs_less_of_it_than_lying_there_whole(model: str, quant: str) -> None:
+    """Of the same micro-batch: otherwise the row with less on the card would show more."""
+    result = asked(model, cards=Cards(1, 24.0), quant=quant)
+    (whole,), (streamed,) = of(result, "whole"), of(result, "streamed")
+    assert streamed.strategy.micro_batch_size == whole.strategy.micro_batch_size
+    assert streamed.required_bytes < whole.required_bytes
+
+
+def test_of_one_card_no_other_is_spoken_of() -> None:
+    parts = tuple(cards_lines(Cards(1, 24.0), asked("1b", cards=Cards(1, 24.0)).layouts))
+    text = " ".join(line for part in parts for line in render(part, width=100, colour=False))
+    assert "everything lies on the card" in text
+    assert "other cards" not in text
+    assert "adds up" not in text
+
+
+@pytest.mark.parametrize(
+    ("asked_gib", "shown", "meant"), [(24 / 1024, "24 MB", "24GB"), (1 / 1024, "1 MB", "8GB"), (3.9, "3.9 GB", "8GB")]
+)
+def test_a_card_smaller_than_any_is_a_slip_of_the_unit(asked_gib: float, shown: str, meant: str) -> None:
+    """Told of cards that are asked about, and of a budget per GPU."""
+    for said in ({"cards": Cards(4, asked_gib)}, {"budget_gib": asked_gib}):
+        with pytest.raises(RequestError) as refused:
+            asked("1b", **said)  # type: ignore[arg-type]
+        assert f"says {shown} on a card, and the smallest card has 8 GB" in refused.value.message
+        assert refused.value.hint == f"did you mean {meant}?"
 
 
 def test_what_trains_the_base_itself_is_not_streamed() -> None:
