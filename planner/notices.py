@@ -63,7 +63,10 @@ UNREAD: Final[dict[str, Unread]] = {
         "the method targets no modules",
     ),
     "num_virtual_tokens": (lambda strategy: not METHODS[strategy.method].prompt, "the method has no virtual tokens"),
-    "trainable_layers": (lambda strategy: not METHODS[strategy.method].top_blocks_only, "only method freeze reads it"),
+    "trainable_layers": (
+        lambda strategy: not METHODS[strategy.method].top_blocks_only or LAYERS in strategy.method_options,
+        "only method freeze reads it, where no blocks are chosen",
+    ),
     "double_quant": (_is_not_four_bit, "only nf4 and fp4 have scales to quantize again"),
     "quant_storage": (_is_not_four_bit, "only nf4 and fp4 pack their weights"),
     "kbit_upcast": (lambda strategy: strategy.param_dtype == "float32", "the weights are fp32 already"),

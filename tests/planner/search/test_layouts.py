@@ -127,7 +127,7 @@ def test_a_card_smaller_than_any_is_a_slip_of_the_unit(asked_gib: float, shown: 
     """Told of cards that are asked about, and of a budget per GPU."""
     for said in ({"cards": Cards(4, asked_gib)}, {"budget_gib": asked_gib}):
         with pytest.raises(RequestError) as refused:
-            asked("1b", **said)  # type: ignore[arg-type]
+            asked("1b", **said)
         assert f"says {shown} on a card, and the smallest card has 8 GB" in refused.value.message
         assert refused.value.hint == f"did you mean {meant}?"
 
