@@ -41,8 +41,8 @@ def _data_file(path: Path, model: str | None, *, as_json: bool) -> int:
     data = _data(path, model, quiet=as_json)
     data["notes"] = [] if model is None else list(_cut_by(model, data))
     broken: int = data["num_broken"]
-    rows = "1 row" if broken == 1 else f"{broken:,} rows"
-    errors = (Problem(message=f"{rows} can't be used: {data['broken'][0]}"),) if broken else ()
+    told = f"1 row can't be used: {data['broken'][0]}" if broken == 1 else f"{broken:,} rows can't be used"
+    errors = (Problem(message=told),) if broken else ()
     code = Exit.REFUSED if broken else Exit.OK
     return show("check", data, lambda: _draw_data(data), as_json=as_json, errors=errors, exit_code=code)
 
@@ -181,8 +181,10 @@ def _draw_data(data: dict[str, Any]) -> None:
     out = console()
     note = f"Tokens are {data['basis']}; chat template and marks are included, nothing is cut."
     out.print(draw(Table(title=f"{data['file']}: {data['format']}", columns=("data", "amount"), rows=sizes, note=note)))
-    out.print(draw(Table(title="Rows by length", columns=("length", "rows"), rows=spread)))
-    for line in data["broken"]:
-        out.print(line, markup=False)
+    if spread:
+        out.print(draw(Table(title="Rows by length", columns=("length", "rows"), rows=spread)))
+    if data["num_broken"] > 1:  # a single one stands in the error
+        for line in data["broken"]:
+            out.print(line, markup=False)
     for note in data["notes"]:
         say(f"Note: {note}.")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -21,6 +22,9 @@ CHAT_KEYS: Final = ("messages", "conversations")
 USABLE_KEYS: Final = (
     'use "messages", "prompt" with "completion", "question" with "answer", "instruction" with "output", or "text"'
 )
+NEW_LINE: Final = b"\n"
+UNDER_DATA: Final = re.compile(r'"data"\s*:\s*\[')
+BETWEEN_ROWS: Final = frozenset(" \t\r\n,")
 SEPARATORS: Final = (";", "\t", "|", ",")  # of tables in the wild; one of them stands in no key
 ROLES: Final[Mapping[str, Role]] = {
     "system": "system",
@@ -57,13 +61,15 @@ Row = Document | Conversation
 
 @dataclass(frozen=True, kw_only=True)
 class Broken:
-    """A row that can't be read: its line in the file (from 1) and why."""
+    """A row that can't be read: where it stands (from 1; of JSON lines also the column, where one is wrong) and why."""
 
+    file: str  # its name
     line: int
+    column: int | None = None
     why: str
 
     def __str__(self) -> str:
-        return f"line {self.line}: {self.why}"
+        return f"{self.file}:{self.line}:{'' if self.column is None else f'{self.column}:'} {self.why}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -79,7 +85,11 @@ class UnreadableData(Exception):
 
 
 class _BadRow(Exception):
-    """One row can't be read."""
+    """One row can't be read; `column` is where, in its line."""
+
+    def __init__(self, why: str, *, column: int | None = None) -> None:
+        super().__init__(why)
+        self.column = column
 
 
 def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) -> Rows:
@@ -98,7 +108,7 @@ def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) ->
             rows.append(_of_characters(_READERS[chosen](record)))
             lines.append(line)
         except _BadRow as error:
-            broken.append(Broken(line=line, why=_printable(str(error))))
+            broken.append(Broken(file=path.name, line=line, column=error.column, why=_printable(str(error))))
         if max_rows is not None and len(rows) >= max_rows:
             break
     if not rows and not broken:
@@ -147,16 +157,27 @@ def _records(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         yield from reader(path)
     except UnicodeDecodeError as error:
-        raise UnreadableData(f"{path.name} is not UTF-8 text (byte {error.start})") from error
+        raise UnreadableData(f"{_not_utf_8(path)}; save it as UTF-8") from error
     except OSError as error:
         raise UnreadableData(f"{path.name} can't be read: {error.strerror}") from error
+
+
+def _not_utf_8(path: Path) -> str:
+    """Where a file that was read in pieces first holds what is no UTF-8."""
+    content = path.read_bytes()
+    try:
+        content.decode()
+    except UnicodeDecodeError as error:
+        before = content[: error.start]
+        return f"{path.name}:{before.count(NEW_LINE) + 1}: not UTF-8 text (byte {content[error.start]:#04x})"
+    return f"{path.name}: not UTF-8 text"  # it has changed since
 
 
 def _json_lines(path: Path) -> Iterator[tuple[int, str]]:
     with path.open(encoding="utf-8-sig") as file:
         for number, line in enumerate(file, start=1):
             if line.strip():
-                yield number, line
+                yield number, line.rstrip()  # else what is missing at its end would be missing on the next line
 
 
 def _json_list(path: Path) -> Iterator[tuple[int, Any]]:
@@ -164,16 +185,37 @@ def _json_list(path: Path) -> Iterator[tuple[int, Any]]:
     try:
         whole = json.loads(text)
     except json.JSONDecodeError as error:
-        raise UnreadableData(f"{path.name}, line {error.lineno}: not JSON ({error.msg})") from error
+        raise UnreadableData(f"{path.name}:{error.lineno}:{error.colno}: not JSON ({error.msg})") from error
     except RecursionError as error:
         raise UnreadableData(f"{path.name} is nested too deep") from error
     except ValueError as error:  # of Python's integers, which have a longest
         raise UnreadableData(f"{path.name} holds a number of too many digits") from error
+    opening = 0
     if isinstance(whole, dict) and isinstance(whole.get("data"), list):
-        whole = whole["data"]
+        whole, opening = whole["data"], _opening_of(text, whole["data"])
     if not isinstance(whole, list):
         raise UnreadableData(f'{path.name} must hold a list of rows, or an object with a list under "data"')
-    yield from enumerate(whole, start=1)
+    yield from zip(_lines_of(text, opening, len(whole)), whole, strict=True)
+
+
+def _opening_of(text: str, rows: list[Any]) -> int:
+    """Where the list under "data" begins."""
+    decode = json.JSONDecoder().raw_decode
+    found = (match.end() - 1 for match in UNDER_DATA.finditer(text))
+    return next(place for place in found if decode(text, place)[0] == rows)
+
+
+def _lines_of(text: str, opening: int, num_rows: int) -> Iterator[int]:
+    """On which line each row of the list begins that stands behind `opening`."""
+    decode = json.JSONDecoder().raw_decode
+    at, counted, line = text.index("[", opening) + 1, 0, 1
+    for _ in range(num_rows):
+        while text[at] in BETWEEN_ROWS:
+            at += 1
+        line += text.count("\n", counted, at)
+        counted = at
+        yield line
+        _, at = decode(text, at)
 
 
 def _table(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Any]]]:
@@ -184,7 +226,7 @@ def _table(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Any]]]:
                 while (record := _next_record(rows)) is not None:
                     yield rows.line_num, record
             except csv.Error as error:
-                raise UnreadableData(f"{path.name}, line {rows.reader.line_num}: not a table ({error})") from error
+                raise UnreadableData(f"{path.name}:{rows.reader.line_num}: not a table ({error})") from error
 
     return read
 
@@ -226,7 +268,7 @@ def _parsed(raw: Any) -> Mapping[str, Any]:
         try:
             raw = json.loads(raw)
         except json.JSONDecodeError as error:
-            raise _BadRow(f"not JSON ({error.msg} at column {error.colno})") from error
+            raise _BadRow(f"not JSON ({error.msg})", column=error.colno) from error
         except RecursionError as error:
             raise _BadRow("not JSON (nested too deep)") from error
         except ValueError as error:  # of Python's integers, which have a longest
@@ -264,13 +306,17 @@ def _printable(sentence: str) -> str:
 def _text_of(record: Mapping[str, Any], keys: tuple[str, ...]) -> str:
     key = next((key for key in keys if key in record), None)
     if key is None:
-        raise _BadRow(f"none of the keys {', '.join(keys)}")
+        raise _none_of(keys, record)
     value = record[key]
     if not isinstance(value, str):
         raise _BadRow(f'"{key}" must be text, not {_name(value)}')
     if not value.strip():
         raise _BadRow(f'"{key}" is empty')
     return value
+
+
+def _none_of(keys: tuple[str, ...], record: Mapping[str, Any]) -> _BadRow:
+    return _BadRow(f"none of the keys {', '.join(keys)} (found: {', '.join(sorted(map(str, record))) or 'none'})")
 
 
 def _document(record: Mapping[str, Any]) -> Document:
@@ -290,7 +336,7 @@ def _instruction(record: Mapping[str, Any]) -> Conversation:
 def _chat(record: Mapping[str, Any]) -> Conversation:
     key = next((key for key in CHAT_KEYS if key in record), None)
     if key is None:
-        raise _BadRow(f"none of the keys {', '.join(CHAT_KEYS)}")
+        raise _none_of(CHAT_KEYS, record)
     turns = record[key]
     if not isinstance(turns, list) or not turns:
         raise _BadRow(f'"{key}" must be a list of messages')

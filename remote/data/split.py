@@ -66,7 +66,7 @@ def _rows(source: DataSource, path: Path, max_rows: int | None) -> list[Numbered
         raise bad_job(str(error)) from error
     if rows.broken:
         more = f" (and {len(rows.broken) - 1} more broken row{'s' * (len(rows.broken) > 2)})" if len(rows.broken) > 1 else ""
-        raise bad_job(f"{path.name}, {rows.broken[0]}{more}")
+        raise bad_job(f"{rows.broken[0]}{more}")
     return list(zip(rows.lines, rows.rows, strict=True))
 
 

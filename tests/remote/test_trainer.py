@@ -269,7 +269,7 @@ def test_the_result_answers_a_prompt_by_itself(make_job: MakeJob, model_cache: P
         ({"strategy": change(STRATEGY, target_modules=("nowhere",))}, EndReason.BAD_JOB, "nowhere"),
         ({"strategy": change(STRATEGY, seq_len=8)}, EndReason.BAD_JOB, "anything to learn within 8 tokens"),
         ({"data": DataSource(train="elsewhere.jsonl")}, EndReason.BAD_JOB, "no data file at"),
-        ({"rows": [*questions(3), {"prompt": "only"}, {}]}, EndReason.BAD_JOB, "line 4: none of the keys output"),
+        ({"rows": [*questions(3), {"prompt": "only"}, {}]}, EndReason.BAD_JOB, "data.jsonl:4: none of the keys output"),
         ({"loop": change(LOOP, learning_rate=0.0)}, EndReason.VERIFY_FAILED, "is the learning rate 0"),
         ({"loop": change(LOOP, learning_rate=1e30, warmup_ratio=0.0)}, EndReason.DIVERGED, "a lower learning rate"),
         ({"planned_peak_bytes": 10**15}, EndReason.PREFLIGHT, "GiB of RAM are available"),

@@ -133,19 +133,30 @@ def test_a_look_at_data_is_a_table_with_units(tmp_path: Path, capsys: pytest.Cap
     (tmp_path / "config.json").write_text('{"model_type": "llama"}')
     words = ["check", str(tmp_path / "rows.jsonl"), "--model", str(tmp_path / "config.json")]
     assert call(words) == Exit.REFUSED
-    text = " ".join(re.sub("[│┃]", " ", capsys.readouterr().out).split())
+    told = capsys.readouterr()
+    text = " ".join(re.sub("[│┃]", " ", told.out).split())
     for part in (
         "rows.jsonl: text",
         "rows 3",
         "can't be used 1",
         "tokens of a row, mean 4.3",
         "<= 64 tokens 3",
-        "line 4: not JSON",
     ):
         assert part in text
+    assert ("rows.jsonl:4:2: not JSON" in told.err, "not JSON" in told.out) == (True, False)  # said once
     assert "Tokens are counted by the model's tokenizer" in text
     assert call([*words, "--json"]) == Exit.REFUSED
     assert json.loads(capsys.readouterr().out)["data"]["mean_tokens"] == pytest.approx(13 / 3)
+
+
+def test_rows_none_of_which_can_be_used_are_listed_without_an_empty_table(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "rows.jsonl").write_text("{oops\n[1]\n")
+    assert call(["check", str(tmp_path / "rows.jsonl")]) == Exit.REFUSED
+    told = capsys.readouterr()
+    assert "Rows by length" not in told.out
+    assert (told.out.count("rows.jsonl:"), told.err) == (3, "Error: 2 rows can't be used\n")
 
 
 def test_a_data_file_that_the_trainer_refuses_is_code_2(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

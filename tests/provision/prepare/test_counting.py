@@ -133,13 +133,13 @@ def test_a_tokenizer_that_cannot_be_read_is_told(data: Path, tmp_path: Path) -> 
 @pytest.mark.parametrize(
     ("name", "text", "words"),
     [
-        ("a.jsonl", '{"text": "x"}\n{"text": ', "a.jsonl, line 2: not JSON"),
-        ("a.jsonl", '{"text": "x"}\n[1]\n{}', "a.jsonl, line 2: a row must be an object, not a list .and 1 more broken row."),
-        ("a.jsonl", '{"text": "x"}\n' + "[" * 100_000, "a.jsonl, line 2: not JSON .nested too deep"),
+        ("a.jsonl", '{"text": "x"}\n{"text": ', "a.jsonl:2:9: not JSON"),
+        ("a.jsonl", '{"text": "x"}\n[1]\n{}', "a.jsonl:2: a row must be an object, not a list .and 1 more broken row."),
+        ("a.jsonl", '{"text": "x"}\n' + "[" * 100_000, "a.jsonl:2: not JSON .nested too deep"),
         ("a.jsonl", "\n\n", "a.jsonl holds no rows"),
-        ("a.json", "{", "a.json, line 1: not JSON"),
+        ("a.json", "{", "a.json:1:2: not JSON"),
         ("a.json", "[" * 100_000, "a.json is nested too deep"),
-        ("a.csv", 'prompt,completion\n"a,b\n', "a.csv, line 2: not a table"),
+        ("a.csv", 'prompt,completion\n"a,b\n', "a.csv:2: not a table"),
         ("a.parquet", "x", "a.parquet: unknown kind of file"),
     ],
 )

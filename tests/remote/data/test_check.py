@@ -204,7 +204,7 @@ def test_broken_rows_are_listed_and_the_exit_code_says_so(tmp_path: Path, capsys
     (tmp_path / "data.jsonl").write_text('{"text": "fine"}\n{oops\n')
     code, report = checked(capsys, str(tmp_path / "data.jsonl"))
     assert (code, report["rows"], report["num_broken"]) == (2, 1, 1)
-    assert report["broken"][0].startswith("line 2: not JSON")
+    assert report["broken"][0].startswith("data.jsonl:2:")
 
 
 def test_a_file_that_is_not_there_is_one_sentence(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

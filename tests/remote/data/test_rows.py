@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import re
 from pathlib import Path
 
 import pytest
@@ -73,7 +74,7 @@ def test_a_broken_row_is_told_with_its_line_and_the_others_are_kept(tmp_path: Pa
     rows = read_rows(written(tmp_path, "a.jsonl", f'{{"prompt": "2+2?", "completion": "4"}}\n\n{row}\n'))
     assert rows.rows == (QUESTION,)
     (broken,) = rows.broken
-    assert str(broken).startswith(f"line 3: {why}")
+    assert re.match(rf"a\.jsonl:3:(\d+:)? {re.escape(why)}", str(broken))
 
 
 @pytest.mark.parametrize(
@@ -98,7 +99,7 @@ def test_a_broken_conversation_says_which_message_is_wrong(tmp_path: Path, turns
         ("a.parquet", "", "unknown kind of file; write it as .jsonl, .ndjson, .json, .csv, .tsv, .txt"),
         ("a.jsonl", "\n", "holds no rows"),
         ("a.json", '{"rows": []}', "must hold a list of rows"),
-        ("a.json", "[1,", "line 1: not JSON"),
+        ("a.json", "[1,", "a.json:1:4: not JSON"),
         ("a.json", f"[{'1' * 5_000}]", "holds a number of too many digits"),
     ],
 )
@@ -127,8 +128,34 @@ def test_a_cell_of_a_table_may_be_as_long_as_a_text_in_json(tmp_path: Path) -> N
 
 def test_text_in_another_encoding_is_refused_by_name(tmp_path: Path) -> None:
     (tmp_path / "latin.jsonl").write_bytes('{"text": "né"}'.encode("latin-1"))
-    with pytest.raises(UnreadableData, match="not UTF-8"):
+    with pytest.raises(UnreadableData, match=r"latin\.jsonl:1: not UTF-8 text \(byte 0xe9\); save it as UTF-8"):
         read_rows(tmp_path / "latin.jsonl")
+    late = '{"text": "plain"}\n' * 20_000 + '{"text": "né"}\n'  # far behind what is read at once
+    (tmp_path / "late.jsonl").write_bytes(late.encode("latin-1"))
+    with pytest.raises(UnreadableData, match=r"late\.jsonl:20001: not UTF-8"):
+        read_rows(tmp_path / "late.jsonl")
+
+
+def test_what_is_missing_at_the_end_of_a_line_is_told_of_that_place(tmp_path: Path) -> None:
+    (broken,) = read_rows(written(tmp_path, "a.jsonl", '{"text": "x"\n{"text": "y"}\n')).broken
+    assert str(broken).startswith("a.jsonl:1:13: not JSON")
+
+
+@pytest.mark.parametrize("around", ["[{}]", '{{"data": [], "n": 1}}', '{{"meta": {{"data": [1]}},\n "data" : [{}]}}'])
+def test_rows_of_a_json_list_have_the_lines_on_which_they_begin(tmp_path: Path, around: str) -> None:
+    """However it is laid out."""
+    rows = ['{"text": "one"}', '{"text":\n "two"}', '{"text": "three, [and]"}']
+    opening, closing = around.replace("[]", "[{}]").format("\0").split("\0")
+    text = opening + "\n\n" + ",\n".join(rows[:2]) + " , " + rows[2] + "\n" + closing
+    first = opening.count("\n") + 3
+    assert read_rows(written(tmp_path, "a.json", text)).lines == (first, first + 1, first + 2)
+
+
+def test_keys_that_are_not_those_of_the_first_row_are_named(tmp_path: Path) -> None:
+    turn = {"role": "assistant", "content": "y"}
+    rows = json.dumps({"messages": [turn]}) + '\n{"text": "x", "id": 1}\n'
+    (broken,) = read_rows(written(tmp_path, "a.jsonl", rows)).broken
+    assert broken.why == "none of the keys messages, conversations (found: id, text)"
 
 
 def test_no_more_rows_are_read_than_asked_for(tmp_path: Path) -> None:
