@@ -1,0 +1,132 @@
+"""What `rentune down` ends: one run, what nobody controls, or the volumes that are kept."""
+
+from __future__ import annotations
+
+import os
+import sys
+from functools import partial
+from typing import Protocol
+
+import msgspec
+
+from provision.account.ledger import Ledger
+from provision.account.naming import LEAST_LETTERS, fitting
+from provision.charge import control
+from provision.charge.looking import look_for_orphans
+from provision.charge.orphans import controlled_sentences, elsewhere_sentences, only_run, other_sentences, stray_run_ids
+from provision.charge.volumes import end_volume, kept_volumes
+from provision.envelope import Problem
+from provision.errors import BadInput, HeldElsewhere
+from provision.home.installation import known_installation
+from provision.home.places import Places
+from provision.prepare.opening import lost_papers
+from provision.provisioner import Teardown
+from provision.watch.progress import LineDisplay
+
+
+class Ended(msgspec.Struct, frozen=True, kw_only=True):
+    """What became of what was to be ended."""
+
+    teardowns: tuple[Teardown, ...]
+    unseen: dict[str, str] = {}  # who could not be asked, and why
+    others: tuple[str, ...] = ()  # a sentence for each run in other hands
+    nothing: tuple[str, ...] = ()  # what to say where there are no teardowns
+
+
+class Act(Protocol):
+    """One way to end things. `run` is the one that the user named, if any."""
+
+    def __call__(self, places: Places, run: str | None, *, discard: bool) -> Ended: ...
+
+
+def act_for(places: Places, run: str | None, *, orphans: bool, volumes: bool) -> Act:
+    """What these options ask for."""
+    if volumes:
+        return end_volumes
+    return end_orphans if orphans or (run is not None and _is_stray(places, run)) else end_one
+
+
+def end_one(places: Places, run: str | None, *, discard: bool) -> Ended:
+    """A run of this home. Raises BadInput where there is none of that name."""
+    return Ended(teardowns=(_end_run(str(run), places, discard=discard),))
+
+
+def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # noqa: ARG001 - no volume holds a result
+    """The volumes that were kept: all of them, a run's, or the one of that name."""
+    found = look_for_orphans(places)
+    volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
+    said = LineDisplay(sys.stderr).note
+    return Ended(
+        teardowns=tuple(
+            end_volume(provider, each, places=places, environment=os.environ, note=said) for provider, each in volumes
+        ),
+        unseen=found.unseen,
+        nothing=(f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
+    )
+
+
+def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
+    """What nobody controls and was rented from here; with `run` what carries its tag, whoever rented it.
+
+    Raises BadInput where everybody could be asked, and nobody knows that run.
+    """
+    if run in Ledger(places.ledger).runs():
+        raise BadInput(f"{run} was opened here.", hint=f"rentune down {run}")
+    found = look_for_orphans(places)
+    if run is not None:
+        found = only_run(found, run)
+        if found.nothing:
+            raise BadInput(f"Nothing anywhere that was asked carries the tag of {run!r}.", hint="rentune ls --orphans")
+    acts = {
+        **{
+            run_id: partial(control.end_stray, run_id, provider, places=places)
+            for run_id, provider in stray_run_ids(found).items()
+        },
+        **{state.run_id: partial(_end_run, state.run_id, places, discard=discard, meant=False) for state in found.runs},
+    }
+    left_alone = other_sentences(found) + elsewhere_sentences(found) + controlled_sentences(found)
+    teardowns: list[Teardown] = []
+    held: list[str] = []
+    for run_id, act in acts.items():
+        try:
+            teardowns.append(control.ended_or_told(run_id, act))
+        except HeldElsewhere as error:
+            held.append(f"{error} It is left alone; to end it: rentune down {run_id}, there.")
+    unasked = {f"the store of run {each.run_id}": each.why for each in found.elsewhere if each.machine is None}
+    others = (*left_alone, *held)
+    return Ended(teardowns=tuple(teardowns), unseen=found.unseen | unasked, others=others, nothing=_nothing_words(run, others))
+
+
+def _nothing_words(run: str | None, others: tuple[str, ...]) -> tuple[str, ...]:
+    if run is not None:
+        return (f"Nothing that could be seen carries the tag of {run}.",)
+    return () if others else ("Nothing of ours is left anywhere that could be seen.",)
+
+
+def open_books(places: Places, teardowns: tuple[Teardown, ...]) -> tuple[Problem, ...]:
+    """Runs that were ended and have no receipt: nothing of them bills, and nobody can say what they cost."""
+    runs = Ledger(places.ledger).runs()
+    ended = (runs[teardown.run_id] for teardown in teardowns if teardown.clean and teardown.run_id in runs)
+    return tuple(
+        Problem(
+            message=f"The books of run {state.run_id} are open.",
+            hint=None if lost_papers(places.run(state.run_id)) else f"rentune resume {state.run_id} closes them.",
+        )
+        for state in ended
+        if state.billed is None
+    )
+
+
+def _is_stray(places: Places, run: str) -> bool:
+    """Whether what carries the tag of a run that the ledger does not know is the user's to end."""
+    if fitting(run, Ledger(places.ledger).runs()):
+        return False
+    return run in stray_run_ids(look_for_orphans(places))
+
+
+def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> Teardown:
+    ledger = Ledger(places.ledger)
+    run_id = control.find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
+    act = partial(control.end, run_id, places=places, display=LineDisplay(sys.stderr), discard=discard, meant=meant)
+    with control.told_if_cut_off(run_id, ledger):
+        return control.told_if_it_bills(run_id, ledger, act)
