@@ -203,6 +203,9 @@ def _draw(rows: list[dict[str, Any]], *, title: str) -> None:
     from provision.envelope.show import console
     from provision.report.terminal import draw
 
+    if not rows:
+        click.echo("No runs yet.")
+        return
     console().print(draw(table(rows, title=title)))
 
 

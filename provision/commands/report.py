@@ -67,6 +67,7 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
     from provision.charge.control import find_run
     from provision.envelope.show import console, show
     from provision.errors import BadInput
+    from provision.report.tables import headline
     from provision.report.terminal import print_report
     from provision.walk.books import read_receipt, write_page
 
@@ -82,8 +83,14 @@ def _report_run(run: str, places: Places, html: str | None, *, as_json: bool) ->
             raise BadInput(
                 f"{html} can't be written: {error.strerror}.", hint="--html FILE, in a folder that is there"
             ) from None
-    page = html or str(folder.report)
-    return show("report", receipt, lambda: print_report(receipt, console(), report_file=page), as_json=as_json)
+
+    def draw() -> None:
+        if html is None:
+            print_report(receipt, console(), report_file=str(folder.report))
+        else:  # all of it stands there
+            click.echo(f"{headline(receipt)}\nReport:  {html}")
+
+    return show("report", receipt, draw, as_json=as_json)
 
 
 def _brought(state: RunState, places: Places) -> Receipt | None:

@@ -177,3 +177,10 @@ def test_a_terminal_of_80_columns_shows_ids_whole(run_id: str, places: Places, l
     lines = out.getvalue().splitlines()
     assert any(run_id in line for line in lines)
     assert max(map(len, lines)) <= 80
+
+
+@pytest.mark.usefixtures("places")
+def test_no_runs_are_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    """And no empty box."""
+    assert call(["ls"]) == Exit.OK
+    assert capsys.readouterr().out == "No runs yet.\n"

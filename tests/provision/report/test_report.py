@@ -316,6 +316,10 @@ def test_a_report_that_cannot_be_written_or_read_is_one_sentence(
     for target in (tmp_path / "nowhere" / "page.html", tmp_path):
         assert call(["report", run_id, "--html", str(target)]) == Exit.REFUSED
         assert f"Error: {target} can't be written: " in capsys.readouterr().err
+    page = tmp_path / "page.html"
+    assert call(["report", run_id, "--html", str(page)]) == Exit.OK
+    ending, where = capsys.readouterr().out.splitlines()  # the page has the rest
+    assert (ending.partition(":")[0], where) == ("interrupted and gone", f"Report:  {page}")
     places.run(run_id).receipt.write_text("{")
     assert call(["report", run_id]) == Exit.REFUSED
     assert "is damaged." in capsys.readouterr().err
