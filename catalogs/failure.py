@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+KeyPath = tuple[str | int, ...]  # keys of a job file, from its top: ("where", "gpus", 0)
+
 
 class Failure(Exception):
-    """What was asked can't be done. `message` is one sentence, `hint` what to type instead or next, or None."""
+    """What was asked can't be done. `message` is one sentence, `hint` what to type instead or next, or None; `place` says which
+    value of a job file is at fault, as far as that is known.
+    """
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
+    def __init__(self, message: str, *, hint: str | None = None, place: KeyPath = ()) -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
+        self.place = place
+
+    def found_at(self, where: str) -> None:
+        """Begin the sentence with where the value stands: "job.yaml:3:5"."""
+        self.message = f"{where}: {self.message}"
+        self.args = (self.message,)
+        self.place = ()  # it is told

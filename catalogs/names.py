@@ -56,7 +56,7 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
         words = {each: gpu.name for each, gpu in self.exact.items()} | {
             each: word.word for each, word in self.ambiguous.items()
         }
-        near = dict.fromkeys(words[close] for close in get_close_matches(key, words, n=MAX_NEAR, cutoff=0.6))
+        near = dict.fromkeys(words[close] for close in get_close_matches(key, words, n=MAX_NEAR, cutoff=0.5))
         if near:
             return f"nearest: {', '.join(near)}"
         known = {gpu.name for gpu in self.exact.values()}

@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterable, Iterator
 from decimal import Decimal, InvalidOperation
 from functools import cache
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from catalogs.failure import Failure
+from catalogs.user_file import shortened
 
 T = TypeVar("T")
 
@@ -87,6 +88,8 @@ def _check_header(file: str, header: list[str], fields: tuple[str, ...], needed:
             )
 
 
+MOST: Final = 1_000_000_000  # assumed: above it a dollar, a GiB or a clock is a slip of the hand, and what follows overflows
+
 # Parsers: a cell's text -> a value, or ValueError with a sentence that says what to write instead.
 
 
@@ -106,8 +109,8 @@ def not_negative(text: str) -> float:
 def count(text: str) -> int:
     """A whole number, zero or more."""
     if not text.isascii() or not text.isdigit():
-        raise ValueError(f'"{text}" is not a whole number such as 80')
-    return int(text)
+        raise ValueError(f'"{shortened(text)}" is not a whole number such as 80')
+    return int(_decimal(text))
 
 
 def price(text: str) -> Decimal:
@@ -129,7 +132,9 @@ def _decimal(text: str) -> Decimal:
     except InvalidOperation:
         value = Decimal(-1)
     if not value.is_finite() or value < 0:
-        raise ValueError(f'"{text}" is not a number such as 1.25')
+        raise ValueError(f'"{shortened(text)}" is not a number such as 1.25')
+    if value > MOST:
+        raise ValueError(f"{shortened(text)} is more than anything here has; at most {MOST:,}")
     return value
 
 

@@ -8,7 +8,8 @@ run_plan     both, shown: the body of the `plan` command
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,6 +18,7 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import hub_id_of, is_gated, resolve_model
 from catalogs.catalog import Catalog, read_catalog
+from catalogs.failure import Failure
 from catalogs.hardware import Offer
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
 from planner.asking.earlier import continued
@@ -57,9 +59,31 @@ def read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) ->
     """What the options ask for. The job file is read here, data by `measure`; relative paths start from `folder`, those in
     a job file from where it lies. A saved plan is returned as it is when no option changes it, else its request is asked anew.
     """
+    with at_its_place(options, folder):
+        return _read_asked(options, folder=folder, measure=measure)
+
+
+@contextmanager
+def at_its_place(options: Mapping[str, Any], folder: Path) -> Iterator[None]:
+    """A failure over a value of the job file that is met within tells where it stands: file, line and column."""
+    try:
+        yield
+    except Failure as error:
+        if error.place and _is_job_file(options):
+            from planner.asking.jobfile.told import tell_place  # only where something is wrong
+
+            tell_place(error, options, folder)
+        raise
+
+
+def _is_job_file(options: Mapping[str, Any]) -> bool:
+    return options.get("job") is not None and Path(str(options["job"])).suffix != PLAN_SUFFIX
+
+
+def _read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -> Request | Plan:
     start = None
     if options.get("job") is not None:
-        start = _read_start(folder / expanded(str(options["job"])), name=str(options["job"]), measure=measure)
+        start = _read_start(folder / expanded(str(options["job"])), options, measure=measure)
     if isinstance(start, Plan):
         if not said(options):
             return start
@@ -68,7 +92,8 @@ def read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) ->
     return continued(_with_data_at(folder, request))
 
 
-def _read_start(path: Path, *, name: str, measure: Measure) -> Request | Plan:
+def _read_start(path: Path, options: Mapping[str, Any], *, measure: Measure) -> Request | Plan:
+    name = str(options["job"])
     try:
         text = read_text(path, max_bytes=MAX_JOB_BYTES)
     except FileUnusable as error:
@@ -78,8 +103,11 @@ def _read_start(path: Path, *, name: str, measure: Measure) -> Request | Plan:
         checked(plan.request)  # it may have been edited
         return plan
     from planner.asking.jobfile import read_job
+    from planner.asking.jobfile.told import overruled_by
 
-    return _located(read_job(text, name=name, measure=_from(path.parent, measure)), path.parent)
+    there = _from(path.parent, measure)
+    request = read_job(text, name=name, measure=there, overruled=overruled_by(options), model=options.get("model"))
+    return _located(request, path.parent)
 
 
 def _from(home: Path, measure: Measure) -> Measure:
@@ -102,9 +130,10 @@ def _from(home: Path, measure: Measure) -> Measure:
 def _located(request: Request, home: Path) -> Request:
     """The request with every path of the job file made independent of where the command was called."""
     model = _at(home, request.model)
-    earlier = request.loop.init_adapter
+    earlier, kept = request.loop.init_adapter, request.keep.adapter
     loop = msgspec.structs.replace(request.loop, init_adapter=str(_at(home, earlier)) if earlier is not None else None)
-    named = msgspec.structs.replace(request, model=str(model) if exists(model) else request.model, loop=loop)
+    keep = msgspec.structs.replace(request.keep, adapter=str(_at(home, kept)) if kept else None)
+    named = msgspec.structs.replace(request, model=str(model) if exists(model) else request.model, loop=loop, keep=keep)
     return _with_data_at(home, named)
 
 
@@ -197,8 +226,9 @@ def run_plan(
         )
     else:
         cards = Cards(*options["gpus"]) if options.get("gpus") is not None else None
-        market, beside = catalog(), offers_for(asked)
-        result = every = answer(asked, edges, catalog=market, offers=beside, cards=cards)
+        with at_its_place(options, edges.folder):
+            market, beside = catalog(), offers_for(asked)
+            result = every = answer(asked, edges, catalog=market, offers=beside, cards=cards)
         if options.get("html") is not None or (options.get("json") and options.get("explain")):
             # what nothing beats may be dear, or slow: it is sought among far more, which takes a second
             every = answer(msgspec.structs.replace(asked, top=EVERY), edges, catalog=market, offers=beside)
@@ -257,7 +287,7 @@ def _write_page(name: str, page: str, folder: Path) -> str:
 
 def _spelling(options: Mapping[str, Any]) -> Spelling:
     """How a wish was said: by options, or by keys of a job file."""
-    if options.get("job") is None or Path(str(options["job"])).suffix == PLAN_SUFFIX:
+    if not _is_job_file(options):
         return spelled
     from planner.asking.jobfile import sections
 

@@ -13,7 +13,7 @@ class CaseRefused(Failure):
     """A case that is wrong or that has no estimate. `key` is the case key at fault."""
 
     def __init__(self, key: str, message: str, hint: str | None = None) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, place=("training", key))
         self.key = key
 
     def __str__(self) -> str:

@@ -25,7 +25,7 @@ from __future__ import annotations
 
 from enum import IntEnum, StrEnum
 
-from catalogs.failure import Failure
+from catalogs.failure import Failure, KeyPath
 from provision.redact import redact
 
 
@@ -47,8 +47,8 @@ class RentuneError(Failure):
 
     exit_code = Exit.FAILED
 
-    def __init__(self, message: str, *, hint: str | None = None) -> None:
-        super().__init__(redact(message), hint=redact(hint) if hint is not None else None)
+    def __init__(self, message: str, *, hint: str | None = None, place: KeyPath = ()) -> None:
+        super().__init__(redact(message), hint=redact(hint) if hint is not None else None, place=place)
 
 
 class BadInput(RentuneError):

@@ -18,6 +18,7 @@ from catalogs.failure import Failure
 from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, exists, expanded, read_text, shortened
 
 REGISTRY: Final = Path(__file__).parents[1] / "data" / "architectures.json"
+QUANTIZATION: Final = "quantization_config"  # the key of a config under which stored weights say how they are packed
 SIZE_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)([bm])")
 # "owner/name" or "name", less what marks a copy that is stored quantized
 MAYBE_COPY: Final = re.compile(r"(?:\w[\w.-]*/)?(\w[\w.-]*?)(?:(?:-unsloth)?-bnb-4bit|-gptq|-awq)?")
@@ -27,7 +28,7 @@ class ModelUnknown(Failure):
     """No architecture is known under that name."""
 
     def __init__(self, message: str, hint: str) -> None:
-        super().__init__(message, hint=hint)
+        super().__init__(message, hint=hint, place=("model",))
 
     def __str__(self) -> str:
         return f"{self.message}; {self.hint}"
@@ -130,9 +131,14 @@ def _of_row(row: ModelRow, reference: str) -> Architecture:
     return architecture_of(row.config, name=row.name, source=f"{taken}{row.source} ({row.as_of})")
 
 
+# What AutoGPTQ and AutoAWQ wrote beside a config.json before it held a `quantization_config`: the file -> the method
+STORED_BESIDE: Final = {"quantize_config.json": "gptq", "quant_config.json": "awq"}
+
+
 def _of_path(path: Path, reference: str) -> Architecture:
     if path.is_dir():
         path = _config_in(path)
+        reference = str(Path(reference) / path.name)
     if path.suffix == ".gguf":
         try:
             return _built(read_gguf_config(path), name=path.stem, source=f"GGUF header of {reference}")
@@ -146,7 +152,11 @@ def _of_path(path: Path, reference: str) -> Architecture:
         raise ModelUnknown(f"{reference} is not a readable config.json", str(error)) from None
     if not isinstance(config, dict):
         raise ModelUnknown(f"{reference} does not hold one JSON object", "give the config.json of a transformers model")
-    return _built(config, name=path.parent.name or path.stem, source=f"{reference}")
+    said_beside = next((file for file in STORED_BESIDE if exists(path.parent / file)), None)
+    if said_beside is not None and config.get(QUANTIZATION) is None:
+        config |= {QUANTIZATION: {"quant_method": STORED_BESIDE[said_beside]}}
+        reference = str(Path(reference).parent / said_beside)
+    return _built(config, name=path.parent.name or path.stem, source=reference, file=reference)
 
 
 def _config_in(folder: Path) -> Path:
@@ -160,11 +170,12 @@ def _config_in(folder: Path) -> Path:
     raise ModelUnknown(f"the folder {folder} holds {found}", "name the file")
 
 
-def _built(config: Mapping[str, Any], *, name: str, source: str) -> Architecture:
+def _built(config: Mapping[str, Any], *, name: str, source: str, file: str | None = None) -> Architecture:
+    """`file`: which one holds the config, to be named in a complaint; None where it was given itself."""
     try:
         return architecture_of(config, name=name, source=source)
     except ConfigUnusable as error:
-        raise ModelUnknown(error.message, error.hint) from error
+        raise ModelUnknown(f"{file}: {error.message}" if file else error.message, error.hint) from error
 
 
 def _unknown(reference: str, *, looked_up: bool) -> ModelUnknown:

@@ -33,11 +33,23 @@ UNSAID: Final = {
     "source": SOURCE,
     "confidence": "medium",
 }
+LINES: Final = (
+    "the first line names the columns, each other states a machine: "
+    "`provider,region,instance_type,gpu,on_demand_usd_per_hour`, then `acme,eu-1,a10-1,A10,0.60`"
+)
 OWN_MACHINES: Final = ("local", "host")  # what they cost is said with --assume-price
 
 
 def read_own(path: Path, catalog: Catalog) -> tuple[Offer, ...]:
     """The offers of a file; `catalog` knows the GPUs. Raises CatalogError with file, line and field."""
+    try:
+        return _read_own(path, catalog)
+    except CatalogError as error:
+        error.hint = error.hint or LINES
+        raise
+
+
+def _read_own(path: Path, catalog: Catalog) -> tuple[Offer, ...]:
     try:
         text = read_text(path, max_bytes=MAX_OWN_BYTES)
     except FileUnusable as error:

@@ -5,9 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Mapping
 from types import UnionType
-from typing import Any, Final, Literal, Union, get_args, get_origin, get_type_hints
+from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+
+if TYPE_CHECKING:
+    from planner.asking.instead import Written
 
 Path = tuple[str | int, ...]
 
@@ -36,28 +39,55 @@ _UNKNOWN = re.compile(r"unknown field `(?P<key>[^`]*)`")
 
 
 def mistyped(
-    error: msgspec.ValidationError, values: Any, kind: type[msgspec.Struct], *, type_words: Mapping[str, str] = TYPE_WORDS
+    error: msgspec.ValidationError,
+    values: Any,
+    kind: type[msgspec.Struct],
+    *,
+    type_words: Mapping[str, str] = TYPE_WORDS,
+    written: Written | None = None,
 ) -> Mistyped:
-    """The complaint about `values`, which were to become a `kind`."""
+    """The complaint about `values`, which were to become a `kind`. `written`: how their file has a key and its value; None =
+    whoever asks has a hint of their own.
+    """
     match = _AT.match(str(error))
     what, steps = (match["what"], match["path"] or "") if match else (str(error), "")
     path = _path(steps, values)
     name = ".".join(map(str, path))
     value, words = _at(values, path), words_at(kind, path)
     if expected := _EXPECTED.search(what):
-        wanted = " or ".join(type_words.get(word, word) for word in expected["expected"].split(" | ") if word != "null")
-        return Mistyped(path, f"{name} must be {wanted}, not {_found(expected['got'], value, type_words)}", _one_of(words))
+        kinds = tuple(word for word in expected["expected"].split(" | ") if word != "null")
+        wanted = " or ".join(type_words.get(word, word) for word in kinds)
+        sentence = f"{name} must be {wanted}, not {_found(expected['got'], value, type_words)}"
+        return Mistyped(path, sentence, _one_of(words) or _instead(kind, path, kinds, value, written))
     if unknown := _UNKNOWN.search(what):
         struct = _struct(_kind_at(kind, path))
         fields = struct.__struct_fields__ if struct is not None else ()
-        return Mistyped(path, f'{name} has no key "{unknown["key"]}"', nearest(unknown["key"], fields))
+        what = f"{name} has" if name else "there is"
+        return Mistyped(path, f'{what} no key "{unknown["key"]}"', nearest(unknown["key"], fields))
     if "Invalid enum value" in what:
         return Mistyped(path, f"{name} can't be {_shown(value)}", nearest(str(value), words))
     if what == NO_DECIMAL:
-        return Mistyped(
-            path, f"{name} must be {type_words['decimal']} such as 12.50, not {_found('str', value, type_words)}", None
-        )
+        sentence = f"{name} must be {type_words['decimal']} such as 12.50, not {_found('str', value, type_words)}"
+        return Mistyped(path, sentence, _instead(kind, path, ("decimal",), value, written))
     return Mistyped(path, f"{name or 'this'}: {what[:1].lower()}{what[1:]}", None)
+
+
+def _instead(
+    kind: type[msgspec.Struct], path: Path, expected: tuple[str, ...], value: Any, written: Written | None
+) -> str | None:
+    """What to write; of an item of a list that is the list."""
+    if written is None or not path:
+        return None
+    from planner.asking.instead import instead
+
+    of_list = isinstance(path[-1], int)
+    *section, key = path[:-1] if of_list else path
+    parts = _members(_kind_at(kind, (*section, key)))
+    item = next((get_args(part)[0] for part in parts if get_origin(part) is tuple), None)
+    struct = _struct(_kind_at(kind, tuple(section)))
+    fields = {} if struct is None else {field.name: field.default for field in msgspec.structs.fields(struct)}
+    kinds = ("array",) if of_list else expected
+    return instead(str(key), kinds, value, usual=fields.get(str(key)), item=item, written=written)
 
 
 def words_at(kind: type[msgspec.Struct], path: Path) -> tuple[str, ...]:

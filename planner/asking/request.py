@@ -32,15 +32,17 @@ DEFAULT_TOKENS_PER_EXAMPLE: Final = 512  # assumed: an instruction and its answe
 
 DataFormat = Literal["auto", "text", "instruction", "chat"]
 Profile = tuple[tuple[float, float], ...]  # (mean tokens, share of the rows) of its parts, shortest first; shares sum to 1
-Basis = Literal["default", "stated", "counted by the model's tokenizer", "estimated from characters"]
+Basis = Literal[
+    "default",
+    "stated",
+    "counted by the model's tokenizer",
+    "counted as bytes, for the model has no tokenizer",
+    "estimated from characters",
+]
 
 
 class RequestError(Failure):
-    """What was asked can't be planned. `place`: where a job file says it, as far as that is known."""
-
-    def __init__(self, message: str, *, hint: str | None = None, place: tuple[str, ...] = ()) -> None:
-        super().__init__(message, hint=hint)
-        self.place = place
+    """What was asked can't be planned."""
 
 
 class DataAsked(msgspec.Struct, frozen=True, kw_only=True):
@@ -171,7 +173,7 @@ def measured_data(
         raise RequestError(f"{file.path} cannot be read here", hint="say --examples and --tokens instead")
     lengths, too_many = measure(msgspec.structs.replace(file, along=held_out_path)), None
     if held_out_path is not None:
-        apart = measure(msgspec.structs.replace(file, path=held_out_path, max_rows=None))
+        apart = _measured_apart(measure, msgspec.structs.replace(file, path=held_out_path, max_rows=None))
         num_trained, num_held_out, held_out_profile = lengths.num_rows, apart.num_rows, apart.profile
     else:
         wanted = HELD_OUT_ROWS if held_out_rows is None else held_out_rows
@@ -195,6 +197,14 @@ def measured_data(
         format=file.format,
         max_rows=file.max_rows,
     )
+
+
+def _measured_apart(measure: Measure, file: DataFile) -> Lengths:
+    try:
+        return measure(file)
+    except RequestError as error:
+        error.place = ("data", "held_out")
+        raise
 
 
 def default_data() -> DataAsked:
@@ -271,14 +281,23 @@ def checked(request: Request) -> Request:
     _check_batch(request)
     for network in request.where.allow_from:
         _check_network(network)
-    if any(not 0 <= layer <= MAX_LAYER for layer in request.loop.layers or ()):
-        raise RequestError("layers are counted from 0", hint="layers: [0, 1, 2]", place=("loop", "layers"))
+    _check_layers(request.loop.layers)
     if not request.model.strip():
         raise RequestError("the model has no name", hint="--model 7b", place=("model",))
+    if request.revision is not None and not request.revision.strip():
+        raise RequestError("the revision has no name", hint="main, or leave it out", place=("revision",))
     for key, value in request.tags.items():
         _check_tag(key, value)
     _check_volume_name(request.keep.volume_name)
     return request
+
+
+def _check_layers(layers: tuple[int, ...] | None) -> None:
+    place, hint = ("loop", "layers"), "layers: [0, 1, 2]"
+    if layers == ():
+        raise RequestError("layers names no block", hint=f"{hint}, or leave it out", place=place)
+    if any(not 0 <= layer <= MAX_LAYER for layer in layers or ()):
+        raise RequestError("layers are counted from 0", hint=hint, place=place)
 
 
 def _check_number(request: Request, field: str, bounds: Bounds) -> None:

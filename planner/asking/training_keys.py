@@ -40,7 +40,12 @@ def check_training(model: str, training: Mapping[str, Any]) -> None:
     `method: auto` is resolved before a case is read. Raises CaseError and RequestError.
     """
     said = {key: value for key, value in training.items() if (key, value) != ("method", AUTO)}
-    case = read_case({"model": model} | said)
+    try:
+        case = read_case({"model": model} | said)
+    except CaseError as error:
+        if error.key not in training:
+            _check_carried(training, model)  # what no job says has made another key wrong
+        raise
     if case.method not in (*METHODS, QLORA):
         raise CaseError(
             "method", f"there is no method {case.method}", nearest(case.method, (AUTO, QLORA, *supported_methods()))
@@ -49,6 +54,11 @@ def check_training(model: str, training: Mapping[str, Any]) -> None:
         asked = f"rentune estimate --model {model} --method {case.method} traces one step of it"
         raise CaseError("method", f"a plan reckons by closed forms, and method {case.method} has none", asked)
     check_quant(case.method, training.get("quant"))
+    _check_carried(training, model)
+
+
+def _check_carried(training: Mapping[str, Any], model: str) -> None:
+    """Raise RequestError for a key that has another home in a job, or none."""
     defaults = msgspec.to_builtins(Case(model=model))
     for key, value in training.items():
         if key in ELSEWHERE:

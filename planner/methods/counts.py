@@ -103,10 +103,10 @@ def moved_in_block(architecture: Architecture, strategy: Strategy) -> tuple[froz
 
 def saved_module_params(architecture: Architecture, strategy: Strategy) -> int:
     """Parameters of whole modules that are trained beside the adapter, each as a copy (peft's modules_to_save)."""
-    if not VOCABULARY_MODULES.issuperset(strategy.modules_to_save):
+    if other := [name for name in strategy.modules_to_save if name not in VOCABULARY_MODULES]:
         raise Unsupported(
             "modules_to_save",
-            "only embeddings and output heads have a closed form as saved modules",
+            f"only embeddings and output heads have a closed form as saved modules, not {other[0]}",
             f"choose from {', '.join(sorted(VOCABULARY_MODULES))}",
         )
     return vocabulary_modules(strategy.modules_to_save) * architecture.vocab_size * architecture.hidden_size

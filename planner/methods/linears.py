@@ -44,7 +44,9 @@ def dials_of(adapter: Adapter, strategy: Strategy) -> Dials:
     unread = sorted(set(said) - set(adapter.options) - IDLE_OPTIONS)
     if unread:
         known = ", ".join(adapter.options) or "none that moves memory"
-        raise Unsupported("method_options", f'"{unread[0]}" of {strategy.method} has no closed form', f"it reads {known}")
+        raise Unsupported(
+            "method_options", f'"{unread[0]}" of {strategy.method} has no closed form', f"leave it out; it reads {known}"
+        )
     options = tuple((name, said.get(name, default)) for name, default in adapter.options.items())
     return Dials(strategy.rank or 0, options, first_stays=adapter.kind == "lora" and strategy.optimizer == LORA_FA)
 

@@ -108,9 +108,17 @@ def _linears_named(
     named = [target for target in targets if target not in VOCABULARY_MODULES and _last(target) not in fused]
     unmatched = [target for target in named if not _matches_any(target, places)]
     if unmatched:
-        names = ", ".join(dict.fromkeys([*(_last(linear.name) for linear, _ in places), *sorted(fused)]))
-        raise CaseError("target_modules", f"{architecture.model_type} has no module {unmatched[0]}", f"its linears: {names}")
+        names = tuple(dict.fromkeys([*(_last(linear.name) for linear, _ in places), *sorted(fused)]))
+        hint = f"{_meant(unmatched[0], names)}its linears: {', '.join(names)}"
+        raise CaseError("target_modules", f"{architecture.model_type} has no module {unmatched[0]}", hint)
     return chosen
+
+
+def _meant(word: str, names: tuple[str, ...]) -> str:
+    from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
+
+    near = get_close_matches(_last(word), names, n=1, cutoff=0.7)
+    return f'did you mean "{near[0]}"? ' if near else ""
 
 
 def _last(path: str) -> str:

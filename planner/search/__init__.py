@@ -20,8 +20,9 @@ from planner.search.assumptions import assumptions
 from planner.search.best import AIMS, best, by_the_hour
 from planner.search.figures import Figures
 from planner.search.idle import Told, idle_wishes
+from planner.search.mistakes import check_trained
 from planner.search.notebook import Notebook
-from planner.search.offers import Kind, Market, Place, admit, check_memory, check_names, known_names
+from planner.search.offers import Kind, Market, Place, admit, check_cards, check_memory, check_names, known_names
 from planner.search.ranking import Found, Question, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_attention, check_layers, check_method, seq_len_of
@@ -69,6 +70,7 @@ def search(
         kept_at=kept_at,
     )
     figures = Figures(architecture, request, advice, seq_len=seq_len, seen=seen)
+    check_trained(request, figures)
     asked = admit(request, market, question.rules, kept_at=question.kept_at)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
     notebook = Notebook()
@@ -141,7 +143,7 @@ def checks(
     """
     of_words: tuple[Callable[[], object], ...] = (
         lambda: check_training(request.model, request.training),
-        lambda: [catalog.gpu(name) for name in request.where.cards],
+        lambda: check_cards(request.where, catalog),
         lambda: check_names(request.where, catalog, offers),
         lambda: check_memory(request.where.gpu_memory_gib, catalog, said="gpu_budget"),
     )

@@ -11,8 +11,11 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.catalog import Catalog
+from catalogs.failure import KeyPath
 from catalogs.hardware import Gpu, Offer
-from planner.asking.request import HOST, LOCAL, OWN_MACHINES, Request, RequestError, Where
+from catalogs.read import CatalogError
+from catalogs.user_file import shortened
+from planner.asking.request import HERE, HOST, LOCAL, OWN_MACHINES, Request, RequestError, Where
 from planner.choice.policy import Rule, matches, refusal
 from planner.plan import Rejection
 from planner.units import GIB, MIB
@@ -282,11 +285,31 @@ def how_to_plan_with(provider: str) -> str:
 def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
     """A name that no offer of the whole market has is a slip of the pen, not a wish that nothing fulfils: RequestError."""
     for key, known in known_names(catalog, offers).items() if where.providers or where.regions else ():
-        for name in getattr(where, key):
+        for place, name in enumerate(getattr(where, key)):
             if not any(matches(each, (name,)) for each in known):
-                close = _close(name, known)
-                hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:MAX_NAMES])}"
-                raise RequestError(f"no offer has the {key[:-1]} {name}", hint=hint)
+                raise _unknown(name, known, what=key[:-1], place=("where", key, place))
+    for place, name in enumerate(where.instance_types):
+        if not any(name == offer.instance_type for offer in offers):
+            known = {offer.instance_type for offer in offers if not where.providers or offer.provider in where.providers}
+            raise _unknown(name, known, what="instance type", place=("where", "instance_types", place))
+
+
+def _unknown(name: str, known: set[str], *, what: str, place: KeyPath) -> RequestError:
+    close = _close(name, known)
+    hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:MAX_NAMES])}"
+    return RequestError(f"no offer has the {what} {shortened(name)}", hint=hint, place=place)
+
+
+def check_cards(where: Where, catalog: Catalog) -> None:
+    """Raise RequestError for a name that the GPU table does not know."""
+    for place, name in enumerate(where.gpus):
+        if name.lower() == HERE:
+            continue
+        try:
+            catalog.gpu(name)
+        except CatalogError as error:
+            message, _, hint = error.message.partition("; ")
+            raise RequestError(message, hint=hint, place=("where", "gpus", place)) from None
 
 
 def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str) -> None:
@@ -329,11 +352,11 @@ def _close(name: str, known: set[str]) -> list[str]:
     """What may have been meant: another name of it, those that are spelled alike, or else those that lie on the continent that
     the first letters name.
     """
-    called = CALLED.get(name.lower())
-    if called is not None and called in known:
-        return [called]
     from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
+    called = {other: each for other, each in CALLED.items() if each in known}
+    if meant := get_close_matches(name.lower(), called, n=1, cutoff=0.8):
+        return [called[meant[0]]]
     continent = sorted(each for each in known if each.lower().startswith(name.lower()[:CONTINENT_LETTERS]))
     alike = get_close_matches(name, continent or known, n=3, cutoff=0.5)
     return alike or continent[:MAX_NAMES]

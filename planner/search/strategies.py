@@ -24,7 +24,7 @@ SEQ_LEN_MULTIPLE: Final = 8  # derived: collators pad to it; matrix units want i
 # measured: by at most 1.29 characters understated the tokens of 1,600 docstrings under SmolLM2-135M-Instruct, 2026-11;
 # assumed of other text
 ESTIMATE_MARGIN: Final = 1.3
-COUNTED: Final = ("counted by the model's tokenizer", "stated", "default")
+ESTIMATED: Final = "estimated from characters"  # of the ways to know the length of rows the one that may be wrong
 
 SDPA: Final = "sdpa"
 EAGER: Final = "eager"
@@ -95,13 +95,15 @@ def seq_len_of(request: Request, architecture: Architecture) -> int:
         raise RequestError(
             f"{architecture.name} reads at most {architecture.max_positions:,} tokens, not {said:,}",
             hint=f"--seq-len {architecture.max_positions}",
+            place=("training", "seq_len"),
         )
-    counted = request.data.basis in COUNTED
+    counted = request.data.basis != ESTIMATED
     least, most = request.data.least_seq_len, said or architecture.max_positions
     if least is not None and most < least:
         raise RequestError(
             f"no row leaves anything to learn within {most:,} tokens: its answer begins later",
             hint=f"--seq-len {least} at least; most rows need more",
+            place=("training", "seq_len"),
         )
     if said is not None and not counted:
         return said

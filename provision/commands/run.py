@@ -42,7 +42,9 @@ def command(**options: Any) -> int:
     """
     import os
     import time
+    from pathlib import Path
 
+    from planner.cli import at_its_place
     from provision.account.ledger import Ledger
     from provision.home.places import CACHE_VARIABLE, read_places, require_folder
     from provision.parts import require_parts
@@ -62,7 +64,8 @@ def command(**options: Any) -> int:
     question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
     opened = _open(choose_plan(options, question), options, LookAhead(os.environ, market().gpus))
     plan, alternatives = opened.plan, opened.alternatives
-    base = find_base(plan.request.model)
+    with at_its_place(options, Path.cwd()):
+        base = find_base(plan.request.model)
     require_hub_access(base, os.environ)
     base = pinned(base, plan.request.revision, os.environ)
     places = read_places()

@@ -68,7 +68,7 @@ def address_of(user_at_host: str, *, config: Path | None = None) -> Address:
 
 
 def _no_address(user_at_host: str) -> BadInput:
-    return BadInput(f"{user_at_host!r} is not an address.", hint="user@address, or user@address:port")
+    return BadInput(f"{user_at_host!r} is not an address.", hint="user@address, or user@address:port", place=("where", "host"))
 
 
 def _configured(host: str, config: Path) -> dict[str, Any]:

@@ -134,4 +134,5 @@ def offer_of_host(host: ExistingHost, *, usd_per_hour: Decimal) -> Offer:
     except WrongHostKey:
         raise
     except ConnectionFailed as error:
-        raise Refused(str(error), hint=f"See whether it answers: {host.address.command}") from None
+        hint = f"See whether it answers: {host.address.command}"
+        raise Refused(str(error), hint=hint, place=("where", "host")) from None

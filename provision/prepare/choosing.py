@@ -15,7 +15,7 @@ from catalogs.hardware import Offer
 from planner.asking.options import plan_command, spelled
 from planner.asking.request import OWN_MACHINES, Request
 from planner.choice.policy import Rule
-from planner.cli import Edges, answer, read_asked
+from planner.cli import Edges, answer, at_its_place, read_asked
 from planner.estimators.cost import estimate_cost
 from planner.plan import Plan, SearchResult
 from planner.report.words import what_would_do
@@ -71,9 +71,10 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
         require_price_of_today(asked, offers_of_today)
         plan, *others = (asked,)
     else:
-        located = with_absolute_paths(asked)
-        offers = _offers(located, question, assumed_price=price)
-        plan, *others = _found(located, edges, offers, assumed_price=price, see_why=plan_command(options))
+        with at_its_place(options, edges.folder):
+            located = with_absolute_paths(asked)
+            offers = _offers(located, question, assumed_price=price)
+            plan, *others = _found(located, edges, offers, assumed_price=price, see_why=plan_command(options))
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
     require_allowed(plan, edges.rules)
@@ -111,7 +112,7 @@ def look_at_job(request: Request, job: str, question: KeyQuestion, *, unread: tu
     """All that `plan` and `run` refuse of a job file's request, where they stop at the first. What this machine lacks to rent
     is no matter of the job (`lacking_here`). `unread`: why its data could not be read, if so.
     """
-    told = Told(*unread)
+    told = Told(job, *unread)
     if not unread:
         told.met(lambda: with_absolute_data(request.data))
     told.met(lambda: adapter_folder(request.keep))
@@ -145,15 +146,17 @@ def lacking_here(plan: Plan, places: Places, environment: Mapping[str, str]) -> 
 
 
 class Told:
-    """What was refused so far."""
+    """What was refused so far of this job file."""
 
-    def __init__(self, *problems: Problem) -> None:
+    def __init__(self, job: str, *problems: Problem) -> None:
+        self._job = job
         self.problems = list(problems)
 
     def met(self, ask: Callable[[], Answer]) -> Answer | None:
         """Its answer; None where it is refused, which is kept."""
         try:
-            return ask()
+            with at_its_place({"job": self._job}, Path.cwd()):
+                return ask()
         except Failure as error:
             self.problems.append(Problem(message=error.message, hint=error.hint))
             return None

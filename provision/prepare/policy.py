@@ -18,6 +18,7 @@ import msgspec
 from catalogs.hardware import Hosts
 from catalogs.user_file import FileUnusable, exists, read_text
 from planner.asking.bounds import REQUEST_BOUNDS, complaint
+from planner.asking.instead import Bare
 from planner.asking.mistyped import mistyped
 from planner.asking.request import Budget, Request
 from planner.choice.policy import KEYS, Rule, cap, in_force, refusal
@@ -25,6 +26,7 @@ from planner.plan import Plan
 from provision.errors import BadInput, Refused
 from provision.home.places import Places
 
+LINES: Final = 'write lines such as `max_usd_per_hour = 4` and `regions = ["eu-*"]`'
 MAX_POLICY_BYTES: Final = 64 * 1024  # assumed: a policy has ten lines
 DEFAULT: Final = Rule(key="hosts", allows="data centre", said_in="the default", may_be_overruled=True)
 
@@ -110,20 +112,27 @@ def _read(file: Path) -> PolicyFile:
     except FileUnusable as error:
         raise BadInput(f"{file} {error}.", hint="Without it nothing is planned: it may forbid it.") from None
     except tomllib.TOMLDecodeError as error:
-        raise BadInput(f"{file} is not TOML: {error}.") from None
+        raise BadInput(f"{file} is not TOML: {error}.", hint=LINES) from None
     except RecursionError:
-        raise BadInput(f"{file} is nested too deep: a policy has keys and lists of words.") from None
+        raise BadInput(f"{file} is nested too deep: a policy has keys and lists of words.", hint=LINES) from None
     except msgspec.ValidationError as error:
-        wrong = mistyped(error, values, PolicyFile)
+        wrong = mistyped(error, values, PolicyFile, written=_written)
         raise BadInput(f"{file}: {wrong.sentence}.", hint=wrong.hint) from None
     return _checked(policy, file)
+
+
+def _written(key: str, value: Any) -> str:
+    """A line of TOML."""
+    if isinstance(value, Bare):
+        return f"{key} = {value}"
+    return f"{key} = {msgspec.json.encode(str(value) if isinstance(value, str) else value).decode()}"
 
 
 def _checked(policy: PolicyFile, file: Path) -> PolicyFile:
     bounds = REQUEST_BOUNDS["budget.max_usd"]
     for key in ("max_usd_per_hour", "max_usd_per_run"):
         if (usd := getattr(policy, key)) is not None and not bounds.admit(usd):
-            raise BadInput(f"{file}: {complaint(key, usd, bounds)}.")
+            raise BadInput(f"{file}: {complaint(key, usd, bounds)}.", hint=f"write `{key} = 20`")
     if policy.providers is None:
         return policy
     return msgspec.structs.replace(

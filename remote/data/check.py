@@ -41,7 +41,9 @@ FIRST_THAT_TEACHES: Final = 2  # derived: the first token of a sequence is predi
 DECIMALS: Final = 3  # of a mean length; without rounding 512 tokens would be a little more, and then 520 in a batch
 
 
-Basis = Literal["estimated from characters", "counted by the model's tokenizer"]
+Basis = Literal[
+    "estimated from characters", "counted by the model's tokenizer", "counted as bytes, for the model has no tokenizer"
+]
 ESTIMATED: Final[Basis] = "estimated from characters"
 
 
@@ -192,4 +194,4 @@ def _tokens_of(text: str) -> int:
 
 GUESSED: Final = Counter(lambda rows: [_guessed(row) for row in rows], ESTIMATED)
 # Exactly, and without any library: for models of random weights, which are trained over bytes.
-BYTES: Final = Counter(lambda rows: [_in_bytes(row) for row in rows], "counted by the model's tokenizer")
+BYTES: Final = Counter(lambda rows: [_in_bytes(row) for row in rows], "counted as bytes, for the model has no tokenizer")

@@ -8,6 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
+from catalogs.failure import KeyPath
 from planner.advise import with_loop
 from planner.asking.contradictions import consistent
 from planner.asking.jobfile.positions import Document, read_document
@@ -38,15 +39,20 @@ from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS, check_trainin
 from planner.refusals import CaseError
 
 
-def read_job(text: str, *, name: str, measure: Measure | None = None) -> Request:
-    """The Request in a job file. `name` stands in every complaint; `measure` reads the file named under `data`.
+def read_job(
+    text: str, *, name: str, measure: Measure | None = None, overruled: Iterable[KeyPath] = (), model: str | None = None
+) -> Request:
+    """The Request in a job file. `name` stands in every complaint; `measure` reads the file named under `data`. Values at the
+    `overruled` places are not looked at: options replace them, and `model`, where it is not None, the file's.
 
     Raises JobFileError with file, line and column.
     """
     document = read_document(text, name=name)
     if not isinstance(document.values, dict):
         raise document.error((), "a job file is a list of `key: value` lines", hint="at least `model: 7b`")
-    document = msgspec.structs.replace(document, values=_without_empty_sections(document.values))
+    document = msgspec.structs.replace(document, values=_without_empty_sections(document.values)).without(overruled)
+    if model is not None:
+        document = msgspec.structs.replace(document, values=document.values | {"model": model})
     _check_keys(document)
     job = _converted(document)
     training = {key: value for key, value in job.training.items() if key != GLOBAL_BATCH_SIZE and value is not None}
@@ -112,7 +118,9 @@ def _converted(document: Document) -> JobFile:
     except msgspec.ValidationError as error:
         if "model" not in document.values:
             raise document.error((), "the file names no model", hint="write `model: 7b` or another at the top") from None
-        wrong = mistyped(error, document.values, JobFile, type_words=TYPE_WORDS_OF_YAML)
+        from planner.asking.jobfile.writer import written  # only for what is wrong
+
+        wrong = mistyped(error, document.values, JobFile, type_words=TYPE_WORDS_OF_YAML, written=written)
         raise document.error(wrong.path, wrong.sentence, hint=wrong.hint) from None
 
 
@@ -140,7 +148,8 @@ def _check_training(document: Document, model: str, training: dict[str, Any]) ->
 def _global_batch_size(document: Document, training: dict[str, Any]) -> int | None:
     size = training.get(GLOBAL_BATCH_SIZE)
     if size is not None and (type(size) is not int or size < 1):
-        raise document.error(("training", GLOBAL_BATCH_SIZE), "global_batch_size must be a whole number, 1 or more")
+        what = f"{GLOBAL_BATCH_SIZE} must be a whole number, 1 or more"
+        raise document.error(("training", GLOBAL_BATCH_SIZE), what, hint=f"such as {GLOBAL_BATCH_SIZE} 16")
     return size
 
 
@@ -174,7 +183,7 @@ def _counted(document: Document, section: DataSection, path: str, model: str, me
     try:
         return measured_data(file, measure=measure, held_out_path=section.held_out, held_out_rows=section.held_out_rows)
     except RequestError as error:
-        raise document.error(("data", "file"), str(error), hint=error.hint) from None
+        raise document.error(error.place or ("data", "file"), str(error), hint=error.hint) from None
 
 
 def _size(section: DataSection, training: dict[str, Any]) -> DataAsked:
@@ -191,7 +200,7 @@ def _where(document: Document, section: WhereSection) -> Where:
     try:
         budget_gib = parse_gib(section.gpu_budget) if isinstance(section.gpu_budget, str) else section.gpu_budget
     except ValueError as error:
-        raise document.error(("where", "gpu_budget"), str(error)) from None
+        raise document.error(("where", "gpu_budget"), str(error), hint="write `gpu_budget: 24GB`") from None
     return Where(
         gpu_memory_gib=budget_gib,
         gpus=section.gpus,

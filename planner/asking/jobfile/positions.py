@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
@@ -10,12 +10,13 @@ from ruamel.yaml import YAML
 from ruamel.yaml.error import MarkedYAMLError, YAMLError
 from ruamel.yaml.nodes import MappingNode, Node, ScalarNode, SequenceNode
 
+from catalogs.failure import KeyPath
 from planner.asking.request import RequestError
 
 MAX_DEPTH: Final = 20  # assumed: a job file is four deep; an anchor that contains itself would have no end
 MAX_VALUES: Final = 10_000  # assumed: aliases of aliases grow without end; no job says a hundredth of it
 
-Path = tuple[str | int, ...]  # ("training", "rank"), ("where", "gpus", 0)
+Path = KeyPath  # ("training", "rank"), ("where", "gpus", 0)
 
 
 class JobFileError(RequestError):
@@ -30,11 +31,30 @@ class Document(msgspec.Struct, frozen=True, kw_only=True):
     positions: dict[Path, tuple[int, int]]  # line and column, counted from 1
 
     def error(self, path: Path, message: str, *, hint: str | None = None) -> JobFileError:
-        """A complaint at the position of `path`, or of its nearest ancestor that stands in the file."""
+        """A complaint at the position of `path`."""
+        return JobFileError(f"{self.where(path)}: {message}", hint=hint)
+
+    def where(self, path: Path) -> str:
+        """File, line and column of `path`, or of its nearest ancestor that stands in the file."""
         while path not in self.positions and path:
             path = path[:-1]
         line, column = self.positions.get(path, (1, 1))
-        return JobFileError(f"{self.name}:{line}:{column}: {message}", hint=hint)
+        return f"{self.name}:{line}:{column}"
+
+    def without(self, paths: Iterable[Path]) -> Document:
+        """The same without the values at these places."""
+        values = self.values
+        for path in paths:
+            values = _without(values, path)
+        return msgspec.structs.replace(self, values=values)
+
+
+def _without(values: Any, path: Path) -> Any:
+    if not isinstance(values, dict) or path[0] not in values:
+        return values
+    if len(path) == 1:
+        return {key: value for key, value in values.items() if key != path[0]}
+    return values | {path[0]: _without(values[path[0]], path[1:])}
 
 
 def read_document(text: str, *, name: str) -> Document:
@@ -47,21 +67,45 @@ def read_document(text: str, *, name: str) -> Document:
     except MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
         where = f":{mark.line + 1}:{mark.column + 1}" if mark is not None else ""
-        raise JobFileError(f"{name}{where}: not valid YAML: {error.problem or error.context}") from None
+        problem = str(error.problem or error.context)
+        raise JobFileError(f"{name}{where}: not valid YAML: {problem}", hint=_remedy(problem)) from None
     except RecursionError:
-        raise JobFileError(f"{name}: nested more than {MAX_DEPTH} levels deep") from None
+        raise JobFileError(f"{name}: nested more than {MAX_DEPTH} levels deep", hint=OF_LINES) from None
     except YAMLError as error:
-        raise JobFileError(f"{name}: not valid YAML: {str(error).splitlines()[0]}") from None
+        problem = str(error).splitlines()[0]
+        raise JobFileError(f"{name}: not valid YAML: {problem}", hint=_remedy(problem)) from None
     return Document(name=name, values=values, positions=positions)
+
+
+OF_LINES: Final = "a job file is `key: value` lines, in sections that are indented by two spaces"
+REMEDIES: Final[Mapping[str, str]] = {  # words of ruamel.yaml's complaints -> what to type
+    "'\\t'": "indent with spaces: YAML takes no tabs there",
+    "unexpected end of stream": 'write the second quote: `model: "7b"`',
+    "quoted scalar": 'write the second quote: `model: "7b"`',
+    "expected ',' or": "close the bracket: `{rank: 8}`, `[aws, gcp]`",
+    "mapping values are not allowed": "begin the keys of one section in the same column, and quote text that holds `: `",
+    "block end": "begin the keys of one section in the same column",
+    "could not find expected ':'": "write a colon and a space behind each key: `rank: 8`",
+    "cannot start any token": 'put text with signs in quotes: `model: "…"`',
+    "alias": 'put text that begins with * or & in quotes: `regions: ["*-1"]`',
+    "unacceptable character": "leave out what can't be printed",
+    "special characters are not allowed": "leave out what can't be printed",
+    "constructor": "leave out what begins with !",
+}
+
+
+def _remedy(problem: str) -> str:
+    return next((remedy for words, remedy in REMEDIES.items() if words in problem), OF_LINES)
 
 
 def _value(yaml: YAML, node: Node, path: Path, positions: dict[Path, tuple[int, int]], name: str) -> Any:
     positions.setdefault(path, _position(node))
     if len(path) > MAX_DEPTH:
         line, column = positions[path]
-        raise JobFileError(f"{name}:{line}:{column}: nested more than {MAX_DEPTH} levels deep")
+        raise JobFileError(f"{name}:{line}:{column}: nested more than {MAX_DEPTH} levels deep", hint=OF_LINES)
     if len(positions) > MAX_VALUES:
-        raise JobFileError(f"{name}: holds more than {MAX_VALUES:,} values, aliases counted as often as they stand")
+        what = f"holds more than {MAX_VALUES:,} values, aliases counted as often as they stand"
+        raise JobFileError(f"{name}: {what}", hint="write no aliases (`*name`)")
     if isinstance(node, MappingNode):
         return dict(_pairs(yaml, node, path, positions, name))
     if isinstance(node, SequenceNode):
@@ -70,7 +114,8 @@ def _value(yaml: YAML, node: Node, path: Path, positions: dict[Path, tuple[int, 
         return yaml.constructor.construct_object(node, deep=True)
     except ValueError:  # an impossible date, a number of thousands of digits
         line, column = positions[path]
-        raise JobFileError(f"{name}:{line}:{column}: this is no number and no date that can be read") from None
+        what = "this is no number and no date that can be read"
+        raise JobFileError(f"{name}:{line}:{column}: {what}", hint="put it in quotes if it is text") from None
 
 
 def _pairs(
@@ -80,10 +125,11 @@ def _pairs(
     for key_node, value_node in node.value:
         line, column = _position(key_node)
         if not isinstance(key_node, ScalarNode):
-            raise JobFileError(f"{name}:{line}:{column}: a key must be a word")
+            raise JobFileError(f"{name}:{line}:{column}: a key must be a word", hint=OF_LINES)
         key: str = key_node.value
         if key in seen:
-            raise JobFileError(f"{name}:{line}:{column}: {key} stands twice in the same section")
+            what = f"{key} stands twice in the same section"
+            raise JobFileError(f"{name}:{line}:{column}: {what}", hint=f"leave one {key} out")
         seen.add(key)
         positions[*path, key] = (line, column)
         yield key, _value(yaml, value_node, (*path, key), positions, name)

@@ -12,6 +12,7 @@ import msgspec
 from catalogs.hardware import Offer
 from planner.advise import AUTO, loop_for, said_of_loop
 from planner.asking.case import Case
+from planner.asking.instead import Bare, Quoted
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
@@ -215,7 +216,7 @@ def _lines(values: dict[str, Any], prefix: str, chosen: Mapping[str, str], *, in
         place = f"{prefix}{key}"
         mark = f"({CHOSEN})" if place in chosen else ""
         comment = " ".join(filter(None, (chosen.get(place) or COMMENTS.get(place), mark)))
-        yield f"{indent}{_text(key)}: {_flow(value)}" + (f"  # {comment}" if comment else "")
+        yield f"{indent}{written(key, value)}" + (f"  # {comment}" if comment else "")
 
 
 # ── values ─────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -225,8 +226,15 @@ _WORDS_WITH_A_MEANING: Final = frozenset({"true", "false", "null", "yes", "no", 
 _ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
 
 
+def written(key: str, value: Any) -> str:
+    """A line of a job file."""
+    return f"{_text(key)}: {_flow(value)}"
+
+
 def _flow(value: Any) -> str:
     """A value in YAML's flow style, on one line."""
+    if isinstance(value, Bare | Quoted):
+        return value if isinstance(value, Bare) else _quoted(value)
     if isinstance(value, Mapping):
         return "{" + ", ".join(f"{_text(str(key))}: {_flow(item)}" for key, item in value.items()) + "}"
     if isinstance(value, (list, tuple)):
@@ -238,8 +246,10 @@ def _flow(value: Any) -> str:
 
 def _text(text: str) -> str:
     """Plain where nothing can be mistaken, else in double quotes with everything unusual escaped."""
-    if _PLAIN.match(text) and text.lower() not in _WORDS_WITH_A_MEANING | {"~"}:
-        return text
+    return text if _PLAIN.match(text) and text.lower() not in _WORDS_WITH_A_MEANING | {"~"} else _quoted(text)
+
+
+def _quoted(text: str) -> str:
     return '"' + "".join(_ESCAPES.get(character) or _escaped(character) for character in text) + '"'
 
 

@@ -48,6 +48,7 @@ def find_base(reference: str) -> BaseModel:
         raise BadInput(
             f"{reference} is a shape without weights: it can be planned, not trained.",
             hint=f"Name a hub id (owner/name), a model folder or a GGUF file{example}.",
+            place=("model",),
         )
     return BaseModel(kind="hub", hub_id=known or reference)
 
@@ -118,7 +119,9 @@ def _require_writable(folder: Path) -> None:
     except OSError as error:
         reason = f"{place}: {error.strerror or error}"
     raise BadInput(
-        f"The adapter can't be kept in {folder} ({reason}).", hint="Under `keep:`, let `adapter:` name a folder to write to."
+        f"The adapter can't be kept in {folder} ({reason}).",
+        hint="Under `keep:`, let `adapter:` name a folder to write to.",
+        place=("keep", "adapter"),
     )
 
 

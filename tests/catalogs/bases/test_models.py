@@ -195,6 +195,24 @@ def test_a_shape_that_no_model_has_is_refused(changes: dict[str, Any], words: st
         resolve_model(LLAMA | changes)
 
 
+def test_a_complaint_about_a_folder_names_the_file_in_it(tmp_path: Path) -> None:
+    """Also where the file that says how the weights are packed lies beside the config."""
+    folder = tmp_path / "base"
+    folder.mkdir()
+    (folder / "config.json").write_text(json.dumps(LLAMA | {"quantization_config": "gptq"}))
+    with pytest.raises(ModelUnknown, match=r"^base/config\.json: quantization_config is 'gptq'"):
+        resolve_model("base", base=tmp_path)
+    (folder / "config.json").write_text("{")
+    with pytest.raises(ModelUnknown, match=r"^base/config\.json is not a readable"):
+        resolve_model("base", base=tmp_path)
+    (folder / "config.json").write_text(json.dumps(LLAMA | {"quantization_config": {"quant_method": "awq"}}))
+    assert resolve_model("base", base=tmp_path).source == "base/config.json"
+    (folder / "config.json").write_text(json.dumps(LLAMA))
+    (folder / "quantize_config.json").write_text('{"bits": 4}')
+    packed = resolve_model("base", base=tmp_path)
+    assert (packed.source, packed.config["quantization_config"]) == ("base/quantize_config.json", {"quant_method": "gptq"})
+
+
 def test_a_config_with_a_byte_order_mark_is_read(tmp_path: Path) -> None:
     (tmp_path / "config.json").write_text("\ufeff" + json.dumps(LLAMA), encoding="utf-8")
     assert resolve_model("config.json", base=tmp_path).num_layers == 2

@@ -71,6 +71,9 @@ def test_a_fee_for_setting_up_is_the_offers_own(tmp_path: Path) -> None:
         (f"{HEADER}\na,r,b,H100,,,1,,,\n", "several cards"),
         (f"{HEADER}\na,r,b,T4,0,,1,,,\n", "mine.csv:2:num_gpus: must be 0 on a CPU box"),
         (f"{HEADER}\nlocal,r,b,,,,1,,,\n", '"local" is no provider'),
+        (f"{HEADER}\na,r,b,,,,1e400,,,\n", "mine.csv:2:on_demand_usd_per_hour: 1e400 is more than anything here has"),
+        (f"{HEADER}\na,r,b,T4,1,1e300,1,,,\n", "mine.csv:2:ram_gib: 1e300 is more than anything here has"),
+        (f"{HEADER}\na,r,b,,,,{'9' * 5_000},,,\n", "is more than anything here has; at most 1,000,000,000"),
         (f"{HEADER}\na,r/s,b,,,,1,,,\n", 'mine.csv:2:region: "r/s" has a space or a slash in it'),
         (f"{HEADER}\na,r,b,,,,1,,cellar,\n", 'mine.csv:2:hosts: "cellar" is not one of data centre, community'),
         (f"{HEADER}\na,r,b,,,,1,,,\nA,r,b,,,,2,,,\n", "mine.csv:3:instance_type: a/r/b/on_demand is there twice"),
@@ -81,6 +84,8 @@ def test_what_is_wrong_is_said_with_its_place(tmp_path: Path, text: str, said: s
     with pytest.raises(CatalogError) as caught:
         read_own(written(tmp_path, text), CATALOG)
     assert said in str(caught.value)
+    assert len(caught.value.message) < 1_000
+    assert "provider,region,instance_type" in (caught.value.hint or ""), "what to type instead"
 
 
 def test_what_is_no_text_and_what_is_no_file_is_refused(tmp_path: Path) -> None:

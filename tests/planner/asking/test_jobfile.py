@@ -228,6 +228,55 @@ def test_what_is_no_plain_yaml_is_refused(text: str, complaint: str) -> None:
     with pytest.raises(JobFileError) as refused:
         read_document(text, name="job.yaml")
     assert complaint in str(refused.value)
+    assert refused.value.hint, "what to type instead"
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("training:\n\trank: 8", "indent with spaces"),
+        ('model: "7b', 'write the second quote: `model: "7b"`'),
+        ("model: '7b\ntask: causal_lm", "write the second quote"),
+        ("training: {rank: 8\nloop: 3", "close the bracket: `{rank: 8}`"),
+        ("where: {gpus: [L4, T4}", "close the bracket"),
+        ("model: 7b\n training: 5", "begin the keys of one section in the same column"),
+        ("training:\n    rank: 8\n  alpha: 3", "begin the keys of one section in the same column"),
+        ("model: @base", "put text with signs in quotes"),
+        ("model: *base", "put text that begins with * or & in quotes"),
+        ("model: 7b\nmodel: 8b", "leave one model out"),
+        ("model: 7b\nloop\n", "write a colon and a space behind each key"),
+        ("model: %", "put text with signs in quotes"),
+    ],
+)
+def test_a_slip_in_yaml_is_told_with_what_to_type(text: str, hint: str) -> None:
+    """By the kind of slip."""
+    with pytest.raises(JobFileError) as refused:
+        read_document(text, name="job.yaml")
+    assert hint in (refused.value.hint or ""), str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("text", "hint"),
+    [
+        ("where: {gpus: A100}", "write a list: `gpus: [A100]`"),
+        ('loop: {layers: "0-3"}', "write a list: `layers: [0, 1, 2]`"),
+        ("where: {spot: yes}", "write `spot: true` or `spot: false`"),
+        ("budget: {max_hours: 2h}", "write a number alone, such as `max_hours: 12`"),
+        ("budget: {max_cost: 5 dollars}", "write an amount alone, such as `max_cost: 5`"),
+        ("data: {examples: 1k}", "write a whole number alone, such as `examples: 1000`"),
+        ("loop: {evaluations: many}", "write a whole number alone, such as `evaluations: 4`"),
+        ("revision: 5", 'write text, in quotes: `revision: "5"`'),
+        ("training: 5", "write its keys on lines of their own, indented under it"),
+    ],
+)
+def test_a_value_of_another_type_is_told_with_what_to_type(text: str, hint: str) -> None:
+    """By the kind of type; what is told is read."""
+    with pytest.raises(JobFileError) as refused:
+        read(f"model: 7b\n{text}")
+    assert refused.value.hint == hint
+    section = text.partition(":")[0]
+    for told in [line for line in hint.split("`")[1::2] if ": " in line]:
+        assert read(f"model: 7b\n{told}" if section == "revision" else f"model: 7b\n{section}: {{{told}}}")
 
 
 def test_a_key_without_a_value_says_nothing() -> None:
@@ -317,7 +366,7 @@ def requests(draw: st.DrawFn) -> Request:
             learning_rate=draw(st.floats(1e-7, 1.0)),
             schedule=draw(st.sampled_from(["constant", "linear", "cosine"])),
             init_adapter=draw(st.none() | TEXT),
-            layers=draw(st.none() | st.lists(st.integers(0, 80), max_size=3).map(tuple)),
+            layers=draw(st.none() | st.lists(st.integers(0, 80), min_size=1, max_size=3).map(tuple)),
         ),
         data=draw(sizes() | files_of(model)),
         purpose=Purpose(

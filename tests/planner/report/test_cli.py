@@ -10,6 +10,7 @@ import jsonschema
 import msgspec
 import pytest
 
+from catalogs.failure import Failure
 from planner.asking.request import DataFile, Lengths, Request, RequestError
 from planner.choice.goals import GOALS
 from planner.cli import Edges, read_asked, run_plan
@@ -291,3 +292,53 @@ def test_data_that_cannot_be_used_is_told_where_the_job_file_names_it(tmp_path: 
     with pytest.raises(RequestError, match=r"^job.yaml:2:8: .*rows.jsonl, line 2: not JSON") as refused:
         read_asked(parsed("job.yaml"), folder=tmp_path, measure=refuse)
     assert refused.value.hint == "mend it"
+
+
+# An option -> a line of a job file that is wrong alone, under the same key
+REPLACED = {
+    ("--rank", "8"): "training: {rank: -1}",
+    ("--method", "lora"): "training: {method: lorra}",
+    ("--target-modules", "q_proj,v_proj"): "training: {target_modules: [q_prj]}",
+    ("--seq-len", "512"): "training: {seq_len: 512k}",
+    ("--global-batch-size", "16"): "training: {global_batch_size: many}",
+    ("--epochs", "2"): "loop: {epochs: 1e400}",
+    ("--use-case", "chat"): "purpose: {use_case: chatting}",
+    ("--gpu", "L4"): "where: {gpus: A100}",
+    ("--gpu-budget", "24GB"): "where: {gpu_budget: lots}",
+    ("--num-gpus", "1"): "where: {num_gpus: 0}",
+    ("--provider", "aws"): "where: {providers: [amazn]}",
+    ("--region", "us-*"): "where: {regions: [us-esat-1]}",
+    ("--spot",): "where: {spot: yes}",
+    ("--allow-from", "192.0.2.7/32"): "where: {allow_from: [0.0.0.0/0]}",
+    ("--max-cost", "50"): "budget: {max_cost: 5 dollars}",
+    ("--max-hours", "9"): "budget: {max_hours: 2h}",
+    ("--goal", "fastest"): "budget: {goal: fast}",
+    ("--tag", "team=search"): "tags: {team: 5}",
+    ("--examples", "700"): "data: {examples: 1e400}",
+    ("--data", "rows.jsonl"): "data: {file: 5, format: jsonl}",
+    ("--revision", "main"): "revision: 5",
+    ("--keep-volume", "models"): "keep: {volume_name: A B}",
+    ("--no-keep-environment",): "keep: {environment: maybe}",
+}
+
+
+@pytest.mark.parametrize(("words", "line"), REPLACED.items(), ids=" ".join)
+def test_what_an_option_replaces_is_not_judged(words: tuple[str, ...], line: str, tmp_path: Path) -> None:
+    """The same answer as where the key does not stand in the file at all; without the option it is refused, with its place."""
+    (tmp_path / "wrong.yaml").write_text(f"model: SmolLM2-135M\n{line}\n")
+    (tmp_path / "without.yaml").write_text("model: SmolLM2-135M\n")
+    with pytest.raises(RequestError, match=r"wrong\.yaml:2:\d+: "):
+        plan("wrong.yaml", folder=tmp_path)
+    asked = [read_asked(parsed(name, *words), folder=tmp_path, measure=counted) for name in ("wrong.yaml", "without.yaml")]
+    assert asked[0] == asked[1]
+
+
+def test_another_model_than_the_files_is_not_judged_by_it(tmp_path: Path) -> None:
+    """Nor is what an option says told as if it stood in the file."""
+    (tmp_path / "job.yaml").write_text("model: 5\ntraining: {rank: 8}\n")
+    assert isinstance(read_asked(parsed("job.yaml", "--model", "7b"), folder=tmp_path, measure=counted), Request)
+    with pytest.raises(Failure) as unknown:
+        plan("job.yaml", "--model", "modle-7b", folder=tmp_path)
+    assert unknown.value.message.startswith("no model modle-7b")
+    with pytest.raises(RequestError, match=r"^no offer has the region us-esat-1$"):
+        plan("job.yaml", "--model", "7b", "--region", "us-esat-1", folder=tmp_path)

@@ -93,12 +93,16 @@ def test_a_file_of_held_out_rows_is_counted_along(data: Path, model: Path, tmp_p
 
 @pytest.mark.parametrize("name", ["shape", "shape/config.json"])
 def test_a_model_of_random_weights_is_counted_in_bytes(name: str, data: Path, tmp_path: Path) -> None:
-    """As its trainer will, exactly and without any library: the letters, and a mark after each turn."""
+    """As its trainer will, exactly and without any library: the letters, and a mark after each turn. It says so."""
     (tmp_path / "shape").mkdir()
     (tmp_path / "shape" / "config.json").write_text(json.dumps(TINY_CONFIG))
     heard = Heard()
     lengths = measured(DataFile(path=str(data), model=str(tmp_path / name)), cache=tmp_path / "cache", say=heard)
-    assert (lengths.mean_tokens, lengths.max_tokens, lengths.basis) == (110, 110, "counted by the model's tokenizer")
+    assert (lengths.mean_tokens, lengths.max_tokens, lengths.basis) == (
+        110,
+        110,
+        "counted as bytes, for the model has no tokenizer",
+    )
     assert heard.lines == []
 
 

@@ -26,7 +26,7 @@ from provision.errors import BadInput, Exit, MissingPart, Refused
 from provision.home.places import Places, read_places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.prepare.policy import DEFAULT, capped, read_rules, require_allowed, state_place
+from provision.prepare.policy import DEFAULT, LINES, capped, read_rules, require_allowed, state_place
 from tests.provision.plans import tiny_files, tiny_plan
 
 RENTED = Offer(
@@ -81,25 +81,31 @@ def test_both_files_hold_at_once(office: Places) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence", "hint"),
     [
-        ('provider = ["aws"]', 'has no key "provider"', 'did you mean "providers"?'),
+        ('provider = ["aws"]', 'there is no key "provider"', 'did you mean "providers"?'),
         ('hosts = "datacenter"', 'hosts can\'t be "datacenter"', 'did you mean "data centre"?'),
-        ("max_usd_per_hour = true", "max_usd_per_hour must be an amount", None),
-        ("max_usd_per_run = -1", "max_usd_per_run is -1 and must be at least 0", None),
-        ("max_usd_per_run = nan", "max_usd_per_run is NaN and must be at least 0", None),
-        ('providers = "aws"', "providers must be a list, not text", None),
-        ("providers = [", "is not TOML", None),
-        ("providers = " + "[" * 5_000, "is nested too deep", None),
+        (
+            "max_usd_per_hour = true",
+            "max_usd_per_hour must be an amount",
+            "write an amount alone, such as `max_usd_per_hour = 12.50`",
+        ),
+        ("max_usd_per_run = -1", "max_usd_per_run is -1 and must be at least 0", "write `max_usd_per_run = 20`"),
+        ("max_usd_per_run = nan", "max_usd_per_run is NaN and must be at least 0", "write `max_usd_per_run = 20`"),
+        ("max_usd_per_run = 1e400", "max_usd_per_run is 1E+400 and must be at least 0", "write `max_usd_per_run = 20`"),
+        ('providers = "aws"', "providers must be a list, not text", 'write a list: `providers = ["aws"]`'),
+        ("regions = [4]", "regions.0 must be text, not a whole number (4)", 'write a list: `regions = ["4"]`'),
+        ("state = 4", "state must be text, not a whole number (4)", 'write text, in quotes: `state = "4"`'),
+        ("providers = [", "is not TOML", LINES),
+        ("providers = " + "[" * 5_000, "is nested too deep", LINES),
     ],
 )
-def test_a_file_that_can_not_be_understood_stops_everything(office: Places, text: str, sentence: str, hint: str | None) -> None:
+def test_a_file_that_can_not_be_understood_stops_everything(office: Places, text: str, sentence: str, hint: str) -> None:
     """A policy that is passed over is none. The sentence names file, key and nearest word."""
     say(office.organisation_policy, text)
     with pytest.raises(BadInput) as caught:
         read_rules(office)
     assert str(caught.value).startswith(str(office.organisation_policy))
     assert sentence in str(caught.value)
-    if hint is not None:
-        assert caught.value.hint == hint
+    assert caught.value.hint == hint
 
 
 def test_a_folder_in_the_files_place_is_not_an_absent_file(office: Places) -> None:

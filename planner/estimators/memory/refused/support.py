@@ -43,7 +43,8 @@ def require_unquantized(architecture: Architecture, quant: str) -> None:
         how = stored.get("quant_method") or "a quantization"
         raise Unsupported(
             "model",
-            f"{architecture.name} is stored in {shortened(how)}, and this version plans from unquantized weights",
+            f"{architecture.name} is stored in {shortened(how)}, and this version plans from unquantized weights "
+            f"({architecture.source})",
             "name the base that it was made from, by its hub id or config.json; quant nf4 or int8 quantizes it while loading",
         )
 
