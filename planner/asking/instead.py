@@ -9,17 +9,17 @@ from planner.asking.request import EXAMPLES, JOB_PLACES
 
 Written = Callable[[str, Any], str]  # a key and its value as the file has them: YAML, TOML
 
-# Keys whose default says nothing, by the name that a file gives them; the others' is an example
-USUAL: Final[Mapping[str, Any]] = {
+# Of keys whose default is no example, by the name that a file gives them
+USUAL: Final[Mapping[str, Any]] = {  # assumed: examples, as those of options
     JOB_PLACES.get(field, (field.rpartition(".")[2],))[-1]: example for field, example in EXAMPLES.items()
 } | {"max_steps": 500, "early_stopping_evaluations": 3, "held_out_rows": 200, "max_rows": 1000, "max_tokens": 1024}
-BY_KIND: Final[Mapping[str, Any]] = {"int": 1, "float": 0.5, "decimal": "12.50"}
+BY_KIND: Final[Mapping[str, Any]] = {"int": 1, "float": 0.5, "decimal": "12.50"}  # assumed: examples
 NUMBERS: Final[Mapping[str, str]] = {
     "int": "a whole number alone, such as",
     "float": "a number alone, such as",
     "decimal": "an amount alone, such as",
 }
-ITEMS: Final[Mapping[type, tuple[Any, ...]]] = {int: (0, 1, 2)}  # of a list, where what was written can't be one
+ITEMS: Final[Mapping[type, tuple[Any, ...]]] = {int: (0, 1, 2)}  # assumed: of a list, where what was written can't be one
 
 
 def instead(key: str, expected: tuple[str, ...], value: Any, *, usual: Any, item: type | None, written: Written) -> str | None:
