@@ -322,6 +322,7 @@ def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str) -> No
     raise RequestError(
         f"{said} says {shown} on a card, and the smallest card has {smallest_gib:g} GB",
         hint=f"did you mean {max(meant_gib, smallest_gib):g}GB?",
+        place=("where", "gpu_budget"),
     )
 
 

@@ -13,6 +13,7 @@ from planner.asking.case import read_case, strategy_of
 from planner.asking.request import Request, RequestError
 from planner.estimators.duration import steps_of
 from planner.methods import LAYERS, METHODS, adapter_params, require_within
+from planner.notices import ESTIMATED
 from planner.refusals import CaseRefused
 from planner.strategy.stack import PINNED_STACK
 from remote.contract import Dtype, Strategy
@@ -24,7 +25,6 @@ SEQ_LEN_MULTIPLE: Final = 8  # derived: collators pad to it; matrix units want i
 # measured: by at most 1.29 characters understated the tokens of 1,600 docstrings under SmolLM2-135M-Instruct, 2026-11;
 # assumed of other text
 ESTIMATE_MARGIN: Final = 1.3
-ESTIMATED: Final = "estimated from characters"  # of the ways to know the length of rows the one that may be wrong
 
 SDPA: Final = "sdpa"
 EAGER: Final = "eager"
