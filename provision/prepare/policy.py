@@ -18,7 +18,6 @@ import msgspec
 from catalogs.hardware import Hosts
 from catalogs.user_file import FileUnusable, exists, read_text
 from planner.asking.bounds import REQUEST_BOUNDS, complaint
-from planner.asking.instead import Bare
 from planner.asking.mistyped import mistyped
 from planner.asking.request import Budget, Request
 from planner.choice.policy import KEYS, Rule, cap, in_force, refusal
@@ -123,6 +122,8 @@ def _read(file: Path) -> PolicyFile:
 
 def _written(key: str, value: Any) -> str:
     """A line of TOML."""
+    from planner.asking.instead import Bare  # only for what is wrong: it costs start-up time
+
     if isinstance(value, Bare):
         return f"{key} = {value}"
     return f"{key} = {msgspec.json.encode(str(value) if isinstance(value, str) else value).decode()}"
