@@ -100,7 +100,11 @@ def _read_start(path: Path, options: Mapping[str, Any], *, measure: Measure) -> 
         raise RequestError(f"{shortened(name)} {error}", hint="a job file (YAML), a saved plan (JSON), or --model") from None
     if path.suffix == PLAN_SUFFIX:
         plan = read_plan(text, name=name)
-        checked(plan.request)  # it may have been edited
+        try:
+            checked(plan.request)  # it may have been edited
+        except RequestError as error:
+            error.found_at(name)
+            raise
         return plan
     from planner.asking.jobfile import read_job
     from planner.asking.jobfile.told import overruled_by

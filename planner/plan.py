@@ -10,6 +10,7 @@ from typing import Any, Final, Literal
 import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer
+from planner.asking.bounds import CASE_BOUNDS, complaint
 from planner.asking.request import OWN_MACHINES, Request, RequestError
 from planner.choice.goals import MEASURES, Goal
 from planner.choice.recipes import Choice
@@ -281,9 +282,16 @@ def read_plan(text: str, *, name: str) -> Plan:
             hint="use the version that wrote it, or plan again",
         )
     for what, value, least in _figures(plan):
-        if not (math.isfinite(value) and value >= least):
+        if not (math.isfinite(value) and least <= value <= MOST):
             raise RequestError(f"{name} says {what} is {value:g}, which no plan of ours says", hint="plan again")
+    for key, bounds in CASE_BOUNDS.items():
+        said = getattr(plan.strategy, key, None)
+        if said is not None and not bounds.admit(said):
+            raise RequestError(f"{name}: {complaint(key, said, bounds)}", hint="plan again")
     return plan
+
+
+MOST: Final = 1e18  # assumed: beyond it lies no second, dollar or byte of a job
 
 
 def _figures(plan: Plan) -> Iterator[tuple[str, float, float]]:
@@ -299,5 +307,8 @@ def _figures(plan: Plan) -> Iterator[tuple[str, float, float]]:
         yield "--max-cost", float(plan.request.budget.max_usd), 0.0
     if plan.request.budget.max_hours is not None:
         yield "--max-hours", plan.request.budget.max_hours, 0.0
+    yield "the GPU memory", float(plan.vram.required_bytes), 0.0
+    yield "the RAM", float(plan.host.ram_peak_bytes), 0.0
+    yield "the disk", float(plan.host.disk_peak_bytes), 0.0
     yield "the billing increment", float(plan.billing.increment_s), 0.0
     yield "the billed minimum", float(plan.billing.minimum_s), 0.0

@@ -120,7 +120,7 @@ def look_at_job(request: Request, job: str, question: KeyQuestion, *, unread: tu
     if architecture is not None:
         told.met(lambda: find_base(request.model))
     offers = told.met(lambda: _offers(request, question, assumed_price=None))
-    for check in checks(request, architecture, market(), (*market().offers, *(offers or ()))):
+    for check in checks(_judgeable(request, offers), architecture, market(), (*market().offers, *(offers or ()))):
         told.met(check)
     plan = None
     if architecture is not None and offers is not None:
@@ -143,6 +143,15 @@ def lacking_here(plan: Plan, places: Places, environment: Mapping[str, str]) -> 
             ask()
         except RentuneError as error:
             yield f"{error.message.removesuffix('.')}; {error.hint}" if error.hint else error.message.removesuffix(".")
+
+
+def _judgeable(request: Request, offers: tuple[Offer, ...] | None) -> Request:
+    """The request without names that only a machine of the user's has, where that could not be asked (None)."""
+    if offers is not None:
+        return request
+    return msgspec.structs.replace(
+        request, where=msgspec.structs.replace(request.where, providers=(), regions=(), instance_types=())
+    )
 
 
 class Told:

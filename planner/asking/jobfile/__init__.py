@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from decimal import Decimal
 from typing import Any, Final
 
@@ -90,7 +90,12 @@ def _check_keys(document: Document) -> None:
         for key in set(training) & set(ELSEWHERE):
             hint = f"write {ELSEWHERE[key].job_file}"
             raise document.error(("training", key), f"{key} does not stand under training", hint=hint)
-        _check_words(document, ("training",), (*TRAINING_KEYS, GLOBAL_BATCH_SIZE))
+        _check_words(document, ("training",), KEYS_UNDER["training"])
+
+
+KEYS_UNDER: Final[Mapping[str, tuple[str, ...]]] = {"training": (*TRAINING_KEYS, GLOBAL_BATCH_SIZE)} | {
+    section: kind.__struct_fields__ for section, kind in SECTIONS.items()
+}
 
 
 def _without_empty_sections(values: dict[str, Any]) -> dict[str, Any]:
@@ -106,7 +111,9 @@ def _check_words(document: Document, section: tuple[str, ...], known: Iterable[s
     for key in values:
         if key not in known:
             place = f" under {section[0]}" if section else ""
-            raise document.error((*section, key), f"there is no key {key}{place}", hint=nearest(key, known))
+            home = next((heading for heading, keys in KEYS_UNDER.items() if key in keys), None)
+            hint = nearest(key, known) if home is None else f"write it under `{home}:`"
+            raise document.error((*section, key), f"there is no key {key}{place}", hint=hint)
 
 
 TYPE_WORDS_OF_YAML: Final = TYPE_WORDS | {"object": "`key: value` lines"}

@@ -151,6 +151,8 @@ def test_auto_may_be_written_out() -> None:
     [
         ("model: 7b\ntraining:\n  rnk: 8", "job.yaml:3:3: there is no key rnk under training", 'did you mean "rank"?'),
         ("modle: 7b", "job.yaml:1:1: there is no key modle", 'did you mean "model"?'),
+        ("model: 7b\nrank: 8", "job.yaml:2:1: there is no key rank", "write it under `training:`"),
+        ("model: 7b\ntraining: {epochs: 2}", "job.yaml:2:12: there is no key epochs under training", "under `loop:`"),
         ("model: 7b\nloop: {epoch: 1}", "job.yaml:2:8: there is no key epoch under loop", 'did you mean "epochs"?'),
         ("model: 7b\nkeep: {adaptor: x}", "job.yaml:2:8: there is no key adaptor under keep", 'did you mean "adapter"?'),
         ("model: 7b\nloop:\n  epochs: many", 'job.yaml:3:3: loop.epochs must be a number, not text ("many")', None),
