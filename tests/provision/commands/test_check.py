@@ -144,7 +144,7 @@ def test_a_look_at_data_is_a_table_with_units(tmp_path: Path, capsys: pytest.Cap
     ):
         assert part in text
     assert ("rows.jsonl:4:2: not JSON" in told.err, "not JSON" in told.out) == (True, False)  # said once
-    assert "Tokens are counted by the model's tokenizer" in text
+    assert "Tokens are counted as bytes, for the model has no tokenizer" in text
     assert call([*words, "--json"]) == Exit.REFUSED
     assert json.loads(capsys.readouterr().out)["data"]["mean_tokens"] == pytest.approx(13 / 3)
 

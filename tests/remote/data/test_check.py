@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -71,7 +72,8 @@ def test_bytes_are_counted_as_the_trainer_counts_them(tmp_path: Path) -> None:
     """Row by row the same as by the tokenizer and the template that models of random weights get."""
     for row in ROWS:
         (tmp_path / "data.jsonl").write_text(json.dumps(row))
-        assert check_data(tmp_path / "data.jsonl", BYTES) == check_data(tmp_path / "data.jsonl", counter_of(byte_tokenizer()))
+        told, counted = (check_data(tmp_path / "data.jsonl", by) for by in (BYTES, counter_of(byte_tokenizer())))
+        assert told == msgspec.structs.replace(counted, basis=BYTES.basis)
 
 
 @pytest.mark.torch
