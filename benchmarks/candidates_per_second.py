@@ -2,9 +2,9 @@
 
     python -m benchmarks.candidates_per_second [--write]
 
-A candidate is a strategy on an offer. Most are passed over by a bound: an offer whose price times the shortest conceivable time
-is more than the plans that were found, a strategy of which more rests on the GPU than the card has. `num_strategies` counts
-those that were looked at, not all that could be said. Goals: 100,000 a second, 500 strategies, 200 MB.
+A candidate is a strategy on an offer that no wish refuses and that has as many GPUs. Most are pruned by a bound: an offer whose
+price times the shortest conceivable time is more than the plans that were found, a strategy of which more rests on the GPU than
+the card has. Goals: 100,000 a second, 500 strategies, 200 MB.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from benchmarks.machine import describe_machine
+from planner.plan import Considered
 
 RESULT: Final = Path(__file__).parent / "results" / "candidates_per_second.md"
 RUNS: Final = 10
@@ -35,8 +36,7 @@ QUESTIONS: Final = (
 class Counted(msgspec.Struct, frozen=True):
     """What the answer says of the search."""
 
-    num_strategies: int
-    num_offers: int
+    considered: Considered
 
 
 class Answer(msgspec.Struct, frozen=True):
@@ -52,10 +52,10 @@ class Cost(msgspec.Struct, frozen=True, order=True):
     memory_mb: float
 
 
-def counted(question: str) -> Counted:
+def counted(question: str) -> Considered:
     """How much the search looked at; it warms the disk, too."""
     done = subprocess.run([*RENTUNE, *question.split()], capture_output=True, check=True)
-    return msgspec.json.decode(done.stdout, type=Answer).data
+    return msgspec.json.decode(done.stdout, type=Answer).data.considered
 
 
 def cost(question: str) -> Cost:
@@ -70,8 +70,9 @@ def row(question: str) -> str:
     """A line of the table."""
     looked_at = counted(question)
     best = min(cost(question) for _ in range(RUNS))
-    candidates = looked_at.num_strategies * looked_at.num_offers
-    figures = f"{looked_at.num_strategies:,} | {looked_at.num_offers:,} | {candidates:,} | {best.processor_s:.3f}"
+    candidates = looked_at.num_candidates
+    pruned = f"{looked_at.num_strategies:,} | {looked_at.num_offers:,} | {candidates:,} | {looked_at.num_pruned:,}"
+    figures = f"{pruned} | {best.processor_s:.3f}"
     return f"| `rentune {question}` | {figures} | {candidates / best.processor_s:,.0f} | {best.memory_mb:.0f} |"
 
 
@@ -81,7 +82,7 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     write = parser.parse_args().write
     goals = f"Goals: 100,000 a second, 500 strategies, 200 MB. Fastest of {RUNS} processes, start-up included"
-    head = "| question | strategies | offers | candidates | processor s | candidates a second | MB |"
+    head = "| question | strategies | offers | candidates | pruned | processor s | candidates a second | MB |"
     text = "\n".join(
         [
             "# Candidates a second",
@@ -89,7 +90,7 @@ def main() -> int:
             describe_machine(),
             "",
             head,
-            "| --- | --- | --- | --- | --- | --- | --- |",
+            "| --- | --- | --- | --- | --- | --- | --- | --- |",
             *map(row, QUESTIONS),
             "",
             f"{goals}, by `python -m benchmarks.candidates_per_second --write`.",

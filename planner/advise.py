@@ -90,7 +90,6 @@ BLOCKS_THAT_MOVE: Final = Choice(
 # peft's prepare_model_for_kbit_training would hold those two in fp32 as well, gigabytes of it with a large vocabulary.
 UPCAST: Final = {"kbit_upcast": "norms"}
 QUANT_VARIANTS: Final = ({"quant": "none"}, {"quant": "int8"} | UPCAST, NF4 | UPCAST)  # 2, 1, 0.52 bytes a frozen parameter
-OPTIMIZER_VARIANTS: Final = ({"optimizer": "adamw_torch_fused"}, {"optimizer": "adamw_8bit"})  # 8 and 2 bytes of state
 
 GLOBAL_BATCH_SIZE: Final = 16  # QLoRA, arXiv:2305.14314, appendix B: 16 for 7B and 13B
 MINIMUM_STEPS: Final = 20  # assumed, as the next line tells
@@ -163,8 +162,6 @@ def advise(request: Request, architecture: Architecture) -> Advice:
         variants = _quant_variants(request, said, choices)
     elif method == QLORA:
         method, variants = QLORA_MEANS["method"], (NF4 | UPCAST,)
-    elif METHODS[method].moves_all and "optimizer" not in said:
-        variants = OPTIMIZER_VARIANTS
     elif method in ADVISED_METHODS and "quant" not in said and _last(_ruled(request, {"quant": None}), "quant") is not None:
         variants = _quant_variants(request, said, choices)
     else:

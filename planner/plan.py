@@ -225,6 +225,15 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     streamed: Streamed | None = None  # only of what is streamed through a card that is known
 
 
+class Considered(msgspec.Struct, frozen=True, kw_only=True):
+    """On how much a search has decided. A candidate is a strategy on an offer that was admitted and has as many GPUs."""
+
+    num_strategies: int  # on as many GPUs as the admitted machines have
+    num_offers: int  # admitted: no wish and no rule refuses them
+    num_candidates: int
+    num_pruned: int  # not told in dollars: more memory than there is, or too dear by what the quickest way would cost there
+
+
 class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     """Everything a person needs to decide: the ranked plans, the refused, what was not known."""
 
@@ -241,6 +250,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
     best_of: dict[Goal, int] = {}  # goal -> place of its best among the plans, from 0; told in --json
     pareto: tuple[int, ...] = ()  # of those that nothing beats in dollars, hours and risk : --json --explain
     by_the_hour: Plan | None = None  # what choosing by the price of an hour would have led to, of what can be run
+    considered: Considered | None = None  # None: nothing was searched, or an earlier version did
 
     @property
     def recommended(self) -> Plan | None:

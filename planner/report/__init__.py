@@ -7,7 +7,7 @@ from pathlib import PurePath
 
 from planner.asking.request import OWN_MACHINES, Purpose
 from planner.notices import cut_words, held_out_words, kept_words, unread
-from planner.plan import Plan, Rejection, SearchResult
+from planner.plan import Considered, Plan, Rejection, SearchResult
 from planner.report import tables, words
 from planner.report.goals import goal_lines
 from planner.report.groups import grouped
@@ -66,7 +66,7 @@ def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, 
     if len(shown) < len(result.rejections):
         yield f"{len(result.rejections) - len(shown)} more reasons: --explain."
     if explain and (plan := _central(result)) is not None:
-        yield from _explained(plan)
+        yield from _explained(plan, result.considered)
     yield ""
     yield from _kept(_central(result))
     yield from result.attributions
@@ -166,7 +166,18 @@ def _price(plan: Plan) -> str:
     return f" at {words.hourly(plan)}, price seen {words.age(plan)}"
 
 
-def _explained(plan: Plan) -> Iterator[Part]:
+def _considered(considered: Considered) -> str:
+    """How much was decided on, and how much of it by figures."""
+    ways = words.several(considered.num_strategies, "strategy")
+    offers = words.several(considered.num_offers, "offer")
+    candidates = words.several(considered.num_candidates, "candidate")
+    return (
+        f"Considered: {ways} on {offers} that no wish refuses, {candidates}; {considered.num_pruned:,} need more memory than"
+        " there is, or would cost more on the quickest way, and were not priced."
+    )
+
+
+def _explained(plan: Plan, considered: Considered | None) -> Iterator[Part]:
     yield ""
     yield Words(f"{words.strategy(plan)} on {words.offer(plan)}", "bold")
     yield tables.memory_table(plan)
@@ -179,6 +190,8 @@ def _explained(plan: Plan) -> Iterator[Part]:
         f" {plan.duration.energy_kwh.p50:.2f} kWh"
     )
     yield tables.cost_table(plan)
+    if considered is not None:
+        yield Words(_considered(considered), "dim")
     yield "This rests on:"
     choices = (f"{choice.key} = {choice.value}: {choice.reason} ({choice.source})" for choice in plan.choices)
     for sentence in (*plan.assumptions, *choices):

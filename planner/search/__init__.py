@@ -23,7 +23,7 @@ from planner.search.idle import Told, idle_wishes
 from planner.search.mistakes import check_trained
 from planner.search.notebook import Notebook
 from planner.search.offers import Kind, Market, Place, admit, check_cards, check_memory, check_names, known_names
-from planner.search.ranking import Found, Question, rank
+from planner.search.ranking import Found, Question, considered, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_attention, check_layers, check_method, seq_len_of
 from remote.contract import Capabilities
@@ -82,6 +82,7 @@ def search(
     def plan(found: Found) -> Plan:
         return _plan(found, question, figures, today=today, versions=dict(versions or {}))
 
+    told = considered(question, asked.kinds, figures)
     out = ways_out(question, market, figures, notebook.over) if stuck else ()
     plans = tuple(plan(found) for found in ranked)
     ways = tuple(WayOut(change=change, changes=changes, plan=plan(found)) for change, changes, found in out)
@@ -100,12 +101,13 @@ def search(
             *([cut] if cut is not None else ()),
         ),
         num_offers=asked.num_offers,
-        num_strategies=figures.num_strategies,
+        num_strategies=told.num_strategies,
         ways_out=ways,
         attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
         cards=cards,
         layouts=tuple(_layouts(cards, question, market.offers, figures, stuck=stuck)),
         by_the_hour=plan(hourly) if hourly is not None else None,
+        considered=told,
     )
 
 

@@ -11,7 +11,7 @@ from planner.plan import Doubts
 from planner.search.figures import Figures
 from planner.search.notebook import Notebook
 from planner.search.offers import Kind
-from planner.search.ranking import Floors, Found, Question, fastest_doable, on_kind
+from planner.search.ranking import Floors, Found, Question, on_kind, quickest_doable
 
 Rank = tuple[Doubts, float]
 Aim = Callable[[float, float, float], float]  # dollars and seconds of the job, dollars of an hour -> what is to be least
@@ -31,7 +31,7 @@ def by_the_hour(_usd: float, _seconds: float, usd_per_hour: float) -> float:
 
 def best(question: Question, kinds: tuple[Kind, ...], figures: Figures, aim: Aim = AIMS[CHEAPEST]) -> Found | None:
     """Of the plans that this version can run the one with the fewest doubts and, of those, the least of what `aim` counts."""
-    floors = Floors(question, figures, lambda kind: fastest_doable(kind, question, figures))
+    floors = Floors(question, figures, lambda kind: quickest_doable(kind, question, figures))
 
     def floor(kind: Kind, offer: Offer) -> Rank:
         surely = not question.provider(offer.provider).ready, False, not offer.is_stated

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from operator import attrgetter
 from typing import Any, Final
@@ -22,6 +23,7 @@ from planner.estimators.memory.scene import memory_class
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import CaseRefused
+from planner.search.ladders import Ladders
 from planner.search.strategies import strategies
 from remote.contract import Dtype, Quant, Strategy
 
@@ -40,10 +42,11 @@ VARYING: Final = (
     "sharding",
     "num_gpus",
     "offload",
+    "loss",
 )
 
 # What of these moves nothing that rests on a GPU
-OF_A_PASS: Final = frozenset({"micro_batch_size", "gradient_accumulation_steps", "gradient_checkpointing"})
+OF_A_PASS: Final = frozenset({"micro_batch_size", "gradient_accumulation_steps", "gradient_checkpointing", "loss"})
 
 key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*VARYING)  # what tells the strategies of one search apart
 _resting_key_of: Final[Callable[[Strategy], tuple[Any, ...]]] = attrgetter(*(name for name in VARYING if name not in OF_A_PASS))
@@ -63,35 +66,44 @@ class Figures:
         self._advice = advice
         self._seq_len = seq_len
         self.seen = seen
-        self._ladders: dict[tuple[int, Dtype], tuple[tuple[Strategy, ...], ...]] = {}
+        self._ladders: dict[tuple[int, Dtype], Ladders] = {}
+        self._least: dict[tuple[int, Dtype], float] = {}
+        self.priced: set[tuple[object, ...]] = set()  # what was told in dollars, by offer and strategy
         self._vram: dict[tuple[Any, ...], tuple[VramEstimate, Outside] | CaseRefused] = {}
         self._resting: dict[tuple[Any, ...], int] = {}
-        self._weighed: set[tuple[Any, ...]] = set()
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
         self._billed_s: dict[tuple[int, str], float] = {}
 
-    @property
-    def num_strategies(self) -> int:
-        """How many different strategies were looked at."""
-        return len({key[2:] for key in self._vram} | {key[1:] for key in self._host} | self._weighed)
-
-    def ladders(self, num_gpus: int, *, computes_in: Dtype) -> tuple[tuple[Strategy, ...], ...]:
+    def ladders(self, num_gpus: int, *, computes_in: Dtype) -> Ladders:
         """What is tried on so many GPUs that multiply fastest in this dtype."""
         key = (num_gpus, computes_in)
         if key not in self._ladders:
-            self._ladders[key] = tuple(
-                strategies(
-                    self._advice,
-                    model=self._model,
-                    seq_len=self._seq_len,
-                    num_gpus=num_gpus,
-                    computes_in=computes_in,
-                    eager=self.architecture.eager_only,
-                    layers=self._loop.layers,
-                )
+            usual = strategies(
+                self._advice,
+                model=self._model,
+                seq_len=self._seq_len,
+                num_gpus=num_gpus,
+                computes_in=computes_in,
+                eager=self.architecture.eager_only,
+                layers=self._loop.layers,
             )
+            self._ladders[key] = Ladders(tuple(usual), said=self._advice.training)
         return self._ladders[key]
+
+    def least_resting_bytes(self, num_gpus: int, *, computes_in: Dtype) -> float:
+        """What rests on a GPU at least with any lever pulled: on a card with less nothing of that fits."""
+        key = (num_gpus, computes_in)
+        if key not in self._least:
+            steps = self.ladders(num_gpus, computes_in=computes_in).last_steps()
+            self._least[key] = min((self._known_resting_bytes(step) for step in steps), default=math.inf)
+        return self._least[key]
+
+    def _known_resting_bytes(self, strategy: Strategy) -> float:
+        try:
+            return self.resting_bytes(strategy)
+        except CaseRefused:
+            return math.inf
 
     def vram(self, strategy: Strategy, gpu: Gpu | None) -> VramEstimate:
         """GPU memory on this very card. Raises CaseRefused for what has no closed form."""
@@ -125,7 +137,6 @@ class Figures:
         key = _resting_key_of(strategy)
         if key not in self._resting:
             self._resting[key] = resting_bytes(self.architecture, strategy, task=self._task)
-        self._weighed.add(key_of(strategy))
         return self._resting[key]
 
     def host(self, strategy: Strategy, *, on_cpu: bool) -> HostEstimate:
@@ -173,7 +184,7 @@ class Figures:
 
     def _quants(self) -> frozenset[Quant]:
         """In which ways the weights are held, in all that is tried."""
-        return frozenset(ladder[0].quant for ladders in self._ladders.values() for ladder in ladders)
+        return frozenset(ladder[0].quant for ladders in self._ladders.values() for ladder in ladders.usual)
 
     def billed_s(self, duration: DurationEstimate, billing: Billing) -> float:
         """Seconds on a provider's bill at p50, of a duration that was asked for here: every goal asks again for the same."""

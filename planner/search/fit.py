@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import bisect
+from collections.abc import Callable, Iterator
 from typing import Final
 
 import msgspec
 
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.memory import available_bytes, verdict
+from planner.methods import METHODS
 from planner.plan import Verdict
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
+from planner.search.ladders import LEVERS, Ladder
 from planner.search.notebook import Kernelless, Notebook, TooSmall
 from planner.search.offers import Kind
 from planner.strategy.precision import BITSANDBYTES
@@ -22,12 +25,17 @@ from remote.contract import Strategy
 BITSANDBYTES_OPTIMIZERS: Final = frozenset({"adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit"})
 
 
+NO_LEVER: Final = -1  # before the place of any in LEVERS
+Doable = Callable[[Strategy], bool]  # whether the trainer can do it
+
+
 class Fit(msgspec.Struct, frozen=True, kw_only=True):
     """A strategy that a machine can hold. On a CPU box the verdict is on RAM."""
 
     strategy: Strategy
     verdict: Verdict
     margin_bytes: int
+    lever: int = NO_LEVER
 
 
 def needs_bitsandbytes(strategy: Strategy) -> bool:
@@ -43,18 +51,61 @@ def _needing_kernels(strategy: Strategy) -> dict[str, str | None]:
     }
 
 
-def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
-    """The best step of every ladder; a kind on which none fits is refused with the least that was needed.
+def fitting(kind: Kind, num_gpus: int, figures: Figures, notebook: Notebook, *, doable: Doable) -> tuple[Fit, ...]:
+    """The best step of every ladder; a kind on which none fits is refused with the least that the usual ones needed.
 
-    The first step of the first ladder is the fastest of all where rows are of one length and no earlier runs taught more of
-    one way than of another: where it fits nothing else is looked at. A ladder that keeps its activations is not looked at
-    where recomputing them was not enough.
+    The first step of the first ladder is the fastest of all where rows are of one length, no earlier runs taught more of one
+    way than of another, and several GPUs have no weights of the base to step: where it fits nothing else is looked at. Levers
+    are pulled where nothing surely fits without.
     """
     has_bytes = capacity_bytes(kind)
+    ladders = figures.ladders(num_gpus, computes_in=kind.computes_in).usual
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
-        if not figures.seen:
+        if not figures.seen and not (num_gpus > 1 and METHODS[fastest.strategy.method].moves_all):
             return (fastest,)
         notebook = Notebook()  # what else does not fit is no reason against the kind
+    fits, too_large = _fits(ladders, kind, has_bytes, figures, notebook)
+    if kind.gpu is not None and not any(fit.verdict == "fits" for fit in fits):
+        notebook.without_kernels += _stateless(kind, num_gpus, figures)
+        fits += _by_levers(kind, num_gpus, has_bytes, figures, doable)
+    if not fits and too_large and num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
+        needed_bytes, strategy = _least_demanding(too_large, kind, figures)
+        notebook.too_small.append(
+            TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=describe(strategy))
+        )
+    return tuple(fits)
+
+
+def _stateless(kind: Kind, num_gpus: int, figures: Figures) -> Iterator[Kernelless]:
+    """That smaller optimizer states are out of reach, where these are the most of what a job takes."""
+    ladders = figures.ladders(num_gpus, computes_in=kind.computes_in)
+    if METHODS[ladders.usual[0][0].method].moves_all:
+        firsts = (ladder[0] for ladder in ladders.pulled(0))
+        yield from (Kernelless(kind=kind, **_needing_kernels(first)) for first in firsts if _has_no_kernels(first, kind))
+
+
+def _by_levers(kind: Kind, num_gpus: int, has_bytes: int, figures: Figures, doable: Doable) -> list[Fit]:
+    """What fits with a lever pulled: of those after the first that is enough only what the trainer can do is looked at."""
+    computes_in, found, surely = kind.computes_in, list[Fit](), list[Fit]()
+    if figures.least_resting_bytes(num_gpus, computes_in=computes_in) > has_bytes:
+        return found
+    for lever in range(len(LEVERS)):
+        ladders = figures.ladders(num_gpus, computes_in=computes_in).pulled(lever)
+        wanted = tuple(ladder for ladder in ladders if not surely or doable(ladder[-1]))
+        fits, _ = _fits(wanted, kind, has_bytes, figures, Notebook())  # what a lever does not do is no reason by itself
+        found += (msgspec.structs.replace(fit, lever=lever) for fit in fits)
+        surely = [fit for fit in found if fit.verdict == "fits"]
+        if any(doable(fit.strategy) for fit in surely):
+            break
+    return found
+
+
+def _fits(
+    ladders: tuple[Ladder, ...], kind: Kind, has_bytes: int, figures: Figures, notebook: Notebook
+) -> tuple[list[Fit], list[Strategy]]:
+    """Of each ladder the best step, or else the last. One that keeps its activations is not looked at where recomputing them
+    was not enough.
+    """
     fits: list[Fit] = []
     too_large: list[Strategy] = []
     hopeless: set[tuple[object, ...]] = set()
@@ -72,12 +123,7 @@ def fitting(kind: Kind, ladders: tuple[tuple[Strategy, ...], ...], figures: Figu
             else:
                 hopeless.add(_family(ladder[0]))
                 too_large.append(ladder[-1])
-    if not fits and too_large and ladders[0][0].num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
-        needed_bytes, strategy = _least_demanding(too_large, kind, figures)
-        notebook.too_small.append(
-            TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=describe(strategy))
-        )
-    return tuple(fits)
+    return fits, too_large
 
 
 def _least_demanding(strategies: list[Strategy], kind: Kind, figures: Figures) -> tuple[int, Strategy]:
@@ -117,7 +163,7 @@ def _family(strategy: Strategy) -> tuple[object, ...]:
     return strategy.quant, strategy.optimizer, strategy.sharding, strategy.num_gpus
 
 
-def _best(ladder: tuple[Strategy, ...], kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
+def _best(ladder: Ladder, kind: Kind, has_bytes: int, figures: Figures) -> Fit | None:
     """The largest micro-batch that there is room for, by halving; where only the smallest may do, that one, tight or not."""
     if floor_bytes(ladder[-1], kind, figures) > has_bytes:
         return None

@@ -89,7 +89,7 @@ def layouts_of_budget(question: Question, market: Iterable[Offer], figures: Figu
 
 def _recomputing(figures: Figures, computes_in: Dtype) -> list[tuple[Strategy, ...]]:
     """The ladders on one card that recompute activations, the most quantized last."""
-    ladders = figures.ladders(1, computes_in=computes_in)
+    ladders = figures.ladders(1, computes_in=computes_in).usual
     return [ladder for ladder in ladders if ladder[-1].gradient_checkpointing != "off"] or [ladders[-1]]
 
 

@@ -108,7 +108,7 @@ def _small(entries: list[TooSmall]) -> Iterator[Rejection]:
         needed, has = told_apart(nearest.needed_bytes / GIB, nearest.available_bytes / GIB)
         yield Rejection(
             what=names(entry.kind.name for entry in sorted(group, key=lambda entry: -entry.available_bytes)),
-            reason=f"needs at least {needed} GiB {place} ({nearest.strategy}); {nearest.kind.name} has {has} usable",
+            reason=f"needs {needed} GiB {place} ({nearest.strategy}); {nearest.kind.name} has {has} usable",
             needed={"required_bytes": nearest.needed_bytes, "available_bytes": nearest.available_bytes},
             num_offers=sum(len(entry.kind.offers) for entry in group),
         )

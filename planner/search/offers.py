@@ -27,7 +27,8 @@ class Kind(msgspec.Struct, frozen=True, kw_only=True):
 
     gpu: Gpu | None  # None = the box's own cores train
     num_gpus: int  # 0 on a CPU box
-    offers: tuple[Offer, ...]  # the cheapest hour first
+    offers: tuple[Offer, ...]  # the cheapest hour first; of equal machines in several regions only the cheapest
+    num_sold: int  # with those in the other regions
 
     @property
     def name(self) -> str:
@@ -250,8 +251,10 @@ def _counted(number: int, reason: str, remedy: str | None, wish: str | None = No
 def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
     """Group by what moves memory and time. Of equal machines in several regions only the cheapest is kept."""
     cheapest: dict[tuple[str, str, str], Offer] = {}
+    num_sold: dict[tuple[str, str, str], int] = {}
     for offer in offers:
         key = (offer.provider, offer.instance_type, offer.purchase)
+        num_sold[key] = num_sold.get(key, 0) + 1
         best = cheapest.setdefault(key, offer)
         if (offer.usd_per_hour, offer.region) < (best.usd_per_hour, best.region):
             cheapest[key] = offer
@@ -265,6 +268,7 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
             gpu=_card(catalog.gpus[gpu], members[0]) if gpu is not None else None,
             num_gpus=num_gpus,
             offers=tuple(sorted(members, key=lambda offer: (offer.usd_per_hour, offer.key))),
+            num_sold=sum(num_sold[offer.provider, offer.instance_type, offer.purchase] for offer in members),
         )
         for (gpu, num_gpus, _, _), members in grouped.items()
     )

@@ -20,7 +20,7 @@ from planner.choice.policy import Cap, Rule, cap
 from planner.estimators.cost import disk_gib, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.interruptions import interrupted, interval_s, sent_bytes
-from planner.plan import NOT_YET, PRICE_ONLY, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
+from planner.plan import NOT_YET, PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures, key_of
 from planner.search.fit import Fit, fitting
@@ -50,6 +50,10 @@ class Question(msgspec.Struct, frozen=True, kw_only=True):
     def provider(self, name: str) -> Provider:
         """What the caller said about a provider; of an unknown one only the price is known."""
         return self.providers.get(name) or Provider(name=name, runnable=False, status=PRICE_ONLY)
+
+    def doable(self, strategy: Strategy) -> bool:
+        """Whether the trainer can do it."""
+        return not self.capabilities.missing(strategy, self.request.task)
 
 
 class Found(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,8 +94,8 @@ def rank(question: Question, kinds: tuple[Kind, ...], figures: Figures, notebook
     """The `top` cheapest plans and the `top` cheapest that can be run, together in one order."""
     top = question.request.top
     every, runnable = _Cheapest(top), _Cheapest(top)
-    doable = Floors(question, figures, lambda kind: fastest_doable(kind, question, figures))
-    fastest = Floors(question, figures, lambda kind: _fastest(kind, figures))
+    doable = Floors(question, figures, lambda kind: quickest_doable(kind, question, figures))
+    fastest = Floors(question, figures, lambda kind: _quickest(kind, figures))
 
     def may_be_taken(kind: Kind, offer: Offer) -> bool:
         if every.may_take(fastest.usd(kind, offer)):
@@ -128,24 +132,24 @@ class _Cheapest:
         del self.found[self._size :]
 
 
-def _fastest(kind: Kind, figures: Figures, num_gpus: int | None = None) -> Strategy:
-    """The fastest strategy on all of the machine's GPUs, or on so many, whether it fits or not: before earlier runs are asked,
-    of which a floor takes the least that they say.
+def _quickest(kind: Kind, figures: Figures, num_gpus: int | None = None) -> tuple[Strategy, ...]:
+    """The quickest strategies on all of the machine's GPUs, or on so many, whether they fit or not: before earlier runs are
+    asked, of which a floor takes the least that they say.
     """
-    return figures.ladders(num_gpus or max(1, kind.num_gpus), computes_in=kind.computes_in)[0][0]
+    return tuple(figures.ladders(num_gpus or max(1, kind.num_gpus), computes_in=kind.computes_in).quickest())
 
 
-def fastest_doable(kind: Kind, question: Question, figures: Figures) -> Strategy:
+def quickest_doable(kind: Kind, question: Question, figures: Figures) -> tuple[Strategy, ...]:
     """The same on as many of its GPUs as the trainer can use."""
     counts = _counts(kind, question.request)
-    return _fastest(kind, figures, next((count for count in counts if count <= question.capabilities.max_gpus), counts[0]))
+    return _quickest(kind, figures, next((count for count in counts if count <= question.capabilities.max_gpus), counts[0]))
 
 
 class Floors:
-    """What a job costs at least on each kind of machine, with the strategy that `fastest` names; counted when it is asked."""
+    """What a job costs at least on each kind of machine, with those strategies that `quickest` names; counted when asked."""
 
-    def __init__(self, question: Question, figures: Figures, fastest: Callable[[Kind], Strategy]) -> None:
-        self._question, self._figures, self._fastest = question, figures, fastest
+    def __init__(self, question: Question, figures: Figures, quickest: Callable[[Kind], tuple[Strategy, ...]]) -> None:
+        self._question, self._figures, self._quickest = question, figures, quickest
         self._floors: dict[int, _Floor] = {}
 
     def usd(self, kind: Kind, offer: Offer) -> float:
@@ -158,27 +162,28 @@ class Floors:
 
     def _floor(self, kind: Kind) -> _Floor:
         if id(kind) not in self._floors:
-            self._floors[id(kind)] = _Floor(kind, self._fastest(kind), self._question, self._figures)
+            self._floors[id(kind)] = _Floor(kind, self._quickest(kind), self._question, self._figures)
         return self._floors[id(kind)]
 
 
 class _Floor:
-    """What a job costs at least on one kind of machine with a strategy: fitting or not, without padding or disk, and with the
-    least of what earlier runs taught.
+    """What a job costs at least on one kind of machine with the quickest of some strategies: fitting or not, without padding
+    or disk, and with the least of what earlier runs taught.
     """
 
-    def __init__(self, kind: Kind, fastest: Strategy, question: Question, figures: Figures) -> None:
+    def __init__(self, kind: Kind, quickest: tuple[Strategy, ...], question: Question, figures: Figures) -> None:
         self._billing, self._figures = question.catalog.billing, figures
         self._hours: dict[str, float] = {}  # by provider: each bills in its own way
         self.wall_s = 0.0
         try:
-            self._duration = figures.least_duration(fastest, kind.gpu, kind.offers[0])
+            durations = [figures.least_duration(each, kind.gpu, kind.offers[0]) for each in quickest]
+            self._duration = min(durations, key=lambda each: each.wall_s.p50)
             self.wall_s = self._duration.wall_s.p50
         except CaseRefused:
             self._hours = dict.fromkeys(self._billing, 0.0)  # nothing is known; the search will say why
 
     def usd(self, offer: Offer) -> float:
-        """Billed time of the fastest strategy × the price."""
+        """Billed time of the quickest strategy × the price."""
         if offer.provider not in self._hours:
             billed_s = self._figures.billed_s(self._duration, self._billing[offer.provider])
             self._hours[offer.provider] = billed_s / SECONDS_PER_HOUR
@@ -190,7 +195,7 @@ def on_kind(kind: Kind, offers: list[Offer], question: Question, figures: Figure
     if not offers:
         return
     fits = _fastest_first(kind, offers[0], question, figures, notebook)
-    doable = tuple(fit for fit in fits if not question.capabilities.missing(fit.strategy, question.request.task))
+    doable = tuple(fit for fit in fits if question.doable(fit.strategy))
     # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does
     placed: set[tuple[str, str, bool, bool]] = set()
     for offer in offers:
@@ -207,14 +212,12 @@ def on_kind(kind: Kind, offers: list[Offer], question: Question, figures: Figure
 
 
 def _fastest_first(kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
-    """Everything that fits this kind, the fastest first. What is tight, or needs another optimizer, comes after the rest."""
-    ladders = [figures.ladders(num_gpus, computes_in=kind.computes_in) for num_gpus in _counts(kind, question.request)]
-    fits = [fit for each in ladders for fit in fitting(kind, each, figures, notebook)]
-    usual = ladders[0][0][0].optimizer
+    """Everything that fits this kind, the fastest first. What is tight, or pulls a lever, comes after the rest."""
+    counts = _counts(kind, question.request)
+    fits = [fit for each in counts for fit in fitting(kind, each, figures, notebook, doable=question.doable)]
 
-    def order(fit: Fit) -> tuple[bool, bool, float]:
-        wall_s = figures.duration(fit.strategy, kind.gpu, offer).wall_s.p50
-        return fit.verdict == "tight", fit.strategy.optimizer != usual, wall_s
+    def order(fit: Fit) -> tuple[bool, int, float]:
+        return fit.verdict == "tight", fit.lever, figures.duration(fit.strategy, kind.gpu, offer).wall_s.p50
 
     return tuple(sorted(fits, key=order))
 
@@ -229,8 +232,27 @@ def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
     return (every, 1) if batch_comes_out(request, every) else (1,)
 
 
+def considered(question: Question, kinds: tuple[Kind, ...], figures: Figures) -> Considered:
+    """On how much a search over these machines has decided."""
+    ways = {
+        (num_gpus, kind.computes_in): figures.ladders(num_gpus, computes_in=kind.computes_in).num_strategies
+        for kind in kinds
+        for num_gpus in _counts(kind, question.request)
+    }
+    num_candidates = sum(
+        kind.num_sold * ways[num_gpus, kind.computes_in] for kind in kinds for num_gpus in _counts(kind, question.request)
+    )
+    return Considered(
+        num_strategies=sum(ways.values()),
+        num_offers=sum(kind.num_sold for kind in kinds),
+        num_candidates=num_candidates,
+        num_pruned=num_candidates - len(figures.priced),
+    )
+
+
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:
     billing = question.catalog.billing[offer.provider]
+    figures.priced.add((offer.key, *key_of(fit.strategy)))
     host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
     adapter_bytes, checkpoint_bytes = figures.adapter_bytes(fit.strategy), figures.checkpoint_bytes(fit.strategy)
     made_every_s = question.request.loop.checkpoint_every_s

@@ -199,7 +199,7 @@ def memory_rejections(question: Question, kinds: tuple[Kind, ...], market: Marke
 
 def _least_demanding(question: Question, num_gpus: int, figures: Figures) -> Iterator[Strategy]:
     """The last step of every ladder that recomputes activations; copies (ddp) need what one GPU needs."""
-    ladders = figures.ladders(num_gpus, computes_in="bfloat16")
+    ladders = figures.ladders(num_gpus, computes_in="bfloat16").usual
     said = "gradient_checkpointing" in question.advice.training or "sharding" in question.advice.training
     for *_, last in ladders:
         if said or not METHODS[last.method].recomputes or (last.gradient_checkpointing != "off" and last.sharding != "ddp"):

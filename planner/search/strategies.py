@@ -15,6 +15,7 @@ from planner.estimators.duration import steps_of
 from planner.methods import LAYERS, METHODS, adapter_params, require_within
 from planner.notices import ESTIMATED
 from planner.refusals import CaseRefused
+from planner.search.ladders import Ladder
 from planner.strategy.stack import PINNED_STACK
 from remote.contract import Dtype, Strategy
 
@@ -31,6 +32,7 @@ EAGER: Final = "eager"
 
 COPIES: Final = {"sharding": "ddp"}
 UNSHARDABLE: Final = ("int8",)  # bitsandbytes' int8 weights can't be cut; 4-bit ones can, when stored in a 16-bit dtype
+STATES: Final = {"sharding": "zero2"}  # gradients and optimizer states in parts: of an adapter these are small
 
 
 def check_layers(request: Request, architecture: Architecture) -> None:
@@ -121,7 +123,7 @@ def strategies(
     computes_in: Dtype,
     eager: bool = False,
     layers: tuple[int, ...] | None = None,
-) -> Iterator[tuple[Strategy, ...]]:
+) -> Iterator[Ladder]:
     """Ladders of strategies that differ only in their micro-batch, the largest first.
 
     Within a ladder memory falls from step to step, so the first that fits is the fastest that fits. `computes_in`: the
@@ -147,7 +149,7 @@ def strategies(
                 yield _ladder(way, chosen | said, advice)
 
 
-def _ladder(way: Strategy, said: dict[str, Any], advice: Advice) -> tuple[Strategy, ...]:
+def _ladder(way: Strategy, said: dict[str, Any], advice: Advice) -> Ladder:
     num_gpus: int = said["num_gpus"]
     per_gpu = max(1, advice.global_batch_size // num_gpus)
     passes: int | None = said.get("gradient_accumulation_steps")
@@ -180,7 +182,8 @@ def _shardings(said: dict[str, Any], quant: str, num_gpus: int, half: str) -> tu
         return ({"sharding": "none"},)
     parts = {"sharding": "fsdp", "adapter_dtype": half, "kbit_upcast": "none"}
     packed = {"quant_storage": half} if quant != "none" else {}
-    return (COPIES,) if quant in UNSHARDABLE else (COPIES, parts | packed)
+    states = (STATES,) if METHODS[said["method"]].moves_all else ()
+    return (COPIES, *states) if quant in UNSHARDABLE else (COPIES, *states, parts | packed)
 
 
 def _said_or(said: dict[str, Any], key: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:

@@ -18,5 +18,6 @@ def describe(strategy: Strategy) -> str:
     gpus = f", {strategy.num_gpus} GPUs {strategy.sharding}" if strategy.num_gpus > 1 else ""
     recompute = ", checkpointing" if strategy.gradient_checkpointing != "off" else ""
     optimizer = "" if strategy.optimizer.startswith("adamw_torch") else f", {strategy.optimizer}"
+    loss = "" if strategy.loss == "hf" else f", {strategy.loss} loss"
     batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
-    return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{recompute}{optimizer}"
+    return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{recompute}{optimizer}{loss}"

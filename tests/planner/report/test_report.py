@@ -10,7 +10,7 @@ import pytest
 
 from planner.asking.options import spelled
 from planner.asking.request import DataAsked
-from planner.plan import Plan, Range, Rejection, SearchResult, WayOut
+from planner.plan import Considered, Plan, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range
 from remote.contract import Loop, Strategy
@@ -177,6 +177,14 @@ def test_dollars_of_a_million_tokens_stand_beside_every_total(width: int) -> Non
     table = text[text.index("─") :]
     assert table.count("$1.00/M tok" if width < 140 else " $1.00  ") >= 3
     assert max(map(len, text.splitlines())) <= width
+
+
+def test_how_much_was_considered_is_one_dim_line_of_the_explanation() -> None:
+    """Whoever asks why sees how much was decided on without a figure."""
+    considered = Considered(num_strategies=756, num_offers=2_043, num_candidates=400_000, num_pruned=399_900)
+    told = "Considered: 756 strategies on 2,043 offers that no wish refuses, 400,000 candidates; 399,900 need more memory"
+    assert told in shown(result(make_plan(), considered=considered), explain=True)
+    assert "Considered" not in shown(result(make_plan(), considered=considered))
 
 
 def test_a_price_without_a_date_is_called_so() -> None:

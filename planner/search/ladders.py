@@ -1,0 +1,78 @@
+"""All ways to do a job on so many GPUs: ladders of batches, and what becomes of each where a lever spares memory."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from typing import Any, Final
+
+import msgspec
+
+from remote.contract import Strategy
+
+Ladder = tuple[Strategy, ...]  # strategies that differ only in their micro-batch, the largest first
+
+# Pulled where no ladder fits as it stands, from what is nearest to the usual to what is furthest: the first that does is taken
+LEVERS: Final[tuple[dict[str, Any], ...]] = (
+    {"optimizer": "adamw_8bit"},
+    {"optimizer": "paged_adamw_8bit"},
+    {"loss": "liger"},
+    {"sharding": "zero3"},
+    {"optimizer": "adamw_8bit", "loss": "liger"},
+    {"optimizer": "paged_adamw_8bit", "loss": "liger"},
+)
+USUAL: Final = {"optimizer": "adamw_torch_fused", "loss": "hf", "sharding": "fsdp"}  # what each takes the place of
+
+
+class Ladders:
+    """The usual ones, whole; those of a lever are made when they are asked for, since most machines need none."""
+
+    def __init__(self, usual: tuple[Ladder, ...], *, said: Collection[str]) -> None:
+        """`said`: keys that the request states, so no lever may change them."""
+        self.usual = usual
+        self._levers = tuple(tuple(_free(ladder[0], said)) for ladder in usual)
+        self._pulled: dict[int, tuple[Ladder, ...]] = {}
+
+    @property
+    def num_strategies(self) -> int:
+        """How many strategies these are in all."""
+        return sum(len(ladder) * (1 + len(levers)) for ladder, levers in zip(self.usual, self._levers, strict=True))
+
+    def pulled(self, lever: int) -> tuple[Ladder, ...]:
+        """The usual ladders that can pull this lever (its place in LEVERS), with it pulled."""
+        if lever not in self._pulled:
+            self._pulled[lever] = tuple(tuple(_with(step, lever) for step in ladder) for ladder in self._able(lever))
+        return self._pulled[lever]
+
+    def last_steps(self) -> Iterator[Strategy]:
+        """Of each ladder with a lever pulled the step with the smallest batch."""
+        for lever in range(len(LEVERS)):
+            yield from (_with(ladder[-1], lever) for ladder in self._able(lever))
+
+    def quickest(self) -> Iterator[Strategy]:
+        """For each way to share the job among GPUs a strategy that nothing in the ladders is quicker than: the first step of
+        the first ladder, with every lever pulled that spares time. Whether it fits, or the trainer could do it, is not asked.
+        """
+        for sharding in dict.fromkeys(ladder[0].sharding for ladder in self.usual):
+            place = next(place for place, ladder in enumerate(self.usual) if ladder[0].sharding == sharding)
+            changes: dict[str, Any] = {}
+            for lever in self._levers[place]:
+                changes |= LEVERS[lever]
+            others = {key: value for key, value in changes.items() if key != "sharding"}
+            first = msgspec.structs.replace(self.usual[place][0], **others)
+            yield first
+            if "sharding" in changes:
+                yield msgspec.structs.replace(first, sharding=changes["sharding"])
+
+    def _able(self, lever: int) -> Iterator[Ladder]:
+        return (ladder for ladder, levers in zip(self.usual, self._levers, strict=True) if lever in levers)
+
+
+def _free(step: Strategy, said: Collection[str]) -> Iterator[int]:
+    """The levers that a strategy has not pulled, and may."""
+    for place, lever in enumerate(LEVERS):
+        if all(key not in said and getattr(step, key) == USUAL[key] for key in lever):
+            yield place
+
+
+def _with(step: Strategy, lever: int) -> Strategy:
+    return msgspec.structs.replace(step, **LEVERS[lever])

@@ -1,0 +1,141 @@
+"""Every strategy that is chosen among: how many there are, and that passing over most of them loses none that is better."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any, Final
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from catalogs.bases.models import resolve_model
+from catalogs.catalog import read_catalog
+from planner.advise import advise
+from planner.asking.request import Request, Where
+from planner.estimators.memory import available_bytes, verdict
+from planner.refusals import CaseRefused
+from planner.search.figures import Figures
+from planner.search.fit import NO_LEVER
+from planner.search.ladders import LEVERS
+from planner.search.strategies import seq_len_of
+from remote.contract import CAPABILITIES, Strategy
+from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, make_request
+
+SHIPPED: Final = read_catalog()
+CARDS: Final = (
+    make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=15_360),
+    make_gpu(),
+    make_gpu("Card 48GB", memory_gib=48.0, driver_memory_mib=46_068),
+    make_gpu("Card 80GB", memory_gib=80.0, driver_memory_mib=81_559, achievable_tflops=776.0, memory_bandwidth_gb_per_s=3350.0),
+)
+JOBS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
+    ("3b", {}),
+    ("14b", {}),
+    ("32b", {"method": "qlora"}),
+    ("3b", {"method": "full"}),
+)
+
+
+def figures_of(request: Request) -> Figures:
+    """Those of a search for this request."""
+    architecture = resolve_model(request.model)
+    return Figures(architecture, request, advise(request, architecture), seq_len=seq_len_of(request, architecture))
+
+
+def every(figures: Figures, num_gpus: int) -> list[tuple[int, Strategy]]:
+    """Each strategy with the place of the lever that it pulls."""
+    ladders = figures.ladders(num_gpus, computes_in="bfloat16")
+    by_lever = {NO_LEVER: ladders.usual} | {place: ladders.pulled(place) for place in range(len(LEVERS))}
+    return [(place, step) for place, pulled in by_lever.items() for ladder in pulled for step in ladder]
+
+
+@pytest.mark.parametrize("options", [{"where": Where(gpu_memory_gib=16.0)}, {}, {"training": {"method": "full"}}], ids=str)
+def test_more_than_five_hundred_strategies_are_chosen_among(options: dict[str, Any]) -> None:
+    """On the shipped catalog, each of them another; the answer tells how many, and how few had to be priced."""
+    told = ask(make_request(model="8b", **options), SHIPPED).considered
+    assert told is not None
+    assert told.num_strategies > 500
+    assert told.num_offers * 100 < told.num_candidates
+    assert 0 < told.num_candidates - told.num_pruned < told.num_candidates / 1_000
+
+
+@pytest.mark.parametrize("num_gpus", [1, 2, 8])
+@pytest.mark.parametrize(("model", "training"), JOBS, ids=str)
+def test_no_strategy_is_counted_twice(model: str, training: dict[str, Any], num_gpus: int) -> None:
+    """What is counted without being made is as many as are made."""
+    figures = figures_of(make_request(model=model, training=training))
+    steps = [step for _, step in every(figures, num_gpus)]
+    assert len(set(steps)) == len(steps) == figures.ladders(num_gpus, computes_in="bfloat16").num_strategies
+
+
+@settings(max_examples=12)
+@given(st.sampled_from(JOBS), st.sampled_from(CARDS), st.sampled_from([1, 2, 4]))
+def test_the_strategy_that_is_chosen_is_the_best_of_all_that_there_are(
+    job: tuple[str, dict[str, Any]], card: Any, num_gpus: int
+) -> None:
+    """As when every one of them is laid on the card and timed: what surely fits first, then without a lever, then the quickest.
+
+    The request says how many GPUs, so there is one number of them to try.
+    """
+    model, training = job
+    request = make_request(model=model, training=training, where=Where(num_gpus=num_gpus))
+    offer = make_offer(gpu=card.name, num_gpus=Decimal(num_gpus), ram_gib=4_096.0, vcpus=256.0)
+    figures = figures_of(request)
+    fits = []
+    for lever, step in every(figures, num_gpus):
+        try:
+            word, _ = verdict(figures.vram(step, card), available_bytes(card, None))
+        except CaseRefused:
+            continue
+        if word != "does_not_fit":
+            fits.append(
+                (
+                    word == "tight",
+                    lever,
+                    figures.duration(step, card, offer).wall_s.p50,
+                    CAPABILITIES.missing(step, "causal_lm"),
+                )
+            )
+    chosen = ask(request, make_catalog(offer, gpus=CARDS)).plans
+    doable = [each for each in fits if not each[-1]]
+    assert {(plan.verdict == "tight", plan.duration.wall_s.p50) for plan in chosen} <= {
+        (tight, wall_s) for group in (fits, doable) for tight, _, wall_s, _ in sorted(group)[:1]
+    }
+    assert bool(chosen) == bool(fits)
+    assert any(plan.runnable is None for plan in chosen) == bool(doable)
+
+
+@settings(max_examples=30)
+@given(
+    st.sampled_from(JOBS),
+    st.sampled_from([gpu for gpu in SHIPPED.gpus.values() if gpu.vendor == "nvidia"]),
+    st.sampled_from([1, 2, 8]),
+)
+def test_no_strategy_is_quicker_than_those_that_bound_the_search(
+    job: tuple[str, dict[str, Any]], card: Any, num_gpus: int
+) -> None:
+    """A floor above anything would pass over the best plan there is."""
+    model, training = job
+    figures = figures_of(make_request(model=model, training=training))
+    offer = make_offer(gpu=card.name, num_gpus=Decimal(num_gpus))
+    ladders = figures.ladders(num_gpus, computes_in="bfloat16")
+
+    def wall_s(step: Strategy) -> float:
+        return figures.least_duration(step, card, offer).wall_s.p50
+
+    least = min(map(wall_s, ladders.quickest()))
+    firsts = [*ladders.usual, *(ladder for place in range(len(LEVERS)) for ladder in ladders.pulled(place))]
+    assert least <= min(wall_s(ladder[0]) for ladder in firsts) * (1 + 1e-9)
+
+
+def test_a_lever_makes_of_what_is_tight_what_fits() -> None:
+    """States of 8 bits instead of 32: what may run out of memory becomes what does not."""
+    request = make_request(model="32b", training={"method": "qlora"})
+    offer = make_offer(gpu="Card 24GB", ram_gib=256.0)
+    card = make_gpu(driver_memory_mib=22_600)
+    (plan,) = ask(request, make_catalog(offer, gpus=(card,))).plans
+    assert (plan.verdict, plan.strategy.optimizer, plan.runnable) == ("fits", "adamw_8bit", None)
+    said = make_request(model="32b", training={"method": "qlora", "optimizer": "adamw_torch_fused"})
+    (as_said,) = ask(said, make_catalog(offer, gpus=(card,))).plans
+    assert as_said.strategy.optimizer == "adamw_torch_fused"
