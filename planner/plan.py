@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any, Final, Literal
 
 import msgspec
@@ -24,6 +24,7 @@ LEAST_USD_PER_HOUR: Final = 0.0001  # assumed: nobody rents out a machine for le
 PRICE_ONLY: Final = "price only"
 NOT_YET: Final = "not yet runnable"
 NOT_READY: Final = "not ready here"
+QUOTA: Final = "quota"  # so begins what is told of an account's limit
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
@@ -168,6 +169,22 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     num_offers: int = 1  # how many offers share this reason
 
 
+class QuotaShort(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit of an account that does not admit a machine, as its cloud told it."""
+
+    name: str  # as the cloud calls it
+    where: str  # a region, or the whole account
+    unit: str  # vCPUs, GPUs, machines
+    have: float  # what is left of it
+    need: float
+    asked_on: dt.date
+
+    @property
+    def words(self) -> str:
+        """E.g. "quota 0/4 vCPUs of Running On-Demand G and VT instances in us-east-1, asked on 2026-11-24"."""
+        return f"{QUOTA} {self.have:g}/{self.need:g} {self.unit} of {self.name} in {self.where}, asked on {self.asked_on}"
+
+
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller knows about renting from a provider; handed to the search as a value."""
 
@@ -176,11 +193,18 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     keeps_volumes: bool = False  # whether a disk may outlive its box there
     caution: str | None = None  # what whoever rents there must know, in one sentence
+    short: Mapping[str, QuotaShort] = {}  # by an offer's key: what the account lacks for it, where that is known
 
-    @property
-    def ready(self) -> bool:
-        """Whether nothing is known to be missing here for renting there."""
-        return NOT_READY not in self.status
+    def status_of(self, offer: Offer) -> str:
+        """The status, and what is missing here for renting this very offer."""
+        short = self.short.get(offer.key) if self.short else None
+        if short is None:
+            return self.status
+        return f"{self.status}, {short.words}" if NOT_READY in self.status else f"{self.status}; {NOT_READY}: {short.words}"
+
+    def ready(self, offer: Offer) -> bool:
+        """Whether nothing is known to be missing here for renting it."""
+        return NOT_READY not in self.status_of(offer)
 
 
 class WayOut(msgspec.Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
@@ -25,6 +25,7 @@ from provision.extras import install_command
 from provision.home.places import HOME_VARIABLE, Places, nearest_there, obstacle
 from provision.parts import Find, Finding, clouds_in_reach, credentials_of, looked_for, missing_for, needed_parts
 from provision.prepare.policy import read_rules
+from provision.prepare.quotas import Told
 from provision.providers import known_providers
 
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11
@@ -69,14 +70,22 @@ class CloudHere(msgspec.Struct, frozen=True, kw_only=True):
     smallest_offer: str
 
 
-def clouds_here(findings: tuple[Finding, ...], catalog: Catalog, environment: Mapping[str, str]) -> dict[str, CloudHere]:
-    """Every cloud. Those whose credentials and packages are here are asked for their quota, over the network."""
+def clouds_here(
+    findings: tuple[Finding, ...],
+    catalog: Catalog,
+    environment: Mapping[str, str],
+    *,
+    remember: Callable[[Told], None] = lambda _told: None,
+) -> dict[str, CloudHere]:
+    """Every cloud. Those whose credentials and packages are here are asked for their quota, over the network; `remember` is
+    told what every offer in that region takes of it.
+    """
     credentials = {finding.part: finding for finding in findings}
     in_reach = clouds_in_reach(environment)
     return {
         name: CloudHere(
             credentials=_credentials_words(credentials[credentials_of(name)], row.credentials_at),
-            gpu_quota=_quota_words(name, offer, environment) if name in in_reach else "not asked",
+            gpu_quota=_quota_words(name, offer, catalog, environment, remember) if name in in_reach else "not asked",
             smallest_offer="none in the catalog: rentune catalog import FILE.csv"
             if offer is None
             else _offer_words(offer, catalog),
@@ -104,16 +113,22 @@ def _offer_words(offer: Offer, catalog: Catalog) -> str:
     return f"{offer.instance_type}{where} ({card}): ${offer.usd_per_hour.normalize():f} an hour"
 
 
-def _quota_words(name: str, offer: Offer | None, environment: Mapping[str, str]) -> str:
+def _quota_words(
+    name: str, offer: Offer | None, catalog: Catalog, environment: Mapping[str, str], remember: Callable[[Told], None]
+) -> str:
     """What its GPU quotas are, where the smallest offer is."""
     cloud = load_cloud(name)
     if offer is None or not cloud.GPU_QUOTAS:
         return "not told by its API"
+    names = tuple(dict.fromkeys((*cloud.GPU_QUOTAS, *cloud.needs(offer))))
     try:
-        told = cloud.quotas(offer.region, tuple(dict.fromkeys((*cloud.GPU_QUOTAS, *cloud.needs(offer)))), environment)
+        told = dict(zip(names, cloud.quotas(offer.region, names, environment), strict=True))
     except ProvisionError as error:
         return f"could not be asked for: {error}"
-    return "; ".join(quota.words for quota in told)
+    there = [each for each in catalog.offers if (each.provider, each.region) == (name, offer.region)]
+    taken = {each.key: cloud.needs(each) for each in there}
+    remember({key: tuple((told[of], much) for of, much in needs.items() if of in told) for key, needs in taken.items()})
+    return "; ".join(quota.words for quota in told.values())
 
 
 def _python() -> Finding:

@@ -62,9 +62,9 @@ def _met(plans: Sequence[Plan]) -> str | None:
 
 
 def _not_ready(plans: Sequence[Plan]) -> str | None:
-    lacking = {plan.offer.provider: plan for plan in plans if plan.runnable is None and words.missing(plan)}
-    lists = "; ".join(f"{provider} lacks {words.missing(plan)}" for provider, plan in lacking.items())
-    return f"{_first_words(lacking.values())}: {lists}; `rentune doctor` says how to get it." if lists else None
+    lacking = [plan for plan in plans if plan.runnable is None and words.missing(plan)]
+    lists = "; ".join(dict.fromkeys(f"{plan.offer.provider} lacks {words.missing(plan)}" for plan in lacking))
+    return f"{_first_words(lacking)}: {lists}; `rentune doctor` says how to get it." if lists else None
 
 
 def _first_words(plans: Iterable[Plan]) -> str:

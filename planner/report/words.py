@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.hardware import Offer
-from planner.plan import NOT_READY, Plan, Range, Rejection
+from planner.plan import NOT_READY, QUOTA, Plan, Range, Rejection
 from planner.strategy.words import SHORT_DTYPES, describe
 from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from remote.contract import Strategy
@@ -166,7 +166,11 @@ def readiness(plan: Plan) -> str:
     if plan.runnable is not None:
         return plan.runnable.partition(":")[0]
     lacking = missing(plan)
-    return NO_CREDENTIALS if CREDENTIALS in lacking else NOT_READY if lacking else READY
+    if CREDENTIALS in lacking:
+        return NO_CREDENTIALS
+    if lacking.startswith(QUOTA):
+        return f"needs {' '.join(lacking.split(maxsplit=2)[:2])}"  # the figures; the legend has the rest
+    return NOT_READY if lacking else READY
 
 
 def unknown_words(offer: Offer) -> str:

@@ -52,7 +52,8 @@ def search(
     `seen`: earlier runs, which correct speeds.
     Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
-    market = Market(catalog, catalog.offers if offers is None else offers)
+    short = frozenset(key for provider in providers.values() for key in provider.short)
+    market = Market(catalog, catalog.offers if offers is None else offers, short=short)
     for check in checks(request, architecture, catalog, market.offers):
         check()
     check_memory(None if cards is None else cards.memory_gib, catalog, said="--gpus")
@@ -176,7 +177,7 @@ def _plan(found: Found, question: Question, figures: Figures, *, today: dt.date,
         verdict=found.fit.verdict,
         margin_bytes=found.fit.margin_bytes,
         runnable=found.runnable,
-        provider_status=question.provider(found.offer.provider).status,
+        provider_status=question.provider(found.offer.provider).status_of(found.offer),
         assumptions=assumptions(found, question, today=today),
         catalog_as_of=found.offer.observed_on,
         planned_on=today,

@@ -34,7 +34,7 @@ def best(question: Question, kinds: tuple[Kind, ...], figures: Figures, aim: Aim
     floors = Floors(question, figures, lambda kind: quickest_doable(kind, question, figures))
 
     def floor(kind: Kind, offer: Offer) -> Rank:
-        surely = not question.provider(offer.provider).ready, False, not offer.is_stated
+        surely = not question.provider(offer.provider).ready(offer), False, not offer.is_stated
         return surely, aim(floors.usd(kind, offer), floors.wall_s(kind), float(offer.usd_per_hour))
 
     found: Found | None = None

@@ -77,8 +77,9 @@ CONTINENT_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AW
 class Market:
     """All offers of one search. It asks for them again with one wish less, so each condition is looked at once."""
 
-    def __init__(self, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
-        self.catalog, self.offers = catalog, offers
+    def __init__(self, catalog: Catalog, offers: tuple[Offer, ...], *, short: frozenset[str] = frozenset()) -> None:
+        """`short`: the keys of offers that an account may not rent, as far as that is known."""
+        self.catalog, self.offers, self._short = catalog, offers, short
         self.every = frozenset(range(len(offers)))
         self._alike: dict[str | None, tuple[list[int], ...]] = {}
         self._broken: dict[Hashable, frozenset[int]] = {}
@@ -108,7 +109,7 @@ class Market:
     def kinds(self, places: frozenset[int]) -> tuple[Kind, ...]:
         """The offers in these places, sorted into kinds."""
         if places not in self._kinds:
-            self._kinds[places] = _kinds([self.offers[place] for place in sorted(places)], self.catalog)
+            self._kinds[places] = _kinds([self.offers[place] for place in sorted(places)], self.catalog, self._short)
         return self._kinds[places]
 
     def sold_by(self, sellers: frozenset[str]) -> frozenset[int]:
@@ -248,15 +249,19 @@ def _counted(number: int, reason: str, remedy: str | None, wish: str | None = No
     return Rejection(what=what, reason=reason, remedy=remedy, wish=wish, num_offers=number)
 
 
-def _kinds(offers: Iterable[Offer], catalog: Catalog) -> tuple[Kind, ...]:
-    """Group by what moves memory and time. Of equal machines in several regions only the cheapest is kept."""
+def _kinds(offers: Iterable[Offer], catalog: Catalog, short: frozenset[str]) -> tuple[Kind, ...]:
+    """Group by what moves memory and time. Of equal machines in several regions only the cheapest is kept, of those first that
+    the account may rent.
+    """
     cheapest: dict[tuple[str, str, str], Offer] = {}
     num_sold: dict[tuple[str, str, str], int] = {}
     for offer in offers:
         key = (offer.provider, offer.instance_type, offer.purchase)
         num_sold[key] = num_sold.get(key, 0) + 1
         best = cheapest.setdefault(key, offer)
-        if (offer.usd_per_hour, offer.region) < (best.usd_per_hour, best.region):
+        if short and (offer.key in short) != (best.key in short):
+            cheapest[key] = best if offer.key in short else offer
+        elif (offer.usd_per_hour, offer.region) < (best.usd_per_hour, best.region):
             cheapest[key] = offer
     grouped: dict[tuple[str | None, int, str, str], list[Offer]] = defaultdict(list)
     for offer in cheapest.values():

@@ -196,12 +196,13 @@ def on_kind(kind: Kind, offers: list[Offer], question: Question, figures: Figure
         return
     fits = _fastest_first(kind, offers[0], question, figures, notebook)
     doable = tuple(fit for fit in fits if question.doable(fit.strategy))
-    # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does
-    placed: set[tuple[str, str, bool, bool]] = set()
+    # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had
+    placed: set[tuple[str, str, bool, bool, bool]] = set()
     for offer in offers:
-        can_rent = question.provider(offer.provider).runnable
+        provider = question.provider(offer.provider)
+        can_rent = provider.runnable
         for only_doable, choice in ((False, fits), (True, doable if can_rent and doable[:1] != fits[:1] else ())):
-            place = offer.provider, offer.purchase, offer.is_stated, only_doable
+            place = offer.provider, offer.purchase, offer.is_stated, provider.ready(offer), only_doable
             if place in placed or not choice:
                 continue
             fit = _held(choice, kind, offer, question, figures, notebook)
@@ -276,7 +277,7 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
             keeps_volume=question.request.keep.volume_name is not None,
         ),
         runnable=_not_runnable(fit, kind, offer, question),
-        ready=question.provider(offer.provider).ready,
+        ready=question.provider(offer.provider).ready(offer),
     )
 
 

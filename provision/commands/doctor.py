@@ -40,6 +40,7 @@ def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT0
     from provision.errors import Exit
     from provision.home.places import read_places
     from provision.prepare.asking import market
+    from provision.prepare.quotas import keep_today
 
     places = read_places()
     if install:
@@ -47,7 +48,7 @@ def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT0
     findings = examine(places, os.environ)
     words = provider_words(findings)
     usable = usable_providers(findings)
-    clouds = clouds_here(findings, market(), os.environ)
+    clouds = clouds_here(findings, market(), os.environ, remember=keep_today(places.quotas))
     data = {"parts": findings, "providers": words, "clouds": clouds}
     code = Exit.OK if any(usable.values()) else Exit.REFUSED
     return show("doctor", data, lambda: _draw(findings, words, clouds), as_json=as_json, exit_code=code)

@@ -48,8 +48,6 @@ def command(**options: Any) -> int:
     from provision.account.ledger import Ledger
     from provision.home.places import CACHE_VARIABLE, read_places, require_folder
     from provision.parts import require_parts
-    from provision.prepare.ahead import LookAhead
-    from provision.prepare.asking import market
     from provision.prepare.choosing import KeyQuestion, choose_plan
     from provision.prepare.inputs import find_base, require_hub_access
     from provision.prepare.inputs.hub import pinned
@@ -62,7 +60,7 @@ def command(**options: Any) -> int:
     crash_point = read_crash_point(os.environ)  # refused while nothing is opened
     quiet = options["as_json"]
     question = KeyQuestion(options["host_key"], ask=_ask_for_key if not quiet and _somebody_is_there() else None)
-    opened = _open(choose_plan(options, question), options, LookAhead(os.environ, market().gpus))
+    opened = _open(choose_plan(options, question), options, _look_ahead())
     plan, alternatives = opened.plan, opened.alternatives
     with at_its_place(options, Path.cwd()):
         base = find_base(plan.request.model)
@@ -96,6 +94,18 @@ def command(**options: Any) -> int:
     if not quiet:
         click.echo(f"Run {run_id}")
     return _detach(run_id, places, as_json=quiet) if options["detach"] else _drive(run_id, places, question, as_json=quiet)
+
+
+def _look_ahead() -> Callable[[Offer], Outlook]:
+    """At the real clouds; what their quotas don't admit is kept for `plan`."""
+    import os
+
+    from provision.home.places import read_places
+    from provision.prepare.ahead import LookAhead
+    from provision.prepare.asking import market
+    from provision.prepare.quotas import keep_today
+
+    return LookAhead(os.environ, market().gpus, remember=keep_today(read_places().quotas))
 
 
 def _open(chosen: Chosen, options: dict[str, Any], look: Callable[[Offer], Outlook]) -> Open:

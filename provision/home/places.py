@@ -51,6 +51,10 @@ class Places(msgspec.Struct, frozen=True):
         return self.home / "prices"  # what `catalog refresh` fetched, a file a provider
 
     @property
+    def quotas(self) -> Path:
+        return self.home / "quotas.json"  # offers that an account's limits did not admit when its cloud was asked last
+
+    @property
     def ledger(self) -> Path:
         return self.home / "ledger.jsonl"
 

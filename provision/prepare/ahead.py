@@ -17,6 +17,7 @@ from provision.clouds.programs import CLOUDS, Cloud, load_cloud
 from provision.clouds.quotas import Quota, shortage
 from provision.errors import ProvisionError, Refused
 from provision.parts import clouds_in_reach
+from provision.prepare.quotas import Told
 
 Needed = tuple[tuple[Quota, float], ...]  # each quota, and how much of it a machine takes
 
@@ -60,10 +61,12 @@ def first_open(plans: Sequence[Plan], look: Callable[[Offer], Outlook]) -> Open:
 
 
 class LookAhead:
-    """`first_open`'s look at the real clouds; each quota is asked for once."""
+    """`first_open`'s look at the real clouds; each quota is asked for once. `remember` is told what the offers need of them."""
 
-    def __init__(self, environment: Mapping[str, str], gpus: Mapping[str, Gpu]) -> None:
-        self._environment, self._gpus = environment, gpus
+    def __init__(
+        self, environment: Mapping[str, str], gpus: Mapping[str, Gpu], *, remember: Callable[[Told], None] = lambda _told: None
+    ) -> None:
+        self._environment, self._gpus, self._remember = environment, gpus, remember
         self._in_reach = clouds_in_reach(environment)
         self._told: dict[tuple[str, str, tuple[str, ...]], tuple[Quota, ...]] = {}
 
@@ -77,6 +80,7 @@ class LookAhead:
             needed = self._needed(cloud, offer)
         except ProvisionError as error:
             return Outlook(quota=f"could not be asked for: {error}")
+        self._remember({offer.key: needed})
         why_not = next((why for quota, much in needed if (why := shortage(quota, much)) is not None), None)
         return Outlook(why_not=why_not, quota=_words(offer.provider, needed))
 

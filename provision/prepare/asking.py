@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
+from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -13,7 +14,7 @@ from catalogs.hardware import Offer
 from catalogs.user_file import exists
 from planner.asking.request import HOST, LOCAL
 from planner.cli import Edges
-from provision.home.places import read_places
+from provision.home.places import Places, read_places
 from provision.prepare.policy import read_rules
 from provision.prepare.versions import RENTUNE
 from provision.providers import Confirm, providers_here
@@ -23,22 +24,33 @@ if TYPE_CHECKING:
     from catalogs.catalog import Catalog
     from planner.asking.request import DataFile, Lengths, Measure, Request
     from planner.estimators.learned import Seen
+    from planner.plan import Provider
     from provision.direct.host import ExistingHost
 
 
 def search_edges() -> Edges:
     """The world as it is here and now."""
     places = read_places()
+    today = dt.datetime.now(tz=dt.UTC).date()
     return Edges(
-        providers=providers_here(places, os.environ),
+        providers=_providers(places, today),
         rules=read_rules(places),
         capabilities=CAPABILITIES,
-        today=dt.datetime.now(tz=dt.UTC).date(),
+        today=today,
         versions=RENTUNE,
         folder=Path.cwd(),
         seen=_seen(places.calibration),
         kept_at=_kept_at,
     )
+
+
+def _providers(places: Places, today: dt.date) -> Mapping[str, Provider]:
+    providers = providers_here(places, os.environ)
+    if not exists(places.quotas):
+        return providers
+    from provision.prepare.quotas import with_shortages  # only where a cloud has told one: it costs start-up time
+
+    return with_shortages(providers, places.quotas, today=today)
 
 
 def _seen(rows: Path) -> tuple[Seen, ...]:

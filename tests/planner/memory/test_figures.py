@@ -34,7 +34,7 @@ def test_a_class_of_cards_stands_for_each_of_them(strategy: Strategy) -> None:
 def test_memory_falls_along_a_ladder(num_gpus: int) -> None:
     """So the search may halve its way to the largest micro-batch that fits."""
     figures = Figures(BASE, REQUEST, advise(REQUEST, BASE), seq_len=512)
-    for ladder in figures.ladders(num_gpus, computes_in="bfloat16"):
+    for ladder in figures.ladders(num_gpus, computes_in="bfloat16").usual:
         required = [figures.vram_like(strategy, None).required_bytes for strategy in ladder]
         assert required == sorted(required, reverse=True), describe(ladder[0])
 
@@ -43,7 +43,7 @@ def test_memory_falls_along_a_ladder(num_gpus: int) -> None:
 def test_every_strategy_makes_the_same_optimizer_step(num_gpus: int) -> None:
     """Sequences per step don't depend on how they are cut into passes and spread over GPUs."""
     figures = Figures(BASE, REQUEST, advise(REQUEST, BASE), seq_len=512)
-    for ladder in figures.ladders(num_gpus, computes_in="bfloat16"):
+    for ladder in figures.ladders(num_gpus, computes_in="bfloat16").usual:
         for strategy in ladder:
             assert strategy.micro_batch_size * strategy.gradient_accumulation_steps * num_gpus == 16
 
@@ -51,7 +51,7 @@ def test_every_strategy_makes_the_same_optimizer_step(num_gpus: int) -> None:
 def test_int8_is_never_sharded_and_four_bits_only_in_a_dtype_that_can_be() -> None:
     """The int8 weights of bitsandbytes can't be cut; packed 4-bit ones can when stored as bfloat16."""
     figures = Figures(BASE, REQUEST, advise(REQUEST, BASE), seq_len=512)
-    sharded = [ladder[0] for ladder in figures.ladders(4, computes_in="bfloat16") if ladder[0].sharding == "fsdp"]
+    sharded = [ladder[0] for ladder in figures.ladders(4, computes_in="bfloat16").usual if ladder[0].sharding == "fsdp"]
     assert {(strategy.quant, strategy.quant_storage) for strategy in sharded} == {("none", "uint8"), ("nf4", "bfloat16")}
 
 

@@ -10,7 +10,7 @@ import pytest
 
 from planner.asking.options import spelled
 from planner.asking.request import DataAsked
-from planner.plan import Considered, Plan, Range, Rejection, SearchResult, WayOut
+from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result
 from planner.report.words import age, count, fit, machine, several, span, span_range, status, usd, usd_range
 from remote.contract import Loop, Strategy
@@ -185,6 +185,27 @@ def test_how_much_was_considered_is_one_dim_line_of_the_explanation() -> None:
     told = "Considered: 756 strategies on 2,043 offers that no wish refuses, 400,000 candidates; 399,900 need more memory"
     assert told in shown(result(make_plan(), considered=considered), explain=True)
     assert "Considered" not in shown(result(make_plan(), considered=considered))
+
+
+def test_a_quota_that_is_short_stands_in_the_status_with_what_there_is_and_what_is_needed() -> None:
+    """The legend says which it is, and how old the answer."""
+    short = QuotaShort(
+        name="Running On-Demand P instances",
+        where="us-east-1",
+        unit="vCPUs",
+        have=0.0,
+        need=192.0,
+        asked_on=dt.date(2026, 11, 20),
+    )
+    offer = make_offer()
+    provider = Provider(name="cloud", runnable=True, status="tested", short={offer.key: short})
+    plan = make_plan(provider_status=provider.status_of(offer))
+    told = " ".join(shown(result(plan), width=200).split())
+    lacks = "cloud lacks quota 0/192 vCPUs of Running On-Demand P instances in us-east-1, asked on 2026-11-20"
+    assert "needs quota 0/192 today" in told
+    assert f"needs quota 0/192: {lacks}" in told
+    assert not provider.ready(offer)
+    assert provider.ready(make_offer(region="south"))
 
 
 def test_a_price_without_a_date_is_called_so() -> None:

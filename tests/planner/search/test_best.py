@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from collections.abc import Sequence
 from decimal import Decimal
@@ -16,7 +17,7 @@ from planner.asking.request import Budget, stated_data
 from planner.choice.goals import GOALS, MEASURES, Goal
 from planner.estimators.duration import GPU_STACK
 from planner.estimators.learned import Seen
-from planner.plan import NOT_READY, Plan, Provider
+from planner.plan import NOT_READY, Plan, Provider, QuotaShort
 from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
 FAST = make_gpu(
@@ -171,6 +172,18 @@ def test_a_machine_whose_ram_or_cores_nobody_states_is_recommended_only_where_th
     alone = ask(make_request(), make_catalog(cheap, gpus=CARDS)).recommended
     assert alone is not None
     assert alone.offer.instance_type == "untold"
+
+
+def test_what_an_account_may_rent_comes_before_what_needs_a_quota_first() -> None:
+    """Where a cloud has told it. Of a provider the machine or the region that it admits is recommended, though dearer."""
+    short = QuotaShort(name="GPUs", where="north", unit="GPUs", have=0.0, need=1.0, asked_on=dt.date(2026, 11, 24))
+    cloud = msgspec.structs.replace(CLOUD, short={SLOW.key: short})
+    dear = msgspec.structs.replace(SLOW, instance_type="dear", usd_per_hour=Decimal(2))
+    elsewhere = msgspec.structs.replace(SLOW, region="south", usd_per_hour=Decimal(1))
+    for other in (dear, elsewhere):
+        chosen = ask(make_request(top=1), make_catalog(SLOW, other, gpus=CARDS), providers=(cloud,)).recommended
+        assert chosen is not None
+        assert chosen.offer.key == other.key
 
 
 def test_what_can_be_begun_now_comes_before_what_needs_credentials_first() -> None:

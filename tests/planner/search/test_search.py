@@ -63,12 +63,16 @@ def test_the_whole_job_counts_not_the_hour() -> None:
     assert of(ask(make_request(model="7b", data=LONG), market(make_offer(), fast))) == ["fast", "one"]
 
 
+# No lever may be pulled: with states of 8 bits it would fit
+TIGHT_ON_24_GB = {"method": "qlora", "rank": 20, "optimizer": "adamw_torch_fused", "loss": "hf"}
+
+
 def test_what_surely_fits_is_found_beyond_the_cheapest_that_are_tight() -> None:
     """It is what will be recommended, so it is shown however few plans were asked for."""
     tight, fits = make_offer(gpu="A10G", instance_type="tight"), make_offer(gpu="H100 SXM5", instance_type="fits")
     dear = msgspec.structs.replace(fits, usd_per_hour=Decimal(90))
     catalog = make_catalog(tight, dear, gpus=tuple(read_catalog().gpus.values()))
-    result = ask(make_request(model="32b", training={"method": "qlora", "rank": 20}, top=1), catalog)
+    result = ask(make_request(model="32b", training=TIGHT_ON_24_GB, top=1), catalog)
     assert [(plan.offer.instance_type, plan.verdict) for plan in result.plans] == [("tight", "tight"), ("fits", "fits")]
     assert result.recommended == result.plans[1]
 
@@ -78,7 +82,7 @@ def test_a_way_out_is_tight_only_where_nothing_fits() -> None:
     cards = tuple(read_catalog().gpus.values())
     tight, fits = make_offer(gpu="A10G", instance_type="tight"), make_offer(gpu="H100 SXM5", instance_type="fits")
     dear = msgspec.structs.replace(fits, usd_per_hour=Decimal(90))
-    asked = make_request(model="32b", training={"method": "qlora", "rank": 20}, where=Where(gpus=("T4",)))
+    asked = make_request(model="32b", training=TIGHT_ON_24_GB, where=Where(gpus=("T4",)))
     for offers, verdicts in (((tight, dear), ["fits"]), ((tight,), ["tight"])):
         asked_of = make_catalog(*offers, make_offer(gpu="T4", instance_type="small"), gpus=cards)
         assert [way.plan.verdict for way in ask(asked, asked_of).ways_out] == verdicts

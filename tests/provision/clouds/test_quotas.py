@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import json
 from collections.abc import Callable, Iterator
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ import pytest
 
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
-from planner.plan import Plan
+from planner.plan import Plan, Provider
 from provision.account.ledger import Ledger
 from provision.cli import call
 from provision.clouds.programs import CLOUDS, load_cloud
@@ -25,6 +27,8 @@ from provision.errors import Refused
 from provision.home.places import Places
 from provision.prepare.ahead import LookAhead, Outlook, first_open
 from provision.prepare.choosing import Chosen
+from provision.prepare.quotas import keep, with_shortages
+from provision.providers import known_providers
 from tests.doubles import emulator
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.emulator import Emulator
@@ -247,6 +251,41 @@ def test_doctor_tells_quota_and_smallest_offer_where_a_cloud_can_be_asked(runnin
     for name, other in clouds.items():
         assert other.credentials == f"not found; from {CLOUDS[name].credentials_at}"
         assert other.gpu_quota == "not asked"
+
+
+def test_what_doctor_and_run_were_told_is_what_plan_knows(running: Emulator, places: Places) -> None:
+    """Of an account that may have no GPU each offer there that wants one is short; once it has some it is so no more."""
+    running.reset()
+    offer, today = DOUBLES[running.cloud].offer, dt.date(2026, 11, 26)
+    remember = partial(keep, kept=places.quotas, today=today)
+    running.control.set(quota=0)
+    clouds_here(examine(places, running.environment), CATALOG, running.environment, remember=remember)
+    LookAhead(running.environment, CATALOG.gpus, remember=remember)(offer)
+    known = with_shortages(known_providers(), places.quotas, today=today)[running.cloud]
+    assert known.short[offer.key].have == 0
+    assert not known.ready(offer)
+    running.control.set(quota=3)
+    LookAhead(running.environment, CATALOG.gpus, remember=remember)(offer)
+    assert with_shortages(known_providers(), places.quotas, today=today)[running.cloud].ready(offer)
+
+
+def test_a_quota_is_known_for_a_month_and_a_damaged_file_is_none(places: Places) -> None:
+    """By then it may have been raised; and it only spares a question."""
+    offer, asked_on = DOUBLES["gcp"].offer, dt.date(2026, 11, 1)
+    quota = Quota(name="GPUS_ALL_REGIONS", unit="GPUs", where="the whole project", limit=2.0, used=1.0)
+    keep({offer.key: ((quota, 4.0),)}, places.quotas, today=asked_on)
+
+    def gcp(days: int) -> Provider:
+        return with_shortages(known_providers(), places.quotas, today=asked_on + dt.timedelta(days=days))["gcp"]
+
+    assert (
+        gcp(30)
+        .status_of(offer)
+        .endswith("; not ready here: quota 1/4 GPUs of GPUS_ALL_REGIONS in the whole project, asked on 2026-11-01")
+    )
+    assert gcp(31).ready(offer)
+    places.quotas.write_text("{")
+    assert gcp(1).ready(offer)
 
 
 def test_the_smallest_offer_is_one_that_the_trainer_runs_on() -> None:

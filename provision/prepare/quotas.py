@@ -1,0 +1,59 @@
+"""What accounts may not rent, as their clouds told `doctor` or `run`: kept at home for `plan`, which asks nobody."""
+
+from __future__ import annotations
+
+import datetime as dt
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Final
+
+import msgspec
+
+from planner.plan import Provider, QuotaShort
+from provision.clouds.quotas import Quota, shortage
+from provision.home.whole import write_whole
+
+KEPT_DAYS: Final = 30  # assumed: a quota that was asked for is granted, or not, within a month
+
+Told = Mapping[str, tuple[tuple[Quota, float], ...]]  # by an offer's key: each quota that counts, and how much of it is taken
+
+
+def with_shortages(providers: Mapping[str, Provider], kept: Path, *, today: dt.date) -> dict[str, Provider]:
+    """The providers with those offers that their quotas did not admit when they were asked last, a month ago at most."""
+    short = {key: each for key, each in _read(kept).items() if (today - each.asked_on).days <= KEPT_DAYS}
+    return {
+        name: msgspec.structs.replace(
+            provider, short={key: each for key, each in short.items() if key.partition("/")[0] == name}
+        )
+        for name, provider in providers.items()
+    }
+
+
+def keep(told: Told, kept: Path, *, today: dt.date) -> None:
+    """Write down what is short now, and strike out what is not any more. Where home takes no file `plan` does not know it."""
+    short = {key: each for key, each in _read(kept).items() if key not in told}
+    for key, needed in told.items():
+        lacking = [_short(quota, much, today) for quota, much in needed if shortage(quota, much) is not None]
+        if lacking:
+            short[key] = lacking[0]
+    with suppress(OSError):
+        kept.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(kept, msgspec.json.format(msgspec.json.encode(short), indent=1))
+
+
+def keep_today(kept: Path) -> Callable[[Told], None]:
+    """`keep`, on the day that it is by now."""
+    return lambda told: keep(told, kept, today=dt.datetime.now(tz=dt.UTC).date())
+
+
+def _short(quota: Quota, needed: float, today: dt.date) -> QuotaShort:
+    have = max(0.0, (quota.limit or 0.0) - (quota.used or 0.0))
+    return QuotaShort(name=quota.name, where=quota.where, unit=quota.unit, have=have, need=needed, asked_on=today)
+
+
+def _read(kept: Path) -> dict[str, QuotaShort]:
+    """Nothing where there is no file, or none that can be read: it only spares a question."""
+    with suppress(OSError, msgspec.MsgspecError):
+        return msgspec.json.decode(kept.read_bytes(), type=dict[str, QuotaShort])
+    return {}
