@@ -23,7 +23,7 @@ from remote.contract import CAPABILITIES
 PAGE: Final = Path(__file__).parents[1] / "docs" / "32b-on-16gb.md"
 TODAY: Final = dt.date(2026, 11, 26)  # of which the ages of prices are told
 BEGIN: Final = """\
-# 32 billion parameters on 16 GB
+# 32 billion parameters on 16 GiB
 
 Made from the code by `make docs`: the figures below are those of `rentune plan --model 32b --gpu-budget 16GB`, for its default
 job. GiB are those that the job needs of one card, with a margin, and that the card's driver leaves. Cards: one as people own
@@ -76,7 +76,7 @@ def _card(gpu: Gpu) -> str:
 
 def sentences(result: SearchResult) -> Iterator[str]:
     """What has to be known, each with the figures of every card."""
-    yield f"**Plain QLoRA needs more than 16 GB**: nf4 on one card takes {_on_each(result, 'whole')}."
+    yield f"**Plain QLoRA needs more than 16 GiB**: nf4 on one card takes {_on_each(result, 'whole')}."
     yield (
         f"**Streamed it fits**: frozen blocks wait in RAM and pass through one card, {_on_each(result, 'streamed')}. "
         f"{' '.join(_streamed(each) for each in _of(result, 'streamed'))} {_can(result, 'streamed')}"

@@ -49,10 +49,10 @@ def cards_lines(cards: Cards, layouts: tuple[Layout, ...]) -> Iterator[str | Tab
 
 
 def _heading(cards: Cards) -> str:
-    size = f"{cards.memory_gib:g} GB"
+    size = f"{cards.memory_gib:g} GiB"
     if cards.number == 1:
         return f"One card of {size}."
-    return f"{cards.number} cards of {size} are not one card of {cards.number * cards.memory_gib:g} GB."
+    return f"{cards.number} cards of {size} are not one card of {cards.number * cards.memory_gib:g} GiB."
 
 
 def way(each: Layout) -> str:
@@ -84,7 +84,7 @@ STREAMING: Final[tuple[Line, ...]] = (
 def budget_lines(budget_gib: float, layouts: tuple[Layout, ...]) -> Iterator[str | Table]:
     """A row for each way, a column for each card of the budget's size; what streaming takes below its row."""
     seq_len = layouts[0].strategy.seq_len
-    yield f"What it takes on {budget_gib:g} GB per GPU, whoever owns it (GiB need/has; sequences of {seq_len:,} tokens):"
+    yield f"What it takes on {budget_gib:g} GiB per GPU as sold, whoever owns it (GiB need/has; {seq_len:,} tokens a sequence):"
     cards = list(dict.fromkeys(str(each.card) for each in layouts))
     table = Table((lines.Column("way", wraps=True), *(lines.Column(card, wraps=True) for card in cards)))
     for kind in dict.fromkeys(each.kind for each in layouts):

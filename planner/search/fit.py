@@ -55,13 +55,13 @@ def fitting(kind: Kind, num_gpus: int, figures: Figures, notebook: Notebook, *, 
     """The best step of every ladder; a kind on which none fits is refused with the least that the usual ones needed.
 
     The first step of the first ladder is the fastest of all where rows are of one length, no earlier runs taught more of one
-    way than of another, and several GPUs have no weights of the base to step: where it fits nothing else is looked at. Levers
-    are pulled where nothing surely fits without.
+    way than of another, and gradients of whole weights cross a link once a step: where it fits nothing else is looked at.
+    Levers are pulled where nothing surely fits without.
     """
     has_bytes = capacity_bytes(kind)
     ladders = figures.ladders(num_gpus, computes_in=kind.computes_in).usual
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
-        if not figures.seen and not (num_gpus > 1 and METHODS[fastest.strategy.method].moves_all):
+        if not figures.seen and not _reduces_often(fastest.strategy):
             return (fastest,)
         notebook = Notebook()  # what else does not fit is no reason against the kind
     fits, too_large = _fits(ladders, kind, has_bytes, figures, notebook)
@@ -74,6 +74,12 @@ def fitting(kind: Kind, num_gpus: int, figures: Figures, notebook: Notebook, *, 
             TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=describe(strategy))
         )
     return tuple(fits)
+
+
+def _reduces_often(strategy: Strategy) -> bool:
+    """Whether gradients of whole weights cross a link more than once a step, which another way to share them may spare."""
+    passes = strategy.gradient_accumulation_steps
+    return strategy.num_gpus > 1 and passes > 1 and METHODS[strategy.method].moves_all
 
 
 def _stateless(kind: Kind, num_gpus: int, figures: Figures) -> Iterator[Kernelless]:

@@ -171,7 +171,7 @@ def _micro_batches(per_gpu: int, seq_len: int) -> tuple[int, ...]:
 
 
 def _shardings(said: dict[str, Any], quant: str, num_gpus: int, half: str) -> tuple[dict[str, Any], ...]:
-    """How the GPUs of one machine can share the job: copies of the model, then parts of it.
+    """How the GPUs of one machine can share the job, the quickest first: copies of the model, then parts of it.
 
     What is sharded together has one dtype, so packed weights, norms and adapters are held in 16 bits there (peft's guide
     to FSDP and QLoRA).
@@ -183,7 +183,7 @@ def _shardings(said: dict[str, Any], quant: str, num_gpus: int, half: str) -> tu
     parts = {"sharding": "fsdp", "adapter_dtype": half, "kbit_upcast": "none"}
     packed = {"quant_storage": half} if quant != "none" else {}
     states = (STATES,) if METHODS[said["method"]].moves_all else ()
-    return (COPIES, *states) if quant in UNSHARDABLE else (COPIES, *states, parts | packed)
+    return (*states, COPIES) if quant in UNSHARDABLE else (*states, COPIES, parts | packed)
 
 
 def _said_or(said: dict[str, Any], key: str, choices: tuple[Any, ...]) -> tuple[Any, ...]:

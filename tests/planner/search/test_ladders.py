@@ -34,6 +34,8 @@ JOBS: Final[tuple[tuple[str, dict[str, Any]], ...]] = (
     ("14b", {}),
     ("32b", {"method": "qlora"}),
     ("3b", {"method": "full"}),
+    ("3b", {"method": "full", "seq_len": 8_192}),
+    ("3b", {"seq_len": 8_192}),
 )
 
 

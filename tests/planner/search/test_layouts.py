@@ -143,7 +143,7 @@ def test_each_way_is_a_row_with_what_adds_up() -> None:
     for width in (80, 100):
         lines = [line for part in parts for line in render(part, width=width, colour=False)]
         text = " ".join(" ".join(lines).split())
-        assert text.startswith("4 cards of 24 GB are not one card of 96 GB.")
+        assert text.startswith("4 cards of 24 GiB are not one card of 96 GiB.")
         assert "not yet runnable: of those that would fit the trainer cannot do" in text
         assert max(map(len, lines)) <= width
     assert set(ADDS_UP) == set(get_args(LayoutKind))
