@@ -25,7 +25,6 @@ from remote.contract import Strategy
 BITSANDBYTES_OPTIMIZERS: Final = frozenset({"adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit"})
 
 
-NO_LEVER: Final = -1  # before the place of any in LEVERS
 Doable = Callable[[Strategy], bool]  # whether the trainer can do it
 
 
@@ -35,7 +34,7 @@ class Fit(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy
     verdict: Verdict
     margin_bytes: int
-    lever: int = NO_LEVER
+    lever: int = 0  # how far from the usual: not at all, or by the first of LEVERS, the second …
 
 
 def needs_bitsandbytes(strategy: Strategy) -> bool:
@@ -99,7 +98,7 @@ def _by_levers(kind: Kind, num_gpus: int, has_bytes: int, figures: Figures, doab
         ladders = figures.ladders(num_gpus, computes_in=computes_in).pulled(lever)
         wanted = tuple(ladder for ladder in ladders if not surely or doable(ladder[-1]))
         fits, _ = _fits(wanted, kind, has_bytes, figures, Notebook())  # what a lever does not do is no reason by itself
-        found += (msgspec.structs.replace(fit, lever=lever) for fit in fits)
+        found += (msgspec.structs.replace(fit, lever=lever + 1) for fit in fits)
         surely = [fit for fit in found if fit.verdict == "fits"]
         if any(doable(fit.strategy) for fit in surely):
             break

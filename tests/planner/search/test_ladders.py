@@ -16,7 +16,6 @@ from planner.asking.request import Request, Where
 from planner.estimators.memory import available_bytes, verdict
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
-from planner.search.fit import NO_LEVER
 from planner.search.ladders import LEVERS
 from planner.search.strategies import seq_len_of
 from remote.contract import CAPABILITIES, Strategy
@@ -46,10 +45,10 @@ def figures_of(request: Request) -> Figures:
 
 
 def every(figures: Figures, num_gpus: int) -> list[tuple[int, Strategy]]:
-    """Each strategy with the place of the lever that it pulls."""
+    """Each strategy with how far it is from the usual."""
     ladders = figures.ladders(num_gpus, computes_in="bfloat16")
-    by_lever = {NO_LEVER: ladders.usual} | {place: ladders.pulled(place) for place in range(len(LEVERS))}
-    return [(place, step) for place, pulled in by_lever.items() for ladder in pulled for step in ladder]
+    by_lever = [ladders.usual, *(ladders.pulled(place) for place in range(len(LEVERS)))]
+    return [(place, step) for place, pulled in enumerate(by_lever) for ladder in pulled for step in ladder]
 
 
 @pytest.mark.parametrize("options", [{"where": Where(gpu_memory_gib=16.0)}, {}, {"training": {"method": "full"}}], ids=str)
