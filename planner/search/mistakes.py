@@ -24,7 +24,7 @@ def check_trained(request: Request, figures: Figures) -> None:
     if not said:
         return
     refused: list[CaseRefused] = []
-    for ladder in figures.ladders(request.where.num_gpus or 1, computes_in="bfloat16"):
+    for ladder in figures.ladders(request.where.num_gpus or 1, computes_in="bfloat16").usual:
         try:
             figures.vram(ladder[0], None)
         except CaseRefused as error:
