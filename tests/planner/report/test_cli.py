@@ -327,7 +327,7 @@ def test_what_an_option_replaces_is_not_judged(words: tuple[str, ...], line: str
     """The same answer as where the key does not stand in the file at all; without the option it is refused, with its place."""
     (tmp_path / "wrong.yaml").write_text(f"model: SmolLM2-135M\n{line}\n")
     (tmp_path / "without.yaml").write_text("model: SmolLM2-135M\n")
-    with pytest.raises(RequestError, match=r"wrong\.yaml:2:\d+: "):
+    with pytest.raises(Failure, match=r"wrong\.yaml:2:\d+: "):
         plan("wrong.yaml", folder=tmp_path)
     asked = [read_asked(parsed(name, *words), folder=tmp_path, measure=counted) for name in ("wrong.yaml", "without.yaml")]
     assert asked[0] == asked[1]

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs.bases.models import resolve_model
-from catalogs.catalog import Catalog, CatalogError, read_catalog
+from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer
 from planner.asking.jobfile import read_job
 from planner.asking.jobfile.writer import write_job
@@ -470,8 +470,10 @@ def test_a_length_that_is_estimated_leaves_room() -> None:
 
 def test_a_card_that_does_not_exist_is_refused_with_the_nearest() -> None:
     """The catalog knows the names."""
-    with pytest.raises(CatalogError, match="Card 24GB"):
+    with pytest.raises(RequestError, match='no GPU "Card 24"') as refused:
         ask(make_request(where=Where(gpus=("Card 24",))), market(make_offer()))
+    assert (refused.value.hint or "").startswith("nearest: Card 24GB")
+    assert refused.value.place == ("where", "gpus", 0)
 
 
 def test_more_tokens_than_the_model_reads_are_refused() -> None:
