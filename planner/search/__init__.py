@@ -15,18 +15,19 @@ from planner.choice.policy import Rule, in_force, unmatched
 from planner.estimators.learned import Seen
 from planner.estimators.memory.refused.support import require_trainable, require_unquantized
 from planner.notices import cut_words
-from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
+from planner.plan import Cards, Changes, Layout, Plan, Provider, SearchResult, WayOut
 from planner.search.assumptions import assumptions
 from planner.search.best import AIMS, best, by_the_hour
 from planner.search.figures import Figures
 from planner.search.idle import Told, idle_wishes
+from planner.search.lengths import decisive_words, shorter_that_fits
 from planner.search.mistakes import check_trained
 from planner.search.notebook import Notebook
 from planner.search.offers import Kind, Market, Place, admit, check_cards, check_memory, check_names, known_names
 from planner.search.ranking import Found, Question, considered, rank
 from planner.search.remedies import memory_rejections, ways_out
 from planner.search.strategies import check_attention, check_layers, check_method, seq_len_of
-from remote.contract import Capabilities
+from remote.contract import Capabilities, Strategy
 
 
 def search(
@@ -74,6 +75,7 @@ def search(
     check_trained(request, figures)
     asked = admit(request, market, question.rules, kept_at=question.kept_at)
     cut = cut_words(request.data, seq_len) if request.data.path is not None else None
+    lengths = (sentence for sentence in (cut, decisive_words(request, seq_len)) if sentence is not None)
     notebook = Notebook()
     ranked = rank(question, asked.kinds, figures, notebook)
     stuck = all(found.runnable is not None for found in ranked)
@@ -84,6 +86,10 @@ def search(
         return _plan(found, question, figures, today=today, versions=dict(versions or {}))
 
     told = considered(question, asked.kinds, figures)
+
+    def shorter(strategy: Strategy, kind: Kind) -> Changes:
+        return shorter_that_fits(request, strategy, kind, figures)
+
     out = ways_out(question, market, figures, notebook.over) if stuck else ()
     plans = tuple(plan(found) for found in ranked)
     ways = tuple(WayOut(change=change, changes=changes, plan=plan(found)) for change, changes, found in out)
@@ -92,14 +98,14 @@ def search(
         plans=plans,
         rejections=(
             *memory_rejections(question, asked.kinds, market, figures),
-            *notebook.rejections(complete=not ranked),
+            *notebook.rejections(shorter, complete=not ranked),
             *asked.rejections,
         ),
         warnings=(
             *idle_wishes(Told(request, architecture, market, policy)),
             *asked.warnings,
             *_slips(question, catalog, market.offers),
-            *([cut] if cut is not None else ()),
+            *lengths,
         ),
         num_offers=asked.num_offers,
         num_strategies=told.num_strategies,

@@ -59,10 +59,9 @@ class Figures:
         self, architecture: Architecture, request: Request, advice: Advice, *, seq_len: int, seen: tuple[Seen, ...] = ()
     ) -> None:
         self.architecture = architecture
-        self._model = request.model
+        self._request = request
         self._task = request.task
         self._data = request.data
-        self._loop = request.loop
         self._advice = advice
         self._seq_len = seq_len
         self.seen = seen
@@ -74,6 +73,17 @@ class Figures:
         self._host: dict[tuple[Any, ...], HostEstimate] = {}
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
         self._billed_s: dict[tuple[int, str], float] = {}
+        self._within: dict[int, Figures] = {}
+
+    def within(self, seq_len: int) -> Figures:
+        """Of the same job with sequences of that length."""
+        if seq_len not in self._within:
+            self._within[seq_len] = Figures(self.architecture, self._request, self._advice, seq_len=seq_len, seen=self.seen)
+        return self._within[seq_len]
+
+    def cut(self, strategy: Strategy) -> Strategy:
+        """A strategy of the same job with sequences of this length."""
+        return msgspec.structs.replace(strategy, seq_len=self._seq_len)
 
     def ladders(self, num_gpus: int, *, computes_in: Dtype) -> Ladders:
         """What is tried on so many GPUs that multiply fastest in this dtype."""
@@ -81,12 +91,12 @@ class Figures:
         if key not in self._ladders:
             usual = strategies(
                 self._advice,
-                model=self._model,
+                model=self._request.model,
                 seq_len=self._seq_len,
                 num_gpus=num_gpus,
                 computes_in=computes_in,
                 eager=self.architecture.eager_only,
-                layers=self._loop.layers,
+                layers=self._request.loop.layers,
             )
             self._ladders[key] = Ladders(tuple(usual), said=self._advice.training)
         return self._ladders[key]
@@ -171,7 +181,7 @@ class Figures:
                 gpu=gpu,
                 offer=offer,
                 data=self._data if padded else unpadded(self._data, strategy, on_cpu=gpu is None),
-                loop=self._loop,
+                loop=self._request.loop,
                 task=self._task,
                 reused_environment=local,
                 model_on_box=local,

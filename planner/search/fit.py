@@ -69,9 +69,7 @@ def fitting(kind: Kind, num_gpus: int, figures: Figures, notebook: Notebook, *, 
         fits += _by_levers(kind, num_gpus, has_bytes, figures, doable)
     if not fits and too_large and num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
         needed_bytes, strategy = _least_demanding(too_large, kind, figures)
-        notebook.too_small.append(
-            TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=describe(strategy))
-        )
+        notebook.too_small.append(TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=strategy))
     return tuple(fits)
 
 

@@ -13,8 +13,9 @@ from planner.choice.policy import Cap
 from planner.plan import Changes, Rejection
 from planner.refusals import CaseRefused
 from planner.search.offers import Kind
+from planner.strategy.words import describe
 from planner.units import GIB, SECONDS_PER_HOUR
-from remote.contract import Optimizer
+from remote.contract import Optimizer, Strategy
 
 NAMES_SHOWN: Final = 6
 OF_TORCH: Final[Optimizer] = "adamw_torch_fused"  # the default, which needs no kernels of bitsandbytes'
@@ -27,7 +28,10 @@ class TooSmall(msgspec.Struct, frozen=True, kw_only=True):
     kind: Kind
     needed_bytes: int
     available_bytes: int
-    strategy: str
+    strategy: Strategy
+
+
+Shorter = Callable[[Strategy, Kind], Changes]  # the length with which that would fit there; nothing where none would
 
 
 class Kernelless(msgspec.Struct, frozen=True, kw_only=True):
@@ -71,9 +75,10 @@ class Notebook:
         self.short_of_disk: list[Short] = []
         self.over: list[Over] = []
 
-    def rejections(self, *, complete: bool) -> Iterator[Rejection]:
+    def rejections(self, shorter: Shorter, *, complete: bool) -> Iterator[Rejection]:
         """Everything that was written down: RAM, disk, money, time, what can't be computed, cards that are too small.
 
+        `shorter`: the length with which a card that is too small would do.
         `complete`: every machine was looked at. Else the search had what it wanted before it came to the end, and the
         cheapest and fastest of what is written here may not be the cheapest and fastest there are.
         """
@@ -84,7 +89,7 @@ class Notebook:
             yield Rejection(what=strategy, reason=message, remedy=refusal.hint)
         if self.without_kernels:
             yield _kernelless(self.without_kernels)
-        yield from _small(self.too_small)
+        yield from _small(self.too_small, shorter)
 
 
 def _kernelless(entries: list[Kernelless]) -> Rejection:
@@ -100,7 +105,7 @@ def _kernelless(entries: list[Kernelless]) -> Rejection:
     )
 
 
-def _small(entries: list[TooSmall]) -> Iterator[Rejection]:
+def _small(entries: list[TooSmall], shorter: Shorter) -> Iterator[Rejection]:
     for num_gpus in sorted({entry.kind.num_gpus for entry in entries}):
         group = [entry for entry in entries if entry.kind.num_gpus == num_gpus]
         nearest = min(group, key=lambda entry: entry.needed_bytes - entry.available_bytes)
@@ -108,7 +113,8 @@ def _small(entries: list[TooSmall]) -> Iterator[Rejection]:
         needed, has = told_apart(nearest.needed_bytes / GIB, nearest.available_bytes / GIB)
         yield Rejection(
             what=names(entry.kind.name for entry in sorted(group, key=lambda entry: -entry.available_bytes)),
-            reason=f"needs {needed} GiB {place} ({nearest.strategy}); {nearest.kind.name} has {has} usable",
+            reason=f"needs {needed} GiB {place} ({describe(nearest.strategy)}); {nearest.kind.name} has {has} usable",
+            changes=shorter(nearest.strategy, nearest.kind),
             needed={"required_bytes": nearest.needed_bytes, "available_bytes": nearest.available_bytes},
             num_offers=sum(len(entry.kind.offers) for entry in group),
         )

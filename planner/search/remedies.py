@@ -14,6 +14,7 @@ from planner.refusals import CaseRefused
 from planner.search.best import AIMS, best
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, floor_bytes, required_bytes
+from planner.search.lengths import few_cut
 from planner.search.notebook import Over, lifted, nearest_of, told_apart
 from planner.search.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question
@@ -43,6 +44,8 @@ def ways_out(question: Question, market: Market, figures: Figures, over: Iterabl
     """
     among = market.sold_by(frozenset(seller for seller in market.sellers if question.provider(seller).runnable))
     told: set[str] = set()
+    if (cut := _few_rows_cut(question, market, among, figures)) is not None:
+        yield cut
     for relaxed in (*_relaxations(question.request), *_lifted_limits(question.request, over)):
         if (way := _way(relaxed, question, market, among, figures)) is not None:
             told.add(way[0])
@@ -65,6 +68,19 @@ def _best_of(relaxed: Relaxed, kinds: tuple[Kind, ...], question: Question, figu
     """
     found = best(msgspec.structs.replace(question, request=relaxed.request), kinds, figures, AIMS[relaxed.request.budget.goal])
     return None if found is None else (relaxed.change(found), relaxed.changes(found), found)
+
+
+def _few_rows_cut(question: Question, market: Market, among: frozenset[int], figures: Figures) -> WayFound | None:
+    """The best plan where the few rows are cut that make the sequences long."""
+    request, length = question.request, few_cut(question.request, question.seq_len)
+    if length is None:
+        return None
+    relaxed = Relaxed(
+        request=msgspec.structs.replace(request, training=request.training | {"seq_len": length}),
+        change=lambda _found: f"with sequences of at most {length:,} tokens",
+        changes=lambda _found: {"training.seq_len": length},
+    )
+    return _way(relaxed, msgspec.structs.replace(question, seq_len=length), market, among, figures.within(length))
 
 
 def _relaxations(request: Request) -> Iterator[Relaxed]:

@@ -1,0 +1,92 @@
+"""The length that decides: which rows set it, what a shorter one would cut, and where the job would fit with it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+from planner.asking.request import DataAsked, Request
+from planner.estimators.sequences import rows_read
+from planner.notices import ESTIMATED
+from planner.plan import Changes
+from planner.refusals import CaseRefused
+from planner.search.figures import Figures
+from planner.search.fit import capacity_bytes, required_bytes
+from planner.search.offers import Kind
+from planner.search.strategies import ESTIMATE_MARGIN
+from remote.contract import RowsRead, Strategy
+
+LENGTHS: Final = tuple(1 << power for power in range(9, 18))  # assumed: 512 to 131,072; nobody says a length between them
+FEW_ROWS: Final = 0.02  # assumed: so small a share of the rows, or a single one, should not choose the card
+MOST_ROWS: Final = 0.5  # assumed: no remedy is what shortens more of them
+SHORTER: Final = 2  # assumed: times; below it a cut gains little
+
+
+def few_cut(request: Request, seq_len: int) -> int | None:
+    """The length with which a few rows are cut that alone make the sequences `seq_len` long; None where none do."""
+    data = request.data
+    if data.documents or not data.profile:
+        return None  # documents are split, and of stated sizes all rows are alike
+    for length in _shorter_than(seq_len // SHORTER + 1, data):
+        lost, total = _lost(data, length)
+        if 0 < lost <= max(1, FEW_ROWS * total):
+            return length
+    return None
+
+
+def decisive_words(request: Request, seq_len: int) -> str | None:
+    """That a few rows set the sequence length, and what would be cut without them, as a sentence; None where none do."""
+    if "seq_len" in request.training or (length := few_cut(request, seq_len)) is None:
+        return None
+    data, read = request.data, rows_read(request.data, _surely_within(request.data, length))
+    lost, total = _lost(data, length)
+    counted = data.basis != ESTIMATED
+    longest = f"{'' if counted else 'about '}{data.max_tokens:,} tokens"
+    rows = f"one row, of {longest}{_line_words(data)}, makes" if lost == 1 else f"{lost:,} rows, of up to {longest}, make"
+    margin = "" if counted else ", with a margin for what is estimated,"
+    return (
+        f"{rows} the sequences {seq_len:,} tokens long{margin} and memory goes by that; "
+        f"--seq-len {length} would {_fate(read)} of {total:,} rows"
+    )
+
+
+def shorter_that_fits(request: Request, strategy: Strategy, kind: Kind, figures: Figures) -> Changes:
+    """The longest length with which the strategy fits there and most rows stay whole, as a change of the request."""
+    for length in reversed([*_shorter_than(strategy.seq_len, request.data)]):
+        lost, total = _lost(request.data, length)
+        if lost > MOST_ROWS * total:
+            return {}
+        if _fits(length, strategy, kind, figures):
+            return {"training.seq_len": length}
+    return {}
+
+
+def _fits(length: int, strategy: Strategy, kind: Kind, figures: Figures) -> bool:
+    within = figures.within(length)
+    try:
+        return required_bytes(within.cut(strategy), kind, within) <= capacity_bytes(kind)
+    except CaseRefused:
+        return False
+
+
+def _shorter_than(seq_len: int, data: DataAsked) -> Iterator[int]:
+    return (length for length in LENGTHS if (data.least_seq_len or 0) <= length < seq_len)
+
+
+def _surely_within(data: DataAsked, length: int) -> int:
+    """As many tokens, as the data counts them, surely fit."""
+    return int(length / ESTIMATE_MARGIN) if data.basis == ESTIMATED else length
+
+
+def _lost(data: DataAsked, length: int) -> tuple[int, int]:
+    """Rows that are not learned from whole, of how many."""
+    read = rows_read(data, _surely_within(data, length))
+    return read.cut + read.left_out, read.used + read.left_out
+
+
+def _line_words(data: DataAsked) -> str:
+    return f" (line {data.beginnings.longest[0][0]:,})" if data.beginnings is not None and data.beginnings.longest else ""
+
+
+def _fate(read: RowsRead) -> str:
+    return " and ".join(f"{word} {number:,}" for word, number in (("cut", read.cut), ("leave out", read.left_out)) if number)
