@@ -6,7 +6,6 @@ they rest on is a table, planner/choice/recipes.py. Memory is no row of it: amon
 
 from __future__ import annotations
 
-from collections.abc import Container
 from typing import Any, Final
 
 import msgspec
@@ -14,27 +13,17 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from planner.asking.case import read_case, strategy_of
 from planner.asking.request import Request
+from planner.asking.rules import AUTO, loop_choices, ruled_by, said_of_loop
+from planner.choice.recipes import QLORA as QLORA_SOURCE
 from planner.choice.recipes import (
-    FEW_EXAMPLES,
-    LONG_ROW_TOKENS,
-    OF_THE_LOOP,
     REGRET,
-    RULES,
-    SERVING_RULES,
-    SHORT_RUN_SEQUENCES,
-    SHORT_RUN_STEPS,
-    SKEWED,
     USE_CASES,
     Choice,
-    Facts,
     Rule,
 )
-from planner.choice.recipes import QLORA as QLORA_SOURCE
 from planner.methods import DEFAULT_RANK, LAYERS, METHODS, NF4, QLORA, QLORA_MEANS, TOP_BLOCKS, adapter_params
 from planner.strategy.precision import BITSANDBYTES
-from remote.contract import ALPHA_PER_RANK, Loop
-
-AUTO: Final = "auto"
+from remote.contract import ALPHA_PER_RANK
 
 
 class Advice(msgspec.Struct, frozen=True, kw_only=True):
@@ -95,8 +84,6 @@ GLOBAL_BATCH_SIZE: Final = 16  # QLoRA, arXiv:2305.14314, appendix B: 16 for 7B 
 MINIMUM_STEPS: Final = 20  # assumed, as the next line tells
 OF_STEPS: Final = "assumed: with fewer steps a schedule has no shape"
 
-# derived: LoRA's best rate is about ten times that of full tuning (LoRA Without Regret, 2025), and the Loop's default is LoRA's
-LEARNING_RATE_OF_WEIGHTS: Final = 2e-5
 
 ADVISED_METHODS: Final = ("lora", "dora")  # those that the rules on rank, dropout and how the base is held are about
 BITS_PER_PARAMETER: Final = (
@@ -104,47 +91,6 @@ BITS_PER_PARAMETER: Final = (
 )
 BITS_PER_TOKEN: Final = 1  # assumed there of text that a base has not seen
 RANKS: Final = (8, 16, 32, 64, 128, 256)  # assumed: powers of two, up to the highest that the sources tried
-
-
-# ── the loop ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def loop_for(request: Request) -> Loop:
-    """The loop of this job where nothing of it was said: the rate follows the method, schedule and warm-up what it is for."""
-    if _moves_weights(request):
-        return Loop(learning_rate=LEARNING_RATE_OF_WEIGHTS)
-    advised: dict[str, Any] = {choice.key: choice.value for choice in _loop_choices(request)}
-    return Loop(**advised)
-
-
-def with_loop(request: Request, *, said: Container[str]) -> Request:
-    """The request with a loop as it is advised, but for the keys of it that were said, which it remembers."""
-    advised = loop_for(request)
-    changes = {key: getattr(advised, key) for key in OF_THE_LOOP if key not in said}
-    remembered = tuple(key for key in OF_THE_LOOP if key in said)
-    return msgspec.structs.replace(request, loop=msgspec.structs.replace(request.loop, **changes), said_of_loop=remembered)
-
-
-def said_of_loop(request: Request) -> tuple[str, ...]:
-    """The keys of its loop that somebody has said; in plans of earlier versions, which don't tell, those not as advised."""
-    advised = loop_for(request)
-    return tuple(
-        key for key in OF_THE_LOOP if key in request.said_of_loop or getattr(advised, key) != getattr(request.loop, key)
-    )
-
-
-def _loop_choices(request: Request) -> list[Choice]:
-    """What the rules say of the loop. They are LoRA's: where the base's own weights move, none holds."""
-    if _moves_weights(request):
-        return []
-    usual = Loop()
-    ruled = {choice.key: choice for choice in _ruled(request, {key: getattr(usual, key) for key in OF_THE_LOOP})}
-    return list(ruled.values())
-
-
-def _moves_weights(request: Request) -> bool:
-    row = METHODS.get(request.training.get("method", AUTO))
-    return row is not None and "weights" in row.moves
 
 
 # ── the strategy ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -156,13 +102,13 @@ def advise(request: Request, architecture: Architecture) -> Advice:
     method = said.pop("method", AUTO)
     choices: list[Choice] = []
     if method == AUTO:
-        chosen = _last(_ruled(request, {"method": METHOD_CHOICE.value}), "method") or METHOD_CHOICE
+        chosen = _last(ruled_by(request, {"method": METHOD_CHOICE.value}), "method") or METHOD_CHOICE
         choices.append(chosen)
         method = chosen.value
         variants = _quant_variants(request, said, choices)
     elif method == QLORA:
         method, variants = QLORA_MEANS["method"], (NF4 | UPCAST,)
-    elif method in ADVISED_METHODS and "quant" not in said and _last(_ruled(request, {"quant": None}), "quant") is not None:
+    elif method in ADVISED_METHODS and "quant" not in said and _last(ruled_by(request, {"quant": None}), "quant") is not None:
         variants = _quant_variants(request, said, choices)
     else:
         variants = (UPCAST,) if said.get("quant") in BITSANDBYTES else ({},)
@@ -175,40 +121,13 @@ def advise(request: Request, architecture: Architecture) -> Advice:
     global_batch_size, batch_choice = _global_batch(request)
     choices += batch_choice
     filled = {choice.key: choice.value for choice in choices if choice.key not in ("global_batch_size", "quant")}
-    of_loop = [choice for choice in _loop_choices(request) if choice.key not in said_of_loop(request)]
+    of_loop = [choice for choice in loop_choices(request) if choice.key not in said_of_loop(request)]
     return Advice(
         training=filled | said | {"method": method},
         variants=variants,
         global_batch_size=global_batch_size,
         choices=(*choices, *of_loop),
     )
-
-
-def facts_of(request: Request) -> Facts:
-    """What the rules ask of a job, in their words."""
-    purpose, data = request.purpose, request.data
-    sequences, most_steps = data.num_examples * request.loop.epochs, request.loop.max_steps
-    is_short = sequences < SHORT_RUN_SEQUENCES or (most_steps is not None and most_steps < SHORT_RUN_STEPS)
-    return {
-        "use_case": purpose.use_case,
-        "deployment": purpose.deployment,
-        "accuracy": purpose.accuracy,
-        "examples": "few" if data.num_examples < FEW_EXAMPLES else None,
-        "rows": "long" if data.mean_tokens >= LONG_ROW_TOKENS else None,
-        "run": "short" if is_short else None,
-        "trains": "weights" if _moves_weights(request) else "adapters",
-        "balance": "skewed" if (purpose.imbalance or 1.0) >= SKEWED else None,
-    }
-
-
-def _ruled(request: Request, so_far: dict[str, Any], *, counted: tuple[Rule, ...] = ()) -> list[Choice]:
-    """What the rules that hold change of these keys, in their order. `counted`: rules with a figure of this very job."""
-    facts, values, choices = facts_of(request), dict(so_far), []
-    for rule in (*RULES, *counted, *SERVING_RULES):
-        if rule.key in values and rule.holds(facts) and rule.moves(values[rule.key]):
-            values[rule.key] = rule.value
-            choices.append(Choice(key=rule.key, value=rule.value, reason=rule.reason, source=rule.cited))
-    return choices
 
 
 def _last(choices: list[Choice], key: str) -> Choice | None:
@@ -218,7 +137,7 @@ def _last(choices: list[Choice], key: str) -> Choice | None:
 
 def _quant_variants(request: Request, said: dict[str, Any], choices: list[Choice]) -> tuple[dict[str, Any], ...]:
     """How frozen weights may be held: as was said, as a rule has it (which then is one of the `choices`), else any way."""
-    ruled = _last(_ruled(request, {"quant": None}), "quant")
+    ruled = _last(ruled_by(request, {"quant": None}), "quant")
     if "quant" not in said and ruled is None:
         return QUANT_VARIANTS
     if "quant" not in said and ruled is not None:
@@ -237,7 +156,7 @@ def _adapter_choices(request: Request, architecture: Architecture, method: str, 
     if method in ADVISED_METHODS:
         so_far = {"rank": default_rank, "dropout": 0.0}
         counted = _capacity_rules(request, architecture, method, said)
-        filled |= {choice.key: choice for choice in _ruled(request, so_far, counted=counted)}
+        filled |= {choice.key: choice for choice in ruled_by(request, so_far, counted=counted)}
     rank = said.get("rank", filled["rank"].value)
     alpha = None if rank is None else ALPHA_PER_RANK * rank
     filled["alpha"] = msgspec.structs.replace(filled["alpha"], value=alpha)
@@ -269,7 +188,7 @@ def _global_batch(request: Request) -> tuple[int, list[Choice]]:
         return request.global_batch_size, []
     key = "global_batch_size"
     usual = Choice(key=key, value=GLOBAL_BATCH_SIZE, reason="as for 7B and 13B in the source", source=QLORA_SOURCE)
-    chosen = _last(_ruled(request, {key: GLOBAL_BATCH_SIZE}), key) or usual
+    chosen = _last(ruled_by(request, {key: GLOBAL_BATCH_SIZE}), key) or usual
     size = chosen.value
     sequences = request.data.num_examples * request.loop.epochs
     while size > 1 and sequences / size < MINIMUM_STEPS:

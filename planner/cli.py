@@ -23,9 +23,9 @@ from catalogs.hardware import Offer
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
 from planner.asking.earlier import continued
 from planner.asking.options import request_of, run_command, said, spelled
+from planner.asking.policy import Rule
 from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError, checked
 from planner.choice.goals import GOALS
-from planner.choice.policy import Rule
 from planner.estimators.learned import Seen
 from planner.notices import unread
 from planner.plan import Cards, Plan, Provider, SearchResult, read_plan, write_plan
@@ -265,7 +265,7 @@ def _for_programs(result: SearchResult, every: SearchResult) -> SearchResult:
     """The answer with the best plans by their places; where `every` was asked for, with what nothing of it beats, too."""
     front: list[Plan] = []
     if every is not result:
-        from planner.choice.pareto import pareto
+        from planner.search.pareto import pareto
 
         front = [msgspec.structs.replace(plan, request=result.request) for plan in pareto(every.plans)]
     known = [plan.name for plan in result.plans]
@@ -322,7 +322,7 @@ def _save(name: str, result: SearchResult, folder: Path) -> str:
     if suffix == PLAN_SUFFIX:
         text = write_plan(plan)
     else:
-        from planner.asking.jobfile.writer import write_job
+        from planner.report.job_file import write_job
 
         text = write_job(plan)
     _write(folder / name, text, said=name, hint="another place for --save")

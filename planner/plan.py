@@ -11,7 +11,7 @@ import msgspec
 
 from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.bounds import CASE_BOUNDS, complaint
-from planner.asking.request import OWN_MACHINES, Request, RequestError
+from planner.asking.request import OWN_MACHINES, Changes, Request, RequestError
 from planner.choice.goals import MEASURES, Goal
 from planner.choice.recipes import Choice
 from remote.contract import Strategy, decode
@@ -153,8 +153,6 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 # Each for which a plan comes after all without it: its provider lacks something here, its memory is tight, its machine's RAM
 # or cores are not known. What can't be begun weighs more than what may fail.
 Doubts = tuple[bool, bool, bool]
-
-Changes = dict[str, Any]  # fields of a Request ("budget.max_usd") and what they would have to be; None = left out
 
 
 class Rejection(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,8 +9,9 @@ import msgspec
 
 from catalogs.hardware import Interconnect
 from planner.asking.bounds import CASE_BOUNDS, complaint
-from planner.asking.mistyped import mistyped, nearest
+from planner.asking.mistyped import mistyped
 from planner.methods import METHODS, QLORA, QLORA_MEANS, known_method
+from planner.nearest import nearest
 from planner.refusals import CaseError
 from planner.strategy.precision import usual_upcast
 from planner.strategy.stack import PINNED_VERSIONS, EvaluationAsked, KeptOutputs, MatmulDtype, Stack, StackName

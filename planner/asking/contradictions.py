@@ -7,8 +7,8 @@ from typing import Final
 
 import msgspec
 
-from planner.advise import AUTO
 from planner.asking.request import HOST, OWN_MACHINES, Request, RequestError
+from planner.asking.rules import AUTO
 from planner.methods import METHODS
 
 

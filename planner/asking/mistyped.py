@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from types import UnionType
 from typing import TYPE_CHECKING, Any, Final, Literal, Union, get_args, get_origin, get_type_hints
 
 import msgspec
+
+from planner.nearest import nearest, one_of
 
 if TYPE_CHECKING:
     from planner.asking.instead import Written
@@ -58,7 +60,7 @@ def mistyped(
         kinds = tuple(word for word in expected["expected"].split(" | ") if word != "null")
         wanted = " or ".join(type_words.get(word, word) for word in kinds)
         sentence = f"{name} must be {wanted}, not {_found(expected['got'], value, type_words)}"
-        return Mistyped(path, sentence, _one_of(words) or _instead(kind, path, kinds, value, written))
+        return Mistyped(path, sentence, one_of(words) or _instead(kind, path, kinds, value, written))
     if unknown := _UNKNOWN.search(what):
         struct = _struct(_kind_at(kind, path))
         fields = struct.__struct_fields__ if struct is not None else ()
@@ -93,31 +95,6 @@ def _instead(
 def words_at(kind: type[msgspec.Struct], path: Path) -> tuple[str, ...]:
     """The words that the field of `kind` at `path` takes, or ()."""
     return tuple(str(word) for part in _members(_kind_at(kind, path)) if get_origin(part) is Literal for word in get_args(part))
-
-
-# What people say, and the words of ours that it means, the first that is known where it is said. Their spelling is no
-# neighbour of ours.
-SAID_FOR: Final[Mapping[str, tuple[str, ...]]] = {
-    "int4": ("nf4",), "4bit": ("nf4",), "4-bit": ("nf4",), "8bit": ("int8",), "8-bit": ("int8",),
-    "adamw": ("adamw_torch_fused",), "adam": ("adamw_torch_fused",), "lr": ("learning_rate",),
-    "batch_size": ("micro_batch_size",), "max_length": ("seq_len",), "max_seq_length": ("seq_len",),
-    "r": ("rank",), "lora_alpha": ("alpha",), "lora_dropout": ("dropout",),
-}  # fmt: skip
-
-
-def nearest(word: str, words: Iterable[str]) -> str | None:
-    """What was probably meant, whatever its case, or all there is."""
-    from difflib import get_close_matches  # only when something is wrong: it costs start-up time
-
-    words = tuple(words)
-    by_key = {each.lower(): each for each in reversed(words)}
-    meant = [each for each in SAID_FOR.get(word.lower(), ()) if each in words]
-    near = meant or [by_key[each] for each in get_close_matches(word.lower(), by_key, n=1, cutoff=0.6)]
-    return f'did you mean "{near[0]}"?' if near else _one_of(words)
-
-
-def _one_of(words: tuple[str, ...]) -> str | None:
-    return f"one of {', '.join(words)}" if words else None
 
 
 def _path(text: str, values: Any) -> Path:

@@ -18,8 +18,7 @@ from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse
 from planner.choice.goals import GOALS
 
 if TYPE_CHECKING:
-    from planner.asking.request import DataAsked, Measure, Request
-    from planner.plan import Changes
+    from planner.asking.request import Changes, DataAsked, Measure, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound="msgspec.Struct")
@@ -73,8 +72,8 @@ def parse_tag(text: str) -> tuple[str, str]:
 
 def parse_policy_key(text: str) -> str:
     """A key of policy.toml. Raises ValueError."""
-    from planner.asking.mistyped import nearest
-    from planner.choice.policy import KEYS
+    from planner.asking.policy import KEYS
+    from planner.nearest import nearest
 
     if text not in KEYS:
         raise ValueError(f'a policy has no key "{text}"; {nearest(text, KEYS)}')
@@ -85,8 +84,8 @@ def parse_word_of(noun: str, name: str) -> Callable[[str], str]:
     """A reader of one of the words of this tuple in planner/choice/recipes.py. It raises ValueError."""
 
     def read(text: str) -> str:
-        from planner.asking.mistyped import nearest
         from planner.choice import recipes
+        from planner.nearest import nearest
 
         known: tuple[str, ...] = getattr(recipes, name)
         if text not in known:
@@ -238,9 +237,9 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
 
     `measure` reads the lengths of the file named by --data; without it such a file is refused.
     """
-    from planner.advise import said_of_loop, with_loop
     from planner.asking.contradictions import consistent
     from planner.asking.request import Request, RequestError, checked, default_data
+    from planner.asking.rules import said_of_loop, with_loop
     from planner.asking.training_keys import check_training
 
     given = {field: value for field, value in said(options).items() if field not in _DATA_FIELDS}

@@ -40,6 +40,8 @@ Basis = Literal[
     "estimated from characters",
 ]
 
+Changes = dict[str, Any]  # fields of a Request ("budget.max_usd") and what they would have to be; None = left out
+
 
 class RequestError(Failure):
     """What was asked can't be planned."""

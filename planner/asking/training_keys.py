@@ -7,11 +7,11 @@ from typing import Any, Final
 
 import msgspec
 
-from planner.advise import AUTO
 from planner.asking.case import KEYS, Case, check_quant, read_case
-from planner.asking.mistyped import nearest
 from planner.asking.request import RequestError
+from planner.asking.rules import AUTO
 from planner.methods import METHODS, QLORA, supported_methods
+from planner.nearest import nearest
 from planner.refusals import CaseError
 from remote.contract import Strategy
 

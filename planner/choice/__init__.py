@@ -1,1 +1,1 @@
-"""What a choice rests on: what makes a plan the better one, what nothing beats, what may be rented, what the field advises."""
+"""What a choice rests on: what makes one plan the better one, and what the field advises. Tables."""

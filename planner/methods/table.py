@@ -82,7 +82,7 @@ def require_method(name: str) -> Formula:
         hint = "name one: lora, qlora, full"
         raise CaseError("method", "an estimate is of one method; auto is resolved by `rentune plan`", hint)
     if name not in METHODS:
-        from planner.asking.mistyped import nearest  # only for a name that is wrong: it costs start-up time
+        from planner.nearest import nearest  # only for a name that is wrong: it costs start-up time
 
         raise CaseError("method", f"there is no method {name}", nearest(name, (QLORA, *METHODS)))
     formula = METHODS[name].trainable

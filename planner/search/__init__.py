@@ -9,9 +9,9 @@ from catalogs.bases.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
 from catalogs.hardware import Offer
 from planner.advise import advise
+from planner.asking.policy import Rule, in_force, unmatched
 from planner.asking.request import Request
 from planner.asking.training_keys import check_training
-from planner.choice.policy import Rule, in_force, unmatched
 from planner.estimators.learned import Seen
 from planner.estimators.memory.refused.support import require_trainable, require_unquantized
 from planner.notices import cut_words

@@ -12,10 +12,11 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import hub_id_of
-from planner.advise import ADVISED_METHODS, AUTO, advise, facts_of, loop_for, said_of_loop
+from planner.advise import ADVISED_METHODS, advise
 from planner.asking.options import BY_FIELD
+from planner.asking.policy import Rule
 from planner.asking.request import Request
-from planner.choice.policy import Rule
+from planner.asking.rules import AUTO, facts_of, loop_for, said_of_loop
 from planner.choice.recipes import OF_THE_LOOP, RULES, SERVING_RULES, SKEWED, Fact
 from planner.search.offers import Market
 from planner.search.strategies import seq_len_of

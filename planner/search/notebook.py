@@ -9,8 +9,9 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.choice.policy import Cap
-from planner.plan import Changes, Rejection
+from planner.asking.policy import Cap
+from planner.asking.request import Changes
+from planner.plan import Rejection
 from planner.refusals import CaseRefused
 from planner.search.offers import Kind
 from planner.strategy.words import describe

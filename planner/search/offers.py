@@ -15,8 +15,8 @@ from catalogs.failure import KeyPath
 from catalogs.hardware import Gpu, Offer
 from catalogs.read import CatalogError
 from catalogs.user_file import shortened
+from planner.asking.policy import Rule, matches, refusal
 from planner.asking.request import HERE, HOST, LOCAL, OWN_MACHINES, Request, RequestError, Where
-from planner.choice.policy import Rule, matches, refusal
 from planner.plan import Rejection
 from planner.units import GIB, MIB
 from remote.contract import Dtype

@@ -15,8 +15,8 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
+from planner.asking.policy import Cap, Rule, cap
 from planner.asking.request import HOST, Budget, Request, batch_comes_out
-from planner.choice.policy import Cap, Rule, cap
 from planner.estimators.cost import disk_gib, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.interruptions import interrupted, interval_s, sent_bytes

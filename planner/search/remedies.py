@@ -7,9 +7,9 @@ from typing import Any, Final
 
 import msgspec
 
-from planner.asking.request import Budget, Request, Where
+from planner.asking.request import Budget, Changes, Request, Where
 from planner.methods import METHODS
-from planner.plan import Changes, Rejection
+from planner.plan import Rejection
 from planner.refusals import CaseRefused
 from planner.search.best import AIMS, best
 from planner.search.figures import Figures

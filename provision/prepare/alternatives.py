@@ -9,8 +9,8 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Offer
+from planner.asking.policy import Rule, in_force, matches, refusal
 from planner.asking.request import OWN_MACHINES
-from planner.choice.policy import Rule, in_force, matches, refusal
 from planner.plan import NOT_READY, CostEstimate, Plan, Range
 
 MOST: Final = 20  # assumed: more than will be tried, whatever they are refused for

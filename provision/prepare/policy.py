@@ -19,8 +19,8 @@ from catalogs.hardware import Hosts
 from catalogs.user_file import FileUnusable, exists, read_text
 from planner.asking.bounds import REQUEST_BOUNDS, complaint
 from planner.asking.mistyped import mistyped
+from planner.asking.policy import KEYS, Rule, cap, in_force, refusal
 from planner.asking.request import Budget, Request
-from planner.choice.policy import KEYS, Rule, cap, in_force, refusal
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
 from provision.home.places import Places

@@ -7,12 +7,12 @@ from html import escape
 from typing import Final
 
 from planner.choice.goals import GOALS
-from planner.choice.pareto import pareto, risks
 from planner.plan import Plan, SearchResult
 from planner.report import job_line, words
 from planner.report.groups import grouped
 from planner.report.layouts import cell, way
 from planner.report.tables import time_rows
+from planner.search.pareto import pareto, risks
 from planner.units import SECONDS_PER_HOUR
 from provision.report.page import document, render_table
 from provision.report.scatter import Dot, render_scatter

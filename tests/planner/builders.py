@@ -15,8 +15,8 @@ from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Gpu, Offer
 from planner.asking.options import request_options, view_options
+from planner.asking.policy import Rule
 from planner.asking.request import DataFile, Lengths, Request, default_data
-from planner.choice.policy import Rule
 from planner.estimators.learned import Seen
 from planner.plan import DurationEstimate, HostEstimate, Plan, Provider, Range, SearchResult, VramEstimate
 from planner.search import search

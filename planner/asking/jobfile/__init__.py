@@ -9,7 +9,6 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.failure import KeyPath
-from planner.advise import with_loop
 from planner.asking.contradictions import consistent
 from planner.asking.jobfile.positions import Document, read_document
 from planner.asking.jobfile.sections import (
@@ -20,7 +19,7 @@ from planner.asking.jobfile.sections import (
     JobFile,
     WhereSection,
 )
-from planner.asking.mistyped import TYPE_WORDS, mistyped, nearest
+from planner.asking.mistyped import TYPE_WORDS, mistyped
 from planner.asking.quantities import parse_gib
 from planner.asking.request import (
     DEFAULT_TOKENS_PER_EXAMPLE,
@@ -35,7 +34,9 @@ from planner.asking.request import (
     measured_data,
     stated_data,
 )
+from planner.asking.rules import with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS, check_training
+from planner.nearest import nearest
 from planner.refusals import CaseError
 
 
@@ -125,7 +126,7 @@ def _converted(document: Document) -> JobFile:
     except msgspec.ValidationError as error:
         if "model" not in document.values:
             raise document.error((), "the file names no model", hint="write `model: 7b` or another at the top") from None
-        from planner.asking.jobfile.writer import written  # only for what is wrong
+        from planner.asking.jobfile.lines import written  # only for what is wrong
 
         wrong = mistyped(error, document.values, JobFile, type_words=TYPE_WORDS_OF_YAML, written=written)
         raise document.error(wrong.path, wrong.sentence, hint=wrong.hint) from None

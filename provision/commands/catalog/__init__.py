@@ -113,7 +113,7 @@ def list_offers(
 def list_storage(provider: tuple[str, ...], as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """What keeping and moving bytes costs: volumes, buckets, snapshots, traffic."""
     from catalogs.storage import read_storage
-    from planner.asking.mistyped import nearest
+    from planner.nearest import nearest
     from provision.envelope.show import console, show
     from provision.errors import BadInput
 

@@ -36,7 +36,7 @@ def refresh_prices(provider: tuple[str, ...], accept: bool, url: str | None, as_
     median moved threefold, or a price of 0; --accept keeps it all the same. Exit 1 when a provider was not refreshed.
     """
     from catalogs.lists.hunted import PROVIDERS
-    from planner.asking.mistyped import nearest
+    from planner.nearest import nearest
     from provision.envelope.show import console, show
     from provision.errors import BadInput, Exit
     from provision.home.places import read_places

@@ -15,18 +15,18 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from catalogs.bases.models import is_size
-from planner.advise import AUTO, said_of_loop, with_loop
 from planner.asking.case import check_quant
 from planner.asking.contradictions import CONTRADICTIONS
 from planner.asking.jobfile import read_job
 from planner.asking.jobfile.positions import JobFileError, read_document
 from planner.asking.jobfile.sections import job_schema
-from planner.asking.jobfile.writer import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
 from planner.asking.options import request_of
 from planner.asking.request import TAKEN_TAGS, Budget, DataAsked, DataFile, Keep, Purpose, Request, Where, measured_data
+from planner.asking.rules import AUTO, said_of_loop, with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.refusals import CaseError
+from planner.report.job_file import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
 from remote.contract import Loop
 from tests.planner.builders import ask, counted, make_catalog, make_offer, make_plan, make_request, parsed
 

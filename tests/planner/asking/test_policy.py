@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
+from planner.asking.policy import KEYS, Cap, Key, Rule, cap, in_force, refusal
 from planner.asking.request import Budget, RequestError, Where
-from planner.choice.policy import KEYS, Cap, Key, Rule, cap, in_force, refusal
 from planner.plan import Rejection
 from tests.planner.builders import ask, make_catalog, make_offer, make_request
 

@@ -8,10 +8,10 @@ import msgspec
 import pytest
 
 from planner.asking.jobfile import read_job
-from planner.asking.jobfile.writer import CHOSEN, write_job
 from planner.asking.options import OPTIONS, request_of
 from planner.asking.request import Request
 from planner.plan import Plan
+from planner.report.job_file import CHOSEN, write_job
 from tests.planner.builders import ask, counted, make_catalog, make_gpu, make_offer, parsed
 
 CARDS = (make_gpu(), make_gpu("Card 80GB", memory_gib=80.0, driver_memory_mib=81_000))

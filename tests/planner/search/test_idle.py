@@ -9,8 +9,8 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from planner.asking.options import OPTIONS
+from planner.asking.policy import Rule
 from planner.asking.request import Keep, Purpose, Request, Where
-from planner.choice.policy import Rule
 from planner.notices import UNREAD
 from planner.search.idle import IDLE
 from remote.contract import Loop

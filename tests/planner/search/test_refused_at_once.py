@@ -9,11 +9,11 @@ import pytest
 
 from catalogs.bases.models import resolve_model
 from planner.asking.jobfile import read_job
-from planner.asking.jobfile.writer import write_job
 from planner.asking.request import Where
 from planner.estimators.duration import steps_of
 from planner.plan import SearchResult
 from planner.refusals import CaseError, CaseRefused, Unsupported
+from planner.report.job_file import write_job
 from planner.strategy.stack import PINNED_STACK
 from remote.contract import Loop
 from tests.planner.builders import TINY_LLAMA, ask, make_catalog, make_offer, make_request

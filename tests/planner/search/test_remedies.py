@@ -11,9 +11,9 @@ import pytest
 
 from catalogs.catalog import read_catalog
 from planner.asking.options import run_command, spelled
+from planner.asking.policy import Rule
 from planner.asking.request import Budget
 from planner.choice.goals import GOALS
-from planner.choice.policy import Rule
 from planner.plan import Provider, Rejection, SearchResult
 from planner.report.words import what_would_do
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request, parsed

@@ -13,10 +13,10 @@ from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog, read_catalog
 from catalogs.hardware import Gpu, Offer
 from planner.asking.jobfile import read_job
-from planner.asking.jobfile.writer import write_job
 from planner.asking.request import Budget, DataAsked, Profile, Request, RequestError, Where, stated_data
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
+from planner.report.job_file import write_job
 from planner.search.notebook import told_apart
 from planner.units import GIB
 from remote.contract import CAPABILITIES, Loop

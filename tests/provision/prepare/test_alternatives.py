@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
+from planner.asking.policy import Rule
 from planner.asking.request import Where
-from planner.choice.policy import Rule
 from planner.plan import NOT_READY, Plan
 from provision.prepare.alternatives import alternatives_of
 from tests.provision.plans import exactly, tiny_plan

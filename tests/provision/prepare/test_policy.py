@@ -15,8 +15,8 @@ from click.testing import CliRunner
 
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
+from planner.asking.policy import Rule
 from planner.asking.request import Budget, RequestError
-from planner.choice.policy import Rule
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Opened

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from planner.asking.options import spelled
-from planner.choice.pareto import pareto, risks
 from planner.estimators.interruptions import interrupted
 from planner.plan import Plan, Rejection, SearchResult
 from planner.report.tables import time_rows
+from planner.search.pareto import pareto, risks
 from provision.report.plan_page import render_plan_page
 from provision.report.scatter import marks
 from tests.planner.builders import exactly, make_duration, make_offer, make_plan, make_request

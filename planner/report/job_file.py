@@ -2,19 +2,17 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable, Mapping
-from decimal import Decimal
 from typing import Any, Final
 
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.advise import AUTO, loop_for, said_of_loop
 from planner.asking.case import Case
-from planner.asking.instead import Bare, Quoted
+from planner.asking.jobfile.lines import written
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
+from planner.asking.rules import AUTO, loop_for, said_of_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.goals import CHEAPEST
 from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
@@ -177,10 +175,10 @@ def _sections(request: Request) -> dict[str, dict[str, Any]]:
     where, budget = request.where, request.budget
     loop = msgspec.to_builtins(request.loop)
     usual = msgspec.to_builtins(loop_for(request))
-    written = {"epochs", *request.said_of_loop}
+    stated = {"epochs", *request.said_of_loop}
     return {
         "training": {**request.training, **_stated({GLOBAL_BATCH_SIZE: request.global_batch_size})},
-        "loop": {key: value for key, value in loop.items() if value != usual[key] or key in written},
+        "loop": {key: value for key, value in loop.items() if value != usual[key] or key in stated},
         "data": _data(request.data),
         "purpose": _stated(msgspec.structs.asdict(request.purpose)),
         "budget": _stated({"max_cost": budget.max_usd, "max_hours": budget.max_hours})
@@ -217,43 +215,3 @@ def _lines(values: dict[str, Any], prefix: str, chosen: Mapping[str, str], *, in
         mark = f"({CHOSEN})" if place in chosen else ""
         comment = " ".join(filter(None, (chosen.get(place) or COMMENTS.get(place), mark)))
         yield f"{indent}{written(key, value)}" + (f"  # {comment}" if comment else "")
-
-
-# ── values ─────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-_PLAIN = re.compile(r"^[A-Za-z/~][A-Za-z0-9_./~@-]*$")
-_WORDS_WITH_A_MEANING: Final = frozenset({"true", "false", "null", "yes", "no", "on", "off", "y", "n"})
-_ESCAPES: Final = {'"': '\\"', "\\": "\\\\", "\n": "\\n", "\t": "\\t"}
-
-
-def written(key: str, value: Any) -> str:
-    """A line of a job file."""
-    return f"{_text(key)}: {_flow(value)}"
-
-
-def _flow(value: Any) -> str:
-    """A value in YAML's flow style, on one line."""
-    if isinstance(value, Bare | Quoted):
-        return value if isinstance(value, Bare) else _quoted(value)
-    if isinstance(value, Mapping):
-        return "{" + ", ".join(f"{_text(str(key))}: {_flow(item)}" for key, item in value.items()) + "}"
-    if isinstance(value, (list, tuple)):
-        return "[" + ", ".join(_flow(item) for item in value) + "]"
-    if value is None or isinstance(value, bool):
-        return {None: "null", True: "true", False: "false"}[value]
-    return str(value) if isinstance(value, (int, float, Decimal)) else _text(str(value))
-
-
-def _text(text: str) -> str:
-    """Plain where nothing can be mistaken, else in double quotes with everything unusual escaped."""
-    return text if _PLAIN.match(text) and text.lower() not in _WORDS_WITH_A_MEANING | {"~"} else _quoted(text)
-
-
-def _quoted(text: str) -> str:
-    return '"' + "".join(_ESCAPES.get(character) or _escaped(character) for character in text) + '"'
-
-
-def _escaped(character: str) -> str:
-    if character.isprintable() and ord(character) < 0xFFFF and character != "\ufeff":
-        return character
-    return f"\\U{ord(character):08x}"

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from planner.asking.mistyped import SAID_FOR, nearest
+from planner.nearest import SAID_FOR, nearest
 
 QUANTS = ("none", "int8", "nf4", "fp4")
 
