@@ -10,7 +10,7 @@ from catalogs.catalog import Catalog, attributions
 from catalogs.hardware import Offer
 from planner.advise import advise
 from planner.asking.policy import Rule, in_force, unmatched
-from planner.asking.request import Request
+from planner.asking.request import Changes, Request
 from planner.asking.training_keys import check_training
 from planner.estimators.learned import Seen
 from planner.estimators.memory.refused.support import require_trainable, require_unquantized

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Final
 
-from planner.asking.request import DataAsked, Request
+from planner.asking.request import Changes, DataAsked, Request
 from planner.estimators.sequences import rows_read
 from planner.notices import ESTIMATED
 from planner.plan import Changes

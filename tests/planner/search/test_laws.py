@@ -108,7 +108,6 @@ def test_more_memory_budget_or_time_never_makes_the_best_plan_worse(
     request: Request, market: tuple[Offer, ...], limited: tuple[str, float]
 ) -> None:
     """Three times of what was allowed, and then no limit at all."""
-
     wish, limit = limited
 
     def within(limit: float | None) -> SearchResult:
