@@ -15,7 +15,7 @@ from planner.asking.training_keys import check_training
 from planner.estimators.learned import Seen
 from planner.estimators.memory.refused.support import require_trainable, require_unquantized
 from planner.notices import cut_words
-from planner.plan import Cards, Changes, Layout, Plan, Provider, SearchResult, WayOut
+from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
 from planner.search.assumptions import assumptions
 from planner.search.best import AIMS, best, by_the_hour
 from planner.search.figures import Figures

@@ -8,7 +8,6 @@ from typing import Final
 from planner.asking.request import Changes, DataAsked, Request
 from planner.estimators.sequences import rows_read
 from planner.notices import ESTIMATED
-from planner.plan import Changes
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.fit import capacity_bytes, required_bytes
