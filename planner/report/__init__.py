@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
+from catalogs.bases.models import hub_id_of
 from planner.asking.request import OWN_MACHINES, Purpose
 from planner.notices import cut_words, held_out_words, kept_words, unread
 from planner.plan import Considered, Plan, Rejection, SearchResult
@@ -13,6 +14,7 @@ from planner.report.goals import goal_lines
 from planner.report.groups import grouped
 from planner.report.legend import TIGHT, legend
 from planner.report.lines import Table, Words, render
+from planner.report.ways import strategy_lines
 
 Part = str | Words | Table
 
@@ -23,7 +25,7 @@ def render_result(
     result: SearchResult, *, command: str | None, spelled: words.Spelling, explain: bool, width: int, colour: bool
 ) -> str:
     """The whole answer: the job in the first line, plans by verdict and price, the refused, and the command that runs it."""
-    return _rendered(_answer(result, command, spelled, explain=explain, width=width), width=width, colour=colour)
+    return _rendered(_answer(result, command, spelled, explain=explain, width=width, colour=colour), width=width, colour=colour)
 
 
 def render_plan(plan: Plan, *, width: int, colour: bool) -> str:
@@ -36,7 +38,9 @@ def _rendered(parts: Iterator[Part], *, width: int, colour: bool) -> str:
     return "\n".join(line.rstrip() for line in lines).rstrip()
 
 
-def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, *, explain: bool, width: int) -> Iterator[Part]:
+def _answer(
+    result: SearchResult, command: str | None, spelled: words.Spelling, *, explain: bool, width: int, colour: bool
+) -> Iterator[Part]:
     yield job_line(result)
     if (plan := _central(result)) is not None and plan.request.purpose != Purpose() and plan.choices:
         yield _advice_line(plan)
@@ -47,8 +51,9 @@ def _answer(result: SearchResult, command: str | None, spelled: words.Spelling, 
         yield from _layouts(result)
         yield ""
     if result.plans:
-        yield _plans_heading(result)
+        yield _plans_heading(result, colour=colour)
         yield tables.plan_table(grouped(result.plans), width=width, recommended=result.recommended)
+        yield from strategy_lines(result, width=width)
         yield from goal_lines(result)
     else:
         yield "Nothing on offer does this job as asked."
@@ -88,7 +93,7 @@ def job_line(result: SearchResult) -> str:
     request, data, loop = result.request, result.request.data, result.request.loop
     num_tokens = data.num_examples * data.mean_tokens * loop.epochs
     line = (
-        f"{'Default job' if data.basis == 'default' else 'Job'}: {PurePath(request.model).name}, "
+        f"{'Default job' if data.basis == 'default' else 'Job'}: {_base_words(request.model)}, "
         f"{words.several(data.num_examples, 'example')} × {data.mean_tokens:,.0f} tokens × "
         f"{words.several(loop.epochs, 'epoch')} = {words.count(num_tokens)} tokens"
     )
@@ -102,6 +107,13 @@ def job_line(result: SearchResult) -> str:
         line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens on {words.offer(plan)}"
         line += ", padding included" if data.profile else ""
     return f"{line}; {held_out_words(data)}" if data.held_out_rows or data.held_out_wanted else line
+
+
+def _base_words(model: str) -> str:
+    """A size word with the base that it stands for."""
+    said, base = PurePath(model).name, hub_id_of(model)
+    named = PurePath(base).name if base is not None else said
+    return said if named.lower() == said.lower() else f"{said} ({named})"
 
 
 def _advice_line(plan: Plan) -> str:
@@ -122,11 +134,11 @@ def _central(result: SearchResult) -> Plan | None:
     return result.recommended or next(iter([*ways, *result.plans]), None)
 
 
-def _plans_heading(result: SearchResult) -> str:
+def _plans_heading(result: SearchResult, *, colour: bool) -> str:
     kinds = f"{words.several(result.num_strategies, 'strategy')} on {words.several(result.num_offers, 'offer')}"
     runnable = result.recommended is not None
-    bold = f"bold ones can be run by this version, {tables.ARROW} is recommended"
-    which = bold if runnable else "none of them can be run by this version"
+    bold = "bold ones can be run by this version, " if colour else ""
+    which = f"{bold}{tables.ARROW} is recommended" if runnable else "none of them can be run by this version"
     return f"Cheapest jobs of {kinds}; {which}. p50 (p10–p90)."
 
 

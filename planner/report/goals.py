@@ -14,11 +14,12 @@ DEARER: Final = 1.05  # assumed: below it nobody would call the other one dearer
 
 
 def goal_lines(result: SearchResult) -> Iterator[str]:
-    """Nothing where no plan can be run."""
+    """Nothing where no plan can be run, and nothing of a price list where it leads to the same."""
     best = {goal: plan for goal in GOALS if (plan := result.best(goal)) is not None}
     if best:
         yield f"Best of what can be run: {', '.join(_picks(result, best))}.{_another(result, best)}"
-    if (cheapest := best.get("cheapest")) is not None and (hourly := result.by_the_hour) is not None:
+    cheapest, hourly = best.get("cheapest"), result.by_the_hour
+    if cheapest is not None and hourly is not None and hourly.name != cheapest.name:
         yield _hourly(hourly, cheapest)
 
 
@@ -44,7 +45,8 @@ def _hourly(hourly: Plan, cheapest: Plan) -> str:
     ratio = hourly.cost.total_usd.p50 / cheapest.cost.total_usd.p50 if cheapest.cost.total_usd.p50 else 1.0
     dearer = f": {ratio:.1f} times as much" if ratio >= DEARER else ""
     price = f"{words.usd(float(hourly.offer.usd_per_hour))} at {words.offer(hourly)}"
+    usd = hourly.cost.total_usd.p50
+    cost = f"cost {words.usd(usd)}" if usd else "be free"
     return (
-        f"Going by the cheapest hour, {price}, the job would cost "
-        f"{words.usd(hourly.cost.total_usd.p50)} and take {words.span(hourly.duration.wall_s.p50)}{dearer}."
+        f"Going by the cheapest hour, {price}, the job would {cost} and take {words.span(hourly.duration.wall_s.p50)}{dearer}."
     )

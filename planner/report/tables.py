@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Final
 
@@ -35,8 +36,10 @@ def _offer_and_machine(plan: Plan) -> str:
     return f"{words.offer(plan)}\n{words.machine(plan)}"
 
 
+BRACKETS: Final = re.compile(r"([^\n(]+) (\([^)\n]*\))( \w+$)?")  # the words before them, they, and a unit behind them
 ARROW: Final = "→"
 MACHINE_WIDTH: Final = 66  # derived: the words of all columns and the gaps; narrower, GPUs stand below their offer
+STRATEGY_WIDTH: Final = 112  # narrower, a sentence below the table says how the rows train
 ONE_LINE_WIDTH: Final = 100  # narrower, a range stands below its middle
 PRICE_WIDTH: Final = 128  # narrower, one sentence says how old the prices are
 RATE_WIDTH: Final = 140  # narrower, dollars of a million tokens stand below those of the job
@@ -45,7 +48,7 @@ COLUMNS: Final = (
     Column("offer, GPUs", _offer_and_machine, below_width=MACHINE_WIDTH),
     Column("offer", words.offer, from_width=MACHINE_WIDTH),
     Column("GPUs", words.machine, from_width=MACHINE_WIDTH),
-    Column("strategy", words.strategy, from_width=112),
+    Column("strategy", words.strategy, from_width=STRATEGY_WIDTH),
     Column("GiB need/has", words.fit, from_width=80),
     Column("time", lambda plan: words.span_range(plan.duration.wall_s), figure=True),
     Column("whole job", lambda plan: words.usd_range(plan.cost.total_usd), figure=True, from_width=RATE_WIDTH),
@@ -69,9 +72,14 @@ def plan_table(groups: Mapping[str, Iterable[Plan]], *, width: int, recommended:
         for number, plan in enumerate(plans, start=len(table.rows) + 1):
             mark = f"{ARROW} {number}" if plan is recommended else str(number)
             texts = (column.text(plan) for column in columns)
-            cells = (text.replace(" (", "\n(") if width < ONE_LINE_WIDTH else text for text in texts)
+            cells = (_stacked(text) if width < ONE_LINE_WIDTH else text for text in texts)
             table.add(mark, *cells, style="bold" if plan.runnable is None else "dim")
     return table
+
+
+def _stacked(text: str) -> str:
+    """What stands in brackets below what it is about: "7 min" above "(3–26)" for 7 (3–26) min."""
+    return BRACKETS.sub(r"\1\3\n\2", text)
 
 
 def rejection_table(rejections: Iterable[Rejection], spelled: words.Spelling) -> Table:

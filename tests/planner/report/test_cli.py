@@ -42,7 +42,7 @@ def test_32b_on_16_gb_is_answered_as_it_is(tmp_path: Path) -> None:
     """No single card of 16 GB holds it; several do, which cannot be run yet; the way out can, and gets the command."""
     code, text = plan("--model", "32b", "--gpu-budget", "16GB", folder=tmp_path)
     assert code == 0
-    assert text.startswith("Default job: 32b, 1,000 examples × 512 tokens × 3 epochs")
+    assert text.startswith("Default job: 32b (Qwen2.5-32B), 1,000 examples × 512 tokens × 3 epochs")
     assert "none of them can be run by this version" in text
     assert "lora r16 nf4, batch 1x16, checkpointing  " in text
     assert "estimates it and does not run it" in text

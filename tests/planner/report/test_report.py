@@ -277,12 +277,50 @@ def test_what_nobody_states_is_told_with_what_the_job_needs_of_it() -> None:
 def test_the_best_for_each_goal_is_named_with_the_option_that_takes_it() -> None:
     """By the number of its row; beside it what a price list alone would have led to."""
     slow = make_plan(duration=make_duration(exactly(7_200.0)))
-    quick = make_plan(cost=msgspec.structs.replace(slow.cost, total_usd=exactly(3.0)))
+    quick = make_plan(offer=make_offer(instance_type="quick"), cost=msgspec.structs.replace(slow.cost, total_usd=exactly(3.0)))
     told = " ".join(shown(result(slow, quick, by_the_hour=quick)).split())
     assert "Best of what can be run: cheapest and balanced 1 ($1.00, 2.0 h), fastest 2 ($3.00, 60 min)." in told
     assert "--goal fastest recommends that one." in told
     assert "the job would cost $3.00 and take 60 min: 3.0 times as much." in told
     assert "Best of" not in shown(result(CHEAPER), command=None)
+    assert "Going by the cheapest hour" not in shown(result(slow, quick, by_the_hour=slow))  # the line above says it
+
+
+@pytest.mark.parametrize("width", [80, 100, 111])
+def test_how_the_rows_train_stands_below_a_table_without_a_column_for_it(width: int) -> None:
+    """In rows' numbers, the recommended one's way first; a wide table says it in each row."""
+    packed = make_plan(strategy=msgspec.structs.replace(make_plan().strategy, quant="nf4"))
+    not_ready = {"provider_status": "tested; not ready here: credentials"}
+    rows = (make_plan(**not_ready), make_plan(**not_ready), packed, make_plan(**not_ready))
+    told = " ".join(shown(result(*rows), width=width).split())
+    assert (
+        "How they train, the recommended first (batch is sequences a pass x passes a step): "
+        "lora r16 nf4, batch 4x4, checkpointing (row 3); lora r16 bf16, batch 4x4, checkpointing (rows 1–2, 4)."
+    ) in told
+    alike = " ".join(shown(result(make_plan()), width=width).split())
+    assert "How they train (batch is sequences a pass x passes a step): lora r16 bf16" in alike
+    assert "How they train" not in shown(result(*rows), width=112)
+
+
+def test_bold_rows_are_spoken_of_only_where_they_are_bold() -> None:
+    plain, coloured = (
+        render_result(result(make_plan()), command=None, spelled=spelled, explain=False, width=200, colour=colour)
+        for colour in (False, True)
+    )
+    assert "bold" not in plain
+    assert "→ is recommended" in plain
+    assert "bold ones can be run by this version, → is recommended" in coloured
+
+
+def test_a_narrow_terminal_has_the_unit_beside_the_figure_that_it_belongs_to() -> None:
+    lines = shown(result(make_plan(duration=make_duration(Range(p10=180.0, p50=420.0, p90=1_560.0)))), width=80).splitlines()
+    (at,) = [number for number, line in enumerate(lines) if " 7 min " in line]
+    assert " (3–26) " in lines[at + 1]
+
+
+def test_a_size_word_is_named_with_the_base_that_it_stands_for() -> None:
+    assert shown(result(make_plan(), request=make_request(model="7b"))).startswith("Default job: 7b (Qwen2.5-7B), ")
+    assert shown(result(make_plan(), request=make_request(model="Qwen/Qwen2.5-7B"))).startswith("Default job: Qwen2.5-7B, ")
 
 
 def test_what_is_recommended_has_an_arrow() -> None:
