@@ -136,13 +136,12 @@ def estimate_duration(
         learned=learned,
     )
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
+    base_bytes = download_bytes(architecture, strategy, task)
     train = scaled(pace.step_s, num_steps)
     fixed = phases.OWN if offer.provider in OWN_MACHINES else phases.RENTED
     seconds = fixed | {
-        Phase.DOWNLOAD: phases.ZERO
-        if model_on_box
-        else moving(download_bytes(architecture, strategy, task), phases.HUB_BYTES_PER_S),
-        Phase.LOAD: _load(architecture, strategy, task),
+        Phase.DOWNLOAD: phases.ZERO if model_on_box else moving(base_bytes, phases.HUB_BYTES_PER_S),
+        Phase.LOAD: _load(strategy, base_bytes),
         Phase.PROBE: total(scaled(pace.step_s, 2), phases.PROBE_OVERHEAD_S),
         Phase.TRAIN: train,
         Phase.EVALUATE: _evaluate(pace, strategy, work, loop, on_cpu=gpu is None),
@@ -224,11 +223,11 @@ def steps_of(strategy: Strategy, stack: Stack, num_examples: int, loop: Loop) ->
 # ── phases that depend on the job ──────────────────────────────────────────────────────────────────────────────────────
 
 
-def _load(architecture: Architecture, strategy: Strategy, task: Task) -> Range:
+def _load(strategy: Strategy, base_bytes: int) -> Range:
     """The base from disk to memory, quantized on the way."""
     as_stored = strategy.quant == "none" or quantization_of(strategy.quant).in_checkpoint
     slower = ALONE if as_stored else phases.QUANTIZE_SLOWDOWN
-    return scaled(moving(download_bytes(architecture, strategy, task), phases.LOAD_BYTES_PER_S), slower)
+    return scaled(moving(base_bytes, phases.LOAD_BYTES_PER_S), slower)
 
 
 def _evaluate(pace: Pace, strategy: Strategy, work: Work, loop: Loop, *, on_cpu: bool) -> Range:

@@ -12,7 +12,7 @@ from remote.contract import Strategy, Task
 
 
 class Job(msgspec.Struct, frozen=True):
-    """What the terms need."""
+    """What the terms need. What many of them ask for is worked out once."""
 
     architecture: Architecture
     strategy: Strategy
@@ -20,22 +20,13 @@ class Job(msgspec.Struct, frozen=True):
     task: Task
     tokens: float  # per micro-batch of one data-parallel rank
     seq_len: float
+    weights: Weights
+    trained: Trained
+    ranks: int
 
     @property
     def fused(self) -> bool:
         return self.strategy.kernels != "eager"
-
-    @property
-    def weights(self) -> Weights:
-        return weights_of(self.architecture, self.strategy, task=self.task, stack=self.stack)
-
-    @property
-    def trained(self) -> Trained:
-        return trained_of(self.architecture, self.strategy, task=self.task)
-
-    @property
-    def ranks(self) -> int:
-        return self.stack.replicas(self.strategy)
 
     @property
     def recomputes(self) -> int:
@@ -49,4 +40,14 @@ class Job(msgspec.Struct, frozen=True):
 def timed(architecture: Architecture, strategy: Strategy, stack: Stack, *, task: Task, mean_seq_len: float) -> Job:
     """The job as its stack runs it. `mean_seq_len`: tokens per sequence that are computed on, padding included."""
     strategy = as_run(architecture, strategy, stack)
-    return Job(architecture, strategy, stack, task, strategy.micro_batch_size * mean_seq_len, mean_seq_len)
+    return Job(
+        architecture,
+        strategy,
+        stack,
+        task,
+        strategy.micro_batch_size * mean_seq_len,
+        mean_seq_len,
+        weights_of(architecture, strategy, task=task, stack=stack),
+        trained_of(architecture, strategy, task=task),
+        stack.replicas(strategy),
+    )

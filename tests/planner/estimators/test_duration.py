@@ -104,7 +104,10 @@ def attention_per_token(model: str, seq_len: int, attention: Attention) -> float
     """Operations that grow with the length, of a step that trains every weight without recomputing."""
     architecture = resolve_model(model)
     strategy = Strategy(method="full", gradient_checkpointing="off", attention=attention, seq_len=seq_len)
-    long, short = (Job(architecture, strategy, PINNED_STACK, "causal_lm", 1.0, length) for length in (seq_len, 1e-9))
+    long, short = (
+        msgspec.structs.replace(timed(architecture, strategy, PINNED_STACK, task="causal_lm", mean_seq_len=length), tokens=1.0)
+        for length in (seq_len, 1e-9)
+    )
     return flops_of(long) - flops_of(short)
 
 
