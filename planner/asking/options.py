@@ -247,10 +247,33 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
         if "model" not in given:
             raise RequestError("no model was named", hint="--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file")
         start = Request(model=given["model"], data=default_data())
-    request = _overlay(start, given)
+    request = _overlay(_beside_own_machine(start, given), given)
     check_training(request.model, request.training)
     request = _replace(request, data=_data(request, options, measure=measure))
     return consistent(checked(with_loop(request, said=said_of_loop(start))))
+
+
+def _beside_own_machine(request: Request, given: Mapping[str, Any]) -> Request:
+    """Where options name a machine of one's own, without what a file says of the machines to choose from."""
+    from planner.asking.request import HOST, LOCAL
+
+    providers = given.get("where.providers", ())
+    if "where.host" in given:
+        return _replace(request, where=_replace(request.where, **CHOSEN_AMONG, providers=()))
+    if providers == (LOCAL,):
+        return _replace(request, where=_replace(request.where, **CHOSEN_AMONG, host=None))
+    return _replace(request, where=_replace(request.where, **CHOSEN_AMONG)) if providers == (HOST,) else request
+
+
+# What a file says of the machines to choose from: nothing of a machine that is named
+CHOSEN_AMONG: Final[Mapping[str, Any]] = {
+    "gpus": (),
+    "num_gpus": None,
+    "regions": (),
+    "instance_types": (),
+    "spot": None,
+    "allow_from": (),
+}
 
 
 def _overlay(request: Request, given: dict[str, Any]) -> Request:

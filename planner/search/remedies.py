@@ -7,7 +7,7 @@ from typing import Any, Final
 
 import msgspec
 
-from planner.asking.request import Budget, Changes, Request, Where
+from planner.asking.request import OWN_MACHINES, Budget, Changes, Request, Where
 from planner.methods import METHODS
 from planner.plan import Rejection
 from planner.refusals import CaseRefused
@@ -169,8 +169,10 @@ def _with_memory(request: Request, memory_gib: float | None) -> Relaxed:
 
 
 def _machine(found: Found) -> Changes:
-    gpu = found.kind.gpu
-    return {"where.gpus": (gpu.name,) if gpu else None, "where.num_gpus": found.kind.num_gpus if gpu else None}
+    """With a machine of one's own its provider: it overrules cards that a job file names."""
+    gpu, own = found.kind.gpu, found.offer.provider
+    cards = {"where.gpus": (gpu.name,) if gpu else None, "where.num_gpus": found.kind.num_gpus if gpu else None}
+    return cards | ({"where.providers": (own,)} if own in OWN_MACHINES else {})
 
 
 def _seller(found: Found, regions: tuple[str, ...]) -> Changes:

@@ -7,11 +7,12 @@ from decimal import Decimal
 from typing import Any
 
 import click
+import msgspec
 import pytest
 from click.testing import CliRunner
 
 from planner.asking.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said
-from planner.asking.request import DataFile, Lengths, RequestError, measured_data
+from planner.asking.request import DataFile, Lengths, RequestError, Where, measured_data
 from planner.refusals import CaseRefused
 from tests.planner.builders import counted, make_request, parsed
 
@@ -187,3 +188,29 @@ def test_an_option_beyond_sense_is_refused_in_one_sentence(words: tuple[str, ...
     """By the table that holds for job files and estimates, too."""
     with pytest.raises((RequestError, CaseRefused), match=re.escape(complaint)):
         request_of(parsed("--model", "7b", *words))
+
+
+FILE_OF_A_CLOUD = Where(
+    providers=("gcp",), regions=("europe-*",), instance_types=("g2-standard-4",), gpus=("L4",), num_gpus=1, spot=True
+)
+
+
+@pytest.mark.parametrize(
+    ("words", "where"),
+    [
+        (["--provider", "local"], Where(providers=("local",))),
+        (["--host", "me@box"], Where(host="me@box")),
+        (["--provider", "local", "--gpu", "T4"], Where(providers=("local",), gpus=("T4",))),
+    ],
+    ids=lambda value: " ".join(value) if isinstance(value, list) else "",
+)
+def test_a_machine_of_ones_own_overrules_what_a_file_says_of_machines_to_choose_from(words: list[str], where: Where) -> None:
+    """Each of these wishes would refuse it; what options say beside it stands."""
+    start = make_request(where=FILE_OF_A_CLOUD)
+    assert request_of(parsed(*words), start=start).where == where
+
+
+def test_another_provider_leaves_the_wishes_of_a_file_as_they_are() -> None:
+    start = make_request(where=FILE_OF_A_CLOUD)
+    asked = request_of(parsed("--provider", "aws"), start=start).where
+    assert asked == msgspec.structs.replace(FILE_OF_A_CLOUD, providers=("aws",))

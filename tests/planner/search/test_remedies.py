@@ -10,9 +10,9 @@ import msgspec
 import pytest
 
 from catalogs.catalog import read_catalog
-from planner.asking.options import run_command, spelled
+from planner.asking.options import request_of, run_command, spelled
 from planner.asking.policy import Rule
-from planner.asking.request import Budget
+from planner.asking.request import Budget, Where
 from planner.choice.goals import GOALS
 from planner.plan import Provider, Rejection, SearchResult
 from planner.report.words import what_would_do
@@ -118,6 +118,20 @@ def test_a_remedy_does_not_lead_into_the_other_limit() -> None:
     assert set(refused.changes) == {"budget.max_usd", "budget.max_hours"}
     affordable = next(filter(of_limits, answered(["--model", "7b", "--max-cost", "9", "--max-hours", "0.01"]).rejections))
     assert set(affordable.changes) == {"budget.max_hours"}
+
+
+def test_the_command_for_this_machine_overrules_the_cards_that_a_job_file_names() -> None:
+    """The file goes on saying them, so leaving the option out would not do."""
+    own = make_offer(
+        provider="local", instance_type="this-machine", gpu=None, num_gpus=0, ram_gib=64.0, usd_per_hour=Decimal(0)
+    )
+    market, here = make_catalog(own), (Provider(name="local", runnable=True, status="tested"),)
+    of_file = make_request(where=Where(providers=("local",), gpus=("Card 24GB",)))
+    (way,) = ask(of_file, market, providers=here).ways_out
+    command = run_command({"job": "job.yaml"}, changes=way.changes, has_data=True, model=None)
+    assert command == "rentune run job.yaml --provider local"
+    typed_again = request_of(parsed(*shlex.split(command.removeprefix("rentune run job.yaml "))), start=of_file)
+    assert ask(typed_again, market, providers=here).recommended is not None
 
 
 def test_no_sum_is_named_that_a_rule_forbids() -> None:
