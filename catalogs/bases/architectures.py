@@ -109,6 +109,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     num_experts: int = 0  # 0 = dense
     experts_per_token: int = 0
     expert_params_per_block: int = 0  # routers and experts: fused parameters, no nn.Linear
+    expert_linears: tuple[Linear, ...] = ()  # of one expert, where a release has them; counted in expert_params_per_block
     outer_linears: tuple[Linear, ...] = ()  # outside the blocks, counted in other_params: a pooler
     activation: Activation = "silu"
     norm: Norm = "rms"  # rms_fp32 = scaled by its weight in fp32 (Gemma, OLMo 2)
@@ -189,7 +190,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     def placed_linears(self) -> tuple[tuple[Linear, int], ...]:
         """Every linear that an adapter may be put on, with how often it occurs."""
         inside = ((linear, part.num_layers) for part in self.parts for linear in part.linears)
-        return (*inside, *((linear, 1) for linear in self.outer_linears))
+        of_experts = ((linear, part.num_layers * part.num_experts) for part in self.parts for linear in part.expert_linears)
+        return (*inside, *of_experts, *((linear, 1) for linear in self.outer_linears))
 
     @property
     def linear_weights_per_block(self) -> int:

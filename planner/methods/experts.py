@@ -55,11 +55,14 @@ BY_LORA_CONFIG: Final = HANGS_ON_EXPERTS | {"dora", "pissa"}
 
 def renamed(architecture: Architecture, method: str) -> Mapping[str, Parameter]:
     """The names of linears that peft takes for parameters of experts on this base; none for methods beside LoRA."""
-    return RENAMED.get(architecture.model_type, {}) if method in BY_LORA_CONFIG else {}
+    fused = not architecture.expert_linears
+    return RENAMED.get(architecture.model_type, {}) if fused and method in BY_LORA_CONFIG else {}
 
 
 def adapted_experts(part: Architecture, strategy: Strategy) -> tuple[Fused, ...]:
     """What of a block's experts carries LoRA. Raises CaseError for what peft can't hang there."""
+    if part.expert_linears:
+        return ()
     targets, names = strategy.target_modules, renamed(part, strategy.method)
     if not part.num_experts or not names or targets == "default":
         return ()

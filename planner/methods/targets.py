@@ -91,7 +91,8 @@ def adapted_linears(architecture: Architecture, strategy: Strategy) -> tuple[tup
     if chosen_layers(strategy) is None:
         return everywhere
     ((carrier, times),) = carriers(architecture, strategy)
-    return tuple((linear, times) for linear in dict.fromkeys(linear for linear, _ in everywhere) if linear in carrier.linears)
+    there = dict.fromkeys(carrier.linears, times) | dict.fromkeys(carrier.expert_linears, times * carrier.num_experts)
+    return tuple((linear, there[linear]) for linear in dict.fromkeys(linear for linear, _ in everywhere) if linear in there)
 
 
 @lru_cache(maxsize=64)

@@ -122,6 +122,7 @@ def phimoe(config: Config) -> Fields:
         "jitters_input": share(config, "input_jitter_noise", default=0.0) > 0,
         "linears": (*fields["linears"], router),
         "expert_params_per_block": fields["expert_params_per_block"] - num * hidden,  # the router is counted as a linear
+        **WERE_LINEARS,
     }
 
 

@@ -136,7 +136,8 @@ def _linear_bytes(linear: Linear, quant: str, *, double_quant: bool, item: int) 
 def _expert_bytes(architecture: Architecture, strategy: Strategy, item: int, stack: Stack) -> int:
     """Experts: bitsandbytes leaves fused ones in 16 bits (its issue 1780); a GPTQ checkpoint holds them packed."""
     params = architecture.expert_params_per_block
-    as_linears = stack.quantizes_experts(were_linears=architecture.experts_were_linears)
+    listed = bool(architecture.expert_linears)
+    as_linears = listed or stack.quantizes_experts(were_linears=architecture.experts_were_linears)
     if not params or not packs_experts(strategy.quant, quantized_experts=as_linears):
         return params * item
     width = architecture.hidden_size

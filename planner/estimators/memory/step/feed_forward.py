@@ -20,7 +20,8 @@ def feed_forward(block: Block, x: Tensor) -> Tensor:
     dense = _gated_mlp if a.gated_mlp else _plain_mlp
     if not a.num_experts:
         return dropout(block, dense(block, x), a.hidden_size, a.hidden_dropout)
-    routed = EXPERTS[a.experts](block, x)
+    adapted = any(module.name in block.n.adapted for module in a.expert_linears)
+    routed = _listed(block, x) if adapted else EXPERTS[a.experts](block, x)
     if "down" not in block.by_role:
         return routed
     shared = dense(block, x)
@@ -97,6 +98,23 @@ def _routed(block: Block, x: Tensor) -> Tensor:
     )
     weighted = block.op((out,), copies * a.hidden_size, item, saves=(out,))
     return block.cast(block.op((weighted,), a.hidden_size, block.items[weighted]), a.hidden_size, before)
+
+
+def _listed(block: Block, x: Tensor) -> Tensor:
+    """Experts that are MLPs of linears, each with what a method hangs on it, over the tokens that are routed to it.
+
+    derived: MixtralSparseMoeBlock of transformers 4.57, whose loop over experts is written as one product of each kind; so
+    what one expert after the other makes and drops is counted for all of them together.
+    """
+    many, hidden = block.of_experts(), block.architecture.hidden_size
+    gate, up, down = block.architecture.expert_linears
+    if block.architecture.jitters_input:
+        x = _jittered(block, x)
+    gathered = many.op((x,), hidden, block.items[x])
+    inner = _gated(many, linear(many, gathered, gate), lambda: linear(many, gathered, up), block.architecture.intermediate_size)
+    out = linear(many, inner, down)
+    weighted = many.op((out,), hidden, block.items[out], saves=(out,))
+    return block.cast(block.op((weighted,), hidden, block.items[weighted]), hidden, block.items[x])
 
 
 def _with_lora(block: Block, parameter: Parameter) -> tuple[Tensor, ...]:

@@ -27,6 +27,7 @@ class Block:
         self.tape = Tape()
         self.items: dict[Tensor, int] = {}
         self.plain_attributes: set[Tensor] = set()  # kept where checkpointing can't drop them
+        self.times = 1  # linears of each name that compute side by side: experts
         self.by_role: dict[Role, list[Linear]] = {}
         for linear in architecture.linears:
             self.by_role.setdefault(linear.role, []).append(linear)
@@ -35,6 +36,14 @@ class Block:
         """The same block being written, where linears are such as the quantization leaves."""
         block = copy(self)
         block.n = replace(self.n, quant="none", four_bit=False, weight=self.n.kept_weight)
+        return block
+
+    def of_experts(self) -> Block:
+        """The same block being written, where each token goes to some experts, all of which meet some tokens."""
+        block = copy(self)
+        block.times = self.architecture.num_experts
+        batch = replace(self.n.batch, tokens=self.n.tokens * self.architecture.experts_per_token)
+        block.n = replace(self.n, batch=batch)
         return block
 
     def source(self, features: int, item: int) -> Tensor:
@@ -56,13 +65,17 @@ class Block:
         if held := tuple(tensor for tensor in dict.fromkeys(holds) if tensor not in inputs):
             lifetimes = {"grads": inputs} | lifetimes
         num_bytes = (self.n.tokens if tokens is None else tokens) * features * item
+        if self.times > 1:
+            lifetimes |= {"weight_gradient": self.times * lifetimes.get("weight_gradient", 0)}  # type: ignore[operator]
         output = self.tape.op((*inputs, *held), num_bytes, **lifetimes)  # type: ignore[arg-type]
         self.items[output] = item
         return output
 
     def matrix(self, inputs: tuple[Tensor, ...], entries: int, item: int, **lifetimes: object) -> Tensor:
         """An operation on weights, whose size follows from no token. Its gradient is made where the next one is."""
-        output = self.tape.op(inputs, entries * item, **lifetimes)  # type: ignore[arg-type]
+        if self.times > 1:
+            lifetimes |= {name: self.times * lifetimes.get(name, 0) for name in ("keeps", "weight_gradient")}  # type: ignore[operator]
+        output = self.tape.op(inputs, self.times * entries * item, **lifetimes)  # type: ignore[arg-type]
         self.items[output] = item
         return output
 
@@ -130,7 +143,7 @@ def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
     if trains or (n.quant != "none" and quantization_of(n.quant).saves_input):
         saves = (operand,)
     if n.autocast and n.weight != n.autocast and n.quant == "none" and not trains:
-        keeps = module.num_weights * n.autocast  # a frozen fp32 weight is cast anew, and backward needs the copy
+        keeps = block.times * module.num_weights * n.autocast  # a frozen fp32 weight is cast anew, and backward needs the copy
     gradient = (module.num_params if trains else 0) + (
         module.out_features if n.trains_biases and not n.trains_linears and module.bias else 0
     )
