@@ -199,7 +199,10 @@ def test_each_impossible_pair_has_a_case() -> None:
         ({"method": "full", "quant": "nf4"}, {"quant": "none"}),
         ({"method": "qlora", "quant": "int8"}, {"method": "lora"}),
         ({"num_gpus": 2}, {"sharding": "ddp"}),
-        ({"method": "prefix_tuning", "num_virtual_tokens": 8}, {"gradient_checkpointing": "off"}),
+        (
+            {"method": "prefix_tuning", "num_virtual_tokens": 8, "gradient_checkpointing": "reentrant"},
+            {"gradient_checkpointing": "off"},
+        ),
         ({"expert_parallel_size": 2, "num_gpus": 2, "sharding": "ddp"}, {"expert_parallel_size": 1}),
     ],
 )
