@@ -175,6 +175,7 @@ def _wishes(where: Where, catalog: Catalog, gpus: frozenset[str], sellers: froze
             lambda offer: not matches(offer.region, where.regions),
             reason,
             "where.regions",
+            _whose(where, catalog),
             reads="region",
         )
     if where.instance_types:
@@ -291,6 +292,15 @@ def how_to_plan_with(provider: str) -> str:
     return "import prices that you see there (rentune catalog import FILE.csv), or rent there yourself (--host user@address)"
 
 
+def _whose(where: Where, catalog: Catalog) -> str | None:
+    """Whose regions they are, where none of them is one of the named providers'."""
+    if not where.providers:
+        return None
+    owners = sorted({offer.provider for offer in catalog.offers if matches(offer.region, where.regions)})
+    others = owners and not set(owners) & set(where.providers)
+    return f"{_or(where.regions)} belongs to {', '.join(owners[:MAX_NAMES])}" if others else None
+
+
 def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
     """A name that no offer of the whole market has is a slip of the pen, not a wish that nothing fulfils: RequestError."""
     for key, known in known_names(catalog, offers).items() if where.providers or where.regions else ():
@@ -304,7 +314,7 @@ def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> No
 
 
 def _unknown(name: str, known: set[str], *, what: str, place: KeyPath) -> RequestError:
-    close = _close(name, known)
+    close = (_patterns(name, known) if what == "region" else []) or _close(name, known)
     hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:MAX_NAMES])}"
     return RequestError(f"no offer has the {what} {shortened(name)}", hint=hint, place=place)
 
@@ -356,6 +366,13 @@ CALLED: Final[dict[str, str]] = {
     "lambdalabs": "lambda",
     "do": "digitalocean",
 }
+
+
+def _patterns(name: str, known: set[str]) -> list[str]:
+    """For a word or a pattern in the place of a region those patterns of regions that begin alike: 'europe-*' for europe."""
+    word = name.lower().rstrip("-*")
+    first_words = {each.partition("-")[0] for each in known if "-" in each}
+    return [f"'{first}-*'" for first in sorted(first_words) if first.startswith(word)] if len(word) >= CONTINENT_LETTERS else []
 
 
 def _close(name: str, known: set[str]) -> list[str]:

@@ -415,6 +415,23 @@ def test_a_name_that_nobody_sells_is_a_slip_of_the_pen(where: Where, words: str,
     assert refused.value.hint == hint
 
 
+@pytest.mark.parametrize("word", ["europe", "eu", "EU", "eu-*", "europe*-"])
+def test_a_word_for_a_continent_is_answered_with_the_pattern_of_its_regions(word: str) -> None:
+    """One pattern, where eight of its regions stood."""
+    regions = [make_offer(region=name) for name in ("europe-west1", "europe-north1", "us-east-1", "north")]
+    with pytest.raises(RequestError) as refused:
+        ask(make_request(where=Where(regions=(word,))), market(*regions))
+    assert refused.value.hint == "did you mean 'europe-*'?"
+
+
+def test_a_region_of_another_provider_is_told_to_be_its() -> None:
+    offers = market(make_offer(), make_offer(provider="elsewhere", region="south"))
+    refused = about(ask(make_request(where=Where(providers=("cloud",), regions=("south",))), offers), "not in south")
+    assert refused.remedy == "south belongs to elsewhere"
+    own = about(ask(make_request(where=Where(regions=("south",))), offers), "not in south")
+    assert own.remedy is None
+
+
 def test_a_provider_by_another_name_is_told_its_own() -> None:
     """However another one is spelled: amazon is not lambda."""
     sellers = [make_offer(provider=name) for name in ("aws", "lambda", "gcp")]
