@@ -24,7 +24,6 @@ LEAST_USD_PER_HOUR: Final = 0.0001  # assumed: nobody rents out a machine for le
 PRICE_ONLY: Final = "price only"
 NOT_YET: Final = "not yet runnable"
 NOT_READY: Final = "not ready here"
-QUOTA: Final = "quota"  # so begins what is told of an account's limit
 
 
 class Range(msgspec.Struct, frozen=True, kw_only=True):
@@ -116,6 +115,27 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     setup_usd: Range = NOTHING  # once for each machine, whatever it runs
 
 
+class QuotaShort(msgspec.Struct, frozen=True, kw_only=True):
+    """A limit of an account that does not admit a machine, as its cloud told it."""
+
+    name: str  # as the cloud calls it
+    where: str  # a region, or the whole account
+    unit: str  # vCPUs, GPUs, machines
+    have: float  # what is left of it
+    need: float
+    asked_on: dt.date
+
+    @property
+    def words(self) -> str:
+        """E.g. "quota 0/4 vCPUs of Running On-Demand G and VT instances in us-east-1, asked on 2026-11-24"."""
+        return f"{self.figures} {self.unit} of {self.name} in {self.where}, asked on {self.asked_on}"
+
+    @property
+    def figures(self) -> str:
+        """E.g. "quota 0/4"."""
+        return f"quota {self.have:g}/{self.need:g}"
+
+
 class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """One way to do the job that was asked for: this strategy on this offer, and what it will take."""
 
@@ -137,6 +157,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     planned_on: dt.date
     versions: dict[str, str]
     choices: tuple[Choice, ...] = ()  # what the planner filled in, and why; in plans of earlier versions among `assumptions`
+    missing: tuple[str, ...] = ()  # what its provider lacks on this machine, e.g. "SDK", "credentials"
+    quota: QuotaShort | None = None  # the limit of the account that does not admit its machine, where that is known
     schema_version: int = PLAN_VERSION
 
     @property
@@ -147,7 +169,12 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def doubts(self) -> Doubts:
         """What speaks against recommending it."""
-        return NOT_READY in self.provider_status, self.verdict == "tight", not self.offer.is_stated
+        return not self.ready, self.verdict == "tight", not self.offer.is_stated
+
+    @property
+    def ready(self) -> bool:
+        """Whether nothing is known to be missing here for renting its machine."""
+        return not self.missing and self.quota is None
 
 
 # Each for which a plan comes after all without it: its provider lacks something here, its memory is tight, its machine's RAM
@@ -167,42 +194,24 @@ class Rejection(msgspec.Struct, frozen=True, kw_only=True):
     num_offers: int = 1  # how many offers share this reason
 
 
-class QuotaShort(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit of an account that does not admit a machine, as its cloud told it."""
-
-    name: str  # as the cloud calls it
-    where: str  # a region, or the whole account
-    unit: str  # vCPUs, GPUs, machines
-    have: float  # what is left of it
-    need: float
-    asked_on: dt.date
-
-    @property
-    def words(self) -> str:
-        """E.g. "quota 0/4 vCPUs of Running On-Demand G and VT instances in us-east-1, asked on 2026-11-24"."""
-        return f"{QUOTA} {self.have:g}/{self.need:g} {self.unit} of {self.name} in {self.where}, asked on {self.asked_on}"
-
-
 class Provider(msgspec.Struct, frozen=True, kw_only=True):
     """What the caller knows about renting from a provider; handed to the search as a value."""
 
     name: str
     runnable: bool
     status: str
+    missing: tuple[str, ...] = ()  # what it lacks on this machine, e.g. "SDK", "credentials"
     keeps_volumes: bool = False  # whether a disk may outlive its box there
     caution: str | None = None  # what whoever rents there must know, in one sentence
     short: Mapping[str, QuotaShort] = {}  # by an offer's key: what the account lacks for it, where that is known
 
-    def status_of(self, offer: Offer) -> str:
-        """The status, and what is missing here for renting this very offer."""
-        short = self.short.get(offer.key) if self.short else None
-        if short is None:
-            return self.status
-        return f"{self.status}, {short.words}" if NOT_READY in self.status else f"{self.status}; {NOT_READY}: {short.words}"
+    def quota_of(self, offer: Offer) -> QuotaShort | None:
+        """What the account lacks for renting this very offer, where that is known."""
+        return self.short.get(offer.key) if self.short else None
 
     def ready(self, offer: Offer) -> bool:
         """Whether nothing is known to be missing here for renting it."""
-        return NOT_READY not in self.status_of(offer)
+        return not self.missing and self.quota_of(offer) is None
 
 
 class WayOut(msgspec.Struct, frozen=True, kw_only=True):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 import msgspec
 
 from planner.asking.request import HOST, LOCAL
-from planner.plan import NOT_READY, Provider
+from planner.plan import Provider
 from provision.clouds.programs import CLOUDS
 from provision.errors import BadInput
 from provision.home.places import Places
@@ -132,14 +132,14 @@ def providers_here(places: Places, environment: Mapping[str, str]) -> dict[str, 
 
     parts = parts_here(places, environment)
     return {
-        name: msgspec.structs.replace(provider, status=_readiness(provider, missing_for(name, parts)))
+        name: msgspec.structs.replace(provider, missing=_parts(provider, missing_for(name, parts)))
         for name, provider in known_providers().items()
     }
 
 
-def _readiness(provider: Provider, missing: tuple[Finding, ...]) -> str:
-    parts = ", ".join(finding.part.removeprefix(f"{provider.name} ") for finding in missing)
-    return f"{provider.status}; {NOT_READY}: {parts}" if parts else provider.status
+def _parts(provider: Provider, missing: tuple[Finding, ...]) -> tuple[str, ...]:
+    """By their own names: the provider's stands beside them."""
+    return tuple(finding.part.removeprefix(f"{provider.name} ") for finding in missing)
 
 
 def boxes_folder(places: Places) -> Path:

@@ -143,7 +143,7 @@ def _plans_heading(result: SearchResult, *, colour: bool) -> str:
 
 
 def _one(plan: Plan) -> Iterator[Part]:
-    yield f"{words.strategy(plan)}\non {words.offer(plan)} ({words.machine(plan)}), {plan.provider_status}"
+    yield f"{words.strategy(plan)}\non {words.offer(plan)} ({words.machine(plan)}), {words.standing(plan)}"
     yield (
         f"memory  {words.memory(plan)}\n"
         f"time    {words.span_range(plan.duration.wall_s)}, "

@@ -7,7 +7,7 @@ from typing import Any, Final
 
 from catalogs.catalog import STALE_AFTER_DAYS
 from catalogs.hardware import Offer
-from planner.plan import NOT_READY, QUOTA, Plan, Range, Rejection
+from planner.plan import NOT_READY, Plan, Range, Rejection
 from planner.strategy.words import SHORT_DTYPES, describe
 from planner.units import GIB, SECONDS_PER_HOUR, SECONDS_PER_MINUTE
 from remote.contract import Strategy
@@ -165,12 +165,11 @@ def readiness(plan: Plan) -> str:
     """The same without what is not known."""
     if plan.runnable is not None:
         return plan.runnable.partition(":")[0]
-    lacking = missing(plan)
-    if CREDENTIALS in lacking:
+    if any(part.endswith(CREDENTIALS) for part in plan.missing):
         return NO_CREDENTIALS
-    if lacking.startswith(QUOTA):
-        return f"needs {' '.join(lacking.split(maxsplit=2)[:2])}"  # the figures; the legend has the rest
-    return NOT_READY if lacking else READY
+    if plan.missing:
+        return NOT_READY
+    return READY if plan.quota is None else f"needs {plan.quota.figures}"  # the legend has the rest
 
 
 def unknown_words(offer: Offer) -> str:
@@ -180,12 +179,17 @@ def unknown_words(offer: Offer) -> str:
 
 def tried(plan: Plan) -> str:
     """What renting at the plan's provider has been tried with so far."""
-    return plan.provider_status.partition(f"; {NOT_READY}")[0]
+    return plan.provider_status
 
 
 def missing(plan: Plan) -> str:
     """What the provider lacks on this machine; empty where nothing is known to be missing."""
-    return plan.provider_status.partition(f"{NOT_READY}: ")[2]
+    return ", ".join((*plan.missing, *((plan.quota.words,) if plan.quota else ())))
+
+
+def standing(plan: Plan) -> str:
+    """Both in one."""
+    return tried(plan) if plan.ready else f"{tried(plan)}; {NOT_READY}: {missing(plan)}"
 
 
 def held_in(strategy: Strategy) -> str:

@@ -170,6 +170,7 @@ def checks(
 
 
 def _plan(found: Found, question: Question, figures: Figures, *, today: dt.date, versions: dict[str, str]) -> Plan:
+    provider = question.provider(found.offer.provider)
     return Plan(
         request=question.request,
         strategy=found.fit.strategy,
@@ -183,7 +184,9 @@ def _plan(found: Found, question: Question, figures: Figures, *, today: dt.date,
         verdict=found.fit.verdict,
         margin_bytes=found.fit.margin_bytes,
         runnable=found.runnable,
-        provider_status=question.provider(found.offer.provider).status_of(found.offer),
+        provider_status=provider.status,
+        missing=provider.missing,
+        quota=provider.quota_of(found.offer),
         assumptions=assumptions(found, question, today=today),
         catalog_as_of=found.offer.observed_on,
         planned_on=today,

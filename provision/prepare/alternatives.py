@@ -11,7 +11,7 @@ import msgspec
 from catalogs.hardware import Offer
 from planner.asking.policy import Rule, in_force, matches, refusal
 from planner.asking.request import OWN_MACHINES
-from planner.plan import NOT_READY, CostEstimate, Plan, Range
+from planner.plan import CostEstimate, Plan, Range
 
 MOST: Final = 20  # assumed: more than will be tried, whatever they are refused for
 
@@ -33,7 +33,7 @@ def alternatives_of(plan: Plan, found: Iterable[Plan], offers: Iterable[Offer], 
 
 
 def _can_take_its_place(each: Plan, plan: Plan) -> bool:
-    ready = each.runnable is None and NOT_READY not in each.provider_status
+    ready = each.runnable is None and each.ready
     no_less_known = each.offer.is_stated or not plan.offer.is_stated
     return ready and no_less_known and each.offer.provider not in OWN_MACHINES and each.verdict in ("fits", plan.verdict)
 

@@ -107,7 +107,7 @@ def test_no_word_of_the_plan_table_is_cut_in_two(width: int) -> None:
     plan = make_plan(
         offer=offer,
         gpu=make_gpu("RTX A5000"),
-        provider_status="tested; not ready here: credentials",
+        missing=("credentials",),
         duration=msgspec.structs.replace(make_plan().duration, **far),
         cost=msgspec.structs.replace(make_plan().cost, total_usd=Range(p10=0.063, p50=0.089, p90=0.183)),
     )
@@ -199,7 +199,7 @@ def test_a_quota_that_is_short_stands_in_the_status_with_what_there_is_and_what_
     )
     offer = make_offer()
     provider = Provider(name="cloud", runnable=True, status="tested", short={offer.key: short})
-    plan = make_plan(provider_status=provider.status_of(offer))
+    plan = make_plan(provider_status=provider.status, missing=provider.missing, quota=provider.quota_of(offer))
     told = " ".join(shown(result(plan), width=200).split())
     lacks = "cloud lacks quota 0/192 vCPUs of Running On-Demand P instances in us-east-1, asked on 2026-11-20"
     assert "needs quota 0/192 today" in told
@@ -241,7 +241,7 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
         ("Renting was tried with: tested (cloud).", [False, False, True, True]),
     ):
         assert [sentence in text for text in texts] == standing
-    lacking = make_plan(provider_status="tested; not ready here: credentials")
+    lacking = make_plan(missing=("credentials",))
     told = shown(result(lacking))
     assert "no credentials: cloud lacks credentials; `rentune doctor` says how to get it." in told
     own = shown(result(make_plan(gpu=None, offer=make_offer(gpu=None, provider="local", ram_gib=7.8, vcpus=2.0))))
@@ -254,8 +254,8 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
     ("changes", "words"),
     [
         ({}, "ready"),
-        ({"provider_status": "tested; not ready here: SDK, credentials"}, "no credentials"),
-        ({"provider_status": "tested; not ready here: SDK"}, "not ready here"),
+        ({"missing": ("SDK", "credentials")}, "no credentials"),
+        ({"missing": ("SDK",)}, "not ready here"),
         ({"runnable": "price only: nobody rents there"}, "price only"),
         ({"runnable": "not yet runnable: no"}, "not yet runnable"),
         ({"offer": make_offer(ram_gib=None, vcpus=None)}, "ready, RAM unknown"),
@@ -290,7 +290,7 @@ def test_the_best_for_each_goal_is_named_with_the_option_that_takes_it() -> None
 def test_how_the_rows_train_stands_below_a_table_without_a_column_for_it(width: int) -> None:
     """In rows' numbers, the recommended one's way first; a wide table says it in each row."""
     packed = make_plan(strategy=msgspec.structs.replace(make_plan().strategy, quant="nf4"))
-    not_ready = {"provider_status": "tested; not ready here: credentials"}
+    not_ready = {"missing": ("credentials",)}
     rows = (make_plan(**not_ready), make_plan(**not_ready), packed, make_plan(**not_ready))
     told = " ".join(shown(result(*rows), width=width).split())
     assert (
@@ -325,7 +325,7 @@ def test_a_size_word_is_named_with_the_base_that_it_stands_for() -> None:
 
 def test_what_is_recommended_has_an_arrow() -> None:
     """It need not be the first of those that can be run."""
-    lacking, ready = make_plan(provider_status="tested; not ready here: credentials"), make_plan()
+    lacking, ready = make_plan(missing=("credentials",)), make_plan()
     rows = [line for line in shown(result(CHEAPER, lacking, ready)).splitlines() if line.lstrip(" →")[:1] in ("1", "2", "3")]
     assert [row.startswith("→") for row in rows] == [False, True, False]
 

@@ -17,7 +17,7 @@ from planner.asking.request import Budget, stated_data
 from planner.choice.goals import GOALS, MEASURES, Goal
 from planner.estimators.duration import GPU_STACK
 from planner.estimators.learned import Seen
-from planner.plan import NOT_READY, Plan, Provider, QuotaShort
+from planner.plan import Plan, Provider, QuotaShort
 from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
 FAST = make_gpu(
@@ -25,7 +25,7 @@ FAST = make_gpu(
 )
 CARDS = (make_gpu(), FAST, make_gpu("Card 16GB", memory_gib=16.0, driver_memory_mib=15360))
 DATA = stated_data(num_examples=2_000, num_tokens=None, tokens_per_example=512)
-LACKING = Provider(name="bare", runnable=True, status=f"tested; {NOT_READY}: credentials")
+LACKING = Provider(name="bare", runnable=True, status="tested", missing=("credentials",))
 ELSEWHERE = Provider(name="elsewhere", runnable=False, status="price only")
 LONG = stated_data(num_examples=20_000, num_tokens=None, tokens_per_example=512)
 SLOW = make_offer(instance_type="slow", usd_per_hour=Decimal("0.50"))

@@ -217,9 +217,9 @@ def test_a_plan_says_what_is_not_ready_here(bare: Places) -> None:
     """Beside what the provider has met so far; the local box, whose parts are all there, says nothing."""
     stranger = {"HOME": str(bare.home), "PATH": ""}
     here = providers_here(bare, stranger)
-    assert here["aws"].status.endswith("emulator; not ready here: Pulumi engine, plugin, credentials")
+    assert here["aws"].missing == ("Pulumi engine", "plugin", "credentials")
     customer = providers_here(bare, stranger | {"AWS_PROFILE": "me"})
-    assert customer["aws"].status.endswith("emulator; not ready here: Pulumi engine, plugin")
+    assert customer["aws"].missing == ("Pulumi engine", "plugin")
     assert here["local"] == known_providers()["local"]
 
 

@@ -11,7 +11,7 @@ import pytest
 
 from planner.asking.policy import Rule
 from planner.asking.request import Where
-from planner.plan import NOT_READY, Plan
+from planner.plan import Plan
 from provision.prepare.alternatives import alternatives_of
 from tests.provision.plans import exactly, tiny_plan
 
@@ -61,7 +61,7 @@ def test_what_the_search_ranked_beside_it_is_one_too() -> None:
     unfit = [
         plan_at("a", verdict="tight"),
         plan_at("b", runnable="not by this version"),
-        plan_at("c", provider_status=f"tested; {NOT_READY}: SDK"),
+        plan_at("c", missing=("SDK",)),
     ]
     assert keys(alternatives_of(FIRST, (spot, *unfit), (), ())) == ["cloud/east/big/spot"]
     tight = plan_at("east", verdict="tight")
