@@ -183,9 +183,14 @@ def _capacity_rules(request: Request, architecture: Architecture, method: str, s
 
 
 def _global_batch(request: Request) -> tuple[int, list[Choice]]:
-    """Sequences per optimizer step: as said, else 16 or what a rule has, halved until the run has enough steps."""
+    """Sequences per optimizer step: as said, else 16 or what a rule has, halved until the run has enough steps. Nothing is
+    chosen where a pass and the passes of a step were said: the batch follows.
+    """
     if request.global_batch_size is not None:
         return request.global_batch_size, []
+    a_pass, passes = (request.training.get(key) for key in ("micro_batch_size", "gradient_accumulation_steps"))
+    if a_pass is not None and passes is not None:
+        return a_pass * passes * (request.where.num_gpus or 1), []
     key = "global_batch_size"
     usual = Choice(key=key, value=GLOBAL_BATCH_SIZE, reason="as for 7B and 13B in the source", source=QLORA_SOURCE)
     chosen = _last(ruled_by(request, {key: GLOBAL_BATCH_SIZE}), key) or usual

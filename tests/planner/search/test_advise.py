@@ -109,6 +109,16 @@ def test_a_global_batch_that_was_said_is_kept() -> None:
     assert advise(make_request(global_batch_size=64), BASE).global_batch_size == 64
 
 
+def test_nothing_is_advised_of_a_batch_that_follows_from_a_pass_and_its_number() -> None:
+    """Advice that the job does not follow would contradict it."""
+    both: dict[str, object] = {"micro_batch_size": 2, "gradient_accumulation_steps": 8}
+    tiny = make_request(data=stated_data(num_examples=50, tokens_per_example=64), training=both)
+    assert advise(tiny, BASE).global_batch_size == 16
+    assert not advise(tiny, BASE).chose("global_batch_size")
+    one = make_request(data=tiny.data, training={"micro_batch_size": 2})
+    assert advise(one, BASE).chose("global_batch_size")
+
+
 # ── what it is for ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
