@@ -213,7 +213,9 @@ def _draw_preview(seen: Preview) -> None:
     """What the order comes to, then each resource with what is asked of it."""
     import datetime as dt
 
-    from provision.envelope.show import console
+    from planner.asking.request import OWN_MACHINES
+    from planner.report.lines import wrapped
+    from provision.envelope.show import console, width_columns
     from provision.report.tables import Table
     from provision.report.terminal import draw
 
@@ -221,12 +223,14 @@ def _draw_preview(seen: Preview) -> None:
         title = f"{each.kind} ({each.name})"
         rows = tuple(each.properties.items())
         console().print(draw(Table(title=title, columns=("property", "value"), rows=rows, of_words=True)))
-    where = "" if seen.region == "*" else f" in {seen.region}"
+    where = "" if seen.provider in OWN_MACHINES or seen.region == "*" else f" in {seen.region}"
+    price = "" if not seen.usd_per_hour else f", {seen.purchase.replace('_', ' ')}: ${seen.usd_per_hour} an hour"
     deadline = dt.datetime.fromtimestamp(seen.deadline_at_s).astimezone()
-    click.echo(
-        f"{seen.instance_type}{where} at {seen.provider}, {seen.purchase.replace('_', ' ')}: ${seen.usd_per_hour} an hour, "
+    order = (
+        f"{seen.instance_type}{where} at {seen.provider}{price}, "
         f"{seen.disk_gib} GiB of disk, ended at {deadline:%Y-%m-%d %H:%M %Z} at the latest."
     )
+    click.echo("\n".join(wrapped(order, width_columns())))
     click.echo("Nothing was created." if seen.resources else f"At {seen.provider} nothing is created. Nothing was done.")
 
 

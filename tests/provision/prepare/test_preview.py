@@ -59,6 +59,7 @@ def test_on_this_machine_nothing_would_be_created(
     """Exit 0 without a yes; no run is opened, and no folder of one is there."""
     monkeypatch.setenv("RENTUNE_HOME", str(places.home))
     monkeypatch.setenv("RENTUNE_CACHE", str(places.cache))
+    monkeypatch.setenv("COLUMNS", "60")
     model, data = tiny_files(tmp_path)
     file = tmp_path / "job.yaml"
     file.write_text(json.dumps({"model": str(model), "data": {"file": str(data)}, "where": {"providers": ["local"]}}))
@@ -70,5 +71,7 @@ def test_on_this_machine_nothing_would_be_created(
         assert (answer["command"], answer["data"]["provider"], answer["data"]["resources"]) == ("run", "local", [])
     else:
         assert "At local nothing is created." in said
+        assert said.startswith("this-machine at local, ")
+        assert max(map(len, said.splitlines())) <= 60
     assert Ledger(places.ledger).runs() == {}
     assert not places.run("any").root.parent.exists()
