@@ -71,7 +71,7 @@ def test_on_this_machine_nothing_would_be_created(
         assert (answer["command"], answer["data"]["provider"], answer["data"]["resources"]) == ("run", "local", [])
     else:
         assert "At local nothing is created." in said
-        assert said.startswith("this-machine at local, ")
+        assert "\nthis-machine at local, " in said
         assert max(map(len, said.splitlines())) <= 60
     assert Ledger(places.ledger).runs() == {}
     assert not places.run("any").root.parent.exists()
