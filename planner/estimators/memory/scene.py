@@ -114,7 +114,7 @@ def scene_of(
     """
     strategy = as_run(architecture, strategy, stack)
     numerics = tuple(
-        numerics_of(part, strategy, flash=card.flash, stack=stack, on_cpu=card.on_cpu, sizes=sizes)
+        numerics_of(part, strategy, flash=card.flash, stack=stack, on_cpu=card.on_cpu, sizes=sizes, part_of=architecture)
         for part in architecture.parts
     )
     weights, trained, share = held_of(architecture, strategy, task=task, stack=stack)

@@ -5,11 +5,13 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 
 from catalogs.bases.models import resolve_model
 from planner.estimators.memory import estimate_vram
 from planner.estimators.trace import trace_vram
 from planner.methods import adapter_params
+from planner.refusals import CaseError
 from planner.strategy.stack import Stack
 from remote.contract import Loop, Strategy
 
@@ -47,6 +49,33 @@ LORA = Strategy(method="lora", rank=8, micro_batch_size=2, seq_len=512, gradient
 def test_closed_form_and_trace_agree(config: dict[str, Any]) -> None:
     traced = trace_vram(config, LORA).allocated_peak_bytes
     assert estimate_vram(resolve_model(config), LORA).allocated_peak_bytes == pytest.approx(traced, rel=0.02)
+
+
+@pytest.mark.torch
+def test_targets_may_lie_in_blocks_of_one_kind_alone() -> None:
+    """A Mamba's linears are in no block with attention."""
+    strategy = replace(LORA, target_modules=("in_proj",))
+    traced = trace_vram(GRANITE, strategy).allocated_peak_bytes
+    assert estimate_vram(resolve_model(GRANITE), strategy).allocated_peak_bytes == pytest.approx(traced, rel=0.03)
+
+
+def test_attention_of_a_hybrid_is_a_tenth_of_its_blocks() -> None:
+    """Four of forty: as many factors as those have, and never more memory than with every linear adapted."""
+    hybrid, attention = (
+        resolve_model("granite-4.0-h-tiny"),
+        replace(LORA, target_modules=("q_proj", "k_proj", "v_proj", "o_proj")),
+    )
+    assert adapter_params(hybrid, attention) == 4 * 8 * (2 * (1536 + 1536) + 2 * (1536 + 512))
+    frozen, some, every = (
+        estimate_vram(hybrid, strategy).allocated_peak_bytes
+        for strategy in (replace(LORA, rank=1, target_modules=("q_proj",)), attention, LORA)
+    )
+    assert frozen < some < every
+
+
+def test_targets_that_no_block_has_are_refused_of_a_hybrid_too() -> None:
+    with pytest.raises(CaseError, match="no module c_attn"):
+        estimate_vram(resolve_model(GRANITE), replace(LORA, target_modules=("c_attn",)))
 
 
 @pytest.mark.torch

@@ -129,9 +129,19 @@ def _kernels_of_modules(strategy: Strategy, stack: Stack) -> frozenset[str]:
 
 
 def numerics_of(
-    architecture: Architecture, strategy: Strategy, *, flash: bool, stack: Stack, on_cpu: bool = False, sizes: Sizes = LETTERS
+    architecture: Architecture,
+    strategy: Strategy,
+    *,
+    flash: bool,
+    stack: Stack,
+    on_cpu: bool = False,
+    sizes: Sizes = LETTERS,
+    part_of: Architecture | None = None,
 ) -> Numerics:
-    """What the strategy means under this stack on a card with or without the flash kernel."""
+    """What the strategy means under this stack on a card with or without the flash kernel.
+
+    `part_of`: the whole of which this is one kind of block, where targets may lie in blocks of another kind alone.
+    """
     items = items_of(strategy)
     weight = items.weight
     autocast = 0 if strategy.autocast == "none" else DTYPE_BYTES[strategy.autocast]
@@ -140,7 +150,7 @@ def numerics_of(
     moves, linears = moved_in_block(architecture, strategy)
     prefix = prefix_tokens(strategy)
     behind = () if method.inserted_behind is None else method.inserted_behind(architecture, strategy)
-    adapted = adapted_names(architecture, strategy)
+    adapted = adapted_names(part_of or architecture, strategy)
     widened = (
         adapter is not None
         and strategy.quant in adapter.widens
