@@ -133,6 +133,20 @@ IDLE_OPTIONS: Final = frozenset(
     }
 )
 
+# derived: defaults of peft's configurations (0.21, `tuners/*/config.py`); who says one of these changes nothing
+AT_DEFAULT: Final[Mapping[str, Any]] = {
+    "use_dora": False,
+    "bias": "none",
+    "lora_bias": False,
+    "boft_n_butterfly_factor": 1,
+    "module_dropout": 0.0,
+    "rank_dropout": 0.0,
+    "use_effective_conv2d": False,
+    "rank_pattern": {},
+    "alpha_pattern": {},
+    "coft": False,
+}
+
 
 def _permutations(linears: Places, _dials: Dials) -> int:
     """BOFT's permutation of each linear's inputs, as a square matrix."""

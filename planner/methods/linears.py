@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from catalogs.bases.architectures import Architecture
-from planner.methods.adapters import IDLE_OPTIONS
+from planner.methods.adapters import AT_DEFAULT, IDLE_OPTIONS
 from planner.methods.experts import adapted_experts
 from planner.methods.layers import chosen_layers
 from planner.methods.limits import require_possible
@@ -41,7 +41,8 @@ def on_experts(architecture: Architecture, strategy: Strategy, dials: Dials) -> 
 def dials_of(adapter: Adapter, strategy: Strategy) -> Dials:
     """The strategy's rank and the options that the adapter reads. Raises Unsupported for options without a closed form."""
     said = strategy.method_options
-    unread = sorted(set(said) - set(adapter.options) - IDLE_OPTIONS)
+    changed = {name for name, value in said.items() if name not in AT_DEFAULT or value != AT_DEFAULT[name]}
+    unread = sorted(changed - set(adapter.options) - IDLE_OPTIONS)
     if unread:
         known = ", ".join(adapter.options) or "none that moves memory"
         raise Unsupported(

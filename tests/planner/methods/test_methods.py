@@ -53,6 +53,24 @@ def test_each_method_by_hand(said: dict[str, Any], count: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("method", "options"),
+    [
+        ("lora", {"use_dora": False, "bias": "none", "rank_pattern": {}}),
+        ("loha", {"module_dropout": 0.0, "rank_dropout": 0}),
+        ("boft", {"boft_n_butterfly_factor": 1}),
+    ],
+)
+def test_an_option_that_is_what_peft_does_anyway_changes_nothing(method: str, options: dict[str, Any]) -> None:
+    assert trained(TINY_LLAMA, method=method, method_options=options) == trained(TINY_LLAMA, method=method)
+
+
+@pytest.mark.parametrize("options", [{"use_dora": True}, {"bias": "all"}, {"rank_pattern": {"q_proj": 4}}])
+def test_an_option_that_trains_more_is_not_passed_over(options: dict[str, Any]) -> None:
+    with pytest.raises(Unsupported, match="has no closed form"):
+        trained(TINY_LLAMA, method="lora", method_options=options)
+
+
+@pytest.mark.parametrize(
     ("model", "said", "key"),
     [
         ("7b", {"target_modules": ["wq"]}, "target_modules"),
