@@ -300,8 +300,22 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def write_plan(plan: Plan) -> str:
-    """A plan as indented JSON, for `--save plan.json`; `read_plan` gives back an equal one."""
-    return msgspec.json.format(msgspec.json.encode(plan), indent=1).decode() + "\n"
+    """A plan as indented JSON with its seal, for `--save plan.json`; `read_plan` gives back an equal one."""
+    content = msgspec.to_builtins(plan)
+    return msgspec.json.format(msgspec.json.encode(content | {SEAL: _seal(content)}), indent=1).decode() + "\n"
+
+
+# A plan's figures hold together: whoever changes one changes the plan. The seal tells that somebody did; it keeps nobody out.
+SEAL: Final = "seal"
+
+
+def _seal(content: dict[str, Any]) -> str:
+    from hashlib import sha256  # only where a plan is written or read: it costs start-up time
+
+    return sha256(msgspec.json.encode(content, order="deterministic")).hexdigest()
+
+
+CHANGE_A_JOB: Final = "say what you want in a job file, `plan … --save job.yaml`, or plan again"
 
 
 def read_plan(text: str, *, name: str) -> Plan:
@@ -312,6 +326,10 @@ def read_plan(text: str, *, name: str) -> Plan:
         if isinstance(data, dict) and "plans" in data:
             plan = msgspec.convert(data, SearchResult).recommended
         else:
+            if isinstance(data, dict) and SEAL in data:  # an envelope has none, nor have plans of earlier versions
+                seal = data.pop(SEAL)
+                if seal != _seal(data):
+                    raise RequestError(f"{name} was changed after it was saved", hint=CHANGE_A_JOB)
             plan = msgspec.convert(data, Plan)
     except (msgspec.DecodeError, msgspec.ValidationError) as error:
         raise RequestError(f"{name} is not a plan: {error}", hint="make one with `plan … --save plan.json`") from None

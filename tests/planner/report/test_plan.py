@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from decimal import Decimal
 
 import msgspec
@@ -20,6 +21,30 @@ def result(*plans: Plan) -> SearchResult:
 def test_a_plan_reads_back_equal() -> None:
     """Nothing is lost, not a cent."""
     assert read_plan(write_plan(make_plan()), name="plan.json") == make_plan()
+
+
+@pytest.mark.parametrize(
+    ("said", "instead"),
+    [
+        ('"seq_len": 512', '"seq_len": 4096'),
+        ('"num_gpus": 1', '"num_gpus": 64'),
+        ('"p50": ', '"p50": 1'),
+        ('"fits"', '"tight"'),
+    ],
+)
+def test_a_plan_that_was_changed_after_it_was_saved_is_refused(said: str, instead: str) -> None:
+    """Its figures belong together: more tokens a step on the same card are another plan, and may fit nowhere."""
+    saved = write_plan(make_plan())
+    assert said in saved
+    with pytest.raises(RequestError, match=r"p\.json was changed after it was saved") as refused:
+        read_plan(saved.replace(said, instead, 1), name="p.json")
+    assert "job file" in (refused.value.hint or "")
+
+
+def test_how_a_saved_plan_is_laid_out_is_nobodys_business() -> None:
+    """A tool that sorts its keys or takes its blanks out changes nothing."""
+    saved = json.loads(write_plan(make_plan()))
+    assert read_plan(json.dumps(saved, sort_keys=True), name="p.json") == make_plan()
 
 
 def test_the_answer_of_plan_json_holds_the_recommended_plan() -> None:
