@@ -105,6 +105,7 @@ def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) ->
         try:
             record = raw if isinstance(raw, Mapping) else _parsed(raw)
             chosen = chosen or kind_of(record)
+            _require_whole(record)
             rows.append(_of_characters(_READERS[chosen](record)))
             lines.append(line)
         except _BadRow as error:
@@ -114,6 +115,14 @@ def read_rows(path: Path, *, kind: str = "auto", max_rows: int | None = None) ->
     if not rows and not broken:
         raise UnreadableData(f"{path.name} holds no rows")
     return Rows(format=_as_format(chosen or "text"), rows=tuple(rows), lines=tuple(lines), broken=tuple(broken))
+
+
+def _require_whole(record: Mapping[str, Any]) -> None:
+    """Raises `_BadRow` for a table's row with more cells than its header: half of a text would be learned."""
+    beyond = record.get(BEYOND)
+    if isinstance(beyond, list) and any(str(cell).strip() for cell in beyond):
+        held = len(record) - 1
+        raise _BadRow(f"{held + len(beyond)} cells under a header of {held}: put a text that holds the separator in quotes")
 
 
 def _as_format(kind: str) -> Literal["text", "instruction", "chat"]:
@@ -218,11 +227,17 @@ def _lines_of(text: str, opening: int, num_rows: int) -> Iterator[int]:
         _, at = decode(text, at)
 
 
+BEYOND = ""  # under which a table's row has the cells that no column of the header names
+
+
 def _table(delimiter: str) -> Callable[[Path], Iterator[tuple[int, Any]]]:
     def read(path: Path) -> Iterator[tuple[int, Any]]:
         with path.open(encoding="utf-8-sig", newline="") as file:
-            rows = csv.DictReader(file, delimiter=delimiter, restkey="", strict=True)
+            rows = csv.DictReader(file, delimiter=delimiter, restkey=BEYOND, strict=True)
             try:
+                names = tuple(rows.fieldnames or ())
+                if twice := next((name for name in names if name and names.count(name) > 1), None):
+                    raise UnreadableData(f"{path.name}:1: the header names {twice!r} twice; give each column a name of its own")
                 while (record := _next_record(rows)) is not None:
                     yield rows.line_num, record
             except csv.Error as error:

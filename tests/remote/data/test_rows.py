@@ -176,6 +176,19 @@ def test_whatever_people_write_comes_back_as_written(
     assert not rows.broken
 
 
+def test_a_table_is_never_read_in_part(tmp_path: Path) -> None:
+    """A comma that nobody quoted, and two columns of one name, would each leave text out in silence; an empty end does not."""
+    (tmp_path / "a.csv").write_text("prompt,completion\nHello, world,bye\nOne,two,\n")
+    read = read_rows(tmp_path / "a.csv")
+    assert [(row.line, row.why) for row in read.broken] == [
+        (2, "3 cells under a header of 2: put a text that holds the separator in quotes")
+    ]
+    assert read.lines == (3,)
+    (tmp_path / "b.csv").write_text("prompt,prompt,completion\nlost,kept,bye\n")
+    with pytest.raises(UnreadableData, match=r"b\.csv:1: the header names 'prompt' twice"):
+        read_rows(tmp_path / "b.csv")
+
+
 @pytest.mark.parametrize(
     ("name", "table", "meant"),
     [
