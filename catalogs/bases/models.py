@@ -21,7 +21,7 @@ REGISTRY: Final = Path(__file__).parents[1] / "data" / "architectures.json"
 QUANTIZATION: Final = "quantization_config"  # the key of a config under which stored weights say how they are packed
 SIZE_WORD: Final = re.compile(r"(\d+(?:\.\d+)?)([bm])")
 # "owner/name" or "name", less what marks a copy that is stored quantized
-MAYBE_COPY: Final = re.compile(r"(?:\w[\w.-]*/)?(\w[\w.-]*?)(?:(?:-unsloth)?-bnb-4bit|-gptq|-awq)?")
+MAYBE_COPY: Final = re.compile(r"(?:\w[\w.-]*/)?(\w[\w.-]*?)((?:-unsloth)?-bnb-4bit|-gptq|-awq)?")
 
 
 class ModelUnknown(Failure):
@@ -82,6 +82,15 @@ def _row_of(reference: str) -> ModelRow | None:
         return row
     name = MAYBE_COPY.fullmatch(word)
     return _copied().get(name[1]) if name else None
+
+
+def packed_copy(reference: str) -> tuple[str, str] | None:
+    """How the weights of a copy are packed whose name says so, and the registry name of what it is a copy of."""
+    word = reference.strip().lower()
+    name, row = MAYBE_COPY.fullmatch(word), _row_of(word)
+    if name is None or name[2] is None or row is None or word in _names():
+        return None
+    return name[2].rpartition("-")[2].replace("4bit", "bitsandbytes"), row.name
 
 
 def is_size(reference: str) -> bool:

@@ -13,7 +13,7 @@ from planner.asking.policy import Rule, in_force, unmatched
 from planner.asking.request import Changes, Request
 from planner.asking.training_keys import check_training
 from planner.estimators.learned import Seen
-from planner.estimators.memory.refused.support import require_trainable, require_unquantized
+from planner.estimators.memory.refused.support import require_trainable, require_unpacked, require_unquantized
 from planner.notices import cut_words
 from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
 from planner.search.assumptions import assumptions
@@ -161,6 +161,7 @@ def checks(
     return (
         *of_words,
         lambda: require_trainable(architecture, request.task),
+        lambda: require_unpacked(request.model),
         lambda: require_unquantized(architecture, str(request.training.get("quant", "none"))),
         lambda: check_layers(request, architecture),
         lambda: check_attention(request, architecture),

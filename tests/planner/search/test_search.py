@@ -531,6 +531,17 @@ def test_weights_that_are_stored_quantized_are_not_planned_as_plain_ones() -> No
         ask(make_request(), market(make_offer()), architecture=stored)
 
 
+@pytest.mark.parametrize(
+    ("copy", "how"), [("unsloth/llama-3-8b-bnb-4bit", "bitsandbytes"), ("TheBloke/Llama-2-7B-GPTQ", "gptq")]
+)
+def test_a_copy_that_is_packed_by_its_name_is_not_planned_as_a_plain_base(copy: str, how: str) -> None:
+    """Its run would fetch packed weights for full tuning in 16 bits. Its base is named; a copy in 16 bits is planned."""
+    with pytest.raises(Unsupported, match=f"{copy} is stored in {how}, as its name says") as refused:
+        ask(make_request(model=copy), market(make_offer()))
+    assert "llama-" in (refused.value.hint or "")
+    assert ask(make_request(model="unsloth/Llama-2-7B"), market(make_offer())).request.model == "unsloth/Llama-2-7B"
+
+
 def test_a_base_whose_code_comes_with_its_weights_is_estimated_and_not_planned() -> None:
     with pytest.raises(Unsupported, match="the trainer runs none from the hub; rentune estimate --model chatglm2-6b"):
         ask(make_request(), market(make_offer()), architecture=resolve_model("chatglm2-6b"))

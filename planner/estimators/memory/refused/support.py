@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import packed_copy
 from catalogs.bases.nested import TEXT_IS_LOADED
 from catalogs.user_file import shortened
 from planner.estimators.memory.held.optimizers import require_optimizer
@@ -46,6 +47,17 @@ def require_unquantized(architecture: Architecture, quant: str) -> None:
             f"{architecture.name} is stored in {shortened(how)}, and this version plans from unquantized weights "
             f"({architecture.source})",
             "name the base that it was made from, by its hub id or config.json; quant nf4 or int8 quantizes it while loading",
+        )
+
+
+def require_unpacked(reference: str) -> None:
+    """The same of a copy that has no config at hand and says it by its name: the trainer would meet packed weights."""
+    if (copy := packed_copy(reference)) is not None:
+        how, base = copy
+        raise Unsupported(
+            "model",
+            f"{shortened(reference)} is stored in {how}, as its name says, and this version plans from unquantized weights",
+            f"name the base that it was made from, {base}; quant nf4 or int8 quantizes it while loading",
         )
 
 
