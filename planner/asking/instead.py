@@ -26,6 +26,8 @@ def instead(key: str, expected: tuple[str, ...], value: Any, *, usual: Any, item
     """The hint where `key` holds `value`. `expected`: msgspec's words for what it takes; `usual`: its default; `item`: what a
     list there holds. None where there is nothing shorter than the complaint.
     """
+    if value is None:
+        return f"write a value behind `{key}:`, or leave the line out"
     if "bool" in expected:
         return f"write {' or '.join(f'`{written(key, answer)}`' for answer in (True, False))}"
     if "array" in expected:
