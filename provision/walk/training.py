@@ -122,7 +122,7 @@ def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> 
             ship.ship_inputs(shell, box, {Path(home): there for home, there in handed.files.items()})
             ship_checkpoints(shell, box, run.folder.checkpoints)
     secrets = hub_secrets(run.base, os.environ)
-    job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=granted(run))
+    job.start(shell, box, handed.spec, python=python, secrets=secrets, grants=granted(run), clock=run.clock)
 
 
 def _ensured_environment(run: Run, shell: Shell, box: Box) -> str:

@@ -71,6 +71,8 @@ class VirtualShell:
             return self._done(lambda job: encode(job.outcome).decode() if job.outcome else "")
         if command.startswith("tail "):
             return self._done(lambda job: job.events.decode())
+        if command == "date +%s":
+            return self._done(lambda _: f"{self.outside.now_s:.0f}\n")
         if command.startswith("ls "):  # its trainer saves in no files
             return self._done(lambda _: "")
         if STACK_MARK in command:
