@@ -17,13 +17,20 @@ SAID_FOR: Final[Mapping[str, tuple[str, ...]]] = {
 
 def nearest(word: str, words: Iterable[str]) -> str | None:
     """What was probably meant, whatever its case, or all there is."""
+    words = tuple(words)
+    meant = near(word, words)
+    return f'did you mean "{meant}"?' if meant is not None else one_of(words)
+
+
+def near(word: str, words: Iterable[str]) -> str | None:
+    """The one of these words that was probably meant, whatever its case; None where none is near."""
     from difflib import get_close_matches  # only when something is wrong: it costs start-up time
 
     words = tuple(words)
     by_key = {each.lower(): each for each in reversed(words)}
     meant = [each for each in SAID_FOR.get(word.lower(), ()) if each in words]
-    near = meant or [by_key[each] for each in get_close_matches(word.lower(), by_key, n=1, cutoff=0.6)]
-    return f'did you mean "{near[0]}"?' if near else one_of(words)
+    close = meant or [by_key[each] for each in get_close_matches(word.lower(), by_key, n=1, cutoff=0.6)]
+    return close[0] if close else None
 
 
 def one_of(words: tuple[str, ...]) -> str | None:

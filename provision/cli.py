@@ -82,10 +82,10 @@ class Umbrella(PlainCommand, click.Group):
 
 
 def _nearest(word: str) -> str:
-    import difflib
+    from planner.nearest import near
 
-    found = difflib.get_close_matches(word, COMMANDS, n=1)
-    return f"; did you mean {found[0]!r}?" if found else f"; the commands are {', '.join(COMMANDS)}"
+    found = near(word, COMMANDS)
+    return f"; did you mean {found!r}?" if found else f"; the commands are {', '.join(COMMANDS)}"
 
 
 def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool) -> None:  # noqa: FBT001 - click's signature

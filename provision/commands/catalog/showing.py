@@ -74,6 +74,7 @@ def show_one(name: str, as_json: bool) -> int:  # noqa: FBT001 - click hands it 
 def find(name: str, catalog: Catalog) -> Card | Seller | Sold:
     """What a name means. Raises CatalogError or BadInput with the nearest that there is."""
     from catalogs.catalog import CatalogError
+    from planner.nearest import near as near_word
     from provision.errors import BadInput
 
     if "/" in name:
@@ -86,23 +87,18 @@ def find(name: str, catalog: Catalog) -> Card | Seller | Sold:
         return _card(name, catalog)
     except CatalogError:
         sold = next((offer.key for offer in catalog.offers if offer.instance_type == name), None)
-        if (near := sold or _near(name.lower(), catalog.billing)) is None:
+        if (near := sold or near_word(name.lower(), catalog.billing)) is None:
             raise
         raise BadInput(f"Nothing is called {name}.", hint=f"rentune catalog show {near}") from None
 
 
-def _near(name: str, known: Iterable[str]) -> str | None:
-    from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
-
-    return next(iter(get_close_matches(name, tuple(known), n=1, cutoff=0.6)), None)
-
-
 def _sold(key: str, catalog: Catalog) -> Sold:
+    from planner.nearest import near as near_word
     from provision.errors import BadInput
 
     offers = {offer.key: offer for offer in catalog.offers}
     if (offer := offers.get(key)) is None:
-        near = _near(key, offers)
+        near = near_word(key, offers)
         hint = f"rentune catalog show {near}" if near else "rentune catalog list"
         raise BadInput(f"There is no offer {key}.", hint=hint)
     billing = catalog.billing[offer.provider]
