@@ -5,8 +5,8 @@ from __future__ import annotations
 from typing import Final
 
 from planner.asking.request import Request, RequestError
-from planner.refusals import CaseRefused
 from planner.search.figures import Figures
+from planner.search.strategies import refusals_of_all
 
 # Keys of `training` that name parts of a base or options of a method: whether there are such, only both tell
 NAMING: Final = frozenset(
@@ -23,16 +23,10 @@ def check_trained(request: Request, figures: Figures) -> None:
     said = NAMING & request.training.keys() | ({"method_options"} if layers else set())
     if not said:
         return
-    refused: list[CaseRefused] = []
-    for ladder in figures.ladders(request.where.num_gpus or 1, computes_in="bfloat16").usual:
-        try:
-            figures.vram(ladder[0], None)
-        except CaseRefused as error:
-            refused.append(error)
-            continue
-        return
+    ladders = figures.ladders(request.where.num_gpus or 1, computes_in="bfloat16").usual
+    refused = refusals_of_all((ladder[0] for ladder in ladders), lambda way: figures.vram(way, None))
+    if not refused or any(error.key not in said for error in refused):
+        return  # one can be done, or the search tells it beside what else stands in the way
     first = refused[0]
-    if any(error.key not in said for error in refused):
-        return  # told by the search, beside what else stands in the way
     of_layers = first.key == "method_options" and first.key not in request.training
     raise RequestError(first.message, hint=first.hint, place=("loop", "layers") if of_layers else first.place)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Final
 
 import msgspec
@@ -71,16 +71,21 @@ def check_method(request: Request, architecture: Architecture) -> None:
         eager=architecture.eager_only,
         layers=request.loop.layers,
     )
-    refused: CaseRefused | None = None
-    for first, *_ in ladders:
+    if refused := refusals_of_all((first for first, *_ in ladders), lambda way: _require_done(way, request, architecture)):
+        raise refused[0]
+
+
+def refusals_of_all(ways: Iterable[Strategy], ask: Callable[[Strategy], object]) -> tuple[CaseRefused, ...]:
+    """What `ask` raises for each way; () as soon as it raises nothing for one."""
+    refused: list[CaseRefused] = []
+    for way in ways:
         try:
-            _require_done(first, request, architecture)
+            ask(way)
         except CaseRefused as error:
-            refused = refused or error
+            refused.append(error)
         else:
-            return
-    if refused is not None:
-        raise refused
+            return ()
+    return tuple(refused)
 
 
 def _require_done(strategy: Strategy, request: Request, architecture: Architecture) -> None:
