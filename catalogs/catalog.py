@@ -82,10 +82,7 @@ def read_catalog(folder: Path = DATA) -> Catalog:
     """The tables of a folder, checked against each other. Raises CatalogError with file, line and field."""
     sources = read_sources(folder)
     gpus = _read_gpus(folder, sources)
-    billing: dict[str, Billing] = {}
-    for row in read_rows(folder / "billing.csv", BILLING_FIELDS):
-        rule = billing_of(cited(row, sources))
-        billing[rule.provider] = rule
+    billing = _read_billing(folder, sources)
     return Catalog(
         gpus=gpus,
         gpu_words=_read_gpu_words(folder, gpus),
@@ -93,6 +90,16 @@ def read_catalog(folder: Path = DATA) -> Catalog:
         billing=billing,
         sources=sources,
     )
+
+
+def read_billing(folder: Path = DATA) -> dict[str, Billing]:
+    """How each provider bills, by its name, without what it sells. Raises CatalogError."""
+    return _read_billing(folder, read_sources(folder))
+
+
+def _read_billing(folder: Path, sources: dict[str, Source]) -> dict[str, Billing]:
+    rules = (billing_of(cited(row, sources)) for row in read_rows(folder / "billing.csv", BILLING_FIELDS))
+    return {rule.provider: rule for rule in rules}
 
 
 def read_sources(folder: Path = DATA) -> dict[str, Source]:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import datetime as dt
 from decimal import Decimal
-from typing import Literal
+from enum import StrEnum
+from typing import Final, Literal
 
 import msgspec
 
@@ -84,6 +85,25 @@ class Offer(msgspec.Struct, frozen=True, kw_only=True):
         return self.ram_gib is not None and self.vcpus is not None
 
 
+class WhileOff(StrEnum):
+    """What a provider bills of a machine that is switched off, and still there."""
+
+    NOTHING = "nothing"
+    DISK = "its disk"
+    AT_LEAST_DISK = "at least its disk"
+    EVERYTHING = "everything"
+    UNKNOWN = "not known"
+
+
+# Of (the machine, its disk): what is paid for while it is off. A pair that is not here tells nothing.
+WHILE_OFF: Final[dict[tuple[bool | None, bool | None], WhileOff]] = {
+    (True, True): WhileOff.EVERYTHING,
+    (False, True): WhileOff.DISK,
+    (False, False): WhileOff.NOTHING,
+    (None, True): WhileOff.AT_LEAST_DISK,
+}
+
+
 class Billing(msgspec.Struct, frozen=True, kw_only=True):
     """How a provider turns hours into dollars."""
 
@@ -99,6 +119,11 @@ class Billing(msgspec.Struct, frozen=True, kw_only=True):
     egress_free_gb: int
     source: str
     as_of: dt.date | None
+
+    @property
+    def while_off(self) -> WhileOff:
+        """What is billed of a machine that is switched off."""
+        return WHILE_OFF.get((self.stopped_compute_bills, self.stopped_disk_bills), WhileOff.UNKNOWN)
 
 
 class Source(msgspec.Struct, frozen=True, kw_only=True):

@@ -15,7 +15,6 @@ from typing import Literal, Protocol
 import msgspec
 
 from catalogs.hardware import Offer
-from planner.units import SECONDS_PER_HOUR
 from provision.errors import RentuneError
 from provision.redact import redact
 
@@ -39,18 +38,15 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     installation: str | None = None  # from its tags: the state folder that it was rented from
     deadline_at_s: float | None = None  # from its tags, wall clock
     bills: bool = True
-    size_gib: int | None = None  # of a volume
+    size_gib: int | None = None  # of a disk
     name: str | None = None  # of a volume that is kept: what its user calls it
     zone: str | None = None  # of a volume: where a machine must be to use it, where that is less than the region
     in_use: bool = False  # of a volume: some machine has it
     usd_per_hour: Decimal | None = None  # of a machine, from its tags: what was agreed to
     since_s: float | None = None  # when its provider made it, wall clock, by the provider's own word
-
-    def usd_so_far(self, *, now_s: float) -> Decimal | None:
-        """What a machine has cost by its tags alone, without disk and egress; None where price or beginning is not known."""
-        if self.usd_per_hour is None or self.since_s is None:
-            return None
-        return self.usd_per_hour * Decimal(max(0.0, now_s - self.since_s)) / SECONDS_PER_HOUR
+    runs: Answer = Answer.UNKNOWN  # of a machine: whether it has power; no = it is off, and there
+    off_since_s: float | None = None  # of one that is off, wall clock, by the provider's own word; None = it tells none
+    off_gib: int | None = None  # of a machine: its own disks, as far as they are billed while it is off; None = not known
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):

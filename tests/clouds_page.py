@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Final
 
 from catalogs.catalog import Catalog, read_catalog
-from catalogs.hardware import Billing
 from planner.plan import PRICE_ONLY
 from provision.clouds.programs import CLOUDS, CloudRow, Met
 from provision.providers import KINDS
@@ -29,13 +28,6 @@ MEANS: Final = {
     "and real SSH behind it; never against the real cloud",
     str(Met.DOUBLE): "the program alone, against a stand-in for the vendor's API; never with the engine, never for real",
     PRICE_ONLY: "the price list knows it; this version can't rent there",
-}
-# Of (the machine, its disk), what is paid for while it is stopped; None where nobody has established it.
-WHEN_OFF: Final[dict[tuple[bool | None, bool | None], str]] = {
-    (True, True): "everything",
-    (False, True): "its disk",
-    (False, False): "nothing",
-    (None, True): "at least its disk",
 }
 
 
@@ -73,7 +65,7 @@ def _table(titles: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:
 
 def _ends(catalog: Catalog) -> Iterator[tuple[str, ...]]:
     for name, kind in KINDS.items():
-        yield _title(name), kind.status, kind.ends, _when_off(catalog.billing[name])
+        yield _title(name), kind.status, kind.ends, str(catalog.billing[name].while_off)
 
 
 def _looks(catalog: Catalog) -> Iterator[tuple[str, ...]]:
@@ -90,16 +82,12 @@ def _kept(catalog: Catalog) -> Iterator[tuple[str, ...]]:
 
 def _prices(catalog: Catalog) -> Iterator[tuple[str, ...]]:
     for name in sorted({offer.provider for offer in catalog.offers} - set(KINDS)):
-        yield name, PRICE_ONLY, _places(name, catalog), _when_off(catalog.billing[name])
+        yield name, PRICE_ONLY, _places(name, catalog), str(catalog.billing[name].while_off)
 
 
 def _title(name: str) -> str:
     """A link to the page that tells the rest, where there is one."""
     return f"[{CLOUDS[name].title}](clouds/{name}.md) (`{name}`)" if name in CLOUDS else f"`{name}`"
-
-
-def _when_off(billing: Billing) -> str:
-    return WHEN_OFF.get((billing.stopped_compute_bills, billing.stopped_disk_bills), "not known")
 
 
 def _places(name: str, catalog: Catalog) -> str:

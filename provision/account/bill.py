@@ -8,11 +8,14 @@ from __future__ import annotations
 from decimal import ROUND_HALF_UP, Decimal
 from typing import Literal
 
+import msgspec
+
 from catalogs.hardware import Billing
 from planner.estimators.cost import SECONDS_PER_MONTH, round_to_bill
 from planner.units import GB, SECONDS_PER_HOUR
 from provision.account.runs import ANYWHERE, Rental, RunState
-from provision.provisioner import Resource
+from provision.account.upkeep import Upkeep, is_billed, kept_usd_per_gib_month, upkeep
+from provision.provisioner import Answer, Resource
 
 USD_STEP = Decimal("0.0001")
 LineName = Literal["compute", "idle", "disk", "egress", "failed attempts"]
@@ -62,20 +65,35 @@ def usd_so_far(state: RunState, *, now_s: float) -> Decimal:
 
 def kept_usd_per_month(state: RunState) -> Decimal | None:
     """What the disks that its user keeps cost by the month, each at its region's price; None where one is not known."""
-    prices = {rental.offer.region: _volume_usd_per_gib_month(rental.billing) for rental in state.rentals}
+    prices = {rental.offer.region: kept_usd_per_gib_month(rental.billing) for rental in state.rentals}
     usd = [_monthly_usd(volume, prices.get(volume.region, prices.get(ANYWHERE))) for volume in state.kept]
     return None if None in usd else rounded(sum(filter(None, usd), Decimal(0)))
-
-
-def _volume_usd_per_gib_month(billing: Billing) -> Decimal | None:
-    """Older lines know the price of disks alone: what they kept was a box's own."""
-    return billing.disk_usd_per_gib_month if billing.volume_usd_per_gib_month is None else billing.volume_usd_per_gib_month
 
 
 def _monthly_usd(volume: Resource, usd_per_gib_month: Decimal | None) -> Decimal | None:
     if volume.size_gib is None or usd_per_gib_month is None:
         return None
     return volume.size_gib * usd_per_gib_month
+
+
+def costs_on(state: RunState) -> dict[str, Upkeep]:
+    """By id, what is billed on of a run that somebody has tried to end: what was not seen to be gone, and what is kept."""
+    ends = state.teardown.resources if state.teardown else ()
+    left = (*(end.resource for end in ends if end.gone is not Answer.YES), *state.kept)
+    return {each.id: upkeep(_priced(each, state), _rule_for(each, state)) for each in left if is_billed(each)}
+
+
+def _priced(resource: Resource, state: RunState) -> Resource:
+    """Where its tags were not seen: at the price that was agreed to."""
+    if resource.usd_per_hour is not None or state.rental is None:
+        return resource
+    return msgspec.structs.replace(resource, usd_per_hour=state.rental.offer.usd_per_hour)
+
+
+def _rule_for(resource: Resource, state: RunState) -> Billing | None:
+    """Of the rental where it is; of the last one where none says so."""
+    there = (each.billing for each in state.rentals if each.offer.region in (resource.region, ANYWHERE))
+    return next(there, state.rental.billing if state.rental else None)
 
 
 def rounded(usd: Decimal) -> Decimal:

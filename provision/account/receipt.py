@@ -14,9 +14,10 @@ from planner.asking.request import OWN_MACHINES
 from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
 from planner.strategy.words import describe
-from provision.account.bill import LINES, LineName, bill, billed_s, kept_usd_per_month, rental_usd, rounded
+from provision.account.bill import LINES, LineName, bill, billed_s, costs_on, kept_usd_per_month, rental_usd, rounded
 from provision.account.earlier import STEP, STEPS
 from provision.account.runs import Rental, RunState
+from provision.account.upkeep import Upkeep
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Resource, Teardown
 from provision.words import seconds_words
@@ -118,6 +119,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     tries: tuple[Try, ...] = ()  # every attempt, in order
     kept: tuple[Resource, ...] = ()  # disks that outlive their boxes, as was asked
     kept_usd_per_month: Decimal | None = Decimal(0)  # what those cost; None = it is not known
+    costs_on: dict[str, Upkeep] = {}  # by id, of those and of what the teardown did not see gone
     schema_version: int = RECEIPT_VERSION
 
     @property
@@ -218,6 +220,7 @@ def reckon(
         tries=tuple(_try(rental, now_s=ended_at_s) for rental in state.rentals),
         kept=state.kept,
         kept_usd_per_month=kept_usd_per_month(state),
+        costs_on=costs_on(state),
     )
 
 

@@ -6,6 +6,7 @@ import os
 import time
 from typing import TYPE_CHECKING
 
+from catalogs.catalog import read_billing
 from provision.account.ledger import Ledger, damage
 from provision.charge.elsewhere import ask_stores
 from provision.charge.orphans import Orphans, find_orphans, lists_of, providers_to_ask
@@ -34,7 +35,14 @@ def look_for_orphans(places: Places) -> Orphans:
             owned[provider] = _ask(provider, places)
     if sentence := damage(ledger):
         owned["ledger"] = Owned(resources=(), complete=Answer.UNKNOWN, message=sentence)
-    return find_orphans(runs, owned, installation=known_installation(places), now_s=time.time(), elsewhere=elsewhere)
+    return find_orphans(
+        runs,
+        owned,
+        installation=known_installation(places),
+        now_s=time.time(),
+        elsewhere=elsewhere,
+        billing=read_billing(),
+    )
 
 
 def _ask(provider: str, places: Places) -> Owned:

@@ -11,14 +11,18 @@ from typing import Final
 
 import msgspec
 
+from catalogs.hardware import Billing
 from provision.account.runs import RunState
+from provision.account.upkeep import is_billed, spent, spent_words, upkeep, upkeep_words
 from provision.charge.controller import is_orphan
 from provision.charge.elsewhere import Elsewhere
 from provision.providers import KINDS, Lists
 from provision.provisioner import Answer, Owned, Resource
-from provision.words import usd_words
 
 NOBODY: Final[Mapping[str, Elsewhere]] = {}
+
+
+NO_RULES: Final[Mapping[str, Billing]] = {}
 
 
 class Orphans(msgspec.Struct, frozen=True, kw_only=True):
@@ -32,6 +36,8 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     kept: tuple[tuple[str, Resource], ...] = ()  # what its user wanted to outlive its box: no orphan, and it bills
     elsewhere: tuple[Elsewhere, ...] = ()  # opened here, and in another machine's hands, or perhaps
     controlled: tuple[RunState, ...] = ()  # not ended, and in a living process's hands
+    off: tuple[tuple[str, Resource], ...] = ()  # boxes of those runs, and of the others of this ledger, that are switched off
+    billing: dict[str, Billing] = {}  # by provider, of those that bill otherwise while a machine is off
 
     @property
     def nothing(self) -> bool:
@@ -45,9 +51,10 @@ def find_orphans(
     installation: str | None,
     now_s: float,
     elsewhere: Mapping[str, Elsewhere] = NOBODY,
+    billing: Mapping[str, Billing] = NO_RULES,
 ) -> Orphans:
     """Compare the ledger with what each provider lists. `installation` is this state folder's id, if it has one;
-    `elsewhere` what stores said of its runs.
+    `elsewhere` what stores said of its runs, `billing` how providers bill.
     """
     unclaimed = [
         (provider, resource)
@@ -67,6 +74,13 @@ def find_orphans(
         strays=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if is_ours),
         others=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if not is_ours),
         kept=tuple((provider, resource) for provider, found in owned.items() for resource in found.kept),
+        off=tuple(
+            (provider, resource)
+            for provider, found in owned.items()
+            for resource in found.resources
+            if resource.runs is Answer.NO and not _is_unclaimed(resource, runs)
+        ),
+        billing={provider: billing[provider] for provider in owned if provider in billing},
         unseen={
             provider: found.message or "could not be asked"
             for provider, found in owned.items()
@@ -84,18 +98,24 @@ def only_run(orphans: Orphans, run_id: str) -> Orphans:
     """The same of one run that the user has named: by that it is his to end, whoever rented it."""
     named = tuple(each for each in orphans.strays + orphans.others if each[1].run_id == run_id)
     runs = tuple(state for state in orphans.runs if state.run_id == run_id)
-    return Orphans(runs=runs, strays=named, others=(), unseen=orphans.unseen, seen_at_s=orphans.seen_at_s)
+    return msgspec.structs.replace(
+        orphans, runs=runs, strays=named, others=(), kept=(), elsewhere=(), controlled=(), off=_of_run(orphans.off, run_id)
+    )
+
+
+def _of_run(found: tuple[tuple[str, Resource], ...], run_id: str) -> tuple[tuple[str, Resource], ...]:
+    return tuple(each for each in found if each[1].run_id == run_id)
 
 
 def other_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What was seen of somebody else's, and how it is ended all the same; one sentence a resource."""
-    return tuple(_other_sentence(provider, resource, orphans.seen_at_s) for provider, resource in orphans.others)
+    return tuple(_other_sentence(provider, resource, orphans) for provider, resource in orphans.others)
 
 
 def stray_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What was seen of ours that is in no ledger, and what it has cost; one sentence a resource."""
     return tuple(
-        f"{provider}: {each.kind} {each.id} of run {each.run_id or 'unknown'}, in no ledger{_spent(each, orphans.seen_at_s)}"
+        f"{provider}: {each.kind} {each.id} of run {each.run_id or 'unknown'}, in no ledger{_costs(provider, each, orphans)}"
         for provider, each in orphans.strays
     )
 
@@ -104,8 +124,18 @@ def kept_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What bills because somebody has kept it, and how it is ended."""
     return tuple(
         f"{provider}: {each.kind} {each.id} ({each.name}) of run {each.run_id} is kept as asked, and bills: "
-        f"{each.size_gib or '?'} GiB in {each.region}; `rentune down --volumes {each.run_id}` ends it."
+        f"{upkeep_words(upkeep(each, orphans.billing.get(provider)))}, in {each.region}; "
+        f"`rentune down --volumes {each.run_id}` ends it."
         for provider, each in orphans.kept
+    )
+
+
+def off_sentences(orphans: Orphans) -> tuple[str, ...]:
+    """What a box of this ledger costs on that has no power, and is there."""
+    return tuple(
+        f"{provider}: {each.kind} {each.id} of run {each.run_id}: {upkeep_words(upkeep(each, orphans.billing.get(provider)))}; "
+        f"`rentune down {each.run_id}` ends it."
+        for provider, each in orphans.off
     )
 
 
@@ -127,17 +157,20 @@ def controlled_sentences(orphans: Orphans) -> tuple[str, ...]:
     )
 
 
-def _spent(resource: Resource, now_s: float) -> str:
-    """Of a machine, by its tags: whoever rented it may have no ledger any more."""
-    usd = resource.usd_so_far(now_s=now_s)
-    return "" if usd is None else f": {usd_words(usd)} so far at ${resource.usd_per_hour} an hour"
+def _costs(provider: str, resource: Resource, orphans: Orphans) -> str:
+    """So far and from now on, of what has a bill of its own; by its tags: whoever rented it may have no ledger any more."""
+    if not is_billed(resource):
+        return ""
+    billing = orphans.billing.get(provider)
+    so_far = spent(resource, billing, now_s=orphans.seen_at_s)
+    return f": {'' if so_far is None else f'{spent_words(so_far)}; '}{upkeep_words(upkeep(resource, billing))}"
 
 
-def _other_sentence(provider: str, resource: Resource, now_s: float) -> str:
+def _other_sentence(provider: str, resource: Resource, orphans: Orphans) -> str:
     whose = f"somebody else's ({resource.owner})" if resource.owner else "somebody else's"
     way = f"`rentune down --orphans {resource.run_id}` ends it" if resource.run_id else f"only {provider} itself can end it"
     what = f"{resource.kind} {resource.id} in {resource.region or 'an unknown region'}"
-    return f"{provider}: {what} is {whose}{_spent(resource, now_s)}; {way}."
+    return f"{provider}: {what} is {whose}{_costs(provider, resource, orphans)}; {way}."
 
 
 def providers_to_ask(runs: Iterable[RunState], *, reached: Iterable[str] = ()) -> tuple[str, ...]:

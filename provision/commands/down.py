@@ -42,7 +42,7 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     from provision.errors import BadInput, Exit
     from provision.home.interrupt import interruptible
     from provision.home.places import read_places
-    from provision.report.tables import teardown_words
+    from provision.report.tables import left_sentences, teardown_words
     from provision.walk.crash import read_crash_point
 
     read_crash_point(os.environ)  # refused before anything is looked at
@@ -62,7 +62,11 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     clean = all(teardown.clean for teardown in ended.teardowns) and not ended.unseen
 
     def draw() -> None:
-        told = [f"{teardown.run_id}: {teardown_words(teardown)}" for teardown in ended.teardowns]
+        told = [
+            sentence
+            for teardown in ended.teardowns
+            for sentence in (f"{teardown.run_id}: {teardown_words(teardown)}", *left_sentences(teardown, ended.costs))
+        ]
         for sentence in (*(told or ended.nothing), *ended.others):
             click.echo(sentence)
 

@@ -9,18 +9,27 @@ from typing import Protocol
 
 import msgspec
 
+from provision.account.bill import costs_on
 from provision.account.ledger import Ledger
 from provision.account.naming import LEAST_LETTERS, fitting
+from provision.account.upkeep import Upkeep, is_billed, upkeep
 from provision.charge import control
 from provision.charge.looking import look_for_orphans
-from provision.charge.orphans import controlled_sentences, elsewhere_sentences, only_run, other_sentences, stray_run_ids
+from provision.charge.orphans import (
+    Orphans,
+    controlled_sentences,
+    elsewhere_sentences,
+    only_run,
+    other_sentences,
+    stray_run_ids,
+)
 from provision.charge.volumes import end_volume, kept_volumes
 from provision.envelope import Problem
 from provision.errors import BadInput, HeldElsewhere
 from provision.home.installation import known_installation
 from provision.home.places import Places
 from provision.prepare.opening import lost_papers
-from provision.provisioner import Teardown
+from provision.provisioner import Answer, Teardown
 from provision.watch.progress import LineDisplay
 
 
@@ -31,6 +40,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     unseen: dict[str, str] = {}  # who could not be asked, and why
     others: tuple[str, ...] = ()  # a sentence for each run in other hands
     nothing: tuple[str, ...] = ()  # what to say where there are no teardowns
+    costs: dict[str, Upkeep] = {}  # by id, of what is there still
 
 
 class Act(Protocol):
@@ -48,7 +58,8 @@ def act_for(places: Places, run: str | None, *, orphans: bool, volumes: bool) ->
 
 def end_one(places: Places, run: str | None, *, discard: bool) -> Ended:
     """A run of this home. Raises BadInput where there is none of that name."""
-    return Ended(teardowns=(_end_run(str(run), places, discard=discard),))
+    teardown = _end_run(str(run), places, discard=discard)
+    return Ended(teardowns=(teardown,), costs=costs_on(Ledger(places.ledger).runs()[teardown.run_id]))
 
 
 def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # noqa: ARG001 - no volume holds a result
@@ -94,7 +105,27 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
             held.append(f"{error} It is left alone; to end it: rentune down {run_id}, there.")
     unasked = {f"the store of run {each.run_id}": each.why for each in found.elsewhere if each.machine is None}
     others = (*left_alone, *held)
-    return Ended(teardowns=tuple(teardowns), unseen=found.unseen | unasked, others=others, nothing=_nothing_words(run, others))
+    return Ended(
+        teardowns=tuple(teardowns),
+        unseen=found.unseen | unasked,
+        others=others,
+        nothing=_nothing_words(run, others),
+        costs=_costs(tuple(teardowns), found, places),
+    )
+
+
+def _costs(teardowns: tuple[Teardown, ...], found: Orphans, places: Places) -> dict[str, Upkeep]:
+    """Of runs of this ledger at the prices that were agreed to; of what is in none at those of today's price list."""
+    runs, providers = Ledger(places.ledger).runs(), stray_run_ids(found)
+    costs: dict[str, Upkeep] = {}
+    for teardown in teardowns:
+        if teardown.run_id in runs:
+            costs |= costs_on(runs[teardown.run_id])
+        else:
+            rule = found.billing.get(providers.get(teardown.run_id, ""))
+            left = (each.resource for each in teardown.resources if each.gone is not Answer.YES)
+            costs |= {each.id: upkeep(each, rule) for each in (*left, *teardown.kept) if is_billed(each)}
+    return costs
 
 
 def _nothing_words(run: str | None, others: tuple[str, ...]) -> tuple[str, ...]:

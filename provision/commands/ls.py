@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from provision.charge.elsewhere import Elsewhere
     from provision.charge.orphans import Orphans
     from provision.home.places import Places
+    from provision.provisioner import Resource
     from provision.report.tables import Table
     from provision.state.shared import Shared
     from provision.watch.view import View
@@ -117,19 +118,37 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
     data: dict[str, Any] = {
         "runs": rows,
-        "strays": [{"provider": provider, "resource": resource} for provider, resource in found.strays],
+        "strays": _items(found.strays, found),
+        "off": _items(found.off, found),
+        "elsewhere": found.elsewhere,
+        "kept": _items(found.kept, found),
+        "others": _items(found.others, found),
     }
-    data["elsewhere"] = found.elsewhere
-    data["kept"] = [{"provider": provider, "resource": resource} for provider, resource in found.kept]
-    data["others"] = [{"provider": provider, "resource": resource} for provider, resource in found.others]
     code = Exit.OK if found.nothing else Exit.STILL_BILLS
     errors = unseen_problems(found.unseen)
     return show("ls", data, lambda: _draw_orphans(found, rows), as_json=as_json, errors=errors, exit_code=code)
 
 
+def _items(resources: tuple[tuple[str, Resource], ...], found: Orphans) -> list[dict[str, Any]]:
+    """Each with what it costs on, and what it has cost by its tags; None where it has no bill of its own."""
+    from provision.account.upkeep import is_billed, spent, upkeep
+
+    rules = found.billing
+    return [
+        {
+            "provider": provider,
+            "resource": each,
+            "costs_on": upkeep(each, rules.get(provider)) if is_billed(each) else None,
+            "spent": spent(each, rules.get(provider), now_s=found.seen_at_s),
+        }
+        for provider, each in resources
+    ]
+
+
 def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]:
     """One run as a row: what it is, where it stands or how it ended, what it has cost."""
-    from provision.account.bill import kept_usd_per_month
+    from provision.account.bill import costs_on, kept_usd_per_month
+    from provision.account.upkeep import upkeep_words
     from provision.walk.books import read_receipt
     from provision.watch.view import fold, read_events
 
@@ -151,6 +170,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "assumed": state.assumed,
         "keeps": [volume.id for volume in state.kept],
         "kept_usd_per_month": None if (monthly := kept_usd_per_month(state)) is None else str(monthly),
+        "costs_on": {} if state.ended else {id: upkeep_words(each) for id, each in costs_on(state).items()},
         "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
         "cut_short_by_deadline": heard is not None and heard.outlasts(state.deadline_at_s),
         "tags": state.opened.tags,
@@ -251,7 +271,8 @@ def stands(row: dict[str, Any]) -> str:
     deadline = f"deadline in {seconds_words(left_s)}" if left_s > 0 else f"deadline {seconds_words(-left_s)} ago"
     if row["cut_short_by_deadline"] and left_s > 0:
         deadline += ", before the training is through: what is trained by then comes home"
-    return f"{row['status']}: {row['phase'] or 'opened'}, {took} since the start; {deadline}"
+    left = "".join(f"; {id}: {words}" for id, words in row["costs_on"].items())
+    return f"{row['status']}: {row['phase'] or 'opened'}, {took} since the start; {deadline}{left}"
 
 
 def _monthly(usd: str | None) -> str:
@@ -261,7 +282,13 @@ def _monthly(usd: str | None) -> str:
 def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
     from provision.charge import orphans
 
-    told = (orphans.kept_sentences, orphans.other_sentences, orphans.elsewhere_sentences, orphans.controlled_sentences)
+    told = (
+        orphans.kept_sentences,
+        orphans.other_sentences,
+        orphans.elsewhere_sentences,
+        orphans.controlled_sentences,
+        orphans.off_sentences,
+    )
     for sentence in (sentence for sentences in told for sentence in sentences(found)):
         click.echo(sentence)
     if found.nothing:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from decimal import Decimal
 from typing import Final, Literal
 
 import msgspec
 
 from provision.account.receipt import Figure, Receipt
+from provision.account.upkeep import Upkeep, upkeep_words
 from provision.errors import Exit
-from provision.provisioner import Teardown
+from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
 from provision.report.words import NOTHING, error_words, metered_words, percent_words, planned_words, trained_words
 from provision.words import bytes_words, seconds_words, spent_words, usd_words
 from remote.contract import Phase
@@ -231,14 +233,34 @@ def teardown_table(receipt: Receipt) -> Table | None:
         columns=("what", "id", "gone"),
         of_words=True,
         rows=(
-            *((end.resource.kind, end.resource.id, end.gone.value) for end in teardown.resources),
-            *((volume.kind, volume.id, "kept as asked") for volume in receipt.kept),
+            *((end.resource.kind, end.resource.id, _gone_words(end, receipt.costs_on)) for end in teardown.resources),
+            *((each.kind, each.id, _with_costs("kept as asked", each, receipt.costs_on)) for each in receipt.kept),
         ),
         note=teardown_words(teardown),
     )
+
+
+def _gone_words(end: ResourceEnd, costs: Mapping[str, Upkeep]) -> str:
+    return end.gone.value if end.gone is Answer.YES else _with_costs(end.gone.value, end.resource, costs)
+
+
+def _with_costs(words: str, resource: Resource, costs: Mapping[str, Upkeep]) -> str:
+    return f"{words}; {upkeep_words(costs[resource.id])}" if resource.id in costs else words
 
 
 def teardown_words(teardown: Teardown) -> str:
     """The verdict, and what to type when it is not the end."""
     words = f"{VERDICTS[teardown.verdict]}. {teardown.message}".strip()
     return f"{words} Finish it with: {teardown.command}" if teardown.command else words
+
+
+def left_sentences(teardown: Teardown, costs: Mapping[str, Upkeep]) -> tuple[str, ...]:
+    """What each thing that is there, or that nobody saw go, is billed on, and what is kept."""
+    seen = tuple((each.resource, "may be there") for each in teardown.resources if each.gone is Answer.UNKNOWN)
+    there = tuple((each.resource, "is there") for each in teardown.resources if each.gone is Answer.NO)
+    kept = tuple((each, "is kept as asked") for each in teardown.kept)
+    return tuple(
+        f"{each.kind} {each.id} {stands}; {upkeep_words(costs[each.id])}."
+        for each, stands in there + seen + kept
+        if each.id in costs
+    )

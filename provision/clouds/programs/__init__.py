@@ -22,7 +22,7 @@ if TYPE_CHECKING:  # every plan reads CLOUDS, and none of these is needed for it
     from provision.clouds.programs.order import Image, Order, PowerOff
     from provision.clouds.quotas import Quota
     from provision.clouds.refusals import Refusal
-    from provision.provisioner import Layer, Owned, Resource
+    from provision.provisioner import Answer, Layer, Owned, Resource
 
 
 class Met(StrEnum):
@@ -204,6 +204,9 @@ class Cloud(Protocol):
     IMAGE: Image
     REFUSALS: tuple[Refusal, ...]  # what its refusals mean; one that is in no row rules out its own offer alone
     GPU_QUOTAS: tuple[str, ...]  # the names of those that decide on GPUs, as `quotas` takes them; empty where none is told
+    RUNS: dict[
+        str, Answer
+    ]  # what its lists call a machine's state -> whether it has power; a word that is not here tells nothing
     POWER_OFF: PowerOff  # only where this ends the bill is the timer of the user data an end
 
     def plugin_version(self) -> str:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import datetime as dt
 import ipaddress
 import json
+import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
 from importlib import resources
@@ -28,7 +29,17 @@ from provision.clouds.programs.accounts.aws_quotas import needs as needs
 from provision.clouds.programs.accounts.aws_quotas import quotas as quotas
 from provision.clouds.programs.accounts.aws_refusals import REFUSALS as REFUSALS
 from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
-from provision.clouds.programs.order import RUN_TAG, SSH_PORT, Image, KeptVolume, Order, PowerOff, tagged_resource
+from provision.clouds.programs.order import (
+    KEPT_TAG,
+    RUN_TAG,
+    SSH_PORT,
+    Image,
+    KeptVolume,
+    Order,
+    PowerOff,
+    instant_s,
+    tagged_resource,
+)
 from provision.errors import Refused
 from provision.provisioner import Answer, Layer, Owned, Resource
 
@@ -228,18 +239,49 @@ def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned
     has_tag = {"Name": "tag-key", "Values": [RUN_TAG]} if tag is None else {"Name": f"tag:{RUN_TAG}", "Values": [tag]}
     try:
         ec2 = connect(region, environment)
-        kept, volumes = _volumes(ec2, region, has_tag)
-        found = tuple(resource for look in _LOOKS for resource in look(ec2, region, has_tag))
+        disks = _volume_rows(ec2, has_tag)
+        kept, volumes = _volumes(disks, region)
+        machines = _instances(ec2, region, has_tag, {disk["VolumeId"]: _off_gib(disk) for disk in disks})
+        found = (*machines, *(resource for look in _LOOKS for resource in look(ec2, region, has_tag)))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
         return Owned(resources=(), complete=Answer.UNKNOWN, message=f"{region}: {reason_of(error)}")
     return Owned(resources=(*found, *volumes), complete=Answer.YES, kept=kept)
 
 
-def _instances(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
+def _instances(ec2: Any, region: str, has_tag: dict[str, Any], off_gib: dict[str, int]) -> list[Resource]:
+    """`off_gib`: by volume, what of it a machine's own bill has while it is off."""
     live = {"Name": "instance-state-name", "Values": LIVE_STATES}
     pages = ec2.get_paginator("describe_instances").paginate(Filters=[has_tag, live])
     rows = [row for page in pages for reservation in page["Reservations"] for row in reservation["Instances"]]
-    return [_resource("instance", row["InstanceId"], region, row) for row in rows]
+    return [
+        msgspec.structs.replace(_resource("instance", row["InstanceId"], region, row), **_stands(row, off_gib)) for row in rows
+    ]
+
+
+# State of an instance (docs.aws.amazon.com, "Instance lifecycle", 2026-11) -> whether it has power.
+RUNS: Final = {
+    **dict.fromkeys(("pending", "running", "stopping", "shutting-down"), Answer.YES),
+    "stopped": Answer.NO,
+}
+STOPPED_AT: Final = re.compile(
+    r"\((\d{4}-\d\d-\d\d \d\d:\d\d:\d\d) (?:GMT|UTC)\)"
+)  # "User initiated (2026-11-26 10:00:00 GMT)"
+
+
+def _stands(row: dict[str, Any], off_gib: dict[str, int]) -> dict[str, Any]:
+    runs = RUNS.get(row["State"]["Name"], Answer.UNKNOWN)
+    disks = [disk["Ebs"]["VolumeId"] for disk in row.get("BlockDeviceMappings", ()) if "Ebs" in disk]
+    stopped = STOPPED_AT.search(row.get("StateTransitionReason", "")) if runs is Answer.NO else None
+    return {
+        "runs": runs,
+        "off_since_s": instant_s(f"{stopped[1]}+00:00") if stopped else None,
+        "off_gib": sum(off_gib[id] for id in disks) if disks and off_gib.keys() >= set(disks) else None,
+    }
+
+
+def _off_gib(disk: dict[str, Any]) -> int:
+    """Of a disk that its machine's bill has; one that is kept has a bill of its own."""
+    return 0 if any(tag["Key"] == KEPT_TAG for tag in disk.get("Tags", ())) else int(disk["Size"])
 
 
 def _spot_requests(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]:
@@ -248,11 +290,15 @@ def _spot_requests(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resou
     return [_resource("spot_request", row["SpotInstanceRequestId"], region, row) for row in rows]
 
 
-def _volumes(ec2: Any, region: str, has_tag: dict[str, Any]) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
+def _volume_rows(ec2: Any, has_tag: dict[str, Any]) -> list[dict[str, Any]]:
+    pages = ec2.get_paginator("describe_volumes").paginate(Filters=[has_tag])
+    return [row for page in pages for row in page["Volumes"] if row["State"] != "deleting"]
+
+
+def _volumes(rows: list[dict[str, Any]], region: str) -> tuple[tuple[Resource, ...], tuple[Resource, ...]]:
     """Those that are to outlive their machine, and those that are not."""
-    rows = [row for page in ec2.get_paginator("describe_volumes").paginate(Filters=[has_tag]) for row in page["Volumes"]]
     kept: dict[bool, list[Resource]] = {True: [], False: []}
-    for row in (row for row in rows if row["State"] != "deleting"):
+    for row in rows:
         found = _resource("volume", row["VolumeId"], region, row)
         volume = msgspec.structs.replace(
             found, size_gib=row["Size"], zone=row["AvailabilityZone"], in_use=row["State"] == "in-use"
@@ -271,7 +317,7 @@ def _key_pairs(ec2: Any, region: str, has_tag: dict[str, Any]) -> list[Resource]
     return [_resource("key_pair", row["KeyName"], region, row, bills=False) for row in rows]
 
 
-_LOOKS: Final = (_instances, _spot_requests, _security_groups, _key_pairs)
+_LOOKS: Final = (_spot_requests, _security_groups, _key_pairs)
 
 
 def _resource(kind: str, id: str, region: str, row: dict[str, Any], *, bills: bool = True) -> Resource:

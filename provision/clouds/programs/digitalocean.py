@@ -46,7 +46,7 @@ from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_th
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import ProvisionError, Reason, Refused, Scope
-from provision.provisioner import Layer, Owned, Resource
+from provision.provisioner import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
     warnings.simplefilter("ignore", DeprecationWarning)  # the SDK's own, of some of its modules
@@ -274,6 +274,15 @@ LISTS: Final[dict[str, tuple[str, str, str, Callable[[Json], list[str]]]]] = {
 }
 
 
+# Status of a droplet (docs.digitalocean.com, "Droplets", 2026-11) -> whether it has power; one that is not here tells nothing.
+RUNS: Final = {"new": Answer.YES, "active": Answer.YES, "off": Answer.NO}
+# Resource.kind -> how it stands, beside what its words tell.
+STANDS: Final[dict[str, Callable[[Json], dict[str, Any]]]] = {
+    "instance": lambda row: {"runs": RUNS.get(row["status"], Answer.UNKNOWN)},
+    "volume": lambda row: {"size_gib": row["size_gigabytes"], "in_use": bool(row["droplet_ids"])},
+}
+
+
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
     """Droplets, firewalls, keys, tags and volumes of the team that are ours. All are listed: none can be asked by a prefix."""
     return as_owned(lambda: _listed(connect(environment), tag))
@@ -287,8 +296,7 @@ def _listed(api: Api, run_id: str | None) -> Iterator[Resource]:
                 region = (row.get("region") or {}).get("slug", "")
                 made_at = row.get("created_at")
                 found = tagged_resource(kind, str(row[id]), region, facts, bills=kind in BILLING, made_at=made_at)
-                sized = {"size_gib": row["size_gigabytes"], "in_use": bool(row["droplet_ids"])} if kind == "volume" else {}
-                yield msgspec.structs.replace(found, **sized)
+                yield msgspec.structs.replace(found, **STANDS[kind](row) if kind in STANDS else {})
 
 
 def _from_name(name: str) -> dict[str, str]:

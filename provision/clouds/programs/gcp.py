@@ -27,6 +27,7 @@ from provision.clouds.programs.accounts.gcp_api import BILLING, connect, path_of
 from provision.clouds.programs.accounts.gcp_quotas import GPU_QUOTAS as GPU_QUOTAS
 from provision.clouds.programs.accounts.gcp_quotas import needs as needs
 from provision.clouds.programs.accounts.gcp_quotas import quotas as quotas
+from provision.clouds.programs.accounts.gcp_refusals import REFUSALS as REFUSALS
 from provision.clouds.programs.caller import caller_address as caller_address
 from provision.clouds.programs.order import (
     DEADLINE_FORMAT,
@@ -37,12 +38,12 @@ from provision.clouds.programs.order import (
     KeptVolume,
     Order,
     PowerOff,
+    instant_s,
     tagged_resource,
 )
-from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, as_owned
+from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Json, as_owned
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
-from provision.clouds.refusals import Refusal
-from provision.errors import Reason, Refused, Scope
+from provision.errors import Refused
 from provision.provisioner import Answer, Layer, Owned, Resource
 
 with warnings.catch_warnings():
@@ -80,55 +81,6 @@ GPU_TYPES: Final = re.compile(r"[ag]\d+x?-")  # the families whose types bring t
 PART_OF_A_GPU: Final = re.compile(r"g4-standard-(6|12|24)$")  # as of 2026-11; needs NVIDIA's vGPU driver
 HYPERDISK_ONLY: Final = re.compile(r"(n4|c4a?|g4|a3-ultragpu|a4x?)-")  # families without a persistent disk (recalled, 2026-11)
 POWER_OFF: Final = PowerOff.STOPS  # docs.cloud.google.com, "VM instance lifecycle": TERMINATED, and its disk is billed
-# Codes and texts of the API (docs.cloud.google.com/compute/docs/troubleshooting; reports of their users, 2026-11).
-REFUSALS: Final = (
-    Refusal(
-        r"zones/(?P<zone>[a-z0-9-]+)' does not have enough resources available",
-        Reason.CAPACITY,
-        Scope.ZONE,
-        r"no machine of this type is free in \g<zone>",
-    ),
-    Refusal(
-        r"currently unavailable in the (?P<zone>[a-z0-9-]+) zone",
-        Reason.CAPACITY,
-        Scope.ZONE,
-        r"no machine of this type is free in \g<zone>",
-    ),
-    Refusal(
-        "ZONE_RESOURCE_POOL_EXHAUSTED|does not have enough resources available|stockout|no zone with",
-        Reason.CAPACITY,
-        Scope.OFFER,
-        "no machine of this type is free there",
-    ),
-    Refusal(
-        r"Quota '(?P<quota>\w+)' exceeded\.\s+Limit: (?P<limit>[\d.]*\d) globally",
-        Reason.QUOTA,
-        Scope.CLOUD,
-        r"this machine needs more than the project may have anywhere (\g<quota>: \g<limit>)",
-    ),
-    Refusal(
-        r"Quota '(?P<quota>\w+)' exceeded\.\s+Limit: (?P<limit>[\d.]*\d)",
-        Reason.QUOTA,
-        Scope.REGION,
-        r"this machine needs more than the project may have in the region (\g<quota>: \g<limit>)",
-    ),
-    Refusal(
-        "quota_?exceeded|Quota '", Reason.QUOTA, Scope.REGION, "the project may have no more of what a run needs in the region"
-    ),
-    Refusal(
-        "unauthenticated|invalid authentication credentials|authError|default credentials|invalid_grant",
-        Reason.CREDENTIALS,
-        Scope.CLOUD,
-        "the credentials are not valid, or not any more",
-    ),
-    Refusal(
-        r"Required '[\w.]+' permission|permission_?denied|\bforbidden|accessNotConfigured|service_?disabled|"
-        "networks/default' was not found|Constraint constraints/",
-        Reason.PERMISSION,
-        Scope.CLOUD,
-        "the project does not allow what a run needs (docs/permissions/gcp.yaml lists it)",
-    ),
-)
 NETWORK: Final = "default"
 FIRST, SECOND = 0, 1  # priorities: before every rule of somebody else's, which begin at 1000 by custom
 KEY_BEFORE: Final = "k__"  # a label's key begins with a letter; two underscores side by side stand in no escaped text
@@ -333,13 +285,15 @@ def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned
 def _listed(environment: Mapping[str, str], run_id: str | None) -> Iterable[Resource]:
     api = connect(environment)
     selector = f"labels.{RUN_TAG}:*" if run_id is None else f"labels.{RUN_TAG}={escaped(run_id, PLAIN)}"
-    for kind in BILLING:
-        for row in rows(api, environment, kind, filter=selector):
-            tags = from_labels(row["labels"])
-            if KEPT_TAG in tags:
-                yield _volume(row, tags)
-            elif not row.get("users"):  # a disk that an instance uses ends with it
-                yield _resource(kind, row, tags)
+    machines, disks = (list(rows(api, environment, kind, filter=selector)) for kind in ("instance", "disk"))
+    for row in machines:
+        yield _instance_of(row, [disk for disk in disks if row["selfLink"] in disk.get("users", ())])
+    for row in disks:
+        tags = from_labels(row["labels"])
+        if KEPT_TAG in tags:
+            yield _volume(row, tags)
+        elif not row.get("users"):  # a disk that an instance uses ends with it
+            yield msgspec.structs.replace(_resource("disk", row, tags), size_gib=int(row["sizeGb"]))
     for row in rows(api, environment, "firewall"):
         tags = from_description(row.get("description", ""))
         if tags and run_id in (None, tags[RUN_TAG]):
@@ -351,6 +305,26 @@ def _resource(kind: str, row: Mapping[str, Any], tags: Mapping[str, str]) -> Res
     region = row.get("zone", "").rpartition("/")[2].rpartition("-")[0]
     id, made_at = path_of(row).removeprefix("/"), row.get("creationTimestamp")
     return tagged_resource(kind, id, region, tags, bills=kind in BILLING, made_at=made_at)
+
+
+# Status of an instance (docs.cloud.google.com, "VM instance lifecycle", 2026-11) -> whether it has power. Of one that is
+# suspended more than its disk is billed, so nothing is said.
+RUNS: Final = {
+    **dict.fromkeys(("PROVISIONING", "STAGING", "RUNNING", "STOPPING", "REPAIRING"), Answer.YES),
+    "TERMINATED": Answer.NO,
+}
+
+
+def _instance_of(row: Mapping[str, Any], disks: list[Json]) -> Resource:
+    """With the disks that it uses, as far as they are its own: one that is kept has a bill of its own."""
+    runs = RUNS.get(row["status"], Answer.UNKNOWN)
+    own = [int(disk["sizeGb"]) for disk in disks if KEPT_TAG not in from_labels(disk["labels"])]
+    return msgspec.structs.replace(
+        _resource("instance", row, from_labels(row["labels"])),
+        runs=runs,
+        off_since_s=instant_s(row.get("lastStopTimestamp") or "") if runs is Answer.NO else None,
+        off_gib=sum(own) if own else None,
+    )
 
 
 def _volume(row: Mapping[str, Any], tags: Mapping[str, str]) -> Resource:

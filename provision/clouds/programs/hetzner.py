@@ -35,7 +35,7 @@ from provision.clouds.programs.tagging import from_label, label
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Scope
-from provision.provisioner import Layer, Owned, Resource
+from provision.provisioner import Answer, Layer, Owned, Resource
 
 PLUGIN: Final = "hcloud"
 KINDS: Final = {
@@ -79,6 +79,13 @@ LISTS: Final = {
     "firewall": ("/firewalls", "firewalls"),
     "key_pair": ("/ssh_keys", "ssh_keys"),
     "volume": ("/volumes", "volumes"),
+}
+
+
+# Status of a server (docs.hetzner.cloud, "Get a server", 2026-11) -> whether it has power; one that is not here tells nothing.
+RUNS: Final = {
+    **dict.fromkeys(("initializing", "starting", "running", "stopping", "rebuilding", "migrating", "deleting"), Answer.YES),
+    "off": Answer.NO,
 }
 
 
@@ -208,9 +215,11 @@ def _resource(kind: str, row: Json) -> Resource:
     tags = {from_label(key): from_label(value) for key, value in row["labels"].items()}
     region = (row.get("location") or {}).get("name", "")
     found = tagged_resource(kind, str(row["id"]), region, tags, bills=kind in BILLING, made_at=row.get("created"))
-    if kind != "volume":
-        return found
-    return msgspec.structs.replace(found, size_gib=row["size"], in_use=row["server"] is not None)
+    if kind == "instance":
+        return msgspec.structs.replace(found, runs=RUNS.get(row["status"], Answer.UNKNOWN))
+    if kind == "volume":
+        return msgspec.structs.replace(found, size_gib=row["size"], in_use=row["server"] is not None)
+    return found
 
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:

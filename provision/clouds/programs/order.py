@@ -143,7 +143,7 @@ def tagged_resource(
         name=tags.get(KEPT_TAG),
         bills=bills,
         usd_per_hour=_usd_per_hour(tags.get(PRICE_TAG, "")) if kind == "instance" else None,
-        since_s=_instant_s(made_at or ""),
+        since_s=instant_s(made_at or ""),
     )
 
 
@@ -155,7 +155,8 @@ def _usd_per_hour(text: str) -> Decimal | None:
     return price if price.is_finite() and price >= 0 else None
 
 
-def _instant_s(text: str) -> float | None:
+def instant_s(text: str) -> float | None:
+    """The wall clock of a moment in ISO 8601; None for what is none."""
     try:
         return dt.datetime.fromisoformat(text).timestamp()
     except ValueError:

@@ -57,7 +57,7 @@ from provision.clouds.programs.tagging import LETTERS, escaped, unescaped
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Refused, Scope
-from provision.provisioner import Layer, Owned, Resource
+from provision.provisioner import Answer, Layer, Owned, Resource
 from remote.contract import decode
 from remote.machine.drivers import TORCH_CUDA, least_driver
 
@@ -241,7 +241,19 @@ def _resource(pod: Json) -> Resource:
     except (KeyError, TypeError, msgspec.DecodeError):
         tags = {}
     place, made_at = pod.get("dataCenterId") or "", pod.get("createdAt")
-    return tagged_resource("instance", pod["id"], place, by_name | tags, bills=True, made_at=made_at)
+    found = tagged_resource("instance", pod["id"], place, by_name | tags, bills=True, made_at=made_at)
+    return msgspec.structs.replace(found, runs=RUNS.get(pod["status"], Answer.UNKNOWN), off_gib=_off_gib(pod))
+
+
+# Status of a pod (docs.runpod.io/api-reference-v2, "Get a pod", 2026-11) -> whether it runs; of "ERROR" nothing is said.
+RUNS: Final = {**dict.fromkeys(("PROVISIONING", "STARTING", "RUNNING"), Answer.YES), "EXITED": Answer.NO}
+
+
+def _off_gib(pod: Json) -> int | None:
+    """Nothing: of a stopped pod the container disk is not billed (docs.runpod.io, "Manage Pods", 2026-11), and a network volume
+    has a bill of its own. Of any other disk nobody here knows.
+    """
+    return 0 if set(pod.get("mounts") or {}) <= {"network"} else None
 
 
 def destroy_stray(resource: Resource, environment: Mapping[str, str]) -> None:

@@ -44,7 +44,7 @@ class Outside:
             if machine.ends_at_s is None and end_s <= self.now_s:
                 if self.world.settings.power_off is PowerOff.ENDS_BILL or end_s < machine.details["deadline_at_s"]:
                     machine.ends_at_s = end_s
-                machine.off = True
+                machine.off_at_s = end_s if machine.off_at_s is None else machine.off_at_s
             job: Job = machine.details["job"]
             job.settle(self.now_s if machine.ends_at_s is None else min(self.now_s, machine.ends_at_s))
         self.most_at_once = max(self.most_at_once, len(self.standing))

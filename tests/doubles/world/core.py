@@ -97,7 +97,8 @@ class Thing:
     created_at_s: float
     usd_per_hour: Decimal
     address: str = ""
-    off: bool = False
+    off_at_s: float | None = None  # since when it has no power
+    off_usd_per_hour: Decimal | None = None  # what it costs without; None: as with
     ends_at_s: float | None = None  # from then on it is gone, and costs nothing
     details: dict[str, Any] = field(default_factory=dict)  # what a dialect keeps of it
 
@@ -109,10 +110,17 @@ class Thing:
     def stands(self, at_s: float) -> bool:
         return self.created_at_s <= at_s and (self.ends_at_s is None or at_s < self.ends_at_s)
 
+    @property
+    def off(self) -> bool:
+        return self.off_at_s is not None
+
     def usd(self, now_s: float) -> Decimal:
         """What it has cost so far, to the second and unrounded."""
         until_s = now_s if self.ends_at_s is None else min(now_s, self.ends_at_s)
-        return self.usd_per_hour * Decimal(max(until_s - self.created_at_s, 0.0)) / S_PER_HOUR
+        ran_until_s = until_s if self.off_at_s is None else min(until_s, self.off_at_s)
+        off_usd_per_hour = self.usd_per_hour if self.off_usd_per_hour is None else self.off_usd_per_hour
+        ran_s, off_s = (Decimal(max(each, 0.0)) for each in (ran_until_s - self.created_at_s, until_s - ran_until_s))
+        return (self.usd_per_hour * ran_s + off_usd_per_hour * off_s) / S_PER_HOUR
 
 
 class World:
@@ -137,9 +145,16 @@ class World:
     # ── what a customer may do ─────────────────────────────────────────────────────────────────────────────────────
 
     def create(
-        self, kind: str, name: str, details: dict[str, Any], *, usd_per_hour: Decimal = Decimal(0), type: str = ""
+        self,
+        kind: str,
+        name: str,
+        details: dict[str, Any],
+        *,
+        usd_per_hour: Decimal = Decimal(0),
+        off_usd_per_hour: Decimal | None = None,
+        type: str = "",
     ) -> Thing:
-        """Of a machine `type` decides on capacity and price."""
+        """Of a machine `type` decides on capacity and price, and `off_usd_per_hour` is what it costs without power, if less."""
         with self._asked("create", kind):
             if kind == MACHINE:
                 self._require_room(type)
@@ -149,6 +164,7 @@ class World:
                 name=name,
                 created_at_s=self.clock.now_s(),
                 usd_per_hour=self.price(type, usd_per_hour),
+                off_usd_per_hour=off_usd_per_hour,
                 address=next(self.addresses) if kind == MACHINE else "",
                 details={**details, "type": type},
             )
@@ -193,7 +209,8 @@ class World:
             machine.ends_at_s = self.clock.now_s()
         if self.settings.power_off is PowerOff.STOPS:
             machine.ends_at_s = None  # a limit of its run has nothing to end any more
-        machine.off = self.settings.power_off is not PowerOff.REBOOTS
+        if self.settings.power_off is not PowerOff.REBOOTS:
+            machine.off_at_s = self.clock.now_s()
 
     def runs(self, machine: Thing) -> bool:
         now_s = self.clock.now_s()

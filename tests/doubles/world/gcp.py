@@ -2,8 +2,8 @@
 
 Imitated is what our program, our double of the plugin and our teardown ask for; anything else is `notFound`. A create that
 finds no capacity is taken, and its operation fails, as Google's does. An instance with a limit of its run is deleted by it
-while it runs, and not when it has switched itself off. A stopped one is billed on here, for the world knows no second price;
-Google asks for its disk alone. Firewall rules are kept, and not enforced; prices are made up.
+while it runs, and not when it has switched itself off: of a stopped one the disk alone is billed. Firewall rules are kept, and
+not enforced; prices are made up.
 """
 
 from __future__ import annotations
@@ -49,6 +49,7 @@ TYPES: Final = {
     "e2-standard-4": Type(ZONES, moves=True, usd_per_hour=Decimal("0.134")),
     "g2-standard-4": Type(ZONES[1:], moves=False, usd_per_hour=Decimal("0.70")),
 }
+DISK_USD_PER_GB_HOUR: Final = Decimal("0.1") / 730
 MADE_UP_LIMIT: Final = 8
 EXHAUSTED: Final = "ZONE_RESOURCE_POOL_EXHAUSTED"
 NO_ROOM: Final = "does not have enough resources available to fulfill the request."
@@ -192,7 +193,9 @@ def _create_instance(world: World, asked: Asked, zone: str) -> Reply:
         "disk": body["disks"][0]["initializeParams"],
     }
     try:
-        instance = world.create(MACHINE, name, details, type=type, usd_per_hour=TYPES[type].usd_per_hour)
+        off = DISK_USD_PER_GB_HOUR * int(details["disk"]["diskSizeGb"])
+        price = TYPES[type].usd_per_hour
+        instance = world.create(MACHINE, name, details, type=type, usd_per_hour=price, off_usd_per_hour=off)
     except Declined as no:
         if no.reason is Reason.NO_CAPACITY:
             return _exhausted(zone)
@@ -252,7 +255,12 @@ def _instance(world: World, instance: Thing) -> Json:
         "tags": {"items": details["tags"]},
         "scheduling": details["scheduling"],
         "networkInterfaces": [{"accessConfigs": [{"type": "ONE_TO_ONE_NAT", "natIP": instance.address}]}],
+        **({} if instance.off_at_s is None else {"lastStopTimestamp": _moment(instance.off_at_s)}),
     }
+
+
+def _moment(at_s: float) -> str:
+    return dt.datetime.fromtimestamp(at_s, dt.UTC).isoformat(timespec="seconds")
 
 
 def _status(world: World, instance: Thing) -> str:
@@ -276,7 +284,7 @@ def _create_disk(world: World, asked: Asked, zone: str) -> Reply:
 def _disk(disk: Thing, users: list[str]) -> Json:
     zone = f"{LINK}/projects/{PROJECT}/zones/{disk.details['zone']}"
     link = f"{zone}/disks/{disk.name}"
-    size_gb = disk.details.get("size_gb", "10")
+    size_gb = disk.details["size_gb"] if disk.kind == DISK else disk.details["disk"]["diskSizeGb"]
     shown = {"name": disk.name, "selfLink": link, "zone": zone, "sizeGb": size_gb, "labels": disk.details["labels"]}
     return shown | ({"users": users} if users else {})
 

@@ -2,8 +2,8 @@
 
 Imitated is what our program asks for; anything else is 404. Statuses and words of a no are those that others recorded of the
 live service, but for an unknown GPU type, which is assumed. Behind a pod stands a container, where machines are asked for:
-started again when it ends, with a new disk, and with the key for itself alone that RunPod puts into every pod. A stopped
-pod is billed on here, for the world knows no second price; RunPod asks nothing for one without a volume.
+started again when it ends, with a new disk, and with the key for itself alone that RunPod puts into every pod. Of a stopped
+pod nothing is billed: it has lost its container disk, and a network volume has a bill of its own.
 """
 
 from __future__ import annotations
@@ -91,9 +91,8 @@ def _create(world: World, asked: Asked) -> Reply:
         volume = world.read(VOLUME, int(mount["volumeId"].removeprefix("vol")))
         _require(body.get("dataCenterIds") == [volume.details["dataCenter"]], "the volume is in another data center")
     gpu, count = body["gpu"]["id"], body["gpu"].get("count", 1)
-    pod = world.create(
-        MACHINE, body["name"], {"body": body}, usd_per_hour=PRICES_USD_PER_HOUR[gpu] * count, type=f"{gpu} {body['cloud']}"
-    )
+    price, type = PRICES_USD_PER_HOUR[gpu] * count, f"{gpu} {body['cloud']}"
+    pod = world.create(MACHINE, body["name"], {"body": body}, usd_per_hour=price, off_usd_per_hour=Decimal(0), type=type)
     return Reply(201, _shown(world, pod))
 
 
@@ -174,7 +173,7 @@ def _act(world: World, asked: Asked, id: str) -> Reply:
         return _delete(world, asked, id)
     pod = world.read(MACHINE, int(id))
     if action == "stop":
-        pod.off = True
+        pod.off_at_s = world.clock.now_s()
     return Reply(200, _shown(world, pod))
 
 

@@ -9,6 +9,7 @@ import msgspec
 import psutil
 import pytest
 
+from catalogs.catalog import read_billing
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled, Ended
 from provision.charge.controller import this_process
@@ -17,6 +18,7 @@ from provision.charge.orphans import (
     Orphans,
     find_orphans,
     lists_of,
+    off_sentences,
     only_run,
     other_sentences,
     providers_to_ask,
@@ -77,20 +79,58 @@ def test_somebody_else_s_box_is_shown_and_left_alone_until_its_deadline(ledger: 
 
 
 def test_what_a_box_has_cost_is_told_without_its_ledger(ledger: Ledger) -> None:
-    """By the price on its tag, since its cloud made it; what one of the two is missing of costs nobody knows what."""
-    priced = {"usd_per_hour": Decimal("3.60"), "since_s": 900.0}
+    """By the price on its tag, since its cloud made it; what one of the two is missing of costs nobody knows what so far."""
+    priced = {"usd_per_hour": Decimal("3.60"), "since_s": 900.0, "runs": Answer.YES}
     lost = resource("lost", installation="here", **priced)
     theirs = resource("theirs", installation="there", deadline_at_s=1001.0, **priced)
-    untold = resource("untold", installation="here", usd_per_hour=Decimal("3.60"))
+    untold = resource("untold", installation="here", usd_per_hour=Decimal("3.60"), runs=Answer.YES)
     found = orphans(ledger, seen(lost, theirs, untold))
     assert stray_sentences(found) == (
-        "aws: instance i-lost of run lost, in no ledger: $0.1000 so far at $3.60 an hour",
-        "aws: instance i-untold of run untold, in no ledger",
+        "aws: instance i-lost of run lost, in no ledger: $0.1000 so far; it runs: $3.6000 an hour, $2,628.00 a month",
+        "aws: instance i-untold of run untold, in no ledger: it runs: $3.6000 an hour, $2,628.00 a month",
     )
     assert (
-        "somebody else's: $0.1000 so far at $3.60 an hour; `rentune down --orphans theirs` ends it."
+        "somebody else's: $0.1000 so far; it runs: $3.6000 an hour, $2,628.00 a month; `rentune down --orphans theirs` ends it."
         in other_sentences(found)[0]
     )
+
+
+@pytest.mark.parametrize(
+    ("provider", "since", "costs"),
+    [
+        (
+            "aws",
+            {"off_since_s": 500.0},
+            "$0.5015 so far; it is off, and its disk of 100 GiB is billed: $0.0110 an hour, $8.00 a month",
+        ),
+        ("aws", {}, "at most $1.0000 so far; it is off, and its disk of 100 GiB is billed: $0.0110 an hour, $8.00 a month"),
+        ("hetzner", {}, "$1.0000 so far; it is off, and everything is billed as before: $3.6000 an hour, $2,628.00 a month"),
+        (
+            "lambda",
+            {},
+            "at most $1.0000 so far; it is off, and what its provider bills then is not known: at a price that is not known",
+        ),
+    ],
+)
+def test_one_that_is_switched_off_costs_what_its_provider_bills_then(
+    ledger: Ledger, provider: str, since: dict[str, float], costs: str
+) -> None:
+    """So far at the price of a running one only while it ran, where that is told; else it is called a bound."""
+    lost = resource(
+        "lost", installation="here", usd_per_hour=Decimal("3.60"), since_s=0.0, runs=Answer.NO, off_gib=100, **since
+    )
+    owned = {provider: seen(lost)["aws"]}
+    found = find_orphans(ledger.runs(), owned, installation="here", now_s=1000.0, billing=read_billing())
+    assert stray_sentences(found) == (f"{provider}: instance i-lost of run lost, in no ledger: {costs}",)
+
+
+def test_a_box_of_the_ledger_that_is_switched_off_is_named_with_what_it_costs_on(run_id: str, ledger: Ledger) -> None:
+    """`ls --orphans` has its run in a table, whose dollars are those of a machine that runs."""
+    box = resource(run_id, usd_per_hour=Decimal("3.60"), runs=Answer.NO, off_gib=100)
+    found = find_orphans(ledger.runs(), seen(box), installation="here", now_s=1000.0, billing=read_billing())
+    its_disk = "it is off, and its disk of 100 GiB is billed: $0.0110 an hour, $8.00 a month"
+    assert off_sentences(found) == (f"aws: instance i-{run_id} of run {run_id}: {its_disk}; `rentune down {run_id}` ends it.",)
+    assert off_sentences(orphans(ledger, seen(msgspec.structs.replace(box, runs=Answer.YES)))) == ()
 
 
 @pytest.mark.parametrize("text", ["", "about a dollar", "NaN", "-1", "Infinity"])

@@ -9,7 +9,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from catalogs.catalog import read_catalog
+from catalogs.catalog import read_billing, read_catalog
 from planner.asking.options import request_of, spelled
 from planner.asking.request import RequestError
 from planner.cli import answer
@@ -148,12 +148,12 @@ def test_a_receipt_names_it_in_bill_and_teardown(kept: RunState, plan: Plan) -> 
     )
     table = teardown_table(receipt)
     assert table is not None
-    assert ("volume", "vol-1", "kept as asked") in table.rows
+    assert ("volume", "vol-1", "kept as asked; 100 GiB: $0.0110 an hour, $8.00 a month") in table.rows
 
 
 def found_at(ledger: Ledger, *volumes: Resource) -> Orphans:
     owned = {"aws": Owned(resources=(), complete=Answer.YES, kept=volumes)}
-    return find_orphans(ledger.runs(), owned, installation="here", now_s=1000.0)
+    return find_orphans(ledger.runs(), owned, installation="here", now_s=1000.0, billing=read_billing())
 
 
 def test_a_search_for_orphans_shows_it_and_ends_none(ledger: Ledger) -> None:
@@ -161,7 +161,10 @@ def test_a_search_for_orphans_shows_it_and_ends_none(ledger: Ledger) -> None:
     found = found_at(ledger, VOLUME)
     assert (found.nothing, found.strays, found.others) == (True, (), ())
     [sentence] = kept_sentences(found)
-    assert sentence.startswith("aws: volume vol-1 (models) of run r1 is kept as asked, and bills: 100 GiB in us-east-1; ")
+    assert sentence.startswith(
+        "aws: volume vol-1 (models) of run r1 is kept as asked, and bills: 100 GiB: $0.0110 an hour, $8.00"
+    )
+    assert "a month, in us-east-1; " in sentence
     assert sentence.endswith("`rentune down --volumes r1` ends it.")
 
 

@@ -48,6 +48,7 @@ class Sky:
     ADDRESS: tuple[str, ...] = ("cloudy:instance", "address")
     IMAGE = Image(owner="us", name="*", user="ubuntu")
     REFUSALS: tuple[Refusal, ...] = ()
+    RUNS = {"on": Answer.YES, "off": Answer.NO}
     POWER_OFF = PowerOff.ENDS_BILL
     GPU_QUOTAS: tuple[str, ...] = ()
 

@@ -52,14 +52,15 @@ def test_a_machine_costs_from_its_order_to_its_end_by_the_second() -> None:
     [
         (PowerOff.ENDS_BILL, Decimal("3.60"), False),
         (PowerOff.KEEPS_BILLING, Decimal("7.20"), False),
-        (PowerOff.STOPS, Decimal("7.20"), False),
+        (PowerOff.STOPS, Decimal("4.00"), False),
         (PowerOff.REBOOTS, Decimal("7.20"), True),
     ],
 )
 def test_what_a_power_off_from_inside_does_to_the_bill(power_off: PowerOff, usd: Decimal, runs: bool) -> None:
-    """Only where the cloud takes the machine away it is an end."""
+    """Only where the cloud takes the machine away it is an end; where it is stopped its disk is billed on."""
     world = made(power_off)
     machine = order(world)
+    machine.off_usd_per_hour = Decimal("0.40") if power_off is PowerOff.STOPS else None  # its disk's
     world.clock.advance(HOUR_S)
     world.power_off(machine.id)
     world.clock.advance(HOUR_S)

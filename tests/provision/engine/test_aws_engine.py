@@ -13,6 +13,7 @@ import pulumi
 import pytest
 from pulumi import dynamic
 
+from provision.account.upkeep import Spent, spent
 from provision.charge.volumes import end_volume
 from provision.clouds.engine.build import OLDEST_FITTING, read_version
 from provision.clouds.programs import aws
@@ -73,7 +74,8 @@ def test_up_then_found_by_tag_then_destroyed_then_nothing_left(bench: Bench) -> 
     [box_seen] = [resource for resource in owned.resources if resource.kind == "instance"]
     assert box_seen.since_s is not None
     assert abs(time.time() - box_seen.since_s) < HOUR_S, "by the cloud's own word"
-    assert box_seen.usd_so_far(now_s=box_seen.since_s + HOUR_S) == bench.row.offer.usd_per_hour, "without a ledger"
+    so_far = spent(box_seen, None, now_s=box_seen.since_s + HOUR_S)
+    assert so_far == Spent(usd=bench.row.offer.usd_per_hour, bound="exactly"), "without a ledger"
 
     teardown = provisioner.destroy(bench.launch)
 

@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from provision.account.upkeep import Spent, spent
 from provision.clouds.programs import runpod
 from provision.clouds.runner import living_engines
 from provision.errors import ProvisionError, Refused
@@ -67,7 +68,8 @@ def test_up_then_found_then_destroyed_then_nothing_left(bench: Bench) -> None:
     assert (listed.kind, listed.owner, listed.bills) == ("instance", "ada", True)
     assert listed.since_s is not None
     assert abs(time.time() - listed.since_s) < HOUR_S, "by the cloud's own word"
-    assert listed.usd_so_far(now_s=listed.since_s + HOUR_S) == bench.row.offer.usd_per_hour, "without a ledger"
+    so_far = spent(listed, None, now_s=listed.since_s + HOUR_S)
+    assert so_far == Spent(usd=bench.row.offer.usd_per_hour, bound="exactly"), "without a ledger"
     assert listed.deadline_at_s == int(launch.deadline_at_s)
 
     teardown = provisioner.destroy(launch)
