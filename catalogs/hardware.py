@@ -12,6 +12,7 @@ import msgspec
 Support = Literal["yes", "no", "partial", "build-dependent"]
 Confidence = Literal["high", "medium", "low"]
 MemoryType = Literal["HBM", "GDDR"]
+FormFactor = Literal["pcie", "sxm", "oam", "superchip"]  # a card in a slot, on a board of several, or beside its own processor
 Vendor = Literal["nvidia", "amd", "intel"]
 Basis = Literal["measured", "assumed"]
 Interconnect = Literal["nvlink", "pcie", "unknown"]
@@ -43,6 +44,8 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     pcie_generation: int | None = None
     pcie_lanes: int = 16
     nvlink_gb_per_s: float = 0.0  # both directions together; 0 = has none
+    host_link_gb_per_s: float | None = None  # a link of its own to its host's processor, both directions; None = it is on PCIe
+    form_factor: FormFactor = "pcie"
     tdp_w: float
     bf16: bool
     flash_attention: Support

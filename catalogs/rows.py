@@ -14,6 +14,7 @@ from catalogs.hardware import (
     Billing,
     Confidence,
     CpuArchitecture,
+    FormFactor,
     Gpu,
     Hosts,
     Interconnect,
@@ -34,7 +35,8 @@ def _fields(columns: str) -> tuple[str, ...]:
 GPU_FIELDS = _fields(
     "name aliases vendor architecture compute_capability multiprocessors memory_gib driver_memory_mib torch_memory_gib"
     " memory_type memory_bandwidth_gb_per_s bf16_tflops fp16_tflops fp32_tflops achievable_tflops achievable_basis"
-    " pcie_generation pcie_lanes nvlink_gb_per_s tdp_w bf16 flash_attention bitsandbytes confidence source as_of"
+    " pcie_generation pcie_lanes nvlink_gb_per_s host_link_gb_per_s form_factor tdp_w"
+    " bf16 flash_attention bitsandbytes confidence source as_of"
 )
 GPU_WORD_FIELDS = _fields("word taken also")
 INSTANCE_FIELDS = _fields(
@@ -51,6 +53,7 @@ SOURCE_FIELDS = _fields("code kind title url commit licence as_of attribution")
 _support = one_of(get_args(Support))
 _confidence = one_of(get_args(Confidence))
 _hosts = one_of(get_args(Hosts))
+_form_factor = one_of(get_args(FormFactor))
 _memory_type = one_of(get_args(MemoryType))
 _vendor = one_of(get_args(Vendor))
 _basis = one_of(get_args(Basis))
@@ -88,6 +91,8 @@ def gpu_of(row: Row) -> Gpu:
         pcie_generation=row.maybe("pcie_generation", count),
         pcie_lanes=row.get("pcie_lanes", count),
         nvlink_gb_per_s=row.get("nvlink_gb_per_s", not_negative),
+        host_link_gb_per_s=row.maybe("host_link_gb_per_s", positive),
+        form_factor=row.get("form_factor", _form_factor),
         tdp_w=row.get("tdp_w", positive),
         bf16=row.get("bf16", yes_no),
         flash_attention=row.get("flash_attention", _support),

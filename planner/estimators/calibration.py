@@ -109,8 +109,9 @@ LOGIT_BYTES: Final[dict[str, float]] = {
 }
 KAPPA_EARLY: Final = 22.0  # fitted: bytes moved per weight and pass by GPTQ's kernels of 2023
 KERNELS_SINCE: Final = (4, 36)  # assumed: transformers' release from which GPTQ came with kernels in Triton
-OPTIMIZER_BYTES_16: Final = 28.0  # fitted: bytes moved per 16-bit parameter and step
+OPTIMIZER_BYTES_16: Final = 28.0  # fitted: bytes that AdamW moves per 16-bit parameter and step
 OPTIMIZER_BYTES_32: Final = 60.0  # fitted: per fp32 parameter and step
+NEWTON_SCHULZ_STEPS: Final = 5  # derived: the default of torch.optim.Muon
 OPTIMIZER_BYTES_HOST: Final = 32.0  # derived: fp32 master and two moments read and written, the gradient read, the copy written
 HOST_MEMORY_GB_PER_S: Final = 20.0  # assumed: of a rank's share of a server's memory bandwidth
 HOST_S_EAGER: Final = 0.48e-3  # fitted: seconds of Python per block and pass
@@ -126,6 +127,7 @@ LOW_PRECISION_SINCE: Final = (8, 9)  # derived: the compute capability that 8-bi
 IMPERFECT_OVERLAP: Final = 0.15  # assumed
 NVLINK_SHARE: Final = 0.8  # fitted: of the datasheet's rate in one direction
 PCIE_GB_PER_S: Final[dict[int, float]] = {3: 12.5, 4: 25.0, 5: 50.0, 6: 100.0}  # assumed: x16, effective
+SLOWEST_PCIE: Final = 3  # assumed of a card whose generation nobody states: the oldest in use
 # derived: a network card of 200 Gb/s for each GPU, as HGX clusters have them; a cheap cloud has far less
 NODE_LINK_GB_PER_S: Final = 25.0
 SUMS_PER_BLOCK: Final = 4  # derived: behind attention and MLP, forward and backward (Megatron-LM, arXiv:1909.08053)
@@ -165,7 +167,7 @@ SPREAD_CPU_SLOW: Final = 2.5  # assumed: other load on the same cores slows torc
 
 IDLE_SHARE_OF_BUSY: Final = 1 / 3  # measured: 2,325 of 7,157 W, 8×H100 node in MLPerf Training 4.0
 BUSY_SHARE_OF_TDP_HGX: Final = 1.25  # measured: the same node, host included, against the GPUs' TDP
-BUSY_SHARE_OF_TDP: Final = 0.88  # assumed: PCIe and consumer cards
+BUSY_SHARE_OF_TDP: Final = 0.88  # assumed: cards in slots
 HOST_W: Final = 130.0  # assumed: the machine around them
 CPU_W_PER_CORE: Final = 15.0  # assumed
 SUPPLY_LOSS: Final = 1.03  # measured: AC against DC side, the same node

@@ -272,9 +272,9 @@ def _energy(pace: Pace, gpu: Gpu | None, strategy: Strategy, seconds: dict[Phase
     training = total(*(seconds[phase] for phase in (Phase.LOAD, Phase.PROBE, Phase.TRAIN, Phase.EVALUATE, Phase.SAVE)))
     if gpu is None:
         return scaled(training, (cores or known.CPU_CORES_ELSE) * known.CPU_W_PER_CORE / KWH)
-    hgx = gpu.nvlink_gb_per_s > 0 and strategy.num_gpus > 1
-    busy_w = gpu.tdp_w * (known.BUSY_SHARE_OF_TDP_HGX if hgx else known.BUSY_SHARE_OF_TDP)
-    busy_w = busy_w * strategy.num_gpus + (0 if hgx else known.HOST_W * strategy.num_nodes)
+    in_slot = gpu.form_factor == "pcie"  # of a board of eight each GPU draws its share of host, switches and fans
+    busy_w = gpu.tdp_w * (known.BUSY_SHARE_OF_TDP if in_slot else known.BUSY_SHARE_OF_TDP_HGX)
+    busy_w = busy_w * strategy.num_gpus + (known.HOST_W * strategy.num_nodes if in_slot else 0)
     idle_w = busy_w * known.IDLE_SHARE_OF_BUSY
     step = pace.step
     used = min(1.0, (step.compute_s + step.memory_s) / step.micro_step_s)

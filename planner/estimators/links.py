@@ -13,7 +13,9 @@ from remote.contract import Strategy
 
 def host_bytes_per_s(gpu: Gpu) -> float:
     """Effective bytes per second between the GPU and host memory, in one direction."""
-    generation = gpu.pcie_generation or 4
+    if gpu.host_link_gb_per_s is not None:
+        return known.NVLINK_SHARE * gpu.host_link_gb_per_s / 2 * GB
+    generation = known.SLOWEST_PCIE if gpu.pcie_generation is None else gpu.pcie_generation
     return known.PCIE_GB_PER_S[min(generation, max(known.PCIE_GB_PER_S))] * gpu.pcie_lanes / 16 * GB
 
 
@@ -33,7 +35,7 @@ def link_bytes_per_s(inside: float, strategy: Strategy) -> float:
 
 def linked_bytes(job: Job) -> float:
     """Bytes per micro-step and GPU that move beside the computing: gathered weights, gradients reduced in parts."""
-    strategy, part = job.strategy, (job.ranks - 1) / job.ranks
+    strategy = job.strategy
     moved = 0.0
     cut = cut_of(strategy)
     if cut.weights:
@@ -41,7 +43,7 @@ def linked_bytes(job: Job) -> float:
         moved += visits * _gathered_bytes(job)
     if cut.gradients:  # gradients in parts: every micro-step reduces them
         moved += _gradient_bytes(job)
-    return moved * part
+    return moved * _of_others(job)
 
 
 def waited_bytes(job: Job) -> float:
@@ -53,20 +55,21 @@ def waited_bytes(job: Job) -> float:
 
 
 def _gathered_bytes(job: Job) -> float:
-    """All weights as they cross a link to be computed with: packed, or in what autocast computes in."""
+    """A rank's weights as they cross a link to be computed with: packed, or in what autocast computes in."""
     strategy = job.strategy
     if strategy.quant != "none" or strategy.autocast == "none":
-        return job.weights.before_upcast
-    return job.architecture.num_params * DTYPE_BYTES[strategy.autocast]
+        return job.weights.before_upcast / job.stack.weights_parallel
+    return job.architecture.num_params * DTYPE_BYTES[strategy.autocast] / job.stack.weights_parallel
 
 
 def _gradient_bytes(job: Job) -> float:
-    """All gradients as they are reduced: in their own dtype under DDP; accelerate's FSDP and DeepSpeed's engine reduce in what
-    autocast computes in.
+    """A rank's gradients as they are reduced: in their own dtype under DDP; in what autocast computes in by accelerate's FSDP
+    and DeepSpeed's engine.
     """
     strategy = job.strategy
     own = cut_of(strategy).engine == "torch" or strategy.autocast == "none"
-    return job.trained.params * (job.trained.item if own else DTYPE_BYTES[strategy.autocast])
+    item = job.trained.item if own else DTYPE_BYTES[strategy.autocast]
+    return job.trained.params * item / job.stack.weights_parallel
 
 
 def summed_bytes(job: Job) -> float:
@@ -83,16 +86,17 @@ def fetched_bytes(job: Job) -> float:
     """
     a, strategy = job.architecture, job.strategy
     leave = strategy.gradient_checkpointing == "offloaded" or strategy.activation_offload
-    checkpoints = leave * known.NARROW_BYTES * job.tokens * a.hidden_size * a.depth
+    held_here = job.stack.context_parallel_size * job.stack.pipeline_parallel_size  # tensor-parallel ranks each keep the whole
+    checkpoints = leave * known.NARROW_BYTES * job.tokens * a.hidden_size * a.depth / held_here
     return 2 * (_weights_from_host(job) + checkpoints)
 
 
 def _weights_from_host(job: Job) -> float:
     match job.strategy.offload:
         case "params":
-            return job.weights.before_upcast / job.ranks
+            return job.weights.before_upcast / job.ranks / job.stack.weights_parallel
         case "stream":
-            return job.weights.blocks_before_upcast
+            return job.weights.blocks_before_upcast / job.stack.weights_parallel
         case _:
             return 0.0
 
@@ -101,4 +105,10 @@ def reduced_bytes(job: Job) -> float:
     """Bytes per optimizer step and GPU: gradients summed over replicas."""
     if cut_of(job.strategy).gradients:
         return 0.0
-    return known.RING_TRIPS * _gradient_bytes(job) * (job.ranks - 1) / job.ranks / job.stack.model_parallel
+    return known.RING_TRIPS * _gradient_bytes(job) * _of_others(job)
+
+
+def _of_others(job: Job) -> float:
+    """The share of a tensor that lies with the others of a ring: replicas, and the ranks that share one context."""
+    ring = job.ranks * job.stack.context_parallel_size
+    return (ring - 1) / ring

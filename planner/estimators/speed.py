@@ -14,6 +14,7 @@ block is computed again (Kaplan et al., arXiv:2001.08361, for the count of 6 per
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import Final
 
 import msgspec
 
@@ -31,6 +32,7 @@ from planner.estimators.links import (
     summed_bytes,
     waited_bytes,
 )
+from planner.estimators.memory.held.optimizers import matrices_of, state_bytes
 from planner.estimators.timed import Job, timed
 from planner.methods import (
     METHODS,
@@ -47,6 +49,9 @@ from planner.strategy.precision import items_of, packs_experts, packs_linears, q
 from planner.strategy.stack import Stack
 from planner.units import GB, GFLOPS, TERA
 from remote.contract import Strategy, Task
+
+SPOKEN: Final[frozenset[Task]] = frozenset({"causal_lm", "seq2seq"})  # tasks that score the whole vocabulary at each token
+LOGITS_MADE_AGAIN: Final = frozenset({"chunked"})  # losses that multiply by the head once more in backward
 
 
 class StepTime(msgspec.Struct, frozen=True):
@@ -152,7 +157,8 @@ def _flops_by_kernel(job: Job) -> Flops:
     per_weight = 2 + (2 + 2 * job.recomputes) * backward_share + 2 * backward_share * ("weights" in method.moves)
     trains_head = method.moves_all or saved_module_params(a, strategy) > 0
     linears = sum(part.num_layers * part.linear_weights_per_block for part in a.parts)
-    dense = linears * per_weight + _head_params(job) * (4 + 2 * trains_head) + _adapter_params(job) * (6 + 2 * job.recomputes)
+    per_head_weight = 4 + 2 * trains_head + 2 * (strategy.loss in LOGITS_MADE_AGAIN)
+    dense = linears * per_weight + _head_params(job) * per_head_weight + _adapter_params(job) * (6 + 2 * job.recomputes)
     return Flops(
         dense=job.tokens * dense,
         experts=job.tokens * (active_weights(a) - linears) * per_weight,
@@ -171,7 +177,7 @@ def forward_share(job: Job) -> float:
 
 def _head_params(job: Job) -> int:
     a = job.architecture
-    return a.vocab_size * a.hidden_size if job.task in ("causal_lm", "seq2seq") else head_params(a, job.task)
+    return a.vocab_size * a.hidden_size if job.task in SPOKEN else head_params(a, job.task)
 
 
 def _adapter_params(job: Job) -> int:
@@ -225,7 +231,7 @@ def _traffic_bytes(job: Job) -> float:
         wrapped = sum(times * (linear.in_features + linear.out_features) for linear, times in adapted_linears(a, job.strategy))
     items = items_of(job.strategy)
     wide = 2 if items.norm > items.weight else 1  # norms and the stream between blocks in fp32 instead of 16 bits
-    logits = a.vocab_size * known.LOGIT_BYTES[job.strategy.loss] if job.task == "causal_lm" else 0
+    logits = a.vocab_size * known.LOGIT_BYTES[job.strategy.loss] if job.task in SPOKEN else 0
     blocks = sum(part.num_layers * _elements_per_block(part, job) for part in a.parts)
     return job.tokens * (2 * job.passes * wide * (blocks + beta * wrapped) + logits)
 
@@ -269,17 +275,35 @@ def _moved_per_weight(job: Job) -> float:
 
 
 def _optimizer_bytes(job: Job) -> float:
-    """Reading and writing parameters, gradients and states once per step."""
-    per_param = known.OPTIMIZER_BYTES_16 if job.trained.item == 2 else known.OPTIMIZER_BYTES_32
-    sharded = job.ranks if cut_of(job.strategy).states else 1
-    return per_param * job.trained.params / sharded / job.stack.model_parallel
+    """Reading and writing parameters, gradients and states once per step, in proportion to what AdamW moves."""
+    item = job.trained.item
+    per_param = known.OPTIMIZER_BYTES_16 if item == known.NARROW_BYTES else known.OPTIMIZER_BYTES_32
+    states = 2 * state_bytes(job.architecture, job.strategy, job.trained)  # read and written, as the parameters are
+    moved, by_adamw = 3 * item * job.trained.params + states, 7 * item
+    return per_param * moved / by_adamw / _stepped_apart(job)
+
+
+def _orthogonalized_flops(job: Job) -> float:
+    """Muon's products: five times X·Xᵀ, its square, and their product with X, of each matrix by its shorter side."""
+    if job.strategy.optimizer != "muon":
+        return 0.0
+    flops = 0.0
+    for matrix in matrices_of(job.architecture, job.strategy):
+        shorter, longer = sorted((matrix.rows, matrix.columns))
+        flops += matrix.times * known.NEWTON_SCHULZ_STEPS * 2 * shorter**2 * (2 * longer + shorter)
+    return flops / _stepped_apart(job)
+
+
+def _stepped_apart(job: Job) -> int:
+    """GPUs that the optimizer's work is shared among."""
+    return (job.ranks if cut_of(job.strategy).states else 1) * job.stack.weights_parallel
 
 
 def _step_s(job: Job, gpu: Gpu, bandwidth: float) -> float:
     """Seconds of the optimizer's step: on the GPU, or on the cores of its host, gradients going there and parameters back."""
     if job.strategy.offload not in ("optimizer", "params"):
-        return _optimizer_bytes(job) / bandwidth
-    params = job.trained.params / job.ranks / job.stack.model_parallel
+        return _optimizer_bytes(job) / bandwidth + _orthogonalized_flops(job) / _achievable_flops(gpu)
+    params = job.trained.params / job.ranks / job.stack.weights_parallel
     there_and_back = 2 * known.NARROW_BYTES / host_bytes_per_s(gpu)
     return params * (there_and_back + known.OPTIMIZER_BYTES_HOST / (known.HOST_MEMORY_GB_PER_S * GB))
 

@@ -50,6 +50,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         """GPUs that work on one micro-batch together."""
         return self.tensor_parallel_size * self.pipeline_parallel_size * self.context_parallel_size
 
+    @property
+    def weights_parallel(self) -> int:
+        """Parts that a replica's weights lie in: those of one context are whole on each of its GPUs."""
+        return self.tensor_parallel_size * self.pipeline_parallel_size
+
     def replicas(self, strategy: Strategy) -> int:
         """Data-parallel ranks: micro-batches that are computed side by side."""
         together = strategy.num_gpus if cut_of(strategy).spreads_blocks else self.model_parallel

@@ -184,8 +184,8 @@ def _card_rows(card: Card, today: dt.date) -> Iterator[tuple[str, str]]:
     yield "bandwidth", f"{gpu.memory_bandwidth_gb_per_s:,g} GB/s"
     yield "16-bit products", f"{gpu.achievable_tflops:g} TFLOP/s at best, {gpu.achievable_basis}"
     yield "peaks, dense", ", ".join(_peaks(gpu)) or "not known"
-    generation = "not known" if gpu.pcie_generation is None else f"PCIe {gpu.pcie_generation}.0 x{gpu.pcie_lanes}"
-    yield "link to the host", generation
+    yield "form", gpu.form_factor
+    yield "link to the host", _host_link(gpu)
     yield "link to others", f"{gpu.nvlink_gb_per_s:g} GB/s, both directions" if gpu.nvlink_gb_per_s else "none but PCIe"
     yield "power", f"{gpu.tdp_w:g} W"
     yield "bf16", "yes" if gpu.bf16 else "no: fp16"
@@ -234,6 +234,12 @@ def _billing_rows(rule: Billing) -> Iterator[tuple[str, str]]:
     yield "disk", _known(rule.disk_usd_per_gib_month, "{:f} $ per GiB and month") + least_disk
     free = f" after {rule.egress_free_gb} GB a month" if rule.egress_free_gb else ""
     yield "egress", _known(rule.egress_usd_per_gb, "{:f} $/GB") + free
+
+
+def _host_link(gpu: Gpu) -> str:
+    if gpu.host_link_gb_per_s is not None:
+        return f"{gpu.host_link_gb_per_s:g} GB/s, both directions"
+    return "not known" if gpu.pcie_generation is None else f"PCIe {gpu.pcie_generation}.0 x{gpu.pcie_lanes}"
 
 
 def _peaks(gpu: Gpu) -> Iterator[str]:

@@ -17,7 +17,7 @@ from planner.asking.case import read_case, stack_of, strategy_of
 from planner.asking.request import DataAsked
 from planner.estimators import phases
 from planner.estimators.duration import Pace, estimate_duration, pace_of, steps_of, work_of
-from planner.estimators.links import linked_bytes, reduced_bytes
+from planner.estimators.links import host_bytes_per_s, linked_bytes, reduced_bytes
 from planner.estimators.speed import flops_of
 from planner.estimators.timed import Job, timed
 from planner.plan import DurationEstimate
@@ -179,6 +179,42 @@ def test_a_step_on_the_host_s_cores_takes_its_memory_and_the_link() -> None:
     assert there - here == pytest.approx(7.6e9 * (4 / 25e9 + 32 / 20e9), rel=0.05)
     two = pace("7b", "A100-SXM4-80GB", offload="optimizer", sharding="zero2", num_gpus=2, interconnect="nvlink", **said)
     assert two.step_s.p50 < 0.7 * there
+
+
+@pytest.mark.parametrize("sharding", ["fsdp", "zero3"])
+def test_what_tensor_parallel_ranks_hold_in_parts_they_gather_in_parts(sharding: str) -> None:
+    """Eight GPUs of one context each hold all of its weights; of eight tensor-parallel ones each holds an eighth."""
+    said: dict[str, Any] = {"method": "full", "sharding": sharding, "num_gpus": 16, "seq_len": 512, "stack": "nemo"}
+    whole, parted = (linked_bytes(job("70b", tensor_parallel_size=size, **said)) for size in (1, 8))
+    assert parted == pytest.approx(whole / 8 * (1 / 2) / (15 / 16))  # rings of two ranks instead of sixteen
+    beside, alone = (
+        reduced_bytes(job("8b", **said | {"sharding": "ddp", "num_gpus": n, "context_parallel_size": n})) for n in (2, 1)
+    )
+    assert alone == 0
+    assert beside > 0  # one replica, whose two halves of a context each have gradients of all weights
+
+
+def test_a_chip_beside_its_own_processor_streams_by_their_link() -> None:
+    """450 GB/s each way, of which 0.8 are reached, where an H100 on PCIe 5 has 50."""
+    assert host_bytes_per_s(CATALOG.gpu("GH200").gpu) == pytest.approx(360e9)
+    assert host_bytes_per_s(CATALOG.gpu("H100 SXM5").gpu) == pytest.approx(50e9)
+    unknown = msgspec.structs.replace(CATALOG.gpu("H100 SXM5").gpu, pcie_generation=None)
+    assert host_bytes_per_s(unknown) == min(host_bytes_per_s(each) for each in CATALOG.gpus.values() if each.pcie_lanes == 16)
+
+
+def test_a_loss_that_keeps_no_logits_multiplies_by_the_head_once_more() -> None:
+    whole, chunked = (job("1b", seq_len=512, loss=loss) for loss in ("hf", "chunked"))
+    head = whole.architecture.vocab_size * whole.architecture.hidden_size
+    assert flops_of(chunked) - flops_of(whole) == pytest.approx(whole.tokens * 2 * head)
+
+
+def test_an_optimizer_takes_as_long_as_what_it_moves() -> None:
+    """SGD has no state to read and write, 8-bit AdamW a quarter of one; Muon multiplies each matrix by itself."""
+    said: dict[str, Any] = {"method": "full", "seq_len": 512}
+    names = ("sgd", "adamw_8bit", "adamw_torch_fused")
+    once = {name: pace("1b", "H100 SXM5", optimizer=name, **said).step.once_s for name in (*names, "muon")}
+    assert once["sgd"] == pytest.approx(3 / 7 * once["adamw_torch_fused"], rel=0.01)
+    assert once["sgd"] < once["adamw_8bit"] < once["adamw_torch_fused"] < once["muon"]
 
 
 def test_tensor_parallel_sums_stay_within_a_machine() -> None:
@@ -343,6 +379,19 @@ def test_energy_is_power_times_time() -> None:
     estimate = duration()
     hours = estimate.wall_s.p50 / 3600
     assert 0.05 * hours < estimate.energy_kwh.p50 < 0.2 * hours
+
+
+def test_a_bridge_between_two_cards_makes_no_board_of_them() -> None:
+    """Cards in slots draw less than they may, and a host's power beside it; of a board each GPU draws its share of all."""
+    kwh = {}
+    for name in ("H100 PCIe", "H100 SXM5"):
+        offer = msgspec.structs.replace(RENTED, gpu=name, num_gpus=Decimal(2), interconnect="nvlink")
+        strategy = msgspec.structs.replace(STRATEGY, num_gpus=2, sharding="ddp", seq_len=4096, micro_batch_size=8)
+        found, gpu = duration(strategy=strategy, offer=offer), CATALOG.gpu(name).gpu
+        phases_s = (found.phase_s[each].p50 for each in (Phase.LOAD, Phase.PROBE, Phase.TRAIN, Phase.EVALUATE, Phase.SAVE))
+        kwh[name] = found.energy_kwh.p50 / (2 * gpu.tdp_w * sum(phases_s) / 3.6e6)
+    slot, board = 1.03 * (0.88 + 130 / 700), 1.03 * 1.25  # where the GPUs are always busy, with what the supply loses
+    assert kwh["H100 PCIe"] <= slot * 1.001 < kwh["H100 SXM5"] <= board * 1.001
 
 
 @given(batch=st.integers(1, 32), seq_len=st.integers(64, 4096), gpu=st.sampled_from(["T4", "L4", "H100 SXM5", "MI300X"]))
