@@ -125,6 +125,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     shared_kv_broadcast: bool = False  # one key head meets all query heads as a broadcast, which no fused kernel takes
     expanded_kv_for_flash: bool = False  # until transformers 4.48, for FlashAttention-2 alone
     expands_kv: bool = False  # keys and values are copied to all query heads before the kernel, whatever it could do
+    caches_expanded: bool = False  # and that even before they are rotated and cached
     window: int | None = None  # how many positions back a token sees; None = all
     rotary_share: float = 1.0  # of each head that is rotated
     experts: Experts = "routed"  # every = each token goes through all of them, weighted
@@ -170,6 +171,11 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     def kv_size(self) -> int:
         """Width of all key heads together (values alike)."""
         return self.num_kv_heads * self.head_dim
+
+    @property
+    def cached_size(self) -> int:
+        """Width of the keys that a cache holds, of one position (values alike)."""
+        return self.query_size if self.caches_expanded else self.kv_size
 
     @property
     def parts(self) -> tuple[Architecture, ...]:

@@ -56,11 +56,28 @@ def p_tuning_encoder(architecture: Architecture, strategy: Strategy) -> int:
 def prefix_tuning(architecture: Architecture, strategy: Strategy) -> int:
     """Keys and values of every block for each virtual token; with `prefix_projection`, an MLP that makes them."""
     options.known_only(strategy, ("prefix_projection", "encoder_hidden_size", "init_weights"))
-    made = 2 * architecture.depth * architecture.kv_size
+    _require_room_in_cache(architecture, strategy)
+    made = 2 * architecture.depth * architecture.cached_size
     tokens = virtual_tokens(architecture, strategy)
     if not projects(strategy):
         return tokens * made
-    return tokens * architecture.kv_size + prefix_encoder(architecture, strategy)
+    return tokens * architecture.cached_size + prefix_encoder(architecture, strategy)
+
+
+def _require_room_in_cache(architecture: Architecture, strategy: Strategy) -> None:
+    """Refuse bases whose cache takes no keys of the shape that peft 0.21 learns: of as many heads as `num_key_value_heads`
+    says, or as the queries have where a config has no such key, like Falcon's.
+    """
+    mixers = {part.mixer for part in architecture.parts}
+    cache = next((what for mixer, what in OTHER_CACHES.items() if mixer in mixers), None)
+    cache = "one key head" if architecture.shared_kv_broadcast else cache
+    if cache is not None:
+        words = f"{strategy.method} learns keys and values for every head, and the cache of {architecture.name} holds {cache}"
+        raise CaseError("method", words, "method prompt_tuning learns embeddings instead")
+
+
+# derived: DeepseekV3Attention and GraniteMoeHybridMambaLayer of transformers 5.24
+OTHER_CACHES: Final = {"latent": "one narrow state", "mamba": "states of a scan"}
 
 
 def projects(strategy: Strategy) -> bool:
@@ -70,7 +87,7 @@ def projects(strategy: Strategy) -> bool:
 
 def prefix_encoder(architecture: Architecture, strategy: Strategy) -> int:
     """derived: peft's PrefixEncoder: two linears around a tanh; its width is that of all key heads."""
-    d = architecture.kv_size
+    d = architecture.cached_size
     e = options.count(strategy, "encoder_hidden_size", d)
     return _linear(d, e) + _linear(e, 2 * architecture.depth * d)
 

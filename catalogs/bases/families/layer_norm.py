@@ -190,6 +190,7 @@ def falcon(config: Config) -> Fields:
         "scores": "alibi_wide" if alibi else "wide",
         "shared_kv_broadcast": not several,
         "expands_kv": newer,
+        "caches_expanded": newer,
         "own_linears": True,
         "hidden_dropout": share(config, "hidden_dropout", default=0.0),
         "attention_dropout": share(config, "attention_dropout", default=0.0),

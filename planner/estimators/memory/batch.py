@@ -22,14 +22,21 @@ def sizes_of(architecture: Architecture, strategy: Strategy, stack: Stack) -> Si
     """The sizes of one micro-batch on one GPU."""
     seq_len = positions_of(strategy)
     tokens = math.ceil(strategy.micro_batch_size * seq_len / (stack.context_parallel_size * stack.tensor_parallel_size))
+    sequences = tokens // seq_len
     return Sizes(
         tokens=tokens,
         seq_len=seq_len,
         learned=tokens * prefix_tokens(strategy) // seq_len,
-        sequences=tokens // seq_len,
+        sequences=sequences,
         chunk=chunk_tokens(tokens, strategy.loss, architecture),
         scattered=_scattered_rows(tokens, architecture.vocab_size),
+        scanned=tokens + sequences * _filling(architecture, seq_len),
     )
+
+
+def _filling(architecture: Architecture, seq_len: int) -> int:
+    """Positions that fill a sequence up to whole chunks of a scan."""
+    return max((-seq_len % part.mamba.chunk for part in architecture.parts if part.mamba is not None), default=0)
 
 
 def _scattered_rows(tokens: int, vocab_size: int) -> int:

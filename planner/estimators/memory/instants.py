@@ -303,19 +303,21 @@ def _above_encoder(scene: Scene) -> Iterator[Parts]:
     if scene.architecture.kind != "encoder_decoder" or not scene.checkpointed:
         return
     kept, depth = _kept_by(scene, decoder), scene.architecture.depth
+    num_blocks, each = scene.num_blocks * decoder.num_layers, decoder.played.profile.weight_gradients
     around = _with(
         resident(scene),
         activations=_activations(scene) - kept,
         temporaries=bias_gradient_bytes(scene),
         logits=_kept_outputs(scene),
-        gradients=_share_of_gradient(scene, _head_gradients(scene)),
+        gradients=_share_of_gradient(scene, _head_gradients(scene) + each),
         autocast_copies=_held_copies(scene),
     )
     for hump in _humps(scene, decoder.played):
         yield _with(around, temporaries=hump)
-    below = cut(kept, max(0, scene.num_blocks * decoder.num_layers - 2 * depth), depth)
+    below, made = (cut(size, max(0, num_blocks - 2 * depth), depth) for size in (kept, each))
+    first = _with(around, activations=-below, gradients=_share_of_gradient(scene, made))
     for size in decoder.played.profile.forward_peak:
-        yield _with(around, activations=-below, temporaries=size + remade_bias_bytes(scene))
+        yield _with(first, temporaries=size + remade_bias_bytes(scene))
 
 
 def _lowest_that_trains(scene: Scene) -> Iterator[Parts]:

@@ -87,7 +87,7 @@ class Scene(msgspec.Struct, frozen=True):
         """Keys and values of so many positions, in every block here that has some: a Mamba block has none."""
         depth, attending = self.architecture.depth, (part for part in self.architecture.parts if part.mixer != "mamba")
         return sum(
-            cut(2 * positions * part.kv_size * item, self.share.num_layers * part.num_layers, depth) for part in attending
+            cut(2 * positions * part.cached_size * item, self.share.num_layers * part.num_layers, depth) for part in attending
         )
 
     @property

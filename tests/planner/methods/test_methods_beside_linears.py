@@ -97,6 +97,24 @@ def test_what_a_method_cannot_do_is_said_in_a_sentence(said: dict[str, Any], key
     assert refused.value.key == key
 
 
+@pytest.mark.parametrize(
+    ("base", "held"), [("falcon-7b", "one key head"), ("deepseek-v3", "one narrow state"), ("granite-4.0-h-tiny", "a scan")]
+)
+def test_a_cache_that_holds_no_keys_of_every_head_takes_no_prefix(base: str, held: str) -> None:
+    """A prefix of peft's fails there in the first forward pass, so nothing is estimated."""
+    architecture = resolve_model(base, base=None)
+    with pytest.raises(CaseRefused, match=f"holds .*{held}.*prompt_tuning") as refused:
+        trainable_params(architecture, strategy(architecture.config, method="prefix_tuning", **TOKENS))
+    assert refused.value.key == "method"
+
+
+def test_falcon_11b_caches_keys_of_every_query_head() -> None:
+    """Its 8 key heads are expanded to 32 before the cache, and so wide is a prefix: 4,096 keys and values a block."""
+    architecture = resolve_model("falcon-11b", base=None)
+    made = strategy(architecture.config, method="prefix_tuning", num_virtual_tokens=20)
+    assert trainable_params(architecture, made) == 20 * 2 * architecture.num_layers * 4096
+
+
 def test_named_modules_of_the_top_blocks() -> None:
     """Two blocks' feed-forward: three matrices of 64 × 96 each."""
     made = strategy(LLAMA, method="freeze", trainable_layers=2, method_options={"modules": ["mlp"]})

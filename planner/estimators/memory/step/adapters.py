@@ -228,7 +228,7 @@ def _loha(block: Block, x: Tensor, module: Linear) -> Tensor:
 
 
 def _lokr(block: Block, x: Tensor, module: Linear) -> Tensor:
-    """The update is a Kronecker product, then scaled."""
+    """The update is a Kronecker product, then scaled. Of both factors the gradients are of full size before they are summed."""
     n, weights = block.n, module.num_weights
     y = plain_product(block, x, module)
     _, large = kronecker_factors(module, n.dials)
@@ -238,7 +238,7 @@ def _lokr(block: Block, x: Tensor, module: Linear) -> Tensor:
         weights,
         n.adapter,
         keeps=kept,
-        backward_scratch=weights * n.adapter,
+        backward_scratch=2 * weights * n.adapter,
         weight_gradient=sum(n.sizes(module)) * n.adapter,
     )
     return _with_update(block, x, y, block.matrix((product,), weights, n.adapter), module)

@@ -45,10 +45,12 @@ def _heads(block: Block, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     """Queries, keys and values at their positions."""
     a = block.architecture
     query, key, value = _projections(block, x)
+    if a.caches_expanded:
+        key, value = _expanded(block, key), _expanded(block, value)
     if a.qk_norm != "none":
-        query, key = norm(block, query, a.query_size), norm(block, key, a.kv_size)
+        query, key = norm(block, query, a.query_size), norm(block, key, a.cached_size)
     if a.rotary:
-        query, key = _rotary(block, query, a.query_size), _rotary(block, key, a.kv_size)
+        query, key = _rotary(block, query, a.query_size), _rotary(block, key, a.cached_size)
     return query, key, value
 
 
@@ -102,7 +104,7 @@ def _rotary(block: Block, x: Tensor, features: int) -> Tensor:
 
 def _behind_prefix(block: Block, x: Tensor) -> Tensor:
     """Keys or values behind the learned ones: the cache joins them in the wider dtype, and hands gradients back as views."""
-    n, features = block.n, block.architecture.kv_size
+    n, features = block.n, block.architecture.cached_size
     if not n.prefix:
         return x
     item = max(block.items[x], n.cache)
@@ -113,9 +115,11 @@ def _behind_prefix(block: Block, x: Tensor) -> Tensor:
 
 def _repeated(block: Block, x: Tensor) -> Tensor:
     """Keys or values, one copy for each query head of the group."""
-    if not block.n.repeats_kv:
-        return x
-    return block.op((x,), block.architecture.query_size, block.items[x], tokens=block.n.keys)
+    return _expanded(block, x, tokens=block.n.keys) if block.n.repeats_kv and not block.architecture.caches_expanded else x
+
+
+def _expanded(block: Block, x: Tensor, *, tokens: int | None = None) -> Tensor:
+    return block.op((x,), block.architecture.query_size, block.items[x], tokens=tokens)
 
 
 def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, seen: Seen) -> Tensor:
@@ -123,7 +127,7 @@ def _fused_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, se
     n, a = block.n, block.architecture
     half = 2 if n.attention == "flash" else (n.autocast or block.items[query])
     query = block.cast(query, a.query_size, half)
-    key, value = (block.cast(tensor, a.kv_size, half, tokens=n.keys) for tensor in (key, value))
+    key, value = (block.cast(tensor, a.cached_size, half, tokens=n.keys) for tensor in (key, value))
     key, value = _repeated(block, key), _repeated(block, value)
     return block.op(
         tuple(dict.fromkeys((query, key, value))),

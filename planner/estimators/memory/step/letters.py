@@ -29,6 +29,7 @@ class Sizes(msgspec.Struct, frozen=True):
     sequences: int  # where each has something of its own, such as a position bias
     chunk: int  # tokens whose logits are made at a time
     scattered: int  # rows of partial sums of an embedding's gradient
+    scanned: int  # tokens, with what fills each sequence up to whole chunks of a scan
 
 
 def _letter(place: int) -> int:
@@ -38,7 +39,13 @@ def _letter(place: int) -> int:
 # derived: a product stands where the sum of its letters' places is: tokens × seq_len at 3, seq_len² at 4, sequences × seq_len²
 # at 10
 LETTERS: Final = Sizes(
-    tokens=_letter(1), seq_len=_letter(2), learned=_letter(5), sequences=_letter(6), chunk=_letter(7), scattered=_letter(8)
+    tokens=_letter(1),
+    seq_len=_letter(2),
+    learned=_letter(5),
+    sequences=_letter(6),
+    chunk=_letter(7),
+    scattered=_letter(8),
+    scanned=_letter(9),
 )
 PLACES: Final = 11  # derived: up to sequences × seq_len²
 _REST: Final = _letter(PLACES)  # what `cut` leaves of each stands so many places further up
@@ -51,7 +58,7 @@ def values_of(sizes: Sizes, *, cut_into: int = 1) -> Values:
     """What stands for each letter and product of letters in a batch of these sizes, and for what cuts have left of them."""
     tokens, length = sizes.tokens, sizes.seq_len
     squares = length * length
-    others = (sizes.learned, sizes.sequences, sizes.chunk, sizes.scattered, 0, sizes.sequences * squares)
+    others = (sizes.learned, sizes.sequences, sizes.chunk, sizes.scattered, sizes.scanned, sizes.sequences * squares)
     whole = (1, tokens, length, tokens * length, squares, *others)
     return whole if cut_into == 1 else (*whole, *(value / cut_into for value in whole))
 

@@ -54,38 +54,45 @@ def _written_out(block: Block, m: Mamba, projected: Tensor) -> Tensor:
 
 def _scan(block: Block, m: Mamba, hidden: Tensor, keys: Tensor, queries: Tensor, steps: Tensor) -> Tensor:
     """`mamba2_chunk_scan`: pairs within a chunk, states between chunks. B are keys, C queries of an attention that decays."""
-    item = block.n.autocast or FP32
+    item, whole = block.n.autocast or FP32, block.n.batch.scanned
     each_head, pairs, states = m.heads * m.state, m.heads * m.chunk, m.inner * m.state // m.chunk
     steps = block.op((steps,), m.heads, FP32, saves_output=True)
     hidden = block.cast(hidden, m.inner, FP32)
     keys = block.op((block.cast(keys, m.groups * m.state, FP32),), each_head, FP32)
     queries = block.op((block.cast(queries, m.groups * m.state, FP32),), each_head, FP32)
-    around = block.op((block.op((hidden,), m.inner, FP32),), m.inner, FP32)  # D · x, added at the end
+    filled_up = block.op((hidden,), m.inner, FP32, tokens=whole)  # to whole chunks: a copy also where there is nothing to fill
+    around = block.op((filled_up,), m.inner, FP32, tokens=whole)  # D · x, added at the end
     hidden = block.op((hidden, steps), m.inner, FP32, saves=(hidden, steps))
-    hidden = block.op((hidden,), m.inner, FP32)  # padding to whole chunks copies, also where there is nothing to pad
-    decays = block.op((block.op((steps,), m.heads, FP32),), m.heads, FP32)
-    keys, queries = block.op((keys,), each_head, FP32), block.op((queries,), each_head, FP32)
-    summed = block.op((decays,), m.heads, FP32)
-    filled = block.op((decays,), pairs, FP32)
-    sums = block.op((filled,), pairs, FP32)
-    within = block.op((block.op((sums,), pairs, FP32),), pairs, FP32, saves_output=True)
+    hidden = block.op((hidden,), m.inner, FP32, tokens=whole)
+    decays = block.op((block.op((steps,), m.heads, FP32),), m.heads, FP32, tokens=whole)
+    keys, queries = (block.op((tensor,), each_head, FP32, tokens=whole) for tensor in (keys, queries))
+    summed = block.op((decays,), m.heads, FP32, tokens=whole)
+    filled = block.op((decays,), pairs, FP32, tokens=whole)
+    sums = block.op((filled,), pairs, FP32, tokens=whole)
+    within = block.op((block.op((sums,), pairs, FP32, tokens=whole),), pairs, FP32, tokens=whole, saves_output=True)
     scores = _product(block, (queries, each_head), (keys, each_head), pairs, item)
-    weights = block.op((scores, within), pairs, FP32, saves=(scores, within))
+    weights = block.op((scores, within), pairs, FP32, tokens=whole, saves=(scores, within))
     inside = _product(block, (weights, pairs), (hidden, m.inner), m.inner, item)
-    decayed = block.op((keys, summed), each_head, FP32, saves=(keys, summed))
+    decayed = block.op((keys, summed), each_head, FP32, tokens=whole, saves=(keys, summed))
     states_of = _product(block, (decayed, each_head), (hidden, m.inner), states, item)
-    joined = block.op((block.cast(states_of, states, item),), states, item)
+    joined = block.op((block.cast(states_of, states, item, tokens=whole),), states, item, tokens=whole)
     started = _product(block, (joined, states), (joined, states), states, item)
     across = _product(block, (queries, each_head), (started, states), m.inner, item)
-    across = block.op((across, summed), m.inner, FP32, saves=(across,), keeps=block.n.tokens * m.heads * FP32)
-    total = block.op((inside, across), m.inner, FP32)
-    return block.op((total, around), m.inner, FP32, passes=True)
+    kept = whole * m.heads * FP32
+    across = block.op((across, summed), m.inner, FP32, tokens=whole, saves=(across,), keeps=kept)
+    total = block.op((inside, across), m.inner, FP32, tokens=whole)
+    return block.op((total, around), m.inner, FP32, tokens=whole, passes=True)
 
 
 def _product(block: Block, one: tuple[Tensor, int], other: tuple[Tensor, int], features: int, item: int) -> Tensor:
     """An einsum: both operands in the dtype of products, laid out anew, and kept."""
-    laid = tuple(block.op((block.cast(tensor, width, item),), width, item) for tensor, width in dict.fromkeys((one, other)))
-    return block.op(laid, features, item, saves=laid)
+    whole = block.n.batch.scanned
+
+    def laid_out(x: Tensor, width: int) -> Tensor:
+        return block.op((block.cast(x, width, item, tokens=whole),), width, item, tokens=whole)
+
+    laid = tuple(laid_out(*operand) for operand in dict.fromkeys((one, other)))
+    return block.op(laid, features, item, tokens=whole, saves=laid)
 
 
 def _gated_norm(block: Block, m: Mamba, x: Tensor, gate: Tensor) -> Tensor:
