@@ -103,6 +103,6 @@ def _credentials(row: CloudRow) -> str:
 
 
 def _permissions(name: str) -> str:
-    """The file that says what the account must allow, and no more."""
-    files = sorted(path.name for path in (DOCS / "permissions").glob(f"{name}.*") if path.suffix != ".md")
-    return ", ".join(f"[{file}](permissions/{file})" for file in files) or "no file: the vendor has no rule as fine"
+    """What says which the account must allow, and no more: a file to apply, else a page with the narrowest that there is."""
+    files = sorted((DOCS / "permissions").glob(f"{name}.*"), key=lambda path: path.suffix == ".md")
+    return f"[{files[0].name}](permissions/{files[0].name})"

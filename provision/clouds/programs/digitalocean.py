@@ -97,7 +97,12 @@ REFUSALS: Final = (
     Refusal(r"\bsize\b.*(unavailable|not available)", Reason.CAPACITY, Scope.OFFER, "no machine of this size is free there"),
     Refusal("droplet limit", Reason.QUOTA, Scope.CLOUD, "the account may have no more droplets"),
     Refusal("unable to authenticate", Reason.CREDENTIALS, Scope.CLOUD, "the token is not valid"),
-    Refusal("not authorized|forbidden", Reason.PERMISSION, Scope.CLOUD, "the token may not do what a run needs"),
+    Refusal(
+        "not authorized|forbidden",
+        Reason.PERMISSION,
+        Scope.CLOUD,
+        "the token lacks a scope (docs/permissions/digitalocean.yaml)",
+    ),
 )
 URL: Final = "https://api.digitalocean.com"
 TOKENS: Final = ("DIGITALOCEAN_TOKEN", "DIGITALOCEAN_ACCESS_TOKEN")

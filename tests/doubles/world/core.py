@@ -39,6 +39,7 @@ class Reason(StrEnum):
     QUOTA = "the account may have no more"
     TAKEN = "there is one already"
     THROTTLED = "too many requests"
+    NOT_ALLOWED = "the token may not do that"
     UNKNOWN_CALLER = "the token is not known"
 
 
@@ -65,6 +66,7 @@ class Settings(msgspec.Struct, frozen=True, kw_only=True):
 
     power_off: PowerOff
     token: str = TOKEN  # who has another is not known: one that expires is replaced by a new one
+    scopes: tuple[str, ...] | None = None  # what it may do, in the words of the dialect; None: everything
     list_lag_s: float = 0.0  # a list shows what was so long ago
     boot_s: float = 0.0  # from the order until the machine runs
     delete_s: float = 0.0  # from the yes to a delete until it is gone, and billed no more

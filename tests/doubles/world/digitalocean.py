@@ -59,13 +59,15 @@ SAYS: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.QUOTA: (422, "unprocessable_entity", "creating this/these droplet(s) will exceed your droplet limit"),
     Reason.TAKEN: (409, "conflict", ""),
     Reason.THROTTLED: (429, "too_many_requests", "API Rate limit exceeded."),
+    Reason.NOT_ALLOWED: (403, "Forbidden", ""),
     Reason.UNKNOWN_CALLER: (401, "Unauthorized", "Unable to authenticate you"),
 }
 
 
 def declined(no: Declined) -> Reply:
     status, id, message = SAYS[no.reason]
-    return Reply(status, {"id": id, "message": message or str(no), "request_id": "made-up"})
+    told = f"You are not authorized to perform this operation: {no}" if no.reason is Reason.NOT_ALLOWED else message or str(no)
+    return Reply(status, {"id": id, "message": told, "request_id": "made-up"})
 
 
 def _page(name: str, rows: list[Json], asked: Asked) -> Reply:
@@ -347,4 +349,26 @@ ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
     ("PUT", rf"/v2/firewalls/{IN_UUID}", _replace_firewall),
     ("DELETE", rf"/v2/firewalls/{IN_UUID}", _deleting(FIREWALL)),
 )
-DIALECT: Final = Dialect(routes=ROUTES, declined=declined, power_off=PowerOff.KEEPS_BILLING)
+VERBS: Final = {"GET": "read", "POST": "create", "PUT": "update", "DELETE": "delete"}
+# Where a path begins -> the resource of its scope, by the API's reference (docs.digitalocean.com/reference/api, 2026-11).
+RESOURCES: Final = {
+    "account": "account",
+    "account/keys": "ssh_key",
+    "droplets": "droplet",
+    "firewalls": "firewall",
+    "regions": "regions",
+    "sizes": "sizes",
+    "tags": "tag",
+    "volumes": "block_storage",
+}
+
+
+def scope_of(asked: Asked) -> str:
+    """What a token must have for it; what is done with a volume that is there has a resource of its own."""
+    path = asked.path.removeprefix("/v2/")
+    first = next(each for each in sorted(RESOURCES, reverse=True) if path == each or path.startswith(f"{each}/"))
+    resource = "block_storage_action" if path.endswith("/actions") else RESOURCES[first]
+    return f"{resource}:{VERBS[asked.method]}"
+
+
+DIALECT: Final = Dialect(routes=ROUTES, declined=declined, power_off=PowerOff.KEEPS_BILLING, scope=scope_of)

@@ -65,6 +65,7 @@ SAYS: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.QUOTA: (403, "quotaExceeded", "Quota 'GPUS_ALL_REGIONS' exceeded.  Limit: 0.0 globally."),
     Reason.TAKEN: (409, "alreadyExists", ""),
     Reason.THROTTLED: (429, "rateLimitExceeded", "Quota exceeded for quota metric 'Queries'"),
+    Reason.NOT_ALLOWED: (403, "forbidden", ""),
     Reason.UNKNOWN_CALLER: (401, "authError", "Request had invalid authentication credentials."),
 }
 

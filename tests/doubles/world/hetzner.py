@@ -54,6 +54,7 @@ SAYS: Final[dict[Reason, tuple[int, str, str]]] = {
     Reason.QUOTA: (403, "resource_limit_exceeded", "server limit reached"),
     Reason.TAKEN: (409, "uniqueness_error", ""),
     Reason.THROTTLED: (429, "rate_limit_exceeded", "limit of 3600 requests per hour reached"),
+    Reason.NOT_ALLOWED: (403, "forbidden", "insufficient permissions for this request"),
     Reason.UNKNOWN_CALLER: (401, "unauthorized", "unable to authenticate"),
 }
 

@@ -63,6 +63,7 @@ SAYS: Final[dict[Reason, tuple[int, str, str]]] = {
     ),
     Reason.TAKEN: (409, "Conflict", "there is one already"),
     Reason.THROTTLED: (429, "Too Many Requests", "rate limit exceeded for the minute window"),
+    Reason.NOT_ALLOWED: (403, "Forbidden", "access denied"),
     Reason.UNKNOWN_CALLER: (401, "Unauthorized", "invalid api key"),
 }
 FORBIDDEN: Final = Reply(403, {"title": "Forbidden", "status": 403, "detail": "access denied"})
