@@ -9,12 +9,14 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.closed import filled
+from planner.estimators.memory.held.kept import kept_of, upcast_bytes
 from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
 from planner.estimators.memory.refused.support import require_closed_form, require_counted
 from planner.methods import adapter_file_bytes, base_params
 from planner.plan import HostEstimate, Verdict
+from planner.strategy.as_run import as_run
 from planner.strategy.cuts import cut_of
 from planner.strategy.precision import DTYPE_BYTES, FOUR_BIT, quantization_of
 from planner.strategy.stack import PINNED_STACK, Stack
@@ -76,20 +78,22 @@ def estimate_host(
     `num_trained`: how many parameters train, where only a trace could count them. Beside a GPU this asks for no closed form of
     its memory: what is traced has a host as well.
     """
+    strategy = as_run(architecture, strategy, stack)
     if num_trained is None:
         require = require_closed_form if on_cpu else require_counted
         require(architecture, strategy, task=task, stack=stack)
-        trained = trained_of(architecture, strategy, task=task)
+        made = trained_of(architecture, strategy, task=task)
         result = adapter_file_bytes(architecture, strategy, task=task)
     else:
         item = DTYPE_BYTES[strategy.adapter_dtype]
-        trained = Trained(num_trained, item, num_trained * item)
-        result = trained.gradients
+        made = Trained(num_trained, item, num_trained * item)
+        result = made.gradients
+    trained = kept_of(made, strategy, stack)
     if on_cpu:
         ram = {"step": _cpu_ram(architecture, strategy, task, stack)}
     else:
         ranks = max(1, num_gpus // strategy.num_nodes)
-        ram = _gpu_node_ram(Node(architecture, strategy, task, stack, trained, ranks))
+        ram = _gpu_node_ram(Node(architecture, strategy, task, stack, made, trained, ranks))
     sums = {instant: sum(parts.values()) for instant, parts in ram.items()}
     peak = max(sums, key=lambda instant: sums[instant])
     disk = _disk(architecture, strategy, task, trained) | {"result": result, "logs": LOG_DISK_BYTES}
@@ -122,7 +126,8 @@ class Node(NamedTuple):
     strategy: Strategy
     task: Task
     stack: Stack
-    trained: Trained
+    made: Trained
+    trained: Trained  # the same as it is kept
     ranks: int  # processes on it, one a GPU
 
     @property
@@ -135,6 +140,11 @@ class Node(NamedTuple):
     def weights(self) -> Weights:
         """Of the base at rest, wherever it lies."""
         return weights_of(self.architecture, self.strategy, task=self.task, stack=self.stack)
+
+    @property
+    def upcast(self) -> int:
+        """Bytes that the whole base grows by when what trains of it is kept in fp32."""
+        return upcast_bytes(self.made, self.trained)
 
 
 def _gpu_node_ram(node: Node) -> dict[str, dict[str, int]]:
@@ -151,11 +161,11 @@ def _gpu_node_ram(node: Node) -> dict[str, dict[str, int]]:
 
 def _loading(node: Node) -> int:
     """A shard for each rank. Of weights that are cut one rank reads the whole and sends the others their parts: accelerate's
-    cpu_ram_efficient_loading, and transformers under ZeRO-3 (`_load_state_dict_into_zero3_model`).
+    cpu_ram_efficient_loading, and transformers under ZeRO-3 (`_load_state_dict_into_zero3_model`). What is cast is so there.
     """
     download = download_bytes(node.architecture, node.strategy, node.task)
     whole = cut_of(node.strategy).weights and node.ranks > 1
-    return download if whole else node.ranks * min(download, SHARD_BYTES)
+    return download + node.upcast if whole else node.ranks * min(download, SHARD_BYTES)
 
 
 def _states(node: Node) -> int:
@@ -181,8 +191,9 @@ def _weights(node: Node) -> int:
     architecture, strategy, blocks = node.architecture, node.strategy, node.architecture.depth
     if strategy.offload == "params":
         part = node.wholes / node.ranks
-        ends = pinned_bytes(node.weights.outer * part)
-        return node.ranks * (blocks * pinned_bytes(node.weights.blocks * part / blocks) + ends)
+        cast_outside = node.upcast * node.made.outer_params // max(1, node.made.params)
+        ends = pinned_bytes((node.weights.outer + cast_outside) * part)
+        return node.ranks * (blocks * pinned_bytes((node.weights.blocks + node.upcast - cast_outside) * part / blocks) + ends)
     if strategy.offload == "stream":
         streamed = streamed_blocks_bytes(Leaving(architecture, strategy, node.weights, node.trained))
         return node.ranks * blocks * pinned_bytes(streamed / blocks)

@@ -13,6 +13,7 @@ from remote.contract import Strategy
 StackName = Literal[
     "transformers", "trl", "unsloth", "axolotl", "llamafactory", "ms-swift", "torchtune", "litgpt", "nemo", "megatron"
 ]
+OWN_LOOPS: Final = frozenset({"torchtune", "litgpt", "nemo", "megatron"})  # derived: none of them imports accelerate
 KeptOutputs = Literal["nothing", "logits", "logits_and_cache"]
 MatmulDtype = Literal["as_compute", "fp8", "mxfp8", "nvfp4"]
 EvaluationLogits = Literal["dropped", "kept_gpu", "kept_cpu"]
@@ -70,6 +71,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
     def fsdp_version(self) -> int:
         """1 or 2; torchtune and NeMo know no other than the second."""
         return 2 if self.has("second_fsdp") or self.name in ("torchtune", "nemo") else 1
+
+    @property
+    def uses_accelerate(self) -> bool:
+        """Whether accelerate wraps the model: under whatever is built on transformers' Trainer."""
+        return self.name not in OWN_LOOPS
 
     @property
     def groups_experts(self) -> bool:

@@ -217,7 +217,7 @@ def _loss_backward(scene: Scene) -> Iterator[Parts]:
         resident(scene),
         activations=_activations(scene) + _saved_by_head(scene),
         logits=_kept_outputs(scene) - made,
-        gradients=_share_of_gradient(scene, _head_gradients(scene) + _gradients_before(scene)),
+        gradients=_share_of_gradient(scene, _head_gradients(scene)) + _gradients_before(scene),
         temporaries=made if accumulates(scene.strategy) else 0,  # made in full before it is added
         autocast_copies=_held_copies(scene),
     )
@@ -242,7 +242,13 @@ def _kept_outputs(scene: Scene) -> int:
 
 def _share_of_gradient(scene: Scene, num_bytes: int) -> int:
     """A gradient that has just been made: 0 where it goes into another."""
-    return 0 if accumulates(scene.strategy) else num_bytes // scene.share.gradient_share
+    share = scene.share
+    return 0 if accumulates(scene.strategy) else num_bytes * share.gradient_widened // share.gradient_share
+
+
+def _all_gradients(scene: Scene) -> int:
+    """Those of everything that trains, once they have all been made in this step."""
+    return 0 if accumulates(scene.strategy) else scene.share.gradients
 
 
 def _head_gradients(scene: Scene) -> int:
@@ -257,7 +263,7 @@ def _waiting_for_embedding(scene: Scene) -> int:
 def _gradients_before(scene: Scene) -> int:
     """Those that a term of the loss over the trained tensors themselves makes: added last, it is met first."""
     adapter = METHODS[scene.strategy.method].adapter
-    return scene.share.gradients * scene.share.gradient_share if adapter is not None and adapter.regularized else 0
+    return _all_gradients(scene) if adapter is not None and adapter.regularized else 0
 
 
 def _humps(scene: Scene, played: PlayedBlock) -> Peak:
@@ -288,7 +294,7 @@ def _last_block(scene: Scene) -> Iterator[Parts]:
         resident(scene),
         activations=_activations(scene),
         logits=_kept_outputs(scene),
-        gradients=_share_of_gradient(scene, _head_gradients(scene) + _gradients_before(scene)),
+        gradients=_share_of_gradient(scene, _head_gradients(scene)) + _gradients_before(scene),
         temporaries=_waiting_for_embedding(scene),
         autocast_copies=_held_copies(scene),
     )
@@ -324,7 +330,7 @@ def _lowest_that_trains(scene: Scene) -> Iterator[Parts]:
     """The lowest block that trains, where others lie below it: all gradients but its own are made, those blocks still kept."""
     if not scene.num_below:
         return
-    made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
+    made = _all_gradients(scene)
     waiting = _waiting_for_embedding(scene)
     around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made, temporaries=waiting)
     for kind in scene.kinds:
@@ -336,7 +342,7 @@ def _lowest_that_trains(scene: Scene) -> Iterator[Parts]:
 
 def _first_block(scene: Scene) -> Iterator[Parts]:
     """The first block, with every gradient made but the embedding's."""
-    made = _share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share)
+    made = _all_gradients(scene)
     a = scene.architecture  # a decoder's embedding has had its share of the gradient that an encoder's adds to
     begun = a.tied_embeddings or a.kind == "encoder_decoder"
     to_come = 0 if begun else _share_of_gradient(scene, _vocabulary_gradient(scene))
@@ -364,7 +370,7 @@ def _at_embedding(scene: Scene) -> Iterator[Parts]:
         activations=_batch_bytes(scene),
         temporaries=scene.hidden_bytes + matrices * _vocabulary_gradient(scene) + scratch,
         logits=_kept_outputs(scene),
-        gradients=_share_of_gradient(scene, scene.share.gradients * scene.share.gradient_share),
+        gradients=_all_gradients(scene),
     )
 
 

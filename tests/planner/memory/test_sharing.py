@@ -51,6 +51,45 @@ def test_zero_holds_in_parts_what_its_stage_cuts(sharding: str, bytes_per_param:
     assert at_the_step(sharding) == pytest.approx(bytes_per_param, rel=0.01)
 
 
+@pytest.mark.parametrize(
+    ("said", "bytes_per_param"),
+    [
+        ({"stack": "trl"}, (4 + 4 + 8) / 8),  # accelerate casts what trains to fp32 where autocast computes in 16 bits
+        ({"stack": "trl", "versions": {"transformers": "4.57"}}, (4 + 4 + 8) / 8),  # the first FSDP's parameters too
+        ({"stack": "trl", "autocast": "none"}, (2 + 2 + 4) / 8),
+        ({"stack": "torchtune"}, (2 + 2 + 4) / 8),  # which has a loop of its own
+        ({"stack": "trl", "optimizer": "adamw_8bit"}, (4 + 4 + 2 + 8 / 256) / 8),
+    ],
+)
+def test_fsdp_holds_in_parts_what_accelerate_has_cast(said: dict[str, Any], bytes_per_param: float) -> None:
+    step = vram(**FULL, sharding="fsdp", **said)
+    assert (step.by_instant["optimizer_step"] - step.components.get("buckets", 0)) / P == pytest.approx(
+        bytes_per_param, rel=0.01
+    )
+
+
+def test_fsdp_computes_in_16_bits_whatever_it_keeps() -> None:
+    """Gathered weights and the gradients on their way are as narrow with the cast as without."""
+    cast, uncast = vram(**FULL, sharding="fsdp"), vram(**FULL, sharding="fsdp", autocast="none")
+    for component in ("gathered_weights", "buckets"):
+        assert cast.components[component] == uncast.components[component]
+
+
+@pytest.mark.parametrize(
+    ("said", "item"),
+    [
+        ({}, 4),
+        ({"quant": "nf4", "quant_storage": "bfloat16"}, 2),  # the second FSDP leaves all as it is beside 4-bit weights
+        ({"quant": "nf4", "quant_storage": "bfloat16", "versions": {"transformers": "4.57"}}, 4),
+    ],
+)
+def test_an_adapter_of_16_bits_is_cast_under_fsdp_and_the_frozen_base_never(said: dict[str, Any], item: int) -> None:
+    held = vram(sharding="fsdp", num_gpus=8, adapter_dtype="bfloat16", stack="trl", **said)
+    alone = vram(adapter_dtype="bfloat16", stack="trl", kbit_upcast="none", **said)
+    assert held.components["adapter"] == pytest.approx(alone.components["adapter"] * item / 2 / 8, rel=0.01)
+    assert held.components["weights"] == pytest.approx(alone.components["weights"] / 8, rel=0.01)
+
+
 def test_deepspeed_makes_its_bucket_however_little_trains() -> None:
     lora = vram(sharding="zero2", num_gpus=2).components["buckets"]
     assert lora == vram(**FULL, sharding="zero2").components["buckets"] == 2 * 500_000_000

@@ -6,9 +6,8 @@ import math
 from collections.abc import Callable
 from typing import Final, NamedTuple
 
-import msgspec
-
 from catalogs.bases.architectures import Architecture
+from planner.estimators.memory.held.kept import kept_of, reduced_item, stepped_of, upcast_bytes
 from planner.estimators.memory.held.offloading import OFFLOADS, Leaving
 from planner.estimators.memory.held.optimizers import states_on_gpu_bytes, step_scratch_bytes
 from planner.estimators.memory.held.share import Share, Stage
@@ -33,7 +32,8 @@ class Job(NamedTuple):
     strategy: Strategy
     stack: Stack
     weights: Weights  # of the part that the GPU computes
-    trained: Trained
+    trained: Trained  # as it is made and computed with
+    kept: Trained  # as it lies here between steps
     ranks: int  # data-parallel ones
 
     @property
@@ -46,7 +46,7 @@ class Held(NamedTuple):
     """What the fullest GPU computes with, its own or fetched, and how much of it lies there all along."""
 
     weights: Weights
-    trained: Trained
+    trained: Trained  # as it is kept
     share: Share
 
 
@@ -55,7 +55,8 @@ def held_of(architecture: Architecture, strategy: Strategy, *, task: Task, stack
     stage = stage_of(architecture, strategy, stack)
     weights = weights_of(architecture, strategy, task=task, stack=stack).on(stage)
     trained = trained_of(architecture, strategy, task=task).on(stage)
-    return Held(weights, trained, _share_of(Job(architecture, strategy, stack, weights, trained, stack.replicas(strategy))))
+    kept = kept_of(trained, strategy, stack)
+    return Held(weights, kept, _share_of(Job(architecture, strategy, stack, weights, trained, kept, stack.replicas(strategy))))
 
 
 def stage_of(architecture: Architecture, strategy: Strategy, stack: Stack) -> Stage:
@@ -66,24 +67,24 @@ def stage_of(architecture: Architecture, strategy: Strategy, stack: Stack) -> St
 
 def _share_of(job: Job) -> Share:
     """What lies on the GPU of the part that it computes."""
-    architecture, strategy, weights, trained = job.architecture, job.strategy, job.weights, job.trained
-    # DeepSpeed steps fp32 parameters whatever the model's are
-    stepped = msgspec.structs.replace(trained, item=FP32) if cut_of(strategy).engine == "deepspeed" else trained
+    architecture, strategy, weights, kept = job.architecture, job.strategy, job.weights, job.kept
+    stepped = stepped_of(kept, strategy)
     own = Share(
-        num_layers=trained.stage.num_layers,
-        weights=weights.blocks + weights.outer,
+        num_layers=kept.stage.num_layers,
+        weights=weights.blocks + weights.outer + upcast_bytes(job.trained, kept),
         loaded=weights.before_upcast,
         gathered=0,
-        added=trained.added,
-        gradients=trained.gradients,
+        added=kept.added,
+        gradients=kept.gradients,
         states=states_on_gpu_bytes(architecture, strategy, stepped),
         masters=0,
         buckets=0,
         step_scratch=step_scratch_bytes(architecture, strategy, stepped),
         gradient_share=1,
+        gradient_widened=kept.item // job.trained.item,
     )
     shared = SHARES[strategy.sharding](own, job)
-    return OFFLOADS[strategy.offload](shared, Leaving(architecture, strategy, weights, trained))
+    return OFFLOADS[strategy.offload](shared, Leaving(architecture, strategy, weights, kept))
 
 
 # ── one function per sharding: what a GPU would hold alone, and what it holds ──────────────────────────────────────────
@@ -128,7 +129,7 @@ def _reduced_unit(job: Job) -> int:
     its turn comes, the head's gradient waits whole for it, in the same room.
     """
     in_block = trained_in_block(job.architecture, job.strategy, job.trained)
-    return max(in_block, job.trained.outer_params) * job.trained.item
+    return max(in_block, job.trained.outer_params) * reduced_item(job.trained, job.strategy, job.stack)
 
 
 def _zero_one(own: Share, job: Job) -> Share:

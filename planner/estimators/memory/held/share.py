@@ -41,3 +41,4 @@ class Share(NamedTuple):
     buckets: int  # communication buffers, there from the start
     step_scratch: int  # temporaries of the optimizer's step
     gradient_share: int  # a block's gradients are divided by this once they are reduced
+    gradient_widened: int  # and a number of them takes so many times its bytes from then on
