@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from provision.ssh import Shell
 
 STOPPED_FILE = "stopped"  # we asked it to leave; without this file it was somebody else
+REBOOTED = "rebooted"
 ANY_RC = "any"
 KILLED_RC = 128  # derived: a shell reports 128 + the signal
 TOO_SLOW_RC = 75  # derived: EX_TEMPFAIL of sysexits.h; asked again, the same task goes on beginning
@@ -27,9 +28,10 @@ ANSWER_S = 30.0  # assumed: such a script needs 0.1 s
 
 # Shell: what makes a pid mean something; nothing for a process that has ended and waits for its parent.
 IDENTITY = """\
+boot() { cat /proc/sys/kernel/random/boot_id; }
 identity() {
   set -- $(sed 's/.*) //' "/proc/$1/stat" 2>/dev/null)
-  [ "$1" = Z ] || echo "$(cat /proc/sys/kernel/random/boot_id) ${20}"
+  [ "$1" = Z ] || echo "$(boot) ${20}"
 }
 """
 
@@ -43,10 +45,14 @@ state() {{
   if [ ! -f {PID_FILE} ]; then echo never_started; return; fi
   if [ "$(identity "$(cat {PID_FILE})")" = "$(cat {PID_FILE}.identity)" ]; then echo running; return; fi
   if [ -n "$(ours)" ]; then echo running; return; fi
-  if [ -f {RC_FILE} ]; then ended; else echo killed; fi
+  if [ -f {RC_FILE} ]; then ended; else echo "killed $(rebooted)"; fi
 }}
 ended() {{
-  if [ -f {STOPPED_FILE} ]; then echo "ended $(cat {RC_FILE}) stopped"; else echo "ended $(cat {RC_FILE})"; fi
+  if [ -f {STOPPED_FILE} ]; then echo "ended $(cat {RC_FILE}) stopped"; else echo "ended $(cat {RC_FILE}) $(rebooted)"; fi
+}}
+rebooted() {{
+  began=$(cut -d' ' -f1 {PID_FILE}.identity 2>/dev/null)
+  [ "${{began:-$(boot)}}" = "$(boot)" ] || echo rebooted
 }}
 """
 
@@ -116,6 +122,7 @@ class TaskState(msgspec.Struct, frozen=True, kw_only=True):
     state: Literal["never_started", "running", "ended", "killed", "unknown"]
     rc: int | None = None
     stopped: bool = False  # whether it ended after `stop` had asked it to
+    rebooted: bool = False  # whether its box has booted since it was begun, by the boot id; told of what ended unasked alone
 
 
 def start(
@@ -147,9 +154,12 @@ def state(shell: Shell, folder: str) -> TaskState:
 def read_state(said: str) -> TaskState:
     """What the shell function `state` says, as a value; anything else is `unknown`."""
     match said.split():
-        case ["ended", rc, *words] if rc.isdigit() and words in ([], ["stopped"]):
-            return TaskState(state="killed" if int(rc) >= KILLED_RC else "ended", rc=int(rc), stopped=bool(words))
-        case ["never_started" | "running" | "killed" as word]:
+        case ["ended", rc, *words] if rc.isdigit() and words in ([], [STOPPED_FILE], [REBOOTED]):
+            how: Literal["killed", "ended"] = "killed" if int(rc) >= KILLED_RC else "ended"
+            return TaskState(state=how, rc=int(rc), stopped=words == [STOPPED_FILE], rebooted=words == [REBOOTED])
+        case ["killed", *words] if words in ([], [REBOOTED]):
+            return TaskState(state="killed", rebooted=bool(words))
+        case ["never_started" | "running" as word]:
             return TaskState(state=word)
         case _:
             return TaskState(state="unknown")

@@ -161,12 +161,13 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     """Until the job has ended, started where it is not. A silent box is waited for until the deadline."""
     restarts, hearers = 0, (phases.heard, Keeper(run, shell, box).heard, Foresight(run).heard)
     while True:
-        standing = job.state(shell, box).state
+        seen = job.state(shell, box)
+        standing = seen.state
         if standing in ("never_started", "killed"):
             require_time(run)
             if standing == "killed":
                 restarts += 1
-                _allow_restart(run, restarts)
+                _allow_restart(run, restarts, rebooted=seen.rebooted)
             with run.attended(shell, box, keep=run.state.opened.keep_box_on_failure):
                 patiently(run, partial(_start, run, phases, shell, box, again=standing == "killed"))
         elif standing == "unknown":
@@ -177,10 +178,11 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             return
 
 
-def _allow_restart(run: Run, restarts: int) -> None:
+def _allow_restart(run: Run, restarts: int, *, rebooted: bool) -> None:
     if restarts > MAX_RESTARTS:
         raise TrainingFailed(f"The trainer was killed {restarts} times.", hint=f"Its log: {run.folder.log}")
-    run.display.note("The trainer was killed; starting it again from its last checkpoint.")
+    why = "The box was rebooted, which ended the trainer" if rebooted else "The trainer was killed"
+    run.display.note(f"{why}; starting it again from its last checkpoint.")
 
 
 def _hear(run: Run, shell: Shell, box: Box, hearers: tuple[Callable[[Event], object], ...]) -> None:

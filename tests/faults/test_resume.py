@@ -7,6 +7,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator
+from typing import cast
 
 import msgspec
 import pytest
@@ -29,6 +30,7 @@ from tests.doubles.proxy import Proxy
 from tests.faults.rehearsal import Rehearsal
 from tests.faults.standins import ADAPTER, FINISH, WEIGHTS, ScriptedBox
 from tests.provision.plans import about, attempted
+from tests.provision.rigs import await_true
 
 pytestmark = pytest.mark.box
 
@@ -126,6 +128,28 @@ def test_a_trainer_that_a_reboot_told_to_leave_is_started_again(rehearsal: Rehea
     """It saved and left with code 4, and nobody here had asked it to."""
     run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, f"[ -e once ] || {{ touch once; exit 4; }}; {FINISH}"))
     assert walk(run).exit_code == Exit.OK
+
+
+@pytest.mark.fault("F12", tier="box")
+@pytest.mark.parametrize(
+    ("boot", "said"), [("0f3c5bd0-an-earlier-boot", "The box was rebooted"), (None, "The trainer was killed")]
+)
+def test_the_next_controller_says_whether_the_trainer_ended_with_a_boot(
+    rehearsal: Rehearsal, line: Proxy, boot: str | None, said: str
+) -> None:
+    """By the boot id that lies beside its pid. tests/provision/aboard/test_reattach.py has a machine that really reboots."""
+    run, box = left_behind(rehearsal, ScriptedBox(rehearsal, line, f"[ -e once ] || {{ touch once; sleep 600; }}; {FINISH}"))
+    start_trainer(run, box)
+    folder = job.job_folder(box)
+    with connected(run, box) as shell:
+        await_true(lambda: shell.run(f"cat {folder}/once").rc == 0)
+        shell.run(f"kill -9 -- -$(cat {folder}/pid)")
+        await_true(lambda: job.state(shell, box).state == "killed")
+        if boot is not None:
+            shell.run(f"echo {boot} 12345 > {folder}/pid.identity")
+    assert walk(run).exit_code == Exit.OK
+    [note] = [note for note in cast("Quiet", run.display).notes if "from its last checkpoint" in note]
+    assert note.startswith(said)
 
 
 def test_one_empty_list_does_not_mean_that_the_box_is_gone(rehearsal: Rehearsal, line: Proxy) -> None:

@@ -17,6 +17,7 @@ from provision.aboard import detached, job
 from provision.aboard.detached import TaskState, read_state
 from provision.direct.local import local_offer
 from provision.errors import ConnectionFailed
+from provision.home.processes import boot_id
 from provision.provisioner import Box
 from provision.ssh import Shell
 from remote.contract import DataSource, JobSpec, Loop, ModelSource, Strategy, decode
@@ -179,6 +180,8 @@ def test_a_pid_of_an_earlier_boot_or_of_another_process_means_nothing(shell: She
     folder.mkdir(parents=True)
     (folder / "pid").write_text(str(os.getpid()))
     (folder / "pid.identity").write_text("0f3c5bd0-an-earlier-boot 12345\n")
+    assert job.state(shell, fresh) == TaskState(state="killed", rebooted=True)
+    (folder / "pid.identity").write_text(f"{boot_id()} 12345\n")
     assert job.state(shell, fresh) == TaskState(state="killed")
 
 

@@ -210,6 +210,7 @@ def test_a_machine_that_reboots_in_training_goes_on(bench_at: Callable[[str], Be
 
     assert receipt.exit_code == Exit.OK, (receipt.message, display.notes)
     assert display.kinds.count("resumed") == 1
+    assert "The box was rebooted, which ended the trainer; starting it again from its last checkpoint." in display.notes
     steps = [event.data["step"] for event in read_events(places.run(run_id).events) if event.kind == "step"]
     assert (steps[-1], len(steps) < 2 * 200) == (200, True), "it did not begin anew"
     assert len({line.box.host for line in ledger.lines() if isinstance(line, Created)}) == 1
