@@ -48,9 +48,21 @@ def boots_fast(plan: Plan) -> Plan:
     return msgspec.structs.replace(plan, duration=duration)
 
 
-def left_behind(rehearsal: Rehearsal, scripted: ScriptedBox, *, change: Callable[[Plan], Plan] = boots_fast) -> tuple[Run, Box]:
+def boots_slowly(plan: Plan) -> Plan:
+    """So that a first connection over a long line is no box that does not answer."""
+    duration = msgspec.structs.replace(plan.duration, phase_s=plan.duration.phase_s | {Phase.BOOT.value: about(20.0)})
+    return msgspec.structs.replace(plan, duration=duration)
+
+
+def left_behind(
+    rehearsal: Rehearsal,
+    scripted: ScriptedBox,
+    *,
+    change: Callable[[Plan], Plan] = boots_fast,
+    deadline_s: float = 60.0,
+) -> tuple[Run, Box]:
     """A run whose controller died right after its box had come up."""
-    run_id = rehearsal.open(deadline_s=60.0, change=change)
+    run_id = rehearsal.open(deadline_s=deadline_s, change=change)
     run = read_run(
         run_id,
         places=rehearsal.places,
@@ -188,6 +200,18 @@ def test_a_line_that_is_cut_again_and_again_loses_no_event(
         assert line.num_cuts >= 2
     numbers = [msgspec.json.decode(event)["seq"] for event in run.folder.events.read_bytes().splitlines()]
     assert numbers == list(range(200))
+
+
+@pytest.mark.fault("F13", tier="box")
+def test_a_run_ends_well_over_a_line_that_is_long(rehearsal: Rehearsal) -> None:
+    """0.3 s from a word to its answer: connected to, followed to its end, fetched from, and ended."""
+    with Proxy(target_port=0, delay_s=0.15) as line:
+        run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, TALKS), change=boots_slowly, deadline_s=600.0)
+        assert walk(run).exit_code == Exit.OK
+    numbers = [msgspec.json.decode(event)["seq"] for event in run.folder.events.read_bytes().splitlines()]
+    assert numbers == list(range(200))
+    assert (run.folder.adapter / ADAPTER.path).read_bytes() == WEIGHTS
+    assert rehearsal.is_gone(run.run_id)
 
 
 @pytest.mark.fault("F14", tier="box")
