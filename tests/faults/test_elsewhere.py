@@ -21,7 +21,7 @@ from provision.errors import Declined, Exit, Reason, Scope
 from provision.provisioner import Box, Launch
 from provision.walk.held import Run, read_run
 from provision.walk.run import walk
-from remote.contract import Phase
+from remote.contract import EndReason, Measured, Outcome, Phase, encode
 from tests.doubles.displays import Quiet
 from tests.doubles.proxy import Proxy
 from tests.doubles.services.webhook import Heard, Letters, webhook
@@ -209,5 +209,28 @@ def test_a_box_that_never_answers_is_ended_and_another_asked_for(rehearsal: Rehe
     receipt = walk(run)
     assert receipt.exit_code == Exit.OK, receipt.message
     assert [(each.reason, each.usd > 0) for each in receipt.tries] == [(Reason.HOST, True), (None, True)]
+    require_bill(receipt, run)
+    assert rehearsal.is_gone(run.run_id)
+
+
+# A trainer that finds its first machine unfit, by its own look before it loads anything, and is content with the next.
+LOOKS = "[ -e $HERE/looked ] || { touch $HERE/looked; cp $HERE/unfit.json outcome.json; exit 1; }\n" + FINISH
+
+
+@pytest.mark.fault("F11", tier="box")
+def test_a_box_that_is_not_what_was_ordered_is_ended_and_another_asked_for(rehearsal: Rehearsal, line: Proxy) -> None:
+    """No GPU, an old driver, memory that somebody has: the trainer says which; its seconds there are billed."""
+    box = ScriptedBox(rehearsal, line, LOOKS)
+    said = "The driver is 470, and torch needs 580 or newer."
+    unfit = Outcome(run_id="", reason=EndReason.PREFLIGHT, message=said, phase_s={}, measured=Measured())
+    (rehearsal.folder / "stack/unfit.json").write_bytes(encode(unfit))
+    run = opened(rehearsal, box)
+    receipt = walk(run)
+    assert receipt.exit_code == Exit.OK, receipt.message
+    assert [(each.offer, each.reason, each.usd > 0) for each in receipt.tries] == [
+        (HERE, Reason.HOST, True),
+        (THERE, None, True),
+    ]
+    assert said in receipt.tries[0].message
     require_bill(receipt, run)
     assert rehearsal.is_gone(run.run_id)
