@@ -73,6 +73,7 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
         ),
         unseen=found.unseen,
         nothing=(f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
+        costs={each.id: upkeep(each, found.billing.get(provider)) for provider, each in volumes},
     )
 
 

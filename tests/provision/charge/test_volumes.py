@@ -212,6 +212,20 @@ def test_what_was_ended_is_in_the_list_no_more(
     assert (now.ended, now.kept, now.rentals) == (True, (), kept.rentals)
 
 
+def test_one_that_is_not_ended_is_told_with_what_it_costs_on(
+    kept: RunState, places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By `down --volumes`, beside the command that tries again."""
+    volume, owned = of(kept.run_id), Owned(resources=(), complete=Answer.YES, kept=(of(kept.run_id),))
+    found = find_orphans({kept.run_id: kept}, {"aws": owned}, installation="here", now_s=1000.0, billing=read_billing())
+    monkeypatch.setattr(aws, "destroy_stray", lambda *_asked: None)
+    monkeypatch.setattr(aws, "owned", lambda *_asked: owned)
+    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _places: found)
+    assert call(["down", "--volumes"]) == Exit.STILL_BILLS
+    said = f"volume {volume.id} is there; 100 GiB: $0.0110 an hour, $8.00 a month."
+    assert said in " ".join(capsys.readouterr().out.split())
+
+
 def test_the_disk_of_an_attempt_that_came_to_nothing_is_counted_too(kept: RunState, plan: Plan, ledger: Ledger) -> None:
     """Each at the price where its box was; one of an unknown price makes the sum unknown."""
     elsewhere = at_aws(plan)
