@@ -176,13 +176,15 @@ def _states(node: Node) -> int:
     """
     architecture, strategy, trained = node.architecture, node.strategy, node.trained
     if strategy.offload not in ("optimizer", "params"):
-        return round(node.wholes * state_bytes(architecture, strategy, trained)) if is_paged(strategy.optimizer) else 0
+        return (
+            round(node.wholes * state_bytes(architecture, strategy, trained, node.stack)) if is_paged(strategy.optimizer) else 0
+        )
     if cut_of(strategy).engine == "fsdp":
         pinned = trained.gradients
     else:
         trained = msgspec.structs.replace(trained, item=DTYPE_BYTES["float32"])
         pinned = 2 * trained.gradients
-    states = round(node.wholes * state_bytes(architecture, strategy, trained))
+    states = round(node.wholes * state_bytes(architecture, strategy, trained, node.stack))
     return states + node.ranks * pinned_bytes(pinned * node.wholes / node.ranks)
 
 

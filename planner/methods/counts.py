@@ -13,7 +13,7 @@ from planner.methods.linears import dials_of, on_experts
 from planner.methods.method import Part
 from planner.methods.parts import chooses_all
 from planner.methods.table import METHODS, require_method
-from planner.methods.targets import VOCABULARY_MODULES, adapted_linears, vocabulary_modules
+from planner.methods.targets import EMBEDDINGS, VOCABULARY_MODULES, adapted_linears, vocabulary_modules
 from planner.refusals import Unsupported
 from planner.strategy.precision import DTYPE_BYTES
 from remote.contract import Strategy, Task
@@ -115,6 +115,12 @@ def saved_module_params(architecture: Architecture, strategy: Strategy) -> int:
 def trains_vocabulary(strategy: Strategy) -> bool:
     """Whether an embedding or output matrix gets a gradient of its own size."""
     return METHODS[strategy.method].moves_all or vocabulary_modules(strategy.modules_to_save) > 0
+
+
+def embedding_params(architecture: Architecture, strategy: Strategy) -> int:
+    """Of what trains, the matrix that tokens are looked up in; tied to the output head it is that one as well."""
+    trains = METHODS[strategy.method].moves_all or vocabulary_modules(strategy.modules_to_save, (EMBEDDINGS,)) > 0
+    return trains * architecture.vocab_size * (architecture.embedding_size or architecture.hidden_size)
 
 
 def head_params(architecture: Architecture, task: Task) -> int:

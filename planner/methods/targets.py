@@ -135,6 +135,6 @@ HEADS: Final = frozenset({"lm_head", "embed_out"})
 VOCABULARY_MODULES: Final = EMBEDDINGS | HEADS
 
 
-def vocabulary_modules(names: tuple[str, ...] | str) -> int:
+def vocabulary_modules(names: tuple[str, ...] | str, among: tuple[frozenset[str], ...] = (EMBEDDINGS, HEADS)) -> int:
     """How many of the two V × h matrices are named."""
-    return 0 if isinstance(names, str) else sum(not matrix.isdisjoint(names) for matrix in (EMBEDDINGS, HEADS))
+    return 0 if isinstance(names, str) else sum(not matrix.isdisjoint(names) for matrix in among)

@@ -78,6 +78,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         return self.name not in OWN_LOOPS
 
     @property
+    def uses_trainer(self) -> bool:
+        """Whether transformers' Trainer runs the loop, or a subclass of it. Our own trainer has a loop of its own."""
+        return self.uses_accelerate and self.name != "transformers"
+
+    @property
     def groups_experts(self) -> bool:
         """Whether all experts are one product on the GPU, as transformers 5 multiplies them (`experts_implementation`).
 

@@ -14,14 +14,12 @@ OF_A_BLOCK: Final = ("activations", "temporaries")  # what a block keeps, and wh
 
 
 def basis_of(components: Iterable[str], strategy: Strategy, stack: Stack) -> dict[str, ByteBasis]:
-    """What each component rests on. Most follow from code; assumed are the blocks of kernels whose code nobody read, the
-    even cut of parallel sizes, and Adafactor's rows and columns.
+    """What each component rests on. Most follow from code; assumed are the blocks of kernels whose code nobody read, and
+    the even cut of parallel sizes.
     """
     assumed: set[str] = set()
     if strategy.kernels == "compiled" or (strategy.kernels == "fused" and stack.name not in FUSED_BY_STACK):
         assumed.update(OF_A_BLOCK)
     if stack.model_parallel > 1:
         assumed.update((*OF_A_BLOCK, "logits"))
-    if strategy.optimizer == "adafactor":
-        assumed.add("optimizer")
     return {name: "assumed" if name in assumed else "derived" for name in components}

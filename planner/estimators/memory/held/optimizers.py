@@ -9,10 +9,12 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.weights import Trained, trained_in_block
-from planner.methods import METHODS, adapted_linears
+from planner.methods import METHODS, adapted_linears, adapter_tensors, embedding_params
 from planner.methods.linears import LORA_FA
+from planner.methods.targets import vocabulary_modules
 from planner.refusals import CaseError, Unsupported
 from planner.strategy.precision import DTYPE_BYTES
+from planner.strategy.stack import PINNED_STACK, Stack
 from remote.contract import Strategy
 
 FP32: Final = DTYPE_BYTES["float32"]
@@ -23,15 +25,16 @@ StateBytes = Callable[[float], float]  # bytes of one parameter -> bytes of its 
 
 
 class Matrix(NamedTuple):
-    """A trained matrix of a block, and how often it occurs."""
+    """A trained matrix, or a stack of them that is one tensor, and how often it occurs."""
 
     rows: int
     columns: int
     times: int
+    stacked: int = 1
 
     @property
     def params(self) -> int:
-        return self.rows * self.columns
+        return self.stacked * self.rows * self.columns
 
 
 class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
@@ -44,6 +47,8 @@ class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
     paged: bool = False  # its states lie in host memory
     whole_weights: bool = False  # steps weights of the base alone
     low_rank: bool = False  # steps LoRA's factors alone
+    steps_all: bool = False  # treats every matrix as such, those outside the blocks too, and vectors by themselves
+    embeddings: StateBytes | None = None  # of an embedding under transformers' Trainer, where that asks for another state
 
 
 def _momentum(matrix: Matrix, item: int) -> int:
@@ -73,22 +78,37 @@ def _corrected(matrix: Matrix, item: int) -> int:
     return matrix.params * 2 * item
 
 
+def _rows_and_columns(matrix: Matrix, _item: int) -> int:
+    """A mean over each row and over each column."""
+    return matrix.stacked * (matrix.rows + matrix.columns) * FP32
+
+
+def _rescaled(matrix: Matrix, item: int) -> int:
+    """The squared gradient and its sum with eps; of 16 bits the gradient and the parameter in fp32 as well."""
+    return matrix.params * (2 * FP32 + (2 * FP32 if item < FP32 else 0))
+
+
+def _fp32_moments(number: int) -> StateBytes:
+    """derived: `Trainer.create_optimizer` has bitsandbytes keep 32 bits for each nn.Embedding."""
+    return lambda _: number * FP32
+
+
 # derived, where nothing else is said: the optimizers' own code
 OPTIMIZERS: Final[dict[str, Optimizer]] = {
     # two moments in the parameter's dtype (Loshchilov & Hutter, arXiv:1711.05101)
     "adamw_torch": Optimizer(state=lambda item: 2 * item, foreach=True),
     "adamw_torch_fused": Optimizer(state=lambda item: 2 * item),
     # two bytes and two fp32 scales per 256 (arXiv:2110.02861)
-    "adamw_8bit": Optimizer(state=lambda _: 2 + 2 * 4 / 256),
+    "adamw_8bit": Optimizer(state=lambda _: 2 + 2 * 4 / 256, embeddings=_fp32_moments(2)),
     "adamw_4bit": Optimizer(state=lambda _: 1 + 2 * 4 / 128),  # torchao's AdamW4bit, blocks of 128
     "paged_adamw_32bit": Optimizer(state=lambda _: 8, paged=True),
-    "paged_adamw_8bit": Optimizer(state=lambda _: 2 + 2 * 4 / 256, paged=True),
-    # assumed: rows and columns instead of a matrix (Shazeer & Stern, arXiv:1804.04235)
-    "adafactor": Optimizer(state=lambda _: 0.01),
+    "paged_adamw_8bit": Optimizer(state=lambda _: 2 + 2 * 4 / 256, paged=True, embeddings=_fp32_moments(2)),
+    # Shazeer & Stern, arXiv:1804.04235, as transformers' Adafactor: rows and columns of a matrix, a moment of each vector
+    "adafactor": Optimizer(state=lambda _: FP32, of_matrix=_rows_and_columns, matrix_scratch=_rescaled, steps_all=True),
     "sgd": Optimizer(state=lambda _: 0),
     "sgd_momentum": Optimizer(state=lambda item: item, foreach=True),
     "lion_32bit": Optimizer(state=lambda _: 4),  # one fp32 moment in bitsandbytes (Chen et al., arXiv:2302.06675)
-    "lion_8bit": Optimizer(state=lambda _: 1 + 4 / 256),
+    "lion_8bit": Optimizer(state=lambda _: 1 + 4 / 256, embeddings=_fp32_moments(1)),
     # AdamW on B alone, whose gradient is corrected on the way (Zhang et al., arXiv:2308.03303, as peft's LoraFAOptimizer)
     "lora_fa": Optimizer(state=lambda item: 2 * item, matrix_scratch=_corrected, low_rank=True),
     # Jordan et al., 2024, as torch.optim.Muon: one moment of each matrix of a block, AdamW for all else
@@ -112,7 +132,7 @@ def require_optimizer(architecture: Architecture, strategy: Strategy) -> None:
     if row.low_rank and (method.adapter is None or method.adapter.kind != "lora"):
         why = f"{name} trains the second factor of LoRA, and {strategy.method} has none"
         raise CaseError("optimizer", why, "method lora, or optimizer adamw_torch_fused")
-    if row.of_matrix is not None and not any(matrices_of(architecture, strategy)):
+    if row.of_matrix is not None and not row.steps_all and not any(matrices_of(architecture, strategy)):
         raise Unsupported(
             "optimizer", f"{name} steps matrices, and those of {strategy.method} have no closed form yet", "adamw_torch_fused"
         )
@@ -123,12 +143,12 @@ def is_paged(optimizer: str) -> bool:
     return OPTIMIZERS[optimizer].paged
 
 
-def state_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
+def state_bytes(architecture: Architecture, strategy: Strategy, trained: Trained, stack: Stack = PINNED_STACK) -> int:
     """States of everything that is trained, wherever they lie, and what the method itself remembers of it.
 
     Frozen weights have none, which is why PEFT fits.
     """
-    return _optimizer_bytes(architecture, strategy, trained) + _remembered_bytes(strategy, trained)
+    return _optimizer_bytes(architecture, strategy, trained, stack) + _remembered_bytes(strategy, trained)
 
 
 def _remembered_bytes(strategy: Strategy, trained: Trained) -> int:
@@ -136,20 +156,26 @@ def _remembered_bytes(strategy: Strategy, trained: Trained) -> int:
     return 0 if adapter is None else adapter.remembers * trained.gradients
 
 
-def _optimizer_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
+def _optimizer_bytes(architecture: Architecture, strategy: Strategy, trained: Trained, stack: Stack) -> int:
     row = OPTIMIZERS[strategy.optimizer]
+    if row.embeddings is not None and stack.uses_trainer:
+        embedding = trained.stage.of_ends(embedding_params(architecture, strategy))
+        return round((trained.params - embedding) * row.state(trained.item) + embedding * row.embeddings(trained.item))
     if row.of_matrix is None:
         return round(trained.params * row.state(trained.item))
-    matrices = tuple(matrices_of(architecture, strategy))
-    rest = trained.params - trained.stage.of_blocks(sum(each.times * each.params for each in matrices))
-    of_matrices = sum(each.times * row.of_matrix(each, trained.item) for each in matrices)
-    return round(rest * row.state(trained.item)) + trained.stage.of_blocks(of_matrices)
+    inside = tuple(matrices_of(architecture, strategy)) + (tuple(_experts(architecture, strategy)) if row.steps_all else ())
+    outside = tuple(_vocabulary(architecture, strategy)) if row.steps_all else ()
+    params = trained.stage.of_blocks(sum(each.times * each.params for each in inside))
+    params += trained.stage.of_ends(sum(each.times * each.params for each in outside))
+    of_blocks, of_ends = (sum(each.times * row.of_matrix(each, trained.item) for each in some) for some in (inside, outside))
+    rest = round(max(0, trained.params - params) * row.state(trained.item))
+    return rest + trained.stage.of_blocks(of_blocks) + trained.stage.of_ends(of_ends)
 
 
-def states_on_gpu_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
+def states_on_gpu_bytes(architecture: Architecture, strategy: Strategy, trained: Trained, stack: Stack = PINNED_STACK) -> int:
     """The states that lie on the GPU: paged ones count as host memory, and a method pages nothing."""
     paged = is_paged(strategy.optimizer)
-    return _remembered_bytes(strategy, trained) + (0 if paged else _optimizer_bytes(architecture, strategy, trained))
+    return _remembered_bytes(strategy, trained) + (0 if paged else _optimizer_bytes(architecture, strategy, trained, stack))
 
 
 def step_scratch_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
@@ -157,7 +183,11 @@ def step_scratch_bytes(architecture: Architecture, strategy: Strategy, trained: 
     row = OPTIMIZERS[strategy.optimizer]
     if row.matrix_scratch is None:
         return stepped_bytes(architecture, strategy, trained) if row.foreach else 0
-    return max(row.matrix_scratch(each, trained.item) for each in matrices_of(architecture, strategy))
+    matrices = [*matrices_of(architecture, strategy)]
+    if row.steps_all:
+        others = (Matrix(1, entries, times) for entries, times in adapter_tensors(architecture, strategy))
+        matrices += [*_experts(architecture, strategy), *_vocabulary(architecture, strategy), *others]
+    return max((row.matrix_scratch(each, trained.item) for each in matrices), default=0)
 
 
 def stepped_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
@@ -183,3 +213,26 @@ def matrices_of(architecture: Architecture, strategy: Strategy) -> Iterator[Matr
             if strategy.optimizer != LORA_FA:
                 yield Matrix(strategy.rank, linear.in_features, times)
             yield Matrix(linear.out_features, strategy.rank, times)
+
+
+def _experts(architecture: Architecture, strategy: Strategy) -> Iterator[Matrix]:
+    """The fused experts of a block, where the whole base trains: two tensors, or lists of linears before."""
+    if not METHODS[strategy.method].moves_all:
+        return
+    for part in architecture.parts:
+        hidden, width, experts = part.hidden_size, part.intermediate_size, part.num_experts
+        if part.expert_linears:
+            for linear in part.expert_linears:
+                yield Matrix(linear.out_features, linear.in_features, part.num_layers * experts)
+        elif experts:
+            yield Matrix((2 if part.gated_mlp else 1) * width, hidden, part.num_layers, stacked=experts)
+            yield Matrix(hidden, width, part.num_layers, stacked=experts)
+
+
+def _vocabulary(architecture: Architecture, strategy: Strategy) -> Iterator[Matrix]:
+    """Embedding and output head, as far as they train."""
+    width = architecture.embedding_size or architecture.hidden_size
+    if METHODS[strategy.method].moves_all:
+        yield Matrix(architecture.vocab_size, width, 1 if architecture.tied_embeddings else 2)
+    elif times := vocabulary_modules(strategy.modules_to_save):
+        yield Matrix(architecture.vocab_size, width, times)

@@ -76,7 +76,7 @@ def _share_of(job: Job) -> Share:
         gathered=0,
         added=kept.added,
         gradients=kept.gradients,
-        states=states_on_gpu_bytes(architecture, strategy, stepped),
+        states=states_on_gpu_bytes(architecture, strategy, stepped, job.stack),
         masters=0,
         buckets=0,
         step_scratch=step_scratch_bytes(architecture, strategy, stepped),
