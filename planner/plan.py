@@ -215,11 +215,12 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class WayOut(msgspec.Struct, frozen=True, kw_only=True):
-    """The best plan for the goal that this version can run once one wish of the request is given up."""
+    """The best plan for the goal that this version can run once one wish, or some of what is advised, is given up."""
 
     change: str  # one sentence: which wish, from what to what
     changes: Changes  # the same as fields of the Request
     plan: Plan
+    given_up: str | None = None  # where that is none of the person's wishes but something advised: what, and what it means
 
 
 LayoutKind = Literal["whole", "copies", "states", "turns", "parts", "three_bits", "two_bits", "streamed"]

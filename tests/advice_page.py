@@ -16,6 +16,7 @@ from planner.advise import (
     MINIMUM_STEPS,
     OF_STEPS,
 )
+from planner.choice.concessions import CONCESSIONS, REACH_WORDS
 from planner.choice.recipes import MEANINGS, REGRET, RULES, SERVING_RULES, USE_CASES, Choice, Fact, Rule
 from remote.contract import Loop
 
@@ -75,6 +76,11 @@ def render_page() -> str:
         f"what one pass over the data tells: {BITS_PER_TOKEN} bit a token, {BITS_PER_PARAMETER} bits a number ({REGRET}).\n"
         "What the place of its answers can bear comes after that."
     )
+    conceded = (
+        "Nothing of this is given up to save money. Where no machine does the job as asked (memory, money, hours) the search\n"
+        "goes down these steps, tells the first with which one does, what it goes against and why, and prints the command\n"
+        "that takes it. What was said, and not advised, comes after every other wish that may be given up."
+    )
     return (
         "\n\n".join(
             (
@@ -87,6 +93,12 @@ def render_page() -> str:
                 capacity,
                 "## Where it will answer",
                 _table(OF_RULES, (_ruled(rule) for rule in SERVING_RULES)),
+                "## Where nothing can be run as advised",
+                conceded,
+                _table(
+                    ("rank at most", "adapters on", "what it means", "source"),
+                    ((f"{row.rank}", REACH_WORDS[row.reach], row.reason, row.source) for row in CONCESSIONS),
+                ),
             )
         )
         + "\n"

@@ -63,6 +63,8 @@ def _answer(
     for way in result.ways_out:
         yield f"\nCan be run {way.change}:"
         yield tables.plan_table({"": [way.plan]}, width=width)
+        if way.given_up is not None:
+            yield f"Given up: {way.given_up}."
     yield from legend((*result.plans, *(way.plan for way in result.ways_out)), width=width)
     shown = result.rejections if explain else result.rejections[:MAX_REJECTIONS]
     if shown:

@@ -18,6 +18,7 @@ from planner.notices import cut_words
 from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
 from planner.search.assumptions import assumptions
 from planner.search.best import AIMS, best, by_the_hour
+from planner.search.concessions import concessions, first_enough
 from planner.search.figures import Figures
 from planner.search.idle import Told, idle_wishes
 from planner.search.lengths import decisive_words, shorter_that_fits
@@ -82,10 +83,12 @@ def search(
     hourly = None if stuck else best(question, asked.kinds, figures, by_the_hour)
     ranked = ranked if stuck else _with_the_best(ranked, question, asked.kinds, figures)
 
-    def plan(found: Found) -> Plan:
+    def plan(found: Found, question: Question = question) -> Plan:
         return _plan(found, question, figures, today=today, versions=dict(versions or {}))
 
-    told = considered(question, asked.kinds, figures)
+    steps = tuple(concessions(request, advice, architecture)) if stuck else ()
+    conceded = first_enough(steps, question, asked.kinds, figures)
+    told = considered(question, asked.kinds, figures, num_adapters=1 + len(steps))
 
     def shorter(strategy: Strategy, kind: Kind) -> Changes:
         return shorter_that_fits(request, strategy, kind, figures)
@@ -93,6 +96,12 @@ def search(
     out = ways_out(question, market, figures, notebook.over) if stuck else ()
     plans = tuple(plan(found) for found in ranked)
     ways = tuple(WayOut(change=change, changes=changes, plan=plan(found)) for change, changes, found in out)
+    if conceded is not None:
+        step, found = conceded
+        less = WayOut(
+            change=step.change, changes=step.changes, plan=plan(found, step.asked_of(question)), given_up=step.given_up
+        )
+        ways = (less, *ways) if step.is_advised else (*ways, less)
     return SearchResult(
         request=request,
         plans=plans,
@@ -108,7 +117,7 @@ def search(
             *lengths,
         ),
         num_offers=asked.num_offers,
-        num_strategies=told.num_strategies,
+        num_strategies=told.num_strategies // (1 + len(steps)),  # of the job as asked
         ways_out=ways,
         attributions=attributions(catalog, [each.offer for each in (*plans, *(way.plan for way in ways))]),
         cards=cards,

@@ -66,7 +66,7 @@ class Figures:
         self._seq_len = seq_len
         self.seen = seen
         self._ladders: dict[tuple[int, Dtype], Ladders] = {}
-        self._least: dict[tuple[int, Dtype], float] = {}
+        self._least: dict[tuple[int, Dtype, int], float] = {}
         self.priced: set[tuple[object, ...]] = set()  # what was told in dollars, by offer and strategy
         self._vram: dict[tuple[Any, ...], tuple[VramEstimate, Outside] | CaseRefused] = {}
         self._resting: dict[tuple[Any, ...], int] = {}
@@ -80,6 +80,12 @@ class Figures:
         if seq_len not in self._within:
             self._within[seq_len] = Figures(self.architecture, self._request, self._advice, seq_len=seq_len, seen=self.seen)
         return self._within[seq_len]
+
+    def asking(self, request: Request, advice: Advice) -> Figures:
+        """Of the same base and data, trained in another way."""
+        figures = Figures(self.architecture, request, advice, seq_len=self._seq_len, seen=self.seen)
+        figures.priced = self.priced
+        return figures
 
     def cut(self, strategy: Strategy) -> Strategy:
         """A strategy of the same job with sequences of this length."""
@@ -101,11 +107,11 @@ class Figures:
             self._ladders[key] = Ladders(tuple(usual), said=self._advice.training)
         return self._ladders[key]
 
-    def least_resting_bytes(self, num_gpus: int, *, computes_in: Dtype) -> float:
-        """What rests on a GPU at least with any lever pulled: on a card with less nothing of that fits."""
-        key = (num_gpus, computes_in)
+    def least_resting_bytes(self, num_gpus: int, *, computes_in: Dtype, lever: int) -> float:
+        """What rests on a GPU at least with this lever pulled: on a card with less nothing of that fits."""
+        key = (num_gpus, computes_in, lever)
         if key not in self._least:
-            steps = self.ladders(num_gpus, computes_in=computes_in).last_steps()
+            steps = self.ladders(num_gpus, computes_in=computes_in).last_steps(lever)
             self._least[key] = min((self._known_resting_bytes(step) for step in steps), default=math.inf)
         return self._least[key]
 

@@ -50,15 +50,22 @@ def _needing_kernels(strategy: Strategy) -> dict[str, str | None]:
     }
 
 
-def fitting(kind: Kind, num_gpus: int, figures: Figures, notebook: Notebook, *, doable: Doable) -> tuple[Fit, ...]:
-    """The best step of every ladder; a kind on which none fits is refused with the least that the usual ones needed.
+def fitting(
+    kind: Kind, num_gpus: int, figures: Figures, notebook: Notebook, *, doable: Doable, only_doable: bool
+) -> tuple[Fit, ...]:
+    """The best step of every ladder; a kind on which none fits is refused with the least that the usual ones needed, also where
+    it would do with RAM beside it.
 
     The first step of the first ladder is the fastest of all where rows are of one length, no earlier runs taught more of one
     way than of another, and gradients of whole weights cross a link once a step: where it fits nothing else is looked at.
-    Levers are pulled where nothing surely fits without.
+    Levers are pulled where nothing surely fits without. `only_doable`: nothing else is looked at.
     """
     has_bytes = capacity_bytes(kind)
     ladders = figures.ladders(num_gpus, computes_in=kind.computes_in).usual
+    if only_doable:
+        ladders = tuple(ladder for ladder in ladders if doable(ladder[0]))
+        if not ladders:
+            return ()
     if (fastest := _if_it_fits(ladders[0][0], kind, has_bytes, figures)) is not None:
         if not figures.seen and not _reduces_often(fastest.strategy):
             return (fastest,)
@@ -66,8 +73,9 @@ def fitting(kind: Kind, num_gpus: int, figures: Figures, notebook: Notebook, *, 
     fits, too_large = _fits(ladders, kind, has_bytes, figures, notebook)
     if kind.gpu is not None and not any(fit.verdict == "fits" for fit in fits):
         notebook.without_kernels += _stateless(kind, num_gpus, figures)
-        fits += _by_levers(kind, num_gpus, has_bytes, figures, doable)
-    if not fits and too_large and num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
+        fits += _by_levers(kind, num_gpus, figures, doable=doable, only_doable=only_doable)
+    on_the_card = [fit for fit in fits if fit.strategy.offload == "none"]
+    if not on_the_card and too_large and num_gpus == max(1, kind.num_gpus):  # all GPUs: if these don't do, one won't
         needed_bytes, strategy = _least_demanding(too_large, kind, figures)
         notebook.too_small.append(TooSmall(kind=kind, needed_bytes=needed_bytes, available_bytes=has_bytes, strategy=strategy))
     return tuple(fits)
@@ -87,14 +95,14 @@ def _stateless(kind: Kind, num_gpus: int, figures: Figures) -> Iterator[Kernelle
         yield from (Kernelless(kind=kind, **_needing_kernels(first)) for first in firsts if _has_no_kernels(first, kind))
 
 
-def _by_levers(kind: Kind, num_gpus: int, has_bytes: int, figures: Figures, doable: Doable) -> list[Fit]:
+def _by_levers(kind: Kind, num_gpus: int, figures: Figures, *, doable: Doable, only_doable: bool) -> list[Fit]:
     """What fits with a lever pulled: of those after the first that is enough only what the trainer can do is looked at."""
-    computes_in, found, surely = kind.computes_in, list[Fit](), list[Fit]()
-    if figures.least_resting_bytes(num_gpus, computes_in=computes_in) > has_bytes:
-        return found
+    computes_in, has_bytes, found, surely = kind.computes_in, capacity_bytes(kind), list[Fit](), list[Fit]()
     for lever in range(len(LEVERS)):
+        if figures.least_resting_bytes(num_gpus, computes_in=computes_in, lever=lever) > has_bytes:
+            continue
         ladders = figures.ladders(num_gpus, computes_in=computes_in).pulled(lever)
-        wanted = tuple(ladder for ladder in ladders if not surely or doable(ladder[-1]))
+        wanted = tuple(ladder for ladder in ladders if not (surely or only_doable) or doable(ladder[-1]))
         fits, _ = _fits(wanted, kind, has_bytes, figures, Notebook())  # what a lever does not do is no reason by itself
         found += (msgspec.structs.replace(fit, lever=lever + 1) for fit in fits)
         surely = [fit for fit in found if fit.verdict == "fits"]

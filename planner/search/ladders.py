@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from planner.methods import METHODS
+from planner.strategy.cuts import cut_of
 from remote.contract import Strategy
 
 Ladder = tuple[Strategy, ...]  # strategies that differ only in their micro-batch, the largest first
@@ -19,9 +21,18 @@ LEVERS: Final[tuple[dict[str, Any], ...]] = (
     {"sharding": "zero3"},
     {"optimizer": "adamw_8bit", "loss": "liger"},
     {"optimizer": "paged_adamw_8bit", "loss": "liger"},
+    {"offload": "optimizer"},
+    {"offload": "stream"},
+    {"offload": "params"},
 )
 PARTS: Final = "fsdp"
-USUAL: Final = {"optimizer": "adamw_torch_fused", "loss": "hf", "sharding": PARTS}  # what each takes the place of
+USUAL: Final = {
+    "optimizer": "adamw_torch_fused",
+    "loss": "hf",
+    "sharding": PARTS,
+    "offload": "none",
+}  # what each takes the place of
+SLOWER: Final = frozenset({"sharding", "offload"})  # keys by which no lever spares time
 
 
 class Ladders:
@@ -44,10 +55,9 @@ class Ladders:
             self._pulled[lever] = tuple(tuple(_with(step, lever) for step in ladder) for ladder in self._able(lever))
         return self._pulled[lever]
 
-    def last_steps(self) -> Iterator[Strategy]:
-        """Of each ladder with a lever pulled the step with the smallest batch."""
-        for lever in range(len(LEVERS)):
-            yield from (_with(ladder[-1], lever) for ladder in self._able(lever))
+    def last_steps(self, lever: int) -> Iterator[Strategy]:
+        """Of each ladder with this lever pulled the step with the smallest batch."""
+        return (_with(ladder[-1], lever) for ladder in self._able(lever))
 
     def quickest(self) -> Iterator[Strategy]:
         """Strategies of which one is as quick as anything in the ladders: the largest batch, nothing recomputed, every lever
@@ -66,18 +76,34 @@ class Ladders:
             yield msgspec.structs.replace(first, sharding="zero1")
 
     def _spared(self, place: int) -> Strategy:
-        """The first step of a ladder, with every lever pulled but how GPUs share."""
-        spared = {key: value for lever in self._levers[place] for key, value in LEVERS[lever].items() if key != "sharding"}
+        """The first step of a ladder, with every lever pulled but those that never spare time."""
+        pulled = (LEVERS[lever] for lever in self._levers[place])
+        spared = {key: value for lever in pulled for key, value in lever.items() if key not in SLOWER}
         return msgspec.structs.replace(self.usual[place][0], **spared)
 
     def _able(self, lever: int) -> Iterator[Ladder]:
         return (ladder for ladder, levers in zip(self.usual, self._levers, strict=True) if lever in levers)
 
 
+def _keeps(step: Strategy) -> bool:
+    """Whether each GPU has the whole model, with all that belongs to it."""
+    return not cut_of(step).states and not cut_of(step).spreads_blocks
+
+
+# What may wait in RAM -> whether it makes sense. Of adapters the states are small, and a paged optimizer's are there already.
+OFFLOADS: Final[Mapping[str, Callable[[Strategy], bool]]] = {
+    "none": lambda _step: True,
+    "optimizer": lambda step: METHODS[step.method].moves_all and cut_of(step).engine != PARTS,
+    "stream": lambda step: not METHODS[step.method].moves and _keeps(step),
+    "params": lambda step: METHODS[step.method].moves_all and (cut_of(step).weights or step.sharding == "none"),
+}
+
+
 def _free(step: Strategy, said: Collection[str]) -> Iterator[int]:
     """The levers that a strategy has not pulled, and may."""
     for place, lever in enumerate(LEVERS):
-        if all(key not in said and getattr(step, key) == USUAL[key] for key in lever):
+        unsaid = all(key not in said and getattr(step, key) == USUAL[key] for key in lever)
+        if unsaid and OFFLOADS[lever.get("offload", USUAL["offload"])](step):
             yield place
 
 

@@ -190,11 +190,13 @@ class _Floor:
         return self._hours[offer.provider] * float(offer.usd_per_hour)
 
 
-def on_kind(kind: Kind, offers: list[Offer], question: Question, figures: Figures, notebook: Notebook) -> Iterator[Found]:
-    """Plans on one kind of machine: with its fastest strategy, and with the fastest that the trainer can do."""
+def on_kind(
+    kind: Kind, offers: list[Offer], question: Question, figures: Figures, notebook: Notebook, *, only_doable: bool = False
+) -> Iterator[Found]:
+    """Plans on one kind of machine: with its fastest strategy, and with the fastest that the trainer can do, or this alone."""
     if not offers:
         return
-    fits = _fastest_first(kind, offers[0], question, figures, notebook)
+    fits = _fastest_first(kind, offers[0], question, figures, notebook, only_doable=only_doable)
     doable = tuple(fit for fit in fits if question.doable(fit.strategy))
     # a seller's cheapest box with these GPUs is enough, once it holds the job, and surely does and can be had
     placed: set[tuple[str, str, bool, bool, bool]] = set()
@@ -212,10 +214,16 @@ def on_kind(kind: Kind, offers: list[Offer], question: Question, figures: Figure
                 yield found
 
 
-def _fastest_first(kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook) -> tuple[Fit, ...]:
+def _fastest_first(
+    kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook, *, only_doable: bool
+) -> tuple[Fit, ...]:
     """Everything that fits this kind, the fastest first. What is tight, or pulls a lever, comes after the rest."""
     counts = _counts(kind, question.request)
-    fits = [fit for each in counts for fit in fitting(kind, each, figures, notebook, doable=question.doable)]
+    fits = [
+        fit
+        for each in counts
+        for fit in fitting(kind, each, figures, notebook, doable=question.doable, only_doable=only_doable)
+    ]
 
     def order(fit: Fit) -> tuple[bool, int, float]:
         return fit.verdict == "tight", fit.lever, figures.duration(fit.strategy, kind.gpu, offer).wall_s.p50
@@ -233,10 +241,10 @@ def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
     return (every, 1) if batch_comes_out(request, every) else (1,)
 
 
-def considered(question: Question, kinds: tuple[Kind, ...], figures: Figures) -> Considered:
-    """On how much a search over these machines has decided."""
+def considered(question: Question, kinds: tuple[Kind, ...], figures: Figures, *, num_adapters: int) -> Considered:
+    """On how much a search over these machines has decided, each way to train with so many adapters."""
     ways = {
-        (num_gpus, kind.computes_in): figures.ladders(num_gpus, computes_in=kind.computes_in).num_strategies
+        (num_gpus, kind.computes_in): num_adapters * figures.ladders(num_gpus, computes_in=kind.computes_in).num_strategies
         for kind in kinds
         for num_gpus in _counts(kind, question.request)
     }
@@ -253,7 +261,7 @@ def considered(question: Question, kinds: tuple[Kind, ...], figures: Figures) ->
 
 def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figures) -> Found:
     billing = question.catalog.billing[offer.provider]
-    figures.priced.add((offer.key, *key_of(fit.strategy)))
+    figures.priced.add((offer.key, fit.strategy.rank, fit.strategy.target_modules, *key_of(fit.strategy)))
     host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
     adapter_bytes, checkpoint_bytes = figures.adapter_bytes(fit.strategy), figures.checkpoint_bytes(fit.strategy)
     made_every_s = question.request.loop.checkpoint_every_s
@@ -282,16 +290,14 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
 
 
 def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str | None:
-    """Why this version can't run the plan, in one sentence; None = it can."""
+    """Why this version can't run the plan, in one sentence; None = it can. That it can't rent the machine comes last: whoever
+    rents it by himself still needs a trainer that can do the rest.
+    """
     provider = question.provider(offer.provider)
     missing = question.capabilities.missing(fit.strategy, question.request.task)
     capability = kind.gpu.compute_capability if kind.gpu is not None else None
     unfit = unfit_card(capability) if capability is not None else None
     reasons: tuple[tuple[bool, str], ...] = (
-        (
-            not provider.runnable,
-            f"{PRICE_ONLY}: this version cannot rent from {provider.name}; rent it yourself and use --host",
-        ),
         (
             question.request.keep.volume_name is not None and not provider.keeps_volumes,
             f"{NOT_YET}: at {provider.name} no disk can be kept",
@@ -303,6 +309,10 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
         ),
         (unfit is not None, f"{NOT_YET}: {unfit}"),
         (offer.cpu_architecture != BOX_CPU, f"{NOT_YET}: the trainer's stack is built for {BOX_CPU}"),
+        (
+            not provider.runnable,
+            f"{PRICE_ONLY}: this version cannot rent from {provider.name}; rent it yourself and use --host",
+        ),
     )
     return next((sentence for wrong, sentence in reasons if wrong), None)
 
@@ -310,13 +320,17 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
 def _held(
     fits: tuple[Fit, ...], kind: Kind, offer: Offer, question: Question, figures: Figures, notebook: Notebook
 ) -> Fit | None:
-    """The first fit for which the box has RAM and disk enough; what the last one lacked is written down."""
+    """The first fit for which the box has RAM and disk enough; what the last one lacked is written down. What waits in RAM
+    needs some that is stated.
+    """
     billing = question.catalog.billing[offer.provider]
     fixed_disk = billing.disk_usd_per_gib_month is None and offer.local_disk_gib is not None
     has_ram_bytes = None if offer.ram_gib is None else usable_ram_bytes(offer.ram_gib)
     has_disk_bytes = (offer.local_disk_gib or 0) * GIB if fixed_disk else None
     shortage: tuple[list[Short], Short] | None = None
     for fit in fits:
+        if has_ram_bytes is None and fit.strategy.offload != "none":
+            continue
         host = figures.host(fit.strategy, on_cpu=kind.gpu is None)
         for page, needed, has in (
             (notebook.short_of_ram, host.ram_peak_bytes, has_ram_bytes),

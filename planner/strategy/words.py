@@ -2,11 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Final
 
-from remote.contract import Strategy
+from remote.contract import Offload, Strategy
 
 SHORT_DTYPES: Final = {"float32": "f32", "bfloat16": "bf16", "float16": "f16"}
+IN_RAM: Final[Mapping[Offload, str]] = {
+    "none": "",
+    "optimizer": ", optimizer in RAM",
+    "stream": ", streamed from RAM",
+    "params": ", weights and optimizer in RAM",
+}
 
 
 def describe(strategy: Strategy) -> str:
@@ -20,4 +27,6 @@ def describe(strategy: Strategy) -> str:
     optimizer = "" if strategy.optimizer.startswith("adamw_torch") else f", {strategy.optimizer}"
     loss = "" if strategy.loss == "hf" else f", {strategy.loss} loss"
     batch = f"{strategy.micro_batch_size}x{strategy.gradient_accumulation_steps}"
-    return f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{recompute}{optimizer}{loss}"
+    return (
+        f"{strategy.method}{rank} {' '.join(dtypes)}, batch {batch}{gpus}{recompute}{optimizer}{loss}{IN_RAM[strategy.offload]}"
+    )

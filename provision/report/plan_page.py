@@ -51,6 +51,8 @@ def _head(result: SearchResult, command: str | None) -> str:
         verdict = f'<p class="verdict good">{escape(told)}</p><p class="soft">{escape(words.strategy(plan))}</p>'
     change = next((f"It can be run {way_out.change}:" for way_out in result.ways_out if plan is None), "")
     typed = f"<p>{escape(change)} <code>{escape(command)}</code></p>" if command is not None else ""
+    given_up = next((each.given_up for each in result.ways_out[:1] if plan is None and each.given_up is not None), None)
+    typed += f"<p>Given up: {escape(given_up)}.</p>" if given_up is not None else ""
     notes = "".join(f"<p>Note: {escape(note)}.</p>" for note in result.warnings)
     return f"<h1>{escape(result.request.model)}</h1><p>{escape(job_line(result))}.</p>{verdict}{typed}{notes}"
 

@@ -263,7 +263,7 @@ def test_what_the_method_does_not_read_is_named(tmp_path: Path) -> None:
 
 def test_no_plan_at_all_is_exit_code_two(tmp_path: Path) -> None:
     """With every reason on the page."""
-    code, text = plan("--model", "70b", "--gpu", "T4", "--num-gpus", "1", folder=tmp_path)
+    code, text = plan("--model", "70b", "--method", "full", "--gpu", "T4", "--num-gpus", "1", folder=tmp_path)
     assert code == 2
     assert "Nothing on offer does this job as asked." in text
 

@@ -138,5 +138,6 @@ def test_a_lever_makes_of_what_is_tight_what_fits() -> None:
     (plan,) = ask(request, make_catalog(offer, gpus=(card,))).plans
     assert (plan.verdict, plan.strategy.optimizer, plan.runnable) == ("fits", "adamw_8bit", None)
     said = make_request(model="32b", training={"method": "qlora", "optimizer": "adamw_torch_fused"})
-    (as_said,) = ask(said, make_catalog(offer, gpus=(card,))).plans
-    assert as_said.strategy.optimizer == "adamw_torch_fused"
+    found = ask(said, make_catalog(offer, gpus=(card,)))
+    assert {plan.strategy.optimizer for plan in found.plans} == {"adamw_torch_fused"}
+    assert [(plan.verdict, plan.strategy.offload) for plan in found.plans if plan.runnable is None] == [("tight", "none")]

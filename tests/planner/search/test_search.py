@@ -64,7 +64,7 @@ def test_the_whole_job_counts_not_the_hour() -> None:
 
 
 # No lever may be pulled: with states of 8 bits it would fit
-TIGHT_ON_24_GB = {"method": "qlora", "rank": 20, "optimizer": "adamw_torch_fused", "loss": "hf"}
+TIGHT_ON_24_GB = {"method": "qlora", "rank": 20, "optimizer": "adamw_torch_fused", "loss": "hf", "offload": "none"}
 
 
 def test_what_surely_fits_is_found_beyond_the_cheapest_that_are_tight() -> None:
@@ -211,10 +211,14 @@ def test_a_budget_per_gpu_admits_cards_of_that_size_and_smaller() -> None:
 
 
 def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
-    """32 billion parameters on 16 GB: each precision with its figures, and the cheapest way out that can be run."""
+    """32 billion parameters on 16 GB: each precision with its figures, the one way that no trainer of ours goes yet, and the
+    cheapest way out that can be run.
+    """
     small, large = make_offer(gpu=SMALL.name), make_offer(instance_type="large", gpu=FAST.name, usd_per_hour=Decimal(3))
     result = ask(make_request(model="32b", where=Where(gpu_memory_gib=16.0)), market(small, large))
-    assert result.plans == ()
+    assert [(plan.strategy.offload, plan.runnable) for plan in result.plans] == [
+        ("stream", "not yet runnable: the trainer cannot do offload=stream")
+    ]
     refused = [each for each in result.rejections if each.what.startswith("lora r16")]
     assert [each.what.split(",")[0] for each in refused] == ["lora r16 bf16", "lora r16 int8", "lora r16 nf4"]
     needs = [each.needed["required_bytes"] for each in refused]
@@ -225,6 +229,22 @@ def test_what_does_not_fit_says_what_it_needs_and_what_would_do() -> None:
     assert way.change == "with 80 GiB on the GPU instead of 16"
     assert way.changes == {"where.gpu_memory_gib": 80.0}
     assert (way.plan.offer.instance_type, way.plan.runnable) == ("large", None)
+
+
+def test_what_waits_in_ram_needs_some_that_is_stated() -> None:
+    """Of a machine of untold RAM nobody knows whether the base would go there: it is refused for its card alone."""
+    for ram_gib, offloads in ((64.0, ["stream"]), (16.0, []), (None, [])):
+        small = make_offer(gpu=SMALL.name, ram_gib=ram_gib)
+        result = ask(make_request(model="32b"), market(small))
+        assert [plan.strategy.offload for plan in result.plans] == offloads
+        assert [each.num_offers for each in result.rejections if each.what == "1 x Card 16GB"] == [1]
+
+
+def test_whoever_can_rent_a_machine_himself_is_told_first_what_the_trainer_cannot_do() -> None:
+    """A price alone would send him to rent it."""
+    four = make_offer(provider="elsewhere", gpu=SMALL.name, num_gpus=Decimal(4))
+    (plan,) = ask(make_request(model="14b", training={"quant": "none", "offload": "none"}), market(four)).plans
+    assert plan.runnable == "not yet runnable: the trainer cannot do sharding=fsdp, num_gpus=4"
 
 
 def test_the_smallest_card_that_does_is_named_beside_the_cheapest_job() -> None:

@@ -1,0 +1,121 @@
+"""What of the adapter has to be given up so that something can be run as asked: the first concession that is enough.
+
+Nothing is given up unasked: the plan stands beside the answer, with what it costs and the command that takes it.
+"""
+
+from __future__ import annotations
+
+import bisect
+from collections.abc import Iterator, Mapping
+from functools import cache
+from typing import Any, Final
+
+import msgspec
+
+from catalogs.bases.architectures import Architecture, Role
+from planner.advise import ADVISED_METHODS, Advice, advise
+from planner.asking.request import Changes, Request
+from planner.choice.concessions import CONCESSIONS, REACH_WORDS, Concession, Reach
+from planner.search.best import AIMS, best
+from planner.search.figures import Figures
+from planner.search.offers import Kind
+from planner.search.ranking import Found, Question
+
+# Of attention, as far as adapters on it are meant: what latent attention narrows and widens is query, key and value there.
+ROLES: Final[Mapping[Reach, frozenset[Role]]] = {
+    "attention": frozenset({"query", "key", "value", "qkv", "output", "query_down", "kv_down", "kv_up"}),
+    "query_value": frozenset({"query", "value", "qkv", "kv_up"}),
+}
+EVERY: Final = "all-linear"
+
+
+class Conceded(msgspec.Struct, frozen=True, kw_only=True):
+    """The job with less of an adapter."""
+
+    request: Request
+    advice: Advice
+    change: str
+    changes: Changes
+    given_up: str
+    is_advised: bool  # whether nothing of it was said
+
+    def asked_of(self, question: Question) -> Question:
+        """The same question about this job."""
+        return msgspec.structs.replace(question, request=self.request, advice=self.advice)
+
+
+def concessions(request: Request, advice: Advice, architecture: Architecture) -> Iterator[Conceded]:
+    """Each step down from what is advised, or was said, of which the one before does not ask as little."""
+    said, rank, targets = request.training, advice.training.get("rank"), advice.training.get("target_modules")
+    if advice.training["method"] not in ADVISED_METHODS or rank is None or request.loop.init_adapter is not None:
+        return  # an earlier adapter is as large as it is
+    for row in CONCESSIONS:
+        fewer = _fewer(targets, row.reach, architecture)
+        less: dict[str, Any] = ({"rank": row.rank} if row.rank < rank else {}) | ({"target_modules": fewer} if fewer else {})
+        if not less or bool(fewer) != (row.reach != "all"):
+            continue
+        conceded = msgspec.structs.replace(request, training=said | less)
+        yield Conceded(
+            request=conceded,
+            advice=advise(conceded, architecture),
+            change=_change(less, row, rank),
+            changes={f"training.{key}": value for key, value in less.items()},
+            given_up=_given_up(less, row, advice),
+            is_advised=less.keys().isdisjoint(said),
+        )
+
+
+def first_enough(
+    steps: tuple[Conceded, ...], question: Question, kinds: tuple[Kind, ...], figures: Figures
+) -> tuple[Conceded, Found] | None:
+    """The first of these with which this version can run the job as asked, and the best plan with it.
+
+    What a step can do every later one can do as well, in less memory and no more time, so the last is tried first, and then
+    halves.
+    """
+
+    @cache
+    def found(place: int) -> Found | None:
+        step = steps[place]
+        asked = step.asked_of(question)
+        return best(asked, kinds, figures.asking(step.request, step.advice), AIMS[asked.request.budget.goal])
+
+    if not steps or found(len(steps) - 1) is None:
+        return None
+    place = bisect.bisect_left(range(len(steps)), 1, hi=len(steps) - 1, key=lambda each: found(each) is not None)
+    plan = found(place)
+    return None if plan is None else (steps[place], plan)
+
+
+def _fewer(targets: Any, reach: Reach, architecture: Architecture) -> tuple[str, ...]:
+    """Names of the linears within reach; none where that is what carries adapters already."""
+    roles = ROLES.get(reach)
+    if roles is None or targets != EVERY:
+        return ()
+    linears = [linear for linear, _ in architecture.placed_linears]
+    beyond = {_last(linear.name) for linear in linears if linear.role not in roles}
+    within = (linear.name for linear in linears if linear.role in roles)
+    return tuple(dict.fromkeys(name if _last(name) in beyond else _last(name) for name in within))
+
+
+def _last(path: str) -> str:
+    return path.rpartition(".")[2]
+
+
+def _change(less: Mapping[str, Any], row: Concession, rank: int) -> str:
+    reach = f"adapters on {REACH_WORDS[row.reach]}" if "target_modules" in less else None
+    lower = f"rank {row.rank} instead of {rank}" if "rank" in less else None
+    return "with " + " and ".join(part for part in (reach, lower) if part is not None)
+
+
+def _given_up(less: Mapping[str, Any], row: Concession, advice: Advice) -> str:
+    parts = (_had(key, advice) for key in ("target_modules", "rank") if key in less)
+    return f"{'; '.join(parts)}. {row.reason[0].upper()}{row.reason[1:]} ({row.source})"
+
+
+def _had(key: str, advice: Advice) -> str:
+    """What there was, and why."""
+    had = f"{key.replace('_', ' ')} {advice.training[key]}"
+    reasons = (f"{choice.reason} ({choice.source})" for choice in advice.choices if choice.key == key)
+    reason = next(reasons, None)
+    return f"{had}, as was said" if reason is None else f"{had}, advised since {reason}"
