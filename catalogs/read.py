@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import datetime as dt
+import re
 from collections.abc import Callable, Iterable, Iterator
-from decimal import Decimal, InvalidOperation
+from decimal import Decimal
 from functools import cache
 from pathlib import Path
 from typing import Any, Final, TypeVar
@@ -68,6 +69,9 @@ def rows_of(stream: Iterable[str], file: str, fields: tuple[str, ...], *, needed
     """The lines of a CSV text whose header has some of these columns, and those that are needed; what it has not is empty."""
     reader = csv.reader(stream)
     header = next(reader, [])
+    if len(header) == 1 and any(mark in header[0] for mark in ";\t"):
+        wrong = "separates its columns with semicolons or tabs; save it with commas, and with a point in its numbers"
+        raise CatalogError(wrong, file=file, line=1)
     _check_header(file, header, fields, needed)
     unsaid = dict.fromkeys(fields, "") if len(header) < len(fields) else {}
     for cells in reader:
@@ -88,6 +92,8 @@ def _check_header(file: str, header: list[str], fields: tuple[str, ...], needed:
             )
 
 
+NUMBER: Final = re.compile(r"[0-9]+(\.[0-9]*)?([eE][+-]?[0-9]{1,3})?")
+LEAST_PRICE: Final = Decimal("0.000001")  # assumed: what is less than that in an hour is a slip of the hand
 MOST: Final = 1_000_000_000  # assumed: above it a dollar, a GiB or a clock is a slip of the hand, and what follows overflows
 
 # Parsers: a cell's text -> a value, or ValueError with a sentence that says what to write instead.
@@ -118,6 +124,8 @@ def price(text: str) -> Decimal:
     value = _decimal(text)
     if value == 0:
         raise ValueError("a price of 0 is not an offer; leave it empty if there is none")
+    if value < LEAST_PRICE:
+        raise ValueError(f"{shortened(text)} is less than anything costs in an hour")
     return value
 
 
@@ -127,12 +135,9 @@ def rate(text: str) -> Decimal:
 
 
 def _decimal(text: str) -> Decimal:
-    try:
-        value = Decimal(text)
-    except InvalidOperation:
-        value = Decimal(-1)
-    if not value.is_finite() or value < 0:
+    if NUMBER.fullmatch(text) is None:  # Decimal itself takes 1_0, and the digits of every alphabet
         raise ValueError(f'"{shortened(text)}" is not a number such as 1.25')
+    value = Decimal(text)
     if value > MOST:
         raise ValueError(f"{shortened(text)} is more than anything here has; at most {MOST:,}")
     return value

@@ -63,8 +63,12 @@ def read_cached(folder: Path, key: str, kind: type[Any]) -> Any:
 
 
 def write_cached(folder: Path, key: str, value: Any) -> None:
-    """Keep `value` under `key`: written beside, then moved, so that a reader never meets half of it."""
-    folder.mkdir(parents=True, exist_ok=True)
-    beside = folder / f"{key}.making"
-    beside.write_bytes(msgspec.json.encode(value))
-    beside.replace(folder / f"{key}.json")
+    """Keep `value` under `key`: written beside, then moved, so that a reader never meets half of it.
+
+    Where the folder takes no file nothing is kept: what was traced is an answer all the same, and is only traced again.
+    """
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        beside = folder / f"{key}.making"
+        beside.write_bytes(msgspec.json.encode(value))
+        beside.replace(folder / f"{key}.json")

@@ -94,14 +94,17 @@ def import_offers(file: Path, accept: bool, as_json: bool) -> int:  # noqa: FBT0
     for the others. What was imported before is replaced. A file that looks wrong beside that (half of its offers lost, a median
     moved threefold) is refused unless you --accept it.
     """
-    from catalogs.lists.own import read_own
+    from catalogs.lists.own import LINES, read_own
     from provision.envelope.show import show
+    from provision.errors import Refused
     from provision.home.places import read_places
     from provision.home.whole import at_home, write_whole
     from provision.prepare.asking import shipped
 
     target = read_places().own_offers
     offers = read_own(file, shipped())
+    if not offers:
+        raise Refused("The file names no offer.", hint=LINES)
     if not accept:
         _require_believable(target, offers)
     with at_home(target):
@@ -115,6 +118,7 @@ def _require_believable(target: Path, offers: tuple[Offer, ...]) -> None:
     from catalogs.catalog import CatalogError
     from catalogs.lists.compared import doubts
     from catalogs.lists.own import read_own
+    from planner.report.words import several
     from provision.errors import Refused
     from provision.prepare.asking import shipped
 
@@ -124,7 +128,10 @@ def _require_believable(target: Path, offers: tuple[Offer, ...]) -> None:
         before = read_own(target, shipped()) if target.exists() else ()
     except CatalogError:  # what is wrong already can be replaced by anything
         before = ()
-    if wrong := (*doubts(before, offers, same_source=True), *doubts(listed, offers, same_source=False)):
+    today = dt.datetime.now(tz=dt.UTC).date()
+    ahead = tuple(offer.key for offer in offers if offer.observed_on is not None and offer.observed_on > today)
+    to_come = (f"{several(len(ahead), 'price')} of a day that is to come, such as {ahead[0]}",) if ahead else ()
+    if wrong := (*to_come, *doubts(before, offers, same_source=True), *doubts(listed, offers, same_source=False)):
         raise Refused(f"The file looks wrong: {'; '.join(wrong)}.", hint="If it is right all the same, add --accept.")
 
 

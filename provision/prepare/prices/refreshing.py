@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import io
+import lzma
 import zipfile
 import zlib
 from collections.abc import Iterable
@@ -134,7 +135,15 @@ def _unpack(packed: bytes, name: str) -> str:
             return archive.read(name).decode("utf-8")
     except KeyError:
         raise NotFetched(f"the archive has no {name}") from None
-    except (zipfile.BadZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError):
+    except (
+        zipfile.BadZipFile,
+        zlib.error,
+        lzma.LZMAError,
+        OSError,
+        EOFError,
+        NotImplementedError,
+        RuntimeError,
+    ):  # bz2: OSError
         raise NotFetched("the archive is damaged") from None
     except UnicodeDecodeError:
         raise NotFetched(f"{name} is not UTF-8 text") from None

@@ -77,6 +77,12 @@ def test_a_fee_for_setting_up_is_the_offers_own(tmp_path: Path) -> None:
         (f"{HEADER}\na,r/s,b,,,,1,,,\n", 'mine.csv:2:region: "r/s" has a space or a slash in it'),
         (f"{HEADER}\na,r,b,,,,1,,cellar,\n", 'mine.csv:2:hosts: "cellar" is not one of data centre, community'),
         (f"{HEADER}\na,r,b,,,,1,,,\nA,r,b,,,,2,,,\n", "mine.csv:3:instance_type: a/r/b/on_demand is there twice"),
+        (f"{HEADER}\na,r,b,,,,1_0,,,\n", '"1_0" is not a number such as 1.25'),
+        (f"{HEADER}\na,r,b,,,,٠.٣٥,,,\n", "is not a number such as 1.25"),
+        (f"{HEADER}\na,r,b,,,,1e-30,,,\n", "mine.csv:2:on_demand_usd_per_hour: 1e-30 is less than anything costs in an hour"),
+        (f"{HEADER}\na,r,b,T4,1,,0.3,0.9,,\n", "mine.csv:2:spot_usd_per_hour: is dearer than on demand"),
+        (f"{HEADER}\na,r,b,T4,1000000,,1,,,\n", "mine.csv:2:num_gpus: is more than any machine has; at most 72"),
+        (HEADER.replace(",", ";") + "\na;r;b;;;;1,5;;;\n", "mine.csv:1: separates its columns with semicolons or tabs"),
         (f"{HEADER}\na,r\n", "has 2 cells where the header has 10"),
     ],
 )

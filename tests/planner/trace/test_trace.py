@@ -353,6 +353,10 @@ def test_a_spoiled_cache_is_made_again(tmp_path: Path, spoiled: bytes) -> None:
     assert kept.read_bytes() != spoiled
 
 
+def test_a_trace_that_no_folder_takes_is_an_answer_all_the_same() -> None:
+    assert trace_vram(TINY, LORA, cache=Path("/dev/null/traces")) == trace_vram(TINY, LORA, cache=None)
+
+
 # ── refusals ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 

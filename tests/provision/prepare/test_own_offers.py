@@ -78,10 +78,20 @@ def test_a_file_that_is_wrong_is_not_taken_and_one_that_became_so_is_named(
     assert f"{kept}:2:on_demand_usd_per_hour: is empty" in capsys.readouterr().err
 
 
+def test_a_file_without_an_offer_is_no_import(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = tmp_path / "mine.csv"
+    file.write_text("provider,instance_type,on_demand_usd_per_hour\n")
+    assert call(["catalog", "import", str(file)]) == Exit.REFUSED
+    assert "The file names no offer." in capsys.readouterr().err
+    assert not read_places().own_offers.exists()
+
+
 def test_an_import_that_looks_wrong_is_refused_unless_accepted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Beside the shipped prices, and beside what was imported before; what was there stays."""
     head = "provider,region,instance_type,gpu,on_demand_usd_per_hour\n"
     many = head + "".join(f"cellar,here,box-{number},T4,0.2\n" for number in range(10))
+    rows = many.removeprefix(head).replace("\n", ",\n")
+    dated = head.replace("\n", ",observed_on\n") + rows + "cellar,here,box-10,T4,0.2,2099-01-01\n"
     file = tmp_path / "mine.csv"
     file.write_text(many)
     assert call(["catalog", "import", str(file)]) == Exit.OK
@@ -89,6 +99,7 @@ def test_an_import_that_looks_wrong_is_refused_unless_accepted(tmp_path: Path, c
         (head + "cellar,here,box-1,T4,0.2\n", "it has 1 offers, and had 10 before"),
         (many.replace("T4,0.2", "T4,0.6"), "the median of T4 on demand at cellar moved from 0.20 to 0.60 $/h per GPU"),
         (many + "aws,us-east-1,g5.xlarge,A10G,100.6\n", "the median of A10G on demand at aws moved from"),
+        (dated, "1 price of a day that is to come, such as cellar/here/box-10/on_demand"),
     ):
         file.write_text(wrong)
         capsys.readouterr()
@@ -97,6 +108,7 @@ def test_an_import_that_looks_wrong_is_refused_unless_accepted(tmp_path: Path, c
         assert said in error
         assert "add --accept" in error
         assert read_places().own_offers.read_text() == many
+    file.write_text(many + "aws,us-east-1,g5.xlarge,A10G,100.6\n")
     assert call(["catalog", "diff", str(file), "--json"]) == Exit.OK
     changes = {each["offer"]: each for each in json.loads(capsys.readouterr().out)["data"]}
     assert changes["aws/us-east-1/g5.xlarge/on_demand"]["after_usd_per_hour"] == "100.6"

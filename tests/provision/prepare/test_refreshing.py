@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import dataclasses
 import datetime as dt
+import io
 import json
+import zipfile
 from collections.abc import Iterator
 from decimal import Decimal
 from pathlib import Path
@@ -110,6 +112,20 @@ def test_an_unchanged_version_is_not_fetched_again(refresh: Refresh, bucket: Buc
     assert bucket.asked == ["/v3/aws/version", f"/v3/aws/{VERSION}/catalog.zip", "/v3/aws/version"]
 
 
+PACKED = (zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA)  # each library has an error of its own for what it can't unpack
+
+
+def spoiled_by(method: int) -> bytes:
+    """An archive whose table's bytes were turned over on the way."""
+    whole = io.BytesIO()
+    with zipfile.ZipFile(whole, "w", method) as archive:
+        archive.writestr("aws.csv", "instance_name,location,price\n" * 1_000)
+    data = bytearray(whole.getvalue())
+    start = 30 + len("aws.csv") + 12
+    data[start : start + 20] = bytes(byte ^ 0xFF for byte in data[start : start + 20])
+    return bytes(data)
+
+
 NO_COLUMN = "instance_name,location,cost\n"
 
 
@@ -122,13 +138,28 @@ NO_COLUMN = "instance_name,location,cost\n"
         (lambda bucket: bucket.stalled.add("aws"), "no answer within 0.2 s"),
         (lambda bucket: bucket.damage("aws", lambda data: data[: len(data) // 2]), "the archive is damaged"),
         (lambda bucket: bucket.damage("aws", lambda data: b"\0" * len(data)), "the archive is damaged"),
+        *((lambda bucket, by=by: bucket.damage("aws", lambda _: spoiled_by(by)), "the archive is damaged") for by in PACKED),
         (lambda bucket: bucket.publish_text("aws", NO_COLUMN), "aws.csv:1:price: column is missing from the header"),
         (lambda bucket: bucket.publish_text("aws", "\xff", name="azure.csv"), "the archive has no aws.csv"),
         (lambda bucket: setattr(bucket, "version", "latest"), 'its version, "latest", does not begin with a day'),
         (lambda bucket: setattr(bucket, "version", "20991231-1"), "its prices are of 2099-12-31, which is to come"),
         (lambda bucket: setattr(bucket, "version", "20261121/.."), "can stand in no address"),
     ],
-    ids=["429", "503", "404", "timeout", "truncated", "no zip", "columns", "other file", "no day", "future", "no word"],
+    ids=[
+        "429",
+        "503",
+        "404",
+        "timeout",
+        "truncated",
+        "no zip",
+        "bzip2",
+        "lzma",
+        "columns",
+        "other file",
+        "no day",
+        "future",
+        "no word",
+    ],
 )
 def test_a_fault_is_one_sentence_and_leaves_the_last_good_file(
     fault: object, said: str, refresh: Refresh, bucket: Bucket
