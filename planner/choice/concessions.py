@@ -32,7 +32,7 @@ class Concession(msgspec.Struct, frozen=True, kw_only=True):
 
 
 _RANK: Final = "on all linears the rank hardly moved the results of its runs, from 8 to 256"
-_EIGHT: Final = 8  # the lowest rank that QLoRA tried on all linears
+_EIGHT: Final = 8  # derived: the lowest rank that QLoRA tried on all linears
 
 # derived from the source that each row names
 CONCESSIONS: Final[tuple[Concession, ...]] = (
