@@ -157,10 +157,18 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
         """Whether everything could be seen, and nothing was there."""
         return self.complete is Answer.YES and not self.resources
 
-    @property
-    def no_box(self) -> bool:
-        """Whether everything could be seen, and nothing that bills: keys, rules and folders outlive their machine."""
-        return self.complete is Answer.YES and not any(resource.bills for resource in self.resources)
+    def lacks(self, box: Box) -> bool:
+        """Whether everything could be seen, and that box was not there.
+
+        Keys, rules and folders outlive a machine of ours, which is what bills; a machine that is not ours bills nothing, and
+        all that it has of a run is what the box was made of.
+        """
+        if self.complete is not Answer.YES:
+            return False
+        if box.ours:
+            return not any(resource.bills for resource in self.resources)
+        listed = {(resource.kind, resource.id) for resource in self.resources}
+        return not any((resource.kind, resource.id) in listed for resource in box.resources)
 
 
 def seen(asked: Callable[[], Owned]) -> Owned:

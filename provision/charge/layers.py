@@ -77,7 +77,7 @@ def examine_layers(
     claim = read_claim(folder, state)
     provisioner = (make or provisioners(places, environment))(claim)
     owned = seen(lambda: provisioner.owned(claim))
-    if _no_box(owned, state):
+    if owned.nothing or (state.box is not None and owned.lacks(state.box)):
         message = f"{provisioner.name} lists no box of it any more: `rentune down {state.run_id}` closes its books."
         return msgspec.structs.replace(of_run, message=message)
     layers = (
@@ -91,11 +91,6 @@ def examine_layers(
         message=_box_words(provisioner.name, owned),
         layers=tuple(_in_time(layer, state.deadline_at_s) for layer in layers),
     )
-
-
-def _no_box(owned: Owned, state: RunState) -> bool:
-    """A host of the user's bills nothing: there only a list that is empty says so."""
-    return owned.nothing or (owned.no_box and state.box is not None and state.box.ours)
 
 
 def _box_words(provider: str, owned: Owned) -> str:

@@ -112,11 +112,17 @@ def more_time(run: Run) -> str:
 
 
 def has_gone(run: Run) -> bool:
-    """Whether the provider lists no machine of the run: twice, further apart than its lists lag behind."""
-    if not listed(run).no_box:
+    """Whether the provider lists the run's box no more: twice, further apart than its lists lag behind."""
+    if not _lacks_box(run):
         return False
     run.sleep(run.provisioner.list_lag_s)
-    return listed(run).no_box
+    return _lacks_box(run)
+
+
+def _lacks_box(run: Run) -> bool:
+    """A run that no box is known of is waited for as long as anything of it is listed."""
+    owned, box = listed(run), run.state.box
+    return owned.nothing if box is None else owned.lacks(box)
 
 
 def listed(run: Run) -> Owned:

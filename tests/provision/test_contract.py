@@ -68,10 +68,11 @@ def test_a_box_that_is_up_answers_over_ssh_and_all_that_would_end_it_can_be_read
 
 
 def test_what_is_up_is_found_by_its_tag_and_not_by_another(standing: tuple[Rig, Launch, Box]) -> None:
-    rig, launch, _ = standing
+    rig, launch, box = standing
     mine = rig.provisioner.owned(launch)
     assert mine.complete is Answer.YES
     assert mine.resources
+    assert not mine.lacks(box), "a box that is up is there, whether it bills or not"
     assert {resource.run_id for resource in mine.resources} == {RUN}
     assert rig.provisioner.owned(rig.launch(run_id="run-2")).resources == ()
     assert {resource.run_id for resource in rig.provisioner.owned().resources} == {RUN}
@@ -99,6 +100,7 @@ def test_destroy_leaves_nothing_and_names_what_it_ended(kind: Rig) -> None:
     assert teardown.verdict == ("destroyed" if box.ours else "cleaned")
     assert {end.gone for end in teardown.resources} == {Answer.YES}
     assert kind.provisioner.owned().resources == ()
+    assert kind.provisioner.owned(kind.launch()).lacks(box)
     assert kind.row.is_gone(box)
 
 

@@ -123,7 +123,7 @@ def test_a_name_is_one_that_every_cloud_can_hold(name: str) -> None:
 def test_it_is_no_leak_and_the_verdict_names_it() -> None:
     """Beside what is left against anybody's will, which is one."""
     seen = Owned(resources=(), complete=Answer.YES, kept=(VOLUME,))
-    assert (seen.nothing, seen.no_box) == (True, True)
+    assert seen.nothing
     teardown = verdict_of("aws", "r1", seen, Notes(), at_s=1.0)
     assert (teardown.clean, teardown.kept) == (True, (VOLUME,))
     assert teardown.message == "aws lists nothing of this run any more but volume vol-1, which is kept as asked."

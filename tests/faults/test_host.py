@@ -1,0 +1,140 @@
+"""A run on a machine of the user's outlives whoever controls it, as one on a rented box does."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from decimal import Decimal
+from pathlib import Path
+
+import msgspec
+import pytest
+
+from planner.asking.request import Where
+from planner.plan import Plan
+from provision.aboard.ship import STACK_MARK, stack_hash
+from provision.direct.host import ExistingHost
+from provision.direct.host_scripts import STACKS
+from provision.errors import Exit
+from provision.prepare.asking import offer_of_host
+from provision.walk.books import read_receipt
+from provision.watch.view import read_events
+from remote.contract import EVENTS_FILE, Phase
+from tests.faults.rehearsal import Rehearsal, wait_until
+from tests.provision.rigs import HOST_PORT_FILE, rig_of
+
+pytestmark = [pytest.mark.box, pytest.mark.torch]
+
+RENTUNE = (sys.executable, "-c", "import sys; from provision.cli import main; sys.exit(main())")
+
+
+class Hosted:
+    """Runs on one host, which has the training stack already: nothing is installed, and nothing downloaded."""
+
+    def __init__(self, rehearsal: Rehearsal, home: Path, address: str) -> None:
+        self.rehearsal = rehearsal
+        self.home = home
+        self.address = address
+        self.host = ExistingHost(address)
+
+    def open(self, *, steps: int) -> str:
+        return self.rehearsal.open(steps=steps, change=self._on_host)
+
+    def num_steps(self, run_id: str) -> int:
+        """Optimizer steps taken on the host, those of the probe not counted."""
+        events = read_events(self.home / ".rentune/boxes" / run_id / "job" / EVENTS_FILE)
+        return sum(event.kind == "step" for event in events)
+
+    def has_finished(self, run_id: str) -> bool:
+        return (self.home / ".rentune/boxes" / run_id / "job/outcome.json").exists()
+
+    def adapter_is_home(self, run_id: str) -> bool:
+        return (self.rehearsal.places.run(run_id).adapter / "adapter_model.safetensors").exists()
+
+    def num_trainers(self, run_id: str) -> int:
+        """How many have begun, one after another, as their events at home tell."""
+        events = read_events(self.rehearsal.places.run(run_id).events)
+        return sum((event.kind, event.phase) == ("phase_started", Phase.LOAD) for event in events)
+
+    def end_processes(self) -> None:
+        """Whatever runs there for a run of ours."""
+        for each in self.host.owned().resources:
+            if each.kind == "process":
+                with contextlib.suppress(ProcessLookupError):
+                    os.kill(int(each.id), signal.SIGKILL)
+
+    def _on_host(self, plan: Plan) -> Plan:
+        request = msgspec.structs.replace(plan.request, where=Where(host=self.address))
+        return msgspec.structs.replace(plan, request=request, offer=offer_of_host(self.host, usd_per_hour=Decimal(0)))
+
+
+@pytest.fixture
+def hosted(rehearsal: Rehearsal, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Hosted]:
+    """Known and reached as a person's SSH client does it: by what lies in the home that the controllers are given."""
+    with rig_of("existing host", tmp_path) as rig:
+        home = rig.folder / "host"
+        (home / "user_key").rename(home / ".ssh/id_ed25519")
+        (home / "known_hosts").rename(home / ".ssh/known_hosts")
+        stack = home / ".rentune" / STACKS / stack_hash()[:16]
+        (stack / "bin").mkdir(parents=True)
+        (stack / STACK_MARK).write_text(stack_hash())
+        (stack / "bin/python").write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+        (stack / "bin/python").chmod(0o755)
+        monkeypatch.setenv("HOME", str(home))
+        made = Hosted(rehearsal, home, f"127.0.0.1:{(rig.folder / HOST_PORT_FILE).read_text()}")
+        yield made
+        made.end_processes()
+
+
+@pytest.mark.fault("F2", tier="box")
+def test_whoever_takes_a_run_on_a_host_up_again_follows_the_trainer_that_runs(hosted: Hosted) -> None:
+    """The controller was killed in mid-training: nothing on the host is ended or begun again for that."""
+    run_id = hosted.open(steps=200)
+    hosted.rehearsal.kill_controller_at(run_id, "train")
+    assert hosted.rehearsal.drive(run_id).exit_code == Exit.OK
+    assert hosted.num_trainers(run_id) == 1
+    assert hosted.adapter_is_home(run_id)
+    assert hosted.host.owned().nothing
+
+
+@pytest.mark.fault("F2", tier="box")
+def test_what_a_host_has_finished_with_nobody_there_comes_home(hosted: Hosted) -> None:
+    """The adapter that lies there is the run's only result."""
+    run_id = hosted.open(steps=8)
+    hosted.rehearsal.kill_controller_at(run_id, "train")
+    wait_until(lambda: hosted.has_finished(run_id))
+    assert hosted.rehearsal.drive(run_id).exit_code == Exit.OK
+    assert hosted.adapter_is_home(run_id)
+    assert hosted.host.owned().nothing
+
+
+@pytest.mark.fault("F8", tier="box")
+def test_a_closed_terminal_leaves_a_run_on_a_host_to_a_supervisor(hosted: Hosted) -> None:
+    run_id = hosted.open(steps=200)
+    with (hosted.rehearsal.folder / "terminal").open("wb") as terminal:
+        controller = subprocess.Popen([*RENTUNE, "resume", run_id], stdin=subprocess.DEVNULL, stdout=terminal, stderr=terminal)
+        wait_until(lambda: hosted.num_steps(run_id) > 3)
+        controller.send_signal(signal.SIGHUP)
+        assert controller.wait(10) == -signal.SIGHUP
+    wait_until(lambda: hosted.rehearsal.state(run_id).billed is not None)
+    receipt = read_receipt(hosted.rehearsal.places.run(run_id))
+    assert receipt is not None
+    assert receipt.exit_code == Exit.OK, receipt.message
+    assert hosted.adapter_is_home(run_id)
+
+
+def test_a_run_whose_folder_somebody_removed_from_the_host_is_told_gone_and_cleaned(hosted: Hosted) -> None:
+    """Also where a key of ours still stands there, which is no box."""
+    run_id = hosted.open(steps=200)
+    hosted.rehearsal.kill_controller_at(run_id, "train")
+    hosted.end_processes()
+    shutil.rmtree(hosted.home / ".rentune/boxes" / run_id)
+    receipt = hosted.rehearsal.drive(run_id)
+    assert receipt.exit_code == Exit.FAILED
+    assert "gone before its deadline" in receipt.message
+    assert hosted.host.owned().nothing
