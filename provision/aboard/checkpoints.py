@@ -17,7 +17,7 @@ import msgspec
 from provision.aboard.ship import job_folder
 from provision.errors import TransferFailed
 from provision.provisioner import Box
-from remote.contract import CHECKPOINT_DIR, PROGRESS_FILE, Judged, checkpoint_name, checkpoint_step, decode
+from remote.contract import CHECKPOINT_DIR, CHECKPOINT_FILES, PROGRESS_FILE, Judged, checkpoint_name, checkpoint_step, decode
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
@@ -81,10 +81,10 @@ def ship_checkpoints(shell: Shell, box: Box, home: Path) -> None:
 
 
 def _fetch(shell: Shell, there: str, name: str, coming: Path) -> None:
-    listed = shell.run(f"ls {shlex.quote(f'{there}/{name}')}")
-    if listed.rc != 0:
+    """By the names that every checkpoint has, and by none that the box says: its word is no path here."""
+    if shell.run(f"[ -d {shlex.quote(f'{there}/{name}')} ]").rc != 0:
         raise TransferFailed(f"{name} is no longer on {shell.box.host}.")
-    for file in listed.out.split():
+    for file in CHECKPOINT_FILES:
         shell.get(f"{there}/{name}/{file}", coming / name / file)
 
 

@@ -74,11 +74,12 @@ def wait_for_box(run: Run) -> None:
 def let_in_again(provisioner: Provisioner, claim: Claim, note: Callable[[str], None]) -> None:
     """For a box that is silent: it lets in the address that it was rented from, and this may be another.
 
-    What fails here is told and no more: the box may be silent for another reason.
+    What fails here, in whatever way, is told and no more: it is asked while the line is bad, and the box may be silent for
+    another reason.
     """
     try:
         provisioner.readmit(claim)
-    except RentuneError as error:
+    except Exception as error:  # noqa: BLE001 - as in `seen`: what could not be seen ends nothing
         note(f"This machine's address may not be let in any more, and could not be: {error}")
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import http.client
 import ipaddress
-import urllib.error
 import urllib.request
 from typing import Final
 
@@ -18,7 +18,7 @@ def caller_address() -> str:
     try:
         with urllib.request.urlopen(URL, timeout=TIMEOUT_S) as answer:
             address = ipaddress.ip_address(answer.read(64).decode("ascii", "replace").strip())
-    except (urllib.error.URLError, TimeoutError, ValueError) as error:
+    except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
         raise ProvisionError(
             f"This machine's public address could not be found out ({error}).", hint="Give it with --allow-from ADDRESS/32."
         ) from None
