@@ -37,6 +37,7 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     elsewhere: tuple[Elsewhere, ...] = ()  # opened here, and in another machine's hands, or perhaps
     controlled: tuple[RunState, ...] = ()  # not ended, and in a living process's hands
     off: tuple[tuple[str, Resource], ...] = ()  # boxes of those runs, and of the others of this ledger, that are switched off
+    unasked: tuple[str, ...] = ()  # clouds that this version knows and that can't be asked here: no credentials, or no package
     billing: dict[str, Billing] = {}  # by provider, of those that bill otherwise while a machine is off
 
     @property
@@ -80,6 +81,7 @@ def find_orphans(
             for resource in found.resources
             if resource.runs is Answer.NO and not _is_unclaimed(resource, runs)
         ),
+        unasked=tuple(name for name, kind in KINDS.items() if kind.lists is Lists.ACCOUNT and name not in owned),
         billing={provider: billing[provider] for provider in owned if provider in billing},
         unseen={
             provider: found.message or "could not be asked"
@@ -137,6 +139,13 @@ def off_sentences(orphans: Orphans) -> tuple[str, ...]:
         f"`rentune down {each.run_id}` ends it."
         for provider, each in orphans.off
     )
+
+
+def unasked_sentences(orphans: Orphans) -> tuple[str, ...]:
+    """Where nobody looked: nothing is known to have been rented there from this home, and it can't be asked from here."""
+    if not orphans.unasked:
+        return ()
+    return (f"Not asked, as credentials or packages are missing here (`rentune doctor`): {', '.join(orphans.unasked)}.",)
 
 
 def elsewhere_sentences(orphans: Orphans) -> tuple[str, ...]:

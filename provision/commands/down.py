@@ -38,7 +38,7 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     from provision.commands.ending import act_for, open_books
     from provision.commands.problems import unseen_problems
     from provision.commands.whereabouts import run_brought
-    from provision.envelope.show import show
+    from provision.envelope.show import say, show
     from provision.errors import BadInput, Exit
     from provision.home.interrupt import interruptible
     from provision.home.places import read_places
@@ -69,7 +69,9 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
         ]
         for sentence in (*(told or ended.nothing), *ended.others):
             click.echo(sentence)
+        for sentence in ended.unasked:
+            say(sentence)
 
     errors = unseen_problems(ended.unseen) + open_books(places, ended.teardowns)
     code = Exit.OK if clean else Exit.STILL_BILLS
-    return show("down", ended.teardowns, draw, as_json=as_json, errors=errors, exit_code=code)
+    return show("down", ended.teardowns, draw, as_json=as_json, errors=errors, notes=ended.unasked, exit_code=code)

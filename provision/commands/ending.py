@@ -22,6 +22,7 @@ from provision.charge.orphans import (
     only_run,
     other_sentences,
     stray_run_ids,
+    unasked_sentences,
 )
 from provision.charge.volumes import end_volume, kept_volumes
 from provision.envelope import Problem
@@ -38,6 +39,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
     teardowns: tuple[Teardown, ...]
     unseen: dict[str, str] = {}  # who could not be asked, and why
+    unasked: tuple[str, ...] = ()  # a sentence that names the clouds which this machine has no access to
     others: tuple[str, ...] = ()  # a sentence for each run in other hands
     nothing: tuple[str, ...] = ()  # what to say where there are no teardowns
     costs: dict[str, Upkeep] = {}  # by id, of what is there still
@@ -72,6 +74,7 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
             end_volume(provider, each, places=places, environment=os.environ, note=said) for provider, each in volumes
         ),
         unseen=found.unseen,
+        unasked=unasked_sentences(found),
         nothing=(f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
         costs={each.id: upkeep(each, found.billing.get(provider)) for provider, each in volumes},
     )
@@ -88,7 +91,8 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
     if run is not None:
         found = only_run(found, run)
         if found.nothing:
-            raise BadInput(f"Nothing anywhere that was asked carries the tag of {run!r}.", hint="rentune ls --orphans")
+            said = (f"Nothing anywhere that was asked carries the tag of {run!r}.", *unasked_sentences(found))
+            raise BadInput(" ".join(said), hint="rentune ls --orphans")
     acts = {
         **{
             run_id: partial(control.end_stray, run_id, provider, places=places)
@@ -104,11 +108,12 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
             teardowns.append(control.ended_or_told(run_id, act))
         except HeldElsewhere as error:
             held.append(f"{error} It is left alone; to end it: rentune down {run_id}, there.")
-    unasked = {f"the store of run {each.run_id}": each.why for each in found.elsewhere if each.machine is None}
+    unknown = {f"the store of run {each.run_id}": each.why for each in found.elsewhere if each.machine is None}
     others = (*left_alone, *held)
     return Ended(
         teardowns=tuple(teardowns),
-        unseen=found.unseen | unasked,
+        unseen=found.unseen | unknown,
+        unasked=unasked_sentences(found),
         others=others,
         nothing=_nothing_words(run, others),
         costs=_costs(tuple(teardowns), found, places),

@@ -42,7 +42,8 @@ DEADLINE = "deadline"  # the same word as a trainer's that kept it and had no re
 def command(orphans: bool, everything: bool, state: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Runs, and what may still bill.
 
-    With --orphans: exit 3 when something is found, a provider could not be asked, or a line of the ledger can't be read.
+    With --orphans: exit 3 when something is found, a line of the ledger can't be read, or a provider could not be asked where a
+    run was opened or whose credentials are here. Other clouds that can't be asked from here are named.
     """
     from provision.home.places import read_places
 
@@ -123,6 +124,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
         "elsewhere": found.elsewhere,
         "kept": _items(found.kept, found),
         "others": _items(found.others, found),
+        "unasked": found.unasked,
     }
     code = Exit.OK if found.nothing else Exit.STILL_BILLS
     errors = unseen_problems(found.unseen)
@@ -292,7 +294,8 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
     for sentence in (sentence for sentences in told for sentence in sentences(found)):
         click.echo(sentence)
     if found.nothing:
-        click.echo("No orphans.")
+        click.echo("No orphans." if not found.unasked else "No orphans where it was asked.")
+        _say_unasked(found)
         return
     if rows:
         _draw(rows, title="Runs that nobody controls")
@@ -300,3 +303,12 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
         click.echo(sentence)
     if rows or found.strays:
         click.echo(f"End them: rentune down --orphans.{' Go on with a run: rentune resume RUN.' if rows else ''}")
+    _say_unasked(found)
+
+
+def _say_unasked(found: Orphans) -> None:
+    from provision.charge.orphans import unasked_sentences
+    from provision.envelope.show import say
+
+    for sentence in unasked_sentences(found):
+        say(sentence)

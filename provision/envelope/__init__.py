@@ -31,16 +31,23 @@ class Envelope(msgspec.Struct, frozen=True, kw_only=True):
     status: Literal["success", "partial", "error"]
     data: Any = None
     errors: tuple[Problem, ...] = ()
+    notes: tuple[str, ...] = ()  # what to know of the data, and nothing failed by it
     exit_code: int = 0
     version: int = ENVELOPE_VERSION
 
 
-def enclose(command: str, data: object, *, errors: tuple[Problem, ...] = (), exit_code: int = Exit.OK) -> Envelope:
+def enclose(
+    command: str,
+    data: object,
+    *,
+    errors: tuple[Problem, ...] = (),
+    notes: tuple[str, ...] = (),
+    exit_code: int = Exit.OK,
+) -> Envelope:
     """The envelope of a command that got as far as having data."""
     failed = exit_code != Exit.OK or bool(errors)
-    return Envelope(
-        command=command, status="partial" if failed else "success", data=data, errors=errors, exit_code=int(exit_code)
-    )
+    status: Literal["partial", "success"] = "partial" if failed else "success"
+    return Envelope(command=command, status=status, data=data, errors=errors, notes=notes, exit_code=int(exit_code))
 
 
 def enclose_error(command: str, problem: Problem, *, exit_code: int) -> Envelope:

@@ -68,15 +68,16 @@ def show(
     *,
     as_json: bool,
     errors: tuple[Problem, ...] = (),
+    notes: tuple[str, ...] = (),
     exit_code: int = Exit.OK,
 ) -> int:
-    """Print `data` in the envelope, or have it drawn; problems go to stderr when it is drawn. Returns the exit code, which an
-    output that takes nothing makes a failure, and never hides.
+    """Print `data` in the envelope, or have it drawn, the `notes` too; problems go to stderr then. Returns the exit code,
+    which an output that takes nothing makes a failure, and never hides.
     """
     told: tuple[Problem, ...] = () if as_json else errors
     try:
         if as_json:
-            click.echo(render_json(enclose(command, data, errors=errors, exit_code=exit_code)))
+            click.echo(render_json(enclose(command, data, errors=errors, notes=notes, exit_code=exit_code)))
         else:
             draw()
     except OSError as error:

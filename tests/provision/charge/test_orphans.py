@@ -26,6 +26,7 @@ from provision.charge.orphans import (
     stray_sentences,
 )
 from provision.cli import call
+from provision.clouds.programs import CLOUDS
 from provision.clouds.programs.order import PRICE_TAG, tagged_resource
 from provision.errors import Exit
 from provision.home.places import Places
@@ -173,7 +174,7 @@ def test_a_run_in_other_hands_is_left_alone_and_named(
     ledger.append(line)
     assert call(["down", "--orphans"]) == Exit.OK
     said = f"1 run is controlled by process {other_process.pid} and left alone; to end it: rentune down {run_id}.\n"
-    assert capsys.readouterr().out == said
+    assert capsys.readouterr().out.startswith(said)
 
 
 @pytest.mark.fault("F23", tier="code")
@@ -233,3 +234,33 @@ def test_one_provider_whose_answer_breaks_hides_no_other(places: Places, monkeyp
     monkeypatch.setattr("provision.charge.looking.make_provisioner", made)
     monkeypatch.setattr("provision.charge.looking.clouds_in_reach", lambda _: ("runpod",))
     assert look_for_orphans(places).unseen == {"runpod": "it could not be asked (RuntimeError: no such attribute)"}
+
+
+@pytest.mark.parametrize("words", [["ls", "--orphans"], ["down", "--orphans"], ["down", "--volumes", "models"]])
+def test_a_cloud_that_nobody_here_can_ask_is_named_and_is_no_all_clear(
+    words: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In the text and in JSON. Who rents at one cloud alone does not end with 3 for ever for the others."""
+    monkeypatch.setattr("provision.charge.looking.clouds_in_reach", lambda _: ())
+    assert call(words) == Exit.OK
+    told = " ".join(capsys.readouterr().out.split())
+    assert f"(`rentune doctor`): {', '.join(CLOUDS)}." in told
+    assert call([*words, "--json"]) == Exit.OK
+    told = capsys.readouterr().out
+    assert all(cloud in told for cloud in CLOUDS)
+
+
+def test_a_cloud_that_the_ledger_knows_must_be_asked(run_id: str, ledger: Ledger) -> None:
+    """Without its credentials nobody could look, which is no all clear; nor is it counted among those that nobody knows."""
+    opened = ledger.runs()[run_id].opened
+    ledger.append(msgspec.structs.replace(opened, run_id="at-a-cloud", provider="runpod"))
+    asked = providers_to_ask(ledger.runs().values())
+    found = find_orphans(
+        ledger.runs(),
+        {name: Owned(resources=(), complete=Answer.UNKNOWN) for name in asked},
+        installation=None,
+        now_s=1.0,
+    )
+    assert "runpod" in found.unseen
+    assert "runpod" not in found.unasked
+    assert set(found.unasked) == set(CLOUDS) - {"runpod"}
