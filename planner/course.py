@@ -7,10 +7,9 @@ from pathlib import Path
 
 import msgspec
 
-from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from planner.asking.case import Case, stack_of, strategy_of
-from planner.estimators.engine import Tracing
+from planner.estimators.engine import Tracing, shape_of
 from planner.estimators.memory import available_bytes
 from planner.estimators.timelines import TimeLine, closed_line, traced_line
 from planner.refusals import Untraceable
@@ -30,7 +29,7 @@ def course_of(case: Case, catalog: Catalog, *, base: Path | None = None, tracing
 
     Raises as `planner.estimate.estimate` does.
     """
-    architecture, strategy, stack = resolve_model(case.model, base=base), strategy_of(case), stack_of(case)
+    architecture, strategy, stack = shape_of(case, base), strategy_of(case), stack_of(case)
     gpu = catalog.gpu(case.gpu).gpu if case.gpu is not None else None
     named = gpu is not None or case.gpu_memory_gib is not None
     why = "engine closed_form was asked for"

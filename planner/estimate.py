@@ -12,13 +12,13 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from catalogs.bases.models import ModelUnknown, resolve_model
+from catalogs.bases.models import ModelUnknown
 from catalogs.catalog import Catalog, CatalogError
 from catalogs.hardware import Gpu
 from catalogs.user_file import decode_json
 from planner.asking.case import Case, effective, read_case, stack_of, strategy_of
 from planner.estimators.duration import pace_of
-from planner.estimators.engine import Engine, Tracing, memory_by
+from planner.estimators.engine import Answered, Engine, Tracing, memory_by, shape_of
 from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.card.remedy import nearest_change
@@ -82,11 +82,12 @@ def estimate(
     """
     strategy, stack = strategy_of(case), stack_of(case)
     _require_answerable(case)
-    architecture = as_built(resolve_model(case.model, base=base), strategy, stack)
+    architecture = as_built(shape_of(case, base), strategy, stack)
     require_unquantized(architecture, strategy.quant)
     match = catalog.gpu(case.gpu) if case.gpu is not None else None
     gpu = match.gpu if match is not None else None
     memory = memory_by(case.engine, architecture, strategy, task=case.task, gpu=gpu, stack=stack, cache=cache, tracing=tracing)
+    architecture = _counted(architecture, memory)
     counted = None if memory.num_trained is None or _has_count(architecture, strategy, case) else memory.num_trained
     host = estimate_host(
         architecture, strategy, num_gpus=case.num_gpus, on_cpu=False, task=case.task, stack=stack, num_trained=counted
@@ -95,7 +96,9 @@ def estimate(
     warnings += memory.warnings
     warnings += notices_of(Understood(case, strategy, architecture, gpu), said)
     warnings += cache_notice(memory.vram)
-    warnings += [f"time: no speed is known of method {case.method}"] if counted is not None and gpu is not None else []
+    warnings += (
+        [f"time: no speed is known of {_without_speed(architecture, case)}"] if counted is not None and gpu is not None else []
+    )
     return Estimate(
         vram=memory.vram,
         host=host,
@@ -112,8 +115,21 @@ def estimate(
     )
 
 
+def _without_speed(architecture: Architecture, case: Case) -> str:
+    return f"model type {architecture.model_type}" if architecture.outlined else f"method {case.method}"
+
+
+def _counted(architecture: Architecture, memory: Answered) -> Architecture:
+    """An outline with the parameters that a trace has counted; any other as it is."""
+    if not architecture.outlined or memory.num_base is None:
+        return architecture
+    return msgspec.structs.replace(architecture, other_params=memory.num_base - architecture.num_params)
+
+
 def _has_count(architecture: Architecture, strategy: Strategy, case: Case) -> bool:
     """Whether a formula says what is trained; of the others (prompts of T5, most of peft's methods) a trace has counted it."""
+    if architecture.outlined:
+        return False
     with suppress(Unsupported):
         return trainable_params(architecture, strategy, task=case.task) > 0
     return False

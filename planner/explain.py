@@ -17,13 +17,12 @@ from typing import Any, Final, NamedTuple
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from catalogs.bases.models import resolve_model
 from catalogs.catalog import Catalog
 from catalogs.hardware import Gpu
 from planner.asking.case import Case, stack_of, strategy_of
 from planner.estimate import Estimate
 from planner.estimators.duration import Pace, pace_of
-from planner.estimators.engine import Tracing, memory_by
+from planner.estimators.engine import Tracing, memory_by, shape_of
 from planner.estimators.host import vcpus_of
 from planner.estimators.memory import available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.card.levers import LEVERS, Change, Lever, steps_of
@@ -177,7 +176,7 @@ def explain(
     gpu = catalog.gpu(case.gpu).gpu if case.gpu is not None else None
     named = gpu is not None or case.gpu_memory_gib is not None
     setting = Setting(
-        architecture=resolve_model(case.model, base=base),
+        architecture=shape_of(case, base),
         task=case.task,
         gpu=gpu,
         stack=stack_of(case),

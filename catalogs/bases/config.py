@@ -21,6 +21,10 @@ class ConfigUnusable(Exception):
         self.hint = hint
 
 
+class TypeUnknown(ConfigUnusable):
+    """A config of a type whose blocks nobody has described here."""
+
+
 ACTIVATIONS: Final[dict[str, Activation]] = {
     "silu": "silu",
     "swish": "silu",

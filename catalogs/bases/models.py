@@ -11,9 +11,10 @@ from typing import Any, Final, Literal
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from catalogs.bases.config import ConfigUnusable
+from catalogs.bases.config import ConfigUnusable, TypeUnknown
 from catalogs.bases.families import architecture_of
 from catalogs.bases.gguf import GgufUnreadable, read_gguf_config
+from catalogs.bases.outline import outline_of
 from catalogs.failure import Failure
 from catalogs.user_file import MAX_CONFIG_BYTES, FileUnusable, decode_json, exists, expanded, read_text, shortened
 
@@ -114,10 +115,19 @@ def is_gated(hub_id: str) -> bool:
     return hub_id.lower().startswith(GATED)
 
 
+class TypeNotDescribed(ModelUnknown):
+    """A config of a type whose blocks nobody has described here; `outline` is what it says all the same."""
+
+    def __init__(self, message: str, hint: str, outline: Architecture) -> None:
+        super().__init__(message, hint)
+        self.outline = outline
+
+
 def resolve_model(reference: str | Mapping[str, Any], *, base: Path | None = None) -> Architecture:
     """A size word, registry name, hub id, config.json, model folder, GGUF file or inline config.
 
-    `base`: the folder that relative paths start from; None = paths are not looked up. Raises `ModelUnknown`.
+    `base`: the folder that relative paths start from; None = paths are not looked up. Raises `ModelUnknown`, and of its kind
+    `TypeNotDescribed` for a config of a type that has no row.
     """
     if isinstance(reference, Mapping):
         name = str(reference.get("_name_or_path") or reference.get("model_type", "config"))
@@ -183,6 +193,13 @@ def _built(config: Mapping[str, Any], *, name: str, source: str, file: str | Non
     """`file`: which one holds the config, to be named in a complaint; None where it was given itself."""
     try:
         return architecture_of(config, name=name, source=source)
+    except TypeUnknown as error:
+        message = f"{file}: {error.message}" if file else error.message
+        try:
+            outline = outline_of(config, name=name, source=source)
+        except ConfigUnusable:
+            raise ModelUnknown(message, error.hint) from error
+        raise TypeNotDescribed(message, error.hint, outline) from error
     except ConfigUnusable as error:
         raise ModelUnknown(f"{file}: {error.message}" if file else error.message, error.hint) from error
 

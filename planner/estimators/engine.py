@@ -10,8 +10,9 @@ from typing import Literal
 import msgspec
 
 from catalogs.bases.architectures import Architecture
+from catalogs.bases.models import ModelUnknown, TypeNotDescribed, resolve_model
 from catalogs.hardware import Gpu
-from planner.asking.case import EngineAsked
+from planner.asking.case import Case, EngineAsked
 from planner.estimators.memory import estimate_vram
 from planner.estimators.memory.refused.support import require_closed_form
 from planner.methods import METHODS, trainable_params
@@ -31,6 +32,17 @@ class Answered(msgspec.Struct, frozen=True):
     engine: Engine
     warnings: tuple[str, ...]
     num_trained: int | None = None  # parameters that got a gradient in a trace; None where the formulas say it
+    num_base: int | None = None  # parameters of the base, as a trace built it; None where nothing was traced
+
+
+def shape_of(case: Case, base: Path | None) -> Architecture:
+    """The architecture that a case names, or the outline of one that only a trace can answer for. Raises ModelUnknown."""
+    try:
+        return resolve_model(case.model, base=base)
+    except TypeNotDescribed as unknown:
+        if case.engine == "closed_form":
+            raise ModelUnknown(unknown.message, f"{unknown.hint}; or engine trace") from None
+        return unknown.outline
 
 
 def memory_by(
@@ -53,8 +65,9 @@ def memory_by(
     def traced() -> Answered:
         from planner.estimators.trace import trace_counted  # most estimates need none
 
-        found = trace_counted(architecture.config, strategy, task=task, gpu=gpu, stack=stack, cache=cache, tracing=tracing)
-        return Answered(found.vram, "trace", (), found.num_trained)
+        run = msgspec.structs.replace(strategy, attention="eager") if _has_eager_alone(architecture, strategy) else strategy
+        found = trace_counted(architecture.config, run, task=task, gpu=gpu, stack=stack, cache=cache, tracing=tracing)
+        return Answered(found.vram, "trace", (), found.num_trained, found.num_base)
 
     if asked == "trace":
         try:
@@ -71,8 +84,15 @@ def memory_by(
         except Untraceable as untraceable:
             if METHODS[strategy.method].trainable is None:  # then only a trace could have answered
                 raise _with_a_way_out(untraceable, architecture, strategy, task, stack) from None
-            raise Unsupported(refusal.key, f"{refusal.message}; {untraceable.message}", refusal.hint) from None
+            get_them = architecture.outlined and untraceable.hint != OTHERWISE  # what the trace lacks is the only way
+            hint = untraceable.hint if get_them else refusal.hint
+            raise Unsupported(refusal.key, f"{refusal.message}; {untraceable.message}", hint) from None
         return msgspec.structs.replace(found, warnings=(f"engine: traced, because {refusal.message}",))
+
+
+def _has_eager_alone(architecture: Architecture, strategy: Strategy) -> bool:
+    """Whether transformers would refuse what is asked of attention; the closed form takes it for eager, too, and it is said."""
+    return architecture.eager_only and strategy.attention == "sdpa"
 
 
 def _with_a_way_out(

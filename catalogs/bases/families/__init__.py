@@ -10,7 +10,7 @@ from collections.abc import Callable
 from typing import Final
 
 from catalogs.bases.architectures import Architecture
-from catalogs.bases.config import Config, ConfigUnusable, Fields
+from catalogs.bases.config import Config, ConfigUnusable, Fields, TypeUnknown
 from catalogs.bases.families import encoders, layer_norm, mixtures, remote_code, rotary, seq2seq
 from catalogs.bases.nested import text_part
 from catalogs.user_file import shortened
@@ -65,14 +65,14 @@ FAMILIES: Final[dict[str, Callable[[Config], Fields]]] = {
 def architecture_of(config: Config, *, name: str, source: str) -> Architecture:
     """Read a transformers config, of one that nests its text part.
 
-    Raises `ConfigUnusable` for a type or a shape that no row covers.
+    Raises `TypeUnknown` for a type that no row covers, `ConfigUnusable` for a shape that its row does not.
     """
     config, whole = text_part(config), config
     model_type = config.get("model_type")
     if not isinstance(model_type, str) or model_type not in FAMILIES:
         known = ", ".join(sorted(FAMILIES))
         said = f"model type {shortened(str(model_type))}" if model_type else "a config without model_type"
-        raise ConfigUnusable(f"{said} has no closed form here", f"types that are known: {known}")
+        raise TypeUnknown(f"{said} has no closed form here", f"types that are known: {known}")
     stored = config.get("quantization_config")
     if stored is not None and not (isinstance(stored, dict) and isinstance(stored.get("quant_method", ""), str)):
         raise ConfigUnusable(

@@ -48,6 +48,7 @@ class Traced(msgspec.Struct, frozen=True, kw_only=True):
     components: dict[str, int]
     by_instant: dict[str, int]
     num_trained: int  # parameters that got a gradient
+    num_base: int
 
 
 def trace_vram(
@@ -68,10 +69,11 @@ def trace_vram(
 
 
 class Counted(NamedTuple):
-    """What a trace says of memory, and how many parameters got a gradient in it."""
+    """What a trace says of memory, how many parameters got a gradient in it, and how many the base has."""
 
     vram: VramEstimate
     num_trained: int
+    num_base: int
 
 
 def trace_counted(
@@ -108,7 +110,7 @@ def trace_counted(
         assumed_outside_bytes=outside.assumed_bytes,
         evaluation_counts=True,
     )
-    return Counted(vram, found.num_trained)
+    return Counted(vram, found.num_trained, found.num_base)
 
 
 def require_traceable(config: Mapping[str, Any], strategy: Strategy, *, task: Task, stack: Stack) -> None:

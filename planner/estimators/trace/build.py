@@ -42,16 +42,19 @@ def configured(config: Mapping[str, Any]) -> Any:
 
 
 def _auto_class(config: Any) -> Any:
-    """Of transformers' makers of language models the one that knows this configuration: decoders first. None = neither."""
-    from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM
+    """Of transformers' makers of language models the first that knows this configuration: of two stacks both, of one a
+    decoder before an encoder. None = none does.
+    """
+    from transformers import AutoModelForCausalLM, AutoModelForMaskedLM, AutoModelForSeq2SeqLM
 
-    makers = (AutoModelForCausalLM, AutoModelForSeq2SeqLM)
+    whole = (AutoModelForSeq2SeqLM,) if config.is_encoder_decoder else ()
+    makers = (*whole, AutoModelForCausalLM, AutoModelForMaskedLM)
     # _model_mapping is the table that from_config itself looks into
     return next((maker for maker in makers if type(config) in maker._model_mapping), None)  # noqa: SLF001
 
 
-def skeleton(config: Any, strategy: Strategy) -> Any:
-    """The base model before its weights come: modules and shapes, quantized linears in their places."""
+def skeleton(config: Any, strategy: Strategy, recorder: Recorder) -> Any:
+    """The base model before its weights come: modules and shapes, counted, then quantized linears in their places."""
     import torch
     from transformers.initialization import no_init_weights
     from transformers.quantizers.auto import AutoHfQuantizer
@@ -64,6 +67,9 @@ def skeleton(config: Any, strategy: Strategy) -> Any:
         model.tie_weights()
         if not getattr(config, "scale_decoder_outputs", True):
             _part_head(model)
+    if not hasattr(model, "prepare_inputs_for_generation"):
+        model.prepare_inputs_for_generation = None  # peft wants to hold what an encoder does not have, and calls it never
+    recorder.num_base = model.num_parameters()
     quantization = quantization_config(strategy)
     if quantization is not None:
         quantizer = AutoHfQuantizer.from_config(quantization)

@@ -51,6 +51,7 @@ class Trace:
     roles: tuple[Role, ...]
     marks: tuple[Mark, ...]
     num_trained: int = 0  # parameters that got a gradient
+    num_base: int = 0  # parameters of the base
 
 
 MADE_IN: Final[dict[Stage, Role]] = {  # what survives a stage that makes only one kind of thing
@@ -73,7 +74,7 @@ class Recorder:
         self._watches: dict[int, Any] = {}
         self._fresh: list[int] = []  # made since the running forward pass (or recomputation) began
         self._stage = Stage.LOAD
-        self.num_trained = 0
+        self.num_trained = self.num_base = 0
         self.enter(Stage.LOAD)
 
     @property
@@ -128,6 +129,7 @@ class Recorder:
             roles=tuple(self._roles),
             marks=tuple(self._marks),
             num_trained=self.num_trained,
+            num_base=self.num_base,
         )
 
     def _birth(self, size_bytes: int, role: Role) -> int:

@@ -236,4 +236,5 @@ def summary(trace: Trace) -> Traced:
         components=components(trace, top.position),
         by_instant={str(instant): peak.allocated_bytes for instant, peak in found.items()},
         num_trained=trace.num_trained,
+        num_base=trace.num_base,
     )

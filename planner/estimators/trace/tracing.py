@@ -50,7 +50,7 @@ def traced(
         try:
             found = configured(config)
             recorder = Recorder(device_type=DEVICE, vocabulary=found.vocab_size, tokens=tokens)
-            model = skeleton(found, strategy)
+            model = skeleton(found, strategy, recorder)
             with recording(recorder, padded=strategy.padded):
                 subject = _subject(model, strategy, recorder)
                 keep_outputs(subject.model, stack.keep_outputs)

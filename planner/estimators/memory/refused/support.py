@@ -16,12 +16,14 @@ from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
+OF_ANOTHER_TYPE = "a base of a type that has one, such as llama or qwen3"
 NO_CAUSAL = {"encoder": "an encoder", "encoder_decoder": "an encoder with a decoder"}  # kinds that go on with no text
 
 
 def require_closed_form(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack) -> None:
     """Raise Unsupported with the key at fault and the nearest choice."""
     require_method(strategy.method)
+    _described(architecture)
     require_optimizer(architecture, strategy)
     for refuse in (_layers, _task, _quant, _experts, _together):
         refuse(architecture, strategy, task, stack)
@@ -75,6 +77,12 @@ def require_trainable(architecture: Architecture, task: Task) -> None:
         return
     hint = f"rentune estimate --model {architecture.name} says what it needs; train it with its own loop"
     raise Unsupported("model", why, hint)
+
+
+def _described(architecture: Architecture) -> None:
+    """Of a base that a config alone outlines, a trace counts what there is."""
+    if architecture.outlined:
+        raise Unsupported("model", f"model type {architecture.model_type} has no closed form here", OF_ANOTHER_TYPE)
 
 
 def _layers(architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
