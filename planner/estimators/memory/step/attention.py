@@ -200,7 +200,12 @@ def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, _s
     query, key = block.cast(query, a.query_size, item), block.cast(key, a.query_size, item, tokens=n.keys)
     scores = block.op(tuple(dict.fromkeys((query, key))), pairs, item, saves=(query, key))
     weights = SCORES[a.scores](block, scores, pairs)
-    weights = dropout(block, block.cast(weights, pairs, n.autocast or block.items[value]), pairs, a.attention_dropout)
+    narrow = n.autocast or block.items[value]
+    if a.position_bias:  # T5 drops what softmax gave, hands it back, and leaves the cast to autocast
+        block.last_weights = dropout(block, weights, pairs, a.attention_dropout)
+        weights = block.cast(block.last_weights, pairs, narrow)
+    else:
+        weights = dropout(block, block.cast(weights, pairs, narrow), pairs, a.attention_dropout)
     value = block.cast(value, a.query_size, block.items[weights], tokens=n.keys)
     return block.op((weights, value), block.by_role["output"][0].in_features, block.items[value], saves=(weights, value))
 

@@ -105,4 +105,5 @@ def _residual(block: Block, x: Tensor, branch: Tensor) -> Tensor:
     if block.architecture.scaled_residual:
         branch = block.op((branch,), h, block.items[branch])
     item = max(block.items[x], block.items[branch])
-    return block.op((x, branch), h, item, passes=block.items[x] == block.items[branch])
+    held = () if block.last_weights is None else (block.last_weights,)  # a local of the block, until the next ones come
+    return block.op((x, branch), h, item, passes=block.items[x] == block.items[branch], holds=held)

@@ -27,6 +27,7 @@ class Block:
         self.tape = Tape()
         self.items: dict[Tensor, int] = {}
         self.plain_attributes: set[Tensor] = set()  # kept where checkpointing can't drop them
+        self.last_weights: Tensor | None = None  # of attention, that a module handed back to the block
         self.times = 1  # linears of each name that compute side by side: experts
         self.by_role: dict[Role, list[Linear]] = {}
         for linear in architecture.linears:
