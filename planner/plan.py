@@ -202,6 +202,7 @@ class Provider(msgspec.Struct, frozen=True, kw_only=True):
     status: str
     missing: tuple[str, ...] = ()  # what it lacks on this machine, e.g. "SDK", "credentials"
     keeps_volumes: bool = False  # whether a disk may outlive its box there
+    has_firewall: bool = True  # whether `where.allow_from` can be kept there
     caution: str | None = None  # what whoever rents there must know, in one sentence
     short: Mapping[str, QuotaShort] = {}  # by an offer's key: what the account lacks for it, where that is known
 

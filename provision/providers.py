@@ -12,7 +12,7 @@ import msgspec
 
 from planner.asking.request import HOST, LOCAL
 from planner.plan import Provider
-from provision.clouds.programs import CLOUDS
+from provision.clouds.programs import CLOUDS, UNWATCHED
 from provision.errors import BadInput
 from provision.home.places import Places
 from provision.provisioner import Claim, Provisioner
@@ -87,11 +87,21 @@ KINDS: Final[dict[str, Kind]] = {
 }
 
 
-# What `plan` and `run` say of a provider that takes no machine away by itself.
-BILLED_ON: Final = (
-    "{name} bills a machine until it is deleted, also one that has switched itself off at the deadline: a process on this "
-    "machine deletes it then, and while this machine is off or without a line it is billed on"
-)
+def unwatched_words(provider: str) -> str:
+    """What becomes of a box at its deadline while this machine is off or without a line, as a sentence on "it"."""
+    if provider in CLOUDS:
+        return UNWATCHED[CLOUDS[provider].ends].format(name=provider)
+    return KINDS[provider].ends
+
+
+def _caution(provider: str) -> str | None:
+    """What `plan` and `run` say of a provider that may bill on; None where a box surely ends its own bill."""
+    if ends_itself(provider):
+        return None
+    return (
+        f"a process on this machine deletes a box at {provider} after its deadline; while this one is off or without a line, "
+        f"{unwatched_words(provider)}"
+    )
 
 
 def ends_itself(provider: str) -> bool:
@@ -120,7 +130,8 @@ def known_providers() -> dict[str, Provider]:
             runnable=True,
             status=kind.status,
             keeps_volumes=name in CLOUDS and CLOUDS[name].keeps_volumes,
-            caution=None if ends_itself(name) else BILLED_ON.format(name=name),
+            has_firewall=name not in CLOUDS or CLOUDS[name].firewall,
+            caution=_caution(name),
         )
         for name, kind in KINDS.items()
     }

@@ -302,6 +302,10 @@ def _not_runnable(fit: Fit, kind: Kind, offer: Offer, question: Question) -> str
             question.request.keep.volume_name is not None and not provider.keeps_volumes,
             f"{NOT_YET}: at {provider.name} no disk can be kept",
         ),
+        (
+            bool(question.request.where.allow_from) and not provider.has_firewall,
+            f"{NOT_YET}: {provider.name} has no firewall, so SSH is open to everybody there, whatever allow_from says",
+        ),
         (bool(missing), f"{NOT_YET}: the trainer cannot do {', '.join(missing)}"),
         (
             kind.gpu is not None and kind.gpu.vendor != BOX_VENDOR,

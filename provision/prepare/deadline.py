@@ -12,7 +12,7 @@ from planner.asking.request import LOCAL
 from planner.estimators.cost import buyable_s, round_to_bill
 from planner.plan import Plan
 from provision.errors import Refused
-from provision.providers import KINDS, ends_itself
+from provision.providers import unwatched_words
 from provision.words import seconds_words, usd_words
 from remote.contract import Phase
 
@@ -114,9 +114,7 @@ def forsaken_words(plan: Plan, *, now_s: float) -> str:
     by = f"By {_clock(now_s + allowed_s(plan), now_s=now_s)}"
     if provider == LOCAL:
         return "The box goes with it: it is a process of this machine."
-    if ends_itself(provider):
-        return f"{by} {KINDS[provider].ends}. Until then `rentune resume RUN` takes the run up again."
-    return f"{by} it switches itself off, and {provider} bills it until this machine or `rentune down --orphans` deletes it."
+    return f"{by} {unwatched_words(provider)}. Until then `rentune resume RUN` takes the run up again."
 
 
 def _clock(at_s: float, *, now_s: float) -> str:

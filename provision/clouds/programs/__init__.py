@@ -41,6 +41,16 @@ class Ends(StrEnum):
     HOME = "a process at home deletes it"
 
 
+# What becomes of a machine at its deadline while whoever rented it is off or without a line, as a sentence on "it".
+UNWATCHED: Final[dict[Ends, str]] = {
+    Ends.POWER_OFF: "it switches itself off, which ends the bill",
+    Ends.LIMIT: "{name} itself deletes it",
+    Ends.REQUEST: (
+        "it asks {name} for its own end, which takes its network and its own key; where that fails, {name} bills it until this "
+        "machine or `rentune down --orphans` deletes it"
+    ),
+    Ends.HOME: "it switches itself off, and {name} bills it until this machine or `rentune down --orphans` deletes it",
+}
 SURE: Final = frozenset({Ends.POWER_OFF, Ends.LIMIT})  # with nobody's help from outside, and no credential
 
 
@@ -75,6 +85,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     one_look: bool  # whether one list shows the whole account; else each region is asked
     limits: str  # which of an account's are asked before an order
     keeps_volumes: bool = False  # whether its program keeps a disk beside the machine's own
+    firewall: bool = True  # whether anybody can be kept from SSH there
     spot: bool  # whether its program rents machines that may be taken away
     waits: Waits
 
@@ -184,6 +195,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         one_look=True,
         limits="none: what its API calls its limit of dollars an hour was read nowhere",
         keeps_volumes=True,
+        firewall=False,
         spot=False,
         waits=Waits(
             create_s=900.0,

@@ -8,10 +8,14 @@ from decimal import Decimal
 import msgspec
 import pytest
 
+from catalogs.catalog import read_catalog
+from planner.asking.options import request_of
+from planner.cli import answer
 from provision.clouds.programs import CLOUDS, Ends, load_cloud
 from provision.clouds.programs.order import ENDS_EARLY, PowerOff
 from provision.clouds.programs.rest import EVERYWHERE
 from provision.errors import Refused
+from provision.prepare.asking import search_edges
 from provision.providers import known_providers, never_met
 from tests.clouds_page import DOCS
 from tests.doubles.clouds import CLOUDS as DOUBLES
@@ -43,6 +47,23 @@ def test_a_bid_is_refused_where_no_spot_machine_is_rented(cloud: str) -> None:
     else:
         with pytest.raises(Refused, match="has no spot machines"):
             load_cloud(cloud).program(bid)
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_whom_no_firewall_keeps_out_is_told_before_anything_is_rented(cloud: str) -> None:
+    """By plan and check as well as by the program: where it has none, no network that was asked for is believed."""
+    order = msgspec.structs.replace(ORDER, allow_from=("192.0.2.0/24",))
+    assert known_providers()[cloud].has_firewall is CLOUDS[cloud].firewall
+    if CLOUDS[cloud].firewall:
+        load_cloud(cloud).program(order)
+    else:
+        with pytest.raises(Refused, match="no firewall"):
+            load_cloud(cloud).program(order)
+    options = {"model": "7b", "examples": 100, "allow_from": ("192.0.2.0/24",), "provider": (cloud,)}
+    if not CLOUDS[cloud].firewall:
+        found = answer(request_of(options), search_edges(), catalog=read_catalog())
+        assert found.plans
+        assert all("no firewall" in str(plan.runnable) for plan in found.plans)
 
 
 @pytest.mark.parametrize("cloud", [name for name, row in CLOUDS.items() if row.one_look])

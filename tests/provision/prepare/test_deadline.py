@@ -125,6 +125,11 @@ def test_before_anybody_agrees_the_deadline_is_told_with_its_reason(
         ("local", "The box goes with it: it is a process of this machine."),
         ("host", "By 12:10 a watchdog on it cleans up. Until then `rentune resume RUN` takes the run up again."),
         ("aws", "By 12:10 it switches itself off, which ends the bill. Until then"),
+        ("gcp", "By 12:10 gcp itself deletes it. Until then"),
+        (
+            "runpod",
+            "By 12:10 it asks runpod for its own end, which takes its network and its own key; where",
+        ),
         ("hetzner", "By 12:10 it switches itself off, and hetzner bills it until this machine or `rentune down --orphans`"),
     ],
 )
