@@ -28,15 +28,16 @@ def attention_penalty(job: Job, gpu: Gpu) -> float:
     """How much longer an operation of attention takes than one of a large product."""
     if job.stack.name in known.OWN_ATTENTION_STACKS:
         return known.ATTENTION_PENALTY
-    flash = known.ATTENTION_PENALTY_BY_CAPABILITY.get(gpu.compute_capability or (), known.ATTENTION_PENALTY)
+    second = known.ATTENTION_PENALTY_BY_CAPABILITY.get(gpu.compute_capability or (), known.ATTENTION_PENALTY)
+    first = job.stack.first_flash(job.strategy.attention)
     kernel = _kernel(job, gpu)
     causal = job.architecture.kind == "decoder"
     whole = 2.0 if causal and (kernel in EAGER or is_masked(job.architecture, job.strategy)) else 1.0  # nothing is skipped
     match kernel:
         case "flash":
-            return flash
+            return second if first is None else known.FIRST_FLASH_PENALTY[first] * second
         case "efficient":
-            return whole * known.EFFICIENT_ATTENTION_PENALTY * flash
+            return whole * known.EFFICIENT_ATTENTION_PENALTY * second
         case _:
             return whole
 

@@ -74,6 +74,12 @@ ATTENTION_PENALTY_BY_CAPABILITY: Final[dict[tuple[int, ...], float]] = {
     (10, 3): 3.0,  # assumed: the same
     (12, 0): 1.3,  # derived: as on Ada, whose instructions these cards have
 }
+# How many times as long FlashAttention's first version takes, by the library that brings it
+FIRST_FLASH_PENALTY: Final[Mapping[str, float]] = {
+    "flash-attn": 2.3,  # derived: the middle of 1.7 to 3.0 (arXiv:2307.08691)
+    "triton-pre-mlir": 1.8,  # derived: the middle of 1.3 to 2.5, its kernel in Triton (the same)
+    "torch": 2.0,  # derived: "around 2x" in the release notes of torch 2.2
+}
 EFFICIENT_ATTENTION_PENALTY: Final = 2.0  # derived: xformers' kernel against FlashAttention-2 on an A100 (arXiv:2307.08691)
 # Bytes per pair of tokens and head, counted in transformers' eager_attention_forward: scores, scale, mask, softmax in fp32, its
 # cast and the second product; backward the same way back.
@@ -82,7 +88,7 @@ SCORE_BYTES_BACKWARD: Final = 26.0  # derived
 ATTENTION_BACKWARD: Final = 2.5  # derived: five products where forward has two (the same)
 OWN_ATTENTION_STACKS: Final = frozenset({"nemo", "megatron"})  # cuDNN's kernels, made for each card
 BANDWIDTH_SHARE: Final = 0.85  # assumed: of the datasheet's memory bandwidth
-ALPHA: Final = 60.0  # fitted: hidden-sized reads and writes per block and pass beside those that follow
+ALPHA: Final = 57.0  # fitted: hidden-sized reads and writes per block and pass beside those that follow
 ALPHA_COMPILED: Final = 20.0  # derived: what products and attention read and write; the rest is part of its neighbours' kernels
 # Elements read and written per element and pass, in 16-bit elements, counted in transformers' code.
 NORM_EAGER: Final[dict[str, float]] = {
@@ -96,8 +102,8 @@ ROTARY_EAGER: Final = 8.0  # derived: two products, a half turned, a sum
 ROTARY_FUSED: Final = 2.0  # derived: read and written
 GATED_MLP: Final = 5.0  # derived: an activation read and written, a product of two
 PLAIN_MLP: Final = 2.0  # derived: an activation read and written
-BETA_EAGER: Final = 6.2  # fitted: the same per wrapped linear's input and output
-BETA_FUSED: Final = 2.3  # fitted
+BETA_EAGER: Final = 6.3  # fitted: the same per wrapped linear's input and output
+BETA_FUSED: Final = 2.5  # fitted
 # derived: bytes read and written per logit, forward and backward; a cast, a shift and the softmax in fp32, unless in place
 LOGIT_BYTES: Final[dict[str, float]] = {
     "hf": 40.0,
@@ -114,13 +120,13 @@ OPTIMIZER_BYTES_32: Final = 60.0  # fitted: per fp32 parameter and step
 NEWTON_SCHULZ_STEPS: Final = 5  # derived: the default of torch.optim.Muon
 OPTIMIZER_BYTES_HOST: Final = 32.0  # derived: fp32 master and two moments read and written, the gradient read, the copy written
 HOST_MEMORY_GB_PER_S: Final = 20.0  # assumed: of a rank's share of a server's memory bandwidth
-HOST_S_EAGER: Final = 0.48e-3  # fitted: seconds of Python per block and pass
+HOST_S_EAGER: Final = 0.52e-3  # fitted: seconds of Python per block and pass
 HOST_S_FUSED: Final = 0.2e-3  # assumed: no run that was measured is bound by it
-HOST_S_PER_UNIT: Final = 0.73e-3  # fitted: of a block that FSDP gathers, per pass; the GPU waits for it
+HOST_S_PER_UNIT: Final = 0.62e-3  # fitted: of a block that FSDP gathers, per pass; the GPU waits for it
 HOST_PER_MATRIX: Final = 1 / 4  # measured: of a unit that is one small matrix, as a share of a block's (the same runs)
 HOST_PER_WRAPPED: Final = 1 / 3  # assumed: a wrapped linear's Python, as a share of a block's
-HOST_PER_EXPERT: Final = 0.44  # fitted: an expert's Python, as a share of a block's
-EXPERT_HALF_WIDTH: Final = 4900.0  # fitted: width of an expert at which its matmuls run at half the best speed
+HOST_PER_EXPERT: Final = 0.39  # fitted: an expert's Python, as a share of a block's
+EXPERT_HALF_WIDTH: Final = 5600.0  # fitted: width of an expert at which its matmuls run at half the best speed
 LOW_PRECISION_SPEEDUP: Final = 1.5  # fitted: of an 8-bit product against a 16-bit one, its casts included
 NVFP4_SPEEDUP: Final = 2.2  # assumed: the products of 4 bits take half of those of 8, their casts as long
 LOW_PRECISION_SINCE: Final = (8, 9)  # derived: the compute capability that 8-bit floats came with
@@ -137,18 +143,18 @@ NARROW_BYTES: Final = 2  # derived: of a 16-bit number
 RunClass = Literal["link_bound", "other_vendor", "host_bound", "experts", "other_card", "full", "several_gpus", "one_gpu"]
 
 # How far p10 and p90 lie from p50, as a factor. Derived by benchmarks/fit_constants.py: runs are parted into classes, a run
-# belongs to the first that applies, and a class's factor is exp(7/6 · the 80th percentile of |ln(predicted / measured)|), each
-# run predicted by a fit that had not seen its source. The sixth on top is assumed, for stacks that no source shows. In
-# brackets: the runs, and how many of them lie inside. The factors fall, so the first class that applies is the widest.
+# belongs to the first that applies, and a class's factor is exp(the 80th percentile of |ln(predicted / measured)|), rounded
+# up, each run predicted by a fit that had not seen its source. In brackets: the runs, and how many of them lie inside. The
+# factors fall, so the first class that applies is the widest.
 SPREADS: Final[Mapping[RunClass, float]] = {
-    "link_bound": 2.39,  # derived (6, 100 %); nobody knows a rented box's topology before it is measured
-    "other_vendor": 1.74,  # derived (1, 100 %); other libraries of kernels
-    "host_bound": 1.71,  # derived (22, 86 %); moves with the day and the host
-    "experts": 1.66,  # derived (63, 83 %); how they are multiplied moves with the release
-    "other_card": 1.36,  # derived (5, 80 %); the matmul rate of other cards is often an assumption itself
-    "full": 1.27,  # derived (253, 84 %)
-    "several_gpus": 1.18,  # derived (158, 85 %)
-    "one_gpu": 1.13,  # derived (116, 86 %); PEFT of dense models
+    "link_bound": 2.11,  # derived (6, 83 %); nobody knows a rented box's topology before it is measured
+    "other_vendor": 1.61,  # derived (1, 100 %); other libraries of kernels
+    "experts": 1.59,  # derived (63, 81 %); how they are multiplied moves with the release
+    "host_bound": 1.59,  # derived (22, 82 %); moves with the day and the host
+    "other_card": 1.33,  # derived (5, 80 %); the matmul rate of other cards is often an assumption itself
+    "full": 1.17,  # derived (253, 84 %)
+    "several_gpus": 1.17,  # derived (158, 82 %)
+    "one_gpu": 1.11,  # derived (116, 84 %); PEFT of dense models
 }
 MEASURED_ARCHITECTURES: Final = frozenset({"Ampere", "Hopper"})  # of the fitted runs: A100, H100, H200, with HBM
 

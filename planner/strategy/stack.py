@@ -8,7 +8,7 @@ from typing import Final, Literal, NamedTuple
 import msgspec
 
 from planner.strategy.cuts import cut_of
-from remote.contract import Strategy
+from remote.contract import Attention, Strategy
 
 StackName = Literal[
     "transformers", "trl", "unsloth", "axolotl", "llamafactory", "ms-swift", "torchtune", "litgpt", "nemo", "megatron"
@@ -91,6 +91,11 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
         named = self.release("transformers")
         return self.has("fused_experts") if named is not None else self.name == "transformers"
 
+    def first_flash(self, attention: Attention) -> str | None:
+        """The library whose release brings FlashAttention's first version, where the case names one; None where none does."""
+        named = ((row.library, row.since, self.release(row.library)) for row in SECOND_FLASH.get(attention, ()))
+        return next((library for library, since, release in named if release is not None and release < since), None)
+
     @property
     def reads_ahead(self) -> bool:
         """Whether weights are read before there is room for them, packed."""
@@ -136,6 +141,22 @@ CHANGES: Final[dict[str, Change]] = {
     "fused_experts": Change("transformers", (5,), "experts are linears of their own, which bitsandbytes packs with the others"),
     "second_fsdp": Change("transformers", (5,), "the trainer asks for FSDP1, which reduces gradients where they lie"),
 }
+
+
+class Release(NamedTuple):
+    """Since when a library has something."""
+
+    library: str
+    since: tuple[int, ...]
+
+
+# derived: flash-attn 2.0 is the second (arXiv:2307.08691); torch 2.2's release notes have it inside sdpa; triton-pre-mlir,
+# which llm-foundry brings for nothing else, compiles the first one's Triton kernel
+SECOND_FLASH: Final[Mapping[Attention, tuple[Release, ...]]] = {
+    "flash_attention_2": (Release("triton-pre-mlir", (3,)), Release("flash-attn", (2,))),
+    "sdpa": (Release("torch", (2, 2)),),
+}
+
 # derived: transformers issue 43032, until loading became synchronous; how many are ahead depends on disk and threads
 READS_AHEAD: Final = ((5,), (5, 23))
 
@@ -155,6 +176,8 @@ PROFILED: Final[dict[str, tuple[str, str]]] = {
     "peft": ("0.12", "0.21"),  # measured: 0.12 and 0.13 (fms-acceleration); derived: 0.21, traced
     "accelerate": ("0.33", "1.15"),  # assumed: moves no memory of one GPU between these
     "bitsandbytes": ("0.43", "0.50"),  # measured: 0.43 (fms-acceleration); derived: 0.50, traced
+    "flash-attn": ("0.2", "2.8"),  # derived: either version keeps the output and a number for each row and head
+    "triton-pre-mlir": ("2.0", "2.0"),  # derived: as flash-attn, whose first kernel it compiles
     "trl": ("0.10", "1.15"),  # measured: 0.10 to 0.13 (fms-acceleration); 1.16 makes no logits any more
 }
 

@@ -128,12 +128,12 @@ def test_spreads_are_what_the_benchmark_derived_and_hold_what_they_promise() -> 
     """By the rule, to two decimals; four of five runs of each class lie inside. The widest comes first."""
     [result] = (ROOT / "benchmarks/results").glob("estimate_speed_*.md")
     rows = table_of(result, first="class")
-    assert {name: float(ruled) for name, _, _, ruled, _, _ in rows} == known.SPREADS
+    assert {name: float(ruled) for name, _, ruled, _, _ in rows} == known.SPREADS
     assert all(int(inside.rstrip("%")) >= 80 for *_, inside in rows)
     assert list(known.SPREADS.values()) == sorted(known.SPREADS.values(), reverse=True)
     documented = table_of(ROOT / "docs/derivations.md", first="class")
     assert [(int(runs), float(factor), inside) for _, runs, factor, inside in documented] == [
-        (int(runs), float(ruled), inside.replace("%", " %")) for _, runs, _, ruled, _, inside in rows
+        (int(runs), float(ruled), inside.replace("%", " %")) for _, runs, ruled, _, inside in rows
     ]
 
 

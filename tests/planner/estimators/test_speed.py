@@ -11,6 +11,7 @@ from catalogs.catalog import read_catalog
 from planner.asking.case import read_case, stack_of, strategy_of
 from planner.estimators import calibration as known
 from planner.estimators.speed import StepTime, run_class, step_time
+from planner.strategy.stack import SECOND_FLASH
 
 CATALOG = read_catalog()
 
@@ -64,6 +65,37 @@ def test_attention_is_as_slow_as_its_kernel_on_a_card() -> None:
 
 
 # ── products ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("attention", "library", "first", "second"),
+    [
+        ("flash_attention_2", "flash-attn", "1.0.9", "2.8"),
+        ("flash_attention_2", "triton-pre-mlir", "2.0", None),
+        ("sdpa", "torch", "2.1", "2.2"),
+    ],
+)
+def test_flash_attention_s_first_version_is_as_much_slower_as_its_library_has_it(
+    attention: str, library: str, first: str, second: str | None
+) -> None:
+    """Of attention alone: twice the tokens, and what one token adds by looking back has doubled as well."""
+
+    def attended(versions: dict[str, str]) -> float:
+        short, long = (
+            step("7b", "A100-SXM4-80GB", attention=attention, seq_len=seq_len, versions=versions).compute_s / seq_len
+            for seq_len in (16_384, 32_768)
+        )
+        return long - short
+
+    slower = attended({library: first}) / attended({})
+    assert slower == pytest.approx(known.FIRST_FLASH_PENALTY[library])
+    if second is not None:
+        assert attended({library: second}) == attended({})
+
+
+def test_every_library_that_brings_the_first_version_has_its_penalty() -> None:
+    """The table of releases and that of figures are about the same libraries."""
+    assert {row.library for rows in SECOND_FLASH.values() for row in rows} == known.FIRST_FLASH_PENALTY.keys()
 
 
 def test_a_product_of_few_tokens_takes_as_long_as_reading_its_weights() -> None:
