@@ -92,8 +92,13 @@ def _read_asked(options: Mapping[str, Any], *, folder: Path, measure: Measure) -
     return continued(_with_data_at(folder, request))
 
 
+DATA_SUFFIXES: Final = (".jsonl", ".csv", ".tsv", ".parquet")  # in which nobody writes a job
+
+
 def _read_start(path: Path, options: Mapping[str, Any], *, measure: Measure) -> Request | Plan:
     name = str(options["job"])
+    if path.suffix.lower() in DATA_SUFFIXES:
+        raise RequestError(f"{shortened(name)} is no job file, by its name", hint=f"rows to train on: --data {shortened(name)}")
     try:
         text = read_text(path, max_bytes=MAX_JOB_BYTES)
     except FileUnusable as error:

@@ -68,7 +68,7 @@ REQUEST_BOUNDS: Final[Mapping[str, Bounds]] = {  # fields of the Request and its
     "top": Bounds(1, 1_000),
     "loop.epochs": Bounds(0, 10_000, open_low=True),
     "loop.max_steps": Bounds(1, MANY),
-    "loop.learning_rate": Bounds(0, 10, open_low=True),
+    "loop.learning_rate": Bounds(0, 1, open_low=True),
     "loop.warmup_ratio": Bounds(0, 1),
     "loop.weight_decay": Bounds(0, 10),
     "loop.max_grad_norm": Bounds(0, 1e6, open_low=True),

@@ -72,6 +72,9 @@ RULES_READ: Final = {"regions": "region", "max_usd_per_hour": "usd_per_hour"}  #
 Place = tuple[str, str]  # provider and region
 MAX_NAMES: Final = 8  # as many as a sentence holds
 CONTINENT_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AWS, Google and their like
+CONTINENTS: Final = frozenset({"us", "eu", "ap", "as", "ca", "sa", "me", "af", "au"})  # as regions begin that have one
+SLIP: Final = 8  # assumed: times the largest card's memory; no card that is to come is beyond it
+KIB: Final = 1024  # derived: GiB of a TiB
 
 
 class Market:
@@ -332,10 +335,19 @@ def check_cards(where: Where, catalog: Catalog) -> None:
 
 
 def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str) -> None:
-    """Raise RequestError for less memory on a card than half of what the smallest has: a slip of the unit. `said`: where."""
-    smallest_gib = min(gpu.memory_gib for gpu in catalog.gpus.values())
-    if memory_gib is None or memory_gib >= smallest_gib / 2:
+    """Raise RequestError for less memory on a card than half of what the smallest has, or for many times what the largest has:
+    a slip of the unit. `said`: where.
+    """
+    sizes_gib = [gpu.memory_gib for gpu in catalog.gpus.values()]
+    smallest_gib, largest_gib = min(sizes_gib), max(sizes_gib)
+    if memory_gib is None or smallest_gib / 2 <= memory_gib <= SLIP * largest_gib:
         return
+    if memory_gib > largest_gib:
+        raise RequestError(
+            f"{said} says {memory_gib:,g} GB on a card, and the largest card has {largest_gib:g} GB",
+            hint=f"did you mean {memory_gib / KIB:g}GB?",
+            place=("where", "gpu_budget"),
+        )
     in_mib = memory_gib * GIB / MIB
     shown, meant_gib = (f"{memory_gib:g} GB", smallest_gib) if memory_gib >= 1 else (f"{in_mib:g} MB", in_mib)
     raise RequestError(
@@ -384,8 +396,9 @@ def _close(name: str, known: set[str]) -> list[str]:
     called = {other: each for other, each in CALLED.items() if each in known}
     if meant := get_close_matches(name.lower(), called, n=1, cutoff=0.8):
         return [called[meant[0]]]
-    continent = sorted(each for each in known if each.lower().startswith(name.lower()[:CONTINENT_LETTERS]))
-    alike = get_close_matches(name, continent or known, n=3, cutoff=0.5)
+    letters = name.lower()[:CONTINENT_LETTERS]
+    continent = sorted(each for each in known if letters in CONTINENTS and each.lower().startswith(letters))
+    alike = get_close_matches(name, continent or known, n=3, cutoff=0.5 if continent else 0.7)
     return alike or continent[:MAX_NAMES]
 
 

@@ -10,8 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from catalogs.bases.models import ModelUnknown, resolve_model
 from planner.asking.bounds import REQUEST_BOUNDS
-from planner.asking.quantities import parse_count, parse_gib, parse_hours, parse_usd
+from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_usd
 from planner.asking.request import (
     Budget,
     DataAsked,
@@ -231,3 +232,23 @@ def test_no_field_takes_a_number_beyond_its_bounds(field: str, value: float) -> 
 def test_a_budget_is_a_finite_number_of_dollars(text: str) -> None:
     with pytest.raises(RequestError, match="max_cost"):
         checked(msgspec.structs.replace(make_request(), budget=Budget(max_usd=Decimal(text))))
+
+
+def test_a_size_with_a_word_behind_it_is_told_the_size() -> None:
+    """Whatever a hub calls its copies."""
+    with pytest.raises(ModelUnknown) as refused:
+        resolve_model("7B-instruct")
+    assert refused.value.hint is not None
+    assert refused.value.hint.startswith("nearest: 7b, ")
+
+
+def test_cards_by_name_are_told_where_they_are_said() -> None:
+    """`--gpus` states memory alone."""
+    with pytest.raises(ValueError, match='cards by name are --gpu "T4" --num-gpus 2'):
+        parse_cards("2xT4")
+
+
+def test_a_learning_rate_above_one_is_a_slip() -> None:
+    """Prompts are learned at 0.3; nobody needs more than 1."""
+    with pytest.raises(RequestError, match="learning_rate is 2"):
+        checked(make_request(loop=Loop(learning_rate=2)))

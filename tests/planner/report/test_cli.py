@@ -276,6 +276,7 @@ def test_no_plan_at_all_is_exit_code_two(tmp_path: Path) -> None:
         (("--model", "7b", "--save", "nowhere/plan.json"), "nowhere/plan.json can't be written"),
         (("broken.json",), "broken.json is not a plan"),
         (("binary.yaml",), "binary.yaml is not UTF-8 text"),
+        (("tickets.jsonl",), r"^tickets.jsonl is no job file"),
     ],
 )
 def test_files_that_are_not_what_they_should_be(words: tuple[str, ...], sentence: str, tmp_path: Path) -> None:

@@ -426,6 +426,12 @@ def test_a_host_is_asked_for_alone() -> None:
     [
         (Where(providers=("clod",)), "no offer has the provider clod", "did you mean cloud?"),
         (Where(regions=("nrth",)), "no offer has the region nrth", "did you mean north?"),
+        (Where(regions=("mars-1",)), "no offer has the region mars-1", "known are north"),
+        (
+            Where(gpu_memory_gib=16 * 1024.0),
+            "gpu_budget says 16,384 GB on a card, and the largest card has 80 GB",
+            "did you mean 16GB?",
+        ),
     ],
 )
 def test_a_name_that_nobody_sells_is_a_slip_of_the_pen(where: Where, words: str, hint: str) -> None:
