@@ -21,7 +21,7 @@ from planner.plan import Plan
 from planner.strategy.words import describe
 
 COMMENTS: Final[Mapping[str, str]] = {
-    "model": "hub id, folder with weights or GGUF file; only to plan: a size word, registry name or config.json",
+    "model": "hub id, folder with weights or GGUF file; a size word can be planned only, a config.json trains random weights",
     "revision": "commit, tag or branch of a hub's model; left out, the newest commit when it is run",
     "training": "the keys of `rentune estimate`; what is left out, the planner chooses",
     "training.method": "lora, full, …; qlora = lora with quant nf4 and double_quant",

@@ -116,6 +116,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     base_revision: str | None = None  # of a base from the hub: the commit that was trained
     base_sha256: dict[str, str] = {}  # likewise: weight file → hex, as the box had it
     base_fetched_bytes: int | None = None  # likewise: what the last box had to fetch; 0 = all of it lay there
+    random_base: bool = False  # whether it began from random weights, since its base was a configuration alone
     tries: tuple[Try, ...] = ()  # every attempt, in order
     kept: tuple[Resource, ...] = ()  # disks that outlive their boxes, as was asked
     kept_usd_per_month: Decimal | None = Decimal(0)  # what those cost; None = it is not known
@@ -162,6 +163,7 @@ def reckon(
     box_phase_s: Mapping[str, float],
     heard: Measured = NOTHING_HEARD,
     base_fetched_bytes: int | None = None,
+    random_base: bool = False,
     last_box_phase_s: Mapping[str, float] | None = None,
     adapter_folder: str | None,
     checkpoint_folder: str | None = None,
@@ -216,6 +218,7 @@ def reckon(
         versions=state.opened.versions | (outcome.versions if outcome else {}),
         base_revision=outcome.base_revision if outcome else None,
         base_sha256=outcome.base_sha256 if outcome else {},
+        random_base=random_base,
         base_fetched_bytes=base_fetched_bytes,
         tries=tuple(_try(rental, now_s=ended_at_s) for rental in state.rentals),
         kept=state.kept,

@@ -65,11 +65,22 @@ def _job(path: Path, *, as_json: bool) -> int:
     seq_len = request.training.get("seq_len") or _most_tokens(request.model)
     cut = cut_words(request.data, seq_len) if seq_len is not None and not unread else None
     lacking = [] if plan is None or refused else lacking_here(plan, read_places(), os.environ)
-    notes = [*filter(None, [cut]), *(f"`run` would stop here: {each}" for each in lacking)]
+    notes = [*filter(None, [cut, _rehearsed(request)]), *(f"`run` would stop here: {each}" for each in lacking)]
     job = None if unread else msgspec.to_builtins(request, builtin_types=())
     data = {"file": str(path), "job": job, "held_out": held_out_words(request.data), "notes": notes}
     code = Exit.REFUSED if refused else Exit.OK
     return show("check", data, lambda: _draw_job(data, refused), as_json=as_json, errors=refused, exit_code=code)
+
+
+def _rehearsed(request: Request) -> str | None:
+    """That its base has no weights; of one that is no base at all `look_at_job` tells."""
+    from provision.errors import BadInput
+    from provision.prepare.inputs import find_base, rehearsal_words
+
+    try:
+        return rehearsal_words(find_base(request.model))
+    except BadInput:
+        return None
 
 
 def _asked(path: Path, *, quiet: bool) -> tuple[Request, tuple[Problem, ...]]:

@@ -90,7 +90,8 @@ def remedy_lines(findings: tuple[Finding, ...]) -> Iterator[str]:
     if remedies:
         yield "To get what is missing, in this order:"
     for remedy in remedies:
-        yield f"  {', '.join(finding.part for finding in findings if finding.remedy == remedy)}: {remedy}"
+        yield f"  {', '.join(finding.part for finding in findings if finding.remedy == remedy)}:"
+        yield f"    {remedy}"
 
 
 def _draw(findings: tuple[Finding, ...], providers: dict[str, str], clouds: dict[str, CloudHere]) -> None:
@@ -102,8 +103,8 @@ def _draw(findings: tuple[Finding, ...], providers: dict[str, str], clouds: dict
     parts = tuple((finding.part, finding.state, finding.serves, finding.detail) for finding in findings)
     out.print(draw(Table(title="Parts", columns=("part", "state", "for", "found"), rows=parts, of_words=True)))
     for line in remedy_lines(findings):
-        if line.endswith("."):
-            say(line.strip(), indent="  ")
+        if line.endswith((".", ":")):
+            say(line.strip(), indent=line.partition(line.strip())[0])
         else:
             click.echo(line)  # a command, so that it can be copied
     columns = ("provider", "here; met so far")

@@ -45,12 +45,12 @@ def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool
 
 def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | None) -> Receipt:
     from planner.plan import read_plan
-    from provision.envelope.show import console
+    from provision.envelope.show import columns_of, console
 
     leave = partial(hand_over, run_id, places=places)
     if quiet or not sys.stdout.isatty():
         out = sys.stderr if quiet else sys.stdout
-        return drive(run_id, places=places, display=LineDisplay(out), confirm=confirm, hand_over=leave)
+        return drive(run_id, places=places, display=LineDisplay(out, columns=columns_of(out)), confirm=confirm, hand_over=leave)
     ledger = Ledger(places.ledger)
     state = find_run(ledger, run_id)
     opened = state.opened

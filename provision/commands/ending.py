@@ -26,6 +26,7 @@ from provision.charge.orphans import (
 )
 from provision.charge.volumes import end_volume, kept_volumes
 from provision.envelope import Problem
+from provision.envelope.show import columns_of
 from provision.errors import BadInput, HeldElsewhere
 from provision.home.installation import known_installation
 from provision.home.places import Places
@@ -68,7 +69,7 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     """The volumes that were kept: all of them, a run's, or the one of that name."""
     found = look_for_orphans(places)
     volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
-    said = LineDisplay(sys.stderr).note
+    said = LineDisplay(sys.stderr, columns=columns_of(sys.stderr)).note
     return Ended(
         teardowns=tuple(
             end_volume(provider, each, places=places, environment=os.environ, note=said) for provider, each in volumes
@@ -164,6 +165,7 @@ def _is_stray(places: Places, run: str) -> bool:
 def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> Teardown:
     ledger = Ledger(places.ledger)
     run_id = control.find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
-    act = partial(control.end, run_id, places=places, display=LineDisplay(sys.stderr), discard=discard, meant=meant)
+    display = LineDisplay(sys.stderr, columns=columns_of(sys.stderr))
+    act = partial(control.end, run_id, places=places, display=display, discard=discard, meant=meant)
     with control.told_if_cut_off(run_id, ledger):
         return control.told_if_it_bills(run_id, ledger, act)

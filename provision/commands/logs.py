@@ -99,11 +99,12 @@ def _copy(path: Path, offset: int, over: Callable[[], bool]) -> None:
 
 def _tell(path: Path, offset: int, over: Callable[[], bool]) -> None:
     """The events in words, each with its own time of day."""
+    from provision.envelope.show import columns_of
     from provision.watch.progress import LineDisplay
     from remote.contract import parse_event
 
     at_s = 0.0
-    display = LineDisplay(sys.stdout, clock=lambda: at_s)
+    display = LineDisplay(sys.stdout, clock=lambda: at_s, columns=columns_of(sys.stdout))
     torn = b""
     for chunk in growing(path, offset, over):
         *lines, torn = (torn + chunk).split(b"\n")

@@ -46,10 +46,11 @@ def command(**options: Any) -> int:
 
     from planner.cli import at_its_place
     from provision.account.ledger import Ledger
+    from provision.envelope.show import say
     from provision.home.places import CACHE_VARIABLE, read_places, require_folder
     from provision.parts import require_parts
     from provision.prepare.choosing import KeyQuestion, choose_plan
-    from provision.prepare.inputs import find_base, require_hub_access
+    from provision.prepare.inputs import find_base, rehearsal_words, require_hub_access
     from provision.prepare.inputs.hub import pinned
     from provision.prepare.opening import open_run
     from provision.prepare.policy import state_place
@@ -73,6 +74,8 @@ def command(**options: Any) -> int:
     url = state_place(places, options["state"])
     place = Place(url) if url else None
     _show(opened, quiet=quiet)
+    if rehearsal := rehearsal_words(base):
+        say(f"Note: {rehearsal}.", err=quiet)
     require_parts(plan.offer.provider, places)  # nobody is asked to agree to what this machine can't do
     require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
     if options["preview"]:
@@ -159,32 +162,30 @@ def _show(opened: Open, *, quiet: bool) -> None:
     from planner.report import render_plan
     from planner.report.legend import TIGHT
     from planner.report.lines import wrapped
-    from provision.envelope.show import width_columns
+    from provision.envelope.show import say, width_columns
     from provision.prepare.deadline import deadline_words, forsaken_words
     from provision.providers import never_met
 
     plan, alternatives = opened.plan, opened.alternatives
     for each in opened.passed:
-        click.echo(f"Note: {each.offer} is passed over: {each.why}.", err=quiet)
+        say(f"Note: {each.offer} is passed over: {each.why}.", err=quiet)
     if quiet:
         if plan.verdict == "tight":
-            click.echo(f"Note: this plan is tight: {TIGHT}.", err=True)
+            say(f"Note: this plan is tight: {TIGHT}.", err=True)
         if unmet := never_met(plan.offer.provider):
-            click.echo(f"Note: {unmet}.", err=True)
+            say(f"Note: {unmet}.", err=True)
         return
     click.echo(render_plan(plan, width=width_columns(), colour=sys.stdout.isatty()))
     if unmet := never_met(plan.offer.provider):
-        click.echo(f"Note: {unmet}.")
+        say(f"Note: {unmet}.")
     now_s = time.time()
     told = f"Deadline: {deadline_words(plan, now_s=now_s)}\nIf this machine dies meanwhile: {forsaken_words(plan, now_s=now_s)}"
     click.echo("\n".join(wrapped(told, width_columns())))
     if opened.quota is not None:
-        click.echo(f"Quota: {opened.quota}.")
+        say(f"Quota: {opened.quota}.")
     if alternatives:
         number = "one other offer" if len(alternatives) == 1 else f"one of {len(alternatives)} others"
-        click.echo(
-            f"Where that offer can't be had, {number} may take its place; at over a quarter more only with a yes (--dearer)."
-        )
+        say(f"Where that offer can't be had, {number} may take its place; at over a quarter more only with a yes (--dearer).")
 
 
 def _ask(plan: Plan, options: dict[str, Any]) -> None:
@@ -248,7 +249,8 @@ def _detach(run_id: str, places: Places, *, as_json: bool) -> int:
         pid = start_supervisor(run_id, places=places)
 
     def draw() -> None:
-        click.echo(f"In charge: process {pid}. Watch: rentune logs -f {run_id}. End: rentune down {run_id}.")
+        for line in (f"In charge: process {pid}", f"Watch:     rentune logs -f {run_id}", f"End:       rentune down {run_id}"):
+            click.echo(line)  # the commands, so that they can be copied
 
     return show("run", {"run_id": run_id, "pid": pid}, draw, as_json=as_json)
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sys
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, TextIO
 
 import click
 
@@ -29,6 +30,11 @@ def width_columns() -> int:
     if columns < LEAST_COLUMNS:
         _tell_narrow(columns)
     return max(LEAST_COLUMNS, columns)
+
+
+def columns_of(out: TextIO) -> int | None:
+    """How wide what goes there is to be; None where lines are read by a program, and nobody has said a width."""
+    return width_columns() if out.isatty() or "COLUMNS" in os.environ else None
 
 
 @cache
@@ -55,10 +61,10 @@ def tracing() -> AbstractContextManager[object]:
     return Console(stderr=True).status("Tracing a training step: some seconds, the first time.")
 
 
-def say(sentence: str, *, indent: str = "") -> None:
+def say(sentence: str, *, indent: str = "", err: bool = False) -> None:
     """Print what is to be read, broken between words; what is to be copied is echoed whole."""
     for line in wrapped(sentence, width_columns() - len(indent)):
-        click.echo(f"{indent}{line}")
+        click.echo(f"{indent}{line}", err=err)
 
 
 def show(
@@ -89,8 +95,11 @@ def show(
 
 
 def complain(problem: Problem) -> None:
-    """Say it on stderr, with the next step."""
+    """Say it on stderr, with the next step: whole, so that it can be copied. Where nobody has a width it is one line."""
     with suppress(OSError):  # nobody reads along; the exit code says it, too
-        click.echo(f"Error: {problem.message}", err=True)
+        if columns_of(sys.stderr) is None:
+            click.echo(f"Error: {problem.message}", err=True)
+        else:
+            say(f"Error: {problem.message}", err=True)
         if problem.hint:
             click.echo(f"Hint: {problem.hint}", err=True)

@@ -10,7 +10,7 @@ from planner.units import GIB
 from provision.account.receipt import Receipt
 from provision.report.plot import Level, Series, render_plot
 from provision.report.tables import Table, headline, tables, tone
-from provision.report.words import NO_ANSWER, weights_words
+from provision.report.words import NO_ANSWER, base_words, weights_words
 from provision.watch.curves import Curves
 from provision.words import model_words
 from remote.contract import Sample
@@ -41,7 +41,7 @@ def document(title: str, body: str) -> str:
 
 
 def _head(receipt: Receipt) -> str:
-    said = " ".join(filter(None, (receipt.message, weights_words(receipt))))
+    said = " ".join(filter(None, (receipt.message, weights_words(receipt), base_words(receipt))))
     return (
         f"<h1>{escape(model_words(receipt.model))} on {escape(receipt.offer)}</h1>"
         f'<p class="soft">Run {escape(receipt.run_id)} of {escape(receipt.model)}. {escape(receipt.strategy)}.</p>'

@@ -14,7 +14,7 @@ from rich.text import Text
 from planner.report.lines import column_widths, least_widths, wrapped
 from provision.account.receipt import Receipt
 from provision.report.tables import Table, Tone, headline, tables, tone
-from provision.report.words import NO_ANSWER, weights_words
+from provision.report.words import NO_ANSWER, base_words, weights_words
 from provision.words import model_words
 from remote.contract import Sample
 
@@ -28,7 +28,7 @@ def print_report(receipt: Receipt, console: Console, *, report_file: str | None)
     console.print(Text(f"Run {receipt.run_id}: {model_words(receipt.model)} on {receipt.offer}", style="bold"))
     console.print(Text(receipt.strategy, style="dim"))
     console.print(Text(headline(receipt), style=STYLES[tone(receipt)]))
-    for sentence in filter(None, (receipt.message, weights_words(receipt))):
+    for sentence in filter(None, (receipt.message, weights_words(receipt), base_words(receipt))):
         console.print(Text(sentence))
     for table in tables(receipt):
         console.print()

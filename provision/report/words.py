@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from planner.plan import Range
 from provision.account.receipt import Figure, Receipt, Unit
 from provision.words import bytes_words, seconds_words
@@ -59,6 +61,14 @@ def part_words(reached: Reached | None) -> str:
     """How far a training came that its deadline cut short."""
     steps = f"{reached.step:,} of {reached.total_steps:,} steps " if reached else ""
     return f"{steps}({EndReason.DEADLINE})"
+
+
+RANDOM_BASE: Final = "It began from random weights, as its base is a configuration alone: a rehearsal, with a result of no use."
+
+
+def base_words(receipt: Receipt) -> str | None:
+    """That the base had no weights, where it had none; else None."""
+    return RANDOM_BASE if receipt.random_base else None
 
 
 def weights_words(receipt: Receipt) -> str | None:

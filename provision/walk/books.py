@@ -52,6 +52,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         box_phase_s=outcome.phase_s if outcome else heard_s,
         heard=measured(events),
         base_fetched_bytes=base_fetched_bytes(events),
+        random_base=run.base.kind == "config",
         last_box_phase_s=heard_s if run.folder.tries.exists() else None,
         adapter_folder=str(home) if home else None,
         checkpoint_folder=_last_checkpoint(run),

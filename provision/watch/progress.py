@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Self, TextIO
 
 from planner.asking.request import OWN_MACHINES
 from planner.plan import Plan
+from planner.report.lines import wrapped
 from provision.redact import redact
 from provision.watch.view import View, after
 from provision.words import bytes_words, seconds_words, spent_words, usd_words
@@ -24,10 +25,11 @@ ADVANCE_LINE_S = 10.0  # assumed: a line a step, or a batch, would drown the log
 
 
 class LineDisplay:
-    """Plain lines, each with the time of day: for pipes, CI and the supervisor's log."""
+    """Plain lines, each with the time of day: for pipes, CI and the supervisor's log. `columns`: None = none is broken."""
 
-    def __init__(self, out: TextIO, *, clock: Callable[[], float] = time.time) -> None:
+    def __init__(self, out: TextIO, *, clock: Callable[[], float] = time.time, columns: int | None = None) -> None:
         self._out = out
+        self._columns = columns
         self._clock = clock
         self._view = View()
         self._next_advance_s = 0.0
@@ -54,8 +56,18 @@ class LineDisplay:
 
     def _say(self, words: str) -> None:
         with suppress(OSError):  # a full disk or a closed pipe must not end a run that is paid for
-            self._out.write(f"{time.strftime('%H:%M:%S', time.localtime(self._clock()))} {redact(words)}\n")
+            at = time.strftime("%H:%M:%S", time.localtime(self._clock()))
+            self._out.write(f"{at} {self._broken(redact(words))}\n")
             self._out.flush()
+
+    def _broken(self, words: str) -> str:
+        """Between words, what goes on standing below what began."""
+        if self._columns is None:
+            return words
+        bare = words.lstrip()
+        indent = " " * (len(words) - len(bare))
+        lines = wrapped(bare, self._columns - len("HH:MM:SS ") - len(indent))
+        return indent + f"\n{' ' * len('HH:MM:SS ')}{indent}".join(lines)
 
 
 class LiveDisplay:

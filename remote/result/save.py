@@ -23,6 +23,7 @@ class How(Value, frozen=True, kw_only=True):
 
     base: str | None
     revision: str | None = None  # of a base from the hub: the commit that was trained
+    random_base: bool = False  # whether the base was random weights, which are not kept
     quant: str
     double_quant: bool
     dtype: str
@@ -48,6 +49,7 @@ def save_companions(folder: Path, spec: JobSpec, card: str) -> None:
     how = How(
         base=base_name(spec) if is_adapter(strategy) else None,
         revision=spec.model.revision,
+        random_base=spec.model.kind == "config",
         quant=strategy.quant,
         double_quant=strategy.double_quant,
         dtype=strategy.param_dtype,

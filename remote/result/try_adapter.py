@@ -30,6 +30,8 @@ def main(arguments: list[str] | None = None) -> int:
     asked = parser.parse_args(arguments)
     if how["base"] is None:
         asked.base = str(HERE)
+    elif how.get("random_base") and asked.base == how["base"]:
+        parser.error("the base was random weights, which were not kept: there is no model to ask; --base says where some lie")
     elif Path(asked.base).is_absolute() and not Path(asked.base).exists():
         parser.error(f"the base model is not at {asked.base}; say where it is with --base")
     hush()

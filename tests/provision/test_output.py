@@ -10,6 +10,8 @@ from pathlib import Path
 import pytest
 
 from provision.cli import COMMANDS
+from provision.envelope import Problem
+from provision.envelope.show import complain
 from provision.errors import Exit
 
 WAY_IN = "import sys; from provision.start import main; sys.exit(main())"
@@ -93,3 +95,18 @@ def test_a_terminal_too_narrow_for_tables_is_told_once(monkeypatch: pytest.Monke
     )
     assert done.stderr == "Note: this is laid out for 60 columns, the least that its tables need; here are 40.\n"
     assert max(map(len, done.stdout.splitlines())) <= 60
+
+
+def test_an_error_is_broken_between_words_where_somebody_said_how_wide(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What to type stays whole."""
+    problem = Problem(message="word " * 30 + "end.", hint="rentune " + "x" * 100)
+    complain(problem)
+    assert len(capsys.readouterr().err.splitlines()) == 2
+    monkeypatch.setenv("COLUMNS", "70")
+    complain(problem)
+    *message, hint = capsys.readouterr().err.splitlines()
+    assert len(message) > 1
+    assert all(len(line) <= 70 and line.endswith(("word", "end.")) for line in message)
+    assert hint == f"Hint: {problem.hint}"

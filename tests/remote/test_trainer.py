@@ -254,6 +254,11 @@ def test_the_result_answers_a_prompt_by_itself(make_job: MakeJob, model_cache: P
     assert said.stdout.strip() == "Ask."
     assert untuned.stdout.strip() != "Ask."
     assert not said.stderr  # no bars, and nothing that a library says to nobody
+    alone = subprocess.run(
+        [sys.executable, "try.py", "Hello"], cwd=job.parent / "output", capture_output=True, text=True, check=False
+    )
+    assert alone.returncode == 2
+    assert "the base was random weights, which were not kept" in alone.stderr
 
 
 # ── ends without a result ──────────────────────────────────────────────────────────────────────────────────────────

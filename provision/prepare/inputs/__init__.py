@@ -53,6 +53,13 @@ def find_base(reference: str) -> BaseModel:
     return BaseModel(kind="hub", hub_id=known or reference)
 
 
+def rehearsal_words(base: BaseModel) -> str | None:
+    """That the base has no weights of its own, where it has none, as a sentence; else None."""
+    if base.kind != "config":
+        return None
+    return f"{base.path} has no weights: random ones are trained, as a rehearsal, and the result is of no use"
+
+
 def hub_secrets(base: BaseModel, environment: Mapping[str, str]) -> dict[str, str]:
     """What the box needs to fetch the base from the hub: the user's token, as huggingface_hub finds it, and another address."""
     if base.kind != "hub":

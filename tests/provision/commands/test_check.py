@@ -88,6 +88,14 @@ def test_a_limit_that_an_assumed_price_breaks_is_told_with_what_would_do(
     assert re.search(r"Hint: --max-cost \d+\.\d\d\n", told)
 
 
+def test_a_base_without_weights_is_a_note(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It can be trained, to rehearse; nobody is to pay for it unawares."""
+    assert checked(f"model: config.json\n{DATA}{HERE}", tmp_path, monkeypatch) == Exit.OK
+    assert "has no weights: random ones are trained, as a rehearsal" in " ".join(capsys.readouterr().out.split())
+
+
 def test_what_is_not_ready_here_is_a_note(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

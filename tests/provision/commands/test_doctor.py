@@ -146,7 +146,7 @@ def test_what_to_type_is_said_once_and_whole(places: Places) -> None:
         finding("there", "there", "aws"),
         msgspec.structs.replace(finding("two", "missing", "aws"), remedy="get both"),
     )
-    assert list(remedy_lines(needs)) == ["To get what is missing, in this order:", "  one, two: get both"]
+    assert list(remedy_lines(needs)) == ["To get what is missing, in this order:", "  one, two:", "    get both"]
     assert list(remedy_lines(needs[1:2])) == []
 
 

@@ -29,7 +29,7 @@ from provision.report.page import render_page
 from provision.report.plot import Series, render_plot, ticks
 from provision.report.tables import bill_table, headline, tables
 from provision.report.terminal import print_report
-from provision.report.words import percent_words, weights_words
+from provision.report.words import base_words, percent_words, weights_words
 from provision.watch.curves import Curves
 from provision.words import bytes_words, seconds_words
 from remote.contract import EndReason, Reached, RowsRead, Sample
@@ -93,6 +93,14 @@ def test_whose_weights_came_home_is_said_where_it_is_not_plain(
     """The last step's, judged, go without saying."""
     reached = Reached(step=step, total_steps=60, judged_step=judged_step, weights_step=weights_step)
     assert weights_words(receipt_of(plan, run_state(plan), outcome_of(reached=reached))) == words
+
+
+def test_a_base_of_random_weights_is_called_that(plan: Plan) -> None:
+    """Beside *trained*, which is true and says too much."""
+    receipt = receipt_of(plan, run_state(plan), outcome_of(), random_base=True)
+    assert "random weights" in str(base_words(receipt))
+    assert "began from random weights" in render_page(receipt, plan, CURVES)
+    assert base_words(receipt_of(plan, run_state(plan), outcome_of())) is None
 
 
 def test_the_terminal_shows_every_promised_line(receipt: Receipt) -> None:

@@ -33,6 +33,17 @@ def test_lines_tell_phases_losses_and_warnings_once(tmp_path: Path) -> None:
     ]
 
 
+def test_a_line_that_is_too_long_for_its_terminal_goes_on_below_its_words() -> None:
+    """No word is cut; a log that a program reads keeps one line a sentence."""
+    narrow, wide = io.StringIO(), io.StringIO()
+    for out, columns in ((narrow, 40), (wide, None)):
+        LineDisplay(out, clock=lambda: 1000.0, columns=columns).note("a plain template is used and saved with the result")
+    first, second = narrow.getvalue().splitlines()
+    assert first.split(" ", 1)[1] == "  a plain template is used and"
+    assert second == f"{' ' * 11}saved with the result"
+    assert len(wide.getvalue().splitlines()) == 1
+
+
 def test_a_log_that_takes_nothing_ends_no_run() -> None:
     """It costs money by now, and the ledger has what counts."""
 
