@@ -32,8 +32,8 @@ class Gpu(msgspec.Struct, frozen=True, kw_only=True):
     compute_capability: tuple[int, int] | None = None
     multiprocessors: int | None = None
     memory_gib: float  # as sold
-    driver_memory_mib: int | None = None  # as the driver reports it; decides what fits
-    torch_memory_gib: float | None = None  # as torch totals it, the least that was seen
+    driver_memory_mib: int | None = None  # as the driver reports it
+    torch_memory_gib: float | None = None  # as torch totals it, the least that was seen; decides what fits
     memory_type: MemoryType | None = None
     memory_bandwidth_gb_per_s: float
     bf16_tflops: float | None = None  # dense datasheet peak with fp32 accumulation

@@ -50,9 +50,15 @@ MARGIN_SHARE: Final = 0.03
 # measured: full fine-tuning fragments more; a run whose tensors take 78.5 of 85.9 GB ran out of memory (the same source)
 MARGIN_SHARE_FULL: Final = 0.10
 
-# derived: the least share of what it is sold with that the driver of any card reports (B300: 275,040 of 294,912 MiB), for the
-# few of which nobody told us; half of the 79 cards report 99.95 % and more, those that keep check bits in GDDR6 94 %
-DRIVER_SHARE: Final = 0.932
+# What a driver reports and torch can never have, the most of any card of its kind for those whose total nobody saw.
+# measured: `torch_memory_gib` beside `driver_memory_mib`, 17 cards of the catalog
+WITHHELD_BYTES: Final[dict[str, int]] = {
+    "HBM": 870 * MIB,  # A100-SXM4-80GB; the other four 480 to 616 MiB
+    "GDDR": 612 * MIB,  # L40S; the other eleven 259 to 572 MiB
+}
+# derived: the least share of what it is sold with that torch totals on any card (T4: 14.563 of 16 GiB), for cards of which
+# nobody told even what their driver reports
+TOTAL_SHARE: Final = 0.91
 
 # assumed: the share of a peak that may rest on assumptions before "fits" becomes "tight", whatever room there is
 MAX_ASSUMED_SHARE: Final = 0.05

@@ -196,7 +196,7 @@ def _fit(strategy: Strategy, kind: Kind, has_bytes: int, figures: Figures) -> Fi
 
 
 def capacity_bytes(kind: Kind) -> int:
-    """Bytes that the job may use: of one GPU as its driver reports them, or of a CPU box's RAM."""
+    """Bytes that the job may use: of one GPU as torch totals them, or of a CPU box's RAM."""
     if kind.gpu is not None:
         return available_bytes(kind.gpu, None)
     return usable_ram_bytes(kind.offers[0].ram_gib or 0)

@@ -9,9 +9,8 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.hardware import Gpu, Offer
-from planner.estimators.calibration import DRIVER_SHARE
 from planner.estimators.links import host_bytes_per_s
-from planner.estimators.memory import available_bytes, verdict
+from planner.estimators.memory import as_sold_bytes, available_bytes, verdict
 from planner.estimators.speed import StepTime, step_time
 from planner.methods import METHODS
 from planner.plan import Cards, Layout, LayoutKind, Streamed
@@ -19,7 +18,7 @@ from planner.refusals import CaseRefused
 from planner.search.figures import Figures
 from planner.search.ranking import BOX_VENDOR, Question
 from planner.strategy.stack import PINNED_STACK
-from planner.units import GB, GIB
+from planner.units import GB
 from remote.contract import Dtype, Strategy
 
 # kind -> what it makes of the most quantized way to train on one card. Half stands for the dtype that the card multiplies in.
@@ -65,7 +64,7 @@ class _Card(msgspec.Struct, frozen=True):
 
 def layouts_of_cards(cards: Cards, question: Question, figures: Figures) -> Iterator[Layout]:
     """Each way on so many cards of that memory, with the lightest quantization that fits, else the strongest."""
-    card = _Card(None, round(cards.memory_gib * GIB * DRIVER_SHARE))
+    card = _Card(None, as_sold_bytes(cards.memory_gib))
     for kind in OF_CARDS:
         num_gpus = cards.number if kind in ON_SEVERAL else 1
         if kind in ON_SEVERAL and num_gpus == 1:

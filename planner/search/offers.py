@@ -284,8 +284,8 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog, short: frozenset[str]) -> 
 
 
 def _card(gpu: Gpu, offer: Offer) -> Gpu:
-    """The card with what is free on it in place of what its driver reports, where that was read."""
-    return gpu if offer.gpu_free_mib is None else msgspec.structs.replace(gpu, driver_memory_mib=offer.gpu_free_mib)
+    """The card with what is free on it in place of its total, where that was read: the driver's share is off already."""
+    return gpu if offer.gpu_free_mib is None else msgspec.structs.replace(gpu, torch_memory_gib=offer.gpu_free_mib * MIB / GIB)
 
 
 def how_to_plan_with(provider: str) -> str:

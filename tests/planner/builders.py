@@ -42,7 +42,7 @@ def exactly(value: float) -> Range:
 
 
 def make_gpu(name: str = "Card 24GB", **changes: Any) -> Gpu:
-    """A card like an L4."""
+    """A card like an L4, of which torch totals what its driver reports."""
     card = Gpu(
         name=name,
         vendor="nvidia",
@@ -63,7 +63,10 @@ def make_gpu(name: str = "Card 24GB", **changes: Any) -> Gpu:
         source="invented for a test",
         as_of=TODAY,
     )
-    return msgspec.structs.replace(card, **changes)
+    card = msgspec.structs.replace(card, **changes)
+    reported = card.driver_memory_mib
+    total_gib = card.torch_memory_gib if reported is None or card.torch_memory_gib is not None else reported / 1024
+    return msgspec.structs.replace(card, torch_memory_gib=total_gib)
 
 
 def make_offer(**changes: Any) -> Offer:

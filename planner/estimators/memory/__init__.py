@@ -15,6 +15,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
 from planner.estimators.memory.basis import basis_of
 from planner.estimators.memory.card.process import (
+    as_sold_bytes,
     assumed_share,
     available_bytes,
     bare_bytes,
@@ -32,7 +33,16 @@ from planner.strategy.as_run import as_run
 from planner.strategy.stack import PINNED_STACK, EvaluationAsked, Stack
 from remote.contract import Strategy, Task
 
-__all__ = ["assumed_share", "available_bytes", "bare_bytes", "estimate_vram", "peak_bytes", "resting_bytes", "verdict"]
+__all__ = [
+    "as_sold_bytes",
+    "assumed_share",
+    "available_bytes",
+    "bare_bytes",
+    "estimate_vram",
+    "peak_bytes",
+    "resting_bytes",
+    "verdict",
+]
 
 COMPONENTS: Final = ("weights", "adapter", "gradients", "optimizer", "activations", "logits", "temporaries")
 

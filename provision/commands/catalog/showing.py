@@ -179,8 +179,8 @@ def _card_rows(card: Card, today: dt.date) -> Iterator[tuple[str, str]]:
     yield "also called", ", ".join(gpu.aliases) or "–"
     yield "made by", f"{gpu.vendor}, {gpu.architecture}{_capability(gpu)}"
     yield "memory as sold", f"{gpu.memory_gib:g} GiB"
-    yield "by the driver", _known(gpu.driver_memory_mib, "{:,} MiB; decides what fits")
-    yield "by torch", _known(gpu.torch_memory_gib, "{:.2f} GiB, the least that was seen")
+    yield "by the driver", _known(gpu.driver_memory_mib, "{:,} MiB")
+    yield "by torch", _known(gpu.torch_memory_gib, "{:.2f} GiB, the least that was seen; decides what fits")
     yield "bandwidth", f"{gpu.memory_bandwidth_gb_per_s:,g} GB/s"
     yield "16-bit products", f"{gpu.achievable_tflops:g} TFLOP/s at best, {gpu.achievable_basis}"
     yield "peaks, dense", ", ".join(_peaks(gpu)) or "not known"

@@ -237,16 +237,29 @@ def test_only_blocks_that_attend_keep_a_cache_of_what_is_generated() -> None:
 # ── does it fit ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_driver_s_figure_decides_not_the_box_it_is_sold_in() -> None:
-    assert available_bytes(CATALOG.gpu("T4").gpu, None) == 15_360 * MIB
+def test_what_torch_totals_decides_not_the_box_it_is_sold_in() -> None:
+    assert available_bytes(CATALOG.gpu("T4").gpu, None) == round(14.563 * GIB)
     assert available_bytes(CATALOG.gpu("T4").gpu, 12.0) == 12 * GIB
     with pytest.raises(ValueError, match="neither"):
         available_bytes(None, None)
 
 
-def test_a_card_whose_driver_s_figure_nobody_told_is_taken_for_the_one_that_keeps_most_to_itself() -> None:
+def test_a_card_whose_total_nobody_saw_is_taken_for_the_one_of_its_kind_whose_driver_keeps_most() -> None:
     gpus = CATALOG.gpus.values()
-    least = min(gpu.driver_memory_mib / (gpu.memory_gib * 1024) for gpu in gpus if gpu.driver_memory_mib is not None)
+    for kind in ("HBM", "GDDR"):
+        alike = [gpu for gpu in gpus if gpu.memory_type == kind and gpu.driver_memory_mib is not None]
+        seen = [gpu for gpu in alike if gpu.torch_memory_gib is not None]
+        kept = max((gpu.driver_memory_mib or 0) - (gpu.torch_memory_gib or 0) * 1024 for gpu in seen)
+        unseen = [gpu for gpu in alike if gpu.torch_memory_gib is None]
+        assert unseen
+        for gpu in unseen:
+            withheld = (gpu.driver_memory_mib or 0) - available_bytes(gpu, None) / MIB
+            assert kept <= withheld < kept + 2, gpu.name
+
+
+def test_a_card_whose_driver_s_figure_nobody_told_is_taken_for_the_one_that_has_least_of_what_it_is_sold_with() -> None:
+    gpus = CATALOG.gpus.values()
+    least = min(gpu.torch_memory_gib / gpu.memory_gib for gpu in gpus if gpu.torch_memory_gib is not None)
     untold = [gpu for gpu in gpus if gpu.driver_memory_mib is None]
     assert untold
     for gpu in untold:

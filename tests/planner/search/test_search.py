@@ -64,7 +64,7 @@ def test_the_whole_job_counts_not_the_hour() -> None:
 
 
 # No lever may be pulled: with states of 8 bits it would fit
-TIGHT_ON_24_GB = {"method": "qlora", "rank": 20, "optimizer": "adamw_torch_fused", "loss": "hf", "offload": "none"}
+TIGHT_ON_24_GB = {"method": "qlora", "rank": 16, "optimizer": "adamw_torch_fused", "loss": "hf", "offload": "none"}
 
 
 def test_what_surely_fits_is_found_beyond_the_cheapest_that_are_tight() -> None:

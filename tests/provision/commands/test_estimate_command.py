@@ -41,7 +41,7 @@ def test_every_option_of_estimate_says_what_it_is_and_its_true_default() -> None
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--model", "13b", "--gpu", "T4"], "GiB too much: loss takes 26.7 GiB, 27.5 GiB with a margin; 15.0 GiB are there"),
+        (["--model", "13b", "--gpu", "T4"], "GiB too much: loss takes 26.7 GiB, 27.5 GiB with a margin; 14.6 GiB are there"),
         (["--model", "13b", "--gpu", "T4"], "quant nf4 would fit."),
         (["--model", "7b", "--quant", "nf4", "--gpu-memory-gib", "16GB"], "Fit: fits, "),
         (["--model", "7b"], "Required of the card: "),

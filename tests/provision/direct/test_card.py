@@ -149,7 +149,7 @@ def test_it_stands_beside_the_rented_ones_and_says_what_it_rests_on(capsys: pyte
     machines = {(plan["offer"]["provider"] == "local", plan["offer"]["gpu"]) for plan in plans}
     assert machines == {(True, "RTX 4090"), (False, "L4")}
     own = next(plan for plan in plans if plan["offer"]["provider"] == "local")
-    assert own["gpu"]["driver_memory_mib"] == 22_100
+    assert own["gpu"]["torch_memory_gib"] == 22_100 / 1024
     assert 0 < float(own["cost"]["total_usd"]["p50"]) < 0.2
     said = " ".join(own["assumptions"])
     assert "22,100 MiB are free now; what the desktop holds is taken off" in said

@@ -12,11 +12,12 @@ from planner.estimators.calibration import (
     CONTEXT_BYTES,
     CONTEXT_BYTES_ELSE,
     CONTEXT_PER_MULTIPROCESSOR,
-    DRIVER_SHARE,
     MARGIN_SHARE,
     MARGIN_SHARE_FULL,
     MAX_ASSUMED_SHARE,
     NCCL_BYTES,
+    TOTAL_SHARE,
+    WITHHELD_BYTES,
 )
 from planner.estimators.memory.closed import Filled
 from planner.methods import METHODS
@@ -82,7 +83,8 @@ def required_bytes(allocated: int, outside: int, strategy: Strategy) -> int:
 
 
 def available_bytes(gpu: Gpu | None, gpu_memory_gib: float | None) -> int:
-    """What the job may use on one GPU: the stated figure, else what the card's driver reports, else what it is sold with.
+    """What the job may use on one GPU, its context included: the stated figure, else what torch totals on such a card, else
+    what its driver reports less what drivers keep back, else a share of what it is sold with.
 
     Raises ValueError when neither a GPU nor a figure is given.
     """
@@ -90,9 +92,17 @@ def available_bytes(gpu: Gpu | None, gpu_memory_gib: float | None) -> int:
         return round(gpu_memory_gib * GIB)
     if gpu is None:
         raise ValueError("neither a GPU nor a memory figure is given")
+    if gpu.torch_memory_gib is not None:
+        return round(gpu.torch_memory_gib * GIB)
     if gpu.driver_memory_mib is not None:
-        return gpu.driver_memory_mib * MIB
-    return round(gpu.memory_gib * GIB * DRIVER_SHARE)
+        withheld = max(WITHHELD_BYTES.values()) if gpu.memory_type is None else WITHHELD_BYTES[gpu.memory_type]
+        return gpu.driver_memory_mib * MIB - withheld
+    return as_sold_bytes(gpu.memory_gib)
+
+
+def as_sold_bytes(memory_gib: float) -> int:
+    """What a job may use of any card that is sold with so much."""
+    return round(memory_gib * GIB * TOTAL_SHARE)
 
 
 def verdict(vram: VramEstimate, available_bytes: int) -> tuple[Verdict, int]:
