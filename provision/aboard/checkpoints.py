@@ -44,15 +44,19 @@ def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
     ConnectionFailed, or HomeFailed.
     """
     there = f"{job_folder(box)}/{CHECKPOINT_DIR}"
-    listed = shell.run(f"ls {shlex.quote(there)} 2>/dev/null").out.split()
-    step = max((step for name in listed if (step := checkpoint_step(name)) is not None), default=None)
+    step = max(_steps_there(shell, there), default=None)
     if step is None:
         return None
     newest = checkpoint_name(step)
     coming = home / COMING
     shutil.rmtree(coming, ignore_errors=True)
-    _fetch(shell, there, newest, coming)
-    best = _best_of(coming / newest)
+    if (home / newest).exists():  # weights that are at home are not paid for twice; which is the best may be another by now
+        shell.get(f"{there}/{newest}/{PROGRESS_FILE}", coming / PROGRESS_FILE)
+        (coming / PROGRESS_FILE).replace(home / newest / PROGRESS_FILE)
+        best = _best_of(home / newest)
+    else:
+        _fetch(shell, there, newest, coming)
+        best = _best_of(coming / newest)
     wanted = [name for name in (best, newest) if name is not None]  # the newest last: with it the set is whole
     for name in wanted:
         if not (coming / name).exists() and not (home / name).exists():
@@ -60,6 +64,14 @@ def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
     num_bytes = sum(file.stat().st_size for file in coming.glob("*/*"))
     adopt(coming, home, wanted)
     return Fetched(step=step, num_bytes=num_bytes)
+
+
+def _steps_there(shell: Shell, there: str) -> list[int]:
+    """Steps of the checkpoints on the box; none where there is no folder yet. Raises TransferFailed where it can't be read."""
+    listed = shell.run(f"if [ -d {shlex.quote(there)} ]; then ls {shlex.quote(there)}; fi")
+    if listed.rc != 0:
+        raise TransferFailed(f"{shell.box.host} could not list its checkpoints: {listed.err.strip() or listed.rc}")
+    return [step for name in listed.out.split() if (step := checkpoint_step(name)) is not None]
 
 
 def adopt(coming: Path, home: Path, wanted: Sequence[str]) -> None:

@@ -68,7 +68,15 @@ class Ledger:
             self._keep(line)
 
     def _keep(self, line: AnyLine) -> None:
-        self._add(lambda: (msgspec.json.encode(line),))
+        self._add(lambda: (msgspec.json.encode(self._in_its_place(line)),))
+
+    def _in_its_place(self, line: AnyLine) -> AnyLine:
+        """Of a run whose state is shared the lines are numbered; one without a number would count as older than all of them."""
+        if line.number:
+            return line
+        heads = (self._header.decode(raw) for raw in self.raw_lines(line.run_id))
+        last = max(((head.taking, head.number) for head in heads if head.number), default=None)
+        return line if last is None else msgspec.structs.replace(line, taking=last[0], number=last[1] + 1)
 
     def copy_in(self, *raw_lines: bytes) -> None:
         """The same of lines as they stand in another ledger, of whatever version, but for those that are here. Raises OSError.

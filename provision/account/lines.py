@@ -158,3 +158,4 @@ class Header(msgspec.Struct, frozen=True, kw_only=True):
     kind: str
     run_id: str
     taking: int = 0
+    number: int = 0

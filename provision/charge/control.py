@@ -28,7 +28,7 @@ from provision.home.interrupt import SAME_MOMENT_S, interruptible
 from provision.home.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, ends_itself, provisioner_of_run
-from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teardown
+from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teardown, seen
 from provision.state.checkpoints import kept_of
 from provision.state.shared import ledger_of
 from provision.walk import lease
@@ -211,7 +211,7 @@ def _end_locked(
     folder = places.run(run_id)
     state = find_run(ledger, run_id)
     if state.ended and state.billed and state.teardown:
-        return state.teardown
+        return _ended_before(state, state.teardown, folder, ledger, make, display)
     provisioner = _made_if_rented(make, folder, state)
     try:
         ledger.append(this_process(run_id, at_s=time.time(), ending=True))
@@ -231,6 +231,23 @@ def _end_locked(
     return end_with_books(run, discard=discard)
 
 
+def _ended_before(
+    state: RunState, verdict: Teardown, folder: RunFolder, ledger: Ledger, make: MakeProvisioner, display: Display
+) -> Teardown:
+    """The verdict that stands; but what its provider lists all the same is ended, too, whatever the books say."""
+    if not state.rentals:
+        return verdict
+    try:
+        claim = read_claim(folder, state)
+        provisioner = make(claim)
+    except RentuneError:  # nobody to ask: the verdict was made of two looks
+        return verdict
+    if not seen(lambda: provisioner.owned(claim)).resources:
+        return verdict
+    display.note(f"{state.provider} lists something of it, though it was seen to be gone. It is ended once more.")
+    return lease.end(claim, provisioner=provisioner, ledger=ledger)
+
+
 def _kept_if_seen(run_id: str, folder: RunFolder) -> KeptCheckpoints | None:
     """Where its checkpoints lie in object storage; None also where that can't be asked: they stay there, and bill no box."""
     with suppress(RentuneError):
@@ -244,16 +261,23 @@ def longest_end_s(provisioner: Provisioner) -> float:
 
 
 def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
-    """Bring home what is finished, end the box, close the books. The caller holds the run's lock."""
+    """Bring home what is finished, end the box, close the books. The caller holds the run's lock.
+
+    A result that does not come keeps its box, but not past the deadline: what bills for nothing else would bill for ever.
+    """
+    message = "Ended by `down`."
     try:
         if not discard:
             rescue(run)
     except ResultOnBox as error:
-        return _left_with_result(run, error)
+        if run.left_s > 0:
+            return _left_with_result(run, error)
+        run.display.note(f"{error} Its deadline has passed, so it is ended all the same: the result is lost with it.")
+        message = f"{message} Its result did not come home before its deadline, and is lost."
     run.display.phase("teardown")
     teardown = lease.end(run.claim, provisioner=run.provisioner, ledger=run.ledger, clock=run.clock)
     outcome = read_outcome(run.folder)
-    close_books(run, message="Ended by `down`.", interrupted=outcome is None or not outcome.trained)
+    close_books(run, message=message, interrupted=outcome is None or not outcome.trained)
     return teardown
 
 

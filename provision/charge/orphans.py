@@ -91,9 +91,11 @@ def find_orphans(
     )
 
 
-def stray_run_ids(orphans: Orphans) -> dict[str, str]:
-    """Run id → provider of every stray that names its run."""
-    return {resource.run_id: provider for provider, resource in orphans.strays if resource.run_id is not None}
+def stray_runs(orphans: Orphans) -> tuple[tuple[str, str], ...]:
+    """Run id and provider of every stray that names its run: one that went from cloud to cloud may have left things at each."""
+    return tuple(
+        dict.fromkeys((resource.run_id, provider) for provider, resource in orphans.strays if resource.run_id is not None)
+    )
 
 
 def only_run(orphans: Orphans, run_id: str) -> Orphans:

@@ -10,10 +10,11 @@ import msgspec
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.charge.orphans import Orphans
+from provision.clouds.inventory import GRACE_S
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.errors import ProvisionError, Refused, RentuneError
 from provision.home.places import Places
-from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Resource, ResourceEnd, Teardown, seen
 from provision.redact import without_secrets
 from provision.state.shared import ledger_of
 
@@ -41,9 +42,17 @@ def kept_volumes(found: Orphans, named: str | None, *, ledger: Ledger, installat
 
 
 def end_volume(
-    provider: str, volume: Resource, *, places: Places, environment: Mapping[str, str], note: Note = lambda _said: None
+    provider: str,
+    volume: Resource,
+    *,
+    places: Places,
+    environment: Mapping[str, str],
+    note: Note = lambda _said: None,
+    sleep: Callable[[float], None] = time.sleep,
 ) -> Teardown:
-    """Delete one and look whether it is gone; the ledger is told, where it has the run, and the store where its state lies."""
+    """Delete one and look whether it is gone: twice, further apart than the cloud's lists lag behind. The ledger is told, where
+    it has the run, and the store where its state lies. A delete that was refused has ended nothing, whatever a list says.
+    """
     run_id = volume.run_id or "a run without a name"
     cloud, own = load_cloud(provider), without_secrets(environment, but=CLOUDS[provider].secret_variables)
     trouble = ""
@@ -51,8 +60,19 @@ def end_volume(
         cloud.destroy_stray(volume, own)
     except ProvisionError as error:
         trouble = f": {str(error).removesuffix('.')}"
-    listed = cloud.owned(volume.region, volume.run_id, own)
-    gone = Answer.UNKNOWN if listed.complete is not Answer.YES else _is_gone(volume, listed.kept)
+
+    def look() -> tuple[Answer, str]:
+        listed = seen(lambda: cloud.owned(volume.region, volume.run_id, own))
+        if listed.complete is not Answer.YES:
+            return Answer.UNKNOWN, listed.message
+        return _is_gone(volume, listed.kept), ""
+
+    gone, why = look()
+    if gone is Answer.YES and trouble:
+        gone, why = Answer.UNKNOWN, "its list shows none, and the delete was refused"
+    elif gone is Answer.YES:
+        sleep(GRACE_S)
+        gone, why = look()
     end = ResourceEnd(resource=volume, gone=gone, at_s=time.time())
     if gone is Answer.YES:
         _note_down(end, places, note)
@@ -61,7 +81,7 @@ def end_volume(
         command = f"rentune down --volumes {run_id}"
         still = f"{provider} still lists its {volume.kind} {volume.id}{trouble}."
         return Teardown.orphaned(run_id, still, resources=(end,), command=command)
-    return Teardown.unknown(run_id, f"{provider} could not be asked for it: {listed.message}{trouble}.", resources=(end,))
+    return Teardown.unknown(run_id, f"{provider} could not be asked for it: {why}{trouble}.", resources=(end,))
 
 
 def _is_gone(volume: Resource, kept: tuple[Resource, ...]) -> Answer:

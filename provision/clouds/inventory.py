@@ -13,6 +13,7 @@ from provision.clouds.programs import Cloud
 from provision.errors import RentuneError
 from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
 
+GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
 PAUSE_S: Final = 5.0  # assumed: between two looks at what does not go away
 AT_ONCE: Final = 8  # assumed: regions asked side by side
 

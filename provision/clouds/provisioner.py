@@ -19,7 +19,7 @@ from provision.clouds.bootstrap import FirstBoot, render_user_data
 from provision.clouds.container import render_start
 from provision.clouds.drivers import misfit
 from provision.clouds.engine.where import plugin_binary, plugins_folder
-from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
+from provision.clouds.inventory import GRACE_S, Inventory, Notes, names_of, verdict_of
 from provision.clouds.preview import WouldBe, would_be
 from provision.clouds.programs import Cloud
 from provision.clouds.programs.order import (
@@ -44,7 +44,6 @@ from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Reso
 from provision.redact import redact
 from provision.ssh.keys import make_key
 
-GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
 TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five minutes
 # Derived: an engine that outlived its controller is waited for, then one reads back and one destroys.
 ENGINE_S: Final = ENGINE_PATIENCE_S[0] + 3 * sum(ENGINE_PATIENCE_S) + 2 * OPERATION_S

@@ -21,7 +21,7 @@ from provision.charge.orphans import (
     elsewhere_sentences,
     only_run,
     other_sentences,
-    stray_run_ids,
+    stray_runs,
     unasked_sentences,
 )
 from provision.charge.volumes import end_volume, kept_volumes
@@ -94,17 +94,14 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
         if found.nothing:
             said = (f"Nothing anywhere that was asked carries the tag of {run!r}.", *unasked_sentences(found))
             raise BadInput(" ".join(said), hint="rentune ls --orphans")
-    acts = {
-        **{
-            run_id: partial(control.end_stray, run_id, provider, places=places)
-            for run_id, provider in stray_run_ids(found).items()
-        },
-        **{state.run_id: partial(_end_run, state.run_id, places, discard=discard, meant=False) for state in found.runs},
-    }
+    acts = (
+        *((run_id, partial(control.end_stray, run_id, provider, places=places)) for run_id, provider in stray_runs(found)),
+        *((state.run_id, partial(_end_run, state.run_id, places, discard=discard, meant=False)) for state in found.runs),
+    )
     left_alone = other_sentences(found) + elsewhere_sentences(found) + controlled_sentences(found)
     teardowns: list[Teardown] = []
     held: list[str] = []
-    for run_id, act in acts.items():
+    for run_id, act in acts:
         try:
             teardowns.append(control.ended_or_told(run_id, act))
         except HeldElsewhere as error:
@@ -123,15 +120,15 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
 
 def _costs(teardowns: tuple[Teardown, ...], found: Orphans, places: Places) -> dict[str, Upkeep]:
     """Of runs of this ledger at the prices that were agreed to; of what is in none at those of today's price list."""
-    runs, providers = Ledger(places.ledger).runs(), stray_run_ids(found)
-    costs: dict[str, Upkeep] = {}
+    runs, costs = Ledger(places.ledger).runs(), dict[str, Upkeep]()
+    providers = {(each.kind, each.id): provider for provider, each in found.strays}
     for teardown in teardowns:
         if teardown.run_id in runs:
             costs |= costs_on(runs[teardown.run_id])
         else:
-            rule = found.billing.get(providers.get(teardown.run_id, ""))
             left = (each.resource for each in teardown.resources if each.gone is not Answer.YES)
-            costs |= {each.id: upkeep(each, rule) for each in (*left, *teardown.kept) if is_billed(each)}
+            rules = ((each, found.billing.get(providers.get((each.kind, each.id), ""))) for each in (*left, *teardown.kept))
+            costs |= {each.id: upkeep(each, rule) for each, rule in rules if is_billed(each)}
     return costs
 
 
@@ -159,7 +156,7 @@ def _is_stray(places: Places, run: str) -> bool:
     """Whether what carries the tag of a run that the ledger does not know is the user's to end."""
     if fitting(run, Ledger(places.ledger).runs()):
         return False
-    return run in stray_run_ids(look_for_orphans(places))
+    return any(run == run_id for run_id, _ in stray_runs(look_for_orphans(places)))
 
 
 def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> Teardown:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Final
@@ -151,7 +151,7 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
     """
     telling, leasing = Telling(run), None
     with telling.caught(), ExitStack() as held:
-        held.callback(phases.end)  # of the teardown; what the lease does on its way out lies in between
+        held.callback(_told, phases.end)  # of the teardown; what the lease does on its way out lies in between
         adopted = _standing_box(run)
         if adopted is None:
             with phases.timed(Phase.PREPARE):
@@ -159,7 +159,7 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             _write_down(run, plan)
         with phases.timed(Phase.CREATE) if adopted is None else nullcontext():
             leasing = held.enter_context(_lease(run, adopted))
-        held.callback(phases.begin, Phase.TEARDOWN)
+        held.callback(_told, phases.begin, Phase.TEARDOWN)
         with phases.timed(Phase.BOOT):
             shell = _reached(run, leasing.box, adopted=adopted is not None)
             held.callback(shell.close)
@@ -173,6 +173,12 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
     with telling.caught():
         confirm(run, phases)
     return telling.end(kept=kept)
+
+
+def _told(tell: Callable[..., None], *what: Phase) -> None:
+    """On the way out a line that the ledger can't take must not hide why: a box with the only copy of a result is kept."""
+    with suppress(OSError):
+        tell(*what)
 
 
 def _was_kept(leasing: Lease | None) -> bool:

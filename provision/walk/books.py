@@ -148,6 +148,12 @@ def append_calibrations(path: Path, plan: Plan, receipt: Receipt) -> None:
         rows.write(b"".join(msgspec.json.encode(row) + b"\n" for row in calibrations(plan, receipt)))
 
 
+def result_waits(run: Run) -> bool:
+    """Whether the trainer has a result, as far as is known here, and home has not."""
+    outcome = read_outcome(run.folder)
+    return outcome is not None and outcome.trained and adapter_home(run, outcome) is None
+
+
 def read_outcome(folder: RunFolder) -> Outcome | None:
     """The outcome that came home. None also for a damaged one: nothing of it can be vouched for."""
     with suppress(OSError, msgspec.DecodeError):

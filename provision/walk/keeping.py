@@ -139,8 +139,9 @@ class Keeper:
         except (RentuneError, OSError) as error:
             self._run.display.note(f"A checkpoint did not come home: {error}")
             return False
-        if fetched is not None:
-            _write_down(self._run, fetched)
+        if fetched is None:
+            return False
+        _write_down(self._run, fetched)
         plan, took_s = self._run.plan, time.monotonic() - started_s
         pause_s = max(rhythm_s(plan.offer.usd_per_hour, plan.billing, size_bytes), took_s / LINE_SHARE)
         self._next_at_s = self._run.clock() + pause_s

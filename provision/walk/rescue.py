@@ -7,13 +7,14 @@ from typing import Final
 
 from provision.aboard import job
 from provision.account.runs import Standing
-from provision.errors import RentuneError, ResultOnBox
+from provision.errors import ConnectionFailed, RentuneError, ResultOnBox
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
+from provision.walk.books import result_waits
 from provision.walk.held import Run
 from provision.walk.keeping import ended_after
-from provision.walk.patience import listed
+from provision.walk.patience import let_in_again, listed
 from provision.walk.stopping import MOST_S
 from provision.walk.training import fetch, stopped_with_result
 
@@ -31,9 +32,10 @@ def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) ->
     if box is None:
         return
     try:
-        key = client_key(run.folder.keys, run_id=run.run_id).private
-        shell = run.connect(box, key=key, deadline_s=reach_s, patience_s=reach_s, lifetime_s=MOST_S + rescue_s)
+        shell = _connected(run, box, reach_s=reach_s, lifetime_s=MOST_S + rescue_s)
     except (RentuneError, OSError) as error:
+        if result_waits(run):
+            raise _not_brought(run, error) from error
         run.display.note(f"The box could not be asked for a result: {error}")
         return
     with shell, ended_after(shell, MOST_S + rescue_s):
@@ -59,9 +61,29 @@ def _left_result(shell: Shell, box: Box) -> bool:
     return False
 
 
+def _connected(run: Run, box: Box, *, reach_s: float, lifetime_s: float) -> Shell:
+    """A box that is silent may only not let this machine in, which has another address by now: asked once, and tried again."""
+    key = client_key(run.folder.keys, run_id=run.run_id).private
+
+    def connect() -> Shell:
+        return run.connect(box, key=key, deadline_s=reach_s, patience_s=reach_s, lifetime_s=lifetime_s)
+
+    try:
+        return connect()
+    except ConnectionFailed:
+        if not box.ours or run.plan.request.where.allow_from:
+            raise
+    let_in_again(run.provisioner, run.claim, run.display.note)
+    return connect()
+
+
 def _fetch(run: Run, shell: Shell, box: Box) -> None:
     try:
         fetch(run, shell, box)
     except (RentuneError, OSError) as error:
-        hint = f"rentune down --discard {run.run_id} ends it without."
-        raise ResultOnBox(f"The result is on the box and could not be brought home: {error}", hint=hint) from error
+        raise _not_brought(run, error) from error
+
+
+def _not_brought(run: Run, error: Exception) -> ResultOnBox:
+    hint = f"rentune down --discard {run.run_id} ends it without."
+    return ResultOnBox(f"The result is on the box and could not be brought home: {error}", hint=hint)

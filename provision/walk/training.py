@@ -32,7 +32,7 @@ from provision.home.whole import at_home, write_whole
 from provision.prepare.inputs import hub_secrets, input_files
 from provision.provisioner import Box
 from provision.ssh import Shell
-from provision.walk.books import adapter_home, read_outcome
+from provision.walk.books import result_waits
 from provision.walk.foresight import Foresight
 from provision.walk.held import Run
 from provision.walk.keeping import Keeper, bring_learned, granted
@@ -71,7 +71,9 @@ def train(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             raise
         run.display.note("The result is on the box and is brought home first; once more Ctrl-C gives it up.")
         outcome = _bring_home(run, phases, shell, box)
-    except TrainingFailed:
+    except (BoxLost, ControlLost, ResultOnBox):
+        raise
+    except Exception:  # whatever it was, the box goes now, and what it has learned goes with it
         bring_learned(run, shell, box)
         raise
     if not outcome.trained:
@@ -95,18 +97,12 @@ def _bring_home(run: Run, phases: Phases, shell: Shell, box: Box) -> Outcome:
     except (BoxLost, ControlLost, TrainingFailed):
         raise
     except Exception as error:
-        if run.left_s <= 0 or not _result_waits(run):
+        if run.left_s <= 0 or not result_waits(run):
             raise
         raise ResultOnBox(
             f"The result is on the box and could not be brought home: {error}",
             hint=f"rentune resume {run.run_id} tries again until the box's deadline.",
         ) from error
-
-
-def _result_waits(run: Run) -> bool:
-    """Whether the trainer has a result, as far as is known here, and home has not."""
-    outcome = read_outcome(run.folder)
-    return outcome is not None and outcome.trained and adapter_home(run, outcome) is None
 
 
 def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> None:
@@ -224,8 +220,8 @@ def stopped_with_result(run: Run, shell: Shell, box: Box, *, otherwise: str) -> 
         with suppress(TrainingFailed):  # it left no word: it was killed, and what it saved before is there
             fetch_words(run, shell, box)
     except (RentuneError, OSError):
-        return _result_waits(run)
-    if _result_waits(run):
+        return result_waits(run)
+    if result_waits(run):
         return True
     bring_learned(run, shell, box)
     return False

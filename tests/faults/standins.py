@@ -23,7 +23,8 @@ FINISH = "mkdir -p output; printf weights > output/adapter.bin; cp $HERE/outcome
 # What one has saved that has done four steps; the best were the first two.
 LEARN = """for step in 00000002 00000004; do
   mkdir -p checkpoints/.making; printf "weights of $step" > checkpoints/.making/trainable.safetensors
-  printf '{"step": 4, "best_step": 2}' > checkpoints/.making/progress.json; mv checkpoints/.making checkpoints/step-$step
+  printf '{"step": 4, "best_step": 2}' > checkpoints/.making/progress.json; printf state > checkpoints/.making/state.pt
+  mv checkpoints/.making checkpoints/step-$step
 done"""
 
 

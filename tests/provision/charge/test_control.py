@@ -18,7 +18,9 @@ from provision.account.lines import Billed, Controlled, Ended, PhaseStarted
 from provision.charge import control
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import in_control, is_orphan
+from provision.charge.orphans import Orphans, find_orphans
 from provision.cli import call
+from provision.commands import ending
 from provision.errors import BadInput, Exit, MissingPart, RentuneError
 from provision.home.places import Places
 from provision.home.processes import boot_id
@@ -202,3 +204,43 @@ def test_a_box_that_cannot_be_ended_does_not_keep_the_next_one(places: Places, p
     assert call(["down", "--orphans"]) == Exit.STILL_BILLS
     assert ledger.runs()[sound].ended
     assert not ledger.runs()[blocked].ended
+
+
+def test_what_its_provider_lists_again_is_ended_again_though_the_books_are_closed(
+    run_id: str, places: Places, ledger: Ledger
+) -> None:
+    """Lists lag. `down` of a run that is over asks once before it says so; what it can't ask stands as it was written."""
+    paper = Paper()
+    box = paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    ledger.append(attempted(run_id, at_s=time.time()))
+    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).clean
+    written = ledger.path.read_bytes()
+    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).clean
+    assert ledger.path.read_bytes() == written, "nothing was there, and nothing is written"
+    paper.boxes[run_id] = box
+    again = end(run_id, places=places, display=Quiet(), make=lambda _claim: paper)
+    assert (again.verdict, paper.boxes) == ("destroyed", {})
+    assert ledger.path.read_bytes() != written
+    paper.boxes[run_id], paper.stubborn = box, True
+    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).verdict == "orphaned"
+
+
+def test_a_run_that_left_things_at_two_clouds_is_ended_at_both(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It went from one to the other on a computer that is lost: by run alone one of them would stand, and exit 0 be said."""
+    clouds = {"aws": Paper(), "hetzner": Paper()}
+    for name, kind in (("aws", "instance"), ("hetzner", "key_pair")):
+        left = Resource(kind=kind, id=name, run_id="r9", installation="here", deadline_at_s=1.0, bills=kind == "instance")
+        clouds[name].boxes["r9"] = left
+
+    def look(_places: Places) -> Orphans:
+        owned = {name: cloud.owned() for name, cloud in clouds.items()}
+        return find_orphans({}, owned, installation="here", now_s=2.0)
+
+    really = control.end_stray
+    monkeypatch.setattr(ending, "look_for_orphans", look)
+    monkeypatch.setattr(
+        control, "end_stray", lambda *of, **more: really(*of, **more, make=lambda claim: clouds[claim.provider])
+    )
+    done = ending.end_orphans(places, None, discard=False)
+    assert [each.verdict for each in done.teardowns] == ["destroyed", "destroyed"]
+    assert not any(cloud.boxes for cloud in clouds.values())

@@ -22,7 +22,7 @@ from provision.charge.orphans import (
     only_run,
     other_sentences,
     providers_to_ask,
-    stray_run_ids,
+    stray_runs,
     stray_sentences,
 )
 from provision.cli import call
@@ -62,8 +62,8 @@ def test_what_was_rented_from_here_is_a_stray_when_no_run_of_the_ledger_lives_by
     assert not orphans(ledger, seen(resource(run_id))).strays
     ledger.append(Ended(run_id=run_id, at_s=1.0, teardown=gone))
     found = orphans(ledger, seen(resource(run_id), resource("lost", installation="here")))
-    assert stray_run_ids(found) == {run_id: "aws", "lost": "aws"}
-    assert stray_run_ids(orphans(ledger, {"local": seen(resource("folder"))["aws"]})) == {"folder": "local"}
+    assert stray_runs(found) == ((run_id, "aws"), ("lost", "aws"))
+    assert stray_runs(orphans(ledger, {"local": seen(resource("folder"))["aws"]})) == (("folder", "local"),)
 
 
 def test_somebody_else_s_box_is_shown_and_left_alone_until_its_deadline(ledger: Ledger) -> None:
@@ -73,10 +73,10 @@ def test_somebody_else_s_box_is_shown_and_left_alone_until_its_deadline(ledger: 
     untold = resource("untold")
     found = orphans(ledger, seen(theirs, over, untold, resource(None)))
 
-    assert stray_run_ids(found) == {"over": "aws"}
+    assert stray_runs(found) == (("over", "aws"),)
     assert {each.run_id for _, each in found.others} == {"theirs", "untold", None}
     assert any("bob" in sentence and "rentune down --orphans theirs" in sentence for sentence in other_sentences(found))
-    assert stray_run_ids(only_run(found, "theirs")) == {"theirs": "aws"}
+    assert stray_runs(only_run(found, "theirs")) == (("theirs", "aws"),)
 
 
 def test_what_a_box_has_cost_is_told_without_its_ledger(ledger: Ledger) -> None:

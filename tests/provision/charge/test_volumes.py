@@ -24,7 +24,7 @@ from provision.account.runs import RunState, kept_at
 from provision.charge.orphans import Orphans, find_orphans, kept_sentences
 from provision.charge.volumes import end_volume, kept_volumes
 from provision.cli import call
-from provision.clouds.inventory import Notes, verdict_of
+from provision.clouds.inventory import GRACE_S, Notes, verdict_of
 from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.commands.ls import describe, stands
 from provision.errors import Exit, ProvisionError, Refused
@@ -203,13 +203,39 @@ def test_what_was_ended_is_in_the_list_no_more(
 
     monkeypatch.setattr(aws, "destroy_stray", destroy_stray)
     monkeypatch.setattr(aws, "owned", owned)
-    still = end_volume("aws", of(kept.run_id), places=places, environment={})
+    still = end_volume("aws", of(kept.run_id), places=places, environment={}, sleep=lambda _s: None)
     assert (still.verdict, still.command) == ("orphaned", f"rentune down --volumes {kept.run_id}")
     assert still.message == "aws still lists its volume vol-1: EC2 declines."
     refused.clear()
-    assert end_volume("aws", of(kept.run_id), places=places, environment={}).verdict == "destroyed"
+    assert end_volume("aws", of(kept.run_id), places=places, environment={}, sleep=lambda _s: None).verdict == "destroyed"
     now = ledger.runs()[kept.run_id]
     assert (now.ended, now.kept, now.rentals) == (True, (), kept.rentals)
+
+
+@pytest.mark.parametrize(
+    ("lists", "refused", "verdict"),
+    [((True, True), False, "destroyed"), ((True, False), False, "orphaned"), ((True, True), True, "unknown")],
+    ids=["gone twice", "there again", "refused, and a list that lags"],
+)
+def test_gone_is_gone_twice_and_granted(
+    kept: RunState, places: Places, monkeypatch: pytest.MonkeyPatch, lists: tuple[bool, bool], refused: bool, verdict: str
+) -> None:
+    """One empty list right after a delete says nothing: a disk that is noted as gone bills on, and is told to nobody."""
+    looks = iter(lists)
+
+    def destroy_stray(*_asked: object) -> None:
+        if refused:
+            raise ProvisionError("EC2 declines: RequestLimitExceeded.")
+
+    def owned(*_asked: object) -> Owned:
+        return Owned(resources=(), complete=Answer.YES, kept=() if next(looks) else (of(kept.run_id),))
+
+    monkeypatch.setattr(aws, "destroy_stray", destroy_stray)
+    monkeypatch.setattr(aws, "owned", owned)
+    waited: list[float] = []
+    end = end_volume("aws", of(kept.run_id), places=places, environment={}, sleep=waited.append)
+    assert end.verdict == verdict
+    assert all(wait_s >= GRACE_S for wait_s in waited)
 
 
 def test_one_that_is_not_ended_is_told_with_what_it_costs_on(

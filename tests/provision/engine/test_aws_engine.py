@@ -199,7 +199,7 @@ def test_a_volume_that_is_kept_outlives_its_box_and_serves_the_next_one(bench: B
     assert "mount" in script
     assert "mkfs" not in script  # what is kept is never formatted
     assert provisioner.destroy(second).verdict == "destroyed"
-    end = end_volume("aws", kept, places=bench.places, environment=bench.environment)
+    end = end_volume("aws", kept, places=bench.places, environment=bench.environment, sleep=lambda _s: None)
     assert (end.verdict, [each.gone for each in end.resources]) == ("destroyed", [Answer.YES])
     assert ec2(bench).describe_volumes()["Volumes"] == []
 

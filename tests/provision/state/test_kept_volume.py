@@ -37,7 +37,7 @@ def kept(team: Team, plan: Plan, monkeypatch: pytest.MonkeyPatch) -> Resource:
 def test_another_machine_reads_that_it_is_gone(team: Team, kept: Resource) -> None:
     bring(team.run_id, team.url, team.there)
     assert [each.id for each in Ledger(team.there.ledger).runs()[team.run_id].kept] == ["vol-1"]
-    assert end_volume("aws", kept, places=team.there, environment={}).verdict == "destroyed"
+    assert end_volume("aws", kept, places=team.there, environment={}, sleep=lambda _s: None).verdict == "destroyed"
     with (home := team.ledger(team.here)).charge():  # it takes in what others have written
         assert home.runs()[team.run_id].kept == ()
 
@@ -46,6 +46,9 @@ def test_where_the_store_can_not_be_told_this_home_knows_it_all_the_same(team: T
     """The disk is gone either way, and somebody must say so."""
     said: list[str] = []
     team.storage.away = True
-    assert end_volume("aws", kept, places=team.here, environment={}, note=said.append).verdict == "destroyed"
+    assert (
+        end_volume("aws", kept, places=team.here, environment={}, note=said.append, sleep=lambda _s: None).verdict
+        == "destroyed"
+    )
     assert Ledger(team.here.ledger).runs()[team.run_id].kept == ()
     assert said

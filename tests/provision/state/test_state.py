@@ -24,7 +24,7 @@ from provision.cli import call
 from provision.errors import BadInput, ControlLost, Exit, Refused, StoreFailed
 from provision.home.places import Places
 from provision.prepare.opening import read_launch
-from provision.provisioner import Teardown
+from provision.provisioner import Resource, Teardown
 from provision.ssh.keys import client_key
 from provision.state.book import Book, Holder, book_name, read_book, take
 from provision.state.link import read_link
@@ -36,6 +36,7 @@ from provision.state.shared import PASSPHRASE, Place, bring, ledger_of, refresh,
 from provision.store.bucket import Bucket
 from remote.contract import EndReason, Measured, Outcome
 from tests.doubles.displays import Quiet
+from tests.doubles.provisioners import Paper
 from tests.faults.standins import ADAPTER, WEIGHTS
 from tests.provision.plans import attempted
 from tests.provision.state.conftest import SECRET, Team
@@ -667,3 +668,17 @@ def test_run_asks_the_store_before_it_opens_anything(
 def test_a_run_without_state_asks_nobody(places: Places, run_id: str) -> None:
     """Its ledger is the plain one."""
     assert type(ledger_of(run_id, places, note=print)) is Ledger
+
+
+def test_an_end_that_only_the_home_could_write_counts_though_the_run_s_lines_are_numbered(team: Team, plan: Plan) -> None:
+    """What says where its state lies is damaged, so the line goes into the home's own book alone: without a number it was
+    counted as older than the rental, and the run cost on for ever on paper.
+    """
+    ledger = team.ledger(team.here)
+    with ledger.charge():
+        ledger.append(attempted(team.run_id, plan, at_s=time.time()))
+    paper = Paper()
+    paper.boxes[team.run_id] = Resource(kind="instance", id="i-1", run_id=team.run_id)
+    team.here.run(team.run_id).state.write_bytes(b"{torn")
+    assert end(team.run_id, places=team.here, display=Quiet(), make=lambda _claim: paper).clean
+    assert Ledger(team.here.ledger).runs()[team.run_id].ended

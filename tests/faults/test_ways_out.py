@@ -1,0 +1,111 @@
+"""Whatever ends an attempt, what is worth most is not lost to it: the only copy of a result, what was learned, the money."""
+
+from __future__ import annotations
+
+import dataclasses
+import errno
+from pathlib import Path
+from typing import Any, Never
+
+import msgspec
+import pytest
+
+from provision.aboard import ship
+from provision.account.lines import AnyLine, PhaseStarted
+from provision.clouds.programs.order import PowerOff
+from provision.errors import BoxLost, HomeFailed, ProvisionError, TransferFailed
+from provision.walk import keeping, training
+from provision.walk.keeping import Keeper
+from remote.contract import OUTPUT_DIR, Event, Phase
+from tests.doubles.virtual.lives import Life, MortalLedger
+from tests.doubles.virtual.shell import VirtualShell
+from tests.doubles.virtual.trainer import Training
+from tests.faults.schedule import Controller, Stage
+from tests.faults.test_schedule import CALM
+
+SHORT = Training(work_s=600.0)
+
+
+def no_result_comes(self: VirtualShell, remote: str, local: Path, **_more: object) -> Never:
+    if OUTPUT_DIR in remote:
+        raise HomeFailed(f"{local} can't be written on this machine: No space left on device.", hint="Free space there.")
+    raise TransferFailed("It came home damaged.")
+
+
+def nothing_comes_whole(_self: VirtualShell, remote: str, _local: Path, **_more: object) -> Never:
+    raise TransferFailed(f"{remote} came home damaged.")
+
+
+def test_past_its_deadline_a_box_is_ended_though_its_result_does_not_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At a cloud that bills what is off, and with a timer on the machine that failed, nothing else would ever end it."""
+    settings = msgspec.structs.replace(CALM.settings, power_off=PowerOff.KEEPS_BILLING)
+    stage = Stage.set(dataclasses.replace(CALM, settings=settings, training=SHORT), tmp_path)
+    stage.send(Controller("resume", pause_s=0.0, killed_at=60))
+    monkeypatch.setattr(type(stage.outside.world), "runs", lambda _self, _each: True, raising=False)
+    monkeypatch.setattr(VirtualShell, "get", no_result_comes)
+    stage.outside.pass_time(600)
+    stage.send(Controller("down", pause_s=0.0))
+    assert stage.outside.standing, "before the deadline the only copy of a result keeps its box"
+    stage.outside.pass_time(stage.state.deadline_at_s + 400 - stage.outside.now_s)
+    stage.send(Controller("down", pause_s=0.0))
+    assert not stage.outside.standing
+    assert stage.receipt is not None
+    assert "did not come home before its deadline, and is lost" in stage.receipt.message
+    assert not stage.receipt.trained
+
+
+class FullAtTheEnd(MortalLedger):
+    """A disk that has room for no line once the teardown begins."""
+
+    def append(self, line: AnyLine) -> None:
+        if isinstance(line, PhaseStarted) and line.phase == Phase.TEARDOWN:
+            raise OSError(errno.ENOSPC, "No space left on device")
+        super().append(line)
+
+
+def test_a_line_that_the_ledger_can_not_take_ends_no_box_with_the_only_result(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage.set(dataclasses.replace(CALM, training=SHORT), tmp_path)
+    monkeypatch.setattr(VirtualShell, "get", nothing_comes_whole)
+    stage.send(CALM.controllers[0], ledger=FullAtTheEnd(stage.places.ledger, Life()))
+    assert stage.outside.standing
+
+
+def test_what_was_learned_comes_home_whatever_ended_the_attempt(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Here an environment that could not be built anew for a trainer that was killed at half."""
+    stage = Stage.set(dataclasses.replace(CALM, training=Training(work_s=3000.0, killed_after_s=1500.0)), tmp_path)
+    built, learned, real = [], [], ship.ensure_environment
+
+    def once(*asked: Any, **more: Any) -> str:
+        built.append(1)
+        if len(built) > 1:
+            raise ProvisionError("The environment could not be built: No space left on device")
+        return real(*asked, **more)
+
+    monkeypatch.setattr(ship, "ensure_environment", once)
+    monkeypatch.setattr(training, "bring_learned", lambda *_run: learned.append(1))
+    stage.send(CALM.controllers[0])
+    assert not stage.outside.standing
+    assert learned
+
+
+def told(kind: str, **data: Any) -> Event:
+    return Event(seq=1, kind=kind, at_s=1.0, monotonic_s=1.0, phase=Phase.TRAIN, data=data)
+
+
+def test_after_a_notice_a_box_without_a_checkpoint_is_not_left_as_if_one_were_at_home(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stage = Stage.set(CALM, tmp_path)
+    run = stage._held(Life(), MortalLedger(stage.places.ledger, Life()))
+    spot = msgspec.structs.replace(run.plan, offer=msgspec.structs.replace(run.plan.offer, purchase="spot"))
+    monkeypatch.setattr(keeping, "fetch_newest", lambda *_asked: None)
+    keeper = Keeper(dataclasses.replace(run, plans=(spot,)), None, None)  # type: ignore[arg-type]  # neither is asked
+    keeper.heard(told("spot_notice"))
+    try:
+        keeper.heard(told("checkpoint", step=7, size_bytes=5))
+    except BoxLost as lost:
+        pytest.fail(f"{lost} It is not.")
