@@ -288,22 +288,38 @@ def left_out(runs: Sequence[Run], group_of: Callable[[Run], str]) -> dict[str, l
 
 def render_left_out(scored: Mapping[str, Sequence[Scored]], name: str) -> Iterable[str]:
     pooled = [item for group in scored.values() for item in group]
-    yield f"| {name} left out | runs | median | p90 | bias | inside p10-p90 | p90 / p10, median |"
-    yield "| --- | --- | --- | --- | --- | --- | --- |"
+    unseen = {id(item): held for group in scored for item, held in _by_others_spreads(scored, group)}
+    columns = "runs | median | p90 | bias | inside p10-p90 | inside, spreads left out too | p90 / p10, median"
+    yield f"| {name} left out | {columns} |"
+    yield "| --- | --- | --- | --- | --- | --- | --- | --- |"
     for group, items in scored.items():
-        yield _left_out_row(group, items)
-    yield _left_out_row("pooled", pooled)
+        yield _left_out_row(group, items, unseen)
+    yield _left_out_row("pooled", pooled, unseen)
     short = [item for item in pooled if item.run.case.seq_len <= LONGEST_OF_ALL]
-    yield _left_out_row(f"pooled, up to {LONGEST_OF_ALL:,} tokens", short)
+    yield _left_out_row(f"pooled, up to {LONGEST_OF_ALL:,} tokens", short, unseen)
 
 
-def _left_out_row(name: str, scored: Sequence[Scored]) -> str:
+def _by_others_spreads(scored: Mapping[str, Sequence[Scored]], group: str) -> Iterable[tuple[Scored, bool]]:
+    """Whether each run of a group lies within the spreads that the other groups alone give: what the promise is worth where
+    neither constants nor spreads have seen a run's like. A class that they have no run of takes their widest.
+    """
+    errors: dict[str, list[float]] = defaultdict(list)
+    for item in (item for name, items in scored.items() if name != group for item in items):
+        errors[item.kind].append(abs(item.error))
+    factors = {kind: spread_by_rule(of_kind) for kind, of_kind in errors.items()}
+    for item in scored[group]:
+        yield item, abs(item.error) <= math.log(factors.get(item.kind, max(factors.values())))
+
+
+def _left_out_row(name: str, scored: Sequence[Scored], unseen: Mapping[int, bool]) -> str:
     sizes = sorted(abs(item.error) for item in scored)
     bias = statistics.median(item.error for item in scored)
     inside = sum(item.inside for item in scored) / len(scored)
     width = statistics.median(calibration.SPREADS[item.kind] ** 2 for item in scored)
     p90 = sizes[int(0.9 * len(sizes))]
-    return f"| {name} | {len(scored)} | {statistics.median(sizes):.1%} | {p90:.1%} | {bias:+.1%} | {inside:.0%} | {width:.2f} |"
+    share = sum(unseen[id(item)] for item in scored) / len(scored)
+    middle = statistics.median(sizes)
+    return f"| {name} | {len(scored)} | {middle:.1%} | {p90:.1%} | {bias:+.1%} | {inside:.0%} | {share:.0%} | {width:.2f} |"
 
 
 def calibration_rows(path: Path) -> Iterable[str]:
