@@ -27,7 +27,6 @@ from planner.methods import total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
-from planner.strategy.as_built import as_built
 from planner.strategy.stack import PINNED_VERSIONS, Stack
 from planner.units import GIB, gib
 from remote.contract import Strategy
@@ -82,7 +81,7 @@ def estimate(
     """
     strategy, stack = strategy_of(case), stack_of(case)
     _require_answerable(case)
-    architecture = as_built(shape_of(case, base), strategy, stack)
+    architecture = shape_of(case, base)
     require_unquantized(architecture, strategy.quant)
     match = catalog.gpu(case.gpu) if case.gpu is not None else None
     gpu = match.gpu if match is not None else None

@@ -12,12 +12,13 @@ import msgspec
 from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import ModelUnknown, TypeNotDescribed, resolve_model
 from catalogs.hardware import Gpu
-from planner.asking.case import Case, EngineAsked
+from planner.asking.case import Case, EngineAsked, stack_of, strategy_of
 from planner.estimators.memory import estimate_vram
 from planner.estimators.memory.refused.support import require_closed_form
 from planner.methods import METHODS, trainable_params
 from planner.plan import VramEstimate
 from planner.refusals import OTHERWISE, CaseRefused, Unsupported, Untraceable
+from planner.strategy.as_built import as_built
 from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
@@ -36,9 +37,12 @@ class Answered(msgspec.Struct, frozen=True):
 
 
 def shape_of(case: Case, base: Path | None) -> Architecture:
-    """The architecture that a case names, or the outline of one that only a trace can answer for. Raises ModelUnknown."""
+    """The architecture that a case names, as its stack builds it, or the outline of one that only a trace can answer for.
+
+    Raises ModelUnknown.
+    """
     try:
-        return resolve_model(case.model, base=base)
+        return as_built(resolve_model(case.model, base=base), strategy_of(case), stack_of(case))
     except TypeNotDescribed as unknown:
         if case.engine == "closed_form":
             raise ModelUnknown(unknown.message, f"{unknown.hint}; or engine trace") from None

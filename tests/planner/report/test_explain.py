@@ -60,6 +60,26 @@ def test_each_lever_does_what_its_words_say() -> None:
         assert effect.saved_bytes == found.budget.required_bytes - effect.required_bytes > 0
 
 
+@pytest.mark.parametrize(
+    "said",
+    [
+        {"quant": "gptq_int4"},  # packed experts are linears, which no fused one is
+        {"versions": {"transformers": "4.57"}, "method": "dora"},
+        {"quant": "nf4", "quantized_experts": True},
+        {"dropout": 0.05, "stack": "trl"},
+        {"method": "full", "sharding": "zero3", "num_gpus": 8},
+    ],
+    ids=lambda said: next(iter(said)),
+)
+@pytest.mark.parametrize("model", ["mixtral-8x7b", "qwen3-30b-a3b"])
+def test_what_is_answered_can_be_explained_and_drawn(model: str, said: dict[str, Any]) -> None:
+    """Whatever a stack builds of a model, all three are of the same one."""
+    case = read_case({"model": model, "seq_len": 512, "gpu": "H100 SXM5", "engine": "closed_form", **said})
+    made = estimate(case, CATALOG)
+    assert explain(made, case, CATALOG).budget.allocated_bytes == made.vram.allocated_peak_bytes
+    assert max(course_of(case, CATALOG).line.allocated) == made.vram.allocated_peak_bytes
+
+
 def test_levers_on_top_of_one_another_never_need_more() -> None:
     """What can't be run is left out of the sum, and the sum of all is a case of its own."""
     levers = explained(**TOO_LARGE).levers
