@@ -27,7 +27,7 @@ from planner.methods import total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
 from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
-from planner.strategy.stack import PINNED_VERSIONS, Stack
+from planner.strategy.stack import EVALUATION_BATCH, PINNED_VERSIONS, EvaluationAsked, Stack
 from planner.units import GIB, gib
 from remote.contract import Strategy
 
@@ -95,6 +95,8 @@ def estimate(
     warnings += memory.warnings
     warnings += notices_of(Understood(case, strategy, architecture, gpu), said)
     warnings += cache_notice(memory.vram)
+    fits = _fits(case, architecture, strategy, stack, gpu, memory.vram)
+    warnings += _evaluation_notice(case, architecture, strategy, stack, gpu, fits)
     warnings += (
         [f"time: no speed is known of {_without_speed(architecture, case)}"] if counted is not None and gpu is not None else []
     )
@@ -102,7 +104,7 @@ def estimate(
         vram=memory.vram,
         host=host,
         ram_verdict=None if case.host_ram_gib is None else ram_verdict(host.ram_peak_bytes, case.host_ram_gib),
-        fits=_fits(case, architecture, strategy, stack, gpu, memory.vram),
+        fits=fits,
         time=_speed(case, architecture, strategy, stack, gpu) if gpu is not None and counted is None else None,
         trainable_params=trainable_params(architecture, strategy, task=case.task) if counted is None else counted,
         total_params=total_params(architecture, case.task),
@@ -165,6 +167,24 @@ def _fits(
     missing = f"{instant} takes {gib(bare_bytes(vram))}, {gib(vram.required_bytes)} with a margin; {gib(available)} are there"
     remedy = f"{change} would fit" if change else f"no single change fits, a GPU with {_enough(vram.required_bytes)} would"
     return Fits(verdict=word, margin_bytes=margin, reason=f"{missing}; {remedy}")
+
+
+def _evaluation_notice(
+    case: Case, architecture: Architecture, strategy: Strategy, stack: Stack, gpu: Gpu | None, fits: Fits | None
+) -> Iterator[str]:
+    """Where the job fits, its case says nothing of evaluation, and the batch that its trainer then takes would not fit."""
+    size = EVALUATION_BATCH.get(stack.name, 1)
+    if fits is None or fits.verdict == "does_not_fit" or stack.evaluation is not None or size <= strategy.micro_batch_size:
+        return
+    evaluating = msgspec.structs.replace(stack, evaluation=EvaluationAsked(micro_batch_size=size))
+    with suppress(CaseRefused):
+        vram = estimate_vram(architecture, strategy, task=case.task, gpu=gpu, stack=evaluating)
+        if verdict(vram, available_bytes(gpu, case.gpu_memory_gib))[0] == "does_not_fit":
+            yield (
+                f"evaluation: none is estimated. Where {stack.name} evaluates, it takes {size} sequences at a time unless told "
+                f"otherwise, which needs {gib(vram.required_bytes)}: set per_device_eval_batch_size "
+                f"{strategy.micro_batch_size}, or say evaluation to have it estimated"
+            )
 
 
 def _enough(num_bytes: int) -> str:

@@ -19,6 +19,11 @@ MatmulDtype = Literal["as_compute", "fp8", "mxfp8", "nvfp4"]
 EvaluationLogits = Literal["dropped", "kept_gpu", "kept_cpu"]
 
 
+# derived: sequences in a batch of evaluation where nobody says: transformers' per_device_eval_batch_size. Axolotl takes
+# training's, ms-swift 1; the loops of the others are told.
+EVALUATION_BATCH: Final[dict[StackName, int]] = {"trl": 8, "unsloth": 8, "llamafactory": 8}
+
+
 class EvaluationAsked(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How evaluation runs; what is not said is as in training."""
 

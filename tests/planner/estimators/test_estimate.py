@@ -367,3 +367,29 @@ def test_a_card_with_less_than_the_process_takes_may_do_and_that_is_said() -> No
         told.append(any("spare cache" in warning for warning in made["warnings"]))
         assert told[-1] == below
     assert told == [True, False]
+
+
+# ── evaluation that nobody spoke of ────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    ("said", "warned"),
+    [
+        ({"stack": "trl"}, True),
+        ({"stack": "trl", "evaluation": {"micro_batch_size": 8}}, False),  # it decides, then
+        ({"stack": "trl", "evaluation": {}}, False),  # as in training
+        ({"stack": "trl", "gpu": "H200 SXM"}, False),  # there is room for it
+        ({"stack": "axolotl"}, False),  # takes training's batch
+        ({}, False),  # our own trainer does as well
+    ],
+)
+def test_a_trainer_s_own_batch_of_evaluation_is_warned_of_where_it_would_not_fit(said: dict[str, Any], warned: bool) -> None:
+    case = {"model": "1b", "seq_len": 4096, "gpu": "T4", "autocast": "float16", "param_dtype": "float16"} | said
+    made = answer(case, CATALOG, None)
+    words = [each for each in made["warnings"] if each.startswith("evaluation:")]
+    assert bool(words) == warned
+    if warned:
+        assert made["fits"]["verdict"] == "fits"
+        outright = answer(case | {"evaluation": {"micro_batch_size": 8}}, CATALOG, None)
+        assert outright["fits"]["verdict"] == "does_not_fit"
+        assert f"{outright['vram']['required_bytes'] / 2**30:.1f} GiB" in words[0]
