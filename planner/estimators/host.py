@@ -9,7 +9,7 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.closed import filled
-from planner.estimators.memory.held.kept import kept_of, upcast_bytes
+from planner.estimators.memory.held.kept import kept_of, stepped_of, upcast_bytes
 from planner.estimators.memory.held.offloading import Leaving, pinned_bytes, streamed_blocks_bytes
 from planner.estimators.memory.held.optimizers import is_paged, state_bytes
 from planner.estimators.memory.held.weights import Trained, Weights, trained_of, weights_of
@@ -229,7 +229,9 @@ def download_bytes(architecture: Architecture, strategy: Strategy, task: Task = 
 
 def _disk(architecture: Architecture, strategy: Strategy, task: Task, trained: Trained) -> dict[str, int]:
     """System, packages, the base, as many checkpoints (weights and states of what is trained) as lie there at once."""
-    states = state_bytes(architecture, strategy, trained)
+    stepped = stepped_of(trained, strategy)
+    masters = stepped.gradients if stepped.item > trained.item else 0
+    states = state_bytes(architecture, strategy, stepped) + masters
     return {
         "system": SYSTEM_DISK_BYTES,
         "environment": ENVIRONMENT_DISK_BYTES,

@@ -11,7 +11,7 @@ from catalogs.bases.architectures import Architecture
 from planner.strategy.cuts import cut_of
 from planner.strategy.precision import BITSANDBYTES
 from planner.strategy.stack import Stack
-from remote.contract import Strategy
+from remote.contract import Autocast, Strategy
 
 # derived: their models and loops are built of fused kernels, whatever is asked (unsloth/kernels, megatron/core/fusions)
 FUSED_STACKS: Final = frozenset({"unsloth", "nemo", "megatron"})
@@ -38,6 +38,18 @@ def _fuses(_: Architecture, strategy: Strategy, stack: Stack) -> bool:
     return stack.name in FUSED_STACKS and strategy.kernels == "eager"
 
 
+def _cast_by_engine(dtype: Autocast) -> Departure:
+    """derived: DeepSpeed's engine casts the whole module (`_configure_distributed_model`, or zero.Init before it), and
+    accelerate turns no autocast on beside it.
+    """
+    return Departure(
+        lambda _, strategy, __: cut_of(strategy).engine == "deepspeed" and strategy.autocast == dtype,
+        {"param_dtype": dtype, "adapter_dtype": dtype, "kbit_upcast": "none", "autocast": "none"},
+        f"DeepSpeed's engine casts the model to {dtype}, adapter and upcast weights with it, and computes without autocast: "
+        "that is estimated, with its fp32 masters",
+    )
+
+
 DEPARTURES: Final = (
     Departure(
         _leaves_linears,
@@ -50,6 +62,8 @@ DEPARTURES: Final = (
         {"kbit_upcast": "none"},
         "trl does not prepare a quantized base that is sharded: kbit_upcast none is estimated",
     ),
+    _cast_by_engine("bfloat16"),
+    _cast_by_engine("float16"),
     Departure(_fuses, {"kernels": "fused"}, "{stack.name} has fused kernels alone: kernels fused is estimated"),
 )
 

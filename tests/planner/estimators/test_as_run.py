@@ -18,6 +18,8 @@ ON_A_CARD: dict[str, Any] = {"gpu": "A100-SXM4-80GB", "micro_batch_size": 4, "se
 CASES: tuple[dict[str, Any], ...] = (
     ON_A_CARD | {"model": "falcon-7b", "quant": "nf4", "kbit_upcast": "full"},
     ON_A_CARD | {"model": "8b", "quant": "nf4", "quant_storage": "bfloat16", "stack": "trl", "sharding": "fsdp", "num_gpus": 4},
+    ON_A_CARD | {"model": "8b", "quant": "nf4", "sharding": "zero2", "num_gpus": 2},
+    ON_A_CARD | {"model": "8b", "autocast": "float16", "param_dtype": "float32", "sharding": "zero3", "num_gpus": 2},
     ON_A_CARD | {"model": "8b", "stack": "unsloth"},
 )
 

@@ -98,6 +98,21 @@ def test_deepspeed_makes_its_bucket_however_little_trains() -> None:
     assert lora == vram(**FULL, sharding="zero2").components["buckets"] == 2 * 500_000_000
 
 
+@pytest.mark.parametrize(
+    "said",
+    [{}, {"method": "full", "param_dtype": "float32"}, {"quant": "nf4", "sharding": "zero2"}],
+    ids=["adapter", "whole", "prepared"],
+)
+def test_what_deepspeed_casts_it_casts_everywhere(said: dict[str, Any]) -> None:
+    """Whatever dtypes were asked for, the model is of 16 bits, with fp32 masters of what trains, and one bucket."""
+    zero: dict[str, Any] = {"sharding": "zero3", "num_gpus": 8, "seq_len": 512} | said
+    narrow = {"param_dtype": "bfloat16", "adapter_dtype": "bfloat16", "kbit_upcast": "none", "autocast": "none"}
+    assert vram(**zero) == vram(**zero | narrow)
+    trained = vram(**zero).components["adapter"] * 8 / 2 if said == {} else P if "method" in said else 0
+    if trained:
+        assert vram(**zero).components["optimizer"] == pytest.approx((4 + 8) * trained / 8, rel=0.01)
+
+
 def test_an_eight_bit_optimizer_stays_eight_bits_under_zero() -> None:
     assert vram(**FULL, sharding="zero2", optimizer="adamw_8bit").components["optimizer"] == pytest.approx(
         (2 + 2 * 4 / 256 + 4) * P / 8, rel=0.01

@@ -18,7 +18,9 @@ from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
 # derived: DeepSpeed's default of reduce_bucket_size (runtime/zero/config.py). It makes the bucket whole however little trains:
-# `torch.empty(int(self.reduce_bucket_size))` in stage_1_and_2.py, and alike in stage3.py.
+# `torch.empty(int(self.reduce_bucket_size))` in stage_1_and_2.py, and alike in stage3.py. A second one comes with overlap_comm,
+# which is off by default below stage 3, whose bucket is one. What stages 1 and 2 gather goes into the parameters' own flat
+# tensor (`all_gather_into_tensor_dp_groups`), so there is no bucket of that kind.
 ZERO_BUCKET_PARAMS: Final = 500_000_000
 ZERO3_LIVE_PARAMS: Final = 1_000_000_000  # derived: its default of stage3_max_live_parameters
 # derived: FSDP gathers the next block while one computes: FSDP1 by its rate limiter, FSDP2 by its copy-out buffer
@@ -138,15 +140,9 @@ def _zero_one(own: Share, job: Job) -> Share:
     return own._replace(
         states=own.states // job.ranks,
         masters=masters // job.ranks,
-        buckets=ZERO_BUCKET_PARAMS * _engine_item(job),
+        buckets=ZERO_BUCKET_PARAMS * job.trained.item,
         step_scratch=(own.step_scratch + masters) // job.ranks,  # its gradients are copied to fp32 first
     )
-
-
-def _engine_item(job: Job) -> int:
-    """Bytes of a number of what DeepSpeed trains: its engine casts the model to the dtype that autocast would compute in."""
-    autocast = job.strategy.autocast
-    return job.trained.item if autocast == "none" else DTYPE_BYTES[autocast]
 
 
 def _zero_two(own: Share, job: Job) -> Share:
