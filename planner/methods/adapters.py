@@ -148,6 +148,12 @@ AT_DEFAULT: Final[Mapping[str, Any]] = {
 }
 
 
+def _triangles(linears: Places, dials: Dials) -> int:
+    """Where the entries of OFT's triangle stand in its matrix: a row and a column each, in 64 bits, as four fp32 entries."""
+    widths = ((oft_blocks(linear, dials)[1], times) for linear, times in linears)
+    return sum(times * 4 * (width * (width - 1) // 2) for width, times in widths)
+
+
 def _permutations(linears: Places, _dials: Dials) -> int:
     """BOFT's permutation of each linear's inputs, as a square matrix."""
     return sum(times * linear.in_features**2 for linear, times in linears)
@@ -193,7 +199,7 @@ ADALORA: Final = Adapter(
 )
 LOHA: Final = Adapter("loha", _loha, four_bit=False, conv1d=False)
 LOKR: Final = Adapter("lokr", _lokr, OPTIONS["lokr"], four_bit=False, conv1d=False)
-OFT: Final = Adapter("oft", _oft, OPTIONS["oft"], conv1d=False)
+OFT: Final = Adapter("oft", _oft, OPTIONS["oft"], frozen=_triangles, conv1d=False)
 BOFT: Final = Adapter("boft", _boft, OPTIONS["boft"], frozen=_permutations, conv1d=False)
 VERA: Final = Adapter("vera", _vera, frozen=_projections)
 FOURIERFT: Final = Adapter("fourierft", _fourierft, OPTIONS["fourierft"])

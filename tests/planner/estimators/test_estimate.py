@@ -393,3 +393,12 @@ def test_a_trainer_s_own_batch_of_evaluation_is_warned_of_where_it_would_not_fit
         outright = answer(case | {"evaluation": {"micro_batch_size": 8}}, CATALOG, None)
         assert outright["fits"]["verdict"] == "does_not_fit"
         assert f"{outright['vram']['required_bytes'] / 2**30:.1f} GiB" in words[0]
+
+
+def test_two_16_bit_types_in_one_job_have_no_closed_form() -> None:
+    """By sizes they look like one; each frozen weight is cast at each use and its copy kept, a third of the memory."""
+    case = {"model": "1b", "seq_len": 512, "param_dtype": "float16", "engine": "closed_form"}
+    told = answer(case, CATALOG, None)
+    assert "mix float16 and bfloat16" in told["error"]["message"]
+    assert "float16" in told["error"]["hint"]
+    assert "vram" in answer(case | {"autocast": "float16"}, CATALOG, None)

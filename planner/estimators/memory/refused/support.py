@@ -15,6 +15,7 @@ from planner.strategy.precision import BITSANDBYTES, packs_experts, packs_linear
 from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
+NARROW = frozenset({"bfloat16", "float16"})
 TASKS = ("causal_lm", "seq2seq", "classification", "token_classification", "embedding")
 OF_ANOTHER_TYPE = "a base of a type that has one, such as llama or qwen3"
 NO_CAUSAL = {"encoder": "an encoder", "encoder_decoder": "an encoder with a decoder"}  # kinds that go on with no text
@@ -25,7 +26,7 @@ def require_closed_form(architecture: Architecture, strategy: Strategy, *, task:
     require_method(strategy.method)
     _described(architecture)
     require_optimizer(architecture, strategy)
-    for refuse in (_layers, _task, _quant, _experts, _together):
+    for refuse in (_layers, _task, _quant, _dtypes, _experts, _together):
         refuse(architecture, strategy, task, stack)
     require_parallel(architecture, stack)
 
@@ -114,6 +115,15 @@ def _quant(architecture: Architecture, strategy: Strategy, _task: Task, _stack: 
         raise Unsupported("quant", f"{split}, which has no closed form yet", "quant none")
     if architecture.kind == "encoder" and quant in BITSANDBYTES and strategy.kbit_upcast == "norms":
         raise Unsupported("kbit_upcast", "norms alone in fp32 have no closed form for encoders", "kbit_upcast full or none")
+
+
+def _dtypes(_architecture: Architecture, strategy: Strategy, _task: Task, _stack: Stack) -> None:
+    """Two 16-bit types in one job: each product casts its weights anew and keeps the copies, which sizes alone do not show."""
+    said = (strategy.param_dtype, strategy.adapter_dtype, strategy.autocast)
+    narrow = tuple(dict.fromkeys(dtype for dtype in said if dtype in NARROW))
+    if len(narrow) > 1:
+        words = f"weights, adapter and autocast mix {' and '.join(narrow)}, which has no closed form"
+        raise Unsupported("autocast", words, f"one of them for param_dtype, adapter_dtype and autocast, such as {narrow[0]}")
 
 
 def _experts(architecture: Architecture, strategy: Strategy, _task: Task, stack: Stack) -> None:
