@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import datetime as dt
+import re
 from collections import Counter
+from collections.abc import Callable
 from decimal import Decimal
 
 import pytest
@@ -208,6 +210,44 @@ def test_measured_rates_name_the_measurement(catalog: Catalog) -> None:
     for gpu in gpus(catalog):
         measured = {"mamf", "t4-microbenchmarks"} & set(gpu.source.split(";"))
         assert (gpu.achievable_basis == "measured") == bool(measured), gpu.name
+
+
+# The share of its peak that a card nobody measured is taken for, as docs/catalog.md tells it: the first that applies.
+SHARES: tuple[tuple[Callable[[Gpu], bool], float], ...] = (
+    (lambda gpu: gpu.tdp_w <= 75 or gpu.name == "A10", 0.64),
+    (lambda gpu: gpu.architecture == "Hopper" and gpu.form_factor == "pcie", 0.80),
+    (lambda gpu: gpu.name == "L20" or (is_geforce(gpu) and (gpu.compute_capability or (0, 0)) >= (7, 5)), 0.95),
+    (lambda _: True, 0.85),
+)
+# Chips that are another card's, or all but: they have its share.
+AS_MEASURED = {
+    "A800-SXM4-80GB": "A100-SXM4-80GB",
+    "H800 SXM": "H100 SXM5",
+    "GB300": "GB200",
+    "MI350X": "MI355X",
+}
+
+
+def is_geforce(gpu: Gpu) -> bool:
+    """RTX 2060 to 5090 and the GTX before them; a word between RTX and the number makes it another line."""
+    return re.fullmatch(r"(GTX \d{4}|RTX (20|30|40|50)\d0)( Ti| Super| \d+GB)*", gpu.name) is not None
+
+
+def peak_of(gpu: Gpu) -> float:
+    """Of cards with tensor cores the dense 16-bit peak, else what fp32 gives."""
+    has_tensor_cores = gpu.vendor != "nvidia" or (gpu.compute_capability or (0, 0)) >= (7, 0)
+    peak = (gpu.bf16_tflops or gpu.fp16_tflops if has_tensor_cores else None) or gpu.fp32_tflops
+    assert peak is not None, gpu.name
+    return peak
+
+
+def test_what_is_assumed_of_a_card_is_the_share_that_the_documents_tell(catalog: Catalog) -> None:
+    for gpu in gpus(catalog):
+        if gpu.achievable_basis == "assumed":
+            like = catalog.gpus[AS_MEASURED.get(gpu.name, gpu.name)]
+            told = next(share for applies, share in SHARES if applies(gpu))
+            share = told if like is gpu else like.achievable_tflops / peak_of(like)
+            assert gpu.achievable_tflops == pytest.approx(share * peak_of(gpu), rel=0.006), gpu.name
 
 
 def test_no_name_or_alias_means_two_cards(catalog: Catalog) -> None:
