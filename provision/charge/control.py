@@ -37,7 +37,7 @@ from provision.walk.crash import crash_around, read_crash_point, spared
 from provision.walk.held import Agrees, MakeProvisioner, Run, read_run
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
-from provision.walk.run import result_is_elsewhere, walk
+from provision.walk.run import forbidden, result_is_elsewhere, walk
 from provision.walk.stopping import MOST_S
 from provision.words import seconds_words
 from remote.contract import Phase
@@ -69,7 +69,7 @@ def drive(
     hand_over: Callable[[], object] | None = None,
 ) -> Receipt:
     """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge,
-    and where another machine has the result.
+    where another machine has the result, and where a policy forbids by now what would be rented.
 
     `agrees`: asked before an offer is taken that makes the job much dearer. Where the terminal is closed, `hand_over` leaves
     the run to somebody else; without it that stops the run.
@@ -91,6 +91,11 @@ def drive(
         raise Refused(
             f"The result of run {run_id} came home once, and is not here: another machine has it, or it was moved.",
             hint=f"rentune resume {run_id} there; rentune down {run_id} closes the books without it.",
+        )
+    if (why := forbidden(run)) is not None:
+        raise Refused(
+            f"{why} Nothing was rented for run {run_id}.",
+            hint=f"Change the policy, then rentune resume {run_id}; rentune down {run_id} closes the books.",
         )
     with (
         bell(run) as ringing,

@@ -39,6 +39,7 @@ from provision.walk.console import told_with_console
 from provision.walk.held import Run
 from provision.walk.lease import Lease, leased
 from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
+from provision.walk.permitted import permitted_plan
 from provision.walk.phases import Phases
 from provision.walk.training import require_inputs, train
 from remote.contract import Phase
@@ -232,14 +233,16 @@ def confirm(run: Run, phases: Phases) -> None:
 def _write_down(run: Run, plan: Plan) -> None:
     """What the ledger must know before the provider is asked. Raises MissingPart where that provider can't be asked here.
 
-    The deadline of another offer is its own: what the budget pays at its price, with what is spent taken off.
+    The deadline of another offer is its own: what the budget pays at its price, with what is spent taken off. Where a policy
+    allows fewer dollars than when the run was opened, they end before the deadline of then. Raises Refused where it forbids it.
     """
-    state, now_s = run.state, run.clock()
+    plan, state, now_s = permitted_plan(run, plan), run.state, run.clock()
     run.make(msgspec.structs.replace(run.claim, provider=plan.offer.provider))
-    deadline_at_s = state.deadline_at_s
-    if state.rental is not None and state.rental.offer.key != plan.offer.key:
-        spent_usd, elapsed_s = usd_so_far(state, now_s=now_s), now_s - state.opened.at_s
-        deadline_at_s = now_s + allowed_s(plan, spent_usd=spent_usd, elapsed_s=elapsed_s)
+    spent_usd, elapsed_s = usd_so_far(state, now_s=now_s), now_s - state.opened.at_s
+    pays_until_s = now_s + allowed_s(plan, spent_usd=spent_usd, elapsed_s=elapsed_s)
+    is_another = state.rental is not None and state.rental.offer.key != plan.offer.key
+    has_less = plan.request.budget.max_usd != state.opened.max_usd
+    deadline_at_s = pays_until_s if is_another else min(state.deadline_at_s, pays_until_s) if has_less else state.deadline_at_s
     _set_aside(run.folder, number=len(state.rentals))
     run.ledger.append(
         Attempted(

@@ -7,7 +7,7 @@ agreed to, unless somebody agrees to that, too: an offer that vanished for a mom
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
 
@@ -27,6 +27,7 @@ MAX_UNKNOWN: Final = 2  # assumed: what nobody has understood twice may be a fau
 MAX_ZONES: Final = 3  # assumed: a region whose first three zones are full has no room, and each try takes minutes
 MAX_LOST: Final = 3  # assumed: a market that takes three machines back will take the fourth
 TOO_LATE: Final = "The run's deadline has passed, so nothing was rented."
+NOTHING_REFUSED: Final[Mapping[str, str]] = {}
 DEARER: Final = 1.25  # assumed: what a person would call about the same price
 
 # What each scope rules out: offers that agree with the one that was tried in all of these. A zone alone rules out nothing: the
@@ -65,11 +66,13 @@ class NoneLeft(msgspec.Struct, frozen=True, kw_only=True):
     why: str
 
 
-def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
-    """The next attempt. `plans`: the one that was agreed to, then what may take its place."""
+def choose(plans: Sequence[Plan], past: Past, refused: Mapping[str, str] = NOTHING_REFUSED) -> Next | NoneLeft:
+    """The next attempt. `plans`: the one that was agreed to, then what may take its place; `refused`: which of them may not be
+    rented, and why, by their offers' keys.
+    """
     tried = [rental for rental in past.rentals if rental.tried is not None]
     if not tried:
-        return Next(plan=plans[0]) if past.left_s > 0 else NoneLeft(why=TOO_LATE)
+        return _first(plans[0], past, refused)
     if len(plans) == 1 and _is_ruled_out(plans[0].offer, tried):
         return NoneLeft(why="")
     num_lost = sum(rental.tried.reason is Reason.LOST for rental in tried if rental.tried)
@@ -82,11 +85,23 @@ def choose(plans: Sequence[Plan], past: Past) -> Next | NoneLeft:
     left = [plan for plan in plans if not _is_ruled_out(plan.offer, tried) and past.strategy in (None, plan.strategy)]
     if not left:
         return NoneLeft(why="No other offer is left.")
+    reasons = [refused[plan.offer.key] for plan in left if plan.offer.key in refused]
+    left = [plan for plan in left if plan.offer.key not in refused]
+    if not left:
+        return NoneLeft(why=reasons[0])
     fitting = [plan for plan in left if _has_time(plan, past) and _has_money(plan, past)]
     if not fitting:
         return NoneLeft(why=_too_dear(min(left, key=_usd), past))
     cheapest = min(fitting, key=_usd)
     return Next(plan=cheapest, question=dearer_question(cheapest, plans[0]))
+
+
+def _first(agreed: Plan, past: Past, refused: Mapping[str, str]) -> Next | NoneLeft:
+    """What was agreed to, and nothing in its place: nobody has said yes to another while that one was not asked for."""
+    if past.left_s <= 0:
+        return NoneLeft(why=TOO_LATE)
+    why = refused.get(agreed.offer.key)
+    return Next(plan=agreed) if why is None else NoneLeft(why=why)
 
 
 def _is_ruled_out(offer: Offer, tried: Iterable[Rental]) -> bool:

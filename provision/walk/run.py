@@ -18,15 +18,15 @@ from typing import Final
 
 from planner.plan import Plan
 from provision.aboard.checkpoints import steps_at_home
-from provision.account.bill import usd_so_far
 from provision.account.receipt import Receipt
 from provision.account.runs import Standing
 from provision.walk import lease
 from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
-from provision.walk.attempts import NoneLeft, Past, choose
+from provision.walk.attempts import Next, NoneLeft, choose
 from provision.walk.books import adapter_home, close_books, read_outcome
 from provision.walk.held import Run
 from provision.walk.keeping import bring_kept
+from provision.walk.permitted import past_of, permitted
 from provision.walk.phases import Phases
 from remote.contract import Phase
 
@@ -65,7 +65,7 @@ def _settled(run: Run, phases: Phases) -> End | None:
             bring_kept(run)
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
         if isinstance(plan, str):
-            return Failed(" ".join(filter(None, (said, plan))))
+            return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))))
         end = attempt(run, phases, plan)
         if isinstance(end, Stopped) or run.state.standing is not Standing.BETWEEN:
             return end
@@ -77,6 +77,20 @@ def result_is_elsewhere(run: Run) -> bool:
     outcome, state = read_outcome(run.folder), run.state
     gone = state.standing in (Standing.BETWEEN, Standing.OVER)
     return gone and state.fetched and outcome is not None and outcome.trained and adapter_home(run, outcome) is None
+
+
+def forbidden(run: Run) -> str | None:
+    """Why nothing may be rented for a run that has no box and would ask for one; None where it may, or need not.
+
+    Raises BadInput for a policy that can't be read.
+    """
+    if run.state.standing not in (Standing.OPENED, Standing.BETWEEN) or _result_is_home(run):
+        return None
+    past = past_of(run)
+    allowed = permitted(run, past)
+    under_rules = choose(allowed.plans, past, allowed.refused)
+    at_all = isinstance(choose(run.plans, past), Next)
+    return under_rules.why if at_all and isinstance(under_rules, NoneLeft) else None
 
 
 def _result_is_home(run: Run) -> bool:
@@ -106,7 +120,9 @@ def _next(run: Run) -> Plan | str:
     """The plan to try, or why there is none. Where it costs much more somebody must have agreed."""
     if result_is_elsewhere(run):
         return "The result came home on another machine."
-    chosen = choose(run.plans, past_of(run))
+    past = past_of(run)
+    allowed = permitted(run, past)
+    chosen = choose(allowed.plans, past, allowed.refused)
     if isinstance(chosen, NoneLeft):
         return chosen.why
     question = chosen.question
@@ -118,16 +134,3 @@ def _next(run: Run) -> Plan | str:
         where = f", going on from step {steps[-1]}" if steps else ""
         run.display.note(f"Next: {chosen.plan.offer.key}{zone}, planned at ${chosen.plan.cost.total_usd.p50:.2f}{where}.")
     return chosen.plan
-
-
-def past_of(run: Run) -> Past:
-    """What the attempts so far have taken."""
-    state, now_s, steps = run.state, run.clock(), steps_at_home(run.folder.checkpoints)
-    return Past(
-        rentals=state.rentals,
-        spent_usd=usd_so_far(state, now_s=now_s),
-        elapsed_s=now_s - state.opened.at_s,
-        left_s=state.deadline_at_s - now_s,
-        strategy=run.plan.strategy if steps else None,
-        done_share=min(1.0, steps[-1] / max(1, run.plan.duration.num_steps)) if steps else 0.0,
-    )

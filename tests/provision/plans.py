@@ -112,6 +112,7 @@ def tiny_plan(model: Path, data: Path, *, steps: int = 8, usd_per_hour: Decimal 
             vcpus=2,
             ram_gib=8,
             usd_per_hour=usd_per_hour,
+            hosts="data centre",
             source="test",
         ),
         gpu=None,

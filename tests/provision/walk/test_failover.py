@@ -11,17 +11,18 @@ from typing import Any
 import msgspec
 import pytest
 
+from catalogs.hardware import Offer
 from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Ended, Tried
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
-from provision.errors import Declined, Exit, ProvisionError, Reason, Scope
+from provision.errors import BadInput, Declined, Exit, ProvisionError, Reason, Refused, Scope
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Claim, Provisioner
+from provision.provisioner import Box, Claim, Launch, Provisioner
 from provision.report.page import render_page
 from provision.report.tables import tries_table
 from provision.walk.books import read_receipt
@@ -278,3 +279,86 @@ def test_each_attempt_is_made_by_its_own_provider(at: At, opened: Opened, places
     assert markets["hetzner"].boxes == {}
     assert receipt.exit_code == Exit.FAILED
     assert ledger.runs()[run_id].provider == "hetzner"
+
+
+@pytest.mark.parametrize(
+    ("policy", "why"),
+    [
+        ('providers = ["gcp"]', "not from gcp (providers in {file})"),
+        ("max_usd_per_hour = 0.5", "over $0.5 an hour (max_usd_per_hour in {file})"),
+        ("max_usd_per_run = 0.01", "the run may cost $1.30, over $0.01 (max_usd_per_run in {file})"),
+    ],
+)
+def test_a_policy_that_was_tightened_since_holds_when_the_run_is_taken_up(
+    at: At, opened: Opened, driven: Driven, places: Places, ledger: Ledger, policy: str, why: str
+) -> None:
+    """Nobody is asked for a box, nothing stands in for what was agreed to, and the run is left as it was: the file may be
+    mended. With the run's own limits it can be taken up then.
+    """
+    run_id, market = opened(at(HERE), at(THERE)), Market({key: full(key) for key in (HERE, THERE)})
+    places.user_policy.write_text(policy)
+    with pytest.raises(Refused) as refused:
+        driven(run_id, market)
+    assert str(refused.value) == (
+        f"{HERE} can't be rented any more: {why.format(file=places.user_policy)}. Nothing was rented for run {run_id}."
+    )
+    assert (market.asked, ledger.runs()[run_id].ended) == ([], False)
+
+    places.user_policy.write_text("max_usd_per_hour = 4")
+    driven(run_id, market)
+    assert market.asked == [HERE, THERE]
+
+
+def test_a_policy_that_can_not_be_read_any_more_keeps_a_run_from_renting(
+    at: At, opened: Opened, driven: Driven, places: Places
+) -> None:
+    """It may forbid it."""
+    run_id, market = opened(at(HERE)), Market({})
+    places.user_policy.write_text("providers = [")
+    with pytest.raises(BadInput):
+        driven(run_id, market)
+    assert market.asked == []
+
+
+def test_an_offer_that_a_policy_forbids_by_now_is_passed_over(at: At, opened: Opened, driven: Driven, places: Places) -> None:
+    """The next that is allowed is asked, and where none is left the file and its key are named."""
+    run_id = opened(at(HERE), at(THERE, 1.1), at(YONDER, 1.2))
+
+    class Tightened(Market):
+        def up(self, offer: Offer, launch: Launch) -> Box:
+            places.user_policy.write_text('regions = ["here", "yonder"]')
+            return super().up(offer, launch)
+
+    market = Tightened({HERE: full(HERE), YONDER: full(YONDER)})
+    receipt = driven(run_id, market)
+    assert market.asked == [HERE, YONDER]
+    assert receipt.message == (
+        f"{YONDER} is full. {THERE} can't be rented any more: not in here or yonder (regions in {places.user_policy})."
+    )
+
+
+def test_what_an_unfinished_asking_left_is_not_asked_for_again_against_a_policy(
+    at: At, opened: Opened, driven: Driven, places: Places, ledger: Ledger
+) -> None:
+    """The controller died over the asking: what stands is ended, and the policy of now is read before a box is asked for."""
+    plan, market = at(HERE), Market({})
+    run_id = opened(plan)
+    now_s = time.time()
+    asked = Attempted(run_id=run_id, at_s=now_s, offer=plan.offer, billing=plan.billing, disk_gib=0, deadline_at_s=now_s + 3600)
+    ledger.append(asked)
+    places.user_policy.write_text('providers = ["gcp"]')
+    receipt = driven(run_id, market)
+    assert market.asked == []
+    assert receipt.message == f"{HERE} can't be rented any more: not from gcp (providers in {places.user_policy})."
+    assert ledger.runs()[run_id].ended
+
+
+def test_a_lower_limit_in_a_policy_brings_the_deadline_forward(
+    at: At, opened: Opened, driven: Driven, places: Places, ledger: Ledger
+) -> None:
+    """$3.60 an hour and $1.50 allowed since: 25 minutes, less what is kept back, though the run was opened with $20."""
+    run_id = opened(at(HERE, budget=Budget(max_usd=Decimal(20), max_hours=5)))
+    places.user_policy.write_text("max_usd_per_run = 1.5")
+    driven(run_id, Market({HERE: full(HERE)}))
+    (attempted,) = (line for line in ledger.lines() if isinstance(line, Attempted))
+    assert 1300 < attempted.deadline_at_s - attempted.at_s < 1500

@@ -1,0 +1,76 @@
+"""What policy.toml says of a run's plans now: asked before each box, as a file may allow less than when the run was opened."""
+
+from __future__ import annotations
+
+import msgspec
+
+from planner.asking.policy import Rule, cap, in_force, refusal
+from planner.plan import Plan
+from provision.aboard.checkpoints import steps_at_home
+from provision.account.bill import usd_so_far
+from provision.errors import Refused
+from provision.prepare.policy import read_rules
+from provision.walk.attempts import Past, usd_to_come
+from provision.walk.held import Run
+
+
+class Permitted(msgspec.Struct, frozen=True, kw_only=True):
+    """A run's plans under the rules of today."""
+
+    plans: tuple[Plan, ...]  # all of them, each with the lower of its own and the rules' limit in dollars
+    refused: dict[str, str]  # of those that may not be rented: why, by the offer's key
+
+
+def past_of(run: Run) -> Past:
+    """What the attempts so far have taken."""
+    state, now_s, steps = run.state, run.clock(), steps_at_home(run.folder.checkpoints)
+    return Past(
+        rentals=state.rentals,
+        spent_usd=usd_so_far(state, now_s=now_s),
+        elapsed_s=now_s - state.opened.at_s,
+        left_s=state.deadline_at_s - now_s,
+        strategy=run.plan.strategy if steps else None,
+        done_share=min(1.0, steps[-1] / max(1, run.plan.duration.num_steps)) if steps else 0.0,
+    )
+
+
+def permitted(run: Run, past: Past) -> Permitted:
+    """What is allowed of the run's plans, with what was spent. Raises BadInput for a file that can't be read."""
+    rules = _standing(read_rules(run.places), run.state.opened.overruled)
+    return Permitted(
+        plans=tuple(_capped(plan, rules) for plan in run.plans),
+        refused={plan.offer.key: why for plan in run.plans if (why := _refused(plan, rules, past)) is not None},
+    )
+
+
+def permitted_plan(run: Run, plan: Plan) -> Plan:
+    """The plan as it may be rented now. Raises Refused where it may not, BadInput for a policy that can't be read."""
+    allowed = permitted(run, past_of(run))
+    if (why := allowed.refused.get(plan.offer.key)) is not None:
+        raise Refused(why)
+    return next(each for each in allowed.plans if each.offer.key == plan.offer.key)
+
+
+def _standing(rules: tuple[Rule, ...], overruled: tuple[str, ...]) -> tuple[Rule, ...]:
+    """What the run has not set aside. A key that the organisation has set since then holds: the user can't decide that."""
+    binding = tuple(rule for rule in rules if not rule.may_be_overruled)
+    return (*binding, *in_force((rule for rule in rules if rule.may_be_overruled), overruled))
+
+
+def _capped(plan: Plan, rules: tuple[Rule, ...]) -> Plan:
+    limit = cap(plan.request.budget, rules, plan.offer)
+    if limit is None or limit.rule is None:
+        return plan
+    budget = msgspec.structs.replace(plan.request.budget, max_usd=limit.usd)
+    return msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, budget=budget))
+
+
+def _refused(plan: Plan, rules: tuple[Rule, ...], past: Past) -> str | None:
+    reasons = (reason for rule in rules if (reason := refusal(rule, plan.offer)) is not None)
+    if (reason := next(reasons, None)) is not None:
+        return f"{plan.offer.key} can't be rented any more: {reason}."
+    limit = cap(plan.request.budget, rules, plan.offer)
+    usd = float(past.spent_usd) + usd_to_come(plan, past)
+    if limit is None or limit.rule is None or usd <= float(limit.usd):
+        return None
+    return f"{plan.offer.key} can't be rented any more: the run may cost ${usd:.2f}, over ${limit.usd} ({limit.rule.place})."
