@@ -46,8 +46,10 @@ class GpuNames(msgspec.Struct, frozen=True, kw_only=True):
             warning = f'"{name}" names several cards; {word.taken} is taken (also sold: {", ".join(word.also)})'
             return GpuMatch(gpu=gpus[word.taken], warning=warning)
         if _SIZE.fullmatch(name.strip()):
-            options = "--gpu-budget in a plan, --gpu-memory-gib in an estimate"
-            raise CatalogError(f'no GPU is called "{name}"; by its memory a card is named with {options}')
+            options = (
+                "--gpu-budget in a plan takes the size that a card is sold with, --gpu-memory-gib what a job may use of it"
+            )
+            raise CatalogError(f'no GPU is called "{name}"; {options}')
         raise CatalogError(f'no GPU "{name}" in the catalog; {self._hint(key)}')
 
     def _hint(self, key: str) -> str:

@@ -93,6 +93,7 @@ def estimate(
     )
     warnings = [match.warning] if match is not None and match.warning else []
     warnings += memory.warnings
+    warnings += _size_notice(case, catalog) if gpu is None else ()
     warnings += notices_of(Understood(case, strategy, architecture, gpu), said)
     warnings += cache_notice(memory.vram)
     fits = _fits(case, architecture, strategy, stack, gpu, memory.vram)
@@ -169,6 +170,16 @@ def _fits(
     return Fits(verdict=word, margin_bytes=margin, reason=f"{missing}; {remedy}")
 
 
+def _size_notice(case: Case, catalog: Catalog) -> Iterator[str]:
+    """Where what a job may use is as much as cards are sold with, of which no job can use all."""
+    size = case.gpu_memory_gib
+    usable = [available_bytes(gpu, None) for gpu in catalog.gpus.values() if gpu.memory_gib == size]
+    if usable and size is not None:
+        few, most = (gib(end) for end in (min(usable), max(usable)))
+        left = few if few == most else f"{few} to {most}"
+        yield f"gpu_memory_gib: all {size:g} GiB are taken for the job; cards sold with so much leave it {left}: name one with gpu"
+
+
 def _evaluation_notice(
     case: Case, architecture: Architecture, strategy: Strategy, stack: Stack, gpu: Gpu | None, fits: Fits | None
 ) -> Iterator[str]:
@@ -234,7 +245,9 @@ def answer(
         return identity | _error(error.message, "model", error.hint)
     except CatalogError as error:
         return identity | _error(
-            str(error), "gpu", "the name of a card, such as L4; gpu_memory_gib says how much memory it has whatever it is"
+            str(error),
+            "gpu",
+            "the name of a card, such as L4; gpu_memory_gib says what a job may use, less than a card is sold with",
         )
 
 

@@ -402,3 +402,17 @@ def test_two_16_bit_types_in_one_job_have_no_closed_form() -> None:
     assert "mix float16 and bfloat16" in told["error"]["message"]
     assert "float16" in told["error"]["hint"]
     assert "vram" in answer(case | {"autocast": "float16"}, CATALOG, None)
+
+
+@pytest.mark.parametrize(
+    ("said", "warned"),
+    [
+        ({"gpu_memory_gib": 24}, True),
+        ({"gpu_memory_gib": 22.2}, False),
+        ({"gpu_memory_gib": 24, "gpu": "L4"}, False),  # a card is named: the figure says what of it the job may have
+    ],
+)
+def test_a_size_that_cards_are_sold_with_is_said_to_be_more_than_they_leave(said: dict[str, Any], warned: bool) -> None:
+    words = [each for each in answer({"model": "1b", **said}, CATALOG, None)["warnings"] if each.startswith("gpu_memory_gib:")]
+    assert bool(words) == warned
+    assert not warned or "leave it 21.8 GiB to 23.7 GiB" in words[0]
