@@ -11,7 +11,8 @@ from catalogs.catalog import Catalog
 from planner.asking.case import Case, stack_of, strategy_of
 from planner.estimators.engine import Tracing, shape_of
 from planner.estimators.memory import available_bytes
-from planner.estimators.timelines import TimeLine, closed_line, traced_line
+from planner.estimators.stretches import TimeLine
+from planner.estimators.timelines import closed_line, traced_line
 from planner.refusals import Untraceable
 
 

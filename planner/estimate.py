@@ -18,14 +18,14 @@ from catalogs.hardware import Gpu
 from catalogs.user_file import decode_json
 from planner.asking.case import Case, effective, read_case, stack_of, strategy_of
 from planner.estimators.duration import pace_of
-from planner.estimators.engine import Answered, Engine, Tracing, memory_by, shape_of
+from planner.estimators.engine import Answered, Tracing, memory_by, shape_of
 from planner.estimators.host import estimate_host, ram_verdict
 from planner.estimators.memory import assumed_share, available_bytes, bare_bytes, estimate_vram, verdict
 from planner.estimators.memory.card.remedy import nearest_change
 from planner.estimators.memory.refused.support import require_unquantized
 from planner.methods import total_params, trainable_params
 from planner.notices import Understood, cache_notice, notices_of
-from planner.plan import Bound, HostEstimate, Range, Verdict, VramEstimate
+from planner.plan import Bound, Engine, HostEstimate, Range, Verdict, VramEstimate
 from planner.refusals import CaseRefused, Unsupported
 from planner.strategy.stack import EVALUATION_BATCH, PINNED_VERSIONS, EvaluationAsked, Stack
 from planner.units import GIB, gib
@@ -177,7 +177,7 @@ def _size_notice(case: Case, catalog: Catalog) -> Iterator[str]:
     if usable and size is not None:
         few, most = (gib(end) for end in (min(usable), max(usable)))
         left = few if few == most else f"{few} to {most}"
-        yield f"gpu_memory_gib: all {size:g} GiB are taken for the job; cards sold with so much leave it {left}: name one with gpu"
+        yield f"gpu_memory_gib: {size:g} GiB are all taken for the job; cards sold with that leave it {left}: name one with gpu"
 
 
 def _evaluation_notice(

@@ -38,6 +38,7 @@ NOTHING: Final = Range(p10=0.0, p50=0.0, p90=0.0)
 P90_SIGMAS: Final = 1.2816  # derived: of a normal distribution, below which nine in ten lie
 
 ByteBasis = Literal["derived", "measured", "assumed"]
+Engine = Literal["closed_form", "trace"]
 Verdict = Literal["fits", "tight", "does_not_fit"]
 Instant = Literal["load", "prepare", "forward", "loss", "backward", "optimizer_step", "evaluation", "save", "merge"]
 Bound = Literal["compute", "memory", "host", "link"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
-from typing import Literal
 
 import msgspec
 
@@ -16,13 +15,12 @@ from planner.asking.case import Case, EngineAsked, stack_of, strategy_of
 from planner.estimators.memory import estimate_vram
 from planner.estimators.memory.refused.support import require_closed_form
 from planner.methods import METHODS, trainable_params
-from planner.plan import VramEstimate
+from planner.plan import Engine, VramEstimate
 from planner.refusals import OTHERWISE, CaseRefused, Unsupported, Untraceable
 from planner.strategy.as_built import as_built
 from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
-Engine = Literal["closed_form", "trace"]
 Tracing = Callable[[], AbstractContextManager[object]]
 
 

@@ -9,37 +9,12 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Gpu
-from planner.estimators.engine import Engine
 from planner.estimators.memory.closed import filled
-from planner.plan import Instant
+from planner.estimators.stretches import Stretch, TimeLine
 from planner.strategy.stack import Stack
 from remote.contract import Strategy, Task
 
-MOST_POINTS: Final = 600  # assumed: more than a screen has columns for
 MOST_MICRO_BATCHES: Final = 2  # assumed: the first makes the gradients, the second adds to them; later ones repeat it
-
-
-class Stretch(msgspec.Struct, frozen=True, kw_only=True):
-    """Points from `start` up to `end`, all in one instant."""
-
-    instant: Instant
-    start: int
-    end: int
-
-
-class TimeLine(msgspec.Struct, frozen=True, kw_only=True):
-    """Bytes at each point, by component. The components of a point sum to what is allocated there."""
-
-    engine: Engine
-    num_events: int  # that were looked at; the points are the fullest among their neighbours
-    stretches: tuple[Stretch, ...]
-    components: Mapping[str, tuple[int, ...]]
-    reserved: tuple[int, ...]  # empty: the closed form knows only its peak
-
-    @property
-    def allocated(self) -> tuple[int, ...]:
-        """Bytes at each point."""
-        return tuple(map(sum, zip(*self.components.values(), strict=True)))
 
 
 def closed_line(architecture: Architecture, strategy: Strategy, *, task: Task, gpu: Gpu | None, stack: Stack) -> TimeLine:

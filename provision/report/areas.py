@@ -7,7 +7,7 @@ from html import escape
 from typing import Final, NamedTuple
 
 from planner.course import Course
-from planner.estimators.timelines import Stretch, TimeLine
+from planner.estimators.stretches import Stretch, TimeLine
 from planner.units import GIB
 from provision.report.plot import ticks
 

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
 
 from planner.estimators.memory import COMPONENTS
-from planner.estimators.timelines import MOST_POINTS, Stretch, TimeLine
+from planner.estimators.stretches import MOST_POINTS, Stretch, TimeLine
 from planner.estimators.trace import Traced
 from planner.estimators.trace.allocator import Allocator
 from planner.estimators.trace.recorder import Mark, Role, Stage, Trace

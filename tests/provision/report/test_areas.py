@@ -14,7 +14,7 @@ from catalogs.catalog import read_catalog
 from planner.asking.case import read_case
 from planner.course import Course, course_of
 from planner.estimate import answer
-from planner.estimators.timelines import Stretch, TimeLine
+from planner.estimators.stretches import Stretch, TimeLine
 from provision.cli import call
 from provision.errors import Exit
 from provision.report.areas import COLOURS, HEIGHT, WIDTH, render_page, render_svg
