@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import bisect
 from collections.abc import Callable, Iterator
-from typing import Final
 
 import msgspec
 
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.memory import available_bytes, verdict
+from planner.estimators.memory.held.optimizers import BITSANDBYTES_OPTIMIZERS
 from planner.methods import METHODS
 from planner.plan import Verdict
 from planner.refusals import CaseRefused
@@ -20,10 +20,6 @@ from planner.search.offers import Kind
 from planner.strategy.precision import BITSANDBYTES
 from planner.strategy.words import describe
 from remote.contract import Strategy
-
-# What bitsandbytes carries out; a card without its kernels can do none of it.
-BITSANDBYTES_OPTIMIZERS: Final = frozenset({"adamw_8bit", "paged_adamw_32bit", "paged_adamw_8bit", "lion_32bit", "lion_8bit"})
-
 
 Doable = Callable[[Strategy], bool]  # whether the trainer can do it
 

@@ -1,4 +1,7 @@
-"""The levers that lower a job's GPU memory, from what its result does not feel to what it does. One table for all who ask."""
+"""The levers that lower a job's GPU memory, from what its result does not feel to what it does.
+
+One table for all who ask what would change an estimate; a search pulls those of its own ladders.
+"""
 
 from __future__ import annotations
 

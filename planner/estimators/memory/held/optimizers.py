@@ -43,6 +43,7 @@ class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
     state: StateBytes
     of_matrix: Callable[[Matrix, int], int] | None = None  # (matrix, bytes of one parameter) -> bytes of its state
     matrix_scratch: Callable[[Matrix, int], int] | None = None  # the same -> temporaries while it is stepped
+    bitsandbytes: bool = False  # is that library's: a card without its kernels can't run it
     foreach: bool = False  # holds one more copy of all parameters in the step
     paged: bool = False  # its states lie in host memory
     whole_weights: bool = False  # steps weights of the base alone
@@ -99,16 +100,17 @@ OPTIMIZERS: Final[dict[str, Optimizer]] = {
     "adamw_torch": Optimizer(state=lambda item: 2 * item, foreach=True),
     "adamw_torch_fused": Optimizer(state=lambda item: 2 * item),
     # two bytes and two fp32 scales per 256 (arXiv:2110.02861)
-    "adamw_8bit": Optimizer(state=lambda _: 2 + 2 * 4 / 256, embeddings=_fp32_moments(2)),
+    "adamw_8bit": Optimizer(state=lambda _: 2 + 2 * 4 / 256, embeddings=_fp32_moments(2), bitsandbytes=True),
     "adamw_4bit": Optimizer(state=lambda _: 1 + 2 * 4 / 128),  # torchao's AdamW4bit, blocks of 128
-    "paged_adamw_32bit": Optimizer(state=lambda _: 8, paged=True),
-    "paged_adamw_8bit": Optimizer(state=lambda _: 2 + 2 * 4 / 256, paged=True, embeddings=_fp32_moments(2)),
+    "paged_adamw_32bit": Optimizer(state=lambda _: 8, paged=True, bitsandbytes=True),
+    "paged_adamw_8bit": Optimizer(state=lambda _: 2 + 2 * 4 / 256, paged=True, embeddings=_fp32_moments(2), bitsandbytes=True),
     # Shazeer & Stern, arXiv:1804.04235, as transformers' Adafactor: rows and columns of a matrix, a moment of each vector
     "adafactor": Optimizer(state=lambda _: FP32, of_matrix=_rows_and_columns, matrix_scratch=_rescaled, steps_all=True),
     "sgd": Optimizer(state=lambda _: 0),
     "sgd_momentum": Optimizer(state=lambda item: item, foreach=True),
-    "lion_32bit": Optimizer(state=lambda _: 4),  # one fp32 moment in bitsandbytes (Chen et al., arXiv:2302.06675)
-    "lion_8bit": Optimizer(state=lambda _: 1 + 4 / 256, embeddings=_fp32_moments(1)),
+    # one fp32 moment in bitsandbytes (Chen et al., arXiv:2302.06675)
+    "lion_32bit": Optimizer(state=lambda _: 4, bitsandbytes=True),
+    "lion_8bit": Optimizer(state=lambda _: 1 + 4 / 256, embeddings=_fp32_moments(1), bitsandbytes=True),
     # AdamW on B alone, whose gradient is corrected on the way (Zhang et al., arXiv:2308.03303, as peft's LoraFAOptimizer)
     "lora_fa": Optimizer(state=lambda item: 2 * item, matrix_scratch=_corrected, low_rank=True),
     # Jordan et al., 2024, as torch.optim.Muon: one moment of each matrix of a block, AdamW for all else
@@ -118,6 +120,7 @@ OPTIMIZERS: Final[dict[str, Optimizer]] = {
         state=lambda item: 2 * item, of_matrix=_projected, matrix_scratch=_decomposed, whole_weights=True
     ),
 }
+BITSANDBYTES_OPTIMIZERS: Final = frozenset(name for name, row in OPTIMIZERS.items() if row.bitsandbytes)
 
 
 def require_optimizer(architecture: Architecture, strategy: Strategy) -> None:

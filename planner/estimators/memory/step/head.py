@@ -18,6 +18,9 @@ from remote.contract import Loss, Strategy, Task
 
 VOCABULARY_TASKS: Final = ("causal_lm", "seq2seq")  # their head gives a score to every word
 CHUNK_TOKENS: Final = 256  # derived: chunk of TRL's chunked loss (trl 1.10, trainer/utils.py)
+# derived: a logit of a chunk in 16 bits, its cast to fp32 and its log-softmax; in backward the gradient of that beside them
+CHUNK_FORWARD_BYTES: Final = 2 + FP32 + FP32
+CHUNK_BACKWARD_BYTES: Final = CHUNK_FORWARD_BYTES + FP32
 NUM_CHUNKS: Final = 8  # derived: torchtune's CEWithChunkedOutputLoss cuts its logits into eight
 
 
@@ -168,7 +171,8 @@ def _chunked(head: Head, normed: Tensor) -> None:
     """Logits of a few tokens at a time, made again in backward. Only the hidden state is kept."""
     chunk = head.n.batch.chunk * head.width
     gradient = head.width * head.architecture.hidden_size * head.n.weight if head.asked.trains_head else 0
-    _finish(head, normed, (), saves=(normed,), scratch=chunk * 10, backward_scratch=chunk * 14, weight_gradient=gradient)
+    forward, backward = chunk * CHUNK_FORWARD_BYTES, chunk * CHUNK_BACKWARD_BYTES
+    _finish(head, normed, (), saves=(normed,), scratch=forward, backward_scratch=backward, weight_gradient=gradient)
 
 
 def _liger(head: Head, normed: Tensor) -> None:
