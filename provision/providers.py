@@ -179,6 +179,15 @@ def require_provider(provider: str, *, places: Places, user_at_host: str | None)
     make_provisioner(provider, places=places, user_at_host=user_at_host)
 
 
+def vouched_key(user_at_host: str | None) -> str | None:
+    """The key of a host of the user's that this machine's files vouch for; None where they know none, or no host is meant."""
+    if user_at_host is None:
+        return None
+    from provision.direct.host import ExistingHost
+
+    return ExistingHost(user_at_host).vouched_key()
+
+
 def provisioner_of_run(
     claim: Claim,
     *,

@@ -54,7 +54,7 @@ def command(**options: Any) -> int:
     from provision.prepare.inputs.hub import pinned
     from provision.prepare.opening import open_run
     from provision.prepare.policy import state_place
-    from provision.providers import require_provider
+    from provision.providers import require_provider, vouched_key
     from provision.state.shared import Place
     from provision.walk.crash import crash_around, read_crash_point
 
@@ -87,7 +87,7 @@ def command(**options: Any) -> int:
         places=places,
         ledger=Ledger(places.ledger, around=crash_around(crash_point)),
         clock=time.time,
-        host_key=question.agreed,
+        host_key=question.agreed or vouched_key(plan.request.where.host),
         alerts=alerts,
         alternatives=alternatives,
         dearer=options["dearer"],

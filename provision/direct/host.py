@@ -200,15 +200,25 @@ class ExistingHost:
         with Shell.connect(box, key=identity, deadline_s=self._patience_s, patience_s=self._patience_s) as shell:
             yield shell
 
+    def vouched_key(self) -> str | None:
+        """The host key that was pinned, else the one that this machine's files have for the address; None where none is known.
+
+        Nobody is asked.
+        """
+        if self._pinned is not None:
+            return self._pinned
+        from provision.ssh import read_known_keys
+
+        known = (key for file in self._known_hosts for key in read_known_keys(file, self._host, self._port))
+        return next(known, None)
+
     def _known_key(self) -> str:
         """The host key to expect. Raises Refused when nobody vouches for the one that is shown."""
-        from provision.ssh import fetch_host_key, fingerprint, read_known_keys
+        from provision.ssh import fetch_host_key, fingerprint
 
-        if self._pinned and not self._pinned.startswith("SHA256:"):
-            return self._pinned
-        known = [key for file in self._known_hosts for key in read_known_keys(file, self._host, self._port)]
-        if self._pinned is None and known:
-            return known[0]
+        vouched = self.vouched_key()
+        if vouched is not None and not vouched.startswith("SHA256:"):
+            return vouched
         shown = fetch_host_key(self._host, self._port, timeout_s=self._patience_s)
         found = fingerprint(shown)
         if self._pinned and found != self._pinned:

@@ -154,7 +154,7 @@ def read_claim(folder: RunFolder, state: RunState) -> Claim:
     user_at_host, host_key = (_address(of_user), of_user.host_key) if of_user else (None, None)
     with suppress(OSError, *UNREADABLE):
         launch = read_launch(folder)
-        user_at_host, host_key = launch.user_at_host, launch.host_key
+        user_at_host, host_key = launch.user_at_host, launch.host_key or host_key
     return Claim(
         run_id=state.run_id,
         provider=state.provider,

@@ -18,10 +18,13 @@ import pytest
 from planner.asking.request import Where
 from planner.plan import Plan
 from provision.aboard.ship import STACK_MARK, stack_hash
+from provision.cli import call
 from provision.direct.host import ExistingHost
 from provision.direct.host_scripts import STACKS
 from provision.errors import Exit
 from provision.prepare.asking import offer_of_host
+from provision.prepare.opening import read_claim
+from provision.providers import vouched_key
 from provision.walk.books import read_receipt
 from provision.watch.view import read_events
 from remote.contract import EVENTS_FILE, Phase
@@ -138,3 +141,18 @@ def test_a_run_whose_folder_somebody_removed_from_the_host_is_told_gone_and_clea
     assert receipt.exit_code == Exit.FAILED
     assert "gone before its deadline" in receipt.message
     assert hosted.host.owned().nothing
+
+
+def test_the_key_that_a_run_began_with_is_known_to_it_from_then_on(hosted: Hosted) -> None:
+    """Whoever looks for it from another home, whose files vouch for nobody, looks at the same host."""
+    run_id = hosted.open(steps=200)
+    hosted.rehearsal.kill_controller_at(run_id, "train")
+    known = hosted.home / ".ssh/known_hosts"
+    key = vouched_key(hosted.address)
+    assert key is not None
+    assert key in known.read_text()
+    known.unlink()
+    assert vouched_key(hosted.address) is None
+    claim = read_claim(hosted.rehearsal.places.run(run_id), hosted.rehearsal.state(run_id))
+    assert claim.host_key == key
+    assert call(["down", run_id]) == Exit.OK
