@@ -15,6 +15,8 @@ from planner.asking.request import OWN_MACHINES, Budget, RequestError
 Key = Literal["providers", "regions", "hosts", "max_usd_per_hour", "max_usd_per_run"]
 KEYS: Final[tuple[Key, ...]] = get_args(Key)
 OVERRULE: Final = "--overrule-policy"
+DEFAULT: Final = "the default"  # where a rule stands that no file has
+TRUSTS: Final = frozenset({"providers", "regions", "hosts"})  # whom data is given to: not to be set aside on a hint's word
 
 
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
@@ -41,7 +43,10 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def remedy(self) -> str:
         """What to do about it."""
-        return f"{OVERRULE} {self.key}" if self.may_be_overruled else f"whoever keeps {self.said_in} can change it"
+        if not self.may_be_overruled:
+            return f"whoever keeps {self.said_in} can change it"
+        aside = f"{OVERRULE} {self.key}"
+        return f"a change of {self.said_in}; for one job {aside}" if self.key in TRUSTS and self.said_in != DEFAULT else aside
 
 
 class Cap(msgspec.Struct, frozen=True, kw_only=True):
@@ -66,7 +71,8 @@ def refusal(rule: Rule, offer: Offer) -> str | None:
     refuses, words = _ABOUT[rule.key]
     if offer.provider in OWN_MACHINES or not refuses(offer, rule.allows):
         return None
-    return f"{words(rule.allows)} ({rule.place})"
+    said = "in no region that its seller names" if rule.key == "regions" and offer.region == ANYWHERE else words(rule.allows)
+    return f"{said} ({rule.place})"
 
 
 def cap(budget: Budget, rules: Iterable[Rule], offer: Offer) -> Cap | None:
@@ -85,7 +91,7 @@ def matches(region: str, patterns: Iterable[str]) -> bool:
 def unmatched(rules: Iterable[Rule], known: Mapping[str, Iterable[str]]) -> tuple[str, ...]:
     """A sentence for each name or pattern that means none of the known ones (by key): a slip of the pen forbids everything."""
     return tuple(
-        f"{rule.place}: no {rule.key[:-1]} of the catalog is called {name!r}"
+        f"{rule.place}: no {rule.key[:-1]} of the catalog is called {name!r}{_meant(name, known[rule.key], rule.key)}"
         for rule in rules
         if isinstance(rule.allows, tuple)
         for name in rule.allows
@@ -93,11 +99,31 @@ def unmatched(rules: Iterable[Rule], known: Mapping[str, Iterable[str]]) -> tupl
     )
 
 
+def alike_patterns(name: str, regions: Iterable[str]) -> list[str]:
+    """For a word or a pattern in the place of a region those patterns of regions that begin alike: 'europe-*' for europe."""
+    word = name.lower().rstrip("-*")
+    first_words = {each.partition("-")[0] for each in regions if "-" in each}
+    return [f"'{first}-*'" for first in sorted(first_words) if first.startswith(word)] if len(word) >= LEAST_LETTERS else []
+
+
+def _meant(name: str, known: Iterable[str], key: Key) -> str:
+    alike = alike_patterns(name, known) if key == "regions" else []
+    return f"; did you mean {' or '.join(alike)}?" if alike else ""
+
+
+LEAST_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AWS, Google and their like
+ANYWHERE: Final = "*"  # the region of an offer that names none
 PER_RUN: Final = "max_usd_per_run"  # a limit on a plan, not on an offer: see `cap`
 _About = tuple[Callable[[Offer, Any], bool], Callable[[Any], str]]  # refuses?, the reason
 _ABOUT: Final[Mapping[str, _About]] = {
-    "providers": (lambda offer, names: offer.provider not in names, lambda names: f"not from {' or '.join(names)}"),
-    "regions": (lambda offer, names: not matches(offer.region, names), lambda names: f"not in {' or '.join(names)}"),
+    "providers": (
+        lambda offer, names: offer.provider not in names,
+        lambda names: f"not from {' or '.join(names)}" if names else "from anybody: nobody is allowed",
+    ),
+    "regions": (
+        lambda offer, names: not matches(offer.region, names),
+        lambda names: f"not in {' or '.join(names)}" if names else "anywhere: no region is allowed",
+    ),
     "hosts": (
         lambda offer, hosts: hosts == "data centre" and offer.hosts != hosts,
         lambda _: "not on a host in a data centre",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 
 from catalogs.bases.architectures import Architecture
 from catalogs.catalog import Catalog, attributions
@@ -56,7 +56,7 @@ def search(
     """
     short = frozenset(key for provider in providers.values() for key in provider.short)
     market = Market(catalog, catalog.offers if offers is None else offers, short=short)
-    for check in checks(request, architecture, catalog, market.offers):
+    for check in checks(request, architecture, catalog, market.offers, runnable=providers):
         check()
     check_memory(None if cards is None else cards.memory_gib, catalog, said="--gpus")
     policy = tuple(rules)
@@ -153,16 +153,21 @@ def _slips(question: Question, catalog: Catalog, market: tuple[Offer, ...]) -> t
 
 
 def checks(
-    request: Request, architecture: Architecture | None, catalog: Catalog, offers: tuple[Offer, ...]
+    request: Request,
+    architecture: Architecture | None,
+    catalog: Catalog,
+    offers: tuple[Offer, ...],
+    *,
+    runnable: Collection[str] = (),
 ) -> tuple[Callable[[], object], ...]:
     """What may be refused of a request before anything is ranked, each by itself: a search ends at the first that raises.
 
-    Without an architecture, those that need none.
+    Without an architecture, those that need none. `runnable`: who can be rented from, to be named first.
     """
     of_words: tuple[Callable[[], object], ...] = (
         lambda: check_training(request.model, request.training),
         lambda: check_cards(request.where, catalog),
-        lambda: check_names(request.where, catalog, offers),
+        lambda: check_names(request.where, catalog, offers, first=runnable),
         lambda: check_memory(request.where.gpu_memory_gib, catalog, said="gpu_budget"),
     )
     if architecture is None:

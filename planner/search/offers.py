@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Callable, Hashable, Iterable
+from collections.abc import Callable, Collection, Hashable, Iterable
 from functools import partial
 from operator import attrgetter
 from typing import Any, Final
@@ -15,7 +15,7 @@ from catalogs.failure import KeyPath
 from catalogs.hardware import Gpu, Offer
 from catalogs.read import CatalogError
 from catalogs.user_file import shortened
-from planner.asking.policy import Rule, matches, refusal
+from planner.asking.policy import ANYWHERE, LEAST_LETTERS, Rule, alike_patterns, matches, refusal
 from planner.asking.request import HERE, HOST, LOCAL, OWN_MACHINES, Request, RequestError, Where
 from planner.plan import Rejection
 from planner.units import GIB, MIB
@@ -71,7 +71,6 @@ ALIKE: Final = ("provider", "gpu", "num_gpus", "purchase", "hosts")
 RULES_READ: Final = {"regions": "region", "max_usd_per_hour": "usd_per_hour"}  # of rules, what they look at beside those
 Place = tuple[str, str]  # provider and region
 MAX_NAMES: Final = 8  # as many as a sentence holds
-CONTINENT_LETTERS: Final = 2  # derived: "eu", "us", "as" open the regions of AWS, Google and their like
 CONTINENTS: Final = frozenset({"us", "eu", "ap", "as", "ca", "sa", "me", "af", "au"})  # as regions begin that have one
 SLIP: Final = 8  # assumed: times the largest card's memory; no card that is to come is beyond it
 KIB: Final = 1024  # derived: GiB of a TiB
@@ -148,8 +147,10 @@ def admit(
     for rule in rules:
         if refused := kept & market.broken(rule, partial(refusal, rule), reads=RULES_READ.get(rule.key)):
             kept -= refused
-            reason = refusal(rule, market.offers[min(refused)]) or ""
-            rejections.append(_counted(len(refused), reason, rule.remedy))
+            nowhere = refused & market.broken(("nowhere",), lambda offer: offer.region == ANYWHERE, reads="region")
+            for places in filter(None, (nowhere, refused - nowhere) if rule.key == "regions" else (refused,)):
+                reason = refusal(rule, market.offers[min(places)]) or ""
+                rejections.append(_counted(len(places), reason, rule.remedy))
     return Asked(
         kinds=market.kinds(kept),
         rejections=tuple(rejections),
@@ -173,6 +174,13 @@ def _wishes(where: Where, catalog: Catalog, gpus: frozenset[str], sellers: froze
         yield Wish(asks, lambda offer: offer.provider not in where.providers, reason, "where.providers", remedy)
     if where.regions:
         reason = f"not in {_or(where.regions)}"
+        yield Wish(
+            ("nowhere", where.regions),
+            lambda offer: offer.region == ANYWHERE and not matches(offer.region, where.regions),
+            "in no region that its seller names",
+            "where.regions",
+            reads="region",
+        )
         yield Wish(
             ("regions", where.regions),
             lambda offer: not matches(offer.region, where.regions),
@@ -304,21 +312,33 @@ def _whose(where: Where, catalog: Catalog) -> str | None:
     return f"{_or(where.regions)} belongs to {', '.join(owners[:MAX_NAMES])}" if others else None
 
 
-def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...]) -> None:
-    """A name that no offer of the whole market has is a slip of the pen, not a wish that nothing fulfils: RequestError."""
+def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...], *, first: Collection[str] = ()) -> None:
+    """A name that no offer of the whole market has is a slip of the pen, not a wish that nothing fulfils: RequestError.
+
+    `first`: names to tell before others, of those who can be rented from.
+    """
     for key, known in known_names(catalog, offers).items() if where.providers or where.regions else ():
         for place, name in enumerate(getattr(where, key)):
             if not any(matches(each, (name,)) for each in known):
-                raise _unknown(name, known, what=key[:-1], place=("where", key, place))
+                raise _unknown(name, known, what=key[:-1], place=("where", key, place), first=first)
     for place, name in enumerate(where.instance_types):
         if not any(name == offer.instance_type for offer in offers):
             known = {offer.instance_type for offer in offers if not where.providers or offer.provider in where.providers}
             raise _unknown(name, known, what="instance type", place=("where", "instance_types", place))
 
 
-def _unknown(name: str, known: set[str], *, what: str, place: KeyPath) -> RequestError:
-    close = (_patterns(name, known) if what == "region" else []) or _close(name, known)
-    hint = f"did you mean {_or(close)}?" if close else f"known are {', '.join(sorted(known)[:MAX_NAMES])}"
+def _some(names: list[str]) -> str:
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f", and {more:,} more" if more > 0 else "")
+
+
+def _unknown(name: str, known: set[str], *, what: str, place: KeyPath, first: Collection[str] = ()) -> RequestError:
+    close = (alike_patterns(name, known) if what == "region" else []) or _close(name, known)
+    hint = (
+        f"did you mean {_or(close)}?"
+        if close
+        else f"known are {_some(sorted(known, key=lambda each: (each not in first, each)))}"
+    )
     return RequestError(f"no offer has the {what} {shortened(name)}", hint=hint, place=place)
 
 
@@ -380,13 +400,6 @@ CALLED: Final[dict[str, str]] = {
 }
 
 
-def _patterns(name: str, known: set[str]) -> list[str]:
-    """For a word or a pattern in the place of a region those patterns of regions that begin alike: 'europe-*' for europe."""
-    word = name.lower().rstrip("-*")
-    first_words = {each.partition("-")[0] for each in known if "-" in each}
-    return [f"'{first}-*'" for first in sorted(first_words) if first.startswith(word)] if len(word) >= CONTINENT_LETTERS else []
-
-
 def _close(name: str, known: set[str]) -> list[str]:
     """What may have been meant: another name of it, those that are spelled alike, or else those that lie on the continent that
     the first letters name.
@@ -396,7 +409,7 @@ def _close(name: str, known: set[str]) -> list[str]:
     called = {other: each for other, each in CALLED.items() if each in known}
     if meant := get_close_matches(name.lower(), called, n=1, cutoff=0.8):
         return [called[meant[0]]]
-    letters = name.lower()[:CONTINENT_LETTERS]
+    letters = name.lower()[:LEAST_LETTERS]
     continent = sorted(each for each in known if letters in CONTINENTS and each.lower().startswith(letters))
     alike = get_close_matches(name, continent or known, n=3, cutoff=0.5 if continent else 0.7)
     return alike or continent[:MAX_NAMES]

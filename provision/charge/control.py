@@ -48,6 +48,7 @@ CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, a
 ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
 SILENCE_S: Final = 5.0  # assumed: nobody wonders so soon what is waited for
 SENTINEL: Final = (sys.executable, "-m", "provision.charge.sentinel")
+NAMED: Final = 5  # assumed: as many ids as a sentence holds
 ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
 
 
@@ -305,8 +306,10 @@ def find_run(ledger: Ledger, name: str, *, least_letters: int = 1) -> RunState:
     matching = fitting(name, runs)
     if len(matching) == 1:
         return runs[matching[0]]
-    what = f"{len(matching)} runs fit {name!r}." if matching else f"There is no run {name!r}."
-    raise BadInput(what, hint="rentune ls")
+    if not matching:
+        raise BadInput(f"There is no run {name!r}.", hint="rentune ls")
+    named = ("" if len(matching) <= NAMED else "…, ") + ", ".join(matching[-NAMED:])
+    raise BadInput(f"{len(matching)} runs fit {name!r}: {named}.", hint="more letters of one of them; all: rentune ls --all")
 
 
 @contextmanager

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from provision.home.places import Places
 
 
-LONGER: Final = "a larger --max-hours or --max-cost leaves more time; docs/job-file.md says how the deadline follows"
+LONGER: Final = "a larger --max-hours or --max-cost leaves more time: the deadline is the first of the two"
 
 
 def drive_and_report(run_id: str, places: Places, *, command: str, as_json: bool, confirm: Confirm | None = None) -> int:

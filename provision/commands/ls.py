@@ -11,6 +11,8 @@ import click
 from provision.errors import Exit
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from provision.account.receipt import Receipt
     from provision.account.runs import RunState
     from provision.charge.elsewhere import Elsewhere
@@ -30,6 +32,7 @@ STATUSES = {
     Exit.FAILED: "failed",
     Exit.INTERRUPTED: "interrupted",
 }  # of a run that is over
+ASSUMED = "*"
 NOT_AT_HOME = "result not at home"
 DEADLINE = "deadline"  # the same word as a trainer's that kept it and had no result
 
@@ -234,8 +237,9 @@ def _draw(rows: list[dict[str, Any]], *, title: str) -> None:
 def table(rows: list[dict[str, Any]], *, title: str) -> Table:
     """Five columns, so that a terminal of 80 has room for them."""
     from provision.report.tables import Table
-    from provision.words import model_words, spent_words
+    from provision.words import model_words, usd_words
 
+    assumed = any(row["assumed"] and row["usd"] is not None and Decimal(row["usd"]) for row in rows)
     return Table(
         title=title,
         columns=("run", "model", "at", "stands", "spent"),
@@ -247,11 +251,17 @@ def table(rows: list[dict[str, Any]], *, title: str) -> Table:
                 model_words(row["model"]),
                 row["provider"],
                 stands(row),
-                "unknown" if row["usd"] is None else spent_words(Decimal(row["usd"]), assumed=row["assumed"]),
+                "unknown" if row["usd"] is None else _spent(Decimal(row["usd"]), usd_words, assumed=row["assumed"]),
             )
             for row in rows
         ),
+        note=f"{ASSUMED} assumed (--assume-price): no provider bills it." if assumed else None,
     )
+
+
+def _spent(usd: Decimal, words: Callable[[Decimal], str], *, assumed: bool) -> str:
+    """With a mark alone, so that what a run is at has the room: the note below says what it means."""
+    return f"{words(usd)}{ASSUMED}" if assumed and usd else words(usd)
 
 
 def stands(row: dict[str, Any]) -> str:

@@ -21,16 +21,16 @@ PERIOD = re.compile(r"(\d+)([hdw])")
 SECONDS_BY_UNIT = {"h": 3600, "d": 86_400, "w": 604_800}
 SUMS = "rentune report --since 30d has its sums"
 DOLLARS = ("planned_usd", "metered_usd", "assumed_usd")  # what is assumed is part of what was metered
-GROUPS = ("tag", "provider", "model")
+GROUPS = ("provider", "model", "tag")  # the first where none is said
 
 
 @click.command("report")
 @click.argument("run", required=False)
 @click.option("--html", type=click.Path(), help="Write the report as one HTML file.")
 @click.option("--since", help="Add up the runs of this period: 12h, 30d, 4w.")
-@click.option("--by", type=click.Choice(GROUPS), default="provider", show_default=True, help="What to add up by.")
+@click.option("--by", type=click.Choice(GROUPS), help="What the runs of --since are added up by; provider if not said.")
 @click.option("--json", "as_json", is_flag=True, help="Print it as JSON.")
-def command(run: str | None, html: str | None, since: str | None, by: str, as_json: bool) -> int:  # noqa: FBT001
+def command(run: str | None, html: str | None, since: str | None, by: str | None, as_json: bool) -> int:  # noqa: FBT001
     """Planned against metered: one run, or many added up.
 
     Without RUN and --since it is the run that ended last.
@@ -42,9 +42,11 @@ def command(run: str | None, html: str | None, since: str | None, by: str, as_js
         raise BadInput("Say a run or a period, not both.", hint="rentune report RUN, or rentune report --since 30d --by tag")
     if html is not None and since is not None:
         raise BadInput("--html writes the report of one run, and --since adds up many.", hint="rentune report RUN --html FILE")
+    if by is not None and since is None:
+        raise BadInput("--by adds up the runs of a period, and none is said.", hint=f"rentune report --since 30d --by {by}")
     places = read_places()
     if since is not None:
-        return _report_period(read_period(since), by, places, as_json=as_json)
+        return _report_period(read_period(since), by or GROUPS[0], places, as_json=as_json)
     return _report_run(run if run is not None else _newest(places), places, html, as_json=as_json)
 
 

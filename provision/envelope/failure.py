@@ -17,6 +17,9 @@ from provision.redact import redact
 
 DEBUG_VARIABLE = "RENTUNE_DEBUG"
 NO_FILES_NAME = (errno.ENAMETOOLONG, errno.ELOOP)
+BEGINNINGS = frozenset(
+    {"a", "an", "early", "no", "nobody", "nothing", "that", "the", "there", "this", "what"}
+)  # no key is called so
 LONGEST_WORDS = 200  # of a foreign error's text
 
 
@@ -77,7 +80,14 @@ def _exit_code(error: Exception) -> int | None:
 def _sentence(error: Exception) -> str:
     if isinstance(error, click.ClickException):
         return error.format_message()
-    return error.message if isinstance(error, Failure) else "Interrupted."
+    return _whole(error.message) if isinstance(error, Failure) else "Interrupted."
+
+
+def _whole(message: str) -> str:
+    """What the planner says behind a place in a job file, as a sentence by itself where it has no place."""
+    if message.partition(" ")[0] not in BEGINNINGS:
+        return message
+    return f"{message[0].upper()}{message[1:]}{'' if message[-1] in '.?!' else '.'}"
 
 
 def _hint(error: Exception) -> str | None:

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
+import textwrap
 from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext, suppress
 from functools import cache
@@ -33,8 +33,8 @@ def width_columns() -> int:
 
 
 def columns_of(out: TextIO) -> int | None:
-    """How wide what goes there is to be; None where lines are read by a program, and nobody has said a width."""
-    return width_columns() if out.isatty() or "COLUMNS" in os.environ else None
+    """How wide what goes there is to be; None where no terminal is: a program looks for whole sentences."""
+    return width_columns() if out.isatty() else None
 
 
 @cache
@@ -94,12 +94,16 @@ def show(
     return int(exit_code)
 
 
+def _between_words(text: str, columns: int) -> list[str]:
+    """Its lines; a word that is wider, such as a path, stays whole."""
+    return textwrap.wrap(text, columns, break_long_words=False, break_on_hyphens=False)
+
+
 def complain(problem: Problem) -> None:
     """Say it on stderr, with the next step: whole, so that it can be copied. Where nobody has a width it is one line."""
     with suppress(OSError):  # nobody reads along; the exit code says it, too
-        if columns_of(sys.stderr) is None:
-            click.echo(f"Error: {problem.message}", err=True)
-        else:
-            say(f"Error: {problem.message}", err=True)
+        message, columns = f"Error: {problem.message}", columns_of(sys.stderr)
+        for line in [message] if columns is None else _between_words(message, columns):
+            click.echo(line, err=True)
         if problem.hint:
             click.echo(f"Hint: {problem.hint}", err=True)

@@ -29,7 +29,7 @@ from provision.prepare.asking import data_measure, market, offers_of_request, se
 from provision.prepare.deadline import require_time_to_train
 from provision.prepare.inputs import adapter_folder, find_base, require_hub_access, with_absolute_data, with_absolute_paths
 from provision.prepare.policy import capped, require_allowed
-from provision.providers import Confirm
+from provision.providers import KINDS, Confirm
 from provision.words import usd_words
 
 Answer = TypeVar("Answer")
@@ -120,7 +120,8 @@ def look_at_job(request: Request, job: str, question: KeyQuestion, *, unread: tu
     if architecture is not None:
         told.met(lambda: find_base(request.model))
     offers = told.met(lambda: _offers(request, question, assumed_price=None))
-    for check in checks(_judgeable(request, offers), architecture, market(), (*market().offers, *(offers or ()))):
+    all_offers = (*market().offers, *(offers or ()))
+    for check in checks(_judgeable(request, offers), architecture, market(), all_offers, runnable=KINDS):
         told.met(check)
     plan = None
     if architecture is not None and offers is not None:
@@ -194,8 +195,14 @@ def _none_can_be_run(result: SearchResult, assumed_price: Decimal | None, see_wh
         reason = f"at ${assumed_price} an hour it is {too_dear.reason}"
         hint = what_would_do(too_dear, spelled) or "a larger --max-cost"
         return Refused(f"No plan can be run as asked: {reason}.", hint=hint)
-    reason = result.plans[0].runnable or "" if result.plans else "nothing on offer does this job"
+    reason = result.plans[0].runnable or "" if result.plans else f"nothing on offer does this job{_most_refused(result)}"
     return Refused(f"No plan can be run as asked: {reason}.", hint=f"See why: {see_why}")
+
+
+def _most_refused(result: SearchResult) -> str:
+    """The two reasons that most offers were refused for: of a policy nobody else says that it was one."""
+    most = sorted(result.rejections, key=lambda each: each.num_offers, reverse=True)[:2]
+    return "".join(f"{', ' if number else ': '}{each.what} {each.reason}" for number, each in enumerate(most))
 
 
 def _kept(plan: Plan, *, on_failure: bool) -> Plan:

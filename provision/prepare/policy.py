@@ -19,22 +19,23 @@ from catalogs.hardware import Hosts
 from catalogs.user_file import FileUnusable, exists, read_text
 from planner.asking.bounds import REQUEST_BOUNDS, complaint
 from planner.asking.mistyped import mistyped
+from planner.asking.policy import DEFAULT as THE_DEFAULT
 from planner.asking.policy import KEYS, Rule, cap, in_force, refusal
 from planner.asking.request import Budget, Request
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
 from provision.home.places import Places
 
-LINES: Final = 'write lines such as `max_usd_per_hour = 4` and `regions = ["eu-*"]`'
+LINES: Final = 'write lines such as `max_usd_per_hour = 4` and `regions = ["us-*"]`'
 MAX_POLICY_BYTES: Final = 64 * 1024  # assumed: a policy has ten lines
-DEFAULT: Final = Rule(key="hosts", allows="data centre", said_in="the default", may_be_overruled=True)
+DEFAULT: Final = Rule(key="hosts", allows="data centre", said_in=THE_DEFAULT, may_be_overruled=True)
 
 
 class PolicyFile(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """One file. What it leaves out it does not limit."""
 
     providers: tuple[str, ...] | None = None
-    regions: tuple[str, ...] | None = None  # names or patterns: "eu-*"
+    regions: tuple[str, ...] | None = None  # names or patterns, in each provider's own words: "us-*"
     hosts: Hosts | None = None  # "community" lets anybody's machines in, "data centre" nobody's
     max_usd_per_hour: Decimal | None = None
     max_usd_per_run: Decimal | None = None  # held at a plan's p90, and by the deadline

@@ -10,6 +10,7 @@ from provision.words import bytes_words, seconds_words
 from remote.contract import EndReason, Reached
 
 NOTHING = "–"
+LEAST_SHOWN_S: Final = 0.01  # derived: what is less is shown as 0.00 s
 NO_ANSWER = "(nothing)"  # of a model that ended its answer at once
 
 
@@ -40,6 +41,8 @@ def planned_words(figure: Figure) -> str:
     planned = figure.planned
     if planned is None:
         return NOTHING
+    if figure.unit == "s" and planned.p90 < LEAST_SHOWN_S:
+        return f"under {seconds_words(LEAST_SHOWN_S)}"
     middle = quantity_words(planned.p50, figure.unit)
     return middle if _is_exact(planned) else f"{middle} ({_bounds(planned, figure.unit)})"
 
@@ -49,7 +52,10 @@ def metered_words(figure: Figure) -> str:
 
 
 def error_words(figure: Figure) -> str:
-    return NOTHING if figure.error is None else percent_words(figure.error)
+    """How far off the plan was; of what was planned to take no time to speak of a share says nothing."""
+    if figure.error is None or (figure.unit == "s" and figure.planned is not None and figure.planned.p50 < LEAST_SHOWN_S):
+        return NOTHING
+    return percent_words(figure.error)
 
 
 def trained_words(receipt: Receipt) -> str:

@@ -86,6 +86,10 @@ def target_of(text: str) -> Target:
         words = shlex.split(text)
     except ValueError as error:
         raise BadInput(f"The alert {_shown(text)!r} is no command: {error}.") from None
+    if words and shutil.which(words[0]) is None and Path(words[0]).is_file():
+        raise BadInput(
+            f"The alert's program {words[0]} is there, and may not be executed.", hint=f"chmod +x {shlex.quote(words[0])}"
+        )
     if not words or shutil.which(words[0]) is None:
         raise BadInput(
             f"The alert {_shown(text)!r} is neither a webhook's address nor a command that is here.",

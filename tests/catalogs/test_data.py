@@ -181,6 +181,16 @@ def test_egress_tiers_grow_cheaper_with_volume(catalog: Catalog) -> None:
         assert prices == sorted(prices, reverse=True), place
 
 
+def test_what_a_kept_volume_is_billed_by_stands_among_the_prices_of_storage(catalog: Catalog) -> None:
+    """One price in two units at the most: a vendor's gigabyte is decimal here and binary there."""
+    for rule in catalog.billing.values():
+        if rule.volume_usd_per_gib_month is None:
+            continue
+        listed = [price.usd for price in read_storage() if price.provider == rule.provider and price.kind in ("block", "file")]
+        per_gib = {round(usd * factor, 4) for usd in listed for factor in (Decimal(1), Decimal("1.073741824"))}
+        assert rule.volume_usd_per_gib_month in per_gib, rule.provider
+
+
 def gpus(catalog: Catalog) -> list[Gpu]:
     return list(catalog.gpus.values())
 

@@ -97,16 +97,18 @@ def test_a_terminal_too_narrow_for_tables_is_told_once(monkeypatch: pytest.Monke
     assert max(map(len, done.stdout.splitlines())) <= 60
 
 
-def test_an_error_is_broken_between_words_where_somebody_said_how_wide(
+def test_an_error_is_broken_between_words_on_a_terminal(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """What to type stays whole."""
-    problem = Problem(message="word " * 30 + "end.", hint="rentune " + "x" * 100)
+    """What to type stays whole, and so does a path. A program that reads along gets its sentence in one line."""
+    problem = Problem(message="word " * 30 + "/" + "x" * 80, hint="rentune " + "x" * 100)
     complain(problem)
     assert len(capsys.readouterr().err.splitlines()) == 2
     monkeypatch.setenv("COLUMNS", "70")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     complain(problem)
-    *message, hint = capsys.readouterr().err.splitlines()
+    *message, path, hint = capsys.readouterr().err.splitlines()
     assert len(message) > 1
-    assert all(len(line) <= 70 and line.endswith(("word", "end.")) for line in message)
+    assert all(len(line) <= 70 and line.endswith("word") for line in message)
+    assert path == "/" + "x" * 80
     assert hint == f"Hint: {problem.hint}"

@@ -101,7 +101,7 @@ REFUSALS: Final = (
         "not authorized|forbidden",
         Reason.PERMISSION,
         Scope.CLOUD,
-        "the token lacks a scope (docs/permissions/digitalocean.yaml)",
+        "the token lacks a scope (docs/permissions/digitalocean.yaml of rentune)",
     ),
 )
 URL: Final = "https://api.digitalocean.com"

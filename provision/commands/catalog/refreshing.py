@@ -90,9 +90,10 @@ def list_changes(file: Path | None, provider: tuple[str, ...], top: int, as_json
 def import_offers(file: Path, accept: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """Plan with offers of your own: a CSV file with a row per machine type.
 
-    It needs the columns provider, instance_type, and a price: on_demand_usd_per_hour or spot_usd_per_hour. See docs/catalog.md
-    for the others. What was imported before is replaced. A file that looks wrong beside that (half of its offers lost, a median
-    moved threefold) is refused unless you --accept it.
+    It needs the columns provider, instance_type, and a price: on_demand_usd_per_hour or spot_usd_per_hour. It may have region,
+    gpu, num_gpus, vcpus, ram_gib, local_disk_gib, interconnect, cpu_architecture, hosts, setup_usd, observed_on, confidence.
+    What was imported before is replaced. A file that looks wrong beside that (half of its offers lost, a median moved
+    threefold) is refused unless you --accept it.
     """
     from catalogs.lists.own import LINES, read_own
     from provision.envelope.show import show

@@ -49,6 +49,9 @@ class Sold(msgspec.Struct, frozen=True, kw_only=True):
     sources: tuple[Source, ...]
 
 
+PER_MONTH = "{:f} $ per GiB and month"
+UNPRICED = "no price of its own is known: it may come with the machine"
+STOPPED = "stopped"  # in the name of what a disk costs while its machine is
 OFFER_WORDS = 4  # derived: provider, region, type and purchase
 
 
@@ -201,7 +204,7 @@ def _card_rows(card: Card, today: dt.date) -> Iterator[tuple[str, str]]:
 def _seller_rows(seller: Seller, today: dt.date) -> Iterator[tuple[str, str]]:
     yield "offers", f"{seller.num_offers:,}" + (f", seen {_days(seller.oldest, seller.newest, today)}" if seller.newest else "")
     yield "GPUs", ", ".join(seller.gpus) or "none listed"
-    yield from _billing_rows(seller.billing)
+    yield from _billing_rows(seller.billing, seller.storage)
     for quota in seller.quotas:
         yield f"quota, {quota.purchase.replace('_', ' ')}", f"{quota.name} ({quota.code}), in {quota.unit}: {quota.covers}"
     if seller.storage:
@@ -219,19 +222,21 @@ def _sold_rows(sold: Sold, catalog: Catalog, today: dt.date) -> Iterator[tuple[s
     yield "local disk", _known(offer.local_disk_gib, "{:g} GiB")
     yield "hosts", offer.hosts or "not known"
     yield "price", f"{offer.usd_per_hour.normalize():f} $/h, {_age(offer, today)}, {offer.confidence} confidence"
-    yield from _billing_rows(sold.billing)
+    yield from _billing_rows(sold.billing, ())
     if offer.source not in catalog.sources:
         yield "source", offer.source
 
 
-def _billing_rows(rule: Billing) -> Iterator[tuple[str, str]]:
+def _billing_rows(rule: Billing, storage: tuple[StoragePrice, ...]) -> Iterator[tuple[str, str]]:
     least = f", {rule.minimum_s} s at least" if rule.minimum_s else ""
     assumed = " (assumed: its rule is not known)" if "assumed-hour" in rule.source else ""
     yield "billed by", f"{rule.increment_s} s{least}{assumed}"
     yield "stopped machine", _answer(rule.stopped_compute_bills, "is billed", "is not billed")
-    yield "its disk", _answer(rule.stopped_disk_bills, "is billed", "is not billed")
+    dearer = "".join(f"; {price.name} {price.usd:f} $ per {price.unit}" for price in storage if STOPPED in price.name.split())
+    yield "its disk", _answer(rule.stopped_disk_bills, f"is billed{dearer}", "is not billed")
     least_disk = f", {rule.minimum_disk_gib} GiB at least" if rule.minimum_disk_gib else ""
-    yield "disk", _known(rule.disk_usd_per_gib_month, "{:f} $ per GiB and month") + least_disk
+    yield "disk of the machine", _known(rule.disk_usd_per_gib_month, PER_MONTH, UNPRICED) + least_disk
+    yield "kept volume", _known(rule.volume_usd_per_gib_month, PER_MONTH)
     free = f" after {rule.egress_free_gb} GB a month" if rule.egress_free_gb else ""
     yield "egress", _known(rule.egress_usd_per_gb, "{:f} $/GB") + free
 
@@ -252,8 +257,8 @@ def _capability(gpu: Gpu) -> str:
     return "" if gpu.compute_capability is None else ", compute capability {}.{}".format(*gpu.compute_capability)
 
 
-def _known(figure: object, words: str) -> str:
-    return "not known" if figure is None else words.format(figure)
+def _known(figure: object, words: str, unknown: str = "not known") -> str:
+    return unknown if figure is None else words.format(figure)
 
 
 def _answer(told: bool | None, yes: str, no: str) -> str:  # noqa: FBT001 - three answers, not a switch

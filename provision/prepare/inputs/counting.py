@@ -30,7 +30,7 @@ from remote.data.check import BYTES, GUESSED, TOKENIZER_FILES, DataReport, check
 from remote.data.rows import UnreadableData
 from remote.digest import sha256_of
 
-HINT: Final = "JSONL, JSON, CSV or text; see docs/trainer.md"
+HINT: Final = 'JSONL, JSON or CSV of rows with "prompt" and "completion", with "messages" or with "text"; or a text file'
 STACK: Final = ("torch", "transformers", "tokenizers")  # what reads a tokenizer; a GGUF file needs all three
 TOKENIZER_NAMES: Final = ("*token*", "vocab*", "merges*", "spiece*", "chat_template*", "config.json")  # what moves its tokens
 CODE: Final = ("data", "base.py")  # of the trainer's package: what reads rows, and what loads a tokenizer

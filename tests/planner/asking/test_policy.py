@@ -115,6 +115,29 @@ def test_a_rule_that_names_what_is_not_there_is_said(key: Key, allows: tuple[str
     assert result.warnings == (f"{key} in {THEIRS}: no {key[:-1]} of the catalog is called {allows[1]!r}",)
 
 
+def test_a_pattern_that_means_no_place_is_answered_with_those_that_begin_alike() -> None:
+    """Google's Europe is europe-*, and whoever wrote eu-* meant that, too."""
+    there = make_catalog(make_offer(hosts="data centre", region="europe-west4"))
+    (warning,) = ask(make_request(), there, rules=(rule("regions", ("eu-*",)),)).warnings
+    assert warning.endswith("no region of the catalog is called 'eu-*'; did you mean 'europe-*'?")
+
+
+def test_an_offer_that_names_no_region_is_refused_as_that() -> None:
+    """Apart from those that lie somewhere else: it may lie where it is allowed, and nobody says so."""
+    there = make_catalog(OFFER, make_offer(hosts="data centre", region="*", instance_type="anywhere"))
+    refused = [each.reason for each in ask(make_request(), there, rules=(rule("regions", ("eu-*",)),)).rejections]
+    assert refused == [f"in no region that its seller names (regions in {THEIRS})", f"not in eu-* (regions in {THEIRS})"]
+
+
+@pytest.mark.parametrize("key", ["providers", "regions"])
+def test_a_rule_on_who_gets_the_data_is_not_set_aside_on_a_hints_word(key: Key) -> None:
+    """A change of the file comes first; and a list that is empty allows nobody, in words."""
+    ours = rule(key, (), said_in=OURS)
+    (refused,) = ask(make_request(), make_catalog(OFFER), rules=(ours,)).rejections
+    assert refused.remedy == f"a change of {OURS}; for one job --overrule-policy {key}"
+    assert "is allowed" in refused.reason
+
+
 def test_no_way_out_leads_past_a_rule() -> None:
     """What would help is looked for among what may be rented."""
     wanted = make_offer(hosts="data centre", usd_per_hour=Decimal(2))

@@ -18,6 +18,7 @@ from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
 from planner.report.job_file import write_job
 from planner.search.notebook import told_apart
+from planner.search.offers import check_names
 from planner.units import GIB
 from remote.contract import CAPABILITIES, Loop
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
@@ -439,6 +440,16 @@ def test_a_name_that_nobody_sells_is_a_slip_of_the_pen(where: Where, words: str,
     with pytest.raises(RequestError, match=words) as refused:
         ask(make_request(where=where), market(make_offer()))
     assert refused.value.hint == hint
+
+
+def test_of_many_names_those_that_can_be_rented_from_come_first_and_the_rest_is_counted() -> None:
+    """Nobody takes a list that ends for the whole of it."""
+    offers = [make_offer(provider=f"seller{number:02}") for number in range(12)]
+    with pytest.raises(RequestError) as refused:
+        check_names(Where(providers=("qqq",)), market(*offers), tuple(offers), first=("seller11",))
+    known = sorted({offer.provider for offer in offers} | set(market(*offers).billing))
+    assert str(refused.value.hint).startswith("known are seller11, ")
+    assert str(refused.value.hint).endswith(f", and {len(known) - 8} more")
 
 
 @pytest.mark.parametrize("word", ["europe", "eu", "EU", "eu-*", "europe*-"])

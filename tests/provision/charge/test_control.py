@@ -159,6 +159,15 @@ def test_an_empty_id_fits_no_run(run_id: str, words: list[str], ledger: Ledger, 
     assert ledger.runs()[run_id].teardown is None
 
 
+def test_a_part_that_fits_several_runs_names_them(run_id: str, ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
+    """The newest five: what to type is one of these."""
+    others = [f"{run_id[:9]}99999{number}-abcd" for number in range(5)]
+    for other in others:
+        ledger.append(msgspec.structs.replace(ledger.runs()[run_id].opened, run_id=other))
+    assert call(["logs", run_id[:8]]) == Exit.REFUSED
+    assert f"6 runs fit {run_id[:8]!r}: …, {', '.join(others)}." in capsys.readouterr().err
+
+
 def test_a_letter_or_two_end_no_run(run_id: str, ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     """They are enough to look at the only run there is."""
     assert call(["down", run_id[-2:]]) == Exit.REFUSED

@@ -214,7 +214,8 @@ def test_a_cloud_that_was_never_met_for_real_is_called_so_before_the_question(cl
     """By the command itself, beside the plan. One whose prices no list has can't be planned with, and so is never agreed to."""
     model, data = tiny_files(tmp_path)
     words = ["run", "--model", str(model), "--data", str(data), "--provider", cloud, "--seq-len", "64"]
-    done = CliRunner().invoke(rentune, [*words, "--allow-from", "203.0.113.7/32"])
+    nobody_asked = ["--allow-from", "203.0.113.7/32"] if CLOUDS[cloud].firewall else []  # else it is told its own address
+    done = CliRunner().invoke(rentune, [*words, *nobody_asked])
     assert isinstance(done.exception, Refused | MissingPart)
     is_priced = any(offer.provider == cloud for offer in read_catalog().offers)
     planned = re.search("Nobody is there to agree|is not ready here", str(done.exception)) is not None

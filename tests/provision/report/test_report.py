@@ -15,9 +15,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from planner.plan import Plan
+from planner.plan import Plan, Range
 from provision.account.ledger import Ledger
-from provision.account.receipt import Receipt
+from provision.account.receipt import Figure, Receipt
 from provision.charge.control import end
 from provision.cli import call
 from provision.errors import Exit
@@ -29,7 +29,7 @@ from provision.report.page import render_page
 from provision.report.plot import Series, render_plot, ticks
 from provision.report.tables import bill_table, headline, tables
 from provision.report.terminal import print_report
-from provision.report.words import base_words, percent_words, weights_words
+from provision.report.words import base_words, error_words, percent_words, planned_words, weights_words
 from provision.watch.curves import Curves
 from provision.words import bytes_words, seconds_words
 from remote.contract import EndReason, Reached, RowsRead, Sample
@@ -93,6 +93,12 @@ def test_whose_weights_came_home_is_said_where_it_is_not_plain(
     """The last step's, judged, go without saying."""
     reached = Reached(step=step, total_steps=60, judged_step=judged_step, weights_step=weights_step)
     assert weights_words(receipt_of(plan, run_state(plan), outcome_of(reached=reached))) == words
+
+
+def test_what_takes_no_time_to_speak_of_is_compared_with_nothing() -> None:
+    """Else 0.00 s and 804 times as much stand beside one another."""
+    figure = Figure(name="queue", unit="s", planned=Range(p10=0.001, p50=0.002, p90=0.004), metered=1.6)
+    assert (planned_words(figure), error_words(figure)) == ("under 0.01 s", "–")
 
 
 def test_a_base_of_random_weights_is_called_that(plan: Plan) -> None:
@@ -298,6 +304,12 @@ def test_the_newest_is_the_one_that_ended_last_not_the_one_that_began_last(
     capsys.readouterr()
     assert call(["report"]) == Exit.OK
     assert capsys.readouterr().err == f"The last to end of 2 runs with a receipt: {run_id}\n"
+
+
+def test_adding_up_takes_a_period(capsys: pytest.CaptureFixture[str]) -> None:
+    """Of one run there is nothing to add up, and an option that does nothing is refused."""
+    assert call(["report", "--by", "model"]) == Exit.REFUSED
+    assert "Hint: rentune report --since 30d --by model" in capsys.readouterr().err
 
 
 def test_what_goes_on_is_named_where_it_is_not_counted(run_id: str, capsys: pytest.CaptureFixture[str]) -> None:

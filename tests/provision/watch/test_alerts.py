@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import shlex
 import socket
 import subprocess
 import sys
@@ -58,6 +59,15 @@ ALERT = Alert(
 
 def post(*targets: str, told: Callable[[str], None] = lambda _: None) -> Post:
     return Post(map(target_of, targets), told=told, pauses_s=AT_ONCE)
+
+
+def test_a_program_that_may_not_be_executed_is_named_as_that(tmp_path: Path) -> None:
+    """It is a file of this machine, so its path is no secret; and what to type stands beside it."""
+    program = tmp_path / "tell me"
+    program.write_text("#!/bin/sh\n")
+    with pytest.raises(BadInput, match="is there, and may not be executed") as refused:
+        target_of(shlex.quote(str(program)))
+    assert refused.value.hint == f"chmod +x {shlex.quote(str(program))}"
 
 
 # ── delivery ───────────────────────────────────────────────────────────────────────────────────────────────────────
