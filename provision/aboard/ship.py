@@ -107,7 +107,10 @@ def stack_is_here() -> bool:
 
 
 def ship_package(shell: Shell, box: Box) -> str:
-    """Send `remote/` as one archive, unpack it below the box's folder, and return its sha256. Raises TransferFailed."""
+    """Send `remote/` as one archive, unpack it below the box's folder, and return its sha256. Raises TransferFailed.
+
+    One that is there is replaced once the new one is whole.
+    """
     from provision.ssh.trees import write_tar
 
     folder = shlex.quote(package_folder(box))
@@ -115,7 +118,9 @@ def ship_package(shell: Shell, box: Box) -> str:
         write_tar(archive, PACKAGE, lambda path: path.name == "__pycache__", prefix=PACKAGE.name)
         archive.flush()
         sha256 = shell.put(Path(archive.name), f"{package_folder(box)}.tar")
-    done = shell.run(f"rm -rf {folder} && mkdir {folder} && tar -xf {folder}.tar -C {folder} && rm {folder}.tar")
+    fresh = shlex.quote(f"{package_folder(box)}.new")
+    unpacked = f"rm -rf {fresh} && mkdir {fresh} && tar -xf {folder}.tar -C {fresh}"
+    done = shell.run(f"{unpacked} && rm -rf {folder} && mv {fresh} {folder} && rm {folder}.tar")
     if done.rc != 0:
         raise TransferFailed(f"{box.host} could not unpack the trainer: {done.err.strip()}")
     return sha256

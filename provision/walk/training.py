@@ -106,7 +106,15 @@ def _bring_home(run: Run, phases: Phases, shell: Shell, box: Box) -> Outcome:
 
 
 def _start(run: Run, phases: Phases, shell: Shell, box: Box, *, again: bool) -> None:
-    """Ship what the box lacks and start the trainer. One that ran before has its inputs there: `again` asks home for none."""
+    """Ship what the box lacks and start the trainer. One that ran before has its inputs there: `again` asks home for none.
+
+    Nothing is done where an earlier try has started it and the answer was lost: it runs from what would be written over.
+    """
+    standing = job.state(shell, box).state
+    if standing == "unknown":
+        raise ConnectionFailed(f"{box.host} does not say whether the trainer runs.")
+    if standing in ("running", "ended"):
+        return
     with phases.timed(Phase.ENVIRONMENT):
         ship.require_cache(shell, box)
         ship.ship_package(shell, box)

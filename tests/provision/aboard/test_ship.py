@@ -50,6 +50,19 @@ def test_only_a_volume_that_is_kept_gets_what_other_tools_fetch(bare: Box) -> No
     assert ship.download_places(msgspec.structs.replace(kept, shares_files=True)) == {}
 
 
+def test_a_trainer_that_does_not_come_whole_leaves_the_one_that_is_there(
+    shell: Shell, bare: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Unpacked beside it and moved: whoever runs from there is not left with half of it."""
+    ship.ship_package(shell, bare)
+    there = Path(package_folder(bare), "remote", "__init__.py")
+    plain = shell.run
+    monkeypatch.setattr(shell, "run", lambda command, **more: plain(f"tar() {{ return 2; }}; {command}", **more))
+    with pytest.raises(TransferFailed, match="could not unpack the trainer"):
+        ship.ship_package(shell, bare)
+    assert there.exists()
+
+
 def test_a_box_that_has_not_mounted_its_volume_is_waited_for_and_then_no_good(shell: Shell, bare: Box, tmp_path: Path) -> None:
     """Nothing is written below the place where it should be; another box may do better."""
     place = tmp_path / "cache"
