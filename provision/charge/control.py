@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import signal
 import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -15,16 +14,16 @@ from catalogs.user_file import shortened
 from provision.aboard.detached import ANSWER_S
 from provision.aboard.kept import KeptCheckpoints
 from provision.account.ledger import Around, Ledger
-from provision.account.lines import Controlled
 from provision.account.naming import fitting
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.charge.apart import spawn_apart
 from provision.charge.bell import bell
-from provision.charge.controller import in_control, is_alive, is_locked, is_suspended, lock_of, opened_lock, this_process
+from provision.charge.controller import in_control, this_process
+from provision.charge.handover import handed_over
 from provision.charge.nothing import NothingRented
 from provision.errors import BadInput, BooksOpen, EndUnseen, HeldElsewhere, MissingPart, Refused, RentuneError, ResultOnBox
-from provision.home.interrupt import SAME_MOMENT_S, interruptible
+from provision.home.interrupt import interruptible
 from provision.home.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, ends_itself, provisioner_of_run
@@ -39,17 +38,12 @@ from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
 from provision.walk.run import forbidden, result_is_elsewhere, walk
 from provision.walk.stopping import MOST_S
-from provision.words import seconds_words
-from remote.contract import Phase
 
 # Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
 STOPPING_S: Final = MOST_S + ANSWER_S + RESCUE_S
 CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, and the books
-ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
-SILENCE_S: Final = 5.0  # assumed: nobody wonders so soon what is waited for
 SENTINEL: Final = (sys.executable, "-m", "provision.charge.sentinel")
 NAMED: Final = 5  # assumed: as many ids as a sentence holds
-ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
 
 
 def provisioners(places: Places, environment: Mapping[str, str], *, confirm: Confirm | None = None) -> MakeProvisioner:
@@ -156,12 +150,10 @@ def end(
     folder = places.run(run_id)
     state = find_run(ledger, run_id)
     make = make or provisioners(places, environment)
-    if is_locked(folder.lock):
-        _ask_controller(state, display, discard=discard)
     patience_s = hand_over_s
     if patience_s is None:
         patience_s = longest_end_s(_made_if_rented(make, folder, state))
-    with _handed_over(run_id, folder, ledger, display, patience_s) as held:
+    with handed_over(run_id, folder, ledger, display, discard=discard, patience_s=patience_s) as held:
         if not held:
             return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
         with ledger.charge(ending=meant):
@@ -177,37 +169,6 @@ def _ledger_to_end(run_id: str, places: Places, display: Display, *, meant: bool
             raise
         display.note(f"{error} The run is ended all the same.")
         return Ledger(places.ledger, around=around)
-
-
-@contextmanager
-def _handed_over(run_id: str, folder: RunFolder, ledger: Ledger, display: Display, patience_s: float) -> Iterator[bool]:
-    """Hold the run's lock once its controller has let go; whether it has. What takes more than a moment is said.
-
-    Nobody holds a lock that is not there: where its file can't be made, that is told, and keeps nothing that bills.
-    """
-    try:
-        os.close(opened_lock(folder.lock))
-    except OSError as error:
-        display.note(f"{folder.lock} can't be made ({error.strerror}). The run is ended all the same.")
-        yield True
-        return
-    with lock_of(folder, patience_s=min(SILENCE_S, patience_s)) as held:
-        if held or patience_s <= SILENCE_S:
-            yield held
-            return
-    display.note(_waited_for(find_run(ledger, run_id).controlled, patience_s - SILENCE_S))
-    with lock_of(folder, patience_s=patience_s - SILENCE_S) as held:
-        yield held
-
-
-def _waited_for(controlled: Controlled | None, patience_s: float) -> str:
-    """A sentence for whoever wonders why nothing happens."""
-    limit = f"Waiting up to {seconds_words(patience_s)}"
-    if controlled is None or not is_alive(controlled):
-        return f"{limit} for another process to let go of this run."
-    if is_suspended(controlled):
-        return f"{limit}: process {controlled.pid} is suspended. Wake it: kill -CONT {controlled.pid}"
-    return f"{limit} for process {controlled.pid} to let go; it may have a box to end."
 
 
 def _end_locked(
@@ -326,27 +287,6 @@ def told_if_cut_off(run_id: str, ledger: Ledger) -> Iterator[None]:
             ) from None
         hint = None if state.billed else f"rentune down {run_id} closes its books."
         raise BooksOpen(f"Interrupted. Nothing of run {run_id} bills.", hint=hint) from None
-
-
-def _ask_controller(state: RunState, display: Display, *, discard: bool) -> None:
-    """Ask once to stop with what is finished; a second time, a moment later, means at once."""
-    if state.controlled is None or not is_alive(state.controlled):
-        return
-    if state.controlled.ending or state.phase in ENDING:
-        display.note(f"Process {state.controlled.pid} is ending it already; waiting for that.")
-        return
-    display.note(f"Asking its controller (process {state.controlled.pid}) to stop and tear down.")
-    _terminate(state.controlled)
-    if discard:
-        time.sleep(ANOTHER_MOMENT_S)
-        _terminate(state.controlled)
-
-
-def _terminate(controlled: Controlled) -> None:
-    """Nothing happens where the process has ended by itself meanwhile."""
-    with suppress(ProcessLookupError):
-        if is_alive(controlled):
-            os.kill(controlled.pid, signal.SIGTERM)
 
 
 def _made_if_rented(make: MakeProvisioner, folder: RunFolder, state: RunState) -> Provisioner:

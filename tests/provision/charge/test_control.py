@@ -15,7 +15,7 @@ from planner.plan import Plan
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Ledger
 from provision.account.lines import Billed, Controlled, Ended, PhaseStarted
-from provision.charge import control
+from provision.charge import control, handover
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import in_control, is_orphan
 from provision.charge.orphans import Orphans, find_orphans
@@ -108,7 +108,7 @@ def test_down_says_what_it_waits_for(
     words: str,
 ) -> None:
     """A controller may need many minutes; one that was suspended hears nothing, and lets go once somebody wakes it."""
-    monkeypatch.setattr(control, "SILENCE_S", 0.1)
+    monkeypatch.setattr(handover, "SILENCE_S", 0.1)
     pid, started_s, display = other_process.pid, other_process.create_time(), Quiet()
     if suspended:
         other_process.suspend()
@@ -118,6 +118,25 @@ def test_down_says_what_it_waits_for(
         ledger.append(Controlled(run_id=run_id, at_s=1.0, pid=pid, process_started_s=started_s, boot_id=boot_id(), ending=True))
         end(run_id, places=places, display=display, make=lambda _launch: Paper(), hand_over_s=0.3)
     assert words.format(pid=pid) in display.notes[-1]
+
+
+def test_who_has_the_lock_and_has_not_said_so_yet_is_asked_once_it_does(
+    run_id: str, places: Places, ledger: Ledger, other_process: psutil.Process
+) -> None:
+    """`down` just after `run`: a controller that was never asked would be waited for until it had trained."""
+    seen, display = ledger.runs()[run_id], Quiet()
+    assert seen.controlled is None
+    mine = Controlled(
+        run_id=run_id, at_s=1.0, pid=other_process.pid, process_started_s=other_process.create_time(), boot_id=boot_id()
+    )
+    with places.run(run_id).lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        threading.Timer(0.5, lambda: ledger.append(mine)).start()
+        end(run_id, places=places, display=display, make=lambda _launch: Paper(), hand_over_s=3.0)
+    await_true(lambda: not other_process.is_running() or other_process.status() == psutil.STATUS_ZOMBIE)
+    assert [note for note in display.notes if "Asking" in note] == [
+        f"Asking its controller (process {other_process.pid}) to stop and tear down."
+    ]
 
 
 @pytest.mark.parametrize(("ending", "phase"), [(True, "train"), (False, "teardown"), (False, "confirm")])

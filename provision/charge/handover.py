@@ -1,0 +1,92 @@
+"""From whoever is in charge of a run to somebody who is to end it: asked to stop, and waited for until it has let go."""
+
+from __future__ import annotations
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from typing import Final
+
+from provision.account.ledger import Ledger
+from provision.account.lines import Controlled
+from provision.account.runs import RunState
+from provision.charge.controller import is_alive, is_locked, is_suspended, lock_of, opened_lock
+from provision.home.interrupt import SAME_MOMENT_S
+from provision.home.places import RunFolder
+from provision.walk.phases import Display
+from provision.words import seconds_words
+from remote.contract import Phase
+
+ANOTHER_MOMENT_S: Final = 1.5 * SAME_MOMENT_S  # derived: sooner, the second signal would count as the first
+SILENCE_S: Final = 5.0  # assumed: nobody wonders so soon what is waited for
+LOOK_S: Final = 1.0  # assumed: a look at the lock and at the ledger's size costs nothing
+ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
+
+
+@contextmanager
+def handed_over(
+    run_id: str, folder: RunFolder, ledger: Ledger, display: Display, *, discard: bool, patience_s: float
+) -> Iterator[bool]:
+    """Hold the run's lock once its controller has let go; whether it has. What takes more than a moment is said.
+
+    Whoever holds it is asked once to stop, as soon as the ledger says who that is: one that has just taken the lock has not
+    written it down yet, and another may take it meanwhile. `discard`: at once, not with what is finished.
+
+    Nobody holds a lock that is not there: where its file can't be made, that is told, and keeps nothing that bills.
+    """
+    try:
+        os.close(opened_lock(folder.lock))
+    except OSError as error:
+        display.note(f"{folder.lock} can't be made ({error.strerror}). The run is ended all the same.")
+        yield True
+        return
+    began_at_s, asked, told = time.monotonic(), set[int](), False
+    look_s = 0.0
+    while True:
+        with lock_of(folder, patience_s=look_s) as held:
+            waited_s = time.monotonic() - began_at_s
+            if held or waited_s >= patience_s:
+                yield held
+                return
+        state = ledger.runs()[run_id]
+        if is_locked(folder.lock):  # else it was somebody who only looked
+            _ask(state, display, discard=discard, asked=asked)
+        if waited_s >= SILENCE_S and not told:
+            told = True
+            display.note(_waited_for(state.controlled, patience_s - waited_s))
+        look_s = min(LOOK_S, SILENCE_S, patience_s - waited_s)
+
+
+def _ask(state: RunState, display: Display, *, discard: bool, asked: set[int]) -> None:
+    """To stop with what is finished, each process once; a second time, a moment later, means at once."""
+    controlled = state.controlled
+    if controlled is None or controlled.pid in asked or not is_alive(controlled):
+        return
+    asked.add(controlled.pid)
+    if controlled.ending or state.phase in ENDING:
+        display.note(f"Process {controlled.pid} is ending it already; waiting for that.")
+        return
+    display.note(f"Asking its controller (process {controlled.pid}) to stop and tear down.")
+    _terminate(controlled)
+    if discard:
+        time.sleep(ANOTHER_MOMENT_S)
+        _terminate(controlled)
+
+
+def _terminate(controlled: Controlled) -> None:
+    """Nothing happens where the process has ended by itself meanwhile."""
+    with suppress(ProcessLookupError):
+        if is_alive(controlled):
+            os.kill(controlled.pid, signal.SIGTERM)
+
+
+def _waited_for(controlled: Controlled | None, patience_s: float) -> str:
+    """A sentence for whoever wonders why nothing happens."""
+    limit = f"Waiting up to {seconds_words(patience_s)}"
+    if controlled is None or not is_alive(controlled):
+        return f"{limit} for another process to let go of this run."
+    if is_suspended(controlled):
+        return f"{limit}: process {controlled.pid} is suspended. Wake it: kill -CONT {controlled.pid}"
+    return f"{limit} for process {controlled.pid} to let go; it may have a box to end."
