@@ -133,13 +133,12 @@ def _tell_forsaken(words: list[str]) -> None:
     import time
     from contextlib import suppress
 
-    from provision.account.ledger import Ledger
     from provision.charge.forsaken import forsaken_sentence
     from provision.errors import RentuneError
     from provision.home.places import read_places
 
     with suppress(RentuneError, OSError):
-        sentence = forsaken_sentence(words, ledger=Ledger(read_places().ledger), now_s=time.time())
+        sentence = forsaken_sentence(words, places=read_places(), now_s=time.time())
         if sentence is not None:
             click.echo(sentence, err=True)
 

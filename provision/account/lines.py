@@ -72,6 +72,7 @@ class Controlled(Line, frozen=True, kw_only=True, tag="controlled"):
     process_started_s: float  # wall clock, Unix, as the clock stood then
     boot_id: str
     start_ticks: int | None = None  # the same after boot, which setting the clock does not move; None in older lines
+    machine: str | None = None  # which computer, as `home.processes.machine_id` has it; None in older lines
     detached: bool = False
     ending: bool = False  # it took charge only to end the run: nobody needs to ask it to
 

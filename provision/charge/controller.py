@@ -7,7 +7,9 @@ import os
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
+from enum import StrEnum
 from pathlib import Path
+from typing import Final
 
 import psutil
 
@@ -16,9 +18,10 @@ from provision.account.lines import Controlled
 from provision.account.runs import RunState
 from provision.errors import Refused
 from provision.home.places import RunFolder
-from provision.home.processes import boot_id, start_of, still_runs, still_runs_by_clock
+from provision.home.processes import boot_id, machine_id, start_of, still_runs, still_runs_by_clock
 
 LOOK_S = 1.0  # assumed: a look at the lock takes microseconds
+GRACE_S: Final = 300.0  # assumed: so long after its deadline a controller that lives has ended its box, or is at it
 POLL_S = 0.02  # assumed: as often as nobody notices
 
 
@@ -95,6 +98,7 @@ def this_process(run_id: str, *, at_s: float, detached: bool = False, ending: bo
         process_started_s=psutil.Process().create_time(),
         boot_id=boot_id(),
         start_ticks=start_of(os.getpid()),
+        machine=machine_id(),
         detached=detached,
         ending=ending,
     )
@@ -135,9 +139,26 @@ def _process_of(controlled: Controlled) -> psutil.Process | None:
     return still_runs(controlled.pid, controlled.start_ticks)
 
 
-def is_orphan(state: RunState) -> bool:
-    """Opened, not ended, and nobody is in control: its process is gone, or has closed the books on what it could not end."""
-    return not state.ended and (state.billed is not None or not is_alive(state.controlled))
+class Hands(StrEnum):
+    """Whether somebody is in control of a run that has not ended."""
+
+    HELD = "held"  # a process that is seen, or holds the run's lock: seen from another machine or container no pid means much
+    NOBODY = "nobody"  # its process is gone, or has closed the books on what it could not end
+    UNKNOWN = "unknown"  # another computer took charge of it, and the lock can't tell: this home may be a copy
+
+
+def hands_of(state: RunState, lock: Path | None, *, now_s: float) -> Hands:
+    """In whose hands a run is. After its deadline and the grace it is nobody's that can't be seen: it should be over.
+
+    `lock` = the run's, in this home; None where it has none.
+    """
+    controlled = state.controlled
+    if (lock is not None and is_locked(lock)) or (state.billed is None and is_alive(controlled)):
+        return Hands.HELD
+    if controlled is None or state.billed is not None or now_s > state.deadline_at_s + GRACE_S:
+        return Hands.NOBODY
+    is_of_here = controlled.boot_id == boot_id() or controlled.machine == machine_id()
+    return Hands.NOBODY if is_of_here else Hands.UNKNOWN
 
 
 def _holder(ledger: Ledger, run_id: str) -> str:

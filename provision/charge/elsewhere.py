@@ -17,7 +17,7 @@ import msgspec
 
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState
-from provision.charge.controller import is_orphan, lock_of
+from provision.charge.controller import Hands, hands_of, lock_of
 from provision.errors import RentuneError
 from provision.home.installation import known_installation
 from provision.home.places import Places
@@ -27,19 +27,23 @@ from provision.state.shared import seen_book
 
 ASK_S: Final = 5.0  # assumed: a store that is there answers within one second, and who types `ls` waits no longer than this
 
+NOT_SEEN: Final = "a computer of another name took charge of it, and whether it still has it can't be seen from here"
+
 
 class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
     """One run that is in other hands, or may be."""
 
     run_id: str
-    url: str  # where its state lies
+    url: str | None  # where its state lies; None = in this home alone, which another computer has used, or a copy of it
     machine: str | None = None  # which has it, and was heard of lately; None = nobody could ask
     why: str = ""  # it could not be asked
 
     @property
     def words(self) -> str:
         """For where a run stands."""
-        return f"running on {self.machine}" if self.machine else f"unknown: kept at {self.url}, ask with --state"
+        if self.machine:
+            return f"running on {self.machine}"
+        return f"unknown: kept at {self.url}, ask with --state" if self.url else "unknown: another computer took charge of it"
 
     @property
     def sentence(self) -> str:
@@ -47,6 +51,11 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
         if self.machine:
             held = f"Run {self.run_id} is controlled from {self.machine} and left alone"
             return f"{held}; to end it: rentune down {self.run_id}, there."
+        if self.url is None:
+            return (
+                f"Run {self.run_id} is left alone until its deadline: {self.why}. "
+                f"Take it up here: rentune resume {self.run_id}. End it all the same: rentune down {self.run_id}."
+            )
         return (
             f"Run {self.run_id} is kept at {self.url}, which can't be asked who has it ({self.why}); it is left alone. "
             f"Ask again: rentune ls --state {self.url}. End it all the same: rentune down {self.run_id}."
@@ -61,14 +70,27 @@ def ask_stores(
     What other machines have written of such a run comes into this home's ledger. All are asked at once, and waited for so long.
     """
     ledger, home = Ledger(places.ledger), known_installation(places)
-    asked = [_Asked(state.run_id, places, environment) for state in _left_behind(ledger.runs().values(), places)]
+    left_behind = _left_behind(ledger.runs().values(), places, now_s=time.time())
+    asked = [_Asked(run_id, places, environment) for run_id in left_behind if places.run(run_id).state.exists()]
     ends_at_s = time.monotonic() + patience_s
     found = (each.answer(ledger, places, home, patience_s=max(0.0, ends_at_s - time.monotonic())) for each in asked)
     return {each.run_id: each for each in found if each is not None}
 
 
-def _left_behind(states: Iterable[RunState], places: Places) -> list[RunState]:
-    return [state for state in states if is_orphan(state) and places.run(state.run_id).state.exists()]
+def in_other_hands(places: Places, *, now_s: float) -> dict[str, Elsewhere]:
+    """What stores say is, or may be, in another machine's hands; and what only another computer could tell of."""
+    by_store = ask_stores(places)
+    runs = Ledger(places.ledger).runs().values()
+    untold = (run_id for run_id, hands in _left_behind(runs, places, now_s=now_s).items() if hands is Hands.UNKNOWN)
+    alone = (run_id for run_id in untold if not places.run(run_id).state.exists())
+    return by_store | {run_id: Elsewhere(run_id=run_id, url=None, why=NOT_SEEN) for run_id in alone}
+
+
+def _left_behind(states: Iterable[RunState], places: Places, *, now_s: float) -> dict[str, Hands]:
+    """Whom nobody is seen to control, and whether somebody may all the same."""
+    going_on = [state for state in states if not state.ended]
+    hands = {state.run_id: hands_of(state, places.run(state.run_id).lock, now_s=now_s) for state in going_on}
+    return {run_id: each for run_id, each in hands.items() if each is not Hands.HELD}
 
 
 class _Asked:

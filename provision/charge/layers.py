@@ -129,10 +129,10 @@ def _at_home(state: RunState, folder: RunFolder) -> tuple[Layer, ...]:
 
 def _controller(state: RunState, folder: RunFolder) -> Layer:
     controlled = state.controlled
-    there = controlled is not None and is_alive(controlled) and is_locked(folder.lock)
-    if there and controlled is not None:
+    if controlled is not None and is_locked(folder.lock):
         kind = "supervisor" if controlled.detached else "controller"
-        return Layer(place="home", name="controller", there=Answer.YES, says=f"{kind}, process {controlled.pid}")
+        where = "" if is_alive(controlled) else " of another computer, or one that can't be seen from here"
+        return Layer(place="home", name="controller", there=Answer.YES, says=f"{kind}, process {controlled.pid}{where}")
     says = f"nobody follows it; to go on: rentune resume {state.run_id}, to end it: rentune down {state.run_id}"
     return Layer(place="home", name="controller", there=Answer.NO, says=says)
 

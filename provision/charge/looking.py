@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 
 from catalogs.catalog import read_billing
 from provision.account.ledger import Ledger, damage
-from provision.charge.elsewhere import ask_stores
+from provision.charge.controller import hands_of
+from provision.charge.elsewhere import in_other_hands
 from provision.charge.orphans import Orphans, find_orphans, lists_of, providers_to_ask
 from provision.home.installation import known_installation
 from provision.parts import clouds_in_reach
@@ -23,7 +24,8 @@ if TYPE_CHECKING:
 
 def look_for_orphans(places: Places) -> Orphans:
     """The ledger against what each provider lists: where a run was opened, and every cloud whose credentials are here."""
-    elsewhere = ask_stores(places)
+    now_s = time.time()
+    elsewhere = in_other_hands(places, now_s=now_s)
     ledger = Ledger(places.ledger)
     runs = ledger.runs()
     owned: dict[str, Owned] = {}
@@ -39,7 +41,10 @@ def look_for_orphans(places: Places) -> Orphans:
         runs,
         owned,
         installation=known_installation(places),
-        now_s=time.time(),
+        now_s=now_s,
+        hands={
+            run_id: hands_of(state, places.run(run_id).lock, now_s=now_s) for run_id, state in runs.items() if not state.ended
+        },
         elsewhere=elsewhere,
         billing=read_billing(),
     )

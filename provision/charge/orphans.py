@@ -14,14 +14,13 @@ import msgspec
 from catalogs.hardware import Billing
 from provision.account.runs import RunState
 from provision.account.upkeep import is_billed, spent, spent_words, upkeep, upkeep_words
-from provision.charge.controller import is_orphan
+from provision.charge.controller import Hands
 from provision.charge.elsewhere import Elsewhere
 from provision.providers import KINDS, Lists
 from provision.provisioner import Answer, Owned, Resource
 
 NOBODY: Final[Mapping[str, Elsewhere]] = {}
-
-
+NO_HANDS: Final[Mapping[str, Hands]] = {}
 NO_RULES: Final[Mapping[str, Billing]] = {}
 
 
@@ -51,12 +50,14 @@ def find_orphans(
     *,
     installation: str | None,
     now_s: float,
+    hands: Mapping[str, Hands] = NO_HANDS,
     elsewhere: Mapping[str, Elsewhere] = NOBODY,
     billing: Mapping[str, Billing] = NO_RULES,
 ) -> Orphans:
-    """Compare the ledger with what each provider lists. `installation` is this state folder's id, if it has one;
-    `elsewhere` what stores said of its runs, `billing` how providers bill.
+    """Compare the ledger with what each provider lists. `installation` is this state folder's id, if it has one; `hands` in
+    whose hands its runs are (left out: nobody's), `elsewhere` what stores said of them, `billing` how providers bill.
     """
+    going_on = [state for state in runs.values() if not state.ended]
     unclaimed = [
         (provider, resource)
         for provider, found in owned.items()
@@ -69,9 +70,13 @@ def find_orphans(
     ]
     return Orphans(
         seen_at_s=now_s,
-        runs=tuple(state for state in runs.values() if is_orphan(state) and state.run_id not in elsewhere),
+        runs=tuple(
+            state
+            for state in going_on
+            if hands.get(state.run_id, Hands.NOBODY) is Hands.NOBODY and state.run_id not in elsewhere
+        ),
         elsewhere=tuple(elsewhere.values()),
-        controlled=tuple(state for state in runs.values() if not state.ended and not is_orphan(state)),
+        controlled=tuple(state for state in going_on if hands.get(state.run_id) is Hands.HELD),
         strays=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if is_ours),
         others=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if not is_ours),
         kept=tuple((provider, resource) for provider, found in owned.items() for resource in found.kept),

@@ -18,14 +18,13 @@ from typing import Final
 from provision.account.ledger import Ledger
 from provision.charge.bell import tell_end
 from provision.charge.control import end, ended_or_told
-from provision.charge.controller import hold_alone
+from provision.charge.controller import GRACE_S, hold_alone
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
 from provision.home.places import read_places
 from provision.provisioner import Teardown
 from provision.watch.progress import LineDisplay
 
-GRACE_S: Final = 300.0  # assumed: a controller that lives has ended its box by then, or is at it
 LOOK_S: Final = 2.0  # assumed: a look at the ledger's size costs nothing
 AGAIN_S: Final = 300.0  # assumed: a line that is down comes back, a cloud that declines changes its mind
 

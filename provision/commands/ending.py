@@ -106,7 +106,11 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
             teardowns.append(control.ended_or_told(run_id, act))
         except HeldElsewhere as error:
             held.append(f"{error} It is left alone; to end it: rentune down {run_id}, there.")
-    unknown = {f"the store of run {each.run_id}": each.why for each in found.elsewhere if each.machine is None}
+    unknown = {
+        f"the store of run {each.run_id}" if each.url else f"run {each.run_id}": each.why
+        for each in found.elsewhere
+        if each.machine is None
+    }
     others = (*left_alone, *held)
     return Ended(
         teardowns=tuple(teardowns),

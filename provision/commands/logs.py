@@ -33,7 +33,7 @@ def command(run: str, follow: bool, offset: int, events: bool, controller: bool)
     """
     from provision.account.ledger import Ledger
     from provision.charge.control import find_run
-    from provision.charge.controller import is_alive
+    from provision.charge.controller import Hands, hands_of
     from provision.home.places import read_places
 
     places = read_places()
@@ -43,7 +43,8 @@ def command(run: str, follow: bool, offset: int, events: bool, controller: bool)
 
     def over() -> bool:
         state = ledger.runs()[run_id]
-        return not follow or state.billed is not None or not is_alive(state.controlled)
+        is_held = hands_of(state, folder.lock, now_s=time.time()) is Hands.HELD
+        return not follow or state.billed is not None or not is_held
 
     if controller or events:
         _copy(folder.controller_log if controller else folder.events, offset, over)

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from provision.account.runs import RunState
     from provision.charge.elsewhere import Elsewhere
     from provision.charge.orphans import Orphans
-    from provision.home.places import Places
+    from provision.home.places import Places, RunFolder
     from provision.provisioner import Resource
     from provision.report.tables import Table
     from provision.state.shared import Shared
@@ -58,11 +58,11 @@ def command(orphans: bool, everything: bool, state: str | None, as_json: bool) -
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
     from provision.account.ledger import Ledger
-    from provision.charge.elsewhere import ask_stores
+    from provision.charge.elsewhere import in_other_hands
     from provision.commands.problems import ledger_problems
     from provision.envelope.show import show
 
-    elsewhere = ask_stores(places)
+    elsewhere = in_other_hands(places, now_s=time.time())
     ledger = Ledger(places.ledger)
     runs = list(ledger.runs().values())
     shown = runs if everything else runs[-SHOWN:]
@@ -165,7 +165,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "model": state.opened.model,
         "provider": state.provider,
         "offer": state.rental.offer.key if state.rental else None,
-        "status": status(state),
+        "status": status(state, places.run(state.run_id), now_s=now_s),
         "phase": _phase(state, heard) if heard is not None else None,
         "reason": _reason(receipt),
         "reached": receipt.reached if receipt else None,
@@ -194,15 +194,16 @@ def _reason(receipt: Receipt | None) -> str | None:
     return DEADLINE if receipt.ended_by_deadline else receipt.reason
 
 
-def status(state: RunState) -> str:
+def status(state: RunState, folder: RunFolder, *, now_s: float) -> str:
     """One word or two for where a run stands."""
-    from provision.charge.controller import is_alive
+    from provision.charge.controller import Hands, hands_of
 
-    if state.ended and not (state.goes_on and is_alive(state.controlled)):
+    is_held = hands_of(state, folder.lock, now_s=now_s) is Hands.HELD
+    if state.ended and not (state.goes_on and is_held):
         if state.billed is None:
             return BOOKS_OPEN
         return STATUSES.get(Exit(state.billed.exit_code), "ended")
-    if state.billed is None and is_alive(state.controlled):
+    if is_held:
         return "ending" if state.controlled and state.controlled.ending else "running"
     if state.opened.keep_box_on_failure and state.billed is not None:
         return "kept"

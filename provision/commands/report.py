@@ -124,7 +124,7 @@ def _brought(state: RunState, places: Places) -> Receipt | None:
 
 def without_receipt(state: RunState, folder: RunFolder) -> Refused:
     """Why a run has no receipt that could be shown. Of one that is over only the ledger's line can be left."""
-    from provision.charge.controller import is_alive
+    from provision.charge.controller import Hands, hands_of
     from provision.errors import Refused
 
     run_id = state.run_id
@@ -132,7 +132,7 @@ def without_receipt(state: RunState, folder: RunFolder) -> Refused:
         return Refused(f"{folder.receipt} is damaged.", hint=SUMS)
     if state.ended and state.billed:
         return Refused(f"Run {run_id} is over, and its receipt is no longer there: {folder.receipt}.", hint=SUMS)
-    if is_alive(state.controlled):
+    if hands_of(state, folder.lock, now_s=time.time()) is Hands.HELD:
         return Refused(f"Run {run_id} is not over yet, so it has no receipt.", hint=f"rentune logs -f {run_id} follows it")
     return Refused(f"Run {run_id} has no receipt yet.", hint=f"rentune resume {run_id}, or rentune down {run_id}")
 

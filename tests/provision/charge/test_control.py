@@ -17,7 +17,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Billed, Controlled, Ended, PhaseStarted
 from provision.charge import control, handover
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
-from provision.charge.controller import in_control, is_orphan
+from provision.charge.controller import Hands, hands_of, in_control
 from provision.charge.orphans import Orphans, find_orphans
 from provision.cli import call
 from provision.commands import ending
@@ -50,7 +50,7 @@ def test_down_ends_what_nobody_controls_and_closes_its_books(run_id: str, places
     assert teardown.clean
     state = ledger.runs()[run_id]
     assert state.billed is not None
-    assert not is_orphan(state)
+    assert state.ended
     assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper) == teardown
 
 
@@ -60,7 +60,8 @@ def test_what_down_could_not_end_stays_an_orphan(run_id: str, places: Places, le
     paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
     paper.stubborn = True
     assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).command == f"rentune down {run_id}"
-    assert is_orphan(ledger.runs()[run_id])
+    assert hands_of(ledger.runs()[run_id], places.run(run_id).lock, now_s=time.time()) is Hands.NOBODY
+    assert not ledger.runs()[run_id].ended
     paper.stubborn = False
     assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean
     assert ledger.runs()[run_id].ended

@@ -11,7 +11,7 @@ import psutil
 import pytest
 
 from provision.account.ledger import Ledger
-from provision.charge.controller import in_control, is_alive, is_locked, this_process
+from provision.charge.controller import GRACE_S, Hands, hands_of, in_control, is_alive, is_locked, this_process
 from provision.errors import Refused
 from provision.home.places import Places
 from provision.home.processes import start_of
@@ -71,3 +71,24 @@ def test_a_look_at_the_lock_refuses_nobody(run_id: str, places: Places, ledger: 
         threading.Timer(0.2, lambda: fcntl.flock(looking, fcntl.LOCK_UN)).start()
         with in_control(run_id, folder, ledger, clock=time.time):
             assert is_locked(folder.lock)
+
+
+@pytest.mark.parametrize(
+    ("where", "hands"),
+    [
+        ({"boot_id": "another boot"}, Hands.NOBODY),  # this computer, started anew since
+        ({"pid": 1, "start_ticks": 0}, Hands.NOBODY),
+        ({"boot_id": "another boot", "machine": "another computer"}, Hands.UNKNOWN),
+        ({"boot_id": "another boot", "machine": None}, Hands.UNKNOWN),  # a line of an older version does not tell
+        ({}, Hands.HELD),
+    ],
+)
+def test_only_of_this_computer_it_is_known_that_nobody_is_left(
+    where: dict[str, object], hands: Hands, run_id: str, places: Places, ledger: Ledger
+) -> None:
+    """Another boot of another one says nothing, until the run's deadline and a grace have passed."""
+    ledger.append(msgspec.structs.replace(this_process(run_id, at_s=0.0), **where))
+    state, lock = ledger.runs()[run_id], places.run(run_id).lock
+    assert hands_of(state, lock, now_s=state.deadline_at_s + GRACE_S) is hands
+    late = hands_of(state, lock, now_s=state.deadline_at_s + GRACE_S + 1)
+    assert late is (Hands.HELD if hands is Hands.HELD else Hands.NOBODY)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from decimal import Decimal
 from typing import Any
 
@@ -12,7 +13,7 @@ import pytest
 from catalogs.catalog import read_billing
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled, Ended
-from provision.charge.controller import this_process
+from provision.charge.controller import hands_of, in_control, this_process
 from provision.charge.looking import look_for_orphans
 from provision.charge.orphans import (
     Orphans,
@@ -40,7 +41,9 @@ def resource(run_id: str | None, **tags: Any) -> Resource:
 
 
 def orphans(ledger: Ledger, owned: dict[str, Owned] | None = None) -> Orphans:
-    return find_orphans(ledger.runs(), owned or {}, installation="here", now_s=1000.0)
+    runs = ledger.runs()
+    hands = {run_id: hands_of(state, None, now_s=1000.0) for run_id, state in runs.items() if not state.ended}
+    return find_orphans(runs, owned or {}, installation="here", now_s=1000.0, hands=hands)
 
 
 def seen(*resources: Resource) -> dict[str, Owned]:
@@ -54,6 +57,40 @@ def test_an_opened_run_without_a_controller_is_an_orphan(run_id: str, ledger: Le
     assert orphans(ledger).nothing
     ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id=boot_id()))
     assert len(orphans(ledger).runs) == 1
+
+
+ELSEWHERE = {"boot_id": "another boot", "machine": "another computer"}
+
+
+def test_a_run_whose_lock_is_held_is_controlled_from_wherever_one_looks(
+    run_id: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Two machines share a home, or two containers a volume: what the ledger says of the process means nothing here."""
+    with in_control(run_id, places.run(run_id), ledger, clock=time.time):
+        ledger.append(msgspec.structs.replace(this_process(run_id, at_s=time.time()), pid=1, **ELSEWHERE))
+        assert [state.run_id for state in look_for_orphans(places).controlled] == [run_id]
+        assert call(["down", "--orphans"]) == Exit.OK
+        assert call(["ls"]) == Exit.OK
+    told = capsys.readouterr()
+    assert f"rentune down {run_id}" in told.out
+    assert "running" in told.out
+    assert "Nobody here controls" not in told.err
+    assert not ledger.runs()[run_id].ended
+
+
+def test_what_another_computer_took_charge_of_is_left_alone_until_its_deadline(
+    run_id: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its home may be a copy, whose lock tells nothing: that is unknown, with 3, and ended by name alone."""
+    ledger.append(msgspec.structs.replace(this_process(run_id, at_s=time.time()), **ELSEWHERE))
+    assert call(["down", "--orphans"]) == Exit.STILL_BILLS
+    told = capsys.readouterr()
+    assert f"Run {run_id} is left alone until its deadline" in " ".join(told.out.split())
+    assert not ledger.runs()[run_id].ended
+    assert call(["ls"]) == Exit.OK
+    assert "unknown" in capsys.readouterr().out
+    assert call(["down", run_id]) == Exit.OK
+    assert ledger.runs()[run_id].ended
 
 
 def test_what_was_rented_from_here_is_a_stray_when_no_run_of_the_ledger_lives_by_it(run_id: str, ledger: Ledger) -> None:

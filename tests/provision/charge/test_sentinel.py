@@ -18,8 +18,8 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Ended, Tried
 from provision.account.runs import RunState
 from provision.charge.control import SENTINEL, drive
-from provision.charge.controller import hold_alone
-from provision.charge.sentinel import AGAIN_S, GRACE_S, watch
+from provision.charge.controller import GRACE_S, hold_alone
+from provision.charge.sentinel import AGAIN_S, watch
 from provision.clouds.programs import CLOUDS
 from provision.errors import Exit, ProvisionError, Reason, Scope
 from provision.home.places import Places

@@ -131,9 +131,9 @@ def test_between_two_attempts_a_run_goes_on(run_id: str, places: Places, ledger:
             usd=Decimal(0),
         )
     )
-    assert status(ledger.runs()[run_id]) == "ended, books open"
+    assert status(ledger.runs()[run_id], places.run(run_id), now_s=5.0) == "ended, books open"
     ledger.append(this_process(run_id, at_s=4.0))
-    assert status(ledger.runs()[run_id]) == "running"
+    assert status(ledger.runs()[run_id], places.run(run_id), now_s=5.0) == "running"
 
 
 def test_a_run_that_goes_on_shows_phase_and_deadline(run_id: str, places: Places, ledger: Ledger) -> None:
