@@ -237,7 +237,7 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
         if not discard:
             rescue(run)
     except ResultOnBox as error:
-        if run.left_s > 0:
+        if run.left_s > 0 or not _bills_on(run):
             return _left_with_result(run, error)
         run.display.note(f"{error} Its deadline has passed, so it is ended all the same: the result is lost with it.")
         message = f"{message} Its result did not come home before its deadline, and is lost."
@@ -246,6 +246,12 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
     outcome = read_outcome(run.folder)
     close_books(run, message=message, interrupted=outcome is None or not outcome.trained)
     return teardown
+
+
+def _bills_on(run: Run) -> bool:
+    """Whether a box that nobody ends costs on: a machine of the user's own does not, and may keep what it holds."""
+    box = run.state.box
+    return box is None or box.ours
 
 
 def _left_with_result(run: Run, error: ResultOnBox) -> Teardown:

@@ -17,6 +17,7 @@ from provision.errors import BoxLost, HomeFailed, ProvisionError, TransferFailed
 from provision.walk import keeping, training
 from provision.walk.keeping import Keeper
 from remote.contract import OUTPUT_DIR, Event, Phase
+from tests.doubles.virtual.cloud import VirtualCloud
 from tests.doubles.virtual.lives import Life, MortalLedger
 from tests.doubles.virtual.shell import VirtualShell
 from tests.doubles.virtual.trainer import Training
@@ -54,6 +55,20 @@ def test_past_its_deadline_a_box_is_ended_though_its_result_does_not_come(
     assert stage.receipt is not None
     assert "did not come home before its deadline, and is lost" in stage.receipt.message
     assert not stage.receipt.trained
+
+
+def test_a_machine_of_ones_own_keeps_the_only_copy_past_its_deadline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It bills nothing, so there is nothing to save but the result."""
+    rented = VirtualCloud.up
+    monkeypatch.setattr(VirtualCloud, "up", lambda *asked: msgspec.structs.replace(rented(*asked), ours=False))
+    settings = msgspec.structs.replace(CALM.settings, power_off=PowerOff.KEEPS_BILLING)
+    stage = Stage.set(dataclasses.replace(CALM, settings=settings, training=SHORT), tmp_path)
+    stage.send(Controller("resume", pause_s=0.0, killed_at=60))
+    monkeypatch.setattr(type(stage.outside.world), "runs", lambda _self, _each: True, raising=False)
+    monkeypatch.setattr(VirtualShell, "get", no_result_comes)
+    stage.outside.pass_time(stage.state.deadline_at_s + 400 - stage.outside.now_s)
+    stage.send(Controller("down", pause_s=0.0))
+    assert stage.outside.standing
 
 
 class FullAtTheEnd(MortalLedger):
