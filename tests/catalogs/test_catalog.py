@@ -90,7 +90,10 @@ def test_any_text_is_a_card_or_one_sentence(name: str) -> None:
 
 @pytest.mark.parametrize("size", ["16GB", "80 gib", "0G"])
 def test_a_size_of_memory_is_no_name_and_is_sent_to_its_option(catalog: Catalog, size: str) -> None:
-    with pytest.raises(CatalogError, match=f'no GPU is called "{size}"; by its memory .* --gpu-budget'):
+    """As sold, or as a job may use it: two options, and each is said what it is."""
+    with pytest.raises(
+        CatalogError, match=f'no GPU is called "{size}"; --gpu-budget .* sold with, --gpu-memory-gib .* may use'
+    ):
         catalog.gpu(size)
 
 

@@ -101,6 +101,7 @@ def test_an_error_with_json_is_an_envelope(capsys: pytest.CaptureFixture[str]) -
         "status": "error",
         "data": None,
         "errors": [{"message": "There is no run 'nothing'.", "hint": "rentune ls"}],
+        "notes": [],
         "exit_code": 2,
         "version": 1,
     }
@@ -128,24 +129,24 @@ def test_every_failure_of_ours_has_one_root() -> None:
 
 
 @pytest.mark.parametrize(
-    ("error", "code"),
+    ("error", "code", "said"),
     [
-        (CatalogError("bad cell", file="gpus.csv", line=3), Exit.REFUSED),
-        (RequestError("no such thing", hint="another"), Exit.REFUSED),
-        (CaseRefused("rank", "too many", "fewer"), Exit.REFUSED),
-        (ModelUnknown("no model", "another"), Exit.REFUSED),
-        (TrainingFailed("no result", hint="resume"), Exit.FAILED),
-        (click.Abort(), Exit.INTERRUPTED),
+        (CatalogError("bad cell", file="gpus.csv", line=3), Exit.REFUSED, "gpus.csv:3: bad cell"),
+        (RequestError("no such thing", hint="another"), Exit.REFUSED, "No such thing."),
+        (CaseRefused("rank", "too many", "fewer"), Exit.REFUSED, "too many"),
+        (ModelUnknown("no model", "another"), Exit.REFUSED, "No model."),
+        (TrainingFailed("No result.", hint="resume"), Exit.FAILED, "No result."),
+        (click.Abort(), Exit.INTERRUPTED, "Interrupted."),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_a_failure_is_told_in_its_own_words_with_its_own_code(
-    error: Exception, code: Exit, capsys: pytest.CaptureFixture[str]
+    error: Exception, code: Exit, said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The lower floors refuse, whatever the class; only what runs can fail."""
+    """The lower floors refuse, whatever the class; only what runs can fail. What they say without a place is a sentence."""
     assert tell(error, ["plan"]) == code
     told = capsys.readouterr().err
-    assert told.startswith(f"Error: {getattr(error, 'message', 'Interrupted.')}\n")
+    assert told.startswith(f"Error: {said}\n")
     assert (f"Hint: {getattr(error, 'hint', None)}" in told) == (getattr(error, "hint", None) is not None)
 
 
