@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Final
 
 import msgspec
@@ -15,7 +15,7 @@ from planner.asking.request import OWN_MACHINES, DataAsked, Profile
 from planner.estimators import calibration as known
 from planner.estimators import phases
 from planner.estimators.host import download_bytes
-from planner.estimators.learned import NOTHING_LEARNED, Learned, Seen, learned_from
+from planner.estimators.learned import NOTHING_LEARNED, Learned, Seen, cores_of, learned_from, machine_of
 from planner.estimators.memory.held.optimizers import state_bytes
 from planner.estimators.memory.held.weights import trained_of
 from planner.estimators.phases import moving, scaled, span, total
@@ -55,12 +55,11 @@ def pace_of(
     mean_seq_len: float,
     interconnect: str,
     cores: float | None,
-    seen: tuple[Seen, ...] = (),
-    learned: Learned | None = None,
+    earlier: Callable[[float], Learned] = lambda _: NOTHING_LEARNED,
 ) -> Pace:
     """Seconds of a step and tokens per second, with the spread of runs like this one. `gpu` None: `cores` train.
 
-    `seen`: earlier runs here. They move the middle, and make the range narrower. `learned`: what is taken for what they say.
+    `earlier`: what earlier runs teach of it, by its p90 over its p50. They move the middle, and make the range narrower.
     """
     if gpu is None:
         step = cpu_step_time(
@@ -72,9 +71,7 @@ def pace_of(
             architecture, strategy, task=task, gpu=gpu, stack=stack, mean_seq_len=mean_seq_len, interconnect=interconnect
         )
         fast = slow = known.SPREADS[run_class(architecture, strategy, gpu, step)]
-    if learned is None:
-        named = _names(gpu) | {"quant": strategy.quant}
-        learned = learned_from(seen, **named, num_gpus=strategy.num_gpus, spread=slow) if seen else NOTHING_LEARNED
+    learned = earlier(slow)
     fast, slow = min(fast, learned.spread), min(slow, learned.spread)
     seconds = step.step_s(strategy.gradient_accumulation_steps) * learned.factor
     tokens = tokens_per_step(strategy, stack, mean_seq_len)
@@ -87,19 +84,28 @@ def pace_of(
     )
 
 
-def least_learned(seen: tuple[Seen, ...], quants: Iterable[Quant], *, gpu: Gpu | None, num_gpus: int) -> Learned:
+def _learned(seen: tuple[Seen, ...], strategy: Strategy, *, gpu: Gpu | None, offer: Offer, spread: float) -> Learned:
+    if not seen:
+        return NOTHING_LEARNED
+    return learned_from(seen, **_names(gpu, offer), num_gpus=strategy.num_gpus, quant=strategy.quant, spread=spread)
+
+
+def least_learned(seen: tuple[Seen, ...], quants: Iterable[Quant], *, gpu: Gpu | None, offer: Offer, num_gpus: int) -> Learned:
     """The least factor that earlier runs teach of any run there, on one GPU or all, with its weights in one of these forms."""
     spreads = known.SPREADS.values() if gpu is not None else (known.SPREAD_CPU_SLOW,)
     every = [
-        learned_from(seen, **_names(gpu), num_gpus=number, quant=quant, spread=spread)
+        learned_from(seen, **_names(gpu, offer), num_gpus=number, quant=quant, spread=spread)
         for quant, number, spread in itertools.product(quants, {1, num_gpus}, spreads)
     ]
     return min(every, key=lambda each: each.factor)
 
 
-def _names(gpu: Gpu | None) -> dict[str, str]:
+def _names(gpu: Gpu | None, offer: Offer) -> dict[str, str]:
     """Under which earlier runs on such a machine are kept."""
-    return {"stack": GPU_STACK, "gpu": gpu.name} if gpu is not None else {"stack": CPU_STACK, "gpu": "cpu"}
+    machine = machine_of(offer.provider, offer.instance_type)
+    if gpu is None:
+        return {"stack": CPU_STACK, "gpu": cores_of(offer.provider), "machine": machine}
+    return {"stack": GPU_STACK, "gpu": gpu.name, "machine": machine}
 
 
 def estimate_duration(
@@ -132,8 +138,7 @@ def estimate_duration(
         mean_seq_len=work.train_mean,
         interconnect=offer.interconnect,
         cores=offer.vcpus,
-        seen=seen,
-        learned=learned,
+        earlier=lambda spread: learned or _learned(seen, strategy, gpu=gpu, offer=offer, spread=spread),
     )
     num_steps = steps_of(strategy, stack, work.num_examples, loop)
     base_bytes = download_bytes(architecture, strategy, task)

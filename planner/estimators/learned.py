@@ -1,13 +1,18 @@
 """What earlier runs here say of the next one's speed: a factor on the planned step, and a narrower range around it.
 
-ln(measured / planned) of a run is taken as a sum of five normal parts: of its stack, of its GPU there, of how many of them,
-of its quantization on those, and of the run itself. What earlier runs share with the next one is conditioned on (derived;
-the variances are not).
+ln(measured / planned) of a run is taken as a sum of six normal parts: of its stack, of its GPU there, of how many of them,
+of its quantization on those, of its machine where that surprises, and of the run itself. What earlier runs share with the next
+one is conditioned on (derived; the variances are not).
+
+A machine surprises where its runs are further off than this planner is: a busy, throttled or narrow box, whose time says
+nothing of another. What most machines show is the kind's own, the planner's spread counted among them as one.
 """
 
 from __future__ import annotations
 
 import math
+import statistics
+from collections.abc import Iterable
 from functools import lru_cache
 from typing import Final
 
@@ -28,6 +33,7 @@ class Seen(msgspec.Struct, frozen=True):
     gpu: str
     num_gpus: int  # that compute on it together; 1 on a CPU, too
     quant: str
+    machine: str  # as `machine_of` names it
     mean_log: float  # of ln(measured / planned, without what was learned before)
     num_runs: int
 
@@ -43,29 +49,54 @@ class Learned(msgspec.Struct, frozen=True):
 NOTHING_LEARNED: Final = Learned()
 
 
+def machine_of(provider: str, instance_type: str) -> str:
+    """One machine where it is one's own; of a provider, those that it sells under one name."""
+    return f"{provider}/{instance_type}"
+
+
+def cores_of(provider: str) -> str:
+    """What stands in a GPU's place where a machine's own cores train: those of another provider are others."""
+    return f"cores of {provider}"
+
+
 @lru_cache  # a search asks for each card of each strategy
-def learned_from(seen: tuple[Seen, ...], *, stack: str, gpu: str, num_gpus: int, quant: str, spread: float) -> Learned:
+def learned_from(
+    seen: tuple[Seen, ...], *, stack: str, gpu: str, num_gpus: int, quant: str, machine: str, spread: float
+) -> Learned:
     """`spread`: of such a run's p90 over its p50 where nothing is known of earlier ones."""
     alike = tuple(each for each in seen if each.stack == stack)
     if not alike:
         return NOTHING_LEARNED
     num_runs = sum(each.num_runs for each in alike)
-    observed = sum(each.num_runs * each.mean_log**2 for each in alike) / num_runs  # runs that surprise are believed, too
-    prior = max((math.log(spread) / P90_SIGMAS) ** 2, observed) - OF_ONE_RUN**2
+    observed = {name: _mean_square(each for each in alike if each.machine == name) for name in {each.machine for each in alike}}
+    own = (math.log(spread) / P90_SIGMAS) ** 2
+    usual = max(own, statistics.median_low([own, *observed.values()]))
+    prior = usual - OF_ONE_RUN**2
     if prior <= 0:
         return NOTHING_LEARNED
-    target = Seen(stack, gpu, num_gpus, quant, 0.0, 0)
+    surprise = {name: max(0.0, square - usual) for name, square in observed.items()}
+    target = Seen(stack, gpu, num_gpus, quant, machine, 0.0, 0)
+
+    def together(one: Seen, other: Seen) -> float:
+        return prior * _shared(one, other) + (surprise.get(one.machine, 0.0) if one.machine == other.machine else 0.0)
+
     noise = [OF_ONE_RUN**2 / each.num_runs for each in alike]
     among = [
-        [prior * _shared(one, other) + (noise[row] if row == column else 0.0) for column, other in enumerate(alike)]
+        [together(one, other) + (noise[row] if row == column else 0.0) for column, other in enumerate(alike)]
         for row, one in enumerate(alike)
     ]
-    to_target = [prior * _shared(each, target) for each in alike]
+    to_target = [together(each, target) for each in alike]
     weights = _solved(among, to_target)
     mean = sum(weight * each.mean_log for weight, each in zip(weights, alike, strict=True))
-    left = prior - sum(weight * each for weight, each in zip(weights, to_target, strict=True))
+    left = together(target, target) - sum(weight * each for weight, each in zip(weights, to_target, strict=True))
     sigma = math.sqrt(max(0.0, left) + OF_ONE_RUN**2)
     return Learned(math.exp(mean), math.exp(P90_SIGMAS * sigma), num_runs)
+
+
+def _mean_square(runs: Iterable[Seen]) -> float:
+    """How far runs are off, squared."""
+    each = tuple(runs)
+    return sum(one.num_runs * one.mean_log**2 for one in each) / sum(one.num_runs for one in each)
 
 
 def _shared(one: Seen, other: Seen) -> float:

@@ -55,7 +55,8 @@ def search(
     Raises RequestError, CaseRefused or CatalogError where the request names what does not exist.
     """
     short = frozenset(key for provider in providers.values() for key in provider.short)
-    market = Market(catalog, catalog.offers if offers is None else offers, short=short)
+    seen_on = frozenset(each.machine for each in seen)
+    market = Market(catalog, catalog.offers if offers is None else offers, short=short, seen_on=seen_on)
     for check in checks(request, architecture, catalog, market.offers, runnable=providers):
         check()
     check_memory(None if cards is None else cards.memory_gib, catalog, said="--gpus")

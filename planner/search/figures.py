@@ -16,7 +16,7 @@ from planner.asking.request import LOCAL, OWN_MACHINES, Request
 from planner.estimators.cost import billed_range
 from planner.estimators.duration import checkpoint_bytes, estimate_duration, least_learned, unpadded
 from planner.estimators.host import estimate_host
-from planner.estimators.learned import Seen
+from planner.estimators.learned import Seen, machine_of
 from planner.estimators.memory import estimate_vram, resting_bytes
 from planner.estimators.memory.card.process import Outside, outside_of
 from planner.estimators.memory.scene import memory_class
@@ -65,6 +65,7 @@ class Figures:
         self._advice = advice
         self._seq_len = seq_len
         self.seen = seen
+        self._seen_on = frozenset(each.machine for each in seen)
         self._ladders: dict[tuple[int, Dtype], Ladders] = {}
         self._least: dict[tuple[int, Dtype, int], float] = {}
         self.priced: set[tuple[object, ...]] = set()  # what was told in dollars, by offer and strategy
@@ -179,7 +180,9 @@ class Figures:
         local = offer.provider == LOCAL  # its environment stands already, and so does the model
         kind = (offer.vcpus, offer.provider) if gpu is None else (gpu.name, offer.provider in OWN_MACHINES)
         link = offer.interconnect if strategy.num_gpus > 1 else None  # one GPU has nobody to talk to, in whatever box
-        key = (*kind, local, padded, link, *key_of(strategy))
+        machine = machine_of(offer.provider, offer.instance_type)
+        own = machine if machine in self._seen_on else None  # to all others earlier runs teach the same
+        key = (*kind, own, local, padded, link, *key_of(strategy))
         if key not in self._duration:
             self._duration[key] = estimate_duration(
                 self.architecture,
@@ -194,7 +197,7 @@ class Figures:
                 seen=self.seen,
                 learned=None
                 if padded or not self.seen
-                else least_learned(self.seen, self._quants(), gpu=gpu, num_gpus=strategy.num_gpus),
+                else least_learned(self.seen, self._quants(), gpu=gpu, offer=offer, num_gpus=strategy.num_gpus),
             )
         return self._duration[key]
 

@@ -17,6 +17,7 @@ from catalogs.read import CatalogError
 from catalogs.user_file import shortened
 from planner.asking.policy import ANYWHERE, LEAST_LETTERS, Rule, alike_patterns, matches, refusal
 from planner.asking.request import HERE, HOST, LOCAL, OWN_MACHINES, Request, RequestError, Where
+from planner.estimators.learned import machine_of
 from planner.plan import Rejection
 from planner.units import GIB, MIB
 from remote.contract import Dtype
@@ -79,9 +80,18 @@ KIB: Final = 1024  # derived: GiB of a TiB
 class Market:
     """All offers of one search. It asks for them again with one wish less, so each condition is looked at once."""
 
-    def __init__(self, catalog: Catalog, offers: tuple[Offer, ...], *, short: frozenset[str] = frozenset()) -> None:
-        """`short`: the keys of offers that an account may not rent, as far as that is known."""
-        self.catalog, self.offers, self._short = catalog, offers, short
+    def __init__(
+        self,
+        catalog: Catalog,
+        offers: tuple[Offer, ...],
+        *,
+        short: frozenset[str] = frozenset(),
+        seen_on: frozenset[str] = frozenset(),
+    ) -> None:
+        """`short`: the keys of offers that an account may not rent, as far as that is known. `seen_on`: the machines whose
+        earlier runs are known, each a kind of its own.
+        """
+        self.catalog, self.offers, self._short, self._seen_on = catalog, offers, short, seen_on
         self.every = frozenset(range(len(offers)))
         self._alike: dict[str | None, tuple[list[int], ...]] = {}
         self._broken: dict[Hashable, frozenset[int]] = {}
@@ -111,7 +121,9 @@ class Market:
     def kinds(self, places: frozenset[int]) -> tuple[Kind, ...]:
         """The offers in these places, sorted into kinds."""
         if places not in self._kinds:
-            self._kinds[places] = _kinds([self.offers[place] for place in sorted(places)], self.catalog, self._short)
+            self._kinds[places] = _kinds(
+                [self.offers[place] for place in sorted(places)], self.catalog, short=self._short, seen_on=self._seen_on
+            )
         return self._kinds[places]
 
     def sold_by(self, sellers: frozenset[str]) -> frozenset[int]:
@@ -261,7 +273,7 @@ def _counted(number: int, reason: str, remedy: str | None, wish: str | None = No
     return Rejection(what=what, reason=reason, remedy=remedy, wish=wish, num_offers=number)
 
 
-def _kinds(offers: Iterable[Offer], catalog: Catalog, short: frozenset[str]) -> tuple[Kind, ...]:
+def _kinds(offers: Iterable[Offer], catalog: Catalog, *, short: frozenset[str], seen_on: frozenset[str]) -> tuple[Kind, ...]:
     """Group by what moves memory and time. Of equal machines in several regions only the cheapest is kept, of those first that
     the account may rent.
     """
@@ -277,8 +289,10 @@ def _kinds(offers: Iterable[Offer], catalog: Catalog, short: frozenset[str]) -> 
             cheapest[key] = offer
     grouped: dict[tuple[str | None, int, str, str], list[Offer]] = defaultdict(list)
     for offer in cheapest.values():
-        # each its own kind: CPU boxes, where cores and RAM decide, and a machine whose cards' free memory was read
-        own = offer.key if offer.gpu is None or offer.gpu_free_mib is not None else ""
+        # each its own kind: CPU boxes, where cores and RAM decide, a machine whose cards' free memory was read, or one whose
+        # earlier runs may say what they say of no other
+        seen = bool(seen_on) and machine_of(offer.provider, offer.instance_type) in seen_on
+        own = offer.key if offer.gpu is None or offer.gpu_free_mib is not None or seen else ""
         grouped[offer.gpu, int(offer.num_gpus), offer.interconnect, own].append(offer)
     return tuple(
         Kind(

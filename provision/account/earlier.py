@@ -10,7 +10,7 @@ from typing import Final
 import msgspec
 
 from planner.estimators.duration import CPU_STACK, GPU_STACK
-from planner.estimators.learned import Seen
+from planner.estimators.learned import Seen, cores_of, machine_of
 
 STEP: Final = "optimizer step"  # as the receipt names these two figures, and the rows after it
 STEPS: Final = "optimizer steps"
@@ -25,6 +25,8 @@ class Kind(msgspec.Struct, frozen=True):
     gpu: str
     num_gpus: int
     quant: str
+    provider: str
+    instance_type: str
 
 
 class Row(msgspec.Struct, frozen=True):
@@ -46,14 +48,15 @@ def read_seen(path: Path, *, version: str) -> tuple[Seen, ...]:
     read = (_row(line) for line in path.read_bytes().splitlines())
     rows = [row for row in read if row is not None and row.versions.get(PLANNER) == version]
     long_enough = {row.run_id for row in rows if row.quantity == STEPS and row.measured >= LEAST_STEPS}
-    logs: dict[tuple[str, str, int, str], list[float]] = defaultdict(list)
+    logs: dict[tuple[str, str, int, str, str], list[float]] = defaultdict(list)
     for row in rows:
         if row.quantity != STEP or row.run_id not in long_enough or min(row.predicted, row.measured, row.learned) <= 0:
             continue
         off = row.measured / (row.predicted / row.learned)
         if 1 / WILDEST <= off <= WILDEST:
-            stack = CPU_STACK if row.key.gpu == "cpu" else GPU_STACK
-            logs[stack, row.key.gpu, row.key.num_gpus, row.key.quant].append(math.log(off))
+            key = row.key
+            stack, gpu = (CPU_STACK, cores_of(key.provider)) if key.gpu == "cpu" else (GPU_STACK, key.gpu)
+            logs[stack, gpu, key.num_gpus, key.quant, machine_of(key.provider, key.instance_type)].append(math.log(off))
     return tuple(Seen(*kind, sum(each) / len(each), len(each)) for kind, each in sorted(logs.items()))
 
 

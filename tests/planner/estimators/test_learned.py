@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import math
 
+import msgspec
 import pytest
 
 from catalogs.bases.models import resolve_model
 from planner.asking.request import default_data
 from planner.estimators.duration import GPU_STACK, estimate_duration
-from planner.estimators.learned import NOTHING_LEARNED, Learned, Seen, learned_from
+from planner.estimators.learned import NOTHING_LEARNED, Learned, Seen, learned_from, machine_of
 from planner.plan import DurationEstimate
 from remote.contract import Loop, Strategy
 from tests.planner.builders import make_gpu, make_offer
 
 SPREAD = 1.5
+HERE, ELSEWHERE = machine_of("local", "this-machine"), machine_of("cloud", "large")
 
 
-def seen(
-    off: float, *, stack: str = GPU_STACK, gpu: str = "Card 24GB", num_gpus: int = 1, quant: str = "none", num_runs: int = 1
-) -> Seen:
+def seen(off: float, *, num_runs: int = 1, machine: str = HERE, **otherwise: str | int) -> Seen:
     """Runs that took `off` times what was planned."""
-    return Seen(stack, gpu, num_gpus, quant, math.log(off), num_runs)
+    usual = Seen(GPU_STACK, "Card 24GB", 1, "none", machine, math.log(off), num_runs)
+    return msgspec.structs.replace(usual, **otherwise)
 
 
-def learned(*runs: Seen, gpu: str = "Card 24GB", quant: str = "none") -> Learned:
+def learned(*runs: Seen, gpu: str = "Card 24GB", quant: str = "none", machine: str = HERE) -> Learned:
     """What they teach of such a job."""
-    return learned_from(runs, stack=GPU_STACK, gpu=gpu, num_gpus=1, quant=quant, spread=SPREAD)
+    return learned_from(runs, stack=GPU_STACK, gpu=gpu, num_gpus=1, quant=quant, machine=machine, spread=SPREAD)
 
 
 def test_without_runs_of_its_stack_nothing_is_learned() -> None:
@@ -64,6 +65,33 @@ def test_more_runs_teach_more_and_runs_that_disagree_are_weighed() -> None:
 def test_runs_far_outside_of_the_range_are_believed() -> None:
     """Twice as slow as planned, where the range went to 1.5 times."""
     assert learned(seen(2.0)).factor == pytest.approx(2.0, rel=0.01)
+
+
+def test_what_surprises_is_the_machine_s_own() -> None:
+    """A box at a fourth of the speed: its next run is as slow, the same card elsewhere is not, nor is any other."""
+    slow = seen(4.0, num_runs=5)
+    assert learned(slow).factor == pytest.approx(4.0, rel=0.02)
+    assert 1.0 < learned(slow, machine=ELSEWHERE).factor < 1.1
+    assert 1.0 < learned(slow, machine=ELSEWHERE, gpu="Other").factor < 1.05
+    assert learned(slow, machine=ELSEWHERE).spread == pytest.approx(SPREAD, rel=0.05)
+
+
+def test_a_slow_box_leaves_what_others_taught() -> None:
+    """As they do without it, whether or not the next run is on one that was seen."""
+    usual, slow = seen(1.1, num_runs=5, machine=ELSEWHERE), seen(4.0, num_runs=5)
+    for machine in (ELSEWHERE, "cloud/small"):
+        assert learned(usual, slow, machine=machine).factor == pytest.approx(learned(usual, machine=machine).factor, rel=0.03)
+
+
+def test_what_most_machines_show_is_the_kind_s() -> None:
+    """Two that are as slow are no accident: the planner was wrong of that card."""
+    one, two = seen(2.0, num_runs=5), seen(2.0, num_runs=5, machine=ELSEWHERE)
+    assert learned(one, two, machine="cloud/small").factor == pytest.approx(2.0, rel=0.02)
+
+
+def test_a_usual_miss_on_one_machine_is_the_kind_s() -> None:
+    """Within the planner's own range nothing says that another machine would be any better."""
+    assert learned(seen(1.3), machine=ELSEWHERE) == learned(seen(1.3))
 
 
 def timed(*runs: Seen) -> DurationEstimate:

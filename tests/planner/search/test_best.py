@@ -16,7 +16,7 @@ from catalogs.hardware import Gpu
 from planner.asking.request import Budget, stated_data
 from planner.choice.goals import GOALS, MEASURES, Goal
 from planner.estimators.duration import GPU_STACK
-from planner.estimators.learned import Seen
+from planner.estimators.learned import Seen, machine_of
 from planner.plan import Plan, Provider, QuotaShort
 from tests.planner.builders import CLOUD, ask, make_billing, make_catalog, make_gpu, make_offer, make_request
 
@@ -36,7 +36,8 @@ EARLIER = st.builds(
     st.just(GPU_STACK),
     st.sampled_from([card.name for card in CARDS]),
     st.sampled_from(["none", "nf4", "int8"]),
-    st.floats(-0.7, 0.7),
+    st.sampled_from([machine_of("cloud", "machine-0"), machine_of("elsewhere", "another")]),
+    st.floats(-1.6, 1.6),
     st.integers(1, 20),
 )
 CHEAP = msgspec.structs.replace(QUICK, usd_per_hour=Decimal(1))
@@ -62,7 +63,7 @@ def least(plans: Sequence[Plan], goal: Goal) -> tuple[object, ...] | None:
         min_size=1,
         max_size=5,
     ),
-    st.lists(EARLIER, max_size=4, unique_by=lambda each: (each.gpu, each.quant)),
+    st.lists(EARLIER, max_size=4, unique_by=lambda each: (each.gpu, each.quant, each.machine)),
 )
 def test_nothing_that_was_passed_over_is_better_for_any_goal(
     machines: list[tuple[Gpu, int, int, str, float | None]], earlier: list[Seen]
@@ -97,9 +98,9 @@ def test_nothing_that_was_passed_over_is_better_for_any_goal(
     assert ((hourly.doubts, hourly.offer.usd_per_hour) if hourly else None) == min(hours, default=None)
 
 
-def taught(gpu: str, quant: str, factor: float) -> Seen:
+def taught(gpu: str, quant: str, factor: float, machine: str = machine_of("cloud", "another")) -> Seen:
     """By many runs, which leave no doubt."""
-    return Seen(GPU_STACK, gpu, 1, quant, math.log(factor), 20)
+    return Seen(GPU_STACK, gpu, 1, quant, machine, math.log(factor), 20)
 
 
 def test_a_way_that_earlier_runs_found_faster_is_taken_though_another_is_faster_by_itself() -> None:
@@ -121,6 +122,20 @@ def test_a_machine_is_not_passed_over_for_what_slowed_another_way_there() -> Non
     )
     assert slow_alone[0].cost.total_usd.p50 < quick_alone[0].cost.total_usd.p50
     assert [plan.offer.instance_type for plan in both] == ["slow", "quick"]
+
+
+def test_a_slow_box_does_not_make_all_later_plans_slow() -> None:
+    """Its own plan is as slow as its runs were; the same card at another's, and another card there, take what they took."""
+    other = msgspec.structs.replace(SLOW, provider="elsewhere", instance_type="other")
+    request, catalog = make_request(model="3b", data=DATA, top=3), make_catalog(SLOW, QUICK, other, gpus=CARDS)
+    seen = (taught(SLOW.gpu or "", "none", 4.0, machine_of(SLOW.provider, SLOW.instance_type)),)
+    before, after = (
+        {plan.offer.instance_type: plan.duration.step_s.p50 for plan in ask(request, catalog, seen=each).plans}
+        for each in ((), seen)
+    )
+    slower = {name: after[name] / before[name] for name in before}
+    assert slower["slow"] == pytest.approx(4.0, rel=0.02)
+    assert max(slower["other"], slower["quick"]) < 1.15
 
 
 def test_the_goal_decides_what_is_recommended() -> None:

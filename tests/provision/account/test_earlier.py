@@ -9,7 +9,7 @@ import msgspec
 import pytest
 
 from planner.estimators.duration import CPU_STACK, GPU_STACK
-from planner.estimators.learned import Seen
+from planner.estimators.learned import Seen, cores_of, machine_of
 from provision.account.earlier import read_seen
 from provision.account.receipt import Calibration, calibrations
 from remote.contract import Measured
@@ -29,12 +29,15 @@ def rows(
     quant: str = "nf4",
     learned: float = 1.0,
     version: str = "1.0",
+    at: str = "cloud/large",
 ) -> tuple[Calibration, ...]:
     """A run's rows as its books write them."""
+    provider, instance_type = at.split("/")
     tiny = tiny_plan(Path("/model"), Path("/data"), steps=steps)
     plan = msgspec.structs.replace(
         tiny,
         gpu=None if gpu == "cpu" else make_gpu(gpu),
+        offer=msgspec.structs.replace(tiny.offer, provider=provider, instance_type=instance_type),
         strategy=msgspec.structs.replace(tiny.strategy, quant=quant, num_gpus=num_gpus),
         duration=msgspec.structs.replace(tiny.duration, step_s=exactly(predicted), learned=learned),
         versions={"rentune": version},
@@ -51,18 +54,21 @@ def written(folder: Path, *kinds: tuple[Calibration, ...], more: bytes = b"") ->
 
 
 def test_runs_of_a_kind_are_one_mean(tmp_path: Path) -> None:
-    """By card, how many of them, and quantization; a CPU's runs are another stack's."""
+    """By card, how many of them, quantization and machine; a CPU's runs are another stack's, and its cores their seller's."""
     found = written(
         tmp_path,
         rows("a", predicted=1.0, measured=1.1),
         rows("b", predicted=2.0, measured=2.6),
-        rows("c", predicted=1.0, measured=1.0, gpu="cpu", quant="none"),
+        rows("c", predicted=1.0, measured=1.0, gpu="cpu", quant="none", at="local/this-machine"),
         rows("d", predicted=1.0, measured=2.0, num_gpus=8),
+        rows("e", predicted=1.0, measured=4.0, at="cloud/small"),
     )
-    assert [(each.stack, each.gpu, each.num_gpus, each.quant, each.num_runs) for each in found] == [
-        (GPU_STACK, "L4", 1, "nf4", 2),
-        (GPU_STACK, "L4", 8, "nf4", 1),
-        (CPU_STACK, "cpu", 1, "none", 1),
+    large, small, own = machine_of("cloud", "large"), machine_of("cloud", "small"), machine_of("local", "this-machine")
+    assert [(each.stack, each.gpu, each.num_gpus, each.quant, each.machine, each.num_runs) for each in found] == [
+        (GPU_STACK, "L4", 1, "nf4", large, 2),
+        (GPU_STACK, "L4", 1, "nf4", small, 1),
+        (GPU_STACK, "L4", 8, "nf4", large, 1),
+        (CPU_STACK, cores_of("local"), 1, "none", own, 1),
     ]
     assert found[0].mean_log == pytest.approx((math.log(1.1) + math.log(1.3)) / 2)
 
