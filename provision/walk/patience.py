@@ -17,7 +17,7 @@ from provision.errors import (
 )
 from provision.home.whole import at_home
 from provision.prepare.deadline import limit_of
-from provision.provisioner import Box, Claim, Owned, Provisioner, seen
+from provision.provisioner import Box, Owned, seen
 from provision.walk.held import Run
 from provision.words import seconds_words
 
@@ -38,18 +38,23 @@ def patiently(run: Run, act: Callable[[], T]) -> T:
     at the deadline, TransferFailed when bytes go on being refused although the box answers, WrongHostKey at once.
     """
     broken, said = 0, ""
+    error: RentuneError
     while True:
         try:
             with at_home(run.folder.root):
                 return act()
         except WrongHostKey:
             raise
-        except (ConnectionFailed, TransferFailed, HomeFailed) as error:
+        except (ConnectionFailed, TransferFailed, HomeFailed) as met:
+            error = met
             broken += isinstance(error, TransferFailed)
             if broken > MAX_BROKEN_TRANSFERS or (isinstance(error, HomeFailed) and run.left_s <= 0):
                 raise
             said = _say_once(run, error, said)
-        wait_for_box(run)
+        if isinstance(error, ConnectionFailed):
+            wait_for_box(run)
+        else:  # the box answered
+            pause(run)
 
 
 def _say_once(run: Run, error: RentuneError, said: str) -> str:
@@ -66,21 +71,29 @@ def wait_for_box(run: Run) -> None:
         raise gone_too_soon(run)
     require_time(run)
     run.ledger.require_charge()  # whoever has the run now lets in itself
-    if not run.plan.request.where.allow_from:  # else the user has said who may come in, and that stays
-        let_in_again(run.provisioner, run.claim, run.display.note)
-    run.sleep(min(RECONNECT_S, run.left_s))
+    let_in_again(run)
+    pause(run)
 
 
-def let_in_again(provisioner: Provisioner, claim: Claim, note: Callable[[str], None]) -> None:
-    """For a box that is silent: it lets in the address that it was rented from, and this may be another.
+def pause(run: Run) -> None:
+    """Before another try, where no provider has anything to tell: the box answered, and this machine did not take a file."""
+    run.sleep(max(0.0, min(RECONNECT_S, run.left_s)))
+
+
+def let_in_again(run: Run) -> bool:
+    """For a box that is silent: it lets in the address that it was rented from, and this may be another. Whether it was asked:
+    not where the user has said who may come in, for that stays.
 
     What fails here, in whatever way, is told and no more: it is asked while the line is bad, and the box may be silent for
     another reason.
     """
+    if run.plan.request.where.allow_from:
+        return False
     try:
-        provisioner.readmit(claim)
+        run.provisioner.readmit(run.claim)
     except Exception as error:  # noqa: BLE001 - as in `seen`: what could not be seen ends nothing
-        note(f"This machine's address may not be let in any more, and could not be: {error}")
+        run.display.note(f"This machine's address may not be let in any more, and could not be: {error}")
+    return True
 
 
 def require_box(run: Run, box: Box) -> None:

@@ -71,9 +71,8 @@ def _connected(run: Run, box: Box, *, reach_s: float, lifetime_s: float) -> Shel
     try:
         return connect()
     except ConnectionFailed:
-        if not box.ours or run.plan.request.where.allow_from:
+        if not box.ours or not let_in_again(run):
             raise
-    let_in_again(run.provisioner, run.claim, run.display.note)
     return connect()
 
 

@@ -36,7 +36,7 @@ from provision.walk.books import result_waits
 from provision.walk.foresight import Foresight
 from provision.walk.held import Run
 from provision.walk.keeping import Keeper, bring_learned, granted
-from provision.walk.patience import more_time, patiently, require_time, wait_for_box
+from provision.walk.patience import more_time, patiently, pause, require_time, wait_for_box
 from provision.walk.phases import Phases
 from provision.walk.stopping import leaving_s
 from provision.watch.view import read_events
@@ -202,7 +202,8 @@ def _hear(run: Run, shell: Shell, box: Box, hearers: tuple[Callable[[Event], obj
         run.display.note(f"{error} The run goes on without us; trying again.")
     except HomeFailed as error:
         run.display.note(f"{error} {error.hint} The run goes on without us; trying again.")
-        wait_for_box(run)
+        require_time(run)
+        pause(run)
 
 
 def _announce_end(run: Run) -> None:
