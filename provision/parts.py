@@ -11,6 +11,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from catalogs.user_file import expanded
 from planner.asking.request import HOST, LOCAL
 from provision.clouds.programs import CLOUDS, CloudRow
 from provision.errors import MissingPart
@@ -161,7 +162,7 @@ def _plugin_of(sdk: str) -> tuple[str, str]:
 
 def _credentials(cloud: str, row: CloudRow, environment: Mapping[str, str]) -> Finding:
     named = [name for name in row.credential_variables if environment.get(name)]
-    file = row.credential_file and Path(environment.get("HOME", "~")).expanduser() / row.credential_file
+    file = row.credential_file and expanded(environment.get("HOME", "~")) / row.credential_file
     where = named[0] if named else str(file) if file and file.is_file() else None
     return looked_for(
         credentials_of(cloud),

@@ -144,10 +144,11 @@ def _most_tokens(model: str) -> int | None:
 
 def _tokenizer(model: str) -> Path:
     """What decides the tokens, when it can be read here. Raises BadInput, and MissingPart without a tokenizer's libraries."""
+    from catalogs.user_file import expanded
     from provision.errors import BadInput, MissingPart
     from provision.prepare.inputs.counting import has_stack, has_tokenizer, trains_on_bytes
 
-    path = Path(model).expanduser()
+    path = expanded(model)
     if trains_on_bytes(path):
         return path
     if not has_tokenizer(path):

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-import getpass
 import re
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
+from catalogs.user_file import expanded
 from provision.errors import BadInput
+from provision.home.installation import user_name
 
 WRITTEN = re.compile(
     r"(?:(?P<user>\w[\w.+$-]*)@)?(?:\[(?P<ipv6>[0-9A-Fa-f:.]+(?:%\w+)?)\]|(?P<host>\w[\w.-]*))(?::(?P<port>\d{1,5}))?"
@@ -43,13 +44,13 @@ def address_of(user_at_host: str, *, config: Path | None = None) -> Address:
     """The address of `[user@]host[:port]`; an IPv6 address with a port stands in brackets.
 
     `config`: an ssh_config whose HostName, User, Port and IdentityFile hold for what was not typed (None: ~/.ssh/config).
-    Raises BadInput for what is no address, and for a host that is reached through another one.
+    Raises BadInput for what is no address, without a user's name, and for a host that is reached through another one.
     """
     typed = WRITTEN.fullmatch(user_at_host.strip())
     if not typed:
         raise _no_address(user_at_host)
     host = str(typed["ipv6"] or typed["host"])
-    said = _configured(host, config or Path.home() / ".ssh/config")
+    said = _configured(host, config or expanded("~/.ssh/config"))
     port = int(typed["port"] or said.get("port", SSH_PORT))
     if not 0 < port < 65536:
         raise _no_address(user_at_host)
@@ -59,8 +60,15 @@ def address_of(user_at_host: str, *, config: Path | None = None) -> Address:
             f"{host} is reached through another host ({jump}), by your ~/.ssh/config; rentune goes straight to a host.",
             hint=f"Open the way yourself, for example: ssh -L 2222:localhost:22 {host}; then --host user@localhost:2222",
         )
+    user = typed["user"] or said.get("user") or user_name()
+    if user is None:
+        raise BadInput(
+            f"As whom to log in at {host} is not said, and nobody here knows what you are called.",
+            hint=f"USER@{host}",
+            place=("where", "host"),
+        )
     return Address(
-        user=typed["user"] or said.get("user") or getpass.getuser(),
+        user=user,
         host=said.get("hostname", host),
         port=port,
         identities=tuple(map(Path, said.get("identityfile", ()))),

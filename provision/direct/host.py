@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from catalogs.catalog import read_catalog
 from catalogs.hardware import Offer
+from catalogs.user_file import expanded
 from planner.asking.request import HOST
 from provision.aboard import detached
 from provision.aboard.layers import read_layers
@@ -62,7 +63,7 @@ class ExistingHost:
         """No `config`, `known_hosts` and `identities`: the usual files in ~/.ssh. Raises BadInput as `address_of` does."""
         self.address = address_of(user_at_host, config=config)
         self._user, self._host, self._port = self.address.user, self.address.host, self.address.port
-        ssh_folder = Path.home() / ".ssh"
+        ssh_folder = expanded("~/.ssh")
         self._known_hosts = known_hosts or (ssh_folder / "known_hosts", Path("/etc/ssh/ssh_known_hosts"))
         self._identities = identities or self.address.identities or tuple(ssh_folder / name for name in IDENTITY_FILES)
         self._agent = agent

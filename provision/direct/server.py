@@ -49,7 +49,7 @@ def write_server(folder: Path, *, public_key: str, marks: Mapping[str, str], env
     """Keys and configuration of a server that admits `public_key`; returns the public host key.
 
     Sessions carry `marks`, and of `environment` what PASSED_ON names. Raises BadInput for a folder that the configuration
-    can't name.
+    can't name, MissingPart for a user without a name.
     """
     require_folder(folder, variable=HOME_VARIABLE)
     (folder / "authorized_keys").write_text(f"{public_key}\n")
@@ -75,8 +75,17 @@ def server_command(folder: Path, *, namespace: bool) -> tuple[str, ...]:
 
 
 def current_user() -> str:
-    """Whoever we are to the kernel; an ordinary user's sshd lets nobody else in."""
-    return pwd.getpwuid(os.geteuid()).pw_name
+    """Whoever we are to the kernel; an ordinary user's sshd lets nobody else in, and nobody whom the system has no name for.
+
+    Raises MissingPart.
+    """
+    try:
+        return pwd.getpwuid(os.geteuid()).pw_name
+    except KeyError:
+        raise MissingPart(
+            f"The local box needs a user whom this system knows, and it has no name for user {os.geteuid()}.",
+            hint="Start the container as a user of its image, or add a line for this one to its /etc/passwd.",
+        ) from None
 
 
 def find_sshd() -> str:

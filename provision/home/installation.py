@@ -1,7 +1,8 @@
-"""Whose a resource is: one random id per state folder, on every resource that is rented from it."""
+"""Whose a resource is: one random id per state folder, on every resource that is rented from it, and its user's name."""
 
 from __future__ import annotations
 
+import getpass
 import os
 import re
 import secrets
@@ -12,6 +13,21 @@ from provision.errors import Refused
 from provision.home.places import Places
 
 ID: Final = re.compile(r"[0-9a-f]{16}")
+
+
+def owner() -> str:
+    """What this user is called: by the environment, else by the system; by the number alone where neither knows, as in a
+    container that was started as a user which its image lacks.
+    """
+    return user_name() or f"uid-{os.geteuid()}"
+
+
+def user_name() -> str | None:
+    """The user's name; None where nobody knows one."""
+    try:
+        return getpass.getuser()
+    except (KeyError, OSError):  # OSError from Python 3.13 on
+        return None
 
 
 def installation_id(places: Places) -> str:

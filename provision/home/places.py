@@ -10,7 +10,7 @@ from typing import Final
 
 import msgspec
 
-from catalogs.user_file import shortened
+from catalogs.user_file import expanded, shortened
 from provision import __version__
 from provision.errors import BadInput
 
@@ -190,15 +190,25 @@ def nearest_there(path: Path) -> Path:
 
 def read_places(environment: Mapping[str, str] = os.environ) -> Places:
     """`RENTUNE_HOME`, else `$XDG_STATE_HOME/rentune` and, for what the user sets, `$XDG_CONFIG_HOME/rentune`;
-    `RENTUNE_CACHE`, else `$XDG_CACHE_HOME/rentune`.
+    `RENTUNE_CACHE`, else `$XDG_CACHE_HOME/rentune`. Raises BadInput where neither they nor a home folder are there.
     """
-    user = Path(environment.get("HOME", "~")).expanduser()
-    state = environment.get("XDG_STATE_HOME") or user / ".local" / "state"
-    cache = environment.get("XDG_CACHE_HOME") or user / ".cache"
-    config = environment.get("XDG_CONFIG_HOME") or user / ".config"
+
+    def below(variable: str, usual: str) -> Path:
+        return Path(environment.get(variable) or _users_folder(environment) / usual) / "rentune"
+
     moved = environment.get(HOME_VARIABLE)
-    return Places(
-        home=Path(moved or Path(state) / "rentune").absolute(),  # other programs are told of it, and start elsewhere
-        cache=Path(environment.get(CACHE_VARIABLE) or Path(cache) / "rentune").absolute(),
-        config=None if moved else Path(config).absolute() / "rentune",
+    return Places(  # absolute: other programs are told of these, and start elsewhere
+        home=Path(moved or below("XDG_STATE_HOME", ".local/state")).absolute(),
+        cache=Path(environment.get(CACHE_VARIABLE) or below("XDG_CACHE_HOME", ".cache")).absolute(),
+        config=None if moved else below("XDG_CONFIG_HOME", ".config").absolute(),
     )
+
+
+def _users_folder(environment: Mapping[str, str]) -> Path:
+    """Raises BadInput where the user has none, as in a container that was started as a user which its image lacks."""
+    folder = expanded(environment.get("HOME", "~"))
+    if folder == Path("~"):
+        raise BadInput(
+            "You have no home folder here: HOME is not set, and this system does not know you.", hint="HOME=FOLDER rentune …"
+        )
+    return folder

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import datetime as dt
-import getpass
 import secrets
 import shutil
 from collections.abc import Callable, Iterator
@@ -19,6 +18,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import UNREADABLE, Opened
 from provision.account.runs import RunState
 from provision.errors import BadInput, HomeFailed
+from provision.home.installation import owner
 from provision.home.places import Places, RunFolder
 from provision.home.whole import at_home, write_whole
 from provision.prepare.deadline import allowed_s
@@ -91,14 +91,18 @@ def open_run(
 
 @contextmanager
 def _whole_or_not(folder: RunFolder, ledger: Ledger, run_id: str) -> Iterator[None]:
-    """What home does not take is told, and leaves no half of a run: without its line in the ledger nobody would find it."""
+    """Whatever goes wrong leaves no half of a run: without its line in the ledger nobody would find it, or its key. What home
+    does not take is told.
+    """
     try:
         with at_home(folder.root):
             yield
-    except HomeFailed as error:
+    except BaseException as error:
         if run_id not in ledger.runs():
             shutil.rmtree(folder.root, ignore_errors=True)
-        raise BadInput(f"{error} Nothing was rented.", hint=error.hint) from None
+        if isinstance(error, HomeFailed):
+            raise BadInput(f"{error} Nothing was rented.", hint=error.hint) from None
+        raise
 
 
 def launch_of(
@@ -108,7 +112,7 @@ def launch_of(
     return Launch(
         run_id=run_id,
         provider=plan.offer.provider,
-        owner=getpass.getuser(),
+        owner=owner(),
         folder=folder.root,
         public_key=public_key,
         deadline_at_s=deadline_at_s,

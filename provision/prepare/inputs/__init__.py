@@ -12,6 +12,7 @@ from typing import Final, Literal
 import msgspec
 
 from catalogs.bases.models import hub_id_of, is_gated, is_size
+from catalogs.user_file import expanded
 from planner.asking.request import DataAsked, Keep, Request
 from planner.plan import Plan
 from provision.errors import BadInput, Refused
@@ -36,7 +37,7 @@ def find_base(reference: str) -> BaseModel:
     """Read from disk what `reference` is: a folder with weights, a GGUF file, a bare config.json; else a hub id, or a name for
     which the registry knows one. Raises BadInput for what has a shape but no weights.
     """
-    path = Path(reference).expanduser()
+    path = expanded(reference)
     if path.is_dir():
         has_weights = any(file.suffix in WEIGHT_SUFFIXES for file in path.iterdir())
         return BaseModel(kind="folder" if has_weights else "config", path=str(path.resolve()))
@@ -71,7 +72,7 @@ def hub_secrets(base: BaseModel, environment: Mapping[str, str]) -> dict[str, st
 def _kept_token(environment: Mapping[str, str]) -> str:
     """What `hf auth login` has kept, by the variables that huggingface_hub 1.x reads."""
     home = environment.get("HF_HOME") or f"{environment.get('XDG_CACHE_HOME') or '~/.cache'}/huggingface"
-    file = Path(environment.get("HF_TOKEN_PATH") or f"{home}/token").expanduser()
+    file = expanded(environment.get("HF_TOKEN_PATH") or f"{home}/token")
     with suppress(OSError, ValueError):
         return file.read_text().strip()
     return ""
@@ -90,7 +91,7 @@ def with_absolute_paths(request: Request) -> Request:
     """The same request, its files named so that a process in another folder finds them. Raises BadInput without data, and where
     the adapter can't be kept.
     """
-    model = Path(request.model).expanduser()
+    model = expanded(request.model)
     adapter = adapter_folder(request.keep)
     return msgspec.structs.replace(
         request,
@@ -112,7 +113,7 @@ def adapter_folder(keep: Keep) -> Path | None:
     """Where the adapter is to be kept, if the request says. Raises BadInput where it can't be."""
     if not keep.adapter:
         return None
-    folder = Path(os.path.realpath(Path(keep.adapter).expanduser()))  # Path.resolve raises for links that lead in a circle
+    folder = Path(os.path.realpath(expanded(keep.adapter)))  # Path.resolve raises for links that lead in a circle
     _require_writable(folder)
     return folder
 
@@ -140,7 +141,7 @@ def input_files(plan: Plan, base: BaseModel) -> tuple[Path, ...]:
 
 
 def _existing(name: str) -> str:
-    path = Path(name).expanduser()
+    path = expanded(name)
     if not path.is_file():
         raise BadInput(f"The data file {name} is not there.", hint="Give the path of a JSONL, JSON, CSV or text file.")
     return str(path.resolve())

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import time
 from pathlib import Path
 
@@ -11,9 +13,12 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.runs import Standing
 from provision.charge.control import end
-from provision.errors import BadInput
-from provision.home.places import Places
-from provision.prepare.inputs import find_base
+from provision.direct.address import address_of
+from provision.direct.server import current_user
+from provision.errors import BadInput, MissingPart
+from provision.home.places import Places, read_places
+from provision.parts import clouds_in_reach
+from provision.prepare.inputs import find_base, hub_secrets
 from provision.prepare.opening import new_run_id, open_run, read_launch
 from tests.doubles.displays import Quiet
 from tests.doubles.virtual.lives import Killed, Life, MortalLedger
@@ -61,6 +66,59 @@ def test_a_state_folder_that_cannot_be_written_is_bad_input(plan: Plan, tmp_path
     with pytest.raises(BadInput, match="can't be written to: Not a directory") as refused:
         open_run(plan, find_base(plan.request.model), places=places, ledger=Ledger(places.ledger), clock=time.time)
     assert str(refused.value.hint).startswith("RENTUNE_HOME=")
+
+
+@pytest.mark.parametrize("trouble", [KeyError("uid"), KeyboardInterrupt(), OSError("no room"), ValueError("odd")])
+def test_whatever_goes_wrong_leaves_no_half_of_a_run(
+    trouble: BaseException, plan: Plan, places: Places, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A folder with a key that is in no ledger would be found by nobody."""
+
+    def fail(*_: object, **__: object) -> None:
+        raise trouble
+
+    monkeypatch.setattr("provision.prepare.opening.launch_of", fail)
+    with pytest.raises((type(trouble), BadInput)):
+        open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    assert list((places.home / "runs").iterdir()) == []
+    assert ledger.runs() == {}
+
+
+@pytest.fixture
+def nameless(monkeypatch: pytest.MonkeyPatch) -> int:
+    """A container that was started as a user which its image lacks: the user's number."""
+
+    def unknown(number: int) -> None:
+        raise KeyError(f"getpwuid(): uid not found: {number}")
+
+    for name in ("LOGNAME", "USER", "LNAME", "USERNAME", "HOME"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(pwd, "getpwuid", unknown)
+    return os.geteuid()
+
+
+def test_a_user_whom_the_system_does_not_know_is_called_by_the_number(
+    nameless: int, plan: Plan, places: Places, ledger: Ledger
+) -> None:
+    """The owner is on every tag; a number tells whose it is as well."""
+    run_id = open_run(plan, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    assert ledger.runs()[run_id].opened.owner == f"uid-{nameless}"
+
+
+def test_what_needs_a_name_or_a_home_says_so_in_one_sentence(nameless: int) -> None:
+    """With what to type: a local box's SSH server knows no numbers, and neither does a host."""
+    with pytest.raises(MissingPart, match=f"no name for user {nameless}"):
+        current_user()
+    with pytest.raises(BadInput, match="As whom to log in") as refused:
+        address_of("gpu-box")
+    assert refused.value.hint == "USER@gpu-box"
+    assert address_of("me@gpu-box").user == "me"
+    with pytest.raises(BadInput, match="no home folder here"):
+        read_places({})
+    moved = {"RENTUNE_HOME": "/a", "RENTUNE_CACHE": "/b"}
+    assert read_places(moved).home == Path("/a")
+    assert clouds_in_reach({}) == ()
+    assert hub_secrets(find_base("gpt2"), {}) == {}
 
 
 def test_run_ids_sort_by_time_and_never_meet() -> None:
