@@ -4,8 +4,8 @@
 
 Needs root and the engine (`make pulumi`). Engine, programs, machines, SSH, trainer and seconds are real; the cloud is our own
 fake, with a bill. `tests/faults/on_engine.py` says what is drawn and what is judged. Two to four minutes a schedule; most of
-that is waiting for a deadline, so two are played side by side. The same question in virtual time, by hundreds:
-`benchmarks/chaos.py`.
+that is waiting for a deadline, so two are played side by side. Only all of them are written; fewer, from any seed on, are
+shown. The same question in virtual time, by hundreds: `benchmarks/chaos.py`.
 """
 
 from __future__ import annotations
@@ -19,6 +19,8 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from pathlib import Path
 from typing import Final
+
+import psutil
 
 from benchmarks.machine import describe_machine
 from provision.clouds.engine.build import find_engine
@@ -35,6 +37,7 @@ cable; a training that ends before the deadline or never. What must hold: no box
 though nobody came; never two at once; no controller that is past it is silent for {SILENT_S:.0f} s, or writes more than
 {MOST_LINES} lines; one `down` afterwards closes everything; the ledger's dollars are at least the fake cloud's bill less one
 minute and at most the cap, and so is the bill; the adapter is at home, or the receipt says why not."""
+SCHEDULES: Final = 20
 COLUMNS: Final = (
     "seed | cloud | controllers, what strikes | calls refused | cuts | boxes | adapter | billed $ | ledger $ | cap $"
 )
@@ -45,9 +48,11 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     parser.add_argument("--first", type=int, default=0)
-    parser.add_argument("--schedules", type=int, default=20)
+    parser.add_argument("--schedules", type=int, default=SCHEDULES)
     parser.add_argument("--at-once", type=int, default=2)
     asked = parser.parse_args()
+    if asked.write and (asked.first, asked.schedules) != (0, SCHEDULES):
+        parser.error(f"{RESULT.name} holds seeds 0 to {SCHEDULES - 1}: --write takes neither --first nor --schedules")
     engine = find_engine(read_places(os.environ))
     if lack := "" if engine else "The Pulumi engine is not built; build it with: make pulumi":
         raise SystemExit(lack)
@@ -58,7 +63,7 @@ def main() -> int:
     seeds = range(asked.first, asked.first + asked.schedules)
     with ThreadPoolExecutor(asked.at_once) as side_by_side:
         played = list(side_by_side.map(partial(_play, engine=engine), map(draw, seeds)))
-    text = report(played, time.perf_counter() - began_s)
+    text = report(played, time.perf_counter() - began_s, load=psutil.getloadavg()[2])
     print(text)
     if asked.write:
         RESULT.write_text(text)
@@ -76,8 +81,8 @@ def _play(schedule: Schedule, engine: Path) -> Played:
     return played
 
 
-def report(played: list[Played], took_s: float) -> str:
-    """The result file."""
+def report(played: list[Played], took_s: float, *, load: float) -> str:
+    """The whole result file. `load` is the machine's mean of the last 15 minutes, these schedules included."""
     calls = sum(fault.times for each in played for _, fault in each.schedule.faults)
     sums = (
         f"**{sum(not each.broken for each in played)} of {len(played)} kept every promise**, in {took_s / 60:.0f} minutes: "
@@ -86,6 +91,7 @@ def report(played: list[Played], took_s: float) -> str:
         f"{calls} refused or lost calls planted, {sum(len(each.schedule.cuts) for each in played)} cuts; "
         f"{sum(each.trained for each in played)} runs ended with an adapter at home; "
         f"${sum(each.billed_usd for each in played):.3f} billed, ${sum(each.ledger_usd for each in played):.3f} in the ledgers."
+        f" The machine's load was {load:.1f} over the last 15 minutes, this measurement included."
     )
     table = [f"| {COLUMNS} | |", f"|{' --- |' * (COLUMNS.count('|') + 2)}", *map(_row, played)]
     parts = ["# Runs through drawn faults, on the real engine", describe_machine(), WHAT, sums, "\n".join(table)]
