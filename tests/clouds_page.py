@@ -1,7 +1,10 @@
-"""docs/clouds.md, made from the rows that the program itself goes by and from the catalog's. `make docs`."""
+"""docs/clouds.md and a table of docs/security.md, made from the rows that the program itself goes by and from the catalog's.
+`make docs`.
+"""
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
@@ -13,6 +16,8 @@ from provision.providers import KINDS
 
 DOCS: Final = Path(__file__).parents[1] / "docs"
 PAGE: Final = DOCS / "clouds.md"
+SECURITY_PAGE: Final = DOCS / "security.md"
+SWITCH: Final = re.compile("<!-- switch -->.*<!-- /switch -->", re.DOTALL)  # of the security page
 BEGIN: Final = """\
 # Clouds
 
@@ -56,6 +61,13 @@ def render_page() -> str:
         "\n".join(f"- *{word}*: {meaning}." for word, meaning in MEANS.items()),
     )
     return "\n\n".join(blocks) + "\n"
+
+
+def with_switch(security: str) -> str:
+    """`security` with what ends a cloud's box where nobody comes, as the rows have it now, between its markers."""
+    rows = ((_title(name), str(row.ends), row.spot_until) for name, row in CLOUDS.items())
+    table = _table(("provider", "at the deadline, with nobody there", "a date on a spot machine's own order"), rows)
+    return SWITCH.sub(lambda _: f"<!-- switch -->\n{table}\n<!-- /switch -->", security)
 
 
 def _table(titles: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> str:

@@ -115,6 +115,7 @@ def main() -> None:
     advice_page.PAGE.write_text(advice_page.render_page())
     answer_page.PAGE.write_text(answer_page.render_page())
     clouds_page.PAGE.write_text(clouds_page.render_page())
+    clouds_page.SECURITY_PAGE.write_text(clouds_page.with_switch(clouds_page.SECURITY_PAGE.read_text()))
     methods_page.PAGE.write_text(methods_page.render_page())
 
 

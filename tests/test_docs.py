@@ -134,6 +134,13 @@ def test_the_page_of_clouds_is_what_the_rows_say() -> None:
     assert clouds_page.PAGE.read_text() == clouds_page.render_page()
 
 
+def test_what_ends_a_box_is_told_to_an_approver_as_the_rows_have_it() -> None:
+    """The table of docs/security.md; `make docs` writes it."""
+    security = clouds_page.SECURITY_PAGE.read_text()
+    assert clouds_page.SWITCH.search(security)
+    assert security == clouds_page.with_switch(security)
+
+
 def test_the_page_of_advice_is_what_the_rules_say() -> None:
     """docs/advice.md; `make docs` writes it."""
     assert advice_page.PAGE.read_text() == advice_page.render_page()

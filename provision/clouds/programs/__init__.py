@@ -87,6 +87,7 @@ class CloudRow(msgspec.Struct, frozen=True, kw_only=True):
     keeps_volumes: bool = False  # whether its program keeps a disk beside the machine's own
     firewall: bool = True  # whether anybody can be kept from SSH there
     spot: bool  # whether its program rents machines that may be taken away
+    spot_until: str  # whether a date on the order itself ends such a machine; where none does, why
     waits: Waits
 
     @property
@@ -116,6 +117,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         limits="vCPUs of the type's family",
         keeps_volumes=True,
         spot=True,
+        spot_until="none: EC2 takes one (`ValidUntil`) for persistent requests alone, and it ends a request, no machine",
         waits=Waits(
             create_s=600.0,
             boot_s=600.0,
@@ -136,6 +138,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         limits="none: its API publishes none",
         keeps_volumes=True,
         spot=False,
+        spot_until="no spot machines are rented",
         waits=Waits(
             create_s=300.0,
             boot_s=300.0,
@@ -156,6 +159,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         limits="droplets; of GPUs its API publishes none",
         keeps_volumes=True,
         spot=False,
+        spot_until="no spot machines are rented",
         waits=Waits(
             create_s=600.0,
             boot_s=600.0,
@@ -176,6 +180,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         limits="GPUs on demand, of the card and in all",
         keeps_volumes=True,
         spot=True,
+        spot_until="the limit of every machine: a spot machine, too, is deleted at the deadline",
         waits=Waits(
             create_s=600.0,
             boot_s=600.0,
@@ -197,6 +202,7 @@ CLOUDS: Final[dict[str, CloudRow]] = {
         keeps_volumes=True,
         firewall=False,
         spot=False,
+        spot_until="no spot machines are rented",
         waits=Waits(
             create_s=900.0,
             boot_s=180.0,

@@ -6,6 +6,7 @@ import re
 from decimal import Decimal
 from typing import Any
 
+import botocore.session
 import msgspec
 import pulumi
 import pulumi.runtime
@@ -137,6 +138,18 @@ def test_spot_is_one_time_terminates_and_bids_the_planned_price() -> None:
             "maxPrice": "0.4567",
         },
     }
+
+
+def test_no_date_ends_a_request_that_is_made_once() -> None:
+    """EC2's own description: a date is for persistent requests, whose machines may not be terminated but come again. Should it
+    ever take one for ours, the order can have it, and this says so.
+    """
+    said = botocore.session.get_session().get_service_model("ec2").shape_for("SpotMarketOptions").members
+    assert "For a one-time request, <code>ValidUntil</code> is not supported." in said["ValidUntil"].documentation
+    assert "only supported when the instance interruption behavior is either <code>hibernate</code> or <code>stop</code>" in (
+        said["SpotInstanceType"].documentation
+    )
+    assert "ValidUntil" in CLOUDS["aws"].spot_until
 
 
 def test_only_ssh_and_only_from_the_given_networks() -> None:

@@ -82,8 +82,9 @@ def test_compute_engine_itself_deletes_the_instance_at_the_deadline() -> None:
     assert (scheduling["instanceTerminationAction"], scheduling["automaticRestart"]) == ("DELETE", False)
 
 
-def test_a_spot_machine_is_deleted_when_it_is_taken() -> None:
+def test_a_spot_machine_is_deleted_when_it_is_taken_and_at_the_deadline_as_any_other() -> None:
     scheduling = box(max_usd_per_hour=Decimal("0.3"))["scheduling"]
+    assert scheduling["terminationTime"] == box()["scheduling"]["terminationTime"]
     assert (scheduling["provisioningModel"], scheduling["preemptible"]) == ("SPOT", True)
     assert (scheduling["instanceTerminationAction"], scheduling["automaticRestart"]) == ("DELETE", False)
     assert (box()["scheduling"]["provisioningModel"], box()["scheduling"]["preemptible"]) == ("STANDARD", False)
