@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import logging
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -18,6 +19,9 @@ from remote.data.check import TOKENIZER_FILES
 from remote.digest import sha256_of
 from remote.ends import bad_job, first_line
 
+log = logging.getLogger(__name__)
+
+SUMS: Final = "SHA256SUMS"  # in a folder that was made here
 FINGERPRINT_BYTES: Final = 4 * 2**20  # of each end of a GGUF file; its middle is covered by the size. assumed sufficient
 
 
@@ -40,9 +44,7 @@ def hub_weights(source: ModelSource, folder: Path) -> dict[str, str]:
     """
     if source.kind != "hub":
         return {}
-    files = sorted(folder.rglob("*.safetensors"))
-    with ThreadPoolExecutor() as pool:  # hashing lets go of the interpreter, and a large base has dozens of files
-        found = {str(file.relative_to(folder)): sha256 for file, sha256 in zip(files, pool.map(sha256_of, files), strict=True)}
+    found = _hashes(folder, "*.safetensors")
     wrong = [name for name, sha256 in source.sha256.items() if found.get(name) != sha256]
     if wrong:
         raise bad_job(f"{wrong[0]} of {source.location} is not what the hub said it would be: its SHA-256 differs")
@@ -86,17 +88,39 @@ _PREPARE: Final[Mapping[str, Callable[[ModelSource, Path, Dtype, int], str]]] = 
 
 
 def _converted(folder: Path, write: Callable[[Path], None]) -> str:
-    """`folder`, made by `write` unless an earlier run made it. Moved into place whole: a kill leaves nothing half done."""
+    """`folder`, made by `write` unless an earlier run made it, and each file still has the hash that it had then: a volume that
+    is kept may come from a machine that was cut off. Moved into place whole: a kill leaves nothing half done.
+    """
+    if folder.is_dir() and not _is_as_made(folder):
+        log.warning("%s is not as an earlier run made it, and is made anew", folder)
+        shutil.rmtree(folder)
     if not folder.is_dir():
         folder.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=folder.parent, prefix=".making-", ignore_cleanup_errors=True) as making:
             write(Path(making) / "model")
+            (Path(making) / "model" / SUMS).write_text(_sums(Path(making) / "model"))
             try:
                 (Path(making) / "model").rename(folder)
             except OSError:
                 if not folder.is_dir():  # another run that was faster is fine
                     raise
     return str(folder)
+
+
+def _is_as_made(folder: Path) -> bool:
+    return (folder / SUMS).is_file() and (folder / SUMS).read_text() == _sums(folder)
+
+
+def _sums(folder: Path) -> str:
+    """As `sha256sum` writes them."""
+    return "".join(f"{sha256}  {name}\n" for name, sha256 in _hashes(folder, "*").items() if name != SUMS)
+
+
+def _hashes(folder: Path, pattern: str) -> dict[str, str]:
+    """File below it → hex sha256. Hashing lets go of the interpreter, and a large base has dozens of files."""
+    files = sorted(file for file in folder.rglob(pattern) if file.is_file())
+    with ThreadPoolExecutor() as pool:
+        return {str(file.relative_to(folder)): sha256 for file, sha256 in zip(files, pool.map(sha256_of, files), strict=True)}
 
 
 def prepare_tokenizer(model: Path, *, cache: Path) -> str:

@@ -62,6 +62,17 @@ fi
 printf %s "$hash" > "$stack/$mark"
 """
 
+# Of an environment that lay on a volume: each file has the size that its package's own record says. A machine that was cut off
+# may leave files without content beside a mark that is whole. Sizes alone: to read all of it takes longer than to install it.
+AS_INSTALLED = """\
+from importlib.metadata import distributions
+for each in distributions():
+    for file in each.files or ():
+        place = file.locate()
+        if file.size is not None and (not place.is_file() or place.stat().st_size != file.size):
+            raise SystemExit(f"{file} of {each.name} is not as it was installed")
+"""
+
 
 def job_folder(box: Box) -> str:
     """The folder on the box that holds job.json and everything beside it."""
@@ -142,16 +153,26 @@ def ensure_environment(
 ) -> str:
     """Path of an interpreter on the box whose stack has the lock's hash: `python`, box.python, a cached one, or built now.
 
+    One on a volume that was kept must be as it was installed, or is built anew.
     `progress` gets the build's lines. A build survives a lost connection and is never done twice at once.
     Raises ProvisionError with the build's last words.
     """
     stack = f"{stacks_folder(box)}/{stack_hash()[:16]}"
-    candidates = [each for each in (python, box.python, f"{stack}/bin/python") if each]
-    for candidate in candidates:
-        if _has_stack(shell, candidate):
+    progress = progress or (lambda _: None)
+    for candidate in (python, box.python):
+        if candidate and _has_stack(shell, candidate):
             return candidate
-    _build_stack(shell, box, stack, progress or (lambda _: None))
-    return f"{stack}/bin/python"
+    built = f"{stack}/bin/python"
+    if _has_stack(shell, built):
+        if not download_places(box):  # it was built on this very box
+            return built
+        looked = shell.run(f"{shlex.quote(built)} -c {shlex.quote(AS_INSTALLED)}")
+        if looked.rc == 0:
+            return built
+        progress(f"{looked.err.strip()}: the environment is built anew")
+        shell.run(f"rm -f {shlex.quote(stack)}/{STACK_MARK}")
+    _build_stack(shell, box, stack, progress)
+    return built
 
 
 def ship_inputs(shell: Shell, box: Box, files: Mapping[Path, str]) -> None:

@@ -48,6 +48,26 @@ def test_random_weights_are_trained_by_the_tokenizer_beside_their_shape(shape: P
     assert prepared(shape) == own
 
 
+def test_what_an_earlier_run_made_is_taken_only_as_it_was_made(shape: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """A volume that is kept may come from a machine that was cut off: a file of it is cut, altered or gone."""
+    made = Path(prepared(shape))
+    weights, before = made / "model.safetensors", (made / "model.safetensors").read_bytes()
+    inode = made.stat().st_ino
+    assert prepared(shape) == str(made)
+    assert (made.stat().st_ino, caplog.messages) == (inode, []), "one that is whole is not made again"
+    for damage in (
+        lambda: weights.write_bytes(before[:100]),
+        lambda: weights.write_bytes(before[:-1] + bytes([before[-1] ^ 1])),
+        weights.unlink,
+        (made / "SHA256SUMS").unlink,
+    ):
+        damage()
+        caplog.clear()
+        assert prepared(shape) == str(made)
+        assert "is not as an earlier run made it" in caplog.text
+        assert weights.read_bytes() == before
+
+
 def test_a_vocabulary_too_small_for_the_tokenizer_is_refused(shape: Path) -> None:
     with_words(shape, *(f"word{number}" for number in range(100)))
     with pytest.raises(Ended, match="has a vocabulary of 320; its tokenizer needs at least 359"):

@@ -8,6 +8,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from fnmatch import fnmatch
 from pathlib import Path
 
 import pytest
@@ -26,7 +27,7 @@ from remote.contract import (
     encode,
     parse_event,
 )
-from remote.hub import PATIENCE_S
+from remote.hub import PATIENCE_S, WANTED
 from tests.doubles.services.hub import Hub, served
 from tests.remote.conftest import CONFIG, LOOP, MakeJob, changed
 
@@ -86,7 +87,7 @@ def test_just_the_commit_of_the_job_is_trained_and_told(hub: Hub, commit: str, m
 
 
 def wanted(name: str) -> bool:
-    return not name.endswith((".py", ".bin"))
+    return any(fnmatch(name, pattern) for pattern in WANTED)
 
 
 def events_of(job: Path) -> list[Event]:

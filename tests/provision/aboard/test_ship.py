@@ -141,6 +141,27 @@ def test_a_missing_environment_is_built_once_and_kept_for_the_next_run(builder: 
         assert said == ["uv venv", "uv pip"]
 
 
+def test_an_environment_on_a_volume_is_used_again_only_as_it_was_installed(builder: tuple[Rig, Box, Path]) -> None:
+    """A machine that was cut off leaves files without content beside a mark that is whole; so it is built anew, once."""
+    rig, box, _ = builder
+    kept, said = msgspec.structs.replace(box, shares_files=False), list[str]()
+    with rig.connect(kept) as shell:
+        python = ship.ensure_environment(shell, kept, progress=said.append)
+        (packages,) = Path(python).parents[1].glob("lib/*/site-packages")
+        (packages / "torch.py").write_text("whole = True")
+        (packages / "torch-2.dist-info").mkdir()
+        (packages / "torch-2.dist-info/METADATA").write_text("Metadata-Version: 2.1\nName: torch\nVersion: 2\n")
+        (packages / "torch-2.dist-info/RECORD").write_text("torch.py,,12\ntorch-2.dist-info/RECORD,,\n")
+        said.clear()
+        another = msgspec.structs.replace(kept, folder=f"{kept.folder}-2")
+        assert ship.ensure_environment(shell, another, progress=said.append) == python
+        assert said == []
+        (packages / "torch.py").write_text("")
+        assert ship.ensure_environment(shell, another, progress=said.append) == python
+        assert said == ["torch.py of torch is not as it was installed: the environment is built anew", "uv venv", "uv pip"]
+        assert not (packages / "torch.py").exists()
+
+
 @pytest.mark.parametrize("gpu", ["a GPU", "this machine's GPU if any"])
 def test_a_box_without_a_gpu_gets_all_of_the_lock_but_triton(builder: tuple[Rig, Box, Path], tmp_path: Path, gpu: str) -> None:
     rig, box, _ = builder
