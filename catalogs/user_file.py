@@ -50,9 +50,20 @@ def read_bytes(path: Path, *, max_bytes: int) -> bytes:
 def read_text(path: Path, *, max_bytes: int) -> str:
     """The whole file as UTF-8, without the mark that some editors put before it. Raises FileUnusable."""
     try:
-        return read_bytes(path, max_bytes=max_bytes).decode("utf-8-sig")
+        return require_no_wide_text(read_bytes(path, max_bytes=max_bytes)).decode("utf-8-sig")
     except UnicodeDecodeError as error:
         raise FileUnusable(f"is not UTF-8 text (byte {error.start})") from None
+
+
+WIDE_MARKS: Final = (b"\xff\xfe", b"\xfe\xff")  # before UTF-16, and before UTF-32 where its low bytes come first
+
+
+def require_no_wide_text(content: bytes) -> bytes:
+    """The same bytes. Raises FileUnusable for UTF-16 and UTF-32, as some shells save text: line by line it is noise."""
+    first = content[:2]
+    if first in WIDE_MARKS or (b"\0" in first and first.replace(b"\0", b"").isascii() and first.strip(b"\0")):
+        raise FileUnusable("is UTF-16 or UTF-32 text; save it as UTF-8")
+    return content
 
 
 def read_stream(stream: BinaryIO, *, max_bytes: int) -> bytes:
@@ -72,6 +83,24 @@ def decode_json(text: str | bytes) -> Any:
         return msgspec.json.decode(text)
     except RecursionError:
         raise TooDeep("it is nested too deep") from None
+
+
+def decode_object(text: str | bytes) -> Any:
+    """The same, of text in which no object says a key twice: of two values one would be dropped in silence."""
+    import json  # only where cases are read: it costs start-up time
+
+    value = decode_json(text)
+    json.loads(text, object_pairs_hook=_unique)
+    return value
+
+
+def _unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    read: dict[str, Any] = {}
+    for key, value in pairs:
+        if key in read:
+            raise ValueError(f'it says "{shortened(key)}" twice')
+        read[key] = value
+    return read
 
 
 def exists(path: Path) -> bool:

@@ -112,10 +112,12 @@ def _read_start(path: Path, options: Mapping[str, Any], *, measure: Measure) -> 
             raise
         return plan
     from planner.asking.jobfile import read_job
+    from planner.asking.jobfile.marks import chooses_anew
     from planner.asking.jobfile.told import overruled_by
 
-    there = _from(path.parent, measure)
-    request = read_job(text, name=name, measure=there, overruled=overruled_by(options), model=options.get("model"))
+    there, over = _from(path.parent, measure), overruled_by(options)
+    model = options.get("model")
+    request = read_job(text, name=name, measure=there, overruled=over, model=model, anew=chooses_anew(options))
     return _located(request, path.parent)
 
 
@@ -141,7 +143,7 @@ def _located(request: Request, home: Path) -> Request:
     model = _at(home, request.model)
     earlier, kept = request.loop.init_adapter, request.keep.adapter
     loop = msgspec.structs.replace(request.loop, init_adapter=str(_at(home, earlier)) if earlier is not None else None)
-    keep = msgspec.structs.replace(request.keep, adapter=str(_at(home, kept)) if kept else None)
+    keep = msgspec.structs.replace(request.keep, adapter=str(_at(home, kept)) if kept is not None else None)
     named = msgspec.structs.replace(request, model=str(model) if exists(model) else request.model, loop=loop, keep=keep)
     return _with_data_at(home, named)
 
@@ -166,22 +168,38 @@ def answer(
 ) -> SearchResult:
     """Search the catalog's offers, and `offers` beside them (this machine, a host that exists), within the rules."""
     architecture = resolve_model(request.model, base=edges.folder)
-    result = search(
-        request,
-        catalog=catalog,
-        architecture=architecture,
-        providers=edges.providers,
-        capabilities=edges.capabilities,
-        today=edges.today,
-        offers=(*catalog.offers, *offers),
-        versions=edges.versions,
-        rules=edges.rules,
-        seen=edges.seen,
-        kept_at=() if (name := request.keep.volume_name) is None else edges.kept_at(name),
-        cards=cards,
-    )
-    notes = (*_unread(result), *_gated(result), *_part(architecture))
+    try:
+        result = search(
+            request,
+            catalog=catalog,
+            architecture=architecture,
+            providers=edges.providers,
+            capabilities=edges.capabilities,
+            today=edges.today,
+            offers=(*catalog.offers, *offers),
+            versions=edges.versions,
+            rules=edges.rules,
+            seen=edges.seen,
+            kept_at=() if (name := request.keep.volume_name) is None else edges.kept_at(name),
+            cards=cards,
+        )
+    except Failure as error:
+        if ".".join(map(str, error.place[:2])) in request.chosen:
+            error.hint = _anew()  # nobody said the value
+        raise
+    notes = (*_held(result), *_unread(result), *_gated(result), *_part(architecture))
     return msgspec.structs.replace(result, warnings=(*notes, *result.warnings))
+
+
+def _anew() -> str:
+    from planner.asking.jobfile.marks import ANEW  # only where a job file holds choices that do no more
+
+    return ANEW
+
+
+def _held(result: SearchResult) -> tuple[str, ...]:
+    """That a job file holds the job to a machine and a training which were chosen for something else."""
+    return (_anew(),) if result.request.chosen and result.recommended is None else ()
 
 
 def _unread(result: SearchResult) -> tuple[str, ...]:
@@ -244,7 +262,7 @@ def run_plan(
     command, spelling = _command(options, result), _spelling(options)
     written = []
     if options.get("save") is not None:
-        written.append(_save(options["save"], result, edges.folder))
+        written.append(_save(options["save"], result, edges.folder, over=bool(options.get("force"))))
     if options.get("html") is not None:
         written.append(_write_page(options["html"], draw(result, every, command, spelling), edges.folder))
     if options.get("json"):
@@ -315,8 +333,8 @@ def _command(options: Mapping[str, Any], result: SearchResult) -> str | None:
     return run_command(options, changes=changes, has_data=has_data, model=weights if weights != request.model else None)
 
 
-def _save(name: str, result: SearchResult, folder: Path) -> str:
-    """Write the recommended plan, else the cheapest; returns what to tell."""
+def _save(name: str, result: SearchResult, folder: Path, *, over: bool) -> str:
+    """Write the recommended plan, else the cheapest; returns what to tell. `over`: a file that is there is not asked for."""
     plan = result.recommended or next(iter(result.plans), None)
     if plan is None:
         raise RequestError("there is no plan to save", hint="plan without --save to see why")
@@ -330,8 +348,17 @@ def _save(name: str, result: SearchResult, folder: Path) -> str:
         from planner.report.job_file import write_job
 
         text = write_job(plan)
+    if not over and exists(folder / name) and not _says(folder / name, text):
+        raise RequestError(f"{name} is there already, and says something else", hint="--force, or another place for --save")
     _write(folder / name, text, said=name, hint="another place for --save")
     return f"Saved to {name}." + (f" This version cannot run it: {plan.runnable}." if plan.runnable else "")
+
+
+def _says(path: Path, text: str) -> bool:
+    try:
+        return path.read_bytes() == text.encode()
+    except OSError:
+        return False  # what it is will be told where it is written
 
 
 def _write(path: Path, text: str, *, said: str, hint: str) -> None:

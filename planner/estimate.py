@@ -15,7 +15,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.bases.models import ModelUnknown
 from catalogs.catalog import Catalog, CatalogError
 from catalogs.hardware import Gpu
-from catalogs.user_file import decode_json
+from catalogs.user_file import decode_object
 from planner.asking.case import Case, effective, read_case, stack_of, strategy_of
 from planner.estimators.duration import pace_of
 from planner.estimators.engine import Answered, Tracing, memory_by, shape_of
@@ -268,12 +268,12 @@ def answers(
         if not line.strip():
             continue
         try:
-            case = decode_json(line)
+            case = decode_object(line)
         except UnicodeDecodeError:
             yield _error(f"line {number} is not UTF-8 text", None, "save the file as UTF-8")
             continue
         except ValueError as error:
-            yield _error(f"line {number} is not JSON: {error}", None, "one JSON object a line")
+            yield _error(f"line {number} can't be read as JSON: {error}", None, "one JSON object a line, each key once")
             continue
         if isinstance(case, dict):
             ask = partial(answer, catalog=catalog, base=base, cache=cache, tracing=tracing)

@@ -253,7 +253,7 @@ class Layout(msgspec.Struct, frozen=True, kw_only=True):
     strategy: Strategy
     card: str | None  # None: any of that memory
     required_bytes: int  # of each card
-    available_bytes: int  # on each card, as its driver leaves it
+    available_bytes: int  # on each card, as torch totals it
     verdict: Verdict
     missing: tuple[str, ...]  # what the trainer cannot do of it; empty where it can be run
     streamed: Streamed | None = None  # only of what is streamed through a card that is known

@@ -13,7 +13,7 @@ from typing import Literal, NamedTuple
 
 import click
 
-from planner.asking.plain import PlainCommand, PlainOption, help_option
+from planner.asking.plain import PlainCommand, PlainOption, help_option, with_dashes
 from provision import output
 
 # measured: collections take 5 % of `rentune plan`, and find nothing there (25 pairs of runs, Python 3.11, 2026-11-26)
@@ -96,7 +96,7 @@ def _print_version(ctx: click.Context, _parameter: click.Parameter, wanted: bool
         ctx.exit()
 
 
-@click.command(cls=Umbrella, context_settings={"help_option_names": list(HELP)})
+@click.command(cls=Umbrella, context_settings={"help_option_names": list(HELP), "token_normalize_func": with_dashes})
 @click.option(
     "--version",
     cls=PlainOption,

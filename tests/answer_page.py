@@ -26,7 +26,7 @@ BEGIN: Final = """\
 # 32 billion parameters on 16 GiB
 
 Made from the code by `make docs`: the figures below are those of `rentune plan --model 32b --gpu-budget 16GB`, for its default
-job. GiB are those that the job needs of one card, with a margin, and that the card's driver leaves. Cards: one as people own
+job. GiB are those that the job needs of one card, with a margin, and that torch finds on it. Cards: one as people own
 it, and those of that size without bfloat16 that are rented out most.
 """
 

@@ -109,6 +109,21 @@ DEPLOYMENT: Final = Amount("place", parse_word_of("deployment", "DEPLOYMENTS"))
 ACCURACY: Final = Amount("word", parse_word_of("accuracy", "ACCURACIES"))
 
 
+# Names that Transformers, TRL and PEFT give to what options here say, by our first; with underscores or with dashes
+ALSO: Final[Mapping[str, tuple[str, ...]]] = {
+    "--model": ("--model-name-or-path",),
+    "--revision": ("--model-revision",),
+    "--epochs": ("--num-train-epochs",),
+    "--rank": ("--lora-r",),
+    "--alpha": ("--lora-alpha",),
+    "--dropout": ("--lora-dropout",),
+    "--target-modules": ("--lora-target-modules",),
+    "--seq-len": ("--max-length", "--max-seq-length"),
+    "--micro-batch-size": ("--per-device-train-batch-size",),
+    "--optimizer": ("--optim",),
+}
+
+
 class Option(msgspec.Struct, frozen=True):
     """One option, and the field of the Request that it fills ("training.rank", "where.gpus")."""
 
@@ -131,6 +146,9 @@ OPTIONS: Final[tuple[Option, ...]] = (
     Option(("--examples",), "examples", COUNT, "Number of examples; of a data file, its first so many rows."),
     Option(("--tokens",), "tokens", COUNT, "Tokens in one pass over the examples (500k, 2M)."),
     Option(("--epochs",), "loop.epochs", float, "Passes over the data (default 3)."),
+    Option(
+        ("--learning-rate", "--lr"), "loop.learning_rate", float, "Peak of the learning rate (default as the method needs)."
+    ),
     Option(
         ("--use-case",),
         "purpose.use_case",
@@ -209,6 +227,7 @@ VIEW_OPTIONS: Final[tuple[tuple[str, str, Mapping[str, Any]], ...]] = (
     ("--html", "Write the answer with a plot of dollars against hours, in one HTML file.", FILE),
     ("--json", "Print the answer as JSON.", FLAG),
     ("--save", "Write the recommended plan: FILE.json for `run`, FILE.yaml as a commented job file.", FILE),
+    ("--force", "Let --save write over a file that says something else.", FLAG),
 )
 
 
@@ -216,6 +235,7 @@ def request_options(command: F) -> F:
     """Decorator: the optional JOB argument and every option of the table, on a click command."""
     for option in reversed(OPTIONS):
         how: dict[str, Any] = {"cls": PlainOption, "multiple": True} if option.multiple else {"cls": Once}
+        how["also"] = ALSO.get(option.flags[0], ())
         command = click.option(*option.flags, option.parameter, type=option.kind, help=option.help, **how)(command)
     return click.argument("job", required=False, metavar="[JOB.yaml|plan.json]")(command)
 
@@ -250,7 +270,12 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
     request = _overlay(_beside_own_machine(start, given), given)
     check_training(request.model, request.training)
     request = _replace(request, data=_data(request, options, measure=measure))
-    return consistent(checked(with_loop(request, said=said_of_loop(start))))
+    return consistent(checked(with_loop(request, said={*said_of_loop(start), *_of_loop(given)})))
+
+
+def _of_loop(given: Mapping[str, Any]) -> set[str]:
+    """The keys of the loop among the fields that options fill."""
+    return {key for section, _, key in (field.partition(".") for field in given) if section == "loop"}
 
 
 def _beside_own_machine(request: Request, given: Mapping[str, Any]) -> Request:

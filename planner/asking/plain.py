@@ -5,7 +5,7 @@ click straightens every text with `inspect`, which takes 38 million instructions
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import click
@@ -14,11 +14,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 
 
 class PlainOption(click.Option):
-    """An option whose help is one line."""
+    """An option whose help is one line. `also`: other names that it answers to, which help and complaints don't repeat."""
 
-    def __init__(self, *args: Any, help: str | None = None, **settings: Any) -> None:
+    def __init__(self, *args: Any, help: str | None = None, also: Sequence[str] = (), **settings: Any) -> None:
         super().__init__(*args, **settings)
         self.help = help
+        self.also = tuple(also)
+
+    def add_to_parser(self, parser: Any, ctx: click.Context) -> None:
+        """Under all its names."""
+        shown, self.opts = self.opts, [*self.opts, *self.also]
+        try:
+            super().add_to_parser(parser, ctx)
+        finally:
+            self.opts = shown
 
 
 class PlainCommand(click.Command):
@@ -29,6 +38,11 @@ class PlainCommand(click.Command):
         formatter.write_paragraph()
         with formatter.indentation():
             formatter.write_text("\n".join(line.strip() for line in (self.help or "").splitlines()))
+
+
+def with_dashes(name: str) -> str:
+    """An option's name as ours are written: trainers write --learning_rate."""
+    return name.replace("_", "-")
 
 
 def help_option(*flags: str) -> Callable[[F], F]:

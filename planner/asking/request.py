@@ -138,6 +138,7 @@ class Request(msgspec.Struct, frozen=True, kw_only=True):
     keep: Keep = Keep()
     tags: dict[str, str] = {}
     top: int = 5
+    chosen: tuple[str, ...] = ()  # keys that a job file marks as the planner's choice: "where.gpus"; nobody wished for them
     overruled: tuple[str, ...] = ()  # keys of the user's own policy that are set aside for this job; never in a job file
 
 
@@ -291,6 +292,8 @@ def checked(request: Request) -> Request:
     for key, value in request.tags.items():
         _check_tag(key, value)
     _check_volume_name(request.keep.volume_name)
+    if request.keep.adapter is not None and not request.keep.adapter.strip():
+        raise RequestError("keep.adapter names no folder", hint="leave adapter out", place=("keep", "adapter"))
     return request
 
 

@@ -10,6 +10,7 @@ import msgspec
 from catalogs.hardware import Offer
 from planner.asking.case import Case
 from planner.asking.jobfile.lines import written
+from planner.asking.jobfile.marks import MARK, followed
 from planner.asking.jobfile.sections import GLOBAL_BATCH_SIZE, JOB_FILE_VERSION
 from planner.asking.request import HERE, LOCAL, DataAsked, Request, Where
 from planner.asking.rules import AUTO, loop_for, said_of_loop
@@ -67,7 +68,6 @@ COMMENTS: Final[Mapping[str, str]] = {
 }
 
 
-CHOSEN: Final = "planner's choice"
 PINNED_OF_WHERE: Final = ("gpus", "num_gpus", "providers", "regions", "instance_types", "spot")  # they name the plan's machine
 SIZE_KEYS: Final = ("examples", "mean_tokens", "max_tokens")
 RATE: Final = "learning_rate"  # stands in every file of a plan, also where it is as advised
@@ -85,8 +85,11 @@ def write_job(asked: Request | Plan) -> str:
     if isinstance(asked, Plan):
         heading.append(f"# Planned {asked.planned_on}: {describe(asked.strategy)} on {asked.offer.key}, ")
         heading[-1] += f"about ${asked.cost.total_usd.p50:.2f}." if asked.cost.total_usd.p50 else "free."
-        heading.append(f"# Lines marked ({CHOSEN}) may be deleted, all of them: then the planner chooses anew.")
-    chosen = _chosen(asked) if isinstance(asked, Plan) else {}
+        heading.append(f"# Lines marked {MARK} may be deleted, all of them: then the planner chooses anew,")
+        heading.append(
+            "# as it does where options ask for another machine or training. Take the mark off a line that you change."
+        )
+    chosen = _chosen(asked) if isinstance(asked, Plan) else dict.fromkeys(request.chosen, "")
     top: dict[str, Any] = {"version": JOB_FILE_VERSION, "model": request.model, "task": request.task}
     top |= _stated({"revision": request.revision})
     lines = [*heading, *_lines(top, "", chosen)]
@@ -103,12 +106,13 @@ def _chosen(plan: Plan) -> dict[str, str]:
 
     Without them the file says what was asked for, and nothing else.
     """
-    said, now = plan.request, pinned(plan)
+    said, now = plan.request, _settled_request(plan)
     said_training = {key for key, value in said.training.items() if (key, value) != ("method", AUTO)}
     reasons = {choice.key: f"{choice.reason}; {choice.source}" for choice in plan.choices}
     where = {key for key in PINNED_OF_WHERE if not _says(said.where, key) and _says(now.where, key)}
     return (
-        {f"training.{key}": reasons.get(key, "") for key in now.training.keys() - said_training}
+        dict.fromkeys(said.chosen, "")
+        | {f"training.{key}": reasons.get(key, "") for key in now.training.keys() - said_training}
         | {f"where.{key}": "" for key in where}
         | {f"loop.{RATE}": reasons.get(RATE, "") for _ in [RATE] if RATE not in said_of_loop(said)}
         | {f"data.{key}": "" for key in SIZE_KEYS if said.data.basis == "default"}
@@ -123,6 +127,10 @@ def pinned(plan: Plan) -> Request:
     """The plan's request with nothing left to choose: every wish as it was said, and beside them its strategy to the letter,
     its machine by name. Of what the wishes and these names admit together no plan is better than this one was of more.
     """
+    return msgspec.structs.replace(_settled_request(plan), chosen=tuple(sorted(_chosen(plan))))
+
+
+def _settled_request(plan: Plan) -> Request:
     request, offer, num_gpus = plan.request, plan.offer, plan.strategy.num_gpus
     chosen: dict[str, Any] = {
         "gpus": _cards(offer),
@@ -212,6 +220,7 @@ def _stated(values: dict[str, Any]) -> dict[str, Any]:
 def _lines(values: dict[str, Any], prefix: str, chosen: Mapping[str, str], *, indent: str = "") -> Iterable[str]:
     for key, value in values.items():
         place = f"{prefix}{key}"
-        mark = f"({CHOSEN})" if place in chosen else ""
-        comment = " ".join(filter(None, (chosen.get(place) or COMMENTS.get(place), mark)))
+        mark = MARK if place in chosen else ""
+        told = "; ".join(filter(None, (chosen.get(place) or COMMENTS.get(place), followed(place, values) if mark else "")))
+        comment = " ".join(filter(None, (told, mark)))
         yield f"{indent}{written(key, value)}" + (f"  # {comment}" if comment else "")

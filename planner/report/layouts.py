@@ -38,7 +38,7 @@ ON_ONE: Final[Mapping[LayoutKind, str]] = {  # of a single card, which has nothi
 
 def cards_lines(cards: Cards, layouts: tuple[Layout, ...]) -> Iterator[str | Table]:
     """One way a row: what of the cards' memory it adds up, and whether that does."""
-    yield f"{_heading(cards)} What a job needs of each, with what its driver is assumed to leave:"
+    yield f"{_heading(cards)} What a job needs of each, with what torch is assumed to find there:"
     words, heading = (ON_ONE, "what lies where") if cards.number == 1 else (ADDS_UP, "what adds up")
     table = Table((lines.Column("way", wraps=True), lines.Column(heading, wraps=True), lines.Column("GiB", wraps=True)))
     for each in layouts:

@@ -28,7 +28,7 @@ def legend(plans: Sequence[Plan], *, width: int) -> Iterator[str]:
 def _memory(plans: Sequence[Plan]) -> str | None:
     if all(plan.gpu is None for plan in plans):
         return None
-    return "need/has: GiB of one GPU's memory that the job takes, with a margin (--explain), and that its driver leaves."
+    return "need/has: GiB of one GPU's memory that the job takes, with a margin (--explain), and that torch finds there."
 
 
 def _ram(plans: Sequence[Plan]) -> str | None:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from catalogs.user_file import FileUnusable, read_stream, read_text
+from catalogs.user_file import FileUnusable, decode_object, read_stream, read_text
 
 
 def test_a_pipe_is_read_to_its_end() -> None:
@@ -39,3 +39,22 @@ def test_a_file_that_is_no_text_is_refused(tmp_path: Path) -> None:
     (tmp_path / "latin").write_bytes(b"a\xff")
     with pytest.raises(FileUnusable, match=r"is not UTF-8 text \(byte 1\)"):
         read_text(tmp_path / "latin", max_bytes=10)
+
+
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-le", "utf-16-be", "utf-32"])
+def test_text_of_two_bytes_a_letter_is_called_that(encoding: str, tmp_path: Path) -> None:
+    """As some shells write it, with a mark or without."""
+    (tmp_path / "wide").write_bytes('{"model": "7b"}'.encode(encoding))
+    with pytest.raises(FileUnusable, match="is UTF-16 or UTF-32 text; save it as UTF-8"):
+        read_text(tmp_path / "wide", max_bytes=100)
+
+
+@pytest.mark.parametrize("text", ['{"rank": 8, "rank": 64}', '{"options": {"a": 1, "a": 1}}', '[{"rank": 8, "rank": 8}]'])
+def test_a_key_that_an_object_says_twice_is_refused(text: str) -> None:
+    """At any depth, and with one value, too."""
+    with pytest.raises(ValueError, match=r'it says "(rank|a)" twice'):
+        decode_object(text)
+
+
+def test_one_key_in_two_objects_is_two_keys() -> None:
+    assert decode_object('[{"rank": 8}, {"rank": 8}]') == [{"rank": 8}, {"rank": 8}]

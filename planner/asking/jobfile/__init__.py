@@ -10,6 +10,7 @@ import msgspec
 
 from catalogs.failure import KeyPath
 from planner.asking.contradictions import consistent
+from planner.asking.jobfile.marks import marked, outlived
 from planner.asking.jobfile.positions import Document, read_document
 from planner.asking.jobfile.sections import (
     GLOBAL_BATCH_SIZE,
@@ -41,17 +42,27 @@ from planner.refusals import CaseError
 
 
 def read_job(
-    text: str, *, name: str, measure: Measure | None = None, overruled: Iterable[KeyPath] = (), model: str | None = None
+    text: str,
+    *,
+    name: str,
+    measure: Measure | None = None,
+    overruled: Iterable[KeyPath] = (),
+    model: str | None = None,
+    anew: bool = False,
 ) -> Request:
     """The Request in a job file. `name` stands in every complaint; `measure` reads the file named under `data`. Values at the
-    `overruled` places are not looked at: options replace them, and `model`, where it is not None, the file's.
+    `overruled` places are not looked at: options replace them, and `model`, where it is not None, the file's. `anew`: nor
+    at what the planner chose.
 
     Raises JobFileError with file, line and column.
     """
     document = read_document(text, name=name)
     if not isinstance(document.values, dict):
         raise document.error((), "a job file is a list of `key: value` lines", hint="at least `model: 7b`")
-    document = msgspec.structs.replace(document, values=_without_empty_sections(document.values)).without(overruled)
+    document = msgspec.structs.replace(document, values=_without_empty_sections(document.values))
+    choices, overruled = marked(text, document), tuple(overruled)
+    dropped = choices if anew else tuple(outlived(text, document, choices))
+    document = document.without((*overruled, *dropped))
     if model is not None:
         document = msgspec.structs.replace(document, values=document.values | {"model": model})
     _check_keys(document)
@@ -71,6 +82,7 @@ def read_job(
         budget=Budget(max_usd=job.budget.max_cost, max_hours=job.budget.max_hours, goal=job.budget.goal),
         keep=job.keep,
         tags=job.tags,
+        chosen=tuple(sorted(".".join(map(str, path)) for path in set(choices) - {*dropped, *overruled})),
     )
     try:
         return consistent(checked(with_loop(request, said=document.values.get("loop", {}))))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from planner.asking.options import SIZE, WORDS, Once
+from planner.asking.options import ALSO, SIZE, WORDS, Once
 from provision.errors import Exit
 
 if TYPE_CHECKING:
@@ -58,9 +58,8 @@ UNITS = (("GiB", 2**30), ("MiB", 2**20), ("KiB", 2**10), ("bytes", 1))  # one fo
 def _case_options(function: Any) -> Any:
     for key, kind, words in reversed(CASE_OPTIONS):
         flag = f"--{key.replace('_', '-')}"
-        function = click.option(f"{flag}/--no-{flag[2:]}" if kind is bool else flag, key, type=kind, cls=Once, help=words)(
-            function
-        )
+        flags = f"{flag}/--no-{flag[2:]}" if kind is bool else flag
+        function = click.option(flags, key, type=kind, cls=Once, also=ALSO.get(flag, ()), help=words)(function)
     return function
 
 
@@ -132,16 +131,16 @@ def _base(cases: str) -> Path:
 
 
 def _lines(cases: str) -> list[bytes]:
-    from catalogs.user_file import MAX_CASES_BYTES, FileUnusable, expanded, read_bytes, read_stream
+    from catalogs.user_file import MAX_CASES_BYTES, FileUnusable, expanded, read_bytes, read_stream, require_no_wide_text
     from provision.errors import BadInput
 
     name = "standard input" if cases == "-" else cases
     try:
         if cases != "-":
-            return read_bytes(expanded(cases), max_bytes=MAX_CASES_BYTES).split(b"\n")
+            return require_no_wide_text(read_bytes(expanded(cases), max_bytes=MAX_CASES_BYTES)).split(b"\n")
         if sys.stdin is None:  # as Python has it where the caller closed it
             raise FileUnusable("is closed")
-        return read_stream(sys.stdin.buffer, max_bytes=MAX_CASES_BYTES).split(b"\n")
+        return require_no_wide_text(read_stream(sys.stdin.buffer, max_bytes=MAX_CASES_BYTES)).split(b"\n")
     except FileUnusable as error:
         raise BadInput(f"{name} {error}.", hint="--from takes a file with one JSON object a line") from None
 

@@ -18,6 +18,7 @@ from catalogs.bases.models import is_size
 from planner.asking.case import check_quant
 from planner.asking.contradictions import CONTRADICTIONS
 from planner.asking.jobfile import read_job
+from planner.asking.jobfile.marks import CHOSEN
 from planner.asking.jobfile.positions import JobFileError, read_document
 from planner.asking.jobfile.sections import job_schema
 from planner.asking.options import request_of
@@ -26,7 +27,7 @@ from planner.asking.rules import AUTO, said_of_loop, with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES
 from planner.refusals import CaseError
-from planner.report.job_file import CHOSEN, COMMENTS, NO_FILE, pinned, write_job
+from planner.report.job_file import COMMENTS, NO_FILE, pinned, write_job
 from remote.contract import Loop
 from tests.planner.builders import ask, counted, make_catalog, make_offer, make_plan, make_request, parsed
 
@@ -286,6 +287,13 @@ def test_a_key_without_a_value_says_nothing() -> None:
     request = read_job("model: 7b\ntraining: {rank: }\nwhere: {providers: [LOCAL]}", name="job.yaml")
     assert request.training == {}
     assert request.where.providers == ("local",)
+
+
+@pytest.mark.parametrize("folder", ['""', '"  "'])
+def test_a_folder_without_a_name_is_refused_where_it_stands(folder: str) -> None:
+    """It would have been the run's directory, in silence."""
+    with pytest.raises(JobFileError, match=r"^job\.yaml:2:8: keep\.adapter names no folder"):
+        read(f"model: 7b\nkeep: {{adapter: {folder}}}")
 
 
 @pytest.mark.parametrize("heading", ["training", "loop", "data", "purpose", "budget", "where", "keep", "tags"])

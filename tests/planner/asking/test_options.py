@@ -11,7 +11,8 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
-from planner.asking.options import OPTIONS, YOUR_DATA, request_of, request_options, run_command, said
+from planner.asking.jobfile import read_job
+from planner.asking.options import OPTIONS, YOUR_DATA, plan_command, request_of, request_options, run_command, said
 from planner.asking.request import DataFile, Lengths, RequestError, Where, measured_data
 from planner.refusals import CaseRefused
 from tests.planner.builders import counted, make_request, parsed
@@ -34,6 +35,22 @@ def test_options_fill_the_request() -> None:
 def test_max_vram_is_another_word_for_the_gpu_budget() -> None:
     """Both spellings are in use."""
     assert request_of(parsed("--model", "7b", "--max-vram", "24")).where.gpu_memory_gib == 24.0
+
+
+def test_a_trainer_s_names_of_options_are_taken() -> None:
+    """As people type them for Transformers, TRL and PEFT; the command that is printed has ours."""
+    theirs = parsed("--model-name-or-path", "7b", "--lora-r", "8", "--max-length", "256", "--lr", "1e-4", "--optim", "sgd")
+    ours = parsed("--model", "7b", "--rank", "8", "--seq-len", "256", "--learning-rate", "1e-4", "--optimizer", "sgd")
+    assert theirs == ours
+    assert "--rank 8" in plan_command(theirs)
+
+
+def test_a_learning_rate_that_was_said_stands() -> None:
+    """Over a job file's, and where the method has another of its own."""
+    said = request_of(parsed("--model", "7b", "--method", "full", "--learning-rate", "1e-4"))
+    assert (said.loop.learning_rate, said.said_of_loop) == (1e-4, ("learning_rate",))
+    job = read_job("model: 7b\nloop: {learning_rate: 0.01}", name="job.yaml")
+    assert request_of(parsed("job.yaml", "--lr", "3e-4"), start=job).loop.learning_rate == 3e-4
 
 
 def test_an_option_said_twice_alike_is_said_once() -> None:

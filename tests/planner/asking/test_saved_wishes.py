@@ -8,10 +8,11 @@ import msgspec
 import pytest
 
 from planner.asking.jobfile import read_job
+from planner.asking.jobfile.marks import MARK, chooses_anew, is_marked
 from planner.asking.options import OPTIONS, request_of
 from planner.asking.request import Request
 from planner.plan import Plan
-from planner.report.job_file import CHOSEN, write_job
+from planner.report.job_file import write_job
 from tests.planner.builders import ask, counted, make_catalog, make_gpu, make_offer, parsed
 
 CARDS = (make_gpu(), make_gpu("Card 80GB", memory_gib=80.0, driver_memory_mib=81_000))
@@ -34,6 +35,7 @@ WISHES: dict[str, tuple[tuple[str, ...], ...]] = {
     "examples": (("--examples", "700"), ("--data", "rows.jsonl", "--examples", "700")),
     "tokens": (("--tokens", "90k"), ("--tokens", "90k", "--examples", "500")),
     "loop.epochs": (("--epochs", "2"), ("--epochs", "3")),
+    "loop.learning_rate": (("--learning-rate", "1e-4"), ("--lr", "2e-4")),
     "purpose.use_case": (("--use-case", "classification"),),
     "purpose.deployment": (("--deployment", "edge"),),
     "purpose.accuracy": (("--accuracy", "highest"),),
@@ -112,7 +114,7 @@ def test_without_the_planners_choices_a_saved_file_is_what_was_asked_for(words: 
     """Every wish stands as it was said, and none that nobody had."""
     request = asked(words)
     lines = write_job(planned(request)).splitlines()
-    left = [line for line in lines if not line.endswith(f"({CHOSEN})")]
+    left = [line for line in lines if not is_marked(line)]
     assert read("\n".join(left)) == request
 
 
@@ -135,3 +137,65 @@ def _pairs(said: object, kept: object) -> list[tuple[object, object]]:
     if isinstance(said, msgspec.Struct):
         return [(getattr(said, key), getattr(kept, key)) for key in said.__struct_fields__]
     return [(said, kept)]
+
+
+# ── the marks ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def saved(*words: str) -> str:
+    """The job file of these options."""
+    return write_job(planned(asked(words)))
+
+
+def test_marks_survive_reading_and_writing() -> None:
+    """A file that is planned and saved again says of the same lines that nobody wished for them."""
+    first = saved("--gpu", "Card 24GB")
+    again = write_job(planned(read(first)))
+    assert [line.partition(":")[0] for line in again.splitlines() if is_marked(line)] == [
+        line.partition(":")[0] for line in first.splitlines() if is_marked(line)
+    ]
+    assert read(again) == read(first)
+
+
+def test_a_request_is_written_with_its_marks() -> None:
+    """As a plan of it is."""
+    request = read(saved())
+    assert request.chosen
+    assert read(write_job(request)) == request
+
+
+@pytest.mark.parametrize("words", [("--provider", "other"), ("--rank", "64"), ("--use-case", "code"), ("--gpu", "Card 80GB")])
+def test_options_that_ask_for_another_machine_or_training_have_all_choices_made_anew(words: tuple[str, ...]) -> None:
+    """They were made for what was asked before, as with a saved plan."""
+    options = parsed("job.yaml", *words)
+    assert chooses_anew(options)
+    anew = request_of(options, start=read_job(saved(), name="job.yaml", measure=counted, anew=True))
+    assert msgspec.structs.replace(anew, top=5) == asked(words)
+
+
+@pytest.mark.parametrize(
+    "words", [("--max-cost", "5"), ("--tag", "team=search"), ("--allow-from", "192.0.2.0/24"), ("--top", "9")]
+)
+def test_other_options_leave_the_choices(words: tuple[str, ...]) -> None:
+    """What was planned is run within a limit, or under a tag."""
+    assert not chooses_anew(parsed("job.yaml", *words))
+
+
+def test_a_scale_follows_a_rank_that_is_changed_by_hand() -> None:
+    """It was chosen for the other; one that was said stands."""
+    first = saved("--rank", "8")
+    assert read(first).training["alpha"] == 16
+    changed = read(first.replace("rank: 8", "rank: 64"))
+    assert "alpha" not in changed.training
+    assert planned(changed).strategy.alpha == 128
+    assert "training.alpha" not in changed.chosen
+    assert read(saved("--rank", "8", "--alpha", "24").replace("rank: 8", "rank: 64")).training["alpha"] == 24
+
+
+def test_a_line_without_its_mark_is_a_wish() -> None:
+    """Whoever changes a line takes the mark off."""
+    text = saved()
+    [line] = [line for line in text.splitlines() if line.lstrip().startswith("micro_batch_size:")]
+    assert set(read(text).chosen) - set(read(text.replace(line, line.removesuffix(MARK))).chosen) == {
+        "training.micro_batch_size"
+    }

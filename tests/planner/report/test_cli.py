@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import msgspec
 import pytest
 
 from catalogs.failure import Failure
+from planner.asking.jobfile.marks import ANEW
 from planner.asking.request import DataFile, Lengths, Request, RequestError
 from planner.choice.goals import GOALS
 from planner.cli import Edges, read_asked, run_plan
@@ -345,3 +347,33 @@ def test_another_model_than_the_files_is_not_judged_by_it(tmp_path: Path) -> Non
     assert unknown.value.message.startswith("no model modle-7b")
     with pytest.raises(RequestError, match=r"^no offer has the region us-esat-1$"):
         plan("job.yaml", "--model", "7b", "--region", "us-esat-1", folder=tmp_path)
+
+
+def test_a_saved_job_is_planned_anew_at_another_provider(tmp_path: Path) -> None:
+    """By an option as if it had never been planned; by hand the lines that hold it are named."""
+    plan("--model", "SmolLM2-135M", "--provider", "aws", "--save", "job.yaml", folder=tmp_path)
+    redirected = plan("job.yaml", "--provider", "gcp", "--json", folder=tmp_path)[1]
+    asked = plan("--model", "HuggingFaceTB/SmolLM2-135M", "--provider", "gcp", "--json", folder=tmp_path)[1]
+    one, other = (msgspec.json.decode(text, type=SearchResult).plans[0] for text in (redirected, asked))
+    assert one.name == other.name
+    job = tmp_path / "job.yaml"
+    job.write_text(job.read_text().replace("providers: [aws]", "providers: [gcp]"))
+    assert f"Note: {ANEW}" in plan("job.yaml", folder=tmp_path)[1]
+    job.write_text(re.sub(r"instance_types: \[[^]]*\]", "instance_types: [this-machine]", job.read_text()))
+    with pytest.raises(Failure, match="no offer has the instance type this-machine") as caught:
+        plan("job.yaml", folder=tmp_path)
+    assert caught.value.hint == ANEW
+
+
+def test_a_file_that_says_something_else_is_not_written_over(tmp_path: Path) -> None:
+    """Unless that is asked for; the same file may be saved again."""
+    saved = tmp_path / "job.yaml"
+    plan("--model", "7b", "--save", "job.yaml", folder=tmp_path)
+    written = saved.read_bytes()
+    plan("--model", "7b", "--save", "job.yaml", folder=tmp_path)
+    with pytest.raises(RequestError, match=r"job\.yaml is there already, and says something else") as refused:
+        plan("--model", "7b", "--rank", "8", "--save", "job.yaml", folder=tmp_path)
+    assert "--force" in (refused.value.hint or "")
+    assert saved.read_bytes() == written
+    assert "Saved to job.yaml." in plan("--model", "7b", "--rank", "8", "--save", "job.yaml", "--force", folder=tmp_path)[1]
+    assert b"rank: 8" in saved.read_bytes()

@@ -246,7 +246,7 @@ def test_the_words_of_the_table_are_explained_where_they_stand_in_it() -> None:
     assert "no credentials: cloud lacks credentials; `rentune doctor` says how to get it." in told
     own = shown(result(make_plan(gpu=None, offer=make_offer(gpu=None, provider="local", ram_gib=7.8, vcpus=2.0))))
     assert "RAM: the machine's own cores train" in own
-    assert "what its driver leaves" not in own
+    assert "that torch finds there" not in own
     assert "Renting was tried" not in own
 
 

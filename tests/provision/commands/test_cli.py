@@ -13,7 +13,7 @@ from pathlib import Path
 import click
 import pytest
 
-from planner.asking.options import plan_command
+from planner.asking.options import ALSO, OPTIONS, plan_command
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.cli import COMMANDS, HELP, call, rentune
@@ -25,13 +25,13 @@ from provision.prepare.opening import open_run
 PLAN_OPTIONS = """
     --accuracy --allow-from --alpha --data --deployment --dropout --epochs --examples --global-batch-size --goal --gpu
     --gpu-budget --gradient-accumulation-steps --gradient-checkpointing --host --imbalance --keep-environment --keep-volume
-    --max-cost --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --num-gpus
+    --learning-rate --lr --max-cost --max-hours --max-vram --method --micro-batch-size --model --no-keep-environment --num-gpus
     --on-demand --optimizer --overrule-policy --power-price --provider --quant --rank --region --revision --seq-len --spot --tag
     --target-modules --tokens --top --use-case
 """
 # The surface. A change here is a change of what people have in their scripts: say so in the changelog.
 SURFACE: dict[str, str] = {
-    "plan": f"{PLAN_OPTIONS} --explain --gpus --html --json --save",
+    "plan": f"{PLAN_OPTIONS} --explain --force --gpus --html --json --save",
     "run": f"""
         {PLAN_OPTIONS} --alert --assume-price --dearer --detach --host-key --json --keep-box-on-failure --preview --state --yes
     """,
@@ -82,6 +82,28 @@ def test_the_surface_is_pinned() -> None:
     assert {name: options_of(command) for name, command in commands().items()} == {
         name: set(words.split()) for name, words in SURFACE.items()
     }
+
+
+def test_an_option_s_words_may_be_parted_by_underscores(capsys: pytest.CaptureFixture[str]) -> None:
+    """As trainers write them."""
+    assert call(["estimate", "--model", "7b", "--lora_r", "8", "--per_device_train_batch_size", "2", "--json"]) == Exit.OK
+    with_ours = capsys.readouterr().out
+    assert call(["estimate", "--model", "7b", "--rank", "8", "--micro-batch-size", "2", "--json"]) == Exit.OK
+    assert capsys.readouterr().out == with_ours
+
+
+ALSO_TAKEN = """
+    --lora-alpha --lora-dropout --lora-r --lora-target-modules --max-length --max-seq-length --model-name-or-path
+    --model-revision --num-train-epochs --optim --per-device-train-batch-size
+"""
+
+
+def test_the_other_names_are_pinned_and_hide_no_option() -> None:
+    """Those of the libraries that people come from; each leads to one of ours, and is the name of none."""
+    assert {name for names in ALSO.values() for name in names} == set(ALSO_TAKEN.split())
+    named = {flag for option in OPTIONS for flag in option.flags}
+    assert ALSO.keys() <= named
+    assert named.isdisjoint(ALSO_TAKEN.split())
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -83,6 +83,26 @@ def test_one_line_of_cases_that_is_no_text_leaves_the_others_their_answers(
     assert answered[1]["error"]["message"] == "line 2 is not UTF-8 text"
 
 
+@pytest.mark.parametrize("encoding", ["utf-16", "utf-16-be"])
+def test_cases_of_two_bytes_a_letter_are_one_sentence(
+    encoding: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Not an error a line."""
+    cases = tmp_path / "cases.jsonl"
+    cases.write_bytes('{"model": "7b"}\n{"model": "3b"}\n'.encode(encoding))
+    assert call(["estimate", "--from", str(cases)]) == Exit.REFUSED
+    assert f"{cases} is UTF-16 or UTF-32 text; save it as UTF-8." in " ".join(capsys.readouterr().err.split())
+
+
+def test_a_case_that_says_a_key_twice_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """Of two values one would be dropped in silence."""
+    (tmp_path / "cases.jsonl").write_text('{"model": "7b", "rank": 8, "rank": 64}\n{"model": "7b"}\n')
+    assert call(["estimate", "--from", str(tmp_path / "cases.jsonl")]) == 1
+    refused, answered = map(json.loads, capsys.readouterr().out.splitlines())
+    assert refused["error"]["message"] == 'line 1 can\'t be read as JSON: it says "rank" twice'
+    assert "vram" in answered
+
+
 def test_an_error_names_its_line_whatever_is_wrong_with_it(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """Blank lines have no answer, so the second answer may be of the third line."""
     (tmp_path / "cases.jsonl").write_text('{"model": "7b"}\n\n{"model": "7b", "rnk": 8}\n{"model": "no/such"}\n')
