@@ -11,7 +11,6 @@ from typing import Final, Literal
 import msgspec
 
 from planner.asking.request import OWN_MACHINES
-from planner.estimators.cost import UNBILLED_PHASES
 from planner.plan import Plan, Range
 from planner.strategy.words import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, costs_on, kept_usd_per_month, rental_usd, rounded
@@ -101,6 +100,7 @@ class Receipt(msgspec.Struct, frozen=True, kw_only=True):
     phases: tuple[Figure, ...]  # named by Phase, in order
     bill: tuple[BillLine, ...]
     billed_s: float
+    making_s: float = 0.0  # of those, before its boxes ran: a plan leaves all of that out
     wall_s: float
     started_at_s: float
     ended_at_s: float
@@ -204,6 +204,7 @@ def reckon(
         phases=_phases(plan, phase_s),
         bill=_bill(plan, state, last_s, adapter_bytes=adapter_bytes, now_s=ended_at_s),
         billed_s=sum(billed_s(rental, now_s=ended_at_s) for rental in state.rentals),
+        making_s=sum(rental.making_s for rental in state.rentals if rental.created),
         wall_s=ended_at_s - state.opened.at_s,
         started_at_s=state.opened.at_s,
         ended_at_s=ended_at_s,
@@ -396,8 +397,7 @@ def _bill(
     plan: Plan, state: RunState, box_phase_s: Mapping[str, float], *, adapter_bytes: int, now_s: float
 ) -> tuple[BillLine, ...]:
     """The trainer ran on the last box; what the controller did on an earlier one is part of a failed attempt."""
-    phase_s = _added(state.rental.phase_s, box_phase_s) if state.rental else box_phase_s
-    busy_s = sum(seconds for name, seconds in phase_s.items() if name not in UNBILLED_PHASES)
+    busy_s = sum(box_phase_s.values()) + (state.rental.busy_s if state.rental else 0.0)
     metered = bill(state.rentals, now_s=now_s, busy_s=busy_s, sent_bytes=adapter_bytes)
     cost = plan.cost
     planned: dict[LineName, float] = {

@@ -13,6 +13,7 @@ import msgspec
 
 from catalogs.hardware import Billing, Offer
 from planner.asking.request import OWN_MACHINES
+from planner.estimators.cost import UNBILLED_PHASES
 from provision.account.lines import (
     AnyLine,
     Attempted,
@@ -42,13 +43,30 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     disk_gib: int
     volume_gib: int = 0
     asked_at_s: float
-    started_at_s: float  # when the provider said that the box runs; until it does, when it was asked
-    created: bool = False  # whether the provider said that the box runs
+    started_at_s: float  # from when it is billed: when its provider made it, where that tells, else when it was asked for
+    up_at_s: float | None = None  # when the provider said that the box runs; None = it never did
     ended_at_s: float | None = None  # None = not known to have ended
     shown: bool = False  # whether its end named something that bills
     tried: Tried | None = None  # why it came to nothing, where another attempt may follow
     phase_s: dict[str, float] = {}  # by the controller's clock, of what it did on this box
     sent_bytes: int = 0  # of checkpoints that came home from it
+
+    @property
+    def created(self) -> bool:
+        """Whether the provider said that the box runs."""
+        return self.up_at_s is not None
+
+    @property
+    def busy_s(self) -> float:
+        """Seconds on the bill in which the controller did something. Until a box runs it is billed from its beginning only: a
+        plan knows of none, and leaves all of that phase out.
+        """
+        return self.making_s + sum(seconds for phase, seconds in self.phase_s.items() if phase not in UNBILLED_PHASES)
+
+    @property
+    def making_s(self) -> float:
+        """Seconds on the bill before the provider said that the box runs."""
+        return self.phase_s.get(Phase.CREATE, 0.0) if self.up_at_s is None else self.up_at_s - self.started_at_s
 
     @property
     def bought(self) -> bool:
@@ -198,7 +216,20 @@ def _with_last(rentals: tuple[Rental, ...], change: Callable[[Rental, LineT], Re
 def _with_box(rental: Rental, line: Created) -> Rental:
     if rental.created:
         return rental  # the same box with another host key
-    return msgspec.structs.replace(rental, started_at_s=line.at_s, created=True)
+    since_s = _made_at_s(line.box.resources, rental, line.at_s)
+    return msgspec.structs.replace(rental, started_at_s=since_s or rental.started_at_s, up_at_s=line.at_s)
+
+
+def _made_at_s(resources: Iterable[Resource], rental: Rental, until_s: float) -> float | None:
+    """When the first of what bills was made, by the provider's own word; None where it does not tell of all that.
+
+    Its clock is not ours: nothing was made before it was asked for, and what it says to have made after the box ran is no
+    word of that. One that was started again is such a case: its cloud tells that start alone.
+    """
+    told = [each.since_s for each in resources if each.bills]
+    if not told or not all(since_s is not None and since_s <= until_s for since_s in told):
+        return None
+    return max(rental.asked_at_s, min(filter(None, told)))
 
 
 def _with_phase(rental: Rental, line: PhaseEnded) -> Rental:
@@ -220,8 +251,10 @@ def _after_end(state: RunState, line: Ended) -> tuple[Rental, ...]:
 def _with_end(rental: Rental, line: Ended, ended_at_s: float) -> Rental:
     if rental.ended_at_s is not None:
         return rental
-    shown = any(end.resource.bills for end in line.teardown.resources)
-    return msgspec.structs.replace(rental, ended_at_s=ended_at_s, shown=shown)
+    ends = [end.resource for end in line.teardown.resources]
+    since_s = _made_at_s(ends, rental, rental.up_at_s or line.at_s)
+    shown = any(each.bills for each in ends)
+    return msgspec.structs.replace(rental, started_at_s=since_s or rental.started_at_s, ended_at_s=ended_at_s, shown=shown)
 
 
 def _volumes_after(state: RunState, teardown: Teardown) -> dict[str, Any]:

@@ -30,13 +30,15 @@ class Notes:
     listed: set[Key] = field(default_factory=set)  # what the cloud has shown at least once
     gone_at_s: dict[Key, float] = field(default_factory=dict)  # of that: since which look it is not shown any more
 
-    def see(self, resources: Iterable[Resource]) -> None:
-        self.found.update({(resource.kind, resource.id): resource for resource in resources})
+    def recorded(self, resources: Iterable[Resource]) -> None:
+        """What a state has. Where the cloud has shown it, that tells more."""
+        for resource in resources:
+            self.found.setdefault((resource.kind, resource.id), resource)
 
     def look(self, listed: Owned, *, at_s: float) -> None:
         """A listing. What was shown and is not any more has gone by now, unless a later look shows it again."""
-        self.see(listed.resources)
-        shown = {(resource.kind, resource.id) for resource in listed.resources}
+        self.found.update(_by_key(listed.resources))
+        shown = _by_key(listed.resources).keys()
         for key in shown & self.gone_at_s.keys():
             del self.gone_at_s[key]
         if listed.complete is Answer.YES:
@@ -66,6 +68,11 @@ class Inventory:
             message="; ".join(unseen),
             kept=tuple(resource for answer in answers for resource in answer.kept),
         )
+
+    def as_shown(self, resources: Iterable[Resource], region: str, run_id: str) -> tuple[Resource, ...]:
+        """The same resources, in the cloud's own words where it shows them by now."""
+        shown = _by_key(self.listed((region,), run_id).resources)
+        return tuple(shown.get((resource.kind, resource.id), resource) for resource in resources)
 
     def _listed_in(self, region: str, tag: str | None) -> Owned:
         try:
@@ -125,6 +132,10 @@ def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s:
         but = f" but {names_of(listed.kept)}, which is kept as asked" if listed.kept else ""
         teardown = Teardown.destroyed(run_id, f"{provider} lists nothing of this run any more{but}.", resources=ends)
     return msgspec.structs.replace(teardown, kept=listed.kept)
+
+
+def _by_key(resources: Iterable[Resource]) -> dict[Key, Resource]:
+    return {(resource.kind, resource.id): resource for resource in resources}
 
 
 def names_of(resources: Iterable[Resource]) -> str:

@@ -252,7 +252,7 @@ class PulumiProvisioner:
             folder=self._box_folder(launch.run_id),
             cache=CACHE if order.volume else None,
             replace_host_key=True,
-            resources=self._ending(order.region, launch.run_id, state),
+            resources=self.inventory.as_shown(self._ending(order.region, launch.run_id, state), order.region, launch.run_id),
         )
 
     def _box_folder(self, run_id: str) -> str:
@@ -310,7 +310,7 @@ class PulumiProvisioner:
             stack = self._stack(claim)
             stack.recover()
             state = stack.state()
-            notes.see(self._ending(regions[0], claim.run_id, state))
+            notes.recorded(self._ending(regions[0], claim.run_id, state))
             if state.pending:
                 stack.adopt(self._ids_by_type(regions, claim.run_id))
                 stack.refresh()

@@ -32,6 +32,7 @@ ENDINGS: Final = {  # of a run, by its exit code
 }
 Tone = Literal["good", "in_part", "bad"]
 TONES: Final[dict[Exit, Tone]] = {Exit.OK: "good", Exit.IN_PART: "in_part"}  # by exit code; "bad" for the others
+LEAST_TOLD_S: Final = 1.0  # derived: the shortest that providers bill
 BOOKS_OPEN: Final = "trained and gone, its books open"
 
 
@@ -112,7 +113,14 @@ def _price_note(receipt: Receipt) -> str:
     if not receipt.usd_per_hour:
         return f"{billed} on a machine that bills nothing; `rentune run --assume-price USD` shows what such a run would cost."
     whose = "the price that was assumed for it" if receipt.assumed else "the price at launch"
-    return f"{billed} billed at ${receipt.usd_per_hour} per hour, {whose}."
+    return f"{billed} billed at ${receipt.usd_per_hour} per hour, {whose}.{_making_note(receipt)}"
+
+
+def _making_note(receipt: Receipt) -> str:
+    """What a provider bills and no plan foresees, where it is long enough to be seen beside the rest."""
+    if receipt.making_s < LEAST_TOLD_S:
+        return ""
+    return f" {seconds_words(receipt.making_s)} of that were before the box ran: billed from its making, and in no plan."
 
 
 def _kept_note(receipt: Receipt) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import traceback
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
@@ -233,16 +234,18 @@ def confirm(run: Run, phases: Phases) -> None:
 def _write_down(run: Run, plan: Plan) -> None:
     """What the ledger must know before the provider is asked. Raises MissingPart where that provider can't be asked here.
 
-    The deadline of another offer is its own: what the budget pays at its price, with what is spent taken off. Where a policy
-    allows fewer dollars than when the run was opened, they end before the deadline of then. Raises Refused where it forbids it.
+    The deadline of another offer is its own: what the budget pays at its price, with what is spent taken off. The same offer
+    has no later one than before, and an earlier one where the dollars end sooner: a policy allows fewer by now, or what was
+    made and declined was billed by the hour. Raises Refused where a policy forbids it.
     """
     plan, state, now_s = permitted_plan(run, plan), run.state, run.clock()
     run.make(msgspec.structs.replace(run.claim, provider=plan.offer.provider))
     spent_usd, elapsed_s = usd_so_far(state, now_s=now_s), now_s - state.opened.at_s
     pays_until_s = now_s + allowed_s(plan, spent_usd=spent_usd, elapsed_s=elapsed_s)
     is_another = state.rental is not None and state.rental.offer.key != plan.offer.key
-    has_less = plan.request.budget.max_usd != state.opened.max_usd
-    deadline_at_s = pays_until_s if is_another else min(state.deadline_at_s, pays_until_s) if has_less else state.deadline_at_s
+    as_agreed = state.rental is None and plan.request.budget.max_usd == state.opened.max_usd
+    latest_s = math.inf if is_another else state.deadline_at_s
+    deadline_at_s = state.deadline_at_s if as_agreed else min(latest_s, pays_until_s)
     _set_aside(run.folder, number=len(state.rentals))
     run.ledger.append(
         Attempted(

@@ -48,7 +48,7 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     rentals: tuple[Rental, ...] = ()
     spent_usd: Decimal = Decimal(0)
     elapsed_s: float = 0.0  # since the run was opened
-    left_s: float = math.inf  # until the deadline that stands: an offer that is asked for again has no other
+    left_s: float = math.inf  # until the deadline that stands: an offer that is asked for again has no later one
     strategy: Strategy | None = None  # of the checkpoint at home: only the same can go on from it
     done_share: float = 0.0  # of the training, in that checkpoint
 
@@ -119,8 +119,8 @@ def _is_alike(offer: Offer, other: Offer, tried: Tried) -> bool:
 def _has_time(plan: Plan, past: Past) -> bool:
     """Whether the limits leave more than start-up and end."""
     again = past.rentals and past.rentals[-1].offer.key == plan.offer.key
-    left_s = past.left_s if again else allowed_s(plan, spent_usd=past.spent_usd, elapsed_s=past.elapsed_s)
-    return left_s > around_s(plan)
+    left_s = allowed_s(plan, spent_usd=past.spent_usd, elapsed_s=past.elapsed_s)
+    return (min(past.left_s, left_s) if again else left_s) > around_s(plan)
 
 
 def _has_money(plan: Plan, past: Past) -> bool:

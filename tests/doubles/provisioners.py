@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Collection, Mapping, Sequence
 
 from catalogs.hardware import Offer
@@ -30,7 +31,8 @@ class Paper:
             end_of = ResourceEnd(resource=held, gone=Answer.NO, at_s=0.0)
             return Teardown.orphaned(claim.run_id, "No.", resources=(end_of,))
         self.boxes.pop(claim.run_id, None)
-        return Teardown.destroyed(claim.run_id, "")
+        ended = () if held is None else (ResourceEnd(resource=held, gone=Answer.YES, at_s=time.time()),)
+        return Teardown.destroyed(claim.run_id, "", resources=ended)
 
     def owned(self, claim: Claim | None = None) -> Owned:
         found = tuple(box for run_id, box in self.boxes.items() if claim is None or claim.run_id == run_id)

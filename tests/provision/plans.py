@@ -56,8 +56,8 @@ def attempted(run_id: str, plan: Plan | None = None, *, at_s: float, deadline_at
 
 def rental(plan: Plan, **fields: Any) -> Rental:
     """A box of the plan; by its fields, when it was there and what went on."""
-    known: dict[str, Any] = {"offer": plan.offer, "billing": plan.billing, "disk_gib": 1, "asked_at_s": 0.0, "created": True}
-    return Rental(**(known | fields))
+    known: dict[str, Any] = {"offer": plan.offer, "billing": plan.billing, "disk_gib": 1, "asked_at_s": 0.0}
+    return Rental(**(known | {"up_at_s": fields["started_at_s"]} | fields))
 
 
 def about(value: float) -> Range:

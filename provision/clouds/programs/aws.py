@@ -322,7 +322,7 @@ _LOOKS: Final = (_spot_requests, _security_groups, _key_pairs)
 
 def _resource(kind: str, id: str, region: str, row: dict[str, Any], *, bills: bool = True) -> Resource:
     tags = {tag["Key"]: tag["Value"] for tag in row.get("Tags", [])}
-    return tagged_resource(kind, id, region, tags, bills=bills, made_at=str(row.get("LaunchTime", "")))
+    return tagged_resource(kind, id, region, tags, bills=bills, made_at=str(row.get("LaunchTime") or row.get("CreateTime", "")))
 
 
 _ENDS: Final[dict[str, Callable[[Any, str], Any]]] = {

@@ -141,4 +141,5 @@ def _resource(machine: Thing) -> Resource:
         region="here",
         run_id=machine.details["run_id"],
         deadline_at_s=machine.details["deadline_at_s"],
+        since_s=machine.created_at_s,
     )

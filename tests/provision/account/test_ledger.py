@@ -15,7 +15,7 @@ from provision.account.ledger import Ledger, damage
 from provision.account.lines import AnyLine, Billed, Controlled, Created, Ended, Opened, PhaseEnded, PhaseStarted, Tried
 from provision.account.runs import Standing, fold
 from provision.errors import Reason, Scope
-from provision.provisioner import Box, Teardown
+from provision.provisioner import Answer, Box, Resource, ResourceEnd, Teardown
 from tests.provision.plans import FREE, attempted
 
 OPENED = Opened(
@@ -98,7 +98,47 @@ def test_a_run_is_folded_from_its_lines(ledger: Ledger) -> None:
     state = ledger.runs()["r1"]
     assert (state.phase, state.box, state.deadline_at_s, state.ended) == ("boot", BOX, 900.0, False)
     assert state.phase_s == {"create": 10.0}
-    assert [(rental.started_at_s, rental.created, rental.ended_at_s) for rental in state.rentals] == [(120.0, True, None)]
+    assert [(rental.asked_at_s, rental.up_at_s, rental.ended_at_s) for rental in state.rentals] == [(110.0, 120.0, None)]
+
+
+@pytest.mark.parametrize(
+    ("since_s", "from_s"),
+    [
+        ((), 110.0),
+        ((115.0,), 115.0),
+        ((118.0, 115.0), 115.0),
+        ((None, 115.0), 110.0),
+        ((100.0,), 110.0),
+        ((121.0,), 110.0),
+    ],
+    ids=["nothing", "one", "the first of two", "one of two", "before it was asked", "after it ran"],
+)
+def test_a_box_is_billed_from_when_its_provider_made_it(
+    ledger: Ledger, since_s: tuple[float | None, ...], from_s: float
+) -> None:
+    """By the provider's own word, as it came with the box or was seen at its end; without one, from when it was asked for."""
+    machines = tuple(Resource(kind="instance", id=str(at_s), since_s=at_s) for at_s in since_s)
+    seen = (*machines, Resource(kind="key_pair", id="k", bills=False))
+    ends = tuple(ResourceEnd(resource=each, gone=Answer.YES, at_s=200.0) for each in seen)
+    told = msgspec.structs.replace(BOX, resources=seen)
+    for run_id, box, left in (("told", told, ()), ("seen", BOX, ends)):
+        write(ledger, msgspec.structs.replace(OPENED, run_id=run_id), attempted(run_id, at_s=110.0))
+        write(ledger, Created(run_id=run_id, at_s=120.0, box=box))
+        gone = msgspec.structs.replace(GONE, run_id=run_id, resources=left)
+        write(ledger, Ended(run_id=run_id, at_s=200.0, teardown=gone))
+        [rental] = ledger.runs()[run_id].rentals
+        assert (rental.started_at_s, rental.making_s) == (from_s, 120.0 - from_s), run_id
+
+
+def test_what_was_made_and_declined_is_billed_from_its_making(ledger: Ledger) -> None:
+    """It never ran, and its provider bills it all the same."""
+    pod = Resource(kind="instance", id="p", since_s=130.0)
+    gone = msgspec.structs.replace(GONE, resources=(ResourceEnd(resource=pod, gone=Answer.YES, at_s=200.0),))
+    write(ledger, OPENED, attempted("r1", at_s=110.0))
+    write(ledger, PhaseEnded(run_id="r1", at_s=190.0, phase="create", duration_s=80.0, ok=False))
+    write(ledger, Ended(run_id="r1", at_s=201.0, teardown=gone))
+    [rental] = ledger.runs()["r1"].rentals
+    assert (rental.created, rental.bought, rental.started_at_s, rental.ended_at_s) == (False, True, 130.0, 200.0)
 
 
 def test_seconds_of_a_phase_that_was_entered_twice_add_up(ledger: Ledger) -> None:

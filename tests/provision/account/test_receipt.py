@@ -18,6 +18,7 @@ from provision.account.lines import Ended
 from provision.account.receipt import Receipt, calibrations, compare, exit_code, with_open_books
 from provision.errors import Exit
 from provision.provisioner import Box
+from provision.report.tables import bill_table
 from remote.contract import EndReason, Evaluation, Measured, Outcome, Reached
 from tests.provision.account.receipts import GONE, OPENED_AT_S, outcome_of, receipt_of, run_state
 from tests.provision.plans import FREE, attempted, rental, tiny_plan
@@ -49,6 +50,17 @@ def test_a_worked_example(plan: Plan) -> None:
     assert (receipt.exit_code, receipt.trained, receipt.billed_s) == (0, True, 100.0)
 
 
+def test_the_making_of_a_box_is_on_the_bill_and_in_no_plan(plan: Plan) -> None:
+    """Asked for at 0, made at 20, there at 30, gone at 100, and the trainer at it for 70 s: 80 s billed, none of them idle."""
+    at_s = [OPENED_AT_S + each for each in (20, 30, 100)]
+    box = rental(plan, started_at_s=at_s[0], up_at_s=at_s[1], ended_at_s=at_s[2], phase_s={"create": 30.0})
+    receipt = receipt_of(plan, run_state(plan, rentals=(box,)), outcome_of())
+    metered = {line.name: line.metered_usd for line in receipt.bill}
+    assert (metered["compute"], metered["idle"]) == (Decimal("0.0800"), Decimal(0))
+    assert (receipt.billed_s, receipt.making_s) == (80.0, 10.0)
+    assert "10.0 s of that were before the box ran: billed from its making, and in no plan." in str(bill_table(receipt).note)
+
+
 @pytest.mark.parametrize(
     "outcome", [None, outcome_of(measured=Measured(peak_ram_bytes=500), adapter=())], ids=["gone", "stopped"]
 )
@@ -77,7 +89,7 @@ def test_checkpoints_that_came_home_are_on_the_bill(plan: Plan) -> None:
 def test_an_attempt_that_never_became_a_box_is_on_its_own_line(plan: Plan) -> None:
     """The first `up` took 50 s and failed, the second box lived for 100 s."""
     rentals = (
-        rental(plan, created=False, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 50),
+        rental(plan, up_at_s=None, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 50),
         rental(plan, started_at_s=OPENED_AT_S + 50, ended_at_s=OPENED_AT_S + 150),
     )
     receipt = receipt_of(plan, run_state(plan, rentals=rentals), outcome_of())
@@ -88,7 +100,7 @@ def test_an_attempt_that_never_became_a_box_is_on_its_own_line(plan: Plan) -> No
 
 def test_what_the_provider_declined_costs_nothing(plan: Plan) -> None:
     """It was heard, and no box was seen then or at the end; one that the end names did bill. A call cut off tells nothing."""
-    asked = {"started_at_s": OPENED_AT_S, "created": False, "ended_at_s": OPENED_AT_S + 50}
+    asked = {"started_at_s": OPENED_AT_S, "up_at_s": None, "ended_at_s": OPENED_AT_S + 50}
     for fields, usd in (
         ({"phase_s": {"create": 50.0}}, Decimal("0.0000")),
         ({"phase_s": {"create": 50.0}, "shown": True}, Decimal("0.0500")),

@@ -291,7 +291,7 @@ def test_one_of_a_cloud_with_one_price_everywhere_is_priced_and_found_by_its_own
 
 def test_while_a_box_runs_its_volume_is_on_the_bill_and_afterwards_only_said(kept: RunState) -> None:
     """By the hour of the box, at the volume's price; 100 GiB at $0.08 for a month of 730 hours."""
-    rental = msgspec.structs.replace(kept.rentals[0], disk_gib=0, volume_gib=100, started_at_s=0.0, created=True)
+    rental = msgspec.structs.replace(kept.rentals[0], disk_gib=0, volume_gib=100, started_at_s=0.0, up_at_s=0.0)
     free_disk = msgspec.structs.replace(rental.billing, disk_usd_per_gib_month=None, increment_s=1, minimum_s=0)
     day = msgspec.structs.replace(rental, billing=free_disk, ended_at_s=86_400.0)
     assert bill((day,), now_s=10 * 86_400.0)["disk"] == Decimal("0.2630")

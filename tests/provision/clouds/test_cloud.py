@@ -193,7 +193,7 @@ def test_a_list_that_forgets_a_box_for_a_moment_does_not_end_its_bill() -> None:
     notes, shown, not_shown = Notes(), Owned(resources=(BOX,), complete=Answer.YES), Owned(resources=(), complete=Answer.YES)
     for at_s, listed in enumerate((shown, not_shown, shown, not_shown, not_shown)):
         notes.look(listed, at_s=float(at_s))
-    notes.see([GROUP])
+    notes.recorded([GROUP])
 
     ends = verdict_of("cloudy", "r1", not_shown, notes, at_s=9.0, seen_before=True).resources
 

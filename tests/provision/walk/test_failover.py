@@ -265,6 +265,20 @@ def test_the_deadline_of_another_offer_is_what_the_budget_pays_there(
     assert second.deadline_at_s - second.at_s == pytest.approx(171.0, abs=5.0)
 
 
+def test_what_was_made_and_declined_is_taken_off_the_deadline_of_the_same_offer(
+    at: At, opened: Opened, driven: Driven, ledger: Ledger
+) -> None:
+    """$12 at $3.60 for each hour begun pay three hours; two machines that never ran have taken one each."""
+    first = at(HERE, budget=Budget(max_usd=Decimal(12), max_hours=9))
+    by_the_hour = msgspec.structs.replace(first, billing=msgspec.structs.replace(first.billing, increment_s=3600))
+    receipt = driven(opened(by_the_hour), Market({HERE: full(HERE)}, leaves=(HERE,), zones=("a", "b")))
+    tries = [line for line in ledger.lines() if isinstance(line, Attempted)]
+    reserve_s = 0.05 * 12_000
+    left_s = [each.deadline_at_s - each.at_s for each in tries]
+    assert left_s == pytest.approx([3 * 3600 - reserve_s, 2 * 3600 - reserve_s, 3600 - reserve_s], abs=5.0)
+    assert receipt.metered_usd == Decimal("10.80")
+
+
 def test_each_attempt_is_made_by_its_own_provider(at: At, opened: Opened, places: Places, ledger: Ledger) -> None:
     """And ended by it: the claim names who rented."""
     elsewhere = "hetzner/fsn1/gex44/on_demand"
