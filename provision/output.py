@@ -1,4 +1,5 @@
-"""Standard output and error that do not fail for their destination: no reader, none any more, a narrow encoding.
+"""Standard output and error that do not fail for their destination: no reader, none any more, a narrow encoding. And that do
+to it nothing but show text: what a box says, a provider answers or a file is called can neither move the cursor nor hide.
 
 Imported at every start, so it imports nothing that costs time.
 """
@@ -7,11 +8,21 @@ from __future__ import annotations
 
 import io
 import os
+import re
 import sys
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TextIO, cast
 
 if TYPE_CHECKING:
     from _typeshed import ReadableBuffer
+
+# C0 but for tab and line feed, delete, C1, and what turns text around (Trojan Source, arXiv:2111.00169). The three that our own
+# tables of plans are drawn with are left, bold, dim and plain again: nothing can hide in them.
+CONTROL = r"(?!\x1b\[[012]m)[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]"
+
+
+def shown(text: str) -> str:
+    """The text as it may go to a terminal: of a control character its number, in the way of JSON, so that JSON stays JSON."""
+    return re.sub(CONTROL, lambda found: f"\\u{ord(found[0]):04x}", text)
 
 
 def make_safe(*, outlives_reader: bool) -> None:
@@ -34,15 +45,41 @@ def flush() -> None:
         return
 
 
+def drawn_on(stream: TextIO) -> TextIO:
+    """The same output for whoever draws on it with control characters of its own, and has cleaned the text between them."""
+    return cast("TextIO", _Canvas(stream)) if isinstance(stream, _Text) else stream
+
+
 def _guarded(stream: io.TextIOWrapper, *, goes_on: bool) -> io.TextIOWrapper:
     raw = _Output(stream.fileno(), goes_on=goes_on)
-    return io.TextIOWrapper(
+    return _Text(
         io.BufferedWriter(raw),
         encoding=stream.encoding,
         errors="replace",
         line_buffering=stream.line_buffering,
         write_through=stream.write_through,
     )
+
+
+class _Text(io.TextIOWrapper):
+    """Text that controls nothing. Bytes go past it, by `buffer`: of a log that is piped not one is changed."""
+
+    def write(self, text: str, /) -> int:
+        super().write(shown(text))
+        return len(text)
+
+    def draw(self, text: str) -> int:
+        """Write it as it is."""
+        return super().write(text)
+
+
+class _Canvas:
+    def __init__(self, stream: _Text) -> None:
+        self._stream = stream
+        self.write = stream.draw
+
+    def __getattr__(self, name: str) -> object:
+        return getattr(self._stream, name)
 
 
 class _Output(io.FileIO):

@@ -84,12 +84,21 @@ def _tell_beginning(phase: Callable[[], str | None], folder: RunFolder, over: Ca
 
 
 def _copy(path: Path, offset: int, over: Callable[[], bool]) -> None:
-    """As it stands, but for secrets: the trainer's words, and what libraries say, are nobody's to vouch for."""
+    """As it stands, but for secrets: the trainer's words, and what libraries say, are nobody's to vouch for. On a terminal it
+    controls nothing, and what was written over itself, such as a bar of progress, is a line each time.
+    """
     from provision.redact import redact
 
+    on_terminal = sys.stdout.isatty()
+
     def write(said: bytes) -> None:
-        sys.stdout.buffer.write(redact(said.decode("utf-8", "surrogateescape")).encode("utf-8", "surrogateescape"))
-        sys.stdout.buffer.flush()
+        text = redact(said.decode("utf-8", "surrogateescape"))
+        if on_terminal:
+            sys.stdout.write(text.replace("\r\n", "\n").replace("\r", "\n"))
+            sys.stdout.flush()
+        else:
+            sys.stdout.buffer.write(text.encode("utf-8", "surrogateescape"))
+            sys.stdout.buffer.flush()
 
     torn = b""
     for chunk in growing(path, offset, over):

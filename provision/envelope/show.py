@@ -46,19 +46,19 @@ def _tell_narrow(columns: int) -> None:
 
 def console() -> Console:
     """The terminal, or plain text as wide."""
-    from rich.console import Console
+    from provision.envelope.drawing import canvas
 
     follows = sys.stdout.isatty() and shutil.get_terminal_size().columns >= LEAST_COLUMNS  # its window may be drawn wider
-    return Console(width=None if follows else width_columns(), highlight=False, soft_wrap=False)
+    return canvas(width=None if follows else width_columns())
 
 
 def tracing() -> AbstractContextManager[object]:
     """Shows on stderr, for as long as it lasts, that a step is traced; nothing where nobody watches."""
     if not sys.stderr.isatty():
         return nullcontext()
-    from rich.console import Console
+    from provision.envelope.drawing import canvas
 
-    return Console(stderr=True).status("Tracing a training step: some seconds, the first time.")
+    return canvas(stderr=True).status("Tracing a training step: some seconds, the first time.")
 
 
 def say(sentence: str, *, indent: str = "", err: bool = False) -> None:
