@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Final
@@ -11,6 +11,7 @@ import msgspec
 
 from provision.clouds.programs import Cloud
 from provision.errors import RentuneError
+from provision.home.clocks import Clocks
 from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
 
 GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
@@ -52,8 +53,7 @@ class Inventory:
 
     cloud: Cloud
     environment: Mapping[str, str]
-    clock: Callable[[], float]
-    sleep: Callable[[float], None]
+    clocks: Clocks
     grace_s: float
     teardown_s: float
 
@@ -83,16 +83,16 @@ class Inventory:
 
     def end(self, regions: tuple[str, ...], run_id: str, notes: Notes) -> Owned:
         """End what is listed until two listings, the grace apart, are empty; the last one when patience is over."""
-        ends_at_s = self.clock() + self.teardown_s
+        ends_at_s = self.clocks.steady() + self.teardown_s
         was_empty = False
         while True:
             listed = self.listed(regions, run_id)
-            notes.look(listed, at_s=self.clock())
-            if (listed.nothing and was_empty) or (not listed.nothing and self.clock() >= ends_at_s):
+            notes.look(listed, at_s=self.clocks.wall())
+            if (listed.nothing and was_empty) or (not listed.nothing and self.clocks.steady() >= ends_at_s):
                 return listed
             was_empty = listed.nothing
             self._end_each(listed.resources, notes)
-            self.sleep(self.grace_s if listed.nothing else PAUSE_S)
+            self.clocks.sleep(self.grace_s if listed.nothing else PAUSE_S)
 
     def _end_each(self, resources: Iterable[Resource], notes: Notes) -> None:
         for resource in resources:

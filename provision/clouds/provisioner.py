@@ -6,8 +6,7 @@ the tag finds, and calls it destroyed when the cloud has listed nothing twice, a
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
@@ -38,6 +37,7 @@ from provision.clouds.reuse import CACHE, kept_volume, mounted
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
 from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refused, RentuneError, Scope
+from provision.home.clocks import CLOCKS, Clocks
 from provision.home.installation import installation_id
 from provision.home.places import Places, RunFolder
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
@@ -72,8 +72,7 @@ class PulumiProvisioner:
         image: Image | None = None,
         regions: tuple[str, ...] = (),
         create_s: float = OPERATION_S,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        clocks: Clocks = CLOCKS,
         grace_s: float = GRACE_S,
         teardown_s: float = TEARDOWN_S,
     ) -> None:
@@ -89,7 +88,7 @@ class PulumiProvisioner:
         self.lease_s = LEASE_S if cloud.POWER_OFF in ENDS_EARLY else None
         self.look = LOOKS[self.image.told_by](leased=self.lease_s is not None)
         self.worst_teardown_s = ENGINE_S + teardown_s + grace_s
-        self.inventory = Inventory(cloud, environment, clock=clock, sleep=sleep, grace_s=grace_s, teardown_s=teardown_s)
+        self.inventory = Inventory(cloud, environment, clocks=clocks, grace_s=grace_s, teardown_s=teardown_s)
 
     # ── up ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -176,7 +175,7 @@ class PulumiProvisioner:
             host_key_private=host_private,
             host_key_public=host_public,
             deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(self.cloud.POWER_OFF, 0.0),
-            now_s=self.inventory.clock(),
+            now_s=self.inventory.clocks.wall(),
             lease_s=self.lease_s,
             volume=mounted(self.cloud.VOLUMES, volume),
         )
@@ -282,7 +281,7 @@ class PulumiProvisioner:
             listed = self.inventory.end(regions, claim.run_id, notes)
         except RentuneError as error:
             listed = Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
-        now_s = self.inventory.clock()
+        now_s = self.inventory.clocks.wall()
         teardown = verdict_of(self.name, claim.run_id, listed, notes, at_s=now_s, seen_before=seen_before)
         if teardown.clean:
             remove_engine_files(RunFolder(claim.folder).engine)
@@ -293,7 +292,7 @@ class PulumiProvisioner:
         if not (RunFolder(claim.folder).engine / "state").exists():
             return False
         listed = self.inventory.listed(regions, claim.run_id)
-        notes.look(listed, at_s=self.inventory.clock())
+        notes.look(listed, at_s=self.inventory.clocks.wall())
         return listed.complete is Answer.YES
 
     def _regions_of(self, claim: Claim) -> tuple[str, ...]:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from provision.errors import ConnectionFailed
-from provision.ssh.channel import CHUNK_BYTES, begin, collect, lost_connection, wait_rc
+from provision.ssh.channel import CHUNK_BYTES, begin, lost_connection, wait_rc
 
 if TYPE_CHECKING:
     from provision.ssh.shell import Shell
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 # Assumed: the writer is asked for after a silence of 1 s, then 2 s, up to 8 s; a question costs the box 10 ms of CPU.
 QUIET_S = (1.0, 2.0, 4.0, 8.0)
 REST_S = 60.0  # assumed: beyond the longest of these pauses by far
+MAX_FRUITLESS = 5  # assumed: whoever follows asks again, and knows better whether the box is still there
 
 
 def follow(shell: Shell, remote: str, local: Path, alive: Callable[[], bool]) -> Iterator[bytes]:
@@ -46,7 +47,7 @@ def _bytes_from(shell: Shell, remote: str, offset: int, alive: Callable[[], bool
                 break
         else:  # cut off, or no file yet
             writing = alive()
-    yield _rest(shell, remote, offset)
+    yield from _rest(shell, remote, offset)
 
 
 def _tail(shell: Shell, remote: str, offset: int) -> Iterator[bytes]:
@@ -68,19 +69,25 @@ def _tail(shell: Shell, remote: str, offset: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _rest(shell: Shell, remote: str, offset: int) -> bytes:
-    """The bytes that came between the last one seen and the writer's end."""
-    with shell.session() as channel:
-        try:
-            with lost_connection("the line was cut"):
-                begin(
-                    channel,
-                    f"[ ! -e {shlex.quote(remote)} ] || exec tail -c +{offset + 1} {shlex.quote(remote)}",
-                    timeout_s=shell.answer_s,
-                )
-                rest, _ = collect(channel, timeout_s=REST_S)
-                wait_rc(channel, timeout_s=REST_S)
-                return rest
-        except (TimeoutError, ConnectionFailed):
-            pass
-    return _rest(shell, remote, offset)
+def _rest(shell: Shell, remote: str, offset: int) -> Iterator[bytes]:
+    """The bytes that came between the last one seen and the writer's end, across cuts.
+
+    Raises ConnectionFailed where a line that can be had brings nothing, again and again.
+    """
+    fruitless = 0
+    while fruitless < MAX_FRUITLESS:
+        with (
+            shell.session() as channel,
+            contextlib.suppress(TimeoutError, ConnectionFailed),
+            lost_connection("the line was cut"),
+        ):
+            place = shlex.quote(remote)
+            begin(channel, f"[ ! -e {place} ] || exec tail -c +{offset + 1} {place} 2>/dev/null", timeout_s=shell.answer_s)
+            channel.settimeout(REST_S)
+            while chunk := channel.recv(CHUNK_BYTES):
+                fruitless, offset = 0, offset + len(chunk)
+                yield chunk
+            wait_rc(channel, timeout_s=REST_S)
+            return
+        fruitless += 1
+    raise ConnectionFailed(f"The end of {remote} did not come: the line broke {MAX_FRUITLESS} times before a byte.")

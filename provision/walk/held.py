@@ -48,6 +48,7 @@ class Run:
     kept: KeptCheckpoints | None = None  # in object storage, where the run's state lies there
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic  # for how long, where the other says when
     sleep: Callable[[float], None] = time.sleep
     connect: Connect = Shell.connect
     attended: Attended = attended

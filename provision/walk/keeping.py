@@ -6,7 +6,6 @@ from __future__ import annotations
 
 import math
 import threading
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Final
@@ -128,10 +127,10 @@ class Keeper:
 
     def _is_due(self) -> bool:
         """One that waits may still be on its way to object storage; a second means that the way is closed, or too slow."""
-        return (self._is_noticed or self._num_waiting > 1) and self._run.clock() >= self._next_at_s
+        return (self._is_noticed or self._num_waiting > 1) and self._run.steady() >= self._next_at_s
 
     def _came_home(self, size_bytes: int) -> bool:
-        started_s = time.monotonic()
+        started_s = self._run.steady()
         try:
             fetched = fetch_newest(self._shell, self._box, self._run.folder.checkpoints)
         except WrongHostKey:
@@ -142,7 +141,7 @@ class Keeper:
         if fetched is None:
             return False
         _write_down(self._run, fetched)
-        plan, took_s = self._run.plan, time.monotonic() - started_s
+        plan, took_s = self._run.plan, self._run.steady() - started_s
         pause_s = max(rhythm_s(plan.offer.usd_per_hour, plan.billing, size_bytes), took_s / LINE_SHARE)
-        self._next_at_s = self._run.clock() + pause_s
+        self._next_at_s = self._run.steady() + pause_s
         return True

@@ -14,6 +14,7 @@ from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
+from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.provisioner import Box, Launch, Owned
 from provision.redact import without_secrets
@@ -91,7 +92,7 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             environment=without_secrets(self.environment | variables, but=CLOUDS[self.cloud].secret_variables),
             image=self.row.image,
             regions=self.row.regions,
-            sleep=lambda duration_s: time.sleep(min(duration_s, 0.1)),
+            clocks=Clocks(sleep=lambda duration_s: time.sleep(min(duration_s, 0.1))),
             grace_s=0.0,
             teardown_s=teardown_s,
         )

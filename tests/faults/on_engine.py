@@ -35,6 +35,7 @@ from provision.charge.control import drive, end
 from provision.charge.controller import is_locked
 from provision.clouds.runner import living_engines
 from provision.errors import RentuneError
+from provision.home.clocks import CLOCKS
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
@@ -340,7 +341,7 @@ def main(bench_json: str, home: str, run_id: str, command: str) -> None:
     bench, display = msgspec.json.decode(bench_json, type=Bench), Quiet()
     places = Places(home=Path(home), cache=Path(home).parent / "cache")
     provisioner = bench.provisioner(WithTheStack, teardown_s=TEARDOWN_S)
-    provisioner.inventory = dataclasses.replace(provisioner.inventory, grace_s=LAG_S, sleep=time.sleep)
+    provisioner.inventory = dataclasses.replace(provisioner.inventory, grace_s=LAG_S, clocks=CLOCKS)
     provisioner.list_lag_s = LAG_S
     try:
         if command == "resume":

@@ -212,7 +212,8 @@ class Stage(JudgedRun):
             sleep=cloud.sleep,
         )
         connect = VirtualShell.connector(self.outside, life)
-        return dataclasses.replace(run, connect=connect, attended=lambda *_, **__: nullcontext())  # no thread in virtual time
+        alone = lambda *_, **__: nullcontext()  # noqa: E731 - no thread in virtual time
+        return dataclasses.replace(run, steady=lambda: self.outside.now_s, connect=connect, attended=alone)
 
     # ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from provision.aboard import ship
+from provision.aboard.checkpoints import Fetched
 from provision.account.lines import AnyLine, PhaseStarted
 from provision.clouds.programs.order import PowerOff
 from provision.errors import BoxLost, HomeFailed, ProvisionError, TransferFailed
 from provision.walk import keeping, training
-from provision.walk.keeping import Keeper
+from provision.walk.keeping import LINE_SHARE, Keeper
 from remote.contract import OUTPUT_DIR, Event, Phase
 from tests.doubles.virtual.cloud import VirtualCloud
 from tests.doubles.virtual.lives import Life, MortalLedger
@@ -124,3 +125,29 @@ def test_after_a_notice_a_box_without_a_checkpoint_is_not_left_as_if_one_were_at
         keeper.heard(told("checkpoint", step=7, size_bytes=5))
     except BoxLost as lost:
         pytest.fail(f"{lost} It is not.")
+
+
+@pytest.mark.parametrize("set_by_s", [9000.0, -9000.0])
+def test_a_wall_clock_that_is_set_changes_nothing_of_how_often_a_checkpoint_is_fetched(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, set_by_s: float
+) -> None:
+    """Set forward it would fetch them one after the other, set back none for hours."""
+    stage = Stage.set(CALM, tmp_path)
+    held = stage._held(Life(), MortalLedger(stage.places.ledger, Life()))
+    now, fetched = {"wall": held.clock(), "steady": 5.0}, []
+    plan = msgspec.structs.replace(held.plan, offer=msgspec.structs.replace(held.plan.offer, purchase="spot"))
+    run = dataclasses.replace(held, plans=(plan,), clock=lambda: now["wall"], steady=lambda: now["steady"])
+
+    def comes_home(*_asked: object) -> Fetched:
+        fetched.append(now["steady"])
+        now["steady"] += 10.0
+        now["wall"] += set_by_s
+        return Fetched(step=1, num_bytes=1)
+
+    monkeypatch.setattr(keeping, "fetch_newest", comes_home)
+    keeper = Keeper(run, None, None)  # type: ignore[arg-type]  # neither is asked
+    for later_s in (0.0, 10.0 / LINE_SHARE - 1.0, 1.0):
+        now["steady"] += later_s
+        now["wall"] += set_by_s
+        keeper.heard(told("checkpoint", step=1, size_bytes=5))
+    assert fetched == [5.0, 15.0 + 10.0 / LINE_SHARE]

@@ -12,6 +12,7 @@ from provision import errors
 from provision.clouds.inventory import Inventory, Notes, verdict_of
 from provision.clouds.programs import Cloud
 from provision.errors import ProvisionError
+from provision.home.clocks import Clocks
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
 from tests.doubles.virtual.lives import Life
 from tests.doubles.virtual.outside import Outside
@@ -40,8 +41,7 @@ class VirtualCloud:
         self.inventory = Inventory(
             cast("Cloud", self.Lists(self)),
             {},
-            clock=lambda: self.outside.now_s,
-            sleep=self.sleep,
+            clocks=Clocks(wall=lambda: self.outside.now_s, steady=lambda: self.outside.now_s, sleep=self.sleep),
             grace_s=GRACE_S,
             teardown_s=TEARDOWN_S,
         )

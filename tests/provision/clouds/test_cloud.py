@@ -20,6 +20,7 @@ from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.clouds.stack import OPERATION_S
 from provision.errors import MissingPart, ProvisionError, Refused
+from provision.home.clocks import Clocks
 from provision.home.installation import installation_id, known_installation
 from provision.home.places import Places, RunFolder
 from provision.provisioner import Answer, Launch, Layer, Owned, Resource
@@ -62,6 +63,8 @@ class Sky:
 
     def __init__(self, *resources: Resource) -> None:
         self.now_s = 1000.0
+        self.steady_s = 50.0
+        self.set_by_s = 0.0  # the wall clock, once, while somebody sleeps
         self.resources = set(resources)
         self.hidden_until_s = 0.0  # lists lag: nothing is shown before
         self.refused: set[str] = set()
@@ -72,6 +75,9 @@ class Sky:
 
     def sleep(self, duration_s: float) -> None:
         self.now_s += max(duration_s, 1.0)
+        self.steady_s += max(duration_s, 1.0)
+        self.now_s += self.set_by_s
+        self.set_by_s = 0.0
 
     def plugin_version(self) -> str:
         return "1.0.0"
@@ -121,8 +127,7 @@ def provisioner(sky: Sky, tmp_path: Path, *, engine: Path | None = None, teardow
         places=Places(home=tmp_path / "home", cache=tmp_path / "cache"),
         engine=engine,
         environment={},
-        clock=lambda: sky.now_s,
-        sleep=sky.sleep,
+        clocks=Clocks(wall=lambda: sky.now_s, steady=lambda: sky.steady_s, sleep=sky.sleep),
         grace_s=60.0,
         teardown_s=teardown_s,
     )
@@ -248,6 +253,18 @@ def test_a_state_that_cannot_be_used_in_any_way_keeps_nothing_from_ending(tmp_pa
     assert sky.resources == {BOX}  # the one that fails did not shield the other
     sky.broken = set()
     assert asked.destroy(launch).verdict == "destroyed"
+
+
+@pytest.mark.parametrize("set_by_s", [900.0, -900.0])
+def test_a_wall_clock_that_is_set_makes_a_teardown_neither_hasty_nor_endless(
+    tmp_path: Path, launch: Launch, set_by_s: float
+) -> None:
+    """How long a cloud is given counts by a clock that nobody sets: what does not go away is told once that has passed."""
+    sky = Sky(BOX)
+    sky.refused, sky.set_by_s = {"i-1"}, set_by_s
+    began_s = sky.steady_s
+    assert provisioner(sky, tmp_path, teardown_s=300.0).destroy(launch).verdict == "orphaned"
+    assert 300.0 <= sky.steady_s - began_s < 320.0
 
 
 def test_a_run_is_asked_for_where_it_was_rented_only(tmp_path: Path, launch: Launch) -> None:

@@ -16,6 +16,7 @@ from provision.charge.volumes import end_volume
 from provision.clouds.programs import load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.errors import ProvisionError, Refused
+from provision.home.clocks import Clocks
 from provision.provisioner import Answer, Resource
 from tests.doubles.bench import Bench
 from tests.doubles.world.core import MACHINE, TOKEN, Reason
@@ -201,7 +202,7 @@ def test_lists_that_lag_hide_neither_what_came_nor_what_went(world_bench: Bench)
     world_bench.control.set(list_lag_s=60)
     assert world_bench.listed().resources == ()
     patient, elsewhere = world_bench.provisioner(), world_bench.launch.folder.parent / "elsewhere"
-    patient.inventory = dataclasses.replace(patient.inventory, grace_s=65.0, sleep=world_bench.control.advance)
+    patient.inventory = dataclasses.replace(patient.inventory, grace_s=65.0, clocks=Clocks(sleep=world_bench.control.advance))
 
     teardown = patient.destroy(msgspec.structs.replace(world_bench.launch, folder=elsewhere))
 

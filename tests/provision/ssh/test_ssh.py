@@ -17,7 +17,7 @@ import pytest
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, TrainingFailed, WrongHostKey
 from provision.provisioner import Box
-from provision.ssh import Shell, fetch_host_key, fingerprint, read_known_keys, replace_host_key
+from provision.ssh import Shell, fetch_host_key, fingerprint, follow, read_known_keys, replace_host_key
 from provision.ssh.channel import begin
 from provision.ssh.keys import client_key, make_key
 from tests.doubles.proxy import Proxy, proxied
@@ -262,6 +262,36 @@ def test_a_followed_file_is_whole_although_the_line_was_cut_twice(far: Shell, li
     lines = list(far.follow(f"{place}/log", tmp_path / "log", alive=alive))
     assert lines == [f"line {number}".encode() for number in range(150)]
     assert (tmp_path / "log").read_bytes() == Path(place, "log").read_bytes()
+
+
+def test_the_rest_of_a_file_comes_although_the_line_never_holds_for_all_of_it(
+    rig: Rig, box: Box, place: str, tmp_path: Path
+) -> None:
+    """What has come counts: whoever began it again from the same byte after each cut would never be done."""
+    text = b"".join(b"line %d\n" % number for number in range(400_000))
+    Path(place, "log").write_bytes(text)
+    with Proxy(box.port, bytes_per_s=1.5e6, cut_every_s=1.5) as line:
+        with rig.connect(msgspec.structs.replace(box, port=line.port), patience_s=20.0) as shell:
+            assert sum(1 for _ in shell.follow(f"{place}/log", tmp_path / "log", alive=lambda: False)) == 400_000
+        assert line.num_cuts > 1
+    assert (tmp_path / "log").read_bytes() == text
+
+
+def test_a_line_that_brings_nothing_again_and_again_is_told(
+    shell: Shell, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever follows asks then whether the box is there. It was asked until Python's stack was full."""
+    Path(place, "log").write_bytes(b"one\n")
+    tries: list[str] = []
+
+    def broken(_channel: object, command: str, *, timeout_s: float) -> None:
+        tries.append(command)
+        raise ConnectionFailed("The line was cut.")
+
+    monkeypatch.setattr(follow, "begin", broken)
+    with pytest.raises(ConnectionFailed, match=r"did not come: the line broke 5 times"):
+        list(shell.follow(f"{place}/log", tmp_path / "log", alive=lambda: False))
+    assert len(tries) == 1 + follow.MAX_FRUITLESS
 
 
 def test_following_goes_on_where_the_mirror_ends_and_completes_its_torn_line(shell: Shell, place: str, tmp_path: Path) -> None:
