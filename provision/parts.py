@@ -129,11 +129,11 @@ def _system_paths(program: str) -> Iterator[str]:
 
 def _engine(places: Places, environment: Mapping[str, str]) -> Finding:
     """By its file alone: whether an installed one fits is asked when it is first used."""
-    from provision.clouds.engine.where import VERSION, engine_binary
+    from provision.clouds.engine.where import VERSION, own_engine
 
-    built = engine_binary(places)
-    found = str(built) if built.exists() else shutil.which("pulumi", path=environment.get("PATH", ""))
-    return looked_for("Pulumi engine", found, serves="clouds", lack=f"version {VERSION} is not built", remedy=INSTALL)
+    ours = own_engine(places)
+    found = str(ours) if ours else shutil.which("pulumi", path=environment.get("PATH", ""))
+    return looked_for("Pulumi engine", found, serves="clouds", lack=f"version {VERSION} is not here", remedy=INSTALL)
 
 
 def _plugin(cloud: str, row: CloudRow, places: Places) -> Finding:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import sys
 import time
 from collections.abc import Iterator
+from functools import partial
 from typing import TYPE_CHECKING
 
 import click
@@ -22,7 +24,11 @@ STATES = {"yes": "there", "no": "missing", "unknown": "unknown"}  # Answer, of a
 
 @click.command("doctor")
 @click.argument("run", required=False)
-@click.option("--install", is_flag=True, help="Build the Pulumi engine and fetch the clouds' plugins into the cache.")
+@click.option(
+    "--install",
+    is_flag=True,
+    help="Bring the Pulumi engine (fetched if you say yes, else built) and the clouds' plugins into the cache.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """What is there, what is missing, how to get it.
@@ -44,7 +50,7 @@ def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT0
 
     places = read_places()
     if install:
-        _install(places)
+        _install(places, as_json=as_json)
     findings = examine(places, os.environ)
     words = provider_words(findings)
     usable = usable_providers(findings)
@@ -68,13 +74,19 @@ def _examine_run(run: str, *, install: bool, as_json: bool) -> int:
     return show("doctor", found, lambda: _draw_layers(found), as_json=as_json, exit_code=code)
 
 
-def _install(places: Places) -> None:
+def _agrees(as_json: bool, question: str) -> bool:  # noqa: FBT001 - it is bound by its place
+    """Where somebody can answer; a program that reads JSON can't."""
+    return not as_json and sys.stdin is not None and sys.stdin.isatty() and click.confirm(question, err=True)
+
+
+def _install(places: Places, *, as_json: bool) -> None:
     """The engine, and the plugin of every cloud whose SDK is installed."""
-    from provision.clouds.engine.build import build_engine, find_engine, install_plugin
+    from provision.clouds.engine.build import install_plugin
+    from provision.clouds.engine.release import obtain_engine
     from provision.clouds.programs import CLOUDS, load_cloud
     from provision.errors import MissingPart
 
-    engine = find_engine(places) or build_engine(places, progress=lambda text: click.echo(text, err=True))
+    engine = obtain_engine(places, agrees=partial(_agrees, as_json), progress=lambda text: click.echo(text, err=True))
     for name in CLOUDS:
         try:
             cloud = load_cloud(name)

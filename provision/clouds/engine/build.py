@@ -20,7 +20,7 @@ from typing import Final
 
 import click
 
-from provision.clouds.engine.where import VERSION, engine_binary, plugin_binary, plugins_folder
+from provision.clouds.engine.where import VERSION, engine_binary, own_engine, plugin_binary, plugins_folder
 from provision.errors import MissingPart, RentuneError
 from provision.extras import installer_here
 from provision.home.places import Places, read_places
@@ -51,12 +51,11 @@ def _pin(folder: Path, pattern: str) -> str:
 
 
 def find_engine(places: Places, environment: Mapping[str, str] = os.environ) -> Path | None:
-    """The engine to use: an installed `pulumi` of a fitting version first, else our own build, else None."""
+    """The engine to use: an installed `pulumi` of a fitting version first, else the one in our cache, else None."""
     installed = shutil.which("pulumi", path=environment.get("PATH", ""))
     if installed and _fits(read_version(Path(installed), environment)):
         return Path(installed)
-    built = engine_binary(places)
-    return built if built.exists() else None
+    return own_engine(places)
 
 
 def read_version(binary: Path, environment: Mapping[str, str] = os.environ) -> str:

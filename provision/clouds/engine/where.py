@@ -21,6 +21,16 @@ def engine_binary(places: Places) -> Path:
     return engine_root(places) / "bin" / "pulumi"
 
 
+def release_binary(places: Places) -> Path:
+    """The engine that its makers built and that was fetched, whether it is there or not."""
+    return places.cache / "pulumi" / f"{VERSION}-release" / "bin" / "pulumi"
+
+
+def own_engine(places: Places) -> Path | None:
+    """The one of this version in our cache: our own build, else the release; None where there is neither."""
+    return next((binary for binary in (engine_binary(places), release_binary(places)) if binary.exists()), None)
+
+
 def plugins_folder(places: Places) -> Path:
     """Provider plugins, shared by all runs; each run's own PULUMI_HOME links here."""
     return places.cache / "pulumi" / "plugins"

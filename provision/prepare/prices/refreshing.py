@@ -20,8 +20,8 @@ from catalogs.lists.compared import doubts
 from catalogs.lists.hunted import PROVIDERS, Hunted, read_hunted
 from catalogs.lists.refreshed import MAX_FILE_BYTES, Kept, path_of, read_kept
 from catalogs.user_file import MIB, shortened
+from provision.fetching import NotFetched, fetch
 from provision.home.whole import at_home, write_whole
-from provision.prepare.prices.fetching import NotFetched, fetch
 
 PUBLISHED: Final = "https://dstack-gpu-pricing.s3.eu-west-1.amazonaws.com/v3"  # gpuhunt 0.1.34, CATALOG_URL
 WITHIN_S: Final = 20.0  # assumed: the largest file has some MiB
