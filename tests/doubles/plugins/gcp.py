@@ -91,6 +91,7 @@ FIREWALL: Final = Kind(
 
 def _create_instance(api: Api, inputs: Properties) -> str:
     zone, disk = f"zones/{inputs['zone']}", inputs["bootDisk"]
+    api.ask("GET", f"{HERE}/{zone}")  # as the vendor's plugin does first (terraform-provider-google, read 2026-11)
     wanted = disk["initializeParams"]
     params = {
         "sourceImage": wanted["image"],
@@ -118,8 +119,12 @@ def _create_instance(api: Api, inputs: Properties) -> str:
 
 
 def _read_instance(api: Api, id: str) -> Properties | None:
+    """And its disk, as the vendor's plugin reads it."""
     found = api.find(f"/{id}")
-    return found and {
+    if found is None:
+        return None
+    api.ask("GET", f"/{id.replace('/instances/', '/disks/')}")
+    return {
         "name": found["name"],
         "instanceId": found["id"],
         "currentStatus": found["status"],

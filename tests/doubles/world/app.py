@@ -63,14 +63,17 @@ class Dialect:
     declined: Callable[[Declined], Reply]
     power_off: PowerOff
     told: Callable[[Thing], str | Container] = lambda thing: str(thing.details["user_data"])  # what a machine of it is told
-    scope: Callable[[Asked], str] = lambda asked: READ if asked.method == "GET" else WRITE  # what a token must have for it
+    # What a token must have for it; all of these.
+    scopes: Callable[[Asked], tuple[str, ...]] = lambda asked: (READ if asked.method == "GET" else WRITE,)
 
     def answer(self, world: World, asked: Asked) -> Reply:
         try:
             if asked.token != world.settings.token:
                 raise Declined(Reason.UNKNOWN_CALLER)
-            if world.settings.scopes is not None and (needed := self.scope(asked)) not in world.settings.scopes:
-                raise Declined(Reason.NOT_ALLOWED, f"{needed} is missing")
+            if world.settings.scopes is not None:
+                for needed in self.scopes(asked):
+                    if needed not in world.settings.scopes:
+                        raise Declined(Reason.NOT_ALLOWED, f"{needed} is missing")
             return answered(self.routes, world, asked)
         except Declined as no:
             return self.declined(no)

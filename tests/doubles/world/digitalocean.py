@@ -371,4 +371,6 @@ def scope_of(asked: Asked) -> str:
     return f"{resource}:{VERBS[asked.method]}"
 
 
-DIALECT: Final = Dialect(routes=ROUTES, declined=declined, power_off=PowerOff.KEEPS_BILLING, scope=scope_of)
+DIALECT: Final = Dialect(
+    routes=ROUTES, declined=declined, power_off=PowerOff.KEEPS_BILLING, scopes=lambda asked: (scope_of(asked),)
+)

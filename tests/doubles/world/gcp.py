@@ -17,11 +17,13 @@ from typing import Any, Final, NamedTuple
 from provision.clouds.programs.order import PowerOff
 from tests.doubles.world.app import Asked, Dialect, Json, Reply
 from tests.doubles.world.core import MACHINE, Declined, Reason, Thing, World
+from tests.doubles.world.gcp_permissions import needed
 
 DISK: Final = "disk"
 FIREWALL: Final = "firewall"
 PROJECT: Final = "of-the-test"
 LINK: Final = "https://www.googleapis.com/compute/v1"
+LACKS: Final = re.compile(r"(compute\.[\w.]+) is missing")
 PER_PAGE: Final = 20  # "a page may hold fewer than maxResults"
 USER_DATA_BYTES: Final = 256 * 1024
 DESCRIPTION_CHARS: Final = 2048
@@ -72,7 +74,8 @@ SAYS: Final[dict[Reason, tuple[int, str, str]]] = {
 
 def declined(no: Declined) -> Reply:
     status, reason, text = SAYS[no.reason]
-    message = text or str(no)
+    lacks = LACKS.fullmatch(str(no))
+    message = f"Required '{lacks[1]}' permission for 'projects/{PROJECT}'" if lacks else text or str(no)
     return Reply(status, {"error": {"code": status, "message": message, "errors": [{"reason": reason, "message": message}]}})
 
 
@@ -296,6 +299,10 @@ def _users(world: World, disk: Thing) -> list[str]:
 
 
 def _read_disk(world: World, asked: Asked, zone: str, name: str) -> Reply:
+    """That of an instance has its name."""
+    machines = [each for each in world.standing() if (each.kind, each.name) == (MACHINE, name)]
+    if machines:
+        return Reply(200, _disk(machines[0], [_link(machines[0])]))
     disk = _find(world, DISK, name)
     return Reply(200, _disk(disk, _users(world, disk)))
 
@@ -379,6 +386,12 @@ def _list_zones(world: World, asked: Asked) -> Reply:
     return _list("zoneList", rows, asked)
 
 
+def _read_zone(world: World, asked: Asked, zone: str) -> Reply:
+    if zone not in ZONES:
+        raise Declined(Reason.ABSENT, f"The resource 'projects/{PROJECT}/zones/{zone}' was not found")
+    return Reply(200, {"kind": "compute#zone", "name": zone, "status": "UP"})
+
+
 def _list_types(world: World, asked: Asked, zone: str) -> Reply:
     rows = [
         {"name": name} for name, type in TYPES.items() if zone in type.zones and asked.query["filter"] == f'name = "{name}"'
@@ -417,6 +430,7 @@ ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
     ("GET", r"/compute/v1/projects/([a-z-]+)", _read_project),
     ("GET", r"/compute/v1/projects/([a-z-]+)/regions/([a-z0-9-]+)", _read_region),
     ("GET", rf"{HERE}/zones", _list_zones),
+    ("GET", rf"{HERE}/zones/([a-z0-9-]+)", _read_zone),
     ("GET", rf"{HERE}/zones/([a-z0-9-]+)/machineTypes", _list_types),
     ("GET", r"/compute/v1/projects/([a-z-]+)/global/images/family/([a-z0-9-]+)", _read_image),
     ("GET", rf"{HERE}/(?:global|zones/[a-z0-9-]+)/operations/operation-(\w+)-(\d+)", _read_operation),
@@ -436,4 +450,4 @@ ROUTES: Final[tuple[tuple[str, str, Any], ...]] = (
     ("PATCH", rf"{HERE}/global/firewalls/([^/]+)", _patch_firewall),
     ("DELETE", rf"{HERE}/global/firewalls/([^/]+)", _delete_of(FIREWALL)),
 )
-DIALECT: Final = Dialect(routes=ROUTES, declined=declined, power_off=PowerOff.STOPS)
+DIALECT: Final = Dialect(routes=ROUTES, declined=declined, power_off=PowerOff.STOPS, scopes=needed)
