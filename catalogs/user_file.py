@@ -124,5 +124,10 @@ MAX_SHOWN: Final = 120
 
 def shortened(name: str) -> str:
     """A name as a sentence can hold it: not too long, and what can't be printed by its number."""
-    shown = "".join(letter if letter.isprintable() else repr(letter)[1:-1] for letter in name[:MAX_SHOWN])
+    shown = printable(name[:MAX_SHOWN])
     return shown if len(name) <= MAX_SHOWN else f"{shown}…"
+
+
+def printable(text: str) -> str:
+    """What can't be printed by its number: a terminal obeys an escape, and a new line looks like another sentence."""
+    return text if text.isprintable() else "".join(each if each.isprintable() else repr(each)[1:-1] for each in text)

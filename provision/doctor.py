@@ -27,6 +27,7 @@ from provision.parts import Find, Finding, clouds_in_reach, credentials_of, look
 from provision.prepare.policy import read_rules
 from provision.prepare.quotas import Told
 from provision.providers import known_providers
+from provision.provisioner import seen
 
 LEAST_FREE_GIB: Final = 6  # measured: the trainer's stack (4.4 GiB with CUDA libraries) and a small base, 2026-11
 MOVE: Final = f"{HOME_VARIABLE}=FOLDER rentune …"
@@ -68,6 +69,7 @@ class CloudHere(msgspec.Struct, frozen=True, kw_only=True):
     credentials: str
     gpu_quota: str
     smallest_offer: str
+    clock_ahead_s: float | None = None  # of its clock this machine's; None = it was not asked, or told none
 
 
 def clouds_here(
@@ -77,8 +79,8 @@ def clouds_here(
     *,
     remember: Callable[[Told], None] = lambda _told: None,
 ) -> dict[str, CloudHere]:
-    """Every cloud. Those whose credentials and packages are here are asked for their quota, over the network; `remember` is
-    told what every offer in that region takes of it.
+    """Every cloud. Those whose credentials and packages are here are asked for their quota and the time, over the network;
+    `remember` is told what every offer in that region takes of it.
     """
     credentials = {finding.part: finding for finding in findings}
     in_reach = clouds_in_reach(environment)
@@ -89,6 +91,7 @@ def clouds_here(
             smallest_offer="none in the catalog: rentune catalog import FILE.csv"
             if offer is None
             else _offer_words(offer, catalog),
+            clock_ahead_s=_clock_ahead_s(name, offer, environment) if name in in_reach else None,
         )
         for name, row in CLOUDS.items()
         for offer in [smallest_offer(name, catalog)]
@@ -129,6 +132,14 @@ def _quota_words(
     taken = {each.key: cloud.needs(each) for each in there}
     remember({key: tuple((told[of], much) for of, much in needs.items() if of in told) for key, needs in taken.items()})
     return "; ".join(quota.words for quota in told.values())
+
+
+def _clock_ahead_s(name: str, offer: Offer | None, environment: Mapping[str, str]) -> float | None:
+    """By the answers to a look at what is ours, where the smallest offer is: whoever rents there may ask that."""
+    if offer is None:
+        return None
+    cloud = load_cloud(name)
+    return seen(lambda: cloud.owned(offer.region, None, environment)).ahead_s
 
 
 def _python() -> Finding:

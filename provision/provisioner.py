@@ -10,13 +10,16 @@ from collections.abc import Callable
 from decimal import Decimal
 from enum import StrEnum
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Final, Literal, Protocol
 
 import msgspec
 
 from catalogs.hardware import Offer
+from catalogs.user_file import printable
 from provision.errors import RentuneError
+from provision.home.places import is_run_id
 from provision.redact import redact
+from provision.words import seconds_words
 
 
 class Answer(StrEnum):
@@ -27,8 +30,14 @@ class Answer(StrEnum):
     UNKNOWN = "unknown"  # asked, and could not see
 
 
+DEADLINE_GRACE_S: Final = 300.0  # assumed: so long after its deadline a controller that lives has ended its box, or is at it
+TEXTS: Final = ("region", "run_id", "owner", "installation", "name", "zone")  # of a Resource, from its tags or beside them
+
+
 class Resource(msgspec.Struct, frozen=True, kw_only=True):
-    """A thing at a provider that carries our tag."""
+    """A thing at a provider that carries our tag. Whoever may write there wrote the tags: what can't be printed of them stands
+    here by its number. The id is the provider's own, and shown as `words` has it.
+    """
 
     kind: str  # instance, key_pair, security_group, process, folder, …
     id: str
@@ -47,6 +56,24 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
     runs: Answer = Answer.UNKNOWN  # of a machine: whether it has power; no = it is off, and there
     off_since_s: float | None = None  # of one that is off, wall clock, by the provider's own word; None = it tells none
     off_gib: int | None = None  # of a machine: its own disks, as far as they are billed while it is off; None = not known
+
+    def __post_init__(self) -> None:
+        for field in TEXTS:
+            text = getattr(self, field)
+            if text and not text.isprintable():
+                msgspec.structs.force_setattr(self, field, printable(text))
+        if not self.id.isascii():  # half a character can be printed nowhere, nor written as JSON
+            msgspec.structs.force_setattr(self, "id", self.id.encode(errors="backslashreplace").decode())
+
+    @property
+    def words(self) -> str:
+        """What it is, for a sentence."""
+        return f"{self.kind} {printable(self.id)}"
+
+    @property
+    def names_run(self) -> bool:
+        """Whether its tag names what can be a run: else no command of ours can end it by that."""
+        return is_run_id(self.run_id)
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
@@ -109,7 +136,7 @@ class Teardown(msgspec.Struct, frozen=True, kw_only=True):
     verdict: Literal["destroyed", "cleaned", "orphaned", "unknown"]
     resources: tuple[ResourceEnd, ...]
     message: str  # without secrets, whoever wrote it: it goes to ledger, receipt and terminal
-    command: str | None = None  # what to type to finish it; set when the verdict is orphaned or unknown
+    command: str | None = None  # what to type to finish it, when the verdict is orphaned or unknown; None = nothing ends it
     kept: tuple[Resource, ...] = ()  # what stays because the user wanted it, and bills on
 
     def __post_init__(self) -> None:
@@ -137,8 +164,9 @@ class Teardown(msgspec.Struct, frozen=True, kw_only=True):
         return cls(run_id=run_id, verdict="unknown", resources=resources, message=message, command=_down(run_id))
 
 
-def _down(run_id: str) -> str:
-    return f"rentune down {run_id}"
+def _down(run_id: str) -> str | None:
+    """Of what can be no run's id there is no command; nor can its text stand in one."""
+    return f"rentune down {run_id}" if is_run_id(run_id) else None
 
 
 class Owned(msgspec.Struct, frozen=True, kw_only=True):
@@ -148,6 +176,7 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
     complete: Answer
     message: str = ""  # without secrets
     kept: tuple[Resource, ...] = ()  # beside those: what its user wanted to outlive its box
+    ahead_s: float | None = None  # of the provider's clock this machine's, by the answers themselves; None = they told no time
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "message", redact(self.message))
@@ -169,6 +198,13 @@ class Owned(msgspec.Struct, frozen=True, kw_only=True):
             return not any(resource.bills for resource in self.resources)
         listed = {(resource.kind, resource.id) for resource in self.resources}
         return not any((resource.kind, resource.id) in listed for resource in box.resources)
+
+
+def clock_trouble(ahead_s: float | None) -> str | None:
+    """That this machine's clock is off by more than the grace, in a sentence; None where it is not, or no provider told."""
+    if ahead_s is None or abs(ahead_s) <= DEADLINE_GRACE_S:
+        return None
+    return f"This machine's clock is {seconds_words(abs(ahead_s))} {'ahead of' if ahead_s > 0 else 'behind'} the providers'."
 
 
 def seen(asked: Callable[[], Owned]) -> Owned:

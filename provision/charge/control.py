@@ -10,7 +10,7 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
-from catalogs.user_file import shortened
+from catalogs.user_file import printable, shortened
 from provision.aboard.detached import ANSWER_S
 from provision.aboard.kept import KeptCheckpoints
 from provision.account.ledger import Around, Ledger
@@ -22,12 +22,13 @@ from provision.charge.bell import bell
 from provision.charge.controller import in_control, this_process
 from provision.charge.handover import handed_over
 from provision.charge.nothing import NothingRented
+from provision.charge.orphans import by_hand_words
 from provision.errors import BadInput, BooksOpen, EndUnseen, HeldElsewhere, MissingPart, Refused, RentuneError, ResultOnBox
 from provision.home.interrupt import interruptible
 from provision.home.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, ends_itself, provisioner_of_run
-from provision.provisioner import Answer, Claim, Provisioner, ResourceEnd, Teardown, seen
+from provision.provisioner import Answer, Claim, Provisioner, Resource, ResourceEnd, Teardown, seen
 from provision.state.checkpoints import kept_of
 from provision.state.shared import ledger_of
 from provision.walk import lease
@@ -237,7 +238,7 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
         if not discard:
             rescue(run)
     except ResultOnBox as error:
-        if run.left_s > 0 or not _bills_on(run):
+        if not _bills_on(run) or not _is_over(run):
             return _left_with_result(run, error)
         run.display.note(f"{error} Its deadline has passed, so it is ended all the same: the result is lost with it.")
         message = f"{message} Its result did not come home before its deadline, and is lost."
@@ -246,6 +247,11 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
     outcome = read_outcome(run.folder)
     close_books(run, message=message, interrupted=outcome is None or not outcome.trained)
     return teardown
+
+
+def _is_over(run: Run) -> bool:
+    """Whether its deadline has passed by the provider's clock, where that tells; else by this machine's."""
+    return run.left_s + (seen(lambda: run.provisioner.owned(run.claim)).ahead_s or 0.0) <= 0
 
 
 def _bills_on(run: Run) -> bool:
@@ -343,6 +349,14 @@ def _not_ended(run_id: str, error: Exception) -> Teardown:
     return Teardown.unknown(run_id, f"It could not be ended ({type(error).__name__}: {error}).")
 
 
+def tell_nameless(provider: str, resource: Resource, *, at_s: float) -> Teardown:
+    """The verdict on what carries a tag of ours and names no run that can be: it is there, and nothing of ours ends it."""
+    end = ResourceEnd(resource=resource, gone=Answer.NO, at_s=at_s)
+    tag = shortened(resource.run_id or "")
+    said = f"{provider} lists {resource.words}, whose tag '{tag}' is no run's id: {by_hand_words(provider)}."
+    return Teardown.orphaned(resource.run_id or "a run without a name", said, resources=(end,))
+
+
 def end_stray(
     run_id: str,
     provider: str,
@@ -357,6 +371,8 @@ def end_stray(
     try:
         claim = Claim(run_id=run_id, provider=provider, folder=places.run(run_id).root)
     except BadInput:
-        return Teardown.unknown(run_id, f"Something at {provider} carries the tag {shortened(run_id)!r}, which is no run's id.")
+        way = by_hand_words(provider)
+        said = f"Something at {provider} carries the tag '{shortened(run_id)}', which is no run's id: {way}."
+        return Teardown.unknown(printable(run_id), said)
     make = make or provisioners(places, environment)
     return make(claim).destroy(claim)

@@ -9,7 +9,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from enum import StrEnum
 from pathlib import Path
-from typing import Final
 
 import psutil
 
@@ -19,9 +18,9 @@ from provision.account.runs import RunState
 from provision.errors import Refused
 from provision.home.places import RunFolder
 from provision.home.processes import boot_id, machine_id, start_of, still_runs, still_runs_by_clock
+from provision.provisioner import DEADLINE_GRACE_S
 
 LOOK_S = 1.0  # assumed: a look at the lock takes microseconds
-GRACE_S: Final = 300.0  # assumed: so long after its deadline a controller that lives has ended its box, or is at it
 POLL_S = 0.02  # assumed: as often as nobody notices
 
 
@@ -155,7 +154,7 @@ def hands_of(state: RunState, lock: Path | None, *, now_s: float) -> Hands:
     controlled = state.controlled
     if (lock is not None and is_locked(lock)) or (state.billed is None and is_alive(controlled)):
         return Hands.HELD
-    if controlled is None or state.billed is not None or now_s > state.deadline_at_s + GRACE_S:
+    if controlled is None or state.billed is not None or now_s > state.deadline_at_s + DEADLINE_GRACE_S:
         return Hands.NOBODY
     is_of_here = controlled.boot_id == boot_id() or controlled.machine == machine_id()
     return Hands.NOBODY if is_of_here else Hands.UNKNOWN

@@ -77,13 +77,12 @@ def ask_stores(
     return {each.run_id: each for each in found if each is not None}
 
 
-def in_other_hands(places: Places, *, now_s: float) -> dict[str, Elsewhere]:
+def in_other_hands(places: Places, by_store: Mapping[str, Elsewhere], *, now_s: float) -> dict[str, Elsewhere]:
     """What stores say is, or may be, in another machine's hands; and what only another computer could tell of."""
-    by_store = ask_stores(places)
     runs = Ledger(places.ledger).runs().values()
     untold = (run_id for run_id, hands in _left_behind(runs, places, now_s=now_s).items() if hands is Hands.UNKNOWN)
     alone = (run_id for run_id in untold if not places.run(run_id).state.exists())
-    return by_store | {run_id: Elsewhere(run_id=run_id, url=None, why=NOT_SEEN) for run_id in alone}
+    return {**by_store} | {run_id: Elsewhere(run_id=run_id, url=None, why=NOT_SEEN) for run_id in alone}
 
 
 def _left_behind(states: Iterable[RunState], places: Places, *, now_s: float) -> dict[str, Hands]:

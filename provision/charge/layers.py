@@ -22,7 +22,7 @@ from provision.errors import RentuneError
 from provision.home.places import Places, RunFolder
 from provision.prepare.opening import read_claim
 from provision.providers import ends_itself
-from provision.provisioner import Answer, Claim, Layer, Owned, Provisioner, seen
+from provision.provisioner import Answer, Claim, Layer, Owned, Provisioner, clock_trouble, seen
 from provision.ssh import Shell
 from provision.ssh.keys import known_key
 from provision.walk.held import Connect, MakeProvisioner
@@ -96,8 +96,9 @@ def examine_layers(
 def _box_words(provider: str, owned: Owned) -> str:
     if owned.complete is not Answer.YES:
         return f"What {provider} has of it could not be seen: {owned.message}"
-    bills = [f"{each.kind} {each.id}" for each in owned.resources if each.bills]
-    return f"{provider} lists {', '.join(bills) or 'what bills nothing'}."
+    bills = [each.words for each in owned.resources if each.bills]
+    said = f"{provider} lists {', '.join(bills) or 'what bills nothing'}."
+    return " ".join(filter(None, (said, clock_trouble(owned.ahead_s))))
 
 
 def _of_provider(provisioner: Provisioner, claim: Claim) -> tuple[Layer, ...]:

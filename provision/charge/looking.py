@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING
 from catalogs.catalog import read_billing
 from provision.account.ledger import Ledger, damage
 from provision.charge.controller import hands_of
-from provision.charge.elsewhere import in_other_hands
-from provision.charge.orphans import Orphans, find_orphans, lists_of, providers_to_ask
+from provision.charge.elsewhere import ask_stores, in_other_hands
+from provision.charge.orphans import Orphans, clock_ahead_s, find_orphans, lists_of, providers_to_ask
 from provision.home.installation import known_installation
 from provision.parts import clouds_in_reach
 from provision.prepare.opening import read_claim
@@ -24,8 +24,7 @@ if TYPE_CHECKING:
 
 def look_for_orphans(places: Places) -> Orphans:
     """The ledger against what each provider lists: where a run was opened, and every cloud whose credentials are here."""
-    now_s = time.time()
-    elsewhere = in_other_hands(places, now_s=now_s)
+    by_store = ask_stores(places)
     ledger = Ledger(places.ledger)
     runs = ledger.runs()
     owned: dict[str, Owned] = {}
@@ -37,15 +36,17 @@ def look_for_orphans(places: Places) -> Orphans:
             owned[provider] = _ask(provider, places)
     if sentence := damage(ledger):
         owned["ledger"] = Owned(resources=(), complete=Answer.UNKNOWN, message=sentence)
+    now_s = time.time()
+    told_s = now_s - (clock_ahead_s(owned.values()) or 0.0)
     return find_orphans(
         runs,
         owned,
         installation=known_installation(places),
         now_s=now_s,
         hands={
-            run_id: hands_of(state, places.run(run_id).lock, now_s=now_s) for run_id, state in runs.items() if not state.ended
+            run_id: hands_of(state, places.run(run_id).lock, now_s=told_s) for run_id, state in runs.items() if not state.ended
         },
-        elsewhere=elsewhere,
+        elsewhere=in_other_hands(places, by_store, now_s=told_s),
         billing=read_billing(),
     )
 

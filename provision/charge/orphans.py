@@ -12,12 +12,14 @@ from typing import Final
 import msgspec
 
 from catalogs.hardware import Billing
+from catalogs.user_file import shortened
 from provision.account.runs import RunState
 from provision.account.upkeep import is_billed, spent, spent_words, upkeep, upkeep_words
 from provision.charge.controller import Hands
 from provision.charge.elsewhere import Elsewhere
+from provision.clouds.programs import CLOUDS
 from provision.providers import KINDS, Lists
-from provision.provisioner import Answer, Owned, Resource
+from provision.provisioner import DEADLINE_GRACE_S, Answer, Owned, Resource, clock_trouble
 
 NOBODY: Final[Mapping[str, Elsewhere]] = {}
 NO_HANDS: Final[Mapping[str, Hands]] = {}
@@ -31,7 +33,8 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     strays: tuple[tuple[str, Resource], ...]  # provider, resource: ours to end
     others: tuple[tuple[str, Resource], ...]  # with our tag, of a run that is unknown here, and not ours to end unasked
     unseen: dict[str, str]
-    seen_at_s: float  # when it was looked
+    seen_at_s: float  # when it was looked, by the providers' clock where one was heard
+    ahead_s: float | None = None  # of that clock this machine's; None = no provider told the time
     kept: tuple[tuple[str, Resource], ...] = ()  # what its user wanted to outlive its box: no orphan, and it bills
     elsewhere: tuple[Elsewhere, ...] = ()  # opened here, and in another machine's hands, or perhaps
     controlled: tuple[RunState, ...] = ()  # not ended, and in a living process's hands
@@ -54,9 +57,14 @@ def find_orphans(
     elsewhere: Mapping[str, Elsewhere] = NOBODY,
     billing: Mapping[str, Billing] = NO_RULES,
 ) -> Orphans:
-    """Compare the ledger with what each provider lists. `installation` is this state folder's id, if it has one; `hands` in
-    whose hands its runs are (left out: nobody's), `elsewhere` what stores said of them, `billing` how providers bill.
+    """Compare the ledger with what each provider lists. `installation` is this state folder's id, if it has one; `now_s` this
+    machine's clock; `hands` in whose hands its runs are (left out: nobody's), `elsewhere` what stores said of them, `billing`
+    how providers bill.
+
+    Whether somebody else's deadline has passed is judged by the providers' clock alone: this machine's may be hours off.
     """
+    ahead_s = clock_ahead_s(owned.values())
+    told_s = None if ahead_s is None else now_s - ahead_s
     going_on = [state for state in runs.values() if not state.ended]
     unclaimed = [
         (provider, resource)
@@ -65,11 +73,12 @@ def find_orphans(
         if _is_unclaimed(resource, runs)
     ]
     ours = [
-        lists_of(provider) is Lists.THIS_HOME or _is_ours(resource, runs, installation=installation, now_s=now_s)
+        lists_of(provider) is Lists.THIS_HOME or _is_ours(resource, runs, installation=installation, now_s=told_s)
         for provider, resource in unclaimed
     ]
     return Orphans(
-        seen_at_s=now_s,
+        seen_at_s=now_s if told_s is None else told_s,
+        ahead_s=ahead_s,
         runs=tuple(
             state
             for state in going_on
@@ -96,11 +105,28 @@ def find_orphans(
     )
 
 
+def clock_ahead_s(owned: Iterable[Owned]) -> float | None:
+    """How far this machine's clock is ahead of the providers', negative behind: by whoever has it the earliest, so that nothing
+    is ended too soon. None where nobody told.
+    """
+    return max((found.ahead_s for found in owned if found.ahead_s is not None), default=None)
+
+
+def clock_sentences(ahead_s: float | None) -> tuple[str, ...]:
+    """That this machine's clock is off by more than the grace, and what follows from that; nothing where it is not."""
+    trouble = clock_trouble(ahead_s)
+    return () if trouble is None else (f"{trouble} Deadlines are judged by theirs; set yours before anything is run.",)
+
+
 def stray_runs(orphans: Orphans) -> tuple[tuple[str, str], ...]:
     """Run id and provider of every stray that names its run: one that went from cloud to cloud may have left things at each."""
-    return tuple(
-        dict.fromkeys((resource.run_id, provider) for provider, resource in orphans.strays if resource.run_id is not None)
-    )
+    named = ((each.run_id, provider) for provider, each in orphans.strays if each.run_id is not None and each.names_run)
+    return tuple(dict.fromkeys(named))
+
+
+def nameless_strays(orphans: Orphans) -> tuple[tuple[str, Resource], ...]:
+    """The others, with their provider: what they carry as their run is none that can be, so nothing of ours ends them."""
+    return tuple((provider, each) for provider, each in orphans.strays if not each.names_run)
 
 
 def only_run(orphans: Orphans, run_id: str) -> Orphans:
@@ -124,7 +150,8 @@ def other_sentences(orphans: Orphans) -> tuple[str, ...]:
 def stray_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What was seen of ours that is in no ledger, and what it has cost; one sentence a resource."""
     return tuple(
-        f"{provider}: {each.kind} {each.id} of run {each.run_id or 'unknown'}, in no ledger{_costs(provider, each, orphans)}"
+        f"{provider}: {each.words} {_of_run_words(each)}, in no ledger{_costs(provider, each, orphans)}"
+        f"{'' if each.names_run else f'; {_no_way(provider, each)}'}"
         for provider, each in orphans.strays
     )
 
@@ -132,9 +159,9 @@ def stray_sentences(orphans: Orphans) -> tuple[str, ...]:
 def kept_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What bills because somebody has kept it, and how it is ended."""
     return tuple(
-        f"{provider}: {each.kind} {each.id} ({each.name}) of run {each.run_id} is kept as asked, and bills: "
+        f"{provider}: {each.words} ({each.name}) {_of_run_words(each)} is kept as asked, and bills: "
         f"{upkeep_words(upkeep(each, orphans.billing.get(provider)))}, in {each.region}; "
-        f"`rentune down --volumes {each.run_id}` ends it."
+        f"{_way(provider, each, 'rentune down --volumes')}."
         for provider, each in orphans.kept
     )
 
@@ -142,7 +169,7 @@ def kept_sentences(orphans: Orphans) -> tuple[str, ...]:
 def off_sentences(orphans: Orphans) -> tuple[str, ...]:
     """What a box of this ledger costs on that has no power, and is there."""
     return tuple(
-        f"{provider}: {each.kind} {each.id} of run {each.run_id}: {upkeep_words(upkeep(each, orphans.billing.get(provider)))}; "
+        f"{provider}: {each.words} of run {each.run_id}: {upkeep_words(upkeep(each, orphans.billing.get(provider)))}; "
         f"`rentune down {each.run_id}` ends it."
         for provider, each in orphans.off
     )
@@ -184,9 +211,31 @@ def _costs(provider: str, resource: Resource, orphans: Orphans) -> str:
 
 def _other_sentence(provider: str, resource: Resource, orphans: Orphans) -> str:
     whose = f"somebody else's ({resource.owner})" if resource.owner else "somebody else's"
-    way = f"`rentune down --orphans {resource.run_id}` ends it" if resource.run_id else f"only {provider} itself can end it"
-    what = f"{resource.kind} {resource.id} in {resource.region or 'an unknown region'}"
-    return f"{provider}: {what} is {whose}{_costs(provider, resource, orphans)}; {way}."
+    what = f"{resource.words} in {resource.region or 'an unknown region'}"
+    said = f"{provider}: {what} is {whose}{_costs(provider, resource, orphans)}; "
+    return f"{said}{_way(provider, resource, 'rentune down --orphans')}."
+
+
+def _of_run_words(resource: Resource) -> str:
+    """Whose it is by its tag, whatever that says."""
+    return f"of run {resource.run_id or 'unknown'}" if resource.names_run or not resource.run_id else "of no run that can be"
+
+
+def _way(provider: str, resource: Resource, command: str) -> str:
+    """How it is ended: a command holds no text of a tag but a run's id."""
+    if resource.names_run:
+        return f"`{command} {resource.run_id}` ends it"
+    return _no_way(provider, resource)
+
+
+def _no_way(provider: str, resource: Resource) -> str:
+    return f"its tag '{shortened(resource.run_id or '')}' is no run's id, so {by_hand_words(provider)}"
+
+
+def by_hand_words(provider: str) -> str:
+    """Where that is ended which no command here can name."""
+    title = CLOUDS[provider].title if provider in CLOUDS else None
+    return f"no command here ends it, only the console of {title} does" if title else "it is ended by hand alone"
 
 
 def providers_to_ask(runs: Iterable[RunState], *, reached: Iterable[str] = ()) -> tuple[str, ...]:
@@ -208,8 +257,12 @@ def _is_unclaimed(resource: Resource, runs: Mapping[str, RunState]) -> bool:
     return state is None or state.ended
 
 
-def _is_ours(resource: Resource, runs: Mapping[str, RunState], *, installation: str | None, now_s: float) -> bool:
-    """Rented from here, by the ledger or by its tag; or living past the deadline that it carries, whoever rented it."""
+def _is_ours(resource: Resource, runs: Mapping[str, RunState], *, installation: str | None, now_s: float | None) -> bool:
+    """Rented from here, by the ledger or by its tag; or a run's, and living past the deadline that it carries by more than the
+    grace, whoever rented it: until then its own controller is at it. `now_s` is the providers'; None = nobody knows it.
+    """
     if resource.run_id in runs or (installation is not None and resource.installation == installation):
         return True
-    return resource.deadline_at_s is not None and resource.deadline_at_s < now_s
+    if now_s is None or resource.deadline_at_s is None:
+        return False
+    return resource.names_run and resource.deadline_at_s + DEADLINE_GRACE_S < now_s

@@ -18,11 +18,11 @@ from typing import Final
 from provision.account.ledger import Ledger
 from provision.charge.bell import tell_end
 from provision.charge.control import end, ended_or_told
-from provision.charge.controller import GRACE_S, hold_alone
+from provision.charge.controller import hold_alone
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
 from provision.home.places import read_places
-from provision.provisioner import Teardown
+from provision.provisioner import DEADLINE_GRACE_S, Teardown
 from provision.watch.progress import LineDisplay
 
 LOOK_S: Final = 2.0  # assumed: a look at the ledger's size costs nothing
@@ -46,7 +46,7 @@ def watch(
     next_s = steady()
     state, read_at_s, due_s = ledger.runs()[run_id], None, 0.0
     while not state.ended or state.goes_on:
-        end_at_s = state.deadline_at_s + GRACE_S
+        end_at_s = state.deadline_at_s + DEADLINE_GRACE_S
         if end_at_s != read_at_s:
             read_at_s, due_s = end_at_s, steady() + end_at_s - clock()
         if (clock() >= end_at_s or steady() >= due_s) and steady() >= next_s:

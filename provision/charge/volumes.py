@@ -53,7 +53,7 @@ def end_volume(
     """Delete one and look whether it is gone: twice, further apart than the cloud's lists lag behind. The ledger is told, where
     it has the run, and the store where its state lies. A delete that was refused has ended nothing, whatever a list says.
     """
-    run_id = volume.run_id or "a run without a name"
+    run_id, names_run = volume.run_id or "a run without a name", volume.names_run
     cloud, own = load_cloud(provider), without_secrets(environment, but=CLOUDS[provider].secret_variables)
     trouble = ""
     try:
@@ -62,7 +62,7 @@ def end_volume(
         trouble = f": {str(error).removesuffix('.')}"
 
     def look() -> tuple[Answer, str]:
-        listed = seen(lambda: cloud.owned(volume.region, volume.run_id, own))
+        listed = seen(lambda: cloud.owned(volume.region, volume.run_id if names_run else None, own))
         if listed.complete is not Answer.YES:
             return Answer.UNKNOWN, listed.message
         return _is_gone(volume, listed.kept), ""
@@ -76,10 +76,10 @@ def end_volume(
     end = ResourceEnd(resource=volume, gone=gone, at_s=time.time())
     if gone is Answer.YES:
         _note_down(end, places, note)
-        return Teardown.destroyed(run_id, f"{provider} lists its {volume.kind} {volume.id} no more.", resources=(end,))
+        return Teardown.destroyed(run_id, f"{provider} lists its {volume.words} no more.", resources=(end,))
     if gone is Answer.NO:
-        command = f"rentune down --volumes {run_id}"
-        still = f"{provider} still lists its {volume.kind} {volume.id}{trouble}."
+        command = f"rentune down --volumes {run_id}" if names_run else None
+        still = f"{provider} still lists its {volume.words}{trouble}."
         return Teardown.orphaned(run_id, still, resources=(end,), command=command)
     return Teardown.unknown(run_id, f"{provider} could not be asked for it: {why}{trouble}.", resources=(end,))
 

@@ -67,6 +67,7 @@ class Inventory:
             complete=Answer.UNKNOWN if unseen else Answer.YES,
             message="; ".join(unseen),
             kept=tuple(resource for answer in answers for resource in answer.kept),
+            ahead_s=min((answer.ahead_s for answer in answers if answer.ahead_s is not None), default=None),
         )
 
     def as_shown(self, resources: Iterable[Resource], region: str, run_id: str) -> tuple[Resource, ...]:
@@ -101,7 +102,7 @@ class Inventory:
             except RentuneError as error:
                 notes.troubles.append(str(error))
             except Exception as error:  # noqa: BLE001 - one that fails must not keep the next from ending
-                notes.troubles.append(f"{resource.kind} {resource.id}: {type(error).__name__}: {error}")
+                notes.troubles.append(f"{resource.words}: {type(error).__name__}: {error}")
 
 
 def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s: float, seen_before: bool = False) -> Teardown:
@@ -140,4 +141,4 @@ def _by_key(resources: Iterable[Resource]) -> dict[Key, Resource]:
 
 def names_of(resources: Iterable[Resource]) -> str:
     """Kind and id of each."""
-    return ", ".join(f"{resource.kind} {resource.id}" for resource in resources)
+    return ", ".join(resource.words for resource in resources)

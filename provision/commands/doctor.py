@@ -57,7 +57,20 @@ def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT0
     clouds = clouds_here(findings, market(), os.environ, remember=keep_today(places.quotas))
     data = {"parts": findings, "providers": words, "clouds": clouds}
     code = Exit.OK if any(usable.values()) else Exit.REFUSED
-    return show("doctor", data, lambda: _draw(findings, words, clouds), as_json=as_json, exit_code=code)
+    notes = _clock_notes(clouds)
+    return show("doctor", data, lambda: _draw(findings, words, clouds, notes), as_json=as_json, notes=notes, exit_code=code)
+
+
+def _clock_notes(clouds: dict[str, CloudHere]) -> tuple[str, ...]:
+    """That the clock of this machine is off, by each cloud that says so."""
+    from provision.provisioner import clock_trouble
+
+    troubles = {name: clock_trouble(each.clock_ahead_s) for name, each in clouds.items()}
+    return tuple(
+        f"{trouble} So says {name}: nothing is rented there until it is set, for a deadline would be as far off."
+        for name, trouble in troubles.items()
+        if trouble is not None
+    )
 
 
 def _examine_run(run: str, *, install: bool, as_json: bool) -> int:
@@ -106,7 +119,9 @@ def remedy_lines(findings: tuple[Finding, ...]) -> Iterator[str]:
         yield f"    {remedy}"
 
 
-def _draw(findings: tuple[Finding, ...], providers: dict[str, str], clouds: dict[str, CloudHere]) -> None:
+def _draw(
+    findings: tuple[Finding, ...], providers: dict[str, str], clouds: dict[str, CloudHere], notes: tuple[str, ...]
+) -> None:
     from provision.envelope.show import console, say
     from provision.report.tables import Table
     from provision.report.terminal import draw
@@ -124,6 +139,8 @@ def _draw(findings: tuple[Finding, ...], providers: dict[str, str], clouds: dict
     of_clouds = tuple((name, each.credentials, each.gpu_quota, each.smallest_offer) for name, each in clouds.items())
     heads = ("cloud", "credentials", "GPU quota", "smallest offer")
     out.print(draw(Table(title="Clouds", columns=heads, rows=of_clouds, of_words=True)))
+    for note in notes:
+        say(note)
 
 
 def _draw_layers(found: Layers) -> None:

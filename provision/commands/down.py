@@ -26,8 +26,8 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     RUN is an id, or four or more letters of its start or end. A result that is finished and still on the box comes home first;
     a box whose result does not come is not ended.
 
-    What carries our tag but was rented elsewhere is listed and left alone until its deadline: somebody may watch it. So is a
-    run of yours that another machine has in hand.
+    What carries our tag but was rented elsewhere is listed and left alone until five minutes after its deadline, by its cloud's
+    clock: somebody may watch it. So is a run of yours that another machine has in hand.
     `rentune down --orphans RUN` ends one such run all the same.
 
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
@@ -69,9 +69,9 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
         ]
         for sentence in (*(told or ended.nothing), *ended.others):
             click.echo(sentence)
-        for sentence in ended.unasked:
+        for sentence in ended.limits:
             say(sentence)
 
     errors = unseen_problems(ended.unseen) + open_books(places, ended.teardowns)
     code = Exit.OK if clean else Exit.STILL_BILLS
-    return show("down", ended.teardowns, draw, as_json=as_json, errors=errors, notes=ended.unasked, exit_code=code)
+    return show("down", ended.teardowns, draw, as_json=as_json, errors=errors, notes=ended.limits, exit_code=code)

@@ -17,8 +17,10 @@ from provision.charge import control
 from provision.charge.looking import look_for_orphans
 from provision.charge.orphans import (
     Orphans,
+    clock_sentences,
     controlled_sentences,
     elsewhere_sentences,
+    nameless_strays,
     only_run,
     other_sentences,
     stray_runs,
@@ -40,7 +42,7 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
 
     teardowns: tuple[Teardown, ...]
     unseen: dict[str, str] = {}  # who could not be asked, and why
-    unasked: tuple[str, ...] = ()  # a sentence that names the clouds which this machine has no access to
+    limits: tuple[str, ...] = ()  # what to know of the look: which clouds this machine has no access to, a clock that is off
     others: tuple[str, ...] = ()  # a sentence for each run in other hands
     nothing: tuple[str, ...] = ()  # what to say where there are no teardowns
     costs: dict[str, Upkeep] = {}  # by id, of what is there still
@@ -75,7 +77,7 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
             end_volume(provider, each, places=places, environment=os.environ, note=said) for provider, each in volumes
         ),
         unseen=found.unseen,
-        unasked=unasked_sentences(found),
+        limits=(*unasked_sentences(found), *clock_sentences(found.ahead_s)),
         nothing=(f"No volume{'' if run is None else f' of {run}'} is kept anywhere that could be seen.",),
         costs={each.id: upkeep(each, found.billing.get(provider)) for provider, each in volumes},
     )
@@ -99,7 +101,7 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
         *((state.run_id, partial(_end_run, state.run_id, places, discard=discard, meant=False)) for state in found.runs),
     )
     left_alone = other_sentences(found) + elsewhere_sentences(found) + controlled_sentences(found)
-    teardowns: list[Teardown] = []
+    teardowns = [control.tell_nameless(provider, each, at_s=found.seen_at_s) for provider, each in nameless_strays(found)]
     held: list[str] = []
     for run_id, act in acts:
         try:
@@ -115,7 +117,7 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
     return Ended(
         teardowns=tuple(teardowns),
         unseen=found.unseen | unknown,
-        unasked=unasked_sentences(found),
+        limits=(*unasked_sentences(found), *clock_sentences(found.ahead_s)),
         others=others,
         nothing=_nothing_words(run, others),
         costs=_costs(tuple(teardowns), found, places),

@@ -58,11 +58,11 @@ def command(orphans: bool, everything: bool, state: str | None, as_json: bool) -
 
 def _show_runs(places: Places, everything: bool, *, as_json: bool) -> int:  # noqa: FBT001
     from provision.account.ledger import Ledger
-    from provision.charge.elsewhere import in_other_hands
+    from provision.charge.elsewhere import ask_stores, in_other_hands
     from provision.commands.problems import ledger_problems
     from provision.envelope.show import show
 
-    elsewhere = in_other_hands(places, now_s=time.time())
+    elsewhere = in_other_hands(places, ask_stores(places), now_s=time.time())
     ledger = Ledger(places.ledger)
     runs = list(ledger.runs().values())
     shown = runs if everything else runs[-SHOWN:]
@@ -128,6 +128,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
         "kept": _items(found.kept, found),
         "others": _items(found.others, found),
         "unasked": found.unasked,
+        "clock_ahead_s": found.ahead_s,
     }
     code = Exit.OK if found.nothing else Exit.STILL_BILLS
     errors = unseen_problems(found.unseen)
@@ -306,7 +307,7 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
         click.echo(sentence)
     if found.nothing:
         click.echo("No orphans." if not found.unasked else "No orphans where it was asked.")
-        _say_unasked(found)
+        _say_what_limits(found)
         return
     if rows:
         _draw(rows, title="Runs that nobody controls")
@@ -314,12 +315,12 @@ def _draw_orphans(found: Orphans, rows: list[dict[str, Any]]) -> None:
         click.echo(sentence)
     if rows or found.strays:
         click.echo(f"End them: rentune down --orphans.{' Go on with a run: rentune resume RUN.' if rows else ''}")
-    _say_unasked(found)
+    _say_what_limits(found)
 
 
-def _say_unasked(found: Orphans) -> None:
-    from provision.charge.orphans import unasked_sentences
+def _say_what_limits(found: Orphans) -> None:
+    from provision.charge.orphans import clock_sentences, unasked_sentences
     from provision.envelope.show import say
 
-    for sentence in unasked_sentences(found):
+    for sentence in (*unasked_sentences(found), *clock_sentences(found.ahead_s)):
         say(sentence)

@@ -23,7 +23,7 @@ def verdict(
     )
     if not after:
         return Teardown(run_id=run_id, verdict=clean, resources=ends, message=message)
-    left = ", ".join(f"{each.kind} {each.id}" for each in after)
+    left = ", ".join(each.words for each in after)
     return Teardown.orphaned(run_id, f"Still there: {left}.", resources=ends)
 
 

@@ -64,7 +64,7 @@ class Places(msgspec.Struct, frozen=True):
 
     def run(self, run_id: str) -> RunFolder:
         """The run's directory. Raises BadInput for what is no id: it may come from a cloud's tag, which anybody can write."""
-        if not RUN_ID.fullmatch(run_id):
+        if not is_run_id(run_id):
             raise BadInput(f"{shortened(run_id)!r} is no id of a run.", hint="rentune ls")
         return RunFolder(self.home / "runs" / run_id)
 
@@ -165,6 +165,11 @@ class RunFolder(msgspec.Struct, frozen=True):
 
 # What an sshd_config can't quote, what ends a pattern of grep, and bytes that are no text: in a path of ours none may stand.
 UNFIT: Final = re.compile(r'["\\\x00-\x1f\x7f\ud800-\udfff]')
+
+
+def is_run_id(text: str | None) -> bool:
+    """Whether a run can be called so."""
+    return text is not None and RUN_ID.fullmatch(text) is not None
 
 
 def require_folder(folder: Path, *, variable: str) -> None:

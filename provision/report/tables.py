@@ -8,6 +8,7 @@ from typing import Final, Literal
 
 import msgspec
 
+from catalogs.user_file import printable
 from provision.account.receipt import Figure, Receipt
 from provision.account.upkeep import Upkeep, upkeep_words
 from provision.errors import Exit
@@ -241,11 +242,15 @@ def teardown_table(receipt: Receipt) -> Table | None:
         columns=("what", "id", "gone"),
         of_words=True,
         rows=(
-            *((end.resource.kind, end.resource.id, _gone_words(end, receipt.costs_on)) for end in teardown.resources),
-            *((each.kind, each.id, _with_costs("kept as asked", each, receipt.costs_on)) for each in receipt.kept),
+            *(_teardown_row(end.resource, _gone_words(end, receipt.costs_on)) for end in teardown.resources),
+            *(_teardown_row(each, _with_costs("kept as asked", each, receipt.costs_on)) for each in receipt.kept),
         ),
         note=teardown_words(teardown),
     )
+
+
+def _teardown_row(resource: Resource, stands: str) -> tuple[str, ...]:
+    return resource.kind, printable(resource.id), stands
 
 
 def _gone_words(end: ResourceEnd, costs: Mapping[str, Upkeep]) -> str:
@@ -268,7 +273,5 @@ def left_sentences(teardown: Teardown, costs: Mapping[str, Upkeep]) -> tuple[str
     there = tuple((each.resource, "is there") for each in teardown.resources if each.gone is Answer.NO)
     kept = tuple((each, "is kept as asked") for each in teardown.kept)
     return tuple(
-        f"{each.kind} {each.id} {stands}; {upkeep_words(costs[each.id])}."
-        for each, stands in there + seen + kept
-        if each.id in costs
+        f"{each.words} {stands}; {upkeep_words(costs[each.id])}." for each, stands in there + seen + kept if each.id in costs
     )

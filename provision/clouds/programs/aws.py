@@ -22,13 +22,14 @@ import pulumi
 import pulumi_aws as aws
 
 from provision.clouds.programs import Volumes
-from provision.clouds.programs.accounts.aws_api import asked, reason_of
+from provision.clouds.programs.accounts.aws_api import asked, heard_by, reason_of
 from provision.clouds.programs.accounts.aws_api import connect as connect
 from provision.clouds.programs.accounts.aws_quotas import GPU_QUOTAS as GPU_QUOTAS
 from provision.clouds.programs.accounts.aws_quotas import needs as needs
 from provision.clouds.programs.accounts.aws_quotas import quotas as quotas
 from provision.clouds.programs.accounts.aws_refusals import REFUSALS as REFUSALS
 from provision.clouds.programs.caller import caller_address as caller_address  # one of the names of a cloud
+from provision.clouds.programs.clocks import Heard
 from provision.clouds.programs.order import (
     KEPT_TAG,
     RUN_TAG,
@@ -237,15 +238,18 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
     """Instances, spot requests, volumes, security groups and key pairs with our tag that are not gone yet, and kept volumes."""
     has_tag = {"Name": "tag-key", "Values": [RUN_TAG]} if tag is None else {"Name": f"tag:{RUN_TAG}", "Values": [tag]}
+    heard = Heard()
     try:
         ec2 = connect(region, environment)
+        heard = heard_by(ec2)
         disks = _volume_rows(ec2, has_tag)
         kept, volumes = _volumes(disks, region)
         machines = _instances(ec2, region, has_tag, {disk["VolumeId"]: _off_gib(disk) for disk in disks})
         found = (*machines, *(resource for look in _LOOKS for resource in look(ec2, region, has_tag)))
     except (botocore.exceptions.BotoCoreError, botocore.exceptions.ClientError) as error:
-        return Owned(resources=(), complete=Answer.UNKNOWN, message=f"{region}: {reason_of(error)}")
-    return Owned(resources=(*found, *volumes), complete=Answer.YES, kept=kept)
+        message = f"{region}: {reason_of(error)}"
+        return Owned(resources=(), complete=Answer.UNKNOWN, message=message, ahead_s=heard.ahead_s)
+    return Owned(resources=(*found, *volumes), complete=Answer.YES, kept=kept, ahead_s=heard.ahead_s)
 
 
 def _instances(ec2: Any, region: str, has_tag: dict[str, Any], off_gib: dict[str, int]) -> list[Resource]:

@@ -271,7 +271,7 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 # Resource.kind -> the list of it: path, name of its rows, a row's id, and the words that may be our tag. What bills is
 # ended first; the tag last, and only when nothing carries it: a droplet without it would be nobody's, and go on billing.
 LISTS: Final[dict[str, tuple[str, str, str, Callable[[Json], list[str]]]]] = {
-    "instance": ("/droplets", "droplets", "id", lambda row: row["tags"]),
+    "instance": ("/droplets", "droplets", "id", lambda row: row["tags"] or []),
     "firewall": ("/firewalls", "firewalls", "id", lambda row: row["tags"] or []),
     "key_pair": ("/account/keys", "ssh_keys", "id", lambda row: [row["name"]]),
     "tag": ("/tags", "tags", "name", lambda row: [row["name"]]),
@@ -290,13 +290,13 @@ STANDS: Final[dict[str, Callable[[Json], dict[str, Any]]]] = {
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
     """Droplets, firewalls, keys, tags and volumes of the team that are ours. All are listed: none can be asked by a prefix."""
-    return as_owned(lambda: _listed(connect(environment), tag))
+    return as_owned(lambda: connect(environment), lambda api: _listed(api, tag))
 
 
 def _listed(api: Api, run_id: str | None) -> Iterator[Resource]:
     for kind, (path, name, id, words) in LISTS.items():
         for row in api.rows(path, name):
-            facts = from_tag(words(row)) or _from_name(row["name"])
+            facts = from_tag(words(row)) or _from_name(row.get("name") or "")
             if facts and run_id in (None, facts[RUN_TAG]) and (kind, KEPT_TAG in facts) != ("tag", True):
                 region = (row.get("region") or {}).get("slug", "")
                 made_at = row.get("created_at")

@@ -40,8 +40,9 @@ from provision.clouds.programs.order import (
     PowerOff,
     instant_s,
     tagged_resource,
+    written_tags,
 )
-from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Json, as_owned
+from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned
 from provision.clouds.programs.tagging import SMALL_LETTERS, escaped, shorter_than, unescaped
 from provision.errors import Refused
 from provision.provisioner import Answer, Layer, Owned, Resource
@@ -106,13 +107,10 @@ def from_labels(labels: Mapping[str, str]) -> dict[str, str]:
     return {unescaped(key.removeprefix(KEY_BEFORE)): unescaped(value) for key, value in labels.items()}
 
 
-def from_description(text: str) -> dict[str, str]:
-    """The tags of a firewall rule, which has no labels; empty where somebody else wrote the text."""
-    try:
-        tags = json.loads(text)
-    except ValueError:
-        return {}
-    return tags if isinstance(tags, dict) and RUN_TAG in tags else {}
+def from_description(text: object) -> dict[str, str]:
+    """The tags of a firewall rule, which has no labels; empty where somebody else wrote the text, or nobody any."""
+    tags = written_tags(text)
+    return tags if RUN_TAG in tags else {}
 
 
 # ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -279,11 +277,10 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
     """Instances, disks that none of them uses, firewall rules, and kept volumes of the whole project that are ours."""
-    return as_owned(lambda: _listed(environment, tag))
+    return as_owned(lambda: connect(environment), lambda api: _listed(api, environment, tag))
 
 
-def _listed(environment: Mapping[str, str], run_id: str | None) -> Iterable[Resource]:
-    api = connect(environment)
+def _listed(api: Api, environment: Mapping[str, str], run_id: str | None) -> Iterable[Resource]:
     selector = f"labels.{RUN_TAG}:*" if run_id is None else f"labels.{RUN_TAG}={escaped(run_id, PLAIN)}"
     machines, disks = (list(rows(api, environment, kind, filter=selector)) for kind in ("instance", "disk"))
     for row in machines:
@@ -295,7 +292,7 @@ def _listed(environment: Mapping[str, str], run_id: str | None) -> Iterable[Reso
         elif not row.get("users"):  # a disk that an instance uses ends with it
             yield msgspec.structs.replace(_resource("disk", row, tags), size_gib=int(row["sizeGb"]))
     for row in rows(api, environment, "firewall"):
-        tags = from_description(row.get("description", ""))
+        tags = from_description(row.get("description"))
         if tags and run_id in (None, tags[RUN_TAG]):
             yield _resource("firewall", row, tags)
 
@@ -342,7 +339,7 @@ def admit(region: str, run_id: str, cidrs: tuple[str, ...], environment: Mapping
     """The rule is replaced in one step, so nobody who is still let in is shut out in between."""
     api = connect(environment)
     for row in rows(api, environment, "firewall"):
-        if from_description(row.get("description", "")).get(RUN_TAG) == run_id and "allowed" in row:
+        if from_description(row.get("description")).get(RUN_TAG) == run_id and "allowed" in row:
             api.ask("PATCH", path_of(row), {"sourceRanges": version_4(cidrs)})
 
 

@@ -201,7 +201,7 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
     """Servers, firewalls and keys of the whole project with our label, and kept volumes."""
-    return as_owned(lambda: _listed(connect(environment), tag))
+    return as_owned(lambda: connect(environment), lambda api: _listed(api, tag))
 
 
 def _listed(api: Api, tag: str | None) -> Iterator[Resource]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
+import json
 import math
 from collections.abc import Mapping
 from decimal import Decimal, InvalidOperation
@@ -29,6 +30,9 @@ KEPT_TAG: Final = f"{OUR_TAGS}kept"  # a volume's name, on what is to outlive it
 MOUNT: Final = "/mnt/rentune"  # where a machine has the volume that is kept
 CACHE: Final = f"{MOUNT}/cache"  # what is on it
 DEADLINE_FORMAT: Final = "%Y-%m-%dT%H:%M:%SZ"
+PRICE_LENGTH: Final = 32  # assumed: of a price's text on a tag; those of the catalog have at most ten characters, 2026-11
+MOST_USD_PER_HOUR: Final = Decimal(100_000)  # assumed: no machine costs more
+LEAST_USD_PER_HOUR: Final = Decimal("0.000001")  # assumed: nor less, but what is free
 
 
 class PowerOff(StrEnum):
@@ -148,18 +152,32 @@ def tagged_resource(
 
 
 def _usd_per_hour(text: str) -> Decimal | None:
+    """None for what is none, as of a deadline: somebody's own hand wrote it, and a number may have a million digits."""
     try:
-        price = Decimal(text)
+        price = Decimal(text) if len(text) <= PRICE_LENGTH else Decimal("NaN")
     except InvalidOperation:
-        return None  # as a deadline that somebody's own hand wrote
-    return price if price.is_finite() and price >= 0 else None
+        return None
+    if not price.is_finite() or price.is_signed():
+        return None
+    return price if price == 0 or LEAST_USD_PER_HOUR <= price <= MOST_USD_PER_HOUR else None
+
+
+def written_tags(text: object) -> dict[str, str]:
+    """Our tags as they are written where a cloud has none: one JSON object, of which what is no text is left out; empty for
+    whatever else anybody has written there.
+    """
+    try:
+        tags = json.loads(text) if isinstance(text, str) else None
+    except (ValueError, RecursionError):
+        return {}
+    return {key: value for key, value in tags.items() if isinstance(value, str)} if isinstance(tags, dict) else {}
 
 
 def instant_s(text: str) -> float | None:
     """The wall clock of a moment in ISO 8601; None for what is none."""
     try:
         return dt.datetime.fromisoformat(text).timestamp()
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
 
 

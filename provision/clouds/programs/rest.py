@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from provision.clouds.programs.clocks import Heard
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Owned, Resource
 
@@ -49,6 +50,8 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     next_page: Callable[[Json], bool]  # whether the answer to a list names one
     reason: Callable[[Json], str]  # what the body of an error says
     sleep: Callable[[float], None] = time.sleep
+    clock: Callable[[], float] = time.time
+    heard: Heard = msgspec.field(default_factory=Heard)
     timeout_s: float = TIMEOUT_S
 
     def __repr__(self) -> str:
@@ -102,9 +105,11 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     def _send(self, method: str, path: str, body: Json | None, query: Mapping[str, str]) -> tuple[int, Json]:
         try:
             with self._open(method, path, body, query, self.timeout_s) as answer:
+                self.heard.note(answer.headers["Date"], now_s=self.clock())
                 return int(answer.status), _read(answer.read())
         except urllib.error.HTTPError as error:
             with error:
+                self.heard.note(error.headers["Date"], now_s=self.clock())
                 return error.code, _read(error.read())
         except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
             why = getattr(error, "reason", error)
@@ -150,11 +155,17 @@ def token_of(cloud: str, environment: Mapping[str, str], names: Iterable[str]) -
     raise ProvisionError(f"{cloud} asks for a token.", hint=f"Set {' or '.join(names)}.")
 
 
-def as_owned(look: Callable[[], Iterable[Resource]]) -> Owned:
-    """What a look has found; unknown where the cloud did not let us see all of it."""
+def as_owned(reach: Callable[[], Api], look: Callable[[Api], Iterable[Resource]]) -> Owned:
+    """What a look has found, also before the cloud did not let us see the rest: all of it is unknown then."""
+    found, message, heard = list[Resource](), "", Heard()
     try:
-        found = tuple(look())
+        api = reach()
+        heard = api.heard
+        found.extend(look(api))
     except ProvisionError as error:
-        return Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
+        message = str(error)
+    except Exception as error:  # noqa: BLE001 - an answer that can't be read is not an empty one, and hides nothing read before
+        message = f"its answer could not be read ({type(error).__name__}: {error})"
     ending, kept = (tuple(each for each in found if (each.name is not None) is named) for named in (False, True))
-    return Owned(resources=ending, complete=Answer.YES, kept=kept)
+    complete = Answer.UNKNOWN if message else Answer.YES
+    return Owned(resources=ending, complete=complete, message=message, kept=kept, ahead_s=heard.ahead_s)

@@ -50,15 +50,15 @@ from provision.clouds.programs.order import (
     PowerOff,
     require_no_spot,
     tagged_resource,
+    written_tags,
 )
-from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Json, as_owned
+from provision.clouds.programs.rest import ANYWHERE, EVERYWHERE, Api, Json, as_owned
 from provision.clouds.programs.runpod_pods import Address, Pod
 from provision.clouds.programs.tagging import LETTERS, escaped, unescaped
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
 from provision.errors import Reason, Refused, Scope
 from provision.provisioner import Answer, Layer, Owned, Resource
-from remote.contract import decode
 from remote.machine.drivers import TORCH_CUDA, least_driver
 
 PLUGIN: Final = None  # a dynamic provider; what starts it comes with the engine
@@ -212,19 +212,23 @@ def regions(environment: Mapping[str, str]) -> tuple[str, ...]:
 
 def owned(region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
     """Pods and volumes of ours that are not gone yet, wherever they are."""
-    return as_owned(lambda: _listed(environment, tag))
+    return as_owned(lambda: connect(environment), lambda api: _listed(api, tag))
 
 
 PATHS: Final = {"instance": path_of, "volume": volume_path}  # of what has a bill of its own
 
 
-def _listed(environment: Mapping[str, str], tag: str | None) -> Iterator[Resource]:
-    api = connect(environment)
+def _listed(api: Api, tag: str | None) -> Iterator[Resource]:
     there = list(pods(api))
     used = {mount["volumeId"] for pod in there for mount in (pod.get("mounts") or {}).get("network") or []}
-    kept = (_kept(volume, used) for volume in volumes(api) if from_volume_name(volume["name"]))
-    ours = (*(_resource(pod) for pod in there if pod["name"].startswith(OURS)), *kept)
+    kept = (_kept(volume, used) for volume in volumes(api) if from_volume_name(_name(volume)))
+    ours = (*(_resource(pod) for pod in there if _name(pod).startswith(OURS)), *kept)
     return (each for each in ours if tag in (None, each.run_id))
+
+
+def _name(row: Json) -> str:
+    """What somebody called it; empty where nobody did."""
+    return str(row.get("name") or "")
 
 
 def _kept(volume: Json, used: set[str]) -> Resource:
@@ -236,10 +240,8 @@ def _kept(volume: Json, used: set[str]) -> Resource:
 def _resource(pod: Json) -> Resource:
     """By its environment; one that lost it still has the run's name, and is known by that alone."""
     by_name = {RUN_TAG: pod["name"].removeprefix(OURS)}
-    try:
-        tags = decode(pod["env"][TAGS_VARIABLE], dict[str, str])
-    except (KeyError, TypeError, msgspec.DecodeError):
-        tags = {}
+    env = pod.get("env")
+    tags = written_tags(env.get(TAGS_VARIABLE) if isinstance(env, dict) else None)
     place, made_at = pod.get("dataCenterId") or "", pod.get("createdAt")
     found = tagged_resource("instance", pod["id"], place, by_name | tags, bills=True, made_at=made_at)
     return msgspec.structs.replace(found, runs=RUNS.get(pod["status"], Answer.UNKNOWN), off_gib=_off_gib(pod))

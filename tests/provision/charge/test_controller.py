@@ -11,10 +11,11 @@ import psutil
 import pytest
 
 from provision.account.ledger import Ledger
-from provision.charge.controller import GRACE_S, Hands, hands_of, in_control, is_alive, is_locked, this_process
+from provision.charge.controller import Hands, hands_of, in_control, is_alive, is_locked, this_process
 from provision.errors import Refused
 from provision.home.places import Places
 from provision.home.processes import start_of
+from provision.provisioner import DEADLINE_GRACE_S
 
 
 @pytest.mark.fault("F15", tier="code")
@@ -89,6 +90,6 @@ def test_only_of_this_computer_it_is_known_that_nobody_is_left(
     """Another boot of another one says nothing, until the run's deadline and a grace have passed."""
     ledger.append(msgspec.structs.replace(this_process(run_id, at_s=0.0), **where))
     state, lock = ledger.runs()[run_id], places.run(run_id).lock
-    assert hands_of(state, lock, now_s=state.deadline_at_s + GRACE_S) is hands
-    late = hands_of(state, lock, now_s=state.deadline_at_s + GRACE_S + 1)
+    assert hands_of(state, lock, now_s=state.deadline_at_s + DEADLINE_GRACE_S) is hands
+    late = hands_of(state, lock, now_s=state.deadline_at_s + DEADLINE_GRACE_S + 1)
     assert late is (Hands.HELD if hands is Hands.HELD else Hands.NOBODY)

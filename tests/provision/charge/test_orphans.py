@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from decimal import Decimal
 from typing import Any
@@ -17,7 +18,9 @@ from provision.charge.controller import hands_of, in_control, this_process
 from provision.charge.looking import look_for_orphans
 from provision.charge.orphans import (
     Orphans,
+    clock_sentences,
     find_orphans,
+    kept_sentences,
     lists_of,
     off_sentences,
     only_run,
@@ -33,7 +36,7 @@ from provision.errors import Exit
 from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.providers import Lists, boxes_folder, make_provisioner
-from provision.provisioner import Answer, Owned, Provisioner, Resource, Teardown
+from provision.provisioner import DEADLINE_GRACE_S, Answer, Owned, Provisioner, Resource, Teardown
 
 
 def resource(run_id: str | None, **tags: Any) -> Resource:
@@ -46,8 +49,8 @@ def orphans(ledger: Ledger, owned: dict[str, Owned] | None = None) -> Orphans:
     return find_orphans(runs, owned or {}, installation="here", now_s=1000.0, hands=hands)
 
 
-def seen(*resources: Resource) -> dict[str, Owned]:
-    return {"aws": Owned(resources=resources, complete=Answer.YES)}
+def seen(*resources: Resource, ahead_s: float | None = 0.0) -> dict[str, Owned]:
+    return {"aws": Owned(resources=resources, complete=Answer.YES, ahead_s=ahead_s)}
 
 
 def test_an_opened_run_without_a_controller_is_an_orphan(run_id: str, ledger: Ledger) -> None:
@@ -57,6 +60,50 @@ def test_an_opened_run_without_a_controller_is_an_orphan(run_id: str, ledger: Le
     assert orphans(ledger).nothing
     ledger.append(Controlled(run_id=run_id, at_s=2.0, pid=1, process_started_s=0.0, boot_id=boot_id()))
     assert len(orphans(ledger).runs) == 1
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "is_over", "off"),
+    [
+        (0.0, False, None),
+        (4 * 3600.0, False, "This machine's clock is 4 h 00 min ahead of the providers'."),
+        (-4 * 3600.0, True, "This machine's clock is 4 h 00 min behind the providers'."),
+        (None, False, None),
+    ],
+)
+def test_whether_somebody_elses_deadline_has_passed_the_provider_says(
+    ledger: Ledger, ahead_s: float | None, is_over: bool, off: str | None
+) -> None:
+    """A clock that was set hours ahead ended a box that trained; one behind left what nobody wants. Untold, nothing is over."""
+    local_s = 100_000.0
+    in_an_hour = resource("theirs", installation="there", deadline_at_s=local_s + 3600)
+    if ahead_s is None:
+        in_an_hour = msgspec.structs.replace(in_an_hour, deadline_at_s=1.0)
+    found = find_orphans(ledger.runs(), seen(in_an_hour, ahead_s=ahead_s), installation="here", now_s=local_s)
+    assert bool(found.strays) is is_over
+    assert [sentence.partition(" Deadlines")[0] for sentence in clock_sentences(found.ahead_s)] == ([off] if off else [])
+    assert found.seen_at_s == local_s - (ahead_s or 0.0)
+
+
+def test_the_earliest_clock_counts_where_providers_differ(ledger: Ledger) -> None:
+    """By one of them nothing is over yet, so nothing is ended."""
+    over = resource("theirs", installation="there", deadline_at_s=1000.0)
+    owned = {"aws": seen(over)["aws"], "gcp": Owned(resources=(), complete=Answer.YES, ahead_s=9000.0)}
+    assert find_orphans(ledger.runs(), owned, installation="here", now_s=10_000.0).strays == ()
+
+
+def test_a_clock_that_is_off_is_named_by_each_look(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """In text and in JSON, whether or not anything was found."""
+    found = find_orphans({}, seen(ahead_s=7200.0), installation="here", now_s=10_000.0)
+    monkeypatch.setattr("provision.charge.looking.look_for_orphans", lambda _: found)
+    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _: found)
+    for words in (["ls", "--orphans"], ["down", "--orphans"], ["down", "--volumes"]):
+        assert call(words) == Exit.OK
+        assert "This machine's clock is 2 h 00 min ahead" in " ".join(capsys.readouterr().out.split())
+    assert call(["ls", "--orphans", "--json"]) == Exit.OK
+    assert json.loads(capsys.readouterr().out)["data"]["clock_ahead_s"] == 7200.0
+    assert call(["down", "--orphans", "--json"]) == Exit.OK
+    assert "clock is 2 h 00 min ahead" in json.loads(capsys.readouterr().out)["notes"][-1]
 
 
 ELSEWHERE = {"boot_id": "another boot", "machine": "another computer"}
@@ -104,14 +151,15 @@ def test_what_was_rented_from_here_is_a_stray_when_no_run_of_the_ledger_lives_by
 
 
 def test_somebody_else_s_box_is_shown_and_left_alone_until_its_deadline(ledger: Ledger) -> None:
-    """A shared account: a colleague's run trains on it. Past its deadline nobody can want it; named, the user wants it gone."""
+    """A shared account: a colleague's run trains on it. Past deadline and grace nobody wants it; named, it is to go."""
     theirs = resource("theirs", installation="there", deadline_at_s=1001.0, owner="bob")
-    over = resource("over", installation="there", deadline_at_s=999.0)
+    over = resource("over", installation="there", deadline_at_s=1000.0 - DEADLINE_GRACE_S - 1)
+    at_it = resource("at-it", installation="there", deadline_at_s=1000.0 - DEADLINE_GRACE_S + 1)
     untold = resource("untold")
-    found = orphans(ledger, seen(theirs, over, untold, resource(None)))
+    found = orphans(ledger, seen(theirs, over, at_it, untold, resource(None)))
 
     assert stray_runs(found) == (("over", "aws"),)
-    assert {each.run_id for _, each in found.others} == {"theirs", "untold", None}
+    assert {each.run_id for _, each in found.others} == {"theirs", "at-it", "untold", None}
     assert any("bob" in sentence and "rentune down --orphans theirs" in sentence for sentence in other_sentences(found))
     assert stray_runs(only_run(found, "theirs")) == (("theirs", "aws"),)
 
@@ -171,10 +219,60 @@ def test_a_box_of_the_ledger_that_is_switched_off_is_named_with_what_it_costs_on
     assert off_sentences(orphans(ledger, seen(msgspec.structs.replace(box, runs=Answer.YES)))) == ()
 
 
-@pytest.mark.parametrize("text", ["", "about a dollar", "NaN", "-1", "Infinity"])
+@pytest.mark.parametrize(
+    "text", ["", "about a dollar", "NaN", "sNaN", "-1", "-0", "Infinity", "1e999999", "1e-999999", "9" * 200, "0." + "1" * 200]
+)
 def test_a_price_that_somebodys_own_hand_wrote_on_a_tag_is_none(text: str) -> None:
     found = tagged_resource("instance", "i-1", "", {PRICE_TAG: text}, bills=True, made_at="2026-11-26T10:00:00Z")
     assert (found.usd_per_hour, found.since_s) == (None, 1795687200.0)
+
+
+ODD = (
+    "",
+    "../runs/x",
+    "a b",
+    "r1; rm -rf ~",
+    "$(reboot)",
+    "-rf",
+    "r1\nNo orphans.",
+    "\x1b[2J\x1b]0;x\x07",
+    "r\u202e1",
+    "\ud800",
+)
+
+
+@pytest.mark.parametrize("tag", ODD)
+def test_what_no_run_can_be_called_is_nobodys_and_stands_in_no_command(tag: str, ledger: Ledger) -> None:
+    """Anybody may write a tag. It is text that no terminal obeys, and never what to type; 3 for ever would tell nothing."""
+    box = resource(tag, installation="there", deadline_at_s=1.0, owner=tag, name=None, region=tag)
+    found = orphans(ledger, seen(box))
+    assert found.nothing
+    [told] = other_sentences(found)
+    assert told.isprintable()
+    assert "rentune down" not in told
+    assert "no command here ends it, only the console of AWS EC2 does" in told
+    [kept] = kept_sentences(orphans(ledger, {"aws": Owned(resources=(), kept=(box,), complete=Answer.YES)}))
+    assert kept.isprintable()
+    assert "rentune down" not in kept
+    assert msgspec.json.encode(found)
+
+
+def test_what_was_rented_from_here_and_lost_its_name_is_told_until_somebody_ends_it(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Its tag was changed by hand: it bills, so it is 3, with where to end it, and no command that could not."""
+    box = resource("changed by hand", installation="here", usd_per_hour=Decimal(1), runs=Answer.YES)
+    found = find_orphans({}, seen(box), installation="here", now_s=1000.0)
+    monkeypatch.setattr("provision.charge.looking.look_for_orphans", lambda _: found)
+    monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _: found)
+    for words in (["ls", "--orphans"], ["down", "--orphans"]):
+        assert call(words) == Exit.STILL_BILLS
+        told = capsys.readouterr().out
+        assert "'changed by hand' is no run's id" in told
+        assert "only the console of AWS EC2 does" in told
+        assert "rentune down changed" not in told
+        assert call([*words, "--json"]) == Exit.STILL_BILLS
+        assert "changed by hand" in capsys.readouterr().out
 
 
 def test_a_provider_that_cannot_be_asked_is_named(ledger: Ledger) -> None:

@@ -18,7 +18,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Ended, Tried
 from provision.account.runs import RunState
 from provision.charge.control import SENTINEL, drive
-from provision.charge.controller import GRACE_S, hold_alone
+from provision.charge.controller import hold_alone
 from provision.charge.sentinel import AGAIN_S, watch
 from provision.clouds.programs import CLOUDS
 from provision.errors import Exit, ProvisionError, Reason, Scope
@@ -26,7 +26,7 @@ from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.providers import known_providers, never_met
-from provision.provisioner import Box, Launch, Teardown
+from provision.provisioner import DEADLINE_GRACE_S, Box, Launch, Teardown
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
 from tests.provision.plans import attempted
@@ -85,12 +85,12 @@ def test_after_the_deadline_and_a_grace_it_ends_the_run(run_id: str, ledger: Led
         return Teardown.unknown(run_id, "No line.")
 
     watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
-    first_s = DEADLINE_AT_S + GRACE_S
+    first_s = DEADLINE_AT_S + DEADLINE_GRACE_S
     assert ends_at_s == pytest.approx([first_s, first_s + AGAIN_S, first_s + 2 * AGAIN_S], abs=10.0)
 
 
 @pytest.mark.parametrize(
-    ("set_s", "ends_at_s"), [(-86_400.0, DEADLINE_AT_S + GRACE_S), (1000.0, DEADLINE_AT_S + GRACE_S - 1000.0)]
+    ("set_s", "ends_at_s"), [(-86_400.0, DEADLINE_AT_S + DEADLINE_GRACE_S), (1000.0, DEADLINE_AT_S + DEADLINE_GRACE_S - 1000.0)]
 )
 def test_a_clock_that_is_set_back_puts_the_deadline_off_by_nothing(
     run_id: str, ledger: Ledger, hours: Time, set_s: float, ends_at_s: float
@@ -159,7 +159,7 @@ def test_between_two_attempts_it_stays_and_takes_the_next_deadline(run_id: str, 
         return Teardown.destroyed(run_id, "")
 
     watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
-    assert ends_at_s == pytest.approx([later_s + GRACE_S], abs=5.0)
+    assert ends_at_s == pytest.approx([later_s + DEADLINE_GRACE_S], abs=5.0)
 
 
 def test_as_a_process_it_ends_a_run_whose_controller_died(run_id: str, places: Places, ledger: Ledger) -> None:

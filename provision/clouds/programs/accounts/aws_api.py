@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final
@@ -12,6 +13,7 @@ import boto3
 import botocore.config
 import botocore.exceptions
 
+from provision.clouds.programs.clocks import Heard
 from provision.errors import ProvisionError
 
 TIMEOUT_S: Final = 10.0  # assumed
@@ -27,6 +29,17 @@ def connect(region: str, environment: Mapping[str, str], service: str = "ec2") -
     with _ONE_AT_A_TIME:
         session = _session(*(environment.get(f"AWS_{name}") for name in _CREDENTIALS))
         return session.client(service, region_name=region, endpoint_url=endpoint, config=config)
+
+
+def heard_by(client: Any) -> Heard:
+    """What the client's answers will have told of the time."""
+    heard = Heard()
+
+    def note(http_response: Any, **_: Any) -> None:
+        heard.note(http_response.headers.get("Date"), now_s=time.time())
+
+    client.meta.events.register("after-call", note)
+    return heard
 
 
 _ONE_AT_A_TIME: Final = threading.Lock()  # boto3 makes clients safely in one thread only; using them is safe in any
