@@ -36,6 +36,17 @@ def volume_gib(host: HostEstimate) -> int:
     return max(LEAST_VOLUME_GIB, -int(-host.disk_peak_bytes * DISK_HEADROOM // GIB))
 
 
+def disks_usd_per_s(disk_gib: int, volume_gib: int, billing: Billing) -> Decimal:
+    """Of a machine's disk, and of the volume beside it."""
+    of_disk = disk_gib * (billing.disk_usd_per_gib_month or Decimal(0))
+    return (of_disk + volume_gib * (billing.volume_usd_per_gib_month or Decimal(0))) / SECONDS_PER_MONTH
+
+
+def sending_usd(num_bytes: Decimal, billing: Billing) -> Decimal:
+    """What a provider takes for bytes that leave it, beyond those that are free of charge."""
+    return max(Decimal(0), num_bytes / GB - billing.egress_free_gb) * (billing.egress_usd_per_gb or Decimal(0))
+
+
 def billed_range(duration: DurationEstimate, billing: Billing, *, rework: bool = True) -> Range:
     """Seconds on the bill; without `rework`, as if no spot machine were ever taken away."""
     unbilled_s = sum(duration.phase_s[phase].p50 for phase in UNBILLED_PHASES if phase in duration.phase_s)
@@ -64,12 +75,8 @@ def estimate_cost(
     part of any job.
     """
     billed_s, undisturbed_s = billed_range(duration, billing), billed_range(duration, billing, rework=False)
-    disk_usd_per_month = Decimal(disk_gib(host, billing)) * (billing.disk_usd_per_gib_month or 0)
-    if keeps_volume:
-        disk_usd_per_month += volume_gib(host) * (billing.volume_usd_per_gib_month or 0)
-    disk_usd_per_s = disk_usd_per_month / SECONDS_PER_MONTH
-    billed_gb = max(Decimal(0), Decimal(sent_bytes) / GB - billing.egress_free_gb)
-    egress_usd = _micro(billed_gb * (billing.egress_usd_per_gb or 0))
+    disk_usd_per_s = disks_usd_per_s(disk_gib(host, billing), volume_gib(host) if keeps_volume else 0, billing)
+    egress_usd = _micro(sending_usd(Decimal(sent_bytes), billing))
     compute = _over(undisturbed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
     computed = _over(billed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
     rework = tuple(every - once for every, once in zip(computed, compute, strict=True))

@@ -11,8 +11,8 @@ from typing import Literal
 import msgspec
 
 from catalogs.hardware import Billing
-from planner.estimators.cost import SECONDS_PER_MONTH, round_to_bill
-from planner.units import GB, SECONDS_PER_HOUR
+from planner.estimators.cost import disks_usd_per_s, round_to_bill, sending_usd
+from planner.units import SECONDS_PER_HOUR
 from provision.account.runs import ANYWHERE, Rental, RunState
 from provision.account.upkeep import Upkeep, is_billed, kept_usd_per_gib_month, upkeep
 from provision.provisioner import Answer, Resource
@@ -37,7 +37,7 @@ def bill(
     usd_per_hour = last.offer.usd_per_hour
     busy = last_s if busy_s is None else min(last_s, busy_s)
     return {
-        "compute": rounded(_usd(busy, usd_per_hour)),
+        "compute": rounded(_usd(busy, usd_per_hour) + _setup_usd(last)),
         "idle": rounded(_usd(last_s, usd_per_hour)) - rounded(_usd(busy, usd_per_hour)),
         "disk": rounded(sum((_disk_usd(rental, now_s) for rental in rentals), Decimal(0))),
         "egress": _egress_usd(rentals, sent_bytes),
@@ -102,15 +102,18 @@ def rounded(usd: Decimal) -> Decimal:
 
 
 def _compute_usd(rental: Rental, now_s: float) -> Decimal:
-    return _usd(billed_s(rental, now_s=now_s), rental.offer.usd_per_hour)
+    return _usd(billed_s(rental, now_s=now_s), rental.offer.usd_per_hour) + _setup_usd(rental)
+
+
+def _setup_usd(rental: Rental) -> Decimal:
+    """Once for each machine, whatever it runs."""
+    return rental.offer.setup_usd if rental.bought else Decimal(0)
 
 
 def _disk_usd(rental: Rental, now_s: float) -> Decimal:
     billing = rental.billing
     gib = max(rental.disk_gib, billing.minimum_disk_gib)
-    usd_per_month = (billing.disk_usd_per_gib_month or Decimal(0)) * gib
-    usd_per_month += (billing.volume_usd_per_gib_month or Decimal(0)) * rental.volume_gib
-    return _usd(billed_s(rental, now_s=now_s), usd_per_month * SECONDS_PER_HOUR / SECONDS_PER_MONTH)
+    return Decimal(str(billed_s(rental, now_s=now_s))) * disks_usd_per_s(gib, rental.volume_gib, billing)
 
 
 def _usd(seconds: float, usd_per_hour: Decimal) -> Decimal:
@@ -124,9 +127,5 @@ def _egress_usd(rentals: tuple[Rental, ...], sent_bytes: int) -> Decimal:
         sent[rental.billing.provider] += rental.sent_bytes
     sent[rentals[-1].billing.provider] += sent_bytes
     rules = {rental.billing.provider: rental.billing for rental in rentals}
-    return rounded(sum((_sending_usd(rules[provider], num_bytes) for provider, num_bytes in sent.items()), Decimal(0)))
-
-
-def _sending_usd(billing: Billing, num_bytes: int) -> Decimal:
-    billable_gb = max(Decimal(0), Decimal(num_bytes) / GB - billing.egress_free_gb)
-    return billable_gb * (billing.egress_usd_per_gb or Decimal(0))
+    dollars = (sending_usd(Decimal(num_bytes), rules[provider]) for provider, num_bytes in sent.items())
+    return rounded(sum(dollars, Decimal(0)))

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from provision.home.places import Places
     from provision.prepare.ahead import Open, Outlook
     from provision.prepare.choosing import Chosen, KeyQuestion
+    from provision.prepare.outlay import Taken
     from provision.prepare.preview import Preview
     from provision.state.shared import Place
 
@@ -50,9 +51,11 @@ def command(**options: Any) -> int:
     from provision.home.places import CACHE_VARIABLE, read_places, require_folder
     from provision.parts import require_parts
     from provision.prepare.choosing import KeyQuestion, choose_plan
+    from provision.prepare.deadline import require_time_to_train
     from provision.prepare.inputs import find_base, rehearsal_words, require_hub_access
     from provision.prepare.inputs.hub import pinned
     from provision.prepare.opening import open_run
+    from provision.prepare.outlay import Taken
     from provision.prepare.policy import state_place
     from provision.providers import require_provider, vouched_key
     from provision.state.shared import Place
@@ -73,13 +76,15 @@ def command(**options: Any) -> int:
     alerts = _checked_alerts(places, options["alerts"])
     url = state_place(places, options["state"])
     place = Place(url) if url else None
-    _show(opened, quiet=quiet)
+    taken = Taken(pushes=place is not None)
+    require_time_to_train(plan, taken)
+    _show(opened, taken, quiet=quiet)
     if rehearsal := rehearsal_words(base):
         say(f"Note: {rehearsal}.", err=quiet)
     require_parts(plan.offer.provider, places)  # nobody is asked to agree to what this machine can't do
     require_provider(plan.offer.provider, places=places, user_at_host=plan.request.where.host)
     if options["preview"]:
-        return _preview(plan, places, as_json=quiet)
+        return _preview(plan, places, taken, as_json=quiet)
     _ask(plan, options)
     run_id = open_run(
         plan,
@@ -91,6 +96,7 @@ def command(**options: Any) -> int:
         alerts=alerts,
         alternatives=alternatives,
         dearer=options["dearer"],
+        taken=taken,
     )
     if place is not None:
         _publish(place, run_id, places)
@@ -152,7 +158,7 @@ def _checked_alerts(places: Places, said: tuple[str, ...]) -> tuple[str, ...]:
     return targets
 
 
-def _show(opened: Open, *, quiet: bool) -> None:
+def _show(opened: Open, taken: Taken, *, quiet: bool) -> None:
     """The plan on stdout, what was passed over for it, and how many may take its place.
 
     Where stdout is for JSON, on stderr what is risky about it.
@@ -179,7 +185,8 @@ def _show(opened: Open, *, quiet: bool) -> None:
     if unmet := never_met(plan.offer.provider):
         say(f"Note: {unmet}.")
     now_s = time.time()
-    told = f"Deadline: {deadline_words(plan, now_s=now_s)}\nIf this machine dies meanwhile: {forsaken_words(plan, now_s=now_s)}"
+    deadline, forsaken = (tell(plan, now_s=now_s, taken=taken) for tell in (deadline_words, forsaken_words))
+    told = f"Deadline: {deadline}\nIf this machine dies meanwhile: {forsaken}"
     click.echo("\n".join(wrapped(told, width_columns())))
     if opened.quota is not None:
         say(f"Quota: {opened.quota}.")
@@ -199,14 +206,14 @@ def _ask(plan: Plan, options: dict[str, Any]) -> None:
         raise Refused("Nothing was rented.")
 
 
-def _preview(plan: Plan, places: Places, *, as_json: bool) -> int:
+def _preview(plan: Plan, places: Places, taken: Taken, *, as_json: bool) -> int:
     import os
     import time
 
     from provision.envelope.show import show
     from provision.prepare.preview import preview
 
-    seen = preview(plan, places=places, environment=os.environ, now_s=time.time())
+    seen = preview(plan, places=places, environment=os.environ, now_s=time.time(), taken=taken)
     return show("run", seen, lambda: _draw_preview(seen), as_json=as_json)
 
 

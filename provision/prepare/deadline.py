@@ -12,6 +12,7 @@ from planner.asking.request import LOCAL
 from planner.estimators.cost import buyable_s, round_to_bill
 from planner.plan import Plan
 from provision.errors import Refused
+from provision.prepare.outlay import UNTOUCHED, Taken, outlay_of
 from provision.providers import unwatched_words
 from provision.words import seconds_words, usd_words
 from remote.contract import Phase
@@ -21,7 +22,7 @@ DEADLINE_FACTOR: Final = 1.5
 DEADLINE_SLACK_S: Final = 600.0  # assumed likewise
 # assumed: what costs nothing may be busy with other work; measured: 10 × a quiet machine's seconds
 FREE_SLACK_S: Final = 7200.0
-# assumed: of the money, for egress and what no plan foresees; more where a slow teardown takes more
+# assumed: of the money, for what no plan foresees; more where a slow teardown takes more
 RESERVE_SHARE: Final = 0.05
 
 
@@ -33,20 +34,20 @@ class Limit(msgspec.Struct, frozen=True, kw_only=True):
     longer: str
 
 
-def limit_of(plan: Plan, *, spent_usd: Decimal = Decimal(0), elapsed_s: float = 0.0) -> Limit:
+def limit_of(plan: Plan, taken: Taken = UNTOUCHED) -> Limit:
     """The bound that comes first: the hours that were asked for, or else the plan's p90 with slack; never past the money.
 
-    `spent_usd` and `elapsed_s`: what earlier attempts have taken of the budget's dollars and hours.
+    `taken`: what earlier attempts have used up of the budget's dollars and hours.
     """
-    limits = [_of_time(plan, elapsed_s)]
+    limits = [_of_time(plan, taken.elapsed_s)]
     if plan.request.budget.max_usd is not None and plan.offer.usd_per_hour > 0:
-        limits.append(_of_money(plan, plan.request.budget.max_usd, spent_usd))
+        limits.append(_of_money(plan, plan.request.budget.max_usd, taken))
     return min(limits, key=lambda limit: limit.seconds)
 
 
-def allowed_s(plan: Plan, *, spent_usd: Decimal = Decimal(0), elapsed_s: float = 0.0) -> float:
+def allowed_s(plan: Plan, taken: Taken = UNTOUCHED) -> float:
     """Seconds from now that the run may live: those of `limit_of`."""
-    return limit_of(plan, spent_usd=spent_usd, elapsed_s=elapsed_s).seconds
+    return limit_of(plan, taken).seconds
 
 
 def _of_time(plan: Plan, elapsed_s: float) -> Limit:
@@ -62,19 +63,19 @@ def _of_time(plan: Plan, elapsed_s: float) -> Limit:
     return Limit(seconds=p90_s * DEADLINE_FACTOR + slack_s, why=why, longer="--max-hours")
 
 
-def _of_money(plan: Plan, max_usd: Decimal, spent_usd: Decimal) -> Limit:
-    """Seconds until a box must begin to go, so that what is billed until it is gone stays below the budget.
+def _of_money(plan: Plan, max_usd: Decimal, taken: Taken) -> Limit:
+    """Seconds until a box must begin to go, so that what is billed until it is gone, and what leaves it, stay below the budget.
 
-    Whole increments alone are bought: a box that ends a minute into its second hour costs two. Kept back: what egress and
-    the unforeseen take, or the p90 of ending a box where that is more.
+    Whole increments alone are bought: a box that ends a minute into its second hour costs two. Kept back: what the unforeseen
+    takes, or the p90 of ending a box where that is more.
     """
-    per_s = plan.offer.usd_per_hour / 3600
-    bought_s = buyable_s(float((max_usd - spent_usd) / per_s), plan.billing)
+    outlay = outlay_of(plan, taken)
+    bought_s = buyable_s(outlay.lasts_s(float(max_usd - taken.spent_usd)), plan.billing)
     ending_s = sum(
         plan.duration.phase_s[phase].p90 for phase in (Phase.TEARDOWN, Phase.CONFIRM) if phase in plan.duration.phase_s
     )
     return Limit(
-        seconds=bought_s - max(float(max_usd / per_s) * RESERVE_SHARE, ending_s),
+        seconds=bought_s - max(float(max_usd) / outlay.usd_per_s * RESERVE_SHARE, ending_s),
         why=f"${max_usd:f} at most pays no more, with what its end takes",
         longer="a larger --max-cost",
     )
@@ -86,9 +87,9 @@ def around_s(plan: Plan) -> float:
     return sum(seconds.p50 for phase, seconds in phases if phase not in (Phase.TRAIN, Phase.EVALUATE))
 
 
-def require_time_to_train(plan: Plan) -> None:
+def require_time_to_train(plan: Plan, taken: Taken = UNTOUCHED) -> None:
     """Raises Refused when the budget's limits leave no time between what comes before the training and what comes after."""
-    limit_s = allowed_s(plan)
+    limit_s = allowed_s(plan, taken)
     if limit_s <= around_s(plan):
         raise Refused(
             f"The limits of this plan leave {seconds_words(limit_s)}, and all but the training, "
@@ -97,21 +98,21 @@ def require_time_to_train(plan: Plan) -> None:
         )
 
 
-def deadline_words(plan: Plan, *, now_s: float) -> str:
+def deadline_words(plan: Plan, *, now_s: float, taken: Taken = UNTOUCHED) -> str:
     """When the box ends whatever happens, why then, what it costs until then, and how one gets more time."""
-    limit = limit_of(plan)
-    usd = plan.offer.usd_per_hour * Decimal(str(round_to_bill(limit.seconds, plan.billing))) / 3600
-    paid = f" {usd_words(usd)} of machine time at the most." if usd else ""
+    limit = limit_of(plan, taken)
+    usd = Decimal(str(round(outlay_of(plan, taken).usd(round_to_bill(limit.seconds, plan.billing)), 4)))
+    paid = f" {usd_words(usd)} until then at the most, with its disk and what is sent from it." if usd else ""
     return (
         f"{_clock(now_s + limit.seconds, now_s=now_s)}, {seconds_words(limit.seconds)} after the start: {limit.why}.{paid} "
         f"A training that is not through by then is cut short, and what is trained comes home. More time: {limit.longer}."
     )
 
 
-def forsaken_words(plan: Plan, *, now_s: float) -> str:
+def forsaken_words(plan: Plan, *, now_s: float, taken: Taken = UNTOUCHED) -> str:
     """What becomes of the box where this machine dies meanwhile."""
     provider = plan.offer.provider
-    by = f"By {_clock(now_s + allowed_s(plan), now_s=now_s)}"
+    by = f"By {_clock(now_s + allowed_s(plan, taken), now_s=now_s)}"
     if provider == LOCAL:
         return "The box goes with it: it is a process of this machine."
     return f"{by} {unwatched_words(provider)}. Until then `rentune resume RUN` takes the run up again."

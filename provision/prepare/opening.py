@@ -23,6 +23,7 @@ from provision.home.places import Places, RunFolder
 from provision.home.whole import at_home, write_whole
 from provision.prepare.deadline import allowed_s
 from provision.prepare.inputs import BaseModel
+from provision.prepare.outlay import UNTOUCHED, Taken
 from provision.prepare.versions import installed_versions
 from provision.provisioner import Box, Claim, Launch
 from remote.contract import decode
@@ -40,11 +41,13 @@ def open_run(
     alerts: tuple[str, ...] = (),
     alternatives: tuple[Plan, ...] = (),
     dearer: bool = False,
+    taken: Taken = UNTOUCHED,
 ) -> str:
     """Write down the intent and return the run's id. When this returns the ledger's line is on the disk.
 
-    `deadline_at_s` overrules the one that follows from plan and budget. `alerts`: whom the run tells. `alternatives`: what may
-    be rented where the plan's offer can't be had, `dearer` whether even at a much higher price.
+    `deadline_at_s` overrules the one that follows from plan and budget, and from where its checkpoints go (`taken`). `alerts`:
+    whom the run tells. `alternatives`: what may be rented where the plan's offer can't be had, `dearer` whether even at a much
+    higher price.
     """
     from provision.ssh.keys import client_key  # needs SSH's packages; a plan is shown and judged without them
 
@@ -55,7 +58,7 @@ def open_run(
         folder.root.mkdir(parents=True, mode=0o700)
     except OSError as error:
         raise BadInput(f"{places.home} can't be written to: {error.strerror}.", hint="RENTUNE_HOME=FOLDER rentune …") from None
-    deadline_s = deadline_at_s if deadline_at_s is not None else now_s + allowed_s(plan)
+    deadline_s = deadline_at_s if deadline_at_s is not None else now_s + allowed_s(plan, taken)
     with _whole_or_not(folder, ledger, run_id):
         key = client_key(folder.keys, run_id=run_id)
         launch = launch_of(plan, folder, run_id=run_id, public_key=key.public, deadline_at_s=deadline_s, host_key=host_key)

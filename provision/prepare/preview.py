@@ -15,6 +15,7 @@ from provision.clouds.programs import CLOUDS
 from provision.home.places import Places, RunFolder
 from provision.prepare.deadline import allowed_s
 from provision.prepare.opening import launch_of, new_run_id
+from provision.prepare.outlay import UNTOUCHED, Taken
 from provision.providers import make_provisioner
 
 if TYPE_CHECKING:
@@ -36,7 +37,7 @@ class Preview(msgspec.Struct, frozen=True, kw_only=True):
     resources: tuple[WouldBe, ...]  # empty where nothing is rented
 
 
-def preview(plan: Plan, *, places: Places, environment: Mapping[str, str], now_s: float) -> Preview:
+def preview(plan: Plan, *, places: Places, environment: Mapping[str, str], now_s: float, taken: Taken = UNTOUCHED) -> Preview:
     """As the engine sees it, which asks the cloud for images and types, and makes nothing. Its files are gone afterwards.
 
     Raises what creating it would raise before anything is made: ProvisionError, MissingPart, Refused.
@@ -47,7 +48,7 @@ def preview(plan: Plan, *, places: Places, environment: Mapping[str, str], now_s
     with tempfile.TemporaryDirectory(prefix="rentune-preview-") as name:
         folder = RunFolder(Path(name))
         key = make_key(folder.root / "client_key", comment=run_id)
-        launch = launch_of(plan, folder, run_id=run_id, public_key=key.public, deadline_at_s=now_s + allowed_s(plan))
+        launch = launch_of(plan, folder, run_id=run_id, public_key=key.public, deadline_at_s=now_s + allowed_s(plan, taken))
         resources: tuple[WouldBe, ...] = ()
         if plan.offer.provider in CLOUDS:
             made = make_provisioner(plan.offer.provider, places=places, environment=environment)

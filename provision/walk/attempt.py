@@ -40,7 +40,7 @@ from provision.walk.console import told_with_console
 from provision.walk.held import Run
 from provision.walk.lease import Lease, leased
 from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
-from provision.walk.permitted import permitted_plan
+from provision.walk.permitted import past_of, permitted_plan
 from provision.walk.phases import Phases
 from provision.walk.training import require_inputs, train
 from remote.contract import Phase
@@ -240,8 +240,7 @@ def _write_down(run: Run, plan: Plan) -> None:
     """
     plan, state, now_s = permitted_plan(run, plan), run.state, run.clock()
     run.make(msgspec.structs.replace(run.claim, provider=plan.offer.provider))
-    spent_usd, elapsed_s = usd_so_far(state, now_s=now_s), now_s - state.opened.at_s
-    pays_until_s = now_s + allowed_s(plan, spent_usd=spent_usd, elapsed_s=elapsed_s)
+    pays_until_s = now_s + allowed_s(plan, past_of(run).taken)
     is_another = state.rental is not None and state.rental.offer.key != plan.offer.key
     as_agreed = state.rental is None and plan.request.budget.max_usd == state.opened.max_usd
     latest_s = math.inf if is_another else state.deadline_at_s

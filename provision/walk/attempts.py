@@ -7,6 +7,7 @@ agreed to, unless somebody agrees to that, too: an offer that vanished for a mom
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Final
@@ -19,6 +20,7 @@ from provision.account.lines import Tried
 from provision.account.runs import Rental
 from provision.errors import Reason, Scope
 from provision.prepare.deadline import allowed_s, around_s
+from provision.prepare.outlay import Taken
 from provision.words import usd_words
 from remote.contract import Phase, Strategy
 
@@ -51,6 +53,15 @@ class Past(msgspec.Struct, frozen=True, kw_only=True):
     left_s: float = math.inf  # until the deadline that stands: an offer that is asked for again has no later one
     strategy: Strategy | None = None  # of the checkpoint at home: only the same can go on from it
     done_share: float = 0.0  # of the training, in that checkpoint
+    pushes: bool = False  # whether checkpoints go to object storage
+
+    @property
+    def taken(self) -> Taken:
+        """The same as the limits of a next box count it."""
+        sent_bytes = Counter[str]()
+        for rental in self.rentals:
+            sent_bytes[rental.billing.provider] += rental.sent_bytes
+        return Taken(spent_usd=self.spent_usd, elapsed_s=self.elapsed_s, sent_bytes=dict(sent_bytes), pushes=self.pushes)
 
 
 class Next(msgspec.Struct, frozen=True, kw_only=True):
@@ -119,7 +130,7 @@ def _is_alike(offer: Offer, other: Offer, tried: Tried) -> bool:
 def _has_time(plan: Plan, past: Past) -> bool:
     """Whether the limits leave more than start-up and end."""
     again = past.rentals and past.rentals[-1].offer.key == plan.offer.key
-    left_s = allowed_s(plan, spent_usd=past.spent_usd, elapsed_s=past.elapsed_s)
+    left_s = allowed_s(plan, past.taken)
     return (min(past.left_s, left_s) if again else left_s) > around_s(plan)
 
 

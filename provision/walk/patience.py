@@ -17,6 +17,7 @@ from provision.errors import (
 )
 from provision.home.whole import at_home
 from provision.prepare.deadline import limit_of
+from provision.prepare.outlay import Taken
 from provision.provisioner import Box, Owned, seen
 from provision.walk.held import Run
 from provision.words import seconds_words
@@ -122,7 +123,8 @@ def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
 def more_time(run: Run) -> str:
     """What to type: the limit that set the deadline, and when that came."""
     given_s = run.state.deadline_at_s - run.state.opened.at_s
-    return f"It came {seconds_words(given_s)} after the start: run it again with {limit_of(run.plan).longer}."
+    longer = limit_of(run.plan, Taken(pushes=run.kept is not None)).longer
+    return f"It came {seconds_words(given_s)} after the start: run it again with {longer}."
 
 
 def has_gone(run: Run) -> bool:

@@ -68,7 +68,9 @@ class JudgedRun:
 
     @property
     def ledger_usd(self) -> Decimal:
-        return usd_so_far(self.state, now_s=self.now_s)
+        """By the line that closes its books; until then, what it has cost so far."""
+        state = self.state
+        return state.billed.metered_usd if state.billed else usd_so_far(state, now_s=self.now_s)
 
     @property
     def is_over(self) -> bool:

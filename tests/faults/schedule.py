@@ -19,6 +19,7 @@ from typing import Final
 import msgspec
 
 from planner.plan import Plan
+from planner.units import GB
 from provision.account.ledger import Ledger
 from provision.charge.control import end_with_books
 from provision.charge.controller import in_control
@@ -34,12 +35,14 @@ from tests.doubles.virtual.cloud import GRACE_S, VirtualCloud
 from tests.doubles.virtual.lives import Killed, Life, MortalLedger
 from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.shell import VirtualShell
-from tests.doubles.virtual.trainer import Training
+from tests.doubles.virtual.trainer import ADAPTER, Training
 from tests.doubles.world.core import MACHINE, Fault, Reason, Settings, Verb
 from tests.faults.judge import JudgedRun, broken_by_dollars, broken_by_result
 from tests.provision.plans import about, tiny_files, tiny_plan
 
 USD_PER_HOUR: Final = Decimal("3.60")
+DISK_USD_PER_GIB_MONTH: Final = Decimal("0.20")
+USD_PER_SENT_BYTE: Final = Decimal("0.02")  # a result is seven bytes, and costs more than two minutes of its box
 DEARER: Final = (Decimal("3.90"), Decimal("4.20"))
 SECOND_LOOK_S: Final = 3600.0  # when the fresh process comes, after deadline and grace
 
@@ -66,6 +69,7 @@ class Schedule:
     taken_after_s: float | None
     max_usd: Decimal
     controllers: tuple[Controller, ...]
+    disk_gib: int = 0
 
 
 @dataclass(frozen=True)
@@ -122,6 +126,7 @@ def draw(seed: int) -> Schedule:
         taken_after_s=rng.uniform(0.0, 9000.0) if rng.random() < 0.15 else None,
         max_usd=rng.choice([Decimal(3), Decimal(6), Decimal(12)]),
         controllers=tuple(_controller(rng, first=number == 0) for number in range(rng.choice([1, 2, 3, 5]))),
+        disk_gib=rng.choice([0, 100, 2_000, 6_000]),  # the last as dear as half of the machine
     )
 
 
@@ -152,7 +157,7 @@ def play(schedule: Schedule, folder: Path) -> Played:
         stops=stops,
         attempts=len(stage.state.rentals),
         boxes=len(stage.outside.world.things),
-        billed_usd=stage.outside.world.bill_usd(),
+        billed_usd=stage.outside.bill_usd,
         ledger_usd=stage.ledger_usd,
     )
 
@@ -170,6 +175,7 @@ class Stage(JudgedRun):
     def set(cls, schedule: Schedule, folder: Path) -> Stage:
         places = Places(home=folder / "home", cache=folder / "cache")
         outside = Outside(schedule.settings, schedule.training, rng=random.Random(schedule.seed), cuts=schedule.cuts)
+        outside.disk_usd_per_gib_month, outside.usd_per_sent_byte = DISK_USD_PER_GIB_MONTH, USD_PER_SENT_BYTE
         outside.lost_answers = schedule.lost_answers
         outside.taken_after_s = schedule.taken_after_s
         outside.to_come = list(schedule.faults)
@@ -235,7 +241,7 @@ class Stage(JudgedRun):
             self.send(Controller(command="down", pause_s=0.0))
 
     def judged_at_the_end(self) -> list[str]:
-        billed, at_once = self.outside.world.bill_usd(), self.outside.most_at_once
+        billed, at_once = self.outside.bill_usd, self.outside.most_at_once
         cap, usd_per_hour = self.schedule.max_usd, max(USD_PER_HOUR, *DEARER)
         return [
             *([] if at_once <= 1 else [f"two boxes stood at once ({at_once})"]),
@@ -256,6 +262,14 @@ def _plan(schedule: Schedule, folder: Path) -> Plan:
     return msgspec.structs.replace(
         plan,
         offer=msgspec.structs.replace(plan.offer, provider="virtual"),
+        billing=msgspec.structs.replace(
+            plan.billing,
+            provider="virtual",
+            minimum_disk_gib=schedule.disk_gib,
+            disk_usd_per_gib_month=DISK_USD_PER_GIB_MONTH,
+            egress_usd_per_gb=USD_PER_SENT_BYTE * GB,
+        ),
+        host=msgspec.structs.replace(plan.host, disk_components={"result": ADAPTER.size_bytes}),
         request=msgspec.structs.replace(plan.request, budget=budget),
         duration=msgspec.structs.replace(
             plan.duration, wall_s=about(5000.0), phase_s=plan.duration.phase_s | {Phase.BOOT.value: about(60.0)}

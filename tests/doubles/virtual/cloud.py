@@ -22,6 +22,7 @@ from tests.doubles.world.core import MACHINE, Declined, Reason, Thing
 HOME: Final = "/box"
 GRACE_S: Final = 65.0  # as the product has it for clouds
 TEARDOWN_S: Final = 600.0
+HOURS_PER_MONTH: Final = 730
 CREATE_S: Final = 20.0  # from the order until the provider says that the box runs
 
 
@@ -62,7 +63,11 @@ class VirtualCloud:
         }
         try:
             machine = self.outside.world.create(
-                MACHINE, launch.run_id, details, usd_per_hour=offer.usd_per_hour, type=offer.instance_type
+                MACHINE,
+                launch.run_id,
+                details,
+                usd_per_hour=offer.usd_per_hour + launch.disk_gib * self.outside.disk_usd_per_gib_month / HOURS_PER_MONTH,
+                type=offer.instance_type,
             )
         except Declined as declined:
             raise _read(declined) from None

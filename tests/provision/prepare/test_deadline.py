@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from typing import Any
 
 import msgspec
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from planner.asking.request import Budget
+from planner.asking.request import Budget, Keep
 from planner.estimators.cost import round_to_bill
 from planner.plan import Plan, Range
 from provision.errors import Refused
 from provision.prepare.deadline import allowed_s, deadline_words, forsaken_words, require_time_to_train
-from remote.contract import Phase
+from provision.prepare.outlay import Taken, outlay_of
+from remote.contract import MAX_CHECKPOINTS, Phase
 
 NOON_S = time.mktime((2026, 11, 26, 12, 0, 0, 0, 0, -1))  # by the clock of this machine
 
@@ -72,6 +74,69 @@ def test_a_budget_is_kept_in_what_the_provider_bills(
     if (left_s := allowed_s(capped)) > 0:
         billed_s = round_to_bill(left_s + ending.p90, billing)
         assert billed_s * float(usd_per_hour) / 3600 <= cents / 100 + 1e-9
+
+
+def budgeted(plan: Plan, usd: Decimal, **request: Any) -> Plan:
+    return msgspec.structs.replace(
+        plan, request=msgspec.structs.replace(plan.request, budget=Budget(max_usd=usd, max_hours=1000), **request)
+    )
+
+
+# By the hour: a dollar of machine, one of disk, and half a dollar of a volume beside it. A setup fee of a dollar; a GB that
+# leaves is a dollar, and the first two are free. The result has 3 GB, a checkpoint 1 GB, made every ten minutes.
+def full_of_costs(plan: Plan, **request: Any) -> Plan:
+    disk, volume = Decimal(730) / 100, Decimal(730) / 20
+    return msgspec.structs.replace(
+        budgeted(plan, Decimal(20), loop=msgspec.structs.replace(plan.request.loop, checkpoint_every_s=600.0), **request),
+        offer=msgspec.structs.replace(plan.offer, usd_per_hour=Decimal(1), setup_usd=Decimal(1)),
+        billing=msgspec.structs.replace(
+            plan.billing,
+            minimum_disk_gib=100,
+            disk_usd_per_gib_month=disk,
+            volume_usd_per_gib_month=volume,
+            egress_usd_per_gb=Decimal(1),
+            egress_free_gb=2,
+        ),
+        host=msgspec.structs.replace(plan.host, disk_components={"result": 3 * 10**9, "checkpoints": MAX_CHECKPOINTS * 10**9}),
+    )
+
+
+@pytest.mark.parametrize(
+    ("request_of", "taken", "hours"),
+    [
+        ({}, Taken(), (20 - 1 - 1) / 2),
+        ({"keep": Keep(volume_name="v")}, Taken(), (20 - 1 - 1) / 2.5),
+        ({}, Taken(spent_usd=Decimal(8), sent_bytes={"local": 10**9}), (20 - 8 - 1 - 2) / 2),
+        ({}, Taken(pushes=True), (20 - 1 - 1) / (2 + 6)),
+    ],
+    ids=["machine, disk, setup and the result's way home", "a volume", "what was sent before", "checkpoints to a store"],
+)
+def test_the_money_pays_for_all_that_is_billed(plan: Plan, request_of: dict[str, Any], taken: Taken, hours: float) -> None:
+    """Not for the machine alone: each of the others ends it sooner, and the free gigabytes are free once."""
+    asked = full_of_costs(plan, **request_of)
+    outlay = outlay_of(asked, taken)
+    lasts_s = outlay.lasts_s(20 - float(taken.spent_usd))
+    assert lasts_s == pytest.approx(hours * 3600)
+    assert outlay.usd(lasts_s) == pytest.approx(20 - float(taken.spent_usd))
+    reserve_s = 0.05 * 20 / outlay.usd_per_s
+    assert allowed_s(asked, taken) == pytest.approx(int(lasts_s) - reserve_s, abs=1.0)
+    until = f"${20 - float(taken.spent_usd) - reserve_s * (outlay.usd_per_s + outlay.gb_per_s):.2f}"
+    assert until in deadline_words(asked, now_s=NOON_S, taken=taken)
+
+
+def test_checkpoints_of_a_spot_machine_are_paid_for_as_often_as_they_come_home(plan: Plan) -> None:
+    """A GB at a dollar comes home from a machine at a dollar an hour once in 6.3 hours (derived: √(2 · 1 / 0.05))."""
+    asked = full_of_costs(plan)
+    spot = msgspec.structs.replace(asked, offer=msgspec.structs.replace(asked.offer, purchase="spot"))
+    assert outlay_of(asked).gb_per_s == 0
+    assert 1 / outlay_of(spot).gb_per_s == pytest.approx(3600 * 40**0.5)
+
+
+def test_what_is_free_of_charge_is_not_kept_back(plan: Plan) -> None:
+    """Below the free gigabytes nothing is paid for what leaves."""
+    asked = full_of_costs(plan)
+    free = msgspec.structs.replace(asked, billing=msgspec.structs.replace(asked.billing, egress_free_gb=3))
+    assert outlay_of(free).lasts_s(20.0) == pytest.approx((20 - 1) / 2 * 3600)
 
 
 def test_limits_that_leave_no_time_to_train_are_refused_before_anything_is_rented(plan: Plan) -> None:
