@@ -15,9 +15,9 @@ from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
+from provision.charge.budget import note_told, untold_shares
 from provision.errors import BadInput, ControlLost, Exit
 from provision.home.places import RunFolder
-from provision.provisioner import Teardown
 from provision.report.words import trained_words
 from provision.walk.held import Run
 from provision.walk.phases import Display
@@ -26,14 +26,13 @@ from provision.words import spent_words, usd_words
 from remote.contract import EndReason, Event, Phase, decode
 
 LOOK_S: Final = 15.0  # assumed: a dollar at the dearest hour of the catalog takes longer
-SHARES: Final = (50, 80, 100)  # percent of --max-cost; assumed: what still can be acted on, what should be, and the end
 HARMLESS_ENDS: Final = frozenset({EndReason.COMPLETED, EndReason.STOPPED_EARLY, EndReason.INTERRUPTED, EndReason.DEADLINE})
 
 
 @contextmanager
 def bell(run: Run) -> Iterator[Bell]:
     """A bell for the block. On the way out it waits a moment for what is on its way."""
-    post = Post(_targets(run.folder, run.display.note), told=run.display.note)
+    post = Post(targets_here(run.folder, run.display.note), told=run.display.note)
     ringing = Bell(run, post)
     try:
         yield ringing
@@ -41,6 +40,9 @@ def bell(run: Run) -> Iterator[Bell]:
         raise  # the run goes on, and whoever has it rings
     except Exception as error:
         ringing.failed(error)
+        raise
+    except KeyboardInterrupt:
+        ringing.cut_off()
         raise
     finally:
         ringing.stop()
@@ -57,6 +59,7 @@ class Bell:
         self._ledger = Ledger(run.places.ledger)  # its own: it is read from another thread
         self._over = threading.Event()
         self._is_rung = False
+        self._one_at_a_time = threading.Lock()
 
     def started(self) -> None:
         """A controller has taken charge; from here on the budget is looked at."""
@@ -70,20 +73,33 @@ class Bell:
 
     def finished(self, receipt: Receipt) -> None:
         """The books are closed; what may still bill rings twice."""
+        self._tell_shares()
         ended = trained_words(receipt) if receipt.trained else "ended without a result"
         spent = spent_words(receipt.metered_usd, assumed=receipt.assumed)
         text = f"{self._name} {ended} (exit {receipt.exit_code}) for {spent}."
         self._ring("finished", text, exit_code=receipt.exit_code, command=f"rentune report {self._id}")
         if receipt.exit_code == Exit.STILL_BILLS:
             command = receipt.teardown.command if receipt.teardown else None
-            text = f"The box of run {self._id} may still bill: nobody has seen it gone."
-            self._ring("still_bills", text, exit_code=receipt.exit_code, command=command or f"rentune down {self._id}")
+            self._ring_still_bills(exit_code=receipt.exit_code, command=command)
 
     def failed(self, error: Exception) -> None:
         """The controller itself has died of something, after it took charge."""
         if self._is_rung:
             text = f"The controller of run {self._id} failed ({type(error).__name__}); its box may still bill."
             self._ring("crashed", text, command=f"rentune resume {self._id}")
+
+    def cut_off(self) -> None:
+        """Somebody would not wait for the end that was asked for, after it took charge."""
+        if self._is_rung and may_bill(self._state):
+            self._ring_still_bills(exit_code=Exit.STILL_BILLS, command=None)
+        elif self._is_rung:
+            text = f"{self._name} was interrupted before its books were closed; nothing of it bills."
+            self._ring("finished", text, exit_code=Exit.INTERRUPTED, command=f"rentune down {self._id}")
+
+    def _ring_still_bills(self, *, exit_code: int, command: str | None) -> None:
+        self._ring(
+            "still_bills", still_bills_words(self._id), exit_code=exit_code, command=command or f"rentune down {self._id}"
+        )
 
     def stop(self) -> None:
         """The budget is no longer looked at."""
@@ -105,14 +121,16 @@ class Bell:
                 self._ring(kind, f"{self._name}: {text}", command=f"rentune logs {self._id}")
 
     def _watch_budget(self) -> None:
-        max_usd = self._state.opened.max_usd or Decimal(0)
-        told = passed(self._spent_usd(), max_usd)
+        """At once, too: what was spent while nobody was in charge is told by whoever takes charge next."""
+        self._tell_shares()
         while not self._over.wait(self._look_s):
-            with suppress(Exception):
-                now = passed(self._spent_usd(), max_usd)
-                if now > told:
-                    told = now
-                    self._ring("budget", f"{self._name} has spent {now} % of its {usd_words(max_usd)}.")
+            self._tell_shares()
+
+    def _tell_shares(self) -> None:
+        with suppress(Exception), self._one_at_a_time:
+            for share in untold_shares(self._state, self.run.folder, now_s=self.run.clock()):
+                self._ring("budget", share_words(self._state, share))
+                note_told(share, self.run.folder)
 
     def _ring(self, kind: Kind, text: str, *, exit_code: int | None = None, command: str | None = None) -> None:
         """Whatever is wrong with an alert is wrong with the alert alone."""
@@ -133,9 +151,6 @@ class Bell:
     @property
     def _state(self) -> RunState:
         return self._ledger.runs()[self._id]
-
-    def _spent_usd(self) -> Decimal:
-        return usd_so_far(self._state, now_s=self.run.clock())
 
 
 def alert_of(state: RunState, kind: Kind, text: str, *, at_s: float, command: str | None) -> Alert:
@@ -158,32 +173,26 @@ def alert_of(state: RunState, kind: Kind, text: str, *, at_s: float, command: st
     )
 
 
-def tell_end(teardown: Teardown, state: RunState, folder: RunFolder, *, note: Callable[[str], None], at_s: float) -> None:
-    """For a run that was ended in its controller's place: whether its box is gone. Waits until everybody has heard it."""
-    run_id = state.run_id
-    if teardown.clean:
-        text = f"Run {run_id} was ended past its deadline, in its controller's place; its box is gone."
-        alert = alert_of(state, "finished", text, at_s=at_s, command=f"rentune report {run_id}")
-    else:
-        text = f"The box of run {run_id} may still bill past its deadline: nobody has seen it gone."
-        alert = alert_of(state, "still_bills", text, at_s=at_s, command=teardown.command)
-    post = Post(_targets(folder, note), told=note)
-    post.send(alert)
-    post.close()
+def may_bill(state: RunState) -> bool:
+    """Whether a box was asked for, and nobody has seen it gone."""
+    return bool(state.rentals) and not state.ended
 
 
-def _targets(folder: RunFolder, note: Callable[[str], None]) -> Iterator[Target]:
+def still_bills_words(run_id: str) -> str:
+    return f"The box of run {run_id} may still bill: nobody has seen it gone."
+
+
+def share_words(state: RunState, share: int) -> str:
+    return f"Run {state.run_id} has spent {share} % of its {usd_words(state.opened.max_usd or Decimal(0))}."
+
+
+def targets_here(folder: RunFolder, note: Callable[[str], None]) -> Iterator[Target]:
     """Those that can be used still: a command may have gone since the run was opened."""
     for text in read_targets(folder):
         try:
             yield target_of(text)
         except BadInput as error:
             note(f"{error} The run goes on without it.")
-
-
-def passed(spent_usd: Decimal, max_usd: Decimal | None) -> int:
-    """The largest of SHARES that is spent; 0 below the first."""
-    return max((share for share in SHARES if max_usd and spent_usd * 100 >= max_usd * share), default=0)
 
 
 def read_targets(folder: RunFolder) -> tuple[str, ...]:

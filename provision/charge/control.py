@@ -18,7 +18,7 @@ from provision.account.naming import fitting
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.charge.apart import spawn_apart
-from provision.charge.bell import bell
+from provision.charge.bell import bell, may_bill
 from provision.charge.controller import in_control, this_process
 from provision.charge.handover import handed_over
 from provision.charge.nothing import NothingRented
@@ -292,7 +292,7 @@ def told_if_cut_off(run_id: str, ledger: Ledger) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         state = ledger.runs()[run_id]
-        if _may_bill(state):
+        if may_bill(state):
             raise EndUnseen(
                 f"Interrupted before the box of run {run_id} was seen to be gone: it may still bill.",
                 hint=f"rentune down {run_id}",
@@ -334,13 +334,9 @@ def told_if_it_bills(run_id: str, ledger: Ledger, act: Callable[[], Teardown]) -
     except HeldElsewhere:
         raise
     except Exception as error:
-        if not _may_bill(ledger.runs()[run_id]):
+        if not may_bill(ledger.runs()[run_id]):
             raise
         return _not_ended(run_id, error)
-
-
-def _may_bill(state: RunState) -> bool:
-    return bool(state.rentals) and not state.ended
 
 
 def _not_ended(run_id: str, error: Exception) -> Teardown:

@@ -16,9 +16,9 @@ from contextlib import suppress
 from typing import Final
 
 from provision.account.ledger import Ledger
-from provision.charge.bell import tell_end
 from provision.charge.control import end, ended_or_told
 from provision.charge.controller import hold_alone
+from provision.charge.knell import How, tell_end
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
 from provision.home.places import read_places
@@ -74,7 +74,7 @@ def main(arguments: list[str]) -> int:
         if teardown.verdict not in said:  # once, however often it is tried
             said.add(teardown.verdict)
             with suppress(Exception):  # an alert is no reason to leave the run alone
-                tell_end(teardown, ledger.runs()[run_id], folder, note=display.note, at_s=time.time())
+                tell_end(teardown, ledger.runs()[run_id], folder, how=How.DEADLINE, note=display.note, at_s=time.time())
         return teardown
 
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 from functools import partial
-from typing import Protocol
+from typing import Final, Protocol
 
 import msgspec
 
@@ -14,12 +14,14 @@ from provision.account.ledger import Ledger
 from provision.account.naming import LEAST_LETTERS, fitting
 from provision.account.upkeep import Upkeep, is_billed, upkeep
 from provision.charge import control
+from provision.charge.knell import ended_and_told
 from provision.charge.looking import look_for_orphans
 from provision.charge.orphans import (
     Orphans,
     clock_sentences,
     controlled_sentences,
     elsewhere_sentences,
+    kept_sentences,
     nameless_strays,
     only_run,
     other_sentences,
@@ -35,6 +37,9 @@ from provision.home.places import Places
 from provision.prepare.opening import lost_papers
 from provision.provisioner import Answer, Teardown
 from provision.watch.progress import LineDisplay
+
+# What `down --orphans` names and does not end.
+LEFT_ALONE: Final = (other_sentences, elsewhere_sentences, controlled_sentences, kept_sentences)
 
 
 class Ended(msgspec.Struct, frozen=True, kw_only=True):
@@ -93,14 +98,14 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
     found = look_for_orphans(places)
     if run is not None:
         found = only_run(found, run)
-        if found.nothing:
+        if found.nothing and not found.kept:
             said = (f"Nothing anywhere that was asked carries the tag of {run!r}.", *unasked_sentences(found))
             raise BadInput(" ".join(said), hint="rentune ls --orphans")
     acts = (
-        *((run_id, partial(control.end_stray, run_id, provider, places=places)) for run_id, provider in stray_runs(found)),
+        *((run_id, partial(_end_stray, run_id, provider, places)) for run_id, provider in stray_runs(found)),
         *((state.run_id, partial(_end_run, state.run_id, places, discard=discard, meant=False)) for state in found.runs),
     )
-    left_alone = other_sentences(found) + elsewhere_sentences(found) + controlled_sentences(found)
+    left_alone = tuple(sentence for sentences in LEFT_ALONE for sentence in sentences(found))
     teardowns = [control.tell_nameless(provider, each, at_s=found.seen_at_s) for provider, each in nameless_strays(found)]
     held: list[str] = []
     for run_id, act in acts:
@@ -165,10 +170,26 @@ def _is_stray(places: Places, run: str) -> bool:
     return any(run == run_id for run_id, _ in stray_runs(look_for_orphans(places)))
 
 
+def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
+    """Of a run that this ledger knows also told to whom that run tells."""
+
+    def ended() -> Teardown:
+        return control.ended_or_told(run_id, lambda: control.end_stray(run_id, provider, places=places))
+
+    if run_id not in Ledger(places.ledger).runs():
+        return ended()
+    said = LineDisplay(sys.stderr, columns=columns_of(sys.stderr)).note
+    return ended_and_told(run_id, ended, places=places, note=said)
+
+
 def _end_run(run: str, places: Places, *, discard: bool, meant: bool = True) -> Teardown:
     ledger = Ledger(places.ledger)
     run_id = control.find_run(ledger, run, least_letters=LEAST_LETTERS).run_id
     display = LineDisplay(sys.stderr, columns=columns_of(sys.stderr))
     act = partial(control.end, run_id, places=places, display=display, discard=discard, meant=meant)
-    with control.told_if_cut_off(run_id, ledger):
-        return control.told_if_it_bills(run_id, ledger, act)
+
+    def ended() -> Teardown:
+        with control.told_if_cut_off(run_id, ledger):
+            return control.told_if_it_bills(run_id, ledger, act)
+
+    return ended_and_told(run_id, ended, places=places, note=display.note)

@@ -115,6 +115,10 @@ class RunFolder(msgspec.Struct, frozen=True):
         return self.root / "alerts.json"  # 0600: whom the run tells
 
     @property
+    def shares(self) -> Path:
+        return self.root / "shares.json"  # of the budget, which of them were told
+
+    @property
     def log(self) -> Path:
         return self.root / "log"
 

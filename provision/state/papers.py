@@ -44,6 +44,7 @@ def _papers(folder: RunFolder) -> Iterator[Path]:
         folder.base,
         folder.launch,
         folder.alerts,
+        folder.shares,
         folder.job,
         folder.outcome,
         folder.receipt,

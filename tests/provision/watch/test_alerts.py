@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from decimal import Decimal
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,22 +23,29 @@ import pytest
 from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.account.lines import Attempted, Tried
-from provision.charge.bell import Bell, passed, read_targets, tell_end
+from provision.account.lines import Attempted, Ended, Tried
+from provision.charge.bell import Bell, read_targets
+from provision.charge.bell import bell as ring
+from provision.charge.budget import passed, read_told
 from provision.charge.control import SENTINEL, drive
-from provision.errors import BadInput, Exit, ProvisionError, Reason, Scope
+from provision.charge.controller import this_process
+from provision.charge.knell import How, ended_and_told, tell_end
+from provision.charge.orphans import find_orphans
+from provision.cli import call
+from provision.errors import BadInput, Exit, MissingPart, ProvisionError, Reason, Scope
 from provision.home.places import Places
 from provision.home.processes import living
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Teardown
+from provision.provisioner import Claim, Resource, Teardown
 from provision.walk.held import Run, read_run
 from provision.watch import alerts
 from provision.watch.alerts import Alert, Post, Undelivered, target_of
 from remote.contract import Event, Phase
 from tests.doubles.displays import Quiet
-from tests.doubles.provisioners import Failing
+from tests.doubles.provisioners import Failing, Paper
 from tests.doubles.services.webhook import Heard, Letters, webhook
+from tests.provision.account.receipts import outcome_of, receipt_of
 from tests.provision.plans import attempted, tiny_files, tiny_plan
 from tests.provision.rigs import await_true
 
@@ -375,10 +383,11 @@ def test_a_trainer_that_ends_well_is_no_crash(plan: Plan, places: Places) -> Non
 
 def test_half_four_fifths_and_all_of_the_budget() -> None:
     """And nothing where there is no limit."""
-    assert [passed(Decimal(usd), Decimal(10)) for usd in ("4.99", "5", "7.99", "8", "9.99", "10", "11")] == [
-        *(0, 50, 50, 80, 80, 100, 100)
+    assert [len(passed(Decimal(usd), Decimal(10))) for usd in ("4.99", "5", "7.99", "8", "9.99", "10", "11")] == [
+        *(0, 1, 1, 2, 2, 3, 3)
     ]
-    assert passed(Decimal(10), None) == 0
+    assert passed(Decimal(10), Decimal(10)) == (50, 80, 100)
+    assert passed(Decimal(10), None) == ()
 
 
 def test_the_budget_rings_by_itself_and_each_share_once(plan: Plan, places: Places, tmp_path: Path) -> None:
@@ -407,6 +416,154 @@ def test_the_budget_rings_by_itself_and_each_share_once(plan: Plan, places: Plac
         assert texts == [f"Run {run_id} has spent {share} % of its $10.0000." for share in (50, 80, 100)]
 
 
+def shares_of(bodies: list[dict[str, Any]]) -> list[str]:
+    return [body["text"].split(" % ")[0].rpartition(" ")[2] for body in bodies if body["kind"] == "budget"]
+
+
+def spend(run_id: str, plan: Plan, places: Places, *, hours: float) -> float:
+    """A box of $3.60 an hour, of a budget of $10, since the beginning; the moment so many hours later."""
+    Ledger(places.ledger).append(attempted(run_id, plan, at_s=0.0, deadline_at_s=1e6))
+    return hours * 3600.0
+
+
+def test_each_share_rings_once_a_run_whoever_is_in_charge(plan: Plan, places: Places) -> None:
+    """What was spent while nobody was, whoever resumes the run tells; what was told before is not told again."""
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        for hours, told in ((1.5, ["50"]), (1.6, ["50"]), (2.9, ["50", "80", "100"]), (9.0, ["50", "80", "100"])):
+            now_s = spend(run_id, plan, places, hours=hours) if hours == 1.5 else hours * 3600.0
+            run = dataclasses.replace(held(run_id, places), clock=partial(float, now_s))
+            office = post(heard.url)
+            bell = Bell(run, office, look_s=60.0)
+            bell.started()
+            await_true(lambda: read_told(run.folder) >= {*map(int, told)})  # noqa: B023 - it is asked in this round
+            bell.stop()
+            office.close()
+            assert shares_of(heard.bodies) == told
+
+
+def test_what_a_short_run_spends_between_two_looks_rings_before_its_end(plan: Plan, places: Places) -> None:
+    """A look comes every 15 seconds; the end is no later than the last of it."""
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        now_s, office = spend(run_id, plan, places, hours=1.5), post(heard.url)
+        run = dataclasses.replace(held(run_id, places), clock=lambda: now_s)
+        Bell(run, office).finished(receipt_of(plan, run.state, outcome_of(adapter=())))
+        office.close()
+    assert [kind for kind in heard.kinds() if kind != "still_bills"] == ["budget", "finished"]
+
+
+# ── what rings where a run is ended in its controller's place ──────────────────────────────────────────────────────
+
+
+def rented(plan: Plan, places: Places, url: str, monkeypatch: pytest.MonkeyPatch) -> tuple[str, Paper]:
+    """A run whose controller has died, and its box at a provider in memory, which every command asks."""
+    run_id, paper = opened(plan, places, url), Paper()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    Ledger(places.ledger).append(attempted(run_id, plan, at_s=time.time() - 2 * 3600.0))
+    monkeypatch.setattr("provision.charge.control.provisioners", lambda *_, **__: lambda _claim: paper)
+    return run_id, paper
+
+
+@pytest.mark.parametrize("words", [("down",), ("down", "--orphans")])
+def test_what_down_ends_rings_with_its_end_and_its_budget(
+    words: tuple[str, ...], plan: Plan, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever is told of the run by alerts alone would believe that it goes on, and bills."""
+    with webhook(Heard()) as heard:
+        run_id, _ = rented(plan, places, heard.url, monkeypatch)
+        assert call([*words, run_id] if words == ("down",) else [*words]) == Exit.OK
+        assert call(["down", run_id]) == Exit.OK
+    assert heard.kinds() == ["budget", "finished"], "nothing rings twice"
+    assert heard.bodies[-1]["text"] == f"Run {run_id} was ended by `down`; its box is gone."
+    assert heard.bodies[-1]["exit_code"] == Ledger(places.ledger).runs()[run_id].billed.exit_code  # type: ignore[union-attr]
+
+
+@pytest.mark.parametrize("words", [("down",), ("down", "--orphans")])
+def test_what_down_could_not_end_rings_each_time(
+    words: tuple[str, ...], plan: Plan, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """With the command that finishes it."""
+    with webhook(Heard()) as heard:
+        run_id, paper = rented(plan, places, heard.url, monkeypatch)
+        paper.stubborn = True
+        for _ in range(2):
+            assert call([*words, run_id] if words == ("down",) else [*words]) == Exit.STILL_BILLS
+    assert sorted(heard.kinds()) == ["budget", "still_bills", "still_bills"]
+    urgent = next(body for body in heard.bodies if body["kind"] == "still_bills")
+    assert (urgent["command"], urgent["exit_code"]) == (f"rentune down {run_id}", Exit.STILL_BILLS)
+
+
+def test_what_stops_down_itself_rings_where_a_box_may_live(plan: Plan, places: Places, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A package that is missing here, and somebody who would not wait: nobody has seen the box gone."""
+
+    def missing(_claim: Claim) -> Paper:
+        raise MissingPart("The SDK is not installed.")
+
+    with webhook(Heard()) as heard:
+        run_id, paper = rented(plan, places, heard.url, monkeypatch)
+        monkeypatch.setattr("provision.charge.control.provisioners", lambda *_, **__: missing)
+        assert call(["down", run_id]) == Exit.STILL_BILLS
+
+        def cut_off(*_: object) -> None:
+            raise KeyboardInterrupt
+
+        monkeypatch.setattr("provision.charge.control.provisioners", lambda *_, **__: lambda _claim: paper)
+        monkeypatch.setattr("provision.charge.control.end_with_books", cut_off)
+        assert call(["down", run_id]) == Exit.STILL_BILLS
+    assert heard.kinds().count("still_bills") == 2
+
+
+def test_what_its_own_controller_has_ended_and_told_down_does_not_tell_again(plan: Plan, places: Places) -> None:
+    """`down` asked it to stop, and waited."""
+    with webhook(Heard()) as heard:
+        run_id = opened(plan, places, heard.url)
+        other = msgspec.structs.replace(this_process(run_id, at_s=1.0), pid=1)
+        gone = Teardown.destroyed(run_id, "")
+
+        def by_its_controller() -> Teardown:
+            for line in (other, Ended(run_id=run_id, at_s=2.0, teardown=gone)):
+                Ledger(places.ledger).append(line)
+            return gone
+
+        assert ended_and_told(run_id, by_its_controller, places=places, note=lambda _: None) == gone
+    assert heard.bodies == []
+
+
+def test_what_a_run_that_is_over_had_left_rings_once_it_is_ended(
+    plan: Plan, places: Places, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever was told that its box is gone hears that something of it was there, and billed."""
+    with webhook(Heard()) as heard:
+        run_id, paper = rented(plan, places, heard.url, monkeypatch)
+        assert call(["down", run_id]) == Exit.OK
+        paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+        left = find_orphans(Ledger(places.ledger).runs(), {"aws": paper.owned()}, installation=None, now_s=time.time())
+        monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _: left)
+        assert call(["down", "--orphans"]) == Exit.OK
+    assert heard.kinds() == ["budget", "finished", "finished"]
+    assert heard.bodies[-1]["text"] == f"Run {run_id} had left something at its provider, which was ended; its box is gone."
+
+
+def test_who_is_cut_off_while_a_run_is_driven_tells_what_may_bill(plan: Plan, places: Places) -> None:
+    """A second Ctrl-C: with a box that was asked for, and with none."""
+    for bills, kind in ((True, "still_bills"), (False, "finished")):
+        with webhook(Heard()) as heard:
+            run_id = opened(plan, places, heard.url)
+            if bills:
+                Ledger(places.ledger).append(attempted(run_id, plan, at_s=time.time()))
+            run = held(run_id, places)
+
+            def cut_off(run: Run = run) -> None:
+                with ring(run) as ringing:
+                    ringing.started()
+                    raise KeyboardInterrupt
+
+            with pytest.raises(KeyboardInterrupt):
+                cut_off()
+        assert sorted(heard.kinds()) == sorted([kind, "started"])
+
+
 def test_the_supervisor_of_a_detached_run_tells_the_same(plan: Plan, places: Places) -> None:
     """In a process of its own; this one finds at once that the data have gone."""
     with webhook(Heard()) as heard:
@@ -433,7 +590,7 @@ def test_and_that_its_box_is_not_seen_to_be_gone(plan: Plan, places: Places) -> 
         run_id = opened(plan, places, heard.url)
         state = Ledger(places.ledger).runs()[run_id]
         unseen = Teardown(run_id=run_id, verdict="unknown", resources=(), message="", command=f"rentune down {run_id}")
-        tell_end(unseen, state, places.run(run_id), note=lambda _: None, at_s=0.0)
+        tell_end(unseen, state, places.run(run_id), how=How.DEADLINE, note=lambda _: None, at_s=0.0)
     assert heard.kinds() == ["still_bills"]
     assert heard.bodies[0]["command"] == f"rentune down {run_id}"
 
