@@ -133,9 +133,8 @@ def only_run(orphans: Orphans, run_id: str) -> Orphans:
     """The same of one run that the user has named: by that it is his to end, whoever rented it."""
     named = tuple(each for each in orphans.strays + orphans.others if each[1].run_id == run_id)
     runs = tuple(state for state in orphans.runs if state.run_id == run_id)
-    return msgspec.structs.replace(
-        orphans, runs=runs, strays=named, others=(), kept=(), elsewhere=(), controlled=(), off=_of_run(orphans.off, run_id)
-    )
+    kept, off = _of_run(orphans.kept, run_id), _of_run(orphans.off, run_id)
+    return msgspec.structs.replace(orphans, runs=runs, strays=named, others=(), kept=kept, elsewhere=(), controlled=(), off=off)
 
 
 def _of_run(found: tuple[tuple[str, Resource], ...], run_id: str) -> tuple[tuple[str, Resource], ...]:

@@ -235,7 +235,13 @@ class PulumiProvisioner:
         listed = self.inventory.listed((region,), run_id)
         if listed.complete is not Answer.YES:
             return f"Whether something was left behind could not be seen: {listed.message}."
-        return f"Left at {self.name}: {names_of(listed.resources)}." if listed.resources else "Nothing was left behind."
+        left = f"Left at {self.name}: {names_of(listed.resources)}." if listed.resources else "Nothing was left behind."
+        if not listed.kept:
+            return left
+        but = left if listed.resources else "Nothing else was left behind."
+        return (
+            f"{names_of(listed.kept)}, to be kept as asked, is there and bills: rentune down --volumes {run_id} ends it. {but}"
+        )
 
     def _box(self, order: Order, launch: Launch, state: State) -> Box:
         type, output, *port_output = self.cloud.ADDRESS

@@ -21,17 +21,21 @@ from pulumi.runtime import mocks
 
 from catalogs.catalog import read_catalog
 from provision.charge.looking import look_for_orphans
+from provision.cli import call
 from provision.clouds.container import END_VARIABLE
 from provision.clouds.programs import runpod
 from provision.clouds.programs.accounts.runpod_api import BAD_KEY, NO_CAPACITY, TOO_POOR, connect, find
 from provision.clouds.programs.order import KeptVolume, PowerOff, run_tags
 from provision.clouds.programs.runpod_pods import API_VARIABLE, PodProvider
-from provision.errors import ProvisionError, Refused
+from provision.clouds.provisioner import PulumiProvisioner
+from provision.errors import Exit, ProvisionError, Refused
 from provision.home.places import Places
+from provision.providers import make_provisioner
 from provision.provisioner import Answer, Resource
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.emulator import Emulator, started
 from tests.doubles.world.core import MACHINE, Reason
+from tests.doubles.world.runpod import VOLUME
 from tests.provision.orders import LAUNCH, ORDER
 
 POD = "pulumi-python:dynamic/runpod:Pod"
@@ -343,6 +347,28 @@ def test_where_nobody_knows_whether_the_pod_came_its_volume_stays_and_is_found(c
         rent_with_volume()
     owned = runpod.owned("*", None, cloud.environment)
     assert ([each.name for each in owned.kept], len(owned.resources)) == (["models"], 1)
+
+
+@pytest.mark.parametrize(("kind", "after"), [(MACHINE, False), (VOLUME, True)])
+def test_a_volume_that_an_error_of_the_clouds_left_is_said_to_be_there(
+    cloud: Emulator, kind: str, after: bool, places: Places, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No pod came, and it bills: by its name the run's own end, and each look from any computer, tells it and what ends it."""
+    cloud.control.plant("create", Reason.BROKEN, kind, after=after)
+    with pytest.raises(ProvisionError, match="something went wrong"):
+        rent_with_volume()
+    provisioner = make_provisioner("runpod", places=places)
+    assert isinstance(provisioner, PulumiProvisioner)
+    [volume] = runpod.owned("*", "r1", cloud.environment).kept
+    told = (
+        f"volume {volume.id}, to be kept as asked, is there and bills: rentune down --volumes r1 ends it. Nothing else was left"
+    )
+    assert told in provisioner._left("*", "r1")
+    for words in (["down", "--orphans"], ["down", "--orphans", "r1"], ["ls", "--orphans"]):
+        assert call(words) == Exit.OK
+        said = " ".join(capsys.readouterr().out.split())
+        assert "`rentune down --volumes r1` ends it" in said
+        assert "Nothing of ours is left" not in said
 
 
 def test_what_a_list_still_names_as_ended_is_gone(cloud: Emulator) -> None:
