@@ -293,7 +293,7 @@ def _for_programs(result: SearchResult, every: SearchResult) -> SearchResult:
         front = [msgspec.structs.replace(plan, request=result.request) for plan in pareto(every.plans)]
     known = [plan.name for plan in result.plans]
     plans = [*result.plans, *(plan for plan in front if plan.name not in known)]
-    plans.sort(key=lambda plan: (plan.cost.total_usd.p50, plan.duration.wall_s.p50))
+    plans.sort(key=lambda plan: (plan.cost.held_usd.p50, plan.duration.wall_s.p50))
     places = [plan.name for plan in plans]
     return msgspec.structs.replace(
         result,

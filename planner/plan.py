@@ -94,6 +94,7 @@ class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):
     bound: Bound
     num_steps: int
     num_tokens: int  # that the GPUs compute on, over all epochs
+    num_data_tokens: int | None = None  # of the data among them, without padding; None = a plan of an earlier version
     phase_s: dict[str, Range]
     wall_s: Range
     energy_kwh: Range
@@ -103,8 +104,13 @@ class DurationEstimate(msgspec.Struct, frozen=True, kw_only=True):
     lost_s: float = 0.0  # by each interruption: until another one computes, and what it has to compute again
 
 
+Unpriced = Literal["disk", "volume", "egress"]
+
+
 class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
-    """Dollars by line. `total` sums them; every line is there, also at zero."""
+    """Dollars by line. `total` sums them; every line is there, also at zero. What has no price that anybody states is
+    `unknown`, and no part of the total, which is the least then.
+    """
 
     compute_usd: Range
     disk_usd: Range
@@ -114,6 +120,14 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
     usd_per_million_tokens: float
     rework_usd: Range = NOTHING  # what is paid again after a spot machine was taken away
     setup_usd: Range = NOTHING  # once for each machine, whatever it runs
+    unknown: tuple[Unpriced, ...] = ()  # what has no price that anybody states
+    unknown_usd: Range = NOTHING  # what that comes to at the dearest price of its kind that anybody states
+
+    @property
+    def held_usd(self) -> Range:
+        """The most that is known to be possible: by it plans are ranked, and limits of money held."""
+        total, more = self.total_usd, self.unknown_usd
+        return Range(p10=total.p10 + more.p10, p50=total.p50 + more.p50, p90=total.p90 + more.p90)
 
 
 class QuotaShort(msgspec.Struct, frozen=True, kw_only=True):
@@ -297,7 +311,7 @@ class SearchResult(msgspec.Struct, frozen=True, kw_only=True):
         """
         return min(
             (plan for plan in self.plans if plan.runnable is None),
-            key=lambda plan: (plan.doubts, MEASURES[goal](plan.cost.total_usd.p50, plan.duration.wall_s.p50)),
+            key=lambda plan: (plan.doubts, MEASURES[goal](plan.cost.held_usd.p50, plan.duration.wall_s.p50)),
             default=None,
         )
 

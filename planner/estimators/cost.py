@@ -9,12 +9,14 @@ the wall time from the machine's boot to its teardown, at least the provider's m
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import ROUND_CEILING, ROUND_FLOOR, ROUND_HALF_EVEN, Decimal
 from typing import Final
 
+import msgspec
+
 from catalogs.hardware import Billing, Offer
-from planner.plan import NOTHING, CostEstimate, DurationEstimate, HostEstimate, Range
+from planner.plan import NOTHING, CostEstimate, DurationEstimate, HostEstimate, Range, Unpriced
 from planner.units import GB, GIB, SECONDS_PER_HOUR
 from remote.contract import Phase
 
@@ -60,6 +62,31 @@ def billed_range(duration: DurationEstimate, billing: Billing, *, rework: bool =
     )
 
 
+class Dearest(msgspec.Struct, frozen=True):
+    """The dearest price of each kind that anybody states."""
+
+    disk_usd_per_gib_month: Decimal = Decimal(0)
+    volume_usd_per_gib_month: Decimal = Decimal(0)
+    egress_usd_per_gb: Decimal = Decimal(0)
+
+
+NO_OTHERS: Final = Dearest()
+
+
+def dearest_of(rules: Iterable[Billing]) -> Dearest:
+    """What a price that nobody states may be: as much as the dearest that somebody does."""
+    known = tuple(rules)
+    return Dearest(*(max((getattr(each, kind) or Decimal(0) for each in known), default=Decimal(0)) for kind in KINDS))
+
+
+KINDS: Final = Dearest.__struct_fields__
+
+
+def disk_is_included(offer: Offer, billing: Billing) -> bool:
+    """Whether the machine comes with its disk, at no price of its own: more than that is not sold."""
+    return billing.disk_usd_per_gib_month is None and offer.local_disk_gib is not None
+
+
 def estimate_cost(
     duration: DurationEstimate,
     host: HostEstimate,
@@ -68,8 +95,10 @@ def estimate_cost(
     billing: Billing,
     sent_bytes: float,
     keeps_volume: bool = False,
+    dearest: Dearest = NO_OTHERS,
 ) -> CostEstimate:
-    """Dollars by line at p10, p50 and p90. A price that no source states counts as zero; `unpriced_lines` names it.
+    """Dollars by line at p10, p50 and p90. What has a price that no source states is `unknown`, and reckoned apart at the
+    `dearest` that anybody states.
 
     `sent_bytes` leave the provider. A volume that is kept is part of them while the box runs; what it costs afterwards is no
     part of any job.
@@ -77,6 +106,10 @@ def estimate_cost(
     billed_s, undisturbed_s = billed_range(duration, billing), billed_range(duration, billing, rework=False)
     disk_usd_per_s = disks_usd_per_s(disk_gib(host, billing), volume_gib(host) if keeps_volume else 0, billing)
     egress_usd = _micro(sending_usd(Decimal(sent_bytes), billing))
+    unknown = _unknown(offer, billing, Decimal(sent_bytes), keeps_volume=keeps_volume)
+    priced = msgspec.structs.replace(billing, **{field: getattr(dearest, field) for field in unknown.values()})
+    more_usd_per_s = disks_usd_per_s(disk_gib(host, priced), volume_gib(host) if keeps_volume else 0, priced) - disk_usd_per_s
+    more_usd = sending_usd(Decimal(sent_bytes), priced) - sending_usd(Decimal(sent_bytes), billing)
     compute = _over(undisturbed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
     computed = _over(billed_s, lambda seconds: _micro(offer.usd_per_hour * seconds / SECONDS_PER_HOUR))
     rework = tuple(every - once for every, once in zip(computed, compute, strict=True))
@@ -90,19 +123,29 @@ def estimate_cost(
         setup_usd=_range((offer.setup_usd,) * 3),
         total_usd=_range(totals),
         billed_s=billed_s,
-        usd_per_million_tokens=float(totals[1]) * 1e6 / max(duration.num_tokens, 1),
+        usd_per_million_tokens=float(totals[1]) * 1e6 / max(duration.num_data_tokens or duration.num_tokens, 1),
+        unknown=tuple(unknown),
+        unknown_usd=_range(_over(billed_s, lambda seconds: _micro(more_usd_per_s * seconds + more_usd))),
     )
 
 
-def unpriced_lines(billing: Billing) -> tuple[str, ...]:
-    """Sentences on what the total leaves out because no source states a price."""
-    lines = {
-        "disk": billing.disk_usd_per_gib_month,
-        "egress": billing.egress_usd_per_gb,
-    }
-    return tuple(
-        f"{billing.provider}: no price known for {line}; counted as $0" for line, price in lines.items() if price is None
+def _unknown(offer: Offer, billing: Billing, sent_bytes: Decimal, *, keeps_volume: bool) -> dict[Unpriced, str]:
+    """What the job takes and nobody prices, by the field of its price."""
+    sends = sent_bytes / GB > billing.egress_free_gb
+    kinds: tuple[tuple[Unpriced, str, bool], ...] = (
+        ("disk", "disk_usd_per_gib_month", not disk_is_included(offer, billing)),
+        ("volume", "volume_usd_per_gib_month", keeps_volume),
+        ("egress", "egress_usd_per_gb", sends),
     )
+    return {line: field for line, field, taken in kinds if taken and getattr(billing, field) is None}
+
+
+def unpriced_line(provider: str, cost: CostEstimate) -> str | None:
+    """A sentence on what the total leaves out because no source states a price; None where it leaves out nothing."""
+    if not cost.unknown:
+        return None
+    most = f"at the dearest that anybody states it is ${cost.unknown_usd.p50:.2f} more, and so it is ranked"
+    return f"{provider}: no price is known for {' and '.join(cost.unknown)}, which the total leaves out; {most}"
 
 
 def round_to_bill(running_s: float, billing: Billing) -> float:

@@ -162,6 +162,7 @@ def estimate_duration(
         bound=pace.bound,
         num_steps=num_steps,
         num_tokens=round(num_steps * tokens_per_step(strategy, stack, work.train_mean)),
+        num_data_tokens=round(num_steps * tokens_per_step(strategy, stack, work.data_mean)),
         phase_s=phase_s,
         wall_s=total(*phase_s.values()),
         energy_kwh=_energy(pace, gpu, strategy, seconds, cores=offer.vcpus),
@@ -171,10 +172,11 @@ def estimate_duration(
 
 
 class Work(msgspec.Struct, frozen=True):
-    """What there is to compute on: sequences, and the tokens of each in the mean, padding included."""
+    """What there is to compute on: sequences, and the tokens of each in the mean, padding included but for `data_mean`."""
 
     num_examples: int
     train_mean: float
+    data_mean: float
     num_held_out: int
     held_out_mean: float
 
@@ -190,11 +192,12 @@ def work_of(data: DataAsked, strategy: Strategy, *, on_cpu: bool) -> Work:
     judged = _within(data.held_out_rows, data.held_out_profile or data.profile or alike, data, strategy)
     multiple = WIDTH_MULTIPLE["cpu" if on_cpu else "cuda"]
     if not data.profile:
-        return Work(trained.number, trained.mean, judged.number, judged.mean)
+        return Work(trained.number, trained.mean, trained.mean, judged.number, judged.mean)
     size, passes = strategy.micro_batch_size, strategy.gradient_accumulation_steps
     return Work(
         num_examples=trained.number,
         train_mean=padded_mean(trained.lengths, num_drawn=size * passes, per_batch=size, multiple=multiple),
+        data_mean=trained.mean,
         num_held_out=judged.number,
         held_out_mean=padded_mean(judged.lengths, num_drawn=1, per_batch=1, multiple=multiple),
     )

@@ -106,8 +106,8 @@ def job_line(result: SearchResult) -> str:
     if data.basis not in ("default", "stated"):
         line += f" ({data.basis})"
     if plan is not None and plan.cost.usd_per_million_tokens:
-        line += f", {words.usd(plan.cost.usd_per_million_tokens)} per million tokens on {words.offer(plan)}"
-        line += ", padding included" if data.profile else ""
+        line += f", {words.per_million(plan)} per million tokens on {words.offer(plan)}"
+        line += ", padding not counted" if data.profile else ""
     return f"{line}; {held_out_words(data)}" if data.held_out_rows or data.held_out_wanted else line
 
 
@@ -150,7 +150,7 @@ def _one(plan: Plan) -> Iterator[Part]:
         f"memory  {words.memory(plan)}\n"
         f"time    {words.span_range(plan.duration.wall_s)}, "
         f"{words.count(plan.duration.tokens_per_s.p50)} tokens/s\n"
-        f"cost    {words.usd_range(plan.cost.total_usd)}{_price(plan)}{_per_million(plan)}"
+        f"cost    {words.total(plan)}{_price(plan)}{_per_million(plan)}"
     )
     if plan.verdict == "tight":
         yield f"Tight: {TIGHT}."
@@ -169,7 +169,7 @@ def _kept(plan: Plan | None) -> Iterator[Part]:
 
 
 def _per_million(plan: Plan) -> str:
-    return f"; {words.usd(plan.cost.usd_per_million_tokens)} per million tokens" if plan.cost.total_usd.p50 else ""
+    return f"; {words.per_million(plan)} per million tokens" if plan.cost.total_usd.p50 else ""
 
 
 def _price(plan: Plan) -> str:
@@ -231,5 +231,5 @@ def _closing(result: SearchResult, command: str | None) -> Iterator[Part]:
     else:
         change = next((f" all the same, {way.change}" for way in result.ways_out if way.plan is plan), "")
         warning = f"; tight: {TIGHT}" if plan.verdict == "tight" else ""
-        yield f"Run it{change} ({words.offer(plan)}, {words.usd(plan.cost.total_usd.p50)}{warning}):"
+        yield f"Run it{change} ({words.offer(plan)}, {words.total_at_p50(plan)}{warning}):"
     yield Words(f"  {command}", "bold", whole=True)  # to be copied, so it is never broken

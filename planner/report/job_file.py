@@ -84,7 +84,8 @@ def write_job(asked: Request | Plan) -> str:
     heading = ["# A job for rentune: `rentune plan FILE` shows what it will cost, `rentune run FILE` does it."]
     if isinstance(asked, Plan):
         heading.append(f"# Planned {asked.planned_on}: {describe(asked.strategy)} on {asked.offer.key}, ")
-        heading[-1] += f"about ${asked.cost.total_usd.p50:.2f}." if asked.cost.total_usd.p50 else "free."
+        usd, about = asked.cost.total_usd.p50, "at least" if asked.cost.unknown else "about"
+        heading[-1] += f"{about} ${usd:.2f}." if usd else "free."
         heading.append(f"# Lines marked {MARK} may be deleted, all of them: then the planner chooses anew,")
         heading.append(
             "# as it does where options ask for another machine or training. Take the mark off a line that you change."

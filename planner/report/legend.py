@@ -95,4 +95,11 @@ def _prices(plans: Sequence[Plan]) -> str | None:
     return f"Prices were seen {span}{undated}{moved}."
 
 
-WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _not_ready, _unknown, _met)
+def _least(plans: Sequence[Plan]) -> str | None:
+    """What no seller states a price for; the plans below have how much it may be."""
+    lacking = [plan for plan in plans if plan.cost.unknown]
+    lists = "; ".join(dict.fromkeys(f"{' and '.join(plan.cost.unknown)} at {plan.offer.provider}" for plan in lacking))
+    return f"{words.AT_LEAST}: no price is known for {lists}; ranked as if it were the dearest known." if lists else None
+
+
+WORDS: Final[tuple[Explained, ...]] = (_memory, _ram, _tight, _price_only, _not_yet, _not_ready, _unknown, _least, _met)

@@ -28,8 +28,8 @@ class Column(msgspec.Struct, frozen=True):
 
 
 def _job_and_rate(plan: Plan) -> str:
-    rate = f"\n{words.usd(plan.cost.usd_per_million_tokens)}/M tok" if plan.cost.usd_per_million_tokens else ""
-    return f"{words.usd_range(plan.cost.total_usd)}{rate}"
+    rate = f"\n{words.per_million(plan)}/M tok" if plan.cost.usd_per_million_tokens else ""
+    return f"{words.total(plan)}{rate}"
 
 
 def _offer_and_machine(plan: Plan) -> str:
@@ -51,9 +51,9 @@ COLUMNS: Final = (
     Column("strategy", words.strategy, from_width=STRATEGY_WIDTH),
     Column("GiB need/has", words.fit, from_width=80),
     Column("time", lambda plan: words.span_range(plan.duration.wall_s), figure=True),
-    Column("whole job", lambda plan: words.usd_range(plan.cost.total_usd), figure=True, from_width=RATE_WIDTH),
+    Column("whole job", words.total, figure=True, from_width=RATE_WIDTH),
     Column("whole job", _job_and_rate, figure=True, below_width=RATE_WIDTH),
-    Column("$/M tok", lambda plan: words.usd(plan.cost.usd_per_million_tokens), figure=True, from_width=RATE_WIDTH),
+    Column("$/M tok", words.per_million, figure=True, from_width=RATE_WIDTH),
     Column("status", words.status),
     Column("price seen", words.age, figure=True, from_width=PRICE_WIDTH),
 )
@@ -159,11 +159,14 @@ def cost_table(plan: Plan) -> Table:
     ):
         if figure.p90 == 0 and name.startswith(SELDOM):
             continue
-        table.add(name, *_three(figure, words.usd))
+        unknown = any(name.startswith(line) for line in plan.cost.unknown)
+        table.add(name, *(["unknown"] * 3 if unknown else _three(figure, words.usd)))
     table.rule()
     table.add("total", *_three(plan.cost.total_usd, words.usd))
+    if plan.cost.unknown:
+        table.add("ranked at: what is unknown as dear as any", *_three(plan.cost.held_usd, words.usd))
     if plan.cost.usd_per_million_tokens:
-        table.add("a million tokens", "", words.usd(plan.cost.usd_per_million_tokens), "")
+        table.add("a million tokens", "", words.per_million(plan), "")
     return table
 
 

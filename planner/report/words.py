@@ -63,6 +63,28 @@ def usd_range(figure: Range) -> str:
     return f"${p50} ({p10}–{p90})"
 
 
+AT_LEAST: Final = "≥"  # before dollars that leave something out
+
+
+def total(plan: Plan) -> str:
+    """The whole job's dollars: $1.23 (1.01–1.60); ≥ where something of it has no price that anybody states."""
+    return f"{_least(plan)}{usd_range(plan.cost.total_usd)}"
+
+
+def total_at_p50(plan: Plan) -> str:
+    """The middle of them."""
+    return f"{_least(plan)}{usd(plan.cost.total_usd.p50)}"
+
+
+def per_million(plan: Plan) -> str:
+    """Dollars of a million tokens."""
+    return f"{_least(plan)}{usd(plan.cost.usd_per_million_tokens)}"
+
+
+def _least(plan: Plan) -> str:
+    return AT_LEAST if plan.cost.unknown else ""
+
+
 def hourly(plan: Plan) -> str:
     """The price of the machine's hour."""
     return f"${plan.offer.usd_per_hour}/h" if plan.offer.usd_per_hour else "no price an hour"
@@ -175,6 +197,13 @@ def readiness(plan: Plan) -> str:
 def unknown_words(offer: Offer) -> str:
     """What of the machine nobody has stated, RAM before cores; empty where all of it is known."""
     return next((word for word, value in (("RAM", offer.ram_gib), ("cores", offer.vcpus)) if value is None), "")
+
+
+def doubt(plan: Plan, beside: Plan) -> str:
+    """What speaks against a plan, and not against the one beside it."""
+    sayings = (readiness(plan), "tight", f"{unknown_words(plan.offer)} unknown")
+    pairs = zip(plan.doubts, beside.doubts, sayings, strict=True)
+    return next((saying for here, there, saying in pairs if here and not there), readiness(plan))
 
 
 def tried(plan: Plan) -> str:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 from catalogs.catalog import age_days, is_stale
 from planner.asking.request import Where
-from planner.estimators.cost import unpriced_lines
+from planner.estimators.cost import unpriced_line
 from planner.estimators.interruptions import TAKEN_PER_HOUR
 from planner.notices import cut_words, kept_words
 from planner.search.ranking import Found, Question
@@ -52,7 +52,8 @@ def _machine(found: Found) -> Iterator[str]:
 
 def _price(found: Found, where: Where, today: dt.date) -> Iterator[str]:
     offer = found.offer
-    yield from unpriced_lines(found.billing)
+    if (unpriced := unpriced_line(offer.provider, found.cost)) is not None:
+        yield unpriced
     if offer.gpu_free_mib is not None:
         yield _electricity(where)
     if (times := found.duration.interruptions) is not None:

@@ -43,7 +43,7 @@ def best(question: Question, kinds: tuple[Kind, ...], figures: Figures, aim: Aim
     for kind, offers in sorted(reach, key=lambda each: min(floor(each[0], offer) for offer in each[1])):
         wanted = [offer for offer in offers if least is None or floor(kind, offer) <= least]
         for each in on_kind(kind, wanted, question, figures, Notebook(), only_doable=True):
-            rank = each.doubts, aim(each.cost.total_usd.p50, each.duration.wall_s.p50, float(each.offer.usd_per_hour))
+            rank = each.doubts, aim(each.cost.held_usd.p50, each.duration.wall_s.p50, float(each.offer.usd_per_hour))
             if each.runnable is None and (least is None or found is None or (rank, each.order) < (least, found.order)):
                 found, least = each, rank
     return found

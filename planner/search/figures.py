@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from operator import attrgetter
 from typing import Any, Final
 
@@ -13,7 +13,7 @@ from catalogs.bases.architectures import Architecture
 from catalogs.hardware import Billing, Gpu, Offer
 from planner.advise import Advice
 from planner.asking.request import LOCAL, OWN_MACHINES, Request
-from planner.estimators.cost import billed_range
+from planner.estimators.cost import Dearest, billed_range, dearest_of
 from planner.estimators.duration import checkpoint_bytes, estimate_duration, least_learned, unpadded
 from planner.estimators.host import estimate_host
 from planner.estimators.learned import Seen, machine_of
@@ -75,6 +75,7 @@ class Figures:
         self._duration: dict[tuple[Any, ...], DurationEstimate] = {}
         self._billed_s: dict[tuple[int, str], float] = {}
         self._within: dict[int, Figures] = {}
+        self._dearest: Dearest | None = None
 
     def within(self, seq_len: int) -> Figures:
         """Of the same job with sequences of that length."""
@@ -211,6 +212,12 @@ class Figures:
         if key not in self._billed_s:
             self._billed_s[key] = billed_range(duration, billing).p50
         return self._billed_s[key]
+
+    def dearest(self, billing: Mapping[str, Billing]) -> Dearest:
+        """The dearest price of each kind that anybody states; the market is the same for all of a search."""
+        if self._dearest is None:
+            self._dearest = dearest_of(billing.values())
+        return self._dearest
 
     def adapter_bytes(self, strategy: Strategy) -> int:
         """Bytes that come home."""

@@ -33,7 +33,7 @@ def pareto(plans: Iterable[Plan]) -> tuple[Plan, ...]:
     """
     plans = tuple(plans)
     asked = tuple(plan for plan in plans if plan.runnable is None) or plans
-    figures = [(plan, plan.cost.total_usd.p50, plan.duration.wall_s.p50, risks(plan)) for plan in asked]
+    figures = [(plan, plan.cost.held_usd.p50, plan.duration.wall_s.p50, risks(plan)) for plan in asked]
     left = [
         plan
         for plan, usd, wall_s, dangers in figures
@@ -42,4 +42,4 @@ def pareto(plans: Iterable[Plan]) -> tuple[Plan, ...]:
             for other in figures
         )
     ]
-    return tuple(sorted(left, key=lambda plan: (plan.cost.total_usd.p50, plan.duration.wall_s.p50)))
+    return tuple(sorted(left, key=lambda plan: (plan.cost.held_usd.p50, plan.duration.wall_s.p50)))

@@ -17,7 +17,7 @@ from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
 from planner.asking.policy import Cap, Rule, cap
 from planner.asking.request import HOST, Budget, Request, batch_comes_out
-from planner.estimators.cost import disk_gib, estimate_cost
+from planner.estimators.cost import disk_gib, disk_is_included, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.interruptions import interrupted, interval_s, sent_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
@@ -77,7 +77,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def order(self) -> tuple[float, float, str, str]:
         """Dollars of the whole job, then its hours; the rest only makes the order the same every time."""
-        return self.cost.total_usd.p50, self.duration.wall_s.p50, self.offer.key, self.fit.strategy.sharding
+        return self.cost.held_usd.p50, self.duration.wall_s.p50, self.offer.key, self.fit.strategy.sharding
 
     @property
     def name(self) -> tuple[object, ...]:
@@ -283,6 +283,7 @@ def _found(fit: Fit, kind: Kind, offer: Offer, question: Question, figures: Figu
                 duration, offer, adapter_bytes=adapter_bytes, checkpoint_bytes=checkpoint_bytes, every_s=every_s
             ),
             keeps_volume=question.request.keep.volume_name is not None,
+            dearest=figures.dearest(question.catalog.billing),
         ),
         runnable=_not_runnable(fit, kind, offer, question),
         ready=question.provider(offer.provider).ready(offer),
@@ -328,7 +329,7 @@ def _held(
     needs some that is stated.
     """
     billing = question.catalog.billing[offer.provider]
-    fixed_disk = billing.disk_usd_per_gib_month is None and offer.local_disk_gib is not None
+    fixed_disk = disk_is_included(offer, billing)
     has_ram_bytes = None if offer.ram_gib is None else usable_ram_bytes(offer.ram_gib)
     has_disk_bytes = (offer.local_disk_gib or 0) * GIB if fixed_disk else None
     shortage: tuple[list[Short], Short] | None = None
@@ -352,7 +353,7 @@ def _held(
 
 def _within_budget(found: Found, question: Question, notebook: Notebook) -> bool:
     """Whether time and money hold at p90; what does not is written down."""
-    usd, seconds = found.cost.total_usd.p90, found.duration.wall_s.p90
+    usd, seconds = found.cost.held_usd.p90, found.duration.wall_s.p90
     limit_s, dear = _limit_s(found, question), _broken_cap(found, question)
     slow = limit_s is not None and seconds > limit_s
     if not slow and dear is None:
@@ -373,7 +374,7 @@ def _within_budget(found: Found, question: Question, notebook: Notebook) -> bool
 def _broken_cap(found: Found, question: Question) -> Cap | None:
     """The limit of money that the plan breaks; a rule's before the job's own, which is easier to lift."""
     caps = (cap(budget, question.rules, found.offer) for budget in (Budget(), question.request.budget))
-    return next((each for each in caps if each is not None and found.cost.total_usd.p90 > each.usd), None)
+    return next((each for each in caps if each is not None and found.cost.held_usd.p90 > each.usd), None)
 
 
 def _limit_s(found: Found, question: Question) -> float | None:

@@ -29,7 +29,7 @@ def alternatives_of(plan: Plan, found: Iterable[Plan], offers: Iterable[Offer], 
     every = [elsewhere for each in fitting for elsewhere in (each, *_in_other_regions(each, market))]
     allowed = [each for each in every if all(refusal(rule, each.offer) is None for rule in kept)]
     by_key = {each.offer.key: each for each in reversed(allowed) if each.offer.key != plan.offer.key}
-    return tuple(sorted(by_key.values(), key=lambda each: (each.cost.total_usd.p50, each.offer.key))[:MOST])
+    return tuple(sorted(by_key.values(), key=lambda each: (each.cost.held_usd.p50, each.offer.key))[:MOST])
 
 
 def _can_take_its_place(each: Plan, plan: Plan) -> bool:

@@ -78,9 +78,9 @@ def require_allowed(plan: Plan, rules: tuple[Rule, ...]) -> None:
         if (reason := refusal(rule, plan.offer)) is not None:
             raise Refused(f"{plan.offer.key} can't be rented: {reason}.", hint=rule.remedy)
     limit = cap(Budget(), kept, plan.offer)
-    if limit is not None and limit.rule is not None and plan.cost.total_usd.p90 > limit.usd:
+    if limit is not None and limit.rule is not None and plan.cost.held_usd.p90 > limit.usd:
         raise Refused(
-            f"This plan may cost ${plan.cost.total_usd.p90:.2f}, over ${limit.usd} ({limit.rule.place}).",
+            f"This plan may cost ${plan.cost.held_usd.p90:.2f}, over ${limit.usd} ({limit.rule.place}).",
             hint=limit.rule.remedy,
         )
 

@@ -47,7 +47,7 @@ def _head(result: SearchResult, command: str | None) -> str:
     if plan is None:
         verdict = '<p class="verdict bad">Nothing on offer does this job as asked and can be run.</p>'
     else:
-        told = f"{words.offer(plan)}: {words.usd_range(plan.cost.total_usd)}, {words.span_range(plan.duration.wall_s)}"
+        told = f"{words.offer(plan)}: {words.total(plan)}, {words.span_range(plan.duration.wall_s)}"
         verdict = f'<p class="verdict good">{escape(told)}</p><p class="soft">{escape(words.strategy(plan))}</p>'
     change = next((f"It can be run {way_out.change}:" for way_out in result.ways_out if plan is None), "")
     typed = f"<p>{escape(change)} <code>{escape(command)}</code></p>" if command is not None else ""
@@ -93,7 +93,7 @@ def _frontier(best: tuple[Plan, ...]) -> tuple[tuple[float, float], ...]:
 
 
 def _dot(plan: Plan, css: str) -> Dot:
-    figures = f"{words.usd_range(plan.cost.total_usd)}, {words.span_range(plan.duration.wall_s)}"
+    figures = f"{words.total(plan)}, {words.span_range(plan.duration.wall_s)}"
     return Dot(
         x=plan.duration.wall_s.p50 / SECONDS_PER_HOUR,
         y=plan.cost.total_usd.p50,
@@ -149,8 +149,8 @@ def _plans(title: str, plans: Iterable[Plan]) -> Table:
 
 
 def _figures(plan: Plan) -> tuple[str, str, str]:
-    rate = words.usd(plan.cost.usd_per_million_tokens)
-    return words.usd_range(plan.cost.total_usd), rate, words.span_range(plan.duration.wall_s)
+    rate = words.per_million(plan)
+    return words.total(plan), rate, words.span_range(plan.duration.wall_s)
 
 
 def _risks(plan: Plan) -> str:

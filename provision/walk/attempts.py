@@ -144,11 +144,11 @@ def usd_to_come(plan: Plan, past: Past) -> float:
     """Dollars at p90 of a job whose training is done in part."""
     train, wall_s = plan.duration.phase_s.get(Phase.TRAIN), plan.duration.wall_s.p90
     saved = past.done_share * train.p90 / wall_s if train and wall_s else 0.0
-    return plan.cost.total_usd.p90 * (1 - saved)
+    return plan.cost.held_usd.p90 * (1 - saved)
 
 
 def _usd(plan: Plan) -> float:
-    return plan.cost.total_usd.p50
+    return plan.cost.held_usd.p50
 
 
 def _too_dear(plan: Plan, past: Past) -> str:

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from decimal import Decimal
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from planner.estimators.cost import billed_range, disk_gib, estimate_cost, unpriced_lines
-from planner.plan import Range
+from catalogs.hardware import Offer
+from planner.estimators.cost import Dearest, billed_range, dearest_of, disk_gib, disk_is_included, estimate_cost, unpriced_line
+from planner.plan import CostEstimate, Range
 from tests.planner.builders import exactly, make_billing, make_duration, make_host, make_offer
 
 
@@ -75,11 +78,66 @@ def test_the_disk_is_never_smaller_than_the_provider_sells() -> None:
     assert disk_gib(make_host(disk_gib=40.0), make_billing(minimum_disk_gib=100)) == 100
 
 
-def test_a_price_that_nobody_states_is_named_and_not_guessed() -> None:
-    """It counts as zero, and the plan says so."""
-    billing = make_billing(disk_usd_per_gib_month=None)
-    assert unpriced_lines(billing) == ("cloud: no price known for disk; counted as $0",)
-    assert unpriced_lines(make_billing()) == ()
+DEAREST = Dearest(Decimal("7.3"), Decimal(73), Decimal("0.12"))
+
+
+def unpriced(
+    offer: Offer | None = None, *, sent_bytes: float = 2e9, keeps_volume: bool = False, **billing: Any
+) -> CostEstimate:
+    """An hour of a machine with a disk of 100 GiB, priced so."""
+    return estimate_cost(
+        make_duration(exactly(3_600.0)),
+        make_host(),
+        offer=offer or make_offer(),
+        billing=make_billing(minimum_disk_gib=100, **billing),
+        sent_bytes=sent_bytes,
+        keeps_volume=keeps_volume,
+        dearest=DEAREST,
+    )
+
+
+def test_a_price_that_nobody_states_is_named_and_reckoned_apart_at_the_dearest_known() -> None:
+    """The total is the least then; what is held against limits has 100 GiB for an hour of 730, and 2 GB that leave."""
+    cost = unpriced(disk_usd_per_gib_month=None, egress_usd_per_gb=None)
+    assert (cost.unknown, cost.disk_usd, cost.egress_usd) == (("disk", "egress"), exactly(0.0), exactly(0.0))
+    assert cost.unknown_usd.p50 == pytest.approx(100 * 7.3 / 730 + 2 * 0.12)
+    assert cost.held_usd.p90 == cost.total_usd.p90 + cost.unknown_usd.p90
+    told = unpriced_line("cloud", cost)
+    assert told is not None
+    assert told.startswith("cloud: no price is known for disk and egress, which the total leaves out")
+    assert "$1.24 more" in told
+
+
+def test_what_is_priced_leaves_nothing_unknown() -> None:
+    """At nothing, too; nor is a price asked for what is not needed, or comes with the machine."""
+    included = make_offer(local_disk_gib=500.0)
+    assert disk_is_included(included, make_billing(disk_usd_per_gib_month=None))
+    for cost in (
+        unpriced(),
+        unpriced(included, disk_usd_per_gib_month=None),
+        unpriced(egress_usd_per_gb=None, egress_free_gb=10),
+        unpriced(egress_usd_per_gb=None, sent_bytes=0.0),
+    ):
+        assert (cost.unknown, cost.held_usd, unpriced_line("cloud", cost)) == ((), cost.total_usd, None)
+
+
+def test_a_volume_without_a_price_is_unknown_where_one_is_kept() -> None:
+    assert unpriced(keeps_volume=True).unknown == ("volume",)
+    assert unpriced(keeps_volume=True, volume_usd_per_gib_month=Decimal("0.1")).unknown == ()
+
+
+def test_the_dearest_is_of_each_kind_alone() -> None:
+    """Whoever states it; where nobody does there is none."""
+    rules = make_billing("one", egress_usd_per_gb=Decimal("0.1")), make_billing("two", disk_usd_per_gib_month=Decimal("0.2"))
+    assert dearest_of(rules) == Dearest(Decimal("0.2"), Decimal(0), Decimal("0.1"))
+    assert dearest_of(()) == Dearest()
+
+
+def test_a_million_tokens_are_those_of_the_data() -> None:
+    """What fills a batch up costs time, and teaches nothing."""
+    padded = msgspec.structs.replace(make_duration(exactly(3_600.0)), num_tokens=4_000_000, num_data_tokens=1_000_000)
+    cost = estimate_cost(padded, make_host(), offer=make_offer(), billing=make_billing(), sent_bytes=0.0)
+    assert cost.usd_per_million_tokens == pytest.approx(cost.total_usd.p50)
 
 
 SECONDS = st.floats(min_value=1.0, max_value=1e6)

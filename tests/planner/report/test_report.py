@@ -286,6 +286,29 @@ def test_the_best_for_each_goal_is_named_with_the_option_that_takes_it() -> None
     assert "Going by the cheapest hour" not in shown(result(slow, quick, by_the_hour=slow))  # the line above says it
 
 
+def test_what_would_be_better_and_is_not_recommended_is_told_with_its_reason() -> None:
+    """Else a larger budget seems to lead to a dearer machine for nothing."""
+    dear = make_plan(cost=msgspec.structs.replace(make_plan().cost, total_usd=exactly(3.0)))
+    untold = make_plan(offer=make_offer(instance_type="untold", ram_gib=None))
+    tight, lacking = make_plan(verdict="tight"), make_plan(missing=("credentials",))
+    told = " ".join(shown(result(untold, tight, lacking, dear)).split())
+    assert "Cheaper, and not recommended: 1 (RAM unknown); 2 (no credentials); 4 (tight)." in told
+    assert "not recommended" not in shown(result(make_plan(), dear))
+    assert "not recommended" not in shown(result(untold, untold))
+
+
+def test_dollars_that_leave_something_out_are_called_the_least() -> None:
+    """In every place, with what they leave out; in the table of dollars the line has no figure."""
+    cost = msgspec.structs.replace(make_plan().cost, unknown=("disk",), unknown_usd=exactly(0.5))
+    open_priced = make_plan(offer=make_offer(provider="elsewhere"), cost=cost)
+    told = " ".join(shown(result(open_priced), explain=True).split())
+    assert "≥$1.00 (1.00–1.00)" in told
+    assert "≥: no price is known for disk at elsewhere; ranked as if it were the dearest known." in told
+    assert "disk unknown unknown unknown" in told
+    assert "ranked at: what is unknown as dear as any $1.50 $1.50 $1.50" in told
+    assert "≥" not in shown(result(make_plan()), explain=True)
+
+
 @pytest.mark.parametrize("width", [80, 100, 111])
 def test_how_the_rows_train_stands_below_a_table_without_a_column_for_it(width: int) -> None:
     """In rows' numbers, the recommended one's way first; a wide table says it in each row."""

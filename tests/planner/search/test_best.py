@@ -46,7 +46,7 @@ CHEAP = msgspec.structs.replace(QUICK, usd_per_hour=Decimal(1))
 def least(plans: Sequence[Plan], goal: Goal) -> tuple[object, ...] | None:
     """The doubts and the figure of the best of these that can be run."""
     every = [plan for plan in plans if plan.runnable is None]
-    keys = [(plan.doubts, MEASURES[goal](plan.cost.total_usd.p50, plan.duration.wall_s.p50)) for plan in every]
+    keys = [(plan.doubts, MEASURES[goal](plan.cost.held_usd.p50, plan.duration.wall_s.p50)) for plan in every]
     return min(keys, default=None)
 
 
@@ -136,6 +136,26 @@ def test_a_slow_box_does_not_make_all_later_plans_slow() -> None:
     slower = {name: after[name] / before[name] for name in before}
     assert slower["slow"] == pytest.approx(4.0, rel=0.02)
     assert max(slower["other"], slower["quick"]) < 1.15
+
+
+def test_a_price_that_nobody_states_makes_no_machine_cheaper() -> None:
+    """It may be as dear as the dearest that is known: by that it is ranked, and held against a limit of money."""
+    known = make_billing(disk_usd_per_gib_month=Decimal(300), minimum_disk_gib=100)
+    untold = make_billing("elsewhere", disk_usd_per_gib_month=None, minimum_disk_gib=100)
+    alike = msgspec.structs.replace(SLOW, provider="elsewhere", local_disk_gib=None)
+    dear = msgspec.structs.replace(SLOW, instance_type="dear", usd_per_hour=Decimal("0.51"))
+    can_rent = Provider(name="elsewhere", runnable=True, status="tested")
+    market = make_catalog(
+        msgspec.structs.replace(alike, usd_per_hour=Decimal("0.52")), dear, gpus=CARDS, billing=(known, untold)
+    )
+    request = make_request(model="3b", data=DATA)
+    plans = ask(request, market, providers=(CLOUD, can_rent)).plans
+    assert [plan.offer.provider for plan in plans] == ["cloud", "elsewhere"]
+    assert plans[1].cost.total_usd.p50 < plans[0].cost.total_usd.p50 < plans[1].cost.held_usd.p50
+    assert (plans[0].cost.unknown, plans[1].cost.unknown) == ((), ("disk",))
+    limit = Decimal(str(plans[1].cost.total_usd.p90)) + Decimal("0.01")
+    limited = ask(make_request(model="3b", data=DATA, budget=Budget(max_usd=limit)), market, providers=(CLOUD, can_rent))
+    assert limited.plans == ()
 
 
 def test_the_goal_decides_what_is_recommended() -> None:

@@ -23,6 +23,7 @@ ALWAYS: Final[dict[str, str]] = {
     "examples": "so many rows are trained on",
     "tokens": "refused beside a file; else so many are trained on",
     "loop.epochs": "passes over the data",
+    "loop.learning_rate": "every optimizer has one",
     "training.method": "it is what is done",
     "training.quant": "how the weights are held; refused where they move",
     "training.micro_batch_size": "sequences of a pass",
