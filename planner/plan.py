@@ -131,24 +131,26 @@ class CostEstimate(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class QuotaShort(msgspec.Struct, frozen=True, kw_only=True):
-    """A limit of an account that does not admit a machine, as its cloud told it."""
+    """A limit of an account that does not admit a machine, as its cloud told it, or refused an order for it."""
 
-    name: str  # as the cloud calls it
+    name: str  # as the cloud calls it; of a refusal the sentence
     where: str  # a region, or the whole account
     unit: str  # vCPUs, GPUs, machines
-    have: float  # what is left of it
-    need: float
+    have: float | None  # what is left of it; None = an order was refused, which tells no figures
+    need: float | None
     asked_on: dt.date
 
     @property
     def words(self) -> str:
         """E.g. "quota 0/4 vCPUs of Running On-Demand G and VT instances in us-east-1, asked on 2026-11-24"."""
+        if self.have is None or self.need is None:
+            return f"quota, as an order on {self.asked_on} was refused: {self.name}"
         return f"{self.figures} {self.unit} of {self.name} in {self.where}, asked on {self.asked_on}"
 
     @property
     def figures(self) -> str:
         """E.g. "quota 0/4"."""
-        return f"quota {self.have:g}/{self.need:g}"
+        return "quota" if self.have is None or self.need is None else f"quota {self.have:g}/{self.need:g}"
 
 
 class Plan(msgspec.Struct, frozen=True, kw_only=True):

@@ -1,4 +1,4 @@
-"""What accounts may not rent, as their clouds told `doctor` or `run`: kept at home for `plan`, which asks nobody."""
+"""What accounts may not rent, as their clouds told `doctor` or `run`, or refused an order: kept at home for `plan`."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from typing import Final
 
 import msgspec
 
+from catalogs.hardware import Offer
 from planner.plan import Provider, QuotaShort
 from provision.clouds.quotas import Quota, shortage
 from provision.home.whole import write_whole
@@ -31,12 +32,34 @@ def with_shortages(providers: Mapping[str, Provider], kept: Path, *, today: dt.d
 
 
 def keep(told: Told, kept: Path, *, today: dt.date) -> None:
-    """Write down what is short now, and strike out what is not any more. Where home takes no file `plan` does not know it."""
-    short = {key: each for key, each in _read(kept).items() if key not in told}
+    """Write down what is short now, and strike out what is not any more. A cloud that tells no limit of an offer says nothing
+    of an order that it refused. Where home takes no file `plan` does not know it.
+    """
+    answered = {key for key, needed in told.items() if any(quota.limit is not None for quota, _ in needed)}
+    short = {key: each for key, each in _read(kept).items() if key not in answered}
     for key, needed in told.items():
         lacking = [_short(quota, much, today) for quota, much in needed if shortage(quota, much) is not None]
         if lacking:
             short[key] = lacking[0]
+    _write(short, kept)
+
+
+def keep_refused(offer: Offer, why: str, kept: Path, *, today: dt.date) -> None:
+    """Write down an order that was refused for a limit of the account. Figures that are known tell more, and stay."""
+    known = _read(kept)
+    if (there := known.get(offer.key)) is None or there.have is None:
+        refused = QuotaShort(name=why, where=offer.region, unit="", have=None, need=None, asked_on=today)
+        _write(known | {offer.key: refused}, kept)
+
+
+def strike_out(offer: Offer, kept: Path) -> None:
+    """Forget what was short of an offer that was granted."""
+    known = _read(kept)
+    if known.pop(offer.key, None) is not None:
+        _write(known, kept)
+
+
+def _write(short: Mapping[str, QuotaShort], kept: Path) -> None:
     with suppress(OSError):
         kept.parent.mkdir(parents=True, exist_ok=True)
         write_whole(kept, msgspec.json.format(msgspec.json.encode(short), indent=1))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 import traceback
 from collections.abc import Callable, Iterator
@@ -30,6 +31,7 @@ from provision.errors import (
 from provision.home.places import RunFolder
 from provision.home.whole import CURES
 from provision.prepare.deadline import allowed_s
+from provision.prepare.quotas import keep_refused, strike_out
 from provision.providers import boot_wait_s
 from provision.provisioner import Box, Teardown
 from provision.redact import redact
@@ -161,6 +163,8 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             _write_down(run, plan)
         with phases.timed(Phase.CREATE) if adopted is None else nullcontext():
             leasing = held.enter_context(_lease(run, adopted))
+        if adopted is None:
+            strike_out(run.plan.offer, run.places.quotas)
         held.callback(_told, phases.begin, Phase.TEARDOWN)
         with phases.timed(Phase.BOOT):
             shell = _reached(run, leasing.box, adopted=adopted is not None)
@@ -215,6 +219,9 @@ def _note_down(run: Run, end: End) -> None:
             usd=usd_so_far(state, now_s=now_s),
         )
     )
+    if why.reason is Reason.QUOTA:
+        today = dt.datetime.fromtimestamp(now_s, tz=dt.UTC).date()
+        keep_refused(state.rental.offer, why.said, run.places.quotas, today=today)
 
 
 def confirm(run: Run, phases: Phases) -> None:

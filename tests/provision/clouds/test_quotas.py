@@ -27,7 +27,7 @@ from provision.errors import Refused
 from provision.home.places import Places
 from provision.prepare.ahead import LookAhead, Outlook, first_open
 from provision.prepare.choosing import Chosen
-from provision.prepare.quotas import keep, with_shortages
+from provision.prepare.quotas import keep, keep_refused, strike_out, with_shortages
 from provision.providers import known_providers
 from tests.doubles import emulator
 from tests.doubles.clouds import CLOUDS as DOUBLES
@@ -284,6 +284,34 @@ def test_a_quota_is_known_for_a_month_and_a_damaged_file_is_none(places: Places)
     assert gcp(31).ready(offer)
     places.quotas.write_text("{")
     assert gcp(1).ready(offer)
+
+
+def test_an_order_that_was_refused_for_a_limit_is_known_until_one_is_granted(places: Places) -> None:
+    """Without figures, which only an answer of the cloud has; a cloud that tells no limit takes nothing back."""
+    offer, today = DOUBLES["hetzner"].offer, dt.date(2026, 11, 1)
+
+    def known() -> Provider:
+        return with_shortages(known_providers(), places.quotas, today=today)["hetzner"]
+
+    keep_refused(offer, "the project may have no more machines", places.quotas, today=today)
+    keep({offer.key: ()}, places.quotas, today=today)
+    short = known().quota_of(offer)
+    assert short is not None
+    assert short.figures == "quota"
+    assert short.words == "quota, as an order on 2026-11-01 was refused: the project may have no more machines"
+    assert not known().ready(offer)
+    strike_out(offer, places.quotas)
+    assert known().ready(offer)
+
+
+def test_a_refused_order_leaves_figures_that_are_known(places: Places) -> None:
+    """They say how much to ask the cloud for."""
+    offer, today = DOUBLES["gcp"].offer, dt.date(2026, 11, 1)
+    keep({offer.key: ((quota(1.0), 4.0),)}, places.quotas, today=today)
+    keep_refused(offer, "no", places.quotas, today=today)
+    short = with_shortages(known_providers(), places.quotas, today=today)["gcp"].quota_of(offer)
+    assert short is not None
+    assert (short.have, short.need) == (1.0, 4.0)
 
 
 def test_the_smallest_offer_is_one_that_the_trainer_runs_on() -> None:

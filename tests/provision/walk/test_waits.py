@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import dataclasses
+import datetime as dt
+import json
 from typing import Any
 
 import msgspec
@@ -14,6 +16,7 @@ from provision.clouds.programs import CLOUDS, CloudRow, runpod_pods
 from provision.clouds.stack import OPERATION_S
 from provision.errors import ConnectionFailed
 from provision.home.places import Places
+from provision.prepare.quotas import keep_refused
 from provision.providers import make_provisioner
 from provision.provisioner import Box, Launch, Resource
 from provision.walk.held import read_run
@@ -69,6 +72,23 @@ def test_a_box_that_runs_and_never_answers_is_given_up_after_its_clouds_time(
     assert "Its console ends with: cloud-init: no network" in receipt.message
     assert str(places.run(run_id).console) in receipt.message
     assert provisioner.boxes == {}
+
+
+def test_an_order_that_is_granted_takes_back_that_the_account_may_not(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Whatever becomes of the machine; what is known of others stays."""
+
+    def connect(_box: Box, **_: Any) -> Any:
+        raise ConnectionFailed("Nothing answered.")
+
+    provisioner = Silent("hetzner")
+    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet(), crash_point=None)
+    plan = boots_at_once(held.plan)
+    rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider="hetzner"))
+    another = msgspec.structs.replace(rented.offer, instance_type="another")
+    for offer in (rented.offer, another):
+        keep_refused(offer, "no more machines", places.quotas, today=dt.date(2026, 11, 27))
+    walk(dataclasses.replace(held, plans=(rented,), connect=connect))
+    assert set(json.loads(places.quotas.read_text())) == {another.key}
 
 
 @ROWS
