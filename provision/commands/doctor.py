@@ -29,8 +29,9 @@ STATES = {"yes": "there", "no": "missing", "unknown": "unknown"}  # Answer, of a
     is_flag=True,
     help="Bring the Pulumi engine (fetched if you say yes, else built) and the clouds' plugins into the cache.",
 )
+@click.option("--permissions", metavar="CLOUD", help="Print what an account there must allow, and nothing else.")
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
+def command(run: str | None, install: bool, permissions: str | None, as_json: bool) -> int:  # noqa: FBT001 - click hands it over by name
     """What is there, what is missing, how to get it.
 
     Exit 0 when something can be run here, 2 when nothing can. Without --install nothing is stored.
@@ -39,6 +40,8 @@ def command(run: str | None, install: bool, as_json: bool) -> int:  # noqa: FBT0
     the box and from this machine. Exit 1 when one of these is missing, 4 when none is and something could not be seen. Nothing
     is changed.
     """
+    if permissions is not None:
+        return _show_permissions(permissions, alone=run is None and not install, as_json=as_json)
     if run is not None:
         return _examine_run(run, install=install, as_json=as_json)
     from provision.doctor import clouds_here, examine, provider_words, usable_providers
@@ -71,6 +74,27 @@ def _clock_notes(clouds: dict[str, CloudHere]) -> tuple[str, ...]:
         for name, trouble in troubles.items()
         if trouble is not None
     )
+
+
+def _show_permissions(cloud: str, *, alone: bool, as_json: bool) -> int:
+    from planner.nearest import nearest
+    from provision.clouds.permissions import how_to_see, permission_pages
+    from provision.clouds.programs import CLOUDS
+    from provision.envelope.show import show
+    from provision.errors import BadInput
+
+    name = cloud.lower()
+    if not alone:
+        raise BadInput("--permissions prints pages, and looks at nothing.", hint=how_to_see(name))
+    if name not in CLOUDS:
+        raise BadInput(f"There is no cloud {cloud} here.", hint=nearest(name, CLOUDS))
+    pages = {page.name: page.read_text(encoding="utf-8") for page in permission_pages(name)}
+
+    def draw() -> None:
+        for title, text in pages.items():  # one alone is written into a file
+            click.echo(f"── {title} ──\n{text}" if len(pages) > 1 else text, nl=len(pages) > 1)
+
+    return show("doctor", pages, draw, as_json=as_json)
 
 
 def _examine_run(run: str, *, install: bool, as_json: bool) -> int:

@@ -32,7 +32,7 @@ def command(**options: Any) -> int:
         options,
         search_edges(),
         measure=data_measure(quiet=options["json"]),
-        offers_for=offers_of_request,
+        offers_for=lambda request: offers_of_request(request, quiet=options["json"]),
         catalog=market,
         write=click.echo,
         width=width_columns(),

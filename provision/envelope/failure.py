@@ -93,4 +93,13 @@ def _whole(message: str) -> str:
 def _hint(error: Exception) -> str | None:
     if isinstance(error, click.UsageError) and error.ctx is not None:
         return f"{error.ctx.command_path} --help"
-    return error.hint if isinstance(error, Failure) else None
+    return _small(error.hint) if isinstance(error, Failure) and error.hint is not None else None
+
+
+def _small(hint: str) -> str:
+    """A hint goes on from "Hint: ", and often begins with what is to be typed, so its prose begins small, too; one clause has
+    no full stop. In running text the upper floor's hints are sentences.
+    """
+    first = hint.partition(" ")[0]
+    begun = f"{hint[0].lower()}{hint[1:]}" if first.isalpha() and first.istitle() else hint
+    return begun[:-1] if begun.endswith(".") and ". " not in begun and not begun.endswith("..") else begun

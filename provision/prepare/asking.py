@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from decimal import Decimal
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -111,14 +111,25 @@ def data_measure(*, quiet: bool) -> Measure:
     return measure
 
 
+def saying(*, quiet: bool) -> Callable[[str], object]:
+    """What says a line to the person who waits; with `quiet` nothing is said."""
+    from provision.prepare.inputs.counting import notes
+
+    return notes(quiet=quiet)
+
+
 def offers_of_request(
     request: Request,
     *,
     usd_per_hour: Decimal = Decimal(0),
     host_key: str | None = None,
     confirm: Confirm | None = None,
+    quiet: bool = True,
 ) -> tuple[Offer, ...]:
-    """What is on offer beside the catalog: the local machine where it is asked for, and the user's host, looked at over SSH."""
+    """What is on offer beside the catalog: the local machine where it is asked for, and the user's host, looked at over SSH.
+
+    Unless `quiet` that host is named before it is logged in to.
+    """
     wanted = request.where.providers
     offers: list[Offer] = []
     if request.where.own_card:
@@ -133,6 +144,7 @@ def offers_of_request(
         from provision.direct.host import ExistingHost
 
         host = ExistingHost(request.where.host, host_key=host_key, confirm=confirm)
+        saying(quiet=quiet)(f"Looking at {host.address.label} over SSH: its cores, memory and GPUs …")
         offers.append(offer_of_host(host, usd_per_hour=usd_per_hour))
     return tuple(offers)
 

@@ -73,7 +73,7 @@ def choose_plan(options: Mapping[str, Any], question: KeyQuestion) -> Chosen:
     else:
         with at_its_place(options, edges.folder):
             located = with_absolute_paths(asked)
-            offers = _offers(located, question, assumed_price=price)
+            offers = _offers(located, question, assumed_price=price, quiet=options["as_json"])
             plan, *others = _found(located, edges, offers, assumed_price=price, see_why=plan_command(options))
     if plan.runnable is not None:
         raise Refused(f"This plan can't be run: {plan.runnable}.", hint="Let `rentune plan` name one that can.")
@@ -172,10 +172,10 @@ class Told:
             return None
 
 
-def _offers(request: Request, question: KeyQuestion, *, assumed_price: Decimal | None) -> tuple[Offer, ...]:
+def _offers(request: Request, question: KeyQuestion, *, assumed_price: Decimal | None, quiet: bool = True) -> tuple[Offer, ...]:
     """Our own machine and the user's host, where they are asked for."""
     price = assumed_price or Decimal(0)
-    return offers_of_request(request, usd_per_hour=price, host_key=question.agreed, confirm=question)
+    return offers_of_request(request, usd_per_hour=price, host_key=question.agreed, confirm=question, quiet=quiet)
 
 
 def _found(

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import ast
 import errno
+import importlib
 import json
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import click
@@ -213,3 +216,48 @@ def test_an_output_that_takes_nothing_hides_no_verdict(capsys: pytest.CaptureFix
     assert show("down", {}, full, as_json=False, errors=(bills,), exit_code=Exit.STILL_BILLS) == Exit.STILL_BILLS
     assert capsys.readouterr().err == "Error: No space left on device\nError: It still bills.\nHint: rentune down 1\n"
     assert show("ls", {}, full, as_json=False) == Exit.FAILED
+
+
+@pytest.mark.parametrize(
+    ("hint", "shown"),
+    [
+        ("Add --yes to run it.", "add --yes to run it"),
+        ("See whether it answers: ssh me@there", "see whether it answers: ssh me@there"),
+        ("Leave it out. Then nothing is asked.", "leave it out. Then nothing is asked."),
+        ("--method lora", "--method lora"),
+        ("HOME=FOLDER says where", "HOME=FOLDER says where"),
+        ("did you mean rank?", "did you mean rank?"),
+    ],
+)
+def test_every_hint_begins_small_whichever_floor_it_comes_from(
+    hint: str, shown: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """It goes on from the word before it; what is to be typed stays as it is."""
+    tell(RentuneError("It failed.", hint=hint), [])
+    assert capsys.readouterr().err.splitlines()[-1] == f"Hint: {shown}"
+
+
+def _messages(tree: ast.AST) -> Iterator[str]:
+    """Texts of a module that are no docstrings."""
+    documented = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
+    docstrings = {
+        id(node.body[0].value)
+        for node in ast.walk(tree)
+        if isinstance(node, documented) and node.body and isinstance(node.body[0], ast.Expr)
+    }
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in docstrings:
+            yield node.value
+
+
+@pytest.mark.parametrize("room", ["catalogs", "planner", "provision", "remote"])
+def test_no_message_names_a_page_that_only_a_checkout_has(room: str) -> None:
+    """Whoever installed the wheel can't open it: a message says the thing itself, or what to type."""
+    package = Path(importlib.import_module(room).__file__ or "").parent
+    named = [
+        (file.name, text)
+        for file in package.rglob("*.py")
+        for text in _messages(ast.parse(file.read_text(encoding="utf-8")))
+        if re.search(r"\bdocs/[a-z]", text) and "://" not in text and "docs." not in text
+    ]
+    assert named == []

@@ -101,7 +101,7 @@ REFUSALS: Final = (
         "not authorized|forbidden",
         Reason.PERMISSION,
         Scope.CLOUD,
-        "the token lacks a scope (docs/permissions/digitalocean.yaml of rentune)",
+        "the token lacks a scope (`rentune doctor --permissions digitalocean` lists them)",
     ),
 )
 URL: Final = "https://api.digitalocean.com"

@@ -122,7 +122,8 @@ def test_a_scope_that_is_missing_is_one_sentence_that_says_where_the_list_is() -
     said = unread("Forbidden: You are not authorized to perform this operation: droplet:create is missing")
     refused = read_refusal(digitalocean.REFUSALS, said, cloud="digitalocean")
     assert (refused.reason, refused.scope) == (Reason.PERMISSION, Scope.CLOUD)
-    assert str(refused) == "digitalocean declined: the token lacks a scope (docs/permissions/digitalocean.yaml of rentune)."
+    how = "`rentune doctor --permissions digitalocean` lists them"
+    assert str(refused) == f"digitalocean declined: the token lacks a scope ({how})."
 
 
 def test_every_route_of_the_fake_asks_for_a_scope_of_the_reference() -> None:

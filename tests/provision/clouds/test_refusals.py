@@ -76,7 +76,7 @@ SAID = [
         (
             Reason.PERMISSION,
             Scope.CLOUD,
-            "aws declined: the account may not do what a run needs (docs/permissions/aws.md of rentune lists it).",
+            "aws declined: the account may not do what a run needs (`rentune doctor --permissions aws` lists it).",
         ),
     ),
     (
@@ -148,7 +148,7 @@ SAID = [
         (
             Reason.PERMISSION,
             Scope.CLOUD,
-            "gcp declined: the project does not allow what a run needs (docs/permissions/gcp.yaml of rentune lists it).",
+            "gcp declined: the project does not allow what a run needs (`rentune doctor --permissions gcp` lists it).",
         ),
     ),
     (

@@ -53,7 +53,7 @@ SURFACE: dict[str, str] = {
     "logs": "--controller --events --follow --offset -f",
     "resume": "--json --state",
     "down": "--discard --json --orphans --state --volumes",
-    "doctor": "--install --json",
+    "doctor": "--install --json --permissions",
     "report": "--by --html --json --since",
 }
 

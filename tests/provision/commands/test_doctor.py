@@ -16,6 +16,7 @@ import pytest
 from planner.plan import write_plan
 from provision.account.ledger import Ledger
 from provision.cli import call
+from provision.clouds.permissions import permission_pages
 from provision.clouds.programs import CLOUDS, aws
 from provision.commands.doctor import remedy_lines
 from provision.doctor import examine, provider_words, usable_providers
@@ -261,3 +262,33 @@ def test_every_known_provider_has_a_provisioner_of_that_name(places: Places) -> 
         made = make_provisioner(name, places=places, environment={"PATH": ""}, user_at_host="me@127.0.0.1")
         assert made.name == name
     assert not Path(places.home / "boxes").exists()
+
+
+@pytest.mark.parametrize("cloud", CLOUDS)
+def test_what_an_account_must_allow_is_printed_without_a_checkout(cloud: str, capsys: pytest.CaptureFixture[str]) -> None:
+    """Word for word the pages of docs/permissions; a single one can be written into a file as it is."""
+    pages = permission_pages(cloud)
+    assert pages
+    assert call(["doctor", "--permissions", cloud]) == Exit.OK
+    said = capsys.readouterr().out
+    assert all(page.read_text() in said for page in pages)
+    assert len(pages) > 1 or said == pages[0].read_text()
+
+
+def test_a_wheel_s_own_pages_come_before_a_checkout_s(tmp_path: Path) -> None:
+    """And what is read stands before what is copied."""
+    wheel, checkout = tmp_path / "wheel", tmp_path / "checkout"
+    for folder in (wheel, checkout):
+        folder.mkdir()
+        for name in ("aws.json", "aws.md", "gcp.yaml"):
+            (folder / name).touch()
+    assert permission_pages("aws", (wheel, checkout)) == (wheel / "aws.md", wheel / "aws.json")
+    assert permission_pages("gcp", (tmp_path / "none", checkout)) == (checkout / "gcp.yaml",)
+    assert permission_pages("gcp", (tmp_path / "none",)) == ()
+
+
+def test_pages_are_asked_for_alone(capsys: pytest.CaptureFixture[str]) -> None:
+    """Neither with a run nor of a cloud that nobody knows."""
+    assert call(["doctor", "--permissions", "aws", "--install"]) == Exit.REFUSED
+    assert call(["doctor", "--permissions", "awz"]) == Exit.REFUSED
+    assert 'did you mean "aws"?' in capsys.readouterr().err

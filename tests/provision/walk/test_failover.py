@@ -109,9 +109,7 @@ def test_what_nobody_understands_is_cleaned_up_told_word_for_word_and_tried_at_o
     assert receipt.message == f"{THERE} said 42. What came of 2 offers was not understood, so no more are tried."
 
 
-def test_a_limit_of_the_account_is_remembered_for_the_next_plan(
-    at: At, opened: Opened, driven: Driven, places: Places
-) -> None:
+def test_a_limit_of_the_account_is_remembered_for_the_next_plan(at: At, opened: Opened, driven: Driven, places: Places) -> None:
     """A machine that was only taken is nothing to remember."""
     limited = Declined("the account may have no more", reason=Reason.QUOTA, scope=Scope.OFFER)
     driven(opened(at(HERE), at(THERE)), Market({HERE: limited, THERE: full(THERE)}))

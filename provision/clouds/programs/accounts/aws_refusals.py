@@ -77,6 +77,6 @@ REFUSALS: Final = (
         r"Unauthorized(Operation)?\b|AccessDenied|PendingVerification|OperationNotPermitted|\bBlocked\b",
         Reason.PERMISSION,
         Scope.CLOUD,
-        "the account may not do what a run needs (docs/permissions/aws.md of rentune lists it)",
+        "the account may not do what a run needs (`rentune doctor --permissions aws` lists it)",
     ),
 )

@@ -53,6 +53,6 @@ REFUSALS: Final = (
         "networks/default' was not found|Constraint constraints/",
         Reason.PERMISSION,
         Scope.CLOUD,
-        "the project does not allow what a run needs (docs/permissions/gcp.yaml of rentune lists it)",
+        "the project does not allow what a run needs (`rentune doctor --permissions gcp` lists it)",
     ),
 )
