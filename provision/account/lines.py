@@ -126,9 +126,10 @@ class PhaseEnded(Line, frozen=True, kw_only=True, tag="phase_ended"):
 
 
 class Sent(Line, frozen=True, kw_only=True, tag="sent"):
-    """Checkpoints came home from the last box: what leaves a provider is billed by most."""
+    """Checkpoints left the last box, for home or for object storage: what leaves a provider is billed by most."""
 
     num_bytes: Annotated[int, msgspec.Meta(ge=0, le=MOST_BYTES)]
+    seq: int | None = None  # of the trainer's event that told of it; None = they came home
 
 
 class Ended(Line, frozen=True, kw_only=True, tag="ended"):

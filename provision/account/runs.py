@@ -49,7 +49,8 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     shown: bool = False  # whether its end named something that bills
     tried: Tried | None = None  # why it came to nothing, where another attempt may follow
     phase_s: dict[str, float] = {}  # by the controller's clock, of what it did on this box
-    sent_bytes: int = 0  # of checkpoints that came home from it
+    sent_bytes: int = 0  # of checkpoints that left it, for home or for object storage
+    pushed: frozenset[int] = frozenset()  # the trainer's events that told of the latter, by their numbers
 
     @property
     def created(self) -> bool:
@@ -237,7 +238,11 @@ def _with_phase(rental: Rental, line: PhaseEnded) -> Rental:
 
 
 def _with_sent(rental: Rental, line: Sent) -> Rental:
-    return msgspec.structs.replace(rental, sent_bytes=rental.sent_bytes + line.num_bytes)
+    """What is told of twice, by two controllers or by the box, has left once."""
+    if line.seq is not None and line.seq in rental.pushed:
+        return rental
+    pushed = rental.pushed if line.seq is None else rental.pushed | {line.seq}
+    return msgspec.structs.replace(rental, sent_bytes=rental.sent_bytes + line.num_bytes, pushed=pushed)
 
 
 def _after_end(state: RunState, line: Ended) -> tuple[Rental, ...]:

@@ -40,6 +40,7 @@ from provision.ssh.keys import client_key
 from provision.walk import lease
 from provision.walk.console import told_with_console
 from provision.walk.held import Run
+from provision.walk.keeping import meter_pushes
 from provision.walk.lease import Lease, leased
 from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
 from provision.walk.permitted import past_of, permitted_plan
@@ -175,6 +176,8 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
     if not kept:
         with telling.caught():
             _end_what_is_left(run)
+    with telling.caught():
+        meter_pushes(run)
     _note_down(run, telling.end(kept=kept))
     with telling.caught():
         confirm(run, phases)

@@ -22,7 +22,7 @@ from provision.redact import redact
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
 from provision.walk.held import Run
-from provision.walk.keeping import forget_kept
+from provision.walk.keeping import forget_kept, meter_pushes
 from provision.watch.curves import trace_curves
 from provision.watch.view import base_fetched_bytes, fold, measured, read_events
 from remote.contract import AdapterFile, Outcome, checkpoint_name, decode
@@ -36,6 +36,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     The receipt and the ledger's line come first: what only shows them can be made again. What can't be written is told.
     Books that stay open are told in the receipt that is returned, too, and in its exit code.
     """
+    meter_pushes(run)
     state = run.state
     events = read_events(run.folder.events)
     outcome = read_outcome(run.folder)

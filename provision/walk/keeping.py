@@ -6,21 +6,23 @@ from __future__ import annotations
 
 import math
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Final
 
 from planner.estimators.interruptions import rhythm_s
-from provision.aboard.checkpoints import Fetched, fetch_newest
-from provision.account.lines import Sent
+from provision.aboard.checkpoints import fetch_newest
+from provision.account.lines import MOST_BYTES, Sent
 from provision.errors import BoxLost, RentuneError, StoreFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.walk.held import Run
+from provision.watch.view import read_events
 from remote.checkpoints.grants import Grants
 from remote.contract import Event
 
 LEARNED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
+PUSHED: Final = "checkpoint_kept"  # the trainer's word for a checkpoint that is in object storage
 LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
 
 
@@ -38,16 +40,33 @@ def bring_learned(run: Run, shell: Shell, box: Box) -> None:
         run.display.note(f"The last checkpoint did not come home: {error}")
         return
     if fetched is not None:
-        _write_down(run, fetched)
+        _write_down(run, fetched.num_bytes, "came home")
         run.display.note(f"The checkpoint of step {fetched.step} is at home.")
 
 
-def _write_down(run: Run, fetched: Fetched) -> None:
+def _write_down(run: Run, num_bytes: int, how: str, *, seq: int | None = None) -> None:
     """What has left the provider, for the bill. A line that can't be written is told: the training must not end for it."""
     try:
-        run.ledger.append(Sent(run_id=run.run_id, at_s=run.clock(), num_bytes=fetched.num_bytes))
+        run.ledger.append(Sent(run_id=run.run_id, at_s=run.clock(), num_bytes=num_bytes, seq=seq))
     except OSError as error:
-        run.display.note(f"The bill will lack {fetched.num_bytes:,} bytes of checkpoints that came home: {error}")
+        run.display.note(f"The bill will lack {num_bytes:,} bytes of checkpoints that {how}: {error}")
+
+
+def meter_pushes(run: Run, events: Iterable[Event] | None = None) -> None:
+    """Write down what the last box has sent to object storage: by these of its trainer's words, or by those that are at home,
+    where a controller may have died over them. Each is counted once, however often this is called; words from before this box
+    was asked for are another's.
+    """
+    rental = run.state.rental
+    if rental is None:
+        return
+    at_home = (event for event in read_events(run.folder.events) if event.at_s >= rental.asked_at_s)
+    heard = at_home if events is None else events
+    told = {event.seq: event for event in heard if event.kind == PUSHED and event.seq not in rental.pushed}
+    for event in told.values():
+        size_bytes = event.data.get("size_bytes")  # a box's word
+        if isinstance(size_bytes, int) and 0 <= size_bytes <= MOST_BYTES:
+            _write_down(run, size_bytes, "went to object storage", seq=event.seq)
 
 
 @contextmanager
@@ -113,12 +132,14 @@ class Keeper:
 
     def heard(self, event: Event) -> None:
         """An event of the trainer's. A notice that the machine will be taken makes the next checkpoint due."""
+        if event.kind == PUSHED:
+            meter_pushes(self._run, [event])
         if not self._taken_by_right:
             return
         if event.kind == "spot_notice":
             self._is_noticed, self._next_at_s = True, -math.inf
             self._run.display.note("The provider takes the machine back: its next checkpoint is brought home at once.")
-        elif event.kind == "checkpoint_kept":
+        elif event.kind == PUSHED:
             self._num_waiting = 0
         elif event.kind == "checkpoint":
             self._num_waiting += 1
@@ -140,7 +161,7 @@ class Keeper:
             return False
         if fetched is None:
             return False
-        _write_down(self._run, fetched)
+        _write_down(self._run, fetched.num_bytes, "came home")
         plan, took_s = self._run.plan, self._run.steady() - started_s
         pause_s = max(rhythm_s(plan.offer.usd_per_hour, plan.billing, size_bytes), took_s / LINE_SHARE)
         self._next_at_s = self._run.steady() + pause_s

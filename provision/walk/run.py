@@ -25,7 +25,7 @@ from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attem
 from provision.walk.attempts import Next, NoneLeft, choose
 from provision.walk.books import adapter_home, close_books, read_outcome
 from provision.walk.held import Run
-from provision.walk.keeping import bring_kept
+from provision.walk.keeping import bring_kept, meter_pushes
 from provision.walk.permitted import past_of, permitted
 from provision.walk.phases import Phases
 from remote.contract import Phase
@@ -53,6 +53,7 @@ def _settled(run: Run, phases: Phases) -> End | None:
 
     What an attempt left is ended, and seen to be gone, before the next; where that can't be seen nothing more is bought.
     """
+    meter_pushes(run)
     state = run.state
     if state.standing is Standing.OVER:
         confirm(run, phases)

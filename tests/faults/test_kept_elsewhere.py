@@ -15,7 +15,9 @@ from provision.aboard.kept import KeptCheckpoints
 from provision.errors import Exit, Reason
 from provision.state.checkpoints import kept_folder
 from provision.store.bucket import Bucket
+from provision.walk.keeping import PUSHED
 from provision.walk.run import walk
+from provision.watch.view import read_events
 from remote.checkpoints.grants import Grants
 from remote.contract import EVENTS_FILE
 from tests.doubles.displays import Quiet
@@ -92,6 +94,8 @@ def test_what_was_pushed_is_gone_on_with_and_no_address_was_to_be_seen(
         receipt = walk(dataclasses.replace(run, kept=Told(bucket, run.run_id, probe), display=display))
     assert receipt.exit_code == Exit.OK, receipt.message
     assert [each.reason for each in receipt.tries] == [Reason.LOST, None]
+    pushed = [event.data["size_bytes"] for event in read_events(run.folder.tries / "1" / EVENTS_FILE) if event.kind == PUSHED]
+    assert (len(pushed), [each.sent_bytes for each in run.state.rentals]) == (2, [sum(pushed), 0]), "metered as sent"
     assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
     assert "The checkpoint of step 4 came home from object storage." in display.notes
     assert list(bucket.names("runs")) == [], "the result is at home, so the way there costs nothing more"
