@@ -16,13 +16,15 @@ from contextlib import suppress
 from typing import Final
 
 from provision.account.ledger import Ledger
-from provision.charge.control import end, ended_or_told
+from provision.account.runs import RunState
+from provision.charge.control import end, ended_or_told, provisioners
 from provision.charge.controller import hold_alone
 from provision.charge.knell import How, tell_end
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
-from provision.home.places import read_places
-from provision.provisioner import DEADLINE_GRACE_S, Teardown
+from provision.home.places import Places, read_places
+from provision.prepare.opening import read_claim
+from provision.provisioner import DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
 from provision.watch.progress import LineDisplay
 
 LOOK_S: Final = 2.0  # assumed: a look at the ledger's size costs nothing
@@ -32,7 +34,7 @@ AGAIN_S: Final = 300.0  # assumed: a line that is down comes back, a cloud that 
 def watch(
     run_id: str,
     ledger: Ledger,
-    end_run: Callable[[], Teardown],
+    end_run: Callable[[], object],
     *,
     clock: Callable[[], float] = time.time,
     steady: Callable[[], float] = time.monotonic,
@@ -57,6 +59,18 @@ def watch(
             state = ledger.runs()[run_id]
 
 
+def is_over(state: RunState, listed: Owned, *, now_s: float) -> bool:
+    """Whether its deadline and the grace have passed by its provider's clock too, where that tells the time: this machine's may
+    have been set hours ahead, and the box trains.
+    """
+    return listed.ahead_s is None or now_s - listed.ahead_s >= state.deadline_at_s + DEADLINE_GRACE_S
+
+
+def _listed(state: RunState, places: Places) -> Owned:
+    claim = read_claim(places.run(state.run_id), state)
+    return seen(lambda: provisioners(places, os.environ)(claim).owned(claim))
+
+
 def main(arguments: list[str]) -> int:
     """Watch over one run, unless somebody does already."""
     (run_id,) = arguments
@@ -65,7 +79,12 @@ def main(arguments: list[str]) -> int:
 
     ledger, said = Ledger(places.ledger), set[str]()
 
-    def end_run() -> Teardown:
+    def end_run() -> None:
+        state = ledger.runs()[run_id]
+        listed = _listed(state, places)
+        if not is_over(state, listed, now_s=time.time()):
+            display.note(f"{clock_trouble(listed.ahead_s) or ''} By theirs the deadline has not passed.".strip())
+            return
         display.note("The deadline has passed and the run is not seen to be over: ending it.")
         try:
             teardown = ended_or_told(run_id, lambda: end(run_id, places=places, display=display))
@@ -75,7 +94,6 @@ def main(arguments: list[str]) -> int:
             said.add(teardown.verdict)
             with suppress(Exception):  # an alert is no reason to leave the run alone
                 tell_end(teardown, ledger.runs()[run_id], folder, how=How.DEADLINE, note=display.note, at_s=time.time())
-        return teardown
 
     try:
         with hold_alone(folder.sentinel) as alone:

@@ -19,14 +19,14 @@ from provision.account.lines import Ended, Tried
 from provision.account.runs import RunState
 from provision.charge.control import SENTINEL, drive
 from provision.charge.controller import hold_alone
-from provision.charge.sentinel import AGAIN_S, watch
+from provision.charge.sentinel import AGAIN_S, is_over, watch
 from provision.clouds.programs import CLOUDS
 from provision.errors import Exit, ProvisionError, Reason, Scope
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.providers import known_providers, never_met
-from provision.provisioner import DEADLINE_GRACE_S, Box, Launch, Teardown
+from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Launch, Owned, Teardown
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
 from tests.provision.plans import attempted
@@ -160,6 +160,19 @@ def test_between_two_attempts_it_stays_and_takes_the_next_deadline(run_id: str, 
 
     watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
     assert ends_at_s == pytest.approx([later_s + DEADLINE_GRACE_S], abs=5.0)
+
+
+@pytest.mark.parametrize(
+    ("ahead_s", "is_due"), [(None, True), (0.0, True), (-3600.0, True), (299.0, True), (3600.0, False), (4 * 86_400.0, False)]
+)
+def test_a_clock_that_was_set_ahead_ends_nothing_where_the_provider_tells_the_time(
+    run_id: str, ledger: Ledger, ahead_s: float | None, is_due: bool
+) -> None:
+    """Before anything is ended its cloud is asked, by whose clock the box lives as well."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
+    listed = Owned(resources=(), complete=Answer.YES, ahead_s=ahead_s)
+    now_s = DEADLINE_AT_S + DEADLINE_GRACE_S + 300.0
+    assert is_over(ledger.runs()[run_id], listed, now_s=now_s) is is_due
 
 
 def test_as_a_process_it_ends_a_run_whose_controller_died(run_id: str, places: Places, ledger: Ledger) -> None:
