@@ -7,6 +7,7 @@ answer in time leaves it unknown: nothing of it is ended by that.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Iterable, Mapping
@@ -58,7 +59,7 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
             )
         return (
             f"Run {self.run_id} is kept at {self.url}, which can't be asked who has it ({self.why}); it is left alone. "
-            f"Ask again: rentune ls --state {self.url}. End it all the same: rentune down {self.run_id}."
+            f"Ask again: rentune ls --state {shlex.quote(self.url)}. End it all the same: rentune down {self.run_id}."
         )
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -31,7 +32,7 @@ def command(file: str, model: str | None, as_json: bool) -> int:  # noqa: FBT001
         what = "is a folder" if path.is_dir() else "is no regular file" if path.exists() else "is not there"
         raise BadInput(f"{file} {what}.", hint="rentune check FILE, a data file or a job file")
     if path.suffix in JOB_SUFFIXES and model is not None:
-        raise BadInput("A job file names its model itself.", hint=f"rentune check {file}")
+        raise BadInput("A job file names its model itself.", hint=f"rentune check {shlex.quote(file)}")
     return _job(path, as_json=as_json) if path.suffix in JOB_SUFFIXES else _data_file(path, model, as_json=as_json)
 
 

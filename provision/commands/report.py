@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shlex
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -117,7 +118,7 @@ def _brought(state: RunState, places: Places) -> Receipt | None:
     except RentuneError as error:
         raise Refused(
             f"Run {state.run_id} has no receipt here, and its state at {link.url} can't be asked: {error}",
-            hint=f"rentune ls --state {link.url}",
+            hint=f"rentune ls --state {shlex.quote(link.url)}",
         ) from None
     return read_receipt(folder)
 

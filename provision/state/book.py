@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import hmac
 import secrets
+import shlex
 from typing import Annotated, Final
 
 import msgspec
@@ -102,7 +103,7 @@ class Held:
             who = _who(there.holder) if there.holder else "another machine, which has let it go again"
             raise ControlLost(
                 f"Run {run_id} was taken over from {who}; this process does nothing more about it.",
-                hint=f"rentune ls --state {self._bucket.url}",
+                hint=f"rentune ls --state {shlex.quote(self._bucket.url)}",
             )
         self._version = kept.version
         return None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import secrets
+import shlex
 import socket
 import time
 from collections.abc import Iterable, Iterator, Mapping
@@ -177,7 +178,7 @@ def _find(bucket: Bucket, name: str) -> str:
     matching = fitting(name, bucket.folders(RUNS), least_letters=LEAST_LETTERS)
     if len(matching) != 1:
         what = f"{len(matching)} runs of {bucket.url} fit {name!r}." if matching else f"{bucket.url} has no run {name!r}."
-        raise BadInput(what, hint=f"rentune ls --state {bucket.url}")
+        raise BadInput(what, hint=f"rentune ls --state {shlex.quote(bucket.url)}")
     return matching[0]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import shlex
 from collections.abc import Iterable, Iterator
 from typing import TYPE_CHECKING
 
@@ -92,7 +93,7 @@ def find(name: str, catalog: Catalog) -> Card | Seller | Sold:
         sold = next((offer.key for offer in catalog.offers if offer.instance_type == name), None)
         if (near := sold or near_word(name.lower(), catalog.billing)) is None:
             raise
-        raise BadInput(f"Nothing is called {name}.", hint=f"rentune catalog show {near}") from None
+        raise BadInput(f"Nothing is called {name}.", hint=f"rentune catalog show {shlex.quote(near)}") from None
 
 
 def _sold(key: str, catalog: Catalog) -> Sold:
@@ -102,7 +103,7 @@ def _sold(key: str, catalog: Catalog) -> Sold:
     offers = {offer.key: offer for offer in catalog.offers}
     if (offer := offers.get(key)) is None:
         near = near_word(key, offers)
-        hint = f"rentune catalog show {near}" if near else "rentune catalog list"
+        hint = f"rentune catalog show {shlex.quote(near)}" if near else "rentune catalog list"
         raise BadInput(f"There is no offer {key}.", hint=hint)
     billing = catalog.billing[offer.provider]
     return Sold(offer=offer, billing=billing, sources=_sources(catalog, (offer.source, billing.source)))

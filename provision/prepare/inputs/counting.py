@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -63,7 +64,9 @@ def measured(file: DataFile, *, cache: Path, say: Say) -> Lengths:
     )
     if report.broken:
         more = f" (and {report.num_broken - 1} more broken row{'s' * (report.num_broken > 2)})" if report.num_broken > 1 else ""
-        raise RequestError(f"{report.broken[0]}{more}", hint=f"`rentune check {path}` lists every row that can't be used")
+        raise RequestError(
+            f"{report.broken[0]}{more}", hint=f"`rentune check {shlex.quote(str(path))}` lists every row that can't be used"
+        )
     return Lengths(
         num_rows=report.rows,
         mean_tokens=report.mean_tokens,

@@ -173,3 +173,11 @@ def test_a_data_file_that_the_trainer_refuses_is_code_2(tmp_path: Path, capsys: 
     assert call(["check", str(tmp_path / "data.parquet"), "--json"]) == Exit.REFUSED
     envelope = json.loads(capsys.readouterr().out)
     assert (envelope["status"], envelope["exit_code"]) == ("error", 2)
+
+
+def test_what_to_type_takes_a_files_name_as_a_shell_does(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """A hint that is pasted runs the command that it shows, and no other."""
+    job = tmp_path / "my job; date.yaml"
+    job.write_text(DATA)
+    assert call(["check", str(job), "--model", "x"]) == Exit.REFUSED
+    assert f"Hint: rentune check '{job}'\n" in capsys.readouterr().err
