@@ -31,6 +31,7 @@ class Answer(StrEnum):
 
 
 DEADLINE_GRACE_S: Final = 300.0  # assumed: so long after its deadline a controller that lives has ended its box, or is at it
+SET_CLOCK: Final = "Set the clock: sudo timedatectl set-ntp true"
 TEXTS: Final = ("region", "run_id", "owner", "installation", "name", "zone")  # of a Resource, from its tags or beside them
 
 

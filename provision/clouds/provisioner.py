@@ -40,7 +40,7 @@ from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refu
 from provision.home.clocks import CLOCKS, Clocks
 from provision.home.installation import installation_id
 from provision.home.places import Places, RunFolder
-from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown, clock_trouble
+from provision.provisioner import SET_CLOCK, Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown, clock_trouble
 from provision.redact import redact
 from provision.ssh.keys import make_key
 
@@ -161,7 +161,7 @@ class PulumiProvisioner:
         if listed.complete is not Answer.YES:
             raise ProvisionError(f"{self.name} can't be asked what it holds, so nothing is bought: {listed.message}.")
         if (trouble := clock_trouble(listed.ahead_s)) is not None:  # the box's own deadline would be as far off
-            raise Refused(f"{trouble} Nothing is bought.", hint="Set the clock: sudo timedatectl set-ntp true")
+            raise Refused(f"{trouble} Nothing is bought.", hint=SET_CLOCK)
         if listed.resources or not state.empty:
             known = names_of(listed.resources) or "something that the state has and the cloud does not list"
             raise ProvisionError(f"{self.name} already has {known} of this run.", hint=f"rentune down {run_id}")

@@ -1,4 +1,5 @@
-"""What can be known of an offer before anybody agrees to it: whether its image fits, and whether the account may rent it.
+"""What can be known of an offer before anybody agrees to it: whether its image fits, whether the account may rent it, and
+whether the clock is right by which its deadline is set.
 
 A cloud is asked only where its credentials and packages are here. What it does not tell, or can't be asked, is said to be
 unknown and stands in nobody's way: the cloud itself decides when the machine is ordered.
@@ -18,6 +19,7 @@ from provision.clouds.quotas import Quota, shortage
 from provision.errors import ProvisionError, Refused
 from provision.parts import clouds_in_reach
 from provision.prepare.quotas import Told
+from provision.provisioner import SET_CLOCK, clock_trouble, seen
 
 Needed = tuple[tuple[Quota, float], ...]  # each quota, and how much of it a machine takes
 
@@ -69,8 +71,10 @@ class LookAhead:
         self._environment, self._gpus, self._remember = environment, gpus, remember
         self._in_reach = clouds_in_reach(environment)
         self._told: dict[tuple[str, str, tuple[str, ...]], tuple[Quota, ...]] = {}
+        self._timed: set[str] = set()  # clouds that were asked for the time
 
     def __call__(self, offer: Offer) -> Outlook:
+        """Raises Refused where this machine's clock is off by the cloud's own: no offer anywhere would be ordered by it."""
         if offer.provider not in CLOUDS or offer.provider not in self._in_reach:
             return Outlook()
         cloud = load_cloud(offer.provider)
@@ -80,9 +84,18 @@ class LookAhead:
             needed = self._needed(cloud, offer)
         except ProvisionError as error:
             return Outlook(quota=f"could not be asked for: {error}")
+        self._require_clock(cloud, offer)
         self._remember({offer.key: needed})
         why_not = next((why for quota, much in needed if (why := shortage(quota, much)) is not None), None)
         return Outlook(why_not=why_not, quota=_words(offer.provider, needed))
+
+    def _require_clock(self, cloud: Cloud, offer: Offer) -> None:
+        if offer.provider in self._timed:
+            return
+        self._timed.add(offer.provider)
+        listed = seen(lambda: cloud.owned(offer.region, None, self._environment))
+        if (trouble := clock_trouble(listed.ahead_s)) is not None:
+            raise Refused(f"{trouble} Nothing is rented by it.", hint=SET_CLOCK)
 
     def _needed(self, cloud: Cloud, offer: Offer) -> Needed:
         needs = cloud.needs(offer)

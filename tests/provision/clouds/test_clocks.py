@@ -17,6 +17,7 @@ from provision.commands.doctor import _clock_notes
 from provision.doctor import CloudHere
 from provision.errors import Refused
 from provision.home.places import Places
+from provision.prepare.ahead import LookAhead
 from provision.provisioner import Answer, Owned
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.doubles.emulator import started
@@ -70,6 +71,22 @@ def test_by_a_clock_that_is_off_nothing_is_bought(ahead_s: float | None, told: s
         provisioner._refuse_leftovers(State(), "here", "r1")
     assert "timedatectl" in str(refused.value.hint)
     return None
+
+
+def test_run_names_such_a_clock_before_anybody_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each cloud is asked once, however many offers of it are looked at; one that does not answer stands in nobody's way."""
+    asked: list[float | None] = [0.0, None, -HOUR_S]
+
+    def owned(*_: object) -> Owned:
+        return Owned(resources=(), complete=Answer.YES, ahead_s=asked.pop(0))
+
+    monkeypatch.setattr(load_cloud("hetzner"), "owned", owned)
+    environment, offer = DOUBLES["hetzner"].variables("http://127.0.0.1:1"), DOUBLES["hetzner"].offer
+    for _ in range(2):
+        look = LookAhead(environment, {})
+        assert look(offer).why_not is look(offer).why_not is None
+    with pytest.raises(Refused, match=r"clock is 1 h 00 min behind the providers'\. Nothing is rented by it\."):
+        LookAhead(environment, {})(offer)
 
 
 def test_doctor_names_each_cloud_whose_clock_differs() -> None:
