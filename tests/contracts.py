@@ -16,6 +16,7 @@ from planner.explain import Explanation
 from planner.plan import Plan, SearchResult
 from provision.account.lines import AnyLine
 from provision.account.receipt import Calibration, Receipt
+from provision.commands.ending import EndedRun
 from provision.envelope import Envelope
 from provision.provisioner import Box, Owned, Teardown
 from provision.watch.alerts import Alert
@@ -32,6 +33,7 @@ CONTRACTS: dict[str, Any] = {
     "explanation": Explanation,
     "box": Box,
     "teardown": Teardown,
+    "ended-run": EndedRun,
     "owned": Owned,
     "ledger-line": AnyLine,
     "receipt": Receipt,

@@ -63,6 +63,13 @@ def usd_so_far(state: RunState, *, now_s: float) -> Decimal:
     return sum(bill(state.rentals, now_s=now_s).values(), Decimal(0))
 
 
+def cost_usd(state: RunState, *, now_s: float) -> Decimal:
+    """Of any run: as its receipt has it; until there is one, by the same formula."""
+    if state.billed is not None and state.ended:
+        return state.billed.metered_usd
+    return usd_so_far(state, now_s=now_s)
+
+
 def kept_usd_per_month(state: RunState) -> Decimal | None:
     """What the disks that its user keeps cost by the month, each at its region's price; None where one is not known."""
     prices = {rental.offer.region: kept_usd_per_gib_month(rental.billing) for rental in state.rentals}

@@ -7,7 +7,7 @@ runs is taken to have run since it was made: nobody of ours starts one again.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from decimal import Decimal
 from typing import Final, Literal
 
@@ -132,6 +132,16 @@ def spent(machine: Resource, billing: Billing | None, *, now_s: float) -> Spent 
     if costs.usd_per_hour is None:
         return Spent(usd=ran_usd, bound="at least")
     return Spent(usd=ran_usd + _usd(off_s, costs.usd_per_hour), bound=costs.bound)
+
+
+def spent_together(machines: Iterable[Spent | None]) -> Spent | None:
+    """Of several; None where it is not known of one, where bounds of both kinds meet, and of none at all."""
+    each = list(machines)
+    known = [one for one in each if one is not None]
+    bounds = {one.bound for one in known} - {"exactly"}
+    if not known or len(known) < len(each) or len(bounds) > 1:
+        return None
+    return Spent(usd=sum((one.usd for one in known), Decimal(0)), bound=bounds.pop() if bounds else "exactly")
 
 
 def _usd(seconds: float, usd_per_hour: Decimal) -> Decimal:

@@ -33,9 +33,11 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     Exit 0: nothing of it is left; 3: something still is, or nobody could see.
     """
     import os
+    import time
 
+    from provision.account.ledger import Ledger
     from provision.account.naming import LEAST_LETTERS
-    from provision.commands.ending import act_for, open_books
+    from provision.commands.ending import act_for, cost_sentences, open_books
     from provision.commands.problems import unseen_problems
     from provision.commands.whereabouts import run_brought
     from provision.envelope.show import say, show
@@ -59,13 +61,14 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
     with interruptible():
         act = act_for(places, run, orphans=orphans, volumes=volumes)
         ended = act(places, run, discard=discard)
+    runs = ended.runs(Ledger(places.ledger), now_s=time.time())
     clean = all(teardown.clean for teardown in ended.teardowns) and not ended.unseen
 
     def draw() -> None:
         told = [
             sentence
-            for teardown in ended.teardowns
-            for sentence in (f"{teardown.run_id}: {teardown_words(teardown)}", *left_sentences(teardown, ended.costs))
+            for run in runs
+            for sentence in (f"{run.run_id}: {teardown_words(run)}", *cost_sentences(run), *left_sentences(run, run.costs_on))
         ]
         for sentence in (*(told or ended.nothing), *ended.others):
             click.echo(sentence)
@@ -74,4 +77,5 @@ def command(run: str | None, orphans: bool, volumes: bool, discard: bool, state:
 
     errors = unseen_problems(ended.unseen) + open_books(places, ended.teardowns)
     code = Exit.OK if clean else Exit.STILL_BILLS
-    return show("down", ended.teardowns, draw, as_json=as_json, errors=errors, notes=ended.limits, exit_code=code)
+    notes = (*(() if runs else ended.nothing), *ended.others, *ended.limits)
+    return show("down", runs, draw, as_json=as_json, errors=errors, notes=notes, exit_code=code)

@@ -9,10 +9,11 @@ from typing import Final, Protocol
 
 import msgspec
 
-from provision.account.bill import costs_on
+from provision.account.bill import cost_usd, costs_on
 from provision.account.ledger import Ledger
 from provision.account.naming import LEAST_LETTERS, fitting
-from provision.account.upkeep import Upkeep, is_billed, upkeep
+from provision.account.runs import RunState
+from provision.account.upkeep import BOUND_WORDS, MACHINE, Spent, Upkeep, is_billed, spent, spent_together, upkeep
 from provision.charge import control
 from provision.charge.knell import ended_and_told
 from provision.charge.looking import look_for_orphans
@@ -37,6 +38,16 @@ from provision.home.places import Places
 from provision.prepare.opening import lost_papers
 from provision.provisioner import Answer, Teardown
 from provision.watch.progress import LineDisplay
+from provision.words import spent_words as spent_usd_words
+
+
+class EndedRun(Teardown, frozen=True, kw_only=True):
+    """The verdict on one run with its dollars: an element of what `rentune down --json` answers."""
+
+    spent: Spent | None = None  # until now, kept volumes apart; None = nothing of it is known
+    assumed: bool = False  # whether no provider bills that: its price was made up for a machine of one's own
+    costs_on: dict[str, Upkeep] = {}  # by id, of what is there still, or may be, and of what is kept
+
 
 # What `down --orphans` names and does not end.
 LEFT_ALONE: Final = (other_sentences, elsewhere_sentences, controlled_sentences, kept_sentences)
@@ -51,6 +62,23 @@ class Ended(msgspec.Struct, frozen=True, kw_only=True):
     others: tuple[str, ...] = ()  # a sentence for each run in other hands
     nothing: tuple[str, ...] = ()  # what to say where there are no teardowns
     costs: dict[str, Upkeep] = {}  # by id, of what is there still
+    spent: dict[str, Spent | None] = {}  # by run, of those in no ledger here: by their tags
+
+    def runs(self, ledger: Ledger, *, now_s: float) -> tuple[EndedRun, ...]:
+        """Each verdict with its dollars: of a run of this ledger at the prices that were agreed to."""
+        states = ledger.runs()
+        return tuple(self._with_dollars(each, states.get(each.run_id), now_s) for each in self.teardowns)
+
+    def _with_dollars(self, teardown: Teardown, state: RunState | None, now_s: float) -> EndedRun:
+        there = (*(end.resource for end in teardown.resources if end.gone is not Answer.YES), *teardown.kept)
+        return EndedRun(
+            **{name: getattr(teardown, name) for name in teardown.__struct_fields__},
+            spent=self.spent.get(teardown.run_id)
+            if state is None
+            else Spent(usd=cost_usd(state, now_s=now_s), bound="exactly"),
+            assumed=state is not None and state.assumed,
+            costs_on={each.id: self.costs[each.id] for each in there if each.id in self.costs},
+        )
 
 
 class Act(Protocol):
@@ -126,7 +154,16 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
         others=others,
         nothing=_nothing_words(run, others),
         costs=_costs(tuple(teardowns), found, places),
+        spent={each.run_id: _spent(each, found) for each in teardowns},
     )
+
+
+def _spent(teardown: Teardown, found: Orphans) -> Spent | None:
+    """Of machines in no ledger, since their providers made them."""
+    providers = {(each.kind, each.id): provider for provider, each in found.strays}
+    machines = [end.resource for end in teardown.resources if end.resource.kind == MACHINE]
+    rules = [found.billing.get(providers.get((each.kind, each.id), "")) for each in machines]
+    return spent_together(spent(each, rule, now_s=found.seen_at_s) for each, rule in zip(machines, rules, strict=True))
 
 
 def _costs(teardowns: tuple[Teardown, ...], found: Orphans, places: Places) -> dict[str, Upkeep]:
@@ -141,6 +178,14 @@ def _costs(teardowns: tuple[Teardown, ...], found: Orphans, places: Places) -> d
             rules = ((each, found.billing.get(providers.get((each.kind, each.id), ""))) for each in (*left, *teardown.kept))
             costs |= {each.id: upkeep(each, rule) for each, rule in rules if is_billed(each)}
     return costs
+
+
+def cost_sentences(run: EndedRun) -> tuple[str, ...]:
+    """What it has cost, where anybody was paid."""
+    if run.spent is None or not run.spent.usd:
+        return ()
+    dollars = spent_usd_words(run.spent.usd, assumed=run.assumed)
+    return (f"It has cost {BOUND_WORDS[run.spent.bound]}{dollars}.",)
 
 
 def _nothing_words(run: str | None, others: tuple[str, ...]) -> tuple[str, ...]:

@@ -153,7 +153,7 @@ def _items(resources: tuple[tuple[str, Resource], ...], found: Orphans) -> list[
 
 def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]:
     """One run as a row: what it is, where it stands or how it ended, what it has cost."""
-    from provision.account.bill import costs_on, kept_usd_per_month
+    from provision.account.bill import cost_usd, costs_on, kept_usd_per_month
     from provision.account.upkeep import upkeep_words
     from provision.walk.books import read_receipt
     from provision.watch.view import fold, read_events
@@ -172,7 +172,7 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "reached": receipt.reached if receipt else None,
         "opened_at_s": state.opened.at_s,
         "took_s": state.billed.wall_s if over and state.billed else now_s - state.opened.at_s,
-        "usd": str(_usd(state, now_s=now_s)),
+        "usd": str(cost_usd(state, now_s=now_s)),
         "assumed": state.assumed,
         "keeps": [volume.id for volume in state.kept],
         "kept_usd_per_month": None if (monthly := kept_usd_per_month(state)) is None else str(monthly),
@@ -215,15 +215,6 @@ def _phase(state: RunState, heard: View) -> str | None:
     """The trainer's phase where it is further than the controller's."""
     in_trainer = state.phase in ("download", "environment", "boot") and heard.phase is not None
     return heard.phase if in_trainer else state.phase
-
-
-def _usd(state: RunState, *, now_s: float) -> Decimal:
-    """As the receipt has it; until there is one, by the same formula."""
-    from provision.account.bill import usd_so_far
-
-    if state.billed is not None and state.ended:
-        return state.billed.metered_usd
-    return usd_so_far(state, now_s=now_s)
 
 
 def _draw(rows: list[dict[str, Any]], *, title: str) -> None:

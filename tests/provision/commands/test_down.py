@@ -1,0 +1,119 @@
+"""`rentune down` as a program hears it: the verdicts with what the text says of dollars, what is left alone and why."""
+
+from __future__ import annotations
+
+import json
+from decimal import Decimal
+from typing import Any
+
+import msgspec
+import pytest
+
+from catalogs.catalog import read_billing
+from planner.plan import Plan
+from provision.account.ledger import Ledger
+from provision.account.lines import Ended
+from provision.account.upkeep import Spent, spent_together
+from provision.charge import control
+from provision.charge.orphans import Orphans, find_orphans
+from provision.cli import call
+from provision.commands import ending
+from provision.commands.ending import Ended as Answered
+from provision.commands.ending import EndedRun, cost_sentences
+from provision.errors import Exit
+from provision.home.places import Places
+from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
+from tests.contracts import CONTRACTS
+from tests.provision.plans import attempted
+
+MACHINE = Resource(
+    kind="instance",
+    id="i-1",
+    region="us-east-1",
+    run_id="lost",
+    installation="here",
+    runs=Answer.YES,
+    usd_per_hour=Decimal("3.60"),
+    since_s=0.0,
+)
+
+
+def strays(*machines: Resource, kept: tuple[Resource, ...] = ()) -> Orphans:
+    owned = Owned(resources=machines, complete=Answer.YES, kept=kept)
+    return find_orphans({}, {"aws": owned}, installation="here", now_s=1000.0, billing=read_billing())
+
+
+def answered(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, dict[str, Any]]:
+    code = call(["down", *words, "--json"])
+    return code, json.loads(capsys.readouterr().out)
+
+
+def test_what_may_still_be_there_is_told_with_its_dollars(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What it has cost since its provider made it, and what each thing costs on: the figures that the text shows."""
+    left = Teardown.orphaned(
+        "lost", "It is still listed.", resources=(ResourceEnd(resource=MACHINE, gone=Answer.NO, at_s=1000.0),)
+    )
+    monkeypatch.setattr(ending, "look_for_orphans", lambda _places: strays(MACHINE))
+    monkeypatch.setattr(control, "end_stray", lambda *_, **__: left)
+    code, said = answered(capsys, "--orphans")
+    assert code == Exit.STILL_BILLS
+    [run] = said["data"]
+    assert (run["run_id"], run["verdict"], run["command"]) == ("lost", "orphaned", "rentune down lost")
+    assert run["spent"] == {"usd": "1.000", "bound": "exactly"}
+    assert run["costs_on"] == {"i-1": {"because": "it runs", "usd_per_hour": "3.60", "bound": "exactly"}}
+    assert msgspec.convert(run, CONTRACTS["ended-run"]).clean is False
+    assert call(["down", "--orphans"]) == Exit.STILL_BILLS
+    text = " ".join(capsys.readouterr().out.split())
+    assert "It has cost $1.0000. instance i-1 is there; it runs: $3.6000 an hour" in text
+
+
+def test_a_run_of_this_ledger_is_told_at_the_price_that_was_agreed_to(plan: Plan, ledger: Ledger, run_id: str) -> None:
+    """Its receipt has the same sum; a price that was made up is marked."""
+    offer = msgspec.structs.replace(plan.offer, provider="aws", usd_per_hour=Decimal("3.60"))
+    billing = msgspec.structs.replace(plan.billing, provider="aws")
+    ledger.append(attempted(run_id, msgspec.structs.replace(plan, offer=offer, billing=billing), at_s=0.0))
+    ledger.append(Ended(run_id=run_id, at_s=1000.0, teardown=Teardown.destroyed(run_id, "")))
+    [run] = Answered(teardowns=(Teardown.destroyed(run_id, ""),)).runs(ledger, now_s=9999.0)
+    assert run.spent is not None
+    assert (run.clean, run.costs_on, run.assumed) == (True, {}, False)
+    assert cost_sentences(run) == (f"It has cost ${run.spent.usd:.4f}.",)
+    assert cost_sentences(msgspec.structs.replace(run, assumed=True)) == (f"It has cost ${run.spent.usd:.4f} (assumed).",)
+
+
+def test_nothing_is_said_of_dollars_that_nobody_paid_or_knows() -> None:
+    free = EndedRun(run_id="r", verdict="destroyed", resources=(), message="", spent=Spent(usd=Decimal(0), bound="exactly"))
+    assert cost_sentences(free) == cost_sentences(msgspec.structs.replace(free, spent=None)) == ()
+
+
+def test_what_is_left_alone_and_why_stands_in_the_notes(
+    places: Places, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As in the text: a colleague's box is named, and where there is nothing to end that is said."""
+    theirs = msgspec.structs.replace(MACHINE, run_id="theirs", installation="there", deadline_at_s=2000.0)
+    monkeypatch.setattr(ending, "look_for_orphans", lambda _places: strays(theirs))
+    code, said = answered(capsys, "--orphans")
+    assert (code, said["data"]) == (Exit.OK, [])
+    assert any("theirs" in note or "left alone" in note for note in said["notes"])
+    monkeypatch.setattr(ending, "look_for_orphans", lambda _places: strays())
+    code, said = answered(capsys, "--orphans")
+    assert said["notes"][0] == "Nothing of ours is left anywhere that could be seen."
+
+
+@pytest.mark.parametrize(
+    ("bounds", "together"),
+    [
+        (["exactly", "exactly"], "exactly"),
+        (["exactly", "at most"], "at most"),
+        (["at least", "at least"], "at least"),
+        (["at most", "at least"], None),
+        (["exactly", None], None),
+        ([], None),
+    ],
+)
+def test_a_sum_of_bounds_is_one_only_where_it_says_something(bounds: list[Any], together: str | None) -> None:
+    each = [None if bound is None else Spent(usd=Decimal(1), bound=bound) for bound in bounds]
+    summed = spent_together(each)
+    assert (summed and summed.bound) == together
+    assert summed is None or summed.usd == len(bounds)
