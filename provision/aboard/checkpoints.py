@@ -8,21 +8,19 @@ from __future__ import annotations
 
 import shlex
 import shutil
-from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
 import msgspec
 
 from provision.aboard.ship import job_folder
 from provision.errors import TransferFailed
+from provision.home.checkpoints import COMING, adopt, steps_at_home
 from provision.provisioner import Box
 from remote.contract import CHECKPOINT_DIR, CHECKPOINT_FILES, PROGRESS_FILE, Judged, checkpoint_name, checkpoint_step, decode
 
 if TYPE_CHECKING:
     from provision.ssh import Shell
-
-COMING: Final = ".coming"
 
 
 class Fetched(msgspec.Struct, frozen=True):
@@ -30,11 +28,6 @@ class Fetched(msgspec.Struct, frozen=True):
 
     step: int  # of the newest
     num_bytes: int  # that left the box for it
-
-
-def steps_at_home(home: Path) -> list[int]:
-    """Steps whose checkpoint is at home whole, oldest first."""
-    return sorted(step for place in home.glob("*") if (step := checkpoint_step(place.name)) is not None)
 
 
 def fetch_newest(shell: Shell, box: Box, home: Path) -> Fetched | None:
@@ -72,17 +65,6 @@ def _steps_there(shell: Shell, there: str) -> list[int]:
     if listed.rc != 0:
         raise TransferFailed(f"{shell.box.host} could not list its checkpoints: {listed.err.strip() or listed.rc}")
     return [step for name in listed.out.split() if (step := checkpoint_step(name)) is not None]
-
-
-def adopt(coming: Path, home: Path, wanted: Sequence[str]) -> None:
-    """Let what has come take its place, in this order; what is not wanted goes."""
-    for name in wanted:
-        if not (home / name).exists():
-            (coming / name).rename(home / name)
-    for place in home.glob("step-*"):
-        if place.name not in wanted:
-            shutil.rmtree(place)
-    shutil.rmtree(coming, ignore_errors=True)
 
 
 def ship_checkpoints(shell: Shell, box: Box, home: Path) -> None:

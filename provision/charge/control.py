@@ -12,7 +12,6 @@ from typing import Final
 
 from catalogs.user_file import printable, shortened
 from provision.aboard.detached import ANSWER_S
-from provision.aboard.kept import KeptCheckpoints
 from provision.account.ledger import Around, Ledger
 from provision.account.naming import fitting
 from provision.account.receipt import Receipt
@@ -29,7 +28,7 @@ from provision.home.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, ends_itself, provisioner_of_run
 from provision.provisioner import Answer, Claim, Provisioner, Resource, ResourceEnd, Teardown, seen
-from provision.state.checkpoints import kept_of
+from provision.state.checkpoints import PushedCheckpoints, pushed_of
 from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
@@ -80,7 +79,7 @@ def drive(
         make=make or provisioners(places, environment, confirm=confirm),
         display=display,
         agrees=agrees,
-        kept=kept_of(run_id, places.run(run_id)),
+        kept=pushed_of(run_id, places.run(run_id)),
         crash_point=crash_point,
     )
     if result_is_elsewhere(run):
@@ -194,7 +193,7 @@ def _end_locked(
         ledger=ledger,
         make=lambda _claim: provisioner,
         display=display,
-        kept=_kept_if_seen(run_id, folder),
+        kept=_pushed_if_seen(run_id, folder),
     )
     return end_with_books(run, discard=discard)
 
@@ -216,10 +215,10 @@ def _ended_before(
     return lease.end(claim, provisioner=provisioner, ledger=ledger)
 
 
-def _kept_if_seen(run_id: str, folder: RunFolder) -> KeptCheckpoints | None:
+def _pushed_if_seen(run_id: str, folder: RunFolder) -> PushedCheckpoints | None:
     """Where its checkpoints lie in object storage; None also where that can't be asked: they stay there, and bill no box."""
     with suppress(RentuneError):
-        return kept_of(run_id, folder)
+        return pushed_of(run_id, folder)
     return None
 
 

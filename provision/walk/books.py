@@ -11,11 +11,11 @@ from pathlib import Path
 import msgspec
 
 from planner.plan import Plan, read_plan
-from provision.aboard.checkpoints import steps_at_home
 from provision.account.lines import Billed
 from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
 from provision.account.runs import RunState
 from provision.errors import ControlLost
+from provision.home.checkpoints import steps_at_home
 from provision.home.places import RunFolder
 from provision.home.whole import write_whole
 from provision.redact import redact

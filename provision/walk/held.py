@@ -13,7 +13,6 @@ import msgspec
 
 from catalogs.hardware import Offer
 from planner.plan import Plan, read_plan
-from provision.aboard.kept import KeptCheckpoints
 from provision.aboard.renewal import attended
 from provision.account.ledger import Ledger
 from provision.account.runs import Rental, RunState
@@ -22,6 +21,7 @@ from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import read_alternatives, read_base, read_claim, read_launch
 from provision.provisioner import Claim, Launch, Provisioner
 from provision.ssh import Shell
+from provision.state.checkpoints import PushedCheckpoints
 from provision.walk.phases import Display
 
 LEAST_BOOT_S: Final = 60.0  # assumed: so long at least is a box tried before one try counts as failed
@@ -45,7 +45,7 @@ class Run:
     make: MakeProvisioner
     display: Display
     agrees: Agrees = lambda _question: False
-    kept: KeptCheckpoints | None = None  # in object storage, where the run's state lies there
+    kept: PushedCheckpoints | None = None  # in object storage, where the run's state lies there
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic  # for how long, where the other says when
@@ -116,7 +116,7 @@ def read_run(
     make: MakeProvisioner,
     display: Display,
     agrees: Agrees = lambda _question: False,
-    kept: KeptCheckpoints | None = None,
+    kept: PushedCheckpoints | None = None,
     crash_point: str | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,

@@ -6,9 +6,9 @@ import msgspec
 
 from planner.asking.policy import Rule, cap, in_force, refusal
 from planner.plan import Plan
-from provision.aboard.checkpoints import steps_at_home
 from provision.account.bill import usd_so_far
 from provision.errors import Refused
+from provision.home.checkpoints import steps_at_home
 from provision.prepare.policy import read_rules
 from provision.walk.attempts import Past, usd_to_come
 from provision.walk.held import Run

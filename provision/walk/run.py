@@ -17,9 +17,9 @@ from __future__ import annotations
 from typing import Final
 
 from planner.plan import Plan
-from provision.aboard.checkpoints import steps_at_home
 from provision.account.receipt import Receipt
 from provision.account.runs import Standing
+from provision.home.checkpoints import steps_at_home
 from provision.walk import lease
 from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
 from provision.walk.attempts import Next, NoneLeft, choose

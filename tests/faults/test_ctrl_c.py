@@ -6,8 +6,8 @@ import signal
 
 import pytest
 
-from provision.aboard.checkpoints import steps_at_home
 from provision.errors import Exit
+from provision.home.checkpoints import steps_at_home
 from provision.walk.books import read_receipt
 from remote.contract import CHECKPOINT_FILES, checkpoint_name
 from tests.doubles.displays import CtrlC

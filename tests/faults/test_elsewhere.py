@@ -13,11 +13,11 @@ import pytest
 
 from catalogs.hardware import Offer
 from planner.plan import Plan
-from provision.aboard.checkpoints import steps_at_home
 from provision.account.bill import rental_usd, rounded
 from provision.account.receipt import Receipt
 from provision.charge.bell import bell
 from provision.errors import Declined, Exit, Reason, Scope
+from provision.home.checkpoints import steps_at_home
 from provision.provisioner import Box, Launch
 from provision.walk.held import Run, read_run
 from provision.walk.run import walk

@@ -11,9 +11,9 @@ import msgspec
 import pytest
 
 from planner.plan import Plan
-from provision.aboard.checkpoints import steps_at_home
 from provision.charge.control import end
 from provision.errors import Exit
+from provision.home.checkpoints import steps_at_home
 from provision.providers import boxes_folder
 from provision.provisioner import Teardown
 from provision.walk.held import Run

@@ -10,10 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from provision.aboard.checkpoints import steps_at_home
-from provision.aboard.kept import KeptCheckpoints
 from provision.errors import Exit, Reason
-from provision.state.checkpoints import kept_folder
+from provision.home.checkpoints import steps_at_home
+from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
 from provision.walk.keeping import PUSHED
 from provision.walk.run import walk
@@ -60,7 +59,7 @@ def line() -> Iterator[Proxy]:
 
 
 @dataclasses.dataclass(frozen=True)
-class Told(KeptCheckpoints):
+class Told(PushedCheckpoints):
     """Names what it grants to a probe."""
 
     probe: Probe
@@ -111,7 +110,7 @@ def test_a_store_that_is_away_holds_nothing_up(rehearsal: Rehearsal, line: Proxy
     run = opened(rehearsal, box, purchase="spot")
     display = Quiet()
     stored.away = True
-    kept = KeptCheckpoints(Bucket(f"{stored.place}/away"), kept_folder(run.run_id))
+    kept = PushedCheckpoints(Bucket(f"{stored.place}/away"), pushed_folder(run.run_id))
 
     def take_away() -> None:
         wait_until(lambda: len(steps_at_home(run.folder.checkpoints)) == 2)

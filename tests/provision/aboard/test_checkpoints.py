@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from provision.aboard.checkpoints import fetch_newest, steps_at_home
+from provision.aboard.checkpoints import fetch_newest
 from provision.aboard.ship import job_folder
 from provision.errors import TransferFailed
+from provision.home.checkpoints import steps_at_home
 from provision.provisioner import Box
 from provision.ssh import Shell
 from remote.contract import CHECKPOINT_DIR, CHECKPOINT_FILES, PROGRESS_FILE, Judged, checkpoint_name, encode

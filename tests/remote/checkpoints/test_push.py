@@ -14,9 +14,8 @@ from pathlib import Path
 import msgspec
 import pytest
 
-from provision.aboard.checkpoints import steps_at_home
-from provision.aboard.kept import KeptCheckpoints
-from provision.state.checkpoints import kept_folder
+from provision.home.checkpoints import steps_at_home
+from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
 from remote.__main__ import carry_out, take_grants
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
@@ -30,13 +29,13 @@ LONG = msgspec.structs.replace(LOOP, max_steps=160, evaluations=7, checkpoint_ev
 
 
 @pytest.fixture
-def kept(stored: Storage, tmp_path: Path) -> KeptCheckpoints:
-    return KeptCheckpoints(Bucket(f"{stored.place}/{tmp_path.name}"), kept_folder("run-1"))
+def kept(stored: Storage, tmp_path: Path) -> PushedCheckpoints:
+    return PushedCheckpoints(Bucket(f"{stored.place}/{tmp_path.name}"), pushed_folder("run-1"))
 
 
 @pytest.mark.torch
 def test_a_trainer_that_is_told_to_leave_has_pushed_its_last_step_by_then(
-    make_job: MakeJob, events_of: EventsOf, kept: KeptCheckpoints, tmp_path: Path
+    make_job: MakeJob, events_of: EventsOf, kept: PushedCheckpoints, tmp_path: Path
 ) -> None:
     """Its disk is gone with the box; the next box goes on from that step. No cloud's credential was in its environment."""
     job, next_job = make_job("first", loop=LONG), make_job("next", loop=LONG)

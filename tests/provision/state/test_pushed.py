@@ -7,8 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.aboard.kept import LONGEST_S, KeptCheckpoints
-from provision.state.checkpoints import kept_folder
+from provision.state.checkpoints import LONGEST_S, PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
 from remote.checkpoints.checkpoint import Progress
 from remote.checkpoints.grants import NUM_PLACES, WHOLE, Grants
@@ -19,9 +18,9 @@ from tests.doubles.services.bucket import Storage
 
 
 @pytest.fixture
-def kept(stored: Storage, request: pytest.FixtureRequest) -> KeptCheckpoints:
+def kept(stored: Storage, request: pytest.FixtureRequest) -> PushedCheckpoints:
     """Of a run with a prefix of the test's own."""
-    return KeptCheckpoints(Bucket(f"{stored.place}/{request.node.name}"), kept_folder("run-1"))
+    return PushedCheckpoints(Bucket(f"{stored.place}/{request.node.name}"), pushed_folder("run-1"))
 
 
 class OnBox:
@@ -58,7 +57,7 @@ def steps(home: Path) -> list[str]:
 # ── what is granted ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_each_address_is_of_one_name_below_the_run(kept: KeptCheckpoints) -> None:
+def test_each_address_is_of_one_name_below_the_run(kept: PushedCheckpoints) -> None:
     grants = kept.grant(valid_s=3600)
     paths = [address.partition("?")[0] for place in grants.places for address in place.values()]
     assert len(set(paths)) == NUM_PLACES * (len(CHECKPOINT_FILES) + 1)
@@ -68,7 +67,7 @@ def test_each_address_is_of_one_name_below_the_run(kept: KeptCheckpoints) -> Non
 
 @pytest.mark.parametrize(("left_s", "valid_s"), [(5400.0, 5400), (30 * 24 * 3600.0, int(LONGEST_S))])
 def test_addresses_are_good_until_the_deadline_and_no_longer(
-    kept: KeptCheckpoints, stored: Storage, left_s: float, valid_s: int
+    kept: PushedCheckpoints, stored: Storage, left_s: float, valid_s: int
 ) -> None:
     """S3 signs for a week at the most."""
     address = kept.grant(valid_s=left_s).places[0][WHOLE]
@@ -80,14 +79,14 @@ def test_addresses_are_good_until_the_deadline_and_no_longer(
 
 
 @pytest.mark.parametrize("other", ["run-2/checkpoints/001", "run-1/checkpoints/002"])
-def test_no_address_opens_another_place(kept: KeptCheckpoints, other: str) -> None:
+def test_no_address_opens_another_place(kept: PushedCheckpoints, other: str) -> None:
     """Neither of another run nor of another start of this one's trainer."""
     address = kept.grant(valid_s=3600).places[0][WHOLE]
     with pytest.raises(NotTaken, match="the store answered 403"):
         put_patiently(address.replace("run-1/checkpoints/001", other), b"mine now")
 
 
-def test_an_address_reads_nothing(kept: KeptCheckpoints) -> None:
+def test_an_address_reads_nothing(kept: PushedCheckpoints) -> None:
     import requests
 
     address = kept.grant(valid_s=3600).places[0][WHOLE]
@@ -96,7 +95,7 @@ def test_an_address_reads_nothing(kept: KeptCheckpoints) -> None:
     assert requests.get(address.partition("?")[0], timeout=10).status_code == 403
 
 
-def test_every_start_of_a_trainer_has_places_of_its_own(kept: KeptCheckpoints) -> None:
+def test_every_start_of_a_trainer_has_places_of_its_own(kept: PushedCheckpoints) -> None:
     """One that was believed dead, and is not, writes over nothing of its successor's."""
     first, second = kept.grant(valid_s=3600), kept.grant(valid_s=3600)
     assert {a.partition("?")[0] for p in first.places for a in p.values()}.isdisjoint(
@@ -107,7 +106,7 @@ def test_every_start_of_a_trainer_has_places_of_its_own(kept: KeptCheckpoints) -
 # ── what comes home ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_the_newest_comes_home_with_the_best_that_it_needs(kept: KeptCheckpoints, tmp_path: Path) -> None:
+def test_the_newest_comes_home_with_the_best_that_it_needs(kept: PushedCheckpoints, tmp_path: Path) -> None:
     box, home = OnBox(tmp_path / "box", kept.grant(valid_s=3600)), tmp_path / "home"
     box.push(1, best=1)
     box.told()
@@ -124,7 +123,7 @@ def test_the_newest_comes_home_with_the_best_that_it_needs(kept: KeptCheckpoints
     assert kept.bring_newest(home) is None
 
 
-def test_a_long_run_takes_no_more_than_its_places(kept: KeptCheckpoints, tmp_path: Path) -> None:
+def test_a_long_run_takes_no_more_than_its_places(kept: PushedCheckpoints, tmp_path: Path) -> None:
     """The newest whole one and the best stay while the next is written, however many there are."""
     box, home = OnBox(tmp_path / "box", kept.grant(valid_s=3600)), tmp_path / "home"
     for step in range(1, 12):
@@ -139,7 +138,7 @@ def test_a_long_run_takes_no_more_than_its_places(kept: KeptCheckpoints, tmp_pat
     assert len([name for name in kept.bucket.names("runs") if name.endswith(WHOLE)]) <= NUM_PLACES
 
 
-def test_one_that_was_cut_off_on_its_way_is_passed_over(kept: KeptCheckpoints, tmp_path: Path) -> None:
+def test_one_that_was_cut_off_on_its_way_is_passed_over(kept: PushedCheckpoints, tmp_path: Path) -> None:
     """The machine was taken away in mid-push: what came before is whole."""
     sent: list[str] = []
 
@@ -158,7 +157,7 @@ def test_one_that_was_cut_off_on_its_way_is_passed_over(kept: KeptCheckpoints, t
     assert kept.bring_newest(home) == 1
 
 
-def test_what_is_not_as_it_was_sent_does_not_come_home(kept: KeptCheckpoints, tmp_path: Path) -> None:
+def test_what_is_not_as_it_was_sent_does_not_come_home(kept: PushedCheckpoints, tmp_path: Path) -> None:
     box, home = OnBox(tmp_path / "box", kept.grant(valid_s=3600)), tmp_path / "home"
     box.write(1, best=None)
     box.push(2, best=1)
@@ -169,7 +168,7 @@ def test_what_is_not_as_it_was_sent_does_not_come_home(kept: KeptCheckpoints, tm
     assert steps(home) == [checkpoint_name(1)]
 
 
-def test_one_that_is_overtaken_is_left_out(kept: KeptCheckpoints, tmp_path: Path) -> None:
+def test_one_that_is_overtaken_is_left_out(kept: PushedCheckpoints, tmp_path: Path) -> None:
     """The trainer has dropped it before its turn came."""
     box = OnBox(tmp_path / "box", kept.grant(valid_s=3600))
     box.pusher.push(1, None)
@@ -177,7 +176,7 @@ def test_one_that_is_overtaken_is_left_out(kept: KeptCheckpoints, tmp_path: Path
     assert not box.lines.read_text()
 
 
-def test_a_store_that_says_no_is_told_without_the_address(kept: KeptCheckpoints, stored: Storage, tmp_path: Path) -> None:
+def test_a_store_that_says_no_is_told_without_the_address(kept: PushedCheckpoints, stored: Storage, tmp_path: Path) -> None:
     grants = kept.grant(valid_s=60)
     stored.ahead_s = 3600
     box = OnBox(tmp_path / "box", grants)
@@ -187,7 +186,7 @@ def test_a_store_that_says_no_is_told_without_the_address(kept: KeptCheckpoints,
     assert "X-Amz" not in box.lines.read_text()
 
 
-def test_once_the_result_is_at_home_nothing_stays_there(kept: KeptCheckpoints, tmp_path: Path) -> None:
+def test_once_the_result_is_at_home_nothing_stays_there(kept: PushedCheckpoints, tmp_path: Path) -> None:
     box = OnBox(tmp_path / "box", kept.grant(valid_s=3600))
     box.push(1, best=None)
     box.told()
