@@ -22,6 +22,7 @@ from planner.search.concessions import concessions, first_enough
 from planner.search.figures import Figures
 from planner.search.idle import Told, idle_wishes
 from planner.search.lengths import decisive_words, shorter_that_fits
+from planner.search.machines import several_machines
 from planner.search.mistakes import check_trained
 from planner.search.notebook import Notebook
 from planner.search.offers import Kind, Market, Place, admit, check_cards, check_memory, check_names, known_names
@@ -107,6 +108,7 @@ def search(
         request=request,
         plans=plans,
         rejections=(
+            *(() if ranked else several_machines(question, asked.kinds, figures)),
             *memory_rejections(question, asked.kinds, market, figures),
             *notebook.rejections(shorter, complete=not ranked),
             *asked.rejections,

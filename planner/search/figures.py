@@ -202,6 +202,13 @@ class Figures:
             )
         return self._duration[key]
 
+    def apart(self, strategy: Strategy, gpu: Gpu | None, offer: Offer) -> tuple[DurationEstimate, HostEstimate]:
+        """Of a strategy on several machines, of which few are asked for: nothing is kept."""
+        duration = estimate_duration(
+            self.architecture, strategy, gpu=gpu, offer=offer, data=self._data, loop=self._request.loop, task=self._task
+        )
+        return duration, estimate_host(self.architecture, strategy, num_gpus=strategy.num_gpus, on_cpu=False, task=self._task)
+
     def _quants(self) -> frozenset[Quant]:
         """In which ways the weights are held, in all that is tried."""
         return frozenset(ladder[0].quant for ladders in self._ladders.values() for ladder in ladders.usual)

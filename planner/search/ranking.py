@@ -232,13 +232,15 @@ def _fastest_first(
 
 
 def _counts(kind: Kind, request: Request) -> tuple[int, ...]:
-    """How many of the machine's GPUs may be used: all, or one, unless the number was said. One alone where a step's sequences,
-    as they were said, can't be spread over all.
+    """How many of the machine's GPUs may be used: all, or one, unless the number was said. Where a step's sequences, as they
+    were said, can't be spread over all, over half of them, or a fourth, …: the whole machine is paid for.
     """
     every = max(1, kind.num_gpus)
     if every == 1 or request.where.num_gpus is not None:
         return (every,)
-    return (every, 1) if batch_comes_out(request, every) else (1,)
+    halves = (every >> halved for halved in range(every.bit_length()) if every % (1 << halved) == 0)
+    most = next((number for number in halves if batch_comes_out(request, number)), 1)
+    return (most, 1) if most > 1 else (1,)
 
 
 def considered(question: Question, kinds: tuple[Kind, ...], figures: Figures, *, num_adapters: int) -> Considered:

@@ -1,0 +1,118 @@
+"""Several machines of one kind, where no single one does the job: what they would hold, take and cost together.
+
+This version rents one machine for a run, so it is told as what would do, and is no plan.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Final
+
+import msgspec
+
+from catalogs.hardware import Offer
+from planner.asking.policy import cap
+from planner.asking.request import OWN_MACHINES
+from planner.estimators.cost import estimate_cost
+from planner.estimators.host import usable_ram_bytes
+from planner.estimators.interruptions import sent_bytes
+from planner.plan import Rejection
+from planner.refusals import CaseRefused
+from planner.search.figures import Figures
+from planner.search.fit import Fit, capacity_bytes, fitting
+from planner.search.notebook import Notebook
+from planner.search.offers import Kind
+from planner.search.ranking import Question
+from planner.strategy.words import describe
+from planner.units import GIB, SECONDS_PER_HOUR
+from remote.contract import Strategy
+
+MACHINES: Final = (2, 4, 8)  # assumed: whoever has more of them asks no planner of single machines
+MAX_GPUS: Final = 64  # assumed: with one sequence on each a step has as many, beyond which large batches count
+
+
+class Together(msgspec.Struct, frozen=True, kw_only=True):
+    """So many machines, and the whole job on them at p50."""
+
+    kind: Kind
+    offer: Offer
+    number: int
+    fit: Fit
+    usd: float
+    hours: float
+
+
+def several_machines(question: Question, kinds: tuple[Kind, ...], figures: Figures) -> Iterator[Rejection]:
+    """The cheapest job on several of the admitted machines, as a row of what was refused; nothing where none holds it, and
+    where one machine, or a number of GPUs, was asked for.
+    """
+    where = question.request.where
+    if where.num_gpus is not None or where.host is not None:
+        return
+    every = (found for kind in kinds if kind.gpu is not None for found in _on(kind, question, figures))
+    best = min(every, key=lambda each: (each.usd, each.hours), default=None)
+    if best is None:
+        return
+    strategy, offer = best.fit.strategy, best.offer
+    has_gib = capacity_bytes(best.kind) / GIB
+    needed_gib = has_gib - best.fit.margin_bytes / GIB
+    yield Rejection(
+        what=f"{best.number} x {offer.provider} {offer.instance_type} together ({best.kind.name} each)",
+        reason=f"would do it ({describe(strategy)}: {needed_gib:.1f} of {has_gib:.1f} GiB on each GPU), in about "
+        f"{best.hours:.1f} h for ${best.usd:,.2f}; this version rents one machine",
+        needed={"p50_usd": best.usd, "p50_hours": best.hours, "num_machines": best.number},
+        num_offers=len(best.kind.offers),
+    )
+
+
+def _on(kind: Kind, question: Question, figures: Figures) -> Iterator[Together]:
+    """The fewest machines of a kind that hold the job: more of them cost more, for the link between them is slow. On demand,
+    for all have to be there at once; of untold RAM none, for each loads the whole base.
+    """
+    offers = [each for each in kind.offers if each.purchase == "on_demand" and each.provider not in OWN_MACHINES]
+    offers = [each for each in offers if each.ram_gib is not None]
+    if not offers:
+        return
+    for number in MACHINES:
+        num_gpus = number * kind.num_gpus
+        if num_gpus > MAX_GPUS or not _batch_comes_out(question, num_gpus):
+            return
+        fits = fitting(kind, num_gpus, figures, Notebook(), doable=lambda _strategy: True, only_doable=False)
+        sure = [fit for fit in fits if fit.verdict == "fits" and fit.strategy.offload == "none"]
+        of_each = (_priced(fit, kind, offers, number, question, figures) for fit in sure)
+        found = [each for each in of_each if each is not None]
+        if found:
+            yield min(found, key=lambda each: each.usd)
+            return
+
+
+def _batch_comes_out(question: Question, num_gpus: int) -> bool:
+    """Whether a step's sequences can be spread over so many; one that the planner chose may grow to one on each."""
+    size = question.advice.global_batch_size
+    return size % num_gpus == 0 or (num_gpus % size == 0 and question.advice.chose("global_batch_size"))
+
+
+def _priced(fit: Fit, kind: Kind, offers: list[Offer], number: int, question: Question, figures: Figures) -> Together | None:
+    """On the cheapest of the offers with RAM enough; None where none has, or a limit of money or time breaks at p90."""
+    strategy: Strategy = msgspec.structs.replace(fit.strategy, num_nodes=number)
+    try:
+        duration, host = figures.apart(strategy, kind.gpu, offers[0])
+    except CaseRefused:
+        return None
+    offer = next((each for each in offers if host.ram_peak_bytes <= usable_ram_bytes(each.ram_gib or 0)), None)
+    if offer is None:
+        return None
+    sent = sent_bytes(
+        duration, offer, adapter_bytes=figures.adapter_bytes(strategy), checkpoint_bytes=0, every_s=duration.wall_s.p90
+    )
+    billing = question.catalog.billing[offer.provider]
+    cost = estimate_cost(
+        duration, host, offer=offer, billing=billing, sent_bytes=sent, dearest=figures.dearest(question.catalog.billing)
+    ).held_usd
+    limit, max_hours = cap(question.request.budget, question.rules, offer), question.request.budget.max_hours
+    if limit is not None and number * cost.p90 > limit.usd:
+        return None
+    if max_hours is not None and duration.wall_s.p90 > max_hours * SECONDS_PER_HOUR:
+        return None
+    hours = duration.wall_s.p50 / SECONDS_PER_HOUR
+    return Together(kind=kind, offer=offer, number=number, fit=fit, usd=number * cost.p50, hours=hours)

@@ -1,0 +1,77 @@
+"""Several machines of one kind are named where no single one does the job; of one as many GPUs are used as can share it."""
+
+from __future__ import annotations
+
+from decimal import Decimal
+from typing import Any
+
+import pytest
+
+from planner.asking.request import Budget, Where, stated_data
+from planner.plan import SearchResult
+from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request
+
+CARD = make_gpu("Card 80GB", memory_gib=80.0, driver_memory_mib=81_000)
+DATA = stated_data(num_examples=1_000, num_tokens=None, tokens_per_example=512)
+EIGHT: dict[str, Any] = {
+    "gpu": CARD.name,
+    "num_gpus": Decimal(8),
+    "ram_gib": 2_048.0,
+    "instance_type": "eight",
+    "usd_per_hour": Decimal(20),
+}
+
+
+def asked(*offers: dict[str, Any], model: str = "70b", **request: Any) -> SearchResult:
+    """Tuning all weights of a base that no eight cards hold, on machines of eight."""
+    catalog = make_catalog(*(make_offer(**each) for each in offers or (EIGHT,)), gpus=(CARD,), billing=(make_billing(),))
+    training = {"method": "full", "offload": "none"} | request.pop("training", {})
+    return ask(make_request(model=model, data=DATA, training=training, **request), catalog)
+
+
+def together(result: SearchResult) -> list[dict[str, Any]]:
+    """What is told of several machines."""
+    return [each.needed for each in result.rejections if "num_machines" in each.needed]
+
+
+def test_the_fewest_machines_that_hold_the_job_are_named_first() -> None:
+    """With what they need, take and cost; that this version rents one is said as well."""
+    result = asked()
+    assert result.plans == ()
+    first = result.rejections[0]
+    assert first.what == "2 x cloud eight together (8 x Card 80GB each)"
+    assert first.reason.startswith("would do it (full bf16, batch 1x1, 16 GPUs fsdp")
+    assert first.reason.endswith("this version rents one machine")
+    [figures] = together(result)
+    assert figures["num_machines"] == 2
+    assert figures["p50_usd"] > 2 * 20 * figures["p50_hours"] * 0.8, "both are paid for, all the time"
+
+
+def test_nothing_is_told_of_several_where_one_does() -> None:
+    assert together(asked(model="7b")) == []
+
+
+@pytest.mark.parametrize(
+    "wish",
+    [{"where": Where(num_gpus=8)}, {"budget": Budget(max_usd=Decimal(1))}, {"budget": Budget(max_hours=0.01)}],
+    ids=["so many GPUs", "money", "time"],
+)
+def test_nor_where_a_wish_is_against_it(wish: dict[str, Any]) -> None:
+    assert together(asked(**wish)) == []
+
+
+@pytest.mark.parametrize(
+    "change", [{"purchase": "spot"}, {"ram_gib": None}, {"ram_gib": 64.0}], ids=["spot", "untold", "little"]
+)
+def test_nor_of_machines_that_may_not_be_there_at_once_or_may_not_hold_the_base(change: dict[str, Any]) -> None:
+    """Of the same machines at two sellers the cheapest that surely does is taken."""
+    assert together(asked(EIGHT | change)) == []
+    cheap, dear = EIGHT | change | {"instance_type": "cheap"}, EIGHT | {"usd_per_hour": Decimal(25)}
+    assert "2 x cloud eight together" in asked(cheap, dear).rejections[0].what
+
+
+@pytest.mark.parametrize(("sequences", "used"), [(16, 8), (8, 8), (4, 4), (2, 2), (12, 4), (3, 1)])
+def test_as_many_gpus_as_a_step_s_sequences_can_be_spread_over(sequences: int, used: int) -> None:
+    """Half of a machine's GPUs, or a fourth, where not all can have as many."""
+    result = asked(model="3b", training={"method": "lora"}, global_batch_size=sequences)
+    assert max(plan.strategy.num_gpus for plan in result.plans) == used
