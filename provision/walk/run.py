@@ -31,6 +31,7 @@ from provision.walk.phases import Phases
 from remote.contract import Phase
 
 UNTOLD: Final = "The box was ended and the books were not closed then: why there is no result is not known any more."
+UNCONFIRMED: Final = "The last attempt is not seen to have left nothing, so no other offer is asked for."
 
 
 def walk(run: Run) -> Receipt:
@@ -61,6 +62,10 @@ def _settled(run: Run, phases: Phases) -> End | None:
     if _result_is_home(run):
         return _ended(run, phases)
     said = state.rental.tried.message if state.rental and state.rental.tried else ""
+    if state.standing is Standing.BETWEEN:  # whoever wrote that may have died before anybody had seen that nothing is left
+        confirm(run, phases)
+        if run.state.standing is not Standing.BETWEEN:
+            return Failed(f"{said} {UNCONFIRMED}".strip())
     while True:
         if run.state.standing is Standing.BETWEEN:
             bring_kept(run)

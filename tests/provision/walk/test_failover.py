@@ -22,10 +22,11 @@ from provision.errors import BadInput, Declined, Exit, ProvisionError, Reason, R
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Box, Claim, Launch, Provisioner
+from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, Resource
 from provision.report.page import render_page
 from provision.report.tables import tries_table
 from provision.walk.books import read_receipt
+from provision.walk.run import UNCONFIRMED
 from provision.watch.curves import trace_curves
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Market
@@ -239,6 +240,30 @@ def test_a_controller_that_died_between_two_attempts_is_followed_by_one_that_ask
     receipt = driven(run_id, second)
     assert (first.asked, second.asked) == ([HERE], [THERE, YONDER])
     assert [each.offer for each in receipt.tries] == [HERE, THERE, YONDER]
+
+
+class Unsure(Market):
+    """A provider that can't be asked what it has."""
+
+    def owned(self, claim: Claim | None = None) -> Owned:
+        return Owned(resources=(), complete=Answer.UNKNOWN, message="No answer.")
+
+
+@pytest.mark.parametrize(("kind", "leaves"), [(Market, True), (Unsure, False)])
+def test_whoever_follows_a_controller_that_died_before_its_last_look_looks_first(
+    kind: type[Market], leaves: bool, at: At, opened: Opened, driven: Driven
+) -> None:
+    """Why an offer came to nothing is written before that look, so that nobody forgets it: that line is no proof."""
+    run_id = opened(at(HERE), at(THERE))
+    with pytest.raises(SystemExit):
+        driven(run_id, Market({HERE: full(HERE)}), display=KilledAtConfirm())
+    second = kind({THERE: full(THERE)})
+    if leaves:
+        second.boxes[run_id] = Resource(kind="instance", id="i-late", run_id=run_id)
+    receipt = driven(run_id, second)
+    assert second.asked == []
+    assert receipt.message == f"{HERE} is full. {UNCONFIRMED}"
+    assert receipt.exit_code == Exit.STILL_BILLS
 
 
 def test_whoever_stops_a_run_between_two_attempts_has_stopped_it(
