@@ -16,6 +16,7 @@ from provision.account.ledger import Around, Ledger
 from provision.account.naming import fitting
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
+from provision.charge.afterwards import Note, write_stray_end
 from provision.charge.apart import spawn_apart
 from provision.charge.bell import bell, may_bill
 from provision.charge.controller import in_control, this_process
@@ -359,9 +360,10 @@ def end_stray(
     places: Places,
     environment: Mapping[str, str] = os.environ,
     make: MakeProvisioner | None = None,
+    note: Note = lambda _said: None,
 ) -> Teardown:
-    """End what carries the tag of a run that this ledger does not know, or knows as ended. A tag that no run of ours can have
-    is somebody else's: what carries it is left, and told.
+    """End what carries the tag of a run that this ledger does not know, or knows as ended: that is written there. A tag that no
+    run of ours can have is somebody else's: what carries it is left, and told.
     """
     try:
         claim = Claim(run_id=run_id, provider=provider, folder=places.run(run_id).root)
@@ -370,4 +372,6 @@ def end_stray(
         said = f"Something at {provider} carries the tag '{shortened(run_id)}', which is no run's id: {way}."
         return Teardown.unknown(printable(run_id), said)
     make = make or provisioners(places, environment)
-    return make(claim).destroy(claim)
+    teardown = make(claim).destroy(claim)
+    write_stray_end(teardown, provider, at_s=time.time(), places=places, note=note)
+    return teardown

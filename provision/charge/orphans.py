@@ -1,4 +1,4 @@
-"""What has no living owner: runs that nobody controls, and resources with our tag that are in no ledger.
+"""What has no living owner: runs that nobody controls, and resources with our tag of no run that goes on.
 
 An account may be shared. A resource that is in no ledger here may belong to a run that somebody else watches, so it is
 a stray only if it was rented from this state folder or is past its own deadline; the rest is somebody else's.
@@ -31,6 +31,7 @@ class Orphans(msgspec.Struct, frozen=True, kw_only=True):
 
     runs: tuple[RunState, ...]  # opened, not ended, no living controller
     strays: tuple[tuple[str, Resource], ...]  # provider, resource: ours to end
+    over: tuple[str, ...] = ()  # the runs of those that this ledger has, as ended
     others: tuple[tuple[str, Resource], ...]  # with our tag, of a run that is unknown here, and not ours to end unasked
     unseen: dict[str, str]
     seen_at_s: float  # when it was looked, by the providers' clock where one was heard
@@ -76,6 +77,7 @@ def find_orphans(
         lists_of(provider) is Lists.THIS_HOME or _is_ours(resource, runs, installation=installation, now_s=told_s)
         for provider, resource in unclaimed
     ]
+    strays = tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if is_ours)
     return Orphans(
         seen_at_s=now_s if told_s is None else told_s,
         ahead_s=ahead_s,
@@ -86,7 +88,8 @@ def find_orphans(
         ),
         elsewhere=tuple(elsewhere.values()),
         controlled=tuple(state for state in going_on if hands.get(state.run_id) is Hands.HELD),
-        strays=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if is_ours),
+        strays=strays,
+        over=tuple(run_id for run_id in runs if run_id in {each.run_id for _, each in strays}),
         others=tuple(each for each, is_ours in zip(unclaimed, ours, strict=True) if not is_ours),
         kept=tuple((provider, resource) for provider, found in owned.items() for resource in found.kept),
         off=tuple(
@@ -147,9 +150,10 @@ def other_sentences(orphans: Orphans) -> tuple[str, ...]:
 
 
 def stray_sentences(orphans: Orphans) -> tuple[str, ...]:
-    """What was seen of ours that is in no ledger, and what it has cost; one sentence a resource."""
+    """What was seen of ours that no run goes on with, and what it has cost; one sentence a resource."""
     return tuple(
-        f"{provider}: {each.words} {_of_run_words(each)}, in no ledger{_costs(provider, each, orphans)}"
+        f"{provider}: {each.words} {_of_run_words(each)}, "
+        f"{'which the ledger has as ended' if each.run_id in orphans.over else 'in no ledger'}{_costs(provider, each, orphans)}"
         f"{'' if each.names_run else f'; {_no_way(provider, each)}'}"
         for provider, each in orphans.strays
     )

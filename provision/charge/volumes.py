@@ -5,20 +5,16 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Mapping
 
-import msgspec
-
 from provision.account.ledger import Ledger
-from provision.account.lines import Ended
+from provision.charge.afterwards import Note, with_ends, write_end
 from provision.charge.orphans import Orphans
 from provision.clouds.inventory import GRACE_S
 from provision.clouds.programs import CLOUDS, load_cloud
-from provision.errors import ProvisionError, Refused, RentuneError
+from provision.errors import ProvisionError, Refused
 from provision.home.places import Places
 from provision.provisioner import Answer, Resource, ResourceEnd, Teardown, seen
 from provision.redact import without_secrets
-from provision.state.shared import ledger_of
 
-Note = Callable[[str], None]
 Volume = tuple[str, Resource]  # who has it, and which it is
 
 
@@ -93,12 +89,4 @@ def _note_down(end: ResourceEnd, places: Places, note: Note) -> None:
     state = Ledger(places.ledger).runs().get(end.resource.run_id or "")
     if state is None or state.teardown is None:
         return
-    teardown = msgspec.structs.replace(state.teardown, resources=(*state.teardown.resources, end))
-    ended = Ended(run_id=state.run_id, at_s=end.at_s, teardown=teardown)
-    try:
-        shared = ledger_of(state.run_id, places, note=note)
-        with shared.charge(ending=True):
-            shared.append(ended)
-    except RentuneError as error:  # the disk is gone, whether or not the store can be told
-        note(f"{error} That {end.resource.id} is gone is written down here alone.")
-        Ledger(places.ledger).append(ended)
+    write_end(state, with_ends(state.teardown, (end,), state.teardown), at_s=end.at_s, places=places, note=note)

@@ -217,13 +217,13 @@ def _is_stray(places: Places, run: str) -> bool:
 
 def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
     """Of a run that this ledger knows also told to whom that run tells."""
+    said = LineDisplay(sys.stderr, columns=columns_of(sys.stderr)).note
 
     def ended() -> Teardown:
-        return control.ended_or_told(run_id, lambda: control.end_stray(run_id, provider, places=places))
+        return control.ended_or_told(run_id, lambda: control.end_stray(run_id, provider, places=places, note=said))
 
     if run_id not in Ledger(places.ledger).runs():
         return ended()
-    said = LineDisplay(sys.stderr, columns=columns_of(sys.stderr)).note
     return ended_and_told(run_id, ended, places=places, note=said)
 
 

@@ -123,6 +123,7 @@ def _show_orphans(places: Places, *, as_json: bool) -> int:
     data: dict[str, Any] = {
         "runs": rows,
         "strays": _items(found.strays, found),
+        "over": found.over,
         "off": _items(found.off, found),
         "elsewhere": found.elsewhere,
         "kept": _items(found.kept, found),

@@ -6,6 +6,7 @@ import fcntl
 import threading
 import time
 from decimal import Decimal
+from functools import partial
 
 import msgspec
 import psutil
@@ -14,19 +15,19 @@ import pytest
 from planner.plan import Plan
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Ledger
-from provision.account.lines import Billed, Controlled, Ended, PhaseStarted
+from provision.account.lines import Billed, Controlled, Ended, PhaseStarted, Tried
 from provision.charge import control, handover
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import Hands, hands_of, in_control
 from provision.charge.orphans import Orphans, find_orphans
 from provision.cli import call
 from provision.commands import ending
-from provision.errors import BadInput, Exit, MissingPart, RentuneError
+from provision.errors import BadInput, Exit, MissingPart, Reason, RentuneError, Scope
 from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Claim, Resource, Teardown
+from provision.provisioner import Answer, Claim, Resource, ResourceEnd, Teardown
 from provision.walk.rescue import RESCUE_S
 from provision.walk.stopping import MOST_S
 from tests.doubles.displays import Quiet
@@ -252,6 +253,56 @@ def test_what_its_provider_lists_again_is_ended_again_though_the_books_are_close
     assert ledger.path.read_bytes() != written
     paper.boxes[run_id], paper.stubborn = box, True
     assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).verdict == "orphaned"
+
+
+def test_what_is_ended_of_a_run_that_was_over_is_written_into_its_ledger(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Whoever reads the book must find all that the run had, and when it went; what does not go bills on, and stands there."""
+    first, late = (Resource(kind="instance", id=id, run_id=run_id) for id in ("i-1", "i-late"))
+    ledger.append(attempted(run_id, at_s=1.0))
+    gone = ResourceEnd(resource=first, gone=Answer.YES, at_s=2.0)
+    ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "", resources=(gone,))))
+    provider = ledger.runs()[run_id].provider
+    sky = Told()
+    end_it = partial(control.end_stray, run_id, provider, places=places, environment={}, make=lambda _claim: sky)
+
+    written = ledger.path.read_bytes()
+    assert end_it().clean
+    assert ledger.path.read_bytes() == written, "nothing was there, and nothing is written"
+    sky.boxes[run_id], sky.stubborn = late, True
+    assert end_it().verdict == "orphaned"
+    assert ledger.runs()[run_id].standing == "asked"
+    sky.stubborn = False
+    assert end_it().clean
+    state = ledger.runs()[run_id]
+    assert state.ended
+    assert state.teardown is not None
+    assert [(end.resource.id, end.gone) for end in state.teardown.resources] == [("i-1", Answer.YES), ("i-late", Answer.YES)]
+
+
+@pytest.mark.parametrize("known", [True, False])
+def test_of_a_run_that_goes_on_or_is_not_known_nothing_is_written(
+    known: bool, run_id: str, places: Places, ledger: Ledger
+) -> None:
+    """Between two attempts a controller may live, which looks itself; a line of its end would stop it."""
+    tried = Tried(
+        run_id=run_id, at_s=3.0, offer="x", reason=Reason.CAPACITY, scope=Scope.OFFER, message="", took_s=1.0, usd=Decimal(0)
+    )
+    for line in (attempted(run_id, at_s=1.0), Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "")), tried):
+        ledger.append(line)
+    written, asked, sky = ledger.path.read_bytes(), run_id if known else "stranger", Told()
+    sky.boxes[asked] = Resource(kind="instance", id="i-late", run_id=asked)
+    assert control.end_stray(asked, "aws", places=places, environment={}, make=lambda _claim: sky).clean
+    assert ledger.path.read_bytes() == written
+
+
+class Told(Paper):
+    """Names what it has ended."""
+
+    def destroy(self, claim: Claim) -> Teardown:
+        held, teardown = self.boxes.get(claim.run_id), super().destroy(claim)
+        if held is None or not teardown.clean:
+            return teardown
+        return msgspec.structs.replace(teardown, resources=(ResourceEnd(resource=held, gone=Answer.YES, at_s=9.0),))
 
 
 def test_a_run_that_left_things_at_two_clouds_is_ended_at_both(places: Places, monkeypatch: pytest.MonkeyPatch) -> None:

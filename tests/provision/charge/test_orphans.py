@@ -147,6 +147,11 @@ def test_what_was_rented_from_here_is_a_stray_when_no_run_of_the_ledger_lives_by
     ledger.append(Ended(run_id=run_id, at_s=1.0, teardown=gone))
     found = orphans(ledger, seen(resource(run_id), resource("lost", installation="here")))
     assert stray_runs(found) == ((run_id, "aws"), ("lost", "aws"))
+    untold = ": whether it runs is not known: at a price that is not known"
+    assert stray_sentences(found) == (
+        f"aws: instance i-{run_id} of run {run_id}, which the ledger has as ended{untold}",
+        f"aws: instance i-lost of run lost, in no ledger{untold}",
+    )
     assert stray_runs(orphans(ledger, {"local": seen(resource("folder"))["aws"]})) == (("folder", "local"),)
 
 
