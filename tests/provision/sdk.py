@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import inspect
+from collections.abc import Callable
 from typing import Any
+
+import pytest
+from pulumi.runtime import mocks
 
 from tests.doubles.plugins.plugin import Kind
 
@@ -15,6 +19,20 @@ def require_likeness(kind: Kind, resource: Any, arguments: Any) -> None:
     required = {camel(p.name) for p in signature if p.default is p.empty and p.name not in ("__self__", "self")}
     assert kind.replaces <= kind.accepts <= known
     assert kind.required == required
+
+
+def left_as_it_is(program: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> dict[str, set[str]]:
+    """By type: which properties of what stands already the program leaves as they are, though its own are others by then."""
+    heard: dict[str, set[str]] = {}
+    register = mocks.MockMonitor.RegisterResource
+
+    def hear(monitor: mocks.MockMonitor, request: Any) -> Any:
+        heard[request.type] = set(request.ignoreChanges)
+        return register(monitor, request)
+
+    monkeypatch.setattr(mocks.MockMonitor, "RegisterResource", hear)
+    program()
+    return {type: properties for type, properties in heard.items() if properties}
 
 
 def camel(name: str) -> str:

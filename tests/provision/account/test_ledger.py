@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import errno
 import itertools
+import os
 import resource
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
 
@@ -327,3 +331,56 @@ def test_a_line_with_which_nothing_can_be_reckoned_is_damaged_and_ends_no_other_
     ledger.path.write_bytes(line + line.replace(b'"r1"', b'"r2"').replace(good, odd))
     assert list(ledger.runs()) == ["r1"]
     assert ledger.unreadable() == (2,)
+
+
+# ── the disk ───────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Disk:
+    """What is asked of it, in order: which file or folder it is to have for good, and what that held by then."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, *, failing: bool = False) -> None:
+        self.has: list[tuple[str, int]] = []
+        self.failing = failing
+        monkeypatch.setattr(os, "fsync", self.sync)
+
+    def sync(self, descriptor: int) -> None:
+        path = Path(f"/proc/self/fd/{descriptor}").resolve()
+        self.has.append((path.name, path.read_bytes().count(b"\n") if path.is_file() else 0))
+        if self.failing:
+            raise OSError(errno.EIO, "Input/output error")
+
+
+def test_a_line_is_on_the_disk_before_its_append_returns(
+    ledger: Ledger, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whole, and after that the names of a file and a folder that are new: a power cut comes at any time."""
+    disk = Disk(monkeypatch)
+    ledger.append(OPENED)
+    assert disk.has == [("ledger.jsonl", 1), ("home", 0), (tmp_path.name, 0)]
+    disk.has.clear()
+    ledger.append(attempted("r1", at_s=102.0))
+    assert disk.has == [("ledger.jsonl", 2)]
+
+
+def test_what_stands_around_a_line_is_left_only_once_the_disk_has_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    disk, order = Disk(monkeypatch), list[int]()
+
+    @contextmanager
+    def around(_line: AnyLine) -> Iterator[None]:
+        order.append(len(disk.has))
+        yield
+        order.append(len(disk.has))
+
+    Ledger(tmp_path / "ledger.jsonl", around=around).append(OPENED)
+    assert order[0] == 0
+    assert order[1] > 0
+
+
+def test_a_line_that_the_disk_does_not_take_was_never_written(ledger: Ledger, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else what was not agreed to by the disk would be believed by whoever reads it from memory, and rented for."""
+    ledger.append(OPENED)
+    Disk(monkeypatch, failing=True)
+    with pytest.raises(OSError, match="Input/output error"):
+        ledger.append(attempted("r1", at_s=102.0))
+    assert list(ledger.lines()) == [OPENED]

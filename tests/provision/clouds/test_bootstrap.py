@@ -18,6 +18,7 @@ from ruamel.yaml import YAML
 from provision.clouds import unattended
 from provision.clouds.bootstrap import (
     ASK_S,
+    FORCE_AFTER_S,
     SERVICE,
     TIMER,
     FirstBoot,
@@ -183,6 +184,21 @@ def test_a_reboot_after_the_deadline_is_a_power_off(tmp_path: Path) -> None:
     """`bootcmd` runs at every boot, so even a timer that systemd forgot strikes."""
     calls, _ = run_script(tmp_path, msgspec.structs.replace(in_an_hour(), deadline_at_s=1.0))
     assert calls == ["--no-block poweroff"]
+
+
+def test_a_power_off_that_hangs_is_forced(tmp_path: Path) -> None:
+    """Systemd takes one step after the other; none of the first two may end the unit, nor may its own limit, nor the shutdown
+    that it has asked for: what hangs then bills on.
+    """
+    _, units = run_script(tmp_path, in_an_hour())
+    text = (units / SERVICE).read_text()
+    assert re.findall(r"^ExecStart=(.*)$", text, re.MULTILINE) == [
+        "-/bin/systemctl --no-block poweroff",
+        f"-/bin/sleep {FORCE_AFTER_S}",
+        "/bin/systemctl poweroff --force --force",
+    ]
+    assert {"Type=oneshot", "TimeoutStartSec=infinity", "DefaultDependencies=no"} <= set(text.splitlines())
+    assert 60 <= FORCE_AFTER_S <= 300
 
 
 def test_the_end_of_the_first_boot_looks_again(tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ import threading
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import msgspec
 import pytest
@@ -18,12 +19,12 @@ from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner, _output
 from provision.clouds.quotas import Quota
 from provision.clouds.refusals import Refusal
-from provision.clouds.stack import OPERATION_S
+from provision.clouds.stack import OPERATION_S, Recorded, State
 from provision.errors import MissingPart, ProvisionError, Refused
 from provision.home.clocks import Clocks
 from provision.home.installation import installation_id, known_installation
 from provision.home.places import Places, RunFolder
-from provision.provisioner import Answer, Launch, Layer, Owned, Resource
+from provision.provisioner import Answer, Claim, Launch, Layer, Owned, Resource
 
 OFFER = Offer(
     provider="cloudy",
@@ -83,7 +84,7 @@ class Sky:
         return "1.0.0"
 
     def program(self, order: Order) -> Callable[[], None]:
-        raise NotImplementedError
+        return lambda: None  # what it makes its stack says
 
     def regions(self, environment: Mapping[str, str]) -> tuple[str, ...]:
         if "everything" in self.silent:
@@ -368,3 +369,81 @@ def test_what_the_cloud_does_not_tell_of_its_limit_is_unknown(tmp_path: Path, la
 
 def silent(instance: Resource, environment: Mapping[str, str]) -> tuple[Layer, ...]:
     raise ProvisionError("no answer")
+
+
+# ── the engine's state ─────────────────────────────────────────────────────────────────────────────────────────────
+
+MADE = Recorded(type="cloudy:instance", urn="urn:box", id="i-1", outputs={"address": "198.51.100.4"})
+
+
+class PaperStack:
+    """An engine that makes one box, or has begun to; it notes what is asked of it."""
+
+    def __init__(self, after: State, *, before: State | None = None) -> None:
+        self.states = [before or State(), after]
+        self.asked: list[str] = []
+
+    def recover(self) -> None:
+        self.asked.append("recover")
+
+    def state(self) -> State:
+        self.asked.append("state")
+        return self.states[0]
+
+    def up(self, _program: object) -> None:
+        self.asked.append("up")
+        self.states.pop(0)
+
+    def destroy(self) -> None:
+        self.asked.append("destroy")
+        self.states = [State()]
+
+    def adopt(self, _ids: object) -> None:
+        self.asked.append("adopt")
+
+    def refresh(self) -> None:
+        self.asked.append("refresh")
+
+
+def with_stack(sky: Sky, tmp_path: Path, stack: PaperStack) -> PulumiProvisioner:
+    class OnPaper(PulumiProvisioner):
+        def _stack(self, claim: Claim, *, operation_s: float = 0.0) -> Any:
+            return stack
+
+    clocks = Clocks(wall=lambda: sky.now_s, steady=lambda: sky.steady_s, sleep=sky.sleep)
+    places = Places(home=tmp_path / "home", cache=tmp_path / "cache")
+    return OnPaper("cloudy", sky, places=places, engine=None, environment={}, clocks=clocks, grace_s=60.0)
+
+
+HERE_OFFER = msgspec.structs.replace(OFFER, region="here", gpu=None)
+
+
+def test_what_an_earlier_engine_still_does_is_waited_for_before_anything_is_made(tmp_path: Path, launch: Launch) -> None:
+    """It may be in the middle of a create that its state does not show: a second box would be bought."""
+    RunFolder(launch.folder).engine.mkdir(parents=True)
+    stack = PaperStack(State(resources=(MADE,)))
+    assert with_stack(Sky(), tmp_path, stack).up(HERE_OFFER, launch).host == "198.51.100.4"
+    assert stack.asked == ["recover", "state", "up", "state"]
+
+
+def test_so_it_is_before_anything_is_destroyed(tmp_path: Path, launch: Launch) -> None:
+    (RunFolder(launch.folder).engine / "state").mkdir(parents=True)
+    stack = PaperStack(State(), before=State(resources=(MADE,)))
+    with_stack(Sky(), tmp_path, stack).destroy(msgspec.structs.replace(launch, region="here"))
+    assert stack.asked[:3] == ["recover", "state", "destroy"]
+
+
+@pytest.mark.parametrize(
+    ("after", "words"),
+    [
+        (State(resources=(MADE,), pending=(msgspec.structs.replace(MADE, id=""),)), "left 1 operations unfinished"),
+        (State(resources=(msgspec.structs.replace(MADE, id=""),)), "recorded no instance"),
+        (State(), "recorded no instance"),
+    ],
+    ids=["one more pending", "without an id", "nothing"],
+)
+def test_an_up_that_succeeded_and_recorded_less_is_none(after: State, words: str, tmp_path: Path, launch: Launch) -> None:
+    """The engine's word is a note; what it has not finished may be a box that bills, and the caller ends what there is."""
+    RunFolder(launch.folder).engine.mkdir(parents=True)
+    with pytest.raises(ProvisionError, match=words):
+        with_stack(Sky(), tmp_path, PaperStack(after)).up(HERE_OFFER, launch)

@@ -16,7 +16,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Opened
 from provision.account.runs import RunState
 from provision.direct.local import local_offer
-from provision.errors import ProvisionError
+from provision.errors import BoxLost, ProvisionError
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, ResourceEnd, Teardown
 from provision.walk.lease import end, leased
 from tests.provision.plans import attempted
@@ -222,3 +222,16 @@ def test_a_user_who_stops_the_run_keeps_no_box(launch: Launch, ledger: Ledger) -
     ):
         raise KeyboardInterrupt
     assert rented.asked == ["up", "destroy"]
+
+
+def test_a_box_that_is_gone_is_not_kept_to_be_looked_at(launch: Launch, ledger: Ledger) -> None:
+    """`--keep-box-on-failure` is for one that stands: what is left of another is ended, and its bill with it."""
+    rented = Rented()
+    with (
+        pytest.raises(BoxLost),
+        leased(local_offer(), launch, provisioner=rented, ledger=ledger, keep_on_failure=True) as lease,
+    ):
+        raise BoxLost("It is gone.")
+    assert not lease.kept
+    assert rented.asked == ["up", "destroy"]
+    assert _state(ledger).ended

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Callable
-from typing import Never
+from typing import Any, Never
 
 import msgspec
 import pytest
@@ -12,12 +12,14 @@ import pytest
 from provision.aboard import job
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Created
-from provision.errors import ConnectionFailed, HomeFailed, ProvisionError, RentuneError, TransferFailed
+from provision.account.receipt import Receipt
+from provision.errors import ConnectionFailed, HomeFailed, ProvisionError, RentuneError, TransferFailed, WrongHostKey
 from provision.home.places import Places
 from provision.provisioner import Answer, Box, Claim, Owned, Resource
 from provision.walk import training
 from provision.walk.held import Run, read_run
 from provision.walk.patience import RECONNECT_S, has_gone, let_in_again, patiently, wait_for_box
+from provision.walk.run import walk
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 
@@ -164,3 +166,34 @@ def test_a_box_has_gone_only_once_two_looks_a_lag_apart_have_not_shown_it(waitin
         assert has_gone(there.run) is gone
         assert there.cloud.num_asked == asked
         assert there.slept_s == [LAG_S] * (asked - 1)
+
+
+# ── a box that an earlier controller had ───────────────────────────────────────────────────────────────────────────
+
+
+def connected(there: Waiting) -> tuple[Receipt, int]:
+    """The receipt of a walk that goes on from a box that stands, and how often that was reached for."""
+    tries: list[Box] = []
+
+    def connect(box: Box, **_more: object) -> Never:
+        tries.append(box)
+        raise WrongHostKey("Another machine answers.")
+
+    receipt = walk(dataclasses.replace(there.run, connect=connect))
+    return receipt, len(tries)
+
+
+def test_a_box_that_is_gone_is_not_waited_for_by_whoever_takes_the_run_up(waiting: Callable[..., Waiting]) -> None:
+    """Nothing is said to whoever has its address by now, and what is left of it is ended."""
+    receipt, num_tries = connected(waiting(GONE))
+    assert num_tries == 0
+    assert receipt.message.startswith("The box is gone before its deadline, and not by us.")
+    assert receipt.teardown is not None
+    assert receipt.teardown.clean
+
+
+@pytest.mark.parametrize("looks", [(HERE,), (GONE, HERE), (UNSEEN,)], ids=["there", "there again", "not seen"])
+def test_one_that_is_not_seen_to_be_gone_is_reached_for(waiting: Callable[..., Waiting], looks: tuple[Any, ...]) -> None:
+    """A list that lags once, or does not answer, must not cost a training that goes on."""
+    _, num_tries = connected(waiting(*looks))
+    assert num_tries == 1

@@ -21,7 +21,7 @@ from tests.doubles.bench import OFFER
 from tests.doubles.plugins.aws import AWS, VERSION
 from tests.doubles.plugins.wire import SIGNATURE
 from tests.provision.orders import LAUNCH, ORDER
-from tests.provision.sdk import require_likeness
+from tests.provision.sdk import left_as_it_is, require_likeness
 
 SDK_CLASSES = {
     "aws:ec2/keyPair:KeyPair": (ec2.KeyPair, ec2.KeyPairArgs),
@@ -242,3 +242,10 @@ def test_every_cloud_has_a_module() -> None:
         assert load_cloud(name).KINDS
     with pytest.raises(BadInput, match="no cloud 'azure'"):
         load_cloud("azure")
+
+
+def test_neither_a_newer_image_nor_a_fresh_key_replaces_a_box_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second create, after a controller died in its first, looks its image up and makes its one-time host key anew."""
+    assert left_as_it_is(lambda: run(WITH_VOLUME), monkeypatch) == {
+        "aws:ec2/instance:Instance": {"ami", "userData", "volumeTags"}
+    }

@@ -19,7 +19,7 @@ from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.plugins.digitalocean import DIGITALOCEAN, VERSION
 from tests.provision.orders import LAUNCH, ORDER
-from tests.provision.sdk import require_likeness
+from tests.provision.sdk import left_as_it_is, require_likeness
 
 DROPLET = "digitalocean:index/droplet:Droplet"
 FIREWALL = "digitalocean:index/firewall:Firewall"
@@ -183,3 +183,8 @@ def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
 def test_the_double_has_the_version_of_the_installed_sdk() -> None:
     """The engine binds a plugin to exactly that version."""
     assert digitalocean.plugin_version() == VERSION
+
+
+def test_neither_a_newer_image_nor_a_fresh_key_replaces_a_box_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second create, after a controller died in its first, looks its image up and makes its one-time host key anew."""
+    assert left_as_it_is(inputs, monkeypatch) == {"digitalocean:index/droplet:Droplet": {"image", "sshKeys", "userData"}}

@@ -22,7 +22,7 @@ from provision.errors import Refused
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.plugins.gcp import GCP, VERSION
 from tests.provision.orders import DEADLINE_AT_S, LAUNCH, ORDER
-from tests.provision.sdk import require_likeness
+from tests.provision.sdk import left_as_it_is, require_likeness
 
 INSTANCE = "gcp:compute/instance:Instance"
 FIREWALL = "gcp:compute/firewall:Firewall"
@@ -240,3 +240,10 @@ def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
 def test_the_double_has_the_version_of_the_installed_sdk() -> None:
     """The engine binds a plugin to exactly that version."""
     assert gcp.plugin_version() == VERSION
+
+
+def test_neither_a_newer_image_nor_a_fresh_key_replaces_a_box_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second create, after a controller died in its first, looks its image up and makes its one-time host key anew."""
+    assert left_as_it_is(lambda: recorded(GOOGLES), monkeypatch) == {
+        "gcp:compute/instance:Instance": {"attachedDisks", "bootDisk", "metadata", "zone"}
+    }

@@ -24,7 +24,7 @@ from provision.parts import needed_parts
 from tests.doubles.clouds import CLOUDS
 from tests.doubles.plugins.hcloud import HCLOUD, VERSION
 from tests.provision.orders import LAUNCH, ORDER
-from tests.provision.sdk import require_likeness
+from tests.provision.sdk import left_as_it_is, require_likeness
 
 SERVER = "hcloud:index/server:Server"
 FIREWALL = "hcloud:index/firewall:Firewall"
@@ -155,3 +155,8 @@ def test_the_plugin_is_looked_for_by_its_own_name(tmp_path: Path) -> None:
 def test_the_double_has_the_version_of_the_installed_sdk() -> None:
     """The engine binds a plugin to exactly that version."""
     assert hetzner.plugin_version() == VERSION
+
+
+def test_neither_a_newer_image_nor_a_fresh_key_replaces_a_box_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A second create, after a controller died in its first, looks its image up and makes its one-time host key anew."""
+    assert left_as_it_is(inputs, monkeypatch) == {"hcloud:index/server:Server": {"image", "sshKeys", "userData"}}
