@@ -192,7 +192,7 @@ def test_a_part_that_fits_several_runs_names_them(run_id: str, ledger: Ledger, c
 def test_a_letter_or_two_end_no_run(run_id: str, ledger: Ledger, capsys: pytest.CaptureFixture[str]) -> None:
     """They are enough to look at the only run there is."""
     assert call(["down", run_id[-2:]]) == Exit.REFUSED
-    assert "Type at least 4 letters" in capsys.readouterr().err
+    assert "type at least 4 letters" in capsys.readouterr().err
     assert ledger.runs()[run_id].teardown is None
     assert call(["down", run_id[-4:]]) == Exit.OK
 
