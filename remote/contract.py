@@ -230,8 +230,8 @@ FIGURES: Final = (
 class Event(Value, frozen=True, kw_only=True):
     """One JSON line of the box's `events.jsonl`.
 
-    Kinds so far: machine, phase_started, phase_ended, progress, probe, step, evaluation, checkpoint, checkpoint_kept,
-    checkpoint_not_kept, resumed, sample, verified, warning, spot_notice, ended. docs/trainer.md lists what `data` holds for
+    Kinds so far: machine, phase_started, phase_ended, progress, probe, step, evaluation, checkpoint, checkpoint_pushed,
+    checkpoint_not_pushed, resumed, sample, verified, warning, spot_notice, ended. docs/trainer.md lists what `data` holds for
     each. A reader keeps what it does not know. "strategy_changed" is kept for a trainer that goes on with another Strategy
     after an out-of-memory; this one never does, it ends.
     """

@@ -2,7 +2,7 @@
 
 It holds until the trainer has begun. Before that, nothing on the box is worth anything; from then on it has what nobody else
 has, a checkpoint or a result, and somebody may `resume`: then the deadline alone ends it. So it does where the box is to be
-kept on failure, once it has been reached.
+spared on failure, once it has been reached.
 
 A renewal is a file on the box that holds its uptime. So a wrong clock changes nothing, and neither side needs a credential.
 """
@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 LEASE_S: Final = 3600.0  # assumed: longer than a lid is closed at noon, and the most that a box nobody comes for costs
 RENEW_S: Final = 60.0  # assumed: many renewals may be lost before it matters
 LEASE_FILE: Final = "lease"  # below the box's folder: the uptime at the last renewal, in whole seconds
-KEPT_FILE: Final = "kept"  # beside it: the deadline alone ends this box
+SPARED_FILE: Final = "spared"  # beside it: the deadline alone ends this box
 BEGUN_FILE: Final = f"job/{LOG_FILE}"  # there from the trainer's first start on
 
 # Shell. Variables: box (its folder), began_s (the uptime from which on it was waited), lease_s.
@@ -39,11 +39,11 @@ idle_s() {{
   [ "$renewed_s" -gt "$last_s" ] && [ "$renewed_s" -le "$now_s" ] && last_s=$renewed_s
   echo $((now_s - last_s))
 }} 2> /dev/null
-is_valued() {{ [ -e "$box/{BEGUN_FILE}" ] || [ -e "$box/{KEPT_FILE}" ]; }}
+is_valued() {{ [ -e "$box/{BEGUN_FILE}" ] || [ -e "$box/{SPARED_FILE}" ]; }}
 is_forsaken() {{ ! is_valued && [ "$(idle_s)" -ge "$lease_s" ]; }}
 tell_lease() {{
   if [ -e "$box/{BEGUN_FILE}" ]; then echo "lease|yes||the trainer has begun, so the deadline alone ends it"
-  elif [ -e "$box/{KEPT_FILE}" ]; then echo "lease|yes||it is kept on failure, so the deadline alone ends it"
+  elif [ -e "$box/{SPARED_FILE}" ]; then echo "lease|yes||it is spared on failure, so the deadline alone ends it"
   elif [ "$1" = yes ]; then echo "lease|yes|$((lease_s - $(idle_s)))|renewed $(idle_s) s ago"
   else echo "lease|$1||nothing ends it early if nobody comes"; fi
 }}
@@ -52,7 +52,7 @@ tell_lease() {{
 
 def idle_s(folder: Path, *, began_s: float, now_s: float) -> float | None:
     """Seconds of uptime since the last renewal, or since `began_s`; None once the deadline alone ends the box."""
-    if (folder / BEGUN_FILE).exists() or (folder / KEPT_FILE).exists():
+    if (folder / BEGUN_FILE).exists() or (folder / SPARED_FILE).exists():
         return None
     renewed_s = began_s
     with suppress(OSError, ValueError):
@@ -63,34 +63,34 @@ def idle_s(folder: Path, *, began_s: float, now_s: float) -> float | None:
 def lease_layer(alone_s: float | None, *, lease_s: float, now_s: float) -> Layer:
     """As `tell_lease` tells it, of a box whose keeper lives."""
     if alone_s is None:
-        says = "the trainer has begun, or the box is kept on failure: the deadline alone ends it"
+        says = "the trainer has begun, or the box is spared on failure: the deadline alone ends it"
         return Layer(place="box", name="lease", there=Answer.YES, says=says)
     says = f"renewed {alone_s:.0f} s ago"
     return Layer(place="box", name="lease", there=Answer.YES, says=says, strikes_at_s=now_s + lease_s - alone_s)
 
 
-def renew(shell: Shell, box: Box, *, keep: bool = False) -> None:
-    """Say on the box that somebody is there; with `keep`, that its deadline alone may end it. Raises ConnectionFailed, and
+def renew(shell: Shell, box: Box, *, spare: bool = False) -> None:
+    """Say on the box that somebody is there; with `spare`, that its deadline alone may end it. Raises ConnectionFailed, and
     ProvisionError from a box that can't take it.
     """
     folder = shlex.quote(box.folder)
-    kept = f"; : > {KEPT_FILE}" if keep else ""
+    spared = f"; : > {SPARED_FILE}" if spare else ""
     done = shell.run(
-        f"cd {folder} || exit; sed 's/[.].*//' /proc/uptime > {LEASE_FILE}.new && mv {LEASE_FILE}.new {LEASE_FILE}{kept}"
+        f"cd {folder} || exit; sed 's/[.].*//' /proc/uptime > {LEASE_FILE}.new && mv {LEASE_FILE}.new {LEASE_FILE}{spared}"
     )
     if done.rc != 0:
         raise ProvisionError(f"{box.host} could not be told that somebody is there: {done.err.strip()}")
 
 
 @contextmanager
-def attended(shell: Shell, box: Box, *, keep: bool, every_s: float = RENEW_S) -> Iterator[None]:
+def attended(shell: Shell, box: Box, *, spare: bool, every_s: float = RENEW_S) -> Iterator[None]:
     """Renew for as long as the block runs, from a thread beside it. One that can't be made is made the next time."""
     over = threading.Event()
 
     def go_on() -> None:
         while not over.is_set():
             with suppress(RentuneError):
-                renew(shell, box, keep=keep)
+                renew(shell, box, spare=spare)
             over.wait(every_s)
 
     threading.Thread(target=go_on, name="lease", daemon=True).start()

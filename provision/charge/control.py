@@ -80,7 +80,7 @@ def drive(
         make=make or provisioners(places, environment, confirm=confirm),
         display=display,
         agrees=agrees,
-        kept=pushed_of(run_id, places.run(run_id)),
+        pushed=pushed_of(run_id, places.run(run_id)),
         crash_point=crash_point,
     )
     if result_is_elsewhere(run):
@@ -194,7 +194,7 @@ def _end_locked(
         ledger=ledger,
         make=lambda _claim: provisioner,
         display=display,
-        kept=_pushed_if_seen(run_id, folder),
+        pushed=_pushed_if_seen(run_id, folder),
     )
     return end_with_books(run, discard=discard)
 

@@ -44,7 +44,7 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
         """For where a run stands."""
         if self.machine:
             return f"running on {self.machine}"
-        return f"unknown: kept at {self.url}, ask with --state" if self.url else "unknown: another computer took charge of it"
+        return f"unknown: stored at {self.url}, ask with --state" if self.url else "unknown: another computer took charge of it"
 
     @property
     def sentence(self) -> str:
@@ -58,7 +58,7 @@ class Elsewhere(msgspec.Struct, frozen=True, kw_only=True):
                 f"Take it up here: rentune resume {self.run_id}. End it all the same: rentune down {self.run_id}."
             )
         return (
-            f"Run {self.run_id} is kept at {self.url}, which can't be asked who has it ({self.why}); it is left alone. "
+            f"Run {self.run_id} is stored at {self.url}, which can't be asked who has it ({self.why}); it is left alone. "
             f"Ask again: rentune ls --state {shlex.quote(self.url)}. End it all the same: rentune down {self.run_id}."
         )
 

@@ -49,7 +49,7 @@ def command(run: str | None, install: bool, permissions: str | None, as_json: bo
     from provision.errors import Exit
     from provision.home.places import read_places
     from provision.prepare.asking import market
-    from provision.prepare.quotas import keep_today
+    from provision.prepare.quotas import remember_today
 
     places = read_places()
     if install:
@@ -57,7 +57,7 @@ def command(run: str | None, install: bool, permissions: str | None, as_json: bo
     findings = examine(places, os.environ)
     words = provider_words(findings)
     usable = usable_providers(findings)
-    clouds = clouds_here(findings, market(), os.environ, remember=keep_today(places.quotas))
+    clouds = clouds_here(findings, market(), os.environ, remember=remember_today(places.quotas))
     data = {"parts": findings, "providers": words, "clouds": clouds}
     code = Exit.OK if any(usable.values()) else Exit.REFUSED
     notes = _clock_notes(clouds)

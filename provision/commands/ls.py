@@ -208,7 +208,7 @@ def status(state: RunState, folder: RunFolder, *, now_s: float) -> str:
     if is_held:
         return "ending" if state.controlled and state.controlled.ending else "running"
     if state.opened.keep_box_on_failure and state.billed is not None:
-        return "kept"
+        return "spared"
     return "orphan"
 
 

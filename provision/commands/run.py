@@ -112,9 +112,9 @@ def _look_ahead() -> Callable[[Offer], Outlook]:
     from provision.home.places import read_places
     from provision.prepare.ahead import LookAhead
     from provision.prepare.asking import market
-    from provision.prepare.quotas import keep_today
+    from provision.prepare.quotas import remember_today
 
-    return LookAhead(os.environ, market().gpus, remember=keep_today(read_places().quotas))
+    return LookAhead(os.environ, market().gpus, remember=remember_today(read_places().quotas))
 
 
 def _open(chosen: Chosen, options: dict[str, Any], look: Callable[[Offer], Outlook]) -> Open:

@@ -97,8 +97,8 @@ def require_price_of_today(plan: Plan, offers: Iterable[Offer]) -> None:
 
 
 def _to_be_run(plan: Plan, rules: tuple[Rule, ...], *, keep: bool) -> Plan:
-    kept = _kept(plan, on_failure=keep)
-    return msgspec.structs.replace(kept, request=capped(kept, rules))
+    driven = _to_be_driven(plan, spare_on_failure=keep)
+    return msgspec.structs.replace(driven, request=capped(driven, rules))
 
 
 class Looked(NamedTuple):
@@ -205,10 +205,10 @@ def _most_refused(result: SearchResult) -> str:
     return "".join(f"{', ' if number else ': '}{each.what} {each.reason}" for number, each in enumerate(most))
 
 
-def _kept(plan: Plan, *, on_failure: bool) -> Plan:
+def _to_be_driven(plan: Plan, *, spare_on_failure: bool) -> Plan:
     """Paths that hold for a process elsewhere, and the box's fate."""
     request = with_absolute_paths(plan.request)
-    keep = msgspec.structs.replace(request.keep, box_on_failure=request.keep.box_on_failure or on_failure)
+    keep = msgspec.structs.replace(request.keep, box_on_failure=request.keep.box_on_failure or spare_on_failure)
     return msgspec.structs.replace(plan, request=msgspec.structs.replace(request, keep=keep))
 
 

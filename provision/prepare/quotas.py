@@ -1,4 +1,4 @@
-"""What accounts may not rent, as their clouds told `doctor` or `run`, or refused an order: kept at home for `plan`."""
+"""What accounts may not rent, as their clouds told `doctor` or `run`, or refused an order: remembered at home for `plan`."""
 
 from __future__ import annotations
 
@@ -15,14 +15,14 @@ from planner.plan import Provider, QuotaShort
 from provision.clouds.quotas import Quota, shortage
 from provision.home.whole import write_whole
 
-KEPT_DAYS: Final = 30  # assumed: a quota that was asked for is granted, or not, within a month
+REMEMBERED_DAYS: Final = 30  # assumed: a quota that was asked for is granted, or not, within a month
 
 Told = Mapping[str, tuple[tuple[Quota, float], ...]]  # by an offer's key: each quota that counts, and how much of it is taken
 
 
-def with_shortages(providers: Mapping[str, Provider], kept: Path, *, today: dt.date) -> dict[str, Provider]:
+def with_shortages(providers: Mapping[str, Provider], file: Path, *, today: dt.date) -> dict[str, Provider]:
     """The providers with those offers that their quotas did not admit when they were asked last, a month ago at most."""
-    short = {key: each for key, each in _read(kept).items() if (today - each.asked_on).days <= KEPT_DAYS}
+    short = {key: each for key, each in _read(file).items() if (today - each.asked_on).days <= REMEMBERED_DAYS}
     return {
         name: msgspec.structs.replace(
             provider, short={key: each for key, each in short.items() if key.partition("/")[0] == name}
@@ -31,43 +31,43 @@ def with_shortages(providers: Mapping[str, Provider], kept: Path, *, today: dt.d
     }
 
 
-def keep(told: Told, kept: Path, *, today: dt.date) -> None:
+def remember(told: Told, file: Path, *, today: dt.date) -> None:
     """Write down what is short now, and strike out what is not any more. A cloud that tells no limit of an offer says nothing
     of an order that it refused. Where home takes no file `plan` does not know it.
     """
     answered = {key for key, needed in told.items() if any(quota.limit is not None for quota, _ in needed)}
-    short = {key: each for key, each in _read(kept).items() if key not in answered}
+    short = {key: each for key, each in _read(file).items() if key not in answered}
     for key, needed in told.items():
         lacking = [_short(quota, much, today) for quota, much in needed if shortage(quota, much) is not None]
         if lacking:
             short[key] = lacking[0]
-    _write(short, kept)
+    _write(short, file)
 
 
-def keep_refused(offer: Offer, why: str, kept: Path, *, today: dt.date) -> None:
+def remember_refused(offer: Offer, why: str, file: Path, *, today: dt.date) -> None:
     """Write down an order that was refused for a limit of the account. Figures that are known tell more, and stay."""
-    known = _read(kept)
+    known = _read(file)
     if (there := known.get(offer.key)) is None or there.have is None:
         refused = QuotaShort(name=why, where=offer.region, unit="", have=None, need=None, asked_on=today)
-        _write(known | {offer.key: refused}, kept)
+        _write(known | {offer.key: refused}, file)
 
 
-def strike_out(offer: Offer, kept: Path) -> None:
+def strike_out(offer: Offer, file: Path) -> None:
     """Forget what was short of an offer that was granted."""
-    known = _read(kept)
+    known = _read(file)
     if known.pop(offer.key, None) is not None:
-        _write(known, kept)
+        _write(known, file)
 
 
-def _write(short: Mapping[str, QuotaShort], kept: Path) -> None:
+def _write(short: Mapping[str, QuotaShort], file: Path) -> None:
     with suppress(OSError):
-        kept.parent.mkdir(parents=True, exist_ok=True)
-        write_whole(kept, msgspec.json.format(msgspec.json.encode(short), indent=1))
+        file.parent.mkdir(parents=True, exist_ok=True)
+        write_whole(file, msgspec.json.format(msgspec.json.encode(short), indent=1))
 
 
-def keep_today(kept: Path) -> Callable[[Told], None]:
+def remember_today(file: Path) -> Callable[[Told], None]:
     """`keep`, on the day that it is by now."""
-    return lambda told: keep(told, kept, today=dt.datetime.now(tz=dt.UTC).date())
+    return lambda told: remember(told, file, today=dt.datetime.now(tz=dt.UTC).date())
 
 
 def _short(quota: Quota, needed: float, today: dt.date) -> QuotaShort:
@@ -75,8 +75,8 @@ def _short(quota: Quota, needed: float, today: dt.date) -> QuotaShort:
     return QuotaShort(name=quota.name, where=quota.where, unit=quota.unit, have=have, need=needed, asked_on=today)
 
 
-def _read(kept: Path) -> dict[str, QuotaShort]:
+def _read(file: Path) -> dict[str, QuotaShort]:
     """Nothing where there is no file, or none that can be read: it only spares a question."""
     with suppress(OSError, msgspec.MsgspecError):
-        return msgspec.json.decode(kept.read_bytes(), type=dict[str, QuotaShort])
+        return msgspec.json.decode(file.read_bytes(), type=dict[str, QuotaShort])
     return {}

@@ -18,7 +18,7 @@ import msgspec
 
 from provision.errors import ControlLost, HeldElsewhere, Refused, StoreFailed
 from provision.state.seal import Lock, name_of
-from provision.store.bucket import Bucket, Kept, Version
+from provision.store.bucket import Bucket, Stored, Version
 from remote.contract import decode
 
 RUNS: Final = "runs"
@@ -59,9 +59,9 @@ def take(bucket: Bucket, run_id: str, holder: Holder) -> tuple[Held, Book]:
 
     Raises HeldElsewhere while another machine holds it, StoreFailed where nobody can tell.
     """
-    book, kept = read_book(bucket, book_name(run_id))
-    require_free(bucket, book, kept, home=holder.home)
-    held = Held(bucket, holder, version=kept.version, beat=book.beat)
+    book, stored = read_book(bucket, book_name(run_id))
+    require_free(bucket, book, stored, home=holder.home)
+    held = Held(bucket, holder, version=stored.version, beat=book.beat)
     taken = msgspec.structs.replace(book, holder=holder, takings=book.takings + 1)
     try:
         held.write(taken)
@@ -96,16 +96,16 @@ class Held:
 
         The version where it is the very same; None where it is to be written again. Raises ControlLost where it is not ours.
         """
-        there, kept = read_book(self._bucket, book_name(run_id))
-        if kept.data == data:
-            return kept.version
+        there, stored = read_book(self._bucket, book_name(run_id))
+        if stored.data == data:
+            return stored.version
         if there.holder is None or there.holder.token != self._holder.token:
             who = _who(there.holder) if there.holder else "another machine, which has let it go again"
             raise ControlLost(
                 f"Run {run_id} was taken over from {who}; this process does nothing more about it.",
                 hint=f"rentune ls --state {shlex.quote(self._bucket.url)}",
             )
-        self._version = kept.version
+        self._version = stored.version
         return None
 
 
@@ -127,9 +127,9 @@ def _signature(book: Book, key: bytes) -> str:
     return name_of(key, msgspec.json.encode((book.run_id, book.papers, book.lines)))
 
 
-def require_free(bucket: Bucket, book: Book, kept: Kept, *, home: str | None) -> None:
+def require_free(bucket: Bucket, book: Book, stored: Stored, *, home: str | None) -> None:
     """Raises HeldElsewhere while another state folder than `home` holds the run, and was heard of within its term."""
-    if book.holder is not None and book.holder.home != home and is_heard(bucket, book, kept):
+    if book.holder is not None and book.holder.home != home and is_heard(bucket, book, stored):
         raise HeldElsewhere(f"Run {book.run_id} is controlled from {_who(book.holder)}.", hint=_how_to_go_on(book.holder))
 
 
@@ -139,18 +139,18 @@ def new_book(bucket: Bucket, book: Book) -> None:
         raise Refused(f"{bucket.url} has a run {book.run_id} already.")
 
 
-def read_book(bucket: Bucket, name: str) -> tuple[Book, Kept]:
+def read_book(bucket: Bucket, name: str) -> tuple[Book, Stored]:
     """Raises StoreFailed also where there is none, or one that can't be read: who holds the run is not known then."""
-    kept = bucket.get(name)
-    if kept is None:
+    stored = bucket.get(name)
+    if stored is None:
         raise StoreFailed(f"{bucket.url}/{name} is not there.")
     try:
-        book = decode(kept.data, Book)
+        book = decode(stored.data, Book)
     except msgspec.DecodeError:
         raise StoreFailed(f"{bucket.url}/{name} can't be read: it is damaged, or of a newer version of rentune.") from None
     if book_name(book.run_id) != name:
         raise StoreFailed(f"{bucket.url}/{name} is the book of another run, {book.run_id!r}.")
-    return book, kept
+    return book, stored
 
 
 def book_name(run_id: str) -> str:
@@ -161,15 +161,15 @@ def now_s(bucket: Bucket, run_id: str) -> float:
     """The store's own clock: when something that was written this moment was written."""
     asked = f"{RUNS}/{run_id}/asked"
     bucket.put(asked, secrets.token_bytes(16))
-    kept = bucket.get(asked)
-    if kept is None:
+    stored = bucket.get(asked)
+    if stored is None:
         raise StoreFailed(f"{bucket.url} forgets what is written there.")
-    return kept.written_at_s
+    return stored.written_at_s
 
 
-def is_heard(bucket: Bucket, book: Book, kept: Kept) -> bool:
+def is_heard(bucket: Bucket, book: Book, stored: Stored) -> bool:
     """Whether its holder, if it has one, has written something within its term, by the store's clock."""
-    return book.holder is not None and now_s(bucket, book.run_id) - kept.written_at_s <= book.holder.term_s + GRAIN_S
+    return book.holder is not None and now_s(bucket, book.run_id) - stored.written_at_s <= book.holder.term_s + GRAIN_S
 
 
 def _who(holder: Holder) -> str:

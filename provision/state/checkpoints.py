@@ -95,11 +95,11 @@ class PushedCheckpoints:
     def _found(self) -> Iterator[Found]:
         for name in list(self.bucket.names(self.folder)):
             folder, _, file = name.rpartition("/")
-            kept = self.bucket.get(name) if file == WHOLE else None
-            if kept is None:
+            stored = self.bucket.get(name) if file == WHOLE else None
+            if stored is None:
                 continue
             try:
-                yield Found(folder, decode(kept.data, Whole))
+                yield Found(folder, decode(stored.data, Whole))
             except msgspec.DecodeError:  # being written over, or never ours
                 continue
 

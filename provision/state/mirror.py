@@ -130,15 +130,15 @@ class MirroredLedger(Ledger):
                 self._mirror.send_unless_away()
 
     def put_away(self, outcome: Outcome, adapter: Path) -> None:
-        """Keep a result that is whole at home in the store, too. What fails is told: the result is at home."""
+        """Put a result that is whole at home into the store, too. What fails is told: the result is at home."""
         if self._mirror is not None and (error := self._mirror.try_to_send()) is not None:
-            self._note(f"The result is at home, and could not be kept in the state as well: {error}")
+            self._note(f"The result is at home, and could not be stored with the state as well: {error}")
             return
-        self._note(f"The result is at home; keeping it in {self._bucket.url} as well.")
+        self._note(f"The result is at home; storing it in {self._bucket.url} as well.")
         try:
             results.put_away(self._bucket, self._link.key, self._run_id, outcome, adapter)
         except (StoreFailed, OSError) as error:
-            self._note(f"The result is at home, and could not be kept in the state as well: {error}")
+            self._note(f"The result is at home, and could not be stored with the state as well: {error}")
 
     def _write(self, mirror: Mirror, line: AnyLine) -> None:
         """What buys waits for the store until the box's deadline: raises StoreFailed then, and it is as if never said."""
@@ -335,10 +335,10 @@ def _noted(book: Book, link: Link, places: Places) -> Link:
 def read_papers(bucket: Bucket, key: bytes, book: Book) -> bytes:
     """The papers that a book names, packed. Raises StoreFailed where they are not there, Refused where they are damaged."""
     name = papers_name(book.run_id, book.papers or "")
-    kept = bucket.get(name)
-    if kept is None:
+    stored = bucket.get(name)
+    if stored is None:
         raise StoreFailed(f"{bucket.url}/{name} is not there.")
-    return unseal(key, kept.data, run_id=book.run_id)
+    return unseal(key, stored.data, run_id=book.run_id)
 
 
 def papers_name(run_id: str, name: str) -> str:

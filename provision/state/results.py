@@ -29,8 +29,8 @@ def put_away(bucket: Bucket, key: bytes, run_id: str, outcome: Outcome, adapter:
 
 def finished(bucket: Bucket, key: bytes, run_id: str) -> Outcome | None:
     """How it ended, where the word is there. Raises Refused for one that is damaged, StoreFailed."""
-    kept = bucket.get(_name(run_id, FINISHED))
-    return None if kept is None else decode(unseal(key, kept.data, run_id=run_id), Outcome)
+    stored = bucket.get(_name(run_id, FINISHED))
+    return None if stored is None else decode(unseal(key, stored.data, run_id=run_id), Outcome)
 
 
 def bring(bucket: Bucket, run_id: str, outcome: Outcome, adapter: Path) -> None:

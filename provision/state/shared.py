@@ -97,8 +97,8 @@ def bring(name: str, url: str, places: Places, *, environment: Mapping[str, str]
         refresh(run_id, places, environment=environment)
         return run_id
     passphrase = require_passphrase(environment.get(PASSPHRASE), variable=PASSPHRASE)
-    book, kept = read_book(bucket, book_name(run_id))
-    require_free(bucket, book, kept, home=known_installation(places))
+    book, stored = read_book(bucket, book_name(run_id))
+    require_free(bucket, book, stored, home=known_installation(places))
     key = unlocked(book.lock, passphrase)
     _require_reachable(book)
     take_in(book, Link(url=bucket.url, key=key), Bucket(url, environment=environment), places)
@@ -121,9 +121,9 @@ def seen_book(run_id: str, link: Link, *, environment: Mapping[str, str] = os.en
     Raises StoreFailed, MissingPart, and Refused where somebody without the run's key has written it.
     """
     bucket = Bucket(link.url, environment=environment, request_s=QUESTION_S)
-    book, kept = read_book(bucket, book_name(run_id))
+    book, stored = read_book(bucket, book_name(run_id))
     require_genuine(book, link.key)
-    return book, is_heard(bucket, book, kept)
+    return book, is_heard(bucket, book, stored)
 
 
 def refresh_papers(run_id: str, places: Places, *, environment: Mapping[str, str] = os.environ) -> None:
@@ -157,8 +157,8 @@ def shared_runs(
     unseen: dict[str, str] = {}
     for run_id in sorted(bucket.folders(RUNS)):
         try:
-            book, kept = read_book(bucket, book_name(run_id))
-            holder = book.holder if is_heard(bucket, book, kept) else None
+            book, stored = read_book(bucket, book_name(run_id))
+            holder = book.holder if is_heard(bucket, book, stored) else None
         except StoreFailed as error:
             unseen[run_id] = str(error)
             continue

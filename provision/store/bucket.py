@@ -41,7 +41,7 @@ class Version(NamedTuple):
     version: str | None
 
 
-class Kept(NamedTuple):
+class Stored(NamedTuple):
     """What lies under a name, and since when by the store's own clock."""
 
     data: bytes
@@ -60,7 +60,7 @@ class Bucket:
         self._request_s = request_s
         self._store = _opened(self.url, environment, request_s)
 
-    def get(self, name: str) -> Kept | None:
+    def get(self, name: str) -> Stored | None:
         """What lies there; None where nothing does."""
         import obstore
 
@@ -70,7 +70,7 @@ class Bucket:
             except FileNotFoundError:
                 return None
             meta = found.meta
-            return Kept(bytes(found.bytes()), Version(meta["e_tag"], meta["version"]), meta["last_modified"].timestamp())
+            return Stored(bytes(found.bytes()), Version(meta["e_tag"], meta["version"]), meta["last_modified"].timestamp())
 
     def put(self, name: str, data: bytes | Path) -> None:
         """Write it, whatever lies there. A file goes in pieces, and appears as a whole."""

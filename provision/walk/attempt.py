@@ -31,16 +31,16 @@ from provision.errors import (
 from provision.home.places import RunFolder
 from provision.home.whole import CURES
 from provision.prepare.deadline import allowed_s
-from provision.prepare.quotas import keep_refused, strike_out
+from provision.prepare.quotas import remember_refused, strike_out
 from provision.providers import boot_wait_s
 from provision.provisioner import Box, Teardown
 from provision.redact import redact
 from provision.ssh import Shell, replace_host_key
 from provision.ssh.keys import client_key
 from provision.walk import lease
+from provision.walk.carrying import meter_pushes
 from provision.walk.console import told_with_console
 from provision.walk.held import Run
-from provision.walk.keeping import meter_pushes
 from provision.walk.lease import Lease, leased
 from provision.walk.patience import gone_too_soon, has_gone, listed, patiently, require_box
 from provision.walk.permitted import past_of, permitted_plan
@@ -83,7 +83,7 @@ class Stopped(End):
     """The user wanted it."""
 
 
-class Kept(End):
+class Spared(End):
     """The box is left to its deadline: it holds the only result, or the user wants to look at a failure."""
 
 
@@ -127,13 +127,13 @@ class Telling:
         with suppress(OSError):  # nobody reads along any more
             self._run.display.note(words)
 
-    def end(self, *, kept: bool = False) -> End:
+    def end(self, *, spared: bool = False) -> End:
         """What it comes to."""
         error = self._error
         if self._interrupted:
             return Stopped(self._said)
-        if kept:
-            return Kept(self._said)
+        if spared:
+            return Spared(self._said)
         if isinstance(error, Declined):
             return NoRoom(self._said, error.reason, error.scope, error.zone)
         if isinstance(error, BoxLost):
@@ -172,26 +172,26 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             held.callback(shell.close)
             box = _with_own_host_key(run, shell, leasing.box)
         train(run, phases, shell, box)
-    kept = _was_kept(leasing)
-    if not kept:
+    spared = _was_spared(leasing)
+    if not spared:
         with telling.caught():
             _end_what_is_left(run)
     with telling.caught():
         meter_pushes(run)
-    _note_down(run, telling.end(kept=kept))
+    _note_down(run, telling.end(spared=spared))
     with telling.caught():
         confirm(run, phases)
-    return telling.end(kept=kept)
+    return telling.end(spared=spared)
 
 
 def _told(tell: Callable[..., None], *what: Phase) -> None:
-    """On the way out a line that the ledger can't take must not hide why: a box with the only copy of a result is kept."""
+    """On the way out a line that the ledger can't take must not hide why: a box with the only copy of a result is spared."""
     with suppress(OSError):
         tell(*what)
 
 
-def _was_kept(leasing: Lease | None) -> bool:
-    return leasing is not None and leasing.kept
+def _was_spared(leasing: Lease | None) -> bool:
+    return leasing is not None and leasing.spared
 
 
 def _why_not_here(run: Run, end: End) -> NoRoom | None:
@@ -224,7 +224,7 @@ def _note_down(run: Run, end: End) -> None:
     )
     if why.reason is Reason.QUOTA:
         today = dt.datetime.fromtimestamp(now_s, tz=dt.UTC).date()
-        keep_refused(state.rental.offer, why.said, run.places.quotas, today=today)
+        remember_refused(state.rental.offer, why.said, run.places.quotas, today=today)
 
 
 def confirm(run: Run, phases: Phases) -> None:
@@ -285,7 +285,7 @@ def _lease(run: Run, adopted: Box | None) -> AbstractContextManager[Lease]:
         ledger=run.ledger,
         clock=run.clock,
         box=adopted,
-        keep_on_failure=run.state.opened.keep_box_on_failure,
+        spare_on_failure=run.state.opened.keep_box_on_failure,
     )
 
 

@@ -21,8 +21,8 @@ from provision.home.whole import write_whole
 from provision.redact import redact
 from provision.report.cost import COST_FILE, render_cost
 from provision.report.page import render_page
+from provision.walk.carrying import forget_pushed, meter_pushes
 from provision.walk.held import Run
-from provision.walk.keeping import forget_kept, meter_pushes
 from provision.watch.curves import trace_curves
 from provision.watch.view import base_fetched_bytes, fold, measured, read_events
 from remote.contract import AdapterFile, Outcome, checkpoint_name, decode
@@ -76,7 +76,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
         shutil.rmtree(run.folder.keys, ignore_errors=True)
     if receipt.trained:
         shutil.rmtree(run.folder.checkpoints, ignore_errors=True)
-        forget_kept(run)
+        forget_pushed(run)
     return with_open_books(receipt, troubles[0]) if troubles else receipt
 
 

@@ -23,13 +23,13 @@ def told_with_console(run: Run, act: Callable[[], T]) -> T:
     except WrongHostKey:
         raise
     except ConnectionFailed as error:
-        if not _kept(run):
+        if not _is_at_home(run):
             raise
         words = f"{error} Its console ends with: {last_words(run.folder.console)}"
         raise ConnectionFailed(words, hint=f"All of it: {run.folder.console}") from error
 
 
-def _kept(run: Run) -> bool:
+def _is_at_home(run: Run) -> bool:
     """Whether the machine has said anything, and it lies at home now."""
     try:
         said = run.provisioner.console(run.claim)

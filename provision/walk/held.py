@@ -45,7 +45,7 @@ class Run:
     make: MakeProvisioner
     display: Display
     agrees: Agrees = lambda _question: False
-    kept: PushedCheckpoints | None = None  # in object storage, where the run's state lies there
+    pushed: PushedCheckpoints | None = None  # in object storage, where the run's state lies there
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
     steady: Callable[[], float] = time.monotonic  # for how long, where the other says when
@@ -116,7 +116,7 @@ def read_run(
     make: MakeProvisioner,
     display: Display,
     agrees: Agrees = lambda _question: False,
-    kept: PushedCheckpoints | None = None,
+    pushed: PushedCheckpoints | None = None,
     crash_point: str | None = None,
     clock: Callable[[], float] = time.time,
     sleep: Callable[[float], None] = time.sleep,
@@ -133,7 +133,7 @@ def read_run(
         make=_each_once(make),
         display=display,
         agrees=agrees,
-        kept=kept,
+        pushed=pushed,
         crash_point=crash_point,
         clock=clock,
         sleep=sleep,

@@ -27,7 +27,7 @@ class Lease:
     """A box, and whether it was left to its deadline when the block ended."""
 
     box: Box
-    kept: bool = False
+    spared: bool = False
 
 
 @contextmanager
@@ -39,13 +39,13 @@ def leased(
     ledger: Ledger,
     clock: Callable[[], float] = time.time,
     box: Box | None = None,
-    keep_on_failure: bool = False,
+    spare_on_failure: bool = False,
 ) -> Iterator[Lease]:
     """Bring up a box (or take over `box`, after a crash) and end it on every way out.
 
     The caller has written Attempted. This writes Created and, whatever happens, Ended; the verdict is in the ledger.
     Ctrl-C during the destroy is answered after it. A box that holds a result which is not at home is left to its
-    deadline, with `keep_on_failure` also one whose block raised any other Exception; then no Ended is written.
+    deadline, with `spare_on_failure` also one whose block raised any other Exception; then no Ended is written.
     """
     lease: Lease | None = None
     try:
@@ -58,10 +58,10 @@ def leased(
         except BoxLost:
             raise
         except Exception as error:
-            lease.kept = keep_on_failure or isinstance(error, ResultOnBox)
+            lease.spared = spare_on_failure or isinstance(error, ResultOnBox)
             raise
     finally:
-        if lease is None or not lease.kept:
+        if lease is None or not lease.spared:
             end(launch, provisioner=provisioner, ledger=ledger, clock=clock)
 
 

@@ -123,7 +123,7 @@ def gone_too_soon(run: Run) -> BoxLost | TrainingFailed:
 def more_time(run: Run) -> str:
     """What to type: the limit that set the deadline, and when that came."""
     given_s = run.state.deadline_at_s - run.state.opened.at_s
-    longer = limit_of(run.plan, Taken(pushes=run.kept is not None)).longer
+    longer = limit_of(run.plan, Taken(pushes=run.pushed is not None)).longer
     return f"It came {seconds_words(given_s)} after the start: run it again with {longer}."
 
 

@@ -30,7 +30,7 @@ def past_of(run: Run) -> Past:
         elapsed_s=now_s - state.opened.at_s,
         left_s=state.deadline_at_s - now_s,
         strategy=run.plan.strategy if steps else None,
-        pushes=run.kept is not None,
+        pushes=run.pushed is not None,
         done_share=min(1.0, steps[-1] / max(1, run.plan.duration.num_steps)) if steps else 0.0,
     )
 

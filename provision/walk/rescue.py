@@ -12,8 +12,8 @@ from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
 from provision.walk.books import result_waits
+from provision.walk.carrying import ended_after
 from provision.walk.held import Run
-from provision.walk.keeping import ended_after
 from provision.walk.patience import let_in_again, listed
 from provision.walk.stopping import MOST_S
 from provision.walk.training import fetch, stopped_with_result

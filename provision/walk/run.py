@@ -24,8 +24,8 @@ from provision.walk import lease
 from provision.walk.attempt import End, Failed, Stopped, Telling, Trained, attempt, confirm
 from provision.walk.attempts import Next, NoneLeft, choose
 from provision.walk.books import adapter_home, close_books, read_outcome
+from provision.walk.carrying import bring_pushed, meter_pushes
 from provision.walk.held import Run
-from provision.walk.keeping import bring_kept, meter_pushes
 from provision.walk.permitted import past_of, permitted
 from provision.walk.phases import Phases
 from remote.contract import Phase
@@ -68,7 +68,7 @@ def _settled(run: Run, phases: Phases) -> End | None:
             return Failed(f"{said} {UNCONFIRMED}".strip())
     while True:
         if run.state.standing is Standing.BETWEEN:
-            bring_kept(run)
+            bring_pushed(run)
         plan = _next(run) if run.state.standing in (Standing.OPENED, Standing.BETWEEN) else run.plan
         if isinstance(plan, str):
             return Failed(" ".join(dict.fromkeys(filter(None, (said, plan)))))

@@ -33,9 +33,9 @@ from provision.prepare.inputs import hub_secrets, input_files
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.walk.books import result_waits
+from provision.walk.carrying import Carrier, bring_learned, granted
 from provision.walk.foresight import Foresight
 from provision.walk.held import Run
-from provision.walk.keeping import Keeper, bring_learned, granted
 from provision.walk.patience import more_time, patiently, pause, require_time, wait_for_box
 from provision.walk.phases import Phases
 from provision.walk.stopping import leaving_s
@@ -163,7 +163,7 @@ def _handoff(run: Run, box: Box) -> Handoff:
 
 def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
     """Until the job has ended, started where it is not. A silent box is waited for until the deadline."""
-    restarts, hearers = 0, (phases.heard, Keeper(run, shell, box).heard, Foresight(run).heard)
+    restarts, hearers = 0, (phases.heard, Carrier(run, shell, box).heard, Foresight(run).heard)
     while True:
         seen = job.state(shell, box)
         standing = seen.state
@@ -172,7 +172,7 @@ def _follow(run: Run, phases: Phases, shell: Shell, box: Box) -> None:
             if standing == "killed":
                 restarts += 1
                 _allow_restart(run, restarts, rebooted=seen.rebooted)
-            with run.attended(shell, box, keep=run.state.opened.keep_box_on_failure):
+            with run.attended(shell, box, spare=run.state.opened.keep_box_on_failure):
                 patiently(run, partial(_start, run, phases, shell, box, again=standing == "killed"))
         elif standing == "unknown":
             wait_for_box(run)

@@ -88,11 +88,11 @@ class Pusher:
         except FileNotFoundError:  # a newer one has taken its place, and will be sent
             return
         except NotTaken as error:
-            self._events.emit("checkpoint_not_kept", step=step, reason=str(error))
+            self._events.emit("checkpoint_not_pushed", step=step, reason=str(error))
             return
         self._held[number] = whole
         size_bytes = sum(file.size_bytes for file in whole.files)
-        self._events.emit("checkpoint_kept", step=step, size_bytes=size_bytes, seconds=time.monotonic() - started_s)
+        self._events.emit("checkpoint_pushed", step=step, size_bytes=size_bytes, seconds=time.monotonic() - started_s)
 
     def _free(self, best_step: int | None) -> int:
         """A place that holds neither the newest, nor the best of the newest, nor the best now."""

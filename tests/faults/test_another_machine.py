@@ -77,7 +77,7 @@ def test_another_home_brings_a_killed_run_to_its_receipt(
     assert other.run(run_id).receipt.exists()
     assert not other.run(run_id).keys.exists()
     assert [line.exit_code for line in Ledger(other.ledger).lines() if isinstance(line, Billed)] == [Exit.OK]
-    assert "checkpoint_kept" in {event.kind for event in read_events(other.run(run_id).events)}
+    assert "checkpoint_pushed" in {event.kind for event in read_events(other.run(run_id).events)}
     assert list(Bucket(url).names(f"runs/{run_id}/checkpoints")) == [], "the result is at home"
     assert f"runs/{run_id}/adapter/{FINISHED}" in set(Bucket(url).names(f"runs/{run_id}/adapter"))
 

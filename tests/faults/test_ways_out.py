@@ -15,8 +15,8 @@ from provision.aboard.checkpoints import Fetched
 from provision.account.lines import AnyLine, PhaseStarted
 from provision.clouds.programs.order import PowerOff
 from provision.errors import BoxLost, HomeFailed, ProvisionError, TransferFailed
-from provision.walk import keeping, training
-from provision.walk.keeping import LINE_SHARE, Keeper
+from provision.walk import carrying, training
+from provision.walk.carrying import LINE_SHARE, Carrier
 from remote.contract import OUTPUT_DIR, Event, Phase
 from tests.doubles.virtual.cloud import VirtualCloud
 from tests.doubles.virtual.lives import Life, MortalLedger
@@ -118,11 +118,11 @@ def test_after_a_notice_a_box_without_a_checkpoint_is_not_left_as_if_one_were_at
     stage = Stage.set(CALM, tmp_path)
     run = stage._held(Life(), MortalLedger(stage.places.ledger, Life()))
     spot = msgspec.structs.replace(run.plan, offer=msgspec.structs.replace(run.plan.offer, purchase="spot"))
-    monkeypatch.setattr(keeping, "fetch_newest", lambda *_asked: None)
-    keeper = Keeper(dataclasses.replace(run, plans=(spot,)), None, None)  # type: ignore[arg-type]  # neither is asked
-    keeper.heard(told("spot_notice"))
+    monkeypatch.setattr(carrying, "fetch_newest", lambda *_asked: None)
+    carrier = Carrier(dataclasses.replace(run, plans=(spot,)), None, None)  # type: ignore[arg-type]  # neither is asked
+    carrier.heard(told("spot_notice"))
     try:
-        keeper.heard(told("checkpoint", step=7, size_bytes=5))
+        carrier.heard(told("checkpoint", step=7, size_bytes=5))
     except BoxLost as lost:
         pytest.fail(f"{lost} It is not.")
 
@@ -144,10 +144,10 @@ def test_a_wall_clock_that_is_set_changes_nothing_of_how_often_a_checkpoint_is_f
         now["wall"] += set_by_s
         return Fetched(step=1, num_bytes=1)
 
-    monkeypatch.setattr(keeping, "fetch_newest", comes_home)
-    keeper = Keeper(run, None, None)  # type: ignore[arg-type]  # neither is asked
+    monkeypatch.setattr(carrying, "fetch_newest", comes_home)
+    carrier = Carrier(run, None, None)  # type: ignore[arg-type]  # neither is asked
     for later_s in (0.0, 10.0 / LINE_SHARE - 1.0, 1.0):
         now["steady"] += later_s
         now["wall"] += set_by_s
-        keeper.heard(told("checkpoint", step=1, size_bytes=5))
+        carrier.heard(told("checkpoint", step=1, size_bytes=0))  # whose sending costs nothing
     assert fetched == [5.0, 15.0 + 10.0 / LINE_SHARE]

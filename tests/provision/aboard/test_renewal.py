@@ -12,7 +12,7 @@ from typing import cast
 import msgspec
 import pytest
 
-from provision.aboard.renewal import BEGUN_FILE, FUNCTIONS, KEPT_FILE, LEASE_FILE, attended, idle_s, renew
+from provision.aboard.renewal import BEGUN_FILE, FUNCTIONS, LEASE_FILE, SPARED_FILE, attended, idle_s, renew
 from provision.direct.local import LocalBox, local_offer
 from provision.errors import ConnectionFailed, ProvisionError
 from provision.provisioner import Box
@@ -39,7 +39,7 @@ def written(folder: Path, files: dict[str, str]) -> Path:
         ({LEASE_FILE: "so\n"}, 4000),
         ({LEASE_FILE: ""}, 4000),
         ({BEGUN_FILE: ""}, None),
-        ({KEPT_FILE: ""}, None),
+        ({SPARED_FILE: ""}, None),
         ({BEGUN_FILE: "", LEASE_FILE: "1001\n"}, None),
     ],
     ids=str,
@@ -77,7 +77,7 @@ BOX = Box(run_id="r1", provider="aws", host="h", port=22, user="u", host_key="k"
 def test_it_is_renewed_for_as_long_as_the_block_runs() -> None:
     """A line that is cut costs one renewal."""
     line = Line()
-    with attended(cast("Shell", line), BOX, keep=False, every_s=0.01):
+    with attended(cast("Shell", line), BOX, spare=False, every_s=0.01):
         await_true(lambda: len(line.told) > 3)
     await_true(lambda: "lease" not in {thread.name for thread in threading.enumerate()})
     told = len(line.told)
@@ -102,16 +102,16 @@ def test_a_local_box_for_which_nobody_comes_is_gone_before_its_deadline(
 
 
 @pytest.mark.box
-@pytest.mark.parametrize("keep", [False, True], ids=["renewed", "kept on failure"])
-def test_a_local_box_that_is_attended_lives(tmp_path: Path, leased: Callable[[float], LocalBox], *, keep: bool) -> None:
-    """For as long as somebody renews; one to be kept on failure, after that, too."""
+@pytest.mark.parametrize("spare", [False, True], ids=["renewed", "spared on failure"])
+def test_a_local_box_that_is_attended_lives(tmp_path: Path, leased: Callable[[float], LocalBox], *, spare: bool) -> None:
+    """For as long as somebody renews; one to be spared on failure, after that, too."""
     with rig_of("local box in a PID namespace", tmp_path) as rig:
         box = leased(3.0).up(local_offer(), rig.launch())
         with rig.connect(box) as shell:
-            with attended(shell, box, keep=keep, every_s=0.5):
+            with attended(shell, box, spare=spare, every_s=0.5):
                 time.sleep(4.0)
                 assert Path(box.folder).exists()
-            time.sleep(4.0 if keep else 0.0)
+            time.sleep(4.0 if spare else 0.0)
             assert Path(box.folder).exists()
 
 
@@ -120,8 +120,8 @@ def test_a_renewal_that_fails_says_so_and_leaves_nothing_elsewhere(shell: Shell,
     """A folder that is gone: neither lease nor mark is written where the user happens to be."""
     gone = msgspec.structs.replace(box, folder=str(tmp_path / "gone"))
     with pytest.raises(ProvisionError, match="could not be told that somebody is there"):
-        renew(shell, gone, keep=True)
-    assert shell.run(f"test -e {KEPT_FILE}").rc != 0
+        renew(shell, gone, spare=True)
+    assert shell.run(f"test -e {SPARED_FILE}").rc != 0
 
 
 @pytest.mark.box

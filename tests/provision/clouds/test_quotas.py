@@ -27,7 +27,7 @@ from provision.errors import Refused
 from provision.home.places import Places
 from provision.prepare.ahead import LookAhead, Outlook, first_open
 from provision.prepare.choosing import Chosen
-from provision.prepare.quotas import keep, keep_refused, strike_out, with_shortages
+from provision.prepare.quotas import remember, remember_refused, strike_out, with_shortages
 from provision.providers import known_providers
 from tests.doubles import emulator
 from tests.doubles.clouds import CLOUDS as DOUBLES
@@ -257,15 +257,15 @@ def test_what_doctor_and_run_were_told_is_what_plan_knows(running: Emulator, pla
     """Of an account that may have no GPU each offer there that wants one is short; once it has some it is so no more."""
     running.reset()
     offer, today = DOUBLES[running.cloud].offer, dt.date(2026, 11, 26)
-    remember = partial(keep, kept=places.quotas, today=today)
+    remembering = partial(remember, file=places.quotas, today=today)
     running.control.set(quota=0)
-    clouds_here(examine(places, running.environment), CATALOG, running.environment, remember=remember)
-    LookAhead(running.environment, CATALOG.gpus, remember=remember)(offer)
+    clouds_here(examine(places, running.environment), CATALOG, running.environment, remember=remembering)
+    LookAhead(running.environment, CATALOG.gpus, remember=remembering)(offer)
     known = with_shortages(known_providers(), places.quotas, today=today)[running.cloud]
     assert known.short[offer.key].have == 0
     assert not known.ready(offer)
     running.control.set(quota=3)
-    LookAhead(running.environment, CATALOG.gpus, remember=remember)(offer)
+    LookAhead(running.environment, CATALOG.gpus, remember=remembering)(offer)
     assert with_shortages(known_providers(), places.quotas, today=today)[running.cloud].ready(offer)
 
 
@@ -273,7 +273,7 @@ def test_a_quota_is_known_for_a_month_and_a_damaged_file_is_none(places: Places)
     """By then it may have been raised; and it only spares a question."""
     offer, asked_on = DOUBLES["gcp"].offer, dt.date(2026, 11, 1)
     quota = Quota(name="GPUS_ALL_REGIONS", unit="GPUs", where="the whole project", limit=2.0, used=1.0)
-    keep({offer.key: ((quota, 4.0),)}, places.quotas, today=asked_on)
+    remember({offer.key: ((quota, 4.0),)}, places.quotas, today=asked_on)
 
     def gcp(days: int) -> Provider:
         return with_shortages(known_providers(), places.quotas, today=asked_on + dt.timedelta(days=days))["gcp"]
@@ -293,8 +293,8 @@ def test_an_order_that_was_refused_for_a_limit_is_known_until_one_is_granted(pla
     def known() -> Provider:
         return with_shortages(known_providers(), places.quotas, today=today)["hetzner"]
 
-    keep_refused(offer, "the project may have no more machines", places.quotas, today=today)
-    keep({offer.key: ()}, places.quotas, today=today)
+    remember_refused(offer, "the project may have no more machines", places.quotas, today=today)
+    remember({offer.key: ()}, places.quotas, today=today)
     short = known().quota_of(offer)
     assert short is not None
     assert short.figures == "quota"
@@ -307,8 +307,8 @@ def test_an_order_that_was_refused_for_a_limit_is_known_until_one_is_granted(pla
 def test_a_refused_order_leaves_figures_that_are_known(places: Places) -> None:
     """They say how much to ask the cloud for."""
     offer, today = DOUBLES["gcp"].offer, dt.date(2026, 11, 1)
-    keep({offer.key: ((quota(1.0), 4.0),)}, places.quotas, today=today)
-    keep_refused(offer, "no", places.quotas, today=today)
+    remember({offer.key: ((quota(1.0), 4.0),)}, places.quotas, today=today)
+    remember_refused(offer, "no", places.quotas, today=today)
     short = with_shortages(known_providers(), places.quotas, today=today)["gcp"].quota_of(offer)
     assert short is not None
     assert (short.have, short.need) == (1.0, 4.0)

@@ -72,7 +72,7 @@ def test_what_only_the_store_knows_is_unknown_while_it_can_not_be_asked(team: Te
     team.storage.away = True
     assert call(["ls", "--json"]) == Exit.OK
     [row] = msgspec.json.decode(capsys.readouterr().out)["data"]
-    assert (row["status"], row["usd"]) == (f"unknown: kept at {team.url}, ask with --state", None)
+    assert (row["status"], row["usd"]) == (f"unknown: stored at {team.url}, ask with --state", None)
     assert call(["ls", "--orphans"]) == Exit.OK
     told = capsys.readouterr().out
     assert f"Ask again: rentune ls --state {team.url}" in told

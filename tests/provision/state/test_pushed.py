@@ -113,7 +113,7 @@ def test_the_newest_comes_home_with_the_best_that_it_needs(kept: PushedCheckpoin
     later = OnBox(tmp_path / "box2", kept.grant(valid_s=3600))
     later.write(1, best=1)
     later.push(3, best=1)
-    assert later.told() == [("checkpoint_kept", 1), ("checkpoint_kept", 3)]
+    assert later.told() == [("checkpoint_pushed", 1), ("checkpoint_pushed", 3)]
     assert kept.bring_newest(home) == 3
     assert steps(home) == [checkpoint_name(1), checkpoint_name(3)]
     for place in home.iterdir():
@@ -129,7 +129,7 @@ def test_a_long_run_takes_no_more_than_its_places(kept: PushedCheckpoints, tmp_p
     for step in range(1, 12):
         best = 4 if step >= 4 else None
         box.push(step, best=best)
-        while ("checkpoint_kept", step) not in [
+        while ("checkpoint_pushed", step) not in [
             (line["kind"], line["data"]["step"]) for line in map(json.loads, box.lines.read_text().splitlines())
         ]:
             pass
@@ -153,7 +153,7 @@ def test_one_that_was_cut_off_on_its_way_is_passed_over(kept: PushedCheckpoints,
     box.write(1, best=None)
     box.write(2, best=1)
     box.pusher.push(2, 1)
-    assert box.told() == [("checkpoint_kept", 1), ("checkpoint_not_kept", 2)]
+    assert box.told() == [("checkpoint_pushed", 1), ("checkpoint_not_pushed", 2)]
     assert kept.bring_newest(home) == 1
 
 
@@ -181,7 +181,7 @@ def test_a_store_that_says_no_is_told_without_the_address(kept: PushedCheckpoint
     stored.ahead_s = 3600
     box = OnBox(tmp_path / "box", grants)
     box.push(1, best=None)
-    assert box.told() == [("checkpoint_not_kept", 1)]
+    assert box.told() == [("checkpoint_not_pushed", 1)]
     assert "the store answered 403" in box.lines.read_text()
     assert "X-Amz" not in box.lines.read_text()
 

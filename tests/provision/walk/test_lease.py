@@ -207,7 +207,7 @@ def test_on_request_a_failed_block_keeps_its_box_until_the_deadline(launch: Laun
     rented = Rented()
     with (
         pytest.raises(ValueError, match="a bug"),
-        leased(local_offer(), launch, provisioner=rented, ledger=ledger, keep_on_failure=True),
+        leased(local_offer(), launch, provisioner=rented, ledger=ledger, spare_on_failure=True),
     ):
         raise ValueError("a bug")
     assert rented.asked == ["up"]
@@ -218,7 +218,7 @@ def test_a_user_who_stops_the_run_keeps_no_box(launch: Launch, ledger: Ledger) -
     rented = Rented()
     with (
         pytest.raises(KeyboardInterrupt),
-        leased(local_offer(), launch, provisioner=rented, ledger=ledger, keep_on_failure=True),
+        leased(local_offer(), launch, provisioner=rented, ledger=ledger, spare_on_failure=True),
     ):
         raise KeyboardInterrupt
     assert rented.asked == ["up", "destroy"]
@@ -229,9 +229,9 @@ def test_a_box_that_is_gone_is_not_kept_to_be_looked_at(launch: Launch, ledger: 
     rented = Rented()
     with (
         pytest.raises(BoxLost),
-        leased(local_offer(), launch, provisioner=rented, ledger=ledger, keep_on_failure=True) as lease,
+        leased(local_offer(), launch, provisioner=rented, ledger=ledger, spare_on_failure=True) as lease,
     ):
         raise BoxLost("It is gone.")
-    assert not lease.kept
+    assert not lease.spared
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).ended

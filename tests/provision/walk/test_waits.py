@@ -16,7 +16,7 @@ from provision.clouds.programs import CLOUDS, CloudRow, runpod_pods
 from provision.clouds.stack import OPERATION_S
 from provision.errors import ConnectionFailed
 from provision.home.places import Places
-from provision.prepare.quotas import keep_refused
+from provision.prepare.quotas import remember_refused
 from provision.providers import make_provisioner
 from provision.provisioner import Box, Launch, Resource
 from provision.walk.held import read_run
@@ -86,7 +86,7 @@ def test_an_order_that_is_granted_takes_back_that_the_account_may_not(run_id: st
     rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider="hetzner"))
     another = msgspec.structs.replace(rented.offer, instance_type="another")
     for offer in (rented.offer, another):
-        keep_refused(offer, "no more machines", places.quotas, today=dt.date(2026, 11, 27))
+        remember_refused(offer, "no more machines", places.quotas, today=dt.date(2026, 11, 27))
     walk(dataclasses.replace(held, plans=(rented,), connect=connect))
     assert set(json.loads(places.quotas.read_text())) == {another.key}
 

@@ -44,7 +44,7 @@ def test_a_trainer_that_is_told_to_leave_has_pushed_its_last_step_by_then(
     environment = {name: value for name, value in os.environ.items() if not name.startswith("AWS_")}
     command = [sys.executable, "-m", "remote", str(job)]
     with subprocess.Popen(command, env=environment | {GRANTS_VARIABLE: str(grants)}, stderr=subprocess.PIPE) as trainer:
-        while not any(event.kind == "checkpoint_kept" and event.data["step"] > 0 for event in events_of(job)):
+        while not any(event.kind == "checkpoint_pushed" and event.data["step"] > 0 for event in events_of(job)):
             assert trainer.poll() is None, trainer.stderr and trainer.stderr.read().decode()
             time.sleep(0.02)
         assert not grants.exists()

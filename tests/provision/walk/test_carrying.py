@@ -14,8 +14,8 @@ from provision.home.places import Places
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.walk.books import close_books
+from provision.walk.carrying import Carrier, meter_pushes
 from provision.walk.held import Run, read_run
-from provision.walk.keeping import Keeper, meter_pushes
 from remote.contract import Event, encode
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
@@ -34,7 +34,7 @@ def run(run_id: str, places: Places, ledger: Ledger) -> Run:
 
 def kept(seq: int, size_bytes: object, *, at_s: float = ASKED_AT_S + 60) -> Event:
     data: dict[str, Any] = {"step": seq, "size_bytes": size_bytes, "seconds": 1.0}
-    return Event(seq=seq, kind="checkpoint_kept", phase="train", at_s=at_s, monotonic_s=at_s, data=data)
+    return Event(seq=seq, kind="checkpoint_pushed", phase="train", at_s=at_s, monotonic_s=at_s, data=data)
 
 
 def at_home(run: Run, events: Iterable[Event]) -> None:
@@ -47,9 +47,9 @@ def sent(run: Run) -> tuple[int, ...]:
 
 def test_each_checkpoint_that_a_box_pushes_is_metered_once(run: Run) -> None:
     """From a machine on demand, too; told of twice, it has left once. Who comes after a dead controller adds the others."""
-    keeper = Keeper(run, cast("Shell", None), BOX)
+    carrier = Carrier(run, cast("Shell", None), BOX)
     for event in (kept(3, 100), kept(3, 100), kept(5, 20)):
-        keeper.heard(event)
+        carrier.heard(event)
     assert sent(run) == (120,)
     at_home(run, [kept(3, 100), kept(5, 20), kept(9, 7)])
     for _ in range(2):

@@ -22,7 +22,7 @@ from remote.checkpoints.grants import Grants
 from remote.contract import Event
 
 LEARNED_S: Final = 300.0  # assumed: 1.5 GB at 5 MB/s, an adapter with its optimizer; whoever waits may press Ctrl-C again
-PUSHED: Final = "checkpoint_kept"  # the trainer's word for a checkpoint that is in object storage
+PUSHED: Final = "checkpoint_pushed"  # the trainer's word for a checkpoint that is in object storage
 LINE_SHARE: Final = 0.1  # assumed: of the time the line may be busy with checkpoints
 
 
@@ -83,21 +83,21 @@ def ended_after(shell: Shell, seconds: float) -> Iterator[None]:
 
 def granted(run: Run) -> Grants | None:
     """Where in object storage the trainer may put its checkpoints until the deadline. A store that is away is told."""
-    if run.kept is None:
+    if run.pushed is None:
         return None
     try:
-        return run.kept.grant(valid_s=run.left_s)
+        return run.pushed.grant(valid_s=run.left_s)
     except StoreFailed as error:
         run.display.note(f"{error} Checkpoints stay on the box, and come home from there if it is a spot machine.")
         return None
 
 
-def bring_kept(run: Run) -> None:
+def bring_pushed(run: Run) -> None:
     """What a box that is gone has left in object storage comes home for the next one. What fails is told."""
-    if run.kept is None:
+    if run.pushed is None:
         return
     try:
-        step = run.kept.bring_newest(run.folder.checkpoints)
+        step = run.pushed.bring_newest(run.folder.checkpoints)
     except (StoreFailed, OSError) as error:
         run.display.note(f"A checkpoint did not come home from object storage: {error}")
         return
@@ -105,17 +105,17 @@ def bring_kept(run: Run) -> None:
         run.display.note(f"The checkpoint of step {step} came home from object storage.")
 
 
-def forget_kept(run: Run) -> None:
+def forget_pushed(run: Run) -> None:
     """The result is at home: what lies in object storage of the way there would only cost. What fails is told."""
-    if run.kept is None:
+    if run.pushed is None:
         return
     try:
-        run.kept.forget()
+        run.pushed.forget()
     except StoreFailed as error:
         run.display.note(f"The run's checkpoints stay in object storage: {error}")
 
 
-class Keeper:
+class Carrier:
     """Hears of checkpoints, and brings home those that are due. What fails here must not hold up the training.
 
     Where they go to object storage they come home from there once the box is gone, and only those that don't arrive there are
@@ -128,7 +128,7 @@ class Keeper:
         self._taken_by_right = run.plan.offer.purchase == "spot"
         self._next_at_s = -math.inf
         self._is_noticed = False
-        self._num_waiting = 0 if run.kept is not None else 1  # checkpoints that are not in object storage
+        self._num_waiting = 0 if run.pushed is not None else 1  # checkpoints that are not in object storage
 
     def heard(self, event: Event) -> None:
         """An event of the trainer's. A notice that the machine will be taken makes the next checkpoint due."""

@@ -14,7 +14,7 @@ from provision.errors import Exit, Reason
 from provision.home.checkpoints import steps_at_home
 from provision.state.checkpoints import PushedCheckpoints, pushed_folder
 from provision.store.bucket import Bucket
-from provision.walk.keeping import PUSHED
+from provision.walk.carrying import PUSHED
 from provision.walk.run import walk
 from provision.watch.view import read_events
 from remote.checkpoints.grants import Grants
@@ -90,7 +90,7 @@ def test_what_was_pushed_is_gone_on_with_and_no_address_was_to_be_seen(
 
     threading.Thread(target=take_away, daemon=True).start()
     with Probe({}) as probe:
-        receipt = walk(dataclasses.replace(run, kept=Told(bucket, run.run_id, probe), display=display))
+        receipt = walk(dataclasses.replace(run, pushed=Told(bucket, run.run_id, probe), display=display))
     assert receipt.exit_code == Exit.OK, receipt.message
     assert [each.reason for each in receipt.tries] == [Reason.LOST, None]
     pushed = [event.data["size_bytes"] for event in read_events(run.folder.tries / "1" / EVENTS_FILE) if event.kind == PUSHED]
@@ -110,14 +110,14 @@ def test_a_store_that_is_away_holds_nothing_up(rehearsal: Rehearsal, line: Proxy
     run = opened(rehearsal, box, purchase="spot")
     display = Quiet()
     stored.away = True
-    kept = PushedCheckpoints(Bucket(f"{stored.place}/away"), pushed_folder(run.run_id))
+    pushed = PushedCheckpoints(Bucket(f"{stored.place}/away"), pushed_folder(run.run_id))
 
     def take_away() -> None:
         wait_until(lambda: len(steps_at_home(run.folder.checkpoints)) == 2)
         box.destroy(run.claim)
 
     threading.Thread(target=take_away, daemon=True).start()
-    receipt = walk(dataclasses.replace(run, kept=kept, display=display))
+    receipt = walk(dataclasses.replace(run, pushed=pushed, display=display))
     assert receipt.exit_code == Exit.OK, receipt.message
     assert [each.reason for each in receipt.tries] == [Reason.LOST, None]
     assert run.folder.log.read_text() == "weights of 00000002weights of 00000004"
@@ -127,4 +127,4 @@ def test_a_store_that_is_away_holds_nothing_up(rehearsal: Rehearsal, line: Proxy
 
 def _kept_step(events: Path) -> int | None:
     lines = events.read_text().splitlines() if events.exists() else []
-    return 4 if any('"checkpoint_kept"' in line and '"step":4' in line for line in lines) else None
+    return 4 if any('"checkpoint_pushed"' in line and '"step":4' in line for line in lines) else None
