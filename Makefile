@@ -33,7 +33,7 @@ STACK_OPTIONS := --torch-backend cpu --no-deps
 STACK_FILTER := sed -nE '/^(nvidia-[^m]|cuda|triton)/d; s/ *\\$$//; /^[a-z]/p'
 else
 STACK_OPTIONS := $(HASHED)
-STACK_FILTER := $(shell command -v nvidia-smi >/dev/null && echo cat || echo "sed '/^triton==/,/[^\\]$$/d'")
+STACK_FILTER := $(shell command -v nvidia-smi >/dev/null && echo cat || echo .ci/without-triton.sh)
 endif
 
 export PYTHON
@@ -103,7 +103,7 @@ $(VENV)/.light: .ci/locks/light.txt .ci/locks/build.txt pyproject.toml | $(BIN)/
 $(VENV)/rentune-stack.sha256: remote/requirements.txt | $(VENV)/.light
 	@echo "Installing the training stack into $(VENV)/ (once; several gigabytes)"
 	@mkdir -p build
-	@$(STACK_FILTER) $< > build/stack.txt
+	@$(STACK_FILTER) < $< > build/stack.txt
 	@$(INSTALL) $(STACK_OPTIONS) -r build/stack.txt
 	@sha256sum $< | cut -d ' ' -f 1 > $@
 

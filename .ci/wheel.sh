@@ -15,7 +15,7 @@ echo "Testing the built wheel $(basename "$work"/*.whl) in an environment of its
 install=(.uv/bin/uv pip install --quiet --python "$work/venv/bin/python")
 hashed=(--require-hashes --no-deps --only-binary :all:)
 "${install[@]}" "${hashed[@]}" -r .ci/locks/dev.txt
-sed '/^triton==/,/[^\]$/d' remote/requirements.txt >"$work/stack.txt" # a gigabyte that only a GPU has a use for
+.ci/without-triton.sh <remote/requirements.txt >"$work/stack.txt"
 "${install[@]}" "${hashed[@]}" -r "$work/stack.txt"
 "${install[@]}" --no-deps "$work"/*.whl
 sha256sum remote/requirements.txt | cut -d ' ' -f 1 >"$work/venv/rentune-stack.sha256"

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
+
+from provision.aboard.ship import BUILD
 
 ROOT = Path(__file__).parents[1]
 
@@ -59,3 +62,15 @@ def test_scripts_stop_at_the_first_failure(script: str) -> None:
     assert "set -euo pipefail" in path.read_text()
     assert os.access(path, os.X_OK)
     assert subprocess.run(["bash", "-n", str(path)], check=False).returncode == 0
+
+
+def test_the_stack_without_triton_is_the_same_here_and_on_a_box() -> None:
+    """A box has no checkout, so what it runs says it once more."""
+    script = (ROOT / ".ci" / "without-triton.sh").read_text()
+    (leaves_out,) = re.findall(r"^sed .*$", script, re.MULTILINE)
+    assert f'  {leaves_out} "$requirements"' in BUILD
+    lock = (ROOT / "remote" / "requirements.txt").read_text()
+    left = subprocess.run([ROOT / ".ci" / "without-triton.sh"], input=lock, capture_output=True, text=True, check=True).stdout
+    taken = [line for line in lock.splitlines() if line not in set(left.splitlines())]
+    assert taken[0].startswith("triton==")
+    assert all(line.lstrip().startswith("--hash=") for line in taken[1:])

@@ -20,7 +20,7 @@ from provision.clouds.drivers import misfit
 from provision.clouds.engine.where import plugin_binary, plugins_folder
 from provision.clouds.inventory import GRACE_S, Inventory, Notes, names_of, verdict_of
 from provision.clouds.preview import WouldBe, would_be
-from provision.clouds.programs import Cloud
+from provision.clouds.programs import Cloud, plugin_version
 from provision.clouds.programs.order import (
     ENDS_EARLY,
     SSH_PORT,
@@ -152,7 +152,7 @@ class PulumiProvisioner:
     def _require_plugin(self) -> None:
         if self.cloud.PLUGIN is None:
             return
-        version = self.cloud.plugin_version()
+        version = plugin_version(self.cloud.PLUGIN)
         if not plugin_binary(self.places, self.cloud.PLUGIN, version).exists():
             raise MissingPart(f"Pulumi's plugin for {self.name}, version {version}, is missing.", hint=INSTALL)
 

@@ -120,7 +120,7 @@ def _install(places: Places, *, as_json: bool) -> None:
     """The engine, and the plugin of every cloud whose SDK is installed."""
     from provision.clouds.engine.build import install_plugin
     from provision.clouds.engine.release import obtain_engine
-    from provision.clouds.programs import CLOUDS, load_cloud
+    from provision.clouds.programs import CLOUDS, load_cloud, plugin_version
     from provision.errors import MissingPart
 
     engine = obtain_engine(places, agrees=partial(_agrees, as_json), progress=lambda text: click.echo(text, err=True))
@@ -130,7 +130,7 @@ def _install(places: Places, *, as_json: bool) -> None:
         except MissingPart:
             continue  # listed as missing below
         if cloud.PLUGIN is not None:
-            install_plugin(places, engine, cloud.PLUGIN, cloud.plugin_version())
+            install_plugin(places, engine, cloud.PLUGIN, plugin_version(cloud.PLUGIN))
 
 
 def remedy_lines(findings: tuple[Finding, ...]) -> Iterator[str]:

@@ -227,10 +227,6 @@ class Cloud(Protocol):
     ]  # what its lists call a machine's state -> whether it has power; a word that is not here tells nothing
     POWER_OFF: PowerOff  # only where this ends the bill is the timer of the user data an end
 
-    def plugin_version(self) -> str:
-        """The plugin that belongs to the installed SDK; a stack needs exactly the one it was made with. Not asked of None."""
-        ...
-
     def program(self, order: Order) -> Callable[[], None]:
         """The closure that Pulumi runs. Exports host, user and ids, for whoever looks with Pulumi's tools."""
         ...
@@ -280,6 +276,15 @@ class Cloud(Protocol):
         Raises ProvisionError.
         """
         ...
+
+
+def plugin_version(plugin: str) -> str:
+    """That of the plugin which the installed SDK was made for; a stack needs exactly the one it was made with."""
+    import json  # both only where a stack is made: every plan reads the table above
+    from importlib import resources
+
+    manifest = json.loads(resources.files(f"pulumi_{plugin}").joinpath("pulumi-plugin.json").read_text())
+    return str(manifest["version"])
 
 
 def load_cloud(name: str) -> Cloud:

@@ -9,11 +9,9 @@ from __future__ import annotations
 
 import datetime as dt
 import ipaddress
-import json
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from importlib import resources
 from typing import Any, Final
 
 import botocore.exceptions
@@ -77,12 +75,6 @@ LIVE_STATES: Final = ["pending", "running", "stopping", "stopped", "shutting-dow
 
 
 # ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plugin_version() -> str:
-    """The plugin that the installed `pulumi_aws` was made for."""
-    manifest = json.loads(resources.files(aws).joinpath("pulumi-plugin.json").read_text())
-    return str(manifest["version"])
 
 
 def image_of(instance_type: str, image: Image) -> Image:

@@ -10,12 +10,10 @@ a run: the droplet carries it, the firewall applies to whatever carries it, and 
 from __future__ import annotations
 
 import datetime as dt
-import json
 import re
 import urllib.parse
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import resources
 from typing import Any, Final
 
 import msgspec
@@ -140,12 +138,6 @@ def _users_tags(tags: Mapping[str, str]) -> list[str]:
 
 
 # ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plugin_version() -> str:
-    """The plugin that the installed `pulumi_digitalocean` was made for."""
-    manifest = json.loads(resources.files(digitalocean).joinpath("pulumi-plugin.json").read_text())
-    return str(manifest["version"])
 
 
 def program(order: Order) -> Callable[[], None]:

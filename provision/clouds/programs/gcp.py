@@ -15,7 +15,6 @@ import math
 import re
 import warnings
 from collections.abc import Callable, Iterable, Mapping
-from importlib import resources
 from typing import Any, Final
 
 import msgspec
@@ -114,12 +113,6 @@ def from_description(text: object) -> dict[str, str]:
 
 
 # ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plugin_version() -> str:
-    """The plugin that the installed `pulumi_gcp` was made for."""
-    manifest = json.loads(resources.files(gcp).joinpath("pulumi-plugin.json").read_text())
-    return str(manifest["version"])
 
 
 def program(order: Order) -> Callable[[], None]:

@@ -7,9 +7,7 @@ delete does. There are no GPUs, and no spot market. The disk is the server type'
 from __future__ import annotations
 
 import datetime as dt
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib import resources
 from typing import Any, Final
 
 import msgspec
@@ -90,12 +88,6 @@ RUNS: Final = {
 
 
 # ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plugin_version() -> str:
-    """The plugin that the installed `pulumi_hcloud` was made for."""
-    manifest = json.loads(resources.files(hcloud).joinpath("pulumi-plugin.json").read_text())
-    return str(manifest["version"])
 
 
 def image_of(instance_type: str, image: Image) -> Image:

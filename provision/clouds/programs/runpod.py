@@ -14,7 +14,6 @@ import datetime as dt
 import json
 import math
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from importlib.metadata import version
 from typing import Any, Final
 
 import msgspec
@@ -100,11 +99,6 @@ CLOUDS: Final = {"secure": "SECURE", "community": "COMMUNITY"}
 
 
 # ── the program ────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def plugin_version() -> str:
-    """The SDK's own, for its dynamic providers are part of it."""
-    return version("pulumi")
 
 
 def image_of(instance_type: str, image: Image) -> Image:

@@ -8,13 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from catalogs.catalog import read_billing
 from catalogs.hardware import WHILE_OFF, WhileOff
 from planner.plan import Plan
 from provision.account.bill import costs_on
 from provision.account.upkeep import OFF, Bound, Spent, is_billed, spent, spent_words, upkeep, upkeep_words
-from provision.clouds.programs import CLOUDS, load_cloud
-from provision.clouds.programs.order import PowerOff
 from provision.commands.ls import describe, stands
 from provision.home.places import Places
 from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
@@ -105,21 +102,6 @@ def test_a_disk_of_a_machine_is_on_the_machines_bill_and_one_that_is_left_or_kep
     assert not is_billed(Resource(kind="key_pair", id="k"))
     rule = msgspec.structs.replace(RULES[WhileOff.DISK], volume_usd_per_gib_month=Decimal("0.10"))
     assert [upkeep(each, rule).usd_per_month for each in (left, kept)] == [Decimal("7.30"), Decimal("10.00")]
-
-
-# What a power-off does to the bill, as a cloud's program says -> what its row of billing.csv says of a machine that is off and
-# there: where the cloud takes it away, one that somebody stops by hand.
-AGREES = {
-    PowerOff.ENDS_BILL: WhileOff.DISK,
-    PowerOff.STOPS: WhileOff.DISK,
-    PowerOff.KEEPS_BILLING: WhileOff.EVERYTHING,
-    PowerOff.REBOOTS: WhileOff.DISK,
-}
-
-
-@pytest.mark.parametrize("cloud", CLOUDS)
-def test_the_price_list_and_the_program_say_the_same_of_a_machine_that_is_off(cloud: str) -> None:
-    assert read_billing()[cloud].while_off is AGREES[load_cloud(cloud).POWER_OFF]
 
 
 def test_every_rule_has_its_sum() -> None:

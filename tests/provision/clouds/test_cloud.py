@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 from collections.abc import Callable, Iterable, Mapping
 from decimal import Decimal
@@ -14,7 +15,7 @@ import pytest
 from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.inventory import Notes, verdict_of
-from provision.clouds.programs import Volumes
+from provision.clouds.programs import Volumes, plugin_version
 from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner, _output
 from provision.clouds.quotas import Quota
@@ -43,7 +44,7 @@ GROUP = Resource(kind="security_group", id="sg-1", region="there", run_id="r1", 
 class Sky:
     """A cloud in memory that can lag, refuse and fall silent. Time passes only when somebody sleeps."""
 
-    PLUGIN: str | None = "cloudy"
+    PLUGIN: str | None = "hcloud"  # whose SDK is here
     KINDS = {"cloudy:instance": "instance"}
     VOLUMES: Volumes | None = None
     ADDRESS: tuple[str, ...] = ("cloudy:instance", "address")
@@ -79,9 +80,6 @@ class Sky:
         self.steady_s += max(duration_s, 1.0)
         self.now_s += self.set_by_s
         self.set_by_s = 0.0
-
-    def plugin_version(self) -> str:
-        return "1.0.0"
 
     def program(self, order: Order) -> Callable[[], None]:
         return lambda: None  # what it makes its stack says
@@ -243,7 +241,7 @@ def test_a_state_that_cannot_be_used_in_any_way_keeps_nothing_from_ending(tmp_pa
     engine = RunFolder(launch.folder).engine
     (engine / "state").mkdir(parents=True)
     (engine / "home").write_text("")
-    plugin = plugin_binary(Places(home=tmp_path / "home", cache=tmp_path / "cache"), "cloudy", "1.0.0")
+    plugin = plugin_binary(Places(home=tmp_path / "home", cache=tmp_path / "cache"), "hcloud", plugin_version("hcloud"))
     plugin.parent.mkdir(parents=True)
     plugin.touch()
     asked = provisioner(sky, tmp_path, engine=tmp_path / "pulumi")
@@ -321,7 +319,7 @@ def test_up_needs_an_engine_a_plugin_and_a_region(tmp_path: Path, launch: Launch
     with pytest.raises(MissingPart, match="engine is not built") as caught:
         provisioner(Sky(), tmp_path).up(OFFER, launch)
     assert caught.value.hint == "rentune doctor --install"
-    with pytest.raises(MissingPart, match=r"plugin for cloudy, version 1\.0\.0, is missing"):
+    with pytest.raises(MissingPart, match=rf"plugin for cloudy, version {re.escape(plugin_version('hcloud'))}, is missing"):
         provisioner(Sky(), tmp_path, engine=tmp_path / "pulumi").up(OFFER, launch)
     with pytest.raises(Refused, match="names no region"):
         provisioner(Sky(), tmp_path).up(msgspec.structs.replace(OFFER, region="*"), launch)

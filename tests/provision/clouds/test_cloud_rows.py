@@ -8,7 +8,8 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from catalogs.catalog import read_catalog
+from catalogs.catalog import read_billing, read_catalog
+from catalogs.hardware import WhileOff
 from planner.asking.options import request_of
 from planner.cli import answer
 from provision.clouds.programs import CLOUDS, Ends, load_cloud
@@ -21,12 +22,13 @@ from tests.clouds_page import DOCS
 from tests.doubles.clouds import CLOUDS as DOUBLES
 from tests.provision.orders import ORDER
 
-# Who must end a machine's bill, by what its own power-off does to it.
-ENDS = {
-    PowerOff.ENDS_BILL: Ends.POWER_OFF,
-    PowerOff.STOPS: Ends.LIMIT,
-    PowerOff.KEEPS_BILLING: Ends.HOME,
-    PowerOff.REBOOTS: Ends.REQUEST,
+# By what a machine's own power-off does to its bill: who must end that, and what the price list says of a machine that is off
+# and there (where the cloud takes it away: of one that somebody stops by hand).
+FOLLOWS = {
+    PowerOff.ENDS_BILL: (Ends.POWER_OFF, WhileOff.DISK),
+    PowerOff.STOPS: (Ends.LIMIT, WhileOff.DISK),
+    PowerOff.KEEPS_BILLING: (Ends.HOME, WhileOff.EVERYTHING),
+    PowerOff.REBOOTS: (Ends.REQUEST, WhileOff.DISK),
 }
 
 
@@ -34,7 +36,9 @@ ENDS = {
 def test_who_ends_a_machine_follows_from_what_its_power_off_does(cloud: str) -> None:
     """Sure are a power-off that ends the bill and a limit of the cloud's own; that a pod may end itself was never seen."""
     row = CLOUDS[cloud]
-    assert row.ends is ENDS[load_cloud(cloud).POWER_OFF]
+    ends, while_off = FOLLOWS[load_cloud(cloud).POWER_OFF]
+    assert row.ends is ends
+    assert read_billing()[cloud].while_off is while_off
     assert row.ends_itself == (row.ends in (Ends.POWER_OFF, Ends.LIMIT))
 
 

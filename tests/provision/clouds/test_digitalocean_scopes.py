@@ -6,7 +6,6 @@ The calls are those of the plugin's double and of the program's own half, withou
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, Final
 
@@ -20,7 +19,7 @@ from provision.clouds.refusals import read_refusal
 from provision.errors import ProvisionError, Reason, Scope
 from provision.provisioner import Answer, Owned, Resource
 from tests.doubles.bench import PUBLIC_KEY
-from tests.doubles.emulator import Emulator, started
+from tests.doubles.emulator import Emulator
 from tests.doubles.plugins.digitalocean import DIGITALOCEAN
 from tests.doubles.plugins.wire import decode, encode
 from tests.doubles.world.app import Asked
@@ -28,24 +27,11 @@ from tests.doubles.world.digitalocean import RESOURCES, ROUTES, VERBS, scope_of
 from tests.provision.clouds.programs.test_digitalocean_program import TAGS, THEIRS, inputs
 from tests.provision.clouds.test_refusals import unread
 
+CLOUD: Final = "digitalocean"
 FILE: Final = Path(__file__).parents[3] / "docs" / "permissions" / "digitalocean.yaml"
 POLICY: Final[dict[str, Any]] = YAML(typ="safe").load(FILE)
 CALLED: Final[list[str]] = POLICY["called"]
 HERE: Final = "198.51.100.9/32"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Emulator]:
-    with started("digitalocean") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def at(running: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    running.reset()
-    for name, value in running.environment.items():
-        monkeypatch.setenv(name, value)
-    return running
 
 
 def life_of_a_box(run_id: str = "r1") -> None:
@@ -75,7 +61,8 @@ def life_of_a_box(run_id: str = "r1") -> None:
         kinds[kind].delete(api, ids[kind])
     [kept] = listed(run_id).kept
     digitalocean.destroy_stray(kept, environment)
-    assert listed(run_id) == Owned(resources=(), complete=Answer.YES)
+    assert listed(run_id).nothing
+    assert listed(run_id).kept == ()
 
 
 def _changes(order: Any) -> dict[str, Any]:
@@ -89,24 +76,24 @@ def listed(run_id: str) -> Owned:
     return owned
 
 
-def test_the_scopes_are_enough(at: Emulator) -> None:
+def test_the_scopes_are_enough(reached: Emulator) -> None:
     """Every call of a box's life is allowed by what is called; what the control panel adds is asked for by none."""
-    at.control.set(scopes=CALLED)
+    reached.control.set(scopes=CALLED)
     life_of_a_box()
-    assert [each["name"] for each in at.control.standing()] == ["team:nlp"]  # the user's own word outlives the droplet
+    assert [each["name"] for each in reached.control.standing()] == ["team:nlp"]  # the user's own word outlives the droplet
 
 
 @pytest.mark.parametrize("scope", CALLED)
-def test_nothing_of_them_is_too_much(at: Emulator, scope: str) -> None:
+def test_nothing_of_them_is_too_much(reached: Emulator, scope: str) -> None:
     """Without it that life ends, with this very scope in the reason."""
-    at.control.set(scopes=[each for each in CALLED if each != scope])
+    reached.control.set(scopes=[each for each in CALLED if each != scope])
     with pytest.raises(ProvisionError, match=f"{scope} is missing"):
         life_of_a_box()
 
 
-def test_a_stray_is_ended_with_them_too(at: Emulator) -> None:
+def test_a_stray_is_ended_with_them_too(reached: Emulator) -> None:
     """By the calls of the teardown that knows no state, after a life that ended in its middle."""
-    at.control.set(scopes=CALLED)
+    reached.control.set(scopes=CALLED)
     environment = dict(os.environ)
     api, word = digitalocean.connect(environment), digitalocean.tag_of(TAGS)
     api.ask("POST", "/tags", {"name": word})
@@ -115,7 +102,7 @@ def test_a_stray_is_ended_with_them_too(at: Emulator) -> None:
     assert {each.kind for each in left} == {"key_pair", "tag"}
     for resource in left:
         digitalocean.destroy_stray(resource, environment)
-    assert at.control.standing() == []
+    assert reached.control.standing() == []
 
 
 def test_a_scope_that_is_missing_is_one_sentence_that_says_where_the_list_is() -> None:
@@ -142,9 +129,9 @@ def test_what_the_vendor_asks_for_beside_is_no_call_of_ours() -> None:
         assert not set(beside) & set(CALLED)
 
 
-def test_a_machine_may_be_read_by_whoever_may_only_look(at: Emulator) -> None:
+def test_a_machine_may_be_read_by_whoever_may_only_look(reached: Emulator) -> None:
     """`ls --orphans` needs none that makes, changes or ends."""
-    at.control.set(scopes=[each for each in CALLED if each.endswith(":read")])
+    reached.control.set(scopes=[each for each in CALLED if each.endswith(":read")])
     assert listed("r1").resources == ()
     with pytest.raises(ProvisionError, match="tag:delete is missing"):
         digitalocean.destroy_stray(Resource(kind="tag", id="rentune:x"), dict(os.environ))

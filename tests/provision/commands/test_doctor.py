@@ -17,7 +17,7 @@ from planner.plan import write_plan
 from provision.account.ledger import Ledger
 from provision.cli import call
 from provision.clouds.permissions import permission_pages
-from provision.clouds.programs import CLOUDS, aws
+from provision.clouds.programs import CLOUDS, aws, plugin_version
 from provision.commands.doctor import remedy_lines
 from provision.doctor import examine, provider_words, usable_providers
 from provision.errors import Exit, MissingPart
@@ -199,7 +199,7 @@ def test_the_clouds_plugin_is_listed_beside_the_engine(bare: Places) -> None:
     findings = examine(bare, {"HOME": str(bare.home), "PATH": ""})
     plugin = next(found for found in findings if found.part == "aws plugin")
     assert (plugin.state, plugin.remedy) == ("missing", "rentune doctor --install")
-    assert aws.plugin_version() in plugin.detail
+    assert plugin_version(aws.PLUGIN) in plugin.detail
 
 
 def test_a_cloud_without_an_sdk_of_its_own_needs_a_key_and_the_engine(bare: Places) -> None:

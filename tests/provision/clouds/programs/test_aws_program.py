@@ -14,7 +14,7 @@ import pytest
 from pulumi.runtime import mocks
 from pulumi_aws import ebs, ec2
 
-from provision.clouds.programs import CLOUDS, aws, load_cloud
+from provision.clouds.programs import CLOUDS, aws, load_cloud, plugin_version
 from provision.clouds.programs.order import KeptVolume, Order, checked_cidrs, run_tags, tagged_resource
 from provision.errors import BadInput
 from tests.doubles.bench import OFFER
@@ -207,7 +207,7 @@ def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
 
 def test_the_double_has_the_version_of_the_installed_sdk() -> None:
     """The engine binds a plugin to exactly that version."""
-    assert aws.plugin_version() == VERSION
+    assert plugin_version(aws.PLUGIN) == VERSION
 
 
 # ── orders ─────────────────────────────────────────────────────────────────────────────────────────────────────────

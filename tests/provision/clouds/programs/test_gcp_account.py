@@ -23,19 +23,14 @@ from provision.clouds.programs.rest import Api, Json
 from provision.errors import ProvisionError, Refused
 from provision.provisioner import Answer, Resource
 from tests.doubles.clouds import CLOUDS
-from tests.doubles.emulator import Emulator, started
+from tests.doubles.emulator import Emulator
 from tests.doubles.world.gcp import PROJECT
 from tests.provision.orders import LAUNCH
 
+CLOUD = "gcp"
 ZONE = f"/projects/{PROJECT}/zones/us-central1-b"
 TAGS = run_tags(CLOUDS["gcp"].offer, LAUNCH, "a1b2")
 IMAGE = f"projects/{gcp.GPU_IMAGE.owner}/global/images/{gcp.GPU_IMAGE.name}-v1"
-
-
-@pytest.fixture(scope="module")
-def running() -> Iterator[Emulator]:
-    with started("gcp") as emulator:
-        yield emulator
 
 
 @pytest.fixture

@@ -15,7 +15,7 @@ import pulumi_gcp as gcp_sdk
 import pytest
 from pulumi.runtime import mocks
 
-from provision.clouds.programs import gcp
+from provision.clouds.programs import gcp, plugin_version
 from provision.clouds.programs.accounts import gcp_api
 from provision.clouds.programs.order import KeptVolume, run_tags
 from provision.errors import Refused
@@ -239,7 +239,7 @@ def test_the_double_knows_the_properties_that_the_sdk_knows(type: str) -> None:
 
 def test_the_double_has_the_version_of_the_installed_sdk() -> None:
     """The engine binds a plugin to exactly that version."""
-    assert gcp.plugin_version() == VERSION
+    assert plugin_version(gcp.PLUGIN) == VERSION
 
 
 def test_neither_a_newer_image_nor_a_fresh_key_replaces_a_box_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:

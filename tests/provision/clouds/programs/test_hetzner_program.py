@@ -15,7 +15,7 @@ import pytest
 from pulumi.runtime import mocks
 
 from provision.clouds.engine.where import plugin_binary
-from provision.clouds.programs import hetzner
+from provision.clouds.programs import hetzner, plugin_version
 from provision.clouds.programs.order import KeptVolume, run_tags
 from provision.clouds.programs.tagging import from_label
 from provision.errors import Refused
@@ -154,7 +154,7 @@ def test_the_plugin_is_looked_for_by_its_own_name(tmp_path: Path) -> None:
 
 def test_the_double_has_the_version_of_the_installed_sdk() -> None:
     """The engine binds a plugin to exactly that version."""
-    assert hetzner.plugin_version() == VERSION
+    assert plugin_version(hetzner.PLUGIN) == VERSION
 
 
 def test_neither_a_newer_image_nor_a_fresh_key_replaces_a_box_that_runs(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -33,7 +33,7 @@ from provision.home.places import Places
 from provision.providers import make_provisioner
 from provision.provisioner import Answer, Resource
 from tests.doubles.clouds import CLOUDS
-from tests.doubles.emulator import Emulator, started
+from tests.doubles.emulator import Emulator
 from tests.doubles.world.core import MACHINE, Reason
 from tests.doubles.world.runpod import VOLUME
 from tests.provision.orders import LAUNCH, ORDER
@@ -41,6 +41,7 @@ from tests.provision.orders import LAUNCH, ORDER
 POD = "pulumi-python:dynamic/runpod:Pod"
 ADDRESS = "pulumi-python:dynamic/runpod:Address"
 OFFER = CLOUDS["runpod"].offer
+CLOUD = "runpod"
 PODS = msgspec.structs.replace(
     ORDER, region="*", instance_type="2x-rtx-4090-secure", allow_from=(), user_data="echo secret", image=runpod.IMAGE
 )
@@ -191,21 +192,6 @@ def test_what_a_state_keeps_of_a_provider_is_its_name() -> None:
 # ── the cloud itself ───────────────────────────────────────────────────────────────────────────────────────────────
 
 
-@pytest.fixture(scope="module")
-def running() -> Iterator[Emulator]:
-    with started("runpod") as emulator:
-        yield emulator
-
-
-@pytest.fixture
-def cloud(running: Emulator, monkeypatch: pytest.MonkeyPatch) -> Emulator:
-    """Emptied; the provider's methods find it where the engine would have told them, in their environment."""
-    running.reset()
-    for name, value in running.environment.items():
-        monkeypatch.setenv(name, value)
-    return running
-
-
 def rent(run_id: str = "r1") -> str:
     """A pod as the engine makes it; its id."""
     launch = msgspec.structs.replace(LAUNCH, run_id=run_id)
@@ -214,8 +200,8 @@ def rent(run_id: str = "r1") -> str:
     return str(PodProvider().create({"body": json.dumps(asked), "environment": environment}).id)
 
 
-def listed(cloud: Emulator, run_id: str | None = "r1") -> tuple[Resource, ...]:
-    owned = runpod.owned("*", run_id, cloud.environment)
+def listed(reached: Emulator, run_id: str | None = "r1") -> tuple[Resource, ...]:
+    owned = runpod.owned("*", run_id, reached.environment)
     assert owned.complete is Answer.YES, owned.message
     return owned.resources
 
@@ -225,45 +211,45 @@ def told(pod: dict[str, Any]) -> dict[str, str]:
     return environment
 
 
-def test_a_pod_is_told_how_it_ends_itself(cloud: Emulator) -> None:
+def test_a_pod_is_told_how_it_ends_itself(reached: Emulator) -> None:
     """Where, and in which words; with no key of the account."""
     rent()
-    [pod] = cloud.control.standing()
-    assert told(pod)[API_VARIABLE] == f"{cloud.url}/v2"
+    [pod] = reached.control.standing()
+    assert told(pod)[API_VARIABLE] == f"{reached.url}/v2"
     assert "end_box()" in told(pod)[END_VARIABLE]
     assert "a-secret-of-the-account" not in json.dumps(pod)
 
 
-def test_our_pods_are_listed_with_whose_they_are(cloud: Emulator) -> None:
+def test_our_pods_are_listed_with_whose_they_are(reached: Emulator) -> None:
     """All pages, wherever the pods are; another's pod is not named."""
-    api = connect(cloud.environment)
+    api = connect(reached.environment)
     for run_id in ("r1", "r2", "r3"):
         rent(run_id)
         api.ask("POST", "/pods", {"name": "theirs", "image": "x", "gpu": {"id": "NVIDIA L4"}, "cloud": "SECURE", "disk": 20})
-    assert {one.run_id for one in listed(cloud, None)} == {"r1", "r2", "r3"}
-    [pod] = listed(cloud)
+    assert {one.run_id for one in listed(reached, None)} == {"r1", "r2", "r3"}
+    [pod] = listed(reached)
     assert (pod.kind, pod.bills, pod.owner, pod.installation) == ("instance", True, "ada", "a1b2")
     assert pod.deadline_at_s == LAUNCH.deadline_at_s
-    assert runpod.regions(cloud.environment) == ("*",)
+    assert runpod.regions(reached.environment) == ("*",)
 
 
 @pytest.mark.parametrize("env", [{}, {"RENTUNE_TAGS": "{"}], ids=["none", "damaged"])
-def test_a_pod_that_lost_its_environment_is_known_by_its_name(cloud: Emulator, env: dict[str, str]) -> None:
+def test_a_pod_that_lost_its_environment_is_known_by_its_name(reached: Emulator, env: dict[str, str]) -> None:
     """The run is in it, so its bill can be ended; whose it is, and until when, nobody knows."""
     asked = {"name": "rentune-r1", "image": "x", "gpu": {"id": "NVIDIA L4"}, "cloud": "SECURE", "disk": 20, "env": env}
-    connect(cloud.environment).ask("POST", "/pods", asked)
-    [pod] = listed(cloud)
+    connect(reached.environment).ask("POST", "/pods", asked)
+    [pod] = listed(reached)
     assert (pod.run_id, pod.owner, pod.deadline_at_s) == ("r1", None, None)
 
 
-def test_a_cloud_that_does_not_answer_is_unknown_not_empty(cloud: Emulator) -> None:
+def test_a_cloud_that_does_not_answer_is_unknown_not_empty(reached: Emulator) -> None:
     """Wrong key, no key, nobody there, or a key in the clear: each says so."""
     rent()
     answers = {
-        BAD_KEY: cloud.environment | {"RUNPOD_API_KEY": "another"},
-        "asks for a token": cloud.environment | {"RUNPOD_API_KEY": ""},
-        "did not answer": cloud.environment | {"RUNPOD_REST_URL": "http://127.0.0.1:9/v2"},
-        "only asked over https": cloud.environment | {"RUNPOD_REST_URL": "http://203.0.113.9/v2"},
+        BAD_KEY: reached.environment | {"RUNPOD_API_KEY": "another"},
+        "asks for a token": reached.environment | {"RUNPOD_API_KEY": ""},
+        "did not answer": reached.environment | {"RUNPOD_REST_URL": "http://127.0.0.1:9/v2"},
+        "only asked over https": reached.environment | {"RUNPOD_REST_URL": "http://203.0.113.9/v2"},
     }
     for words, environment in answers.items():
         owned = runpod.owned("*", "r1", environment)
@@ -272,43 +258,43 @@ def test_a_cloud_that_does_not_answer_is_unknown_not_empty(cloud: Emulator) -> N
         assert "a-secret-of-the-account" not in owned.message
 
 
-def test_what_was_too_much_is_asked_again(cloud: Emulator) -> None:
+def test_what_was_too_much_is_asked_again(reached: Emulator) -> None:
     """Once or twice is not worth a word; what does not end is told."""
     rent()
-    cloud.control.plant("list", Reason.THROTTLED, times=2)
-    assert len(listed(cloud)) == 1
-    cloud.control.plant("list", Reason.BROKEN, times=4)
-    owned = runpod.owned("*", "r1", cloud.environment)
+    reached.control.plant("list", Reason.THROTTLED, times=2)
+    assert len(listed(reached)) == 1
+    reached.control.plant("list", Reason.BROKEN, times=4)
+    owned = runpod.owned("*", "r1", reached.environment)
     assert (owned.complete, "something went wrong" in owned.message) == (Answer.UNKNOWN, True)
 
 
 @pytest.mark.parametrize(("reason", "words"), [(Reason.NO_CAPACITY, NO_CAPACITY), (Reason.QUOTA, TOO_POOR)])
-def test_a_no_to_a_create_is_one_sentence_in_our_words(cloud: Emulator, reason: Reason, words: str) -> None:
-    cloud.control.plant("create", reason)
+def test_a_no_to_a_create_is_one_sentence_in_our_words(reached: Emulator, reason: Reason, words: str) -> None:
+    reached.control.plant("create", reason)
     with pytest.raises(ProvisionError, match=rf"^RunPod declined POST /pods: {words}$"):
         rent()
-    assert cloud.control.standing() == []
+    assert reached.control.standing() == []
 
 
-def test_a_create_is_never_asked_twice(cloud: Emulator) -> None:
+def test_a_create_is_never_asked_twice(reached: Emulator) -> None:
     """What failed at the cloud may have been done all the same, and a second pod costs as much again."""
-    cloud.control.plant("create", Reason.BROKEN, after=True)
+    reached.control.plant("create", Reason.BROKEN, after=True)
     with pytest.raises(ProvisionError, match="something went wrong"):
         rent()
-    assert len(cloud.control.standing(MACHINE)) == len(listed(cloud)) == 1
+    assert len(reached.control.standing(MACHINE)) == len(listed(reached)) == 1
 
 
-def test_a_delete_ends_the_bill_and_gone_is_fine(cloud: Emulator) -> None:
+def test_a_delete_ends_the_bill_and_gone_is_fine(reached: Emulator) -> None:
     rent()
-    cloud.control.advance(3600)
-    assert cloud.control.bill_usd() >= Decimal("0.49")
-    [pod] = listed(cloud)
-    runpod.destroy_stray(pod, cloud.environment)
-    paid = cloud.control.bill_usd()
-    cloud.control.advance(3600)
-    assert cloud.control.bill_usd() == paid
-    assert listed(cloud) == ()
-    runpod.destroy_stray(pod, cloud.environment)
+    reached.control.advance(3600)
+    assert reached.control.bill_usd() >= Decimal("0.49")
+    [pod] = listed(reached)
+    runpod.destroy_stray(pod, reached.environment)
+    paid = reached.control.bill_usd()
+    reached.control.advance(3600)
+    assert reached.control.bill_usd() == paid
+    assert listed(reached) == ()
+    runpod.destroy_stray(pod, reached.environment)
     PodProvider().delete(pod.id, {})
 
 
@@ -322,44 +308,44 @@ def rent_with_volume(*centres: str) -> str:
     return str(PodProvider().create(props).id)
 
 
-def test_where_no_pod_is_free_its_volume_goes_and_the_next_data_centre_is_asked(cloud: Emulator) -> None:
+def test_where_no_pod_is_free_its_volume_goes_and_the_next_data_centre_is_asked(reached: Emulator) -> None:
     """A volume lies in one of them, and must be there before the pod."""
-    cloud.control.plant("create", Reason.NO_CAPACITY, MACHINE, times=2)
+    reached.control.plant("create", Reason.NO_CAPACITY, MACHINE, times=2)
     rent_with_volume()
-    owned = runpod.owned("*", "r1", cloud.environment)
+    owned = runpod.owned("*", "r1", reached.environment)
     assert [(each.kind, each.region, each.name, each.in_use) for each in owned.kept] == [
         ("volume", runpod.DATA_CENTRES[2], "models", True)
     ]
     assert [each.kind for each in owned.resources] == ["instance"]
 
 
-def test_where_no_pod_is_free_anywhere_no_volume_is_left(cloud: Emulator) -> None:
-    cloud.control.plant("create", Reason.NO_CAPACITY, MACHINE, times=2)
+def test_where_no_pod_is_free_anywhere_no_volume_is_left(reached: Emulator) -> None:
+    reached.control.plant("create", Reason.NO_CAPACITY, MACHINE, times=2)
     with pytest.raises(ProvisionError, match=NO_CAPACITY):
         rent_with_volume("EU-RO-1", "US-KS-2")
-    assert cloud.control.standing() == []
+    assert reached.control.standing() == []
 
 
-def test_where_nobody_knows_whether_the_pod_came_its_volume_stays_and_is_found(cloud: Emulator) -> None:
+def test_where_nobody_knows_whether_the_pod_came_its_volume_stays_and_is_found(reached: Emulator) -> None:
     """It may be the pod's; it is listed as kept, and no further pod is asked for."""
-    cloud.control.plant("create", Reason.BROKEN, MACHINE, after=True)
+    reached.control.plant("create", Reason.BROKEN, MACHINE, after=True)
     with pytest.raises(ProvisionError):
         rent_with_volume()
-    owned = runpod.owned("*", None, cloud.environment)
+    owned = runpod.owned("*", None, reached.environment)
     assert ([each.name for each in owned.kept], len(owned.resources)) == (["models"], 1)
 
 
 @pytest.mark.parametrize(("kind", "after"), [(MACHINE, False), (VOLUME, True)])
 def test_a_volume_that_an_error_of_the_clouds_left_is_said_to_be_there(
-    cloud: Emulator, kind: str, after: bool, places: Places, capsys: pytest.CaptureFixture[str]
+    reached: Emulator, kind: str, after: bool, places: Places, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No pod came, and it bills: by its name the run's own end, and each look from any computer, tells it and what ends it."""
-    cloud.control.plant("create", Reason.BROKEN, kind, after=after)
+    reached.control.plant("create", Reason.BROKEN, kind, after=after)
     with pytest.raises(ProvisionError, match="something went wrong"):
         rent_with_volume()
     provisioner = make_provisioner("runpod", places=places)
     assert isinstance(provisioner, PulumiProvisioner)
-    [volume] = runpod.owned("*", "r1", cloud.environment).kept
+    [volume] = runpod.owned("*", "r1", reached.environment).kept
     told = (
         f"volume {volume.id}, to be kept as asked, is there and bills: rentune down --volumes r1 ends it. Nothing else was left"
     )
@@ -371,31 +357,31 @@ def test_a_volume_that_an_error_of_the_clouds_left_is_said_to_be_there(
         assert "Nothing of ours is left" not in said
 
 
-def test_what_a_list_still_names_as_ended_is_gone(cloud: Emulator) -> None:
+def test_what_a_list_still_names_as_ended_is_gone(reached: Emulator) -> None:
     """It costs nothing, so nobody waits for it."""
     rent()
-    cloud.control.set(list_lag_s=60)
-    cloud.control.advance(120)
-    [pod] = listed(cloud)
-    runpod.destroy_stray(pod, cloud.environment)
-    assert connect(cloud.environment).ask("GET", "/pods")["pods"][0]["status"] == "TERMINATED"
-    assert listed(cloud) == ()
+    reached.control.set(list_lag_s=60)
+    reached.control.advance(120)
+    [pod] = listed(reached)
+    runpod.destroy_stray(pod, reached.environment)
+    assert connect(reached.environment).ask("GET", "/pods")["pods"][0]["status"] == "TERMINATED"
+    assert listed(reached) == ()
 
 
-def test_an_id_from_elsewhere_leads_to_no_other_address(cloud: Emulator) -> None:
+def test_an_id_from_elsewhere_leads_to_no_other_address(reached: Emulator) -> None:
     """Whatever stands in it is quoted."""
     rent()
-    [pod] = listed(cloud)
-    runpod.destroy_stray(msgspec.structs.replace(pod, id=f"{pod.id}?"), cloud.environment)
-    assert listed(cloud) == (pod,)
+    [pod] = listed(reached)
+    runpod.destroy_stray(msgspec.structs.replace(pod, id=f"{pod.id}?"), reached.environment)
+    assert listed(reached) == (pod,)
 
 
-def test_a_pod_that_went_is_read_as_gone(cloud: Emulator) -> None:
+def test_a_pod_that_went_is_read_as_gone(reached: Emulator) -> None:
     """So a refreshed state does not name it any more."""
     pod, kept = rent(), {"name": "rentune-r1", "__provider": "x"}
     assert (PodProvider().read(pod, kept).id, PodProvider().read(pod, kept).outs) == (pod, {"name": "rentune-r1"})
     PodProvider().delete(pod, {})
-    assert find(connect(cloud.environment), pod) is None
+    assert find(connect(reached.environment), pod) is None
     assert PodProvider().read(pod, kept).id == ""
 
 
@@ -425,12 +411,12 @@ def test_the_log_is_what_came_before_it_fell_silent() -> None:
         assert runpod.console(instance, {"RUNPOD_API_KEY": "k", "RUNPOD_REST_URL": url}) == "rentune: it could not\nend itself"
 
 
-def test_a_log_that_can_not_be_had_is_empty(cloud: Emulator) -> None:
+def test_a_log_that_can_not_be_had_is_empty(reached: Emulator) -> None:
     """It is only ever shown beside a reason."""
-    assert runpod.console(Resource(kind="instance", id="pod9"), cloud.environment) == ""
+    assert runpod.console(Resource(kind="instance", id="pod9"), reached.environment) == ""
 
 
-def test_another_computer_finds_a_pod_by_the_account_alone(cloud: Emulator, tmp_path: Path) -> None:
+def test_another_computer_finds_a_pod_by_the_account_alone(reached: Emulator, tmp_path: Path) -> None:
     """No ledger, no state: only the account's key is here. Its deadline has passed, so whoever finds it may end it."""
     pod = rent()
     found = look_for_orphans(Places(home=tmp_path / "home", cache=tmp_path / "cache"))
