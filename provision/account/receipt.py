@@ -14,6 +14,7 @@ from planner.asking.request import OWN_MACHINES
 from planner.plan import Plan, Range
 from planner.strategy.words import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, costs_on, kept_usd_per_month, rental_usd, rounded
+from provision.account.closing import AtHome, Closing, Told
 from provision.account.earlier import STEP, STEPS
 from provision.account.runs import Rental, RunState
 from provision.account.upkeep import Upkeep
@@ -152,40 +153,20 @@ class Calibration(msgspec.Struct, frozen=True, kw_only=True):
     schema_version: int = 1
 
 
-NOTHING_HEARD: Final = Measured()
+def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Closing) -> Receipt:
+    """The receipt of a run as its ledger, its boxes and its home show it once the controller closes its books.
 
-
-def reckon(
-    plan: Plan,
-    state: RunState,
-    outcome: Outcome | None,
-    *,
-    box_phase_s: Mapping[str, float],
-    heard: Measured = NOTHING_HEARD,
-    base_fetched_bytes: int | None = None,
-    random_base: bool = False,
-    last_box_phase_s: Mapping[str, float] | None = None,
-    adapter_folder: str | None,
-    checkpoint_folder: str | None = None,
-    interrupted: bool,
-    message: str,
-    ended_at_s: float,
-) -> Receipt:
-    """The receipt of a run as its ledger, its outcome and the box's own phase clock show it at `ended_at_s`.
-
-    `box_phase_s` are the trainer's seconds by phase, on whichever boxes; `last_box_phase_s` those on the last one (None = there
-    was one only). `heard`: what the trainer told step by step, for what its outcome leaves out. The controller's own seconds
-    come from the ledger. `checkpoint_folder`: the newest that is at home. `message` is what the controller says; where the
-    result is at home the trainer's own words are enough.
+    The trainer's seconds by phase are the boxes' own; the controller's come from the ledger.
     """
-    phase_s = _added(state.phase_s, box_phase_s)
-    last_s = box_phase_s if last_box_phase_s is None else last_box_phase_s
-    adapter_bytes = sum(file.size_bytes for file in outcome.adapter) if outcome and adapter_folder else 0
-    trained = outcome is not None and outcome.trained and adapter_folder is not None
+    outcome, interrupted = told.outcome, closing.interrupted
+    phase_s = _added(state.phase_s, told.phase_s)
+    last_s = told.phase_s if told.last_phase_s is None else told.last_phase_s
+    adapter_bytes = sum(file.size_bytes for file in outcome.adapter) if outcome and home.adapter_folder else 0
+    trained = outcome is not None and outcome.trained and home.adapter_folder is not None
     in_part = trained and outcome is not None and outcome.in_part
-    said = _message(outcome, message, trained=trained)
+    said = _message(outcome, closing.message, trained=trained)
     if not interrupted and _too_late(state, outcome):
-        said = f"{said} {_where_time_went(state, phase_s, checkpoint_folder)}".strip()
+        said = f"{said} {_where_time_went(state, phase_s, home.checkpoint_folder)}".strip()
     return Receipt(
         run_id=state.run_id,
         model=plan.request.model,
@@ -199,29 +180,29 @@ def reckon(
         reached=outcome.reached if outcome else None,
         result_made=outcome is not None and outcome.trained,
         ended_by_deadline=outcome is None and _deadline_came(state),
-        message=said if trained else _with_what_is_left(said, state, checkpoint_folder, stopped=interrupted),
-        figures=_figures(plan, _completed(outcome.measured, heard) if outcome else heard),
+        message=said if trained else _with_what_is_left(said, state, home.checkpoint_folder, stopped=interrupted),
+        figures=_figures(plan, _completed(outcome.measured, told.heard) if outcome else told.heard),
         phases=_phases(plan, phase_s),
-        bill=_bill(plan, state, last_s, adapter_bytes=adapter_bytes, now_s=ended_at_s),
-        billed_s=sum(billed_s(rental, now_s=ended_at_s) for rental in state.rentals),
+        bill=_bill(plan, state, last_s, adapter_bytes=adapter_bytes, now_s=closing.at_s),
+        billed_s=sum(billed_s(rental, now_s=closing.at_s) for rental in state.rentals),
         making_s=sum(rental.making_s for rental in state.rentals if rental.created),
-        wall_s=ended_at_s - state.opened.at_s,
+        wall_s=closing.at_s - state.opened.at_s,
         started_at_s=state.opened.at_s,
-        ended_at_s=ended_at_s,
+        ended_at_s=closing.at_s,
         loss=compare(outcome.before, outcome.after) if outcome and outcome.before and outcome.after else None,
         train_rows=outcome.train_rows if outcome else None,
         held_out_rows=outcome.held_out_rows if outcome else None,
         samples=outcome.samples if outcome else (),
         adapter_bytes=adapter_bytes,
-        adapter_folder=adapter_folder,
+        adapter_folder=home.adapter_folder,
         teardown=state.teardown,
         tags=state.opened.tags,
         versions=state.opened.versions | (outcome.versions if outcome else {}),
         base_revision=outcome.base_revision if outcome else None,
         base_sha256=outcome.base_sha256 if outcome else {},
-        random_base=random_base,
-        base_fetched_bytes=base_fetched_bytes,
-        tries=tuple(_try(rental, now_s=ended_at_s) for rental in state.rentals),
+        random_base=told.random_base,
+        base_fetched_bytes=told.base_fetched_bytes,
+        tries=tuple(_try(rental, now_s=closing.at_s) for rental in state.rentals),
         kept=state.kept,
         kept_usd_per_month=kept_usd_per_month(state),
         costs_on=costs_on(state),

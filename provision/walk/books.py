@@ -11,6 +11,7 @@ from pathlib import Path
 import msgspec
 
 from planner.plan import Plan, read_plan
+from provision.account.closing import AtHome, Closing, Told
 from provision.account.lines import Billed
 from provision.account.receipt import Receipt, calibrations, reckon, with_open_books
 from provision.account.runs import RunState
@@ -49,20 +50,19 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
     receipt = reckon(
         run.plan,
         state,
-        outcome,
-        box_phase_s=outcome.phase_s if outcome else heard_s,
-        heard=measured(events),
-        base_fetched_bytes=base_fetched_bytes(events),
-        random_base=run.base.kind == "config",
-        last_box_phase_s=heard_s if run.folder.tries.exists() else None,
-        adapter_folder=str(home) if home else None,
-        checkpoint_folder=_last_checkpoint(run),
-        interrupted=interrupted,
-        message=message,
-        ended_at_s=run.clock(),
+        Told(
+            outcome=outcome,
+            phase_s=outcome.phase_s if outcome else heard_s,
+            last_phase_s=heard_s if run.folder.tries.exists() else None,
+            heard=measured(events),
+            base_fetched_bytes=base_fetched_bytes(events),
+            random_base=run.base.kind == "config",
+        ),
+        home=AtHome(adapter_folder=str(home) if home else None, checkpoint_folder=_last_checkpoint(run)),
+        closing=Closing(at_s=run.clock(), interrupted=interrupted, message=message),
     )
-    closing = f"rentune resume {run.run_id} closes them."
-    with _passed_over(run, "The books could not be closed", hint=closing) as troubles:
+    closes = f"rentune resume {run.run_id} closes them."
+    with _passed_over(run, "The books could not be closed", hint=closes) as troubles:
         write_whole(run.folder.receipt, msgspec.json.format(msgspec.json.encode(receipt), indent=1))
         run.ledger.append(billed(receipt))
     with _passed_over(run, "The calibration rows could not be written"):

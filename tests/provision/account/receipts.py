@@ -7,6 +7,7 @@ from typing import Any
 import msgspec
 
 from planner.plan import Plan
+from provision.account.closing import AtHome, Closing, Told
 from provision.account.lines import Opened
 from provision.account.receipt import Receipt, reckon
 from provision.account.runs import RunState
@@ -14,6 +15,7 @@ from provision.provisioner import Answer, Resource, ResourceEnd, Teardown
 from remote.contract import AdapterFile, EndReason, Evaluation, Measured, Outcome
 
 OPENED_AT_S = 1_000_000.0
+PARTS = (Told, AtHome, Closing)
 GONE = Teardown(
     run_id="r",
     verdict="destroyed",
@@ -58,11 +60,14 @@ def outcome_of(**changes: Any) -> Outcome:
 
 
 def receipt_of(plan: Plan, state: RunState, outcome: Outcome | None = None, **changes: Any) -> Receipt:
-    arguments: dict[str, Any] = {
-        "box_phase_s": outcome.phase_s if outcome else {},
+    """`changes`: any field of what books are closed with."""
+    said: dict[str, Any] = {
+        "outcome": outcome,
+        "phase_s": outcome.phase_s if outcome else {},
         "adapter_folder": "/home/me/adapter" if outcome else None,
-        "interrupted": False,
-        "message": "",
-        "ended_at_s": OPENED_AT_S + 110,
+        "at_s": OPENED_AT_S + 110,
+        **changes,
     }
-    return reckon(plan, state, outcome, **(arguments | changes))
+    told, home, closing = ({name: said.pop(name) for name in each.__struct_fields__ if name in said} for each in PARTS)
+    assert not said
+    return reckon(plan, state, Told(**told), home=AtHome(**home), closing=Closing(**closing))

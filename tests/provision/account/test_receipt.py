@@ -149,7 +149,7 @@ def test_what_was_trained_on_a_box_that_was_lost_does_not_fill_the_idle_time_of_
         rental(plan, started_at_s=OPENED_AT_S, ended_at_s=OPENED_AT_S + 50),
         rental(plan, started_at_s=OPENED_AT_S + 50, ended_at_s=OPENED_AT_S + 150, phase_s={"boot": 10.0}),
     )
-    receipt = receipt_of(plan, run_state(plan, rentals=rentals), outcome_of(), last_box_phase_s={"train": 20.0})
+    receipt = receipt_of(plan, run_state(plan, rentals=rentals), outcome_of(), last_phase_s={"train": 20.0})
     metered = {line.name: line.metered_usd for line in receipt.bill}
     assert (metered["compute"], metered["idle"]) == (Decimal("0.0300"), Decimal("0.0700"))
     assert {figure.name: figure.metered for figure in receipt.phases}["train"] == 60.0
@@ -345,7 +345,7 @@ def test_only_a_clean_end_closes_the_bill(plan: Plan, tmp_path: Path) -> None:
         ledger.append(Ended(run_id="r", at_s=OPENED_AT_S + 10 * number + 5, teardown=orphaned))
 
     def billed_s() -> float:
-        return receipt_of(plan, ledger.runs()["r"], ended_at_s=OPENED_AT_S + 500).billed_s
+        return receipt_of(plan, ledger.runs()["r"], at_s=OPENED_AT_S + 500).billed_s
 
     assert billed_s() == 500 + 490
     ledger.append(Ended(run_id="r", at_s=OPENED_AT_S + 200, teardown=GONE))

@@ -19,7 +19,6 @@ from planner.report import render_plan, render_result
 from provision.account.bill import bill, kept_usd_per_month
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
-from provision.account.receipt import reckon
 from provision.account.runs import RunState, kept_at
 from provision.charge.orphans import Orphans, find_orphans, kept_sentences
 from provision.charge.volumes import end_volume, kept_volumes
@@ -33,6 +32,7 @@ from provision.prepare.asking import search_edges
 from provision.prepare.opening import launch_of
 from provision.provisioner import Answer, Owned, Resource, Teardown
 from provision.report.tables import bill_table, teardown_table
+from tests.provision.account.receipts import receipt_of
 from tests.provision.plans import attempted
 
 VOLUME = Resource(kind="volume", id="vol-1", region="us-east-1", run_id="r1", installation="here", size_gib=100, name="models")
@@ -140,9 +140,7 @@ def test_report_and_list_show_what_it_costs_by_the_month(kept: RunState, places:
 
 
 def test_a_receipt_names_it_in_bill_and_teardown(kept: RunState, plan: Plan) -> None:
-    receipt = reckon(
-        at_aws(plan), kept, None, box_phase_s={}, adapter_folder=None, interrupted=False, message="", ended_at_s=3.0
-    )
+    receipt = receipt_of(at_aws(plan), kept, at_s=3.0)
     assert f"Kept, and billed on at $8.00 a month: rentune down --volumes {kept.run_id} ends it." in str(
         bill_table(receipt).note
     )

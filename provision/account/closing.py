@@ -1,0 +1,38 @@
+"""What books are closed with, beside the ledger: what the boxes told, what is at home, and how the controller ended. Values."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Final
+
+import msgspec
+
+from remote.contract import Measured, Outcome
+
+NOTHING_HEARD: Final = Measured()
+
+
+class Told(msgspec.Struct, frozen=True, kw_only=True):
+    """By a run's trainers, on whichever boxes."""
+
+    outcome: Outcome | None
+    phase_s: Mapping[str, float]  # of all of them
+    last_phase_s: Mapping[str, float] | None = None  # of the last one; None = there was one only
+    heard: Measured = NOTHING_HEARD  # step by step, for what the outcome leaves out
+    base_fetched_bytes: int | None = None  # None = it did not come from the hub
+    random_base: bool = False  # whether it was a bare configuration
+
+
+class AtHome(msgspec.Struct, frozen=True, kw_only=True):
+    """Of what a run has made."""
+
+    adapter_folder: str | None
+    checkpoint_folder: str | None = None  # the newest
+
+
+class Closing(msgspec.Struct, frozen=True, kw_only=True):
+    """By the controller."""
+
+    at_s: float
+    interrupted: bool = False
+    message: str = ""  # what it says; where the result is at home the trainer's own words are enough
