@@ -2,6 +2,7 @@
 
 connect.py   address × pinned key × identity -> an authenticated transport; known keys of hosts
 channel.py   one command on one transport
+line.py      what transfer, trees and follow need of a connection
 shell.py     Shell: the connection that reconnects; run, put, get, put_tree, follow
 transfer.py  files in pieces over several channels, sha256 on both sides
 trees.py     folders as tar streams

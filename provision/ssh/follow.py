@@ -6,13 +6,10 @@ import contextlib
 import shlex
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from provision.errors import ConnectionFailed
 from provision.ssh.channel import CHUNK_BYTES, begin, lost_connection, wait_rc
-
-if TYPE_CHECKING:
-    from provision.ssh.shell import Shell
+from provision.ssh.line import Line
 
 # Assumed: the writer is asked for after a silence of 1 s, then 2 s, up to 8 s; a question costs the box 10 ms of CPU.
 QUIET_S = (1.0, 2.0, 4.0, 8.0)
@@ -20,25 +17,25 @@ REST_S = 60.0  # assumed: beyond the longest of these pauses by far
 MAX_FRUITLESS = 5  # assumed: whoever follows asks again, and knows better whether the box is still there
 
 
-def follow(shell: Shell, remote: str, local: Path, alive: Callable[[], bool]) -> Iterator[bytes]:
+def follow(line: Line, remote: str, local: Path, alive: Callable[[], bool]) -> Iterator[bytes]:
     """Complete lines, each once; see Shell.follow."""
     local.parent.mkdir(parents=True, exist_ok=True)
     local.touch()
     held = local.read_bytes()
     torn = held[held.rfind(b"\n") + 1 :]
     with local.open("ab") as mirror:
-        for chunk in _bytes_from(shell, remote, len(held), alive):
+        for chunk in _bytes_from(line, remote, len(held), alive):
             mirror.write(chunk)
             mirror.flush()
             *lines, torn = (torn + chunk).split(b"\n")
             yield from lines
 
 
-def _bytes_from(shell: Shell, remote: str, offset: int, alive: Callable[[], bool]) -> Iterator[bytes]:
+def _bytes_from(line: Line, remote: str, offset: int, alive: Callable[[], bool]) -> Iterator[bytes]:
     """Every byte from `offset` on, across cuts, until the writer has ended."""
     writing = True
     while writing:
-        for chunk in _tail(shell, remote, offset):
+        for chunk in _tail(line, remote, offset):
             if chunk:
                 offset += len(chunk)
                 yield chunk
@@ -47,14 +44,14 @@ def _bytes_from(shell: Shell, remote: str, offset: int, alive: Callable[[], bool
                 break
         else:  # cut off, or no file yet
             writing = alive()
-    yield from _rest(shell, remote, offset)
+    yield from _rest(line, remote, offset)
 
 
-def _tail(shell: Shell, remote: str, offset: int) -> Iterator[bytes]:
+def _tail(line: Line, remote: str, offset: int) -> Iterator[bytes]:
     """What arrives, and an empty chunk for each silence; ends when the connection does."""
     silences = 0
-    with shell.session() as channel, contextlib.suppress(ConnectionFailed), lost_connection("the line was cut"):
-        begin(channel, f"exec tail -c +{offset + 1} -F {shlex.quote(remote)} 2>/dev/null", timeout_s=shell.answer_s)
+    with line.session() as channel, contextlib.suppress(ConnectionFailed), lost_connection("the line was cut"):
+        begin(channel, f"exec tail -c +{offset + 1} -F {shlex.quote(remote)} 2>/dev/null", timeout_s=line.answer_s)
         while True:
             channel.settimeout(QUIET_S[min(silences, len(QUIET_S) - 1)])
             try:
@@ -69,7 +66,7 @@ def _tail(shell: Shell, remote: str, offset: int) -> Iterator[bytes]:
             yield chunk
 
 
-def _rest(shell: Shell, remote: str, offset: int) -> Iterator[bytes]:
+def _rest(line: Line, remote: str, offset: int) -> Iterator[bytes]:
     """The bytes that came between the last one seen and the writer's end, across cuts.
 
     Raises ConnectionFailed where a line that can be had brings nothing, again and again.
@@ -77,12 +74,12 @@ def _rest(shell: Shell, remote: str, offset: int) -> Iterator[bytes]:
     fruitless = 0
     while fruitless < MAX_FRUITLESS:
         with (
-            shell.session() as channel,
+            line.session() as channel,
             contextlib.suppress(TimeoutError, ConnectionFailed),
             lost_connection("the line was cut"),
         ):
             place = shlex.quote(remote)
-            begin(channel, f"[ ! -e {place} ] || exec tail -c +{offset + 1} {place} 2>/dev/null", timeout_s=shell.answer_s)
+            begin(channel, f"[ ! -e {place} ] || exec tail -c +{offset + 1} {place} 2>/dev/null", timeout_s=line.answer_s)
             channel.settimeout(REST_S)
             while chunk := channel.recv(CHUNK_BYTES):
                 fruitless, offset = 0, offset + len(chunk)

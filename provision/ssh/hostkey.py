@@ -9,15 +9,12 @@ from __future__ import annotations
 import shlex
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING
 
 import msgspec
 
 from provision.errors import ConnectionFailed, WrongHostKey
 from provision.provisioner import Box
-
-if TYPE_CHECKING:
-    from provision.ssh.shell import Shell
+from provision.ssh.shell import Shell
 
 RELOADS = 20  # assumed: sshd has read its keys again after five seconds
 RELOAD_S = 0.25  # derived: five seconds in all

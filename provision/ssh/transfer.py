@@ -18,12 +18,12 @@ from typing import TYPE_CHECKING, TypeVar
 from provision.errors import ConnectionFailed, TransferFailed, WrongHostKey
 from provision.home.whole import at_home
 from provision.ssh.channel import CHUNK_BYTES, Unreachable, begin, lost_connection, wait_rc
+from provision.ssh.line import Line
 from provision.ssh.pieces import BLOCK_BYTES, Part, Piece, pieces, read_piece, sha256_of_pieces
 
 if TYPE_CHECKING:
     import paramiko
 
-    from provision.ssh.shell import Shell
 
 Progress = Callable[[int, int], None]  # bytes done, bytes in all
 
@@ -36,60 +36,60 @@ HASH_TIMEOUT_S = 900.0  # assumed: 100 GB at 120 MB/s
 T = TypeVar("T")
 
 
-def put(shell: Shell, local: Path, remote: str, progress: Progress | None) -> str:
+def put(line: Line, local: Path, remote: str, progress: Progress | None) -> str:
     """Send `local`; see Shell.put."""
     size = _readable_bytes(local)
     folder, place, part = (shlex.quote(path) for path in (str(Path(remote).parent), remote, f"{remote}.part"))
     complaint = f"{remote} can't be written"
-    _checked(shell, f"mkdir -p {folder} && : > {part}", complaint)
+    _checked(line, f"mkdir -p {folder} && : > {part}", complaint)
     meter = _Meter(size, progress)
-    with ThreadPoolExecutor(1) as hasher, _stoppable(shell) as stop:
+    with ThreadPoolExecutor(1) as hasher, _stoppable(line) as stop:
         digest = hasher.submit(sha256_of_pieces, local, size, lambda _: _require_wanted(local, stop))
-        _each_piece(pieces(size), lambda piece: _send_piece(shell, local, f"{remote}.part", piece, meter, stop), stop)
+        _each_piece(pieces(size), lambda piece: _send_piece(line, local, f"{remote}.part", piece, meter, stop), stop)
         sha256 = digest.result()
-    arrived = _remote_sha256(shell, f"{remote}.part")
+    arrived = _remote_sha256(line, f"{remote}.part")
     if arrived != sha256:
-        shell.run(f"rm -f {part}")
-        raise TransferFailed(f"{local} arrived damaged at {shell.box.host} (sha256 {arrived[:12]}… instead of {sha256[:12]}…).")
-    _checked(shell, f"[ ! -e {part} ] || mv {part} {place}", complaint)
+        line.run(f"rm -f {part}")
+        raise TransferFailed(f"{local} arrived damaged at {line.box.host} (sha256 {arrived[:12]}… instead of {sha256[:12]}…).")
+    _checked(line, f"[ ! -e {part} ] || mv {part} {place}", complaint)
     return sha256
 
 
-def get(shell: Shell, remote: str, local: Path, sha256: str | None, progress: Progress | None) -> str:
+def get(line: Line, remote: str, local: Path, sha256: str | None, progress: Progress | None) -> str:
     """Fetch `remote`; see Shell.get. What a killed download left in `LOCAL.part` is kept, piece by piece.
 
     Pieces that are kept may be another file's, or never have reached the disk: where they don't make up the box's file,
     all of it is fetched once more. Raises HomeFailed where this machine can't take it.
     """
-    size = int(_checked(shell, f"stat -L -c %s {shlex.quote(remote)}", f"{remote} can't be read"))
+    size = int(_checked(line, f"stat -L -c %s {shlex.quote(remote)}", f"{remote} can't be read"))
     with at_home(local):
-        return _get(shell, remote, local, size, sha256, progress)
+        return _get(line, remote, local, size, sha256, progress)
 
 
-def _get(shell: Shell, remote: str, local: Path, size: int, sha256: str | None, progress: Progress | None) -> str:
+def _get(line: Line, remote: str, local: Path, size: int, sha256: str | None, progress: Progress | None) -> str:
     """As `get`, for a file whose size is known. Raises OSError where this machine can't take it."""
     local.parent.mkdir(parents=True, exist_ok=True)
     for _ in range(FETCHES):
         part = Part(local, size, sha256)
-        home, sent = _fetch(shell, remote, part, size, progress)
+        home, sent = _fetch(line, remote, part, size, progress)
         if home == sent == (sha256 or sent):
             part.finish()
             return home
         part.remove()
         if sha256 and sent != sha256:
-            raise TransferFailed(f"{remote} is damaged on {shell.box.host} (sha256 {sent[:12]}… instead of {sha256:.12}…).")
+            raise TransferFailed(f"{remote} is damaged on {line.box.host} (sha256 {sent[:12]}… instead of {sha256:.12}…).")
     raise TransferFailed(f"{remote} came home damaged {FETCHES} times (sha256 {home[:12]}… instead of {sent[:12]}…).")
 
 
-def _fetch(shell: Shell, remote: str, part: Part, size: int, progress: Progress | None) -> tuple[str, str]:
+def _fetch(line: Line, remote: str, part: Part, size: int, progress: Progress | None) -> tuple[str, str]:
     """Fetch the pieces that are missing; the sha256 of what is at home, and of what the box holds."""
     meter = _Meter(size, progress)
     meter.add(sum(length for _, length in part.done))
     missing = [piece for piece in pieces(size) if piece not in part.done]
-    with ThreadPoolExecutor(2) as hashers, _stoppable(shell, part.abandon) as stop:
-        theirs = hashers.submit(_remote_sha256, shell, remote, stop)
+    with ThreadPoolExecutor(2) as hashers, _stoppable(line, part.abandon) as stop:
+        theirs = hashers.submit(_remote_sha256, line, remote, stop)
         ours = hashers.submit(part.sha256)
-        _each_piece(missing, lambda piece: _fetch_piece(shell, remote, part, piece, meter, stop), stop)
+        _each_piece(missing, lambda piece: _fetch_piece(line, remote, part, piece, meter, stop), stop)
         return ours.result(), theirs.result()
 
 
@@ -118,7 +118,7 @@ class _Meter:
 
 
 @contextmanager
-def _stoppable(shell: Shell, abandon: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
+def _stoppable(line: Line, abandon: Callable[[], None] = lambda: None) -> Iterator[threading.Event]:
     """An event that stops all threads of a transfer; a failure or Ctrl-C sets it, and hangs up on those that wait."""
     stop = threading.Event()
     try:
@@ -126,7 +126,7 @@ def _stoppable(shell: Shell, abandon: Callable[[], None] = lambda: None) -> Iter
     except BaseException:
         stop.set()
         abandon()
-        shell.hang_up()
+        line.hang_up()
         raise
 
 
@@ -160,18 +160,18 @@ def _persist(act: Callable[[], T], stop: threading.Event | None = None) -> T:
         attempt += 1
 
 
-def _send_piece(shell: Shell, local: Path, part: str, piece: Piece, meter: _Meter, stop: threading.Event) -> None:
+def _send_piece(line: Line, local: Path, part: str, piece: Piece, meter: _Meter, stop: threading.Event) -> None:
     seek = piece[0] // BLOCK_BYTES
     command = f"dd of={shlex.quote(part)} bs={BLOCK_BYTES} seek={seek} conv=notrunc iflag=fullblock status=none 2>&1"
-    with shell.session() as channel, local.open("rb") as file, _stalls():
-        begin(channel, command, timeout_s=shell.answer_s)
+    with line.session() as channel, local.open("rb") as file, _stalls():
+        begin(channel, command, timeout_s=line.answer_s)
         channel.settimeout(STALL_S)
         _feed(channel, read_piece(file, piece), stop)
         if stop.is_set():
             return
         said = channel.recv(CHUNK_BYTES)
         if wait_rc(channel, timeout_s=STALL_S) != 0:
-            raise TransferFailed(f"{shell.box.host} could not store {part}: {_last_line(said)}.")
+            raise TransferFailed(f"{line.box.host} could not store {part}: {_last_line(said)}.")
     meter.add(piece[1])
 
 
@@ -190,11 +190,11 @@ def _feed(channel: paramiko.Channel, chunks: Iterator[memoryview], stop: threadi
             raise
 
 
-def _fetch_piece(shell: Shell, remote: str, part: Part, piece: Piece, meter: _Meter, stop: threading.Event) -> None:
+def _fetch_piece(line: Line, remote: str, part: Part, piece: Piece, meter: _Meter, stop: threading.Event) -> None:
     offset, length = piece
-    with shell.session() as channel, part.path.open("r+b") as file:
+    with line.session() as channel, part.path.open("r+b") as file:
         with _stalls():
-            begin(channel, f"tail -c +{offset + 1} {shlex.quote(remote)} | head -c {length}", timeout_s=shell.answer_s)
+            begin(channel, f"tail -c +{offset + 1} {shlex.quote(remote)} | head -c {length}", timeout_s=line.answer_s)
             channel.settimeout(STALL_S)
         file.seek(offset)
         got = sum(file.write(chunk) for chunk in _received(channel, stop))
@@ -225,20 +225,18 @@ def _stalls() -> Iterator[None]:
         raise ConnectionFailed(f"nothing moved for {STALL_S:.0f} s.") from error
 
 
-def _remote_sha256(shell: Shell, remote: str, stop: threading.Event | None = None) -> str:
+def _remote_sha256(line: Line, remote: str, stop: threading.Event | None = None) -> str:
     # openssl first: it uses the CPU's SHA instructions, coreutils mostly doesn't (measured: 600 MB/s against 240).
     place = shlex.quote(remote)
     command = f"openssl dgst -sha256 -r < {place} 2>/dev/null || sha256sum < {place}"
-    return _checked(shell, command, f"{remote} can't be read", timeout_s=HASH_TIMEOUT_S, stop=stop).split()[0]
+    return _checked(line, command, f"{remote} can't be read", timeout_s=HASH_TIMEOUT_S, stop=stop).split()[0]
 
 
-def _checked(
-    shell: Shell, command: str, complaint: str, *, timeout_s: float = 60.0, stop: threading.Event | None = None
-) -> str:
+def _checked(line: Line, command: str, complaint: str, *, timeout_s: float = 60.0, stop: threading.Event | None = None) -> str:
     """What a command says that may be run again."""
-    done = _persist(lambda: shell.run(command, timeout_s=timeout_s), stop)
+    done = _persist(lambda: line.run(command, timeout_s=timeout_s), stop)
     if done.rc != 0:
-        raise TransferFailed(f"{complaint} on {shell.box.host}: {_last_line(done.err.encode())}.")
+        raise TransferFailed(f"{complaint} on {line.box.host}: {_last_line(done.err.encode())}.")
     return done.out
 
 

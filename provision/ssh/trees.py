@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Protocol
 
 from provision.errors import ConnectionFailed, TransferFailed
 from provision.ssh.channel import begin, lost_connection, wait_rc
+from provision.ssh.line import Line
 
 if TYPE_CHECKING:
     import paramiko
 
-    from provision.ssh.shell import Shell
 
 STALL_S = 30.0  # assumed: a stream that moves nothing for so long is dead
 BUFFER_BYTES = 1024 * 1024  # assumed: some chunks of the line
@@ -42,12 +42,12 @@ class _Writer:
         return len(data)
 
 
-def put_tree(shell: Shell, local: Path, remote: str, leave_out: LeaveOut) -> None:
+def put_tree(line: Line, local: Path, remote: str, leave_out: LeaveOut) -> None:
     """Send a folder; see Shell.put_tree."""
     target = shlex.quote(remote)
-    with shell.session() as channel:
+    with line.session() as channel:
         try:
-            begin(channel, f"{{ mkdir -p {target} && tar -xf - -C {target}; }} 2>&1", timeout_s=shell.answer_s)
+            begin(channel, f"{{ mkdir -p {target} && tar -xf - -C {target}; }} 2>&1", timeout_s=line.answer_s)
             channel.settimeout(STALL_S)
             _stream(channel, local, leave_out)
             with lost_connection("the connection was lost in mid-transfer"):
@@ -55,9 +55,9 @@ def put_tree(shell: Shell, local: Path, remote: str, leave_out: LeaveOut) -> Non
                 said = channel.recv(BUFFER_BYTES)
                 rc = wait_rc(channel, timeout_s=STALL_S)
         except TimeoutError as error:
-            raise ConnectionFailed(f"{local} did not reach {shell.box.host}: nothing moved for {STALL_S:.0f} s.") from error
+            raise ConnectionFailed(f"{local} did not reach {line.box.host}: nothing moved for {STALL_S:.0f} s.") from error
     if rc != 0:
-        raise TransferFailed(f"{shell.box.host} could not unpack {local}: {said.decode(errors='replace').strip()}")
+        raise TransferFailed(f"{line.box.host} could not unpack {local}: {said.decode(errors='replace').strip()}")
 
 
 def _stream(channel: paramiko.Channel, local: Path, leave_out: LeaveOut) -> None:
