@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
@@ -36,28 +37,35 @@ AGAIN_S: Final = 5.0  # assumed: between two tries to write what has to stand in
 Note = Callable[[str], None]
 
 
+@dataclass(frozen=True)
+class Seat:
+    """A run's place in a store, and who takes it."""
+
+    run_id: str
+    link: Link
+    holder: Holder
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How often a holder is heard, how long a line may take, and by which clock."""
+
+    beat_s: float = BEAT_S
+    line_s: float = LINE_S
+    clock: Callable[[], float] = time.time
+    sleep: Callable[[float], None] = time.sleep
+
+
 class MirroredLedger(Ledger):
     """The ledger of one run whose state lies in object storage. Nothing is asked of the store outside `charge`."""
 
     def __init__(
-        self,
-        places: Places,
-        run_id: str,
-        link: Link,
-        holder: Holder,
-        *,
-        note: Note,
-        around: Around = unattended,
-        beat_s: float = BEAT_S,
-        line_s: float = LINE_S,
-        clock: Callable[[], float] = time.time,
-        sleep: Callable[[float], None] = time.sleep,
+        self, places: Places, seat: Seat, *, note: Note, around: Around = unattended, pace: Pace | None = None
     ) -> None:
         super().__init__(places.ledger, around=around)
-        self._places, self._run_id, self._link, self._holder = places, run_id, link, holder
-        self._bucket = Bucket(link.url)  # for results, which take long
-        self._book_bucket = Bucket(link.url, request_s=line_s)
-        self._note, self._beat_s, self._line_s, self._clock, self._sleep = note, beat_s, line_s, clock, sleep
+        self._places, self._seat, self._note, self._pace = places, seat, note, pace or Pace()
+        self._bucket = Bucket(seat.link.url)  # for results, which take long
+        self._book_bucket = Bucket(seat.link.url, request_s=self._pace.line_s)
         self._one_at_a_time = threading.RLock()
         self._mirror: Mirror | None = None  # while in charge
 
@@ -69,14 +77,14 @@ class MirroredLedger(Ledger):
         is told and no more, for a person has said that it is to end, or its deadline has.
         """
         try:
-            held, book = take(self._book_bucket, self._run_id, self._holder)
+            held, book = take(self._book_bucket, self._seat.run_id, self._seat.holder)
         except StoreFailed as error:
             if not ending:
                 raise
             self._note(f"{error} The run is ended all the same.")
             yield
             return
-        mirror = Mirror(book, self._link, held, self._book_bucket, self._places, self._note)
+        mirror = Mirror(book, self._seat.link, held, self._book_bucket, self._places, self._note)
         if not self._adopted(mirror, ending=ending):
             yield
             return
@@ -109,7 +117,7 @@ class MirroredLedger(Ledger):
     def _keep(self, line: AnyLine) -> None:
         """Into the store, then onto this disk. Raises ControlLost, and nothing is written, once another machine has the run."""
         with self._one_at_a_time:
-            if line.run_id == self._run_id:
+            if line.run_id == self._seat.run_id:
                 line = self._numbered_line(line)
                 if self._mirror is not None:
                     self._write(self._mirror, line)
@@ -118,7 +126,7 @@ class MirroredLedger(Ledger):
     def _numbered_line(self, line: AnyLine) -> AnyLine:
         """The line in its place among all machines': behind what is known of the run here."""
         if self._mirror is None:
-            taking, num_lines = self.takings(self._run_id), len(self.raw_lines(self._run_id))
+            taking, num_lines = self.takings(self._seat.run_id), len(self.raw_lines(self._seat.run_id))
         else:
             taking, num_lines = self._mirror.book.takings, len(self._mirror.book.lines)
         return msgspec.structs.replace(line, taking=taking, number=num_lines + 1)
@@ -136,7 +144,7 @@ class MirroredLedger(Ledger):
             return
         self._note(f"The result is at home; storing it in {self._bucket.url} as well.")
         try:
-            results.put_away(self._bucket, self._link.key, self._run_id, outcome, adapter)
+            results.put_away(self._bucket, self._seat.link.key, self._seat.run_id, outcome, adapter)
         except (StoreFailed, OSError) as error:
             self._note(f"The result is at home, and could not be stored with the state as well: {error}")
 
@@ -149,16 +157,16 @@ class MirroredLedger(Ledger):
                 mirror.send_unless_away()
                 return
             while (error := mirror.try_to_send()) is not None:
-                if self._clock() >= line.deadline_at_s:
+                if self._pace.clock() >= line.deadline_at_s:
                     raise error
-                self._sleep(AGAIN_S)
+                self._pace.sleep(AGAIN_S)
         except BaseException:  # a Ctrl-C too: what was never asked for must not stand there as rented
             mirror.book = before
             raise
 
     def _beat(self, over: threading.Event) -> None:
         """Say now and then that this machine lives, and find out when another has the run."""
-        while not over.wait(self._beat_s):
+        while not over.wait(self._pace.beat_s):
             try:
                 if (mirror := self._mirror) is not None:
                     mirror.try_to_send(with_papers=False)
@@ -182,7 +190,7 @@ class MirroredLedger(Ledger):
                 self._note(str(error))
             else:
                 if not sent:
-                    self._note(unsent_words(self._run_id))
+                    self._note(unsent_words(self._seat.run_id))
             finally:
                 mirror.close()
 
@@ -191,14 +199,14 @@ class MirroredLedger(Ledger):
 
         One that gives no answer has used the time up with the first try.
         """
-        left_s = self._line_s + AGAIN_S
+        left_s = self._pace.line_s + AGAIN_S
         while left_s > 0:
             began_s = time.monotonic()
             if mirror.try_to_send() is None:
                 return True
             left_s -= time.monotonic() - began_s + AGAIN_S
             if left_s > 0:
-                self._sleep(AGAIN_S)
+                self._pace.sleep(AGAIN_S)
         return False
 
 

@@ -35,7 +35,7 @@ from provision.state.book import (
     signed,
 )
 from provision.state.link import Link, is_damaged, read_link, write_link
-from provision.state.mirror import MirroredLedger, Note, papers_name, take_in, take_papers
+from provision.state.mirror import MirroredLedger, Note, Seat, papers_name, take_in, take_papers
 from provision.state.papers import pack
 from provision.state.seal import locked, name_of, new_key, require_passphrase, seal, unlocked
 from provision.store.bucket import QUESTION_S, Bucket
@@ -51,7 +51,7 @@ def ledger_of(run_id: str, places: Places, *, note: Note, around: Around = unatt
     link = read_link(places.run(run_id))
     if link is None:
         return Ledger(places.ledger, around=around)
-    return MirroredLedger(places, run_id, link, this_holder(places), note=note, around=around)
+    return MirroredLedger(places, Seat(run_id, link, this_holder(places)), note=note, around=around)
 
 
 def this_holder(places: Places) -> Holder:

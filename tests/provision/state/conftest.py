@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import msgspec
@@ -15,7 +16,7 @@ from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.state.link import read_link
-from provision.state.mirror import MirroredLedger
+from provision.state.mirror import MirroredLedger, Pace, Seat
 from provision.state.shared import PASSPHRASE, Place, this_holder
 from provision.store.bucket import Bucket
 from tests.doubles.displays import Quiet
@@ -39,14 +40,22 @@ class Team:
         return Bucket(self.url)
 
     def ledger(
-        self, places: Places, display: Quiet | None = None, *, term_s: float = 90.0, beat_s: float = 60.0, line_s: float = 10.0
+        self,
+        places: Places,
+        display: Quiet | None = None,
+        *,
+        term_s: float = 90.0,
+        beat_s: float = 60.0,
+        line_s: float = 10.0,
+        sleep: Callable[[float], None] = lambda _: None,
     ) -> MirroredLedger:
         """As `ledger_of` makes it, with times of the test's own."""
         link = read_link(places.run(self.run_id))
         assert link is not None
         holder = msgspec.structs.replace(this_holder(places), machine=places.home.name, term_s=term_s)
         note = (display or Quiet()).note
-        return MirroredLedger(places, self.run_id, link, holder, note=note, beat_s=beat_s, line_s=line_s, sleep=lambda _: None)
+        pace = Pace(beat_s=beat_s, line_s=line_s, sleep=sleep)
+        return MirroredLedger(places, Seat(self.run_id, link, holder), note=note, pace=pace)
 
 
 @pytest.fixture

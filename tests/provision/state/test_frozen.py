@@ -82,5 +82,5 @@ def test_who_asks_for_runs_or_opens_one_is_told_and_nothing_is_opened(
         assert call(words) == Exit.FAILED
         told = capsys.readouterr().err
         assert "it gave no answer within 0.50 s" in told
-        assert "Hint: Try again once the store answers." in told
+        assert "Hint: try again once the store answers" in told
     assert not places.ledger.exists()

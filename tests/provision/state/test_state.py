@@ -294,13 +294,12 @@ def test_a_store_that_gives_no_answer_holds_up_one_line_and_no_other(team: Team,
 
 def test_nothing_is_bought_while_the_store_is_away(team: Team, plan: Plan) -> None:
     """What comes before a purchase waits until it stands there; past the deadline it was never said."""
-    ledger = team.ledger(team.here)
+    ledger = team.ledger(team.here, sleep=lambda _: team.storage.be_well())
     with ledger.charge():
         team.storage.away = True
         with pytest.raises(StoreFailed):
             ledger.append(attempted(team.run_id, plan, at_s=time.time(), deadline_at_s=time.time() - 1))
         assert Ledger(team.here.ledger).runs()[team.run_id].rentals == ()
-        ledger._sleep = lambda _: team.storage.be_well()
         ledger.append(attempted(team.run_id, plan, at_s=time.time(), deadline_at_s=time.time() + 600))
     state = shared_runs(team.url)[0][0].state
     assert len(state.rentals) == 1
@@ -341,9 +340,8 @@ def test_the_last_lines_are_tried_once_where_no_answer_comes_and_again_where_it_
     """The first has used the time up with that; whoever waits for the end of the run waits for it, too."""
     for field, expected in (("hangs", []), ("away", [AGAIN_S, AGAIN_S])):
         waits: list[float] = []
-        ledger = team.ledger(team.here, line_s=1.0 if field == "hangs" else 4 * AGAIN_S)
+        ledger = team.ledger(team.here, line_s=1.0 if field == "hangs" else 4 * AGAIN_S, sleep=waits.append)
         with ledger.charge(ending=True):
-            ledger._sleep = waits.append
             setattr(team.storage, field, True)
         team.storage.be_well()
         assert waits[:2] == expected
@@ -458,15 +456,14 @@ def test_who_can_not_take_a_run_up_leaves_it_as_it_was(team: Team, monkeypatch: 
 
 def test_a_box_that_was_never_asked_for_does_not_stand_there_as_rented(team: Team, plan: Plan) -> None:
     """Ctrl-C while the store is waited for: the line goes with the question that it stood before."""
-    ledger = team.ledger(team.here)
 
     def interrupted(_: float) -> None:
         team.storage.be_well()
         raise KeyboardInterrupt
 
+    ledger = team.ledger(team.here, sleep=interrupted)
     with ledger.charge():
         team.storage.away = True
-        ledger._sleep = interrupted
         with pytest.raises(KeyboardInterrupt):
             ledger.append(attempted(team.run_id, plan, at_s=time.time(), deadline_at_s=time.time() + 600))
     assert shared_runs(team.url)[0][0].state.rentals == ()
