@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Final
 
 HERE: Final = Path(__file__).parent
-PLACES: Final = (HERE / "permission_pages", HERE.parents[1] / "docs" / "permissions")
+PLACES: Final = (HERE / "permission_pages", HERE.parent.parent / "docs" / "permissions")
 
 
 def permission_pages(cloud: str, places: tuple[Path, ...] = PLACES) -> tuple[Path, ...]:

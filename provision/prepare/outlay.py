@@ -14,7 +14,7 @@ from planner.plan import Plan
 from planner.units import GB, SECONDS_PER_HOUR
 from remote.contract import MAX_CHECKPOINTS
 
-NEWEST_AND_BEST: Final = 2  # checkpoints that come home where there is no result
+NEWEST_AND_BEST: Final = 2  # derived: these checkpoints come home where there is no result
 
 
 class Taken(msgspec.Struct, frozen=True, kw_only=True):
