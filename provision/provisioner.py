@@ -139,6 +139,7 @@ class Teardown(msgspec.Struct, frozen=True, kw_only=True):
     message: str  # without secrets, whoever wrote it: it goes to ledger, receipt and terminal
     command: str | None = None  # what to type to finish it, when the verdict is orphaned or unknown; None = nothing ends it
     kept: tuple[Resource, ...] = ()  # what stays because the user wanted it, and bills on
+    ahead_s: float | None = None  # of its provider's clock, by which the ends' moments are told, this machine's
 
     def __post_init__(self) -> None:
         msgspec.structs.force_setattr(self, "message", redact(self.message))

@@ -27,7 +27,7 @@ from provision.account.lines import (
     Sent,
     Tried,
 )
-from provision.provisioner import Answer, Box, Resource, Teardown
+from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Resource, Teardown
 from remote.contract import Phase
 
 LineT = TypeVar("LineT")
@@ -67,7 +67,11 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     @property
     def making_s(self) -> float:
         """Seconds on the bill before the provider said that the box runs."""
-        return self.phase_s.get(Phase.CREATE, 0.0) if self.up_at_s is None else self.up_at_s - self.started_at_s
+        took_s = self.phase_s.get(Phase.CREATE)
+        if self.up_at_s is None:
+            return took_s or 0.0
+        told_s = max(0.0, self.up_at_s - self.started_at_s)  # by two clocks
+        return told_s if took_s is None else min(told_s, took_s)
 
     @property
     def bought(self) -> bool:
@@ -222,15 +226,17 @@ def _with_box(rental: Rental, line: Created) -> Rental:
 
 
 def _made_at_s(resources: Iterable[Resource], rental: Rental, until_s: float) -> float | None:
-    """When the first of what bills was made, by the provider's own word; None where it does not tell of all that.
+    """When the first of what bills was made, by the provider's own word and clock; None where it does not tell of all that.
 
-    Its clock is not ours: nothing was made before it was asked for, and what it says to have made after the box ran is no
-    word of that. One that was started again is such a case: its cloud tells that start alone.
+    Nothing was made before it was asked for, and what it says to have made after the box ran is no word of that: of one that
+    was started again its cloud tells that start alone. Its clock is not ours, but nothing is ordered where they differ by more
+    than the grace.
     """
+    from_s, until_s = rental.asked_at_s - DEADLINE_GRACE_S, until_s + DEADLINE_GRACE_S
     told = [each.since_s for each in resources if each.bills]
-    if not told or not all(since_s is not None and since_s <= until_s for since_s in told):
+    if not told or not all(since_s is not None and from_s <= since_s <= until_s for since_s in told):
         return None
-    return max(rental.asked_at_s, min(filter(None, told)))
+    return min(filter(None, told))
 
 
 def _with_phase(rental: Rental, line: PhaseEnded) -> Rental:
@@ -278,5 +284,5 @@ def _stopped_billing_s(line: Ended, *, deadline_at_s: float) -> float:
 
     A box that nobody here ever saw, and that is not there, was gone by its deadline at the latest.
     """
-    unseen_at_s = min(line.at_s, deadline_at_s)
+    unseen_at_s = min(line.at_s - (line.teardown.ahead_s or 0.0), deadline_at_s)
     return max((end.at_s for end in line.teardown.resources if end.resource.bills), default=unseen_at_s)

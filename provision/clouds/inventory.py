@@ -75,6 +75,10 @@ class Inventory:
         shown = _by_key(self.listed((region,), run_id).resources)
         return tuple(shown.get((resource.kind, resource.id), resource) for resource in resources)
 
+    def told_s(self, listed: Owned) -> float:
+        """Now, by the cloud's own clock where its answer tells that: it bills by no other, and this machine's may be set."""
+        return self.clocks.wall() - (listed.ahead_s or 0.0)
+
     def _listed_in(self, region: str, tag: str | None) -> Owned:
         try:
             return self.cloud.owned(region, tag, self.environment)
@@ -88,7 +92,7 @@ class Inventory:
         was_empty = False
         while True:
             listed = self.listed(regions, run_id)
-            notes.look(listed, at_s=self.clocks.wall())
+            notes.look(listed, at_s=self.told_s(listed))
             if (listed.nothing and was_empty) or (not listed.nothing and self.clocks.steady() >= ends_at_s):
                 return listed
             was_empty = listed.nothing
@@ -132,7 +136,7 @@ def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s:
     else:
         but = f" but {names_of(listed.kept)}, which is kept as asked" if listed.kept else ""
         teardown = Teardown.destroyed(run_id, f"{provider} lists nothing of this run any more{but}.", resources=ends)
-    return msgspec.structs.replace(teardown, kept=listed.kept)
+    return msgspec.structs.replace(teardown, kept=listed.kept, ahead_s=listed.ahead_s)
 
 
 def _by_key(resources: Iterable[Resource]) -> dict[Key, Resource]:

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
 from provision.aboard.renewal import LEASE_S
@@ -108,8 +110,8 @@ class PulumiProvisioner:
         self._require_orderable(offer)
         stack = self._stack(launch, operation_s=self.create_s)
         stack.recover()
-        self._refuse_leftovers(stack.state(), offer.region, launch.run_id)
-        order = self._order(offer, launch)
+        ahead_s = self._refuse_leftovers(stack.state(), offer.region, launch.run_id)
+        order = self._order(offer, launch, ahead_s=ahead_s)
         try:
             stack.up(self.cloud.program(order))
             state = self._require_whole(stack.state(), order)
@@ -156,7 +158,8 @@ class PulumiProvisioner:
         if not plugin_binary(self.places, self.cloud.PLUGIN, version).exists():
             raise MissingPart(f"Pulumi's plugin for {self.name}, version {version}, is missing.", hint=INSTALL)
 
-    def _refuse_leftovers(self, state: State, region: str, run_id: str) -> None:
+    def _refuse_leftovers(self, state: State, region: str, run_id: str) -> float:
+        """How far this machine's clock is ahead of the cloud's. Raises ProvisionError where something of it may be there."""
         listed = self.inventory.listed((region,), run_id)
         if listed.complete is not Answer.YES:
             raise ProvisionError(f"{self.name} can't be asked what it holds, so nothing is bought: {listed.message}.")
@@ -165,8 +168,11 @@ class PulumiProvisioner:
         if listed.resources or not state.empty:
             known = names_of(listed.resources) or "something that the state has and the cloud does not list"
             raise ProvisionError(f"{self.name} already has {known} of this run.", hint=f"rentune down {run_id}")
+        return listed.ahead_s or 0.0
 
-    def _order(self, offer: Offer, launch: Launch) -> Order:
+    def _order(self, offer: Offer, launch: Launch, *, ahead_s: float = 0.0) -> Order:
+        """What is asked for. Its deadline is told by the cloud's clock, which is the box's, too."""
+        launch = msgspec.structs.replace(launch, deadline_at_s=launch.deadline_at_s - ahead_s)
         tags = run_tags(offer, launch, installation_id(self.places))
         volume = self._volume(offer, launch, tags)
         host_private, host_public = _one_time_host_key(RunFolder(launch.folder).engine, launch.run_id)
@@ -177,7 +183,7 @@ class PulumiProvisioner:
             host_key_private=host_private,
             host_key_public=host_public,
             deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(self.cloud.POWER_OFF, 0.0),
-            now_s=self.inventory.clocks.wall(),
+            now_s=self.inventory.clocks.wall() - ahead_s,
             lease_s=self.lease_s,
             volume=mounted(self.cloud.VOLUMES, volume),
         )
@@ -289,7 +295,7 @@ class PulumiProvisioner:
             listed = self.inventory.end(regions, claim.run_id, notes)
         except RentuneError as error:
             listed = Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
-        now_s = self.inventory.clocks.wall()
+        now_s = self.inventory.told_s(listed)
         teardown = verdict_of(self.name, claim.run_id, listed, notes, at_s=now_s, seen_before=seen_before)
         if teardown.clean:
             remove_engine_files(RunFolder(claim.folder).engine)
@@ -300,7 +306,7 @@ class PulumiProvisioner:
         if not (RunFolder(claim.folder).engine / "state").exists():
             return False
         listed = self.inventory.listed(regions, claim.run_id)
-        notes.look(listed, at_s=self.inventory.clocks.wall())
+        notes.look(listed, at_s=self.inventory.told_s(listed))
         return listed.complete is Answer.YES
 
     def _regions_of(self, claim: Claim) -> tuple[str, ...]:

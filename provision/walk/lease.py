@@ -77,7 +77,8 @@ def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callab
         state, now_s = ledger.runs().get(claim.run_id), clock()
         if teardown.clean and state is not None:
             created = state.box.resources if state.box else ()
-            teardown = _with_what_had_gone(teardown, created, min(now_s, state.deadline_at_s))
+            looked_at_s = now_s - (teardown.ahead_s or 0.0)
+            teardown = _with_what_had_gone(teardown, created, min(looked_at_s, state.deadline_at_s))
         try:
             _write(teardown, ledger, now_s)
         except OSError as error:

@@ -314,9 +314,10 @@ class Stage(JudgedRun):
                 time.sleep(LOOK_S)
 
     def judged_at_the_end(self) -> list[str]:
-        billed, cap = self.bench.control.bill_usd(), self.schedule.max_usd
+        billed, cap, state = self.bench.control.bill_usd(), self.schedule.max_usd, self.state
+        unseen_s = state.deadline_at_s - state.opened.at_s  # of so short a life all may pass over one that nobody saw
         return [
-            *broken_by_dollars(billed=billed, ledger=self.ledger_usd, cap=cap, usd_per_hour=USD_PER_HOUR),
+            *broken_by_dollars(billed=billed, ledger=self.ledger_usd, cap=cap, usd_per_hour=USD_PER_HOUR, unseen_s=unseen_s),
             *broken_by_result(self.receipt, home=self.is_home),
         ]
 

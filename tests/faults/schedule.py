@@ -31,19 +31,22 @@ from provision.walk.held import Run, read_run
 from provision.walk.run import walk
 from remote.contract import Phase
 from tests.doubles.displays import Quiet
-from tests.doubles.virtual.cloud import GRACE_S, VirtualCloud
+from tests.doubles.virtual.cloud import GRACE_S, HOURS_PER_MONTH, VirtualCloud
 from tests.doubles.virtual.lives import Killed, Life, MortalLedger
 from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.shell import VirtualShell
 from tests.doubles.virtual.trainer import ADAPTER, Training
 from tests.doubles.world.core import MACHINE, Fault, Reason, Settings, Verb
-from tests.faults.judge import JudgedRun, broken_by_dollars, broken_by_result
+from tests.faults.judge import LATE_S, JudgedRun, broken_by_dollars, broken_by_result
 from tests.provision.plans import about, tiny_files, tiny_plan
 
 USD_PER_HOUR: Final = Decimal("3.60")
 DISK_USD_PER_GIB_MONTH: Final = Decimal("0.20")
 USD_PER_SENT_BYTE: Final = Decimal("0.02")  # a result is seven bytes, and costs more than two minutes of its box
 DEARER: Final = (Decimal("3.90"), Decimal("4.20"))
+SET_BY_S: Final = (-3600.0, -200.0, -20.0, 20.0, 200.0, 3600.0)
+AT_ONCE: Final = 0.05  # of the faults, what the first look or the first order meets: most of such runs rent nothing
+TEARDOWN_S: Final = 180.0  # a delete of 120 s, and lists that lag 60 s
 SECOND_LOOK_S: Final = 3600.0  # when the fresh process comes, after deadline and grace
 
 
@@ -70,6 +73,8 @@ class Schedule:
     max_usd: Decimal
     controllers: tuple[Controller, ...]
     disk_gib: int = 0
+    spot: bool = False
+    clock_set: tuple[tuple[float, float], ...] = ()  # at home: after so many seconds, and by how much
 
 
 @dataclass(frozen=True)
@@ -93,7 +98,7 @@ def draw(seed: int) -> Schedule:
     verbs: tuple[Verb, ...] = ("create", "list", "delete")
     faults = tuple(
         (
-            rng.choice([0.0, rng.uniform(0.0, 9000.0)]),
+            0.0 if rng.random() < AT_ONCE else rng.uniform(0.0, 9000.0),
             Fault(
                 verb=rng.choice(verbs),
                 kind=MACHINE,
@@ -126,7 +131,9 @@ def draw(seed: int) -> Schedule:
         taken_after_s=rng.uniform(0.0, 9000.0) if rng.random() < 0.15 else None,
         max_usd=rng.choice([Decimal(3), Decimal(6), Decimal(12)]),
         controllers=tuple(_controller(rng, first=number == 0) for number in range(rng.choice([1, 2, 3, 5]))),
-        disk_gib=rng.choice([0, 100, 2_000, 6_000]),  # the last as dear as half of the machine
+        disk_gib=rng.choice([0, 100, 2_000, 6_000]),  # the last as dear as a third of the machine
+        spot=rng.random() < 0.3,
+        clock_set=tuple((rng.uniform(0.0, 9000.0), rng.choice(SET_BY_S)) for _ in range(rng.choice([0, 0, 1, 2]))),
     )
 
 
@@ -146,7 +153,7 @@ def play(schedule: Schedule, folder: Path) -> Played:
     stage = Stage.set(schedule, folder)
     kills = stops = 0
     for controller in schedule.controllers:
-        stage.outside.pass_time(controller.pause_s)
+        stage.pass_unattended(controller.pause_s)
         kills += stage.send(controller)
         stops += controller.stopped_at is not None
     return Played(
@@ -179,13 +186,14 @@ class Stage(JudgedRun):
         outside.lost_answers = schedule.lost_answers
         outside.taken_after_s = schedule.taken_after_s
         outside.to_come = list(schedule.faults)
+        outside.clock_set = schedule.clock_set
         plan = _plan(schedule, folder)
         run_id = open_run(
             plan,
             find_base(plan.request.model),
             places=places,
             ledger=Ledger(places.ledger),
-            clock=lambda: outside.now_s,
+            clock=lambda: outside.home_s,
             alternatives=tuple(_elsewhere(plan, each) for each in schedule.elsewhere_usd_per_hour),
         )
         return cls(schedule, places, outside, run_id)
@@ -214,25 +222,30 @@ class Stage(JudgedRun):
             ledger=ledger,
             make=lambda _claim: cloud,
             display=Quiet(),
-            clock=lambda: self.outside.now_s,
+            clock=lambda: self.outside.home_s,
             sleep=cloud.sleep,
         )
         connect = VirtualShell.connector(self.outside, life)
         alone = lambda *_, **__: nullcontext()  # noqa: E731 - no thread in virtual time
         return dataclasses.replace(run, steady=lambda: self.outside.now_s, connect=connect, attended=alone)
 
+    def pass_unattended(self, duration_s: float) -> None:
+        """Until the next process comes. Of a run that is over there is nothing to see."""
+        (self.outside.pass_time if self.is_over else self.outside.pass_unattended)(duration_s)
+
     # ── what must hold ─────────────────────────────────────────────────────────────────────────────────────────────
 
     @property
     def now_s(self) -> float:
-        return self.outside.now_s
+        return self.outside.home_s
 
     def judged_when_nobody_came(self) -> list[str]:
-        self.outside.pass_time(self.state.deadline_at_s + GRACE_S - self.outside.now_s)
+        deadlines_s = [self.state.deadline_at_s, *(each.details["deadline_at_s"] for each in self.outside.standing)]
+        self.pass_unattended(max(deadlines_s) + GRACE_S - self.outside.now_s)
         return [f"box {each.id} lives past the deadline" for each in self.outside.standing]
 
     def end_by_a_fresh_process(self) -> None:
-        self.outside.pass_time(SECOND_LOOK_S)
+        self.pass_unattended(SECOND_LOOK_S)
         self.outside.to_come.clear()
         self.outside.world.faults.clear()
         self.outside.lost_answers = 0.0
@@ -242,10 +255,12 @@ class Stage(JudgedRun):
 
     def judged_at_the_end(self) -> list[str]:
         billed, at_once = self.outside.bill_usd, self.outside.most_at_once
-        cap, usd_per_hour = self.schedule.max_usd, max(USD_PER_HOUR, *DEARER)
+        disk_usd_per_hour = self.schedule.disk_gib * DISK_USD_PER_GIB_MONTH / HOURS_PER_MONTH
+        cap, usd_per_hour = self.schedule.max_usd, max(USD_PER_HOUR, *DEARER) + disk_usd_per_hour
+        unseen_s = self.outside.unseen_s + LATE_S * len(self.state.rentals)
         return [
             *([] if at_once <= 1 else [f"two boxes stood at once ({at_once})"]),
-            *broken_by_dollars(billed=billed, ledger=self.ledger_usd, cap=cap, usd_per_hour=usd_per_hour),
+            *broken_by_dollars(billed=billed, ledger=self.ledger_usd, cap=cap, usd_per_hour=usd_per_hour, unseen_s=unseen_s),
             *broken_by_result(self.receipt, home=self.is_home),
         ]
 
@@ -261,7 +276,9 @@ def _plan(schedule: Schedule, folder: Path) -> Plan:
     budget = msgspec.structs.replace(plan.request.budget, max_usd=schedule.max_usd)
     return msgspec.structs.replace(
         plan,
-        offer=msgspec.structs.replace(plan.offer, provider="virtual"),
+        offer=msgspec.structs.replace(
+            plan.offer, provider="virtual", purchase="spot" if schedule.spot else plan.offer.purchase
+        ),
         billing=msgspec.structs.replace(
             plan.billing,
             provider="virtual",
@@ -272,6 +289,8 @@ def _plan(schedule: Schedule, folder: Path) -> Plan:
         host=msgspec.structs.replace(plan.host, disk_components={"result": ADAPTER.size_bytes}),
         request=msgspec.structs.replace(plan.request, budget=budget),
         duration=msgspec.structs.replace(
-            plan.duration, wall_s=about(5000.0), phase_s=plan.duration.phase_s | {Phase.BOOT.value: about(60.0)}
+            plan.duration,
+            wall_s=about(5000.0),
+            phase_s=plan.duration.phase_s | {Phase.BOOT.value: about(60.0), Phase.TEARDOWN.value: about(TEARDOWN_S)},
         ),
     )

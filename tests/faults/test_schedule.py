@@ -23,6 +23,7 @@ from tests.doubles.virtual.lives import Killed, Life, MortalLedger
 from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.trainer import Training
 from tests.doubles.world.core import Fault, Reason, Settings, Verb
+from tests.faults.judge import broken_by_dollars
 from tests.faults.schedule import Controller, Schedule, Stage, draw, play
 
 SEEDS = range(30)
@@ -47,8 +48,58 @@ CALM = Schedule(
 @pytest.mark.fault("F19", tier="code")
 @pytest.mark.fault("F21", tier="code")
 def test_every_promise_holds_whatever_comes_together(seed: int, tmp_path: Path) -> None:
-    """No box past deadline and grace, never two at once; dollars as billed at least, within the cap; no silent loss."""
+    """No box past deadline and grace, never two at once; dollars as billed, within the cap; no silent loss."""
     assert play(draw(seed), tmp_path).broken == ()
+
+
+def test_few_schedules_rent_nothing(tmp_path: Path) -> None:
+    """A promise about money holds of itself where none is spent."""
+    played = [play(draw(seed), tmp_path / str(seed)) for seed in range(20)]
+    assert sum(each.boxes == 0 for each in played) <= 2
+
+
+@pytest.mark.parametrize(
+    ("ledger", "words"),
+    [
+        ("1.93", "1.93 of the 2.0000 dollars that were billed"),
+        ("1.94", None),
+        ("2.60", None),
+        ("2.61", "2.61, more than 2.0000 billed and 0.6000 unseen"),
+        ("3.01", "3.01 dollars, more than the cap of 3"),
+    ],
+)
+def test_the_ledger_is_judged_from_both_sides(ledger: str, words: str | None) -> None:
+    """$3.60 an hour: a minute less than the bill, or ten minutes more where so long nobody could see that no box stood."""
+    told = broken_by_dollars(
+        billed=Decimal(2), ledger=Decimal(ledger), cap=Decimal(3), usd_per_hour=Decimal("3.60"), unseen_s=600.0
+    )
+    assert words is None or words in " ".join(told)
+    assert bool(told) == (words is not None)
+
+
+@pytest.mark.fault("F19", tier="code")
+@pytest.mark.parametrize("by_s", [-3600.0, -200.0, 200.0, 3600.0])
+@pytest.mark.parametrize("set_after_s", [-1.0, 1000.0])
+def test_a_clock_at_home_that_is_set_moves_no_dollar(by_s: float, set_after_s: float, tmp_path: Path) -> None:
+    """Before the order or in training: begin and end of a box are told by the clock of whoever bills it."""
+    schedule = dataclasses.replace(CALM, clock_set=((set_after_s, by_s),))
+    assert play(schedule, tmp_path).broken == ()
+
+
+@pytest.mark.fault("F19", tier="code")
+def test_a_box_ends_by_its_cloud_s_clock_where_nobody_comes(tmp_path: Path) -> None:
+    """The clock at home was 200 s ahead when it was ordered, and its controller was killed: not 200 s more are paid for."""
+    dies = Controller("resume", pause_s=0.0, killed_at=60)
+    for number, clock_set in enumerate(((), ((-1.0, 200.0),))):
+        schedule = dataclasses.replace(CALM, max_usd=Decimal(3), clock_set=clock_set, controllers=(dies,))
+        stage = Stage.set(schedule, tmp_path / str(number))
+        stage.send(dies)
+        assert stage.judged() == []
+        [machine] = stage.outside.world.things
+        assert machine.ends_at_s is not None
+        assert (machine.ends_at_s - machine.created_at_s) == pytest.approx(2860.0 - 234.0, abs=3.0), (
+            "$3 less what the result costs"
+        )
 
 
 def test_a_seed_is_a_schedule() -> None:
@@ -63,7 +114,9 @@ def test_the_seeds_above_are_no_calm_ones() -> None:
     controllers = [each for schedule in drawn for each in schedule.controllers]
     assert sum(each.killed_at is not None for each in controllers) >= 20
     assert sum(each.stopped_at is not None for each in controllers) >= 5
-    for fault in ("faults", "elsewhere_usd_per_hour", "cuts", "lost_answers", "taken_after_s"):
+    for fault in (
+        "faults", "elsewhere_usd_per_hour", "cuts", "lost_answers", "taken_after_s", "disk_gib", "spot", "clock_set",
+    ):  # fmt: skip
         assert sum(bool(getattr(schedule, fault)) for schedule in drawn) >= 2, fault
     assert sum(schedule.training.killed_after_s is not None for schedule in drawn) >= 2
 

@@ -11,9 +11,9 @@ from catalogs.hardware import Offer
 from provision import errors
 from provision.clouds.inventory import Inventory, Notes, verdict_of
 from provision.clouds.programs import Cloud
-from provision.errors import ProvisionError
+from provision.errors import ProvisionError, Refused
 from provision.home.clocks import Clocks
-from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown, clock_trouble
 from tests.doubles.virtual.lives import Life
 from tests.doubles.virtual.outside import Outside
 from tests.doubles.virtual.trainer import Job
@@ -42,7 +42,7 @@ class VirtualCloud:
         self.inventory = Inventory(
             cast("Cloud", self.Lists(self)),
             {},
-            clocks=Clocks(wall=lambda: self.outside.now_s, steady=lambda: self.outside.now_s, sleep=self.sleep),
+            clocks=Clocks(wall=lambda: self.outside.home_s, steady=lambda: self.outside.now_s, sleep=self.sleep),
             grace_s=GRACE_S,
             teardown_s=TEARDOWN_S,
         )
@@ -56,9 +56,11 @@ class VirtualCloud:
         listed = self.inventory.listed((offer.region,), launch.run_id)
         if not listed.nothing:
             raise ProvisionError(f"Something of this run is there already, or nobody can say: {listed.message}.")
+        if (trouble := clock_trouble(listed.ahead_s)) is not None:
+            raise Refused(trouble)
         details = {
             "run_id": launch.run_id,
-            "deadline_at_s": launch.deadline_at_s,
+            "deadline_at_s": launch.deadline_at_s - (listed.ahead_s or 0.0),
             "job": Job(self.outside.training),
         }
         try:
@@ -90,7 +92,7 @@ class VirtualCloud:
         self.life.tick()
         notes = Notes()
         listed = self.inventory.end((claim.region,), claim.run_id, notes)
-        return verdict_of(self.name, claim.run_id, listed, notes, at_s=self.outside.now_s)
+        return verdict_of(self.name, claim.run_id, listed, notes, at_s=self.inventory.told_s(listed))
 
     def owned(self, claim: Claim | None = None) -> Owned:
         self.life.tick()
@@ -118,7 +120,7 @@ class VirtualCloud:
             except Declined as declined:
                 return Owned(resources=(), complete=Answer.UNKNOWN, message=str(declined))
             found = tuple(_resource(each) for each in things if tag in (None, each.details["run_id"]))
-            return Owned(resources=found, complete=Answer.YES)
+            return Owned(resources=found, complete=Answer.YES, ahead_s=self.of.outside.ahead_s)
 
         def destroy_stray(self, resource: Resource, environment: Mapping[str, str]) -> None:
             self.of.life.tick()

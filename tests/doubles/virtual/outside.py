@@ -28,10 +28,30 @@ class Outside:
         self.sent_bytes = 0  # that have come home
         self.to_come: list[tuple[float, Fault]] = []  # seconds after the beginning, and what is planted then
         self.most_at_once = 0
+        self.clock_set: tuple[tuple[float, float], ...] = ()  # at home: seconds after the beginning, and by how much
+        self.unseen_s = 0.0  # without a box and without anybody in charge
 
     @property
     def now_s(self) -> float:
         return self.clock.now_s()
+
+    @property
+    def home_s(self) -> float:
+        """What the clock at home shows, which somebody may have set."""
+        return self.now_s + self.ahead_s
+
+    @property
+    def ahead_s(self) -> float:
+        """Of the account's clock."""
+        return sum(by_s for at_s, by_s in self.clock_set if self.began_at_s + at_s <= self.now_s)
+
+    def pass_unattended(self, duration_s: float) -> None:
+        """Nobody is in charge meanwhile."""
+        begin_s = self.now_s
+        self.pass_time(duration_s)
+        if not self.standing:
+            gone_s = max((each.ends_at_s for each in self.world.things if each.ends_at_s is not None), default=begin_s)
+            self.unseen_s += self.now_s - max(begin_s, gone_s)
 
     def pass_time(self, duration_s: float) -> None:
         self.clock.advance(max(duration_s, 0.0))
@@ -44,7 +64,7 @@ class Outside:
         self.world.faults.extend(fault for _, fault in due)
         for machine in self.world.things:
             end_s = min(machine.details["deadline_at_s"], self._taken_at_s(machine))
-            if machine.ends_at_s is None and end_s <= self.now_s:
+            if (machine.ends_at_s is None or machine.ends_at_s > end_s) and end_s <= self.now_s:
                 if self.world.settings.power_off is PowerOff.ENDS_BILL or end_s < machine.details["deadline_at_s"]:
                     machine.ends_at_s = end_s
                 machine.off_at_s = end_s if machine.off_at_s is None else machine.off_at_s

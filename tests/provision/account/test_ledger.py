@@ -112,10 +112,11 @@ def test_a_run_is_folded_from_its_lines(ledger: Ledger) -> None:
         ((115.0,), 115.0),
         ((118.0, 115.0), 115.0),
         ((None, 115.0), 110.0),
-        ((100.0,), 110.0),
-        ((121.0,), 110.0),
+        ((100.0,), 100.0),
+        ((-200.0,), 110.0),
+        ((421.0,), 110.0),
     ],
-    ids=["nothing", "one", "the first of two", "one of two", "before it was asked", "after it ran"],
+    ids=["nothing", "one", "the first of two", "one of two", "by a clock behind", "before it was asked", "after it ran"],
 )
 def test_a_box_is_billed_from_when_its_provider_made_it(
     ledger: Ledger, since_s: tuple[float | None, ...], from_s: float

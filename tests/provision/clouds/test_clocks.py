@@ -66,11 +66,11 @@ def test_by_a_clock_that_is_off_nothing_is_bought(ahead_s: float | None, told: s
     places = Places(home=tmp_path, cache=tmp_path)
     provisioner = PulumiProvisioner("cloudy", sky, places=places, engine=None, environment={})
     if not told:
-        return provisioner._refuse_leftovers(State(), "here", "r1")
+        assert provisioner._refuse_leftovers(State(), "here", "r1") == (ahead_s or 0.0), "by so much the order is moved"
+        return
     with pytest.raises(Refused, match=f"clock is {told} the providers'. Nothing is bought.") as refused:
         provisioner._refuse_leftovers(State(), "here", "r1")
     assert "timedatectl" in str(refused.value.hint)
-    return None
 
 
 def test_run_names_such_a_clock_before_anybody_agrees(monkeypatch: pytest.MonkeyPatch) -> None:

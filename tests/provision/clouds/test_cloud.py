@@ -191,6 +191,19 @@ def test_a_box_is_billed_until_the_look_that_does_not_show_it_any_more(tmp_path:
     assert sky.now_s == 1065.0
 
 
+@pytest.mark.fault("F19", tier="code")
+def test_a_box_is_billed_by_the_clock_of_its_cloud(tmp_path: Path, launch: Launch) -> None:
+    """Of a machine here that is 200 s ahead no second of it is on the bill, and the verdict says by how much it is."""
+
+    class Elsewhere(Sky):
+        def owned(self, region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
+            return msgspec.structs.replace(super().owned(region, tag, environment), ahead_s=200.0)
+
+    teardown = provisioner(Elsewhere(BOX), tmp_path).destroy(launch)
+
+    assert ([end.at_s for end in teardown.resources], teardown.ahead_s) == ([805.0], 200.0)
+
+
 @pytest.mark.fault("F5", tier="code")
 def test_a_list_that_forgets_a_box_for_a_moment_does_not_end_its_bill() -> None:
     """Shown again, it is there again; and where no list ever showed it, nobody knows when it went."""
