@@ -33,7 +33,7 @@ from planner.strategy.precision import BITSANDBYTES
 from remote.contract import CAPABILITIES
 from remote.measured import StepAsked
 
-MODELS: Final[dict[str, dict[str, Any]]] = {  # with what each asks for
+MODELS: Final[dict[str, dict[str, Any]]] = {  # each in every variation, with what it asks for
     "llama-3.2-1b": {},
     "llama-3.1-8b": {},
     "qwen2.5-1.5b": {},
@@ -61,11 +61,72 @@ VARIATIONS: Final[dict[str, dict[str, Any]]] = {  # one thing each against the b
     "foreach": {"optimizer": "adamw_torch", "rank": 128},
     "optimizer_8bit": {"optimizer": "adamw_8bit", "rank": 128},
 }
+FLAGSHIPS: Final[dict[str, dict[str, Any]]] = {  # what a card is rented for; in 4 bits
+    "qwen2.5-32b": {},
+    "llama-3.1-70b": {"micro_batch_size": 1},
+    "qwen2.5-14b": {},
+}
+FAMILIES: Final[dict[str, dict[str, Any]]] = {  # LoRA at the baseline: another architecture each
+    "qwen3-1.7b": {},
+    "phi-3-mini": {},
+    "gemma-3-1b": {"attention": "eager", "seq_len": 1024},
+    "smollm2-1.7b": {},
+    "smollm3-3b": {},
+    "olmo-2-1b": {},
+    "granite-3.1-2b": {},
+    "pythia-1.4b": {},
+    "opt-1.3b": {},
+    "bloom-1b1": {"attention": "eager", "seq_len": 1024},
+    "stablelm-2-1.6b": {},
+    "phi-2": {},
+    "falcon-7b": {},
+    "mpt-1b": {},
+    "starcoder2-3b": {},
+    "gpt-j-6b": {},
+    "qwen1.5-moe-a2.7b": {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]},
+    "granite-3.0-1b-a400m": {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"]},
+    "gpt-oss-20b": {"target_modules": ["q_proj", "k_proj", "v_proj", "o_proj"], "attention": "eager", "seq_len": 1024},
+}
+TOKENS: Final = {"num_virtual_tokens": 20}
+WAYS: Final[dict[str, dict[str, Any]]] = {  # every other way of the trainer's, each on one base
+    "dora": {"method": "dora"},
+    "dora_nf4": {"method": "dora", "quant": "nf4", "double_quant": True, "kbit_upcast": "none"},
+    "adalora": {"method": "adalora"},
+    "loha": {"method": "loha"},
+    "lokr": {"method": "lokr"},
+    "oft": {"method": "oft"},
+    "vera": {"method": "vera"},
+    "fourierft": {"method": "fourierft"},
+    "ia3": {"method": "ia3"},
+    "prompt_tuning": {"method": "prompt_tuning", **TOKENS},
+    "p_tuning": {"method": "p_tuning", **TOKENS},
+    "prefix_tuning": {"method": "prefix_tuning", "gradient_checkpointing": "off", "micro_batch_size": 1, **TOKENS},
+    "lora_prompt": {"method": "lora_prompt", **TOKENS},
+    "bottleneck": {"method": "bottleneck", "rank": 64},
+    "ln_tuning": {"method": "ln_tuning"},
+    "freeze": {"method": "freeze", "trainable_layers": 2},
+    "lora_fa": {"optimizer": "lora_fa"},
+    "scaler": {"autocast": "float16"},
+    "fp32_base": {"param_dtype": "float32", "autocast": "none", "micro_batch_size": 1},
+    "mixed_full": {"method": "full", "param_dtype": "float32", "micro_batch_size": 1},
+    "full_8bit": {"method": "full", "optimizer": "adamw_8bit", "micro_batch_size": 1},
+    "full_sgd": {"method": "full", "optimizer": "sgd", "micro_batch_size": 1},
+    "nf4_norms": {"quant": "nf4", "kbit_upcast": "norms"},
+    "nf4_keeping": {"quant": "nf4", "kbit_upcast": "none", "gradient_checkpointing": "off", "micro_batch_size": 1},
+    "padded_keeping": {"padded": True, "gradient_checkpointing": "off", "micro_batch_size": 1},
+}
+LAST: Final = {"boft": {"method": "boft"}}  # compiles a kernel of peft's first, where the machine has nvcc: minutes
+FIRST: Final = ("lora", "nf4", "keeping", "full")  # variations before all else: should the time be short
 TINY: Final = {  # what a rehearsal makes of a configuration, where it has such a key
     "hidden_size": 64, "n_embd": 64, "num_hidden_layers": 2, "n_layer": 2, "num_attention_heads": 4, "n_head": 4,
     "num_key_value_heads": 2, "head_dim": 16, "query_pre_attn_scalar": 16, "intermediate_size": 128, "vocab_size": 256,
+    "rotary_dim": 16,
 }  # fmt: skip
+TINY_TOKENS: Final = {"pad_token_id": 0, "bos_token_id": 1, "eos_token_id": 2}  # of the vocabulary that is left
 TINY_BATCH: Final = {"micro_batch_size": 2, "seq_len": 16}
+WAYS_ON: Final = "llama-3.2-1b"
+POSITIONS: Final = ("n_positions", "max_position_embeddings", "max_seq_len")  # learned ones end there
+MOST_TOKENS: Final = 8192
 ASKS_FOR_THE_CARD: Final = "bitsandbytes"  # as it is imported: so it is hidden from all but the children that need it
 REMEMBER_LIBRARIES: Final = ("peft.import_utils", "transformers.utils.import_utils", "accelerate.utils.imports")
 MINUTES: Final = 9.0  # after which no case is begun
@@ -91,19 +152,32 @@ class Case(NamedTuple):
 
 def cases(device: str) -> Iterator[Case]:
     """Every model in every variation that the trainer can do; what matters most comes first."""
-    for variation, changes in VARIATIONS.items():
-        for model, needs in MODELS.items():
-            said = {"model": model, **BASELINE, **changes, **needs}
-            config = dict(resolve_model(model, base=None).config)
-            if device == "cpu":
-                said |= TINY_BATCH
-                config |= {key: value for key, value in TINY.items() if key in config}
-            if said["seq_len"] > config.get("n_positions", said["seq_len"]):
-                said["seq_len"] = config["n_positions"]  # learned positions end there
-            strategy = strategy_of(read_case(said))
-            if not CAPABILITIES.missing(strategy):
-                asked = StepAsked(config=config, strategy=strategy, device="cpu" if device == "cpu" else "cuda")
-                yield Case(f"{variation}/{model}", {**said, "model": config}, asked)
+    for name, said in _asked():
+        config = dict(resolve_model(said["model"], base=None).config)
+        if device == "cpu":
+            said |= TINY_BATCH
+            config |= {key: value for key, value in TINY.items() if key in config} | TINY_TOKENS
+        said["seq_len"] = min(said["seq_len"], *(config[key] for key in POSITIONS if key in config), MOST_TOKENS)
+        strategy = strategy_of(read_case(said))
+        if not CAPABILITIES.missing(strategy):
+            asked = StepAsked(config=config, strategy=strategy, device="cpu" if device == "cpu" else "cuda")
+            yield Case(name, {**said, "model": config}, asked)
+
+
+def _asked() -> Iterator[tuple[str, dict[str, Any]]]:
+    """Names and cases of the contract, in their order."""
+    varied = {
+        f"{variation}/{model}": {"model": model, **BASELINE, **changes, **needs}
+        for variation, changes in VARIATIONS.items()
+        for model, needs in MODELS.items()
+    }
+    nf4 = VARIATIONS["nf4"]
+    flagships = {f"nf4/{model}": {"model": model, **BASELINE, **nf4, **needs} for model, needs in FLAGSHIPS.items()}
+    families = {f"lora/{model}": {"model": model, **BASELINE, **needs} for model, needs in FAMILIES.items()}
+    ways = {f"{way}/{WAYS_ON}": {"model": WAYS_ON, **BASELINE, **changes} for way, changes in WAYS.items()}
+    last = {f"{way}/{WAYS_ON}": {"model": WAYS_ON, **BASELINE, **changes} for way, changes in LAST.items()}
+    first = {name: said for name, said in varied.items() if name.partition("/")[0] in FIRST}
+    yield from (first | flagships | families | ways | varied | last).items()
 
 
 def run(campaign: Campaign) -> int:

@@ -1,8 +1,9 @@
 """The memory estimate against a campaign of `benchmarks.gpu_memory`, by method and by component.
 
-    python -m benchmarks.gpu_memory_compare runs.jsonl [--engine trace] [--write]
+    python -m benchmarks.gpu_memory_compare runs.jsonl … [--engine trace] [--write]
 
-With --write the table goes into benchmarks/results/. Lines of a rehearsal hold no figure of CUDA and are left out.
+Of several files the last line of a case counts. With --write the tables go into benchmarks/results/. Lines of a rehearsal
+hold no figure of CUDA and are left out.
 """
 
 from __future__ import annotations
@@ -18,12 +19,14 @@ from typing import Any, Final, NamedTuple
 
 from catalogs.catalog import Catalog, CatalogError, read_catalog
 from planner.estimate import answer
+from planner.units import GIB
 
+SPEED: Final = "tokens per second"
 RESULTS: Final = Path(__file__).with_name("results")
 
 
 class Pair(NamedTuple):
-    """One quantity of one run. Bytes."""
+    """One quantity of one run: bytes, or tokens per second."""
 
     variation: str
     quantity: str
@@ -41,7 +44,7 @@ def pairs(lines: Iterator[Mapping[str, Any]], catalog: Catalog, engine: str) -> 
         if line.get("allocated_bytes") is None:
             yield f"{line['name']}: {line['end']}, {line.get('message') or line['figures']}"
             continue
-        made = answer({**line["case"], "engine": engine, **_card(line["device_name"], catalog)}, catalog, None)
+        made = answer({**line["case"], "engine": engine, **card_of(line["device_name"], catalog)}, catalog, None)
         if "error" in made:
             yield f"{line['name']}: no estimate, {made['error']['message']}"
             continue
@@ -49,12 +52,17 @@ def pairs(lines: Iterator[Mapping[str, Any]], catalog: Catalog, engine: str) -> 
         for quantity, predicted in quantities_predicted(made["vram"]).items():
             if measured.get(quantity):
                 yield Pair(line["name"].partition("/")[0], quantity, predicted, measured[quantity])
+        if "time" in made and line.get("tokens_per_s"):
+            yield Pair(
+                line["name"].partition("/")[0], SPEED, round(made["time"]["tokens_per_s"]["p50"]), round(line["tokens_per_s"])
+            )
 
 
 def quantities_predicted(vram: Mapping[str, Any]) -> dict[str, int]:
     """What the estimate says of the quantities that a run shows."""
     parts = vram["components"]
-    lying = parts["weights"] + parts["adapter"] + parts["optimizer"]
+    states = parts["optimizer"] + parts["workspaces"]  # cuBLAS's come with the first step, too
+    lying = parts["weights"] + parts["adapter"] + states
     return {
         "allocated": vram["allocated_peak_bytes"],
         "reserved": vram["reserved_peak_bytes"],
@@ -63,15 +71,13 @@ def quantities_predicted(vram: Mapping[str, Any]) -> dict[str, int]:
         "evaluation": vram["evaluation_peak_bytes"],
         "weights": parts["weights"],
         "adapter": parts["adapter"],
-        "optimizer": parts["optimizer"],
+        "optimizer and workspaces": states,
         "above what lies": vram["allocated_peak_bytes"] - lying,
     }
 
 
 def quantities_measured(line: Mapping[str, Any]) -> dict[str, int]:
-    """The same of a run: differences between what was allocated when. cuBLAS's workspaces come with the first step, and are
-    counted with the optimizer's states there.
-    """
+    """The same of a run: differences between what was allocated when."""
     noted = line["allocated_bytes"]
     return {
         "allocated": noted["step"],
@@ -81,12 +87,12 @@ def quantities_measured(line: Mapping[str, Any]) -> dict[str, int]:
         "evaluation": noted["evaluation"],
         "weights": noted["weights"],
         "adapter": noted["adapter"] - noted["weights"],
-        "optimizer": noted["states"] - noted["adapter"],
+        "optimizer and workspaces": noted["states"] - noted["adapter"],
         "above what lies": noted["step"] - noted["states"],
     }
 
 
-def _card(device_name: str, catalog: Catalog) -> dict[str, str]:
+def card_of(device_name: str, catalog: Catalog) -> dict[str, str]:
     """The card by the catalog's name for it; none where it has none."""
     try:
         return {"gpu": catalog.gpu(device_name.removeprefix("NVIDIA ")).gpu.name}
@@ -110,6 +116,25 @@ def table(found: list[Pair], left_out: list[str]) -> str:
     return "\n".join([*lines, "", *(f"- left out: {sentence}" for sentence in left_out)])
 
 
+def rows(by_case: Mapping[str, list[Pair | str]]) -> str:
+    """A line for each case, as Markdown: what was measured, and how far off the estimate is."""
+    lines = [
+        "| case | allocated, GiB | error | reserved, GiB | error | evaluation, GiB | error | tokens/s | error |",
+        "| --- | --- | --- | --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, found in by_case.items():
+        told = {pair.quantity: pair for pair in found if isinstance(pair, Pair)}
+        cells = [
+            f"{pair.measured / GIB:.2f} | {pair.error:+.2%}" if pair is not None else " | "
+            for pair in (told.get("allocated"), told.get("reserved"), told.get("evaluation"))
+        ]
+        speed = told.get(SPEED)
+        cells.append(f"{speed.measured:,} | {speed.error:+.0%}" if speed is not None else " | ")
+        if told:
+            lines.append(f"| {name} | {' | '.join(cells)} |")
+    return "\n".join(lines)
+
+
 def lines_of(file: Path) -> Iterator[dict[str, Any]]:
     """The lines that are whole: a campaign that was killed leaves one that is not."""
     for line in file.read_text(encoding="utf-8").splitlines():
@@ -121,12 +146,14 @@ def lines_of(file: Path) -> Iterator[dict[str, Any]]:
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("runs", type=Path)
+    parser.add_argument("runs", type=Path, nargs="+")
     parser.add_argument("--engine", choices=("closed_form", "trace"), default="closed_form")
     parser.add_argument("--write", action="store_true")
     said = parser.parse_args()
-    lines = list(lines_of(said.runs))
-    made = list(pairs(iter(lines), read_catalog(), said.engine))
+    lines = list({line["name"]: line for runs in said.runs for line in lines_of(runs)}.values())
+    catalog = read_catalog()
+    by_case = {line["name"]: list(pairs(iter([line]), catalog, said.engine)) for line in lines}
+    made = [each for found in by_case.values() for each in found]
     found = [pair for pair in made if isinstance(pair, Pair)]
     text = table(found, [sentence for sentence in made if isinstance(sentence, str)])
     print(text)
@@ -134,7 +161,8 @@ def main() -> int:
         device = lines[0]["device_name"].replace(" ", "-")
         versions = ", ".join(f"{name} {version}" for name, version in lines[0]["versions"].items())
         title = f"# GPU memory: predicted ({said.engine}) against measured on {lines[0]['device_name']}\n\n{versions}\n\n"
-        (RESULTS / f"gpu_memory_{device}_{said.engine}.md").write_text(f"{title}{text}\n", encoding="utf-8")
+        whole = f"{title}{text}\n\n## Case by case\n\n{rows(by_case)}\n"
+        (RESULTS / f"gpu_memory_{device}_{said.engine}.md").write_text(whole, encoding="utf-8")
     return 0
 
 

@@ -30,6 +30,7 @@ class StepMeasured(Value, frozen=True, kw_only=True):
     process_bytes: int | None = None  # NVML: of this process, else what the card has in use more than before
     context_bytes: int | None = None  # of the process, beside what torch reserved
     step_s: float | None = None  # the median
+    queued_s: float | None = None  # of them, until the last kernel was handed to the device; on a CPU that is the step
     tokens_per_s: float | None = None
     power_w: float | None = None  # over the timed steps
     loss: float | None = None  # of the last one

@@ -21,6 +21,7 @@ CONTEXT_BYTES: Final[dict[str, int]] = {  # of a CUDA context after the first ke
     "RTX 4060 Ti 8GB": 107 * MIB,  # measured: llama.cpp pull request 23604, cudaMemGetInfo against NVML, 2026-05
     "RTX 4060 Ti 16GB": 107 * MIB,  # measured: the same
     "RTX PRO 6000": 555 * MIB,  # measured: the same
+    "H200 SXM": 758 * MIB,  # measured: NVML less reserved, torch 2.11 with CUDA 13.0, 2026-11-27 (benchmarks/results)
     "A100-SXM4-80GB": 481 * MIB,  # measured: 0.47 GiB with lazy loading, stas00/ml-engineering
 }
 CONTEXT_BYTES_ELSE: Final = 555 * MIB  # measured: the most that any of these takes; assumed of one that is named and unknown

@@ -9,11 +9,11 @@ from __future__ import annotations
 import statistics
 import time
 from importlib.metadata import PackageNotFoundError, version
-from typing import Any, Final
+from typing import Final
 
 from remote.contract import Loop
 from remote.measure.gauge import Gauge
-from remote.measure.random_weights import on, random_batch, random_model, vocabulary_of
+from remote.measure.random_weights import random_batch, random_model, vocabulary_of
 from remote.measured import StepAsked, StepMeasured
 
 LIBRARIES: Final = ("torch", "transformers", "peft", "bitsandbytes", "accelerate")
@@ -48,21 +48,24 @@ def versions() -> dict[str, str]:
 
 
 def _measured(asked: StepAsked, gauge: Gauge) -> StepMeasured:
-    from remote.adapters import adapt, is_adapter
+    from remote.adapters import adapt, base_of
+    from remote.adapters.ranks import Ranks, tuner_of
     from remote.base import checkpoint_activations, upcast
     from remote.optimizers import build_optimizer
+    from remote.result.evaluate import row_losses
     from remote.step import scaler_of, settings_of, step
 
     strategy, device = asked.strategy, asked.device
     model = random_model(asked.config, strategy, device)
     upcast(model, strategy)
     gauge.note("weights")
-    with on(device):
-        model = adapt(model, strategy, LOOP)
-    checkpoint_activations(model.get_base_model() if is_adapter(strategy) else model, strategy)
+    model = adapt(model, strategy, LOOP)
+    checkpoint_activations(base_of(model), strategy)
     model.train()
     gauge.note("adapter")
-    optimizer = build_optimizer(strategy, model, LOOP)
+    optimizer, tuner = build_optimizer(strategy, model, LOOP), tuner_of(model)
+    if tuner is not None:
+        Ranks(tuner, None).watch(optimizer)
     settings = settings_of(strategy, device, LOOP.max_grad_norm)
     scaler = scaler_of(settings)
     batch = random_batch(strategy, vocabulary=vocabulary_of(asked.config, model), device=device)
@@ -70,11 +73,13 @@ def _measured(asked: StepAsked, gauge: Gauge) -> StepMeasured:
     gauge.note("states")
     gauge.forget_peak()
     seconds: list[float] = []
+    queued: list[float] = []
     joules_before = gauge.energy_j()
     for _ in range(asked.num_steps):
         gauge.wait()
         started = time.monotonic()
         result = step(model, batch, optimizer, settings, scaler=scaler)
+        queued.append(time.monotonic() - started)
         gauge.wait()
         seconds.append(time.monotonic() - started)
     joules_after = gauge.energy_j()
@@ -82,7 +87,8 @@ def _measured(asked: StepAsked, gauge: Gauge) -> StepMeasured:
     loss = float(result.loss)
     reserved, process = gauge.reserved_peak_bytes(), gauge.process_bytes()
     gauge.forget_peak()
-    _evaluate(model, batch[0], settings)
+    model.eval()
+    row_losses(model, batch[0], settings)
     gauge.note_peak("evaluation")
     step_s = statistics.median(seconds)
     return StepMeasured(
@@ -94,20 +100,8 @@ def _measured(asked: StepAsked, gauge: Gauge) -> StepMeasured:
         process_bytes=process,
         context_bytes=None if process is None or reserved is None else process - reserved,
         step_s=step_s,
+        queued_s=statistics.median(queued) if device == "cuda" else None,
         tokens_per_s=sum(micro.num_tokens for micro in batch) / step_s,
         power_w=None if joules_before is None or joules_after is None else (joules_after - joules_before) / sum(seconds),
         loss=loss,
     )
-
-
-def _evaluate(model: Any, micro: Any, settings: Any) -> None:
-    """One batch as `remote.result.evaluate` computes it, every position labelled."""
-    import torch
-
-    from remote.step import autocast
-
-    model.eval()
-    with torch.no_grad(), autocast(settings):
-        logits = model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False).logits
-    targets = micro.labels[:, 1:].flatten()
-    torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, reduction="none")

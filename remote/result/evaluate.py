@@ -33,16 +33,16 @@ def evaluate(
     model.eval()
     try:
         for rows in filled(examples, shape.tokens_per_micro_batch):
-            found = _row_losses(model, collated([examples[row] for row in rows], shape), settings)
+            found = row_losses(model, collated([examples[row] for row in rows], shape), settings)
             losses.update(zip(rows, found, strict=True))
             between(len(losses), len(examples))
     finally:
         model.train(was_training)
-    row_losses = tuple(losses[row] for row in range(len(examples)))
-    return Evaluation(step=step, mean_loss=fmean(row_losses), row_losses=row_losses)
+    by_row = tuple(losses[row] for row in range(len(examples)))
+    return Evaluation(step=step, mean_loss=fmean(by_row), row_losses=by_row)
 
 
-def _row_losses(model: Any, micro: MicroBatch, settings: StepSettings) -> list[float]:
+def row_losses(model: Any, micro: MicroBatch, settings: StepSettings) -> list[float]:
     """Mean cross-entropy of each sequence's labels. Logits become fp32 at labelled positions only."""
     with torch.no_grad(), autocast(settings):
         logits = model(input_ids=micro.input_ids, attention_mask=micro.attention_mask, use_cache=False).logits

@@ -19,6 +19,7 @@ from remote.step import StepSettings, autocast
 # Share of the largest logit that a reload may differ by. The same weights through the same kernels differ by nothing on a
 # CPU; on a GPU bf16 sums in another order by parts in a thousand. assumed
 TOLERANCE: Final = 5e-3
+PIECE_NUMEL: Final = 1 << 22  # 32 MiB in fp64
 
 
 class Verified(Value, frozen=True, kw_only=True):
@@ -32,12 +33,21 @@ class Verified(Value, frozen=True, kw_only=True):
 
 
 def sums_of(model: Any) -> dict[str, tuple[float, float]]:
-    """(sum, sum of magnitudes) in fp64 of each trainable parameter: enough to see that it moved, cheap for a whole model."""
+    """(sum, sum of magnitudes) in fp64 of each trainable parameter: enough to see that it moved, cheap for a whole model.
+
+    Piece by piece: in fp64 an embedding would be larger than what the plan keeps free.
+    """
     with torch.no_grad():
-        return {
-            name: (float(parameter.double().sum()), float(parameter.double().abs().sum()))
-            for name, parameter in trainable(model)
-        }
+        return {name: _sums(parameter) for name, parameter in trainable(model)}
+
+
+def _sums(parameter: torch.Tensor) -> tuple[float, float]:
+    total, magnitude = 0.0, 0.0
+    for piece in parameter.reshape(-1).split(PIECE_NUMEL):
+        whole = piece.double()
+        total += float(whole.sum())
+        magnitude += float(whole.abs().sum())
+    return total, magnitude
 
 
 def check_weights(model: Any, initial: Mapping[str, tuple[float, float]]) -> tuple[int, int]:

@@ -77,8 +77,8 @@ class Allocator:
         self._pools = {True: _Pool(), False: _Pool()}  # by "small"
         self._in_use: dict[int, Block] = {}
 
-    def allocate(self, key: int, size_bytes: int) -> None:
-        """Hand out a block; `key` names it until it is released."""
+    def allocate(self, key: int, size_bytes: int) -> int:
+        """Hand out a block, and say how large it is; `key` names it until it is released."""
         wanted = max(MIN_BLOCK_BYTES, rounded(size_bytes))
         small = wanted <= SMALL_BYTES
         pool = self._pools[small]
@@ -92,6 +92,7 @@ class Allocator:
         self._in_use[key] = block
         self.allocated_bytes += block.size_bytes
         self.peak_allocated_bytes = max(self.peak_allocated_bytes, self.allocated_bytes)
+        return block.size_bytes
 
     def release(self, key: int) -> None:
         """Take a block back and join it with its free neighbours."""

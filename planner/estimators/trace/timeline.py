@@ -2,16 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from planner.estimators.memory import COMPONENTS
 from planner.estimators.stretches import MOST_POINTS, Stretch, TimeLine
 from planner.estimators.trace import Traced
-from planner.estimators.trace.allocator import Allocator
 from planner.estimators.trace.recorder import Mark, Role, Stage, Trace
+from planner.estimators.trace.replay import Replayed, replayed
 from planner.plan import Instant
-from planner.units import rounded
 
 INSTANT_OF: Final[dict[Stage, Instant]] = {
     Stage.LOAD: "load",
@@ -66,19 +65,18 @@ def _role(trace: Trace, at: int) -> Role:
     return trace.roles[event if event >= 0 else ~event]
 
 
-def levels(trace: Trace) -> list[int]:
-    """Bytes allocated after each event, every storage rounded as the allocator rounds it."""
-    sizes = [rounded(size) for size in trace.sizes]
+def levels(trace: Trace, blocks: Sequence[int]) -> list[int]:
+    """Bytes allocated after each event. `blocks`: what each storage takes of the allocator."""
     found, level = [], 0
     for event in trace.events:
-        level += sizes[event] if event >= 0 else -sizes[~event]
+        level += blocks[event] if event >= 0 else -blocks[~event]
         found.append(level)
     return found
 
 
-def peaks(trace: Trace) -> dict[Instant, Peak]:
+def peaks(trace: Trace, blocks: Sequence[int]) -> dict[Instant, Peak]:
     """The fullest moment of each instant that occurs."""
-    after = levels(trace)
+    after = levels(trace, blocks)
     found: dict[Instant, Peak] = {}
     for start, end, instant in spans(trace):
         if start == end:
@@ -89,7 +87,7 @@ def peaks(trace: Trace) -> dict[Instant, Peak]:
     return found
 
 
-def components(trace: Trace, position: int) -> dict[str, int]:
+def components(trace: Trace, blocks: Sequence[int], position: int) -> dict[str, int]:
     """Bytes alive right after event `position`, by role; the contract's components are there at zero, too."""
     alive: set[int] = set()
     for event in trace.events[: position + 1]:
@@ -97,68 +95,8 @@ def components(trace: Trace, position: int) -> dict[str, int]:
     parts = dict.fromkeys(COMPONENTS, 0)
     for number in alive:
         role = str(trace.roles[number])
-        parts[role] = parts.get(role, 0) + rounded(trace.sizes[number])
+        parts[role] = parts.get(role, 0) + blocks[number]
     return parts
-
-
-# ── reserved ───────────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-class Reserved(NamedTuple):
-    """What the caching allocator holds after an event. `position` None: of the first of two steps, which a log has once."""
-
-    position: int | None
-    reserved_bytes: int
-
-
-def reserved_levels(trace: Trace) -> Iterator[Reserved]:
-    """What the caching allocator has taken from the driver over two steps, the first without optimizer states.
-
-    transformers asks for the whole model in one piece before it loads (caching_allocator_warmup), so weights come out of
-    one segment.
-    """
-    allocator = Allocator()
-    states, step, evaluation = (_first(trace, stage) for stage in (Stage.STATES, Stage.FORWARD, Stage.EVALUATION))
-    loaded, made, stepped = trace.events[:states], trace.events[states:step], trace.events[step:evaluation]
-    gone = {~event for event in made if event < 0}
-    kept = [number for number in made if number >= 0 and number not in gone]
-    before = [number for number in kept if trace.roles[number] != Role.OPTIMIZER]
-    first = (*_unplaced(before), *_unplaced(stepped), *_unplaced(sorted({*kept} - {*before})))
-    _warm_up(allocator, trace, loaded)
-    for position, event in (*enumerate(loaded), *first, *_again(stepped, step, len(trace.sizes))):
-        if event >= 0:
-            allocator.allocate(event, trace.sizes[event % len(trace.sizes)])
-        else:
-            allocator.release(~event)
-        yield Reserved(position, allocator.reserved_bytes)
-
-
-def reserved_peak_bytes(trace: Trace) -> int:
-    """The most that the caching allocator has taken from the driver."""
-    return max(level.reserved_bytes for level in reserved_levels(trace))
-
-
-def _unplaced(events: Iterable[int]) -> Iterator[tuple[int | None, int]]:
-    return ((None, event) for event in events)
-
-
-def _again(step: Sequence[int], start: int, shift: int) -> Iterator[tuple[int | None, int]]:
-    """The same step once more, without what only a first step does: what it left behind, and what it ended for good."""
-    born = {event for event in step if event >= 0}
-    passing = born & {~event for event in step if event < 0}
-    for position, event in enumerate(step, start):
-        if max(event, ~event) in passing:
-            yield position, event + shift if event >= 0 else event - shift
-
-
-def _first(trace: Trace, stage: Stage) -> int:
-    return next(mark.position for mark in trace.marks if mark.stage == stage)
-
-
-def _warm_up(allocator: Allocator, trace: Trace, loaded: Iterable[int]) -> None:
-    weights = sum(trace.sizes[number] for number in loaded if number >= 0 and trace.roles[number] == Role.WEIGHTS)
-    allocator.allocate(-1, weights)
-    allocator.release(-1)
 
 
 # ── to be drawn ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -166,8 +104,8 @@ def _warm_up(allocator: Allocator, trace: Trace, loaded: Iterable[int]) -> None:
 
 def time_line(trace: Trace) -> TimeLine:
     """The log from loading to the optimizer's step, thinned out to the fullest moment of each neighbourhood."""
-    drawn = _stretches_of(trace)
-    after = levels(trace)
+    drawn, again = _stretches_of(trace), replayed(trace)
+    after = levels(trace, again.blocks)
     num_events = sum(end - start for start, end, _ in drawn)
     chosen: list[int] = []
     stretches: list[Stretch] = []
@@ -180,8 +118,8 @@ def time_line(trace: Trace) -> TimeLine:
         engine="trace",
         num_events=num_events,
         stretches=tuple(stretches),
-        components=_components_at(trace, chosen),
-        reserved=_reserved_at(trace, chosen),
+        components=_components_at(trace, again.blocks, chosen),
+        reserved=_reserved_at(again, chosen),
     )
 
 
@@ -197,23 +135,23 @@ def _stretches_of(trace: Trace) -> list[Span]:
     return found
 
 
-def _components_at(trace: Trace, positions: Sequence[int]) -> dict[str, tuple[int, ...]]:
+def _components_at(trace: Trace, blocks: Sequence[int], positions: Sequence[int]) -> dict[str, tuple[int, ...]]:
     """Bytes alive right after these events, by role; roles that never occur are left out."""
     wanted = set(positions)
     alive = dict.fromkeys(map(str, Role), 0)
     seen: dict[str, list[int]] = {name: [] for name in alive}
     for position, event in enumerate(trace.events):
         number = event if event >= 0 else ~event
-        alive[str(trace.roles[number])] += rounded(trace.sizes[number]) * (1 if event >= 0 else -1)
+        alive[str(trace.roles[number])] += blocks[number] * (1 if event >= 0 else -1)
         if position in wanted:
             for name, size in alive.items():
                 seen[name].append(size)
     return {name: tuple(sizes) for name, sizes in seen.items() if any(sizes)}
 
 
-def _reserved_at(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
+def _reserved_at(again: Replayed, positions: Sequence[int]) -> tuple[int, ...]:
     """What is reserved after these events; an event that only a first step has keeps the level before it."""
-    known = {level.position: level.reserved_bytes for level in reserved_levels(trace)}
+    known = {level.position: level.reserved_bytes for level in again.reserved}
     found: list[int] = []
     for position in positions:
         found.append(known.get(position, found[-1] if found else 0))
@@ -225,15 +163,16 @@ def _reserved_at(trace: Trace, positions: Sequence[int]) -> tuple[int, ...]:
 
 def summary(trace: Trace) -> Traced:
     """Peaks and parts. Evaluation stands beside the peak, not in it."""
-    found = peaks(trace)
+    again = replayed(trace)
+    found = peaks(trace, again.blocks)
     training = [peak for instant, peak in found.items() if instant != "evaluation"]
     top = max(training, key=lambda peak: peak.allocated_bytes)
     return Traced(
         allocated_peak_bytes=top.allocated_bytes,
-        reserved_peak_bytes=max(top.allocated_bytes, reserved_peak_bytes(trace)),
+        reserved_peak_bytes=max(top.allocated_bytes, again.reserved_peak_bytes),
         evaluation_peak_bytes=found["evaluation"].allocated_bytes,
         peak_instant=top.instant,
-        components=components(trace, top.position),
+        components=components(trace, again.blocks, top.position),
         by_instant={str(instant): peak.allocated_bytes for instant, peak in found.items()},
         num_trained=trace.num_trained,
         num_base=trace.num_base,
