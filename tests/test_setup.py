@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from provision.aboard.ship import BUILD
+from provision.aboard.ship import BUILD, REQUIREMENTS
 
 ROOT = Path(__file__).parents[1]
 
@@ -69,7 +69,7 @@ def test_the_stack_without_triton_is_the_same_here_and_on_a_box() -> None:
     script = (ROOT / ".ci" / "without-triton.sh").read_text()
     (leaves_out,) = re.findall(r"^sed .*$", script, re.MULTILINE)
     assert f'  {leaves_out} "$requirements"' in BUILD
-    lock = (ROOT / "remote" / "requirements.txt").read_text()
+    lock = REQUIREMENTS.read_text()
     left = subprocess.run([ROOT / ".ci" / "without-triton.sh"], input=lock, capture_output=True, text=True, check=True).stdout
     taken = [line for line in lock.splitlines() if line not in set(left.splitlines())]
     assert taken[0].startswith("triton==")
