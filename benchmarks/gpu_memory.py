@@ -174,8 +174,10 @@ def _asked() -> Iterator[tuple[str, dict[str, Any]]]:
     nf4 = VARIATIONS["nf4"]
     flagships = {f"nf4/{model}": {"model": model, **BASELINE, **nf4, **needs} for model, needs in FLAGSHIPS.items()}
     families = {f"lora/{model}": {"model": model, **BASELINE, **needs} for model, needs in FAMILIES.items()}
-    ways = {f"{way}/{WAYS_ON}": {"model": WAYS_ON, **BASELINE, **changes} for way, changes in WAYS.items()}
-    last = {f"{way}/{WAYS_ON}": {"model": WAYS_ON, **BASELINE, **changes} for way, changes in LAST.items()}
+    ways, last = (
+        {f"{way}/{WAYS_ON}": {"model": WAYS_ON, **BASELINE, **changes} for way, changes in table.items()}
+        for table in (WAYS, LAST)
+    )
     first = {name: said for name, said in varied.items() if name.partition("/")[0] in FIRST}
     yield from (first | flagships | families | ways | varied | last).items()
 

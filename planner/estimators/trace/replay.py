@@ -54,8 +54,7 @@ def _played(trace: Trace) -> Iterator[tuple[int | None, int]]:
     """Events in the order of a run, each with its place in the log, or None where it stands there for another step."""
     states, step, evaluation = (_first(trace, stage) for stage in (Stage.STATES, Stage.FORWARD, Stage.EVALUATION))
     loaded, made, stepped = trace.events[:states], trace.events[states:step], trace.events[step:evaluation]
-    gone = {~event for event in made if event < 0}
-    kept = [number for number in made if number >= 0 and number not in gone]
+    kept = _lasting(made)
     before = [number for number in kept if trace.roles[number] != Role.OPTIMIZER]
     late = sorted({*kept} - {*before})  # while the gradients are there: so they don't lie where the activations were
     until = _first(trace, Stage.OPTIMIZER_STEP) - step
@@ -63,6 +62,12 @@ def _played(trace: Trace) -> Iterator[tuple[int | None, int]]:
     yield from _unplaced((*before, *stepped[:until], *late, *stepped[until:]))
     yield from _again(stepped, step, len(trace.sizes))
     yield from enumerate(trace.events[evaluation:], evaluation)
+
+
+def _lasting(events: Sequence[int]) -> list[int]:
+    """The storages that are born in these events and outlive them, in their order."""
+    gone = {~event for event in events if event < 0}
+    return [number for number in events if number >= 0 and number not in gone]
 
 
 def _unplaced(events: Iterable[int]) -> Iterator[tuple[int | None, int]]:
@@ -84,8 +89,6 @@ def _first(trace: Trace, stage: Stage) -> int:
 
 def _warm_up(allocator: Allocator, trace: Trace) -> None:
     """Ask for what the weights will take as they lie in the end, and give it back at once."""
-    loaded = trace.events[: _first(trace, Stage.STATES)]
-    gone = {~event for event in loaded if event < 0}
-    stay = (number for number in loaded if number >= 0 and number not in gone and trace.roles[number] == Role.WEIGHTS)
-    allocator.allocate(-1, sum(trace.sizes[number] for number in stay))
+    stay = _lasting(trace.events[: _first(trace, Stage.STATES)])
+    allocator.allocate(-1, sum(trace.sizes[number] for number in stay if trace.roles[number] == Role.WEIGHTS))
     allocator.release(-1)
