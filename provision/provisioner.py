@@ -30,6 +30,7 @@ class Answer(StrEnum):
     UNKNOWN = "unknown"  # asked, and could not see
 
 
+CLOCKS_AGREE_S: Final = 2.0  # assumed: less than a whole second and the way there can't be told from a clock that is right
 DEADLINE_GRACE_S: Final = 300.0  # assumed: so long after its deadline a controller that lives has ended its box, or is at it
 SET_CLOCK: Final = "Set the clock: sudo timedatectl set-ntp true"
 TEXTS: Final = ("region", "run_id", "owner", "installation", "name", "zone")  # of a Resource, from its tags or beside them

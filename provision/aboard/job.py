@@ -16,7 +16,7 @@ from provision.aboard import detached
 from provision.aboard.detached import TaskState as JobState
 from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder
 from provision.errors import ProvisionError, TransferFailed
-from provision.provisioner import Box
+from provision.provisioner import CLOCKS_AGREE_S, Box
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import (
     EVENTS_FILE,
@@ -42,7 +42,6 @@ __all__ = ["JobState", "events", "job_folder", "last_events", "outcome", "start"
 LEFT_RC = EXIT_CODES[EndReason.INTERRUPTED]  # of a trainer that saved and left at a signal
 LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
 MEMORY = "/dev/shm"  # noqa: S108 - a tmpfs on every Linux
-CLOCKS_AGREE_S = 2.0  # assumed: less than a whole second and the way there can't be told from a clock that is right
 LAST_EVENTS = 2000  # assumed: steps of a tenth of a second since the last checkpoint, and half a megabyte
 LOOK_S = 0.1  # assumed: a look is one command over a standing line
 

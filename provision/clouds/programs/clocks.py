@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from email.utils import parsedate_to_datetime
 
+from provision.provisioner import CLOCKS_AGREE_S
+
 
 class Heard:
     """What the answers of one look have told."""
@@ -25,6 +27,8 @@ class Heard:
     @property
     def ahead_s(self) -> float | None:
         """Seconds that this machine's clock is ahead, negative behind; None where no answer told. An answer takes its time,
-        which looks like being ahead: of several the least.
+        which looks like being ahead: of several the least. Of clocks that agree, as far as whole seconds can tell, it is zero:
+        a box's deadline would be moved to before the one that was agreed to.
         """
-        return min(self._ahead_s, default=None)
+        least_s = min(self._ahead_s, default=None)
+        return 0.0 if least_s is not None and abs(least_s) <= CLOCKS_AGREE_S else least_s

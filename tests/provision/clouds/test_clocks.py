@@ -47,6 +47,14 @@ def test_of_several_answers_the_one_that_took_the_least_time_tells_best() -> Non
     assert heard.ahead_s == HOUR_S + 2.0
 
 
+@pytest.mark.parametrize("late_s", [-1.5, 0.0, 0.9, 1.9])
+def test_clocks_that_agree_as_far_as_whole_seconds_tell_move_no_deadline(late_s: float) -> None:
+    """A header's second is over by up to one when it comes: a box ended itself before the deadline that was agreed to."""
+    heard = Heard()
+    heard.note(formatdate(HOUR_S, usegmt=True), now_s=HOUR_S + late_s)
+    assert heard.ahead_s == 0.0
+
+
 class Early(Sky):
     """A cloud whose clock is so far behind this machine's."""
 
