@@ -95,8 +95,9 @@ def test_the_earliest_clock_counts_where_providers_differ(ledger: Ledger) -> Non
 def test_a_clock_that_is_off_is_named_by_each_look(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
     """In text and in JSON, whether or not anything was found."""
     found = find_orphans({}, seen(ahead_s=7200.0), installation="here", now_s=10_000.0)
-    monkeypatch.setattr("provision.charge.looking.look_for_orphans", lambda _: found)
+    # the importer first: imported afterwards it would hold the stand-in for good
     monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _: found)
+    monkeypatch.setattr("provision.charge.looking.look_for_orphans", lambda _: found)
     for words in (["ls", "--orphans"], ["down", "--orphans"], ["down", "--volumes"]):
         assert call(words) == Exit.OK
         assert "This machine's clock is 2 h 00 min ahead" in " ".join(capsys.readouterr().out.split())
@@ -268,8 +269,9 @@ def test_what_was_rented_from_here_and_lost_its_name_is_told_until_somebody_ends
     """Its tag was changed by hand: it bills, so it is 3, with where to end it, and no command that could not."""
     box = resource("changed by hand", installation="here", usd_per_hour=Decimal(1), runs=Answer.YES)
     found = find_orphans({}, seen(box), installation="here", now_s=1000.0)
-    monkeypatch.setattr("provision.charge.looking.look_for_orphans", lambda _: found)
+    # the importer first: imported afterwards it would hold the stand-in for good
     monkeypatch.setattr("provision.commands.ending.look_for_orphans", lambda _: found)
+    monkeypatch.setattr("provision.charge.looking.look_for_orphans", lambda _: found)
     for words in (["ls", "--orphans"], ["down", "--orphans"]):
         assert call(words) == Exit.STILL_BILLS
         told = capsys.readouterr().out
