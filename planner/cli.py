@@ -21,16 +21,18 @@ from catalogs.catalog import Catalog, read_catalog
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
 from catalogs.user_file import MAX_JOB_BYTES, FileUnusable, exists, expanded, read_text, shortened
+from planner.asking.checks import checked
+from planner.asking.command_line import run_command, spelled
 from planner.asking.earlier import continued
-from planner.asking.options import request_of, run_command, said, spelled
+from planner.asking.options import request_of, said
 from planner.asking.policy import Rule
-from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError, checked
+from planner.asking.request import DataFile, Lengths, Measure, Request, RequestError
 from planner.choice.goals import GOALS
 from planner.estimators.learned import Seen
 from planner.notices import unread
 from planner.plan import Cards, Plan, Provider, SearchResult, read_plan, write_plan
 from planner.search import search
-from planner.search.offers import Place
+from planner.search.market.offers import Place
 from remote.contract import Capabilities
 
 if TYPE_CHECKING:

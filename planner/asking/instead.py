@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
-from planner.asking.request import EXAMPLES, JOB_PLACES
+from planner.asking.checks import EXAMPLES
+from planner.asking.request import JOB_PLACES
 
 Written = Callable[[str, Any], str]  # a key and its value as the file has them: YAML, TOML
 

@@ -6,8 +6,7 @@ that `--help` stays quick.
 
 from __future__ import annotations
 
-import shlex
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any, Final, TypeVar
 
 import click
@@ -18,7 +17,7 @@ from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse
 from planner.choice.goals import GOALS
 
 if TYPE_CHECKING:
-    from planner.asking.request import Changes, DataAsked, Measure, Request
+    from planner.asking.request import DataAsked, Measure, Request
 
 F = TypeVar("F", bound=Callable[..., Any])
 S = TypeVar("S", bound="msgspec.Struct")
@@ -213,7 +212,7 @@ OPTIONS: Final[tuple[Option, ...]] = (
 )
 
 BY_FIELD: Final[Mapping[str, Option]] = {option.field: option for option in OPTIONS}
-_DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
+DATA_FIELDS: Final = ("data", "examples", "tokens")  # together they make one DataAsked
 
 FLAG: Final[Mapping[str, Any]] = {"cls": PlainOption, "is_flag": True}
 FILE: Final[Mapping[str, Any]] = {"cls": Once, "metavar": "FILE"}
@@ -257,12 +256,13 @@ def request_of(options: Mapping[str, Any], *, start: Request | None = None, meas
 
     `measure` reads the lengths of the file named by --data; without it such a file is refused.
     """
+    from planner.asking.checks import checked
     from planner.asking.contradictions import consistent
-    from planner.asking.request import Request, RequestError, checked, default_data
+    from planner.asking.request import Request, RequestError, default_data
     from planner.asking.rules import said_of_loop, with_loop
     from planner.asking.training_keys import check_training
 
-    given = {field: value for field, value in said(options).items() if field not in _DATA_FIELDS}
+    given = {field: value for field, value in said(options).items() if field not in DATA_FIELDS}
     if start is None:
         if "model" not in given:
             raise RequestError("no model was named", hint="--model 7b, --model Qwen/Qwen2.5-7B-Instruct, or a job file")
@@ -347,67 +347,3 @@ def _replace(value: S, **changes: Any) -> S:
     from msgspec.structs import replace
 
     return replace(value, **changes)
-
-
-# ── back to a command line ─────────────────────────────────────────────────────────────────────────────────────────
-
-YOUR_DATA: Final = "YOUR_DATA.jsonl"  # stands in the command until there is a file
-
-
-def run_command(options: Mapping[str, Any], *, changes: Changes, has_data: bool, model: str | None) -> str:
-    """The command that runs what was planned: the same options, `changes` laid over them (None = left out).
-
-    A size word is a shape without weights, so `model` names one that has them; data that was only stated becomes a
-    placeholder.
-    """
-    unsaid = {"top"} if has_data else {"top", *_DATA_FIELDS}
-    words = _typed((option for option in OPTIONS if option.field not in unsaid), options)
-    if not has_data:
-        words["data"] = ["--data", YOUR_DATA]
-    if model is not None:
-        words["model"] = ["--model", model]
-    for field, value in changes.items():
-        words.pop(field, None)
-        if value is not None:
-            words[field] = _words(BY_FIELD[field], value)
-    return _line("run", options, words)
-
-
-def spelled(field: str, value: Any = None) -> str:
-    """A field of the Request as an option, with its value if there is one: "--max-cost 5.00"."""
-    option = BY_FIELD[field]
-    return shlex.join(_words(option, value)) if value is not None else option.flags[0]
-
-
-def plan_command(options: Mapping[str, Any]) -> str:
-    """The command that plans what was asked for, with every option."""
-    return _line("plan", options, _typed(OPTIONS, options))
-
-
-def _line(command: str, options: Mapping[str, Any], words: Mapping[str, list[str]]) -> str:
-    job = [str(options["job"])] if options.get("job") else []
-    return shlex.join(["rentune", command, *job, *(word for group in words.values() for word in group)])
-
-
-def _typed(kinds: Iterable[Option], options: Mapping[str, Any]) -> dict[str, list[str]]:
-    """The words of every option of these that was said, by its field."""
-    said = ((option, options.get(option.parameter)) for option in kinds)
-    return {option.field: _words(option, value) for option, value in said if value not in (None, ())}
-
-
-def _words(option: Option, value: Any) -> list[str]:
-    flag = option.flags[0]
-    if option.kind is bool:
-        return [flag.split("/")[0 if value else 1]]
-    values = value if option.multiple else (value,)
-    return [word for each in values for word in (flag, _word(option, each))]
-
-
-def _word(option: Option, value: Any) -> str:
-    if option.kind is SIZE:
-        return f"{value:.12g}GB"
-    if option.kind is HOURS or option.kind is float:
-        return f"{value:.12g}"
-    if option.kind is TAG:
-        return "=".join(value)
-    return ",".join(value) if isinstance(value, list) else str(value)

@@ -16,19 +16,20 @@ from planner.estimators.learned import Seen
 from planner.estimators.memory.refused.support import require_trainable, require_unpacked, require_unquantized
 from planner.notices import cut_words
 from planner.plan import Cards, Layout, Plan, Provider, SearchResult, WayOut
-from planner.search.assumptions import assumptions
 from planner.search.best import AIMS, best, by_the_hour
-from planner.search.concessions import concessions, first_enough
 from planner.search.figures import Figures
-from planner.search.idle import Told, idle_wishes
-from planner.search.lengths import decisive_words, shorter_that_fits
-from planner.search.machines import several_machines
-from planner.search.mistakes import check_trained
-from planner.search.notebook import Notebook
-from planner.search.offers import Kind, Market, Place, admit, check_cards, check_memory, check_names, known_names
+from planner.search.market.idle import Told, idle_wishes
+from planner.search.market.names import check_cards, check_memory, check_names, known_names
+from planner.search.market.offers import Kind, Market, Place, admit
 from planner.search.ranking import Found, Question, considered, rank
-from planner.search.remedies import memory_rejections, ways_out
-from planner.search.strategies import check_attention, check_layers, check_method, seq_len_of
+from planner.search.told.assumptions import assumptions
+from planner.search.told.concessions import concessions, first_enough
+from planner.search.told.machines import several_machines
+from planner.search.told.mistakes import check_trained
+from planner.search.told.notebook import Notebook
+from planner.search.told.remedies import memory_rejections, ways_out
+from planner.search.ways.lengths import decisive_words, shorter_that_fits
+from planner.search.ways.strategies import check_attention, check_layers, check_method, seq_len_of
 from remote.contract import Capabilities, Strategy
 
 
@@ -136,7 +137,7 @@ def _layouts(
     """On the cards that were asked about; else, where a budget per GPU leaves nothing to run, on cards of its size."""
     if cards is None and not (stuck and question.request.where.gpu_memory_gib is not None):
         return
-    from planner.search.layouts import layouts_of_budget, layouts_of_cards  # only then: it costs start-up time
+    from planner.search.ways.layouts import layouts_of_budget, layouts_of_cards  # only then: it costs start-up time
 
     yield from layouts_of_cards(cards, question, figures) if cards else layouts_of_budget(question, market, figures)
 

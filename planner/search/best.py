@@ -9,9 +9,9 @@ from catalogs.hardware import Offer
 from planner.choice.goals import CHEAPEST, MEASURES, Goal
 from planner.plan import Doubts
 from planner.search.figures import Figures
-from planner.search.notebook import Notebook
-from planner.search.offers import Kind
+from planner.search.market.offers import Kind
 from planner.search.ranking import Floors, Found, Question, on_kind, quickest_doable
+from planner.search.told.notebook import Notebook
 
 Rank = tuple[Doubts, float]
 Aim = Callable[[float, float, float], float]  # dollars and seconds of the job, dollars of an hour -> what is to be least

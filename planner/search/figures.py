@@ -23,8 +23,8 @@ from planner.estimators.memory.scene import memory_class
 from planner.methods import adapter_file_bytes
 from planner.plan import DurationEstimate, HostEstimate, VramEstimate
 from planner.refusals import CaseRefused
-from planner.search.ladders import Ladders
-from planner.search.strategies import strategies
+from planner.search.ways.ladders import Ladders
+from planner.search.ways.strategies import strategies
 from remote.contract import Dtype, Quant, Strategy
 
 # In these the strategies of one search differ; the rest of a Strategy is the same for all of them.

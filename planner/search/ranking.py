@@ -15,17 +15,18 @@ import msgspec
 from catalogs.catalog import Catalog
 from catalogs.hardware import Billing, Offer
 from planner.advise import Advice
+from planner.asking.checks import batch_comes_out
 from planner.asking.policy import Cap, Rule, cap
-from planner.asking.request import HOST, Budget, Request, batch_comes_out
+from planner.asking.request import HOST, Budget, Request
 from planner.estimators.cost import disk_gib, disk_is_included, estimate_cost
 from planner.estimators.host import usable_ram_bytes
 from planner.estimators.interruptions import interrupted, interval_s, sent_bytes
 from planner.plan import NOT_YET, PRICE_ONLY, Considered, CostEstimate, Doubts, DurationEstimate, HostEstimate, Provider
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures, key_of
-from planner.search.fit import Fit, fitting
-from planner.search.notebook import Notebook, Over, Short
-from planner.search.offers import Kind, Place
+from planner.search.market.offers import Kind, Place
+from planner.search.told.notebook import Notebook, Over, Short
+from planner.search.ways.fit import Fit, fitting
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Capabilities, Strategy
 from remote.machine.drivers import unfit_card

@@ -12,7 +12,7 @@ import msgspec
 from catalogs.bases.models import resolve_model
 from catalogs.failure import Failure
 from catalogs.hardware import Offer
-from planner.asking.options import plan_command, spelled
+from planner.asking.command_line import plan_command, spelled
 from planner.asking.policy import Rule
 from planner.asking.request import OWN_MACHINES, Request
 from planner.cli import Edges, answer, at_its_place, read_asked

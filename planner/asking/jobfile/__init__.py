@@ -9,6 +9,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.failure import KeyPath
+from planner.asking.checks import checked
 from planner.asking.contradictions import consistent
 from planner.asking.jobfile.marks import marked, outlived
 from planner.asking.jobfile.positions import Document, read_document
@@ -31,7 +32,6 @@ from planner.asking.request import (
     Request,
     RequestError,
     Where,
-    checked,
     measured_data,
     stated_data,
 )

@@ -95,7 +95,7 @@ def list_offers(
     shown = offers[:top] if top else offers
 
     def draw_offers() -> None:
-        from planner.search.offers import how_to_plan_with
+        from planner.search.market.names import how_to_plan_with
         from provision.report.terminal import draw
 
         console().print(draw(_table(catalog, shown, num_offers=len(offers))))

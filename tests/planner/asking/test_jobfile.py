@@ -16,13 +16,14 @@ from hypothesis import strategies as st
 
 from catalogs.bases.models import is_size
 from planner.asking.case import check_quant
+from planner.asking.checks import TAKEN_TAGS
 from planner.asking.contradictions import CONTRADICTIONS
 from planner.asking.jobfile import read_job
 from planner.asking.jobfile.marks import CHOSEN
 from planner.asking.jobfile.positions import JobFileError, read_document
 from planner.asking.jobfile.sections import job_schema
 from planner.asking.options import request_of
-from planner.asking.request import TAKEN_TAGS, Budget, DataAsked, DataFile, Keep, Purpose, Request, Where, measured_data
+from planner.asking.request import Budget, DataAsked, DataFile, Keep, Purpose, Request, Where, measured_data
 from planner.asking.rules import AUTO, said_of_loop, with_loop
 from planner.asking.training_keys import ELSEWHERE, TRAINING_KEYS
 from planner.choice.recipes import DEPLOYMENTS, OF_THE_LOOP, USE_CASES

@@ -11,8 +11,9 @@ import msgspec
 import pytest
 from click.testing import CliRunner
 
+from planner.asking.command_line import YOUR_DATA, plan_command, run_command
 from planner.asking.jobfile import read_job
-from planner.asking.options import OPTIONS, YOUR_DATA, plan_command, request_of, request_options, run_command, said
+from planner.asking.options import OPTIONS, request_of, request_options, said
 from planner.asking.request import DataFile, Lengths, RequestError, Where, measured_data
 from planner.refusals import CaseRefused
 from tests.planner.builders import counted, make_request, parsed

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from catalogs.bases.models import ModelUnknown, resolve_model
 from planner.asking.bounds import REQUEST_BOUNDS
+from planner.asking.checks import checked
 from planner.asking.quantities import parse_cards, parse_count, parse_gib, parse_hours, parse_usd
 from planner.asking.request import (
     Budget,
@@ -21,7 +22,6 @@ from planner.asking.request import (
     Request,
     RequestError,
     Where,
-    checked,
     default_data,
     measured_data,
     stated_data,

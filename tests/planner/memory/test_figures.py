@@ -9,7 +9,7 @@ from catalogs.catalog import read_catalog
 from planner.advise import advise
 from planner.estimators.memory import available_bytes, verdict
 from planner.search.figures import Figures
-from planner.search.strategies import strategies
+from planner.search.ways.strategies import strategies
 from planner.strategy.words import describe
 from remote.contract import Strategy
 from tests.planner.builders import make_request

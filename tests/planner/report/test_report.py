@@ -8,7 +8,7 @@ from decimal import Decimal
 import msgspec
 import pytest
 
-from planner.asking.options import spelled
+from planner.asking.command_line import spelled
 from planner.asking.request import DataAsked
 from planner.plan import Considered, Plan, Provider, QuotaShort, Range, Rejection, SearchResult, WayOut
 from planner.report import MAX_REJECTIONS, render_plan, render_result

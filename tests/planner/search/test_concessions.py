@@ -16,12 +16,12 @@ from hypothesis import strategies as st
 from catalogs.bases.models import resolve_model
 from catalogs.hardware import Gpu
 from planner.advise import advise
-from planner.asking.options import run_command
+from planner.asking.command_line import run_command
 from planner.asking.request import Budget, Purpose, Request
 from planner.plan import SearchResult, WayOut
-from planner.search.concessions import Conceded, concessions
 from planner.search.figures import Figures
-from planner.search.strategies import seq_len_of
+from planner.search.told.concessions import Conceded, concessions
+from planner.search.ways.strategies import seq_len_of
 from remote.contract import Loop
 from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, make_request, parsed
 from tests.planner.report.test_golden import asked

@@ -12,7 +12,7 @@ from planner.asking.options import OPTIONS
 from planner.asking.policy import Rule
 from planner.asking.request import Keep, Purpose, Request, Where
 from planner.notices import UNREAD
-from planner.search.idle import IDLE
+from planner.search.market.idle import IDLE
 from remote.contract import Loop
 from tests.planner.builders import ask, make_catalog, make_offer, make_request
 

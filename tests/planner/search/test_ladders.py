@@ -16,8 +16,8 @@ from planner.asking.request import Request, Where
 from planner.estimators.memory import available_bytes, verdict
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
-from planner.search.ladders import LEVERS
-from planner.search.strategies import seq_len_of
+from planner.search.ways.ladders import LEVERS
+from planner.search.ways.strategies import seq_len_of
 from remote.contract import CAPABILITIES, Strategy
 from tests.planner.builders import ask, make_catalog, make_gpu, make_offer, make_request
 

@@ -7,7 +7,7 @@ import shlex
 import msgspec
 
 from catalogs.catalog import read_catalog
-from planner.asking.options import spelled
+from planner.asking.command_line import spelled
 from planner.asking.request import DataAsked, Request, stated_data
 from planner.plan import SearchResult
 from planner.report.words import what_would_do

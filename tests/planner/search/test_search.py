@@ -17,8 +17,8 @@ from planner.asking.request import Budget, DataAsked, Profile, Request, RequestE
 from planner.plan import Plan, Provider, Rejection, SearchResult
 from planner.refusals import Unsupported
 from planner.report.job_file import write_job
-from planner.search.notebook import told_apart
-from planner.search.offers import check_names
+from planner.search.market.names import check_names
+from planner.search.told.notebook import told_apart
 from planner.units import GIB
 from remote.contract import CAPABILITIES, Loop
 from tests.planner.builders import ask, make_billing, make_catalog, make_gpu, make_offer, make_request

@@ -13,7 +13,8 @@ from pathlib import Path
 import click
 import pytest
 
-from planner.asking.options import ALSO, OPTIONS, plan_command
+from planner.asking.command_line import plan_command
+from planner.asking.options import ALSO, OPTIONS
 from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.cli import COMMANDS, HELP, call, rentune

@@ -13,11 +13,11 @@ from planner.plan import Rejection
 from planner.refusals import CaseRefused
 from planner.search.best import AIMS, best
 from planner.search.figures import Figures
-from planner.search.fit import capacity_bytes, floor_bytes, required_bytes
-from planner.search.lengths import few_cut
-from planner.search.notebook import Over, lifted, nearest_of, told_apart
-from planner.search.offers import Kind, Market, admit
+from planner.search.market.offers import Kind, Market, admit
 from planner.search.ranking import Found, Question
+from planner.search.told.notebook import Over, lifted, nearest_of, told_apart
+from planner.search.ways.fit import capacity_bytes, floor_bytes, required_bytes
+from planner.search.ways.lengths import few_cut
 from planner.strategy.words import describe
 from planner.units import GIB
 from remote.contract import Strategy

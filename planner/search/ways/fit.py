@@ -14,9 +14,9 @@ from planner.methods import METHODS
 from planner.plan import Verdict
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
-from planner.search.ladders import LEVERS, Ladder
-from planner.search.notebook import Kernelless, Notebook, TooSmall
-from planner.search.offers import Kind
+from planner.search.market.offers import Kind
+from planner.search.told.notebook import Kernelless, Notebook, TooSmall
+from planner.search.ways.ladders import LEVERS, Ladder
 from planner.strategy.precision import BITSANDBYTES
 from planner.strategy.words import describe
 from remote.contract import Strategy

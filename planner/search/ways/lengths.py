@@ -10,9 +10,9 @@ from planner.estimators.sequences import rows_read
 from planner.notices import ESTIMATED
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
-from planner.search.fit import capacity_bytes, required_bytes
-from planner.search.offers import Kind
-from planner.search.strategies import ESTIMATE_MARGIN
+from planner.search.market.offers import Kind
+from planner.search.ways.fit import capacity_bytes, required_bytes
+from planner.search.ways.strategies import ESTIMATE_MARGIN
 from remote.contract import RowsRead, Strategy
 
 LENGTHS: Final = tuple(1 << power for power in range(9, 18))  # assumed: 512 to 131,072; nobody says a length between them

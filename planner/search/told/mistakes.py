@@ -6,7 +6,7 @@ from typing import Final
 
 from planner.asking.request import Request, RequestError
 from planner.search.figures import Figures
-from planner.search.strategies import refusals_of_all
+from planner.search.ways.strategies import refusals_of_all
 
 # Keys of `training` that name parts of a base or options of a method: whether there are such, only both tell
 NAMING: Final = frozenset(

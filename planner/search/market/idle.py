@@ -18,8 +18,8 @@ from planner.asking.policy import Rule
 from planner.asking.request import Request
 from planner.asking.rules import AUTO, facts_of, loop_for, said_of_loop
 from planner.choice.recipes import OF_THE_LOOP, RULES, SERVING_RULES, SKEWED, Fact
-from planner.search.offers import Market
-from planner.search.strategies import seq_len_of
+from planner.search.market.offers import Market
+from planner.search.ways.strategies import seq_len_of
 
 
 class Told(msgspec.Struct, frozen=True):

@@ -15,7 +15,7 @@ from planner.estimators.duration import steps_of
 from planner.methods import LAYERS, METHODS, adapter_params, require_within
 from planner.notices import ESTIMATED
 from planner.refusals import CaseRefused
-from planner.search.ladders import Ladder
+from planner.search.ways.ladders import Ladder
 from planner.strategy.stack import PINNED_STACK
 from remote.contract import Dtype, Strategy
 

@@ -13,7 +13,7 @@ from planner.asking.policy import Cap
 from planner.asking.request import Changes
 from planner.plan import Rejection
 from planner.refusals import CaseRefused
-from planner.search.offers import Kind
+from planner.search.market.offers import Kind
 from planner.strategy.words import describe
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Optimizer, Strategy

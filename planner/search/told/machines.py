@@ -19,10 +19,10 @@ from planner.estimators.interruptions import sent_bytes
 from planner.plan import Rejection
 from planner.refusals import CaseRefused
 from planner.search.figures import Figures
-from planner.search.fit import Fit, capacity_bytes, fitting
-from planner.search.notebook import Notebook
-from planner.search.offers import Kind
+from planner.search.market.offers import Kind
 from planner.search.ranking import Question
+from planner.search.told.notebook import Notebook
+from planner.search.ways.fit import Fit, capacity_bytes, fitting
 from planner.strategy.words import describe
 from planner.units import GIB, SECONDS_PER_HOUR
 from remote.contract import Strategy

@@ -18,7 +18,7 @@ from planner.asking.request import Changes, Request
 from planner.choice.concessions import CONCESSIONS, REACH_WORDS, Concession, Reach
 from planner.search.best import AIMS, best
 from planner.search.figures import Figures
-from planner.search.offers import Kind
+from planner.search.market.offers import Kind
 from planner.search.ranking import Found, Question
 
 # Of attention, as far as adapters on it are meant: what latent attention narrows and widens is query, key and value there.

@@ -1,0 +1,144 @@
+"""The names that a request may use of the market, and what was meant by one that nobody has: of cards, providers, regions."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterable
+from typing import Final
+
+from catalogs.catalog import Catalog
+from catalogs.failure import KeyPath
+from catalogs.hardware import Offer
+from catalogs.read import CatalogError
+from catalogs.user_file import shortened
+from planner.asking.policy import LEAST_LETTERS, alike_patterns, matches
+from planner.asking.request import HERE, HOST, RequestError, Where
+from planner.units import GIB, MIB
+
+MAX_NAMES: Final = 8  # as many as a sentence holds
+CONTINENTS: Final = frozenset({"us", "eu", "ap", "as", "ca", "sa", "me", "af", "au"})  # as regions begin that have one
+SLIP: Final = 8  # assumed: times the largest card's memory; no card that is to come is beyond it
+KIB: Final = 1024  # derived: GiB of a TiB
+
+
+def check_names(where: Where, catalog: Catalog, offers: tuple[Offer, ...], *, first: Collection[str] = ()) -> None:
+    """A name that no offer of the whole market has is a slip of the pen, not a wish that nothing fulfils: RequestError.
+
+    `first`: names to tell before others, of those who can be rented from.
+    """
+    for key, known in known_names(catalog, offers).items() if where.providers or where.regions else ():
+        for place, name in enumerate(getattr(where, key)):
+            if not any(matches(each, (name,)) for each in known):
+                raise _unknown(name, known, what=key[:-1], place=("where", key, place), first=first)
+    for place, name in enumerate(where.instance_types):
+        if not any(name == offer.instance_type for offer in offers):
+            known = {offer.instance_type for offer in offers if not where.providers or offer.provider in where.providers}
+            raise _unknown(name, known, what="instance type", place=("where", "instance_types", place))
+
+
+def _some(names: list[str]) -> str:
+    more = len(names) - MAX_NAMES
+    return ", ".join(names[:MAX_NAMES]) + (f", and {more:,} more" if more > 0 else "")
+
+
+def _unknown(name: str, known: set[str], *, what: str, place: KeyPath, first: Collection[str] = ()) -> RequestError:
+    close = (alike_patterns(name, known) if what == "region" else []) or _close(name, known)
+    hint = (
+        f"did you mean {either(close)}?"
+        if close
+        else f"known are {_some(sorted(known, key=lambda each: (each not in first, each)))}"
+    )
+    return RequestError(f"no offer has the {what} {shortened(name)}", hint=hint, place=place)
+
+
+def check_cards(where: Where, catalog: Catalog) -> None:
+    """Raise RequestError for a name that the GPU table does not know."""
+    for place, name in enumerate(where.gpus):
+        if name.lower() == HERE:
+            continue
+        try:
+            catalog.gpu(name)
+        except CatalogError as error:
+            message, _, hint = error.message.partition("; ")
+            raise RequestError(message, hint=hint, place=("where", "gpus", place)) from None
+
+
+def check_memory(memory_gib: float | None, catalog: Catalog, *, said: str) -> None:
+    """Raise RequestError for less memory on a card than half of what the smallest has, or for many times what the largest has:
+    a slip of the unit. `said`: where.
+    """
+    sizes_gib = [gpu.memory_gib for gpu in catalog.gpus.values()]
+    smallest_gib, largest_gib = min(sizes_gib), max(sizes_gib)
+    if memory_gib is None or smallest_gib / 2 <= memory_gib <= SLIP * largest_gib:
+        return
+    if memory_gib > largest_gib:
+        raise RequestError(
+            f"{said} says {memory_gib:,g} GB on a card, and the largest card has {largest_gib:g} GB",
+            hint=f"did you mean {memory_gib / KIB:g}GB?",
+            place=("where", "gpu_budget"),
+        )
+    in_mib = memory_gib * GIB / MIB
+    shown, meant_gib = (f"{memory_gib:g} GB", smallest_gib) if memory_gib >= 1 else (f"{in_mib:g} MB", in_mib)
+    raise RequestError(
+        f"{said} says {shown} on a card, and the smallest card has {smallest_gib:g} GB",
+        hint=f"did you mean {max(meant_gib, smallest_gib):g}GB?",
+        place=("where", "gpu_budget"),
+    )
+
+
+def known_names(catalog: Catalog, offers: tuple[Offer, ...]) -> dict[str, set[str]]:
+    """Names that a wish or a rule may use, by the key that holds them."""
+    return {
+        "providers": {offer.provider for offer in offers} | set(catalog.billing),
+        "regions": {offer.region for offer in offers},
+    }
+
+
+# What people call a provider, and the catalog calls otherwise.
+CALLED: Final[dict[str, str]] = {
+    "amazon": "aws",
+    "ec2": "aws",
+    "google": "gcp",
+    "gce": "gcp",
+    "microsoft": "azure",
+    "oracle": "oci",
+    "datacrunch": "verda",
+    "ovh": "ovhcloud",
+    "lambdalabs": "lambda",
+    "do": "digitalocean",
+}
+
+
+def _close(name: str, known: set[str]) -> list[str]:
+    """What may have been meant: another name of it, those that are spelled alike, or else those that lie on the continent that
+    the first letters name.
+    """
+    from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
+
+    called = {other: each for other, each in CALLED.items() if each in known}
+    if meant := get_close_matches(name.lower(), called, n=1, cutoff=0.8):
+        return [called[meant[0]]]
+    letters = name.lower()[:LEAST_LETTERS]
+    continent = sorted(each for each in known if letters in CONTINENTS and each.lower().startswith(letters))
+    alike = get_close_matches(name, continent or known, n=3, cutoff=0.5 if continent else 0.7)
+    return alike or continent[:MAX_NAMES]
+
+
+def whose_regions(where: Where, catalog: Catalog) -> str | None:
+    """Whose regions they are, where none of them is one of the named providers'."""
+    if not where.providers:
+        return None
+    owners = sorted({offer.provider for offer in catalog.offers if matches(offer.region, where.regions)})
+    others = owners and not set(owners) & set(where.providers)
+    return f"{either(where.regions)} belongs to {', '.join(owners[:MAX_NAMES])}" if others else None
+
+
+def how_to_plan_with(provider: str) -> str:
+    """What to type where the catalog has no offer of a provider that is known."""
+    if provider == HOST:
+        return "name your machine (--host user@address)"
+    return "import prices that you see there (rentune catalog import FILE.csv), or rent there yourself (--host user@address)"
+
+
+def either(names: Iterable[str]) -> str:
+    """The names, one of which is meant: "A or B"."""
+    return " or ".join(names)

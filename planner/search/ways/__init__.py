@@ -1,0 +1,1 @@
+"""The ways to do one job, and which of them a kind of machine can hold."""
