@@ -50,7 +50,8 @@ def billed_s(rental: Rental, *, now_s: float) -> float:
     if not rental.bought:
         return 0.0
     ended_at_s = now_s if rental.ended_at_s is None else rental.ended_at_s
-    return round_to_bill(max(0.0, ended_at_s - rental.started_at_s), rental.billing)
+    until_s = ended_at_s if rental.off_at_s is None else min(ended_at_s, rental.off_at_s)
+    return round_to_bill(max(0.0, until_s - rental.started_at_s), rental.billing)
 
 
 def rental_usd(rental: Rental, *, now_s: float) -> Decimal:

@@ -46,6 +46,7 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     started_at_s: float  # from when it is billed: when its provider made it, where that tells, else when it was asked for
     up_at_s: float | None = None  # when the provider said that the box runs; None = it never did
     ended_at_s: float | None = None  # None = not known to have ended
+    off_at_s: float | None = None  # from when its machine was off, where that ends the bill for it; None = it was not
     shown: bool = False  # whether its end named something that bills
     tried: Tried | None = None  # why it came to nothing, where another attempt may follow
     phase_s: dict[str, float] = {}  # by the controller's clock, of what it did on this box
@@ -254,18 +255,34 @@ def _with_sent(rental: Rental, line: Sent) -> Rental:
 def _after_end(state: RunState, line: Ended) -> tuple[Rental, ...]:
     """A clean verdict ends whatever has not ended; one that takes it back opens the last rental again."""
     if line.teardown.clean:
-        ended_at_s = _stopped_billing_s(line, deadline_at_s=state.deadline_at_s)
-        return tuple(_with_end(rental, line, ended_at_s) for rental in state.rentals)
+        deadline_at_s = state.deadline_at_s
+        ended_at_s = _stopped_billing_s(line, deadline_at_s=deadline_at_s)
+        return tuple(_with_end(rental, line, ended_at_s, deadline_at_s=deadline_at_s) for rental in state.rentals)
     return _with_last(state.rentals, lambda rental, _: msgspec.structs.replace(rental, ended_at_s=None), line)
 
 
-def _with_end(rental: Rental, line: Ended, ended_at_s: float) -> Rental:
+def _with_end(rental: Rental, line: Ended, ended_at_s: float, *, deadline_at_s: float) -> Rental:
     if rental.ended_at_s is not None:
         return rental
     ends = [end.resource for end in line.teardown.resources]
     since_s = _made_at_s(ends, rental, rental.up_at_s or line.at_s)
     shown = any(each.bills for each in ends)
-    return msgspec.structs.replace(rental, started_at_s=since_s or rental.started_at_s, ended_at_s=ended_at_s, shown=shown)
+    return msgspec.structs.replace(
+        rental,
+        started_at_s=since_s or rental.started_at_s,
+        ended_at_s=ended_at_s,
+        off_at_s=None if rental.billing.stopped_compute_bills else _off_at_s(line, deadline_at_s=deadline_at_s),
+        shown=shown,
+    )
+
+
+def _off_at_s(line: Ended, *, deadline_at_s: float) -> float | None:
+    """From when the machine was off that whoever ended it found so: as its provider tells, else by its deadline at the latest,
+    as nothing but that switches it off.
+    """
+    off = [end for end in line.teardown.resources if end.resource.runs is Answer.NO]
+    told_s = (end.resource.off_since_s or min(end.at_s - (line.teardown.ahead_s or 0.0), deadline_at_s) for end in off)
+    return max(told_s, default=None)
 
 
 def _volumes_after(state: RunState, teardown: Teardown) -> dict[str, Any]:

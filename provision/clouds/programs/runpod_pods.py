@@ -27,11 +27,14 @@ API_VARIABLE: Final = "RENTUNE_API"
 PROVIDER: Final = "__provider"  # Pulumi's own property
 WAIT_S: Final = 600.0  # assumed: an image of ten gigabytes is there in less, and RunPod bills while it is fetched
 LOOK_S: Final = 5.0  # assumed
+ENDS_TRIED: Final = 3  # assumed
+END_AGAIN_S: Final = 3  # assumed: an API that is not well for a moment
 DEAD: Final = ("EXITED", "ERROR")
 
 # How a pod ends itself: with the key that RunPod puts into every pod and that is good for that pod alone
 # (docs.runpod.io/pods/templates/environment-variables). That it may delete its own pod is recorded for version 2 of the API
 # (204, 2026-09); for version 1 somebody saw a 403, so a stop is asked for then, which ends the bill of a pod without volume.
+# Of a pod that is stopped nothing asks again, so a refusal of the moment must have passed before.
 # The key is handed over on standard input: a command line can be read by everybody.
 SELF_END: Final = f"""\
 can_end() {{ command -v curl > /dev/null && [ -n "${{RUNPOD_POD_ID:-}}" ] && [ -n "${{RUNPOD_API_KEY:-}}" ]; }}
@@ -41,7 +44,8 @@ ask() {{
 }}
 end_box() {{
   pod="${API_VARIABLE}/pods/$RUNPOD_POD_ID"
-  ask -X DELETE "$pod" || ask -X POST -H 'Content-Type: application/json' -d '{{"action": "stop"}}' "$pod/action"
+  for trial in $(seq {ENDS_TRIED}); do ! ask -X DELETE "$pod" || return 0; sleep {END_AGAIN_S}; done
+  ask -X POST -H 'Content-Type: application/json' -d '{{"action": "stop"}}' "$pod/action"
 }}
 """
 

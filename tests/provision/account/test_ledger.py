@@ -15,6 +15,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from provision.account.bill import billed_s
 from provision.account.ledger import Ledger, damage
 from provision.account.lines import AnyLine, Billed, Controlled, Created, Ended, Opened, PhaseEnded, PhaseStarted, Tried
 from provision.account.runs import Standing, fold
@@ -200,6 +201,28 @@ def test_a_box_that_nobody_saw_is_billed_to_its_deadline_at_most(ledger: Ledger)
     write(ledger, Ended(run_id="r1", at_s=5000.0, teardown=GONE))
     [rental] = ledger.runs()["r1"].rentals
     assert (rental.bought, rental.ended_at_s) == (True, 1000.0)
+
+
+@pytest.mark.parametrize(
+    ("off_since_s", "bills_when_off", "billed_to_s"),
+    [
+        pytest.param(700.0, False, 700.0, id="since its provider's word"),
+        pytest.param(None, False, 1000.0, id="else since its deadline: nothing but that switches it off"),
+        pytest.param(700.0, True, 5000.0, id="to its end where a machine that is off is billed like one that runs"),
+    ],
+)
+def test_a_machine_that_is_found_switched_off_is_billed_until_it_was(
+    ledger: Ledger, off_since_s: float | None, bills_when_off: bool, billed_to_s: float
+) -> None:
+    """It asked for its own end and was given a stop; hours later somebody deletes it."""
+    off = Resource(kind="instance", id="i", runs=Answer.NO, off_since_s=off_since_s)
+    ended = msgspec.structs.replace(GONE, resources=(ResourceEnd(resource=off, gone=Answer.YES, at_s=5000.0),))
+    asked = attempted("r1", at_s=110.0, deadline_at_s=1000.0)
+    rule = msgspec.structs.replace(asked.billing, stopped_compute_bills=bills_when_off)
+    write(ledger, OPENED, msgspec.structs.replace(asked, billing=rule), Created(run_id="r1", at_s=120.0, box=BOX))
+    write(ledger, Ended(run_id="r1", at_s=5001.0, teardown=ended))
+    [rental] = ledger.runs()["r1"].rentals
+    assert billed_s(rental, now_s=9000.0) == billed_to_s - rental.started_at_s
 
 
 def test_a_verdict_that_is_taken_back_opens_the_rental_again(ledger: Ledger) -> None:

@@ -18,7 +18,7 @@ import pytest
 from provision.aboard.renewal import BEGUN_FILE, LEASE_FILE
 from provision.clouds.bootstrap import UPTIME_MARGIN_S, FirstBoot
 from provision.clouds.container import END_VARIABLE, ENTRYPOINT, START_VARIABLE, WATCHER, render_look, render_start
-from provision.clouds.programs.runpod_pods import API_VARIABLE, SELF_END
+from provision.clouds.programs.runpod_pods import API_VARIABLE, ENDS_TRIED, SELF_END
 from provision.errors import Refused
 from tests.provision.rigs import await_true
 
@@ -260,15 +260,24 @@ def test_a_container_whose_trainer_has_begun_waits_for_its_deadline(container: C
 def test_a_key_that_may_not_delete_asks_for_a_stop(container: Container) -> None:
     """A pod without a volume that stands still costs nothing."""
     environment = container.prepare(container.boot(left_s=0.5))
-    (container.notes / "refusals").write_text("1")
+    (container.notes / "refusals").write_text(f"{ENDS_TRIED}")
     with started(container, environment):
-        await_true(lambda: len(container.asked()) > 1)
-    assert container.asked()[:2] == [
-        "DELETE https://api.example/v2/pods/pod-1",
+        await_true(lambda: len(container.asked()) > ENDS_TRIED)
+    assert container.asked()[: ENDS_TRIED + 1] == [
+        *["DELETE https://api.example/v2/pods/pod-1"] * ENDS_TRIED,
         "POST https://api.example/v2/pods/pod-1/action",
     ]
-    words = container.noted("curl")[1].partition(" | ")[0]
+    words = container.noted("curl")[ENDS_TRIED].partition(" | ")[0]
     assert json.loads(words[words.index("{") : words.index("}") + 1]) == {"action": "stop"}
+
+
+def test_a_refusal_of_the_moment_is_no_reason_to_stop(container: Container) -> None:
+    """A pod that is stopped asks for nothing any more: it would stand until somebody looks."""
+    environment = container.prepare(container.boot(left_s=0.5))
+    (container.notes / "refusals").write_text(f"{ENDS_TRIED - 1}")
+    with started(container, environment):
+        await_true(lambda: len(container.asked()) > ENDS_TRIED)
+    assert {each.split()[0] for each in container.asked()} == {"DELETE"}
 
 
 @pytest.mark.parametrize("lacking", ["RUNPOD_API_KEY", "RUNPOD_POD_ID", END_VARIABLE])
