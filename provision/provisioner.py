@@ -73,6 +73,11 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
         return f"{self.kind} {printable(self.id)}"
 
     @property
+    def bills_as_box(self) -> bool:
+        """Whether it is a part of a box's bill: a volume that is to outlive one has a bill of its own."""
+        return self.bills and self.name is None
+
+    @property
     def names_run(self) -> bool:
         """Whether its tag names what can be a run: else no command of ours can end it by that."""
         return is_run_id(self.run_id)
@@ -107,6 +112,9 @@ class Claim(msgspec.Struct, frozen=True, kw_only=True):
     opened_in: Path | None = None  # the same where the run was opened; another one where it was taken over from there
     user_at_host: str | None = None  # for a host that exists
     host_key: str | None = None  # of that host, as the user pinned it ("ssh-ed25519 AAAA…" or "SHA256:…")
+    volumes: frozenset[str] | None = (
+        None  # by id, those of its own that stay: a further one is blank; None = whichever there are
+    )
 
 
 class Launch(Claim, frozen=True, kw_only=True):

@@ -50,6 +50,7 @@ class Rental(msgspec.Struct, frozen=True, kw_only=True):
     shown: bool = False  # whether its end named something that bills
     tried: Tried | None = None  # why it came to nothing, where another attempt may follow
     phase_s: dict[str, float] = {}  # by the controller's clock, of what it did on this box
+    furnished: bool = False  # whether the trainer's environment was built on it: before that nothing is on a volume of its own
     sent_bytes: int = 0  # of checkpoints that left it, for home or for object storage
     pushed: frozenset[int] = frozenset()  # the trainer's events that told of the latter, by their numbers
 
@@ -118,6 +119,17 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     def kept(self) -> tuple[Resource, ...]:
         """The disks that its user keeps, of whichever attempt: they bill by the month."""
         return tuple(volume for id, volume in self.volumes.items() if id not in self.volumes_ended)
+
+    @property
+    def used_volumes(self) -> frozenset[str] | None:
+        """By id, those of this run that are worth keeping; None where all of them may be.
+
+        An attempt that put nothing on its box has put nothing on a volume that it made: not even a file system may be there,
+        and no later box makes one on what it finds.
+        """
+        if self.rental is None or self.rental.furnished:
+            return None
+        return frozenset(each.id for each in self.kept)
 
     @property
     def rental(self) -> Rental | None:
@@ -234,14 +246,15 @@ def _made_at_s(resources: Iterable[Resource], rental: Rental, until_s: float) ->
     than the grace.
     """
     from_s, until_s = rental.asked_at_s - DEADLINE_GRACE_S, until_s + DEADLINE_GRACE_S
-    told = [each.since_s for each in resources if each.bills]
+    told = [each.since_s for each in resources if each.bills_as_box]
     if not told or not all(since_s is not None and from_s <= since_s <= until_s for since_s in told):
         return None
     return min(filter(None, told))
 
 
 def _with_phase(rental: Rental, line: PhaseEnded) -> Rental:
-    return msgspec.structs.replace(rental, phase_s=_longer(rental.phase_s, line))
+    furnished = rental.furnished or (line.ok and line.phase == Phase.ENVIRONMENT)
+    return msgspec.structs.replace(rental, phase_s=_longer(rental.phase_s, line), furnished=furnished)
 
 
 def _with_sent(rental: Rental, line: Sent) -> Rental:
@@ -266,7 +279,7 @@ def _with_end(rental: Rental, line: Ended, ended_at_s: float, *, deadline_at_s: 
         return rental
     ends = [end.resource for end in line.teardown.resources]
     since_s = _made_at_s(ends, rental, rental.up_at_s or line.at_s)
-    shown = any(each.bills for each in ends)
+    shown = any(each.bills_as_box for each in ends)
     return msgspec.structs.replace(
         rental,
         started_at_s=since_s or rental.started_at_s,
@@ -302,4 +315,4 @@ def _stopped_billing_s(line: Ended, *, deadline_at_s: float) -> float:
     A box that nobody here ever saw, and that is not there, was gone by its deadline at the latest.
     """
     unseen_at_s = min(line.at_s - (line.teardown.ahead_s or 0.0), deadline_at_s)
-    return max((end.at_s for end in line.teardown.resources if end.resource.bills), default=unseen_at_s)
+    return max((end.at_s for end in line.teardown.resources if end.resource.bills_as_box), default=unseen_at_s)

@@ -210,7 +210,8 @@ def _ended_before(
         provisioner = make(claim)
     except RentuneError:  # nobody to ask: the verdict was made of two looks
         return verdict
-    if not seen(lambda: provisioner.owned(claim)).resources:
+    listed = seen(lambda: provisioner.owned(claim))
+    if not listed.resources and {each.id for each in listed.kept} <= state.volumes.keys():
         return verdict
     display.note(f"{state.provider} lists something of it, though it was seen to be gone. It is ended once more.")
     return lease.end(claim, provisioner=provisioner, ledger=ledger)

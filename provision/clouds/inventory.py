@@ -12,7 +12,7 @@ import msgspec
 from provision.clouds.programs import Cloud
 from provision.errors import RentuneError
 from provision.home.clocks import Clocks
-from provision.provisioner import Answer, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Claim, Owned, Resource, ResourceEnd, Teardown
 
 GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
 PAUSE_S: Final = 5.0  # assumed: between two looks at what does not go away
@@ -70,6 +70,10 @@ class Inventory:
             ahead_s=min((answer.ahead_s for answer in answers if answer.ahead_s is not None), default=None),
         )
 
+    def to_end(self, regions: tuple[str, ...], claim: Claim) -> Owned:
+        """What carries the tag of a run, and among what is to end each volume that nothing was put on."""
+        return with_blank_volumes(self.listed(regions, claim.run_id), claim)
+
     def as_shown(self, resources: Iterable[Resource], region: str, run_id: str) -> tuple[Resource, ...]:
         """The same resources, in the cloud's own words where it shows them by now."""
         shown = _by_key(self.listed((region,), run_id).resources)
@@ -86,12 +90,12 @@ class Inventory:
             message = f"{region}: its answer could not be read ({type(error).__name__}: {error})"
             return Owned(resources=(), complete=Answer.UNKNOWN, message=message)
 
-    def end(self, regions: tuple[str, ...], run_id: str, notes: Notes) -> Owned:
+    def end(self, regions: tuple[str, ...], claim: Claim, notes: Notes) -> Owned:
         """End what is listed until two listings, the grace apart, are empty; the last one when patience is over."""
         ends_at_s = self.clocks.steady() + self.teardown_s
         was_empty = False
         while True:
-            listed = self.listed(regions, run_id)
+            listed = self.to_end(regions, claim)
             notes.look(listed, at_s=self.told_s(listed))
             if (listed.nothing and was_empty) or (not listed.nothing and self.clocks.steady() >= ends_at_s):
                 return listed
@@ -137,6 +141,20 @@ def verdict_of(provider: str, run_id: str, listed: Owned, notes: Notes, *, at_s:
         but = f" but {names_of(listed.kept)}, which is kept as asked" if listed.kept else ""
         teardown = Teardown.destroyed(run_id, f"{provider} lists nothing of this run any more{but}.", resources=ends)
     return msgspec.structs.replace(teardown, kept=listed.kept, ahead_s=listed.ahead_s)
+
+
+def with_blank_volumes(listed: Owned, claim: Claim) -> Owned:
+    """The same, with the volumes that are blank no longer among what is kept.
+
+    One that a machine has is let go by the run's own machine, which goes first; any other's machine may have put something on
+    it, so it stays.
+    """
+    if claim.volumes is None:
+        return listed
+    is_ending = any(each.kind == "instance" for each in listed.resources)
+    blank = tuple(each for each in listed.kept if each.id not in claim.volumes and (is_ending or not each.in_use))
+    kept = tuple(each for each in listed.kept if each not in blank)
+    return msgspec.structs.replace(listed, resources=(*listed.resources, *blank), kept=kept)
 
 
 def _by_key(resources: Iterable[Resource]) -> dict[Key, Resource]:

@@ -244,10 +244,8 @@ class PulumiProvisioner:
         left = f"Left at {self.name}: {names_of(listed.resources)}." if listed.resources else "Nothing was left behind."
         if not listed.kept:
             return left
-        but = left if listed.resources else "Nothing else was left behind."
-        return (
-            f"{names_of(listed.kept)}, to be kept as asked, is there and bills: rentune down --volumes {run_id} ends it. {but}"
-        )
+        there = f"{names_of(listed.kept)}, to be kept as asked, is there and bills: it ends with the run's box if it is blank."
+        return f"{there} {left if listed.resources else 'Nothing else was left behind.'}"
 
     def _box(self, order: Order, launch: Launch, state: State) -> Box:
         type, output, *port_output = self.cloud.ADDRESS
@@ -292,7 +290,7 @@ class PulumiProvisioner:
             regions = self._regions_of(claim)
             seen_before = self._look_first(claim, regions, notes)
             self._destroy_by_state(claim, regions, notes)
-            listed = self.inventory.end(regions, claim.run_id, notes)
+            listed = self.inventory.end(regions, claim, notes)
         except RentuneError as error:
             listed = Owned(resources=(), complete=Answer.UNKNOWN, message=str(error))
         now_s = self.inventory.told_s(listed)
@@ -305,7 +303,7 @@ class PulumiProvisioner:
         """Note what stands before anything is ended; whether all could be seen. Only the state knows of more than the tag."""
         if not (RunFolder(claim.folder).engine / "state").exists():
             return False
-        listed = self.inventory.listed(regions, claim.run_id)
+        listed = self.inventory.to_end(regions, claim)
         notes.look(listed, at_s=self.inventory.told_s(listed))
         return listed.complete is Answer.YES
 

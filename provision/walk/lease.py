@@ -6,7 +6,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from types import FrameType
 
@@ -73,7 +73,7 @@ def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callab
     """
     with _shielded():
         _require_charge(ledger)
-        teardown = _destroy(provisioner, claim)
+        teardown = _destroy(provisioner, _with_used_volumes(claim, ledger))
         state, now_s = ledger.runs().get(claim.run_id), clock()
         if teardown.clean and state is not None:
             created = state.box.resources if state.box else ()
@@ -95,6 +95,14 @@ def _require_charge(ledger: Ledger) -> None:
         raise
     except Exception:  # noqa: BLE001, S110 - the next line that is written tells it
         pass
+
+
+def _with_used_volumes(claim: Claim, ledger: Ledger) -> Claim:
+    """The claim, with what its ledger tells of the run's volumes; where that can't be read all of them stay."""
+    with suppress(Exception):  # as above: whatever is wrong with the books, what bills is ended
+        state = ledger.runs()[claim.run_id]
+        return msgspec.structs.replace(claim, volumes=state.used_volumes)
+    return claim
 
 
 def end_unrented(run_id: str, *, ledger: Ledger, clock: Callable[[], float] = time.time) -> Teardown:

@@ -91,7 +91,7 @@ class VirtualCloud:
     def destroy(self, claim: Claim) -> Teardown:
         self.life.tick()
         notes = Notes()
-        listed = self.inventory.end((claim.region,), claim.run_id, notes)
+        listed = self.inventory.end((claim.region,), claim, notes)
         return verdict_of(self.name, claim.run_id, listed, notes, at_s=self.inventory.told_s(listed))
 
     def owned(self, claim: Claim | None = None) -> Owned:

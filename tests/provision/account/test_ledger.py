@@ -147,6 +147,40 @@ def test_what_was_made_and_declined_is_billed_from_its_making(ledger: Ledger) ->
     assert (rental.created, rental.bought, rental.started_at_s, rental.ended_at_s) == (False, True, 130.0, 200.0)
 
 
+def test_a_volume_s_own_bill_is_no_box_s(ledger: Ledger) -> None:
+    """No box came, and the end showed only what was to outlive one."""
+    volume = Resource(kind="volume", id="v", name="models", since_s=150.0)
+    gone = msgspec.structs.replace(GONE, resources=(ResourceEnd(resource=volume, gone=Answer.YES, at_s=200.0),))
+    write(ledger, OPENED, attempted("r1", at_s=110.0))
+    write(ledger, PhaseEnded(run_id="r1", at_s=190.0, phase="create", duration_s=80.0, ok=False))
+    write(ledger, Ended(run_id="r1", at_s=201.0, teardown=gone))
+    [rental] = ledger.runs()["r1"].rentals
+    assert (rental.bought, rental.started_at_s, rental.ended_at_s) == (False, 110.0, 201.0)
+
+
+def test_a_volume_is_worth_keeping_once_the_environment_was_built_beside_it(ledger: Ledger) -> None:
+    """Before that whatever the attempt made is blank; what an attempt before had filled is not, wherever this one stands."""
+
+    def used() -> frozenset[str] | None:
+        return ledger.runs()["r1"].used_volumes
+
+    def built(*, ok: bool) -> PhaseEnded:
+        return PhaseEnded(run_id="r1", at_s=3.0, phase="environment", duration_s=1.0, ok=ok)
+
+    write(ledger, OPENED)
+    assert used() is None, "nothing was asked for"
+    write(ledger, attempted("r1", at_s=1.0))
+    assert used() == frozenset()
+    write(ledger, Created(run_id="r1", at_s=2.0, box=BOX), built(ok=False))
+    assert used() == frozenset(), "a box ran, and nothing that it did there came to anything"
+    write(ledger, built(ok=True))
+    assert used() is None
+    volume = Resource(kind="volume", id="v", name="models")
+    write(ledger, Ended(run_id="r1", at_s=4.0, teardown=msgspec.structs.replace(GONE, kept=(volume,))))
+    write(ledger, attempted("r1", at_s=5.0))
+    assert used() == frozenset({"v"})
+
+
 def test_seconds_of_a_phase_that_was_entered_twice_add_up(ledger: Ledger) -> None:
     """A resumed run boots again; both count."""
     twice = [PhaseEnded(run_id="r1", at_s=1.0, phase="boot", duration_s=seconds, ok=True) for seconds in (2.0, 3.0)]

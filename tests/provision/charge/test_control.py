@@ -15,7 +15,7 @@ import pytest
 from planner.plan import Plan
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Ledger
-from provision.account.lines import Billed, Controlled, Ended, PhaseStarted, Tried
+from provision.account.lines import Billed, Controlled, Ended, PhaseEnded, PhaseStarted, Tried
 from provision.charge import control, handover
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import Hands, hands_of, in_control
@@ -27,7 +27,7 @@ from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Claim, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Claim, Owned, Resource, ResourceEnd, Teardown
 from provision.walk.rescue import RESCUE_S
 from provision.walk.stopping import MOST_S
 from tests.doubles.displays import Quiet
@@ -253,6 +253,34 @@ def test_what_its_provider_lists_again_is_ended_again_though_the_books_are_close
     assert ledger.path.read_bytes() != written
     paper.boxes[run_id], paper.stubborn = box, True
     assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).verdict == "orphaned"
+
+
+class WithVolumes(Paper):
+    """Whose lists show what outlives its boxes."""
+
+    kept: tuple[Resource, ...] = ()
+
+    def owned(self, claim: Claim | None = None) -> Owned:
+        return msgspec.structs.replace(super().owned(claim), kept=self.kept)
+
+    def destroy(self, claim: Claim) -> Teardown:
+        return msgspec.structs.replace(super().destroy(claim), kept=self.kept)
+
+
+def test_a_volume_that_is_listed_late_stands_in_the_ledger_once_somebody_looks(
+    run_id: str, places: Places, ledger: Ledger
+) -> None:
+    """Its run was over; from then on `ls` and `down` say what it costs on. One that they know is no news."""
+    paper = WithVolumes()
+    ledger.append(attempted(run_id, at_s=1.0))
+    ledger.append(PhaseEnded(run_id=run_id, at_s=2.0, phase="environment", duration_s=1.0, ok=True))
+    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).kept == ()
+    paper.kept = (Resource(kind="volume", id="vol-1", run_id=run_id, name="models"),)
+    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).kept == paper.kept
+    assert ledger.runs()[run_id].kept == paper.kept
+    written = ledger.path.read_bytes()
+    assert end(run_id, places=places, display=Quiet(), make=lambda _claim: paper).kept == paper.kept
+    assert ledger.path.read_bytes() == written
 
 
 def test_what_is_ended_of_a_run_that_was_over_is_written_into_its_ledger(run_id: str, places: Places, ledger: Ledger) -> None:

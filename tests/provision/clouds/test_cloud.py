@@ -93,8 +93,9 @@ class Sky:
         if region in self.silent:
             return Owned(resources=(), complete=Answer.UNKNOWN, message=f"{region}: no answer")
         shown = [] if self.now_s < self.hidden_until_s else sorted(self.resources, key=lambda resource: resource.kind)
-        mine = (resource for resource in shown if resource.region == region and tag in (None, resource.run_id))
-        return Owned(resources=tuple(mine), complete=Answer.YES)
+        found = [resource for resource in shown if resource.region == region and tag in (None, resource.run_id)]
+        ending, kept = (tuple(each for each in found if (each.name is not None) is named) for named in (False, True))
+        return Owned(resources=ending, kept=kept, complete=Answer.YES)
 
     def destroy_stray(self, resource: Resource, environment: Mapping[str, str]) -> None:
         if resource.id in self.refused:
@@ -168,6 +169,44 @@ def test_strays_of_the_run_are_ended_in_every_region_and_no_others(tmp_path: Pat
     assert teardown.verdict == "destroyed"
     assert {end.resource.id: end.gone for end in teardown.resources} == {"i-1": Answer.YES, "sg-1": Answer.YES}
     assert sky.resources == {other}
+
+
+BLANK = Resource(kind="volume", id="vol-1", region="here", run_id="r1", name="models")
+
+
+@pytest.mark.parametrize(
+    ("volumes", "stays"),
+    [(None, True), (frozenset(), False), (frozenset({"vol-1"}), True)],
+    ids=["nobody knows", "it is blank", "something is on it"],
+)
+@pytest.mark.parametrize("box", [(), (BOX,)], ids=["no box", "a box"])
+def test_a_volume_ends_with_its_box_where_nothing_was_put_on_it(
+    tmp_path: Path, launch: Launch, box: tuple[Resource, ...], volumes: frozenset[str] | None, stays: bool
+) -> None:
+    """Nobody else's is looked at."""
+    theirs = msgspec.structs.replace(BLANK, id="vol-2", run_id="r2")
+    sky = Sky(BLANK, theirs, *box)
+    teardown = provisioner(sky, tmp_path).destroy(msgspec.structs.replace(launch, volumes=volumes))
+    assert teardown.verdict == "destroyed"
+    assert sky.resources == {BLANK, theirs} if stays else {theirs}
+    assert [each.id for each in teardown.kept] == (["vol-1"] if stays else [])
+    assert [end.resource.id for end in teardown.resources] == [each.id for each in box] + ([] if stays else ["vol-1"])
+
+
+def test_a_blank_volume_that_another_machine_has_by_now_stays(tmp_path: Path, launch: Launch) -> None:
+    """Found by its name by another run; what that has put on it this run can't know."""
+    used = msgspec.structs.replace(BLANK, in_use=True)
+    sky = Sky(used)
+    teardown = provisioner(sky, tmp_path).destroy(msgspec.structs.replace(launch, volumes=frozenset()))
+    assert (teardown.verdict, teardown.kept, sky.resources) == ("destroyed", (used,), {used})
+
+
+def test_a_blank_volume_that_does_not_end_is_an_orphan(tmp_path: Path, launch: Launch) -> None:
+    """It bills: the verdict is no clean one, and says what to type."""
+    sky = Sky(BLANK)
+    sky.refused = {"vol-1"}
+    teardown = provisioner(sky, tmp_path).destroy(msgspec.structs.replace(launch, volumes=frozenset()))
+    assert (teardown.verdict, teardown.command, sky.resources) == ("orphaned", "rentune down r1", {BLANK})
 
 
 def test_destroyed_means_listed_empty_twice_the_grace_apart(tmp_path: Path, launch: Launch) -> None:
