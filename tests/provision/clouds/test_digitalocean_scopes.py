@@ -6,32 +6,29 @@ The calls are those of the plugin's double and of the program's own half, withou
 from __future__ import annotations
 
 import os
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pytest
-from ruamel.yaml import YAML
 
-from provision.clouds.programs import digitalocean
-from provision.clouds.programs.order import RUN_TAG, KeptVolume, resource_name
+from provision.clouds.programs import digitalocean, load_cloud
 from provision.clouds.refusals import read_refusal
 from provision.errors import ProvisionError, Reason, Scope
-from provision.provisioner import Answer, Owned, Resource
+from provision.provisioner import Resource
 from tests.doubles.bench import PUBLIC_KEY
 from tests.doubles.emulator import Emulator
 from tests.doubles.plugins.digitalocean import DIGITALOCEAN
 from tests.doubles.plugins.wire import decode, encode
 from tests.doubles.world.app import Asked
 from tests.doubles.world.digitalocean import RESOURCES, ROUTES, VERBS, scope_of
+from tests.provision.clouds.permitted import HERE, end_volume_of, listed, page_of, with_volume
 from tests.provision.clouds.programs.test_digitalocean_program import TAGS, THEIRS, inputs
 from tests.provision.clouds.test_refusals import unread
 
 CLOUD: Final = "digitalocean"
-FILE: Final = Path(__file__).parents[3] / "docs" / "permissions" / "digitalocean.yaml"
-POLICY: Final[dict[str, Any]] = YAML(typ="safe").load(FILE)
+OCEAN: Final = load_cloud(CLOUD)
+POLICY: Final = page_of(CLOUD)
 CALLED: Final[list[str]] = POLICY["called"]
-HERE: Final = "198.51.100.9/32"
 
 
 def life_of_a_box(run_id: str = "r1") -> None:
@@ -39,9 +36,7 @@ def life_of_a_box(run_id: str = "r1") -> None:
     environment = dict(os.environ)
     api = digitalocean.connect(environment)
     digitalocean.quotas("*", digitalocean.GPU_QUOTAS, environment)
-    tags = TAGS | {RUN_TAG: run_id}
-    fresh = KeptVolume(tags=tags | {"rentune-kept": "models"}, size_gib=40)
-    order = msgspec.structs.replace(THEIRS, name=resource_name(run_id), public_key=PUBLIC_KEY, tags=tags, volume=fresh)
+    order = with_volume(msgspec.structs.replace(THEIRS, public_key=PUBLIC_KEY, tags=TAGS), run_id)
     size = {"filters": [{"key": "slug", "values": [order.instance_type]}]}
     assert DIGITALOCEAN.lookups["digitalocean:index/getSizes:getSizes"](api, size)["sizes"]
     asked = {type.rpartition(":")[2]: decode(encode(each)) for type, each in inputs(**_changes(order)).items()}
@@ -55,25 +50,15 @@ def life_of_a_box(run_id: str = "r1") -> None:
     ids["VolumeAttachment"] = kinds["VolumeAttachment"].create(api, joined)
     assert kinds["VolumeAttachment"].read(api, ids["VolumeAttachment"])
 
-    assert {each.kind for each in listed(run_id).resources} == {"instance", "firewall", "key_pair", "tag"}
+    assert {each.kind for each in listed(OCEAN, run_id).resources} == {"instance", "firewall", "key_pair", "tag"}
     digitalocean.admit("*", run_id, (HERE,), environment)
     for kind in ("Droplet", "Firewall", "SshKey", "Tag"):
         kinds[kind].delete(api, ids[kind])
-    [kept] = listed(run_id).kept
-    digitalocean.destroy_stray(kept, environment)
-    assert listed(run_id).nothing
-    assert listed(run_id).kept == ()
+    end_volume_of(OCEAN, run_id)
 
 
 def _changes(order: Any) -> dict[str, Any]:
     return {name: getattr(order, name) for name in ("name", "public_key", "tags", "volume")}
-
-
-def listed(run_id: str) -> Owned:
-    owned = digitalocean.owned("*", run_id, dict(os.environ))
-    if owned.complete is not Answer.YES:
-        raise ProvisionError(owned.message)
-    return owned
 
 
 def test_the_scopes_are_enough(reached: Emulator) -> None:
@@ -98,7 +83,7 @@ def test_a_stray_is_ended_with_them_too(reached: Emulator) -> None:
     api, word = digitalocean.connect(environment), digitalocean.tag_of(TAGS)
     api.ask("POST", "/tags", {"name": word})
     api.ask("POST", "/account/keys", {"name": word, "public_key": PUBLIC_KEY})
-    left = listed("r1").resources
+    left = listed(OCEAN).resources
     assert {each.kind for each in left} == {"key_pair", "tag"}
     for resource in left:
         digitalocean.destroy_stray(resource, environment)
@@ -132,6 +117,6 @@ def test_what_the_vendor_asks_for_beside_is_no_call_of_ours() -> None:
 def test_a_machine_may_be_read_by_whoever_may_only_look(reached: Emulator) -> None:
     """`ls --orphans` needs none that makes, changes or ends."""
     reached.control.set(scopes=[each for each in CALLED if each.endswith(":read")])
-    assert listed("r1").resources == ()
+    assert listed(OCEAN).resources == ()
     with pytest.raises(ProvisionError, match="tag:delete is missing"):
         digitalocean.destroy_stray(Resource(kind="tag", id="rentune:x"), dict(os.environ))

@@ -7,33 +7,29 @@ from __future__ import annotations
 
 import os
 import time
-from pathlib import Path
 from typing import Any, Final
 
 import msgspec
 import pytest
-from ruamel.yaml import YAML
 
-from provision.clouds.programs import gcp
-from provision.clouds.programs.order import RUN_TAG, KeptVolume, resource_name
+from provision.clouds.programs import gcp, load_cloud
 from provision.clouds.refusals import read_refusal
 from provision.errors import ProvisionError, Reason, Scope
-from provision.provisioner import Answer, Owned, Resource
+from provision.provisioner import Answer, Resource
 from tests.doubles.emulator import Emulator
 from tests.doubles.plugins.gcp import GCP
 from tests.doubles.plugins.wire import decode, encode
 from tests.doubles.world.app import Asked
 from tests.doubles.world.gcp import ROUTES
 from tests.doubles.world.gcp_permissions import needed
+from tests.provision.clouds.permitted import HERE, end_volume_of, listed, page_of, with_volume
 from tests.provision.clouds.programs.test_gcp_account import TAGS
 from tests.provision.clouds.programs.test_gcp_program import ATTACHED, DISK, FIREWALL, GOOGLES, INSTANCE, recorded
 from tests.provision.clouds.test_refusals import unread
 
 CLOUD: Final = "gcp"
-FILE: Final = Path(__file__).parents[3] / "docs" / "permissions" / "gcp.yaml"
-ROLE: Final[dict[str, Any]] = YAML(typ="safe").load(FILE)
-ALLOWED: Final[list[str]] = ROLE["includedPermissions"]
-HERE: Final = "198.51.100.9/32"
+GOOGLE: Final = load_cloud(CLOUD)
+ALLOWED: Final[list[str]] = page_of(CLOUD)["includedPermissions"]
 TYPES: Final = {"shut": FIREWALL, "ssh": FIREWALL, "box": INSTANCE, "kept": DISK, "attached": ATTACHED}
 A_MOMENT_S: Final = 0.05
 ZONE: Final = "us-central1-b"
@@ -54,7 +50,7 @@ def life_of_a_box(run_id: str = "r1") -> None:
         ids[name] = GCP.kinds[type].create(api, asked[name] | ends)
         assert GCP.kinds[type].read(api, ids[name]) is not None
 
-    found = listed(run_id)
+    found = listed(GOOGLE, run_id)
     assert {each.kind for each in found.resources} == {"instance", "firewall"}
     [instance] = [each for each in found.resources if each.kind == "instance"]
     assert gcp.console(instance, environment)
@@ -62,30 +58,17 @@ def life_of_a_box(run_id: str = "r1") -> None:
     gcp.admit("us-central1", run_id, (HERE,), environment)
     for name in ("box", "ssh", "shut"):
         GCP.kinds[TYPES[name]].delete(api, ids[name])
-    [kept] = listed(run_id).kept
-    gcp.destroy_stray(kept, environment)
-    assert listed(run_id).nothing
-    assert listed(run_id).kept == ()
+    end_volume_of(GOOGLE, run_id)
 
 
 def _asked(run_id: str) -> dict[str, Any]:
     """What the production program orders, with the image that the fake has."""
-    tags, name = TAGS | {RUN_TAG: run_id}, resource_name(run_id)
-    fresh = KeptVolume(tags=tags | {"rentune-kept": "models"}, size_gib=40)
-    order = msgspec.structs.replace(
-        GOOGLES, name=name, tags=tags, volume=fresh, deadline_at_s=time.time() + 3600, image=gcp.GPU_IMAGE
-    )
+    order = with_volume(msgspec.structs.replace(GOOGLES, tags=TAGS), run_id)
+    order = msgspec.structs.replace(order, deadline_at_s=time.time() + 3600, image=gcp.GPU_IMAGE)
     made = {each: decode(encode(inputs)) for each, inputs in recorded(order).inputs.items()}
     image = f"projects/{gcp.GPU_IMAGE.owner}/global/images/{gcp.GPU_IMAGE.name}-v1"
     made["box"]["bootDisk"]["initializeParams"]["image"] = image
     return made
-
-
-def listed(run_id: str) -> Owned:
-    owned = gcp.owned("*", run_id, dict(os.environ))
-    if owned.complete is not Answer.YES:
-        raise ProvisionError(owned.message)
-    return owned
 
 
 def test_the_role_is_enough(reached: Emulator) -> None:
@@ -124,7 +107,7 @@ def test_every_route_of_the_fake_has_its_permissions_written_down() -> None:
 def test_whoever_may_only_look_ends_nothing(reached: Emulator) -> None:
     """`ls --orphans` needs none that makes, changes or ends."""
     reached.control.set(scopes=[each for each in ALLOWED if each.endswith((".list", ".get"))])
-    assert listed("r1").resources == ()
+    assert listed(GOOGLE).resources == ()
     firewall = Resource(kind="firewall", id="projects/of-the-test/global/firewalls/x")
     with pytest.raises(ProvisionError, match=r"compute\.firewalls\.delete"):
         gcp.destroy_stray(firewall, dict(os.environ))
