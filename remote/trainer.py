@@ -185,7 +185,7 @@ def _loop(spec: JobSpec, folder: Path, loaded: Loaded, desk: Desk) -> TrainingLo
 
 
 def _base_answers(spec: JobSpec, loaded: Loaded) -> tuple[str, ...]:
-    if way_of(spec.strategy).kept != "adapters":  # nothing has moved yet, and what was put in adds nothing so far
+    if way_of(spec.strategy).saved != "adapters":  # nothing has moved yet, and what was put in adds nothing so far
         return _answers(spec, loaded)
     with disabled(loaded.model):
         return _answers(spec, loaded)

@@ -61,7 +61,7 @@ def idle_s(folder: Path, *, began_s: float, now_s: float) -> float | None:
 
 
 def lease_layer(alone_s: float | None, *, lease_s: float, now_s: float) -> Layer:
-    """As `tell_lease` tells it, of a box whose keeper lives."""
+    """As `tell_lease` tells it, of a box whose reaper lives."""
     if alone_s is None:
         says = "the trainer has begun, or the box is spared on failure: the deadline alone ends it"
         return Layer(place="box", name="lease", there=Answer.YES, says=says)

@@ -131,14 +131,14 @@ class ExistingHost:
                 before = _resources(_said(shell, scripts.LIST), self._host, claim.run_id)
                 _script(shell, scripts.CLEAN, run=claim.run_id)
                 left = _resources(_said(shell, scripts.LIST), self._host, claim.run_id)
-                kept = self._kept_words(_said(shell, scripts.KEPT))
+                waiting = self._waiting_words(_said(shell, scripts.WAITING))
         except RentuneError as error:
             return unseen(claim.run_id, str(error), at_s=self._clock())
-        message = f"Nothing of the run is left on {self._host}; the host itself was not touched.{kept}"
+        message = f"Nothing of the run is left on {self._host}; the host itself was not touched.{waiting}"
         return verdict(claim.run_id, before, left, clean="cleaned", message=message, at_s=self._clock())
 
-    def _kept_words(self, said: str) -> str:
-        """What waits there for the next run, if anything does: "KiB folder" as the script KEPT prints it."""
+    def _waiting_words(self, said: str) -> str:
+        """What waits there for the next run, if anything does: "KiB folder" as the script WAITING prints it."""
         if not said:
             return ""
         kib, folder = said.split(" ", 1)

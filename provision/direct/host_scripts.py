@@ -104,8 +104,8 @@ rmdir "$boxes" "$HOME/.rentune/{STACKS}" "$HOME/.rentune" 2> /dev/null
 true
 """
 
-# Prints "KiB folder" of the environments that stay; nothing where there is none.
-KEPT = f"""\
+# Prints "KiB folder" of the environments that wait for the next run; nothing where there is none.
+WAITING = f"""\
 cd "$HOME/.rentune/{STACKS}" 2> /dev/null && echo "$(du -sk . | cut -f 1) $PWD"
 true
 """

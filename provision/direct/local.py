@@ -1,4 +1,4 @@
-"""The local box: an SSH server of our own on loopback, ended by a keeper (`reaper.py`) that outlives the controller."""
+"""The local box: an SSH server of our own on loopback, ended by a reaper (`reaper.py`) that outlives the controller."""
 
 from __future__ import annotations
 
@@ -24,19 +24,19 @@ from provision.aboard.renewal import LEASE_S, idle_s, lease_layer
 from provision.aboard.ship import stack_is_here
 from provision.direct.limits import limit_name, remove_limit
 from provision.direct.processes import SERVER_FOLDER, find_marked
-from provision.direct.reaper import Keeping
+from provision.direct.reaper import Reaping
 from provision.direct.server import bubblewrap_works, current_user, server_command, write_server
 from provision.direct.verdict import unseen, verdict
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown
 from remote.contract import decode
 
-START_S = 60.0  # assumed: five attempts of the keeper on a busy machine
-END_S = 15.0  # assumed: the keeper needs 0.1 s; then we do it ourselves
+START_S = 60.0  # assumed: five attempts of the reaper on a busy machine
+END_S = 15.0  # assumed: the reaper needs 0.1 s; then we do it ourselves
 REMOVE_S = 30.0  # assumed: gigabytes of checkpoints on a slow disk
 LOOK_S = 0.02  # assumed: a look at a file of this machine costs microseconds
-KEEPER = "provision.direct.reaper"  # as it stands in its command line
-KEEPING = "keeping.json"  # what the keeper was told, in the server's folder
+REAPER = "provision.direct.reaper"  # as it stands in its command line
+REAPING = "reaper.json"  # what the reaper was told, in the server's folder
 
 
 def local_offer(*, usd_per_hour: Decimal = Decimal(0)) -> Offer:
@@ -86,7 +86,7 @@ class LocalBox:
         self._clock = clock
 
     def up(self, offer: Offer, launch: Launch) -> Box:
-        """Start a server and its keeper. Raises ProvisionError; nothing is left then."""
+        """Start a server and its reaper. Raises ProvisionError; nothing is left then."""
         folder = self._root / launch.run_id
         server = folder / SERVER_FOLDER
         try:
@@ -98,7 +98,7 @@ class LocalBox:
         try:
             tags = marks(self._root, launch.run_id)
             host_key = write_server(server, public_key=launch.public_key, marks=tags, environment=self._environment)
-            port = self._start_keeper(server, launch, offer.ram_gib)
+            port = self._start_reaper(server, launch, offer.ram_gib)
         except BaseException:
             self.destroy(launch)
             raise
@@ -117,7 +117,7 @@ class LocalBox:
         )
 
     def destroy(self, claim: Claim) -> Teardown:
-        """Ask the keeper, wait, and do what it could not. Found by mark: needs neither ledger nor pid file."""
+        """Ask the reaper, wait, and do what it could not. Found by mark: needs neither ledger nor pid file."""
         before = self.owned(claim)
         folder = self._root / claim.run_id
         self._end(claim.run_id)
@@ -153,21 +153,21 @@ class LocalBox:
         """Nothing: whoever goes on is on this machine."""
 
     def layers(self, claim: Claim) -> tuple[Layer, ...]:
-        """The keeper, as a process that lives, with the deadline and the lease that it was told."""
+        """The reaper, as a process that lives, with the deadline and the lease that it was told."""
         folder = self._root / claim.run_id
         try:
             found = find_marked(self._root, self._processes())
-            keepers = [each for each, run_id in found.items() if run_id == claim.run_id and KEEPER in _command(each)]
-            told = decode((folder / SERVER_FOLDER / KEEPING).read_bytes(), Keeping)
-            began_s = keepers[0].create_time() - psutil.boot_time() if keepers else 0.0
+            reapers = [each for each, run_id in found.items() if run_id == claim.run_id and REAPER in _command(each)]
+            told = decode((folder / SERVER_FOLDER / REAPING).read_bytes(), Reaping)
+            began_s = reapers[0].create_time() - psutil.boot_time() if reapers else 0.0
         except (psutil.Error, OSError, msgspec.DecodeError) as error:
-            return (Layer(place="box", name="keeper", there=Answer.UNKNOWN, says=f"It can't be seen: {error}."),)
-        if not keepers:
-            return (Layer(place="box", name="keeper", there=Answer.NO, says="no process ends this box at its deadline"),)
-        says = f"process {keepers[0].pid} ends it, by wall clock or by uptime"
-        keeper = Layer(place="box", name="keeper", there=Answer.YES, says=says, strikes_at_s=told.deadline_at_s)
+            return (Layer(place="box", name="reaper", there=Answer.UNKNOWN, says=f"It can't be seen: {error}."),)
+        if not reapers:
+            return (Layer(place="box", name="reaper", there=Answer.NO, says="no process ends this box at its deadline"),)
+        says = f"process {reapers[0].pid} ends it, by wall clock or by uptime"
+        reaper = Layer(place="box", name="reaper", there=Answer.YES, says=says, strikes_at_s=told.deadline_at_s)
         alone_s = idle_s(folder, began_s=began_s, now_s=time.clock_gettime(time.CLOCK_BOOTTIME))
-        return (keeper, lease_layer(alone_s, lease_s=told.lease_s, now_s=self._clock()))
+        return (reaper, lease_layer(alone_s, lease_s=told.lease_s, now_s=self._clock()))
 
     def _of(self, run_id: str) -> list[psutil.Process]:
         try:
@@ -176,22 +176,22 @@ class LocalBox:
             return []
 
     def _end(self, run_id: str) -> None:
-        """SIGTERM to the keeper, which ends the rest; SIGKILL to whatever outlives its patience."""
-        for keeper in self._of(run_id):
-            if KEEPER in _command(keeper):
-                _signal(keeper, signal.SIGTERM)
+        """SIGTERM to the reaper, which ends the rest; SIGKILL to whatever outlives its patience."""
+        for reaper in self._of(run_id):
+            if REAPER in _command(reaper):
+                _signal(reaper, signal.SIGTERM)
         ask_until_s, kill_until_s = time.monotonic() + END_S, time.monotonic() + 2 * END_S
         while (left := self._of(run_id)) and time.monotonic() < kill_until_s:
-            keeper_lives = any(KEEPER in _command(process) for process in left)
-            if not keeper_lives or time.monotonic() > ask_until_s:
+            reaper_lives = any(REAPER in _command(process) for process in left)
+            if not reaper_lives or time.monotonic() > ask_until_s:
                 for process in left:
                     _signal(process, signal.SIGKILL)
             time.sleep(LOOK_S)
 
-    def _start_keeper(self, server: Path, launch: Launch, ram_gib: float | None) -> int:
+    def _start_reaper(self, server: Path, launch: Launch, ram_gib: float | None) -> int:
         inside = bubblewrap_works() if self._namespace is None else self._namespace
         command = server_command(server, namespace=inside)
-        keeping = Keeping(
+        reaping = Reaping(
             run_id=launch.run_id,
             root=str(self._root),
             deadline_at_s=launch.deadline_at_s,
@@ -199,11 +199,11 @@ class LocalBox:
             lease_s=self._lease_s,
             ram_gib=ram_gib,
         )
-        (server / KEEPING).write_bytes(msgspec.json.encode(keeping))
+        (server / REAPING).write_bytes(msgspec.json.encode(reaping))
         try:
             started = subprocess.run(
-                [sys.executable, "-m", KEEPER, str(server / KEEPING)],
-                env=self._keepers_environment(launch.run_id),
+                [sys.executable, "-m", REAPER, str(server / REAPING)],
+                env=self._reapers_environment(launch.run_id),
                 stdin=subprocess.DEVNULL,
                 capture_output=True,
                 timeout=START_S,
@@ -216,7 +216,7 @@ class LocalBox:
             raise ProvisionError(f"The local SSH server did not start: {said or 'no reason given'}")
         return int((server / "port").read_text())
 
-    def _keepers_environment(self, run_id: str) -> dict[str, str]:
+    def _reapers_environment(self, run_id: str) -> dict[str, str]:
         """Enough to find this package again, and no secret that the controller was started with."""
         ours = {name: self._environment[name] for name in ("PATH", "HOME") if name in self._environment}
         where = [str(Path(__file__).parents[2]), *filter(None, [self._environment.get("PYTHONPATH")])]

@@ -1,11 +1,11 @@
-"""The local box's keeper: starts its SSH server, outlives whoever asked for it, and ends everything in time.
+"""The local box's reaper: starts its SSH server, outlives whoever asked for it, and ends everything in time.
 
-`python -m provision.direct.reaper KEEPING.json` returns once the box answers, and leaves a process in a session of its
+`python -m provision.direct.reaper REAPING.json` returns once the box answers, and leaves a process in a session of its
 own. That process needs no controller, no network and no ledger. It ends the box at the deadline (by wall clock or by
 uptime, whichever comes first, so that a clock that is set back extends nothing), when nobody has come for it in the
 time of its lease (provision/aboard/renewal.py), when asked by SIGTERM, or when the server is gone; and the box's folder
-with it. Inside a bubblewrap PID namespace the kernel ends the box should the keeper be killed; without one, orphaned
-processes of the box become the keeper's children, and die with the rest.
+with it. Inside a bubblewrap PID namespace the kernel ends the box should the reaper be killed; without one, orphaned
+processes of the box become the reaper's children, and die with the rest.
 """
 
 from __future__ import annotations
@@ -37,8 +37,8 @@ WATCHED = {signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD}
 ASKED = {signal.SIGTERM, signal.SIGINT}
 
 
-class Keeping(msgspec.Struct, frozen=True, kw_only=True):
-    """What the keeper is told."""
+class Reaping(msgspec.Struct, frozen=True, kw_only=True):
+    """What the reaper is told."""
 
     run_id: str
     root: str
@@ -61,8 +61,8 @@ class Keeping(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def main(argv: list[str]) -> int:
-    """Fork the keeper and wait until its box answers: 0 = it does."""
-    keeping = msgspec.json.decode(Path(argv[0]).read_bytes(), type=Keeping)
+    """Fork the reaper and wait until its box answers: 0 = it does."""
+    reaping = msgspec.json.decode(Path(argv[0]).read_bytes(), type=Reaping)
     reading, writing = os.pipe()
     if os.fork():
         os.close(writing)
@@ -70,65 +70,65 @@ def main(argv: list[str]) -> int:
     os.close(reading)
     os.setsid()
     try:
-        keep(keeping, ready=writing)
+        serve(reaping, ready=writing)
     finally:
-        end(keeping)
+        end(reaping)
     return 0
 
 
-def keep(keeping: Keeping, *, ready: int) -> None:
+def serve(reaping: Reaping, *, ready: int) -> None:
     """Start the server, say so on the descriptor `ready`, and return when the box has to end."""
     signal.pthread_sigmask(signal.SIG_BLOCK, WATCHED)
     ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     began_s = _uptime_s()
-    ends_at_uptime_s = began_s + keeping.deadline_at_s - time.time()
-    server, port = _start_server(keeping)
-    keeping.port_file.write_text(str(port))
+    ends_at_uptime_s = began_s + reaping.deadline_at_s - time.time()
+    server, port = _start_server(reaping)
+    reaping.port_file.write_text(str(port))
     os.write(ready, b"+")
     os.close(ready)
     _detach_output()
-    while (left_s := min(keeping.deadline_at_s - time.time(), ends_at_uptime_s - _uptime_s())) > 0:
+    while (left_s := min(reaping.deadline_at_s - time.time(), ends_at_uptime_s - _uptime_s())) > 0:
         caught = signal.sigtimedwait(WATCHED, min(left_s, TICK_S))
         if caught and caught.si_signo in ASKED:
             return
-        if server.pid in _reap() or _is_forsaken(keeping, began_s):
+        if server.pid in _reap() or _is_forsaken(reaping, began_s):
             return
 
 
-def _is_forsaken(keeping: Keeping, began_s: float) -> bool:
-    alone_s = idle_s(keeping.folder, began_s=began_s, now_s=_uptime_s())
-    return alone_s is not None and alone_s >= keeping.lease_s
+def _is_forsaken(reaping: Reaping, began_s: float) -> bool:
+    alone_s = idle_s(reaping.folder, began_s=began_s, now_s=_uptime_s())
+    return alone_s is not None and alone_s >= reaping.lease_s
 
 
-def end(keeping: Keeping) -> None:
+def end(reaping: Reaping) -> None:
     """Kill everything of the box, over and over until nothing is left; then remove its folder."""
     ends_at_s = time.monotonic() + END_S
     while time.monotonic() < ends_at_s:
         _reap()
-        victims = _victims(keeping)
+        victims = _victims(reaping)
         if not victims:
             break
         for victim in victims:
             _kill(victim)
         time.sleep(0.02)
-    forget_secrets(keeping.run_id)  # in memory, which outlives the box: the trainer may not have come to read it
-    remove_limit(limit_name(keeping.folder))
-    shutil.rmtree(keeping.folder, ignore_errors=True)
+    forget_secrets(reaping.run_id)  # in memory, which outlives the box: the trainer may not have come to read it
+    remove_limit(limit_name(reaping.folder))
+    shutil.rmtree(reaping.folder, ignore_errors=True)
 
 
-def _start_server(keeping: Keeping) -> tuple[subprocess.Popen[bytes], int]:
-    group = limit_ram(limit_name(keeping.folder), keeping.ram_gib) if keeping.ram_gib else None
+def _start_server(reaping: Reaping) -> tuple[subprocess.Popen[bytes], int]:
+    group = limit_ram(limit_name(reaping.folder), reaping.ram_gib) if reaping.ram_gib else None
 
     def enter() -> None:
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
         if group:
             join(group)
 
-    log = os.open(keeping.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
+    log = os.open(reaping.log, os.O_WRONLY | os.O_CREAT | os.O_APPEND, 0o600)
     for _ in range(PORT_ATTEMPTS):
         port = _free_port()
         server = subprocess.Popen(
-            [*keeping.server, "-p", str(port)],
+            [*reaping.server, "-p", str(port)],
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=log,
@@ -138,8 +138,8 @@ def _start_server(keeping: Keeping) -> tuple[subprocess.Popen[bytes], int]:
             return server, port
         server.kill()
         server.wait()
-    said = keeping.log.read_text(errors="replace").strip().splitlines()
-    raise SystemExit(said[-1] if said else f"{keeping.server[0]} answered on none of {PORT_ATTEMPTS} ports")
+    said = reaping.log.read_text(errors="replace").strip().splitlines()
+    raise SystemExit(said[-1] if said else f"{reaping.server[0]} answered on none of {PORT_ATTEMPTS} ports")
 
 
 def _answers(server: subprocess.Popen[bytes], port: int) -> bool:
@@ -179,10 +179,10 @@ def _reap() -> set[int]:
     return ended
 
 
-def _victims(keeping: Keeping) -> set[psutil.Process]:
+def _victims(reaping: Reaping) -> set[psutil.Process]:
     myself = psutil.Process()
-    marked = find_marked(Path(keeping.root), psutil.process_iter())
-    ours = {process for process, run_id in marked.items() if run_id == keeping.run_id}
+    marked = find_marked(Path(reaping.root), psutil.process_iter())
+    ours = {process for process, run_id in marked.items() if run_id == reaping.run_id}
     return (ours | set(myself.children(recursive=True))) - {myself}
 
 

@@ -56,4 +56,4 @@ def way_of(strategy: Strategy) -> Way:
 
 def is_adapter(strategy: Strategy) -> bool:
     """Whether the result lies beside an untouched base, rather than being a whole model."""
-    return way_of(strategy).kept != "whole"
+    return way_of(strategy).saved != "whole"

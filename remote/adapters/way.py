@@ -11,7 +11,7 @@ from remote.contract import Loop, Strategy
 
 # The whole model; adapters that peft reads; adapters of a base whose own weights were changed for them; or a file of what was
 # trained, to be put into the base by name.
-Kept = Literal["whole", "adapters", "moved_base", "parts"]
+Saved = Literal["whole", "adapters", "moved_base", "parts"]
 
 Configure = Callable[[Strategy, Loop], Any]
 
@@ -20,14 +20,14 @@ class Way(NamedTuple):
     """One row of the table of methods."""
 
     attach: Callable[[Any, Strategy, Loop], Any]  # the frozen base → what trains, which may wrap it
-    kept: Kept
+    saved: Saved
     trains_base: bool = False  # weights of the base itself move, so they can't be quantized
     folders: tuple[str, ...] = (".",)  # of the adapters within the result, in the order in which they go onto the base
 
     @property
     def adapter_folders(self) -> tuple[str, ...]:
         """Where peft finds adapters in the result; nowhere where it reads none."""
-        return self.folders if self.kept in ("adapters", "moved_base") else ()
+        return self.folders if self.saved in ("adapters", "moved_base") else ()
 
 
 def by_peft(configure: Configure) -> Way:

@@ -34,7 +34,7 @@ def check_job(spec: JobSpec, folder: Path) -> None:
     method, trains_base = f'method "{strategy.method}"', way_of(strategy).trains_base
     if trains_base and strategy.quant != "none":
         raise bad_job(f'{method} can\'t train a base quantized to {strategy.quant}; use quant "none" or method "lora"')
-    if spec.loop.init_adapter is not None and way_of(strategy).kept != "adapters":
+    if spec.loop.init_adapter is not None and way_of(strategy).saved != "adapters":
         raise bad_job(f"{method} makes no adapter that it could go on with; leave init_adapter out")
     if strategy.kbit_upcast == "norms" and strategy.autocast == "none" and strategy.param_dtype != "float32":
         raise bad_job('kbit_upcast "norms" makes fp32 and 16-bit tensors meet; it needs an autocast')

@@ -13,8 +13,8 @@ from typing import Final
 from remote.adapters import is_adapter, way_of
 from remote.checkpoints.checkpoint import Progress
 from remote.contract import Evaluation, JobSpec, Sample
-from remote.result.kept import base_name
 from remote.result.licence import licence_of
+from remote.result.saved import base_name
 
 BASE_WORDS: Final[Mapping[str, str]] = {
     "hub": "its id on the hub, or a folder that holds it",

@@ -10,7 +10,7 @@ from remote.adapters import is_adapter, way_of
 from remote.adapters.inserted import INSERTED
 from remote.contract import AdapterFile, JobSpec, Value, encode
 from remote.digest import sha256_of
-from remote.result.kept import KEEPING, PARTS_FILE, base_name
+from remote.result.saved import PARTS_FILE, SAVING, base_name
 
 MANIFEST_FILE: Final = "sha256sums.txt"  # `sha256sum -c sha256sums.txt` checks it
 HOW_FILE: Final = "rentune.json"  # what try.py has to know
@@ -36,7 +36,7 @@ def save_weights(folder: Path, model: Any, tokenizer: Any, spec: JobSpec) -> Non
     """Write the trained weights and the tokenizer (with the chat template that was trained on) into an empty `folder`."""
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
-    KEEPING[way_of(spec.strategy).kept].save(folder, model, spec)
+    SAVING[way_of(spec.strategy).saved].save(folder, model, spec)
     tokenizer.save_pretrained(folder)
 
 
@@ -54,7 +54,7 @@ def save_companions(folder: Path, spec: JobSpec, card: str) -> None:
         double_quant=strategy.double_quant,
         dtype=strategy.param_dtype,
         adapters=way.adapter_folders,
-        parts=PARTS_FILE if way.kept == "parts" else None,
+        parts=PARTS_FILE if way.saved == "parts" else None,
         inserted=inserted(strategy, spec.loop) if inserted is not None else None,
     )
     if inserted is not None:

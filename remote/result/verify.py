@@ -13,7 +13,7 @@ from remote.checkpoints.checkpoint import trainable
 from remote.contract import EndReason, Strategy, Value
 from remote.data.batches import MicroBatch
 from remote.ends import Ended
-from remote.result.kept import KEEPING
+from remote.result.saved import SAVING
 from remote.step import StepSettings, autocast
 
 # Share of the largest logit that a reload may differ by. The same weights through the same kernels differ by nothing on a
@@ -77,7 +77,7 @@ def verify(
     model.eval()
     moved, total = check_weights(model, initial)
     trained = _logits(model, micro, settings)
-    base_logits, reloaded = KEEPING[way_of(strategy).kept].reload(
+    base_logits, reloaded = SAVING[way_of(strategy).saved].reload(
         folder, model, strategy, lambda loaded: _logits(loaded, micro, settings)
     )
     found = Verified(

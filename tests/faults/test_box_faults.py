@@ -96,7 +96,7 @@ def test_a_box_that_dies_in_training_is_found_gone_at_once(rehearsal: Rehearsal)
 
 
 def test_a_box_of_which_only_the_folder_is_left_is_gone(rehearsal: Rehearsal) -> None:
-    """Its keeper was killed, and with it all that ran in it: nobody waits for the deadline of what is dead."""
+    """Its reaper was killed, and with it all that ran in it: nobody waits for the deadline of what is dead."""
 
     class Killing(Quiet):
         def phase(self, name: str) -> None:
@@ -114,7 +114,7 @@ def test_a_box_of_which_only_the_folder_is_left_is_gone(rehearsal: Rehearsal) ->
 
 
 def kill_marked(rehearsal: Rehearsal, run_id: str) -> None:
-    """SIGKILL to the box's keeper, its server and its trainer, and to nothing at home."""
+    """SIGKILL to the box's reaper, its server and its trainer, and to nothing at home."""
     folder = str(boxes_folder(rehearsal.places) / run_id)
     for process in psutil.process_iter():
         with suppress(psutil.Error):

@@ -18,7 +18,7 @@ import msgspec
 from catalogs.catalog import Catalog, CatalogError
 from catalogs.lists.compared import doubts
 from catalogs.lists.hunted import PROVIDERS, Hunted, read_hunted
-from catalogs.lists.refreshed import MAX_FILE_BYTES, Kept, path_of, read_kept
+from catalogs.lists.refreshed import MAX_FILE_BYTES, PriceList, path_of, read_price_list
 from catalogs.user_file import MIB, shortened
 from provision.fetching import NotFetched, fetch
 from provision.home.whole import at_home, write_whole
@@ -60,8 +60,8 @@ class Refresh:
             return tuple(pool.map(self.one, providers))
 
     def one(self, provider: str) -> Refreshed:
-        """A provider by our name for it. Raises HomeFailed where the file can't be kept."""
-        before = read_kept(self.folder, provider)
+        """A provider by our name for it. Raises HomeFailed where the file can't be written."""
+        before = read_price_list(self.folder, provider)
         theirs = next(name for name, ours in PROVIDERS.items() if ours == provider)
         try:
             version = self._fetch(f"{theirs}/version", MAX_VERSION_BYTES).decode(errors="replace").strip()
@@ -76,9 +76,9 @@ class Refresh:
             return _told(provider, "refused", before, wrong)
         if not found.offers:
             return _told(provider, "refused", before, ("it has no machine with a GPU that the catalog knows",))
-        kept = Kept(provider=provider, version=version, observed_on=day, offers=found.offers)
-        keep(self.folder, provider, kept)
-        return _told(provider, "new", kept, wrong)
+        prices = PriceList(provider=provider, version=version, observed_on=day, offers=found.offers)
+        write_price_list(self.folder, provider, prices)
+        return _told(provider, "new", prices, wrong)
 
     def _fetch(self, name: str, max_bytes: int) -> bytes:
         return fetch(f"{self.url.rstrip('/')}/{name}", max_bytes=max_bytes, within_s=self.within_s)
@@ -93,7 +93,7 @@ class Refresh:
             raise NotFetched(f"its prices are of {day}, which is to come")
         return day
 
-    def _doubts(self, provider: str, before: Kept | None, found: Hunted) -> tuple[str, ...]:
+    def _doubts(self, provider: str, before: PriceList | None, found: Hunted) -> tuple[str, ...]:
         """Against the last good file, else against the shipped prices, which are another selection of machines."""
         shipped = tuple(offer for offer in self.catalog.offers if offer.provider == provider and offer.gpu)
         earlier = shipped if before is None else before.offers
@@ -101,20 +101,20 @@ class Refresh:
         return (*free, *doubts(earlier, found.offers, same_source=before is not None))
 
 
-def keep(folder: Path, provider: str, kept: Kept) -> None:
+def write_price_list(folder: Path, provider: str, prices: PriceList) -> None:
     """Whole, or as it was. Raises HomeFailed."""
     path = path_of(folder, provider)
     with at_home(path):
         folder.mkdir(parents=True, exist_ok=True)
-        write_whole(path, msgspec.json.encode(kept))
+        write_whole(path, msgspec.json.encode(prices))
 
 
-def _told(provider: str, state: State, kept: Kept | None, says: tuple[str, ...] = ()) -> Refreshed:
+def _told(provider: str, state: State, prices: PriceList | None, says: tuple[str, ...] = ()) -> Refreshed:
     return Refreshed(
         provider=provider,
         state=state,
-        num_offers=None if kept is None else len(kept.offers),
-        observed_on=None if kept is None else kept.observed_on,
+        num_offers=None if prices is None else len(prices.offers),
+        observed_on=None if prices is None else prices.observed_on,
         says=says,
     )
 

@@ -45,7 +45,7 @@ def written(folder: Path, files: dict[str, str]) -> Path:
     ids=str,
 )
 def test_shell_and_python_read_it_alike(tmp_path: Path, files: dict[str, str], alone_s: int | None) -> None:
-    """The one runs on rented boxes, the other in the local box's keeper."""
+    """The one runs on rented boxes, the other in the local box's reaper."""
     box = written(tmp_path / "box", {"there": "", **files})
     assert idle_s(box, began_s=BEGAN_S, now_s=NOW_S) == alone_s
     (tmp_path / "uptime").write_text(f"{NOW_S}.77 1.00\n")

@@ -18,7 +18,7 @@ from provision.account.lines import Created
 from provision.charge.controller import hold_alone, in_control
 from provision.charge.layers import LATE_S, Layers, examine_layers
 from provision.cli import call
-from provision.direct.local import KEEPING, LocalBox
+from provision.direct.local import REAPING, LocalBox
 from provision.direct.processes import SERVER_FOLDER
 from provision.errors import Exit
 from provision.home.places import Places
@@ -34,7 +34,7 @@ pytestmark = pytest.mark.box
 
 @pytest.fixture
 def local(places: Places) -> LocalBox:
-    """Without a namespace, so that its server outlives a keeper that was killed."""
+    """Without a namespace, so that its server outlives a reaper that was killed."""
     return LocalBox(places.home / "boxes", places.cache, namespace=False)
 
 
@@ -66,14 +66,14 @@ def state_of(home: Path) -> dict[str, str]:
 def test_a_run_that_is_followed_has_all_of_its_layers(
     rented: str, places: Places, ledger: Ledger, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The keeper with the deadline that it was told, and the controller; nothing is written for the look."""
+    """The reaper with the deadline that it was told, and the controller; nothing is written for the look."""
     with in_control(rented, places.run(rented), ledger, clock=time.time):
         before = state_of(places.home)
         assert call(["doctor", rented[-4:], "--json"]) == Exit.OK
         assert state_of(places.home) == before
     data = json.loads(capsys.readouterr().out)["data"]
     assert [(layer["name"], layer["place"], layer["there"]) for layer in data["layers"]] == [
-        ("keeper", "box", "yes"),
+        ("reaper", "box", "yes"),
         ("lease", "box", "yes"),
         ("controller", "home", "yes"),
     ]
@@ -85,23 +85,23 @@ def test_a_run_that_nobody_follows_is_told_with_what_to_type(rented: str, capsys
     assert call(["doctor", rented]) == Exit.FAILED
     said = " ".join(capsys.readouterr().out.split())
     assert "missing" in said
-    assert "keeper" in said
+    assert "reaper" in said
 
 
-def test_a_keeper_that_was_killed_is_missing(rented: str, places: Places, local: LocalBox) -> None:
+def test_a_reaper_that_was_killed_is_missing(rented: str, places: Places, local: LocalBox) -> None:
     """The box goes on without it, and would for ever."""
-    says = by_name(look(rented, places, local))["keeper"].says
+    says = by_name(look(rented, places, local))["reaper"].says
     os.kill(int(says.split()[1]), signal.SIGKILL)
-    await_true(lambda: by_name(look(rented, places, local))["keeper"].there is Answer.NO)
+    await_true(lambda: by_name(look(rented, places, local))["reaper"].there is Answer.NO)
 
 
 def test_one_that_strikes_long_after_the_deadline_counts_as_missing(rented: str, places: Places, local: LocalBox) -> None:
     """By the ledger's deadline: what the user agreed to."""
-    told = places.home / "boxes" / rented / SERVER_FOLDER / KEEPING
-    keeping = json.loads(told.read_text())
+    told = places.home / "boxes" / rented / SERVER_FOLDER / REAPING
+    reaping = json.loads(told.read_text())
     for late_s, there in ((LATE_S - 1, Answer.YES), (LATE_S + 1, Answer.NO)):
-        told.write_text(json.dumps(keeping | {"deadline_at_s": keeping["deadline_at_s"] + late_s}))
-        assert by_name(look(rented, places, local))["keeper"].there is there
+        told.write_text(json.dumps(reaping | {"deadline_at_s": reaping["deadline_at_s"] + late_s}))
+        assert by_name(look(rented, places, local))["reaper"].there is there
 
 
 def test_where_no_box_is_there_is_nothing_to_end(run_id: str, places: Places, ledger: Ledger) -> None:
@@ -139,7 +139,7 @@ def test_what_could_not_be_seen_has_a_code_of_its_own(rented: str, places: Place
     """Everything there that answers, and a box whose key is not here: neither "all is well" nor "something is missing"."""
     with in_control(rented, places.run(rented), ledger, clock=time.time):
         assert call(["doctor", rented]) == Exit.OK
-        told = places.home / "boxes" / rented / SERVER_FOLDER / KEEPING
+        told = places.home / "boxes" / rented / SERVER_FOLDER / REAPING
         told.write_text("{")
         assert call(["doctor", rented]) == Exit.UNSEEN
 

@@ -90,7 +90,7 @@ def test_destroy_finds_processes_that_did_all_to_be_forgotten(kind: str, tmp_pat
 
 
 @pytest.mark.parametrize("kind", LOCAL_KINDS)
-def test_the_keeper_ends_the_box_and_its_folder_at_the_deadline(kind: str, tmp_path: Path) -> None:
+def test_the_reaper_ends_the_box_and_its_folder_at_the_deadline(kind: str, tmp_path: Path) -> None:
     with rig_of(kind, tmp_path) as rig:
         deadline_at_s = time.time() + 8  # a busy machine takes seconds to start a box and to log in
         box = rig.provisioner.up(local_offer(), rig.launch(deadline_at_s=deadline_at_s))
@@ -102,11 +102,11 @@ def test_the_keeper_ends_the_box_and_its_folder_at_the_deadline(kind: str, tmp_p
 
 
 @pytest.mark.parametrize("kind", LOCAL_KINDS)
-def test_a_killed_keeper_takes_the_box_along_or_leaves_it_to_be_found(kind: str, tmp_path: Path) -> None:
+def test_a_killed_reaper_takes_the_box_along_or_leaves_it_to_be_found(kind: str, tmp_path: Path) -> None:
     with rig_of(kind, tmp_path) as rig:
         rig.provisioner.up(local_offer(), rig.launch())
-        keeper = next(pid for pid in _pids(rig, "python"))
-        os.kill(keeper, signal.SIGKILL)
+        reaper = next(pid for pid in _pids(rig, "python"))
+        os.kill(reaper, signal.SIGKILL)
         if kind == LOCAL_KINDS[0]:
             await_true(lambda: not [each for each in rig.provisioner.owned().resources if each.kind == "process"])
         else:

@@ -19,7 +19,7 @@ import pytest
 
 from catalogs.catalog import CatalogError, read_catalog
 from catalogs.lists.hunted import PROVIDERS
-from catalogs.lists.refreshed import read_kept, with_refreshed
+from catalogs.lists.refreshed import read_price_list, with_refreshed
 from provision.cli import call
 from provision.errors import Exit
 from provision.home.places import read_places
@@ -56,7 +56,7 @@ def one(refresh: Refresh, provider: str = "aws") -> Refreshed:
 
 
 def keys(refresh: Refresh, provider: str = "aws") -> list[str]:
-    kept = read_kept(refresh.folder, provider)
+    kept = read_price_list(refresh.folder, provider)
     return sorted(offer.key for offer in kept.offers) if kept else []
 
 
@@ -64,7 +64,7 @@ def test_a_file_becomes_offers_with_the_day_of_its_making(refresh: Refresh) -> N
     """Machines with GPUs only; the CPU boxes of the shipped catalog stay."""
     found = one(refresh)
     assert (found.state, found.num_offers, found.observed_on) == ("new", 3, SEEN)
-    kept = read_kept(refresh.folder, "aws")
+    kept = read_price_list(refresh.folder, "aws")
     assert kept is not None
     assert keys(refresh) == [
         "aws/eu-west-1/g6.xlarge/on_demand",
@@ -98,7 +98,7 @@ def test_a_file_that_gpuhunt_wrote_is_understood(
     assert text.splitlines()[0] == ",".join(FIELDS)
     bucket.publish_text(provider, text)
     assert dataclasses.replace(refresh, accept=True).one(provider).state == "new"
-    kept = read_kept(refresh.folder, provider)
+    kept = read_price_list(refresh.folder, provider)
     assert kept is not None
     assert expected == {
         (each.key, each.gpu, each.num_gpus, str(each.usd_per_hour), each.vcpus, each.ram_gib, each.cpu_architecture)
@@ -204,7 +204,7 @@ def test_what_looks_wrong_is_refused_unless_accepted(items: list[Row], said: str
     assert said in found.says[0]
     assert keys(refresh) == before
     assert one(dataclasses.replace(refresh, accept=True)).state == "new"
-    kept = read_kept(refresh.folder, "aws")
+    kept = read_price_list(refresh.folder, "aws")
     assert kept is not None
     assert all(offer.usd_per_hour > 0 for offer in kept.offers)
 
@@ -247,7 +247,7 @@ def test_names_become_the_catalog_s(
     theirs = next(name for name, ours in PROVIDERS.items() if ours == provider)
     bucket.publish(theirs, [listed])
     assert dataclasses.replace(refresh, accept=True).one(provider).state == "new"
-    kept = read_kept(refresh.folder, provider)
+    kept = read_price_list(refresh.folder, provider)
     assert kept is not None
     [offer] = kept.offers
     assert (offer.instance_type, offer.gpu, offer.confidence) == (key, gpu, confidence)
@@ -269,7 +269,7 @@ def test_what_is_no_machine_with_whole_gpus_by_the_hour_is_passed_over(refresh: 
 def test_newer_prices_stand_in_place_of_the_shipped_and_older_ones_do_not(refresh: Refresh) -> None:
     """A provider's CPU boxes stay, and so does everybody else's list."""
     one(refresh)
-    kept = read_kept(refresh.folder, "aws")
+    kept = read_price_list(refresh.folder, "aws")
     assert kept is not None
     newer = with_refreshed(CATALOG, (kept,))
     mine = [offer for offer in newer.offers if offer.provider == "aws"]
@@ -288,7 +288,7 @@ def test_a_damaged_file_at_home_is_told_with_what_to_type(refresh: Refresh) -> N
     one(refresh)
     (refresh.folder / "aws.json").write_bytes(b'{"version": ')
     with pytest.raises(CatalogError, match="is damaged; delete it, and fetch it again: rentune catalog refresh"):
-        read_kept(refresh.folder, "aws")
+        read_price_list(refresh.folder, "aws")
 
 
 def test_the_command_refreshes_and_everything_after_it_has_the_new_prices(
@@ -300,7 +300,7 @@ def test_the_command_refreshes_and_everything_after_it_has_the_new_prices(
     assert call(["catalog", "refresh", "--provider", "aws", "--from", bucket.url, "--json"]) == Exit.OK
     [told] = json.loads(capsys.readouterr().out)["data"]
     assert (told["provider"], told["state"], told["num_offers"]) == ("aws", "new", 3)
-    assert read_kept(read_places().prices, "aws") is not None
+    assert read_price_list(read_places().prices, "aws") is not None
     assert call(["catalog", "diff", "--provider", "aws", "--top", "0", "--json"]) == Exit.OK
     changes = {each["offer"]: each for each in json.loads(capsys.readouterr().out)["data"]}
     moved = changes["aws/us-east-1/g5.xlarge/on_demand"]

@@ -11,7 +11,7 @@ import torch
 from remote.adapters import way_of
 from remote.adapters.pissa import base_put_back, save_as_lora
 from remote.adapters.ranks import name_ranks, tuner_of
-from remote.adapters.way import Kept
+from remote.adapters.way import Saved
 from remote.adapters.wrapping import bare, load_adapter
 from remote.checkpoints.checkpoint import trainable
 from remote.contract import JobSpec, Strategy
@@ -23,7 +23,7 @@ Logits = Callable[[Any], torch.Tensor]
 Reload = Callable[[Path, Any, Strategy, Logits], tuple[torch.Tensor | None, torch.Tensor]]
 
 
-class Keeping(NamedTuple):
+class Saving(NamedTuple):
     """How one kind of result is written into a folder, and read back from there onto the loaded model."""
 
     save: Callable[[Path, Any, JobSpec], None]
@@ -119,9 +119,9 @@ def _read(file: Path, model: Any) -> None:
     model.load_state_dict(load_file(file), strict=False)
 
 
-KEEPING: Final[Mapping[Kept, Keeping]] = {
-    "whole": Keeping(_save_whole, _reload_whole),
-    "adapters": Keeping(_save_adapters, _reload_adapters),
-    "moved_base": Keeping(_save_moved_base, _reload_moved_base),
-    "parts": Keeping(_save_parts, _reload_parts),
+SAVING: Final[Mapping[Saved, Saving]] = {
+    "whole": Saving(_save_whole, _reload_whole),
+    "adapters": Saving(_save_adapters, _reload_adapters),
+    "moved_base": Saving(_save_moved_base, _reload_moved_base),
+    "parts": Saving(_save_parts, _reload_parts),
 }
