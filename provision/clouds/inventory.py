@@ -58,7 +58,11 @@ class Inventory:
     teardown_s: float
 
     def listed(self, regions: tuple[str, ...], tag: str | None) -> Owned:
-        """What carries our tag, or that of one run; complete only when every region has answered."""
+        """What carries our tag, or that of one run; complete only when every region has answered.
+
+        A cloud's regions share one clock, and an answer that took its time looks like one of ours that is ahead: the least is
+        nearest. Several providers have a clock each, of which `charge.orphans.clock_ahead_s` takes the earliest instead.
+        """
         with ThreadPoolExecutor(max_workers=AT_ONCE) as pool:
             answers = list(pool.map(lambda region: self._listed_in(region, tag), regions))
         unseen = [answer.message for answer in answers if answer.complete is not Answer.YES]

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
+import dataclasses
 import fcntl
+import subprocess
+import sys
 import threading
 import time
 from decimal import Decimal
 from functools import partial
+from typing import Never
 
 import msgspec
 import psutil
@@ -15,25 +19,30 @@ import pytest
 from planner.plan import Plan
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Ledger
-from provision.account.lines import Billed, Controlled, Ended, PhaseEnded, PhaseStarted, Tried
+from provision.account.lines import Billed, Controlled, Created, Ended, PhaseEnded, PhaseStarted, Tried
 from provision.charge import control, handover
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import Hands, hands_of, in_control
 from provision.charge.orphans import Orphans, find_orphans
 from provision.cli import call
 from provision.commands import ending
-from provision.errors import BadInput, Exit, MissingPart, Reason, RentuneError, Scope
+from provision.errors import BadInput, ConnectionFailed, Exit, MissingPart, Reason, RentuneError, Scope
 from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
-from provision.provisioner import Answer, Claim, Owned, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Claim, Owned, Resource, ResourceEnd, Teardown
+from provision.walk.held import read_run
 from provision.walk.rescue import RESCUE_S
 from provision.walk.stopping import MOST_S
+from remote.contract import encode
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
+from tests.provision.account.receipts import outcome_of
 from tests.provision.plans import attempted
 from tests.provision.rigs import await_true
+
+HOUR_S = 3600.0
 
 
 def test_a_run_is_found_by_a_part_of_its_id(run_id: str, ledger: Ledger) -> None:
@@ -139,6 +148,85 @@ def test_who_has_the_lock_and_has_not_said_so_yet_is_asked_once_it_does(
     assert [note for note in display.notes if "Asking" in note] == [
         f"Asking its controller (process {other_process.pid}) to stop and tear down."
     ]
+
+
+STOPS_IN_TWO_WAYS = """
+import time
+from provision.home.interrupt import interruptible
+with interruptible():
+    try:
+        print("begun", flush=True)
+        time.sleep(60)
+    except KeyboardInterrupt:
+        print("asked", flush=True)
+        try:
+            time.sleep(5)
+        except KeyboardInterrupt:
+            print("at once", flush=True)
+"""
+
+
+def let_go_after(controller: subprocess.Popen[str], lock: int) -> None:
+    controller.wait()
+    fcntl.flock(lock, fcntl.LOCK_UN)
+
+
+@pytest.mark.parametrize(("discard", "said"), [(False, ["asked"]), (True, ["asked", "at once"])])
+def test_a_controller_is_asked_twice_where_its_result_is_to_be_discarded(
+    run_id: str, places: Places, ledger: Ledger, discard: bool, said: list[str]
+) -> None:
+    """Two signals at one moment are one to it: the second is sent once it counts by itself."""
+    controller = subprocess.Popen([sys.executable, "-c", STOPS_IN_TWO_WAYS], stdout=subprocess.PIPE, text=True)
+    assert controller.stdout is not None
+    with controller, places.run(run_id).lock.open("w") as held:
+        assert controller.stdout.readline() == "begun\n"
+        fcntl.flock(held, fcntl.LOCK_EX)
+        started_s = psutil.Process(controller.pid).create_time()
+        ledger.append(Controlled(run_id=run_id, at_s=1.0, pid=controller.pid, process_started_s=started_s, boot_id=boot_id()))
+        threading.Thread(target=let_go_after, args=(controller, held.fileno())).start()
+        assert end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper(), discard=discard).clean
+        assert controller.stdout.read().splitlines() == said
+
+
+@pytest.mark.parametrize(
+    ("set_s", "ahead_s", "left_s", "is_over"),
+    [(0.0, None, -60.0, True), (HOUR_S, HOUR_S, 600.0, False), (HOUR_S, None, 600.0, True), (-HOUR_S, -HOUR_S, -60.0, True)],
+    ids=["nobody tells the time", "ours is ahead", "ours is ahead, and nobody tells", "ours is behind"],
+)
+def test_the_only_copy_of_a_result_keeps_its_box_until_its_deadline_by_its_provider_s_clock(
+    run_id: str, places: Places, ledger: Ledger, set_s: float, ahead_s: float | None, left_s: float, is_over: bool
+) -> None:
+    """A clock here that is an hour ahead would end the box, and the result with it, while it may still be brought home."""
+    paper, now_s = Clocked(ahead_s), time.time()
+    box = paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    ledger.append(attempted(run_id, at_s=now_s - 60.0, deadline_at_s=now_s + left_s))
+    there = Box(
+        run_id=run_id, provider="local", host="192.0.2.1", port=22, user="u", host_key="k", folder="/f", resources=(box,)
+    )
+    ledger.append(Created(run_id=run_id, at_s=now_s - 50.0, box=there))
+    places.run(run_id).outcome.write_bytes(encode(outcome_of(run_id=run_id)))
+    held = read_run(
+        run_id, places=places, ledger=ledger, make=lambda _claim: paper, display=Quiet(), clock=lambda: now_s + set_s
+    )
+    teardown = control.end_with_books(dataclasses.replace(held, connect=nobody_answers))
+    assert teardown.verdict == ("destroyed" if is_over else "orphaned")
+    assert teardown.command == (None if is_over else f"rentune down --discard {run_id}")
+    assert paper.boxes == ({} if is_over else {run_id: box})
+
+
+class Clocked(Paper):
+    """Whose answers tell by how much this machine's clock is ahead."""
+
+    def __init__(self, ahead_s: float | None) -> None:
+        super().__init__()
+        self.ahead_s = ahead_s
+
+    def owned(self, claim: Claim | None = None) -> Owned:
+        return msgspec.structs.replace(super().owned(claim), ahead_s=self.ahead_s)
+
+
+def nobody_answers(*_asked: object, **_more: object) -> Never:
+    raise ConnectionFailed("No answer.")
 
 
 @pytest.mark.parametrize(("ending", "phase"), [(True, "train"), (False, "teardown"), (False, "confirm")])

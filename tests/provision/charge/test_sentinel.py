@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import subprocess
 import time
 from collections.abc import Callable, Mapping
@@ -17,6 +18,7 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended, Tried
 from provision.account.runs import RunState
+from provision.charge import sentinel
 from provision.charge.control import SENTINEL, drive
 from provision.charge.controller import hold_alone
 from provision.charge.sentinel import AGAIN_S, is_over, watch
@@ -27,12 +29,14 @@ from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.providers import known_providers, never_met
 from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Launch, Owned, Teardown
+from provision.walk.crash import VARIABLE
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
 from tests.provision.plans import attempted
 from tests.provision.rigs import await_true
 
 DEADLINE_AT_S = 5000.0
+HOUR_S = 3600.0
 
 
 class Time:
@@ -175,6 +179,26 @@ def test_a_clock_that_was_set_ahead_ends_nothing_where_the_provider_tells_the_ti
     assert is_over(ledger.runs()[run_id], listed, now_s=now_s) is is_due
 
 
+def test_so_it_asks_before_it_ends_a_run(
+    run_id: str, places: Places, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """By this machine's clock the deadline has long passed, by theirs it has not: it says so, and lets the box train on."""
+    now_s = time.time()
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=now_s - HOUR_S))
+
+    def lists_and_is_done(_state: RunState, _places: Places) -> Owned:
+        ledger.append(gone(run_id))  # by its own controller, meanwhile: else this would go on asking for hours
+        return Owned(resources=(), complete=Answer.YES, ahead_s=2 * HOUR_S)
+
+    monkeypatch.setattr(sentinel, "_listed", lists_and_is_done)
+    monkeypatch.setattr(sentinel, "LOOK_S", 0.0)
+    assert sentinel.main([run_id]) == 0
+    said = capsys.readouterr().out
+    assert "2 h 00 min ahead of the providers'. By theirs the deadline has not passed." in said
+    assert "ending it" not in said
+    assert ledger.runs()[run_id].billed is None
+
+
 def test_as_a_process_it_ends_a_run_whose_controller_died(run_id: str, places: Places, ledger: Ledger) -> None:
     """Long past its deadline: ended, its books closed, and the process gone."""
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=2.0))
@@ -200,25 +224,38 @@ def sentinels(run_id: str) -> list[psutil.Process]:
     ]
 
 
-@pytest.mark.parametrize(("provider", "watched"), [("hetzner", 1), ("aws", 0), ("local", 0)])
+@pytest.mark.parametrize(
+    ("providers", "watched"), [(["hetzner"], 1), (["aws"], 0), (["local"], 0), (["aws", "hetzner"], 1), (["aws", "gcp"], 0)]
+)
 def test_whoever_takes_charge_sets_one_where_it_is_needed(
-    plan: Plan, places: Places, ledger: Ledger, provider: str, watched: int
+    plan: Plan, places: Places, ledger: Ledger, providers: list[str], watched: int
 ) -> None:
-    """In a session of its own; it leaves when the run has ended."""
+    """In a session of its own, with no crash point: it is there for when its controller has died. It leaves when the run has
+    ended. One that may only go on to such a cloud needs it as well.
+    """
     seen: list[psutil.Process] = []
+    crash_points: list[str | None] = []
 
     class Looks(Failing):
         def up(self, offer: Offer, launch: Launch) -> Box:
             if watched:
                 await_true(lambda: sentinels(launch.run_id))
-            seen.extend(sentinels(launch.run_id))
+            found = sentinels(launch.run_id)
+            crash_points.extend(each.environ().get(VARIABLE) for each in found)
+            seen.extend(found)
             return super().up(offer, launch)
 
-    there = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=provider))
-    run_id = open_run(there, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
-    receipt = drive(run_id, places=places, display=Quiet(), make=lambda _claim: Looks(ProvisionError("No room.")))
+    first, *others = (
+        msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=each)) for each in providers
+    )
+    base = find_base(plan.request.model)
+    run_id = open_run(first, base, places=places, ledger=ledger, clock=time.time, alternatives=tuple(others))
+    never_reached = {**os.environ, VARIABLE: "fetch:after"}
+    looks = Looks(ProvisionError("No room."))
+    receipt = drive(run_id, places=places, display=Quiet(), environment=never_reached, make=lambda _claim: looks)
     assert receipt.exit_code == Exit.FAILED
     assert len(seen) == watched
+    assert crash_points == [None] * watched
     await_true(lambda: not sentinels(run_id))
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import msgspec
 import pytest
 
+from provision.clouds.inventory import Inventory
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.programs.clocks import Heard
 from provision.clouds.provisioner import PulumiProvisioner
@@ -16,6 +17,7 @@ from provision.clouds.stack import State
 from provision.commands.doctor import _clock_notes
 from provision.doctor import CloudHere
 from provision.errors import Refused
+from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.prepare.ahead import LookAhead
 from provision.provisioner import Answer, Owned
@@ -45,6 +47,21 @@ def test_of_several_answers_the_one_that_took_the_least_time_tells_best() -> Non
     for took_s in (30.0, 2.0, 9.0):
         heard.note(formatdate(HOUR_S, usegmt=True), now_s=2 * HOUR_S + took_s)
     assert heard.ahead_s == HOUR_S + 2.0
+
+
+def test_of_several_regions_the_one_that_answered_soonest_tells_best(tmp_path: Path) -> None:
+    """They share one clock: what they seem to differ by is how long each took. One that tells none is no voice."""
+    told: dict[str, float | None] = {"here": HOUR_S + 40.0, "there": HOUR_S + 3.0, "yonder": None}
+
+    class Slow(Sky):
+        def owned(self, region: str, tag: str | None, environment: Mapping[str, str]) -> Owned:
+            return Owned(resources=(), complete=Answer.YES, ahead_s=told[region])
+
+    sky = Slow()
+    inventory = Inventory(sky, {}, clocks=Clocks(wall=lambda: 3 * HOUR_S), grace_s=0.0, teardown_s=0.0)
+    assert inventory.listed(tuple(told), None).ahead_s == HOUR_S + 3.0
+    assert inventory.listed(("yonder",), None).ahead_s is None
+    assert inventory.told_s(inventory.listed(tuple(told), None)) == 2 * HOUR_S - 3.0
 
 
 @pytest.mark.parametrize("late_s", [-1.5, 0.0, 0.9, 1.9])

@@ -483,6 +483,21 @@ def test_so_it_is_before_anything_is_destroyed(tmp_path: Path, launch: Launch) -
     assert stack.asked[:3] == ["recover", "state", "destroy"]
 
 
+def test_what_the_engine_knows_stays_until_nothing_is_left(tmp_path: Path, launch: Launch) -> None:
+    """State and passphrase are what the next try ends the rest by; only a clean verdict needs them no more."""
+    engine = RunFolder(launch.folder).engine
+    (engine / "state").mkdir(parents=True)
+    (engine / "passphrase").write_text("secret")
+    sky = Sky(BOX)
+    sky.refused = {"i-1"}
+    ending = with_stack(sky, tmp_path, PaperStack(State(), before=State(resources=(MADE,))))
+    assert ending.destroy(launch).verdict == "orphaned"
+    assert sorted(each.name for each in engine.iterdir()) == ["passphrase", "state"]
+    sky.refused = set()
+    assert ending.destroy(launch).verdict == "destroyed"
+    assert list(engine.iterdir()) == []
+
+
 @pytest.mark.parametrize(
     ("after", "words"),
     [

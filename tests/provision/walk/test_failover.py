@@ -15,7 +15,7 @@ from catalogs.hardware import Offer
 from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.account.lines import Attempted, Ended, Tried
+from provision.account.lines import Attempted, Created, Ended, Tried
 from provision.account.receipt import Receipt
 from provision.charge.control import drive
 from provision.errors import BadInput, Declined, Exit, ProvisionError, Reason, Refused, Scope
@@ -30,7 +30,7 @@ from provision.walk.run import UNCONFIRMED
 from provision.watch.curves import trace_curves
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Market
-from tests.provision.plans import about
+from tests.provision.plans import about, attempted
 
 At = Callable[..., Plan]
 Opened = Callable[..., str]
@@ -296,6 +296,49 @@ def test_the_deadline_of_another_offer_is_what_the_budget_pays_there(
     first, second = [line for line in ledger.lines() if isinstance(line, Attempted)]
     assert first.deadline_at_s - first.at_s == pytest.approx(342.0, abs=5.0)
     assert second.deadline_at_s - second.at_s == pytest.approx(171.0, abs=5.0)
+
+
+def test_the_same_offer_has_no_later_deadline_in_another_zone(at: At, opened: Opened, driven: Driven, ledger: Ledger) -> None:
+    """What the first zone took is not given back: nobody has agreed to a later end."""
+    receipt = driven(opened(at(HERE), at(THERE, 1.1)), Market({HERE: full(HERE), THERE: full(THERE)}, zones=("a", "b")))
+    tries = [line for line in ledger.lines() if isinstance(line, Attempted)]
+    first, second, third = (each.deadline_at_s for each in tries if each.offer.key == HERE)
+    assert first == second == third == ledger.runs()[receipt.run_id].opened.deadline_at_s
+
+
+@pytest.mark.parametrize(
+    ("purchase", "asked", "reasons"),
+    [("spot", [THERE], [Reason.LOST, Reason.CAPACITY]), ("on_demand", [], [None])],
+)
+def test_only_a_spot_machine_that_is_taken_away_is_followed_by_another(
+    purchase: str,
+    asked: list[str],
+    reasons: list[Reason | None],
+    at: At,
+    opened: Opened,
+    driven: Driven,
+    ledger: Ledger,
+) -> None:
+    """It is taken by right. Where one is lost that was to stay, something is wrong that the next would only cost as well."""
+    first, market = at(f"aws/here/g5/{purchase}"), Market({THERE: full(THERE)})
+    run_id = opened(first, at(THERE))
+    box = Box(
+        run_id=run_id,
+        provider="aws",
+        host="192.0.2.1",
+        port=22,
+        user="u",
+        host_key="ssh-ed25519 AAAA",
+        folder="/f",
+        resources=(Resource(kind="instance", id="i-1", run_id=run_id),),
+    )
+    now_s = time.time()
+    ledger.append(attempted(run_id, first, at_s=now_s, deadline_at_s=now_s + 3600))
+    ledger.append(Created(run_id=run_id, at_s=now_s, box=box))
+    receipt = driven(run_id, market)
+    assert market.asked == asked
+    assert [each.reason for each in receipt.tries] == reasons
+    assert receipt.message.startswith(f"{THERE} is full." if asked else "The box is gone before its deadline, and not by us.")
 
 
 def test_what_was_made_and_declined_is_taken_off_the_deadline_of_the_same_offer(
