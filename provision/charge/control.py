@@ -24,6 +24,7 @@ from provision.charge.handover import handed_over
 from provision.charge.nothing import NothingRented
 from provision.charge.orphans import by_hand_words
 from provision.errors import BadInput, BooksOpen, EndUnseen, HeldElsewhere, MissingPart, Refused, RentuneError, ResultOnBox
+from provision.home.clocks import CLOCKS, Clocks
 from provision.home.interrupt import interruptible
 from provision.home.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
@@ -39,6 +40,7 @@ from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
 from provision.walk.run import forbidden, result_is_elsewhere, walk
 from provision.walk.stopping import MOST_S
+from provision.walk.timekeeping import with_held_clock
 
 # Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
 STOPPING_S: Final = MOST_S + ANSWER_S + RESCUE_S
@@ -63,6 +65,7 @@ def drive(
     make: MakeProvisioner | None = None,
     agrees: Agrees = lambda _question: False,
     hand_over: Callable[[], object] | None = None,
+    clocks: Clocks = CLOCKS,
 ) -> Receipt:
     """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge,
     where another machine has the result, and where a policy forbids by now what would be rented.
@@ -82,6 +85,7 @@ def drive(
         agrees=agrees,
         pushed=pushed_of(run_id, places.run(run_id)),
         crash_point=crash_point,
+        clocks=clocks,
     )
     if result_is_elsewhere(run):
         raise Refused(
@@ -93,10 +97,11 @@ def drive(
             f"{why} Nothing was rented for run {run_id}.",
             hint=f"Change the policy, then rentune resume {run_id}; rentune down {run_id} closes the books.",
         )
+    run = with_held_clock(run)
     with (
         bell(run) as ringing,
         interruptible(lambda: _hung_up(run, hand_over)),
-        in_control(run_id, run.folder, ledger, clock=time.time, detached=detached),
+        in_control(run_id, run.folder, ledger, clock=run.clock, detached=detached),
     ):
         ringing.started()
         _set_sentinel(run, environment)
@@ -196,7 +201,7 @@ def _end_locked(
         display=display,
         pushed=_pushed_if_seen(run_id, folder),
     )
-    return end_with_books(run, discard=discard)
+    return end_with_books(with_held_clock(run), discard=discard)
 
 
 def _ended_before(
@@ -230,7 +235,7 @@ def longest_end_s(provisioner: Provisioner) -> float:
 
 
 def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
-    """Bring home what is finished, end the box, close the books. The caller holds the run's lock.
+    """Bring home what is finished, end the box, close the books. The caller holds the run's lock and its clock.
 
     A result that does not come keeps its box, but not past the deadline: what bills for nothing else would bill for ever.
     """
@@ -239,7 +244,7 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
         if not discard:
             rescue(run)
     except ResultOnBox as error:
-        if not _bills_on(run) or not _is_over(run):
+        if not _bills_on(run) or run.left_s > 0:
             return _left_with_result(run, error)
         run.display.note(f"{error} Its deadline has passed, so it is ended all the same: the result is lost with it.")
         message = f"{message} Its result did not come home before its deadline, and is lost."
@@ -248,11 +253,6 @@ def end_with_books(run: Run, *, discard: bool = False) -> Teardown:
     outcome = read_outcome(run.folder)
     close_books(run, message=message, interrupted=outcome is None or not outcome.trained)
     return teardown
-
-
-def _is_over(run: Run) -> bool:
-    """Whether its deadline has passed by the provider's clock, where that tells; else by this machine's."""
-    return run.left_s + (seen(lambda: run.provisioner.owned(run.claim)).ahead_s or 0.0) <= 0
 
 
 def _bills_on(run: Run) -> bool:

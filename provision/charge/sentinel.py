@@ -22,6 +22,7 @@ from provision.charge.controller import hold_alone
 from provision.charge.knell import How, tell_end
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
+from provision.home.clocks import passing_s
 from provision.home.places import Places, read_places
 from provision.prepare.opening import read_claim
 from provision.provisioner import DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
@@ -37,7 +38,7 @@ def watch(
     end_run: Callable[[], object],
     *,
     clock: Callable[[], float] = time.time,
-    steady: Callable[[], float] = time.monotonic,
+    steady: Callable[[], float] = passing_s,
     sleep: Callable[[float], None] = time.sleep,
 ) -> None:
     """Return once nothing of the run can bill; after its deadline and the grace, end it, as often as that takes.

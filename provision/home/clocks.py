@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
+
+# What counts the seconds of a machine that sleeps, too. Linux has one for that; on macOS the other does (its clock_gettime(3)).
+PASSING: Final = getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)
+
+
+def passing_s() -> float:
+    """Seconds that have passed from anywhere on, those of sleep among them."""
+    return time.clock_gettime(PASSING)
 
 
 @dataclass(frozen=True)
@@ -13,8 +22,16 @@ class Clocks:
     """`wall` may be set, by a person or over the network, while somebody waits; `steady` only ever goes on, from anywhere."""
 
     wall: Callable[[], float] = time.time
-    steady: Callable[[], float] = time.monotonic
+    steady: Callable[[], float] = passing_s
     sleep: Callable[[float], None] = time.sleep
 
 
 CLOCKS: Final = Clocks()
+
+
+def held(clocks: Clocks, *, ahead_s: float = 0.0) -> Clocks:
+    """The same with a wall clock that nobody can set any more: as it stands now, less what it is ahead, and from here on by the
+    steady one.
+    """
+    began_s = clocks.wall() - ahead_s - clocks.steady()
+    return dataclasses.replace(clocks, wall=lambda: began_s + clocks.steady())

@@ -16,6 +16,7 @@ from planner.plan import Plan, read_plan
 from provision.aboard.renewal import attended
 from provision.account.ledger import Ledger
 from provision.account.runs import Rental, RunState
+from provision.home.clocks import CLOCKS, Clocks, passing_s
 from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import BaseModel
 from provision.prepare.opening import read_alternatives, read_base, read_claim, read_launch
@@ -48,7 +49,7 @@ class Run:
     pushed: PushedCheckpoints | None = None  # in object storage, where the run's state lies there
     crash_point: str | None = None
     clock: Callable[[], float] = time.time
-    steady: Callable[[], float] = time.monotonic  # for how long, where the other says when
+    steady: Callable[[], float] = passing_s  # for how long, where the other says when
     sleep: Callable[[float], None] = time.sleep
     connect: Connect = Shell.connect
     attended: Attended = attended
@@ -118,8 +119,7 @@ def read_run(
     agrees: Agrees = lambda _question: False,
     pushed: PushedCheckpoints | None = None,
     crash_point: str | None = None,
-    clock: Callable[[], float] = time.time,
-    sleep: Callable[[float], None] = time.sleep,
+    clocks: Clocks = CLOCKS,
 ) -> Run:
     """Read back what `open_run` wrote. Raises MissingPart where the run's provisioner can't be made here."""
     folder = places.run(run_id)
@@ -135,8 +135,9 @@ def read_run(
         agrees=agrees,
         pushed=pushed,
         crash_point=crash_point,
-        clock=clock,
-        sleep=sleep,
+        clock=clocks.wall,
+        steady=clocks.steady,
+        sleep=clocks.sleep,
     )
     run.make(run.claim)  # what is missing is said before anything is touched
     return run

@@ -24,11 +24,13 @@ from provision.account.ledger import Ledger
 from provision.charge.control import end_with_books
 from provision.charge.controller import in_control
 from provision.clouds.programs.order import PowerOff
+from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.prepare.inputs import find_base
 from provision.prepare.opening import open_run
 from provision.walk.held import Run, read_run
 from provision.walk.run import walk
+from provision.walk.timekeeping import with_held_clock
 from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.virtual.cloud import GRACE_S, HOURS_PER_MONTH, VirtualCloud
@@ -205,9 +207,10 @@ class Stage(JudgedRun):
         if self.is_over:
             return False
         life = Life(killed_at=controller.killed_at, stopped_at=controller.stopped_at)
-        run = self._held(life, ledger or MortalLedger(self.places.ledger, life))
+        held = self._held(life, ledger or MortalLedger(self.places.ledger, life))
         act: Callable[[Run], object] = walk if controller.command == "resume" else end_with_books
         try:
+            run = with_held_clock(held)
             with suppress(KeyboardInterrupt), in_control(self.run_id, run.folder, run.ledger, clock=run.clock):
                 act(run)
         except Killed:
@@ -222,12 +225,11 @@ class Stage(JudgedRun):
             ledger=ledger,
             make=lambda _claim: cloud,
             display=Quiet(),
-            clock=lambda: self.outside.home_s,
-            sleep=cloud.sleep,
+            clocks=Clocks(wall=lambda: self.outside.home_s, steady=lambda: self.outside.now_s, sleep=cloud.sleep),
         )
         connect = VirtualShell.connector(self.outside, life)
         alone = lambda *_, **__: nullcontext()  # noqa: E731 - no thread in virtual time
-        return dataclasses.replace(run, steady=lambda: self.outside.now_s, connect=connect, attended=alone)
+        return dataclasses.replace(run, connect=connect, attended=alone)
 
     def pass_unattended(self, duration_s: float) -> None:
         """Until the next process comes. Of a run that is over there is nothing to see."""

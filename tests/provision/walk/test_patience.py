@@ -14,6 +14,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Created
 from provision.account.receipt import Receipt
 from provision.errors import ConnectionFailed, HomeFailed, ProvisionError, RentuneError, TransferFailed, WrongHostKey
+from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.provisioner import Answer, Box, Claim, Owned, Resource
 from provision.walk import training
@@ -69,7 +70,14 @@ class Waiting:
 def waiting(run_id: str, places: Places, ledger: Ledger) -> Callable[..., Waiting]:
     def over(*looks: Owned | ProvisionError, allow_from: tuple[str, ...] = ()) -> Waiting:
         cloud, display, slept_s = Lagging(*looks), Quiet(), list[float]()
-        held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: cloud, display=display, sleep=slept_s.append)
+        held = read_run(
+            run_id,
+            places=places,
+            ledger=ledger,
+            make=lambda _claim: cloud,
+            display=display,
+            clocks=Clocks(sleep=slept_s.append),
+        )
         plan = held.plan
         where = msgspec.structs.replace(plan.request.where, allow_from=allow_from)
         plan = msgspec.structs.replace(plan, request=msgspec.structs.replace(plan.request, where=where))

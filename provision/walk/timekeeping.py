@@ -1,0 +1,37 @@
+"""The clock that a run goes by: it was opened by one, its deadline is told by that, and nobody sets it meanwhile."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Final
+
+from provision.account.runs import Standing
+from provision.home.clocks import Clocks, held
+from provision.provisioner import CLOCKS_AGREE_S
+from provision.walk.held import Run
+from provision.walk.patience import listed
+
+AS_SET_S: Final = 2 * CLOCKS_AGREE_S  # derived: two looks, each as far as whole seconds of a header tell
+
+
+def with_held_clock(run: Run) -> Run:
+    """The run by a clock that goes on as it stands: a wall clock that is set while it is driven, or that a machine which slept
+    finds wrong, would end a box that trains, or wait for one that is gone.
+    """
+    clocks = held(Clocks(wall=run.clock, steady=run.steady, sleep=run.sleep), ahead_s=set_since_order_s(run))
+    return dataclasses.replace(run, clock=clocks.wall)
+
+
+def set_since_order_s(run: Run) -> float:
+    """By how much this machine's clock is set forward since the box that stands was ordered, negative back; another machine
+    that takes the run over has another clock.
+
+    The ledger has the deadline by the clock at home then, the box's own tag by its provider's, which shows what lay between;
+    what lies between now the provider's answer tells. Zero where either says nothing.
+    """
+    state = run.state
+    tagged = [each.deadline_at_s for each in (state.box.resources if state.box else ()) if each.deadline_at_s is not None]
+    if state.standing is not Standing.UP or not tagged or (ahead_s := listed(run).ahead_s) is None:
+        return 0.0
+    set_s = ahead_s - (state.deadline_at_s - min(tagged))
+    return set_s if abs(set_s) > AS_SET_S else 0.0
