@@ -129,18 +129,22 @@ def _looks(arguments: list[str]) -> str:
 
 
 def _tell_forsaken(words: list[str]) -> None:
-    """A home or a ledger that can't be read the command tells of itself."""
+    """And see that somebody ends them. A home or a ledger that can't be read the command tells of itself."""
+    import os
     import time
     from contextlib import suppress
 
-    from provision.charge.forsaken import forsaken_sentence
+    from provision.charge.forsaken import forsaken_runs, forsaken_sentence
+    from provision.charge.guard import set_again
     from provision.errors import RentuneError
     from provision.home.places import read_places
 
     with suppress(RentuneError, OSError):
-        sentence = forsaken_sentence(words, places=read_places(), now_s=time.time())
-        if sentence is not None:
+        places, now_s = read_places(), time.time()
+        forsaken = forsaken_runs(places, now_s=now_s)
+        if sentence := forsaken_sentence(words, forsaken, now_s=now_s):
             click.echo(sentence, err=True)
+        set_again(forsaken, places, os.environ)
 
 
 def _called(arguments: list[str]) -> int:

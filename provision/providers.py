@@ -12,7 +12,7 @@ import msgspec
 
 from planner.asking.request import HOST, LOCAL
 from planner.plan import Provider
-from provision.clouds.programs import CLOUDS, UNWATCHED
+from provision.clouds.programs import CLOUDS, UNWATCHED, Ends
 from provision.errors import BadInput
 from provision.home.places import Places
 from provision.provisioner import Claim, Provisioner
@@ -107,6 +107,11 @@ def _caution(provider: str) -> str | None:
 def ends_itself(provider: str) -> bool:
     """Whether a box there ends its own bill at its deadline: on one's own machines there is none, in a cloud its row tells."""
     return provider not in CLOUDS or CLOUDS[provider].ends_itself
+
+
+def ended_from_home(provider: str) -> bool:
+    """Whether nothing but this machine ends a bill there: one that has switched itself off is billed on."""
+    return provider in CLOUDS and CLOUDS[provider].ends is Ends.HOME
 
 
 def boot_wait_s(provider: str) -> float | None:

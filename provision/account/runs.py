@@ -27,7 +27,7 @@ from provision.account.lines import (
     Sent,
     Tried,
 )
-from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Resource, Teardown
+from provision.provisioner import CLOCK_ERROR_S, Answer, Box, Resource, Teardown
 from remote.contract import Phase
 
 LineT = TypeVar("LineT")
@@ -245,7 +245,7 @@ def _made_at_s(resources: Iterable[Resource], rental: Rental, until_s: float) ->
     was started again its cloud tells that start alone. Its clock is not ours, but nothing is ordered where they differ by more
     than the grace.
     """
-    from_s, until_s = rental.asked_at_s - DEADLINE_GRACE_S, until_s + DEADLINE_GRACE_S
+    from_s, until_s = rental.asked_at_s - CLOCK_ERROR_S, until_s + CLOCK_ERROR_S
     told = [each.since_s for each in resources if each.bills_as_box]
     if not told or not all(since_s is not None and from_s <= since_s <= until_s for since_s in told):
         return None

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,9 +16,9 @@ from provision.account.naming import fitting
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.charge.afterwards import Note, write_stray_end
-from provision.charge.apart import spawn_apart
 from provision.charge.bell import bell, may_bill
 from provision.charge.controller import in_control, this_process
+from provision.charge.guard import set_sentinel
 from provision.charge.handover import handed_over
 from provision.charge.nothing import NothingRented
 from provision.charge.orphans import by_hand_words
@@ -28,13 +27,13 @@ from provision.home.clocks import CLOCKS, Clocks
 from provision.home.interrupt import interruptible
 from provision.home.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
-from provision.providers import Confirm, ends_itself, provisioner_of_run
+from provision.providers import Confirm, provisioner_of_run
 from provision.provisioner import Answer, Claim, Provisioner, Resource, ResourceEnd, Teardown, seen
 from provision.state.checkpoints import PushedCheckpoints, pushed_of
 from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
-from provision.walk.crash import crash_around, read_crash_point, spared
+from provision.walk.crash import crash_around, read_crash_point
 from provision.walk.held import Agrees, MakeProvisioner, Run, read_run
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
@@ -45,7 +44,6 @@ from provision.walk.timekeeping import with_held_clock
 # Derived: until its teardown begins, a controller that was asked to stop waits for the trainer, and brings home what is there.
 STOPPING_S: Final = MOST_S + ANSWER_S + RESCUE_S
 CLOSING_S: Final = 60.0  # assumed: for one more look at the provider's lists, and the books
-SENTINEL: Final = (sys.executable, "-m", "provision.charge.sentinel")
 NAMED: Final = 5  # assumed: as many ids as a sentence holds
 
 
@@ -111,11 +109,8 @@ def drive(
 
 
 def _set_sentinel(run: Run, environment: Mapping[str, str]) -> None:
-    """Where a machine that is off is billed on, a process apart ends the run at its deadline, whatever becomes of this one."""
-    if all(ends_itself(plan.offer.provider) for plan in run.plans):
-        return
     try:
-        spawn_apart(SENTINEL, run.run_id, run.places, spared(environment))
+        set_sentinel(run.run_id, (plan.offer.provider for plan in run.plans), run.places, environment)
     except OSError as error:
         run.display.note(f"Nobody here will end this run at its deadline: no process could be started ({error.strerror}).")
 

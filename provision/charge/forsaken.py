@@ -8,21 +8,29 @@ from decimal import Decimal
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
 from provision.account.naming import LEAST_LETTERS, fitting
+from provision.account.runs import RunState
 from provision.charge.controller import Hands, hands_of
 from provision.home.places import Places
 from provision.words import spent_words
 
 
-def forsaken_sentence(words: Sequence[str], *, places: Places, now_s: float) -> str | None:
-    """What they have cost so far and what to type; None where there is none. Nobody beyond this machine is asked.
+def forsaken_runs(places: Places, *, now_s: float) -> list[RunState]:
+    """Runs of this home's ledger that have not ended and that nobody here controls. Nobody beyond this machine is asked.
 
-    `words` are those of the command: a run that it names it tells of itself. Raises RentuneError or OSError for a ledger that
-    can't be read.
+    Raises RentuneError or OSError for a ledger that can't be read.
     """
-    known = Ledger(places.ledger).runs()
+    going_on = [state for state in Ledger(places.ledger).runs().values() if not state.ended]
+    return [state for state in going_on if hands_of(state, places.run(state.run_id).lock, now_s=now_s) is not Hands.HELD]
+
+
+def forsaken_sentence(words: Sequence[str], forsaken: Sequence[RunState], *, now_s: float) -> str | None:
+    """What they have cost so far and what to type; None where there is none.
+
+    `words` are those of the command: a run that it names it tells of itself.
+    """
+    known = [state.run_id for state in forsaken]
     named = {run_id for word in words for run_id in fitting(word, known, least_letters=LEAST_LETTERS)}
-    going_on = [state for run_id, state in known.items() if run_id not in named and not state.ended]
-    runs = [state for state in going_on if hands_of(state, places.run(state.run_id).lock, now_s=now_s) is not Hands.HELD]
+    runs = [state for state in forsaken if state.run_id not in named]
     if not runs:
         return None
     usd = sum((usd_so_far(state, now_s=now_s) for state in runs), Decimal(0))

@@ -2,8 +2,9 @@
 
     python -m provision.charge.sentinel RUN_ID
 
-Started by whoever takes charge of a run that may be rented at such a provider. It outlives the controller, does nothing until
-the deadline has passed by a grace, and leaves at once when the run has ended. One a run; a second leaves again.
+Started by whoever takes charge of a run that may be rented at such a provider, and again by whoever finds it forsaken
+(provision/charge/guard.py). It outlives the controller, does nothing until the deadline has passed, by a grace where somebody
+may be in control, and leaves at once when the run has ended. One a run; a second leaves again.
 """
 
 from __future__ import annotations
@@ -17,15 +18,16 @@ from typing import Final
 
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState
-from provision.charge.control import end, ended_or_told, provisioners
-from provision.charge.controller import hold_alone
+from provision.charge.control import end, end_stray, ended_or_told, provisioners
+from provision.charge.controller import Hands, hands_of, hold_alone
 from provision.charge.knell import How, tell_end
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
 from provision.home.clocks import passing_s
 from provision.home.places import Places, read_places
 from provision.prepare.opening import read_claim
-from provision.provisioner import DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
+from provision.provisioner import CLOCKS_AGREE_S, DEADLINE_GRACE_S, Owned, Teardown, clock_trouble, seen
+from provision.walk.phases import Display
 from provision.watch.progress import LineDisplay
 
 LOOK_S: Final = 2.0  # assumed: a look at the ledger's size costs nothing
@@ -35,8 +37,9 @@ AGAIN_S: Final = 300.0  # assumed: a line that is down comes back, a cloud that 
 def watch(
     run_id: str,
     ledger: Ledger,
-    end_run: Callable[[], object],
+    end_run: Callable[[RunState], bool],
     *,
+    grace_s: Callable[[RunState], float] = lambda _state: DEADLINE_GRACE_S,
     clock: Callable[[], float] = time.time,
     steady: Callable[[], float] = passing_s,
     sleep: Callable[[float], None] = time.sleep,
@@ -45,31 +48,57 @@ def watch(
 
     The deadline is read anew at each look: another attempt has one of its own. It has passed when the wall clock says so, or
     when as much time has gone by as it was away when first read: a wall clock that is set back must not put it off.
+
+    `end_run` is handed the run as it was last read, and says whether all is over: a ledger that is away by then is no reason
+    to leave its box, and one that stays away none to stay.
     """
     next_s = steady()
     state, read_at_s, due_s = ledger.runs()[run_id], None, 0.0
     while not state.ended or state.goes_on:
-        end_at_s = state.deadline_at_s + DEADLINE_GRACE_S
+        end_at_s = state.deadline_at_s + grace_s(state)
         if end_at_s != read_at_s:
             read_at_s, due_s = end_at_s, steady() + end_at_s - clock()
         if (clock() >= end_at_s or steady() >= due_s) and steady() >= next_s:
-            end_run()
+            if end_run(state):
+                return
             next_s = steady() + AGAIN_S
         sleep(LOOK_S)
         with suppress(RentuneError, OSError, KeyError):  # a ledger that can't be read now, or is lost, says of no end
             state = ledger.runs()[run_id]
 
 
-def is_over(state: RunState, listed: Owned, *, now_s: float) -> bool:
-    """Whether its deadline and the grace have passed by its provider's clock too, where that tells the time: this machine's may
-    have been set hours ahead, and the box trains.
+def grace_for(state: RunState, places: Places, *, now_s: float) -> float:
+    """Seconds after its deadline that a run is left to whoever is in control of it; none where nobody can be."""
+    return 0.0 if hands_of(state, places.run(state.run_id).lock, now_s=now_s) is Hands.NOBODY else DEADLINE_GRACE_S
+
+
+def is_over(end_at_s: float, listed: Owned, *, now_s: float) -> bool:
+    """Whether that moment has passed by the provider's clock too, where it tells the time: this machine's may have been set
+    hours ahead, and the box trains.
     """
-    return listed.ahead_s is None or now_s - listed.ahead_s >= state.deadline_at_s + DEADLINE_GRACE_S
+    return listed.ahead_s is None or now_s - listed.ahead_s >= end_at_s - CLOCKS_AGREE_S
 
 
 def _listed(state: RunState, places: Places) -> Owned:
     claim = read_claim(places.run(state.run_id), state)
     return seen(lambda: provisioners(places, os.environ)(claim).owned(claim))
+
+
+def _ended(state: RunState, ledger: Ledger, places: Places, display: Display) -> Teardown:
+    """End it as `down` does; where the ledger has lost the run, by what its provider lists with its tag."""
+    if _known(state.run_id, ledger) is not None:
+        try:
+            return ended_or_told(state.run_id, lambda: end(state.run_id, places=places, display=display))
+        except HeldElsewhere as error:
+            return Teardown.unknown(state.run_id, str(error))
+    display.note(f"{ledger.path} has lost it: what {state.provider} lists of it is ended by its tag.")
+    return ended_or_told(state.run_id, lambda: end_stray(state.run_id, state.provider, places=places, note=display.note))
+
+
+def _known(run_id: str, ledger: Ledger) -> RunState | None:
+    with suppress(RentuneError, OSError):
+        return ledger.runs().get(run_id)
+    return None
 
 
 def main(arguments: list[str]) -> int:
@@ -80,26 +109,30 @@ def main(arguments: list[str]) -> int:
 
     ledger, said = Ledger(places.ledger), set[str]()
 
-    def end_run() -> None:
-        state = ledger.runs()[run_id]
+    def end_run(state: RunState) -> bool:
         listed = _listed(state, places)
-        if not is_over(state, listed, now_s=time.time()):
+        if not is_over(state.deadline_at_s, listed, now_s=time.time()):
             display.note(f"{clock_trouble(listed.ahead_s) or ''} By theirs the deadline has not passed.".strip())
-            return
+            return False
         display.note("The deadline has passed and the run is not seen to be over: ending it.")
-        try:
-            teardown = ended_or_told(run_id, lambda: end(run_id, places=places, display=display))
-        except HeldElsewhere as error:
-            teardown = Teardown.unknown(run_id, str(error))
+        teardown = _ended(state, ledger, places, display)
         if teardown.verdict not in said:  # once, however often it is tried
             said.add(teardown.verdict)
-            with suppress(Exception):  # an alert is no reason to leave the run alone
-                tell_end(teardown, ledger.runs()[run_id], folder, how=How.DEADLINE, note=display.note, at_s=time.time())
+            tell_end(teardown, _known(run_id, ledger) or state, folder, how=How.DEADLINE, note=display.note, at_s=time.time())
+        return teardown.clean and _known(run_id, ledger) is None
+
+    def end_run_or_tell(state: RunState) -> bool:
+        """Whatever fails, an alert as well, it is tried again: nobody else ends the box."""
+        try:
+            return end_run(state)
+        except Exception as error:  # noqa: BLE001 - a fault of ours, or a home that is damaged
+            display.note(f"It could not be ended ({type(error).__name__}: {error}); that is tried again.")
+            return False
 
     try:
         with hold_alone(folder.sentinel) as alone:
             if alone:
-                watch(run_id, ledger, end_run)
+                watch(run_id, ledger, end_run_or_tell, grace_s=lambda state: grace_for(state, places, now_s=time.time()))
     except Exception as error:  # noqa: BLE001 - the outermost frame: known failures are told, others pass through
         return tell(error, [])
     return 0

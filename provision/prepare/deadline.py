@@ -13,7 +13,8 @@ from planner.estimators.cost import buyable_s, round_to_bill
 from planner.plan import Plan
 from provision.errors import Refused
 from provision.prepare.outlay import UNTOUCHED, Taken, outlay_of
-from provision.providers import unwatched_words
+from provision.providers import ended_from_home, unwatched_words
+from provision.provisioner import DEADLINE_GRACE_S
 from provision.words import seconds_words, usd_words
 from remote.contract import Phase
 
@@ -67,13 +68,16 @@ def _of_money(plan: Plan, max_usd: Decimal, taken: Taken) -> Limit:
     """Seconds until a box must begin to go, so that what is billed until it is gone, and what leaves it, stay below the budget.
 
     Whole increments alone are bought: a box that ends a minute into its second hour costs two. Kept back: what the unforeseen
-    takes, or the p90 of ending a box where that is more.
+    takes, or the p90 of ending a box where that is more; of one whose bill only this machine ends, also the time that is left
+    to a controller which hangs.
     """
     outlay = outlay_of(plan, taken)
     bought_s = buyable_s(outlay.lasts_s(float(max_usd - taken.spent_usd)), plan.billing)
     ending_s = sum(
         plan.duration.phase_s[phase].p90 for phase in (Phase.TEARDOWN, Phase.CONFIRM) if phase in plan.duration.phase_s
     )
+    if ended_from_home(plan.offer.provider):
+        ending_s += DEADLINE_GRACE_S
     return Limit(
         seconds=bought_s - max(float(max_usd) / outlay.usd_per_s * RESERVE_SHARE, ending_s),
         why=f"${max_usd:f} at most pays no more, with what its end takes",

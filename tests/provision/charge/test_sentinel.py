@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import subprocess
 import time
@@ -19,16 +20,18 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Ended, Tried
 from provision.account.runs import RunState
 from provision.charge import sentinel
-from provision.charge.control import SENTINEL, drive
-from provision.charge.controller import hold_alone
-from provision.charge.sentinel import AGAIN_S, is_over, watch
+from provision.charge.control import drive
+from provision.charge.controller import hold_alone, is_locked, this_process
+from provision.charge.forsaken import forsaken_runs
+from provision.charge.guard import SENTINEL, set_again
+from provision.charge.sentinel import AGAIN_S, grace_for, is_over, watch
 from provision.clouds.programs import CLOUDS
 from provision.errors import Exit, ProvisionError, Reason, Scope
-from provision.home.places import Places
+from provision.home.places import Places, RunFolder
 from provision.prepare.inputs import find_base
-from provision.prepare.opening import open_run
+from provision.prepare.opening import open_run, read_claim
 from provision.providers import known_providers, never_met
-from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Launch, Owned, Teardown
+from provision.provisioner import DEADLINE_GRACE_S, Answer, Box, Claim, Launch, Owned, Teardown
 from provision.walk.crash import VARIABLE
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Failing
@@ -72,7 +75,7 @@ def test_a_run_that_ended_is_nobody_s_business(run_id: str, ledger: Ledger, hour
     """It leaves within a look; nothing was ended by it."""
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
     hours.at = [(2000.0, lambda: ledger.append(gone(run_id)))]
-    watch(run_id, ledger, lambda: pytest.fail("it was over"), clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
+    watch(run_id, ledger, lambda _state: pytest.fail("it was over"), clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
     assert hours.now_s == pytest.approx(2000.0, abs=5.0)
 
 
@@ -81,12 +84,12 @@ def test_after_the_deadline_and_a_grace_it_ends_the_run(run_id: str, ledger: Led
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
     ends_at_s: list[float] = []
 
-    def end_run() -> Teardown:
+    def end_run(_state: RunState) -> bool:
         ends_at_s.append(hours.now_s)
         if len(ends_at_s) == 3:
             ledger.append(gone(run_id))
-            return Teardown.destroyed(run_id, "")
-        return Teardown.unknown(run_id, "No line.")
+            return False
+        return False
 
     watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
     first_s = DEADLINE_AT_S + DEADLINE_GRACE_S
@@ -104,10 +107,10 @@ def test_a_clock_that_is_set_back_puts_the_deadline_off_by_nothing(
     hours.at = [(2000.0, lambda: setattr(hours, "set_s", set_s))]
     ended_s: list[float] = []
 
-    def end_run() -> Teardown:
+    def end_run(_state: RunState) -> bool:
         ended_s.append(hours.now_s)
         ledger.append(gone(run_id))
-        return Teardown.destroyed(run_id, "")
+        return False
 
     watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
     assert ended_s == pytest.approx([ends_at_s], abs=5.0)
@@ -126,10 +129,10 @@ def test_a_ledger_that_can_not_be_read_for_a_while_is_no_end(
             raise failure
         return runs()
 
-    def end_run() -> Teardown:
+    def end_run(_state: RunState) -> bool:
         ended.append(hours.now_s)
         ledger.append(gone(run_id))
-        return Teardown.destroyed(run_id, "")
+        return False
 
     monkeypatch.setattr(ledger, "runs", reading)
     watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
@@ -157,26 +160,23 @@ def test_between_two_attempts_it_stays_and_takes_the_next_deadline(run_id: str, 
     hours.at = [(1100.0, lambda: ledger.append(attempted(run_id, at_s=1100.0, deadline_at_s=later_s)))]
     ends_at_s: list[float] = []
 
-    def end_run() -> Teardown:
+    def end_run(_state: RunState) -> bool:
         ends_at_s.append(hours.now_s)
         ledger.append(gone(run_id))
-        return Teardown.destroyed(run_id, "")
+        return False
 
     watch(run_id, ledger, end_run, clock=hours.clock, steady=hours.steady, sleep=hours.sleep)
     assert ends_at_s == pytest.approx([later_s + DEADLINE_GRACE_S], abs=5.0)
 
 
 @pytest.mark.parametrize(
-    ("ahead_s", "is_due"), [(None, True), (0.0, True), (-3600.0, True), (299.0, True), (3600.0, False), (4 * 86_400.0, False)]
+    ("ahead_s", "is_due"),
+    [(None, True), (0.0, True), (-3600.0, True), (299.0, True), (301.0, True), (310.0, False), (4 * 86_400.0, False)],
 )
-def test_a_clock_that_was_set_ahead_ends_nothing_where_the_provider_tells_the_time(
-    run_id: str, ledger: Ledger, ahead_s: float | None, is_due: bool
-) -> None:
+def test_a_clock_that_was_set_ahead_ends_nothing_where_the_provider_tells_the_time(ahead_s: float | None, is_due: bool) -> None:
     """Before anything is ended its cloud is asked, by whose clock the box lives as well."""
-    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
     listed = Owned(resources=(), complete=Answer.YES, ahead_s=ahead_s)
-    now_s = DEADLINE_AT_S + DEADLINE_GRACE_S + 300.0
-    assert is_over(ledger.runs()[run_id], listed, now_s=now_s) is is_due
+    assert is_over(DEADLINE_AT_S, listed, now_s=DEADLINE_AT_S + 300.0) is is_due
 
 
 def test_so_it_asks_before_it_ends_a_run(
@@ -206,6 +206,86 @@ def test_as_a_process_it_ends_a_run_whose_controller_died(run_id: str, places: P
     state = ledger.runs()[run_id]
     assert state.ended
     assert state.billed is not None
+
+
+@pytest.mark.parametrize("back_at_look", [None, 3], ids=["for good", "for a while"])
+def test_a_run_whose_ledger_is_away_at_its_deadline_is_ended_by_its_tag(
+    run_id: str,
+    places: Places,
+    ledger: Ledger,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    back_at_look: int | None,
+) -> None:
+    """Nobody else would end the box. A book that stays away keeps nobody here; one that is back is closed."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=2.0))
+    looks, away = itertools.count(1), places.ledger.with_suffix(".away")
+
+    class Moved(Ledger):
+        """Away after the first look."""
+
+        def runs(self) -> dict[str, RunState]:
+            look = next(looks)
+            if look == back_at_look:
+                away.rename(places.ledger)
+            found = super().runs()
+            if look == 1:
+                places.ledger.rename(away)
+            return found
+
+    monkeypatch.setattr(sentinel, "Ledger", Moved)
+    monkeypatch.setattr(sentinel, "AGAIN_S", 0.0)
+    assert sentinel.main([run_id]) == 0
+    assert "has lost it" in capsys.readouterr().out
+    found = Ledger(places.ledger).runs().get(run_id)
+    assert (found is not None and found.ended and found.billed is not None) is (back_at_look is not None)
+
+
+def test_what_fails_while_it_ends_a_run_is_told_and_tried_again(
+    run_id: str, places: Places, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Whatever it is."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=2.0))
+    failures, reading = iter([RuntimeError("a damaged folder")]), read_claim
+
+    def failing(folder: RunFolder, state: RunState) -> Claim:
+        if (failure := next(failures, None)) is not None:
+            raise failure
+        return reading(folder, state)
+
+    monkeypatch.setattr(sentinel, "read_claim", failing)
+    monkeypatch.setattr(sentinel, "AGAIN_S", 0.0)
+    assert sentinel.main([run_id]) == 0
+    assert "a damaged folder" in capsys.readouterr().out
+    assert ledger.runs()[run_id].ended
+
+
+def test_nobody_in_control_is_given_no_grace(run_id: str, places: Places, ledger: Ledger) -> None:
+    """What is billed by the hour may be one hour dearer for five minutes."""
+    ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=DEADLINE_AT_S))
+    ledger.append(this_process(run_id, at_s=2.0))
+    assert grace_for(ledger.runs()[run_id], places, now_s=DEADLINE_AT_S) == DEADLINE_GRACE_S
+    dead = msgspec.structs.replace(this_process(run_id, at_s=3.0), start_ticks=1)
+    ledger.append(dead)
+    assert grace_for(ledger.runs()[run_id], places, now_s=DEADLINE_AT_S) == 0.0
+    ledger.append(msgspec.structs.replace(dead, at_s=4.0, boot_id="another", machine="another"))
+    assert grace_for(ledger.runs()[run_id], places, now_s=DEADLINE_AT_S) == DEADLINE_GRACE_S
+
+
+def test_a_run_that_nobody_controls_gets_its_sentinel_back(plan: Plan, places: Places, ledger: Ledger) -> None:
+    """It did not outlive this machine's last reboot: the next command that tells of the run sets it again, and one alone."""
+    there = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider="hetzner"))
+    run_id = open_run(there, find_base(plan.request.model), places=places, ledger=ledger, clock=time.time)
+    asked = attempted(run_id, at_s=1.0, deadline_at_s=time.time() + 600.0)
+    ledger.append(msgspec.structs.replace(asked, offer=there.offer))
+    try:
+        for _ in range(2):
+            set_again(forsaken_runs(places, now_s=time.time()), places, {**os.environ})
+            await_true(lambda: is_locked(places.run(run_id).sentinel))
+        assert len(sentinels(run_id)) == 1
+    finally:
+        for each in sentinels(run_id):
+            each.kill()
 
 
 def test_a_second_one_leaves_to_the_first(run_id: str, places: Places, ledger: Ledger) -> None:

@@ -17,6 +17,7 @@ from planner.plan import Plan, Range
 from provision.errors import Refused
 from provision.prepare.deadline import allowed_s, deadline_words, forsaken_words, require_time_to_train
 from provision.prepare.outlay import Taken, outlay_of
+from provision.provisioner import DEADLINE_GRACE_S
 from remote.contract import MAX_CHECKPOINTS, Phase
 
 NOON_S = time.mktime((2026, 11, 26, 12, 0, 0, 0, 0, -1))  # by the clock of this machine
@@ -48,6 +49,22 @@ def test_what_a_slow_teardown_may_cost_is_kept_of_a_small_budget(plan: Plan) -> 
         request=msgspec.structs.replace(plan.request, budget=Budget(max_usd=Decimal("0.36"))),
     )
     assert allowed_s(slow) == pytest.approx(360.0 - 120.0 * float(plan.offer.usd_per_hour) / 3.6)
+
+
+@pytest.mark.parametrize("provider", ["hetzner", "digitalocean"])
+@pytest.mark.parametrize(("cap", "usd_per_hour"), [("3.73", "3.39"), ("5.08", "3.39"), ("0.55", "0.50"), ("1.10", "0.50")])
+def test_where_this_machine_alone_ends_the_bill_a_hanging_controller_keeps_the_budget_too(
+    plan: Plan, provider: str, cap: str, usd_per_hour: str
+) -> None:
+    """Billed by the begun hour: ended after the deadline and the grace, it is ended in the last hour that is paid."""
+    there = msgspec.structs.replace(
+        plan,
+        offer=msgspec.structs.replace(plan.offer, provider=provider, usd_per_hour=Decimal(usd_per_hour)),
+        billing=msgspec.structs.replace(plan.billing, increment_s=3600),
+        request=msgspec.structs.replace(plan.request, budget=Budget(max_usd=Decimal(cap), max_hours=1000)),
+    )
+    deleted_s = allowed_s(there) + DEADLINE_GRACE_S + 30.0
+    assert Decimal(str(round_to_bill(deleted_s, there.billing))) / 3600 * Decimal(usd_per_hour) <= Decimal(cap)
 
 
 @settings(suppress_health_check=[HealthCheck.function_scoped_fixture])

@@ -27,8 +27,9 @@ from provision.account.lines import Attempted, Ended, Tried
 from provision.charge.bell import Bell, read_targets
 from provision.charge.bell import bell as ring
 from provision.charge.budget import passed, read_told
-from provision.charge.control import SENTINEL, drive
+from provision.charge.control import drive
 from provision.charge.controller import this_process
+from provision.charge.guard import SENTINEL
 from provision.charge.knell import How, ended_and_told, tell_end
 from provision.charge.orphans import find_orphans
 from provision.cli import call
