@@ -61,6 +61,9 @@ def test_where_this_machine_alone_ends_the_bill_a_hanging_controller_keeps_the_b
         plan,
         offer=msgspec.structs.replace(plan.offer, provider=provider, usd_per_hour=Decimal(usd_per_hour)),
         billing=msgspec.structs.replace(plan.billing, increment_s=3600),
+        duration=msgspec.structs.replace(
+            plan.duration, phase_s=plan.duration.phase_s | {Phase.TEARDOWN: Range(p10=10, p50=40, p90=180)}
+        ),
         request=msgspec.structs.replace(plan.request, budget=Budget(max_usd=Decimal(cap), max_hours=1000)),
     )
     deleted_s = allowed_s(there) + DEADLINE_GRACE_S + 30.0
