@@ -27,6 +27,7 @@ from provision.charge.orphans import Orphans, find_orphans
 from provision.cli import call
 from provision.commands import ending
 from provision.errors import BadInput, ConnectionFailed, Exit, MissingPart, Reason, RentuneError, Scope
+from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.prepare.inputs import find_base
@@ -206,7 +207,12 @@ def test_the_only_copy_of_a_result_keeps_its_box_until_its_deadline_by_its_provi
     ledger.append(Created(run_id=run_id, at_s=now_s - 50.0, box=there))
     places.run(run_id).outcome.write_bytes(encode(outcome_of(run_id=run_id)))
     held = read_run(
-        run_id, places=places, ledger=ledger, make=lambda _claim: paper, display=Quiet(), clock=lambda: now_s + set_s
+        run_id,
+        places=places,
+        ledger=ledger,
+        make=lambda _claim: paper,
+        display=Quiet(),
+        clocks=Clocks(wall=lambda: now_s + set_s, steady=lambda: now_s),
     )
     teardown = control.end_with_books(dataclasses.replace(held, connect=nobody_answers))
     assert teardown.verdict == ("destroyed" if is_over else "orphaned")
