@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import replace
 from decimal import Decimal
@@ -188,11 +188,16 @@ def share_words(state: RunState, share: int) -> str:
 
 def targets_here(folder: RunFolder, note: Callable[[str], None]) -> Iterator[Target]:
     """Those that can be used still: a command may have gone since the run was opened."""
-    for text in read_targets(folder):
+    return usable(read_targets(folder), lambda why: note(f"{why} The run goes on without it."))
+
+
+def usable(targets: Iterable[str], note: Callable[[str], None]) -> Iterator[Target]:
+    """Each that is one; of the others it is told why not."""
+    for text in targets:
         try:
             yield target_of(text)
         except BadInput as error:
-            note(f"{error} The run goes on without it.")
+            note(str(error))
 
 
 def read_targets(folder: RunFolder) -> tuple[str, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Callable
 from functools import partial
 from typing import Final, Protocol
 
@@ -15,6 +16,7 @@ from provision.account.naming import LEAST_LETTERS, fitting
 from provision.account.runs import RunState
 from provision.account.upkeep import BOUND_WORDS, MACHINE, Spent, Upkeep, is_billed, spent, spent_together, upkeep
 from provision.charge import control
+from provision.charge.alarm import ring_for_strays
 from provision.charge.knell import ended_and_told
 from provision.charge.looking import look_for_orphans
 from provision.charge.orphans import (
@@ -104,7 +106,7 @@ def end_volumes(places: Places, run: str | None, *, discard: bool) -> Ended:  # 
     """The volumes that were kept: all of them, a run's, or the one of that name."""
     found = look_for_orphans(places)
     volumes = kept_volumes(found, run, ledger=Ledger(places.ledger), installation=known_installation(places))
-    said = LineDisplay(sys.stderr, columns=columns_of(sys.stderr)).note
+    said = _said()
     return Ended(
         teardowns=tuple(
             end_volume(provider, each, places=places, environment=os.environ, note=said) for provider, each in volumes
@@ -141,6 +143,9 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
             teardowns.append(control.ended_or_told(run_id, act))
         except HeldElsewhere as error:
             held.append(f"{error} It is left alone; to end it: rentune down {run_id}, there.")
+    unended = {each.run_id for each in teardowns if not each.clean}
+    left = (each for each in found.strays if each[1].run_id in unended or not each[1].names_run)
+    ring_for_strays(left, found, places=places, note=_said())
     unknown = {
         f"the store of run {each.run_id}" if each.url else f"run {each.run_id}": each.why
         for each in found.elsewhere
@@ -215,9 +220,14 @@ def _is_stray(places: Places, run: str) -> bool:
     return any(run == run_id for run_id, _ in stray_runs(look_for_orphans(places)))
 
 
+def _said() -> Callable[[str], None]:
+    """What is told beside the verdicts."""
+    return LineDisplay(sys.stderr, columns=columns_of(sys.stderr)).note
+
+
 def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
     """Of a run that this ledger knows also told to whom that run tells."""
-    said = LineDisplay(sys.stderr, columns=columns_of(sys.stderr)).note
+    said = _said()
 
     def ended() -> Teardown:
         return control.ended_or_told(run_id, lambda: control.end_stray(run_id, provider, places=places, note=said))

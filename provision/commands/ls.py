@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from decimal import Decimal
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 import click
@@ -114,11 +115,13 @@ def _shared_row(shared: Shared, places: Places) -> dict[str, Any]:
 
 
 def _show_orphans(places: Places, *, as_json: bool) -> int:
+    from provision.charge.alarm import ring_for_strays
     from provision.charge.looking import look_for_orphans
     from provision.commands.problems import unseen_problems
-    from provision.envelope.show import show
+    from provision.envelope.show import say, show
 
     found = look_for_orphans(places)
+    ring_for_strays(found.strays, found, places=places, note=partial(say, err=True))
     rows = [describe(state, places, now_s=time.time()) for state in found.runs]
     data: dict[str, Any] = {
         "runs": rows,

@@ -26,12 +26,13 @@ def set_since_order_s(run: Run) -> float:
     """By how much this machine's clock is set forward since the box that stands was ordered, negative back; another machine
     that takes the run over has another clock.
 
-    The ledger has the deadline by the clock at home then, the box's own tag by its provider's, which shows what lay between;
-    what lies between now the provider's answer tells. Zero where either says nothing.
+    The ledger has the deadline by the clock at home then, the box's own tag by its provider's, which shows what lay between:
+    without a tag that counts as nothing, since nothing is ordered by a clock that is off by more than the grace. What lies
+    between now the provider's answer tells. Zero where that says nothing.
     """
     state = run.state
-    tagged = [each.deadline_at_s for each in (state.box.resources if state.box else ()) if each.deadline_at_s is not None]
-    if state.standing is not Standing.UP or not tagged or (ahead_s := listed(run).ahead_s) is None:
+    if state.standing not in (Standing.ASKED, Standing.UP) or (ahead_s := listed(run).ahead_s) is None:
         return 0.0
-    set_s = ahead_s - (state.deadline_at_s - min(tagged))
+    tagged = [each.deadline_at_s for each in (state.box.resources if state.box else ()) if each.deadline_at_s is not None]
+    set_s = ahead_s - (state.deadline_at_s - min(tagged, default=state.deadline_at_s))
     return set_s if abs(set_s) > AS_SET_S else 0.0

@@ -52,13 +52,13 @@ class Alert(msgspec.Struct, frozen=True, kw_only=True):
     run_id: str
     at_s: float
     text: str  # one sentence for a person
-    model: str
+    model: str | None = None  # None, here and of the others: its ledger is lost, and no tag tells it
     provider: str
     region: str
-    instance_type: str
-    spent_usd: Decimal
-    max_usd: Decimal | None
-    deadline_at_s: float
+    instance_type: str | None = None
+    spent_usd: Decimal | None
+    max_usd: Decimal | None = None
+    deadline_at_s: float | None
     exit_code: int | None = None  # of a run that is over
     command: str | None = None  # what to type
     schema_version: int = ALERT_VERSION

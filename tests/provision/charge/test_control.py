@@ -36,6 +36,7 @@ from provision.provisioner import Answer, Box, Claim, Owned, Resource, ResourceE
 from provision.walk.held import read_run
 from provision.walk.rescue import RESCUE_S
 from provision.walk.stopping import MOST_S
+from provision.walk.timekeeping import with_held_clock
 from remote.contract import encode
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
@@ -206,15 +207,9 @@ def test_the_only_copy_of_a_result_keeps_its_box_until_its_deadline_by_its_provi
     )
     ledger.append(Created(run_id=run_id, at_s=now_s - 50.0, box=there))
     places.run(run_id).outcome.write_bytes(encode(outcome_of(run_id=run_id)))
-    held = read_run(
-        run_id,
-        places=places,
-        ledger=ledger,
-        make=lambda _claim: paper,
-        display=Quiet(),
-        clocks=Clocks(wall=lambda: now_s + set_s, steady=lambda: now_s),
-    )
-    teardown = control.end_with_books(dataclasses.replace(held, connect=nobody_answers))
+    clocks = Clocks(wall=lambda: now_s + set_s)
+    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: paper, display=Quiet(), clocks=clocks)
+    teardown = control.end_with_books(with_held_clock(dataclasses.replace(held, connect=nobody_answers)))
     assert teardown.verdict == ("destroyed" if is_over else "orphaned")
     assert teardown.command == (None if is_over else f"rentune down --discard {run_id}")
     assert paper.boxes == ({} if is_over else {run_id: box})

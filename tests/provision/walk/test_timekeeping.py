@@ -106,6 +106,14 @@ def test_who_takes_a_run_up_goes_by_the_clock_that_its_deadline_was_told_by(
     assert with_held_clock(run).left_s == pytest.approx(3600.0 + set_s, abs=1.0)
 
 
+def test_what_has_no_tag_was_ordered_by_a_clock_that_agreed(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Nothing is ordered by one that is off by more than the grace; here nobody has seen the box yet."""
+    hands, provider = Hands(), Elsewhere(7200.0)
+    ledger.append(attempted(run_id, at_s=hands.wall_s, deadline_at_s=hands.wall_s + 3600.0))
+    run = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provider, display=Quiet(), clocks=hands.clocks)
+    assert with_held_clock(run).left_s == 3600.0 + 7200.0
+
+
 @pytest.mark.parametrize("set_by_s", [DAY_S, -DAY_S])
 def test_a_clock_that_is_set_during_a_run_does_not_move_its_deadline(
     run_id: str, places: Places, ledger: Ledger, set_by_s: float
