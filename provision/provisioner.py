@@ -85,7 +85,7 @@ class Resource(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Box(msgspec.Struct, frozen=True, kw_only=True):
-    """A machine that can be reached over SSH, and the only host key that is accepted from it."""
+    """A machine that can be reached over SSH, and the only host keys that are accepted from it."""
 
     run_id: str
     provider: str
@@ -93,6 +93,7 @@ class Box(msgspec.Struct, frozen=True, kw_only=True):
     port: int
     user: str
     host_key: str  # "ssh-ed25519 AAAA…", known before the first connection
+    coming_host_key: str | None = None  # the one that it is about to take: until it is seen to have, either is accepted
     folder: str  # absolute path on the box; everything of ours lies below it
     python: str | None = None  # an interpreter whose installed stack has the lock's hash; None = build one
     cache: str | None = None  # folder on the box that outlives the run (stacks, converted bases); None = below `folder`

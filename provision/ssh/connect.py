@@ -43,12 +43,13 @@ class Identity:
 
 def login(box: Box, identity: Identity, *, timeout_s: float = ANSWER_S) -> paramiko.Transport:
     """One attempt. Raises WrongHostKey, KeyRefused or ConnectionFailed; leaves nothing open then."""
-    key_type, blob = split_key(box.host_key)
-    transport = _exchange(box.host, box.port, SIGNATURE_TYPES.get(key_type, (key_type,)), timeout_s)
+    pinned = [split_key(line) for line in filter(None, (box.host_key, box.coming_host_key))]
+    signatures = tuple(dict.fromkeys(name for key_type, _ in pinned for name in SIGNATURE_TYPES.get(key_type, (key_type,))))
+    transport = _exchange(box.host, box.port, signatures, timeout_s)
     try:
         with _mapped(box.host, box.port):
             answered = transport.get_remote_server_key()
-            if answered.asbytes() != blob:
+            if answered.asbytes() not in [blob for _, blob in pinned]:
                 raise WrongHostKey(
                     f"{box.host}:{box.port} answered with the host key {fingerprint(_line(answered))} instead of "
                     f"{fingerprint(box.host_key)}; nothing was sent.",

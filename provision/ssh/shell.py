@@ -24,7 +24,7 @@ RETRY_S = 1.0  # assumed: between two attempts
 
 
 class Shell:
-    """One connection to one box. It reconnects by itself, for at most `patience_s`, always against the same pinned key.
+    """One connection to one box. It reconnects by itself, for at most `patience_s`, always against the pinned key.
 
     Channels may be opened from several threads; the state guarded here is the transport that is current.
     """
@@ -141,11 +141,10 @@ class Shell:
         """
         return follow.follow(self, remote, local, alive)
 
-    def repin(self, box: Box) -> None:
-        """The box has another host key from now on: hang up, and accept only that one."""
+    def expect(self, box: Box) -> None:
+        """The box answers with other host keys from now on: whoever connects again accepts those alone. This line stands."""
         with self._lock:
             self.box = box
-            self._transport.close()
 
     def hang_up(self) -> None:
         """Break this connection, and with it whatever waits on it; the next use makes another."""

@@ -322,11 +322,12 @@ def _boot_s(run: Run) -> float:
 
 
 def _with_own_host_key(run: Run, shell: Shell, box: Box) -> Box:
-    if not box.replace_host_key:
-        return box
-    box = replace_host_key(shell, box)
-    run.ledger.append(Created(run_id=run.run_id, at_s=run.clock(), box=box))
-    return box
+    """Goes on from what the ledger has of it, whoever began: this controller before a cut, or one that died."""
+
+    def write_down(changed: Box) -> None:
+        run.ledger.append(Created(run_id=run.run_id, at_s=run.clock(), box=changed))
+
+    return patiently(run, lambda: replace_host_key(shell, run.state.box or box, write_down))
 
 
 def _standing_box(run: Run) -> Box | None:

@@ -17,7 +17,7 @@ import pytest
 from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, TrainingFailed, WrongHostKey
 from provision.provisioner import Box
-from provision.ssh import Shell, fetch_host_key, fingerprint, follow, read_known_keys, replace_host_key
+from provision.ssh import Shell, fingerprint, follow, read_known_keys
 from provision.ssh.channel import begin
 from provision.ssh.keys import client_key, make_key
 from tests.doubles.proxy import Proxy, proxied
@@ -157,7 +157,8 @@ def test_who_learns_that_a_silent_box_is_gone_ends_the_waiting(rig: Rig, box: Bo
     with pytest.raises(TrainingFailed, match="gone"):
         Shell.connect(away, key=rig.key().private, deadline_s=600.0, **options)
     with Shell.connect(box, key=rig.key().private, deadline_s=600.0, **options) as shell:
-        shell.repin(away)
+        shell.expect(away)
+        shell.hang_up()
         with pytest.raises(TrainingFailed, match="gone"):
             shell.run("true")
     assert now[0] == 0.0
@@ -168,25 +169,6 @@ def test_a_box_that_never_speaks_ends_at_the_deadline(rig: Rig, box: Box) -> Non
         silent = msgspec.structs.replace(box, port=mute.getsockname()[1])
         with pytest.raises(ConnectionFailed):
             Shell.connect(silent, key=rig.key().private, deadline_s=0.5)
-
-
-def test_the_key_that_travelled_is_replaced_by_one_that_the_box_made(tmp_path: Path) -> None:
-    with rig_of("local box in a PID namespace", tmp_path) as rig:
-        first = msgspec.structs.replace(rig.provisioner.up(local_offer(), rig.launch()), replace_host_key=True)
-        with rig.connect(first) as shell:
-            second = replace_host_key(shell, first, key_file=f"{first.folder}/server/host_key")
-            assert shell.run("echo still there").out == "still there\n"
-        assert second.host_key != first.host_key
-        assert not second.replace_host_key
-        assert fetch_host_key(second.host, second.port) == second.host_key
-        with pytest.raises(WrongHostKey):
-            rig.connect(first)
-        with rig.connect(second) as shell:
-            assert shell.run("true").rc == 0
-
-
-def test_a_box_whose_key_never_travelled_keeps_it(shell: Shell, box: Box) -> None:
-    assert replace_host_key(shell, box) is box
 
 
 def test_known_hosts_are_read_plain_and_hashed(box: Box, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from provision.errors import ConnectionFailed, HomeFailed, ProvisionError, Rentu
 from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.provisioner import Answer, Box, Claim, Owned, Resource
-from provision.walk import training
+from provision.walk import attempt, training
 from provision.walk.held import Run, read_run
 from provision.walk.patience import RECONNECT_S, has_gone, let_in_again, patiently, wait_for_box
 from provision.walk.run import walk
@@ -205,3 +205,29 @@ def test_one_that_is_not_seen_to_be_gone_is_reached_for(waiting: Callable[..., W
     """A list that lags once, or does not answer, must not cost a training that goes on."""
     _, num_tries = connected(waiting(*looks))
     assert num_tries == 1
+
+
+def test_a_line_that_is_cut_while_the_host_key_is_replaced_is_waited_for(
+    waiting: Callable[..., Waiting], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes on from what was written down; the box was given up, and the next offer never asked for."""
+    there = waiting(HERE)
+    first = there.run.state.box
+    assert first is not None
+    coming = msgspec.structs.replace(first, coming_host_key="new")
+    renewed = msgspec.structs.replace(first, host_key="new")
+    met: list[Box] = []
+
+    def cut_once(_shell: object, box: Box, write_down: Callable[[Box], object]) -> Box:
+        met.append(box)
+        if len(met) == 1:
+            write_down(coming)
+            raise ConnectionFailed("The line was cut.")
+        write_down(renewed)
+        return renewed
+
+    monkeypatch.setattr(attempt, "replace_host_key", cut_once)
+    shell: Any = None
+    assert attempt._with_own_host_key(there.run, shell, first) == there.run.state.box == renewed
+    assert met == [first, coming]
+    assert there.slept_s == [RECONNECT_S]
