@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from provision.account.ledger import Ledger
 from provision.charge.afterwards import Note, with_ends, write_end
 from provision.charge.orphans import Orphans
-from provision.clouds.inventory import GRACE_S
+from provision.clouds.patience import GRACE_S
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.errors import ProvisionError, Refused
 from provision.home.places import Places

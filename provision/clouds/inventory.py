@@ -9,12 +9,11 @@ from typing import Final
 
 import msgspec
 
+from provision.clouds.patience import Patience
 from provision.clouds.programs import Cloud
 from provision.errors import RentuneError
-from provision.home.clocks import Clocks
 from provision.provisioner import Answer, Claim, Owned, Resource, ResourceEnd, Teardown
 
-GRACE_S: Final = 65.0  # derived: lists of AWS lag up to a minute (skypilot-org/skypilot, issue 4431)
 PAUSE_S: Final = 5.0  # assumed: between two looks at what does not go away
 AT_ONCE: Final = 8  # assumed: regions asked side by side
 
@@ -49,13 +48,11 @@ class Notes:
 
 @dataclass(frozen=True)
 class Inventory:
-    """One cloud's lists, and how patient to be with them. Lists lag, so empty means: empty twice, `grace_s` apart."""
+    """One cloud's lists, and how patient to be with them. Lists lag, so empty means: empty twice, the grace apart."""
 
     cloud: Cloud
     environment: Mapping[str, str]
-    clocks: Clocks
-    grace_s: float
-    teardown_s: float
+    patience: Patience
 
     def listed(self, regions: tuple[str, ...], tag: str | None) -> Owned:
         """What carries our tag, or that of one run; complete only when every region has answered.
@@ -85,7 +82,7 @@ class Inventory:
 
     def told_s(self, listed: Owned) -> float:
         """Now, by the cloud's own clock where its answer tells that: it bills by no other, and this machine's may be set."""
-        return self.clocks.wall() - (listed.ahead_s or 0.0)
+        return self.patience.clocks.wall() - (listed.ahead_s or 0.0)
 
     def _listed_in(self, region: str, tag: str | None) -> Owned:
         try:
@@ -96,16 +93,16 @@ class Inventory:
 
     def end(self, regions: tuple[str, ...], claim: Claim, notes: Notes) -> Owned:
         """End what is listed until two listings, the grace apart, are empty; the last one when patience is over."""
-        ends_at_s = self.clocks.steady() + self.teardown_s
+        ends_at_s = self.patience.clocks.steady() + self.patience.teardown_s
         was_empty = False
         while True:
             listed = self.to_end(regions, claim)
             notes.look(listed, at_s=self.told_s(listed))
-            if (listed.nothing and was_empty) or (not listed.nothing and self.clocks.steady() >= ends_at_s):
+            if (listed.nothing and was_empty) or (not listed.nothing and self.patience.clocks.steady() >= ends_at_s):
                 return listed
             was_empty = listed.nothing
             self._end_each(listed.resources, notes)
-            self.clocks.sleep(self.grace_s if listed.nothing else PAUSE_S)
+            self.patience.clocks.sleep(self.patience.grace_s if listed.nothing else PAUSE_S)
 
     def _end_each(self, resources: Iterable[Resource], notes: Notes) -> None:
         for resource in resources:

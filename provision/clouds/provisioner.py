@@ -14,19 +14,15 @@ import msgspec
 
 from catalogs.compiled import read_compiled
 from catalogs.hardware import Offer
-from provision.aboard.renewal import LEASE_S
-from provision.clouds import bootstrap, container
-from provision.clouds.bootstrap import FirstBoot, render_user_data
-from provision.clouds.container import render_start
 from provision.clouds.drivers import misfit
 from provision.clouds.engine.where import plugin_binary, plugins_folder
-from provision.clouds.inventory import GRACE_S, Inventory, Notes, names_of, verdict_of
+from provision.clouds.first_words import LOOKS, box_folder, first_words, lease_of
+from provision.clouds.inventory import Inventory, Notes, names_of, verdict_of
+from provision.clouds.patience import OPERATION_S, PATIENCE, Patience
 from provision.clouds.preview import WouldBe, would_be
 from provision.clouds.programs import Cloud, plugin_version
 from provision.clouds.programs.order import (
-    ENDS_EARLY,
     SSH_PORT,
-    TIMER_AFTER_S,
     Image,
     KeptVolume,
     Order,
@@ -35,30 +31,24 @@ from provision.clouds.programs.order import (
     run_tags,
 )
 from provision.clouds.refusals import read_refusal
-from provision.clouds.reuse import CACHE, kept_volume, mounted
+from provision.clouds.reuse import CACHE, kept_volume
 from provision.clouds.runner import PATIENCE_S as ENGINE_PATIENCE_S
-from provision.clouds.stack import OPERATION_S, Recorded, Stack, State, remove_engine_files
+from provision.clouds.stack import Recorded, Stack, State, remove_engine_files
 from provision.errors import Declined, MissingPart, ProvisionError, Reason, Refused, RentuneError, Scope
-from provision.home.clocks import CLOCKS, Clocks
 from provision.home.installation import installation_id
 from provision.home.places import Places, RunFolder
 from provision.provisioner import SET_CLOCK, Answer, Box, Claim, Launch, Layer, Owned, Resource, Teardown, clock_trouble
 from provision.redact import redact
-from provision.ssh.keys import make_key
 
-TEARDOWN_S: Final = 600.0  # assumed: a GPU instance shuts down in one to five minutes
 # Derived: an engine that outlived its controller is waited for, then one reads back and one destroys.
 ENGINE_S: Final = ENGINE_PATIENCE_S[0] + 3 * sum(ENGINE_PATIENCE_S) + 2 * OPERATION_S
 INSTALL: Final = "rentune doctor --install"
-FIRST_WORDS: Final = {"cloud-init": render_user_data, "start command": render_start}  # by Image.told_by
-LOOKS: Final = {"cloud-init": bootstrap.render_look, "start command": container.render_look}  # by the same
 
 
 class PulumiProvisioner:
     """A `Provisioner` for one cloud. Edges come as arguments; `engine` is None where none is built yet.
 
-    `regions` is where to look for what no folder tells the region of; without it, everywhere the account may go. `create_s`:
-    how long the engine may take to create a box.
+    `regions` is where to look for what no folder tells the region of; without it, everywhere the account may go.
 
     One process drives one run at a time (see provision.clouds.stack).
     """
@@ -73,10 +63,7 @@ class PulumiProvisioner:
         environment: Mapping[str, str],
         image: Image | None = None,
         regions: tuple[str, ...] = (),
-        create_s: float = OPERATION_S,
-        clocks: Clocks = CLOCKS,
-        grace_s: float = GRACE_S,
-        teardown_s: float = TEARDOWN_S,
+        patience: Patience = PATIENCE,
     ) -> None:
         self.name = name
         self.cloud = cloud
@@ -85,19 +72,18 @@ class PulumiProvisioner:
         self.environment = environment
         self.image = image or cloud.IMAGE
         self.regions = regions
-        self.create_s = create_s
-        self.list_lag_s = grace_s
-        self.lease_s = LEASE_S if cloud.POWER_OFF in ENDS_EARLY else None
-        self.look = LOOKS[self.image.told_by](leased=self.lease_s is not None)
-        self.worst_teardown_s = ENGINE_S + teardown_s + grace_s
-        self.inventory = Inventory(cloud, environment, clocks=clocks, grace_s=grace_s, teardown_s=teardown_s)
+        self.patience = patience
+        self.list_lag_s = patience.grace_s
+        self.look = LOOKS[self.image.told_by](leased=lease_of(cloud) is not None)
+        self.worst_teardown_s = ENGINE_S + patience.teardown_s + patience.grace_s
+        self.inventory = Inventory(cloud, environment, patience)
 
     # ── up ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def preview(self, offer: Offer, launch: Launch) -> tuple[WouldBe, ...]:
         """What `up` would create. The cloud is asked what the program must know; nothing is made. Raises ProvisionError."""
         self._require_orderable(offer)
-        stack = self._stack(launch, operation_s=self.create_s)
+        stack = self._stack(launch, operation_s=self.patience.create_s)
         order = self._order(offer, launch)
         try:
             foreseen = stack.preview(self.cloud.program(order))
@@ -108,7 +94,7 @@ class PulumiProvisioner:
     def up(self, offer: Offer, launch: Launch) -> Box:
         """One instance of the offer; refused while state or cloud knows of anything of this run."""
         self._require_orderable(offer)
-        stack = self._stack(launch, operation_s=self.create_s)
+        stack = self._stack(launch, operation_s=self.patience.create_s)
         stack.recover()
         ahead_s = self._refuse_leftovers(stack.state(), offer.region, launch.run_id)
         order = self._order(offer, launch, ahead_s=ahead_s)
@@ -175,18 +161,8 @@ class PulumiProvisioner:
         launch = msgspec.structs.replace(launch, deadline_at_s=launch.deadline_at_s - ahead_s)
         tags = run_tags(offer, launch, installation_id(self.places))
         volume = self._volume(offer, launch, tags)
-        host_private, host_public = _one_time_host_key(RunFolder(launch.folder).engine, launch.run_id)
-        boot = FirstBoot(
-            user=self.image.user,
-            folder=self._box_folder(launch.run_id),
-            public_key=launch.public_key,
-            host_key_private=host_private,
-            host_key_public=host_public,
-            deadline_at_s=launch.deadline_at_s + TIMER_AFTER_S.get(self.cloud.POWER_OFF, 0.0),
-            now_s=self.inventory.clocks.wall() - ahead_s,
-            lease_s=self.lease_s,
-            volume=mounted(self.cloud.VOLUMES, volume),
-        )
+        now_s = self.inventory.patience.clocks.wall() - ahead_s
+        told = first_words(launch, cloud=self.cloud, image=self.image, volume=volume, now_s=now_s)
         return Order(
             name=resource_name(launch.run_id),
             region=offer.region,
@@ -197,8 +173,8 @@ class PulumiProvisioner:
             volume=volume,
             image=self.image,
             public_key=launch.public_key,
-            host_key=host_public,
-            user_data=FIRST_WORDS[self.image.told_by](boot),
+            host_key=told.host_key,
+            user_data=told.user_data,
             deadline_at_s=launch.deadline_at_s,
             allow_from=self._admitted(launch),
             tags=tags,
@@ -260,14 +236,11 @@ class PulumiProvisioner:
             port=int(outputs[port_output[0]]) if port_output else SSH_PORT,
             user=order.image.user,
             host_key=order.host_key,
-            folder=self._box_folder(launch.run_id),
+            folder=box_folder(self.image, launch.run_id),
             cache=CACHE if order.volume else None,
             replace_host_key=True,
             resources=self.inventory.as_shown(self._ending(order.region, launch.run_id, state), order.region, launch.run_id),
         )
-
-    def _box_folder(self, run_id: str) -> str:
-        return f"{self.image.home}/{resource_name(run_id)}"
 
     def readmit(self, claim: Claim) -> str | None:
         """Let this machine's present address in, and no longer the one at launch; the address, for the user to read.
@@ -382,18 +355,6 @@ def deadline_tag(instance: Resource) -> Layer:
     there = instance.deadline_at_s is not None
     says = "any computer with this account can end it past that" if there else "only its own ledger knows its deadline"
     return Layer(place="provider", name="deadline tag", there=Answer.YES if there else Answer.NO, says=says)
-
-
-def _one_time_host_key(folder: Path, run_id: str) -> tuple[str, str]:
-    """A fresh host key as text; on disk only for the moment of making it, for after the first contact it is dead."""
-    path = folder / "host_key"
-    for file in (path, path.with_suffix(".pub")):
-        file.unlink(missing_ok=True)
-    pair = make_key(path, comment=resource_name(run_id))
-    private = path.read_text()
-    for file in (path, path.with_suffix(".pub")):
-        file.unlink(missing_ok=True)
-    return private, pair.public
 
 
 def _output(outputs: Mapping[str, Any], path: str) -> Any:

@@ -31,6 +31,7 @@ import psutil
 from pulumi import automation as auto
 from pulumi.automation import errors as automation_errors
 
+from provision.clouds.patience import OPERATION_S as OPERATION_S
 from provision.clouds.runner import EngineCommand, living_engines, outwait
 from provision.errors import Declined, ProvisionError, Reason, RentuneError, Scope
 from provision.home.processes import living
@@ -39,7 +40,6 @@ from provision.redact import redact, secrets_of
 PROJECT: Final = "rentune"
 HOME_MARK: Final = "PULUMI_HOME"  # the SDK gives it to each engine that it starts
 OF_THE_ENGINE: Final = "pulumi:"  # what its own resources' types begin with: stack and providers
-OPERATION_S: Final = 900.0  # assumed: an instance takes minutes, a bare-metal one up to 15
 COLOUR: Final = re.compile(r"<\{%.*?%\}>")
 TRACEBACK: Final = "Traceback (most recent call last)"
 NOISE: Final = frozenset({"update failed", "Resource monitor has terminated, shutting down"})  # said after a reason

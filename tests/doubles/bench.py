@@ -12,6 +12,7 @@ import msgspec
 
 from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
+from provision.clouds.patience import Patience
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.provisioner import PulumiProvisioner
 from provision.home.clocks import Clocks
@@ -92,9 +93,9 @@ class Bench(msgspec.Struct, frozen=True, kw_only=True):
             environment=without_secrets(self.environment | variables, but=CLOUDS[self.cloud].secret_variables),
             image=self.row.image,
             regions=self.row.regions,
-            clocks=Clocks(sleep=lambda duration_s: time.sleep(min(duration_s, 0.1))),
-            grace_s=0.0,
-            teardown_s=teardown_s,
+            patience=Patience(
+                clocks=Clocks(sleep=lambda duration_s: time.sleep(min(duration_s, 0.1))), grace_s=0.0, teardown_s=teardown_s
+            ),
         )
 
     @property

@@ -342,7 +342,9 @@ def main(bench_json: str, home: str, run_id: str, command: str) -> None:
     bench, display = msgspec.json.decode(bench_json, type=Bench), Quiet()
     places = Places(home=Path(home), cache=Path(home).parent / "cache")
     provisioner = bench.provisioner(WithTheStack, teardown_s=TEARDOWN_S)
-    provisioner.inventory = dataclasses.replace(provisioner.inventory, grace_s=LAG_S, clocks=CLOCKS)
+    provisioner.inventory = dataclasses.replace(
+        provisioner.inventory, patience=dataclasses.replace(provisioner.patience, grace_s=LAG_S, clocks=CLOCKS)
+    )
     provisioner.list_lag_s = LAG_S
     try:
         if command == "resume":

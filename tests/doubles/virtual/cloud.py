@@ -10,6 +10,7 @@ from typing import Final, cast
 from catalogs.hardware import Offer
 from provision import errors
 from provision.clouds.inventory import Inventory, Notes, verdict_of
+from provision.clouds.patience import Patience
 from provision.clouds.programs import Cloud
 from provision.errors import ProvisionError, Refused
 from provision.home.clocks import Clocks
@@ -42,9 +43,11 @@ class VirtualCloud:
         self.inventory = Inventory(
             cast("Cloud", self.Lists(self)),
             {},
-            clocks=Clocks(wall=lambda: self.outside.home_s, steady=lambda: self.outside.now_s, sleep=self.sleep),
-            grace_s=GRACE_S,
-            teardown_s=TEARDOWN_S,
+            Patience(
+                grace_s=GRACE_S,
+                teardown_s=TEARDOWN_S,
+                clocks=Clocks(wall=lambda: self.outside.home_s, steady=lambda: self.outside.now_s, sleep=self.sleep),
+            ),
         )
 
     def sleep(self, duration_s: float) -> None:

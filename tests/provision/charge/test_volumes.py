@@ -24,7 +24,8 @@ from provision.account.runs import RunState, kept_at
 from provision.charge.orphans import Orphans, find_orphans, kept_sentences
 from provision.charge.volumes import end_volume, kept_volumes
 from provision.cli import call
-from provision.clouds.inventory import GRACE_S, Notes, verdict_of
+from provision.clouds.inventory import Notes, verdict_of
+from provision.clouds.patience import GRACE_S
 from provision.clouds.programs import CLOUDS, aws, load_cloud
 from provision.commands.ls import describe, stands
 from provision.errors import Exit, ProvisionError, Refused

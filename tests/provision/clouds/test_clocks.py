@@ -10,6 +10,7 @@ import msgspec
 import pytest
 
 from provision.clouds.inventory import Inventory
+from provision.clouds.patience import Patience
 from provision.clouds.programs import CLOUDS, load_cloud
 from provision.clouds.programs.clocks import Heard
 from provision.clouds.provisioner import PulumiProvisioner
@@ -58,7 +59,7 @@ def test_of_several_regions_the_one_that_answered_soonest_tells_best(tmp_path: P
             return Owned(resources=(), complete=Answer.YES, ahead_s=told[region])
 
     sky = Slow()
-    inventory = Inventory(sky, {}, clocks=Clocks(wall=lambda: 3 * HOUR_S), grace_s=0.0, teardown_s=0.0)
+    inventory = Inventory(sky, {}, Patience(clocks=Clocks(wall=lambda: 3 * HOUR_S), grace_s=0.0, teardown_s=0.0))
     assert inventory.listed(tuple(told), None).ahead_s == HOUR_S + 3.0
     assert inventory.listed(("yonder",), None).ahead_s is None
     assert inventory.told_s(inventory.listed(tuple(told), None)) == 2 * HOUR_S - 3.0

@@ -15,6 +15,7 @@ import pytest
 from catalogs.hardware import Offer
 from provision.clouds.engine.where import plugin_binary
 from provision.clouds.inventory import Notes, verdict_of
+from provision.clouds.patience import Patience
 from provision.clouds.programs import Volumes, plugin_version
 from provision.clouds.programs.order import Image, Order, PowerOff
 from provision.clouds.provisioner import PulumiProvisioner, _output
@@ -127,9 +128,11 @@ def provisioner(sky: Sky, tmp_path: Path, *, engine: Path | None = None, teardow
         places=Places(home=tmp_path / "home", cache=tmp_path / "cache"),
         engine=engine,
         environment={},
-        clocks=Clocks(wall=lambda: sky.now_s, steady=lambda: sky.steady_s, sleep=sky.sleep),
-        grace_s=60.0,
-        teardown_s=teardown_s,
+        patience=Patience(
+            clocks=Clocks(wall=lambda: sky.now_s, steady=lambda: sky.steady_s, sleep=sky.sleep),
+            grace_s=60.0,
+            teardown_s=teardown_s,
+        ),
     )
 
 
@@ -462,7 +465,7 @@ def with_stack(sky: Sky, tmp_path: Path, stack: PaperStack) -> PulumiProvisioner
 
     clocks = Clocks(wall=lambda: sky.now_s, steady=lambda: sky.steady_s, sleep=sky.sleep)
     places = Places(home=tmp_path / "home", cache=tmp_path / "cache")
-    return OnPaper("cloudy", sky, places=places, engine=None, environment={}, clocks=clocks, grace_s=60.0)
+    return OnPaper("cloudy", sky, places=places, engine=None, environment={}, patience=Patience(clocks=clocks, grace_s=60.0))
 
 
 HERE_OFFER = msgspec.structs.replace(OFFER, region="here", gpu=None)

@@ -202,7 +202,8 @@ def test_lists_that_lag_hide_neither_what_came_nor_what_went(world_bench: Bench)
     world_bench.control.set(list_lag_s=60)
     assert world_bench.listed().resources == ()
     patient, elsewhere = world_bench.provisioner(), world_bench.launch.folder.parent / "elsewhere"
-    patient.inventory = dataclasses.replace(patient.inventory, grace_s=65.0, clocks=Clocks(sleep=world_bench.control.advance))
+    lag = dataclasses.replace(patient.patience, grace_s=65.0, clocks=Clocks(sleep=world_bench.control.advance))
+    patient.inventory = dataclasses.replace(patient.inventory, patience=lag)
 
     teardown = patient.destroy(msgspec.structs.replace(world_bench.launch, folder=elsewhere))
 

@@ -107,4 +107,4 @@ def test_a_pod_without_an_address_ends_its_create_itself() -> None:
 def test_the_row_reaches_the_engine(cloud: str, row: CloudRow, places: Places) -> None:
     """As the limit of the one operation that creates."""
     made: Any = make_provisioner(cloud, places=places, environment={})
-    assert made.create_s == row.waits.create_s
+    assert made.patience.create_s == row.waits.create_s
