@@ -17,6 +17,7 @@ from typing import Any, Final
 
 import msgspec
 
+from planner.units import KIB, MIB
 from provision.clouds.programs.clocks import Heard
 from provision.errors import ProvisionError
 from provision.provisioner import Answer, Owned, Resource
@@ -25,12 +26,16 @@ Json = dict[str, Any]
 
 ANYWHERE: Final = "*"  # in an offer: one price everywhere, so the program or the cloud finds the place
 EVERYWHERE: Final = (ANYWHERE,)  # where to look: one look sees all
-TIMEOUT_S: Final = 10.0  # assumed
+TIMEOUT_S: Final = 10.0  # assumed: of silence
+ANSWER_S: Final = 30.0  # assumed: for all of an answer; a page of a list is there in one
+ANSWER_BYTES: Final = 32 * MIB  # assumed: a page of the longest list has a tenth
+PAGES: Final = 200  # assumed: no account has ten thousand machines, so a longer list is none
 PAUSES_S: Final = (0.5, 1.0, 2.0)  # assumed: before each further try of what was too much, or failed at the cloud
 PASSING: Final = frozenset({429, 500, 502, 503, 504})  # assumed: a later try may be answered otherwise
 REPEATABLE: Final = frozenset({"GET", "DELETE"})  # a second POST could buy a second box
 ABSENT: Final = 404  # source=RFC 9110, section 15.5.5
 DECLINED: Final = 300  # derived (RFC 9110, section 15): from here on a status is a no, and no redirect is followed
+PIECE_BYTES: Final = 64 * KIB
 LOOPBACK: Final = ("127.0.0.1", "localhost", "::1")
 
 
@@ -51,6 +56,7 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
     reason: Callable[[Json], str]  # what the body of an error says
     sleep: Callable[[float], None] = time.sleep
     clock: Callable[[], float] = time.time
+    steady: Callable[[], float] = time.monotonic
     heard: Heard = msgspec.field(default_factory=Heard)
     timeout_s: float = TIMEOUT_S
 
@@ -80,13 +86,19 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
 
     def rows(self, path: str, name: str, **query: str) -> Iterator[Json]:
         """Every row of a list, from all its pages."""
-        page, more = 1, True
-        while more:
+        for page in range(1, PAGES + 1):
             answer = self.ask("GET", path, None, **query, page=str(page), per_page="50")
-            if name not in answer:  # what can't be read is not an empty list
-                raise ProvisionError(f"{self.cloud} answered GET {path} with no {name}.")
-            yield from answer[name]
-            page, more = page + 1, self.next_page(answer)
+            yield from self.listed(answer, path, name)
+            if not self.next_page(answer):
+                return
+        raise ProvisionError(f"{self.cloud}'s list {path} has no end.")
+
+    def listed(self, answer: Json, path: str, name: str) -> list[Json]:
+        """What of an answer is a list: whatever else is there can't be read, and so is not an empty one."""
+        rows = answer.get(name)
+        if not isinstance(rows, list):
+            raise ProvisionError(f"{self.cloud} answered GET {path} with no {name}.")
+        return rows
 
     def _reason(self, status: int, answer: Json) -> str:
         try:
@@ -104,16 +116,19 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
 
     def _send(self, method: str, path: str, body: Json | None, query: Mapping[str, str]) -> tuple[int, Json]:
         try:
-            with self._open(method, path, body, query, self.timeout_s) as answer:
+            with self._answered(method, path, body, query) as answer:
                 self.heard.note(answer.headers["Date"], now_s=self.clock())
-                return int(answer.status), _read(answer.read())
-        except urllib.error.HTTPError as error:
-            with error:
-                self.heard.note(error.headers["Date"], now_s=self.clock())
-                return error.code, _read(error.read())
+                return int(answer.status), _read(_whole(answer, steady=self.steady))
         except (OSError, http.client.HTTPException, ValueError) as error:  # URLError and timeouts are OSErrors
             why = getattr(error, "reason", error)
             raise ProvisionError(f"{self.cloud} did not answer {method} {path}: {why}") from None
+
+    def _answered(self, method: str, path: str, body: Json | None, query: Mapping[str, str]) -> Any:
+        """The answer, a no as well."""
+        try:
+            return self._open(method, path, body, query, self.timeout_s)
+        except urllib.error.HTTPError as error:
+            return error
 
     def lines(self, path: str, *, silence_s: float, **query: str) -> Iterator[bytes]:
         """The lines of an answer that has no end, until none has come for so long; none at all where it is declined."""
@@ -129,6 +144,20 @@ class Api(msgspec.Struct, frozen=True, kw_only=True):
         data = None if body is None else json.dumps(body).encode()
         request = urllib.request.Request(url, data, headers, method=method)  # noqa: S310 - by checked_url
         return urllib.request.build_opener(_Here).open(request, timeout=timeout_s)
+
+
+def _whole(answer: Any, *, steady: Callable[[], float]) -> bytes:
+    """All of an answer's bytes. Raises OSError where they do not end: the timeout of a connection is one of silence."""
+    text, until_s = bytearray(), steady() + ANSWER_S
+    while piece := answer.read1(PIECE_BYTES):
+        text += piece
+        if len(text) > ANSWER_BYTES:
+            raise OSError(f"an answer of more than {ANSWER_BYTES // MIB} MiB")
+        if steady() > until_s:
+            raise OSError(f"an answer that was not whole after {ANSWER_S:.0f} s")
+    if answer.length:  # of what was announced, as far as it was: a connection that breaks off ends like one that is over
+        raise OSError(f"an answer that broke off {answer.length} bytes before its end")
+    return bytes(text)
 
 
 def _read(text: bytes) -> Json:

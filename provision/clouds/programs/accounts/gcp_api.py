@@ -78,6 +78,8 @@ def _rows_of(page: Json, path: str) -> Iterator[Json]:
     for scope in scopes:
         for name, found in scope.items():
             if name != "warning":
+                if not isinstance(found, list):
+                    raise ProvisionError(f"Google Cloud answered GET {path} with no list.")
                 yield from found
 
 

@@ -64,7 +64,7 @@ def pods(api: Api) -> Iterator[Json]:
     after: dict[str, str] = {}
     for _ in range(PAGES):
         page = api.ask("GET", "/pods", None, limit=PER_PAGE, **after)
-        yield from (pod for pod in page["pods"] if pod["status"] != GONE)
+        yield from (pod for pod in api.listed(page, "/pods", "pods") if pod["status"] != GONE)
         if not api.next_page(page):
             return
         after = {"cursor": page["pagination"]["nextCursor"]}
@@ -86,10 +86,7 @@ def log(api: Api, id: str) -> str:
 
 def volumes(api: Api) -> list[Json]:
     """All network volumes of the account; RunPod gives them on one page. Raises ProvisionError."""
-    answer = api.ask("GET", "/network-volumes")
-    if "networkVolumes" not in answer:  # what can't be read is not an empty list
-        raise ProvisionError("RunPod answered GET /network-volumes with no list.")
-    return list(answer["networkVolumes"])
+    return api.listed(api.ask("GET", "/network-volumes"), "/network-volumes", "networkVolumes")
 
 
 def volume_path(id: str) -> str:

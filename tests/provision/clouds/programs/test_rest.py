@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
 import threading
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from typing import Any
 
+import msgspec
 import pytest
 
-from provision.clouds.programs.rest import PAUSES_S, Api
+from provision.clouds.programs.rest import ANSWER_BYTES, ANSWER_S, PAGES, PAUSES_S, PIECE_BYTES, Api
 from provision.errors import ProvisionError
 
 TOKEN = "a-secret-of-the-account"
@@ -80,12 +82,36 @@ def test_pages_are_read_until_there_is_none(api: Api, server: Server) -> None:
     assert server.heard == [f"GET /things?tag=ours&page={page}&per_page=50 Bearer {TOKEN}" for page in (1, 2)]
 
 
-@pytest.mark.parametrize("body", [b"<html>Sign in to the network</html>", b"[]", b"{}", b""], ids=str)
+@pytest.mark.parametrize("body", [b"<html>Sign in to the network</html>", b"[]", b"{}", b"", b'{"things": {}}'], ids=str)
 def test_what_is_no_list_is_not_an_empty_one(api: Api, server: Server, body: bytes) -> None:
     """A page of a proxy, for one: nothing may seem to be gone because it could not be read."""
     server.answers = [(200, {}, body)]
     with pytest.raises(ProvisionError, match="answered GET /things with no things"):
         list(api.rows("/things", "things"))
+
+
+def test_a_list_without_an_end_is_no_list(api: Api, server: Server) -> None:
+    """Each page names a next one: a teardown that reads on would never come to the box."""
+    server.answers = [(200, {}, b'{"things": [], "more": true}')]
+    with pytest.raises(ProvisionError, match="Cloudy's list /things has no end"):
+        list(api.rows("/things", "things"))
+    assert len(server.heard) == PAGES
+
+
+def test_an_answer_of_any_size_is_no_answer(api: Api, server: Server) -> None:
+    server.answers = [(200, {}, b" " * (ANSWER_BYTES + 1))]
+    with pytest.raises(ProvisionError, match="Cloudy did not answer GET /things: an answer of more than 32 MiB"):
+        api.ask("GET", "/things")
+
+
+@pytest.mark.parametrize("status", [200, 500])
+def test_an_answer_that_only_drips_is_no_answer(api: Api, server: Server, status: int) -> None:
+    """Each byte comes in time, the whole never does."""
+    ticks = itertools.count(step=ANSWER_S)
+    impatient = msgspec.structs.replace(api, steady=lambda: next(ticks))
+    server.answers = [(status, {}, b"{" * 3 * PIECE_BYTES)]
+    with pytest.raises(ProvisionError, match=f"an answer that was not whole after {ANSWER_S:.0f} s"):
+        impatient.ask("POST", "/things")
 
 
 def test_a_token_follows_no_redirect(api: Api, server: Server) -> None:
