@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import os
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,6 +17,7 @@ from provision.account.naming import fitting
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
 from provision.charge.afterwards import Note, write_stray_end
+from provision.charge.attendant import NOBODY_THERE, Attendant
 from provision.charge.bell import bell, may_bill
 from provision.charge.controller import in_control, this_process
 from provision.charge.guard import set_sentinel
@@ -34,7 +36,7 @@ from provision.state.shared import ledger_of
 from provision.walk import lease
 from provision.walk.books import close_books, read_outcome
 from provision.walk.crash import crash_around, read_crash_point
-from provision.walk.held import Agrees, MakeProvisioner, Run, read_run
+from provision.walk.held import MakeProvisioner, Run, read_run
 from provision.walk.phases import Display
 from provision.walk.rescue import RESCUE_S, rescue
 from provision.walk.run import forbidden, result_is_elsewhere, walk
@@ -59,17 +61,12 @@ def drive(
     display: Display,
     environment: Mapping[str, str] = os.environ,
     detached: bool = False,
-    confirm: Confirm | None = None,
+    attendant: Attendant = NOBODY_THERE,
     make: MakeProvisioner | None = None,
-    agrees: Agrees = lambda _question: False,
-    hand_over: Callable[[], object] | None = None,
     clocks: Clocks = CLOCKS,
 ) -> Receipt:
     """Take charge of a run wherever it stands and go on to its receipt. Raises Refused while somebody else is in charge,
     where another machine has the result, and where a policy forbids by now what would be rented.
-
-    `agrees`: asked before an offer is taken that makes the job much dearer. Where the terminal is closed, `hand_over` leaves
-    the run to somebody else; without it that stops the run.
     """
     crash_point = read_crash_point(environment)
     ledger = ledger_of(run_id, places, note=display.note, around=crash_around(crash_point))
@@ -78,13 +75,11 @@ def drive(
         run_id,
         places=places,
         ledger=ledger,
-        make=make or provisioners(places, environment, confirm=confirm),
+        make=make or provisioners(places, environment, confirm=attendant.confirm),
         display=display,
-        agrees=agrees,
-        pushed=pushed_of(run_id, places.run(run_id)),
-        crash_point=crash_point,
         clocks=clocks,
     )
+    run = dataclasses.replace(run, agrees=attendant.agrees, pushed=pushed_of(run_id, run.folder), crash_point=crash_point)
     if result_is_elsewhere(run):
         raise Refused(
             f"The result of run {run_id} came home once, and is not here: another machine has it, or it was moved.",
@@ -98,7 +93,7 @@ def drive(
     run = with_held_clock(run)
     with (
         bell(run) as ringing,
-        interruptible(lambda: _hung_up(run, hand_over)),
+        interruptible(lambda: _hung_up(run, attendant.hand_over)),
         in_control(run_id, run.folder, ledger, clock=run.clock, detached=detached),
     ):
         ringing.started()
@@ -194,9 +189,9 @@ def _end_locked(
         ledger=ledger,
         make=lambda _claim: provisioner,
         display=display,
-        pushed=_pushed_if_seen(run_id, folder),
     )
-    return end_with_books(with_held_clock(run), discard=discard)
+    run = dataclasses.replace(with_held_clock(run), pushed=_pushed_if_seen(run_id, folder))
+    return end_with_books(run, discard=discard)
 
 
 def _ended_before(

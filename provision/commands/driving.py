@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from provision.account.bill import usd_so_far
 from provision.account.ledger import Ledger
+from provision.charge.attendant import Attendant
 from provision.charge.control import drive, find_run, told_if_cut_off
 from provision.charge.supervise import hand_over
 from provision.envelope import Problem
@@ -50,7 +51,8 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
     leave = partial(hand_over, run_id, places=places)
     if quiet or not sys.stdout.isatty():
         out = sys.stderr if quiet else sys.stdout
-        return drive(run_id, places=places, display=LineDisplay(out, columns=columns_of(out)), confirm=confirm, hand_over=leave)
+        reader = Attendant(confirm=confirm, hand_over=leave)
+        return drive(run_id, places=places, display=LineDisplay(out, columns=columns_of(out)), attendant=reader)
     ledger = Ledger(places.ledger)
     state = find_run(ledger, run_id)
     opened = state.opened
@@ -64,8 +66,8 @@ def _watched(run_id: str, places: Places, *, quiet: bool, confirm: Confirm | Non
         return find_run(ledger, run_id).deadline_at_s
 
     with LiveDisplay(console(), plan, opened_at_s=opened.at_s, deadline_at_s=deadline_at_s, spent_usd=spent_usd) as display:
-        agrees = partial(_agrees, display)
-        return drive(run_id, places=places, display=display, confirm=confirm, agrees=agrees, hand_over=leave)
+        watcher = Attendant(confirm=confirm, agrees=partial(_agrees, display), hand_over=leave)
+        return drive(run_id, places=places, display=display, attendant=watcher)
 
 
 def _agrees(display: LiveDisplay, question: str) -> bool:

@@ -116,9 +116,6 @@ def read_run(
     ledger: Ledger,
     make: MakeProvisioner,
     display: Display,
-    agrees: Agrees = lambda _question: False,
-    pushed: PushedCheckpoints | None = None,
-    crash_point: str | None = None,
     clocks: Clocks = CLOCKS,
 ) -> Run:
     """Read back what `open_run` wrote. Raises MissingPart where the run's provisioner can't be made here."""
@@ -132,9 +129,6 @@ def read_run(
         ledger=ledger,
         make=_each_once(make),
         display=display,
-        agrees=agrees,
-        pushed=pushed,
-        crash_point=crash_point,
         clock=clocks.wall,
         steady=clocks.steady,
         sleep=clocks.sleep,

@@ -68,9 +68,10 @@ def opened(
         ledger=rehearsal.ledger,
         make=lambda _claim: box,
         display=Quiet(),
-        agrees=lambda _: True,
     )
-    return dataclasses.replace(run, sleep=lambda seconds: time.sleep(min(seconds, 0.3)), least_boot_s=0.5)
+    return dataclasses.replace(
+        run, agrees=lambda _: True, sleep=lambda seconds: time.sleep(min(seconds, 0.3)), least_boot_s=0.5
+    )
 
 
 def require_bill(receipt: Receipt, run: Run) -> None:

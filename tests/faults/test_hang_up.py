@@ -8,6 +8,7 @@ import sys
 
 import pytest
 
+from provision.charge.attendant import Attendant
 from provision.errors import Exit
 from provision.walk.books import read_receipt
 from tests.doubles.displays import CtrlC
@@ -60,7 +61,7 @@ def test_before_anything_was_rented_a_closed_terminal_ends_the_run(rehearsal: Re
     """Nobody is left to do what has not begun."""
     handed_over: list[str] = []
     run_id = rehearsal.open()
-    receipt = rehearsal.drive(run_id, HangUp("prepare"), hand_over=lambda: handed_over.append(run_id))
+    receipt = rehearsal.drive(run_id, HangUp("prepare"), attendant=Attendant(hand_over=lambda: handed_over.append(run_id)))
     assert (receipt.exit_code, handed_over) == (Exit.INTERRUPTED, [])
 
 
@@ -73,7 +74,7 @@ def test_a_run_that_was_stopped_is_not_taken_up_again(rehearsal: Rehearsal) -> N
             run_id,
             HangUp("teardown", ctrl_c_at="train"),
             make=lambda _launch: ScriptedBox(rehearsal, line, LEAVES_WHEN_TOLD),
-            hand_over=lambda: handed_over.append(run_id),
+            attendant=Attendant(hand_over=lambda: handed_over.append(run_id)),
         )
     assert (receipt.exit_code, handed_over) == (Exit.INTERRUPTED, [])
     assert rehearsal.is_gone(run_id)

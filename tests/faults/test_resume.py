@@ -69,7 +69,6 @@ def left_behind(
         ledger=rehearsal.ledger,
         make=lambda _claim: scripted,
         display=Quiet(),
-        crash_point=None,
     )
     run.ledger.append(attempted(run_id, run.plan, at_s=time.time(), deadline_at_s=run.state.deadline_at_s))
     box = scripted.up(run.plan.offer, run.launch)

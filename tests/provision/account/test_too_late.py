@@ -47,7 +47,7 @@ def test_a_build_that_the_deadline_has_ended_is_told_as_that(
         raise ProvisionError("The environment could not be built on here (killed): Downloading torch")
 
     monkeypatch.setattr(ship, "ensure_environment", killed)
-    held: Any = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: Paper(), display=Quiet(), crash_point=None)
+    held: Any = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: Paper(), display=Quiet())
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=1e12))
     with pytest.raises(ProvisionError, match="Downloading torch"):
         _ensured_environment(held, None, None)  # type: ignore[arg-type]

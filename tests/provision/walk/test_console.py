@@ -68,7 +68,7 @@ def test_a_box_that_never_answers_is_told_with_the_end_of_its_boot_log(
 ) -> None:
     """And it is ended all the same; without a log the silence alone is told."""
     provisioner = Panicking(console)
-    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet(), crash_point=None)
+    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet())
     receipt = walk(dataclasses.replace(held, least_boot_s=0.1, plans=(boots_at_once(held.plan),)))
     assert receipt.exit_code == Exit.FAILED
     assert told in receipt.message

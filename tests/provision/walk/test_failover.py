@@ -17,6 +17,7 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Attempted, Created, Ended, Tried
 from provision.account.receipt import Receipt
+from provision.charge.attendant import Attendant
 from provision.charge.control import drive
 from provision.errors import BadInput, Declined, Exit, ProvisionError, Reason, Refused, Scope
 from provision.home.places import Places
@@ -207,7 +208,7 @@ def test_a_much_dearer_offer_needs_a_yes(
         return answer
 
     market = Market({HERE: full(HERE), THERE: full(THERE)})
-    receipt = driven(opened(at(HERE), at(THERE, 1.5), dearer=agreed), market, agrees=agrees)
+    receipt = driven(opened(at(HERE), at(THERE, 1.5), dearer=agreed), market, attendant=Attendant(agrees=agrees))
     assert len(market.asked) == asked
     assert len(questions) == (0 if agreed else 1)
     assert ("--dearer allows it" in receipt.message) == (asked == 1)

@@ -220,7 +220,7 @@ def test_a_silent_box_is_told_where_we_are_now(plan: Plan, places: Places) -> No
 
     gated = Gated()
     gated.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
-    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: gated, display=Quiet(), crash_point=None)
+    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: gated, display=Quiet())
     wait_for_box(dataclasses.replace(held, sleep=lambda _duration_s: None))
     assert admitted == [run_id]
 

@@ -63,7 +63,7 @@ def test_a_box_that_runs_and_never_answers_is_given_up_after_its_clouds_time(
         raise ConnectionFailed("Nothing answered.")
 
     provisioner = Silent(cloud)
-    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet(), crash_point=None)
+    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet())
     plan = boots_at_once(held.plan)
     rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider=cloud))
     receipt = walk(dataclasses.replace(held, plans=(rented,), connect=connect))
@@ -81,7 +81,7 @@ def test_an_order_that_is_granted_takes_back_that_the_account_may_not(run_id: st
         raise ConnectionFailed("Nothing answered.")
 
     provisioner = Silent("hetzner")
-    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet(), crash_point=None)
+    held = read_run(run_id, places=places, ledger=ledger, make=lambda _claim: provisioner, display=Quiet())
     plan = boots_at_once(held.plan)
     rented = msgspec.structs.replace(plan, offer=msgspec.structs.replace(plan.offer, provider="hetzner"))
     another = msgspec.structs.replace(rented.offer, instance_type="another")
