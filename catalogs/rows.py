@@ -64,7 +64,7 @@ _source_kind = one_of(get_args(SourceKind))
 
 def _capability(text: str) -> tuple[int, int]:
     major, _, minor = text.partition(".")
-    if not (major.isdigit() and minor.isdigit()):
+    if not (major.isdecimal() and minor.isdecimal()):
         raise ValueError(f'"{text}" is not a compute capability such as 8.6')
     return int(major), int(minor)
 

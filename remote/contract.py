@@ -10,7 +10,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from enum import StrEnum
-from typing import Any, Final, Literal, TypeVar, get_args
+from typing import Annotated, Any, Final, Literal, TypeVar, get_args
 
 import msgspec
 
@@ -220,10 +220,21 @@ class JobSpec(Value, frozen=True, kw_only=True):
 # ── what comes back ────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-# What the events' data count or measure, whatever the kind.
+# Whoever reads what a box says adds it up, makes whole numbers of it and writes it down again: none of that fails within these.
+MOST: Final = 2**53  # derived: as far as a float tells each whole number from the next; 9 PB, or 285 million years
+Count = Annotated[int, msgspec.Meta(ge=0, le=MOST)]
+Measure = Annotated[float, msgspec.Meta(ge=0, le=MOST)]
+Signed = Annotated[float, msgspec.Meta(ge=-MOST, le=MOST)]
+# Of a file, relative to a folder, and in it.
+PathBelow = Annotated[
+    str, msgspec.Meta(pattern=r"^(?!/)(?!(?:.*/)?\.{1,2}(?:/|$))[^\x00-\x1f\x7f]+(?![\s\S])", max_length=1024)
+]
+
+# What the events' data count or measure, whatever the kind; the losses apart, none of it is below zero.
+LOSSES: Final = ("loss", "mean_loss")
 FIGURES: Final = (
-    "step", "total_steps", "loss", "mean_loss", "seconds", "step_s", "planned_step_s", "tokens", "tokens_per_s", "size_bytes",
-    "peak_vram_process_bytes", "peak_vram_reserved_bytes", "peak_vram_allocated_bytes", "peak_ram_bytes",
+    *LOSSES, "step", "total_steps", "seconds", "step_s", "planned_step_s", "tokens", "tokens_per_s", "size_bytes",
+    "fetched_bytes", "peak_vram_process_bytes", "peak_vram_reserved_bytes", "peak_vram_allocated_bytes", "peak_ram_bytes",
 )  # fmt: skip
 
 
@@ -236,11 +247,11 @@ class Event(Value, frozen=True, kw_only=True):
     after an out-of-memory; this one never does, it ends.
     """
 
-    seq: int  # 0, 1, 2, … across restarts of the trainer
+    seq: Count  # 0, 1, 2, … across restarts of the trainer
     kind: str
     phase: str  # a Phase value; of a newer box perhaps one that is not known here
-    at_s: float  # wall clock, Unix
-    monotonic_s: float
+    at_s: Measure  # wall clock, Unix
+    monotonic_s: Measure
     data: dict[str, Any] = {}
     schema_version: int = SCHEMA_VERSION
 
@@ -257,9 +268,9 @@ class Sample(Value, frozen=True, kw_only=True):
 class Evaluation(Value, frozen=True, kw_only=True):
     """Held-out loss per row, in the rows' order: pairs before and after can be compared."""
 
-    step: int
-    mean_loss: float
-    row_losses: tuple[float, ...]
+    step: Count
+    mean_loss: Signed
+    row_losses: tuple[Signed, ...]
 
 
 LINES_TOLD: Final = 5  # assumed: as many as a sentence bears
@@ -276,10 +287,10 @@ class Beginnings(Value, frozen=True, kw_only=True):
 class RowsRead(Value, frozen=True, kw_only=True):
     """What becomes of the rows of a part of the data within a sequence length."""
 
-    used: int  # learned from or judged by, cut or whole
-    cut: int  # of those
-    left_out: int  # nothing to learn is left of them
-    left_out_lines: tuple[int, ...]  # of those, at most `LINES_TOLD`, in the file
+    used: Count  # learned from or judged by, cut or whole
+    cut: Count  # of those
+    left_out: Count  # nothing to learn is left of them
+    left_out_lines: tuple[Count, ...]  # of those, at most `LINES_TOLD`, in the file
 
     @property
     def lines_words(self) -> str:
@@ -291,30 +302,30 @@ class RowsRead(Value, frozen=True, kw_only=True):
 class Measured(Value, frozen=True, kw_only=True):
     """What the meters showed. Absent meters are None: a CPU box has no VRAM."""
 
-    peak_vram_allocated_bytes: int | None = None
-    peak_vram_reserved_bytes: int | None = None
-    peak_vram_process_bytes: int | None = None
-    peak_ram_bytes: int | None = None
-    tokens_per_s: float | None = None  # over the train phase, padding included
-    step_s: float | None = None  # median optimizer step
-    energy_kwh: float | None = None
-    steps: int = 0
-    tokens: int = 0
+    peak_vram_allocated_bytes: Count | None = None
+    peak_vram_reserved_bytes: Count | None = None
+    peak_vram_process_bytes: Count | None = None
+    peak_ram_bytes: Count | None = None
+    tokens_per_s: Measure | None = None  # over the train phase, padding included
+    step_s: Measure | None = None  # median optimizer step
+    energy_kwh: Measure | None = None
+    steps: Count = 0
+    tokens: Count = 0
 
 
 class AdapterFile(Value, frozen=True, kw_only=True):
-    path: str  # relative to the adapter folder
-    size_bytes: int
+    path: PathBelow  # relative to the adapter folder
+    size_bytes: Count
     sha256: str
 
 
 class Reached(Value, frozen=True, kw_only=True):
     """How far a training came, in optimizer steps."""
 
-    step: int  # the last one that was made
-    total_steps: int  # that the job asks for
-    judged_step: int  # the last one whose weights were judged by held-out rows; 0 = none after the base
-    weights_step: int  # whose weights are the result
+    step: Count  # the last one that was made
+    total_steps: Count  # that the job asks for
+    judged_step: Count  # the last one whose weights were judged by held-out rows; 0 = none after the base
+    weights_step: Count  # whose weights are the result
 
 
 class Outcome(Value, frozen=True, kw_only=True):
@@ -323,10 +334,10 @@ class Outcome(Value, frozen=True, kw_only=True):
     run_id: str
     reason: EndReason
     message: str  # one sentence for a person
-    phase_s: dict[str, float]  # seconds by Phase value, as the box metered them
+    phase_s: dict[str, Measure]  # seconds by Phase value, as the box metered them
     measured: Measured
     reached: Reached | None = None  # None without a result
-    trainable_params: int | None = None
+    trainable_params: Count | None = None
     train_rows: RowsRead | None = None  # None of a trainer of before 2026-12
     held_out_rows: RowsRead | None = None  # likewise
     before: Evaluation | None = None
@@ -465,7 +476,7 @@ MAX_CHECKPOINTS: Final = (
 class Judged(Value, frozen=True, kw_only=True):
     """What a checkpoint's progress says of another checkpoint, which is needed beside it."""
 
-    best_step: int | None = None  # of the lowest held-out loss after step 0
+    best_step: Count | None = None  # of the lowest held-out loss after step 0
 
 
 def checkpoint_name(step: int) -> str:
@@ -475,7 +486,7 @@ def checkpoint_name(step: int) -> str:
 
 def checkpoint_step(name: str) -> int | None:
     """The step of a checkpoint's folder; None of any other name."""
-    found = re.fullmatch(r"step-(\d{8,})", name)
+    found = re.fullmatch(r"step-([0-9]{8,16})", name)
     return int(found[1]) if found else None
 
 
@@ -502,11 +513,19 @@ def decode(data: bytes | str, kind: type[T]) -> T:
 
 def parse_event(line: bytes) -> Event | None:
     """Read one line of `events.jsonl`; None for a line that a kill cut short (the next start goes on in a new line), and for
-    one whose figures are none.
+    one whose figures are none, or beyond all that is counted here. A figure that is null was not metered, and is left out.
     """
     try:
         event = decode(line, Event)
     except msgspec.DecodeError:
         return None
-    figures = (event.data.get(key) for key in FIGURES)
-    return event if all(figure is None or isinstance(figure, int | float) for figure in figures) else None
+    untold = {key for key in FIGURES if event.data.get(key, 0) is None}
+    if not all(_is_figure(key, event.data[key]) for key in FIGURES if key in event.data and key not in untold):
+        return None
+    told = {key: value for key, value in event.data.items() if key not in untold}
+    return msgspec.structs.replace(event, data=told) if untold else event
+
+
+def _is_figure(key: str, value: object) -> bool:
+    least = -MOST if key in LOSSES else 0
+    return isinstance(value, int | float) and not isinstance(value, bool) and least <= value <= MOST

@@ -122,7 +122,7 @@ class Stack(msgspec.Struct, frozen=True, kw_only=True):
 
 def release_of(text: str) -> tuple[int, ...]:
     """(4, 45, 2) of "4.45.2"."""
-    return tuple(int(part) for part in text.split(".") if part.isdigit())
+    return tuple(int(part) for part in text.split(".") if part.isdecimal())
 
 
 class Change(NamedTuple):

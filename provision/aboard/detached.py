@@ -7,6 +7,7 @@ their environment, so they are found even when the shell that leads them was kil
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Literal
 
@@ -23,6 +24,7 @@ STOPPED_FILE = "stopped"  # we asked it to leave; without this file it was someb
 REBOOTED = "rebooted"
 ANY_RC = "any"
 KILLED_RC = 128  # derived: a shell reports 128 + the signal
+CODE = re.compile("[0-9]{1,3}")  # derived: up to 255
 TOO_SLOW_RC = 75  # derived: EX_TEMPFAIL of sysexits.h; asked again, the same task goes on beginning
 ANSWER_S = 30.0  # assumed: such a script needs 0.1 s
 
@@ -154,7 +156,7 @@ def state(shell: Shell, folder: str) -> TaskState:
 def read_state(said: str) -> TaskState:
     """What the shell function `state` says, as a value; anything else is `unknown`."""
     match said.split():
-        case ["ended", rc, *words] if rc.isdigit() and words in ([], [STOPPED_FILE], [REBOOTED]):
+        case ["ended", rc, *words] if CODE.fullmatch(rc) and words in ([], [STOPPED_FILE], [REBOOTED]):
             how: Literal["killed", "ended"] = "killed" if int(rc) >= KILLED_RC else "ended"
             return TaskState(state=how, rc=int(rc), stopped=words == [STOPPED_FILE], rebooted=words == [REBOOTED])
         case ["killed", *words] if words in ([], [REBOOTED]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shlex
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -43,6 +44,7 @@ LEFT_RC = EXIT_CODES[EndReason.INTERRUPTED]  # of a trainer that saved and left 
 LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
 MEMORY = "/dev/shm"  # noqa: S108 - a tmpfs on every Linux
 LAST_EVENTS = 2000  # assumed: steps of a tenth of a second since the last checkpoint, and half a megabyte
+SECONDS = re.compile("[0-9]{1,11}")  # derived: until the year 5138
 LOOK_S = 0.1  # assumed: a look is one command over a standing line
 
 
@@ -91,7 +93,7 @@ def _by_their_clock(shell: Shell, spec: JobSpec, clock: Callable[[], float]) -> 
         return spec
     asked_at_s = clock()
     said = shell.run("date +%s")
-    if said.rc != 0 or not said.out.strip().isdigit():
+    if said.rc != 0 or not SECONDS.fullmatch(said.out.strip()):
         raise ProvisionError(f"{shell.box.host} does not say what time it is: {said.err.strip() or said.out.strip()}")
     ahead_s = int(said.out) - (asked_at_s + clock()) / 2
     if abs(ahead_s) <= CLOCKS_AGREE_S:

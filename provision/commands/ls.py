@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Mapping
 from decimal import Decimal
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -27,12 +28,12 @@ if TYPE_CHECKING:
 SHOWN = 20
 BOOKS_OPEN = "ended, books open"
 IN_PART = "trained in part"
-STATUSES = {
+STATUSES: Mapping[int, str] = {
     Exit.OK: "trained",
     Exit.IN_PART: IN_PART,
     Exit.FAILED: "failed",
     Exit.INTERRUPTED: "interrupted",
-}  # of a run that is over
+}  # of a run that is over; of a code that this version does not know it only says that it ended
 ASSUMED = "*"
 NOT_AT_HOME = "result not at home"
 DEADLINE = "deadline"  # the same word as a trainer's that kept it and had no result
@@ -207,7 +208,7 @@ def status(state: RunState, folder: RunFolder, *, now_s: float) -> str:
     if state.ended and not (state.goes_on and is_held):
         if state.billed is None:
             return BOOKS_OPEN
-        return STATUSES.get(Exit(state.billed.exit_code), "ended")
+        return STATUSES.get(state.billed.exit_code, "ended")
     if is_held:
         return "ending" if state.controlled and state.controlled.ending else "running"
     if state.opened.keep_box_on_failure and state.billed is not None:

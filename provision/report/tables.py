@@ -23,7 +23,7 @@ VERDICTS = {
     "orphaned": "STILL THERE",
     "unknown": "UNKNOWN",
 }
-ENDINGS: Final = {  # of a run, by its exit code
+ENDINGS: Final[Mapping[int, str]] = {  # of a run, by its exit code; a later version may have written another
     Exit.OK: "trained and gone",
     Exit.IN_PART: "gone",
     Exit.FAILED: "failed and gone",
@@ -32,7 +32,7 @@ ENDINGS: Final = {  # of a run, by its exit code
     Exit.INTERRUPTED: "interrupted and gone",
 }
 Tone = Literal["good", "in_part", "bad"]
-TONES: Final[dict[Exit, Tone]] = {Exit.OK: "good", Exit.IN_PART: "in_part"}  # by exit code; "bad" for the others
+TONES: Final[Mapping[int, Tone]] = {Exit.OK: "good", Exit.IN_PART: "in_part"}  # by exit code; "bad" for the others
 LEAST_TOLD_S: Final = 1.0  # derived: the shortest that providers bill
 BOOKS_OPEN: Final = "trained and gone, its books open"
 
@@ -50,7 +50,8 @@ class Table(msgspec.Struct, frozen=True, kw_only=True):
 
 def headline(receipt: Receipt) -> str:
     """One line that says how it ended and what it cost."""
-    words = BOOKS_OPEN if receipt.trained and receipt.exit_code == Exit.FAILED else ENDINGS[Exit(receipt.exit_code)]
+    ending = ENDINGS.get(receipt.exit_code, f"ended with code {receipt.exit_code}")
+    words = BOOKS_OPEN if receipt.trained and receipt.exit_code == Exit.FAILED else ending
     if receipt.in_part:
         words = f"{trained_words(receipt)}, {words.removeprefix('trained and ')}"
     spent = f"{spent_words(receipt.metered_usd, assumed=receipt.assumed)} in {seconds_words(receipt.wall_s)}"
@@ -59,7 +60,7 @@ def headline(receipt: Receipt) -> str:
 
 def tone(receipt: Receipt) -> Tone:
     """How good that is."""
-    return TONES.get(Exit(receipt.exit_code), "bad")
+    return TONES.get(receipt.exit_code, "bad")
 
 
 def tables(receipt: Receipt) -> tuple[Table, ...]:

@@ -7,7 +7,7 @@ from typing import Final
 
 from provision.aboard import job
 from provision.account.runs import Standing
-from provision.errors import ConnectionFailed, RentuneError, ResultOnBox
+from provision.errors import ConnectionFailed, ControlLost, RentuneError, ResultOnBox
 from provision.provisioner import Box
 from provision.ssh import Shell
 from provision.ssh.keys import client_key
@@ -26,8 +26,28 @@ def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) ->
     """Bring home what there is on a box that answers; a trainer that is still at it is told to save and leave before, and has
     its last checkpoint brought home where it has no result by then.
 
-    Raises ResultOnBox when there is a result, and it does not come.
+    Raises ResultOnBox when there is a result, and it does not come, and ControlLost. Nothing else: whatever a box says, and
+    whatever fault of ours that meets, what bills does not wait for it.
     """
+    try:
+        _bring_home(run, reach_s=reach_s, rescue_s=rescue_s)
+    except (ResultOnBox, ControlLost):
+        raise
+    except Exception as error:
+        why = str(error) if isinstance(error, RentuneError) else f"{type(error).__name__}: {error}"
+        if _waits(run):
+            raise _not_brought(run, why) from error
+        run.display.note(f"What is on the box could not be brought home: {why}")
+
+
+def _waits(run: Run) -> bool:
+    """As `result_waits`; a home that can't be read knows of no result."""
+    with suppress(Exception):
+        return result_waits(run)
+    return False
+
+
+def _bring_home(run: Run, *, reach_s: float, rescue_s: float) -> None:
     box = _standing(run)
     if box is None:
         return
@@ -35,7 +55,7 @@ def rescue(run: Run, *, reach_s: float = REACH_S, rescue_s: float = RESCUE_S) ->
         shell = _connected(run, box, reach_s=reach_s, lifetime_s=MOST_S + rescue_s)
     except (RentuneError, OSError) as error:
         if result_waits(run):
-            raise _not_brought(run, error) from error
+            raise _not_brought(run, str(error)) from error
         run.display.note(f"The box could not be asked for a result: {error}")
         return
     with shell, ended_after(shell, MOST_S + rescue_s):
@@ -80,9 +100,9 @@ def _fetch(run: Run, shell: Shell, box: Box) -> None:
     try:
         fetch(run, shell, box)
     except (RentuneError, OSError) as error:
-        raise _not_brought(run, error) from error
+        raise _not_brought(run, str(error)) from error
 
 
-def _not_brought(run: Run, error: Exception) -> ResultOnBox:
+def _not_brought(run: Run, why: str) -> ResultOnBox:
     hint = f"rentune down --discard {run.run_id} ends it without."
-    return ResultOnBox(f"The result is on the box and could not be brought home: {error}", hint=hint)
+    return ResultOnBox(f"The result is on the box and could not be brought home: {why}", hint=hint)

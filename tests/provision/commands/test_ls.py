@@ -115,6 +115,12 @@ def test_a_run_that_is_over_and_has_lost_its_directory_sends_nobody_in_a_circle(
     )
 
 
+def test_an_exit_code_of_a_later_version_only_says_that_it_ended(run_id: str, places: Places, ledger: Ledger) -> None:
+    close(ledger, run_id, exit_code=6)
+    assert stands(describe(ledger.runs()[run_id], places, now_s=0.0)) == "ended after 3 min 05 s"
+    assert call(["ls"]) == Exit.OK
+
+
 def test_between_two_attempts_a_run_goes_on(run_id: str, places: Places, ledger: Ledger) -> None:
     """Nothing of it bills, and it is not over: not while somebody is at it."""
     ledger.append(attempted(run_id, at_s=1.0))
