@@ -178,9 +178,13 @@ def attempt(run: Run, phases: Phases, plan: Plan) -> End:
             _end_what_is_left(run)
     with telling.caught():
         meter_pushes(run)
-    _note_down(run, telling.end(spared=spared))
+    end = telling.end(spared=spared)
+    with telling.caught():
+        _note_down(run, end)
     with telling.caught():
         confirm(run, phases)
+    with telling.caught():
+        _note_down(run, end)  # where a disk that was full may have room again: without that line no other offer is tried
     return telling.end(spared=spared)
 
 
@@ -204,10 +208,11 @@ def _why_not_here(run: Run, end: End) -> NoRoom | None:
 def _note_down(run: Run, end: End) -> None:
     """In the ledger, where another attempt may follow: this offer, why not, how long it took, what the run has cost so far.
 
-    Before anything else, once it has ended: whoever comes after a controller that died here must know.
+    Before anything else, once it has ended: whoever comes after a controller that died here must know. Nothing where it stands
+    there already.
     """
     state, now_s, why = run.state, run.clock(), _why_not_here(run, end)
-    if state.rental is None or why is None or not state.ended:
+    if state.rental is None or why is None or state.standing is not Standing.OVER:
         return
     run.ledger.append(
         Tried(

@@ -74,15 +74,15 @@ def end(claim: Claim, *, provisioner: Provisioner, ledger: Ledger, clock: Callab
     with _shielded():
         _require_charge(ledger)
         teardown = _destroy(provisioner, _with_used_volumes(claim, ledger))
-        state, now_s = ledger.runs().get(claim.run_id), clock()
-        if teardown.clean and state is not None:
-            created = state.box.resources if state.box else ()
-            looked_at_s = now_s - (teardown.ahead_s or 0.0)
-            teardown = _with_what_had_gone(teardown, created, min(looked_at_s, state.deadline_at_s))
+        now_s = clock()
         try:
+            teardown = _with_what_had_gone(teardown, ledger, now_s)
             _write(teardown, ledger, now_s)
-        except OSError as error:
-            unwritten = f"{ledger.path} could not take this line: {error.strerror or error}."
+        except ControlLost:
+            raise
+        except Exception as error:  # noqa: BLE001 - as above; the verdict itself is told in any case
+            why = getattr(error, "strerror", None) or str(error).removesuffix(".") or type(error).__name__
+            unwritten = f"{ledger.path} could not take this line: {why}."
             teardown = msgspec.structs.replace(teardown, message=f"{teardown.message} {unwritten}".strip())
     return teardown
 
@@ -131,8 +131,13 @@ def _write(teardown: Teardown, ledger: Ledger, at_s: float) -> None:
     ledger.append(Ended(run_id=teardown.run_id, at_s=at_s, teardown=teardown))
 
 
-def _with_what_had_gone(teardown: Teardown, created: tuple[Resource, ...], at_s: float) -> Teardown:
-    """The verdict, with what was no longer there to be ended: a deadline takes a box without asking anybody, by `at_s`."""
+def _with_what_had_gone(teardown: Teardown, ledger: Ledger, now_s: float) -> Teardown:
+    """A clean verdict, with what was no longer there to be ended: a deadline takes a box without asking anybody."""
+    state = ledger.runs().get(teardown.run_id)
+    if not teardown.clean or state is None:
+        return teardown
+    created = state.box.resources if state.box else ()
+    at_s = min(now_s - (teardown.ahead_s or 0.0), state.deadline_at_s)
     ends = tuple(msgspec.structs.replace(end, at_s=min(end.at_s, at_s)) if end.before else end for end in teardown.resources)
     seen = {(end.resource.kind, end.resource.id) for end in ends}
     gone = tuple(

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import time
 from collections.abc import Callable
 from decimal import Decimal
@@ -15,7 +17,7 @@ from catalogs.hardware import Offer
 from planner.asking.request import Budget
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.account.lines import Attempted, Created, Ended, Tried
+from provision.account.lines import AnyLine, Attempted, Created, Ended, PhaseEnded, Tried
 from provision.account.receipt import Receipt
 from provision.charge.attendant import Attendant
 from provision.charge.control import drive
@@ -29,6 +31,7 @@ from provision.report.tables import tries_table
 from provision.walk.books import read_receipt
 from provision.walk.run import UNCONFIRMED
 from provision.watch.curves import trace_curves
+from remote.contract import Phase
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Market
 from tests.provision.plans import about, attempted
@@ -94,6 +97,27 @@ def test_where_one_is_full_the_next_is_asked(at: At, opened: Opened, driven: Dri
     assert [(line.offer, line.reason, line.scope) for line in lines if isinstance(line, Tried)] == [
         (key, Reason.CAPACITY, Scope.OFFER) for key in market.asked
     ]
+
+
+@pytest.mark.parametrize(("times", "asked"), [(1, [HERE, THERE]), (9, [HERE])])
+def test_a_full_disk_keeps_nobody_from_looking_once_more_what_an_attempt_has_left(
+    at: At, opened: Opened, driven: Driven, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, times: int, asked: list[str]
+) -> None:
+    """The reason of an attempt is not written down at first, or never: without it no other offer is asked for."""
+    left, append = iter(range(times)), Ledger.append
+
+    def full_disk(self: Ledger, line: AnyLine) -> None:
+        if isinstance(line, Tried) and next(left, None) is not None:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        append(self, line)
+
+    monkeypatch.setattr(Ledger, "append", full_disk)
+    market = Market({key: full(key) for key in (HERE, THERE)})
+    receipt = driven(opened(at(HERE), at(THERE)), market)
+    assert (market.asked, receipt.exit_code) == (asked, Exit.FAILED)
+    assert receipt.message.startswith(f"{asked[-1]} is full.")
+    confirmed = [line for line in ledger.lines() if isinstance(line, PhaseEnded) and line.phase == Phase.CONFIRM]
+    assert len(confirmed) == len(asked)
 
 
 def test_what_nobody_understands_is_cleaned_up_told_word_for_word_and_tried_at_one_other_offer(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+import errno
 import os
 import signal
 import time
@@ -16,7 +17,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Opened
 from provision.account.runs import RunState
 from provision.direct.local import local_offer
-from provision.errors import BoxLost, ProvisionError
+from provision.errors import BadInput, BoxLost, ProvisionError
 from provision.provisioner import Answer, Box, Claim, Launch, Layer, Owned, Resource, ResourceEnd, Teardown
 from provision.walk.lease import end, leased
 from tests.provision.plans import attempted
@@ -125,6 +126,25 @@ def test_a_block_that_ends_well_ends_the_box(launch: Launch, ledger: Ledger) -> 
         assert rented.asked == ["up"]
     assert rented.asked == ["up", "destroy"]
     assert _state(ledger).ended
+
+
+@pytest.mark.parametrize("error", [BadInput("It is a folder."), OSError(errno.EIO, "Input/output error"), ValueError("Odd.")])
+def test_books_that_cannot_be_read_after_the_destroy_lose_no_verdict(
+    launch: Launch, ledger: Ledger, monkeypatch: pytest.MonkeyPatch, error: Exception
+) -> None:
+    """It says that it is not written down, and why."""
+
+    class Destroyed(Rented):
+        def destroy(self, claim: Claim) -> Teardown:
+            def broken() -> dict[str, RunState]:
+                raise error
+
+            monkeypatch.setattr(ledger, "runs", broken)
+            return super().destroy(claim)
+
+    told = end(launch, provisioner=Destroyed(), ledger=ledger)
+    assert told.verdict == "destroyed"
+    assert told.message.startswith(f"Gone. {ledger.path} could not take this line: ")
 
 
 @pytest.mark.parametrize("way_out", [ValueError("a bug"), KeyboardInterrupt(), SystemExit(3)])
