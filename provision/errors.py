@@ -3,7 +3,8 @@
 RentuneError                 exit code (docs/exit-codes.md)
 ├── BadInput                 2   what was asked can't be understood
 ├── Refused                  2   understood, and declined: too dear, not runnable, no consent
-│   └── HeldElsewhere        2   another machine is in charge of the run, and was heard of lately
+│   └── Held                 2   somebody has the run in hand, and nobody has said that it is to end
+│       └── HeldElsewhere    2   another machine is in charge of it, and was heard of lately
 ├── MissingPart              2   a tool, an extra or a credential is not there
 ├── PapersLost               3   a run's directory is gone, and its box may go on billing
 ├── ProvisionError           1   the provider did not give us a box
@@ -59,7 +60,11 @@ class Refused(RentuneError):
     exit_code = Exit.REFUSED
 
 
-class HeldElsewhere(Refused):
+class Held(Refused):
+    pass
+
+
+class HeldElsewhere(Held):
     pass
 
 

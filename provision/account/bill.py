@@ -66,7 +66,7 @@ def usd_so_far(state: RunState, *, now_s: float) -> Decimal:
 
 def cost_usd(state: RunState, *, now_s: float) -> Decimal:
     """Of any run: as its receipt has it; until there is one, by the same formula."""
-    if state.billed is not None and state.ended:
+    if state.billed is not None and state.over:
         return state.billed.metered_usd
     return usd_so_far(state, now_s=now_s)
 

@@ -16,7 +16,7 @@ from planner.strategy.words import describe
 from provision.account.bill import LINES, LineName, bill, billed_s, costs_on, kept_usd_per_month, rental_usd, rounded
 from provision.account.closing import AtHome, Closing, Told
 from provision.account.earlier import STEP, STEPS
-from provision.account.runs import Rental, RunState
+from provision.account.runs import Rental, RunState, Standing
 from provision.account.upkeep import Upkeep
 from provision.errors import Exit, Reason, Scope
 from provision.provisioner import Resource, Teardown
@@ -175,7 +175,9 @@ def reckon(plan: Plan, state: RunState, told: Told, *, home: AtHome, closing: Cl
         usd_per_hour=state.rental.offer.usd_per_hour if state.rental else state.opened.usd_per_hour,
         trained=trained,
         in_part=in_part,
-        exit_code=exit_code(trained=trained, in_part=in_part, gone=state.ended, interrupted=interrupted),
+        exit_code=exit_code(
+            trained=trained, in_part=in_part, gone=state.standing in (Standing.BETWEEN, Standing.OVER), interrupted=interrupted
+        ),
         reason=outcome.reason if outcome else None,
         reached=outcome.reached if outcome else None,
         result_made=outcome is not None and outcome.trained,

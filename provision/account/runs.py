@@ -111,11 +111,6 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
     fetched: bool = False  # whether a controller, on whatever machine, has brought home all that the last box had
 
     @property
-    def ended(self) -> bool:
-        """Whether nothing of it can bill any more, as far as anyone has seen."""
-        return self.teardown is not None and self.teardown.clean
-
-    @property
     def kept(self) -> tuple[Resource, ...]:
         """The disks that its user keeps, of whichever attempt: they bill by the month."""
         return tuple(volume for id, volume in self.volumes.items() if id not in self.volumes_ended)
@@ -147,9 +142,20 @@ class RunState(msgspec.Struct, frozen=True, kw_only=True):
         return self.provider in OWN_MACHINES
 
     @property
+    def over(self) -> bool:
+        """Whether nothing of it can bill any more, as far as anyone has seen, and nothing follows."""
+        return self.standing is Standing.OVER
+
+    @property
+    def may_bill(self) -> bool:
+        """Whether a box was asked for, and nobody has seen it gone."""
+        return self.standing in (Standing.ASKED, Standing.UP)
+
+    @property
     def standing(self) -> Standing:
+        """The one truth of where it stands: between two attempts nothing bills, and the run goes on all the same."""
         if self.rental is None:
-            return Standing.OVER if self.ended else Standing.OPENED
+            return Standing.OVER if self.teardown is not None and self.teardown.clean else Standing.OPENED
         if self.rental.ended_at_s is None:
             return Standing.ASKED if self.box is None else Standing.UP
         return Standing.BETWEEN if self.goes_on else Standing.OVER

@@ -8,7 +8,7 @@ import msgspec
 
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
-from provision.account.runs import RunState
+from provision.account.runs import RunState, Standing
 from provision.errors import RentuneError
 from provision.home.places import Places
 from provision.provisioner import ResourceEnd, Teardown
@@ -23,6 +23,11 @@ def with_ends(before: Teardown, ends: tuple[ResourceEnd, ...], after: Teardown) 
     return msgspec.structs.replace(after, resources=tuple(each_once.values()))
 
 
+def goes_on(state: RunState) -> bool:
+    """Whether somebody may come who looks to what is there himself: before a first verdict, and between two attempts."""
+    return state.teardown is None or state.standing is Standing.BETWEEN
+
+
 def write_stray_end(teardown: Teardown, provider: str, *, at_s: float, places: Places, note: Note) -> None:
     """The end of what carried the tag of a run that this ledger has as ended; nothing where nothing was there, or the run is
     in no ledger here, or has another attempt to come, before which somebody looks once more.
@@ -30,7 +35,7 @@ def write_stray_end(teardown: Teardown, provider: str, *, at_s: float, places: P
     What did not go opens the run's last rental again, if that was at this provider: it bills, and `ls` says so.
     """
     state = Ledger(places.ledger).runs().get(teardown.run_id)
-    if state is None or state.teardown is None or state.goes_on or not teardown.resources:
+    if state is None or state.teardown is None or goes_on(state) or not teardown.resources:
         return
     if teardown.clean or provider == state.provider:
         write_end(state, with_ends(state.teardown, teardown.resources, teardown), at_s=at_s, places=places, note=note)

@@ -90,7 +90,7 @@ class Bell:
 
     def cut_off(self) -> None:
         """Somebody would not wait for the end that was asked for, after it took charge."""
-        if self._is_rung and may_bill(self._state):
+        if self._is_rung and self._state.may_bill:
             self._ring_still_bills(exit_code=Exit.STILL_BILLS, command=None)
         elif self._is_rung:
             text = f"{self._name} was interrupted before its books were closed; nothing of it bills."
@@ -171,11 +171,6 @@ def alert_of(state: RunState, kind: Kind, text: str, *, at_s: float, command: st
         deadline_at_s=state.deadline_at_s,
         command=command,
     )
-
-
-def may_bill(state: RunState) -> bool:
-    """Whether a box was asked for, and nobody has seen it gone."""
-    return bool(state.rentals) and not state.ended
 
 
 def still_bills_words(run_id: str) -> str:

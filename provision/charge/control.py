@@ -10,27 +10,24 @@ from contextlib import contextmanager, suppress
 from functools import partial
 from typing import Final
 
-from catalogs.user_file import printable, shortened
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Around, Ledger
 from provision.account.naming import fitting
 from provision.account.receipt import Receipt
 from provision.account.runs import RunState
-from provision.charge.afterwards import Note, write_stray_end
 from provision.charge.attendant import NOBODY_THERE, Attendant
-from provision.charge.bell import bell, may_bill
-from provision.charge.controller import in_control, this_process
+from provision.charge.bell import bell
+from provision.charge.controller import LOOK_S, in_control, this_process
 from provision.charge.guard import set_sentinel
-from provision.charge.handover import handed_over
+from provision.charge.handover import Ask, handed_over, require_nobody
 from provision.charge.nothing import NothingRented
-from provision.charge.orphans import by_hand_words
-from provision.errors import BadInput, BooksOpen, EndUnseen, HeldElsewhere, MissingPart, Refused, RentuneError, ResultOnBox
+from provision.errors import BadInput, BooksOpen, EndUnseen, Held, MissingPart, Refused, RentuneError, ResultOnBox
 from provision.home.clocks import CLOCKS, Clocks
 from provision.home.interrupt import interruptible
 from provision.home.places import Places, RunFolder
 from provision.prepare.opening import lost_papers, read_claim
 from provision.providers import Confirm, provisioner_of_run
-from provision.provisioner import Answer, Claim, Provisioner, Resource, ResourceEnd, Teardown, seen
+from provision.provisioner import Answer, Provisioner, ResourceEnd, Teardown, seen
 from provision.state.checkpoints import PushedCheckpoints, pushed_of
 from provision.state.shared import ledger_of
 from provision.walk import lease
@@ -139,7 +136,9 @@ def end(
     A finished result comes home first, unless it is to be discarded; a box whose result does not come is not ended.
     A process that is ending the run already is waited for. One that is not done after `hand_over_s` (None = as long as it may
     take) is an unknown end. `meant`: somebody, or its deadline, has said that this very run is to end; so it is, even
-    where nobody can tell whether another machine holds it. Raises Refused while another machine does; StoreFailed.
+    where nobody can tell whether another machine holds it. Without that nobody is asked to stop. Raises Refused while another
+    machine holds it, and where a controller is another user's; Held while a process here does and nobody has said so;
+    StoreFailed.
     """
     around = crash_around(read_crash_point(environment))
     ledger = _ledger_to_end(run_id, places, display, meant=meant, around=around)
@@ -148,8 +147,11 @@ def end(
     make = make or provisioners(places, environment)
     patience_s = hand_over_s
     if patience_s is None:
-        patience_s = longest_end_s(_made_if_rented(make, folder, state))
-    with handed_over(run_id, folder, ledger, display, discard=discard, patience_s=patience_s) as held:
+        patience_s = longest_end_s(_made_if_rented(make, folder, state)) if meant else LOOK_S
+    ask = Ask.NOTHING if not meant else Ask.STOP_AT_ONCE if discard else Ask.STOP
+    with handed_over(run_id, folder, ledger, display.note, ask=ask, patience_s=patience_s) as held:
+        if not meant:
+            require_nobody(run_id, find_run(ledger, run_id), held=held)
         if not held:
             return Teardown.unknown(run_id, f"Its controller has not let go after {patience_s:.0f} s.")
         with ledger.charge(ending=meant):
@@ -173,7 +175,7 @@ def _end_locked(
     """End it here, unless somebody has meanwhile. The caller holds the run's lock."""
     folder = places.run(run_id)
     state = find_run(ledger, run_id)
-    if state.ended and state.billed and state.teardown:
+    if state.over and state.billed and state.teardown:
         return _ended_before(state, state.teardown, folder, ledger, make, display)
     provisioner = _made_if_rented(make, folder, state)
     try:
@@ -283,7 +285,7 @@ def told_if_cut_off(run_id: str, ledger: Ledger) -> Iterator[None]:
         yield
     except KeyboardInterrupt:
         state = ledger.runs()[run_id]
-        if may_bill(state):
+        if state.may_bill:
             raise EndUnseen(
                 f"Interrupted before the box of run {run_id} was seen to be gone: it may still bill.",
                 hint=f"rentune down {run_id}",
@@ -305,11 +307,11 @@ def _made_if_rented(make: MakeProvisioner, folder: RunFolder, state: RunState) -
 def ended_or_told(run_id: str, act: Callable[[], Teardown]) -> Teardown:
     """The verdict of `act`, also when it fails: whatever is wrong with one box, the next one must be ended, too.
 
-    Raises HeldElsewhere alone: nothing of that run is this machine's to end.
+    Raises Held alone: nothing of that run is to be ended here.
     """
     try:
         return act()
-    except HeldElsewhere:
+    except Held:
         raise
     except Exception as error:  # noqa: BLE001 - a fault of ours, or a run directory that is damaged
         return _not_ended(run_id, error)
@@ -318,14 +320,14 @@ def ended_or_told(run_id: str, act: Callable[[], Teardown]) -> Teardown:
 def told_if_it_bills(run_id: str, ledger: Ledger, act: Callable[[], Teardown]) -> Teardown:
     """The verdict of `act`; of a run that was rented and is not seen to have ended also when it fails, whatever it failed at.
 
-    Raises HeldElsewhere, and what `act` raises where nothing of the run can bill.
+    Raises Held, and what `act` raises where nothing of the run can bill.
     """
     try:
         return act()
-    except HeldElsewhere:
+    except Held:
         raise
     except Exception as error:
-        if not may_bill(ledger.runs()[run_id]):
+        if not ledger.runs()[run_id].may_bill:
             raise
         return _not_ended(run_id, error)
 
@@ -334,35 +336,3 @@ def _not_ended(run_id: str, error: Exception) -> Teardown:
     if isinstance(error, RentuneError):
         return Teardown.unknown(run_id, " ".join(filter(None, (str(error), error.hint))))
     return Teardown.unknown(run_id, f"It could not be ended ({type(error).__name__}: {error}).")
-
-
-def tell_nameless(provider: str, resource: Resource, *, at_s: float) -> Teardown:
-    """The verdict on what carries a tag of ours and names no run that can be: it is there, and nothing of ours ends it."""
-    end = ResourceEnd(resource=resource, gone=Answer.NO, at_s=at_s)
-    tag = shortened(resource.run_id or "")
-    said = f"{provider} lists {resource.words}, whose tag '{tag}' is no run's id: {by_hand_words(provider)}."
-    return Teardown.orphaned(resource.run_id or "a run without a name", said, resources=(end,))
-
-
-def end_stray(
-    run_id: str,
-    provider: str,
-    *,
-    places: Places,
-    environment: Mapping[str, str] = os.environ,
-    make: MakeProvisioner | None = None,
-    note: Note = lambda _said: None,
-) -> Teardown:
-    """End what carries the tag of a run that this ledger does not know, or knows as ended: that is written there. A tag that no
-    run of ours can have is somebody else's: what carries it is left, and told.
-    """
-    try:
-        claim = Claim(run_id=run_id, provider=provider, folder=places.run(run_id).root)
-    except BadInput:
-        way = by_hand_words(provider)
-        said = f"Something at {provider} carries the tag '{shortened(run_id)}', which is no run's id: {way}."
-        return Teardown.unknown(printable(run_id), said)
-    make = make or provisioners(places, environment)
-    teardown = make(claim).destroy(claim)
-    write_stray_end(teardown, provider, at_s=time.time(), places=places, note=note)
-    return teardown

@@ -88,7 +88,7 @@ def in_other_hands(places: Places, by_store: Mapping[str, Elsewhere], *, now_s: 
 
 def _left_behind(states: Iterable[RunState], places: Places, *, now_s: float) -> dict[str, Hands]:
     """Whom nobody is seen to control, and whether somebody may all the same."""
-    going_on = [state for state in states if not state.ended]
+    going_on = [state for state in states if not state.over]
     hands = {state.run_id: hands_of(state, places.run(state.run_id).lock, now_s=now_s) for state in going_on}
     return {run_id: each for run_id, each in hands.items() if each is not Hands.HELD}
 
@@ -122,6 +122,6 @@ class _Asked:
             if alone:
                 ledger.copy_in(*(bytes(line) for line in book.lines))
         state = ledger.runs()[self._run_id]
-        if state.ended or not is_heard or book.holder is None or book.holder.home == home:
+        if state.over or not is_heard or book.holder is None or book.holder.home == home:
             return None
         return Elsewhere(run_id=self._run_id, url=url, machine=book.holder.machine)

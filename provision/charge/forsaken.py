@@ -15,11 +15,11 @@ from provision.words import spent_words
 
 
 def forsaken_runs(places: Places, *, now_s: float) -> list[RunState]:
-    """Runs of this home's ledger that have not ended and that nobody here controls. Nobody beyond this machine is asked.
+    """Runs of this home's ledger that are not over and that nobody here controls. Nobody beyond this machine is asked.
 
     Raises RentuneError or OSError for a ledger that can't be read.
     """
-    going_on = [state for state in Ledger(places.ledger).runs().values() if not state.ended]
+    going_on = [state for state in Ledger(places.ledger).runs().values() if not state.over]
     return [state for state in going_on if hands_of(state, places.run(state.run_id).lock, now_s=now_s) is not Hands.HELD]
 
 

@@ -6,16 +6,18 @@ import os
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
+from enum import StrEnum
 from typing import Final
 
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled
 from provision.account.runs import RunState
-from provision.charge.controller import is_alive, is_locked, is_suspended, lock_of, opened_lock
+from provision.charge.afterwards import Note
+from provision.charge.controller import Hands, hands_of, is_alive, is_locked, is_suspended, lock_of, opened_lock
+from provision.errors import Held, Refused
 from provision.home.interrupt import SAME_MOMENT_S
 from provision.home.places import RunFolder
-from provision.walk.phases import Display
 from provision.words import seconds_words
 from remote.contract import Phase
 
@@ -25,21 +27,28 @@ LOOK_S: Final = 1.0  # assumed: a look at the lock and at the ledger's size cost
 ENDING: Final = (Phase.TEARDOWN, Phase.CONFIRM)  # in these a controller does what it would be asked for
 
 
+class Ask(StrEnum):
+    """What whoever holds a run is asked for."""
+
+    NOTHING = "nothing"  # nobody has said that it is to end
+    STOP = "stop"  # and bring home what is finished
+    STOP_AT_ONCE = "stop at once"
+
+
 @contextmanager
-def handed_over(
-    run_id: str, folder: RunFolder, ledger: Ledger, display: Display, *, discard: bool, patience_s: float
-) -> Iterator[bool]:
+def handed_over(run_id: str, folder: RunFolder, ledger: Ledger, note: Note, *, ask: Ask, patience_s: float) -> Iterator[bool]:
     """Hold the run's lock once its controller has let go; whether it has. What takes more than a moment is said.
 
     Whoever holds it is asked once to stop, as soon as the ledger says who that is: one that has just taken the lock has not
-    written it down yet, and another may take it meanwhile. `discard`: at once, not with what is finished.
+    written it down yet, and another may take it meanwhile. Raises Refused where that is another user's process, which nobody
+    else may ask.
 
     Nobody holds a lock that is not there: where its file can't be made, that is told, and keeps nothing that bills.
     """
     try:
         os.close(opened_lock(folder.lock))
     except OSError as error:
-        display.note(f"{folder.lock} can't be made ({error.strerror}). The run is ended all the same.")
+        note(f"{folder.lock} can't be made ({error.strerror}). The run is ended all the same.")
         yield True
         return
     began_at_s, asked, told = time.monotonic(), set[int](), False
@@ -50,36 +59,43 @@ def handed_over(
             if held or waited_s >= patience_s:
                 yield held
                 return
-        state = ledger.runs()[run_id]
-        if is_locked(folder.lock):  # else it was somebody who only looked
-            _ask(state, display, discard=discard, asked=asked)
+        state = ledger.runs().get(run_id)
+        if state is not None and ask is not Ask.NOTHING and is_locked(folder.lock):  # else it was somebody who only looked
+            _ask(state, note, at_once=ask is Ask.STOP_AT_ONCE, asked=asked)
         if waited_s >= SILENCE_S and not told:
             told = True
-            display.note(_waited_for(state.controlled, patience_s - waited_s))
+            note(_waited_for(state.controlled if state else None, patience_s - waited_s))
         look_s = min(LOOK_S, SILENCE_S, patience_s - waited_s)
 
 
-def _ask(state: RunState, display: Display, *, discard: bool, asked: set[int]) -> None:
+def _ask(state: RunState, note: Note, *, at_once: bool, asked: set[int]) -> None:
     """To stop with what is finished, each process once; a second time, a moment later, means at once."""
     controlled = state.controlled
     if controlled is None or controlled.pid in asked or not is_alive(controlled):
         return
     asked.add(controlled.pid)
     if controlled.ending or state.phase in ENDING:
-        display.note(f"Process {controlled.pid} is ending it already; waiting for that.")
+        note(f"Process {controlled.pid} is ending it already; waiting for that.")
         return
-    display.note(f"Asking its controller (process {controlled.pid}) to stop and tear down.")
+    note(f"Asking its controller (process {controlled.pid}) to stop and tear down.")
     _terminate(controlled)
-    if discard:
+    if at_once:
         time.sleep(ANOTHER_MOMENT_S)
         _terminate(controlled)
 
 
 def _terminate(controlled: Controlled) -> None:
     """Nothing happens where the process has ended by itself meanwhile."""
-    with suppress(ProcessLookupError):
+    try:
         if is_alive(controlled):
             os.kill(controlled.pid, signal.SIGTERM)
+    except ProcessLookupError:
+        pass
+    except PermissionError:
+        raise Refused(
+            f"Process {controlled.pid}, which controls run {controlled.run_id}, is another user's and hears nothing from you.",
+            hint=f"As that user: rentune down {controlled.run_id}",
+        ) from None
 
 
 def _waited_for(controlled: Controlled | None, patience_s: float) -> str:
@@ -90,3 +106,10 @@ def _waited_for(controlled: Controlled | None, patience_s: float) -> str:
     if is_suspended(controlled):
         return f"{limit}: process {controlled.pid} is suspended. Wake it: kill -CONT {controlled.pid}"
     return f"{limit} for process {controlled.pid} to let go; it may have a box to end."
+
+
+def require_nobody(run_id: str, state: RunState | None, *, held: bool) -> None:
+    """Raises Held where somebody has taken the run up since the look that found nobody. `held`: whether its lock is ours."""
+    if not held or (state is not None and hands_of(state, None, now_s=time.time()) is Hands.HELD):
+        who = f"process {state.controlled.pid}" if state and state.controlled else "a process that has just taken it up"
+        raise Held(f"Run {run_id} is controlled by {who}.")

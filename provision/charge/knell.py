@@ -74,9 +74,9 @@ def ended_and_told(run_id: str, act: Callable[[], Teardown], *, places: Places, 
 
 def _tell(teardown: Teardown, before: RunState, after: RunState, places: Places, note: Note) -> None:
     """Nothing where a verdict stands as it stood, and where its own controller ended the run and has told it."""
-    if teardown.clean and (teardown == before.teardown if before.ended else not _is_this_process(after)):
+    if teardown.clean and (teardown == before.teardown if before.over else not _is_this_process(after)):
         return
-    how = How.AGAIN if before.ended else How.DOWN
+    how = How.AGAIN if before.over else How.DOWN
     tell_end(teardown, after, places.run(after.run_id), how=how, note=note, at_s=time.time())
 
 

@@ -29,7 +29,7 @@ NO_RULES: Final[Mapping[str, Billing]] = {}
 class Orphans(msgspec.Struct, frozen=True, kw_only=True):
     """The result of a look. `unseen` names what could not be asked or read, each with its reason."""
 
-    runs: tuple[RunState, ...]  # opened, not ended, no living controller
+    runs: tuple[RunState, ...]  # opened, not over, no living controller
     strays: tuple[tuple[str, Resource], ...]  # provider, resource: ours to end
     over: tuple[str, ...] = ()  # the runs of those that this ledger has, as ended
     others: tuple[tuple[str, Resource], ...]  # with our tag, of a run that is unknown here, and not ours to end unasked
@@ -66,7 +66,7 @@ def find_orphans(
     """
     ahead_s = clock_ahead_s(owned.values())
     told_s = None if ahead_s is None else now_s - ahead_s
-    going_on = [state for state in runs.values() if not state.ended]
+    going_on = [state for state in runs.values() if not state.over]
     unclaimed = [
         (provider, resource)
         for provider, found in owned.items()
@@ -257,7 +257,7 @@ def lists_of(provider: str) -> Lists:
 
 def _is_unclaimed(resource: Resource, runs: Mapping[str, RunState]) -> bool:
     state = runs.get(resource.run_id or "")
-    return state is None or state.ended
+    return state is None or state.over
 
 
 def _is_ours(resource: Resource, runs: Mapping[str, RunState], *, installation: str | None, now_s: float | None) -> bool:

@@ -14,13 +14,15 @@ import sys
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from functools import partial
 from typing import Final
 
 from provision.account.ledger import Ledger
 from provision.account.runs import RunState
-from provision.charge.control import end, end_stray, ended_or_told, provisioners
+from provision.charge.control import end, ended_or_told, provisioners
 from provision.charge.controller import Hands, hands_of, hold_alone
 from provision.charge.knell import How, tell_end
+from provision.charge.strays import end_stray
 from provision.envelope.failure import tell
 from provision.errors import HeldElsewhere, RentuneError
 from provision.home.clocks import passing_s
@@ -54,7 +56,7 @@ def watch(
     """
     next_s = steady()
     state, read_at_s, due_s = ledger.runs()[run_id], None, 0.0
-    while not state.ended or state.goes_on:
+    while not state.over:
         end_at_s = state.deadline_at_s + grace_s(state)
         if end_at_s != read_at_s:
             read_at_s, due_s = end_at_s, steady() + end_at_s - clock()
@@ -92,7 +94,8 @@ def _ended(state: RunState, ledger: Ledger, places: Places, display: Display) ->
         except HeldElsewhere as error:
             return Teardown.unknown(state.run_id, str(error))
     display.note(f"{ledger.path} has lost it: what {state.provider} lists of it is ended by its tag.")
-    return ended_or_told(state.run_id, lambda: end_stray(state.run_id, state.provider, places=places, note=display.note))
+    by_tag = partial(end_stray, state.run_id, state.provider, places=places, note=display.note, meant=True)
+    return ended_or_told(state.run_id, by_tag)
 
 
 def _known(run_id: str, ledger: Ledger) -> RunState | None:

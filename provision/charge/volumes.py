@@ -24,7 +24,7 @@ def kept_volumes(found: Orphans, named: str | None, *, ledger: Ledger, installat
     Raises Refused where that run has not ended: its box still writes on it.
     """
     runs = ledger.runs()
-    if named in runs and not runs[named].ended:
+    if named in runs and not runs[named].over:
         raise Refused(f"{named} has not ended.", hint=f"rentune down {named}")
 
     def is_ours(volume: Resource) -> bool:

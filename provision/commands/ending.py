@@ -31,10 +31,11 @@ from provision.charge.orphans import (
     stray_runs,
     unasked_sentences,
 )
+from provision.charge.strays import end_stray, tell_nameless
 from provision.charge.volumes import end_volume, kept_volumes
 from provision.envelope import Problem
 from provision.envelope.show import columns_of
-from provision.errors import BadInput, HeldElsewhere
+from provision.errors import BadInput, Held, HeldElsewhere
 from provision.home.installation import known_installation
 from provision.home.places import Places
 from provision.prepare.opening import lost_papers
@@ -136,13 +137,14 @@ def end_orphans(places: Places, run: str | None, *, discard: bool) -> Ended:
         *((state.run_id, partial(_end_run, state.run_id, places, discard=discard, meant=False)) for state in found.runs),
     )
     left_alone = tuple(sentence for sentences in LEFT_ALONE for sentence in sentences(found))
-    teardowns = [control.tell_nameless(provider, each, at_s=found.seen_at_s) for provider, each in nameless_strays(found)]
+    teardowns = [tell_nameless(provider, each, at_s=found.seen_at_s) for provider, each in nameless_strays(found)]
     held: list[str] = []
     for run_id, act in acts:
         try:
             teardowns.append(control.ended_or_told(run_id, act))
-        except HeldElsewhere as error:
-            held.append(f"{error} It is left alone; to end it: rentune down {run_id}, there.")
+        except Held as error:
+            there = ", there" if isinstance(error, HeldElsewhere) else ""
+            held.append(f"{error} It is left alone; to end it: rentune down {run_id}{there}.")
     unended = {each.run_id for each in teardowns if not each.clean}
     left = (each for each in found.strays if each[1].run_id in unended or not each[1].names_run)
     ring_for_strays(left, found, places=places, note=_said())
@@ -230,7 +232,7 @@ def _end_stray(run_id: str, provider: str, places: Places) -> Teardown:
     said = _said()
 
     def ended() -> Teardown:
-        return control.ended_or_told(run_id, lambda: control.end_stray(run_id, provider, places=places, note=said))
+        return control.ended_or_told(run_id, lambda: end_stray(run_id, provider, places=places, note=said))
 
     if run_id not in Ledger(places.ledger).runs():
         return ended()

@@ -54,7 +54,7 @@ def command(run: str, follow: bool, offset: int, events: bool, controller: bool)
     _tell(folder.events, offset, over)
     _copy(folder.log, 0, lambda: True)
     _tell_end(folder)
-    if follow and not ledger.runs()[run_id].ended:
+    if follow and not ledger.runs()[run_id].over:
         click.echo(f"Nobody follows this run now. Go on with it: rentune resume {run_id}", err=True)
     return 0
 

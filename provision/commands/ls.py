@@ -110,7 +110,7 @@ def _shared_row(shared: Shared, places: Places) -> dict[str, Any]:
     """As of a run of this home; whether somebody is in charge its book knows, not the processes of this machine."""
     row = describe(shared.state, places, now_s=time.time())
     machine = shared.holder.machine if shared.holder is not None else None
-    if machine is not None and not shared.state.ended:
+    if machine is not None and not shared.state.over:
         row["status"] = f"running on {machine}"
     return row | {"machine": machine, "unsent_lines": shared.num_unsent}
 
@@ -163,9 +163,9 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
     from provision.walk.books import read_receipt
     from provision.watch.view import fold, read_events
 
-    over = state.ended and state.billed is not None
+    over = state.over and state.billed is not None
     receipt = read_receipt(places.run(state.run_id)) if over else None
-    heard = None if state.ended else fold(read_events(places.run(state.run_id).events))
+    heard = None if state.over else fold(read_events(places.run(state.run_id).events))
     return {
         "run_id": state.run_id,
         "model": state.opened.model,
@@ -181,8 +181,8 @@ def describe(state: RunState, places: Places, *, now_s: float) -> dict[str, Any]
         "assumed": state.assumed,
         "keeps": [volume.id for volume in state.kept],
         "kept_usd_per_month": None if (monthly := kept_usd_per_month(state)) is None else str(monthly),
-        "costs_on": {} if state.ended else {id: upkeep_words(each) for id, each in costs_on(state).items()},
-        "deadline_in_s": None if state.ended else state.deadline_at_s - now_s,
+        "costs_on": {} if state.over else {id: upkeep_words(each) for id, each in costs_on(state).items()},
+        "deadline_in_s": None if state.over else state.deadline_at_s - now_s,
         "cut_short_by_deadline": heard is not None and heard.outlasts(state.deadline_at_s),
         "tags": state.opened.tags,
     }
@@ -205,7 +205,7 @@ def status(state: RunState, folder: RunFolder, *, now_s: float) -> str:
     from provision.charge.controller import Hands, hands_of
 
     is_held = hands_of(state, folder.lock, now_s=now_s) is Hands.HELD
-    if state.ended and not (state.goes_on and is_held):
+    if state.over:
         if state.billed is None:
             return BOOKS_OPEN
         return STATUSES.get(state.billed.exit_code, "ended")

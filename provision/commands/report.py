@@ -131,7 +131,7 @@ def without_receipt(state: RunState, folder: RunFolder) -> Refused:
     run_id = state.run_id
     if folder.receipt.exists():
         return Refused(f"{folder.receipt} is damaged.", hint=SUMS)
-    if state.ended and state.billed:
+    if state.over and state.billed:
         return Refused(f"Run {run_id} is over, and its receipt is no longer there: {folder.receipt}.", hint=SUMS)
     if hands_of(state, folder.lock, now_s=time.time()) is Hands.HELD:
         return Refused(f"Run {run_id} is not over yet, so it has no receipt.", hint=f"rentune logs -f {run_id} follows it")

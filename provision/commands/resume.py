@@ -36,16 +36,16 @@ def command(run: str, state: str | None, as_json: bool) -> int:  # noqa: FBT001 
     places = read_places()
     stands = run_brought(run, state, places, up_to_date=True)
     folder = places.run(stands.run_id)
-    if stands.ended and stands.billed:
+    if stands.over and stands.billed:
         raise _over(stands, folder)
     if lost := lost_papers(folder):
-        refusal = Refused if stands.ended or not stands.rentals else PapersLost
+        refusal = Refused if not stands.may_bill else PapersLost
         what = "is damaged" if lost[0].exists() else "is missing"
         raise refusal(f"{lost[0]} {what}, and the run can't go on without it.", hint=f"rentune down {stands.run_id}")
     try:
         return drive_and_report(stands.run_id, places, command="resume", as_json=as_json)
     except MissingPart as error:
-        if stands.ended or not stands.rentals:
+        if not stands.may_bill:
             raise
         what = f"{error} Nobody is in charge of run {stands.run_id}, and its box may bill until its deadline."
         raise EndUnseen(what, hint=error.hint) from None

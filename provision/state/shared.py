@@ -191,7 +191,7 @@ def _require_reachable(book: Book) -> None:
         raise Refused(
             f"The book of run {book.run_id} has no line that opens it: it is damaged, or of a newer version of rentune."
         )
-    if state.provider == LOCAL and not state.ended and not Path(state.opened.folder).exists():
+    if state.provider == LOCAL and not state.over and not Path(state.opened.folder).exists():
         raise Refused(f"The box of run {book.run_id} is on the machine that it was opened on.", hint="Go on with it there.")
 
 

@@ -72,7 +72,7 @@ def close_books(run: Run, *, message: str, interrupted: bool) -> Receipt:
             write_whole(home / COST_FILE, render_cost(receipt).encode())
     with _passed_over(run, "The report could not be drawn"):
         write_whole(run.folder.report, render_page(receipt, run.plan, trace_curves(events)).encode())
-    if state.ended:
+    if state.over:
         shutil.rmtree(run.folder.keys, ignore_errors=True)
     if receipt.trained:
         shutil.rmtree(run.folder.checkpoints, ignore_errors=True)

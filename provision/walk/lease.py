@@ -17,7 +17,7 @@ from provision.account.ledger import Ledger
 from provision.account.lines import Created, Ended
 from provision.errors import BoxLost, ControlLost, ResultOnBox
 from provision.home.interrupt import answered
-from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, Resource, ResourceEnd, Teardown
+from provision.provisioner import Answer, Box, Claim, Launch, Owned, Provisioner, ResourceEnd, Teardown
 
 SHIELDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 

@@ -54,7 +54,7 @@ class JudgedRun:
         self.end_by_a_fresh_process()
         state = self.state
         return [
-            *([] if state.ended else [f"the run is not ended: {state.teardown}"]),
+            *([] if state.over else [f"the run is not ended: {state.teardown}"]),
             *([] if state.billed else ["its books are open"]),
         ]
 
@@ -78,7 +78,7 @@ class JudgedRun:
 
     @property
     def is_over(self) -> bool:
-        return self.state.ended and self.state.billed is not None
+        return self.state.over and self.state.billed is not None
 
     @property
     def is_home(self) -> bool:

@@ -75,7 +75,7 @@ def require_nothing_left(rehearsal: Rehearsal) -> None:
     assert call(["down", "--orphans"]) == Exit.OK
     assert rehearsal.box.owned().nothing
     assert call(["ls", "--orphans"]) == Exit.OK
-    assert all(state.ended for state in rehearsal.ledger.runs().values())
+    assert all(state.over for state in rehearsal.ledger.runs().values())
 
 
 def test_every_moment_is_died_at() -> None:

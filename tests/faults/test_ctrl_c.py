@@ -29,7 +29,7 @@ def test_ctrl_c_ends_the_run_and_its_box(rehearsal: Rehearsal, phase: str) -> No
     assert receipt.exit_code == Exit.INTERRUPTED
     assert rehearsal.is_gone(run_id)
     state = rehearsal.state(run_id)
-    assert state.ended
+    assert state.over
     assert state.billed is not None
     assert not rehearsal.places.run(run_id).keys.exists()
 

@@ -56,7 +56,7 @@ def test_resume_brings_a_run_to_its_end_whose_controllers_are_killed_one_after_a
     run_id = rehearsal.open()
     for place in PLACES:
         rehearsal.kill_controller_at(run_id, place)
-        assert listed_as_orphan(rehearsal, run_id, capsys) or rehearsal.state(run_id).ended, place
+        assert listed_as_orphan(rehearsal, run_id, capsys) or rehearsal.state(run_id).over, place
     receipt = rehearsal.drive(run_id)
     assert receipt.exit_code == Exit.OK
     assert rehearsal.is_gone(run_id)

@@ -157,7 +157,7 @@ def test_a_result_at_home_is_never_trained_for_again(tmp_path: Path) -> None:
     for moment in itertools.count(40):
         stage = Stage.set(schedule, tmp_path / str(moment))
         assert stage.send(Controller("resume", pause_s=0.0, killed_at=moment)), "it ended before it had a result at home"
-        if stage.is_home and not stage.state.ended:
+        if stage.is_home and not stage.state.over:
             break
     stage.outside.pass_time(stage.state.deadline_at_s + GRACE_S - stage.outside.now_s)
     assert stage.outside.standing == []
@@ -191,7 +191,7 @@ def test_a_result_goes_to_the_store_once_its_box_is_gone_and_again_after_a_kill(
         stage.outside.pass_time(3000.0)
     dying, next_one = (KeepsElsewhere(stage.places.ledger, stage.outside, dies=dies) for dies in (True, False))
     assert stage.send(Controller(command, pause_s=0.0), ledger=dying), "it is killed while it sends"
-    assert (stage.is_home, stage.state.ended, stage.state.billed) == (True, True, None)
+    assert (stage.is_home, stage.state.over, stage.state.billed) == (True, True, None)
     assert not stage.send(Controller(command, pause_s=0.0), ledger=next_one)
     assert (dying.boxes, next_one.boxes) == ([0], [0])
     assert stage.receipt is not None

@@ -13,8 +13,11 @@ import msgspec
 from catalogs.hardware import Billing, Offer
 from planner.asking.request import DataAsked, Request
 from planner.plan import CostEstimate, DurationEstimate, HostEstimate, Plan, Range, VramEstimate
-from provision.account.lines import Attempted
+from provision.account.ledger import Ledger
+from provision.account.lines import Attempted, Ended, Tried
 from provision.account.runs import Rental
+from provision.errors import Reason, Scope
+from provision.provisioner import Teardown
 from remote.contract import Loop, Phase, Strategy
 
 TINY_CONFIG = {
@@ -52,6 +55,16 @@ def attempted(run_id: str, plan: Plan | None = None, *, at_s: float, deadline_at
     """The ledger's line before a box of the plan is asked for."""
     plan = plan or tiny_plan(Path("/model"), Path("/data"))
     return Attempted(run_id=run_id, at_s=at_s, offer=plan.offer, billing=plan.billing, disk_gib=1, deadline_at_s=deadline_at_s)
+
+
+def between_attempts(run_id: str, ledger: Ledger) -> None:
+    """The last one came to nothing and left nothing; another may follow."""
+    tried = Tried(
+        run_id=run_id, at_s=3.0, offer="x", reason=Reason.CAPACITY, scope=Scope.OFFER, message="", took_s=1.0, usd=Decimal(0)
+    )
+    gone = Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, ""))
+    for line in (attempted(run_id, at_s=1.0), gone, tried):
+        ledger.append(line)
 
 
 def rental(plan: Plan, **fields: Any) -> Rental:

@@ -101,7 +101,7 @@ def test_a_run_is_folded_from_its_lines(ledger: Ledger) -> None:
         PhaseStarted(run_id="r1", at_s=121.0, phase="boot"),
     )
     state = ledger.runs()["r1"]
-    assert (state.phase, state.box, state.deadline_at_s, state.ended) == ("boot", BOX, 900.0, False)
+    assert (state.phase, state.box, state.deadline_at_s, state.over) == ("boot", BOX, 900.0, False)
     assert state.phase_s == {"create": 10.0}
     assert [(rental.asked_at_s, rental.up_at_s, rental.ended_at_s) for rental in state.rentals] == [(110.0, 120.0, None)]
 
@@ -222,10 +222,10 @@ def test_only_a_clean_teardown_ends_a_run(ledger: Ledger) -> None:
     """An orphaned box goes on billing until a later `down` is clean."""
     write(ledger, OPENED, attempted("r1", at_s=110.0), Created(run_id="r1", at_s=120.0, box=BOX))
     write(ledger, Ended(run_id="r1", at_s=200.0, teardown=STUCK))
-    assert not ledger.runs()["r1"].ended
+    assert not ledger.runs()["r1"].over
     assert ledger.runs()["r1"].rentals[-1].ended_at_s is None
     write(ledger, Ended(run_id="r1", at_s=300.0, teardown=GONE))
-    assert ledger.runs()["r1"].ended
+    assert ledger.runs()["r1"].over
     assert ledger.runs()["r1"].rentals[-1].ended_at_s == 300.0
 
 
@@ -312,7 +312,7 @@ def test_lines_of_a_newer_version_are_passed_over_and_kept(ledger: Ledger) -> No
     with ledger.path.open("ab") as file:
         file.write(b'{"kind":"preempted","run_id":"r1","at_s":5}\n')
     write(ledger, Ended(run_id="r1", at_s=200.0, teardown=GONE))
-    assert ledger.runs()["r1"].ended
+    assert ledger.runs()["r1"].over
     assert b"preempted" in ledger.path.read_bytes()
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
+import errno
 import fcntl
+import os
 import subprocess
 import sys
 import threading
@@ -19,14 +21,15 @@ import pytest
 from planner.plan import Plan
 from provision.aboard.detached import ANSWER_S
 from provision.account.ledger import Ledger
-from provision.account.lines import Billed, Controlled, Created, Ended, PhaseEnded, PhaseStarted, Tried
+from provision.account.lines import Billed, Controlled, Created, Ended, PhaseEnded, PhaseStarted
 from provision.charge import control, handover
 from provision.charge.control import end, ended_or_told, find_run, longest_end_s, told_if_cut_off
 from provision.charge.controller import Hands, hands_of, in_control
 from provision.charge.orphans import Orphans, find_orphans
+from provision.charge.strays import end_stray
 from provision.cli import call
 from provision.commands import ending
-from provision.errors import BadInput, ConnectionFailed, Exit, MissingPart, Reason, RentuneError, Scope
+from provision.errors import BadInput, ConnectionFailed, Exit, Held, MissingPart, RentuneError
 from provision.home.clocks import Clocks
 from provision.home.places import Places
 from provision.home.processes import boot_id
@@ -41,7 +44,7 @@ from remote.contract import encode
 from tests.doubles.displays import Quiet
 from tests.doubles.provisioners import Paper
 from tests.provision.account.receipts import outcome_of
-from tests.provision.plans import attempted
+from tests.provision.plans import attempted, between_attempts
 from tests.provision.rigs import await_true
 
 HOUR_S = 3600.0
@@ -62,7 +65,7 @@ def test_down_ends_what_nobody_controls_and_closes_its_books(run_id: str, places
     assert teardown.clean
     state = ledger.runs()[run_id]
     assert state.billed is not None
-    assert state.ended
+    assert state.over
     assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper) == teardown
 
 
@@ -73,10 +76,10 @@ def test_what_down_could_not_end_stays_an_orphan(run_id: str, places: Places, le
     paper.stubborn = True
     assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).command == f"rentune down {run_id}"
     assert hands_of(ledger.runs()[run_id], places.run(run_id).lock, now_s=time.time()) is Hands.NOBODY
-    assert not ledger.runs()[run_id].ended
+    assert not ledger.runs()[run_id].over
     paper.stubborn = False
     assert end(run_id, places=places, display=Quiet(), make=lambda _launch: paper).clean
-    assert ledger.runs()[run_id].ended
+    assert ledger.runs()[run_id].over
 
 
 def test_ctrl_c_once_too_often_says_what_may_bill(run_id: str, ledger: Ledger) -> None:
@@ -321,8 +324,8 @@ def test_a_box_that_cannot_be_ended_does_not_keep_the_next_one(places: Places, p
     nowhere = msgspec.structs.replace(plan.offer, provider="no-such-cloud")
     ledger.append(msgspec.structs.replace(attempted(blocked, plan, at_s=1.0), offer=nowhere))
     assert call(["down", "--orphans"]) == Exit.STILL_BILLS
-    assert ledger.runs()[sound].ended
-    assert not ledger.runs()[blocked].ended
+    assert ledger.runs()[sound].over
+    assert not ledger.runs()[blocked].over
 
 
 def test_what_its_provider_lists_again_is_ended_again_though_the_books_are_closed(
@@ -380,7 +383,7 @@ def test_what_is_ended_of_a_run_that_was_over_is_written_into_its_ledger(run_id:
     ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "", resources=(gone,))))
     provider = ledger.runs()[run_id].provider
     sky = Told()
-    end_it = partial(control.end_stray, run_id, provider, places=places, environment={}, make=lambda _claim: sky)
+    end_it = partial(end_stray, run_id, provider, places=places, environment={}, make=lambda _claim: sky)
 
     written = ledger.path.read_bytes()
     assert end_it().clean
@@ -391,25 +394,88 @@ def test_what_is_ended_of_a_run_that_was_over_is_written_into_its_ledger(run_id:
     sky.stubborn = False
     assert end_it().clean
     state = ledger.runs()[run_id]
-    assert state.ended
+    assert state.over
     assert state.teardown is not None
     assert [(end.resource.id, end.gone) for end in state.teardown.resources] == [("i-1", Answer.YES), ("i-late", Answer.YES)]
 
 
-@pytest.mark.parametrize("known", [True, False])
-def test_of_a_run_that_goes_on_or_is_not_known_nothing_is_written(
-    known: bool, run_id: str, places: Places, ledger: Ledger
+def test_a_stray_of_a_run_that_nobody_here_knows_is_ended_and_written_nowhere(places: Places, ledger: Ledger) -> None:
+    sky = Told()
+    sky.boxes["stranger"] = Resource(kind="instance", id="i-late", run_id="stranger")
+    assert end_stray("stranger", "aws", places=places, environment={}, make=lambda _claim: sky).clean
+    assert (sky.boxes, ledger.runs(), places.run("stranger").root.exists()) == ({}, {}, False)
+
+
+def test_a_run_that_goes_on_has_no_strays(run_id: str, places: Places, ledger: Ledger) -> None:
+    """Between two attempts a controller may live, which looks itself; what it rents next must not be ended under it."""
+    between_attempts(run_id, ledger)
+    written, sky = ledger.path.read_bytes(), Told()
+    sky.boxes[run_id] = Resource(kind="instance", id="i-late", run_id=run_id)
+    with pytest.raises(Held, match="is not over"):
+        end_stray(run_id, "aws", places=places, environment={}, make=lambda _claim: sky)
+    assert (list(sky.boxes), ledger.path.read_bytes()) == ([run_id], written)
+
+
+@pytest.mark.parametrize("meant", [False, True])
+def test_a_stray_whose_run_somebody_has_in_hand_is_left_alone(run_id: str, places: Places, ledger: Ledger, meant: bool) -> None:
+    """Its controller closes the books, or has just taken it up: the look that called it a stray was before that. One whose
+    deadline has passed is ended all the same.
+    """
+    ledger.append(attempted(run_id, at_s=1.0))
+    ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "")))
+    sky = Told()
+    sky.boxes[run_id] = Resource(kind="instance", id="i-late", run_id=run_id)
+    with places.run(run_id).lock.open("w") as held:
+        fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Held, match="is controlled by"):
+            end_stray(run_id, "aws", places=places, environment={}, make=lambda _claim: sky)
+        assert list(sky.boxes) == [run_id]
+        if meant:
+            assert end_stray(run_id, "aws", places=places, environment={}, make=lambda _claim: sky, meant=True).clean
+    assert end_stray(run_id, "aws", places=places, environment={}, make=lambda _claim: sky).clean
+    assert sky.boxes == {}
+
+
+@pytest.mark.parametrize("locked", [True, False])
+def test_who_took_a_run_up_since_the_look_hears_nothing_of_down_orphans(
+    run_id: str, places: Places, ledger: Ledger, other_process: psutil.Process, locked: bool
 ) -> None:
-    """Between two attempts a controller may live, which looks itself; a line of its end would stop it."""
-    tried = Tried(
-        run_id=run_id, at_s=3.0, offer="x", reason=Reason.CAPACITY, scope=Scope.OFFER, message="", took_s=1.0, usd=Decimal(0)
-    )
-    for line in (attempted(run_id, at_s=1.0), Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "")), tried):
-        ledger.append(line)
-    written, asked, sky = ledger.path.read_bytes(), run_id if known else "stranger", Told()
-    sky.boxes[asked] = Resource(kind="instance", id="i-late", run_id=asked)
-    assert control.end_stray(asked, "aws", places=places, environment={}, make=lambda _claim: sky).clean
-    assert ledger.path.read_bytes() == written
+    """Nobody has said that this very run is to end, so no signal is sent, whether its lock can be seen or not."""
+    display, paper = Quiet(), Paper()
+    paper.boxes[run_id] = Resource(kind="instance", id="i-1", run_id=run_id)
+    ledger.append(attempted(run_id, at_s=1.0))
+    ledger.append(controlled_by(other_process, run_id))
+    with places.run(run_id).lock.open("w") as held:
+        if locked:
+            fcntl.flock(held, fcntl.LOCK_EX)
+        with pytest.raises(Held, match=f"is controlled by process {other_process.pid}"):
+            end(run_id, places=places, display=display, make=lambda _claim: paper, meant=False)
+    assert other_process.status() not in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+    assert (list(paper.boxes), display.notes) == ([run_id], [])
+
+
+def test_a_controller_of_another_user_is_told_and_not_waited_for(
+    run_id: str, places: Places, ledger: Ledger, other_process: psutil.Process, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nobody but that user may ask it to stop: an end that is unknown, with what to type."""
+
+    def denied(_pid: int, _number: int) -> None:
+        raise PermissionError(errno.EPERM, os.strerror(errno.EPERM))
+
+    ledger.append(attempted(run_id, at_s=1.0))
+    ledger.append(controlled_by(other_process, run_id))
+    with places.run(run_id).lock.open("w") as held, monkeypatch.context() as patched:
+        patched.setattr("provision.charge.handover.os.kill", denied)
+        fcntl.flock(held, fcntl.LOCK_EX)
+        end_it = partial(end, run_id, places=places, display=Quiet(), make=lambda _claim: Paper())
+        told = control.told_if_it_bills(run_id, ledger, end_it)
+    assert told.verdict == "unknown"
+    assert f"Process {other_process.pid}, which controls run {run_id}, is another user's" in told.message
+    assert told.message.endswith(f"As that user: rentune down {run_id}")
+
+
+def controlled_by(process: psutil.Process, run_id: str) -> Controlled:
+    return Controlled(run_id=run_id, at_s=1.0, pid=process.pid, process_started_s=process.create_time(), boot_id=boot_id())
 
 
 class Told(Paper):
@@ -433,11 +499,9 @@ def test_a_run_that_left_things_at_two_clouds_is_ended_at_both(places: Places, m
         owned = {name: cloud.owned() for name, cloud in clouds.items()}
         return find_orphans({}, owned, installation="here", now_s=2.0)
 
-    really = control.end_stray
+    really = end_stray
     monkeypatch.setattr(ending, "look_for_orphans", look)
-    monkeypatch.setattr(
-        control, "end_stray", lambda *of, **more: really(*of, **more, make=lambda claim: clouds[claim.provider])
-    )
+    monkeypatch.setattr(ending, "end_stray", lambda *of, **more: really(*of, **more, make=lambda claim: clouds[claim.provider]))
     done = ending.end_orphans(places, None, discard=False)
     assert [each.verdict for each in done.teardowns] == ["destroyed", "destroyed"]
     assert not any(cloud.boxes for cloud in clouds.values())

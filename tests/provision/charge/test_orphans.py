@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import time
+from collections.abc import Callable
+from contextlib import ExitStack
 from decimal import Decimal
 from typing import Any
 
@@ -14,6 +16,7 @@ import pytest
 from catalogs.catalog import read_billing
 from provision.account.ledger import Ledger
 from provision.account.lines import Controlled, Ended
+from provision.account.runs import Standing
 from provision.charge.controller import hands_of, in_control, this_process
 from provision.charge.looking import look_for_orphans
 from provision.charge.orphans import (
@@ -33,10 +36,13 @@ from provision.cli import call
 from provision.clouds.programs import CLOUDS
 from provision.clouds.programs.order import PRICE_TAG, tagged_resource
 from provision.errors import Exit
+from provision.home.installation import installation_id
 from provision.home.places import Places
 from provision.home.processes import boot_id
 from provision.providers import Lists, boxes_folder, make_provisioner
-from provision.provisioner import DEADLINE_GRACE_S, Answer, Owned, Provisioner, Resource, Teardown
+from provision.provisioner import DEADLINE_GRACE_S, Answer, Claim, Owned, Provisioner, Resource, Teardown
+from tests.doubles.provisioners import Paper
+from tests.provision.plans import attempted, between_attempts
 
 
 def resource(run_id: str | None, **tags: Any) -> Resource:
@@ -45,7 +51,7 @@ def resource(run_id: str | None, **tags: Any) -> Resource:
 
 def orphans(ledger: Ledger, owned: dict[str, Owned] | None = None) -> Orphans:
     runs = ledger.runs()
-    hands = {run_id: hands_of(state, None, now_s=1000.0) for run_id, state in runs.items() if not state.ended}
+    hands = {run_id: hands_of(state, None, now_s=1000.0) for run_id, state in runs.items() if not state.over}
     return find_orphans(runs, owned or {}, installation="here", now_s=1000.0, hands=hands)
 
 
@@ -123,7 +129,99 @@ def test_a_run_whose_lock_is_held_is_controlled_from_wherever_one_looks(
     assert f"rentune down {run_id}" in told.out
     assert "running" in told.out
     assert "Nobody here controls" not in told.err
-    assert not ledger.runs()[run_id].ended
+    assert not ledger.runs()[run_id].over
+
+
+class Sky(Paper):
+    """A cloud that is asked while other things happen."""
+
+    def __init__(self, meanwhile: Callable[[], object] = lambda: None) -> None:
+        super().__init__()
+        self.meanwhile = meanwhile
+        self.ended: list[str] = []
+
+    def owned(self, claim: Claim | None = None) -> Owned:
+        self.meanwhile()
+        return super().owned(claim)
+
+    def destroy(self, claim: Claim) -> Teardown:
+        self.ended.append(claim.run_id)
+        return super().destroy(claim)
+
+
+@pytest.fixture
+def at_aws(monkeypatch: pytest.MonkeyPatch) -> Callable[[Sky], Sky]:
+    def put(sky: Sky) -> Sky:
+        monkeypatch.setattr("provision.charge.looking.clouds_in_reach", lambda _: ("aws",))
+        monkeypatch.setattr(
+            "provision.charge.looking.make_provisioner", lambda provider, places: sky if provider == "aws" else Paper()
+        )
+        monkeypatch.setattr("provision.charge.control.provisioner_of_run", lambda *_claim, **_edges: sky)
+        return sky
+
+    return put
+
+
+def test_what_is_rented_while_one_looks_is_no_stray(
+    run_id: str, places: Places, ledger: Ledger, at_aws: Callable[[Sky], Sky]
+) -> None:
+    """A run that was opened once the ledger had been read: its line was written before its box was asked for."""
+    with ExitStack() as held:
+
+        def rented() -> None:
+            if "r-new" not in sky.boxes:
+                ledger.append(msgspec.structs.replace(ledger.runs()[run_id].opened, run_id="r-new", provider="aws"))
+                held.enter_context(in_control("r-new", places.run("r-new"), ledger, clock=time.time))
+                ledger.append(attempted("r-new", at_s=1.0))
+                sky.boxes["r-new"] = resource("r-new", installation=installation_id(places))
+
+        sky = at_aws(Sky(rented))
+        assert call(["down", "--orphans"]) == Exit.OK
+        assert (sky.ended, list(sky.boxes)) == ([run_id], ["r-new"]), "of the other nobody was in charge"
+        assert [state.run_id for state in look_for_orphans(places).controlled] == ["r-new"]
+
+
+def test_what_ends_while_one_looks_is_no_stray(
+    run_id: str, places: Places, ledger: Ledger, at_aws: Callable[[Sky], Sky]
+) -> None:
+    """It was listed, and its own controller has ended it and seen it gone before the list was held against the ledger."""
+    ledger.append(attempted(run_id, at_s=1.0))
+
+    def gone() -> None:
+        if not ledger.runs()[run_id].over:
+            ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "")))
+
+    at_aws(Sky(gone)).boxes[run_id] = resource(run_id)
+    assert look_for_orphans(places).nothing
+    assert stray_runs(look_for_orphans(places)) == ((run_id, "aws"),), "what is still there at another look is one"
+
+
+def test_between_two_attempts_a_run_is_its_controllers(
+    run_id: str, places: Places, ledger: Ledger, at_aws: Callable[[Sky], Sky], capsys: pytest.CaptureFixture[str]
+) -> None:
+    """What its last attempt left is listed on by lag; ended now, what it rents next would be ended with it."""
+    sky = at_aws(Sky())
+    sky.boxes[run_id] = resource(run_id)
+    between_attempts(run_id, ledger)
+    with in_control(run_id, places.run(run_id), ledger, clock=time.time):
+        assert call(["ls", "--orphans"]) == Exit.OK
+        assert call(["down", "--orphans"]) == Exit.OK
+        assert f"left alone; to end it: rentune down {run_id}" in " ".join(capsys.readouterr().out.split())
+    assert (sky.ended, ledger.runs()[run_id].standing) == ([], Standing.BETWEEN)
+
+
+def test_between_two_attempts_a_run_whose_controller_died_is_an_orphan(
+    run_id: str, places: Places, ledger: Ledger, at_aws: Callable[[Sky], Sky]
+) -> None:
+    """Nothing of it is known to bill, and nobody goes on with it: it is ended as a run, with its books."""
+    sky = at_aws(Sky())
+    sky.boxes[run_id] = resource(run_id)
+    between_attempts(run_id, ledger)
+    found = look_for_orphans(places)
+    assert (found.strays, [state.run_id for state in found.runs]) == ((), [run_id])
+    assert call(["down", "--orphans"]) == Exit.OK
+    assert (sky.ended, ledger.runs()[run_id].over) == ([run_id], True)
+    assert ledger.runs()[run_id].billed is not None
 
 
 def test_what_another_computer_took_charge_of_is_left_alone_until_its_deadline(
@@ -134,11 +232,11 @@ def test_what_another_computer_took_charge_of_is_left_alone_until_its_deadline(
     assert call(["down", "--orphans"]) == Exit.STILL_BILLS
     told = capsys.readouterr()
     assert f"Run {run_id} is left alone until its deadline" in " ".join(told.out.split())
-    assert not ledger.runs()[run_id].ended
+    assert not ledger.runs()[run_id].over
     assert call(["ls"]) == Exit.OK
     assert "unknown" in capsys.readouterr().out
     assert call(["down", run_id]) == Exit.OK
-    assert ledger.runs()[run_id].ended
+    assert ledger.runs()[run_id].over
 
 
 def test_what_was_rented_from_here_is_a_stray_when_no_run_of_the_ledger_lives_by_it(run_id: str, ledger: Ledger) -> None:

@@ -78,7 +78,7 @@ def test_books_that_cannot_be_closed_do_not_keep_a_box(run_id: str, places: Plac
     """Without its plan a run has no report; it is ended all the same."""
     places.run(run_id).plan.write_text("{")
     assert end(run_id, places=places, display=Quiet(), make=lambda _launch: Paper()).clean
-    assert ledger.runs()[run_id].ended
+    assert ledger.runs()[run_id].over
 
 
 @pytest.mark.parametrize(("rented", "code"), [(True, Exit.STILL_BILLS), (False, Exit.REFUSED)])

@@ -204,7 +204,7 @@ def test_as_a_process_it_ends_a_run_whose_controller_died(run_id: str, places: P
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=2.0))
     assert subprocess.run([*SENTINEL, run_id], check=False, timeout=60).returncode == 0
     state = ledger.runs()[run_id]
-    assert state.ended
+    assert state.over
     assert state.billed is not None
 
 
@@ -238,7 +238,7 @@ def test_a_run_whose_ledger_is_away_at_its_deadline_is_ended_by_its_tag(
     assert sentinel.main([run_id]) == 0
     assert "has lost it" in capsys.readouterr().out
     found = Ledger(places.ledger).runs().get(run_id)
-    assert (found is not None and found.ended and found.billed is not None) is (back_at_look is not None)
+    assert (found is not None and found.over and found.billed is not None) is (back_at_look is not None)
 
 
 def test_what_fails_while_it_ends_a_run_is_told_and_tried_again(
@@ -257,7 +257,7 @@ def test_what_fails_while_it_ends_a_run_is_told_and_tried_again(
     monkeypatch.setattr(sentinel, "AGAIN_S", 0.0)
     assert sentinel.main([run_id]) == 0
     assert "a damaged folder" in capsys.readouterr().out
-    assert ledger.runs()[run_id].ended
+    assert ledger.runs()[run_id].over
 
 
 def test_nobody_in_control_is_given_no_grace(run_id: str, places: Places, ledger: Ledger) -> None:
@@ -292,7 +292,7 @@ def test_a_second_one_leaves_to_the_first(run_id: str, places: Places, ledger: L
     ledger.append(attempted(run_id, at_s=1.0, deadline_at_s=2.0))
     with hold_alone(places.run(run_id).sentinel):
         assert subprocess.run([*SENTINEL, run_id], check=False, timeout=60).returncode == 0
-    assert not ledger.runs()[run_id].ended
+    assert not ledger.runs()[run_id].over
 
 
 def sentinels(run_id: str) -> list[psutil.Process]:

@@ -57,7 +57,7 @@ def test_a_supervisor_that_cannot_take_charge_is_told(places: Places, tmp_path: 
     places.run(run_id).plan.write_text("{}")
     with pytest.raises(TrainingFailed, match="did not take charge"):
         start_supervisor(run_id, places=places)
-    assert find_run(Ledger(places.ledger), run_id).ended
+    assert find_run(Ledger(places.ledger), run_id).over
     assert "is not a plan" in places.run(run_id).controller_log.read_text()
 
 
@@ -71,7 +71,7 @@ def test_whoever_does_not_wait_for_the_supervisor_has_ended_the_run(
     with pytest.raises(KeyboardInterrupt):
         start_supervisor(run_id, places=places, command=("/bin/sh", "-c", "echo $$; exec sleep 300", "sh"))
     assert not psutil.pid_exists(int(places.run(run_id).controller_log.read_text()))
-    assert find_run(Ledger(places.ledger), run_id).ended
+    assert find_run(Ledger(places.ledger), run_id).over
 
 
 def test_a_supervisor_that_is_late_is_ended_and_rents_nothing(places: Places, tmp_path: Path) -> None:
@@ -80,4 +80,4 @@ def test_a_supervisor_that_is_late_is_ended_and_rents_nothing(places: Places, tm
     with pytest.raises(TrainingFailed, match="did not take charge"):
         start_supervisor(run_id, places=places, command=("/bin/sh", "-c", "echo $$; exec sleep 300", "sh"), start_s=0.5)
     assert not psutil.pid_exists(int(places.run(run_id).controller_log.read_text()))
-    assert find_run(Ledger(places.ledger), run_id).ended
+    assert find_run(Ledger(places.ledger), run_id).over

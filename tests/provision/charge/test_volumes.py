@@ -209,7 +209,7 @@ def test_what_was_ended_is_in_the_list_no_more(
     refused.clear()
     assert end_volume("aws", of(kept.run_id), places=places, environment={}, sleep=lambda _s: None).verdict == "destroyed"
     now = ledger.runs()[kept.run_id]
-    assert (now.ended, now.kept, now.rentals) == (True, (), kept.rentals)
+    assert (now.over, now.kept, now.rentals) == (True, (), kept.rentals)
 
 
 @pytest.mark.parametrize(

@@ -14,7 +14,6 @@ from planner.plan import Plan
 from provision.account.ledger import Ledger
 from provision.account.lines import Ended
 from provision.account.upkeep import Spent, spent_together
-from provision.charge import control
 from provision.charge.orphans import Orphans, find_orphans
 from provision.cli import call
 from provision.commands import ending
@@ -56,7 +55,7 @@ def test_what_may_still_be_there_is_told_with_its_dollars(
         "lost", "It is still listed.", resources=(ResourceEnd(resource=MACHINE, gone=Answer.NO, at_s=1000.0),)
     )
     monkeypatch.setattr(ending, "look_for_orphans", lambda _places: strays(MACHINE))
-    monkeypatch.setattr(control, "end_stray", lambda *_, **__: left)
+    monkeypatch.setattr(ending, "end_stray", lambda *_, **__: left)
     code, said = answered(capsys, "--orphans")
     assert code == Exit.STILL_BILLS
     [run] = said["data"]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import shutil
 import time
-from decimal import Decimal
 from typing import Any
 
 import msgspec
@@ -14,17 +13,17 @@ from rich.console import Console
 
 from planner.plan import Plan
 from provision.account.ledger import Ledger
-from provision.account.lines import Billed, Ended, PhaseStarted, Tried
+from provision.account.lines import Billed, Ended, PhaseStarted
 from provision.charge.controller import this_process
 from provision.cli import call
 from provision.commands.ls import describe, stands, status, table
-from provision.errors import Exit, Reason, Scope
+from provision.errors import Exit
 from provision.home.places import Places
 from provision.provisioner import Teardown
 from provision.report.terminal import draw
 from remote.contract import EndReason, Event, Phase, Reached, encode
 from tests.provision.account.receipts import outcome_of, receipt_of, run_state
-from tests.provision.plans import attempted
+from tests.provision.plans import attempted, between_attempts
 
 HOUR_S = 3600.0
 
@@ -122,22 +121,9 @@ def test_an_exit_code_of_a_later_version_only_says_that_it_ended(run_id: str, pl
 
 
 def test_between_two_attempts_a_run_goes_on(run_id: str, places: Places, ledger: Ledger) -> None:
-    """Nothing of it bills, and it is not over: not while somebody is at it."""
-    ledger.append(attempted(run_id, at_s=1.0))
-    ledger.append(Ended(run_id=run_id, at_s=2.0, teardown=Teardown.destroyed(run_id, "")))
-    ledger.append(
-        Tried(
-            run_id=run_id,
-            at_s=3.0,
-            offer="o",
-            reason=Reason.CAPACITY,
-            scope=Scope.OFFER,
-            message="",
-            took_s=1.0,
-            usd=Decimal(0),
-        )
-    )
-    assert status(ledger.runs()[run_id], places.run(run_id), now_s=5.0) == "ended, books open"
+    """Nothing of it bills, and it is not over: who is at it will try another offer; else it is left behind."""
+    between_attempts(run_id, ledger)
+    assert status(ledger.runs()[run_id], places.run(run_id), now_s=5.0) == "orphan"
     ledger.append(this_process(run_id, at_s=4.0))
     assert status(ledger.runs()[run_id], places.run(run_id), now_s=5.0) == "running"
 

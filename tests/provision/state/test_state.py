@@ -355,7 +355,7 @@ def test_an_end_that_the_store_did_not_hear_is_told_by_ls_of_this_home_until_dow
         team.storage.away = True
         ledger.append(Ended(run_id=team.run_id, at_s=time.time(), teardown=Teardown.destroyed(team.run_id, "Gone.")))
     team.storage.be_well()
-    assert not shared_runs(team.url)[0][0].state.ended
+    assert not shared_runs(team.url)[0][0].state.over
 
     sends_them = f"The last lines of run {team.run_id} are here alone: rentune down {team.run_id} sends them."
     assert call(["ls", "--state", team.url]) == Exit.OK
@@ -366,7 +366,7 @@ def test_an_end_that_the_store_did_not_hear_is_told_by_ls_of_this_home_until_dow
     capsys.readouterr()
     assert call(["ls", "--state", team.url]) == Exit.OK
     assert sends_them not in capsys.readouterr().out
-    assert shared_runs(team.url)[0][0].state.ended
+    assert shared_runs(team.url)[0][0].state.over
 
 
 @pytest.mark.fault("F15", tier="code")
@@ -612,7 +612,7 @@ def test_what_nobody_named_is_not_ended_while_nobody_can_tell_who_has_it(team: T
     team.storage.away = True
     with pytest.raises(StoreFailed):
         end(team.run_id, places=team.here, display=Quiet(), meant=False)
-    assert not Ledger(team.here.ledger).runs()[team.run_id].ended
+    assert not Ledger(team.here.ledger).runs()[team.run_id].over
     assert end(team.run_id, places=team.here, display=Quiet()).clean
 
 
@@ -642,9 +642,9 @@ def test_down_orphans_leaves_a_run_alone_that_another_machine_has_in_hand(
         said = capsys.readouterr().out
         assert f"Run {team.run_id} is controlled from another-home" in said
         assert "left alone" in said
-        assert not Ledger(team.here.ledger).runs()[team.run_id].ended
+        assert not Ledger(team.here.ledger).runs()[team.run_id].over
     assert call(["down", "--orphans"]) == Exit.OK
-    assert Ledger(team.here.ledger).runs()[team.run_id].ended
+    assert Ledger(team.here.ledger).runs()[team.run_id].over
 
 
 @pytest.mark.parametrize(
@@ -678,4 +678,4 @@ def test_an_end_that_only_the_home_could_write_counts_though_the_run_s_lines_are
     paper.boxes[team.run_id] = Resource(kind="instance", id="i-1", run_id=team.run_id)
     team.here.run(team.run_id).state.write_bytes(b"{torn")
     assert end(team.run_id, places=team.here, display=Quiet(), make=lambda _claim: paper).clean
-    assert Ledger(team.here.ledger).runs()[team.run_id].ended
+    assert Ledger(team.here.ledger).runs()[team.run_id].over

@@ -417,7 +417,7 @@ def test_a_policy_that_was_tightened_since_holds_when_the_run_is_taken_up(
     assert str(refused.value) == (
         f"{HERE} can't be rented any more: {why.format(file=places.user_policy)}. Nothing was rented for run {run_id}."
     )
-    assert (market.asked, ledger.runs()[run_id].ended) == ([], False)
+    assert (market.asked, ledger.runs()[run_id].over) == ([], False)
 
     places.user_policy.write_text("max_usd_per_hour = 4")
     driven(run_id, market)
@@ -465,7 +465,7 @@ def test_what_an_unfinished_asking_left_is_not_asked_for_again_against_a_policy(
     receipt = driven(run_id, market)
     assert market.asked == []
     assert receipt.message == f"{HERE} can't be rented any more: not from gcp (providers in {places.user_policy})."
-    assert ledger.runs()[run_id].ended
+    assert ledger.runs()[run_id].over
 
 
 def test_a_lower_limit_in_a_policy_brings_the_deadline_forward(

@@ -125,7 +125,7 @@ def test_a_block_that_ends_well_ends_the_box(launch: Launch, ledger: Ledger) -> 
         assert _state(ledger).box == lease.box
         assert rented.asked == ["up"]
     assert rented.asked == ["up", "destroy"]
-    assert _state(ledger).ended
+    assert _state(ledger).over
 
 
 @pytest.mark.parametrize("error", [BadInput("It is a folder."), OSError(errno.EIO, "Input/output error"), ValueError("Odd.")])
@@ -153,7 +153,7 @@ def test_whatever_is_raised_ends_the_box_and_goes_on(launch: Launch, ledger: Led
     with pytest.raises(type(way_out)), leased(local_offer(), launch, provisioner=rented, ledger=ledger):
         raise way_out
     assert rented.asked == ["up", "destroy"]
-    assert _state(ledger).ended
+    assert _state(ledger).over
 
 
 def test_an_up_that_failed_halfway_is_destroyed_all_the_same(launch: Launch, ledger: Ledger) -> None:
@@ -161,7 +161,7 @@ def test_an_up_that_failed_halfway_is_destroyed_all_the_same(launch: Launch, led
     with pytest.raises(ProvisionError), leased(local_offer(), launch, provisioner=rented, ledger=ledger):
         pytest.fail("there is no box to work in")
     assert rented.asked == ["up", "destroy"]
-    assert _state(ledger).ended
+    assert _state(ledger).over
 
 
 @pytest.mark.fault("F19", tier="code")
@@ -190,7 +190,7 @@ def test_a_destroy_that_breaks_is_a_verdict_with_the_command_to_type(launch: Lau
     assert teardown is not None
     assert teardown.verdict == "unknown"
     assert teardown.command == "rentune down run-1"
-    assert not _state(ledger).ended
+    assert not _state(ledger).over
 
 
 def test_ctrl_c_during_the_destroy_is_answered_after_it(launch: Launch, ledger: Ledger) -> None:
@@ -198,7 +198,7 @@ def test_ctrl_c_during_the_destroy_is_answered_after_it(launch: Launch, ledger: 
     with pytest.raises(KeyboardInterrupt), leased(local_offer(), launch, provisioner=rented, ledger=ledger):
         pass
     assert rented.asked == ["up", "destroy"]
-    assert _state(ledger).ended
+    assert _state(ledger).over
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
 
 
@@ -254,4 +254,4 @@ def test_a_box_that_is_gone_is_not_kept_to_be_looked_at(launch: Launch, ledger: 
         raise BoxLost("It is gone.")
     assert not lease.spared
     assert rented.asked == ["up", "destroy"]
-    assert _state(ledger).ended
+    assert _state(ledger).over

@@ -138,4 +138,4 @@ def test_every_controller_holds_its_clock(plan: Plan, places: Places) -> None:
 
     drive(run_id, places=places, display=Quiet(), make=lambda _claim: Sets(), clocks=hands.clocks)
     assert {line.at_s for line in ledger.lines()} == {1_000_000.0}
-    assert ledger.runs()[run_id].ended
+    assert ledger.runs()[run_id].over
