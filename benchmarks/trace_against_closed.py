@@ -32,12 +32,15 @@ from benchmarks.trace_cases import (
     HUNG_WAYS,
     SHAPES,
     SOME_BLOCKS,
+    VOCABULARY_FAMILIES,
+    VOCABULARY_WAYS,
     WAYS,
     Point,
     chosen_grid,
     expert_grid,
     grid,
     hung_grid,
+    vocabulary_grid,
 )
 from catalogs.bases.models import resolve_model
 from planner.estimators.memory import estimate_vram
@@ -163,7 +166,7 @@ def report(rows: list[Row], layers: int, num_asked: int) -> str:
         f"{len(rows)} of {num_asked} cases ({len(FAMILIES)} families, {len(WAYS)} ways, {len(SHAPES)} batches, {layers} layers "
         f"each, and {len(BESIDE_LINEARS)} ways that hang nothing on linears; of {len(HUNG)} further methods "
         f"{len(HUNG_FAMILIES)} families and {len(HUNG_WAYS)} ways; {len(EXPERT_WAYS)} ways on experts; {len(SOME_BLOCKS)} in "
-        "chosen blocks), "
+        f"chosen blocks; {len(VOCABULARY_FAMILIES)} families and {len(VOCABULARY_WAYS)} ways to train a vocabulary), "
         f"{len(refused)} refused. Allocated peak: median absolute error **{statistics.median(errors):.2%}**, "
         f"95th percentile **{percentile(errors, 0.95):.2%}**, worst {max(errors):.2%}; "
         f"{statistics.median(row.seconds for row in answered):.2f} s a trace (median)."
@@ -208,7 +211,9 @@ def main() -> int:
     parser.add_argument("--write", action="store_true", help=f"write {RESULT.name}")
     parser.add_argument("--minutes", type=float, default=math.inf, help="stop then, and say how many cases are there")
     said = parser.parse_args()
-    points = [*grid(said.layers, WAYS | BESIDE_LINEARS), *hung_grid(said.layers), *expert_grid(said.layers), *chosen_grid()]
+    of_layers = (hung_grid, expert_grid, vocabulary_grid)
+    points = [*grid(said.layers, WAYS | BESIDE_LINEARS), *(point for part in of_layers for point in part(said.layers))]
+    points += chosen_grid()
     asked = points[:: said.every]
     rows = compare_all(asked, said.processes, said.rows, time.monotonic() + 60 * said.minutes)
     text = report(rows, said.layers, len(asked))

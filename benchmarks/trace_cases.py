@@ -106,6 +106,18 @@ SOME_BLOCKS: dict[str, dict[str, Any]] = {
 }
 CHOSEN = ([3], [0, 2], [1, 2])
 SOME_FAMILIES = ("llama-2-7b", "gpt2")
+# Vocabulary matrices that train beside an adapter, or in fp32 under autocast; by families with tied ones and others.
+VOCABULARY_FAMILIES = ("llama-3.2-1b", "llama-2-7b", "pythia-1.4b", "opt-350m")
+MIXED: dict[str, Any] = {"method": "full", "param_dtype": "float32"}
+VOCABULARY_WAYS: dict[str, dict[str, Any]] = {
+    "saved head": LORA | {"saved": ("head",)},
+    "saved embedding, no checkpointing": LORA | {"saved": ("embedding",), "gradient_checkpointing": "off"},
+    "saved both, accumulation": LORA | {"saved": ("embedding", "head"), "gradient_accumulation_steps": 4},
+    "saved both, A at rest": LORA | {"saved": ("embedding", "head"), "optimizer": "lora_fa"},
+    "full, fp32 under autocast": MIXED,
+    "full, fp32 under autocast, no checkpointing": MIXED | {"gradient_checkpointing": "off"},
+    "full, fp32 under autocast, accumulation": MIXED | {"gradient_accumulation_steps": 4},
+}
 TOKENS: dict[str, Any] = {"num_virtual_tokens": 20}
 PLAIN: dict[str, Any] = {"gradient_checkpointing": "off"}
 BESIDE_LINEARS: dict[str, dict[str, Any]] = {  # methods that hang nothing on linears
@@ -211,6 +223,18 @@ def chosen_grid() -> Iterator[Point]:
                     chosen = {"method_options": {"layers_to_transform": layers}}
                     named = f"{way} in blocks {layers}, checkpointing {checkpointing}"
                     yield Point(family, named, config, msgspec.convert(fields | said | chosen, Strategy))
+
+
+def vocabulary_grid(layers: int) -> Iterator[Point]:
+    """Ways in which whole vocabulary matrices have gradients of their own."""
+    for family in VOCABULARY_FAMILIES:
+        config = cut(resolve_model(family, base=None).config, layers)
+        architecture = resolve_model(config, base=None)
+        names = {"embedding": architecture.embedding_name, "head": architecture.head_name}
+        for way, fields in VOCABULARY_WAYS.items():
+            saved = {"modules_to_save": [names[which] for which in fields["saved"]]} if "saved" in fields else {}
+            said = {key: value for key, value in fields.items() if key != "saved"} | saved
+            yield Point(family, way, config, msgspec.convert(said | {"micro_batch_size": 4, "seq_len": 512}, Strategy))
 
 
 def attention_of(architecture: Architecture) -> list[str]:

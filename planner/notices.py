@@ -51,6 +51,11 @@ def _reads_no_option(strategy: Strategy) -> bool:
     return adapter is not None and not set(strategy.method_options) & {*adapter.options, LAYERS}
 
 
+def _saves_no_module(strategy: Strategy) -> bool:
+    method = METHODS[strategy.method]
+    return method.adapter is None and method.trainable is not None
+
+
 Unread = tuple[Callable[[Strategy], bool], str]
 
 # key -> the strategies that do not read it, and why not: in a plan as in an estimate
@@ -62,6 +67,7 @@ UNREAD: Final[dict[str, Unread]] = {
         lambda strategy: METHODS[strategy.method].adapter is None,
         "the method targets no modules",
     ),
+    "modules_to_save": (_saves_no_module, "the method has no adapter that a module would be saved beside"),
     "num_virtual_tokens": (lambda strategy: not METHODS[strategy.method].prompt, "the method has no virtual tokens"),
     "trainable_layers": (
         lambda strategy: not METHODS[strategy.method].top_blocks_only or LAYERS in strategy.method_options,

@@ -31,7 +31,7 @@ Activation = Literal["silu", "gelu", "gelu_tanh", "gelu_new", "gelu_bloom", "rel
 Norm = Literal["rms", "rms_fp32", "rms_t5", "layer"]
 Layout = Literal["pre", "post", "sandwich", "after_sublayer", "parallel", "parallel_shared", "pre_cross"]
 Mixer = Literal["heads", "latent", "mamba"]
-Scores = Literal["wide", "narrow", "sinks", "alibi", "alibi_wide", "disentangled"]
+Scores = Literal["wide", "narrow", "sinks", "alibi", "alibi_wide", "disentangled", "summed"]
 Experts = Literal["routed", "routed_clamped", "every"]
 QkNorm = Literal["none", "head", "full"]
 
@@ -96,6 +96,8 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     embedding_size: int | None = None  # width of the vocabulary's matrices; None = the hidden size
     max_positions: int
     tied_embeddings: bool
+    embedding_name: str = "embed_tokens"  # the module that words are looked up in
+    head_name: str | None = "lm_head"  # that gives each word a score; None = in a task's head, which is counted apart
     linears: tuple[Linear, ...]  # of one block
     norm_params_per_block: int  # and of what else is neither linear nor expert
     scan_params_per_block: int = 0  # of those what is no norm: the convolution of a Mamba, and its steps
@@ -141,7 +143,7 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
     inner_dropout: float = 0.0  # between the activation of an MLP and its last linear
     relative_span: int = 0  # relative positions that scores are made with (DeBERTa); 0 = none
     position_bias: bool = False  # attention adds a learned bias to the scores of each head (T5)
-    returns_weights: bool = False  # a block hands its attention's weights back beside the hidden state
+    returns_weights: bool = False  # where attention is written out, a block hands its weights back beside the hidden state
     attention_softcap: bool = False
     logits_softcap: bool = False
     scaled_embeddings: bool = False
@@ -211,9 +213,14 @@ class Architecture(msgspec.Struct, frozen=True, kw_only=True):
         return self.norm_params_per_block + self.expert_params_per_block + sum(linear.num_params for linear in self.linears)
 
     @property
+    def vocabulary_size(self) -> int:
+        """Entries of one vocabulary matrix, embedding or output head."""
+        return self.vocab_size * (self.embedding_size or self.hidden_size)
+
+    @property
     def vocabulary_params(self) -> int:
         """Embedding and output head: one matrix if tied."""
-        return self.vocab_size * (self.embedding_size or self.hidden_size) * (1 if self.tied_embeddings else 2)
+        return self.vocabulary_size * (1 if self.tied_embeddings else 2)
 
     @property
     def num_params(self) -> int:

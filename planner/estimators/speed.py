@@ -40,8 +40,8 @@ from planner.methods import (
     adapter_params,
     expert_params,
     head_params,
-    saved_module_params,
     trained_blocks,
+    trains_head,
 )
 from planner.plan import Bound
 from planner.strategy.cuts import cut_of
@@ -155,9 +155,8 @@ def _flops_by_kernel(job: Job) -> Flops:
     backward_share = trained_blocks(a, strategy) / a.depth
     method = METHODS[strategy.method]
     per_weight = 2 + (2 + 2 * job.recomputes) * backward_share + 2 * backward_share * ("weights" in method.moves)
-    trains_head = method.moves_all or saved_module_params(a, strategy) > 0
     linears = sum(part.num_layers * part.linear_weights_per_block for part in a.parts)
-    per_head_weight = 4 + 2 * trains_head + 2 * (strategy.loss in LOGITS_MADE_AGAIN)
+    per_head_weight = 4 + 2 * trains_head(a, strategy) + 2 * (strategy.loss in LOGITS_MADE_AGAIN)
     dense = linears * per_weight + _head_params(job) * per_head_weight + _adapter_params(job) * (6 + 2 * job.recomputes)
     return Flops(
         dense=job.tokens * dense,
@@ -177,7 +176,7 @@ def forward_share(job: Job) -> float:
 
 def _head_params(job: Job) -> int:
     a = job.architecture
-    return a.vocab_size * a.hidden_size if job.task in SPOKEN else head_params(a, job.task)
+    return a.vocabulary_size if job.task in SPOKEN else head_params(a, job.task)
 
 
 def _adapter_params(job: Job) -> int:

@@ -16,10 +16,12 @@ from planner.methods.counts import (
     moved_in_block,
     resting_entries,
     saved_module_params,
+    saved_modules,
     total_params,
     trainable_params,
     trained_blocks,
-    trains_vocabulary,
+    trains_embedding,
+    trains_head,
 )
 from planner.methods.experts import Fused, Parameter, adapted_experts
 from planner.methods.layers import LAYERS, chosen_layers, require_layers
@@ -36,7 +38,7 @@ from planner.methods.table import (
     require_method,
     supported_methods,
 )
-from planner.methods.targets import DEFAULT_TARGETS, adapted_linears, vocabulary_modules
+from planner.methods.targets import DEFAULT_TARGETS, adapted_linears
 
 __all__ = [
     "ADAPTERS",
@@ -75,10 +77,11 @@ __all__ = [
     "require_within",
     "resting_entries",
     "saved_module_params",
+    "saved_modules",
     "supported_methods",
     "total_params",
     "trainable_params",
     "trained_blocks",
-    "trains_vocabulary",
-    "vocabulary_modules",
+    "trains_embedding",
+    "trains_head",
 ]

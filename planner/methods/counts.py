@@ -13,7 +13,7 @@ from planner.methods.linears import dials_of, on_experts
 from planner.methods.method import Part
 from planner.methods.parts import chooses_all
 from planner.methods.table import METHODS, require_method
-from planner.methods.targets import EMBEDDINGS, VOCABULARY_MODULES, adapted_linears, vocabulary_modules
+from planner.methods.targets import VOCABULARY_MODULES, adapted_linears, last_name, vocabulary_modules
 from planner.refusals import Unsupported
 from planner.strategy.precision import DTYPE_BYTES
 from remote.contract import Strategy, Task
@@ -73,16 +73,16 @@ def resting_entries(architecture: Architecture, strategy: Strategy) -> int:
 def trained_blocks(architecture: Architecture, strategy: Strategy) -> int:
     """How many blocks, from the top, take part in backward: down to the lowest that carries something."""
     chosen, method = chosen_layers(strategy), METHODS[strategy.method]
-    if chosen is not None and not _learns_below(strategy):
+    if chosen is not None and not _learns_below(architecture, strategy):
         return architecture.depth - chosen[0]
     if chosen is None and method.top_blocks_only:
         return parts.top_blocks(architecture, strategy)
     return architecture.depth
 
 
-def _learns_below(strategy: Strategy) -> bool:
+def _learns_below(architecture: Architecture, strategy: Strategy) -> bool:
     """Whether something trains that lies before the first block."""
-    return METHODS[strategy.method].prompt is not None or trains_vocabulary(strategy)
+    return METHODS[strategy.method].prompt is not None or trains_embedding(architecture, strategy)
 
 
 def carrying_blocks(architecture: Architecture, strategy: Strategy) -> int:
@@ -101,26 +101,45 @@ def moved_in_block(architecture: Architecture, strategy: Strategy) -> tuple[froz
     return method.moves - (set() if whole_block else {"norms"}), frozenset(linear.name for linear in chosen)
 
 
-def saved_module_params(architecture: Architecture, strategy: Strategy) -> int:
-    """Parameters of whole modules that are trained beside the adapter, each as a copy (peft's modules_to_save)."""
-    if other := [name for name in strategy.modules_to_save if name not in VOCABULARY_MODULES]:
+def saved_modules(architecture: Architecture, strategy: Strategy) -> tuple[str, ...]:
+    """The vocabulary matrices that are trained whole beside the adapter, each as a copy (peft's modules_to_save).
+
+    Raises CaseError for a name that peft would pass over, since it is of no module of this base.
+    """
+    names = strategy.modules_to_save if METHODS[strategy.method].adapter is not None else ()
+    if not names:
+        return ()
+    embedding, head = architecture.embedding_name, architecture.head_name
+    known = VOCABULARY_MODULES | {embedding}
+    if other := [name for name in names if last_name(name) not in known]:
         raise Unsupported(
             "modules_to_save",
             f"only embeddings and output heads have a closed form as saved modules, not {other[0]}",
-            f"choose from {', '.join(sorted(VOCABULARY_MODULES))}",
+            f"choose from {embedding}" + (f" and {head}" if head else ""),
         )
-    return vocabulary_modules(strategy.modules_to_save) * architecture.vocab_size * architecture.hidden_size
+    if architecture.kind != "decoder":
+        raise Unsupported("modules_to_save", f"saved modules of {architecture.kind}s have no closed form", "leave them out")
+    return vocabulary_modules(architecture, names, "modules_to_save")
 
 
-def trains_vocabulary(strategy: Strategy) -> bool:
-    """Whether an embedding or output matrix gets a gradient of its own size."""
-    return METHODS[strategy.method].moves_all or vocabulary_modules(strategy.modules_to_save) > 0
+def saved_module_params(architecture: Architecture, strategy: Strategy) -> int:
+    """Parameters of the matrices that are trained whole beside the adapter."""
+    return len(saved_modules(architecture, strategy)) * architecture.vocabulary_size
+
+
+def trains_embedding(architecture: Architecture, strategy: Strategy) -> bool:
+    """Whether the matrix that words are looked up in gets a gradient of its own size."""
+    return METHODS[strategy.method].moves_all or architecture.embedding_name in saved_modules(architecture, strategy)
+
+
+def trains_head(architecture: Architecture, strategy: Strategy) -> bool:
+    """Whether the output matrix gets a gradient of its own size."""
+    return METHODS[strategy.method].moves_all or architecture.head_name in saved_modules(architecture, strategy)
 
 
 def embedding_params(architecture: Architecture, strategy: Strategy) -> int:
     """Of what trains, the matrix that tokens are looked up in; tied to the output head it is that one as well."""
-    trains = METHODS[strategy.method].moves_all or vocabulary_modules(strategy.modules_to_save, (EMBEDDINGS,)) > 0
-    return trains * architecture.vocab_size * (architecture.embedding_size or architecture.hidden_size)
+    return trains_embedding(architecture, strategy) * architecture.vocabulary_size
 
 
 def head_params(architecture: Architecture, task: Task) -> int:

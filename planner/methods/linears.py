@@ -74,7 +74,7 @@ def _require_nameable(adapter: Adapter, strategy: Strategy) -> None:
 
 def _on_vocabulary(adapter: Adapter, architecture: Architecture, strategy: Strategy) -> int:
     """A targeted vocabulary matrix counts as one of V × h."""
-    matrices = vocabulary_modules(strategy.target_modules)
+    matrices = len(vocabulary_modules(architecture, strategy.target_modules, "target_modules"))
     if matrices and adapter.kind != "lora":
         raise Unsupported(
             "target_modules", f"{strategy.method} on the vocabulary has no closed form", "name linears of the blocks"

@@ -101,15 +101,15 @@ def _linears_named(
 ) -> tuple[tuple[Linear, int], ...]:
     """`fused`: last names that mean something else here."""
     places = tuple(
-        place for place in architecture.placed_linears if place[0].role != "router" and _last(place[0].name) not in fused
+        place for place in architecture.placed_linears if place[0].role != "router" and last_name(place[0].name) not in fused
     )
     chosen = tuple(
         (linear, times) for linear, times in places if not targets or any(linear.matches(target) for target in targets)
     )
-    named = [target for target in targets if target not in VOCABULARY_MODULES and _last(target) not in fused]
+    named = [target for target in targets if last_name(target) not in VOCABULARY_MODULES and last_name(target) not in fused]
     unmatched = [target for target in named if not _matches_any(target, places)]
     if unmatched:
-        names = tuple(dict.fromkeys([*(_last(linear.name) for linear, _ in places), *sorted(fused)]))
+        names = tuple(dict.fromkeys([*(last_name(linear.name) for linear, _ in places), *sorted(fused)]))
         hint = f"{_meant(unmatched[0], names)}its linears: {', '.join(names)}"
         raise CaseError("target_modules", f"{architecture.model_type} has no module {unmatched[0]}", hint)
     return chosen
@@ -118,11 +118,12 @@ def _linears_named(
 def _meant(word: str, names: tuple[str, ...]) -> str:
     from difflib import get_close_matches  # only for a name that is wrong: it costs start-up time
 
-    near = get_close_matches(_last(word), names, n=1, cutoff=0.7)
+    near = get_close_matches(last_name(word), names, n=1, cutoff=0.7)
     return f'did you mean "{near[0]}"? ' if near else ""
 
 
-def _last(path: str) -> str:
+def last_name(path: str) -> str:
+    """The last step of a module's path."""
     return path.rpartition(".")[2]
 
 
@@ -130,11 +131,18 @@ def _matches_any(target: str, places: tuple[tuple[Linear, int], ...]) -> bool:
     return any(linear.matches(target) for linear, _ in places)
 
 
-EMBEDDINGS: Final = frozenset({"embed_tokens", "wte", "embeddings", "word_embeddings", "embed_in"})
-HEADS: Final = frozenset({"lm_head", "embed_out"})
-VOCABULARY_MODULES: Final = EMBEDDINGS | HEADS
+# Names of either vocabulary matrix on some base
+VOCABULARY_MODULES: Final = frozenset(
+    {"embed_tokens", "wte", "embeddings", "word_embeddings", "embed_in", "lm_head", "embed_out", "output_layer"}
+)
 
 
-def vocabulary_modules(names: tuple[str, ...] | str, among: tuple[frozenset[str], ...] = (EMBEDDINGS, HEADS)) -> int:
-    """How many of the two V × h matrices are named."""
-    return 0 if isinstance(names, str) else sum(not matrix.isdisjoint(names) for matrix in among)
+def vocabulary_modules(architecture: Architecture, names: tuple[str, ...] | str, key: str) -> tuple[str, ...]:
+    """Which of the base's two V × h matrices are named. Raises CaseError for a name that another base has for one."""
+    if isinstance(names, str):
+        return ()
+    own = tuple(name for name in (architecture.embedding_name, architecture.head_name) if name is not None)
+    named = {last_name(name) for name in names}
+    if strange := sorted((named & VOCABULARY_MODULES) - {*own}):
+        raise CaseError(key, f"{architecture.model_type} has no module {strange[0]}", f"it has {' and '.join(own)}")
+    return tuple(name for name in own if name in named)

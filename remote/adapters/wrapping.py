@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final
 
@@ -22,6 +22,7 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
         if init_adapter is not None:
             adapted = load_adapter(model, init_adapter, strategy, trainable=True)
         else:
+            _require_named(model, getattr(config, "modules_to_save", None) or ())
             with _without_peft_warnings():
                 adapted = get_peft_model(model, config, autocast_adapter_dtype=_raised(strategy))
     except (ValueError, TypeError) as error:  # targets that it does not have or peft can't wrap, a folder without an adapter
@@ -30,6 +31,14 @@ def with_adapter(model: Any, config: Any, strategy: Strategy, init_adapter: str 
     if not keeps_dtype:
         cast_trainable(adapted, strategy.adapter_dtype)
     return adapted
+
+
+def _require_named(model: Any, names: Iterable[str]) -> None:
+    """Raise `Ended` (bad job) for a module that is to be trained whole and is not there: peft passes over it in silence."""
+    paths = [path for path, _ in model.named_modules(remove_duplicate=False)]
+    for name in names:
+        if not any(path.endswith(name) for path in paths):
+            raise bad_job(f'modules_to_save has "{name}", which names no module of this model')
 
 
 def base_of(model: Any) -> Any:

@@ -11,6 +11,8 @@ def bert(config: Config) -> Fields:
     types = size(config, "type_vocab_size", default=2)
     return shape | {
         "kind": "encoder",
+        "embedding_name": "word_embeddings",
+        "head_name": None,
         "intermediate_size": ffn,
         "tied_embeddings": True,
         "norm_params_per_block": 4 * hidden,
@@ -53,6 +55,8 @@ def distilbert(config: Config) -> Fields:
     hidden, ffn = shape["hidden_size"], size(config, "hidden_dim")
     return shape | {
         "kind": "encoder",
+        "embedding_name": "word_embeddings",
+        "head_name": None,
         "intermediate_size": ffn,
         "tied_embeddings": True,
         "norm_params_per_block": 4 * hidden,
@@ -90,6 +94,8 @@ def deberta_v2(config: Config) -> Fields:
     normed = 2 * hidden if "layer_norm" in str(config.get("norm_rel_ebd", "none")) else 0
     return shape | {
         "kind": "encoder",
+        "embedding_name": "word_embeddings",
+        "head_name": None,
         "intermediate_size": ffn,
         "tied_embeddings": True,
         "norm_params_per_block": 4 * hidden,

@@ -12,6 +12,7 @@ def gpt2_like(config: Config, *, kv: int, default_activation: Activation) -> Fie
     ffn = size(config, "n_inner", default=4 * hidden)
     return shape | {
         "kind": "decoder",
+        "embedding_name": "wte",
         "intermediate_size": ffn,
         "tied_embeddings": flag(config, "tie_word_embeddings", default=True),
         "norm_params_per_block": 4 * hidden,
@@ -83,6 +84,7 @@ def gpt_neox(config: Config) -> Fields:
     bias = flag(config, "attention_bias", default=True)
     return shape | {
         "kind": "decoder",
+        "embedding_name": "embed_in",
         "intermediate_size": ffn,
         "tied_embeddings": flag(config, "tie_word_embeddings", default=False),
         "norm_params_per_block": 4 * hidden,
@@ -142,6 +144,7 @@ def gptj(config: Config) -> Fields:
     hidden, ffn = shape["hidden_size"], size(config, "n_inner", default=4 * shape["hidden_size"])
     return shape | {
         "kind": "decoder",
+        "embedding_name": "wte",
         "intermediate_size": ffn,
         "tied_embeddings": flag(config, "tie_word_embeddings", default=False),
         "norm_params_per_block": 2 * hidden,
@@ -177,6 +180,7 @@ def falcon(config: Config) -> Fields:
     layout = "pre" if not parallel and not newer else "parallel" if newer and norms == 2 else "parallel_shared"
     return shape | {
         "kind": "decoder",
+        "embedding_name": "word_embeddings",
         "num_kv_heads": kv_heads,
         "intermediate_size": ffn,
         "tied_embeddings": flag(config, "tie_word_embeddings", default=True),
@@ -187,7 +191,8 @@ def falcon(config: Config) -> Fields:
         "norm": "layer",
         "layout": layout,
         "rotary": not alibi,
-        "scores": "alibi_wide" if alibi else "wide",
+        "scores": "alibi_wide" if alibi else "summed",
+        "returns_weights": True,
         "shared_kv_broadcast": not several,
         "expands_kv": newer,
         "caches_expanded": newer,
@@ -208,6 +213,7 @@ def bloom(config: Config) -> Fields:
     hidden = shape["hidden_size"]
     return shape | {
         "kind": "decoder",
+        "embedding_name": "word_embeddings",
         "intermediate_size": 4 * hidden,
         "tied_embeddings": flag(config, "tie_word_embeddings", default=True),
         "norm_params_per_block": 4 * hidden,
@@ -236,6 +242,7 @@ def mpt(config: Config) -> Fields:
     hidden = shape["hidden_size"]
     return shape | {
         "kind": "decoder",
+        "embedding_name": "wte",
         "intermediate_size": 4 * hidden,
         "tied_embeddings": flag(config, "tie_word_embeddings", default=True),
         "norm_params_per_block": 2 * hidden,

@@ -17,6 +17,7 @@ def qwen(config: Config) -> Fields:
     hidden, ffn = fields["hidden_size"], fields["intermediate_size"] // 2
     return fields | {
         "remote_code": True,
+        "embedding_name": "wte",
         "intermediate_size": ffn,
         "max_positions": size(config, "seq_length", default=fields["max_positions"]),
         "linears": linears(
@@ -58,6 +59,7 @@ def _first_glm(config: Config) -> Fields:
     return {
         "remote_code": True,
         "kind": "decoder",
+        "embedding_name": "word_embeddings",
         "hidden_size": hidden,
         "num_layers": size(config, "num_layers"),
         "num_heads": heads,
@@ -90,6 +92,8 @@ def _second_glm(config: Config) -> Fields:
     return {
         "remote_code": True,
         "kind": "decoder",
+        "embedding_name": "word_embeddings",
+        "head_name": "output_layer",
         "hidden_size": hidden,
         "num_layers": size(config, "num_layers"),
         "num_heads": heads,

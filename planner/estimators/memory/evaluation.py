@@ -5,7 +5,8 @@ from __future__ import annotations
 import msgspec
 
 from planner.estimators.memory.closed import Filled
-from planner.estimators.memory.instants import Parts, resident
+from planner.estimators.memory.copies import cached_copies
+from planner.estimators.memory.instants import Parts, resident, returned_weights
 from planner.strategy.stack import EvaluationAsked
 from remote.contract import Strategy
 
@@ -22,15 +23,20 @@ def as_evaluated(strategy: Strategy, asked: EvaluationAsked) -> Strategy:
 def evaluation_parts(form: Filled, strategy: Strategy, asked: EvaluationAsked) -> Parts:
     """What is alive in one evaluation batch, of a form and a strategy that hold that batch.
 
-    A block and the head never run at the same time: the larger of the two humps counts.
+    A block, the head and the loss never run at the same time: the largest of the three counts.
     """
     scene = form.scene
-    block = max(form.number(size) for kind in scene.kinds for size in kind.played.profile.plain_peak)
-    head = max(map(form.number, scene.head.profile.plain_peak))
     item = scene.numerics.autocast or scene.numerics.weight
     kept = item * form.number(scene.numerics.tokens) * scene.head.width if asked.logits == "kept_gpu" else 0
-    parts = resident(scene) | {"gradients": 0, "activations": form.number(scene.hidden_bytes)}
-    parts |= {"temporaries": block, "logits": kept} if block > head else {"logits": head + kept}
+    before = returned_weights(scene) if scene.share.num_layers > 1 else 0
+    blocks = tuple(before + size for kind in scene.kinds for size in kind.played.profile.plain_peak)
+    running = {"activations": form.number(scene.hidden_bytes), "autocast_copies": form.number(cached_copies(scene))}
+    moments: tuple[Parts, ...] = (
+        running | {"temporaries": max(map(form.number, blocks)), "logits": kept},
+        running | {"logits": kept + max(map(form.number, scene.evaluation.model))},
+        {"logits": kept + max(map(form.number, scene.evaluation.after))},
+    )
+    parts = resident(scene) | {"gradients": 0} | max(moments, key=lambda moment: sum(moment.values()))
     if not asked.generate_tokens:
         return parts
     positions = strategy.micro_batch_size * (strategy.seq_len + asked.generate_tokens)

@@ -14,16 +14,17 @@ from planner.estimators.memory.beside_decoder import (
     remade_bias_bytes,
     shared_bias_bytes,
 )
+from planner.estimators.memory.copies import autocast_copies, held_copies
 from planner.estimators.memory.held.optimizers import stepped_bytes
 from planner.estimators.memory.scene import Kind, Scene
+from planner.estimators.memory.step.attention import weights_item
 from planner.estimators.memory.step.letters import cut, highest
 from planner.estimators.memory.step.numerics import accumulates
 from planner.estimators.memory.step.operations import FP32
 from planner.estimators.memory.step.played import PlayedBlock
 from planner.estimators.memory.step.tape import Peak
-from planner.methods import ADAPTERS, METHODS, expert_params, trains_vocabulary
+from planner.methods import METHODS, saved_modules, trains_embedding
 from planner.plan import Instant
-from planner.strategy.cuts import cut_of
 
 BATCH_BYTES_PER_TOKEN: Final = 24  # derived: int64 token ids, labels and positions (or mask)
 
@@ -71,11 +72,16 @@ def _load(scene: Scene) -> Parts:
 
 
 def _prepare(scene: Scene) -> Parts:
-    """Weights after the upcast, the old copy of the largest tensor, and the adapter."""
+    """Weights after the upcast, the old copy of the largest tensor, and the adapter. A saved module is copied as it is, and
+    that copy cast.
+    """
+    a, n, narrow = scene.architecture, scene.numerics, scene.weights.lm_head_item
+    cast = bool(saved_modules(a, scene.strategy)) and n.adapter != narrow
+    matrix = scene.trained.stage.of_ends(a.vocabulary_size * narrow)
     return {
         "weights": scene.share.weights,
         "adapter": scene.share.added,
-        "temporaries": scene.weights.largest_upcast,
+        "temporaries": max(scene.weights.largest_upcast, cast * matrix),
     }
 
 
@@ -126,7 +132,7 @@ def _around(scene: Scene) -> int:
 
 def _idle_bytes(scene: Scene) -> int:
     """What the first trained block does not keep, since nothing before it trains. Checkpointing makes its input ask for one."""
-    reached = scene.checkpointed or trains_vocabulary(scene.strategy) or _learned_in_sequence(scene)
+    reached = scene.checkpointed or _trains_embedding(scene) or _learned_in_sequence(scene)
     stacks = scene.kinds if scene.architecture.kind == "encoder_decoder" else scene.kinds[-1:]
     return 0 if reached else sum(kind.played.idle_bytes for kind in stacks)
 
@@ -144,8 +150,8 @@ def _embedding_bytes(scene: Scene) -> int:
     beside the first block's input wherever something is done to it in between. BERT's norm keeps its input, dropout a mask.
     """
     a, n = scene.architecture, scene.numerics
-    leaf = scene.checkpointed and not METHODS[scene.strategy.method].moves_all
-    if not leaf and not trains_vocabulary(scene.strategy):
+    leaf = scene.checkpointed and not _trains_embedding(scene)
+    if not leaf and not _trains_embedding(scene):
         return 0
     apart = a.scaled_embeddings or not a.rotary or _learned_in_sequence(scene)
     normed = n.tokens * a.hidden_size * (FP32 if n.autocast else n.residual) if a.layout == "post" else 0
@@ -160,29 +166,6 @@ def _batch_bytes(scene: Scene) -> int:
     return n.tokens * BATCH_BYTES_PER_TOKEN + n.pairs * scene.mask_item + shared_bias_bytes(scene)
 
 
-def _autocast_copies(scene: Scene) -> int:
-    """16-bit copies of fp32 parameters that train, which autocast keeps while it is on."""
-    n = scene.numerics
-    wanted = n.autocast and scene.trained.item > n.autocast and not cut_of(scene.strategy).weights
-    wanted = wanted and "lora" not in n.fused  # fused products cast for themselves and keep nothing
-    wanted = wanted and (n.adapter_kind is None or ADAPTERS[n.adapter_kind].leaves)
-    if not wanted:
-        return 0
-    on_experts = expert_params(scene.architecture, scene.strategy)  # peft casts these itself, at each use
-    return (scene.trained.params - scene.trained.stage.of_blocks(on_experts)) * n.autocast
-
-
-def _held_copies(scene: Scene) -> int:
-    """Those of them that a graph holds until backward has used it: of a checkpointed block none, of a prompt's encoder all."""
-    copies = _autocast_copies(scene)
-    prompt = METHODS[scene.strategy.method].prompt
-    if not copies or not scene.checkpointed:
-        return copies
-    if prompt is None or prompt.encoder is None:
-        return 0
-    return prompt.encoder(scene.architecture, scene.strategy) * scene.numerics.autocast
-
-
 def _cached(scene: Scene) -> int:
     """Keys and values that the cache of a prefix holds while the model runs, where attention keeps repeated ones."""
     n = scene.numerics
@@ -194,7 +177,10 @@ def _cached(scene: Scene) -> int:
 
 def _forward(scene: Scene) -> Iterator[Parts]:
     """A last block of each kind, with everything that the blocks before it keep."""
-    around = _with(resident(scene), activations=_cached(scene), autocast_copies=_autocast_copies(scene))
+    layers = scene.share.num_layers
+    alone = layers > 1 if scene.checkpointed else scene.num_blocks == 1 < layers  # else saved, and counted with the block
+    cached = _cached(scene) + (returned_weights(scene) if alone else 0)
+    around = _with(resident(scene), activations=cached, autocast_copies=autocast_copies(scene))
     for kind in scene.kinds:
         kept = _activations(scene, without=None if scene.checkpointed else kind)
         profile = kind.played.profile
@@ -205,7 +191,7 @@ def _forward(scene: Scene) -> Iterator[Parts]:
 def _loss_forward(scene: Scene) -> Iterator[Parts]:
     """The head's forward: the logits hump."""
     kept = _activations(scene) + _saved_by_head(scene) + _cached(scene)
-    around = _with(resident(scene), activations=kept, autocast_copies=_autocast_copies(scene))
+    around = _with(resident(scene), activations=kept, autocast_copies=autocast_copies(scene))
     for hump in scene.head.profile.forward_peak:
         yield _with(around, logits=hump)
 
@@ -219,7 +205,7 @@ def _loss_backward(scene: Scene) -> Iterator[Parts]:
         logits=_kept_outputs(scene) - made,
         gradients=_share_of_gradient(scene, _head_gradients(scene)) + _gradients_before(scene),
         temporaries=made if accumulates(scene.strategy) else 0,  # made in full before it is added
-        autocast_copies=_held_copies(scene),
+        autocast_copies=held_copies(scene),
     )
     for hump in scene.head.profile.backward_peak:
         yield _with(around, logits=hump)
@@ -257,7 +243,16 @@ def _head_gradients(scene: Scene) -> int:
 
 def _waiting_for_embedding(scene: Scene) -> int:
     """The head's gradient where it is added to one that stands: of a tied matrix not before the embedding's has come."""
-    return _head_gradients(scene) if scene.architecture.tied_embeddings and accumulates(scene.strategy) else 0
+    return _head_gradients(scene) if _tied(scene) and accumulates(scene.strategy) else 0
+
+
+def _tied(scene: Scene) -> bool:
+    """Whether embedding and head train as one matrix: what peft saves are copies, each by itself."""
+    return scene.architecture.tied_embeddings and METHODS[scene.strategy.method].moves_all
+
+
+def _trains_embedding(scene: Scene) -> bool:
+    return trains_embedding(scene.architecture, scene.strategy)
 
 
 def _gradients_before(scene: Scene) -> int:
@@ -274,18 +269,23 @@ def _humps(scene: Scene, played: PlayedBlock) -> Peak:
     kept_inside = played.attribute_bytes if scene.strategy.gradient_checkpointing == "non_reentrant" else 0
     waiting = profile.waiting if scene.strategy.gradient_checkpointing != "reentrant" else scene.hidden_bytes
     again = (size + waiting for size in profile.forward_peak)
-    return tuple(size - kept_inside + _returned_weights(scene) for size in (*profile.backward_peak, *again))
+    return tuple(size - kept_inside + _again_with_weights(scene) for size in (*profile.backward_peak, *again))
 
 
-def _returned_weights(scene: Scene) -> int:
+def _again_with_weights(scene: Scene) -> int:
     """Attention's weights that a block returns, and zeros for a gradient of them: the re-entrant checkpoint holds both.
 
     derived: CheckpointFunction leaves `set_materialize_grads` as it is, and what it returned alive through its backward.
     """
+    return 2 * returned_weights(scene) if scene.strategy.gradient_checkpointing == "reentrant" else 0
+
+
+def returned_weights(scene: Scene) -> int:
+    """Attention's weights that a block hands back: a local of the loop over blocks, until the next one has come back."""
     a, n = scene.architecture, scene.numerics
-    if not a.returns_weights or scene.strategy.gradient_checkpointing != "reentrant":
+    if not a.returns_weights or n.attention != "eager":
         return 0
-    return 2 * a.num_heads * n.pairs * (n.autocast or n.weight)
+    return a.num_heads * n.pairs * weights_item(a, n)
 
 
 def _last_block(scene: Scene) -> Iterator[Parts]:
@@ -296,7 +296,7 @@ def _last_block(scene: Scene) -> Iterator[Parts]:
         logits=_kept_outputs(scene),
         gradients=_share_of_gradient(scene, _head_gradients(scene)) + _gradients_before(scene),
         temporaries=_waiting_for_embedding(scene),
-        autocast_copies=_held_copies(scene),
+        autocast_copies=held_copies(scene),
     )
     for kind in scene.kinds:
         for hump in _humps(scene, kind.played):
@@ -316,7 +316,7 @@ def _above_encoder(scene: Scene) -> Iterator[Parts]:
         temporaries=bias_gradient_bytes(scene),
         logits=_kept_outputs(scene),
         gradients=_share_of_gradient(scene, _head_gradients(scene) + each),
-        autocast_copies=_held_copies(scene),
+        autocast_copies=held_copies(scene),
     )
     for hump in _humps(scene, decoder.played):
         yield _with(around, temporaries=hump)
@@ -344,9 +344,9 @@ def _first_block(scene: Scene) -> Iterator[Parts]:
     """The first block, with every gradient made but the embedding's."""
     made = _all_gradients(scene)
     a = scene.architecture  # a decoder's embedding has had its share of the gradient that an encoder's adds to
-    begun = a.tied_embeddings or a.kind == "encoder_decoder"
-    to_come = 0 if begun else _share_of_gradient(scene, _vocabulary_gradient(scene))
-    waiting = _vocabulary_gradient(scene) if begun and accumulates(scene.strategy) else 0
+    begun = _tied(scene) or a.kind == "encoder_decoder"
+    to_come = 0 if begun else _share_of_gradient(scene, _embedding_gradient(scene))
+    waiting = _embedding_gradient(scene) if begun and accumulates(scene.strategy) else 0
     around = _with(resident(scene), logits=_kept_outputs(scene), gradients=made - to_come, temporaries=waiting)
     for kind in scene.kinds:
         kept = _kept_by(scene, kind) - _idle_bytes(scene) + _around(scene)
@@ -358,27 +358,28 @@ def _at_embedding(scene: Scene) -> Iterator[Parts]:
     """The embedding's gradient, which is made last and in full.
 
     Tied to the output head, both wait here, and their sum is a matrix of its own. derived: the head's gradient is a view when
-    it comes to be summed, so autograd does not add in place. An encoder's embedding is its decoder's as well: what that
-    has given waits for the encoder's, which is added in place.
+    it comes to be summed, so autograd does not add in place; it does where that was cast from a copy's. An encoder's
+    embedding is its decoder's as well: what that has given waits for the encoder's, which is added in place.
     """
-    a = scene.architecture
-    matrices = (2 if a.tied_embeddings else a.kind == "encoder_decoder") + accumulates(scene.strategy)
-    scattered = scene.numerics.batch.scattered * scene.architecture.hidden_size * FP32
-    scratch = scattered if trains_vocabulary(scene.strategy) else 0
+    a, n = scene.architecture, scene.numerics
+    in_place = n.copies_weights and n.weight != n.autocast
+    summed = (1 if in_place else 2) if _tied(scene) else int(a.kind == "encoder_decoder")
+    matrices = summed + accumulates(scene.strategy)
+    scratch = n.batch.scattered * a.hidden_size * FP32 if _trains_embedding(scene) else 0
     yield _with(
         resident(scene),
         activations=_batch_bytes(scene),
-        temporaries=scene.hidden_bytes + matrices * _vocabulary_gradient(scene) + scratch,
+        temporaries=scene.hidden_bytes + matrices * _embedding_gradient(scene) + scratch,
         logits=_kept_outputs(scene),
         gradients=_all_gradients(scene),
     )
 
 
-def _vocabulary_gradient(scene: Scene) -> int:
-    """Bytes of the gradient of one vocabulary matrix; 0 where none trains."""
-    a = scene.architecture
-    whole = a.vocab_size * a.hidden_size * scene.numerics.weight
-    return scene.trained.stage.of_ends(whole) if trains_vocabulary(scene.strategy) else 0
+def _embedding_gradient(scene: Scene) -> int:
+    """Bytes of the gradient of the matrix that words are looked up in; 0 where it does not train."""
+    a, n = scene.architecture, scene.numerics
+    item = n.weight if METHODS[scene.strategy.method].moves_all else n.adapter
+    return scene.trained.stage.of_ends(a.vocabulary_size * item) if _trains_embedding(scene) else 0
 
 
 def _optimizer_step(scene: Scene) -> Parts:

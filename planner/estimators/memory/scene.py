@@ -16,7 +16,14 @@ from planner.estimators.memory.step.head import head_asked
 from planner.estimators.memory.step.letters import LETTERS, Sizes, cut, highest
 from planner.estimators.memory.step.numerics import Numerics, frozen, has_flash, numerics_of
 from planner.estimators.memory.step.offloaded import FORWARD_STASH, offloaded
-from planner.estimators.memory.step.played import PlayedBlock, PlayedHead, play_block, play_head
+from planner.estimators.memory.step.played import (
+    PlayedBlock,
+    PlayedEvaluation,
+    PlayedHead,
+    play_block,
+    play_evaluation,
+    play_head,
+)
 from planner.estimators.memory.step.tape import Peak
 from planner.methods import carrying_blocks, trained_blocks
 from planner.strategy.as_run import as_run
@@ -73,6 +80,7 @@ class Scene(msgspec.Struct, frozen=True):
     mask_item: int  # bytes per pair of tokens of the mask that the blocks are given: numbers that are added, or yes and no
     kinds: tuple[Kind, ...]
     head: PlayedHead
+    evaluation: PlayedEvaluation
     num_blocks: int  # blocks of every kind here that keep activations
     num_below: int  # blocks under the lowest that trains, which backward reaches all the same
     in_flight: Peak  # saved tensors on their way to the host and back
@@ -120,7 +128,7 @@ def scene_of(
     weights, trained, share = held_of(architecture, strategy, task=task, stack=stack)
     carrying = carrying_blocks(architecture, strategy)
     below = tuple(map(frozen, numerics)) if carrying < architecture.depth else numerics
-    asked = head_asked(strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
+    asked = head_asked(architecture, strategy, task=task, stack=stack, lm_head_item=weights.lm_head_item)
     checkpointed = strategy.gradient_checkpointing != "off"  # then a gradient goes down to the embedding, whatever trains
     trained_up = trained_blocks(architecture, strategy)
     num_below = architecture.depth - trained_up if checkpointed else 0
@@ -139,6 +147,7 @@ def scene_of(
         mask_item=max(each.mask_item for each in numerics),
         kinds=kinds,
         head=play_head(architecture, below[0], asked),
+        evaluation=play_evaluation(architecture, below[0], asked),
         num_blocks=share.num_layers if checkpointed else min(share.num_layers, trained_up),
         num_below=num_below,
         in_flight=highest(FORWARD_STASH * size for kind in kinds for size in kind.away),

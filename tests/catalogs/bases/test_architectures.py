@@ -128,6 +128,26 @@ def test_a_family_has_the_parameters_and_linears_that_transformers_builds(case: 
 
 
 @pytest.mark.torch
+@pytest.mark.parametrize("model_type", BUILT)
+def test_the_vocabulary_s_matrices_are_named_as_transformers_names_them(model_type: str) -> None:
+    """So that a name of another family's, which peft passes over in silence, is told from this one's."""
+    import torch
+    from transformers import AutoConfig, AutoModel, AutoModelForCausalLM, AutoModelForSeq2SeqLM
+
+    config = AutoConfig.for_model(model_type, **CONFIGS[model_type])
+    ours = architecture_of({**config.to_dict(), "model_type": model_type}, name=model_type, source="test")
+    builders = {"encoder": AutoModel, "decoder": AutoModelForCausalLM, "encoder_decoder": AutoModelForSeq2SeqLM}
+    with torch.device("meta"):
+        model = builders[ours.kind].from_config(config)
+    last = {path.rpartition(".")[2]: module for path, module in model.named_modules(remove_duplicate=False)}
+    words = last[ours.embedding_name]
+    assert isinstance(words, torch.nn.Embedding)
+    assert words.num_embeddings == ours.vocab_size
+    if ours.head_name is not None:
+        assert last[ours.head_name] is model.get_output_embeddings()
+
+
+@pytest.mark.torch
 @pytest.mark.parametrize("model_type", [name for name in BUILT if name not in ENCODER_DECODERS])
 def test_a_family_is_eager_only_where_transformers_refuses_sdpa(model_type: str) -> None:
     """A job that asked for what the model does not have would stop on the paid box."""

@@ -178,10 +178,31 @@ def test_no_component_is_less_than_nothing() -> None:
     assert sum(vram["components"].values()) == vram["allocated_peak_bytes"]
 
 
-@pytest.mark.parametrize("names", [["lm_head", "lm_head"], ["embed_tokens"], ["embed_tokens", "wte"]])
+@pytest.mark.parametrize("names", [["lm_head", "lm_head"], ["embed_tokens"], ["embed_tokens", "model.embed_tokens"]])
 def test_a_matrix_that_is_saved_counts_once_however_often_it_is_named(names: list[str]) -> None:
     one = ask(model="llama-3.1-8b", modules_to_save=["lm_head"])["trainable_params"]
     assert ask(model="llama-3.1-8b", modules_to_save=names)["trainable_params"] == one
+
+
+@pytest.mark.parametrize("key", ["modules_to_save", "target_modules"])
+@pytest.mark.parametrize(
+    ("model", "name", "own"),
+    [("llama-3.1-8b", "wte", "embed_tokens and lm_head"), ("pythia-1.4b", "embed_out", "embed_in and lm_head")],
+)
+def test_a_vocabulary_matrix_of_another_family_is_refused_with_the_names_of_this_one(
+    key: str, model: str, name: str, own: str
+) -> None:
+    """Peft passes over it in silence and trains nothing by it; it was counted as trained."""
+    refused = ask(model=model, **{key: [name]})["error"]
+    assert (refused["key"], refused["hint"]) == (key, f"it has {own}")
+    assert refused["message"].endswith(f"has no module {name}")
+
+
+def test_a_module_that_a_method_does_not_save_is_said_to_be_in_vain() -> None:
+    bare = ask(model="llama-3.1-8b", method="prompt_tuning", num_virtual_tokens=8)
+    said = ask(model="llama-3.1-8b", method="prompt_tuning", num_virtual_tokens=8, modules_to_save=["lm_head"])
+    assert said["trainable_params"] == bare["trainable_params"]
+    assert any("modules_to_save has no effect" in warning for warning in said["warnings"])
 
 
 def test_an_option_that_moves_memory_is_not_called_vain() -> None:

@@ -231,6 +231,7 @@ IMPOSSIBLE_CASES: tuple[dict[str, Any], ...] = (  # one a row of the table, in i
     {"offload": "stream", "sharding": "fsdp", "num_gpus": 2},
     {"offload": "stream", "sharding": "ddp", "num_gpus": 4, "tensor_parallel_size": 2},
     {"sharding": "device_map", "num_gpus": 4, "tensor_parallel_size": 2},
+    {"modules_to_save": ["lm_head"], "autocast": "none"},
     {"model": "bloom-560m", "attention": "flash_attention_2"},
     {"model": "flan-t5-base", "attention": "flash_attention_2"},
 )

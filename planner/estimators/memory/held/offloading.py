@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.share import Share
 from planner.estimators.memory.held.weights import Trained, Weights
-from planner.methods import trains_vocabulary
+from planner.methods import trains_embedding, trains_head
 from planner.strategy.cuts import cut_of
 from remote.contract import Strategy, Streaming
 
@@ -40,8 +40,8 @@ def _optimizer(share: Share, job: Leaving) -> Share:
 
 def _largest_gradient(job: Leaving) -> int:
     """Bytes of the largest tensor that trains, where that is no small one: a vocabulary matrix."""
-    whole = trains_vocabulary(job.strategy)
-    vocabulary = job.trained.stage.of_ends(job.architecture.vocab_size * job.architecture.hidden_size)
+    whole = trains_embedding(job.architecture, job.strategy) or trains_head(job.architecture, job.strategy)
+    vocabulary = job.trained.stage.of_ends(job.architecture.vocabulary_size)
     return vocabulary * job.trained.item if whole else 0
 
 

@@ -9,9 +9,8 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.held.weights import Trained, trained_in_block
-from planner.methods import METHODS, adapted_linears, adapter_tensors, embedding_params
+from planner.methods import METHODS, adapted_linears, adapter_tensors, embedding_params, saved_modules
 from planner.methods.linears import LORA_FA
-from planner.methods.targets import vocabulary_modules
 from planner.refusals import CaseError, Unsupported
 from planner.strategy.precision import DTYPE_BYTES
 from planner.strategy.stack import PINNED_STACK, Stack
@@ -43,6 +42,7 @@ class Optimizer(msgspec.Struct, frozen=True, kw_only=True):
     state: StateBytes
     of_matrix: Callable[[Matrix, int], int] | None = None  # (matrix, bytes of one parameter) -> bytes of its state
     matrix_scratch: Callable[[Matrix, int], int] | None = None  # the same -> temporaries while it is stepped
+    vocabulary_scratch: Callable[[Matrix, int], int] | None = None  # the same of a saved embedding and head, together
     bitsandbytes: bool = False  # is that library's: a card without its kernels can't run it
     foreach: bool = False  # holds one more copy of all parameters in the step
     paged: bool = False  # its states lie in host memory
@@ -79,6 +79,11 @@ def _corrected(matrix: Matrix, item: int) -> int:
     return matrix.params * 2 * item
 
 
+def _roots(matrix: Matrix, item: int) -> int:
+    """The root of the second moment, a local of the loop that lives until the next one is made: of two matrices both."""
+    return matrix.times * matrix.params * item
+
+
 def _rows_and_columns(matrix: Matrix, _item: int) -> int:
     """A mean over each row and over each column."""
     return matrix.stacked * (matrix.rows + matrix.columns) * FP32
@@ -112,7 +117,7 @@ OPTIMIZERS: Final[dict[str, Optimizer]] = {
     "lion_32bit": Optimizer(state=lambda _: 4, bitsandbytes=True),
     "lion_8bit": Optimizer(state=lambda _: 1 + 4 / 256, embeddings=_fp32_moments(1), bitsandbytes=True),
     # AdamW on B alone, whose gradient is corrected on the way (Zhang et al., arXiv:2308.03303, as peft's LoraFAOptimizer)
-    "lora_fa": Optimizer(state=lambda item: 2 * item, matrix_scratch=_corrected, low_rank=True),
+    "lora_fa": Optimizer(state=lambda item: 2 * item, matrix_scratch=_corrected, vocabulary_scratch=_roots, low_rank=True),
     # Jordan et al., 2024, as torch.optim.Muon: one moment of each matrix of a block, AdamW for all else
     "muon": Optimizer(state=lambda item: 2 * item, of_matrix=_momentum, matrix_scratch=_newton_schulz),
     # Zhao et al., arXiv:2403.03507, as galore_torch: AdamW on projected gradients of a block's matrices
@@ -190,14 +195,17 @@ def step_scratch_bytes(architecture: Architecture, strategy: Strategy, trained: 
     if row.steps_all:
         others = (Matrix(1, entries, times) for entries, times in adapter_tensors(architecture, strategy))
         matrices += [*_experts(architecture, strategy), *_vocabulary(architecture, strategy), *others]
-    return max((row.matrix_scratch(each, trained.item) for each in matrices), default=0)
+    alone = max((row.matrix_scratch(each, trained.item) for each in matrices), default=0)
+    if row.vocabulary_scratch is None:
+        return alone
+    return alone + sum(row.vocabulary_scratch(each, trained.item) for each in _vocabulary(architecture, strategy))
 
 
 def stepped_bytes(architecture: Architecture, strategy: Strategy, trained: Trained) -> int:
     """Gradients that stand together when parameters are stepped: all; in backward a block's, or a vocabulary matrix's."""
     if not strategy.optimizer_in_backward:
         return trained.gradients
-    vocabulary = trained.stage.of_ends(architecture.vocab_size * architecture.hidden_size)
+    vocabulary = trained.stage.of_ends(architecture.vocabulary_size)
     return max(trained_in_block(architecture, strategy, trained), min(trained.outer_params, vocabulary)) * trained.item
 
 
@@ -237,5 +245,5 @@ def _vocabulary(architecture: Architecture, strategy: Strategy) -> Iterator[Matr
     width = architecture.embedding_size or architecture.hidden_size
     if METHODS[strategy.method].moves_all:
         yield Matrix(architecture.vocab_size, width, 1 if architecture.tied_embeddings else 2)
-    elif times := vocabulary_modules(strategy.modules_to_save):
+    elif times := len(saved_modules(architecture, strategy)):
         yield Matrix(architecture.vocab_size, width, times)

@@ -85,7 +85,7 @@ def _weights(architecture: Architecture, strategy: Strategy, task: Task, stack: 
     prepared = [_block_bytes(part, strategy, stack, item=rest_item, norm_item=norm_item) for part in architecture.parts]
     loaded = [_block_bytes(part, strategy, stack, item=item, norm_item=item) for part in architecture.parts]
     outer_params = outer_parameters(architecture, task)
-    vocabulary = architecture.vocab_size * architecture.hidden_size
+    vocabulary = architecture.vocabulary_size
     packs = strategy.quant != "none" and not quantization_of(strategy.quant).in_checkpoint
     packed = (linear for part in architecture.parts for linear in part.linears if packs and is_packed(linear, strategy.quant))
     return Weights(
@@ -103,7 +103,7 @@ def _weights(architecture: Architecture, strategy: Strategy, task: Task, stack: 
 def _experts_upcast(architecture: Architecture) -> int:
     """Entries that are there twice when the last block's experts are cast, less an output head's, which is cast later."""
     down = max(part.num_experts * part.hidden_size * part.intermediate_size for part in architecture.parts)
-    return down - (0 if architecture.tied_embeddings else architecture.vocab_size * architecture.hidden_size)
+    return down - (0 if architecture.tied_embeddings else architecture.vocabulary_size)
 
 
 def _block_bytes(part: Architecture, strategy: Strategy, stack: Stack, *, item: int, norm_item: int) -> int:

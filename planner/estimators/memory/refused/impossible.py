@@ -8,7 +8,7 @@ from typing import Any, Final
 import msgspec
 
 from catalogs.bases.architectures import Architecture
-from planner.methods import METHODS
+from planner.methods import METHODS, saved_modules
 from planner.strategy.cuts import cut_of, cuts_weights
 from planner.strategy.stack import Stack
 from remote.contract import Strategy
@@ -37,6 +37,14 @@ def _is_integers(strategy: Strategy) -> bool:
 def _viewed(strategy: Strategy, stack: Stack) -> bool:
     """Whether packed integers are looked at as 16-bit numbers: fms-acceleration does so for GPTQ, under TRL and FSDP."""
     return strategy.quant.startswith("gptq") and strategy.sharding == "fsdp" and stack.name == "trl"
+
+
+def _saves_what_meets_no_cast(architecture: Architecture, strategy: Strategy, _stack: Stack) -> bool:
+    """Whether a saved matrix computes in another dtype than what is around it: torch multiplies equal ones alone, and
+    autocast, or a norm that has been raised to fp32, is what would make them equal.
+    """
+    alike = strategy.adapter_dtype == strategy.param_dtype or strategy.kbit_upcast != "none"
+    return not alike and strategy.autocast == "none" and bool(saved_modules(architecture, strategy))
 
 
 # derived: their models are written anew, beside transformers'
@@ -100,6 +108,12 @@ IMPOSSIBLE: Final[tuple[Impossible, ...]] = (
         lambda _, strategy, stack: cut_of(strategy).spreads_blocks and stack.model_parallel > 1,
         "device_map spreads whole blocks over all GPUs, and leaves none for parallel sizes",
         UNPARALLEL,
+    ),
+    Impossible(
+        "autocast",
+        _saves_what_meets_no_cast,
+        "a saved {strategy.modules_to_save[0]} of {strategy.adapter_dtype} meets {strategy.param_dtype}, and no autocast",
+        {"autocast": "bfloat16"},
     ),
     Impossible(
         "attention",

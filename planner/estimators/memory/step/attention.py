@@ -7,8 +7,10 @@ from __future__ import annotations
 
 from typing import Final, Literal
 
+from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.adapters import linear
 from planner.estimators.memory.step.mamba import mamba
+from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.operations import FP32, STATISTIC_BYTES, Block, dropout, norm
 from planner.estimators.memory.step.tape import Tensor
 
@@ -176,20 +178,22 @@ def _attention_scratch(block: Block, item: int) -> int:
 def _mathematics(block: Block, query: Tensor, key: Tensor, value: Tensor, _seen: Seen) -> Tensor:
     """Torch's attention without a kernel, all of it in fp32 (_scaled_dot_product_attention_math of attention.cpp).
 
-    The one key head is scaled before it is repeated; rows without any weight are looked for, so weights exist twice for
-    a while.
+    The one key head is scaled before it is repeated; rows without any weight are looked for.
     """
     n, a = block.n, block.architecture
     item, pairs = n.autocast or block.items[query], a.num_heads * n.seq_len
-    query, key = block.cast(query, a.query_size, FP32), block.cast(key, a.kv_size, FP32)
+    wide, key = block.cast(query, a.query_size, FP32), block.cast(key, a.kv_size, FP32)
     value = block.cast(value, a.kv_size, FP32)
-    query, key = block.op((query,), a.query_size, FP32), block.op((key,), a.kv_size, FP32)
+    scaled, key = block.op((wide,), a.query_size, FP32), block.op((key,), a.kv_size, FP32)
+    held = (query, wide, scaled)  # by frames above, until the function returns
     key = block.op((key,), a.query_size, FP32)
-    scores = block.op((query, key), pairs, FP32, saves=(query, key))
-    one = n.tokens * pairs * FP32
-    weights = block.op((scores,), pairs, FP32, saves_output=True, scratch=one, backward_scratch=one)
+    scores = block.op((scaled, key), pairs, FP32, saves=(scaled, key))
+    one, looked_at = n.tokens * pairs * FP32, n.tokens * pairs  # a byte each
+    weights = block.op((scores,), pairs, FP32, saves_output=True, scratch=looked_at, backward_scratch=one)
     value = block.op((value,), a.query_size, FP32)
-    return block.cast(block.op((weights, value), a.query_size, FP32, saves=(weights, value)), a.query_size, item)
+    narrow = n.tokens * pairs * item if item != FP32 else 0  # weights that are handed back as well, and dropped
+    attended = block.op((weights, value), a.query_size, FP32, saves=(weights, value), scratch=narrow, holds=held)
+    return block.cast(attended, a.query_size, item)
 
 
 def _eager_attention(block: Block, query: Tensor, key: Tensor, value: Tensor, _seen: Seen) -> Tensor:
@@ -269,6 +273,21 @@ def _alibi_wide(block: Block, scores: Tensor, pairs: int) -> Tensor:
     return _softmax(block, _masked(block, scores, pairs), pairs, FP32)
 
 
+def _summed(block: Block, scores: Tensor, pairs: int) -> Tensor:
+    """Falcon: scaled in place, the mask added to it in the call of softmax, whose result has the dtype of the block's norm."""
+    item = block.items[scores]
+    total = _masked(block, scores, pairs)
+    wide = block.cast(total, pairs, weights_item(block.architecture, block.n))
+    held = tuple(dict.fromkeys((scores, total)))
+    product = block.n.tokens * pairs * block.items[wide]
+    return block.op((wide,), pairs, max(item, block.items[wide]), holds=held, saves_output=True, backward_scratch=product)
+
+
+def weights_item(architecture: Architecture, n: Numerics) -> int:
+    """Bytes of a weight as attention that is written out hands it back."""
+    return FP32 if architecture.scores == "summed" and n.autocast else n.autocast or n.weight
+
+
 def _disentangled(block: Block, scores: Tensor, pairs: int) -> Tensor:
     """DeBERTa (arXiv:2006.03654): to the scores come those of contents with positions, and of positions with contents."""
     a, item = block.architecture, block.items[scores]
@@ -289,6 +308,7 @@ SCORES = {
     "sinks": _sinks,
     "alibi": _alibi,
     "alibi_wide": _alibi_wide,
+    "summed": _summed,
 }
 KERNELS = {
     "flash": _fused_attention,

@@ -12,8 +12,9 @@ from catalogs.bases.architectures import Architecture, Linear
 from planner.estimators.memory.step.numerics import Numerics
 from planner.estimators.memory.step.operations import FP32, Block, activation, norm, plain_product
 from planner.estimators.memory.step.tape import Tape, Tensor
-from planner.methods import NUM_LABELS, trains_vocabulary
-from planner.strategy.stack import Stack
+from planner.methods import NUM_LABELS, saved_modules, trains_head
+from planner.strategy.precision import DTYPE_BYTES
+from planner.strategy.stack import PINNED_STACK, Stack
 from remote.contract import Loss, Strategy, Task
 
 VOCABULARY_TASKS: Final = ("causal_lm", "seq2seq")  # their head gives a score to every word
@@ -30,19 +31,20 @@ class HeadAsked(msgspec.Struct, frozen=True):
     task: Task
     loss: Loss
     trains_head: bool
-    lm_head_item: int  # of the output matrix at rest
+    lm_head_item: int  # of the output matrix that computes, at rest
     stack_name: str
     rebinds_logits: bool  # the 16-bit logits die at once
     shifts_logits: bool  # by a contiguous copy
 
 
-def head_asked(strategy: Strategy, *, task: Task, stack: Stack, lm_head_item: int) -> HeadAsked:
-    """What a strategy, a task and a stack ask of the head."""
+def head_asked(architecture: Architecture, strategy: Strategy, *, task: Task, stack: Stack, lm_head_item: int) -> HeadAsked:
+    """What a strategy, a task and a stack ask of the head. One that peft saves computes in the adapter's dtype."""
+    saved = architecture.head_name in saved_modules(architecture, strategy)
     return HeadAsked(
         task=task,
         loss=strategy.loss,
-        trains_head=trains_vocabulary(strategy),
-        lm_head_item=lm_head_item,
+        trains_head=trains_head(architecture, strategy),
+        lm_head_item=DTYPE_BYTES[strategy.adapter_dtype] if saved else lm_head_item,
         stack_name=stack.name,
         rebinds_logits=strategy.loss == "hf_shifted" or not stack.has("kept_16_bit_logits"),
         shifts_logits=strategy.loss == "hf_shifted" or not stack.has("shifted_labels"),
@@ -109,12 +111,12 @@ def _logits(head: Head, normed: Tensor) -> Tensor:
     """The output product, and what some models do to it."""
     a, n = head.architecture, head.n
     item = n.autocast or head.asked.lm_head_item
-    saves = (normed,) if head.asked.trains_head else ()
-    gradient = head.width * a.hidden_size * n.weight if head.asked.trains_head else 0
-    keeps = 0
-    if n.autocast and head.asked.lm_head_item != n.autocast and not head.asked.trains_head:
-        keeps = head.width * a.hidden_size * n.autocast
-    logits = head.op((normed,), head.width, item, saves=saves, keeps=keeps, weight_gradient=gradient)
+    gradient = _gradient_bytes(head)
+    kept = (normed,) if head.asked.trains_head else ()
+    if n.copies_weights and head.asked.lm_head_item != n.autocast:
+        logits = head.times_copy(normed, head.width, item, entries=_entries(head), saves=kept, weight_gradient=gradient)
+    else:
+        logits = head.op((normed,), head.width, item, saves=kept, weight_gradient=gradient)
     if a.scaled_logits:
         logits = head.op((logits,), head.width, item)
     if a.logits_softcap:
@@ -122,6 +124,44 @@ def _logits(head: Head, normed: Tensor) -> Tensor:
         logits = head.op((logits,), head.width, item, saves_output=True)
         logits = head.op((logits,), head.width, item)
     return logits
+
+
+def _entries(head: Head) -> int:
+    """Of the output matrix: that of the vocabulary, or of a task's labels."""
+    a = head.architecture
+    return a.vocabulary_size if head.asked.task in VOCABULARY_TASKS else head.width * a.hidden_size
+
+
+def _gradient_bytes(head: Head) -> int:
+    """Of the output matrix, where it trains."""
+    return _entries(head) * head.asked.lm_head_item if head.asked.trains_head else 0
+
+
+def evaluates_apart(architecture: Architecture, asked: HeadAsked) -> bool:
+    """Whether evaluation asks the model for logits alone and makes the loss of them itself, as `remote.result.evaluate` does.
+    Another stack's loop, or a loss that is not transformers', does as in training.
+    """
+    ours = asked.stack_name == PINNED_STACK.name and asked.loss == "hf" and asked.task == "causal_lm"
+    return ours and architecture.kind != "encoder_decoder"
+
+
+def record_logits(architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> HeadTape:
+    """Write the final norm and the output head, and no loss."""
+    head = Head(architecture, numerics, asked)
+    x = head.source(architecture.hidden_size, numerics.residual)
+    prepare = _final_norm if architecture.layout != "post" else PREPARED_AFTER_POST[architecture.kind]
+    logits = _logits(head, prepare(head, x))
+    return HeadTape(head.tape, x, head.width, head.tape.sizes[logits])
+
+
+def record_loss(architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> HeadTape:
+    """Write a loss for each word of given logits: all but the last word's are copied, then cast."""
+    head = Head(architecture, numerics, asked)
+    logits = head.source(head.width, numerics.autocast or asked.lm_head_item)
+    others = head.op((logits,), head.width, head.items[logits])
+    wide = head.cast(others, head.width, FP32)
+    _finish(head, head.op((wide,), head.width, FP32), (logits, wide))
+    return HeadTape(head.tape, logits, head.width, head.tape.sizes[logits])
 
 
 def _operand(head: Head, logits: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
@@ -170,7 +210,7 @@ def _chunked_logits(head: Head, normed: Tensor) -> None:
 def _chunked(head: Head, normed: Tensor) -> None:
     """Logits of a few tokens at a time, made again in backward. Only the hidden state is kept."""
     chunk = head.n.batch.chunk * head.width
-    gradient = head.width * head.architecture.hidden_size * head.n.weight if head.asked.trains_head else 0
+    gradient = _gradient_bytes(head)
     forward, backward = chunk * CHUNK_FORWARD_BYTES, chunk * CHUNK_BACKWARD_BYTES
     _finish(head, normed, (), saves=(normed,), scratch=forward, backward_scratch=backward, weight_gradient=gradient)
 
@@ -179,7 +219,7 @@ def _liger(head: Head, normed: Tensor) -> None:
     """Liger's fused linear cross-entropy (arXiv:2410.10989): the hidden state's gradient is made in forward, chunk by chunk."""
     hidden, tokens = head.architecture.hidden_size, head.n.tokens
     chunk = head.n.batch.chunk * head.width
-    gradient = head.width * hidden * head.n.weight if head.asked.trains_head else 0
+    gradient = _gradient_bytes(head)
     _finish(
         head,
         normed,

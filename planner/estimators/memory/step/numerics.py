@@ -20,6 +20,7 @@ from planner.methods import (
     adapted_names,
     dials_of,
     moved_in_block,
+    saved_modules,
 )
 from planner.strategy.cuts import cut_of
 from planner.strategy.precision import BITSANDBYTES, DTYPE_BYTES, FOUR_BIT, items_of, packs_linears
@@ -51,6 +52,7 @@ class Numerics(msgspec.Struct, frozen=True):
     weight: int  # of unquantized linears
     kept_weight: int  # of linears that a quantization leaves as they are
     autocast: int  # 0 = none, else the item size of matrix products
+    copies_weights: bool  # whether autocast casts weights of another dtype, each at its product; gathered parts come cast
     float16: bool  # whether the 16-bit type is fp16
     adapter: int
     quant: str  # "none" = plain linears
@@ -146,11 +148,11 @@ def numerics_of(
     weight = items.weight
     autocast = 0 if strategy.autocast == "none" else DTYPE_BYTES[strategy.autocast]
     method = METHODS[strategy.method]
-    adapter = method.adapter
+    adapter, whole = method.adapter, part_of or architecture
     moves, linears = moved_in_block(architecture, strategy)
     prefix = prefix_tokens(strategy)
     behind = () if method.inserted_behind is None else method.inserted_behind(architecture, strategy)
-    adapted = adapted_names(part_of or architecture, strategy)
+    adapted = adapted_names(whole, strategy)
     widened = (
         adapter is not None
         and strategy.quant in adapter.widens
@@ -160,7 +162,9 @@ def numerics_of(
     )
     biased, masked = _is_biased(architecture), is_masked(architecture, strategy)
     kernel = attention_kernel(architecture, strategy, stack, flash=flash, on_cpu=on_cpu)
-    residual = 4 if items.norm == 4 or _autocast_widens(architecture, strategy) or widened else weight
+    embeds_wide = strategy.adapter_dtype == "float32" and whole.embedding_name in saved_modules(whole, strategy)
+    wide = items.norm == 4 or widened or embeds_wide or _autocast_widens(architecture, strategy)
+    residual = 4 if wide else weight
     added = items.rest * (architecture.num_heads if biased else 1) if kernel == "eager" or biased else 1
     return Numerics(
         batch=sizes,
@@ -169,6 +173,7 @@ def numerics_of(
         weight=items.rest if strategy.quant == "none" else weight,
         kept_weight=items.rest,
         autocast=autocast,
+        copies_weights=bool(autocast) and not cut_of(strategy).weights,
         float16="float16" in (strategy.autocast, strategy.param_dtype),
         adapter=DTYPE_BYTES[strategy.adapter_dtype],
         quant=strategy.quant if packs_linears(strategy.quant) else "none",

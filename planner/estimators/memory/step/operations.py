@@ -6,6 +6,7 @@ Each function follows the lines of transformers' modules, in their order.
 from __future__ import annotations
 
 from copy import copy
+from typing import Any
 
 from msgspec.structs import replace
 
@@ -80,6 +81,16 @@ class Block:
         self.items[output] = item
         return output
 
+    def times_copy(self, x: Tensor, features: int, item: int, *, entries: int, **lifetimes: Any) -> Tensor:
+        """The product of `x` with a copy of a weight in the dtype of the product, as autocast makes it; backward needs it.
+        Of a weight that trains, the gradient of the copy is made first, then cast to that of the weight.
+        """
+        gradient = lifetimes.pop("weight_gradient", 0)
+        copy = self.matrix((), entries, item, grads=(), weight_gradient=gradient)
+        saves = (*lifetimes.pop("saves", ()), copy)
+        grads = (x, copy) if gradient else (x,)
+        return self.op((x, copy), features, item, saves=saves, grads=grads, **lifetimes)
+
     def split(self, x: Tensor, features: tuple[int, ...]) -> tuple[Tensor, ...]:
         """Views of `x`, cut along its features."""
         parts = self.tape.split(x, tuple(self.n.tokens * width * self.items[x] for width in features))
@@ -133,7 +144,6 @@ def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
     """The frozen or trained product. A frozen weight needs no input in backward, a trained one does."""
     n = block.n
     item = n.product(block.items[x])
-    keeps = 0
     saves: tuple[Tensor, ...] = ()
     if n.quant == "int8":
         saves = (x,)
@@ -143,21 +153,22 @@ def plain_product(block: Block, x: Tensor, module: Linear) -> Tensor:
     trains = n.trains_all or module.name in n.trains_linears
     if trains or (n.quant != "none" and quantization_of(n.quant).saves_input):
         saves = (operand,)
-    if n.autocast and n.weight != n.autocast and n.quant == "none" and not trains:
-        keeps = block.times * module.num_weights * n.autocast  # a frozen fp32 weight is cast anew, and backward needs the copy
     gradient = (module.num_params if trains else 0) + (
         module.out_features if n.trains_biases and not n.trains_linears and module.bias else 0
     )
+    features, gradient = module.out_features, gradient * n.weight
+    if n.copies_weights and n.weight != n.autocast and n.quant == "none":
+        entries = module.num_weights
+        return block.times_copy(operand, features, item, entries=entries, saves=saves, weight_gradient=gradient, asks=True)
     scratch, backward_scratch = _kernel_scratch(block, module, item)
     return block.op(
         (operand,),
-        module.out_features,
+        features,
         item,
         saves=saves,
-        keeps=keeps,
         scratch=scratch,
         backward_scratch=backward_scratch,
-        weight_gradient=gradient * n.weight,
+        weight_gradient=gradient,
         asks=True,
     )
 

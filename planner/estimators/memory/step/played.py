@@ -9,9 +9,9 @@ import msgspec
 
 from catalogs.bases.architectures import Architecture
 from planner.estimators.memory.step.block import record_block
-from planner.estimators.memory.step.head import HeadAsked, record_head
+from planner.estimators.memory.step.head import HeadAsked, evaluates_apart, record_head, record_logits, record_loss
 from planner.estimators.memory.step.numerics import Numerics
-from planner.estimators.memory.step.tape import Profile, idle_bytes, replay
+from planner.estimators.memory.step.tape import Peak, Profile, idle_bytes, replay
 
 KEPT: Final = 256  # assumed: a search over one model asks for some dozens
 
@@ -30,6 +30,13 @@ class PlayedHead(msgspec.Struct, frozen=True):
     profile: Profile
     width: int  # the vocabulary, or the labels of a task
     returned_bytes: int  # of the logits that the model hands back to the loop
+
+
+class PlayedEvaluation(msgspec.Struct, frozen=True):
+    """What the head takes in a pass without gradients. Bytes."""
+
+    model: Peak  # while the model runs
+    after: Peak  # once it has handed logits back, and nothing else of it is left
 
 
 @lru_cache(maxsize=KEPT)
@@ -52,3 +59,13 @@ def play_head(architecture: Architecture, numerics: Numerics, asked: HeadAsked) 
         adds_up=numerics.adds_up and not architecture.tied_embeddings,  # a tied matrix's waits for the embedding's
     )
     return PlayedHead(profile, head.width, head.returned_bytes)
+
+
+@lru_cache(maxsize=KEPT)
+def play_evaluation(architecture: Architecture, numerics: Numerics, asked: HeadAsked) -> PlayedEvaluation:
+    """Write the head as evaluation runs it, and replay it."""
+    if not evaluates_apart(architecture, asked):
+        return PlayedEvaluation(play_head(architecture, numerics, asked).profile.plain_peak, (0,))
+    logits, loss = (record(architecture, numerics, asked) for record in (record_logits, record_loss))
+    made, after = (replay(each.tape, each.source, output_lives=False, output_gradient=False) for each in (logits, loss))
+    return PlayedEvaluation(made.plain_peak, tuple(logits.returned_bytes + size for size in after.plain_peak))

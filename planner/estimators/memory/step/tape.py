@@ -200,7 +200,7 @@ def _backward(
 ) -> tuple[Peak, int, int]:
     """The peak, the bytes of weight gradients left behind, and those that wait when something saved is first asked for.
 
-    Every operation leads to the result, so each has a gradient.
+    Every operation leads to the result, so each has a gradient, but for copies of what is frozen.
     """
     sizes = tape.sizes
     freed_by: dict[int, int] = {}
@@ -212,6 +212,9 @@ def _backward(
     weight_gradients, levels, waiting = 0, [kept_bytes + gradients.live], None
     for index in range(len(tape.ops) - 1, -1, -1):
         op = tape.ops[index]
+        if op.output not in gradients.storage_of:
+            kept_bytes -= op.keeps + freed_by.get(index, 0)
+            continue
         if waiting is None and (op.saves or op.asks):
             waiting = gradients.live
         transient = op.backward_scratch
