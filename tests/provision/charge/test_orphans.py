@@ -176,9 +176,10 @@ def test_what_is_rented_while_one_looks_is_no_stray(
                 sky.boxes["r-new"] = resource("r-new", installation=installation_id(places))
 
         sky = at_aws(Sky(rented))
+        found = look_for_orphans(places)
+        assert (found.strays, [state.run_id for state in found.controlled]) == ((), ["r-new"])
         assert call(["down", "--orphans"]) == Exit.OK
         assert (sky.ended, list(sky.boxes)) == ([run_id], ["r-new"]), "of the other nobody was in charge"
-        assert [state.run_id for state in look_for_orphans(places).controlled] == ["r-new"]
 
 
 def test_what_ends_while_one_looks_is_no_stray(
