@@ -16,13 +16,14 @@ import msgspec
 from provision.aboard import detached
 from provision.aboard.detached import TaskState as JobState
 from provision.aboard.ship import box_marks, cache_folder, download_places, job_folder, package_folder
-from provision.errors import ProvisionError, TransferFailed
+from provision.errors import ProvisionError, TrainingFailed, TransferFailed
 from provision.provisioner import CLOCKS_AGREE_S, Box
 from remote.checkpoints.grants import GRANTS_VARIABLE, Grants
 from remote.contract import (
     EVENTS_FILE,
     EXIT_CODES,
     JOB_FILE,
+    LOG_FILE,
     MODEL_CACHE_VARIABLE,
     OUTCOME_FILE,
     SECRETS_VARIABLE,
@@ -38,14 +39,28 @@ from remote.contract import (
 if TYPE_CHECKING:
     from provision.ssh import Shell
 
-__all__ = ["JobState", "events", "job_folder", "last_events", "outcome", "start", "state", "stop"]
+__all__ = ["JobState", "events", "job_folder", "last_events", "log", "outcome", "start", "state", "stop"]
 
 LEFT_RC = EXIT_CODES[EndReason.INTERRUPTED]  # of a trainer that saved and left at a signal
 LEAVING_S = 60.0  # assumed: between the trainer's last event and its exit lies less
 MEMORY = "/dev/shm"  # noqa: S108 - a tmpfs on every Linux
 LAST_EVENTS = 2000  # assumed: steps of a tenth of a second since the last checkpoint, and half a megabyte
 SECONDS = re.compile("[0-9]{1,11}")  # derived: until the year 5138
+MOST_EVENTS_BYTES = 4 * 1024 * 1024  # assumed: eight times as much as that
+MOST_OUTCOME_BYTES = 8 * 1024 * 1024  # assumed: the losses of 200 rows and three answers have a hundredth of it
+LOG_FIRST_BYTES, LOG_LAST_BYTES = 64 * 1024, 1024 * 1024  # assumed: how it began, and what it said before it ended
+LOG_S = 30.0  # assumed: a megabyte at a slow 40 kB/s; what tells why is not worth a longer rent
 LOOK_S = 0.1  # assumed: a look is one command over a standing line
+
+# Of the log at "$place": nothing where there is none, else all of it or its two ends.
+READ_LOG = f"""\
+[ -f "$place" ] || exit 0
+left_out=$(($(stat -L -c %s "$place") - {LOG_FIRST_BYTES + LOG_LAST_BYTES}))
+if [ "$left_out" -le 0 ]; then exec head -c {LOG_FIRST_BYTES + LOG_LAST_BYTES} "$place"; fi
+head -c {LOG_FIRST_BYTES} "$place"
+printf '\\n[%s bytes are left out here: of a log so long its first and its last bytes come home]\\n' "$left_out"
+tail -c {LOG_LAST_BYTES} "$place"
+"""
 
 
 def start(
@@ -135,17 +150,24 @@ def state(shell: Shell, box: Box) -> JobState:
     return msgspec.structs.replace(seen, state="killed") if unasked else seen
 
 
-def events(shell: Shell, box: Box, local: Path, *, sleep: Callable[[float], None] = time.sleep) -> Iterator[Event]:
+def events(
+    shell: Shell,
+    box: Box,
+    local: Path,
+    *,
+    tell: Callable[[str], object] = lambda _: None,
+    sleep: Callable[[float], None] = time.sleep,
+) -> Iterator[Event]:
     """The job's events from `local`'s size on, live; ends when the job no longer runs and all are read.
 
-    A line that can't be read (cut off by a kill) is passed over; it stays in the file. Raises ConnectionFailed when the
-    box stays away for longer than the shell's patience.
+    A line that can't be read (cut off by a kill) is passed over; it stays in the file. `tell` is told of more than
+    any trainer says. Raises ConnectionFailed when the box stays away for longer than the shell's patience.
     """
 
     def alive() -> bool:
         return state(shell, box).state in ("running", "unknown")
 
-    for line in shell.follow(f"{job_folder(box)}/{EVENTS_FILE}", local, alive=alive):
+    for line in shell.follow(f"{job_folder(box)}/{EVENTS_FILE}", local, alive=alive, tell=tell):
         if (event := parse_event(line)) is None:
             continue
         yield event
@@ -157,20 +179,39 @@ def events(shell: Shell, box: Box, local: Path, *, sleep: Callable[[float], None
 def last_events(shell: Shell, box: Box) -> list[Event]:
     """The newest of what the trainer has said, oldest first; none where it has said nothing. Raises ConnectionFailed."""
     place = shlex.quote(f"{job_folder(box)}/{EVENTS_FILE}")
-    said = shell.run(f"tail -n {LAST_EVENTS} {place} 2> /dev/null").out
+    said = shell.run(f"[ ! -f {place} ] || tail -c {MOST_EVENTS_BYTES} {place} | tail -n {LAST_EVENTS}").out
     return [event for line in said.splitlines() if (event := parse_event(line.encode())) is not None]
 
 
 def outcome(shell: Shell, box: Box) -> Outcome | None:
-    """The trainer's outcome.json; None while there is none. Raises TransferFailed when it can't be read."""
+    """The trainer's outcome.json; None while there is none.
+
+    Raises TransferFailed when it can't be read or is longer than any outcome, TrainingFailed where it is another run's.
+    """
     place = shlex.quote(f"{job_folder(box)}/{OUTCOME_FILE}")
-    done = shell.run(f"[ ! -e {place} ] || cat {place}")
+    complaint = f'{{ echo "it is no file of at most {MOST_OUTCOME_BYTES:,} bytes" >&2; exit 1; }}'
+    is_sound = f'[ -f {place} ] && [ "$(stat -L -c %s {place})" -le {MOST_OUTCOME_BYTES} ]'
+    done = shell.run(f"[ ! -e {place} ] || {{ {is_sound} || {complaint}; head -c {MOST_OUTCOME_BYTES} {place}; }}")
     try:
         if done.rc != 0:
             raise TransferFailed(f"{box.host} could not read the outcome: {done.err.strip()}")
-        return decode(done.out, Outcome) if done.out else None
+        found = decode(done.out, Outcome) if done.out else None
     except msgspec.DecodeError as error:
         raise TransferFailed(f"The outcome on {box.host} is not whole: {error}") from error
+    if found is not None and found.run_id != box.run_id:
+        raise TrainingFailed(f"The outcome on {box.host} is that of another run: {found.run_id[:60]!r}.")
+    return found
+
+
+def log(shell: Shell, box: Box) -> str:
+    """What the trainer wrote; of a log that is long its beginning and its end, and how much is left out between them.
+
+    Raises TransferFailed, or ConnectionFailed.
+    """
+    done = shell.script(READ_LOG, {"place": f"{job_folder(box)}/{LOG_FILE}"}, timeout_s=LOG_S)
+    if done.rc != 0:
+        raise TransferFailed(f"{box.host} could not read its log: {done.err.strip()}")
+    return done.out
 
 
 def stop(shell: Shell, box: Box, *, patience_s: float = 20.0) -> None:

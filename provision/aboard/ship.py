@@ -201,7 +201,7 @@ def fetch_adapter(shell: Shell, box: Box, outcome: Outcome, folder: Path) -> Non
         if not local.resolve().is_relative_to(folder.resolve()):
             raise TransferFailed(f"The box names an adapter file outside its folder: {file.path!r}.")
         if not (local.exists() and sha256_of(local) == file.sha256):
-            shell.get(str(remote / file.path), local, sha256=file.sha256)
+            shell.get(str(remote / file.path), local, sha256=file.sha256, num_bytes=file.size_bytes)
 
 
 def _has_stack(shell: Shell, python: str) -> bool:

@@ -15,7 +15,7 @@ import paramiko
 from provision.errors import ConnectionFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import follow, transfer, trees
-from provision.ssh.channel import Completed, Unreachable, begin, execute, open_channel
+from provision.ssh.channel import Completed, Flooded, Unreachable, begin, execute, open_channel
 from provision.ssh.connect import ANSWER_S, Identity, KeyRefused, login
 
 __all__ = ["Completed", "Shell"]
@@ -101,7 +101,7 @@ class Shell:
                 sleep(RETRY_S)
 
     def run(self, command: str, *, timeout_s: float = 60.0, stdin: bytes | None = None) -> Completed:
-        """Run one line of POSIX shell. Raises ConnectionFailed when it can't be sent or does not end in time.
+        """Run one line of POSIX shell. Raises ConnectionFailed when it can't be sent, does not end, or talks on and on.
 
         The command is sent at most once: an answer that was lost is the caller's to ask for again.
         """
@@ -113,6 +113,8 @@ class Shell:
                 raise ConnectionFailed(
                     f"{self.box.host} did not finish a command within {timeout_s:.0f} s: {command[:60]!r}."
                 ) from error
+            except Flooded as error:
+                raise Flooded(f"{self.box.host} goes on and on over a command: {error} It was {command[:60]!r}.") from error
 
     def script(self, script: str, variables: Mapping[str, str], *, timeout_s: float = 60.0) -> Completed:
         """Run POSIX shell by stdin, `variables` exported first: nothing of it shows in any process's arguments. As `run`."""
@@ -123,23 +125,36 @@ class Shell:
         """Send a file and return its sha256, which the box has confirmed. Raises TransferFailed, or ConnectionFailed."""
         return transfer.put(self, local, remote, progress)
 
-    def get(self, remote: str, local: Path, *, sha256: str | None = None, progress: transfer.Progress | None = None) -> str:
+    def get(
+        self,
+        remote: str,
+        local: Path,
+        *,
+        sha256: str | None = None,
+        num_bytes: int | None = None,
+        progress: transfer.Progress | None = None,
+    ) -> str:
         """Bring a file home; return its sha256, compared with the box's own (and with `sha256`). Partial files go on.
+
+        One that has not just `num_bytes`, where they are known, is refused before a byte of it is sent.
 
         Raises TransferFailed or ConnectionFailed for the box and the line, HomeFailed where this machine can't take it.
         """
-        return transfer.get(self, remote, local, sha256, progress)
+        return transfer.get(self, remote, local, sha256, num_bytes, progress)
 
     def put_tree(self, local: Path, remote: str, *, leave_out: trees.LeaveOut = lambda _: False) -> None:
         """Send a folder as one tar stream, without the paths that `leave_out` says; links travel as what they lead to."""
         trees.put_tree(self, local, remote, leave_out)
 
-    def follow(self, remote: str, local: Path, *, alive: Callable[[], bool]) -> Iterator[bytes]:
+    def follow(
+        self, remote: str, local: Path, *, alive: Callable[[], bool], tell: follow.Tell = lambda _: None
+    ) -> Iterator[bytes]:
         """Complete lines of a growing file, appended to `local` byte for byte; starts at `local`'s size, survives cuts.
 
-        Ends when `alive()` says no and everything is read. Lines that `local` already holds are not repeated.
+        Ends when `alive()` says no and everything is read. Lines that `local` already holds are not repeated. `tell` gets a
+        sentence for each bound that the file exceeds: of a line, of all of it, and of what comes after the end.
         """
-        return follow.follow(self, remote, local, alive)
+        return follow.follow(self, remote, local, alive, tell)
 
     def expect(self, box: Box) -> None:
         """The box answers with other host keys from now on: whoever connects again accepts those alone. This line stands."""

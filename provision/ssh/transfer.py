@@ -7,17 +7,19 @@ costs at most, and what a resumed download keeps. Names on the box are moved int
 from __future__ import annotations
 
 import os
+import re
 import shlex
+import stat
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Final, TypeVar
 
 from provision.errors import ConnectionFailed, TransferFailed, WrongHostKey
 from provision.home.whole import at_home
-from provision.ssh.channel import CHUNK_BYTES, Unreachable, begin, lost_connection, wait_rc
+from provision.ssh.channel import CHUNK_BYTES, Flooded, Unreachable, begin, lost_connection, wait_rc
 from provision.ssh.line import Line
 from provision.ssh.pieces import BLOCK_BYTES, Part, Piece, pieces, read_piece, sha256_of_pieces
 
@@ -32,6 +34,9 @@ STALL_S = 30.0  # assumed: a channel that moves nothing for so long is dead
 FETCHES = 2  # assumed: of a file whose pieces don't make it up
 ATTEMPTS = 5  # assumed: per piece, each within the shell's patience
 HASH_TIMEOUT_S = 900.0  # assumed: 100 GB at 120 MB/s
+
+SIZE: Final = re.compile("[0-9]{1,16}")  # derived: up to 9 PB
+MODE: Final = re.compile("[0-9a-f]{1,8}")  # derived: of 32 bits
 
 T = TypeVar("T")
 
@@ -55,15 +60,31 @@ def put(line: Line, local: Path, remote: str, progress: Progress | None) -> str:
     return sha256
 
 
-def get(line: Line, remote: str, local: Path, sha256: str | None, progress: Progress | None) -> str:
+def get(line: Line, remote: str, local: Path, sha256: str | None, num_bytes: int | None, progress: Progress | None) -> str:
     """Fetch `remote`; see Shell.get. What a killed download left in `LOCAL.part` is kept, piece by piece.
 
     Pieces that are kept may be another file's, or never have reached the disk: where they don't make up the box's file,
     all of it is fetched once more. Raises HomeFailed where this machine can't take it.
     """
-    size = int(_checked(line, f"stat -L -c %s {shlex.quote(remote)}", f"{remote} can't be read"))
+    size = _remote_size(line, remote, num_bytes)
     with at_home(local):
         return _get(line, remote, local, size, sha256, progress)
+
+
+def _remote_size(line: Line, remote: str, wanted: int | None) -> int:
+    """Of a file. Raises TransferFailed for what has no end, such as a device, and for one of another size."""
+    complaint = f"{remote} can't be read"
+    said = _checked(line, f"stat -L -c '%s %f' {shlex.quote(remote)}", complaint)
+    match said.split():
+        case [size, mode] if SIZE.fullmatch(size) and MODE.fullmatch(mode):
+            num_bytes, is_file = int(size), stat.S_ISREG(int(mode, 16))
+        case _:
+            raise TransferFailed(f"{complaint} on {line.box.host}: it does not say how long that is.")
+    if not is_file:
+        raise TransferFailed(f"{complaint} on {line.box.host}: it is no file.")
+    if num_bytes != (wanted if wanted is not None else num_bytes):
+        raise TransferFailed(f"{remote} on {line.box.host} has {num_bytes:,} bytes instead of {wanted:,}.")
+    return num_bytes
 
 
 def _get(line: Line, remote: str, local: Path, size: int, sha256: str | None, progress: Progress | None) -> str:
@@ -152,7 +173,7 @@ def _persist(act: Callable[[], T], stop: threading.Event | None = None) -> T:
     while True:
         try:
             return act()
-        except (WrongHostKey, Unreachable):
+        except (WrongHostKey, Unreachable, Flooded):
             raise
         except ConnectionFailed as error:
             if attempt == ATTEMPTS or (stop and stop.is_set()):
@@ -197,7 +218,12 @@ def _fetch_piece(line: Line, remote: str, part: Part, piece: Piece, meter: _Mete
             begin(channel, f"tail -c +{offset + 1} {shlex.quote(remote)} | head -c {length}", timeout_s=line.answer_s)
             channel.settimeout(STALL_S)
         file.seek(offset)
-        got = sum(file.write(chunk) for chunk in _received(channel, stop))
+        got = 0
+        for chunk in _received(channel, stop):
+            got += len(chunk)
+            if got > length:
+                raise TransferFailed(f"{line.box.host} sent more of {remote} than was asked for.")
+            file.write(chunk)
     if stop.is_set():
         return
     if got != length:

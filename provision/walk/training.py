@@ -41,7 +41,7 @@ from provision.walk.phases import Phases
 from provision.walk.stopping import leaving_s
 from provision.watch.view import read_events
 from provision.words import seconds_words
-from remote.contract import LOG_FILE, EndReason, Event, JobSpec, Outcome, Phase, decode, encode
+from remote.contract import EndReason, Event, JobSpec, Outcome, Phase, decode, encode
 
 MAX_RESTARTS: Final = 3  # assumed: a trainer that is killed more often will be killed again
 LOG_TAIL_LINES: Final = 5
@@ -193,7 +193,7 @@ def _hear(run: Run, shell: Shell, box: Box, hearers: tuple[Callable[[Event], obj
     """The trainer's events, each told to every hearer, until it ends or the line is cut."""
     try:
         with at_home(run.folder.events):
-            for event in job.events(shell, box, run.folder.events):
+            for event in job.events(shell, box, run.folder.events, tell=run.display.note):
                 for tell in hearers:
                     tell(event)
     except WrongHostKey:
@@ -226,13 +226,14 @@ def stopped_with_result(run: Run, shell: Shell, box: Box, *, otherwise: str) -> 
         run.display.note(f"Stopping the trainer, which may take up to {seconds_words(patience_s)}; {otherwise}.")
     try:
         job.stop(shell, box, patience_s=patience_s)
-        with suppress(TrainingFailed):  # it left no word: it was killed, and what it saved before is there
-            fetch_words(run, shell, box)
+        with suppress(TrainingFailed):  # its word is another's
+            _fetch_outcome(run, shell, box)
     except (RentuneError, OSError):
         return result_waits(run)
     if result_waits(run):
         return True
     bring_learned(run, shell, box)
+    _fetch_log(run, shell, box)
     return False
 
 
@@ -244,22 +245,31 @@ def _latest_events(run: Run, shell: Shell, box: Box) -> list[Event]:
 
 
 def fetch(run: Run, shell: Shell, box: Box) -> Outcome:
-    """Log, outcome and adapter, in the order of what is lost most easily. Raises TrainingFailed without an outcome."""
-    outcome = fetch_words(run, shell, box)
+    """Outcome, adapter and log: what nobody has a copy of comes first. Raises TrainingFailed without an outcome."""
+    outcome = _fetch_outcome(run, shell, box)
+    if outcome is None:
+        _fetch_log(run, shell, box)
+        raise TrainingFailed(f"The trainer left no outcome. Its last words: {last_words(run.folder.log)}")
     if outcome.adapter:
         _fetch_adapter(run, shell, box, outcome)
+    _fetch_log(run, shell, box)
     return outcome
 
 
-def fetch_words(run: Run, shell: Shell, box: Box) -> Outcome:
-    """Log and outcome. Raises TrainingFailed without an outcome."""
-    with suppress(RentuneError):
-        shell.get(f"{job.job_folder(box)}/{LOG_FILE}", run.folder.log)
+def _fetch_outcome(run: Run, shell: Shell, box: Box) -> Outcome | None:
     outcome = job.outcome(shell, box)
-    if outcome is None:
-        raise TrainingFailed(f"The trainer left no outcome. Its last words: {last_words(run.folder.log)}")
-    write_whole(run.folder.outcome, encode(outcome))
+    if outcome is not None:
+        write_whole(run.folder.outcome, encode(outcome))
     return outcome
+
+
+def _fetch_log(run: Run, shell: Shell, box: Box) -> None:
+    """As much of it as is kept. What fails is told: no result waits for it, and no box."""
+    try:
+        if said := job.log(shell, box):
+            write_whole(run.folder.log, said.encode())
+    except (RentuneError, OSError) as error:
+        run.display.note(f"The trainer's log did not come home: {error}")
 
 
 def _fetch_adapter(run: Run, shell: Shell, box: Box, outcome: Outcome) -> None:

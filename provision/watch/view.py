@@ -5,6 +5,7 @@ Event kinds and the keys of their `data` are listed in docs/trainer.md; what is 
 
 from __future__ import annotations
 
+import os
 import statistics
 from collections.abc import Iterable
 from pathlib import Path
@@ -16,6 +17,10 @@ from remote.contract import Event, Measured, Phase, parse_event
 
 # What a step says of memory, the best meter first: a GPU's process, its allocator, the process's RAM.
 MEMORY_KEYS: Final = ("peak_vram_process_bytes", "peak_vram_reserved_bytes", "peak_vram_allocated_bytes", "peak_ram_bytes")
+
+FIRST_BYTES: Final = 16 * 1024 * 1024  # assumed: 60,000 events, which take a tenth of a gigabyte of this machine's memory
+LAST_BYTES: Final = 3 * FIRST_BYTES  # assumed
+MOST_NAMED: Final = 1000  # assumed: phases, and evaluations, of which each event makes a copy
 
 TELLING_STEPS: Final = 3  # assumed: the first is slow, and says nothing of the others
 
@@ -74,9 +79,17 @@ def fold(events: Iterable[Event]) -> View:
 
 
 def read_events(path: Path) -> list[Event]:
-    """The events that are at home already; lines that can't be read are passed over, and so is what is no file."""
-    lines = path.read_bytes().splitlines() if path.is_file() else []
-    return [event for line in lines if (event := parse_event(line)) is not None]
+    """The events that are at home already; lines that can't be read are passed over, and so is what is no file.
+
+    Of more than any trainer says the first and the last.
+    """
+    if not path.is_file():
+        return []
+    with path.open("rb") as file:
+        said = file.read(FIRST_BYTES)
+        file.seek(max(len(said), file.seek(0, os.SEEK_END) - LAST_BYTES))
+        said += file.read(LAST_BYTES)  # where something is left out, the two halves of lines that meet there are none
+    return [event for line in said.splitlines() if (event := parse_event(line)) is not None]
 
 
 def measured(events: Iterable[Event]) -> Measured:
@@ -120,6 +133,8 @@ def _phase_started(view: View, event: Event) -> dict[str, Any]:
 
 def _phase_ended(view: View, event: Event) -> dict[str, Any]:
     name = str(event.phase)
+    if name not in view.phase_s and len(view.phase_s) >= MOST_NAMED:
+        return {"phase_since_s": None}
     seconds = view.phase_s.get(name, 0.0) + float(event.data.get("seconds", 0.0))
     return {"phase_s": view.phase_s | {name: seconds}, "phase_since_s": None}
 
@@ -146,7 +161,7 @@ def memory_bytes(data: dict[str, Any]) -> int | None:
 def _evaluation(view: View, event: Event) -> dict[str, Any]:
     loss = event.data.get("mean_loss")
     point = (int(event.data.get("step", view.step)), float(loss)) if loss is not None else None
-    return {"held_out": (*view.held_out, point)} if point else {}
+    return {"held_out": (*view.held_out[1 - MOST_NAMED :], point)} if point else {}
 
 
 def _checkpoint(_view: View, event: Event) -> dict[str, Any]:

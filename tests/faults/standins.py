@@ -34,10 +34,12 @@ class ScriptedBox(LocalBox):
     def __init__(self, rehearsal: Rehearsal, line: Proxy, lines: str) -> None:
         super().__init__(boxes_folder(rehearsal.places), rehearsal.places.cache)
         self.line = line
-        self.python = _trainer(rehearsal.folder / "stack", lines)
+        self.stack = rehearsal.folder / "stack"
+        self.python = _trainer(self.stack, lines)
         self.empty_lists = 0
 
     def up(self, offer: Offer, launch: Launch) -> Box:
+        _write_outcomes(self.stack, launch.run_id)
         box = super().up(offer, launch)
         self.line.target_port = box.port
         return msgspec.structs.replace(box, port=self.line.port, python=self.python)
@@ -53,13 +55,15 @@ def _trainer(stack: Path, lines: str) -> str:
     """An "interpreter" that says where its stack is, and whose trainer is `lines`."""
     stack.mkdir(exist_ok=True)
     (stack / STACK_MARK).write_text(stack_hash())
-    outcome = Outcome(
-        run_id="", reason=EndReason.COMPLETED, message="Done.", phase_s={}, measured=Measured(), adapter=(ADAPTER,)
-    )
-    (stack / "outcome.json").write_bytes(encode(outcome))
-    crashed = Outcome(run_id="", reason=EndReason.CRASHED, message="It is broken.", phase_s={}, measured=Measured())
-    (stack / "crashed.json").write_bytes(encode(crashed))
     script = stack / "python"
     script.write_text(f'#!/bin/sh\nHERE={stack}\nif [ "$1" = -c ]; then echo $HERE; exit; fi\n{lines}\n')
     script.chmod(0o755)
     return str(script)
+
+
+def _write_outcomes(stack: Path, run_id: str) -> None:
+    """What its trainer may leave as its own."""
+    crashed = Outcome(run_id=run_id, reason=EndReason.CRASHED, message="It is broken.", phase_s={}, measured=Measured())
+    done = msgspec.structs.replace(crashed, reason=EndReason.COMPLETED, message="Done.", adapter=(ADAPTER,))
+    (stack / "outcome.json").write_bytes(encode(done))
+    (stack / "crashed.json").write_bytes(encode(crashed))

@@ -223,9 +223,9 @@ def test_a_box_that_is_not_what_was_ordered_is_ended_and_another_asked_for(rehea
     """No GPU, an old driver, memory that somebody has: the trainer says which; its seconds there are billed."""
     box = ScriptedBox(rehearsal, line, LOOKS)
     said = "The driver is 470, and torch needs 580 or newer."
-    unfit = Outcome(run_id="", reason=EndReason.PREFLIGHT, message=said, phase_s={}, measured=Measured())
-    (rehearsal.folder / "stack/unfit.json").write_bytes(encode(unfit))
     run = opened(rehearsal, box)
+    unfit = Outcome(run_id=run.run_id, reason=EndReason.PREFLIGHT, message=said, phase_s={}, measured=Measured())
+    (rehearsal.folder / "stack/unfit.json").write_bytes(encode(unfit))
     receipt = walk(run)
     assert receipt.exit_code == Exit.OK, receipt.message
     assert [(each.offer, each.reason, each.usd > 0) for each in receipt.tries] == [

@@ -28,7 +28,7 @@ from tests.faults.test_resume import boots_fast, left_behind, start_trainer
 
 pytestmark = pytest.mark.box
 
-FINISH_DAMAGED = f"{FINISH}; printf worthless > output/adapter.bin"
+FINISH_DAMAGED = f"{FINISH}; printf garbage > output/adapter.bin"
 TRAINING = """printf '{"seq":0,"kind":"phase_started","phase":"train","at_s":1.0,"monotonic_s":1.0}\\n' > events.jsonl
 while :; do sleep 0.05; done"""
 # A trainer that has saved, and has far to go.
@@ -69,6 +69,16 @@ def test_an_adapter_that_its_folder_does_not_take_comes_into_the_runs_own(rehear
     assert (receipt.exit_code, receipt.adapter_folder) == (Exit.OK, str(run.folder.adapter))
     assert (run.folder.adapter / "adapter.bin").read_bytes() == WEIGHTS
     assert any(str(taken) in note and str(run.folder.adapter) in note for note in watcher.notes)
+
+
+def test_no_result_waits_for_a_log(rehearsal: Rehearsal, line: Proxy) -> None:
+    """The log came first, and whole: one that home had no room for kept the result on the box until that was ended."""
+    run, _ = left_behind(rehearsal, ScriptedBox(rehearsal, line, f"{FINISH}; echo begun; truncate -s 40G log"))
+    run.folder.log.mkdir()
+    receipt = walk(shown_to(run, watcher := Quiet()))
+    assert (receipt.exit_code, receipt.adapter_folder) == (Exit.OK, str(run.folder.adapter))
+    assert any("The trainer's log did not come home" in note for note in watcher.notes)
+    assert [path.name for path in run.folder.root.glob("*log*") if path.is_file()] == []
 
 
 def test_a_home_that_takes_nothing_is_waited_for(rehearsal: Rehearsal, line: Proxy) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from provision.aboard import detached
+from provision.aboard import detached, job
 from provision.aboard.ship import STACK_MARK, stack_hash
 from provision.errors import ConnectionFailed, TransferFailed
 from provision.provisioner import Box
@@ -67,10 +67,10 @@ class VirtualShell:
     # ── what the product calls ─────────────────────────────────────────────────────────────────────────────────────
 
     def run(self, command: str, *, timeout_s: float = 60.0, stdin: bytes | None = None) -> Completed:
-        if command.endswith(f"cat {shlex.quote(f'{HOME}/job/{OUTCOME_FILE}')}"):
-            return self._done(lambda job: encode(job.outcome).decode() if job.outcome else "")
-        if command.startswith("tail "):
-            return self._done(lambda job: job.events.decode())
+        if f"; head -c {job.MOST_OUTCOME_BYTES} {shlex.quote(f'{HOME}/job/{OUTCOME_FILE}')}; " in command:
+            return self._done(lambda its: encode(its.outcome).decode() if its.outcome else "")
+        if f"| tail -n {job.LAST_EVENTS}" in command:
+            return self._done(lambda its: its.events.decode())
         if command == "date +%s":
             return self._done(lambda _: f"{self.outside.now_s:.0f}\n")
         if CHECKPOINT_DIR in command:  # its trainer saves in no files
@@ -79,15 +79,16 @@ class VirtualShell:
             return self._done(lambda _: stack_hash())
         if JOB_FILE in command:
             spec = decode(stdin or b"", JobSpec)
-            return self._done(lambda job: job.told(spec))
+            return self._done(lambda its: its.told(spec))
         assert "tar -xf" in command, command
         return self._done(lambda _: "")
 
     def script(self, script: str, variables: Mapping[str, str], *, timeout_s: float = 60.0) -> Completed:
         deeds: dict[str, Callable[[Job], str]] = {
-            detached.STATE: lambda job: job.words,
-            detached.START: lambda job: job.start(self.outside.now_s),
-            detached.STOP: lambda job: job.stop(self.outside.now_s),
+            job.READ_LOG: lambda _: "",
+            detached.STATE: lambda its: its.words,
+            detached.START: lambda its: its.start(self.outside.now_s),
+            detached.STOP: lambda its: its.stop(self.outside.now_s),
         }
         return self._done(deeds[script])
 
@@ -98,7 +99,9 @@ class VirtualShell:
     def put_tree(self, local: Path, remote: str, *, leave_out: object = None) -> None:
         self._done(lambda _: "", TRANSFER_S)
 
-    def get(self, remote: str, local: Path, *, sha256: str | None = None, progress: object = None) -> str:
+    def get(
+        self, remote: str, local: Path, *, sha256: str | None = None, num_bytes: int | None = None, progress: object = None
+    ) -> str:
         self._done(lambda _: "", TRANSFER_S)
         if not remote.endswith(ADAPTER.path):
             raise TransferFailed(f"{remote} is not there.")
@@ -107,7 +110,7 @@ class VirtualShell:
         local.write_bytes(WEIGHTS)
         return ADAPTER.sha256
 
-    def follow(self, remote: str, local: Path, *, alive: Callable[[], bool]) -> Iterator[bytes]:
+    def follow(self, remote: str, local: Path, *, alive: Callable[[], bool], tell: object = None) -> Iterator[bytes]:
         local.touch()
         while True:
             there = self._job(COMMAND_S).events

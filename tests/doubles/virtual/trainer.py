@@ -28,6 +28,7 @@ class Job:
     """A trainer at work on one box, by the clock. It goes on from its last checkpoint."""
 
     training: Training
+    run_id: str = ""
     events: bytes = b""
     deadline_at_s: float = float("inf")
     started_at_s: float | None = None
@@ -41,6 +42,7 @@ class Job:
     # Each deed returns what the box says to it.
 
     def told(self, spec: JobSpec) -> str:
+        self.run_id = spec.run_id
         self.deadline_at_s = spec.deadline_at_s or float("inf")
         return ""
 
@@ -99,7 +101,12 @@ class Job:
         adapter = (ADAPTER,) if reason in (EndReason.COMPLETED, EndReason.DEADLINE) else ()
         self.rc = 0 if adapter else 4 if reason is EndReason.INTERRUPTED else 11
         self.outcome = Outcome(
-            run_id="", reason=reason, message=f"It ended: {reason}.", phase_s={}, measured=Measured(), adapter=adapter
+            run_id=self.run_id,
+            reason=reason,
+            message=f"It ended: {reason}.",
+            phase_s={},
+            measured=Measured(),
+            adapter=adapter,
         )
         self._say("ended", at_s, reason=reason)
 

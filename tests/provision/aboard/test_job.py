@@ -16,7 +16,7 @@ import pytest
 from provision.aboard import detached, job
 from provision.aboard.detached import TaskState, read_state
 from provision.direct.local import local_offer
-from provision.errors import ConnectionFailed
+from provision.errors import ConnectionFailed, TrainingFailed, TransferFailed
 from provision.home.processes import boot_id
 from provision.provisioner import Box
 from provision.ssh import Shell
@@ -262,9 +262,61 @@ def test_what_a_box_says_beside_the_known_words_is_unknown() -> None:
 
 def test_there_is_no_outcome_before_there_is_one(shell: Shell, fresh: Box, trainer: Trainer) -> None:
     assert job.outcome(shell, fresh) is None
-    outcome = '{"run_id":"run-1","reason":"completed","message":"Done.","phase_s":{},"measured":{}}'
+    outcome = f'{{"run_id":"{fresh.run_id}",' + '"reason":"completed","message":"Done.","phase_s":{},"measured":{}}'
     job.start(shell, fresh, SPEC, python=trainer(f"echo '{outcome}' > outcome.json"))
     _await(shell, fresh, "ended")
     written = job.outcome(shell, fresh)
     assert written is not None
     assert written.message == "Done."
+
+
+@pytest.mark.parametrize(
+    "made",
+    [
+        "ln -s /dev/zero outcome.json",
+        "mkfifo outcome.json",
+        f"truncate -s {job.MOST_OUTCOME_BYTES + 1} outcome.json",
+    ],
+    ids=["a device", "a pipe", "too long"],
+)
+def test_an_outcome_without_an_end_is_refused_at_once(shell: Shell, fresh: Box, trainer: Trainer, made: str) -> None:
+    """It was read until this machine's memory was full, or until nothing more came."""
+    job.start(shell, fresh, SPEC, python=trainer(made))
+    _await(shell, fresh, "ended")
+    with pytest.raises(TransferFailed, match=f"no file of at most {job.MOST_OUTCOME_BYTES:,} bytes"):
+        job.outcome(shell, fresh)
+
+
+def test_the_outcome_of_another_run_is_none_of_this_one(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    outcome = '{"run_id":"another","reason":"completed","message":"Done.","phase_s":{},"measured":{}}'
+    job.start(shell, fresh, SPEC, python=trainer(f"echo '{outcome}' > outcome.json"))
+    _await(shell, fresh, "ended")
+    with pytest.raises(TrainingFailed, match="that of another run: 'another'"):
+        job.outcome(shell, fresh)
+
+
+def test_a_log_comes_home_as_it_is(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    assert job.log(shell, fresh) == ""
+    job.start(shell, fresh, SPEC, python=trainer("echo one; echo two >&2"))
+    _await(shell, fresh, "ended")
+    assert job.log(shell, fresh) == "one\ntwo\n"
+
+
+def test_of_a_log_without_bound_its_two_ends_come_home(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    """How it began and what it said last; between them stands how much is left out."""
+    lines = f"echo begun; truncate -s {40 * 2**30} log; sleep 0.1; echo last words"
+    job.start(shell, fresh, SPEC, python=trainer(lines))
+    _await(shell, fresh, "ended")
+    said = job.log(shell, fresh)
+    left_out = 40 * 2**30 + len("last words\n") - job.LOG_FIRST_BYTES - job.LOG_LAST_BYTES
+    assert said.startswith("begun\n")
+    assert f"[{left_out} bytes are left out here" in said
+    assert said.endswith("last words\n")
+    assert len(said) < job.LOG_FIRST_BYTES + job.LOG_LAST_BYTES + 200
+
+
+def test_of_what_the_trainer_said_the_newest_is_read_however_much_it_is(shell: Shell, fresh: Box, trainer: Trainer) -> None:
+    lines = f"truncate -s {40 * 2**30} events.jsonl; echo >> events.jsonl; event 7 step"
+    job.start(shell, fresh, SPEC, python=trainer(lines))
+    _await(shell, fresh, "ended")
+    assert [event.seq for event in job.last_events(shell, fresh)] == [7]

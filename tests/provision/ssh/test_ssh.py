@@ -6,6 +6,7 @@ import os
 import signal
 import socket
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from provision.direct.local import local_offer
 from provision.errors import BadInput, ConnectionFailed, TrainingFailed, WrongHostKey
 from provision.provisioner import Box
 from provision.ssh import Shell, fingerprint, follow, read_known_keys
-from provision.ssh.channel import begin
+from provision.ssh.channel import MOST_SAID_BYTES, Flooded, begin
 from provision.ssh.keys import client_key, make_key
 from tests.doubles.proxy import Proxy, proxied
 from tests.provision.rigs import Rig, await_true, free_port, rig_of
@@ -51,6 +52,26 @@ def test_a_command_that_does_not_end_in_time_is_given_up(shell: Shell) -> None:
     with pytest.raises(ConnectionFailed, match="did not finish"):
         shell.run("sleep 60", timeout_s=0.3)
     assert shell.run("true").rc == 0
+
+
+def test_a_command_that_never_stops_talking_is_given_up_before_it_fills_the_memory(shell: Shell) -> None:
+    """The box answers, so that it is no matter of patience; the line goes on serving others."""
+    with pytest.raises(Flooded, match=f"more than {MOST_SAID_BYTES:,} bytes"):
+        shell.run("cat /dev/zero & cat /dev/zero >&2")
+    assert shell.run("true").rc == 0
+
+
+def test_a_command_that_talks_has_no_more_time_than_one_that_is_silent(shell: Shell) -> None:
+    """Whoever is always about to say one more word was listened to for as long as it liked."""
+    started_s = time.monotonic()
+    with pytest.raises(ConnectionFailed, match="did not finish"):
+        shell.run("while :; do echo more; done", timeout_s=0.5)
+    assert time.monotonic() - started_s < 10.0
+
+
+def test_a_box_that_does_not_take_what_it_is_fed_is_given_up(shell: Shell) -> None:
+    with pytest.raises(ConnectionFailed, match="did not finish"):
+        shell.run("sleep 60", timeout_s=0.5, stdin=bytes(8_000_000))
 
 
 def test_a_command_killed_by_a_signal_has_no_exit_code(shell: Shell) -> None:
@@ -288,6 +309,66 @@ def test_a_line_without_an_end_stays_in_the_mirror_and_is_not_handed_on(shell: S
     Path(place, "log").write_bytes(b"whole\nhal")
     assert list(shell.follow(f"{place}/log", tmp_path / "log", alive=lambda: False)) == [b"whole"]
     assert (tmp_path / "log").read_bytes() == b"whole\nhal"
+
+
+def test_a_line_that_is_far_too_long_is_passed_over_and_told_once(shell: Shell, place: str, tmp_path: Path) -> None:
+    """All that had come of it was joined and parted again at each chunk: 600 MB of it took longer than any deadline."""
+    long = b"x" * (follow.MOST_LINE_BYTES + 1)
+    Path(place, "log").write_bytes(b"one\n" + long + b"\n" + long + b"\ntwo\n")
+    told: list[str] = []
+    assert list(shell.follow(f"{place}/log", tmp_path / "log", alive=lambda: False, tell=told.append)) == [b"one", b"two"]
+    [once] = told
+    assert "longer than 1,048,576 bytes" in once
+    assert (tmp_path / "log").read_bytes() == Path(place, "log").read_bytes()
+
+
+def test_a_line_that_is_too_long_is_known_as_such_where_the_mirror_ends_in_it(shell: Shell, place: str, tmp_path: Path) -> None:
+    text = b"one\n" + b"x" * (2 * follow.MOST_LINE_BYTES) + b"\ntwo\n"
+    Path(place, "log").write_bytes(text)
+    (tmp_path / "log").write_bytes(text[:-100])
+    assert list(shell.follow(f"{place}/log", tmp_path / "log", alive=lambda: False)) == [b"two"]
+
+
+def test_a_writer_that_ends_without_ever_being_silent_is_seen_to_have_ended(
+    shell: Shell, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It was asked for in silences alone."""
+    monkeypatch.setattr(follow, "LOOK_S", 0.2)
+    flooding = f"exec timeout 60 sh -c 'while :; do echo more; done' > {place}/log"
+    shell.run(f"setsid nohup sh -c {flooding!r} > /dev/null 2>&1 < /dev/null & echo $! > {place}/pid")
+    looks = iter((True, True))
+    try:
+        for _ in shell.follow(f"{place}/log", tmp_path / "log", alive=lambda: next(looks, False)):
+            pass
+    finally:
+        shell.run(f"kill -- -$(cat {place}/pid)")
+    assert next(looks, None) is None
+
+
+def test_what_is_left_after_the_writers_end_comes_within_a_bound(
+    shell: Shell, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A result waits for it: a trainer that had said a gigabyte kept its own until after the deadline."""
+    monkeypatch.setattr(follow, "LOOK_S", 0.0)
+    monkeypatch.setattr(follow, "MOST_REST_BYTES", 1024 * 1024)
+    Path(place, "log").write_bytes(b"line\n" * 2_000_000)
+    told: list[str] = []
+    list(shell.follow(f"{place}/log", tmp_path / "log", alive=lambda: False, tell=told.append))
+    assert 0 < (tmp_path / "log").stat().st_size < 2 * 1024 * 1024
+    assert [sentence.partition(": ")[2] for sentence in told] == ["what is left of it stays there."]
+
+
+def test_a_mirror_has_an_end(shell: Shell, place: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What comes after it stays on the box, and its writer is waited for."""
+    monkeypatch.setattr(follow, "MOST_MIRROR_BYTES", 1000)
+    monkeypatch.setattr(follow, "QUIET_S", (0.1,))
+    Path(place, "log").write_bytes(b"line\n" * 1_000_000)
+    looks = iter((True, True))
+    told: list[str] = []
+    lines = list(shell.follow(f"{place}/log", tmp_path / "log", alive=lambda: next(looks, False), tell=told.append))
+    assert 200 <= len(lines) < 1_000_000
+    assert next(looks, None) is None
+    assert [sentence.partition(": ")[2] for sentence in told] == ["what comes now stays there."]
 
 
 def test_a_file_that_never_came_has_no_lines(shell: Shell, place: str, tmp_path: Path) -> None:

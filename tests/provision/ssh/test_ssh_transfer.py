@@ -173,6 +173,23 @@ def test_what_is_not_there_is_told_in_one_sentence(shell: Shell, place: str, tmp
         shell.get(f"{place}/nothing", tmp_path / "home")
 
 
+def test_what_is_no_file_is_not_fetched(shell: Shell, place: str, tmp_path: Path) -> None:
+    """A device says that it has no bytes, and hashing it never ends."""
+    Path(place, "endless").symlink_to("/dev/zero")
+    with pytest.raises(TransferFailed, match="it is no file"):
+        shell.get(f"{place}/endless", tmp_path / "here")
+
+
+def test_a_file_of_another_size_than_promised_is_refused_before_a_byte_of_it_comes(
+    shell: Shell, place: str, tmp_path: Path
+) -> None:
+    with Path(place, "vast").open("wb") as vast:
+        vast.truncate(200 * 2**30)
+    with pytest.raises(TransferFailed, match="has 214,748,364,800 bytes instead of 7"):
+        shell.get(f"{place}/vast", tmp_path / "here", num_bytes=7)
+    assert list(tmp_path.glob("here*")) == []
+
+
 def test_a_source_that_cannot_be_read_is_told_in_one_sentence(shell: Shell, place: str, source: Path) -> None:
     with pytest.raises(TransferFailed, match="source can't be read: No such file"):
         shell.put(source, f"{place}/file")

@@ -5,9 +5,11 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from provision.watch import view
 from provision.watch.curves import MAX_POINTS, thinned, trace_curves
 from provision.watch.view import View, base_fetched_bytes, fold, measured, read_events
 from remote.contract import Event, Measured, Phase, encode
@@ -116,3 +118,28 @@ def test_an_event_whose_figures_are_none_is_passed_over(tmp_path: Path) -> None:
     path.write_bytes(b"\n".join(lines))
     assert read_events(path) == EVENTS
     assert read_events(tmp_path) == []
+
+
+def test_of_more_events_than_any_trainer_says_the_first_and_the_last_are_read(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A gigabyte of them took two minutes of the teardown, and as much memory as there was."""
+    lines = [encode(Event(seq=seq, kind="step", phase="train", at_s=1.0, monotonic_s=1.0)) + b"\n" for seq in range(1000, 2000)]
+    path = tmp_path / "events.jsonl"
+    path.write_bytes(b"".join(lines))
+    monkeypatch.setattr(view, "FIRST_BYTES", 5 * len(lines[0]))
+    monkeypatch.setattr(view, "LAST_BYTES", 3 * len(lines[0]) + 10)
+    assert [event.seq for event in read_events(path)] == [1000, 1001, 1002, 1003, 1004, 1997, 1998, 1999]
+
+
+def test_what_is_told_of_without_end_is_counted_to_an_end() -> None:
+    """Each event copies what is known by then."""
+    many = range(view.MOST_NAMED + 10)
+    events = [Event(seq=0, kind="phase_ended", phase=f"p{each}", at_s=1.0, monotonic_s=1.0) for each in many]
+    events += [
+        Event(seq=0, kind="evaluation", phase="train", at_s=1.0, monotonic_s=1.0, data={"step": each, "mean_loss": 1.0})
+        for each in many
+    ]
+    seen = fold(events)
+    assert (len(seen.phase_s), len(seen.held_out)) == (view.MOST_NAMED, view.MOST_NAMED)
+    assert seen.held_out[-1] == (many[-1], 1.0)
